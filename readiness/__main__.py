@@ -1,0 +1,36 @@
+"""`python -m readiness` and the `readiness` command: every way out has its exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import NoReturn
+
+from readiness.errors import Exit, ReadinessError
+
+
+def main() -> NoReturn:
+    """Run the command line. An uncaught exception is 70, never Python's 1, which would read `not ready`."""
+    try:
+        from readiness.cli import app
+
+        app(prog_name="readiness")
+        sys.exit(Exit.READY)  # pragma: no cover - typer leaves by itself
+    except ReadinessError as problem:
+        print(f"readiness: {problem}", file=sys.stderr)
+        sys.exit(problem.exit_code)
+    except KeyboardInterrupt:
+        print("readiness: interrupted", file=sys.stderr)
+        sys.exit(Exit.INTERRUPTED)
+    except Exception:  # noqa: BLE001 - the last resort
+        traceback.print_exc()
+        print(
+            "readiness: internal fault; nothing is known about the accelerator\n"
+            "  remedy: report the lines above; a run's evidence is safe in its journal (`readiness run --resume DIR`)",
+            file=sys.stderr,
+        )
+        sys.exit(Exit.INTERNAL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""The stacks readiness knows, one file each, joined with what their vendors' libraries say."""
+
+from __future__ import annotations
+
+import importlib
+
+from readiness.accelerators.base import Accelerator, Stack
+
+#: In order of discovery: plug-ins that patch `torch.cuda` must be asked before it, the CPU is always there and last.
+NAMES = ("ascend", "mlu", "musa", "hpu", "xla", "xpu", "rocm", "cuda", "mps", "cpu")
+
+
+def stack(name: str) -> Stack:
+    """The stack of this name. Imports its file only. Raises KeyError for a name not in NAMES."""
+    if name not in NAMES:
+        raise KeyError(name)
+    found = importlib.import_module(f"readiness.accelerators.{name}").STACK
+    assert isinstance(found, Stack)
+    return found
+
+
+__all__ = ["NAMES", "Accelerator", "Stack", "stack"]

@@ -1,0 +1,126 @@
+"""What a stack must tell the engine, and what a check is handed: one protocol for all devices.
+
+Nothing here imports torch before a method needs it: the command line lists checks and stacks without it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from readiness.model import AcceleratorFacts
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Stack(ABC):
+    """The software that drives one make of accelerator. One subclass per file of this package.
+
+    name                its own name: `cuda` and `rocm` are two stacks although both call their devices `cuda:N`
+    kind                the device type in torch and in ids
+    plugin              the module that must be imported before torch knows the device, None where torch knows it
+    collective_backend  what `torch.distributed.init_process_group` is given; None where the stack has none
+    forks               a process that has imported torch, but touched no device, may fork workers for it
+    """
+
+    name: str
+    kind: str
+    plugin: str | None = None
+    collective_backend: str | None = None
+    forks: bool = True
+    asynchronous: bool = True
+
+    @abstractmethod
+    def discover(self) -> Iterator[AcceleratorFacts]:
+        """The devices of this stack on this machine. Called in a worker, torch imported. May raise: then none is usable."""
+
+    def absence(self) -> str | None:
+        """Why this stack cannot be here, told without importing torch, or None where that takes a look through torch."""
+        return None
+
+    def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:  # noqa: ARG002
+        """The vendor's cumulative fault counters of this device now; None where it offers none."""
+        return None
+
+    def module(self) -> Any:
+        """The device's namespace in torch (`torch.cuda`, `torch.npu`, ...)."""
+        import torch
+
+        return torch.get_device_module(self.kind)
+
+    def synchronize(self, device: torch.device) -> None:
+        """Wait until the device has done all that was asked of it."""
+        synchronize = getattr(self.module(), "synchronize", None)
+        if synchronize is not None:
+            synchronize(device)
+
+    def memory(self, device: torch.device) -> tuple[int, int] | None:
+        """Free and total memory of the device in bytes; None where the stack does not tell."""
+        info = getattr(self.module(), "mem_get_info", None)
+        if info is None:
+            return None
+        free, total = info(device)
+        return int(free), int(total)
+
+    def release(self) -> None:
+        """Give cached memory back to the device."""
+        empty = getattr(self.module(), "empty_cache", None)
+        if empty is not None:
+            empty()
+
+
+class Accelerator:
+    """The device under test as a check holds it.
+
+    `facts` say who it is, `peers` which accelerators a check of group scope may use (itself included), `seed` the run's
+    seed. All random data come from `generator`, so that the same seed repeats the run.
+    """
+
+    def __init__(
+        self, facts: AcceleratorFacts, stack: Stack, *, seed: int = 0, peers: Sequence[AcceleratorFacts] = ()
+    ) -> None:
+        self.facts = facts
+        self.stack = stack
+        self.seed = seed
+        self.peers = tuple(peers) or (facts,)
+
+    @property
+    def id(self) -> str:
+        """As the user names it: `cpu:0`, `cuda:3`."""
+        return self.facts.id
+
+    @property
+    def device(self) -> torch.device:
+        """The device in torch; `cpu` carries no index there."""
+        import torch
+
+        return torch.device("cpu") if self.facts.kind == "cpu" else torch.device(self.facts.kind, self.facts.index)
+
+    def generator(self, *labels: object) -> torch.Generator:
+        """A fresh generator on the CPU, seeded from the run's seed and these labels.
+
+        Inputs are drawn on the CPU and moved, so that every device gets the same values.
+        """
+        import torch
+
+        text = "/".join(map(str, (self.seed, *labels)))
+        return torch.Generator().manual_seed(zlib.crc32(text.encode()))
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that was asked of it."""
+        self.stack.synchronize(self.device)
+
+    def memory(self) -> tuple[int, int] | None:
+        """Free and total memory in bytes; None where the stack does not tell."""
+        return self.stack.memory(self.device)
+
+    def release(self) -> None:
+        """Give cached memory back to the device."""
+        self.stack.release()
+
+    def counters(self) -> Mapping[str, int] | None:
+        """The vendor's cumulative fault counters now; None where it offers none."""
+        return self.stack.counters(self.facts)

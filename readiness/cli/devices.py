@@ -1,0 +1,60 @@
+"""`readiness devices`: the accelerators of this machine."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from readiness.cli import common
+
+
+class Format(StrEnum):
+    """How to show them."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def devices(
+    format: Annotated[Format, typer.Option("--format", "-f", help="How to show them.")] = Format.TABLE,  # noqa: A002
+) -> None:
+    """List the accelerators of this machine, and say which stacks are absent or broken and why."""
+    from readiness.discovery import discover
+    from readiness.processes import Pool
+    from readiness.telling import clean
+
+    with Pool() as pool:
+        found = discover(pool)
+    if format is Format.JSON:
+        from readiness.assessment import dumps, facts_to_json
+
+        common.put(
+            dumps(
+                {
+                    "accelerators": [facts_to_json(facts) for facts in found.accelerators],
+                    "absent": dict(found.absent),
+                    "failed": dict(found.failures),
+                }
+            )
+        )
+        return
+    from tabulate import tabulate
+
+    rows = [
+        (
+            facts.id,
+            facts.vendor or "?",
+            facts.model or "?",
+            "?" if facts.memory_bytes is None else f"{facts.memory_bytes / 2**30:.1f}",
+            ", ".join(f"{name} {version}" for name, version in facts.software.items() if version),
+        )
+        for facts in found.accelerators
+    ]
+    headers = ("id", "vendor", "model", "memory GiB", "stack")
+    common.put(clean(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)))
+    for name, reason in found.failures.items():
+        common.put(clean(f"\n{name} is here but cannot be used: {reason}"))
+    if found.absent:
+        common.put(clean("\nabsent: " + "; ".join(f"{name} ({reason})" for name, reason in found.absent.items())))

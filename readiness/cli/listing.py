@@ -1,0 +1,77 @@
+"""`readiness list`: what there is to run, to require and to tell."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from readiness.cli import common
+
+
+class What(StrEnum):
+    """What to list."""
+
+    CHECKS = "checks"
+    PROFILES = "profiles"
+    FORMATS = "formats"
+
+
+class Format(StrEnum):
+    """How to show it."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def listing(
+    what: Annotated[What | None, typer.Argument(help="One of them only.")] = None,
+    checks: common.ChecksFolders = None,
+    format: Annotated[Format, typer.Option("--format", "-f", help="How to show it.")] = Format.TABLE,  # noqa: A002
+) -> None:
+    """List the checks, the shipped profiles and the report formats."""
+    common.add_checks(checks)
+    found = {kind: gather() for kind, gather in _GATHER.items() if what in (None, kind)}
+    if format is Format.JSON:
+        import json
+
+        common.put(json.dumps({kind.value: rows for kind, rows in found.items()}, indent=1))
+        return
+    from tabulate import tabulate
+
+    texts = []
+    for kind, rows in found.items():
+        heading = [kind.value, *list(rows[0])[1:]] if rows else [kind.value]
+        texts.append(tabulate([list(row.values()) for row in rows], headers=heading, tablefmt="simple"))
+    common.put("\n\n".join(texts))
+
+
+def _checks() -> list[dict[str, object]]:
+    from readiness.checklist import discover
+
+    return [
+        {"id": check.id, "title": check.title, "seconds": check.typical_s, "measures": ", ".join(check.measures)}
+        for check in discover().values()
+    ]
+
+
+def _profiles() -> list[dict[str, object]]:
+    import tomllib
+
+    from readiness import content, profile
+
+    rows: list[dict[str, object]] = []
+    for name in profile.names():
+        document = tomllib.loads((content.shipped("profiles") / f"{name}.toml").read_text(encoding="utf-8"))
+        rows.append({"name": name, "title": document.get("title", "")})
+    return rows
+
+
+def _formats() -> list[dict[str, object]]:
+    from readiness import reporting
+
+    return [{"name": name, "title": known.description} for name, known in reporting.formats().items()]
+
+
+_GATHER = {What.CHECKS: _checks, What.PROFILES: _profiles, What.FORMATS: _formats}

@@ -1,0 +1,170 @@
+"""`readiness run`: assess this machine's accelerators."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from readiness.cli import common
+from readiness.errors import UsageError
+
+if TYPE_CHECKING:
+    from readiness.journal import Journal
+    from readiness.model import Assessment
+    from readiness.runner import Request
+
+
+def run(
+    profile: Annotated[
+        str | None, typer.Option("--profile", "-p", metavar="NAME|FILE", help="What is required. [default: general]")
+    ] = None,
+    use: common.Uses = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--device", "-d", metavar="SPEC", help="cpu, cuda, cuda:0 (repeatable). Default: all accelerators, else the CPU."
+        ),
+    ] = None,
+    expression: Annotated[
+        str | None, typer.Option("-k", metavar="EXPR", help="Only checks whose id fits, e.g. 'parity and not training'.")
+    ] = None,
+    within: Annotated[
+        str | None, typer.Option("--within", metavar="TIME", help="Choose checks by their cost, end by then: 50s, 5m, 1h.")
+    ] = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Only the checks behind what failed or stayed unknown in the last run.")
+    ] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", metavar="DIR", help="Keep the journal there, and go on with the run that it holds."),
+    ] = None,
+    checks: common.ChecksFolders = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="TIME", help="Time limit of each check in place of its own.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=2**31 - 1, help="Repeat a run's random data. [default: a new one]")
+    ] = None,
+    waivers: common.Waivers = None,
+    fail_on: common.FailOnOption = common.FailOn.MUST,
+    formats: common.Formats = None,
+    quiet: common.Quiet = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what each check measured, on stderr.")] = False,
+    no_color: common.NoColor = False,
+) -> None:
+    """Assess this machine's accelerators against a profile: a verdict and a score for training and for inference."""
+    from readiness import console, runner
+    from readiness.journal import Journal
+    from readiness.state import new_run_folder, prune_runs
+
+    requests = common.requests_of(formats)
+    common.add_checks(checks)
+    asked = {
+        "profile": _absolute(profile),
+        "uses": [item.value for item in use or ()],
+        "devices": list(device or ()),
+        "expression": expression,
+        "within_s": None if within is None else seconds(within, "--within"),
+        "timeout_s": None if timeout is None else seconds(timeout, "--timeout"),
+        "seed": seed,
+        "failed": failed,
+    }
+    with Journal(resume or new_run_folder()) as journal:
+        request = _request(journal, asked, waivers)
+        observer = console.observer(request.profile, journal.folder, quiet=quiet, verbose=verbose, no_color=no_color)
+        with observer:
+            assessment = runner.run(request, journal, observer)
+        _keep(assessment, journal.folder)
+        common.tell(assessment, requests, quiet=quiet, no_color=no_color)
+        if assessment.interrupted and not quiet:
+            print(f"readiness: interrupted; go on with: readiness run --resume {journal.folder}", file=sys.stderr)
+    prune_runs()
+    common.leave(assessment, fail_on)
+
+
+def _absolute(profile: str | None) -> str | None:
+    """A profile as it can be found again from another folder."""
+    return str(Path(profile).resolve()) if profile and (profile.endswith(".toml") or "/" in profile) else profile
+
+
+def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> Request:
+    """What to run: as asked now, or as the journal says that it was asked when the run began."""
+    import secrets
+
+    from readiness import checklist, runner
+    from readiness import profile as profiles
+    from readiness.model import Use
+    from readiness.state import failed_of_last_run
+
+    earlier = journal.asked()
+    if earlier is not None:
+        _refuse_contradiction(asked, earlier, journal.folder)
+        asked = earlier
+    found = checklist.discover()
+    profile = profiles.load(asked["profile"] or "general", found)
+    uses = common.uses_of(profile, [Use(use) for use in asked["uses"]])
+    if earlier is None:
+        asked = asked | {"seed": secrets.randbelow(2**31) if asked["seed"] is None else asked["seed"]}
+        asked["only"] = sorted(failed_of_last_run(profile)) if asked["failed"] else None
+        asked["sha256"] = profile.sha256
+    elif asked["sha256"] != profile.sha256:
+        raise UsageError(
+            f"the profile {profile.name} has changed since this run began",
+            place=str(journal.folder),
+            remedy="begin a new run, or finish it with the profile as it was",
+        )
+    request = runner.Request(
+        profile=profile,
+        checklist=found,
+        uses=uses,
+        devices=tuple(asked["devices"]),
+        expression=asked["expression"],
+        within_s=asked["within_s"],
+        timeout_s=asked["timeout_s"],
+        seed=asked["seed"],
+        only=None if asked["only"] is None else frozenset((accelerator, check) for accelerator, check in asked["only"]),
+        waivers=common.read_waivers(waivers, profile),
+    )
+    if earlier is None:
+        journal.ask(asked)
+    journal.open()
+    return request
+
+
+def _refuse_contradiction(asked: dict[str, Any], earlier: dict[str, Any], folder: Path) -> None:
+    for name, value in asked.items():
+        if value not in (None, [], False) and value != earlier.get(name):
+            raise UsageError(
+                f"the run that it holds was begun with {name} = {earlier.get(name)!r}, not {value!r}",
+                place=f"--resume {folder}",
+                remedy="leave the other options out when a run goes on, or name another folder",
+            )
+
+
+def _keep(assessment: Assessment, folder: Path) -> None:
+    """Leave the assessment beside its journal, for `--failed`, `judge` and `report`."""
+    from readiness.assessment import dumps, to_json, write_atomically
+    from readiness.state import remember_last
+
+    write_atomically(folder / "assessment.json", dumps(to_json(assessment)))
+    if not assessment.interrupted:
+        remember_last(folder)
+
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds(text: str, flag: str) -> float:
+    """A length of time like 50, 50s, 1.5m, 2h. Raises UsageError."""
+    number = text.rstrip("smindh")
+    unit = text[len(number) :]
+    try:
+        value = float(number) * _UNITS[unit]
+    except (ValueError, KeyError):
+        value = -1.0
+    if not 0 < value <= 366 * 86400:
+        raise UsageError(f"{text!r} is no length of time", place=flag, remedy="write it like 50s, 5m or 2h")
+    return value

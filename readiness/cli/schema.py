@@ -1,0 +1,24 @@
+"""`readiness schema`: print a published schema."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from readiness import schema as schemas
+from readiness.cli import common
+
+
+class Name(StrEnum):
+    """The published schemas."""
+
+    PROFILE = "profile"
+    WAIVERS = "waivers"
+    ASSESSMENT = "assessment"
+
+
+def schema(name: Annotated[Name, typer.Argument(help="Which one.")]) -> None:
+    """Print the JSON Schema of a file format."""
+    common.put(schemas.text(name.value))

@@ -1,0 +1,92 @@
+"""Which accelerators this machine has: every stack is looked at in a process of its own, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from itertools import count
+
+from readiness import accelerators
+from readiness.assessment import facts_from_json
+from readiness.errors import UsageError
+from readiness.model import AcceleratorFacts, Status
+from readiness.processes import Pool, Worker, describe_end
+
+LIMIT_S = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """The accelerators found, in the order of the stacks; why other stacks are absent; which stacks failed, and how."""
+
+    accelerators: tuple[AcceleratorFacts, ...]
+    absent: Mapping[str, str]
+    failures: Mapping[str, str]
+
+
+def discover(pool: Pool, stacks: Sequence[str] = accelerators.NAMES) -> Discovery:
+    """Look at every stack that may be here. A stack that fails, crashes or hangs costs itself only."""
+    absent: dict[str, str] = {}
+    workers: dict[str, Worker] = {}
+    for name in stacks:
+        stack = accelerators.stack(name)
+        reason = stack.absence()
+        if reason is not None:
+            absent[name] = reason
+        else:
+            fork = stack.forks and stack.plugin is None
+            workers[name] = pool.start({"job": "discover", "stack": name}, fork=fork, limit_s=LIMIT_S)
+    while not all(worker.ended for worker in workers.values()):
+        pool.poll(0.2)
+    found: list[AcceleratorFacts] = []
+    failures: dict[str, str] = {}
+    for name, worker in workers.items():
+        if worker.end is None:
+            failures[name] = describe_end(worker)
+        elif worker.end["status"] != Status.MEASURED:
+            failures[name] = str(worker.end["reason"])
+        else:
+            own = [facts_from_json(value) for kind, value in worker.pieces if kind == "accelerator"]
+            if not own:
+                absent[name] = "no device"
+            found += own
+    return Discovery(tuple(found), absent, failures)
+
+
+def select(discovery: Discovery, specs: Sequence[str]) -> tuple[AcceleratorFacts, ...]:
+    """The accelerators that `--device` asks for; without any, all but the CPU, or the CPU where there is nothing else.
+
+    A stack that is here but failed is under test too, as a device of which nothing can be known: a broken driver must
+    not turn into a good word for the CPU. Raises UsageError for a device that is not there, naming those that are.
+    """
+    present = discovery.accelerators
+    for name, reason in discovery.failures.items():
+        present += (_unusable(name, reason, {facts.id for facts in present}),)
+    if not specs:
+        others = tuple(facts for facts in present if facts.kind != "cpu")
+        return others or present
+    chosen: dict[str, AcceleratorFacts] = {}
+    for spec in specs:
+        found = [facts for facts in present if spec in (facts.id, facts.kind) or f"{spec}:0" == facts.id]
+        if not found:
+            raise UsageError(
+                f"there is no accelerator {spec!r} here",
+                place="--device",
+                remedy=f"present: {', '.join(facts.id for facts in present) or 'none'}; `readiness devices` tells more",
+            )
+        chosen |= {facts.id: facts for facts in found}
+    return tuple(chosen.values())
+
+
+def _unusable(name: str, reason: str, taken: Set[str]) -> AcceleratorFacts:
+    kind = accelerators.stack(name).kind
+    index = next(number for number in count() if f"{kind}:{number}" not in taken)
+    return AcceleratorFacts(
+        id=f"{kind}:{index}",
+        kind=kind,
+        index=index,
+        stack=name,
+        vendor=None,
+        model=None,
+        properties={"unusable": reason},
+    )

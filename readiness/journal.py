@@ -1,0 +1,160 @@
+"""The journal of a run: what was found is on disk before the next check starts, so that nothing is lost or repeated.
+
+A run's folder holds `run.json` (what was asked, written whole) and `journal.jsonl` (one record a line, each forced to
+disk before `append` returns). A last line that a kill cut short is dropped; anything else that is wrong is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from readiness import schema
+from readiness.assessment import evidence_from_json, evidence_to_json, facts_from_json, facts_to_json, write_atomically
+from readiness.errors import BadFileError, UsageError
+from readiness.model import AcceleratorFacts, Evidence
+
+SCHEMA = "readiness.run/1"
+_LARGEST_BYTES = 2**30
+Key = tuple[str, str]  # accelerator id, check id
+
+
+class Journal:
+    """One run's folder, locked for as long as this object is open."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open or create the folder. Raises UsageError where it cannot be had or another run holds it."""
+        self.folder = folder
+        self.evidence: dict[Key, Evidence] = {}
+        self.accelerators: tuple[AcceleratorFacts, ...] = ()
+        self.failures: dict[str, str] = {}
+        self.earlier_s = 0.0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / "lock").open("ab")
+        except OSError as problem:
+            raise UsageError(
+                f"no journal can be kept there: {problem}",
+                place=str(folder),
+                remedy="name another folder with --resume DIR, or set XDG_STATE_HOME to one that can be written",
+            ) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise UsageError(
+                "another readiness is at work on this run", place=str(folder), remedy="wait for it, or name another folder"
+            ) from None
+        self._stream: Any = None
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._stream is not None:
+            self._stream.close()
+        self._lock.close()
+
+    def asked(self) -> dict[str, Any] | None:
+        """What the run that this folder holds was asked for; None where it holds none yet."""
+        file = self.folder / "run.json"
+        if not file.exists():
+            return None
+        document = schema.read_json(file, largest_bytes=2**24)
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA or not isinstance(document.get("asked"), dict):
+            raise BadFileError(
+                "this is not the run.json of a run", place=str(file), remedy="name the folder of a run, or an empty one"
+            )
+        asked: dict[str, Any] = document["asked"]
+        return asked
+
+    def ask(self, asked: Mapping[str, Any]) -> None:
+        """Write down what is asked, once, before anything runs."""
+        write_atomically(self.folder / "run.json", json.dumps({"schema": SCHEMA, "asked": dict(asked)}, indent=1))
+        _sync_folder(self.folder)
+
+    def open(self) -> None:
+        """Read what is there and make ready to append. Raises BadFileError for a journal that is not one."""
+        file = self.folder / "journal.jsonl"
+        content = schema.read_bytes(file, largest_bytes=_LARGEST_BYTES) if file.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                self._take(schema.parse_json(line.decode()))
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+                raise BadFileError(
+                    f"this is no record of a run: {type(problem).__name__}: {problem}",
+                    place=f"{file}:{number}",
+                    remedy="start anew in another folder",
+                ) from None
+        try:
+            self._stream = file.open("ab")
+            self._stream.truncate(len(whole))  # the half line of a run that was killed
+        except OSError as problem:
+            raise UsageError(f"the journal cannot be written: {problem}", place=str(file), remedy="free it") from None
+        _sync_folder(self.folder)
+
+    def _take(self, record: Mapping[str, Any]) -> None:
+        match record["kind"]:
+            case "found":
+                self.accelerators = tuple(facts_from_json(item) for item in record["accelerators"])
+                self.failures = dict(record["failures"])
+            case "evidence":
+                self.evidence.setdefault(
+                    (record["accelerator"], record["evidence"]["check"]), evidence_from_json(record["evidence"])
+                )
+            case "session":
+                self.earlier_s += self._session_s
+                self._session_s = 0.0
+        self._session_s = float(record["at"])
+
+    _session_s = 0.0
+
+    @property
+    def seconds_before(self) -> float:
+        """Wall time of the earlier sessions of this run, as far as their records reach."""
+        return self.earlier_s + self._session_s
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        self._stream.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+
+    def begin_session(self) -> None:
+        """Mark that a process took the run up."""
+        self._append({"kind": "session", "at": 0.0, "pid": os.getpid()})
+
+    def found(self, accelerators: tuple[AcceleratorFacts, ...], failures: Mapping[str, str], at: float) -> None:
+        """Keep which accelerators are under test."""
+        self.accelerators, self.failures = accelerators, dict(failures)
+        self._append(
+            {
+                "kind": "found",
+                "at": at,
+                "accelerators": [facts_to_json(facts) for facts in accelerators],
+                "failures": dict(failures),
+            }
+        )
+
+    def append(self, accelerator: str, evidence: Evidence, at: float) -> None:
+        """Keep what a check yielded. When this returns, it is on disk."""
+        self._append({"kind": "evidence", "at": at, "accelerator": accelerator, "evidence": evidence_to_json(evidence)})
+        self.evidence[accelerator, evidence.check] = evidence
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,253 @@
+"""Evidence and a profile in, findings, verdicts and scores out. Pure: no clock, no files, no hardware, no order.
+
+The laws it keeps (tests/test_judge.py proves them):
+
+- every requirement yields exactly one finding for each use it speaks of;
+- what was not measured is unknown and stays in the denominator: no evidence never passes;
+- musts alone decide: any failed, `not ready`; else any unknown, `undetermined`; else `ready`. `ready` stands above the
+  other two, which both say "do not use it": taking evidence away never leads up to `ready`;
+- score: weight proven / weight of all that applies; ceiling: the same with the unknown counted as proven.
+
+A check whose process died by a signal or never ended, on a device that healthy devices' limits were made for, has
+shown something: what it was to measure there has failed. A check that raised, was skipped or was killed for want of
+host memory has shown nothing: unknown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from readiness.model import (
+    AcceleratorAssessment,
+    AcceleratorFacts,
+    Decision,
+    Evidence,
+    Finding,
+    Level,
+    Limit,
+    Measurement,
+    Number,
+    Operator,
+    Outcome,
+    Profile,
+    Requirement,
+    Status,
+    Use,
+    Verdict,
+    Waiver,
+)
+
+
+def judge(
+    profile: Profile,
+    facts: AcceleratorFacts,
+    evidence: Iterable[Evidence],
+    *,
+    uses: Sequence[Use] | None = None,
+    waivers: Sequence[Waiver] = (),
+    today: str = "",
+) -> AcceleratorAssessment:
+    """One accelerator judged. `today` (ISO 8601) decides which waivers still hold; it is data, not the clock's word."""
+    kept = tuple(sorted(evidence, key=lambda item: item.check))
+    by_check = {item.check: item for item in kept}
+    asked = [use for use in profile.uses if uses is None or use in uses]
+    findings = tuple(
+        _waive(_find(requirement, use, facts, by_check.get(requirement.check)), facts, waivers, today)
+        for use in asked
+        for requirement in sorted(profile.requirements, key=lambda requirement: requirement.id)
+        if use in requirement.uses
+    )
+    verdicts = {use: decide([finding for finding in findings if finding.use is use]) for use in asked}
+    return AcceleratorAssessment(facts=facts, evidence=kept, findings=findings, verdicts=verdicts)
+
+
+def declared(profile: Profile, uses: Sequence[Use] | None = None) -> int:
+    """How many findings a profile owes for each accelerator."""
+    asked = [use for use in profile.uses if uses is None or use in uses]
+    return sum(use in requirement.uses for requirement in profile.requirements for use in asked)
+
+
+def satisfies(value: Number, limit: Limit) -> bool:
+    """Whether a value keeps a limit. NaN keeps none."""
+    if isinstance(value, float) and math.isnan(value):
+        return False
+    match limit.operator:
+        case Operator.AT_LEAST:
+            return value >= limit.bound
+        case Operator.AT_MOST:
+            return value <= limit.bound
+        case Operator.EQUALS:
+            return value == limit.bound
+        case Operator.BETWEEN:
+            assert limit.high is not None
+            return limit.bound <= value <= limit.high
+
+
+def credit(value: Number, limit: Limit) -> float:
+    """The share of the points that a value earns, 0 to 1: linear between `zero` and the bound where there is a `zero`."""
+    if satisfies(value, limit):
+        return 1.0
+    if limit.zero is None or not math.isfinite(value):
+        return 0.0
+    span = limit.bound - limit.zero
+    share = (value - limit.zero) / span if math.isfinite(span) else 0.0
+    return min(max(share, 0.0), 1.0)
+
+
+def matches(measurement: Measurement, requirement: Requirement) -> bool:
+    """Whether a requirement speaks of this measurement."""
+    return measurement.name == requirement.measure and all(
+        measurement.labels.get(key) == wanted for key, wanted in requirement.where.items()
+    )
+
+
+def applies(requirement: Requirement, facts: AcceleratorFacts) -> bool:
+    """Whether a requirement holds for accelerators of this stack."""
+    if requirement.only_on and not any(fnmatchcase(facts.stack, glob) for glob in requirement.only_on):
+        return False
+    return not any(fnmatchcase(facts.stack, glob) for glob in requirement.not_on)
+
+
+def _find(requirement: Requirement, use: Use, facts: AcceleratorFacts, evidence: Evidence | None) -> Finding:
+    def finding(
+        outcome: Outcome, reason: str | None, worst: Measurement | None = None, earned: float = 0.0
+    ) -> Finding:
+        return Finding(
+            requirement=requirement.id,
+            use=use,
+            level=requirement.level,
+            outcome=outcome,
+            limit=str(requirement.limit),
+            weight=requirement.weight,
+            check=requirement.check,
+            measure=requirement.measure,
+            labels=dict(worst.labels if worst is not None else requirement.where),
+            value=None if worst is None else worst.value,
+            unit=None if worst is None else worst.unit,
+            earned=earned,
+            reason=reason,
+            why=requirement.why,
+            remedy=requirement.remedy if outcome in (Outcome.FAIL, Outcome.UNKNOWN) else None,
+        )
+
+    if not applies(requirement, facts):
+        return finding(Outcome.NOT_APPLICABLE, f"it does not apply to the {facts.stack} stack")
+    if evidence is None:
+        return finding(Outcome.UNKNOWN, f"{requirement.check} was not run")
+    worst = _worst([item for item in evidence.measurements if matches(item, requirement)], requirement.limit)
+    if worst is not None and not satisfies(worst.value, requirement.limit):
+        earned = credit(worst.value, requirement.limit)
+        return finding(Outcome.FAIL, None, worst, earned if evidence.status is Status.MEASURED else 0.0)
+    match evidence.status:
+        case Status.CRASHED | Status.TIMEOUT:
+            return finding(Outcome.FAIL, f"{requirement.check} did not finish: {evidence.reason}")
+        case Status.ERROR | Status.SKIPPED:
+            return finding(Outcome.UNKNOWN, f"{requirement.check}: {evidence.reason}")
+        case Status.MEASURED:
+            if worst is None:
+                return finding(Outcome.UNKNOWN, _absence(requirement))
+            return finding(Outcome.PASS, None, worst, 1.0)
+
+
+def _absence(requirement: Requirement) -> str:
+    labels = ", ".join(f"{key}={value}" for key, value in requirement.where.items())
+    return f"{requirement.check} yielded no {requirement.measure}{f' for {labels}' if labels else ''}"
+
+
+def _worst(measurements: Sequence[Measurement], limit: Limit) -> Measurement | None:
+    """The measurement that is furthest from the limit; ties are broken by its text, never by order."""
+
+    def badness(measurement: Measurement) -> tuple[bool, float, float, str]:
+        value = measurement.value
+        if isinstance(value, float) and math.isnan(value):
+            return True, -1.0, math.inf, ""
+        match limit.operator:
+            case Operator.AT_LEAST:
+                distance = -float(value)
+            case Operator.AT_MOST:
+                distance = float(value)
+            case Operator.EQUALS:
+                distance = abs(float(value) - float(limit.bound))
+            case Operator.BETWEEN:
+                assert limit.high is not None
+                distance = max(float(limit.bound) - value, value - limit.high)
+        return not satisfies(value, limit), -credit(value, limit), distance, str(sorted(measurement.labels.items()))
+
+    return max(measurements, key=badness, default=None)
+
+
+def _waive(finding: Finding, facts: AcceleratorFacts, waivers: Sequence[Waiver], today: str) -> Finding:
+    # Only a failure can be waived: it is known what one decides to live with. The unknown is not.
+    if finding.outcome is not Outcome.FAIL:
+        return finding
+    meant = [
+        waiver
+        for waiver in waivers
+        if waiver.requirement == finding.requirement and fnmatchcase(facts.id, waiver.accelerator)
+    ]
+    if not meant:
+        return finding
+    latest = max(meant, key=lambda waiver: (waiver.until, waiver.by, waiver.reason))
+    return replace(finding, waived=latest) if today <= latest.until else replace(finding, expired_waiver=latest)
+
+
+def decide(findings: Sequence[Finding]) -> Verdict:
+    """The verdict over the findings of one use. With nothing that applies, nothing is known: undetermined, 0..100."""
+    counted = [finding for finding in findings if finding.outcome is not Outcome.NOT_APPLICABLE]
+    blockers = _ids(counted, Level.MUST, Outcome.FAIL)
+    open_musts = _ids(counted, Level.MUST, Outcome.UNKNOWN)
+    if blockers:
+        decision = Decision.NOT_READY
+    elif open_musts or not any(finding.level is Level.MUST for finding in counted):
+        decision = Decision.UNDETERMINED
+    else:
+        decision = Decision.READY
+    total = math.fsum(finding.weight for finding in counted)
+    earned = math.fsum(finding.weight * finding.earned for finding in counted)
+    hoped = math.fsum(finding.weight for finding in counted if finding.outcome is Outcome.UNKNOWN)
+    score = 100 * earned / total if total else 0.0
+    ceiling = 100 * (earned + hoped) / total if total else 100.0
+    return Verdict(
+        decision=decision,
+        score=_tenth(score),
+        ceiling=_tenth(ceiling),
+        blockers=blockers,
+        limits=_ids(counted, Level.SHOULD, Outcome.FAIL),
+        unknown=tuple(sorted(finding.requirement for finding in counted if finding.outcome is Outcome.UNKNOWN)),
+    )
+
+
+def _tenth(points: float) -> float:
+    """Rounded down: 99.96 is not 100."""
+    return min(math.floor(points * 10 + 1e-9) / 10, 100.0)
+
+
+def _ids(findings: Sequence[Finding], level: Level, outcome: Outcome) -> tuple[str, ...]:
+    return tuple(
+        sorted(
+            finding.requirement
+            for finding in findings
+            if finding.level is level and finding.outcome is outcome and finding.waived is None
+        )
+    )
+
+
+def worst_exit(assessments: Iterable[AcceleratorAssessment], fail_on: Level | None = Level.MUST) -> Decision:
+    """The decision over all accelerators and uses: not ready before undetermined before ready.
+
+    With `fail_on` should, a failed should counts as not ready; with None only what is asked of the caller remains: ready.
+    """
+    if fail_on is None:
+        return Decision.READY
+    verdicts: list[Verdict] = [verdict for item in assessments for verdict in item.verdicts.values()]
+    if any(
+        verdict.decision is Decision.NOT_READY or (fail_on is Level.SHOULD and verdict.limits) for verdict in verdicts
+    ):
+        return Decision.NOT_READY
+    if not verdicts or any(verdict.decision is Decision.UNDETERMINED for verdict in verdicts):
+        return Decision.UNDETERMINED
+    return Decision.READY
+

@@ -1,0 +1,236 @@
+"""The prepared process: it has imported torch, touched no device, and hands out ready workers by fork.
+
+It also starts workers as fresh interpreters where a stack cannot be forked, waits for all of them, and when one ends
+kills whatever that one left behind: its process group and, since orphans are handed to this process, its daemons too.
+When the command line dies, even by kill -9, the control socket closes: every worker is killed and this process leaves.
+
+Messages on the control socket (one JSON object each): in come `start` (with two file descriptors: evidence pipe, log),
+`kill` and `dump`; out go `prepared`, `started`, `exited`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import psutil
+
+LARGEST_MESSAGE_BYTES = 2**17
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def bootstrap(function: str, *arguments: str) -> list[str]:
+    """The command of a fresh interpreter that imports what this one would import and calls `module:function`."""
+    module, _, name = function.partition(":")
+    code = (
+        "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
+        f"from {module} import {name}; sys.exit({name}(*sys.argv[1:]))"
+    )
+    return [sys.executable, "-P", "-c", code, json.dumps(sys.path), *arguments]
+
+
+def prctl(option: int, value: int) -> None:
+    """Set an attribute of this process where the kernel is Linux; elsewhere nothing happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies (Linux)."""
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@dataclass(slots=True)
+class _Worker:
+    id: int
+    pid: int
+    popen: subprocess.Popen[bytes] | None  # of a fresh interpreter; kept so that nobody else waits for it
+
+
+class Nursery:
+    """The loop of the prepared process."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.control = control
+        self.workers: dict[int, _Worker] = {}  # by pid
+
+    def run(self) -> None:
+        """Serve until the control socket closes."""
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        while True:
+            waited: list[Any] = [self.control, reader]
+            ready, _, _ = select.select(waited, [], [])
+            if reader in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(reader, 4096)
+                self.reap()
+            if self.control in ready and not self.serve():
+                break
+        self.end_all()
+
+    def serve(self) -> bool:
+        """Handle one message; False when the other side is gone."""
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self.control, LARGEST_MESSAGE_BYTES, 2)
+        except ConnectionError:
+            return False
+        if not data:
+            return False
+        message = json.loads(data)
+        if "start" in message:
+            self.start(message, *descriptors)
+        elif "kill" in message:
+            self.signal(message["kill"], signal.SIGKILL, group=True)
+        elif "dump" in message:
+            self.signal(message["dump"], signal.SIGUSR1, group=False)
+        return True
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Tell the command line; when it is gone, the loop will notice."""
+        with contextlib.suppress(OSError):
+            self.control.send(json.dumps(message).encode())
+
+    def start(self, message: dict[str, Any], evidence: int, log: int) -> None:
+        """Start a worker by fork or as a fresh interpreter."""
+        if message["fork"]:
+            pid, popen = os.fork(), None
+            if pid == 0:
+                self.become_worker(message["request"], evidence, log)
+        else:
+            popen = subprocess.Popen(
+                bootstrap("readiness.worker:main", str(evidence)),
+                stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[evidence], start_new_session=True,
+                env=os.environ | message["environment"],
+            )  # fmt: skip
+            pid = popen.pid
+            assert popen.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                popen.stdin.write(json.dumps(message["request"]).encode())
+                popen.stdin.close()
+        os.close(evidence)
+        os.close(log)
+        self.workers[pid] = _Worker(message["start"], pid, popen)
+        self.send({"started": message["start"], "pid": pid})
+
+    def become_worker(self, request: dict[str, Any], evidence: int, log: int) -> NoReturn:
+        """In the forked child: cut every tie to this process, then work."""
+        code = 70
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.setsid()
+            die_with_parent()
+            self.control.close()
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.close(log)
+            sys.stdout = open(1, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
+            sys.stderr = open(2, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
+            from readiness import worker
+
+            code = worker.serve(request, evidence)
+        finally:
+            os._exit(code)
+
+    def signal(self, id: int, number: signal.Signals, *, group: bool) -> None:  # noqa: A002
+        """Signal a worker, or all of its group, if it is still there."""
+        for worker in self.workers.values():
+            if worker.id == id:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(worker.pid, number) if group else os.kill(worker.pid, number)
+
+    def reap(self) -> None:
+        """Wait for whoever ended; clear away what it left, then tell how it ended."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            worker = self.workers.pop(pid, None)
+            if worker is None:
+                continue  # an orphan that was handed to us
+            if worker.popen is not None:
+                worker.popen.returncode = os.waitstatus_to_exitcode(status)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+            left = self.clear_orphans()
+            self.send(
+                {
+                    "exited": worker.id,
+                    "code": os.waitstatus_to_exitcode(status),
+                    "peak_memory_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+                    "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
+                    "left_behind": left,
+                }
+            )
+
+    def clear_orphans(self) -> int:
+        """Kill every child of this process that is no worker; how many there were. Those in a driver's hands may stay."""
+        killed: set[int] = set()
+        for _ in range(20):
+            orphans = [
+                child.pid
+                for child in psutil.Process().children()
+                if child.pid not in self.workers and child.status() != psutil.STATUS_ZOMBIE
+            ]
+            if not orphans:
+                break
+            for pid in orphans:
+                killed.add(pid)
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+            for pid in orphans:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+        return len(killed)
+
+    def end_all(self) -> None:
+        """Kill every worker and wait a moment for them to be gone."""
+        for pid in list(self.workers):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while self.workers and time.monotonic() < deadline:
+            self.reap()
+            time.sleep(0.01)
+        self.clear_orphans()
+
+
+def main(descriptor: str, preload: str) -> int:
+    """The entry of the prepared process: `descriptor` is the control socket, `preload` what to import, by commas."""
+    os.setsid()
+    die_with_parent()
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command line, which ends us by closing the socket
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    control = socket.socket(fileno=int(descriptor))
+    nursery = Nursery(control)
+    problem = None
+    for name in filter(None, preload.split(",")):
+        try:
+            __import__(name)
+        except BaseException as failure:  # noqa: BLE001 - a broken torch is evidence for the caller, not our end
+            problem = f"{type(failure).__name__}: {failure}"
+            break
+    gc.freeze()
+    nursery.send({"prepared": problem is None, "problem": problem})
+    nursery.run()
+    return 0

@@ -1,0 +1,189 @@
+"""What a run does: which checks, on which accelerators, in what order. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from readiness import judge
+from readiness.checklist import Check, Phase, Scope
+from readiness.errors import UsageError
+from readiness.model import AcceleratorFacts, Level, Profile, Use
+
+#: What starting up, looking for accelerators and reporting take off the time that `--within` grants.
+OVERHEAD_S = 6.0
+_RANK = {Level.MUST: 0, Level.SHOULD: 1, Level.INFO: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One check on one accelerator, or on all of a stack together (the first one leads).
+
+    `left_out` says why it will not run, None where it will.
+    """
+
+    check: Check
+    accelerators: tuple[AcceleratorFacts, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    level: Level = Level.MUST
+    left_out: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The id of the leading accelerator and of the check."""
+        return self.accelerators[0].id, self.check.id
+
+
+def plan(
+    profile: Profile,
+    uses: Sequence[Use],
+    accelerators: Sequence[AcceleratorFacts],
+    checklist: Mapping[str, Check],
+    *,
+    expression: str | None = None,
+    within_s: float | None = None,
+    only: frozenset[tuple[str, str]] | None = None,
+) -> list[Job]:
+    """Every job that the profile's requirements ask for, in order of execution; those left out carry the reason.
+
+    `only` keeps the jobs of these (accelerator, check) pairs. Raises UsageError for a bad expression.
+    """
+    chosen = parse_expression(expression) if expression else None
+    jobs: list[Job] = []
+    for check in checklist.values():
+        needed = _needed_by(check, profile, uses, accelerators)
+        groups = _groups(needed) if check.scope is Scope.GROUP else [(facts,) for facts in needed]
+        for group in groups:
+            job = Job(
+                check,
+                group,
+                settings=dict(check.settings) | dict(profile.settings.get(check.id, {})),
+                level=_level(check, profile, uses, group),
+            )
+            jobs.append(replace(job, left_out=_left_out(job, chosen, only)))
+    if within_s is not None:
+        jobs = _fit(jobs, within_s)
+    return sorted(jobs, key=_order)
+
+
+def _needed_by(
+    check: Check, profile: Profile, uses: Sequence[Use], accelerators: Sequence[AcceleratorFacts]
+) -> list[AcceleratorFacts]:
+    asking = [item for item in profile.requirements if item.check == check.id and set(item.uses) & set(uses)]
+    return [facts for facts in accelerators if any(judge.applies(item, facts) for item in asking)]
+
+
+def _level(check: Check, profile: Profile, uses: Sequence[Use], group: Sequence[AcceleratorFacts]) -> Level:
+    asking = [
+        item.level
+        for item in profile.requirements
+        if item.check == check.id and set(item.uses) & set(uses) and any(judge.applies(item, facts) for facts in group)
+    ]
+    return min(asking, key=_RANK.__getitem__)
+
+
+def _groups(accelerators: Sequence[AcceleratorFacts]) -> list[tuple[AcceleratorFacts, ...]]:
+    stacks = dict.fromkeys(facts.stack for facts in accelerators)
+    return [tuple(facts for facts in accelerators if facts.stack == stack) for stack in stacks]
+
+
+def _left_out(job: Job, chosen: Callable[[str], bool] | None, only: frozenset[tuple[str, str]] | None) -> str | None:
+    for facts in job.accelerators:
+        if reason := facts.properties.get("unusable"):
+            return f"the device cannot be used: {reason}"
+    if chosen is not None and not chosen(job.check.id):
+        return "left out by -k"
+    if only is not None and not any((facts.id, job.check.id) in only for facts in job.accelerators):
+        return "left out by --failed"
+    return None
+
+
+def _fit(jobs: Sequence[Job], within_s: float) -> list[Job]:
+    """Leave out what does not fit: musts first, the cheap before the dear. Accelerators side by side share the time."""
+    spent: dict[str, float] = {}
+    fitted = []
+    for job in sorted(jobs, key=lambda job: (_RANK[job.level], job.check.typical_s, job.key)):
+        if job.left_out is None:
+            lanes = [facts.id for facts in job.accelerators]
+            after = max(spent.get(lane, 0.0) for lane in lanes) + job.check.typical_s
+            if after > within_s - OVERHEAD_S:
+                job = replace(job, left_out=f"left out by --within: it takes about {job.check.typical_s:g} s")  # noqa: PLW2901
+            else:
+                spent |= dict.fromkeys(lanes, after)
+        fitted.append(job)
+    return fitted
+
+
+def _order(job: Job) -> tuple[bool, bool, float, str, str]:
+    """Fault counters last, checks that want the machine to themselves before them, the cheap before the dear."""
+    check = job.check
+    return check.phase is Phase.LAST, check.alone, check.typical_s, check.id, job.key[0]
+
+
+_TOKEN = re.compile(r"\s*(?:(\()|(\))|([\w.*?\[\]:-]+))")
+
+
+def parse_expression(text: str) -> Callable[[str], bool]:
+    """The predicate over check ids that `-k` means: names and globs with `and`, `or`, `not` and parentheses.
+
+    A name without glob characters matches any id that contains it. Raises UsageError.
+    """
+    position, tokens = 0, []
+    while text[position:].strip():
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise _bad_expression(text, f"{text[position:].strip()[0]!r} means nothing there")
+        tokens.append(match[0].strip())
+        position = match.end()
+    if len(tokens) > 200:
+        raise _bad_expression(text, "it has more than 200 words")
+    predicate, rest = _either(tokens, text)
+    if rest:
+        raise _bad_expression(text, f"{rest[0]!r} is one too many")
+    return predicate
+
+
+_Parsed = tuple[Callable[[str], bool], list[str]]
+
+
+def _either(tokens: list[str], text: str) -> _Parsed:
+    left, rest = _both(tokens, text)
+    if rest and rest[0] == "or":
+        right, rest = _either(rest[1:], text)
+        return (lambda id: left(id) or right(id)), rest  # noqa: A006
+    return left, rest
+
+
+def _both(tokens: list[str], text: str) -> _Parsed:
+    left, rest = _single(tokens, text)
+    if rest and rest[0] == "and":
+        right, rest = _both(rest[1:], text)
+        return (lambda id: left(id) and right(id)), rest  # noqa: A006
+    return left, rest
+
+
+def _single(tokens: list[str], text: str) -> _Parsed:
+    if not tokens:
+        raise _bad_expression(text, "it ends where a name should stand")
+    word, *rest = tokens
+    if word == "not":
+        inner, rest = _single(rest, text)
+        return (lambda id: not inner(id)), rest  # noqa: A006
+    if word == "(":
+        inner, rest = _either(rest, text)
+        if not rest or rest[0] != ")":
+            raise _bad_expression(text, "a parenthesis is not closed")
+        return inner, rest[1:]
+    if word in (")", "and", "or"):
+        raise _bad_expression(text, f"{word!r} stands where a name should")
+    glob = word if set(word) & set("*?[") else f"*{word}*"
+    return (lambda id: fnmatchcase(id, glob)), rest  # noqa: A006
+
+
+def _bad_expression(text: str, what: str) -> UsageError:
+    return UsageError(
+        f"the expression {text!r} cannot be read: {what}", place="-k", remedy="write it like -k 'parity and not training'"
+    )

@@ -1,0 +1,384 @@
+"""The command line's side of the worker processes: start them, listen to them, keep their limits, end them.
+
+One `Worker` is one process at one job. `Pool.poll` moves all of them forward; whoever calls it looks at `Worker.ended`.
+Nothing here blocks for longer than it is told to, whatever a worker does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from readiness import nursery
+from readiness.errors import InternalError
+
+#: How long a worker may take to import torch, a plug-in and its check before it must say that it is ready.
+START_LIMIT_S = 300.0
+#: How long a killed process may take to vanish before it is given up as unkillable (a driver holds it).
+VANISH_LIMIT_S = 10.0
+#: More than this from one check, as evidence or as printed text, is a fault of the check.
+MOST_BYTES = 64 * 2**20
+LOG_TAIL_BYTES = 8 * 1024
+
+_MEMORY_CHECK_PERIOD_S = 0.1
+
+
+@dataclass(slots=True)
+class Worker:
+    """One process at one job.
+
+    `pieces` are the messages it sent (`measurement`, `row`, `accelerator`), `end` its last word, None while it has not
+    spoken it. Once `ended`: `exit_code` is the exit code, negative for a signal, None if it could not be killed;
+    `killed` says why we killed it, if we did.
+    """
+
+    id: int
+    pipe: int
+    log: Path
+    limit_s: float
+    pid: int | None = None
+    started: float = field(default_factory=time.monotonic)
+    ready: float | None = None
+    note: str = ""
+    pieces: list[tuple[str, Any]] = field(default_factory=list)
+    end: Mapping[str, Any] | None = None
+    finished: float | None = None
+    exit_code: int | None = None
+    killed: str | None = None
+    timed_out: bool = False
+    usage: dict[str, Any] = field(default_factory=dict)
+    received: int = 0
+    buffer: bytes = b""
+    kill_sent: float | None = None
+    dump_sent: float | None = None
+    kernel_kills_before: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over, one way or another."""
+        return self.finished is not None
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since it was ready (since its start where it never was), up to its end where it has ended."""
+        return (self.finished or time.monotonic()) - (self.ready or self.started)
+
+    def log_tail(self) -> str:
+        """The last of what the process and its libraries printed."""
+        try:
+            with self.log.open("rb") as stream:
+                stream.seek(max(self.log.stat().st_size - LOG_TAIL_BYTES, 0))
+                return stream.read().decode(errors="replace")
+        except OSError:
+            return ""
+
+
+class Pool:
+    """All workers of a run and the prepared process that makes them."""
+
+    def __init__(self, *, preload: str = "torch,readiness.worker", memory_floor_bytes: int | None = None) -> None:
+        self.preload = preload
+        self.memory_floor_bytes = _memory_floor() if memory_floor_bytes is None else memory_floor_bytes
+        self.workers: dict[int, Worker] = {}
+        self.problem: str | None = None
+        self._ids = itertools.count(1)
+        self._logs = tempfile.TemporaryDirectory(prefix="readiness-", ignore_cleanup_errors=True)
+        self._selector = selectors.DefaultSelector()
+        self._memory_checked = 0.0
+        self._control: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._open()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, _socket_kind())
+        with theirs:
+            self._process = subprocess.Popen(
+                nursery.bootstrap("readiness.nursery:main", str(theirs.fileno()), self.preload),
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=(Path(self._logs.name) / "nursery.log").open("ab"),
+                # Plug-ins load themselves with torch: they must not touch a device in the process that is forked from.
+                env=os.environ | {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
+            )  # fmt: skip
+        self._control = ours
+        self._selector.register(ours, selectors.EVENT_READ)
+
+    def start(self, request: Mapping[str, Any], *, fork: bool, limit_s: float) -> Worker:
+        """Start a worker at a job. `fork` takes it from the prepared process; else it is a fresh interpreter."""
+        assert self._control is not None
+        identity = next(self._ids)
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        worker = Worker(identity, reader, Path(self._logs.name) / f"{identity}.log", limit_s)
+        worker.kernel_kills_before = _kernel_kills()
+        log = os.open(worker.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        autoload = {"TORCH_DEVICE_BACKEND_AUTOLOAD": os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD", "1")}
+        message = json.dumps(
+            {"start": identity, "fork": fork, "request": dict(request), "environment": autoload}
+        ).encode()
+        try:
+            if len(message) > nursery.LARGEST_MESSAGE_BYTES:
+                raise InternalError("a job's description is too large for its worker", remedy="shorten the settings")
+            socket.send_fds(self._control, [message], [writer, log])
+        except OSError as problem:
+            worker.killed, worker.finished = f"the prepared process is gone ({problem})", time.monotonic()
+        finally:
+            os.close(writer)
+            os.close(log)
+        self._selector.register(reader, selectors.EVENT_READ, worker)
+        self.workers[identity] = worker
+        return worker
+
+    def poll(self, timeout_s: float) -> None:
+        """Wait up to `timeout_s` for something to happen, then bring every worker up to date."""
+        for key, _ in self._selector.select(timeout_s):
+            if key.data is None:
+                self._listen()
+            else:
+                self._read(key.data)
+        self._keep_limits()
+        for worker in list(self.workers.values()):
+            if worker.ended:
+                self._forget(worker)
+
+    def kill(self, worker: Worker, reason: str) -> None:
+        """End a worker and its whole process group; the reason becomes evidence. Returns at once."""
+        if worker.kill_sent is None:
+            worker.killed = reason
+            worker.kill_sent = time.monotonic()
+            self._tell({"kill": worker.id})
+
+    def close(self) -> None:
+        """End everything that is left and wait for it, with a deadline."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._process is not None:
+            try:
+                self._process.wait(VANISH_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(VANISH_LIMIT_S)
+            self._process = None
+        for worker in list(self.workers.values()):
+            self._forget(worker)
+        self._selector.close()
+        self._logs.cleanup()
+
+    def _tell(self, message: Mapping[str, Any]) -> None:
+        if self._control is not None:
+            with contextlib.suppress(OSError):
+                self._control.send(json.dumps(message).encode())
+
+    def _listen(self) -> None:
+        assert self._control is not None
+        try:
+            data = self._control.recv(nursery.LARGEST_MESSAGE_BYTES)
+        except OSError:
+            data = b""
+        if not data:
+            self._lost()
+            return
+        message = json.loads(data)
+        if "prepared" in message:
+            self.problem = message["problem"]
+        elif "started" in message and (worker := self.workers.get(message["started"])):
+            worker.pid = message["pid"]
+        elif "exited" in message and (worker := self.workers.get(message["exited"])):
+            worker.exit_code = message["code"]
+            worker.usage = {key: message[key] for key in ("peak_memory_bytes", "cpu_s", "left_behind")}
+            self._read(worker)  # what it sent before it ended
+            worker.finished = time.monotonic()
+
+    def _lost(self) -> None:
+        """The prepared process died. Its workers died with it; a new one takes its place."""
+        assert self._control is not None
+        self._selector.unregister(self._control)
+        self._control.close()
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(VANISH_LIMIT_S)
+        for worker in self.workers.values():
+            if not worker.ended:
+                worker.killed, worker.finished = "the prepared process died, and the check with it", time.monotonic()
+        self._open()
+
+    def _read(self, worker: Worker) -> None:
+        while True:
+            try:
+                data = os.read(worker.pipe, 65536)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                with contextlib.suppress(KeyError, ValueError):
+                    self._selector.unregister(worker.pipe)
+                return
+            worker.received += len(data)
+            if worker.received > MOST_BYTES:
+                self.kill(worker, f"it sent more than {MOST_BYTES >> 20} MiB of evidence")
+                return
+            *lines, worker.buffer = (worker.buffer + data).split(b"\n")
+            for line in lines:
+                self._take(worker, line)
+
+    def _take(self, worker: Worker, line: bytes) -> None:
+        try:
+            ((kind, value),) = json.loads(line).items()
+        except (ValueError, AttributeError):
+            self.kill(worker, "something else than readiness wrote into its evidence pipe")
+            return
+        if kind == "ready":
+            worker.ready = time.monotonic()
+        elif kind == "note":
+            worker.note = str(value)
+        elif kind == "end":
+            worker.end = value
+        else:
+            worker.pieces.append((kind, value))
+
+    def _keep_limits(self) -> None:
+        now = time.monotonic()
+        watch_memory = now - self._memory_checked >= _MEMORY_CHECK_PERIOD_S
+        if watch_memory:
+            self._memory_checked = now
+            self._keep_memory()
+        for worker in self.workers.values():
+            if worker.ended:
+                continue
+            limit_s = START_LIMIT_S if worker.ready is None else worker.limit_s
+            if worker.kill_sent is not None:
+                if now - worker.kill_sent > VANISH_LIMIT_S:
+                    worker.killed = f"{worker.killed}; it cannot be killed ({_state(worker.pid)})"
+                    worker.finished = time.monotonic()
+            elif worker.dump_sent is not None:
+                if now - worker.dump_sent > 0.3:  # the stack dump has had its moment
+                    self.kill(worker, "time limit")
+            elif now - (worker.ready or worker.started) > limit_s:
+                worker.timed_out = True
+                worker.dump_sent = now
+                self._tell({"dump": worker.id})
+            elif watch_memory and _size(worker.log) > MOST_BYTES:
+                self.kill(worker, f"it printed more than {MOST_BYTES >> 20} MiB")
+
+    def _keep_memory(self) -> None:
+        """Kill the largest worker before the host runs out of memory: the kernel's choice might be another's process."""
+        running = [worker for worker in self.workers.values() if not worker.ended and worker.pid and not worker.kill_sent]
+        if not running or available_memory() >= self.memory_floor_bytes:
+            return
+        largest = max(running, key=lambda worker: group_memory(worker.pid))
+        self.kill(largest, f"out of memory: less than {self.memory_floor_bytes >> 20} MiB of the host's were left")
+
+    def _forget(self, worker: Worker) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(worker.pipe)
+        with contextlib.suppress(OSError):
+            os.close(worker.pipe)
+        self.workers.pop(worker.id, None)
+
+
+def describe_end(worker: Worker) -> str:
+    """How a worker that did not deliver its evidence ended, in words."""
+    if worker.killed is not None:
+        return worker.killed
+    code = worker.exit_code
+    if code is None:
+        return "its process was lost"
+    if code >= 0:
+        return f"its process left with exit code {code} before it had delivered its evidence"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    if killed_by_kernel(worker):
+        return f"out of memory: the kernel killed it ({name})"
+    return f"its process died by {name}"
+
+
+def killed_by_kernel(worker: Worker) -> bool:
+    """Whether the kernel's out-of-memory killer took it: SIGKILL, not ours, and the kernel's count has moved."""
+    ours = worker.kill_sent is not None
+    return worker.exit_code == -signal.SIGKILL and not ours and _kernel_kills() > worker.kernel_kills_before
+
+
+def ran_out_of_memory(worker: Worker) -> bool:
+    """Whether it ended for want of host memory, by our hand or the kernel's."""
+    return (worker.killed or "").startswith("out of memory") or killed_by_kernel(worker)
+
+
+def _kernel_kills() -> int:
+    """How many processes the kernel killed for want of memory so far, on the host and in our control group."""
+    count = 0
+    for file in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
+        with contextlib.suppress(OSError, ValueError):
+            for line in Path(file).read_text().splitlines():
+                name, _, number = line.partition(" ")
+                if name == "oom_kill":
+                    count += int(number)
+    return count
+
+
+def available_memory() -> int:
+    """Bytes that can still be had, on the host and within the control group's limit."""
+    available: int = psutil.virtual_memory().available
+    with contextlib.suppress(OSError, ValueError):
+        folder = Path("/sys/fs/cgroup")
+        limit = int((folder / "memory.max").read_text())
+        statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        used = int((folder / "memory.current").read_text()) - int(statistics.get("inactive_file", 0))
+        available = min(available, max(limit - used, 0))
+    return available
+
+
+def _memory_floor() -> int:
+    """What the workers must leave to the host: a fiftieth of its memory, at least 256 MiB, never over a quarter."""
+    total: int = psutil.virtual_memory().total
+    return min(max(total // 50, 256 * 2**20), total // 4)
+
+
+def group_memory(pid: int | None) -> int:
+    """Resident bytes of a process and its descendants; 0 where it is gone."""
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for member in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                total += member.memory_info().rss
+    return total
+
+
+def _state(pid: int | None) -> str:
+    try:
+        waits = Path(f"/proc/{pid}/wchan").read_text() or "unknown"
+        return f"process {pid}, state {psutil.Process(pid).status()}, waiting in {waits}"
+    except (OSError, psutil.Error):
+        return f"process {pid}"
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
+def _socket_kind() -> socket.SocketKind:
+    return getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)

@@ -1,0 +1,288 @@
+"""Profiles: load, extend, validate against the schema and against the checklist.
+
+A profile is looked up by name among the shipped ones, or read from a file. What it extends is looked up by name only,
+beside the file first, so that no path in a file can climb anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from readiness import content, toml
+from readiness.checklist import Check
+from readiness.errors import BadFileError, UsageError
+from readiness.model import Action, Level, Limit, Operator, Profile, Remedy, Requirement, Use
+
+_LIMIT_KEYS = tuple(operator.value for operator in Operator)
+
+
+def names() -> list[str]:
+    """The shipped profiles."""
+    return sorted(file.stem for file in content.shipped("profiles").glob("*.toml"))
+
+
+def load(name_or_file: str, checklist: Mapping[str, Check]) -> Profile:
+    """A profile by name or file, with all that it extends, every requirement understood by the checklist.
+
+    Raises UsageError for an unknown name and BadFileError, with file and line, for everything else.
+    """
+    file = _find(name_or_file)
+    merged = _Merged()
+    _gather(file, merged, ())
+    requirements = []
+    for id, entry in merged.entries.items():  # noqa: A001
+        requirement = _requirement(id, entry, merged)
+        _refuse_what_no_check_measures(requirement, checklist)
+        requirements.append(requirement)
+    _refuse_unknown_settings(merged, checklist)
+    profile = Profile(
+        name=merged.name,
+        title=merged.title,
+        uses=merged.uses,
+        requirements=tuple(requirements),
+        settings={check: dict(settings) for check, settings in merged.settings.items()},
+        description=merged.description,
+    )
+    return _with_digest(profile)
+
+
+def _find(name_or_file: str) -> Path:
+    if name_or_file.endswith(".toml") or "/" in name_or_file:
+        return Path(name_or_file)
+    if name_or_file not in names():
+        near = get_close_matches(name_or_file, names(), n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(
+            f"there is no profile {name_or_file!r}",
+            place="--profile",
+            remedy=f"{hint}choose one of {', '.join(names())}, or give a file that ends in .toml",
+        )
+    return content.shipped("profiles") / f"{name_or_file}.toml"
+
+
+class _Merged:
+    """A profile while its parents are laid under it. The last file read is the one that was asked for."""
+
+    def __init__(self) -> None:
+        self.name = self.title = self.description = ""
+        self.uses: tuple[Use, ...] = tuple(Use)
+        self.entries: dict[str, dict[str, Any]] = {}
+        self.places: dict[str, str] = {}
+        self.settings: dict[str, dict[str, Any]] = {}
+        self.settings_places: dict[str, str] = {}
+
+
+def _gather(file: Path, merged: _Merged, below: tuple[Path, ...]) -> None:
+    document, lines = toml.read(file, "profile")
+    for parent in document.get("extends", []):
+        place = f"{file}:{lines.line(('extends',))}"
+        found = _parent(parent, file, place)
+        if found.resolve() in (path.resolve() for path in (*below, file)):
+            raise BadFileError(
+                f"it extends itself through {parent!r}", place=place, remedy="take one of the profiles out of the circle"
+            )
+        _gather(found, merged, (*below, file))
+    merged.name, merged.title = document["name"], document["title"]
+    merged.description = document.get("description", "").strip()
+    if "uses" in document:
+        merged.uses = tuple(Use(use) for use in document["uses"])
+    for position, id in enumerate(document.get("drop", [])):  # noqa: A001
+        if merged.entries.pop(id, None) is None:
+            raise BadFileError(
+                f"drop[{position}]: no profile that this one extends has a requirement {id!r}",
+                place=f"{file}:{lines.line(('drop',))}",
+                remedy="correct the id, or take it out",
+            )
+    own: set[str] = set()
+    for position, entry in enumerate(document.get("require", [])):
+        place = f"{file}:{lines.line(('require', position))}"
+        if entry["id"] in own:
+            raise BadFileError(
+                f"two requirements have the id {entry['id']!r}", place=place, remedy="give one of them another id"
+            )
+        own.add(entry["id"])
+        merged.entries[entry["id"]] = _lay_over(merged.entries.get(entry["id"], {}), entry)
+        merged.places[entry["id"]] = place
+    for check, settings in document.get("settings", {}).items():
+        merged.settings[check] = merged.settings.get(check, {}) | settings
+        merged.settings_places[check] = f"{file}:{lines.line(('settings', check))}"
+
+
+def _parent(name: str, child: Path, place: str) -> Path:
+    beside = child.parent / f"{name}.toml"
+    shipped = content.shipped("profiles") / f"{name}.toml"
+    # A profile may extend the shipped one of its own name: then the file beside it is itself.
+    if beside.is_file() and beside.resolve() != child.resolve():
+        return beside
+    if shipped.is_file():
+        return shipped
+    if beside.is_file():
+        return beside
+    raise BadFileError(
+        f"it extends {name!r}, which is neither beside it nor shipped",
+        place=place,
+        remedy=f"choose one of {', '.join(names())}, or put {name}.toml beside it",
+    )
+
+
+def _lay_over(parent: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry over its parent's of the same id: what it does not say stays, a new limit replaces the old one whole."""
+    kept = dict(parent)
+    if any(key in entry for key in _LIMIT_KEYS):
+        for key in (*_LIMIT_KEYS, "zero"):
+            kept.pop(key, None)
+    return kept | dict(entry)
+
+
+def _requirement(id: str, entry: Mapping[str, Any], merged: _Merged) -> Requirement:  # noqa: A002
+    place = merged.places[id]
+    for key in ("check", "measure"):
+        if key not in entry:
+            raise BadFileError(
+                f"requirement {id!r} has no {key!r}", place=place, remedy="say which check measures it and what it is"
+            )
+    remedy = entry.get("remedy")
+    return Requirement(
+        id=id,
+        uses=tuple(Use(use) for use in entry.get("use", [use.value for use in merged.uses])),
+        check=entry["check"],
+        measure=entry["measure"],
+        limit=_limit(id, entry, place),
+        where=dict(entry.get("where", {})),
+        level=Level(entry.get("level", "must")),
+        weight=_finite(id, "weight", entry.get("weight", 1), place),
+        why=" ".join(entry.get("why", "").split()),
+        source=" ".join(entry.get("source", "").split()),
+        remedy=Remedy(" ".join(remedy.split()), Action(entry.get("action", "none"))) if remedy else None,
+        only_on=tuple(entry.get("only_on", ())),
+        not_on=tuple(entry.get("not_on", ())),
+        place=place,
+    )
+
+
+def _limit(id: str, entry: Mapping[str, Any], place: str) -> Limit:  # noqa: A002
+    given = [key for key in _LIMIT_KEYS if key in entry]
+    if len(given) != 1:
+        what = "no limit" if not given else f"{len(given)} limits ({', '.join(given)})"
+        raise BadFileError(
+            f"requirement {id!r} has {what}", place=place, remedy=f"give exactly one of {', '.join(_LIMIT_KEYS)}"
+        )
+    operator = Operator(given[0])
+    zero = entry.get("zero")
+    if zero is not None:
+        zero = _finite(id, "zero", zero, place)
+    if operator is Operator.BETWEEN:
+        low, high = (_finite(id, "between", value, place) for value in entry["between"])
+        if low > high:
+            raise BadFileError(
+                f"requirement {id!r}: between {low:g} and {high:g} holds for nothing",
+                place=place,
+                remedy="give the lower end first",
+            )
+        limit = Limit(operator, low, high=high)
+    else:
+        bound = entry[operator.value]
+        limit = Limit(operator, bound if isinstance(bound, bool) else _finite(id, operator.value, bound, place), zero=zero)
+    if zero is not None and not _zero_makes_sense(limit, zero):
+        raise BadFileError(
+            f"requirement {id!r}: zero = {zero:g} does not fit {limit}",
+            place=place,
+            remedy="zero lies below at_least or above at_most; the other limits have none",
+        )
+    return limit
+
+
+def _zero_makes_sense(limit: Limit, zero: float) -> bool:
+    match limit.operator:
+        case Operator.AT_LEAST:
+            return zero < limit.bound
+        case Operator.AT_MOST:
+            return zero > limit.bound
+        case _:
+            return False
+
+
+def _finite(id: str, key: str, value: float, place: str) -> float:  # noqa: A002
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise BadFileError(f"requirement {id!r}: {key} is {value}", place=place, remedy="give a finite number")
+    return value if isinstance(value, int) else number
+
+
+def _refuse_what_no_check_measures(requirement: Requirement, checklist: Mapping[str, Check]) -> None:
+    check = checklist.get(requirement.check)
+    if check is None:
+        near = get_close_matches(requirement.check, checklist, n=1)
+        raise BadFileError(
+            f"requirement {requirement.id!r}: there is no check {requirement.check!r}",
+            place=requirement.place,
+            remedy=f"did you mean {near[0]!r}?" if near else "`readiness list` shows the checks; --checks DIR adds a folder",
+        )
+    if requirement.measure not in check.measures:
+        raise BadFileError(
+            f"requirement {requirement.id!r}: {check.id} does not measure {requirement.measure!r}",
+            place=requirement.place,
+            remedy=f"it measures {', '.join(check.measures)}",
+        )
+
+
+def _refuse_unknown_settings(merged: _Merged, checklist: Mapping[str, Check]) -> None:
+    for id, settings in merged.settings.items():  # noqa: A001
+        place = merged.settings_places[id]
+        check = checklist.get(id)
+        if check is None:
+            raise BadFileError(
+                f"settings for {id!r}, which is no check", place=place, remedy="`readiness list` shows the checks"
+            )
+        for name, value in settings.items():
+            if name not in check.settings:
+                known = ", ".join(check.settings) or "none"
+                raise BadFileError(
+                    f"{id} has no setting {name!r}", place=place, remedy=f"its settings are: {known}"
+                )
+            if not _same_kind(value, check.settings[name]):
+                raise BadFileError(
+                    f"{id}: the setting {name!r} is {value!r}, which is not like {check.settings[name]!r}",
+                    place=place,
+                    remedy="give a value of the same kind as the default",
+                )
+
+
+def _same_kind(value: Any, default: Any) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, int | float):
+        whole = isinstance(value, int)
+        return whole or (isinstance(default, float) and isinstance(value, float) and math.isfinite(value))
+    if isinstance(default, list | tuple):
+        return isinstance(value, list) and all(not default or _same_kind(item, default[0]) for item in value)
+    return default is None or isinstance(value, type(default))
+
+
+def _with_digest(profile: Profile) -> Profile:
+    """The profile with the SHA-256 of what it demands, parents included, in canonical form."""
+    demands = {
+        "uses": sorted(profile.uses),
+        "settings": profile.settings,
+        "require": [
+            {
+                "id": requirement.id, "use": sorted(requirement.uses), "check": requirement.check,
+                "measure": requirement.measure, "where": requirement.where, "limit": asdict(requirement.limit),
+                "level": requirement.level, "weight": requirement.weight,
+                "only_on": requirement.only_on, "not_on": requirement.not_on,
+            }
+            for requirement in sorted(profile.requirements, key=lambda requirement: requirement.id)
+        ],
+    }  # fmt: skip
+    digest = hashlib.sha256(json.dumps(demands, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return replace(profile, sha256=digest)

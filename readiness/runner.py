@@ -1,0 +1,409 @@
+"""A run from the first look at the machine to the assessment: every job in a process of its own, every result on disk.
+
+The loop is one thread that starts whatever may start, waits for something to happen and looks at what ended. An
+accelerator does one check at a time; several accelerators work side by side; a check that wants the machine to itself
+waits until all others are done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import platform
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from types import FrameType
+from typing import Any, Protocol
+
+import psutil
+
+from readiness import __version__, accelerators, judge
+from readiness.assessment import facts_to_json, measurement_from_json
+from readiness.checklist import Check
+from readiness.discovery import Discovery, discover, select
+from readiness.errors import UsageError
+from readiness.journal import Journal
+from readiness.model import (
+    AcceleratorAssessment,
+    AcceleratorFacts,
+    Assessment,
+    Evidence,
+    Profile,
+    Status,
+    Use,
+    Waiver,
+)
+from readiness.plan import Job, plan
+from readiness.processes import Pool, Worker, describe_end, ran_out_of_memory
+
+#: The second try of a check that ran into its limit gets this many times the limit: a cold compile is not a hang.
+SECOND_TRY = 3.0
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a run is asked to do.
+
+    `within_s` is the time the whole run may take, `timeout_s` the limit of each check in place of its own; `only` keeps
+    these (accelerator, check) pairs.
+    """
+
+    profile: Profile
+    checklist: Mapping[str, Check]
+    uses: tuple[Use, ...]
+    devices: tuple[str, ...] = ()
+    expression: str | None = None
+    within_s: float | None = None
+    timeout_s: float | None = None
+    seed: int = 0
+    only: frozenset[tuple[str, str]] | None = None
+    waivers: tuple[Waiver, ...] = ()
+
+
+class Observer(Protocol):
+    """Who is told how the run goes (`readiness.console`). Called from the loop: must return at once."""
+
+    def looking(self) -> None:
+        """The machine is being looked at."""
+
+    def planned(self, accelerators: Sequence[AcceleratorFacts], jobs: Sequence[Job], done: int) -> None:
+        """These jobs will run; so many of them are already done."""
+
+    def started(self, job: Job, attempt: int) -> None:
+        """A job runs."""
+
+    def running(self, jobs: Sequence[tuple[Job, Worker]]) -> None:
+        """These jobs are at work; called several times a second."""
+
+    def finished(self, job: Job, evidence: Evidence) -> None:
+        """A job ended."""
+
+
+@dataclass(slots=True)
+class _Running:
+    job: Job
+    worker: Worker
+    attempt: int = 1
+
+
+@dataclass(slots=True)
+class _State:
+    """What the loop keeps: evidence by job, jobs to come, jobs at work, devices that hold on to a dead process."""
+
+    evidence: dict[tuple[str, str], Evidence] = field(default_factory=dict)
+    waiting: list[Job] = field(default_factory=list)
+    running: list[_Running] = field(default_factory=list)
+    wedged: dict[str, str] = field(default_factory=dict)
+    stop: str | None = None
+
+
+def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
+    """Assess this machine's accelerators. The journal has been opened; what it holds is not measured again.
+
+    An interrupted run (SIGINT, SIGTERM) returns what it has, with `interrupted` set. Raises UsageError.
+    """
+    began = time.monotonic()
+    started = _now()
+    with _stop_signals() as stop, Pool() as pool:
+        journal.begin_session()
+        observer.looking()
+        discovery = discover(pool)
+        chosen = _settle(select(discovery, request.devices), discovery, journal, time.monotonic() - began)
+        jobs = plan(
+            request.profile,
+            request.uses,
+            chosen,
+            request.checklist,
+            expression=request.expression,
+            within_s=request.within_s,
+            only=request.only,
+        )
+        state = _State(evidence=_known(jobs, journal))
+        state.waiting = [job for job in jobs if job.left_out is None and job.key not in state.evidence]
+        observer.planned(chosen, [job for job in jobs if job.left_out is None], len(state.evidence))
+        _Loop(request, journal, observer, pool, state, began, stop).run()
+    seconds = journal.seconds_before + time.monotonic() - began
+    return _assemble(request, discovery, chosen, jobs, state, started, seconds)
+
+
+def _settle(
+    chosen: tuple[AcceleratorFacts, ...], discovery: Discovery, journal: Journal, at: float
+) -> tuple[AcceleratorFacts, ...]:
+    """The accelerators under test as the journal knows them; a resumed run must find the same ones."""
+    if not journal.accelerators:
+        journal.found(chosen, discovery.failures, at)
+        return chosen
+
+    def identity(facts: AcceleratorFacts) -> tuple[Any, ...]:
+        return facts.id, facts.stack, facts.model, facts.serial, dict(facts.software), facts.properties.get("unusable")
+
+    for before in journal.accelerators:
+        if identity(before) not in [identity(facts) for facts in chosen]:
+            raise UsageError(
+                f"{before.id} is no longer the {before.model} with the software that this run began on",
+                place=str(journal.folder),
+                remedy="begin a new run: evidence of two different machines makes no assessment",
+            )
+    return journal.accelerators  # with the fault counters as they stood at the very start
+
+
+def _known(jobs: Sequence[Job], journal: Journal) -> dict[tuple[str, str], Evidence]:
+    keys = {job.key for job in jobs if job.left_out is None}
+    return {key: evidence for key, evidence in journal.evidence.items() if key in keys}
+
+
+class _Loop:
+    """The loop over jobs; see the module's docstring."""
+
+    def __init__(
+        self,
+        request: Request,
+        journal: Journal,
+        observer: Observer,
+        pool: Pool,
+        state: _State,
+        began: float,
+        stop: list[str],
+    ) -> None:
+        self.request = request
+        self.journal = journal
+        self.observer = observer
+        self.pool = pool
+        self.state = state
+        self.began = began
+        self.signals = stop
+
+    def run(self) -> None:
+        """Until every job has ended, the time is up, or somebody stops us."""
+        state = self.state
+        while state.waiting or state.running:
+            self.look_for_the_end()
+            if state.stop is None:
+                self.start_what_may()
+            elif not state.running:
+                return
+            self.pool.poll(_POLL_S)
+            for running in [item for item in state.running if item.worker.ended]:
+                state.running.remove(running)
+                self.finish(running)
+            self.observer.running([(item.job, item.worker) for item in state.running])
+
+    def look_for_the_end(self) -> None:
+        """Notice a signal or the end of the granted time, and end what runs."""
+        if self.state.stop is not None:
+            return
+        within = self.request.within_s
+        if self.signals:
+            self.state.stop = f"the run was interrupted ({self.signals[0]})"
+        elif within is not None and time.monotonic() - self.began > within - 1:
+            self.state.stop = f"the time granted with --within ({within:g} s) was up"
+        if self.state.stop is not None:
+            for running in self.state.running:
+                self.pool.kill(running.worker, self.state.stop)
+
+    def start_what_may(self) -> None:
+        """Start every waiting job whose accelerators are free, in order; one that wants to be alone waits for silence."""
+        state = self.state
+        busy = {facts.id for running in state.running for facts in running.job.accelerators}
+        for job in list(state.waiting):
+            lanes = {facts.id for facts in job.accelerators}
+            held = sorted(lanes & state.wedged.keys())
+            if held:
+                state.waiting.remove(job)
+                self.keep(job, Evidence(job.check.id, Status.SKIPPED, reason=state.wedged[held[0]]))
+                continue
+            alone = job.check.alone or any(running.job.check.alone for running in state.running)
+            if lanes & busy or (alone and state.running):
+                busy |= lanes  # what comes later in the order must not overtake it on the same device
+                if job.check.alone:
+                    return
+                continue
+            state.waiting.remove(job)
+            self.start(job, attempt=1)
+            busy |= lanes
+
+    def start(self, job: Job, attempt: int) -> None:
+        """Start a worker at a job."""
+        lead = job.accelerators[0]
+        stack = accelerators.stack(lead.stack)
+        limit_s = (self.request.timeout_s or job.check.limit_s) * (1 if attempt == 1 else SECOND_TRY)
+        request = {
+            "job": "check",
+            "check": job.check.id,
+            "file": job.check.function.__code__.co_filename,
+            "accelerator": facts_to_json(lead),
+            "peers": [facts_to_json(facts) for facts in job.accelerators],
+            "seed": self.request.seed,
+            "settings": dict(job.settings),
+        }
+        worker = self.pool.start(request, fork=stack.forks and stack.plugin is None, limit_s=limit_s)
+        self.state.running.append(_Running(job, worker, attempt))
+        self.observer.started(job, attempt)
+
+    def finish(self, running: _Running) -> None:
+        """Turn what a worker left into evidence, or try once more with a longer limit."""
+        job, worker = running.job, running.worker
+        if worker.exit_code is None and worker.pid is not None and psutil.pid_exists(worker.pid):
+            reason = f"process {worker.pid} of {job.check.id} holds the device and cannot be killed"
+            self.state.wedged |= {facts.id: reason for facts in job.accelerators}
+        elif self.state.stop is not None and worker.killed == self.state.stop:
+            self.state.waiting.insert(0, job)
+            return
+        elif worker.timed_out and running.attempt == 1 and worker.ready is not None:
+            self.start(job, attempt=2)
+            return
+        self.keep(job, evidence_of(worker, job, running.attempt))
+
+    def keep(self, job: Job, evidence: Evidence) -> None:
+        """Write it to disk before anything else happens."""
+        self.journal.append(job.key[0], evidence, time.monotonic() - self.began)
+        self.state.evidence[job.key] = evidence
+        self.observer.finished(job, evidence)
+
+
+def evidence_of(worker: Worker, job: Job, attempt: int) -> Evidence:
+    """What a worker that has ended says about its accelerator."""
+    status, reason = _status(worker, attempt)
+    measurements = tuple(measurement_from_json(value) for kind, value in worker.pieces if kind == "measurement")
+    process: dict[str, Any] = {"exit_code": worker.exit_code, **worker.usage}
+    if worker.exit_code is not None and worker.exit_code < 0 and worker.kill_sent is None:
+        process["signal"] = signal.Signals(-worker.exit_code).name
+    return Evidence(
+        check=job.check.id,
+        status=status,
+        reason=reason,
+        seconds=worker.seconds,
+        attempts=attempt,
+        measurements=measurements,
+        rows=tuple(value for kind, value in worker.pieces if kind == "row"),
+        settings=job.settings,
+        environment=(worker.end or {}).get("environment", {}),
+        process=process,
+        accelerators=tuple(facts.id for facts in job.accelerators),
+        log=worker.log_tail(),
+    )
+
+
+def _status(worker: Worker, attempt: int) -> tuple[Status, str | None]:
+    if worker.end is not None:
+        return Status(worker.end["status"]), worker.end["reason"]
+    if worker.timed_out and worker.ready is not None:
+        tries = f" (a first try had {worker.limit_s / SECOND_TRY:g} s)" if attempt > 1 else ""
+        # What the kill met is said too: a process that a driver holds is worse than a slow one.
+        held = f"; {worker.killed}" if worker.exit_code is None and worker.killed else ""
+        return Status.TIMEOUT, f"no end within {worker.limit_s:g} s{tries}{held}"
+    if worker.timed_out:
+        return Status.ERROR, "its process was not ready to begin in time"
+    if worker.killed is not None or ran_out_of_memory(worker):
+        return Status.ERROR, describe_end(worker)
+    return Status.CRASHED, describe_end(worker)
+
+
+def _assemble(
+    request: Request,
+    discovery: Discovery,
+    chosen: Sequence[AcceleratorFacts],
+    jobs: Sequence[Job],
+    state: _State,
+    started: str,
+    seconds: float,
+) -> Assessment:
+    interrupted = state.stop is not None and "interrupted" in state.stop
+    collected: dict[str, list[Evidence]] = {facts.id: [] for facts in chosen}
+    for job in jobs:
+        evidence = state.evidence.get(job.key)
+        if evidence is None:
+            reason = job.left_out or f"it had not run: {state.stop}"
+            evidence = Evidence(job.check.id, Status.SKIPPED, reason=reason, settings=job.settings)
+        for facts in job.accelerators:
+            collected[facts.id].append(evidence)
+    today = _now()[:10]
+    return Assessment(
+        version=__version__,
+        seed=request.seed,
+        started=started,
+        seconds=seconds,
+        host=host(discovery),
+        profile_name=request.profile.name,
+        profile_title=request.profile.title,
+        profile_sha256=request.profile.sha256,
+        uses=request.uses,
+        accelerators=tuple(
+            judged(request.profile, facts, collected[facts.id], request.uses, request.waivers, today) for facts in chosen
+        ),
+        interrupted=interrupted,
+    )
+
+
+def judged(
+    profile: Profile,
+    facts: AcceleratorFacts,
+    evidence: Sequence[Evidence],
+    uses: Sequence[Use],
+    waivers: Sequence[Waiver],
+    today: str,
+) -> AcceleratorAssessment:
+    """One accelerator judged, with the assertion that every requirement declared has its finding."""
+    result = judge.judge(profile, facts, evidence, uses=uses, waivers=waivers, today=today)
+    assert len(result.findings) == judge.declared(profile, uses), "declared requirements and findings differ"
+    return result
+
+
+def host(discovery: Discovery) -> dict[str, Any]:
+    """The machine around the accelerators."""
+    packages = {}
+    for name in ("torch", "numpy", "nvidia-ml-py"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            packages[name] = metadata.version(name)
+    return {
+        "name": platform.node(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "packages": packages,
+        "present": [facts.id for facts in discovery.accelerators],
+        "absent_stacks": dict(discovery.absent),
+        "failed_stacks": dict(discovery.failures),
+    }
+
+
+def rejudge(
+    saved: Assessment, profile: Profile, uses: Sequence[Use], waivers: Sequence[Waiver], today: str
+) -> Assessment:
+    """Saved evidence judged again under a profile, without hardware."""
+    return replace(
+        saved,
+        profile_name=profile.name,
+        profile_title=profile.title,
+        profile_sha256=profile.sha256,
+        uses=tuple(uses),
+        accelerators=tuple(judged(profile, item.facts, item.evidence, uses, waivers, today) for item in saved.accelerators),
+    )
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[str]]:
+    """SIGINT and SIGTERM as a list that fills; a second one ends the tool at once."""
+    received: list[str] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(signal.Signals(number).name)
+        if len(received) > 1:
+            signal.default_int_handler(number, frame)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

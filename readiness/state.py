@@ -1,0 +1,80 @@
+"""Where runs are kept between commands: journals, and which run was the last."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+
+from readiness.errors import UsageError
+from readiness.model import Outcome, Profile
+
+#: Older runs are removed when a new one ends.
+RUNS_KEPT = 20
+
+
+@cache
+def folder() -> Path:
+    """The user's state folder, or a temporary one where that cannot be written (a health program under a bare root)."""
+    import platformdirs
+
+    place: Path = platformdirs.user_state_path("readiness", appauthor=False)
+    try:
+        (place / "runs").mkdir(parents=True, exist_ok=True)
+        if os.access(place / "runs", os.W_OK):
+            return place
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="readiness-state-"))
+
+
+def new_run_folder() -> Path:
+    """A folder for a new run; created when its journal is."""
+    return folder() / "runs" / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
+
+
+def prune_runs() -> None:
+    """Remove all but the newest runs. What cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        runs = sorted(path for path in (folder() / "runs").iterdir() if (path / "run.json").exists())
+        for old in runs[:-RUNS_KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def remember_last(run: Path) -> None:
+    """Note which run was the last to end."""
+    with contextlib.suppress(OSError):
+        (folder() / "last").write_text(str(run.resolve()), encoding="utf-8")
+
+
+def failed_of_last_run(profile: Profile) -> set[tuple[str, str]]:
+    """The (accelerator, check) pairs whose requirements failed or stayed unknown in the last run.
+
+    Raises UsageError where there is none, where it was of another profile, or where nothing failed.
+    """
+    from readiness import assessment
+
+    try:
+        last = Path((folder() / "last").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UsageError("there is no last run", place="--failed", remedy="run without --failed first") from None
+    saved = assessment.read(last / "assessment.json")
+    if saved.profile_name != profile.name:
+        raise UsageError(
+            f"the last run was of the profile {saved.profile_name}, not {profile.name}",
+            place="--failed",
+            remedy=f"add --profile {saved.profile_name}, or run without --failed first",
+        )
+    failed = {
+        (item.facts.id, finding.check)
+        for item in saved.accelerators
+        for finding in item.findings
+        if finding.outcome in (Outcome.FAIL, Outcome.UNKNOWN)
+    }
+    if not failed:
+        raise UsageError("nothing failed in the last run", place="--failed", remedy="run without --failed")
+    return failed

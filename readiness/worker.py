@@ -1,0 +1,248 @@
+"""The child process that runs one check on one accelerator and sends its evidence, line by line, through a pipe.
+
+Lines are JSON objects with one key: `ready` (the time limit starts), `measurement`, `row`, `note`, `end`. What the
+check and its libraries print goes to the log file, never into the pipe. The same function serves a process forked from
+the prepared one (`readiness.nursery`) and a fresh interpreter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import json
+import os
+import platform
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from readiness import accelerators, assessment, checklist
+from readiness.accelerators.base import Accelerator
+from readiness.checklist import Check, Skip
+from readiness.model import Evidence, Measurement, Note, Row, Status
+
+#: Rows beyond this are counted, not kept: an assessment must stay readable.
+MOST_ROWS = 20_000
+
+Emit = Callable[[Measurement | Row | Note], None]
+
+
+#: Environment variables that change results or recovery; their values become evidence.
+_TELLING_VARIABLES = (
+    "CUDA_VISIBLE_DEVICES", "CUDA_LAUNCH_BLOCKING", "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ENABLE_MPS_FALLBACK",
+    "TORCH_NPU_FALLBACK_CPU_DISABLE", "INF_NAN_MODE_ENABLE", "TASK_QUEUE_ENABLE", "HCCL_DETERMINISTIC",
+    "HCCL_OP_RETRY_ENABLE", "ASCEND_RT_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
+    "HSA_OVERRIDE_GFX_VERSION", "ZE_AFFINITY_MASK", "TORCH_DISTRIBUTED_DEBUG",
+)  # fmt: skip
+
+
+def serve(request: Mapping[str, Any], pipe: int) -> int:
+    """Do one job in this process and send what it yields; the exit code of the process.
+
+    `request` is what `readiness.processes` asks for: a check on an accelerator, or the discovery of a stack.
+    """
+    faulthandler.enable()
+    with contextlib.suppress(AttributeError):  # not everywhere
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _be_the_first_to_go()
+    with os.fdopen(pipe, "w", encoding="utf-8") as stream:
+        os.set_inheritable(stream.fileno(), False)
+
+        def send(kind: str, value: Any) -> None:
+            stream.write(json.dumps({kind: value}, allow_nan=False) + "\n")
+            stream.flush()
+
+        match request["job"]:
+            case "check":
+                _serve_check(request, send)
+            case "discover":
+                _serve_discovery(request, send)
+    return 0
+
+
+def _be_the_first_to_go() -> None:
+    # When memory runs out, the kernel shall take the check, not the tool that watches it, nor the user's shell.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _serve_check(request: Mapping[str, Any], send: Callable[[str, Any], None]) -> None:
+    try:
+        check = checklist.load(request["check"], request["file"])
+        facts = assessment.facts_from_json(request["accelerator"])
+        accelerator = Accelerator(
+            facts,
+            accelerators.stack(facts.stack),
+            seed=request["seed"],
+            peers=[assessment.facts_from_json(peer) for peer in request["peers"]],
+        )
+        _import_torch(accelerator.stack.plugin)
+        settings = {name: _like(value, check.settings[name]) for name, value in request["settings"].items()}
+    except (Exception, SystemExit) as problem:  # noqa: BLE001 - it becomes evidence
+        traceback.print_exc()
+        send("end", {"status": Status.ERROR.value, "reason": f"the check could not be started: {_told(problem)}"})
+        return
+    send("ready", True)
+
+    def emit(item: Measurement | Row | Note) -> None:
+        match item:
+            case Measurement():
+                send("measurement", assessment.measurement_to_json(with_unit(item, check)))
+            case Row():
+                send("row", assessment.plain(item.cells))
+            case Note():
+                send("note", item.text)
+
+    status, reason = measure(check, accelerator, settings, emit)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    send("end", {"status": status.value, "reason": reason, "environment": environment()})
+
+
+def _serve_discovery(request: Mapping[str, Any], send: Callable[[str, Any], None]) -> None:
+    stack = accelerators.stack(request["stack"])
+    send("ready", True)
+    try:
+        _import_torch(stack.plugin)
+        for facts in stack.discover():
+            send("accelerator", assessment.facts_to_json(facts))
+        send("end", {"status": Status.MEASURED.value, "reason": None})
+    except (Exception, SystemExit) as problem:  # noqa: BLE001 - a stack that cannot be looked at is a finding
+        traceback.print_exc()
+        send("end", {"status": Status.ERROR.value, "reason": _told(problem)})
+
+
+def _import_torch(plugin: str | None) -> None:
+    import torch  # noqa: F401 - in a fresh interpreter this is what takes time before the limit starts
+
+    if plugin is not None:
+        __import__(plugin)
+
+
+def _like(value: Any, default: Any) -> Any:
+    """A setting as its default is: JSON and TOML know lists only."""
+    return tuple(value) if isinstance(default, tuple) and isinstance(value, list) else value
+
+
+def _told(problem: BaseException) -> str:
+    return f"{type(problem).__name__}: {_first_line(problem)}"
+
+
+def environment() -> dict[str, Any]:
+    """What of this process's surroundings can change results: versions, threads, precision flags, variables."""
+    torch = sys.modules.get("torch")
+    found: dict[str, Any] = {
+        "python": platform.python_version(),
+        "variables": {name: os.environ[name] for name in _TELLING_VARIABLES if name in os.environ},
+    }
+    if torch is not None:
+        found |= {
+            "torch": str(torch.__version__),
+            "threads": torch.get_num_threads(),
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        }
+    return found
+
+
+def main(descriptor: str) -> int:
+    """The entry of a fresh interpreter: the request comes on standard input, evidence goes to this descriptor."""
+    from readiness.nursery import die_with_parent
+
+    die_with_parent()
+    request = json.load(sys.stdin)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    return serve(request, int(descriptor))
+
+
+def measure(check: Check, accelerator: Accelerator, settings: Mapping[str, Any], emit: Emit) -> tuple[Status, str | None]:
+    """Run a check in this process, handing on what it yields; its status and the reason for it.
+
+    A measurement that the check did not declare is an error of the check: a profile could never have asked for it.
+    """
+    rows = measurements = 0
+    try:
+        for item in check.function(accelerator, **settings):
+            match item:
+                case Measurement():
+                    if item.name not in check.measures:
+                        return Status.ERROR, f"the check yielded {item.name!r}, which it does not declare"
+                    measurements += 1
+                    emit(item)
+                case Row():
+                    rows += 1
+                    if rows <= MOST_ROWS:
+                        emit(item)
+                case Note():
+                    emit(item)
+                case _:
+                    return Status.ERROR, f"the check yielded {type(item).__name__}, not a Measurement, Row or Note"
+    except Skip as skip:
+        return Status.SKIPPED, str(skip) or "the check gave no reason"
+    except MemoryError as problem:
+        return Status.ERROR, f"the host's memory did not suffice: {problem or 'MemoryError'}"
+    except (Exception, SystemExit) as problem:  # noqa: BLE001 - whatever it raises is evidence
+        traceback.print_exc()
+        return Status.ERROR, _told(problem)
+    if measurements == 0:
+        return Status.ERROR, "the check ended without measuring anything"
+    if rows > MOST_ROWS:
+        emit(Row({"omitted_rows": rows - MOST_ROWS}))
+    return Status.MEASURED, None
+
+
+def _first_line(problem: BaseException) -> str:
+    text = str(problem).strip()
+    return text.splitlines()[0][:300] if text else ""
+
+
+def collect(check: Check, accelerator: Accelerator, **settings: Any) -> Evidence:
+    """Run a check in this very process and gather its evidence. For tests and notebooks: nothing protects the caller."""
+    measurements: list[Measurement] = []
+    rows: list[Mapping[str, Any]] = []
+
+    def emit(item: Measurement | Row | Note) -> None:
+        if isinstance(item, Measurement):
+            measurements.append(with_unit(item, check))
+        elif isinstance(item, Row):
+            rows.append(item.cells)
+
+    effective = {**check.settings, **settings}
+    started = time.monotonic()
+    status, reason = measure(check, accelerator, effective, emit)
+    return Evidence(
+        check=check.id,
+        status=status,
+        reason=reason,
+        seconds=time.monotonic() - started,
+        measurements=tuple(measurements),
+        rows=tuple(rows),
+        settings=effective,
+    )
+
+
+def with_unit(measurement: Measurement, check: Check) -> Measurement:
+    """The measurement with the unit that its check declares. Raises TypeError for a value that is no number."""
+    return Measurement(
+        name=measurement.name,
+        value=_number(measurement.value),
+        labels={str(key): str(value) for key, value in measurement.labels.items()},
+        unit=check.measures[measurement.name],
+        spread=None if measurement.spread is None else float(measurement.spread),
+        samples=measurement.samples,
+    )
+
+
+def _number(value: Any) -> float | int | bool:
+    """A plain Python number: numpy's and torch's scalars have `item`."""
+    value = value.item() if hasattr(value, "item") else value
+    if not isinstance(value, bool | int | float):
+        raise TypeError(f"a measurement's value is {type(value).__name__}, not a number")
+    return value

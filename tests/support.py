@@ -1,0 +1,49 @@
+"""What tests of checks share: a check by id, an accelerator, and evidence of it in this process."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from readiness import accelerators, checklist, worker
+from readiness.accelerators.base import Accelerator
+from readiness.checklist import Check
+from readiness.model import Evidence, Labels
+
+
+@cache
+def checks() -> dict[str, Check]:
+    """The checklist, discovered once."""
+    return checklist.discover()
+
+
+def cpu(seed: int = 7) -> Accelerator:
+    """This machine's CPU."""
+    stack = accelerators.stack("cpu")
+    return Accelerator(next(iter(stack.discover())), stack, seed=seed)
+
+
+def run_check(id: str, accelerator: Accelerator | None = None, **settings: Any) -> Evidence:
+    """The evidence of one check, run in this process."""
+    return worker.collect(checks()[id], accelerator or cpu(), **settings)
+
+
+def values(evidence: Evidence, name: str, **where: str) -> list[float]:
+    """The values of all measurements of this name whose labels include `where`."""
+    return [
+        float(measurement.value)
+        for measurement in evidence.measurements
+        if measurement.name == name and where.items() <= dict(measurement.labels).items()
+    ]
+
+
+def value(evidence: Evidence, name: str, **where: str) -> float:
+    """The one value of this name and these labels; fails the test where there is not exactly one."""
+    found = values(evidence, name, **where)
+    assert len(found) == 1, f"{name} {where}: {found} in {evidence}"
+    return found[0]
+
+
+def has(labels: Labels, **where: str) -> bool:
+    """Whether the labels include these."""
+    return where.items() <= dict(labels).items()
