@@ -24,11 +24,11 @@ class Discovery:
     failures: Mapping[str, str]
 
 
-def discover(pool: Pool, stacks: Sequence[str] = accelerators.NAMES) -> Discovery:
+def discover(pool: Pool) -> Discovery:
     """Look at every stack that may be here. A stack that fails, crashes or hangs costs itself only."""
     absent: dict[str, str] = {}
     workers: dict[str, Worker] = {}
-    for name in stacks:
+    for name in accelerators.NAMES:
         stack = accelerators.stack(name)
         reason = stack.absence()
         if reason is not None:

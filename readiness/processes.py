@@ -111,11 +111,11 @@ class Pool:
 
     def _open(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, _socket_kind())
-        with theirs:
+        with theirs, (Path(self._logs.name) / "nursery.log").open("ab") as log:
             self._process = subprocess.Popen(
                 nursery.bootstrap("readiness.nursery:main", str(theirs.fileno()), self.preload),
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=(Path(self._logs.name) / "nursery.log").open("ab"),
+                stderr=log,
                 # Plug-ins load themselves with torch: they must not touch a device in the process that is forked from.
                 env=os.environ | {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
             )  # fmt: skip
@@ -138,7 +138,11 @@ class Pool:
         try:
             if len(message) > nursery.LARGEST_MESSAGE_BYTES:
                 raise InternalError("a job's description is too large for its worker", remedy="shorten the settings")
-            socket.send_fds(self._control, [message], [writer, log])
+            try:
+                socket.send_fds(self._control, [message], [writer, log])
+            except OSError:  # the prepared process died unnoticed: the next one gets the job
+                self._lost()
+                socket.send_fds(self._control, [message], [writer, log])
         except OSError as problem:
             worker.killed, worker.finished = f"the prepared process is gone ({problem})", time.monotonic()
         finally:

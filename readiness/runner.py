@@ -290,7 +290,8 @@ def evidence_of(worker: Worker, job: Job, attempt: int) -> Evidence:
 
 
 def _status(worker: Worker, attempt: int) -> tuple[Status, str | None]:
-    if worker.end is not None:
+    # The request for its stack interrupts system calls: what a check says after its time limit is no evidence.
+    if worker.end is not None and not worker.timed_out:
         return Status(worker.end["status"]), worker.end["reason"]
     if worker.timed_out and worker.ready is not None:
         tries = f" (a first try had {worker.limit_s / SECOND_TRY:g} s)" if attempt > 1 else ""

@@ -1,0 +1,69 @@
+"""What tests of the engine share: a profile over some checks, a run in this process, and the look for leftovers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from readiness import accelerators, checklist, content, profile, runner
+from readiness.console import Silent
+from readiness.journal import Journal
+from readiness.model import AcceleratorAssessment, Assessment, Evidence, Use
+
+TESTS = Path(__file__).parent.parent
+MISBEHAVING = TESTS / "misbehaving"
+MANY = TESTS / "many"
+
+
+def use_checks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Add a folder of checks, and look for no other accelerator than the CPU."""
+    monkeypatch.setenv(content.CHECKS_VARIABLE, str(folder))
+    monkeypatch.setattr(accelerators, "NAMES", ("cpu",))
+
+
+def write_profile(
+    file: Path, checks: Iterable[str], *, measure: str = "figure", settings: Mapping[str, Mapping[str, str]] | None = None
+) -> Path:
+    """A profile that demands a figure of at least 1 of each check, for both uses."""
+    text = 'schema = "readiness.profile/1"\nname = "test"\ntitle = "A test"\n'
+    for id, values in (settings or {}).items():
+        text += f'[settings."{id}"]\n' + "".join(f'{key} = "{value}"\n' for key, value in values.items())
+    for id in checks:
+        text += f'[[require]]\nid = "{id}"\ncheck = "{id}"\nmeasure = "{measure}"\nat_least = 0\n'
+    file.write_text(text)
+    return file
+
+
+def run(folder: Path, profile_file: Path | str, **options: Any) -> Assessment:
+    """A run in this process (its checks in processes of their own, as ever)."""
+    found = checklist.discover()
+    chosen = profile.load(str(profile_file), found)
+    with Journal(folder) as journal:
+        journal.open()
+        return runner.run(runner.Request(chosen, found, tuple(Use), **options), journal, Silent())
+
+
+def evidence_of(assessment: Assessment | AcceleratorAssessment, check: str) -> Evidence:
+    """The one piece of evidence of a check."""
+    item = assessment.accelerators[0] if isinstance(assessment, Assessment) else assessment
+    (found,) = [evidence for evidence in item.evidence if evidence.check == check]
+    return found
+
+
+def children() -> list[psutil.Process]:
+    """All living descendants of this process."""
+    return [
+        child
+        for child in psutil.Process(os.getpid()).children(recursive=True)
+        if child.is_running() and child.status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+def alive(pids: Sequence[int]) -> list[int]:
+    """Those of these processes that still live."""
+    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]

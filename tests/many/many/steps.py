@@ -1,0 +1,28 @@
+"""A dozen checks that take a moment each and leave a trace of every time they ran to their end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+from readiness import Accelerator, Measurement, check
+from readiness.checklist import Check
+
+NUMBER = 12
+
+
+def _make(number: int) -> Check:
+    @check(f"many.step{number}", title=f"Step {number}", measures={"figure": "1"}, typical_s=0.1)
+    def step(accelerator: Accelerator) -> Iterator[Measurement]:
+        """Is each step done once?"""
+        time.sleep(0.05)
+        yield Measurement("figure", float(number))
+        with open(os.environ["MANY_TRACE"], "a") as stream:  # noqa: PTH123
+            stream.write(f"{number}\n")
+
+    return step
+
+
+steps = [_make(number) for number in range(NUMBER)]
+globals().update({f"step{number}": step for number, step in enumerate(steps)})
