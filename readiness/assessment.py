@@ -204,8 +204,8 @@ def _finding_from_json(document: Mapping[str, Any]) -> Finding:
         outcome=Outcome(document["outcome"]),
         limit=document["limit"],
         weight=document["weight"],
-        check=document["check"],
-        measure=document["measure"],
+        check=document.get("check", ""),
+        measure=document.get("measure", ""),
         labels=document.get("labels", {}),
         value=number_from_json(document.get("value")),
         unit=document.get("unit"),
@@ -292,12 +292,21 @@ def from_json(document: Any, place: str) -> Assessment:
         raise BadFileError("two accelerators share an id", place=place, remedy="give the file as readiness wrote it")
     for item in document["accelerators"]:
         checks = [evidence["check"] for evidence in item["evidence"]]
-        if len(set(checks)) != len(checks):
-            raise BadFileError(
-                f"two pieces of evidence of {item['id']} are of the same check",
-                place=place,
-                remedy="give the file as readiness wrote it",
-            )
+        findings = [(finding["requirement"], finding["use"]) for finding in item["findings"]]
+        for what, keys in (("pieces of evidence", checks), ("findings", findings)):
+            if len(set(keys)) != len(keys):
+                raise BadFileError(
+                    f"two {what} of {item['id']} speak of the same",
+                    place=place,
+                    remedy="give the file as readiness wrote it",
+                )
+        for use, verdict in item["verdicts"].items():
+            if verdict["score"] > verdict["ceiling"]:
+                raise BadFileError(
+                    f"{item['id']}: the score for {use} is above its ceiling",
+                    place=place,
+                    remedy="give the file as readiness wrote it",
+                )
     return Assessment(
         version=document["tool"]["version"],
         seed=document["tool"]["seed"],

@@ -104,11 +104,11 @@ def parse_json(content: str) -> Any:
         raise ValueError(f"{constant} is no JSON number")
 
     def no_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-        keys = dict(pairs)
-        if len(keys) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"the key {twice!r} stands twice in one object")
+        keys: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in keys:
+                raise ValueError(f"the key {name!r} stands twice in one object")
+            keys[name] = value
         return keys
 
     return json.loads(content, parse_constant=no_constant, object_pairs_hook=no_duplicates)

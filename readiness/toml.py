@@ -109,8 +109,8 @@ def read(file: Path, name: str) -> tuple[dict[str, Any], Lines]:
             f"it is not UTF-8 text (byte {problem.start})", place=str(file), remedy="give a TOML file"
         ) from None
     except tomllib.TOMLDecodeError as problem:
-        what, line = _syntax(str(problem))
-        raise BadFileError(f"not TOML: {what}", place=f"{file}{line}", remedy="mend the syntax there") from None
+        what, line = _syntax(str(problem), text)
+        raise BadFileError(f"not TOML: {what}", place=f"{file}:{line}", remedy="mend the syntax there") from None
     except (RecursionError, ValueError) as problem:
         what = "it is nested too deeply" if isinstance(problem, RecursionError) else str(problem)
         raise BadFileError(f"not TOML: {what}", place=str(file), remedy=f"write it as a {name} is written") from None
@@ -125,6 +125,6 @@ def read(file: Path, name: str) -> tuple[dict[str, Any], Lines]:
     return document, lines
 
 
-def _syntax(message: str) -> tuple[str, str]:
+def _syntax(message: str, text: str) -> tuple[str, int]:
     match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
-    return (f"{match[1]} (column {match[3]})", f":{match[2]}") if match else (message, "")
+    return (f"{match[1]} (column {match[3]})", int(match[2])) if match else (message, max(len(text.splitlines()), 1))

@@ -1,0 +1,35 @@
+"""Huawei's Ascend NPUs, through torch_npu. Their collective backend is called `hccl`, as Habana's is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from readiness.accelerators import ascend_files
+from readiness.accelerators.plugged import PluggedStack
+
+
+class Ascend(PluggedStack):
+    """torch_npu adds the device type `npu`; driver, firmware and CANN tell their versions in files."""
+
+    name = "ascend"
+    kind = "npu"
+    plugin = "torch_npu"
+    distribution = "torch-npu"
+    vendor = "Huawei"
+    collective_backend = "hccl"
+
+    def __init__(self, root: Path = ascend_files.ROOT) -> None:
+        self.root = root
+
+    def software(self) -> Mapping[str, str | None]:
+        """torch, torch_npu, driver, firmware and CANN."""
+        return {**super().software(), **ascend_files.read(self.root).software()}
+
+    def surroundings(self) -> Mapping[str, Any]:
+        """Whether driver, firmware and CANN list each other as compatible."""
+        return {"compatibility": ascend_files.read(self.root).compatibility()}
+
+
+STACK = Ascend()

@@ -1,0 +1,97 @@
+"""NVIDIA's GPUs, and the devices of other makers whose torch presents them as CUDA: those are never called NVIDIA's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from readiness.accelerators import kernel, nvml
+from readiness.accelerators.torch_build import TorchBuild
+from readiness.accelerators.torch_cuda import CudaNamespace, Told
+from readiness.model import AcceleratorFacts
+
+
+class Cuda(CudaNamespace):
+    """`torch.cuda` on CUDA, joined with NVML where the device is NVIDIA's."""
+
+    name = "cuda"
+    #: The control node of a discrete device, those of Tegra, and that of Windows' subsystem for Linux.
+    nodes = ("nvidiactl", "nvidia[0-9]*", "nvhost-*", "nvgpu", "nvmap", "dxg")
+
+    def builds(self, build: TorchBuild) -> bool | None:
+        """Built against CUDA, or against something that imitates it."""
+        if build.runtime("hip") is not None:
+            return False
+        if build.runtime("cuda") is not None or build.maker is not None:
+            return True
+        return False if "cuda" in build.names else None
+
+    def ask_vendor(self, uuid: str | None, address: str | None, maker: str | None) -> Told:
+        """NVML's reading and the kernel module's version; for a foreign build neither is asked."""
+        import torch
+
+        told = Told(software={"cuda": getattr(torch.version, "cuda", None), "driver": None})
+        if maker is not None:
+            told.properties["nvml"] = f"not asked: this torch was built by {maker}"
+            return told
+        module, kind = kernel.nvidia_kernel_module(self.root)
+        told.software |= {"driver": module, "cuda_driver_api": _driver_api(), "cudnn": _cudnn()}
+        told.properties["kernel_module"] = kind
+        try:
+            reading = nvml.read(uuid, address)
+        except nvml.Unavailable as reason:
+            told.properties["nvml"] = str(reason)
+            told.software["driver_library"] = None
+            return told
+        told.vendor = "NVIDIA"
+        told.serial = reading.serial or reading.uuid
+        told.software["driver"] = module or reading.driver
+        # NVML's own version has CUDA's major number in front of the driver's.
+        told.software["driver_library"] = reading.library.partition(".")[2] or None if reading.library else None
+        told.software["firmware"] = reading.firmware
+        told.counters = dict(reading.counters) or None
+        told.properties |= {
+            "nvml": f"matched by {reading.matched_by}",
+            "nvml_refused": dict(reading.refused),
+            "nvml_memory_bytes": reading.memory_bytes,
+            "mig": reading.mig,
+            "ecc": reading.ecc,
+        }
+        return told
+
+    def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:
+        """NVML's fault counters now; None where they could not be read when the device was found, or now."""
+        if facts.counters is None:
+            return None
+        try:
+            return nvml.counters(facts.properties.get("uuid"), facts.properties.get("pci_address")) or None
+        except nvml.Unavailable:
+            return None
+
+
+def _driver_api() -> str | None:
+    """The newest CUDA that the driver's library serves; with a compatibility package it is newer than the module."""
+    import torch
+
+    ask: Any = getattr(torch._C, "_cuda_getDriverVersion", None)
+    try:
+        number = int(ask()) if ask is not None else 0
+    except RuntimeError:
+        return None
+    return f"{number // 1000}.{number % 1000 // 10}" if number else None
+
+
+def _cudnn() -> str | None:
+    import torch
+
+    try:
+        number: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    except RuntimeError:  # it raises where the library found is older than the one torch was built with
+        return None
+    if number is None:
+        return None
+    major, rest = divmod(number, 10_000 if number >= 90_000 else 1_000)
+    return f"{major}.{rest // 100}.{rest % 100}"
+
+
+STACK = Cuda()

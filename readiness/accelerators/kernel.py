@@ -1,0 +1,90 @@
+"""What the kernel's files say of a device and its driver. Every root folder can be replaced: tests bring their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+#: Vendors by PCI id, as registered with the PCI SIG (https://pci-ids.ucw.cz); any other id names nobody here.
+PCI_VENDORS = {
+    "10de": "NVIDIA", "1002": "AMD", "8086": "Intel", "1da3": "Habana", "19e5": "Huawei", "cabc": "Cambricon",
+    "1ed5": "Moore Threads", "1d94": "Hygon", "1e3e": "Iluvatar", "9999": "MetaX",
+}  # fmt: skip
+
+_ROOT = Path("/")
+
+
+def read_text(file: Path) -> str | None:
+    """A small file's text without surrounding blanks; None where it cannot be read or is empty."""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").strip() or None
+    except OSError:
+        return None
+
+
+def module_version(*modules: str, root: Path = _ROOT) -> str | None:
+    """The version of the first of these kernel modules that is loaded and tells one."""
+    for module in modules:
+        version = read_text(root / "sys/module" / module / "version")
+        if version is not None:
+            return version
+    return None
+
+
+def nvidia_kernel_module(root: Path = _ROOT) -> tuple[str | None, str | None]:
+    """Version and kind (`open` or `proprietary`) of NVIDIA's kernel module; None each where it cannot be told."""
+    text = read_text(root / "proc/driver/nvidia/version") or ""
+    return parse_nvidia_version(text) if text else (module_version("nvidia", root=root), None)
+
+
+def parse_nvidia_version(text: str) -> tuple[str | None, str | None]:
+    """The first line of /proc/driver/nvidia/version: the version stands after `for ARCH` (open) or `Module`."""
+    line = next((line for line in text.splitlines() if line.startswith("NVRM version:")), "")
+    if match := re.search(r"Open Kernel Module(?:\s+for\s+\S+)?\s+(\d+(?:\.\d+)+)", line):
+        return match[1], "open"
+    if match := re.search(r"Kernel Module(?:\s+for\s+\S+)?\s+(\d+(?:\.\d+)+)", line):
+        return match[1], "proprietary"
+    return None, None
+
+
+def pci_vendor(address: str | None, root: Path = _ROOT) -> tuple[str | None, str | None]:
+    """Vendor and raw id of the PCI device at `0000:17:00.0`; the vendor is None for an id that names nobody here."""
+    if address is None:
+        return None, None
+    text = read_text(root / "sys/bus/pci/devices" / address.lower() / "vendor")
+    if text is None:
+        return None, None
+    raw = text.lower().removeprefix("0x")
+    return PCI_VENDORS.get(raw), raw
+
+
+def pci_address(properties: object) -> str | None:
+    """The PCI address in torch's device properties, as the kernel writes it; None where torch does not tell."""
+    bus = getattr(properties, "pci_bus_id", None)
+    if not isinstance(bus, int):
+        return None
+    domain, device = getattr(properties, "pci_domain_id", 0), getattr(properties, "pci_device_id", 0)
+    if not isinstance(domain, int) or not isinstance(device, int):
+        return None
+    return f"{domain:04x}:{bus:02x}:{device:02x}.0"
+
+
+def ras_counters(address: str | None, root: Path = _ROOT) -> dict[str, int] | None:
+    """The error counts of AMD's driver for the device at this PCI address, block by block; None where it keeps none.
+
+    Each `ras/BLOCK_err_count` has lines like `ue: 0`; ue is uncorrectable, ce correctable, de deferred.
+    """
+    if address is None:
+        return None
+    words = {"ue": "uncorrected", "ce": "corrected", "de": "deferred"}
+    counters: dict[str, int] = {}
+    for file in sorted((root / "sys/bus/pci/devices" / address.lower() / "ras").glob("*_err_count")):
+        for key, count in re.findall(r"^(ue|ce|de)\s*:\s*(\d+)\s*$", read_text(file) or "", re.MULTILINE):
+            counters[f"{file.name.removesuffix('_err_count')}_{words[key]}"] = int(count)
+    return counters or None
+
+
+def any_node(patterns: Iterable[str], root: Path = _ROOT) -> bool:
+    """Whether a device node matches one of these globs below /dev."""
+    return any(next((root / "dev").glob(pattern), None) is not None for pattern in patterns)

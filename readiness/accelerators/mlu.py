@@ -1,0 +1,37 @@
+"""Cambricon's MLUs, through torch_mlu."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from readiness.accelerators import kernel
+from readiness.accelerators.plugged import PluggedStack
+
+
+class Mlu(PluggedStack):
+    """torch_mlu adds the device type `mlu`; the runtime (Neuware) tells its version in a file."""
+
+    name = "mlu"
+    kind = "mlu"
+    plugin = "torch_mlu"
+    distribution = "torch-mlu"
+    vendor = "Cambricon"
+    collective_backend = "cncl"
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
+
+    def software(self) -> Mapping[str, str | None]:
+        """torch, torch_mlu, kernel driver and Neuware."""
+        text = kernel.read_text(self.root / "usr/local/neuware/version.txt") or ""
+        number = re.search(r"\d+(?:\.\d+)+", text)
+        return {
+            **super().software(),
+            "driver": kernel.module_version("cambricon_drv", "cambricon", root=self.root),
+            "neuware": number[0] if number else None,
+        }
+
+
+STACK = Mlu()

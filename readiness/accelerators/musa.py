@@ -1,0 +1,36 @@
+"""Moore Threads' GPUs, through torch_musa."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from readiness.accelerators import kernel
+from readiness.accelerators.plugged import PluggedStack
+
+
+class Musa(PluggedStack):
+    """torch_musa adds the device type `musa`. Its collectives exist on some models only: that is measured, not known."""
+
+    name = "musa"
+    kind = "musa"
+    plugin = "torch_musa"
+    distribution = "torch-musa"
+    vendor = "Moore Threads"
+    collective_backend = "mccl"
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
+
+    def software(self) -> Mapping[str, str | None]:
+        """torch, torch_musa, kernel driver and the MUSA runtime as the namespace tells it."""
+        import torch
+
+        return {
+            **super().software(),
+            "driver": kernel.module_version("mtgpu", root=self.root),
+            "musa": getattr(torch.version, "musa", None),
+        }
+
+
+STACK = Musa()

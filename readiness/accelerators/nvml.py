@@ -1,0 +1,160 @@
+"""NVIDIA's management library, through `pynvml` (distribution nvidia-ml-py, optional), for one device of torch's.
+
+Devices are matched by UUID or PCI address, never by index: CUDA_VISIBLE_DEVICES renumbers torch's devices, not NVML's.
+What the library refuses for a device (`Not Supported` is common) is absent here and listed under `refused`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+_LINKS = 18
+_LINK_ERRORS = {"replays": 0, "recoveries": 1, "crc_flit_errors": 2, "crc_data_errors": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What NVML says of one device; every field may be None. `refused` maps a reading to the error in its place."""
+
+    uuid: str | None = None
+    name: str | None = None
+    serial: str | None = None
+    memory_bytes: int | None = None
+    driver: str | None = None
+    library: str | None = None
+    firmware: str | None = None
+    mig: bool | None = None
+    ecc: bool | None = None
+    matched_by: str | None = None
+    counters: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+class Unavailable(Exception):  # noqa: N818 - the reason becomes a property of the device, it is no fault of ours
+    """NVML cannot be asked, or does not know the device; the text says why."""
+
+
+@contextmanager
+def library() -> Iterator[Any]:
+    """The library, initialised and shut down again. Raises Unavailable."""
+    try:
+        nvml = importlib.import_module("pynvml")
+    except Exception as problem:  # noqa: BLE001 - an optional library: whatever is wrong with it is told
+        raise Unavailable(f"pynvml cannot be imported ({type(problem).__name__}: {problem})") from None
+    try:
+        nvml.nvmlInit()
+    except Exception as problem:  # noqa: BLE001 - NVMLError is a class of the library that just failed
+        raise Unavailable(f"NVML does not start: {problem}") from None
+    try:
+        yield nvml
+    finally:
+        nvml.nvmlShutdown()
+
+
+def read(uuid: str | None, address: str | None) -> Reading:
+    """Everything NVML says of the device with this UUID or this PCI address. Raises Unavailable."""
+    with library() as nvml:
+        handle, matched_by = _handle(nvml, uuid, address)
+        ask = _Asker(nvml, handle)
+        return Reading(
+            uuid=ask("uuid", nvml.nvmlDeviceGetUUID),
+            name=ask("name", nvml.nvmlDeviceGetName),
+            serial=ask("serial", nvml.nvmlDeviceGetSerial),
+            memory_bytes=ask("memory", lambda device: int(nvml.nvmlDeviceGetMemoryInfo(device).total)),
+            driver=ask("driver", lambda _: nvml.nvmlSystemGetDriverVersion()),
+            library=ask("library", lambda _: nvml.nvmlSystemGetNVMLVersion()),
+            firmware=ask("firmware", nvml.nvmlDeviceGetVbiosVersion),
+            mig=ask("mig", lambda device: bool(nvml.nvmlDeviceGetMigMode(device)[0])),
+            ecc=ask("ecc", lambda device: bool(nvml.nvmlDeviceGetEccMode(device)[0])),
+            matched_by=matched_by,
+            counters=_counters(nvml, ask),
+            refused=ask.refused,
+        )
+
+
+def counters(uuid: str | None, address: str | None) -> dict[str, int]:
+    """The fault counters alone, as they stand now. Raises Unavailable."""
+    with library() as nvml:
+        handle, _ = _handle(nvml, uuid, address)
+        return _counters(nvml, _Asker(nvml, handle))
+
+
+class _Asker:
+    """Asks for one reading after another; an error costs that reading only."""
+
+    def __init__(self, nvml: Any, handle: Any) -> None:
+        self.nvml = nvml
+        self.handle = handle
+        self.refused: dict[str, str] = {}
+
+    def __call__(self, name: str, question: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            answer = question(self.handle, *arguments)
+        except Exception as problem:  # noqa: BLE001 - NVMLError, or a function that this version lacks
+            self.refused[name] = str(problem) or type(problem).__name__
+            return None
+        return answer.decode(errors="replace") if isinstance(answer, bytes) else answer
+
+
+def _handle(nvml: Any, uuid: str | None, address: str | None) -> tuple[Any, str]:
+    # The address first: of a slice of a partitioned device it names the whole, and the whole owns the counters.
+    reasons = []
+    if address is not None:
+        try:
+            return nvml.nvmlDeviceGetHandleByPciBusId(address), "PCI address"
+        except Exception as problem:  # noqa: BLE001 - the next way may work
+            reasons.append(f"{address}: {problem}")
+    if uuid is not None:
+        for candidate in [uuid] if uuid.startswith(("GPU-", "MIG-")) else [f"GPU-{uuid}", f"MIG-{uuid}"]:
+            try:
+                return nvml.nvmlDeviceGetHandleByUUID(candidate), "UUID"
+            except Exception as problem:  # noqa: BLE001 - likewise
+                reasons.append(f"{candidate}: {problem}")
+    raise Unavailable(f"NVML knows no such device ({'; '.join(reasons) or 'torch tells neither UUID nor PCI address'})")
+
+
+def _counters(nvml: Any, ask: _Asker) -> dict[str, int]:
+    found: dict[str, int | None] = {}
+    kinds = {"corrected": nvml.NVML_MEMORY_ERROR_TYPE_CORRECTED, "uncorrected": nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED}
+    spans = {"volatile": nvml.NVML_VOLATILE_ECC, "aggregate": nvml.NVML_AGGREGATE_ECC}
+    for kind, error in kinds.items():
+        for span, counter in spans.items():
+            name = f"ecc_{kind}_{span}"
+            found[name] = ask(name, nvml.nvmlDeviceGetTotalEccErrors, error, counter)
+    rows = ask("remapped_rows", nvml.nvmlDeviceGetRemappedRows)
+    if rows is not None:
+        names = ("corrected", "uncorrected", "pending", "failure")
+        found |= {f"remapped_rows_{name}": int(count) for name, count in zip(names, rows, strict=True)}
+    causes = {
+        "single_bit": nvml.NVML_PAGE_RETIREMENT_CAUSE_MULTIPLE_SINGLE_BIT_ECC_ERRORS,
+        "double_bit": nvml.NVML_PAGE_RETIREMENT_CAUSE_DOUBLE_BIT_ECC_ERROR,
+    }
+    for kind, cause in causes.items():
+        pages = ask(f"retired_pages_{kind}", nvml.nvmlDeviceGetRetiredPages, cause)
+        found[f"retired_pages_{kind}"] = None if pages is None else len(pages)
+    found["retired_pages_pending"] = ask("retired_pages_pending", nvml.nvmlDeviceGetRetiredPagesPendingStatus)
+    found["pcie_replays"] = ask("pcie_replays", nvml.nvmlDeviceGetPcieReplayCounter)
+    for kind, number in _LINK_ERRORS.items():
+        found[f"nvlink_{kind}"] = ask(f"nvlink_{kind}", partial(_link_errors, nvml), number)
+    return {name: int(count) for name, count in found.items() if count is not None}
+
+
+def _link_errors(nvml: Any, device: Any, error: int) -> int:
+    """One kind of error summed over the links that are up. Raises what NVML raises where no link answers."""
+    total, answered, refusal = 0, False, None
+    for link in range(_LINKS):
+        try:
+            if nvml.nvmlDeviceGetNvLinkState(device, link):
+                total += nvml.nvmlDeviceGetNvLinkErrorCounter(device, link, error)
+                answered = True
+        except Exception as problem:  # noqa: BLE001 - links end where the device has no more
+            refusal = problem
+            break
+    if not answered:
+        raise refusal or RuntimeError("no link is up")
+    return total

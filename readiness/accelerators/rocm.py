@@ -1,0 +1,49 @@
+"""AMD's GPUs under ROCm, which torch presents as `cuda`; and the devices of other makers that run on a fork of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from readiness.accelerators import kernel
+from readiness.accelerators.torch_build import TorchBuild
+from readiness.accelerators.torch_cuda import CudaNamespace, Told
+from readiness.model import AcceleratorFacts
+
+
+class Rocm(CudaNamespace):
+    """`torch.cuda` on HIP, joined with what the amdgpu driver shows below /sys."""
+
+    name = "rocm"
+    nodes = ("kfd", "dxg")
+
+    def builds(self, build: TorchBuild) -> bool | None:
+        """Built against HIP."""
+        if build.runtime("hip") is not None:
+            return True
+        return False if "hip" in build.names else None
+
+    def ask_vendor(self, uuid: str | None, address: str | None, maker: str | None) -> Told:  # noqa: ARG002
+        """Driver, ROCm, serial, firmware and error counts from the kernel's files."""
+        import torch
+
+        told = Told(
+            software={
+                "hip": getattr(torch.version, "hip", None),
+                "driver": kernel.module_version("amdgpu", root=self.root),
+                "rocm": kernel.read_text(self.root / "opt/rocm/.info/version"),
+            },
+            counters=kernel.ras_counters(address, self.root),
+        )
+        if address is not None:
+            folder = self.root / "sys/bus/pci/devices" / address
+            told.serial = kernel.read_text(folder / "serial_number") or kernel.read_text(folder / "unique_id")
+            if firmware := kernel.read_text(folder / "vbios_version"):
+                told.software["firmware"] = firmware
+        return told
+
+    def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:
+        """The driver's error counts now; None where it keeps none for this device."""
+        return kernel.ras_counters(facts.properties.get("pci_address"), self.root)
+
+
+STACK = Rocm()

@@ -1,0 +1,122 @@
+"""What every device shares that presents itself as `torch.cuda`: NVIDIA's, AMD's, and those that imitate one of them."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from readiness.accelerators import kernel, torch_build, vendors
+from readiness.accelerators.base import Stack
+from readiness.model import AcceleratorFacts
+
+_HIDING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+
+
+@dataclass(slots=True)
+class Told:
+    """What the vendor's own sources add to what torch says of a device. `vendor` is whom they name, if anybody."""
+
+    vendor: str | None = None
+    serial: str | None = None
+    software: dict[str, str | None] = field(default_factory=dict)
+    properties: dict[str, Any] = field(default_factory=dict)
+    counters: Mapping[str, int] | None = None
+
+
+class CudaNamespace(Stack):
+    """A stack whose devices are `cuda:N` in torch. Whose they are, `readiness.accelerators.vendors` decides by evidence."""
+
+    kind = "cuda"
+    collective_backend = "nccl"
+    nodes: tuple[str, ...]
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
+
+    @abstractmethod
+    def builds(self, build: torch_build.TorchBuild) -> bool | None:
+        """Whether this torch was built for this stack; None where its text does not tell."""
+
+    @abstractmethod
+    def ask_vendor(self, uuid: str | None, address: str | None, maker: str | None) -> Told:
+        """What the vendor's library and the kernel say of the device with this UUID and PCI address. Never raises."""
+
+    def absence(self) -> str | None:
+        """Torch was built for something else, or the driver has made no device node."""
+        build = torch_build.installed()
+        if build is None:
+            return "torch is not installed"
+        if self.builds(build) is False:
+            return f"torch {build.version} was not built for {self.name.upper()}"
+        # Imitators bring device nodes of their own making: for their builds only torch can tell.
+        if os.name == "posix" and build.maker is None and not kernel.any_node(self.nodes, self.root):
+            return f"no device node of its driver is there (/dev/{self.nodes[0]}): no device, or its driver is not loaded"
+        return None
+
+    def discover(self) -> Iterator[AcceleratorFacts]:
+        """The devices that `torch.cuda` counts.
+
+        Raises RuntimeError where the driver is loaded and nothing hides the devices, yet torch cannot open any.
+        """
+        import torch
+
+        build = torch_build.installed() or torch_build.TorchBuild(torch.__version__)
+        if not self._is_mine():
+            return
+        count = torch.cuda.device_count()
+        hidden = any(name in os.environ for name in _HIDING)
+        if count == 0 and not hidden and kernel.any_node(self.nodes, self.root):
+            torch.cuda.init()  # type: ignore[no-untyped-call]  # it raises with the driver's reason, where counting only warns
+        for index in range(count):
+            yield self._facts(index, build.maker)
+
+    def _is_mine(self) -> bool:
+        import torch
+
+        hip = getattr(torch.version, "hip", None) is not None
+        return hip == (self.name == "rocm")
+
+    def _facts(self, index: int, maker: str | None) -> AcceleratorFacts:
+        import torch
+
+        properties = torch.cuda.get_device_properties(index)
+        name = str(properties.name)
+        uuid = getattr(properties, "uuid", None)
+        address = kernel.pci_address(properties)
+        pci, raw = kernel.pci_vendor(address, self.root)
+        told = self.ask_vendor(None if uuid is None else str(uuid), address, maker)
+        witnesses = {"build": maker, "name": vendors.of_name(name), "pci": pci, "vendor_library": told.vendor}
+        return AcceleratorFacts(
+            id=f"{self.kind}:{index}",
+            kind=self.kind,
+            index=index,
+            stack=self.name,
+            vendor=vendors.decide(witnesses),
+            model=name,
+            serial=told.serial or (None if uuid is None else str(uuid)),
+            memory_bytes=int(properties.total_memory),
+            software={"torch": str(torch.__version__), "nccl": _collectives(), **told.software},
+            properties={
+                "uuid": None if uuid is None else str(uuid),
+                "pci_address": address,
+                "pci_vendor_id": raw,
+                "vendor_witnesses": {witness: vendor for witness, vendor in witnesses.items() if vendor is not None},
+                "capability": f"{properties.major}.{properties.minor}",
+                "processors": getattr(properties, "multi_processor_count", None),
+                **told.properties,
+            },
+            counters=told.counters,
+        )
+
+
+def _collectives() -> str | None:
+    import torch
+
+    try:
+        return ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
+    except (AttributeError, RuntimeError, TypeError):  # built without it
+        return None

@@ -1,0 +1,57 @@
+"""Intel's GPUs, which torch knows by itself. A tool called xpu-smi proves nothing: another vendor's has the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from readiness.accelerators import kernel, torch_build, vendors
+from readiness.accelerators.base import Stack
+from readiness.model import AcceleratorFacts
+
+
+class Xpu(Stack):
+    """`torch.xpu`, on Level Zero and SYCL."""
+
+    name = "xpu"
+    kind = "xpu"
+    collective_backend = "xccl"
+    forks = False  # whether an untouched Level Zero survives a fork has not been seen
+
+    def absence(self) -> str | None:
+        """Torch was built without it."""
+        build = torch_build.installed()
+        if build is None:
+            return "torch is not installed"
+        if "xpu" in build.names and build.runtime("xpu") is None:
+            return f"torch {build.version} was built without XPU"
+        return None
+
+    def discover(self) -> Iterator[AcceleratorFacts]:
+        """The devices that `torch.xpu` counts."""
+        import torch
+
+        for index in range(torch.xpu.device_count()):
+            properties = torch.xpu.get_device_properties(index)
+            name = str(properties.name)
+            pci, raw = kernel.pci_vendor(kernel.pci_address(properties))
+            uuid = getattr(properties, "uuid", None)
+            yield AcceleratorFacts(
+                id=f"xpu:{index}",
+                kind=self.kind,
+                index=index,
+                stack=self.name,
+                vendor=vendors.decide({"name": vendors.of_name(name), "pci": pci}),
+                model=name,
+                serial=None if uuid is None else str(uuid),
+                memory_bytes=int(properties.total_memory),
+                software={
+                    "torch": torch.__version__,
+                    "xpu": getattr(torch.version, "xpu", None),
+                    "driver": getattr(properties, "driver_version", None),
+                    "kernel_driver": kernel.module_version("xe", "i915"),
+                },
+                properties={"platform": getattr(properties, "platform_name", None), "pci_vendor_id": raw},
+            )
+
+
+STACK = Xpu()

@@ -1,0 +1,129 @@
+"""How each operator is judged, where it is not by comparison with float64. One table per reason; names as in the database.
+
+An entry stands for all variants of its name unless it names one (`name.variant`).
+"""
+
+from __future__ import annotations
+
+#: Cannot be judged at all here, and why. They are listed in the evidence and leave the denominator with this reason.
+UNJUDGEABLE = {
+    "jiterator_unary": "compiles CUDA source; no other device claims it",
+    "jiterator_binary": "compiles CUDA source; no other device claims it",
+    "jiterator_binary_return_by_ref": "compiles CUDA source; no other device claims it",
+    "jiterator_2inputs_2outputs": "compiles CUDA source; no other device claims it",
+    "jiterator_4inputs_with_extra_args": "compiles CUDA source; no other device claims it",
+    "as_strided.partial_views": "takes views of memory that a copy of its inputs no longer has",
+    "sparse.sampled_addmm": "takes sparse tensors",
+    "sparse.mm.reduce": "takes sparse tensors",
+}
+
+#: The same for single dtypes.
+UNJUDGEABLE_IN = {
+    "bfloat16": {"matrix_exp": "the CPU's own result is NaN"},
+    "float16": {"matrix_exp": "the CPU's own result is NaN"},
+}
+
+#: Memory as it was found: only shape, dtype and device are defined.
+UNSPECIFIED = frozenset({
+    "empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided",
+})  # fmt: skip
+
+#: Draw random numbers: shape, dtype, finite, and the same again from the same seed. Another device has another stream.
+RANDOM = frozenset({
+    "bernoulli", "cauchy", "exponential", "geometric", "log_normal", "multinomial", "nn.functional.alpha_dropout",
+    "nn.functional.dropout", "nn.functional.dropout2d", "nn.functional.dropout3d",
+    "nn.functional.feature_alpha_dropout", "nn.functional.fractional_max_pool2d", "nn.functional.fractional_max_pool3d",
+    "nn.functional.rrelu", "normal", "pca_lowrank", "rand_like", "randint", "randint_like", "randn", "randn_like",
+    "svd_lowrank", "uniform",
+})  # fmt: skip
+
+#: Come in no defined order: shape, dtype, finite, and the same again.
+UNORDERED = frozenset({"linalg.eig", "linalg.eigvals"})
+
+#: Move, select or compare values without computing new ones: forward results are equal bit by bit.
+EXACT = frozenset({
+    "H", "T", "__getitem__", "_chunk_cat", "abs", "alias_copy", "amax", "amin", "aminmax", "argmax", "argmin", "argsort",
+    "argwhere", "as_strided", "as_strided_copy", "as_strided_scatter", "atleast_1d", "atleast_2d", "atleast_3d",
+    "block_diag", "broadcast_tensors", "broadcast_to", "cartesian_prod", "cat", "ceil", "chunk", "clamp", "clamp_max",
+    "clamp_min", "clone", "column_stack", "combinations", "complex", "conj", "conj_physical", "constant_pad_nd",
+    "contiguous", "copysign", "cummax", "cummin", "diag", "diag_embed", "diagflat", "diagonal", "diagonal_copy",
+    "diagonal_scatter", "dsplit", "dstack", "expand", "expand_as", "expand_copy", "eye", "fft.fftshift",
+    "fft.ifftshift", "fill", "flatten", "flip", "fliplr", "flipud", "floor", "fmax", "fmin", "full_like", "gather",
+    "hsplit", "hstack", "imag", "index_copy", "index_fill", "index_select", "kthvalue", "linalg.diagonal", "mH", "mT",
+    "masked_fill", "masked_scatter", "masked_select", "max", "maximum", "median", "meshgrid", "min", "minimum", "mode",
+    "movedim", "msort", "nanmedian", "narrow", "narrow_copy", "neg", "new_full", "new_ones", "new_zeros",
+    "nn.functional.adaptive_max_pool1d", "nn.functional.adaptive_max_pool2d", "nn.functional.adaptive_max_pool3d",
+    "nn.functional.channel_shuffle", "nn.functional.embedding", "nn.functional.max_pool1d", "nn.functional.max_pool2d",
+    "nn.functional.max_pool3d", "nn.functional.max_unpool1d", "nn.functional.max_unpool2d",
+    "nn.functional.max_unpool3d", "nn.functional.pad", "nn.functional.pixel_shuffle", "nn.functional.pixel_unshuffle",
+    "nn.functional.relu", "nn.functional.unfold", "ones", "ones_like", "permute", "permute_copy", "positive", "put",
+    "ravel", "real", "repeat", "repeat_interleave", "reshape", "reshape_as", "resolve_conj", "resolve_neg", "roll",
+    "rot90", "scatter", "select", "select_scatter", "sgn", "sign", "slice", "slice_scatter", "sort", "split",
+    "split_with_sizes", "split_with_sizes_copy", "squeeze", "squeeze_copy", "stack", "t", "t_copy", "take",
+    "take_along_dim", "tensor_split", "tile", "topk", "transpose", "transpose_copy", "tril", "triu", "trunc", "unbind",
+    "unbind_copy", "unflatten", "unfold", "unfold_copy", "unsafe_chunk", "unsafe_split", "unsqueeze",
+    "unsqueeze_copy", "view", "view_as", "view_as_complex", "view_as_real", "view_copy", "vsplit", "vstack", "where",
+    "zeros", "zeros_like",
+})  # fmt: skip
+
+#: Lose more digits than rounding of inputs and results explains, in PyTorch's own formulas and so on every device: how
+#: many times more is forgiven. Seen on the CPU against float64 over many seeds.
+DELICATE = {
+    "_upsample_bilinear2d_aa": 4.0,
+    "corrcoef": 8.0,                         # of two columns it is exactly 1, and its gradient all cancellation
+    "grid_sampler_2d": 16.0,                 # half a rounding of the grid reaches another cell
+    "grid_sampler_3d": 16.0,
+    "linalg.cond": 8.0,                      # and its kin: inputs that happen to be ill conditioned
+    "linalg.eigh": 8.0,
+    "linalg.eigvalsh": 8.0,
+    "linalg.householder_product": 8.0,
+    "linalg.lstsq": 8.0,
+    "linalg.pinv": 8.0,
+    "logcumsumexp": 1024.0,                  # its gradient goes through a logarithm of the cotangent
+    "nn.functional.ctc_loss": 8.0,
+    "nn.functional.multi_head_attention_forward": 8.0,
+    "nn.functional.grid_sample": 16.0,
+    "special.i1e": 8.0,
+    "special.log_ndtr": 8.0,
+    "pinverse": 8.0,
+}
+
+#: Inner steps leave the range of these dtypes although the result would not, or rounding of an exponent to an integer
+#: decides whether a power exists: elements not finite are left out.
+OVERFLOWS = {
+    "bfloat16": frozenset({"__rpow__", "float_power", "pow"}),
+    "float16": frozenset({
+        "__rdiv__", "__rpow__", "float_power", "nn.functional.normalize", "nn.functional.soft_margin_loss", "polygamma",
+        "pow", "special.polygamma", "tan",
+    }),
+}  # fmt: skip
+
+#: What language models are trained and served with, as far as the database has it: dense and mixture-of-experts
+#: transformers in their eager form, their losses, sampling, and what optimizers do. Not in the database at all: fused
+#: and grouped matrix products, `_foreach_*`.
+CORE = frozenset({
+    # attention, projections, experts
+    "addmm", "baddbmm", "bmm", "einsum", "matmul", "mm", "nn.functional.linear",
+    "nn.functional.scaled_dot_product_attention", "outer",
+    # embedding, normalisation, activation, regularisation
+    "nn.functional.dropout", "nn.functional.embedding", "nn.functional.gelu", "nn.functional.layer_norm",
+    "nn.functional.relu", "nn.functional.rms_norm", "nn.functional.silu", "nn.functional.softplus", "sigmoid", "tanh",
+    # softmax and losses
+    "log_softmax", "logsumexp", "nn.functional.cross_entropy", "nn.functional.nll_loss", "softmax",
+    # elementwise
+    "abs", "add", "addcdiv", "addcmul", "clamp", "cos", "div.no_rounding_mode", "exp", "lerp", "log", "maximum",
+    "minimum", "mul", "neg", "pow", "reciprocal", "rsqrt", "rsub", "sin", "sqrt", "square", "sub",
+    # comparison and masks
+    "eq", "ge", "gt", "isfinite", "isinf", "isnan", "le", "logical_and", "logical_not", "logical_or", "lt",
+    "masked_fill", "ne", "tril", "triu", "where",
+    # reduction and choice
+    "all", "amax", "any", "argmax", "cumsum", "linalg.vector_norm", "max.reduction_with_dim", "mean", "multinomial",
+    "prod", "sort", "std", "sum", "topk", "var",
+    # shape, copy, index
+    "arange", "cat", "chunk", "clone", "contiguous", "expand", "flatten", "full_like", "gather", "index_add",
+    "index_copy", "index_put", "index_select", "narrow", "nn.functional.pad.constant", "nonzero", "ones_like",
+    "permute", "repeat", "repeat_interleave", "reshape", "roll", "scatter", "scatter_add", "slice", "split", "squeeze",
+    "stack", "to", "transpose", "unbind", "unsqueeze", "view", "zeros_like",
+    # initialisation
+    "normal.in_place", "uniform",
+})  # fmt: skip

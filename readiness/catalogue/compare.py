@@ -1,0 +1,206 @@
+"""Is what an operator gave what it should have given? By class: exact, random, unspecified, or by error ratio."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from readiness import numerics
+from readiness.catalogue import classes
+from readiness.catalogue.database import Entry
+from readiness.catalogue.samples import Sample, wide
+
+Leaves = Sequence[Any]
+
+#: Judged by shape, dtype, finiteness and repetition alone.
+_LOOSE = classes.RANDOM | classes.UNORDERED
+#: A gradient in float64 that is smaller all over is what rounding leaves of zero.
+_CANCELLED = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One operator in one dtype on one sample. Each method returns what is wrong, or None."""
+
+    entry: Entry
+    dtype: torch.dtype
+    sample: Sample
+
+    def metadata(self, outputs: Leaves, reference: Leaves, benchmark: Leaves | None, device: torch.device) -> str | None:
+        """Number, shape, device and dtype of the outputs.
+
+        The dtype must be the benchmark's; without one it must become the reference's when it is widened.
+        """
+        if len(outputs) != len(reference):
+            return f"{len(outputs)} outputs instead of {len(reference)}"
+        for position, (out, expected) in enumerate(zip(outputs, reference, strict=True)):
+            if isinstance(out, torch.Tensor) != isinstance(expected, torch.Tensor):
+                return f"output {position} is {type(out).__name__} instead of {type(expected).__name__}"
+            if not isinstance(out, torch.Tensor):
+                continue
+            if out.shape != expected.shape and not self.entry.within(classes.RANDOM):
+                return f"output {position} has shape {tuple(out.shape)} instead of {tuple(expected.shape)}"
+            if out.device.type != device.type:
+                return f"output {position} lies on {out.device}"
+            native = benchmark[position] if benchmark is not None and position < len(benchmark) else None
+            if isinstance(native, torch.Tensor):
+                if out.dtype != native.dtype:
+                    return f"output {position} is {out.dtype} instead of {native.dtype}"
+            elif wide(out.dtype) != wide(expected.dtype):
+                return f"output {position} is {out.dtype}, the reference {expected.dtype}"
+        return None
+
+    def values(
+        self, outputs: Leaves, reference: Leaves, benchmark: Leaves | None, sensitivity: Callable[[], Leaves]
+    ) -> str | None:
+        """The outputs themselves."""
+        if self.entry.within(classes.UNSPECIFIED):
+            return None
+        if self.entry.within(_LOOSE):
+            return _first(f"output {position}: not finite" for position, out in enumerate(outputs) if not _finite(out))
+        natives = benchmark if benchmark is not None and len(benchmark) == len(reference) else [None] * len(reference)
+        exact = self.entry.within(classes.EXACT)
+        for position, (out, expected, native) in enumerate(zip(outputs, reference, natives, strict=True)):
+            if not isinstance(out, torch.Tensor):
+                wrong = self._plain(out, expected)
+            elif not (out.is_floating_point() or out.is_complex()):
+                wrong = self._integers(out, expected, native)
+            elif exact:
+                wrong = _unequal(out, expected)
+            else:
+                wrong = self._by_ratio(out, expected, native, partial(_at, sensitivity, position), 0.0)
+            if wrong:
+                return f"output {position}: {wrong}" if len(reference) > 1 else wrong
+        return None
+
+    def gradients(
+        self,
+        found: Sequence[torch.Tensor | None],
+        reference: Sequence[torch.Tensor | None],
+        benchmark: Sequence[torch.Tensor | None] | None,
+        sensitivity: Callable[[], Sequence[torch.Tensor | None]],
+        outputs: Leaves,
+    ) -> str | None:
+        """The gradients, input by input.
+
+        Where one vanishes by cancellation, what cancelled is as large as its largest sibling, or as output over input.
+        One that is nothing but cancellation (the cotangent being about one) is only held to be small.
+        """
+        random = self.entry.within(_LOOSE)
+        natives = benchmark if benchmark is not None and len(benchmark) == len(reference) else [None] * len(reference)
+        scale = max((_size(expected) for expected in reference if expected is not None), default=0.0)
+        scale = max(scale, _ratio_of_sizes(outputs, self.sample.tensors()))
+        for position, (out, expected, native) in enumerate(zip(found, reference, natives, strict=True)):
+            if out is None or expected is None:
+                wrong = None if out is expected else "there is none" if out is None else "there should be none"
+            elif out.shape != expected.shape:
+                wrong = f"shape {tuple(out.shape)} instead of {tuple(expected.shape)}"
+            elif random:
+                wrong = None if _finite(out) else "not finite"
+            else:
+                cancelled = _size(expected) < _CANCELLED and not self.entry.within(classes.EXACT)
+                size = max(scale, roundoff(self.dtype) ** -0.5) if cancelled else scale
+                wrong = self._by_ratio(out, expected, native, partial(_at, sensitivity, position), size)
+            if wrong:
+                return f"gradient of tensor {position}: {wrong}" if len(reference) > 1 else f"gradient: {wrong}"
+        return None
+
+    def _plain(self, out: Any, expected: Any) -> str | None:
+        if not isinstance(out, float | complex):
+            return None if out == expected else f"{out!r} instead of {expected!r}"
+        kind = torch.complex128 if isinstance(out, complex) else torch.float64
+        return self._by_ratio(torch.tensor(out, dtype=kind), torch.tensor(expected, dtype=kind), None, None, 0.0)
+
+    def _integers(self, out: torch.Tensor, expected: torch.Tensor, native: torch.Tensor | None) -> str | None:
+        have = out.cpu()
+        if torch.equal(have, expected.to(have.dtype)) or (native is not None and torch.equal(have, native)):
+            return None
+        if native is not None and self._ties():
+            return None  # which of several equal values is picked is not defined
+        return f"{int((have != expected).sum())} of {have.numel()} integers differ"
+
+    def _ties(self) -> bool:
+        return any(len(torch.unique(tensor)) < tensor.numel() for tensor in self.sample.tensors() if not tensor.is_complex())
+
+    def _by_ratio(
+        self,
+        out: torch.Tensor,
+        expected: torch.Tensor,
+        native: torch.Tensor | None,
+        sensitivity: Callable[[], torch.Tensor | None] | None,
+        scale: float,
+    ) -> str | None:
+        coarsest = max(roundoff(self.dtype), roundoff(out.dtype))
+        forgive = self.entry.within(classes.OVERFLOWS.get(numerics.name_of(self.dtype), frozenset()))
+
+        def compare(moved: torch.Tensor | None) -> numerics.RatioComparison:
+            return numerics.compare_by_ratio(
+                out.detach(), expected.detach(), native, roundoff=coarsest, scale=scale, sensitivity=moved,
+                leniency=classes.DELICATE.get(self.entry.base, 1.0), forgive_overflow=forgive,
+            )  # fmt: skip
+
+        found = compare(None)
+        if not found.agrees and math.isfinite(found.rms_error) and sensitivity is not None:
+            other = sensitivity()  # one more reference run: only where the plain floor does not already settle it
+            if other is not None and other.shape == expected.shape:
+                found = compare(other.detach() - expected.detach())
+        return None if found.agrees else found.detail
+
+
+def roundoff(dtype: torch.dtype) -> float:
+    """Unit roundoff of a floating or complex dtype; float64's for integers, whose results are computed there."""
+    if not (dtype.is_floating_point or dtype.is_complex):
+        return numerics.unit_roundoff(torch.float64)
+    return numerics.unit_roundoff(dtype)
+
+
+def identical(first: Leaves, second: Leaves) -> bool:
+    """Whether two results are equal in every element, NaN with NaN."""
+    return len(first) == len(second) and all(_same(one, other) for one, other in zip(first, second, strict=True))
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one.shape == other.shape and one.dtype == other.dtype and _unequal(one, other.cpu()) is None
+    return one is other or one == other or (one != one and other != other)
+
+
+def _unequal(out: torch.Tensor, expected: torch.Tensor) -> str | None:
+    have = _dense(out.detach().cpu())
+    want = _dense(expected.detach()).to(have.dtype)
+    different = (have != want) & ~(torch.isnan(have) & torch.isnan(want))
+    count = int(different.sum())
+    return f"{count} of {have.numel()} elements differ; it must be exact" if count else None
+
+
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor if tensor.layout == torch.strided else tensor.to_dense()
+
+
+def _finite(out: Any) -> bool:
+    return not isinstance(out, torch.Tensor) or bool(torch.isfinite(out.detach().cpu()).all())
+
+
+def _size(tensor: torch.Tensor) -> float:
+    finite = tensor.detach()[torch.isfinite(tensor)].abs()
+    return float(finite.max()) if finite.numel() else 0.0
+
+
+def _at(leaves: Callable[[], Leaves], position: int) -> Any:
+    return leaves()[position]
+
+
+def _ratio_of_sizes(outputs: Leaves, inputs: Sequence[torch.Tensor]) -> float:
+    """The size of a gradient whose cotangent is about one, were the operator linear."""
+    results = [_size(out) for out in outputs if isinstance(out, torch.Tensor) and out.is_floating_point()]
+    sizes = [size for tensor in inputs if tensor.requires_grad and (size := _size(tensor)) > 0]
+    return max(results) / max(sizes) if results and sizes else 0.0
+
+
+def _first(problems: Any) -> str | None:
+    return next(iter(problems), None)

@@ -1,0 +1,147 @@
+"""Inputs for one operator: drawn on the CPU by the database's own generators, moved to a device, widened to float64."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy
+import torch
+
+from readiness.catalogue.database import Entry
+
+#: Of so many of the database's samples those with the most elements are used: the first ones are often scalars.
+_LOOK_AT = 12
+#: Larger samples take seconds and show nothing that these do not.
+_MOST_ELEMENTS = 200_000
+
+Convert = Callable[[torch.Tensor], torch.Tensor]
+_WIDE = {torch.complex64: torch.complex128, torch.complex32: torch.complex128}
+
+
+class NoSampleError(Exception):
+    """The database offers no sample that could be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One call of an operator: positional and keyword arguments, tensors on the CPU. `source` is the database's own."""
+
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+    source: Any
+
+    def tensors(self) -> list[torch.Tensor]:
+        """All tensors among the arguments, each once."""
+        return list({id(leaf): leaf for leaf in leaves((self.arguments, self.keywords)) if _is_tensor(leaf)}.values())
+
+    def converted(self, convert: Convert, device: torch.device, *, widen: bool = False) -> Sample:
+        """The same call with every tensor replaced by a leaf of its own, and arguments that name a device by `device`.
+
+        A tensor that occurs twice stays one tensor. With `widen`, floating dtypes among the arguments become float64.
+        """
+        memo: dict[int, torch.Tensor] = {}
+
+        def change(leaf: Any) -> Any:
+            if isinstance(leaf, torch.Tensor):
+                if id(leaf) not in memo:
+                    memo[id(leaf)] = convert(leaf.detach()).detach().requires_grad_(leaf.requires_grad)
+                return memo[id(leaf)]
+            if isinstance(leaf, torch.device):
+                return device
+            return wide(leaf) if widen and isinstance(leaf, torch.dtype) else leaf
+
+        keywords = {
+            name: str(device) if name == "device" and isinstance(value, str) else map_leaves(change, value)
+            for name, value in self.keywords.items()
+        }
+        return Sample(map_leaves(change, self.arguments), keywords, self.source)
+
+    def call(self, function: Callable[..., Any]) -> Any:
+        """The function's result on these arguments."""
+        return function(*self.arguments, **self.keywords)
+
+
+def draw(entry: Entry, dtype: torch.dtype, *, seed: int, count: int, gradients: bool) -> list[Sample]:
+    """Up to `count` samples, from this seed. Raises NoSampleError if there is none, and whatever the generator raises."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    # Left to itself the database draws the same values every time.
+    offered = islice(entry.info.sample_inputs("cpu", dtype, requires_grad=gradients, set_seed=False), _LOOK_AT)
+    usable = [
+        sample
+        for sample in (Sample((given.input, *given.args), dict(given.kwargs), given) for given in offered)
+        if _usable(sample)
+    ]
+    if not usable:
+        raise NoSampleError("the database offers no dense sample without dropout for it in this dtype")
+    return sorted(usable, key=_elements, reverse=True)[:count]
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which references are computed: float64 or complex128; integers stay as they are."""
+    return torch.float64 if dtype.is_floating_point else _WIDE.get(dtype, dtype)
+
+
+def widened(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in `wide(tensor.dtype)`."""
+    return tensor.to(wide(tensor.dtype), copy=True)
+
+
+def perturbed(roundoff: float, generator: torch.Generator) -> Convert:
+    """A conversion that widens and moves every floating element up or down by one rounding, at random."""
+
+    def convert(tensor: torch.Tensor) -> torch.Tensor:
+        reference = widened(tensor)
+        if not (reference.is_floating_point() or reference.is_complex()):
+            return reference
+        signs = torch.randint(0, 2, reference.shape, generator=generator).to(torch.float64) * 2 - 1
+        return reference * (1 + roundoff * signs)
+
+    return convert
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """What is in nested tuples, lists and dictionaries, in order."""
+    if isinstance(value, tuple | list):
+        for item in value:
+            yield from leaves(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from leaves(item)
+    else:
+        yield value
+
+
+def map_leaves(change: Callable[[Any], Any], value: Any) -> Any:
+    """The same nest with every leaf changed."""
+    if isinstance(value, dict):
+        return {key: map_leaves(change, item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [map_leaves(change, item) for item in value]
+    if isinstance(value, torch.Size):
+        return value
+    if isinstance(value, tuple):
+        items = [map_leaves(change, item) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return change(value)
+
+
+def _is_tensor(leaf: Any) -> bool:
+    return isinstance(leaf, torch.Tensor)
+
+
+def _elements(sample: Sample) -> int:
+    count = sum(tensor.numel() for tensor in sample.tensors())
+    return count if count <= _MOST_ELEMENTS else -count
+
+
+def _usable(sample: Sample) -> bool:
+    if any(tensor.layout != torch.strided for tensor in sample.tensors()):
+        return False
+    # Where an attention drops at random, no two devices drop the same.
+    return not sample.keywords.get("dropout_p") or not sample.keywords.get("training", True)

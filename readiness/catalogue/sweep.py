@@ -1,0 +1,188 @@
+"""Lead the children through all operators and dtypes; whatever one of them does costs one operator."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from readiness.accelerators.base import Accelerator
+from readiness.catalogue import children, database, judge
+from readiness.catalogue.children import Child
+from readiness.catalogue.database import Entry
+from readiness.catalogue.judge import Outcome, Phase, Result
+
+#: Devices that are nothing but host memory: a process that has imported the database may be forked for them. For others
+#: the import itself may touch the driver, which no forked process can use.
+_FORKABLE_KINDS = frozenset({"cpu", "sim"})
+#: What a child may take to import torch, the plug-in and the database.
+_START_LIMIT_S = 240.0
+#: So many children in a row that die before they are ready end the sweep.
+_MOST_FALSE_STARTS = 3
+#: A task that ran into its limit is tried once more with that many times as much: a cold compiler is no hang.
+_SECOND_LIMIT = 3.0
+
+
+class SweepError(Exception):
+    """The sweep cannot go on: no child comes up. The operators not reached are not judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One operator in one dtype."""
+
+    index: int
+    dtype: str
+    second: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """A task and what became of it."""
+
+    entry: Entry
+    dtype: str
+    result: Result
+
+
+def usable_processes() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def sweep(
+    accelerator: Accelerator,
+    entries: Sequence[Entry],
+    chosen: Sequence[int],
+    dtypes: Sequence[str],
+    *,
+    samples: int,
+    operator_limit_s: float,
+    processes: int = 0,
+    forks: bool | None = None,
+) -> Iterator[Swept]:
+    """Every chosen operator in every dtype that it claims, exactly once, in the order in which they finish.
+
+    `processes` is the number of children (0: one per usable core). `forks` decides how they start; None: as the device
+    allows. Raises SweepError when children do not come up. All children are dead when the generator ends, however.
+    """
+    tasks: deque[Task] = deque()
+    for name in dtypes:
+        dtype = database.dtype_of(name)
+        for index in chosen:
+            entry = entries[index]
+            if not entry.claims(dtype):
+                continue
+            if reason := entry.unjudgeable(dtype):
+                yield Swept(entry, name, judge.unjudged(entry, dtype, reason))
+            else:
+                tasks.append(Task(index, name))
+    if forks is None:
+        forks = accelerator.stack.forks and accelerator.facts.kind in _FORKABLE_KINDS
+
+    def start() -> Child:
+        return children.fork(accelerator, entries, samples) if forks else children.spawn(accelerator, samples)
+
+    leader = _Leader(tasks, start, operator_limit_s)
+    try:
+        for task, result in leader.run(min(processes or usable_processes(), max(len(tasks), 1))):
+            backward = result.backward
+            if result.outcome in (Outcome.CRASHED, Outcome.HANG):
+                backward = entries[task.index].claims_backward(database.dtype_of(task.dtype))
+            yield Swept(entries[task.index], task.dtype, Result(result.outcome, result.phase, result.detail, backward))
+    finally:
+        leader.close()
+
+
+class _Leader:
+    def __init__(self, tasks: deque[Task], start: Callable[[], Child], limit_s: float) -> None:
+        self._tasks = tasks
+        self._start = start
+        self._limit_s = limit_s
+        self._selector = selectors.DefaultSelector()
+        self._crew: list[Child] = []
+        self._false_starts = 0
+
+    def run(self, processes: int) -> Iterator[tuple[Task, Result]]:
+        while self._tasks or self._busy():
+            while self._tasks and len(self._crew) < processes:
+                self._recruit()
+            ready = {key.data for key, _ in self._selector.select(self._patience())}
+            for child in [child for child in self._crew if id(child) in ready]:
+                yield from self._hear(child)
+            for child in [child for child in self._crew if self._remaining(child) <= 0]:
+                yield from self._give_up(child)
+
+    def close(self) -> None:
+        for child in self._crew:
+            child.kill()
+        self._crew.clear()
+        self._selector.close()
+
+    def _busy(self) -> bool:
+        return any(child.task is not None for child in self._crew)
+
+    def _recruit(self) -> None:
+        child = self._start()
+        self._crew.append(child)
+        self._selector.register(child.connection, selectors.EVENT_READ, id(child))
+
+    def _dismiss(self, child: Child) -> None:
+        self._selector.unregister(child.connection)
+        self._crew.remove(child)
+
+    def _remaining(self, child: Child) -> float:
+        if child.ready and child.task is None:
+            return float("inf")
+        limit = self._limit_s * (_SECOND_LIMIT if child.task and child.task.second else 1) if child.ready else _START_LIMIT_S
+        return child.since + limit - time.monotonic()
+
+    def _patience(self) -> float | None:
+        remaining = min((self._remaining(child) for child in self._crew), default=float("inf"))
+        return None if remaining == float("inf") else max(remaining, 0.0)
+
+    def _hear(self, child: Child) -> Iterator[tuple[Task, Result]]:
+        messages = child.receive()
+        if messages is None:
+            self._dismiss(child)
+            yield from self._lost(child, child.bury())
+            return
+        for message in messages:
+            if "phase" in message and "outcome" not in message:
+                child.phase = Phase(message["phase"])
+                continue
+            if "ready" in message:
+                child.ready = True
+                self._false_starts = 0
+            else:
+                task, child.task = child.task, None
+                detail, backward = message["detail"], message["backward"]
+                yield task, Result(Outcome(message["outcome"]), Phase(message["phase"]), detail, backward)
+            if self._tasks:
+                task = self._tasks.popleft()
+                child.give(task, task.index, task.dtype)
+
+    def _lost(self, child: Child, ending: str) -> Iterator[tuple[Task, Result]]:
+        if child.task is not None:
+            yield child.task, Result(Outcome.CRASHED, child.phase, f"the process {ending}", False)
+        elif not child.ready:
+            self._false_starts += 1
+            if self._false_starts >= _MOST_FALSE_STARTS:
+                raise SweepError(f"no process could be started for the device: the last one {ending}")
+
+    def _give_up(self, child: Child) -> Iterator[tuple[Task, Result]]:
+        self._dismiss(child)
+        task: Task | None = child.task
+        ending = child.kill()
+        if task is None:
+            yield from self._lost(child, f"was not ready after {_START_LIMIT_S:g} s")
+        elif task.second:
+            detail = f"did not end within {self._limit_s * _SECOND_LIMIT:g} s"
+            if "could not" in ending:
+                detail += f"; its process {ending}"
+            yield task, Result(Outcome.HANG, child.phase, detail, False)
+        else:
+            self._tasks.appendleft(Task(task.index, task.dtype, second=True))

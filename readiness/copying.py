@@ -1,0 +1,134 @@
+"""Copies between host and device in every layout, compared byte by byte. Only workers import this: it imports torch.
+
+References are made on the host by indexed assignment, which is another path than the copies under test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from readiness.accelerators.base import Accelerator
+
+View = Callable[[torch.Tensor], torch.Tensor]
+
+#: Views of a matrix of at least 16 x 16. An expanded one can be read, never written.
+LAYOUTS: Mapping[str, View] = {
+    "contiguous": lambda x: x,
+    "transposed": lambda x: x.t(),
+    "strided": lambda x: x[::2, 1::3],
+    "offset": lambda x: x[3:, 5:],
+    "flat offset": lambda x: x.reshape(-1)[7:-2],
+    "one element": lambda x: x[2, 3],
+    "empty": lambda x: x[:0],
+    "expanded": lambda x: x[4:5].expand(6, -1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """One copy: what it was, how many bytes came out wrong (infinite for a wrong shape or dtype), or why it was refused."""
+
+    dtype: str
+    layout: str
+    direction: str
+    wrong: float = 0.0
+    refusal: str | None = None
+
+
+def draw(dtype: torch.dtype, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """Random values of a dtype on the host: normal where it is a floating-point type, the whole range where it is not."""
+    if dtype == torch.bool:
+        return torch.rand(shape, generator=generator) < 0.5
+    if dtype.is_complex or dtype.is_floating_point:
+        wide = torch.complex64 if dtype.is_complex else torch.float32
+        return torch.randn(shape, generator=generator, dtype=wide).to(dtype)
+    info = torch.iinfo(dtype)
+    return torch.randint(info.min, info.max, shape, generator=generator, dtype=dtype)
+
+
+def wrong_bytes(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """How many bytes of two tensors on the host differ; infinite where shape or dtype do."""
+    if found.shape != wanted.shape or found.dtype != wanted.dtype:
+        return math.inf
+    first, second = (tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (found, wanted))
+    return 0.0 if torch.equal(first, second) else float((first != second).sum())
+
+
+def pinning(accelerator: Accelerator) -> str | None:
+    """Why the host cannot pin memory for this device, None where it can."""
+    if accelerator.device.type == "cpu":
+        return "the host's memory is the device's own"
+    try:
+        pinned = torch.empty(16, dtype=torch.uint8).pin_memory()
+    except (RuntimeError, NotImplementedError) as problem:
+        return f"{type(problem).__name__}: {problem}"
+    return None if pinned.is_pinned() else "pin_memory() returned memory that is not pinned"
+
+
+def copies(accelerator: Accelerator, dtypes: tuple[str, ...], shape: tuple[int, int], *, pinned: bool) -> Iterator[Copied]:
+    """Every dtype in every layout: to the device, back, within it; and once a larger block both ways."""
+    for name in dtypes:
+        dtype = getattr(torch, name, None)
+        if dtype is None:
+            yield Copied(name, "all", "all", refusal="torch has no such dtype")
+            continue
+        generator = accelerator.generator("copies", name, pinned)
+        first, second = draw(dtype, shape, generator), draw(dtype, shape, generator)
+        for layout, view in LAYOUTS.items():
+            for direction, copy in (("to device", _in), ("to host", _out), ("on device", _within)):
+                if layout == "expanded" and direction != "to host":
+                    continue
+                try:
+                    wrong = copy(accelerator, first, second, view, pinned)
+                except (RuntimeError, NotImplementedError, TypeError) as problem:
+                    yield Copied(name, layout, direction, refusal=f"{type(problem).__name__}: {problem}")
+                else:
+                    yield Copied(name, layout, direction, wrong)
+
+
+def _host(tensor: torch.Tensor, pinned: bool) -> torch.Tensor:
+    return tensor.pin_memory() if pinned else tensor.clone()
+
+
+def _fresh(accelerator: Accelerator, tensor: torch.Tensor) -> torch.Tensor:
+    """The values in new memory of the device: `.to` would hand the CPU its own tensor back."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=accelerator.device).copy_(tensor)
+
+
+def _read(accelerator: Accelerator, tensor: torch.Tensor) -> torch.Tensor:
+    accelerator.synchronize()
+    return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor)
+
+
+def _in(accelerator: Accelerator, first: torch.Tensor, second: torch.Tensor, view: View, pinned: bool) -> float:
+    """Into a view of memory that holds other values: those around the view must stay."""
+    wanted = second.clone()
+    view(wanted)[...] = view(first)
+    source = _host(first, pinned)
+    target = _fresh(accelerator, second)
+    view(target).copy_(view(source), non_blocking=True)
+    return wrong_bytes(_read(accelerator, target), wanted)
+
+
+def _out(accelerator: Accelerator, first: torch.Tensor, second: torch.Tensor, view: View, pinned: bool) -> float:
+    """From a view into memory of the host that holds other values before."""
+    source = view(_fresh(accelerator, first))
+    wanted = view(first)
+    stale = view(second).contiguous()
+    target = _host(stale, pinned)
+    target.copy_(source, non_blocking=True)
+    accelerator.synchronize()
+    return wrong_bytes(target, wanted)
+
+
+def _within(accelerator: Accelerator, first: torch.Tensor, second: torch.Tensor, view: View, pinned: bool) -> float:  # noqa: ARG001
+    """From one view to another on the device, which reads and writes with strides."""
+    wanted = second.clone()
+    view(wanted)[...] = view(first)
+    source, target = _fresh(accelerator, first), _fresh(accelerator, second)
+    view(target).copy_(view(source))
+    return wrong_bytes(_read(accelerator, target), wanted)

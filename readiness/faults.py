@@ -1,0 +1,29 @@
+"""Fault counters: what their names mean, and how far they rose. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+KINDS = ("uncorrected", "corrected", "other")
+
+#: Words of the counters' names that mean an error which could not be mended, in order before those that mean the opposite.
+_UNCORRECTED = re.compile(r"uncorrect|double_bit|failure|pending|fatal|(^|_)ue(_|$)")
+_CORRECTED = re.compile(r"correct|single_bit|deferred|(^|_)ce(_|$)")
+
+
+def kind_of(counter: str) -> str:
+    """One of KINDS. A repair that is pending or failed counts as uncorrected: the fault is still there."""
+    name = counter.lower()
+    if _UNCORRECTED.search(name):
+        return "uncorrected"
+    return "corrected" if _CORRECTED.search(name) else "other"
+
+
+def increases(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    """How far each counter rose, for those in both readings.
+
+    A counter that fell was reset in between: whatever it stands at has come since.
+    """
+    common = before.keys() & after.keys()
+    return {name: after[name] - (before[name] if after[name] >= before[name] else 0) for name in sorted(common)}

@@ -1,0 +1,121 @@
+"""Filling a device's memory with a pattern, reading it back, and asking for more than there is. Only workers import this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from readiness.accelerators.base import Accelerator
+
+GIB = 2**30
+_BLOCK_BYTES = 2**24
+_SLACK_BYTES = 2**20
+_STEP = 4099  # odd: consecutive blocks start at offsets that do not repeat within the slack
+_LEAST_PIECE_BYTES = 2**26
+
+
+@dataclass(slots=True)
+class Filling:
+    """Pieces of the device's memory, and the random pattern on host and device that their blocks are windows of."""
+
+    pattern: torch.Tensor
+    on_device: torch.Tensor
+    pieces: list[torch.Tensor] = field(default_factory=list)
+    refusal: str | None = None
+
+    @property
+    def allocated_bytes(self) -> int:
+        """What the device gave, the pattern included."""
+        return self.on_device.numel() + sum(piece.numel() for piece in self.pieces)
+
+
+def fill(accelerator: Accelerator, target_bytes: int, piece_bytes: int) -> Filling:
+    """Allocate up to `target_bytes` in pieces, smaller ones when they are refused, and write the pattern to all of them.
+
+    Every block holds another window of the pattern: pieces that overlap in memory would overwrite each other's.
+    """
+    pattern = torch.randint(
+        0, 256, (_BLOCK_BYTES + _SLACK_BYTES,), dtype=torch.uint8, generator=accelerator.generator("memory")
+    )
+    device = accelerator.device
+    on_device = torch.empty(pattern.shape, dtype=torch.uint8, device=device).copy_(pattern)
+    filling = Filling(pattern, on_device)
+    size = piece_bytes
+    while (left := target_bytes - filling.allocated_bytes) > 0 and size >= min(_LEAST_PIECE_BYTES, left):
+        try:
+            filling.pieces.append(torch.empty(min(size, left), dtype=torch.uint8, device=device))
+        except (RuntimeError, MemoryError) as problem:
+            filling.refusal = f"{type(problem).__name__}: {problem}"
+            size //= 2
+    for position, block in enumerate(_blocks(filling)):
+        block.copy_(_window(filling.on_device, position, block.numel()))
+    accelerator.synchronize()
+    return filling
+
+
+def wrong_bytes(filling: Filling) -> int:
+    """How many bytes are not what was written: every block compared on the device, the first of each piece on the host."""
+    wrong = position = 0
+    for piece in filling.pieces:
+        for number, block in enumerate(_split(piece)):
+            wrong += _differing(block, _window(filling.on_device, position, block.numel()))
+            if number == 0:
+                wrong += _differing(block.cpu(), _window(filling.pattern, position, block.numel()))
+            position += 1
+    return wrong
+
+
+def _blocks(filling: Filling) -> Iterator[torch.Tensor]:
+    for piece in filling.pieces:
+        yield from _split(piece)
+
+
+def _split(piece: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return torch.split(piece, _BLOCK_BYTES)
+
+
+def _window(pattern: torch.Tensor, position: int, size: int) -> torch.Tensor:
+    offset = (position + 1) * _STEP % _SLACK_BYTES
+    return pattern[offset : offset + size]
+
+
+def _differing(found: torch.Tensor, wanted: torch.Tensor) -> int:
+    return 0 if torch.equal(found, wanted) else int((found.cpu() != wanted.cpu()).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What came of asking for too much: the error, and whether it was one that a program can recognise."""
+
+    asked_bytes: int
+    clean: bool
+    text: str
+
+
+def ask_too_much(accelerator: Accelerator, asked_bytes: int) -> Refusal:
+    """Ask for more than the device has. Clean is torch's OutOfMemoryError, or an error that speaks of memory."""
+    try:
+        tensor = torch.empty(asked_bytes, dtype=torch.uint8, device=accelerator.device)
+        accelerator.synchronize()
+    except (RuntimeError, MemoryError) as problem:
+        text = f"{type(problem).__name__}: {problem}".splitlines()[0]
+        typed = isinstance(problem, torch.OutOfMemoryError | MemoryError)
+        return Refusal(asked_bytes, typed or "memory" in text.lower() or "alloc" in text.lower(), text)
+    del tensor
+    return Refusal(asked_bytes, False, "it was given without complaint")
+
+
+def works(accelerator: Accelerator, size_bytes: int) -> str | None:
+    """Why the device does not allocate and calculate now, None where it does both. Values are exact in float32."""
+    side = max(16, min(512, int((size_bytes / 4) ** 0.5)))
+    drawn = torch.randint(-8, 9, (side, side), generator=accelerator.generator("memory", "works"))
+    try:
+        x = drawn.float().to(accelerator.device)
+        room = torch.empty(size_bytes, dtype=torch.uint8, device=accelerator.device)
+        result = (x @ x + x).cpu()
+        del room
+    except (RuntimeError, MemoryError) as problem:
+        return f"{type(problem).__name__}: {problem}".splitlines()[0]
+    return None if torch.equal(result.long(), drawn @ drawn + drawn) else "it calculates wrongly"

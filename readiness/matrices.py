@@ -1,0 +1,51 @@
+"""A chain of matrix products to be timed. Only workers import this: it imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from readiness.accelerators.base import Accelerator
+
+#: Rows that are drawn; larger matrices repeat them shuffled, which is as hard to multiply and quick to make.
+_DRAWN = 512
+_STEPS = 8
+
+
+@dataclass(slots=True)
+class Chain:
+    """Each product is the next one's input, so that a compiler cannot leave one out.
+
+    Random matrices let values grow or vanish slowly: after some steps the chain goes on from its start, to which a
+    trace of what it came to is added.
+    """
+
+    start: torch.Tensor
+    right: torch.Tensor
+    left: torch.Tensor
+    steps: int = 0
+
+    def step(self) -> None:
+        """One product."""
+        if self.steps % _STEPS == 0:
+            self.left = torch.add(self.start, self.left, alpha=1e-6)
+        self.left = self.left @ self.right
+        self.steps += 1
+
+    def checksum(self) -> float:
+        """The mean magnitude of the latest result: reading it makes every product necessary."""
+        return float(self.left.float().abs().mean())
+
+
+def product_chain(accelerator: Accelerator, dtype: torch.dtype, size: int) -> Chain:
+    """Two random matrices of size x size on the device. Raises what torch raises where the dtype or the size is refused."""
+    generator = accelerator.generator("throughput", str(dtype), size)
+    drawn = min(size, _DRAWN)
+    left = torch.randn(drawn, drawn, generator=generator).repeat(size // drawn, size // drawn)
+    signs = torch.where(torch.rand(size, size, generator=generator) < 0.5, -1.0, 1.0)
+    # Random signs over sqrt(size) have a spectral radius of about 1, as an orthogonal matrix has.
+    right = signs / size**0.5
+    rows, columns = torch.randperm(size, generator=generator), torch.randperm(size, generator=generator)
+    start = left[rows][:, columns].to(dtype).to(accelerator.device)
+    return Chain(start, right.to(dtype).to(accelerator.device), start)

@@ -1,0 +1,299 @@
+"""How far a tensor is from what it should be. Pure: tensors in, numbers out; no device, no limit, no verdict.
+
+Every measure obeys one order. First what cannot be compared: another shape, another dtype, NaN or infinity where the
+reference has none or none where it has some: the error is infinite. Then every element by itself, in float64 on the
+host; never two maxima against each other, which would let a large wrong element hide behind a larger right one.
+
+The errors of contractions are told in units of a bound. A sum of K rounded products deviates like a random walk, by
+about sqrt(K) roundoffs of the accumulator on the sum of magnitudes |A||B|, whatever the order of summation, and then
+once more by the rounding of the result. Higham and Mary, "A new approach to probabilistic rounding error analysis",
+SIAM J. Sci. Comput. 41 (2019). The guaranteed bound with K in place of sqrt(K) would let TF32 pass for float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+def unit_roundoff(dtype: torch.dtype) -> float:
+    """Largest relative error of rounding to this floating dtype: 2**-24 for float32, 2**-8 for bfloat16."""
+    return torch.finfo(dtype).eps / 2
+
+
+def accumulation_roundoff(dtype: torch.dtype) -> float:
+    """Unit roundoff of the accumulator that results of this dtype are expected to have: float32, or wider for wider."""
+    return min(unit_roundoff(dtype), unit_roundoff(torch.float32))
+
+
+def underflow(dtype: torch.dtype) -> float:
+    """Absolute error that numbers too small for this dtype's normal range may have whatever they are.
+
+    Half the spacing of subnormals; in dtypes of float32's range and more, where nothing of interest is that small and
+    many exponentials flush to zero, the smallest normal number.
+    """
+    smallest = torch.finfo(dtype).smallest_normal
+    return smallest if smallest < 1e-30 else smallest * unit_roundoff(dtype)
+
+
+def on_host(tensor: torch.Tensor) -> torch.Tensor:
+    """The values in float64 (complex128, or int64 for integers) on the CPU, without autograd's graph."""
+    host = tensor.detach().cpu()
+    if host.is_complex():
+        return host.to(torch.complex128)
+    return host.to(torch.float64 if host.is_floating_point() else torch.int64)
+
+
+def incompatibility(out: torch.Tensor, reference: torch.Tensor, dtype: torch.dtype | None = None) -> str | None:
+    """Why no element can be compared: shape, dtype (where one is demanded), or NaN and infinities in other places.
+
+    The reference is rounded to the dtype of `out` first, so that an overflow of that dtype is expected as infinity.
+    """
+    if out.shape != reference.shape:
+        return f"shape {tuple(out.shape)} instead of {tuple(reference.shape)}"
+    if dtype is not None and out.dtype != dtype:
+        return f"dtype {name_of(out.dtype)} instead of {name_of(dtype)}"
+    have = on_host(out)
+    want = on_host(on_host(reference).to(out.dtype))
+    for name, test in (("NaN", torch.isnan), ("+inf", _is_positive_infinity), ("-inf", _is_negative_infinity)):
+        wrong = int((test(have) != test(want)).sum())
+        if wrong:
+            return f"{name} in {int(test(have).sum())} places instead of {int(test(want).sum())}, {wrong} of them wrong"
+    return None
+
+
+def bound_ratio(
+    out: torch.Tensor, reference: torch.Tensor, allowance: torch.Tensor, *, dtype: torch.dtype | None = None
+) -> float:
+    """The worst element's error beyond the rounding of the result itself, in units of `allowance`.
+
+    max over elements of (|out - reference| - u |reference| - underflow)+ / allowance, u the roundoff of out's dtype.
+    `allowance` is broadcast to the shape of `reference`, in absolute units; where it is zero the result must be as
+    exact as its dtype. 0 for a perfect result, infinity for an incompatible one. Integers and booleans have u = 0.
+    """
+    if incompatibility(out, reference, dtype):
+        return math.inf
+    have, want = on_host(out), on_host(reference)
+    rounding = 0.0
+    smallest = 0.0
+    if out.is_floating_point():
+        rounding = unit_roundoff(out.dtype)
+        smallest = underflow(out.dtype)
+    # Where the reference is no number there is no size either; those places were compared above.
+    size = torch.where(torch.isfinite(want), want.abs(), 0).to(torch.float64)
+    excess = (_deviation(have, want).to(torch.float64) - rounding * size - smallest).clamp_min(0)
+    if excess.numel() == 0:
+        return 0.0
+    slack = allowance.detach().cpu().to(torch.float64).expand(excess.shape)
+    ratio = torch.where(excess == 0, torch.zeros_like(excess), excess / slack)
+    worst = float(ratio.max())
+    return math.inf if math.isnan(worst) else worst
+
+
+def contraction_error(out: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> float:
+    """The worst element of the matrix product out = a @ b in units of its bound sqrt(K) u (|a| |b|).
+
+    `a` (..., M, K) and `b` (..., K, N) are the very values that were multiplied; u is the roundoff of the accumulator
+    that `out`'s dtype should have. Any honest order of summation in float32 stays below about 0.5; inputs cut to TF32
+    reach tens to hundreds, a bfloat16 accumulator hundreds and more.
+    """
+    left, right = on_host(a), on_host(b)
+    terms = left.shape[-1]
+    allowance = math.sqrt(max(terms, 1)) * accumulation_roundoff(out.dtype) * (left.abs() @ right.abs())
+    return bound_ratio(out, left @ right, allowance)
+
+
+def relative_error(out: torch.Tensor, reference: torch.Tensor, *, dtype: torch.dtype | None = None) -> float:
+    """rms(out - reference) / rms(reference): the size of the error as a whole, over all elements.
+
+    It sees a common factor and a general loss of precision, both of which a bound on single elements forgives, and
+    cannot see one wrong element among many: use it beside `bound_ratio` or `worst_error`. Infinite if incompatible.
+    """
+    return _by_scale(out, reference, dtype, lambda deviation: float(deviation.square().mean().sqrt()))
+
+
+def worst_error(out: torch.Tensor, reference: torch.Tensor, *, dtype: torch.dtype | None = None) -> float:
+    """max|out - reference| / rms(reference): one wrong element shows in any crowd. Infinite if incompatible."""
+    return _by_scale(out, reference, dtype, lambda deviation: float(deviation.max()))
+
+
+def share_outside(
+    out: torch.Tensor, reference: torch.Tensor, *, atol: float, rtol: float, dtype: torch.dtype | None = None
+) -> float:
+    """The share of elements (0 to 1) outside |out - reference| <= atol + rtol |reference|. Infinite if incompatible."""
+    if incompatibility(out, reference, dtype):
+        return math.inf
+    have, want = on_host(out), on_host(reference)
+    if have.numel() == 0:
+        return 0.0
+    inside = _deviation(have, want) <= atol + rtol * torch.where(torch.isfinite(want), want.abs(), 0)
+    return 1.0 - float(inside.to(torch.float64).mean())
+
+
+def mismatches(out: torch.Tensor, reference: torch.Tensor) -> float:
+    """How many elements differ at all, NaN being equal to NaN and -0 to 0; infinite for another shape or dtype.
+
+    Floats are compared by their bits: a host that takes subnormals for zero cannot tell them from zero otherwise.
+    """
+    if out.shape != reference.shape or out.dtype != reference.dtype:
+        return math.inf
+    have, want = out.detach().cpu().contiguous(), reference.detach().cpu().contiguous()
+    if have.is_complex():
+        have, want = torch.view_as_real(have), torch.view_as_real(want)
+    if not have.is_floating_point():
+        return float((have != want).sum())
+    raw = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[have.itemsize]
+    first, second = have.view(raw), want.view(raw)
+    same = (first == second) | (torch.isnan(have) & torch.isnan(want)) | ((first << 1 == 0) & (second << 1 == 0))
+    return float((~same).sum())
+
+
+def fingerprint(*tensors: torch.Tensor) -> str:
+    """A hash of shapes, dtypes and bits: equal exactly where every bit is, so that -0.0 and 0.0 differ."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        host = tensor.detach().cpu().contiguous()
+        digest.update(f"{name_of(host.dtype)}{tuple(host.shape)}".encode())
+        digest.update(host.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """`float32` for `torch.float32`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _is_positive_infinity(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.isinf(tensor) if tensor.is_complex() else torch.isposinf(tensor)
+
+
+def _is_negative_infinity(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.isinf(tensor) if tensor.is_complex() else torch.isneginf(tensor)
+
+
+def _deviation(have: torch.Tensor, want: torch.Tensor) -> torch.Tensor:
+    """|have - want| of compatible tensors; 0 where both are the same infinity or both NaN."""
+    comparable = torch.isfinite(want) & torch.isfinite(have)
+    difference = (have - want).abs()
+    # Where only the rounded reference overflows, `have` is infinite as it should be.
+    return torch.where(comparable, difference, torch.zeros_like(difference))
+
+
+def _by_scale(
+    out: torch.Tensor,
+    reference: torch.Tensor,
+    dtype: torch.dtype | None,
+    norm: Callable[[torch.Tensor], float],
+) -> float:
+    """A norm of the deviation over the root mean square of the reference's finite elements."""
+    if incompatibility(out, reference, dtype):
+        return math.inf
+    have, want = on_host(out), on_host(reference)
+    if have.numel() == 0:
+        return 0.0
+    deviation = norm(_deviation(have, want).to(torch.float64))
+    if deviation == 0:
+        return 0.0
+    finite = want[torch.isfinite(want)].abs().to(torch.float64)
+    scale = float(finite.square().mean().sqrt()) if finite.numel() else 0.0
+    return deviation / scale if scale > 0 and math.isfinite(deviation) else math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class RatioComparison:
+    """How a result's error stands against what is allowed; both in absolute units, root mean square and largest."""
+
+    agrees: bool
+    rms_error: float
+    rms_allowed: float
+    max_error: float
+    max_allowed: float
+    detail: str
+
+
+def compare_by_ratio(
+    out: torch.Tensor,
+    reference: torch.Tensor,
+    benchmark: torch.Tensor | None = None,
+    *,
+    roundoff: float,
+    scale: float = 0.0,
+    sensitivity: torch.Tensor | None = None,
+    leniency: float = 1.0,
+    forgive_overflow: bool = False,
+) -> RatioComparison:
+    """Whether a floating result errs no more than another honest implementation in the same precision would.
+
+    `reference` is the result in float64 of the very same inputs. `benchmark` is what the host's CPU gets in the dtype
+    under test. The error may be twice the benchmark's (root mean square) and ten times (largest element), and is never
+    held to less than 2 and 4 units of `roundoff` on the reference's scale: another order of summation does that.
+
+    The benchmark may itself be bad, or absent where the CPU is what is tested. So whatever it says, the error stays
+    below 16 and 64 roundoffs, or below 16 and 64 times `sensitivity`: how much each element of the reference moves when
+    the inputs move by one rounding. `scale` is the size of what cancels where the reference vanishes; `leniency`
+    widens this last bound for operators that are known to lose digits. The factors were fitted on healthy
+    implementations of the whole operator database.
+
+    NaN and infinities must stand where the reference, rounded to `out`'s dtype, has them, or where the benchmark does.
+    `forgive_overflow` leaves out elements where either is not finite, for operators whose inner steps leave their range.
+    """
+    if out.shape != reference.shape:
+        return _disagreement(f"shape {tuple(out.shape)} instead of {tuple(reference.shape)}")
+    rounded = _real(reference.detach().cpu().to(out.dtype))
+    have, want = _real(on_host(out)), _real(on_host(reference))
+    other = None if benchmark is None else _real(on_host(benchmark))
+    excused = torch.isfinite(want) & (want.abs() >= torch.finfo(out.dtype).max / 2)  # rounding decides over overflow
+    if forgive_overflow:
+        excused |= ~torch.isfinite(have) | ~torch.isfinite(want)
+    kind = _kind(have)
+    excused |= torch.zeros_like(excused) if other is None else kind == _kind(other)
+    misplaced = int(((kind != _kind(rounded)) & ~excused).sum())
+    if misplaced:
+        return _disagreement(f"NaN or infinity in {misplaced} of {have.numel()} places where it is not expected")
+    counted = torch.isfinite(have) & torch.isfinite(want)
+    smallest = torch.finfo(out.dtype).smallest_normal
+    if not bool(counted.any()):
+        return RatioComparison(True, 0.0, smallest, 0.0, smallest, "no finite element")
+    size = want[counted].abs()
+    rms_size, max_size = max(_rms(size), scale), max(float(size.max()), scale)
+    rms_allowed, max_allowed = 16 * roundoff * rms_size, 64 * roundoff * max_size
+    if sensitivity is not None:
+        moved = _real(sensitivity)[counted].nan_to_num(0.0, 0.0, 0.0).abs()
+        rms_allowed, max_allowed = max(rms_allowed, 16 * _rms(moved)), max(max_allowed, 64 * float(moved.max()))
+    rms_allowed, max_allowed = leniency * rms_allowed, leniency * max_allowed
+    if other is not None:
+        error = torch.where(torch.isfinite(other), (other - want).abs(), 0.0)[counted]
+        rms_allowed = min(rms_allowed, max(2 * _rms(error), 2 * roundoff * rms_size))
+        max_allowed = min(max_allowed, max(10 * float(error.max()), 4 * roundoff * max_size))
+    error = (have - want)[counted].abs()
+    rms, worst = _rms(error), float(error.max())
+    agrees = rms <= rms_allowed + smallest and worst <= max_allowed + smallest
+    return RatioComparison(
+        agrees, rms, rms_allowed, worst, max_allowed,
+        f"error {rms:.2g} (at most {rms_allowed:.2g}), largest {worst:.2g} (at most {max_allowed:.2g})"
+        f" on results of size {_rms(size):.2g}",
+    )  # fmt: skip
+
+
+def _disagreement(detail: str) -> RatioComparison:
+    return RatioComparison(False, math.inf, 0.0, math.inf, 0.0, detail)
+
+
+def _real(tensor: torch.Tensor) -> torch.Tensor:
+    """Complex numbers as pairs: their parts overflow one by one."""
+    return torch.view_as_real(tensor.detach().resolve_conj()) if tensor.is_complex() else tensor.detach()
+
+
+def _kind(tensor: torch.Tensor) -> torch.Tensor:
+    """0 finite, 1 and -1 infinite, 2 NaN."""
+    return torch.where(torch.isnan(tensor), 2.0, torch.where(torch.isinf(tensor), tensor.sign(), 0.0))
+
+
+def _rms(tensor: torch.Tensor) -> float:
+    # Scaled first: squares of large float64 values overflow.
+    largest = float(tensor.abs().max()) if tensor.numel() else 0.0
+    return largest * float((tensor / largest).square().mean().sqrt()) if 0 < largest < math.inf else largest

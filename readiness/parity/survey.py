@@ -1,0 +1,190 @@
+"""Putting a device through cases whose results are known in float64, and telling "cannot" apart from "wrong"."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from readiness import numerics
+from readiness.accelerators.base import Accelerator
+from readiness.errors import UsageError
+from readiness.model import Measurement, Row, Yield
+
+FORWARD, BACKWARD, PARAMETERS = "forward", "backward", "parameters"
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """One tensor that a case must produce: its float64 reference, and how far an honest result may be off, absolutely.
+
+    `allowance` is what `numerics.bound_ratio` takes as its unit. Without one there is no ratio for this tensor.
+    `scaled` is False where cancellation leaves so little that an error relative to the result says nothing.
+    """
+
+    what: str
+    reference: torch.Tensor
+    allowance: torch.Tensor | None
+    dtype: torch.dtype
+    phase: str = FORWARD
+    scaled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One computation. `compute` takes the device and yields the expected tensors in their order, stage by stage."""
+
+    op: str
+    name: str
+    compute: Callable[[torch.device], Iterator[torch.Tensor]]
+    expected: Sequence[Expected]
+
+
+@dataclass(slots=True)
+class _Tally:
+    ran: list[bool] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
+
+
+def survey(accelerator: Accelerator, cases: Iterable[Case], *, phases: bool = False, **labels: str) -> Iterator[Yield]:
+    """A row for each tensor of each case, then for each operator (and phase) its measurements over all its cases.
+
+    `supported`: the share of its cases that the device could compute at all. `bound_ratio`: the worst element of all
+    cases in units of its allowance. `relative_error`: the worst case's root mean square deviation over that of the
+    reference. The two errors are absent where nothing could be computed. With `phases`, forward and backward are told
+    apart by a label.
+    """
+    tallies: defaultdict[tuple[str, str], _Tally] = defaultdict(_Tally)
+    for case in cases:
+        refused: str | None = None
+        stages = case.compute(accelerator.device)
+        for expected in case.expected:
+            tally = tallies[case.op, expected.phase]
+            cells: dict[str, Any] = {"op": case.op, "case": case.name, "tensor": expected.what}
+            cells |= {"phase": expected.phase, **labels}
+            if refused is None:  # what comes after a refused stage cannot be had either
+                with refusing() as refusal:
+                    out = next(stages).detach()
+                    accelerator.synchronize()
+                    out = out.cpu()  # an asynchronous error surfaces here at the latest
+                refused = refusal.reason
+            tally.ran.append(refused is None)
+            yield Row(cells | (_compare(out, expected, tally) if refused is None else {"refused": refused}))
+    for (op, phase), tally in tallies.items():
+        told = {"op": op, **labels} | ({"phase": phase} if phases else {})
+        yield Measurement("supported", sum(tally.ran) / len(tally.ran), told, samples=len(tally.ran))
+        if tally.ratios:
+            yield Measurement("bound_ratio", max(tally.ratios), told, samples=len(tally.ratios))
+        if tally.errors:
+            yield Measurement("relative_error", max(tally.errors), told, samples=len(tally.errors))
+
+
+def _compare(out: torch.Tensor, expected: Expected, tally: _Tally) -> dict[str, Any]:
+    cells: dict[str, Any] = {}
+    reason = numerics.incompatibility(out, expected.reference, expected.dtype)
+    if reason is not None:
+        cells["incompatible"] = reason
+    if expected.allowance is not None:
+        ratio = numerics.bound_ratio(out, expected.reference, expected.allowance, dtype=expected.dtype)
+        tally.ratios.append(ratio)
+        cells["bound_ratio"] = ratio
+    if expected.scaled or reason is not None:
+        error = numerics.relative_error(out, expected.reference, dtype=expected.dtype)
+        tally.errors.append(error)
+        cells["relative_error"] = error
+    return cells
+
+
+@dataclass(slots=True)
+class Refusal:
+    """Why the device cannot do what was asked of it; None while it could."""
+
+    reason: str | None = None
+
+
+#: How stacks word it that something is missing, in errors that are no NotImplementedError. Lower case.
+_MISSING = (
+    "not implemented", "not supported", "unsupported", "not support", "n't support", "not yet support",
+    "no kernel", "could not run", "only supported", "is only implemented", "requires compute capability",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[Refusal]:
+    """Turn the errors by which a device says that it lacks an operator or a dtype into a reason; let all others through.
+
+    An error that says anything else ends the check: nothing is then known about the device.
+    """
+    refusal = Refusal()
+    try:
+        yield refusal
+    except NotImplementedError as problem:
+        refusal.reason = _first_line(problem)
+    except (RuntimeError, TypeError, ValueError, AttributeError) as problem:
+        if not any(words in str(problem).lower() for words in _MISSING):
+            raise
+        refusal.reason = _first_line(problem)
+
+
+def _first_line(problem: BaseException) -> str:
+    lines = str(problem).strip().splitlines()
+    return f"{type(problem).__name__}: {lines[0] if lines else ''}"[:300]
+
+
+def dtype_named(name: str, *, floating: bool = True) -> torch.dtype:
+    """`torch.bfloat16` for `bfloat16`. Raises UsageError for a name that torch does not have, or one not floating."""
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or (floating and not dtype.is_floating_point):
+        kind = "floating dtype" if floating else "dtype"
+        raise UsageError(
+            f"{name!r} is no {kind} of torch {torch.__version__}",
+            place="setting dtypes",
+            remedy="name it as torch does, like bfloat16",
+        )
+    return dtype
+
+
+#: Switches that let products of float32 be computed with fewer bits, or sums of low precision be kept in low precision.
+#: Paths below torch; those that a build does not have are passed over.
+_SHORTCUTS = (
+    "backends.cuda.matmul.allow_bf16_reduced_precision_reduction",
+    "backends.cuda.matmul.allow_fp16_reduced_precision_reduction",
+    "backends.cuda.matmul.allow_fp16_accumulation",
+    "npu.matmul.allow_hf32",
+    "backends.mlu.matmul.allow_tf32",
+    "backends.mudnn.allow_tf32",
+)
+
+
+@contextlib.contextmanager
+def strict_precision() -> Iterator[None]:
+    """Full precision for as long as this lasts: no TF32 or its like, no reduced accumulation. Restored afterwards."""
+    before = torch.get_float32_matmul_precision()
+    restore: list[tuple[object, str, object]] = []
+    torch.set_float32_matmul_precision("highest")
+    try:
+        for path in _SHORTCUTS:
+            owner, name = _owner(path)
+            value = getattr(owner, name, None) if owner is not None else None
+            if value is not None and value is not False:
+                with contextlib.suppress(AttributeError, RuntimeError):  # a build may have the name and not the switch
+                    setattr(owner, name, False)
+                    restore.append((owner, name, value))
+        yield
+    finally:
+        for owner, name, value in reversed(restore):
+            setattr(owner, name, value)
+        torch.set_float32_matmul_precision(before)
+
+
+def _owner(path: str) -> tuple[object | None, str]:
+    *parents, name = path.split(".")
+    owner: object | None = torch
+    for parent in parents:
+        owner = getattr(owner, parent, None)
+    return owner, name

@@ -1,0 +1,119 @@
+"""Who is to blame when a world of ranks does not finish. Pure: from what was seen of each rank to a failure.
+
+When one rank goes, the others report their lost connections to it, often before its own end is noticed. So causes are
+looked for in a fixed order, and an exception in a victim's words counts only when nothing else explains the end.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from readiness.ranks.board import Mark
+from readiness.ranks.values import Failure, Trouble
+
+#: What a rank says that lost its peer: it tells that somebody is gone, not who.
+_VICTIM = re.compile(
+    r"connection (was )?(closed|reset|refused|aborted)|broken pipe|timed? ?out|timeout|socket|peer|remote process"
+    r"|pair closure|communicator was aborted",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the parent saw of one rank when it decided that the world had failed.
+
+    `exit_code` is negative for a signal and None while the process lives; `error` what the rank raised; `state` the
+    process state as psutil names it.
+    """
+
+    rank: int
+    mark: Mark
+    finished: bool = False
+    exit_code: int | None = None
+    error: str | None = None
+    state: str | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there and has not given up."""
+        return self.exit_code is None and self.error is None
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        if self.mark.entered == 0:
+            return "before its first operation"
+        return f"{'in' if self.mark.entered > self.mark.left else 'after'} {self.mark.operation}"
+
+
+def is_victim(error: str) -> bool:
+    """Whether an exception only says that another rank is gone."""
+    return bool(_VICTIM.search(error))
+
+
+def blame(seen: Sequence[Seen], *, stalled: bool, waited_s: float) -> Failure:
+    """The failure of a world. `stalled` says that nothing moved for `waited_s` seconds."""
+    if dead := [rank for rank in seen if rank.exit_code is not None and rank.exit_code < 0]:
+        told = "; ".join(f"rank {rank.rank} was ended by {_signal(rank)} {rank.place}" for rank in dead)
+        return _failure(Trouble.DIED, dead, told)
+    if frozen := [rank for rank in seen if rank.state in ("stopped", "tracing-stop") and not rank.finished]:
+        return _failure(Trouble.FROZEN, frozen, "; ".join(f"rank {r.rank} is stopped {r.place}" for r in frozen))
+    if stalled:
+        return _stalled(seen, waited_s)
+    raised = [rank for rank in seen if rank.error is not None]
+    if causes := [rank for rank in raised if not is_victim(rank.error or "")]:
+        return _failure(Trouble.RAISED, causes, "; ".join(f"rank {r.rank} {r.place}: {r.error}" for r in causes))
+    if gone := [rank for rank in seen if rank.exit_code is not None and rank.error is None]:
+        told = "; ".join(f"rank {r.rank} left without a word (exit code {r.exit_code}) {r.place}" for r in gone)
+        return _failure(Trouble.DIED, gone, told)
+    behind = _behind(seen)
+    words = "; ".join(f"rank {r.rank} {r.place}: {r.error}" for r in raised)
+    if behind:
+        return _failure(Trouble.BEHIND, behind, f"{_where(behind)}, and the others lost it: {words}")
+    return Failure(Trouble.RAISED, (), f"ranks lost each other, nobody can be named: {words}", _operation(raised))
+
+
+def _stalled(seen: Sequence[Seen], waited_s: float) -> Failure:
+    if behind := _behind(seen):
+        told = f"nothing moved for {waited_s:.0f} s: the others wait, {_where(behind)}"
+        return _failure(Trouble.BEHIND, behind, told)
+    words = "; ".join(f"rank {rank.rank} {rank.place}" for rank in seen)
+    return Failure(Trouble.HUNG, (), f"nothing moved for {waited_s:.0f} s: {words}", _operation(seen))
+
+
+def _behind(seen: Sequence[Seen]) -> list[Seen]:
+    """The ranks that have not entered the operation in which others wait, or stay away from the next one."""
+    alive = [rank for rank in seen if rank.alive and not rank.finished]
+    most = max((rank.mark.entered for rank in seen), default=0)
+    if late := [rank for rank in alive if rank.mark.entered < most]:
+        least = min(rank.mark.entered for rank in late)
+        return [rank for rank in late if rank.mark.entered == least]
+    outside = [rank for rank in alive if rank.mark.entered == rank.mark.left]
+    return outside if len(outside) < len(seen) else []
+
+
+def _where(ranks: Sequence[Seen]) -> str:
+    return "; ".join(
+        f"rank {rank.rank} is {rank.place}" + (", uninterruptible in the kernel" if rank.state == "disk-sleep" else "")
+        for rank in ranks
+    )
+
+
+def _failure(trouble: Trouble, culprits: Sequence[Seen], reason: str) -> Failure:
+    return Failure(trouble, tuple(rank.rank for rank in culprits), reason, _operation(culprits))
+
+
+def _operation(seen: Sequence[Seen]) -> str | None:
+    return next((rank.mark.operation for rank in seen if rank.mark.operation), None)
+
+
+def _signal(rank: Seen) -> str:
+    number = -(rank.exit_code or 0)
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

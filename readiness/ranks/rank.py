@@ -1,0 +1,155 @@
+"""The side of one rank: from the first moment of its process to its end, with nothing left behind.
+
+Signals keep their default actions here: a rank that is blocked in C runs no Python handler, and must still be endable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from readiness.accelerators.base import Accelerator
+from readiness.nursery import die_with_parent
+from readiness.ranks.board import Board
+from readiness.ranks.values import Json, RankContext, RankFunction
+
+
+@dataclass(frozen=True, slots=True)
+class RankPlan:
+    """All that one rank is told. `orders`, `reports` and `log` are open file descriptors of its own."""
+
+    function: RankFunction
+    rank: int
+    world_size: int
+    accelerator: Accelerator
+    settings: dict[str, Any]
+    backend: str
+    store: str
+    timeout_s: float
+    threads: int
+    parent: int
+    orders: int
+    reports: int
+    log: int
+
+
+def detach(parent: int, log: int) -> None:
+    """Make this process independent of everything of its parent's, except of the parent's life."""
+    with contextlib.suppress(PermissionError):  # a fresh interpreter was started as the leader of its own session
+        os.setsid()
+    die_with_parent()
+    if os.getppid() != parent:  # it went between our start and the call above
+        os._exit(1)
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    os.close(nothing)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", closefd=False, errors="replace")  # noqa: SIM115
+    sys.stderr = open(2, "w", closefd=False, errors="replace")  # noqa: SIM115
+    faulthandler.disable()
+    faulthandler.enable(file=2)
+    faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
+    gc.freeze()  # what the parent left to its collector is the parent's: its finalisers must not run twice
+
+
+def serve(plan: RankPlan, board: Board) -> NoReturn:
+    """Join the group, run the function, report, and leave when told. Never returns."""
+    code = 1
+    try:
+        leave = threading.Event()
+        threading.Thread(target=_obey, args=(plan.orders, leave), daemon=True).start()
+        try:
+            _work(plan, board)
+        except BaseException as problem:  # noqa: BLE001 - whatever it raises is evidence
+            traceback.print_exc()
+            _report(plan, {"raised": f"{type(problem).__name__}: {_first_line(problem)}"})
+        else:
+            _report(plan, {"finished": True})
+            leave.wait()  # a rank that leaves early looks like a dead peer to the others
+            _leave_group()
+            code = 0
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)  # no destructor of a group that may be broken, nothing of the parent's at exit
+
+
+def _work(plan: RankPlan, board: Board) -> None:
+    import torch
+    import torch.distributed as dist
+
+    torch.set_num_threads(plan.threads)
+    context = RankContext(plan.rank, plan.world_size, plan.accelerator, plan.settings, board)
+    _report(plan, {"ready": True})
+    with context.step("joining the group"):
+        _bind_to_loopback()
+        _take_device(context)
+        dist.init_process_group(
+            plan.backend,
+            store=dist.FileStore(plan.store, -1),  # type: ignore[attr-defined]
+            rank=plan.rank,
+            world_size=plan.world_size,
+            timeout=timedelta(seconds=plan.timeout_s),
+        )
+    for report in plan.function(context) or ():
+        _report(plan, {"report": report})
+
+
+def _take_device(context: RankContext) -> None:
+    """Make the rank's device the current one, where the stack has such a thing."""
+    if context.device.index is not None:
+        choose = getattr(context.accelerator.stack.module(), "set_device", None)
+        if choose is not None:
+            choose(context.device)
+
+
+def _bind_to_loopback() -> None:
+    """Keep gloo's sockets off the network: all ranks are on this machine. A choice of the user's stands."""
+    import psutil
+
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(address.address == "127.0.0.1" for address in addresses):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+            return
+
+
+def _leave_group() -> None:
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _obey(orders: int, leave: threading.Event) -> None:
+    """Wait for the one order there is. The end of the pipe is the end of the parent, and then ours."""
+    if os.read(orders, 1):
+        leave.set()
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _report(plan: RankPlan, message: Json) -> None:
+    line = memoryview(json.dumps(message).encode() + b"\n")
+    while line:
+        line = line[os.write(plan.reports, line) :]
+
+
+def _first_line(problem: BaseException) -> str:
+    lines = str(problem).strip().splitlines()
+    return lines[0][:300] if lines else ""

@@ -1,0 +1,143 @@
+"""What a world of ranks is told and what comes of it, as values. No torch, no processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from readiness.accelerators.base import Accelerator
+from readiness.checklist import Skip
+from readiness.model import AcceleratorFacts, Labels
+from readiness.ranks.board import Board
+
+if TYPE_CHECKING:
+    import torch
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RankContext:
+    """What a rank function is handed: which rank of how many it is, its device, and what it was told.
+
+    What the function yields (JSON objects) reaches the parent through a pipe of its own, never through the collectives
+    under test.
+    """
+
+    rank: int
+    world_size: int
+    accelerator: Accelerator
+    settings: Mapping[str, Any]
+    board: Board
+
+    @property
+    def device(self) -> torch.device:
+        """The device of this rank."""
+        return self.accelerator.device
+
+    def step(self, operation: str) -> AbstractContextManager[None]:
+        """Goes around whatever may block or fail, so that the parent knows where each rank is."""
+        return self.board.step(self.rank, operation)
+
+
+#: A module-level function of a check file or of `readiness.ranks`; a fresh interpreter must be able to import it.
+RankFunction = Callable[[RankContext], Iterator[Json] | None]
+
+
+class Trouble(StrEnum):
+    """How a world ended that did not finish. In this order causes are looked for."""
+
+    DIED = "died"            # a rank's process was ended by a signal, or left without reporting
+    FROZEN = "frozen"        # a rank's process is stopped
+    BEHIND = "behind"        # some ranks wait in an operation that another has not entered
+    RAISED = "raised"        # a rank raised
+    HUNG = "hung"            # every rank is in the same operation and none of them comes back
+    OVERDUE = "overdue"      # all went on, too slowly for the time given
+    LINGERED = "lingered"    # all work was done, and then a rank could not leave the group
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a world did not finish: what happened, whose doing it is (no rank where nobody can be named), and where.
+
+    `after_s` counts from the start of the world. `log` is the tail of what the culprits printed, with the stacks that
+    were taken before the end.
+    """
+
+    trouble: Trouble
+    culprits: tuple[int, ...]
+    reason: str
+    operation: str | None
+    after_s: float = 0.0
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorldOutcome:
+    """What the ranks reported, by rank and in order, and what went wrong, if anything did."""
+
+    reports: tuple[tuple[Json, ...], ...]
+    failure: Failure | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which accelerator each rank gets."""
+
+    ranks: tuple[AcceleratorFacts, ...]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The accelerators that take part, each once."""
+        return tuple(dict.fromkeys(facts.id for facts in self.ranks))
+
+    @property
+    def labels(self) -> Labels:
+        """What figures measured so are evidence about: `ranks`, their number, and `chips`, `one` or `several`.
+
+        Ranks that share one chip exercise the software; no link between chips has been used.
+        """
+        return {"ranks": str(len(self.ranks)), "chips": "several" if len(self.ranks) == len(self.ids) > 1 else "one"}
+
+    @property
+    def scope(self) -> str:
+        """The same in words."""
+        if self.labels["chips"] == "several":
+            return f"{len(self.ranks)} ranks, each on a chip of its own"
+        if len(self.ids) > 1:
+            return f"{len(self.ranks)} ranks share {len(self.ids)} chips: counted as evidence for the software alone"
+        number = "one rank" if len(self.ranks) == 1 else f"{len(self.ranks)} ranks"
+        return f"{number} on one chip: evidence for the software alone, no link between chips was used"
+
+
+def place(accelerator: Accelerator, ranks: int, *, least: int = 1) -> Placement:
+    """One rank on each chip; where the chips do not suffice, ranks share them, if the collective library can do that.
+
+    Vendors' libraries want a chip for each rank: there are then only as many ranks as chips. Raises Skip where fewer
+    than `least` ranks are left, and where this stack or this build of torch has no collectives.
+    """
+    import torch.distributed as dist
+
+    backend = accelerator.stack.collective_backend
+    if backend is None:
+        raise Skip(f"the {accelerator.stack.name} stack has no collective library that torch.distributed knows")
+    if not dist.is_available():
+        raise Skip("this build of torch has no torch.distributed")
+    missing = [name for name in _backends(backend) if not dist.is_backend_available(name)]
+    if missing:
+        raise Skip(f"torch.distributed has no backend {missing[0]!r} here")
+    chips = accelerator.peers
+    shares = all(name == "gloo" for name in _backends(backend))
+    number = ranks if shares else min(ranks, len(chips))
+    if number < least:
+        raise Skip(f"{backend} wants a chip for each rank: {least} ranks need as many chips, and there is {len(chips)}")
+    return Placement(tuple(chips[rank % len(chips)] for rank in range(number)))
+
+
+def _backends(backend: str) -> Sequence[str]:
+    """`nccl` and `cpu:gloo,cuda:nccl` are both ways to name backends."""
+    return [part.rpartition(":")[2].lower() for part in backend.split(",")]

@@ -1,0 +1,11 @@
+"""The whole assessment as JSON, valid under the published schema; `judge`, `report` and `diff` read it back."""
+
+from readiness import assessment as documents
+from readiness.model import Assessment
+
+SUFFIX = ".json"
+
+
+def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG001
+    """Strict JSON. Raises InternalError for what does not fit the schema."""
+    return documents.dumps(documents.to_json(assessment)) + "\n"

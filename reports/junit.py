@@ -1,0 +1,145 @@
+"""JUnit XML for CI viewers: a suite for each accelerator and use, a test case for each finding."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from readiness import telling
+from readiness.model import AcceleratorAssessment, Assessment, Decision, Finding, Level, Use, Verdict
+from readiness.telling import Kind
+
+if TYPE_CHECKING:
+    import junitparser
+    from junitparser.junitparser import FinalResult
+
+SUFFIX = ".xml"
+
+
+def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG001
+    """A failed must or should is a failure, an unknown must an error, so that neither looks fine anywhere.
+
+    Other unknowns, waived failures, failures that only inform, and what is not applicable are skipped, with the reason.
+    """
+    import junitparser
+
+    document = junitparser.JUnitXml(name="readiness")
+    for item in assessment.accelerators:
+        for use in Use:
+            if use in item.verdicts or any(finding.use is use for finding in item.findings):
+                document.add_testsuite(_suite(assessment, item, use))
+        if not item.verdicts and not item.findings:
+            document.add_testsuite(_nothing_known(item.facts.id, "no verdict was reached"))
+    if not assessment.accelerators:
+        document.add_testsuite(_nothing_known("readiness", "no accelerator was assessed"))
+    for stack, reason in telling.failed_stacks(assessment).items():
+        # Only skipped: the document does not tell whether they were asked for, and the exit code does not count them.
+        suite = junitparser.TestSuite(stack)
+        case = junitparser.TestCase("discovery", stack)
+        case.result = [junitparser.Skipped(f"its accelerators could not be listed: {reason}", "unknown")]
+        suite.add_testcases([case])
+        document.add_testsuite(suite)
+    document.update_statistics()  # type: ignore[no-untyped-call]
+    text = document.tostring().decode("utf-8").rstrip()  # type: ignore[no-untyped-call]
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
+
+
+def _suite(assessment: Assessment, item: AcceleratorAssessment, use: Use) -> junitparser.TestSuite:
+    import junitparser
+
+    id = telling.clean(item.facts.id, 100)  # noqa: A001
+    suite = junitparser.TestSuite(f"{id} {use}")
+    suite.timestamp = telling.clean(assessment.started, 40).removesuffix("Z")
+    suite.hostname = telling.clean(assessment.host.get("name") or assessment.host.get("hostname") or "", 100)
+    verdict = item.verdicts.get(use)
+    for name, value in _properties(assessment, item, verdict).items():
+        suite.add_property(name, telling.clean(value))
+    # The time of a check is shared among all findings that rest on it, so that the sum over all suites is right.
+    shares = Counter(finding.check for finding in item.findings)
+    seconds = {entry.check: entry.seconds / (shares[entry.check] or 1) for entry in item.evidence}
+    cases = []
+    for finding in item.findings:
+        if finding.use is use:
+            check = telling.clean(finding.check or "unknown", 100)
+            case = junitparser.TestCase(telling.clean(finding.requirement, 200), f"{id}.{use}.{check}")
+            case.time = round(seconds.get(finding.check, 0.0), 3)
+            case.result = _result(finding)
+            if case.is_passed:
+                case.system_out = telling.measured(finding)
+            cases.append(case)
+    looks_fine = not any(case.is_failure or case.is_error for case in cases)
+    if looks_fine and (verdict is None or verdict.decision is not Decision.READY):
+        # Without a must that failed or is open, e.g. without any finding: the verdict must not hide behind green cases.
+        decision = "no verdict" if verdict is None else verdict.decision.value
+        cases.append(_open_case(f"{id}.{use}", decision, telling.tally(verdict) if verdict else "nothing was judged"))
+    suite.add_testcases(cases)
+    return suite
+
+
+def _properties(assessment: Assessment, item: AcceleratorAssessment, verdict: Verdict | None) -> dict[str, object]:
+    answer: dict[str, object] = {}
+    if verdict is not None:
+        answer = {"verdict": verdict.decision.value, "score": verdict.score, "ceiling": verdict.ceiling}
+    return answer | {
+        "accelerator": item.facts.id,
+        "device": telling.device(item),
+        "stack": telling.software(item),
+        "profile": assessment.profile_name,
+        "profile_sha256": assessment.profile_sha256,
+        "seed": assessment.seed,
+        "interrupted": str(assessment.interrupted).lower(),
+    }
+
+
+def _result(finding: Finding) -> list[FinalResult]:
+    import junitparser
+
+    message = telling.measured(finding)
+    match telling.kind(finding):
+        case Kind.PASSED:
+            return []
+        case Kind.BLOCKER | Kind.LIMIT:
+            return [_with_text(junitparser.Failure(message, finding.level.value), finding)]
+        case Kind.UNKNOWN if finding.level is Level.MUST:
+            return [_with_text(junitparser.Error(f"unknown: {message}", "unknown"), finding)]
+        case Kind.UNKNOWN:
+            return [_with_text(junitparser.Skipped(f"unknown: {message}", "unknown"), finding)]
+        case Kind.WAIVED:
+            waiver = finding.waived
+            assert waiver is not None
+            by = f"waived by {waiver.by} until {waiver.until}: {waiver.reason}"
+            return [_with_text(junitparser.Skipped(f"{telling.clean(by)}; {message}", "waived"), finding)]
+        case Kind.INFORMATION:
+            return [_with_text(junitparser.Skipped(f"for information: {message}", "information"), finding)]
+        case Kind.NOT_APPLICABLE:
+            return [junitparser.Skipped(f"not applicable: {telling.clean(finding.reason or '')}", "not_applicable")]
+
+
+def _with_text(result: FinalResult, finding: Finding) -> FinalResult:
+    lines = [telling.measured(finding)]
+    if finding.why:
+        lines.append(f"why: {telling.clean(finding.why)}")
+    if finding.expired_waiver is not None:
+        waiver = finding.expired_waiver
+        lines.append(telling.clean(f"waiver expired: by {waiver.by} until {waiver.until}: {waiver.reason}"))
+    if finding.remedy is not None:
+        lines.append(f"do: {telling.clean(finding.remedy.text)} ({finding.remedy.action})")
+    result.text = "\n".join(lines)
+    return result
+
+
+def _open_case(classname: str, decision: str, message: str) -> junitparser.TestCase:
+    import junitparser
+
+    case = junitparser.TestCase("verdict", classname)
+    case.result = [junitparser.Error(f"{decision}: {message}", "verdict")]
+    return case
+
+
+def _nothing_known(name: str, message: str) -> junitparser.TestSuite:
+    import junitparser
+
+    name = telling.clean(name, 100)
+    suite = junitparser.TestSuite(name)
+    suite.add_testcases([_open_case(name, "undetermined", message)])
+    return suite

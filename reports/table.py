@@ -1,0 +1,238 @@
+"""For people at a terminal: verdicts, what stands in the way and what to do about it, and where the time went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from readiness import telling
+from readiness.model import AcceleratorAssessment, Assessment, Decision, Evidence, Level, Status, Use
+from readiness.telling import Kind, Told
+
+#: Quick checks beyond this number are summed up, unless one of them went wrong.
+_MOST_TIMES = 8
+
+_STYLES = {
+    "bold": "1", "dim": "2", "bad": "1;31", "good": "1;32", "open": "1;33",
+}  # fmt: skip
+_DECISION_STYLES = {Decision.READY: "good", Decision.NOT_READY: "bad", Decision.UNDETERMINED: "open"}
+#: Where the second line of an entry begins.
+_HANG = " " * 9
+Paint = Callable[[str, str], str]
+
+
+def render(assessment: Assessment, *, colour: bool = False, width: int = 100) -> str:
+    """Lines of at most `width` columns. ANSI colours only with `colour`; what came from a device is made harmless."""
+
+    def paint(text: str, style: str) -> str:
+        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if colour and text else text
+
+    lines = list(_head(assessment, paint, width))
+    if not assessment.accelerators:
+        lines += ["", "No accelerator was assessed, so nothing is known."]
+    if len(assessment.accelerators) > 1:
+        lines += ["", *_summary(assessment, paint, width)]
+    for item in assessment.accelerators:
+        lines += ["", *_accelerator(item, assessment, paint, width)]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _head(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
+    if assessment.interrupted:
+        text = "This run was stopped before its end: what was not measured by then counts as unknown."
+        yield from _painted(telling.wrap(text, width, first="INTERRUPTED  "), paint, "INTERRUPTED", "bad")
+        yield ""
+    for stack, reason in telling.failed_stacks(assessment).items():
+        text = f"its accelerators could not be listed and are not assessed: {reason}"
+        yield from _painted(telling.wrap(text, width, first=f"{stack}  "), paint, stack, "bad")
+        yield ""
+    name, title = telling.clean(assessment.profile_name, 100), telling.clean(assessment.profile_title, 300)
+    yield from telling.wrap(name if title in ("", name) else f"{name}: {title}", width, first="profile  ")
+    host = telling.clean(assessment.host.get("name") or assessment.host.get("hostname") or "", 60)
+    run = [
+        f"{telling.clean(assessment.started, 40)}{f' on {host}' if host else ''}",
+        telling.duration(assessment.seconds),
+        f"seed {assessment.seed}",
+        f"readiness {telling.clean(assessment.version, 40)}",
+    ]
+    yield from telling.wrap(", ".join(run), width, first="run      ")
+
+
+def _summary(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
+    """One line for each accelerator, in the order given; the model last, where its width harms no column."""
+    from tabulate import tabulate
+
+    uses = [use for use in Use if any(use in item.verdicts for item in assessment.accelerators)]
+    rows = []
+    for item in assessment.accelerators:
+        row = [telling.clean(item.facts.id, 40)]
+        for use in uses:
+            verdict = item.verdicts.get(use)
+            row += ["no verdict", ""] if verdict is None else [verdict.decision.value.upper(), telling.span(verdict)]
+        rows.append([*row, telling.device(item)])
+    headers = ["accelerator", *[text for use in uses for text in (use.value, "score")], "model"]
+    text = tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True)
+    first, *others = text.splitlines()
+    yield paint(_cut(first, width), "dim")
+    for line in others:
+        yield _paint_decisions(_cut(line, width), paint)
+
+
+def _accelerator(
+    item: AcceleratorAssessment, assessment: Assessment, paint: Paint, width: int
+) -> Iterator[str]:
+    id = telling.clean(item.facts.id, 40)  # noqa: A001
+    heading = _cut(f"{id}  {telling.device(item)}", width)
+    yield paint(heading, "bold")
+    yield paint("-" * telling.width(heading), "dim")
+    if stack := telling.software(item):
+        yield from telling.wrap(stack, width, first="stack    ")
+    yield ""
+    yield from _verdicts(item, assessment, paint, width)
+    told = telling.told(item)
+    yield from _failed("BLOCKERS", told[Kind.BLOCKER], paint, width)
+    yield from _failed("LIMITS", told[Kind.LIMIT], paint, width)
+    yield from _unknown(told[Kind.UNKNOWN], paint, width)
+    yield from _failed("WAIVED", told[Kind.WAIVED], paint, width)
+    yield from _failed("FOR INFORMATION", told[Kind.INFORMATION], paint, width)
+    if strays := telling.strays(item):
+        yield from _section("NAMED BY THE VERDICT, WITHOUT A FINDING", paint)
+        yield from telling.wrap(", ".join(strays), width, first="  ")
+    if skipped := sorted({entry.finding.requirement for entry in told[Kind.NOT_APPLICABLE]}):
+        yield from _section("NOT APPLICABLE HERE", paint)
+        yield from telling.wrap(telling.clean(", ".join(skipped), 3000), width, first="  ")
+    yield from _times(item.evidence, paint, width)
+
+
+def _verdicts(item: AcceleratorAssessment, assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
+    from tabulate import tabulate
+
+    uses = [use for use in Use if use in item.verdicts]
+    rows = [
+        [use.value, verdict.decision.value.upper(), telling.span(verdict), telling.tally(verdict)]
+        for use in uses
+        for verdict in [item.verdicts[use]]
+    ]
+    for line in tabulate(rows, tablefmt="plain", disable_numparse=True).splitlines():
+        yield _paint_decisions(_cut(line, width), paint)
+    missing = [use.value for use in assessment.uses if use not in item.verdicts]
+    if missing:
+        yield f"{', '.join(missing)}: no verdict; this profile does not speak of it"
+
+
+def _section(title: str, paint: Paint) -> Iterator[str]:
+    yield ""
+    yield paint(title, "bold")
+
+
+def _failed(title: str, entries: Sequence[Told], paint: Paint, width: int) -> Iterator[str]:
+    """What was measured against which limit, and what to do."""
+    if not entries:
+        return
+    yield from _section(title, paint)
+    for entry in entries:
+        finding = entry.finding
+        name = telling.clean(finding.requirement, 100)
+        whose = "; ".join(part for part in (entry.uses_text, telling.clean(finding.check, 100)) if part)
+        lines = telling.wrap(f"({whose})", width, first=f"  {name}  ", rest="    ")
+        yield from _painted(lines, paint, name, "bad" if title == "BLOCKERS" else "bold")
+        yield from telling.wrap(telling.measured(finding), width, first="    ")
+        if finding.why and title == "BLOCKERS":
+            yield from telling.wrap(telling.clean(finding.why), width, first="    why: ")
+        yield from _closing(entry, paint, width)
+
+
+def _unknown(entries: Sequence[Told], paint: Paint, width: int) -> Iterator[str]:
+    """Musts first, since they decide; those of one cause together."""
+    if not entries:
+        return
+    yield from _section("WHAT COULD NOT BE TOLD", paint)
+    for group in telling.grouped(entries):
+        names = ", ".join(telling.clean(entry.finding.requirement, 100) for entry in group.entries)
+        text = f"{names} ({group.first.level}; {group.entries[0].uses_text})"
+        style = "open" if group.first.level is Level.MUST else "bold"
+        yield from _painted(telling.wrap(text, width, first="  ", rest="    "), paint, names, style)
+        yield from telling.wrap(telling.clean(group.first.reason or "no reason was given"), width, first="    ")
+        yield from _closing(group.entries[0], paint, width)
+
+
+def _closing(entry: Told, paint: Paint, width: int) -> Iterator[str]:
+    finding = entry.finding
+    if (waiver := finding.waived) is not None:
+        by, until = telling.clean(waiver.by, 100), telling.clean(waiver.until, 20)
+        text = f"by {by} until {until}: {telling.clean(waiver.reason)}"
+        lines = telling.wrap(text, width, first="    waived ", rest=_HANG)
+        yield from _painted(lines, paint, "waived", "open")
+    if (waiver := finding.expired_waiver) is not None:
+        by, until = telling.clean(waiver.by, 100), telling.clean(waiver.until, 20)
+        text = f"on {until}; it was by {by}: {telling.clean(waiver.reason)}"
+        lines = telling.wrap(text, width, first="    waiver expired ", rest=_HANG)
+        yield from _painted(lines, paint, "waiver expired", "bad")
+    if finding.remedy is not None:
+        lines = telling.wrap(telling.clean(finding.remedy.text), width, first="    do:  ")
+        yield from _painted(lines, paint, "do:", "good")
+
+
+def _times(evidence: Iterable[Evidence], paint: Paint, width: int) -> Iterator[str]:
+    """Slowest first. What did not end well is always named, with its reason; quick and healthy checks are summed up."""
+    from tabulate import tabulate
+
+    ordered = telling.slowest_first(evidence)
+    if not ordered:
+        return
+    yield from _section("WHERE THE TIME WENT", paint)
+    shown: list[Evidence] = []
+    rest: list[Evidence] = []
+    for item in ordered:
+        (shown if len(shown) < _MOST_TIMES or item.status is not Status.MEASURED else rest).append(item)
+    rows = [
+        [
+            telling.clean(item.check, 60),
+            telling.duration(item.seconds),
+            item.status.value,
+            " ".join(
+                part
+                for part in (
+                    f"({item.attempts} tries)" if item.attempts > 1 else "",
+                    telling.clean(item.reason or "", 300) if item.status is not Status.MEASURED else "",
+                )
+                if part
+            ),
+        ]
+        for item in shown
+    ]
+    if rest:
+        rows.append([f"{len(rest)} more", telling.duration(sum(item.seconds for item in rest)), "measured", ""])
+    rows.append(["together", telling.duration(sum(item.seconds for item in ordered)), "", ""])
+    table = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "left", "left"))
+    for line in table.splitlines():
+        yield _cut(f"  {line}", width)
+
+
+def _cut(text: str, columns: int) -> str:
+    """A line in so many columns."""
+    text = text.rstrip()
+    if telling.width(text) <= columns:
+        return text
+    while telling.width(text) > columns - 3:
+        text = text[:-1]
+    return f"{text.rstrip()}..."
+
+
+def _painted(lines: Iterable[str], paint: Paint, wanted: str, style: str) -> Iterator[str]:
+    """The lines, with the first occurrence of `wanted` in the first of them in colour."""
+    for number, line in enumerate(lines):
+        yield line.replace(wanted, paint(wanted, style), 1) if number == 0 else line
+
+
+def _paint_decisions(line: str, paint: Paint) -> str:
+    """Decisions in colour. Longest first: READY is part of NOT READY."""
+    words = sorted(_DECISION_STYLES, key=lambda decision: -len(decision.value))
+    result, rest = "", line
+    while rest:
+        word = next((word for word in words if rest.startswith(word.value.upper())), None)
+        if word is None:
+            result, rest = result + rest[0], rest[1:]
+        else:
+            text = word.value.upper()
+            result, rest = result + paint(text, _DECISION_STYLES[word]), rest[len(text) :]
+    return result

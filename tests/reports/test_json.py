@@ -1,0 +1,37 @@
+"""The JSON report is the assessment itself: valid, strict, and read back as it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from readiness import assessment, schema
+from readiness.errors import InternalError
+from readiness.reporting import render
+from tests.reports import build
+
+
+@pytest.mark.parametrize(
+    "made", [build.everything, build.hostile, build.one_use, build.interrupted, build.nothing, build.many]
+)
+def test_it_is_valid_and_reads_back(made: Any, tmp_path: Path) -> None:
+    text = render("json", made())
+    document = schema.parse_json(text)
+    assert schema.first_problem("assessment", document) is None
+    (tmp_path / "a.json").write_text(text, encoding="utf-8")
+    assert render("json", assessment.read(tmp_path / "a.json")) == text
+
+
+def test_figures_that_json_lacks_stand_as_their_names() -> None:
+    item = build.accelerator((build.failed("x", value=float("inf")),))
+    document = json.loads(render("json", build.assessment(item)))
+    assert document["accelerators"][0]["findings"][0]["value"] == "Infinity"
+    assert document["accelerators"][0]["evidence"][0]["measurements"][1]["value"] == "NaN"
+
+
+def test_what_does_not_fit_the_schema_is_never_written() -> None:
+    with pytest.raises(InternalError, match="score"):
+        render("json", build.assessment(build.accelerator((), score=101.0)))

@@ -1,0 +1,129 @@
+"""Markdown: verdicts first, nothing of a device's text is markup, and it fits a step summary."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from readiness.model import Outcome
+from readiness.reporting import render
+from tests.reports import build
+
+
+def plain(text: str) -> str:
+    """The text as a reader of the rendered page sees it, roughly."""
+    text = re.sub(r"\\([\\`*_\[\]#|~$])", r"\1", text).replace("**", "")
+    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&#64;", "@").replace("&#58;", ":").replace("&amp;", "&")
+
+
+def cells(row: str) -> int:
+    """How many cells a table row has."""
+    return len(re.findall(r"(?<!\\)\|", row)) - 1
+
+
+def test_the_verdicts_come_first_then_what_stands_in_the_way() -> None:
+    text = render("markdown", build.everything())
+    order = [
+        "| accelerator | use | verdict |", "| `cuda:0` | training | ❌ **not ready** | 61..97 |",
+        "### What stands in the way", "### Limits", "### What could not be told", "### Waived", "<details>",
+    ]  # fmt: skip
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+
+
+def test_every_finding_that_is_no_pass_is_told_with_its_remedy() -> None:
+    assessment = build.everything()
+    text = plain(render("markdown", assessment))
+    for item in assessment.accelerators:
+        for finding in item.findings:
+            assert finding.requirement in text
+            if finding.outcome in (Outcome.FAIL, Outcome.UNKNOWN) and finding.requirement != "curiosity" and finding.remedy:
+                assert f"do: {finding.remedy.text}" in text
+
+
+def test_folds_are_balanced_and_stand_alone() -> None:
+    text = render("markdown", build.everything())
+    assert text.count("<details>") == text.count("</details>") == text.count("<summary>") > 2
+
+
+@pytest.mark.parametrize(
+    "made", [build.everything, build.hostile, build.one_use, build.interrupted, build.nothing, build.many]
+)
+def test_every_table_has_as_many_cells_in_each_row(made: Any) -> None:
+    for table in re.findall(r"(?:^\|.*\n)+", render("markdown", made()), re.MULTILINE):
+        assert len({cells(row) for row in table.splitlines()}) == 1, table
+
+
+def test_hostile_texts_stay_texts() -> None:
+    text = render("markdown", build.hostile())
+    assert "<script" not in text
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "@root" not in text
+    assert "http://" not in text
+    assert not re.search(r"(?<!\\)\[a\]", text)
+    assert set(re.findall(r"<[^>]*>", text)) <= {
+        "<details>", "</details>", "<summary>", "</summary>", "<sub>", "</sub>",
+    }  # fmt: skip
+
+
+def test_names_from_a_profile_are_escaped_too() -> None:
+    bad = "<img src=x onerror=alert(1)>|`x`"
+    assessment = replace(build.everything(), profile_name=bad, profile_title=bad)
+    item = build.accelerator((build.failed(bad, check=bad, measure=bad, limit=bad),), facts_=build.facts(id=bad))
+    text = render("markdown", replace(assessment, accelerators=(item,)))
+    assert "<img" not in text
+
+
+def test_it_stays_below_a_mebibyte_and_says_what_is_missing() -> None:
+    findings = [build.failed(f"requirement-{number}", reason="水" * 900, why="x" * 900) for number in range(1500)]
+    text = render("markdown", build.assessment(build.accelerator(tuple(findings))))
+    assert 500_000 < len(text.encode()) < 2**20
+    assert "further parts did not fit" in text
+    assert text.index("**not ready**") < text.index("What stands in the way")
+    assert text.count("<details>") == text.count("</details>")
+
+
+def test_long_tables_are_split() -> None:
+    findings = [build.finding(f"requirement-{number}") for number in range(1200)]
+    text = render("markdown", build.assessment(build.accelerator(tuple(findings))))
+    assert "(1001 to 1200 of 1200)" in text
+
+
+def test_the_detail_behind_a_failure_is_there() -> None:
+    rows = tuple({"operator": f"add_{number}", "error": 0.5, "ok": None} for number in range(60))
+    item = build.accelerator((build.failed("x"),), (build.evidence(rows=rows), build.evidence("driver.copy", rows=rows)))
+    text = plain(render("markdown", build.assessment(item)))
+    assert "parity.matmul, rows of detail: 50 of 60" in text
+    assert "add_49" in text
+    assert "add_50" not in text
+    assert "driver.copy, " not in text
+
+
+def test_odd_cells_do_not_break_it() -> None:
+    rows: Any = ({"a": 10**400, "b": [1, {"c": float("nan")}], "": float("inf"), 3: True}, {})
+    item = build.accelerator((build.failed("x"),), (build.evidence(rows=rows),))
+    assert "2^1328" in render("markdown", build.assessment(item)).replace("\\", "")
+
+
+def test_special_situations_are_said() -> None:
+    assert "**cuda**: its accelerators could not be listed" in render("markdown", build.half_blind())
+    assert "nothing is known" in render("markdown", build.nothing())
+    assert "**Interrupted**" in render("markdown", build.interrupted())
+    assert "| training |" not in render("markdown", build.one_use())
+
+
+def test_a_renderer_sees_text_where_a_device_wrote_markup() -> None:
+    markdown_it = pytest.importorskip("markdown_it")
+    parser = markdown_it.MarkdownIt("commonmark").enable("table").enable("strikethrough")
+    page = parser.render(render("markdown", build.hostile()))
+    assert "<script" not in page
+    assert "<a " not in page
+    assert "<em>" not in page
+    assert "&lt;script&gt;alert('x')&lt;/script&gt;" in page
+    assert "[a](http://evil.example)" in page  # as text
+    assert "\\" not in page
+    assert page.count("<table>") == 4

@@ -1,0 +1,277 @@
+"""The command line as a user meets it: exit codes, streams, speed of thought, and one clear error for each mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from readiness.errors import Exit
+from tests.engine.support import MISBEHAVING, write_profile
+
+ROOT = Path(__file__).parent.parent
+#: As `python -m readiness`, but looking for no other accelerator than the CPU.
+CODE = (
+    "import sys; from readiness import accelerators; accelerators.NAMES = ('cpu',); "
+    "from readiness.__main__ import main; main()"
+)
+
+
+def readiness(
+    *arguments: str, state: Path, code: str = CODE, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-c", code, *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(state), "COLUMNS": "100"} | environment,
+        capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("list",), ("list", "profiles"), ("explain", "parity.matmul"), ("schema", "profile")])
+def test_what_needs_no_device_needs_no_torch(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    code = (
+        "import sys, atexit; atexit.register(lambda: print('torch' in sys.modules, 'numpy' in sys.modules, file=sys.stderr)); "
+        + CODE
+    )
+    result = readiness(*arguments, state=tmp_path, code=code)
+    assert result.returncode == Exit.READY, result.stderr
+    assert result.stderr.split() == ["False", "False"]
+    assert result.stdout
+
+
+def test_the_options_of_run_are_a_promise(tmp_path: Path) -> None:
+    """Adding is compatible; what users have in their scripts stays."""
+    text = readiness("run", "--help", state=tmp_path).stdout
+    for option in (
+        "--profile", "--use", "--device", "-k", "--within", "--failed", "--resume", "--checks", "--timeout", "--seed",
+        "--waivers", "--fail-on", "--format", "-f", "--quiet", "-q", "--verbose", "-v", "--no-color",
+    ):  # fmt: skip
+        assert option in text
+    commands = readiness("--help", state=tmp_path).stdout
+    for command in ("run", "judge", "report", "devices", "list", "explain", "schema"):
+        assert f"\n  {command} " in commands
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_profile(tmp_path_factory.mktemp("profile") / "test.toml", ["trouble.well"])
+
+
+def test_ready_is_0_with_data_on_stdout_and_progress_on_stderr(tmp_path: Path, profile: Path) -> None:
+    result = readiness("run", "--profile", str(profile), "--checks", str(MISBEHAVING), state=tmp_path)
+    assert result.returncode == Exit.READY, result.stderr
+    assert "READY" in result.stdout
+    assert "trouble.well" in result.stderr
+    assert "\x1b" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("way", "code"),
+    [("segfaults", Exit.NOT_READY), ("skips", Exit.UNDETERMINED), ("raises", Exit.UNDETERMINED), ("not_a_number", Exit.NOT_READY)],
+)
+def test_the_exit_code_is_the_verdict(tmp_path: Path, way: str, code: Exit) -> None:
+    file = write_profile(tmp_path / "test.toml", [f"trouble.{way}", "trouble.well"])
+    result = readiness("run", "-p", str(file), "--checks", str(MISBEHAVING), "-q", state=tmp_path)
+    assert result.returncode == code, result.stderr
+    assert len(result.stdout.splitlines()) == 1
+    assert len(result.stdout.rstrip("\n")) <= 80
+    assert result.stderr == ""
+    never = readiness("run", "-p", str(file), "--checks", str(MISBEHAVING), "-q", "--fail-on", "never", state=tmp_path)
+    assert never.returncode == Exit.READY
+
+
+def test_saved_evidence_is_judged_and_told_again_without_hardware(tmp_path: Path, profile: Path) -> None:
+    checks = ("--checks", str(MISBEHAVING))
+    saved = tmp_path / "a.json"
+    first = readiness("run", "-p", str(profile), *checks, "-f", f"json={saved}", "-f", "junit=" + str(tmp_path / "j.xml"), state=tmp_path)
+    assert first.returncode == Exit.READY, first.stderr
+    assert "READY" in first.stdout
+    assert (tmp_path / "j.xml").read_text().startswith("<?xml")
+    again = readiness("judge", str(saved), "-p", str(profile), *checks, "-f", "json", state=tmp_path)
+    assert again.returncode == Exit.READY, again.stderr
+    before, after = json.loads(saved.read_text()), json.loads(again.stdout)
+    assert after["accelerators"] == before["accelerators"]
+    more = write_profile(tmp_path / "more.toml", ["trouble.well", "trouble.raises"])
+    stricter = readiness("judge", str(saved), "-p", str(more), *checks, state=tmp_path)
+    assert stricter.returncode == Exit.UNDETERMINED
+    assert "was not run" in stricter.stdout
+    told = readiness("report", str(saved), "-f", "markdown", state=tmp_path)
+    assert told.returncode == 0
+    assert told.stdout.startswith("#")
+
+
+def test_the_last_run_gives_the_failed_ones(tmp_path: Path) -> None:
+    checks = ("--checks", str(MISBEHAVING))
+    file = str(write_profile(tmp_path / "test.toml", ["trouble.well", "trouble.raises"]))
+    none = readiness("run", "-p", file, *checks, "--failed", state=tmp_path)
+    assert none.returncode == Exit.USAGE
+    assert "there is no last run" in none.stderr
+    readiness("run", "-p", file, *checks, "-q", state=tmp_path)
+    only = readiness("run", "-p", file, *checks, "--failed", "-f", "json", state=tmp_path)
+    evidence = {item["check"]: item for item in json.loads(only.stdout)["accelerators"][0]["evidence"]}
+    assert evidence["trouble.raises"]["status"] == "error"
+    assert evidence["trouble.well"]["reason"] == "left out by --failed"
+
+
+def test_within_is_kept(tmp_path: Path) -> None:
+    file = str(write_profile(tmp_path / "test.toml", ["trouble.ignores_signals", "trouble.well"]))
+    result = readiness(
+        "run", "-p", file, "--checks", str(MISBEHAVING), "--timeout", "600", "--within", "12s", "-f", "json", state=tmp_path
+    )
+    assert result.returncode == Exit.UNDETERMINED, result.stderr
+    document = json.loads(result.stdout)
+    evidence = {item["check"]: item for item in document["accelerators"][0]["evidence"]}
+    assert evidence["trouble.well"]["status"] == "measured"
+    assert "--within" in evidence["trouble.ignores_signals"]["reason"]
+    assert document["seconds"] < 60
+
+
+def test_waivers_are_shown_and_never_hide_the_unknown(tmp_path: Path) -> None:
+    file = str(write_profile(tmp_path / "test.toml", ["trouble.segfaults", "trouble.well"]))
+    waivers = tmp_path / "waivers.toml"
+    waivers.write_text(
+        'schema = "readiness.waivers/1"\n[[waive]]\nrequirement = "trouble.segfaults"\naccelerator = "cpu:*"\n'
+        'reason = "known, ticket 7"\nby = "the owner"\nuntil = "2999-01-01"\n'
+    )
+    arguments = ("run", "-p", file, "--checks", str(MISBEHAVING), "--waivers", str(waivers))
+    waived = readiness(*arguments, state=tmp_path)
+    assert waived.returncode == Exit.READY, waived.stderr
+    assert "known, ticket 7" in waived.stdout
+    assert "the owner" in waived.stdout
+    waivers.write_text(waivers.read_text().replace("2999", "2001"))
+    expired = readiness(*arguments, state=tmp_path)
+    assert expired.returncode == Exit.NOT_READY
+    assert "2001-01-01" in expired.stdout
+
+
+HOSTILE_WAIVERS = {
+    "no reason": 'reason = ""',
+    "a blank name": 'by = "  "',
+    "a day that is none": 'until = "2027-02-30"',
+    "a date, not text": "until = 2027-01-01",
+    "another requirement": 'requirement = "nobody"',
+    "an unknown key": 'because = "x"',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_WAIVERS)
+def test_hostile_waivers(tmp_path: Path, profile: Path, name: str) -> None:
+    entry = {"requirement": '"trouble.well"', "accelerator": '"*"', "reason": '"r"', "by": '"b"', "until": '"2027-01-01"'}
+    key, _, value = HOSTILE_WAIVERS[name].partition(" = ")
+    entry[key] = value
+    file = tmp_path / "waivers.toml"
+    file.write_text('schema = "readiness.waivers/1"\n[[waive]]\n' + "".join(f"{key} = {value}\n" for key, value in entry.items()))
+    result = readiness("run", "-p", str(profile), "--checks", str(MISBEHAVING), "--waivers", str(file), state=tmp_path)
+    assert result.returncode == Exit.USAGE
+    assert f"{file}:" in result.stderr
+    assert "remedy:" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+MISTAKES = {
+    "no such command": ("runn",),
+    "no such option": ("run", "--profil", "smoke"),
+    "no such profile": ("run", "--profile", "smok"),
+    "no such device": ("run", "--device", "cuda:99", "--profile", "PROFILE", "--checks", "CHECKS"),
+    "no such use": ("run", "--use", "gaming"),
+    "no such format": ("run", "-f", "jsn=a.json"),
+    "no such folder for a report": ("run", "-f", "json=/no/such/folder/a.json"),
+    "a report into a folder": ("run", "-f", "json=/"),
+    "twice the same report": ("run", "-f", "json", "-f", "json"),
+    "no length of time": ("run", "--within", "soon"),
+    "a negative time": ("run", "--timeout=-5s"),
+    "a time that is not a number": ("run", "--within", "nan"),
+    "a seed out of range": ("run", "--seed", "-1"),
+    "an expression": ("run", "-k", "and and", "--profile", "PROFILE", "--checks", "CHECKS"),
+    "no such checks": ("run", "--checks", "/no/such/folder"),
+    "no such assessment": ("judge", "/no/such/file.json"),
+    "a folder to judge": ("judge", "/"),
+    "nothing to judge": ("judge",),
+    "a journal that cannot be": ("run", "--resume", "/proc/no/such"),
+    "nothing to explain": ("explain", "parity.matmull"),
+    "no such schema": ("schema", "everything"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_clear_error(tmp_path: Path, profile: Path, name: str) -> None:
+    arguments = [{"PROFILE": str(profile), "CHECKS": str(MISBEHAVING)}.get(word, word) for word in MISTAKES[name]]
+    result = readiness(*arguments, state=tmp_path)
+    assert result.returncode == Exit.USAGE, (result.stdout, result.stderr)
+    assert "Traceback" not in result.stderr
+    assert result.stderr
+    assert result.stdout == ""
+
+
+def test_a_broken_check_file_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "checks").mkdir()
+    (tmp_path / "checks" / "broken.py").write_text("x = 1\nimport no_such_module_at_all\n")
+    result = readiness("list", "--checks", str(tmp_path / "checks"), state=tmp_path)
+    assert result.returncode == Exit.USAGE
+    assert "broken.py:2" in result.stderr
+    assert "remedy:" in result.stderr
+
+
+def test_two_checks_of_one_id_are_refused_with_both_places(tmp_path: Path) -> None:
+    (tmp_path / "checks" / "trouble").mkdir(parents=True)
+    text = (MISBEHAVING / "trouble" / "ways.py").read_text()
+    (tmp_path / "checks" / "trouble" / "others.py").write_text(text)
+    result = readiness("list", "--checks", str(tmp_path / "checks"), "--checks", str(MISBEHAVING), state=tmp_path)
+    assert result.returncode == Exit.USAGE
+    assert "others.py:" in result.stderr
+    assert "ways.py:" in result.stderr
+
+
+def test_a_file_of_the_same_name_in_two_folders_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "checks" / "trouble").mkdir(parents=True)
+    (tmp_path / "checks" / "trouble" / "ways.py").write_text("")
+    result = readiness("list", "--checks", str(tmp_path / "checks"), "--checks", str(MISBEHAVING), state=tmp_path)
+    assert result.returncode == Exit.USAGE
+    assert "share the name" in result.stderr
+
+
+def test_an_internal_fault_is_70_never_1(tmp_path: Path) -> None:
+    code = "from readiness import checklist; checklist.discover = lambda: 1 / 0; from readiness.__main__ import main; main()"
+    result = readiness("list", state=tmp_path, code=code)
+    assert result.returncode == Exit.INTERNAL
+    assert "internal fault" in result.stderr
+
+
+def test_a_reader_that_leaves_early_changes_no_exit_code(tmp_path: Path, profile: Path) -> None:
+    command = [sys.executable, "-P", "-c", CODE, "run", "-p", str(profile), "--checks", str(MISBEHAVING), "-f", "json"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(timeout=60) == Exit.READY
+
+
+def test_a_state_folder_that_cannot_be_written_is_no_obstacle(tmp_path: Path, profile: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = readiness("run", "-p", str(profile), "--checks", str(MISBEHAVING), "-q", state=tmp_path / "file")
+    assert result.returncode == Exit.READY, result.stderr
+
+
+def test_devices_are_listed_as_table_and_json(tmp_path: Path) -> None:
+    table = readiness("devices", state=tmp_path)
+    assert table.returncode == 0, table.stderr
+    assert "cpu:0" in table.stdout
+    document = json.loads(readiness("devices", "-f", "json", state=tmp_path).stdout)
+    assert [item["id"] for item in document["accelerators"]] == ["cpu:0"]
+
+
+def test_a_broken_stack_is_not_replaced_by_the_cpu(tmp_path: Path, profile: Path) -> None:
+    """A driver that fails must not turn into a good word for the CPU: the device is there, and nothing is known of it."""
+    code = CODE.replace("('cpu',)", "('cuda', 'cpu')").replace(
+        "from readiness.__main__",
+        "import readiness.discovery as d; d.discover = lambda pool, f=d.discover: d.Discovery("
+        "f(pool).accelerators, {}, {'cuda': 'the driver and its library do not fit'}); from readiness.__main__",
+    )
+    result = readiness("run", "-p", str(profile), "--checks", str(MISBEHAVING), state=tmp_path, code=code)
+    assert result.returncode == Exit.UNDETERMINED, result.stderr
+    assert "cuda:0" in result.stdout
+    assert "the driver and its library do not fit" in result.stdout

@@ -1,0 +1,251 @@
+"""Profiles: what they may say, how they extend each other, and what becomes of hostile ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from readiness import content, profile, toml
+from readiness.checklist import Check, check
+from readiness.errors import BadFileError, Exit, UsageError
+from readiness.model import Action, Level, Measurement, Operator, Use
+from tests.support import checks
+
+HEAD = 'schema = "readiness.profile/1"\nname = "test"\ntitle = "A test"\n'
+REQUIREMENT = '[[require]]\nid = "one"\ncheck = "family.topic"\nmeasure = "error"\nat_most = 1.0\n'
+
+
+@check("family.topic", title="A topic", measures={"error": "1", "speed": "GB/s"})
+def topic(
+    accelerator: object, *, dtypes: tuple[str, ...] = ("float32",), ranks: int = 2, share: float = 0.5, deep: bool = False
+) -> Iterator[Measurement]:
+    """Is it a check?"""
+    yield Measurement("error", 0.0)
+
+
+CHECKLIST: dict[str, Check] = {"family.topic": topic}
+
+
+def write(folder: Path, text: str, name: str = "test.toml") -> str:
+    file = folder / name
+    file.write_text(dedent(text))
+    return str(file)
+
+
+def load(folder: Path, text: str) -> profile.Profile:
+    return profile.load(write(folder, text), CHECKLIST)
+
+
+def test_every_key_of_a_requirement_arrives(tmp_path: Path) -> None:
+    loaded = load(
+        tmp_path,
+        HEAD
+        + """
+        uses = ["training"]
+        [settings."family.topic"]
+        dtypes = ["bfloat16"]
+        ranks = 8
+        share = 1
+        [[require]]
+        id = "one"
+        use = ["training"]
+        check = "family.topic"
+        measure = "speed"
+        where = { dtype = "bfloat16" }
+        at_least = 1.0
+        zero = 0.9
+        level = "should"
+        weight = 5
+        why = "because"
+        source = "somewhere"
+        remedy = "update"
+        action = "update-software"
+        only_on = ["cuda", "ro*"]
+        """.replace("\n        ", "\n"),
+    )
+    (requirement,) = loaded.requirements
+    assert requirement.uses == (Use.TRAINING,)
+    assert (requirement.limit.operator, requirement.limit.bound, requirement.limit.zero) == (Operator.AT_LEAST, 1.0, 0.9)
+    assert requirement.level is Level.SHOULD
+    assert requirement.remedy is not None
+    assert requirement.remedy.action is Action.UPDATE_SOFTWARE
+    assert requirement.where == {"dtype": "bfloat16"}
+    assert requirement.only_on == ("cuda", "ro*")
+    assert loaded.settings["family.topic"] == {"dtypes": ["bfloat16"], "ranks": 8, "share": 1}
+
+
+def test_a_child_is_laid_over_its_parents(tmp_path: Path) -> None:
+    write(tmp_path, HEAD + REQUIREMENT + 'weight = 3\nremedy = "r"\n[[require]]\nid = "two"\ncheck = "family.topic"\nmeasure = "speed"\nat_least = 2\nzero = 1\n', "base.toml")
+    loaded = load(tmp_path, HEAD + 'extends = ["base"]\n[[require]]\nid = "two"\nat_most = 9\n[[require]]\nid = "one"\nlevel = "info"\n')
+    one, two = loaded.requirements
+    assert (one.level, one.weight, one.limit.bound) == (Level.INFO, 3, 1.0)
+    assert (two.limit.operator, two.limit.bound, two.limit.zero) == (Operator.AT_MOST, 9, None)
+    assert two.place is not None
+    assert two.place.endswith("test.toml:5")
+
+
+def test_a_child_may_drop_what_it_inherits(tmp_path: Path) -> None:
+    write(tmp_path, HEAD + REQUIREMENT, "base.toml")
+    assert load(tmp_path, HEAD + 'extends = ["base"]\ndrop = ["one"]\n').requirements == ()
+
+
+def test_the_digest_is_of_what_is_demanded(tmp_path: Path) -> None:
+    first = load(tmp_path, HEAD + REQUIREMENT)
+    assert load(tmp_path, "# a comment\n" + HEAD + REQUIREMENT + 'why = "told"\n').sha256 == first.sha256
+    assert load(tmp_path, HEAD + REQUIREMENT.replace("1.0", "1.0000001")).sha256 != first.sha256
+
+
+@pytest.mark.parametrize("name", profile.names())
+def test_the_shipped_profiles_load(name: str) -> None:
+    loaded = profile.load(name, checks())
+    assert loaded.name == name
+    assert loaded.requirements
+    for requirement in loaded.requirements:
+        assert requirement.why, f"{requirement.id} does not say why"
+        assert requirement.remedy is not None, f"{requirement.id} does not say what to do"
+
+
+def nested(depth: int) -> str:
+    return HEAD + "description = " + "[" * depth + "]" * depth + "\n"
+
+
+HOSTILE: dict[str, tuple[str | bytes, str]] = {
+    "empty": ("", r":1: .*'schema' is a required property"),
+    "no_toml": ("{]", r":1: not TOML"),
+    "half_a_string": (HEAD + 'description = "never clo', r":4: not TOML"),
+    "cut_short": (HEAD + REQUIREMENT[:-8], r":\d+: .*"),
+    "not_text": (b"\xff\xfe\x00schema", r"not UTF-8"),
+    "huge": ("#" * (2**20 + 1), r"larger than 1024 KiB"),
+    "deep": (nested(100_000), r"nested too deeply|not TOML"),
+    "huge_number": (HEAD + REQUIREMENT.replace("1.0", "9" * 5000), r"not TOML|finite"),
+    "another_schema": (HEAD.replace("profile/1", "profile/9"), r":1: schema: 'readiness.profile/1' was expected"),
+    "schema_is_a_list": (HEAD.replace('"readiness.profile/1"', "[]"), r":1: schema"),
+    "name_with_a_path": (HEAD.replace('"test"', '"../../etc/passwd"'), r":2: name: "),
+    "title_is_a_number": (HEAD.replace('"A test"', "3"), r":3: title: 3 is not of type 'string'"),
+    "unknown_key": (HEAD + "limit = 3\n", r"'limit' was unexpected"),
+    "unknown_key_of_requirement": (HEAD + REQUIREMENT + "at_moost = 2\n", r"'at_moost' was unexpected"),
+    "unknown_check": (HEAD + REQUIREMENT.replace("family.topic", "family.topik"), r":4: .*no check 'family.topik'\n.*'family.topic'"),
+    "unknown_measure": (HEAD + REQUIREMENT.replace('"error"', '"eror"'), r"does not measure 'eror'\n.*error, speed"),
+    "check_is_code": (HEAD + REQUIREMENT.replace("family.topic", "__import__('os')"), r":6: |:4: "),
+    "no_limit": (HEAD + REQUIREMENT.replace("at_most = 1.0\n", ""), r"has no limit\n.*at_least, at_most"),
+    "two_limits": (HEAD + REQUIREMENT + "at_least = 2\n", r"has 2 limits"),
+    "limit_is_nan": (HEAD + REQUIREMENT.replace("1.0", "nan"), r"at_most is nan"),
+    "limit_is_infinite": (HEAD + REQUIREMENT.replace("1.0", "inf"), r"at_most is inf"),
+    "limit_is_text": (HEAD + REQUIREMENT.replace("1.0", '"1.0"'), r":8: .*not of type 'number'"),
+    "limit_is_true": (HEAD + REQUIREMENT.replace("1.0", "true"), r":8: .*True is not of type 'number'"),
+    "between_upside_down": (HEAD + REQUIREMENT.replace("at_most = 1.0", "between = [2, 1]"), r"holds for nothing"),
+    "between_of_three": (HEAD + REQUIREMENT.replace("at_most = 1.0", "between = [1, 2, 3]"), r"between"),
+    "zero_on_the_wrong_side": (HEAD + REQUIREMENT + "zero = 0.5\n", r"zero = 0.5 does not fit"),
+    "weight_is_negative": (HEAD + REQUIREMENT + "weight = -1\n", r":9: .*weight"),
+    "weight_is_nan": (HEAD + REQUIREMENT + "weight = nan\n", r"weight"),
+    "level_unknown": (HEAD + REQUIREMENT + 'level = "maybe"\n', r"'maybe' is not one of"),
+    "use_unknown": (HEAD + REQUIREMENT + 'use = ["both"]\n', r"'both' is not one of"),
+    "action_unknown": (HEAD + REQUIREMENT + 'action = "rm -rf /"\n', r"is not one of"),
+    "id_with_html": (HEAD + REQUIREMENT.replace('"one"', '"<script>"'), r":5: .*does not match"),
+    "id_twice": (HEAD + REQUIREMENT + REQUIREMENT, r":9: two requirements have the id 'one'"),
+    "where_is_a_number": (HEAD + REQUIREMENT + "where = { dtype = 3 }\n", r"where"),
+    "extends_nobody": (HEAD + 'extends = ["nobody"]\n', r":4: .*'nobody'.*\n.*general"),
+    "extends_a_path": (HEAD + 'extends = ["../../etc/passwd"]\n', r":4: extends\[0\]"),
+    "extends_itself": (HEAD + 'extends = ["test"]\n', r":4: it extends itself"),
+    "drops_nothing": (HEAD + 'drop = ["one"]\n', r":4: drop\[0\]"),
+    "settings_of_no_check": (HEAD + '[settings."no.check"]\na = 1\n', r":4: settings for 'no.check'"),
+    "unknown_setting": (HEAD + '[settings."family.topic"]\nrank = 2\n', r":4: .*no setting 'rank'\n.*ranks"),
+    "setting_of_another_kind": (HEAD + '[settings."family.topic"]\nranks = "two"\n', r"the setting 'ranks' is 'two'"),
+    "setting_is_true": (HEAD + '[settings."family.topic"]\nranks = true\n', r"the setting 'ranks' is True"),
+    "setting_is_a_fraction": (HEAD + '[settings."family.topic"]\nranks = 2.5\n', r"the setting 'ranks' is 2.5"),
+    "setting_is_nan": (HEAD + '[settings."family.topic"]\nshare = nan\n', r"the setting 'share' is nan"),
+    "setting_list_of_numbers": (HEAD + '[settings."family.topic"]\ndtypes = [1]\n', r"the setting 'dtypes'"),
+    "setting_is_a_table": (HEAD + '[settings."family.topic".ranks]\na = 1\n', r"settings"),
+    "require_is_a_table": (HEAD + '[require]\nid = "one"\n', r":4: require"),
+    "too_many_requirements": (HEAD + '[[require]]\nid = "a"\n' * 10_001, r"too long|expected"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_profiles(tmp_path: Path, name: str) -> None:
+    text, message = HOSTILE[name]
+    file = tmp_path / "test.toml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(BadFileError, match=f"(?s){message}") as caught:
+        profile.load(str(file), CHECKLIST)
+    assert caught.value.exit_code is Exit.USAGE
+    assert caught.value.place is not None
+    assert str(file) in caught.value.place
+    assert caught.value.remedy
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_circle_of_profiles_is_told(tmp_path: Path) -> None:
+    for name, parent in (("a", "b"), ("b", "c"), ("c", "a")):
+        write(tmp_path, HEAD.replace("test", name) + f'extends = ["{parent}"]\n', f"{name}.toml")
+    with pytest.raises(BadFileError, match="extends itself through 'a'"):
+        profile.load(str(tmp_path / "a.toml"), CHECKLIST)
+
+
+@pytest.mark.parametrize("name", ["generol", "", "general\0", "../general", "no/such.toml", "."])
+def test_a_profile_that_is_not_there(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        profile.load(name, CHECKLIST)
+    assert caught.value.remedy
+
+
+def test_a_name_that_was_mistyped_is_guessed() -> None:
+    with pytest.raises(UsageError, match="did you mean general"):
+        profile.load("generol", CHECKLIST)
+
+
+def test_a_folder_and_a_fifo_are_no_profiles(tmp_path: Path) -> None:
+    import os
+
+    (tmp_path / "folder.toml").mkdir()
+    os.mkfifo(tmp_path / "pipe.toml")
+    for name in ("folder", "pipe"):
+        with pytest.raises(BadFileError, match="not a file"):
+            profile.load(str(tmp_path / f"{name}.toml"), CHECKLIST)
+
+
+@given(st.text())
+def test_no_text_raises_anything_else(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    file = tmp_path_factory.mktemp("any") / "test.toml"
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(BadFileError):
+        profile.load(str(file), CHECKLIST)
+
+
+def test_lines_are_found_through_strings_arrays_and_quoted_keys() -> None:
+    text = dedent(
+        '''\
+        a = """
+        [not.a.table]
+        b = 1
+        """
+        c = 'x # no comment'
+        [t."quoted.key"]
+        d = [
+          1,
+        ]
+        [[e]]
+        f = 1
+        [[e]]
+        f = 2
+        [e.g]
+        h = 3
+        '''
+    )
+    lines = toml.lines_of(text)
+    assert lines.line(("c",)) == 5
+    assert lines.line(("t", "quoted.key", "d")) == 7
+    assert lines.line(("e", 1, "f")) == 13
+    assert lines.line(("e", 1, "g", "h")) == 15
+    assert lines.line(("e", 0, "missing")) == 10
+    assert lines.line(("nothing",)) == 1
+    assert ("not", "a", "table") not in lines.by_path
+
+
+def test_the_shipped_profiles_lie_where_content_says() -> None:
+    assert (content.shipped("profiles") / "general.toml").is_file()
