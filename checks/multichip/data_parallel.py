@@ -1,0 +1,49 @@
+"""Training on several ranks against training on one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from readiness.accelerators.base import Accelerator
+from readiness.checklist import Scope, check
+from readiness.model import Cost, Measurement, Note, Row, Yield
+
+
+@check(
+    "multichip.data_parallel",
+    title="Data-parallel training matches one process",
+    measures={"loss_difference": "1", "gradient_norm_difference": "1", "replicas_differ": "count", "completed": "1"},
+    cost=Cost.SECONDS,
+    typical_s=2.0,
+    limit_s=300.0,
+    scope=Scope.GROUP,
+    alone=True,
+)
+def data_parallel(
+    accelerator: Accelerator, *, ranks: int = 2, steps: int = 20, patience_s: float = 30.0
+) -> Iterator[Yield]:
+    """Does training on several ranks follow the curve of one process with the same global batch?
+
+    Gradients that are summed instead of averaged, one parameter left out of the exchange, a stale bucket: such faults
+    raise no error and hide behind a loss that still falls. A small transformer is trained in float32 with momentum
+    through DistributedDataParallel. `loss_difference` and `gradient_norm_difference` are the worst relative differences
+    over all steps from a single process; `replicas_differ` counts the steps after which the ranks' parameters are not
+    the same in every bit. `completed` is 0 when a rank died, hung or raised. Labels as in `multichip.collectives`.
+    """
+    from readiness.ranks import Placement, place, run_world, telling, training
+
+    placement = place(accelerator, ranks, least=2)
+    yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
+    settings = {"steps": steps, "parts": len(placement.ranks)}
+    alone = Placement(placement.ranks[:1])
+    for title, where in (("one process", alone), (placement.scope, placement)):
+        yield Note(f"training: {title}")
+        outcome = run_world(training.rank_main, accelerator, where, settings, patience_s=patience_s, limit_s=120.0)
+        if outcome.failure is not None:
+            yield from telling.completion(outcome, where)
+            break
+        if where is alone:
+            reference = outcome
+    else:
+        yield from telling.training(reference, outcome, placement.labels)
+    yield Measurement("completed", int(outcome.failure is None), placement.labels)

@@ -1,0 +1,204 @@
+"""`multichip.collectives`: healthy ranks, planted defects, and what cannot be told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from readiness.accelerators.base import Accelerator
+from readiness.accelerators.cpu import Cpu
+from readiness.model import Evidence, Status
+from readiness.ranks import RankContext, known_answers
+from tests.ranks import support
+from tests.support import cpu, run_check, value, values
+
+SMALL: dict[str, Any] = {"sizes": [1, 1023], "dtypes": ["float32", "int64"], "rounds": 1}
+
+
+def checked(accelerator: Accelerator | None = None, **settings: Any) -> Evidence:
+    evidence = run_check("multichip.collectives", accelerator, **{**SMALL, **settings})
+    assert evidence.status is Status.MEASURED, evidence.reason
+    return evidence
+
+
+def trouble(evidence: Evidence) -> dict[str, Any]:
+    assert value(evidence, "completed") == 0
+    (row,) = [row for row in evidence.rows if "trouble" in row]
+    return dict(row)
+
+
+@pytest.mark.parametrize(("seed", "ranks"), [(1, 2), (2, 2), (3, 3), (4, 4)])
+def test_healthy_ranks_deliver_every_element(seed: int, ranks: int) -> None:
+    types = ["float32", "bfloat16", "float16", "int64", "int8", "uint8", "float64"]
+    evidence = checked(cpu(seed), ranks=ranks, dtypes=types, sizes=[0, 1, 1000, 4097])
+    where = {"ranks": str(ranks), "chips": "one"}
+    assert value(evidence, "completed", **where) == 1
+    assert values(evidence, "wrong_elements", **where) == [0] * len(types) * len(known_answers.OPERATIONS)
+    assert values(evidence, "unsupported", **where) == [0] * len(types) * len(known_answers.OPERATIONS)
+    assert values(evidence, "repeat_mismatches", **where) == [0] * 4
+    assert values(evidence, "nan_lost", **where, op="all_reduce_sum") == [0] * 4
+    assert "software alone" in evidence.rows[0]["scope"]
+
+
+def test_one_rank_alone_has_nobody_to_send_to() -> None:
+    evidence = checked(ranks=1)
+    assert value(evidence, "completed", ranks="1") == 1
+    assert values(evidence, "wrong_elements", op="send_recv") == []
+
+
+def flip(tensor: torch.Tensor) -> None:
+    tensor[-1] += 1
+
+
+def test_one_wrong_element_on_one_rank_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.corrupt("all_reduce", 3, 1, monkeypatch, flip)
+    evidence = checked(sizes=[7, 1023], dtypes=["float32"])
+    assert value(evidence, "wrong_elements", op="all_reduce_max") == 1
+    assert sum(values(evidence, "wrong_elements")) == 1
+    (row,) = [row for row in evidence.rows if row.get("wrong")]
+    assert (row["rank"], row["index"], row["buffer"]) == (1, 6, "output")
+    assert row["found"] == row["expected"] + 1
+
+
+def test_a_nan_is_a_wrong_element(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.corrupt("broadcast", 1, 0, monkeypatch, lambda tensor: tensor.fill_(torch.nan))
+    evidence = checked(sizes=[7], dtypes=["float32"])
+    assert value(evidence, "wrong_elements", op="broadcast") == 7
+
+
+def test_a_write_beside_the_buffer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def beside(tensor: torch.Tensor) -> None:
+        tensor.as_strided((1,), (1,), tensor.storage_offset() + tensor.numel()).fill_(3)
+
+    support.corrupt("broadcast", 1, 1, monkeypatch, beside)
+    evidence = checked(sizes=[7], dtypes=["int64"])
+    assert value(evidence, "wrong_elements", op="broadcast") == 1
+    (row,) = [row for row in evidence.rows if row.get("wrong")]
+    assert (row["buffer"], row["index"]) == ("beside the output", 7)
+
+
+def test_an_input_that_is_written_to_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = dist.all_to_all_single
+
+    def careless(output: torch.Tensor, source: torch.Tensor, *arguments: Any, **options: Any) -> None:
+        healthy(output, source, *arguments, **options)
+        source[0] -= 1
+
+    monkeypatch.setattr(dist, "all_to_all_single", careless)
+    evidence = checked(sizes=[7], dtypes=["int64"])
+    assert value(evidence, "wrong_elements", op="all_to_all") == 2
+    assert {row["buffer"] for row in evidence.rows if row.get("wrong")} == {"input"}
+
+
+def test_swapped_chunks_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "all_gather_single" if hasattr(dist, "all_gather_single") else "all_gather_into_tensor"
+    healthy = getattr(dist, name)
+
+    def swapped(output: torch.Tensor, source: torch.Tensor) -> None:
+        healthy(output, source)
+        output.copy_(torch.cat(list(reversed(output.chunk(2)))))
+
+    monkeypatch.setattr(dist, name, swapped)
+    assert value(checked(sizes=[1000], dtypes=["bfloat16"]), "wrong_elements", op="all_gather") > 1000
+
+
+def test_results_that_change_from_run_to_run_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Only the three repetitions are not preceded by others: three sums, one for each operator.
+    support.corrupt("all_reduce", 5, 1, monkeypatch, lambda tensor: tensor.mul_(1 + 2**-20))
+    evidence = checked(sizes=[1], dtypes=["float32"])
+    assert value(evidence, "repeat_mismatches", dtype="float32") == 1
+
+
+def test_a_refused_type_is_a_measurement_and_the_others_go_on() -> None:
+    evidence = checked(dtypes=["int16", "float8_e4m3fn", "float32"])
+    assert value(evidence, "completed") == 1
+    assert value(evidence, "unsupported", op="all_reduce_sum", dtype="int16") == 1
+    assert value(evidence, "unsupported", op="all_gather", dtype="float8_e4m3fn") == 1
+    assert values(evidence, "wrong_elements", op="all_reduce_sum", dtype="int16") == []
+    assert values(evidence, "wrong_elements", dtype="float32") == [0] * len(known_answers.OPERATIONS)
+    assert any(row.get("reason") == "RuntimeError: Invalid scalar type" for row in evidence.rows)
+
+
+def test_an_operation_that_is_not_implemented_is_a_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*arguments: Any, **options: Any) -> None:
+        raise NotImplementedError("all_to_all on this device")
+
+    monkeypatch.setattr(dist, "all_to_all_single", missing)
+    evidence = checked(dtypes=["float32"])
+    assert value(evidence, "completed") == 1
+    assert value(evidence, "unsupported", op="all_to_all") == 1
+    assert values(evidence, "wrong_elements", op="all_to_all") == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [
+        (support.kill_oneself, "died"),
+        (support.stop_oneself, "frozen"),
+        (support.fail, "raised"),
+        (support.leave, "died"),
+    ],
+)
+def test_a_rank_that_fails_is_named_and_nothing_passes(fault: Any, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    support.at_call("broadcast", 2, 1, fault, monkeypatch)
+    evidence = checked(ranks=3)
+    row = trouble(evidence)
+    assert (row["trouble"], row["culprit_ranks"], row["culprit_chips"]) == (what, "1", "cpu:0")
+    assert row["operation"].startswith("broadcast of 1")
+    # Operations before the fault were right, but of a world that did not finish only what is wrong counts.
+    assert values(evidence, "wrong_elements") == []
+    assert values(evidence, "unsupported") == []
+    assert values(evidence, "repeat_mismatches") == []
+
+
+def test_a_hang_ends_within_its_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.at_call("all_to_all_single", 1, 0, support.hang, monkeypatch)
+    row = trouble(checked(patience_s=1.5))
+    assert row["trouble"] == "hung"
+    assert "hang" in row["log"]
+
+
+def test_what_was_wrong_before_the_end_is_still_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.corrupt("all_reduce", 1, 0, monkeypatch, flip)
+    support.at_call("broadcast", 1, 1, support.kill_oneself, monkeypatch)
+    evidence = checked()
+    assert trouble(evidence)["trouble"] == "died"
+    assert values(evidence, "wrong_elements") == [1]
+
+
+class WithoutCollectives(Cpu):
+    collective_backend = None  # type: ignore[assignment]
+
+
+def test_a_stack_without_collectives_cannot_tell() -> None:
+    evidence = run_check("multichip.collectives", Accelerator(cpu().facts, WithoutCollectives()))
+    assert evidence.status is Status.SKIPPED
+    assert evidence.measurements == ()
+
+
+@pytest.mark.parametrize("name", ["is_available", "is_backend_available"])
+def test_a_torch_without_gloo_cannot_tell(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dist, name, lambda *_: False)
+    evidence = run_check("multichip.collectives")
+    assert evidence.status is Status.SKIPPED
+    assert evidence.measurements == ()
+
+
+def test_an_unknown_type_is_nobodys_fault_but_the_profiles() -> None:
+    evidence = run_check("multichip.collectives", dtypes=["float31"])
+    assert evidence.status is Status.ERROR
+    assert "float31" in (evidence.reason or "")
+
+
+@pytest.mark.parametrize(("dtype", "world"), [("bfloat16", 2), ("bfloat16", 300), ("int8", 1000), ("float8_e5m2", 64)])
+def test_sums_are_exact_in_any_order_in_a_world_of_any_size(dtype: str, world: int) -> None:
+    kind: torch.dtype = getattr(torch, dtype)
+    context = RankContext(0, world, cpu(), {}, None)  # type: ignore[arg-type]
+    inputs = known_answers.Inputs(context, "all_reduce_sum", kind, 50)
+    every = torch.stack([values.double() for values in inputs.all_values(50, summed=True)])
+    assert every.abs().sum(0).max() <= inputs.limit
+    assert every.abs().sum(0).min() > 0 or world == 2
+    assert len({tuple(values.tolist()) for values in every}) > 1

@@ -1,0 +1,145 @@
+"""`multichip.data_parallel`: the same curve as one process, and every way to lose it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from readiness.accelerators.base import Accelerator
+from readiness.accelerators.cpu import Cpu
+from readiness.model import Evidence, Status
+from readiness.ranks import training, values
+from readiness.ranks.telling import relative_difference
+from tests.ranks import support
+from tests.support import cpu, run_check, value
+from tests.support import values as figures
+
+
+def checked(accelerator: Accelerator | None = None, **settings: Any) -> Evidence:
+    evidence = run_check("multichip.data_parallel", accelerator, **settings)
+    assert evidence.status is Status.MEASURED, evidence.reason
+    return evidence
+
+
+@pytest.mark.parametrize(("seed", "ranks"), [(1, 2), (2, 2), (3, 2), (4, 3), (5, 4)])
+def test_healthy_ranks_follow_one_process(seed: int, ranks: int) -> None:
+    evidence = checked(cpu(seed), ranks=ranks)
+    where = {"ranks": str(ranks), "chips": "one"}
+    assert value(evidence, "completed", **where) == 1
+    assert value(evidence, "loss_difference", **where) < 2e-6
+    assert value(evidence, "gradient_norm_difference", **where) < 1e-6
+    assert value(evidence, "replicas_differ", **where) == 0
+    (row,) = [row for row in evidence.rows if "first_loss" in row]
+    assert row["last_loss"] < 0.9 * row["first_loss"]
+
+
+def with_hook(monkeypatch: pytest.MonkeyPatch, hook: Any) -> None:
+    """Have every DistributedDataParallel exchange its gradients by this hook."""
+    healthy = DistributedDataParallel
+
+    def hooked(*arguments: Any, **options: Any) -> Any:
+        model = healthy(*arguments, **options)
+        model.register_comm_hook(None, hook)
+        return model
+
+    monkeypatch.setattr(training, "DistributedDataParallel", hooked)
+
+
+def reduced(bucket: Any, after: Any) -> Any:
+    future = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
+    return future.then(lambda done: after(done.value()[0]))
+
+
+def test_a_sum_in_place_of_the_mean_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_hook(monkeypatch, lambda state, bucket: reduced(bucket, lambda total: total))
+    evidence = checked(steps=5)
+    assert value(evidence, "gradient_norm_difference") > 0.5
+    assert value(evidence, "loss_difference") > 1e-3
+    assert value(evidence, "replicas_differ") == 0
+
+
+def test_a_gradient_that_is_off_on_one_rank_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_hook(
+        monkeypatch,
+        lambda state, bucket: reduced(bucket, lambda total: total / 2 * (1 + 1e-3 * dist.get_rank())),
+    )
+    evidence = checked(steps=5)
+    assert value(evidence, "replicas_differ") == 5
+    assert value(evidence, "gradient_norm_difference") > 1e-4
+
+
+def test_gradients_that_are_not_exchanged_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "DistributedDataParallel", lambda model, **_: model)
+    evidence = checked(steps=5)
+    assert value(evidence, "replicas_differ") == 5
+    assert value(evidence, "loss_difference") > 1e-3
+
+
+def test_a_nan_is_an_infinite_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_hook(monkeypatch, lambda state, bucket: reduced(bucket, lambda total: total * math.nan))
+    evidence = checked(steps=3)
+    assert value(evidence, "loss_difference") == math.inf
+    assert value(evidence, "gradient_norm_difference") == math.inf
+
+
+@pytest.mark.parametrize(("fault", "what"), [(support.kill_oneself, "died"), (support.fail, "raised")])
+def test_a_rank_that_fails_is_named_and_no_difference_is_told(
+    fault: Any, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(context: values.RankContext, operation: str) -> Any:
+        if operation == "backward of step 3" and context.world_size > 1 and context.rank == 1:
+            fault()
+        return context.board.step(context.rank, operation)
+
+    monkeypatch.setattr(values.RankContext, "step", step)
+    evidence = checked(steps=5)
+    assert value(evidence, "completed") == 0
+    (row,) = [row for row in evidence.rows if "trouble" in row]
+    assert (row["trouble"], row["culprit_ranks"], row["ranks"]) == (what, "1", 2)
+    assert figures(evidence, "loss_difference") == []
+    assert figures(evidence, "replicas_differ") == []
+
+
+def test_a_rank_that_hangs_in_its_own_computation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = training.Model.forward
+
+    def forward(model: training.Model, tokens: torch.Tensor) -> torch.Tensor:
+        return support.hang() if dist.is_initialized() and dist.get_rank() == 1 else healthy(model, tokens)
+
+    monkeypatch.setattr(training.Model, "forward", forward)
+    evidence = checked(steps=5, patience_s=1.5)
+    (row,) = [row for row in evidence.rows if "trouble" in row]
+    assert (row["trouble"], row["culprit_ranks"], row["operation"]) == ("behind", "1", "forward of step 0")
+
+
+def test_one_process_that_cannot_train_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training.Model, "forward", lambda model, tokens: support.fail())
+    evidence = checked(steps=2)
+    assert value(evidence, "completed") == 0
+    (row,) = [row for row in evidence.rows if "trouble" in row]
+    assert row["ranks"] == 1
+    assert "the matrix unit gave up" in row["reason"]
+
+
+class WantsAChipForEachRank(Cpu):
+    collective_backend = "nccl"
+
+
+def test_one_chip_that_ranks_cannot_share_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dist, "is_backend_available", lambda name: True)
+    evidence = run_check("multichip.data_parallel", Accelerator(cpu().facts, WantsAChipForEachRank()))
+    assert evidence.status is Status.SKIPPED
+    assert evidence.measurements == ()
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "difference"),
+    [(1.0, 2.0, 0.5), (0.0, 0.0, 0.0), (1e-9, 0.0, math.inf), (math.nan, 1.0, math.inf), (1.0, math.inf, math.inf)],
+)
+def test_relative_differences(found: float, expected: float, difference: float) -> None:
+    assert relative_difference(found, expected) == difference

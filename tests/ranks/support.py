@@ -1,0 +1,111 @@
+"""What tests of ranks share: proof that nothing is left of a world, and the fault to plant."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psutil
+import torch
+import torch.distributed as dist
+
+Collective = Callable[..., Any]
+
+
+@contextlib.contextmanager
+def nothing_left() -> Iterator[None]:
+    """After the block there are no more children and no more open files in this process than before."""
+    this = psutil.Process()
+    with contextlib.suppress(psutil.Error):
+        children = {child.pid for child in this.children(recursive=True)}
+        files = this.num_fds()
+    yield
+    left = [child for child in this.children(recursive=True) if child.pid not in children]
+    assert not left, left
+    assert this.num_fds() <= files
+
+
+def wait_for_end(pids: list[int], seconds: float = 10.0) -> list[int]:
+    """Those of the processes that are still there after at most so many seconds (a dead one not yet reaped is gone)."""
+
+    def there(pid: int) -> bool:
+        try:
+            return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return False
+
+    deadline = time.monotonic() + seconds
+    while (left := list(filter(there, pids))) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return left
+
+
+def kill_oneself() -> NoReturn:
+    """As the kernel or a driver would."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def stop_oneself() -> None:
+    """As a debugger or a frozen control group would."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def hang() -> NoReturn:
+    """Never come back."""
+    threading.Event().wait()
+    raise AssertionError
+
+
+def fail() -> NoReturn:
+    """Raise what is nobody else's doing."""
+    raise ArithmeticError("the matrix unit gave up")
+
+
+def leave() -> NoReturn:
+    """Go without a word, as a library that calls exit."""
+    os._exit(0)
+
+
+def at_call(name: str, number: int, rank: int, fault: Callable[[], object], monkeypatch: Any) -> None:
+    """From the given call of `torch.distributed.NAME` on (the first is 1), the given rank runs into the fault before it."""
+    healthy: Collective = getattr(dist, name)
+    calls = [0]
+
+    def faulty(*arguments: Any, **options: Any) -> Any:
+        calls[0] += 1
+        if dist.get_rank() == rank and calls[0] >= number:
+            fault()
+        return healthy(*arguments, **options)
+
+    monkeypatch.setattr(dist, name, faulty)
+
+
+def corrupt(name: str, number: int, rank: int, monkeypatch: Any, spoil: Callable[[torch.Tensor], object]) -> None:
+    """After the given call of `torch.distributed.NAME`, the given rank finds its buffer spoilt."""
+    healthy: Collective = getattr(dist, name)
+    calls = [0]
+
+    def faulty(tensor: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        calls[0] += 1
+        result = healthy(tensor, *arguments, **options)
+        if dist.get_rank() == rank and calls[0] == number:
+            spoil(tensor)
+        return result
+
+    monkeypatch.setattr(dist, name, faulty)
+
+
+def pids_in(folder: Path, number: int, seconds: float = 30.0) -> list[int]:
+    """The ids that so many ranks wrote into files of this folder; waits until all of them have."""
+    deadline = time.monotonic() + seconds
+    while len(found := sorted(folder.glob("*.pid"))) < number and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(found) == number, found
+    return [int(file.stem) for file in found]

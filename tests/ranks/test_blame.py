@@ -1,0 +1,91 @@
+"""Who is to blame: causes before victims, in every order in which they are noticed."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from readiness.ranks.blame import Seen, blame, is_victim
+from readiness.ranks.board import Mark
+from readiness.ranks.values import Failure, Trouble
+
+IN_SUM = Mark(3, 2, "all_reduce")
+AFTER_SUM = Mark(2, 2, "all_reduce")
+LOST = "RuntimeError: [pair.cc:544] Connection closed by peer [127.0.0.1]:4242"
+
+
+def judged(*seen: Seen, stalled: bool = False) -> Failure:
+    """The same failure in whatever order the ranks are looked at."""
+    found = {blame(order, stalled=stalled, waited_s=5) for order in itertools.permutations(seen)}
+    assert len({(failure.trouble, frozenset(failure.culprits)) for failure in found}) == 1
+    return blame(seen, stalled=stalled, waited_s=5)
+
+
+def test_a_signal_comes_before_the_exceptions_of_those_who_lost_that_rank() -> None:
+    failure = judged(
+        Seen(0, IN_SUM, exit_code=1, error=LOST),
+        Seen(1, IN_SUM, exit_code=-9),
+        Seen(2, AFTER_SUM, state="sleeping"),
+    )
+    assert (failure.trouble, failure.culprits) == (Trouble.DIED, (1,))
+    assert "SIGKILL in all_reduce" in failure.reason
+
+
+def test_a_stopped_rank_comes_before_those_behind() -> None:
+    failure = judged(Seen(0, IN_SUM), Seen(1, AFTER_SUM, state="stopped"), Seen(2, AFTER_SUM), stalled=True)
+    assert (failure.trouble, failure.culprits) == (Trouble.FROZEN, (1,))
+
+
+def test_a_rank_that_stays_away_is_named_when_nothing_moves() -> None:
+    failure = judged(Seen(0, IN_SUM), Seen(1, AFTER_SUM), Seen(2, IN_SUM), stalled=True)
+    assert (failure.trouble, failure.culprits) == (Trouble.BEHIND, (1,))
+    assert "rank 1 is after all_reduce" in failure.reason
+
+
+def test_a_rank_that_never_began_is_named() -> None:
+    failure = judged(Seen(0, Mark(1, 0, "joining")), Seen(1, Mark(0, 0, "")), stalled=True)
+    assert (failure.trouble, failure.culprits) == (Trouble.BEHIND, (1,))
+    assert "before its first operation" in failure.reason
+
+
+def test_nobody_is_named_when_all_hang_in_the_same_operation() -> None:
+    failure = judged(Seen(0, IN_SUM), Seen(1, IN_SUM), stalled=True)
+    assert (failure.trouble, failure.culprits, failure.operation) == (Trouble.HUNG, (), "all_reduce")
+
+
+def test_a_cause_comes_before_victims_words_and_before_a_slower_rank() -> None:
+    failure = judged(
+        Seen(0, IN_SUM, error=LOST), Seen(1, Mark(2, 1, "training step"), error="ArithmeticError: no"), Seen(2, AFTER_SUM)
+    )
+    assert (failure.trouble, failure.culprits) == (Trouble.RAISED, (1,))
+
+
+def test_ranks_that_lost_each_other_without_a_cause_name_nobody() -> None:
+    failure = judged(Seen(0, IN_SUM, error=LOST), Seen(1, IN_SUM, error=LOST))
+    assert (failure.trouble, failure.culprits) == (Trouble.RAISED, ())
+
+
+def test_the_rank_that_is_behind_is_named_when_the_others_timed_out() -> None:
+    timed_out = "RuntimeError: Timed out waiting 5000ms for recv operation to complete"
+    failure = judged(Seen(0, IN_SUM, error=timed_out), Seen(1, AFTER_SUM))
+    assert (failure.trouble, failure.culprits) == (Trouble.BEHIND, (1,))
+
+
+def test_leaving_without_a_word_is_dying() -> None:
+    failure = judged(Seen(0, IN_SUM, error=LOST), Seen(1, AFTER_SUM, exit_code=0))
+    assert (failure.trouble, failure.culprits) == (Trouble.DIED, (1,))
+
+
+@pytest.mark.parametrize(
+    ("words", "victim"),
+    [
+        (LOST, True),
+        ("RuntimeError: Application timeout caused pair closure", True),
+        ("DistBackendError: NCCL error: remote process exited or there was a network error", True),
+        ("ArithmeticError: the matrix unit gave up", False),
+        ("RuntimeError: CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_victims_words(words: str, victim: bool) -> None:
+    assert is_victim(words) is victim

@@ -1,0 +1,303 @@
+"""A world of ranks: what it reports when healthy, and what it says, with nothing left over, when it is not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+import torch.distributed as dist
+
+from readiness.accelerators.base import Accelerator
+from readiness.accelerators.cpu import Cpu
+from readiness.checklist import Skip
+from readiness.model import AcceleratorFacts
+from readiness.ranks import Placement, RankContext, Trouble, WorldOutcome, place, run_world, world
+from readiness.ranks import rank as rank_side
+from readiness.ranks.values import Json
+from tests.ranks import support
+from tests.support import cpu
+
+
+def run(function: Any, ranks: int = 2, settings: Json | None = None, **options: Any) -> WorldOutcome:
+    accelerator = cpu()
+    return run_world(function, accelerator, place(accelerator, ranks), settings, **{"patience_s": 20.0, **options})
+
+
+def summing(context: RankContext) -> Iterator[Json]:
+    for number in range(context.settings.get("rounds", 5)):
+        tensor = torch.full((8,), float(context.rank + 1))
+        with context.step(f"sum {number}"):
+            dist.all_reduce(tensor)
+        yield {"sum": tensor[0].item()}
+
+
+def nothing(context: RankContext) -> None:
+    print("rubbish on stdout", context.rank)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_every_rank_reports_in_order(ranks: int) -> None:
+    outcome = run(summing, ranks)
+    assert outcome.failure is None
+    expected = {"sum": ranks * (ranks + 1) / 2}
+    assert outcome.reports == ((expected,) * 5,) * ranks
+
+
+def test_a_rank_function_may_return_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(nothing).reports == ((), ())
+    assert "rubbish" not in capfd.readouterr().out
+
+
+def about_itself(context: RankContext) -> Iterator[Json]:
+    yield {
+        "leads_its_session": os.getsid(0) == os.getpid(),
+        "threads": torch.get_num_threads(),
+        "device": str(context.device),
+        "seed": context.accelerator.seed,
+        "listens": [connection.laddr.ip for connection in psutil.Process().net_connections() if connection.laddr],
+        "environment": os.environ.get("GLOO_SOCKET_IFNAME"),
+    }
+
+
+def test_a_rank_stays_on_this_machine_and_takes_its_share_of_the_cores() -> None:
+    outcome = run(about_itself)
+    for (report,) in outcome.reports:
+        assert report["leads_its_session"]
+        assert report["device"] == "cpu"
+        assert report["seed"] == 7
+        assert 1 <= report["threads"] <= max(1, (os.cpu_count() or 1) // 2)
+        assert set(report["listens"]) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert "GLOO_SOCKET_IFNAME" not in os.environ
+
+
+def large(context: RankContext) -> Iterator[Json]:
+    for _ in range(3):
+        yield {"text": "x" * 3_000_000, "nan": float("nan")}
+
+
+def test_reports_larger_than_a_pipe_arrive_whole() -> None:
+    outcome = run(large)
+    assert [len(report["text"]) for reports in outcome.reports for report in reports] == [3_000_000] * 6
+
+
+@pytest.mark.parametrize(
+    ("fault", "trouble", "told"),
+    [
+        (support.kill_oneself, Trouble.DIED, "SIGKILL"),
+        (support.stop_oneself, Trouble.FROZEN, "stopped"),
+        (support.fail, Trouble.RAISED, "ArithmeticError: the matrix unit gave up"),
+        (support.leave, Trouble.DIED, "without a word"),
+    ],
+)
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_a_fault_is_laid_at_the_door_of_its_rank(
+    fault: Any, trouble: Trouble, told: str, ranks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    support.at_call("all_reduce", 3, 1, fault, monkeypatch)
+    outcome = run(summing, ranks)
+    assert outcome.failure is not None
+    assert (outcome.failure.trouble, outcome.failure.culprits) == (trouble, (1,))
+    assert told in outcome.failure.reason
+    assert outcome.failure.operation == "sum 2"
+    assert outcome.reports[1] == ({"sum": ranks * (ranks + 1) / 2},) * 2
+
+
+def waiting(context: RankContext) -> Iterator[Json]:
+    yield from summing(context)
+    if context.rank == 1:
+        support.hang()
+    yield from summing(context)
+
+
+def test_a_rank_that_stays_away_is_named_and_its_stack_kept() -> None:
+    outcome = run(waiting, 3, patience_s=1.5)
+    assert outcome.failure is not None
+    assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.BEHIND, (1,))
+    assert "hang" in outcome.failure.log
+
+
+def all_waiting(context: RankContext) -> None:
+    with context.step("the same for all"):
+        time.sleep(1000)
+
+
+def test_when_all_hang_nobody_is_named() -> None:
+    outcome = run(all_waiting, patience_s=1.0)
+    assert outcome.failure is not None
+    assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.HUNG, ())
+    assert "all_waiting" in outcome.failure.log
+
+
+def endless(context: RankContext) -> Iterator[Json]:
+    while True:
+        time.sleep(0.05)
+        yield {}
+
+
+def test_a_world_that_never_ends_is_overdue() -> None:
+    outcome = run(endless, limit_s=1.0)
+    assert outcome.failure is not None
+    assert outcome.failure.trouble is Trouble.OVERDUE
+    assert len(outcome.reports[0]) > 1
+
+
+def test_a_rank_that_cannot_leave_is_told_after_its_work_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rank_side, "_leave_group", lambda: dist.get_rank() and support.hang())
+    monkeypatch.setattr(world, "LEAVE_S", 0.5)
+    outcome = run(summing)
+    assert outcome.failure is not None
+    assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.LINGERED, (1,))
+    assert len(outcome.reports[1]) == 5
+
+
+def test_different_shapes_are_a_failure_and_not_the_end_of_this_process() -> None:
+    outcome = run(mismatched, patience_s=3.0)
+    assert outcome.failure is not None
+    assert outcome.failure.trouble in (Trouble.DIED, Trouble.RAISED, Trouble.HUNG)
+
+
+def mismatched(context: RankContext) -> None:
+    with context.step("sum of different shapes"):
+        dist.all_reduce(torch.ones(100 * (context.rank + 1)))
+
+
+def test_a_kill_for_want_of_memory_tells_nothing_about_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    kills = iter((3, 4))
+    monkeypatch.setattr(world, "_out_of_memory_kills", lambda: next(kills))
+    support.at_call("all_reduce", 1, 0, support.kill_oneself, monkeypatch)
+    with pytest.raises(MemoryError, match="want of memory"):
+        run(summing)
+
+
+def test_a_machine_that_cannot_start_the_second_rank_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork, calls = os.fork, iter((True, False))
+
+    def exhausted() -> int:
+        if next(calls):
+            return fork()
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(os, "fork", exhausted)
+    with pytest.raises(BlockingIOError):
+        run(summing)
+
+
+def leave_a_name_and_wait(context: RankContext) -> None:
+    folder = Path(context.settings["folder"])
+    with context.step("sum"):
+        dist.all_reduce(torch.ones(1))
+    (folder / f"{os.getpid()}.pid").touch()
+    if context.rank == 1:
+        support.stop_oneself()
+    support.hang()
+
+
+@pytest.mark.parametrize("fresh", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_no_rank_survives_the_kill_of_its_launcher(
+    fresh: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, temporary = tmp_path / "names", tmp_path / "temporary"
+    names.mkdir()
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(world, "FROZEN_S", 1000.0)
+    accelerator = fresh_cpu() if fresh else cpu()
+    launcher = os.fork()
+    if launcher == 0:
+        try:
+            run_world(leave_a_name_and_wait, accelerator, place(accelerator, 3), {"folder": str(names)})
+        finally:
+            os._exit(1)
+    pids = support.pids_in(names, 3)
+    os.kill(launcher, signal.SIGKILL)
+    os.waitpid(launcher, 0)
+    assert support.wait_for_end(pids) == []
+    assert list(temporary.iterdir()) == []
+
+
+class Fresh(Cpu):
+    """The CPU, driven like a device that must not be forked."""
+
+    forks = False
+
+
+def fresh_cpu() -> Accelerator:
+    accelerator = cpu()
+    return Accelerator(accelerator.facts, Fresh(), seed=accelerator.seed)
+
+
+@pytest.mark.slow
+def test_ranks_in_fresh_interpreters_do_the_same() -> None:
+    accelerator = fresh_cpu()
+    outcome = run_world(summing, accelerator, place(accelerator, 2), {"rounds": 2})
+    assert outcome.failure is None
+    assert outcome.reports == (({"sum": 3.0},) * 2,) * 2
+    assert run_world(about_itself, accelerator, place(accelerator, 2)).reports[0][0]["leads_its_session"]
+
+
+@pytest.mark.slow
+def test_a_fresh_interpreter_that_cannot_begin_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    accelerator = fresh_cpu()
+    outcome = run_world(summing, accelerator, place(accelerator, 2))
+    assert outcome.failure is not None
+    assert outcome.failure.trouble is Trouble.DIED
+
+
+def chips(number: int, backend: str | None) -> Accelerator:
+    class Chips(Cpu):
+        collective_backend = backend  # type: ignore[assignment]
+
+    facts = [
+        AcceleratorFacts(id=f"chip:{index}", kind="chip", index=index, stack="chips", vendor=None, model=None)
+        for index in range(number)
+    ]
+    return Accelerator(facts[0], Chips(), peers=facts)
+
+
+@pytest.mark.parametrize(
+    ("number", "ranks", "ids", "labels"),
+    [
+        (1, 2, ("chip:0",), {"ranks": "2", "chips": "one"}),
+        (4, 2, ("chip:0", "chip:1"), {"ranks": "2", "chips": "several"}),
+        (2, 4, ("chip:0", "chip:1"), {"ranks": "4", "chips": "one"}),
+        (8, 8, tuple(f"chip:{index}" for index in range(8)), {"ranks": "8", "chips": "several"}),
+    ],
+)
+def test_ranks_are_placed_one_on_each_chip_as_long_as_there_are_chips(
+    number: int, ranks: int, ids: tuple[str, ...], labels: dict[str, str]
+) -> None:
+    placement = place(chips(number, "gloo"), ranks)
+    assert placement.ids == ids
+    assert placement.labels == labels
+    assert ("software alone" in placement.scope) is (labels["chips"] == "one")
+
+
+def test_a_library_that_wants_a_chip_for_each_rank_gets_no_more_ranks_than_chips(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dist, "is_backend_available", lambda name: name in ("gloo", "nccl"))
+    for backend in ("nccl", "cpu:gloo,cuda:nccl"):
+        assert place(chips(1, backend), 2).labels == {"ranks": "1", "chips": "one"}
+        assert place(chips(4, backend), 8).labels == {"ranks": "4", "chips": "several"}
+        with pytest.raises(Skip, match="2 ranks need as many chips"):
+            place(chips(1, backend), 2, least=2)
+
+
+@pytest.mark.parametrize(("backend", "reason"), [(None, "no collective library"), ("no_such", "no backend 'no_such'")])
+def test_without_a_collective_library_nothing_can_be_told(backend: str | None, reason: str) -> None:
+    with pytest.raises(Skip, match=reason):
+        place(chips(2, backend), 2)
+
+
+def test_a_placement_counts_each_accelerator_once() -> None:
+    facts = cpu().facts
+    assert Placement((facts, facts)).ids == ("cpu:0",)
