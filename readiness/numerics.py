@@ -203,6 +203,10 @@ def _by_scale(
     return deviation / scale if scale > 0 and math.isfinite(deviation) else math.inf
 
 
+#: Between the roundoff of dtypes of 16 bits and that of float32.
+_COARSE = 2.0**-18
+
+
 @dataclass(frozen=True, slots=True)
 class RatioComparison:
     """How a result's error stands against what is allowed; both in absolute units, root mean square and largest."""
@@ -233,10 +237,10 @@ def compare_by_ratio(
     held to less than 2 and 4 units of `roundoff` on the reference's scale: another order of summation does that.
 
     The benchmark may itself be bad, or absent where the CPU is what is tested. So whatever it says, the error stays
-    below 16 and 64 roundoffs, or below 16 and 64 times `sensitivity`: how much each element of the reference moves when
-    the inputs move by one rounding. `scale` is the size of what cancels where the reference vanishes; `leniency`
-    widens this last bound for operators that are known to lose digits. The factors were fitted on healthy
-    implementations of the whole operator database.
+    below 64 and 256 roundoffs (8 and 32 in dtypes of 16 bits, which have none to spare), or so many times
+    `sensitivity`: how much each element of the reference moves when the inputs move by one rounding. `scale` is the
+    size of what cancels where the reference vanishes; `leniency` widens this last bound for operators that are known
+    to lose digits. The factors were fitted on healthy implementations of the whole operator database.
 
     NaN and infinities must stand where the reference, rounded to `out`'s dtype, has them, or where the benchmark does.
     `forgive_overflow` leaves out elements where either is not finite, for operators whose inner steps leave their range.
@@ -260,10 +264,11 @@ def compare_by_ratio(
         return RatioComparison(True, 0.0, smallest, 0.0, smallest, "no finite element")
     size = want[counted].abs()
     rms_size, max_size = max(_rms(size), scale), max(float(size.max()), scale)
-    rms_allowed, max_allowed = 16 * roundoff * rms_size, 64 * roundoff * max_size
+    factor = 8.0 if roundoff > _COARSE else 64.0
+    rms_allowed, max_allowed = factor * roundoff * rms_size, 4 * factor * roundoff * max_size
     if sensitivity is not None:
         moved = _real(sensitivity)[counted].nan_to_num(0.0, 0.0, 0.0).abs()
-        rms_allowed, max_allowed = max(rms_allowed, 16 * _rms(moved)), max(max_allowed, 64 * float(moved.max()))
+        rms_allowed, max_allowed = max(rms_allowed, factor * _rms(moved)), max(max_allowed, 4 * factor * float(moved.max()))
     rms_allowed, max_allowed = leniency * rms_allowed, leniency * max_allowed
     if other is not None:
         error = torch.where(torch.isfinite(other), (other - want).abs(), 0.0)[counted]

@@ -119,3 +119,9 @@ def loss_difference(course: Course, reference: Course) -> float:
     """The worst |loss - reference| / |reference| over the steps; infinite where a loss is no finite number."""
     pairs = zip(course.losses, reference.losses, strict=True)
     return max(abs(have - want) / abs(want) if math.isfinite(have) else math.inf for have, want in pairs)
+
+
+def decrease(course: Course) -> float:
+    """The mean of the last three losses over the first; infinite where the first is no positive number."""
+    last = course.losses[-3:]
+    return sum(last) / len(last) / course.losses[0] if course.losses[0] > 0 else math.inf

@@ -1,0 +1,49 @@
+"""The same inputs again and again: the same bits?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from readiness import Accelerator, Cost, Measurement, Row, Yield, check
+
+
+@check(
+    "parity.determinism",
+    title="The same computation gives the same bits every time",
+    measures={"supported": "1", "distinct_results": "results"},
+    cost=Cost.SECONDS,
+    typical_s=1.5,
+)
+def determinism(
+    accelerator: Accelerator,
+    *,
+    dtypes: Sequence[str] = ("float32", "bfloat16"),
+    modes: Sequence[str] = ("deterministic", "default"),
+    repeats: int = 10,
+) -> Iterator[Yield]:
+    """Does a computation that is repeated with other work in between give the same bits every time?
+
+    A run that cannot be repeated cannot be debugged, and bits that change by themselves are how failing silicon shows
+    long before it gives a NaN. Compared are a matrix product, attention with its gradients, sums, additions to repeated
+    places, and two whole training steps with gradients and updated weights.
+
+    Labels: `op` (matmul, attention, sum, scatter, training_step), `dtype`, `mode` (deterministic: torch was asked for
+    deterministic algorithms; default: it was not). `distinct_results` is the number of different results among the
+    repeats: 1 where all are equal bit for bit. `supported` is 1 where it could be computed.
+    """
+    from readiness.numerics import fingerprint
+    from readiness.parity import repetition
+    from readiness.parity.survey import dtype_named, refusing
+
+    for mode in modes:
+        for name in dtypes:
+            for op, repeat in repetition.operations(accelerator, dtype_named(name)):
+                labels, seen = {"op": op, "dtype": name, "mode": mode}, []
+                with repetition.deterministic(mode == "deterministic") as complaints, refusing() as refusal:
+                    for turn in range(repeats):
+                        seen.append(fingerprint(*repeat()))
+                        repetition.disturb(accelerator, turn)
+                yield Row({**labels, "refused": refusal.reason, "warnings": complaints, "results": sorted(set(seen))})
+                yield Measurement("supported", int(refusal.reason is None), labels)
+                if refusal.reason is None:
+                    yield Measurement("distinct_results", len(set(seen)), labels, samples=repeats)

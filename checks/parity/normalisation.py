@@ -1,0 +1,39 @@
+"""Softmax and the norms against float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from readiness import Accelerator, Cost, Yield, check
+
+
+@check(
+    "parity.normalisation",
+    title="Softmax, layer norm and RMS norm agree with float64, forward and backward",
+    measures={"supported": "1", "bound_ratio": "1", "relative_error": "1", "masked_row_violations": "elements"},
+    cost=Cost.SECONDS,
+    typical_s=0.6,
+)
+def normalisation(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfloat16")) -> Iterator[Yield]:
+    """How far are softmax, log_softmax, layer_norm and rms_norm from float64, and how far are their gradients?
+
+    They stand between all matrix products, and are where fused kernels cut corners: exp without subtracting the row's
+    maximum, a variance as a difference of squares, statistics of 16 bits, a backward pass nobody compared. Rows are
+    long, far from zero, of very different size, strided, and partly masked with -inf.
+
+    Labels: `dtype`, `op`, `phase`: forward, backward (the gradient of the input), parameters (the gradients of weight
+    and bias, sums over all rows: a stack that adds them up in bfloat16 shows here). `supported` is the share of results
+    that the device computes at all. `bound_ratio` is the worst element's error beyond the rounding of the result, in
+    units of what rounding inside the formula may cost that element. `relative_error` is the worst case's root mean
+    square deviation over that of the reference. `masked_row_violations` (label `dtype`): elements of rows that are -inf
+    throughout where softmax gives neither NaN nor 0, and elements of the rows beside them that are no number.
+    """
+    from readiness.parity.rows import masked_row_violations, norm_cases, softmax_cases
+    from readiness.parity.survey import dtype_named, survey
+
+    for name in dtypes:
+        dtype = dtype_named(name)
+        generator = accelerator.generator("normalisation", name)
+        yield from survey(accelerator, softmax_cases(dtype, generator), phases=True, dtype=name)
+        yield from survey(accelerator, norm_cases(dtype, generator), phases=True, dtype=name)
+        yield from masked_row_violations(accelerator, dtype, generator)

@@ -1,0 +1,34 @@
+"""Sums and their like against float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from readiness import Accelerator, Cost, Yield, check
+
+
+@check(
+    "parity.reductions",
+    title="Sums, means, variances and maxima agree with float64",
+    measures={"supported": "1", "bound_ratio": "1", "relative_error": "1"},
+    cost=Cost.SECONDS,
+    typical_s=0.6,
+)
+def reductions(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfloat16")) -> Iterator[Yield]:
+    """How far are long sums and what is made of them from float64?
+
+    Losses, norms and optimizers are reductions over thousands of elements: a sum kept in bfloat16 stops growing after
+    256 ones, a variance as a difference of squares loses all its digits on an offset, and a maximum that drops NaN
+    hides a run that has gone wrong. Inputs are long, offset, cancelling, strided and reduced over several dimensions.
+
+    Labels: `dtype`, `op` (sum, mean, var, logsumexp, cumsum, amax). `supported` is the share of the cases that the
+    device computes at all. `bound_ratio` is the worst element's error beyond the rounding of the result, in units of
+    what a float32 accumulator may lose (amax: nothing, any error is infinite). `relative_error` is the worst case's root
+    mean square deviation over that of the reference, without the cancelling case.
+    """
+    from readiness.parity.products import reduction_cases
+    from readiness.parity.survey import dtype_named, survey
+
+    for name in dtypes:
+        cases = reduction_cases(dtype_named(name), accelerator.generator("reductions", name))
+        yield from survey(accelerator, cases, dtype=name)

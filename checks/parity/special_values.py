@@ -1,0 +1,50 @@
+"""Arithmetic with one right answer: subnormals, NaN, infinity, rounding, integers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from readiness import Accelerator, Cost, Measurement, Row, Yield, check
+
+_DTYPES = ("float32", "bfloat16", "float16", "int32", "int64")
+
+
+@check(
+    "parity.special_values",
+    title="Subnormals, NaN, infinity, rounding and integers behave as they must",
+    measures={"supported": "1", "violations": "features"},
+    cost=Cost.SECONDS,
+    typical_s=0.3,
+)
+def special_values(accelerator: Accelerator, *, dtypes: Sequence[str] = _DTYPES) -> Iterator[Yield]:
+    """Does arithmetic give the right answer where there is exactly one?
+
+    A maximum that drops NaN lets a broken run go on; an overflow that saturates instead of becoming infinite defeats
+    loss scaling; an int64 kept in 32 bits breaks indices; flushed subnormals and TF32 cost digits. These questions need
+    no tolerance and take milliseconds.
+
+    Labels: `dtype`, `kind` (subnormal, subnormal matmul, propagation, overflow, precision, rounding, integer).
+    `violations` is the number of features with a wrong answer, `supported` the share that the device could compute at
+    all; the rows name them.
+    """
+    from readiness import numerics
+    from readiness.parity.features import features
+    from readiness.parity.survey import dtype_named, refusing, strict_precision
+
+    with strict_precision():
+        for name in dtypes:
+            right: defaultdict[str, list[bool | None]] = defaultdict(list)
+            for feature in features(dtype_named(name, floating=False)):
+                answer = None
+                with refusing() as refusal:
+                    answer = feature.compute(*(tensor.to(accelerator.device) for tensor in feature.inputs)).cpu()
+                correct = None if answer is None else numerics.mismatches(answer, feature.answer) == 0
+                right[feature.kind].append(correct)
+                cells = {"dtype": name, "kind": feature.kind, "feature": feature.name, "correct": correct}
+                yield Row(cells | ({"refused": refusal.reason} if answer is None else {}))
+            for kind, answers in right.items():
+                labels, given = {"dtype": name, "kind": kind}, [item for item in answers if item is not None]
+                yield Measurement("supported", len(given) / len(answers), labels, samples=len(answers))
+                if given:
+                    yield Measurement("violations", given.count(False), labels, samples=len(given))

@@ -1,0 +1,58 @@
+"""A small transformer's training against float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from readiness import Accelerator, Cost, Measurement, Row, Yield, check
+
+
+@check(
+    "parity.training",
+    title="A small transformer trains as it does in float64",
+    measures={"supported": "1", "gradient_error": "1", "loss_difference": "1", "loss_decreased": "1"},
+    cost=Cost.SECONDS,
+    typical_s=2.0,
+)
+def training(
+    accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfloat16"), steps: int = 30
+) -> Iterator[Yield]:
+    """Does a small transformer have the gradients and the training curve that it has in float64 on the host?
+
+    Operators that pass one by one can still fail together: autograd, autocast, the optimizer and the allocator meet
+    here. Same weights, same data, gradient descent with momentum (an adaptive optimizer would hide a gradient that is
+    wrong by a factor). float32 is trained as it is; a lower dtype through autocast with parameters in float32.
+
+    Labels: `dtype`, `precision` (full, autocast). `gradient_error` is the first step's worst parameter: root mean square
+    deviation over that of the reference. `loss_difference` is the worst relative deviation of the loss over all steps.
+    `loss_decreased` is the mean loss of the last three steps over the first loss. `supported` is 1 where it trains at all.
+    """
+    import torch
+
+    from readiness import numerics
+    from readiness.parity import learning, transformer
+    from readiness.parity.survey import dtype_named, refusing, strict_precision
+
+    draw = accelerator.generator("training")
+    model = transformer.build(draw)
+    batches = [transformer.text(draw, model.size.vocabulary, 6, 33) for _ in range(steps)]
+    start = model.state_dict()
+    reference = learning.train(transformer.copy(start, torch.float64), batches, torch.device("cpu"))
+    for name in dtypes:
+        dtype = dtype_named(name)
+        full = dtype.itemsize >= 4
+        labels = {"dtype": name, "precision": "full" if full else "autocast"}
+        with strict_precision(), refusing() as refusal:
+            ready = transformer.copy(start, dtype if full else torch.float32)
+            course = learning.train(ready, batches, accelerator.device, autocast=None if full else dtype)
+        yield Measurement("supported", int(refusal.reason is None), labels)
+        if refusal.reason is not None:
+            yield Row({**labels, "refused": refusal.reason})
+            continue
+        errors = {key: numerics.relative_error(course.gradients[key], want) for key, want in reference.gradients.items()}
+        for key, error in errors.items():
+            yield Row({**labels, "parameter": key, "gradient_error": error})
+        yield Row({**labels, "losses": course.losses, "reference_losses": reference.losses})
+        yield Measurement("gradient_error", max(errors.values()), labels, samples=len(errors))
+        yield Measurement("loss_difference", learning.loss_difference(course, reference), labels, samples=steps)
+        yield Measurement("loss_decreased", learning.decrease(course), labels, samples=steps)
