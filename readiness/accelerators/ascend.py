@@ -18,6 +18,7 @@ class Ascend(PluggedStack):
     plugin = "torch_npu"
     distribution = "torch-npu"
     vendor = "Huawei"
+    nodes = ("davinci[0-9]*", "davinci_manager")
     collective_backend = "hccl"
 
     def __init__(self, root: Path = ascend_files.ROOT) -> None:

@@ -15,8 +15,8 @@ class Cuda(CudaNamespace):
     """`torch.cuda` on CUDA, joined with NVML where the device is NVIDIA's."""
 
     name = "cuda"
-    #: The control node of a discrete device, those of Tegra, and that of Windows' subsystem for Linux.
-    nodes = ("nvidiactl", "nvidia[0-9]*", "nvhost-*", "nvgpu", "nvmap", "dxg")
+    #: The control node of a discrete device, and those of Tegra.
+    nodes = ("nvidiactl", "nvidia[0-9]*", "nvhost-*", "nvgpu", "nvmap")
 
     def builds(self, build: TorchBuild) -> bool | None:
         """Built against CUDA, or against something that imitates it."""
@@ -41,7 +41,7 @@ class Cuda(CudaNamespace):
             reading = nvml.read(uuid, address)
         except nvml.Unavailable as reason:
             told.properties["nvml"] = str(reason)
-            told.software["driver_library"] = None
+            told.software["driver_library"] = kernel.loaded_library("libcuda", self.root)
             return told
         told.vendor = "NVIDIA"
         told.serial = reading.serial or reading.uuid

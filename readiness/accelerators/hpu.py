@@ -21,6 +21,7 @@ class Hpu(PluggedStack):
     plugin = "habana_frameworks.torch"
     distribution = "habana-torch-plugin"
     vendor = "Habana"
+    nodes = ("hl[0-9]*",)
     collective_backend = "hccl"
 
     def __init__(self, root: Path = Path("/")) -> None:

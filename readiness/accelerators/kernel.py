@@ -38,6 +38,18 @@ def nvidia_kernel_module(root: Path = _ROOT) -> tuple[str | None, str | None]:
     return parse_nvidia_version(text) if text else (module_version("nvidia", root=root), None)
 
 
+def loaded_library(name: str, root: Path = _ROOT) -> str | None:
+    """The version in the file name of a shared library that this process has loaded, as `libcuda.so.590.48.01` has.
+
+    A compatibility package is newer than the driver on purpose, and is not what is asked for.
+    """
+    for path in re.findall(rf"\s(/\S*/{re.escape(name)}\.so\.\S+)$", read_text(root / "proc/self/maps") or "", re.MULTILINE):
+        match = re.search(r"\.so\.(\d+(?:\.\d+)+)$", path)
+        if match and "compat" not in path:
+            return match[1]
+    return None
+
+
 def parse_nvidia_version(text: str) -> tuple[str | None, str | None]:
     """The first line of /proc/driver/nvidia/version: the version stands after `for ARCH` (open) or `Module`."""
     line = next((line for line in text.splitlines() if line.startswith("NVRM version:")), "")

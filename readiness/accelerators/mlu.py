@@ -18,6 +18,7 @@ class Mlu(PluggedStack):
     plugin = "torch_mlu"
     distribution = "torch-mlu"
     vendor = "Cambricon"
+    nodes = ("cambricon_dev*", "cambricon_ctl")
     collective_backend = "cncl"
 
     def __init__(self, root: Path = Path("/")) -> None:

@@ -17,6 +17,7 @@ class Musa(PluggedStack):
     plugin = "torch_musa"
     distribution = "torch-musa"
     vendor = "Moore Threads"
+    nodes = ("mtgpu*",)
     collective_backend = "mccl"
 
     def __init__(self, root: Path = Path("/")) -> None:

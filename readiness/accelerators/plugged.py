@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from readiness.accelerators import torch_build, vendors
+from readiness.accelerators import kernel, torch_build, vendors
 from readiness.accelerators.base import Stack
 from readiness.model import AcceleratorFacts
 
@@ -15,10 +16,13 @@ class PluggedStack(Stack):
 
     vendor          the maker of every device that this plug-in drives
     distribution    the plug-in's name as it is installed
+    nodes           globs below /dev that its driver makes
     """
 
     vendor: str
     distribution: str
+    nodes: tuple[str, ...] = ()
+    machine = Path("/")
     forks = False  # the plug-in may open the device or start threads while it is being imported
 
     def absence(self) -> str | None:
@@ -26,7 +30,19 @@ class PluggedStack(Stack):
         if torch_build.installed() is None:
             return "torch is not installed"
         assert self.plugin is not None
-        return torch_build.missing_module(self.plugin)
+        reason = torch_build.missing_module(self.plugin)
+        if reason is not None and kernel.any_node(self.nodes, self.machine):
+            return f"{reason}, though its driver is loaded"
+        return reason
+
+    def module(self) -> Any:
+        """The namespace that the plug-in has put into torch. Raises RuntimeError where it has not."""
+        import torch
+
+        found = getattr(torch, self.kind, None)
+        if found is None:
+            raise RuntimeError(f"{self.plugin} has been imported and torch still has no namespace {self.kind!r}")
+        return found
 
     def discover(self) -> Iterator[AcceleratorFacts]:
         """The devices that the plug-in counts. Raises what the plug-in raises."""

@@ -14,7 +14,8 @@ class Rocm(CudaNamespace):
     """`torch.cuda` on HIP, joined with what the amdgpu driver shows below /sys."""
 
     name = "rocm"
-    nodes = ("kfd", "dxg")
+    collectives = "rccl"
+    nodes = ("kfd",)
 
     def builds(self, build: TorchBuild) -> bool | None:
         """Built against HIP."""

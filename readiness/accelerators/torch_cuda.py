@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ class CudaNamespace(Stack):
 
     kind = "cuda"
     collective_backend = "nccl"
+    collectives = "nccl"
     nodes: tuple[str, ...]
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -51,9 +53,12 @@ class CudaNamespace(Stack):
         if build is None:
             return "torch is not installed"
         if self.builds(build) is False:
-            return f"torch {build.version} was not built for {self.name.upper()}"
+            reason = f"torch {build.version} was not built for {self.name.upper()}"
+            return f"{reason}, though its driver is loaded" if kernel.any_node(self.nodes, self.root) else reason
         # Imitators bring device nodes of their own making: for their builds only torch can tell.
-        if os.name == "posix" and build.maker is None and not kernel.any_node(self.nodes, self.root):
+        # So it is under Windows and its subsystem for Linux (/dev/dxg), which hands every maker's devices on.
+        told_by_nodes = platform.system() == "Linux" and build.maker is None and not kernel.any_node(("dxg",), self.root)
+        if told_by_nodes and not kernel.any_node(self.nodes, self.root):
             return f"no device node of its driver is there (/dev/{self.nodes[0]}): no device, or its driver is not loaded"
         return None
 
@@ -99,7 +104,7 @@ class CudaNamespace(Stack):
             model=name,
             serial=told.serial or (None if uuid is None else str(uuid)),
             memory_bytes=int(properties.total_memory),
-            software={"torch": str(torch.__version__), "nccl": _collectives(), **told.software},
+            software={"torch": str(torch.__version__), self.collectives: _collectives(), **told.software},
             properties={
                 "uuid": None if uuid is None else str(uuid),
                 "pci_address": address,

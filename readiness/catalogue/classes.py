@@ -71,30 +71,42 @@ EXACT = frozenset({
 DELICATE = {
     "_upsample_bilinear2d_aa": 4.0,
     "corrcoef": 8.0,                         # of two columns it is exactly 1, and its gradient all cancellation
-    "grid_sampler_2d": 16.0,                 # half a rounding of the grid reaches another cell
-    "grid_sampler_3d": 16.0,
+    "grid_sampler_2d": 64.0,                 # half a rounding of the grid reaches another cell
+    "grid_sampler_3d": 64.0,
+    "histc": 64.0,                           # a value on the edge of a bin falls to either side
+    "histogram": 64.0,
+    "histogramdd": 64.0,
     "linalg.cond": 8.0,                      # and its kin: inputs that happen to be ill conditioned
     "linalg.eigh": 8.0,
     "linalg.eigvalsh": 8.0,
-    "linalg.householder_product": 8.0,
+    "linalg.householder_product": 64.0,
     "linalg.lstsq": 8.0,
+    "linalg.norm": 4.0,                      # powers and roots of high order
+    "linalg.vector_norm": 4.0,
     "linalg.pinv": 8.0,
     "logcumsumexp": 1024.0,                  # its gradient goes through a logarithm of the cotangent
     "nn.functional.ctc_loss": 8.0,
-    "nn.functional.multi_head_attention_forward": 8.0,
-    "nn.functional.grid_sample": 16.0,
+    "nn.functional.multi_head_attention_forward": 128.0,  # its samples saturate the softmax
+    "nn.functional.triplet_margin_loss": 8.0,  # a rounding decides on which side of the hinge
+    "nn.functional.triplet_margin_with_distance_loss": 8.0,
+    "nn.functional.grid_sample": 64.0,
+    "special.erfcx": 32.0,
+    "special.i0e": 8.0,
     "special.i1e": 8.0,
     "special.log_ndtr": 8.0,
     "pinverse": 8.0,
 }
 
-#: Inner steps leave the range of these dtypes although the result would not, or rounding of an exponent to an integer
-#: decides whether a power exists: elements not finite are left out.
+#: Inner steps leave the range of these dtypes although the result would not (in gradients: squares and reciprocals of
+#: small inputs), or rounding an exponent to an integer decides whether a power exists: elements not finite are left out.
 OVERFLOWS = {
     "bfloat16": frozenset({"__rpow__", "float_power", "pow"}),
     "float16": frozenset({
-        "__rdiv__", "__rpow__", "float_power", "nn.functional.normalize", "nn.functional.soft_margin_loss", "polygamma",
-        "pow", "special.polygamma", "tan",
+        "__rdiv__", "__rpow__", "addcdiv", "cumprod", "digamma", "dist", "div", "float_power", "fmod",
+        "index_reduce", "linalg.norm", "linalg.vector_norm", "masked.cumprod", "masked.normalize",
+        "masked.prod", "nn.functional.binary_cross_entropy", "nn.functional.cosine_similarity",
+        "nn.functional.normalize", "nn.functional.pairwise_distance", "nn.functional.soft_margin_loss", "norm",
+        "polygamma", "pow", "prod", "reciprocal", "rsqrt", "special.polygamma", "tan", "true_divide",
     }),
 }  # fmt: skip
 
@@ -112,13 +124,13 @@ CORE = frozenset({
     "log_softmax", "logsumexp", "nn.functional.cross_entropy", "nn.functional.nll_loss", "softmax",
     # elementwise
     "abs", "add", "addcdiv", "addcmul", "clamp", "cos", "div.no_rounding_mode", "exp", "lerp", "log", "maximum",
-    "minimum", "mul", "neg", "pow", "reciprocal", "rsqrt", "rsub", "sin", "sqrt", "square", "sub",
+    "minimum", "mul", "neg", "pow", "prod", "reciprocal", "rsqrt", "rsub", "sin", "sqrt", "square", "sub",
     # comparison and masks
     "eq", "ge", "gt", "isfinite", "isinf", "isnan", "le", "logical_and", "logical_not", "logical_or", "lt",
     "masked_fill", "ne", "tril", "triu", "where",
     # reduction and choice
     "all", "amax", "any", "argmax", "cumsum", "linalg.vector_norm", "max.reduction_with_dim", "mean", "multinomial",
-    "prod", "sort", "std", "sum", "topk", "var",
+    "sort", "std", "sum", "topk", "var",
     # shape, copy, index
     "arange", "cat", "chunk", "clone", "contiguous", "expand", "flatten", "full_like", "gather", "index_add",
     "index_copy", "index_put", "index_select", "narrow", "nn.functional.pad.constant", "nonzero", "ones_like",

@@ -17,6 +17,11 @@ from readiness.catalogue.samples import Sample
 
 CPU = torch.device("cpu")
 
+#: So often the reference is moved by a rounding where that matters: a single time a result may stand still by chance.
+_PERTURBATIONS = 4
+#: So many further samples are tried where results are empty.
+_SPARE = 4
+
 #: What PyTorch and vendors' plug-ins say when a kernel is not there.
 _MISSING = re.compile(
     r"not implemented for|not (currently )?implemented|could not run '|not (currently )?supported|unsupported"
@@ -86,21 +91,26 @@ class Trial:
         return self.accelerator.generator("operators", self.entry.name, self.dtype).initial_seed()
 
     def judge(self, count: int) -> Result:
-        """Try up to `count` samples; the first failure is the outcome."""
+        """Try `count` samples that have a result to look at, or as many as there are; the first failure is the outcome."""
         gradients = self.entry.claims_backward(self.dtype)
         try:
-            drawn = samples.draw(self.entry, self.dtype, seed=self.seed, count=count, gradients=gradients)
+            drawn = samples.draw(self.entry, self.dtype, seed=self.seed, gradients=gradients)
         except Exception as problem:  # noqa: BLE001 - the database's own code; the CPU made no input, no device was asked
             return Result(Outcome.UNJUDGED, Phase.FORWARD, f"no sample: {_told(problem)}", gradients)
         judged_backward = False
+        telling = 0
         try:
-            for sample in drawn:
-                judged_backward |= self._judge_sample(sample, gradients)
+            for sample in drawn[: count + _SPARE]:
+                run = self._judge_sample(sample, gradients)
+                judged_backward |= run.backward
+                telling += any(not isinstance(out, torch.Tensor) or out.numel() for out in run.outputs)
+                if telling == count:
+                    break
         except _FailedError as failure:
             return Result(failure.outcome, failure.phase, failure.detail, gradients)
         return Result(Outcome.SUPPORTED, Phase.FORWARD, "", judged_backward)
 
-    def _judge_sample(self, sample: Sample, gradients: bool) -> bool:
+    def _judge_sample(self, sample: Sample, gradients: bool) -> _Run:
         device = self.accelerator.device
         if self.entry.within(classes.UNSPECIFIED):
             gradients = False
@@ -117,26 +127,28 @@ class Trial:
             raise _FailedError(Outcome.WRONG, Phase.FORWARD, wrong)
         moved: list[_Run] = []
 
-        def sensitivity() -> _Run:
+        def sensitivity() -> list[_Run]:
             if not moved:
                 generator = self.accelerator.generator("sensitivity", self.entry.name)
                 roundoff = compare.roundoff(self.dtype)
-                moved.append(self._reference(sample, samples.perturbed(roundoff, generator), gradients, roundoff))
-            return moved[0]
+                convert = samples.perturbed(roundoff, generator)
+                moved.extend(self._reference(sample, convert, gradients, convert) for _ in range(_PERTURBATIONS))
+            return moved
 
         wrong = judge.values(
-            run.comparable, reference.comparable, native.comparable if native else None, lambda: sensitivity().comparable
-        )
+            run.comparable, reference.comparable, native.comparable if native else None,
+            lambda: [other.comparable for other in sensitivity()],
+        )  # fmt: skip
         if wrong:
             raise _FailedError(Outcome.WRONG, Phase.FORWARD, wrong)
         if run.backward:
             wrong = judge.gradients(
                 run.gradients, reference.gradients, native.gradients if native else None,
-                lambda: sensitivity().gradients, reference.comparable,
+                lambda: [other.gradients for other in sensitivity()], reference.comparable,
             )  # fmt: skip
             if wrong:
                 raise _FailedError(Outcome.WRONG, Phase.BACKWARD, wrong)
-        return run.backward
+        return run
 
     def _on_device(self, given: Sample, gradients: bool) -> _Run:
         phase = Phase.FORWARD
@@ -163,11 +175,13 @@ class Trial:
             if not compare.identical(first, second):
                 raise _FailedError(outcome, phase, "two calls with the same inputs and the same seed differ")
 
-    def _reference(self, sample: Sample, convert: samples.Convert, gradients: bool, moved_by: float = 0.0) -> _Run:
+    def _reference(
+        self, sample: Sample, convert: samples.Convert, gradients: bool, move: samples.Convert | None = None
+    ) -> _Run:
         default = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)  # what integers divide to, and what factories make
         try:
-            return self._run(sample.converted(convert, CPU, widen=True), gradients, _silent, moved_by)
+            return self._run(sample.converted(convert, CPU, widen=True), gradients, _silent, move)
         except Exception as problem:
             raise _FailedError(
                 Outcome.UNJUDGED, Phase.FORWARD, f"the float64 reference could not be computed: {_told(problem)}"
@@ -181,8 +195,10 @@ class Trial:
         except Exception:  # noqa: BLE001 - then the reference alone must do
             return None
 
-    def _run(self, given: Sample, gradients: bool, enter: Callable[[Phase], None], moved_by: float = 0.0) -> _Run:
-        """Forward, and backward from a cotangent that is the same on every device."""
+    def _run(
+        self, given: Sample, gradients: bool, enter: Callable[[Phase], None], move: samples.Convert | None = None
+    ) -> _Run:
+        """Forward, and backward from a cotangent that is the same on every device, or is moved from there."""
         enter(Phase.FORWARD)
         torch.manual_seed(self.seed)
         result = given.call(self.entry.info)
@@ -193,15 +209,15 @@ class Trial:
         if not (gradients and inputs and roots):
             return _Run(outputs, comparable, [], False)
         generator = self.accelerator.generator("cotangent", self.entry.name)
-        cotangents = [_cotangent(root, self.dtype, generator, moved_by) for root in roots]
+        cotangents = [_cotangent(root, self.dtype, generator) for root in roots]
+        if move is not None:
+            cotangents = [move(cotangent) for cotangent in cotangents]
         enter(Phase.BACKWARD)
         found = torch.autograd.grad(roots, inputs, cotangents, allow_unused=True)
         return _Run(outputs, comparable, list(found), True)
 
 
-def _cotangent(
-    root: torch.Tensor, dtype: torch.dtype, generator: torch.Generator, moved_by: float
-) -> torch.Tensor:
+def _cotangent(root: torch.Tensor, dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
     """Standard normal values that `dtype` can hold, in the dtype and on the device of `root`."""
     # Rounded to the narrow dtype first, so that the wide reference starts from the very same values.
     if root.is_complex():
@@ -210,7 +226,7 @@ def _cotangent(
         values = torch.randn(root.shape, generator=generator, dtype=torch.float32).to(
             dtype if dtype.is_floating_point else torch.float32
         )
-    return (values.to(root.dtype) * (1 + moved_by)).to(root.device)
+    return values.to(root.dtype).to(root.device)
 
 
 def _silent(phase: Phase) -> None:

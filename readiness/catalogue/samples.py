@@ -14,7 +14,7 @@ import torch
 from readiness.catalogue.database import Entry
 
 #: Of so many of the database's samples those with the most elements are used: the first ones are often scalars.
-_LOOK_AT = 12
+_LOOK_AT = 24
 #: Larger samples take seconds and show nothing that these do not.
 _MOST_ELEMENTS = 200_000
 
@@ -65,8 +65,8 @@ class Sample:
         return function(*self.arguments, **self.keywords)
 
 
-def draw(entry: Entry, dtype: torch.dtype, *, seed: int, count: int, gradients: bool) -> list[Sample]:
-    """Up to `count` samples, from this seed. Raises NoSampleError if there is none, and whatever the generator raises."""
+def draw(entry: Entry, dtype: torch.dtype, *, seed: int, gradients: bool) -> list[Sample]:
+    """Some samples from this seed, the largest first. Raises NoSampleError if there is none, else what its maker raises."""
     torch.manual_seed(seed)
     random.seed(seed)
     numpy.random.seed(seed % 2**32)
@@ -79,7 +79,7 @@ def draw(entry: Entry, dtype: torch.dtype, *, seed: int, count: int, gradients: 
     ]
     if not usable:
         raise NoSampleError("the database offers no dense sample without dropout for it in this dtype")
-    return sorted(usable, key=_elements, reverse=True)[:count]
+    return sorted(usable, key=_elements, reverse=True)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

@@ -20,6 +20,8 @@ from readiness.catalogue.judge import Outcome, Phase, Result
 _FORKABLE_KINDS = frozenset({"cpu", "sim"})
 #: What a child may take to import torch, the plug-in and the database.
 _START_LIMIT_S = 240.0
+#: Children at most, unless told: each fresh one has a context of its own in the device's memory.
+_MOST_FORKED, _MOST_FRESH = 8, 4
 #: So many children in a row that die before they are ready end the sweep.
 _MOST_FALSE_STARTS = 3
 #: A task that ran into its limit is tried once more with that many times as much: a cold compiler is no hang.
@@ -66,8 +68,9 @@ def sweep(
 ) -> Iterator[Swept]:
     """Every chosen operator in every dtype that it claims, exactly once, in the order in which they finish.
 
-    `processes` is the number of children (0: one per usable core). `forks` decides how they start; None: as the device
-    allows. Raises SweepError when children do not come up. All children are dead when the generator ends, however.
+    `processes` is the number of children (0: one per usable core, up to a few). `forks` decides how they start; None:
+    as the device allows. Raises SweepError when children do not come up. All children are dead when the generator ends,
+    however it does.
     """
     tasks: deque[Task] = deque()
     for name in dtypes:
@@ -86,9 +89,10 @@ def sweep(
     def start() -> Child:
         return children.fork(accelerator, entries, samples) if forks else children.spawn(accelerator, samples)
 
+    most = min(usable_processes(), _MOST_FORKED if forks else _MOST_FRESH)
     leader = _Leader(tasks, start, operator_limit_s)
     try:
-        for task, result in leader.run(min(processes or usable_processes(), max(len(tasks), 1))):
+        for task, result in leader.run(min(processes or most, max(len(tasks), 1))):
             backward = result.backward
             if result.outcome in (Outcome.CRASHED, Outcome.HANG):
                 backward = entries[task.index].claims_backward(database.dtype_of(task.dtype))

@@ -19,14 +19,18 @@ class Trial:
 
 
 def try_autocast(device: torch.device, dtype: torch.dtype, inputs: torch.Tensor, weight: torch.Tensor) -> Trial:
-    """A linear layer forward and backward under autocast; `inputs` is (rows, features), `weight` square, both on the host."""
+    """A linear layer forward and backward under autocast; `inputs` is (rows, features), `weight` square; on the host."""
     trial = Trial()
     try:
         # Autocast only warns of a dtype that it does not know, and switches itself off.
-        with warnings.catch_warnings(action="error", category=UserWarning), torch.autocast(device_type=device.type, dtype=dtype):
-            if torch.is_autocast_enabled(device.type) is False:
-                trial.refusal = "autocast switched itself off"
-                return trial
+        with (
+            warnings.catch_warnings(action="error", category=UserWarning),
+            torch.autocast(device_type=device.type, dtype=dtype),
+        ):
+            enabled = torch.is_autocast_enabled(device.type)
+        if not enabled:
+            trial.refusal = "autocast switched itself off"
+            return trial
     except (RuntimeError, UserWarning, NotImplementedError) as problem:
         trial.refusal = f"{type(problem).__name__}: {problem}"
         return trial

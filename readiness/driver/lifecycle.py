@@ -136,7 +136,7 @@ def _become_child(accelerator: Accelerator, reader: int, writer: int) -> NoRetur
 def _spawn(accelerator: Accelerator, writer: int) -> int:
     request = json.dumps({"accelerator": assessment.facts_to_json(accelerator.facts), "seed": accelerator.seed})
     process = subprocess.Popen(
-        bootstrap("readiness.lifecycle:spawned", str(writer), request), stdin=subprocess.DEVNULL, pass_fds=[writer]
+        bootstrap("readiness.driver.lifecycle:spawned", str(writer), request), stdin=subprocess.DEVNULL, pass_fds=[writer]
     )
     process.returncode = 0  # it is waited for below, with a deadline
     return process.pid

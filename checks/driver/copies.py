@@ -1,0 +1,51 @@
+"""Copies between host and device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from readiness.accelerators.base import Accelerator
+from readiness.checklist import check
+from readiness.model import Measurement, Row, Yield
+
+_DTYPES = (
+    "float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64"
+)  # fmt: skip
+
+
+@check(
+    "driver.copies",
+    title="Copies between host and device arrive whole",
+    measures={"wrong_bytes": "bytes", "coverage": "share"},
+    typical_s=0.5,
+)
+def copies(
+    accelerator: Accelerator, *, dtypes: tuple[str, ...] = _DTYPES, rows: int = 67, columns: int = 129, large: int = 1025
+) -> Iterator[Yield]:
+    """Does every byte arrive, to the device, back and within it, whatever the layout of either side?
+
+    Drivers copy whole blocks well and views badly: strides and offsets that are ignored, neighbours overwritten, data
+    read before a non-blocking copy has ended. `wrong_bytes` counts differing bytes over all copies (label `memory`:
+    pageable or pinned host memory), infinite where shape or dtype are wrong; `coverage` is the share of dtypes,
+    layouts and directions that the device did not refuse. Each dtype is copied as `rows` x `columns`, float32 also as
+    `large` x `large`.
+    """
+    from readiness.driver.copying import copies as copy_all
+    from readiness.driver.copying import pinning
+
+    refusal = pinning(accelerator)
+    if refusal is not None:
+        yield Row({"memory": "pinned", "refused": refusal})
+    for memory, pinned in (("pageable", False), ("pinned", True)):
+        if pinned and refusal is not None:
+            continue
+        found = list(copy_all(accelerator, dtypes, (rows, columns), pinned=pinned))
+        found += copy_all(accelerator, ("float32",), (large, large), pinned=pinned)
+        done = [copied for copied in found if copied.refusal is None]
+        for copied in found:
+            if copied.refusal is not None or copied.wrong:
+                what = {"dtype": copied.dtype, "layout": copied.layout, "direction": copied.direction}
+                yield Row({"memory": memory, **what, "wrong_bytes": copied.wrong, "refused": copied.refusal})
+        yield Measurement("coverage", len(done) / len(found), {"memory": memory}, samples=len(found))
+        if done:
+            yield Measurement("wrong_bytes", sum(copied.wrong for copied in done), {"memory": memory}, samples=len(done))

@@ -1,0 +1,64 @@
+"""The device's life: opened, used, closed, again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from readiness.accelerators.base import Accelerator
+from readiness.checklist import check
+from readiness.model import Measurement, Note, Row, Yield
+
+
+@check(
+    "driver.lifecycle",
+    title="The device opens and closes repeatedly and nothing piles up",
+    measures={"failed_opens": "count", "memory_growth_bytes": "bytes per cycle", "handle_growth": "count"},
+    typical_s=2.0,
+    limit_s=300.0,
+)
+def lifecycle(
+    accelerator: Accelerator, *, opens: int = 6, fresh_opens: int = 3, cycles: int = 30, open_timeout_s: float = 60.0
+) -> Iterator[Yield]:
+    """Does the device open in one fresh process after another, and does use leave memory or handles behind?
+
+    A restart is part of every long training run, and a leak per step ends it after days. `failed_opens` counts
+    processes that could not open the device, use it, get the right result and leave (`opens` of them where a process
+    that has imported torch can be forked, `fresh_opens` new interpreters elsewhere; two that ran out of time are
+    enough). `memory_growth_bytes` is the median slope over `cycles` of allocating, calculating and freeing within one
+    process (label `over` = cycles) and over the processes as they came (processes), of the device's memory and the
+    host's (label `memory`); where the host's memory is the device's, both are what this process keeps resident.
+    `handle_growth` is how many more file descriptors this process holds afterwards.
+    """
+    from readiness.driver import lifecycle as life
+
+    openings: list[life.Opening] = []
+    for number in range(opens if accelerator.stack.forks else fresh_opens):
+        openings.append(life.open_once(accelerator, open_timeout_s))
+        yield Row({"opened": number, "seconds": round(openings[-1].seconds, 3), "failure": openings[-1].failure})
+        if sum(opening.timed_out for opening in openings) == 2:
+            break
+    failed = sum(opening.failure is not None for opening in openings)
+    yield Measurement("failed_opens", failed, samples=len(openings))
+    came = [opening.used_bytes for opening in openings if opening.used_bytes is not None]
+    if (growth := life.growth_per_step(came)) is not None:
+        labels = {"memory": "device", "over": "processes"}
+        yield Measurement("memory_growth_bytes", growth, labels, samples=len(came))
+    if failed == len(openings):
+        return  # what no process can do is not tried in this one
+    yield Note("allocating and freeing")
+    for _ in range(5):  # until caches and pools have their size
+        life.use(accelerator)
+    handles = life.handles()
+    device: list[int] = []
+    host: list[int] = []
+    for _ in range(cycles):
+        life.use(accelerator)
+        host.append(life.resident_bytes())
+        used = host[-1] if accelerator.device.type == "cpu" else life.used_bytes(accelerator)
+        device += [] if used is None else [used]
+    for memory, readings in (("host", host), ("device", device)):
+        if (growth := life.growth_per_step(readings)) is not None:
+            yield Measurement("memory_growth_bytes", growth, {"memory": memory, "over": "cycles"}, samples=len(readings))
+    after = life.handles()
+    if handles is not None and after is not None:
+        yield Measurement("handle_growth", after - handles, samples=cycles)

@@ -1,0 +1,63 @@
+"""The device's memory: how much there is, whether it keeps what is written, and what happens when it runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from readiness.accelerators.base import Accelerator
+from readiness.checklist import check
+from readiness.model import Cost, Measurement, Note, Row, Yield
+
+
+@check(
+    "driver.memory",
+    title="Memory can be filled, keeps its content, and running out of it is survived",
+    measures={
+        "allocated_share": "share", "usable_gib": "GiB", "wrong_bytes": "bytes", "oom_clean": "1", "oom_recovered": "1",
+    },
+    cost=Cost.SECONDS,
+    typical_s=1.0,
+    limit_s=180.0,
+)  # fmt: skip
+def memory(
+    accelerator: Accelerator, *, share: float = 0.9, piece_gib: float = 1.0, host_gib: float = 0.25
+) -> Iterator[Yield]:
+    """How much memory can be used, does it keep what is written, and is running out of it an error one can recover from?
+
+    Training runs at the edge of memory: an allocator that fails early, bits that change, or an out-of-memory error that
+    leaves the device unusable end it. `share` of the free memory is filled in pieces; on the host at most `host_gib`,
+    and there `usable_gib` is what the kernel reports (label `how`). `allocated_share` is what was given of what was
+    asked for. `wrong_bytes` counts bytes that differ when read back, after the refused request. `oom_clean` is 1 where
+    asking for far more than there is raised an error that names memory, `oom_recovered` 1 where the device allocated
+    and calculated correctly right after it.
+    """
+    from readiness.driver import filling
+
+    reading = accelerator.memory()
+    on_host = accelerator.device.type == "cpu"
+    target = int(host_gib * filling.GIB) if reading is None else int(share * reading[0])
+    if on_host:
+        target = min(target, int(host_gib * filling.GIB))
+    filled = filling.fill(accelerator, target, int(piece_gib * filling.GIB))
+    yield Row({"free": reading and reading[0], "total": reading and reading[1], "asked": target,
+               "allocated": filled.allocated_bytes, "refused": filled.refusal})  # fmt: skip
+    if reading is not None:
+        yield Measurement("allocated_share", min(1.0, filled.allocated_bytes / target), samples=len(filled.pieces))
+        if on_host:
+            yield Measurement("usable_gib", reading[0] / filling.GIB, {"how": "reported"})
+        else:
+            yield Measurement("usable_gib", filled.allocated_bytes / filling.GIB, {"how": "written"})
+    yield Note("asking for more memory than there is")
+    # A kernel that promises memory it does not have must not be taken at its word on the host: there only the absurd.
+    asked = [2**50] if reading is None or on_host else [2 * reading[1], 2**50]
+    refusals = [filling.ask_too_much(accelerator, size) for size in asked]
+    for refusal in refusals:
+        yield Row({"asked": refusal.asked_bytes, "clean": refusal.clean, "answer": refusal.text})
+    yield Measurement("oom_clean", int(all(refusal.clean for refusal in refusals)), samples=len(refusals))
+    yield Measurement("wrong_bytes", filling.wrong_bytes(filled), samples=filled.allocated_bytes)
+    filled.pieces.clear()
+    accelerator.release()
+    problem = filling.works(accelerator, min(target, 2**27))
+    if problem is not None:
+        yield Row({"after running out of memory": problem})
+    yield Measurement("oom_recovered", int(problem is None))

@@ -1,0 +1,41 @@
+"""Streams, events and synchronisation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from readiness.accelerators.base import Accelerator
+from readiness.checklist import Skip, check
+from readiness.model import Measurement, Row, Yield
+
+
+@check(
+    "driver.streams",
+    title="Streams and events keep the order they promise",
+    measures={"order_violations": "count", "synchronize_works": "share", "supported": "share"},
+    typical_s=1.0,
+)
+def streams(accelerator: Accelerator, *, rounds: int = 10, numbers: int = 1 << 20, work: int = 50) -> Iterator[Yield]:
+    """Does work on one stream wait for another when it is told to, and is everything done after synchronising?
+
+    Overlapping copies and collectives with computation rests on this. When an event is passed too early a step reads
+    yesterday's values, and no error is raised. `order_violations` counts results computed from values that were not
+    ready; `synchronize_works` is the share of attempts after which everything queued had ended and arrived;
+    `supported` the share of attempts that the device did not refuse.
+    """
+    from readiness.driver.streams import attempts, missing
+
+    reason = missing(accelerator)
+    if reason is not None:
+        raise Skip(reason)
+    found = list(attempts(accelerator, rounds, numbers, work))
+    done = [attempt for attempt in found if attempt.refusal is None]
+    for attempt in dict.fromkeys(attempt for attempt in found if not attempt.kept):
+        yield Row({"promise": attempt.promise, "kept": attempt.kept, "refused": attempt.refusal})
+    yield Measurement("supported", len(done) / len(found), samples=len(found))
+    ordered = [attempt.kept for attempt in done if attempt.kind == "order"]
+    if ordered:
+        yield Measurement("order_violations", ordered.count(False), samples=len(ordered))
+    synchronised = [attempt.kept for attempt in done if attempt.kind == "synchronize"]
+    if synchronised:
+        yield Measurement("synchronize_works", sum(synchronised) / len(synchronised), samples=len(synchronised))

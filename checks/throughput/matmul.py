@@ -1,0 +1,61 @@
+"""Speed of matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from readiness.accelerators.base import Accelerator
+from readiness.checklist import check
+from readiness.model import Measurement, Row, Yield
+
+
+@check(
+    "throughput.matmul",
+    title="Speed of matrix products",
+    measures={"tflops": "TFLOP/s", "supported": "1"},
+    typical_s=2.5,
+    alone=True,
+)
+def matmul(
+    accelerator: Accelerator,
+    *,
+    dtypes: tuple[str, ...] = ("float32", "bfloat16"),
+    budget_s: float = 0.6,
+    largest: int = 8192,
+) -> Iterator[Yield]:
+    """How many floating-point operations a second does a product of square matrices reach?
+
+    Most of a transformer's time is spent here. The size doubles from 256 until one product takes a twentieth of
+    `budget_s`, or `largest` is reached; random matrices, each product the input of the next, so that none can be left
+    out. `tflops` is the median over the samples, its spread the distance between the quartiles; for each dtype.
+    `supported` is 0 where the device refuses the dtype.
+    """
+    import torch
+
+    from readiness.throughput.matrices import product_chain
+    from readiness.throughput.timing import once, repeat
+
+    for name in dtypes:
+        size, chain = 256, None
+        try:
+            while True:
+                chain = product_chain(accelerator, getattr(torch, name), size)
+                chain.step()
+                if 2 * size > largest or once(chain.step, accelerator.synchronize) > budget_s / 20:
+                    break
+                size *= 2
+            timing = repeat(chain.step, accelerator.synchronize, budget_s=budget_s)
+            checksum = chain.checksum()
+        except (RuntimeError, NotImplementedError, TypeError) as problem:
+            yield Measurement("supported", 0, {"dtype": name})
+            yield Row({"dtype": name, "size": size, "refused": f"{type(problem).__name__}: {problem}"})
+            continue
+        yield Measurement("supported", 1, {"dtype": name})
+        yield Row({"dtype": name, "size": size, "seconds": timing.median, "fastest": min(timing.seconds),
+                   "slowest": max(timing.seconds), "checksum": checksum,
+                   "precision": torch.get_float32_matmul_precision()})  # fmt: skip
+        work = 2.0 * size**3
+        yield Measurement(
+            "tflops", timing.rate(work) / 1e12, {"dtype": name},
+            spread=timing.spread(work) / 1e12, samples=len(timing.seconds),
+        )  # fmt: skip

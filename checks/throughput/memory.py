@@ -1,0 +1,47 @@
+"""Speed of the device's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from readiness.accelerators.base import Accelerator
+from readiness.checklist import check
+from readiness.model import Measurement, Row, Yield
+
+
+@check(
+    "throughput.memory",
+    title="Bandwidth of the device's memory",
+    measures={"bandwidth_gbps": "GB/s", "wrong_bytes": "bytes"},
+    typical_s=1.0,
+    alone=True,
+)
+def memory(
+    accelerator: Accelerator, *, device_mib: int = 1024, host_mib: int = 256, budget_s: float = 0.6
+) -> Iterator[Yield]:
+    """How many bytes a second does a copy within the device's memory move, reading and writing both counted?
+
+    Decoding tokens and every element-wise operation are bound by it. One block of random bytes (`device_mib`, on the
+    host `host_mib`; never more than an eighth of the free memory) is copied to another. `bandwidth_gbps` is the median
+    over the samples in 10^9 bytes a second, its spread the distance between the quartiles. `wrong_bytes` counts what
+    differs afterwards: a copy that was not made is fast.
+    """
+    import torch
+
+    from readiness.throughput.timing import repeat
+
+    size = (host_mib if accelerator.device.type == "cpu" else device_mib) * 2**20
+    reading = accelerator.memory()
+    if reading is not None:
+        size = min(size, reading[0] // 8)
+    drawn = torch.randint(0, 256, (2**22 + 1,), dtype=torch.uint8, generator=accelerator.generator("bandwidth"))
+    source = drawn.repeat(-(-size // drawn.numel()))[:size].to(accelerator.device)
+    target = torch.empty_like(source)
+    timing = repeat(lambda: target.copy_(source), accelerator.synchronize, budget_s=budget_s)
+    equal = torch.equal(source, target)
+    yield Measurement("wrong_bytes", 0 if equal else int((source.cpu() != target.cpu()).sum()))
+    yield Row({"bytes": size, "seconds": timing.median, "fastest": min(timing.seconds), "slowest": max(timing.seconds)})
+    work = 2.0 * size
+    yield Measurement(
+        "bandwidth_gbps", timing.rate(work) / 1e9, spread=timing.spread(work) / 1e9, samples=len(timing.seconds)
+    )

@@ -1,0 +1,1 @@
+"""What the checks of the throughput family share; imported by workers, within a check."""

@@ -1,0 +1,88 @@
+"""NVML: matched by address or UUID, read as far as it answers, absent without harm."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from readiness.accelerators import nvml
+from tests.accelerators import fake_nvml
+from tests.accelerators.fake_nvml import UUID, NVMLError
+
+
+def test_everything_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml.make())
+    reading = nvml.read(UUID, "0000:17:00.0")
+    assert reading.matched_by == "PCI address"
+    assert (reading.serial, reading.driver, reading.library) == ("1650000000000", "590.48.01", "13.590.48.01")
+    assert (reading.memory_bytes, reading.mig, reading.ecc) == (80 * 2**30, False, True)
+    assert reading.counters == {
+        "ecc_corrected_volatile": 0, "ecc_corrected_aggregate": 1, "ecc_uncorrected_volatile": 10,
+        "ecc_uncorrected_aggregate": 11, "remapped_rows_corrected": 1, "remapped_rows_uncorrected": 2,
+        "remapped_rows_pending": 0, "remapped_rows_failure": 0, "pcie_replays": 3, "nvlink_replays": 1,
+        "nvlink_recoveries": 3, "nvlink_crc_flit_errors": 5, "nvlink_crc_data_errors": 7,
+    }  # fmt: skip
+    assert reading.refused == {
+        "retired_pages_single_bit": "Not Supported", "retired_pages_double_bit": "Not Supported",
+        "retired_pages_pending": "Not Supported",
+    }  # fmt: skip
+    assert nvml.counters(UUID, None) == reading.counters
+
+
+@pytest.mark.parametrize(("uuid", "address"), [(UUID, None), (f"GPU-{UUID}", None), (UUID, "0000:99:00.0")])
+def test_the_uuid_serves_where_the_address_does_not(
+    monkeypatch: pytest.MonkeyPatch, uuid: str, address: str | None
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml.make())
+    assert nvml.read(uuid, address).matched_by == "UUID"
+
+
+def test_another_device_is_not_taken_for_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml.make(uuids=(), addresses=()))
+    with pytest.raises(nvml.Unavailable, match="knows no such device"):
+        nvml.read(UUID, "0000:17:00.0")
+    with pytest.raises(nvml.Unavailable, match="neither UUID nor PCI address"):
+        nvml.read(None, None)
+
+
+def test_a_device_that_answers_nothing_costs_its_readings_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = NVMLError("GPU is lost")
+    honest = fake_nvml.make()
+    names = [name for name in vars(honest) if name.startswith("nvmlDeviceGet") and "Handle" not in name]
+    refusals: dict[str, Any] = dict.fromkeys(names, refusal)
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml.make(**refusals))
+    reading = nvml.read(UUID, None)
+    assert (reading.uuid, reading.memory_bytes, reading.driver) == (None, None, "590.48.01")
+    assert reading.counters == {}
+    assert set(reading.refused.values()) == {"GPU is lost"}
+
+
+def test_the_library_is_shut_down_even_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+    fake = fake_nvml.make(uuids=(), addresses=(), nvmlShutdown=lambda: log.append("shut down"))
+    monkeypatch.setitem(sys.modules, "pynvml", fake)
+    with pytest.raises(nvml.Unavailable):
+        nvml.read(UUID, None)
+    assert log == ["shut down"]
+
+
+def test_without_the_library_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with pytest.raises(nvml.Unavailable, match="cannot be imported"):
+        nvml.read(UUID, None)
+
+
+def test_a_library_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    mismatch = NVMLError("Driver/library version mismatch")
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml.make(nvmlInit=mismatch))
+    with pytest.raises(nvml.Unavailable, match="version mismatch"):
+        nvml.read(UUID, None)
+
+
+def test_the_installed_library_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    pynvml = pytest.importorskip("pynvml")
+    monkeypatch.setattr(pynvml, "_LoadNvmlLibrary", lambda: (_ for _ in ()).throw(pynvml.NVMLError(12)))
+    with pytest.raises(nvml.Unavailable, match="does not start"):
+        nvml.read(UUID, None)

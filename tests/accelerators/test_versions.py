@@ -1,0 +1,104 @@
+"""Version rules: seen holding, broken, advising and undecided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from readiness.accelerators.versions import DENIED, MINIMUMS, PAIRS, Ruling, judge, version
+from readiness.model import AcceleratorFacts
+
+
+def _rulings(software: dict[str, str | None], **facts: Any) -> list[tuple[Ruling, str]]:
+    base: dict[str, Any] = {"id": "cuda:0", "kind": "cuda", "index": 0, "stack": "cuda", "vendor": "NVIDIA", "model": None}
+    return [(item.ruling, item.text) for item in judge(AcceleratorFacts(**{**base, **facts}, software=software))]
+
+
+@pytest.mark.parametrize(
+    ("cuda", "driver", "api", "ruling"),
+    [
+        ("13.0", "580.65.06", "13.0", Ruling.HOLDS),
+        ("13.0", "575.57.08", "12.9", Ruling.BROKEN),
+        ("13.0", "550.54.15", "13.0", Ruling.HOLDS),  # a compatibility package serves the newer runtime
+        ("12.8", "525.60.13", "12.0", Ruling.HOLDS),  # minor versions are compatible within a major one
+        ("12.8", "515.65.01", "11.7", Ruling.BROKEN),
+        ("11.8", "450.80.02", "11.0", Ruling.HOLDS),
+        ("13.0", None, None, Ruling.UNDECIDED),
+        (None, "580.65.06", "13.0", Ruling.UNDECIDED),
+    ],
+)
+def test_the_driver_a_runtime_needs(cuda: str | None, driver: str | None, api: str | None, ruling: Ruling) -> None:
+    found = _rulings({"cuda": cuda, "driver": driver, "cuda_driver_api": api})
+    assert [item for item, _ in found] == [ruling]
+
+
+def test_rules_of_one_vendor_do_not_judge_another() -> None:
+    software: dict[str, str | None] = {"cuda": "13.0", "driver": "3.0", "nccl": "2.29.2"}
+    assert _rulings(software, vendor="MetaX") == []
+    assert _rulings(software, vendor=None) == []
+
+
+@pytest.mark.parametrize(
+    ("nccl", "rulings"),
+    [
+        ("2.29.2", {Ruling.BROKEN}),
+        ("2.28.3", {Ruling.BROKEN, Ruling.ADVISORY}),
+        ("2.18.1", {Ruling.BROKEN, Ruling.ADVISORY}),
+        ("2.27.5", {Ruling.ADVISORY, Ruling.HOLDS}),
+        ("2.29.7", {Ruling.HOLDS}),
+        (None, {Ruling.UNDECIDED}),
+    ],
+)
+def test_releases_known_to_be_bad(nccl: str | None, rulings: set[Ruling]) -> None:
+    assert {ruling for ruling, _ in _rulings({"nccl": nccl})} == rulings
+
+
+@pytest.mark.parametrize(
+    ("library", "ruling"),
+    [("590.48", Ruling.HOLDS), ("590.48.01", Ruling.HOLDS), ("550.144", Ruling.BROKEN), (None, Ruling.UNDECIDED)],
+)
+def test_driver_and_library_are_of_one_release(library: str | None, ruling: Ruling) -> None:
+    assert [item for item, _ in _rulings({"driver": "590.48.01", "driver_library": library})] == [ruling]
+
+
+def test_a_library_that_refuses_to_start_beside_its_driver() -> None:
+    told = {"nvml": "NVML does not start: Driver/library version mismatch"}
+    assert [ruling for ruling, _ in _rulings({}, properties=told)] == [Ruling.BROKEN]
+
+
+@pytest.mark.parametrize(
+    ("torch_npu", "torch", "cann", "rulings"),
+    [
+        ("2.9.0", "2.9.0+cpu", "8.5.0", [Ruling.HOLDS, Ruling.HOLDS]),
+        ("2.7.1.post4", "2.7.1+cpu", "9.0.0", [Ruling.HOLDS, Ruling.HOLDS]),
+        ("2.1.0.post8.dev20241009", "1.11.0", "8.0.RC3", [Ruling.BROKEN, Ruling.HOLDS]),
+        ("2.9.0", "2.9.0", "8.2.RC1", [Ruling.HOLDS, Ruling.BROKEN]),
+        ("2.9.0", "2.9.0", "77.0", [Ruling.HOLDS, Ruling.UNDECIDED]),
+        ("2.9.0", "2.9.0", "7.0.T10", [Ruling.HOLDS, Ruling.UNDECIDED]),
+        (None, "2.9.0", "8.5.0", [Ruling.UNDECIDED, Ruling.UNDECIDED]),
+    ],
+)
+def test_ascend(torch_npu: str | None, torch: str, cann: str, rulings: list[Ruling]) -> None:
+    software: dict[str, str | None] = {"torch": torch, "torch_npu": torch_npu, "cann": cann}
+    assert [ruling for ruling, _ in _rulings(software, stack="ascend", vendor="Huawei")] == rulings
+
+
+def test_what_the_files_of_an_installation_say_of_each_other() -> None:
+    told = {"compatibility": {"driver_and_firmware": False, "driver_and_cann": None}}
+    found = [ruling for ruling, _ in _rulings({}, stack="ascend", vendor="Huawei", properties=told)]
+    assert found == [Ruling.BROKEN, Ruling.UNDECIDED]
+
+
+def test_versions_as_vendors_write_them() -> None:
+    assert str(version("6.3.42134-a9a80e791")) == "6.3.42134"
+    assert version("8.2.RC1") == version("8.2rc1")
+    assert version("V2.1") is not None
+    assert version("7.0.T10") is None
+    assert version(None) is None
+
+
+def test_every_rule_names_its_source_and_can_be_read() -> None:
+    assert all(rule.source for rule in MINIMUMS)
+    assert all(rule.source for rule in DENIED)
+    assert all(version(pair.release) is not None and all(map(version, pair.versions)) for pair in PAIRS)

@@ -1,0 +1,87 @@
+"""driver.copies: seen whole, seen damaged, and refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from readiness.driver.copying import wrong_bytes
+from tests.support import cpu, run_check, value, values
+
+Copy = Any
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_host_copies_whole(seed: int) -> None:
+    evidence = run_check("driver.copies", cpu(seed))
+    assert value(evidence, "wrong_bytes", memory="pageable") == 0
+    assert value(evidence, "coverage", memory="pageable") == 1.0
+    assert values(evidence, "wrong_bytes", memory="pinned") == []  # the host pins nothing for itself
+
+
+def _plant(monkeypatch: pytest.MonkeyPatch, defect: Copy) -> None:
+    honest = torch.Tensor.copy_
+    monkeypatch.setattr(torch.Tensor, "copy_", lambda self, source, **rest: defect(honest, self, source))
+
+
+def test_strides_that_are_ignored_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(honest: Copy, target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        if target.dim() == 2 and not source.is_contiguous():
+            source = source.as_strided(source.shape, (source.shape[1], 1), source.storage_offset())
+        return honest(target, source)  # type: ignore[no-any-return]
+
+    _plant(monkeypatch, defect)
+    evidence = run_check("driver.copies", dtypes=("float32",), large=17)
+    assert value(evidence, "wrong_bytes", memory="pageable") > 0
+    assert {row["layout"] for row in evidence.rows if row.get("wrong_bytes")} >= {"transposed"}
+
+
+def test_a_copy_that_never_arrives_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    _plant(monkeypatch, lambda honest, target, source: honest(target, source) if source.numel() < 10_000 else target)
+    evidence = run_check("driver.copies", dtypes=("float32",), rows=20, columns=20, large=200)
+    assert value(evidence, "wrong_bytes", memory="pageable") > 0
+
+
+def test_one_wrong_byte_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(honest: Copy, target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        honest(target, source)
+        if target.dtype == torch.int8 and target.shape == (67, 129):
+            target[66, 128] += 1
+        return target
+
+    _plant(monkeypatch, defect)
+    evidence = run_check("driver.copies", dtypes=("int8", "int16"), large=16)
+    assert value(evidence, "wrong_bytes", memory="pageable") > 0
+    assert {row["dtype"] for row in evidence.rows if row.get("wrong_bytes")} == {"int8"}
+
+
+def test_a_dtype_that_is_refused_lowers_the_coverage_and_names_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(honest: Copy, target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        if target.dtype == torch.float64:
+            raise TypeError("this device has no float64")
+        return honest(target, source)  # type: ignore[no-any-return]
+
+    _plant(monkeypatch, defect)
+    evidence = run_check("driver.copies", dtypes=("float64", "float32"), large=16)
+    assert 0.3 < value(evidence, "coverage", memory="pageable") < 0.9
+    assert value(evidence, "wrong_bytes", memory="pageable") == 0
+    assert any("no float64" in str(row.get("refused")) for row in evidence.rows)
+
+
+def test_nothing_copied_is_nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(*_: Any) -> torch.Tensor:
+        raise RuntimeError("the bus is down")
+
+    _plant(monkeypatch, defect)
+    evidence = run_check("driver.copies", dtypes=("float32",), large=16)
+    assert value(evidence, "coverage", memory="pageable") == 0
+    assert values(evidence, "wrong_bytes") == []
+
+
+def test_wrong_shape_and_dtype_are_infinitely_wrong() -> None:
+    assert wrong_bytes(torch.arange(4), torch.arange(4).int()) == math.inf
+    assert wrong_bytes(torch.arange(4), torch.arange(5)) == math.inf
+    assert wrong_bytes(torch.tensor([float("nan")]), torch.tensor([float("nan")])) == 0

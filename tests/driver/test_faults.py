@@ -1,0 +1,64 @@
+"""driver.faults: seen quiet, seen moving, and unable to tell."""
+
+from __future__ import annotations
+
+import pytest
+
+from readiness.driver.faults import increases, kind_of
+from readiness.model import Status
+from tests.driver.fakes import FakeStack, fake
+from tests.support import run_check, value, values
+
+BEFORE = {"ecc_uncorrected_volatile": 0, "ecc_corrected_volatile": 3, "pcie_replays": 40}
+
+
+def test_quiet_counters() -> None:
+    evidence = run_check("driver.faults", fake(FakeStack(counters=BEFORE), counters=BEFORE))
+    assert values(evidence, "new_faults") == [0, 0, 0]
+    assert value(evidence, "standing_faults", kind="corrected") == 3
+    assert value(evidence, "lost_counters") == 0
+
+
+def test_a_counter_that_moves_is_told_by_kind() -> None:
+    after = {**BEFORE, "ecc_uncorrected_volatile": 2, "pcie_replays": 41}
+    evidence = run_check("driver.faults", fake(FakeStack(counters=after), counters=BEFORE))
+    assert value(evidence, "new_faults", kind="uncorrected") == 2
+    assert value(evidence, "new_faults", kind="corrected") == 0
+    assert value(evidence, "new_faults", kind="other") == 1
+
+
+def test_a_counter_that_was_lost_leaves_its_kind_unknown() -> None:
+    after = {"pcie_replays": 40}
+    evidence = run_check("driver.faults", fake(FakeStack(counters=after), counters=BEFORE))
+    assert values(evidence, "new_faults", kind="uncorrected") == []
+    assert value(evidence, "lost_counters") == 2
+
+
+@pytest.mark.parametrize("before", [None, {}])
+def test_without_a_reading_at_the_start_nothing_is_told(before: dict[str, int] | None) -> None:
+    evidence = run_check("driver.faults", fake(FakeStack(counters=BEFORE), counters=before))
+    assert evidence.status is Status.SKIPPED
+    assert "when the run began" in (evidence.reason or "")
+
+
+def test_counters_that_vanish_are_a_skip_not_a_zero() -> None:
+    evidence = run_check("driver.faults", fake(FakeStack(counters=None), counters=BEFORE))
+    assert evidence.status is Status.SKIPPED
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("ecc_uncorrected_aggregate", "uncorrected"), ("remapped_rows_failure", "uncorrected"),
+        ("remapped_rows_pending", "uncorrected"), ("retired_pages_double_bit", "uncorrected"),
+        ("mc0_uncorrected", "uncorrected"), ("machine_check_uncorrected", "uncorrected"),
+        ("ecc_corrected_volatile", "corrected"), ("retired_pages_single_bit", "corrected"), ("umc_deferred", "corrected"),
+        ("nvlink_replays", "other"), ("pcie_replays", "other"),
+    ],
+)  # fmt: skip
+def test_what_a_counter_is_called_says_its_kind(name: str, kind: str) -> None:
+    assert kind_of(name) == kind
+
+
+def test_a_counter_that_was_reset_counts_what_came_since() -> None:
+    assert increases({"a": 9, "b": 1, "c": 4}, {"a": 2, "b": 1}) == {"a": 2, "b": 0}

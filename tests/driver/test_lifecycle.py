@@ -1,0 +1,102 @@
+"""driver.lifecycle: seen clean, seen failing and leaking, and unable to tell."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from readiness.accelerators.base import Accelerator
+from readiness.driver import lifecycle
+from tests.support import cpu, run_check, value, values
+
+Use = Callable[[Accelerator], str | None]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_host_opens_and_nothing_piles_up(seed: int) -> None:
+    evidence = run_check("driver.lifecycle", cpu(seed), opens=3)
+    assert value(evidence, "failed_opens") == 0
+    assert value(evidence, "handle_growth") == 0
+    assert max(values(evidence, "memory_growth_bytes", memory="device")) < 200_000
+
+
+def _in_children(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Every child does this in place of using the device; the parent stays honest."""
+    honest, parent = lifecycle.use, os.getpid()
+
+    def use(accelerator: Accelerator) -> str | None:
+        if os.getpid() != parent:
+            act()
+        return honest(accelerator)
+
+    monkeypatch.setattr(lifecycle, "use", use)
+
+
+@pytest.mark.parametrize(
+    ("act", "told"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "SIGKILL"),
+        (lambda: os._exit(0), "without an answer"),
+        (lambda: torch.zeros(2) @ torch.zeros(3), "RuntimeError"),
+        (lambda: time.sleep(60), "did not end in time and was killed"),
+    ],
+)
+def test_a_device_that_does_not_open(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], told: str) -> None:
+    _in_children(monkeypatch, act)
+    evidence = run_check("driver.lifecycle", opens=2, open_timeout_s=0.5)
+    assert value(evidence, "failed_opens") == 2
+    assert all(told in str(row["failure"]) for row in evidence.rows)
+    assert values(evidence, "memory_growth_bytes") == []
+
+
+def test_two_that_hang_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    _in_children(monkeypatch, lambda: time.sleep(60))
+    evidence = run_check("driver.lifecycle", opens=9, open_timeout_s=0.2)
+    assert value(evidence, "failed_opens") == 2
+
+
+def test_wrong_arithmetic_is_a_failed_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "use", lambda _: "the device calculated wrongly")
+    assert value(run_check("driver.lifecycle", opens=2), "failed_opens") == 2
+
+
+def test_leaks_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = lifecycle.use
+    kept: list[object] = []
+
+    def leak(accelerator: Accelerator) -> str | None:
+        kept.extend((torch.full((2**18,), 1.5), os.open(os.devnull, os.O_RDONLY)))  # a MiB and a handle
+        return honest(accelerator)
+
+    monkeypatch.setattr(lifecycle, "use", leak)
+    evidence = run_check("driver.lifecycle", opens=1, cycles=12)
+    for descriptor in kept[1::2]:
+        assert isinstance(descriptor, int)
+        os.close(descriptor)
+    assert value(evidence, "memory_growth_bytes", memory="host") > 900_000
+    assert value(evidence, "handle_growth") == 12
+
+
+def test_too_few_readings_tell_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "handles", lambda: None)
+    evidence = run_check("driver.lifecycle", opens=1, cycles=2)
+    assert values(evidence, "memory_growth_bytes") == values(evidence, "handle_growth") == []
+    assert value(evidence, "failed_opens") == 0
+
+
+def test_a_fresh_interpreter_opens_it_where_forking_is_no_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerator = cpu()
+    monkeypatch.setattr(type(accelerator.stack), "forks", False)
+    opening = lifecycle.open_once(accelerator, 60.0)
+    assert opening.failure is None
+
+
+def test_growth_is_not_moved_by_an_outlier() -> None:
+    assert lifecycle.growth_per_step([5, 5, 5, 900, 5, 5, 5]) == 0
+    assert lifecycle.growth_per_step([0, 10, 20, 30]) == 10
+    assert lifecycle.growth_per_step([1, 2]) is None
