@@ -40,7 +40,7 @@ def plain(entries: tuple[Entry, ...]) -> tuple[int, float]:
             if not entry.claims(dtype) or entry.unjudgeable(dtype):
                 continue
             gradients = entry.claims_backward(dtype)
-            (sample,) = samples.draw(entry, dtype, seed=7, count=1, gradients=gradients)
+            sample = samples.draw(entry, dtype, seed=7, gradients=gradients)[0]
             given = sample.converted(torch.clone, CPU)
             result = sample.source.output_process_fn_grad(given.call(entry.info))
             roots = [out for out in samples.leaves(result) if isinstance(out, torch.Tensor) and out.requires_grad]

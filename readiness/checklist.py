@@ -81,7 +81,7 @@ class Check:
 
 
 def check(
-    id: str,  # noqa: A002 - the word users know it by
+    id: str,
     *,
     title: str,
     measures: Mapping[str, str],
@@ -162,7 +162,7 @@ def discover() -> dict[str, Check]:
     return dict(sorted(found.items()))
 
 
-def load(id: str, file: str) -> Check:  # noqa: A002
+def load(id: str, file: str) -> Check:
     """One check by id and file, for a worker: nothing else is imported."""
     for folder in content.folders("checks"):
         if Path(file).is_relative_to(folder):

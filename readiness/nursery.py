@@ -11,7 +11,6 @@ Messages on the control socket (one JSON object each): in come `start` (with two
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import json
 import os
@@ -26,29 +25,9 @@ from typing import Any, NoReturn
 
 import psutil
 
+from readiness.spawning import bootstrap, die_with_parent, take_in_orphans
+
 LARGEST_MESSAGE_BYTES = 2**17
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-
-
-def bootstrap(function: str, *arguments: str) -> list[str]:
-    """The command of a fresh interpreter that imports what this one would import and calls `module:function`."""
-    module, _, name = function.partition(":")
-    code = (
-        "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
-        f"from {module} import {name}; sys.exit({name}(*sys.argv[1:]))"
-    )
-    return [sys.executable, "-P", "-c", code, json.dumps(sys.path), *arguments]
-
-
-def prctl(option: int, value: int) -> None:
-    """Set an attribute of this process where the kernel is Linux; elsewhere nothing happens."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies (Linux)."""
-    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @dataclass(slots=True)
@@ -147,7 +126,7 @@ class Nursery:
         finally:
             os._exit(code)
 
-    def signal(self, id: int, number: signal.Signals, *, group: bool) -> None:  # noqa: A002
+    def signal(self, id: int, number: signal.Signals, *, group: bool) -> None:
         """Signal a worker, or all of its group, if it is still there."""
         for worker in self.workers.values():
             if worker.id == id:
@@ -218,7 +197,7 @@ def main(descriptor: str, preload: str) -> int:
     """The entry of the prepared process: `descriptor` is the control socket, `preload` what to import, by commas."""
     os.setsid()
     die_with_parent()
-    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    take_in_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command line, which ends us by closing the socket
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     control = socket.socket(fileno=int(descriptor))

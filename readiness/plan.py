@@ -153,7 +153,7 @@ def _either(tokens: list[str], text: str) -> _Parsed:
     left, rest = _both(tokens, text)
     if rest and rest[0] == "or":
         right, rest = _either(rest[1:], text)
-        return (lambda id: left(id) or right(id)), rest  # noqa: A006
+        return (lambda id: left(id) or right(id)), rest
     return left, rest
 
 
@@ -161,7 +161,7 @@ def _both(tokens: list[str], text: str) -> _Parsed:
     left, rest = _single(tokens, text)
     if rest and rest[0] == "and":
         right, rest = _both(rest[1:], text)
-        return (lambda id: left(id) and right(id)), rest  # noqa: A006
+        return (lambda id: left(id) and right(id)), rest
     return left, rest
 
 
@@ -171,7 +171,7 @@ def _single(tokens: list[str], text: str) -> _Parsed:
     word, *rest = tokens
     if word == "not":
         inner, rest = _single(rest, text)
-        return (lambda id: not inner(id)), rest  # noqa: A006
+        return (lambda id: not inner(id)), rest
     if word == "(":
         inner, rest = _either(rest, text)
         if not rest or rest[0] != ")":
@@ -180,7 +180,7 @@ def _single(tokens: list[str], text: str) -> _Parsed:
     if word in (")", "and", "or"):
         raise _bad_expression(text, f"{word!r} stands where a name should")
     glob = word if set(word) & set("*?[") else f"*{word}*"
-    return (lambda id: fnmatchcase(id, glob)), rest  # noqa: A006
+    return (lambda id: fnmatchcase(id, glob)), rest
 
 
 def _bad_expression(text: str, what: str) -> UsageError:

@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from readiness import nursery
+from readiness import nursery, spawning
 from readiness.errors import InternalError
 
 #: How long a worker may take to import torch, a plug-in and its check before it must say that it is ready.
@@ -113,7 +113,7 @@ class Pool:
         ours, theirs = socket.socketpair(socket.AF_UNIX, _socket_kind())
         with theirs, (Path(self._logs.name) / "nursery.log").open("ab") as log:
             self._process = subprocess.Popen(
-                nursery.bootstrap("readiness.nursery:main", str(theirs.fileno()), self.preload),
+                spawning.bootstrap("readiness.nursery:main", str(theirs.fileno()), self.preload),
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 stderr=log,
                 # Plug-ins load themselves with torch: they must not touch a device in the process that is forked from.

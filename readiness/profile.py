@@ -37,7 +37,7 @@ def load(name_or_file: str, checklist: Mapping[str, Check]) -> Profile:
     merged = _Merged()
     _gather(file, merged, ())
     requirements = []
-    for id, entry in merged.entries.items():  # noqa: A001
+    for id, entry in merged.entries.items():
         requirement = _requirement(id, entry, merged)
         _refuse_what_no_check_measures(requirement, checklist)
         requirements.append(requirement)
@@ -93,7 +93,7 @@ def _gather(file: Path, merged: _Merged, below: tuple[Path, ...]) -> None:
     merged.description = document.get("description", "").strip()
     if "uses" in document:
         merged.uses = tuple(Use(use) for use in document["uses"])
-    for position, id in enumerate(document.get("drop", [])):  # noqa: A001
+    for position, id in enumerate(document.get("drop", [])):
         if merged.entries.pop(id, None) is None:
             raise BadFileError(
                 f"drop[{position}]: no profile that this one extends has a requirement {id!r}",
@@ -141,7 +141,7 @@ def _lay_over(parent: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, 
     return kept | dict(entry)
 
 
-def _requirement(id: str, entry: Mapping[str, Any], merged: _Merged) -> Requirement:  # noqa: A002
+def _requirement(id: str, entry: Mapping[str, Any], merged: _Merged) -> Requirement:
     place = merged.places[id]
     for key in ("check", "measure"):
         if key not in entry:
@@ -167,7 +167,7 @@ def _requirement(id: str, entry: Mapping[str, Any], merged: _Merged) -> Requirem
     )
 
 
-def _limit(id: str, entry: Mapping[str, Any], place: str) -> Limit:  # noqa: A002
+def _limit(id: str, entry: Mapping[str, Any], place: str) -> Limit:
     given = [key for key in _LIMIT_KEYS if key in entry]
     if len(given) != 1:
         what = "no limit" if not given else f"{len(given)} limits ({', '.join(given)})"
@@ -209,7 +209,7 @@ def _zero_makes_sense(limit: Limit, zero: float) -> bool:
             return False
 
 
-def _finite(id: str, key: str, value: float, place: str) -> float:  # noqa: A002
+def _finite(id: str, key: str, value: float, place: str) -> float:
     try:
         number = float(value)
     except OverflowError:
@@ -237,7 +237,7 @@ def _refuse_what_no_check_measures(requirement: Requirement, checklist: Mapping[
 
 
 def _refuse_unknown_settings(merged: _Merged, checklist: Mapping[str, Check]) -> None:
-    for id, settings in merged.settings.items():  # noqa: A001
+    for id, settings in merged.settings.items():
         place = merged.settings_places[id]
         check = checklist.get(id)
         if check is None:

@@ -153,7 +153,7 @@ def environment() -> dict[str, Any]:
 
 def main(descriptor: str) -> int:
     """The entry of a fresh interpreter: the request comes on standard input, evidence goes to this descriptor."""
-    from readiness.nursery import die_with_parent
+    from readiness.spawning import die_with_parent
 
     die_with_parent()
     request = json.load(sys.stdin)

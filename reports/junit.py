@@ -47,7 +47,7 @@ def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG
 def _suite(assessment: Assessment, item: AcceleratorAssessment, use: Use) -> junitparser.TestSuite:
     import junitparser
 
-    id = telling.clean(item.facts.id, 100)  # noqa: A001
+    id = telling.clean(item.facts.id, 100)
     suite = junitparser.TestSuite(f"{id} {use}")
     suite.timestamp = telling.clean(assessment.started, 40).removesuffix("Z")
     suite.hostname = telling.clean(assessment.host.get("name") or assessment.host.get("hostname") or "", 100)

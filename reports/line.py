@@ -30,7 +30,7 @@ def _first_that_fits(assessment: Assessment) -> str:
         f"{use} {verdict.decision.value.upper()} {telling.span(verdict)}" for use, (_, verdict) in verdicts.items()
     )
     plural = "" if count == 1 else "s"
-    id = telling.clean(next(iter(verdicts.values()))[0].facts.id)  # noqa: A001
+    id = telling.clean(next(iter(verdicts.values()))[0].facts.id)
     which = id if count == 1 else f"{count} accelerator{plural}, worst {id}"
     stopped = "INTERRUPTED " if assessment.interrupted else ""
     profile = telling.clean(assessment.profile_name)

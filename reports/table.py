@@ -80,7 +80,7 @@ def _summary(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
 def _accelerator(
     item: AcceleratorAssessment, assessment: Assessment, paint: Paint, width: int
 ) -> Iterator[str]:
-    id = telling.clean(item.facts.id, 40)  # noqa: A001
+    id = telling.clean(item.facts.id, 40)
     heading = _cut(f"{id}  {telling.device(item)}", width)
     yield paint(heading, "bold")
     yield paint("-" * telling.width(heading), "dim")

@@ -53,7 +53,8 @@ def test_the_wheel_holds_what_git_tracks_and_no_generic_name(distributions: tupl
 
 
 def test_the_sdist_can_be_tested(distributions: tuple[Path, Path]) -> None:
-    names = {name.partition("/")[2] for name in tarfile.open(distributions[0]).getnames()}
+    with tarfile.open(distributions[0]) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
     for name in ("pyproject.toml", "README.md", "tests/support.py", "profiles/general.toml", "checks/parity/matmul.py"):
         assert name in names
 

@@ -117,5 +117,5 @@ def test_expressions(text: str, ids: set[str]) -> None:
     "text", ["", " ", "and", "a and", "(a", "a)", "a b", "not", "a;b", "__import__('os')", "(" * 5000 + "a", "or a", "$(x)"]
 )
 def test_expressions_that_cannot_be_read(text: str) -> None:
-    with pytest.raises(UsageError, match="(?s)-k: .*remedy"):
+    with pytest.raises(UsageError, match=r"(?s)-k: .*remedy"):
         parse_expression(text)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from readiness import content, profile, toml
 from readiness.checklist import Check, check
 from readiness.errors import BadFileError, Exit, UsageError
-from readiness.model import Action, Level, Measurement, Operator, Use
+from readiness.model import Action, Level, Measurement, Operator, Profile, Use
 from tests.support import checks
 
 HEAD = 'schema = "readiness.profile/1"\nname = "test"\ntitle = "A test"\n'
@@ -37,7 +37,7 @@ def write(folder: Path, text: str, name: str = "test.toml") -> str:
     return str(file)
 
 
-def load(folder: Path, text: str) -> profile.Profile:
+def load(folder: Path, text: str) -> Profile:
     return profile.load(write(folder, text), CHECKLIST)
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from readiness import accelerators, assessment, nursery
+from readiness import accelerators, assessment, spawning
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import database
 from readiness.catalogue.database import Entry
@@ -138,7 +138,7 @@ def spawn(accelerator: Accelerator, samples: int) -> Child:
         "accelerator": assessment.facts_to_json(accelerator.facts), "seed": accelerator.seed, "samples": samples,
         "parent": os.getpid(),
     }  # fmt: skip
-    command = nursery.bootstrap("readiness.catalogue.children:main", str(theirs.fileno()), json.dumps(request))
+    command = spawning.bootstrap("readiness.catalogue.children:main", str(theirs.fileno()), json.dumps(request))
     with theirs:
         popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),))
     return Child(popen.pid, ours, popen)
@@ -157,7 +157,7 @@ def main(descriptor: str, request: str) -> int:
 
 
 def _settle(parent: int) -> None:
-    nursery.die_with_parent()
+    spawning.die_with_parent()
     if os.getppid() != parent:  # it died before the kernel was told
         os._exit(0)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -18,7 +18,7 @@ class Format(StrEnum):
 
 
 def devices(
-    format: Annotated[Format, typer.Option("--format", "-f", help="How to show them.")] = Format.TABLE,  # noqa: A002
+    format: Annotated[Format, typer.Option("--format", "-f", help="How to show them.")] = Format.TABLE,
 ) -> None:
     """List the accelerators of this machine, and say which stacks are absent or broken and why."""
     from readiness.discovery import discover

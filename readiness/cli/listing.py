@@ -28,7 +28,7 @@ class Format(StrEnum):
 def listing(
     what: Annotated[What | None, typer.Argument(help="One of them only.")] = None,
     checks: common.ChecksFolders = None,
-    format: Annotated[Format, typer.Option("--format", "-f", help="How to show it.")] = Format.TABLE,  # noqa: A002
+    format: Annotated[Format, typer.Option("--format", "-f", help="How to show it.")] = Format.TABLE,
 ) -> None:
     """List the checks, the shipped profiles and the report formats."""
     common.add_checks(checks)

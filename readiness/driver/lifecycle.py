@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from readiness import accelerators, assessment
 from readiness.accelerators.base import Accelerator
-from readiness.nursery import bootstrap, die_with_parent
+from readiness.spawning import bootstrap, die_with_parent
 
 _KILL_WAIT_S = 5.0
 _MEBIBYTE = 2**20

@@ -18,12 +18,12 @@ from typing import BinaryIO, NoReturn, Protocol
 import psutil
 
 from readiness.assessment import facts_to_json
-from readiness.nursery import bootstrap
 from readiness.ranks import rank as rank_side
 from readiness.ranks.board import Board
 from readiness.ranks.fresh import SCALARS
 from readiness.ranks.rank import RankPlan
 from readiness.ranks.values import Json
+from readiness.spawning import bootstrap
 
 _LONGEST_LOG_BYTES = 200_000
 

@@ -19,9 +19,9 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from readiness.accelerators.base import Accelerator
-from readiness.nursery import die_with_parent
 from readiness.ranks.board import Board
 from readiness.ranks.values import Json, RankContext, RankFunction
+from readiness.spawning import die_with_parent
 
 
 @dataclass(frozen=True, slots=True)

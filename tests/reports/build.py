@@ -26,7 +26,7 @@ from readiness.model import (
 BOTH = (Use.TRAINING, Use.INFERENCE)
 
 
-def facts(id: str = "cuda:0", **changes: Any) -> AcceleratorFacts:  # noqa: A002
+def facts(id: str = "cuda:0", **changes: Any) -> AcceleratorFacts:
     """An accelerator with a stack of two components."""
     kind, _, index = id.partition(":")
     base = AcceleratorFacts(

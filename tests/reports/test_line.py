@@ -14,7 +14,7 @@ from readiness.reporting import render
 from tests.reports import build
 
 
-def item(decisions: dict[Use, Verdict], id: str = "cuda:0") -> Any:  # noqa: A002
+def item(decisions: dict[Use, Verdict], id: str = "cuda:0") -> Any:
     """An accelerator with these verdicts and nothing else."""
     return replace(build.accelerator(()), verdicts=decisions, facts=replace(build.facts(), id=id))
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from readiness import Accelerator, Measurement, Row, Skip, check
+from readiness import Accelerator, Measurement, Row, Skip, Yield, check
 
 MEASURES = {"figure": "1"}
 
@@ -40,7 +40,7 @@ def holds_the_lock(accelerator: Accelerator) -> Iterator[Measurement]:
 def slow_at_first(accelerator: Accelerator, *, marker: str = "") -> Iterator[Measurement]:
     """Is a cold start told from a hang?"""
     if not os.path.exists(marker):  # noqa: PTH110
-        open(marker, "w").close()  # noqa: SIM115, PTH123
+        open(marker, "w").close()  # noqa: PTH123
         time.sleep(60)
     yield Measurement("figure", 1.0)
 
@@ -123,7 +123,7 @@ def skips(accelerator: Accelerator) -> Iterator[Measurement]:
 
 
 @check("trouble.measures_nothing", title="Ends without a measurement", measures=MEASURES)
-def measures_nothing(accelerator: Accelerator) -> Iterator[Row]:
+def measures_nothing(accelerator: Accelerator) -> Iterator[Yield]:
     """Is an empty result a pass?"""
     yield Row({"nothing": True})
 
@@ -135,7 +135,7 @@ def undeclared(accelerator: Accelerator) -> Iterator[Measurement]:
 
 
 @check("trouble.not_a_number", title="Measures NaN", measures=MEASURES)
-def not_a_number(accelerator: Accelerator) -> Iterator[Measurement]:
+def not_a_number(accelerator: Accelerator) -> Iterator[Yield]:
     """Does NaN reach the judge as NaN?"""
     yield Measurement("figure", float("nan"))
     yield Row({"value": float("inf"), "odd": object()})

@@ -1,0 +1,65 @@
+"""PyTorch's own operators, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from readiness.accelerators import Accelerator
+from readiness.checklist import Skip, check
+from readiness.model import Cost, Measurement, Note, Row, Yield
+
+
+@check(
+    "operators.sweep",
+    title="PyTorch's operators are there, right, and come back",
+    measures={
+        "forward_coverage": "1", "backward_coverage": "1", "judged": "1", "judged_backward": "1", "unjudged": "1",
+        "missing": "1", "wrong": "1", "crashed": "1", "nondeterministic": "1", "errors": "1",
+    },
+    cost=Cost.MINUTES,
+    typical_s=20.0,
+    limit_s=600.0,
+)  # fmt: skip
+def sweep(
+    accelerator: Accelerator,
+    *,
+    dtypes: tuple[str, ...] = ("float32", "bfloat16"),
+    catalogue: str = "all",
+    only: tuple[str, ...] = (),
+    samples: int = 1,
+    operator_limit_s: float = 20.0,
+    processes: int = 0,
+) -> Iterator[Yield]:
+    """Which of PyTorch's operators work on this device, forward and backward?
+
+    A model stops at the first operator that its device lacks, learns nonsense from one that is wrong, and loses its run
+    to one that crashes. Operators and inputs come from PyTorch's own database (`catalogue` "all", or "core": what
+    language models use); each result is held against float64, against itself repeated, and against the CPU's error.
+
+    `forward_coverage` and `backward_coverage` are shares of the operators judged (`judged`, `judged_backward`): those
+    that claim the dtype on the CPU, the yardstick for every device, and can be judged. Missing, wrong, crashed or failed
+    ones are not covered; a forward that fails takes the gradient due with it. Nondeterministic ones are covered. The
+    others are counts of operators (`crashed` with those that hung): each has one outcome per dtype, told in the rows.
+    """
+    from readiness.catalogue import database, tally
+    from readiness.catalogue import sweep as sweeping
+
+    try:
+        entries = database.load()
+    except database.UnavailableError as problem:
+        raise Skip(f"PyTorch's operator database cannot be imported: {problem}") from problem
+    chosen = database.select(entries, catalogue, only)
+    counts = {dtype: tally.Tally() for dtype in dtypes}
+    for done, swept in enumerate(sweeping.sweep(
+        accelerator, entries, chosen, dtypes,
+        samples=samples, operator_limit_s=operator_limit_s, processes=processes,
+    )):  # fmt: skip
+        counts[swept.dtype].add(swept.result)
+        if done % 100 == 0:
+            yield Note(f"{done} operators done, now {swept.entry.name} in {swept.dtype}")
+        if (cells := tally.row(swept)) is not None:
+            yield Row(cells)
+    for dtype, count in counts.items():
+        yield Row({"operator": "*", "dtype": dtype, "phase": "both", "outcome": "summary", "detail": str(count)})
+        for name, value in count.measurements():
+            yield Measurement(name, value, {"dtype": dtype, "catalogue": catalogue})

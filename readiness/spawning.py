@@ -1,0 +1,36 @@
+"""Interpreters like this one, and processes that do not outlive those who started them."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import signal
+import sys
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def bootstrap(function: str, *arguments: str) -> list[str]:
+    """The command of a fresh interpreter that imports what this one would import and calls `module:function`."""
+    module, _, name = function.partition(":")
+    code = (
+        "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
+        f"from {module} import {name}; sys.exit({name}(*sys.argv[1:]))"
+    )
+    return [sys.executable, "-P", "-c", code, json.dumps(sys.path), *arguments]
+
+
+def _prctl(option: int, value: int) -> None:
+    """Set an attribute of this process where the kernel is Linux; elsewhere nothing happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies (Linux)."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def take_in_orphans() -> None:
+    """Have the kernel hand orphaned descendants to this process, so that it can end them (Linux)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)

@@ -1,0 +1,105 @@
+"""The comparison as another device sees it: with the CPU's result in the same dtype beside the reference."""
+
+from __future__ import annotations
+
+import torch
+
+from readiness.catalogue import compare, database
+from readiness.catalogue.samples import Sample
+
+ENTRIES = {entry.name: entry for entry in database.load()}
+CPU = torch.device("cpu")
+
+
+def comparison(name: str, *inputs: torch.Tensor) -> compare.Comparison:
+    return compare.Comparison(ENTRIES[name], torch.float32, Sample(inputs, {}, None))
+
+
+def values(name: str, out: torch.Tensor, reference: torch.Tensor, benchmark: torch.Tensor | None) -> str | None:
+    return comparison(name, torch.ones(2)).values([out], [reference], [benchmark], lambda: [[reference]])
+
+
+def reference() -> torch.Tensor:
+    return torch.linspace(-3, 5, 99, dtype=torch.float64).exp()
+
+
+def test_error_may_be_twice_the_cpus() -> None:
+    want = reference()
+    signs = torch.arange(99) % 2 * 2 - 1
+    noise = want * signs * 2.0**-21
+    assert values("exp", (want + noise).float(), want, (want + noise * 0.7).float()) is None
+    assert values("exp", (want + noise).float(), want, want.float()) is not None
+
+
+def test_exact_operators_are_bit_equal() -> None:
+    want = reference().float().double()
+    off = want.float()
+    off[7] = torch.nextafter(off[7], torch.tensor(100.0))
+    assert values("flip", want.float(), want, want.float()) is None
+    assert values("flip", off, want, want.float()) is not None
+    assert values("exp", off, want, want.float()) is None
+
+
+def test_random_operators_are_only_finite() -> None:
+    assert values("rand_like", torch.rand(99), reference(), None) is None
+    assert values("rand_like", torch.full((99,), torch.nan), reference(), None) is not None
+
+
+def test_unspecified_memory_may_hold_anything() -> None:
+    assert values("empty_like", torch.full((99,), torch.nan), reference(), None) is None
+    shape = comparison("empty_like").metadata([torch.empty(3)], [torch.empty(4)], None, CPU)
+    assert shape is not None
+
+
+def test_which_of_equal_values_is_picked_is_free() -> None:
+    tied, distinct = torch.tensor([1.0, 2.0, 2.0]), torch.tensor([1.0, 2.0, 3.0])
+    for inputs, free in ((tied, True), (distinct, False)):
+        wrong = comparison("argmax", inputs).values(
+            [torch.tensor(1)], [torch.tensor(2)], [torch.tensor(2)], lambda: [[torch.tensor(2)]]
+        )
+        assert (wrong is None) == free
+
+
+def test_metadata() -> None:
+    judge = comparison("exp")
+    out, want = torch.ones(2), torch.ones(2, dtype=torch.float64)
+    assert judge.metadata([out], [want], [out], CPU) is None
+    assert judge.metadata([out], [want], None, CPU) is None
+    assert judge.metadata([out.half()], [want], [out], CPU) is not None
+    assert judge.metadata([out.int()], [want], None, CPU) is not None
+    assert judge.metadata([out, out], [want], None, CPU) is not None
+    assert judge.metadata([out], [want], None, torch.device("cuda")) is not None
+    assert judge.metadata([1.0], [want], None, CPU) is not None
+
+
+def test_gradients() -> None:
+    want = reference()
+    judge = comparison("exp", torch.ones(2, requires_grad=True))
+
+    def wrong(out: torch.Tensor | None, expected: torch.Tensor | None) -> str | None:
+        return judge.gradients([out], [expected], None, lambda: [[expected]], [want])
+
+    assert wrong(want.float(), want) is None
+    assert wrong(None, None) is None
+    assert wrong(None, want) is not None
+    assert wrong(want.float(), None) is not None
+    assert wrong(want.float()[1:], want) is not None
+    assert wrong(want.float() * 1.001, want) is not None
+    assert wrong(want.float() * torch.nan, want) is not None
+
+
+def test_numbers() -> None:
+    judge = comparison("item")
+    assert judge.values([1.5], [1.5], None, list) is None
+    assert judge.values([1.5], [1.6], None, list) is not None
+    assert judge.values([3], [3], None, list) is None
+    assert judge.values([3], [4], None, list) is not None
+    assert judge.values([float("nan")], [1.0], None, list) is not None
+
+
+def test_identical() -> None:
+    nan = torch.tensor([1.0, torch.nan])
+    assert compare.identical([nan, 1, float("nan")], [nan.clone(), 1, float("nan")])
+    assert not compare.identical([nan], [nan + 1])
+    assert not compare.identical([nan], [nan.double()])
+    assert not compare.identical([nan], [])

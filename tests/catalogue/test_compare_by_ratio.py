@@ -1,0 +1,113 @@
+"""numerics.compare_by_ratio: what it forgives and what it does not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from readiness.numerics import RatioComparison, compare_by_ratio
+
+ROUNDOFF = 2.0**-24
+
+
+def reference(seed: int = 0, size: int = 257) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def compare(out: torch.Tensor, want: torch.Tensor, benchmark: torch.Tensor | None = None) -> RatioComparison:
+    return compare_by_ratio(out, want, benchmark, roundoff=ROUNDOFF)
+
+
+@given(seed=st.integers(0, 2**16), size=st.integers(1, 300))
+def test_a_rounded_result_agrees(seed: int, size: int) -> None:
+    want = reference(seed, size)
+    assert compare(want.float(), want).agrees
+    assert compare(want.float(), want, want.float()).agrees
+
+
+@given(st.sampled_from([torch.nan, torch.inf, -torch.inf]), st.integers(0, 256))
+def test_a_misplaced_non_finite_element_never_agrees(bad: float, position: int) -> None:
+    want = reference()
+    out = want.float()
+    out[position] = bad
+    assert not compare(out, want).agrees
+    assert not compare(out, want, want.float()).agrees
+    assert not compare(want.float(), out.double()).agrees
+
+
+def test_non_finite_elements_where_expected_agree() -> None:
+    want = reference()
+    want[3], want[4], want[5] = torch.nan, torch.inf, -torch.inf
+    assert compare(want.float(), want).agrees
+    swapped = want.float()
+    swapped[4], swapped[5] = -torch.inf, torch.inf
+    assert not compare(swapped, want).agrees
+
+
+def test_overflow_of_the_dtype_is_expected() -> None:
+    want = reference()
+    want[3], want[4] = 1e30, 60_000.0
+    out = want.half()
+    assert bool(out[3].isinf())
+    assert compare_by_ratio(out, want, roundoff=2.0**-11).agrees
+    out[4] = torch.inf  # at the edge of the range rounding decides
+    assert compare_by_ratio(out, want, roundoff=2.0**-11).agrees
+    out[5] = torch.inf
+    assert not compare_by_ratio(out, want, roundoff=2.0**-11).agrees
+    assert compare_by_ratio(out, want, roundoff=2.0**-11, forgive_overflow=True).agrees
+    assert compare_by_ratio(out, want, out, roundoff=2.0**-11).agrees  # the benchmark overflowed alike
+
+
+@pytest.mark.parametrize("benchmarked", [True, False])
+def test_one_wrong_element_or_a_wrong_factor_never_agrees(benchmarked: bool) -> None:
+    want = reference()
+    benchmark = want.float() if benchmarked else None
+    for out in (want.float() * (1 + 2**-7), want.bfloat16().float(), want.float().flip(0), torch.zeros_like(want.float())):
+        assert not compare(out, want, benchmark).agrees
+    out = want.float()
+    out[17] += 1e-3
+    assert not compare(out, want, benchmark).agrees
+
+
+def test_the_benchmark_narrows_and_never_widens() -> None:
+    want = reference()
+    noisy = (want * (1 + 16 * ROUNDOFF)).float()
+    assert compare(noisy, want).agrees
+    assert not compare(noisy, want, want.float()).agrees
+    assert compare(noisy, want, noisy).agrees
+    awful = want.float() * 2
+    assert not compare(awful, want, awful).agrees
+
+
+def test_sensitivity_scale_and_leniency_widen() -> None:
+    want = reference()
+    out = (want + 1e-4).float()
+    assert not compare(out, want).agrees
+    moved = torch.full_like(want, 1e-5)
+    assert compare_by_ratio(out, want, roundoff=ROUNDOFF, sensitivity=moved).agrees
+    assert compare_by_ratio(out, want, roundoff=ROUNDOFF, scale=1e3).agrees
+    assert compare_by_ratio(out, want, roundoff=ROUNDOFF, leniency=1e3).agrees
+
+
+def test_shape_is_compared_first() -> None:
+    want = reference()
+    found = compare(want.float()[:-1], want)
+    assert not found.agrees
+    assert "shape" in found.detail
+    assert found.rms_error == float("inf")
+
+
+def test_empty_scalar_and_complex() -> None:
+    assert compare(torch.empty(0), torch.empty(0, dtype=torch.float64)).agrees
+    assert compare(torch.tensor(1.0), torch.tensor(1.0, dtype=torch.float64)).agrees
+    want = torch.complex(reference(1), reference(2))
+    assert compare(want.to(torch.complex64), want).agrees
+    assert not compare(want.conj().resolve_conj().to(torch.complex64), want).agrees
+
+
+def test_subnormal_results_may_be_flushed() -> None:
+    want = torch.full((8,), 1e-39, dtype=torch.float64)
+    assert compare(torch.zeros(8), want).agrees
+    assert not compare(torch.full((8,), 1e-30), want).agrees

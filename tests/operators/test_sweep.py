@@ -1,0 +1,338 @@
+"""operators.sweep: the healthy CPU, one defect of every kind, and unable to tell."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from readiness.catalogue import database
+from readiness.model import Evidence, Status
+from tests.support import checks, cpu, run_check, value, values
+
+ONLY = ("add", "nn.functional.gelu", "mul", "nn.functional.softplus")
+
+
+@pytest.fixture
+def override() -> Iterator[Callable[[str, Callable[..., Any]], None]]:
+    """Replace an operator's CPU kernel; forked children inherit it."""
+    libraries: list[Any] = []
+
+    def replace(name: str, kernel: Callable[..., Any]) -> None:
+        library: Any = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+        libraries.append(library)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it overrides is the point
+            library.impl(name, kernel, "CPU", allow_override=True)
+
+    yield replace
+    for library in libraries:
+        library._destroy()
+
+
+def sweep(*only: str, dtypes: tuple[str, ...] = ("float32",), **settings: Any) -> Evidence:
+    return run_check("operators.sweep", only=only or ONLY, dtypes=dtypes, processes=1, **settings)
+
+
+def outcomes(evidence: Evidence) -> dict[str, tuple[str, str]]:
+    return {row["operator"]: (row["outcome"], row["phase"]) for row in evidence.rows if row["outcome"] != "summary"}
+
+
+def gelu(x: torch.Tensor, approximate: str = "none") -> torch.Tensor:
+    """Gelu by other kernels than its own."""
+    return x * 0.5 * (1 + torch.erf(x * 0.5**0.5))
+
+
+def only_float32(wrong: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """A kernel that is wrong in float32 alone, so that the reference stays right."""
+    return lambda x, approximate="none": wrong(gelu(x)) if x.dtype == torch.float32 else gelu(x)
+
+
+@pytest.mark.parametrize("seed", [7, 8])
+def test_healthy(seed: int) -> None:
+    """Every kind of operator: exact, integer, random, unspecified, decomposed, with several outputs."""
+    only = (*ONLY, "cat", "topk", "empty_like", "nn.functional.dropout", "linalg.svd", "sort", "var_mean", "item", "where")
+    evidence = run_check(
+        "operators.sweep", cpu(seed), only=only, dtypes=("float32", "bfloat16", "float16", "int64", "bool"), samples=3
+    )
+    assert evidence.status is Status.MEASURED, evidence.reason
+    assert set(values(evidence, "forward_coverage")) == {1.0}
+    assert set(values(evidence, "backward_coverage")) == {1.0}
+    for bad in ("missing", "wrong", "crashed", "errors", "nondeterministic", "unjudged"):
+        assert set(values(evidence, bad)) == {0}, evidence.rows
+    assert value(evidence, "judged", dtype="float32", catalogue="all") == len(only) + 1  # var_mean has two variants
+    assert not values(evidence, "backward_coverage", dtype="int64")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_whole_database_is_healthy(seed: int) -> None:
+    evidence = run_check("operators.sweep", cpu(seed), dtypes=("float32", "bfloat16", "float16"))
+    for bad in ("missing", "wrong", "crashed", "errors", "nondeterministic"):
+        assert set(values(evidence, bad)) == {0}, evidence.rows
+    for dtype in ("float32", "bfloat16", "float16"):
+        claimed = sum(entry.claims(database.dtype_of(dtype)) for entry in database.load())
+        assert value(evidence, "judged", dtype=dtype) + value(evidence, "unjudged", dtype=dtype) == claimed
+
+
+def test_core_is_healthy() -> None:
+    evidence = run_check("operators.sweep", catalogue="core", dtypes=("float32",))
+    assert value(evidence, "forward_coverage", dtype="float32", catalogue="core") == 1.0
+    assert value(evidence, "judged", catalogue="core") > 100
+    assert outcomes(evidence) == {}
+
+
+def test_wrong_forward(override: Callable[..., None]) -> None:
+    override("gelu", only_float32(lambda result: result * 1.01))
+    evidence = sweep()
+    assert outcomes(evidence) == {"nn.functional.gelu": ("wrong", "forward")}
+    assert value(evidence, "wrong") == 1
+    assert value(evidence, "forward_coverage") == 0.75
+    assert value(evidence, "backward_coverage") == 0.75  # the gradient due with it is not proven
+
+
+@pytest.mark.parametrize(
+    "defect",
+    [
+        lambda result: torch.where(torch.arange(result.numel()).reshape(result.shape) == 3, torch.nan, result),
+        lambda result: torch.where(torch.arange(result.numel()).reshape(result.shape) == 3, torch.inf, result),
+        lambda result: result + (torch.arange(result.numel()).reshape(result.shape) == 3) * 0.01 * result.abs().max(),
+        lambda result: result.bfloat16().float(),
+        lambda result: result[..., :1].contiguous(),
+        lambda result: result.double(),
+    ],
+    ids=["nan", "infinity", "one-element", "low-precision", "shape", "dtype"],
+)
+def test_wrong_values(override: Callable[..., None], defect: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    override("gelu", only_float32(defect))
+    outcome, phase = outcomes(sweep("nn.functional.gelu"))["nn.functional.gelu"]
+    # What has another dtype than it claims also breaks the gradient, after the forward was found to differ.
+    assert (outcome, phase) == ("wrong", "forward") or (outcome, phase) == ("error", "backward")
+
+
+def test_exact_operator_off_by_one_rounding(override: Callable[..., None]) -> None:
+    def flip(x: torch.Tensor, dims: list[int]) -> torch.Tensor:
+        result = x[tuple(slice(None) for _ in x.shape)].clone()
+        for dim in dims:
+            result = result.index_select(dim, torch.arange(x.shape[dim] - 1, -1, -1))
+        return result * (1 + 2**-23) if x.dtype == torch.float32 else result
+
+    override("flip", flip)
+    assert outcomes(sweep("flip", "add")) == {"flip": ("wrong", "forward")}
+
+
+def test_wrong_backward(override: Callable[..., None]) -> None:
+    def backward(gradient: torch.Tensor, x: torch.Tensor, approximate: str = "none") -> torch.Tensor:
+        factor = 1.01 if x.dtype == torch.float32 else 1.0
+        density = torch.exp(-x * x / 2) * (2 * torch.pi) ** -0.5
+        normal: torch.Tensor = 0.5 * (1 + torch.erf(x * 0.5**0.5)) + x * density
+        return gradient * factor * normal
+
+    override("gelu_backward", backward)
+    evidence = sweep()
+    assert outcomes(evidence) == {"nn.functional.gelu": ("wrong", "backward")}
+    assert value(evidence, "forward_coverage") == 1.0
+    assert value(evidence, "backward_coverage") == 0.75
+
+
+def test_missing_forward(override: Callable[..., None]) -> None:
+    def absent(*arguments: Any, **keywords: Any) -> torch.Tensor:
+        raise NotImplementedError("Could not run 'aten::gelu' with arguments from this backend")
+
+    override("gelu", absent)
+    evidence = sweep()
+    assert outcomes(evidence) == {"nn.functional.gelu": ("missing", "forward")}
+    assert value(evidence, "missing") == 1
+    assert value(evidence, "wrong") == 0
+
+
+def test_missing_dtype_and_gradient(override: Callable[..., None]) -> None:
+    def absent(gradient: torch.Tensor, x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        raise RuntimeError("\"gelu_backward\" not implemented for 'BFloat16'")
+
+    override("gelu_backward", absent)
+    evidence = sweep(dtypes=("bfloat16",))
+    assert outcomes(evidence) == {"nn.functional.gelu": ("missing", "backward")}
+    assert value(evidence, "forward_coverage") == 1.0
+
+
+def test_raises_something_else(override: Callable[..., None]) -> None:
+    def fails(*arguments: Any, **keywords: Any) -> torch.Tensor:
+        raise RuntimeError("the matrix unit is on fire")
+
+    override("gelu", fails)
+    evidence = sweep()
+    assert outcomes(evidence) == {"nn.functional.gelu": ("error", "forward")}
+    assert value(evidence, "errors") == 1
+
+
+@pytest.mark.parametrize("end", [lambda: os.kill(os.getpid(), signal.SIGSEGV), lambda: os._exit(0)], ids=["signal", "exit"])
+def test_crash_costs_one_operator(override: Callable[..., None], end: Callable[[], None], capfd: Any) -> None:
+    override("gelu", lambda *_, **__: end())
+    evidence = sweep()
+    assert outcomes(evidence) == {"nn.functional.gelu": ("crashed", "forward")}
+    assert value(evidence, "crashed") == 1
+    assert value(evidence, "judged") == 4
+    assert value(evidence, "forward_coverage") == 0.75
+
+
+def test_crash_in_backward(override: Callable[..., None], capfd: Any) -> None:
+    override("gelu_backward", lambda *_, **__: os.kill(os.getpid(), signal.SIGABRT))
+    evidence = sweep()
+    assert outcomes(evidence) == {"nn.functional.gelu": ("crashed", "backward")}
+    assert value(evidence, "forward_coverage") == 1.0
+    assert value(evidence, "backward_coverage") == 0.75
+
+
+def test_hang_costs_one_operator(override: Callable[..., None]) -> None:
+    override("gelu", lambda *_, **__: time.sleep(600))
+    evidence = sweep(operator_limit_s=1.0)
+    assert outcomes(evidence) == {"nn.functional.gelu": ("hang", "forward")}
+    assert value(evidence, "crashed") == 1
+    assert value(evidence, "judged") == 4
+
+
+def test_slow_once_is_no_hang(override: Callable[..., None], tmp_path: Path) -> None:
+    def slow(x: torch.Tensor, approximate: str = "none") -> torch.Tensor:
+        if not (mark := tmp_path / "compiled").exists():
+            mark.touch()
+            time.sleep(600)
+        return gelu(x)
+
+    override("gelu", slow)
+    assert outcomes(sweep(operator_limit_s=1.0)) == {}
+
+
+def test_nondeterministic(override: Callable[..., None]) -> None:
+    calls = itertools.count()
+    override("gelu", only_float32(lambda result: result * (1 + 2**-23 * (next(calls) % 2))))
+    evidence = sweep()
+    assert outcomes(evidence) == {"nn.functional.gelu": ("nondeterministic", "forward")}
+    assert value(evidence, "nondeterministic") == 1
+    assert value(evidence, "forward_coverage") == 1.0
+
+
+def test_random_that_ignores_the_seed(override: Callable[..., None]) -> None:
+    def native_dropout(x: torch.Tensor, p: float, train: bool | None) -> tuple[torch.Tensor, torch.Tensor]:
+        mask = torch.tensor(list(os.urandom(x.numel()))).reshape(x.shape) > 128
+        return x * mask * 2, mask  # whoever drops this way
+
+    override("native_dropout", native_dropout)
+    override("bernoulli_.float", lambda x, p=0.5, *, generator=None: x.copy_(
+        torch.tensor([byte % 2 for byte in os.urandom(x.numel())]).reshape(x.shape)
+    ))  # fmt: skip
+    assert outcomes(sweep("nn.functional.dropout", "add", samples=8)) == {"nn.functional.dropout": ("wrong", "forward")}
+
+
+def test_children_are_gone_when_the_check_is_left() -> None:
+    generator = checks()["operators.sweep"].function(cpu(), only=ONLY, dtypes=("float32",), processes=2)
+    next(generator)
+    started = psutil.Process().children()
+    assert started
+    generator.close()  # type: ignore[attr-defined]
+    assert not any(child.is_running() for child in started)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
+def test_children_die_with_a_killed_check() -> None:
+    code = """
+import time
+from tests.support import checks, cpu
+generator = checks()["operators.sweep"].function(cpu(), only=("add", "mul"), processes=2)
+next(generator)
+print("started", flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "started\n"
+        started = psutil.Process(parent.pid).children()
+        parent.kill()
+    assert started
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_unable_to_tell_without_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    true_import = importlib.import_module
+
+    def refuse(name: str, *rest: Any) -> Any:
+        if name.startswith("torch.testing"):
+            raise ImportError(f"No module named {name!r}")
+        return true_import(name, *rest)
+
+    monkeypatch.setattr(importlib, "import_module", refuse)
+    evidence = sweep()
+    assert evidence.status is Status.SKIPPED
+    assert "cannot be imported" in (evidence.reason or "")
+    assert evidence.measurements == ()
+
+
+def test_unable_to_tell_when_no_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from readiness.catalogue import children
+
+    monkeypatch.setattr(children, "_settle", lambda parent: os._exit(3))
+    evidence = sweep()
+    assert evidence.status is Status.ERROR
+    assert "left with exit code 3" in (evidence.reason or "")
+    assert evidence.measurements == ()
+
+
+def test_what_cannot_be_judged_is_listed() -> None:
+    evidence = sweep("sparse.mm.reduce", "add")
+    assert outcomes(evidence) == {"sparse.mm.reduce": ("cannot be judged", "forward")}
+    assert value(evidence, "unjudged") == 1
+    assert value(evidence, "judged") == 1
+    assert value(evidence, "forward_coverage") == 1.0
+
+
+def test_nothing_judged_gives_no_coverage() -> None:
+    evidence = sweep("sparse.mm.reduce")
+    assert values(evidence, "forward_coverage") == []
+
+
+@pytest.mark.parametrize(
+    "settings", [{"only": ("no_such_operator",)}, {"catalogue": "everything"}, {"dtypes": ("float33",)}]
+)
+def test_slips_in_settings_are_errors(settings: dict[str, Any]) -> None:
+    evidence = run_check("operators.sweep", **settings)
+    assert evidence.status is Status.ERROR
+    assert evidence.measurements == ()
+
+
+def test_fresh_interpreters_judge_alike() -> None:
+    from readiness.catalogue import sweep as sweeping
+
+    entries = database.load()
+    chosen = database.select(entries, "all", ("add", "nn.functional.gelu"))
+    found = list(sweeping.sweep(
+        cpu(), entries, chosen, ["float32"], samples=1, operator_limit_s=60.0, processes=1, forks=False
+    ))  # fmt: skip
+    assert {(swept.entry.name, swept.result.outcome.value) for swept in found} == {
+        ("add", "supported"), ("nn.functional.gelu", "supported"),
+    }  # fmt: skip
+
+
+def test_importing_the_check_needs_no_torch() -> None:
+    code = "import sys; import readiness.checks.operators.sweep; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_flags_stay_free() -> None:
+    """Importing the database leaves this process able to set precision flags."""
+    database.load()
+    assert not torch.backends.flags_frozen()  # type: ignore[no-untyped-call]
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
