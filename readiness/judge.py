@@ -23,6 +23,7 @@ from fnmatch import fnmatchcase
 from readiness.model import (
     AcceleratorAssessment,
     AcceleratorFacts,
+    Action,
     Decision,
     Evidence,
     Finding,
@@ -33,6 +34,7 @@ from readiness.model import (
     Operator,
     Outcome,
     Profile,
+    Remedy,
     Requirement,
     Status,
     Use,
@@ -130,7 +132,7 @@ def _find(requirement: Requirement, use: Use, facts: AcceleratorFacts, evidence:
             earned=earned,
             reason=reason,
             why=requirement.why,
-            remedy=requirement.remedy if outcome in (Outcome.FAIL, Outcome.UNKNOWN) else None,
+            remedy=_remedy(requirement, outcome, evidence),
         )
 
     if not applies(requirement, facts):
@@ -150,6 +152,19 @@ def _find(requirement: Requirement, use: Use, facts: AcceleratorFacts, evidence:
             if worst is None:
                 return finding(Outcome.UNKNOWN, _absence(requirement))
             return finding(Outcome.PASS, None, worst, 1.0)
+
+
+def _remedy(requirement: Requirement, outcome: Outcome, evidence: Evidence | None) -> Remedy | None:
+    """What to do: the profile knows it for a failure; what is not known must be found out first."""
+    if outcome is Outcome.FAIL:
+        return requirement.remedy
+    if outcome is not Outcome.UNKNOWN:
+        return None
+    if evidence is None or evidence.status is Status.MEASURED:
+        return Remedy(f"Run {requirement.check} where and as this asks for it.", Action.GATHER_EVIDENCE)
+    if evidence.status is Status.ERROR:
+        return Remedy("Read its log in the JSON assessment, mend the cause, run it again with -k.", Action.RETRY)
+    return Remedy("Provide what it lacks, or accept that this stays unknown.", Action.GATHER_EVIDENCE)
 
 
 def _absence(requirement: Requirement) -> str:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,10 @@ def _gather(file: Path, merged: _Merged, below: tuple[Path, ...]) -> None:
     if "uses" in document:
         merged.uses = tuple(Use(use) for use in document["uses"])
     for position, id in enumerate(document.get("drop", [])):
-        if merged.entries.pop(id, None) is None:
+        dropped = [entry for entry in merged.entries if fnmatchcase(entry, id)]
+        for entry in dropped:
+            del merged.entries[entry]
+        if not dropped:
             raise BadFileError(
                 f"drop[{position}]: no profile that this one extends has a requirement {id!r}",
                 place=f"{file}:{lines.line(('drop',))}",

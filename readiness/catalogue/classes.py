@@ -66,6 +66,9 @@ EXACT = frozenset({
     "zeros", "zeros_like",
 })  # fmt: skip
 
+#: Of those, what rounds after all where numbers are complex.
+ROUNDED_IF_COMPLEX = frozenset({"abs", "sgn", "sign"})
+
 #: Lose more digits than rounding of inputs and results explains, in PyTorch's own formulas and so on every device: how
 #: many times more is forgiven. Seen on the CPU against float64 over many seeds.
 DELICATE = {

@@ -68,7 +68,8 @@ class Comparison:
         if self.entry.within(_LOOSE):
             return _first(f"output {position}: not finite" for position, out in enumerate(outputs) if not _finite(out))
         natives = benchmark if benchmark is not None and len(benchmark) == len(reference) else [None] * len(reference)
-        exact = self.entry.within(classes.EXACT)
+        rounded = self.dtype.is_complex and self.entry.within(classes.ROUNDED_IF_COMPLEX)
+        exact = self.entry.within(classes.EXACT) and not rounded
         for position, (out, expected, native) in enumerate(zip(outputs, reference, natives, strict=True)):
             if not isinstance(out, torch.Tensor):
                 wrong = self._plain(out, expected)
