@@ -101,9 +101,11 @@ def credit(value: Number, limit: Limit) -> float:
 
 def matches(measurement: Measurement, requirement: Requirement) -> bool:
     """Whether a requirement speaks of this measurement."""
-    return measurement.name == requirement.measure and all(
-        measurement.labels.get(key) == wanted for key, wanted in requirement.where.items()
-    )
+    return measurement.name == requirement.measure and _fits(measurement, requirement)
+
+
+def _fits(measurement: Measurement, requirement: Requirement) -> bool:
+    return all(measurement.labels.get(key) == wanted for key, wanted in requirement.where.items())
 
 
 def applies(requirement: Requirement, facts: AcceleratorFacts) -> bool:
@@ -150,7 +152,7 @@ def _find(requirement: Requirement, use: Use, facts: AcceleratorFacts, evidence:
             return finding(Outcome.UNKNOWN, f"{requirement.check}: {evidence.reason}")
         case Status.MEASURED:
             if worst is None:
-                return finding(Outcome.UNKNOWN, _absence(requirement))
+                return finding(Outcome.UNKNOWN, _absence(requirement, evidence))
             return finding(Outcome.PASS, None, worst, 1.0)
 
 
@@ -161,15 +163,21 @@ def _remedy(requirement: Requirement, outcome: Outcome, evidence: Evidence | Non
     if outcome is not Outcome.UNKNOWN:
         return None
     if evidence is None or evidence.status is Status.MEASURED:
-        return Remedy(f"Run {requirement.check} where and as this asks for it.", Action.GATHER_EVIDENCE)
+        where = f" where {_labels(requirement)} can be had" if requirement.where else ""
+        return Remedy(f"Run {requirement.check}{where}.", Action.GATHER_EVIDENCE)
     if evidence.status is Status.ERROR:
         return Remedy("Read its log in the JSON assessment, mend the cause, run it again with -k.", Action.RETRY)
     return Remedy("Provide what it lacks, or accept that this stays unknown.", Action.GATHER_EVIDENCE)
 
 
-def _absence(requirement: Requirement) -> str:
-    labels = ", ".join(f"{key}={value}" for key, value in requirement.where.items())
-    return f"{requirement.check} yielded no {requirement.measure}{f' for {labels}' if labels else ''}"
+def _absence(requirement: Requirement, evidence: Evidence) -> str:
+    if not any(_fits(measurement, requirement) for measurement in evidence.measurements):
+        return f"{requirement.check} measured nothing for {_labels(requirement)}"
+    return f"{requirement.check} yielded no {requirement.measure}{f' for {_labels(requirement)}' if requirement.where else ''}"
+
+
+def _labels(requirement: Requirement) -> str:
+    return ", ".join(f"{key}={value}" for key, value in requirement.where.items())
 
 
 def _worst(measurements: Sequence[Measurement], limit: Limit) -> Measurement | None:

@@ -40,7 +40,7 @@ def values(evidence: Evidence, name: str, **where: str) -> list[float]:
 def value(evidence: Evidence, name: str, **where: str) -> float:
     """The one value of this name and these labels; fails the test where there is not exactly one."""
     found = values(evidence, name, **where)
-    assert len(found) == 1, f"{name} {where}: {found} in {evidence}"
+    assert len(found) == 1, f"{name} {where}: {found}; {evidence.status}: {evidence.reason}"
     return found[0]
 
 

@@ -12,7 +12,7 @@ from readiness.model import Measurement, Row, Yield
 @check(
     "driver.autocast",
     title="Mixed precision by autocast works",
-    measures={"supported": "1", "autocast_errors": "count", "relative_error": "1"},
+    measures={"supported": "1", "autocast_errors": "1", "relative_error": "1"},
     typical_s=0.3,
 )
 def autocast(

@@ -16,7 +16,7 @@ _DTYPES = (
 @check(
     "driver.copies",
     title="Copies between host and device arrive whole",
-    measures={"wrong_bytes": "bytes", "coverage": "share"},
+    measures={"wrong_bytes": "bytes", "coverage": "1"},
     typical_s=0.5,
 )
 def copies(

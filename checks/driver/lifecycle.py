@@ -12,7 +12,7 @@ from readiness.model import Measurement, Note, Row, Yield
 @check(
     "driver.lifecycle",
     title="The device opens and closes repeatedly and nothing piles up",
-    measures={"failed_opens": "count", "memory_growth_bytes": "bytes per cycle", "handle_growth": "count"},
+    measures={"failed_opens": "1", "memory_growth_bytes": "bytes per cycle", "handle_growth": "1"},
     typical_s=2.0,
     limit_s=300.0,
 )

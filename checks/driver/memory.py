@@ -13,7 +13,7 @@ from readiness.model import Cost, Measurement, Note, Row, Yield
     "driver.memory",
     title="Memory can be filled, keeps its content, and running out of it is survived",
     measures={
-        "allocated_share": "share", "usable_gib": "GiB", "wrong_bytes": "bytes", "oom_clean": "1", "oom_recovered": "1",
+        "allocated_share": "1", "usable_gib": "GiB", "wrong_bytes": "bytes", "oom_clean": "1", "oom_recovered": "1",
     },
     cost=Cost.SECONDS,
     typical_s=1.0,

@@ -12,7 +12,7 @@ from readiness.model import Measurement, Row, Yield
 @check(
     "driver.stack",
     title="The software stack is complete and fits together",
-    measures={"versions_found": "share", "inconsistencies": "count", "undecided_rules": "count", "advisories": "count"},
+    measures={"versions_found": "1", "inconsistencies": "1", "undecided_rules": "1", "advisories": "1"},
     typical_s=0.1,
 )
 def stack(accelerator: Accelerator) -> Iterator[Yield]:

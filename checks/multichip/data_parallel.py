@@ -12,7 +12,7 @@ from readiness.model import Cost, Measurement, Note, Row, Yield
 @check(
     "multichip.data_parallel",
     title="Data-parallel training matches one process",
-    measures={"loss_difference": "1", "gradient_norm_difference": "1", "replicas_differ": "count", "completed": "1"},
+    measures={"loss_difference": "1", "gradient_norm_difference": "1", "replicas_differ": "1", "completed": "1"},
     cost=Cost.SECONDS,
     typical_s=2.0,
     limit_s=300.0,

@@ -12,7 +12,7 @@ from readiness.model import Cost, Measurement, Row, Yield
 @check(
     "multichip.world",
     title="Chips that can work together",
-    measures={"chips": "count"},
+    measures={"chips": "1"},
     cost=Cost.SECONDS,
     typical_s=0.1,
     scope=Scope.GROUP,

@@ -40,6 +40,7 @@ def sweep(
     that claim the dtype on the CPU, the yardstick for every device, and can be judged. Missing, wrong, crashed or failed
     ones are not covered; a forward that fails takes the gradient due with it. Nondeterministic ones are covered. The
     others are counts of operators (`crashed` with those that hung): each has one outcome per dtype, told in the rows.
+    Labels: `dtype`, `catalogue`: what was swept, "chosen" where `only` chose; a sweep of all counts its core apart too.
     """
     from readiness.catalogue import database, tally
     from readiness.catalogue import sweep as sweeping
@@ -49,17 +50,19 @@ def sweep(
     except database.UnavailableError as problem:
         raise Skip(f"PyTorch's operator database cannot be imported: {problem}") from problem
     chosen = database.select(entries, catalogue, only)
-    counts = {dtype: tally.Tally() for dtype in dtypes}
+    counts = {(dtype, part): tally.Tally() for dtype in dtypes for part in database.parts(catalogue, only)}
     for done, swept in enumerate(sweeping.sweep(
         accelerator, entries, chosen, dtypes,
         samples=samples, operator_limit_s=operator_limit_s, processes=processes,
     )):  # fmt: skip
-        counts[swept.dtype].add(swept.result)
+        for part in database.parts(catalogue, only):
+            if part != "core" or swept.entry.core:
+                counts[swept.dtype, part].add(swept.result)
         if done % 100 == 0:
             yield Note(f"{done} operators done, now {swept.entry.name} in {swept.dtype}")
         if (cells := tally.row(swept)) is not None:
             yield Row(cells)
-    for dtype, count in counts.items():
-        yield Row({"operator": "*", "dtype": dtype, "phase": "both", "outcome": "summary", "detail": str(count)})
+    for (dtype, part), count in counts.items():
+        yield Row({"operator": f"* ({part})", "dtype": dtype, "phase": "both", "outcome": "summary", "detail": str(count)})
         for name, value in count.measurements():
-            yield Measurement(name, value, {"dtype": dtype, "catalogue": catalogue})
+            yield Measurement(name, value, {"dtype": dtype, "catalogue": part})

@@ -30,6 +30,11 @@ class Entry:
     base: str
     info: Any
 
+    @property
+    def core(self) -> bool:
+        """Whether language models train and serve with it."""
+        return self.within(classes.CORE)
+
     def claims(self, dtype: torch.dtype) -> bool:
         """Whether PyTorch says that the CPU's forward has this dtype: the yardstick for every device."""
         return dtype in self.info.supported_dtypes("cpu")
@@ -85,13 +90,20 @@ def select(entries: Sequence[Entry], catalogue: str, only: Sequence[str] = ()) -
         case "all":
             chosen = list(range(len(entries)))
         case "core":
-            chosen = [index for index, entry in enumerate(entries) if entry.within(classes.CORE)]
+            chosen = [index for index, entry in enumerate(entries) if entry.core]
         case _:
             raise ValueError(f"no catalogue is called {catalogue!r}: 'all' and 'core' are")
     for pattern in only:
         if not any(_matches(entries[index], pattern) for index in chosen):
             raise ValueError(f"no operator of catalogue {catalogue!r} matches {pattern!r}")
     return tuple(index for index in chosen if not only or any(_matches(entries[index], pattern) for pattern in only))
+
+
+def parts(catalogue: str, only: Sequence[str] = ()) -> tuple[str, ...]:
+    """What a sweep may claim to speak of, as labels: never of a catalogue of which it saw a part."""
+    if only:
+        return ("chosen",)
+    return ("all", "core") if catalogue == "all" else (catalogue,)
 
 
 def dtype_of(name: str) -> torch.dtype:

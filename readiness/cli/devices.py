@@ -45,16 +45,17 @@ def devices(
     rows = [
         (
             facts.id,
-            facts.vendor or "?",
-            facts.model or "?",
+            clean(facts.vendor or "?"),
+            clean(facts.model or "?"),
             "?" if facts.memory_bytes is None else f"{facts.memory_bytes / 2**30:.1f}",
-            ", ".join(f"{name} {version}" for name, version in facts.software.items() if version),
+            clean(", ".join(f"{name} {version}" for name, version in facts.software.items() if version)),
         )
         for facts in found.accelerators
     ]
     headers = ("id", "vendor", "model", "memory GiB", "stack")
-    common.put(clean(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)))
+    common.put(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
     for name, reason in found.failures.items():
-        common.put(clean(f"\n{name} is here but cannot be used: {reason}"))
+        common.put(f"\n{name} is here but cannot be used: {clean(reason)}")
     if found.absent:
-        common.put(clean("\nabsent: " + "; ".join(f"{name} ({reason})" for name, reason in found.absent.items())))
+        common.put("\nabsent")
+        common.put(tabulate([(f"  {name}", clean(reason)) for name, reason in found.absent.items()], tablefmt="plain"))
