@@ -1,6 +1,6 @@
 """What it costs to give every check a process of its own: forked from the prepared one, against a fresh interpreter.
 
-Run by hand: `python benchmarks/isolation.py`. Both kinds do the same job, a small matrix product checked on the CPU, in
+Run by hand: `python benchmarks/isolation.py`. Both kinds do the same job, a look at the versions of the stack, in
 turn in one run; the named alternative is a fresh interpreter per check, which imports torch each time.
 """
 
@@ -18,7 +18,7 @@ from readiness.assessment import facts_to_json
 from readiness.processes import Pool
 
 ROUNDS = 7
-CHECK = "driver.random"
+CHECK = "driver.stack"
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
         "peers": [facts], "seed": 7, "settings": dict(check.settings),
     }  # fmt: skip
     total: dict[bool, list[float]] = {True: [], False: []}
-    work: list[float] = []
+    work: list[float] = []  # of forked ones: a fresh interpreter finds everything cold
     begun = time.perf_counter()
     with Pool() as pool:
         for number in range(ROUNDS + 1):
@@ -45,7 +45,8 @@ def main() -> None:
                     print(f"preparing (once a run): {time.perf_counter() - begun:.2f} s")
                 if number:
                     total[fork].append(time.perf_counter() - started)
-                    work.append(worker.seconds)
+                    if fork:
+                        work.append(worker.seconds)
     forked, fresh = statistics.median(total[True]), statistics.median(total[False])
     print(f"one {CHECK}, of which about {statistics.median(work):.3f} s is the check itself")
     print(f"  forked from the prepared process {forked:8.3f} s")
