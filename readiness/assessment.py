@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from readiness import schema
+from readiness import files, schema
 from readiness.errors import BadFileError, InternalError
 from readiness.model import (
     AcceleratorAssessment,
@@ -332,24 +330,7 @@ def from_json(document: Any, place: str) -> Assessment:
 
 def read(file: Path) -> Assessment:
     """The assessment in a file. Raises BadFileError for anything that is not one."""
-    return from_json(schema.read_json(file, largest_bytes=LARGEST_FILE_BYTES), str(file))
-
-
-def write_atomically(file: Path, text: str) -> None:
-    """Write a file whole or not at all: a reader never sees half of it. Raises OSError."""
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent or ".", prefix=f".{file.name}.")
-    try:
-        mask = os.umask(0)
-        os.umask(mask)
-        os.fchmod(descriptor, 0o666 & ~mask)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    return from_json(files.read_json(file, largest_bytes=LARGEST_FILE_BYTES), str(file))
 
 
 def dumps(document: Mapping[str, Any]) -> str:

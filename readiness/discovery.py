@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import platform
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from importlib import metadata
 from itertools import count
+from typing import Any
+
+import psutil
 
 from readiness import accelerators
 from readiness.assessment import facts_from_json
+from readiness.endings import describe_end
 from readiness.errors import UsageError
 from readiness.model import AcceleratorFacts, Status
-from readiness.processes import Pool, Worker, describe_end
+from readiness.processes import Pool, Worker
 
 LIMIT_S = 180.0
 
@@ -76,6 +84,25 @@ def select(discovery: Discovery, specs: Sequence[str]) -> tuple[AcceleratorFacts
             )
         chosen |= {facts.id: facts for facts in found}
     return tuple(chosen.values())
+
+
+def host(discovery: Discovery) -> dict[str, Any]:
+    """The machine around the accelerators."""
+    packages = {}
+    for name in ("torch", "numpy", "nvidia-ml-py"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            packages[name] = metadata.version(name)
+    return {
+        "name": platform.node(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "packages": packages,
+        "present": [facts.id for facts in discovery.accelerators],
+        "absent_stacks": dict(discovery.absent),
+        "failed_stacks": dict(discovery.failures),
+    }
 
 
 def _unusable(name: str, reason: str, taken: Set[str]) -> AcceleratorFacts:

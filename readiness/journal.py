@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from readiness import schema
-from readiness.assessment import evidence_from_json, evidence_to_json, facts_from_json, facts_to_json, write_atomically
+from readiness import files
+from readiness.assessment import evidence_from_json, evidence_to_json, facts_from_json, facts_to_json
 from readiness.errors import BadFileError, UsageError
 from readiness.model import AcceleratorFacts, Evidence
 
@@ -69,7 +69,7 @@ class Journal:
         file = self.folder / "run.json"
         if not file.exists():
             return None
-        document = schema.read_json(file, largest_bytes=2**24)
+        document = files.read_json(file, largest_bytes=2**24)
         if not isinstance(document, dict) or document.get("schema") != SCHEMA or not isinstance(document.get("asked"), dict):
             raise BadFileError(
                 "this is not the run.json of a run", place=str(file), remedy="name the folder of a run, or an empty one"
@@ -79,17 +79,17 @@ class Journal:
 
     def ask(self, asked: Mapping[str, Any]) -> None:
         """Write down what is asked, once, before anything runs."""
-        write_atomically(self.folder / "run.json", json.dumps({"schema": SCHEMA, "asked": dict(asked)}, indent=1))
+        files.write_atomically(self.folder / "run.json", json.dumps({"schema": SCHEMA, "asked": dict(asked)}, indent=1))
         _sync_folder(self.folder)
 
     def open(self) -> None:
         """Read what is there and make ready to append. Raises BadFileError for a journal that is not one."""
         file = self.folder / "journal.jsonl"
-        content = schema.read_bytes(file, largest_bytes=_LARGEST_BYTES) if file.exists() else b""
+        content = files.read_bytes(file, largest_bytes=_LARGEST_BYTES) if file.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                self._take(schema.parse_json(line.decode()))
+                self._take(files.parse_json(line.decode()))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
                 raise BadFileError(
                     f"this is no record of a run: {type(problem).__name__}: {problem}",

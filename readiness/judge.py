@@ -24,6 +24,7 @@ from readiness.model import (
     AcceleratorAssessment,
     AcceleratorFacts,
     Action,
+    Assessment,
     Decision,
     Evidence,
     Finding,
@@ -55,21 +56,41 @@ def judge(
     """One accelerator judged. `today` (ISO 8601) decides which waivers still hold; it is data, not the clock's word."""
     kept = tuple(sorted(evidence, key=lambda item: item.check))
     by_check = {item.check: item for item in kept}
-    asked = [use for use in profile.uses if uses is None or use in uses]
+    asked = _asked(profile, uses)
     findings = tuple(
         _waive(_find(requirement, use, facts, by_check.get(requirement.check)), facts, waivers, today)
         for use in asked
         for requirement in sorted(profile.requirements, key=lambda requirement: requirement.id)
         if use in requirement.uses
     )
+    assert len(findings) == declared(profile, uses), "findings declared and findings made differ"
     verdicts = {use: decide([finding for finding in findings if finding.use is use]) for use in asked}
     return AcceleratorAssessment(facts=facts, evidence=kept, findings=findings, verdicts=verdicts)
 
 
 def declared(profile: Profile, uses: Sequence[Use] | None = None) -> int:
     """How many findings a profile owes for each accelerator."""
-    asked = [use for use in profile.uses if uses is None or use in uses]
-    return sum(use in requirement.uses for requirement in profile.requirements for use in asked)
+    return sum(use in requirement.uses for requirement in profile.requirements for use in _asked(profile, uses))
+
+
+def _asked(profile: Profile, uses: Sequence[Use] | None) -> list[Use]:
+    return [use for use in profile.uses if uses is None or use in uses]
+
+
+def rejudge(
+    saved: Assessment, profile: Profile, uses: Sequence[Use], *, waivers: Sequence[Waiver] = (), today: str = ""
+) -> Assessment:
+    """Saved evidence judged again under a profile, without hardware."""
+    return replace(
+        saved,
+        profile_name=profile.name,
+        profile_title=profile.title,
+        profile_sha256=profile.sha256,
+        uses=tuple(uses),
+        accelerators=tuple(
+            judge(profile, item.facts, item.evidence, uses=uses, waivers=waivers, today=today) for item in saved.accelerators
+        ),
+    )
 
 
 def satisfies(value: Number, limit: Limit) -> bool:
@@ -173,7 +194,8 @@ def _remedy(requirement: Requirement, outcome: Outcome, evidence: Evidence | Non
 def _absence(requirement: Requirement, evidence: Evidence) -> str:
     if not any(_fits(measurement, requirement) for measurement in evidence.measurements):
         return f"{requirement.check} measured nothing for {_labels(requirement)}"
-    return f"{requirement.check} yielded no {requirement.measure}{f' for {_labels(requirement)}' if requirement.where else ''}"
+    where = f" for {_labels(requirement)}" if requirement.where else ""
+    return f"{requirement.check} yielded no {requirement.measure}{where}"
 
 
 def _labels(requirement: Requirement) -> str:

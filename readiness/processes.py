@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import selectors
-import signal
 import socket
 import subprocess
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from readiness import nursery, spawning
+from readiness import memory, nursery, spawning
 from readiness.errors import InternalError
 
 #: How long a worker may take to import torch, a plug-in and its check before it must say that it is ready.
@@ -92,7 +91,7 @@ class Pool:
 
     def __init__(self, *, preload: str = "torch,readiness.worker", memory_floor_bytes: int | None = None) -> None:
         self.preload = preload
-        self.memory_floor_bytes = _memory_floor() if memory_floor_bytes is None else memory_floor_bytes
+        self.memory_floor_bytes = memory.floor() if memory_floor_bytes is None else memory_floor_bytes
         self.workers: dict[int, Worker] = {}
         self.problem: str | None = None
         self._ids = itertools.count(1)
@@ -129,7 +128,7 @@ class Pool:
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         worker = Worker(identity, reader, Path(self._logs.name) / f"{identity}.log", limit_s)
-        worker.kernel_kills_before = _kernel_kills()
+        worker.kernel_kills_before = memory.kernel_kills()
         log = os.open(worker.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         autoload = {"TORCH_DEVICE_BACKEND_AUTOLOAD": os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD", "1")}
         message = json.dumps(
@@ -289,9 +288,9 @@ class Pool:
     def _keep_memory(self) -> None:
         """Kill the largest worker before the host runs out of memory: the kernel's choice might be another's process."""
         running = [worker for worker in self.workers.values() if not worker.ended and worker.pid and not worker.kill_sent]
-        if not running or available_memory() >= self.memory_floor_bytes:
+        if not running or memory.available() >= self.memory_floor_bytes:
             return
-        largest = max(running, key=lambda worker: group_memory(worker.pid))
+        largest = max(running, key=lambda worker: memory.of_group(worker.pid))
         self.kill(largest, f"out of memory: less than {self.memory_floor_bytes >> 20} MiB of the host's were left")
 
     def _forget(self, worker: Worker) -> None:
@@ -300,73 +299,6 @@ class Pool:
         with contextlib.suppress(OSError):
             os.close(worker.pipe)
         self.workers.pop(worker.id, None)
-
-
-def describe_end(worker: Worker) -> str:
-    """How a worker that did not deliver its evidence ended, in words."""
-    if worker.killed is not None:
-        return worker.killed
-    code = worker.exit_code
-    if code is None:
-        return "its process was lost"
-    if code >= 0:
-        return f"its process left with exit code {code} before it had delivered its evidence"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    if killed_by_kernel(worker):
-        return f"out of memory: the kernel killed it ({name})"
-    return f"its process died by {name}"
-
-
-def killed_by_kernel(worker: Worker) -> bool:
-    """Whether the kernel's out-of-memory killer took it: SIGKILL, not ours, and the kernel's count has moved."""
-    ours = worker.kill_sent is not None
-    return worker.exit_code == -signal.SIGKILL and not ours and _kernel_kills() > worker.kernel_kills_before
-
-
-def ran_out_of_memory(worker: Worker) -> bool:
-    """Whether it ended for want of host memory, by our hand or the kernel's."""
-    return (worker.killed or "").startswith("out of memory") or killed_by_kernel(worker)
-
-
-def _kernel_kills() -> int:
-    """How many processes the kernel killed for want of memory so far, on the host and in our control group."""
-    count = 0
-    for file in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
-        with contextlib.suppress(OSError, ValueError):
-            for line in Path(file).read_text().splitlines():
-                name, _, number = line.partition(" ")
-                if name == "oom_kill":
-                    count += int(number)
-    return count
-
-
-def available_memory() -> int:
-    """Bytes that can still be had, on the host and within the control group's limit."""
-    available: int = psutil.virtual_memory().available
-    with contextlib.suppress(OSError, ValueError):
-        folder = Path("/sys/fs/cgroup")
-        limit = int((folder / "memory.max").read_text())
-        statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        used = int((folder / "memory.current").read_text()) - int(statistics.get("inactive_file", 0))
-        available = min(available, max(limit - used, 0))
-    return available
-
-
-def _memory_floor() -> int:
-    """What the workers must leave to the host: a fiftieth of its memory, at least 256 MiB, never over a quarter."""
-    total: int = psutil.virtual_memory().total
-    return min(max(total // 50, 256 * 2**20), total // 4)
-
-
-def group_memory(pid: int | None) -> int:
-    """Resident bytes of a process and its descendants; 0 where it is gone."""
-    total = 0
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        for member in (process, *process.children(recursive=True)):
-            with contextlib.suppress(psutil.Error):
-                total += member.memory_info().rss
-    return total
 
 
 def _state(pid: int | None) -> str:

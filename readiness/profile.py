@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from readiness import content, toml
+from readiness import accelerators, content, toml
 from readiness.checklist import Check
 from readiness.errors import BadFileError, UsageError
 from readiness.model import Action, Level, Limit, Operator, Profile, Remedy, Requirement, Use
@@ -41,6 +41,7 @@ def load(name_or_file: str, checklist: Mapping[str, Check]) -> Profile:
     for id, entry in merged.entries.items():
         requirement = _requirement(id, entry, merged)
         _refuse_what_no_check_measures(requirement, checklist)
+        _refuse_unknown_stacks(requirement)
         requirements.append(requirement)
     _refuse_unknown_settings(merged, checklist)
     profile = Profile(
@@ -238,6 +239,17 @@ def _refuse_what_no_check_measures(requirement: Requirement, checklist: Mapping[
             place=requirement.place,
             remedy=f"it measures {', '.join(check.measures)}",
         )
+
+
+def _refuse_unknown_stacks(requirement: Requirement) -> None:
+    """A mistyped stack would make a requirement apply nowhere, or everywhere, without a word."""
+    for glob in (*requirement.only_on, *requirement.not_on):
+        if not any(fnmatchcase(name, glob) for name in accelerators.KNOWN):
+            raise BadFileError(
+                f"requirement {requirement.id!r}: {glob!r} fits no stack",
+                place=requirement.place,
+                remedy=f"the stacks are {', '.join(accelerators.KNOWN)}",
+            )
 
 
 def _refuse_unknown_settings(merged: _Merged, checklist: Mapping[str, Check]) -> None:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TextIO
 
 from readiness import content
-from readiness.assessment import write_atomically
 from readiness.errors import InternalError, ReadinessError, UsageError
+from readiness.files import write_atomically
 from readiness.model import Assessment
 
 _FLAG = "--format"

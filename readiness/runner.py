@@ -9,26 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import os
-import platform
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from importlib import metadata
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Protocol
 
 import psutil
 
 from readiness import __version__, accelerators, judge
-from readiness.assessment import facts_to_json, measurement_from_json
+from readiness.assessment import facts_to_json
 from readiness.checklist import Check
-from readiness.discovery import Discovery, discover, select
+from readiness.discovery import Discovery, discover, host, select
+from readiness.endings import SECOND_TRY, evidence_of
 from readiness.errors import UsageError
 from readiness.journal import Journal
 from readiness.model import (
-    AcceleratorAssessment,
     AcceleratorFacts,
     Assessment,
     Evidence,
@@ -38,10 +35,8 @@ from readiness.model import (
     Waiver,
 )
 from readiness.plan import Job, plan
-from readiness.processes import Pool, Worker, describe_end, ran_out_of_memory
+from readiness.processes import Pool, Worker
 
-#: The second try of a check that ran into its limit gets this many times the limit: a cold compile is not a hang.
-SECOND_TRY = 3.0
 _POLL_S = 0.1
 
 
@@ -266,45 +261,6 @@ class _Loop:
         self.observer.finished(job, evidence)
 
 
-def evidence_of(worker: Worker, job: Job, attempt: int) -> Evidence:
-    """What a worker that has ended says about its accelerator."""
-    status, reason = _status(worker, attempt)
-    measurements = tuple(measurement_from_json(value) for kind, value in worker.pieces if kind == "measurement")
-    process: dict[str, Any] = {"exit_code": worker.exit_code, **worker.usage}
-    if worker.exit_code is not None and worker.exit_code < 0 and worker.kill_sent is None:
-        process["signal"] = signal.Signals(-worker.exit_code).name
-    return Evidence(
-        check=job.check.id,
-        status=status,
-        reason=reason,
-        seconds=worker.seconds,
-        attempts=attempt,
-        measurements=measurements,
-        rows=tuple(value for kind, value in worker.pieces if kind == "row"),
-        settings=job.settings,
-        environment=(worker.end or {}).get("environment", {}),
-        process=process,
-        accelerators=tuple(facts.id for facts in job.accelerators),
-        log=worker.log_tail(),
-    )
-
-
-def _status(worker: Worker, attempt: int) -> tuple[Status, str | None]:
-    # The request for its stack interrupts system calls: what a check says after its time limit is no evidence.
-    if worker.end is not None and not worker.timed_out:
-        return Status(worker.end["status"]), worker.end["reason"]
-    if worker.timed_out and worker.ready is not None:
-        tries = f" (a first try had {worker.limit_s / SECOND_TRY:g} s)" if attempt > 1 else ""
-        # What the kill met is said too: a process that a driver holds is worse than a slow one.
-        held = f"; {worker.killed}" if worker.exit_code is None and worker.killed else ""
-        return Status.TIMEOUT, f"no end within {worker.limit_s:g} s{tries}{held}"
-    if worker.timed_out:
-        return Status.ERROR, "its process was not ready to begin in time"
-    if worker.killed is not None or ran_out_of_memory(worker):
-        return Status.ERROR, describe_end(worker)
-    return Status.CRASHED, describe_end(worker)
-
-
 def _assemble(
     request: Request,
     discovery: Discovery,
@@ -335,56 +291,12 @@ def _assemble(
         profile_sha256=request.profile.sha256,
         uses=request.uses,
         accelerators=tuple(
-            judged(request.profile, facts, collected[facts.id], request.uses, request.waivers, today) for facts in chosen
+            judge.judge(
+                request.profile, facts, collected[facts.id], uses=request.uses, waivers=request.waivers, today=today
+            )
+            for facts in chosen
         ),
         interrupted=interrupted,
-    )
-
-
-def judged(
-    profile: Profile,
-    facts: AcceleratorFacts,
-    evidence: Sequence[Evidence],
-    uses: Sequence[Use],
-    waivers: Sequence[Waiver],
-    today: str,
-) -> AcceleratorAssessment:
-    """One accelerator judged, with the assertion that every requirement declared has its finding."""
-    result = judge.judge(profile, facts, evidence, uses=uses, waivers=waivers, today=today)
-    assert len(result.findings) == judge.declared(profile, uses), "declared requirements and findings differ"
-    return result
-
-
-def host(discovery: Discovery) -> dict[str, Any]:
-    """The machine around the accelerators."""
-    packages = {}
-    for name in ("torch", "numpy", "nvidia-ml-py"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            packages[name] = metadata.version(name)
-    return {
-        "name": platform.node(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "packages": packages,
-        "present": [facts.id for facts in discovery.accelerators],
-        "absent_stacks": dict(discovery.absent),
-        "failed_stacks": dict(discovery.failures),
-    }
-
-
-def rejudge(
-    saved: Assessment, profile: Profile, uses: Sequence[Use], waivers: Sequence[Waiver], today: str
-) -> Assessment:
-    """Saved evidence judged again under a profile, without hardware."""
-    return replace(
-        saved,
-        profile_name=profile.name,
-        profile_title=profile.title,
-        profile_sha256=profile.sha256,
-        uses=tuple(uses),
-        accelerators=tuple(judged(profile, item.facts, item.evidence, uses, waivers, today) for item in saved.accelerators),
     )
 
 

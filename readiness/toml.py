@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from readiness import schema
+from readiness import files, schema
 from readiness.errors import BadFileError
 
 #: Such files are written by hand; nobody writes a mebibyte.
@@ -102,7 +102,7 @@ def read(file: Path, name: str) -> tuple[dict[str, Any], Lines]:
     Raises BadFileError with `file:line` and the remedy.
     """
     try:
-        text = schema.read_bytes(file, largest_bytes=LARGEST_FILE_BYTES).decode("utf-8-sig")
+        text = files.read_bytes(file, largest_bytes=LARGEST_FILE_BYTES).decode("utf-8-sig")
         document = tomllib.loads(text)
     except UnicodeDecodeError as problem:
         raise BadFileError(

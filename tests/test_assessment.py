@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from readiness import assessment as documents
-from readiness import schema
+from readiness import files, schema
 from readiness.errors import BadFileError, Exit, InternalError
 from readiness.model import (
     Action,
@@ -166,7 +166,7 @@ def test_any_assessment_survives_the_round_trip(found: Any, evidence: Any, decid
     item = replace(build.accelerator(()), findings=found, evidence=evidence, verdicts=decided)
     document = documents.to_json(build.assessment(item, host=host))
     text = documents.dumps(document)
-    again = documents.from_json(schema.parse_json(text), "here")
+    again = documents.from_json(files.parse_json(text), "here")
     assert documents.dumps(documents.to_json(again)) == text
 
 
@@ -440,8 +440,8 @@ def test_what_does_not_fit_is_our_own_fault_when_writing() -> None:
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
-    documents.write_atomically(file, "one\n")
-    documents.write_atomically(file, "zwei ü\n")
+    files.write_atomically(file, "one\n")
+    files.write_atomically(file, "zwei ü\n")
     assert file.read_text(encoding="utf-8") == "zwei ü\n"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
 
@@ -450,6 +450,6 @@ def test_a_failing_write_changes_nothing(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_text("old")
     with pytest.raises(UnicodeEncodeError):
-        documents.write_atomically(file, "\ud800")
+        files.write_atomically(file, "\ud800")
     assert file.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]

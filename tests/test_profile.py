@@ -154,6 +154,7 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "extends_a_path": (HEAD + 'extends = ["../../etc/passwd"]\n', r":4: extends\[0\]"),
     "extends_itself": (HEAD + 'extends = ["test"]\n', r":4: it extends itself"),
     "drops_nothing": (HEAD + 'drop = ["one"]\n', r":4: drop\[0\]"),
+    "stack_unknown": (HEAD + REQUIREMENT + 'only_on = ["cuad"]\n', r"'cuad' fits no stack\n.*cuda"),
     "settings_of_no_check": (HEAD + '[settings."no.check"]\na = 1\n', r":4: settings for 'no.check'"),
     "unknown_setting": (HEAD + '[settings."family.topic"]\nrank = 2\n', r":4: .*no setting 'rank'\n.*ranks"),
     "setting_of_another_kind": (HEAD + '[settings."family.topic"]\nranks = "two"\n', r"the setting 'ranks' is 'two'"),

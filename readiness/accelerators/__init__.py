@@ -9,6 +9,9 @@ from readiness.accelerators.base import Accelerator, Stack
 #: In order of discovery: plug-ins that patch `torch.cuda` must be asked before it, the CPU is always there and last.
 NAMES = ("ascend", "mlu", "musa", "hpu", "xla", "xpu", "rocm", "cuda", "mps", "cpu")
 
+#: What a profile may name; NAMES may be narrowed for a run, this never.
+KNOWN = NAMES
+
 
 def stack(name: str) -> Stack:
     """The stack of this name. Imports its file only. Raises KeyError for a name not in NAMES."""

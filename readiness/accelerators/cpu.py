@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from readiness import memory
 from readiness.accelerators import kernel, torch_build
 from readiness.accelerators.base import Stack
 from readiness.model import AcceleratorFacts
@@ -62,7 +63,7 @@ class Cpu(Stack):
         """One accelerator, always; needs no torch. It has no driver of its own: the kernel is it."""
         processor = read_processor(self.root)
         build = torch_build.installed()
-        limit = control_group_limit(self.root)
+        limit = memory.control_group_limit(self.root)
         total = psutil.virtual_memory().total
         yield AcceleratorFacts(
             id="cpu:0",
@@ -98,7 +99,7 @@ class Cpu(Stack):
     def memory(self, device: torch.device) -> tuple[int, int]:  # noqa: ARG002
         """Available and total memory of the machine, within the control group's limit where there is one."""
         machine = psutil.virtual_memory()
-        limit = control_group_limit(self.root)
+        limit = memory.control_group_limit(self.root)
         if limit is None or limit[1] >= machine.total:
             return machine.available, machine.total
         return min(machine.available, limit[0]), limit[1]
@@ -144,17 +145,6 @@ def fault_counters(root: Path = Path("/")) -> dict[str, int] | None:
     for key, counts in re.findall(r"^\s*(MCE|DFR|THR):\s+((?:\d+\s+)*\d+)", interrupts, re.MULTILINE):
         counters[names[key]] = sum(map(int, counts.split()))
     return counters or None
-
-
-def control_group_limit(root: Path = Path("/")) -> tuple[int, int] | None:
-    """Free and total bytes under a memory limit of control groups, version 2 or 1; None without a limit."""
-    folder = root / "sys/fs/cgroup"
-    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
-        texts = kernel.read_text(folder / limit), kernel.read_text(folder / used)
-        if texts[0] is not None and texts[1] is not None and texts[0].isdigit() and texts[1].isdigit():  # or "max"
-            total = int(texts[0])
-            return max(total - int(texts[1]), 0), total
-    return None
 
 
 def control_group_cores(root: Path = Path("/")) -> float | None:

@@ -26,7 +26,8 @@ def judge(
     """Judge saved evidence under a profile, on any machine. What that profile asks and nobody measured is unknown."""
     import datetime
 
-    from readiness import assessment, checklist, runner
+    from readiness import assessment, checklist
+    from readiness import judge as judging
     from readiness import profile as profiles
 
     requests = common.requests_of(formats)
@@ -35,6 +36,6 @@ def judge(
     chosen = profiles.load(profile or evidence.profile_name, checklist.discover())
     uses = common.uses_of(chosen, use)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    judged = runner.rejudge(evidence, chosen, uses, common.read_waivers(waivers, chosen), today)
+    judged = judging.rejudge(evidence, chosen, uses, waivers=common.read_waivers(waivers, chosen), today=today)
     common.tell(judged, requests, quiet=quiet, no_color=no_color)
     common.leave(judged, fail_on)

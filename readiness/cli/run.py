@@ -146,7 +146,8 @@ def _refuse_contradiction(asked: dict[str, Any], earlier: dict[str, Any], folder
 
 def _keep(assessment: Assessment, folder: Path) -> None:
     """Leave the assessment beside its journal, for `--failed`, `judge` and `report`."""
-    from readiness.assessment import dumps, to_json, write_atomically
+    from readiness.assessment import dumps, to_json
+    from readiness.files import write_atomically
     from readiness.state import remember_last
 
     write_atomically(folder / "assessment.json", dumps(to_json(assessment)))

@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from readiness.accelerators.base import Accelerator
+from readiness.memory import kernel_kills
 from readiness.ranks.blame import Seen, blame
 from readiness.ranks.board import Board, Mark
 from readiness.ranks.members import Member, anonymous_file, end, start
@@ -57,7 +58,7 @@ def run_world(
     when the kernel killed a rank for want of memory: that tells nothing about the device. Raises OSError where no
     process can be started.
     """
-    killed_for_memory = _out_of_memory_kills()
+    killed_for_memory = kernel_kills()
     with contextlib.ExitStack() as stack:
         board_file = stack.enter_context(anonymous_file("board of ranks"))
         board = Board(board_file.fileno(), len(placement.ranks))
@@ -86,7 +87,7 @@ def run_world(
             members.append(start(plan, board, board_file, members, keep))
         outcome = _Watch(members, board, patience_s, limit_s, start_s).outcome()
     failure = outcome.failure
-    if failure is not None and failure.trouble is Trouble.DIED and _out_of_memory_kills() > killed_for_memory:
+    if failure is not None and failure.trouble is Trouble.DIED and kernel_kills() > killed_for_memory:
         raise MemoryError(f"the kernel killed for want of memory while the ranks ran: {failure.reason}")
     return outcome
 
@@ -247,12 +248,3 @@ def _threads(ranks: int) -> int:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // ranks)
-
-
-def _out_of_memory_kills() -> int:
-    """How many processes the kernel has killed for want of memory so far; 0 where it does not tell."""
-    try:
-        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from readiness import memory
 from readiness.accelerators import cpu
 from readiness.assessment import facts_to_json
 
@@ -61,7 +62,7 @@ def test_arm(tmp_path: Path) -> None:
 def test_a_kernel_that_tells_nothing(tmp_path: Path) -> None:
     assert cpu.read_processor(tmp_path).instruction_sets is None
     assert cpu.fault_counters(tmp_path) is None
-    assert cpu.control_group_limit(tmp_path) is None
+    assert memory.control_group_limit(tmp_path) is None
     assert cpu.control_group_cores(tmp_path) is None
 
 
@@ -91,7 +92,7 @@ def test_memory_errors_and_machine_checks(tmp_path: Path) -> None:
 def test_control_groups(tmp_path: Path, files: dict[str, str], limit: tuple[int, int] | None) -> None:
     for name, text in files.items():
         _write(tmp_path / "sys/fs/cgroup" / name, text)
-    assert cpu.control_group_limit(tmp_path) == limit
+    assert memory.control_group_limit(tmp_path) == limit
 
 
 def test_a_quota_of_cores(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from readiness import processes
+from readiness import endings, memory, processes
 from readiness.model import Assessment, Decision, Outcome, Status, Use
 from tests.engine.support import MISBEHAVING, alive, children, evidence_of, run, use_checks, write_profile
 
@@ -104,7 +104,7 @@ def test_outcomes_of_what_did_not_measure(trouble: Assessment) -> None:
 
 def test_a_check_that_eats_memory_is_ended_and_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_checks(monkeypatch, MISBEHAVING)
-    monkeypatch.setattr(processes, "_memory_floor", lambda: processes.available_memory() - 2**29)
+    monkeypatch.setattr(memory, "floor", lambda: memory.available() - 2**29)
     profile = write_profile(tmp_path / "test.toml", ["trouble.eats_memory", "trouble.well"])
     assessment = run(tmp_path / "run", profile)
     evidence = evidence_of(assessment, "trouble.eats_memory")
@@ -117,10 +117,10 @@ def test_a_check_that_eats_memory_is_ended_and_told_apart(tmp_path: Path, monkey
 def test_the_kernels_kill_is_told_from_another_sigkill(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     worker = processes.Worker(1, -1, tmp_path / "log", 1.0, kernel_kills_before=4)
     worker.exit_code = -9
-    monkeypatch.setattr(processes, "_kernel_kills", lambda: 4)
-    assert processes.describe_end(worker) == "its process died by SIGKILL"
-    monkeypatch.setattr(processes, "_kernel_kills", lambda: 5)
-    assert processes.describe_end(worker).startswith("out of memory: the kernel killed it")
+    monkeypatch.setattr(memory, "kernel_kills", lambda: 4)
+    assert endings.describe_end(worker) == "its process died by SIGKILL"
+    monkeypatch.setattr(memory, "kernel_kills", lambda: 5)
+    assert endings.describe_end(worker).startswith("out of memory: the kernel killed it")
 
 
 def test_the_death_of_the_prepared_process_costs_one_check(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from readiness import checklist, discovery, profile, runner
+from readiness import checklist, discovery, judge, profile, runner
 from readiness.model import Outcome, Use
 from readiness.processes import Pool
 from tests.engine.support import evidence_of, run, use_checks, write_profile
@@ -90,7 +90,7 @@ def test_smoke_and_general_agree_wherever_both_have_evidence(tmp_path: Path, mon
     use_checks(monkeypatch, tmp_path)
     found = checklist.discover()
     saved = run(tmp_path / "run", "smoke")
-    general = runner.rejudge(saved, profile.load("general", found), tuple(Use), (), "2026-01-01")
+    general = judge.rejudge(saved, profile.load("general", found), tuple(Use))
     known = {
         (finding.requirement, finding.use): finding
         for finding in saved.accelerators[0].findings

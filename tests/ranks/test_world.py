@@ -171,7 +171,7 @@ def mismatched(context: RankContext) -> None:
 
 def test_a_kill_for_want_of_memory_tells_nothing_about_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     kills = iter((3, 4))
-    monkeypatch.setattr(world, "_out_of_memory_kills", lambda: next(kills))
+    monkeypatch.setattr(world, "kernel_kills", lambda: next(kills))
     support.at_call("all_reduce", 1, 0, support.kill_oneself, monkeypatch)
     with pytest.raises(MemoryError, match="want of memory"):
         run(summing)

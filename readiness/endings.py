@@ -1,0 +1,80 @@
+"""How a worker ended: in words, and as evidence."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from readiness import memory
+from readiness.assessment import measurement_from_json
+from readiness.model import Evidence, Status
+from readiness.plan import Job
+from readiness.processes import Worker
+
+#: The second try of a check that ran into its limit gets this many times the limit: a cold compile is not a hang.
+SECOND_TRY = 3.0
+
+
+def evidence_of(worker: Worker, job: Job, attempt: int) -> Evidence:
+    """What a worker that has ended says about its accelerator."""
+    status, reason = _status(worker, attempt)
+    measurements = tuple(measurement_from_json(value) for kind, value in worker.pieces if kind == "measurement")
+    process: dict[str, Any] = {"exit_code": worker.exit_code, **worker.usage}
+    if worker.exit_code is not None and worker.exit_code < 0 and worker.kill_sent is None:
+        process["signal"] = signal.Signals(-worker.exit_code).name
+    return Evidence(
+        check=job.check.id,
+        status=status,
+        reason=reason,
+        seconds=worker.seconds,
+        attempts=attempt,
+        measurements=measurements,
+        rows=tuple(value for kind, value in worker.pieces if kind == "row"),
+        settings=job.settings,
+        environment=(worker.end or {}).get("environment", {}),
+        process=process,
+        accelerators=tuple(facts.id for facts in job.accelerators),
+        log=worker.log_tail(),
+    )
+
+
+def _status(worker: Worker, attempt: int) -> tuple[Status, str | None]:
+    # The request for its stack interrupts system calls: what a check says after its time limit is no evidence.
+    if worker.end is not None and not worker.timed_out:
+        return Status(worker.end["status"]), worker.end["reason"]
+    if worker.timed_out and worker.ready is not None:
+        tries = f" (a first try had {worker.limit_s / SECOND_TRY:g} s)" if attempt > 1 else ""
+        # What the kill met is said too: a process that a driver holds is worse than a slow one.
+        held = f"; {worker.killed}" if worker.exit_code is None and worker.killed else ""
+        return Status.TIMEOUT, f"no end within {worker.limit_s:g} s{tries}{held}"
+    if worker.timed_out:
+        return Status.ERROR, "its process was not ready to begin in time"
+    if worker.killed is not None or ran_out_of_memory(worker):
+        return Status.ERROR, describe_end(worker)
+    return Status.CRASHED, describe_end(worker)
+
+
+def describe_end(worker: Worker) -> str:
+    """How a worker that did not deliver its evidence ended, in words."""
+    if worker.killed is not None:
+        return worker.killed
+    code = worker.exit_code
+    if code is None:
+        return "its process was lost"
+    if code >= 0:
+        return f"its process left with exit code {code} before it had delivered its evidence"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    if killed_by_kernel(worker):
+        return f"out of memory: the kernel killed it ({name})"
+    return f"its process died by {name}"
+
+
+def killed_by_kernel(worker: Worker) -> bool:
+    """Whether the kernel's out-of-memory killer took it: SIGKILL, not ours, and the kernel's count has moved."""
+    ours = worker.kill_sent is not None
+    return worker.exit_code == -signal.SIGKILL and not ours and memory.kernel_kills() > worker.kernel_kills_before
+
+
+def ran_out_of_memory(worker: Worker) -> bool:
+    """Whether it ended for want of host memory, by our hand or the kernel's."""
+    return (worker.killed or "").startswith("out of memory") or killed_by_kernel(worker)
