@@ -152,11 +152,11 @@ pieces = st.builds(
 verdicts = st.builds(
     Verdict, st.sampled_from(Decision), st.floats(0, 100), st.floats(0, 100),
     *[st.lists(words, max_size=3).map(tuple)] * 3,
-)  # fmt: skip
+).map(lambda verdict: replace(verdict, ceiling=max(verdict.score, verdict.ceiling)))  # fmt: skip
 
 
 @given(
-    st.lists(findings, max_size=3).map(tuple),
+    st.lists(findings, max_size=3, unique_by=lambda finding: (finding.requirement, finding.use)).map(tuple),
     st.lists(pieces, max_size=2, unique_by=lambda piece: piece.check).map(tuple),
     st.dictionaries(st.sampled_from(Use), verdicts),
     details,
@@ -344,7 +344,7 @@ HOSTILE: dict[str, tuple[Callable[[], str | bytes], str, str]] = {
     "waiver until never": (change(*FINDING, "waived", to=WAIVER | {"until": "never"}), "does not match", "waived.until"),
     "unknown key in uses": (change("uses", to=["training", "training"]), "non-unique", "uses"),
     "duplicate accelerators": (twice("accelerators"), "two accelerators share an id", "a.json"),
-    "duplicate evidence": (twice("evidence"), "are of the same check", "a.json"),
+    "duplicate evidence": (twice("evidence"), "two pieces of evidence of cpu:0", "a.json"),
     "HTML in an id": (change(*ITEM, "id", to="<b>:0"), "does not match", "accelerators[0].id"),
     "HTML in a requirement": (change(*FINDING, "requirement", to="<script>"), "does not match", "findings[0].requirement"),
     "HTML in the profile's name": (change("profile", "name", to="a<img>"), "does not match", "profile.name"),

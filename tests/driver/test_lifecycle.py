@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import time
@@ -70,7 +71,9 @@ def test_leaks_show(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[object] = []
 
     def leak(accelerator: Accelerator) -> str | None:
-        kept.extend((torch.full((2**18,), 1.5), os.open(os.devnull, os.O_RDONLY)))  # a MiB and a handle
+        taken = mmap.mmap(-1, 2**22)  # pages of its own: a heap that other tests left would not have to grow
+        taken.write(bytes(range(256)) * 2**14)
+        kept.extend((taken, os.open(os.devnull, os.O_RDONLY)))  # 4 MiB and a handle
         return honest(accelerator)
 
     monkeypatch.setattr(lifecycle, "use", leak)
