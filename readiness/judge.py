@@ -183,7 +183,7 @@ def _remedy(requirement: Requirement, outcome: Outcome, evidence: Evidence | Non
         return requirement.remedy
     if outcome is not Outcome.UNKNOWN:
         return None
-    if evidence is None or evidence.status is Status.MEASURED:
+    if evidence is None or evidence.status is Status.MEASURED or evidence.attempts == 0:
         where = f" where {_labels(requirement)} can be had" if requirement.where else ""
         return Remedy(f"Run {requirement.check}{where}.", Action.GATHER_EVIDENCE)
     if evidence.status is Status.ERROR:

@@ -210,7 +210,7 @@ class _Loop:
             held = sorted(lanes & state.wedged.keys())
             if held:
                 state.waiting.remove(job)
-                self.keep(job, Evidence(job.check.id, Status.SKIPPED, reason=state.wedged[held[0]]))
+                self.keep(job, Evidence(job.check.id, Status.SKIPPED, reason=state.wedged[held[0]], attempts=0))
                 continue
             alone = job.check.alone or any(running.job.check.alone for running in state.running)
             if lanes & busy or (alone and state.running):
@@ -276,7 +276,7 @@ def _assemble(
         evidence = state.evidence.get(job.key)
         if evidence is None:
             reason = job.left_out or f"it had not run: {state.stop}"
-            evidence = Evidence(job.check.id, Status.SKIPPED, reason=reason, settings=job.settings)
+            evidence = Evidence(job.check.id, Status.SKIPPED, reason=reason, attempts=0, settings=job.settings)
         for facts in job.accelerators:
             collected[facts.id].append(evidence)
     today = _now()[:10]
