@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from itertools import count
 from typing import Any
@@ -25,20 +25,29 @@ LIMIT_S = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """The accelerators found, in the order of the stacks; why other stacks are absent; which stacks failed, and how."""
+    """The accelerators found, in the order of the stacks; why other stacks are absent; which stacks failed, and how.
+
+    `out_of_reach` are stacks whose driver is loaded while torch has no way to their devices.
+    """
 
     accelerators: tuple[AcceleratorFacts, ...]
     absent: Mapping[str, str]
     failures: Mapping[str, str]
+    out_of_reach: Mapping[str, str] = field(default_factory=dict)
 
 
 def discover(pool: Pool) -> Discovery:
     """Look at every stack that may be here. A stack that fails, crashes or hangs costs itself only."""
     absent: dict[str, str] = {}
+    out_of_reach: dict[str, str] = {}
     workers: dict[str, Worker] = {}
     for name in accelerators.NAMES:
         stack = accelerators.stack(name)
-        reason = stack.absence()
+        try:
+            reason = stack.absence()
+        except accelerators.OutOfReachError as problem:
+            out_of_reach[name] = str(problem)
+            continue
         if reason is not None:
             absent[name] = reason
         else:
@@ -58,17 +67,20 @@ def discover(pool: Pool) -> Discovery:
             if not own:
                 absent[name] = "no device"
             found += own
-    return Discovery(tuple(found), absent, failures)
+    return Discovery(tuple(found), absent, failures, out_of_reach)
 
 
 def select(discovery: Discovery, specs: Sequence[str]) -> tuple[AcceleratorFacts, ...]:
     """The accelerators that `--device` asks for; without any, all but the CPU, or the CPU where there is nothing else.
 
     A stack that is here but failed is under test too, as a device of which nothing can be known: a broken driver must
-    not turn into a good word for the CPU. Raises UsageError for a device that is not there, naming those that are.
+    not turn into a good word for the CPU. So is one whose driver is loaded while torch cannot reach it, unless another
+    accelerator was found (many a graphics chip stands beside it). Raises UsageError for a device that is not there,
+    naming those that are.
     """
     present = discovery.accelerators
-    for name, reason in discovery.failures.items():
+    alone = all(facts.kind == "cpu" for facts in present)
+    for name, reason in {**discovery.failures, **(discovery.out_of_reach if alone else {})}.items():
         present += (_unusable(name, reason, {facts.id for facts in present}),)
     if not specs:
         others = tuple(facts for facts in present if facts.kind != "cpu")
@@ -101,7 +113,7 @@ def host(discovery: Discovery) -> dict[str, Any]:
         "packages": packages,
         "present": [facts.id for facts in discovery.accelerators],
         "absent_stacks": dict(discovery.absent),
-        "failed_stacks": dict(discovery.failures),
+        "failed_stacks": dict(discovery.failures) | dict(discovery.out_of_reach),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from readiness.accelerators.base import Accelerator, Stack
+from readiness.accelerators.base import Accelerator, OutOfReachError, Stack
 
 #: In order of discovery: plug-ins that patch `torch.cuda` must be asked before it, the CPU is always there and last.
 NAMES = ("ascend", "mlu", "musa", "hpu", "xla", "xpu", "rocm", "cuda", "mps", "cpu")
@@ -22,4 +22,4 @@ def stack(name: str) -> Stack:
     return found
 
 
-__all__ = ["NAMES", "Accelerator", "Stack", "stack"]
+__all__ = ["KNOWN", "NAMES", "Accelerator", "OutOfReachError", "Stack", "stack"]

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import torch
 
 
+class OutOfReachError(Exception):
+    """The driver of a stack's devices is loaded, and what it takes to reach them from torch is not installed."""
+
+
 class Stack(ABC):
     """The software that drives one make of accelerator. One subclass per file of this package.
 
@@ -38,7 +42,10 @@ class Stack(ABC):
         """The devices of this stack on this machine. Called in a worker, torch imported. May raise: then none is usable."""
 
     def absence(self) -> str | None:
-        """Why this stack cannot be here, told without importing torch, or None where that takes a look through torch."""
+        """Why this stack cannot be here, told without importing torch, or None where that takes a look through torch.
+
+        Raises OutOfReachError where its devices are here and torch has no way to them.
+        """
         return None
 
     def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:  # noqa: ARG002

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from readiness.accelerators import kernel, torch_build, vendors
-from readiness.accelerators.base import Stack
+from readiness.accelerators.base import OutOfReachError, Stack
 from readiness.model import AcceleratorFacts
 
 
@@ -26,13 +26,13 @@ class PluggedStack(Stack):
     forks = False  # the plug-in may open the device or start threads while it is being imported
 
     def absence(self) -> str | None:
-        """The plug-in is not installed, or there is no torch."""
+        """The plug-in is not installed, or there is no torch. Raises OutOfReachError."""
         if torch_build.installed() is None:
             return "torch is not installed"
         assert self.plugin is not None
         reason = torch_build.missing_module(self.plugin)
         if reason is not None and kernel.any_node(self.nodes, self.machine):
-            return f"{reason}, though its driver is loaded"
+            raise OutOfReachError(f"{reason}, though its driver is loaded")
         return reason
 
     def module(self) -> Any:

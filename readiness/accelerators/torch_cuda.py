@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from readiness.accelerators import kernel, torch_build, vendors
-from readiness.accelerators.base import Stack
+from readiness.accelerators.base import OutOfReachError, Stack
 from readiness.model import AcceleratorFacts
 
 _HIDING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
@@ -48,13 +48,15 @@ class CudaNamespace(Stack):
         """What the vendor's library and the kernel say of the device with this UUID and PCI address. Never raises."""
 
     def absence(self) -> str | None:
-        """Torch was built for something else, or the driver has made no device node."""
+        """Torch was built for something else, or the driver has made no device node. Raises OutOfReachError."""
         build = torch_build.installed()
         if build is None:
             return "torch is not installed"
         if self.builds(build) is False:
             reason = f"torch {build.version} was not built for {self.name.upper()}"
-            return f"{reason}, though its driver is loaded" if kernel.any_node(self.nodes, self.root) else reason
+            if kernel.any_node(self.nodes, self.root):
+                raise OutOfReachError(f"{reason}, though its driver is loaded")
+            return reason
         # Imitators bring device nodes of their own making: for their builds only torch can tell.
         # So it is under Windows and its subsystem for Linux (/dev/dxg), which hands every maker's devices on.
         told_by_nodes = platform.system() == "Linux" and build.maker is None and not kernel.any_node(("dxg",), self.root)

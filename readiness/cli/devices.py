@@ -35,7 +35,7 @@ def devices(
                 {
                     "accelerators": [facts_to_json(facts) for facts in found.accelerators],
                     "absent": dict(found.absent),
-                    "failed": dict(found.failures),
+                    "failed": {**found.failures, **found.out_of_reach},
                 }
             )
         )
@@ -54,7 +54,7 @@ def devices(
     ]
     headers = ("id", "vendor", "model", "memory GiB", "stack")
     common.put(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
-    for name, reason in found.failures.items():
+    for name, reason in {**found.failures, **found.out_of_reach}.items():
         common.put(f"\n{name} is here but cannot be used: {clean(reason)}")
     if found.absent:
         common.put("\nabsent")

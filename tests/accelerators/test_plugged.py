@@ -15,7 +15,7 @@ import torch
 from readiness import accelerators
 from readiness.accelerators import torch_build
 from readiness.accelerators.ascend import Ascend
-from readiness.accelerators.base import Accelerator
+from readiness.accelerators.base import Accelerator, OutOfReachError
 from readiness.accelerators.mlu import Mlu
 from readiness.accelerators.mps import Mps
 from readiness.accelerators.torch_build import TorchBuild
@@ -110,7 +110,8 @@ def test_a_driver_without_its_plug_in_is_told(monkeypatch: pytest.MonkeyPatch, t
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/davinci0").touch()
     monkeypatch.setattr(Ascend, "machine", tmp_path)
-    assert Ascend().absence() == "torch_npu is not installed, though its driver is loaded"
+    with pytest.raises(OutOfReachError, match="torch_npu is not installed, though its driver is loaded"):
+        Ascend().absence()
 
 
 def test_no_stack_imports_torch_to_tell_that_it_is_absent() -> None:
