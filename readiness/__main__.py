@@ -17,7 +17,7 @@ def main() -> NoReturn:
         app(prog_name="readiness")
         sys.exit(Exit.READY)  # pragma: no cover - typer leaves by itself
     except ReadinessError as problem:
-        print(f"readiness: {problem}", file=sys.stderr)
+        _complain(f"readiness: {problem}")
         sys.exit(problem.exit_code)
     except KeyboardInterrupt:
         print("readiness: interrupted", file=sys.stderr)
@@ -30,6 +30,14 @@ def main() -> NoReturn:
             file=sys.stderr,
         )
         sys.exit(Exit.INTERNAL)
+
+
+def _complain(text: str) -> None:
+    """An error on stderr; what it quotes from a file must not drive the terminal."""
+    from readiness.telling import clean
+
+    for line in text.splitlines():
+        print(" " * (len(line) - len(line.lstrip())) + clean(line), file=sys.stderr)
 
 
 if __name__ == "__main__":

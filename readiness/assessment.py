@@ -37,6 +37,9 @@ SCHEMA = "readiness.assessment/1"
 #: Larger files are refused before they are read: an assessment of a thousand accelerators stays far below.
 LARGEST_FILE_BYTES = 256 * 2**20
 
+#: Longer texts from checks and devices are cut.
+LONGEST_TEXT = 10_000
+
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 Json = dict[str, Any]
 
@@ -83,17 +86,24 @@ def measurement_from_json(document: Mapping[str, Any]) -> Measurement:
     )
 
 
-def plain(value: Any) -> Any:
-    """Anything a check put into a row or the environment, as strict JSON: unknown types by their text, NaN by its name."""
-    if value is None or isinstance(value, bool | int | str):
+def plain(value: Any, depth: int = 5) -> Any:
+    """Anything a check put into a row or the environment, as strict JSON: unknown types by their text, NaN by its name.
+
+    Texts are cut, and what is nested deeper than `depth` becomes text: one odd check must not cost the whole document.
+    """
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST_TEXT else f"{value[:LONGEST_TEXT]}..."
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        return value if abs(value) < 2**63 else str(value)
     if isinstance(value, float):
         return number_to_json(value)
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key)[:200]: plain(item, depth - 1) for key, item in value.items()} if depth else plain(str(value))
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    return str(value)
+        return [plain(item, depth - 1) for item in value] if depth else plain(str(value))
+    return plain(str(value))
 
 
 def evidence_to_json(evidence: Evidence) -> Json:
@@ -139,9 +149,9 @@ def facts_to_json(facts: AcceleratorFacts) -> Json:
         "kind": facts.kind,
         "index": facts.index,
         "driven_by": facts.stack,
-        "vendor": facts.vendor,
-        "model": facts.model,
-        "serial": facts.serial,
+        "vendor": plain(facts.vendor),
+        "model": plain(facts.model),
+        "serial": plain(facts.serial),
         "memory_bytes": facts.memory_bytes,
         "stack": dict(facts.software),
         "properties": plain(facts.properties),

@@ -30,7 +30,7 @@ START_LIMIT_S = 300.0
 #: How long a killed process may take to vanish before it is given up as unkillable (a driver holds it).
 VANISH_LIMIT_S = 10.0
 #: More than this from one check, as evidence or as printed text, is a fault of the check.
-MOST_BYTES = 64 * 2**20
+MOST_BYTES = 32 * 2**20
 LOG_TAIL_BYTES = 8 * 1024
 
 _MEMORY_CHECK_PERIOD_S = 0.1
@@ -240,6 +240,7 @@ class Pool:
                 return
             worker.received += len(data)
             if worker.received > MOST_BYTES:
+                worker.pieces.clear()  # a flood is no evidence
                 self.kill(worker, f"it sent more than {MOST_BYTES >> 20} MiB of evidence")
                 return
             *lines, worker.buffer = (worker.buffer + data).split(b"\n")

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import json
+import math
 import os
 import platform
 import signal
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from readiness.model import Evidence, Measurement, Note, Row, Status
 
 #: Rows beyond this are counted, not kept: an assessment must stay readable.
 MOST_ROWS = 20_000
+MOST_MEASUREMENTS = 10_000
 
 Emit = Callable[[Measurement | Row | Note], None]
 
@@ -167,35 +170,38 @@ def measure(check: Check, accelerator: Accelerator, settings: Mapping[str, Any],
 
     A measurement that the check did not declare is an error of the check: a profile could never have asked for it.
     """
-    rows = measurements = 0
+    counts: Counter[type] = Counter()
     try:
         for item in check.function(accelerator, **settings):
-            match item:
-                case Measurement():
-                    if item.name not in check.measures:
-                        return Status.ERROR, f"the check yielded {item.name!r}, which it does not declare"
-                    measurements += 1
-                    emit(item)
-                case Row():
-                    rows += 1
-                    if rows <= MOST_ROWS:
-                        emit(item)
-                case Note():
-                    emit(item)
-                case _:
-                    return Status.ERROR, f"the check yielded {type(item).__name__}, not a Measurement, Row or Note"
+            counts[type(item)] += 1
+            problem = _refusal(item, check, counts)
+            if problem is not None:
+                return Status.ERROR, problem
+            if counts[Row] <= MOST_ROWS or not isinstance(item, Row):
+                emit(item)
     except Skip as skip:
-        return Status.SKIPPED, str(skip) or "the check gave no reason"
+        return Status.SKIPPED, str(skip)[:1000] or "the check gave no reason"
     except MemoryError as problem:
         return Status.ERROR, f"the host's memory did not suffice: {problem or 'MemoryError'}"
     except (Exception, SystemExit) as problem:  # noqa: BLE001 - whatever it raises is evidence
         traceback.print_exc()
         return Status.ERROR, _told(problem)
-    if measurements == 0:
+    if counts[Measurement] == 0:
         return Status.ERROR, "the check ended without measuring anything"
-    if rows > MOST_ROWS:
-        emit(Row({"omitted_rows": rows - MOST_ROWS}))
+    if counts[Row] > MOST_ROWS:
+        emit(Row({"omitted_rows": counts[Row] - MOST_ROWS}))
     return Status.MEASURED, None
+
+
+def _refusal(item: object, check: Check, counts: Mapping[type, int]) -> str | None:
+    """Why what a check yielded cannot be evidence, or None."""
+    if not isinstance(item, Measurement | Row | Note):
+        return f"the check yielded {type(item).__name__}, not a Measurement, Row or Note"
+    if isinstance(item, Measurement) and item.name not in check.measures:
+        return f"the check yielded {item.name!r}, which it does not declare"
+    if counts[Measurement] > MOST_MEASUREMENTS:
+        return f"the check yielded more than {MOST_MEASUREMENTS} measurements"
+    return None
 
 
 def _first_line(problem: BaseException) -> str:
@@ -233,7 +239,7 @@ def with_unit(measurement: Measurement, check: Check) -> Measurement:
     return Measurement(
         name=measurement.name,
         value=_number(measurement.value),
-        labels={str(key): str(value) for key, value in measurement.labels.items()},
+        labels={str(key)[:200]: str(value)[:1000] for key, value in measurement.labels.items()},
         unit=check.measures[measurement.name],
         spread=None if measurement.spread is None else float(measurement.spread),
         samples=measurement.samples,
@@ -245,4 +251,6 @@ def _number(value: Any) -> float | int | bool:
     value = value.item() if hasattr(value, "item") else value
     if not isinstance(value, bool | int | float):
         raise TypeError(f"a measurement's value is {type(value).__name__}, not a number")
+    if isinstance(value, int) and abs(value) >= 2**63:  # beyond what other readers of JSON keep exact
+        return float(value) if abs(value) < 2**1023 else math.inf if value > 0 else -math.inf
     return value

@@ -221,7 +221,7 @@ def test_absence_is_told_without_torch(
         (tmp_path / "dev" / node).touch()
     for stack, told in ((Cuda(tmp_path), cuda), (Rocm(tmp_path), rocm)):
         if told == "is loaded":
-            with pytest.raises(OutOfReachError, match="was not built for .*, though its driver is loaded"):
+            with pytest.raises(OutOfReachError, match=r"was not built for .*, though its driver is loaded"):
                 stack.absence()
             continue
         reason = stack.absence()

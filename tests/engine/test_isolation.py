@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 import psutil
 import pytest
 
-from readiness import endings, memory, processes
+from readiness import endings, memory, processes, reporting
+from readiness.assessment import dumps, from_json, to_json
 from readiness.model import Assessment, Decision, Outcome, Status, Use
 from tests.engine.support import MISBEHAVING, alive, children, evidence_of, run, use_checks, write_profile
 
@@ -24,7 +26,7 @@ def trouble(tmp_path_factory: pytest.TempPathFactory) -> Assessment:
             for way in (
                 "well", "hangs", "holds_the_lock", "slow_at_first", "segfaults", "prints_rubbish", "exits", "exits_politely",
                 "leaves_grandchildren", "raises", "skips", "measures_nothing", "undeclared", "not_a_number", "floods",
-                "ignores_signals",
+                "ignores_signals", "extravagant", "floods_rows",
             )
         ]  # fmt: skip
         settings = {id: {"marker": str(folder / id)} for id in ("trouble.slow_at_first", "trouble.leaves_grandchildren")}
@@ -53,13 +55,23 @@ def trouble(tmp_path_factory: pytest.TempPathFactory) -> Assessment:
         ("measures_nothing", Status.ERROR, "without measuring anything"),
         ("undeclared", Status.ERROR, "'another', which it does not declare"),
         ("not_a_number", Status.MEASURED, None),
-        ("floods", Status.ERROR, "more than 64 MiB"),
+        ("floods", Status.ERROR, "more than 10000 measurements"),
+        ("floods_rows", Status.ERROR, "more than 32 MiB"),
+        ("extravagant", Status.MEASURED, None),
     ],
 )
 def test_each_way_of_misbehaving_is_evidence(trouble: Assessment, way: str, status: Status, word: str | None) -> None:
     evidence = evidence_of(trouble, f"trouble.{way}")
     assert evidence.status is status, evidence
     assert (evidence.reason is None) if word is None else (word in (evidence.reason or "")), evidence.reason
+
+
+def test_one_odd_check_costs_no_document(trouble: Assessment) -> None:
+    document = dumps(to_json(trouble))
+    assert len(document) < 20_000_000
+    assert from_json(json.loads(document), "here").accelerators[0].findings
+    for name in reporting.formats():
+        assert reporting.render(name, trouble)
 
 
 def test_only_the_first_time_limit_has_a_second_try(trouble: Assessment) -> None:
@@ -93,7 +105,7 @@ def test_outcomes_of_what_did_not_measure(trouble: Assessment) -> None:
     """A device that crashes or hangs the check has failed; a check that could not tell leaves it unknown. Nothing passes."""
     findings = {item.check: item for item in trouble.accelerators[0].findings if item.use is Use.TRAINING}
     failed = {"hangs", "holds_the_lock", "ignores_signals", "segfaults", "exits", "not_a_number"}
-    passed = {"well", "slow_at_first", "prints_rubbish", "leaves_grandchildren"}
+    passed = {"well", "extravagant", "slow_at_first", "prints_rubbish", "leaves_grandchildren"}
     for id, finding in findings.items():
         way = id.removeprefix("trouble.")
         expected = Outcome.FAIL if way in failed else Outcome.PASS if way in passed else Outcome.UNKNOWN

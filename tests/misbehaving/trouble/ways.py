@@ -141,11 +141,28 @@ def not_a_number(accelerator: Accelerator) -> Iterator[Yield]:
     yield Row({"value": float("inf"), "odd": object()})
 
 
+@check("trouble.extravagant", title="Yields what no report can hold", measures=MEASURES)
+def extravagant(accelerator: Accelerator) -> Iterator[Yield]:
+    """Does one odd check cost the document?"""
+    nested: object = "end"
+    for _ in range(200):
+        nested = [nested]
+    yield Row({"text": "x" * 2_000_000, "nested": nested, "number": 10**300, "k" * 5000: object(), "escape": "\x1b[2J\ud800"})
+    yield Measurement("figure", 10**400, {"label": "y" * 100_000, "control": "\x00\x1b]0;title\x07"})
+
+
 @check("trouble.floods", title="Sends evidence without end", measures=MEASURES)
 def floods(accelerator: Accelerator) -> Iterator[Measurement]:
     """Is there an end to what one check may send?"""
     while True:
         yield Measurement("figure", 1.0, {"text": "x" * 10_000})
+
+
+@check("trouble.floods_rows", title="Sends rows without end", measures=MEASURES)
+def floods_rows(accelerator: Accelerator) -> Iterator[Yield]:
+    """Is there an end to it in bytes too?"""
+    while True:
+        yield Row({"text": "x" * 10_000})
 
 
 @check("trouble.ignores_signals", title="Ignores every signal that can be ignored", measures=MEASURES, limit_s=1.0)
