@@ -1,4 +1,4 @@
-"""The whole assessment as JSON, valid under the published schema; `judge`, `report` and `diff` read it back."""
+"""The whole assessment as JSON, valid under the published schema; `judge` and `report` read it back."""
 
 from readiness import assessment as documents
 from readiness.model import Assessment

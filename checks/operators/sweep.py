@@ -17,7 +17,7 @@ from readiness.model import Cost, Measurement, Note, Row, Yield
         "missing": "1", "wrong": "1", "crashed": "1", "nondeterministic": "1", "errors": "1",
     },
     cost=Cost.MINUTES,
-    typical_s=20.0,
+    typical_s=10.0,
     limit_s=600.0,
 )  # fmt: skip
 def sweep(

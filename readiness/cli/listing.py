@@ -42,8 +42,9 @@ def listing(
 
     texts = []
     for kind, rows in found.items():
-        heading = [kind.value, *list(rows[0])[1:]] if rows else [kind.value]
-        texts.append(tabulate([list(row.values()) for row in rows], headers=heading, tablefmt="simple"))
+        shown = [{name: value for name, value in row.items() if name != "measures"} for row in rows]  # `explain` tells them
+        heading = [kind.value, *list(shown[0])[1:]] if shown else [kind.value]
+        texts.append(tabulate([list(row.values()) for row in shown], headers=heading, tablefmt="simple"))
     common.put("\n\n".join(texts))
 
 
@@ -51,7 +52,7 @@ def _checks() -> list[dict[str, object]]:
     from readiness.checklist import discover
 
     return [
-        {"id": check.id, "title": check.title, "seconds": check.typical_s, "measures": ", ".join(check.measures)}
+        {"id": check.id, "title": check.title, "seconds": check.typical_s, "measures": dict(check.measures)}
         for check in discover().values()
     ]
 
