@@ -207,8 +207,9 @@ def _worst(measurements: Sequence[Measurement], limit: Limit) -> Measurement | N
 
     def badness(measurement: Measurement) -> tuple[bool, float, float, str]:
         value = measurement.value
+        text = f"{sorted(measurement.labels.items())} {value!r} {measurement.unit}"
         if isinstance(value, float) and math.isnan(value):
-            return True, -1.0, math.inf, ""
+            return True, 1.0, math.inf, text
         match limit.operator:
             case Operator.AT_LEAST:
                 distance = -float(value)
@@ -219,7 +220,7 @@ def _worst(measurements: Sequence[Measurement], limit: Limit) -> Measurement | N
             case Operator.BETWEEN:
                 assert limit.high is not None
                 distance = max(float(limit.bound) - value, value - limit.high)
-        return not satisfies(value, limit), -credit(value, limit), distance, str(sorted(measurement.labels.items()))
+        return not satisfies(value, limit), -credit(value, limit), distance, text
 
     return max(measurements, key=badness, default=None)
 
