@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from typing import NoReturn
@@ -11,6 +12,7 @@ from readiness.errors import Exit, ReadinessError
 
 def main() -> NoReturn:
     """Run the command line. An uncaught exception is 70, never Python's 1, which would read `not ready`."""
+    _open_standard_streams()
     try:
         from readiness.cli import app
 
@@ -30,6 +32,17 @@ def main() -> NoReturn:
             file=sys.stderr,
         )
         sys.exit(Exit.INTERNAL)
+
+
+def _open_standard_streams() -> None:
+    """Closed standard streams lead to nowhere: else the next pipe to a worker would take their numbers."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, "r" if descriptor == 0 else "w", closefd=False))  # noqa: SIM115
 
 
 def _complain(text: str) -> None:

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from readiness.__main__ import main
 from readiness.errors import Exit
 from tests.engine.support import MISBEHAVING, write_profile
+from tests.test_assessment import HOSTILE as HOSTILE_ASSESSMENTS
+from tests.test_profile import HOSTILE as HOSTILE_PROFILES
 
 ROOT = Path(__file__).parent.parent
 #: As `python -m readiness`, but looking for no other accelerator than the CPU.
@@ -275,3 +278,54 @@ def test_a_broken_stack_is_not_replaced_by_the_cpu(tmp_path: Path, profile: Path
     assert result.returncode == Exit.UNDETERMINED, result.stderr
     assert "cuda:0" in result.stdout
     assert "the driver and its library do not fit" in result.stdout
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_obstacle(tmp_path: Path, profile: Path, closed: str) -> None:
+    report = tmp_path / "a.json"
+    script = f'exec "$0" "$@" {closed}'
+    command = [sys.executable, "-P", "-c", CODE, "run", "-p", str(profile), "--checks", str(MISBEHAVING), "-f", f"json={report}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path)}
+    result = subprocess.run(["sh", "-c", script, *command], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == Exit.READY, result.stderr
+    assert json.loads(report.read_text())["accelerators"][0]["evidence"][0]["status"] == "measured"
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path: Path, profile: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    run_folder = tmp_path / "run"
+    arguments = ("run", "-p", str(profile), "--checks", str(MISBEHAVING), "--resume", str(run_folder))
+    failed = readiness(*arguments, "-f", "json=/dev/full", state=tmp_path)
+    assert failed.returncode == Exit.USAGE
+    assert "No space left" in failed.stderr
+    again = readiness("run", "--checks", str(MISBEHAVING), "--resume", str(run_folder), "-q", state=tmp_path)
+    assert again.returncode == Exit.READY, again.stderr
+
+
+@pytest.mark.parametrize("kind", ["profiles", "assessments"])
+def test_hostile_files_at_the_command_line(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every hostile file of the other tests, through the front door: exit 2, the file named, a remedy, no traceback."""
+    contents = (
+        {name: text for name, (text, _) in HOSTILE_PROFILES.items()}
+        if kind == "profiles"
+        else {name: make() for name, (make, *_) in HOSTILE_ASSESSMENTS.items()}
+    )
+    assert len(contents) >= 30
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    for name, content in contents.items():
+        file = tmp_path / ("test.toml" if kind == "profiles" else "a.json")
+        file.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+        arguments = ["run", "-d", "cpu", "-p", str(file)] if kind == "profiles" else ["judge", str(file)]
+        monkeypatch.setattr(sys, "argv", ["readiness", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        output = capsys.readouterr()
+        assert left.value.code == Exit.USAGE, (name, output.err)
+        assert str(file) in output.err, name
+        assert "remedy:" in output.err, name
+        assert "Traceback" not in output.err, name
+        assert "\x1b" not in output.err, name
+        assert output.out == "", name
