@@ -50,6 +50,8 @@ class Journal:
             raise UsageError(
                 "another readiness is at work on this run", place=str(folder), remedy="wait for it, or name another folder"
             ) from None
+        for stale in folder.glob(".*.json.*"):  # half of a file that a kill kept from being put in its place
+            stale.unlink(missing_ok=True)
         self._stream: Any = None
 
     def __enter__(self) -> Journal:

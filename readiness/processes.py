@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -47,7 +47,7 @@ class Worker:
 
     id: int
     pipe: int
-    log: Path
+    log: IO[bytes]
     limit_s: float
     pid: int | None = None
     started: float = field(default_factory=time.monotonic)
@@ -65,6 +65,7 @@ class Worker:
     kill_sent: float | None = None
     dump_sent: float | None = None
     kernel_kills_before: int = 0
+    last_words: str = ""
 
     @property
     def ended(self) -> bool:
@@ -78,12 +79,15 @@ class Worker:
 
     def log_tail(self) -> str:
         """The last of what the process and its libraries printed."""
-        try:
-            with self.log.open("rb") as stream:
-                stream.seek(max(self.log.stat().st_size - LOG_TAIL_BYTES, 0))
-                return stream.read().decode(errors="replace")
-        except OSError:
-            return ""
+        if self.log.closed:
+            return self.last_words
+        # pread: the descriptor's own offset is where the worker writes next.
+        start = max(self.log_size() - LOG_TAIL_BYTES, 0)
+        return os.pread(self.log.fileno(), LOG_TAIL_BYTES, start).decode(errors="replace")
+
+    def log_size(self) -> int:
+        """How much it has printed so far, in bytes."""
+        return os.fstat(self.log.fileno()).st_size
 
 
 class Pool:
@@ -95,7 +99,6 @@ class Pool:
         self.workers: dict[int, Worker] = {}
         self.problem: str | None = None
         self._ids = itertools.count(1)
-        self._logs = tempfile.TemporaryDirectory(prefix="readiness-", ignore_cleanup_errors=True)
         self._selector = selectors.DefaultSelector()
         self._memory_checked = 0.0
         self._control: socket.socket | None = None
@@ -110,11 +113,11 @@ class Pool:
 
     def _open(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, _socket_kind())
-        with theirs, (Path(self._logs.name) / "nursery.log").open("ab") as log:
+        with theirs:
             self._process = subprocess.Popen(
                 spawning.bootstrap("readiness.nursery:main", str(theirs.fileno()), self.preload),
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=log,
+                stderr=subprocess.DEVNULL,
                 # Plug-ins load themselves with torch: they must not touch a device in the process that is forked from.
                 env=os.environ | {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
             )  # fmt: skip
@@ -127,9 +130,9 @@ class Pool:
         identity = next(self._ids)
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
-        worker = Worker(identity, reader, Path(self._logs.name) / f"{identity}.log", limit_s)
+        # A file without a name: nothing stays on disk, however we end.
+        worker = Worker(identity, reader, tempfile.TemporaryFile(prefix="readiness-"), limit_s)  # noqa: SIM115
         worker.kernel_kills_before = memory.kernel_kills()
-        log = os.open(worker.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         autoload = {"TORCH_DEVICE_BACKEND_AUTOLOAD": os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD", "1")}
         message = json.dumps(
             {"start": identity, "fork": fork, "request": dict(request), "environment": autoload}
@@ -138,15 +141,14 @@ class Pool:
             if len(message) > nursery.LARGEST_MESSAGE_BYTES:
                 raise InternalError("a job's description is too large for its worker", remedy="shorten the settings")
             try:
-                socket.send_fds(self._control, [message], [writer, log])
+                socket.send_fds(self._control, [message], [writer, worker.log.fileno()])
             except OSError:  # the prepared process died unnoticed: the next one gets the job
                 self._lost()
-                socket.send_fds(self._control, [message], [writer, log])
+                socket.send_fds(self._control, [message], [writer, worker.log.fileno()])
         except OSError as problem:
             worker.killed, worker.finished = f"the prepared process is gone ({problem})", time.monotonic()
         finally:
             os.close(writer)
-            os.close(log)
         self._selector.register(reader, selectors.EVENT_READ, worker)
         self.workers[identity] = worker
         return worker
@@ -186,7 +188,6 @@ class Pool:
         for worker in list(self.workers.values()):
             self._forget(worker)
         self._selector.close()
-        self._logs.cleanup()
 
     def _tell(self, message: Mapping[str, Any]) -> None:
         if self._control is not None:
@@ -283,7 +284,7 @@ class Pool:
                 worker.timed_out = True
                 worker.dump_sent = now
                 self._tell({"dump": worker.id})
-            elif watch_memory and _size(worker.log) > MOST_BYTES:
+            elif watch_memory and worker.log_size() > MOST_BYTES:
                 self.kill(worker, f"it printed more than {MOST_BYTES >> 20} MiB")
 
     def _keep_memory(self) -> None:
@@ -299,6 +300,8 @@ class Pool:
             self._selector.unregister(worker.pipe)
         with contextlib.suppress(OSError):
             os.close(worker.pipe)
+        worker.last_words = worker.log_tail()
+        worker.log.close()
         self.workers.pop(worker.id, None)
 
 
@@ -308,13 +311,6 @@ def _state(pid: int | None) -> str:
         return f"process {pid}, state {psutil.Process(pid).status()}, waiting in {waits}"
     except (OSError, psutil.Error):
         return f"process {pid}"
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError:
-        return 0
 
 
 def _socket_kind() -> socket.SocketKind:

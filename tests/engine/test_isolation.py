@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
@@ -126,8 +127,8 @@ def test_a_check_that_eats_memory_is_ended_and_told_apart(tmp_path: Path, monkey
     assert children() == []
 
 
-def test_the_kernels_kill_is_told_from_another_sigkill(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    worker = processes.Worker(1, -1, tmp_path / "log", 1.0, kernel_kills_before=4)
+def test_the_kernels_kill_is_told_from_another_sigkill(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = processes.Worker(1, -1, io.BytesIO(), 1.0, kernel_kills_before=4)
     worker.exit_code = -9
     monkeypatch.setattr(memory, "kernel_kills", lambda: 4)
     assert endings.describe_end(worker) == "its process died by SIGKILL"

@@ -33,10 +33,12 @@ class Tool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.profile = write_profile(folder / "test.toml", STEPS)
+        (folder / "tmp").mkdir()
         self.environment = os.environ | {
             "MANY_TRACE": str(folder / "trace"),
             "XDG_STATE_HOME": str(folder / "state"),
             "PYTHONPATH": str(Path(__file__).parent.parent.parent),
+            "TMPDIR": str(folder / "tmp"),
         }
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -99,6 +101,8 @@ def test_killed_twenty_times_at_random_moments(tmp_path: Path) -> None:
     while leftovers(str(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert leftovers(str(tmp_path)) == []
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == ["assessment.json", "journal.jsonl", "lock", "run.json"]
 
 
 def test_interrupt_leaves_a_valid_partial_assessment_and_can_go_on(tmp_path: Path) -> None:
