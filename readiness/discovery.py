@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-from collections.abc import Mapping, Sequence, Set
+import time
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from importlib import metadata
 from itertools import count
@@ -16,10 +17,11 @@ import psutil
 from readiness import accelerators
 from readiness.assessment import facts_from_json
 from readiness.endings import describe_end
-from readiness.errors import UsageError
+from readiness.errors import InterruptedRunError, UsageError
 from readiness.model import AcceleratorFacts, Status
 from readiness.processes import Pool, Worker
 
+#: A driver that does not list its devices by then does not work.
 LIMIT_S = 180.0
 
 
@@ -36,8 +38,12 @@ class Discovery:
     out_of_reach: Mapping[str, str] = field(default_factory=dict)
 
 
-def discover(pool: Pool) -> Discovery:
-    """Look at every stack that may be here. A stack that fails, crashes or hangs costs itself only."""
+def discover(pool: Pool, *, limit_s: float = LIMIT_S, stopped: Callable[[], bool] = lambda: False) -> Discovery:
+    """Look at every stack that may be here. A stack that fails, crashes or hangs costs itself only.
+
+    After `limit_s`, start-up included, what has not answered has failed. Raises InterruptedRunError once `stopped` is
+    true: half a look at the machine is none.
+    """
     absent: dict[str, str] = {}
     out_of_reach: dict[str, str] = {}
     workers: dict[str, Worker] = {}
@@ -53,8 +59,7 @@ def discover(pool: Pool) -> Discovery:
         else:
             fork = stack.forks and stack.plugin is None
             workers[name] = pool.start({"job": "discover", "stack": name}, fork=fork, limit_s=LIMIT_S)
-    while not all(worker.ended for worker in workers.values()):
-        pool.poll(0.2)
+    _wait(pool, list(workers.values()), limit_s, stopped)
     found: list[AcceleratorFacts] = []
     failures: dict[str, str] = {}
     for name, worker in workers.items():
@@ -68,6 +73,18 @@ def discover(pool: Pool) -> Discovery:
                 absent[name] = "no device"
             found += own
     return Discovery(tuple(found), absent, failures, out_of_reach)
+
+
+def _wait(pool: Pool, workers: Sequence[Worker], limit_s: float, stopped: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + limit_s
+    while not all(worker.ended for worker in workers):
+        pool.poll(0.1)
+        if stopped():
+            raise InterruptedRunError("interrupted while looking for accelerators", remedy="run it again")
+        if time.monotonic() > deadline:
+            for worker in workers:
+                if not worker.ended:
+                    pool.kill(worker, f"its devices could not be listed within {limit_s:.0f} s")
 
 
 def select(discovery: Discovery, specs: Sequence[str]) -> tuple[AcceleratorFacts, ...]:

@@ -28,7 +28,7 @@ from readiness.errors import InternalError
 #: How long a worker may take to import torch, a plug-in and its check before it must say that it is ready.
 START_LIMIT_S = 300.0
 #: How long a killed process may take to vanish before it is given up as unkillable (a driver holds it).
-VANISH_LIMIT_S = 10.0
+VANISH_LIMIT_S = 5.0
 #: More than this from one check, as evidence or as printed text, is a fault of the check.
 MOST_BYTES = 32 * 2**20
 LOG_TAIL_BYTES = 8 * 1024

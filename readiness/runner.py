@@ -21,7 +21,7 @@ import psutil
 from readiness import __version__, accelerators, judge
 from readiness.assessment import facts_to_json
 from readiness.checklist import Check
-from readiness.discovery import Discovery, discover, host, select
+from readiness.discovery import LIMIT_S, Discovery, discover, host, select
 from readiness.endings import SECOND_TRY, evidence_of
 from readiness.errors import UsageError
 from readiness.journal import Journal
@@ -37,6 +37,8 @@ from readiness.model import (
 from readiness.plan import Job, plan
 from readiness.processes import Pool, Worker
 
+#: What ending the running checks and telling the result may take of the time that `--within` grants.
+CLOSING_S = 3.0
 _POLL_S = 0.1
 
 
@@ -107,7 +109,9 @@ def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
     with _stop_signals() as stop, Pool() as pool:
         journal.begin_session()
         observer.looking()
-        discovery = discover(pool)
+        # A wedged driver must not eat all the time that was granted: that it is wedged is the answer.
+        limit_s = LIMIT_S if request.within_s is None else min(LIMIT_S, request.within_s * 0.6)
+        discovery = discover(pool, limit_s=limit_s, stopped=lambda: bool(stop))
         chosen = _settle(select(discovery, request.devices), discovery, journal, time.monotonic() - began)
         jobs = plan(
             request.profile,
@@ -195,7 +199,7 @@ class _Loop:
         within = self.request.within_s
         if self.signals:
             self.state.stop = f"the run was interrupted ({self.signals[0]})"
-        elif within is not None and time.monotonic() - self.began > within - 1:
+        elif within is not None and time.monotonic() - self.began > within - CLOSING_S:
             self.state.stop = f"the time granted with --within ({within:g} s) was up"
         if self.state.stop is not None:
             for running in self.state.running:
@@ -243,7 +247,7 @@ class _Loop:
     def finish(self, running: _Running) -> None:
         """Turn what a worker left into evidence, or try once more with a longer limit."""
         job, worker = running.job, running.worker
-        if worker.exit_code is None and worker.pid is not None and psutil.pid_exists(worker.pid):
+        if worker.exit_code is None and worker.kill_sent is not None and worker.pid and psutil.pid_exists(worker.pid):
             reason = f"process {worker.pid} of {job.check.id} holds the device and cannot be killed"
             self.state.wedged |= {facts.id: reason for facts in job.accelerators}
         elif self.state.stop is not None and worker.killed == self.state.stop:

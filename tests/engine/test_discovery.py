@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
 import pytest
 
-from readiness import accelerators, discovery
+from readiness import accelerators, discovery, spawning
 from readiness.accelerators.base import OutOfReachError
 from readiness.discovery import Discovery, select
-from readiness.errors import UsageError
+from readiness.errors import InterruptedRunError, UsageError
 from readiness.model import AcceleratorFacts
 from readiness.processes import Pool
+from tests.engine.support import children
 
 
 def facts(id: str, stack: str | None = None) -> AcceleratorFacts:
@@ -56,6 +61,57 @@ def test_a_device_that_torch_cannot_reach_does_not_become_a_good_word_for_the_cp
     assert "unusable" in hidden.properties
     # Beside an accelerator that works it is somebody's graphics chip.
     assert ids(Discovery((*GPUS, CPU), {}, {}, {"rocm": "not built for ROCM"})) == ["cuda:0", "cuda:1"]
+
+
+HANGING = """
+import time
+from readiness.accelerators.base import Stack
+
+class Hanging(Stack):
+    name = kind = "cuda"
+
+    def discover(self):
+        time.sleep(600)
+        yield
+
+STACK = Hanging()
+"""
+
+
+def hang(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """A stack whose devices cannot be listed, in every worker."""
+    (folder / "cuda.py").write_text(HANGING)
+    monkeypatch.setattr(accelerators, "NAMES", ("cuda", "cpu"))
+    monkeypatch.setattr(accelerators.stack("cuda"), "absence", lambda: None)
+    monkeypatch.setattr(spawning, "bootstrap", partial(bootstrap_with, folder, spawning.bootstrap))
+
+
+def bootstrap_with(folder: Path, bootstrap: Callable[..., list[str]], *arguments: str) -> list[str]:
+    """An interpreter in which the hanging stack stands before the real one."""
+    command = bootstrap(*arguments)
+    at = command.index("-c") + 1
+    command[at] = command[at].replace(
+        "from readiness", f"import readiness.accelerators as a; a.__path__.insert(0, {str(folder)!r}); from readiness", 1
+    )
+    return command
+
+
+def test_a_driver_that_does_not_answer_fails_in_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hang(monkeypatch, tmp_path)
+    with Pool() as pool:
+        found = discovery.discover(pool, limit_s=4)
+    assert [item.id for item in found.accelerators] == ["cpu:0"]
+    assert found.failures == {"cuda": "its devices could not be listed within 4 s"}
+    (wedged,) = select(found, ())
+    assert wedged.id == "cuda:0"
+    assert children() == []
+
+
+def test_an_interrupt_while_looking_ends_the_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hang(monkeypatch, tmp_path)
+    with Pool() as pool, pytest.raises(InterruptedRunError):
+        discovery.discover(pool, stopped=lambda: True)
+    assert children() == []
 
 
 def test_one_stack_that_crashes_costs_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:

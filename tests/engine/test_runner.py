@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,8 +56,8 @@ def test_accelerators_work_side_by_side_and_some_checks_alone(tmp_path: Path, mo
     use_checks(monkeypatch, tmp_path / "checks")
     real = discovery.discover
 
-    def two(pool: Pool) -> discovery.Discovery:
-        found = real(pool)
+    def two(pool: Pool, **limits: Any) -> discovery.Discovery:
+        found = real(pool, **limits)
         (one,) = found.accelerators
         return replace(found, accelerators=(one, replace(one, id="cpu:1", index=1)))
 
