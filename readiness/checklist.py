@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -226,9 +225,3 @@ def _failing_line(problem: BaseException, file: Path) -> int:
         return problem.lineno
     lines = [frame.lineno for frame in traceback.extract_tb(problem.__traceback__) if Path(frame.filename) == file]
     return (lines[-1] if lines else None) or 1
-
-
-def forget_imported() -> None:
-    """Drop imported check modules, so that the next `discover` reads the files again. For tests."""
-    for name in [name for name in sys.modules if name.startswith("readiness.checks")]:
-        del sys.modules[name]
