@@ -108,8 +108,9 @@ def test_killed_twenty_times_at_random_moments(tmp_path: Path) -> None:
 def test_interrupt_leaves_a_valid_partial_assessment_and_can_go_on(tmp_path: Path) -> None:
     tool = Tool(tmp_path)
     process = tool.first("-f", f"json={tmp_path / 'partial.json'}")
-    while not (tmp_path / "trace").exists():
-        time.sleep(0.02)
+    journal = tmp_path / "run" / "journal.jsonl"
+    while not journal.exists() or '"kind": "evidence"' not in journal.read_text():
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == Exit.INTERRUPTED, errors
