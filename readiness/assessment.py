@@ -68,6 +68,8 @@ def measurement_to_json(measurement: Measurement) -> Json:
         document["spread"] = number_to_json(measurement.spread)
     if measurement.samples is not None:
         document["samples"] = measurement.samples
+    if measurement.about:
+        document["about"] = plain(measurement.about)
     return document
 
 
@@ -83,6 +85,7 @@ def measurement_from_json(document: Mapping[str, Any]) -> Measurement:
         labels=dict(document.get("labels", {})),
         spread=None if spread is None else float(spread),
         samples=document.get("samples"),
+        about=document.get("about"),
     )
 
 

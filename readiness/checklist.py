@@ -47,7 +47,8 @@ class Check:
 
     `measures` maps each measurement's name to its unit. `settings` are the function's keyword-only parameters with
     their defaults: what a profile may set. `alone` keeps every other check off the machine meanwhile.
-    `typical_s` is its duration on two CPU cores; `limit_s` the time limit of its first try.
+    `typical_s` is its duration on two CPU cores; `limit_s` the time limit of its first try. `catches` are the kinds of
+    defect of a simulated chip that it claims to see: `readiness rehearse` holds it to that.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Check:
     scope: Scope = Scope.ACCELERATOR
     phase: Phase = Phase.ANY
     alone: bool = False
+    catches: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -90,11 +92,13 @@ def check(
     scope: Scope = Scope.ACCELERATOR,
     phase: Phase = Phase.ANY,
     alone: bool = False,
+    catches: Iterable[str] = (),
 ) -> Callable[[CheckFunction], Check]:
     """Declare a generator function as a check. Its docstring and this call are its only declaration.
 
     The function takes the accelerator and, keyword-only and with defaults, its settings; it yields `Measurement`,
-    `Row` and `Note`. `measures` gives the unit of each measurement, "1" where it has none.
+    `Row` and `Note`. `measures` gives the unit of each measurement, "1" where it has none; `catches` names the kinds of
+    defect (`readiness rehearse --kinds`) that it is made to see.
     """
 
     def declare(function: CheckFunction) -> Check:
@@ -109,6 +113,7 @@ def check(
             scope=scope,
             phase=phase,
             alone=alone,
+            catches=tuple(catches),
             settings={
                 name: parameter.default
                 for name, parameter in inspect.signature(function).parameters.items()

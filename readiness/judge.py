@@ -165,7 +165,7 @@ def _find(requirement: Requirement, use: Use, facts: AcceleratorFacts, evidence:
     worst = _worst([item for item in evidence.measurements if matches(item, requirement)], requirement.limit)
     if worst is not None and not satisfies(worst.value, requirement.limit):
         earned = credit(worst.value, requirement.limit)
-        return finding(Outcome.FAIL, None, worst, earned if evidence.status is Status.MEASURED else 0.0)
+        return finding(Outcome.FAIL, worst.about, worst, earned if evidence.status is Status.MEASURED else 0.0)
     match evidence.status:
         case Status.CRASHED | Status.TIMEOUT:
             return finding(Outcome.FAIL, f"{requirement.check} did not finish: {evidence.reason}")

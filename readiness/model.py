@@ -117,7 +117,8 @@ class Measurement:
     """One figure. Where it was repeated, `value` says which statistic in the check's docstring (median unless told).
 
     `unit` is filled in from the check's declaration. `labels` tell measurements of one name apart (`dtype`, `op`).
-    NaN and infinity are legitimate values: they satisfy no limit they should not.
+    `about` names in words what a poor value is about (operator, dtype, layout, rank, chip): it becomes the reason of a
+    failed requirement. NaN and infinity are legitimate values: they satisfy no limit they should not.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Measurement:
     unit: str | None = None
     spread: float | None = None
     samples: int | None = None
+    about: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

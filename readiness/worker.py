@@ -30,6 +30,8 @@ from readiness.model import Evidence, Measurement, Note, Row, Status
 #: Rows beyond this are counted, not kept: an assessment must stay readable.
 MOST_ROWS = 20_000
 MOST_MEASUREMENTS = 10_000
+#: What a measurement is about is a line, not a table: the rows are for that.
+MOST_ABOUT = 500
 
 Emit = Callable[[Measurement | Row | Note], None]
 
@@ -243,6 +245,7 @@ def with_unit(measurement: Measurement, check: Check) -> Measurement:
         unit=check.measures[measurement.name],
         spread=None if measurement.spread is None else float(measurement.spread),
         samples=measurement.samples,
+        about=None if measurement.about is None else str(measurement.about)[:MOST_ABOUT],
     )
 
 
