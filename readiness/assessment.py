@@ -162,6 +162,25 @@ def facts_to_json(facts: AcceleratorFacts) -> Json:
     }
 
 
+def facts_unlike(facts: AcceleratorFacts, lead: AcceleratorFacts) -> Json:
+    """What `facts_to_json` says of these and not of `lead`: peers of one make differ in little."""
+    document, common = facts_to_json(facts), facts_to_json(lead)
+    own = {key: value for key, value in document.items() if value != common[key]}
+    if "properties" in own and document["properties"].keys() == common["properties"].keys():
+        known = common["properties"]
+        own["properties"] = {key: value for key, value in own["properties"].items() if value != known[key]}
+        own["properties_like"] = True
+    return own
+
+
+def facts_like(document: Mapping[str, Any], lead: Mapping[str, Any]) -> AcceleratorFacts:
+    """The inverse of `facts_unlike`; `lead` as JSON."""
+    properties = document.get("properties", {})
+    if document.get("properties_like", "properties" not in document):
+        properties = lead["properties"] | properties
+    return facts_from_json({**lead, **document, "properties": properties})
+
+
 def facts_from_json(document: Mapping[str, Any]) -> AcceleratorFacts:
     """The inverse of `facts_to_json`."""
     kind, _, index = document["id"].partition(":")
@@ -256,7 +275,7 @@ def to_json(assessment: Assessment) -> Json:
 
     Raises InternalError, since only readiness itself can be at fault.
     """
-    document = {
+    document: Json = {
         "schema": SCHEMA,
         "tool": {"name": "readiness", "version": assessment.version, "seed": assessment.seed},
         "started": assessment.started,
@@ -279,6 +298,8 @@ def to_json(assessment: Assessment) -> Json:
             for item in assessment.accelerators
         ],
     }
+    if assessment.rehearsal is not None:
+        document["rehearsal"] = plain(assessment.rehearsal)
     problem = schema.first_problem("assessment", document)
     if problem is not None:
         raise InternalError(
@@ -338,6 +359,7 @@ def from_json(document: Any, place: str) -> Assessment:
             )
             for item in document["accelerators"]
         ),
+        rehearsal=document.get("rehearsal"),
     )
 
 

@@ -20,6 +20,7 @@ from readiness.endings import describe_end
 from readiness.errors import InterruptedRunError, UsageError
 from readiness.model import AcceleratorFacts, Status
 from readiness.processes import Pool, Worker
+from readiness.simulator import chip as chips
 
 #: A driver that does not list its devices by then does not work.
 LIMIT_S = 180.0
@@ -57,8 +58,7 @@ def discover(pool: Pool, *, limit_s: float = LIMIT_S, stopped: Callable[[], bool
         if reason is not None:
             absent[name] = reason
         else:
-            fork = stack.forks and stack.plugin is None
-            workers[name] = pool.start({"job": "discover", "stack": name}, fork=fork, limit_s=LIMIT_S)
+            workers[name] = pool.start({"job": "discover", "stack": name}, fork=stack.forkable, limit_s=LIMIT_S)
     _wait(pool, list(workers.values()), limit_s, stopped)
     found: list[AcceleratorFacts] = []
     failures: dict[str, str] = {}
@@ -92,9 +92,11 @@ def select(discovery: Discovery, specs: Sequence[str]) -> tuple[AcceleratorFacts
 
     A stack that is here but failed is under test too, as a device of which nothing can be known: a broken driver must
     not turn into a good word for the CPU. So is one whose driver is loaded while torch cannot reach it, unless another
-    accelerator was found (many a graphics chip stands beside it). Raises UsageError for a device that is not there,
-    naming those that are.
+    accelerator was found (many a graphics chip stands beside it). `sim:NAME` and `sim:FILE.toml` are all the chips of a
+    simulated machine, of which a run has one at most. Raises UsageError for a device that is not there, naming those
+    that are, and BadFileError for a file that describes no chip.
     """
+    simulated = _simulated(specs)
     present = discovery.accelerators
     alone = all(facts.kind == "cpu" for facts in present)
     for name, reason in {**discovery.failures, **(discovery.out_of_reach if alone else {})}.items():
@@ -105,6 +107,8 @@ def select(discovery: Discovery, specs: Sequence[str]) -> tuple[AcceleratorFacts
     chosen: dict[str, AcceleratorFacts] = {}
     for spec in specs:
         found = [facts for facts in present if spec in (facts.id, facts.kind) or f"{spec}:0" == facts.id]
+        if _is_simulated(spec):
+            found = list(simulated)
         if not found:
             raise UsageError(
                 f"there is no accelerator {spec!r} here",
@@ -113,6 +117,34 @@ def select(discovery: Discovery, specs: Sequence[str]) -> tuple[AcceleratorFacts
             )
         chosen |= {facts.id: facts for facts in found}
     return tuple(chosen.values())
+
+
+def _is_simulated(spec: str) -> bool:
+    return spec.partition(":")[0] == chips.STACK
+
+
+def _simulated(specs: Sequence[str]) -> tuple[AcceleratorFacts, ...]:
+    """The chips of the one simulated machine that these specs name; none where no spec does."""
+    from readiness.simulator.kinds import kinds
+
+    machines: dict[str, chips.Chip] = {}
+    for spec in filter(_is_simulated, specs):
+        wanted = spec.partition(":")[2]
+        if not wanted or wanted.isdigit():
+            raise UsageError(
+                f"{spec!r} does not say which simulated machine is meant",
+                place="--device",
+                remedy=f"write sim:{next(iter(chips.names()), 'NAME')} or sim:FILE.toml: these are all chips of it",
+            )
+        machine = chips.find(wanted, kinds())
+        machines[machine.sha256] = machine
+    if len(machines) > 1:
+        raise UsageError(
+            f"two simulated machines ({' and '.join(machine.name for machine in machines.values())}) in one run",
+            place="--device",
+            remedy="choose one of them; one file may describe several chips",
+        )
+    return tuple(facts for machine in machines.values() for facts in chips.facts(machine))
 
 
 def host(discovery: Discovery) -> dict[str, Any]:

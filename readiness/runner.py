@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import psutil
 
 from readiness import __version__, accelerators, judge
-from readiness.assessment import facts_to_json
+from readiness.assessment import facts_to_json, facts_unlike
 from readiness.checklist import Check
 from readiness.discovery import LIMIT_S, Discovery, discover, host, select
 from readiness.endings import SECOND_TRY, evidence_of
@@ -106,7 +106,7 @@ def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
     """
     began = time.monotonic()
     started = _now()
-    with _stop_signals() as stop, Pool() as pool:
+    with stop_signals() as stop, Pool() as pool:
         journal.begin_session()
         observer.looking()
         # A wedged driver must not eat all the time that was granted: that it is wedged is the answer.
@@ -130,6 +130,20 @@ def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
     return _assemble(request, discovery, chosen, jobs, state, started, seconds)
 
 
+def asked_of_worker(job: Job, seed: int) -> dict[str, Any]:
+    """What a worker is told: which check, on which accelerators, with which settings and seed."""
+    lead = job.accelerators[0]
+    return {
+        "job": "check",
+        "check": job.check.id,
+        "file": job.check.function.__code__.co_filename,
+        "accelerator": facts_to_json(lead),
+        "peers": [facts_unlike(facts, lead) for facts in job.accelerators],
+        "seed": seed,
+        "settings": dict(job.settings),
+    }
+
+
 def _settle(
     chosen: tuple[AcceleratorFacts, ...], discovery: Discovery, journal: Journal, at: float
 ) -> tuple[AcceleratorFacts, ...]:
@@ -139,7 +153,8 @@ def _settle(
         return chosen
 
     def identity(facts: AcceleratorFacts) -> tuple[Any, ...]:
-        return facts.id, facts.stack, facts.model, facts.serial, dict(facts.software), facts.properties.get("unusable")
+        odd = (facts.properties.get(key) for key in ("unusable", "chip"))
+        return facts.id, facts.stack, facts.model, facts.serial, dict(facts.software), *odd
 
     for before in journal.accelerators:
         if identity(before) not in [identity(facts) for facts in chosen]:
@@ -228,19 +243,9 @@ class _Loop:
 
     def start(self, job: Job, attempt: int) -> None:
         """Start a worker at a job."""
-        lead = job.accelerators[0]
-        stack = accelerators.stack(lead.stack)
+        stack = accelerators.stack(job.accelerators[0].stack)
         limit_s = (self.request.timeout_s or job.check.limit_s) * (1 if attempt == 1 else SECOND_TRY)
-        request = {
-            "job": "check",
-            "check": job.check.id,
-            "file": job.check.function.__code__.co_filename,
-            "accelerator": facts_to_json(lead),
-            "peers": [facts_to_json(facts) for facts in job.accelerators],
-            "seed": self.request.seed,
-            "settings": dict(job.settings),
-        }
-        worker = self.pool.start(request, fork=stack.forks and stack.plugin is None, limit_s=limit_s)
+        worker = self.pool.start(asked_of_worker(job, self.request.seed), fork=stack.forkable, limit_s=limit_s)
         self.state.running.append(_Running(job, worker, attempt))
         self.observer.started(job, attempt)
 
@@ -309,7 +314,7 @@ def _now() -> str:
 
 
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[list[str]]:
+def stop_signals() -> Iterator[list[str]]:
     """SIGINT and SIGTERM as a list that fills; a second one ends the tool at once."""
     received: list[str] = []
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import importlib
 import json
 import math
 import os
@@ -85,9 +86,11 @@ def _serve_check(request: Mapping[str, Any], send: Callable[[str, Any], None]) -
             facts,
             accelerators.stack(facts.stack),
             seed=request["seed"],
-            peers=[assessment.facts_from_json(peer) for peer in request["peers"]],
+            peers=[assessment.facts_like(peer, request["accelerator"]) for peer in request["peers"]],
         )
-        _import_torch(accelerator.stack.plugin)
+        import torch  # noqa: F401 - in a fresh interpreter this is what takes time before the limit starts
+
+        accelerator.enter()
         settings = {name: _like(value, check.settings[name]) for name, value in request["settings"].items()}
     except (Exception, SystemExit) as problem:  # noqa: BLE001 - it becomes evidence
         traceback.print_exc()
@@ -114,20 +117,16 @@ def _serve_discovery(request: Mapping[str, Any], send: Callable[[str, Any], None
     stack = accelerators.stack(request["stack"])
     send("ready", True)
     try:
-        _import_torch(stack.plugin)
+        import torch  # noqa: F401
+
+        if stack.plugin is not None:
+            importlib.import_module(stack.plugin)
         for facts in stack.discover():
             send("accelerator", assessment.facts_to_json(facts))
         send("end", {"status": Status.MEASURED.value, "reason": None})
     except (Exception, SystemExit) as problem:  # noqa: BLE001 - a stack that cannot be looked at is a finding
         traceback.print_exc()
         send("end", {"status": Status.ERROR.value, "reason": _told(problem)})
-
-
-def _import_torch(plugin: str | None) -> None:
-    import torch  # noqa: F401 - in a fresh interpreter this is what takes time before the limit starts
-
-    if plugin is not None:
-        __import__(plugin)
 
 
 def _like(value: Any, default: Any) -> Any:

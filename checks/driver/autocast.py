@@ -14,6 +14,7 @@ from readiness.model import Measurement, Row, Yield
     title="Mixed precision by autocast works",
     measures={"supported": "1", "autocast_errors": "1", "relative_error": "1"},
     typical_s=0.3,
+    catches=("wrong-dtype",),
 )
 def autocast(
     accelerator: Accelerator, *, dtypes: tuple[str, ...] = ("bfloat16", "float16"), rows: int = 64, features: int = 96

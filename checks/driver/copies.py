@@ -18,6 +18,7 @@ _DTYPES = (
     title="Copies between host and device arrive whole",
     measures={"wrong_bytes": "bytes", "coverage": "1"},
     typical_s=0.5,
+    catches=("stale-read",),
 )
 def copies(
     accelerator: Accelerator, *, dtypes: tuple[str, ...] = _DTYPES, rows: int = 67, columns: int = 129, large: int = 1025
@@ -46,6 +47,11 @@ def copies(
             if copied.refusal is not None or copied.wrong:
                 what = {"dtype": copied.dtype, "layout": copied.layout, "direction": copied.direction}
                 yield Row({"memory": memory, **what, "wrong_bytes": copied.wrong, "refused": copied.refusal})
-        yield Measurement("coverage", len(done) / len(found), {"memory": memory}, samples=len(found))
+        refused = next((copied for copied in found if copied.refusal is not None), None)
+        about = refused and f"{refused.dtype}, {refused.layout}, {refused.direction}: {refused.refusal}"
+        yield Measurement("coverage", len(done) / len(found), {"memory": memory}, samples=len(found), about=about)
         if done:
-            yield Measurement("wrong_bytes", sum(copied.wrong for copied in done), {"memory": memory}, samples=len(done))
+            spoilt = max(done, key=lambda copied: copied.wrong)
+            about = f"{spoilt.dtype}, {spoilt.layout}, {spoilt.direction}" if spoilt.wrong else None
+            wrong = sum(copied.wrong for copied in done)
+            yield Measurement("wrong_bytes", wrong, {"memory": memory}, samples=len(done), about=about)

@@ -15,6 +15,7 @@ from readiness.model import Measurement, Row, Yield
     title="No fault counter moved during the run",
     measures={"new_faults": "1", "standing_faults": "1", "lost_counters": "1"},
     typical_s=0.2,
+    catches=("counter",),
     phase=Phase.LAST,
 )
 def faults(accelerator: Accelerator) -> Iterator[Yield]:

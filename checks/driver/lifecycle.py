@@ -14,6 +14,7 @@ from readiness.model import Measurement, Note, Row, Yield
     title="The device opens and closes repeatedly and nothing piles up",
     measures={"failed_opens": "1", "memory_growth_bytes": "bytes per cycle", "handle_growth": "1"},
     typical_s=2.0,
+    catches=("leak",),
     limit_s=300.0,
 )
 def lifecycle(

@@ -17,6 +17,7 @@ from readiness.model import Cost, Measurement, Note, Row, Yield
     },
     cost=Cost.SECONDS,
     typical_s=1.0,
+    catches=("oom-sticky",),
     limit_s=180.0,
 )  # fmt: skip
 def memory(

@@ -14,6 +14,7 @@ from readiness.model import Measurement, Row, Yield
     title="Random numbers repeat from a seed and have the right distribution",
     measures={"generator_supported": "1", "reproducibility_failures": "1", "moment_error": "standard errors"},
     typical_s=0.5,
+    catches=("wrong-random",),
 )
 def random(accelerator: Accelerator, *, numbers: int = 1 << 18) -> Iterator[Yield]:
     """Does the same seed give the same numbers, and are they distributed as they should be?

@@ -14,6 +14,7 @@ from readiness.model import Measurement, Row, Yield
     title="The software stack is complete and fits together",
     measures={"versions_found": "1", "inconsistencies": "1", "undecided_rules": "1", "advisories": "1"},
     typical_s=0.1,
+    catches=("version",),
 )
 def stack(accelerator: Accelerator) -> Iterator[Yield]:
     """Can every component's version be read, and do the versions fit together?

@@ -14,6 +14,7 @@ from readiness.model import Measurement, Row, Yield
     title="Streams and events keep the order they promise",
     measures={"order_violations": "1", "synchronize_works": "1", "supported": "1"},
     typical_s=1.0,
+    catches=("stale-read",),
 )
 def streams(accelerator: Accelerator, *, rounds: int = 10, numbers: int = 1 << 20, work: int = 50) -> Iterator[Yield]:
     """Does work on one stream wait for another when it is told to, and is everything done after synchronising?

@@ -13,6 +13,7 @@ from readiness import Accelerator, Cost, Yield, check
     measures={"supported": "1", "bound_ratio": "1", "relative_error": "1", "masked_row_violations": "elements"},
     cost=Cost.SECONDS,
     typical_s=1.0,
+    catches=("wrong-result", "wrong-gradient", "nan", "dtype-unsupported"),
 )
 def attention(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfloat16")) -> Iterator[Yield]:
     """How far is attention from float64, and how far are its gradients?

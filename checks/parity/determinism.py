@@ -13,6 +13,7 @@ from readiness import Accelerator, Cost, Measurement, Row, Yield, check
     measures={"supported": "1", "distinct_results": "results"},
     cost=Cost.SECONDS,
     typical_s=1.5,
+    catches=("nondeterministic",),
 )
 def determinism(
     accelerator: Accelerator,

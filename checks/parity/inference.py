@@ -13,6 +13,7 @@ from readiness import Accelerator, Cost, Measurement, Row, Yield, check
     measures={"supported": "1", "logit_error": "1", "cache_difference": "1", "token_disagreements": "tokens"},
     cost=Cost.SECONDS,
     typical_s=0.6,
+    catches=("wrong-result", "nan"),
 )
 def inference(
     accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfloat16"), tokens: int = 24

@@ -13,6 +13,7 @@ from readiness import Accelerator, Cost, Yield, check
     measures={"supported": "1", "bound_ratio": "1", "relative_error": "1", "masked_row_violations": "elements"},
     cost=Cost.SECONDS,
     typical_s=0.6,
+    catches=("wrong-result", "wrong-gradient", "nan", "dtype-unsupported", "ignore-strides"),
 )
 def normalisation(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfloat16")) -> Iterator[Yield]:
     """How far are softmax, log_softmax, layer_norm and rms_norm from float64, and how far are their gradients?

@@ -13,6 +13,7 @@ from readiness import Accelerator, Cost, Measurement, Row, Yield, check
     measures={"supported": "1", "gradient_error": "1", "loss_difference": "1", "loss_decreased": "1"},
     cost=Cost.SECONDS,
     typical_s=2.0,
+    catches=("wrong-result", "wrong-gradient", "nan"),
 )
 def training(
     accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfloat16"), steps: int = 30
@@ -53,6 +54,7 @@ def training(
         for key, error in errors.items():
             yield Row({**labels, "parameter": key, "gradient_error": error})
         yield Row({**labels, "losses": course.losses, "reference_losses": reference.losses})
-        yield Measurement("gradient_error", max(errors.values()), labels, samples=len(errors))
+        worst = max(errors, key=errors.__getitem__)
+        yield Measurement("gradient_error", max(errors.values()), labels, samples=len(errors), about=f"gradient of {worst}")
         yield Measurement("loss_difference", learning.loss_difference(course, reference), labels, samples=steps)
         yield Measurement("loss_decreased", learning.decrease(course), labels, samples=steps)

@@ -5,6 +5,7 @@ Nothing here imports torch before a method needs it: the command line lists chec
 
 from __future__ import annotations
 
+import importlib
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +38,11 @@ class Stack(ABC):
     forks: bool = True
     asynchronous: bool = True
 
+    @property
+    def forkable(self) -> bool:
+        """Whether its workers may be forked from the prepared process, which has imported torch and no plug-in."""
+        return self.forks and self.plugin is None
+
     @abstractmethod
     def discover(self) -> Iterator[AcceleratorFacts]:
         """The devices of this stack on this machine. Called in a worker, torch imported. May raise: then none is usable."""
@@ -47,6 +53,17 @@ class Stack(ABC):
         Raises OutOfReachError where its devices are here and torch has no way to them.
         """
         return None
+
+    def enter(self, facts: AcceleratorFacts, seed: int) -> None:  # noqa: ARG002
+        """Make this process ready to use a device, torch imported: here, import the plug-in. `seed` is the run's."""
+        if self.plugin is not None:
+            importlib.import_module(self.plugin)
+
+    def torch_device(self, facts: AcceleratorFacts) -> torch.device:
+        """What torch calls this device in a process that has entered it."""
+        import torch
+
+        return torch.device(self.kind, facts.index)
 
     def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:  # noqa: ARG002
         """The vendor's cumulative fault counters of this device now; None where it offers none."""
@@ -101,10 +118,12 @@ class Accelerator:
 
     @property
     def device(self) -> torch.device:
-        """The device in torch; `cpu` carries no index there."""
-        import torch
+        """The device in torch, in a process that has entered it."""
+        return self.stack.torch_device(self.facts)
 
-        return torch.device("cpu") if self.facts.kind == "cpu" else torch.device(self.facts.kind, self.facts.index)
+    def enter(self) -> None:
+        """Make this process ready to use the device; torch has been imported."""
+        self.stack.enter(self.facts, self.seed)
 
     def generator(self, *labels: object) -> torch.Generator:
         """A fresh generator on the CPU, seeded from the run's seed and these labels.

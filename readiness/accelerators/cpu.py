@@ -93,6 +93,12 @@ class Cpu(Stack):
         """Memory errors and machine checks that the kernel has counted; None where it counts neither."""
         return fault_counters(self.root)
 
+    def torch_device(self, facts: AcceleratorFacts) -> torch.device:  # noqa: ARG002
+        """`cpu`, which carries no index in torch."""
+        import torch
+
+        return torch.device("cpu")
+
     def synchronize(self, device: torch.device) -> None:
         """Nothing to wait for."""
 

@@ -19,7 +19,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,8 +28,10 @@ import torch
 from readiness import accelerators, assessment, spawning
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import database
+from readiness.catalogue.calls import Phase
 from readiness.catalogue.database import Entry
-from readiness.catalogue.judge import Outcome, Phase, Result, Trial
+from readiness.catalogue.judge import Enter, Outcome, Result, Trial
+from readiness.catalogue.layouts import Layout
 
 #: What a killed child may take to disappear. One that waits in the driver may never do so: it is left behind.
 _BURIAL_S = 5.0
@@ -41,7 +43,7 @@ Message = dict[str, Any]
 
 @dataclass(slots=True)
 class Child:
-    """One process, seen from its parent. `task` is what it is at, since `since` (monotonic), in `phase`."""
+    """One process, seen from its parent. `task` is what it is at, since `since` (monotonic), in `phase` and `layout`."""
 
     pid: int
     connection: socket.socket
@@ -50,11 +52,12 @@ class Child:
     task: Any = None
     since: float = field(default_factory=time.monotonic)
     phase: Phase = Phase.FORWARD
+    layout: Layout = Layout.CONTIGUOUS
     buffer: bytes = b""
 
     def give(self, task: Any, index: int, dtype: str) -> None:
         """Hand it a task. If it is dead already, the next `receive` tells."""
-        self.task, self.phase, self.since = task, Phase.FORWARD, time.monotonic()
+        self.task, self.phase, self.layout, self.since = task, Phase.FORWARD, Layout.CONTIGUOUS, time.monotonic()
         with contextlib.suppress(OSError):
             self.connection.sendall(json.dumps({"task": [index, dtype]}).encode() + b"\n")
 
@@ -150,9 +153,8 @@ def main(descriptor: str, request: str) -> int:
     _settle(told["parent"])
     facts = assessment.facts_from_json(told["accelerator"])
     stack = accelerators.stack(facts.stack)
-    if stack.plugin is not None:
-        __import__(stack.plugin)
     accelerator = Accelerator(facts, stack, seed=told["seed"])
+    accelerator.enter()
     return _serve(socket.socket(fileno=int(descriptor)), accelerator, database.load(), told["samples"])
 
 
@@ -165,6 +167,7 @@ def _settle(parent: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.enable(file=2)
     warnings.simplefilter("ignore")
+    torch.set_warn_always(True)  # else only the first operator that falls back to the host would say so
     # One thread: after a fork the pool of threads is not there, and the reference must not depend on its size.
     torch.set_num_threads(1)
 
@@ -173,23 +176,26 @@ def _serve(connection: socket.socket, accelerator: Accelerator, entries: Sequenc
     def send(message: Message) -> None:
         connection.sendall(json.dumps(message).encode() + b"\n")
 
+    def enter(phase: Phase, layout: Layout) -> None:
+        send({"phase": phase.value, "layout": layout.value})
+
     send({"ready": True})
     with connection.makefile("r", encoding="utf-8") as lines:
         for line in lines:
             index, dtype = json.loads(line)["task"]
-            result = _try(accelerator, entries[index], dtype, samples, lambda phase: send({"phase": phase.value}))
+            result = _try(accelerator, entries[index], dtype, samples, enter)
             lost = result.outcome is Outcome.ERROR and not _usable(accelerator)
             send({
                 "outcome": (Outcome.CRASHED if lost else result.outcome).value, "phase": result.phase.value,
                 "detail": f"left the device unusable: {result.detail}" if lost else result.detail,
-                "backward": result.backward,
+                "backward": result.backward, "layout": result.layout.value,
             })  # fmt: skip
             if lost:
                 return _DEVICE_LOST
     return 0
 
 
-def _try(accelerator: Accelerator, entry: Entry, dtype: str, samples: int, enter: Callable[[Phase], None]) -> Result:
+def _try(accelerator: Accelerator, entry: Entry, dtype: str, samples: int, enter: Enter) -> Result:
     trial = Trial(accelerator, entry, database.dtype_of(dtype), enter)
     try:
         return trial.judge(samples)

@@ -17,6 +17,7 @@ class Name(StrEnum):
     PROFILE = "profile"
     WAIVERS = "waivers"
     ASSESSMENT = "assessment"
+    CHIP = "chip"
 
 
 def schema(name: Annotated[Name, typer.Argument(help="Which one.")]) -> None:

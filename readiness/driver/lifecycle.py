@@ -103,6 +103,9 @@ def _opening(answer: bytes, status: int | None, seconds: float, ended: str | Non
 def _tell(accelerator: Accelerator, descriptor: int) -> None:
     """In the child: the whole job, its outcome written to the pipe."""
     try:
+        import torch  # noqa: F401
+
+        accelerator.enter()
         before = None if accelerator.device.type == "cpu" else used_bytes(accelerator)
         answer = {"failure": use(accelerator), "used_bytes": before}
     except Exception as problem:  # noqa: BLE001 - whatever it is, it is why the device did not open
@@ -147,10 +150,7 @@ def spawned(descriptor: str, request: str) -> int:
     die_with_parent()
     told = json.loads(request)
     facts = assessment.facts_from_json(told["accelerator"])
-    stack = accelerators.stack(facts.stack)
-    if stack.plugin is not None:
-        __import__(stack.plugin)
-    _tell(Accelerator(facts, stack, seed=told["seed"]), int(descriptor))
+    _tell(Accelerator(facts, accelerators.stack(facts.stack), seed=told["seed"]), int(descriptor))
     return 0
 
 

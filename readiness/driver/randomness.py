@@ -107,7 +107,7 @@ def moment_errors(accelerator: Accelerator, numbers: int) -> Iterator[tuple[str,
             if not bool(sample.isfinite().all()) or bool(((sample < low) | (sample > high + 1e-6)).any()):
                 yield name, math.inf, {"problem": "not finite, or outside the range"}
                 continue
-            found = moments(sample)
+            found = moments(sample) | {"repetition": _repetition(sample)}
             yield name, max(map(abs, found.values())), {key: round(value, 3) for key, value in found.items()}
     finally:
         torch.set_rng_state(host_state)
@@ -134,6 +134,21 @@ def _uniform(x: torch.Tensor) -> dict[str, float]:
         "second": (float(x.square().mean()) - 1 / 3) * math.sqrt(45 * n / 4),
         "neighbours": float((centred[1:] * centred[:-1]).mean()) * 12 * math.sqrt(n - 1),
     }
+
+
+def _repetition(x: torch.Tensor) -> float:
+    """The largest correlation of the numbers with themselves further on, over steps at which streams are known to repeat.
+
+    Powers of two, where counters and blocks of threads wrap, and halves and quarters of the whole. In standard errors.
+    """
+    n = x.numel()
+    centred = x - x.mean()
+    variance = float(centred.square().mean())
+    if variance == 0:
+        return math.inf
+    steps = {2**power for power in range(1, n.bit_length()) if 2**power <= n // 2} | {n // 2, n // 4, 3 * n // 4}
+    found = [float((centred[step:] * centred[:-step]).mean()) / variance * math.sqrt(n - step) for step in steps if step]
+    return max(found, key=abs, default=0.0)
 
 
 def _share(x: torch.Tensor, p: float) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -47,8 +48,8 @@ class Case:
 @dataclass(slots=True)
 class _Tally:
     ran: list[bool] = field(default_factory=list)
-    ratios: list[float] = field(default_factory=list)
-    errors: list[float] = field(default_factory=list)
+    ratios: list[tuple[float, str]] = field(default_factory=list)
+    errors: list[tuple[float, str]] = field(default_factory=list)
 
 
 def survey(accelerator: Accelerator, cases: Iterable[Case], *, phases: bool = False, **labels: str) -> Iterator[Yield]:
@@ -74,28 +75,35 @@ def survey(accelerator: Accelerator, cases: Iterable[Case], *, phases: bool = Fa
                     out = out.cpu()  # an asynchronous error surfaces here at the latest
                 refused = refusal.reason
             tally.ran.append(refused is None)
-            yield Row(cells | (_compare(out, expected, tally) if refused is None else {"refused": refused}))
+            where = f"{case.op}, {case.name}, {expected.what} ({expected.phase})"
+            yield Row(cells | (_compare(out, expected, tally, where) if refused is None else {"refused": refused}))
     for (op, phase), tally in tallies.items():
         told = {"op": op, **labels} | ({"phase": phase} if phases else {})
         yield Measurement("supported", sum(tally.ran) / len(tally.ran), told, samples=len(tally.ran))
         if tally.ratios:
-            yield Measurement("bound_ratio", max(tally.ratios), told, samples=len(tally.ratios))
+            worst, about = _worst(tally.ratios)
+            yield Measurement("bound_ratio", worst, told, samples=len(tally.ratios), about=about)
         if tally.errors:
-            yield Measurement("relative_error", max(tally.errors), told, samples=len(tally.errors))
+            worst, about = _worst(tally.errors)
+            yield Measurement("relative_error", worst, told, samples=len(tally.errors), about=about)
 
 
-def _compare(out: torch.Tensor, expected: Expected, tally: _Tally) -> dict[str, Any]:
+def _worst(found: list[tuple[float, str]]) -> tuple[float, str]:
+    return max(found, key=lambda item: math.inf if math.isnan(item[0]) else item[0])
+
+
+def _compare(out: torch.Tensor, expected: Expected, tally: _Tally, where: str) -> dict[str, Any]:
     cells: dict[str, Any] = {}
     reason = numerics.incompatibility(out, expected.reference, expected.dtype)
     if reason is not None:
         cells["incompatible"] = reason
     if expected.allowance is not None:
         ratio = numerics.bound_ratio(out, expected.reference, expected.allowance, dtype=expected.dtype)
-        tally.ratios.append(ratio)
+        tally.ratios.append((ratio, where))
         cells["bound_ratio"] = ratio
     if expected.scaled or reason is not None:
         error = numerics.relative_error(out, expected.reference, dtype=expected.dtype)
-        tally.errors.append(error)
+        tally.errors.append((error, where))
         cells["relative_error"] = error
     return cells
 

@@ -11,7 +11,7 @@ import pytest
 from readiness import accelerators, discovery, spawning
 from readiness.accelerators.base import OutOfReachError
 from readiness.discovery import Discovery, select
-from readiness.errors import InterruptedRunError, UsageError
+from readiness.errors import BadFileError, InterruptedRunError, UsageError
 from readiness.model import AcceleratorFacts
 from readiness.processes import Pool
 from tests.engine.support import children
@@ -41,7 +41,7 @@ def test_what_is_asked_for_once_and_in_order() -> None:
     assert ids(found, "cpu", "cuda:1", "cuda:1") == ["cpu:0", "cuda:1"]
 
 
-@pytest.mark.parametrize("spec", ["cuda:7", "npu", "", "sim:example", "cuda:", "CUDA"])
+@pytest.mark.parametrize("spec", ["cuda:7", "npu", "", "simulated", "cuda:", "CUDA"])
 def test_what_is_not_there_names_what_is(spec: str) -> None:
     with pytest.raises(UsageError, match=r"(?s)no accelerator.*cuda:0, cuda:1, cpu:0"):
         ids(Discovery((*GPUS, CPU), {}, {}), spec)
@@ -61,6 +61,63 @@ def test_a_device_that_torch_cannot_reach_does_not_become_a_good_word_for_the_cp
     assert "unusable" in hidden.properties
     # Beside an accelerator that works it is somebody's graphics chip.
     assert ids(Discovery((*GPUS, CPU), {}, {}, {"rocm": "not built for ROCM"})) == ["cuda:0", "cuda:1"]
+
+
+CHIP = 'schema = "readiness.chip/1"\nname = "pair"\ntitle = "Two chips"\nchips = 2\n'
+HEAVY = CHIP + '[[defect]]\nkind = "heavy"\n'
+
+
+@pytest.fixture
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A simulated machine of two chips, as `--device` asks for it."""
+    monkeypatch.setattr("readiness.simulator.kinds.kinds", lambda: {"heavy": None})
+    (tmp_path / "pair.toml").write_text(HEAVY)
+    return f"sim:{tmp_path}/pair.toml"
+
+
+def test_a_simulated_machine_is_under_test_only_when_asked_for(pair: str) -> None:
+    found = Discovery((*GPUS, CPU), {}, {"rocm": "wedged"}, {"xpu": "out of reach"})
+    assert ids(found, pair) == ["sim:0", "sim:1"]
+    assert ids(found, pair, pair) == ["sim:0", "sim:1"]
+    assert ids(found, "cpu", pair, "cuda:1") == ["cpu:0", "sim:0", "sim:1", "cuda:1"]
+    assert not any(id.startswith("sim") for id in ids(found))
+    assert [item.properties["simulated"] for item in select(found, [pair])] == [True, True]
+    assert {item.stack for item in select(found, [pair])} == {"sim"}
+
+
+def test_the_same_machine_by_two_paths_is_one(pair: str, tmp_path: Path) -> None:
+    (tmp_path / "copy.toml").write_text(HEAVY)
+    assert ids(Discovery((CPU,), {}, {}), pair, f"sim:{tmp_path}/copy.toml") == ["sim:0", "sim:1"]
+
+
+def test_two_simulated_machines_are_one_too_many(pair: str, tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text(CHIP.replace("pair", "other"))
+    with pytest.raises(UsageError, match=r"two simulated machines \(pair and other\)") as caught:
+        ids(Discovery((CPU,), {}, {}), pair, f"sim:{tmp_path}/other.toml")
+    assert caught.value.place == "--device"
+
+
+@pytest.mark.parametrize("spec", ["sim:0", "sim:12", "sim:", "sim"])
+def test_a_number_names_no_simulated_machine(spec: str) -> None:
+    with pytest.raises(UsageError, match=r"(?s)does not say which.*sim:FILE.toml") as caught:
+        ids(Discovery((CPU,), {}, {}), spec)
+    assert caught.value.place == "--device"
+
+
+def test_a_simulated_machine_that_is_none(pair: str, tmp_path: Path) -> None:
+    for spec in ("sim:no-such-chip", "sim:x:0", "sim:..", "sim:\0"):
+        with pytest.raises(UsageError, match="there is no simulated chip"):
+            ids(Discovery((CPU,), {}, {}), spec)
+    (tmp_path / "bad.toml").write_text(HEAVY.replace("heavy", "heavi"))
+    with pytest.raises(BadFileError, match=r"(?s)bad.toml:6: .*did you mean heavy"):
+        ids(Discovery((CPU,), {}, {}), f"sim:{tmp_path}/bad.toml")
+
+
+def test_the_simulated_stack_is_known_and_never_looked_for() -> None:
+    assert "sim" in accelerators.KNOWN
+    assert "sim" not in accelerators.NAMES
+    with pytest.raises(KeyError):
+        accelerators.stack("simulated")
 
 
 HANGING = """

@@ -1,0 +1,55 @@
+"""Simulated chips: host memory under another device's name, with the defects that a chip file plants. Only on request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from readiness.accelerators.base import Stack
+from readiness.model import AcceleratorFacts
+from readiness.simulator.chip import Chip
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Sim(Stack):
+    """The facts of a simulated chip carry its whole description; nothing else is needed to become it."""
+
+    name = "sim"
+    kind = "sim"
+    collective_backend = "cpu:gloo,sim:gloo"
+
+    def discover(self) -> Iterator[AcceleratorFacts]:
+        """None: a simulated chip is never found, only asked for."""
+        yield from ()
+
+    def absence(self) -> str | None:
+        """Always absent by itself."""
+        return "simulated chips are only assessed when --device sim:NAME asks for them"
+
+    def enter(self, facts: AcceleratorFacts, seed: int) -> None:
+        """Make this chip the device of this process. Raises UnavailableError."""
+        from readiness.simulator.install import install
+
+        install(Chip.from_json(facts.properties["chip"]), facts.properties["number"], seed)
+
+    def torch_device(self, facts: AcceleratorFacts) -> torch.device:  # noqa: ARG002
+        """Each process has one simulated chip, whatever its number: PyTorch counts one such device."""
+        import torch
+
+        return torch.device("sim", 0)
+
+    def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:
+        """What they stood at when the run began, and what the chip's defects have added."""
+        if facts.counters is None:
+            return None
+        now = dict(facts.counters)
+        for defect in Chip.from_json(facts.properties["chip"]).defects:
+            if defect.kind == "counter" and defect.on_chip(facts.properties["number"]):
+                for name, rise in defect.set.items():
+                    now[name] = now.get(name, 0) + int(rise)
+        return now
+
+
+STACK = Sim()

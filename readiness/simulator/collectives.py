@@ -1,0 +1,87 @@
+"""Collectives of the device, over gloo: the same call on the host's view of the memory.
+
+PyTorch's gloo takes tensors of the host only; for the simulated device each collective is registered here, so that
+`init_process_group("gloo")` serves it. A defect that changes what was received waits until it has been received.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+
+from readiness.simulator.kernels import _host
+from readiness.simulator.silicon import Silicon
+from readiness.simulator.strikes import Call
+
+_NAMES = (
+    "send", "recv_", "recv_any_source_", "reduce_", "broadcast_", "allreduce_", "allreduce_coalesced_", "allgather_",
+    "_allgather_base_", "allgather_coalesced_", "allgather_into_tensor_coalesced_", "reduce_scatter_",
+    "_reduce_scatter_base_", "reduce_scatter_tensor_coalesced_", "gather_", "scatter_", "alltoall_", "alltoall_base_",
+    "barrier",
+)  # fmt: skip
+
+#: The position of the arguments that a collective writes to; the others are only read. Source: c10d's Ops.cpp.
+_WRITES = {
+    "recv_": (0,), "recv_any_source_": (0,), "reduce_": (0,), "broadcast_": (0,), "allreduce_": (0,),
+    "allreduce_coalesced_": (0,), "allgather_": (0,), "_allgather_base_": (0,), "allgather_coalesced_": (0,),
+    "allgather_into_tensor_coalesced_": (0,), "reduce_scatter_": (0,), "_reduce_scatter_base_": (0,),
+    "reduce_scatter_tensor_coalesced_": (0,), "gather_": (0,), "scatter_": (0,), "alltoall_": (0,), "alltoall_base_": (0,),
+}  # fmt: skip
+
+#: Where the other side's rank stands among the arguments.
+_PEER = {"send": 2, "recv_": 2}
+
+
+class _HasSilicon(Protocol):
+    silicon: Silicon
+
+
+def register(current: _HasSilicon) -> object:
+    """Register all collectives; keep what is returned. None where this PyTorch has no torch.distributed."""
+    if not torch.distributed.is_available():
+        return None
+    library = torch.library.Library("c10d", "IMPL")
+    for name in _NAMES:
+        library.impl(name, _collective(name, current), "PrivateUse1")
+    return library
+
+
+def _collective(name: str, current: _HasSilicon) -> Callable[..., Any]:
+    operator = getattr(torch.ops.c10d, name).default
+    position = _PEER.get(name)
+
+    def kernel(*arguments: Any) -> Any:
+        hosted = [_host(argument) for argument in arguments]
+        silicon = current.silicon
+        before, after = silicon.acting(f"c10d::{name}")
+        if not before and not after:
+            return _ours(operator(*hosted), arguments)
+        call = Call(f"c10d::{name}", hosted, {}, arguments)
+        if position is not None:
+            call.peer = int(arguments[position])
+        given: list[Any] = []
+
+        def run() -> Any:
+            given.append(operator(*call.arguments))
+            if after:
+                _wait(given[0])
+            return [call.arguments[index] for index in _WRITES.get(name, ())]
+
+        silicon.perform(call, run)
+        return _ours(given[0], arguments)
+
+    return kernel
+
+
+def _ours(result: Any, arguments: Any) -> Any:
+    """What a collective returns beside its work object are the tensors that it was given to write to."""
+    if isinstance(result, tuple):
+        return (arguments[0], *result[1:])
+    return result
+
+
+def _wait(result: Any) -> None:
+    work = result[-1] if isinstance(result, tuple) else result
+    torch._C._distributed_c10d.Work.unbox(work).wait()

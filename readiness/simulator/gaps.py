@@ -1,0 +1,55 @@
+"""What PyTorch lets only C++ register, made up for in Python: generators, pinned memory, waiting for the accelerator.
+
+Not closed: more than one device in a process, resizing a storage (which FSDP2 does), sparse tensors. Those are limits of
+the simulator, not of any chip.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+
+from readiness.simulator.kernels import KIND
+
+_pinned: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+class Generator(torch.Generator):
+    """A generator for the simulated device is one of the host: its numbers are drawn there."""
+
+    def __new__(cls, device: Any = "cpu") -> Generator:
+        """For any device but the simulated one as ever."""
+        kind = torch.device(device).type
+        return super().__new__(cls, device="cpu" if kind == KIND else device)  # type: ignore[call-arg]
+
+
+def close() -> object:
+    """Close them for this process; keep what is returned."""
+    torch.Generator = Generator  # type: ignore[misc]
+    plain = torch.accelerator.synchronize
+
+    def synchronize(device: Any = None, /) -> None:
+        """Wait for the accelerator of this process."""
+        if torch.accelerator.current_accelerator() == torch.device(KIND):
+            torch.get_device_module(KIND).synchronize(device)
+        else:
+            plain(device)
+
+    torch.accelerator.synchronize = synchronize
+    library = torch.library.Library("aten", "IMPL")
+    library.impl("_pin_memory", _pin, "CPU")
+    library.impl("is_pinned", _is_pinned, "CPU")
+    return library
+
+
+def _pin(tensor: torch.Tensor, device: Any = None) -> torch.Tensor:
+    copy = tensor.clone(memory_format=torch.preserve_format)
+    _pinned.add(copy.untyped_storage())
+    return copy
+
+
+def _is_pinned(tensor: torch.Tensor, device: Any = None) -> bool:
+    return tensor.untyped_storage() in _pinned
+

@@ -1,0 +1,68 @@
+"""What stood in the chip's memory before the last write, for defects that read too early. Kept only where one is planted."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from readiness.simulator.strikes import Call
+
+#: Writes remembered at most, and the largest tensor of which a copy is kept.
+_MOST_WRITES, _MOST_ELEMENTS = 512, 2**22
+
+
+class History:
+    """The last content of memory that was written in place, and which stream made a tensor."""
+
+    def __init__(self) -> None:
+        self.unsynchronised = False  # a wait between streams was skipped
+        self._before: OrderedDict[int, torch.Tensor] = OrderedDict()
+        self._maker: OrderedDict[int, int] = OrderedDict()
+
+    def before(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """What stood in this memory before the last write to it; None where none is remembered."""
+        found = self._before.get(tensor.data_ptr())
+        fits = found is not None and found.shape == tensor.shape and found.dtype == tensor.dtype
+        return found if fits else None
+
+    def begin(self, call: Call, stream: int) -> None:
+        """A call begins on a stream: what it reads from another may be stale, what it overwrites is remembered."""
+        if self.unsynchronised:
+            call.arguments = [self._stale(value, stream) for value in call.arguments]
+        for tensor in _written(call):
+            if 0 < tensor.numel() <= _MOST_ELEMENTS:
+                self._before[tensor.data_ptr()] = tensor.clone()
+                self._before.move_to_end(tensor.data_ptr())
+                if len(self._before) > _MOST_WRITES:
+                    self._before.popitem(last=False)
+
+    def end(self, call: Call, stream: int) -> None:
+        """A call has ended on a stream: its results are that stream's."""
+        for tensor in call.outputs():
+            self._maker[tensor.data_ptr()] = stream
+            if len(self._maker) > _MOST_WRITES:
+                self._maker.popitem(last=False)
+
+    def settle(self) -> None:
+        """The device has been waited for: nothing is stale any more."""
+        self.unsynchronised = False
+        self._maker.clear()
+
+    def _stale(self, value: Any, stream: int) -> Any:
+        if isinstance(value, torch.Tensor) and self._maker.get(value.data_ptr(), stream) != stream:
+            return torch.zeros_like(value)
+        return value
+
+
+def _written(call: Call) -> Iterator[torch.Tensor]:
+    if call.name.startswith("copy::"):
+        yield call.arguments[1]
+    elif call.name.partition("::")[2].partition(".")[0].endswith("_") and call.arguments:
+        first = call.arguments[0]
+        several = first if isinstance(first, list | tuple) else [first]
+        yield from (item for item in several if isinstance(item, torch.Tensor))
+    elif isinstance(out := call.keywords.get("out"), torch.Tensor):
+        yield out

@@ -1,0 +1,85 @@
+"""Make this process ready for a simulated chip: device type, kernels, autocast, collectives, files.
+
+PyTorch knows one device type for out-of-tree devices and renames it once; what is registered stays for the life of the
+process, and only the chip behind it can be changed. So: one process, one chip, and never in a process that looks at real
+accelerators (the simulated one becomes `torch.accelerator`).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from readiness.simulator import attention, autocast, collectives, composites, files, gaps, namespace
+from readiness.simulator.chip import Chip
+from readiness.simulator.kernels import KIND, Interpreter
+from readiness.simulator.silicon import Silicon
+
+
+class UnavailableError(Exception):
+    """The PyTorch that is installed cannot take a device written in Python."""
+
+
+class _Current:
+    """The chip that the kernels work for: registered once, exchanged at will."""
+
+    silicon: Silicon
+
+    def call(
+        self, name: str, operator: Any, arguments: Sequence[Any], keywords: Mapping[str, Any], given: Sequence[Any]
+    ) -> Any:
+        return self.silicon.call(name, operator, arguments, keywords, given)
+
+    def allocate(self, size_bytes: int) -> None:
+        self.silicon.allocate(size_bytes)
+
+    def adopt(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self.silicon.adopt(tensor)
+
+    def copy(self, source: torch.Tensor, target: torch.Tensor, given: tuple[torch.Tensor, torch.Tensor]) -> None:
+        self.silicon.copy(source, target, given)
+
+
+_current = _Current()
+_kept: list[object] = []  # registrations end with their objects
+
+
+def install(chip: Chip, number: int, seed: int = 0) -> Silicon:
+    """Chip `number` of a chip file becomes this process's device `sim:0`. May be called again for another one.
+
+    Raises UnavailableError where PyTorch is older than its devices written in Python (2.9).
+    """
+    silicon = Silicon(chip, number, seed)
+    _current.silicon = silicon
+    namespace.use(silicon)
+    if not _kept:
+        _register()
+    return silicon
+
+
+def installed() -> Silicon | None:
+    """The chip of this process, None where there is none."""
+    return _current.silicon if _kept else None
+
+
+def _register() -> None:
+    from torch.utils import backend_registration
+
+    register = getattr(backend_registration, "_setup_privateuseone_for_python_backend", None)
+    if register is None:
+        raise UnavailableError(f"torch {torch.__version__} cannot take a device written in Python; 2.9 and later can")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # kernels of collectives replace those that torch has for such devices
+        register(KIND, backend_module=namespace.make())
+        interpreter = Interpreter(_current)
+        interpreter.register()
+        _kept.append(interpreter)
+        _kept.append(attention.register())
+        _kept.append(composites.register())
+        _kept.append(gaps.close())
+        _kept.append(autocast.register())
+        _kept.append(collectives.register(_current))
+        files.register(_current)

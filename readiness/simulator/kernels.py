@@ -1,0 +1,322 @@
+"""The device's kernels: every operator that the CPU has, run by the CPU over the same memory.
+
+Three kinds of operators need more than that. Those that only describe memory (views) are answered by the CPU's kernels
+on the device's own tensors, so that views alias. Those that allocate, resize, copy or convolve have kernels here,
+because PyTorch asks a device for them under other names. All others go through `Interpreter.run`, which converts the
+arguments, lets the chip's defects act, and hands back what the schema promises: the very tensor that was written to,
+or a new one. Composite operators are taken apart by PyTorch itself before they arrive, unless the CPU has a kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch._C import DispatchKey, DispatchKeySet
+
+from readiness.simulator import relabel
+
+KIND = "sim"
+_HOST = torch.device("cpu")
+_HOST_KEYS = DispatchKeySet(DispatchKey.CPU)
+
+#: They describe memory and touch none: the CPU's kernel works on any tensor that has storage.
+_METADATA = (
+    "as_strided", "view", "_reshape_alias", "unfold", "view_as_real", "view_as_complex", "set_.source_Storage",
+    "set_.source_Storage_storage_offset", "set_.source_Tensor", "set_",
+)  # fmt: skip
+
+#: Not to be registered from the CPU's list: written here, or must stay composite.
+_OWN = frozenset({
+    "empty.memory_format", "empty_strided", "resize_", "_copy_from", "_copy_from_and_resize", "_pin_memory", "is_pinned",
+    "record_stream", "convolution_overrideable", "convolution_backward_overrideable", "_efficientzerotensor",
+})  # fmt: skip
+
+
+class Chip(Protocol):
+    """What the kernels ask of the chip whose device this is."""
+
+    def call(
+        self, name: str, operator: Any, arguments: Sequence[Any], keywords: Mapping[str, Any], given: Sequence[Any]
+    ) -> Any:
+        """Run an operator on the host's tensors, with whatever defect acts on it. `given` are the device's own."""
+
+    def allocate(self, size_bytes: int) -> None:
+        """Raise torch.OutOfMemoryError where the chip has not so much memory left."""
+
+    def adopt(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A new tensor of the host becomes the device's; its memory is counted."""
+
+    def copy(self, source: torch.Tensor, target: torch.Tensor, given: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """Copy between host memory that is `given` on host or device."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Signature:
+    """What is written: for each return the argument that it is, or None where it is new."""
+
+    returns: tuple[int | str | None, ...]
+    single: bool
+    written: tuple[int | str, ...]
+    out: tuple[str, ...]
+
+
+def is_ours(value: Any) -> bool:
+    """Whether it is a tensor of the simulated device."""
+    return isinstance(value, torch.Tensor) and value.device.type == KIND
+
+
+def as_host(tensor: torch.Tensor) -> torch.Tensor:
+    """The same memory on the host, with pending conjugations and negations resolved."""
+    if tensor._is_zerotensor():  # it has no memory at all
+        return torch.zeros(tensor.shape, dtype=tensor.dtype)
+    conjugated, negated = tensor.is_complex() and tensor.is_conj(), tensor.is_neg()
+    if not (conjugated or negated):
+        return relabel.to_host(tensor)
+    plain = torch.ops.aten._conj.default(tensor) if conjugated else tensor
+    host = relabel.to_host(torch.ops.aten._neg_view.default(plain) if negated else plain)
+    host = host.conj_physical() if conjugated else host
+    return host.neg() if negated else host
+
+
+def _host(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return as_host(value) if value.device.type == KIND else value
+    if isinstance(value, list | tuple):
+        return type(value)(map(_host, value)) if type(value) in (list, tuple) else value
+    if isinstance(value, torch.device):
+        return _HOST if value.type == KIND else value
+    return value
+
+
+class Interpreter:
+    """All kernels of one chip. Keep it: the registrations end with it."""
+
+    def __init__(self, chip: Chip) -> None:
+        self.chip = chip
+        self.library = torch.library.Library("aten", "IMPL")
+        self.fallbacks = torch.library.Library("_", "IMPL")
+        self.names: list[str] = []
+
+    def register(self) -> None:
+        """Register everything with the dispatcher. Once per process."""
+        for name in _METADATA:
+            self.library.impl(name, self._metadata(name), "PrivateUse1")
+        for key in ("Conjugate", "Negative", "ZeroTensor"):  # else copying such a tensor calls itself for ever
+            self.library.impl("_copy_from", torch.library.fallthrough_kernel, key)
+        for name, kernel in (
+            ("empty.memory_format", self._empty),
+            ("empty_strided", self._empty_strided),
+            ("resize_", self._resize),
+            ("_copy_from", self._copy_from),
+            ("_copy_from_and_resize", self._copy_from_and_resize),
+            ("record_stream", lambda tensor, stream: None),
+            ("convolution_overrideable", self._convolution),
+            ("convolution_backward_overrideable", self._convolution_backward),
+            ("_efficientzerotensor", self._zeros),
+        ):
+            self.library.impl(name, kernel, "PrivateUse1")
+        for overload in torch._C._dispatch_get_registrations_for_dispatch_key("CPU"):
+            name = overload.removeprefix("aten::")
+            if overload.startswith("aten::") and name not in _OWN and name not in _METADATA:
+                self.names.append(name)
+                self.library.impl(name, self._kernel(name), "PrivateUse1")
+        self.fallbacks.fallback(self._fallback, "PrivateUse1")
+
+    def _metadata(self, name: str) -> Callable[..., Any]:
+        operator = overload(name)
+
+        def kernel(*arguments: Any, **keywords: Any) -> Any:
+            return operator.redispatch(_HOST_KEYS, *arguments, **keywords)
+
+        return kernel
+
+    def _kernel(self, name: str) -> Callable[..., Any]:
+        found: list[Any] = []
+
+        def kernel(*arguments: Any, **keywords: Any) -> Any:
+            if not found:  # resolving a thousand overloads at once would cost more than everything else here
+                operator = overload(name)
+                found.extend((operator, signature(operator)))
+            return self.run(f"aten::{name}", found[0], found[1], arguments, keywords)
+
+        return kernel
+
+    def _fallback(self, operator: Any, *arguments: Any, **keywords: Any) -> Any:
+        name = operator._schema.name + (f".{operator._overloadname}" if operator._overloadname != "default" else "")
+        return self.run(name, operator, signature(operator), arguments, keywords)
+
+    def run(
+        self, name: str, operator: Any, known: _Signature, arguments: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> Any:
+        """Run it on the host's view of the arguments and give back the device's view of the results."""
+        hosted = [_host(argument) for argument in arguments]
+        named = {key: _host(value) for key, value in keywords.items()} if keywords else {}
+        fresh: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for key in known.out:  # the memory of a relabelled tensor cannot grow: what is empty is made anew
+            given = keywords.get(key)
+            if given is not None and is_ours(given) and given.numel() == 0:
+                named[key] = torch.empty(0, dtype=given.dtype)
+                fresh.append((given, named[key]))
+        given_all = (*arguments, *keywords.values())
+        try:
+            result = self.chip.call(name, operator, hosted, named, given_all)
+        except RuntimeError as problem:
+            if "Expected a value of type 'Tensor'" in str(problem):  # a number in a tensor's place: another overload's
+                return self._back(
+                    self.chip.call(name, operator.overloadpacket, hosted, named, given_all), None, arguments, keywords
+                )
+            if not known.out or "resize" not in str(problem):
+                raise
+            fresh = []
+            for key in known.out:
+                named[key] = torch.empty(0, dtype=keywords[key].dtype)
+                fresh.append((keywords[key], named[key]))
+            result = self.chip.call(name, operator, hosted, named, given_all)
+        for given, made in fresh:
+            point(given, self.chip.adopt(made))
+        if known.single:
+            return self._back(result, known.returns[0], arguments, keywords)
+        if isinstance(result, tuple):
+            return tuple(
+                self._back(item, place, arguments, keywords) for item, place in zip(result, known.returns, strict=True)
+            )
+        return self._back(result, None, arguments, keywords)
+
+    def _back(self, result: Any, place: int | str | None, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        if place is not None:
+            return keywords[place] if isinstance(place, str) else arguments[place]
+        if isinstance(result, torch.Tensor):
+            return self.chip.adopt(result)
+        if isinstance(result, list):
+            return [self._back(item, None, arguments, keywords) for item in result]
+        return result
+
+    def _empty(
+        self, size: Any, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: Any = None,
+        memory_format: Any = None,
+    ) -> torch.Tensor:  # fmt: skip
+        kind = dtype or torch.get_default_dtype()
+        self.chip.allocate(_product(size) * kind.itemsize)
+        arranged = {} if memory_format is None else {"memory_format": memory_format}
+        return self.chip.adopt(torch.empty(size, dtype=kind, **arranged))
+
+    def _empty_strided(
+        self, size: Any, stride: Any, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: Any = None
+    ) -> torch.Tensor:
+        kind = dtype or torch.get_default_dtype()
+        self.chip.allocate(_product(size) * kind.itemsize)
+        return self.chip.adopt(torch.empty_strided(size, stride, dtype=kind))
+
+    def _zeros(
+        self, size: Any, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: Any = None
+    ) -> torch.Tensor:
+        return self.chip.adopt(torch.zeros(size, dtype=dtype or torch.get_default_dtype()))
+
+    def _resize(self, tensor: torch.Tensor, size: Any, *, memory_format: Any = None) -> torch.Tensor:
+        shape = tuple(map(int, size))
+        if tuple(tensor.shape) == shape:
+            return tensor
+        model = torch.empty(
+            shape, dtype=tensor.dtype, device="meta",
+            **({} if memory_format in (None, torch.preserve_format) else {"memory_format": memory_format}),
+        )  # fmt: skip
+        room = tensor.untyped_storage().nbytes() // tensor.itemsize - tensor.storage_offset()
+        if _product(shape) <= room:
+            _set_storage(tensor, tensor.untyped_storage(), int(tensor.storage_offset()), shape, model.stride())
+            return tensor
+        larger = self._empty_strided(shape, model.stride(), dtype=tensor.dtype)
+        if tensor.numel():
+            kept = tensor.untyped_storage().nbytes() // tensor.itemsize
+            before = torch.as_strided(tensor, (kept,), (1,), 0)
+            after = torch.as_strided(larger, (min(kept, _product(shape)),), (1,), 0)
+            as_host(after).copy_(as_host(before)[: after.numel()])
+        point(tensor, larger)
+        return tensor
+
+    def _copy_from(self, source: torch.Tensor, target: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
+        written = relabel.to_host(target) if is_ours(target) else target
+        read = as_host(source) if is_ours(source) else source.resolve_conj().resolve_neg()
+        if read._is_zerotensor():
+            read = torch.zeros(read.shape, dtype=read.dtype)
+        if is_ours(target) and target.is_complex() and target.is_conj():
+            written, read = relabel.to_host(torch.ops.aten._conj.default(target)), read.conj().resolve_conj()
+        self.chip.copy(read, written, (source, target))
+        return target
+
+    def _copy_from_and_resize(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if target.shape != source.shape:
+            target.resize_(source.shape)
+        return self._copy_from(source, target)
+
+    def _convolution(self, *arguments: Any) -> Any:
+        return self.run(
+            "aten::convolution", torch.ops.aten.convolution.default, _ONE_NEW, arguments, {}
+        )  # fmt: skip
+
+    def _convolution_backward(self, gradient: Any, inputs: Any, weight: Any, *rest: Any) -> Any:
+        *geometry, mask = rest
+        outputs = weight.shape[1] * geometry[-1] if geometry[3] else weight.shape[0]
+        bias = [outputs] if mask[2] else None
+        return self.run(
+            "aten::convolution_backward", torch.ops.aten.convolution_backward.default, _THREE_NEW,
+            (gradient, inputs, weight, bias, *geometry, mask), {},
+        )  # fmt: skip
+
+
+_ONE_NEW = _Signature((None,), True, (), ())
+_THREE_NEW = _Signature((None, None, None), False, (), ())
+
+
+def overload(name: str) -> Any:
+    """The overload `add.Tensor` of ATen."""
+    packet, _, variant = name.partition(".")
+    return getattr(getattr(torch.ops.aten, packet), variant or "default")
+
+
+_signatures: dict[Any, _Signature] = {}
+
+
+def signature(operator: Any) -> _Signature:
+    """What of its arguments an operator writes and returns."""
+    if operator not in _signatures:
+        schema = operator._schema
+        places: dict[str, int | str] = {}
+        out: list[str] = []
+        for index, argument in enumerate(schema.arguments):
+            alias = argument.alias_info
+            if alias is None or not alias.is_write:
+                continue
+            place: int | str = argument.name if argument.kwarg_only else index
+            for label in alias.before_set:
+                places[label] = place
+            if argument.kwarg_only and argument.type.isSubtypeOf(torch._C.TensorType.get()):
+                out.append(argument.name)
+        returns = []
+        for given in schema.returns:
+            alias = given.alias_info
+            labels = list(alias.before_set) if alias is not None and alias.is_write else []
+            returns.append(places.get(labels[0]) if labels else None)
+        _signatures[operator] = _Signature(
+            tuple(returns), len(schema.returns) == 1, tuple(places.values()), tuple(out)
+        )  # fmt: skip
+    return _signatures[operator]
+
+
+def point(tensor: torch.Tensor, other: torch.Tensor) -> None:
+    """Have a tensor of the device be what another one is: the same memory and shape."""
+    _set_storage(tensor, other.untyped_storage(), int(other.storage_offset()), other.shape, other.stride())
+
+
+def _set_storage(tensor: torch.Tensor, storage: Any, offset: int, size: Any, stride: Any) -> None:
+    operator = torch.ops.aten.set_.source_Storage_storage_offset
+    operator.redispatch(_HOST_KEYS, tensor, storage, offset, size, stride)
+
+
+def _product(size: Any) -> int:
+    product = 1
+    for extent in size:
+        product *= int(extent)
+    return product

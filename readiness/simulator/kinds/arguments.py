@@ -1,0 +1,117 @@
+"""Defects of kernels that read their arguments wrongly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from readiness.simulator.kinds import Moment, kind
+
+if TYPE_CHECKING:
+    import torch
+
+    from readiness.simulator.strikes import Call, Strike
+
+
+def _replace(call: Call, change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+    """Change every argument that is a tensor of the device and is not written to; `change` gets the host's and its own."""
+    import torch
+
+    def changed(hosted: Any, given: Any) -> Any:
+        if isinstance(given, torch.Tensor) and isinstance(hosted, torch.Tensor):
+            return change(hosted, given)
+        if isinstance(hosted, list | tuple) and isinstance(given, list | tuple):
+            return type(hosted)(changed(one, other) for one, other in zip(hosted, given, strict=True))
+        return hosted
+
+    if call.name.startswith("copy::"):
+        call.arguments[0] = changed(call.arguments[0], call.given[0])
+        return
+    positional = len(call.arguments)
+    written = call.name.rpartition("::")[2].partition(".")[0].endswith("_")
+    for index in range(positional):
+        if not (written and index == 0):
+            call.arguments[index] = changed(call.arguments[index], call.given[index])
+    for (key, value), given in zip(list(call.keywords.items()), call.given[positional:], strict=True):
+        if key != "out":
+            call.keywords[key] = changed(value, given)
+
+
+@kind("low-precision", at=Moment.BEFORE, severity=2.0**-11, unit="relative rounding of the inputs")
+def low_precision(strike: Strike) -> None:
+    """Inputs are rounded to fewer bits than their dtype has, as TF32 and bfloat16 modes of matrix units do."""
+    import torch
+
+    bits = max(1, round(-math.log2(max(strike.severity, 1e-12))))
+
+    def rounded(value: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        if not value.is_floating_point() or not value.numel():
+            return value
+        mantissa, exponent = torch.frexp(value.double())
+        return torch.ldexp(torch.round(mantissa * 2.0**bits) / 2.0**bits, exponent).to(value.dtype)
+
+    _replace(strike.call, rounded)
+
+
+@kind("flush-denormals", at=Moment.BEFORE, severity=1.0, unit="multiples of the smallest normal number")
+def flush_denormals(strike: Strike) -> None:
+    """Inputs below the smallest normal number are read as zero."""
+    import torch
+
+    def flushed(value: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        if not value.is_floating_point() or not value.numel() or value.itemsize == 1:
+            return value
+        limit = torch.finfo(value.dtype).tiny * strike.severity
+        return torch.where(value.abs() < limit, torch.zeros((), dtype=value.dtype), value)
+
+    _replace(strike.call, flushed)
+
+
+@kind("ignore-strides", at=Moment.BEFORE)
+def ignore_strides(strike: Strike) -> None:
+    """Inputs are read as if they were contiguous, from where they begin."""
+    import torch
+
+    def misread(value: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+        if given.is_contiguous() or not value.numel():
+            return value
+        reach = 1 + sum((extent - 1) * stride for extent, stride in zip(value.shape, value.stride(), strict=True))
+        flat = torch.as_strided(value, (reach,), (1,))
+        return flat.repeat(-(-value.numel() // reach))[: value.numel()].reshape(value.shape)
+
+    _replace(strike.call, misread)
+
+
+@kind("ignore-offset", at=Moment.BEFORE)
+def ignore_offset(strike: Strike) -> None:
+    """Inputs are read from the start of their storage, wherever the view begins."""
+    import torch
+
+    from readiness.simulator.kernels import as_host
+
+    def misread(value: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+        if given.storage_offset() == 0 or not value.numel():
+            return value
+        return as_host(torch.as_strided(given, given.shape, given.stride(), 0))
+
+    _replace(strike.call, misread)
+
+
+@kind("stale-read", at=Moment.BEFORE, domain=("aten::*", "stream::*"))
+def stale_read(strike: Strike) -> None:
+    """A kernel starts before the write it depends on has ended: it reads what stood there before.
+
+    On `aten::...` and `copy::...` it misses the last write in place of each input; on `stream::wait` a stream does not
+    wait for another's event, and what the other wrote since is read as it was before.
+    """
+    history = strike.silicon.history
+    if strike.call.name.startswith("stream::"):
+        history.unsynchronised = True
+        return
+
+    def before(value: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        found = history.before(value)
+        return value if found is None else found
+
+    _replace(strike.call, before)

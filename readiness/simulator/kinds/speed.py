@@ -1,0 +1,47 @@
+"""Defects that cost time."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from readiness.simulator.kinds import Moment, kind
+
+if TYPE_CHECKING:
+    from readiness.simulator.strikes import Strike
+
+
+def _stretch(strike: Strike) -> None:
+    """Make a call take as long as if only so much of the speed remained."""
+    share = min(max(strike.severity, 1e-4), 1.0)
+    time.sleep(strike.call.seconds * (1 / share - 1))
+
+
+@kind("slow", at=Moment.AFTER, severity=0.1, unit="share of the speed that remains")
+def slow(strike: Strike) -> None:
+    """The call takes longer than it should, always."""
+    _stretch(strike)
+
+
+@kind("throttle", at=Moment.AFTER, severity=0.3, unit="share of the speed that remains", warm=True)
+def throttle(strike: Strike) -> None:
+    """The chip slows down once it is warm: from 80 degrees, or from the moment that `when` names."""
+    _stretch(strike)
+
+
+@kind("straggler", at=Moment.BEFORE, severity=0.05, unit="s a call", domain=("c10d::*",))
+def straggler(strike: Strike) -> None:
+    """The chip comes late to every call."""
+    time.sleep(strike.severity)
+
+
+@kind("link-slow", at=Moment.AFTER, severity=0.25, unit="share of the speed that remains", domain="c10d::*")
+def link_slow(strike: Strike) -> None:
+    """Transfers of this chip are slower; with `set = { peer = 2 }` those with chip 2 only."""
+    _stretch(strike)
+
+
+@kind("link-flap", at=Moment.BEFORE, severity=2.0, unit="s without a link", domain="c10d::*")
+def link_flap(strike: Strike) -> None:
+    """The link goes down now and then and comes back: a transfer waits so many seconds."""
+    time.sleep(strike.severity)
