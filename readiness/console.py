@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from readiness import judge
 from readiness.model import AcceleratorFacts, Evidence, Level, Outcome, Profile, Status
-from readiness.telling import clean
+from readiness.telling import clean, measured, names, simulated
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -78,10 +78,13 @@ class Told(Silent):
     def planned(self, accelerators: Sequence[AcceleratorFacts], jobs: Sequence[Job], done: int) -> None:
         """Who is under test, how much there is to do, and where the journal is."""
         self.total, self.done = len(jobs), done
-        names = ", ".join(f"{facts.id} ({clean(facts.model or 'unknown model')})" for facts in accelerators)
+        under_test: dict[str, list[str]] = {}
+        for facts in accelerators:
+            under_test.setdefault(_introduced(facts), []).append(facts.id)
+        who = ", ".join(f"{names(ids)} ({what})" for what, ids in under_test.items())
         seconds = sum(job.check.typical_s for job in jobs)
         about = f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} min"
-        self._say(f"{names}: {self.profile.name}, {len(jobs)} checks, {about}", style="bold")
+        self._say(f"{who}: {self.profile.name}, {len(jobs)} checks, {about}", style="bold")
         if done:
             self._say(f"{done} of them were done before")
         if self.verbose:
@@ -130,13 +133,16 @@ class Told(Silent):
         lines: dict[str, tuple[str, Level]] = {}
         for finding in result.findings:
             if finding.check == evidence.check and finding.outcome is Outcome.FAIL:
-                value = clean(finding.reason) if finding.value is None else f"{finding.measure} {finding.value:.4g}"
-                text = f"{finding.requirement} ({finding.level}): {value}, {finding.limit}"
-                lines[finding.requirement] = text, finding.level
+                lines[finding.requirement] = f"{finding.requirement} ({finding.level}): {measured(finding)}", finding.level
         return list(lines.values())
 
     def _say(self, text: str, style: str = "") -> None:
         self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _introduced(facts: AcceleratorFacts) -> str:
+    model = clean(facts.model or "unknown model")
+    return f"simulated, {model}" if simulated(facts) and "simulated" not in model.casefold() else model
 
 
 def _where(job: Job) -> str:
@@ -150,7 +156,10 @@ def observer(profile: Profile, folder: Path, *, quiet: bool, verbose: bool, no_c
         return Silent()
     from rich.console import Console
 
-    console = Console(stderr=True, no_color=True if no_color or os.environ.get("NO_COLOR") else None)
+    console = Console(stderr=True, no_color=True if is_colour_refused(no_color) else None)
     return Told(profile, folder, verbose=verbose, console=console)
 
 
+def is_colour_refused(no_color: bool) -> bool:
+    """Whether the user wants no colours: `--no-color`, or a NO_COLOR that is not empty."""
+    return no_color or bool(os.environ.get("NO_COLOR"))

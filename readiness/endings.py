@@ -13,6 +13,7 @@ from readiness.processes import Worker
 
 #: The second try of a check that ran into its limit gets this many times the limit: a cold compile is not a hang.
 SECOND_TRY = 3.0
+_LONGEST_NOTE = 200
 
 
 def evidence_of(worker: Worker, job: Job, attempt: int) -> Evidence:
@@ -21,7 +22,7 @@ def evidence_of(worker: Worker, job: Job, attempt: int) -> Evidence:
     measurements = tuple(measurement_from_json(value) for kind, value in worker.pieces if kind == "measurement")
     process: dict[str, Any] = {"exit_code": worker.exit_code, **worker.usage}
     if worker.exit_code is not None and worker.exit_code < 0 and worker.kill_sent is None:
-        process["signal"] = signal.Signals(-worker.exit_code).name
+        process["signal"] = signal_name(-worker.exit_code)
     return Evidence(
         check=job.check.id,
         status=status,
@@ -46,12 +47,18 @@ def _status(worker: Worker, attempt: int) -> tuple[Status, str | None]:
         tries = f" (a first try had {worker.limit_s / SECOND_TRY:g} s)" if attempt > 1 else ""
         # What the kill met is said too: a process that a driver holds is worse than a slow one.
         held = f"; {worker.killed}" if worker.exit_code is None and worker.killed else ""
-        return Status.TIMEOUT, f"no end within {worker.limit_s:g} s{tries}{held}"
+        return Status.TIMEOUT, f"no end within {worker.limit_s:g} s{tries}{held}{_last_note(worker)}"
     if worker.timed_out:
         return Status.ERROR, "its process was not ready to begin in time"
     if worker.killed is not None or ran_out_of_memory(worker):
         return Status.ERROR, describe_end(worker)
-    return Status.CRASHED, describe_end(worker)
+    return Status.CRASHED, describe_end(worker) + _last_note(worker)
+
+
+def _last_note(worker: Worker) -> str:
+    """What it said last that it was doing: the operator or the step that hung or crashed is not far from it."""
+    note = " ".join(worker.note.split())[:_LONGEST_NOTE]
+    return f"; its last note was: {note}" if note else ""
 
 
 def describe_end(worker: Worker) -> str:
@@ -63,10 +70,15 @@ def describe_end(worker: Worker) -> str:
         return "its process was lost"
     if code >= 0:
         return f"its process left with exit code {code} before it had delivered its evidence"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    name = signal_name(-code)
     if killed_by_kernel(worker):
         return f"out of memory: the kernel killed it ({name})"
     return f"its process died by {name}"
+
+
+def signal_name(number: int) -> str:
+    """`SIGSEGV`; real-time signals have no name: `signal 40`."""
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def killed_by_kernel(worker: Worker) -> bool:

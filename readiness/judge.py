@@ -183,7 +183,10 @@ def _remedy(requirement: Requirement, outcome: Outcome, evidence: Evidence | Non
         return requirement.remedy
     if outcome is not Outcome.UNKNOWN:
         return None
-    if evidence is None or evidence.status is Status.MEASURED or evidence.attempts == 0:
+    if evidence is None or evidence.attempts == 0:
+        # Of a check that did not run at all the labels say nothing: its requirements share one remedy in a report.
+        return Remedy(f"Run {requirement.check}.", Action.GATHER_EVIDENCE)
+    if evidence.status is Status.MEASURED:
         where = f" where {_labels(requirement)} can be had" if requirement.where else ""
         return Remedy(f"Run {requirement.check}{where}.", Action.GATHER_EVIDENCE)
     if evidence.status is Status.ERROR:
@@ -207,7 +210,7 @@ def _worst(measurements: Sequence[Measurement], limit: Limit) -> Measurement | N
 
     def badness(measurement: Measurement) -> tuple[bool, float, float, str]:
         value = measurement.value
-        text = f"{sorted(measurement.labels.items())} {value!r} {measurement.unit}"
+        text = f"{sorted(measurement.labels.items())} {value!r} {measurement.unit} {measurement.about}"
         if isinstance(value, float) and math.isnan(value):
             return True, 1.0, math.inf, text
         match limit.operator:

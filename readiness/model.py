@@ -315,7 +315,11 @@ class AcceleratorAssessment:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """The whole document of a run. `started` is UTC, ISO 8601 with `Z`; `seconds` wall time over all its sessions."""
+    """The whole document of a run. `started` is UTC, ISO 8601 with `Z`; `seconds` wall time over all its sessions.
+
+    `rehearsal` is what the checks caught of planted defects on simulated chips that day, as the schema has it; None where
+    none was asked for.
+    """
 
     version: str
     seed: int
@@ -328,3 +332,4 @@ class Assessment:
     uses: tuple[Use, ...]
     accelerators: tuple[AcceleratorAssessment, ...]
     interrupted: bool = False
+    rehearsal: Mapping[str, Any] | None = None

@@ -182,7 +182,11 @@ def write(request: Request, assessment: Assessment, colour: bool, stdout: TextIO
     run's journal.
     """
     if request.file is None:
-        _print(render(request.format, assessment, colour, _columns(stdout)), stdout, request)
+        text = render(request.format, assessment, colour, _columns(stdout))
+        try:
+            put(text, stdout)
+        except (OSError, ValueError) as problem:
+            raise _unwritten(f"standard output ({request.format})", problem) from None
         return
     text = render(request.format, assessment)
     try:
@@ -218,20 +222,22 @@ def _columns(stream: TextIO) -> int | None:
     return min(max(shutil.get_terminal_size((WIDEST, 24)).columns, NARROWEST), WIDEST)
 
 
-def _print(text: str, stdout: TextIO, request: Request) -> None:
+def put(text: str, stream: TextIO) -> None:
+    """Write text to a stream, what its encoding lacks as escapes. Raises OSError, and ValueError where it is closed.
+
+    A reader that has left (`| head`) is no fault of ours: what it did not take is dropped in silence.
+    """
     try:
         try:
-            stdout.write(text)
+            stream.write(text)
         except UnicodeEncodeError:  # a terminal that is not UTF-8
-            encoding = stdout.encoding or "ascii"
-            stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        stdout.flush()
+            encoding = stream.encoding or "ascii"
+            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
     except BrokenPipeError:
-        # A reader that has left (`| head`) is no fault of ours. What is still buffered must not complain at exit either.
+        # What is still buffered must not complain at exit either.
         with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
-    except (OSError, ValueError) as problem:
-        raise _unwritten(f"standard output ({request.format})", problem) from None
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _unwritten(target: str, problem: Exception) -> UsageError:

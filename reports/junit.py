@@ -48,7 +48,8 @@ def _suite(assessment: Assessment, item: AcceleratorAssessment, use: Use) -> jun
     import junitparser
 
     id = telling.clean(item.facts.id, 100)
-    suite = junitparser.TestSuite(f"{id} {use}")
+    simulated = telling.simulated(item.facts)
+    suite = junitparser.TestSuite(f"{id} (simulated) {use}" if simulated else f"{id} {use}")
     suite.timestamp = telling.clean(assessment.started, 40).removesuffix("Z")
     suite.hostname = telling.clean(assessment.host.get("name") or assessment.host.get("hostname") or "", 100)
     verdict = item.verdicts.get(use)
@@ -63,7 +64,7 @@ def _suite(assessment: Assessment, item: AcceleratorAssessment, use: Use) -> jun
             check = telling.clean(finding.check or "unknown", 100)
             case = junitparser.TestCase(telling.clean(finding.requirement, 200), f"{id}.{use}.{check}")
             case.time = round(seconds.get(finding.check, 0.0), 3)
-            case.result = _result(finding)
+            case.result = _result(finding, item)
             if case.is_passed:
                 case.system_out = telling.measured(finding)
             cases.append(case)
@@ -80,6 +81,9 @@ def _properties(assessment: Assessment, item: AcceleratorAssessment, verdict: Ve
     answer: dict[str, object] = {}
     if verdict is not None:
         answer = {"verdict": verdict.decision.value, "score": verdict.score, "ceiling": verdict.ceiling}
+    if (simulated := telling.simulated(item.facts)) is not None:
+        answer["simulated"] = simulated
+    rehearsal = {f"rehearsal_{name.replace(' ', '_')}": text for name, text in telling.rehearsal(assessment).items()}
     return answer | {
         "accelerator": item.facts.id,
         "device": telling.device(item),
@@ -88,10 +92,11 @@ def _properties(assessment: Assessment, item: AcceleratorAssessment, verdict: Ve
         "profile_sha256": assessment.profile_sha256,
         "seed": assessment.seed,
         "interrupted": str(assessment.interrupted).lower(),
+        **rehearsal,
     }
 
 
-def _result(finding: Finding) -> list[FinalResult]:
+def _result(finding: Finding, item: AcceleratorAssessment) -> list[FinalResult]:
     import junitparser
 
     message = telling.measured(finding)
@@ -99,24 +104,26 @@ def _result(finding: Finding) -> list[FinalResult]:
         case Kind.PASSED:
             return []
         case Kind.BLOCKER | Kind.LIMIT:
-            return [_with_text(junitparser.Failure(message, finding.level.value), finding)]
+            return [_with_text(junitparser.Failure(message, finding.level.value), finding, item)]
         case Kind.UNKNOWN if finding.level is Level.MUST:
-            return [_with_text(junitparser.Error(f"unknown: {message}", "unknown"), finding)]
+            return [_with_text(junitparser.Error(f"unknown: {message}", "unknown"), finding, item)]
         case Kind.UNKNOWN:
-            return [_with_text(junitparser.Skipped(f"unknown: {message}", "unknown"), finding)]
+            return [_with_text(junitparser.Skipped(f"unknown: {message}", "unknown"), finding, item)]
         case Kind.WAIVED:
             waiver = finding.waived
             assert waiver is not None
             by = f"waived by {waiver.by} until {waiver.until}: {waiver.reason}"
-            return [_with_text(junitparser.Skipped(f"{telling.clean(by)}; {message}", "waived"), finding)]
+            return [_with_text(junitparser.Skipped(f"{telling.clean(by)}; {message}", "waived"), finding, item)]
         case Kind.INFORMATION:
-            return [_with_text(junitparser.Skipped(f"for information: {message}", "information"), finding)]
+            return [_with_text(junitparser.Skipped(f"for information: {message}", "information"), finding, item)]
         case Kind.NOT_APPLICABLE:
             return [junitparser.Skipped(f"not applicable: {telling.clean(finding.reason or '')}", "not_applicable")]
 
 
-def _with_text(result: FinalResult, finding: Finding) -> FinalResult:
-    lines = [telling.measured(finding)]
+def _with_text(result: FinalResult, finding: Finding, item: AcceleratorAssessment) -> FinalResult:
+    lines = [telling.measured(finding), f"on: {telling.clean(item.facts.id, 100)}"]
+    if together := telling.together(item, finding):
+        lines[-1] += f", measured together on {together}"
     if finding.why:
         lines.append(f"why: {telling.clean(finding.why)}")
     if finding.expired_waiver is not None:

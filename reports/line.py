@@ -10,7 +10,10 @@ _COLOURS = {Decision.READY: 32, Decision.NOT_READY: 31, Decision.UNDETERMINED: 3
 
 
 def render(assessment: Assessment, *, colour: bool = False) -> str:
-    """`training NOT READY 61..97, inference READY 96..99; 8 accelerators, worst cuda:3`."""
+    """`training NOT READY 61..97, inference READY 96..99; 8 accelerators, worst cuda:3`.
+
+    Of simulated chips: `sim:2 of 4 (simulated) training NOT READY 61..97, inference READY 96..99`.
+    """
     text = _first_that_fits(assessment)
     if colour and (worst := telling.worst(assessment)):
         _, verdict = next(iter(worst.values()))
@@ -22,25 +25,44 @@ def _first_that_fits(assessment: Assessment) -> str:
     """From the most telling wording to the shortest; what goes first is what is needed least."""
     verdicts = telling.worst(assessment)
     count = len(assessment.accelerators)
+    simulated = [telling.simulated(item.facts) is not None for item in assessment.accelerators]
     if not verdicts:
-        said = "UNDETERMINED"
         counted = "no accelerator was assessed" if count == 0 else f"no verdict on {count} accelerators"
-        return f"{said}: {counted}{' (interrupted)' if assessment.interrupted else ''}"
-    said = ", ".join(
+        stopped = " (interrupted)" if assessment.interrupted else ""
+        return f"UNDETERMINED: {counted}{' (simulated)' if any(simulated) else ''}{stopped}"
+    stopped = "INTERRUPTED " if assessment.interrupted else ""
+    said = stopped + ", ".join(
         f"{use} {verdict.decision.value.upper()} {telling.span(verdict)}" for use, (_, verdict) in verdicts.items()
     )
+    short = stopped + ", ".join(f"{use} {verdict.decision.value.upper()}" for use, (_, verdict) in verdicts.items())
+    worst = next(iter(verdicts.values()))[0].facts
+    id = telling.clean(worst.id)
     plural = "" if count == 1 else "s"
-    id = telling.clean(next(iter(verdicts.values()))[0].facts.id)
     which = id if count == 1 else f"{count} accelerator{plural}, worst {id}"
-    stopped = "INTERRUPTED " if assessment.interrupted else ""
     profile = telling.clean(assessment.profile_name)
     blind = "".join(f"; {stack} could not be read" for stack in telling.failed_stacks(assessment))
     candidates = [
-        *([f"{stopped}{said}{blind}; {which}", f"{stopped}{said}{blind}; {count}"] if blind else []),
-        f"{stopped}{said}; {which}; {profile}",
-        f"{stopped}{said}; {which}",
-        *([f"{stopped}{said}; worst of {count}: {id}"] if count > 1 else []),
-        f"{stopped}{said}; {count} accelerator{plural}",
-        f"{stopped}{said}; {count}",
+        *([f"{said}{blind}; {which}", f"{said}{blind}; {count}"] if blind else []),
+        f"{said}; {which}; {profile}",
+        f"{said}; {which}",
+        *([f"{said}; worst of {count}: {id}"] if count > 1 else []),
+        f"{said}; {count} accelerator{plural}",
+        f"{said}; {count}",
+        said,
     ]
-    return next((text for text in candidates if len(text) <= _LONGEST), f"{stopped}{said}"[:_LONGEST])
+    if any(simulated):
+        # A rehearsal is never taken for a product, however short the space: the word stands in front of all verdicts.
+        some = "simulated" if all(simulated) else "partly simulated"
+        mark = "simulated" if telling.simulated(worst) else "others simulated"
+        several = count > 1
+        worst_of = f"; worst of {count}" if several else ""
+        candidates = [
+            *([f"{id} ({mark}) {said}{blind}{worst_of}", f"{some}: {said}{blind}; {count}"] if blind else []),
+            f"{id} ({mark}) {said}{worst_of}; {profile}",
+            f"{id} ({mark}) {said}{worst_of}",
+            *([f"{id} of {count} ({mark}) {said}", f"{id} ({mark}) {short}{worst_of}"] if several else []),
+            f"{some}: {said}; {count}",
+            f"{some}: {short}; {count}",
+            f"{some}: {short}",
+        ]
+    return next((text for text in candidates if len(text) <= _LONGEST), candidates[-1][:_LONGEST])

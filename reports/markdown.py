@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from readiness import telling
-from readiness.model import AcceleratorAssessment, Assessment, Decision, Evidence, Finding, Use
-from readiness.telling import Kind, Told
+from readiness.model import Assessment, Decision, Use
+from readiness.telling import Alike, Kind, Shared, Statement, Time
 
 SUFFIX = ".md"
 
@@ -46,17 +47,23 @@ def _pieces(assessment: Assessment) -> Iterator[str]:
     if not assessment.accelerators:
         yield "No accelerator was assessed, so nothing is known.\n"
         return
-    yield from _verdicts(assessment)
-    told = [(item, telling.told(item)) for item in assessment.accelerators]
+    for note, ids in telling.rehearsals(assessment).items():
+        yield f"> **Simulated**: {escape(ids)}, {escape(note)}\n\n"
+    groups = telling.alike(assessment)
+    order = {item.facts.id: place for place, item in enumerate(assessment.accelerators)}
+    yield from _verdicts(groups)
     for title, kind in (("What stands in the way", Kind.BLOCKER), ("Limits", Kind.LIMIT)):
-        yield from _each(title, [(item, kinds[kind]) for item, kinds in told])
-    yield from _unknown([(item, kinds[Kind.UNKNOWN]) for item, kinds in told])
-    yield from _each("Waived", [(item, kinds[Kind.WAIVED]) for item, kinds in told])
-    for item, kinds in told:
-        if strays := telling.strays(item):
+        yield from _each(title, groups, kind, order)
+    yield from _unknown(groups, order)
+    yield from _each("Waived", groups, Kind.WAIVED, order)
+    if said := telling.rehearsal(assessment):
+        yield f"\n### {telling.REHEARSAL_TITLE}\n\n"
+        yield from (f"- {name}: {escape(text, 4000)}\n" for name, text in said.items())
+    for group in groups:
+        if strays := telling.strays(group.lead):
             text = escape(", ".join(strays), 3000)
-            yield f"\n{code(item.facts.id)}: named by the verdict, without a finding: {text}\n"
-        yield from _details(item, kinds)
+            yield f"\n{group.names(code)}: named by the verdict, without a finding: {text}\n"
+        yield from _details(group)
     yield (
         f"\n<sub>readiness {escape(assessment.version)}, seed {assessment.seed}, started {escape(assessment.started)}, "
         f"took {telling.duration(assessment.seconds)}</sub>\n"
@@ -80,49 +87,66 @@ def _title(assessment: Assessment) -> str:
     return code(name) if title in ("", name) else f"{code(name)}: {escape(title, 300)}"
 
 
-def _verdicts(assessment: Assessment) -> Iterator[str]:
+def _verdicts(groups: Sequence[Alike]) -> Iterator[str]:
     yield "| accelerator | use | verdict | score..ceiling | | device |\n|---|---|---|---:|---|---|\n"
-    for item in assessment.accelerators:
+    for group in groups:
+        device = escape(telling.device(group.lead))
         for use in Use:
-            if use not in item.verdicts:
-                continue
-            verdict = item.verdicts[use]
-            yield (
-                f"| {code(item.facts.id)} | {use} | {_SIGNS[verdict.decision]} **{verdict.decision}** "
-                f"| {telling.span(verdict)} | {telling.tally(verdict)} | {escape(telling.device(item))} |\n"
+            verdict = group.verdict(use)
+            if verdict is not None:
+                yield (
+                    f"| {group.title(code)} | {use} | {_SIGNS[verdict.decision]} **{verdict.decision}** "
+                    f"| {group.span(use)} | {telling.tally(verdict)} | {device} |\n"
+                )
+        if not group.lead.verdicts:
+            yield f"| {group.title(code)} | | no verdict | | | {device} |\n"
+
+
+def _each(title: str, groups: Sequence[Alike], kind: Kind, order: Mapping[str, int]) -> Iterator[str]:
+    """A point for each finding; what is said alike of accelerators that differ otherwise is said once."""
+    points: dict[tuple[str, str], tuple[Shared, list[str]]] = {}
+    for group in groups:
+        for entry in group.entries[kind]:
+            name = f"**{escape(entry.finding.requirement, 200)}**"
+            together = f" on {escape(entry.together)} together" if entry.together else ""
+            body = (
+                f"({entry.uses_text}; {code(entry.finding.check or 'check unknown')}{together})"
+                f"{_said(entry)}{_closing(entry)}"
             )
-        if not item.verdicts:
-            yield f"| {code(item.facts.id)} | | no verdict | | | {escape(telling.device(item))} |\n"
+            points.setdefault((name, body), (entry, []))[1].extend(entry.ids)
+    if points:
+        yield f"\n### {title}\n\n"
+    for (name, body), (entry, ids) in points.items():
+        ids.sort(key=order.__getitem__)
+        only = " only" if entry.only == telling.names(ids) else ""
+        yield f"- {name} on {telling.names(ids, code)}{only} {body}"
 
 
-def _each(title: str, told: Sequence[tuple[AcceleratorAssessment, list[Told]]]) -> Iterator[str]:
-    if not any(entries for _, entries in told):
-        return
-    yield f"\n### {title}\n\n"
-    for item, entries in told:
-        for entry in entries:
-            finding = entry.finding
-            yield (
-                f"- **{escape(finding.requirement, 200)}** on {code(item.facts.id)} "
-                f"({entry.uses_text}; {code(finding.check or 'check unknown')}): "
-                f"{escape(telling.measured(finding))}\n{_closing(entry)}"
-            )
+def _said(entry: Shared) -> str:
+    """Figure and words behind the name; where the accelerators of a group differ in them, a point for each."""
+    statements = entry.statements
+    if len(statements) == 1:
+        first, *rest = statements[0].lines
+        return f": {escape(first)}\n" + "".join(f"  - {escape(line)}\n" for line in rest)
+    return "\n" + "".join(f"  - {escape(each.whose)}: {escape('; '.join(each.lines), 1500)}\n" for each in statements)
 
 
-def _unknown(told: Sequence[tuple[AcceleratorAssessment, list[Told]]]) -> Iterator[str]:
-    if not any(entries for _, entries in told):
-        return
-    yield "\n### What could not be told\n\n"
-    for item, entries in told:
-        for group in telling.grouped(entries):
-            names = ", ".join(f"**{escape(entry.finding.requirement, 200)}**" for entry in group.entries)
-            yield (
-                f"- {names} on {code(item.facts.id)} ({group.first.level}; {group.entries[0].uses_text}): "
-                f"{escape(group.first.reason or 'no reason was given')}\n{_closing(group.entries[0])}"
-            )
+def _unknown(groups: Sequence[Alike], order: Mapping[str, int]) -> Iterator[str]:
+    points: dict[tuple[str, str], list[str]] = {}
+    for group in groups:
+        for cause in telling.grouped(group.entries[Kind.UNKNOWN]):
+            first = cause.first
+            names = ", ".join(f"**{escape(entry.finding.requirement, 200)}**" for entry in cause.entries)
+            reasons = "; ".join(f"{whose}: {reason}" if whose else reason for whose, reason in first.reasons)
+            body = f"({first.finding.level}; {first.uses_text}): {escape(reasons, 3000)}\n{_closing(first)}"
+            points.setdefault((names, body), []).extend(first.ids)
+    if points:
+        yield "\n### What could not be told\n\n"
+    for (names, body), ids in points.items():
+        yield f"- {names} on {telling.names(sorted(ids, key=order.__getitem__), code)} {body}"
 
 
-def _closing(entry: Told) -> str:
+def _closing(entry: Shared) -> str:
     finding, text = entry.finding, ""
     for waiver, said in ((finding.waived, "waived"), (finding.expired_waiver, "**waiver expired**, it was")):
         if waiver is not None:
@@ -133,56 +157,60 @@ def _closing(entry: Told) -> str:
     return text
 
 
-def _details(item: AcceleratorAssessment, kinds: dict[Kind, list[Told]]) -> Iterator[str]:
+def _details(group: Alike) -> Iterator[str]:
     """Folded: every finding, then where the time went. A table is one part: an open fold would swallow what follows."""
     rows = [
         f"| {escape(entry.finding.requirement, 200)} | {entry.uses_text} | {entry.finding.level} | {kind} "
-        f"| {escape(_value(entry.finding), 200)} "
-        f"| {escape(telling.limit(entry.finding), 200)} | {escape(telling.labels(entry.finding.labels), 300)} |"
-        for kind, entries in kinds.items()
+        f"| {escape(_value(statement), 200)} "
+        f"| {escape(telling.limit(entry.finding), 200)} | {escape(telling.labels(statement.finding.labels), 300)} |"
+        for kind, entries in group.entries.items()
         for entry in entries
+        for statement in entry.statements
     ]
     header = "| requirement | use | level | outcome | measured | limit | where |\n|---|---|---|---|---|---|---|"
-    yield from _folded(f"{item.facts.id}: findings", header, rows)
-    if item.evidence:
-        evidence = telling.slowest_first(item.evidence)
-        total = telling.duration(sum(entry.seconds for entry in evidence))
-        title = f"{item.facts.id}: where the time went, {total} together"
+    yield from _folded(f"{group.title()}: findings", header, rows)
+    if times := group.times:
+        at_most = " on each, at most" if len(group.items) > 1 else ""
+        title = f"{group.title()}: where the time went{at_most}: {telling.duration(group.seconds)} together"
         header = "| check | time | status | tries | reason |\n|---|---:|---|---:|---|"
-        yield from _folded(title, header, [_time(entry) for entry in evidence])
-    failed = {entry.finding.check for kind in (Kind.BLOCKER, Kind.LIMIT) for entry in kinds[kind]}
-    for entry in item.evidence:
-        if entry.check in failed and entry.rows:
-            yield from _rows(item, entry)
-    if stack := telling.software(item):
-        yield f"\n{code(item.facts.id)}: {escape(stack, 3000)}\n"
+        yield from _folded(title, header, [_time(time) for time in times])
+    failed = {entry.finding.check for kind in (Kind.BLOCKER, Kind.LIMIT) for entry in group.entries[kind]}
+    for check in sorted(failed):
+        yield from _rows(group, check)
+    if stack := telling.software(group.lead):
+        yield f"\n{group.names(code)}: {escape(stack, 3000)}\n"
 
 
-def _time(evidence: Evidence) -> str:
-    return (
-        f"| {code(evidence.check)} | {telling.duration(evidence.seconds)} | {evidence.status} | {evidence.attempts} "
-        f"| {escape(evidence.reason or '', 300)} |"
-    )
+def _value(statement: Statement) -> str:
+    return f"{statement.value} ({statement.whose})".lstrip() if statement.whose else statement.value
 
 
-def _rows(item: AcceleratorAssessment, evidence: Evidence) -> Iterator[str]:
-    """The detail behind a failure, as far as it is a matter of a screen or two."""
-    shown = evidence.rows[:_MOST_ROWS]
-    columns = list(dict.fromkeys(name for row in shown for name in row))[:_MOST_COLUMNS]
-    header = "| " + " | ".join(escape(name, 60) for name in columns) + " |\n" + "|---" * len(columns) + "|"
-    rows = ["| " + " | ".join(escape(_cell(row.get(name)), 120) for name in columns) + " |" for row in shown]
-    count = f"{len(shown)} of {len(evidence.rows)}" if len(shown) < len(evidence.rows) else f"{len(shown)}"
-    yield from _folded(f"{item.facts.id}: {evidence.check}, rows of detail: {count}", header, rows)
+def _time(time: Time) -> str:
+    reason = ": ".join(part for part in (time.whose, time.reason) if part)
+    seconds = telling.duration(time.seconds)
+    return f"| {code(time.check)} | {seconds} | {time.status} | {time.attempts} | {escape(reason, 300)} |"
+
+
+def _rows(group: Alike, check: str) -> Iterator[str]:
+    """The detail behind a failure, as far as it is a matter of a screen or two; what several accelerators share, once."""
+    found: dict[str, tuple[Sequence[Mapping[str, Any]], list[str]]] = {}
+    for item in group.items:
+        for entry in item.evidence:
+            if entry.check == check and entry.rows:
+                found.setdefault(repr(entry.rows), (entry.rows, []))[1].append(item.facts.id)
+    for every, ids in found.values():
+        shown = every[:_MOST_ROWS]
+        columns = list(dict.fromkeys(name for row in shown for name in row))[:_MOST_COLUMNS]
+        header = "| " + " | ".join(escape(name, 60) for name in columns) + " |\n" + "|---" * len(columns) + "|"
+        rows = ["| " + " | ".join(escape(_cell(row.get(name)), 120) for name in columns) + " |" for row in shown]
+        count = f"{len(shown)} of {len(every)}" if len(shown) < len(every) else f"{len(shown)}"
+        yield from _folded(f"{telling.names(ids)}: {check}, rows of detail: {count}", header, rows)
 
 
 def _cell(value: object) -> str:
     if value is None:
         return ""
     return telling.figure(value) if isinstance(value, bool | int | float) else str(value)
-
-
-def _value(finding: Finding) -> str:
-    return "" if finding.value is None else telling.figure(finding.value, finding.unit, beside=finding.limit)
 
 
 def _folded(title: str, header: str, rows: Sequence[str]) -> Iterator[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from readiness import telling
-from readiness.model import AcceleratorAssessment, Assessment, Decision, Evidence, Level, Status, Use
-from readiness.telling import Kind, Told
+from readiness.model import Assessment, Decision, Level, Status, Use
+from readiness.telling import Alike, Kind, Shared, Time
 
 #: Quick checks beyond this number are summed up, unless one of them went wrong.
 _MOST_TIMES = 8
@@ -15,7 +15,8 @@ _STYLES = {
     "bold": "1", "dim": "2", "bad": "1;31", "good": "1;32", "open": "1;33",
 }  # fmt: skip
 _DECISION_STYLES = {Decision.READY: "good", Decision.NOT_READY: "bad", Decision.UNDETERMINED: "open"}
-#: Where the second line of an entry begins.
+#: Where what belongs to an entry begins, and the second line of that.
+_INDENT = " " * 4
 _HANG = " " * 9
 Paint = Callable[[str, str], str]
 
@@ -31,8 +32,9 @@ def render(assessment: Assessment, *, colour: bool = False, width: int = 100) ->
         lines += ["", "No accelerator was assessed, so nothing is known."]
     if len(assessment.accelerators) > 1:
         lines += ["", *_summary(assessment, paint, width)]
-    for item in assessment.accelerators:
-        lines += ["", *_accelerator(item, assessment, paint, width)]
+    for group in telling.alike(assessment):
+        lines += ["", *_accelerators(group, assessment, paint, width)]
+    lines += _rehearsal(assessment, paint, width)
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -44,6 +46,10 @@ def _head(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     for stack, reason in telling.failed_stacks(assessment).items():
         text = f"its accelerators could not be listed and are not assessed: {reason}"
         yield from _painted(telling.wrap(text, width, first=f"{stack}  "), paint, stack, "bad")
+        yield ""
+    for said, ids in telling.rehearsals(assessment).items():
+        lines = telling.wrap(f"{ids}, {said}", width, first="SIMULATED  ")
+        yield from _painted(lines, paint, "SIMULATED", "open")
         yield ""
     name, title = telling.clean(assessment.profile_name, 100), telling.clean(assessment.profile_title, 300)
     yield from telling.wrap(name if title in ("", name) else f"{name}: {title}", width, first="profile  ")
@@ -64,7 +70,7 @@ def _summary(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     uses = [use for use in Use if any(use in item.verdicts for item in assessment.accelerators)]
     rows = []
     for item in assessment.accelerators:
-        row = [telling.clean(item.facts.id, 40)]
+        row = [telling.clean(item.facts.id, 40) + (" (simulated)" if telling.simulated(item.facts) else "")]
         for use in uses:
             verdict = item.verdicts.get(use)
             row += ["no verdict", ""] if verdict is None else [verdict.decision.value.upper(), telling.span(verdict)]
@@ -77,44 +83,47 @@ def _summary(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
         yield _paint_decisions(_cut(line, width), paint)
 
 
-def _accelerator(
-    item: AcceleratorAssessment, assessment: Assessment, paint: Paint, width: int
-) -> Iterator[str]:
-    id = telling.clean(item.facts.id, 40)
-    heading = _cut(f"{id}  {telling.device(item)}", width)
-    yield paint(heading, "bold")
-    yield paint("-" * telling.width(heading), "dim")
-    if stack := telling.software(item):
+def _accelerators(group: Alike, assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
+    """All about one accelerator, or about several that are alike."""
+    heading = telling.wrap(group.title(), width)
+    device = telling.device(group.lead)
+    if len(heading) == 1 and telling.width(heading[0]) + 2 + telling.width(device) <= width:
+        heading = [f"{heading[0]}  {device}"]
+    else:
+        heading.append(_cut(device, width))
+    for line in heading:
+        yield paint(line, "bold")
+    yield paint("-" * max(map(telling.width, heading)), "dim")
+    if stack := telling.software(group.lead):
         yield from telling.wrap(stack, width, first="stack    ")
     yield ""
-    yield from _verdicts(item, assessment, paint, width)
-    told = telling.told(item)
-    yield from _failed("BLOCKERS", told[Kind.BLOCKER], paint, width)
-    yield from _failed("LIMITS", told[Kind.LIMIT], paint, width)
-    yield from _unknown(told[Kind.UNKNOWN], paint, width)
-    yield from _failed("WAIVED", told[Kind.WAIVED], paint, width)
-    yield from _failed("FOR INFORMATION", told[Kind.INFORMATION], paint, width)
-    if strays := telling.strays(item):
+    yield from _verdicts(group, assessment, paint, width)
+    yield from _failed("BLOCKERS", group.entries[Kind.BLOCKER], paint, width)
+    yield from _failed("LIMITS", group.entries[Kind.LIMIT], paint, width)
+    yield from _unknown(group.entries[Kind.UNKNOWN], paint, width)
+    yield from _failed("WAIVED", group.entries[Kind.WAIVED], paint, width)
+    yield from _failed("FOR INFORMATION", group.entries[Kind.INFORMATION], paint, width)
+    if strays := telling.strays(group.lead):
         yield from _section("NAMED BY THE VERDICT, WITHOUT A FINDING", paint)
         yield from telling.wrap(", ".join(strays), width, first="  ")
-    if skipped := sorted({entry.finding.requirement for entry in told[Kind.NOT_APPLICABLE]}):
+    if skipped := sorted({entry.finding.requirement for entry in group.entries[Kind.NOT_APPLICABLE]}):
         yield from _section("NOT APPLICABLE HERE", paint)
         yield from telling.wrap(telling.clean(", ".join(skipped), 3000), width, first="  ")
-    yield from _times(item.evidence, paint, width)
+    yield from _times(group, paint, width)
 
 
-def _verdicts(item: AcceleratorAssessment, assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
+def _verdicts(group: Alike, assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     from tabulate import tabulate
 
-    uses = [use for use in Use if use in item.verdicts]
-    rows = [
-        [use.value, verdict.decision.value.upper(), telling.span(verdict), telling.tally(verdict)]
-        for use in uses
-        for verdict in [item.verdicts[use]]
-    ]
-    for line in tabulate(rows, tablefmt="plain", disable_numparse=True).splitlines():
-        yield _paint_decisions(_cut(line, width), paint)
-    missing = [use.value for use in assessment.uses if use not in item.verdicts]
+    mark = " (simulated)" if group.is_simulated else ""
+    verdicts = [(use, verdict) for use in Use if (verdict := group.verdict(use)) is not None]
+    rows = [[use.value, verdict.decision.value.upper() + mark, group.span(use)] for use, verdict in verdicts]
+    table = tabulate(rows, tablefmt="plain", disable_numparse=True).splitlines()
+    column = max(map(len, table), default=0)
+    for line, (_, verdict) in zip(table, verdicts, strict=True):
+        for piece in telling.wrap(telling.tally(verdict), width, first=f"{line:{column}}  "):
+            yield _paint_decisions(piece, paint)
+    missing = [use.value for use in assessment.uses if group.verdict(use) is None]
     if missing:
         yield f"{', '.join(missing)}: no verdict; this profile does not speak of it"
 
@@ -124,38 +133,54 @@ def _section(title: str, paint: Paint) -> Iterator[str]:
     yield paint(title, "bold")
 
 
-def _failed(title: str, entries: Sequence[Told], paint: Paint, width: int) -> Iterator[str]:
-    """What was measured against which limit, and what to do."""
+def _failed(title: str, entries: Sequence[Shared], paint: Paint, width: int) -> Iterator[str]:
+    """What was measured against which limit, what that is about, and what to do."""
     if not entries:
         return
     yield from _section(title, paint)
     for entry in entries:
         finding = entry.finding
         name = telling.clean(finding.requirement, 100)
-        whose = "; ".join(part for part in (entry.uses_text, telling.clean(finding.check, 100)) if part)
-        lines = telling.wrap(f"({whose})", width, first=f"  {name}  ", rest="    ")
+        check = telling.clean(finding.check, 100)
+        whose = [
+            f"{entry.only} only" if entry.only else "",
+            entry.uses_text,
+            f"{check} on {entry.together} together" if entry.together else check,
+        ]
+        text = f"({'; '.join(part for part in whose if part)})"
+        lines = telling.wrap(text, width, first=f"  {name}  ", rest="    ")
+        if telling.width(name) > width // 2:
+            lines = telling.wrap(f"{name} {text}", width, first="  ", rest="    ")
         yield from _painted(lines, paint, name, "bad" if title == "BLOCKERS" else "bold")
-        yield from telling.wrap(telling.measured(finding), width, first="    ")
+        for statement in entry.statements:
+            indent = _INDENT
+            if statement.whose:
+                yield from telling.wrap(f"{statement.whose}:", width, first=_INDENT)
+                indent += "  "
+            for line in statement.lines:
+                yield from telling.wrap(line, width, first=indent)
         if finding.why and title == "BLOCKERS":
             yield from telling.wrap(telling.clean(finding.why), width, first="    why: ")
         yield from _closing(entry, paint, width)
 
 
-def _unknown(entries: Sequence[Told], paint: Paint, width: int) -> Iterator[str]:
+def _unknown(entries: Sequence[Shared], paint: Paint, width: int) -> Iterator[str]:
     """Musts first, since they decide; those of one cause together."""
     if not entries:
         return
     yield from _section("WHAT COULD NOT BE TOLD", paint)
     for group in telling.grouped(entries):
+        first = group.first
         names = ", ".join(telling.clean(entry.finding.requirement, 100) for entry in group.entries)
-        text = f"{names} ({group.first.level}; {group.entries[0].uses_text})"
-        style = "open" if group.first.level is Level.MUST else "bold"
+        text = f"{names} ({first.finding.level}; {first.uses_text})"
+        style = "open" if first.finding.level is Level.MUST else "bold"
         yield from _painted(telling.wrap(text, width, first="  ", rest="    "), paint, names, style)
-        yield from telling.wrap(telling.clean(group.first.reason or "no reason was given"), width, first="    ")
-        yield from _closing(group.entries[0], paint, width)
+        for whose, reason in first.reasons:
+            yield from telling.wrap(f"{whose}: {reason}" if whose else reason, width, first=_INDENT)
+        yield from _closing(first, paint, width)
 
 
-def _closing(entry: Told, paint: Paint, width: int) -> Iterator[str]:
+def _closing(entry: Shared, paint: Paint, width: int) -> Iterator[str]:
     finding = entry.finding
     if (waiver := finding.waived) is not None:
         by, until = telling.clean(waiver.by, 100), telling.clean(waiver.until, 20)
@@ -172,40 +197,44 @@ def _closing(entry: Told, paint: Paint, width: int) -> Iterator[str]:
         yield from _painted(lines, paint, "do:", "good")
 
 
-def _times(evidence: Iterable[Evidence], paint: Paint, width: int) -> Iterator[str]:
+def _times(group: Alike, paint: Paint, width: int) -> Iterator[str]:
     """Slowest first. What did not end well is always named, with its reason; quick and healthy checks are summed up."""
     from tabulate import tabulate
 
-    ordered = telling.slowest_first(evidence)
+    ordered = group.times
     if not ordered:
         return
-    yield from _section("WHERE THE TIME WENT", paint)
-    shown: list[Evidence] = []
-    rest: list[Evidence] = []
-    for item in ordered:
-        (shown if len(shown) < _MOST_TIMES or item.status is not Status.MEASURED else rest).append(item)
+    several = len(group.items) > 1
+    yield from _section(f"WHERE THE TIME WENT{' ON EACH, AT MOST' if several else ''}", paint)
+    shown: list[Time] = []
+    rest: list[Time] = []
+    for time in ordered:
+        (shown if len(shown) < _MOST_TIMES or time.status is not Status.MEASURED else rest).append(time)
     rows = [
-        [
-            telling.clean(item.check, 60),
-            telling.duration(item.seconds),
-            item.status.value,
-            " ".join(
-                part
-                for part in (
-                    f"({item.attempts} tries)" if item.attempts > 1 else "",
-                    telling.clean(item.reason or "", 300) if item.status is not Status.MEASURED else "",
-                )
-                if part
-            ),
-        ]
-        for item in shown
+        [telling.clean(time.check, 60), telling.duration(time.seconds), time.status.value, _remark(time)]
+        for time in shown
     ]
     if rest:
-        rows.append([f"{len(rest)} more", telling.duration(sum(item.seconds for item in rest)), "measured", ""])
-    rows.append(["together", telling.duration(sum(item.seconds for item in ordered)), "", ""])
+        rows.append([f"{len(rest)} more", telling.duration(sum(time.seconds for time in rest)), "measured", ""])
+    rows.append(["together", telling.duration(group.seconds), "", ""])
     table = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "left", "left"))
     for line in table.splitlines():
         yield _cut(f"  {line}", width)
+
+
+def _remark(time: Time) -> str:
+    tries = f"({time.attempts} tries) " if time.attempts > 1 else ""
+    return tries + ": ".join(part for part in (time.whose, time.reason) if part)
+
+
+def _rehearsal(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
+    said = telling.rehearsal(assessment)
+    if not said:
+        return
+    yield from _section(telling.REHEARSAL_TITLE.upper(), paint)
+    column = max(map(len, said)) + 2
+    for name, text in said.items():
+        yield from telling.wrap(text, width, first=f"  {name:{column}}")
 
 
 def _cut(text: str, columns: int) -> str:

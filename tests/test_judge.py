@@ -76,6 +76,7 @@ measurements = st.builds(
     name=st.sampled_from(["m", "n"]),
     value=numbers,
     labels=st.sampled_from([{}, *({"dtype": dtype} for dtype in DTYPES)]),
+    about=st.sampled_from([None, "mm in float32", "softmax in bfloat16, strided input"]),
 )
 
 
@@ -244,6 +245,27 @@ def test_the_worst_of_several_measurements_counts() -> None:
     evidence = Evidence("a.one", Status.MEASURED, measurements=tuple(Measurement("m", value) for value in (0.1, 3.0, 0.2)))
     (finding,) = judge(Profile("p", "P", (Use.TRAINING,), (requirement,)), FACTS, [evidence]).findings
     assert (finding.outcome, finding.value) == (Outcome.FAIL, 3.0)
+
+
+def test_what_the_worst_measurement_is_about_is_the_reason_of_a_failure_alone() -> None:
+    requirement = Requirement("r", (Use.TRAINING,), "a.one", "m", Limit(Operator.AT_MOST, 1.0))
+    profile = Profile("p", "P", (Use.TRAINING,), (requirement,))
+    bad, good = Measurement("m", 3.0, about="softmax in bfloat16"), Measurement("m", 0.1, about="mm in float32")
+    (finding,) = judge(profile, FACTS, [Evidence("a.one", Status.MEASURED, measurements=(good, bad))]).findings
+    assert finding.reason == "softmax in bfloat16"
+    (finding,) = judge(profile, FACTS, [Evidence("a.one", Status.MEASURED, measurements=(good,))]).findings
+    assert finding.reason is None
+
+
+def test_the_remedy_names_labels_only_where_the_check_ran_without_them() -> None:
+    requirement = Requirement("r", (Use.TRAINING,), "a.one", "m", Limit(Operator.AT_MOST, 1.0), where={"dtype": "bfloat16"})
+    profile = Profile("p", "P", (Use.TRAINING,), (requirement,))
+    left_out = Evidence("a.one", Status.SKIPPED, reason="left out by -k", attempts=0)
+    elsewhere = Evidence("a.one", Status.MEASURED, measurements=(Measurement("m", 0.1, {"dtype": "float32"}),))
+    for evidence, text in (([], "Run a.one."), ([left_out], "Run a.one."), ([elsewhere], "Run a.one where dtype=bfloat16 can be had.")):
+        (finding,) = judge(profile, FACTS, evidence).findings
+        assert finding.remedy is not None
+        assert finding.remedy.text == text
 
 
 def test_partial_credit_is_linear_and_belongs_to_a_failure() -> None:

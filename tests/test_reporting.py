@@ -296,7 +296,8 @@ def test_a_report_that_fails_is_our_fault_and_costs_itself_only(monkeypatch: pyt
 
 @pytest.mark.parametrize("name", sorted(formats()))
 @pytest.mark.parametrize(
-    "made", [build.everything, build.hostile, build.one_use, build.interrupted, build.nothing, build.many]
+    "made",
+    [build.everything, build.hostile, build.one_use, build.interrupted, build.nothing, build.many, build.simulated],
 )
 def test_every_format_tells_every_assessment_as_utf8_text(name: str, made: Any) -> None:
     text = render(name, made())

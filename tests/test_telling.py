@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from readiness import telling
-from readiness.model import Decision, Verdict
+from readiness.model import Decision, Level, Outcome, Use, Verdict
 from tests.reports import build
 
 TRICKY = st.sampled_from("\x1b\x9b[]0;m\x07\\Pa \n昇\u0301\u202e")
@@ -90,6 +90,7 @@ def test_durations(seconds: float, expected: str) -> None:
 
 def test_nothing_is_rounded_up_to_complete() -> None:
     assert telling.span(Verdict(Decision.READY, 99.9, 99.9)) == "99..99"
+    assert telling.span(Verdict(Decision.READY, 61.9, 97), Verdict(Decision.READY, 58.2, 96)) == "58..96 to 61..97"
 
 
 @pytest.mark.parametrize(
@@ -108,3 +109,146 @@ def test_nothing_is_rounded_up_to_complete() -> None:
 def test_a_device_is_not_named_twice(vendor: str | None, model: str | None, expected: str) -> None:
     item = build.accelerator((), facts_=build.facts(vendor=vendor, model=model, memory_bytes=None))
     assert telling.device(item) == expected
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (["cpu:0"], "cpu:0"),
+        (["sim:0", "sim:1", "sim:3"], "sim:0, sim:1, sim:3"),
+        (["sim:0", "sim:1", "sim:2"], "sim:0, sim:1, sim:2"),
+        ([f"npu:{number}" for number in (*range(7), 9)], "npu:0 to npu:6, npu:9"),
+        (["a:1", "b:2", "b:1"], "a:1, b:2, b:1"),
+        ([":", "odd", "x:9999999999999", "x:\u0663", "\x1b[2Jnpu:0"], ":, odd, x:9999999999999, x:\u0663, npu:0"),
+        ([], ""),
+    ],
+)
+def test_names_of_many_are_short(ids: list[str], expected: str) -> None:
+    assert telling.names(ids) == expected
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [
+        ({}, None),
+        ({"simulated": False, "chip": {"name": "x"}}, None),
+        (
+            build.SIMULATED,
+            "simulated chip ascend-as-reported: a rehearsal of reported trouble, not a measurement of a product",
+        ),
+        ({"simulated": True, "chip": {"name": "mine"}}, "simulated chip mine: a rehearsal, not a measurement of a product"),
+        ({"simulated": True, "chip": "mine\x1b[2J"}, "simulated chip mine: a rehearsal, not a measurement of a product"),
+        ({"simulated": True}, "simulated chip without a name: a rehearsal, not a measurement of a product"),
+    ],
+)
+def test_a_simulated_chip_is_no_product(properties: dict[str, object], expected: str | None) -> None:
+    assert telling.simulated(build.facts("sim:0", properties=properties)) == expected
+
+
+def test_a_finding_in_words_has_its_figure_its_place_and_what_it_is_about() -> None:
+    about = "softmax in bfloat16, strided input: 3 of 1200 calls differed\x1b[2J\n"
+    text = telling.measured(build.failed("x", reason=about))
+    assert text == (
+        "relative_error is 0.031, limit at most 0.01 (dtype=bfloat16); "
+        "softmax in bfloat16, strided input: 3 of 1200 calls differed"
+    )
+    assert len(telling.reason(build.failed("x", reason="word " * 500))) <= 600
+
+
+def groups(*makes: object, **changes: object) -> list[telling.Alike]:
+    """Accelerators cuda:0, cuda:1, ... with these findings each."""
+    items = [
+        build.accelerator(findings, facts_=build.facts(f"cuda:{number}"))  # type: ignore[arg-type]
+        for number, findings in enumerate(makes)
+    ]
+    return telling.alike(build.assessment(*items))
+
+
+def test_accelerators_are_alike_if_the_same_is_said_of_them() -> None:
+    good, bad = (build.finding("x"), build.finding("y")), (build.failed("x"), build.finding("y"))
+    found = groups(good, good, bad, good)
+    assert [group.title() for group in found] == ["cuda:0, cuda:1, cuda:3 (3 alike)", "cuda:2"]
+    assert found[1].entries[telling.Kind.BLOCKER][0].only == "cuda:2"
+    assert [group.names() for group in groups(bad, bad)] == ["cuda:0, cuda:1"]
+    assert groups(bad, bad)[0].entries[telling.Kind.BLOCKER][0].only == ""
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        build.failed("x", level=Level.SHOULD), build.failed("x", Use.INFERENCE), build.unknown("x"), build.failed("y"),
+        build.failed("x", waived=build.waiver("x")), build.failed("x", remedy=None), build.failed("x", limit="at_most 1"),
+        build.failed("x", value=None), build.finding("x", outcome=Outcome.NOT_APPLICABLE),
+    ],
+)  # fmt: skip
+def test_what_differs_in_more_than_figures_is_never_told_as_one(other: object) -> None:
+    assert len(groups((build.failed("x"),), (other,))) == 2
+
+
+def test_another_model_or_software_or_a_simulated_one_is_not_alike() -> None:
+    devices = [
+        build.facts("a:0"), build.facts("a:1", model="A2"), build.facts("a:2", software={}),
+        build.facts("a:3", properties=build.SIMULATED), build.facts("a:4"),
+    ]  # fmt: skip
+    found = telling.alike(build.assessment(*(build.accelerator((), facts_=device) for device in devices)))
+    assert [group.title() for group in found] == ["a:0, a:4 (2 alike)", "a:1", "a:2", "a:3 (simulated)"]
+
+
+def test_figures_that_differ_are_a_range_that_names_its_ends() -> None:
+    (group,) = groups(*((build.failed("x", value=value, unit="GB/s"),) for value in (0.5, 0.25, 0.75)))
+    (statement,) = group.entries[telling.Kind.BLOCKER][0].statements
+    assert statement.lines == [
+        "relative_error is 0.25 (cuda:1) to 0.75 GB/s (cuda:2), limit at most 0.01 GB/s (dtype=bfloat16)"
+    ]
+    assert statement.whose == ""
+
+
+def test_words_that_differ_are_told_with_whose_they_are() -> None:
+    nan, wrong = build.failed("x", value=float("nan"), reason="mm"), build.failed("x", reason="softmax")
+    (group,) = groups((nan,), (wrong,), (nan,))
+    first, second = group.entries[telling.Kind.BLOCKER][0].statements
+    assert (first.whose, first.reason, first.value) == ("cuda:0, cuda:2", "mm", "NaN")
+    assert (second.whose, second.reason, second.value) == ("cuda:1", "softmax", "0.031")
+
+
+def test_what_was_measured_on_several_as_one_says_so() -> None:
+    (first, second) = telling.alike(build.simulated())
+    collectives, = (entry for entry in first.entries[telling.Kind.BLOCKER] if entry.finding.requirement == "collectives-correct")
+    assert collectives.together == "sim:0 to sim:3"
+    assert collectives.only == ""
+    assert {entry.together for entry in second.entries[telling.Kind.BLOCKER]} == {"", "sim:0 to sim:3"}
+
+
+def test_the_time_of_several_is_the_longest_and_mishaps_are_told_apart() -> None:
+    (first, _) = telling.alike(build.simulated())
+    assert [(time.check, time.seconds, time.whose) for time in first.times] == [
+        ("multichip.collectives", 33.0, ""), ("operators.sweep", 13.0, ""),
+    ]  # fmt: skip
+    assert first.seconds == 46.0
+
+
+def test_a_rehearsal_in_words() -> None:
+    assert telling.rehearsal(build.everything()) == {}
+    assert telling.rehearsal(build.simulated()) == {
+        "rehearsed": "under general on simulated chips, 3 min 30 s, 3 seeds",
+        "caught": "2 of 3 kinds of defect, 2 of 4 planted defects",
+        "missed": (
+            "although claimed: link-flap (by multichip.collectives); "
+            "claimed by no check: addmm-of-a-large-matrix (wrong-result)"
+        ),
+        "false alarms": (
+            "1 over 3 healthy runs: parity.matmul for matmul-float32: mm in float32, transposed (seed 3)"
+        ),
+    }
+
+
+def test_a_rehearsal_without_trouble_and_an_empty_one() -> None:
+    one = build.REHEARSAL["defects"][0]
+    clean = build.REHEARSAL | {"defects": [one], "false_alarms": [], "healthy_runs": 1, "seeds": [1]}
+    said = telling.rehearsal(build.assessment(rehearsal=clean))
+    assert said["caught"] == "1 of 1 kind of defect"
+    assert said["missed"] == "none"
+    assert said["false alarms"] == "none over 1 healthy run"
+    said = telling.rehearsal(build.assessment(rehearsal=clean | {"defects": [], "healthy_runs": 0}))
+    assert said["caught"] == "nothing: no defect was planted"
+    assert said["false alarms"] == "not known: no healthy chip was run"

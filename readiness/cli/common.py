@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -101,7 +100,9 @@ def read_waivers(file: Path | None, profile: Profile) -> tuple[Waiver, ...]:
 
 def colour_for(stream_is_terminal: bool, no_color: bool) -> bool:
     """Whether to colour what goes to a stream."""
-    return stream_is_terminal and not no_color and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    from readiness.console import is_colour_refused
+
+    return stream_is_terminal and not is_colour_refused(no_color) and os.environ.get("TERM") != "dumb"
 
 
 def requests_of(formats: Sequence[str] | None) -> list[Request]:
@@ -130,12 +131,9 @@ def tell(assessment: Assessment, requests: Sequence[Request], *, quiet: bool, no
 
 def put(text: str) -> None:
     """Write data to stdout. A reader that has left (`| head`) is no fault of ours and changes no exit code."""
-    try:
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    from readiness.reporting import put as put_on
+
+    put_on(text if text.endswith("\n") else text + "\n", sys.stdout)
 
 
 def leave(assessment: Assessment, fail_on: FailOn) -> None:

@@ -255,6 +255,61 @@ def interrupted() -> Assessment:
     return assessment(item, interrupted=True)
 
 
+#: What a simulated chip says of itself.
+SIMULATED = {
+    "simulated": True,
+    "chip": {"name": "ascend-as-reported", "title": "Links that flap", "source": "https://example.org/story"},
+}
+
+#: A rehearsal in which every situation occurs: caught, missed although claimed, missed by nobody's fault, a false alarm.
+REHEARSAL: dict[str, Any] = {
+    "profile": "general",
+    "seconds": 210.4,
+    "seeds": [1, 2, 3],
+    "defects": [
+        {"defect": "nan", "kind": "nan", "title": "NaN in softmax", "source": "https://example.org/1", "caught": True,
+         "by": [{"check": "operators.sweep", "seconds": 3.1, "requirement": "operators-forward", "about": "softmax"}],
+         "missed_by": ["parity.matmul"], "claimed": True},
+        {"defect": "link-flap", "kind": "link-flap", "title": "A link comes and goes", "source": None, "caught": False,
+         "by": [], "missed_by": ["multichip.collectives"], "claimed": True},
+        {"defect": "addmm-of-a-large-matrix", "kind": "wrong-result", "caught": False, "by": [], "missed_by": [],
+         "claimed": False},
+        {"defect": "wrong-result", "kind": "wrong-result", "caught": True, "by": [], "missed_by": [], "claimed": True},
+    ],
+    "false_alarms": [
+        {"seed": 3, "check": "parity.matmul", "requirement": "matmul-float32", "about": "mm in float32, transposed"},
+    ],
+    "healthy_runs": 3,
+}  # fmt: skip
+
+
+def simulated(count: int = 4, bad: int = 2) -> Assessment:
+    """Simulated chips that were measured alone and together; one of them is wrong in one type and layout."""
+    ids = tuple(f"sim:{number}" for number in range(count))
+    items = []
+    for number, id in enumerate(ids):
+        findings = (
+            *on(BOTH, failed, "collectives-correct", check="multichip.collectives", measure="wrong_elements", value=24,
+                limit="at_most 0", labels={"dtype": "bfloat16", "op": "all_reduce"},
+                reason="all_reduce in bfloat16: rank 2 (sim:2) held 24 wrong elements"),
+            failed("copy-bandwidth", Use.INFERENCE, level=Level.SHOULD, check="throughput.copy", measure="bandwidth_gbps",
+                   value=11.5 + number / 10, unit="GB/s", limit="at_least 20", labels={}),
+            *(
+                on(BOTH, failed, "softmax-bfloat16", check="operators.sweep", value=0.31,
+                   labels={"dtype": "bfloat16", "op": "softmax"},
+                   reason="softmax in bfloat16, strided input: 3 of 1200 calls differed, first after 31 s")
+                if number == bad else on(BOTH, finding, "softmax-bfloat16", check="operators.sweep")
+            ),
+        )  # fmt: skip
+        checks = (
+            evidence("operators.sweep", seconds=10.0 + number),
+            evidence("multichip.collectives", seconds=33.0, accelerators=ids),
+        )
+        device = facts(id, vendor="Simulated", model="Ascend as reported", memory_bytes=2**32, properties=SIMULATED)
+        items.append(accelerator(findings, checks, facts_=device, score=58.3 + number))
+    return assessment(*items, rehearsal=REHEARSAL)
+
+
 def nothing() -> Assessment:
     """No accelerator at all."""
     return assessment()

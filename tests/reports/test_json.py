@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from readiness import assessment, files, schema
-from readiness.errors import InternalError
+from readiness.errors import BadFileError, InternalError
 from readiness.reporting import render
 from tests.reports import build
 
 
 @pytest.mark.parametrize(
-    "made", [build.everything, build.hostile, build.one_use, build.interrupted, build.nothing, build.many]
+    "made",
+    [build.everything, build.hostile, build.one_use, build.interrupted, build.nothing, build.many, build.simulated],
 )
 def test_it_is_valid_and_reads_back(made: Any, tmp_path: Path) -> None:
     text = render("json", made())
@@ -35,3 +36,24 @@ def test_figures_that_json_lacks_stand_as_their_names() -> None:
 def test_what_does_not_fit_the_schema_is_never_written() -> None:
     with pytest.raises(InternalError, match="score"):
         render("json", build.assessment(build.accelerator((), score=101.0)))
+
+
+def test_what_is_simulated_and_what_was_rehearsed_survive() -> None:
+    again = assessment.from_json(files.parse_json(render("json", build.simulated())), "here")
+    assert again.accelerators[0].facts.properties == build.SIMULATED
+    assert again.rehearsal == build.REHEARSAL
+    assert assessment.from_json(files.parse_json(render("json", build.everything())), "here").rehearsal is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seconds": -1}, {"seeds": ["a"]}, {"healthy_runs": None}, {"defects": [{"defect": "nan"}]},
+        {"false_alarms": [{"check": "parity.matmul"}]}, {"profile": "<script>"}, {"defects": "all"},
+    ],
+)  # fmt: skip
+def test_a_rehearsal_of_another_shape_is_refused(change: dict[str, Any]) -> None:
+    document = files.parse_json(render("json", build.simulated()))
+    document["rehearsal"] |= change
+    with pytest.raises(BadFileError, match="rehearsal"):
+        assessment.from_json(document, "here")

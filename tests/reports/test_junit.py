@@ -130,3 +130,21 @@ def test_hostile_texts_stay_texts() -> None:
     suite = next(iter(parse(build.hostile())))
     assert "<script>" in suite.hostname  # read back as text
     assert not any(ord(character) < 32 and character != "\n" for character in render("junit", build.hostile()))
+
+
+def test_a_blocker_names_its_accelerator_and_what_it_is_about() -> None:
+    (result,) = case(build.simulated(), "sim:2 (simulated) training", "softmax-bfloat16").result
+    assert "softmax in bfloat16, strided input: 3 of 1200 calls differed" in result.message
+    assert "on: sim:2\n" in result.text
+    (result,) = case(build.simulated(), "sim:0 (simulated) training", "collectives-correct").result
+    assert "on: sim:0, measured together on sim:0 to sim:3\n" in result.text
+
+
+def test_a_simulated_chip_and_a_rehearsal_are_properties() -> None:
+    suite = next(iter(parse(build.simulated())))
+    properties = {entry.name: entry.value for entry in suite.properties()}
+    assert suite.name == "sim:0 (simulated) training"
+    assert properties["simulated"].endswith("a rehearsal of reported trouble, not a measurement of a product")
+    assert properties["rehearsal_caught"].startswith("2 of 3 kinds")
+    assert {"rehearsal_rehearsed", "rehearsal_missed", "rehearsal_false_alarms"} <= set(properties)
+    assert not any("rehears" in entry.name for entry in next(iter(parse(build.everything()))).properties())

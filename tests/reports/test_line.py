@@ -43,6 +43,33 @@ def test_it_is_one_line_of_at_most_80_characters(made: Any, name: str, interrupt
     assert text.rstrip("\n").isprintable()
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.dictionaries(
+                st.sampled_from(Use),
+                st.builds(Verdict, st.sampled_from(Decision), st.floats(0, 100), st.floats(0, 100)),
+            ),
+            st.text(max_size=100),
+            st.booleans(),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    st.booleans(),
+    st.integers(1, 3000),
+)
+def test_a_simulated_chip_is_never_taken_for_a_product(made: Any, interrupted: bool, times: int) -> None:
+    items = [
+        replace(found, facts=replace(found.facts, properties=build.SIMULATED if is_simulated else {}))
+        for verdicts, id, is_simulated in made
+        for found in [item(verdicts, id)]
+    ]
+    text = render("line", build.assessment(*(items * times)[:3000], interrupted=interrupted)).rstrip("\n")
+    assert len(text) <= 80
+    assert ("simulated" in text) == any(is_simulated for _, _, is_simulated in made[: 3000])
+
+
 def verdict(decision: Decision, score: float, ceiling: float) -> Verdict:
     """A bare verdict."""
     return Verdict(decision, score, ceiling)
@@ -96,3 +123,11 @@ def test_hostile_names_do_not_reach_the_terminal() -> None:
     text = render("line", replace(build.hostile(), profile_name=build.HOSTILE))
     assert "\x1b" not in text
     assert "\x00" not in text
+
+
+def test_a_simulated_chip_says_so_behind_its_name() -> None:
+    assert render("line", build.simulated(count=1)).startswith("sim:0 (simulated) training NOT READY 58..97, inference")
+    text = render("line", build.simulated())
+    assert text == "sim:0 of 4 (simulated) training NOT READY 58..97, inference NOT READY 58..97\n"
+    mixed = replace(build.simulated(), accelerators=(*build.one_use().accelerators, *build.simulated().accelerators))
+    assert render("line", mixed).startswith("sim:0 of 5 (simulated) training NOT READY 58..97")

@@ -50,7 +50,8 @@ def test_folds_are_balanced_and_stand_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "made", [build.everything, build.hostile, build.one_use, build.interrupted, build.nothing, build.many]
+    "made",
+    [build.everything, build.hostile, build.one_use, build.interrupted, build.nothing, build.many, build.simulated],
 )
 def test_every_table_has_as_many_cells_in_each_row(made: Any) -> None:
     for table in re.findall(r"(?:^\|.*\n)+", render("markdown", made()), re.MULTILINE):
@@ -127,3 +128,36 @@ def test_a_renderer_sees_text_where_a_device_wrote_markup() -> None:
     assert "[a](http://evil.example)" in page  # as text
     assert "\\" not in page
     assert page.count("<table>") == 4
+
+
+def test_alike_accelerators_are_told_together_and_the_odd_one_is_named() -> None:
+    text = render("markdown", build.simulated())
+    assert "| `sim:0`, `sim:1`, `sim:3` (3 alike, simulated) | training | ❌ **not ready** | 58..97 to 61..97 |" in text
+    assert "- **softmax-bfloat16** on `sim:2` only (training, inference; `operators.sweep`): " in text
+    shared = "- **collectives-correct** on `sim:0` to `sim:3` (training, inference; `multichip.collectives` on sim:0 to sim:3 together)"
+    assert text.count("**collectives-correct**") == text.count(shared) == 1
+    assert "  - softmax in bfloat16, strided input: 3 of 1200 calls differed, first after 31 s\n" in text
+
+
+def test_what_a_blocker_is_about_is_no_markup() -> None:
+    item = build.accelerator((build.failed("x", reason="<b>mm</b> `in` *bfloat16* \x1b[2J| a"),))
+    text = render("markdown", build.assessment(item))
+    assert "&lt;b&gt;mm&lt;/b&gt; \\`in\\` \\*bfloat16\\* \\| a" in text
+
+
+def test_where_words_differ_each_accelerator_has_its_own() -> None:
+    items = [
+        build.accelerator((build.failed("x", reason=f"op {number}"),), facts_=build.facts(f"npu:{number}"))
+        for number in range(2)
+    ]
+    text = plain(render("markdown", build.assessment(*items)))
+    for number in range(2):
+        assert f"  - npu:{number}: relative_error is 0.031, limit at most 0.01 (dtype=bfloat16); op {number}\n" in text
+
+
+def test_a_simulated_chip_and_a_rehearsal_are_said() -> None:
+    text = plain(render("markdown", build.simulated()))
+    assert text.index("> Simulated: sim:0 to sim:3, simulated chip ascend-as-reported: a rehearsal") < text.index("| accel")
+    assert "### What the instrument could see that day" in text
+    assert "- caught: 2 of 3 kinds of defect" in text
+    assert "imulated" not in render("markdown", build.everything())

@@ -14,7 +14,7 @@ from readiness.reporting import render
 from readiness.telling import Kind
 from tests.reports import build
 
-ALL = [build.everything, build.hostile, build.one_use, build.interrupted, build.nothing, build.many]
+ALL = [build.everything, build.hostile, build.one_use, build.interrupted, build.nothing, build.many, build.simulated]
 
 
 def flat(text: str) -> str:
@@ -75,7 +75,7 @@ def test_every_finding_that_is_no_pass_is_told_with_its_remedy() -> None:
 
 def test_a_blocker_says_what_was_measured_against_what_where_and_what_to_do() -> None:
     entry = section(render("table", build.everything()), "BLOCKERS")
-    assert entry.count("matmul-bfloat16  (training, inference; parity.matmul)") == 1  # common to both uses: once
+    assert entry.count("matmul-bfloat16  (cuda:0 only; training, inference; parity.matmul)") == 1  # common to both uses: once
     assert "relative_error is 0.031, limit at most 0.01 (dtype=bfloat16)" in entry
     assert "backward_coverage is 0.99999, limit at least 1" in entry  # not rounded to what it fails
     assert "do:  Update the compiler that matmul-bfloat16 depends on." in entry
@@ -179,3 +179,43 @@ def test_wide_characters_and_long_words_are_counted_in_columns() -> None:
     assert max(map(telling.width, text.splitlines())) <= 80
     assert text.count("水") == 300
     assert set(telling.told(assessment.accelerators[0])) == set(Kind)
+
+
+def test_alike_accelerators_are_one_section_and_the_odd_one_is_named() -> None:
+    text = render("table", build.simulated())
+    assert text.count("BLOCKERS") == 2
+    assert "sim:0, sim:1, sim:3 (3 alike, simulated)  Simulated Ascend as reported, 4 GiB" in text
+    assert "training   NOT READY (simulated)  58..97 to 61..97  1 blocker" in text
+    assert "softmax-bfloat16  (sim:2 only; training, inference; operators.sweep)" in text
+    assert "collectives-correct  (training, inference; multichip.collectives on sim:0 to sim:3 together)" in text
+    assert "bandwidth_gbps is 11.5 (sim:0) to 11.8 GB/s (sim:3), limit at least 20 GB/s" in text
+
+
+def test_a_blocker_says_in_words_what_it_is_about() -> None:
+    words = "softmax in bfloat16, strided input: 3 of 1200 calls differed, first after 31 s"
+    for width in (60, 80, 120):
+        assert words in flat(render("table", build.simulated(), width=width))
+    hostile = build.failed("x", reason="mm\x1b[2J in\nbfloat16 " + "y" * 3000)
+    text = render("table", build.assessment(build.accelerator((hostile,))))
+    assert "mm in bfloat16 yyy" in flat(text)
+    assert "\x1b" not in text
+    assert text.count("y" * 50) < 20
+
+
+def test_a_simulated_chip_is_said_first_and_beside_each_verdict() -> None:
+    text = render("table", build.simulated())
+    assert flat(text).startswith(
+        "SIMULATED sim:0 to sim:3, simulated chip ascend-as-reported: a rehearsal of reported trouble, not a measurement"
+    )
+    for line in text.splitlines():
+        if "READY" in line:
+            assert "(simulated)" in line
+    assert "imulated" not in render("table", build.everything())
+
+
+def test_what_the_instrument_could_see_stands_at_the_end() -> None:
+    entry = section(render("table", build.simulated()), "WHAT THE INSTRUMENT COULD SEE THAT DAY")
+    assert "  caught        2 of 3 kinds of defect, 2 of 4 planted defects" in entry
+    assert "although claimed: link-flap (by multichip.collectives)" in entry
+    assert "1 over 3 healthy runs: parity.matmul" in entry
+    assert "INSTRUMENT" not in render("table", build.everything())

@@ -1,0 +1,130 @@
+"""Text made harmless, lines of so many columns, figures.
+
+Texts come from devices, drivers and files of other people. `clean` is for every one of them; what HTML, Markdown or XML
+could misread is escaped by the report itself.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from readiness.model import Number
+
+# What terminals act upon: CSI and OSC (and their kin that carry text), in 7 and 8 bits, then any other short escape.
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
+    r"|\x1b[ -/]*[0-~]?"
+)
+
+
+def clean(text: object, longest: int = 1000) -> str:
+    """One line, at most `longest` characters, without what a terminal, an editor or an XML parser would act upon.
+
+    Escape sequences go as a whole; blanks and line breaks become one space; control, format (direction, zero width),
+    private and unassigned characters and halves of surrogate pairs go.
+    """
+    # Cut first, generously: a text of many megabytes is not searched to its end.
+    kept = _ESCAPES.sub("", str(text)[: 4 * longest + 1000])
+    kept = "".join(
+        character for character in kept if character.isspace() or unicodedata.category(character)[0] != "C"
+    )
+    kept = " ".join(kept.split())
+    return kept if len(kept) <= longest else f"{kept[: longest - 3].rstrip()}..."
+
+
+def width(text: str) -> int:
+    """How many columns of a terminal a clean text takes: wide characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(_columns(character) for character in text)
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+
+
+def wrap(text: str, columns: int, *, first: str = "", rest: str | None = None) -> list[str]:
+    """A clean text in lines of at most `columns`: the first begins with `first`, all others with `rest` (else blanks).
+
+    A word that is longer than a line is broken. The two beginnings may hold colour only if they take no columns.
+    """
+    rest = " " * width(first) if rest is None else rest
+    lines: list[str] = []
+    line, used, empty = first, width(first), True
+    for word in _pieces(text, max(columns - max(width(first), width(rest)), 8)):
+        needed = width(word) + (not empty)
+        if used + needed > columns and not empty:
+            lines.append(line)
+            line, used, empty = rest, width(rest), True
+            needed = width(word)
+        line += word if empty else f" {word}"
+        used, empty = used + needed, False
+    return [*lines, line.rstrip()]
+
+
+def _pieces(text: str, longest: int) -> Iterable[str]:
+    for word in text.split():
+        piece, used = "", 0
+        for character in word:
+            columns = _columns(character)
+            if used + columns > longest:
+                yield piece
+                piece, used = "", 0
+            piece, used = piece + character, used + columns
+        yield piece
+
+
+def figure(value: Number | str | None, unit: str | None = None, *, beside: str = "") -> str:
+    """A measured value with its unit, short.
+
+    `beside` is a text it stands next to: 0.99999 beside `at_least 1` keeps the digits that tell it from the limit.
+    """
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        text = str(value) if abs(value) < 10**15 else _huge(value)
+    elif isinstance(value, float):
+        text = _float(value, beside.split())
+    else:
+        text = str(value)
+    return text if unit in (None, "", "1") else f"{text} {clean(unit, 40)}"
+
+
+def _huge(value: int) -> str:
+    try:
+        return f"{value:.4g}"
+    except OverflowError:
+        return f"{'-' if value < 0 else ''}2^{value.bit_length() - 1}"
+
+
+def _float(value: float, beside: Sequence[str]) -> str:
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "infinity" if value > 0 else "-infinity"
+    return next((text for digits in (4, 6, 9) if (text := f"{value:.{digits}g}") not in beside), repr(value))
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `41.8 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def memory(size: int | None) -> str:
+    """`96 GiB`, `512 MiB`; empty where it is not known."""
+    if size is None:
+        return ""
+    return f"{size / 2**30:.4g} GiB" if size >= 2**30 else f"{size / 2**20:.4g} MiB"
