@@ -28,7 +28,9 @@ LARGEST_CHIP_BYTES = 2**16
 _FOLDER = Path(__file__).parent
 _SOFTWARE = {"driver": "1.0.0", "runtime": "1.0.0"}
 _COUNTERS = {"uncorrected": 0, "corrected": 0, "link_errors": 0}
-_WHOLE_NUMBERS = frozenset({"numel_over", "numel_under", "multiple_of", "remainder", "after_calls", "every"})
+_WHOLE_NUMBERS = frozenset({
+    "numel_over", "numel_under", "rows_over", "multiple_of", "remainder", "dimension", "after_calls", "every",
+})  # fmt: skip
 Value = str | int | float | bool
 Json = dict[str, Any]
 
@@ -38,11 +40,13 @@ class Condition:
     """When a defect acts: where everything that is given holds; None and empty say nothing.
 
     `numel_*` in elements, `temperature` in degrees Celsius, `after_s` in seconds of load. `ndim` and `chip` hold for any
-    of their numbers. The truth values mean only with (True) or only without (False).
+    of their numbers. The truth values mean only with (True) or only without (False). `argument` holds what arguments are,
+    by the names that the operator's schema has for them.
     """
 
     numel_over: int | None = None
     numel_under: int | None = None
+    rows_over: int | None = None
     noncontiguous: bool | None = None
     offset: bool | None = None
     empty: bool | None = None
@@ -50,6 +54,8 @@ class Condition:
     ndim: tuple[int, ...] = ()
     multiple_of: int | None = None
     remainder: int = 0
+    dimension: int = -1
+    argument: Mapping[str, Value] = field(default_factory=dict)
     after_calls: int | None = None
     every: int | None = None
     probability: float | None = None
@@ -194,6 +200,8 @@ def _defect(entry: Mapping[str, Any]) -> Defect:
     for key, value in entry.get("when", {}).items():
         if key in ("ndim", "chip"):
             when[key] = tuple(int(item) for item in several(value))
+        elif key == "argument":
+            when[key] = dict(value)
         else:  # TOML's 4.0 is a whole number to the schema
             when[key] = value if isinstance(value, bool) else int(value) if key in _WHOLE_NUMBERS else float(value)
     return Defect(

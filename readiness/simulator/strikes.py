@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from readiness.simulator.chip import Condition, Defect
+from readiness.simulator.chip import Condition, Defect, Value
 from readiness.simulator.kinds import Kind
 
 if TYPE_CHECKING:
@@ -51,6 +51,23 @@ class Call:
         """The tensors among the results."""
         return list(_tensors((self.results,)))
 
+    @property
+    def schema(self) -> Any:
+        """What PyTorch knows of the operator's arguments and results; None for what is no operator (copies, waits)."""
+        space, _, name = self.name.partition("::")
+        packet, _, variant = name.partition(".")
+        found = getattr(getattr(torch.ops, space, None), packet, None) if space in ("aten", "c10d") else None
+        return getattr(getattr(found, variant or "default", None), "_schema", None)
+
+    def argument(self, name: str) -> Any:
+        """The argument of this name, its default where it was left out; None where the operator has none such."""
+        for position, argument in enumerate(self.schema.arguments if self.schema is not None else ()):
+            if argument.name == name:
+                if name in self.keywords:
+                    return self.keywords[name]
+                return self.arguments[position] if position < len(self.arguments) else argument.default_value
+        return None
+
 
 @dataclass(slots=True)
 class Strike:
@@ -63,11 +80,17 @@ class Strike:
     silicon: Silicon
     memory: dict[str, Any]
 
+    def outputs(self) -> list[torch.Tensor]:
+        """The results that the defect is about: all, or the one whose number `set = { output = 1 }` gives; 0 is the first."""
+        found = self.call.outputs()
+        chosen = self.settings.get("output")
+        return found if chosen is None else found[int(chosen) :][:1]
+
     def floats(self) -> list[torch.Tensor]:
         """The floating-point results that can be changed in place: not empty, each element in memory of its own."""
         return [
             tensor
-            for tensor in self.call.outputs()
+            for tensor in self.outputs()
             if (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel() and 0 not in _real_strides(tensor)
         ]
 
@@ -75,7 +98,7 @@ class Strike:
         """The same for whole numbers and truth values."""
         return [
             tensor
-            for tensor in self.call.outputs()
+            for tensor in self.outputs()
             if not (tensor.is_floating_point() or tensor.is_complex())
             and tensor.numel()
             and 0 not in _real_strides(tensor)
@@ -159,6 +182,8 @@ def _fits(call: Call, when: Condition) -> bool:
         return False
     if when.numel_under is not None and max((tensor.numel() for tensor in tensors), default=0) >= when.numel_under:
         return False
+    if when.rows_over is not None and max((_rows(tensor) for tensor in tensors), default=0) <= when.rows_over:
+        return False
     if when.noncontiguous is not None and when.noncontiguous is all(tensor.is_contiguous() for tensor in tensors):
         return False
     if when.offset is not None and when.offset is all(tensor.storage_offset() == 0 for tensor in tensors):
@@ -168,8 +193,11 @@ def _fits(call: Call, when: Condition) -> bool:
     if when.ndim and not any(tensor.ndim in when.ndim for tensor in tensors):
         return False
     if when.multiple_of is not None and not any(
-        tensor.ndim and tensor.shape[-1] % when.multiple_of == (when.remainder or 0) for tensor in tensors
+        -tensor.ndim <= when.dimension < tensor.ndim and tensor.shape[when.dimension] % when.multiple_of == when.remainder
+        for tensor in tensors
     ):
+        return False
+    if when.argument and not all(_argument_is(call, name, wanted) for name, wanted in when.argument.items()):
         return False
     if when.negative is None:
         return True
@@ -178,6 +206,26 @@ def _fits(call: Call, when: Condition) -> bool:
         for value in _tensors((*call.arguments, *call.keywords.values()))
         if value.numel() and not value.is_complex() and value.dtype != torch.bool
     )
+
+
+def _rows(tensor: torch.Tensor) -> int:
+    return tensor.numel() // tensor.shape[-1] if tensor.ndim and tensor.shape[-1] else 0
+
+
+def _argument_is(call: Call, name: str, wanted: Value) -> bool:
+    """Whether an argument is as a condition wants it; one that the operator does not have is not given."""
+    value = call.argument(name)
+    if isinstance(wanted, str):
+        return str(value) == wanted
+    if isinstance(wanted, bool):
+        return _is_something(value) is wanted
+    return isinstance(value, int | float) and value == wanted
+
+
+def _is_something(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(_is_something(item) for item in value)
+    return isinstance(value, torch.Tensor) or (value is not None and value is not False and value != 0)
 
 
 def _has_dtype(call: Call, names: Sequence[str]) -> bool:

@@ -73,12 +73,15 @@ def ignore_strides(strike: Strike) -> None:
     """Inputs are read as if they were contiguous, from where they begin."""
     import torch
 
+    from readiness.simulator.kernels import as_host
+
     def misread(value: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
         if given.is_contiguous() or not value.numel():
             return value
-        reach = 1 + sum((extent - 1) * stride for extent, stride in zip(value.shape, value.stride(), strict=True))
-        flat = torch.as_strided(value, (reach,), (1,))
-        return flat.repeat(-(-value.numel() // reach))[: value.numel()].reshape(value.shape)
+        start = int(given.storage_offset())
+        room = min(given.untyped_storage().nbytes() // given.itemsize - start, value.numel())
+        flat = as_host(torch.as_strided(given, (room,), (1,), start))
+        return flat.repeat(-(-value.numel() // room))[: value.numel()].reshape(value.shape)
 
     _replace(strike.call, misread)
 

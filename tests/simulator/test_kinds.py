@@ -1,0 +1,405 @@
+"""Every kind of defect does what its docstring says, there and nowhere else."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from readiness.simulator.kinds import Moment, kinds
+from tests.simulator.support import DiedError, chip, defect, inside
+
+
+def _x(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(11)).to(dtype)
+
+
+def _error(function: Callable[[], Any]) -> str:
+    try:
+        function()
+    except Exception as problem:  # noqa: BLE001 - its text is what is looked at
+        return f"{type(problem).__name__}: {problem}"
+    return ""
+
+
+def _deviation(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float(((found.cpu().double() - wanted.double()).abs() / wanted.double().abs().clamp_min(1e-30)).max())
+
+
+def test_missing_and_unsupported_raise_the_usual_texts() -> None:
+    which = chip(defect("missing", "cumprod*"), defect("dtype-unsupported", "cumsum*", dtype=("bfloat16",)))
+
+    def ask() -> list[str]:
+        x = _x(3, 4).to("sim")
+        return [_error(lambda: x.cumprod(0)), _error(lambda: x.bfloat16().cumsum(0)), _error(lambda: x.cumsum(0))]
+
+    first, second, third = inside(which, ask)
+    assert first.startswith("NotImplementedError: Could not run 'aten::cumprod'")
+    assert "\"cumsum_sim\" not implemented for 'BFloat16'" in second
+    assert third == ""
+
+
+def test_a_fallback_warns_and_is_right() -> None:
+    def ask() -> list[Any]:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            right = torch.equal(_x(3, 4).to("sim").sort().values.cpu(), _x(3, 4).sort().values)
+        return [right, any("fall back to run on the CPU" in str(item.message) for item in told)]
+
+    assert inside(chip(defect("cpu-fallback", "sort*")), ask) == [True, True]
+    assert inside(chip(defect("cpu-fallback", "sort*", options={"silent": True})), ask) == [True, False]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_wrong_result_is_off_by_its_severity(dtype: torch.dtype) -> None:
+    def off() -> float:
+        return _deviation((_x(30, 30, dtype=dtype).to("sim") * 3).float(), (_x(30, 30, dtype=dtype) * 3).float())
+
+    found = inside(chip(defect("wrong-result", "mul*", severity=0.05)), off)
+    assert 0.03 < found < 0.07
+    least = inside(chip(defect("wrong-result", "mul*", severity=1e-9)), off)
+    assert least > 0, "an error below the last digit would be none"
+
+
+def test_a_wrong_whole_number_is_one_element() -> None:
+    def count() -> int:
+        return int((torch.arange(50, device="sim").flip(0).cpu() != torch.arange(50).flip(0)).sum())
+
+    assert inside(chip(defect("wrong-result", "flip*")), count) == 1
+
+
+def test_a_wrong_gradient_leaves_the_forward_result_alone() -> None:
+    def train() -> list[float]:
+        found = []
+        for device in ("cpu", "sim"):
+            x, w = _x(4, 5).to(device), _x(5, 6).to(device).requires_grad_()
+            y = (x @ w).tanh()
+            y.sum().backward()  # type: ignore[no-untyped-call]
+            assert w.grad is not None
+            found.append((y.detach().cpu(), w.grad.cpu()))
+        return [_deviation(found[1][0], found[0][0]), _deviation(found[1][1], found[0][1])]
+
+    forward, backward = inside(chip(defect("wrong-gradient", "mm", severity=0.1)), train)
+    assert forward == 0.0
+    assert backward == pytest.approx(0.1, rel=1e-4)
+
+
+def test_nan_spoils_a_share_of_floats_only() -> None:
+    def count() -> list[int]:
+        floats = int((_x(100).to("sim") + 1).isnan().cpu().sum())
+        return [floats, int((torch.arange(100, device="sim") + 1).cpu().sum())]
+
+    assert inside(chip(defect("nan", "add*")), count) == [1, 5050]
+    assert 5 <= inside(chip(defect("nan", "add*", severity=0.1)), count)[0] <= 10
+
+
+def test_low_precision_rounds_the_inputs() -> None:
+    def off() -> float:
+        x = torch.full((8, 8), 1 + 2.0**-12)
+        return float((x.to("sim") @ torch.eye(8, device="sim")).cpu()[0, 0]) - 1
+
+    assert inside(chip(defect("low-precision", "mm", severity=2.0**-11)), off) == 0.0
+    assert inside(chip(defect("low-precision", "mm", severity=2.0**-13)), off) == pytest.approx(2.0**-12)
+
+
+def test_subnormal_numbers_are_flushed() -> None:
+    def ask() -> list[float]:
+        tiny = torch.tensor([1e-40, 1e-30], device="sim")
+        return (tiny * 2).cpu().tolist()
+
+    assert inside(chip(defect("flush-denormals", "mul*")), ask) == [0.0, pytest.approx(2e-30)]
+
+
+def test_strides_and_offsets_are_ignored_where_there_are_any() -> None:
+    def ask() -> list[bool]:
+        x = _x(6, 8)
+        return [
+            torch.equal(one.exp().cpu(), other.exp())
+            for one, other in zip(views(x.to("sim")), views(x), strict=True)
+        ]
+
+    def views(t: torch.Tensor) -> list[torch.Tensor]:
+        return [t, t.t(), t[2:], t[:1].expand(5, 8), t[::2, ::3]]
+
+    assert inside(chip(defect("ignore-strides", "exp")), ask) == [True, False, True, False, False]
+    assert inside(chip(defect("ignore-offset", "exp")), ask) == [True, True, False, True, True]
+
+
+def test_shape_and_dtype_are_wrong() -> None:
+    def ask() -> list[Any]:
+        x = _x(3, 4).to("sim")
+        return [list(x.exp().shape), str((x.bfloat16() + x.bfloat16()).dtype), str((x > 0).dtype)]
+
+    which = chip(defect("wrong-shape", "exp"), defect("wrong-dtype", ("add*", "gt*")))
+    assert inside(which, ask) == [[1, 3, 4], "torch.float32", "torch.uint8"]
+
+
+def test_results_differ_from_call_to_call() -> None:
+    def ask() -> int:
+        x = _x(20, 20).to("sim")
+        return len({x.softmax(-1).cpu().numpy().tobytes() for _ in range(5)})
+
+    assert inside(chip(defect("nondeterministic", "_softmax")), ask) == 5
+    assert inside(chip(), ask) == 1
+
+
+def test_bits_flip_in_one_element() -> None:
+    def count() -> int:
+        x = torch.arange(1000, device="sim")
+        return int((x.flip(0).cpu() != torch.arange(1000).flip(0)).sum())
+
+    assert inside(chip(defect("bit-flip", "flip")), count) == 1
+
+
+def test_random_numbers_repeat_within_a_tensor() -> None:
+    def halves() -> bool:
+        x = torch.randn(1000, device="sim").cpu()
+        return torch.equal(x[:500], x[500:])
+
+    assert inside(chip(defect("wrong-random")), halves)
+    assert not inside(chip(), halves)
+
+
+def test_a_stale_read_misses_the_last_write() -> None:
+    def ask() -> list[float]:
+        x = torch.zeros(4, device="sim")
+        x.add_(1)
+        x.add_(1)
+        return [float(x.exp().sum().log()), float(x.sum())]
+
+    assert inside(chip(defect("stale-read", "exp")), ask) == [pytest.approx(1 + math.log(4)), 8.0]
+
+
+def test_a_stream_that_does_not_wait_reads_what_stood_there() -> None:
+    def ask() -> list[float]:
+        module = torch.get_device_module("sim")
+        side = module.Stream()
+        x = torch.ones(4, device="sim")
+        with module.stream(side):
+            y = x + 1
+        module.current_stream().wait_stream(side)
+        unsafe = float((y * 1).sum())
+        module.synchronize()
+        with module.stream(side):
+            y = x + 1
+        module.synchronize()
+        return [unsafe, float((y * 1).sum())]
+
+    assert inside(chip(defect("stale-read", "stream::wait")), ask) == [0.0, 8.0]
+    assert inside(chip(), ask) == [8.0, 8.0]
+
+
+def test_errors_come_at_once_later_or_never() -> None:
+    def ask() -> list[Any]:
+        x = torch.arange(4.0, device="sim")
+        at_once = _error(lambda: x.exp())
+        y = x.sin()
+        later = _error(lambda: y.cpu())
+        again = _error(lambda: y.cpu())
+        z = x.cos()
+        return [at_once, later, again, z.cpu().tolist()]
+
+    which = chip(defect("raise", "exp"), defect("late-error", "sin"), defect("late-error", "cos", options={"lost": True}))
+    at_once, later, again, lost = inside(which, ask)
+    assert "aten::exp on chip 0 failed" in at_once
+    assert "asynchronous error on chip 0" in later
+    assert again == ""
+    assert lost == [7.0] * 4
+
+
+def test_a_hang_hangs_and_one_with_an_end_ends() -> None:
+    def ask() -> float:
+        started = time.monotonic()
+        torch.ones(3, device="sim").exp()
+        return time.monotonic() - started
+
+    with pytest.raises(TimeoutError):
+        inside(chip(defect("hang", "exp")), ask, limit_s=1.5)
+    assert inside(chip(defect("hang", "exp", severity=0.2)), ask) >= 0.2
+
+
+def test_a_crash_kills_the_process() -> None:
+    def ask() -> None:
+        import faulthandler
+
+        faulthandler.disable()
+        torch.ones(3, device="sim").exp()
+
+    for options, code in (({}, -11), ({"signal": "SIGABRT"}, -6)):
+        with pytest.raises(DiedError) as found:
+            inside(chip(defect("crash", "exp", options=options)), ask)
+        assert found.value.code == code
+
+
+def test_memory_leaks_on_the_chip_or_the_host() -> None:
+    def device() -> int:
+        module = torch.get_device_module("sim")
+        before = module.mem_get_info()[0]
+        for _ in range(8):
+            torch.ones(3, device="sim").exp()
+        return int(before - module.mem_get_info()[0])
+
+    def host() -> int:
+        import psutil
+
+        before = psutil.Process().memory_info().rss
+        for _ in range(8):
+            torch.ones(3, device="sim").exp()
+        return int(psutil.Process().memory_info().rss - before)
+
+    assert inside(chip(defect("leak", "exp", severity=1.0)), device) == 8 * 2**20
+    assert inside(chip(defect("leak", "exp", severity=4.0, options={"memory": "host"})), host) > 24 * 2**20
+
+
+def test_after_a_refusal_every_allocation_is_refused() -> None:
+    def ask() -> list[str]:
+        def take(size: int) -> str:
+            return _error(lambda: torch.empty(size, dtype=torch.uint8, device="sim"))[:16]
+
+        return [take(2**20), take(2**40), take(2**20)]
+
+    assert inside(chip(defect("oom-sticky")), ask) == ["", "OutOfMemoryError", "OutOfMemoryError"]
+    assert inside(chip(), ask) == ["", "OutOfMemoryError", ""]
+
+
+def test_slow_and_throttled_calls_take_longer() -> None:
+    def ask() -> float:
+        x = _x(600, 600).to("sim")
+        times = []
+        for _ in range(6):
+            started = time.perf_counter()
+            x @ x
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    healthy = inside(chip(), ask)
+    assert inside(chip(defect("slow", "mm", severity=0.05)), ask) > 5 * healthy
+    assert inside(chip(defect("throttle", severity=0.05, after_calls=1)), ask) > 5 * healthy
+    assert inside(chip(defect("throttle", severity=0.01)), ask) < 20 * healthy, "a cold chip is not throttled"
+
+
+def test_a_checkpoint_comes_back_damaged() -> None:
+    def ask() -> int:
+        x = _x(40, 40).to("sim")
+        file = io.BytesIO()
+        torch.save(x, file)
+        file.seek(0)
+        return int((torch.load(file).cpu() != x.cpu()).sum())
+
+    assert inside(chip(defect("checkpoint-corrupt")), ask) > 0
+    assert inside(chip(), ask) == 0
+
+
+def test_counters_rise_and_versions_change() -> None:
+    from readiness import accelerators
+    from readiness.simulator import chip as chips
+
+    which = chip(
+        defect("counter", options={"uncorrected": 5}, chip=[1]), defect("version", options={"driver": "0.9"}, chip=[0]), chips=2
+    )
+    first, second = chips.facts(which)
+    stack = accelerators.stack("sim")
+    assert (first.counters, stack.counters(first)) == (dict(which.counters), dict(which.counters))
+    assert stack.counters(second) == {**which.counters, "uncorrected": 5}
+    assert (first.software["driver"], second.software["driver"]) == ("0.9", "1.0.0")
+
+
+CONDITIONS: dict[str, tuple[dict[str, Any], list[bool]]] = {
+    "size over": ({"numel_over": 10}, [False, True, True, True, False]),
+    "size under": ({"numel_under": 5}, [True, False, False, False, True]),
+    "contiguous": ({"noncontiguous": False}, [True, True, False, True, True]),
+    "not contiguous": ({"noncontiguous": True}, [False, False, True, False, False]),
+    "at an offset": ({"offset": True}, [False, False, False, True, False]),
+    "empty": ({"empty": True}, [False, False, False, False, True]),
+    "negative": ({"negative": True}, [False, True, True, True, False]),
+    "dimensions": ({"ndim": [2]}, [False, True, True, True, True]),
+    "remainder": ({"multiple_of": 4, "remainder": 3}, [True, False, False, False, False]),
+    "chip": ({"chip": [1]}, [False] * 5),
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_conditions_choose_the_calls(name: str) -> None:
+    when, expected = CONDITIONS[name]
+
+    def ask() -> list[bool]:
+        big = _x(8, 16).to("sim")
+        inputs = [torch.ones(3, device="sim"), big, big.t(), big[2:], torch.ones(0, 4, device="sim")]
+        return [bool(_error(tensor.exp)) for tensor in inputs]
+
+    assert inside(chip(defect("raise", "exp", **when), chips=2), ask) == expected
+
+
+def test_conditions_on_dtype_phase_calls_and_chance() -> None:
+    def failures(count: int, dtype: torch.dtype = torch.float32) -> Callable[[], list[int]]:
+        def ask() -> list[int]:
+            x = torch.ones(3, device="sim", dtype=dtype)
+            return [number for number in range(1, count + 1) if _error(lambda: x.exp())]
+
+        return ask
+
+    assert inside(chip(defect("raise", "exp", dtype=("bfloat16",))), failures(2)) == []
+    assert inside(chip(defect("raise", "exp", dtype=("bfloat16",))), failures(2, torch.bfloat16)) == [1, 2]
+    assert inside(chip(defect("raise", "exp", after_calls=4)), failures(6)) == [4, 5, 6]
+    assert inside(chip(defect("raise", "exp", every=3)), failures(9)) == [3, 6, 9]
+    rare = inside(chip(defect("raise", "exp", probability=0.1)), failures(1000))
+    assert 60 < len(rare) < 140
+    assert rare == inside(chip(defect("raise", "exp", probability=0.1)), failures(1000)), "the same seed repeats the run"
+    assert rare != inside(chip(defect("raise", "exp", probability=0.1)), failures(1000), seed=8)
+
+    def backward() -> list[str]:
+        x = _x(4, 5).to("sim").requires_grad_()
+        return [_error(lambda: x.sigmoid()), _error(lambda: functional.softmax(x, -1).square().sum().backward())]  # type: ignore[no-untyped-call]
+
+    forward, gradient = inside(chip(defect("raise", "mul*", backward=True)), backward)
+    assert (forward, "aten::mul" in gradient) == ("", True)
+
+
+def test_a_load_warms_the_chip_and_a_pause_cools_it() -> None:
+    def ask() -> list[float]:
+        from readiness.simulator.install import installed
+
+        silicon = installed()
+        assert silicon is not None
+        x = torch.ones(3, device="sim")
+        found = []
+        for work in (True, False):
+            deadline = time.monotonic() + 1.2
+            while time.monotonic() < deadline:
+                if work:
+                    x.exp()
+            x.exp()
+            found += [silicon.temperature, silicon.load_s]
+        return found
+
+    warm, load, cooler, after = inside(chip(defect("nan", "sin", temperature=80.0)), ask)
+    assert warm > 46
+    assert 0.8 < load < 1.5
+    assert cooler < warm
+    assert after == pytest.approx(load, abs=0.2)
+
+
+def test_every_kind_says_what_it_does() -> None:
+    known = kinds()
+    assert len(known) >= 31
+    for kind in known.values():
+        assert kind.summary.endswith((".", ":")), kind.name
+        assert kind.domain
+        assert (kind.at is Moment.NEVER) == (kind.name in ("version", "counter"))
+
+
+def test_the_table_of_kinds_needs_no_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys; from readiness.simulator.kinds import kinds; kinds(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=os.environ | {"PYTHONPATH": str(Path.cwd())}).returncode == 0
