@@ -15,6 +15,8 @@ from readiness.model import Outcome, Profile
 
 #: Older runs are removed when a new one ends.
 RUNS_KEPT = 20
+#: A run without a result that has written nothing for so long goes on no more.
+GIVEN_UP_S = 86400.0
 
 
 @cache
@@ -38,11 +40,20 @@ def new_run_folder() -> Path:
 
 
 def prune_runs() -> None:
-    """Remove all but the newest runs. What cannot be removed stays."""
+    """Remove all but the newest runs, of those that have ended or were given up. What cannot be removed stays."""
     with contextlib.suppress(OSError):
         runs = sorted(path for path in (folder() / "runs").iterdir() if (path / "run.json").exists())
         for old in runs[:-RUNS_KEPT]:
-            shutil.rmtree(old, ignore_errors=True)
+            if not _goes_on(old):
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def _goes_on(run: Path) -> bool:
+    """Whether a run may still be at work, perhaps on another machine that shares this folder."""
+    if (run / "assessment.json").exists():
+        return False
+    files = [file.stat().st_mtime for file in (run / "run.json", run / "journal.jsonl") if file.exists()]
+    return time.time() - max(files, default=0.0) < GIVEN_UP_S
 
 
 def remember_last(run: Path) -> None:

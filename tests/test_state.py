@@ -1,0 +1,46 @@
+"""What is kept between runs, and what may be thrown away."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from readiness import state
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(state, "folder", lambda: tmp_path)
+    for number in range(state.RUNS_KEPT + 5):
+        folder = tmp_path / "runs" / f"2026{number:04d}"
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text("{}")
+        (folder / "assessment.json").write_text("{}")
+    return tmp_path / "runs"
+
+
+def test_the_oldest_runs_are_removed(runs: Path) -> None:
+    state.prune_runs()
+    assert sorted(path.name for path in runs.iterdir()) == [f"2026{number:04d}" for number in range(5, state.RUNS_KEPT + 5)]
+
+
+def test_a_run_that_goes_on_is_never_removed_and_one_given_up_is(runs: Path) -> None:
+    going_on, given_up = runs / "20260000", runs / "20260001"
+    for folder in (going_on, given_up):
+        (folder / "assessment.json").unlink()
+        (folder / "journal.jsonl").write_text("")
+    long_ago = time.time() - 2 * state.GIVEN_UP_S
+    for name in ("run.json", "journal.jsonl"):
+        os.utime(given_up / name, (long_ago, long_ago))
+    state.prune_runs()
+    assert going_on.exists()
+    assert not given_up.exists()
+
+
+def test_other_folders_are_left_alone(runs: Path) -> None:
+    (runs / "0000-mine").mkdir()
+    state.prune_runs()
+    assert (runs / "0000-mine").exists()
