@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-NAMES = ("profile", "waivers", "assessment", "chip")
+NAMES = ("profile", "waivers", "assessment", "chip", "rehearsal")
 _FOLDER = Path(__file__).with_name("schemas")
 
 

@@ -34,7 +34,7 @@ def readiness(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("list",), ("list", "profiles"), ("explain", "parity.matmul"), ("schema", "profile")])
+@pytest.mark.parametrize("arguments", [("--help",), ("list",), ("list", "profiles"), ("explain", "parity.matmul"), ("schema", "profile"), ("rehearse", "--help"), ("rehearse", "--kinds")])
 def test_what_needs_no_device_needs_no_torch(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     code = (
         "import sys, atexit; atexit.register(lambda: print('torch' in sys.modules, 'numpy' in sys.modules, file=sys.stderr)); "
@@ -51,11 +51,11 @@ def test_the_options_of_run_are_a_promise(tmp_path: Path) -> None:
     text = readiness("run", "--help", state=tmp_path).stdout
     for option in (
         "--profile", "--use", "--device", "-k", "--within", "--failed", "--resume", "--checks", "--timeout", "--seed",
-        "--waivers", "--fail-on", "--format", "-f", "--quiet", "-q", "--verbose", "-v", "--no-color",
+        "--waivers", "--fail-on", "--format", "-f", "--quiet", "-q", "--verbose", "-v", "--no-color", "--rehearse",
     ):  # fmt: skip
         assert option in text
     commands = readiness("--help", state=tmp_path).stdout
-    for command in ("run", "judge", "report", "devices", "list", "explain", "schema"):
+    for command in ("run", "judge", "report", "devices", "list", "explain", "rehearse", "schema"):
         assert f"\n  {command} " in commands
 
 

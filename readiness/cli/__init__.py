@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from readiness.cli import devices, explain, judge, listing, report, run, schema
+from readiness.cli import devices, explain, judge, listing, rehearse, report, run, schema
 
 app = typer.Typer(
     name="readiness",
@@ -22,6 +22,7 @@ app.command("report")(report.report)
 app.command("devices")(devices.devices)
 app.command("list")(listing.listing)
 app.command("explain")(explain.explain)
+app.command("rehearse")(rehearse.rehearse)
 app.command("schema")(schema.schema)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from readiness.cli import common
-from readiness.errors import UsageError
+from readiness.errors import Exit, InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
     from readiness.journal import Journal
@@ -49,6 +49,10 @@ def run(
         int | None, typer.Option("--seed", min=0, max=2**31 - 1, help="Repeat a run's random data. [default: a new one]")
     ] = None,
     waivers: common.Waivers = None,
+    rehearse: Annotated[
+        bool,
+        typer.Option("--rehearse", help="Then rehearse the same checks on simulated chips: what could they see that day?"),
+    ] = False,
     fail_on: common.FailOnOption = common.FailOn.MUST,
     formats: common.Formats = None,
     quiet: common.Quiet = False,
@@ -62,6 +66,12 @@ def run(
 
     requests = common.requests_of(formats)
     common.add_checks(checks)
+    if rehearse and within is not None:
+        raise UsageError(
+            "a rehearsal takes its own time, which nobody can grant before",
+            place="--rehearse with --within",
+            remedy="leave one of them out, or run `readiness rehearse` by itself",
+        )
     asked = {
         "profile": _absolute(profile),
         "uses": [item.value for item in use or ()],
@@ -71,6 +81,7 @@ def run(
         "timeout_s": None if timeout is None else seconds(timeout, "--timeout"),
         "seed": seed,
         "failed": failed,
+        "rehearse": rehearse,
     }
     with Journal(resume or new_run_folder()) as journal:
         request = _request(journal, asked, waivers)
@@ -78,11 +89,33 @@ def run(
         with observer:
             assessment = runner.run(request, journal, observer)
         _keep(assessment, journal.folder)
+        cut_short = False
+        if (journal.asked() or {}).get("rehearse") and not assessment.interrupted:
+            assessment, cut_short = _rehearsed(request, assessment, quiet=quiet, no_color=no_color)
+            _keep(assessment, journal.folder)
         common.tell(assessment, requests, quiet=quiet, no_color=no_color)
         if assessment.interrupted and not quiet:
             print(f"readiness: interrupted; go on with: readiness run --resume {journal.folder}", file=sys.stderr)
     prune_runs()
+    if cut_short:
+        raise typer.Exit(Exit.INTERRUPTED)
     common.leave(assessment, fail_on)
+
+
+def _rehearsed(request: Request, assessment: Assessment, *, quiet: bool, no_color: bool) -> tuple[Assessment, bool]:
+    """The assessment with what its checks could see that day, and whether somebody stopped the rehearsal."""
+    from dataclasses import replace
+
+    from readiness.cli.rehearse import after
+    from readiness.rehearsal.document import for_assessment
+
+    try:
+        done = after(request, assessment, quiet=quiet, no_color=no_color)
+    except InterruptedRunError:
+        return assessment, True
+    if done is None:
+        return assessment, False
+    return replace(assessment, rehearsal=for_assessment(done)), done.interrupted
 
 
 def _absolute(profile: str | None) -> str | None:

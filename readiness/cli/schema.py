@@ -18,6 +18,7 @@ class Name(StrEnum):
     WAIVERS = "waivers"
     ASSESSMENT = "assessment"
     CHIP = "chip"
+    REHEARSAL = "rehearsal"
 
 
 def schema(name: Annotated[Name, typer.Argument(help="Which one.")]) -> None:

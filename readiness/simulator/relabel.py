@@ -8,19 +8,17 @@ Layout of the structures: https://dmlc.github.io/dlpack/latest/c_api.html (DLMan
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 
 import torch
 
 _HOST, _EXTENSION = 1, 12  # kDLCPU, kDLExtDev
-_DEVICE_TYPE, _DEVICE_ID, _DELETER = 8, 12, 56  # byte offsets within DLManagedTensor
+_DEVICE_TYPE, _DEVICE_ID = 8, 12  # byte offsets within DLManagedTensor
 
 _pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer_of.restype = ctypes.c_void_p
 _pointer_of.argtypes = [ctypes.py_object, ctypes.c_char_p]
 _to_dlpack = torch._C._to_dlpack
 _from_dlpack = torch._C._from_dlpack
-_Deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 #: What DLPack has no name for travels as bytes and gets its dtype back as a view.
 _UNNAMED = frozenset({
@@ -33,7 +31,7 @@ def to_device(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.dtype in _UNNAMED and tensor.itemsize in (1, 4):
         carrier = torch.uint8 if tensor.itemsize == 1 else torch.int32
         return to_device(tensor.view(carrier)).view(tensor.dtype)
-    return _from_dlpack(_relabelled(tensor, _EXTENSION)[0])
+    return _from_dlpack(_relabelled(tensor, _EXTENSION))
 
 
 def to_host(tensor: torch.Tensor) -> torch.Tensor:
@@ -41,36 +39,13 @@ def to_host(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.dtype in _UNNAMED and tensor.itemsize in (1, 4):
         carrier = torch.uint8 if tensor.itemsize == 1 else torch.int32
         return to_host(tensor.view(carrier)).view(tensor.dtype)
-    return _from_dlpack(_relabelled(tensor, _HOST)[0])
+    return _from_dlpack(_relabelled(tensor, _HOST))
 
 
-def _relabelled(tensor: torch.Tensor, kind: int) -> tuple[object, int]:
+def _relabelled(tensor: torch.Tensor, kind: int) -> object:
     capsule = _to_dlpack(tensor)
     address = _pointer_of(capsule, b"dltensor")
     assert address is not None
     ctypes.c_int32.from_address(address + _DEVICE_TYPE).value = kind
     ctypes.c_int32.from_address(address + _DEVICE_ID).value = 0
-    return capsule, address
-
-
-_watched: dict[int, tuple[Callable[[int], None], Callable[[], None]]] = {}
-
-
-def _release(address: int) -> None:
-    delete, released = _watched.pop(address)
-    delete(address)
-    released()
-
-
-_callback = _Deleter(_release)
-_callback_address = ctypes.cast(_callback, ctypes.c_void_p).value
-
-
-def to_device_watched(tensor: torch.Tensor, released: Callable[[], None]) -> torch.Tensor:
-    """As `to_device`; `released` is called when the device's memory is given back, from whatever thread that is."""
-    capsule, address = _relabelled(tensor, _EXTENSION)
-    deleter = ctypes.c_void_p.from_address(address + _DELETER)
-    assert deleter.value is not None
-    _watched[address] = (_Deleter(deleter.value), released)
-    deleter.value = _callback_address
-    return _from_dlpack(capsule)
+    return capsule

@@ -7,9 +7,9 @@ version stack stand in the facts that every process is handed.
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -160,7 +160,10 @@ class Silicon:
             return relabel.to_device(tensor)
         self.allocate(size)
         self.memory.used += size
-        return relabel.to_device_watched(tensor, partial(_give_back, self.memory, size))
+        # The memory lives as long as its storage does, whose Python object lives as long: no hook in C may run Python
+        # code here, since memory is also given back while an exception is on its way.
+        weakref.finalize(tensor.untyped_storage(), _give_back, self.memory, size).atexit = False
+        return relabel.to_device(tensor)
 
     def copy(self, source: torch.Tensor, target: torch.Tensor, given: tuple[torch.Tensor, torch.Tensor]) -> None:
         """Copy between memory that is `given` on host or device (source, target)."""

@@ -202,6 +202,26 @@ def test_ten_thousand_steps_neither_leak_nor_crash() -> None:
     assert inside(HEALTHY, work) == 0
 
 
+def test_an_exception_on_its_way_is_not_lost_when_memory_is_given_back() -> None:
+    def work() -> list[int]:
+        def once(fail: bool) -> Any:
+            held = torch.ones(2**16, device="sim")
+            yield float(held[0])
+            if fail:
+                raise ValueError("it fails")
+
+        raised = 0
+        for number in range(300):
+            try:
+                assert list(once(number % 2 == 0)) == [1.0]
+            except ValueError:
+                raised += 1
+        module = torch.get_device_module("sim")
+        return [raised, module.mem_get_info()[1] - module.mem_get_info()[0]]
+
+    assert inside(HEALTHY, work) == [150, 0]
+
+
 def test_a_process_can_become_another_chip() -> None:
     from readiness.simulator.install import install, installed
     from tests.simulator.support import defect

@@ -1,0 +1,170 @@
+"""`readiness rehearse`: what the checks see of defects planted on simulated chips."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from readiness.cli import common
+from readiness.cli.run import seconds
+from readiness.errors import Exit, UsageError
+
+if TYPE_CHECKING:
+    from readiness.model import Assessment
+    from readiness.rehearsal import Rehearsal
+    from readiness.runner import Request as RunRequest
+
+_LARGEST_SEED = 2**31 - 1
+
+
+def rehearse(
+    profile: Annotated[
+        str, typer.Option("--profile", "-p", metavar="NAME|FILE", help="Whose checks are rehearsed, and what judges.")
+    ] = "general",
+    chip: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--chip", metavar="NAME|FILE|GLOB", help="Simulated chips (repeatable). Default: all with one planted defect."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=0, max=10_000, help="How many healthy runs, each with its seed.")] = 3,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=_LARGEST_SEED, help="The first of the seeds. [default: a new one]")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="All checks on every planted chip, not only those that claim its defect.")
+    ] = False,
+    expression: Annotated[
+        str | None, typer.Option("-k", metavar="EXPR", help="Only checks whose id fits, e.g. 'parity and not training'.")
+    ] = None,
+    checks: common.ChecksFolders = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="TIME", help="Time limit of each check in place of its own.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, max=256, help="How many at once. [default: the usable cores]")
+    ] = None,
+    kinds: Annotated[
+        bool, typer.Option("--kinds", help="List the kinds of defects and the checks that claim them, and run nothing.")
+    ] = False,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", "-f", metavar="FORMAT[=FILE]", help="table, json, markdown or html, into FILE (repeatable)."
+        ),
+    ] = None,
+    quiet: common.Quiet = False,
+    no_color: common.NoColor = False,
+) -> None:
+    """Rehearse on simulated chips: does every check catch the defects that it claims, and blame no healthy chip?
+
+    Exit codes: 0 yes, 1 a claimed defect was missed or a healthy chip was blamed, 3 nothing could be rehearsed. These are
+    rehearsals of reported trouble, not measurements of a product.
+    """
+    import secrets
+
+    from readiness import checklist, rehearsal
+    from readiness import profile as profiles
+    from readiness.rehearsal import formats as telling
+    from readiness.rehearsal.plants import cast
+
+    common.add_checks(checks)
+    if kinds:
+        _tell_kinds(formats)
+        return
+    asked = telling.requests(formats or ())
+    found = checklist.discover()
+    chosen = profiles.load(profile, found)
+    first = secrets.randbelow(2**31) if seed is None else seed
+    request = rehearsal.Request(
+        profile=chosen,
+        checklist=found,
+        cast=cast(chip or ()),
+        uses=chosen.uses,
+        seed=first,
+        seeds=tuple((first + number) % 2**31 for number in range(seeds)),
+        full=full,
+        expression=expression,
+        timeout_s=None if timeout is None else seconds(timeout, "--timeout"),
+        jobs=jobs or _usable_cores(),
+    )
+    done = _rehearse(request, quiet=quiet, no_color=no_color)
+    colour = common.colour_for(sys.stdout.isatty(), no_color)
+    telling.write_all(asked, done, quiet=quiet, colour=colour, stdout=sys.stdout)
+    raise typer.Exit(Exit.INTERRUPTED if done.interrupted else done.result.exit())
+
+
+def after(request: RunRequest, assessment: Assessment, *, quiet: bool, no_color: bool) -> Rehearsal | None:
+    """For `run --rehearse`: the checks that ran, the planted defects whose kind one of them claims, one healthy run.
+
+    None where nothing ran.
+    """
+    from readiness import rehearsal
+    from readiness.rehearsal.plants import cast
+    from readiness.rehearsal.script import only_claimed
+
+    ran = {item.check for one in assessment.accelerators for item in one.evidence if item.attempts}
+    if not ran:
+        return None
+    wanted = rehearsal.Request(
+        profile=request.profile,
+        checklist=request.checklist,
+        cast=cast(),
+        uses=request.uses,
+        seed=request.seed,
+        seeds=(request.seed,),
+        timeout_s=request.timeout_s,
+        jobs=_usable_cores(),
+    )
+    return _rehearse(only_claimed(wanted, ran), quiet=quiet, no_color=no_color)
+
+
+def _rehearse(request: Any, *, quiet: bool, no_color: bool) -> Rehearsal:
+    from readiness import rehearsal
+    from readiness.console import is_colour_refused
+    from readiness.rehearsal import progress
+
+    title = f"rehearsal of {request.profile.name}, {len(request.cast.plants)} planted defects"
+    with progress.observer(title, quiet=quiet, no_color=is_colour_refused(no_color)) as observer:
+        return rehearsal.rehearse(request, observer)
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _tell_kinds(formats: list[str] | None) -> None:
+    """The table of kinds, or the same as JSON."""
+    from readiness import checklist
+    from readiness.simulator.kinds import kinds as known
+
+    if formats not in (None, [], ["table"], ["json"]):
+        raise UsageError("kinds are told as a table or as json", place="--kinds", remedy="leave -f out, or write -f json")
+    found = checklist.discover().values()
+    rows: list[dict[str, Any]] = [
+        {
+            "kind": name,
+            "summary": kind.summary,
+            "severity": kind.severity,
+            "unit": kind.unit,
+            "claimed_by": [check.id for check in found if name in check.catches],
+        }
+        for name, kind in known().items()
+    ]
+    if formats == ["json"]:
+        import json
+
+        common.put(json.dumps({"kinds": rows}, indent=1))
+        return
+    from readiness.telling import figure, wrap
+
+    lines = []
+    for row in rows:
+        severity = "" if row["unit"] == "1" else f"  ({figure(row['severity'])} {row['unit']})"
+        lines.append(f"{row['kind']}{severity}")
+        lines += wrap(row["summary"], 100, first="  ")
+        lines += wrap(f"claimed by {', '.join(row['claimed_by']) or 'no check'}", 100, first="  ", rest="    ")
+    common.put("\n".join(lines))

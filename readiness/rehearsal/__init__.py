@@ -1,0 +1,10 @@
+"""Rehearsals: the checklist of a profile on simulated chips, each with one planted defect, and on healthy ones.
+
+They show what the instrument can see, with the code of a real run. They are no measurement of any product.
+"""
+
+from readiness.rehearsal.matrix import Matrix
+from readiness.rehearsal.play import Rehearsal, rehearse
+from readiness.rehearsal.script import Request
+
+__all__ = ["Matrix", "Rehearsal", "Request", "rehearse"]

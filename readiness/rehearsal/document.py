@@ -1,0 +1,115 @@
+"""A rehearsal as JSON, and the part of it that an assessment carries. The schema is `readiness/schemas/rehearsal.json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from readiness import __version__, schema
+from readiness.assessment import plain
+from readiness.errors import InternalError
+from readiness.rehearsal.matrix import Alarm, Catch, Line, Word
+from readiness.rehearsal.play import Rehearsal
+
+SCHEMA = "readiness.rehearsal/1"
+NOTICE = "rehearsals of reported trouble on simulated chips, not measurements of a product"
+Json = dict[str, Any]
+
+
+def to_json(rehearsal: Rehearsal) -> Json:
+    """The whole document, validated. Raises InternalError, since only readiness itself can be at fault."""
+    request, result = rehearsal.request, rehearsal.result
+    document: Json = {
+        "schema": SCHEMA,
+        "notice": NOTICE,
+        "tool": {"name": "readiness", "version": __version__, "seed": request.seed},
+        "started": rehearsal.started,
+        "seconds": round(rehearsal.seconds, 3),
+        "interrupted": rehearsal.interrupted,
+        "host": plain(rehearsal.host),
+        "profile": {"name": request.profile.name, "title": request.profile.title, "sha256": request.profile.sha256},
+        "expression": request.expression,
+        "full": request.full,
+        "seeds": list(request.seeds),
+        "healthy_runs": result.healthy_runs,
+        "defects": [_defect(line) for line in result.lines],
+        "left_out": rehearsal.left_out,
+        "false_alarms": [_alarm(alarm) for alarm in result.alarms],
+        "unknown": dict(result.unknown),
+        "host_fails": list(result.host_fails),
+        "rehearsed": result.rehearsed,
+    }
+    problem = schema.first_problem("rehearsal", document)
+    if problem is not None:
+        raise InternalError(
+            f"the rehearsal does not fit its own schema at {problem.path_text}: {problem.message}", remedy="report this"
+        )
+    return document
+
+
+def for_assessment(rehearsal: Rehearsal) -> Json:
+    """What `run --rehearse` puts into the assessment: the same words, without what the assessment says itself.
+
+    What a stop left unfinished is not in it: it was neither caught nor missed.
+    """
+    document = to_json(rehearsal)
+    finished = [item for item in document["defects"] if item["result"] != Word.UNFINISHED]
+    return {
+        "profile": document["profile"]["name"],
+        **_only(document, "notice", "seconds", "seeds", "healthy_runs", "interrupted"),
+        "defects": [
+            _only(item, "defect", "kind", "title", "source", "severity", "unit", "caught", "claimed", "missed_by")
+            | {"by": [_only(catch, "check", "seconds", "requirement", "about") for catch in item["by"]]}
+            for item in finished
+        ],
+        "false_alarms": [_only(alarm, "seed", "check", "requirement", "about") for alarm in document["false_alarms"]],
+    }
+
+
+def _only(document: Json, *names: str) -> Json:
+    return {name: document[name] for name in names}
+
+
+def _defect(line: Line) -> Json:
+    plant = line.plant
+    return {
+        "defect": plant.name,
+        "kind": plant.kind.name,
+        "title": plant.title,
+        "source": plant.source,
+        "severity": plant.severity,
+        "unit": plant.kind.unit,
+        "chips": plant.chip.chips,
+        "result": line.word.value,
+        "caught": line.word is Word.CAUGHT,
+        "claimed": bool(line.claimed_by),
+        "claimed_by": list(line.claimed_by),
+        "by": [_catch(catch) for catch in line.catches],
+        "missed_by": list(line.missed_by),
+        "unable": [{"check": check, "reason": reason} for check, reason in line.unable.items()],
+        "not_run": list(line.not_run),
+    }
+
+
+def _catch(catch: Catch) -> Json:
+    return {
+        "check": catch.check,
+        "seconds": round(catch.seconds, 3),
+        "requirement": catch.requirement,
+        "about": plain(catch.about),
+        "level": catch.level.value,
+        "accelerators": list(catch.accelerators),
+        "requirements": list(catch.requirements),
+        "claimed": catch.claimed,
+        "status": catch.status.value,
+    }
+
+
+def _alarm(alarm: Alarm) -> Json:
+    return {
+        "chip": alarm.machine,
+        "seed": alarm.seed,
+        "check": alarm.check,
+        "requirement": alarm.requirement,
+        "about": plain(alarm.about),
+        "accelerator": alarm.accelerator,
+    }

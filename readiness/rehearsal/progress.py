@@ -1,0 +1,115 @@
+"""How a rehearsal goes, on stderr: a bar on a terminal, plain lines beside it and elsewhere, nothing with `-q`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from readiness.model import Evidence, Status
+from readiness.processes import Worker
+from readiness.rehearsal.document import NOTICE
+from readiness.rehearsal.script import HOST, Task
+from readiness.telling import clean, duration, names
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+class Silent:
+    """Says nothing. Base of the other."""
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to put away."""
+
+    def planned(self, tasks: Sequence[Task], jobs: int) -> None:
+        """See `readiness.rehearsal.stage.Observer`."""
+
+    def running(self, tasks: Sequence[tuple[Task, Worker]]) -> None:
+        """See `readiness.rehearsal.stage.Observer`."""
+
+    def finished(self, task: Task, evidence: Evidence) -> None:
+        """See `readiness.rehearsal.stage.Observer`."""
+
+
+class Told(Silent):
+    """Says what happens through rich: the same words with and without a terminal."""
+
+    def __init__(self, title: str, console: Console) -> None:
+        self.title = title
+        self.console = console
+        self.total = self.done = 0
+        self.bar: Progress | None = None
+
+    def __enter__(self) -> Told:
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            text = TextColumn("{task.description}", markup=False)
+            self.bar = Progress(
+                BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), text, console=self.console, transient=True
+            )
+            self.bar.start()
+            self.bar.add_task("starting", total=None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def planned(self, tasks: Sequence[Task], jobs: int) -> None:
+        """How much there is to do, and that none of it measures a product."""
+        self.total = len(tasks)
+        seconds = sum(task.job.check.typical_s for task in tasks if task.job.check.alone)
+        seconds += sum(task.job.check.typical_s for task in tasks if not task.job.check.alone) / jobs
+        self._say(f"{self.title}: {self.total} checks, {jobs} at once, about {duration(seconds)} and more", style="bold")
+        self._say(f"these are {NOTICE}")
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], total=self.total)
+
+    def running(self, tasks: Sequence[tuple[Task, Worker]]) -> None:
+        """What is at work, on a terminal."""
+        if self.bar is not None:
+            text = "; ".join(f"{task.job.check.id} on {_where(task)}" for task, _ in tasks)
+            self.bar.update(self.bar.task_ids[0], description=clean(text, 60), completed=self.done)
+
+    def finished(self, task: Task, evidence: Evidence) -> None:
+        """One line a check."""
+        self.done += 1
+        width = len(str(self.total))
+        reason = f"  {clean(evidence.reason, 200)}" if evidence.reason else ""
+        self._say(
+            f"[{self.done:{width}}/{self.total}] {_where(task):32} {evidence.check:26} {evidence.status.value:9}"
+            f" {evidence.seconds:6.1f} s{reason}",
+            style="" if evidence.status is Status.MEASURED else "yellow",
+        )
+
+    def _say(self, text: str, style: str = "") -> None:
+        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _where(task: Task) -> str:
+    """`the host's CPU`, `healthy sim:0, seed 7` or `nan sim:0`."""
+    if task.machine == HOST:
+        return "the host's CPU"
+    ids = names([facts.id for facts in task.job.accelerators])
+    if task.planted is None:
+        return f"healthy {ids}, seed {task.seed}"
+    return clean(f"{task.machine.removeprefix('planted ')} {ids}", 60)
+
+
+def observer(title: str, *, quiet: bool, no_color: bool) -> Silent:
+    """Who tells how the rehearsal goes."""
+    if quiet:
+        return Silent()
+    from rich.console import Console
+
+    return Told(title, Console(stderr=True, no_color=True if no_color else None))
