@@ -15,10 +15,15 @@ from readiness.model import Cost, Measurement, Note, Row, Yield
     measures={
         "forward_coverage": "1", "backward_coverage": "1", "judged": "1", "judged_backward": "1", "unjudged": "1",
         "missing": "1", "wrong": "1", "crashed": "1", "nondeterministic": "1", "errors": "1",
+        "fallbacks": "1",
     },
     cost=Cost.MINUTES,
     typical_s=10.0,
     limit_s=600.0,
+    catches=(
+        "missing", "dtype-unsupported", "cpu-fallback", "wrong-result", "wrong-gradient", "nan", "ignore-strides",
+        "ignore-offset", "wrong-shape", "wrong-dtype", "nondeterministic", "raise", "late-error", "hang", "crash",
+    ),
 )  # fmt: skip
 def sweep(
     accelerator: Accelerator,
@@ -34,12 +39,14 @@ def sweep(
 
     A model stops at the first operator that its device lacks, learns nonsense from one that is wrong, and loses its run
     to one that crashes. Operators and inputs come from PyTorch's own database (`catalogue` "all", or "core": what
-    language models use); each result is held against float64, against itself repeated, and against the CPU's error.
+    language models use); each result is held against float64, against itself repeated, and against the CPU's error; the
+    same values are tried as a strided view and at an offset too, where the CPU gives the same for them.
 
     `forward_coverage` and `backward_coverage` are shares of the operators judged (`judged`, `judged_backward`): those
     that claim the dtype on the CPU, the yardstick for every device, and can be judged. Missing, wrong, crashed or failed
-    ones are not covered; a forward that fails takes the gradient due with it. Nondeterministic ones are covered. The
-    others are counts of operators (`crashed` with those that hung): each has one outcome per dtype, told in the rows.
+    ones are not covered; a forward that fails takes the gradient due with it. Nondeterministic ones are covered,
+    and so are `fallbacks`, which the device's software ran on the host and said so. The others are counts of operators
+    (`crashed` with those that hung): each has one outcome per dtype, told in the rows.
     Labels: `dtype`, `catalogue`: what was swept, "chosen" where `only` chose; a sweep of all counts its core apart too.
     """
     from readiness.catalogue import database, tally
@@ -50,19 +57,19 @@ def sweep(
     except database.UnavailableError as problem:
         raise Skip(f"PyTorch's operator database cannot be imported: {problem}") from problem
     chosen = database.select(entries, catalogue, only)
-    counts = {(dtype, part): tally.Tally() for dtype in dtypes for part in database.parts(catalogue, only)}
+    counts = {(dtype, part): tally.Tally(accelerator.id) for dtype in dtypes for part in database.parts(catalogue, only)}
     for done, swept in enumerate(sweeping.sweep(
         accelerator, entries, chosen, dtypes,
         samples=samples, operator_limit_s=operator_limit_s, processes=processes,
     )):  # fmt: skip
         for part in database.parts(catalogue, only):
             if part != "core" or swept.entry.core:
-                counts[swept.dtype, part].add(swept.result)
+                counts[swept.dtype, part].add(swept)
         if done % 100 == 0:
             yield Note(f"{done} operators done, now {swept.entry.name} in {swept.dtype}")
         if (cells := tally.row(swept)) is not None:
             yield Row(cells)
     for (dtype, part), count in counts.items():
         yield Row({"operator": f"* ({part})", "dtype": dtype, "phase": "both", "outcome": "summary", "detail": str(count)})
-        for name, value in count.measurements():
-            yield Measurement(name, value, {"dtype": dtype, "catalogue": part})
+        for name, value, about in count.measurements():
+            yield Measurement(name, value, {"dtype": dtype, "catalogue": part}, about=about)

@@ -1,18 +1,21 @@
-"""Try one operator in one dtype on one device: the outcome, in which phase, and what was seen."""
+"""Try one operator in one dtype on one device: the outcome, in which phase and layout, and what was seen."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 import torch
 
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import classes, compare, samples
+from readiness.catalogue import classes, compare, fallback, layouts, samples
+from readiness.catalogue.calls import Called, Caller, Phase
 from readiness.catalogue.database import Entry
+from readiness.catalogue.layouts import Layout
 from readiness.catalogue.samples import Sample
 
 CPU = torch.device("cpu")
@@ -21,6 +24,9 @@ CPU = torch.device("cpu")
 _PERTURBATIONS = 4
 #: So many further samples are tried where results are empty.
 _SPARE = 4
+
+#: So many errors of one operator may be waiting to be told.
+_PENDING = 16
 
 #: What PyTorch and vendors' plug-ins say when a kernel is not there.
 _MISSING = re.compile(
@@ -34,6 +40,7 @@ class Outcome(StrEnum):
     """What became of one operator in one dtype; exactly one of these."""
 
     SUPPORTED = "supported"
+    FALLBACK = "CPU fallback"
     MISSING = "missing"
     WRONG = "wrong"
     NONDETERMINISTIC = "nondeterministic"
@@ -43,47 +50,43 @@ class Outcome(StrEnum):
     UNJUDGED = "cannot be judged"
 
 
-class Phase(StrEnum):
-    """Where the outcome arose."""
-
-    FORWARD = "forward"
-    BACKWARD = "backward"
-
-
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One operator in one dtype. `backward` says whether a gradient was judged, or was due when forward failed."""
+    """One operator in one dtype.
+
+    `backward` says whether a gradient was judged, or was due when forward failed; `layout` how the inputs lay.
+    """
 
     outcome: Outcome
     phase: Phase
     detail: str
     backward: bool
+    layout: Layout = Layout.CONTIGUOUS
+
+    @property
+    def explained(self) -> str:
+        """The detail, with the layout that it needs."""
+        return f"{self.layout}: {self.detail}" if self.layout else self.detail
 
 
 class _FailedError(Exception):
-    def __init__(self, outcome: Outcome, phase: Phase, detail: str) -> None:
+    def __init__(self, outcome: Outcome, phase: Phase, detail: str, layout: Layout = Layout.CONTIGUOUS) -> None:
         super().__init__(detail)
-        self.outcome, self.phase, self.detail = outcome, phase, detail
+        self.outcome, self.phase, self.detail, self.layout = outcome, phase, detail, layout
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What one call gave: all outputs, those that the database says are comparable, and gradients by input (or None)."""
-
-    outputs: list[Any]
-    comparable: list[Any]
-    gradients: list[torch.Tensor | None]
-    backward: bool
+Enter = Callable[[Phase, Layout], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One operator in one dtype, about to be tried. `enter` is told each phase before it begins."""
+    """One operator in one dtype, about to be tried. `enter` is told each phase, and in which layout, before it begins."""
 
     accelerator: Accelerator
     entry: Entry
     dtype: torch.dtype
-    enter: Callable[[Phase], None]
+    enter: Enter
+    _fallbacks: list[tuple[Phase, Layout, str]] = field(default_factory=list)
 
     @property
     def seed(self) -> int:
@@ -91,7 +94,10 @@ class Trial:
         return self.accelerator.generator("operators", self.entry.name, self.dtype).initial_seed()
 
     def judge(self, count: int) -> Result:
-        """Try `count` samples that have a result to look at, or as many as there are; the first failure is the outcome."""
+        """Try `count` samples that have a result to look at, or as many as there are; the first failure is the outcome.
+
+        The first of them, which is the largest, is tried in other layouts too.
+        """
         gradients = self.entry.claims_backward(self.dtype)
         try:
             drawn = samples.draw(self.entry, self.dtype, seed=self.seed, gradients=gradients)
@@ -101,132 +107,177 @@ class Trial:
         telling = 0
         try:
             for sample in drawn[: count + _SPARE]:
-                run = self._judge_sample(sample, gradients)
-                judged_backward |= run.backward
-                telling += any(not isinstance(out, torch.Tensor) or out.numel() for out in run.outputs)
+                judging = _Judging(self, sample, gradients and not self.entry.within(classes.UNSPECIFIED))
+                called = judging.judge()
+                judged_backward |= called.backward
+                tells = any(not isinstance(out, torch.Tensor) or out.numel() for out in called.outputs)
+                if tells and not telling:
+                    judging.judge_layouts(called)
+                telling += tells
                 if telling == count:
                     break
+            self.accelerator.synchronize()
         except _FailedError as failure:
-            return Result(failure.outcome, failure.phase, failure.detail, gradients)
+            self._drain()
+            return Result(failure.outcome, failure.phase, failure.detail, gradients, failure.layout)
+        if self._fallbacks:
+            phase, layout, said = self._fallbacks[0]
+            return Result(Outcome.FALLBACK, phase, said, judged_backward, layout)
         return Result(Outcome.SUPPORTED, Phase.FORWARD, "", judged_backward)
 
-    def _judge_sample(self, sample: Sample, gradients: bool) -> _Run:
-        device = self.accelerator.device
-        if self.entry.within(classes.UNSPECIFIED):
-            gradients = False
-        given = sample.converted(lambda tensor: tensor.clone().to(device), device)
-        run = self._on_device(given, gradients)
-        if not self.entry.within(classes.UNSPECIFIED):
-            self._repeat(given, run, gradients)
-        reference = self._reference(sample, samples.widened, gradients)
-        native = None if device.type == "cpu" else self._benchmark(sample, gradients)
-        # On the CPU the benchmark would be the very result that is judged.
-        judge = compare.Comparison(self.entry, self.dtype, sample)
-        wrong = judge.metadata(run.outputs, reference.outputs, None if native is None else native.outputs, device)
-        if wrong:
-            raise _FailedError(Outcome.WRONG, Phase.FORWARD, wrong)
-        moved: list[_Run] = []
+    def _drain(self) -> None:
+        """What errors are still to come are this operator's and must not be laid at the next one's door."""
+        for _ in range(_PENDING):
+            with contextlib.suppress(Exception):  # the operator has failed already
+                self.accelerator.synchronize()
+                return
 
-        def sensitivity() -> list[_Run]:
-            if not moved:
-                generator = self.accelerator.generator("sensitivity", self.entry.name)
-                roundoff = compare.roundoff(self.dtype)
-                convert = samples.perturbed(roundoff, generator)
-                moved.extend(self._reference(sample, convert, gradients, convert) for _ in range(_PERTURBATIONS))
-            return moved
-
-        wrong = judge.values(
-            run.comparable, reference.comparable, native.comparable if native else None,
-            lambda: [other.comparable for other in sensitivity()],
-        )  # fmt: skip
-        if wrong:
-            raise _FailedError(Outcome.WRONG, Phase.FORWARD, wrong)
-        if run.backward:
-            wrong = judge.gradients(
-                run.gradients, reference.gradients, native.gradients if native else None,
-                lambda: [other.gradients for other in sensitivity()], reference.comparable,
-            )  # fmt: skip
-            if wrong:
-                raise _FailedError(Outcome.WRONG, Phase.BACKWARD, wrong)
-        return run
-
-    def _on_device(self, given: Sample, gradients: bool) -> _Run:
+    def on_device(self, sample: Sample, gradients: bool, layout: Layout = Layout.CONTIGUOUS) -> Called:
+        """Move the inputs there, call it, and wait for it: an error that comes late is still this call's."""
         phase = Phase.FORWARD
 
         def enter(entered: Phase) -> None:
             nonlocal phase
+            if entered is Phase.BACKWARD:
+                self.accelerator.synchronize()  # what forward left to be told is not the gradient's
             phase = entered
-            self.enter(entered)
+            self.enter(entered, layout)
 
+        device = self.accelerator.device
         try:
-            run = self._run(given, gradients, enter)
-            self.accelerator.synchronize()
+            given = sample.converted(layouts.in_layout(layout, device), device)
+            with fallback.watched(lambda said: self._fallbacks.append((phase, layout, said))):
+                called = self.caller.call(given, gradients, enter)
+                self.accelerator.synchronize()
         except Exception as problem:
-            missing = isinstance(problem, NotImplementedError) or _MISSING.search(str(problem)) is not None
-            raise _FailedError(Outcome.MISSING if missing else Outcome.ERROR, phase, _told(problem)) from problem
-        return run
+            raise _FailedError(_outcome(problem), phase, _told(problem), layout) from problem
+        return called
 
-    def _repeat(self, given: Sample, run: _Run, gradients: bool) -> None:
-        again = self._on_device(given, gradients)
-        outcome = Outcome.WRONG if self.entry.within(classes.RANDOM) else Outcome.NONDETERMINISTIC
-        for phase, first, second in (
-            (Phase.FORWARD, run.outputs, again.outputs), (Phase.BACKWARD, run.gradients, again.gradients)
-        ):  # fmt: skip
-            if not compare.identical(first, second):
-                raise _FailedError(outcome, phase, "two calls with the same inputs and the same seed differ")
-
-    def _reference(
-        self, sample: Sample, convert: samples.Convert, gradients: bool, move: samples.Convert | None = None
-    ) -> _Run:
+    def on_host(
+        self, sample: Sample, gradients: bool, convert: samples.Convert, move: samples.Convert | None = None
+    ) -> Called:
+        """Call it on the CPU in float64, with inputs so converted. Raises _FailedError where it cannot be."""
         default = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)  # what integers divide to, and what factories make
         try:
-            return self._run(sample.converted(convert, CPU, widen=True), gradients, _silent, move)
+            return self.caller.call(sample.converted(convert, CPU, widen=True), gradients, _silent, move)
         except Exception as problem:
-            raise _FailedError(
-                Outcome.UNJUDGED, Phase.FORWARD, f"the float64 reference could not be computed: {_told(problem)}"
-            ) from problem
+            detail = f"the float64 reference could not be computed: {_told(problem)}"
+            raise _FailedError(Outcome.UNJUDGED, Phase.FORWARD, detail) from problem
         finally:
             torch.set_default_dtype(default)
 
-    def _benchmark(self, sample: Sample, gradients: bool) -> _Run | None:
+    def benchmark(self, sample: Sample, gradients: bool, layout: Layout = Layout.CONTIGUOUS) -> Called | None:
+        """Call it on the CPU in its own dtype; None where the CPU refuses."""
         try:
-            return self._run(sample.converted(torch.clone, CPU), gradients, _silent)
+            return self.caller.call(sample.converted(layouts.in_layout(layout, CPU), CPU), gradients, _silent)
         except Exception:  # noqa: BLE001 - then the reference alone must do
             return None
 
-    def _run(
-        self, given: Sample, gradients: bool, enter: Callable[[Phase], None], move: samples.Convert | None = None
-    ) -> _Run:
-        """Forward, and backward from a cotangent that is the same on every device, or is moved from there."""
-        enter(Phase.FORWARD)
-        torch.manual_seed(self.seed)
-        result = given.call(self.entry.info)
-        outputs = list(samples.leaves(result))
-        comparable = list(samples.leaves(given.source.output_process_fn_grad(result)))
-        inputs = [tensor for tensor in given.tensors() if tensor.requires_grad]
-        roots = [out for out in comparable if isinstance(out, torch.Tensor) and out.requires_grad]
-        if not (gradients and inputs and roots):
-            return _Run(outputs, comparable, [], False)
-        generator = self.accelerator.generator("cotangent", self.entry.name)
-        cotangents = [_cotangent(root, self.dtype, generator) for root in roots]
-        if move is not None:
-            cotangents = [move(cotangent) for cotangent in cotangents]
-        enter(Phase.BACKWARD)
-        found = torch.autograd.grad(roots, inputs, cotangents, allow_unused=True)
-        return _Run(outputs, comparable, list(found), True)
+    @property
+    def caller(self) -> Caller:
+        """How it is called, on whichever device."""
+        return Caller(self.accelerator, self.entry, self.dtype, self.seed)
 
 
-def _cotangent(root: torch.Tensor, dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
-    """Standard normal values that `dtype` can hold, in the dtype and on the device of `root`."""
-    # Rounded to the narrow dtype first, so that the wide reference starts from the very same values.
-    if root.is_complex():
-        values = torch.randn(root.shape, generator=generator, dtype=torch.complex64)
-    else:
-        values = torch.randn(root.shape, generator=generator, dtype=torch.float32).to(
-            dtype if dtype.is_floating_point else torch.float32
-        )
-    return values.to(root.dtype).to(root.device)
+class _Judging:
+    """One sample: what the device gives for it, held against what it should give."""
+
+    def __init__(self, trial: Trial, sample: Sample, gradients: bool) -> None:
+        self._trial, self._sample, self._gradients = trial, sample, gradients
+        self._on_cpu = trial.accelerator.device.type == "cpu"
+        self._comparison = compare.Comparison(trial.entry, trial.dtype, sample)
+        self._moved: list[Called] = []
+
+    def judge(self) -> Called:
+        """Right, and the same again? Raises _FailedError where not."""
+        trial = self._trial
+        called = trial.on_device(self._sample, self._gradients)
+        self._reference = trial.on_host(self._sample, self._gradients, samples.widened)
+        # On the CPU the benchmark would be the very result that is judged.
+        native = None if self._on_cpu else trial.benchmark(self._sample, self._gradients)
+        self._hold(called, native)
+        if not trial.entry.within(classes.UNSPECIFIED):
+            self._repeat(called, native)
+        return called
+
+    def judge_layouts(self, called: Called) -> None:
+        """The same values as other views, held against the same reference. Raises _FailedError where not right."""
+        if self._trial.entry.within(classes.UNSPECIFIED):
+            return
+        # A benchmark would be narrower than other kernels for other strides are honest. Whole numbers must have one: of
+        # equal values another may be picked.
+        native = Called(called.outputs, [_whole(out) for out in called.comparable], [None] * len(called.gradients), False)
+        for layout in layouts.VIEWS:
+            if not layouts.lies_differently(layout, self._sample):
+                continue
+            try:
+                other = self._trial.on_device(self._sample, self._gradients, layout)
+                if not compare.identical([*other.outputs, *other.gradients], [*called.outputs, *called.gradients]):
+                    self._hold(other, native)
+            except _FailedError as failure:
+                if self._is_allowed(layout):
+                    raise _FailedError(failure.outcome, failure.phase, failure.detail, layout) from failure
+
+    def _is_allowed(self, layout: Layout) -> bool:
+        """Whether the CPU gives the same in this layout: views of memory rightly do not. Asked only after a failure."""
+
+        def convert(tensor: torch.Tensor) -> torch.Tensor:
+            return layouts.in_layout(layout, CPU)(samples.widened(tensor))
+
+        try:
+            self._hold(self._trial.on_host(self._sample, self._gradients, convert), None, CPU)
+            if self._on_cpu:
+                return True
+            native = self._trial.benchmark(self._sample, self._gradients, layout)
+            if native is not None:
+                self._hold(native, None, CPU)
+        except _FailedError:
+            return False
+        return native is not None
+
+    def _repeat(self, called: Called, native: Called | None) -> None:
+        again = self._trial.on_device(self._sample, self._gradients)
+        for phase, first, second in (
+            (Phase.FORWARD, called.outputs, again.outputs), (Phase.BACKWARD, called.gradients, again.gradients)
+        ):  # fmt: skip
+            if compare.identical(first, second):
+                continue
+            self._hold(again, native)  # memory that nobody wrote to may have looked right once
+            outcome = Outcome.WRONG if self._trial.entry.within(classes.RANDOM) else Outcome.NONDETERMINISTIC
+            raise _FailedError(outcome, phase, "two calls with the same inputs and the same seed differ")
+
+    def _hold(self, called: Called, native: Called | None, device: torch.device | None = None) -> None:
+        judge, reference = self._comparison, self._reference
+        device = device or self._trial.accelerator.device
+        wrong = judge.metadata(called.outputs, reference.outputs, None if native is None else native.outputs, device)
+        wrong = wrong or judge.values(
+            called.comparable, reference.comparable, native.comparable if native else None,
+            lambda: [other.comparable for other in self._sensitivity()],
+        )  # fmt: skip
+        if wrong:
+            raise _FailedError(Outcome.WRONG, Phase.FORWARD, wrong)
+        if called.backward:
+            wrong = judge.gradients(
+                called.gradients, reference.gradients, native.gradients if native else None,
+                lambda: [other.gradients for other in self._sensitivity()], reference.comparable,
+            )  # fmt: skip
+            if wrong:
+                raise _FailedError(Outcome.WRONG, Phase.BACKWARD, wrong)
+
+    def _sensitivity(self) -> list[Called]:
+        """The reference with inputs moved by a rounding, several times; computed once."""
+        if not self._moved:
+            generator = self._trial.accelerator.generator("sensitivity", self._trial.entry.name)
+            convert = samples.perturbed(compare.roundoff(self._trial.dtype), generator)
+            for _ in range(_PERTURBATIONS):
+                self._moved.append(self._trial.on_host(self._sample, self._gradients, convert, convert))
+        return self._moved
+
+
+def _whole(out: Any) -> torch.Tensor | None:
+    rounded = not isinstance(out, torch.Tensor) or out.is_floating_point() or out.is_complex()
+    return None if rounded else out.cpu()
 
 
 def _silent(phase: Phase) -> None:
@@ -236,6 +287,11 @@ def _silent(phase: Phase) -> None:
 def unjudged(entry: Entry, dtype: torch.dtype, reason: str) -> Result:
     """The result of an entry that is not tried."""
     return Result(Outcome.UNJUDGED, Phase.FORWARD, reason, entry.claims_backward(dtype))
+
+
+def _outcome(problem: Exception) -> Outcome:
+    missing = isinstance(problem, NotImplementedError) or _MISSING.search(str(problem)) is not None
+    return Outcome.MISSING if missing else Outcome.ERROR
 
 
 def _told(problem: BaseException) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 import torch
 
+from readiness.catalogue import classes
 from readiness.catalogue.database import Entry
 
 #: Of so many of the database's samples those with the most elements are used: the first ones are often scalars.
@@ -28,11 +29,15 @@ class NoSampleError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One call of an operator: positional and keyword arguments, tensors on the CPU. `source` is the database's own."""
+    """One call of an operator: positional and keyword arguments, tensors on the CPU. `source` is the database's own.
+
+    `hosted` are the positions of arguments that stay on the CPU whatever the device.
+    """
 
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
     source: Any
+    hosted: frozenset[int] = frozenset()
 
     def tensors(self) -> list[torch.Tensor]:
         """All tensors among the arguments, each once."""
@@ -58,7 +63,11 @@ class Sample:
             name: str(device) if name == "device" and isinstance(value, str) else map_leaves(change, value)
             for name, value in self.keywords.items()
         }
-        return Sample(map_leaves(change, self.arguments), keywords, self.source)
+        arguments = tuple(
+            argument if position in self.hosted else map_leaves(change, argument)
+            for position, argument in enumerate(self.arguments)
+        )
+        return Sample(arguments, keywords, self.source, self.hosted)
 
     def call(self, function: Callable[..., Any]) -> Any:
         """The function's result on these arguments."""
@@ -72,9 +81,10 @@ def draw(entry: Entry, dtype: torch.dtype, *, seed: int, gradients: bool) -> lis
     numpy.random.seed(seed % 2**32)
     # Left to itself the database draws the same values every time.
     offered = islice(entry.info.sample_inputs("cpu", dtype, requires_grad=gradients, set_seed=False), _LOOK_AT)
+    hosted = classes.HOSTED.get(entry.base, frozenset())
     usable = [
         sample
-        for sample in (Sample((given.input, *given.args), dict(given.kwargs), given) for given in offered)
+        for sample in (Sample((given.input, *given.args), dict(given.kwargs), given, hosted) for given in offered)
         if _usable(sample)
     ]
     if not usable:

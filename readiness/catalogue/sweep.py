@@ -7,13 +7,15 @@ import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import children, database, judge
+from readiness.catalogue.calls import Phase
 from readiness.catalogue.children import Child
 from readiness.catalogue.database import Entry
-from readiness.catalogue.judge import Outcome, Phase, Result
+from readiness.catalogue.judge import Outcome, Result
+from readiness.catalogue.layouts import Layout
 
 #: Devices that are nothing but host memory: a process that has imported the database may be forked for them. For others
 #: the import itself may touch the driver, which no forked process can use.
@@ -79,7 +81,7 @@ def sweep(
             entry = entries[index]
             if not entry.claims(dtype):
                 continue
-            if reason := entry.unjudgeable(dtype):
+            if reason := entry.unjudgeable(dtype) or accelerator.stack.beyond.get(entry.name):
                 yield Swept(entry, name, judge.unjudged(entry, dtype, reason))
             else:
                 tasks.append(Task(index, name))
@@ -93,10 +95,10 @@ def sweep(
     leader = _Leader(tasks, start, operator_limit_s)
     try:
         for task, result in leader.run(min(processes or most, max(len(tasks), 1))):
-            backward = result.backward
+            entry = entries[task.index]
             if result.outcome in (Outcome.CRASHED, Outcome.HANG):
-                backward = entries[task.index].claims_backward(database.dtype_of(task.dtype))
-            yield Swept(entries[task.index], task.dtype, Result(result.outcome, result.phase, result.detail, backward))
+                result = replace(result, backward=entry.claims_backward(database.dtype_of(task.dtype)))  # noqa: PLW2901
+            yield Swept(entry, task.dtype, result)
     finally:
         leader.close()
 
@@ -156,22 +158,24 @@ class _Leader:
             return
         for message in messages:
             if "phase" in message and "outcome" not in message:
-                child.phase = Phase(message["phase"])
+                child.phase, child.layout = Phase(message["phase"]), Layout(message["layout"])
                 continue
             if "ready" in message:
                 child.ready = True
                 self._false_starts = 0
             else:
                 task, child.task = child.task, None
-                detail, backward = message["detail"], message["backward"]
-                yield task, Result(Outcome(message["outcome"]), Phase(message["phase"]), detail, backward)
+                yield task, Result(
+                    Outcome(message["outcome"]), Phase(message["phase"]), message["detail"], message["backward"],
+                    Layout(message["layout"]),
+                )  # fmt: skip
             if self._tasks:
                 task = self._tasks.popleft()
                 child.give(task, task.index, task.dtype)
 
     def _lost(self, child: Child, ending: str) -> Iterator[tuple[Task, Result]]:
         if child.task is not None:
-            yield child.task, Result(Outcome.CRASHED, child.phase, f"the process {ending}", False)
+            yield child.task, Result(Outcome.CRASHED, child.phase, f"the process {ending}", False, child.layout)
         elif not child.ready:
             self._false_starts += 1
             if self._false_starts >= _MOST_FALSE_STARTS:
@@ -187,6 +191,6 @@ class _Leader:
             detail = f"did not end within {self._limit_s * _SECOND_LIMIT:g} s"
             if "could not" in ending:
                 detail += f"; its process {ending}"
-            yield task, Result(Outcome.HANG, child.phase, detail, False)
+            yield task, Result(Outcome.HANG, child.phase, detail, False, child.layout)
         else:
             self._tasks.appendleft(Task(task.index, task.dtype, second=True))

@@ -1,53 +1,79 @@
-"""Outcomes counted: what a sweep says in figures."""
+"""Outcomes counted: what a sweep says in figures, and of which operators it speaks."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from readiness.catalogue.judge import Outcome, Phase, Result
+from readiness.catalogue.calls import Phase
+from readiness.catalogue.judge import Outcome
 from readiness.catalogue.sweep import Swept
 
-_COVERED = (Outcome.SUPPORTED, Outcome.NONDETERMINISTIC)
+_COVERED = (Outcome.SUPPORTED, Outcome.FALLBACK, Outcome.NONDETERMINISTIC)
 _COUNTED = {
     "missing": (Outcome.MISSING,),
     "wrong": (Outcome.WRONG,),
     "crashed": (Outcome.CRASHED, Outcome.HANG),
     "nondeterministic": (Outcome.NONDETERMINISTIC,),
     "errors": (Outcome.ERROR,),
+    "fallbacks": (Outcome.FALLBACK,),
     "unjudged": (Outcome.UNJUDGED,),
 }
+#: The outcome in a sentence, where its own name does not do.
+_TOLD = {Outcome.ERROR: "fails", Outcome.CRASHED: "crashes", Outcome.HANG: "hangs", Outcome.FALLBACK: "runs on the CPU"}
+#: So many operators are named, the others counted; and so many characters are never exceeded.
+_NAMED, _LONGEST = 5, 280
 
 
 class Tally:
-    """The outcomes of one dtype."""
+    """The outcomes of one dtype on one accelerator."""
 
-    def __init__(self) -> None:
+    def __init__(self, accelerator: str) -> None:
+        self._accelerator = accelerator
         self.outcomes: Counter[Outcome] = Counter()
+        self._poor: list[Swept] = []
         self.judged = self.judged_backward = self.forward = self.backward = 0
 
-    def add(self, result: Result) -> None:
+    def add(self, swept: Swept) -> None:
         """Count one operator."""
+        result = swept.result
         self.outcomes[result.outcome] += 1
         if result.outcome is Outcome.UNJUDGED:
             return
-        covered = result.outcome in _COVERED
+        if result.outcome is not Outcome.SUPPORTED:
+            self._poor.append(swept)
         self.judged += 1
-        self.forward += covered or result.phase is Phase.BACKWARD
+        self.forward += _forward(swept)
         self.judged_backward += result.backward
-        self.backward += result.backward and covered
+        self.backward += result.backward and result.outcome in _COVERED
 
-    def measurements(self) -> Iterator[tuple[str, float]]:
-        """Name and value; a coverage of nothing is left out."""
+    def measurements(self) -> Iterator[tuple[str, float, str | None]]:
+        """Name, value, and the operators that a poor value is about; a coverage of nothing is left out."""
         if self.judged:
-            yield "forward_coverage", self.forward / self.judged
+            about = self._about([swept for swept in self._poor if not _forward(swept)])
+            yield "forward_coverage", self.forward / self.judged, about
         if self.judged_backward:
-            yield "backward_coverage", self.backward / self.judged_backward
-        yield "judged", self.judged
-        yield "judged_backward", self.judged_backward
+            lost = [swept for swept in self._poor if swept.result.backward and swept.result.outcome not in _COVERED]
+            yield "backward_coverage", self.backward / self.judged_backward, self._about(lost)
+        yield "judged", self.judged, None
+        yield "judged_backward", self.judged_backward, None
         for name, outcomes in _COUNTED.items():
-            yield name, sum(self.outcomes[outcome] for outcome in outcomes)
+            about = self._about([swept for swept in self._poor if swept.result.outcome in outcomes])
+            yield name, sum(self.outcomes[outcome] for outcome in outcomes), about
+
+    def _about(self, poor: Sequence[Swept]) -> str | None:
+        """`sim:0: softmax in bfloat16: wrong on a strided input; mm in bfloat16: missing; and 12 more`."""
+        if not poor:
+            return None
+        # What models need first: the list is cut.
+        told = [_told(swept) for swept in sorted(poor, key=lambda swept: (not swept.entry.core, swept.entry.name))]
+        for named in range(min(_NAMED, len(told)), 0, -1):
+            more = [f"and {len(told) - named} more"] if len(told) > named else []
+            text = f"{self._accelerator}: " + "; ".join([*told[:named], *more])
+            if len(text) <= _LONGEST:
+                break
+        return text[:_LONGEST]
 
     def __str__(self) -> str:
         """`670 operators: 668 supported, 2 wrong`."""
@@ -62,5 +88,17 @@ def row(swept: Swept) -> Mapping[str, Any] | None:
         return None
     return {
         "operator": swept.entry.name, "dtype": swept.dtype, "phase": result.phase.value,
-        "outcome": result.outcome.value, "detail": result.detail,
+        "outcome": result.outcome.value, "detail": result.explained,
     }  # fmt: skip
+
+
+def _forward(swept: Swept) -> bool:
+    return swept.result.outcome in _COVERED or swept.result.phase is Phase.BACKWARD
+
+
+def _told(swept: Swept) -> str:
+    result = swept.result
+    words = [_TOLD.get(result.outcome, result.outcome.value)]
+    words += ["in its gradient"] if result.phase is Phase.BACKWARD else []
+    words += [result.layout.value] if result.layout else []
+    return f"{swept.entry.name} in {swept.dtype}: {' '.join(words)}"

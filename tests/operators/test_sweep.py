@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +18,9 @@ import pytest
 import torch
 
 from readiness.catalogue import database
-from readiness.model import Evidence, Status
+from readiness.model import Status
+from tests.operators.support import ONLY, about, gelu, gelu_gradient, only_float32, outcomes, sweep
 from tests.support import checks, cpu, run_check, value, values
-
-ONLY = ("add", "nn.functional.gelu", "mul", "nn.functional.softplus")
-
-
-@pytest.fixture
-def override() -> Iterator[Callable[[str, Callable[..., Any]], None]]:
-    """Replace an operator's CPU kernel; forked children inherit it."""
-    libraries: list[Any] = []
-
-    def replace(name: str, kernel: Callable[..., Any]) -> None:
-        library: Any = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
-        libraries.append(library)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it overrides is the point
-            library.impl(name, kernel, "CPU", allow_override=True)
-
-    yield replace
-    for library in libraries:
-        library._destroy()
-
-
-def sweep(*only: str, dtypes: tuple[str, ...] = ("float32",), **settings: Any) -> Evidence:
-    return run_check("operators.sweep", only=only or ONLY, dtypes=dtypes, processes=1, **settings)
-
-
-def outcomes(evidence: Evidence) -> dict[str, tuple[str, str]]:
-    return {row["operator"]: (row["outcome"], row["phase"]) for row in evidence.rows if row["outcome"] != "summary"}
-
-
-def gelu(x: torch.Tensor, approximate: str = "none") -> torch.Tensor:
-    """Gelu by other kernels than its own."""
-    return x * 0.5 * (1 + torch.erf(x * 0.5**0.5))
-
-
-def only_float32(wrong: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """A kernel that is wrong in float32 alone, so that the reference stays right."""
-    return lambda x, approximate="none": wrong(gelu(x)) if x.dtype == torch.float32 else gelu(x)
 
 
 @pytest.mark.parametrize("seed", [7, 8])
@@ -70,9 +33,10 @@ def test_healthy(seed: int) -> None:
     assert evidence.status is Status.MEASURED, evidence.reason
     assert set(values(evidence, "forward_coverage")) == {1.0}
     assert set(values(evidence, "backward_coverage")) == {1.0}
-    for bad in ("missing", "wrong", "crashed", "errors", "nondeterministic", "unjudged"):
+    for bad in ("missing", "wrong", "crashed", "errors", "nondeterministic", "fallbacks", "unjudged"):
         assert set(values(evidence, bad)) == {0}, evidence.rows
     assert value(evidence, "judged", dtype="float32", catalogue="chosen") == len(only) + 1  # var_mean has two variants
+    assert {measurement.about for measurement in evidence.measurements} == {None}
     assert not values(evidence, "backward_coverage", dtype="int64")
 
 
@@ -80,7 +44,7 @@ def test_healthy(seed: int) -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_whole_database_is_healthy(seed: int) -> None:
     evidence = run_check("operators.sweep", cpu(seed), dtypes=("float32", "bfloat16", "float16"))
-    for bad in ("missing", "wrong", "crashed", "errors", "nondeterministic"):
+    for bad in ("missing", "wrong", "crashed", "errors", "nondeterministic", "fallbacks"):
         assert set(values(evidence, bad)) == {0}, evidence.rows
     for dtype in ("float32", "bfloat16", "float16"):
         claimed = sum(entry.claims(database.dtype_of(dtype)) for entry in database.load())
@@ -103,6 +67,9 @@ def test_wrong_forward(override: Callable[..., None]) -> None:
     assert value(evidence, "wrong") == 1
     assert value(evidence, "forward_coverage") == 0.75
     assert value(evidence, "backward_coverage") == 0.75  # the gradient due with it is not proven
+    for name in ("wrong", "forward_coverage", "backward_coverage"):
+        assert about(evidence, name) == "cpu:0: nn.functional.gelu in float32: wrong"
+    assert about(evidence, "missing") is None
 
 
 @pytest.mark.parametrize(
@@ -137,10 +104,7 @@ def test_exact_operator_off_by_one_rounding(override: Callable[..., None]) -> No
 
 def test_wrong_backward(override: Callable[..., None]) -> None:
     def backward(gradient: torch.Tensor, x: torch.Tensor, approximate: str = "none") -> torch.Tensor:
-        factor = 1.01 if x.dtype == torch.float32 else 1.0
-        density = torch.exp(-x * x / 2) * (2 * torch.pi) ** -0.5
-        normal: torch.Tensor = 0.5 * (1 + torch.erf(x * 0.5**0.5)) + x * density
-        return gradient * factor * normal
+        return gelu_gradient(gradient * (1.01 if x.dtype == torch.float32 else 1.0), x)
 
     override("gelu_backward", backward)
     evidence = sweep()
@@ -224,6 +188,19 @@ def test_nondeterministic(override: Callable[..., None]) -> None:
     assert outcomes(evidence) == {"nn.functional.gelu": ("nondeterministic", "forward")}
     assert value(evidence, "nondeterministic") == 1
     assert value(evidence, "forward_coverage") == 1.0
+
+
+def test_memory_that_nobody_wrote_to_is_wrong(override: Callable[..., None]) -> None:
+    """Each call finds something else there: that it also differs from itself is not the point."""
+    calls = itertools.count()
+    override("gelu", only_float32(lambda result: torch.full_like(result, next(calls))))
+    assert outcomes(sweep()) == {"nn.functional.gelu": ("wrong", "forward")}
+
+
+def test_wrong_the_second_time(override: Callable[..., None]) -> None:
+    calls = itertools.count()
+    override("gelu", only_float32(lambda result: result * (1.5 if next(calls) % 2 else 1.0)))
+    assert outcomes(sweep()) == {"nn.functional.gelu": ("wrong", "forward")}
 
 
 def test_random_that_ignores_the_seed(override: Callable[..., None]) -> None:

@@ -1,0 +1,75 @@
+"""One call of an operator, forward and backward, on whatever device its inputs lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import torch
+
+from readiness.accelerators.base import Accelerator
+from readiness.catalogue import samples
+from readiness.catalogue.database import Entry
+from readiness.catalogue.samples import Sample
+
+
+class Phase(StrEnum):
+    """Where the outcome arose."""
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """What one call gave: all outputs, those that the database says are comparable, and gradients by input (or None)."""
+
+    outputs: list[Any]
+    comparable: list[Any]
+    gradients: list[torch.Tensor | None]
+    backward: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Calls one operator in one dtype from the same seed and the same cotangents on every device."""
+
+    accelerator: Accelerator
+    entry: Entry
+    dtype: torch.dtype
+    seed: int
+
+    def call(
+        self, given: Sample, gradients: bool, enter: Callable[[Phase], None], move: samples.Convert | None = None
+    ) -> Called:
+        """Forward, and backward from the cotangents, or from where `move` puts them. `enter` is told each phase."""
+        enter(Phase.FORWARD)
+        torch.manual_seed(self.seed)
+        result = given.call(self.entry.info)
+        outputs = list(samples.leaves(result))
+        comparable = list(samples.leaves(given.source.output_process_fn_grad(result)))
+        inputs = [tensor for tensor in given.tensors() if tensor.requires_grad]
+        roots = [out for out in comparable if isinstance(out, torch.Tensor) and out.requires_grad]
+        if not (gradients and inputs and roots):
+            return Called(outputs, comparable, [], False)
+        generator = self.accelerator.generator("cotangent", self.entry.name)
+        cotangents = [_cotangent(root, self.dtype, generator) for root in roots]
+        if move is not None:
+            cotangents = [move(cotangent) for cotangent in cotangents]
+        enter(Phase.BACKWARD)
+        found = torch.autograd.grad(roots, inputs, cotangents, allow_unused=True)
+        return Called(outputs, comparable, list(found), True)
+
+
+def _cotangent(root: torch.Tensor, dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
+    """Standard normal values that `dtype` can hold, in the dtype and on the device of `root`."""
+    # Rounded to the narrow dtype first, so that the wide reference starts from the very same values.
+    if root.is_complex():
+        values = torch.randn(root.shape, generator=generator, dtype=torch.complex64)
+    else:
+        values = torch.randn(root.shape, generator=generator, dtype=torch.float32).to(
+            dtype if dtype.is_floating_point else torch.float32
+        )
+    return values.to(root.dtype).to(root.device)

@@ -1,0 +1,30 @@
+"""Operators that a device's software runs on the host instead: they are right, and as slow as the way there and back."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+#: "will fall back to run on the CPU" (MPS, Ascend), "Aten Op fallback from XPU to CPU happends", "falling back to CPU".
+_SAID = re.compile(r"\bfall(s|ing)?[ -]?back\b.{0,80}\b(CPU|host)\b", re.IGNORECASE | re.DOTALL)
+
+
+@contextmanager
+def watched(tell: Callable[[str], None]) -> Iterator[None]:
+    """Tell of every warning given meanwhile, in whichever thread, that something ran on the host.
+
+    All other warnings vanish. PyTorch gives most of its warnings once per process only, unless
+    `torch.set_warn_always` is on.
+    """
+
+    def hear(message: Warning | str, *_: object) -> None:
+        text = " ".join(str(message).split())
+        if _SAID.search(text):
+            tell(text[:300])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = hear  # type: ignore[assignment]
+        yield

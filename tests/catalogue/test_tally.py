@@ -1,0 +1,95 @@
+"""What a sweep says in figures, and which operators it names."""
+
+from __future__ import annotations
+
+import pytest
+
+from readiness.catalogue import database
+from readiness.catalogue.calls import Phase
+from readiness.catalogue.judge import Outcome, Result
+from readiness.catalogue.layouts import Layout
+from readiness.catalogue.sweep import Swept
+from readiness.catalogue.tally import Tally, row
+
+ENTRIES = {entry.name: entry for entry in database.load()}
+
+
+def swept(
+    name: str, outcome: Outcome, phase: Phase = Phase.FORWARD, *, backward: bool = True, layout: Layout = Layout.CONTIGUOUS
+) -> Swept:
+    return Swept(ENTRIES[name], "bfloat16", Result(outcome, phase, "so it was", backward, layout))
+
+
+def tally(*found: Swept) -> dict[str, tuple[float, str | None]]:
+    counted = Tally("sim:2")
+    for one in found:
+        counted.add(one)
+    return {name: (value, about) for name, value, about in counted.measurements()}
+
+
+def test_nothing_poor_is_about_nothing() -> None:
+    found = tally(swept("mm", Outcome.SUPPORTED), swept("sparse.mm.reduce", Outcome.UNJUDGED))
+    assert {about for _, about in found.values()} == {None}
+    assert found["forward_coverage"][0] == 1.0
+    assert found["judged"][0] == 1
+    assert found["unjudged"][0] == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "name", "words"),
+    [
+        (Outcome.MISSING, "missing", "missing"),
+        (Outcome.WRONG, "wrong", "wrong"),
+        (Outcome.CRASHED, "crashed", "crashes"),
+        (Outcome.HANG, "crashed", "hangs"),
+        (Outcome.ERROR, "errors", "fails"),
+        (Outcome.NONDETERMINISTIC, "nondeterministic", "nondeterministic"),
+        (Outcome.FALLBACK, "fallbacks", "runs on the CPU"),
+    ],
+)
+def test_each_outcome_has_its_figure_and_words(outcome: Outcome, name: str, words: str) -> None:
+    found = tally(swept("mm", outcome), swept("add", Outcome.SUPPORTED))
+    told = f"sim:2: mm in bfloat16: {words}"
+    assert found[name] == (1, told)
+    covered = outcome in (Outcome.NONDETERMINISTIC, Outcome.FALLBACK)
+    for coverage in ("forward_coverage", "backward_coverage"):
+        assert found[coverage] == ((1.0, None) if covered else (0.5, told))
+    others = {about for other, (_, about) in found.items() if other != name and not other.endswith("_coverage")}
+    assert others == {None}
+
+
+def test_gradient_and_layout_are_named() -> None:
+    found = tally(
+        swept("softmax", Outcome.WRONG, layout=Layout.STRIDED),
+        swept("mm", Outcome.WRONG, Phase.BACKWARD, layout=Layout.OFFSET),
+        swept("empty_like", Outcome.MISSING, backward=False),
+    )
+    assert found["wrong"][1] == (
+        "sim:2: mm in bfloat16: wrong in its gradient on an input at an offset; "
+        "softmax in bfloat16: wrong on a strided input"
+    )
+    assert found["forward_coverage"] == (
+        1 / 3, "sim:2: softmax in bfloat16: wrong on a strided input; empty_like in bfloat16: missing"
+    )  # fmt: skip
+    assert found["backward_coverage"][0] == 0.0
+    assert "empty_like" not in str(found["backward_coverage"][1])
+
+
+def test_many_are_cut_and_counted() -> None:
+    """What language models need comes first; the text stays one short line."""
+    core = [name for name, entry in ENTRIES.items() if entry.core]
+    chosen = list(dict.fromkeys([*sorted(ENTRIES)[:40], *core[:30]]))
+    _, about = tally(*[swept(name, Outcome.WRONG, Phase.BACKWARD, layout=Layout.OFFSET) for name in chosen])["wrong"]
+    assert about is not None
+    assert len(about) < 300
+    assert "\n" not in about
+    named = about.removeprefix("sim:2: ").split("; ")
+    assert named[-1] == f"and {len(chosen) - len(named) + 1} more"
+    assert all(ENTRIES[told.partition(" in ")[0]].core for told in named[:-1])
+
+
+def test_row_names_the_layout() -> None:
+    assert row(swept("mm", Outcome.SUPPORTED)) is None
+    cells = row(swept("mm", Outcome.WRONG, layout=Layout.STRIDED))
+    assert cells is not None
+    assert cells["detail"] == "on a strided input: so it was"
