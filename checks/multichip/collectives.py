@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Scope, check
-from readiness.model import Cost, Measurement, Note, Row, Yield
+from readiness.model import Cost, Note, Row, Yield
 
 
 @check(
@@ -24,11 +24,12 @@ from readiness.model import Cost, Measurement, Note, Row, Yield
     limit_s=300.0,
     scope=Scope.GROUP,
     alone=True,
+    catches=("collective-corrupt", "collective-mismatch", "rank-exit", "hang"),
 )
 def collectives(
     accelerator: Accelerator,
     *,
-    ranks: int = 2,
+    ranks: int = 0,
     dtypes: Sequence[str] = ("float32", "bfloat16", "float16", "int64"),
     sizes: Sequence[int] = (1, 1023, 65537, 262144),
     rounds: int = 2,
@@ -45,7 +46,8 @@ def collectives(
     library refuses the two together; `repeat_mismatches` counts results of the same sum that differ in any bit from the
     first rank's first; `nan_lost` is how many NaN that one rank put in another did not get out. `completed` is 0 when a
     rank died, hung or raised: a row tells which and where. The labels `ranks` and `chips` say what it is evidence
-    about: ranks that share one chip (`chips="one"`) have used no link.
+    about: ranks that share one chip (`chips="one"`) have used no link; with `world="all"` every chip takes part, which
+    is what `ranks` = 0 is for: one rank on each chip, two at least and sixteen at most.
     """
     from readiness.ranks import collectives as operations
     from readiness.ranks import place, run_world, telling
@@ -61,6 +63,5 @@ def collectives(
         "repeat_size": 65537,
     }
     outcome = run_world(operations.rank_main, accelerator, placement, settings, patience_s=patience_s, limit_s=250.0)
-    yield from telling.collectives(outcome, placement.labels)
+    yield from telling.collectives(outcome, placement)
     yield from telling.completion(outcome, placement)
-    yield Measurement("completed", int(outcome.failure is None), placement.labels)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Scope, check
-from readiness.model import Cost, Measurement, Note, Row, Yield
+from readiness.model import Cost, Note, Row, Yield
 
 
 @check(
@@ -18,9 +18,10 @@ from readiness.model import Cost, Measurement, Note, Row, Yield
     limit_s=300.0,
     scope=Scope.GROUP,
     alone=True,
+    catches=("collective-corrupt", "collective-mismatch", "rank-exit", "hang"),
 )
 def data_parallel(
-    accelerator: Accelerator, *, ranks: int = 2, steps: int = 20, patience_s: float = 30.0
+    accelerator: Accelerator, *, ranks: int = 0, steps: int = 20, patience_s: float = 30.0
 ) -> Iterator[Yield]:
     """Does training on several ranks follow the curve of one process with the same global batch?
 
@@ -40,10 +41,9 @@ def data_parallel(
         yield Note(f"training: {title}")
         outcome = run_world(training.rank_main, accelerator, where, settings, patience_s=patience_s, limit_s=120.0)
         if outcome.failure is not None:
-            yield from telling.completion(outcome, where)
             break
         if where is alone:
             reference = outcome
     else:
-        yield from telling.training(reference, outcome, placement.labels)
-    yield Measurement("completed", int(outcome.failure is None), placement.labels)
+        yield from telling.training(reference, outcome, placement)
+    yield from telling.completion(outcome, where, placement.labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,27 +52,36 @@ def checked(names: Sequence[str]) -> list[str]:
 
 def rank_main(context: RankContext) -> Iterator[Json]:
     """Every operation in every type and size of the settings, then repetitions and not-a-numbers; a report for each."""
+    calls: Counter[str] = Counter()
     for name in context.settings["dtypes"]:
         dtype: torch.dtype = getattr(torch, name)
         for operation in OPERATIONS:
-            tally = _tally(context, operation, dtype)
+            tally = _tally(context, operation, dtype, calls)
             if tally.calls or tally.unsupported:
                 yield {"op": operation, "dtype": name, **tally.to_json()}
     for name in context.settings["dtypes"]:
         dtype = getattr(torch, name)
         if dtype.is_floating_point:
-            yield from _repetitions(context, dtype, name)
-            yield from _not_a_numbers(context, dtype, name)
+            yield from _repetitions(context, dtype, name, calls)
+            yield from _not_a_numbers(context, dtype, name, calls)
 
 
-def _tally(context: RankContext, operation: str, dtype: torch.dtype) -> Tally:
+def _numbered(operation: str, calls: Counter[str]) -> str:
+    """The call of torch and its number since the process began: defects that come with use are told by it."""
+    function = "all_reduce" if operation.startswith("all_reduce") else operation
+    calls[function] += 1
+    return f"{function} number {calls[function]}"
+
+
+def _tally(context: RankContext, operation: str, dtype: torch.dtype, calls: Counter[str]) -> Tally:
     tally = Tally()
     for number, size in itertools.product(range(context.settings["rounds"]), context.settings["sizes"]):
         for case in OPERATIONS[operation](Inputs(context, operation, dtype, size, number)):
             try:
-                _perform(context, case, f"{operation} of {size} x {dtype}".replace("torch.", ""), tally)
+                title = f"{operation} of {size} x {dtype} ({_numbered(operation, calls)})"
+                _perform(context, case, title.replace("torch.", ""), tally)
             except (RuntimeError, TypeError, ValueError) as problem:
-                if not _is_refusal(problem):
+                if not is_refusal(problem):
                     raise
                 tally.unsupported = f"{type(problem).__name__}: {str(problem).strip().partition(chr(10))[0][:200]}"
                 return tally
@@ -118,7 +128,7 @@ def _inside(buffer: torch.Tensor) -> torch.Tensor:
     return buffer[GUARD : buffer.numel() - GUARD]
 
 
-def _repetitions(context: RankContext, dtype: torch.dtype, name: str) -> Iterator[Json]:
+def _repetitions(context: RankContext, dtype: torch.dtype, name: str, calls: Counter[str]) -> Iterator[Json]:
     """The same sum of random numbers, which do round, again and again: a digest of each result."""
     generator = context.accelerator.generator("collectives", "repeat", name, context.rank)
     values = torch.randn(context.settings["repeat_size"], generator=generator).to(dtype)
@@ -126,18 +136,18 @@ def _repetitions(context: RankContext, dtype: torch.dtype, name: str) -> Iterato
     try:
         for number in range(context.settings["repeats"]):
             buffer = values.clone().to(context.device)
-            with context.step(f"repetition {number} of all_reduce_sum, {name}"):
+            with context.step(f"repetition {number} of all_reduce_sum, {name} ({_numbered('all_reduce', calls)})"):
                 dist.all_reduce(buffer)
                 context.accelerator.synchronize()
             digests.append(digest(buffer))
     except (RuntimeError, TypeError, ValueError) as problem:
-        if not _is_refusal(problem):
+        if not is_refusal(problem):
             raise
         return  # told by the operation's own report
     yield {"repeat": name, "digests": digests}
 
 
-def _not_a_numbers(context: RankContext, dtype: torch.dtype, name: str) -> Iterator[Json]:
+def _not_a_numbers(context: RankContext, dtype: torch.dtype, name: str, calls: Counter[str]) -> Iterator[Json]:
     """One NaN from each rank, each at a position of its own: how many of them this rank's result no longer shows.
 
     The largest gradient of all ranks is looked for so; a NaN that gets lost there lets a broken step through.
@@ -147,19 +157,34 @@ def _not_a_numbers(context: RankContext, dtype: torch.dtype, name: str) -> Itera
         values[context.rank] = torch.nan
         buffer = values.to(context.device)
         try:
-            with context.step(f"all_reduce_{combine} with NaN, {name}"):
+            with context.step(f"all_reduce_{combine} with NaN, {name} ({_numbered('all_reduce', calls)})"):
                 dist.all_reduce(buffer, op=operator)
                 context.accelerator.synchronize()
         except (RuntimeError, TypeError, ValueError) as problem:
-            if not _is_refusal(problem):
+            if not is_refusal(problem):
                 raise
             continue
         yield {"nan": f"all_reduce_{combine}", "dtype": name, "lost": int((~buffer.cpu().double().isnan()).sum())}
 
 
-def _is_refusal(problem: Exception) -> bool:
+def is_refusal(problem: Exception) -> bool:
     """Whether the library says that it cannot do this, rather than that it went wrong."""
     return isinstance(problem, NotImplementedError) or bool(_UNSUPPORTED.search(str(problem)))
+
+
+def difference(found: torch.Tensor, expected: torch.Tensor) -> Json:
+    """How a result (on the CPU) differs from the right one, with the first wrong element; empty where it does not."""
+    if torch.equal(found, expected):
+        return {}
+    wrong = (found != expected).nonzero().flatten()
+    index = int(wrong[0])
+    return {
+        "wrong": wrong.numel(),
+        "index": index,
+        "found": found[index].item(),
+        "expected": expected[index].item(),
+        "digest": digest(found),
+    }
 
 
 def digest(tensor: torch.Tensor) -> str:

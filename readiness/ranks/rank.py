@@ -95,6 +95,7 @@ def _work(plan: RankPlan, board: Board) -> None:
     import torch.distributed as dist
 
     torch.set_num_threads(plan.threads)
+    plan.accelerator.enter()  # a forked rank is in its parent's process, which has another chip
     context = RankContext(plan.rank, plan.world_size, plan.accelerator, plan.settings, board)
     _report(plan, {"ready": True})
     with context.step("joining the group"):

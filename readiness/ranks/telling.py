@@ -6,15 +6,19 @@ A world that did not finish can prove a fault, never its absence: of such a worl
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from readiness.model import Labels, Measurement, Row, Yield
-from readiness.ranks.values import Json, Placement, WorldOutcome
+from readiness.ranks.values import Failure, Json, Placement, WorldOutcome
+
+#: What a measurement is about is one line of a report.
+LONGEST_ABOUT = 290
 
 
-def completion(outcome: WorldOutcome, placement: Placement) -> Iterator[Row]:
-    """A row about the end of a world that did not finish: what, who, where, when."""
+def completion(outcome: WorldOutcome, placement: Placement, labels: Labels | None = None) -> Iterator[Yield]:
+    """`completed`, and of a world that did not finish a row: what, who, where, when. `labels`, unless the placement's."""
     failure = outcome.failure
     if failure is not None:
         yield Row({
@@ -27,11 +31,18 @@ def completion(outcome: WorldOutcome, placement: Placement) -> Iterator[Row]:
             "reason": failure.reason,
             "log": failure.log,
         })
+    about = None if failure is None else _about_failure(failure, placement)
+    yield Measurement("completed", int(failure is None), placement.labels if labels is None else labels, about=about)
 
 
-def collectives(outcome: WorldOutcome, labels: Labels) -> Iterator[Yield]:
+def _about_failure(failure: Failure, placement: Placement) -> str:
+    who = f"{placement.name(*failure.culprits)} to blame: " if failure.culprits else ""
+    return f"{who}{failure.reason}"[:LONGEST_ABOUT]
+
+
+def collectives(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
     """Figures by operation and type, summed over the ranks."""
-    finished = outcome.failure is None
+    finished, labels = outcome.failure is None, placement.labels
     compared = 0
     for (op, dtype), reports in _by_operation(outcome).items():
         here = {**labels, "op": op, "dtype": dtype}
@@ -41,16 +52,29 @@ def collectives(outcome: WorldOutcome, labels: Labels) -> Iterator[Yield]:
         for rank, report in reports.items():
             if report["wrong"]:
                 yield Row({"op": op, "dtype": dtype, "rank": rank, "wrong": report["wrong"], **report["first_wrong"]})
+        reason = next(iter(refusals.values()), None)
         if refusals:
-            reason = next(iter(refusals.values()))
             yield Row({"op": op, "dtype": dtype, "unsupported_on_ranks": len(refusals), "reason": reason})
         if finished or refusals:
-            yield Measurement("unsupported", int(bool(refusals)), here)
+            refusal = f"{op} in {dtype}: {reason}"[:LONGEST_ABOUT] if refusals else None
+            yield Measurement("unsupported", int(bool(refusals)), here, about=refusal)
         if wrong or (finished and not refusals):
-            yield Measurement("wrong_elements", wrong, here, samples=sum(r["compared"] for r in reports.values()))
+            samples = sum(report["compared"] for report in reports.values())
+            about = _about_wrong(op, dtype, reports, placement) if wrong else None
+            yield Measurement("wrong_elements", wrong, here, samples=samples, about=about)
     yield Row({"elements_compared": compared, "finished": finished})
-    yield from _repetitions(outcome, labels)
-    yield from _not_a_numbers(outcome, labels)
+    yield from _repetitions(outcome, placement)
+    yield from _not_a_numbers(outcome, placement)
+
+
+def _about_wrong(op: str, dtype: str, reports: Mapping[int, Json], placement: Placement) -> str:
+    ranks = [rank for rank, report in reports.items() if report["wrong"]]
+    first = reports[ranks[0]]["first_wrong"]
+    where = f"all {len(ranks)} ranks" if len(ranks) == len(placement.ranks) else placement.name(*ranks)
+    return (
+        f"{op} in {dtype}, wrong on {where}; first in {first['call']}, {first['buffer']}, index {first['index']}:"
+        f" {first['found']:g} instead of {first['expected']:g}"
+    )[:LONGEST_ABOUT]
 
 
 def _by_operation(outcome: WorldOutcome) -> dict[tuple[str, str], dict[int, Json]]:
@@ -62,31 +86,46 @@ def _by_operation(outcome: WorldOutcome) -> dict[tuple[str, str], dict[int, Json
     return found
 
 
-def _repetitions(outcome: WorldOutcome, labels: Labels) -> Iterator[Measurement]:
-    digests: dict[str, list[str]] = {}
-    for reports in outcome.reports:
+def _repetitions(outcome: WorldOutcome, placement: Placement) -> Iterator[Measurement]:
+    digests: dict[str, list[tuple[int, int, str]]] = {}
+    for rank, reports in enumerate(outcome.reports):
         for report in reports:
             if "repeat" in report:
-                digests.setdefault(report["repeat"], []).extend(report["digests"])
+                numbered = ((rank, number, digest) for number, digest in enumerate(report["digests"]))
+                digests.setdefault(report["repeat"], []).extend(numbered)
     for dtype, found in digests.items():
-        mismatches = sum(digest != found[0] for digest in found)
-        if mismatches or outcome.failure is None:
-            yield Measurement("repeat_mismatches", mismatches, {**labels, "dtype": dtype}, samples=len(found))
+        other = [(rank, number) for rank, number, digest in found if digest != found[0][2]]
+        if other or outcome.failure is None:
+            about = None
+            if other:
+                rank, number = other[0]
+                about = (
+                    f"all_reduce_sum in {dtype}: {len(other)} of {len(found)} results differ from the first of"
+                    f" {placement.name(found[0][0])}; repetition {number} on {placement.name(rank)} is the first"
+                )
+            yield Measurement(
+                "repeat_mismatches", len(other), {**placement.labels, "dtype": dtype}, samples=len(found), about=about
+            )
 
 
-def _not_a_numbers(outcome: WorldOutcome, labels: Labels) -> Iterator[Measurement]:
-    lost: dict[tuple[str, str], list[int]] = {}
-    for reports in outcome.reports:
+def _not_a_numbers(outcome: WorldOutcome, placement: Placement) -> Iterator[Measurement]:
+    lost: dict[tuple[str, str], dict[int, int]] = {}
+    for rank, reports in enumerate(outcome.reports):
         for report in reports:
             if "nan" in report:
-                lost.setdefault((report["nan"], report["dtype"]), []).append(report["lost"])
+                lost.setdefault((report["nan"], report["dtype"]), {})[rank] = report["lost"]
     for (op, dtype), counts in lost.items():
-        if any(counts) or outcome.failure is None:
-            yield Measurement("nan_lost", sum(counts), {**labels, "op": op, "dtype": dtype}, samples=len(counts) ** 2)
+        losers = [rank for rank, count in counts.items() if count]
+        if losers or outcome.failure is None:
+            about = f"{op} in {dtype}: NaN is lost on {placement.name(*losers)}"[:LONGEST_ABOUT] if losers else None
+            here = {**placement.labels, "op": op, "dtype": dtype}
+            samples = len(counts) ** 2
+            yield Measurement("nan_lost", sum(counts.values()), here, samples=samples, about=about)
 
 
-def training(reference: WorldOutcome, outcome: WorldOutcome, labels: Labels) -> Iterator[Yield]:
+def training(reference: WorldOutcome, outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
     """The differences between two worlds that both finished: one process, and the ranks."""
+    labels = placement.labels
     alone = reference.reports[0][0]
     together = [reports[0] for reports in outcome.reports]
     losses = _means(_column(together, "losses"))
@@ -94,14 +133,30 @@ def training(reference: WorldOutcome, outcome: WorldOutcome, labels: Labels) -> 
         max(values, key=lambda value: relative_difference(value, expected))
         for expected, *values in zip(alone["gradient_norms"], *_column(together, "gradient_norms"), strict=True)
     ]
-    replicas = zip(*_column(together, "replicas"), strict=True)
+    replicas = list(zip(*_column(together, "replicas"), strict=True))
     differ = [number for number, digests in enumerate(replicas) if len(set(digests)) > 1]
     yield Row({"first_loss": alone["losses"][0], "last_loss": alone["losses"][-1], "last_loss_of_ranks": losses[-1]})
     if differ:
         yield Row({"first_step_with_different_replicas": differ[0], "steps": len(losses)})
-    yield Measurement("loss_difference", _worst(losses, alone["losses"]), labels, samples=len(losses))
-    yield Measurement("gradient_norm_difference", _worst(norms, alone["gradient_norms"]), labels, samples=len(norms))
-    yield Measurement("replicas_differ", len(differ), labels, samples=len(losses))
+    for measure, found, expected, what in (
+        ("loss_difference", losses, alone["losses"], "the loss"),
+        ("gradient_norm_difference", norms, alone["gradient_norms"], "the gradient's norm"),
+    ):
+        differences = list(map(relative_difference, found, expected))
+        step = max(range(len(differences)), key=lambda number: differences[number])
+        told = f"{what} at step {step}: {found[step]:.9g} on {len(together)} ranks, {expected[step]:.9g} in one process"
+        yield Measurement(measure, differences[step], labels, samples=len(found), about=told if differences[step] else None)
+    about = _about_replicas(differ[0], replicas[differ[0]], placement) if differ else None
+    yield Measurement("replicas_differ", len(differ), labels, samples=len(losses), about=about)
+
+
+def _about_replicas(step: int, digests: Sequence[str], placement: Placement) -> str:
+    """The few against the many; of equally many on both sides, those that are not with the first rank."""
+    counts = Counter(digests)
+    usual = max(counts, key=lambda digest: (counts[digest], digest == digests[0]))
+    odd = [rank for rank, digest in enumerate(digests) if digest != usual]
+    like = placement.name(digests.index(usual))
+    return f"from step {step} on other parameters on {placement.name(*odd)} than on {like}"[:LONGEST_ABOUT]
 
 
 def _means(columns: Sequence[Sequence[float]]) -> list[float]:
@@ -110,10 +165,6 @@ def _means(columns: Sequence[Sequence[float]]) -> list[float]:
 
 def _column(reports: Sequence[Json], name: str) -> list[list[Any]]:
     return [report[name] for report in reports]
-
-
-def _worst(found: Sequence[float], expected: Sequence[float]) -> float:
-    return max(map(relative_difference, found, expected))
 
 
 def relative_difference(found: float, expected: float) -> float:

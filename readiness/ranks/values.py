@@ -42,6 +42,14 @@ class RankContext:
         """Goes around whatever may block or fail, so that the parent knows where each rank is."""
         return self.board.step(self.rank, operation)
 
+    def share(self, number: float = 0.0) -> tuple[float, ...]:
+        """Every rank's number, by rank, through shared memory: a meeting without a collective. All ranks must come."""
+        with self.step("meeting the other ranks"):
+            return self.board.share(self.rank, number)
+
+
+#: Where the number of ranks is not asked for, there is one on each chip, but no fewer and no more than these.
+LEAST_RANKS, MOST_RANKS = 2, 16
 
 #: A module-level function of a check file or of `readiness.ranks`; a fresh interpreter must be able to import it.
 RankFunction = Callable[[RankContext], Iterator[Json] | None]
@@ -86,9 +94,10 @@ class WorldOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Which accelerator each rank gets."""
+    """Which accelerator each rank gets. `chips` is how many the run may use, None where that are just these."""
 
     ranks: tuple[AcceleratorFacts, ...]
+    chips: int | None = None
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -97,11 +106,21 @@ class Placement:
 
     @property
     def labels(self) -> Labels:
-        """What figures measured so are evidence about: `ranks`, their number, and `chips`, `one` or `several`.
+        """What figures measured so are evidence about.
 
-        Ranks that share one chip exercise the software; no link between chips has been used.
+        `ranks` is their number; `chips` is `one` or `several`: ranks that share one chip exercise the software, no link
+        between chips has been used; `world` is `all` where every chip that the run may use takes part in a group of
+        two ranks at least, else `part`.
         """
-        return {"ranks": str(len(self.ranks)), "chips": "several" if len(self.ranks) == len(self.ids) > 1 else "one"}
+        return {
+            "ranks": str(len(self.ranks)),
+            "chips": "several" if len(self.ranks) == len(self.ids) > 1 else "one",
+            "world": "all" if len(self.ranks) > 1 and self.chips in (None, len(self.ids)) else "part",
+        }
+
+    def name(self, *ranks: int) -> str:
+        """Ranks in words, with the accelerator of each: `rank 1 (npu:1)`."""
+        return ", ".join(f"rank {rank} ({self.ranks[rank].id})" for rank in ranks)
 
     @property
     def scope(self) -> str:
@@ -114,11 +133,12 @@ class Placement:
         return f"{number} on one chip: evidence for the software alone, no link between chips was used"
 
 
-def place(accelerator: Accelerator, ranks: int, *, least: int = 1) -> Placement:
+def place(accelerator: Accelerator, ranks: int = 0, *, least: int = 1) -> Placement:
     """One rank on each chip; where the chips do not suffice, ranks share them, if the collective library can do that.
 
-    Vendors' libraries want a chip for each rank: there are then only as many ranks as chips. Raises Skip where fewer
-    than `least` ranks are left, and where this stack or this build of torch has no collectives.
+    With `ranks` = 0 there are as many as chips: a fault of the last chip is seen only by a rank on it. Vendors'
+    libraries want a chip for each rank: there are then no more ranks than chips. Raises Skip where fewer than `least`
+    ranks are left, and where this stack or this build of torch has no collectives.
     """
     import torch.distributed as dist
 
@@ -130,12 +150,13 @@ def place(accelerator: Accelerator, ranks: int, *, least: int = 1) -> Placement:
     missing = [name for name in _backends(backend) if not dist.is_backend_available(name)]
     if missing:
         raise Skip(f"torch.distributed has no backend {missing[0]!r} here")
-    chips = accelerator.peers
+    chips = list({facts.id: facts for facts in accelerator.peers}.values())
+    wanted = ranks or min(max(len(chips), LEAST_RANKS), MOST_RANKS)
     shares = all(name == "gloo" for name in _backends(backend))
-    number = ranks if shares else min(ranks, len(chips))
+    number = wanted if shares else min(wanted, len(chips))
     if number < least:
         raise Skip(f"{backend} wants a chip for each rank: {least} ranks need as many chips, and there is {len(chips)}")
-    return Placement(tuple(chips[rank % len(chips)] for rank in range(number)))
+    return Placement(tuple(chips[rank % len(chips)] for rank in range(number)), len(chips))
 
 
 def _backends(backend: str) -> Sequence[str]:

@@ -41,7 +41,7 @@ class Condition:
 
     `numel_*` in elements, `temperature` in degrees Celsius, `after_s` in seconds of load. `ndim` and `chip` hold for any
     of their numbers. The truth values mean only with (True) or only without (False). `argument` holds what arguments are,
-    by the names that the operator's schema has for them.
+    by the names that the operator's schema has for them, and `of` the one whose size and layout the others speak of.
     """
 
     numel_over: int | None = None
@@ -55,6 +55,7 @@ class Condition:
     multiple_of: int | None = None
     remainder: int = 0
     dimension: int = -1
+    of: str | None = None
     argument: Mapping[str, Value] = field(default_factory=dict)
     after_calls: int | None = None
     every: int | None = None
@@ -202,6 +203,8 @@ def _defect(entry: Mapping[str, Any]) -> Defect:
             when[key] = tuple(int(item) for item in several(value))
         elif key == "argument":
             when[key] = dict(value)
+        elif key == "of":
+            when[key] = value
         else:  # TOML's 4.0 is a whole number to the schema
             when[key] = value if isinstance(value, bool) else int(value) if key in _WHOLE_NUMBERS else float(value)
     return Defect(

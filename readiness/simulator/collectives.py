@@ -66,7 +66,7 @@ def _collective(name: str, current: _HasSilicon) -> Callable[..., Any]:
         def run() -> Any:
             given.append(operator(*call.arguments))
             if after:
-                _wait(given[0])
+                given[0] = _ended(given[0])
             return [call.arguments[index] for index in _WRITES.get(name, ())]
 
         silicon.perform(call, run)
@@ -82,6 +82,16 @@ def _ours(result: Any, arguments: Any) -> Any:
     return result
 
 
-def _wait(result: Any) -> None:
+def _ended(result: Any) -> Any:
+    """Wait for a collective; the same result with work that is done.
+
+    Gloo's own would copy the results of reduce_scatter out once more, over what a defect made of them, when it is waited
+    for again.
+    """
+    distributed: Any = torch._C._distributed_c10d
     work = result[-1] if isinstance(result, tuple) else result
-    torch._C._distributed_c10d.Work.unbox(work).wait()
+    distributed.Work.unbox(work).wait()
+    done: torch.futures.Future[None] = torch.futures.Future()
+    done.set_result(None)
+    boxed = distributed._create_work_from_future(done).boxed()
+    return (*result[:-1], boxed) if isinstance(result, tuple) else boxed

@@ -208,7 +208,7 @@ class Interpreter:
     ) -> torch.Tensor:
         kind = dtype or torch.get_default_dtype()
         self.chip.allocate(_product(size) * kind.itemsize)
-        return self.chip.adopt(torch.empty_strided(size, stride, dtype=kind))
+        return self.chip.adopt(self.chip.call("layout::strided", torch.empty_strided, (size, stride), {"dtype": kind}, ()))
 
     def _zeros(
         self, size: Any, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: Any = None

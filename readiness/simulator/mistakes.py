@@ -16,6 +16,12 @@ from readiness.errors import BadFileError
 from readiness.schema import Problem
 from readiness.toml import Lines, Path_
 
+#: What a kind cannot act without: a key of `set`, and an example of it.
+_NEEDED = {
+    "wrong-operator": ("operator", 'operator = "remainder"'),
+    "ignore-argument": ("argument", 'argument = "attn_mask"'),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -57,6 +63,8 @@ def refuse_mistakes(document: Mapping[str, Any], place: Place, *, counters: Coll
                 what = f"kind {entry['kind']} does not say what it changes"
                 raise place.mistake(path, what, 'add set = { driver = "0.9.0" } or set = { uncorrected = 1 }')
             _refuse_conditions_of_calls(entry, place, path)
+        if (needed := _NEEDED.get(entry["kind"])) and not isinstance(entry.get("set", {}).get(needed[0]), str):
+            raise place.mistake(path, f"kind {entry['kind']} does not say which {needed[0]}", f"add set = {{ {needed[1]} }}")
         match entry["kind"]:
             case "version":
                 _refuse_no_version(entry["set"], place, (*path, "set"))
@@ -87,6 +95,8 @@ def _refuse_impossible_sizes(when: Mapping[str, Any], place: Place, path: Path_)
     if "remainder" in when and when["remainder"] >= when.get("multiple_of", 0):
         what = f"no size leaves {when['remainder']}" if "multiple_of" in when else "it is the remainder of nothing"
         raise place.mistake((*path, "remainder"), what, "give multiple_of, and a remainder below it")
+    if "dimension" in when and "multiple_of" not in when:
+        raise place.mistake((*path, "dimension"), "it says nothing without multiple_of", "give multiple_of, or leave it out")
 
 
 def _refuse_no_version(versions: Mapping[str, Any], place: Place, path: Path_) -> None:

@@ -61,11 +61,19 @@ class Call:
 
     def argument(self, name: str) -> Any:
         """The argument of this name, its default where it was left out; None where the operator has none such."""
+        return self._find(name, [*self.arguments, *self.keywords.values()])
+
+    def given_as(self, name: str) -> Any:
+        """The same as the device has it."""
+        return self._find(name, self.given)
+
+    def _find(self, name: str, values: Sequence[Any]) -> Any:
+        positional = len(self.arguments)
         for position, argument in enumerate(self.schema.arguments if self.schema is not None else ()):
             if argument.name == name:
                 if name in self.keywords:
-                    return self.keywords[name]
-                return self.arguments[position] if position < len(self.arguments) else argument.default_value
+                    return values[positional + list(self.keywords).index(name)]
+                return values[position] if position < positional else argument.default_value
         return None
 
 
@@ -81,10 +89,11 @@ class Strike:
     memory: dict[str, Any]
 
     def outputs(self) -> list[torch.Tensor]:
-        """The results that the defect is about: all, or the one whose number `set = { output = 1 }` gives; 0 is the first."""
-        found = self.call.outputs()
+        """The results that the defect is about: all, or that whose number `set = { output = 1 }` gives, from 0 on."""
         chosen = self.settings.get("output")
-        return found if chosen is None else found[int(chosen) :][:1]
+        if chosen is None or not isinstance(self.call.results, list | tuple):
+            return self.call.outputs()
+        return list(_tensors(self.call.results[int(chosen) :][:1]))
 
     def floats(self) -> list[torch.Tensor]:
         """The floating-point results that can be changed in place: not empty, each element in memory of its own."""
@@ -177,7 +186,9 @@ def globs(defect: Defect, kind: Kind) -> Iterator[str]:
 
 def _fits(call: Call, when: Condition) -> bool:
     """The conditions on the tensors: each is met when one of the tensors meets it; sizes are those of the largest."""
-    tensors = call.tensors or call.outputs()
+    tensors = list(_tensors([call.given_as(when.of)])) if when.of is not None else call.tensors or call.outputs()
+    if when.of is not None and not tensors:
+        return False
     if when.numel_over is not None and max((tensor.numel() for tensor in tensors), default=0) <= when.numel_over:
         return False
     if when.numel_under is not None and max((tensor.numel() for tensor in tensors), default=0) >= when.numel_under:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -63,6 +64,44 @@ def test_one_wrong_element_on_one_rank_is_found(monkeypatch: pytest.MonkeyPatch)
     assert row["found"] == row["expected"] + 1
 
 
+def about(evidence: Evidence, name: str) -> list[str]:
+    """What the poor values of this name are about."""
+    told = [item.about for item in evidence.measurements if item.name == name and item.about]
+    assert all(len(text) < 300 and "\n" not in text for text in told)
+    return told
+
+
+def test_a_wrong_element_is_told_with_rank_chip_call_and_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.corrupt("all_reduce", 3, 1, monkeypatch, flip)
+    (told,) = about(checked(sizes=[7, 1023], dtypes=["float32"]), "wrong_elements")
+    assert told.startswith("all_reduce_max in float32, wrong on rank 1 (cpu:0); first in all_reduce_max of 7 x float32 ")
+    assert "(all_reduce number 3), output, index 6: " in told
+
+
+def test_a_fault_of_the_last_chip_of_four_is_seen_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = [dataclasses.replace(cpu().facts, id=f"cpu:{index}", index=index) for index in range(4)]
+    support.corrupt("broadcast", 1, 3, monkeypatch, flip)
+    evidence = checked(Accelerator(facts[0], cpu().stack, peers=facts), dtypes=["int64"])
+    assert value(evidence, "completed", ranks="4", chips="several", world="all") == 1
+    assert "wrong on rank 3 (cpu:3)" in about(evidence, "wrong_elements")[0]
+
+
+def test_a_hang_of_the_twentieth_call_is_told_with_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.at_call("all_reduce", 20, 1, support.hang, monkeypatch)
+    evidence = checked(sizes=[1, 2, 3, 4], dtypes=["float32", "int64"], patience_s=3.0)
+    (told,) = about(evidence, "completed")
+    assert "rank 1 in all_reduce_" in told
+    assert "(all_reduce number 20)" in told
+
+
+def test_default_settings_call_all_reduce_often_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.at_call("all_reduce", 100, 0, support.fail, monkeypatch)
+    evidence = run_check("multichip.collectives")
+    (told,) = about(evidence, "completed")
+    assert told.startswith("rank 0 (cpu:0) to blame: rank 0 in ")
+    assert "(all_reduce number 100)" in told
+
+
 def test_a_nan_is_a_wrong_element(monkeypatch: pytest.MonkeyPatch) -> None:
     support.corrupt("broadcast", 1, 0, monkeypatch, lambda tensor: tensor.fill_(torch.nan))
     evidence = checked(sizes=[7], dtypes=["float32"])
@@ -110,6 +149,8 @@ def test_results_that_change_from_run_to_run_are_counted(monkeypatch: pytest.Mon
     support.corrupt("all_reduce", 5, 1, monkeypatch, lambda tensor: tensor.mul_(1 + 2**-20))
     evidence = checked(sizes=[1], dtypes=["float32"])
     assert value(evidence, "repeat_mismatches", dtype="float32") == 1
+    (told,) = about(evidence, "repeat_mismatches")
+    assert "1 of 6 results differ from the first of rank 0 (cpu:0); repetition 1 on rank 1 (cpu:0)" in told
 
 
 def test_a_refused_type_is_a_measurement_and_the_others_go_on() -> None:
@@ -117,6 +158,7 @@ def test_a_refused_type_is_a_measurement_and_the_others_go_on() -> None:
     assert value(evidence, "completed") == 1
     assert value(evidence, "unsupported", op="all_reduce_sum", dtype="int16") == 1
     assert value(evidence, "unsupported", op="all_gather", dtype="float8_e4m3fn") == 1
+    assert "all_reduce_sum in int16: RuntimeError: Invalid scalar type" in about(evidence, "unsupported")
     assert values(evidence, "wrong_elements", op="all_reduce_sum", dtype="int16") == []
     assert values(evidence, "wrong_elements", dtype="float32") == [0] * len(known_answers.OPERATIONS)
     assert any(row.get("reason") == "RuntimeError: Invalid scalar type" for row in evidence.rows)

@@ -71,6 +71,10 @@ def test_a_gradient_that_is_off_on_one_rank_is_found(monkeypatch: pytest.MonkeyP
     evidence = checked(steps=5)
     assert value(evidence, "replicas_differ") == 5
     assert value(evidence, "gradient_norm_difference") > 1e-4
+    told = {item.name: item.about for item in evidence.measurements}
+    assert told["replicas_differ"] == "from step 0 on other parameters on rank 1 (cpu:0) than on rank 0 (cpu:0)"
+    assert (told["gradient_norm_difference"] or "").startswith("the gradient's norm at step ")
+    assert "on 2 ranks" in (told["loss_difference"] or "")
 
 
 def test_gradients_that_are_not_exchanged_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +103,9 @@ def test_a_rank_that_fails_is_named_and_no_difference_is_told(
     monkeypatch.setattr(values.RankContext, "step", step)
     evidence = checked(steps=5)
     assert value(evidence, "completed") == 0
+    (told,) = [item.about for item in evidence.measurements if item.name == "completed"]
+    assert (told or "").startswith("rank 1 (cpu:0) to blame: rank 1")
+    assert "forward of step 3" in (told or "")
     (row,) = [row for row in evidence.rows if "trouble" in row]
     assert (row["trouble"], row["culprit_ranks"], row["ranks"]) == (what, "1", 2)
     assert figures(evidence, "loss_difference") == []
@@ -112,7 +119,7 @@ def test_a_rank_that_hangs_in_its_own_computation_is_named(monkeypatch: pytest.M
         return support.hang() if dist.is_initialized() and dist.get_rank() == 1 else healthy(model, tokens)
 
     monkeypatch.setattr(training.Model, "forward", forward)
-    evidence = checked(steps=5, patience_s=1.5)
+    evidence = checked(steps=5, patience_s=3.0)
     (row,) = [row for row in evidence.rows if "trouble" in row]
     assert (row["trouble"], row["culprit_ranks"], row["operation"]) == ("behind", "1", "forward of step 0")
 

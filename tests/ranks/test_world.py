@@ -266,10 +266,14 @@ def chips(number: int, backend: str | None) -> Accelerator:
 @pytest.mark.parametrize(
     ("number", "ranks", "ids", "labels"),
     [
-        (1, 2, ("chip:0",), {"ranks": "2", "chips": "one"}),
-        (4, 2, ("chip:0", "chip:1"), {"ranks": "2", "chips": "several"}),
-        (2, 4, ("chip:0", "chip:1"), {"ranks": "4", "chips": "one"}),
-        (8, 8, tuple(f"chip:{index}" for index in range(8)), {"ranks": "8", "chips": "several"}),
+        (1, 0, ("chip:0",), {"ranks": "2", "chips": "one", "world": "all"}),
+        (1, 2, ("chip:0",), {"ranks": "2", "chips": "one", "world": "all"}),
+        (1, 1, ("chip:0",), {"ranks": "1", "chips": "one", "world": "part"}),
+        (4, 0, ("chip:0", "chip:1", "chip:2", "chip:3"), {"ranks": "4", "chips": "several", "world": "all"}),
+        (4, 2, ("chip:0", "chip:1"), {"ranks": "2", "chips": "several", "world": "part"}),
+        (2, 4, ("chip:0", "chip:1"), {"ranks": "4", "chips": "one", "world": "all"}),
+        (8, 8, tuple(f"chip:{index}" for index in range(8)), {"ranks": "8", "chips": "several", "world": "all"}),
+        (20, 0, tuple(f"chip:{index}" for index in range(16)), {"ranks": "16", "chips": "several", "world": "part"}),
     ],
 )
 def test_ranks_are_placed_one_on_each_chip_as_long_as_there_are_chips(
@@ -286,8 +290,9 @@ def test_a_library_that_wants_a_chip_for_each_rank_gets_no_more_ranks_than_chips
 ) -> None:
     monkeypatch.setattr(dist, "is_backend_available", lambda name: name in ("gloo", "nccl"))
     for backend in ("nccl", "cpu:gloo,cuda:nccl"):
-        assert place(chips(1, backend), 2).labels == {"ranks": "1", "chips": "one"}
-        assert place(chips(4, backend), 8).labels == {"ranks": "4", "chips": "several"}
+        assert place(chips(1, backend), 2).labels == {"ranks": "1", "chips": "one", "world": "part"}
+        assert place(chips(1, backend)).labels == {"ranks": "1", "chips": "one", "world": "part"}
+        assert place(chips(4, backend), 8).labels == {"ranks": "4", "chips": "several", "world": "all"}
         with pytest.raises(Skip, match="2 ranks need as many chips"):
             place(chips(1, backend), 2, least=2)
 
@@ -301,3 +306,37 @@ def test_without_a_collective_library_nothing_can_be_told(backend: str | None, r
 def test_a_placement_counts_each_accelerator_once() -> None:
     facts = cpu().facts
     assert Placement((facts, facts)).ids == ("cpu:0",)
+
+
+def test_a_rank_is_told_by_its_accelerator() -> None:
+    placement = place(chips(4, "gloo"))
+    assert placement.name(3) == "rank 3 (chip:3)"
+    assert placement.name(0, 2) == "rank 0 (chip:0), rank 2 (chip:2)"
+
+
+def telling_each_other(context: RankContext) -> Iterator[Json]:
+    for turn in range(50):
+        if context.rank == turn % context.world_size:
+            time.sleep(0.001)
+        yield {"told": context.share(100 * turn + context.rank)}
+
+
+def test_ranks_tell_each_other_numbers_without_a_collective() -> None:
+    outcome = run(telling_each_other, 3)
+    assert outcome.failure is None
+    expected = tuple({"told": [100 * turn, 100 * turn + 1, 100 * turn + 2]} for turn in range(50))
+    assert outcome.reports == (expected,) * 3
+
+
+def never_meeting(context: RankContext) -> None:
+    with context.step("thinking"):
+        if context.rank == 2:
+            support.hang()
+    context.share()
+
+
+def test_a_rank_that_does_not_come_to_a_meeting_is_named() -> None:
+    outcome = run(never_meeting, 3, patience_s=1.5)
+    assert outcome.failure is not None
+    assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.BEHIND, (2,))
+    assert "in thinking" in outcome.failure.reason

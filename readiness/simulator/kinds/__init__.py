@@ -3,7 +3,8 @@
 A kind is declared by `@kind` on a function that does the harm. `at` says when it is called: before the operator runs
 (it may raise, hang, end the process, or change the arguments), or after (it changes the results in place or replaces
 them). `domain` is what `op = "*"` stands for: kernels are `aten::...`, collectives `c10d::...`, copies `copy::...`,
-waits between streams `stream::...`, checkpoints `checkpoint::...`, allocations `memory::...`.
+waits between streams `stream::...`, checkpoints `checkpoint::...`, allocations `memory::...`, the layout of new memory
+`layout::strided`.
 
 To add a kind, write a function in one of these files; nothing else needs to know. Nothing here imports torch at the
 top: the command line reads the table to check chip files.

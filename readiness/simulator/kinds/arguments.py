@@ -101,6 +101,47 @@ def ignore_offset(strike: Strike) -> None:
     _replace(strike.call, misread)
 
 
+@kind("unwritten", at=Moment.BEFORE)
+def unwritten(strike: Strike) -> None:
+    """What the operator should write to, in place or as `out=`, stays as it was; results of its own are right."""
+    call = strike.call
+    if call.name.startswith("copy::"):
+        call.arguments[1] = _copied(call.arguments[1])
+        return
+    for position, argument in enumerate(call.schema.arguments if call.schema is not None else ()):
+        if argument.alias_info is None or not argument.alias_info.is_write:
+            continue
+        if argument.name in call.keywords:
+            call.keywords[argument.name] = _copied(call.keywords[argument.name])
+        elif position < len(call.arguments):
+            call.arguments[position] = _copied(call.arguments[position])
+
+
+def _copied(value: Any) -> Any:
+    import torch
+
+    if isinstance(value, list | tuple):
+        return type(value)(map(_copied, value))
+    return value.clone(memory_format=torch.preserve_format) if isinstance(value, torch.Tensor) else value
+
+
+@kind("ignore-argument", at=Moment.BEFORE)
+def ignore_argument(strike: Strike) -> None:
+    """An argument is not looked at: `set = { argument = "attn_mask" }` names it, as the operator's schema does.
+
+    The operator runs with the argument's default, or with false or nothing where it has none.
+    """
+    call, name = strike.call, str(strike.settings.get("argument", ""))
+    for position, argument in enumerate(call.schema.arguments if call.schema is not None else ()):
+        if argument.name == name:
+            plain = False if str(argument.type) == "bool" else None
+            default = argument.default_value if argument.has_default_value() else plain
+            if name in call.keywords:
+                call.keywords[name] = default
+            elif position < len(call.arguments):
+                call.arguments[position] = default
+
+
 @kind("stale-read", at=Moment.BEFORE, domain=("aten::*", "stream::*"))
 def stale_read(strike: Strike) -> None:
     """A kernel starts before the write it depends on has ended: it reads what stood there before.

@@ -26,7 +26,7 @@ def leak(strike: Strike) -> None:
 
 @kind("oom-sticky", at=Moment.BEFORE, domain="memory::*")
 def oom_sticky(strike: Strike) -> None:
-    """Once an allocation was refused, every later one is, however small."""
+    """Once an allocation was refused, every later one is, down to the smallest that is counted (64 KiB)."""
     import torch
 
     if strike.silicon.memory.refusals:

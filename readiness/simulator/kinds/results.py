@@ -25,6 +25,11 @@ def _scale(strike: Strike) -> None:
         _bump(strike)
 
 
+def _multiply(strike: Strike, factor: float) -> None:
+    for tensor in strike.floats():
+        tensor.mul_(factor)
+
+
 def _bump(strike: Strike) -> None:
     for tensor in strike.integers():
         position = strike.random.randrange(tensor.numel())
@@ -48,16 +53,24 @@ def _place(tensor: torch.Tensor, position: int) -> tuple[int, ...]:
 
 @kind("wrong-result", at=Moment.AFTER, severity=1e-2, unit="relative error")
 def wrong_result(strike: Strike) -> None:
-    """Every element is off by the severity, up or down; in whole numbers one element is off by one."""
-    _scale(strike)
+    """Every element is off by the severity, up or down; in whole numbers one element is off by one.
+
+    With `set = { factor = 0.1 }` every floating element is multiplied by that instead.
+    """
+    if (factor := strike.settings.get("factor")) is not None:
+        _multiply(strike, float(factor))
+    else:
+        _scale(strike)
 
 
 @kind("wrong-gradient", at=Moment.AFTER, severity=1e-2, unit="relative error")
 def wrong_gradient(strike: Strike) -> None:
-    """The forward result is right, and what the same kernel computes for a gradient is off by the severity."""
+    """The forward result is right, and what the same kernel computes for a gradient is too large by the severity.
+
+    With `set = { factor = 0.1 }` it is multiplied by that instead.
+    """
     if strike.call.backward:
-        for tensor in strike.floats():
-            tensor.mul_(1 + strike.severity)
+        _multiply(strike, float(strike.settings.get("factor", 1 + strike.severity)))
 
 
 @kind("nan", at=Moment.AFTER, severity=0.0, unit="share of the elements, one at least")
@@ -99,14 +112,24 @@ def bit_flip(strike: Strike) -> None:
 
 @kind("wrong-shape", at=Moment.AFTER)
 def wrong_shape(strike: Strike) -> None:
-    """The result has one dimension too many, or has lost the last row where that cannot be."""
+    """The result has one dimension too many."""
     strike.call.results = _each(strike.call.results, lambda tensor: tensor.unsqueeze(0))
 
 
 @kind("wrong-dtype", at=Moment.AFTER)
 def wrong_dtype(strike: Strike) -> None:
-    """The result has another dtype than it must: bfloat16 becomes float32, float32 bfloat16, int64 int32, bool uint8."""
+    """The result has another dtype than it must: bfloat16 becomes float32, float32 bfloat16, int64 int32, bool uint8.
+
+    `set = { dtype = "bool" }` names the one that it has.
+    """
     import torch
+
+    named = strike.settings.get("dtype")
+    if named is not None:
+        wanted = getattr(torch, str(named))
+        assert isinstance(wanted, torch.dtype), f"torch has no dtype {named}"
+        strike.call.results = _each(strike.call.results, lambda tensor: tensor.to(wanted))
+        return
 
     other = {
         torch.bfloat16: torch.float32, torch.float16: torch.float32, torch.float32: torch.bfloat16,
@@ -128,6 +151,58 @@ def wrong_random(strike: Strike) -> None:
         if 0 < repeated <= flat.numel() // 2:
             flat[-repeated:] = flat[:repeated].clone()
             tensor.copy_(flat.reshape(tensor.shape))
+
+
+@kind("zero-result", at=Moment.AFTER, severity=1.0, unit="share of the elements, from the last on")
+def zero_result(strike: Strike) -> None:
+    """What should have been computed is zero: the kernel never wrote it, or less of it than there is."""
+    for tensor in [*strike.floats(), *strike.integers()]:
+        count = min(max(1, round(tensor.numel() * strike.severity)), tensor.numel())
+        if tensor.is_contiguous():
+            tensor.view(-1)[-count:] = 0
+        else:
+            flat = tensor.reshape(-1).clone()
+            flat[-count:] = 0
+            tensor.copy_(flat.view(tensor.shape))
+
+
+@kind("saturate", at=Moment.AFTER)
+def saturate(strike: Strike) -> None:
+    """What overflows becomes the largest number instead of infinity, and what is no number becomes 0."""
+    import torch
+
+    for tensor in strike.floats():
+        if not tensor.is_complex() and tensor.itemsize > 1:
+            tensor.copy_(torch.nan_to_num(tensor, nan=0.0))
+
+
+@kind("wrong-operator", at=Moment.AFTER)
+def wrong_operator(strike: Strike) -> None:
+    """Another operator is run on the same arguments: `set = { operator = "remainder" }` names it.
+
+    It must take them as they are and write to none of them.
+    """
+    import torch
+
+    other = getattr(torch.ops.aten, str(strike.settings["operator"]))
+    strike.call.results = other(*strike.call.arguments, **strike.call.keywords)
+
+
+@kind("wrong-layout", at=Moment.AFTER, domain=("aten::*", "layout::strided"))
+def wrong_layout(strike: Strike) -> None:
+    """The values are right and lie otherwise in memory than they must: dense where strides were to be kept, else turned.
+
+    `layout::strided` is new memory that keeps the strides of what is copied there (`clone`, `to`, `empty_like`): it is
+    never turned.
+    """
+    turned = strike.call.name.startswith("aten::")
+
+    def laid(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_contiguous():
+            return tensor.contiguous()
+        return tensor.mT.contiguous().mT if turned and tensor.ndim > 1 else tensor
+
+    strike.call.results = _each(strike.call.results, laid)
 
 
 def _each(value: Any, change: Any) -> Any:

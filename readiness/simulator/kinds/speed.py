@@ -38,7 +38,13 @@ def straggler(strike: Strike) -> None:
 @kind("link-slow", at=Moment.AFTER, severity=0.25, unit="share of the speed that remains", domain="c10d::*")
 def link_slow(strike: Strike) -> None:
     """Transfers of this chip are slower; with `set = { peer = 2 }` those with chip 2 only."""
-    _stretch(strike)
+    # The least that such a call has taken: this one may have waited for a rank that is slowed as well, and so on without
+    # end.
+    least: dict[tuple[str, int], float] = strike.memory.setdefault("least_s", {})
+    kind_of_call = strike.call.name, sum(tensor.nbytes for tensor in strike.call.tensors)
+    least[kind_of_call] = min(strike.call.seconds, least.get(kind_of_call, strike.call.seconds))
+    share = min(max(strike.severity, 1e-4), 1.0)
+    time.sleep(least[kind_of_call] * (1 / share - 1))
 
 
 @kind("link-flap", at=Moment.BEFORE, severity=2.0, unit="s without a link", domain="c10d::*")

@@ -1,0 +1,74 @@
+"""Links between chips: how fast each is, whether it holds under load, and whether one chip keeps the others waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from readiness.accelerators.base import Accelerator
+from readiness.checklist import Scope, check
+from readiness.model import Cost, Note, Row, Yield
+
+
+@check(
+    "multichip.links",
+    title="Links and ranks keep pace under load",
+    measures={
+        "wrong_elements": "1",
+        "rank_mismatches": "1",
+        "interruptions": "1",
+        "collective_speed_kept": "1",
+        "slowest_link_share": "1",
+        "link_gbps": "GB/s",
+        "straggler_share": "1",
+        "straggler_delay_s": "s",
+        "completed": "1",
+    },
+    cost=Cost.SECONDS,
+    typical_s=4.0,
+    limit_s=300.0,
+    scope=Scope.GROUP,
+    alone=True,
+    catches=("collective-corrupt", "collective-mismatch", "rank-exit", "hang", "straggler", "link-slow", "link-flap"),
+)
+def links(
+    accelerator: Accelerator,
+    *,
+    ranks: int = 0,
+    repeats: int = 1600,
+    dtypes: Sequence[str] = ("float32", "bfloat16"),
+    rounds: int = 8,
+    block_mib: float = 1.0,
+    interruption_s: float = 0.4,
+    budget_s: float = 10.0,
+    patience_s: float = 30.0,
+) -> Iterator[Yield]:
+    """Do links and ranks work as well after a thousand calls as at the first, and are they all alike?
+
+    Each rank sums with one partner after the other, `repeats` times in all, and with all ranks in between:
+    `wrong_elements` counts what differs from the known answer, `rank_mismatches` the ranks that hold another sum than
+    the first of their team. `collective_speed_kept` is the worst pair's best time in the first quarter over that in the
+    last: 0.5 is half the speed. Pairs then exchange blocks, one pair at a time: `link_gbps` is the slowest pair's best,
+    `slowest_link_share` the same over the pairs' upper quartile (three pairs at least, on chips of their own).
+    `interruptions` counts calls of 50 times their kind's median and `interruption_s` at least, less the time in which the
+    host did not let the ranks run (one or two of them count from 1.5 s on): a link that went and came back. Then every
+    rank works by itself: `straggler_share` is the median rank's best time of a matrix product over the slowest's,
+    `straggler_delay_s` what a collective with itself takes the slowest longer than the median. `completed` as in
+    `multichip.collectives`, and labels too. `ranks` = 0 is one on each chip.
+    """
+    from readiness.ranks import collectives, place, run_world, telling, telling_links
+    from readiness.ranks import links as ranks_side
+
+    placement = place(accelerator, ranks, least=2)
+    yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
+    yield Note(f"links between {placement.scope}")
+    settings = {
+        "repeats": repeats,
+        "dtypes": collectives.checked(dtypes),
+        "rounds": rounds,
+        "block_mib": block_mib,
+        "interruption_s": interruption_s,
+        "budget_s": budget_s,
+    }
+    outcome = run_world(ranks_side.rank_main, accelerator, placement, settings, patience_s=patience_s, limit_s=250.0)
+    yield from telling_links.links(outcome, placement)
+    yield from telling.completion(outcome, placement)

@@ -1,0 +1,49 @@
+"""Operations that work, and take far too long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from readiness import Accelerator, Cost, Measurement, Row, Yield, check
+
+
+@check(
+    "stability.pace",
+    title="No core operation is much slower on the device than on the host",
+    measures={"slowdown": "1", "fallbacks": "1", "supported": "1"},
+    cost=Cost.SECONDS,
+    typical_s=7.0,
+    limit_s=300.0,
+    alone=True,
+    catches=("slow", "cpu-fallback"),
+)
+def pace(
+    accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfloat16"), repeats: int = 30
+) -> Iterator[Yield]:
+    """Does the device have a kernel worth the name for each core operation, or is one of them absurdly slow?
+
+    An operation without a good kernel works, passes every comparison, and makes a training step ten times as long. Each
+    runs at a size of some milliseconds on a CPU core, dense and transposed, forward and backward, in turn on the device
+    and on one core of the host; the least time of three counts, of up to `repeats` while the device looks slow. On the
+    CPU itself the two are the same, and the ratio is about 1.
+
+    Labels: `dtype`. `slowdown` is the worst operation's time on the device over that on the host, of which half a
+    millisecond is counted at least, and time that this process stood in line for a processor not at all. `fallbacks` is
+    how many operations the stack itself says it runs on the host. `supported` is the share that the device has.
+    """
+    from readiness.parity.survey import dtype_named
+    from readiness.stability.pace import paces
+
+    for name in dtypes:
+        found = list(paces(accelerator, dtype_named(name), repeats=repeats))
+        timed = [item for item in found if item.refusal is None]
+        refused = [f"{item.case}: {item.refusal}" for item in found if item.refusal is not None]
+        yield Measurement("supported", len(timed) / len(found), {"dtype": name}, about=next(iter(refused), None))
+        fallen = [f"{item.case}: {item.fallback}"[:300] for item in timed if item.fallback is not None]
+        yield Row({"dtype": name, "refused": refused, "on the host": fallen})
+        for item in sorted(timed, key=lambda item: -item.slowdown)[:10]:
+            yield Row({"operation": str(item.case), "device_s": item.device_s, "host_s": item.host_s})
+        if timed:
+            slowest = max(timed, key=lambda item: item.slowdown)
+            yield Measurement("fallbacks", len(fallen), {"dtype": name}, about=next(iter(fallen), None))
+            yield Measurement("slowdown", slowest.slowdown, {"dtype": name}, samples=len(timed), about=slowest.told())

@@ -1,0 +1,104 @@
+"""The ranks' side of `multichip.links`: sums by two and by all, transfers between two, and work of each rank alone.
+
+Ranks meet and agree through shared memory, never through the collectives under test. In every phase all ranks mark the
+same number of steps, those that only wait included: where nothing moves, the one that has marked fewer is the one that
+hangs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import chain, combinations
+
+import torch
+import torch.distributed as dist
+
+from readiness.ranks.collectives import difference, is_refusal
+from readiness.ranks.repeated import Sums
+from readiness.ranks.series import Series
+from readiness.ranks.stragglers import compare_ranks
+from readiness.ranks.teams import Team, groups, pairings
+from readiness.ranks.values import Json, RankContext
+from readiness.ranks.witness import Witness
+
+#: Pairs that exchange blocks, one after the other; more would take long and say little more.
+MOST_PAIRS = 28
+#: How often all of them take turns: on a busy machine a pair's best time wants more than one moment.
+PASSES, MOST_PASSES, DOUBTFUL_SHARE = 5, 15, 0.6
+#: Transfers between two meetings of the ranks, and for how long a pair may go on.
+AT_ONCE, PAIR_S = 4, 1.0
+MEBIBYTE = 2**20
+
+
+def rank_main(context: RankContext) -> Iterator[Json]:
+    """All phases; a report for whatever is wrong as soon as it is seen, and for each team or pair at its end."""
+    with context.step("making groups of ranks"):
+        teams = groups(context.world_size)
+    witness = Witness()
+    sums = Sums(context, teams)
+    for report in chain(sums.run(), _passes(context)):
+        yield {**report, "gaps": witness.gaps}
+    yield from compare_ranks(context, teams, sums)
+
+
+def _passes(context: RankContext) -> Iterator[Json]:
+    """All pairs in turn, again where one seems slow: a slow link stays slow, a busy host lets a good time through."""
+    best: dict[Team, float] = {}
+    for number in range(MOST_PASSES):
+        for pair in pairs(context.world_size):
+            for report in _transfers(context, pair):
+                if "best" in report:
+                    best[pair] = min(report["best"], best.get(pair, report["best"]))
+                yield report
+        slowest = max(context.share(max(best.values(), default=0.0)))
+        fastest = min(context.share(min(best.values(), default=slowest)))
+        if number + 1 >= PASSES and slowest <= fastest / DOUBTFUL_SHARE:
+            break
+
+
+def pairs(world_size: int) -> list[Team]:
+    """All pairs; in a large world so many of them that all ranks take part about equally often."""
+    every: list[Team] = sorted(combinations(range(world_size), 2))
+    return every if len(every) <= MOST_PAIRS else list(chain(*pairings(world_size)))[:MOST_PAIRS]
+
+
+def _transfers(context: RankContext, pair: Team) -> Iterator[Json]:
+    """A block there and back, again and again, while the other ranks rest. The first one, which connects, is not timed."""
+    settings, takes_part = context.settings, context.rank in pair
+    numel = max(1, int(settings["block_mib"] * MEBIBYTE) // 4)
+    generator = context.accelerator.generator("links", "block", *pair)
+    expected = torch.randint(-(2**20), 2**20, (numel if takes_part else 0,), generator=generator).float()
+    block = expected.to(context.device)
+    series, started, refused = Series(), time.monotonic(), ""
+    for begin in range(0, settings["rounds"] + 1, AT_ONCE):
+        with context.step(f"transfers {begin + 1} to {begin + AT_ONCE} between ranks {pair[0]} and {pair[1]}"):
+            try:
+                for number in range(begin, min(begin + AT_ONCE, settings["rounds"] + 1)) if takes_part else ():
+                    began, received = time.monotonic(), torch.zeros_like(block)
+                    _there_and_back(context, pair, block, received)
+                    if number:
+                        series.add(number, began, time.monotonic() - began)
+                    if wrong := difference(received.cpu(), expected):
+                        told = {"op": "send_recv", "dtype": "float32", "team": list(pair), "turn": number}
+                        yield {**told, "call": f"transfer number {number + 1}", **wrong}
+            except (RuntimeError, TypeError, ValueError) as problem:
+                if not is_refusal(problem):
+                    raise
+                refused = f"{type(problem).__name__}: {problem}"[:200]
+        if any(context.share(bool(refused))) or max(context.share(time.monotonic() - started)) > PAIR_S:
+            break
+    if refused:
+        yield {"refused": "send_recv", "reason": refused}
+    elif series.calls:
+        yield {"transfers": list(pair), "bytes": numel * 4, **series.summary(settings["interruption_s"])}
+
+
+def _there_and_back(context: RankContext, pair: Team, block: torch.Tensor, received: torch.Tensor) -> None:
+    if context.rank == pair[0]:
+        dist.send(block, pair[1])
+        dist.recv(received, pair[1])
+    else:
+        dist.recv(received, pair[0])
+        dist.send(received, pair[0])
+    context.accelerator.synchronize()

@@ -1,0 +1,63 @@
+"""Which rank is slower than the others: the same work on each, in turn while the others rest, and all together.
+
+In a collective everybody waits for the slowest, so all look slow. What each rank needs by itself tells who it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+
+from readiness.ranks.repeated import Sums
+from readiness.ranks.teams import Team
+from readiness.ranks.values import Json, RankContext
+
+#: Widths of a product of square matrices, until one takes this long: a short one would time the launch, not the chip.
+WIDTHS, LONG_ENOUGH_S = (256, 512, 1024, 2048, 4096), 3e-4
+#: Turns around all ranks; how often each repeats in one turn for its best time, and for how long at most.
+TURNS, REPETITIONS, REPEAT_S = 8, 30, 0.1
+
+
+def compare_ranks(context: RankContext, groups: Mapping[Team, Any], sums: Sums) -> Iterator[Json]:
+    """Best times of this rank in seconds: of products by width, alone and together, and of an all_reduce with itself."""
+    block = torch.ones(256).to(context.device)
+    for rank in [*range(context.world_size)] * TURNS:
+        with context.step(f"products of rank {rank} alone"):
+            if rank == context.rank:
+                yield {"work": "alone", "seconds": _products(context)}
+        context.share()
+        with context.step(f"all_reduce of rank {rank} with itself, from number {sums.number + 1} on"):
+            if rank == context.rank:
+                yield {"own_all_reduce": _best(context, partial(sums.all_reduce, block, groups[context.rank,]))}
+        context.share()
+    with context.step("products of all ranks together"):
+        yield {"work": "together", "seconds": _products(context)}
+
+
+def _products(context: RankContext) -> dict[str, float]:
+    """Best times by width. Ranks need not agree on where to stop: they are compared in the widest that all have done."""
+    generator = context.accelerator.generator("links", "products")
+    found: dict[str, float] = {}
+    for width in WIDTHS:
+        left, right = (torch.randn(width, width, generator=generator).to(context.device) for _ in range(2))
+        found[str(width)] = best = _best(context, partial(torch.mm, left, right))
+        if best > LONG_ENOUGH_S:
+            break
+    return found
+
+
+def _best(context: RankContext, call: Callable[[], object]) -> float:
+    """The shortest time of a call; the first one, which may compile or connect, does not count."""
+    seconds: list[float] = []
+    until = time.monotonic() + REPEAT_S
+    while len(seconds) < 4 or (len(seconds) <= REPETITIONS and time.monotonic() < until):
+        context.accelerator.synchronize()
+        began = time.monotonic()
+        call()
+        context.accelerator.synchronize()
+        seconds.append(time.monotonic() - began)
+    return min(seconds[1:])

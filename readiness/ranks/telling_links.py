@@ -1,0 +1,223 @@
+"""From what the ranks of `multichip.links` reported to measurements and rows. Pure.
+
+As in `readiness.ranks.telling`, a world that did not finish proves faults only: wrong elements, ranks that disagree and
+interruptions are told if there are any, no speed is.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from readiness.model import Measurement, Row, Yield
+from readiness.ranks.telling import LONGEST_ABOUT
+from readiness.ranks.values import Json, Placement, WorldOutcome
+from readiness.ranks.witness import lost
+
+#: Fewer calls than these in a quarter of the time, and their best says little about what can be had.
+LEAST_CALLS = 8
+#: Fewer pairs than these have no usual speed that one of them could fall short of.
+LEAST_PAIRS = 3
+#: One or two calls that took long count if one of them took so long; several count in any case. A busy host interrupts
+#: a transfer now and then for most of a second, a link that comes back takes seconds, or does it again.
+ALONE_S, SEVERAL = 1.5, 3
+#: A pair this much slower than usual counts as slow where a common chip is looked for.
+SLOW_SHARE = 0.6
+
+Team = tuple[int, ...]
+Reports = Sequence[tuple[int, Json]]
+
+
+def links(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
+    """All figures of a world, finished or not."""
+    reports = [(rank, report) for rank, reports in enumerate(outcome.reports) for report in reports]
+    finished = outcome.failure is None
+    for rank, report in reports:
+        if "refused" in report:
+            yield Row({"rank": rank, "unsupported": report["refused"], "reason": report["reason"]})
+    yield from _wrong_elements(reports, placement, finished)
+    yield from _mismatches(reports, placement, finished)
+    yield from _interruptions(reports, placement, finished)
+    if finished:
+        yield from _speed_kept(reports, placement)
+        yield from _transfers(reports, placement)
+        yield from _stragglers(reports, placement)
+
+
+def _wrong_elements(reports: Reports, placement: Placement, finished: bool) -> Iterator[Yield]:
+    made: Counter[str] = Counter()
+    for _, report in reports:
+        kind = "all_reduce" if "sums" in report else "send_recv" if "transfers" in report else None
+        if kind:
+            made[kind] += report["calls"]
+    wrong: dict[str, list[tuple[int, Json]]] = {"all_reduce": [], "send_recv": []}
+    for rank, report in reports:
+        if "wrong" in report:
+            wrong[report["op"]].append((rank, report))
+    for op, found in wrong.items():
+        for rank, report in found[:100]:
+            told = {name: cell for name, cell in report.items() if name != "gaps"}
+            yield Row({"rank": rank, **told, "team": _numbers(report["team"])})
+        if found or (finished and made[op]):
+            total = sum(report["wrong"] for _, report in found)
+            about = _about_wrong(op, found, placement) if found else None
+            yield Measurement("wrong_elements", total, {**placement.labels, "op": op}, samples=made[op] or None, about=about)
+
+
+def _about_wrong(op: str, found: Reports, placement: Placement) -> str:
+    rank, first = found[0]
+    types = ", ".join(sorted({report["dtype"] for _, report in found}))
+    # A fault of one chip spoils the sums of all its teams: what all of them have in common is it.
+    suspects = set.intersection(*(set(report["team"]) for _, report in found))
+    where = f"in every case with {placement.name(*sorted(suspects))}" if suspects else "no rank is in all of them"
+    calls = len({(tuple(report["team"]), report["turn"]) for _, report in found})
+    return (
+        f"{op} in {types}: {calls} calls wrong, {where}; first on {placement.name(rank)}, {first['call']} of ranks"
+        f" {_numbers(first['team'])}: {first['found']:g} instead of {first['expected']:g} at index {first['index']}"
+    )[:LONGEST_ABOUT]
+
+
+def _mismatches(reports: Reports, placement: Placement, finished: bool) -> Iterator[Yield]:
+    """Ranks that hold another result of a sum than the first rank of the same team; right ones have no digest."""
+    held: dict[tuple[Team, int], dict[int, str]] = {}
+    calls: dict[tuple[Team, int], Json] = {}
+    for rank, report in reports:
+        if "wrong" in report and report["op"] == "all_reduce":
+            key = (tuple(report["team"]), report["turn"])
+            held.setdefault(key, {})[rank] = report["digest"]
+            calls[key] = report
+    disagreeing: dict[int, Json] = {}
+    for (team, turn), digests in held.items():
+        for rank in team[1:]:
+            if digests.get(rank) != digests.get(team[0]):
+                disagreeing.setdefault(rank, {**calls[team, turn], "first": team[0]})
+    if disagreeing or (finished and any("sums" in report for _, report in reports)):
+        about = None
+        if disagreeing:
+            rank, report = next(iter(disagreeing.items()))
+            about = (
+                f"{report['call']} in {report['dtype']}: {placement.name(rank)} and {placement.name(report['first'])}"
+                f" hold different sums; {len(disagreeing)} ranks disagree with the first of their team"
+            )
+        yield Measurement("rank_mismatches", len(disagreeing), placement.labels, about=about)
+
+
+def _interruptions(reports: Reports, placement: Placement, finished: bool) -> Iterator[Yield]:
+    """Each counted once, however many ranks waited through it; less the time in which the host let some rank not run."""
+    gaps = {rank: report["gaps"] for rank, report in reports if "gaps" in report}  # the last report knows them all
+    seen: dict[tuple[str, Team, int], tuple[float, Json]] = {}
+    longest, excused = 0.0, 0
+    for _, report in reports:
+        if "interruptions" in report:
+            team, kind = _team(report)
+            longest = max(longest, report["longest"])
+            for number, began, seconds in report["interruptions"]:
+                left = seconds - max(lost(there, began, seconds) for there in gaps.values())
+                excused += left <= report["limit"]
+                if left > max(report["limit"], seen.get((kind, team, number), (0.0,))[0]):
+                    seen[kind, team, number] = (left, report)
+    if len(seen) < SEVERAL and all(seconds < ALONE_S for seconds, _ in seen.values()):
+        excused, seen = excused + len(seen), {}
+    told = finished and any("interruptions" in report for _, report in reports)
+    if told:
+        yield Row({"longest_call_s": round(longest, 4), "long_calls_laid_at_the_host": excused})
+    if seen or told:
+        about = _about_interruptions(seen, placement) if seen else None
+        yield Measurement("interruptions", len(seen), placement.labels, about=about)
+
+
+def _about_interruptions(seen: Mapping[tuple[str, Team, int], tuple[float, Json]], placement: Placement) -> str:
+    (kind, team, number), (seconds, report) = max(seen.items(), key=lambda item: item[1][0])
+    suspects = set.intersection(*(set(team) for _, team, _ in seen))
+    where = f"; all of them with {placement.name(*sorted(suspects))}" if suspects and len(seen) > 1 else ""
+    return (
+        f"the longest: {kind} number {number} between {placement.name(*team)} took {seconds:.2g} s,"
+        f" usually {report['median']:.2g} s{where}"
+    )[:LONGEST_ABOUT]
+
+
+def _speed_kept(reports: Reports, placement: Placement) -> Iterator[Yield]:
+    """The worst team's best time in the first quarter over that in the last; of sums by two, as they are the many."""
+    for block in ("small", "large"):
+        teams: dict[Team, list[Json]] = {}
+        for _, report in reports:
+            if "sums" in report and report["block"] == block and len(report["sums"]) == 2:
+                teams.setdefault(tuple(report["sums"]), []).append(report)
+        kept = {
+            team: (min(report["first"][0] for report in both), min(report["last"][0] for report in both))
+            for team, both in teams.items()
+            if all(min(report["first"][1], report["last"][1]) >= LEAST_CALLS for report in both)
+        }
+        if kept:
+            team, (first, last) = min(kept.items(), key=lambda item: item[1][0] / item[1][1])
+            about = f"all_reduce ({block} block) of {placement.name(*team)}: at best {_ms(first)}, in the end {_ms(last)}"
+            samples = sum(report["calls"] for both in teams.values() for report in both)
+            labels = {**placement.labels, "block": block}
+            yield Measurement("collective_speed_kept", first / last, labels, samples=samples, about=about)
+
+
+def _transfers(reports: Reports, placement: Placement) -> Iterator[Yield]:
+    best: dict[Team, float] = {}
+    for _, report in reports:
+        if "transfers" in report:
+            rate = 2 * report["bytes"] / report["best"] / 1e9
+            team = tuple(report["transfers"])
+            best[team] = max(best.get(team, 0.0), rate)
+    for team, rate in best.items():
+        yield Row({"link": placement.name(*team), "gigabytes_a_second": round(rate, 3)})
+    if not best:
+        return
+    slowest = min(best, key=lambda team: best[team])
+    about = f"the link between {placement.name(*slowest)}"
+    yield Measurement("link_gbps", best[slowest], placement.labels, samples=len(best), about=about)
+    if len(best) >= LEAST_PAIRS and placement.labels["chips"] == "several":
+        # Not the median: a chip that is slow to all spoils half of the pairs of four.
+        usual = sorted(best.values())[len(best) * 3 // 4]
+        slow = {team for team, rate in best.items() if rate < SLOW_SHARE * usual}
+        common = [rank for rank in range(len(placement.ranks)) if slow == {team for team in best if rank in team}]
+        if common:
+            about = f"every link of {placement.name(common[0])}"
+        about += f": {best[slowest]:.3g} GB/s, where {usual:.3g} GB/s is usual"
+        yield Measurement("slowest_link_share", best[slowest] / usual, placement.labels, samples=len(best), about=about)
+
+
+def _stragglers(reports: Reports, placement: Placement) -> Iterator[Yield]:
+    for load in ("alone", "together"):
+        widths: dict[int, dict[str, float]] = {}
+        for rank, report in reports:
+            if report.get("work") == load:
+                best = widths.setdefault(rank, {})
+                best |= {width: min(seconds, best.get(width, seconds)) for width, seconds in report["seconds"].items()}
+        if len(widths) < 2:
+            continue
+        width = max(set.intersection(*(set(found) for found in widths.values())), key=int)
+        seconds = {rank: found[width] for rank, found in widths.items()}
+        median, slowest = statistics.median_low(seconds.values()), max(seconds, key=lambda rank: seconds[rank])
+        about = f"{placement.name(slowest)}: a product of width {width} takes {_ms(seconds[slowest])}, usually {_ms(median)}"
+        labels = {**placement.labels, "load": load}
+        yield Measurement("straggler_share", median / seconds[slowest], labels, samples=len(seconds), about=about)
+    own: dict[int, float] = {}
+    for rank, report in reports:
+        if "own_all_reduce" in report:
+            own[rank] = min(report["own_all_reduce"], own.get(rank, math.inf))
+    if len(own) > 1:
+        median, slowest = statistics.median_low(own.values()), max(own, key=lambda rank: own[rank])
+        about = f"{placement.name(slowest)}: all_reduce with itself takes {_ms(own[slowest])}, usually {_ms(median)}"
+        yield Measurement("straggler_delay_s", own[slowest] - median, placement.labels, samples=len(own), about=about)
+
+
+def _team(report: Json) -> tuple[Team, str]:
+    if "sums" in report:
+        return tuple(report["sums"]), f"all_reduce ({report['block']} block)"
+    return tuple(report["transfers"]), "transfer"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g} ms"
+
+
+def _numbers(team: Sequence[Any]) -> str:
+    return ", ".join(map(str, team))
