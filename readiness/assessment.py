@@ -162,25 +162,6 @@ def facts_to_json(facts: AcceleratorFacts) -> Json:
     }
 
 
-def facts_unlike(facts: AcceleratorFacts, lead: AcceleratorFacts) -> Json:
-    """What `facts_to_json` says of these and not of `lead`: peers of one make differ in little."""
-    document, common = facts_to_json(facts), facts_to_json(lead)
-    own = {key: value for key, value in document.items() if value != common[key]}
-    if "properties" in own and document["properties"].keys() == common["properties"].keys():
-        known = common["properties"]
-        own["properties"] = {key: value for key, value in own["properties"].items() if value != known[key]}
-        own["properties_like"] = True
-    return own
-
-
-def facts_like(document: Mapping[str, Any], lead: Mapping[str, Any]) -> AcceleratorFacts:
-    """The inverse of `facts_unlike`; `lead` as JSON."""
-    properties = document.get("properties", {})
-    if document.get("properties_like", "properties" not in document):
-        properties = lead["properties"] | properties
-    return facts_from_json({**lead, **document, "properties": properties})
-
-
 def facts_from_json(document: Mapping[str, Any]) -> AcceleratorFacts:
     """The inverse of `facts_to_json`."""
     kind, _, index = document["id"].partition(":")
@@ -253,9 +234,7 @@ def _verdict_to_json(verdict: Verdict) -> Json:
         "verdict": verdict.decision.value,
         "score": verdict.score,
         "ceiling": verdict.ceiling,
-        "blockers": list(verdict.blockers),
-        "limits": list(verdict.limits),
-        "unknown": list(verdict.unknown),
+        **{name: list(getattr(verdict, name)) for name in ("blockers", "limits", "unknown")},
     }
 
 
@@ -264,9 +243,7 @@ def _verdict_from_json(document: Mapping[str, Any]) -> Verdict:
         decision=Decision(document["verdict"]),
         score=document["score"],
         ceiling=document["ceiling"],
-        blockers=tuple(document["blockers"]),
-        limits=tuple(document["limits"]),
-        unknown=tuple(document["unknown"]),
+        **{name: tuple(document[name]) for name in ("blockers", "limits", "unknown")},
     )
 
 

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 
 import psutil
 
-from readiness import __version__, accelerators, judge
-from readiness.assessment import facts_to_json, facts_unlike
+from readiness import __version__, accelerators, judge, peers
+from readiness.assessment import facts_to_json
 from readiness.checklist import Check
 from readiness.discovery import LIMIT_S, Discovery, discover, host, select
 from readiness.endings import SECOND_TRY, evidence_of
@@ -138,7 +138,7 @@ def asked_of_worker(job: Job, seed: int) -> dict[str, Any]:
         "check": job.check.id,
         "file": job.check.function.__code__.co_filename,
         "accelerator": facts_to_json(lead),
-        "peers": [facts_unlike(facts, lead) for facts in job.accelerators],
+        "peers": [peers.unlike(facts, lead) for facts in job.accelerators],
         "seed": seed,
         "settings": dict(job.settings),
     }

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from readiness import accelerators, assessment, checklist
+from readiness import accelerators, assessment, checklist, peers
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Check, Skip
 from readiness.model import Evidence, Measurement, Note, Row, Status
@@ -86,7 +86,7 @@ def _serve_check(request: Mapping[str, Any], send: Callable[[str, Any], None]) -
             facts,
             accelerators.stack(facts.stack),
             seed=request["seed"],
-            peers=[assessment.facts_like(peer, request["accelerator"]) for peer in request["peers"]],
+            peers=[peers.like(peer, request["accelerator"]) for peer in request["peers"]],
         )
         import torch  # noqa: F401 - in a fresh interpreter this is what takes time before the limit starts
 

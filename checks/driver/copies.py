@@ -48,7 +48,9 @@ def copies(
                 what = {"dtype": copied.dtype, "layout": copied.layout, "direction": copied.direction}
                 yield Row({"memory": memory, **what, "wrong_bytes": copied.wrong, "refused": copied.refusal})
         refused = next((copied for copied in found if copied.refusal is not None), None)
-        about = refused and f"{refused.dtype}, {refused.layout}, {refused.direction}: {refused.refusal}"
+        about = None
+        if refused is not None:
+            about = f"{refused.dtype}, {refused.layout}, {refused.direction}: {refused.refusal}"
         yield Measurement("coverage", len(done) / len(found), {"memory": memory}, samples=len(found), about=about)
         if done:
             spoilt = max(done, key=lambda copied: copied.wrong)

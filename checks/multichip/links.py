@@ -24,7 +24,7 @@ from readiness.model import Cost, Note, Row, Yield
         "completed": "1",
     },
     cost=Cost.SECONDS,
-    typical_s=4.0,
+    typical_s=3.0,
     limit_s=300.0,
     scope=Scope.GROUP,
     alone=True,
