@@ -42,7 +42,7 @@ def pace(
         fallen = [f"{item.case}: {item.fallback}"[:300] for item in timed if item.fallback is not None]
         yield Row({"dtype": name, "refused": refused, "on the host": fallen})
         for item in sorted(timed, key=lambda item: -item.slowdown)[:10]:
-            yield Row({"operation": str(item.case), "device_s": item.device_s, "host_s": item.host_s})
+            yield Row({"operation": item.case, "device_s": item.device_s, "host_s": item.host_s})
         if timed:
             slowest = max(timed, key=lambda item: item.slowdown)
             yield Measurement("fallbacks", len(fallen), {"dtype": name}, about=next(iter(fallen), None))

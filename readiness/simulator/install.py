@@ -52,6 +52,7 @@ def install(chip: Chip, number: int, seed: int = 0) -> Silicon:
 
     Raises UnavailableError where PyTorch is older than its devices written in Python (2.9).
     """
+    torch.set_num_threads(1)  # several chips share the host: threads that wait for each other would eat it up
     silicon = Silicon(chip, number, seed)
     _current.silicon = silicon
     namespace.use(silicon)

@@ -113,6 +113,21 @@ OPERATIONS = (
 )  # fmt: skip
 
 
+#: Sampling and routing: too slow on a CPU to be repeated under load, and the first to lack a kernel.
+RARER = (
+    Operation("sort", lambda x: x.sort(-1).values, ((4, 33),), ((64, 4096),)),
+    Operation("top-k", lambda x: x.topk(8, -1).values, ((4, 33),), ((256, 4096),)),
+    Operation(
+        "index put", lambda x, places, values: x.index_put((places,), values), ((20, 16), Indices(20, (8,)), (8, 16)),
+        ((1000, 256), Indices(1000, (4096,)), (4096, 256)),
+    ),
+    Operation(
+        "index add", lambda x, places, values: x.index_add(0, places, values), ((20, 16), Indices(20, (8,)), (8, 16)),
+        ((1000, 256), Indices(1000, (4096,)), (4096, 256)),
+    ),
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """What one operation is given in one dtype: drawn on the host, the cotangent last."""

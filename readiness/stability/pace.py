@@ -14,7 +14,7 @@ import torch
 
 from readiness.accelerators.base import Accelerator
 from readiness.parity.survey import refusing
-from readiness.stability.operations import LAYOUTS, OPERATIONS, Case, both_phases, draw
+from readiness.stability.operations import LAYOUTS, OPERATIONS, RARER, Case, both_phases, draw
 from readiness.stability.undisturbed import once
 
 _LEAST_S = 5e-4
@@ -26,9 +26,12 @@ _FALLS_BACK = re.compile(r"(?:fall|run|runs|execut)\w*\s(?:back\s)?.{0,40}\bcpu\
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The least seconds of one call on device and host, or why there are none; `fallback` is the stack's own warning."""
+    """The least seconds of one call on device and host, or why there are none; `fallback` is the stack's own warning.
 
-    case: Case
+    `case` only names it: the case itself would keep its tensors on the device.
+    """
+
+    case: str
     device_s: float = 0.0
     host_s: float = 0.0
     refusal: str | None = None
@@ -51,7 +54,7 @@ def paces(accelerator: Accelerator, dtype: torch.dtype, *, repeats: int) -> Iter
     """Every core operation at a size of some milliseconds, in both layouts and phases."""
     host = torch.device("cpu")
     with _one_thread():
-        for operation in OPERATIONS:
+        for operation in (*OPERATIONS, *RARER):
             inputs = draw(accelerator, operation, dtype, large=True)
             for layout in LAYOUTS:
                 ours = both_phases(operation, inputs, dtype, layout, accelerator.device)
@@ -70,12 +73,12 @@ def _pace(accelerator: Accelerator, ours: Case, theirs: Case, repeats: int) -> P
         ours.call()
         accelerator.synchronize()
     if refusal.reason is not None:
-        return Pace(ours, refusal=refusal.reason)
+        return Pace(str(ours), refusal=refusal.reason)
     fallback = next((text for text in said if _FALLS_BACK.search(text.lower())), None)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs.call()
-        found = Pace(ours, math.inf, math.inf, fallback=fallback)
+        found = Pace(str(ours), math.inf, math.inf, fallback=fallback)
         began = time.monotonic()
         for number in range(repeats):
             device_s, host_s = once(_kept(ours.call), accelerator.synchronize), once(_kept(theirs.call), _nothing)

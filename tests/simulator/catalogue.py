@@ -225,7 +225,7 @@ def _failed(assessment: Mapping[str, Any], check: str) -> dict[str, str]:
     }
 
 
-_sound: dict[tuple[str, int, tuple[str, ...]], set[str]] = {}
+_sound: dict[tuple[str, int, tuple[str, ...], str], set[str]] = {}
 _turn = Lock()
 
 
@@ -234,10 +234,10 @@ def _beside_sound(row: Row, check: str, failed: dict[str, str], seed: int) -> di
     if not failed or row.id == HEALTHY:
         return failed
     operators = row.operators if check == _SWEEP else ()
-    key = check, row.chips, operators
+    key = check, row.chips, operators, as_toml(row.machine)
     with _turn:
         if key not in _sound:
-            sound = replace(healthy([]), chips=row.chips, checks=(check,), operators=operators, defects=())
+            sound = replace(row, id=HEALTHY, checks=(check,), operators=operators, defects=())
             told = _assess(sound, seed)
             _sound[key] = set() if isinstance(told, str) else set(_failed(told, check))
     return {requirement: text for requirement, text in failed.items() if requirement not in _sound[key]}

@@ -20,7 +20,9 @@ from readiness.simulator import chip as chips
 from readiness.simulator.chip import Chip, Condition, Defect
 from tests.test_cli import readiness
 
-KINDS = ("counter", "hang", "low-precision", "nan", "slow", "version", "wrong-gradient", "wrong-result")
+KINDS = (
+    "counter", "hang", "ignore-argument", "low-precision", "nan", "slow", "version", "wrong-gradient", "wrong-operator", "wrong-result",
+)  # fmt: skip
 HEAD = 'schema = "readiness.chip/1"\nname = "test"\ntitle = "A test"\n'
 DEFECT = '[[defect]]\nkind = "nan"\n'
 FULL = (
@@ -160,7 +162,7 @@ def test_the_schema_is_valid_and_refuses_unknown_keys_everywhere() -> None:
                 yield from objects(value)
 
     found = list(objects(document))
-    assert len(found) == 6
+    assert len(found) == 7
     for part in found:
         assert part.get("additionalProperties") is False or ("propertyNames" in part and "maxProperties" in part)
 
@@ -344,6 +346,11 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "set_is_nan": (HEAD + DEFECT + "set = { a = nan }\n", r":6: defect\[0\].set.a: it is nan"),
     "set_is_infinite": (HEAD + DEFECT + "set = { a = -inf }\n", r":6: defect\[0\].set.a"),
     "set_is_a_date": (HEAD + DEFECT + "set = { a = 2026-01-01 }\n", r":6: defect\[0\].set.a"),
+    "dimension_of_nothing": (HEAD + DEFECT + "when = { dimension = 1 }\n", r":6: .*when.dimension: it says nothing without multiple_of"),
+    "argument_is_a_list": (HEAD + DEFECT + "when = { argument = { dim = [1] } }\n", r":6: defect\[0\].when.argument.dim"),
+    "arguments_are_none": (HEAD + DEFECT + "when = { argument = {} }\n", r":6: defect\[0\].when.argument"),
+    "other_operator_unnamed": (HEAD + '[[defect]]\nkind = "wrong-operator"\n', r":4: defect\[0\]: kind wrong-operator does not say which operator"),
+    "ignored_argument_unnamed": (HEAD + '[[defect]]\nkind = "ignore-argument"\nset = { argument = 1 }\n', r":4: .*does not say which argument"),
     "version_of_nothing": (HEAD + '[[defect]]\nkind = "version"\n', r":4: defect\[0\]: kind version does not say what"),
     "version_is_a_number": (HEAD + '[[defect]]\nkind = "version"\nset = { driver = 1.0 }\n', r":6: .*set.driver: 1.0 is no version"),
     "version_is_true": (HEAD + '[[defect]]\nkind = "version"\nset = { driver = true }\n', r":6: .*True is no version"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 
 from readiness.model import Measurement, Status
 from readiness.stability import operations, pace, undisturbed
-from readiness.stability.operations import CONTIGUOUS, OPERATIONS, both_phases, draw
+from readiness.stability.operations import CONTIGUOUS, OPERATIONS, RARER, both_phases, draw
 from tests.parity.support import Defect, Tensor, refuse
 from tests.support import cpu, run_check, value
 
@@ -23,6 +25,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two operations, small: what is tested here is what becomes of their times."""
     chosen = tuple(item for item in OPERATIONS if item.name in CHOSEN)
     monkeypatch.setattr(pace, "OPERATIONS", chosen)
+    monkeypatch.setattr(pace, "RARER", ())
     monkeypatch.setattr(operations.Operation, "large", property(lambda self: self.small))
 
 
@@ -121,9 +124,27 @@ def test_what_the_device_lacks_has_no_pace(monkeypatch: pytest.MonkeyPatch) -> N
     assert {item.labels["dtype"] for item in evidence.measurements if item.name == "slowdown"} == {"float32"}
 
 
+def test_inputs_do_not_pile_up_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    placed: list[weakref.ref[Tensor]] = []
+    honest = operations.lay
+
+    def lay(*args: Any) -> Tensor:
+        tensor = honest(*args)
+        placed.append(weakref.ref(tensor))
+        return tensor
+
+    monkeypatch.setattr(operations, "lay", lay)
+    scripted(monkeypatch, 0.002, 0.002)
+    found = list(pace.paces(cpu(), torch.float32, repeats=3))
+    gc.collect()
+    assert len(found) == 8
+    assert len(placed) > 8
+    assert not [item for item in placed if item() is not None]
+
+
 def test_every_operation_runs_at_its_large_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    for operation in OPERATIONS:
+    for operation in (*OPERATIONS, *RARER):
         inputs = draw(cpu(), operation, torch.float32, large=True)
         for case in both_phases(operation, inputs, torch.float32, CONTIGUOUS, torch.device("cpu")):
             assert sum(part.numel() for part in case.call()) > 0
