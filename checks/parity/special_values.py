@@ -16,7 +16,7 @@ _DTYPES = ("float32", "bfloat16", "float16", "int32", "int64")
     measures={"supported": "1", "violations": "features"},
     cost=Cost.SECONDS,
     typical_s=0.3,
-    catches=("flush-denormals",),
+    catches=("flush-denormals", "saturate"),
 )
 def special_values(accelerator: Accelerator, *, dtypes: Sequence[str] = _DTYPES) -> Iterator[Yield]:
     """Does arithmetic give the right answer where there is exactly one?

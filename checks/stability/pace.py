@@ -14,7 +14,6 @@ from readiness import Accelerator, Cost, Measurement, Row, Yield, check
     cost=Cost.SECONDS,
     typical_s=7.0,
     limit_s=300.0,
-    alone=True,
     catches=("slow", "cpu-fallback"),
 )
 def pace(

@@ -2,7 +2,8 @@
 
 PyTorch knows one device type for out-of-tree devices and renames it once; what is registered stays for the life of the
 process, and only the chip behind it can be changed. So: one process, one chip, and never in a process that looks at real
-accelerators (the simulated one becomes `torch.accelerator`).
+accelerators (the simulated one becomes `torch.accelerator`), nor in one that has computed a gradient before: PyTorch's
+engine counts the devices when it computes the first.
 """
 
 from __future__ import annotations

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
-import select
-import signal
-import time
 import traceback
 from collections.abc import Callable
+from functools import cache
 from typing import Any
+
+import cloudpickle
 
 from readiness.simulator.chip import Chip, Condition, Defect
 from readiness.simulator.kinds import kinds
@@ -40,39 +41,48 @@ class DiedError(Exception):
 
 
 def inside(which: Chip, function: Callable[[], Json], *, number: int = 0, seed: int = 7, limit_s: float = 60.0) -> Json:
-    """What a function returns (as JSON) in a forked process in which the chip is the device `sim:0`.
+    """What a function returns (as JSON) in a process of its own in which the chip is the device `sim:0`.
 
     Raises AssertionError with the other side's traceback, DiedError where it died, TimeoutError where it did not end.
-    The device stays for the life of a process, so it must never be installed in the one that runs the tests.
+    The device stays for the life of a process, so it must never be installed in the one that runs the tests. Nor may the
+    process be forked from it: once a gradient has been computed, PyTorch's engine knows no further device.
     """
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            from readiness.simulator.install import install
-
-            install(which, number, seed)
-            answer = {"value": function()}
-        except BaseException:  # noqa: BLE001 - the test is told
-            answer = {"problem": traceback.format_exc()}
-        os.write(writer, json.dumps(answer).encode())
-        os._exit(0)
-    os.close(writer)
-    text, deadline = b"", time.monotonic() + limit_s
-    while (left := deadline - time.monotonic()) > 0:
-        if select.select([reader], [], [], left)[0]:
-            piece = os.read(reader, 65536)
-            if not piece:
-                break
-            text += piece
-    else:
-        os.kill(pid, signal.SIGKILL)
-    os.close(reader)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if not text:
-        if time.monotonic() >= deadline:
+    ours, theirs = _prepared().Pipe(duplex=False)
+    work = cloudpickle.dumps((which, function, number, seed))
+    process = _prepared().Process(target=_work, args=(theirs, work))
+    process.start()
+    theirs.close()
+    try:
+        if not ours.poll(limit_s):
             raise TimeoutError
-        raise DiedError(code)
-    told = json.loads(text)
+        told = json.loads(ours.recv())
+    except EOFError:
+        process.join()
+        raise DiedError(process.exitcode) from None
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
     assert "problem" not in told, told["problem"]
     return told["value"]
+
+
+@cache
+def _prepared() -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["readiness.simulator.install"])
+    return context
+
+
+def _work(connection: Any, work: bytes) -> None:
+    try:
+        from readiness.simulator.install import install
+
+        which, function, number, seed = cloudpickle.loads(work)
+        install(which, number, seed)
+        answer = {"value": function()}
+    except BaseException:  # noqa: BLE001 - the test is told
+        answer = {"problem": traceback.format_exc()}
+    connection.send(json.dumps(answer))
+    connection.close()
+    os._exit(0)
