@@ -146,18 +146,23 @@ class Armed:
         """Whether it speaks of an operator of this name. `mm` in a file means `aten::mm`."""
         return any(fnmatchcase(name, glob) for glob in globs(self.defect, self.kind))
 
+    def concerns(self, call: Call) -> bool:
+        """Whether it can act on this chip at all, and on a transfer with this peer."""
+        if self.defect.when.chip and self.number not in self.defect.when.chip:
+            return False
+        peer = self.defect.set.get("peer")
+        return peer is None or call.peer is None or call.peer == peer
+
     def strikes(self, call: Call, silicon: Silicon) -> bool:
         """Whether it acts on this call. Counts the calls that it could have acted on."""
         when = self.defect.when
-        if when.chip and self.number not in when.chip:
+        if not self.concerns(call):
             return False
         if self.defect.dtype and not _has_dtype(call, self.defect.dtype):
             return False
         if when.backward is not None and call.backward is not when.backward:
             return False
         if not _fits(call, when):
-            return False
-        if (peer := self.defect.set.get("peer")) is not None and call.peer is not None and call.peer != peer:
             return False
         self.calls += 1
         if when.after_s is not None and silicon.load_s < when.after_s:
