@@ -182,7 +182,7 @@ def write(request: Request, assessment: Assessment, colour: bool, stdout: TextIO
     run's journal.
     """
     if request.file is None:
-        text = render(request.format, assessment, colour, _columns(stdout))
+        text = render(request.format, assessment, colour, columns(stdout))
         try:
             put(text, stdout)
         except (OSError, ValueError) as problem:
@@ -190,11 +190,7 @@ def write(request: Request, assessment: Assessment, colour: bool, stdout: TextIO
         return
     text = render(request.format, assessment)
     try:
-        if request.file.exists() and not request.file.is_file():
-            with request.file.open("w", encoding="utf-8") as stream:  # /dev/stdout, a pipe: never replaced by a file
-                stream.write(text)
-        else:
-            write_atomically(Path(os.path.realpath(request.file)), text)  # through links, not over them
+        write_text(request.file, text)
     except (OSError, ValueError) as problem:
         raise _unwritten(str(request.file), problem) from None
 
@@ -211,7 +207,16 @@ def write_all(requests: Sequence[Request], assessment: Assessment, colour: bool,
         raise problems[0]
 
 
-def _columns(stream: TextIO) -> int | None:
+def write_text(file: Path, text: str) -> None:
+    """Write a file whole or not at all. Raises OSError, and ValueError for a path that is none."""
+    if file.exists() and not file.is_file():
+        with file.open("w", encoding="utf-8") as stream:  # /dev/stdout, a pipe: never replaced by a file
+            stream.write(text)
+    else:
+        write_atomically(Path(os.path.realpath(file)), text)  # through links, not over them
+
+
+def columns(stream: TextIO) -> int | None:
     """The width of the terminal that a stream is, within reason; None where it is none."""
     try:
         terminal = stream.isatty()

@@ -10,6 +10,7 @@ from typing import Any
 from readiness import telling
 from readiness.model import Assessment, Decision, Use
 from readiness.telling import Alike, Kind, Shared, Statement, Time
+from readiness.telling import escape_markdown as escape
 
 SUFFIX = ".md"
 
@@ -68,13 +69,6 @@ def _pieces(assessment: Assessment) -> Iterator[str]:
         f"\n<sub>readiness {escape(assessment.version)}, seed {assessment.seed}, started {escape(assessment.started)}, "
         f"took {telling.duration(assessment.seconds)}</sub>\n"
     )
-
-
-def escape(text: object, longest: int = 1000) -> str:
-    """Text that stays text: no markup, no HTML, no link, no mention, no new table cell."""
-    safe = telling.clean(text, longest).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    safe = re.sub(r"([\\`*_\[\]#|~$])", r"\\\1", safe)
-    return safe.replace("@", "&#64;").replace("://", "&#58;//").replace("www.", "www&#46;")
 
 
 def code(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import TextIO
 
 from readiness.assessment import dumps
 from readiness.errors import ReadinessError, UsageError
-from readiness.files import write_atomically
 from readiness.rehearsal import markdown, page, table
 from readiness.rehearsal.document import to_json
 from readiness.rehearsal.play import Rehearsal
-from readiness.reporting import NARROWEST, WIDEST, Request, put
+from readiness.reporting import WIDEST, Request, columns, put, write_text
 
 _FLAG = "--format"
 _PLAIN: dict[str, Callable[[Rehearsal], str]] = {
@@ -102,20 +100,10 @@ def _write(request: Request, rehearsal: Rehearsal, colour: bool, stdout: TextIO)
         put(_render(request.format, rehearsal, colour, stdout), stdout)
         return
     text = _render(request.format, rehearsal, False, None)
-    if request.file.exists() and not request.file.is_file():
-        with request.file.open("w", encoding="utf-8") as stream:  # a pipe or a device is never replaced by a file
-            stream.write(text)
-    else:
-        write_atomically(Path(os.path.realpath(request.file)), text)
+    write_text(request.file, text)
 
 
 def _render(name: str, rehearsal: Rehearsal, colour: bool, stream: TextIO | None) -> str:
-    width = _columns(stream)
+    width = WIDEST if stream is None else columns(stream) or WIDEST
     text = table.render(rehearsal, colour=colour, width=width) if name == "table" else _PLAIN[name](rehearsal)
     return text.encode("utf-8", "replace").decode("utf-8")  # halves of surrogate pairs
-
-
-def _columns(stream: TextIO | None) -> int:
-    if stream is None or not stream.isatty():
-        return WIDEST
-    return min(max(shutil.get_terminal_size((WIDEST, 24)).columns, NARROWEST), WIDEST)

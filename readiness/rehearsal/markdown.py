@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from readiness import telling
 from readiness.rehearsal import words
 from readiness.rehearsal.matrix import Line, Word
 from readiness.rehearsal.play import Rehearsal
+from readiness.telling import escape_markdown as _escape
 
 _SIGNS = {Word.CAUGHT: "✅", Word.MISSED: "❌", Word.UNFINISHED: "❔", Word.NOT_CLAIMED: "➖"}
 
@@ -54,10 +54,3 @@ def _said(line: Line) -> Iterator[str]:
         yield f"  - {_escape(text)}"
     for source in words.sources(line):
         yield f"  - reported: {_escape(source)}"
-
-
-def _escape(text: object, longest: int = 1000) -> str:
-    """Text that stays text: no markup, no HTML, no link, no mention, no new table cell."""
-    safe = telling.clean(text, longest).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    safe = re.sub(r"([\\`*_\[\]#|~$])", r"\\\1", safe)
-    return safe.replace("@", "&#64;").replace("://", "&#58;//").replace("www.", "www&#46;")

@@ -5,12 +5,13 @@ from readiness.telling.alike import Alike, Shared, Statement, Time, alike, group
 from readiness.telling.findings import Kind, Told, kind, labels, limit, measured, reading, reason, strays, told
 from readiness.telling.rehearsal import TITLE as REHEARSAL_TITLE
 from readiness.telling.rehearsal import rehearsal
-from readiness.telling.text import clean, duration, figure, memory, width, wrap
+from readiness.telling.text import clean, duration, escape_markdown, figure, memory, width, wrap
 from readiness.telling.verdicts import badness, span, tally, worst
 
 __all__ = [
     "REHEARSAL_TITLE", "Alike", "Kind", "Shared", "Statement", "Time", "Told", "alike", "badness", "clean", "device",
-    "duration", "failed_stacks", "figure", "grouped", "kind", "labels", "limit", "measured", "memory", "names", "reading",
+    "duration",
+    "escape_markdown", "failed_stacks", "figure", "grouped", "kind", "labels", "limit", "measured", "memory", "names", "reading",
     "reason", "rehearsal", "rehearsals", "simulated", "software", "span", "strays", "tally", "together", "told", "width",
     "worst", "wrap",
 ]  # fmt: skip

@@ -10,7 +10,6 @@ from readiness.telling.text import clean, duration
 
 TITLE = "What the instrument could see that day"
 _LONGEST = 4000
-_LONGEST = 4000
 _Defects = Sequence[Mapping[str, Any]]
 
 

@@ -128,3 +128,10 @@ def memory(size: int | None) -> str:
     if size is None:
         return ""
     return f"{size / 2**30:.4g} GiB" if size >= 2**30 else f"{size / 2**20:.4g} MiB"
+
+
+def escape_markdown(text: object, longest: int = 1000) -> str:
+    """Text that stays text: no markup, no HTML, no link, no mention, no new table cell."""
+    safe = clean(text, longest).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    safe = re.sub(r"([\\`*_\[\]#|~$])", r"\\\1", safe)
+    return safe.replace("@", "&#64;").replace("://", "&#58;//").replace("www.", "www&#46;")
