@@ -9,9 +9,8 @@ from readiness.telling.text import clean, duration, escape_markdown, figure, mem
 from readiness.telling.verdicts import badness, span, tally, worst
 
 __all__ = [
-    "REHEARSAL_TITLE", "Alike", "Kind", "Shared", "Statement", "Time", "Told", "alike", "badness", "clean", "device",
-    "duration",
-    "escape_markdown", "failed_stacks", "figure", "grouped", "kind", "labels", "limit", "measured", "memory", "names", "reading",
-    "reason", "rehearsal", "rehearsals", "simulated", "software", "span", "strays", "tally", "together", "told", "width",
-    "worst", "wrap",
+    "Alike", "Kind", "REHEARSAL_TITLE", "Shared", "Statement", "Time", "Told", "alike", "badness", "clean", "device",
+    "duration", "escape_markdown", "failed_stacks", "figure", "grouped", "kind", "labels", "limit", "measured",
+    "memory", "names", "reading", "reason", "rehearsal", "rehearsals", "simulated", "software", "span", "strays",
+    "tally", "together", "told", "width", "worst", "wrap",
 ]  # fmt: skip
