@@ -5,7 +5,7 @@ kills whatever that one left behind: its process group and, since orphans are ha
 When the command line dies, even by kill -9, the control socket closes: every worker is killed and this process leaves.
 
 Messages on the control socket (one JSON object each): in come `start` (with two file descriptors: evidence pipe, log),
-`kill` and `dump`; out go `prepared`, `started`, `exited`.
+`kill`, `dump` and `import`; out go `prepared`, `started`, `exited`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -77,6 +79,8 @@ class Nursery:
             self.signal(message["kill"], signal.SIGKILL, group=True)
         elif "dump" in message:
             self.signal(message["dump"], signal.SIGUSR1, group=False)
+        elif "import" in message:
+            preload(message["import"])
         return True
 
     def send(self, message: dict[str, Any]) -> None:
@@ -193,8 +197,34 @@ class Nursery:
         self.clear_orphans()
 
 
-def main(descriptor: str, preload: str) -> int:
-    """The entry of the prepared process: `descriptor` is the control socket, `preload` what to import, by commas."""
+def preload(names: Iterable[str]) -> str | None:
+    """Import modules, so that every worker forked from now on has them; the first that failed, None where none did."""
+    problem = None
+    with _no_cache_folder():
+        for name in names:
+            try:
+                __import__(name)
+            except BaseException as failure:  # noqa: BLE001 - a broken torch is evidence for the caller, not our end
+                problem = problem or f"{type(failure).__name__}: {failure}"
+    gc.freeze()
+    return problem
+
+
+@contextlib.contextmanager
+def _no_cache_folder() -> Iterator[None]:
+    """Torch's compiler makes its cache folder when it is imported: have it take one that is there, and leave none behind."""
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    before = os.environ.get(name)
+    os.environ.setdefault(name, tempfile.gettempdir())
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+
+
+def main(descriptor: str, names: str) -> int:
+    """The entry of the prepared process: `descriptor` is the control socket, `names` what to import, by commas."""
     os.setsid()
     die_with_parent()
     take_in_orphans()
@@ -202,14 +232,7 @@ def main(descriptor: str, preload: str) -> int:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     control = socket.socket(fileno=int(descriptor))
     nursery = Nursery(control)
-    problem = None
-    for name in filter(None, preload.split(",")):
-        try:
-            __import__(name)
-        except BaseException as failure:  # noqa: BLE001 - a broken torch is evidence for the caller, not our end
-            problem = f"{type(failure).__name__}: {failure}"
-            break
-    gc.freeze()
+    problem = preload(filter(None, names.split(",")))
     nursery.send({"prepared": problem is None, "problem": problem})
     nursery.run()
     return 0

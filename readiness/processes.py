@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -94,7 +94,7 @@ class Pool:
     """All workers of a run and the prepared process that makes them."""
 
     def __init__(self, *, preload: str = "torch,readiness.worker", memory_floor_bytes: int | None = None) -> None:
-        self.preload = preload
+        self._modules = list(filter(None, preload.split(",")))
         self.memory_floor_bytes = memory.floor() if memory_floor_bytes is None else memory_floor_bytes
         self.workers: dict[int, Worker] = {}
         self.problem: str | None = None
@@ -115,7 +115,7 @@ class Pool:
         ours, theirs = socket.socketpair(socket.AF_UNIX, _socket_kind())
         with theirs:
             self._process = subprocess.Popen(
-                spawning.bootstrap("readiness.nursery:main", str(theirs.fileno()), self.preload),
+                spawning.bootstrap("readiness.nursery:main", str(theirs.fileno()), ",".join(self._modules)),
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 # Plug-ins load themselves with torch: they must not touch a device in the process that is forked from.
@@ -152,6 +152,11 @@ class Pool:
         self._selector.register(reader, selectors.EVENT_READ, worker)
         self.workers[identity] = worker
         return worker
+
+    def preload(self, names: Sequence[str]) -> None:
+        """Have the prepared process import more: workers forked from now on need not. Returns at once."""
+        self._modules += names
+        self._tell({"import": list(names)})
 
     def poll(self, timeout_s: float) -> None:
         """Wait up to `timeout_s` for something to happen, then bring every worker up to date."""

@@ -39,6 +39,8 @@ from readiness.processes import Pool, Worker
 
 #: What ending the running checks and telling the result may take of the time that `--within` grants.
 CLOSING_S = 3.0
+#: What torch imports by itself at the first optimizer, deterministic algorithm or meta tensor: a second of each worker's.
+_SOON_IMPORTED = ("torch._dynamo",)
 _POLL_S = 0.1
 
 
@@ -122,12 +124,19 @@ def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
             within_s=request.within_s,
             only=request.only,
         )
+        if all(accelerators.stack(facts.stack).driverless for facts in chosen):
+            prepare(pool)
         state = _State(evidence=_known(jobs, journal))
         state.waiting = [job for job in jobs if job.left_out is None and job.key not in state.evidence]
         observer.planned(chosen, [job for job in jobs if job.left_out is None], len(state.evidence))
         _Loop(request, journal, observer, pool, state, began, stop).run()
     seconds = journal.seconds_before + time.monotonic() - began
     return _assemble(request, discovery, chosen, jobs, state, started, seconds)
+
+
+def prepare(pool: Pool) -> None:
+    """Import once what most workers would import each. Only where no driver could be touched by it before a fork."""
+    pool.preload(_SOON_IMPORTED)
 
 
 def asked_of_worker(job: Job, seed: int) -> dict[str, Any]:

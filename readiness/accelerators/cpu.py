@@ -51,6 +51,7 @@ class Cpu(Stack):
     kind = "cpu"
     collective_backend = "gloo"
     asynchronous = False
+    driverless = True
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root

@@ -19,6 +19,7 @@ class Sim(Stack):
     name = "sim"
     kind = "sim"
     collective_backend = "cpu:gloo,sim:gloo"
+    driverless = True
     beyond: Mapping[str, str] = {"to_sparse": "the simulator takes strided tensors only"}
 
     def discover(self) -> Iterator[AcceleratorFacts]:

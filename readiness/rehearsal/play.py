@@ -14,7 +14,7 @@ from readiness.processes import Pool
 from readiness.rehearsal.matrix import Matrix, matrix
 from readiness.rehearsal.script import Request, script
 from readiness.rehearsal.stage import Observer, Stage, host_cpu
-from readiness.runner import stop_signals
+from readiness.runner import prepare, stop_signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ def rehearse(request: Request, observer: Observer) -> Rehearsal:
         plan.parse_expression(request.expression)  # before any process is started
     with stop_signals() as stop, Pool() as pool:
         cpu = host_cpu(pool, stop)
+        prepare(pool)
         written = script(request, cpu)
         stage = Stage(pool, observer, stop, request.jobs, request.timeout_s)
         found = stage.run(written.tasks())

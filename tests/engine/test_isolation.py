@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
-from readiness import endings, memory, processes, reporting
+from readiness import endings, memory, nursery, processes, reporting
 from readiness.assessment import dumps, from_json, to_json
 from readiness.model import Assessment, Decision, Outcome, Status, Use
 from tests.engine.support import MISBEHAVING, alive, children, evidence_of, run, use_checks, write_profile
@@ -152,6 +154,48 @@ def test_the_death_of_the_prepared_process_costs_one_check(tmp_path: Path) -> No
             pool.poll(0.05)
         assert again.end is not None
     assert children() == []
+
+
+def test_what_is_preloaded_is_imported_once_and_again_after_a_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = tmp_path / "trace"
+    (tmp_path / "costly_module.py").write_text(f"import os\nopen({str(trace)!r}, 'a').write(f'{{os.getpid()}} ')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with processes.Pool(preload="readiness.worker") as pool:
+        pool.preload(["no_such_module_anywhere"])  # costs nothing but itself
+        pool.preload(["costly_module"])
+
+        def work() -> None:
+            worker = pool.start({"job": "discover", "stack": "cpu"}, fork=True, limit_s=30)
+            while not worker.ended:
+                pool.poll(0.05)
+
+        for _ in range(2):
+            work()
+        (prepared,) = {process.pid for process in children()}
+        assert trace.read_text().split() == [str(prepared)]
+        for child in children():
+            child.kill()
+        for _ in range(2):  # the first is lost with it
+            work()
+        assert len(trace.read_text().split()) == 2
+    assert children() == []
+
+
+def test_importing_ahead_leaves_no_folder_and_no_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    (tmp_path / "looks_around.py").write_text("import os\nseen = os.environ['TORCHINDUCTOR_CACHE_DIR']\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert nursery.preload(["looks_around"]) is None
+    assert Path(sys.modules.pop("looks_around").seen).is_dir()
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/chosen")
+    assert nursery.preload(["looks_around"]) is None
+    assert sys.modules.pop("looks_around").seen == os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/chosen"
+    assert nursery.preload(["no_such_module_anywhere", "looks_around"]) == (
+        "ModuleNotFoundError: No module named 'no_such_module_anywhere'"
+    )
+    assert "looks_around" in sys.modules  # one that fails keeps no other from being there
 
 
 def test_a_device_held_by_an_unkillable_process_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
