@@ -1,4 +1,4 @@
-"""The ranks' side of `multichip.links`: sums by two and by all, transfers between two, and work of each rank alone.
+"""The ranks' side of `multichip.links`: transfers between two, sums by two and by all, and work of each rank alone.
 
 Ranks meet and agree through shared memory, never through the collectives under test. In every phase all ranks mark the
 same number of steps, those that only wait included: where nothing moves, the one that has marked fewer is the one that
@@ -19,7 +19,7 @@ from readiness.ranks.repeated import Sums
 from readiness.ranks.series import Series
 from readiness.ranks.stragglers import compare_ranks
 from readiness.ranks.teams import Team, groups, pairings
-from readiness.ranks.values import Json, RankContext
+from readiness.ranks.values import TRANSFERS, Json, RankContext
 from readiness.ranks.witness import Witness
 
 #: Pairs that exchange blocks, one after the other; more would take long and say little more.
@@ -32,12 +32,15 @@ MEBIBYTE = 2**20
 
 
 def rank_main(context: RankContext) -> Iterator[Json]:
-    """All phases; a report for whatever is wrong as soon as it is seen, and for each team or pair at its end."""
+    """All phases; a report for whatever is wrong as soon as it is seen, and for each team or pair at its end.
+
+    Transfers come first: sums by thousands are what hangs, and links that have been measured stay measured.
+    """
     with context.step("making groups of ranks"):
         teams = groups(context.world_size)
     witness = Witness()
     sums = Sums(context, teams)
-    for report in chain(sums.run(), _passes(context)):
+    for report in chain(_passes(context), [{"done": TRANSFERS}], sums.run()):
         yield {**report, "gaps": witness.gaps}
     yield from compare_ranks(context, teams, sums)
 
@@ -45,6 +48,7 @@ def rank_main(context: RankContext) -> Iterator[Json]:
 def _passes(context: RankContext) -> Iterator[Json]:
     """All pairs in turn, again where one seems slow: a slow link stays slow, a busy host lets a good time through."""
     best: dict[Team, float] = {}
+    started = time.monotonic()
     for number in range(MOST_PASSES):
         for pair in pairs(context.world_size):
             for report in _transfers(context, pair):
@@ -53,7 +57,10 @@ def _passes(context: RankContext) -> Iterator[Json]:
                 yield report
         slowest = max(context.share(max(best.values(), default=0.0)))
         fastest = min(context.share(min(best.values(), default=slowest)))
-        if number + 1 >= PASSES and slowest <= fastest / DOUBTFUL_SHARE:
+        if number + 1 >= PASSES and (
+            slowest <= fastest / DOUBTFUL_SHARE
+            or max(context.share(time.monotonic() - started)) > context.settings["budget_s"]
+        ):
             break
 
 

@@ -1,7 +1,7 @@
 """From what the ranks of `multichip.links` reported to measurements and rows. Pure.
 
 As in `readiness.ranks.telling`, a world that did not finish proves faults only: wrong elements, ranks that disagree and
-interruptions are told if there are any, no speed is.
+interruptions are told if there are any. Of speeds only those of the links are, where every rank had come to their end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from readiness.model import Measurement, Row, Yield
 from readiness.ranks.telling import LONGEST_ABOUT
-from readiness.ranks.values import Json, Placement, WorldOutcome
+from readiness.ranks.values import TRANSFERS, Json, Placement, WorldOutcome
 from readiness.ranks.witness import lost
 
 #: Fewer calls than these in a quarter of the time, and their best says little about what can be had.
@@ -41,9 +41,10 @@ def links(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
     yield from _wrong_elements(reports, placement, finished)
     yield from _mismatches(reports, placement, finished)
     yield from _interruptions(reports, placement, finished)
+    if finished or all(any(report.get("done") == TRANSFERS for report in told) for told in outcome.reports):
+        yield from _transfers(reports, placement)
     if finished:
         yield from _speed_kept(reports, placement)
-        yield from _transfers(reports, placement)
         yield from _stragglers(reports, placement)
 
 

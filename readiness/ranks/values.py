@@ -48,6 +48,8 @@ class RankContext:
             return self.board.share(self.rank, number)
 
 
+#: A phase of `multichip.links`, whose end each rank reports.
+TRANSFERS = "transfers"
 #: Where the number of ranks is not asked for, there is one on each chip, but no fewer and no more than these.
 LEAST_RANKS, MOST_RANKS = 2, 16
 

@@ -198,7 +198,7 @@ def test_a_collective_that_becomes_slow_keeps_little_of_its_speed(monkeypatch: p
 @pytest.mark.parametrize(
     ("fault", "what"), [(support.kill_oneself, "died"), (support.fail, "raised"), (support.leave, "died")]
 )
-def test_a_rank_that_fails_is_named_and_no_speed_is_told(
+def test_a_rank_that_fails_is_named_and_only_what_was_done_before_is_told(
     fault: Any, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     support.at_call("all_reduce", 100, 3, fault, monkeypatch)
@@ -208,6 +208,13 @@ def test_a_rank_that_fails_is_named_and_no_speed_is_told(
     assert "all_reduce number 100" in about(evidence, "completed")
     (row,) = [row for row in evidence.rows if "trouble" in row]
     assert (row["trouble"], row["culprit_chips"]) == (what, "cpu:3")
+    assert {item.name for item in evidence.measurements} == {"completed", "link_gbps", "slowest_link_share"}
+
+
+def test_links_that_were_not_all_measured_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.at_call("send", 40, 3, support.kill_oneself, monkeypatch)
+    evidence = checked()
+    assert "rank 3" in about(evidence, "completed")
     assert {item.name for item in evidence.measurements} == {"completed"}
 
 
