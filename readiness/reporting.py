@@ -13,7 +13,7 @@ import inspect
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -80,10 +80,18 @@ def formats() -> dict[str, Format]:
     return found
 
 
-def parse_request(text: str) -> Request:
-    """`json`, `json=a.json` or `json=-`. Raises UsageError for what is none of these."""
+def suffixes() -> Mapping[str, str]:
+    """The names of all formats, each with the ending of its files."""
+    return {name: known.suffix for name, known in formats().items()}
+
+
+def parse_request(text: str, known: Mapping[str, str] | None = None) -> Request:
+    """`json`, `json=a.json` or `json=-`. `known` are the formats there are, as `suffixes` gives them.
+
+    Raises UsageError for what is none of these.
+    """
     name, equals, file = text.partition("=")
-    known = formats()
+    known = suffixes() if known is None else known
     if name not in known:
         near = get_close_matches(name.strip().lower(), known, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
@@ -93,20 +101,21 @@ def parse_request(text: str) -> Request:
         raise UsageError(
             "it names no file after the equals sign",
             place=f"{_FLAG} {text!r}",
-            remedy=f"write {name} for standard output, or {name}=assessment{known[name].suffix}",
+            remedy=f"write {name} for standard output, or {name}=report{known[name]}",
         )
     return Request(name, None if file in ("", "-") else Path(file))
 
 
-def parse_requests(texts: Iterable[str]) -> list[Request]:
+def parse_requests(texts: Iterable[str], known: Mapping[str, str] | None = None) -> list[Request]:
     """All that was asked for. Raises UsageError also where two reports would overwrite or mingle with each other."""
+    known = suffixes() if known is None else known
     requests: list[Request] = []
     for text in texts:
-        request = parse_request(text)
+        request = parse_request(text, known)
         for other in requests:
             if _target(request) == _target(other):
                 where = "standard output" if request.file is None else f"the file {request.file}"
-                example = f"{request.format}=other{formats()[request.format].suffix}"
+                example = f"{request.format}=other{known[request.format]}"
                 raise UsageError(
                     f"both {other.place!r} and {request.place!r} would go to {where}",
                     place=_FLAG,
@@ -128,7 +137,7 @@ def check_writable(requests: Iterable[Request]) -> None:
         if file is None:
             continue
         try:
-            _try_to_write(file, formats()[request.format].suffix)
+            _try_to_write(file)
         except (OSError, ValueError) as problem:  # ValueError: a NUL in the path
             raise UsageError(
                 f"no report can be written there: {getattr(problem, 'strerror', None) or problem}",
@@ -137,12 +146,12 @@ def check_writable(requests: Iterable[Request]) -> None:
             ) from None
 
 
-def _try_to_write(file: Path, suffix: str) -> None:
+def _try_to_write(file: Path) -> None:
     def refuse(what: str, remedy: str) -> None:
         raise UsageError(what, place=f"{_FLAG} {str(file)!r}", remedy=remedy)
 
     if file.is_dir():
-        refuse("this is a folder", f"name a file in it, like {file / f'assessment{suffix}'}")
+        refuse("this is a folder", f"name a file in it, like {file / 'report'}")
     if file.exists() and not file.is_file():
         return  # a device, a pipe: opening it now could block or end it
     folder = Path(os.path.realpath(file)).parent

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TextIO
 
 from readiness.assessment import dumps
@@ -13,65 +10,22 @@ from readiness.errors import ReadinessError, UsageError
 from readiness.rehearsal import markdown, page, table
 from readiness.rehearsal.document import to_json
 from readiness.rehearsal.play import Rehearsal
-from readiness.reporting import WIDEST, Request, columns, put, write_text
+from readiness.reporting import WIDEST, Request, check_writable, columns, parse_requests, put, write_text
 
-_FLAG = "--format"
+#: The formats there are, and how their files end.
+SUFFIXES = {"table": ".txt", "json": ".json", "markdown": ".md", "html": ".html"}
 _PLAIN: dict[str, Callable[[Rehearsal], str]] = {
     "json": lambda rehearsal: dumps(to_json(rehearsal)) + "\n",
     "markdown": markdown.render,
     "html": page.render,
 }
-NAMES = ("table", *_PLAIN)
 
 
 def requests(texts: Iterable[str]) -> list[Request]:
     """All that was asked for. Raises UsageError, also for a file that cannot be written."""
-    asked: list[Request] = []
-    targets: set[str | None] = set()
-    for text in texts:
-        name, equals, file = text.partition("=")
-        if name not in NAMES:
-            raise UsageError(
-                f"there is no format {name[:100]!r} for a rehearsal", place=_FLAG, remedy=f"choose of {', '.join(NAMES)}"
-            )
-        if equals and not file.strip():
-            raise UsageError("it names no file after the equals sign", place=_FLAG, remedy=f"write {name}=FILE or {name}")
-        request = Request(name, None if file in ("", "-") else Path(file))
-        target = None if request.file is None else os.path.realpath(file.replace("\0", "?"))
-        if target in targets:
-            raise UsageError(
-                f"two formats would go to {target or 'standard output'}", place=_FLAG, remedy="give each a file of its own"
-            )
-        targets.add(target)
-        _refuse_unwritable(request)
-        asked.append(request)
+    asked = parse_requests(texts, SUFFIXES)
+    check_writable(asked)
     return asked
-
-
-def _refuse_unwritable(request: Request) -> None:
-    """Find out now, and not after half an hour of rehearsing."""
-    file = request.file
-    if file is None:
-        return
-    try:
-        if file.is_dir():
-            raise IsADirectoryError("this is a folder")
-        if file.is_file() and not os.access(file, os.W_OK):
-            raise PermissionError("the file is write-protected")
-        if not file.exists() or file.is_file():
-            with tempfile.NamedTemporaryFile(dir=Path(os.path.realpath(file)).parent, prefix=f".{file.name}."):
-                pass
-    except (OSError, ValueError) as problem:  # ValueError: a NUL in the path
-        raise _unwritten(request, problem) from None
-
-
-def _unwritten(request: Request, problem: Exception) -> UsageError:
-    reason = getattr(problem, "strerror", None) or problem
-    return UsageError(
-        f"it cannot be written: {reason}",
-        place=f"{_FLAG} {request.place!r}",
-        remedy="name a file in a folder in which you may write",
-    )
 
 
 def write_all(asked: Sequence[Request], rehearsal: Rehearsal, *, quiet: bool, colour: bool, stdout: TextIO) -> None:
@@ -86,7 +40,9 @@ def write_all(asked: Sequence[Request], rehearsal: Rehearsal, *, quiet: bool, co
         except ReadinessError as problem:
             problems.append(problem)
         except (OSError, ValueError) as problem:
-            problems.append(_unwritten(request, problem))
+            told = f"it cannot be written: {getattr(problem, 'strerror', None) or problem}"
+            remedy = "name a file in a folder in which you may write"
+            problems.append(UsageError(told, place=f"--format {request.place!r}", remedy=remedy))
     if quiet:
         put(table.line(rehearsal), stdout)
     elif all(request.file is not None for request in asked):

@@ -19,8 +19,9 @@ from readiness.simulator import chip as chips
 from readiness.simulator.chip import Chip
 
 HOST = "host"
-#: What hangs shall not hold up the rehearsal for as long as a real device may take.
-HANG_LIKE = frozenset({"hang", "rank-exit"})
+#: What hangs shall not hold up the rehearsal for as long as a real device may take; but for as long as a check of several
+#: ranks waits before it names the one that hangs.
+HANG_LIKE, HANG_PATIENCE_S = frozenset({"hang", "rank-exit"}), 50.0
 Key = tuple[str, int, str, str]
 
 

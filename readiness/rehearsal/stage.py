@@ -14,7 +14,7 @@ from readiness.endings import SECOND_TRY, describe_end, evidence_of
 from readiness.errors import InternalError, InterruptedRunError
 from readiness.model import AcceleratorFacts, Evidence
 from readiness.processes import Pool, Worker
-from readiness.rehearsal.script import HANG_LIKE, Key, Task
+from readiness.rehearsal.script import HANG_LIKE, HANG_PATIENCE_S, Key, Task
 from readiness.runner import asked_of_worker
 
 _POLL_S = 0.1
@@ -105,7 +105,7 @@ class Stage:
             return check.limit_s
         limit_s = check.limit_s
         if task.planted in HANG_LIKE:
-            limit_s = min(limit_s, max(2 * check.typical_s + 20, 30.0))
+            limit_s = min(limit_s, 2 * check.typical_s + HANG_PATIENCE_S)
         return max(limit_s, round(SECOND_TRY * self._usual_s.get(check.id, 0.0), 1))
 
     def _finish(self, running: _Running) -> None:

@@ -153,7 +153,9 @@ def test_limits(tmp_path: Path) -> None:
     tasks = script(made_request([made_check("a.b", "hang", "nan", typical_s=9.0)], made), host()).tasks()
     stage = Stage(None, Silent(), [], 2)  # type: ignore[arg-type]
     limits = {task.planted: stage.limit_s(task) for task in tasks}
-    assert limits == {None: 60.0, "hang": 38.0, "nan": 60.0}
+    assert limits == {None: 60.0, "hang": 60.0, "nan": 60.0}
+    few = script(made_request([made_check("a.b", "hang", "nan", typical_s=2.0)], made), host()).tasks()
+    assert {task.planted: stage.limit_s(task) for task in few} == {None: 60.0, "hang": 54.0, "nan": 60.0}
     stage._usual_s["a.b"] = 25.0  # the healthy chip took that long: this machine is busy
     assert {task.planted: stage.limit_s(task) for task in tasks} == {None: 60.0, "hang": 75.0, "nan": 75.0}
     stage.timeout_s = 5.0
