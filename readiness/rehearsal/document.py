@@ -9,6 +9,7 @@ from readiness.assessment import plain
 from readiness.errors import InternalError
 from readiness.rehearsal.matrix import Alarm, Catch, Line, Word
 from readiness.rehearsal.play import Rehearsal
+from readiness.telling import names
 
 SCHEMA = "readiness.rehearsal/1"
 NOTICE = "rehearsals of reported trouble on simulated chips, not measurements of a product"
@@ -58,15 +59,21 @@ def for_assessment(rehearsal: Rehearsal) -> Json:
         **_only(document, "notice", "seconds", "seeds", "healthy_runs", "interrupted"),
         "defects": [
             _only(item, "defect", "kind", "title", "source", "severity", "unit", "caught", "claimed", "missed_by")
-            | {"by": [_only(catch, "check", "seconds", "requirement", "about") for catch in item["by"]]}
+            | {
+                "by": [
+                    _only(catch, "check", "seconds", "requirement", "about")
+                    | {"where": names(catch["accelerators"]) if item["chips"] > 1 else None}
+                    for catch in item["by"]
+                ]
+            }
             for item in finished
         ],
         "false_alarms": [_only(alarm, "seed", "check", "requirement", "about") for alarm in document["false_alarms"]],
     }
 
 
-def _only(document: Json, *names: str) -> Json:
-    return {name: document[name] for name in names}
+def _only(document: Json, *keys: str) -> Json:
+    return {key: document[key] for key in keys}
 
 
 def _defect(line: Line) -> Json:

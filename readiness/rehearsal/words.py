@@ -10,7 +10,7 @@ from readiness.rehearsal.document import NOTICE
 from readiness.rehearsal.matrix import Alarm, Catch, Line, Word
 from readiness.rehearsal.plants import Plant
 from readiness.rehearsal.play import Rehearsal
-from readiness.telling import clean, duration, figure
+from readiness.telling import clean, duration, figure, names
 
 WARNING = f"These are {NOTICE}."
 _MOST_SEEDS = 10
@@ -62,8 +62,8 @@ def summary(rehearsal: Rehearsal) -> list[str]:
         (Word.UNFINISHED, "Not finished"),
         (Word.NOT_CLAIMED, "Claimed by no check"),
     ):
-        if names := [clean(line.plant.name, 100) for line in result.of(word)]:
-            said.append(f"{how}: {', '.join(names)}.")
+        if plants := [clean(line.plant.name, 100) for line in result.of(word)]:
+            said.append(f"{how}: {', '.join(plants)}.")
     if rehearsal.left_out:
         said.append(f"{_count(rehearsal.left_out, 'planted defect')} left out: no chosen check claims them.")
     return said
@@ -78,8 +78,8 @@ def healthy(rehearsal: Rehearsal) -> list[str]:
     else:
         said = ["False alarms: not known, no healthy chip was run."]
     if result.unknown:
-        names = ", ".join(f"{clean(name, 100)} ({count})" for name, count in result.unknown.items())
-        said.append(f"Unknown on healthy chips: {sum(result.unknown.values())}: {names}.")
+        unknown = ", ".join(f"{clean(name, 100)} ({count})" for name, count in result.unknown.items())
+        said.append(f"Unknown on healthy chips: {sum(result.unknown.values())}: {unknown}.")
     elif result.healthy_runs:
         said.append("Unknown on healthy chips: none.")
     if result.host_fails:
@@ -118,14 +118,16 @@ def kind(plant: Plant) -> str:
 def seen(line: Line) -> str:
     """`parity.matmul 2.1 s, operators.sweep 14.0 s`: the checks that caught it, in the order of a run."""
     return ", ".join(
-        f"{clean(catch.check, 100)} {duration(catch.seconds)}{_remarks(catch)}"
+        f"{clean(catch.check, 100)} {duration(catch.seconds)}{_remarks(line, catch)}"
         for catch in line.catches
     )
 
 
-def _remarks(catch: Catch) -> str:
+def _remarks(line: Line, catch: Catch) -> str:
+    """On which chips of several it was seen, whether anybody claims it, and how the check ended where not as usual."""
     ends = {Status.TIMEOUT: "no end", Status.CRASHED: "crashed"}
-    said = ([] if catch.claimed else ["unclaimed"]) + ([ends[catch.status]] if catch.status in ends else [])
+    said = [f"on {names(catch.accelerators)}"] if len(catch.accelerators) < line.plant.chip.chips else []
+    said += ([] if catch.claimed else ["unclaimed"]) + ([ends[catch.status]] if catch.status in ends else [])
     return f" ({', '.join(said)})" if said else ""
 
 

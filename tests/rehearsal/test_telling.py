@@ -205,3 +205,18 @@ def test_a_catch_by_the_clock_says_so(rehearsal: Rehearsal) -> None:
     line = rehearsal.result.lines[0]
     late = replace(line, catches=(replace(line.catches[0], status=Status.TIMEOUT, claimed=False),))
     assert words.seen(late) == "a.sees 24.7 s (unclaimed, no end)"
+
+
+def test_the_chip_of_several_that_was_blamed_is_named(tmp_path: Path) -> None:
+    file = chip_file(tmp_path / "one.toml", 'kind = "nan"\nwhen = { chip = 1 }', chips=3)
+    request = made_request([made_check("a.sees", "nan")], cast([str(file)]))
+
+    def say(task: Task) -> Any:
+        return said("a.sees", -1.0 if task.planted and task.job.accelerators[0].index == 1 else 1.0)
+
+    written = script(request, host())
+    result = matrix(written, {task.key: say(task) for task in written.tasks()}, request.profile, request.uses)
+    done = Rehearsal(request, result, "2026-01-02T03:04:05Z", 1.0, {"name": "here"})
+    assert "(on sim:1)" in words.seen(done.result.lines[0])
+    (caught,) = for_assessment(done)["defects"]
+    assert caught["by"][0]["where"] == "sim:1"
