@@ -6,12 +6,23 @@ The best times say what the device and the link can do; means would say who else
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from readiness.ranks.values import Json
 
 #: A call that takes so many times the median of its kind, and long enough to count at all, was interrupted.
 FAR_LONGER = 50
+
+
+#: The best, the usual, and one between them.
+QUANTILES = (0.0, 0.25, 0.5)
+
+
+def quantiles(seconds: Sequence[float]) -> list[float]:
+    """Those of `QUANTILES`, of one time at least."""
+    ordered = sorted(seconds)
+    return [ordered[int(share * (len(ordered) - 1))] for share in QUANTILES]
 
 
 @dataclass(slots=True)

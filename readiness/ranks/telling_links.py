@@ -10,6 +10,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from operator import truediv
 from typing import Any
 
 from readiness.model import Measurement, Row, Yield
@@ -25,7 +26,7 @@ LEAST_PAIRS = 3
 #: a transfer now and then for most of a second, a link that comes back takes seconds, or does it again.
 ALONE_S, SEVERAL = 1.5, 3
 #: A pair this much slower than usual counts as slow where a common chip is looked for.
-SLOW_SHARE = 0.6
+SLOW_SHARE = 0.7
 
 Team = tuple[int, ...]
 Reports = Sequence[tuple[int, Json]]
@@ -161,28 +162,45 @@ def _speed_kept(reports: Reports, placement: Placement) -> Iterator[Yield]:
 
 
 def _transfers(reports: Reports, placement: Placement) -> Iterator[Yield]:
-    best: dict[Team, float] = {}
+    links: dict[Team, tuple[float, ...]] = {}  # seconds, by quantile; the worse of the two ends
+    size = calls = 0
     for _, report in reports:
-        if "transfers" in report:
-            rate = 2 * report["bytes"] / report["best"] / 1e9
-            team = tuple(report["transfers"])
-            best[team] = max(best.get(team, 0.0), rate)
-    for team, rate in best.items():
+        if "link" in report:
+            team, ours = tuple(report["link"]), tuple(report["quantiles"])
+            links[team] = tuple(map(max, ours, links.get(team, ours)))
+            size, calls = report["bytes"], calls + report["calls"]
+    rates = {team: 2 * size / seconds[0] / 1e9 for team, seconds in links.items()}
+    for team, rate in rates.items():
         yield Row({"link": placement.name(*team), "gigabytes_a_second": round(rate, 3)})
-    if not best:
+    if not rates:
         return
-    slowest = min(best, key=lambda team: best[team])
+    slowest = min(rates, key=lambda team: rates[team])
     about = f"the link between {placement.name(*slowest)}"
-    yield Measurement("link_gbps", best[slowest], placement.labels, samples=len(best), about=about)
-    if len(best) >= LEAST_PAIRS and placement.labels["chips"] == "several":
-        # Not the median: a chip that is slow to all spoils half of the pairs of four.
-        usual = sorted(best.values())[len(best) * 3 // 4]
-        slow = {team for team, rate in best.items() if rate < SLOW_SHARE * usual}
-        common = [rank for rank in range(len(placement.ranks)) if slow == {team for team in best if rank in team}]
-        if common:
-            about = f"every link of {placement.name(common[0])}"
-        about += f": {best[slowest]:.3g} GB/s, where {usual:.3g} GB/s is usual"
-        yield Measurement("slowest_link_share", best[slowest] / usual, placement.labels, samples=len(best), about=about)
+    yield Measurement("link_gbps", rates[slowest], placement.labels, samples=calls, about=about)
+    if len(links) < LEAST_PAIRS or placement.labels["chips"] != "several":
+        return
+    shares = _shares(links)
+    slowest = min(shares, key=lambda team: shares[team])
+    slow = {team for team, share in shares.items() if share < SLOW_SHARE}
+    common = [rank for rank in range(len(placement.ranks)) if slow == {team for team in links if rank in team}]
+    about = f"every link of {placement.name(common[0])}" if common else f"the link between {placement.name(*slowest)}"
+    usual = _usual([1 / rate for rate in rates.values()])
+    about += f": {rates[slowest]:.3g} GB/s at best, where {1 / usual:.3g} GB/s is usual"
+    yield Measurement("slowest_link_share", shares[slowest], placement.labels, samples=len(links), about=about)
+
+
+def _shares(links: Mapping[Team, Sequence[float]]) -> dict[Team, float]:
+    """Each link's speed over the usual one, by the quantile that is kindest to it.
+
+    A busy host spoils now the best of a link and now its median; a slow link is slow in all of them.
+    """
+    usual = [_usual(seconds) for seconds in zip(*links.values(), strict=True)]
+    return {team: max(map(truediv, usual, seconds)) for team, seconds in links.items()}
+
+
+def _usual(seconds: Sequence[float]) -> float:
+    """The lower quartile. Not the median: a chip that is slow to all spoils half of the pairs of four."""
+    return sorted(seconds)[(len(seconds) - 1) // 4]
 
 
 def _stragglers(reports: Reports, placement: Placement) -> Iterator[Yield]:

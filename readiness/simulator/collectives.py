@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from readiness.simulator.kernels import _host
+from readiness.simulator.kinds import Moment
 from readiness.simulator.silicon import Silicon
 from readiness.simulator.strikes import Call
 
@@ -58,6 +59,7 @@ def _collective(name: str, current: _HasSilicon) -> Callable[..., Any]:
         before, after = silicon.acting(f"c10d::{name}")
         if not before and not after:
             return _ours(operator(*hosted), arguments)
+        waiting = [*after, *(armed for armed in before if armed.kind.at is Moment.AROUND)]
         call = Call(f"c10d::{name}", hosted, {}, arguments)
         if position is not None:
             call.peer = int(arguments[position])
@@ -66,7 +68,7 @@ def _collective(name: str, current: _HasSilicon) -> Callable[..., Any]:
         def run() -> Any:
             given.append(operator(*call.arguments))
             # Only where it must be: a rank that waits for its own send before it receives may wait for ever.
-            if any(armed.concerns(call) for armed in after):
+            if any(armed.concerns(call) for armed in waiting):
                 given[0] = _ended(given[0])
             return [call.arguments[index] for index in _WRITES.get(name, ())]
 

@@ -96,11 +96,11 @@ class Silicon:
         return _IDLE_C + (_LOADED_C - _IDLE_C) * self._heat.warmth
 
     def acting(self, name: str) -> tuple[list[Armed], list[Armed]]:
-        """The defects that speak of an operator: those that act before it and those that act after it."""
+        """The defects that speak of an operator: those that act before it (or around it) and those that act after it."""
         if name not in self._acting:
             own = [armed for armed in self.armed if armed.matches(name)]
             self._acting[name] = (
-                [armed for armed in own if armed.kind.at is Moment.BEFORE],
+                [armed for armed in own if armed.kind.at in (Moment.BEFORE, Moment.AROUND)],
                 [armed for armed in own if armed.kind.at is Moment.AFTER],
             )
         return self._acting[name]
@@ -122,12 +122,16 @@ class Silicon:
         before, after = self.acting(call.name)
         if self._remembers:
             self.history.begin(call, self.stream)
+        around = []
         for armed in before:
             if armed.strikes(call, self):
                 armed.strike(call, self)
+                around += [armed] if armed.kind.at is Moment.AROUND else []
         started = time.perf_counter()
         call.results = run()
-        call.seconds = time.perf_counter() - started
+        call.seconds, call.ended = time.perf_counter() - started, True
+        for armed in around:
+            armed.strike(call, self)
         for armed in after:
             if armed.strikes(call, self):
                 armed.strike(call, self)

@@ -23,7 +23,7 @@ class Call:
     """One call of an operator, collective or copy.
 
     `arguments` and `keywords` are the host's view and may be changed before it runs; `given` are the device's own
-    tensors, which alone know their layout. `results` are what it gave, as the host sees it.
+    tensors, which alone know their layout. `results` are what it gave, as the host sees it, once it has `ended`.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Call:
     peer: int | None = None
     results: Any = None
     seconds: float = 0.0
+    ended: bool = False
     _tensors: list[torch.Tensor] | None = None
 
     @property

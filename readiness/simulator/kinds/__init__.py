@@ -25,10 +25,14 @@ _FILES = ("arguments", "collectives", "failures", "memory", "results", "software
 
 
 class Moment(StrEnum):
-    """When a kind acts on a call; `never` is for those that act elsewhere (the version stack, the counters)."""
+    """When a kind acts on a call; `never` is for those that act elsewhere (the version stack, the counters).
+
+    `around` is called twice, before the call and once it has ended (`Call.ended`).
+    """
 
     BEFORE = "before"
     AFTER = "after"
+    AROUND = "around"
     NEVER = "never"
 
 

@@ -35,16 +35,24 @@ def straggler(strike: Strike) -> None:
     time.sleep(strike.severity)
 
 
-@kind("link-slow", at=Moment.AFTER, severity=0.25, unit="share of the speed that remains", domain="c10d::*")
+@kind("link-slow", at=Moment.AROUND, severity=0.25, unit="share of the speed that remains", domain="c10d::*")
 def link_slow(strike: Strike) -> None:
     """Transfers of this chip are slower; with `set = { peer = 2 }` those with chip 2 only."""
-    # The least that such a call has taken: this one may have waited for a rank that is slowed as well, and so on without
-    # end.
-    least: dict[tuple[str, int], float] = strike.memory.setdefault("least_s", {})
-    kind_of_call = strike.call.name, sum(tensor.nbytes for tensor in strike.call.tensors)
-    least[kind_of_call] = min(strike.call.seconds, least.get(kind_of_call, strike.call.seconds))
+    call = strike.call
     share = min(max(strike.severity, 1e-4), 1.0)
-    time.sleep(least[kind_of_call] * (1 / share - 1))
+    # The least that such calls have taken: this one may have waited for a rank that is slowed as well, and so on without
+    # end.
+    least: dict[tuple[int, str], float] = strike.memory.setdefault("least_s", {})
+    size = sum(tensor.nbytes for tensor in call.tensors)
+    sends = call.name.endswith("::send")
+    if call.ended:
+        least[size, call.name] = min(call.seconds, least.get((size, call.name), call.seconds))
+    # What is sent must be late at the other end, what is received is late here.
+    if sends is not call.ended:
+        # A send returns when the data are on their way, and who waits for an answer waits for both ways: on the average of
+        # the two it is one.
+        ways = [seconds for (other, _), seconds in least.items() if other == size]
+        time.sleep(sum(ways) / max(len(ways), 1) * (1 / share - 1))
 
 
 @kind("link-flap", at=Moment.BEFORE, severity=2.0, unit="s without a link", domain="c10d::*")
