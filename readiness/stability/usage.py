@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import psutil
 
 from readiness.accelerators.base import Accelerator
-from readiness.driver.lifecycle import growth_per_step, resident_bytes, used_bytes
+from readiness.driver.lifecycle import growth_per_step, own_bytes, used_bytes
 
 #: A host on which less than this share of memory is left ends the work: the kernel would kill somebody.
 _LEAST_LEFT = 0.06
@@ -42,7 +42,7 @@ class Usage:
             return None
         self._next_s = elapsed_s + self.every_s
         self.calls.append(calls)
-        self.host.append(resident_bytes())
+        self.host.append(own_bytes())
         if self.accelerator.device.type != "cpu":  # elsewhere the host's memory is the device's
             with contextlib.suppress(RuntimeError):  # a device that has given up; its calls have raised too
                 used = used_bytes(self.accelerator)

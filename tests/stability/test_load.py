@@ -272,7 +272,7 @@ def test_a_device_that_slows_down_is_seen_whenever_it_does() -> None:
 def test_what_grows_with_every_call_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def grown(readings: list[int]) -> float | None:
         following = iter(readings)
-        monkeypatch.setattr(usage, "resident_bytes", lambda: next(following))
+        monkeypatch.setattr(usage, "own_bytes", lambda: next(following))
         held = Usage(cpu(), 0.0)
         for number in range(len(readings)):
             assert held.read(float(number), 500 * number) is None
