@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import mmap
 import os
-from pathlib import Path
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
