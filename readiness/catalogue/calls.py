@@ -46,7 +46,7 @@ class Caller:
     ) -> Called:
         """Forward, and backward from the cotangents, or from where `move` puts them. `enter` is told each phase."""
         enter(Phase.FORWARD)
-        torch.manual_seed(self.seed)
+        seed_all(self.accelerator, self.seed)
         result = given.call(self.entry.info)
         outputs = list(samples.leaves(result))
         comparable = list(samples.leaves(given.source.output_process_fn_grad(result)))
@@ -61,6 +61,20 @@ class Caller:
         enter(Phase.BACKWARD)
         found = torch.autograd.grad(roots, inputs, cotangents, allow_unused=True)
         return Called(outputs, comparable, list(found), True)
+
+
+def seed_all(accelerator: Accelerator, seed: int) -> None:
+    """Seed the generators of the host and of this device.
+
+    `torch.manual_seed` seeds every kind of device that PyTorch knows, and for those that are not there it writes down
+    a stack to blame later: 0.2 ms a call, a third of a sweep.
+    """
+    torch.default_generator.manual_seed(seed)
+    if accelerator.device.type == "cpu":
+        return
+    module = accelerator.stack.module()
+    seed_device = getattr(module, "manual_seed_all", None) or getattr(module, "manual_seed", torch.manual_seed)
+    seed_device(seed)
 
 
 def _cotangent(root: torch.Tensor, dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:

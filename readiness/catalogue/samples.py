@@ -76,11 +76,11 @@ class Sample:
 
 def draw(entry: Entry, dtype: torch.dtype, *, seed: int, gradients: bool) -> list[Sample]:
     """Some samples from this seed, the largest first. Raises NoSampleError if there is none, else what its maker raises."""
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     random.seed(seed)
     numpy.random.seed(seed % 2**32)
-    # Left to itself the database draws the same values every time.
-    offered = islice(entry.info.sample_inputs("cpu", dtype, requires_grad=gradients, set_seed=False), _LOOK_AT)
+    # Not `sample_inputs`: that draws the same values every time, and looks through the stack for a test it belongs to.
+    offered = islice(entry.info.sample_inputs_func(entry.info, "cpu", dtype, gradients), _LOOK_AT)
     hosted = classes.HOSTED.get(entry.base, frozenset())
     usable = [
         sample
