@@ -12,10 +12,12 @@ is heard by its warning (`fallback`). The mere presence of a kernel says nothing
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Provenance(StrEnum):
@@ -135,3 +137,58 @@ def _marked(table: str, key: str) -> Provenance:
             mark = _MARK.search(line)
             return Provenance.UNKNOWN if mark is None else _MARKED.get(mark[1], Provenance.UNKNOWN)
     return Provenance.ABSENT
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes down every overload that reaches a device while it is entered: `seen`, in the order of first calls."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._seen: dict[str, None] = {}
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """The names, each once."""
+        return tuple(self._seen)
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Note the name and go on."""
+        self._seen[function.name()] = None
+        return function(*args, **(kwargs or {}))
+
+
+def of_call(device_type: str, operator: str, seen: Sequence[str]) -> tuple[Provenance, str]:
+    """Where a call ran that reached the device as these overloads, and the overload that says so, if one does.
+
+    Native where a kernel of the device's own runs under the operator's name (`gelu`: `aten::gelu`, `softmax`:
+    `aten::_softmax`), a fallback where any of the overloads is; else it is made of other operators: decomposed.
+    """
+    found = {name: of_overload(device_type, name) for name in seen}
+    for name, provenance in found.items():
+        if provenance is Provenance.FALLBACK:
+            return provenance, name
+    named = [name for name in found if _is_kernel_of(operator, name)]
+    if not seen:
+        named = list(overloads(f"aten::{operator.rpartition('.')[2]}"))
+    # An overload made of another one of the same operator (`sum` of `sum.dim_IntList`) is no composite of others.
+    own = next((name for name in named if of_operator(device_type, _parted(name)[0]) is Provenance.NATIVE), "")
+    return (Provenance.NATIVE if own else Provenance.DECOMPOSED), own
+
+
+#: Kernels that go by another name than the operators that they do.
+_KERNELS = {
+    "batch_norm": ("batch_norm", "cudnn_batch_norm", "miopen_batch_norm"),
+    "conv": ("convolution", "cudnn_convolution", "miopen_convolution", "mkldnn_convolution", "slow_conv"),
+    "cross_entropy": ("log_softmax",),
+    "scaled_dot_product_attention": ("scaled_dot_product",),
+    "rms_norm": ("fused_rms_norm",),
+    "getitem": ("index", "select", "slice"),
+}  # fmt: skip
+
+
+def _is_kernel_of(operator: str, name: str) -> bool:
+    """Whether `aten::_softmax` may call itself the kernel of `softmax`."""
+    kernel = _parted(name.rpartition("::")[2])[0].strip("_").removeprefix("native_")
+    wanted = operator.removeprefix("nn.functional.").replace(".", "_").strip("_").removeprefix("native_")
+    names = next((names for start, names in _KERNELS.items() if wanted.startswith(start)), (wanted,))
+    return any(kernel == one or kernel.startswith(f"{one}_") for one in (*names, wanted))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -31,13 +31,15 @@ class NoSampleError(Exception):
 class Sample:
     """One call of an operator: positional and keyword arguments, tensors on the CPU. `source` is the database's own.
 
-    `hosted` are the positions of arguments that stay on the CPU whatever the device.
+    `hosted` are the positions of arguments that stay on the CPU whatever the device; `label` says in words what is
+    special about it.
     """
 
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
     source: Any
     hosted: frozenset[int] = frozenset()
+    label: str = ""
 
     def tensors(self) -> list[torch.Tensor]:
         """All tensors among the arguments, each once."""
@@ -67,7 +69,7 @@ class Sample:
             argument if position in self.hosted else map_leaves(change, argument)
             for position, argument in enumerate(self.arguments)
         )
-        return Sample(arguments, keywords, self.source, self.hosted)
+        return replace(self, arguments=arguments, keywords=keywords)
 
     def call(self, function: Callable[..., Any]) -> Any:
         """The function's result on these arguments."""

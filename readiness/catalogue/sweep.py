@@ -14,8 +14,7 @@ from readiness.catalogue import children, database, judge
 from readiness.catalogue.calls import Phase
 from readiness.catalogue.children import Child
 from readiness.catalogue.database import Entry
-from readiness.catalogue.judge import Outcome, Result
-from readiness.catalogue.layouts import Layout
+from readiness.catalogue.outcomes import Outcome, Result
 
 #: Devices that are nothing but host memory: a process that has imported the database may be forked for them. For others
 #: the import itself may touch the driver, which no forked process can use.
@@ -157,9 +156,6 @@ class _Leader:
             yield from self._lost(child, child.bury())
             return
         for message in messages:
-            if "phase" in message and "outcome" not in message:
-                child.phase, child.layout = Phase(message["phase"]), Layout(message["layout"])
-                continue
             if "ready" in message:
                 child.ready = True
                 self._false_starts = 0
@@ -167,7 +163,7 @@ class _Leader:
                 task, child.task = child.task, None
                 yield task, Result(
                     Outcome(message["outcome"]), Phase(message["phase"]), message["detail"], message["backward"],
-                    Layout(message["layout"]),
+                    message["layout"], message["raised"],
                 )  # fmt: skip
             if self._tasks:
                 task = self._tasks.popleft()

@@ -98,3 +98,37 @@ def test_a_kernel_registered_as_out_or_before_autograd_is_the_devices_own() -> N
 
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(_structured) == ["decomposed", "native", "decomposed", "native"]
+
+
+@pytest.mark.parametrize(
+    ("operator", "seen", "expected"),
+    [
+        ("nn.functional.gelu", ["aten::gelu"], Provenance.NATIVE),
+        ("softmax", ["aten::_softmax"], Provenance.NATIVE),
+        ("native_layer_norm", ["aten::native_layer_norm"], Provenance.NATIVE),
+        ("sum", ["aten::sum"], Provenance.NATIVE),  # itself made of sum.dim_IntList
+        ("nn.functional.linear", ["aten::t", "aten::addmm"], Provenance.DECOMPOSED),
+        ("nn.functional.embedding", ["aten::embedding"], Provenance.DECOMPOSED),
+        ("scaled_dot_product_attention", ["aten::_scaled_dot_product_flash_attention_for_cpu"], Provenance.NATIVE),
+        ("resolve_conj", [], Provenance.DECOMPOSED),
+        ("add", [], Provenance.NATIVE),
+    ],
+)
+def test_a_call_is_native_where_a_kernel_of_its_name_ran(operator: str, seen: list[str], expected: Provenance) -> None:
+    assert provenance.of_call("cpu", operator, seen)[0] is expected
+
+
+def test_what_a_call_reaches_is_heard() -> None:
+    given = torch.ones(3)
+    with provenance.Recorder() as recorder:
+        torch.softmax(given, 0)
+    assert recorder.seen == ("aten::_softmax",)
+
+
+def _fallback() -> list[str]:
+    called = provenance.of_call("sim", "anything", ["aten::add.Tensor", "aten::_cudnn_ctc_loss"])
+    return [called[0].value, called[1]]
+
+
+def test_one_overload_that_falls_back_is_enough() -> None:
+    assert inside(chip(), _fallback) == ["CPU fallback", "aten::_cudnn_ctc_loss"]
