@@ -52,7 +52,8 @@ class Caller:
         seed_all(self.accelerator, self.seed)
         result = given.call(self.entry.info)
         outputs = list(samples.leaves(result))
-        comparable = list(samples.leaves(given.source.output_process_fn_grad(result)))
+        plain = given.through is None
+        comparable = list(samples.leaves(given.source.output_process_fn_grad(result))) if plain else outputs
         inputs = [tensor for tensor in given.tensors() if tensor.requires_grad]
         roots = [out for out in comparable if isinstance(out, torch.Tensor) and out.requires_grad]
         if not (gradients and inputs and roots):

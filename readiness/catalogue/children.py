@@ -1,6 +1,6 @@
 """The processes in which operators are tried: each does one task at a time and may die or hang of it.
 
-A child holds one end of a socket pair. It says `ready`, then for each task `{"task": [index, dtype]}` it tells the
+A child holds one end of a socket pair. It says `ready`, then for each task `{"task": [index, dtype, thorough]}` it tells the
 result, one JSON object per line. What it is at meanwhile stands in memory that both share, and stays there when it dies.
 It leaves when the other end closes, and dies with its parent. Whatever happens to it costs the task it was at and
 nothing else.
@@ -33,7 +33,7 @@ from readiness.accelerators.base import Accelerator
 from readiness.catalogue import database
 from readiness.catalogue.calls import Phase
 from readiness.catalogue.database import Entry
-from readiness.catalogue.judge import Enter, Provenances, Trial
+from readiness.catalogue.judge import Trials
 from readiness.catalogue.outcomes import Outcome, Result
 
 #: What a killed child may take to disappear. One that waits in the driver may never do so: it is left behind.
@@ -64,7 +64,7 @@ class Slate:
 
 @dataclass(slots=True)
 class Child:
-    """One process, seen from its parent. `task` is what it is at, since `since` (monotonic)."""
+    """One process, seen from its parent. `task` is what it is at, since `since` (monotonic), `errand` what follows."""
 
     pid: int
     connection: socket.socket
@@ -72,6 +72,7 @@ class Child:
     slate: Slate
     ready: bool = False
     task: Any = None
+    errand: Any = ()
     since: float = field(default_factory=time.monotonic)
     buffer: bytes = b""
 
@@ -85,12 +86,12 @@ class Child:
         """How the inputs lay then."""
         return self.slate.read()[1]
 
-    def give(self, task: Any, index: int, dtype: str) -> None:
+    def give(self, task: Any, message: Sequence[Any]) -> None:
         """Hand it a task. If it is dead already, the next `receive` tells."""
         self.task, self.since = task, time.monotonic()
         self.slate.write(Phase.FORWARD, "")
         with contextlib.suppress(OSError):
-            self.connection.sendall(json.dumps({"task": [index, dtype]}).encode() + b"\n")
+            self.connection.sendall(json.dumps({"task": message}).encode() + b"\n")
 
     def receive(self) -> list[Message] | None:
         """What it said since, or None if it is gone. Call when its connection is readable."""
@@ -215,11 +216,11 @@ def _serve(
         connection.sendall(json.dumps(message).encode() + b"\n")
 
     send({"ready": True})
-    provenances: Provenances = {}
+    trials = Trials(accelerator, slate.write, samples)
     with connection.makefile("r", encoding="utf-8") as lines:
         for line in lines:
-            index, dtype = json.loads(line)["task"]
-            result = _try(accelerator, entries[index], dtype, samples, slate.write, provenances)
+            index, dtype, thorough = json.loads(line)["task"]
+            result = _try(trials, entries[index], database.dtype_of(dtype), thorough)
             lost = result.raised and not _usable(accelerator)
             send({
                 "outcome": (Outcome.CRASHED if lost else result.outcome).value, "phase": result.phase.value,
@@ -231,16 +232,13 @@ def _serve(
     return 0
 
 
-def _try(
-    accelerator: Accelerator, entry: Entry, dtype: str, samples: int, enter: Enter, provenances: Provenances
-) -> Result:
-    trial = Trial(accelerator, entry, database.dtype_of(dtype), enter, provenances)
+def _try(trials: Trials, entry: Entry, dtype: torch.dtype, thorough: bool) -> Result:
     try:
-        return trial.judge(samples)
+        return trials.judge(entry, dtype, thorough=thorough)
     except Exception as problem:  # noqa: BLE001 - one operator's, not the sweep's
         traceback.print_exc()
         detail = f"it could not be compared: {type(problem).__name__}: {problem}"[:400]
-        return Result(Outcome.MISSING, Phase.FORWARD, detail, entry.claims_backward(trial.dtype), raised=True)
+        return Result(Outcome.MISSING, Phase.FORWARD, detail, entry.claims_backward(dtype), raised=True)
 
 
 def _usable(accelerator: Accelerator) -> bool:

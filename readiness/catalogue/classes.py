@@ -43,6 +43,26 @@ RANDOM = frozenset({
 #: Come in no defined order: shape, dtype, finite, and the same again.
 UNORDERED = frozenset({"linalg.eig", "linalg.eigvals"})
 
+#: Promise to lay their result in memory as their input lies, where that is dense, or plainly dense (`contiguous`).
+KEEPS_STRIDES = frozenset({
+    "clone", "contiguous", "empty_like", "full_like", "ones_like", "rand_like", "randn_like", "to", "zeros_like",
+})  # fmt: skip
+
+#: Wrong on the CPU itself: its kernel leaves memory unwritten that is not dense (oneDNN, torch 2.13.0).
+NOT_INTO_STRIDED_MEMORY = frozenset({"nn.functional.gelu"})
+
+#: So small for many an input that a single result says nothing: not tried on few elements.
+VANISHES = frozenset({"special.ndtr"})
+
+#: Say what NaN and infinity become, element by element or in a reduction: tried with some among the values.
+PASSES_NAN = frozenset({
+    "abs", "add", "all", "amax", "amin", "any", "argmax", "cat", "clamp", "clone", "cumsum", "div.no_rounding_mode", "eq",
+    "exp", "ge", "gt", "isfinite", "isinf", "isnan", "le", "log", "logical_and", "logical_not", "logical_or", "lt",
+    "masked_fill", "max.reduction_with_dim", "maximum", "mean", "minimum", "mul", "nanmean", "nanmedian", "nansum", "ne",
+    "neg", "nn.functional.relu", "reciprocal", "rsqrt", "sigmoid", "softmax", "sort", "sqrt", "square", "sub", "sum",
+    "tanh", "topk", "where",
+})  # fmt: skip
+
 #: Move, select or compare values without computing new ones: forward results are equal bit by bit.
 EXACT = frozenset({
     "H", "T", "__getitem__", "_chunk_cat", "abs", "alias_copy", "amax", "amin", "aminmax", "argmax", "argmin", "argsort",

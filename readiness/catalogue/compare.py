@@ -52,6 +52,9 @@ class Comparison:
             if out.device.type != device.type:
                 return f"output {position} lies on {out.device}"
             native = benchmark[position] if benchmark is not None and position < len(benchmark) else None
+            model = native if isinstance(native, torch.Tensor) else expected
+            if self.sample.keeps_strides and _strides(out) != _strides(model):
+                return f"output {position} has strides {out.stride()} instead of {model.stride()}"
             if isinstance(native, torch.Tensor):
                 if out.dtype != native.dtype:
                     return f"output {position} is {out.dtype} instead of {native.dtype}"
@@ -196,7 +199,15 @@ def _finite(out: Any) -> bool:
     return not isinstance(out, torch.Tensor) or bool(torch.isfinite(out.detach().cpu()).all())
 
 
+def _strides(tensor: torch.Tensor) -> list[int]:
+    """Those that matter: of a dimension of one element any will do."""
+    return [stride for extent, stride in zip(tensor.shape, tensor.stride(), strict=True) if extent > 1]
+
+
 def _size(tensor: torch.Tensor) -> float:
+    largest = float(tensor.detach().abs().max()) if tensor.numel() else 0.0
+    if math.isfinite(largest):
+        return largest
     finite = tensor.detach()[torch.isfinite(tensor)].abs()
     return float(finite.max()) if finite.numel() else 0.0
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 import torch
 
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import classes, fallback, layouts, provenance, samples
+from readiness.catalogue import cases, classes, fallback, layouts, provenance, samples
 from readiness.catalogue.calls import CPU, Called, Caller, Phase
 from readiness.catalogue.database import Entry
 from readiness.catalogue.judging import Judging, shows
 from readiness.catalogue.layouts import Layout
 from readiness.catalogue.outcomes import FailedError, Outcome, Result, failed, told
 from readiness.catalogue.provenance import Provenance, Recorder
-from readiness.catalogue.samples import Sample
+from readiness.catalogue.samples import Drawer, Sample
 
 #: So many further samples are tried where results are empty.
 _SPARE = 4
@@ -29,6 +29,20 @@ Enter = Callable[[Phase, str], None]
 Provenances = dict[tuple[str, bool], tuple[Provenance, str]]
 
 
+class Trials:
+    """Tries operators on one device in this process, `samples` of each; `enter` is told as in `Trial`."""
+
+    def __init__(self, accelerator: Accelerator, enter: Enter, samples: int) -> None:
+        self._accelerator, self._enter, self._samples = accelerator, enter, samples
+        self._provenances: Provenances = {}
+        self._drawer = Drawer()
+
+    def judge(self, entry: Entry, dtype: torch.dtype, *, thorough: bool) -> Result:
+        """Try one operator in one dtype; `thorough`: whatever is the same in all dtypes too."""
+        trial = Trial(self._accelerator, entry, dtype, self._enter, self._drawer, self._provenances)
+        return trial.judge(self._samples, thorough=thorough)
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One operator in one dtype, about to be tried. `enter` is told each phase, and how inputs lie, before it begins."""
@@ -37,6 +51,7 @@ class Trial:
     entry: Entry
     dtype: torch.dtype
     enter: Enter
+    drawer: Drawer = field(default_factory=Drawer)
     provenances: Provenances = field(default_factory=dict)
     _fallbacks: list[tuple[Phase, str, str]] = field(default_factory=list)
     _callers: list[Caller] = field(default_factory=list)
@@ -53,20 +68,23 @@ class Trial:
             self._callers.append(Caller(self.accelerator, self.entry, self.dtype, self.seed))
         return self._callers[0]
 
-    def judge(self, count: int) -> Result:
+    def judge(self, count: int, *, thorough: bool = True) -> Result:
         """Try `count` samples that have a result to look at, or as many as there are; the first failure is the outcome.
 
         The first of them, which is the largest, is tried in other layouts too.
         """
         gradients = self.entry.claims_backward(self.dtype)
         try:
-            drawn = samples.draw(self.entry, self.dtype, seed=self.seed, gradients=gradients)
+            drawn = self.drawer.draw(self.entry, self.dtype, seed=self.seed, gradients=gradients)
         except Exception as problem:  # noqa: BLE001 - the database's own code; the CPU made no input, no device was asked
             return Result(Outcome.UNJUDGED, Phase.FORWARD, f"no sample: {told(problem)}", gradients)
         judged_backward = False
         try:
-            for judged in self._judged(drawn, count, gradients and not self.entry.within(classes.UNSPECIFIED)):
+            differentiate = gradients and not self.entry.within(classes.UNSPECIFIED)
+            for judged in self._judged(drawn, count, differentiate):
                 judged_backward |= judged.backward
+            if thorough:
+                self._judge_further(drawn, differentiate)
             self.accelerator.synchronize()
         except FailedError as failure:
             self._drain()
@@ -91,6 +109,17 @@ class Trial:
             if telling == count:
                 break
 
+    def _judge_further(self, drawn: Sequence[Sample], gradients: bool) -> None:
+        """The same operator in other circumstances. Raises FailedError."""
+        for sample in cases.further(self.entry, drawn, drawn[0]):
+            judging = Judging(self, sample, gradients)
+            try:
+                judging.judge()
+            except FailedError as failure:
+                if failure.outcome is Outcome.UNJUDGED or not judging.is_the_cpus_to_give():
+                    continue
+                raise
+
     def _sound(self, sample: Sample, backward: bool) -> Result:
         """Right and repeatable: whose kernels did it?"""
         known = self.provenances
@@ -110,11 +139,19 @@ class Trial:
         # A call of its own: with a listener PyTorch chooses other formulas for some gradients, which round otherwise.
         device = self.accelerator.device
         recorder = Recorder()
+        forward: tuple[str, ...] = ()
+
+        def enter(phase: Phase) -> None:
+            nonlocal forward
+            if phase is Phase.BACKWARD:
+                forward = recorder.seen
+
         with contextlib.suppress(Exception):  # it was judged without; what was heard until then is what there is
             given = sample.converted(layouts.in_layout(Layout.CONTIGUOUS, device), device)
+            # Of gradients only a fallback is to be told, and few devices have one.
             with warnings.catch_warnings(action="ignore"), recorder:
-                self.caller.call(given, backward, _silent)
-        return provenance.of_call(device.type, self.entry.info.aten_name, recorder.seen)
+                self.caller.call(given, backward and provenance.falls_back(device.type), enter)
+        return provenance.of_call(device.type, self.entry.info.aten_name, forward or recorder.seen, recorder.seen)
 
     def _drain(self) -> None:
         """What errors are still to come are this operator's and must not be laid at the next one's door."""

@@ -76,6 +76,18 @@ class Judging:
             return False
         return identical(called, native)
 
+    def is_the_cpus_to_give(self) -> bool:
+        """Whether the CPU gives what is asked of the device: where it refuses, or is wrong itself, nobody need."""
+        try:
+            if self._on_cpu:
+                return bool(self._reference)
+            native = self.trial.benchmark(self.sample, self.gradients)
+            if native is not None:
+                self._hold(native, None, CPU)
+        except FailedError:
+            return False
+        return native is not None
+
     def judge_again(self, called: Called) -> None:
         """The same values as other views, and so again and again: right, and the same? Raises FailedError where not."""
         if self.trial.entry.within(classes.UNSPECIFIED):

@@ -45,6 +45,7 @@ _MARKED = {
     "kernel": Provenance.NATIVE, "default backend kernel": Provenance.DECOMPOSED, "math kernel": Provenance.DECOMPOSED,
     "backend fallback": Provenance.FALLBACK,
 }  # fmt: skip
+_ONE_VENDORS = ("_cudnn_ctc_loss", "miopen_convolution", "mkldnn_max_pool2d")
 #: The best first: what is said of a name that has several overloads.
 _ORDER = (
     Provenance.NATIVE, Provenance.DECOMPOSED, Provenance.FALLBACK, Provenance.ABSENT, Provenance.UNKNOWN,
@@ -81,6 +82,11 @@ def of_overload(device_type: str, name: str) -> Provenance:
         return _marked(torch._C._dispatch_dump_table(name), key)
     except (AttributeError, RuntimeError):  # private to PyTorch: another one may not have it
         return Provenance.UNKNOWN
+
+
+def falls_back(device_type: str) -> bool:
+    """Whether the device has a fallback for whatever it lacks: told by operators that only one vendor has."""
+    return any(of_overload(device_type, f"aten::{name}") is Provenance.FALLBACK for name in _ONE_VENDORS)
 
 
 def of_operator(device_type: str, base: str) -> Provenance:
@@ -157,17 +163,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return function(*args, **(kwargs or {}))
 
 
-def of_call(device_type: str, operator: str, seen: Sequence[str]) -> tuple[Provenance, str]:
+def of_call(device_type: str, operator: str, seen: Sequence[str], also: Sequence[str] = ()) -> tuple[Provenance, str]:
     """Where a call ran that reached the device as these overloads, and the overload that says so, if one does.
+
+    `also` are those of its gradient, which may only show a fallback.
 
     Native where a kernel of the device's own runs under the operator's name (`gelu`: `aten::gelu`, `softmax`:
     `aten::_softmax`), a fallback where any of the overloads is; else it is made of other operators: decomposed.
     """
-    found = {name: of_overload(device_type, name) for name in seen}
-    for name, provenance in found.items():
-        if provenance is Provenance.FALLBACK:
-            return provenance, name
-    named = [name for name in found if _is_kernel_of(operator, name)]
+    for name in dict.fromkeys((*seen, *also)):
+        if of_overload(device_type, name) is Provenance.FALLBACK:
+            return Provenance.FALLBACK, name
+    named = [name for name in seen if _is_kernel_of(operator, name)]
     if not seen:
         named = list(overloads(f"aten::{operator.rpartition('.')[2]}"))
     # An overload made of another one of the same operator (`sum` of `sum.dim_IntList`) is no composite of others.
