@@ -94,17 +94,19 @@ def bound_ratio(
     return math.inf if math.isnan(worst) else worst
 
 
-def contraction_error(out: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> float:
-    """The worst element of the matrix product out = a @ b in units of its bound sqrt(K) u (|a| |b|).
+def contraction_error(out: torch.Tensor, a: torch.Tensor, b: torch.Tensor, added: torch.Tensor | None = None) -> float:
+    """The worst element of the matrix product out = a @ b, or added + a @ b, in units of its bound sqrt(K) u (|a| |b|).
 
-    `a` (..., M, K) and `b` (..., K, N) are the very values that were multiplied; u is the roundoff of the accumulator
-    that `out`'s dtype should have. Any honest order of summation in float32 stays below about 0.5; inputs cut to TF32
-    reach tens to hundreds, a bfloat16 accumulator hundreds and more.
+    `a` (..., M, K) and `b` (..., K, N) are the very values that were multiplied, and what is added counts as one of the
+    products; u is the roundoff of the accumulator that `out`'s dtype should have. Any honest order of summation in
+    float32 stays below about 0.5; inputs cut to TF32 reach tens to hundreds, a bfloat16 accumulator hundreds and more.
     """
     left, right = on_host(a), on_host(b)
     terms = left.shape[-1]
-    allowance = math.sqrt(max(terms, 1)) * accumulation_roundoff(out.dtype) * (left.abs() @ right.abs())
-    return bound_ratio(out, left @ right, allowance)
+    product, sizes = left @ right, left.abs() @ right.abs()
+    if added is not None:
+        product, sizes = product + on_host(added), sizes + on_host(added).abs()
+    return bound_ratio(out, product, math.sqrt(max(terms, 1)) * accumulation_roundoff(out.dtype) * sizes)
 
 
 def relative_error(out: torch.Tensor, reference: torch.Tensor, *, dtype: torch.dtype | None = None) -> float:
@@ -119,19 +121,6 @@ def relative_error(out: torch.Tensor, reference: torch.Tensor, *, dtype: torch.d
 def worst_error(out: torch.Tensor, reference: torch.Tensor, *, dtype: torch.dtype | None = None) -> float:
     """max|out - reference| / rms(reference): one wrong element shows in any crowd. Infinite if incompatible."""
     return _by_scale(out, reference, dtype, lambda deviation: float(deviation.max()))
-
-
-def share_outside(
-    out: torch.Tensor, reference: torch.Tensor, *, atol: float, rtol: float, dtype: torch.dtype | None = None
-) -> float:
-    """The share of elements (0 to 1) outside |out - reference| <= atol + rtol |reference|. Infinite if incompatible."""
-    if incompatibility(out, reference, dtype):
-        return math.inf
-    have, want = on_host(out), on_host(reference)
-    if have.numel() == 0:
-        return 0.0
-    inside = _deviation(have, want) <= atol + rtol * torch.where(torch.isfinite(want), want.abs(), 0)
-    return 1.0 - float(inside.to(torch.float64).mean())
 
 
 def mismatches(out: torch.Tensor, reference: torch.Tensor) -> float:

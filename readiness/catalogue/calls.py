@@ -78,14 +78,16 @@ class Caller:
         return self._drawn[key].to(root.dtype, copy=True).to(root.device)
 
 
-def seed_all(accelerator: Accelerator, seed: int) -> None:
+def seed_all(accelerator: Accelerator, seed: int) -> torch.Generator:
     """Seed the generators of the host and of this device.
 
     `torch.manual_seed` seeds every kind of device that PyTorch knows, and for those that are not there it writes down
     a stack to blame later: 0.2 ms a call, a third of a sweep.
     """
-    torch.default_generator.manual_seed(seed)
-    if accelerator.device.type == "cpu":
-        return
-    module = accelerator.stack.module()
-    getattr(module, "manual_seed_all", getattr(module, "manual_seed", torch.manual_seed))(seed)
+    if accelerator.device.type != "cpu":
+        module = accelerator.stack.module()
+        getattr(module, "manual_seed_all", getattr(module, "manual_seed", _manual_seed))(seed)
+    return torch.default_generator.manual_seed(seed)
+
+
+_manual_seed = torch.manual_seed

@@ -24,13 +24,14 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 
 from readiness import accelerators, assessment, spawning
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import database
+from readiness.catalogue import calls, database
 from readiness.catalogue.calls import Phase
 from readiness.catalogue.database import Entry
 from readiness.catalogue.judge import Trials
@@ -216,6 +217,8 @@ def _serve(
         connection.sendall(json.dumps(message).encode() + b"\n")
 
     send({"ready": True})
+    # Some of the database's samples and operators seed again: this process has no other devices than ours.
+    torch.manual_seed = partial(calls.seed_all, accelerator)
     trials = Trials(accelerator, slate.write, samples)
     with connection.makefile("r", encoding="utf-8") as lines:
         for line in lines:

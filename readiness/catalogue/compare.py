@@ -27,6 +27,18 @@ _LOOSE = classes.RANDOM | classes.UNORDERED
 _CANCELLED = 1e-9
 
 
+#: Of operators that are one matrix product: the left factor, the right one, and what is added.
+_FACTORS: dict[str, Callable[[Sequence[Any]], tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]] = {
+    "mm": lambda given: (given[0], given[1], None),
+    "bmm": lambda given: (given[0], given[1], None),
+    "addmm": lambda given: (given[1], given[2], given[0]),
+    "baddbmm": lambda given: (given[1], given[2], given[0]),
+    "nn.functional.linear": lambda given: (given[0], given[1].t(), given[2] if len(given) > 2 else None),
+}
+#: Honest sums in float32 stay below a half, whatever their order; inputs cut to ten bits come to tens.
+_MOST_BOUNDS = 2.0
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """One operator in one dtype on one sample. Each method returns what is wrong, or None."""
@@ -84,7 +96,19 @@ class Comparison:
                 wrong = self._by_ratio(out, expected, native, partial(_at, sensitivity, position), 0.0)
             if wrong:
                 return f"output {position}: {wrong}" if len(reference) > 1 else wrong
-        return None
+        return self._contraction(outputs)
+
+    def _contraction(self, outputs: Leaves) -> str | None:
+        """Of matrix products also by the bound on every sum, which knows how many products it has and how large they are."""
+        factors = _FACTORS.get(self.entry.name)
+        plain = self.dtype.is_floating_point and self.sample.through is None and not self.sample.keywords
+        if factors is None or not plain or not bool(outputs[0].numel()):
+            return None
+        left, right, added = factors(self.sample.arguments)
+        if right.ndim < 2:
+            return None
+        error, terms = numerics.contraction_error(outputs[0], left, right, added), left.shape[-1]
+        return f"sums of {terms} products err by {error:.3g} times sqrt({terms}) roundings" if error > _MOST_BOUNDS else None
 
     def gradients(
         self,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import cases, classes, fallback, layouts, provenance, samples
+from readiness.catalogue import cases, classes, fallback, layouts, provenance, samples, shapes
 from readiness.catalogue.calls import CPU, Called, Caller, Phase
 from readiness.catalogue.database import Entry
 from readiness.catalogue.judging import Judging, shows
@@ -111,7 +111,9 @@ class Trial:
 
     def _judge_further(self, drawn: Sequence[Sample], gradients: bool) -> None:
         """The same operator in other circumstances. Raises FailedError."""
-        for sample in cases.further(self.entry, drawn, drawn[0]):
+        torch.default_generator.manual_seed(self.seed)
+        sizes = shapes.of(self.entry.name, self.dtype, gradients=gradients)
+        for sample in (*cases.further(self.entry, drawn, drawn[0]), *sizes):
             judging = Judging(self, sample, gradients)
             try:
                 judging.judge()

@@ -93,7 +93,7 @@ class Judging:
         if self.trial.entry.within(classes.UNSPECIFIED):
             return
         again = False
-        for layout in layouts.VIEWS:
+        for layout in () if self.trial.entry.within(classes.NO_VIEWS) else layouts.VIEWS:
             if layouts.lies_differently(layout, self.sample):
                 again |= self._judge_layout(called, layout)
         if not again:

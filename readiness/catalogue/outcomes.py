@@ -76,8 +76,14 @@ class FailedError(Exception):
         return Result(self.outcome, self.phase, self.detail, backward, self.layout, self.raised)
 
 
+class NotClaimedError(Exception):
+    """The device says itself that it does not offer what was asked for, and need not."""
+
+
 def failed(problem: Exception, phase: Phase, layout: str) -> FailedError:
     """What an exception of a device's says of the operator that was called."""
+    if isinstance(problem, NotClaimedError):
+        return FailedError(Outcome.UNJUDGED, phase, str(problem), layout)
     absent = isinstance(problem, NotImplementedError) or _ABSENT.search(str(problem)) is not None
     return FailedError(Outcome.MISSING, phase, told(problem), layout, raised=not absent)
 
