@@ -23,8 +23,8 @@ from readiness import accelerators
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import database, samples
 from readiness.catalogue import sweep as sweeping
+from readiness.catalogue.calls import CPU
 from readiness.catalogue.database import Entry
-from readiness.catalogue.judge import CPU
 
 DTYPES = ("float32", "bfloat16")
 REPETITIONS = 2
@@ -60,7 +60,7 @@ def swept(entries: tuple[Entry, ...], processes: int) -> tuple[int, float]:
     results = list(sweeping.sweep(
         accelerator, entries, chosen, DTYPES, samples=1, operator_limit_s=60.0, processes=processes
     ))  # fmt: skip
-    return sum(swept.result.outcome.value == "supported" for swept in results), time.perf_counter() - started
+    return sum(swept.result.outcome.sound for swept in results), time.perf_counter() - started
 
 
 def main() -> None:

@@ -26,7 +26,6 @@ def every_measure(out: torch.Tensor, reference: torch.Tensor) -> list[float]:
         numerics.bound_ratio(out, reference, reference.abs() + 1),
         numerics.relative_error(out, reference),
         numerics.worst_error(out, reference),
-        numerics.share_outside(out, reference, atol=1.0, rtol=1.0),
     ]
 
 
@@ -84,7 +83,6 @@ def test_one_wrong_element_is_seen_however_large_the_tensor(seed: int, size: int
     allowance = 1e-6 * (reference.abs() + 1)
     assert numerics.bound_ratio(out, reference, allowance) > 1000
     assert numerics.worst_error(out, reference) > 0.009
-    assert numerics.share_outside(out, reference, atol=1e-6, rtol=1e-6) == pytest.approx(1 / size)
     assert numerics.mismatches(out, reference) == 1
 
 
@@ -129,6 +127,7 @@ def test_less_precision_than_promised_is_far_outside_the_bound(terms: int) -> No
     a, b = draw(1, 64, terms).float(), draw(2, terms, 64).float()
     healthy = numerics.contraction_error(a @ b, a, b)
     tf32 = [(x.view(torch.int32) & ~0x1FFF).view(torch.float32) for x in (a, b)]
+    assert numerics.contraction_error(torch.addmm(a[:, :1], a, b), a, b, a[:, :1]) < 1
     assert healthy < 1 < 10 < numerics.contraction_error(tf32[0] @ tf32[1], a, b)
     assert numerics.contraction_error(a.bfloat16().float() @ b.bfloat16().float(), a, b) > 25
     assert numerics.contraction_error((a @ b).bfloat16().float(), a, b) > 25

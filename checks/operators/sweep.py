@@ -15,7 +15,7 @@ from readiness.model import Cost, Measurement, Note, Row, Yield
     measures={
         "forward_coverage": "1", "backward_coverage": "1", "judged": "1", "judged_backward": "1", "unjudged": "1",
         "missing": "1", "wrong": "1", "crashed": "1", "nondeterministic": "1", "errors": "1",
-        "fallbacks": "1",
+        "fallbacks": "1", "native": "1", "decomposed": "1",
     },
     cost=Cost.MINUTES,
     typical_s=10.0,
@@ -23,13 +23,14 @@ from readiness.model import Cost, Measurement, Note, Row, Yield
     catches=(
         "missing", "dtype-unsupported", "cpu-fallback", "wrong-result", "wrong-gradient", "nan", "ignore-strides",
         "ignore-offset", "wrong-shape", "wrong-dtype", "nondeterministic", "raise", "late-error", "hang", "crash",
-        "zero-result", "wrong-operator", "unwritten", "ignore-argument",
+        "zero-result", "wrong-operator", "unwritten", "ignore-argument", "wrong-layout",
     ),
 )  # fmt: skip
 def sweep(
     accelerator: Accelerator,
     *,
     dtypes: tuple[str, ...] = ("float32", "bfloat16"),
+    core_dtypes: tuple[str, ...] = (),
     catalogue: str = "all",
     only: tuple[str, ...] = (),
     samples: int = 1,
@@ -40,14 +41,18 @@ def sweep(
 
     A model stops at the first operator that its device lacks, learns nonsense from one that is wrong, and loses its run
     to one that crashes. Operators and inputs come from PyTorch's own database (`catalogue` "all", or "core": what
-    language models use); each result is held against float64, against itself repeated, and against the CPU's error; the
-    same values are tried as a strided view and at an offset too, where the CPU gives the same for them.
+    language models use, also in `core_dtypes`); each result is held against float64, against itself repeated, and
+    against the CPU's error. The same values are tried as a strided view and at an offset too, where the CPU gives the
+    same for them; and once an operator with other arguments, few elements, transposed, into given memory, in place on a
+    view, with gradients of some inputs alone, and with NaN and infinities among the values.
 
-    `forward_coverage` and `backward_coverage` are shares of the operators judged (`judged`, `judged_backward`): those
-    that claim the dtype on the CPU, the yardstick for every device, and can be judged. Missing, wrong, crashed or failed
-    ones are not covered; a forward that fails takes the gradient due with it. Nondeterministic ones are covered,
-    and so are `fallbacks`, which the device's software ran on the host and said so. The others are counts of operators
-    (`crashed` with those that hung): each has one outcome per dtype, told in the rows.
+    Each operator has exactly one outcome per dtype, told in the rows: native (a kernel of the device's own ran under its
+    name, by the dispatch table), decomposed into others, CPU fallback, missing, wrong, nondeterministic, crash, hang, or
+    it cannot be judged. `forward_coverage` and `backward_coverage` are shares of the operators judged (`judged`,
+    `judged_backward`): those that claim the dtype on the CPU, the yardstick for every device, and can be judged. Only the
+    first three and nondeterministic ones are covered; a forward that fails takes the gradient due with it. The other
+    figures count operators: `crashed` with those that hung; `missing` those that are not there, `errors` those that are
+    missing because they are there and raise.
     Labels: `dtype`, `catalogue`: what was swept, "chosen" where `only` chose; a sweep of all counts its core apart too.
     """
     from readiness.catalogue import database, tally
@@ -58,13 +63,16 @@ def sweep(
     except database.UnavailableError as problem:
         raise Skip(f"PyTorch's operator database cannot be imported: {problem}") from problem
     chosen = database.select(entries, catalogue, only)
-    counts = {(dtype, part): tally.Tally(accelerator.id) for dtype in dtypes for part in database.parts(catalogue, only)}
+    further = tuple(dtype for dtype in core_dtypes if dtype not in dtypes)
+    parts = database.parts(catalogue, only)
+    counts = {(dtype, part): tally.Tally(accelerator.id) for dtype in dtypes for part in parts}
+    counts |= {(dtype, parts[-1]): tally.Tally(accelerator.id) for dtype in further}
     for done, swept in enumerate(sweeping.sweep(
-        accelerator, entries, chosen, dtypes,
+        accelerator, entries, chosen, (*dtypes, *further) if only else dtypes, core_dtypes=() if only else further,
         samples=samples, operator_limit_s=operator_limit_s, processes=processes,
     )):  # fmt: skip
-        for part in database.parts(catalogue, only):
-            if part != "core" or swept.entry.core:
+        for part in parts:
+            if (swept.dtype, part) in counts and (part != "core" or swept.entry.core):
                 counts[swept.dtype, part].add(swept)
         if done % 100 == 0:
             yield Note(f"{done} operators done, now {swept.entry.name} in {swept.dtype}")

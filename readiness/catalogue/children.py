@@ -1,8 +1,9 @@
 """The processes in which operators are tried: each does one task at a time and may die or hang of it.
 
-A child holds one end of a socket pair. It says `ready`, then for each task `{"task": [index, dtype]}` it tells the
-phases it enters and at last the result, one JSON object per line. It leaves when the other end closes, and dies with
-its parent. Whatever happens to it costs the task it was at and nothing else.
+A child holds one end of a socket pair. It says `ready`, then for each task `{"task": [index, dtype, thorough]}` it tells the
+result, one JSON object per line. What it is at meanwhile stands in memory that both share, and stays there when it dies.
+It leaves when the other end closes, and dies with its parent. Whatever happens to it costs the task it was at and
+nothing else.
 """
 
 from __future__ import annotations
@@ -10,28 +11,31 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import json
+import mmap
 import os
 import resource
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 
 from readiness import accelerators, assessment, spawning
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import database
+from readiness.catalogue import calls, database
 from readiness.catalogue.calls import Phase
 from readiness.catalogue.database import Entry
-from readiness.catalogue.judge import Enter, Outcome, Result, Trial
-from readiness.catalogue.layouts import Layout
+from readiness.catalogue.judge import Trials
+from readiness.catalogue.outcomes import Outcome, Result
 
 #: What a killed child may take to disappear. One that waits in the driver may never do so: it is left behind.
 _BURIAL_S = 5.0
@@ -41,25 +45,54 @@ _DEVICE_LOST = 71
 Message = dict[str, Any]
 
 
+class Slate:
+    """One line of text in memory that two processes share: the phase a child is in, and how the inputs lie."""
+
+    BYTES = 256
+
+    def __init__(self, descriptor: int = -1) -> None:
+        self._memory = mmap.mmap(descriptor, self.BYTES)
+
+    def write(self, phase: Phase, layout: str) -> None:
+        """What is entered now."""
+        self._memory[:] = f"{phase.value}\t{layout}\n".encode()[: self.BYTES].ljust(self.BYTES, b"\n")
+
+    def read(self) -> tuple[Phase, str]:
+        """What was entered last."""
+        phase, _, layout = bytes(self._memory).partition(b"\n")[0].decode(errors="replace").partition("\t")
+        return Phase(phase or Phase.FORWARD), layout
+
+
 @dataclass(slots=True)
 class Child:
-    """One process, seen from its parent. `task` is what it is at, since `since` (monotonic), in `phase` and `layout`."""
+    """One process, seen from its parent. `task` is what it is at, since `since` (monotonic), `errand` what follows."""
 
     pid: int
     connection: socket.socket
     popen: subprocess.Popen[bytes] | None
+    slate: Slate
     ready: bool = False
     task: Any = None
+    errand: Any = ()
     since: float = field(default_factory=time.monotonic)
-    phase: Phase = Phase.FORWARD
-    layout: Layout = Layout.CONTIGUOUS
     buffer: bytes = b""
 
-    def give(self, task: Any, index: int, dtype: str) -> None:
+    @property
+    def phase(self) -> Phase:
+        """The phase that it entered last."""
+        return self.slate.read()[0]
+
+    @property
+    def layout(self) -> str:
+        """How the inputs lay then."""
+        return self.slate.read()[1]
+
+    def give(self, task: Any, message: Sequence[Any]) -> None:
         """Hand it a task. If it is dead already, the next `receive` tells."""
-        self.task, self.phase, self.layout, self.since = task, Phase.FORWARD, Layout.CONTIGUOUS, time.monotonic()
+        self.task, self.since = task, time.monotonic()
+        self.slate.write(Phase.FORWARD, "")
         with contextlib.suppress(OSError):
-            self.connection.sendall(json.dumps({"task": [index, dtype]}).encode() + b"\n")
+            self.connection.sendall(json.dumps({"task": message}).encode() + b"\n")
 
     def receive(self) -> list[Message] | None:
         """What it said since, or None if it is gone. Call when its connection is readable."""
@@ -114,6 +147,7 @@ class Child:
 def fork(accelerator: Accelerator, entries: Sequence[Entry], samples: int) -> Child:
     """A child that has everything this process has imported. Only for devices that survive a fork."""
     ours, theirs = socket.socketpair()
+    slate = Slate()
     parent = os.getpid()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python warns of threads: the child keeps to one
@@ -125,13 +159,13 @@ def fork(accelerator: Accelerator, entries: Sequence[Entry], samples: int) -> Ch
             connection = socket.socket(fileno=os.dup2(theirs.fileno(), 3))
             os.closerange(4, os.sysconf("SC_OPEN_MAX"))
             _settle(parent)
-            code = _serve(connection, accelerator, entries, samples)
+            code = _serve(connection, slate, accelerator, entries, samples)
         except BaseException:  # noqa: BLE001 - nothing may return into the parent's code
             traceback.print_exc()
         finally:
             os._exit(code)
     theirs.close()
-    return Child(pid, ours, None)
+    return Child(pid, ours, None, slate)
 
 
 def spawn(accelerator: Accelerator, samples: int) -> Child:
@@ -141,13 +175,16 @@ def spawn(accelerator: Accelerator, samples: int) -> Child:
         "accelerator": assessment.facts_to_json(accelerator.facts), "seed": accelerator.seed, "samples": samples,
         "parent": os.getpid(),
     }  # fmt: skip
-    command = spawning.bootstrap("readiness.catalogue.children:main", str(theirs.fileno()), json.dumps(request))
-    with theirs:
-        popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),))
-    return Child(popen.pid, ours, popen)
+    with theirs, tempfile.TemporaryFile() as shared:
+        shared.write(bytes(Slate.BYTES))
+        shared.flush()
+        handed = theirs.fileno(), shared.fileno()
+        command = spawning.bootstrap("readiness.catalogue.children:main", *map(str, handed), json.dumps(request))
+        popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=handed)
+        return Child(popen.pid, ours, popen, Slate(shared.fileno()))
 
 
-def main(descriptor: str, request: str) -> int:
+def main(descriptor: str, shared: str, request: str) -> int:
     """The entry of a fresh interpreter."""
     told = json.loads(request)
     _settle(told["parent"])
@@ -155,7 +192,8 @@ def main(descriptor: str, request: str) -> int:
     stack = accelerators.stack(facts.stack)
     accelerator = Accelerator(facts, stack, seed=told["seed"])
     accelerator.enter()
-    return _serve(socket.socket(fileno=int(descriptor)), accelerator, database.load(), told["samples"])
+    connection, slate = socket.socket(fileno=int(descriptor)), Slate(int(shared))
+    return _serve(connection, slate, accelerator, database.load(), told["samples"])
 
 
 def _settle(parent: int) -> None:
@@ -172,37 +210,38 @@ def _settle(parent: int) -> None:
     torch.set_num_threads(1)
 
 
-def _serve(connection: socket.socket, accelerator: Accelerator, entries: Sequence[Entry], samples: int) -> int:
+def _serve(
+    connection: socket.socket, slate: Slate, accelerator: Accelerator, entries: Sequence[Entry], samples: int
+) -> int:
     def send(message: Message) -> None:
         connection.sendall(json.dumps(message).encode() + b"\n")
 
-    def enter(phase: Phase, layout: Layout) -> None:
-        send({"phase": phase.value, "layout": layout.value})
-
     send({"ready": True})
+    # Some of the database's samples and operators seed again: this process has no other devices than ours.
+    torch.manual_seed = partial(calls.seed_all, accelerator)
+    trials = Trials(accelerator, slate.write, samples)
     with connection.makefile("r", encoding="utf-8") as lines:
         for line in lines:
-            index, dtype = json.loads(line)["task"]
-            result = _try(accelerator, entries[index], dtype, samples, enter)
-            lost = result.outcome is Outcome.ERROR and not _usable(accelerator)
+            index, dtype, thorough = json.loads(line)["task"]
+            result = _try(trials, entries[index], database.dtype_of(dtype), thorough)
+            lost = result.raised and not _usable(accelerator)
             send({
                 "outcome": (Outcome.CRASHED if lost else result.outcome).value, "phase": result.phase.value,
                 "detail": f"left the device unusable: {result.detail}" if lost else result.detail,
-                "backward": result.backward, "layout": result.layout.value,
+                "backward": result.backward, "layout": str(result.layout), "raised": result.raised and not lost,
             })  # fmt: skip
             if lost:
                 return _DEVICE_LOST
     return 0
 
 
-def _try(accelerator: Accelerator, entry: Entry, dtype: str, samples: int, enter: Enter) -> Result:
-    trial = Trial(accelerator, entry, database.dtype_of(dtype), enter)
+def _try(trials: Trials, entry: Entry, dtype: torch.dtype, thorough: bool) -> Result:
     try:
-        return trial.judge(samples)
+        return trials.judge(entry, dtype, thorough=thorough)
     except Exception as problem:  # noqa: BLE001 - one operator's, not the sweep's
         traceback.print_exc()
         detail = f"it could not be compared: {type(problem).__name__}: {problem}"[:400]
-        return Result(Outcome.ERROR, Phase.FORWARD, detail, entry.claims_backward(trial.dtype))
+        return Result(Outcome.MISSING, Phase.FORWARD, detail, entry.claims_backward(dtype), raised=True)
 
 
 def _usable(accelerator: Accelerator) -> bool:

@@ -17,10 +17,11 @@ UNJUDGEABLE = {
     "sparse.mm.reduce": "takes sparse tensors",
 }
 
+_FUSED_SGD = "the CPU's own kernel forgets the momentum of 16 and more elements (torch 2.13.0): there is no yardstick"
 #: The same for single dtypes.
 UNJUDGEABLE_IN = {
-    "bfloat16": {"matrix_exp": "the CPU's own result is NaN"},
-    "float16": {"matrix_exp": "the CPU's own result is NaN"},
+    "bfloat16": {"matrix_exp": "the CPU's own result is NaN", "optim.SGD.fused": _FUSED_SGD},
+    "float16": {"matrix_exp": "the CPU's own result is NaN", "optim.SGD.fused": _FUSED_SGD},
 }
 
 #: Positions of arguments that PyTorch wants on the host, on every device.
@@ -42,6 +43,29 @@ RANDOM = frozenset({
 
 #: Come in no defined order: shape, dtype, finite, and the same again.
 UNORDERED = frozenset({"linalg.eig", "linalg.eigvals"})
+
+#: Ask for dense inputs at addresses that are multiples of 16: not tried on views.
+NO_VIEWS = frozenset({"_grouped_mm"})
+
+#: Promise to lay their result in memory as their input lies, where that is dense, or plainly dense (`contiguous`).
+KEEPS_STRIDES = frozenset({
+    "clone", "contiguous", "empty_like", "full_like", "ones_like", "rand_like", "randn_like", "to", "zeros_like",
+})  # fmt: skip
+
+#: Wrong on the CPU itself: its kernel leaves memory unwritten that is not dense (oneDNN, torch 2.13.0).
+NOT_INTO_STRIDED_MEMORY = frozenset({"nn.functional.gelu"})
+
+#: So small for many an input that a single result says nothing: not tried on few elements.
+VANISHES = frozenset({"special.ndtr"})
+
+#: Say what NaN and infinity become, element by element or in a reduction: tried with some among the values.
+PASSES_NAN = frozenset({
+    "abs", "add", "all", "amax", "amin", "any", "argmax", "cat", "clamp", "clone", "cumsum", "div.no_rounding_mode", "eq",
+    "exp", "ge", "gt", "isfinite", "isinf", "isnan", "le", "log", "logical_and", "logical_not", "logical_or", "lt",
+    "masked_fill", "max.reduction_with_dim", "maximum", "mean", "minimum", "mul", "nanmean", "nanmedian", "nansum", "ne",
+    "neg", "nn.functional.relu", "reciprocal", "rsqrt", "sigmoid", "softmax", "sort", "sqrt", "square", "sub", "sum",
+    "tanh", "topk", "where",
+})  # fmt: skip
 
 #: Move, select or compare values without computing new ones: forward results are equal bit by bit.
 EXACT = frozenset({
@@ -117,8 +141,7 @@ OVERFLOWS = {
 }  # fmt: skip
 
 #: What language models are trained and served with, as far as the database has it: dense and mixture-of-experts
-#: transformers in their eager form, their losses, sampling, and what optimizers do. Not in the database at all: fused
-#: and grouped matrix products, `_foreach_*`.
+#: transformers in their eager form, their losses, sampling, and what optimizers do.
 CORE = frozenset({
     # attention, projections, experts
     "addmm", "baddbmm", "bmm", "einsum", "matmul", "mm", "nn.functional.linear",
@@ -142,6 +165,10 @@ CORE = frozenset({
     "index_copy", "index_put", "index_select", "narrow", "nn.functional.pad.constant", "nonzero", "ones_like",
     "permute", "repeat", "repeat_interleave", "reshape", "roll", "scatter", "scatter_add", "slice", "split", "squeeze",
     "stack", "to", "transpose", "unbind", "unsqueeze", "view", "zeros_like",
-    # initialisation
-    "normal.in_place", "uniform",
+    # initialisation and shuffling
+    "normal.in_place", "randperm", "uniform",
+    # beyond the database: lists of tensors, and what else optimizers, losses and experts do
+    "_foreach_add", "_foreach_addcdiv", "_foreach_addcmul", "_foreach_copy", "_foreach_div", "_foreach_lerp",
+    "_foreach_mul", "_foreach_neg", "_foreach_norm", "_foreach_reciprocal", "_foreach_sqrt", "_foreach_sub",
+    "_foreach_zero", "attention.math", "index_put_.accumulate", "optim.AdamW.foreach", "optim.SGD.foreach",
 })  # fmt: skip

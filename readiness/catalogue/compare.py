@@ -27,6 +27,18 @@ _LOOSE = classes.RANDOM | classes.UNORDERED
 _CANCELLED = 1e-9
 
 
+#: Of operators that are one matrix product: the left factor, the right one, and what is added.
+_FACTORS: dict[str, Callable[[Sequence[Any]], tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]] = {
+    "mm": lambda given: (given[0], given[1], None),
+    "bmm": lambda given: (given[0], given[1], None),
+    "addmm": lambda given: (given[1], given[2], given[0]),
+    "baddbmm": lambda given: (given[1], given[2], given[0]),
+    "nn.functional.linear": lambda given: (given[0], given[1].t(), given[2] if len(given) > 2 else None),
+}
+#: Honest sums in float32 stay below a half, whatever their order; inputs cut to ten bits come to tens.
+_MOST_BOUNDS = 2.0
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """One operator in one dtype on one sample. Each method returns what is wrong, or None."""
@@ -52,6 +64,9 @@ class Comparison:
             if out.device.type != device.type:
                 return f"output {position} lies on {out.device}"
             native = benchmark[position] if benchmark is not None and position < len(benchmark) else None
+            model = native if isinstance(native, torch.Tensor) else expected
+            if self.sample.keeps_strides and _strides(out) != _strides(model):
+                return f"output {position} has strides {out.stride()} instead of {model.stride()}"
             if isinstance(native, torch.Tensor):
                 if out.dtype != native.dtype:
                     return f"output {position} is {out.dtype} instead of {native.dtype}"
@@ -81,7 +96,19 @@ class Comparison:
                 wrong = self._by_ratio(out, expected, native, partial(_at, sensitivity, position), 0.0)
             if wrong:
                 return f"output {position}: {wrong}" if len(reference) > 1 else wrong
-        return None
+        return self._contraction(outputs)
+
+    def _contraction(self, outputs: Leaves) -> str | None:
+        """Of matrix products also by the bound on every sum, which knows how many products it has and how large they are."""
+        factors = _FACTORS.get(self.entry.name)
+        plain = self.dtype.is_floating_point and self.sample.through is None and not self.sample.keywords
+        if factors is None or not plain or not bool(outputs[0].numel()):
+            return None
+        left, right, added = factors(self.sample.arguments)
+        if right.ndim < 2:
+            return None
+        error, terms = numerics.contraction_error(outputs[0], left, right, added), left.shape[-1]
+        return f"sums of {terms} products err by {error:.3g} times sqrt({terms}) roundings" if error > _MOST_BOUNDS else None
 
     def gradients(
         self,
@@ -178,13 +205,17 @@ def _same(one: Any, other: Any) -> bool:
 
 def _unequal(out: torch.Tensor, expected: torch.Tensor) -> str | None:
     have = _dense(out.detach().cpu())
-    want = _dense(expected.detach()).to(have.dtype)
+    want = _dense(expected.detach().to(out.dtype)).to(have.dtype)
+    if have.dtype is not torch.complex32 and torch.equal(have, want):  # which PyTorch cannot do for those
+        return None
     different = (have != want) & ~(torch.isnan(have) & torch.isnan(want))
     count = int(different.sum())
     return f"{count} of {have.numel()} elements differ; it must be exact" if count else None
 
 
 def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.is_floating_point() and tensor.itemsize == 1:
+        return tensor.float()  # exactly; numbers of 8 bits cannot be compared themselves
     return tensor if tensor.layout == torch.strided else tensor.to_dense()
 
 
@@ -192,7 +223,15 @@ def _finite(out: Any) -> bool:
     return not isinstance(out, torch.Tensor) or bool(torch.isfinite(out.detach().cpu()).all())
 
 
+def _strides(tensor: torch.Tensor) -> list[int]:
+    """Those that matter: of a dimension of one element any will do."""
+    return [stride for extent, stride in zip(tensor.shape, tensor.stride(), strict=True) if extent > 1]
+
+
 def _size(tensor: torch.Tensor) -> float:
+    largest = float(tensor.detach().abs().max()) if tensor.numel() else 0.0
+    if math.isfinite(largest):
+        return largest
     finite = tensor.detach()[torch.isfinite(tensor)].abs()
     return float(finite.max()) if finite.numel() else 0.0
 

@@ -55,8 +55,9 @@ class Entry:
 
 
 def load() -> tuple[Entry, ...]:
-    """All operators, in the database's order. Raises UnavailableError where this torch does not bring it.
+    """All operators, in the database's order, and then those that it lacks.
 
+    Raises UnavailableError where this torch does not bring the database.
     Strict float32 arithmetic is switched on first: PyTorch's test-suite, which the import drags in, freezes the flags.
     What else the import changes for the process (the freeze itself, a variable of the compiler's cache) is undone.
     """
@@ -122,3 +123,7 @@ def _entries(operators: Sequence[Any]) -> Iterator[Entry]:
     for info in operators:
         variant = info.variant_test_name
         yield Entry(f"{info.name}.{variant}" if variant else info.name, info.name, info)
+    from readiness.catalogue import beyond  # which is made of what stands on this module
+
+    for operator in beyond.operators():
+        yield Entry(operator.name, operator.name, operator)

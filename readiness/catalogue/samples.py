@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -27,21 +27,47 @@ class NoSampleError(Exception):
     """The database offers no sample that could be used; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """One call of an operator: positional and keyword arguments, tensors on the CPU. `source` is the database's own.
 
-    `hosted` are the positions of arguments that stay on the CPU whatever the device.
+    `hosted` are the positions of arguments that stay on the CPU whatever the device; `label` says in words what is
+    special about it; `keeps_strides` that results must lie in memory as on the CPU; `through` calls the operator in
+    another way than by plainly calling it.
     """
 
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
     source: Any
     hosted: frozenset[int] = frozenset()
+    label: str = ""
+    keeps_strides: bool = False
+    through: Callable[[Callable[..., Any], Sample], Any] | None = None
+    _tensors: list[torch.Tensor] = field(default_factory=list)
 
     def tensors(self) -> list[torch.Tensor]:
         """All tensors among the arguments, each once."""
-        return list({id(leaf): leaf for leaf in leaves((self.arguments, self.keywords)) if _is_tensor(leaf)}.values())
+        if not self._tensors:
+            found = {id(leaf): leaf for leaf in leaves((self.arguments, self.keywords)) if _is_tensor(leaf)}
+            self._tensors.extend(found.values())
+        return self._tensors
+
+    def having(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Sample:
+        """The same call with other arguments."""
+        return replace(self, arguments=arguments, keywords=keywords, _tensors=[])
+
+    def narrowed(self, before: torch.dtype, after: torch.dtype) -> Sample:
+        """The same call in another dtype: tensors and dtypes among the arguments change from the one to the other."""
+        memo: dict[int, Any] = {}
+
+        def change(leaf: Any) -> Any:
+            if isinstance(leaf, torch.Tensor) and leaf.dtype is before:
+                if id(leaf) not in memo:
+                    memo[id(leaf)] = leaf.detach().to(after).requires_grad_(leaf.requires_grad)
+                return memo[id(leaf)]
+            return after if leaf is before else leaf
+
+        return self.having(map_leaves(change, self.arguments), map_leaves(change, self.keywords))
 
     def converted(self, convert: Convert, device: torch.device, *, widen: bool = False) -> Sample:
         """The same call with every tensor replaced by a leaf of its own, and arguments that name a device by `device`.
@@ -55,7 +81,7 @@ class Sample:
                 if id(leaf) not in memo:
                     memo[id(leaf)] = convert(leaf.detach()).detach().requires_grad_(leaf.requires_grad)
                 return memo[id(leaf)]
-            if isinstance(leaf, torch.device):
+            if isinstance(leaf, torch.device) or leaf == "cpu":
                 return device
             return wide(leaf) if widen and isinstance(leaf, torch.dtype) else leaf
 
@@ -67,20 +93,24 @@ class Sample:
             argument if position in self.hosted else map_leaves(change, argument)
             for position, argument in enumerate(self.arguments)
         )
-        return Sample(arguments, keywords, self.source, self.hosted)
+        return self.having(arguments, keywords)
 
     def call(self, function: Callable[..., Any]) -> Any:
+        """The function's result on these arguments, by the way that the sample asks for."""
+        return self.plain(function) if self.through is None else self.through(function, self)
+
+    def plain(self, function: Callable[..., Any]) -> Any:
         """The function's result on these arguments."""
         return function(*self.arguments, **self.keywords)
 
 
 def draw(entry: Entry, dtype: torch.dtype, *, seed: int, gradients: bool) -> list[Sample]:
     """Some samples from this seed, the largest first. Raises NoSampleError if there is none, else what its maker raises."""
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     random.seed(seed)
     numpy.random.seed(seed % 2**32)
-    # Left to itself the database draws the same values every time.
-    offered = islice(entry.info.sample_inputs("cpu", dtype, requires_grad=gradients, set_seed=False), _LOOK_AT)
+    # Not `sample_inputs`: that draws the same values every time, and looks through the stack for a test it belongs to.
+    offered = islice(entry.info.sample_inputs_func(entry.info, "cpu", dtype, gradients), _LOOK_AT)
     hosted = classes.HOSTED.get(entry.base, frozenset())
     usable = [
         sample
@@ -90,6 +120,23 @@ def draw(entry: Entry, dtype: torch.dtype, *, seed: int, gradients: bool) -> lis
     if not usable:
         raise NoSampleError("the database offers no dense sample without dropout for it in this dtype")
     return sorted(usable, key=_elements, reverse=True)
+
+
+class Drawer:
+    """Draws the samples of an operator once for all floating dtypes: the narrower ones get the same values, rounded."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Entry, torch.dtype, bool, list[Sample]] | None = None
+
+    def draw(self, entry: Entry, dtype: torch.dtype, *, seed: int, gradients: bool) -> list[Sample]:
+        """As `draw`."""
+        if self._last is not None and dtype.is_floating_point and dtype.itemsize == 2:
+            before, other, differentiated, drawn = self._last
+            if before is entry and other is torch.float32 and (differentiated or not gradients):
+                return [sample.narrowed(other, dtype) for sample in drawn]
+        drawn = draw(entry, dtype, seed=seed, gradients=gradients)
+        self._last = entry, dtype, gradients, drawn
+        return drawn
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

@@ -9,13 +9,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import children, database, judge
 from readiness.catalogue.calls import Phase
 from readiness.catalogue.children import Child
 from readiness.catalogue.database import Entry
-from readiness.catalogue.judge import Outcome, Result
-from readiness.catalogue.layouts import Layout
+from readiness.catalogue.outcomes import Outcome, Result
 
 #: Devices that are nothing but host memory: a process that has imported the database may be forked for them. For others
 #: the import itself may touch the driver, which no forked process can use.
@@ -36,11 +37,16 @@ class SweepError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One operator in one dtype."""
+    """One operator in one dtype; the first of a kind is `thorough`: what no dtype of that kind changes is tried there."""
 
     index: int
     dtype: str
+    thorough: bool = False
     second: bool = False
+
+
+#: All dtypes of one operator: one child does them, and draws inputs once.
+Errand = deque[Task]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,7 @@ def sweep(
     chosen: Sequence[int],
     dtypes: Sequence[str],
     *,
+    core_dtypes: Sequence[str] = (),
     samples: int,
     operator_limit_s: float,
     processes: int = 0,
@@ -70,21 +77,29 @@ def sweep(
 ) -> Iterator[Swept]:
     """Every chosen operator in every dtype that it claims, exactly once, in the order in which they finish.
 
+    In `core_dtypes` only those that language models use.
+
     `processes` is the number of children (0: one per usable core, up to a few). `forks` decides how they start; None:
     as the device allows. Raises SweepError when children do not come up. All children are dead when the generator ends,
     however it does.
     """
-    tasks: deque[Task] = deque()
-    for name in dtypes:
-        dtype = database.dtype_of(name)
-        for index in chosen:
-            entry = entries[index]
+    errands: deque[Errand] = deque()
+    for index in chosen:
+        entry = entries[index]
+        errand: Errand = deque()
+        kinds = set()
+        for name in [*dtypes, *(core_dtypes if entry.core else ())]:
+            dtype = database.dtype_of(name)
             if not entry.claims(dtype):
                 continue
             if reason := entry.unjudgeable(dtype) or accelerator.stack.beyond.get(entry.name):
                 yield Swept(entry, name, judge.unjudged(entry, dtype, reason))
             else:
-                tasks.append(Task(index, name))
+                kind = dtype.is_floating_point, dtype.is_complex, dtype is torch.bool
+                errand.append(Task(index, name, thorough=kind not in kinds))
+                kinds.add(kind)
+        if errand:
+            errands.append(errand)
     if forks is None:
         forks = accelerator.stack.forks and accelerator.facts.kind in _FORKABLE_KINDS
 
@@ -92,9 +107,9 @@ def sweep(
         return children.fork(accelerator, entries, samples) if forks else children.spawn(accelerator, samples)
 
     most = min(usable_processes(), _MOST_FORKED if forks else _MOST_FRESH)
-    leader = _Leader(tasks, start, operator_limit_s)
+    leader = _Leader(errands, start, operator_limit_s)
     try:
-        for task, result in leader.run(min(processes or most, max(len(tasks), 1))):
+        for task, result in leader.run(min(processes or most, max(len(errands), 1))):
             entry = entries[task.index]
             if result.outcome in (Outcome.CRASHED, Outcome.HANG):
                 result = replace(result, backward=entry.claims_backward(database.dtype_of(task.dtype)))  # noqa: PLW2901
@@ -104,8 +119,8 @@ def sweep(
 
 
 class _Leader:
-    def __init__(self, tasks: deque[Task], start: Callable[[], Child], limit_s: float) -> None:
-        self._tasks = tasks
+    def __init__(self, errands: deque[Errand], start: Callable[[], Child], limit_s: float) -> None:
+        self._errands = errands
         self._start = start
         self._limit_s = limit_s
         self._selector = selectors.DefaultSelector()
@@ -113,8 +128,8 @@ class _Leader:
         self._false_starts = 0
 
     def run(self, processes: int) -> Iterator[tuple[Task, Result]]:
-        while self._tasks or self._busy():
-            while self._tasks and len(self._crew) < processes:
+        while self._errands or self._busy():
+            while self._errands and len(self._crew) < processes:
                 self._recruit()
             ready = {key.data for key, _ in self._selector.select(self._patience())}
             for child in [child for child in self._crew if id(child) in ready]:
@@ -136,9 +151,20 @@ class _Leader:
         self._crew.append(child)
         self._selector.register(child.connection, selectors.EVENT_READ, id(child))
 
-    def _dismiss(self, child: Child) -> None:
+    def _dismiss(self, child: Child, again: Task | None = None) -> None:
+        """It is gone: others must do the rest of its errand, `again` first."""
         self._selector.unregister(child.connection)
         self._crew.remove(child)
+        rest = deque([again, *child.errand] if again else child.errand)
+        if rest:
+            self._errands.appendleft(rest)
+
+    def _employ(self, child: Child) -> None:
+        if not child.errand and self._errands:
+            child.errand = self._errands.popleft()
+        if child.errand:
+            task = child.errand.popleft()
+            child.give(task, [task.index, task.dtype, task.thorough])
 
     def _remaining(self, child: Child) -> float:
         if child.ready and child.task is None:
@@ -157,9 +183,6 @@ class _Leader:
             yield from self._lost(child, child.bury())
             return
         for message in messages:
-            if "phase" in message and "outcome" not in message:
-                child.phase, child.layout = Phase(message["phase"]), Layout(message["layout"])
-                continue
             if "ready" in message:
                 child.ready = True
                 self._false_starts = 0
@@ -167,11 +190,9 @@ class _Leader:
                 task, child.task = child.task, None
                 yield task, Result(
                     Outcome(message["outcome"]), Phase(message["phase"]), message["detail"], message["backward"],
-                    Layout(message["layout"]),
+                    message["layout"], message["raised"],
                 )  # fmt: skip
-            if self._tasks:
-                task = self._tasks.popleft()
-                child.give(task, task.index, task.dtype)
+            self._employ(child)
 
     def _lost(self, child: Child, ending: str) -> Iterator[tuple[Task, Result]]:
         if child.task is not None:
@@ -182,15 +203,14 @@ class _Leader:
                 raise SweepError(f"no process could be started for the device: the last one {ending}")
 
     def _give_up(self, child: Child) -> Iterator[tuple[Task, Result]]:
-        self._dismiss(child)
         task: Task | None = child.task
+        again = replace(task, second=True) if task is not None and not task.second else None
+        self._dismiss(child, again)
         ending = child.kill()
         if task is None:
             yield from self._lost(child, f"was not ready after {_START_LIMIT_S:g} s")
-        elif task.second:
+        elif again is None:
             detail = f"did not end within {self._limit_s * _SECOND_LIMIT:g} s"
             if "could not" in ending:
                 detail += f"; its process {ending}"
             yield task, Result(Outcome.HANG, child.phase, detail, False, child.layout)
-        else:
-            self._tasks.appendleft(Task(task.index, task.dtype, second=True))

@@ -32,13 +32,13 @@ def _attention(
         is_causal,
         scale=scale, enable_gqa=enable_gqa,
     )  # fmt: skip
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        allowed = torch.zeros(attn_mask.shape, dtype=query.dtype, device=query.device)
+        attn_mask = allowed.masked_fill(attn_mask.logical_not(), float("-inf"))
     if choice != _FLASH:
         return torch._scaled_dot_product_attention_math(
             query, key, value, attn_mask, dropout_p, is_causal, None, scale=scale, enable_gqa=enable_gqa
         )[0]
-    if attn_mask is not None and attn_mask.dtype == torch.bool:
-        allowed = torch.zeros(attn_mask.shape, dtype=query.dtype, device=query.device)
-        attn_mask = allowed.masked_fill(attn_mask.logical_not(), float("-inf"))
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     return fused(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
 

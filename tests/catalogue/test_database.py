@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from readiness.catalogue import classes, database, samples
-from readiness.catalogue.judge import CPU
+from readiness.catalogue.calls import CPU
 
 ENTRIES = database.load()
 NAMES = {entry.name for entry in ENTRIES} | {entry.base for entry in ENTRIES}

@@ -6,8 +6,8 @@ import pytest
 
 from readiness.catalogue import database
 from readiness.catalogue.calls import Phase
-from readiness.catalogue.judge import Outcome, Result
 from readiness.catalogue.layouts import Layout
+from readiness.catalogue.outcomes import Outcome, Result
 from readiness.catalogue.sweep import Swept
 from readiness.catalogue.tally import Tally, row
 
@@ -15,9 +15,10 @@ ENTRIES = {entry.name: entry for entry in database.load()}
 
 
 def swept(
-    name: str, outcome: Outcome, phase: Phase = Phase.FORWARD, *, backward: bool = True, layout: Layout = Layout.CONTIGUOUS
+    name: str, outcome: Outcome, phase: Phase = Phase.FORWARD, *, backward: bool = True, layout: Layout = Layout.CONTIGUOUS,
+    raised: bool = False,
 ) -> Swept:
-    return Swept(ENTRIES[name], "bfloat16", Result(outcome, phase, "so it was", backward, layout))
+    return Swept(ENTRIES[name], "bfloat16", Result(outcome, phase, "so it was", backward, layout, raised))
 
 
 def tally(*found: Swept) -> dict[str, tuple[float, str | None]]:
@@ -28,7 +29,7 @@ def tally(*found: Swept) -> dict[str, tuple[float, str | None]]:
 
 
 def test_nothing_poor_is_about_nothing() -> None:
-    found = tally(swept("mm", Outcome.SUPPORTED), swept("sparse.mm.reduce", Outcome.UNJUDGED))
+    found = tally(swept("mm", Outcome.NATIVE), swept("sparse.mm.reduce", Outcome.UNJUDGED))
     assert {about for _, about in found.values()} == {None}
     assert found["forward_coverage"][0] == 1.0
     assert found["judged"][0] == 1
@@ -42,13 +43,12 @@ def test_nothing_poor_is_about_nothing() -> None:
         (Outcome.WRONG, "wrong", "wrong"),
         (Outcome.CRASHED, "crashed", "crashes"),
         (Outcome.HANG, "crashed", "hangs"),
-        (Outcome.ERROR, "errors", "fails"),
         (Outcome.NONDETERMINISTIC, "nondeterministic", "nondeterministic"),
         (Outcome.FALLBACK, "fallbacks", "runs on the CPU"),
     ],
 )
 def test_each_outcome_has_its_figure_and_words(outcome: Outcome, name: str, words: str) -> None:
-    found = tally(swept("mm", outcome), swept("add", Outcome.SUPPORTED))
+    found = tally(swept("mm", outcome), swept("add", Outcome.DECOMPOSED))
     told = f"sim:2: mm in bfloat16: {words}"
     assert found[name] == (1, told)
     covered = outcome in (Outcome.NONDETERMINISTIC, Outcome.FALLBACK)
@@ -56,6 +56,24 @@ def test_each_outcome_has_its_figure_and_words(outcome: Outcome, name: str, word
         assert found[coverage] == ((1.0, None) if covered else (0.5, told))
     others = {about for other, (_, about) in found.items() if other != name and not other.endswith("_coverage")}
     assert others == {None}
+
+
+def test_an_operator_that_is_there_and_raises_is_missing_and_counted_apart() -> None:
+    found = tally(swept("mm", Outcome.MISSING, raised=True), swept("add", Outcome.MISSING), swept("mul", Outcome.NATIVE))
+    assert found["errors"] == (1, "sim:2: mm in bfloat16: fails")
+    assert found["missing"] == (1, "sim:2: add in bfloat16: missing")
+    assert found["forward_coverage"][0] == 1 / 3
+
+
+def test_whose_kernels_ran_is_counted() -> None:
+    found = tally(swept("mm", Outcome.NATIVE), swept("add", Outcome.NATIVE), swept("mul", Outcome.DECOMPOSED))
+    assert (found["native"], found["decomposed"], found["forward_coverage"]) == ((2, None), (1, None), (1.0, None))
+
+
+def test_there_are_nine_outcomes() -> None:
+    assert [outcome.value for outcome in Outcome] == [
+        "native", "decomposed", "CPU fallback", "missing", "wrong", "nondeterministic", "crash", "hang", "cannot be judged",
+    ]  # fmt: skip
 
 
 def test_gradient_and_layout_are_named() -> None:
@@ -89,7 +107,7 @@ def test_many_are_cut_and_counted() -> None:
 
 
 def test_row_names_the_layout() -> None:
-    assert row(swept("mm", Outcome.SUPPORTED)) is None
+    assert row(swept("mm", Outcome.NATIVE)) is None
     cells = row(swept("mm", Outcome.WRONG, layout=Layout.STRIDED))
     assert cells is not None
     assert cells["detail"] == "on a strided input: so it was"

@@ -19,7 +19,7 @@ def sweep(*only: str, dtypes: tuple[str, ...] = ("float32",), **settings: Any) -
 
 
 def outcomes(evidence: Evidence) -> dict[str, tuple[str, str]]:
-    """Outcome and phase of each operator that is not plainly supported."""
+    """Outcome and phase of each operator that is neither native nor decomposed."""
     return {row["operator"]: (row["outcome"], row["phase"]) for row in evidence.rows if row["outcome"] != "summary"}
 
 

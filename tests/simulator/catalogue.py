@@ -25,6 +25,7 @@ from threading import Lock
 from typing import Any
 
 from readiness import checklist, profile
+from readiness.catalogue import classes
 from readiness.model import Requirement
 
 TABLE = Path(__file__).with_suffix(".toml")
@@ -94,13 +95,16 @@ class Row:
         settings: dict[str, dict[str, Any]] = {name: {"patience_s": _PATIENCE_S} for name in _GROUP_CHECKS}
         settings["stability.load"] = {"seconds": _LONG_LOAD_S if self.takes_time else _LOAD_S}
         entries = []
+        dropped: list[str] = []
         if self.operators:
             settings[_SWEEP] = {"only": list(self.operators), "catalogue": "all"}
             requirements = profile.load("general", checklist.discover()).requirements
-            entries = [self._narrowed(item) for item in requirements if item.check == _SWEEP]
+            if not classes.CORE.issuperset(self.operators):  # what is asked of the core is not asked of others
+                dropped = [item.id for item in requirements if item.where.get("catalogue") == "core"]
+            entries = [self._narrowed(item) for item in requirements if item.check == _SWEEP and item.id not in dropped]
         document = {
             "schema": "readiness.profile/1", "name": "catalogue", "title": "General, for one row of the catalogue",
-            "extends": ["general"], "settings": settings, "require": entries,
+            "extends": ["general"], "drop": dropped, "settings": settings, "require": entries,
         }  # fmt: skip
         return "".join(f"{key} = {as_toml(value)}\n" for key, value in document.items())
 

@@ -1,0 +1,94 @@
+"""What becomes of an operator: exactly one of nine things in each dtype."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from readiness.catalogue.calls import Phase
+
+#: What PyTorch and vendors' plug-ins say when a kernel is not there.
+_ABSENT = re.compile(
+    r"not implemented for|not (currently )?implemented|could not run '|not (currently )?supported|unsupported"
+    r"|does not support|no kernel|not available for|unimplemented",
+    re.IGNORECASE,
+)
+
+
+class Outcome(StrEnum):
+    """What became of one operator in one dtype; exactly one of these."""
+
+    NATIVE = "native"
+    DECOMPOSED = "decomposed"
+    FALLBACK = "CPU fallback"
+    MISSING = "missing"
+    WRONG = "wrong"
+    NONDETERMINISTIC = "nondeterministic"
+    CRASHED = "crash"
+    HANG = "hang"
+    UNJUDGED = "cannot be judged"
+
+    @property
+    def right(self) -> bool:
+        """Whether it gave what it should have given."""
+        return self in (Outcome.NATIVE, Outcome.DECOMPOSED, Outcome.FALLBACK, Outcome.NONDETERMINISTIC)
+
+    @property
+    def sound(self) -> bool:
+        """Whether there is nothing to tell of it."""
+        return self in (Outcome.NATIVE, Outcome.DECOMPOSED)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One operator in one dtype.
+
+    `backward` says whether a gradient was judged, or was due when forward failed; `layout` how the inputs lay or what
+    else was special about the call, in words. `raised` marks a missing operator that is there and raises something else
+    than that it is not: nobody can use it either.
+    """
+
+    outcome: Outcome
+    phase: Phase
+    detail: str
+    backward: bool
+    layout: str = ""
+    raised: bool = False
+
+    @property
+    def explained(self) -> str:
+        """The detail, with the layout that it needs."""
+        return f"{self.layout}: {self.detail}" if self.layout else self.detail
+
+
+class FailedError(Exception):
+    """An operator has shown what is wrong with it."""
+
+    def __init__(
+        self, outcome: Outcome, phase: Phase, detail: str, layout: str = "", *, raised: bool = False
+    ) -> None:
+        super().__init__(detail)
+        self.outcome, self.phase, self.detail, self.layout, self.raised = outcome, phase, detail, layout, raised
+
+    def result(self, backward: bool) -> Result:
+        """As the operator's result."""
+        return Result(self.outcome, self.phase, self.detail, backward, self.layout, self.raised)
+
+
+class NotClaimedError(Exception):
+    """The device says itself that it does not offer what was asked for, and need not."""
+
+
+def failed(problem: Exception, phase: Phase, layout: str) -> FailedError:
+    """What an exception of a device's says of the operator that was called."""
+    if isinstance(problem, NotClaimedError):
+        return FailedError(Outcome.UNJUDGED, phase, str(problem), layout)
+    absent = isinstance(problem, NotImplementedError) or _ABSENT.search(str(problem)) is not None
+    return FailedError(Outcome.MISSING, phase, told(problem), layout, raised=not absent)
+
+
+def told(problem: BaseException) -> str:
+    """An exception in one line."""
+    text = " ".join(str(problem).split())
+    return f"{type(problem).__name__}: {text[:300]}"
