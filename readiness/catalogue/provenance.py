@@ -1,0 +1,137 @@
+"""Whose kernel runs when an operator is called on a device: told by PyTorch's own dispatch table, without a call.
+
+PyTorch fills each place of the table (one overload, one kind of device) from the first of these that there is: a kernel
+registered for the device itself; one composite of other operators, which serves every device; the device's fallback,
+which vendors use to run on the host. The table marks them `[kernel]`, `[default backend kernel]` or `[math kernel]`, and
+`[backend fallback]`. Source: aten/src/ATen/core/dispatch/OperatorEntry.cpp, computeDispatchTableEntryWithDebug.
+
+A vendor who registers its CPU fallback overload by overload, as torch-xpu-ops does, looks native here: such a fallback
+is heard by its warning (`fallback`). The mere presence of a kernel says nothing of whether it works.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+
+import torch
+
+
+class Provenance(StrEnum):
+    """Where one overload runs on one kind of device."""
+
+    #: A kernel of the device's own.
+    NATIVE = "native"
+    #: PyTorch's composite of other operators, whatever those are on this device.
+    DECOMPOSED = "decomposed"
+    #: What the device does with every operator that it lacks: nearly always a copy to the host and back.
+    FALLBACK = "CPU fallback"
+    #: The overload exists and the device has nothing for it.
+    ABSENT = "absent"
+    #: No such overload, no such device, or a torch whose table cannot be asked.
+    UNKNOWN = "unknown"
+
+
+_KEYS = {
+    "cpu": "CPU", "cuda": "CUDA", "hpu": "HPU", "ipu": "IPU", "meta": "Meta", "mps": "MPS", "mtia": "MTIA", "xla": "XLA",
+    "xpu": "XPU",
+}  # fmt: skip
+#: Of one line of the table: `PrivateUse1: registered at ... [backend fallback]`.
+_MARK = re.compile(r"\[([a-z ]+)\]\s*$")
+_MARKED = {
+    "kernel": Provenance.NATIVE, "default backend kernel": Provenance.DECOMPOSED, "math kernel": Provenance.DECOMPOSED,
+    "backend fallback": Provenance.FALLBACK,
+}  # fmt: skip
+#: The best first: what is said of a name that has several overloads.
+_ORDER = (
+    Provenance.NATIVE, Provenance.DECOMPOSED, Provenance.FALLBACK, Provenance.ABSENT, Provenance.UNKNOWN,
+)  # fmt: skip
+
+
+def dispatch_key(device_type: str) -> str | None:
+    """`CUDA` for `cuda` (also on ROCm), `PrivateUse1` for whatever plug-in has taken that place; None for others."""
+    if device_type in _KEYS:
+        return _KEYS[device_type]
+    taken = getattr(torch._C, "_get_privateuse1_backend_name", None)
+    return "PrivateUse1" if device_type == "privateuseone" or (taken is not None and taken() == device_type) else None
+
+
+def of_overload(device_type: str, name: str) -> Provenance:
+    """Where the overload `name` runs (`aten::add.Tensor`, `aten::gelu`: what an OpOverload calls `name()`).
+
+    A functional overload that PyTorch makes of the same operator's `out=` kernel is where that one is.
+    """
+    key = dispatch_key(device_type)
+    if key is None:
+        return Provenance.UNKNOWN
+    try:
+        if not _known(name):
+            return Provenance.UNKNOWN
+        if _has_own(name, key):
+            return Provenance.NATIVE
+        # One of these allocates the result and calls the structured kernel, which is registered as out=.
+        structured = _has(name, "CompositeExplicitAutogradNonFunctional")
+        if structured and any(_has_own(other, key) for other in _out_overloads(name)):
+            return Provenance.NATIVE
+        if not torch._C._dispatch_has_computed_kernel_for_dispatch_key(name, key):
+            return Provenance.ABSENT
+        return _marked(torch._C._dispatch_dump_table(name), key)
+    except (AttributeError, RuntimeError):  # private to PyTorch: another one may not have it
+        return Provenance.UNKNOWN
+
+
+def of_operator(device_type: str, base: str) -> Provenance:
+    """The best of all overloads of `aten::gelu`: native if the device has any kernel of its own under this name."""
+    return best(of_overload(device_type, name) for name in overloads(base))
+
+
+def overloads(base: str) -> tuple[str, ...]:
+    """`aten::add.Tensor`, `aten::add.out` and the others of `aten::add`; none if there is no such operator."""
+    namespace, _, packet = base.partition("::")
+    found = getattr(getattr(torch.ops, namespace), packet, None)
+    names = [] if found is None else found.overloads()
+    return tuple(base if name == "default" else f"{base}.{name}" for name in names)
+
+
+def best(found: Iterable[Provenance]) -> Provenance:
+    """The one nearest to the device's own; UNKNOWN of none."""
+    return min(found, key=_ORDER.index, default=Provenance.UNKNOWN)
+
+
+def worst(found: Iterable[Provenance]) -> Provenance:
+    """The one farthest from the device's own; UNKNOWN of none."""
+    return max(found, key=_ORDER.index, default=Provenance.UNKNOWN)
+
+
+def _known(name: str) -> bool:
+    return bool(torch._C._dispatch_find_schema_or_throw(*_parted(name)))
+
+
+def _parted(name: str) -> tuple[str, str]:
+    base, _, overload = name.partition(".")
+    return base, overload
+
+
+def _has(name: str, key: str) -> bool:
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(name, key))
+
+
+def _has_own(name: str, key: str) -> bool:
+    # Some plug-ins register what they fuse one step earlier, where autograd would take it apart.
+    return _has(name, key) or _has(name, f"Autograd{key}")
+
+
+def _out_overloads(name: str) -> list[str]:
+    base, overload = _parted(name)
+    outs = [other for other in overloads(base) if _parted(other)[1].endswith("out")]
+    exact = [other for other in outs if overload and _parted(other)[1] == f"{overload}_out"]
+    return exact or outs
+
+
+def _marked(table: str, key: str) -> Provenance:
+    for line in table.splitlines():
+        if line.startswith(f"{key}:"):
+            mark = _MARK.search(line)
+            return Provenance.UNKNOWN if mark is None else _MARKED.get(mark[1], Provenance.UNKNOWN)
+    return Provenance.ABSENT
