@@ -1,0 +1,246 @@
+"""All records of one operator, played on a device: every element at a small size, odd sizes and views, then as large as can be."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import torch
+
+from readiness.accelerators.base import Accelerator
+from readiness.catalogue import provenance
+from readiness.catalogue.samples import Sample
+from readiness.workload import contraction, operators, sizes
+from readiness.workload.document import TRAINING, Call, Phase, Record, Size, Spec, Workload
+from readiness.workload.drawing import Drawer
+from readiness.workload.operators import Operator
+from readiness.workload.outcome import FailedError, Outcome, Played, Result, told
+from readiness.workload.sizes import Means
+from readiness.workload.trial import Called, Enter, Trial
+
+#: So many records of an operator, the largest, are tried at odd sizes and with subsets of inputs that want a gradient.
+_EDGED = 2
+#: So many elements of a large result of an operator that works element by element are looked at.
+_LOOKED_AT = 4096
+#: A result larger than this is not taken back to the host to be looked at.
+_TAKEN_BACK_BYTES = 2**28
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One operator in one dtype, and its records by their number in the workload."""
+
+    name: str
+    dtype: str
+    records: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        """`mm in bfloat16`."""
+        return f"{self.name.removeprefix('aten::')} in {self.dtype}"
+
+
+def parts(workload: Workload) -> list[Part]:
+    """The workload by operator and dtype, those that are called most first."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for number, record in enumerate(workload.records):
+        found.setdefault((record.call.op, operators.dtype_of(record.call)), []).append(number)
+    weights = {key: sum(sum(workload.records[number].calls.values()) for number in numbers) for key, numbers in found.items()}
+    return [Part(*key, tuple(found[key])) for key in sorted(found, key=lambda key: (-weights[key], key))]
+
+
+@dataclass(slots=True)
+class Player:
+    """Plays one part. `enter` is told what begins; nothing begins after `deadline` (monotonic)."""
+
+    accelerator: Accelerator
+    workload: Workload
+    part: Part
+    means: Means
+    enter: Enter
+    deadline: float
+    _trial: Trial = field(init=False)
+    _played: dict[int, Played] = field(default_factory=dict)
+    _backward: bool = False
+
+    def play(self) -> Result:
+        """The outcome of the operator in this dtype; the first failure is it."""
+        try:
+            operator = operators.find(self.part.name)
+        except operators.NoOperatorError as problem:
+            return Result(Outcome.UNJUDGED, detail=str(problem))
+        dtype = getattr(torch, self.part.dtype)
+        self._trial = Trial(self.accelerator, operator, dtype, self.enter)
+        records = [self.workload.records[number] for number in self.part.records]
+        self._backward = any(_wants_gradient(record) for record in records)
+        try:
+            complete = self._small(records) and self._odd(operator, records) and self._large(operator)
+            self.accelerator.synchronize()
+        except FailedError as failure:
+            self._trial.drain()
+            return Result(
+                failure.outcome, failure.phase, failure.detail, failure.special, self._backward, True, dict(self._played)
+            )
+        if not complete:
+            return Result(Outcome.UNJUDGED, detail="time was up", backward=self._backward, reached=False)
+        if self._trial.fallbacks:
+            phase, special, said = self._trial.fallbacks[0]
+            return Result(Outcome.FALLBACK, phase, said, special, self._backward, True, dict(self._played))
+        return Result(*self._where(), backward=self._backward, played=dict(self._played))
+
+    def _where(self) -> tuple[Outcome, Phase, str]:
+        match provenance.of_overload(self.accelerator.device.type, self.part.name):
+            case provenance.Provenance.FALLBACK:
+                return Outcome.FALLBACK, Phase.FORWARD, "by the dispatch table"
+            case provenance.Provenance.DECOMPOSED:
+                return Outcome.DECOMPOSED, Phase.FORWARD, ""
+            case _:
+                return Outcome.NATIVE, Phase.FORWARD, ""
+
+    @property
+    def _in_time(self) -> bool:
+        return time.monotonic() < self.deadline
+
+    def _drawer(self, *labels: object) -> Drawer:
+        return Drawer(self.accelerator.generator("workload", self.part.name, self.part.dtype, *labels))
+
+    def _at_home(self, call: Call) -> Call:
+        return operators.at_home(call, self.accelerator.device.type)
+
+    def _small(self, records: Sequence[Record]) -> bool:
+        """Every distinct record, every element, forward and backward, on other views too."""
+        seen: set[Call] = set()
+        for record in records:
+            call = self._at_home(sizes.small(self.workload, record))
+            if call in seen or sizes.size_bytes(call) * 8 > self.means.bytes:
+                continue
+            if not self._in_time:
+                return False
+            seen.add(call)
+            sample = self._drawer("small", len(seen)).sample(call)
+            self._trial.judge(sample, gradients=_wants_gradient(record), views=True)
+        return True
+
+    def _odd(self, operator: Operator, records: Sequence[Record]) -> bool:
+        """The largest records at lengths on both sides of tiles' edges, and with fewer inputs that want a gradient."""
+        largest = sorted(records, key=lambda item: -sizes.size_bytes(sizes.small(self.workload, item)))[:_EDGED]
+        for place, record in enumerate(largest):
+            for length, call in sizes.edges(self.workload, record):
+                if not self._in_time:
+                    return False
+                self._edge(operator, self._at_home(call), record, f"at length {length}", (place, length))
+            for position, call in enumerate(_subsets(self._at_home(sizes.small(self.workload, record)))):
+                sample = self._drawer("subset", place, position).sample(call)
+                self._trial.judge(sample, gradients=True, special="with a gradient to some inputs alone")
+        return True
+
+    def _edge(self, operator: Operator, call: Call, record: Record, special: str, labels: tuple[object, ...]) -> None:
+        """One odd size, where the CPU takes it: not every operator has a meaning for nothing."""
+        gradients = _wants_gradient(record)
+        try:
+            sample = self._drawer("edge", *labels).sample(call)
+        except (RuntimeError, IndexError, ValueError):  # no choice of values fits
+            return
+        try:
+            self._trial.judge(sample, gradients=gradients, special=special)
+        except FailedError as failure:
+            if failure.outcome is Outcome.UNJUDGED:
+                return
+            if self._trial.on_cpu or self._trial.benchmark(sample, gradients) is not None:
+                raise
+
+    def _large(self, operator: Operator) -> bool:
+        """Each record as large as memory and time allow: is it there, how long does it take, are chosen elements right?"""
+        for number in self.part.records:
+            if not self._in_time:
+                return False
+            record = self.workload.records[number]
+            size, call = self._affordable(record)
+            self._played[number] = self._timed(operator, record, self._at_home(call), size)
+        return True
+
+    def _affordable(self, record: Record) -> tuple[Size, Call]:
+        rungs = list(sizes.ladder(self.workload, record))
+        return next(((size, call) for size, call in rungs if self.means.affords(call)), rungs[-1])
+
+    def _timed(self, operator: Operator, record: Record, call: Call, size: Size) -> Played:
+        special = f"at {sizes.told(self.workload, size)}"
+        try:
+            sample = self._drawer("large", record.call).sample(call)
+        except RuntimeError as problem:  # the host has not the memory
+            raise FailedError(Outcome.UNJUDGED, Phase.FORWARD, f"no inputs: {told(problem)}") from problem
+        start = time.perf_counter()
+        called = self._trial.on_device(sample, gradients=False, special=special)
+        first_s = time.perf_counter() - start
+        self._look(operator, sample, called, special)
+        forward_s = min(first_s, self._once(sample, False, special)) if first_s < self.means.seconds else first_s
+        both_s = self._once(sample, True, special) if _wants_gradient(record) else forward_s
+        full = size == self.workload.full or call == self._at_home(record.call.at(self.workload.full) or call)
+        scale = 1.0 if full else self._scale(record, call)
+        return Played(forward_s * scale, full, sizes.told(self.workload, size), max(both_s - forward_s, 0.0) * scale)
+
+    def _scale(self, record: Record, call: Call) -> float:
+        """How much longer the model's own size takes, by arithmetic and traffic."""
+        whole = record.call.at(self.workload.full)
+        return 1.0 if whole is None else max(self.means.expected_s(whole) / max(self.means.expected_s(call), 1e-12), 1.0)
+
+    def _once(self, sample: Sample, gradients: bool, special: str) -> float:
+        start = time.perf_counter()
+        self._trial.on_device(sample, gradients, special=special)
+        return time.perf_counter() - start
+
+    def _look(self, operator: Operator, sample: Sample, called: Called, special: str) -> None:
+        """Chosen elements of a large result against float64; those that are no number where there should be one."""
+        out = called.outputs[0] if called.outputs else None
+        if not isinstance(out, torch.Tensor) or not out.is_floating_point() or operator.unspecified:
+            return
+        if out.numel() * out.itemsize > _TAKEN_BACK_BYTES or not out.numel():
+            return
+        generator = self.accelerator.generator("looked at", self.part.name)
+        host = out.cpu()
+        wrong = contraction.spot_check(operator, sample, host, generator)
+        if wrong is None and not bool(torch.isfinite(host).all()):
+            finite = all(bool(torch.isfinite(item).all()) for item in sample.tensors() if item.is_floating_point())
+            mask = operator.base in ("where", "masked_fill", "_safe_softmax")
+            wrong = "a result is no number" if finite and not mask else None
+        if wrong is not None:
+            raise FailedError(Outcome.WRONG, Phase.FORWARD, wrong, special)
+        if operator.base in operators.POINTWISE:
+            self._look_at_some(sample, host, special, generator)
+
+    def _look_at_some(self, sample: Sample, host: torch.Tensor, special: str, generator: torch.Generator) -> None:
+        shape = host.shape
+        if any(tensor.ndim > len(shape) for tensor in sample.tensors()):
+            return
+        flat = torch.randint(0, math.prod(shape), (min(_LOOKED_AT, math.prod(shape)),), generator=generator)
+        place = torch.unravel_index(flat, shape)
+
+        def pick(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.detach().expand(shape)[place] if tensor.ndim else tensor.detach()
+
+        picked = sample.converted(pick, torch.device("cpu"))
+        self._trial.hold_outputs(picked, [host[place]], special)
+
+
+def _wants_gradient(record: Record) -> bool:
+    return any(spec.grad for spec in record.call.specs()) and any(phase in record.calls for phase in TRAINING)
+
+
+def _subsets(call: Call) -> list[Call]:
+    """The call with a gradient to fewer of its inputs: each alone, where there are several."""
+    wanted = [position for position, item in enumerate(call.arguments) if isinstance(item, Spec) and item.grad]
+    if len(wanted) < 2:
+        return []
+    chosen = [kept for count in range(1, len(wanted)) for kept in combinations(wanted, count)][:6]
+
+    def without(kept: tuple[int, ...]) -> tuple[Any, ...]:
+        return tuple(
+            Spec(item.dtype, item.shape, item.stride, position in kept) if isinstance(item, Spec) else item
+            for position, item in enumerate(call.arguments)
+        )
+
+    return [Call(call.op, without(kept), call.keywords) for kept in chosen]
