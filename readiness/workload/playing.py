@@ -65,32 +65,32 @@ class Player:
     deadline: float
     _trial: Trial = field(init=False)
     _played: dict[int, Played] = field(default_factory=dict)
-    _backward: bool = False
 
-    def play(self) -> Result:
-        """The outcome of the operator in this dtype; the first failure is it."""
+    def play(self, *, large: bool) -> Result:
+        """The outcome of the operator in this dtype; the first failure is it.
+
+        At small sizes every element is looked at; at `large` ones what time allows, and what it does not is no failure.
+        """
         try:
             operator = operators.find(self.part.name)
         except operators.NoOperatorError as problem:
             return Result(Outcome.UNJUDGED, detail=str(problem))
-        dtype = getattr(torch, self.part.dtype)
-        self._trial = Trial(self.accelerator, operator, dtype, self.enter)
+        self._trial = Trial(self.accelerator, operator, getattr(torch, self.part.dtype), self.enter)
         records = [self.workload.records[number] for number in self.part.records]
-        self._backward = any(_wants_gradient(record) for record in records)
+        backward = any(_wants_gradient(record) for record in records)
         try:
-            complete = self._small(records) and self._odd(operator, records) and self._large(operator)
+            if large:
+                self._large(operator)
+            elif not (self._small() and self._odd(operator, records)):
+                return Result(Outcome.UNJUDGED, detail="time was up", backward=backward, reached=False)
             self.accelerator.synchronize()
         except FailedError as failure:
             self._trial.drain()
-            return Result(
-                failure.outcome, failure.phase, failure.detail, failure.special, self._backward, True, dict(self._played)
-            )
-        if not complete:
-            return Result(Outcome.UNJUDGED, detail="time was up", backward=self._backward, reached=False)
+            return Result(failure.outcome, failure.phase, failure.detail, failure.special, backward, True, self._played)
         if self._trial.fallbacks:
             phase, special, said = self._trial.fallbacks[0]
-            return Result(Outcome.FALLBACK, phase, said, special, self._backward, True, dict(self._played))
-        return Result(*self._where(), backward=self._backward, played=dict(self._played))
+            return Result(Outcome.FALLBACK, phase, said, special, backward, True, self._played)
+        return Result(*self._where(), backward=backward, played=self._played)
 
     def _where(self) -> tuple[Outcome, Phase, str]:
         match provenance.of_overload(self.accelerator.device.type, self.part.name):
@@ -111,29 +111,33 @@ class Player:
     def _at_home(self, call: Call) -> Call:
         return operators.at_home(call, self.accelerator.device.type)
 
-    def _small(self, records: Sequence[Record]) -> bool:
+    def _small(self) -> bool:
         """Every distinct record, every element, forward and backward, on other views too."""
-        seen: set[Call] = set()
-        for record in records:
-            call = self._at_home(sizes.small(self.workload, record))
-            if call in seen or sizes.size_bytes(call) * 8 > self.means.bytes:
-                continue
+        seen: dict[Call, Played] = {}
+        for number in self.part.records:
+            record = self.workload.records[number]
+            size, small = sizes.smallest(self.workload, record)
+            call = self._at_home(small)
             if not self._in_time:
                 return False
-            seen.add(call)
-            sample = self._drawer("small", len(seen)).sample(call)
-            self._trial.judge(sample, gradients=_wants_gradient(record), views=True)
+            if call not in seen:
+                if sizes.size_bytes(call) * 8 > self.means.bytes:
+                    continue
+                sample = self._drawer("small", len(seen)).sample(call)
+                self._trial.judge(sample, gradients=_wants_gradient(record), views=True)
+                seen[call] = self._as_played(record, call, size)
+            self._played[number] = seen[call]
         return True
 
     def _odd(self, operator: Operator, records: Sequence[Record]) -> bool:
         """The largest records at lengths on both sides of tiles' edges, and with fewer inputs that want a gradient."""
-        largest = sorted(records, key=lambda item: -sizes.size_bytes(sizes.small(self.workload, item)))[:_EDGED]
+        largest = sorted(records, key=lambda item: -sizes.size_bytes(sizes.smallest(self.workload, item)[1]))[:_EDGED]
         for place, record in enumerate(largest):
             for length, call in sizes.edges(self.workload, record):
                 if not self._in_time:
                     return False
                 self._edge(operator, self._at_home(call), record, f"at length {length}", (place, length))
-            for position, call in enumerate(_subsets(self._at_home(sizes.small(self.workload, record)))):
+            for position, call in enumerate(_subsets(self._at_home(sizes.smallest(self.workload, record)[1]))):
                 sample = self._drawer("subset", place, position).sample(call)
                 self._trial.judge(sample, gradients=True, special="with a gradient to some inputs alone")
         return True
@@ -153,45 +157,41 @@ class Player:
             if self._trial.on_cpu or self._trial.benchmark(sample, gradients) is not None:
                 raise
 
-    def _large(self, operator: Operator) -> bool:
+    def _large(self, operator: Operator) -> None:
         """Each record as large as memory and time allow: is it there, how long does it take, are chosen elements right?"""
         for number in self.part.records:
-            if not self._in_time:
-                return False
             record = self.workload.records[number]
             size, call = self._affordable(record)
-            self._played[number] = self._timed(operator, record, self._at_home(call), size)
-        return True
+            if not self._in_time or size == sizes.smallest(self.workload, record)[0]:
+                continue
+            self._timed(operator, record, number, self._at_home(call), size)
 
     def _affordable(self, record: Record) -> tuple[Size, Call]:
         rungs = list(sizes.ladder(self.workload, record))
         return next(((size, call) for size, call in rungs if self.means.affords(call)), rungs[-1])
 
-    def _timed(self, operator: Operator, record: Record, call: Call, size: Size) -> Played:
+    def _timed(self, operator: Operator, record: Record, number: int, call: Call, size: Size) -> None:
         special = f"at {sizes.told(self.workload, size)}"
         try:
-            sample = self._drawer("large", record.call).sample(call)
-        except RuntimeError as problem:  # the host has not the memory
-            raise FailedError(Outcome.UNJUDGED, Phase.FORWARD, f"no inputs: {told(problem)}") from problem
-        start = time.perf_counter()
-        called = self._trial.on_device(sample, gradients=False, special=special)
-        first_s = time.perf_counter() - start
+            sample = self._drawer("large", number).sample(call)
+        except RuntimeError:  # the host has not the memory: it stays as it was played
+            return
+        gradients = _wants_gradient(record)
+        called = self._trial.on_device(sample, gradients, special=special)
         self._look(operator, sample, called, special)
-        forward_s = min(first_s, self._once(sample, False, special)) if first_s < self.means.seconds else first_s
-        both_s = self._once(sample, True, special) if _wants_gradient(record) else forward_s
-        full = size == self.workload.full or call == self._at_home(record.call.at(self.workload.full) or call)
-        scale = 1.0 if full else self._scale(record, call)
-        return Played(forward_s * scale, full, sizes.told(self.workload, size), max(both_s - forward_s, 0.0) * scale)
+        if self._trial.forward_s < self.means.seconds:  # the first call may have compiled
+            self._trial.on_device(sample, gradients, special=special)
+        self._played[number] = self._as_played(record, call, size)
 
-    def _scale(self, record: Record, call: Call) -> float:
-        """How much longer the model's own size takes, by arithmetic and traffic."""
+    def _as_played(self, record: Record, call: Call, size: Size) -> Played:
+        """What the last call took; of a smaller one, what the model's own size would by arithmetic and traffic."""
         whole = record.call.at(self.workload.full)
-        return 1.0 if whole is None else max(self.means.expected_s(whole) / max(self.means.expected_s(call), 1e-12), 1.0)
-
-    def _once(self, sample: Sample, gradients: bool, special: str) -> float:
-        start = time.perf_counter()
-        self._trial.on_device(sample, gradients, special=special)
-        return time.perf_counter() - start
+        full = size == self.workload.full or (whole is not None and call == self._at_home(whole))
+        scale = 1.0
+        if not full and whole is not None:
+            scale = max(self.means.expected_s(whole) / max(self.means.expected_s(call), 1e-12), 1.0)
+        words = sizes.told(self.workload, self.workload.full if full else size)
+        return Played(self._trial.forward_s * scale, full, words, self._trial.backward_s * scale)
 
     def _look(self, operator: Operator, sample: Sample, called: Called, special: str) -> None:
         """Chosen elements of a large result against float64; those that are no number where there should be one."""

@@ -97,16 +97,16 @@ def ladder(workload: Workload, record: Record) -> Iterator[tuple[Size, Call]]:
             yield size, call
 
 
-def small(workload: Workload, record: Record) -> Call:
+def smallest(workload: Workload, record: Record) -> tuple[Size, Call]:
     """A record at the size at which every element is held against float64."""
-    *_, (_, call) = ladder(workload, record)
-    return call
+    *_, last = ladder(workload, record)
+    return last
 
 
 def edges(workload: Workload, record: Record) -> Iterator[tuple[int, Call]]:
     """The record of the reduced model at lengths at which kernels break; without those that are alike."""
     reduced = workload.reduced_length is not None
-    seen = {small(workload, record)}
+    seen = {smallest(workload, record)[1]}
     for length in EDGES:
         call = record.call.at(Size(length, reduced=reduced))
         if call is not None and call not in seen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,13 +39,18 @@ class Called:
 
 @dataclass(slots=True)
 class Trial:
-    """One operator in one dtype on one device. `enter` is told each phase, and what is special, before it begins."""
+    """One operator in one dtype on one device. `enter` is told each phase, and what is special, before it begins.
+
+    `forward_s` and `backward_s` are what the last call on the device took.
+    """
 
     accelerator: Accelerator
     operator: Operator
     dtype: torch.dtype
     enter: Enter
     fallbacks: list[tuple[Phase, str, str]] = field(default_factory=list)
+    forward_s: float = 0.0
+    backward_s: float = 0.0
 
     @property
     def on_cpu(self) -> bool:
@@ -54,11 +60,13 @@ class Trial:
     def on_device(self, sample: Sample, gradients: bool, layout: Layout = Layout.CONTIGUOUS, special: str = "") -> Called:
         """Call it there and wait for it. Raises FailedError where the device refuses."""
         phase, words = Phase.FORWARD, layout.value or special
+        start = turn = 0.0
 
         def enter(entered: Phase) -> None:
-            nonlocal phase
-            if entered is Phase.BACKWARD:
-                self.accelerator.synchronize()  # what forward left to be told is not the gradient's
+            nonlocal phase, start, turn
+            self.accelerator.synchronize()  # what forward left to be told is not the gradient's
+            turn = time.perf_counter()
+            start = start or turn
             phase = entered
             self.enter(entered, words)
 
@@ -71,6 +79,8 @@ class Trial:
         except Exception as problem:
             self.drain()
             raise raised(problem, phase, words) from problem
+        end = time.perf_counter()
+        self.forward_s, self.backward_s = (turn - start, end - turn) if called.backward else (end - turn, 0.0)
         return called
 
     def drain(self) -> None:
