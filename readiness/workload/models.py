@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,17 @@ from torch import nn
 
 from readiness import files
 from readiness.errors import BadFileError, UsageError
+from readiness.workload import reduction
 from readiness.workload.document import Phase
-from readiness.workload.reduction import Config, thinned
+from readiness.workload.reduction import Config
 from readiness.workload.tracing import META, Ear
 
 #: A configuration is a page of text.
 _LARGEST_CONFIG_BYTES = 2**20
 #: Whether the weights are stored in fewer bits says nothing about what is computed with them in training.
 _NOT_BUILT = ("quantization_config", "auto_map", "torch_dtype", "dtype", "transformers_version")
+#: Of the reduced model: both sides of a tile of 64, and a remainder of 32.
+_REDUCED_LENGTH = 96
 _INSTALL = "pip install 'readiness[trace]'"
 
 
@@ -46,16 +50,37 @@ class Model:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def trace(self, length: int) -> Ear:
-        """Everything that is called in one training step, a prefill and one more token, at this length."""
+        """Everything that is called in one training step, a prefill and one more token, at this length.
+
+        Raises UsageError where the model does not run on the meta device.
+        """
         ear = Ear()
-        with self.prepare(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = self.build()
-            with META:
-                given = self.inputs(length)
-            _train(model, given, ear)
-            _serve(model, given, ear, with_cache=self.serves)
+        try:
+            with self.prepare(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model = self.build()
+                with META:
+                    given = self.inputs(length)
+                _train(model, given, ear)
+                _serve(model, given, ear, with_cache=self.serves)
+        except UsageError:
+            raise
+        except Exception as problem:
+            raise UsageError(
+                f"it does not run on the meta device: {_first(problem)}",
+                place=self.kind,
+                remedy="what depends on the values of tensors has none there: leave it out, or give it as module:function",
+            ) from problem
         return ear
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The models to be heard: whole for the counts; with few layers, and reduced, for the sizes. The last two may lack."""
+
+    whole: Model
+    thin: Model | None = None
+    reduced: Model | None = None
 
 
 def _train(model: nn.Module, given: Any, ear: Ear) -> None:
@@ -134,20 +159,8 @@ def _loss(answer: Any, ear: Ear) -> torch.Tensor:
 def of_config(config: Config, *, batch: int, length: int, dtype: torch.dtype, place: str, thin: bool = False) -> Model:
     """A model of transformers from its configuration. `thin` leaves out layers that are like others."""
     transformers = _transformers()
-    told = {name: value for name, value in config.items() if name not in _NOT_BUILT}
-    if thin:
-        told = thinned(told)
-    kind, architectures = told.pop("model_type", None), told.pop("architectures", None) or []
-    try:
-        settings = transformers.AutoConfig.for_model(kind, **told)
-        settings._attn_implementation = "sdpa"
-    except Exception as problem:
-        raise BadFileError(
-            f"transformers {transformers.__version__} makes no configuration of it: {_first(problem)}",
-            place=place,
-            remedy="give the config.json of a model that this transformers knows; `model_type` names it",
-        ) from problem
-    maker = _maker(transformers, settings, architectures, place)
+    settings = _settings(transformers, reduction.thinned(config) if thin else config, place)
+    maker = _maker(transformers, settings, config.get("architectures"), place)
 
     def build() -> nn.Module:
         try:
@@ -177,16 +190,51 @@ def of_config(config: Config, *, batch: int, length: int, dtype: torch.dtype, pl
     )  # fmt: skip
 
 
-def of_function(name: str, *, length: int, dtype: torch.dtype) -> Model:
+def _settings(transformers: Any, config: Config, place: str) -> Any:
+    told = {name: value for name, value in config.items() if name not in (*_NOT_BUILT, "architectures", "model_type")}
+    try:
+        settings = transformers.AutoConfig.for_model(config["model_type"], **told)
+        settings._attn_implementation = "sdpa"
+    except Exception as problem:
+        raise BadFileError(
+            f"transformers {transformers.__version__} makes no configuration of it: {_first(problem)}",
+            place=place,
+            remedy="give the config.json of a model that this transformers knows; `model_type` names it",
+        ) from problem
+    return settings
+
+
+def sources(
+    config: Config, *, batch: int, length: int, dtype: torch.dtype, place: str, reduced: bool
+) -> tuple[Sources, dict[str, Any]]:
+    """The models to be heard for a configuration, and that configuration; `reduced` makes the small model the whole one."""
+    whole = _completed(config, place)
+    small = reduction.reduced(whole)
+    chosen = small if reduced else whole
+    make = partial(of_config, batch=batch, dtype=dtype, place=place)
+    short = min(_REDUCED_LENGTH, length)
+    thin = make(chosen, length=length, thin=True)
+    return Sources(make(chosen, length=length), thin, make(small, length=short, thin=True)), chosen
+
+
+def _completed(config: Config, place: str) -> dict[str, Any]:
+    """A configuration with all that it leaves to defaults: those can be reduced too."""
+    settings = _settings(_transformers(), config, place)
+    known = {name: value for name, value in settings.to_dict().items() if reduction.fills(name) and isinstance(value, int)}
+    return {**known, **config}
+
+
+def of_function(name: str, *, length: int, dtype: torch.dtype) -> Sources:
     """What `module:function` returns: a module and its inputs, a dictionary, a tuple or one tensor.
 
-    Called on the meta device. Where the function takes an argument it is the length, and it is asked for several.
+    Called on the meta device. Where the function takes an argument it is the length, and it is asked for several; where it
+    takes two, the second says whether the model is to be a small one of the same build.
     """
     module, _, attribute = name.partition(":")
     sys.path.insert(0, "")  # as `python -m` has it: a model beside the user
     try:
         function = getattr(importlib.import_module(module), attribute)
-        takes_length = bool(inspect.signature(function).parameters)
+        takes = len(inspect.signature(function).parameters)
     except Exception as problem:
         raise UsageError(
             f"it cannot be imported: {_first(problem)}", place=name, remedy="give module:function as Python finds it"
@@ -194,21 +242,23 @@ def of_function(name: str, *, length: int, dtype: torch.dtype) -> Model:
     finally:
         sys.path.remove("")
 
-    def make(size: int) -> tuple[nn.Module, Any]:
+    def make(size: int, small: bool) -> tuple[nn.Module, Any]:
         with META, _default(dtype):
-            made = function(size) if takes_length else function()
+            made = function(*(size, small)[:takes])
         if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
             raise UsageError(
                 f"it returned {type(made).__name__}", place=name, remedy="return a torch.nn.Module and its inputs"
             )
         return made
 
-    largest = length if takes_length else 1
-    return Model(
-        kind=name, length="length", lengths=_lengths(largest) if takes_length else (largest,),
-        build=lambda: make(largest)[0].to(META), inputs=lambda size: _to_meta(make(size)[1]), serves=False, dtype=dtype,
-        facts={"config": {}},
-    )  # fmt: skip
+    def model(small: bool) -> Model:
+        largest = (length if not small else min(length, _REDUCED_LENGTH)) if takes else 1
+        return Model(
+            kind=name, length="length", lengths=_lengths(largest), build=lambda: make(largest, small)[0].to(META),
+            inputs=lambda size: _to_meta(make(size, small)[1]), serves=False, dtype=dtype, facts={"config": {}},
+        )  # fmt: skip
+
+    return Sources(model(small=False), reduced=model(small=True) if takes > 1 else None)
 
 
 def read_config(file: Path) -> dict[str, Any]:

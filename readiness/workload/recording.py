@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from readiness.errors import UsageError
 from readiness.workload import forms
 from readiness.workload.document import Call, Phase, Record, Workload
-from readiness.workload.models import Model
+from readiness.workload.models import Sources
 from readiness.workload.tracing import distinct
 
 Heard = Sequence[tuple[Phase, Call]]
 Note = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """The models to be heard: whole for the counts; with few layers, and reduced, for the sizes. The last two may lack."""
-
-    whole: Model
-    thin: Model | None = None
-    reduced: Model | None = None
 
 
 def record(sources: Sources, *, name: str, title: str, batch: int, note: Note) -> Workload:
@@ -65,8 +56,8 @@ def _aligned(sources: Sources, counted: Heard, note: Note) -> list[tuple[Phase, 
                      for length in model.lengths]  # fmt: skip
             few = [(length, small.trace(length).heard) for length in small.lengths] if small is not None else []
             found = forms.align(heard, few)
-        except forms.UnalikeError as problem:
-            note(f"it cannot be told at another size: {problem}")
+        except (forms.UnalikeError, UsageError) as problem:
+            note(f"it cannot be told at another size: {str(problem).splitlines()[0]}")
             continue
         if not known - _keys([(phase, raw) for phase, _, raw in found]):
             return found

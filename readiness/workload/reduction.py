@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 Config = Mapping[str, Any]
@@ -15,12 +15,16 @@ _SMALLER: Mapping[str, int] = {
     "hidden_size": 128, "n_embd": 128, "d_model": 128, "intermediate_size": 208, "moe_intermediate_size": 80,
     "shared_expert_intermediate_size": 80, "d_ff": 208, "n_inner": 208, "vocab_size": 1024, "num_experts": 16,
     "n_routed_experts": 16, "num_local_experts": 16, "head_dim": 32, "kv_lora_rank": 48, "q_lora_rank": 64,
-    "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 24, "image_size": 64, "max_position_embeddings": 4096,
-    "moe_topk": 4, "num_experts_per_tok": 4,
+    "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 24, "image_size": 64, "moe_topk": 4, "num_experts_per_tok": 4,
 }  # fmt: skip
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 _KEY_HEADS = "num_key_value_heads"
 _FEW_HEADS = 8
+
+
+def fills(name: str) -> bool:
+    """Whether a default of this name is worth knowing, since it can be made smaller; a head's width follows from others."""
+    return name in (*_SMALLER, *_HEADS, *_LAYERS, _KEY_HEADS) and name != "head_dim"
 
 
 def thinned(config: Config) -> dict[str, Any]:
@@ -41,10 +45,6 @@ def reduced(config: Config) -> dict[str, Any]:
     """
     found = dict(config)
     heads = next((found[name] for name in _HEADS if isinstance(found.get(name), int)), None)
-    if "head_dim" not in found and heads and isinstance(found.get("hidden_size"), int):
-        small = _SMALLER["hidden_size"] // _FEW_HEADS
-        shrink: Callable[[int], int] = lambda size: min(size, small)  # noqa: E731
-        found |= {name: shrink(found[name]) for name in ("rotary_dim",) if isinstance(found.get(name), int)}
     for name, most in _SMALLER.items():
         if isinstance(found.get(name), int) and not isinstance(found[name], bool):
             found[name] = min(found[name], most)

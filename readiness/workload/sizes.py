@@ -87,8 +87,8 @@ def ladder(workload: Workload, record: Record) -> Iterator[tuple[Size, Call]]:
     """A record at ever smaller sizes: the model's own, shorter, and at last the reduced model's."""
     length = workload.length
     sizes = [workload.full]
-    while length > 16:
-        length //= 4
+    while length > 1 and (length > 16 or workload.reduced_length is None):
+        length = max(length // 4, 1)
         sizes.append(Size(length, reduced=False))
     if workload.reduced_length is not None:
         sizes.append(Size(workload.reduced_length, reduced=True, own=True))
