@@ -128,6 +128,7 @@ def run(
         for part in parts:
             found[part] = crew.play(part, large=False)
         left = [part for part in parts if found[part].outcome.works]
+        crew.look()
         for position, part in enumerate(left):
             records = sum(len(other.records) for other in left[position:])
             later = crew.play(part, large=True, records=records)
@@ -155,6 +156,22 @@ class _Crew:
     forks: bool
     deadline: float
     child: _Child | None = None
+    pace: tuple[float, float] | None = None
+
+    def look(self) -> None:
+        """How fast the device is, where that can be told without losing a process."""
+        with contextlib.suppress(CrewError):
+            self.child = self.child or _started(self.accelerator, self.workload, self.task, forks=self.forks)
+            self.child.say({"look": True})
+            try:
+                message = self.child.hear(self.task.call_limit_s)
+            except TimeoutError:
+                message = None
+            if message is None:
+                self.child.end(kill=True)
+                self.child = None
+            elif message["pace"] is not None:
+                self.pace = (message["pace"][0], message["pace"][1])
 
     def play(self, part: Part, *, large: bool, records: int = 1) -> Result:
         """One part, in a child that may die of it. `records` are those that must share the time left."""
@@ -165,7 +182,8 @@ class _Crew:
                 return Result(Outcome.UNJUDGED, detail="time was up", reached=False)
             if self.child is None:
                 self.child = _started(self.accelerator, self.workload, self.task, forks=self.forks)
-            result, self.child = _played(self.child, part, limit_s, left_s, large, left_s / records)
+            task = {"left_s": left_s, "large": large, "record_s": left_s / records, "pace": self.pace}
+            result, self.child = _played(self.child, part, limit_s, task)
             if result.outcome is not Outcome.HANG or limit_s > self.task.call_limit_s:
                 return result
             limit_s *= _SECOND_LIMIT
@@ -176,11 +194,9 @@ class _Crew:
             self.child.end(kill=True)
 
 
-def _played(
-    child: _Child, part: Part, limit_s: float, left_s: float, large: bool, record_s: float
-) -> tuple[Result, _Child | None]:
+def _played(child: _Child, part: Part, limit_s: float, task: dict[str, Any]) -> tuple[Result, _Child | None]:
     """The result, and the child if it is still of use."""
-    child.say({"part": [part.name, part.dtype, list(part.records)], "left_s": left_s, "large": large, "record_s": record_s})
+    child.say({"part": [part.name, part.dtype, list(part.records)], **task})
     phase, special = Phase.FORWARD, ""
     while True:
         try:
@@ -205,7 +221,7 @@ def _played(
 def _started(accelerator: Accelerator, workload: Workload, task: Task, *, forks: bool) -> _Child:
     ending = ""
     for _ in range(_MOST_FALSE_STARTS):
-        child = _fork(accelerator, workload, task) if forks else _spawn(accelerator, task)
+        child = _fork(accelerator, workload) if forks else _spawn(accelerator, task)
         try:
             if child.hear(_START_LIMIT_S) is not None:
                 return child
@@ -216,7 +232,7 @@ def _started(accelerator: Accelerator, workload: Workload, task: Task, *, forks:
     raise CrewError(f"no process could be started for the device: the last one {ending}")
 
 
-def _fork(accelerator: Accelerator, workload: Workload, task: Task) -> _Child:
+def _fork(accelerator: Accelerator, workload: Workload) -> _Child:
     ours, theirs = socket.socketpair()
     parent = os.getpid()
     with warnings.catch_warnings():
@@ -230,7 +246,7 @@ def _fork(accelerator: Accelerator, workload: Workload, task: Task) -> _Child:
             os.closerange(4, os.sysconf("SC_OPEN_MAX"))
             _settle(parent)
             torch.set_num_threads(1)  # after a fork the pool of threads is not there
-            code = _serve(connection, accelerator, workload, task)
+            code = _serve(connection, accelerator, workload)
         except BaseException:  # noqa: BLE001 - nothing may return into the parent's code
             traceback.print_exc()
         finally:
@@ -259,7 +275,7 @@ def main(descriptor: str, request: str) -> int:
     accelerator = Accelerator(facts, accelerators.stack(facts.stack), seed=given["seed"])
     accelerator.enter()
     task = Task(**given["task"])
-    return _serve(socket.socket(fileno=int(descriptor)), accelerator, document.load(Path(task.file)), task)
+    return _serve(socket.socket(fileno=int(descriptor)), accelerator, document.load(Path(task.file)))
 
 
 def _settle(parent: int) -> None:
@@ -274,23 +290,27 @@ def _settle(parent: int) -> None:
     torch.set_warn_always(True)  # else only the first operator that falls back to the host would say so
 
 
-def _serve(connection: socket.socket, accelerator: Accelerator, workload: Workload, task: Task) -> int:
+def _serve(connection: socket.socket, accelerator: Accelerator, workload: Workload) -> int:
     def send(message: dict[str, Any]) -> None:
         connection.sendall(json.dumps(message).encode() + b"\n")
 
     def enter(phase: Phase, special: str) -> None:
         send({"begins": phase.value, "special": special})
 
-    means = sizes.measure(accelerator, task.budget_s)
+    means = sizes.unmeasured(accelerator)
     send({"ready": True})
     with connection.makefile("r", encoding="utf-8") as lines:
         for line in lines:
             message = json.loads(line)
+            if "look" in message:
+                send({"pace": _pace(accelerator)})
+                continue
             name, dtype, records = message["part"]
             part = Part(name, dtype, tuple(records))
             deadline = time.monotonic() + message["left_s"]
             try:
-                share = replace(means, seconds=message["record_s"])
+                pace = message["pace"] or (means.multiplications_per_s, means.bytes_per_s)
+                share = sizes.Means(means.bytes, message["record_s"], *pace)
                 result = Player(accelerator, workload, part, share, enter, deadline).play(large=message["large"])
             except Exception as problem:  # noqa: BLE001 - one operator's, not the run's
                 traceback.print_exc()
@@ -300,6 +320,13 @@ def _serve(connection: socket.socket, accelerator: Accelerator, workload: Worklo
                 result = Result(Outcome.CRASH, result.phase, f"left the device unusable: {result.detail}", result.special, True)
             send(_to_json(result) | {"lost": lost})
     return 0
+
+
+def _pace(accelerator: Accelerator) -> tuple[float, float] | None:
+    try:
+        return sizes.measure(accelerator)
+    except Exception:  # noqa: BLE001 - the operators' own trials say what is wrong
+        return None
 
 
 def _usable(accelerator: Accelerator) -> bool:

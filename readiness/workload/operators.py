@@ -36,9 +36,10 @@ _RANDOM = frozenset({
 CONTRACTIONS = frozenset({
     "_grouped_mm", "addmm", "baddbmm", "bmm", "convolution", "dot", "linear", "mean", "mm", "mv", "sum",
 })  # fmt: skip
-#: Element by element, so that any elements of a large result can be checked alone.
+#: Element by element, so that any elements of a large result can be checked alone. Not gelu: what is left of a
+#: difference is small beside its input's roundings.
 POINTWISE = frozenset({
-    "_to_copy", "add", "clamp", "clone", "cos", "div", "exp", "gelu", "gelu_backward", "log", "mul", "neg", "pow",
+    "_to_copy", "add", "clamp", "clone", "cos", "div", "exp", "log", "mul", "neg", "pow",
     "reciprocal", "rsqrt", "rsub", "sigmoid", "sigmoid_backward", "silu", "silu_backward", "sin", "sqrt", "sub", "tanh",
     "tanh_backward", "where",
 })  # fmt: skip

@@ -6,12 +6,13 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from readiness.accelerators.base import Accelerator
 from readiness.workload import operators
-from readiness.workload.document import Call, Record, Size, Workload
+from readiness.workload.document import Call, Record, Size, Spec, Workload
 
 #: Lengths of the reduced model at which kernels with tiles break: none, one, and both sides of their edges.
 EDGES = (0, 1, 7, 17, 63, 65, 127, 129)
@@ -45,19 +46,20 @@ class Means:
         return operators.work(call) / self.multiplications_per_s + 2 * size_bytes(call) / self.bytes_per_s
 
 
-def measure(accelerator: Accelerator, seconds: float) -> Means:
-    """A first look at the device: one product, one copy. Where even these fail, nothing large is tried."""
+def unmeasured(accelerator: Accelerator) -> Means:
+    """What there is to spend on a device that was not looked at yet: its memory, and a pace that no device falls short of."""
     host_bytes = _host_memory()
-    try:
-        memory = accelerator.memory()
-        free = min(memory[0] if memory is not None else host_bytes, host_bytes)
-        matrix = torch.randn(512, 512).bfloat16().to(accelerator.device)
-        block = torch.zeros(2**22).to(accelerator.device)
-        product_s = _timed(accelerator, lambda: matrix @ matrix)
-        copy_s = _timed(accelerator, lambda: block.clone())
-    except Exception:  # noqa: BLE001 - the operators' own trials will say what is wrong
-        return Means(2.0**28, seconds, 1e9, 1e9)
-    return Means(free / 2, seconds, 512.0**3 / product_s, 2 * block.nbytes / copy_s)
+    memory = accelerator.memory()
+    return Means(min(memory[0] if memory is not None else host_bytes, host_bytes) / 2, 1.0, 1e9, 1e9)
+
+
+def measure(accelerator: Accelerator) -> tuple[float, float]:
+    """A first look at the device: multiplications and bytes a second, by one product and one copy. May raise, or worse."""
+    matrix = torch.randn(512, 512).bfloat16().to(accelerator.device)
+    block = torch.zeros(2**22).to(accelerator.device)
+    product_s = _timed(accelerator, lambda: matrix @ matrix)
+    copy_s = _timed(accelerator, lambda: block.clone())
+    return 512.0**3 / product_s, 2 * block.nbytes / copy_s
 
 
 def _timed(accelerator: Accelerator, work: object) -> float:
@@ -112,6 +114,18 @@ def edges(workload: Workload, record: Record) -> Iterator[tuple[int, Call]]:
         if call is not None and call not in seen:
             seen.add(call)
             yield length, call
+
+
+def odd(call: Call) -> Iterator[Call]:
+    """The same call with sizes that no tile divides: those that were alike stay alike. Some operators cannot take it."""
+    for shift in (-3, 1):
+        yield Call(call.op, _shifted(call.arguments, shift), _shifted(call.keywords, shift))
+
+
+def _shifted(value: object, shift: int) -> Any:
+    if isinstance(value, Spec):
+        return Spec(value.dtype, tuple(size + shift if size > 8 else size for size in value.shape), None, value.grad)
+    return tuple(_shifted(item, shift) for item in value) if isinstance(value, tuple) else value
 
 
 def told(workload: Workload, size: Size) -> str:

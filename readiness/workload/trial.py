@@ -11,19 +11,22 @@ from typing import Any
 
 import torch
 
+from readiness import numerics
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import compare, fallback, layouts, samples
+from readiness.catalogue import classes, compare, fallback, layouts, samples
 from readiness.catalogue.compare import Comparison
 from readiness.catalogue.layouts import Layout
 from readiness.catalogue.samples import Sample
 from readiness.workload import contraction
 from readiness.workload.document import Phase
-from readiness.workload.operators import Operator
+from readiness.workload.operators import POINTWISE, Operator
 from readiness.workload.outcome import FailedError, Outcome, raised, told
 
 CPU = torch.device("cpu")
 #: So often the reference is moved by a rounding where that matters.
 _PERTURBATIONS = 4
+#: So many roundings an honest element may be off where nothing is summed: steps in between round too.
+_ROUNDINGS, _ROUNDINGS_OF_ROWS = 4.0, 8.0
 Enter = Callable[[Phase, str], None]
 Convert = samples.Convert
 
@@ -207,6 +210,7 @@ class _Judging:
             lambda: [other.outputs for other in self._sensitivity()],
         )  # fmt: skip
         wrong = wrong or self._beyond_bound(called.outputs, reference.outputs, Phase.FORWARD)
+        wrong = wrong or self._beyond_rounding(called.outputs, reference.outputs)
         if wrong:
             raise FailedError(Outcome.WRONG, Phase.FORWARD, wrong, special)
         if called.backward:
@@ -231,6 +235,29 @@ class _Judging:
                 wrong = contraction.excess(out, reference, size, count, self.trial.operator)
                 if wrong:
                     return wrong
+        return None
+
+    def _beyond_rounding(self, have: Sequence[Any], want: Sequence[Any]) -> str | None:
+        """An element that is off by more than some roundings of it and of its inputs, in units of its own or its row's."""
+        operator = self.trial.operator
+        loose = operator.unspecified or operator.entry.within(classes.RANDOM) or operator.base.endswith("norm_backward")
+        if loose or operator.exact or operator.contraction or operator.on_lists:
+            return None
+        alone = operator.base in POINTWISE
+        moved = [other.outputs for other in self._sensitivity()]
+        for position, (out, reference) in enumerate(zip(have, want, strict=True)):
+            if not (isinstance(out, torch.Tensor) and out.is_floating_point() and reference.is_floating_point()):
+                continue
+            shift = torch.stack([(other[position] - reference).abs() for other in moved]).nan_to_num(0.0, 0.0, 0.0)
+            if not alone and reference.ndim:
+                shift = shift.square().mean(0).mean(-1, keepdim=True).sqrt()  # by chance a single one stands still
+            else:
+                shift = shift.amax(0)
+            unit = max(compare.roundoff(self.trial.dtype), compare.roundoff(out.dtype))
+            size = torch.where(torch.isfinite(reference), reference.abs(), 0.0)
+            count = _ROUNDINGS if alone else _ROUNDINGS_OF_ROWS
+            if numerics.bound_ratio(out, reference, count * (unit * size + shift)) > 1:
+                return f"an element is off by more than {count:g} roundings of it and of its inputs"
         return None
 
     def _sensitivity(self) -> list[Called]:

@@ -1,4 +1,4 @@
-"""Defects of kernels that sum, and of those that work in blocks."""
+"""Defects of kernels that sum or round, and of single elements."""
 
 from __future__ import annotations
 
@@ -37,6 +37,25 @@ def wrong_tail(strike: Strike) -> None:
             flat = tensor.reshape(-1).clone()
             flat[-left:] = flat[-left:] * (1 + strike.severity) + strike.severity
             tensor.copy_(flat.view(tensor.shape))
+
+
+@kind("one-element", at=Moment.AFTER, severity=1e-2, unit="share of the largest element")
+def one_element(strike: Strike) -> None:
+    """One element, always the same, is off by a share of the largest."""
+    for tensor in strike.floats():
+        flat = tensor.reshape(-1).clone()
+        place = flat.numel() * 3 // 8
+        flat[place] = flat[place] + strike.severity * flat.abs().nan_to_num(0.0, 0.0, 0.0).max()
+        tensor.copy_(flat.view(tensor.shape))
+
+
+@kind("rounded-result", at=Moment.AFTER, severity=2.0**-8, unit="relative rounding of the result")
+def rounded_result(strike: Strike) -> None:
+    """The result went through bfloat16 on its way, whatever dtype it has."""
+    import torch
+
+    for tensor in strike.floats():
+        tensor.copy_(tensor.to(torch.bfloat16))
 
 
 def _product(left: torch.Tensor, right: torch.Tensor, terms: int) -> torch.Tensor:
