@@ -70,13 +70,18 @@ def parse_json(content: str) -> Any:
 
 def write_atomically(file: Path, text: str) -> None:
     """Write a file whole or not at all: a reader never sees half of it. Raises OSError."""
+    write_bytes_atomically(file, text.encode("utf-8"))
+
+
+def write_bytes_atomically(file: Path, content: bytes) -> None:
+    """The same for what is no text. Raises OSError."""
     descriptor, temporary = tempfile.mkstemp(dir=file.parent or ".", prefix=f".{file.name}.")
     try:
         mask = os.umask(0)
         os.umask(mask)
         os.fchmod(descriptor, 0o666 & ~mask)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         Path(temporary).replace(file)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from difflib import get_close_matches
@@ -52,7 +53,7 @@ def load(name_or_file: str, checklist: Mapping[str, Check]) -> Profile:
         settings={check: dict(settings) for check, settings in merged.settings.items()},
         description=merged.description,
     )
-    return _with_digest(profile)
+    return _with_digest(profile, merged.demanded)
 
 
 def _find(name_or_file: str) -> Path:
@@ -78,6 +79,7 @@ class _Merged:
         self.entries: dict[str, dict[str, Any]] = {}
         self.places: dict[str, str] = {}
         self.settings: dict[str, dict[str, Any]] = {}
+        self.demanded: dict[str, dict[str, Any]] = {}  # as they stand in the files
         self.settings_places: dict[str, str] = {}
 
 
@@ -116,8 +118,24 @@ def _gather(file: Path, merged: _Merged, below: tuple[Path, ...]) -> None:
         merged.entries[entry["id"]] = _lay_over(merged.entries.get(entry["id"], {}), entry)
         merged.places[entry["id"]] = place
     for check, settings in document.get("settings", {}).items():
-        merged.settings[check] = merged.settings.get(check, {}) | settings
+        merged.demanded[check] = merged.demanded.get(check, {}) | settings
+        place = f"{file}:{lines.line(('settings', check))}"
+        found = {name: _beside(value, file, place) for name, value in settings.items()}
+        merged.settings[check] = merged.settings.get(check, {}) | found
         merged.settings_places[check] = f"{file}:{lines.line(('settings', check))}"
+
+
+_BESIDE = "beside:"
+
+
+def _beside(value: Any, file: Path, place: str) -> Any:
+    """A setting `beside:NAME` is the file of that name beside the profile, wherever that is; nothing climbs from there."""
+    if not isinstance(value, str) or not value.startswith(_BESIDE):
+        return value
+    name = value.removeprefix(_BESIDE)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
+        raise BadFileError(f"{name[:60]!r} is no name of a file", place=place, remedy="name a file beside the profile, no path")
+    return str(file.resolve().parent / name)
 
 
 def _parent(name: str, child: Path, place: str) -> Path:
@@ -285,11 +303,11 @@ def _same_kind(value: Any, default: Any) -> bool:
     return default is None or isinstance(value, type(default))
 
 
-def _with_digest(profile: Profile) -> Profile:
-    """The profile with the SHA-256 of what it demands, parents included, in canonical form."""
+def _with_digest(profile: Profile, settings: Mapping[str, Any]) -> Profile:
+    """The profile with the SHA-256 of what it demands, parents included, in canonical form, wherever its files lie."""
     demands = {
         "uses": sorted(profile.uses),
-        "settings": profile.settings,
+        "settings": settings,
         "require": [
             {
                 "id": requirement.id, "use": sorted(requirement.uses), "check": requirement.check,

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-NAMES = ("profile", "waivers", "assessment", "chip", "rehearsal")
+NAMES = ("profile", "waivers", "assessment", "chip", "rehearsal", "workload")
 _FOLDER = Path(__file__).with_name("schemas")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from readiness.cli import devices, explain, judge, listing, rehearse, report, run, schema
+from readiness.cli import devices, explain, judge, listing, rehearse, report, run, schema, trace
 
 app = typer.Typer(
     name="readiness",
@@ -24,6 +24,7 @@ app.command("list")(listing.listing)
 app.command("explain")(explain.explain)
 app.command("rehearse")(rehearse.rehearse)
 app.command("schema")(schema.schema)
+app.command("trace")(trace.trace)
 
 
 def _version(asked: bool) -> None:

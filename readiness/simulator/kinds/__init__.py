@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from readiness.simulator.strikes import Strike
 
-_FILES = ("arguments", "collectives", "failures", "memory", "results", "software", "speed")
+_FILES = ("arguments", "collectives", "failures", "memory", "results", "software", "speed", "sums")
 
 
 class Moment(StrEnum):

@@ -1,0 +1,61 @@
+"""The operators that a model really calls, at the model's own shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from readiness import Accelerator, Cost, Measurement, Note, Row, Yield, check
+from readiness.checklist import Skip
+
+
+@check(
+    "operators.workload",
+    title="The operators that the model calls are there and right, at the model's shapes",
+    measures={
+        "obstacles": "1", "forward_coverage": "1", "backward_coverage": "1", "operators": "1", "missing": "1", "wrong": "1",
+        "crashed": "1", "nondeterministic": "1", "fallbacks": "1", "unjudged": "1", "native_share": "1",
+        "decomposed_share": "1", "fallback_share": "1", "full_size_share": "1",
+    },
+    cost=Cost.MINUTES,
+    typical_s=45.0,
+    limit_s=900.0,
+    catches=("narrow-sums", "wrong-tail"),
+)  # fmt: skip
+def workload(
+    accelerator: Accelerator, *, workload: str = "", only: tuple[str, ...] = (), budget_s: float = 60.0, call_limit_s: float = 20.0
+) -> Iterator[Yield]:
+    """Can this device do what one step of the model asks of it, operator by operator?
+
+    A model stops at the first operator that its device lacks in the dtype and shape of the moment. `workload` names what
+    was heard of the model (`readiness trace` makes it): every distinct call of forward, backward, optimizer, prefill and
+    decode, attention kept whole. Each operator has one outcome in each dtype: native, decomposed, CPU fallback, missing,
+    wrong, nondeterministic, crash, hang, cannot be judged. Every element is held against float64 on the reduced model's
+    shapes, gradients through autograd, also as strided views and at offsets and at lengths on both sides of tiles' edges;
+    then the call is made as large as memory and `budget_s` allow, at best the model's own size, timed, and chosen
+    elements are held against float64. A crash or hang (a call over `call_limit_s`, twice) costs one operator.
+
+    Labels: `workload`, `phase` (training, inference), `dtype` ("all", or one), `extent` ("part" where time was up: that
+    speaks for no whole), `weight` of shares: calls of one step, or time (estimated for records that were not played at
+    full size; `full_size_share` says of how many calls that is untrue). `obstacles` counts operators missing, wrong,
+    crashing or hanging; what it is about tells in one line what stands between this device and the model.
+    """
+    from fnmatch import fnmatchcase
+
+    from readiness.workload import crew, document, playing, tally
+
+    if not workload:
+        raise Skip("no workload is named: the profile has no setting `workload`")
+    file = document.find(workload)
+    loaded = document.load(file)
+    parts = [part for part in playing.parts(loaded) if not only or any(fnmatchcase(part.name, glob) for glob in only)]
+    counts = tally.Tally(accelerator.id, loaded)
+    for part, result in crew.run(accelerator, loaded, file, parts=parts, budget_s=budget_s, call_limit_s=call_limit_s):
+        counts.found.append((part, result))
+        yield Row(tally.row(part, result))
+        if len(counts.found) % 20 == 0:
+            yield Note(f"{len(counts.found)} of {len(parts)} operators done, now {part.label}")
+    yield Row({"operator": "*", "outcome": "summary", "detail": str(counts)})
+    chosen = {"extent": "chosen"} if only else {}
+    for item in counts.measurements():
+        yield Measurement(item.name, item.value, {**item.labels, **chosen}, samples=item.samples, about=item.about)
+    yield Measurement("full_size_share", counts.full_share(), {"workload": loaded.name})

@@ -1,0 +1,255 @@
+"""All records of one operator, played on a device: every element at a small size, odd sizes and views, then as large as can be."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import torch
+
+from readiness.accelerators.base import Accelerator
+from readiness.catalogue import provenance
+from readiness.catalogue.samples import Sample
+from readiness.workload import contraction, operators, sizes
+from readiness.workload.document import TRAINING, Call, Phase, Record, Size, Spec, Workload
+from readiness.workload.drawing import Drawer
+from readiness.workload.operators import Operator
+from readiness.workload.outcome import FailedError, Outcome, Played, Result, told
+from readiness.workload.sizes import Means
+from readiness.workload.trial import Called, Enter, Trial
+
+#: So many records of an operator, the largest, are tried at odd sizes and with subsets of inputs that want a gradient.
+_EDGED = 2
+#: So many elements of a large result of an operator that works element by element are looked at.
+_LOOKED_AT = 4096
+#: A result larger than this is not taken back to the host to be looked at.
+_TAKEN_BACK_BYTES = 2**28
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One operator in one dtype, and its records by their number in the workload."""
+
+    name: str
+    dtype: str
+    records: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        """`mm in bfloat16`."""
+        return f"{self.name.removeprefix('aten::')} in {self.dtype}"
+
+
+def parts(workload: Workload) -> list[Part]:
+    """The workload by operator and dtype, those that are called most first."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for number, record in enumerate(workload.records):
+        found.setdefault((record.call.op, operators.dtype_of(record.call)), []).append(number)
+    weights = {key: sum(sum(workload.records[number].calls.values()) for number in numbers) for key, numbers in found.items()}
+    return [Part(*key, tuple(found[key])) for key in sorted(found, key=lambda key: (-weights[key], key))]
+
+
+@dataclass(slots=True)
+class Player:
+    """Plays one part. `enter` is told what begins; nothing begins after `deadline` (monotonic)."""
+
+    accelerator: Accelerator
+    workload: Workload
+    part: Part
+    means: Means
+    enter: Enter
+    deadline: float
+    _trial: Trial = field(init=False)
+    _played: dict[int, Played] = field(default_factory=dict)
+
+    def play(self, *, large: bool) -> Result:
+        """The outcome of the operator in this dtype; the first failure is it.
+
+        At small sizes every element is looked at; at `large` ones what time allows, and what it does not is no failure.
+        """
+        try:
+            operator = operators.find(self.part.name)
+        except operators.NoOperatorError as problem:
+            return Result(Outcome.UNJUDGED, detail=str(problem))
+        self._trial = Trial(self.accelerator, operator, getattr(torch, self.part.dtype), self.enter)
+        records = [self.workload.records[number] for number in self.part.records]
+        backward = any(_wants_gradient(record) for record in records)
+        try:
+            if large:
+                self._large(operator)
+            elif not (self._small() and self._odd(operator, records)):
+                return Result(Outcome.UNJUDGED, detail="time was up", backward=backward, reached=False)
+            self.accelerator.synchronize()
+        except FailedError as failure:
+            self._trial.drain()
+            return Result(failure.outcome, failure.phase, failure.detail, failure.special, backward, True, self._played)
+        if self._trial.fallbacks:
+            phase, special, said = self._trial.fallbacks[0]
+            return Result(Outcome.FALLBACK, phase, said, special, backward, True, self._played)
+        return Result(*self._where(), backward=backward, played=self._played)
+
+    def _where(self) -> tuple[Outcome, Phase, str]:
+        match provenance.of_overload(self.accelerator.device.type, self.part.name):
+            case provenance.Provenance.FALLBACK:
+                return Outcome.FALLBACK, Phase.FORWARD, "by the dispatch table"
+            case provenance.Provenance.DECOMPOSED:
+                return Outcome.DECOMPOSED, Phase.FORWARD, ""
+            case _:
+                return Outcome.NATIVE, Phase.FORWARD, ""
+
+    @property
+    def _in_time(self) -> bool:
+        return time.monotonic() < self.deadline
+
+    def _drawer(self, *labels: object) -> Drawer:
+        return Drawer(self.accelerator.generator("workload", self.part.name, self.part.dtype, *labels))
+
+    def _at_home(self, call: Call) -> Call:
+        return operators.at_home(call, self.accelerator.device.type)
+
+    def _small(self) -> bool:
+        """Every distinct record, every element, forward and backward, on other views too."""
+        seen: dict[Call, Played] = {}
+        for number in self.part.records:
+            record = self.workload.records[number]
+            size, small = sizes.smallest(self.workload, record)
+            call = self._at_home(small)
+            if not self._in_time:
+                return False
+            if call not in seen:
+                if sizes.size_bytes(call) * 8 > self.means.bytes:
+                    continue
+                sample = self._drawer("small", len(seen)).sample(call)
+                self._trial.judge(sample, gradients=_wants_gradient(record), views=True)
+                seen[call] = self._as_played(record, call, size)
+            self._played[number] = seen[call]
+        return True
+
+    def _odd(self, operator: Operator, records: Sequence[Record]) -> bool:
+        """The largest records at lengths on both sides of tiles' edges, and with fewer inputs that want a gradient."""
+        largest = sorted(records, key=lambda item: -sizes.size_bytes(sizes.smallest(self.workload, item)[1]))[:_EDGED]
+        for place, record in enumerate(largest):
+            for length, call in sizes.edges(self.workload, record):
+                if not self._in_time:
+                    return False
+                self._edge(operator, self._at_home(call), record, f"at length {length}", (place, length))
+            for position, call in enumerate(sizes.odd(self._at_home(sizes.smallest(self.workload, record)[1]))):
+                if not self._in_time:
+                    return False
+                self._edge(operator, call, record, "at sizes that no tile divides", (place, "odd", position), lenient=True)
+            for position, call in enumerate(_subsets(self._at_home(sizes.smallest(self.workload, record)[1]))):
+                sample = self._drawer("subset", place, position).sample(call)
+                self._trial.judge(sample, gradients=True, special="with a gradient to some inputs alone")
+        return True
+
+    def _edge(
+        self, operator: Operator, call: Call, record: Record, special: str, labels: tuple[object, ...], *, lenient: bool = False
+    ) -> None:
+        """One odd size, where the CPU takes it: not every operator has a meaning for nothing.
+
+        `lenient` where the CPU is the device: then what it refuses is nothing that a model asks for.
+        """
+        gradients = _wants_gradient(record)
+        try:
+            sample = self._drawer("edge", *labels).sample(call)
+        except (RuntimeError, IndexError, ValueError, TypeError):  # no choice of values fits
+            return
+        try:
+            self._trial.judge(sample, gradients=gradients, special=special)
+        except FailedError as failure:
+            if failure.outcome is Outcome.UNJUDGED or (lenient and self._trial.on_cpu and failure.outcome is Outcome.MISSING):
+                return
+            if self._trial.on_cpu or self._trial.benchmark(sample, gradients) is not None:
+                raise
+
+    def _large(self, operator: Operator) -> None:
+        """Each record as large as memory and time allow: is it there, how long does it take, are chosen elements right?"""
+        for number in self.part.records:
+            record = self.workload.records[number]
+            size, call = self._affordable(record)
+            if not self._in_time or size == sizes.smallest(self.workload, record)[0]:
+                continue
+            self._timed(operator, record, number, self._at_home(call), size)
+
+    def _affordable(self, record: Record) -> tuple[Size, Call]:
+        rungs = list(sizes.ladder(self.workload, record))
+        return next(((size, call) for size, call in rungs if self.means.affords(call)), rungs[-1])
+
+    def _timed(self, operator: Operator, record: Record, number: int, call: Call, size: Size) -> None:
+        special = f"at {sizes.told(self.workload, size)}"
+        try:
+            sample = self._drawer("large", number).sample(call)
+        except RuntimeError:  # the host has not the memory: it stays as it was played
+            return
+        gradients = _wants_gradient(record)
+        called = self._trial.on_device(sample, gradients, special=special)
+        self._look(operator, sample, called, special)
+        if self._trial.forward_s < self.means.seconds:  # the first call may have compiled
+            self._trial.on_device(sample, gradients, special=special)
+        self._played[number] = self._as_played(record, call, size)
+
+    def _as_played(self, record: Record, call: Call, size: Size) -> Played:
+        """What the last call took; of a smaller one, what the model's own size would by arithmetic and traffic."""
+        whole = record.call.at(self.workload.full)
+        full = size == self.workload.full or (whole is not None and call == self._at_home(whole))
+        scale = 1.0
+        if not full and whole is not None:
+            scale = max(self.means.expected_s(whole) / max(self.means.expected_s(call), 1e-12), 1.0)
+        words = sizes.told(self.workload, self.workload.full if full else size)
+        return Played(self._trial.forward_s * scale, full, words, self._trial.backward_s * scale)
+
+    def _look(self, operator: Operator, sample: Sample, called: Called, special: str) -> None:
+        """Chosen elements of a large result against float64; those that are no number where there should be one."""
+        out = called.outputs[0] if called.outputs else None
+        if not isinstance(out, torch.Tensor) or not out.is_floating_point() or operator.unspecified:
+            return
+        if out.numel() * out.itemsize > _TAKEN_BACK_BYTES or not out.numel():
+            return
+        generator = self.accelerator.generator("looked at", self.part.name)
+        host = out.cpu()
+        wrong = contraction.spot_check(operator, sample, host, generator)
+        if wrong is None and not bool(torch.isfinite(host).all()):
+            finite = all(bool(torch.isfinite(item).all()) for item in sample.tensors() if item.is_floating_point())
+            mask = operator.base in ("where", "masked_fill", "_safe_softmax")
+            wrong = "a result is no number" if finite and not mask else None
+        if wrong is not None:
+            raise FailedError(Outcome.WRONG, Phase.FORWARD, wrong, special)
+        if operator.base in operators.POINTWISE:
+            self._look_at_some(sample, host, special, generator)
+
+    def _look_at_some(self, sample: Sample, host: torch.Tensor, special: str, generator: torch.Generator) -> None:
+        shape = host.shape
+        if any(tensor.ndim > len(shape) for tensor in sample.tensors()):
+            return
+        flat = torch.randint(0, math.prod(shape), (min(_LOOKED_AT, math.prod(shape)),), generator=generator)
+        place = torch.unravel_index(flat, shape)
+
+        def pick(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.detach().expand(shape)[place] if tensor.ndim else tensor.detach()
+
+        picked = sample.converted(pick, torch.device("cpu"))
+        self._trial.hold_outputs(picked, [host[place]], special)
+
+
+def _wants_gradient(record: Record) -> bool:
+    return any(spec.grad for spec in record.call.specs()) and any(phase in record.calls for phase in TRAINING)
+
+
+def _subsets(call: Call) -> list[Call]:
+    """The call with a gradient to fewer of its inputs: each alone, where there are several."""
+    wanted = [position for position, item in enumerate(call.arguments) if isinstance(item, Spec) and item.grad]
+    if len(wanted) < 2:
+        return []
+    chosen = [kept for count in range(1, len(wanted)) for kept in combinations(wanted, count)][:6]
+
+    def without(kept: tuple[int, ...]) -> tuple[Any, ...]:
+        return tuple(
+            Spec(item.dtype, item.shape, item.stride, position in kept) if isinstance(item, Spec) else item
+            for position, item in enumerate(call.arguments)
+        )
+
+    return [Call(call.op, without(kept), call.keywords) for kept in chosen]
