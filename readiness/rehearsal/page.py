@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _CLASSES = {Word.CAUGHT: "caught", Word.MISSED: "missed", Word.UNFINISHED: "open", Word.NOT_CLAIMED: "none"}
-_CELLS = {"caught": "✔", "missed": "✘", "open": "?", "none": ""}
+_CELLS = {"caught": "✔", "missed": "✘", "unseen": "✘", "open": "?", "none": ""}
 
 
 def render(rehearsal: Rehearsal) -> str:
@@ -41,7 +41,7 @@ def _row(line: Line, checks: list[str]) -> dict[str, object]:
         "word": line.word.value,
         "style": _CLASSES[line.word],
         "name": plant.name,
-        "kind": plant.kind.name,
+        "kind": words.kind(plant),
         "title": plant.title,
         "severity": words.severity(plant),
         "cells": [_cell(line, check) for check in checks],
@@ -59,7 +59,9 @@ def _cell(line: Line, check: str) -> dict[str, str]:
     if caught is not None:
         return _as("caught", telling.duration(caught.seconds), caught.about)
     if check in line.missed_by:
-        return _as("missed", "missed", "it claims this kind, ran, and saw nothing")
+        # What another check saw is no hole: only where all were blind does it shout.
+        style = "missed" if line.word is Word.MISSED else "unseen"
+        return _as(style, "missed", "it claims this kind, ran, and saw nothing")
     if check in line.unable:
         return _as("open", "could not tell", line.unable[check])
     if check in line.not_run:
