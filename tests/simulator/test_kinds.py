@@ -403,3 +403,59 @@ def test_the_table_of_kinds_needs_no_torch() -> None:
 
     code = "import sys; from readiness.simulator.kinds import kinds; kinds(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, env=os.environ | {"PYTHONPATH": str(Path.cwd())}).returncode == 0
+
+
+class _Clock:
+    """A clock that sleeping moves, and nothing else."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.slept: list[float] = []
+        monkeypatch.setattr(time, "sleep", self.slept.append)
+
+    def taken(self) -> float:
+        total = sum(self.slept)
+        self.slept.clear()
+        return total
+
+
+def test_a_slow_link_takes_what_sends_and_what_receives_each_as_much_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half the speed: a block there and back, of which the send returns early and the receive waits for both ways."""
+    from readiness.simulator.silicon import Silicon
+    from readiness.simulator.strikes import Call
+
+    silicon, clock = Silicon(chip(defect("link-slow", "c10d::*", severity=0.5, options={"peer": 1})), 0, 7), _Clock(monkeypatch)
+    block = torch.zeros(1000)
+    pace = iter([0.2, 1.8] * 3 + [0.2])  # seconds of sends and receives by turns: two ways in all
+    monkeypatch.setattr(time, "perf_counter", lambda: next(pace_of, 0.0))
+
+    def call(name: str, peer: int) -> Call:
+        nonlocal pace_of
+        pace_of = iter([0.0, next(pace)])
+        made = Call(f"c10d::{name}", [[block]], {}, [[block]], peer=peer)
+        silicon.perform(made, lambda: None)
+        return made
+
+    pace_of = iter(())
+    call("send", 1)
+    assert clock.taken() == 0  # nothing is known yet
+    call("recv_", 1)
+    assert clock.taken() == pytest.approx(1.0)  # one way, as long again
+    call("send", 1)
+    assert clock.taken() == pytest.approx(1.0)
+    assert call("recv_", 1).ended
+    assert clock.taken() == pytest.approx(1.0)
+    call("send", 2)
+    call("recv_", 2)
+    assert clock.taken() == 0  # the links to others are sound
+
+
+def test_what_acts_around_a_call_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from readiness.simulator.silicon import Silicon
+    from readiness.simulator.strikes import Call
+
+    silicon, clock = Silicon(chip(defect("link-slow", "c10d::*", severity=0.5, every=2)), 0, 7), _Clock(monkeypatch)
+    struck = []
+    for _ in range(6):
+        silicon.perform(Call("c10d::recv_", [[torch.zeros(4)]], {}, [[torch.zeros(4)]], peer=1), lambda: None)
+        struck.append(clock.taken() > 0)
+    assert struck == [False, True] * 3
