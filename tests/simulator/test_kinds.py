@@ -425,17 +425,15 @@ def test_a_slow_link_takes_what_sends_and_what_receives_each_as_much_longer(monk
 
     silicon, clock = Silicon(chip(defect("link-slow", "c10d::*", severity=0.5, options={"peer": 1})), 0, 7), _Clock(monkeypatch)
     block = torch.zeros(1000)
-    pace = iter([0.2, 1.8] * 3 + [0.2])  # seconds of sends and receives by turns: two ways in all
-    monkeypatch.setattr(time, "perf_counter", lambda: next(pace_of, 0.0))
+    readings: list[float] = []
+    monkeypatch.setattr(time, "perf_counter", lambda: readings.pop(0))
 
     def call(name: str, peer: int) -> Call:
-        nonlocal pace_of
-        pace_of = iter([0.0, next(pace)])
+        readings[:] = [0.0, 0.2 if name == "send" else 1.8]  # two ways in all
         made = Call(f"c10d::{name}", [[block]], {}, [[block]], peer=peer)
         silicon.perform(made, lambda: None)
         return made
 
-    pace_of = iter(())
     call("send", 1)
     assert clock.taken() == 0  # nothing is known yet
     call("recv_", 1)
