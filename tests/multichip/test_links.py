@@ -368,6 +368,8 @@ def test_a_few_calls_prove_no_speed_kept() -> None:
 
 def test_a_link_is_as_slow_as_its_kindest_quantile() -> None:
     """A busy host spoils the best of one link and the median of another; only what is slow in all of them is slow."""
-    seconds = {(0, 1): (2.0, 2.1, 3.0), (0, 2): (1.0, 1.1, 9.0), (0, 3): (1.0, 2.0, 3.0), (1, 2): (2.0, 2.4, 6.0), (1, 3): (1.0, 1.1, 3.0)}
+    seconds: dict[tuple[int, ...], tuple[float, ...]] = {
+        (0, 1): (2.0, 2.1, 3.0), (0, 2): (1.0, 1.1, 9.0), (0, 3): (1.0, 2.0, 3.0), (1, 2): (2.0, 2.4, 6.0), (1, 3): (1.0, 1.1, 3.0)
+    }  # fmt: skip
     found = telling_links._shares(seconds)
     assert found == pytest.approx({(0, 1): 1.0, (0, 2): 1.0, (0, 3): 1.0, (1, 2): 0.5, (1, 3): 1.0})
