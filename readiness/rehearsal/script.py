@@ -19,9 +19,9 @@ from readiness.simulator import chip as chips
 from readiness.simulator.chip import Chip
 
 HOST = "host"
-#: What hangs shall not hold up the rehearsal for as long as a real device may take; but for as long as a check of several
-#: ranks waits before it names the one that hangs.
-HANG_LIKE, HANG_PATIENCE_S = frozenset({"hang", "rank-exit"}), 50.0
+#: What hangs shall not hold up the rehearsal for as long as a real device may take; but for as long as a check waits, twice
+#: if it must, before it names the operator or the rank that hangs.
+HANG_LIKE, HANG_PATIENCE_S = frozenset({"hang", "rank-exit"}), 100.0
 Key = tuple[str, int, str, str]
 
 

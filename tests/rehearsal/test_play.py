@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -154,8 +155,8 @@ def test_limits(tmp_path: Path) -> None:
     stage = Stage(None, Silent(), [], 2)  # type: ignore[arg-type]
     limits = {task.planted: stage.limit_s(task) for task in tasks}
     assert limits == {None: 60.0, "hang": 60.0, "nan": 60.0}
-    few = script(made_request([made_check("a.b", "hang", "nan", typical_s=2.0)], made), host()).tasks()
-    assert {task.planted: stage.limit_s(task) for task in few} == {None: 60.0, "hang": 54.0, "nan": 60.0}
+    few = script(made_request([replace(made_check("a.b", "hang", "nan", typical_s=2.0), limit_s=300.0)], made), host()).tasks()
+    assert {task.planted: stage.limit_s(task) for task in few} == {None: 300.0, "hang": 104.0, "nan": 300.0}
     stage._usual_s["a.b"] = 25.0  # the healthy chip took that long: this machine is busy
     assert {task.planted: stage.limit_s(task) for task in tasks} == {None: 60.0, "hang": 75.0, "nan": 75.0}
     stage.timeout_s = 5.0
