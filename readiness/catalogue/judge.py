@@ -113,7 +113,7 @@ class Trial:
         """The same operator in other circumstances. Raises FailedError."""
         torch.default_generator.manual_seed(self.seed)
         sizes = shapes.of(self.entry.name, self.dtype, gradients=gradients)
-        for sample in (*cases.further(self.entry, drawn, drawn[0]), *sizes):
+        for sample in (*cases.further(self.entry, self.dtype, drawn, drawn[0]), *sizes):
             judging = Judging(self, sample, gradients)
             try:
                 judging.judge()
