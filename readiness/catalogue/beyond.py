@@ -18,6 +18,8 @@ from readiness.catalogue.outcomes import NotClaimedError
 from readiness.catalogue.shapes import Calls, Make
 
 FLOATS = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
+#: In float16 squares of small gradients vanish: nobody keeps parameters in it.
+_STEPPED = FLOATS - {torch.float16}
 Tensors = list[torch.Tensor]
 
 _UNARY = (
@@ -149,9 +151,9 @@ def _optimizers() -> Iterator[Operator]:
     for name, (kind, options) in kinds.items():
         for way in ("fused", "foreach"):
             step = partial(_step, partial(kind, **options, **{way: True}), False)
-            yield Operator(f"optim.{name}.{way}", step, _some_parameters, aten_name=f"_{way}_{name.lower()}")
+            yield Operator(f"optim.{name}.{way}", step, _some_parameters, _STEPPED, aten_name=f"_{way}_{name.lower()}")
         step = partial(_step, partial(kind, **options, fused=True), True)
-        yield Operator(f"optim.{name}.fused.found_inf", step, _some_parameters, aten_name=f"_fused_{name.lower()}")
+        yield Operator(f"optim.{name}.fused.found_inf", step, _some_parameters, _STEPPED, aten_name=f"_fused_{name.lower()}")
 
 
 def _some_parameters(make: Make) -> Calls:
@@ -168,8 +170,8 @@ def _step(kind: Callable[..., torch.optim.Optimizer], overflow: bool, values: Te
     optimizer = kind(parameters)
     optimizer.step()
     if overflow:
-        optimizer.found_inf = torch.ones((), device=device)  # type: ignore[attr-defined]
-        optimizer.grad_scale = torch.ones((), device=device)  # type: ignore[attr-defined]
+        for name in ("found_inf", "grad_scale"):  # as a gradient scaler sets them
+            setattr(optimizer, name, torch.ones((), dtype=torch.float32, device=device))
     optimizer.step()
     return [parameter.detach() for parameter in parameters]
 
@@ -217,7 +219,7 @@ def _unscale(gradients: Tensors) -> Sequence[torch.Tensor]:
     overflowed[1][7] = float("inf")
     result: Tensors = []
     for several in (gradients, overflowed):
-        found, scale = torch.zeros((), device=device), torch.full((), 0.25, device=device)
+        found, scale = (torch.full((), value, dtype=torch.float32, device=device) for value in (0.0, 0.25))
         torch._amp_foreach_non_finite_check_and_unscale_(several, found, scale)
         result += [*several, found]
     return result

@@ -24,16 +24,19 @@ _OTHERS = {True: 3, False: 1}
 #: Gradients of every subset are asked for up to so many inputs, of single ones and of all but one beyond.
 _ALL_SUBSETS = 3
 _PLAIN = 1.0
+#: Samples of few elements lose more digits by chance (16 bits have none to lose); an argument ignored is far beyond this.
+_LENIENCY = {False: 32.0, True: 4.0}
 
 
-def further(entry: Entry, drawn: Sequence[Sample], tried: Sample) -> Iterator[Sample]:
+def further(entry: Entry, dtype: torch.dtype, drawn: Sequence[Sample], tried: Sample) -> Iterator[Sample]:
     """The further calls of an operator of which `tried`, among those that were drawn, was right."""
+    leniency = _LENIENCY[dtype.itemsize < torch.float32.itemsize]
     usual = [tried]
     for _ in range(_OTHERS[entry.core]):
         if (other := _other_arguments(drawn, usual)) is None:
             break
         usual.append(other)
-        yield other
+        yield replace(other, leniency=leniency)
     smallest = min(drawn, key=lambda sample: (not _elements(sample), _elements(sample)))
     if _elements(smallest) < _elements(tried) and smallest not in usual and not entry.within(classes.VANISHES):
         yield without_gradients(smallest)  # of which too little would remain to be compared

@@ -35,8 +35,8 @@ _FACTORS: dict[str, Callable[[Sequence[Any]], tuple[torch.Tensor, torch.Tensor, 
     "baddbmm": lambda given: (given[1], given[2], given[0]),
     "nn.functional.linear": lambda given: (given[0], given[1].t(), given[2] if len(given) > 2 else None),
 }
-#: Honest sums in float32 stay below a half, whatever their order; inputs cut to ten bits come to tens.
-_MOST_BOUNDS = 2.0
+#: Honest sums in float32 stay below a half, whatever their order; inputs cut to ten bits come to 7 and more.
+_MOST_BOUNDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +94,20 @@ class Comparison:
                 wrong = _unequal(out, expected)
             else:
                 wrong = self._by_ratio(out, expected, native, partial(_at, sensitivity, position), 0.0)
+                # The order of summation is free, and another one may err several times as much as the CPU's.
+                wrong = None if wrong is not None and self._is_an_honest_sum(out) else wrong
             if wrong:
                 return f"output {position}: {wrong}" if len(reference) > 1 else wrong
-        return self._contraction(outputs)
+        return None
 
-    def _contraction(self, outputs: Leaves) -> str | None:
-        """Of matrix products also by the bound on every sum, which knows how many products it has and how large they are."""
+    def _is_an_honest_sum(self, out: torch.Tensor) -> bool:
+        """Whether this is a matrix product and within the bound on the error of its sums."""
         factors = _FACTORS.get(self.entry.name)
         plain = self.dtype.is_floating_point and self.sample.through is None and not self.sample.keywords
-        if factors is None or not plain or not bool(outputs[0].numel()):
-            return None
+        if factors is None or not plain or not out.numel():
+            return False
         left, right, added = factors(self.sample.arguments)
-        if right.ndim < 2:
-            return None
-        error, terms = numerics.contraction_error(outputs[0], left, right, added), left.shape[-1]
-        return f"sums of {terms} products err by {error:.3g} times sqrt({terms}) roundings" if error > _MOST_BOUNDS else None
+        return right.ndim > 1 and numerics.contraction_error(out, left, right, added) <= _MOST_BOUNDS
 
     def gradients(
         self,
@@ -173,7 +172,7 @@ class Comparison:
         def compare(moved: torch.Tensor | None) -> numerics.RatioComparison:
             return numerics.compare_by_ratio(
                 out.detach(), expected.detach(), native, roundoff=coarsest, scale=scale, sensitivity=moved,
-                leniency=classes.DELICATE.get(self.entry.base, 1.0), forgive_overflow=forgive,
+                leniency=classes.DELICATE.get(self.entry.base, 1.0) * self.sample.leniency, forgive_overflow=forgive,
             )  # fmt: skip
 
         found = compare(None)

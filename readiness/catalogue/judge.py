@@ -113,7 +113,7 @@ class Trial:
         """The same operator in other circumstances. Raises FailedError."""
         torch.default_generator.manual_seed(self.seed)
         sizes = shapes.of(self.entry.name, self.dtype, gradients=gradients)
-        for sample in (*cases.further(self.entry, drawn, drawn[0]), *sizes):
+        for sample in (*cases.further(self.entry, self.dtype, drawn, drawn[0]), *sizes):
             judging = Judging(self, sample, gradients)
             try:
                 judging.judge()
@@ -150,9 +150,10 @@ class Trial:
 
         with contextlib.suppress(Exception):  # it was judged without; what was heard until then is what there is
             given = sample.converted(layouts.in_layout(Layout.CONTIGUOUS, device), device)
-            # Of gradients only a fallback is to be told, and few devices have one.
+            # Of gradients only a fallback is to be told: few devices have one, and few operators are worth another call.
+            asked = backward and self.entry.core and provenance.falls_back(device.type)
             with warnings.catch_warnings(action="ignore"), recorder:
-                self.caller.call(given, backward and provenance.falls_back(device.type), enter)
+                self.caller.call(given, asked, enter)
         return provenance.of_call(device.type, self.entry.info.aten_name, forward or recorder.seen, recorder.seen)
 
     def _drain(self) -> None:

@@ -111,7 +111,7 @@ class Judging:
                 return True  # which is more than the same call again would show
             self._hold(other, native)
         except FailedError as failure:
-            if not self._is_allowed(layout):
+            if failure.outcome is Outcome.UNJUDGED or not self._is_allowed(layout):
                 return False
             self.repeat(called)  # what comes and goes is not the layout's
             raise FailedError(failure.outcome, failure.phase, failure.detail, layout, raised=failure.raised) from failure

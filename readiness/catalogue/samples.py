@@ -33,7 +33,7 @@ class Sample:
 
     `hosted` are the positions of arguments that stay on the CPU whatever the device; `label` says in words what is
     special about it; `keeps_strides` that results must lie in memory as on the CPU; `through` calls the operator in
-    another way than by plainly calling it.
+    another way than by plainly calling it; `leniency` widens what is allowed where sums are long.
     """
 
     arguments: tuple[Any, ...]
@@ -42,6 +42,7 @@ class Sample:
     hosted: frozenset[int] = frozenset()
     label: str = ""
     keeps_strides: bool = False
+    leniency: float = 1.0
     through: Callable[[Callable[..., Any], Sample], Any] | None = None
     _tensors: list[torch.Tensor] = field(default_factory=list)
 

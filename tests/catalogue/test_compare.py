@@ -103,3 +103,26 @@ def test_identical() -> None:
     assert not compare.identical([nan], [nan + 1])
     assert not compare.identical([nan], [nan.double()])
     assert not compare.identical([nan], [])
+
+
+def _in_order(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The product, added up one term after the other."""
+    total = torch.zeros(a.shape[0], b.shape[1])
+    for term in range(a.shape[1]):
+        total += a[:, term, None] * b[None, term]
+    return total
+
+
+def test_another_order_of_summation_is_honest_and_narrow_factors_are_not() -> None:
+    """Both err more than the benchmark does: the bound on the sums tells them apart."""
+    generator = torch.Generator().manual_seed(5)
+    a, b = (torch.randn(shape, generator=generator) for shape in ((8, 4099), (4099, 8)))
+    exact = a.double() @ b.double()
+
+    def verdict(name: str, out: torch.Tensor) -> str | None:
+        return comparison(name, a, b).values([out], [exact], [exact.float()], lambda: [[exact]])
+
+    cut = [(x.view(torch.int32) & ~0x1FFF).view(torch.float32) for x in (a, b)]
+    assert verdict("mm", _in_order(a, b)) is None
+    assert verdict("mm", cut[0] @ cut[1]) is not None
+    assert verdict("matmul", _in_order(a, b)) is not None  # of which nothing is known about its sums

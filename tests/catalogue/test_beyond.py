@@ -1,0 +1,86 @@
+"""What the database lacks: each is there, runs on the CPU, and is an entry like the others."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from readiness.catalogue import beyond, classes, database, samples, shapes
+from readiness.catalogue.calls import Phase
+from readiness.catalogue.outcomes import NotClaimedError, Outcome, failed
+
+ENTRIES = {entry.name: entry for entry in database.load()}
+BEYOND = {operator.name: operator for operator in beyond.operators()}
+
+
+def test_they_are_entries_like_the_databases_own() -> None:
+    assert BEYOND.keys() <= ENTRIES.keys()
+    assert len(ENTRIES) == len(database.load())  # no name stands for two
+    for name in ("_foreach_add", "_foreach_addcdiv", "optim.AdamW.fused", "optim.SGD.foreach", "attention.math",
+                 "_grouped_mm", "index_put_.accumulate", "amp.unscale", "randperm", "_assert_async"):  # fmt: skip
+        assert ENTRIES[name].info is not None
+
+
+@pytest.mark.parametrize("name", sorted(BEYOND))
+def test_each_gives_something_on_the_cpu(name: str) -> None:
+    operator = BEYOND[name]
+    dtype = torch.float32 if torch.float32 in operator.dtypes else torch.int64
+    drawn = samples.draw(ENTRIES[name], dtype, seed=3, gradients=operator.supports_autograd)
+    try:
+        results = list(samples.leaves(drawn[0].call(operator)))
+    except NotClaimedError:
+        assert name in ("attention.cudnn", "attention.efficient")
+        return
+    assert any(isinstance(result, torch.Tensor) and result.numel() for result in results)
+
+
+def test_what_a_device_does_not_claim_cannot_be_judged() -> None:
+    told = failed(NotClaimedError("no such back-end"), Phase.FORWARD, "")
+    assert (told.outcome, told.raised) == (Outcome.UNJUDGED, False)
+
+
+def test_a_step_that_is_told_of_an_overflow_changes_nothing() -> None:
+    once, twice = (BEYOND[f"optim.AdamW.fused{end}"] for end in (".found_inf", ""))
+    drawn = samples.draw(ENTRIES[once.name], torch.float32, seed=3, gradients=False)[0]
+    copies = [drawn.converted(torch.clone, torch.device("cpu")) for _ in range(3)]
+    skipped, stepped = copies[0].call(once), copies[1].call(twice)
+    assert not torch.equal(skipped[0], stepped[0])
+    single = torch.optim.AdamW([copies[2].arguments[0][0].requires_grad_()], lr=0.1, fused=True)
+    single.param_groups[0]["params"][0].grad = copies[2].arguments[1][0]
+    single.step()
+    torch.testing.assert_close(skipped[0], single.param_groups[0]["params"][0].detach())
+
+
+def test_overflow_of_gradients_is_found_and_only_there() -> None:
+    drawn = samples.draw(ENTRIES["amp.unscale"], torch.float32, seed=3, gradients=False)[0]
+    *_, found = results = drawn.call(BEYOND["amp.unscale"])
+    assert (float(results[len(results) // 2 - 1]), float(found)) == (0.0, 1.0)
+
+
+def test_random_numbers_are_told_from_constant_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = torch.zeros(3)
+    assert BEYOND["exponential.statistics"](value).all()
+    monkeypatch.setattr(torch.Tensor, "exponential_", lambda tensor: tensor.fill_(1.0))
+    assert not BEYOND["exponential.statistics"](value).all()
+
+
+@pytest.mark.parametrize("name", sorted(shapes._BY_NAME))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool])
+def test_each_hard_size_is_one_that_the_cpu_can_do(name: str, dtype: torch.dtype) -> None:
+    entry = ENTRIES[name]
+    made = list(shapes.of(name, dtype, gradients=dtype.is_floating_point)) if entry.claims(dtype) else []
+    assert made or not entry.claims(dtype)
+    refused = []
+    for sample in made:
+        assert sample.label
+        try:
+            sample.call(entry.info)
+        except NotClaimedError:
+            return
+        except (RuntimeError, IndexError) as problem:
+            refused.append(f"{sample.label}: {problem}")
+    assert len(refused) < max(len(made), 1), refused
+
+
+def test_core_names_are_entries() -> None:
+    assert {name for name in classes.CORE if name not in ENTRIES and name not in {e.base for e in ENTRIES.values()}} == set()
