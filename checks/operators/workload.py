@@ -17,12 +17,12 @@ from readiness.checklist import Skip
         "decomposed_share": "1", "fallback_share": "1", "full_size_share": "1",
     },
     cost=Cost.MINUTES,
-    typical_s=45.0,
+    typical_s=47.0,
     limit_s=900.0,
     catches=("narrow-sums", "wrong-tail"),
 )  # fmt: skip
 def workload(
-    accelerator: Accelerator, *, workload: str = "", only: tuple[str, ...] = (), budget_s: float = 60.0, call_limit_s: float = 20.0
+    accelerator: Accelerator, *, workload: str = "", only: tuple[str, ...] = (), budget_s: float = 45.0, call_limit_s: float = 20.0
 ) -> Iterator[Yield]:
     """Can this device do what one step of the model asks of it, operator by operator?
 

@@ -27,6 +27,8 @@ CPU = torch.device("cpu")
 _PERTURBATIONS = 4
 #: So many roundings an honest element may be off where nothing is summed: steps in between round too.
 _ROUNDINGS, _ROUNDINGS_OF_ROWS = 4.0, 8.0
+#: What they sum inside may cost an element more than its own rounding.
+_SUM_INSIDE = ("norm_backward", "softmax_backward_data", "norm")
 Enter = Callable[[Phase, str], None]
 Convert = samples.Convert
 
@@ -240,7 +242,7 @@ class _Judging:
     def _beyond_rounding(self, have: Sequence[Any], want: Sequence[Any]) -> str | None:
         """An element that is off by more than some roundings of it and of its inputs, in units of its own or its row's."""
         operator = self.trial.operator
-        loose = operator.unspecified or operator.entry.within(classes.RANDOM) or operator.base.endswith("norm_backward")
+        loose = operator.unspecified or operator.entry.within(classes.RANDOM) or operator.base.endswith(_SUM_INSIDE)
         if loose or operator.exact or operator.contraction or operator.on_lists:
             return None
         alone = operator.base in POINTWISE
