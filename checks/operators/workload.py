@@ -22,7 +22,12 @@ from readiness.checklist import Skip
     catches=("narrow-sums", "wrong-tail"),
 )  # fmt: skip
 def workload(
-    accelerator: Accelerator, *, workload: str = "", only: tuple[str, ...] = (), budget_s: float = 45.0, call_limit_s: float = 20.0
+    accelerator: Accelerator,
+    *,
+    workload: str = "",
+    only: tuple[str, ...] = (),
+    budget_s: float = 45.0,
+    call_limit_s: float = 20.0,
 ) -> Iterator[Yield]:
     """Can this device do what one step of the model asks of it, operator by operator?
 

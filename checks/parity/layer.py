@@ -58,6 +58,7 @@ def layer(
             worst = max(errors, key=errors.__getitem__)
             yield Row({**labels, "forward_error": error, "gradients": errors})
             yield Measurement("forward_error", error, labels, about=f"{name} in {dtype}")
-            yield Measurement("gradient_error", errors[worst], labels, samples=len(errors), about=f"{name} in {dtype}: {worst}")
+            about = f"{name} in {dtype}: gradient of {worst}"
+            yield Measurement("gradient_error", errors[worst], labels, samples=len(errors), about=about)
             slack = 16 * numerics.unit_roundoff(kind)
             yield Measurement("misrouted", layers.misrouted(passed, free, slack), labels, about=f"{name} in {dtype}")

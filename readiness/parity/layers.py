@@ -91,7 +91,7 @@ class LatentAttention(nn.Module):
 
 def _interleaved(x: Tensor, turn: Pair) -> Tensor:
     """Rotary positions where neighbours, not halves, are turned against each other."""
-    return rotate(x.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2), turn)
+    return rotate(x.view(*x.shape[:-1], -1, 2).transpose(-1, -2).flatten(-2), turn)
 
 
 class Gated(nn.Module):
@@ -141,7 +141,7 @@ class Experts(nn.Module):
 
     def _limited(self, scores: Tensor) -> Tensor:
         """Scores of the experts in the best groups; a group is as good as its two best experts together."""
-        groups = scores.unflatten(-1, (_GROUPS, -1))
+        groups = scores.view(-1, _GROUPS, scores.shape[-1] // _GROUPS)
         best = groups.topk(2, -1).values.sum(-1).topk(_CHOSEN_GROUPS, -1).indices
         kept = torch.zeros_like(groups[..., 0]).scatter(-1, best, 1.0).unsqueeze(-1).expand_as(groups).flatten(-2)
         return scores.masked_fill(kept == 0, float("-inf"))
@@ -178,7 +178,8 @@ def build(name: str, generator: torch.Generator) -> Layer:
     with torch.no_grad():
         for key, weight in layer.named_parameters():
             drawn = torch.randn(weight.shape, generator=generator)
-            weight.copy_(1 + 0.1 * drawn if "norm" in key else 0.05 * drawn if key.endswith("bias") else drawn * weight.shape[-1] ** -0.5)
+            spread = 0.1 if "norm" in key else 0.05 if key.endswith("bias") else weight.shape[-1] ** -0.5
+            weight.copy_(("norm" in key) + spread * drawn)
     return layer
 
 
@@ -191,20 +192,22 @@ class Passed:
     routing: Routing
 
 
-def run(layer: Layer, x: Tensor, cotangent: Tensor, device: torch.device, dtype: torch.dtype, given: Tensor | None) -> Passed:
+def run(
+    layer: Layer, x: Tensor, cotangent: Tensor, device: torch.device, dtype: torch.dtype, given: Tensor | None
+) -> Passed:
     """Forward and backward in this dtype on this device. `given` are experts that were chosen elsewhere."""
     moved = copy.deepcopy(layer).to(dtype).to(device)
     inputs = x.to(dtype).to(device).detach().clone().requires_grad_()
     routing = Routing(given)
     out = moved(inputs, routing)
     out.backward(cotangent.to(dtype).to(device))
-    found = {name: weight.grad for name, weight in moved.named_parameters() if weight.grad is not None} | {"input": inputs.grad}
+    found = {name: weight.grad for name, weight in moved.named_parameters()} | {"input": inputs.grad}
     gradients = {name: gradient.detach().cpu() for name, gradient in found.items() if gradient is not None}
     return Passed(out.detach().cpu(), gradients, routing)
 
 
 def misrouted(passed: Passed, reference: Passed, slack: float) -> float:
-    """The share of tokens that went to an expert whose score in float64 is worse, by more than `slack`, than a better one's."""
+    """The share of tokens that went to an expert whose score in float64 is worse by more than `slack` than it need be."""
     chosen, scores = passed.routing.chosen, reference.routing.scores
     if chosen is None or scores is None:
         return 0.0
