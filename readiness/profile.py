@@ -290,6 +290,8 @@ def _refuse_unknown_settings(merged: _Merged, checklist: Mapping[str, Check]) ->
                     place=place,
                     remedy="give a value of the same kind as the default",
                 )
+        if check.vet is not None:
+            check.vet(settings)
 
 
 def _same_kind(value: Any, default: Any) -> bool:

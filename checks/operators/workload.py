@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from readiness import Accelerator, Cost, Measurement, Note, Row, Yield, check
 from readiness.checklist import Skip
+from readiness.workload import document
+
+
+def vet(settings: Mapping[str, Any]) -> None:
+    """Raises UsageError where a profile names a workload that is none."""
+    if name := settings.get("workload"):
+        document.load(document.find(name))
 
 
 @check(
@@ -20,6 +28,7 @@ from readiness.checklist import Skip
     typical_s=47.0,
     limit_s=900.0,
     catches=("narrow-sums", "wrong-tail"),
+    vet=vet,
 )  # fmt: skip
 def workload(
     accelerator: Accelerator,
@@ -46,7 +55,7 @@ def workload(
     """
     from fnmatch import fnmatchcase
 
-    from readiness.workload import crew, document, playing, tally
+    from readiness.workload import crew, playing, tally
 
     if not workload:
         raise Skip("no workload is named: the profile has no setting `workload`")
