@@ -25,8 +25,9 @@ from readiness.workload.outcome import FailedError, Outcome, raised, told
 CPU = torch.device("cpu")
 #: So often the reference is moved by a rounding where that matters.
 _PERTURBATIONS = 4
-#: So many roundings an honest element may be off where nothing is summed: steps in between round too.
-_ROUNDINGS, _ROUNDINGS_OF_ROWS = 4.0, 8.0
+#: So many of its own roundings, and of what its inputs' roundings move it by, an honest element may be off: steps in
+#: between round too. Where a row hangs together, what its elements are moved by is a random walk: six deviations.
+_ALONE, _IN_ROWS = (4.0, 4.0), (2.0, 6.0)
 #: What they sum inside may cost an element more than its own rounding.
 _SUM_INSIDE = ("norm_backward", "softmax_backward_data", "norm")
 Enter = Callable[[Phase, str], None]
@@ -260,9 +261,10 @@ class _Judging:
             shift = shift.square().mean(0).mean(-1, keepdim=True).sqrt() if by_row else shift.amax(0)
             unit = max(compare.roundoff(self.trial.dtype), compare.roundoff(out.dtype))
             size = torch.where(torch.isfinite(reference), reference.abs(), 0.0)
-            count = _ROUNDINGS if alone else _ROUNDINGS_OF_ROWS
-            if numerics.bound_ratio(out, reference, count * (unit * size + shift)) > 1:
-                return f"an element is off by more than {count:g} roundings of it and of its inputs"
+            own, through = _ALONE if alone else _IN_ROWS
+            ratio = numerics.bound_ratio(out, reference, own * unit * size + through * shift)
+            if ratio > 1:
+                return f"an element is off {ratio:.3g} times what its own roundings and its inputs' may do"
         return None
 
     def _sensitivity(self) -> list[Called]:
