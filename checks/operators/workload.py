@@ -35,7 +35,8 @@ def workload(
     *,
     workload: str = "",
     only: tuple[str, ...] = (),
-    budget_s: float = 45.0,
+    budget_s: float = 90.0,
+    large_s: float = 30.0,
     call_limit_s: float = 20.0,
 ) -> Iterator[Yield]:
     """Can this device do what one step of the model asks of it, operator by operator?
@@ -45,7 +46,7 @@ def workload(
     decode, attention kept whole. Each operator has one outcome in each dtype: native, decomposed, CPU fallback, missing,
     wrong, nondeterministic, crash, hang, cannot be judged. Every element is held against float64 on the reduced model's
     shapes, gradients through autograd, also as strided views and at offsets and at lengths on both sides of tiles' edges;
-    then the call is made as large as memory and `budget_s` allow, at best the model's own size, timed, and chosen
+    then the call is made as large as memory and `large_s` allow, at best the model's own size, timed, and chosen
     elements are held against float64. A crash or hang (a call over `call_limit_s`, twice) costs one operator.
 
     Labels: `workload`, `phase` (training, inference), `dtype` ("all", or one), `extent` ("part" where time was up: that
@@ -63,7 +64,9 @@ def workload(
     loaded = document.load(file)
     parts = [part for part in playing.parts(loaded) if not only or any(fnmatchcase(part.name, glob) for glob in only)]
     counts = tally.Tally(accelerator.id, loaded)
-    for part, result in crew.run(accelerator, loaded, file, parts=parts, budget_s=budget_s, call_limit_s=call_limit_s):
+    for part, result in crew.run(
+        accelerator, loaded, file, parts=parts, budget_s=budget_s, large_s=large_s, call_limit_s=call_limit_s
+    ):
         counts.found.append((part, result))
         yield Row(tally.row(part, result))
         if len(counts.found) % 20 == 0:

@@ -43,10 +43,13 @@ class Task:
 
 
 def run(
-    accelerator: Accelerator, workload: Workload, file: Path, *, parts: Sequence[Part], budget_s: float, call_limit_s: float,
+    accelerator: Accelerator, workload: Workload, file: Path, *, parts: Sequence[Part], budget_s: float, large_s: float,
+    call_limit_s: float,
     forks: bool | None = None,
 ) -> Iterator[tuple[Part, Result]]:  # fmt: skip
     """Each part exactly once, with what became of it. Those not begun within `budget_s` are told as not reached.
+
+    Of that time, at most `large_s` are spent on large sizes, once all are played small.
 
     `call_limit_s` is what a single call, or the comparison of one, may take. Raises CrewError.
     """
@@ -58,8 +61,9 @@ def run(
         for part in parts:
             found[part] = crew.play(part, large=False)
         left = [part for part in parts if found[part].outcome.works]
-        if left:
+        if left and large_s > 0:
             crew.look()
+        crew.deadline = min(crew.deadline, time.monotonic() + large_s)
         for position, part in enumerate(left):
             records = sum(len(other.records) for other in left[position:])
             later = crew.play(part, large=True, records=records)

@@ -137,7 +137,8 @@ def _fatal(workload: str, seed: int, kernels: Sequence[Any]) -> Any:
                 continue
             _arm(silicon, plant, kernel, seed)
             ((_, result),) = crew.run(
-                accelerator, loaded, document.find(workload), parts=[parts[index]], budget_s=60.0, call_limit_s=_CALL_LIMIT_S, forks=True
+                accelerator, loaded, document.find(workload), parts=[parts[index]], budget_s=60.0, large_s=0.0,
+                call_limit_s=_CALL_LIMIT_S, forks=True
             )
             word = "caught" if result.outcome.value in plant.outcomes else "missed"
             rows.append(_row(workload, parts[index], plant, word, f"{kernel}: {result.outcome.value} {result.explained}"[:200]))
