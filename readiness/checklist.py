@@ -48,7 +48,8 @@ class Check:
     `measures` maps each measurement's name to its unit. `settings` are the function's keyword-only parameters with
     their defaults: what a profile may set. `alone` keeps every other check off the machine meanwhile.
     `typical_s` is its duration on two CPU cores; `limit_s` the time limit of its first try. `catches` are the kinds of
-    defect of a simulated chip that it claims to see: `readiness rehearse` holds it to that.
+    defect of a simulated chip that it claims to see: `readiness rehearse` holds it to that. `vet` looks at the settings that
+    a profile gives it, before anything runs.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Check:
     phase: Phase = Phase.ANY
     alone: bool = False
     catches: tuple[str, ...] = ()
+    vet: Callable[[Mapping[str, Any]], None] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -93,12 +95,14 @@ def check(
     phase: Phase = Phase.ANY,
     alone: bool = False,
     catches: Iterable[str] = (),
+    vet: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Callable[[CheckFunction], Check]:
     """Declare a generator function as a check. Its docstring and this call are its only declaration.
 
     The function takes the accelerator and, keyword-only and with defaults, its settings; it yields `Measurement`,
     `Row` and `Note`. `measures` gives the unit of each measurement, "1" where it has none; `catches` names the kinds of
-    defect (`readiness rehearse --kinds`) that it is made to see.
+    defect (`readiness rehearse --kinds`) that it is made to see. `vet`, if given, is handed the settings of a profile and
+    raises UsageError for what cannot be, as a file that is none; it must not import torch.
     """
 
     def declare(function: CheckFunction) -> Check:
@@ -114,6 +118,7 @@ def check(
             phase=phase,
             alone=alone,
             catches=tuple(catches),
+            vet=vet,
             settings={
                 name: parameter.default
                 for name, parameter in inspect.signature(function).parameters.items()

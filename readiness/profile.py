@@ -120,8 +120,8 @@ def _gather(file: Path, merged: _Merged, below: tuple[Path, ...]) -> None:
     for check, settings in document.get("settings", {}).items():
         merged.demanded[check] = merged.demanded.get(check, {}) | settings
         place = f"{file}:{lines.line(('settings', check))}"
-        found = {name: _beside(value, file, place) for name, value in settings.items()}
-        merged.settings[check] = merged.settings.get(check, {}) | found
+        resolved = {name: _beside(value, file, place) for name, value in settings.items()}
+        merged.settings[check] = merged.settings.get(check, {}) | resolved
         merged.settings_places[check] = f"{file}:{lines.line(('settings', check))}"
 
 
@@ -134,7 +134,7 @@ def _beside(value: Any, file: Path, place: str) -> Any:
         return value
     name = value.removeprefix(_BESIDE)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
-        raise BadFileError(f"{name[:60]!r} is no name of a file", place=place, remedy="name a file beside the profile, no path")
+        raise BadFileError(f"{name[:60]!r} is no name of a file", place=place, remedy="name a file beside the profile")
     return str(file.resolve().parent / name)
 
 
@@ -290,6 +290,8 @@ def _refuse_unknown_settings(merged: _Merged, checklist: Mapping[str, Check]) ->
                     place=place,
                     remedy="give a value of the same kind as the default",
                 )
+        if check.vet is not None:
+            check.vet(settings)
 
 
 def _same_kind(value: Any, default: Any) -> bool:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from readiness import Accelerator, Cost, Measurement, Note, Row, Yield, check
 from readiness.checklist import Skip
+from readiness.workload import document
+
+
+def vet(settings: Mapping[str, Any]) -> None:
+    """Raises UsageError where a profile names a workload that is none."""
+    if name := settings.get("workload"):
+        document.load(document.find(name))
 
 
 @check(
@@ -17,12 +25,19 @@ from readiness.checklist import Skip
         "decomposed_share": "1", "fallback_share": "1", "full_size_share": "1",
     },
     cost=Cost.MINUTES,
-    typical_s=45.0,
+    typical_s=47.0,
     limit_s=900.0,
     catches=("narrow-sums", "wrong-tail"),
+    vet=vet,
 )  # fmt: skip
 def workload(
-    accelerator: Accelerator, *, workload: str = "", only: tuple[str, ...] = (), budget_s: float = 60.0, call_limit_s: float = 20.0
+    accelerator: Accelerator,
+    *,
+    workload: str = "",
+    only: tuple[str, ...] = (),
+    budget_s: float = 90.0,
+    large_s: float = 30.0,
+    call_limit_s: float = 20.0,
 ) -> Iterator[Yield]:
     """Can this device do what one step of the model asks of it, operator by operator?
 
@@ -31,7 +46,7 @@ def workload(
     decode, attention kept whole. Each operator has one outcome in each dtype: native, decomposed, CPU fallback, missing,
     wrong, nondeterministic, crash, hang, cannot be judged. Every element is held against float64 on the reduced model's
     shapes, gradients through autograd, also as strided views and at offsets and at lengths on both sides of tiles' edges;
-    then the call is made as large as memory and `budget_s` allow, at best the model's own size, timed, and chosen
+    then the call is made as large as memory and `large_s` allow, at best the model's own size, timed, and chosen
     elements are held against float64. A crash or hang (a call over `call_limit_s`, twice) costs one operator.
 
     Labels: `workload`, `phase` (training, inference), `dtype` ("all", or one), `extent` ("part" where time was up: that
@@ -41,7 +56,7 @@ def workload(
     """
     from fnmatch import fnmatchcase
 
-    from readiness.workload import crew, document, playing, tally
+    from readiness.workload import crew, playing, tally
 
     if not workload:
         raise Skip("no workload is named: the profile has no setting `workload`")
@@ -49,7 +64,9 @@ def workload(
     loaded = document.load(file)
     parts = [part for part in playing.parts(loaded) if not only or any(fnmatchcase(part.name, glob) for glob in only)]
     counts = tally.Tally(accelerator.id, loaded)
-    for part, result in crew.run(accelerator, loaded, file, parts=parts, budget_s=budget_s, call_limit_s=call_limit_s):
+    for part, result in crew.run(
+        accelerator, loaded, file, parts=parts, budget_s=budget_s, large_s=large_s, call_limit_s=call_limit_s
+    ):
         counts.found.append((part, result))
         yield Row(tally.row(part, result))
         if len(counts.found) % 20 == 0:

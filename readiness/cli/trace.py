@@ -27,7 +27,8 @@ class Dtype(StrEnum):
 
 def trace(
     model: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="A config.json of transformers, or module:function that returns a model and inputs.")
+        str,
+        typer.Argument(metavar="CONFIG", help="A config.json of transformers, or module:function giving model and inputs."),
     ],
     name: Annotated[str | None, typer.Option("--name", help="What to call it. [default: after CONFIG]")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where to write.")] = Path(),
@@ -35,7 +36,7 @@ def trace(
     length: Annotated[int, typer.Option("--length", min=1, max=2**24, help="Positions of each text.")] = 4096,
     dtype: Annotated[Dtype, typer.Option("--dtype", help="What is computed in.")] = Dtype.BFLOAT16,
     reduced: Annotated[
-        bool, typer.Option("--reduced", help="The model made small in its configuration: it fits anywhere; its config is written too.")
+        bool, typer.Option("--reduced", help="The model made small in its configuration, which is written too.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
@@ -50,7 +51,7 @@ def trace(
     config = output / f"{called}.config.json"
     for file in (packed, profile, *([config] if reduced else [])):
         if file.exists() and not force:
-            raise UsageError("it is there already", place=str(file), remedy="give another --name, or --force to overwrite it")
+            raise UsageError("it is there already", place=str(file), remedy="give another --name, or --force")
     heard, text = _hear(model, called, batch=batch, length=length, dtype=dtype, reduced=reduced)
     try:
         write_bytes_atomically(packed, document.dumps(heard))
@@ -76,7 +77,7 @@ def _hear(
 
     import torch
 
-    from readiness.workload import models, recording
+    from readiness.workload import building, recording
 
     def note(text: str) -> None:
         print(f"readiness: {text}", file=sys.stderr)
@@ -85,10 +86,10 @@ def _hear(
     if ":" in model and not model.endswith(".json"):
         if reduced:
             raise UsageError("a function is not reduced", place="--reduced", remedy="have it return a smaller model")
-        found = models.of_function(model, length=length, dtype=kind)
+        found = building.of_function(model, length=length, dtype=kind)
         return recording.record(found, name=name, title=f"{name}: {model}", batch=batch, note=note), None
-    config = models.read_config(Path(model))
-    sources, config = models.sources(config, batch=batch, length=length, dtype=kind, place=model, reduced=reduced)
+    config = building.read_config(Path(model))
+    sources, config = building.sources(config, batch=batch, length=length, dtype=kind, place=model, reduced=reduced)
     size = ", reduced" if reduced else ""
     title = f"{name}: {sources.whole.kind}{size}, {dtype.value}, {sources.whole.lengths[0]} {sources.whole.length}"
     heard = recording.record(sources, name=name, title=title, batch=batch, note=note)

@@ -5,6 +5,7 @@ The same operator on magnitudes gives |A||B|: it is linear in each of its inputs
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -28,7 +29,7 @@ def grouped_mm(left: Tensor, right: Tensor, offs: Tensor | None = None, **_: Any
     if offs is None:
         return left @ right
     ends = [0, *offs.tolist()]
-    parts = list(zip(ends, ends[1:], strict=False))
+    parts = list(itertools.pairwise(ends))
     if left.ndim == 2 and right.ndim == 3:
         found = [left[start:end] @ right[expert] for expert, (start, end) in enumerate(parts)]
         # Rows behind the last expert's belong to none.
@@ -58,7 +59,9 @@ def excess(out: Tensor, reference: Tensor, magnitude: Tensor, count: int, operat
         # What is added may be as large as the product and of another sign.
         allowance = allowance + 2 * numerics.unit_roundoff(out.dtype) * reference.abs().clamp_min(_typical(reference))
     ratio = numerics.bound_ratio(out.detach(), reference.detach(), allowance.detach())
-    return None if ratio <= 1 else f"an element is {ratio * ALLOWED:.3g} times what rounding its sum may cost (at most {ALLOWED:g})"
+    if ratio <= 1:
+        return None
+    return f"an element is {ratio * ALLOWED:.3g} times what rounding its sum may cost (at most {ALLOWED:g})"
 
 
 def _typical(reference: Tensor) -> float:
@@ -81,12 +84,14 @@ def spot_check(operator: Operator, sample: Sample, out: Any, generator: torch.Ge
     chosen = _CHOOSE.get(operator.base)
     if chosen is None:
         return None
-    found = chosen(operator, list(leaves(sample.arguments)), out, generator)
+    found = chosen(list(leaves(sample.arguments)), out, generator)
     if found is None:
         return None
     have, want, allowance = found
     ratio = numerics.bound_ratio(have, want, allowance)
-    return None if ratio <= 1 else f"of {have.numel()} elements looked at, one is {ratio:.3g} times what rounding may cost off"
+    if ratio <= 1:
+        return None
+    return f"of {have.numel()} elements looked at, one is {ratio:.3g} times off what rounding may cost"
 
 
 def _some(size: int, most: int, generator: torch.Generator) -> Tensor:
@@ -111,29 +116,29 @@ def _product(left: Tensor, right: Tensor, out: Tensor, generator: torch.Generato
     return have, want, allowance
 
 
-def _mm(operator: Operator, arguments: Sequence[Any], out: Tensor, generator: torch.Generator) -> Any:
+def _mm(arguments: Sequence[Any], out: Tensor, generator: torch.Generator) -> Any:
     left, right = arguments[:2]
     return _product(left.detach(), right.detach(), out, generator)
 
 
-def _linear(operator: Operator, arguments: Sequence[Any], out: Tensor, generator: torch.Generator) -> Any:
+def _linear(arguments: Sequence[Any], out: Tensor, generator: torch.Generator) -> Any:
     left, weight, *rest = arguments
     bias = rest[0].detach() if rest and isinstance(rest[0], Tensor) else None
     return _product(left.detach().flatten(0, -2), weight.detach().mT, out.flatten(0, -2), generator, bias)
 
 
-def _addmm(operator: Operator, arguments: Sequence[Any], out: Tensor, generator: torch.Generator) -> Any:
+def _addmm(arguments: Sequence[Any], out: Tensor, generator: torch.Generator) -> Any:
     bias, left, right = arguments[:3]
     return _product(left.detach(), right.detach(), out, generator, bias.detach())
 
 
-def _bmm(operator: Operator, arguments: Sequence[Any], out: Tensor, generator: torch.Generator) -> Any:
+def _bmm(arguments: Sequence[Any], out: Tensor, generator: torch.Generator) -> Any:
     left, right = arguments[:2]
     batch = int(torch.randint(0, left.shape[0], (), generator=generator))
     return _product(left[batch].detach(), right[batch].detach(), out[batch], generator)
 
 
-def _grouped(operator: Operator, arguments: Sequence[Any], out: Tensor, generator: torch.Generator) -> Any:
+def _grouped(arguments: Sequence[Any], out: Tensor, generator: torch.Generator) -> Any:
     left, right, offsets = arguments[:3]
     ends = [0, *offsets.tolist()]
     expert = max(range(len(ends) - 1), key=lambda index: ends[index + 1] - ends[index])
@@ -142,10 +147,6 @@ def _grouped(operator: Operator, arguments: Sequence[Any], out: Tensor, generato
         return _product(left[start:end].detach(), right[expert].detach(), out[start:end], generator)
     if left.ndim == 2:
         return _product(left[:, start:end].detach(), right[start:end].detach(), out[expert], generator)
-    return None
-
-
-def _pointwise(operator: Operator, arguments: Sequence[Any], out: Tensor, generator: torch.Generator) -> Any:
     return None
 
 

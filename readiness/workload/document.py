@@ -25,6 +25,7 @@ _LARGEST_BYTES, _LARGEST_TEXT_BYTES = 2**20, 2**24
 #: No tensor has more elements than this along one dimension, nor as many dimensions.
 _LARGEST_SIZE, _MOST_DIMENSIONS = 2**48, 16
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_KINDS = ("dtype", "device", "layout", "memory_format", "float")
 _REDO = "trace the model again: `readiness trace`"
 
 
@@ -209,7 +210,9 @@ def load(file: Path) -> Workload:
         raise BadFileError(f"it is not compressed by gzip: {problem}", place=str(file), remedy=_REDO) from None
     if len(text) > _LARGEST_TEXT_BYTES or unpacker.unconsumed_tail:
         raise BadFileError(
-            f"it unpacks to more than {_LARGEST_TEXT_BYTES // 2**20} MiB", place=str(file), remedy="give the file that was meant"
+            f"it unpacks to more than {_LARGEST_TEXT_BYTES // 2**20} MiB",
+            place=str(file),
+            remedy="give the file that was meant",
         )
     if not unpacker.eof:
         raise BadFileError("it is cut short", place=str(file), remedy=_REDO)
@@ -275,9 +278,9 @@ class _Reader:
                 if strides is not None and len(strides) != len(shape):
                     raise self._wrong(number, "a tensor has not as many strides as dimensions")
                 return Spec(dtype, self._sizes(shape, number), strides, rest.get("grad") is True)
-            case {**named} if len(named) == 1 and next(iter(named)) in ("dtype", "device", "layout", "memory_format", "float"):
-                (kind, word), = named.items()
-                return Named(kind, str(word)[:100])
+            case {**named} if len(named) == 1 and next(iter(named)) in _KINDS:
+                ((kind, word),) = named.items()
+                return Named(str(kind), str(word)[:100])
             case _:
                 raise self._wrong(number, f"{str(value)[:60]!r} is no argument")
 

@@ -48,7 +48,7 @@ _CLASS = (("clone", _EXACT), ("empty", _UNSPECIFIED), ("randn", _RANDOM))
 
 
 class NoOperatorError(Exception):
-    """This torch has no such operator, or it is none that a workload may call."""
+    """There is no such operator in torch here, or it is none that a workload may call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +203,14 @@ _INDEX: Mapping[str, Callable[[Call, int], Values | None]] = {
     "embedding": _embedding, "embedding_dense_backward": _embedding, "index": _indexed, "index_put": _indexed,
     "index_put_": _indexed, "gather": _along, "scatter": _along, "scatter_": _along, "scatter_add": _along,
     "scatter_add_": _along, "nll_loss_forward": _classes, "nll_loss_backward": _classes,
-    "index_select": lambda call, position: _along(call, position), "histc": lambda call, position: Values("count", 16),
+    "index_select": _along, "histc": lambda *_: Values("count", 16),
 }  # fmt: skip
 
 
 def work(call: Call) -> float:
     """About how many multiplications it takes: what decides over time where sizes do not."""
     base = call.op.partition("::")[2].partition(".")[0]
-    shapes = [spec.shape for spec in call.specs()]
+    shapes: list[tuple[int, ...]] = [spec.shape for spec in call.specs()]
     match base:
         case "mm" | "bmm" | "addmm" | "baddbmm" | "_grouped_mm" | "linear" if len(shapes) > 1:
             left, right = (shapes[-2], shapes[-1]) if base in ("addmm", "baddbmm") else (shapes[0], shapes[1])

@@ -1,4 +1,4 @@
-"""All records of one operator, played on a device: every element at a small size, odd sizes and views, then as large as can be."""
+"""All records of one operator, played on a device: every element at a small size, odd sizes, views; then large ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from readiness.workload import contraction, operators, sizes
 from readiness.workload.document import TRAINING, Call, Phase, Record, Size, Spec, Workload
 from readiness.workload.drawing import Drawer
 from readiness.workload.operators import Operator
-from readiness.workload.outcome import FailedError, Outcome, Played, Result, told
+from readiness.workload.outcome import FailedError, Outcome, Played, Result
 from readiness.workload.sizes import Means
 from readiness.workload.trial import Called, Enter, Trial
 
@@ -49,7 +49,8 @@ def parts(workload: Workload) -> list[Part]:
     found: dict[tuple[str, str], list[int]] = {}
     for number, record in enumerate(workload.records):
         found.setdefault((record.call.op, operators.dtype_of(record.call)), []).append(number)
-    weights = {key: sum(sum(workload.records[number].calls.values()) for number in numbers) for key, numbers in found.items()}
+    calls = [sum(record.calls.values()) for record in workload.records]
+    weights = {key: sum(calls[number] for number in numbers) for key, numbers in found.items()}
     return [Part(*key, tuple(found[key])) for key in sorted(found, key=lambda key: (-weights[key], key))]
 
 
@@ -81,12 +82,14 @@ class Player:
         try:
             if large:
                 self._large(operator)
-            elif not (self._small() and self._odd(operator, records)):
+            elif not (self._small() and self._odd(records)):
                 return Result(Outcome.UNJUDGED, detail="time was up", backward=backward, reached=False)
             self.accelerator.synchronize()
         except FailedError as failure:
             self._trial.drain()
             return Result(failure.outcome, failure.phase, failure.detail, failure.special, backward, True, self._played)
+        if not (large or self._played):
+            return Result(Outcome.UNJUDGED, detail="no record of it fits this device's memory or the host's", backward=backward)
         if self._trial.fallbacks:
             phase, special, said = self._trial.fallbacks[0]
             return Result(Outcome.FALLBACK, phase, said, special, backward, True, self._played)
@@ -129,25 +132,25 @@ class Player:
             self._played[number] = seen[call]
         return True
 
-    def _odd(self, operator: Operator, records: Sequence[Record]) -> bool:
+    def _odd(self, records: Sequence[Record]) -> bool:
         """The largest records at lengths on both sides of tiles' edges, and with fewer inputs that want a gradient."""
         largest = sorted(records, key=lambda item: -sizes.size_bytes(sizes.smallest(self.workload, item)[1]))[:_EDGED]
         for place, record in enumerate(largest):
             for length, call in sizes.edges(self.workload, record):
                 if not self._in_time:
                     return False
-                self._edge(operator, self._at_home(call), record, f"at length {length}", (place, length))
+                self._edge(self._at_home(call), record, f"at length {length}", (place, length))
             for position, call in enumerate(sizes.odd(self._at_home(sizes.smallest(self.workload, record)[1]))):
                 if not self._in_time:
                     return False
-                self._edge(operator, call, record, "at sizes that no tile divides", (place, "odd", position), lenient=True)
+                self._edge(call, record, "at sizes that no tile divides", (place, "odd", position), lenient=True)
             for position, call in enumerate(_subsets(self._at_home(sizes.smallest(self.workload, record)[1]))):
                 sample = self._drawer("subset", place, position).sample(call)
                 self._trial.judge(sample, gradients=True, special="with a gradient to some inputs alone")
         return True
 
     def _edge(
-        self, operator: Operator, call: Call, record: Record, special: str, labels: tuple[object, ...], *, lenient: bool = False
+        self, call: Call, record: Record, special: str, labels: tuple[object, ...], *, lenient: bool = False
     ) -> None:
         """One odd size, where the CPU takes it: not every operator has a meaning for nothing.
 
@@ -161,7 +164,8 @@ class Player:
         try:
             self._trial.judge(sample, gradients=gradients, special=special)
         except FailedError as failure:
-            if failure.outcome is Outcome.UNJUDGED or (lenient and self._trial.on_cpu and failure.outcome is Outcome.MISSING):
+            refused = lenient and self._trial.on_cpu and failure.outcome is Outcome.MISSING
+            if refused or failure.outcome is Outcome.UNJUDGED:
                 return
             if self._trial.on_cpu or self._trial.benchmark(sample, gradients) is not None:
                 raise

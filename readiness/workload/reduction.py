@@ -15,7 +15,8 @@ _SMALLER: Mapping[str, int] = {
     "hidden_size": 128, "n_embd": 128, "d_model": 128, "intermediate_size": 208, "moe_intermediate_size": 80,
     "shared_expert_intermediate_size": 80, "d_ff": 208, "n_inner": 208, "vocab_size": 1024, "num_experts": 16,
     "n_routed_experts": 16, "num_local_experts": 16, "head_dim": 32, "kv_lora_rank": 48, "q_lora_rank": 64,
-    "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 24, "image_size": 64, "moe_topk": 4, "num_experts_per_tok": 4,
+    "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 24, "image_size": 64, "moe_topk": 4,
+    "num_experts_per_tok": 4,
 }  # fmt: skip
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 _KEY_HEADS = "num_key_value_heads"

@@ -22,7 +22,7 @@ _COPIES = 6
 _HOST_BYTES_PER_S = 1.0e9
 #: A call is repeated so often, forward and backward.
 _REPEATS = 4.0
-_BYTES = {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "complex64": 8, "complex128": 16, "bool": 1, "int8": 1, "uint8": 1}
+_BYTES = {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "complex64": 8, "complex128": 16, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Means:
 
 
 def unmeasured(accelerator: Accelerator) -> Means:
-    """What there is to spend on a device that was not looked at yet: its memory, and a pace that no device falls short of."""
+    """What there is to spend on a device that was not looked at yet: its memory, and a pace that none falls short of."""
     host_bytes = _host_memory()
     memory = accelerator.memory()
     return Means(min(memory[0] if memory is not None else host_bytes, host_bytes) / 2, 1.0, 1e9, 1e9)
@@ -58,7 +58,7 @@ def measure(accelerator: Accelerator) -> tuple[float, float]:
     matrix = torch.randn(512, 512).bfloat16().to(accelerator.device)
     block = torch.zeros(2**22).to(accelerator.device)
     product_s = _timed(accelerator, lambda: matrix @ matrix)
-    copy_s = _timed(accelerator, lambda: block.clone())
+    copy_s = _timed(accelerator, block.clone)
     return 512.0**3 / product_s, 2 * block.nbytes / copy_s
 
 
@@ -82,7 +82,7 @@ def _host_memory() -> float:
 
 def size_bytes(call: Call) -> float:
     """Bytes of all tensors that a call takes."""
-    return float(sum(math.prod(spec.shape) * _BYTES.get(spec.dtype, 2 if "16" in spec.dtype else 1) for spec in call.specs()))
+    return float(sum(math.prod(spec.shape) * _BYTES.get(spec.dtype, 1) for spec in call.specs()))
 
 
 def ladder(workload: Workload, record: Record) -> Iterator[tuple[Size, Call]]:

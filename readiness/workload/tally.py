@@ -47,7 +47,8 @@ class Tally:
             )
             for dtype in ("all", *sorted(dtypes)):
                 part_of = [pair for pair in self._of(phases) if dtype in ("all", pair[0].dtype)]
-                yield from self._measure(part_of, use, phases, {"workload": self.workload.name, "phase": use, "dtype": dtype})
+                labels = {"workload": self.workload.name, "phase": use, "dtype": dtype}
+                yield from self._measure(part_of, use, phases, labels)
 
     def _of(self, phases: Sequence[Phase]) -> list[tuple[Part, Result]]:
         return [pair for pair in self.found if self._count(pair[0], phases)]
@@ -66,10 +67,9 @@ class Tally:
             poor = [(part, result) for part, result in pairs if result.outcome in outcomes]
             if name == "unjudged":
                 poor = [pair for pair in poor if pair[1].reached]
-            about = self._named(poor)
             # What is bad in a part is bad in the whole.
-            yield Measurement(name, len({part.name for part, _ in poor}), labels | (extent if not poor else {"extent": "all"}),
-                              about=about)  # fmt: skip
+            told = labels | (extent if not poor else {"extent": "all"})
+            yield Measurement(name, len({part.name for part, _ in poor}), told, about=self._named(poor))
         standing = [pair for pair in pairs if pair[1].outcome in _STANDING]
         yield Measurement(
             "obstacles", len({part.name for part, _ in standing}), labels | (extent if not standing else {"extent": "all"}),
@@ -130,16 +130,16 @@ class Tally:
         return full / max(sum(calls.values()), 1)
 
     def line(self, pairs: Sequence[tuple[Part, Result]], phases: Sequence[Phase]) -> str:
-        """`sim:0: 3 of 97 operators of deepseek-v3 missing, 2 wrong in backward (bfloat16), 4 on the CPU: 11 % of its calls`."""
+        """`sim:0: 3 of 97 operators of deepseek-v3 missing, 2 wrong in backward (bfloat16): 11 % of its calls (...)`."""
         total = len({part.name for part, _ in pairs})
-        groups: dict[tuple[str, str], list[tuple[Part, Result]]] = {}
+        groups: dict[str, list[tuple[Part, Result]]] = {}
         for part, result in pairs:
             if result.outcome in (*_STANDING, Outcome.FALLBACK, Outcome.NONDETERMINISTIC):
                 late = " in backward" if result.phase is Phase.BACKWARD and result.outcome is not Outcome.FALLBACK else ""
-                groups.setdefault((_WORDS.get(result.outcome, result.outcome.value) + late, ""), []).append((part, result))
-        order = [*_WORDS.values()]
-        told = []
-        for (words, _), members in sorted(groups.items(), key=lambda entry: order.index(entry[0][0].partition(" in back")[0])):
+                groups.setdefault(_WORDS[result.outcome] + late, []).append((part, result))
+        order = [words + late for words in _WORDS.values() for late in ("", " in backward")]
+        told: list[str] = []
+        for words, members in sorted(groups.items(), key=lambda entry: order.index(entry[0])):
             dtypes = sorted({part.dtype for part, _ in members})
             count = len({part.name for part, _ in members})
             first = f"{count} of {total} operators of {self.workload.name} {words}" if not told else f"{count} {words}"

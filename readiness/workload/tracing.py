@@ -62,11 +62,11 @@ class Ear:
         return call
 
 
-class _Operators(TorchDispatchMode):
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Below autograd: what reaches the device."""
 
     def __init__(self, ear: Ear) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.ear = ear
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -93,7 +93,7 @@ class _Functions(TorchFunctionMode):
             with self.ear.muted():
                 return func(*args, **keywords)
         tensors = [item for item in (*args, *keywords.values()) if isinstance(item, torch.Tensor)]
-        return _Whole.apply(self.ear, call, func, args, keywords, *tensors)
+        return _Whole.apply(self.ear, call, func, args, keywords, *tensors)  # type: ignore[no-untyped-call]
 
 
 class _Whole(torch.autograd.Function):
@@ -107,7 +107,7 @@ class _Whole(torch.autograd.Function):
             return func(*args, **keywords)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
+    def backward(ctx: Any, *_: Any) -> Any:
         with ctx.ear.muted():
             found = [
                 torch.empty(shape, dtype=dtype, device=META) if needed else None for shape, dtype, needed in ctx.shapes

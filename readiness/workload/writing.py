@@ -9,7 +9,7 @@ from typing import Any
 from readiness.workload.document import Workload
 
 _SOURCE = "the operators that the model calls, heard while it ran one training step, one prefill and one token more"
-_ROWS = "The rows of operators.workload name operator, dtype, size and figures; update the plug-in, or report them to the vendor."
+_ROWS = "The rows of operators.workload name operator, dtype, size and figures; update the plug-in, or report them."
 
 
 def requirements(workload: Workload) -> list[dict[str, Any]]:
@@ -47,7 +47,7 @@ def requirements(workload: Workload) -> list[dict[str, Any]]:
             _entry(
                 f"workload-repeats-{short}", [use], "nondeterministic", everywhere,
                 {"at_most": 0, "zero": 10, "level": "should", "weight": 1},
-                "A run whose operators differ from call to call cannot be repeated, and its faults cannot be told from noise.",
+                "A run whose operators differ from call to call cannot be repeated: its faults cannot be told from noise.",
                 workload, "Ask the stack for deterministic kernels, or live with it.",
             ),
             _entry(
@@ -78,8 +78,9 @@ def profile(workload: Workload, *, file: str) -> str:
     """The text of a profile that extends `general` by what this workload requires. `file` lies beside it."""
     parameters = float(workload.model.get("parameters") or 0)
     described = (
-        f"{workload.model.get('kind')}, {parameters / 1e9:.3g} billion parameters, {workload.dtype}, batch {workload.batch}, "
-        f"{workload.length} {workload.unit}: {len(workload.operators)} operators in {len(workload.records)} distinct calls."
+        f"{workload.model.get('kind')}, {parameters / 1e9:.3g} billion parameters, {workload.dtype}, "
+        f"batch {workload.batch}, {workload.length} {workload.unit}: "
+        f"{len(workload.operators)} operators in {len(workload.records)} distinct calls."
     )
     head = {
         "schema": "readiness.profile/1", "name": workload.name, "title": workload.title, "description": described,

@@ -37,7 +37,8 @@ class Block(nn.Module):
         seen = functional.scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
         x = x + gate * self.out(seen.transpose(1, 2).flatten(2))
         hidden = functional.gelu(self.up(self.second(x) * (1 + scale_2) + shift_2), approximate="tanh")
-        return x + gate_2 * self.down(hidden)
+        out: Tensor = x + gate_2 * self.down(hidden)
+        return out
 
 
 class DiffusionTransformer(nn.Module):

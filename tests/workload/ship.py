@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from readiness.workload import document, models, recording
+from readiness.workload import building, document, recording
 
 CONFIGS = Path(__file__).with_name("configs")
 TITLES = {
@@ -26,12 +26,12 @@ _IMAGES = 32
 def make(name: str) -> bytes:
     """The file of one workload."""
     if name == "dit-xl-2":
-        sources = models.of_function("tests.workload.diffusion:dit", length=_IMAGES, dtype=torch.bfloat16)
+        sources = building.of_function("tests.workload.diffusion:dit", length=_IMAGES, dtype=torch.bfloat16)
         batch = _IMAGES
     else:
-        config = models.read_config(CONFIGS / f"{name}.json")
+        config = building.read_config(CONFIGS / f"{name}.json")
         batch = _IMAGES if name.startswith("vit") else 1
-        sources, _ = models.sources(config, batch=batch, length=4096, dtype=torch.bfloat16, place=name, reduced=False)
+        sources, _ = building.sources(config, batch=batch, length=4096, dtype=torch.bfloat16, place=name, reduced=False)
     heard = recording.record(sources, name=name, title=TITLES[name], batch=batch, note=lambda text: print(f"{name}: {text}"))
     return document.dumps(heard)
 

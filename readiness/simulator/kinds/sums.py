@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from readiness.simulator.kinds import Moment, kind
@@ -77,7 +78,7 @@ def _grouped(arguments: Sequence[Any], terms: int) -> torch.Tensor:
 
     left, right, offsets = arguments[:3]
     ends = [0, *offsets.tolist()]
-    parts = list(enumerate(zip(ends, ends[1:], strict=False)))
+    parts = list(enumerate(pairwise(ends)))
     if left.ndim == 2 and right.ndim == 3:
         found = [_product(left[start:end], right[expert], terms) for expert, (start, end) in parts]
         return torch.cat([*found, torch.zeros(left.shape[0] - ends[-1], right.shape[-1])])

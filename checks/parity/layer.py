@@ -1,0 +1,64 @@
+"""One decoder layer of each architecture against float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from readiness import Accelerator, Cost, Measurement, Row, Yield, check
+
+
+@check(
+    "parity.layer",
+    title="A decoder layer of Qwen3, its experts and DeepSeek-V3 agrees with float64",
+    measures={"supported": "1", "forward_error": "1", "gradient_error": "1", "misrouted": "1"},
+    cost=Cost.SECONDS,
+    typical_s=2.0,
+    catches=("wrong-result", "nan"),
+)
+def layer(
+    accelerator: Accelerator,
+    *,
+    architectures: Sequence[str] = ("qwen3-dense", "qwen3-moe", "deepseek-v3"),
+    dtypes: Sequence[str] = ("float32", "bfloat16"),
+) -> Iterator[Yield]:
+    """Does one whole layer of a model give what it gives in float64 on the host, and do all its gradients?
+
+    Operators that are right one by one can be wrong together: a view that is read too early, a mask made for another
+    layout, an expert that gets its neighbour's tokens. Qwen3's attention and feed-forward, its experts behind a softmax,
+    DeepSeek-V3's latent attention and its experts behind sigmoid gates with groups; small, with weights drawn anew.
+
+    Labels: `architecture`, `dtype`. `forward_error` is the root mean square deviation of the result over that of the
+    reference, `gradient_error` the worst of all weights' and the input's. Which experts work on a token is decided by
+    small differences: the reference takes the device's choice, and `misrouted` is the share of tokens for which that
+    choice is worse than rounding explains. `supported` is 1 where the layer can be computed at all.
+    """
+    import torch
+
+    from readiness import numerics
+    from readiness.parity import layers
+    from readiness.parity.survey import dtype_named, refusing, strict_precision
+
+    for name in architectures:
+        draw = accelerator.generator("layer", name)
+        built = layers.build(name, draw)
+        x, cotangent = torch.randn(2, 33, 128, generator=draw), torch.randn(2, 33, 128, generator=draw)
+        for dtype in dtypes:
+            kind, labels = dtype_named(dtype), {"architecture": name, "dtype": dtype}
+            rounded, host = built.to(kind).float(), torch.device("cpu")
+            given, seed = x.to(kind).float(), cotangent.to(kind).float()
+            with strict_precision(), refusing() as refusal:
+                passed = layers.run(rounded, given, seed, accelerator.device, kind, None)
+            yield Measurement("supported", int(refusal.reason is None), labels, about=refusal.reason)
+            if refusal.reason is not None:
+                continue
+            free = layers.run(rounded, given, seed, host, torch.float64, None)
+            reference = layers.run(rounded, given, seed, host, torch.float64, passed.routing.chosen)
+            error = numerics.relative_error(passed.output, reference.output)
+            errors = {key: numerics.relative_error(passed.gradients[key], want) for key, want in reference.gradients.items()}
+            worst = max(errors, key=errors.__getitem__)
+            yield Row({**labels, "forward_error": error, "gradients": errors})
+            yield Measurement("forward_error", error, labels, about=f"{name} in {dtype}")
+            about = f"{name} in {dtype}: gradient of {worst}"
+            yield Measurement("gradient_error", errors[worst], labels, samples=len(errors), about=about)
+            slack = 16 * numerics.unit_roundoff(kind)
+            yield Measurement("misrouted", layers.misrouted(passed, free, slack), labels, about=f"{name} in {dtype}")

@@ -1,0 +1,206 @@
+"""Models to be heard, built on the meta device: from a `config.json` of transformers, or by a function of the user's."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from readiness import files
+from readiness.errors import BadFileError, UsageError
+from readiness.workload import reduction
+from readiness.workload.models import Model, Sources, first
+from readiness.workload.reduction import Config
+from readiness.workload.tracing import META
+
+#: A configuration is a page of text.
+_LARGEST_CONFIG_BYTES = 2**20
+#: Whether the weights are stored in fewer bits says nothing about what is computed with them in training.
+_NOT_BUILT = ("quantization_config", "auto_map", "torch_dtype", "dtype", "transformers_version")
+#: Of the reduced model: both sides of a tile of 64, and a remainder of 32.
+_REDUCED_LENGTH = 96
+_INSTALL = "pip install 'readiness[trace]'"
+
+
+def of_config(config: Config, *, batch: int, length: int, dtype: torch.dtype, place: str, thin: bool = False) -> Model:
+    """A model of transformers from its configuration. `thin` leaves out layers that are like others."""
+    transformers = _transformers()
+    settings = _settings(transformers, reduction.thinned(config) if thin else config, place)
+    maker = _maker(transformers, settings, config.get("architectures"), place)
+
+    def build() -> nn.Module:
+        try:
+            with META, _default(dtype):
+                made: nn.Module = maker(settings)
+        except Exception as problem:
+            raise BadFileError(f"the model cannot be built: {first(problem)}", place=place, remedy="mend it") from problem
+        return made.to(dtype)
+
+    vision = getattr(maker, "main_input_name", "input_ids") == "pixel_values"
+    labelled = "labels" in inspect.signature(maker.forward).parameters
+
+    def inputs(size: int) -> dict[str, torch.Tensor]:
+        if vision:
+            side = settings.image_size
+            height, width = (side, side) if isinstance(side, int) else side
+            given = {"pixel_values": torch.zeros(size, settings.num_channels, height, width, dtype=dtype)}
+            return given | ({"labels": torch.zeros(size, dtype=torch.long)} if labelled else {})
+        ids = torch.zeros(batch, size, dtype=torch.long)
+        return {"input_ids": ids} | ({"labels": ids.clone()} if labelled else {})
+
+    largest = batch if vision else length
+    return Model(
+        kind=maker.__name__, length="images" if vision else "positions", lengths=_lengths(largest), build=build,
+        inputs=inputs, serves=not vision, dtype=dtype, prepare=_without_data_dependence,
+        facts={"transformers": transformers.__version__, "config": dict(config)},
+    )  # fmt: skip
+
+
+def _settings(transformers: Any, config: Config, place: str) -> Any:
+    told = {name: value for name, value in config.items() if name not in (*_NOT_BUILT, "architectures", "model_type")}
+    try:
+        settings = transformers.AutoConfig.for_model(config["model_type"], **told)
+        settings._attn_implementation = "sdpa"
+    except Exception as problem:
+        raise BadFileError(
+            f"transformers {transformers.__version__} makes no configuration of it: {first(problem)}",
+            place=place,
+            remedy="give the config.json of a model that this transformers knows; `model_type` names it",
+        ) from problem
+    return settings
+
+
+def sources(
+    config: Config, *, batch: int, length: int, dtype: torch.dtype, place: str, reduced: bool
+) -> tuple[Sources, dict[str, Any]]:
+    """The models to be heard for a configuration, and that configuration; `reduced` makes the small model the whole one."""
+    whole = _completed(config, place)
+    small = reduction.reduced(whole)
+    chosen = small if reduced else whole
+    make = partial(of_config, batch=batch, dtype=dtype, place=place)
+    short = min(_REDUCED_LENGTH, length)
+    thin = make(chosen, length=length, thin=True)
+    return Sources(make(chosen, length=length), thin, make(small, length=short, thin=True)), chosen
+
+
+def _completed(config: Config, place: str) -> dict[str, Any]:
+    """A configuration with all that it leaves to defaults: those can be reduced too."""
+    settings = _settings(_transformers(), config, place)
+    known = {name: value for name, value in settings.to_dict().items() if reduction.fills(name) and isinstance(value, int)}
+    return {**known, **config}
+
+
+def of_function(name: str, *, length: int, dtype: torch.dtype) -> Sources:
+    """What `module:function` returns: a module and its inputs, a dictionary, a tuple or one tensor.
+
+    Called on the meta device. Where the function takes an argument it is the length, and it is asked for several; where it
+    takes two, the second says whether the model is to be a small one of the same build.
+    """
+    module, _, attribute = name.partition(":")
+    sys.path.insert(0, "")  # as `python -m` has it: a model beside the user
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+        takes = len(inspect.signature(function).parameters)
+    except Exception as problem:
+        raise UsageError(
+            f"it cannot be imported: {first(problem)}", place=name, remedy="give module:function as Python finds it"
+        ) from problem
+    finally:
+        sys.path.remove("")
+
+    def make(size: int, small: bool) -> tuple[nn.Module, Any]:
+        with META, _default(dtype):
+            made = function(*(size, small)[:takes])
+        if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
+            raise UsageError(
+                f"it returned {type(made).__name__}", place=name, remedy="return a torch.nn.Module and its inputs"
+            )
+        return made
+
+    def model(small: bool) -> Model:
+        largest = (length if not small else min(length, _REDUCED_LENGTH)) if takes else 1
+        return Model(
+            kind=name, length="length", lengths=_lengths(largest), build=lambda: make(largest, small)[0].to(META),
+            inputs=lambda size: _to_meta(make(size, small)[1]), serves=False, dtype=dtype, facts={"config": {}},
+        )  # fmt: skip
+
+    return Sources(model(small=False), reduced=model(small=True) if takes > 1 else None)
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """A configuration file. Raises BadFileError."""
+    found = files.read_json(file, largest_bytes=_LARGEST_CONFIG_BYTES)
+    if not isinstance(found, dict) or not isinstance(found.get("model_type"), str):
+        raise BadFileError(
+            "it names no model_type", place=str(file), remedy="give the config.json of a model of transformers"
+        )
+    return found
+
+
+def _lengths(largest: int) -> tuple[int, ...]:
+    """Three lengths tell a line from a curve."""
+    return tuple(dict.fromkeys((largest, max(largest - largest // 4, 1), max(largest // 2, 1))))
+
+
+def _maker(transformers: Any, settings: Any, architectures: Any, place: str) -> Any:
+    if isinstance(architectures, list) and architectures and isinstance(architectures[0], str):
+        found = getattr(transformers, architectures[0], None)
+        if isinstance(found, type) and issubclass(found, nn.Module):
+            return found
+    for auto in ("AutoModelForCausalLM", "AutoModelForImageClassification", "AutoModel"):
+        with contextlib.suppress(KeyError):
+            return getattr(transformers, auto)._model_mapping[type(settings)]
+    raise BadFileError(
+        "transformers has no model for it", place=place, remedy="name one of its classes under `architectures`"
+    )
+
+
+def _transformers() -> Any:
+    try:
+        return importlib.import_module("transformers")
+    except ImportError as problem:
+        raise UsageError(f"transformers cannot be imported: {problem}", place="trace", remedy=_INSTALL) from problem
+
+
+@contextlib.contextmanager
+def _without_data_dependence() -> Iterator[None]:
+    """Whether a batch is packed of several texts is read from its values, which the meta device does not have: it is not."""
+    try:
+        masks = importlib.import_module("transformers.masking_utils")
+    except ImportError:
+        yield
+        return
+    before = getattr(masks, "find_packed_sequence_indices", None)
+    if before is not None:
+        masks.find_packed_sequence_indices = lambda *_, **__: None  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        if before is not None:
+            masks.find_packed_sequence_indices = before  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _default(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _to_meta(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(META)
+    if isinstance(value, dict):
+        return {name: _to_meta(item) for name, item in value.items()}
+    return tuple(map(_to_meta, value)) if isinstance(value, tuple | list) else value

@@ -1,0 +1,196 @@
+"""operators.workload on a healthy device, on devices with one thing wrong, and where nothing can be told."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from readiness.model import Evidence, Status
+from tests.simulator.support import chip, defect, inside
+from tests.support import run_check, value, values
+
+#: The models' own work: products, gates, norms, attention, and what experts need.
+ONLY = ("aten::mm", "aten::mul.Tensor", "aten::silu", "aten::scaled_dot_product_attention", "aten::topk")
+#: Enough for the small sizes; large ones are left to those who have the time.
+QUICK: dict[str, Any] = {"workload": "deepseek-v3", "budget_s": 60.0, "large_s": 0.0, "call_limit_s": 10.0}
+TRAINING = {"phase": "training", "dtype": "all"}
+
+
+def played(*only: str, **settings: Any) -> Evidence:
+    return run_check("operators.workload", only=only or ONLY, **(QUICK | settings))
+
+
+def outcomes(evidence: Evidence) -> dict[str, tuple[str, str]]:
+    """Outcome and phase of what is neither native nor decomposed, by operator and dtype."""
+    return {
+        f"{row['operator'].removeprefix('aten::')} {row['dtype']}": (row["outcome"], row["phase"])
+        for row in evidence.rows
+        if row["outcome"] not in ("native", "decomposed", "summary")
+    }
+
+
+def test_a_healthy_cpu() -> None:
+    evidence = played(large_s=2.0)
+    assert evidence.status is Status.MEASURED, evidence.reason
+    assert outcomes(evidence) == {}
+    for use in ("training", "inference"):
+        assert value(evidence, "obstacles", phase=use, dtype="all") == 0
+        assert value(evidence, "forward_coverage", phase=use, dtype="all", weight="calls") == 1.0
+        assert value(evidence, "forward_coverage", phase=use, dtype="all", weight="time") == 1.0
+        shares = [value(evidence, f"{name}_share", phase=use, dtype="all", weight="calls") for name in ("native", "decomposed", "fallback")]
+        assert sum(shares) == pytest.approx(1.0)
+    assert value(evidence, "backward_coverage", dtype="bfloat16", weight="calls") == 1.0
+    assert 0 < value(evidence, "full_size_share") <= 1
+    assert {measurement.labels.get("extent") for measurement in evidence.measurements} == {"chosen", None}
+    told = {row["operator"]: row for row in evidence.rows}
+    assert "positions" in told["aten::mm"]["largest"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workload", ["qwen3-8b", "qwen3-235b-a22b", "deepseek-v3", "llama-3.1-8b"])
+def test_no_false_alarm_on_a_whole_model(workload: str) -> None:
+    evidence = run_check("operators.workload", workload=workload, budget_s=200.0, large_s=10.0)
+    assert outcomes(evidence) == {}
+    assert value(evidence, "obstacles", phase="training", dtype="all", extent="all") == 0
+    assert value(evidence, "unjudged", phase="training", dtype="all") == 0
+
+
+def on_chip(*defects: Any, only: tuple[str, ...] = ONLY, **settings: Any) -> dict[str, Any]:
+    """Outcomes, and the measurements that are about something, of a simulated chip with these defects."""
+
+    def look() -> Any:
+        from readiness import accelerators
+        from readiness.accelerators.base import Accelerator
+        from readiness.model import AcceleratorFacts
+
+        facts = AcceleratorFacts(id="sim:0", kind="sim", index=0, stack="sim", vendor=None, model=None)
+        accelerator = Accelerator(facts, accelerators.stack("sim"), seed=7)
+        evidence = run_check("operators.workload", accelerator, only=only, **(QUICK | settings))
+        assert evidence.status is Status.MEASURED, evidence.reason
+        abouts = {
+            f"{item.name} {item.labels.get('phase')} {item.labels.get('dtype')} {item.labels.get('weight', '')}".strip(): [item.value, item.about]
+            for item in evidence.measurements
+        }
+        details = {row["operator"].removeprefix("aten::"): row["detail"] for row in evidence.rows}
+        return {"outcomes": outcomes(evidence), "measured": abouts, "details": details}
+
+    found: dict[str, Any] = inside(chip(*defects, memory_gib=4.0), look, limit_s=200.0)
+    return found
+
+
+def test_a_healthy_chip() -> None:
+    found = on_chip()
+    assert found["outcomes"] == {}
+    assert found["measured"]["obstacles training all"] == [0, None]
+
+
+@pytest.mark.parametrize(
+    ("planted", "operator", "outcome"),
+    [
+        (defect("missing", "topk"), "topk float32", ["missing", "forward"]),
+        (defect("one-element", "mm", severity=1e-2), "mm bfloat16", ["wrong", "forward"]),
+        (defect("nan", "silu"), "silu bfloat16", ["wrong", "forward"]),
+        (defect("rounded-result", "mul.Tensor", dtype=("float32",)), "mul.Tensor float32", ["wrong", "forward"]),
+        (defect("narrow-sums", "mm"), "mm bfloat16", ["wrong", "forward"]),
+        (defect("wrong-gradient", "silu_backward", severity=5e-2), "silu bfloat16", ["wrong", "backward"]),
+        (defect("ignore-strides", "silu", noncontiguous=True), "silu bfloat16", ["wrong", "forward"]),
+        (defect("ignore-offset", "silu"), "silu bfloat16", ["wrong", "forward"]),
+        (defect("wrong-tail", "silu"), "silu bfloat16", ["wrong", "forward"]),
+        (defect("nondeterministic", "silu", severity=1e-2), "silu bfloat16", ["nondeterministic", "forward"]),
+        (defect("crash", "silu"), "silu bfloat16", ["crash", "forward"]),
+        (defect("cpu-fallback", "topk"), "topk float32", ["CPU fallback", "forward"]),
+        (defect("raise", "silu"), "silu bfloat16", ["missing", "forward"]),
+    ],
+    ids=lambda item: getattr(item, "kind", None),
+)  # fmt: skip
+def test_one_defect_costs_one_operator_by_name(planted: Any, operator: str, outcome: list[str]) -> None:
+    found = on_chip(planted, only=(f"aten::{operator.split()[0]}", "aten::sigmoid", "aten::neg"))
+    assert found["outcomes"].get(operator) in (outcome, ["wrong", outcome[1]] if planted.kind == "nondeterministic" else outcome)
+    assert {name.split()[0] for name in found["outcomes"]} == {operator.split()[0]}
+
+
+def test_a_hang_costs_one_operator() -> None:
+    started = time.monotonic()
+    found = on_chip(defect("hang", "silu"), only=("aten::silu", "aten::sigmoid"), call_limit_s=2.0)
+    assert found["outcomes"] == {"silu bfloat16": ["hang", "forward"]}
+    assert "did not end within 4 s" in found["details"]["silu"]
+    assert time.monotonic() - started < 60
+
+
+def test_the_line_that_tells_what_stands_in_the_way() -> None:
+    found = on_chip(
+        defect("missing", "topk"), defect("wrong-gradient", "silu_backward", severity=5e-2), defect("cpu-fallback", "mul.Tensor"),
+        only=("aten::topk", "aten::silu", "aten::mul.Tensor", "aten::mm"),
+    )  # fmt: skip
+    obstacles, line = found["measured"]["obstacles training all"]
+    assert obstacles == 2
+    assert line.startswith("sim:0: 1 of 4 operators of deepseek-v3 missing, 1 wrong in backward (bfloat16), 1 on the CPU: ")
+    assert "% of its calls (" in line
+    assert "silu in bfloat16: wrong in its gradient" in line
+    assert found["measured"]["backward_coverage training bfloat16 calls"][0] < 1
+    share, about = found["measured"]["forward_coverage training all calls"]
+    assert share < 1
+    assert "topk in float32: missing" in about
+
+
+def test_unable_without_a_workload() -> None:
+    evidence = run_check("operators.workload")
+    assert evidence.status is Status.SKIPPED
+    assert "no workload is named" in (evidence.reason or "")
+
+
+def test_time_that_is_up_speaks_for_no_whole() -> None:
+    evidence = run_check("operators.workload", workload="qwen3-8b", budget_s=0.5)
+    assert evidence.status is Status.MEASURED
+    assert values(evidence, "obstacles", phase="training", dtype="all", extent="all") == []
+    assert values(evidence, "obstacles", phase="training", dtype="all", extent="part") == [0]
+    assert values(evidence, "backward_coverage", extent="all") == []
+    unreached = [row for row in evidence.rows if row["detail"] == "time was up"]
+    assert unreached
+    assert {row["outcome"] for row in unreached} == {"cannot be judged"}
+
+
+def test_unable_when_no_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from readiness.workload import hands
+
+    monkeypatch.setattr(hands, "_settle", lambda parent: os._exit(3))
+    evidence = played()
+    assert evidence.status is Status.ERROR
+    assert "left with exit code 3" in (evidence.reason or "")
+    assert evidence.measurements == ()
+
+
+def test_a_defect_of_the_cpu_itself_shows(override: Callable[..., None]) -> None:
+    def wrong(x: torch.Tensor) -> torch.Tensor:
+        out = x * torch.sigmoid(x)
+        return out * 1.05 if x.dtype == torch.bfloat16 else out
+
+    override("silu", wrong)
+    assert outcomes(played("aten::silu", "aten::mm")) == {"silu bfloat16": ("wrong", "forward")}
+
+
+def test_fresh_interpreters_judge_alike(tmp_path: Any) -> None:
+    from readiness.workload import crew, document, playing
+    from tests.support import cpu
+
+    file = document.find("qwen3-8b")
+    loaded = document.load(file)
+    chosen = [part for part in playing.parts(loaded) if part.name == "aten::silu"]
+    found = dict(crew.run(cpu(), loaded, file, parts=chosen, budget_s=60.0, large_s=1.0, call_limit_s=20.0, forks=False))
+    assert [result.outcome.value for result in found.values()] == ["native"]
+
+
+def test_importing_the_check_needs_no_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys; import readiness.checks.operators.workload; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
