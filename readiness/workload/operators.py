@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from readiness.catalogue.database import Entry
+from readiness.catalogue.layouts import Layout
 from readiness.workload.document import Call, Named, Spec
 
 #: Move, choose or copy values, or round them once: their results are equal bit by bit.
@@ -43,6 +44,8 @@ POINTWISE = frozenset({
     "reciprocal", "rsqrt", "rsub", "sigmoid", "sigmoid_backward", "silu", "silu_backward", "sin", "sqrt", "sub", "tanh",
     "tanh_backward", "where",
 })  # fmt: skip
+#: PyTorch itself refuses them memory that is not aligned to 16 bytes, on accelerators.
+_ALIGNED = frozenset({"_grouped_mm", "_scaled_mm", "_scaled_grouped_mm"})
 #: As the catalogue of PyTorch's own database names the classes: one member stands for each.
 _CLASS = (("clone", _EXACT), ("empty", _UNSPECIFIED), ("randn", _RANDOM))
 
@@ -85,6 +88,13 @@ class Operator:
     def on_lists(self) -> bool:
         """Whether it takes lists of tensors, as those of optimizers do."""
         return self.base.startswith(("_foreach_", "_fused_"))
+
+    @property
+    def spared(self) -> tuple[Layout, ...]:
+        """Layouts that no model has for it: weights are views of one block at times, never strided; see also `_ALIGNED`."""
+        if self.base in _ALIGNED:
+            return (Layout.OFFSET,)
+        return (Layout.STRIDED,) if self.on_lists else ()
 
     @property
     def exact(self) -> bool:

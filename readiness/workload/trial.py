@@ -159,8 +159,8 @@ class Trial:
 
     def _views(self, judging: _Judging, sample: Sample, called: Called) -> None:
         for layout in layouts.VIEWS:
-            if not layouts.lies_differently(layout, sample) or (self.operator.on_lists and layout is Layout.STRIDED):
-                continue  # weights are views of one block at times, and never strided
+            if not layouts.lies_differently(layout, sample) or layout in self.operator.spared:
+                continue
             try:
                 other = self.on_device(sample, judging.gradients, layout)
                 if not compare.identical([*other.outputs, *other.gradients], [*called.outputs, *called.gradients]):
