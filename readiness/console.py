@@ -129,7 +129,7 @@ class Told(Silent):
             self._say(f"         not met: {line}", style="red" if level is Level.MUST else "yellow")
 
     def _unmet(self, job: Job, evidence: Evidence) -> list[tuple[str, Level]]:
-        result = judge.judge(self.profile, job.accelerators[0], [evidence])
+        result = judge.judge(self.profile, job.accelerators[0], [evidence], chips=len(job.accelerators))
         lines: dict[str, tuple[str, Level]] = {}
         for finding in result.findings:
             if finding.check == evidence.check and finding.outcome is Outcome.FAIL:

@@ -52,13 +52,17 @@ def judge(
     uses: Sequence[Use] | None = None,
     waivers: Sequence[Waiver] = (),
     today: str = "",
+    chips: int = 1,
 ) -> AcceleratorAssessment:
-    """One accelerator judged. `today` (ISO 8601) decides which waivers still hold; it is data, not the clock's word."""
+    """One accelerator judged, of `chips` of its stack that are under test.
+
+    `today` (ISO 8601) decides which waivers still hold; it is data, not the clock's word.
+    """
     kept = tuple(sorted(evidence, key=lambda item: item.check))
     by_check = {item.check: item for item in kept}
     asked = _asked(profile, uses)
     findings = tuple(
-        _waive(_find(requirement, use, facts, by_check.get(requirement.check)), facts, waivers, today)
+        _waive(_find(requirement, use, facts, by_check.get(requirement.check), chips), facts, waivers, today)
         for use in asked
         for requirement in sorted(profile.requirements, key=lambda requirement: requirement.id)
         if use in requirement.uses
@@ -88,7 +92,11 @@ def rejudge(
         profile_sha256=profile.sha256,
         uses=tuple(uses),
         accelerators=tuple(
-            judge(profile, item.facts, item.evidence, uses=uses, waivers=waivers, today=today) for item in saved.accelerators
+            judge(
+                profile, item.facts, item.evidence, uses=uses, waivers=waivers, today=today,
+                chips=count_of_stack([other.facts for other in saved.accelerators], item.facts),
+            )
+            for item in saved.accelerators
         ),
     )
 
@@ -129,14 +137,23 @@ def _fits(measurement: Measurement, requirement: Requirement) -> bool:
     return all(measurement.labels.get(key) == wanted for key, wanted in requirement.where.items())
 
 
-def applies(requirement: Requirement, facts: AcceleratorFacts) -> bool:
-    """Whether a requirement holds for accelerators of this stack."""
+def count_of_stack(accelerators: Iterable[AcceleratorFacts], one: AcceleratorFacts) -> int:
+    """How many of these accelerators are of the stack of one of them."""
+    return sum(facts.stack == one.stack for facts in accelerators)
+
+
+def applies(requirement: Requirement, facts: AcceleratorFacts, chips: int = 1) -> bool:
+    """Whether a requirement holds for an accelerator of this stack, of which so many are under test."""
+    if chips < requirement.least_chips:
+        return False
     if requirement.only_on and not any(fnmatchcase(facts.stack, glob) for glob in requirement.only_on):
         return False
     return not any(fnmatchcase(facts.stack, glob) for glob in requirement.not_on)
 
 
-def _find(requirement: Requirement, use: Use, facts: AcceleratorFacts, evidence: Evidence | None) -> Finding:
+def _find(
+    requirement: Requirement, use: Use, facts: AcceleratorFacts, evidence: Evidence | None, chips: int
+) -> Finding:
     def finding(
         outcome: Outcome, reason: str | None, worst: Measurement | None = None, earned: float = 0.0
     ) -> Finding:
@@ -158,7 +175,9 @@ def _find(requirement: Requirement, use: Use, facts: AcceleratorFacts, evidence:
             remedy=_remedy(requirement, outcome, evidence),
         )
 
-    if not applies(requirement, facts):
+    if chips < requirement.least_chips:
+        return finding(Outcome.NOT_APPLICABLE, f"it applies to {requirement.least_chips} chips or more under test together")
+    if not applies(requirement, facts, chips):
         return finding(Outcome.NOT_APPLICABLE, f"it does not apply to the {facts.stack} stack")
     if evidence is None:
         return finding(Outcome.UNKNOWN, f"{requirement.check} was not run")

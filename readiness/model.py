@@ -218,8 +218,8 @@ class Remedy:
 class Requirement:
     """One line of a profile.
 
-    `only_on` and `not_on` are globs over stack names; elsewhere the requirement is not applicable.
-    `place` is `file:line` of its declaration.
+    `only_on` and `not_on` are globs over stack names; elsewhere the requirement is not applicable, and neither is it where
+    fewer than `least_chips` accelerators of the stack are under test. `place` is `file:line` of its declaration.
     """
 
     id: str
@@ -235,6 +235,7 @@ class Requirement:
     remedy: Remedy | None = None
     only_on: tuple[str, ...] = ()
     not_on: tuple[str, ...] = ()
+    least_chips: int = 1
     place: str | None = None
 
 

@@ -61,7 +61,7 @@ def plan(
                 check,
                 group,
                 settings=dict(check.settings) | dict(profile.settings.get(check.id, {})),
-                level=_level(check, profile, uses, group),
+                level=_level(check, profile, uses, group, accelerators),
             )
             jobs.append(replace(job, left_out=_left_out(job, chosen, only)))
     if within_s is not None:
@@ -73,14 +73,26 @@ def _needed_by(
     check: Check, profile: Profile, uses: Sequence[Use], accelerators: Sequence[AcceleratorFacts]
 ) -> list[AcceleratorFacts]:
     asking = [item for item in profile.requirements if item.check == check.id and set(item.uses) & set(uses)]
-    return [facts for facts in accelerators if any(judge.applies(item, facts) for item in asking)]
+    return [
+        facts
+        for facts in accelerators
+        if any(judge.applies(item, facts, judge.count_of_stack(accelerators, facts)) for item in asking)
+    ]
 
 
-def _level(check: Check, profile: Profile, uses: Sequence[Use], group: Sequence[AcceleratorFacts]) -> Level:
+def _level(
+    check: Check,
+    profile: Profile,
+    uses: Sequence[Use],
+    group: Sequence[AcceleratorFacts],
+    accelerators: Sequence[AcceleratorFacts],
+) -> Level:
     asking = [
         item.level
         for item in profile.requirements
-        if item.check == check.id and set(item.uses) & set(uses) and any(judge.applies(item, facts) for facts in group)
+        if item.check == check.id
+        and set(item.uses) & set(uses)
+        and any(judge.applies(item, facts, judge.count_of_stack(accelerators, facts)) for facts in group)
     ]
     return min(asking, key=_RANK.__getitem__)
 

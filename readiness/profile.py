@@ -186,6 +186,7 @@ def _requirement(id: str, entry: Mapping[str, Any], merged: _Merged) -> Requirem
         remedy=Remedy(" ".join(remedy.split()), Action(entry.get("action", "none"))) if remedy else None,
         only_on=tuple(entry.get("only_on", ())),
         not_on=tuple(entry.get("not_on", ())),
+        least_chips=int(entry.get("least_chips", 1)),
         place=place,
     )
 
@@ -316,6 +317,8 @@ def _with_digest(profile: Profile, settings: Mapping[str, Any]) -> Profile:
                 "measure": requirement.measure, "where": requirement.where, "limit": asdict(requirement.limit),
                 "level": requirement.level, "weight": requirement.weight,
                 "only_on": requirement.only_on, "not_on": requirement.not_on,
+                # Only where it is said: what profiles demanded before there was such a word has kept its digest.
+                **({"least_chips": requirement.least_chips} if requirement.least_chips > 1 else {}),
             }
             for requirement in sorted(profile.requirements, key=lambda requirement: requirement.id)
         ],

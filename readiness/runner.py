@@ -310,7 +310,8 @@ def _assemble(
         uses=request.uses,
         accelerators=tuple(
             judge.judge(
-                request.profile, facts, collected[facts.id], uses=request.uses, waivers=request.waivers, today=today
+                request.profile, facts, collected[facts.id], uses=request.uses, waivers=request.waivers, today=today,
+                chips=judge.count_of_stack(chosen, facts),
             )
             for facts in chosen
         ),

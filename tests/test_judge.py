@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from readiness.judge import applies, credit, decide, declared, judge, satisfies, worst_exit
+from readiness.judge import applies, credit, decide, declared, judge, rejudge, satisfies, worst_exit
 from readiness.model import (
     AcceleratorFacts,
     Decision,
@@ -26,6 +26,7 @@ from readiness.model import (
     Use,
     Waiver,
 )
+from tests.reports import build
 
 FACTS = AcceleratorFacts(id="cpu:0", kind="cpu", index=0, stack="cpu", vendor=None, model=None)
 CHECKS = ("a.one", "a.two", "b.one")
@@ -284,6 +285,33 @@ def test_where_a_requirement_applies() -> None:
     assert applies(requirement(only_on=("cpu",)), FACTS)
     assert not applies(requirement(only_on=("cuda", "rocm")), FACTS)
     assert not applies(requirement(not_on=("c*",)), FACTS)
+    assert not applies(requirement(least_chips=2), FACTS)
+    assert applies(requirement(least_chips=2), FACTS, 2)
+    assert not applies(requirement(least_chips=2, not_on=("cpu",)), FACTS, 2)
+
+
+def test_what_several_chips_owe_is_asked_of_several_only() -> None:
+    limit = Limit(Operator.EQUALS, 1)
+    together = Requirement("together", (Use.TRAINING,), "a.one", "completed", limit, least_chips=2)
+    profile = Profile("p", "P", (Use.TRAINING,), (together,))
+    hung = Evidence("a.one", Status.MEASURED, measurements=(Measurement("completed", 0),))
+    alone = judge(profile, FACTS, [hung])
+    assert alone.findings[0].outcome is Outcome.NOT_APPLICABLE
+    assert "2 chips or more" in (alone.findings[0].reason or "")
+    assert alone.verdicts[Use.TRAINING].decision is not Decision.NOT_READY
+    assert judge(profile, FACTS, [hung], chips=2).verdicts[Use.TRAINING].decision is Decision.NOT_READY
+    # What was not run is never passed over: of two chips it is unknown, not inapplicable.
+    assert judge(profile, FACTS, [], chips=2).verdicts[Use.TRAINING].decision is Decision.UNDETERMINED
+
+
+def test_saved_evidence_is_judged_again_as_that_of_as_many_chips() -> None:
+    together = Requirement("together", (Use.TRAINING,), "a.one", "completed", Limit(Operator.EQUALS, 1), least_chips=2)
+    profile = Profile("p", "P", (Use.TRAINING,), (together,))
+    hung = Evidence("a.one", Status.MEASURED, measurements=(Measurement("completed", 0),))
+    facts = [replace(FACTS, id=f"sim:{number}", stack="sim") for number in range(2)]
+    saved = replace(build.assessment(), accelerators=tuple(judge(profile, one, [hung]) for one in (*facts, FACTS)))
+    again = rejudge(saved, profile, [Use.TRAINING])
+    assert [item.findings[0].outcome for item in again.accelerators] == [Outcome.FAIL, Outcome.FAIL, Outcome.NOT_APPLICABLE]
 
 
 def test_scores_are_rounded_down() -> None:

@@ -71,6 +71,13 @@ def test_a_check_that_applies_nowhere_does_not_run() -> None:
     assert [job.key for job in plan(profile, (Use.INFERENCE,), [*TWO, facts("cpu:0")], CHECKLIST)] == [("cpu:0", "a.cheap")]
 
 
+def test_what_several_chips_owe_is_measured_where_there_are_several() -> None:
+    profile = Profile("p", "P", tuple(Use), (requirement("b.group", least_chips=2), requirement("a.cheap", Level.SHOULD)))
+    jobs = plan(profile, tuple(Use), [*TWO, facts("cpu:0")], CHECKLIST)
+    assert [job.key for job in jobs if job.check.id == "b.group"] == [("cuda:0", "b.group")]
+    assert all(job.level is Level.MUST for job in jobs if job.check.id == "b.group")
+
+
 def test_within_takes_musts_first_and_says_what_it_left_out() -> None:
     profile = Profile("p", "P", tuple(Use), (requirement("a.cheap", Level.SHOULD), requirement("a.dear"), requirement("b.alone", Level.INFO)))
     jobs = plan(profile, tuple(Use), [facts("cpu:0")], CHECKLIST, within_s=37.5)

@@ -155,6 +155,10 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "extends_itself": (HEAD + 'extends = ["test"]\n', r":4: it extends itself"),
     "drops_nothing": (HEAD + 'drop = ["one"]\n', r":4: drop\[0\]"),
     "stack_unknown": (HEAD + REQUIREMENT + 'only_on = ["cuad"]\n', r"'cuad' fits no stack\n.*cuda"),
+    "least_chips_is_none": (HEAD + REQUIREMENT + "least_chips = 0\n", r":9: .*least_chips"),
+    "least_chips_is_half": (HEAD + REQUIREMENT + "least_chips = 1.5\n", r":9: .*least_chips"),
+    "least_chips_is_text": (HEAD + REQUIREMENT + 'least_chips = "several"\n', r":9: .*least_chips"),
+    "least_chips_is_true": (HEAD + REQUIREMENT + "least_chips = true\n", r":9: .*least_chips"),
     "settings_of_no_check": (HEAD + '[settings."no.check"]\na = 1\n', r":4: settings for 'no.check'"),
     "unknown_setting": (HEAD + '[settings."family.topic"]\nrank = 2\n', r":4: .*no setting 'rank'\n.*ranks"),
     "setting_of_another_kind": (HEAD + '[settings."family.topic"]\nranks = "two"\n', r"the setting 'ranks' is 'two'"),
@@ -194,6 +198,17 @@ def test_a_profile_that_is_not_there(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         profile.load(name, CHECKLIST)
     assert caught.value.remedy
+
+
+def test_how_many_chips_it_takes_is_part_of_the_demands(tmp_path: Path) -> None:
+    def load(line: str) -> Profile:
+        file = tmp_path / "test.toml"
+        file.write_text(HEAD + REQUIREMENT + line)
+        return profile.load(str(file), CHECKLIST)
+
+    assert [item.least_chips for item in load("least_chips = 2\n").requirements] == [2]
+    assert load("least_chips = 2\n").sha256 != load("").sha256
+    assert load("least_chips = 1\n").sha256 == load("").sha256  # what was always meant
 
 
 def test_a_name_that_was_mistyped_is_guessed() -> None:

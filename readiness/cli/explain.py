@@ -69,6 +69,8 @@ def _requirement(requirement: Requirement) -> str:
             f"  on {', '.join(requirement.only_on) or 'every stack'}"
             + (f" but not {', '.join(requirement.not_on)}" if requirement.not_on else "")
         )
+    if requirement.least_chips > 1:
+        lines.append(f"  where at least {requirement.least_chips} chips are under test")
     for label, text in (
         ("why", requirement.why), ("source", requirement.source), ("remedy", requirement.remedy and requirement.remedy.text)
     ):  # fmt: skip

@@ -153,7 +153,9 @@ class _Judging:
                 item for item in self.profile.requirements if item.check == evidence.check and item.level is not Level.INFO
             ),
         )
-        judged = judge.judge(asked, task.job.accelerators[0], [evidence], uses=self.uses)
+        judged = judge.judge(
+            asked, task.job.accelerators[0], [evidence], uses=self.uses, chips=len(task.job.accelerators)
+        )
         return {finding.requirement: finding for finding in judged.findings}
 
     def failed(self, task: Task) -> list[Finding]:

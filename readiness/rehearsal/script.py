@@ -212,7 +212,7 @@ def _decides(job: Job, profile: Profile, uses: Sequence[Use]) -> bool:
         requirement.check == job.check.id
         and requirement.level is not Level.INFO
         and set(requirement.uses) & set(uses)
-        and any(judge.applies(requirement, facts) for facts in job.accelerators)
+        and any(judge.applies(requirement, facts, len(job.accelerators)) for facts in job.accelerators)
         for requirement in profile.requirements
     )
 
