@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -111,9 +109,9 @@ def test_a_healthy_chip() -> None:
     ids=lambda item: getattr(item, "kind", None),
 )  # fmt: skip
 def test_one_defect_costs_one_operator_by_name(planted: Any, operator: str, outcome: list[str]) -> None:
-    found = on_chip(planted, only=(f"aten::{operator.split()[0]}", "aten::sigmoid", "aten::neg"))
+    found = on_chip(planted, only=(f"aten::{operator.split(maxsplit=1)[0]}", "aten::sigmoid", "aten::neg"))
     assert found["outcomes"].get(operator) in (outcome, ["wrong", outcome[1]] if planted.kind == "nondeterministic" else outcome)
-    assert {name.split()[0] for name in found["outcomes"]} == {operator.split()[0]}
+    assert {name.split()[0] for name in found["outcomes"]} == {operator.split(maxsplit=1)[0]}
 
 
 def test_a_hang_costs_one_operator() -> None:

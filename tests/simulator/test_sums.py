@@ -22,7 +22,8 @@ def test_sums_are_kept_in_bfloat16(kernel: str) -> None:
             "mm": lambda: left @ right, "bmm": lambda: left[None] @ right[None], "addmm": lambda: torch.addmm(left[0, :5], left, right),
             "sum": lambda: left.sum(1), "mean": lambda: left.mean(1),
         }[kernel]  # fmt: skip
-        return called().cpu().flatten().tolist()
+        found: torch.Tensor = called()  # type: ignore[no-untyped-call]
+        return found.cpu().flatten().tolist()
 
     right, narrow = inside(chip(), ask), inside(chip(defect("narrow-sums", f"{kernel}*")), ask)
     off = max(abs(one - other) / max(abs(other), 1e-3) for one, other in zip(narrow, right, strict=True))
