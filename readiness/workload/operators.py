@@ -47,6 +47,10 @@ POINTWISE = frozenset({
 #: PyTorch itself refuses them memory that is not aligned to 16 bytes, on accelerators.
 _ALIGNED = frozenset({"_grouped_mm", "_scaled_mm", "_scaled_grouped_mm"})
 #: As the catalogue of PyTorch's own database names the classes: one member stands for each.
+_ALIASES = {
+    "linalg_vector_norm": "linalg.vector_norm", "_foreach_norm": "linalg.vector_norm",
+    "native_layer_norm_backward": "native_layer_norm",
+}  # fmt: skip
 _CLASS = (("clone", _EXACT), ("empty", _UNSPECIFIED), ("randn", _RANDOM))
 
 
@@ -71,7 +75,7 @@ class Operator:
     def entry(self) -> Entry:
         """As the comparisons of the catalogue take it."""
         base = self.base
-        alias = next((member for member, names in _CLASS if base in names), base)
+        alias = next((member for member, names in _CLASS if base in names), _ALIASES.get(base, base))
         return Entry(self.name, alias, self)
 
     @property

@@ -89,8 +89,7 @@ class Player:
             self._trial.drain()
             return Result(failure.outcome, failure.phase, failure.detail, failure.special, backward, True, self._played)
         if not (large or self._played):
-            detail = "no record of it fits this device's memory or the host's"
-            return Result(Outcome.UNJUDGED, detail=detail, backward=backward)
+            return Result(Outcome.UNJUDGED, detail="no record of it fits into memory", backward=backward)
         if self._trial.fallbacks:
             phase, special, said = self._trial.fallbacks[0]
             return Result(Outcome.FALLBACK, phase, said, special, backward, True, self._played)
