@@ -88,11 +88,25 @@ class Trial:
             self.accelerator.synchronize()
         except FailedError as failure:
             self._drain()
-            return failure.result(gradients)
+            worse = self._forward_failure(drawn, count, thorough) if failure.phase is Phase.BACKWARD else None
+            return (worse or failure).result(gradients)
         if self._fallbacks:
             phase, layout, said = self._fallbacks[0]
             return Result(Outcome.FALLBACK, phase, said, judged_backward, layout)
         return self._sound(drawn[0], judged_backward)
+
+    def _forward_failure(self, drawn: Sequence[Sample], count: int, thorough: bool) -> FailedError | None:
+        """What else is wrong where no gradient is asked for: an operator whose gradient has failed may still serve."""
+        try:
+            for _ in self._judged(drawn, count, False):
+                pass
+            if thorough:
+                self._judge_further(drawn, False)
+            self.accelerator.synchronize()
+        except FailedError as failure:
+            self._drain()
+            return failure
+        return None
 
     def _judged(self, drawn: Sequence[Sample], count: int, gradients: bool) -> Iterator[Called]:
         """What each sample gave, which was right. Raises FailedError."""

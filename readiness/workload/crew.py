@@ -78,7 +78,8 @@ def run(
 def _together(small: Result, large: Result) -> Result:
     """What both sizes say of an operator: the worse of the two, and all that was played."""
     worse = small if small.outcome in (Outcome.FALLBACK, Outcome.NONDETERMINISTIC) and large.outcome.works else large
-    return replace(worse, backward=small.backward, played={**small.played, **large.played})
+    forward = small.forward or (small.outcome if worse.phase is Phase.BACKWARD else None)
+    return replace(worse, backward=small.backward, forward=forward, played={**small.played, **large.played})
 
 
 @dataclass(slots=True)
@@ -109,7 +110,19 @@ class _Crew:
                 self.pace = (message["pace"][0], message["pace"][1])
 
     def play(self, part: Part, *, large: bool, records: int = 1) -> Result:
-        """One part, in a child that may die of it. `records` are those that must share the time left."""
+        """One part, in a child that may die of it. `records` are those that must share the time left.
+
+        Whatever is to be told of its gradient, it may serve: it is played once more without.
+        """
+        result = self._play(part, large=large, records=records, gradients=True)
+        if large or result.phase is not Phase.BACKWARD:
+            return result
+        alone = self._play(part, large=False, records=records, gradients=False)
+        if alone.reached and not alone.outcome.works and alone.outcome is not Outcome.UNJUDGED:
+            return alone
+        return replace(result, forward=alone.outcome, reached=alone.reached, played=alone.played or result.played)
+
+    def _play(self, part: Part, *, large: bool, records: int, gradients: bool) -> Result:
         limit_s = self.task.call_limit_s
         while True:
             left_s = self.deadline - time.monotonic()
@@ -117,7 +130,9 @@ class _Crew:
                 return Result(Outcome.UNJUDGED, detail="time was up", reached=False)
             if self.child is None:
                 self.child = _started(self.accelerator, self.workload, self.task, forks=self.forks)
-            task = {"left_s": left_s, "large": large, "record_s": left_s / records, "pace": self.pace}
+            task = {
+                "left_s": left_s, "large": large, "record_s": left_s / records, "pace": self.pace, "gradients": gradients,
+            }  # fmt: skip
             result, self.child = _played(self.child, part, limit_s, task)
             if result.outcome is not Outcome.HANG or limit_s > self.task.call_limit_s:
                 return result

@@ -175,7 +175,8 @@ def _serve(connection: socket.socket, accelerator: Accelerator, workload: Worklo
             try:
                 pace = message["pace"] or (means.multiplications_per_s, means.bytes_per_s)
                 share = sizes.Means(means.bytes, message["record_s"], *pace)
-                result = Player(accelerator, workload, part, share, enter, deadline).play(large=message["large"])
+                player = Player(accelerator, workload, part, share, enter, deadline, message["gradients"])
+                result = player.play(large=message["large"])
             except Exception as problem:  # noqa: BLE001 - one operator's, not the run's
                 traceback.print_exc()
                 result = Result(Outcome.UNJUDGED, detail=f"it could not be compared: {told(problem)}")

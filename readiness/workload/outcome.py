@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from readiness.workload.document import Phase
@@ -48,7 +48,10 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One operator in one dtype. `phase` is where it failed; `special` what was special about the call, in words."""
+    """One operator in one dtype. `phase` is where it failed; `special` what was special about the call, in words.
+
+    `forward` is what became of it when no gradient was asked for, where something is to be told of its gradient.
+    """
 
     outcome: Outcome
     phase: Phase = Phase.FORWARD
@@ -56,7 +59,15 @@ class Result:
     special: str = ""
     backward: bool = False
     reached: bool = True
+    forward: Outcome | None = None
     played: Mapping[int, Played] = field(default_factory=dict)
+
+    @property
+    def served(self) -> Result:
+        """What it is to those who need no gradient."""
+        if self.phase is not Phase.BACKWARD or self.forward is None:
+            return self
+        return replace(self, outcome=self.forward, phase=Phase.FORWARD, detail="", special="")
 
     @property
     def explained(self) -> str:

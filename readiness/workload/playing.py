@@ -56,7 +56,7 @@ def parts(workload: Workload) -> list[Part]:
 
 @dataclass(slots=True)
 class Player:
-    """Plays one part. `enter` is told what begins; nothing begins after `deadline` (monotonic)."""
+    """Plays one part, without gradients where told so. `enter` is told what begins; nothing begins after `deadline`."""
 
     accelerator: Accelerator
     workload: Workload
@@ -64,6 +64,7 @@ class Player:
     means: Means
     enter: Enter
     deadline: float
+    gradients: bool = True
     _trial: Trial = field(init=False)
     _played: dict[int, Played] = field(default_factory=dict)
 
@@ -78,7 +79,7 @@ class Player:
             return Result(Outcome.UNJUDGED, detail=str(problem))
         self._trial = Trial(self.accelerator, operator, getattr(torch, self.part.dtype), self.enter)
         records = [self.workload.records[number] for number in self.part.records]
-        backward = any(_wants_gradient(record) for record in records)
+        backward = any(self._wants_gradient(record) for record in records)
         try:
             if large:
                 self._large(operator)
@@ -87,12 +88,12 @@ class Player:
             self.accelerator.synchronize()
         except FailedError as failure:
             self._trial.drain()
-            return Result(failure.outcome, failure.phase, failure.detail, failure.special, backward, True, self._played)
+            return Result(failure.outcome, failure.phase, failure.detail, failure.special, backward, played=self._played)
         if not (large or self._played):
             return Result(Outcome.UNJUDGED, detail="no record of it fits into memory", backward=backward)
         if self._trial.fallbacks:
             phase, special, said = self._trial.fallbacks[0]
-            return Result(Outcome.FALLBACK, phase, said, special, backward, True, self._played)
+            return Result(Outcome.FALLBACK, phase, said, special, backward, played=self._played)
         return Result(*self._where(), backward=backward, played=self._played)
 
     def _where(self) -> tuple[Outcome, Phase, str]:
@@ -103,6 +104,10 @@ class Player:
                 return Outcome.DECOMPOSED, Phase.FORWARD, ""
             case _:
                 return Outcome.NATIVE, Phase.FORWARD, ""
+
+    def _wants_gradient(self, record: Record) -> bool:
+        asked = any(spec.grad for spec in record.call.specs()) and any(phase in record.calls for phase in TRAINING)
+        return self.gradients and asked
 
     @property
     def _in_time(self) -> bool:
@@ -127,7 +132,7 @@ class Player:
                 if sizes.size_bytes(call) * 8 > self.means.bytes:
                     continue
                 sample = self._drawer("small", len(seen)).sample(call)
-                self._trial.judge(sample, gradients=_wants_gradient(record), views=True)
+                self._trial.judge(sample, gradients=self._wants_gradient(record), views=True)
                 seen[call] = self._as_played(record, call, size)
             self._played[number] = seen[call]
         return True
@@ -144,7 +149,8 @@ class Player:
                 if not self._in_time:
                     return False
                 self._edge(call, record, "at sizes that no tile divides", (place, "odd", position), lenient=True)
-            for position, call in enumerate(_subsets(self._at_home(sizes.smallest(self.workload, record)[1]))):
+            subsets = _subsets(self._at_home(sizes.smallest(self.workload, record)[1])) if self.gradients else []
+            for position, call in enumerate(subsets):
                 sample = self._drawer("subset", place, position).sample(call)
                 self._trial.judge(sample, gradients=True, special="with a gradient to some inputs alone")
         return True
@@ -156,7 +162,7 @@ class Player:
 
         `lenient` where the CPU is the device: then what it refuses is nothing that a model asks for.
         """
-        gradients = _wants_gradient(record)
+        gradients = self._wants_gradient(record)
         try:
             sample = self._drawer("edge", *labels).sample(call)
         except (RuntimeError, IndexError, ValueError, TypeError):  # no choice of values fits
@@ -189,7 +195,7 @@ class Player:
             sample = self._drawer("large", number).sample(call)
         except RuntimeError:  # the host has not the memory: it stays as it was played
             return
-        gradients = _wants_gradient(record)
+        gradients = self._wants_gradient(record)
         called = self._trial.on_device(sample, gradients, special=special)
         self._look(operator, sample, called, special)
         if self._trial.forward_s < self.means.seconds:  # the first call may have compiled
@@ -237,10 +243,6 @@ class Player:
 
         picked = sample.converted(pick, torch.device("cpu"))
         self._trial.hold_outputs(picked, [host[place]], special)
-
-
-def _wants_gradient(record: Record) -> bool:
-    return any(spec.grad for spec in record.call.specs()) and any(phase in record.calls for phase in TRAINING)
 
 
 def _subsets(call: Call) -> list[Call]:

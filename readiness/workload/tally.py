@@ -47,6 +47,8 @@ class Tally:
             )
             for dtype in ("all", *sorted(dtypes)):
                 part_of = [pair for pair in self._of(phases) if dtype in ("all", pair[0].dtype)]
+                if use == "inference":
+                    part_of = [(part, result.served) for part, result in part_of]
                 labels = {"workload": self.workload.name, "phase": use, "dtype": dtype}
                 yield from self._measure(part_of, use, phases, labels)
 

@@ -113,6 +113,21 @@ def test_wrong_backward(override: Callable[..., None]) -> None:
     assert value(evidence, "backward_coverage") == 0.75
 
 
+def test_a_wrong_gradient_hides_no_wrong_result(override: Callable[..., None]) -> None:
+    def backward(gradient: torch.Tensor, x: torch.Tensor, approximate: str = "none") -> torch.Tensor:
+        return gelu_gradient(gradient * (1.01 if x.dtype == torch.float32 else 1.0), x)
+
+    def forward(x: torch.Tensor, approximate: str = "none") -> torch.Tensor:
+        right = 0.5 * x * (1 + torch.erf(x / 2**0.5))
+        return right * 1.01 if x.dtype == torch.float32 and not x.is_contiguous() else right
+
+    override("gelu_backward", backward)
+    override("gelu", forward)
+    evidence = sweep()
+    assert outcomes(evidence) == {"nn.functional.gelu": ("wrong", "forward")}
+    assert value(evidence, "forward_coverage") == 0.75
+
+
 def test_missing_forward(override: Callable[..., None]) -> None:
     def absent(*arguments: Any, **keywords: Any) -> torch.Tensor:
         raise NotImplementedError("Could not run 'aten::gelu' with arguments from this backend")

@@ -122,6 +122,24 @@ def test_a_hang_costs_one_operator() -> None:
     assert time.monotonic() - started < 60
 
 
+@pytest.mark.parametrize("kind", ["wrong-gradient", "crash", "missing"])
+def test_a_gradient_that_fails_stands_in_the_way_of_training_alone(kind: str) -> None:
+    severity = 5e-2 if kind == "wrong-gradient" else None
+    found = on_chip(defect(kind, "silu_backward", severity=severity), only=("aten::silu", "aten::sigmoid"))
+    assert [phase for _, phase in found["outcomes"].values()] == ["backward"]
+    assert found["measured"]["obstacles training all"][0] == 1
+    assert found["measured"]["obstacles inference all"] == [0, None]
+    assert found["measured"]["forward_coverage inference all calls"][0] == 1
+
+
+def test_a_gradient_that_fails_hides_no_wrong_result() -> None:
+    found = on_chip(
+        defect("wrong-gradient", "silu_backward", severity=5e-2), defect("ignore-offset", "silu"), only=("aten::silu", "aten::sigmoid")
+    )
+    assert found["outcomes"] == {"silu bfloat16": ["wrong", "forward"]}
+    assert found["measured"]["obstacles inference all"][0] == 1
+
+
 def test_the_line_that_tells_what_stands_in_the_way() -> None:
     found = on_chip(
         defect("missing", "topk"), defect("wrong-gradient", "silu_backward", severity=5e-2), defect("cpu-fallback", "mul.Tensor"),
