@@ -9,11 +9,9 @@ nothing else.
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import json
 import mmap
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -21,7 +19,6 @@ import sys
 import tempfile
 import time
 import traceback
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,7 +28,7 @@ import torch
 
 from readiness import accelerators, assessment, spawning
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import calls, database
+from readiness.catalogue import calls, database, mortal
 from readiness.catalogue.calls import Phase
 from readiness.catalogue.database import Entry
 from readiness.catalogue.judge import Trials
@@ -112,7 +109,7 @@ class Child:
         # A child that closed its end is about to end by itself: how it does is the finding.
         while (code := self._exit_code()) is None and time.monotonic() < deadline - _BURIAL_S + 0.5:
             time.sleep(0.005)
-        return self.kill() if code is None else _ending(code)
+        return self.kill() if code is None else mortal.ending(code)
 
     def kill(self) -> str:
         """End it from outside; how it ended, in words."""
@@ -126,45 +123,20 @@ class Child:
             if time.monotonic() > deadline:
                 return "could not be killed: it waits in the kernel"
             time.sleep(0.005)
-        return _ending(code)
+        return mortal.ending(code)
 
     _code: int | None = None
 
     def _exit_code(self) -> int | None:
         if self._code is None:
-            if self.popen is not None:
-                self._code = self.popen.poll()
-            else:
-                try:
-                    pid, status = os.waitpid(self.pid, os.WNOHANG)
-                except ChildProcessError:  # somebody else has waited for it
-                    self._code = 0
-                else:
-                    self._code = os.waitstatus_to_exitcode(status) if pid else None
+            self._code = mortal.exit_code(self.pid, self.popen)
         return self._code
 
 
 def fork(accelerator: Accelerator, entries: Sequence[Entry], samples: int) -> Child:
     """A child that has everything this process has imported. Only for devices that survive a fork."""
-    ours, theirs = socket.socketpair()
     slate = Slate()
-    parent = os.getpid()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python warns of threads: the child keeps to one
-        pid = os.fork()
-    if pid == 0:
-        code = 70
-        try:
-            # Nothing of the parent's may be held open: whoever waits for those ends would wait for this child too.
-            connection = socket.socket(fileno=os.dup2(theirs.fileno(), 3))
-            os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-            _settle(parent)
-            code = _serve(connection, slate, accelerator, entries, samples)
-        except BaseException:  # noqa: BLE001 - nothing may return into the parent's code
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    theirs.close()
+    pid, ours = mortal.fork(lambda connection: _serve(connection, slate, accelerator, entries, samples))
     return Child(pid, ours, None, slate)
 
 
@@ -187,27 +159,14 @@ def spawn(accelerator: Accelerator, samples: int) -> Child:
 def main(descriptor: str, shared: str, request: str) -> int:
     """The entry of a fresh interpreter."""
     told = json.loads(request)
-    _settle(told["parent"])
+    mortal.settle(told["parent"])
+    torch.set_num_threads(1)  # the reference must not depend on the size of the pool of threads
     facts = assessment.facts_from_json(told["accelerator"])
     stack = accelerators.stack(facts.stack)
     accelerator = Accelerator(facts, stack, seed=told["seed"])
     accelerator.enter()
     connection, slate = socket.socket(fileno=int(descriptor)), Slate(int(shared))
     return _serve(connection, slate, accelerator, database.load(), told["samples"])
-
-
-def _settle(parent: int) -> None:
-    spawning.die_with_parent()
-    if os.getppid() != parent:  # it died before the kernel was told
-        os._exit(0)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    faulthandler.enable(file=2)
-    warnings.simplefilter("ignore")
-    torch.set_warn_always(True)  # else only the first operator that falls back to the host would say so
-    # One thread: after a fork the pool of threads is not there, and the reference must not depend on its size.
-    torch.set_num_threads(1)
 
 
 def _serve(
@@ -224,7 +183,7 @@ def _serve(
         for line in lines:
             index, dtype, thorough = json.loads(line)["task"]
             result = _try(trials, entries[index], database.dtype_of(dtype), thorough)
-            lost = result.raised and not _usable(accelerator)
+            lost = result.raised and not mortal.usable(accelerator)
             send({
                 "outcome": (Outcome.CRASHED if lost else result.outcome).value, "phase": result.phase.value,
                 "detail": f"left the device unusable: {result.detail}" if lost else result.detail,
@@ -242,25 +201,6 @@ def _try(trials: Trials, entry: Entry, dtype: torch.dtype, thorough: bool) -> Re
         traceback.print_exc()
         detail = f"it could not be compared: {type(problem).__name__}: {problem}"[:400]
         return Result(Outcome.MISSING, Phase.FORWARD, detail, entry.claims_backward(dtype), raised=True)
-
-
-def _usable(accelerator: Accelerator) -> bool:
-    """Whether the device still adds in this process: an error of some devices stays for good."""
-    try:
-        total = (torch.ones(8).to(accelerator.device) + 1).cpu().sum()
-        accelerator.synchronize()
-    except Exception:  # noqa: BLE001
-        return False
-    return float(total) == 16.0
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"left with exit code {code}"
-    with contextlib.suppress(ValueError):
-        hint = " (perhaps for want of memory)" if -code == signal.SIGKILL else ""
-        return f"died by {signal.Signals(-code).name}{hint}"
-    return f"died by signal {-code}"
 
 
 if sys.platform == "win32":  # pragma: no cover

@@ -84,8 +84,12 @@ def failed(problem: Exception, phase: Phase, layout: str) -> FailedError:
     """What an exception of a device's says of the operator that was called."""
     if isinstance(problem, NotClaimedError):
         return FailedError(Outcome.UNJUDGED, phase, str(problem), layout)
-    absent = isinstance(problem, NotImplementedError) or _ABSENT.search(str(problem)) is not None
-    return FailedError(Outcome.MISSING, phase, told(problem), layout, raised=not absent)
+    return FailedError(Outcome.MISSING, phase, told(problem), layout, raised=not is_absence(problem))
+
+
+def is_absence(problem: Exception) -> bool:
+    """Whether an exception says that a kernel is not there, rather than that it went wrong."""
+    return isinstance(problem, NotImplementedError) or _ABSENT.search(str(problem)) is not None
 
 
 def told(problem: BaseException) -> str:

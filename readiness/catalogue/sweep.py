@@ -18,9 +18,6 @@ from readiness.catalogue.children import Child
 from readiness.catalogue.database import Entry
 from readiness.catalogue.outcomes import Outcome, Result
 
-#: Devices that are nothing but host memory: a process that has imported the database may be forked for them. For others
-#: the import itself may touch the driver, which no forked process can use.
-_FORKABLE_KINDS = frozenset({"cpu", "sim"})
 #: What a child may take to import torch, the plug-in and the database.
 _START_LIMIT_S = 240.0
 #: Children at most, unless told: each fresh one has a context of its own in the device's memory.
@@ -101,7 +98,7 @@ def sweep(
         if errand:
             errands.append(errand)
     if forks is None:
-        forks = accelerator.stack.forks and accelerator.facts.kind in _FORKABLE_KINDS
+        forks = accelerator.stack.forks and accelerator.stack.driverless
 
     def start() -> Child:
         return children.fork(accelerator, entries, samples) if forks else children.spawn(accelerator, samples)

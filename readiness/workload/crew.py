@@ -20,8 +20,6 @@ from readiness.workload.hands import Child
 from readiness.workload.outcome import Outcome, Result
 from readiness.workload.playing import Part
 
-#: Devices that are nothing but host memory.
-_FORKABLE_KINDS = frozenset({"cpu", "sim"})
 #: What a child may take to import torch and the plug-in.
 _START_LIMIT_S = 240.0
 _MOST_FALSE_STARTS = 3
@@ -54,13 +52,13 @@ def run(
     `call_limit_s` is what a single call, or the comparison of one, may take. Raises CrewError.
     """
     if forks is None:
-        forks = accelerator.stack.forks and accelerator.facts.kind in _FORKABLE_KINDS
+        forks = accelerator.stack.forks and accelerator.stack.driverless
     crew = _Crew(accelerator, workload, Task(file, budget_s, call_limit_s), forks, time.monotonic() + budget_s)
     found: dict[Part, Result] = {}
     try:
         for part in parts:
             found[part] = crew.play(part, large=False)
-        left = [part for part in parts if found[part].outcome.works]
+        left = [part for part in parts if found[part].outcome.right]
         if left and large_s > 0:
             crew.look()
         crew.deadline = min(crew.deadline, time.monotonic() + large_s)
@@ -77,7 +75,7 @@ def run(
 
 def _together(small: Result, large: Result) -> Result:
     """What both sizes say of an operator: the worse of the two, and all that was played."""
-    worse = small if small.outcome in (Outcome.FALLBACK, Outcome.NONDETERMINISTIC) and large.outcome.works else large
+    worse = small if small.outcome in (Outcome.FALLBACK, Outcome.NONDETERMINISTIC) and large.outcome.right else large
     forward = small.forward or (small.outcome if worse.phase is Phase.BACKWARD else None)
     return replace(worse, backward=small.backward, forward=forward, played={**small.played, **large.played})
 
@@ -118,7 +116,7 @@ class _Crew:
         if large or result.phase is not Phase.BACKWARD:
             return result
         alone = self._play(part, large=False, records=records, gradients=False)
-        if alone.reached and not alone.outcome.works and alone.outcome is not Outcome.UNJUDGED:
+        if alone.reached and not alone.outcome.right and alone.outcome is not Outcome.UNJUDGED:
             return alone
         return replace(result, forward=alone.outcome, reached=alone.reached, played=alone.played or result.played)
 
@@ -157,7 +155,7 @@ def _played(child: Child, part: Part, limit_s: float, task: dict[str, Any]) -> t
             detail += f"; its process {ending}" if "could not" in ending else ""
             return Result(Outcome.HANG, phase, detail, special, backward=True), None
         if message is None:
-            return Result(Outcome.CRASH, phase, f"the process {child.end(kill=False)}", special, backward=True), None
+            return Result(Outcome.CRASHED, phase, f"the process {child.end(kill=False)}", special, backward=True), None
         if "begins" in message:
             phase, special = Phase(message["begins"]), message["special"]
             continue

@@ -7,25 +7,21 @@ and at last the result, one JSON object a line. It leaves when the other end clo
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import json
 import os
-import resource
 import select
 import signal
 import socket
 import subprocess
 import time
 import traceback
-import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from readiness import accelerators, assessment, spawning
 from readiness.accelerators.base import Accelerator
+from readiness.catalogue import mortal
 from readiness.workload import document, sizes
 from readiness.workload.document import Phase, Workload
 from readiness.workload.outcome import Outcome, Played, Result, told
@@ -74,7 +70,7 @@ class Child:
         deadline = time.monotonic() + _BURIAL_S
         patience = time.monotonic() + (0.0 if kill else 0.5)
         killed = False
-        while (code := self._exit_code()) is None:
+        while (code := mortal.exit_code(self.pid, self.popen)) is None:
             if not killed and time.monotonic() >= patience:
                 killed = True
                 with contextlib.suppress(ProcessLookupError):
@@ -82,39 +78,12 @@ class Child:
             if time.monotonic() > deadline:
                 return "could not be killed: it waits in the kernel"
             time.sleep(0.005)
-        return _ending(code)
-
-    def _exit_code(self) -> int | None:
-        if self.popen is not None:
-            return self.popen.poll()
-        try:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-        except ChildProcessError:  # somebody else has waited for it
-            return 0
-        return os.waitstatus_to_exitcode(status) if pid else None
+        return mortal.ending(code)
 
 
 def fork(accelerator: Accelerator, workload: Workload) -> Child:
     """A child that has everything this process has imported. Only for devices that survive a fork."""
-    ours, theirs = socket.socketpair()
-    parent = os.getpid()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python warns of threads: the child keeps to one
-        pid = os.fork()
-    if pid == 0:
-        code = 70
-        try:
-            # Nothing of the parent's may be held open: whoever waits for those ends would wait for this child too.
-            connection = socket.socket(fileno=os.dup2(theirs.fileno(), 3))
-            os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-            _settle(parent)
-            torch.set_num_threads(1)  # after a fork the pool of threads is not there
-            code = _serve(connection, accelerator, workload)
-        except BaseException:  # noqa: BLE001 - nothing may return into the parent's code
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    theirs.close()
+    pid, ours = mortal.fork(lambda connection: _serve(connection, accelerator, workload))
     return Child(pid, ours, None)
 
 
@@ -134,24 +103,12 @@ def spawn(accelerator: Accelerator, file: Path) -> Child:
 def main(descriptor: str, request: str) -> int:
     """The entry of a fresh interpreter."""
     given = json.loads(request)
-    _settle(given["parent"])
+    mortal.settle(given["parent"])
     facts = assessment.facts_from_json(given["accelerator"])
     accelerator = Accelerator(facts, accelerators.stack(facts.stack), seed=given["seed"])
     accelerator.enter()
     loaded = document.load(Path(given["file"]))
     return _serve(socket.socket(fileno=int(descriptor)), accelerator, loaded)
-
-
-def _settle(parent: int) -> None:
-    spawning.die_with_parent()
-    if os.getppid() != parent:  # it died before the kernel was told
-        os._exit(0)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    faulthandler.enable(file=2)
-    warnings.simplefilter("ignore")
-    torch.set_warn_always(True)  # else only the first operator that falls back to the host would say so
 
 
 def _serve(connection: socket.socket, accelerator: Accelerator, workload: Workload) -> int:
@@ -180,10 +137,10 @@ def _serve(connection: socket.socket, accelerator: Accelerator, workload: Worklo
             except Exception as problem:  # noqa: BLE001 - one operator's, not the run's
                 traceback.print_exc()
                 result = Result(Outcome.UNJUDGED, detail=f"it could not be compared: {told(problem)}")
-            lost = not result.outcome.works and result.outcome is not Outcome.UNJUDGED and not _usable(accelerator)
+            lost = not result.outcome.right and result.outcome is not Outcome.UNJUDGED and not mortal.usable(accelerator)
             if lost:
                 detail = f"left the device unusable: {result.detail}"
-                result = Result(Outcome.CRASH, result.phase, detail, result.special, True)
+                result = Result(Outcome.CRASHED, result.phase, detail, result.special, True)
             send(_to_json(result) | {"lost": lost})
     return 0
 
@@ -193,16 +150,6 @@ def _pace(accelerator: Accelerator) -> tuple[float, float] | None:
         return sizes.measure(accelerator)
     except Exception:  # noqa: BLE001 - the operators' own trials say what is wrong
         return None
-
-
-def _usable(accelerator: Accelerator) -> bool:
-    """Whether the device still takes and gives in this process: an error of some devices stays for good."""
-    try:
-        back = torch.arange(8).to(accelerator.device).cpu()
-        accelerator.synchronize()
-    except Exception:  # noqa: BLE001
-        return False
-    return bool(torch.equal(back, torch.arange(8)))
 
 
 def _to_json(result: Result) -> dict[str, Any]:
@@ -217,12 +164,3 @@ def from_json(message: dict[str, Any]) -> Result:
     """A result as the child told it."""
     played = {int(number): Played(**found) for number, found in message.pop("played").items()}
     return Result(Outcome(message.pop("outcome")), Phase(message.pop("phase")), **message, played=played)
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"left with exit code {code}"
-    with contextlib.suppress(ValueError):
-        hint = " (perhaps for want of memory)" if -code == signal.SIGKILL else ""
-        return f"died by {signal.Signals(-code).name}{hint}"
-    return f"died by signal {-code}"

@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 
+from readiness.catalogue.outcomes import Outcome, is_absence, told
 from readiness.workload.document import Phase
 
-#: What PyTorch and vendors' plug-ins say when a kernel is not there.
-_ABSENT = re.compile(
-    r"not implemented for|not (currently )?implemented|could not run '|not (currently )?supported|unsupported"
-    r"|does not support|no kernel|not available for|unimplemented",
-    re.IGNORECASE,
-)
-
-
-class Outcome(StrEnum):
-    """What became of one operator in one dtype."""
-
-    NATIVE = "native"
-    DECOMPOSED = "decomposed"
-    FALLBACK = "CPU fallback"
-    MISSING = "missing"
-    WRONG = "wrong"
-    NONDETERMINISTIC = "nondeterministic"
-    CRASH = "crash"
-    HANG = "hang"
-    UNJUDGED = "cannot be judged"
-
-    @property
-    def works(self) -> bool:
-        """Whether a model gets what it should from it, however slowly."""
-        return self in (Outcome.NATIVE, Outcome.DECOMPOSED, Outcome.FALLBACK, Outcome.NONDETERMINISTIC)
-
+__all__ = ["FailedError", "Outcome", "Played", "Result", "raised", "told"]
 
 @dataclass(frozen=True, slots=True)
 class Played:
@@ -85,11 +59,5 @@ class FailedError(Exception):
 
 def raised(problem: Exception, phase: Phase, special: str) -> FailedError:
     """What an exception of the device's says of the operator: it is not there, or there and of no use."""
-    absent = isinstance(problem, NotImplementedError) or _ABSENT.search(str(problem)) is not None
-    detail = told(problem) if absent else f"it raises {told(problem)}"
+    detail = told(problem) if is_absence(problem) else f"it raises {told(problem)}"
     return FailedError(Outcome.MISSING, phase, detail, special)
-
-
-def told(problem: BaseException) -> str:
-    """An exception in one line."""
-    return f"{type(problem).__name__}: {' '.join(str(problem).split())[:300]}"

@@ -15,10 +15,10 @@ from readiness.workload.playing import Part
 #: So many operators are named, the others counted; and so many characters are never exceeded.
 _NAMED, _LONGEST = 6, 420
 _COUNTED: Mapping[str, tuple[Outcome, ...]] = {
-    "missing": (Outcome.MISSING,), "wrong": (Outcome.WRONG,), "crashed": (Outcome.CRASH, Outcome.HANG),
+    "missing": (Outcome.MISSING,), "wrong": (Outcome.WRONG,), "crashed": (Outcome.CRASHED, Outcome.HANG),
     "nondeterministic": (Outcome.NONDETERMINISTIC,), "fallbacks": (Outcome.FALLBACK,), "unjudged": (Outcome.UNJUDGED,),
 }  # fmt: skip
-_STANDING = (Outcome.MISSING, Outcome.WRONG, Outcome.CRASH, Outcome.HANG)
+_STANDING = (Outcome.MISSING, Outcome.WRONG, Outcome.CRASHED, Outcome.HANG)
 _SHARES: Mapping[str, tuple[Outcome, ...]] = {
     "native_share": (Outcome.NATIVE,), "decomposed_share": (Outcome.DECOMPOSED,), "fallback_share": (Outcome.FALLBACK,),
 }  # fmt: skip
@@ -87,13 +87,13 @@ class Tally:
         forward = tuple(phase for phase in phases if phase is not Phase.BACKWARD)
         yield from _share(
             "forward_coverage", judged, lambda pair: self._weight(pair, forward, weigh),
-            lambda result: result.outcome.works or result.phase is Phase.BACKWARD, labels, self._named,
+            lambda result: result.outcome.right or result.phase is Phase.BACKWARD, labels, self._named,
         )  # fmt: skip
         if use == "training":
             due = [pair for pair in judged if pair[1].backward or self._count(pair[0], (Phase.BACKWARD,))]
             yield from _share(
                 "backward_coverage", due, lambda pair: self._weight(pair, (Phase.FORWARD, Phase.BACKWARD), weigh),
-                lambda result: result.outcome.works, labels, self._named,
+                lambda result: result.outcome.right, labels, self._named,
             )  # fmt: skip
         for name, outcomes in _SHARES.items():
             yield from _share(
@@ -175,7 +175,7 @@ class Tally:
 
 #: In the order in which they are told.
 _WORDS = {
-    Outcome.MISSING: "missing", Outcome.WRONG: "wrong", Outcome.CRASH: "crash", Outcome.HANG: "hang",
+    Outcome.MISSING: "missing", Outcome.WRONG: "wrong", Outcome.CRASHED: "crash", Outcome.HANG: "hang",
     Outcome.NONDETERMINISTIC: "nondeterministic", Outcome.FALLBACK: "on the CPU",
 }  # fmt: skip
 
@@ -214,7 +214,7 @@ def _percent(share: float) -> str:
 
 
 def _told(part: Part, result: Result) -> str:
-    words = [{Outcome.FALLBACK: "runs on the CPU", Outcome.CRASH: "crashes", Outcome.HANG: "hangs"}.get(
+    words = [{Outcome.FALLBACK: "runs on the CPU", Outcome.CRASHED: "crashes", Outcome.HANG: "hangs"}.get(
         result.outcome, result.outcome.value
     )]  # fmt: skip
     words += ["in its gradient"] if result.phase is Phase.BACKWARD else []

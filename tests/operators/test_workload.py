@@ -174,9 +174,9 @@ def test_time_that_is_up_speaks_for_no_whole() -> None:
 
 
 def test_unable_when_no_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from readiness.workload import hands
+    from readiness.catalogue import mortal
 
-    monkeypatch.setattr(hands, "_settle", lambda parent: os._exit(3))
+    monkeypatch.setattr(mortal, "settle", lambda parent: os._exit(3))
     evidence = played()
     assert evidence.status is Status.ERROR
     assert "left with exit code 3" in (evidence.reason or "")
