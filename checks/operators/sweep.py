@@ -23,7 +23,8 @@ from readiness.model import Cost, Measurement, Note, Row, Yield
     catches=(
         "missing", "dtype-unsupported", "cpu-fallback", "wrong-result", "wrong-gradient", "nan", "ignore-strides",
         "ignore-offset", "wrong-shape", "wrong-dtype", "nondeterministic", "raise", "late-error", "hang", "crash",
-        "zero-result", "wrong-operator", "unwritten", "ignore-argument", "wrong-layout",
+        "zero-result", "wrong-operator", "unwritten", "ignore-argument", "wrong-layout", "narrow-sums", "one-element",
+        "rounded-result", "wrong-tail",
     ),
 )  # fmt: skip
 def sweep(
