@@ -26,7 +26,7 @@ LEAST_PAIRS = 3
 #: a transfer now and then for most of a second, a link that comes back takes seconds, or does it again.
 ALONE_S, SEVERAL = 1.5, 3
 #: A pair this much slower than usual counts as slow where a common chip is looked for.
-SLOW_SHARE = 0.7
+SLOW_SHARE = 0.8
 
 Team = tuple[int, ...]
 Reports = Sequence[tuple[int, Json]]
