@@ -26,6 +26,7 @@ from readiness.catalogue import database, samples
 from readiness.catalogue import sweep as sweeping
 from readiness.catalogue.calls import CPU
 from readiness.catalogue.database import Entry
+from readiness.catalogue.judge import Manner
 from readiness.catalogue.outcomes import NotClaimedError
 
 DTYPES = ("float32", "bfloat16")
@@ -63,7 +64,7 @@ def swept(entries: tuple[Entry, ...], processes: int) -> tuple[int, float]:
     started = time.perf_counter()
     chosen = database.select(entries, "all")
     results = list(sweeping.sweep(
-        accelerator, entries, chosen, DTYPES, samples=1, operator_limit_s=60.0, processes=processes
+        accelerator, entries, chosen, DTYPES, manner=Manner(), operator_limit_s=60.0, processes=processes
     ))  # fmt: skip
     return sum(swept.result.outcome.sound for swept in results), time.perf_counter() - started
 
