@@ -14,7 +14,8 @@ from readiness.model import Cost, Measurement, Note, Row, Yield
     title="PyTorch's operators are there, right, and come back",
     measures={
         "forward_coverage": "1", "backward_coverage": "1", "forward_mode_coverage": "1",
-        "judged": "1", "judged_backward": "1", "unjudged": "1", "missing": "1", "wrong": "1", "crashed": "1", "nondeterministic": "1", "errors": "1",
+        "judged": "1", "judged_backward": "1", "unjudged": "1", "missing": "1",
+        "wrong": "1", "crashed": "1", "nondeterministic": "1", "errors": "1",
         "fallbacks": "1", "native": "1", "decomposed": "1",
     },
     cost=Cost.MINUTES,
