@@ -113,7 +113,7 @@ def _block_scaled(left: Scaled, right: Scaled, device: torch.device) -> Iterator
     scaled_mm = getattr(functional, "scaled_mm", None)
     if scaled_mm is None:
         raise NotImplementedError("this torch has no scaled_mm with block-wise scales: not supported")
-    kinds: Any = functional.ScalingType  # type: ignore[attr-defined]
+    kinds: Any = functional.ScalingType
     a, b = left.to(device), right.to(device)
     recipes = [kinds.BlockWise128x128 if factor.square else kinds.BlockWise1x128 for factor in (left, right)]
     problem: Exception | None = None
@@ -176,7 +176,7 @@ def _exact(what: str, reference: Tensor) -> Expected:
 def _between(dtype: torch.dtype, generator: torch.Generator) -> Tensor:
     """Finite codes, the middles between neighbours (to even), and what lies at random among them; both signs."""
     codes = torch.arange(256, dtype=torch.uint8).view(dtype).float()
-    finite = codes[torch.isfinite(codes)].unique()
+    finite = torch.unique(codes[torch.isfinite(codes)])
     middles = (finite[1:] + finite[:-1]) / 2
     share = torch.rand(middles.numel(), generator=generator)
     return torch.cat([finite, middles, finite[:-1] + share * (finite[1:] - finite[:-1])])
