@@ -93,8 +93,8 @@ def _both(info: Any, given: Any, gradients: bool) -> list[Any]:
     moved = given.transform(_leaf)
     result = given.output_process_fn_grad(info(moved.input, *moved.args, **moved.kwargs))
     outputs = [out for out in samples.leaves(result) if isinstance(out, torch.Tensor)]
-    given_tensors = [item for item in samples.leaves((moved.input, moved.args, moved.kwargs)) if isinstance(item, torch.Tensor)]
-    inputs = [item for item in given_tensors if item.requires_grad]
+    leaves = samples.leaves((moved.input, moved.args, moved.kwargs))
+    inputs = [item for item in leaves if isinstance(item, torch.Tensor) and item.requires_grad]
     roots = [out for out in outputs if out.requires_grad]
     if not (gradients and roots and inputs):
         return outputs
