@@ -68,6 +68,7 @@ class Member:
     ready: bool = False
     finished: bool = False
     error: str | None = None
+    flight: Json | None = None
     collected: list[Json] = field(default_factory=list)
     stopped_since: float | None = None
     open: bool = True
@@ -101,8 +102,11 @@ class Member:
 
     def tell_to_leave(self) -> None:
         """Let a finished rank end."""
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self.orders, b"L")
+        self._order(b"L")
+
+    def ask_for_flight(self) -> None:
+        """Have the rank report what it last called, as the flight recorder has it. A rank that cannot does not answer."""
+        self._order(b"F")
 
     def signal(self, number: signal.Signals) -> None:
         """Signal the rank's whole session, if the rank has not been reaped."""
@@ -123,8 +127,14 @@ class Member:
         os.close(self.reports)
         self.log.close()
 
+    def _order(self, order: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.orders, order)
+
     def _take(self, message: Json) -> None:
         match message:
+            case {"flight": call}:
+                self.flight = call
             case {"ready": _}:
                 self.ready = True
             case {"report": report}:

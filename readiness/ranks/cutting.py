@@ -1,0 +1,65 @@
+"""Cutting the TCP connections of this process as a pulled cable does, and making them lose segments. Needs no rights.
+
+A filter on a socket (Linux, SO_ATTACH_FILTER) sees each segment that arrives before TCP does; what it refuses was never
+received: no acknowledgement, no error, retransmissions at the other end. That is what a network does that loses frames.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+import psutil
+
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
+#: Instructions of the classic packet filter: (code, jump if true, jump if false, operand). Source: linux/filter.h.
+_LOAD_WORD, _JUMP_AT_LEAST, _RETURN = 0x20, 0x35, 0x06
+_RANDOM_NUMBER = 0xFFFFF000 + 56
+_ALL, _NOTHING = 0xFFFFFFFF, 0
+_Instruction = tuple[int, int, int, int]
+
+
+def connections() -> list[tuple[int, int, int]]:
+    """This process's TCP connections: descriptor, own port, the other end's port."""
+    return [
+        (found.fd, found.laddr.port, found.raddr.port)
+        for found in psutil.Process().net_connections(kind="tcp")
+        if found.status == psutil.CONN_ESTABLISHED and found.laddr and found.raddr and found.fd >= 0
+    ]
+
+
+def cut(descriptors: list[int]) -> None:
+    """Nothing arrives on these connections any more. Raises OSError."""
+    _filter(descriptors, [(_RETURN, 0, 0, _NOTHING)])
+
+
+def lose(descriptors: list[int], share: float) -> None:
+    """Of what arrives on these connections, lose a share of the segments by chance. Raises OSError."""
+    threshold = min(int(share * 2**32), 2**32 - 1)
+    _filter(descriptors, [
+        (_LOAD_WORD, 0, 0, _RANDOM_NUMBER), (_JUMP_AT_LEAST, 0, 1, threshold), (_RETURN, 0, 0, _ALL), (_RETURN, 0, 0, _NOTHING)
+    ])  # fmt: skip
+
+
+def mend(descriptors: list[int]) -> None:
+    """Let everything arrive again. Raises OSError."""
+    for opened in _sockets(descriptors):
+        opened.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+
+def _filter(descriptors: list[int], program: list[_Instruction]) -> None:
+    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    memory = ctypes.create_string_buffer(code, len(code))
+    described = struct.pack("@HP", len(program), ctypes.addressof(memory))
+    for opened in _sockets(descriptors):
+        opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+
+
+def _sockets(descriptors: list[int]) -> Iterator[socket.socket]:
+    for descriptor in descriptors:
+        with contextlib.closing(socket.socket(fileno=os.dup(descriptor))) as opened:
+            yield opened
