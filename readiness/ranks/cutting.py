@@ -24,7 +24,7 @@ _Instruction = tuple[int, int, int, int]
 
 
 def connections() -> list[tuple[int, int, int]]:
-    """This process's TCP connections: descriptor, own port, the other end's port."""
+    """The TCP connections of this process: descriptor, own port, the other end's port."""
     return [
         (found.fd, found.laddr.port, found.raddr.port)
         for found in psutil.Process().net_connections(kind="tcp")
@@ -40,9 +40,8 @@ def cut(descriptors: list[int]) -> None:
 def lose(descriptors: list[int], share: float) -> None:
     """Of what arrives on these connections, lose a share of the segments by chance. Raises OSError."""
     threshold = min(int(share * 2**32), 2**32 - 1)
-    _filter(descriptors, [
-        (_LOAD_WORD, 0, 0, _RANDOM_NUMBER), (_JUMP_AT_LEAST, 0, 1, threshold), (_RETURN, 0, 0, _ALL), (_RETURN, 0, 0, _NOTHING)
-    ])  # fmt: skip
+    draw, decide = (_LOAD_WORD, 0, 0, _RANDOM_NUMBER), (_JUMP_AT_LEAST, 0, 1, threshold)
+    _filter(descriptors, [draw, decide, (_RETURN, 0, 0, _ALL), (_RETURN, 0, 0, _NOTHING)])
 
 
 def mend(descriptors: list[int]) -> None:

@@ -38,7 +38,7 @@ def rank_main(context: RankContext) -> Iterator[Json]:
     drill = Drill(Fault(context.settings["fault"]), Guard(context.settings["guard"]))
     timeout = timedelta(seconds=context.settings["timeout_s"])
     if drill.guard is Guard.DETAIL:
-        dist.set_debug_level(dist.DebugLevel.DETAIL)
+        dist.set_debug_level(dist.DebugLevel.DETAIL)  # type: ignore[attr-defined]
     with context.step("making the group"):
         group = dist.new_group(timeout=timeout)
     ours = _Group(context, group)
@@ -69,7 +69,7 @@ class _Group:
         self.context, self.group = context, group
 
     def filled(self, count: int, dtype: torch.dtype = torch.float32, *, more: int = 0) -> torch.Tensor:
-        """This rank's part: small whole numbers that depend on rank and position, exact in any order of summing."""
+        """The part of this rank: small whole numbers that depend on rank and position, exact in any order of summing."""
         positions = torch.arange(count + more, dtype=torch.int64)
         values = (positions * 7 + self.context.rank * 13 + self.context.accelerator.seed) % 5 - 2
         return values.to(dtype).to(self.context.device)

@@ -91,9 +91,7 @@ def hold(
     """
     killed_for_memory = kernel_kills()
     told = {**settings, "fault": drill.fault.value, "guard": drill.guard.value}
-    with launched(
-        drilled.rank_main, accelerator, placement, told, timeout_s=start_s + patience_s, network=network
-    ) as world:
+    with launched(drilled.rank_main, accelerator, placement, told, timeout_s=start_s + patience_s, network=network) as world:
         held = _Watch(drill, world, told["culprit"], patience_s, start_s).held()
     if held.broken is not None and held.broken.trouble is Trouble.DIED and kernel_kills() > killed_for_memory:
         raise MemoryError(f"the kernel killed for want of memory while the ranks ran: {held.broken.reason}")
@@ -140,17 +138,19 @@ class _Watch:
         told = []
         for member in self.members:
             reports = tuple(member.collected)
-            calls |= {member.rank: report["call"] for report in reports if report.get("call")}
+            if call := next((report["call"] for report in reports if report.get("call")), None):
+                calls[member.rank] = call
             words = " ".join(report["words"] for report in reports if "words" in report)
             code = member.process.poll() if member.rank in ended else None
             if code:
                 words = f"{words} {member.error or ''} {member.log_tail(4000)}"
             told.append(Told(reports, code, ended.get(member.rank), words.strip()))
         failure = None if self.drill.harmless else self._blamed(seen, calls, self.patience_s)
+        held = Held(self.drill, self.culprit, fault_at, tuple(told), failure)
         if unkillable := end(self.members, KILL_S):
             reason = f"these processes cannot be killed: {unkillable}"
-            return Held(self.drill, self.culprit, fault_at, tuple(told), failure, Failure(Trouble.LINGERED, (), reason, None))
-        return Held(self.drill, self.culprit, fault_at, tuple(told), failure)
+            return replace(held, broken=Failure(Trouble.LINGERED, (), reason, None))
+        return held
 
     def _blamed(self, seen: Sequence[Seen], calls: Mapping[int, Json], waited_s: float) -> Failure:
         """Who fails, from outside: with the errors that ranks told and did not die of, and the last call of each."""

@@ -21,7 +21,7 @@ def record() -> None:
 
 
 def last_call() -> Json | None:
-    """This process's last collective: `number` in its `group`, `operation`, `sizes` and `dtypes` of what went in.
+    """The last collective of this process: `number` in its `group`, `operation`, `sizes` and `dtypes` of what went in.
 
     None where nothing was recorded. Source of the fields: FlightRecorder.hpp of PyTorch.
     """
@@ -56,5 +56,6 @@ def words(call: Json) -> str:
     operation = str(call["operation"])
     if any(part in operation for part in ("gather", "scatter", "to_all", "toall")):
         return " ".join([operation, "of", *sorted(set(call["dtypes"]))])
-    parts = [f"{'x'.join(map(str, size))} {dtype}".strip() for size, dtype in zip(call["sizes"], call["dtypes"], strict=False)]
+    tensors = zip(call["sizes"], call["dtypes"], strict=False)
+    parts = [f"{'x'.join(map(str, size))} {dtype}".strip() for size, dtype in tensors]
     return f"{operation} of {', '.join(parts)}" if parts else operation

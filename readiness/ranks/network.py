@@ -50,5 +50,5 @@ def store(place: str, rank: int, world_size: int) -> Any:
         return dist.FileStore(place, -1)  # type: ignore[attr-defined]
     where, _, attempt = place.removeprefix("tcp://").partition("/")
     address, _, port = where.rpartition(":")
-    served = dist.TCPStore(address, int(port), world_size, is_master=rank == 0)
-    return dist.PrefixStore(attempt, served)
+    served = dist.TCPStore(address, int(port), world_size, is_master=rank == 0)  # type: ignore[attr-defined]
+    return dist.PrefixStore(attempt, served)  # type: ignore[attr-defined]

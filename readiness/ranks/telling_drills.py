@@ -27,7 +27,7 @@ def drill(held: Held, placement: Placement) -> Iterator[Yield]:
     told = f"{_what(held, placement)}; wrong results without an error on {placement.name(*silent)}" if silent else None
     yield Measurement("silent", len(silent), labels, samples=len(held.told), about=_cut(told))
     if held.drill.harmless:
-        yield _survived(held, placement, labels, noticed)
+        yield _survived(held, placement, labels)
         return
     deaf = [rank for rank in others if rank not in noticed]
     told = f"{_what(held, placement)}; the stack told nothing to {placement.name(*deaf)}" if deaf else None
@@ -48,7 +48,7 @@ def drill(held: Held, placement: Placement) -> Iterator[Yield]:
         yield Measurement("usable_after", int(not bad), labels, samples=len(usable), about=_cut(told))
 
 
-def _survived(held: Held, placement: Placement, labels: Labels, noticed: dict[int, float]) -> Measurement:
+def _survived(held: Held, placement: Placement, labels: Labels) -> Measurement:
     lost = [rank for rank, told in enumerate(held.told) if told.first("returned") is None or told.wrong or told.exit_code]
     told = None
     if lost:
