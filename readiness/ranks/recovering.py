@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,8 @@ class _Run:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
+        # The output of a linear layer is a view; nothing is done to it in place.
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module", category=UserWarning)
         mesh = init_device_mesh(self.context.device.type, (self.context.world_size,))
         for module in [*self.plain.blocks, self.plain]:
             fully_shard(module, mesh=mesh)
