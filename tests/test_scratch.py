@@ -34,9 +34,13 @@ def test_a_folder_is_there_and_then_gone(temporary: Path) -> None:
 
 
 def test_an_error_leaves_nothing(temporary: Path) -> None:
-    with pytest.raises(ArithmeticError), scratch() as folder:
-        (folder / "file").touch()
-        raise ArithmeticError
+    def fail() -> None:
+        with scratch() as folder:
+            (folder / "file").touch()
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        fail()
     assert list(temporary.iterdir()) == []
 
 

@@ -20,6 +20,7 @@ from readiness.model import Cost, Note, Row, Yield
         "silent": "1",
         "usable_after": "1",
         "survived": "1",
+        "retransmissions": "1",
         "completed": "1",
     },
     cost=Cost.MINUTES,
@@ -51,7 +52,8 @@ def drills(
     `patience_s`, `noticed_after_s` when the last of them knows. `named_culprit` is 1 where exactly the right rank is
     named: by the `stack` to the others, or by our `watchdog`, which needs nothing of the stack. `others_stopped` is the
     share that left the group and ended; `silent` counts ranks that took wrong results without an error; `usable_after` is
-    1 where the group still works after a refused call; `survived` where nothing was to be lost, and nothing was.
+    1 where the group still works after a refused call; `survived` where nothing was to be lost, and nothing was;
+    `retransmissions` counts segments that TCP sent again meanwhile.
     `completed` is 0 where ranks failed by themselves. Labels `ranks`, `chips` and `world` as in `multichip.collectives`.
     """
     from readiness.ranks import place

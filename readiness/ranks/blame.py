@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import signal
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from readiness.ranks import flight
@@ -63,8 +63,13 @@ def is_victim(error: str) -> bool:
     return bool(_VICTIM.search(error))
 
 
-def blame(seen: Sequence[Seen], *, stalled: bool, waited_s: float) -> Failure:
-    """The failure of a world. `stalled` says that nothing moved for `waited_s` seconds."""
+def blame(
+    seen: Sequence[Seen], *, stalled: bool, waited_s: float, dead_links: Collection[tuple[int, int]] = ()
+) -> Failure:
+    """The failure of a world. `stalled` says that nothing moved for `waited_s` seconds.
+
+    `dead_links` are the pairs of ranks between which what is sent goes unanswered (`readiness.ranks.wires`).
+    """
     mismatched = _mismatched(seen)
     if dead := [rank for rank in seen if rank.exit_code is not None and rank.exit_code < 0]:
         if mismatched is not None and all(rank.exit_code == -signal.SIGABRT for rank in dead):
@@ -73,6 +78,8 @@ def blame(seen: Sequence[Seen], *, stalled: bool, waited_s: float) -> Failure:
         return _failure(Trouble.DIED, dead, told)
     if frozen := [rank for rank in seen if rank.state in ("stopped", "tracing-stop") and not rank.finished]:
         return _failure(Trouble.FROZEN, frozen, "; ".join(f"rank {r.rank} is stopped {r.place}" for r in frozen))
+    if dead_links and not any(rank.error and not is_victim(rank.error) for rank in seen):
+        return _unreachable(seen, dead_links)
     if mismatched is not None and not any(rank.error and not is_victim(rank.error) for rank in seen):
         return mismatched
     if stalled:
@@ -88,6 +95,14 @@ def blame(seen: Sequence[Seen], *, stalled: bool, waited_s: float) -> Failure:
     if behind:
         return _failure(Trouble.BEHIND, behind, f"{_where(behind)}, and the others lost it: {words}")
     return Failure(Trouble.RAISED, (), f"ranks lost each other, nobody can be named: {words}", _operation(raised))
+
+
+def _unreachable(seen: Sequence[Seen], links: Collection[tuple[int, int]]) -> Failure:
+    """The failure of a wire: a rank is to blame that is at the end of every dead link, of two at least."""
+    common = set.intersection(*(set(link) for link in links)) if len(links) > 1 else set()
+    told = ", ".join(f"rank {one} and rank {other}" for one, other in sorted(links))
+    culprits = [rank for rank in seen if rank.rank in common]
+    return _failure(Trouble.UNREACHABLE, culprits, f"what they send goes unanswered between {told}", seen)
 
 
 def _mismatched(seen: Sequence[Seen]) -> Failure | None:

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 
 _MARK = struct.Struct("<QQ112s")
 #: A number that a rank tells the others, and how many it has told. Two of them take turns: a rank may be one ahead.
-_NUMBER = struct.Struct("<Qd")
+_COUNT, _NUMBER = struct.Struct("<Q"), struct.Struct("<d")
+_TURN_BYTES = _COUNT.size + _NUMBER.size
 #: When the rank last showed that it is alive, on the clock that all processes of a machine share; 0 before the first time.
 _BEAT = struct.Struct("<d")
-_BEAT_AT = _MARK.size + 2 * _NUMBER.size
+_BEAT_AT = _MARK.size + 2 * _TURN_BYTES
 _RECORD_BYTES = _BEAT_AT + _BEAT.size
 _POLL_S = 0.0005
 
@@ -74,13 +75,16 @@ class Board:
     def share(self, rank: int, number: float) -> tuple[float, ...]:
         """Every rank's number, by rank. Waits until all of them have told theirs; they must all call it as often."""
         self._told += 1
-        turn = _MARK.size + self._told % 2 * _NUMBER.size
-        _NUMBER.pack_into(self._memory, rank * _RECORD_BYTES + turn, self._told, number)
+        turn = _MARK.size + self._told % 2 * _TURN_BYTES
+        # The number before its count: who sees the count must not find the number of two turns ago.
+        _NUMBER.pack_into(self._memory, rank * _RECORD_BYTES + turn + _COUNT.size, number)
+        _COUNT.pack_into(self._memory, rank * _RECORD_BYTES + turn, self._told)
         numbers = []
         for other in range(self.ranks):
-            while (told := _NUMBER.unpack_from(self._memory, other * _RECORD_BYTES + turn))[0] < self._told:
+            place = other * _RECORD_BYTES + turn
+            while _COUNT.unpack_from(self._memory, place)[0] < self._told:
                 time.sleep(_POLL_S)
-            numbers.append(told[1])
+            numbers.append(_NUMBER.unpack_from(self._memory, place + _COUNT.size)[0])
         return tuple(numbers)
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from readiness.ranks import cutting, flight
+from readiness.ranks import cutting, flight, wires
 from readiness.ranks.board import Mark
 from readiness.ranks.drills import Drill, Fault, Guard
 from readiness.ranks.values import Json, RankContext
@@ -177,6 +177,7 @@ def _endure(ours: _Group, drill: Drill, near: list[int], wrong: int) -> Iterator
         if drill.fault is Fault.LOSSY:
             cutting.mend(near)
         yield {"returned": wrong, "sums": sums, "longest_s": round(longest, 4)}
+        yield {"connections": [[one.own, one.other, one.resent, one.round_trip_s] for one in wires.conditions()]}
     except Exception as problem:  # noqa: BLE001
         yield {"noticed": time.monotonic(), "words": _words(problem)}
     yield from _leave()

@@ -17,12 +17,14 @@ from readiness.memory import kernel_kills
 from readiness.ranks import drilled
 from readiness.ranks.blame import Seen, blame
 from readiness.ranks.drills import Drill
-from readiness.ranks.evidence import look, take
+from readiness.ranks.evidence import dead_links, look, take
 from readiness.ranks.launch import KILL_S, Launched, launched
 from readiness.ranks.members import Member, end
 from readiness.ranks.values import Failure, Json, Network, Placement, Trouble
 
 _TICK_S = 0.02
+#: When connections are looked at after a fault, in timeouts: late enough for silence to be one, before anybody gives up.
+_LOOK_AT = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ def hold(
     killed_for_memory = kernel_kills()
     told = {**settings, "fault": drill.fault.value, "guard": drill.guard.value}
     with launched(drilled.rank_main, accelerator, placement, told, timeout_s=start_s + patience_s, network=network) as world:
-        held = _Watch(drill, world, told["culprit"], patience_s, start_s).held()
+        held = _Watch(drill, world, told["culprit"], told["timeout_s"], patience_s, start_s).held()
     if held.broken is not None and held.broken.trouble is Trouble.DIED and kernel_kills() > killed_for_memory:
         raise MemoryError(f"the kernel killed for want of memory while the ranks ran: {held.broken.reason}")
     return held
@@ -103,6 +105,7 @@ class _Watch:
     drill: Drill
     world: Launched
     culprit: int
+    timeout_s: float
     patience_s: float
     start_s: float
 
@@ -121,8 +124,14 @@ class _Watch:
             if fault_at is None and (failed or late):
                 return self._broken(time.monotonic() - started)
         ended: dict[int, float] = {}
+        look_at = fault_at + _LOOK_AT * self.timeout_s
         while time.monotonic() - fault_at < self.patience_s and not all(self._is_over(member) for member in self.members):
             self._listen()
+            if time.monotonic() > look_at:  # later, libraries may have given up and closed what they had
+                look_at = float("inf")
+                for member in self.members:
+                    if member.process.poll() is None:
+                        member.ask_for_evidence()
             for member in self.members:
                 if member.finished:
                     member.tell_to_leave()
@@ -161,7 +170,7 @@ class _Watch:
             calls = {one.rank: drilled.on_board(one.mark) for one in seen}
         known = [replace(one, error=one.error or errors.get(one.rank), call=calls.get(one.rank)) for one in seen]
         stalled = not any(one.error or one.exit_code is not None for one in known)
-        return blame(known, stalled=stalled, waited_s=waited_s)
+        return blame(known, stalled=stalled, waited_s=waited_s, dead_links=dead_links(self.members))
 
     def _broken(self, waited_s: float) -> Held:
         time.sleep(0.3)  # the others may still tell what they saw

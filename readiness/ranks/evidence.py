@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 
+from readiness.ranks import wires
 from readiness.ranks.blame import Seen
 from readiness.ranks.board import Board
 from readiness.ranks.members import Member
@@ -34,6 +35,11 @@ def look(members: Sequence[Member], board: Board) -> list[Seen]:
     ]
 
 
+def dead_links(members: Sequence[Member]) -> frozenset[tuple[int, int]]:
+    """Between which ranks segments go unanswered, as far as they have told (`take`)."""
+    return frozenset(wires.dead_links({member.rank: member.wires for member in members if member.wires is not None}))
+
+
 def take(members: Sequence[Member]) -> Mapping[int, Json]:
     """Have every rank that can still do it write its stacks into its log, and tell what it last called, by rank.
 
@@ -42,7 +48,7 @@ def take(members: Sequence[Member]) -> Mapping[int, Json]:
     alive = [member for member in members if member.process.poll() is None and member.state() != "stopped"]
     for member in alive:
         if member.ready:  # before that, the signal may end it
-            member.ask_for_flight()
+            member.ask_for_evidence()
             with contextlib.suppress(ProcessLookupError):
                 os.kill(member.process.pid, signal.SIGUSR1)
     deadline = time.monotonic() + _ANSWER_S

@@ -69,6 +69,7 @@ class Member:
     finished: bool = False
     error: str | None = None
     flight: Json | None = None
+    wires: Json | None = None
     collected: list[Json] = field(default_factory=list)
     stopped_since: float | None = None
     open: bool = True
@@ -104,8 +105,8 @@ class Member:
         """Let a finished rank end."""
         self._order(b"L")
 
-    def ask_for_flight(self) -> None:
-        """Have the rank report what it last called, as the flight recorder has it. A rank that cannot does not answer."""
+    def ask_for_evidence(self) -> None:
+        """Have the rank report what it last called and how its connections fare. A rank that cannot does not answer."""
         self._order(b"F")
 
     def signal(self, number: signal.Signals) -> None:
@@ -133,8 +134,10 @@ class Member:
 
     def _take(self, message: Json) -> None:
         match message:
-            case {"flight": call}:
+            case {"flight": call, "wires": wires}:
                 self.flight = call
+                if self.wires is None or not self.wires["unanswered"]:  # a wire that was dead is evidence for good
+                    self.wires = wires
             case {"ready": _}:
                 self.ready = True
             case {"report": report}:

@@ -20,7 +20,7 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from readiness.accelerators.base import Accelerator
-from readiness.ranks import flight, network
+from readiness.ranks import flight, network, wires
 from readiness.ranks.board import Board
 from readiness.ranks.values import Json, RankContext, RankFunction
 from readiness.spawning import die_with_parent
@@ -148,7 +148,7 @@ def _obey(plan: RankPlan, board: Board, leave: threading.Event) -> None:
             case b"L":
                 leave.set()
             case b"F":
-                _report(plan, {"flight": flight.last_call()})
+                _report(plan, {"flight": flight.last_call(), "wires": wires.told()})
             case _:
                 os.kill(os.getpid(), signal.SIGKILL)
 

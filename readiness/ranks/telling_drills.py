@@ -28,6 +28,7 @@ def drill(held: Held, placement: Placement) -> Iterator[Yield]:
     yield Measurement("silent", len(silent), labels, samples=len(held.told), about=_cut(told))
     if held.drill.harmless:
         yield _survived(held, placement, labels)
+        yield from _resent(held, placement, labels)
         return
     deaf = [rank for rank in others if rank not in noticed]
     told = f"{_what(held, placement)}; the stack told nothing to {placement.name(*deaf)}" if deaf else None
@@ -55,6 +56,24 @@ def _survived(held: Held, placement: Placement, labels: Labels) -> Measurement:
         words = next((_short(held.told[rank]) for rank in lost if held.told[rank].words), "no word of it")
         told = f"{_what(held, placement)}; lost on {placement.name(*lost)}: {words}"
     return Measurement("survived", int(not lost), labels, samples=len(held.told), about=_cut(told))
+
+
+def _resent(held: Held, placement: Placement, labels: Labels) -> Iterator[Measurement]:
+    """How often segments had to be sent again, where all data pass through connections that the kernel tells of."""
+    ends: dict[tuple[int, int], int] = {}
+    by_link: dict[tuple[int, int], int] = {}
+    every = [told.first("connections") for told in held.told]
+    if not all(every):
+        return
+    for rank, connections in enumerate(every):
+        ends |= {(own, other): rank for own, other, _, _ in connections}
+    for rank, connections in enumerate(every):
+        for own, other, count, _ in connections:
+            peer = ends.get((other, own), rank)
+            by_link[min(rank, peer), max(rank, peer)] = by_link.get((min(rank, peer), max(rank, peer)), 0) + count
+    worst = max(by_link, key=lambda link: by_link[link])
+    told = f"{_what(held, placement)}; {by_link[worst]} of them between {placement.name(*worst)}" if by_link[worst] else None
+    yield Measurement("retransmissions", sum(by_link.values()), labels, samples=len(by_link), about=_cut(told))
 
 
 def _naming(held: Held, placement: Placement, labels: Labels) -> Iterator[Measurement]:
@@ -104,6 +123,7 @@ def _row(held: Held, placement: Placement, noticed: dict[int, float]) -> Row:
         "exit_codes": {str(rank): told.exit_code for rank, told in enumerate(held.told)},
         "leaving_took_s": max((told.first("stopped") or 0.0 for told in held.told), default=0.0),
         "sums": next(iter(first.values()), None),
+        "round_trip_s": max((one[3] for told in held.told for one in told.first("connections") or ()), default=None),
         "longest_sum_s": max((told.first("longest_s") or 0.0 for told in held.told), default=0.0) or None,
         "from_outside": held.failure.reason if held.failure is not None else None,
     })  # fmt: skip

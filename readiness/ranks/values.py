@@ -62,6 +62,7 @@ class Trouble(StrEnum):
 
     DIED = "died"            # a rank's process was ended by a signal, or left without reporting
     FROZEN = "frozen"        # a rank's process is stopped, or none of its threads gets to run
+    UNREACHABLE = "unreachable"  # what ranks send each other is not acknowledged: the wire between them, or a machine
     MISMATCHED = "mismatched"  # ranks wait for each other in different calls
     BEHIND = "behind"        # some ranks wait in an operation that another has not entered
     RAISED = "raised"        # a rank raised

@@ -13,7 +13,7 @@ from readiness.accelerators.base import Accelerator
 from readiness.memory import kernel_kills
 from readiness.ranks.blame import blame
 from readiness.ranks.board import Board, Mark
-from readiness.ranks.evidence import look, take
+from readiness.ranks.evidence import dead_links, look, take
 from readiness.ranks.launch import KILL_S, launched
 from readiness.ranks.members import Member, end
 from readiness.ranks.values import Failure, Network, Placement, RankFunction, Trouble, WorldOutcome
@@ -159,7 +159,8 @@ class _Watch:
     def _end(self, *, stalled: bool, waited_s: float) -> Failure:
         seen = look(self.members, self.board)
         calls = take(self.members)
-        failure = blame([replace(one, call=calls.get(one.rank)) for one in seen], stalled=stalled, waited_s=waited_s)
+        seen = [replace(one, call=calls.get(one.rank)) for one in seen]
+        failure = blame(seen, stalled=stalled, waited_s=waited_s, dead_links=dead_links(self.members))
         if unkillable := end(self.members, KILL_S):
             return replace(failure, reason=f"{failure.reason}; these processes cannot be killed: {unkillable}")
         return failure

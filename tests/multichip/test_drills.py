@@ -105,6 +105,8 @@ def test_a_cut_link_is_noticed_and_a_short_cut_and_losses_are_survived(monkeypat
     evidence = checked(monkeypatch, *map(Drill, faults), timeout_s=2.0)
     assert value(evidence, "noticed", drill="cut link") == 1
     assert value(evidence, "others_stopped", drill="cut link") == 1
+    assert value(evidence, "named_culprit", drill="cut link", by="watchdog") == 1
+    assert value(evidence, "retransmissions", drill="lossy link") > 0
     assert value(evidence, "survived", drill="link cut for a moment") == 1
     assert value(evidence, "survived", drill="lossy link") == 1
     (row,) = [row for row in evidence.rows if row.get("drill") == "link cut for a moment"]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ PARALLEL = {"mode": "data parallel"}
 class Unsharded(Cpu):
     """A stack of which fully sharded training cannot be asked: it halves the time of a test."""
 
-    beyond = {"fully_shard": "left out by a test"}
+    beyond: Mapping[str, str] = {"fully_shard": "left out by a test"}
 
 
 def checked(number: int = 2, stack: Any = None, **settings: Any) -> Evidence:

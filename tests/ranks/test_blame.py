@@ -150,3 +150,21 @@ def test_a_rank_whose_heart_has_stopped_is_named_among_those_that_hang() -> None
 def test_when_nobodys_heart_beats_the_machine_stood_still() -> None:
     failure = judged(Seen(0, IN_SUM, silent_s=9.0), Seen(1, IN_SUM, silent_s=9.0), stalled=True)
     assert (failure.trouble, failure.culprits) == (Trouble.HUNG, ())
+
+
+def test_a_wire_that_is_dead_comes_before_a_rank_that_is_behind() -> None:
+    seen = [Seen(0, IN_SUM), Seen(1, AFTER_SUM), Seen(2, IN_SUM)]
+    one = blame(seen, stalled=True, waited_s=5, dead_links={(0, 2)})
+    assert (one.trouble, one.culprits) == (Trouble.UNREACHABLE, ())
+    assert "between rank 0 and rank 2" in one.reason
+    both = blame(seen, stalled=True, waited_s=5, dead_links={(0, 2), (1, 2)})
+    assert (both.trouble, both.culprits) == (Trouble.UNREACHABLE, (2,))
+    apart = blame([*seen, Seen(3, IN_SUM)], stalled=True, waited_s=5, dead_links={(0, 2), (1, 3)})
+    assert apart.culprits == ()
+
+
+def test_a_signal_and_a_cause_come_before_a_dead_wire() -> None:
+    dead = blame([Seen(0, IN_SUM), Seen(1, IN_SUM, exit_code=-9)], stalled=False, waited_s=5, dead_links={(0, 1)})
+    assert (dead.trouble, dead.culprits) == (Trouble.DIED, (1,))
+    raised = blame([Seen(0, IN_SUM), Seen(1, IN_SUM, error="ArithmeticError: no")], stalled=False, waited_s=5, dead_links={(0, 1)})
+    assert (raised.trouble, raised.culprits) == (Trouble.RAISED, (1,))

@@ -375,3 +375,14 @@ def test_a_rank_that_calls_another_collective_is_named_by_the_flight_recorder() 
         pytest.skip(f"this torch keeps no record of gloo's calls: {outcome.failure.reason}")
     assert outcome.failure.culprits == (2,)
     assert "rank 2 calls broadcast of 8 Float" in outcome.failure.reason
+
+
+def agreeing_often(context: RankContext) -> Iterator[Json]:
+    wrong = 0
+    for turn in range(5000):
+        wrong += sum(number != turn for number in context.board.share(context.rank, float(turn)))
+    yield {"wrong": wrong}
+
+
+def test_no_rank_takes_an_older_number_for_a_new_one() -> None:
+    assert [report["wrong"] for (report,) in run(agreeing_often, 3).reports] == [0, 0, 0]
