@@ -63,9 +63,7 @@ def is_victim(error: str) -> bool:
     return bool(_VICTIM.search(error))
 
 
-def blame(
-    seen: Sequence[Seen], *, stalled: bool, waited_s: float, dead_links: Collection[tuple[int, int]] = ()
-) -> Failure:
+def blame(seen: Sequence[Seen], *, stalled: bool, waited_s: float, dead_links: Collection[tuple[int, int]] = ()) -> Failure:
     """The failure of a world. `stalled` says that nothing moved for `waited_s` seconds.
 
     `dead_links` are the pairs of ranks between which what is sent goes unanswered (`readiness.ranks.wires`).
@@ -90,7 +88,7 @@ def blame(
     if gone := [rank for rank in seen if rank.exit_code is not None and rank.error is None]:
         told = "; ".join(f"rank {r.rank} left without a word (exit code {r.exit_code}) {r.place}" for r in gone)
         return _failure(Trouble.DIED, gone, told)
-    behind = _behind(seen)
+    behind = _behind(seen) or _fewer_calls(seen)
     words = "; ".join(f"rank {r.rank} {r.place}: {r.error}" for r in raised)
     if behind:
         return _failure(Trouble.BEHIND, behind, f"{_where(behind)}, and the others lost it: {words}")
@@ -134,6 +132,10 @@ def _stalled(seen: Sequence[Seen], waited_s: float) -> Failure:
         told = f"nothing moved for {waited_s:.0f} s: the others wait, {_where(behind)}"
         return _failure(Trouble.BEHIND, behind, told)
     words = "; ".join(f"rank {rank.rank} {rank.place}" for rank in seen)
+    if fewer := _fewer_calls(seen):
+        names = ", ".join(f"rank {rank.rank}" for rank in fewer)
+        told = f"nothing moved for {waited_s:.0f} s, and on {names} the library knows nothing of the call of the others"
+        return _failure(Trouble.BEHIND, fewer, f"{told}: {words}")
     return Failure(Trouble.HUNG, (), f"nothing moved for {waited_s:.0f} s: {words}", _operation(seen))
 
 
@@ -146,6 +148,20 @@ def _behind(seen: Sequence[Seen]) -> list[Seen]:
         return [rank for rank in late if rank.mark.entered == least]
     outside = [rank for rank in alive if rank.mark.entered == rank.mark.left]
     return outside if len(outside) < len(seen) else []
+
+
+def _fewer_calls(seen: Sequence[Seen]) -> list[Seen]:
+    """The ranks that have made fewer calls than others in a group that they share, as their flight recorders have it.
+
+    What keeps them lies before the library: in the driver, in a kernel, in an adapter.
+    """
+    known = [rank for rank in seen if rank.call is not None]
+    numbers = [rank.call.get("numbers", {}) for rank in known if rank.call is not None]
+    most = {group: max(own.get(group, 0) for own in numbers) for own in numbers for group in own}
+    fewer = [
+        rank for rank, own in zip(known, numbers, strict=True) if any(number < most[group] for group, number in own.items())
+    ]
+    return fewer if len(fewer) < len(known) else []
 
 
 def _where(ranks: Sequence[Seen]) -> str:

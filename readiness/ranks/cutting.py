@@ -12,8 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-
-import psutil
+from pathlib import Path
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 #: Instructions of the classic packet filter: (code, jump if true, jump if false, operand). Source: linux/filter.h.
@@ -25,11 +24,13 @@ _Instruction = tuple[int, int, int, int]
 
 def connections() -> list[tuple[int, int, int]]:
     """The TCP connections of this process: descriptor, own port, the other end's port."""
-    return [
-        (found.fd, found.laddr.port, found.raddr.port)
-        for found in psutil.Process().net_connections(kind="tcp")
-        if found.status == psutil.CONN_ESTABLISHED and found.laddr and found.raddr and found.fd >= 0
-    ]
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        descriptor = int(entry.name)
+        with contextlib.suppress(OSError), contextlib.closing(socket.socket(fileno=os.dup(descriptor))) as opened:
+            if opened.type == socket.SOCK_STREAM and opened.family in (socket.AF_INET, socket.AF_INET6):
+                found.append((descriptor, int(opened.getsockname()[1]), int(opened.getpeername()[1])))
+    return sorted(found)
 
 
 def cut(descriptors: list[int]) -> None:

@@ -15,8 +15,9 @@ from readiness.ranks.board import Board
 from readiness.ranks.members import Member
 from readiness.ranks.values import Json
 
-#: How long stacks may take to be written and last calls to be told. Who is blocked with the interpreter never answers.
-_ANSWER_S = 0.2
+#: How long stacks take to be written, and how long evidence may take to be told. Who is blocked with the interpreter
+#: never answers.
+_STACKS_S, _ANSWER_S = 0.2, 1.5
 
 
 def look(members: Sequence[Member], board: Board) -> list[Seen]:
@@ -51,11 +52,13 @@ def take(members: Sequence[Member]) -> Mapping[int, Json]:
             member.ask_for_evidence()
             with contextlib.suppress(ProcessLookupError):
                 os.kill(member.process.pid, signal.SIGUSR1)
-    deadline = time.monotonic() + _ANSWER_S
-    while alive and (left_s := deadline - time.monotonic()) > 0:
-        pipes = [member.reports for member in alive if member.open]
+    asked = time.monotonic()
+    while alive and (waited_s := time.monotonic() - asked) < _ANSWER_S:
+        if waited_s > _STACKS_S and all(member.answered or not member.ready or not member.open for member in alive):
+            break
+        pipes = {member.reports: member for member in alive if member.open}
         if not pipes:
-            time.sleep(left_s)
-        for ready in select.select(pipes, [], [], left_s)[0] if pipes else ():
-            next(member for member in alive if member.reports == ready).read()
+            time.sleep(0.02)
+        for ready in select.select(list(pipes), [], [], 0.02)[0] if pipes else ():
+            pipes[ready].read()
     return {member.rank: member.flight for member in members if member.flight is not None}

@@ -23,7 +23,8 @@ def record() -> None:
 def last_call() -> Json | None:
     """The last collective of this process: `number` in its `group`, `operation`, `sizes` and `dtypes` of what went in.
 
-    None where nothing was recorded. Source of the fields: FlightRecorder.hpp of PyTorch.
+    `numbers` has the last one's in each group that it called anything in. None where nothing was recorded. Source of the
+    fields: FlightRecorder.hpp of PyTorch.
     """
     import torch
 
@@ -36,8 +37,10 @@ def last_call() -> Json | None:
         together = [entry for entry in entries if not entry["is_p2p"]]
         if not together:
             return None
-        last = max(together, key=lambda entry: int(entry["record_id"]))
+        together.sort(key=lambda entry: int(entry["record_id"]))
+        last = together[-1]
         return {
+            "numbers": {entry["process_group"][0]: entry["collective_seq_id"] for entry in together},
             "group": last["process_group"][0],
             "number": last["collective_seq_id"],
             "operation": str(last["profiling_name"]).rpartition(":")[2],

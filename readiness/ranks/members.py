@@ -70,6 +70,7 @@ class Member:
     error: str | None = None
     flight: Json | None = None
     wires: Json | None = None
+    answered: bool = False
     collected: list[Json] = field(default_factory=list)
     stopped_since: float | None = None
     open: bool = True
@@ -107,6 +108,7 @@ class Member:
 
     def ask_for_evidence(self) -> None:
         """Have the rank report what it last called and how its connections fare. A rank that cannot does not answer."""
+        self.answered = False
         self._order(b"F")
 
     def signal(self, number: signal.Signals) -> None:
@@ -134,8 +136,10 @@ class Member:
 
     def _take(self, message: Json) -> None:
         match message:
-            case {"flight": call, "wires": wires}:
+            case {"flight": call}:
                 self.flight = call
+            case {"wires": wires}:
+                self.answered = True
                 if self.wires is None or not self.wires["unanswered"]:  # a wire that was dead is evidence for good
                     self.wires = wires
             case {"ready": _}:

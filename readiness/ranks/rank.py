@@ -148,7 +148,8 @@ def _obey(plan: RankPlan, board: Board, leave: threading.Event) -> None:
             case b"L":
                 leave.set()
             case b"F":
-                _report(plan, {"flight": flight.last_call(), "wires": wires.told()})
+                _report(plan, {"flight": flight.last_call()})
+                _report(plan, {"wires": wires.told()})
             case _:
                 os.kill(os.getpid(), signal.SIGKILL)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -117,11 +118,25 @@ def _state(mode: str, worlds: tuple[WorldOutcome, ...], placement: Placement, la
                         f"{name} on {placement.name(rank)}" for name in wanted if report["state"].get(name) != wanted[name]
                     ]
     if compared:
-        yield _lost(found, compared, labels, mode)
+        yield _lost(found, compared, labels, mode, _unlike(saved, placement) if found else None)
 
 
-def _lost(found: list[str], compared: int, labels: Labels, mode: str) -> Measurement:
-    told = f"{mode}: {found[0]} is not what was saved; {len(found)} tensors in all" if found else None
+def _unlike(saved: Mapping[int, Mapping[int, Mapping[str, str]]], placement: Placement) -> str | None:
+    """In words, whose replica was not like the others' when it was saved: no checkpoint can bring back both."""
+    for step, by_rank in saved.items():
+        digests = {rank: tuple(sorted(state.items())) for rank, state in by_rank.items()}
+        counts = Counter(digests.values())
+        first = next(iter(digests.values()), ())
+        usual = max(counts, key=lambda digest: (counts[digest], digest == first), default=())
+        if odd := [rank for rank, digest in digests.items() if digest != usual]:
+            return f"at step {step}, when it was saved, {placement.name(*odd)} had another state than the others"
+    return None
+
+
+def _lost(found: list[str], compared: int, labels: Labels, mode: str, cause: str | None = None) -> Measurement:
+    told = None
+    if found:
+        told = f"{mode}: {cause or f'{found[0]} is not what was saved'}; {len(found)} tensors in all"
     return Measurement("state_mismatches", len(found), labels, samples=compared, about=told and told[:LONGEST_ABOUT])
 
 

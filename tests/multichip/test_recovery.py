@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
 
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
@@ -104,7 +105,7 @@ def test_a_checkpoint_that_should_be_refused_and_is_not_is_told(monkeypatch: pyt
     def credulous(run: Any, folder: Path) -> None:
         try:
             healthy(run, folder)
-        except recovering.CheckpointException:
+        except CheckpointException:
             return
 
     monkeypatch.setattr(recovering._Run, "load", credulous)
@@ -227,10 +228,10 @@ def test_nothing_is_left_when_the_tool_is_killed(expression: str, tmp_path: Path
         tool.send_signal(signal.SIGKILL)
         tool.wait()
     assert support.wait_for_end(everybody, 20) == []
-    while (of_the_run(str(temporary)) or list(temporary.iterdir())) and time.monotonic() < deadline:
+    while (of_the_run(str(temporary)) or any(temporary.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert of_the_run(str(temporary)) == []
-    assert list(temporary.iterdir()) == []
+    assert not any(temporary.iterdir())
     assert not [name for name in names_in_shared_memory() - shared if "readiness" in name]
 
 

@@ -168,3 +168,20 @@ def test_a_signal_and_a_cause_come_before_a_dead_wire() -> None:
     assert (dead.trouble, dead.culprits) == (Trouble.DIED, (1,))
     raised = blame([Seen(0, IN_SUM), Seen(1, IN_SUM, error="ArithmeticError: no")], stalled=False, waited_s=5, dead_links={(0, 1)})
     assert (raised.trouble, raised.culprits) == (Trouble.RAISED, (1,))
+
+
+def test_a_rank_on_which_the_library_knows_nothing_of_the_call_is_named() -> None:
+    """It marked the call as entered, and hangs before the library recorded it."""
+    waiting, missing = call(number=20) | {"numbers": {"0": 20}}, call(number=19) | {"numbers": {"0": 19}}
+    failure = judged(Seen(0, IN_SUM, call=waiting), Seen(1, IN_SUM, call=missing), stalled=True)
+    assert (failure.trouble, failure.culprits) == (Trouble.BEHIND, (1,))
+    assert "rank 1 in all_reduce" in failure.reason
+    timed_out = "RuntimeError: Timed out waiting 2000ms for recv operation to complete"
+    failure = judged(Seen(0, IN_SUM, error=timed_out, call=waiting), Seen(1, IN_SUM, call=missing), Seen(2, IN_SUM, call=waiting))
+    assert (failure.trouble, failure.culprits) == (Trouble.BEHIND, (1,))
+
+
+def test_ranks_of_other_groups_are_not_behind() -> None:
+    one, other = call(group="1", number=9) | {"numbers": {"0": 3, "1": 9}}, call(group="2") | {"numbers": {"0": 3, "2": 3}}
+    failure = judged(Seen(0, IN_SUM, call=one), Seen(1, IN_SUM, call=other), stalled=True)
+    assert (failure.trouble, failure.culprits) == (Trouble.HUNG, ())

@@ -304,12 +304,12 @@ def test_of_a_distributed_checkpoint_the_named_tensor_is_lost(tmp_path: Path) ->
         from torch.distributed.checkpoint.state_dict_loader import load
         from torch.distributed.checkpoint.state_dict_saver import save
 
-        wanted = {"weight": {"exp_avg": _x(40, 40), "exp_avg_sq": _x(3) + 5}, "bias": _x(7)}
-        state = {"weight": {name: value.to("sim") for name, value in wanted["weight"].items()}, "bias": _x(7).to("sim")}
+        wanted: dict[str, Any] = {"weight": {"exp_avg": _x(40, 40), "exp_avg_sq": _x(3) + 5}, "bias": _x(7)}
+        state: dict[str, Any] = {"weight": {name: value.to("sim") for name, value in wanted["weight"].items()}, "bias": _x(7).to("sim")}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it is alone
             save(state, checkpoint_id=tmp_path / "saved", no_dist=True)
-            found = {"weight": {name: torch.zeros_like(value) for name, value in state["weight"].items()}, "bias": _x(7).to("sim")}
+            found: dict[str, Any] = {"weight": {name: torch.zeros_like(value) for name, value in state["weight"].items()}, "bias": _x(7).to("sim")}
             load(found, checkpoint_id=tmp_path / "saved", no_dist=True)
         return {
             **{name: int((found["weight"][name].cpu() != value).sum()) for name, value in wanted["weight"].items()},
