@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 
 import psutil
 
+from readiness import scratch
 from readiness.spawning import bootstrap, die_with_parent, take_in_orphans
 
 LARGEST_MESSAGE_BYTES = 2**17
@@ -154,6 +155,7 @@ class Nursery:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
             left = self.clear_orphans()
+            scratch.sweep(pid)
             self.send(
                 {
                     "exited": worker.id,

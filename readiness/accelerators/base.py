@@ -30,7 +30,8 @@ class Stack(ABC):
     collective_backend  what `torch.distributed.init_process_group` is given; None where the stack has none
     forks               a process that has imported torch, but touched no device, may fork workers for it
     driverless          its devices are the host's memory: whatever is imported before a fork, they survive it
-    beyond              operators of PyTorch's database that say nothing about a device of this stack, and why
+    beyond              operators of PyTorch's database (and ways of training) that say nothing about a device of this
+                        stack, and why
     """
 
     name: str

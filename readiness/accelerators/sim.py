@@ -20,7 +20,10 @@ class Sim(Stack):
     kind = "sim"
     collective_backend = "cpu:gloo,sim:gloo"
     driverless = True
-    beyond: Mapping[str, str] = {"to_sparse": "the simulator takes strided tensors only"}
+    beyond: Mapping[str, str] = {
+        "to_sparse": "the simulator takes strided tensors only",
+        "fully_shard": "the simulator cannot resize storages, which FSDP2 does; that is no finding about a chip",
+    }
 
     def discover(self) -> Iterator[AcceleratorFacts]:
         """None: a simulated chip is never found, only asked for."""

@@ -5,11 +5,12 @@ torch and touched no device; whatever becomes of the ranks is a value (`WorldOut
 worker.
 """
 
-from readiness.ranks.values import Failure, Placement, RankContext, RankFunction, Trouble, WorldOutcome, place
+from readiness.ranks.values import Failure, Network, Placement, RankContext, RankFunction, Trouble, WorldOutcome, place
 from readiness.ranks.world import run_world
 
 __all__ = [
     "Failure",
+    "Network",
     "Placement",
     "RankContext",
     "RankFunction",

@@ -1,7 +1,8 @@
 """A board in shared memory on which every rank marks the operation it enters and leaves; the parent reads it.
 
 It goes on working while a rank is blocked in C, and it is what tells the rank that stays away from a collective from
-those that wait for it. Ranks agree with each other over it as well: a collective under test is no way to agree.
+those that wait for it. Ranks agree with each other over it as well: a collective under test is no way to agree. And each
+rank's heart beats there, for as long as any thread of it gets to run.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ from dataclasses import dataclass
 
 _MARK = struct.Struct("<QQ112s")
 #: A number that a rank tells the others, and how many it has told. Two of them take turns: a rank may be one ahead.
-_NUMBER = struct.Struct("<Qd")
-_RECORD_BYTES = _MARK.size + 2 * _NUMBER.size
+_COUNT, _NUMBER = struct.Struct("<Q"), struct.Struct("<d")
+_TURN_BYTES = _COUNT.size + _NUMBER.size
+#: When the rank last showed that it is alive, on the clock that all processes of a machine share; 0 before the first time.
+_BEAT = struct.Struct("<d")
+_BEAT_AT = _MARK.size + 2 * _TURN_BYTES
+_RECORD_BYTES = _BEAT_AT + _BEAT.size
 _POLL_S = 0.0005
 
 
@@ -58,16 +63,28 @@ class Board:
         """All records."""
         return tuple(map(self.read, range(self.ranks)))
 
+    def beat(self, rank: int) -> None:
+        """Show that the rank's process gets to run."""
+        _BEAT.pack_into(self._memory, rank * _RECORD_BYTES + _BEAT_AT, time.monotonic())
+
+    def silent_s(self, rank: int) -> float:
+        """For how long the rank has shown no sign of life; 0 where it never has."""
+        (last,) = _BEAT.unpack_from(self._memory, rank * _RECORD_BYTES + _BEAT_AT)
+        return max(time.monotonic() - last, 0.0) if last else 0.0
+
     def share(self, rank: int, number: float) -> tuple[float, ...]:
         """Every rank's number, by rank. Waits until all of them have told theirs; they must all call it as often."""
         self._told += 1
-        turn = _MARK.size + self._told % 2 * _NUMBER.size
-        _NUMBER.pack_into(self._memory, rank * _RECORD_BYTES + turn, self._told, number)
+        turn = _MARK.size + self._told % 2 * _TURN_BYTES
+        # The number before its count: who sees the count must not find the number of two turns ago.
+        _NUMBER.pack_into(self._memory, rank * _RECORD_BYTES + turn + _COUNT.size, number)
+        _COUNT.pack_into(self._memory, rank * _RECORD_BYTES + turn, self._told)
         numbers = []
         for other in range(self.ranks):
-            while (told := _NUMBER.unpack_from(self._memory, other * _RECORD_BYTES + turn))[0] < self._told:
+            place = other * _RECORD_BYTES + turn
+            while _COUNT.unpack_from(self._memory, place)[0] < self._told:
                 time.sleep(_POLL_S)
-            numbers.append(told[1])
+            numbers.append(_NUMBER.unpack_from(self._memory, place + _COUNT.size)[0])
         return tuple(numbers)
 
     def close(self) -> None:

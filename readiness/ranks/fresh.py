@@ -13,7 +13,8 @@ from readiness.ranks.rank import RankPlan, detach, serve
 
 #: The fields of a plan that are JSON as they are.
 SCALARS = (
-    "rank", "world_size", "settings", "backend", "store", "timeout_s", "threads", "parent", "orders", "reports", "log",
+    "rank", "world_size", "settings", "backend", "store", "interface", "namespace", "timeout_s", "threads", "parent",
+    "orders", "reports", "log",
 )  # fmt: skip
 
 

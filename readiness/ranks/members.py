@@ -68,6 +68,9 @@ class Member:
     ready: bool = False
     finished: bool = False
     error: str | None = None
+    flight: Json | None = None
+    wires: Json | None = None
+    answered: bool = False
     collected: list[Json] = field(default_factory=list)
     stopped_since: float | None = None
     open: bool = True
@@ -101,8 +104,12 @@ class Member:
 
     def tell_to_leave(self) -> None:
         """Let a finished rank end."""
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self.orders, b"L")
+        self._order(b"L")
+
+    def ask_for_evidence(self) -> None:
+        """Have the rank report what it last called and how its connections fare. A rank that cannot does not answer."""
+        self.answered = False
+        self._order(b"F")
 
     def signal(self, number: signal.Signals) -> None:
         """Signal the rank's whole session, if the rank has not been reaped."""
@@ -123,8 +130,18 @@ class Member:
         os.close(self.reports)
         self.log.close()
 
+    def _order(self, order: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.orders, order)
+
     def _take(self, message: Json) -> None:
         match message:
+            case {"flight": call}:
+                self.flight = call
+            case {"wires": wires}:
+                self.answered = True
+                if self.wires is None or not self.wires["unanswered"]:  # a wire that was dead is evidence for good
+                    self.wires = wires
             case {"ready": _}:
                 self.ready = True
             case {"report": report}:

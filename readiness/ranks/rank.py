@@ -10,6 +10,7 @@ import faulthandler
 import gc
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -19,9 +20,14 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from readiness.accelerators.base import Accelerator
+from readiness.ranks import flight, network, wires
 from readiness.ranks.board import Board
 from readiness.ranks.values import Json, RankContext, RankFunction
 from readiness.spawning import die_with_parent
+
+#: How often a rank shows that it is alive.
+BEAT_S = 0.1
+_speaking = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,8 @@ class RankPlan:
     settings: dict[str, Any]
     backend: str
     store: str
+    interface: str | None
+    namespace: str | None
     timeout_s: float
     threads: int
     parent: int
@@ -72,7 +80,7 @@ def serve(plan: RankPlan, board: Board) -> NoReturn:
     code = 1
     try:
         leave = threading.Event()
-        threading.Thread(target=_obey, args=(plan.orders, leave), daemon=True).start()
+        threading.Thread(target=_obey, args=(plan, board, leave), daemon=True).start()
         try:
             _work(plan, board)
         except BaseException as problem:  # noqa: BLE001 - whatever it raises is evidence
@@ -95,15 +103,18 @@ def _work(plan: RankPlan, board: Board) -> None:
     import torch.distributed as dist
 
     torch.set_num_threads(plan.threads)
+    if plan.namespace is not None:
+        network.enter(plan.namespace)
+    flight.record()
     plan.accelerator.enter()  # a forked rank is in its parent's process, which has another chip
     context = RankContext(plan.rank, plan.world_size, plan.accelerator, plan.settings, board)
     _report(plan, {"ready": True})
     with context.step("joining the group"):
-        _bind_to_loopback()
+        network.bind(plan.interface)
         _take_device(context)
         dist.init_process_group(
             plan.backend,
-            store=dist.FileStore(plan.store, -1),  # type: ignore[attr-defined]
+            store=network.store(plan.store, plan.rank, plan.world_size),
             rank=plan.rank,
             world_size=plan.world_size,
             timeout=timedelta(seconds=plan.timeout_s),
@@ -120,16 +131,6 @@ def _take_device(context: RankContext) -> None:
             choose(context.device)
 
 
-def _bind_to_loopback() -> None:
-    """Keep gloo's sockets off the network: all ranks are on this machine. A choice of the user's stands."""
-    import psutil
-
-    for name, addresses in psutil.net_if_addrs().items():
-        if any(address.address == "127.0.0.1" for address in addresses):
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
-            return
-
-
 def _leave_group() -> None:
     import torch.distributed as dist
 
@@ -137,18 +138,27 @@ def _leave_group() -> None:
         dist.destroy_process_group()
 
 
-def _obey(orders: int, leave: threading.Event) -> None:
-    """Wait for the one order there is. The end of the pipe is the end of the parent, and then ours."""
-    if os.read(orders, 1):
-        leave.set()
-    else:
-        os.kill(os.getpid(), signal.SIGKILL)
+def _obey(plan: RankPlan, board: Board, leave: threading.Event) -> None:
+    """Show signs of life and wait for orders. The end of the pipe is the end of the parent, and then ours."""
+    while True:
+        board.beat(plan.rank)
+        if not select.select([plan.orders], [], [], BEAT_S)[0]:
+            continue
+        match os.read(plan.orders, 1):
+            case b"L":
+                leave.set()
+            case b"F":
+                _report(plan, {"flight": flight.last_call()})
+                _report(plan, {"wires": wires.told()})
+            case _:
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _report(plan: RankPlan, message: Json) -> None:
     line = memoryview(json.dumps(message).encode() + b"\n")
-    while line:
-        line = line[os.write(plan.reports, line) :]
+    with _speaking:  # whoever obeys orders reports as well
+        while line:
+            line = line[os.write(plan.reports, line) :]
 
 
 def _first_line(problem: BaseException) -> str:

@@ -60,15 +60,21 @@ class Model(nn.Module):
         return logits
 
 
-def _model(context: RankContext) -> nn.Module:
+def model(context: RankContext) -> Model:
     """The same model on every rank: drawn on the CPU from the run's seed."""
-    model = Model()
+    made = Model()
     generator = context.accelerator.generator("data_parallel", "weights")
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in made.parameters():
             spread = 1 / math.sqrt(parameter.shape[-1])
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread + (parameter.dim() == 1))
-    return model.to(context.device)
+    return made.to(context.device)
+
+
+def batch(context: RankContext, parts: int) -> torch.Tensor:
+    """The global batch, token ids (sequences, length + 1) on the host: it divides into so many parts."""
+    generator = context.accelerator.generator("data_parallel", "tokens")
+    return torch.randint(VOCABULARY, (-(-BATCH // parts) * parts, LENGTH + 1), generator=generator)
 
 
 def rank_main(context: RankContext) -> Iterator[Json]:
@@ -77,23 +83,19 @@ def rank_main(context: RankContext) -> Iterator[Json]:
     `parts` is the number of shares that the batch is made for: the reference, alone, takes the batch of all of them.
     """
     with context.step("making the model"):
-        plain = _model(context)
-        model = plain
+        plain = model(context)
+        trained: nn.Module = plain
         if context.world_size > 1:
             indices = None if context.device.index is None else [context.device.index]
-            model = DistributedDataParallel(plain, device_ids=indices)
+            trained = DistributedDataParallel(plain, device_ids=indices)
         optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9)
-        parts: int = context.settings["parts"]
-        batch = -(-BATCH // parts) * parts
-        generator = context.accelerator.generator("data_parallel", "tokens")
-        tokens = torch.randint(VOCABULARY, (batch, LENGTH + 1), generator=generator)
-        mine = tokens[context.rank :: context.world_size].to(context.device)
+        mine = batch(context, context.settings["parts"])[context.rank :: context.world_size].to(context.device)
     losses, norms, digests = [], [], []
     for number in range(context.settings["steps"]):
         # Synchronised after each part: only so is a hang told where it arose, not where the others met it.
         with context.step(f"forward of step {number}"):
             optimizer.zero_grad()
-            logits = model(mine[:, :-1])
+            logits = trained(mine[:, :-1])
             loss = functional.cross_entropy(logits.flatten(0, 1), mine[:, 1:].flatten())
             context.accelerator.synchronize()
         with context.step(f"backward of step {number}"):

@@ -61,7 +61,9 @@ class Trouble(StrEnum):
     """How a world ended that did not finish. In this order causes are looked for."""
 
     DIED = "died"            # a rank's process was ended by a signal, or left without reporting
-    FROZEN = "frozen"        # a rank's process is stopped
+    FROZEN = "frozen"        # a rank's process is stopped, or none of its threads gets to run
+    UNREACHABLE = "unreachable"  # what ranks send each other is not acknowledged: the wire between them, or a machine
+    MISMATCHED = "mismatched"  # ranks wait for each other in different calls
     BEHIND = "behind"        # some ranks wait in an operation that another has not entered
     RAISED = "raised"        # a rank raised
     HUNG = "hung"            # every rank is in the same operation and none of them comes back
@@ -92,6 +94,24 @@ class WorldOutcome:
     reports: tuple[tuple[Json, ...], ...]
     failure: Failure | None
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """How ranks on several hosts reach each other: over TCP, through a store that the first rank serves.
+
+    `store` is `tcp://ADDRESS:PORT`, an address of the first rank's host; `interface` what gloo binds to on each host;
+    `namespaces` the network namespace of each rank (a path such as `/run/netns/NAME` or `/proc/PID/ns/net`), for ranks
+    that are on other hosts than this process as far as the network goes. It needs CAP_SYS_ADMIN to enter one.
+    """
+
+    store: str
+    interface: str
+    namespaces: tuple[str | None, ...] = ()
+
+    def namespace_of(self, rank: int) -> str | None:
+        """Where the rank is; None where it stays where its parent is."""
+        return self.namespaces[rank] if rank < len(self.namespaces) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +174,7 @@ def place(accelerator: Accelerator, ranks: int = 0, *, least: int = 1) -> Placem
         raise Skip(f"torch.distributed has no backend {missing[0]!r} here")
     chips = list({facts.id: facts for facts in accelerator.peers}.values())
     wanted = ranks or min(max(len(chips), LEAST_RANKS), MOST_RANKS)
-    shares = all(name == "gloo" for name in _backends(backend))
-    number = wanted if shares else min(wanted, len(chips))
+    number = wanted if speaks_tcp(backend) else min(wanted, len(chips))
     if number < least:
         raise Skip(f"{backend} wants a chip for each rank: {least} ranks need as many chips, and there is {len(chips)}")
     return Placement(tuple(chips[rank % len(chips)] for rank in range(number)), len(chips))
@@ -164,3 +183,8 @@ def place(accelerator: Accelerator, ranks: int = 0, *, least: int = 1) -> Placem
 def _backends(backend: str) -> Sequence[str]:
     """`nccl` and `cpu:gloo,cuda:nccl` are both ways to name backends."""
     return [part.rpartition(":")[2].lower() for part in backend.split(",")]
+
+
+def speaks_tcp(backend: str) -> bool:
+    """Whether all data of a backend pass through TCP connections of the rank's own process."""
+    return all(name == "gloo" for name in _backends(backend))

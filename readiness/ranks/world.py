@@ -1,34 +1,22 @@
-"""A world of ranks from its start to its end: every wait has a deadline, and what comes of it is a value.
-
-The ranks find each other through a file that has no name and lives in memory, open in each of them. A store behind a
-network port would have to listen on every interface without a password, would add a thread to a process that forks, and
-its port could be taken; the file needs none of that, is new for every world, and vanishes with the last process.
-"""
+"""A world of ranks from its start to its end: every wait has a deadline, and what comes of it is a value."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import selectors
-import shutil
-import signal
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
-
-import psutil
 
 from readiness.accelerators.base import Accelerator
 from readiness.memory import kernel_kills
-from readiness.ranks.blame import Seen, blame
+from readiness.ranks.blame import blame
 from readiness.ranks.board import Board, Mark
-from readiness.ranks.members import Member, anonymous_file, end, start
-from readiness.ranks.rank import RankPlan
-from readiness.ranks.values import Failure, Placement, RankFunction, Trouble, WorldOutcome
+from readiness.ranks.evidence import dead_links, look, take
+from readiness.ranks.launch import KILL_S, launched
+from readiness.ranks.members import Member, end
+from readiness.ranks.values import Failure, Network, Placement, RankFunction, Trouble, WorldOutcome
 
 #: How long the others may still tell what they saw, once one rank has failed.
 GRACE_S = 0.5
@@ -36,8 +24,6 @@ GRACE_S = 0.5
 FROZEN_S = 1.5
 #: How long ranks may take to leave a group in which all work is done.
 LEAVE_S = 15.0
-#: How long a killed process may take to go. One in an uninterruptible sleep never does.
-KILL_S = 5.0
 _TICK_S = 0.1
 
 
@@ -50,42 +36,20 @@ def run_world(
     patience_s: float = 30.0,
     limit_s: float = 300.0,
     start_s: float = 120.0,
+    network: Network | None = None,
 ) -> WorldOutcome:
     """Run a function on every rank of a new world and gather what it yields.
 
     The world has failed when a rank ends, raises or is stopped, when nothing moves for `patience_s` (counted in steps
-    and reports), or when it takes longer than `limit_s`; `start_s` is for the processes to come up. Raises MemoryError
-    when the kernel killed a rank for want of memory: that tells nothing about the device. Raises OSError where no
-    process can be started.
+    and reports), or when it takes longer than `limit_s`; `start_s` is for the processes to come up. `network` places
+    ranks on several hosts. Raises MemoryError when the kernel killed a rank for want of memory: that tells nothing about
+    the device. Raises OSError where no process can be started.
     """
     killed_for_memory = kernel_kills()
-    with contextlib.ExitStack() as stack:
-        board_file = stack.enter_context(anonymous_file("board of ranks"))
-        board = Board(board_file.fileno(), len(placement.ranks))
-        stack.callback(board.close)
-        store, keep = _meeting_place(stack)
-        members: list[Member] = []
-        stack.callback(_end_all, members)
-        threads = _threads(len(placement.ranks))
-        for number, facts in enumerate(placement.ranks):
-            plan = RankPlan(
-                function=function,
-                rank=number,
-                world_size=len(placement.ranks),
-                accelerator=Accelerator(facts, accelerator.stack, seed=accelerator.seed, peers=accelerator.peers),
-                settings=dict(settings or {}),
-                backend=accelerator.stack.collective_backend or "",
-                store=store,
-                # Longer than our own patience: a hang is to be seen here, where the rank that is missing can be named.
-                timeout_s=2 * patience_s + 30,
-                threads=threads,
-                parent=os.getpid(),
-                orders=-1,
-                reports=-1,
-                log=-1,
-            )
-            members.append(start(plan, board, board_file, members, keep))
-        outcome = _Watch(members, board, patience_s, limit_s, start_s).outcome()
+    # Longer than our own patience: a hang is to be seen here, where the rank that is missing can be named.
+    timeout_s = 2 * patience_s + 30
+    with launched(function, accelerator, placement, settings, timeout_s=timeout_s, network=network) as world:
+        outcome = _Watch(world.members, world.board, patience_s, limit_s, start_s).outcome()
     failure = outcome.failure
     if failure is not None and failure.trouble is Trouble.DIED and kernel_kills() > killed_for_memory:
         raise MemoryError(f"the kernel killed for want of memory while the ranks ran: {failure.reason}")
@@ -155,7 +119,7 @@ class _Watch:
         if not wrong:
             return None
         codes = ", ".join(f"rank {member.rank}: {member.process.poll()}" for member in wrong)
-        self._take_stacks()
+        take(self.members)
         end(self.members, KILL_S)
         reason = f"all work was done, but ranks did not leave the group (exit codes, None where still there): {codes}"
         return Failure(Trouble.LINGERED, tuple(member.rank for member in wrong), reason, "leaving the group")
@@ -193,58 +157,15 @@ class _Watch:
         return frozen
 
     def _end(self, *, stalled: bool, waited_s: float) -> Failure:
-        seen = [
-            Seen(
-                rank=member.rank,
-                mark=mark,
-                finished=member.finished,
-                exit_code=member.process.poll(),
-                error=member.error,
-                state=member.state(),
-            )
-            for member, mark in zip(self.members, self.board.marks(), strict=True)
-        ]
-        self._take_stacks()
-        failure = blame(seen, stalled=stalled, waited_s=waited_s)
+        seen = look(self.members, self.board)
+        calls = take(self.members)
+        seen = [replace(one, call=calls.get(one.rank)) for one in seen]
+        failure = blame(seen, stalled=stalled, waited_s=waited_s, dead_links=dead_links(self.members))
         if unkillable := end(self.members, KILL_S):
             return replace(failure, reason=f"{failure.reason}; these processes cannot be killed: {unkillable}")
         return failure
-
-    def _take_stacks(self) -> None:
-        """Have every rank that can still do it write its stacks into its log; faulthandler does so even in C."""
-        alive = [member for member in self.members if member.process.poll() is None and member.state() != "stopped"]
-        for member in alive:
-            if member.ready:  # before that, the signal may end it
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(member.process.pid, signal.SIGUSR1)
-        if alive:
-            time.sleep(0.2)
 
     def _tell(self) -> None:
         for member in self.members:
             if text := member.log_tail(4000):
                 print(f"--- what rank {member.rank} printed ---\n{text}", file=sys.stderr)
-
-
-def _end_all(members: list[Member]) -> None:
-    end(members, KILL_S)
-    for member in members:
-        member.close()
-
-
-def _meeting_place(stack: contextlib.ExitStack) -> tuple[str, list[int]]:
-    """The path of the store's file for all ranks of this machine, and the descriptor that they must hold for it."""
-    if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
-        file = stack.enter_context(anonymous_file("meeting place of ranks"))
-        return f"/proc/self/fd/{file.fileno()}", [file.fileno()]
-    folder = tempfile.mkdtemp(prefix="readiness-ranks-")
-    stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    return str(Path(folder, "store")), []
-
-
-def _threads(ranks: int) -> int:
-    """Each rank's share of the cores; one where this process has threads already, as their pool is lost in a fork."""
-    if psutil.Process().num_threads() > 1:
-        return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // ranks)

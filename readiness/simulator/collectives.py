@@ -93,8 +93,17 @@ def _ended(result: Any) -> Any:
     """
     distributed: Any = torch._C._distributed_c10d
     work = result[-1] if isinstance(result, tuple) else result
-    distributed.Work.unbox(work).wait()
-    done: torch.futures.Future[None] = torch.futures.Future()
-    done.set_result(None)
+    waited = distributed.Work.unbox(work)
+    waited.wait()
+    done: torch.futures.Future[Any] = torch.futures.Future()
+    done.set_result(_value(waited))
     boxed = distributed._create_work_from_future(done).boxed()
     return (*result[:-1], boxed) if isinstance(result, tuple) else boxed
+
+
+def _value(work: Any) -> Any:
+    """What a finished collective's future holds: the reducer of gradients takes its sums from there. None without one."""
+    try:
+        return work.get_future().value()
+    except RuntimeError:  # sends and receives have none
+        return None

@@ -6,9 +6,11 @@ from typing import Any, Protocol
 
 import torch
 
-from readiness.simulator.kernels import KIND
+from readiness.simulator.kernels import KIND, _host
 from readiness.simulator.silicon import Silicon
 from readiness.simulator.strikes import Call
+
+_LOAD = "checkpoint::load"
 
 
 class _HasSilicon(Protocol):
@@ -25,10 +27,33 @@ def register(current: _HasSilicon) -> None:
         if location.partition(":")[0] != KIND:
             return None
         content = torch.empty(0, dtype=torch.uint8).set_(storage)
-        call = Call("checkpoint::load", [content], {}, results=content)
+        call = Call(_LOAD, [content], {}, results=content)
         loaded = current.silicon.perform(call, lambda: content)
         return current.silicon.adopt(loaded).untyped_storage()
 
     # Before PyTorch's own entry for such devices, whose priority is higher by some tens.
     torch.serialization.register_package(5, tag, restore)
 
+
+def register_distributed(current: _HasSilicon) -> None:
+    """Have defects of checkpoints act on what torch.distributed.checkpoint loads, tensor by tensor: it copies them itself.
+
+    Only for chips that have such defects: it takes an import. Each call has the tensor's name as its `tensor`.
+    """
+    if not torch.distributed.is_available() or not any(current.silicon.acting(_LOAD)):
+        return
+    from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+
+    plain: Any = DefaultLoadPlanner.commit_tensor
+    if getattr(plain, "simulated", False):
+        return
+
+    def commit_tensor(self: Any, read_item: Any, tensor: torch.Tensor) -> None:
+        plain(self, read_item, tensor)
+        if tensor.device.type == KIND and tensor.numel() and tensor.is_contiguous():
+            content = _host(tensor).view(-1).view(torch.uint8)
+            call = Call(_LOAD, [content], {"tensor": read_item.dest_index.fqn}, results=content)
+            current.silicon.perform(call, lambda: content)
+
+    commit_tensor.simulated = True  # type: ignore[attr-defined]
+    DefaultLoadPlanner.commit_tensor = commit_tensor  # type: ignore[method-assign]

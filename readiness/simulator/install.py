@@ -59,6 +59,7 @@ def install(chip: Chip, number: int, seed: int = 0) -> Silicon:
     namespace.use(silicon)
     if not _kept:
         _register()
+    files.register_distributed(_current)
     return silicon
 
 

@@ -91,6 +91,11 @@ def _host(value: Any) -> Any:
     return value
 
 
+def _to_copy(tensor: torch.Tensor, *, non_blocking: bool = False, **options: Any) -> Any:
+    """As ever, but never into pinned memory of the host: only C++ can give such a device an allocator for it."""
+    return overload("_to_copy").redispatch(_HOST_KEYS, tensor, non_blocking=False, **options)
+
+
 class Interpreter:
     """All kernels of one chip. Keep it: the registrations end with it."""
 
@@ -116,6 +121,7 @@ class Interpreter:
             ("convolution_overrideable", self._convolution),
             ("convolution_backward_overrideable", self._convolution_backward),
             ("_efficientzerotensor", self._zeros),
+            ("_to_copy", _to_copy),
         ):
             self.library.impl(name, kernel, "PrivateUse1")
         for overload in torch._C._dispatch_get_registrations_for_dispatch_key("CPU"):

@@ -96,12 +96,12 @@ class Silicon:
         return _IDLE_C + (_LOADED_C - _IDLE_C) * self._heat.warmth
 
     def acting(self, name: str) -> tuple[list[Armed], list[Armed]]:
-        """The defects that speak of an operator: those that act before it (or around it) and those that act after it."""
+        """The defects that speak of an operator: those that act before it (or around it), and after it or when it raises."""
         if name not in self._acting:
             own = [armed for armed in self.armed if armed.matches(name)]
             self._acting[name] = (
                 [armed for armed in own if armed.kind.at in (Moment.BEFORE, Moment.AROUND)],
-                [armed for armed in own if armed.kind.at is Moment.AFTER],
+                [armed for armed in own if armed.kind.at in (Moment.AFTER, Moment.RAISED)],
             )
         return self._acting[name]
 
@@ -128,16 +128,23 @@ class Silicon:
                 armed.strike(call, self)
                 around += [armed] if armed.kind.at is Moment.AROUND else []
         started = time.perf_counter()
-        call.results = run()
+        try:
+            call.results = run()
+        except Exception:
+            self._act(Moment.RAISED, after, call)
+            raise
         call.seconds, call.ended = time.perf_counter() - started, True
         for armed in around:
             armed.strike(call, self)
-        for armed in after:
-            if armed.strikes(call, self):
-                armed.strike(call, self)
+        self._act(Moment.AFTER, after, call)
         if self._remembers:
             self.history.end(call, self.stream)
         return call.results
+
+    def _act(self, moment: Moment, defects: Sequence[Armed], call: Call) -> None:
+        for armed in defects:
+            if armed.kind.at is moment and armed.strikes(call, self):
+                armed.strike(call, self)
 
     def touch(self, name: str) -> None:
         """Something without tensors happens (an allocation, a wait): let defects act on it."""

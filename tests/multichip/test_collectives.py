@@ -199,7 +199,8 @@ def test_a_rank_that_fails_is_named_and_nothing_passes(fault: Any, what: str, mo
 def test_a_hang_ends_within_its_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     support.at_call("all_to_all_single", 1, 0, support.hang, monkeypatch)
     row = trouble(checked(patience_s=1.5))
-    assert row["trouble"] == "hung"
+    # Where the library keeps a record of its calls, the rank that it knows nothing of is named.
+    assert (row["trouble"], row["culprit_ranks"]) in (("behind", "0"), ("hung", None))
     assert "hang" in row["log"]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from readiness.ranks.blame import Seen, blame, is_victim
 from readiness.ranks.board import Mark
-from readiness.ranks.values import Failure, Trouble
+from readiness.ranks.values import Failure, Json, Trouble
 
 IN_SUM = Mark(3, 2, "all_reduce")
 AFTER_SUM = Mark(2, 2, "all_reduce")
@@ -89,3 +89,99 @@ def test_leaving_without_a_word_is_dying() -> None:
 )
 def test_victims_words(words: str, victim: bool) -> None:
     assert is_victim(words) is victim
+
+
+def call(operation: str = "all_reduce", size: int = 8, dtype: str = "Float", number: int = 3, group: str = "0") -> Json:
+    return {"group": group, "number": number, "operation": operation, "sizes": [[size]], "dtypes": [dtype]}
+
+
+def test_the_rank_that_calls_otherwise_than_most_is_named() -> None:
+    timed_out = "RuntimeError: Timed out waiting 2000ms for recv operation to complete"
+    for odd in (call("broadcast"), call(size=9), call(dtype="Int")):
+        for error in (None, timed_out):
+            seen = [Seen(rank, IN_SUM, error=error, call=odd if rank == 1 else call()) for rank in range(3)]
+            failure = judged(*seen, stalled=error is None)
+            assert (failure.trouble, failure.culprits) == (Trouble.MISMATCHED, (1,))
+            assert "collective number 3 is not the same everywhere" in failure.reason
+
+
+def test_of_two_that_call_differently_nobody_is_named() -> None:
+    failure = judged(Seen(0, IN_SUM, call=call()), Seen(1, IN_SUM, call=call("broadcast")), stalled=True)
+    assert (failure.trouble, failure.culprits) == (Trouble.MISMATCHED, ())
+
+
+def test_a_library_that_gives_up_over_another_ranks_call_is_a_victim() -> None:
+    aborted = Seen(0, IN_SUM, exit_code=-6)
+    others = [Seen(1, IN_SUM, call=call(size=9)), Seen(2, IN_SUM, call=call()), Seen(3, IN_SUM, call=call())]
+    failure = judged(aborted, *others)
+    assert (failure.trouble, failure.culprits) == (Trouble.MISMATCHED, (1,))
+    alone = judged(aborted, Seen(1, IN_SUM, call=call()), Seen(2, IN_SUM, call=call()))
+    assert (alone.trouble, alone.culprits) == (Trouble.DIED, (0,))
+    assert judged(Seen(0, IN_SUM, exit_code=-11), *others).culprits == (0,)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (call(), call()),
+        (call(), call(number=4, size=9)),            # one is ahead: that is no mismatch
+        (call(), call(group="7", size=9)),           # other teams call other things
+        (call("gather", 8), call("gather", 9)),      # parts may be of different sizes
+        (call("all_to_all", 8), call("all_to_all", 9)),
+    ],
+)  # fmt: skip
+def test_calls_that_may_differ_are_no_mismatch(one: Json, other: Json) -> None:
+    failure = judged(Seen(0, IN_SUM, call=one), Seen(1, IN_SUM, call=other), Seen(2, IN_SUM, call=one), stalled=True)
+    assert (failure.trouble, failure.culprits) == (Trouble.HUNG, ())
+
+
+def test_a_cause_comes_before_a_mismatch() -> None:
+    raised = Seen(1, IN_SUM, error="ArithmeticError: no", call=call(size=9))
+    failure = judged(Seen(0, IN_SUM, call=call()), raised, Seen(2, IN_SUM, call=call()))
+    assert (failure.trouble, failure.culprits) == (Trouble.RAISED, (1,))
+
+
+def test_a_rank_whose_heart_has_stopped_is_named_among_those_that_hang() -> None:
+    failure = judged(Seen(0, IN_SUM), Seen(1, IN_SUM, silent_s=9.0), Seen(2, AFTER_SUM, silent_s=0.2), stalled=True)
+    assert (failure.trouble, failure.culprits) == (Trouble.FROZEN, (1,))
+    assert "no thread of a rank gets to run: rank 1 in all_reduce" in failure.reason
+
+
+def test_when_nobodys_heart_beats_the_machine_stood_still() -> None:
+    failure = judged(Seen(0, IN_SUM, silent_s=9.0), Seen(1, IN_SUM, silent_s=9.0), stalled=True)
+    assert (failure.trouble, failure.culprits) == (Trouble.HUNG, ())
+
+
+def test_a_wire_that_is_dead_comes_before_a_rank_that_is_behind() -> None:
+    seen = [Seen(0, IN_SUM), Seen(1, AFTER_SUM), Seen(2, IN_SUM)]
+    one = blame(seen, stalled=True, waited_s=5, dead_links={(0, 2)})
+    assert (one.trouble, one.culprits) == (Trouble.UNREACHABLE, ())
+    assert "between rank 0 and rank 2" in one.reason
+    both = blame(seen, stalled=True, waited_s=5, dead_links={(0, 2), (1, 2)})
+    assert (both.trouble, both.culprits) == (Trouble.UNREACHABLE, (2,))
+    apart = blame([*seen, Seen(3, IN_SUM)], stalled=True, waited_s=5, dead_links={(0, 2), (1, 3)})
+    assert apart.culprits == ()
+
+
+def test_a_signal_and_a_cause_come_before_a_dead_wire() -> None:
+    dead = blame([Seen(0, IN_SUM), Seen(1, IN_SUM, exit_code=-9)], stalled=False, waited_s=5, dead_links={(0, 1)})
+    assert (dead.trouble, dead.culprits) == (Trouble.DIED, (1,))
+    raised = blame([Seen(0, IN_SUM), Seen(1, IN_SUM, error="ArithmeticError: no")], stalled=False, waited_s=5, dead_links={(0, 1)})
+    assert (raised.trouble, raised.culprits) == (Trouble.RAISED, (1,))
+
+
+def test_a_rank_on_which_the_library_knows_nothing_of_the_call_is_named() -> None:
+    """It marked the call as entered, and hangs before the library recorded it."""
+    waiting, missing = call(number=20) | {"numbers": {"0": 20}}, call(number=19) | {"numbers": {"0": 19}}
+    failure = judged(Seen(0, IN_SUM, call=waiting), Seen(1, IN_SUM, call=missing), stalled=True)
+    assert (failure.trouble, failure.culprits) == (Trouble.BEHIND, (1,))
+    assert "rank 1 in all_reduce" in failure.reason
+    timed_out = "RuntimeError: Timed out waiting 2000ms for recv operation to complete"
+    failure = judged(Seen(0, IN_SUM, error=timed_out, call=waiting), Seen(1, IN_SUM, call=missing), Seen(2, IN_SUM, call=waiting))
+    assert (failure.trouble, failure.culprits) == (Trouble.BEHIND, (1,))
+
+
+def test_ranks_of_other_groups_are_not_behind() -> None:
+    one, other = call(group="1", number=9) | {"numbers": {"0": 3, "1": 9}}, call(group="2") | {"numbers": {"0": 3, "2": 3}}
+    failure = judged(Seen(0, IN_SUM, call=one), Seen(1, IN_SUM, call=other), stalled=True)
+    assert (failure.trouble, failure.culprits) == (Trouble.HUNG, ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -340,3 +341,48 @@ def test_a_rank_that_does_not_come_to_a_meeting_is_named() -> None:
     assert outcome.failure is not None
     assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.BEHIND, (2,))
     assert "in thinking" in outcome.failure.reason
+
+
+def keeping_the_interpreter(context: RankContext) -> None:
+    with context.step("the same for all"):
+        if context.rank == 1:
+            ctypes.PyDLL(None).sleep(1000)  # a call in C that lets no other thread of its process run
+        support.hang()
+
+
+def test_a_rank_that_keeps_the_interpreter_is_told_from_those_that_wait() -> None:
+    outcome = run(keeping_the_interpreter, 3, patience_s=5.0)
+    assert outcome.failure is not None
+    assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.FROZEN, (1,))
+    assert "keeping_the_interpreter" in outcome.failure.log
+
+
+def calling_something_else(context: RankContext) -> None:
+    tensor = torch.ones(8)
+    dist.all_reduce(tensor)
+    with context.step("what all should do"):
+        if context.rank == 2:
+            dist.broadcast(tensor, src=2)
+            dist.broadcast(tensor, src=0)
+        else:
+            dist.all_reduce(tensor)
+
+
+def test_a_rank_that_calls_another_collective_is_named_by_the_flight_recorder() -> None:
+    outcome = run(calling_something_else, 4, patience_s=2.0)
+    assert outcome.failure is not None
+    if outcome.failure.trouble is not Trouble.MISMATCHED:
+        pytest.skip(f"this torch keeps no record of gloo's calls: {outcome.failure.reason}")
+    assert outcome.failure.culprits == (2,)
+    assert "rank 2 calls broadcast of 8 Float" in outcome.failure.reason
+
+
+def agreeing_often(context: RankContext) -> Iterator[Json]:
+    wrong = 0
+    for turn in range(5000):
+        wrong += sum(number != turn for number in context.board.share(context.rank, float(turn)))
+    yield {"wrong": wrong}
+
+
+def test_no_rank_takes_an_older_number_for_a_new_one() -> None:
+    assert [report["wrong"] for (report,) in run(agreeing_often, 3).reports] == [0, 0, 0]

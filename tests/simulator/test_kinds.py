@@ -299,6 +299,58 @@ def test_a_checkpoint_comes_back_damaged() -> None:
     assert inside(chip(), ask) == 0
 
 
+def test_of_a_distributed_checkpoint_the_named_tensor_is_lost(tmp_path: Path) -> None:
+    def ask() -> dict[str, int]:
+        from torch.distributed.checkpoint.state_dict_loader import load
+        from torch.distributed.checkpoint.state_dict_saver import save
+
+        wanted: dict[str, Any] = {"weight": {"exp_avg": _x(40, 40), "exp_avg_sq": _x(3) + 5}, "bias": _x(7)}
+        state: dict[str, Any] = {"weight": {name: value.to("sim") for name, value in wanted["weight"].items()}, "bias": _x(7).to("sim")}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is alone
+            save(state, checkpoint_id=tmp_path / "saved", no_dist=True)
+            found: dict[str, Any] = {"weight": {name: torch.zeros_like(value) for name, value in state["weight"].items()}, "bias": _x(7).to("sim")}
+            load(found, checkpoint_id=tmp_path / "saved", no_dist=True)
+        return {
+            **{name: int((found["weight"][name].cpu() != value).sum()) for name, value in wanted["weight"].items()},
+            "bias": int((found["bias"].cpu() != wanted["bias"]).sum()),
+        }
+
+    lost = defect("checkpoint-corrupt", severity=1.0, options={"tensor": "*.exp_avg_sq"})
+    assert inside(chip(lost), ask) == {"exp_avg": 0, "exp_avg_sq": 3, "bias": 0}
+    assert inside(chip(), ask) == {"exp_avg": 0, "exp_avg_sq": 0, "bias": 0}
+
+
+def test_a_copy_to_the_host_that_does_not_wait_is_right() -> None:
+    def ask() -> list[bool]:
+        x = _x(5, 4)
+        there = x.mT.to("sim")
+        back = there.to("cpu", non_blocking=True)
+        return [torch.equal(back, x.mT), back.stride() == x.mT.stride(), there.to(torch.float64).dtype == torch.float64]
+
+    assert inside(chip(), ask) == [True, True, True]
+
+
+def test_a_collective_that_ignores_its_timeout_waits_where_it_should_raise() -> None:
+    from readiness.simulator.silicon import Silicon
+    from readiness.simulator.strikes import Call
+
+    def call(raises: bool, wait_s: float) -> tuple[str, float]:
+        def run() -> None:
+            if raises:
+                raise RuntimeError("Timed out waiting 2000ms for recv operation to complete")
+
+        silicon = Silicon(chip(defect("timeout-ignored", severity=wait_s)), 0, 7)
+        began = time.monotonic()
+        told = _error(lambda: silicon.perform(Call("c10d::allreduce_", [[torch.zeros(4)]], {}), run))
+        return told, time.monotonic() - began
+
+    told, took_s = call(raises=True, wait_s=0.2)
+    assert "Timed out" in told
+    assert took_s >= 0.2
+    assert call(raises=False, wait_s=1000.0)[0] == ""
+
+
 def test_counters_rise_and_versions_change() -> None:
     from readiness import accelerators
     from readiness.simulator import chip as chips

@@ -27,11 +27,12 @@ _FILES = ("arguments", "collectives", "failures", "memory", "results", "software
 class Moment(StrEnum):
     """When a kind acts on a call; `never` is for those that act elsewhere (the version stack, the counters).
 
-    `around` is called twice, before the call and once it has ended (`Call.ended`).
+    `around` is called twice, before the call and once it has ended (`Call.ended`); `raised` where the call raises.
     """
 
     BEFORE = "before"
     AFTER = "after"
+    RAISED = "raised"
     AROUND = "around"
     NEVER = "never"
 

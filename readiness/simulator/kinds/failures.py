@@ -75,6 +75,12 @@ def hang(strike: Strike) -> None:
         time.sleep(min(60.0, max(deadline - time.monotonic(), 0.0)))
 
 
+@kind("timeout-ignored", at=Moment.RAISED, severity=0.0, unit="s, 0 for ever", domain="c10d::*")
+def timeout_ignored(strike: Strike) -> None:
+    """A collective whose peers are gone does not raise: it waits on, or for so many seconds."""
+    hang(strike)
+
+
 @kind("crash", at=Moment.BEFORE)
 def crash(strike: Strike) -> None:
     """The process dies by a signal: SIGSEGV, or the one that `set = { signal = "SIGABRT" }` names."""

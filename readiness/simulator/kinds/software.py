@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from readiness.simulator.kinds import Moment, kind
@@ -22,7 +23,13 @@ def counter(strike: Strike) -> None:
 
 @kind("checkpoint-corrupt", at=Moment.AFTER, domain="checkpoint::*", severity=0.01, unit="share of the bytes")
 def checkpoint_corrupt(strike: Strike) -> None:
-    """What is read back from a checkpoint is not what was written: a share of its bytes is zero."""
+    """What is read back from a checkpoint is not what was written: a share of its bytes is zero.
+
+    With `set = { tensor = "*.exp_avg" }` only of tensors so named, in a distributed checkpoint.
+    """
+    name = strike.settings.get("tensor")
+    if name is not None and not fnmatchcase(str(strike.call.keywords.get("tensor")), str(name)):
+        return
     for tensor in strike.integers():
-        start = strike.random.randrange(tensor.numel())
+        start = strike.random.randrange(tensor.numel()) if strike.severity < 1 else 0
         tensor[start : start + max(8, int(tensor.numel() * strike.severity))] = 0

@@ -1,0 +1,66 @@
+"""Drills: one rank fails on purpose, and the stack must let the others know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from readiness.accelerators.base import Accelerator
+from readiness.checklist import Scope, check
+from readiness.model import Cost, Note, Row, Yield
+
+
+@check(
+    "multichip.drills",
+    title="A rank that fails is noticed, and the others can stop",
+    measures={
+        "noticed": "1",
+        "noticed_after_s": "s",
+        "named_culprit": "1",
+        "others_stopped": "1",
+        "silent": "1",
+        "usable_after": "1",
+        "survived": "1",
+        "retransmissions": "1",
+        "completed": "1",
+    },
+    cost=Cost.MINUTES,
+    typical_s=25.0,
+    limit_s=400.0,
+    scope=Scope.GROUP,
+    alone=True,
+    catches=("rank-exit", "hang", "collective-mismatch", "timeout-ignored"),
+)
+def drills(
+    accelerator: Accelerator,
+    *,
+    ranks: int = 0,
+    timeout_s: float = 2.0,
+    patience_s: float = 6.0,
+    loss: float = 0.02,
+    start_s: float = 30.0,
+) -> Iterator[Yield]:
+    """When one rank fails, does the stack notice, say who it was, and let the others stop?
+
+    A rank that dies, stops or calls something else must not leave the others waiting for ever: a thousand chips that
+    hang without a word cost more than the failure. Each drill has a world of its own, whose group is given `timeout_s`;
+    one rank, drawn from the seed (never the first, which some libraries have report for all), fails in it: killed or
+    stopped within a collective, absent, raising, calling another collective, with another shape or dtype, cut off, cut
+    off for a quarter of the timeout, or behind a link that loses a share of `loss` (over TCP alone). `guard` is `detail`
+    where TORCH_DISTRIBUTED_DEBUG=DETAIL has all calls compared.
+
+    `noticed` is the share of the other ranks that the stack lets know, by an error or by ending them, within
+    `patience_s`, `noticed_after_s` when the last of them knows. `named_culprit` is 1 where exactly the right rank is
+    named: by the `stack` to the others, or by our `watchdog`, which needs nothing of the stack. `others_stopped` is the
+    share that left the group and ended; `silent` counts ranks that took wrong results without an error; `usable_after` is
+    1 where the group still works after a refused call; `survived` where nothing was to be lost, and nothing was;
+    `retransmissions` counts segments that TCP sent again meanwhile.
+    `completed` is 0 where ranks failed by themselves. Labels `ranks`, `chips` and `world` as in `multichip.collectives`.
+    """
+    from readiness.ranks import place
+    from readiness.ranks.drill import every
+
+    placement = place(accelerator, ranks, least=2)
+    yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
+    yield Note(f"drills on {placement.scope}")
+    settings = {"timeout_s": timeout_s, "loss": loss}
+    yield from every(accelerator, placement, settings, patience_s=patience_s, start_s=start_s)

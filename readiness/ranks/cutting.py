@@ -1,0 +1,65 @@
+"""Cutting the TCP connections of this process as a pulled cable does, and making them lose segments. Needs no rights.
+
+A filter on a socket (Linux, SO_ATTACH_FILTER) sees each segment that arrives before TCP does; what it refuses was never
+received: no acknowledgement, no error, retransmissions at the other end. That is what a network does that loses frames.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
+#: Instructions of the classic packet filter: (code, jump if true, jump if false, operand). Source: linux/filter.h.
+_LOAD_WORD, _JUMP_AT_LEAST, _RETURN = 0x20, 0x35, 0x06
+_RANDOM_NUMBER = 0xFFFFF000 + 56
+_ALL, _NOTHING = 0xFFFFFFFF, 0
+_Instruction = tuple[int, int, int, int]
+
+
+def connections() -> list[tuple[int, int, int]]:
+    """The TCP connections of this process: descriptor, own port, the other end's port."""
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        descriptor = int(entry.name)
+        with contextlib.suppress(OSError), contextlib.closing(socket.socket(fileno=os.dup(descriptor))) as opened:
+            if opened.type == socket.SOCK_STREAM and opened.family in (socket.AF_INET, socket.AF_INET6):
+                found.append((descriptor, int(opened.getsockname()[1]), int(opened.getpeername()[1])))
+    return sorted(found)
+
+
+def cut(descriptors: list[int]) -> None:
+    """Nothing arrives on these connections any more. Raises OSError."""
+    _filter(descriptors, [(_RETURN, 0, 0, _NOTHING)])
+
+
+def lose(descriptors: list[int], share: float) -> None:
+    """Of what arrives on these connections, lose a share of the segments by chance. Raises OSError."""
+    threshold = min(int(share * 2**32), 2**32 - 1)
+    draw, decide = (_LOAD_WORD, 0, 0, _RANDOM_NUMBER), (_JUMP_AT_LEAST, 0, 1, threshold)
+    _filter(descriptors, [draw, decide, (_RETURN, 0, 0, _ALL), (_RETURN, 0, 0, _NOTHING)])
+
+
+def mend(descriptors: list[int]) -> None:
+    """Let everything arrive again. Raises OSError."""
+    for opened in _sockets(descriptors):
+        opened.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+
+def _filter(descriptors: list[int], program: list[_Instruction]) -> None:
+    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    memory = ctypes.create_string_buffer(code, len(code))
+    described = struct.pack("@HP", len(program), ctypes.addressof(memory))
+    for opened in _sockets(descriptors):
+        opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+
+
+def _sockets(descriptors: list[int]) -> Iterator[socket.socket]:
+    for descriptor in descriptors:
+        with contextlib.closing(socket.socket(fileno=os.dup(descriptor))) as opened:
+            yield opened

@@ -1,0 +1,222 @@
+"""The ranks' side of `multichip.drills`: one of them fails on purpose, the others tell what the stack tells them.
+
+What a rank yields: `healthy` before the fault; `fault` (the moment, of the rank that fails); then `returned` (a collective
+came back: how many elements are wrong) or `noticed` (it raised: when, and its words); `call`, as the flight recorder has
+it; `stopped`, how long leaving the group took; `usable`, whether the group still works. Moments are on the clock that all
+processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from readiness.ranks import cutting, flight, wires
+from readiness.ranks.board import Mark
+from readiness.ranks.drills import Drill, Fault, Guard
+from readiness.ranks.values import Json, RankContext
+
+#: A collective that takes long enough for its end not to come before a fault in its middle.
+_LARGE = 1 << 20
+_SMALL = 4096
+#: Sums of the drill without a fault: defects that begin with the twentieth or thirtieth call show themselves.
+_HEALTHY_SUMS = 40
+#: While a link is lossy or away for a moment, sums go on for so long, in timeouts.
+_GOING_ON = 0.75
+
+
+def rank_main(context: RankContext) -> Iterator[Json]:
+    """Hold the drill that the settings name, with `culprit` as the rank that fails and the group's `timeout_s`."""
+    drill = Drill(Fault(context.settings["fault"]), Guard(context.settings["guard"]))
+    timeout = timedelta(seconds=context.settings["timeout_s"])
+    if drill.guard is Guard.DETAIL:
+        dist.set_debug_level(dist.DebugLevel.DETAIL)  # type: ignore[attr-defined]
+    with context.step("making the group"):
+        group = dist.new_group(timeout=timeout)
+    ours = _Group(context, group)
+    wrong = sum(ours.sum(_SMALL) for _ in range(_HEALTHY_SUMS if drill.fault is Fault.NONE else 3))
+    wrong += ours.sum(_LARGE)
+    began = time.monotonic()
+    wrong += ours.sum(_LARGE)
+    seconds = time.monotonic() - began
+    yield {"healthy": wrong}
+    culprit = context.rank == context.settings["culprit"]
+    near = _near(context) if drill.of_the_link else []
+    context.share()  # now all are here, and nothing is on its way
+    if culprit and drill.loses_a_rank:
+        yield from _fail(ours, drill, seconds)
+        return
+    if culprit:
+        yield {"fault": time.monotonic()}
+    if drill.harmless:
+        yield from _endure(ours, drill, near, wrong)
+    else:
+        yield from _suffer(ours, drill, near, culprit=culprit)
+
+
+class _Group:
+    """Sums with known answers in one group."""
+
+    def __init__(self, context: RankContext, group: Any) -> None:
+        self.context, self.group = context, group
+
+    def filled(self, count: int, dtype: torch.dtype = torch.float32, *, more: int = 0) -> torch.Tensor:
+        """The part of this rank: small whole numbers that depend on rank and position, exact in any order of summing."""
+        positions = torch.arange(count + more, dtype=torch.int64)
+        values = (positions * 7 + self.context.rank * 13 + self.context.accelerator.seed) % 5 - 2
+        return values.to(dtype).to(self.context.device)
+
+    def expected(self, count: int) -> torch.Tensor:
+        """The sum of all ranks' parts, on the host."""
+        positions = torch.arange(count, dtype=torch.int64)
+        ranks = torch.arange(self.context.world_size)[:, None]
+        return ((positions * 7 + ranks * 13 + self.context.accelerator.seed) % 5 - 2).sum(0)
+
+    def sum(self, count: int) -> int:
+        """How many elements of a sum are wrong."""
+        return self.call(lambda tensor: dist.all_reduce(tensor, group=self.group), "all_reduce", self.filled(count), count)
+
+    def call(self, collective: Callable[[torch.Tensor], object], name: str, tensor: torch.Tensor, count: int) -> int:
+        """The same of any collective in place of the sum that the others call."""
+        kind = str(tensor.dtype).removeprefix("torch.")
+        with self.context.step(f"{name} of {tensor.numel()} x {kind}"):
+            collective(tensor)
+            self.context.accelerator.synchronize()
+            found = tensor.cpu()
+        wanted = self.expected(count)
+        if found.numel() != count:
+            return max(found.numel(), count)
+        return int((found.double() != wanted.double()).sum())  # NaN differs from everything
+
+
+def _near(context: RankContext) -> list[int]:
+    """Descriptors of the connections between the rank that fails and this one; of all its own, for that rank."""
+    culprit: int = context.settings["culprit"]
+    own = cutting.connections()
+    ports = [port for _, port, _ in own]
+    theirs = set()
+    for number in range(int(context.share(len(ports))[culprit])):
+        theirs.add(context.share(ports[number] if context.rank == culprit else 0.0)[culprit])
+    return [fd for fd, port, other in own if (port if context.rank == culprit else other) in theirs]
+
+
+def _fail(ours: _Group, drill: Drill, seconds: float) -> Iterator[Json]:
+    if drill.fault is Fault.KILLED or drill.fault is Fault.STOPPED:
+        number = signal.SIGKILL if drill.fault is Fault.KILLED else signal.SIGSTOP
+        wait_s = seconds / 2
+        yield {"fault": time.monotonic() + wait_s}  # told before it happens: afterwards nobody is there to tell
+        threading.Timer(wait_s, os.kill, (os.getpid(), number)).start()
+        part = ours.filled(_LARGE)
+        while True:  # next to no time is spent outside of collectives, so it is one that the signal ends
+            tensor = part.clone()
+            dist.all_reduce(tensor, group=ours.group)
+            ours.context.accelerator.synchronize()
+    yield {"fault": time.monotonic()}
+    if drill.fault is Fault.RAISING:
+        raise ArithmeticError("this rank raises: it is a drill")
+    threading.Event().wait()
+
+
+def _suffer(ours: _Group, drill: Drill, near: list[int], *, culprit: bool) -> Iterator[Json]:
+    """Take part, tell what comes of it, leave."""
+    if drill.of_the_link:
+        cutting.cut(near)
+    usable: bool | None = None
+    error: Exception | None = None
+    try:
+        if drill.of_the_call:
+            yield {"returned": _other_call(ours, drill) if culprit else ours.sum(_SMALL)}
+        else:
+            while True:  # what had been on its way may have arrived: somebody is missed in the next sum, or the next
+                if wrong := ours.sum(_LARGE):
+                    yield {"returned": wrong}
+    except Exception as problem:  # noqa: BLE001 - whatever it raises is what the stack tells
+        error = problem
+        yield {"noticed": time.monotonic(), "words": _words(problem)}
+    yield {"call": _last_call(ours.context, drill)}
+    if drill.of_the_call and (error is None or drill.guard is Guard.DETAIL):
+        # Nothing is lost: all ranks are there, and nothing is under way. The group should go on.
+        ours.context.share()
+        try:
+            usable = ours.sum(_SMALL) == 0
+        except Exception as problem:  # noqa: BLE001
+            usable = False
+            yield {"words": _words(problem)}
+        yield {"usable": usable}
+    yield from _leave()
+
+
+def _endure(ours: _Group, drill: Drill, near: list[int], wrong: int) -> Iterator[Json]:
+    """Go on summing while nothing happens, or something that TCP mends; `wrong` elements there were before."""
+    timeout_s: float = ours.context.settings["timeout_s"]
+    began = time.monotonic()
+    if drill.fault is Fault.SHORT_CUT:
+        cutting.cut(near)
+        # By a thread: this one will be waiting in the collective.
+        threading.Timer(timeout_s / 4, cutting.mend, (near,)).start()
+    elif drill.fault is Fault.LOSSY:
+        cutting.lose(near, ours.context.settings["loss"])
+    sums, longest = 0, 0.0
+    until = began + (0.0 if drill.fault is Fault.NONE else _GOING_ON * timeout_s)
+    try:
+        while True:
+            at = time.monotonic()
+            wrong += ours.sum(_LARGE if sums % 2 else _SMALL)
+            sums, longest = sums + 1, max(longest, time.monotonic() - at)
+            # Agreed on the board, not by a collective: all must stop after the same sum.
+            if min(ours.context.share(float(time.monotonic() < until))) == 0:
+                break
+        if drill.fault is Fault.LOSSY:
+            cutting.mend(near)
+        yield {"returned": wrong, "sums": sums, "longest_s": round(longest, 4)}
+        yield {"connections": [[one.own, one.other, one.resent, one.round_trip_s] for one in wires.conditions()]}
+    except Exception as problem:  # noqa: BLE001
+        yield {"noticed": time.monotonic(), "words": _words(problem)}
+    yield from _leave()
+
+
+def _last_call(context: RankContext, drill: Drill) -> Json | None:
+    """From the flight recorder; a guarded group's is full of what the guard itself calls, so there it is the board's."""
+    return on_board(context.board.read(context.rank)) if drill.guard is Guard.DETAIL else flight.last_call()
+
+
+def on_board(mark: Mark) -> Json:
+    """A rank's last call as it stands on the board, in the form of the flight recorder."""
+    return {"group": "board", "number": mark.entered, "operation": mark.operation, "sizes": [], "dtypes": []}
+
+
+def _other_call(ours: _Group, drill: Drill) -> int:
+    """What the rank that fails calls while the others sum."""
+    match drill.fault:
+        case Fault.COLLECTIVE:
+            own = dist.get_rank()
+
+            def other(tensor: torch.Tensor) -> object:
+                return dist.broadcast(tensor, src=own, group=ours.group)
+
+            return ours.call(other, "broadcast", ours.filled(_SMALL), _SMALL)
+        case Fault.SHAPE:
+            tensor = ours.filled(_SMALL, more=_SMALL // 2)
+        case Fault.BYTES:
+            tensor = ours.filled(_SMALL, torch.bfloat16)
+        case _:
+            tensor = ours.filled(_SMALL, torch.int32)
+    return ours.call(lambda given: dist.all_reduce(given, group=ours.group), "all_reduce", tensor, _SMALL)
+
+
+def _leave() -> Iterator[Json]:
+    began = time.monotonic()
+    dist.destroy_process_group()
+    yield {"stopped": round(time.monotonic() - began, 4)}
+
+
+def _words(problem: BaseException) -> str:
+    return f"{type(problem).__name__}: {' '.join(str(problem).split())}"[:900]

@@ -1,0 +1,64 @@
+"""What the stack's own flight recorder holds of a rank's last collective: which one, of what size and type, and its number.
+
+It works while the rank is blocked in the collective, and tells what no process state can: that ranks wait for each other
+in different calls. PyTorch 2.13 keeps one for NCCL and for gloo; where there is none, nothing is told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from readiness.ranks.values import Json
+
+#: How many calls are kept. The recorder is off where the environment does not set it; a choice of the user's stands.
+_CALLS = "64"
+
+
+def record() -> None:
+    """Have PyTorch keep this process's last calls. Must come before its first group."""
+    os.environ.setdefault("TORCH_FR_BUFFER_SIZE", _CALLS)
+
+
+def last_call() -> Json | None:
+    """The last collective of this process: `number` in its `group`, `operation`, `sizes` and `dtypes` of what went in.
+
+    `numbers` has the last one's in each group that it called anything in. None where nothing was recorded. Source of the
+    fields: FlightRecorder.hpp of PyTorch.
+    """
+    import torch
+
+    distributed = getattr(torch._C, "_distributed_c10d", None)
+    dump = getattr(distributed, "_dump_fr_trace_json", None)
+    if dump is None:
+        return None
+    try:
+        entries = json.loads(dump()).get("entries", [])
+        together = [entry for entry in entries if not entry["is_p2p"]]
+        if not together:
+            return None
+        together.sort(key=lambda entry: int(entry["record_id"]))
+        last = together[-1]
+        return {
+            "numbers": {entry["process_group"][0]: entry["collective_seq_id"] for entry in together},
+            "group": last["process_group"][0],
+            "number": last["collective_seq_id"],
+            "operation": str(last["profiling_name"]).rpartition(":")[2],
+            "sizes": last["input_sizes"],
+            "dtypes": last["input_dtypes"],
+        }
+    except (RuntimeError, ValueError, KeyError, TypeError, IndexError):  # another version's fields: no evidence
+        return None
+
+
+def words(call: Json) -> str:
+    """A call in words, its number left out: what ranks that work together must have in common.
+
+    Sizes are left out where ranks may well have different ones: in whatever gathers, scatters or exchanges parts.
+    """
+    operation = str(call["operation"])
+    if any(part in operation for part in ("gather", "scatter", "to_all", "toall")):
+        return " ".join([operation, "of", *sorted(set(call["dtypes"]))])
+    tensors = zip(call["sizes"], call["dtypes"], strict=False)
+    parts = [f"{'x'.join(map(str, size))} {dtype}".strip() for size, dtype in tensors]
+    return f"{operation} of {', '.join(parts)}" if parts else operation

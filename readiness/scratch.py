@@ -1,0 +1,55 @@
+"""A folder that is gone afterwards, however the process ends that made it: even if it, or the whole tool, is killed.
+
+Files without names need no such care and are used wherever they will do; this is for libraries that want a path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+#: Waits until its input ends, which it does with the last process that holds the other end of the pipe, and clears away.
+#: Without a word before, that end was a violent one: somebody may still have been writing.
+_BROOM = 'read -r word; rm -rf -- "$1"; if [ -z "$word" ]; then sleep 1; rm -rf -- "$1"; fi'
+_SWEEP_S = 5.0
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A fresh folder for files that a library wants to name; removed at the end of the block.
+
+    A small process of its own stands by for the case that this one does not come to that. Raises OSError.
+    """
+    folder = tempfile.mkdtemp(prefix=f"{_prefix(os.getpid())}")
+    broom = subprocess.Popen(
+        ["/bin/sh", "-c", _BROOM, "sh", folder],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,
+    )  # fmt: skip
+    assert broom.stdin is not None
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(BrokenPipeError):
+            broom.stdin.write(b"done\n")
+            broom.stdin.close()
+        try:
+            broom.wait(_SWEEP_S)
+        except subprocess.TimeoutExpired:
+            broom.kill()
+            broom.wait()
+
+
+def sweep(pid: int) -> None:
+    """Remove what a process that has ended left in such folders: for whoever has killed it, and its broom as well."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_prefix(pid)}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _prefix(pid: int) -> str:
+    return f"readiness-of-{pid}-"

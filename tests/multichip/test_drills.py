@@ -1,0 +1,244 @@
+"""`multichip.drills`: what gloo makes of each fault, stacks that fail the drill, and what cannot be told."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from readiness.accelerators.base import Accelerator
+from readiness.accelerators.cpu import Cpu
+from readiness.model import Evidence, Status
+from readiness.ranks import drill, telling_drills
+from readiness.ranks.drilling import Told
+from readiness.ranks.drills import DRILLS, Drill, Fault, Guard
+from tests.ranks import support
+from tests.support import cpu, run_check, value, values
+
+LOSSES = (Fault.KILLED, Fault.STOPPED, Fault.ABSENT, Fault.RAISING)
+MISTAKES = (Fault.COLLECTIVE, Fault.SHAPE, Fault.BYTES, Fault.SAME_BYTES)
+
+
+def chips(number: int) -> Accelerator:
+    facts = [dataclasses.replace(cpu().facts, id=f"cpu:{index}", index=index) for index in range(number)]
+    return Accelerator(facts[0], cpu().stack, seed=7, peers=facts)
+
+
+def checked(
+    monkeypatch: pytest.MonkeyPatch, *drills: Drill, accelerator: Accelerator | None = None, **settings: Any
+) -> Evidence:
+    """The evidence of these drills alone."""
+    monkeypatch.setattr(drill, "DRILLS", drills)
+    evidence = run_check("multichip.drills", accelerator or chips(3), **settings)
+    assert evidence.status is Status.MEASURED, evidence.reason
+    return evidence
+
+
+def about(evidence: Evidence, name: str, **where: str) -> str:
+    (told,) = [
+        item.about or "" for item in evidence.measurements if item.name == name and where.items() <= dict(item.labels).items()
+    ]
+    assert len(told) < 300
+    return told
+
+
+def test_nothing_is_noticed_where_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = checked(monkeypatch, Drill(Fault.NONE))
+    assert value(evidence, "survived", drill="none") == 1
+    assert value(evidence, "silent", drill="none") == 0
+    assert value(evidence, "completed", ranks="3", chips="several", world="all") == 1
+    assert values(evidence, "noticed") == []
+
+
+@pytest.mark.parametrize("fault", LOSSES)
+def test_a_rank_that_is_lost_is_noticed_and_the_others_stop(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = checked(monkeypatch, Drill(fault), timeout_s=1.5)
+    assert value(evidence, "completed") == 1
+    assert value(evidence, "noticed", drill=fault.value, guard="none") == 1
+    assert value(evidence, "others_stopped") == 1
+    assert value(evidence, "silent") == 0
+    assert value(evidence, "named_culprit", by="stack") == 0  # gloo speaks of ports
+    assert value(evidence, "named_culprit", by="watchdog") == 1
+    if fault in (Fault.STOPPED, Fault.ABSENT):  # whose connections stay: the timeout alone can tell
+        assert value(evidence, "noticed_after_s") > 1.4
+    (row,) = [row for row in evidence.rows if row.get("drill") == fault.value]
+    assert row["culprit"] in ("rank 1 (cpu:1)", "rank 2 (cpu:2)")
+    assert set(row["noticed_after_s"]) == {"0", "1", "2"} - {row["culprit"][5]}
+    assert row["culprit"][:6] in row["from_outside"]
+
+
+@pytest.mark.parametrize("fault", MISTAKES)
+def test_a_call_that_does_not_match_is_refused_under_the_guard(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = checked(monkeypatch, Drill(fault, Guard.DETAIL))
+    assert value(evidence, "noticed", drill=fault.value, guard="detail") == 1
+    assert value(evidence, "silent") == 0
+    assert value(evidence, "usable_after") == 1
+    assert value(evidence, "others_stopped") == 1
+    assert value(evidence, "named_culprit", by="stack") == 1
+    assert value(evidence, "named_culprit", by="watchdog") == 1
+
+
+@pytest.mark.parametrize("fault", MISTAKES[:3])
+def test_without_the_guard_a_mismatch_ends_ranks_or_times_out(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = checked(monkeypatch, Drill(fault), timeout_s=1.5)
+    assert value(evidence, "noticed", guard="none") == 1
+    assert value(evidence, "others_stopped") == 1
+    assert value(evidence, "silent") == 0
+
+
+def test_types_of_the_same_size_are_silent_garbage_on_gloo(monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = checked(monkeypatch, Drill(Fault.SAME_BYTES))
+    assert value(evidence, "noticed") == 0
+    assert value(evidence, "silent") == 3
+    assert "wrong results without an error on rank 0 (cpu:0), rank 1 (cpu:1), rank 2 (cpu:2)" in about(evidence, "silent")
+    assert value(evidence, "usable_after") == 1
+    assert value(evidence, "completed") == 1
+
+
+def test_a_cut_link_is_noticed_and_a_short_cut_and_losses_are_survived(monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = (Fault.CUT, Fault.SHORT_CUT, Fault.LOSSY)
+    evidence = checked(monkeypatch, *map(Drill, faults), timeout_s=2.0)
+    assert value(evidence, "noticed", drill="cut link") == 1
+    assert value(evidence, "others_stopped", drill="cut link") == 1
+    assert value(evidence, "named_culprit", drill="cut link", by="watchdog") == 1
+    assert value(evidence, "retransmissions", drill="lossy link") > 0
+    assert value(evidence, "survived", drill="link cut for a moment") == 1
+    assert value(evidence, "survived", drill="lossy link") == 1
+    (row,) = [row for row in evidence.rows if row.get("drill") == "link cut for a moment"]
+    assert row["longest_sum_s"] > 0.4
+
+
+def test_an_absent_rank_is_named_by_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = checked(monkeypatch, Drill(Fault.ABSENT, Guard.DETAIL), timeout_s=1.5)
+    assert value(evidence, "named_culprit", by="stack") == 1
+
+
+def never_coming_back(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a function of torch.distributed wait on where it should raise."""
+    healthy = getattr(dist, name)
+
+    def deaf(*arguments: Any, **options: Any) -> Any:
+        try:
+            return healthy(*arguments, **options)
+        except RuntimeError:
+            return support.hang()
+
+    monkeypatch.setattr(dist, name, deaf)
+
+
+def test_a_stack_that_lets_nobody_know_fails_and_the_tool_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    never_coming_back("all_reduce", monkeypatch)
+    evidence = checked(monkeypatch, Drill(Fault.ABSENT), Drill(Fault.NONE), timeout_s=1.0, patience_s=2.0)
+    assert value(evidence, "noticed") == 0
+    assert "the stack told nothing to rank 0 (cpu:0)" in about(evidence, "noticed")
+    assert values(evidence, "noticed_after_s") == []
+    assert value(evidence, "others_stopped") == 0
+    assert value(evidence, "named_culprit", by="watchdog") == 1
+    assert value(evidence, "survived", drill="none") == 1
+
+
+def test_ranks_that_cannot_leave_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = dist.destroy_process_group
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: support.hang() if dist.get_rank() == 0 else healthy())
+    evidence = checked(monkeypatch, Drill(Fault.RAISING), patience_s=2.0)
+    assert value(evidence, "noticed") == 1
+    assert value(evidence, "others_stopped") == 0.5
+    assert "rank 0 (cpu:0) could not stop" in about(evidence, "others_stopped")
+
+
+def test_a_group_that_sums_wrong_does_not_survive(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.corrupt("all_reduce", 5, 1, monkeypatch, lambda tensor: tensor[7].add_(1))
+    evidence = checked(monkeypatch, Drill(Fault.NONE))
+    assert value(evidence, "survived") == 0
+    assert value(evidence, "silent") == 1
+    assert "on rank 1 (cpu:1)" in about(evidence, "survived")
+
+
+@pytest.mark.parametrize("fault", [support.kill_oneself, support.leave])
+def test_a_rank_that_goes_by_itself_is_named_and_nothing_else_is_told(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    support.at_call("all_reduce", 20, 2, fault, monkeypatch)
+    evidence = checked(monkeypatch, Drill(Fault.NONE), Drill(Fault.KILLED))
+    assert [item.name for item in evidence.measurements] == ["completed"]
+    assert about(evidence, "completed").startswith("rank 2 (cpu:2) to blame: rank 2")
+    (row,) = [row for row in evidence.rows if "not_held" in row]
+    assert row["culprit_chips"] == "cpu:2"
+
+
+def test_a_hang_before_the_fault_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.at_call("all_reduce", 20, 1, lambda: support.hang(), monkeypatch)
+    evidence = checked(monkeypatch, Drill(Fault.NONE), start_s=8.0)
+    assert value(evidence, "completed") == 0
+    assert "all_reduce of 4096 x float32" in about(evidence, "completed")
+
+
+def test_a_drill_that_a_busy_host_prevents_is_unknown_and_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def timed_out(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("Timed out waiting 2000ms for recv operation to complete")
+
+    monkeypatch.setattr(dist, "new_group", timed_out)
+    evidence = checked(monkeypatch, Drill(Fault.KILLED))
+    assert [item.name for item in evidence.measurements] == ["completed"]
+    assert value(evidence, "completed") == 1
+    assert any("Timed out" in str(row.get("not_held")) for row in evidence.rows)
+
+
+def test_of_two_ranks_that_call_differently_neither_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = checked(monkeypatch, Drill(Fault.SHAPE, Guard.DETAIL), accelerator=chips(2))
+    assert value(evidence, "noticed") == 1
+    assert values(evidence, "named_culprit") == []
+
+
+class WantsAChipForEachRank(Cpu):
+    collective_backend = "nccl"
+
+
+def test_one_chip_that_ranks_cannot_share_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dist, "is_backend_available", lambda name: True)
+    evidence = run_check("multichip.drills", Accelerator(cpu().facts, WantsAChipForEachRank()))
+    assert evidence.status is Status.SKIPPED
+    assert evidence.measurements == ()
+
+
+def test_links_are_cut_only_where_all_data_pass_through_tcp() -> None:
+    assert drill._no_link(Accelerator(cpu().facts, WantsAChipForEachRank())) is not None
+    assert drill._no_link(cpu()) is None or os.uname().sysname != "Linux"
+
+
+def told(words: str) -> Told:
+    return Told(({"noticed": 1.0},), None, None, words)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["Rank 0 is running collective: X, but Rank 2 is running collective: Y"], {2}),
+        (["[Rank 0]: Ranks 1, 3 failed to pass monitoredBarrier in 2000 ms"], {1, 3}),
+        (["received errors while waiting for send/recv from rank 0. Please check rank 0 logs for faulty rank"] * 2, set()),
+        (["Connection closed by peer [127.0.0.1]:4242"], set()),
+        (["[rank0]: Watchdog caught collective operation timeout"], set()),
+        (["remote process exited: rank=3"], {3}),
+    ],
+)
+def test_who_is_named_by_a_stack(words: Sequence[str], named: set[int]) -> None:
+    assert telling_drills.named_by_stack({rank: told(text) for rank, text in enumerate(words)}) == named
+
+
+def test_every_fault_has_a_drill_and_the_one_without_comes_first() -> None:
+    assert DRILLS[0].fault is Fault.NONE
+    assert {held.fault for held in DRILLS} == set(Fault)
+    assert len(set(DRILLS)) == len(DRILLS)
+
+
+def test_parts_are_bounded_so_that_sums_are_exact() -> None:
+    from readiness.ranks import drilled
+    from readiness.ranks.values import RankContext
+
+    contexts = [RankContext(rank, 5, cpu(), {}, None) for rank in range(5)]  # type: ignore[arg-type]
+    for dtype in (torch.float32, torch.bfloat16, torch.int32):
+        total = sum(drilled._Group(context, None).filled(100, dtype).double() for context in contexts)
+        assert torch.equal(torch.as_tensor(total), drilled._Group(contexts[0], None).expected(100).double())

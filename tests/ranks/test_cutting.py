@@ -1,0 +1,102 @@
+"""Connections that are cut, mended and lossy: what TCP makes of it, between two sockets of this process."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from readiness.ranks import cutting, wires
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has such filters")
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        near = socket.create_connection(server.getsockname())
+        far, _ = server.accept()
+        with near, far:
+            near.settimeout(0.3)
+            far.settimeout(0.3)
+            yield near, far
+
+
+def receive(end: socket.socket, count: int) -> bytes:
+    found = b""
+    while len(found) < count:
+        found += end.recv(count - len(found))
+    return found
+
+
+def test_the_connections_of_this_process_are_found(pair: Pair) -> None:
+    near, far = pair
+    found = {fd: ports for fd, *ports in cutting.connections()}
+    assert found[near.fileno()] == [near.getsockname()[1], far.getsockname()[1]]
+    assert found[far.fileno()] == [far.getsockname()[1], near.getsockname()[1]]
+
+
+def test_nothing_passes_a_cut_until_it_is_mended(pair: Pair) -> None:
+    near, far = pair
+    near.sendall(b"before")
+    assert receive(far, 6) == b"before"
+    cutting.cut([far.fileno()])
+    near.sendall(b"into the void")
+    with pytest.raises(TimeoutError):
+        far.recv(1)
+    cutting.mend([far.fileno()])
+    far.settimeout(10)
+    assert receive(far, 13) == b"into the void"
+
+
+def test_what_is_lost_by_chance_comes_again_and_right(pair: Pair) -> None:
+    near, far = pair
+    far.settimeout(30)
+    cutting.lose([far.fileno()], 0.3)
+    content = bytes(range(256)) * 40
+    for _ in range(30):
+        near.sendall(content)
+        assert receive(far, len(content)) == content
+
+
+def test_losing_nothing_is_harmless(pair: Pair) -> None:
+    near, far = pair
+    cutting.lose([far.fileno()], 0.0)
+    near.sendall(b"all of it")
+    assert receive(far, 9) == b"all of it"
+
+
+def test_what_goes_unanswered_is_told_and_belongs_to_two_ranks(pair: Pair) -> None:
+    near, far = pair
+    ends = [near.getsockname()[1], far.getsockname()[1]]
+    near.sendall(b"all is well")
+    assert receive(far, 11) == b"all is well"
+    assert ends not in wires.told()["unanswered"]
+    cutting.cut([far.fileno()])
+    near.sendall(b"into the void")
+    deadline = time.monotonic() + 20
+    while ends not in wires.told()["unanswered"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    told = wires.told()
+    assert ends in told["unanswered"]
+    assert ends[::-1] not in told["unanswered"]  # the other end has sent nothing
+    by_rank = {4: {"ends": [ends], "unanswered": [ends]}, 7: {"ends": [ends[::-1]], "unanswered": []}}
+    assert wires.dead_links(by_rank) == {(4, 7)}
+    assert wires.dead_links({4: by_rank[4]}) == set()  # whose the other end is, nobody has told
+
+
+def test_a_wire_that_loses_segments_has_them_sent_again(pair: Pair) -> None:
+    near, far = pair
+    far.settimeout(30)
+    cutting.lose([far.fileno()], 0.5)
+    for _ in range(10):
+        near.sendall(b"x" * 1000)
+        receive(far, 1000)
+    (mine,) = [one for one in wires.conditions() if one.own == near.getsockname()[1]]
+    assert mine.resent > 0
+    assert 0 < mine.round_trip_s < 10
