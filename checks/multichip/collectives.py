@@ -50,18 +50,18 @@ def collectives(
     minimum and mean; all forms of all_gather, reduce_scatter and all_to_all, parts of several sizes and of none among
     them; broadcast, reduce, gather and scatter with every root; sends and receives in turn, at once and batched) is
     compared element by element on every rank: in place and not, at once and waited for in reverse, in pairs, halves and
-    overlapping groups, over two communicators, at every second round in memory that is aligned to nothing. `wrong_elements` is
-    the sum over ranks and sizes of one operation in one type, what was written beside the buffers included; each of the
-    `rounds` draws new data. Beside every power of two up to `largest` the main ones are tried in the first type too,
-    as far as `sweep_s` seconds for each reach. `unsupported` is 1 where the library refuses the two together; `optional_supported` is 0 where
-    it refuses what not every library must take. `repeat_mismatches` counts results of the same sum of random numbers that
-    differ in any bit from the first rank's first, `repeat_spread` is the largest distance between them over the largest
-    element, `sum_error` the largest error over what one rounding for each rank may cost. `nan_lost` is how many NaN that
-    one rank put in another did not get out, `infinities_wrong` the same for infinities. `barriers_left_early` counts the
-    ranks that left a barrier before a late one had come. `completed` is 0 when a rank died, hung or raised: a row tells which
-    and where. The labels `ranks` and `chips` say what it is evidence about: ranks that share one chip (`chips="one"`) have
-    used no link; with `world="all"` every chip takes part, which is what `ranks` = 0 is for: one rank on each chip, two at
-    least and sixteen at most.
+    overlapping groups, over two communicators, at every second round in memory that is aligned to nothing.
+    `wrong_elements` is the sum over ranks and sizes of one operation in one type, what was written beside the buffers
+    included; each of the `rounds` draws new data. Beside every power of two up to `largest` the main ones are tried in
+    the first type too, as far as `sweep_s` seconds for each reach. `unsupported` is 1 where the library refuses the two
+    together; `optional_supported` is 0 where it refuses what not every library must take. `repeat_mismatches` counts
+    results of the same sum of random numbers that differ in any bit from the first rank's first, `repeat_spread` is the
+    largest distance between them over the largest element, `sum_error` the largest error over what one rounding for each
+    rank may cost. `nan_lost` is how many NaN that one rank put in another did not get out, `infinities_wrong` the same
+    for infinities. `barriers_left_early` counts the ranks that left a barrier before a late one had come. `completed` is
+    0 when a rank died, hung or raised: a row tells which and where. The labels `ranks` and `chips` say what it is
+    evidence about: ranks that share one chip (`chips="one"`) have used no link; with `world="all"` every chip takes part,
+    which is what `ranks` = 0 is for: one rank on each chip, two at least and sixteen at most.
     """
     from readiness.ranks import collectives as operations
     from readiness.ranks import place, run_world, telling

@@ -128,26 +128,28 @@ def _mixed(inputs: Inputs) -> Iterator[Case]:
     """all_gather, broadcast, all_to_all and a sum under way together, waited for in reverse."""
     rank, world, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
     gathered = [inputs.values(other, size, "gather") for other in range(world)]
-    exchanged = [inputs.values(other, size * world, "exchange").split(size) if size else () for other in range(world)]
+    exchanged = [inputs.values(other, size * world, "exchange").tensor_split(world) for other in range(world)]
     root = (inputs.size + inputs.round) % world
     spread = [inputs.values(other, size, "broadcast") for other in (rank, root)]
     summed = [inputs.values(other, size, "sum", summed=True) for other in range(world)]
     sent = torch.cat([gathered[rank], *exchanged[rank], spread[0], summed[rank]])
     total = torch.stack([exact(values) for values in summed]).sum(0).to(inputs.dtype)
-    expected = torch.cat([*gathered, *(parts[rank] for parts in exchanged if parts), spread[1], total])
+    expected = torch.cat([*gathered, *(parts[rank] for parts in exchanged), spread[1], total])
 
     def call(source: torch.Tensor, out: torch.Tensor) -> None:
         one, whole = size, world * size
-        ours = source.split([one, whole, one, one])
-        theirs = out.split([whole, whole, one, one])
+        ours = torch.split_with_sizes(source, [one, whole, one, one])
+        theirs = torch.split_with_sizes(out, [whole, whole, one, one])
         for given, taken in ((ours[2], theirs[2]), (ours[3], theirs[3])):
             taken.copy_(given)
-        _wait([
-            dist.all_gather(list(theirs[0].tensor_split(world)), ours[0], async_op=True),
-            dist.broadcast(theirs[2], src=root, async_op=True),
-            dist.all_to_all_single(theirs[1], ours[1], async_op=True),
-            dist.all_reduce(theirs[3], async_op=True),
-        ])
+        _wait(
+            [
+                dist.all_gather(list(theirs[0].tensor_split(world)), ours[0], async_op=True),
+                dist.broadcast(theirs[2], src=root, async_op=True),
+                dist.all_to_all_single(theirs[1], ours[1], async_op=True),
+                dist.all_reduce(theirs[3], async_op=True),
+            ]
+        )
 
     yield Case(sent, expected, call)
 

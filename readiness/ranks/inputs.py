@@ -20,8 +20,8 @@ from readiness.ranks.values import RankContext
 class Case:
     """One call: what this rank puts in and must hold afterwards (both on the CPU), and the call on device buffers.
 
-    `call` gets the input and the output, which are the same buffer where `in_place`. It is not `defined` what
-    the output holds where the operation promises nothing: a reduction to one rank leaves the others' as it likes. `function` is the
+    `call` gets the input and the output, which are the same buffer where `in_place`. It is not `defined` what the output
+    holds where the operation promises nothing: a reduction to one rank leaves the others' as it likes. `function` is the
     function of torch.distributed behind it, unless it bears the operation's name, and `calls` how often it is called.
     """
 

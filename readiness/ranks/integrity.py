@@ -52,7 +52,8 @@ def _products(context: RankContext) -> Iterator[Json]:
     for name in context.settings["dtypes"]:
         dtype = getattr(torch, name)
         a, b = (matrix.to(dtype).to(context.device) for matrix in (left, right))
-        wrong, first = 0, {}
+        wrong = 0
+        first: Json = {}
         for begin in range(0, context.settings["products"], 50):
             with context.step(f"products in {name}, number {begin + 1} and on"):
                 for number in range(begin, min(begin + 50, context.settings["products"])):
@@ -89,10 +90,11 @@ def _block(context: RankContext, *labels: object, limit: int = 2**20) -> torch.T
 
 
 def _transfers(context: RankContext, team: Team | None) -> Iterator[Json]:
-    """Blocks there and back, each unlike the one before; the receiver knows what must come. A rank without a partner rests."""
+    """Blocks there and back, each unlike the one before; the receiver knows what must come."""
     rounds = context.settings["rounds"]
     blocks = {} if team is None else {end: _block(context, "transfer", *team, end) for end in team}
-    calls, wrong, first, refused = 0, 0, {}, ""
+    calls, wrong, refused = 0, 0, ""
+    first: Json = {}
     for begin in range(0, rounds, AT_ONCE):
         context.share()
         with context.step(f"transfers {begin + 1} and on {_between(team)}"):
@@ -170,11 +172,12 @@ def _gathers(context: RankContext) -> Iterator[Json]:
                 found = torch.zeros(size * context.world_size).to(context.device)
                 gather(found, (blocks[context.rank] + number).to(context.device))
                 context.accelerator.synchronize()
-                for rank, part in enumerate(found.cpu().split(size)):
+                for rank, part in enumerate(found.cpu().tensor_split(context.world_size)):
                     if wrong := difference(part, blocks[rank] + number):
                         slots[rank] += 1
                         first = first or {**wrong, "call": f"all_gather number {number + 1}"}
-    yield {"made": "all_gather", "slots": list(slots.items()), "calls": rounds, "wrong": sum(slots.values()), **_first(first)}
+    told = {"slots": list(slots.items()), "wrong": sum(slots.values()), **_first(first)}
+    yield {"made": "all_gather", "calls": rounds, **told}
 
 
 def _first(found: Json) -> Json:

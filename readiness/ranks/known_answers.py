@@ -102,7 +102,7 @@ def _all_gather_list(inputs: Inputs, *, even: bool) -> Iterator[Case]:
     yield Case(
         every[inputs.context.rank],
         torch.cat(every),
-        lambda source, out: dist.all_gather(list(out.split(sizes)), source),
+        lambda source, out: dist.all_gather(list(torch.split_with_sizes(out, sizes)), source),
     )
 
 
@@ -114,8 +114,11 @@ def _reduce_scatter(inputs: Inputs) -> Iterator[Case]:
 
 def _reduce_scatter_list(inputs: Inputs) -> Iterator[Case]:
     every, expected = _scattered(inputs)
-    parts = [expected.numel()] * inputs.context.world_size
-    yield Case(every[inputs.context.rank], expected, lambda source, out: dist.reduce_scatter(out, list(source.split(parts))))
+
+    def call(source: torch.Tensor, out: torch.Tensor) -> None:
+        dist.reduce_scatter(out, list(source.tensor_split(inputs.context.world_size)))
+
+    yield Case(every[inputs.context.rank], expected, call)
 
 
 def _scattered(inputs: Inputs) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -136,7 +139,8 @@ def _all_to_all(inputs: Inputs, count: Callable[[int, int, int], int], *, listed
 
     def call(source: torch.Tensor, out: torch.Tensor) -> None:
         if listed:
-            dist.all_to_all(list(out.split(incoming)), list(source.split(outgoing[rank])))
+            parts = torch.split_with_sizes(source, outgoing[rank])
+            dist.all_to_all(list(torch.split_with_sizes(out, incoming)), list(parts))
         else:
             dist.all_to_all_single(out, source, **splits)  # type: ignore[arg-type]
 
@@ -167,7 +171,9 @@ def _ring(inputs: Inputs, call: Callable[[torch.Tensor, torch.Tensor, int, int],
 
 
 def _batched(source: torch.Tensor, out: torch.Tensor, following: int, previous: int) -> None:
-    for work in dist.batch_isend_irecv([dist.P2POp(dist.isend, source, following), dist.P2POp(dist.irecv, out, previous)]):
+    """In one batch; odd ranks name the other one first, so that not all of them begin with what another must take up."""
+    both = [dist.P2POp(dist.isend, source, following), dist.P2POp(dist.irecv, out, previous)]
+    for work in dist.batch_isend_irecv(both if dist.get_rank() % 2 == 0 else both[::-1]):
         work.wait()
 
 
@@ -183,8 +189,10 @@ def _in_turn(source: torch.Tensor, out: torch.Tensor, following: int, previous: 
 
 def _at_once(source: torch.Tensor, out: torch.Tensor, following: int, previous: int) -> None:
     """Both begun, and waited for in the other order: even ranks send first, so that no library must pair them up."""
-    begin = [lambda: dist.isend(source, following), lambda: dist.irecv(out, previous)]
-    works = [start() for start in (begin if dist.get_rank() % 2 == 0 else reversed(begin))]
+    if dist.get_rank() % 2 == 0:
+        works = [dist.isend(source, following), dist.irecv(out, previous)]
+    else:
+        works = [dist.irecv(out, previous), dist.isend(source, following)]
     for work in reversed(works):
         if work is not None:
             work.wait()

@@ -48,12 +48,12 @@ def _gather(inputs: Inputs, *, strided: bool = False) -> Iterator[Case]:
     every = inputs.all_values(step * size)
     expected = torch.cat([values[::step] for values in every])
     for root in _roots(inputs):
-        yield Case(every[rank], expected if rank == root else expected[:0], _gather_to(root, rank, size, step))
+        yield Case(every[rank], expected if rank == root else expected[:0], _gather_to(root, rank, step))
 
 
-def _gather_to(root: int, rank: int, size: int, step: int) -> Callable[[torch.Tensor, torch.Tensor], object]:
+def _gather_to(root: int, rank: int, step: int) -> Callable[[torch.Tensor, torch.Tensor], object]:
     def call(source: torch.Tensor, out: torch.Tensor) -> None:
-        parts = list(out.split(size)) if size else [out] * dist.get_world_size()
+        parts = list(out.tensor_split(dist.get_world_size()))
         dist.gather(source[::step], parts if rank == root else None, dst=root)
 
     return call
@@ -65,12 +65,12 @@ def _scatter(inputs: Inputs) -> Iterator[Case]:
     for root in _roots(inputs):
         held = inputs.values(root, world * size, root)
         sent = held if rank == root else held[:0]
-        yield Case(sent, held[rank * size : (rank + 1) * size], _scatter_from(root, rank, size))
+        yield Case(sent, held[rank * size : (rank + 1) * size], _scatter_from(root, rank))
 
 
-def _scatter_from(root: int, rank: int, size: int) -> Callable[[torch.Tensor, torch.Tensor], object]:
+def _scatter_from(root: int, rank: int) -> Callable[[torch.Tensor, torch.Tensor], object]:
     def call(source: torch.Tensor, out: torch.Tensor) -> None:
-        parts = list(source.split(size)) if size else [source] * dist.get_world_size()
+        parts = list(source.tensor_split(dist.get_world_size()))
         dist.scatter(out, parts if rank == root else None, src=root)
 
     return call

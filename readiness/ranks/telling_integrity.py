@@ -22,7 +22,7 @@ def integrity(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
         if "refused" in report:
             yield Row({"rank": rank, "unsupported": report["refused"], "reason": report["reason"]})
         elif report.get("wrong"):
-            where = {key: str(report[key]) for key in ("source", "team", "slots") if key in report}
+            where: Json = {key: str(report[key]) for key in ("source", "team", "slots") if key in report}
             yield Row({"rank": rank, "work": report["made"], "wrong": report["wrong"], **where, **report["first"]})
     wrong, looked, made = _looks(reports)
     for rank in (odd := _outvoted(reports, placement)):

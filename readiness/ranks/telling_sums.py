@@ -79,8 +79,9 @@ def _barriers(found: Reports, placement: Placement, finished: bool) -> Iterator[
     if early or (finished and found and len(placement.ranks) > 1):
         about = None
         if early:
-            rank, report = early[0]
-            late = placement.name(*report["late_ranks"][:2])
-            about = f"{placement.name(*(rank for rank, _ in early))} left a barrier before {late} had come to it"[:LONGEST_ABOUT]
+            late = placement.name(*early[0][1]["late_ranks"][:2])
+            who = placement.name(*(rank for rank, _ in early))
+            about = f"{who} left a barrier before {late} had come to it"[:LONGEST_ABOUT]
         count = sum(report["left_early"] for _, report in early)
-        yield Measurement("barriers_left_early", count, placement.labels, samples=sum(r["barriers"] for _, r in found), about=about)
+        samples = sum(report["barriers"] for _, report in found)
+        yield Measurement("barriers_left_early", count, placement.labels, samples=samples, about=about)

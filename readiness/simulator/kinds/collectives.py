@@ -71,7 +71,6 @@ def sum_for_mean(strike: Strike) -> None:
     first rank and 1 on the others, and only a mean of that lies between.
     """
     import torch
-
     from torch.distributed import ProcessGroup
 
     call = strike.call
