@@ -20,7 +20,9 @@ from readiness.model import Cost, Note, Row, Yield
     alone=True,
     catches=("collective-corrupt", "collective-mismatch", "rank-exit", "hang"),
 )
-def data_parallel(accelerator: Accelerator, *, ranks: int = 0, steps: int = 20, patience_s: float = 30.0) -> Iterator[Yield]:
+def data_parallel(
+    accelerator: Accelerator, *, ranks: int = 0, steps: int = 20, patience_s: float = 30.0
+) -> Iterator[Yield]:
     """Does training on several ranks follow the curve of one process with the same global batch?
 
     Gradients that are summed instead of averaged, one parameter left out of the exchange, a stale bucket: such faults

@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from readiness.ranks.comparing import difference
 from readiness.ranks.values import Json, RankContext
-from readiness.stability.undisturbed import in_line_s
+from readiness.scheduling import in_line_s
 
 #: Elements of a sum whose tail is looked at: mostly latency, as most of a model's small tensors are.
 SMALL = 4096
