@@ -155,6 +155,11 @@ def _uneven(size: int, source: int, target: int) -> int:
     return size // (1 + (source + 2 * target) % 3) + (source + target) % 2
 
 
+def _uneven_everywhere(size: int, source: int, target: int) -> int:
+    """Such that no rank sends or receives parts of one size: a library that takes no others refuses on all ranks alike."""
+    return size + (source + target) % 2
+
+
 def _with_nothing(size: int, source: int, target: int) -> int:
     """An expert that gets no token from a rank."""
     return 0 if (source + 2 * target) % 3 == 0 else size // 2 + 1
@@ -215,7 +220,7 @@ OPERATIONS: dict[str, Maker] = {
     "all_to_all_uneven": lambda inputs: _all_to_all(inputs, _uneven),
     "all_to_all_zeros": lambda inputs: _all_to_all(inputs, _with_nothing),
     "all_to_all_list": lambda inputs: _all_to_all(inputs, _even, listed=True),
-    "all_to_all_list_uneven": lambda inputs: _all_to_all(inputs, _uneven, listed=True),
+    "all_to_all_list_uneven": lambda inputs: _all_to_all(inputs, _uneven_everywhere, listed=True),
     "send_recv": lambda inputs: _ring(inputs, _batched),
     "send_recv_in_turn": lambda inputs: _ring(inputs, _in_turn),
     "isend_irecv": lambda inputs: _ring(inputs, _at_once),
