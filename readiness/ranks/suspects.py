@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 #: Seen less often than this, a fault that comes and goes may have spared another rank by chance.
-SELDOM = 3
+SELDOM = 5
 
 
 class Role(StrEnum):
