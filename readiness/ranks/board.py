@@ -17,6 +17,7 @@ from dataclasses import dataclass
 _MARK = struct.Struct("<QQ112s")
 #: A number that a rank tells the others, and how many it has told. Two of them take turns: a rank may be one ahead.
 _NUMBER = struct.Struct("<Qd")
+_COUNT, _VALUE = struct.Struct("<Q"), struct.Struct("<d")
 _RECORD_BYTES = _MARK.size + 2 * _NUMBER.size
 _POLL_S = 0.0005
 
@@ -62,7 +63,10 @@ class Board:
         """Every rank's number, by rank. Waits until all of them have told theirs; they must all call it as often."""
         self._told += 1
         turn = _MARK.size + self._told % 2 * _NUMBER.size
-        _NUMBER.pack_into(self._memory, rank * _RECORD_BYTES + turn, self._told, number)
+        place = rank * _RECORD_BYTES + turn
+        # The number before the count that says it is there: who sees the one has the other as well.
+        _VALUE.pack_into(self._memory, place + _COUNT.size, number)
+        _COUNT.pack_into(self._memory, place, self._told)
         numbers = []
         for other in range(self.ranks):
             while (told := _NUMBER.unpack_from(self._memory, other * _RECORD_BYTES + turn))[0] < self._told:

@@ -26,26 +26,30 @@ def kind(context: RankContext) -> str:
 
 @contextlib.contextmanager
 def connection(context: RankContext, pair: tuple[int, ...] | None) -> Iterator[socket.socket | None]:
-    """A connection between two ranks, None for the others. All ranks must come: they tell the port over the board.
+    """A connection between two ranks, None for the others, and for all where it cannot be had: that is no chip's fault.
 
-    It listens on the loopback interface only, until the other end has come. Raises OSError.
+    All ranks must come: they tell the port over the board. It listens on the loopback interface only, until the other end
+    has come.
     """
     with contextlib.ExitStack() as stack:
-        listener = None
+        listener = found = None
         if pair is not None and context.rank == pair[0]:
-            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1))
-            listener.settimeout(CONNECT_S)
+            with contextlib.suppress(OSError):
+                listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1))
+                listener.settimeout(CONNECT_S)
         ports = context.share(listener.getsockname()[1] if listener else 0)
-        found = None
-        if listener is not None:
-            found = stack.enter_context(listener.accept()[0])
-            listener.close()
-        elif pair is not None:
-            found = stack.enter_context(socket.create_connection(("127.0.0.1", int(ports[pair[0]])), CONNECT_S))
-        if found is not None:
-            found.settimeout(CONNECT_S)
-            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        yield found
+        port = int(ports[pair[0]]) if pair is not None else 0
+        if port:
+            with contextlib.suppress(OSError):
+                if listener is not None:
+                    found = stack.enter_context(listener.accept()[0])
+                    listener.close()
+                else:
+                    found = stack.enter_context(socket.create_connection(("127.0.0.1", port), CONNECT_S))
+                found.settimeout(CONNECT_S)
+                found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        missing = pair is not None and found is None
+        yield None if any(context.share(missing)) else found
 
 
 def meet(link: socket.socket) -> None:

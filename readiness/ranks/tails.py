@@ -19,6 +19,9 @@ from readiness.scheduling import in_line_s
 
 #: Elements of a sum whose tail is looked at: mostly latency, as most of a model's small tensors are.
 SMALL = 4096
+#: A tail that is this many times the median is looked at again, at most so often: a link that repeats what got lost does so
+#: again, a busy host does not.
+DOUBTFUL_RATIO, MOST_SERIES = 6.0, 4
 #: Calls between two meetings of the ranks.
 AT_ONCE = 20
 #: Repetitions of each way of computing and exchanging; the best of each counts.
@@ -27,11 +30,17 @@ REPETITIONS = 5
 
 def reports(context: RankContext) -> Iterator[Json]:
     """Every call's seconds and what of it this rank stood in line; then the seconds of work alone and together."""
-    yield from _series(context)
+    for number in range(MOST_SERIES):
+        report = _series(context)
+        yield {**report, "series": number}
+        own = sorted(max(0.0, taken - stood) for taken, stood in zip(report["seconds"], report["waited"], strict=True))
+        ratio = own[int(0.99 * (len(own) - 1))] / max(own[len(own) // 2], 1e-9) if own else 0.0
+        if max(context.share(ratio)) < DOUBTFUL_RATIO:
+            break
     yield from _overlap(context)
 
 
-def _series(context: RankContext) -> Iterator[Json]:
+def _series(context: RankContext) -> Json:
     total = context.settings["tail_calls"]
     every = [
         torch.randint(-9, 10, (SMALL,), generator=context.accelerator.generator("bandwidth", "tail", rank)).float()
@@ -55,7 +64,7 @@ def _series(context: RankContext) -> Iterator[Json]:
                 seconds.append(time.perf_counter() - began)
                 waited.append(max(0.0, in_line_s() - stood))
                 wrong += bool(difference(buffer.cpu(), expected))
-    yield {"tail": "all_reduce", "seconds": seconds, "waited": waited, "wrong": wrong}
+    return {"tail": "all_reduce", "seconds": seconds, "waited": waited, "wrong": wrong}
 
 
 def _overlap(context: RankContext) -> Iterator[Json]:

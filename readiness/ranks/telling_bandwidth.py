@@ -134,16 +134,29 @@ def _pairs(reports: Reports, placement: Placement) -> Iterator[Yield]:
 
 
 def _tail(reports: Reports, placement: Placement) -> Iterator[Yield]:
-    """Each call as its slowest rank saw it; once as it was, and once less what all ranks together stood in line."""
-    series = [report for _, report in reports if "tail" in report]
-    if not series or len(series[0]["seconds"]) < LEAST_CALLS:
-        return
-    seconds = [max(call) for call in zip(*(report["seconds"] for report in series), strict=True)]
-    waited = [sum(call) for call in zip(*(report["waited"] for report in series), strict=True)]
-    shortest = min(seconds)
-    less = [max(taken - stood, shortest) for taken, stood in zip(seconds, waited, strict=True)]
-    for host, found in (("included", seconds), ("excluded", less)):
-        yield from _quantiles(found, {**placement.labels, "op": series[0]["tail"], "host": host})
+    """Each call as its slowest rank saw it; once as it was, and once less what all ranks together stood in line.
+
+    Of several series the one with the shortest tail counts.
+    """
+    series: dict[int, list[Json]] = {}
+    for _, report in reports:
+        if "tail" in report:
+            series.setdefault(report["series"], []).append(report)
+    calls: dict[str, list[list[float]]] = {"included": [], "excluded": []}
+    for of_ranks in series.values():
+        seconds = [max(call) for call in zip(*(report["seconds"] for report in of_ranks), strict=True)]
+        waited = [sum(call) for call in zip(*(report["waited"] for report in of_ranks), strict=True)]
+        if len(seconds) >= LEAST_CALLS:
+            calls["included"].append(seconds)
+            shortest = min(seconds)
+            calls["excluded"].append([max(taken - stood, shortest) for taken, stood in zip(seconds, waited, strict=True)])
+    for host, found in calls.items():
+        if found:
+            yield from _quantiles(min(found, key=_tail_ratio), {**placement.labels, "op": "all_reduce", "host": host})
+
+
+def _tail_ratio(seconds: Sequence[float]) -> float:
+    return sorted(seconds)[int(0.99 * (len(seconds) - 1))] / statistics.median(seconds)
 
 
 def _quantiles(seconds: Sequence[float], here: Labels) -> Iterator[Measurement]:

@@ -38,7 +38,8 @@ def reports(context: RankContext) -> Iterator[Json]:
             if refusal:
                 return
         too_long = max(context.share(time.monotonic() - started)) > context.settings["budget_s"]
-        slowest = min((min(told["raw"]) / min(told["one_way"]) for told in found.values()), default=math.inf)
+        both = [told for told in found.values() if told["raw"] and told["one_way"]]
+        slowest = min((min(told["raw"]) / min(told["one_way"]) for told in both), default=math.inf)
         if too_long or (min(context.share(slowest)) >= DOUBTFUL_SHARE and number + 1 >= PASSES):
             break
     for pair, told in found.items():
@@ -62,6 +63,8 @@ def _meet(context: RankContext, pair: Team, told: Json, number: int) -> Generato
         for what, turn in (("numbers", _numbers), ("blocks", _blocks)):
             context.share()
             refusal = ""
+            if what == "numbers" and mine is not None and link is None:
+                yield {"pair": list(pair), "refused": "raw connection", "reason": "no loopback connection"}
             with context.step(f"{what} between ranks {pair[0]} and {pair[1]}"):
                 try:
                     if link is not None:

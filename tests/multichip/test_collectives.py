@@ -14,7 +14,9 @@ from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Status
 from readiness.ranks import RankContext, grouped, known_answers
 from readiness.ranks.values import OPTIONAL
+from tests.multichip.support import Simulated, machine
 from tests.ranks import support
+from tests.simulator.support import defect
 from tests.support import cpu, run_check, value, values
 
 SMALL: dict[str, Any] = {"sizes": [1, 1023], "dtypes": ["float32", "int64"], "rounds": 1, "largest": 0}
@@ -169,6 +171,81 @@ def test_results_that_change_from_run_to_run_are_counted(monkeypatch: pytest.Mon
     assert value(evidence, "repeat_spread", dtype="float32", op="all_reduce_sum") == pytest.approx(2**-20, rel=0.1)
     (told,) = about(evidence, "repeat_mismatches")
     assert "1 of 6 results differ from the first of rank 0 (cpu:0); repetition 1 on rank 1 (cpu:0)" in told
+
+
+def test_a_sum_in_place_of_a_mean_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = dist.all_reduce
+
+    def summed(tensor: torch.Tensor, op: Any = dist.ReduceOp.SUM, **options: Any) -> Any:
+        return healthy(tensor, op=dist.ReduceOp.SUM if op == dist.ReduceOp.AVG else op, **options)
+
+    monkeypatch.setattr(dist, "all_reduce", summed)
+    evidence = checked(dtypes=["float32"])
+    wrong = {item.labels["op"] for item in evidence.measurements if item.name == "wrong_elements" and item.value}
+    assert wrong == {"all_reduce_avg"}
+
+
+def test_a_sum_that_is_rounded_at_every_step_has_an_error_beyond_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = dist.all_reduce
+
+    def narrow(tensor: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        exchanged = tensor.bfloat16()
+        healthy(exchanged, *arguments, **options)
+        tensor.copy_(exchanged)
+
+    monkeypatch.setattr(dist, "all_reduce", narrow)
+    evidence = checked(dtypes=["float32"], sizes=[1])
+    assert value(evidence, "sum_error", dtype="float32", op="all_reduce_sum") > 100
+    assert value(evidence, "sum_error", dtype="float32", op="reduce_scatter") <= 1
+
+
+def test_an_infinity_that_gets_lost_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = dist.all_reduce
+
+    def saturated(tensor: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        result = healthy(tensor, *arguments, **options)
+        if dist.get_rank() == 1 and tensor.is_floating_point() and not options.get("async_op"):
+            tensor.nan_to_num_(nan=torch.nan)
+        return result
+
+    monkeypatch.setattr(dist, "all_reduce", saturated)
+    evidence = checked(dtypes=["float32"])
+    assert value(evidence, "infinities_wrong", op="all_reduce_max") == 4
+    assert value(evidence, "infinities_wrong", op="reduce_scatter") == 0
+    assert "what an infinity becomes is wrong on rank 1 (cpu:0)" in about(evidence, "infinities_wrong")[0]
+
+
+def test_a_barrier_that_does_not_wait_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dist, "barrier", lambda: None)
+    evidence = checked(ranks=3)
+    assert value(evidence, "barriers_left_early") == 6
+    assert " left a barrier before rank " in about(evidence, "barriers_left_early")[0]
+
+
+def test_ranks_that_disagree_in_the_last_digits_are_told_with_the_spread(on_simulated_chips: Simulated) -> None:
+    planted = machine(defect("collective-mismatch", "c10d::allreduce*", severity=1e-6, chip=[1]), chips=2)
+    evidence = on_simulated_chips("multichip.collectives", planted, **SMALL)
+    assert value(evidence, "repeat_mismatches", op="all_reduce_sum") == 3
+    assert value(evidence, "repeat_mismatches", op="reduce_scatter") == 0
+    assert value(evidence, "repeat_spread", op="all_reduce_sum") == 0  # each rank repeats its own to the bit
+
+
+@pytest.mark.parametrize(
+    ("planted", "op"),
+    [
+        (defect("sum-for-mean"), "all_reduce_avg"),
+        (defect("ignore-strides", "c10d::gather_", noncontiguous=True), "gather_strided"),
+        (defect("collective-corrupt", "c10d::scatter_", chip=[1]), "scatter"),
+        (defect("send-corrupt", "c10d::reduce_", chip=[1]), "reduce_sum"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.kind,
+)
+def test_a_planted_defect_of_one_operation_is_found_in_it_alone(
+    planted: Any, op: str, on_simulated_chips: Simulated
+) -> None:
+    evidence = on_simulated_chips("multichip.collectives", machine(planted, chips=2), **SMALL)
+    assert value(evidence, "completed") == 1
+    assert {item.labels["op"] for item in evidence.measurements if item.name == "wrong_elements" and item.value} == {op}
 
 
 def test_a_refused_type_is_a_measurement_and_the_others_go_on() -> None:

@@ -64,7 +64,7 @@ def test_a_culprit_that_acts_now_and_then_is_among_the_named(culprit: Suspect) -
     """However few of its looks were wrong: the first verdict names it, alone or with those who could have done the same."""
     looks = caused_by(culprit, 4)
     for seed in range(50):
-        draw = random.Random(seed)  # noqa: S311 - a choice of cases
+        draw = random.Random(seed)
         wrong = Counter(dict.fromkeys(draw.sample(looks, draw.randint(1, len(looks))), 1))
         assert culprit in verdicts(wrong, everything(4))[0].suspects
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.model import Measurement, Status
 from readiness import scheduling
+from readiness.model import Measurement, Status
 from readiness.stability import operations, pace, undisturbed
 from readiness.stability.operations import CONTIGUOUS, OPERATIONS, RARER, both_phases, draw
 from tests.parity.support import Defect, Tensor, refuse
