@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-import torch.distributed as dist
 
-from readiness.ranks.known_answers import OPERATIONS, Case, Inputs, exact, largest_exact
-from readiness.ranks.values import Json, RankContext
+from readiness.ranks import extremes, grouped, meeting, repetitions
+from readiness.ranks.comparing import difference, digest, is_refusal
+from readiness.ranks.known_answers import OPERATIONS, SWEPT, Case, Inputs, exact, largest_exact
+from readiness.ranks.values import OPTIONAL, Json, RankContext
+
+__all__ = ["Tally", "checked", "difference", "digest", "is_refusal", "rank_main"]
 
 #: Elements before and after each buffer that no collective may touch.
 GUARD = 32
 
-_UNSUPPORTED = re.compile(
-    r"(not|n't) (yet |currently )?(been )?(support|implement)|unsupported|unconvertible|no backend type"
-    r"|invalid scalar type",
-    re.IGNORECASE,
-)
+#: From so many elements on the ranks look at the clock before they go on to the next power of two.
+LONG = 2**14
+
+#: What libraries say to parts of several sizes and to strides, where they take neither.
+_UNEVEN = re.compile(r"contiguous|uneven|(same|equal|invalid|match\w*)\b.* (size|shape|numel|tensor)", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -51,143 +53,103 @@ def checked(names: Sequence[str]) -> list[str]:
 
 
 def rank_main(context: RankContext) -> Iterator[Json]:
-    """Every operation in every type and size of the settings, then repetitions and not-a-numbers; a report for each."""
+    """Every operation in every type and size of the settings, then what else there is; a report for each."""
     calls: Counter[str] = Counter()
+    with context.step("making groups of ranks"):
+        groups = grouped.make(context.world_size)
     for name in context.settings["dtypes"]:
         dtype: torch.dtype = getattr(torch, name)
         for operation in OPERATIONS:
-            tally = _tally(context, operation, dtype, calls)
+            tally = _tally(context, operation, dtype, calls, groups)
             if tally.calls or tally.unsupported:
                 yield {"op": operation, "dtype": name, **tally.to_json()}
     for name in context.settings["dtypes"]:
         dtype = getattr(torch, name)
         if dtype.is_floating_point:
-            yield from _repetitions(context, dtype, name, calls)
-            yield from _not_a_numbers(context, dtype, name, calls)
+            yield from repetitions.reports(context, dtype, name, calls)
+            yield from extremes.reports(context, dtype, name, calls)
+    yield from meeting.reports(context)
 
 
-def _numbered(operation: str, calls: Counter[str]) -> str:
-    """The call of torch and its number since the process began: defects that come with use are told by it."""
-    function = "all_reduce" if operation.startswith("all_reduce") else operation
-    calls[function] += 1
-    return f"{function} number {calls[function]}"
+def _sizes(context: RankContext, operation: str, dtype: str) -> Iterator[tuple[int, int]]:
+    """(round, elements). The sizes beside powers of two come once, as long as there is time; all ranks agree on that."""
+    settings = context.settings
+    yield from itertools.product(range(settings["rounds"]), settings["sizes"])
+    if operation in SWEPT and dtype == settings["dtypes"][0]:  # what libraries look at is bytes
+        started = time.monotonic()
+        power = 2
+        while power <= settings.get("largest", 0):
+            yield from ((settings["rounds"], size) for size in (power - 1, power, power + 1))
+            power *= 2
+            if power > LONG and max(context.share(time.monotonic() - started)) > settings["sweep_s"]:
+                break
 
 
-def _tally(context: RankContext, operation: str, dtype: torch.dtype, calls: Counter[str]) -> Tally:
+def _tally(context: RankContext, operation: str, dtype: torch.dtype, calls: Counter[str], groups: grouped.Groups) -> Tally:
     tally = Tally()
-    for number, size in itertools.product(range(context.settings["rounds"]), context.settings["sizes"]):
-        for case in OPERATIONS[operation](Inputs(context, operation, dtype, size, number)):
+    for number, size in _sizes(context, operation, str(dtype).removeprefix("torch.")):
+        for case in OPERATIONS[operation](Inputs(context, operation, dtype, size, number, groups)):
             try:
-                title = f"{operation} of {size} x {dtype} ({_numbered(operation, calls)})"
-                _perform(context, case, title.replace("torch.", ""), tally)
+                title = f"{operation} of {size} x {dtype} ({numbered(case.function or operation, calls, case.calls)})"
+                _perform(context, case, title.replace("torch.", ""), tally, lead=GUARD + number % 2)
             except (RuntimeError, TypeError, ValueError) as problem:
-                if not is_refusal(problem):
+                if not is_refusal(problem) and not (operation in OPTIONAL and _UNEVEN.search(str(problem))):
                     raise
                 tally.unsupported = f"{type(problem).__name__}: {str(problem).strip().partition(chr(10))[0][:200]}"
                 return tally
     return tally
 
 
-def _perform(context: RankContext, case: Case, title: str, tally: Tally) -> None:
-    """One call between guards, and the comparison of all that may have been written."""
-    source = _guarded(case.sent, context.device)
+def numbered(function: str, calls: Counter[str], several: int = 1) -> str:
+    """The call of torch and its number since the process began: defects that come with use are told by it."""
+    first = calls[function] + 1
+    calls[function] += several
+    return f"{function} number {first}" if several == 1 else f"{function} numbers {first} to {calls[function]}"
+
+
+def _perform(context: RankContext, case: Case, title: str, tally: Tally, lead: int) -> None:
+    """One call between guards, and the comparison of all that may have been written.
+
+    `lead` elements go before the buffer: an odd number of them leaves it aligned to nothing but its type.
+    """
+    source = _guarded(case.sent, context.device, lead)
     unwritten = torch.full_like(case.expected, largest_exact(case.expected.dtype))
-    target = source if case.in_place else _guarded(unwritten, context.device)
+    target = source if case.in_place else _guarded(unwritten, context.device, lead)
     with context.step(title):
-        case.call(_inside(source), _inside(target))
+        case.call(_inside(source, lead), _inside(target, lead))
         context.accelerator.synchronize()
     tally.calls += 1
-    _compare(target, case.expected, "output", title, tally)
+    _compare(target, case.expected, case.defined, "output", title, tally, lead)
     if not case.in_place:
-        _compare(source, case.sent, "input", title, tally)
+        _compare(source, case.sent, True, "input", title, tally, lead)
 
 
-def _compare(buffer: torch.Tensor, expected: torch.Tensor, which: str, title: str, tally: Tally) -> None:
-    found, right = exact(buffer.cpu()), exact(_guarded(expected, torch.device("cpu")))
-    wrong = (found != right).nonzero().flatten()
-    tally.compared += right.numel()
+def _compare(
+    buffer: torch.Tensor, expected: torch.Tensor, defined: bool, which: str, title: str, tally: Tally, lead: int
+) -> None:
+    found, right = exact(buffer.cpu()), exact(_guarded(expected, torch.device("cpu"), lead))
+    differs = found != right
+    if not defined:
+        _inside(differs, lead).fill_(False)
+    wrong = differs.nonzero().flatten()
+    tally.compared += right.numel() if defined else lead + GUARD
     tally.wrong += wrong.numel()
     if wrong.numel() and tally.first_wrong is None:
         index = int(wrong[0])
         tally.first_wrong = {
             "call": title,
-            "buffer": which if GUARD <= index < GUARD + expected.numel() else f"beside the {which}",
-            "index": index - GUARD,
+            "buffer": which if lead <= index < lead + expected.numel() else f"beside the {which}",
+            "index": index - lead,
             "found": found[index].item(),
             "expected": right[index].item(),
         }
 
 
-def _guarded(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+def _guarded(values: torch.Tensor, device: torch.device, lead: int) -> torch.Tensor:
     """A buffer on the device with the values between two guards."""
-    guard = torch.full((GUARD,), largest_exact(values.dtype), dtype=values.dtype)
-    return torch.cat([guard, values, guard]).to(device)
+    guard = torch.full((lead + GUARD,), largest_exact(values.dtype), dtype=values.dtype)
+    return torch.cat([guard[:lead], values, guard[lead:]]).to(device)
 
 
-def _inside(buffer: torch.Tensor) -> torch.Tensor:
-    return buffer[GUARD : buffer.numel() - GUARD]
-
-
-def _repetitions(context: RankContext, dtype: torch.dtype, name: str, calls: Counter[str]) -> Iterator[Json]:
-    """The same sum of random numbers, which do round, again and again: a digest of each result."""
-    generator = context.accelerator.generator("collectives", "repeat", name, context.rank)
-    values = torch.randn(context.settings["repeat_size"], generator=generator).to(dtype)
-    digests: list[str] = []
-    try:
-        for number in range(context.settings["repeats"]):
-            buffer = values.clone().to(context.device)
-            with context.step(f"repetition {number} of all_reduce_sum, {name} ({_numbered('all_reduce', calls)})"):
-                dist.all_reduce(buffer)
-                context.accelerator.synchronize()
-            digests.append(digest(buffer))
-    except (RuntimeError, TypeError, ValueError) as problem:
-        if not is_refusal(problem):
-            raise
-        return  # told by the operation's own report
-    yield {"repeat": name, "digests": digests}
-
-
-def _not_a_numbers(context: RankContext, dtype: torch.dtype, name: str, calls: Counter[str]) -> Iterator[Json]:
-    """One NaN from each rank, each at a position of its own: how many of them this rank's result no longer shows.
-
-    The largest gradient of all ranks is looked for so; a NaN that gets lost there lets a broken step through.
-    """
-    for combine, operator in (("sum", dist.ReduceOp.SUM), ("max", dist.ReduceOp.MAX), ("min", dist.ReduceOp.MIN)):
-        values = torch.arange(1, context.world_size + 1).to(dtype)
-        values[context.rank] = torch.nan
-        buffer = values.to(context.device)
-        try:
-            with context.step(f"all_reduce_{combine} with NaN, {name} ({_numbered('all_reduce', calls)})"):
-                dist.all_reduce(buffer, op=operator)
-                context.accelerator.synchronize()
-        except (RuntimeError, TypeError, ValueError) as problem:
-            if not is_refusal(problem):
-                raise
-            continue
-        yield {"nan": f"all_reduce_{combine}", "dtype": name, "lost": int((~buffer.cpu().double().isnan()).sum())}
-
-
-def is_refusal(problem: Exception) -> bool:
-    """Whether the library says that it cannot do this, rather than that it went wrong."""
-    return isinstance(problem, NotImplementedError) or bool(_UNSUPPORTED.search(str(problem)))
-
-
-def difference(found: torch.Tensor, expected: torch.Tensor) -> Json:
-    """How a result (on the CPU) differs from the right one, with the first wrong element; empty where it does not."""
-    if torch.equal(found, expected):
-        return {}
-    wrong = (found != expected).nonzero().flatten()
-    index = int(wrong[0])
-    return {
-        "wrong": wrong.numel(),
-        "index": index,
-        "found": found[index].item(),
-        "expected": expected[index].item(),
-        "digest": digest(found),
-    }
-
-
-def digest(tensor: torch.Tensor) -> str:
-    """A short digest of a tensor's bytes."""
-    content: Any = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
-    return hashlib.sha256(content.tobytes()).hexdigest()[:16]
+def _inside(buffer: torch.Tensor, lead: int) -> torch.Tensor:
+    return buffer[lead : buffer.numel() - GUARD]

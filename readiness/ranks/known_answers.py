@@ -1,85 +1,35 @@
 """Known answers: for every collective what each rank puts in, and what each must then hold.
 
-Inputs are random integers that depend on the position, the rank and the run's seed, so small that every order of adding
-them up is exact in the type at hand. A constant input would not show chunks that were swapped, and the common way out,
-not to check where a constant would overflow, leaves large groups unchecked.
+The plain ones are here; those with a root are in `readiness.ranks.rooted`, those of some of the ranks, of several
+communicators and of several calls at once in `readiness.ranks.grouped`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
 
-from readiness.ranks.values import RankContext
+from readiness.ranks import grouped, rooted
+from readiness.ranks.inputs import Case, Inputs, exact, largest_exact
+
+__all__ = ["OPERATIONS", "SWEPT", "Case", "Inputs", "exact", "gather_single", "largest_exact", "scatter_single"]
+
+Maker = Callable[[Inputs], Iterator[Case]]
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One call: what this rank puts in and must hold afterwards (both on the CPU), and the call on device buffers.
-
-    `call` gets the input and the output, which are the same buffer where `in_place`.
-    """
-
-    sent: torch.Tensor
-    expected: torch.Tensor
-    call: Callable[[torch.Tensor, torch.Tensor], object]
-    in_place: bool = False
+def gather_single() -> Callable[..., object]:
+    """What this torch calls all_gather into one tensor; the older name is deprecated where there is a newer one."""
+    found: Callable[..., object] = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+    return found
 
 
-def largest_exact(dtype: torch.dtype) -> int:
-    """Up to here the type holds all integers exactly; capped where more would tell no more. No input reaches it."""
-    largest = int(2 / torch.finfo(dtype).eps) if dtype.is_floating_point else torch.iinfo(dtype).max
-    return min(largest, 2**20)
-
-
-def exact(values: torch.Tensor) -> torch.Tensor:
-    """The values in a type of the CPU that holds them all and compares."""
-    return values.double() if values.dtype.is_floating_point else values.long()
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What every rank puts into one operation; each rank can draw all of it and so knows the right answer.
-
-    `size` is the number of elements of one rank's buffer; where that holds a part for each rank, the parts are smaller.
-    """
-
-    context: RankContext
-    operation: str
-    dtype: torch.dtype
-    size: int
-    round: int = 0
-    limit: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        """The largest integer of those that inputs and results may reach."""
-        object.__setattr__(self, "limit", largest_exact(self.dtype))
-
-    @property
-    def part_size(self) -> int:
-        """Elements of the part that goes to one rank; drawing them all would else grow with the square of the ranks."""
-        return -(-self.size // self.context.world_size)
-
-    def values(self, rank: int, numel: int, part: object = "", *, summed: bool = False) -> torch.Tensor:
-        """A rank's input of `numel` elements. With `summed`, every partial sum over all ranks is exact in the type."""
-        world = self.context.world_size
-        # One below the limit, which fills guards and outputs beforehand: an element that was never written is seen.
-        most = max(1, (self.limit - 1) // world) if summed else self.limit - 1
-        lowest = 0 if not self.dtype.is_signed else -most
-        labels = (self.operation, self.dtype, self.size, self.round, rank, part)
-        generator = self.context.accelerator.generator("collectives", *labels)
-        drawn = torch.randint(lowest, most + 1, (numel,), generator=generator)
-        if summed and world >= self.limit:  # too many ranks for all of them to put something in at every position
-            turns = -(-world // (self.limit - 1))
-            drawn *= (torch.arange(numel) + rank) % turns == 0
-        return drawn.to(self.dtype)
-
-    def all_values(self, numel: int, *, summed: bool = False) -> list[torch.Tensor]:
-        """The inputs of all ranks."""
-        return [self.values(rank, numel, summed=summed) for rank in range(self.context.world_size)]
+def scatter_single() -> Callable[..., object]:
+    """The same for reduce_scatter out of one tensor."""
+    found: Callable[..., object] = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+    return found
 
 
 def _reduce(inputs: Inputs, combine: str) -> Iterator[Case]:
@@ -87,80 +37,195 @@ def _reduce(inputs: Inputs, combine: str) -> Iterator[Case]:
     stacked = torch.stack([exact(values) for values in every])
     expected = stacked.sum(0) if combine == "sum" else stacked.amax(0) if combine == "max" else stacked.amin(0)
     operator = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN}[combine]
-    yield Case(
-        every[inputs.context.rank],
-        expected.to(inputs.dtype),
-        lambda _, out: dist.all_reduce(out, op=operator),
-        in_place=True,
-    )
+    yield _all_reduce(every[inputs.context.rank], expected.to(inputs.dtype), operator)
+
+
+def _all_reduce(mine: torch.Tensor, expected: torch.Tensor, operator: object) -> Case:
+    return Case(mine, expected, lambda _, out: dist.all_reduce(out, op=operator), in_place=True, function="all_reduce")
+
+
+def _product(inputs: Inputs) -> Iterator[Case]:
+    """Factors are 1 or 2, of signed types with either sign; the twos are few enough for the product to be exact."""
+    twos = int(math.log2(inputs.limit - 1))
+    every = []
+    for rank in range(inputs.context.world_size):
+        generator = inputs.generator(rank, "factors")
+        factors = 1 + torch.randint(0, 2, (inputs.size,), generator=generator)
+        factors[~inputs.some_ranks(rank, inputs.size, twos)] = 1
+        if inputs.dtype.is_signed:
+            factors *= 1 - 2 * torch.randint(0, 2, (inputs.size,), generator=generator)
+        every.append(factors)
+    expected = torch.stack(every).prod(0)
+    yield _all_reduce(every[inputs.context.rank].to(inputs.dtype), expected.to(inputs.dtype), dist.ReduceOp.PRODUCT)
+
+
+def _average(inputs: Inputs) -> Iterator[Case]:
+    """Multiples of the number of ranks: exact whether the library divides each input or the sum. Floats alone have it."""
+    world = inputs.context.world_size
+    if not inputs.dtype.is_floating_point or world >= inputs.limit:
+        return
+    most = max(1, (inputs.limit - 1) // world**2)
+    at_once = max(1, (inputs.limit - 1) // world)
+    every = []
+    for rank in range(world):
+        drawn = torch.randint(-most, most + 1, (inputs.size,), generator=inputs.generator(rank, "parts"))
+        every.append(drawn * inputs.some_ranks(rank, inputs.size, at_once))
+    mine = (every[inputs.context.rank] * world).to(inputs.dtype)
+    yield _all_reduce(mine, torch.stack(every).sum(0).to(inputs.dtype), dist.ReduceOp.AVG)
 
 
 def _all_gather(inputs: Inputs) -> Iterator[Case]:
     every = inputs.all_values(inputs.size)
-    gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+    gather = gather_single()
     yield Case(every[inputs.context.rank], torch.cat(every), lambda source, out: gather(out, source))
 
 
-def _reduce_scatter(inputs: Inputs) -> Iterator[Case]:
-    rank, world, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
-    every = inputs.all_values(world * size, summed=True)
-    total = torch.stack([exact(values) for values in every]).sum(0)
-    scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
-    expected = total.view(world, size)[rank].to(inputs.dtype)
-    yield Case(every[rank], expected, lambda source, out: scatter(out, source))
-
-
-def _all_to_all(inputs: Inputs, *, even: bool) -> Iterator[Case]:
-    rank, world, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
-
-    def count(source: int, target: int) -> int:
-        return size if even else size // (1 + (source + 2 * target) % 3) + (source + target) % 2
-
-    outgoing = [[count(source, target) for target in range(world)] for source in range(world)]
-    every = [inputs.values(source, sum(outgoing[source])) for source in range(world)]
-    chunks = [torch.split_with_sizes(values, counts) for values, counts in zip(every, outgoing, strict=True)]
-    incoming = [outgoing[source][rank] for source in range(world)]
-    splits = {} if even else {"output_split_sizes": incoming, "input_split_sizes": outgoing[rank]}
+def _all_gather_in_place(inputs: Inputs) -> Iterator[Case]:
+    """Each rank's input is its part of the output, as fully sharded training gathers its weights."""
+    rank, size = inputs.context.rank, inputs.part_size
+    every = inputs.all_values(size)
+    unwritten = torch.full((size * len(every),), inputs.limit, dtype=inputs.dtype)
+    unwritten[rank * size : (rank + 1) * size] = every[rank]
+    gather = gather_single()
     yield Case(
-        every[rank],
-        torch.cat([chunks[source][rank] for source in range(world)]),
-        lambda source, out: dist.all_to_all_single(out, source, **splits),  # type: ignore[arg-type]
+        unwritten,
+        torch.cat(every),
+        lambda _, out: gather(out, out[rank * size : (rank + 1) * size]),
+        in_place=True,
+        function="all_gather",
     )
 
 
-def _broadcast(inputs: Inputs) -> Iterator[Case]:
-    for root in range(inputs.context.world_size):
-        mine = inputs.values(inputs.context.rank, inputs.size, root)
-        yield Case(mine, inputs.values(root, inputs.size, root), _broadcast_from(root), in_place=True)
+def _all_gather_list(inputs: Inputs, *, even: bool) -> Iterator[Case]:
+    sizes = [inputs.part_size + (0 if even else rank % 3) for rank in range(inputs.context.world_size)]
+    every = [inputs.values(rank, size) for rank, size in enumerate(sizes)]
+    yield Case(
+        every[inputs.context.rank],
+        torch.cat(every),
+        lambda source, out: dist.all_gather(list(torch.split_with_sizes(out, sizes)), source),
+    )
 
 
-def _broadcast_from(root: int) -> Callable[[torch.Tensor, torch.Tensor], object]:
-    return lambda _, out: dist.broadcast(out, src=root)
+def _reduce_scatter(inputs: Inputs) -> Iterator[Case]:
+    every, expected = _scattered(inputs)
+    scatter = scatter_single()
+    yield Case(every[inputs.context.rank], expected, lambda source, out: scatter(out, source))
 
 
-def _send_recv(inputs: Inputs) -> Iterator[Case]:
+def _reduce_scatter_list(inputs: Inputs) -> Iterator[Case]:
+    every, expected = _scattered(inputs)
+
+    def call(source: torch.Tensor, out: torch.Tensor) -> None:
+        dist.reduce_scatter(out, list(source.tensor_split(inputs.context.world_size)))
+
+    yield Case(every[inputs.context.rank], expected, call)
+
+
+def _scattered(inputs: Inputs) -> tuple[list[torch.Tensor], torch.Tensor]:
+    rank, world, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
+    every = inputs.all_values(world * size, summed=True)
+    total = torch.stack([exact(values) for values in every]).sum(0)
+    return every, total.view(world, size)[rank].to(inputs.dtype)
+
+
+def _all_to_all(inputs: Inputs, count: Callable[[int, int, int], int], *, listed: bool = False) -> Iterator[Case]:
+    """`count` tells from size, source and target how many elements go there."""
+    rank, world, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
+    outgoing = [[count(size, source, target) for target in range(world)] for source in range(world)]
+    every = [inputs.values(source, sum(outgoing[source])) for source in range(world)]
+    chunks = [torch.split_with_sizes(values, counts) for values, counts in zip(every, outgoing, strict=True)]
+    incoming = [outgoing[source][rank] for source in range(world)]
+    splits = {} if count is _even else {"output_split_sizes": incoming, "input_split_sizes": outgoing[rank]}
+
+    def call(source: torch.Tensor, out: torch.Tensor) -> None:
+        if listed:
+            parts = torch.split_with_sizes(source, outgoing[rank])
+            dist.all_to_all(list(torch.split_with_sizes(out, incoming)), list(parts))
+        else:
+            dist.all_to_all_single(out, source, **splits)  # type: ignore[arg-type]
+
+    yield Case(every[rank], torch.cat([chunks[source][rank] for source in range(world)]), call)
+
+
+def _even(size: int, _source: int, _target: int) -> int:
+    return size
+
+
+def _uneven(size: int, source: int, target: int) -> int:
+    return size // (1 + (source + 2 * target) % 3) + (source + target) % 2
+
+
+def _uneven_everywhere(size: int, source: int, target: int) -> int:
+    """Such that no rank sends or receives parts of one size: a library that takes no others refuses on all ranks alike."""
+    return size + (source + target) % 2
+
+
+def _with_nothing(size: int, source: int, target: int) -> int:
+    """An expert that gets no token from a rank."""
+    return 0 if (source + 2 * target) % 3 == 0 else size // 2 + 1
+
+
+def _ring(inputs: Inputs, call: Callable[[torch.Tensor, torch.Tensor, int, int], None]) -> Iterator[Case]:
+    """`call` sends the first to the next rank and fills the second from the one before."""
     rank, world = inputs.context.rank, inputs.context.world_size
     if world == 1:
         return
     following, previous = (rank + 1) % world, (rank - 1) % world
+    sent, expected = inputs.values(rank, inputs.size), inputs.values(previous, inputs.size)
+    yield Case(sent, expected, lambda source, out: call(source, out, following, previous))
 
-    def ring(source: torch.Tensor, out: torch.Tensor) -> None:
-        both = [dist.P2POp(dist.isend, source, following), dist.P2POp(dist.irecv, out, previous)]
-        for work in dist.batch_isend_irecv(both):
+
+def _batched(source: torch.Tensor, out: torch.Tensor, following: int, previous: int) -> None:
+    """In one batch; odd ranks name the other one first, so that not all of them begin with what another must take up."""
+    both = [dist.P2POp(dist.isend, source, following), dist.P2POp(dist.irecv, out, previous)]
+    for work in dist.batch_isend_irecv(both if dist.get_rank() % 2 == 0 else both[::-1]):
+        work.wait()
+
+
+def _in_turn(source: torch.Tensor, out: torch.Tensor, following: int, previous: int) -> None:
+    """The first rank sends and then receives, the others the other way round: so each waits for one before it."""
+    if dist.get_rank() == 0:
+        dist.send(source, following)
+        dist.recv(out, previous)
+    else:
+        dist.recv(out, previous)
+        dist.send(source, following)
+
+
+def _at_once(source: torch.Tensor, out: torch.Tensor, following: int, previous: int) -> None:
+    """Both begun, and waited for in the other order: even ranks send first, so that no library must pair them up."""
+    if dist.get_rank() % 2 == 0:
+        works = [dist.isend(source, following), dist.irecv(out, previous)]
+    else:
+        works = [dist.irecv(out, previous), dist.isend(source, following)]
+    for work in reversed(works):
+        if work is not None:
             work.wait()
 
-    yield Case(inputs.values(rank, inputs.size), inputs.values(previous, inputs.size), ring)
 
-
-#: Every operation by the name in labels.
-OPERATIONS: dict[str, Callable[[Inputs], Iterator[Case]]] = {
+#: Every operation by the name in labels. The first of each function come first: their calls are counted from the start.
+OPERATIONS: dict[str, Maker] = {
     "all_reduce_sum": lambda inputs: _reduce(inputs, "sum"),
     "all_reduce_max": lambda inputs: _reduce(inputs, "max"),
     "all_reduce_min": lambda inputs: _reduce(inputs, "min"),
+    "all_reduce_prod": _product,
+    "all_reduce_avg": _average,
     "all_gather": _all_gather,
+    "all_gather_in_place": _all_gather_in_place,
+    "all_gather_list": lambda inputs: _all_gather_list(inputs, even=True),
+    "all_gather_uneven": lambda inputs: _all_gather_list(inputs, even=False),
     "reduce_scatter": _reduce_scatter,
-    "all_to_all": lambda inputs: _all_to_all(inputs, even=True),
-    "all_to_all_uneven": lambda inputs: _all_to_all(inputs, even=False),
-    "broadcast": _broadcast,
-    "send_recv": _send_recv,
+    "reduce_scatter_list": _reduce_scatter_list,
+    "all_to_all": lambda inputs: _all_to_all(inputs, _even),
+    "all_to_all_uneven": lambda inputs: _all_to_all(inputs, _uneven),
+    "all_to_all_zeros": lambda inputs: _all_to_all(inputs, _with_nothing),
+    "all_to_all_list": lambda inputs: _all_to_all(inputs, _even, listed=True),
+    "all_to_all_list_uneven": lambda inputs: _all_to_all(inputs, _uneven_everywhere, listed=True),
+    "send_recv": lambda inputs: _ring(inputs, _batched),
+    "send_recv_in_turn": lambda inputs: _ring(inputs, _in_turn),
+    "isend_irecv": lambda inputs: _ring(inputs, _at_once),
+    **rooted.OPERATIONS,
+    **grouped.OPERATIONS,
 }
+#: Those tried at every power of two and beside it: libraries change algorithm and protocol with the size.
+SWEPT = ("all_reduce_sum", "all_gather", "reduce_scatter", "all_to_all", "send_recv")

@@ -14,7 +14,7 @@ from itertools import chain, combinations
 import torch
 import torch.distributed as dist
 
-from readiness.ranks.collectives import difference, is_refusal
+from readiness.ranks.comparing import difference, is_refusal
 from readiness.ranks.repeated import Sums
 from readiness.ranks.series import Series, quantiles
 from readiness.ranks.stragglers import compare_ranks

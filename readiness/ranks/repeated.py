@@ -14,8 +14,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from readiness.ranks.collectives import difference, is_refusal
-from readiness.ranks.known_answers import Inputs, exact
+from readiness.ranks.comparing import difference, is_refusal
+from readiness.ranks.inputs import Inputs, exact
 from readiness.ranks.series import Series
 from readiness.ranks.teams import Team, rounds
 from readiness.ranks.values import Json, RankContext

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from readiness.model import Labels, Measurement, Row, Yield
-from readiness.ranks.values import Failure, Json, Placement, WorldOutcome
+from readiness.ranks import telling_sums
+from readiness.ranks.values import LONGEST_ABOUT, OPTIONAL, Failure, Json, Placement, WorldOutcome
 
-#: What a measurement is about is one line of a report.
-LONGEST_ABOUT = 290
+__all__ = ["LONGEST_ABOUT", "collectives", "completion", "relative_difference", "training"]
 
 
 def completion(outcome: WorldOutcome, placement: Placement, labels: Labels | None = None) -> Iterator[Yield]:
@@ -55,7 +55,9 @@ def collectives(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
         reason = next(iter(refusals.values()), None)
         if refusals:
             yield Row({"op": op, "dtype": dtype, "unsupported_on_ranks": len(refusals), "reason": reason})
-        if finished or refusals:
+        if op in OPTIONAL and (finished or refusals):
+            yield Measurement("optional_supported", int(not refusals), here)
+        elif finished or refusals:
             refusal = f"{op} in {dtype}: {reason}"[:LONGEST_ABOUT] if refusals else None
             yield Measurement("unsupported", int(bool(refusals)), here, about=refusal)
         if wrong or (finished and not refusals):
@@ -63,8 +65,7 @@ def collectives(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
             about = _about_wrong(op, dtype, reports, placement) if wrong else None
             yield Measurement("wrong_elements", wrong, here, samples=samples, about=about)
     yield Row({"elements_compared": compared, "finished": finished})
-    yield from _repetitions(outcome, placement)
-    yield from _not_a_numbers(outcome, placement)
+    yield from telling_sums.sums(outcome, placement)
 
 
 def _about_wrong(op: str, dtype: str, reports: Mapping[int, Json], placement: Placement) -> str:
@@ -84,43 +85,6 @@ def _by_operation(outcome: WorldOutcome) -> dict[tuple[str, str], dict[int, Json
             if "compared" in report:
                 found.setdefault((report["op"], report["dtype"]), {})[rank] = report
     return found
-
-
-def _repetitions(outcome: WorldOutcome, placement: Placement) -> Iterator[Measurement]:
-    digests: dict[str, list[tuple[int, int, str]]] = {}
-    for rank, reports in enumerate(outcome.reports):
-        for report in reports:
-            if "repeat" in report:
-                numbered = ((rank, number, digest) for number, digest in enumerate(report["digests"]))
-                digests.setdefault(report["repeat"], []).extend(numbered)
-    for dtype, found in digests.items():
-        other = [(rank, number) for rank, number, digest in found if digest != found[0][2]]
-        if other or outcome.failure is None:
-            about = None
-            if other:
-                rank, number = other[0]
-                about = (
-                    f"all_reduce_sum in {dtype}: {len(other)} of {len(found)} results differ from the first of"
-                    f" {placement.name(found[0][0])}; repetition {number} on {placement.name(rank)} is the first"
-                )
-            yield Measurement(
-                "repeat_mismatches", len(other), {**placement.labels, "dtype": dtype}, samples=len(found), about=about
-            )
-
-
-def _not_a_numbers(outcome: WorldOutcome, placement: Placement) -> Iterator[Measurement]:
-    lost: dict[tuple[str, str], dict[int, int]] = {}
-    for rank, reports in enumerate(outcome.reports):
-        for report in reports:
-            if "nan" in report:
-                lost.setdefault((report["nan"], report["dtype"]), {})[rank] = report["lost"]
-    for (op, dtype), counts in lost.items():
-        losers = [rank for rank, count in counts.items() if count]
-        if losers or outcome.failure is None:
-            about = f"{op} in {dtype}: NaN is lost on {placement.name(*losers)}"[:LONGEST_ABOUT] if losers else None
-            here = {**placement.labels, "op": op, "dtype": dtype}
-            samples = len(counts) ** 2
-            yield Measurement("nan_lost", sum(counts.values()), here, samples=samples, about=about)
 
 
 def training(reference: WorldOutcome, outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:

@@ -216,6 +216,8 @@ def _stragglers(reports: Reports, placement: Placement) -> Iterator[Yield]:
         seconds = {rank: found[width] for rank, found in widths.items()}
         median, slowest = statistics.median_low(seconds.values()), max(seconds, key=lambda rank: seconds[rank])
         about = f"{placement.name(slowest)}: a product of width {width} takes {_ms(seconds[slowest])}, usually {_ms(median)}"
+        if load == "alone":
+            about += f"; it was the slow one in {_slow_turns(reports, slowest, width)} turns"
         labels = {**placement.labels, "load": load}
         yield Measurement("straggler_share", median / seconds[slowest], labels, samples=len(seconds), about=about)
     own: dict[int, float] = {}
@@ -226,6 +228,17 @@ def _stragglers(reports: Reports, placement: Placement) -> Iterator[Yield]:
         median, slowest = statistics.median_low(own.values()), max(own, key=lambda rank: own[rank])
         about = f"{placement.name(slowest)}: all_reduce with itself takes {_ms(own[slowest])}, usually {_ms(median)}"
         yield Measurement("straggler_delay_s", own[slowest] - median, placement.labels, samples=len(own), about=about)
+
+
+def _slow_turns(reports: Reports, rank: int, width: str) -> str:
+    """In how many of the turns a rank took a quarter longer than the median of that turn; one turn proves little."""
+    turns: dict[int, list[float]] = {}
+    for other, report in reports:
+        if report.get("work") == "alone" and width in report["seconds"]:
+            turns.setdefault(other, []).append(report["seconds"][width])
+    every = [(turn, of_all) for turn, *of_all in zip(turns[rank], *turns.values(), strict=False)]
+    slow = sum(turn > 1.25 * statistics.median_low(of_all) for turn, of_all in every)
+    return f"{slow} of {len(every)}"
 
 
 def _team(report: Json) -> tuple[Team, str]:

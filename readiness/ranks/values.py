@@ -48,6 +48,10 @@ class RankContext:
             return self.board.share(self.rank, number)
 
 
+#: What a measurement is about is one line of a report.
+LONGEST_ABOUT = 290
+#: What torch.distributed does not promise of every library: measured where it works, and no fault where it does not.
+OPTIONAL = frozenset({"all_gather_uneven", "all_to_all_list_uneven", "gather_strided"})
 #: A phase of `multichip.links`, whose end each rank reports.
 TRANSFERS = "transfers"
 #: Where the number of ranks is not asked for, there is one on each chip, but no fewer and no more than these.

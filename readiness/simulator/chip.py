@@ -27,7 +27,7 @@ LARGEST_CHIP_BYTES = 2**16
 
 _FOLDER = Path(__file__).parent
 _SOFTWARE = {"driver": "1.0.0", "runtime": "1.0.0"}
-_COUNTERS = {"uncorrected": 0, "corrected": 0, "link_errors": 0}
+_COUNTERS = {"uncorrected": 0, "corrected": 0, "link_errors": 0, "link_retries": 0}
 _WHOLE_NUMBERS = frozenset({
     "numel_over", "numel_under", "rows_over", "multiple_of", "remainder", "dimension", "after_calls", "every",
 })  # fmt: skip

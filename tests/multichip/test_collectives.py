@@ -12,11 +12,22 @@ import torch.distributed as dist
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Status
-from readiness.ranks import RankContext, known_answers
+from readiness.ranks import RankContext, grouped, known_answers
+from readiness.ranks.values import OPTIONAL
+from tests.multichip.support import Simulated, machine
 from tests.ranks import support
+from tests.simulator.support import defect
 from tests.support import cpu, run_check, value, values
 
-SMALL: dict[str, Any] = {"sizes": [1, 1023], "dtypes": ["float32", "int64"], "rounds": 1}
+SMALL: dict[str, Any] = {"sizes": [1, 1023], "dtypes": ["float32", "int64"], "rounds": 1, "largest": 0}
+
+
+def tried(ranks: int) -> int:
+    """How many operations there are for so many ranks: in smaller worlds some groups are all of them."""
+    names = [name for name in known_answers.OPERATIONS if not name.endswith(tuple(grouped.KINDS))]
+    return len(names) + sum(
+        bool(grouped.teams(kind, ranks)) for name in known_answers.OPERATIONS for kind in grouped.KINDS if name.endswith(kind)
+    )
 
 
 def checked(accelerator: Accelerator | None = None, **settings: Any) -> Evidence:
@@ -37,10 +48,18 @@ def test_healthy_ranks_deliver_every_element(seed: int, ranks: int) -> None:
     evidence = checked(cpu(seed), ranks=ranks, dtypes=types, sizes=[0, 1, 1000, 4097])
     where = {"ranks": str(ranks), "chips": "one"}
     assert value(evidence, "completed", **where) == 1
-    assert values(evidence, "wrong_elements", **where) == [0] * len(types) * len(known_answers.OPERATIONS)
-    assert values(evidence, "unsupported", **where) == [0] * len(types) * len(known_answers.OPERATIONS)
-    assert values(evidence, "repeat_mismatches", **where) == [0] * 4
+    for dtype in types:
+        right = values(evidence, "wrong_elements", **where, dtype=dtype)
+        assert right == [0] * len(right)
+        refused = values(evidence, "unsupported", **where, dtype=dtype)
+        assert refused == [0] * (tried(ranks) - (dtype in ("int64", "int8", "uint8")) - len(OPTIONAL))
+        assert len(right) == len(refused) + sum(values(evidence, "optional_supported", **where, dtype=dtype))
+    for name in ("repeat_mismatches", "repeat_spread", "infinities_wrong"):
+        found = values(evidence, name, **where)
+        assert found == [0] * len(found) != []
+    assert {0 <= error <= 1 for error in values(evidence, "sum_error", **where)} == {True}
     assert values(evidence, "nan_lost", **where, op="all_reduce_sum") == [0] * 4
+    assert value(evidence, "barriers_left_early", **where) == 0
     assert "software alone" in evidence.rows[0]["scope"]
 
 
@@ -95,11 +114,11 @@ def test_a_hang_of_the_twentieth_call_is_told_with_its_number(monkeypatch: pytes
 
 
 def test_default_settings_call_all_reduce_often_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    support.at_call("all_reduce", 100, 0, support.fail, monkeypatch)
+    support.at_call("all_reduce", 90, 0, support.fail, monkeypatch)
     evidence = run_check("multichip.collectives")
     (told,) = about(evidence, "completed")
     assert told.startswith("rank 0 (cpu:0) to blame: rank 0 in ")
-    assert "(all_reduce number 100)" in told
+    assert "(all_reduce number 90)" in told
 
 
 def test_a_nan_is_a_wrong_element(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +148,7 @@ def test_an_input_that_is_written_to_is_found(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(dist, "all_to_all_single", careless)
     evidence = checked(sizes=[7], dtypes=["int64"])
     assert value(evidence, "wrong_elements", op="all_to_all") == 2
-    assert {row["buffer"] for row in evidence.rows if row.get("wrong")} == {"input"}
+    assert {row["buffer"] for row in evidence.rows if row.get("wrong") and row["op"] == "all_to_all"} == {"input"}
 
 
 def test_swapped_chunks_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,12 +164,88 @@ def test_swapped_chunks_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_results_that_change_from_run_to_run_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Only the three repetitions are not preceded by others: three sums, one for each operator.
-    support.corrupt("all_reduce", 5, 1, monkeypatch, lambda tensor: tensor.mul_(1 + 2**-20))
-    evidence = checked(sizes=[1], dtypes=["float32"])
-    assert value(evidence, "repeat_mismatches", dtype="float32") == 1
+    # The repetitions come after all other sums: one for each reduction, five in flight, one beside other calls, two groups.
+    support.corrupt("all_reduce", 15, 1, monkeypatch, lambda tensor: tensor.mul_(1 + 2**-20))
+    evidence = checked(sizes=[1], dtypes=["float32"], largest=0)
+    assert value(evidence, "repeat_mismatches", dtype="float32", op="all_reduce_sum") == 1
+    assert value(evidence, "repeat_spread", dtype="float32", op="all_reduce_sum") == pytest.approx(2**-20, rel=0.1)
     (told,) = about(evidence, "repeat_mismatches")
     assert "1 of 6 results differ from the first of rank 0 (cpu:0); repetition 1 on rank 1 (cpu:0)" in told
+
+
+def test_a_sum_in_place_of_a_mean_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = dist.all_reduce
+
+    def summed(tensor: torch.Tensor, op: Any = dist.ReduceOp.SUM, **options: Any) -> Any:
+        return healthy(tensor, op=dist.ReduceOp.SUM if op == dist.ReduceOp.AVG else op, **options)
+
+    monkeypatch.setattr(dist, "all_reduce", summed)
+    evidence = checked(dtypes=["float32"])
+    wrong = {item.labels["op"] for item in evidence.measurements if item.name == "wrong_elements" and item.value}
+    assert wrong == {"all_reduce_avg"}
+
+
+def test_a_sum_that_is_rounded_at_every_step_has_an_error_beyond_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = dist.all_reduce
+
+    def narrow(tensor: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        exchanged = tensor.bfloat16()
+        healthy(exchanged, *arguments, **options)
+        tensor.copy_(exchanged)
+
+    monkeypatch.setattr(dist, "all_reduce", narrow)
+    evidence = checked(dtypes=["float32"], sizes=[1])
+    assert value(evidence, "sum_error", dtype="float32", op="all_reduce_sum") > 100
+    assert value(evidence, "sum_error", dtype="float32", op="reduce_scatter") <= 1
+
+
+def test_an_infinity_that_gets_lost_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = dist.all_reduce
+
+    def saturated(tensor: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        result = healthy(tensor, *arguments, **options)
+        if dist.get_rank() == 1 and tensor.is_floating_point() and not options.get("async_op"):
+            tensor.nan_to_num_(nan=torch.nan)
+        return result
+
+    monkeypatch.setattr(dist, "all_reduce", saturated)
+    evidence = checked(dtypes=["float32"])
+    assert value(evidence, "infinities_wrong", op="all_reduce_max") == 4
+    assert value(evidence, "infinities_wrong", op="reduce_scatter") == 0
+    assert "what an infinity becomes is wrong on rank 1 (cpu:0)" in about(evidence, "infinities_wrong")[0]
+
+
+def test_a_barrier_that_does_not_wait_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dist, "barrier", lambda: None)
+    evidence = checked(ranks=3)
+    assert value(evidence, "barriers_left_early") == 6
+    assert " left a barrier before rank " in about(evidence, "barriers_left_early")[0]
+
+
+def test_ranks_that_disagree_in_the_last_digits_are_told_with_the_spread(on_simulated_chips: Simulated) -> None:
+    planted = machine(defect("collective-mismatch", "c10d::allreduce*", severity=1e-6, chip=[1]), chips=2)
+    evidence = on_simulated_chips("multichip.collectives", planted, **SMALL)
+    assert value(evidence, "repeat_mismatches", op="all_reduce_sum") == 3
+    assert value(evidence, "repeat_mismatches", op="reduce_scatter") == 0
+    assert value(evidence, "repeat_spread", op="all_reduce_sum") == 0  # each rank repeats its own to the bit
+
+
+@pytest.mark.parametrize(
+    ("planted", "op"),
+    [
+        (defect("sum-for-mean"), "all_reduce_avg"),
+        (defect("ignore-strides", "c10d::gather_", noncontiguous=True), "gather_strided"),
+        (defect("collective-corrupt", "c10d::scatter_", chip=[1]), "scatter"),
+        (defect("send-corrupt", "c10d::reduce_", chip=[1]), "reduce_sum"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.kind,
+)
+def test_a_planted_defect_of_one_operation_is_found_in_it_alone(
+    planted: Any, op: str, on_simulated_chips: Simulated
+) -> None:
+    evidence = on_simulated_chips("multichip.collectives", machine(planted, chips=2), **SMALL)
+    assert value(evidence, "completed") == 1
+    assert {item.labels["op"] for item in evidence.measurements if item.name == "wrong_elements" and item.value} == {op}
 
 
 def test_a_refused_type_is_a_measurement_and_the_others_go_on() -> None:
@@ -160,7 +255,8 @@ def test_a_refused_type_is_a_measurement_and_the_others_go_on() -> None:
     assert value(evidence, "unsupported", op="all_gather", dtype="float8_e4m3fn") == 1
     assert "all_reduce_sum in int16: RuntimeError: Invalid scalar type" in about(evidence, "unsupported")
     assert values(evidence, "wrong_elements", op="all_reduce_sum", dtype="int16") == []
-    assert values(evidence, "wrong_elements", dtype="float32") == [0] * len(known_answers.OPERATIONS)
+    assert value(evidence, "unsupported", op="all_reduce_communicators", dtype="int16") == 1
+    assert set(values(evidence, "wrong_elements", dtype="float32")) == {0}
     assert any(row.get("reason") == "RuntimeError: Invalid scalar type" for row in evidence.rows)
 
 

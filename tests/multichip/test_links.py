@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,17 +17,12 @@ from readiness.ranks import Placement, WorldOutcome, links, stragglers, telling_
 from readiness.ranks.series import Series
 from readiness.ranks.teams import pairings
 from readiness.ranks.witness import Witness, lost
+from tests.multichip.support import Simulated, chips, machine
 from tests.ranks import support
+from tests.simulator.support import defect
 from tests.support import cpu, run_check, value, values
 
 SMALL: dict[str, Any] = {"repeats": 240, "rounds": 4, "block_mib": 0.25, "interruption_s": 1.0}
-
-
-def chips(number: int, seed: int = 7) -> Accelerator:
-    """Several chips that are all this CPU."""
-    one = cpu(seed)
-    facts = [dataclasses.replace(one.facts, id=f"cpu:{index}", index=index) for index in range(number)]
-    return Accelerator(facts[0], one.stack, seed=seed, peers=facts)
 
 
 def checked(accelerator: Accelerator | None = None, **settings: Any) -> Evidence:
@@ -177,6 +171,15 @@ def test_a_rank_that_computes_slowly_is_named(number: int, monkeypatch: pytest.M
     evidence = checked(chips(number))
     assert value(evidence, "straggler_share", load="alone") < 0.3
     assert about(evidence, "straggler_share", load="alone").startswith("rank 1 (cpu:1): a product of width ")
+
+
+def test_a_chip_that_takes_thirty_percent_longer_is_named(on_simulated_chips: Simulated) -> None:
+    slow = machine(defect("slow", "mm", severity=1 / 1.3, chip=[2]), chips=4)
+    evidence = on_simulated_chips("multichip.links", slow, **SMALL)
+    assert value(evidence, "straggler_share", load="alone") < 0.8
+    told = about(evidence, "straggler_share", load="alone")
+    assert told.startswith("rank 2 (sim:2): a product of width ")
+    assert told.endswith(" turns")
 
 
 @pytest.mark.parametrize("number", [2, 4])

@@ -39,7 +39,7 @@ _JUDGED = {
 }  # fmt: skip
 #: What makes the rows quicker without making the checks blind: a hang is a hang after a quarter of a minute.
 _PATIENCE_S, _LOAD_S, _LONG_LOAD_S, _LIMIT_S = 15.0, 12.0, 40.0, 30.0
-_GROUP_CHECKS = ("multichip.collectives", "multichip.data_parallel", "multichip.links")
+_GROUP_CHECKS = ("multichip.bandwidth", "multichip.collectives", "multichip.data_parallel", "multichip.integrity", "multichip.links")
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ def test_every_key_but_a_few_has_a_default(tmp_path: Path) -> None:
     assert chip == expected
     assert (chip.chips, chip.memory_gib) == (1, 4.0)
     assert chip.software == {"driver": "1.0.0", "runtime": "1.0.0"}
-    assert chip.counters == {"uncorrected": 0, "corrected": 0, "link_errors": 0}
+    assert chip.counters == {"uncorrected": 0, "corrected": 0, "link_errors": 0, "link_retries": 0}
     assert chip.defects[0].op == ("*",)
     assert chip.defects[0].when == Condition()
 

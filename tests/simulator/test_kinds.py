@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from readiness.simulator import strikes
 from readiness.simulator.kinds import Moment, kinds
 from tests.simulator.support import DiedError, chip, defect, inside
 
@@ -497,6 +498,33 @@ def test_a_slow_link_takes_what_sends_and_what_receives_each_as_much_longer(monk
     call("send", 2)
     call("recv_", 2)
     assert clock.taken() == 0  # the links to others are sound
+
+
+def _collective(name: str, *arguments: object, severity: float = 0.5) -> list[list[float]]:
+    """What a rank's arguments are when a collective of this name runs on a chip that sends wrongly."""
+    from readiness.simulator.silicon import Silicon
+    from readiness.simulator.strikes import Call
+
+    made = Call(f"c10d::{name}", list(arguments), {}, list(arguments))
+    seen: list[list[float]] = []
+    silicon = Silicon(chip(defect("send-corrupt", severity=severity)), 0, 7)
+    silicon.perform(made, lambda: seen.extend(tensor.tolist() for tensor in strikes._tensors(made.arguments)))
+    return seen
+
+
+def test_what_is_sent_is_spoilt_on_its_way_and_stays_right_at_home() -> None:
+    block = torch.full((3,), 2.0)
+    for name, arguments in (("send", ([block],)), ("_allgather_base_", (torch.zeros(6), block)), ("alltoall_base_", (torch.zeros(3), block))):
+        *_, sent = _collective(name, *arguments)
+        assert sorted(sent) == [2.0, 2.0, 3.0]
+        assert block.tolist() == [2.0, 2.0, 2.0]
+    (sent,) = _collective("allreduce_", [block])  # there the result takes the place of what is sent
+    assert sorted(sent) == sorted(block.tolist()) == [2.0, 2.0, 3.0]
+    assert _collective("broadcast_", [torch.full((3,), 2.0)]) == [[2.0] * 3]  # who only receives sends nothing
+
+
+def test_an_empty_part_is_spoilt_in_nothing() -> None:
+    assert _collective("reduce_scatter_", [torch.zeros(0)], [[torch.zeros(0), torch.ones(1)]]) == [[], [], [1.5]]
 
 
 def test_what_acts_around_a_call_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from readiness import scheduling
 from readiness.model import Measurement, Status
 from readiness.stability import operations, pace, undisturbed
 from readiness.stability.operations import CONTIGUOUS, OPERATIONS, RARER, both_phases, draw
@@ -165,5 +166,5 @@ def test_time_in_line_does_not_count_and_time_at_work_does(monkeypatch: pytest.M
 
 
 def test_a_system_that_does_not_tell_of_lines_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(undisturbed, "_TASKS", tmp_path / "none")
+    monkeypatch.setattr(scheduling, "_TASKS", tmp_path / "none")
     assert undisturbed.in_line_s() == 0

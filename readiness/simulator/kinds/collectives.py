@@ -1,12 +1,14 @@
-"""Defects of collectives. They act on the results of a finished call."""
+"""Defects of collectives. They act on the results of a finished call, or on what a rank puts into it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from readiness.simulator.kinds import Moment, kind
 
 if TYPE_CHECKING:
+    import torch
+
     from readiness.simulator.strikes import Strike
 
 
@@ -14,14 +16,76 @@ if TYPE_CHECKING:
 def collective_corrupt(strike: Strike) -> None:
     """One element of what a rank receives is wrong by the severity (of whole numbers: by one at least)."""
     for tensor in [*strike.floats(), *strike.integers()][:1]:
-        flat = tensor.view(-1) if tensor.is_contiguous() else tensor.reshape(-1)
-        index = strike.random.randrange(flat.numel())
-        if tensor.is_floating_point():
-            value = float(flat[index])
-            flat[index] = value + (abs(value) * strike.severity or strike.severity)
-        elif not tensor.is_complex():
-            count = int(flat[index])
-            flat[index] = count + max(1, int(abs(count) * strike.severity)) if tensor.dtype.is_signed else count ^ 1
+        _spoil(strike, tensor)
+
+
+def _spoil(strike: Strike, tensor: torch.Tensor) -> None:
+    flat = tensor.view(-1) if tensor.is_contiguous() else tensor.reshape(-1)
+    index = strike.random.randrange(flat.numel())
+    if tensor.is_floating_point():
+        value = float(flat[index])
+        flat[index] = value + (abs(value) * strike.severity or strike.severity)
+    elif not tensor.is_complex():
+        count = int(flat[index])
+        flat[index] = count + max(1, int(abs(count) * strike.severity)) if tensor.dtype.is_signed else count ^ 1
+
+
+#: Where the tensors that a rank puts in stand among the arguments. Source: c10d's Ops.cpp.
+_READ = {
+    "send": 0, "allreduce_": 0, "reduce_": 0, "allgather_": 1, "_allgather_base_": 1, "reduce_scatter_": 1,
+    "_reduce_scatter_base_": 1, "alltoall_": 1, "alltoall_base_": 1, "gather_": 1,
+}  # fmt: skip
+
+
+@kind("send-corrupt", at=Moment.BEFORE, severity=1e-2, unit="relative error", domain="c10d::*")
+def send_corrupt(strike: Strike) -> None:
+    """One element of what a rank sends is wrong by the severity on its way out; its own memory stays right."""
+    position = _READ.get(strike.call.name.partition("::")[2].partition(".")[0])
+    if position is None:
+        return
+    given = strike.call.arguments[position]
+    if position == 0 and not strike.call.name.endswith("::send"):
+        _spoil_first(strike, given)  # what is sent lies where the result comes to lie
+    else:
+        strike.call.arguments[position] = sent = _copied(given)
+        _spoil_first(strike, sent)
+
+
+def _copied(value: Any) -> Any:
+    return [_copied(item) for item in value] if isinstance(value, list | tuple) else value.clone()
+
+
+def _spoil_first(strike: Strike, value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(_spoil_first(strike, item) for item in value)
+    if value.numel():
+        _spoil(strike, value)
+    return bool(value.numel())
+
+
+@kind("sum-for-mean", at=Moment.AROUND, domain="c10d::allreduce_")
+def sum_for_mean(strike: Strike) -> None:
+    """A mean over ranks is not divided by their number. It must be planted on all chips of the machine.
+
+    Which reduction a call asks for no device can see. So the same is first asked for a number that tells: it is 0 on the
+    first rank and 1 on the others, and only a mean of that lies between.
+    """
+    import torch
+    from torch.distributed import ProcessGroup
+
+    call = strike.call
+    if call.ended:
+        if strike.memory.pop("mean", False):
+            for tensor in strike.floats():
+                tensor.mul_(strike.memory["ranks"])
+        return
+    group = ProcessGroup.unbox(call.arguments[1])
+    probe = torch.full((1,), float(group.rank() > 0))
+    if group.size() > 1 and any(tensor.is_floating_point() for tensor in call.tensors):
+        operator = torch.ops.c10d.allreduce_.default
+        _, work = operator([probe], call.arguments[1], call.arguments[2], None, False, -1)
+        torch._C._distributed_c10d.Work.unbox(work).wait()
+        strike.memory["mean"], strike.memory["ranks"] = 0 < float(probe) < 1, group.size()
 
 
 @kind("collective-mismatch", at=Moment.AFTER, severity=1e-6, unit="relative difference", domain="c10d::*")

@@ -1,0 +1,52 @@
+"""Whose doing a wrong result is: sender, receiver, link or compute, of which chip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from readiness.accelerators.base import Accelerator
+from readiness.checklist import Scope, check
+from readiness.model import Cost, Note, Row, Yield
+
+
+@check(
+    "multichip.integrity",
+    title="No chip or link makes results wrong",
+    measures={"wrong_results": "1", "completed": "1"},
+    cost=Cost.SECONDS,
+    typical_s=3.0,
+    limit_s=200.0,
+    scope=Scope.GROUP,
+    alone=True,
+    catches=("collective-corrupt", "send-corrupt"),
+)
+def integrity(
+    accelerator: Accelerator,
+    *,
+    ranks: int = 0,
+    rounds: int = 30,
+    products: int = 200,
+    size: int = 4096,
+    dtypes: Sequence[str] = ("float32", "bfloat16"),
+    patience_s: float = 30.0,
+) -> Iterator[Yield]:
+    """Which chip or link is it, where results between chips are wrong?
+
+    A wrong sum over all ranks is wrong on all of them and names nobody. So every rank computes what is known beforehand, and
+    what all ranks of one make must agree on to the bit; blocks go from every rank to every other; sums are made by two;
+    and all ranks gather from all. What was wrong together tells whose doing it is: all that one rank computes, all that
+    comes from it, all that comes to it, or all between two. `wrong_results` counts the results that were wrong by kind of
+    `work` (compute, transfer, all_reduce, all_gather), and is told with the suspect; rows name rank and chip. Two ranks
+    cannot tell a link from its ends, nor can a fault that was seen once or twice: then all of them are named. `completed`
+    and labels as in `multichip.collectives`; `ranks` = 0 is one on each chip.
+    """
+    from readiness.ranks import collectives, place, run_world, telling, telling_integrity
+    from readiness.ranks import integrity as ranks_side
+
+    placement = place(accelerator, ranks, least=2)
+    yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
+    yield Note(f"integrity of {placement.scope}")
+    settings = {"rounds": rounds, "products": products, "size": size, "dtypes": collectives.checked(dtypes)}
+    outcome = run_world(ranks_side.rank_main, accelerator, placement, settings, patience_s=patience_s, limit_s=180.0)
+    yield from telling_integrity.integrity(outcome, placement)
+    yield from telling.completion(outcome, placement)

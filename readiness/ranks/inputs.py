@@ -1,0 +1,99 @@
+"""What each rank puts into a collective, so that all of them know the right answer beforehand.
+
+Inputs are random integers that depend on the position, the rank and the run's seed, so small that every order of adding
+them up is exact in the type at hand. A constant input would not show chunks that were swapped, and the common way out,
+not to check where a constant would overflow, leaves large groups unchecked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from readiness.ranks.values import RankContext
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One call: what this rank puts in and must hold afterwards (both on the CPU), and the call on device buffers.
+
+    `call` gets the input and the output, which are the same buffer where `in_place`. It is not `defined` what the output
+    holds where the operation promises nothing: a reduction to one rank leaves the others' as it likes. `function` is the
+    function of torch.distributed behind it, unless it bears the operation's name, and `calls` how often it is called.
+    """
+
+    sent: torch.Tensor
+    expected: torch.Tensor
+    call: Callable[[torch.Tensor, torch.Tensor], object]
+    in_place: bool = False
+    defined: bool = True
+    function: str | None = None
+    calls: int = 1
+
+
+def largest_exact(dtype: torch.dtype) -> int:
+    """Up to here the type holds all integers exactly; capped where more would tell no more. No input reaches it."""
+    largest = int(2 / torch.finfo(dtype).eps) if dtype.is_floating_point else torch.iinfo(dtype).max
+    return min(largest, 2**20)
+
+
+def exact(values: torch.Tensor) -> torch.Tensor:
+    """The values in a type of the CPU that holds them all and compares."""
+    return values.double() if values.dtype.is_floating_point else values.long()
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What every rank puts into one operation; each rank can draw all of it and so knows the right answer.
+
+    `size` is the number of elements of one rank's buffer; where that holds a part for each rank, the parts are smaller.
+    `groups` are groups of torch.distributed by kind and members.
+    """
+
+    context: RankContext
+    operation: str
+    dtype: torch.dtype
+    size: int
+    round: int = 0
+    groups: Mapping[tuple[str, tuple[int, ...]], Any] = field(default_factory=dict)
+    limit: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """The largest integer of those that inputs and results may reach."""
+        object.__setattr__(self, "limit", largest_exact(self.dtype))
+
+    @property
+    def part_size(self) -> int:
+        """Elements of the part that goes to one rank; drawing them all would else grow with the square of the ranks."""
+        return -(-self.size // self.context.world_size)
+
+    def values(self, rank: int, numel: int, part: object = "", *, summed: bool = False) -> torch.Tensor:
+        """A rank's input of `numel` elements. With `summed`, every partial sum over all ranks is exact in the type."""
+        world = self.context.world_size
+        # One below the limit, which fills guards and outputs beforehand: an element that was never written is seen.
+        most = max(1, (self.limit - 1) // world) if summed else self.limit - 1
+        lowest = 0 if not self.dtype.is_signed else -most
+        labels = (self.operation, self.dtype, self.size, self.round, rank, part)
+        generator = self.context.accelerator.generator("collectives", *labels)
+        drawn = torch.randint(lowest, most + 1, (numel,), generator=generator)
+        if summed and world >= self.limit:  # too many ranks for all of them to put something in at every position
+            turns = -(-world // (self.limit - 1))
+            drawn *= (torch.arange(numel) + rank) % turns == 0
+        return drawn.to(self.dtype)
+
+    def generator(self, *labels: object) -> torch.Generator:
+        """For what is drawn otherwise; the same on every rank for the same labels."""
+        own = (self.operation, self.dtype, self.size, self.round)
+        return self.context.accelerator.generator("collectives", *own, *labels)
+
+    def some_ranks(self, rank: int, numel: int, most: int) -> torch.Tensor:
+        """Where this rank takes part, if at most `most` ranks may at each position; they take turns."""
+        turns = -(-self.context.world_size // most)
+        return (torch.arange(numel) + rank) % turns == 0
+
+    def all_values(self, numel: int, *, summed: bool = False) -> list[torch.Tensor]:
+        """The inputs of all ranks."""
+        return [self.values(rank, numel, summed=summed) for rank in range(self.context.world_size)]

@@ -1,0 +1,87 @@
+"""A raw transfer between two ranks, with nothing of torch in it: what a collective library is held against.
+
+Where a device is host memory, that is a connection over the loopback interface; on a device of its own, a copy within its
+memory, which no link is faster than.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+
+import torch
+
+from readiness.ranks.values import RankContext
+
+#: How long the other end may take to connect.
+CONNECT_S = 20.0
+
+
+def kind(context: RankContext) -> str:
+    """`socket` or `copy`."""
+    return "socket" if context.accelerator.stack.driverless else "copy"
+
+
+@contextlib.contextmanager
+def connection(context: RankContext, pair: tuple[int, ...] | None) -> Iterator[socket.socket | None]:
+    """A connection between two ranks, None for the others, and for all where it cannot be had: that is no chip's fault.
+
+    All ranks must come: they tell the port over the board. It listens on the loopback interface only, until the other end
+    has come.
+    """
+    with contextlib.ExitStack() as stack:
+        listener = found = None
+        if pair is not None and context.rank == pair[0]:
+            with contextlib.suppress(OSError):
+                listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1))
+                listener.settimeout(CONNECT_S)
+        ports = context.share(listener.getsockname()[1] if listener else 0)
+        port = int(ports[pair[0]]) if pair is not None else 0
+        if port:
+            with contextlib.suppress(OSError):
+                if listener is not None:
+                    found = stack.enter_context(listener.accept()[0])
+                    listener.close()
+                else:
+                    found = stack.enter_context(socket.create_connection(("127.0.0.1", port), CONNECT_S))
+                found.settimeout(CONNECT_S)
+                found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        missing = pair is not None and found is None
+        yield None if any(context.share(missing)) else found
+
+
+def meet(link: socket.socket) -> None:
+    """Wait until both ends are here: who comes first would else time what the other one still does."""
+    link.sendall(b"!")
+    _receive(link, memoryview(bytearray(1)))
+
+
+def there_and_back(link: socket.socket, content: memoryview, into: memoryview, *, first: bool) -> float:
+    """Seconds of a block's way to the other end and of one back."""
+    began = time.perf_counter()
+    if first:
+        link.sendall(content)
+        _receive(link, into)
+    else:
+        _receive(link, into)
+        link.sendall(content)
+    return time.perf_counter() - began
+
+
+def _receive(link: socket.socket, into: memoryview) -> None:
+    while len(into):
+        if not (count := link.recv_into(into)):
+            raise ConnectionError("the other rank closed the raw connection")
+        into = into[count:]
+
+
+def copy(context: RankContext, block: torch.Tensor, target: torch.Tensor) -> float:
+    """Seconds of two copies of a block within the device's memory, as long a way as there and back."""
+    context.accelerator.synchronize()
+    began = time.perf_counter()
+    target.copy_(block)
+    target.copy_(block)
+    context.accelerator.synchronize()
+    return time.perf_counter() - began

@@ -1,0 +1,111 @@
+"""How long the slowest of many equal calls take, and whether a chip computes while it exchanges.
+
+A mean or a median hides a link that repeats what got lost: three calls of a hundred take fifty times as long. Each rank
+notes beside every call how long its threads stood in line for a processor: that is the host's doing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+import torch.distributed as dist
+
+from readiness.ranks.comparing import difference
+from readiness.ranks.values import Json, RankContext
+from readiness.scheduling import in_line_s
+
+#: Elements of a sum whose tail is looked at: mostly latency, as most of a model's small tensors are.
+SMALL = 4096
+#: A tail that is this many times the median is looked at again, at most so often: a link that repeats what got lost does so
+#: again, a busy host does not.
+DOUBTFUL_RATIO, MOST_SERIES = 6.0, 4
+#: Calls between two meetings of the ranks.
+AT_ONCE = 20
+#: Repetitions of each way of computing and exchanging; the best of each counts.
+REPETITIONS = 5
+
+
+def reports(context: RankContext) -> Iterator[Json]:
+    """Every call's seconds and what of it this rank stood in line; then the seconds of work alone and together."""
+    for number in range(MOST_SERIES):
+        report = _series(context)
+        yield {**report, "series": number}
+        own = sorted(max(0.0, taken - stood) for taken, stood in zip(report["seconds"], report["waited"], strict=True))
+        ratio = own[int(0.99 * (len(own) - 1))] / max(own[len(own) // 2], 1e-9) if own else 0.0
+        if max(context.share(ratio)) < DOUBTFUL_RATIO:
+            break
+    yield from _overlap(context)
+
+
+def _series(context: RankContext) -> Json:
+    total = context.settings["tail_calls"]
+    every = [
+        torch.randint(-9, 10, (SMALL,), generator=context.accelerator.generator("bandwidth", "tail", rank)).float()
+        for rank in range(context.world_size)
+    ]
+    expected = torch.stack(every).sum(0)
+    source = every[context.rank].to(context.device)
+    seconds: list[float] = []
+    waited: list[float] = []
+    wrong = 0
+    for begin in range(0, total, AT_ONCE):
+        context.share()
+        with context.step(f"all_reduce {begin + 1} to {begin + AT_ONCE} of many alike"):
+            dist.all_reduce(source.clone())  # brings the ranks together
+            for _ in range(AT_ONCE):
+                buffer = source.clone()
+                context.accelerator.synchronize()
+                stood, began = in_line_s(), time.perf_counter()
+                dist.all_reduce(buffer)
+                context.accelerator.synchronize()
+                seconds.append(time.perf_counter() - began)
+                waited.append(max(0.0, in_line_s() - stood))
+                wrong += bool(difference(buffer.cpu(), expected))
+    return {"tail": "all_reduce", "seconds": seconds, "waited": waited, "wrong": wrong}
+
+
+def _overlap(context: RankContext) -> Iterator[Json]:
+    """Best seconds of a product alone, of a sum alone, and of both at once; the product is made about as long as the sum."""
+    numel = max(context.settings["bytes"]) // 4
+    generator = context.accelerator.generator("bandwidth", "overlap")
+    values = torch.randint(-4, 5, (numel,), generator=generator).float()
+    buffer = values.clone().to(context.device)
+    left = torch.randn(256, 256, generator=generator).to(context.device)
+
+    def exchange() -> None:
+        dist.all_reduce(buffer.copy_(values))
+
+    def compute(times: int) -> None:
+        for _ in range(times):
+            torch.mm(left, left)
+
+    def both(times: int) -> None:
+        work = dist.all_reduce(buffer.copy_(values), async_op=True)
+        compute(times)
+        if work is not None:
+            work.wait()
+
+    with context.step("a sum alone"):
+        alone = _best(context, exchange)
+        right = torch.equal(buffer.cpu(), values * context.world_size)
+    with context.step("products alone"):
+        one = _best(context, partial(compute, 10)) / 10
+        times = max(1, min(1000, round(max(context.share(alone)) / max(min(context.share(one)), 1e-7))))
+        products = _best(context, partial(compute, times))
+    with context.step("a sum and products at once"):
+        together = _best(context, partial(both, times))
+    yield {"overlap": "all_reduce", "exchange": alone, "compute": products, "both": together, "wrong": int(not right)}
+
+
+def _best(context: RankContext, call: Callable[[], None]) -> float:
+    best = float("inf")
+    for _ in range(REPETITIONS):
+        context.accelerator.synchronize()
+        began = time.perf_counter()
+        call()
+        context.accelerator.synchronize()
+        best = min(best, time.perf_counter() - began)
+    return best

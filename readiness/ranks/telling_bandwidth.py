@@ -1,0 +1,193 @@
+"""From what the ranks of `multichip.bandwidth` reported to measurements and rows. Pure.
+
+Of a world that did not finish only wrong results are told, and what was refused.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+
+from readiness.model import Labels, Measurement, Row, Yield
+from readiness.ranks.bus import bus_factor
+from readiness.ranks.values import LONGEST_ABOUT, Json, Placement, WorldOutcome
+
+#: Fewer calls than these have no hundredth.
+LEAST_CALLS = 100
+Reports = Sequence[tuple[int, Json]]
+Team = tuple[int, ...]
+
+
+def bandwidth(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
+    """All figures of a world that finished."""
+    reports = [(rank, report) for rank, reports in enumerate(outcome.reports) for report in reports]
+    for rank, report in reports:
+        if "refused" in report:
+            yield Row({"rank": rank, "unsupported": report["refused"], "reason": report["reason"]})
+    yield from _wrong(reports, placement, finished=outcome.failure is None)
+    if outcome.failure is None:
+        yield from _collectives(reports, placement)
+        yield from _pairs(reports, placement)
+        yield from _tail(reports, placement)
+        yield from _overlap(reports, placement)
+
+
+def _wrong(reports: Reports, placement: Placement, *, finished: bool) -> Iterator[Yield]:
+    """Results that were timed and not what they must be."""
+    wrong = [(rank, report) for rank, report in reports if report.get("wrong")]
+    for rank, report in wrong[:100]:
+        yield Row({"rank": rank, "work": _name(report), "wrong": report["wrong"], **report.get("first", {})})
+    looked = sum("wrong" in report for _, report in reports)
+    if wrong or (finished and looked):
+        about = None
+        if wrong:
+            works = ", ".join(sorted({_name(report) for _, report in wrong}))
+            about = f"{works}: wrong on {placement.name(*sorted({rank for rank, _ in wrong}))}"[:LONGEST_ABOUT]
+        total = sum(report["wrong"] for _, report in wrong)
+        yield Measurement("wrong_results", total, placement.labels, samples=looked, about=about)
+
+
+def _name(report: Json) -> str:
+    if "pair" in report:
+        return f"transfers between ranks {report['pair'][0]} and {report['pair'][1]}"
+    return str(report.get("bandwidth") or report.get("tail") or report.get("overlap"))
+
+
+def _collectives(reports: Reports, placement: Placement) -> Iterator[Yield]:
+    """Of every operation, size and group size the slowest group's best; a call takes as long as on its slowest rank."""
+    teams: dict[tuple[str, int, Team], list[list[float]]] = {}
+    for _, report in reports:
+        if report.get("seconds") and "bandwidth" in report:
+            teams.setdefault((report["bandwidth"], report["bytes"], tuple(report["team"])), []).append(report["seconds"])
+    groups: dict[tuple[str, int, int], dict[Team, tuple[float, float]]] = {}
+    for (op, size, team), seconds in teams.items():
+        best, usual = max(map(min, seconds)), max(map(statistics.median, seconds))
+        groups.setdefault((op, size, len(team)), {})[team] = best, usual
+    buses: dict[tuple[str, int], dict[int, float]] = {}
+    largest = max((size for _, size, _ in groups), default=0)
+    smallest = min((size for _, size, _ in groups), default=0)
+    for (op, size, ranks), found in sorted(groups.items()):
+        team = max(found, key=lambda team: found[team])
+        best, usual = found[team]
+        here = {**placement.labels, "op": op, "group": str(ranks), "bytes": str(size)}
+        between = f"{op} of {size} bytes between {_names(team, placement)}"
+        about = f"{between}: {best * 1e6:.4g} us at best, usually {usual * 1e6:.4g} us"
+        if size == smallest < largest:
+            yield Measurement("latency_us", usual * 1e6, here, about=about)
+        else:
+            buses.setdefault((op, size), {})[ranks] = bus = size / best * bus_factor(op, ranks) / 1e9
+            yield Measurement("algorithm_gbps", size / best / 1e9, here, about=about)
+            yield Measurement("bus_gbps", bus, here, about=about)
+    everyone = len(placement.ranks)
+    for (op, size), found_buses in sorted(buses.items()):
+        for ranks, bus in found_buses.items():
+            if ranks < everyone and everyone in found_buses:
+                here = {**placement.labels, "op": op, "group": str(ranks)}
+                told = f"{op} of {size} bytes: {bus:.3g} GB/s between {ranks}, {found_buses[everyone]:.3g} GB/s between all"
+                yield Measurement("group_bus_share", bus / found_buses[everyone], here, about=told)
+
+
+def _pairs(reports: Reports, placement: Placement) -> Iterator[Yield]:
+    """Each pair's rates by its best, the worse of the two ends. What is judged is a share of the raw way in the same run."""
+    pairs: dict[Team, list[Json]] = {}
+    for _, report in reports:
+        if report.get("one_way") and "pair" in report:
+            pairs.setdefault(tuple(report["pair"]), []).append(report)
+    shares: dict[Team, float] = {}
+    gains: dict[Team, float] = {}
+    rates: dict[Team, float] = {}
+    raws: dict[Team, float] = {}
+    latencies: dict[Team, float] = {}
+    kind = ""
+    for pair, both in pairs.items():
+        seconds, together, plain = (max(min(report[key]) for report in both) for key in ("one_way", "both_ways", "raw"))
+        latencies[pair] = max(statistics.median(report["latency"]) for report in both)
+        size, kind = both[0]["bytes"], both[0]["raw_kind"]
+        rates[pair], raws[pair] = 2 * size / seconds / 1e9, 2 * size / plain / 1e9
+        shares[pair], gains[pair] = plain / seconds, seconds / together
+        yield Row({
+            "link": placement.name(*pair), "gigabytes_a_second": round(rates[pair], 3),
+            "both_ways_gigabytes_a_second": round(2 * size / together / 1e9, 3),
+            f"raw_{kind}_gigabytes_a_second": round(raws[pair], 3), "share_of_raw": round(shares[pair], 3),
+            "latency_us": round(latencies[pair] * 1e6, 1),
+        })  # fmt: skip
+    if not shares:
+        return
+    labels = {**placement.labels, "raw": kind}
+
+    def about(pair: Team) -> str:
+        return f"the link between {placement.name(*pair)}: {rates[pair]:.3g} GB/s, a raw {kind} {raws[pair]:.3g} GB/s"
+
+    slowest, fastest = min(shares, key=lambda one: shares[one]), max(shares, key=lambda one: shares[one])
+    yield Measurement("share_of_raw", shares[slowest], labels, samples=len(shares), about=about(slowest))
+    usual = statistics.median(shares.values())
+    told = f"half of all links reach {usual:.3g} of a raw {kind}"
+    yield Measurement("usual_share_of_raw", usual, labels, samples=len(shares), about=told)
+    yield Measurement("most_of_raw", shares[fastest], labels, samples=len(shares), about=about(fastest))
+    least = min(gains, key=lambda one: gains[one])
+    told = f"the link between {placement.name(*least)}: both ways at once carry {gains[least]:.3g} times what one does"
+    yield Measurement("both_ways_gain", gains[least], placement.labels, samples=len(gains), about=told)
+    late = max(latencies, key=lambda one: latencies[one])
+    told = f"the link between {placement.name(*late)}: one number takes {latencies[late] * 1e6:.4g} us"
+    here = {**placement.labels, "op": "send_recv", "group": "2", "bytes": "4"}
+    yield Measurement("latency_us", latencies[late] * 1e6, here, samples=len(latencies), about=told)
+
+
+def _tail(reports: Reports, placement: Placement) -> Iterator[Yield]:
+    """Each call as its slowest rank saw it; once as it was, and once less what all ranks together stood in line.
+
+    Of several series the one with the shortest tail counts.
+    """
+    series: dict[int, list[Json]] = {}
+    for _, report in reports:
+        if "tail" in report:
+            series.setdefault(report["series"], []).append(report)
+    calls: dict[str, list[list[float]]] = {"included": [], "excluded": []}
+    for of_ranks in series.values():
+        seconds = [max(call) for call in zip(*(report["seconds"] for report in of_ranks), strict=True)]
+        waited = [sum(call) for call in zip(*(report["waited"] for report in of_ranks), strict=True)]
+        if len(seconds) >= LEAST_CALLS:
+            calls["included"].append(seconds)
+            shortest = min(seconds)
+            calls["excluded"].append([max(taken - stood, shortest) for taken, stood in zip(seconds, waited, strict=True)])
+    for host, found in calls.items():
+        if found:
+            yield from _quantiles(min(found, key=_tail_ratio), {**placement.labels, "op": "all_reduce", "host": host})
+
+
+def _tail_ratio(seconds: Sequence[float]) -> float:
+    return sorted(seconds)[int(0.99 * (len(seconds) - 1))] / statistics.median(seconds)
+
+
+def _quantiles(seconds: Sequence[float], here: Labels) -> Iterator[Measurement]:
+    ordered = sorted(seconds)
+    usual, late = statistics.median(ordered), ordered[int(0.99 * (len(ordered) - 1))]
+    quarter, three = ordered[len(ordered) // 4], ordered[3 * len(ordered) // 4]
+    about = (
+        f"of {len(ordered)} calls half take {usual * 1e3:.3g} ms, 1 of 100 {late * 1e3:.3g} ms,"
+        f" the longest {ordered[-1] * 1e3:.3g} ms"
+    )
+    ratios = {"tail_ratio": late / usual, "longest_ratio": ordered[-1] / usual, "jitter": (three - quarter) / usual}
+    for name, value in ratios.items():
+        yield Measurement(name, value, here, samples=len(ordered), about=about)
+
+
+def _overlap(reports: Reports, placement: Placement) -> Iterator[Measurement]:
+    """Both at once over the longer of the two: 1 where one hides behind the other. The rank that hides least."""
+    found: Mapping[int, Json] = {rank: report for rank, report in reports if "overlap" in report}
+    if not found:
+        return
+    ratios = {rank: told["both"] / max(told["exchange"], told["compute"]) for rank, told in found.items()}
+    worst = max(ratios, key=lambda rank: ratios[rank])
+    told = found[worst]
+    about = (
+        f"{placement.name(worst)}: exchange {told['exchange'] * 1e3:.3g} ms, products {told['compute'] * 1e3:.3g} ms,"
+        f" both at once {told['both'] * 1e3:.3g} ms"
+    )
+    yield Measurement("overlap_ratio", ratios[worst], placement.labels, samples=len(ratios), about=about)
+
+
+def _names(team: Team, placement: Placement) -> str:
+    if len(team) <= 2:
+        return placement.name(*team)
+    return f"{placement.name(team[0])} to {placement.name(team[-1])}"

@@ -1,0 +1,114 @@
+"""From what the ranks of `multichip.integrity` reported to measurements, and to whom a wrong result is laid. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from readiness.model import Measurement, Row, Yield
+from readiness.ranks.suspects import Look, Role, Verdict, verdicts
+from readiness.ranks.values import LONGEST_ABOUT, Json, Placement, WorldOutcome
+
+KINDS = ("compute", "transfer", "all_reduce", "all_gather")
+
+Reports = Sequence[tuple[int, Json]]
+
+
+def integrity(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
+    """`wrong_results` of each kind of work; of a world that did not finish only those that are not zero."""
+    reports = [(rank, report) for rank, reports in enumerate(outcome.reports) for report in reports]
+    finished = outcome.failure is None
+    for rank, report in reports:
+        if "refused" in report:
+            yield Row({"rank": rank, "unsupported": report["refused"], "reason": report["reason"]})
+        elif report.get("wrong"):
+            where: Json = {key: str(report[key]) for key in ("source", "team", "slots") if key in report}
+            yield Row({"rank": rank, "work": report["made"], "wrong": report["wrong"], **where, **report["first"]})
+    wrong, looked, made = _looks(reports)
+    for rank in (odd := _outvoted(reports, placement)):
+        yield Row({"rank": rank, "chip": placement.ranks[rank].id, "computes_otherwise": ", ".join(odd[rank])})
+        wrong[Look("compute", (rank,))] += len(odd[rank])
+    if any("vote" in report for _, report in reports):
+        made["compute"] += sum("vote" in report for _, report in reports)
+    found = verdicts(wrong, looked)
+    for verdict in found:
+        yield Row({
+            "suspect": " or ".join(suspect.role.value for suspect in verdict.suspects),
+            "ranks": ", ".join(sorted({str(rank) for suspect in verdict.suspects for rank in suspect.ranks})),
+            "chips": ", ".join(sorted({placement.ranks[rank].id for who in verdict.suspects for rank in who.ranks})),
+            "explains": len(verdict.looks), "seen": verdict.times,
+        })  # fmt: skip
+    for kind in KINDS:
+        count = sum(times for look, times in wrong.items() if look.kind == kind)
+        if count or (finished and made[kind]):
+            about = next((_about(one, kind, placement) for one in found if kind in {look.kind for look in one.looks}), None)
+            labels = {**placement.labels, "work": kind}
+            yield Measurement("wrong_results", count, labels, samples=made[kind] or None, about=about)
+
+
+def _looks(reports: Reports) -> tuple[Counter[Look], set[Look], Counter[str]]:
+    """What was wrong and how often, all that was looked at, and how many calls were made of each kind."""
+    wrong: Counter[Look] = Counter()
+    looked: set[Look] = set()
+    made: Counter[str] = Counter()
+    sums: dict[tuple[tuple[int, ...], int], list[int]] = {}
+    for rank, report in reports:
+        kind = report.get("made", "")
+        made[kind] += report.get("calls", 0)
+        match kind:
+            case "compute":
+                looked.add(Look(kind, (rank,)))
+                wrong[Look(kind, (rank,))] += report["wrong"]
+            case "transfer":
+                look = Look(kind, (report["source"], rank))
+                looked.add(look)
+                wrong[look] += report["wrong"]
+            case "all_gather":
+                looked |= {Look(kind, (source, rank)) for source in range(max(rank for rank, _ in reports) + 1)}
+                for source, times in report["slots"]:
+                    wrong[Look(kind, (source, rank))] += times
+            case "all_reduce":
+                looked.add(Look(kind, tuple(report["team"])))
+                for number, _ in report["which"]:
+                    sums.setdefault((tuple(report["team"]), number), []).append(rank)
+    for (team, _), ranks in sums.items():
+        wrong[Look("all_reduce", team, tuple(sorted(ranks)))] += 1
+    return Counter({look: times for look, times in wrong.items() if times}), looked, made
+
+
+def _outvoted(reports: Reports, placement: Placement) -> dict[int, list[str]]:
+    """Ranks that computed something else than the majority of the chips of their make, and what."""
+    votes: dict[tuple[str | None, str], dict[int, str]] = {}
+    for rank, report in reports:
+        for what, digest in report.get("digests", {}).items() if "vote" in report else ():
+            votes.setdefault((placement.ranks[rank].model, f"{what} in {report['vote']}"), {})[rank] = digest
+    odd: dict[int, list[str]] = {}
+    for (_, what), digests in votes.items():
+        usual, times = Counter(digests.values()).most_common(1)[0]
+        if 2 * times > len(digests) > 2:
+            for rank, digest in digests.items():
+                if digest != usual:
+                    odd.setdefault(rank, []).append(what)
+    return odd
+
+
+def _about(verdict: Verdict, kind: str, placement: Placement) -> str:
+    who = ", or ".join(_words(verdict, index, placement) for index in range(len(verdict.suspects)))
+    seen = f"seen {verdict.times} times in {len(verdict.looks)} places" if verdict.times > 1 else "seen once"
+    return f"{kind}: {who}; {seen}"[:LONGEST_ABOUT]
+
+
+def _words(verdict: Verdict, index: int, placement: Placement) -> str:
+    suspect = verdict.suspects[index]
+    match suspect.role:
+        case Role.COMPUTE:
+            return f"{placement.name(*suspect.ranks)} computes wrongly"
+        case Role.SENDER:
+            return f"what {placement.name(*suspect.ranks)} sends arrives wrong"
+        case Role.RECEIVER:
+            return f"{placement.name(*suspect.ranks)} receives wrongly"
+    one, other = suspect.ranks
+    if len(verdict.directions) == 1:
+        one, other = next(iter(verdict.directions))
+        return f"the link from {placement.name(one)} to {placement.name(other)}"
+    return f"the link between {placement.name(one)} and {placement.name(other)}"

@@ -1,0 +1,138 @@
+"""Transfers between every two ranks, one pair at a time: one way, both ways at once, and the raw way beside them.
+
+The three take turns within a fraction of a second, so that whoever else uses the machine disturbs all of them alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Generator, Iterator
+from socket import socket
+
+import torch
+import torch.distributed as dist
+
+from readiness.ranks import raw
+from readiness.ranks.comparing import difference, is_refusal
+from readiness.ranks.links import pairs
+from readiness.ranks.teams import Team
+from readiness.ranks.values import Json, RankContext
+
+#: Turns around all pairs, and of each kind of transfer in one turn; the first, which connects, is not timed.
+PASSES, TURNS = 4, 4
+#: Where a pair reaches less of the raw way than this, more is tried: a slow link stays slow, a busy host does not.
+MOST_PASSES, DOUBTFUL_SHARE = 40, 0.35
+MEBIBYTE = 2**20
+
+
+def reports(context: RankContext) -> Iterator[Json]:
+    """For each pair the seconds of a block there and back, of both at once, and of the raw way; and what was wrong."""
+    found: dict[Team, Json] = {}
+    started = time.monotonic()
+    for number in range(MOST_PASSES):
+        for pair in pairs(context.world_size):
+            told = _nothing() if context.rank not in pair else found.setdefault(pair, _nothing())
+            refusal = yield from _meet(context, pair, told, number)
+            if refusal:
+                return
+        too_long = max(context.share(time.monotonic() - started)) > context.settings["budget_s"]
+        both = [told for told in found.values() if told["raw"] and told["one_way"]]
+        slowest = min((min(told["raw"]) / min(told["one_way"]) for told in both), default=math.inf)
+        if too_long or (min(context.share(slowest)) >= DOUBTFUL_SHARE and number + 1 >= PASSES):
+            break
+    for pair, told in found.items():
+        yield {"pair": list(pair), "bytes": 4 * _numel(context), "raw_kind": raw.kind(context), **told}
+
+
+def _nothing() -> Json:
+    return {"latency": [], "one_way": [], "both_ways": [], "raw": [], "wrong": 0}
+
+
+def _numel(context: RankContext) -> int:
+    return max(1, int(context.settings["block_mib"] * MEBIBYTE) // 4)
+
+
+def _meet(context: RankContext, pair: Team, told: Json, number: int) -> Generator[Json, None, bool]:
+    """One turn of a pair, the other ranks looking on. Whether the library refused it."""
+    with contextlib.ExitStack() as stack:
+        with context.step(f"raw connection between ranks {pair[0]} and {pair[1]}"):
+            mine = pair if context.rank in pair else None
+            link = stack.enter_context(raw.connection(context, mine))
+        for what, turn in (("numbers", _numbers), ("blocks", _blocks)):
+            context.share()
+            refusal = ""
+            if what == "numbers" and mine is not None and link is None:
+                yield {"pair": list(pair), "refused": "raw connection", "reason": "no loopback connection"}
+            with context.step(f"{what} between ranks {pair[0]} and {pair[1]}"):
+                try:
+                    if link is not None:
+                        turn(context, pair, link, told, number)
+                except (RuntimeError, TypeError, ValueError) as problem:
+                    if not is_refusal(problem):
+                        raise
+                    refusal = f"{type(problem).__name__}: {problem}"[:200]
+            if any(context.share(bool(refusal))):
+                if refusal:
+                    yield {"pair": list(pair), "refused": "send and recv", "reason": refusal}
+                return True
+    return False
+
+
+def _numbers(context: RankContext, pair: Team, link: socket, told: Json, _number: int) -> None:
+    """One number there and back: half of that is the latency."""
+    sent = torch.ones(1).to(context.device)
+    for _ in range(TURNS):
+        raw.meet(link)
+        told["latency"].append(_there_and_back(context, pair, sent, torch.zeros_like(sent)) / 2)
+
+
+def _blocks(context: RankContext, pair: Team, link: socket, told: Json, number: int) -> None:
+    generators = [context.accelerator.generator("bandwidth", "pair", *pair, end, number) for end in pair]
+    contents = [torch.randint(-(2**20), 2**20, (_numel(context),), generator=one).float() for one in generators]
+    place = pair.index(context.rank)
+    mine, theirs = contents[place], contents[1 - place]
+    sent = mine.to(context.device)
+    plain, into = memoryview(bytearray(mine.numpy().tobytes())), memoryview(bytearray(4 * _numel(context)))
+    for turn in range(TURNS):
+        received = torch.zeros_like(sent)
+        raw.meet(link)
+        seconds = _there_and_back(context, pair, sent, received)
+        told["wrong"] += bool(difference(received.cpu(), theirs))
+        if number or turn:
+            told["one_way"].append(seconds)
+        received = torch.zeros_like(sent)
+        raw.meet(link)
+        told["both_ways"].append(_both_at_once(context, pair, sent, received))
+        told["wrong"] += bool(difference(received.cpu(), theirs))
+        if raw.kind(context) == "socket":
+            raw.meet(link)
+            told["raw"].append(raw.there_and_back(link, plain, into, first=place == 0))
+        else:
+            told["raw"].append(raw.copy(context, sent, received))
+
+
+def _there_and_back(context: RankContext, pair: Team, sent: torch.Tensor, received: torch.Tensor) -> float:
+    context.accelerator.synchronize()
+    began = time.perf_counter()
+    if context.rank == pair[0]:
+        dist.send(sent, pair[1])
+        dist.recv(received, pair[1])
+    else:
+        dist.recv(received, pair[0])
+        dist.send(sent, pair[0])
+    context.accelerator.synchronize()
+    return time.perf_counter() - began
+
+
+def _both_at_once(context: RankContext, pair: Team, sent: torch.Tensor, received: torch.Tensor) -> float:
+    """The first of a pair names what it sends first, the other what it receives: neither begins with what nobody takes."""
+    other = pair[0] + pair[1] - context.rank
+    context.accelerator.synchronize()
+    began = time.perf_counter()
+    both = [dist.P2POp(dist.isend, sent, other), dist.P2POp(dist.irecv, received, other)]
+    for work in dist.batch_isend_irecv(both if context.rank < other else both[::-1]):
+        work.wait()
+    context.accelerator.synchronize()
+    return time.perf_counter() - began

@@ -1,0 +1,20 @@
+"""What the host's scheduler tells of this process: how long its threads stood in line for a processor."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_TASKS = Path("/proc/self/task")
+
+
+def in_line_s() -> float:
+    """Seconds that the threads of this process have been ready to run and did not; 0 where the system does not tell."""
+    total = 0
+    try:
+        for thread in os.listdir(_TASKS):  # noqa: PTH208 - no Path for each: this is read around every call
+            with open(f"{_TASKS}/{thread}/schedstat", "rb") as file:  # noqa: PTH123 - likewise
+                total += int(file.read().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return total / 1e9

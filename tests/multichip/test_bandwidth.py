@@ -1,0 +1,220 @@
+"""`multichip.bandwidth`: formulas, healthy ranks, every defect it claims to see planted, and what cannot be told."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from readiness.accelerators.base import Accelerator
+from readiness.model import Evidence, Measurement, Row, Status
+from readiness.ranks import Placement, WorldOutcome, link_counters, telling_bandwidth
+from readiness.ranks.bus import blocks, bus_factor, group_sizes
+from tests.multichip.support import Simulated, chips, machine
+from tests.ranks import support
+from tests.simulator.support import defect
+from tests.support import cpu, run_check, value, values
+
+SMALL: dict[str, Any] = {"bytes": [8, 4096, 65536], "samples": 2, "block_mib": 0.25, "budget_s": 3.0}
+
+
+def checked(accelerator: Accelerator | None = None, **settings: Any) -> Evidence:
+    evidence = run_check("multichip.bandwidth", accelerator or chips(4), **{**SMALL, **settings})
+    assert evidence.status is Status.MEASURED, evidence.reason
+    return evidence
+
+
+def about(evidence: Evidence, name: str, **where: str) -> str:
+    (found,) = [
+        item.about for item in evidence.measurements if item.name == name and where.items() <= dict(item.labels).items()
+    ]
+    assert found is not None
+    assert len(found) < 300
+    return found
+
+
+@pytest.mark.parametrize(
+    ("op", "ranks", "factor"),
+    [
+        ("all_reduce", 2, 1.0), ("all_reduce", 8, 1.75), ("all_gather", 4, 0.75), ("reduce_scatter", 8, 0.875),
+        ("all_to_all", 2, 0.5), ("broadcast", 8, 1.0), ("send_recv", 2, 1.0),
+    ],
+)  # fmt: skip
+def test_factors_are_those_of_nccl_tests(op: str, ranks: int, factor: float) -> None:
+    assert bus_factor(op, ranks) == factor
+
+
+def test_groups_are_powers_of_two_and_all() -> None:
+    assert [group_sizes(ranks) for ranks in (2, 3, 4, 6, 8, 16)] == [[2], [2, 3], [2, 4], [2, 4, 6], [2, 4, 8], [2, 4, 8, 16]]
+    assert blocks(8, 2) == [(0, 1), (2, 3), (4, 5), (6, 7)]
+    assert blocks(16, 2) == [(0, 1), (4, 5), (8, 9), (12, 13)]
+    assert blocks(6, 4) == [(0, 1, 2, 3)]
+
+
+@pytest.mark.parametrize(("seed", "number"), [(1, 2), (2, 3), (3, 4), (4, 5)])
+def test_healthy_ranks_are_measured_in_every_way(seed: int, number: int) -> None:
+    evidence = checked(chips(number, seed))
+    where = {"ranks": str(number), "chips": "several", "world": "all"}
+    assert value(evidence, "completed", **where) == 1
+    assert value(evidence, "wrong_results", **where) == 0
+    for op in ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast"):
+        here = {**where, "op": op, "group": str(number)}
+        bus = value(evidence, "bus_gbps", bytes="65536", **here)
+        assert bus == pytest.approx(value(evidence, "algorithm_gbps", bytes="65536", **here) * bus_factor(op, number))
+        assert value(evidence, "latency_us", bytes="8", **here) > 0
+    assert (values(evidence, "group_bus_share", group="2") != []) == (number > 2)
+    assert 0 < value(evidence, "share_of_raw", raw="socket", **where) <= value(evidence, "most_of_raw", **where)
+    assert value(evidence, "latency_us", op="send_recv") > 0
+    assert value(evidence, "overlap_ratio") > 0
+    assert value(evidence, "both_ways_gain") > 0
+    for host in ("included", "excluded"):
+        assert value(evidence, "longest_ratio", host=host) >= value(evidence, "tail_ratio", host=host) >= 1
+    assert len([row for row in evidence.rows if "link" in row]) == number * (number - 1) // 2
+
+
+def test_the_cpu_has_no_counters_of_links_and_none_is_made_up() -> None:
+    evidence = checked(chips(2))
+    assert values(evidence, "link_faults") == values(evidence, "link_retries") == []
+
+
+def test_a_timed_result_that_is_wrong_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = dist.all_to_all_single
+
+    def faulty(out: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        result = healthy(out, *arguments, **options)
+        if dist.get_rank() == 2 and out.numel() == 1024:
+            out[3] += 1
+        return result
+
+    monkeypatch.setattr(dist, "all_to_all_single", faulty)
+    evidence = checked()
+    assert value(evidence, "wrong_results") == 3
+    assert about(evidence, "wrong_results") == "all_to_all: wrong on rank 2 (cpu:2)"
+
+
+def test_a_collective_that_does_nothing_is_wrong_however_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dist, "all_reduce", lambda *_, **__: None)
+    assert value(checked(chips(2)), "wrong_results") > 0
+
+
+def test_a_slow_link_has_a_small_share_of_the_raw_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = dist.send
+
+    def slow(tensor: torch.Tensor, target: int, *arguments: Any, **options: Any) -> None:
+        time.sleep(0.05 if {dist.get_rank(), target} == {1, 2} and tensor.numel() > 1 else 0)
+        healthy(tensor, target, *arguments, **options)
+
+    monkeypatch.setattr(dist, "send", slow)
+    evidence = checked()
+    assert value(evidence, "share_of_raw") < 0.05
+    assert about(evidence, "share_of_raw").startswith("the link between rank 1 (cpu:1), rank 2 (cpu:2): ")
+    assert value(evidence, "usual_share_of_raw") > 2 * value(evidence, "share_of_raw")
+
+
+def test_calls_that_take_long_now_and_then_make_a_tail(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy, calls = dist.all_reduce, [0]
+
+    def late(tensor: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        calls[0] += tensor.numel() == 4096
+        if dist.get_rank() == 1 and tensor.numel() == 4096 and calls[0] % 40 == 0:
+            time.sleep(0.5)
+        return healthy(tensor, *arguments, **options)
+
+    monkeypatch.setattr(dist, "all_reduce", late)
+    evidence = checked(chips(2))
+    assert value(evidence, "tail_ratio", host="excluded") > 5
+    assert "of 200 calls half take " in about(evidence, "tail_ratio", host="excluded")
+
+
+def test_links_of_a_simulated_machine(on_simulated_chips: Simulated) -> None:
+    """Healthy, then all links at an eighth of their speed, then a counter that moved though all results were right."""
+    usual = {**SMALL, "block_mib": 1.0}
+    healthy = on_simulated_chips("multichip.bandwidth", machine(chips=4), **usual)
+    assert value(healthy, "completed") == 1
+    assert value(healthy, "link_faults") == value(healthy, "link_retries") == value(healthy, "wrong_results") == 0
+    slow = on_simulated_chips("multichip.bandwidth", machine(defect("link-slow", severity=0.13), chips=4), **usual)
+    assert value(slow, "completed") == 1
+    assert value(slow, "share_of_raw") < value(healthy, "share_of_raw") / 2
+    moved = defect("counter", chip=[1], options={"link_errors": 3, "link_retries": 5})
+    counted = on_simulated_chips("multichip.bandwidth", machine(moved, chips=4), **SMALL)
+    assert (value(counted, "link_faults"), value(counted, "link_retries")) == (3, 5)
+    assert about(counted, "link_faults") == "link_errors of sim:1 rose by 3"
+    assert value(counted, "wrong_results") == 0
+
+
+def told_of(risen: Any, number: int = 2) -> dict[str, Measurement]:
+    placement = Placement(tuple(facts for facts in chips(number).peers))
+    return {item.name: item for item in link_counters.told(risen, placement) if isinstance(item, Measurement)}
+
+
+def test_counters_that_not_every_chip_has_prove_no_health() -> None:
+    assert told_of({"cpu:0": {"nvlink_crc_flit": 0}, "cpu:1": None}) == {}
+    assert told_of({"cpu:0": {"ecc_uncorrected": 9}, "cpu:1": {"ecc_uncorrected": 0}}) == {}
+    told = told_of({"cpu:0": {"nvlink_crc_flit": 2}, "cpu:1": None})
+    assert told["link_faults"].value == 2
+    told = told_of({"cpu:0": {"nvlink_crc_flit": 0, "pcie_replays": 4}, "cpu:1": {"nvlink_crc_flit": 0, "pcie_replays": 0}})
+    assert (told["link_faults"].value, told["link_retries"].value) == (0, 4)
+    assert told["link_retries"].about == "pcie_replays of cpu:0 rose by 4"
+
+
+def test_settings_that_hide_failing_links_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "HCCL_OP_RETRY_ENABLE", "L1:1")
+    rows = [item for item in link_counters.told({}, Placement(chips(2).peers)) if isinstance(item, Row)]
+    assert [row.cells for row in rows] == [{"retry_setting": "HCCL_OP_RETRY_ENABLE", "value": "L1:1"}]
+
+
+def test_a_call_is_as_long_as_on_its_slowest_rank_and_the_hosts_share_is_told_apart() -> None:
+    seconds = [[0.001] * 98 + [0.001, 0.05], [0.002] * 98 + [0.1, 0.001]]
+    waited = [[0.0] * 98 + [0.0, 0.049], [0.0] * 100]
+    reports = tuple(({"tail": "all_reduce", "series": 0, "seconds": s, "waited": w, "wrong": 0},) for s, w in zip(seconds, waited, strict=True))
+    told = telling_bandwidth.bandwidth(WorldOutcome(reports, None, 1.0), Placement(chips(2).peers))
+    found = {(m.name, m.labels.get("host")): m.value for m in told if isinstance(m, Measurement)}
+    assert found["longest_ratio", "included"] == pytest.approx(50)
+    assert found["tail_ratio", "included"] == pytest.approx(25)
+    assert found["tail_ratio", "excluded"] == pytest.approx(1)
+    assert found["longest_ratio", "excluded"] == pytest.approx(50)
+
+
+def test_a_rank_that_dies_is_named_and_no_speed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.at_call("broadcast", 5, 3, support.kill_oneself, monkeypatch)
+    evidence = checked()
+    assert value(evidence, "completed") == 0
+    assert about(evidence, "completed").startswith("rank 3 (cpu:3) to blame")
+    assert {item.name for item in evidence.measurements} == {"completed"}
+
+
+def test_a_hang_between_two_is_told_with_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = dist.recv
+
+    def recv(tensor: torch.Tensor, source: int, *arguments: Any) -> Any:
+        return support.hang() if {dist.get_rank(), source} == {1, 3} else healthy(tensor, source, *arguments)
+
+    monkeypatch.setattr(dist, "recv", recv)
+    evidence = checked(patience_s=3.0)
+    assert about(evidence, "completed").startswith("rank 1 (cpu:1), rank 3 (cpu:3) to blame")
+
+
+def test_a_library_without_transfers_is_measured_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*arguments: Any, **options: Any) -> None:
+        raise NotImplementedError("send on this device")
+
+    monkeypatch.setattr(dist, "send", missing)
+    monkeypatch.setattr(dist, "recv", missing)
+    evidence = checked()
+    assert value(evidence, "completed") == 1
+    assert values(evidence, "share_of_raw") == []
+    assert values(evidence, "bus_gbps") != []
+    assert any(row.get("unsupported") == "send and recv" for row in evidence.rows)
+
+
+def test_a_stack_without_collectives_cannot_tell() -> None:
+    class Without(type(cpu().stack)):  # type: ignore[misc]
+        collective_backend = None
+
+    evidence = run_check("multichip.bandwidth", Accelerator(cpu().facts, Without()))
+    assert evidence.status is Status.SKIPPED
+    assert evidence.measurements == ()
