@@ -31,6 +31,7 @@ class Stack(ABC):
     forks               a process that has imported torch, but touched no device, may fork workers for it
     driverless          its devices are the host's memory: whatever is imported before a fork, they survive it
     beyond              operators of PyTorch's database that say nothing about a device of this stack, and why
+    beyond_modes        the same for ways to train on several chips (`multichip.parallelism`)
     """
 
     name: str
@@ -41,6 +42,7 @@ class Stack(ABC):
     asynchronous: bool = True
     driverless: bool = False
     beyond: Mapping[str, str] = {}
+    beyond_modes: Mapping[str, str] = {}
 
     @property
     def forkable(self) -> bool:

@@ -21,6 +21,9 @@ class Sim(Stack):
     collective_backend = "cpu:gloo,sim:gloo"
     driverless = True
     beyond: Mapping[str, str] = {"to_sparse": "the simulator takes strided tensors only"}
+    beyond_modes: Mapping[str, str] = dict.fromkeys(
+        ("fsdp", "hsdp", "fsdp+tensor"), "fully_shard resizes storages, which the simulator cannot do: no finding about a chip"
+    )
 
     def discover(self) -> Iterator[AcceleratorFacts]:
         """None: a simulated chip is never found, only asked for."""
