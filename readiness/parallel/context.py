@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from readiness.parallel.model import Decoder, loss, size_of
+from readiness.parallel.model import Decoder, size_of
 from readiness.parallel.sequence import divide
 from readiness.parallel.trainer import Held, Trainer, average
 from readiness.ranks.values import RankContext
@@ -33,10 +33,11 @@ class Stretched(Trainer):
         """On this rank's tokens of all sequences."""
         length = self.model.shape.length // self.context.world_size
         mine = slice(self.model.start, self.model.start + length)
-        found = loss(self.model(tokens[:, :-1][:, mine]), tokens[:, 1:][:, mine])
-        found.backward()  # type: ignore[no-untyped-call]
-        average(self.parameters, self.context.world_size)
-        return found.detach()
+        found = self.passed(self.model, tokens[:, :-1][:, mine], tokens[:, 1:][:, mine])
+        with self.step("sum of gradients"):
+            average(self.parameters, self.context.world_size)
+            self.wait()
+        return found
 
     def held(self) -> Iterator[Held]:
         """Every rank has all of it."""

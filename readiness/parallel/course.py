@@ -6,18 +6,18 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
 
 from readiness.parallel.data import gradient
-from readiness.parallel.trainer import Held, Trainer
+from readiness.parallel.trainer import Held, Step, Trainer
 from readiness.parity.transformer import text
 from readiness.ranks.collectives import digest
 from readiness.ranks.values import Json, RankContext
 
 Tensor = torch.Tensor
-Step = Callable[[str], AbstractContextManager[None]]
 
 Groups = list[dict[str, Any]]
 
@@ -46,10 +46,9 @@ def train(
     squares: list[float] = []
     replicas: list[dict[str, str]] = []
     for number, tokens in enumerate(data):
-        with step(f"forward and backward of step {number}"):
-            update.zero_grad()
-            found = trainer.compute(tokens.to(device))
-            wait()
+        trainer.step, trainer.wait = partial(_numbered, step, number), wait
+        update.zero_grad()
+        found = trainer.compute(tokens.to(device))
         with step(f"update of step {number}"):
             squares.append(math.fsum(_squares(trainer)))
             update.step()
@@ -57,6 +56,10 @@ def train(
             losses.append(None if found is None else float(found.cpu()))
             replicas.append(_replicas(trainer.held()))
     return {"losses": losses, "squares": squares, "replicas": replicas}
+
+
+def _numbered(step: Step, number: int, what: str) -> AbstractContextManager[None]:
+    return step(f"{what} of step {number}")
 
 
 def _groups(parameters: Sequence[Tensor]) -> Groups:

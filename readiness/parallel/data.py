@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from readiness.parallel.model import Decoder, loss
+from readiness.parallel.model import Decoder
 from readiness.parallel.trainer import Held, Trainer, local, share
 from readiness.ranks.values import RankContext
 
@@ -32,9 +32,7 @@ class Replicas(Trainer):
     def compute(self, tokens: Tensor) -> Tensor | None:
         """On this rank's sequences; the gradients are averaged while they come."""
         mine = share(tokens, self.context.rank, self.context.world_size)
-        found = loss(self.wrapped(mine[:, :-1]), mine[:, 1:])
-        found.backward()  # type: ignore[no-untyped-call]
-        return found.detach()
+        return self.passed(self.wrapped, mine[:, :-1], mine[:, 1:])
 
     def held(self) -> Iterator[Held]:
         """Every rank has all of it."""
@@ -61,9 +59,7 @@ class Sharded(Trainer):
     def compute(self, tokens: Tensor) -> Tensor | None:
         """On this rank's sequences."""
         mine = share(tokens, self.part, self.parts)
-        found = loss(self.model(mine[:, :-1]), mine[:, 1:])
-        found.backward()  # type: ignore[no-untyped-call]
-        return found.detach()
+        return self.passed(self.model, mine[:, :-1], mine[:, 1:])
 
     def held(self) -> Iterator[Held]:
         """Each rank its part."""

@@ -22,7 +22,7 @@ class _Exchange(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         """The gradients of the rows that were sent."""
         out = gradient.new_empty((sum(context.sent), *gradient.shape[1:]))
         dist.all_to_all_single(out, gradient.contiguous(), context.sent, context.received, group=context.group)
@@ -52,7 +52,7 @@ class _Shift(torch.autograd.Function):
         return _passed(tensor, (rank + 1) % ranks, (rank - 1) % ranks)
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """One step the other way round."""
         rank, ranks = context.place
         return _passed(gradient, (rank - 1) % ranks, (rank + 1) % ranks), None, None
@@ -83,7 +83,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat(parts, dimension)
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         """Summed over the ranks."""
         dimension, rank, ranks = context.place
         whole = gradient.contiguous().clone()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from readiness.parallel.model import Decoder, loss
+from readiness.parallel.model import Decoder
 from readiness.parallel.trainer import Held, Trainer, average, share
 from readiness.ranks.values import RankContext
 
@@ -31,14 +31,15 @@ class Dealt(Trainer):
         """The experts' gradients are sums over all ranks' tokens already, and of as many means."""
         ranks = self.context.world_size
         mine = share(tokens, self.context.rank, ranks)
-        found = loss(self.model(mine[:, :-1]), mine[:, 1:])
-        found.backward()  # type: ignore[no-untyped-call]
+        found = self.passed(self.model, mine[:, :-1], mine[:, 1:])
         copied = [parameter for name, parameter in self.model.named_parameters() if not name.endswith(_STACKED)]
-        average(copied, ranks)
+        with self.step("sum of gradients"):
+            average(copied, ranks)
+            self.wait()
         for name, parameter in self.model.named_parameters():
             if name.endswith(_STACKED) and parameter.grad is not None:
                 parameter.grad.div_(ranks)
-        return found.detach()
+        return found
 
     def held(self) -> Iterator[Held]:
         """The experts by their place among all."""

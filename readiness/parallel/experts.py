@@ -44,7 +44,7 @@ class Router(nn.Module):
 
 def _limited(scores: Tensor) -> Tensor:
     """Scores of the experts in the best groups; a group is as good as its two best experts together."""
-    grouped = scores.unflatten(-1, (GROUPS, -1))
+    grouped = scores.view(-1, GROUPS, scores.shape[-1] // GROUPS)
     best = grouped.topk(2, -1).values.sum(-1).topk(CHOSEN_GROUPS, -1).indices
     kept = torch.zeros_like(grouped[..., 0]).scatter(-1, best, 1.0).unsqueeze(-1).expand_as(grouped)
     return scores.masked_fill(kept.flatten(-2) == 0, float("-inf"))
@@ -100,7 +100,7 @@ class Experts(nn.Module):
     def _here(self, tokens: Tensor, counts: Tensor) -> Tensor:
         """Through the experts that are here. `counts` (ranks, experts here) says whose tokens stand where."""
         sizes = counts.flatten().tolist()
-        parts = tokens.split(sizes)
+        parts = torch.split_with_sizes(tokens, sizes)
         worked = []
         for number, portion in enumerate(parts):
             expert = number % counts.shape[1]

@@ -20,6 +20,14 @@ def size_of(shape: Shape) -> Size:
     return Size(shape.vocabulary, shape.width, shape.layers, shape.heads, shape.heads, shape.hidden)
 
 
+class DenseBlock(Block):
+    """A block of the small transformer, without what it keeps for decoding."""
+
+    def forward(self, x: Tensor, turn: Pair) -> Tensor:  # type: ignore[override]
+        """(B, T, width) to the same."""
+        return super().forward(x, turn, None)[0]
+
+
 class ExpertBlock(nn.Module):
     """A block whose feed-forward is a choice of experts."""
 
@@ -29,11 +37,10 @@ class ExpertBlock(nn.Module):
         self.attention = Attention(size_of(shape))
         self.experts = Experts(shape)
 
-    def forward(self, x: Tensor, turn: Pair, past: Pair | None) -> tuple[Tensor, Pair]:
-        """(B, T, width) to the same, and the layer's keys and values."""
-        attended, cache = self.attention(self.attention_norm(x), turn, past)
-        x = x + attended
-        return x + self.experts(self.feed_norm(x)), cache
+    def forward(self, x: Tensor, turn: Pair) -> Tensor:
+        """(B, T, width) to the same."""
+        x = x + self.attention(self.attention_norm(x), turn, None)[0]
+        return x + self.experts(self.feed_norm(x))  # type: ignore[no-any-return]
 
 
 class Decoder(nn.Module):
@@ -48,10 +55,9 @@ class Decoder(nn.Module):
         super().__init__()
         self.shape, self.start, self.gathered = shape, 0, 1
         self.embedding = nn.Embedding(shape.vocabulary, shape.width) if first else None
-        kind = Block if shape.routing is None else ExpertBlock
         chosen = range(shape.layers) if layers is None else layers
         self.blocks = nn.ModuleDict(
-            {str(layer): kind(size_of(shape)) if kind is Block else ExpertBlock(shape) for layer in chosen}
+            {str(layer): DenseBlock(size_of(shape)) if shape.routing is None else ExpertBlock(shape) for layer in chosen}
         )
         self.norm = Norm(shape.width) if last else None
         self.head = nn.Linear(shape.width, shape.vocabulary, bias=False) if last else None
@@ -62,7 +68,7 @@ class Decoder(nn.Module):
             x = self.embedding(x)
         turn = angles(self.start, self.gathered * x.shape[1], self.shape.width // self.shape.heads, x)
         for block in self.blocks.values():
-            x, _ = block(x, turn, None)
+            x = block(x, turn)
         return x if self.norm is None or self.head is None else self.head(self.norm(x))
 
 

@@ -106,7 +106,7 @@ _ALL = (
         "ddp+pipeline", "two pipelines (1F1B) that share the batch", _ddp_pipeline,
         lambda ranks: Shape(ranks, layers=ranks), pairs=True,
     ),
-    Mode("expert-deepseek", "experts dealt out, sigmoid gates in groups", Dealt, lambda ranks: Shape(ranks, routing=DEEPSEEK)),
+    Mode("expert-deepseek", "experts dealt out, sigmoid gates", Dealt, lambda ranks: Shape(ranks, routing=DEEPSEEK)),
     Mode("expert-qwen", "experts dealt out, softmax gates", Dealt, lambda ranks: Shape(ranks, routing=QWEN)),
     Mode("context-ring", "sequences divided, keys and values go round", lambda *told: Stretched(*told, ring=True)),
     Mode("context-gather", "sequences divided, keys and values gathered", lambda *told: Stretched(*told, ring=False)),

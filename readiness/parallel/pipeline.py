@@ -46,15 +46,19 @@ class Staged(Trainer):
         mine = share(tokens, self.replicas.index(self.context.rank), len(self.replicas))
         losses: list[Tensor] = []
         given = (mine[:, :-1].contiguous(),) if self.number == 0 else ()
-        if self.last:
-            self.schedule.step(*given, target=mine[:, 1:].contiguous(), losses=losses)
-        else:
-            self.schedule.step(*given)
+        with self.step("forward and backward of all micro-batches"):
+            if self.last:
+                self.schedule.step(*given, target=mine[:, 1:].contiguous(), losses=losses)
+            else:
+                self.schedule.step(*given)
+            self.wait()
         if len(self.replicas) > 1:
-            average(self.parameters, len(self.replicas), self.copies)
+            with self.step("sum of gradients"):
+                average(self.parameters, len(self.replicas), self.copies)
+                self.wait()
         return torch.stack(losses).mean().detach() if self.last else None
 
     def held(self) -> Iterator[Held]:
-        """This stage, as often as there are pipelines."""
+        """One stage, as often as there are pipelines."""
         for name, parameter in self.model.named_parameters():
             yield Held(name, parameter, len(self.replicas), f"stage {self.number}")

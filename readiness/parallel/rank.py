@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import itertools
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 
 import torch
 
@@ -13,7 +14,7 @@ from readiness.parallel.course import OPTIMIZERS, batches, left_over, train
 from readiness.parallel.model import Decoder, build
 from readiness.parallel.modes import MODES
 from readiness.parallel.shape import Shape
-from readiness.parallel.trainer import Alone
+from readiness.parallel.trainer import Alone, nothing, silent
 from readiness.parity.survey import dtype_named, strict_precision
 from readiness.ranks.collectives import is_refusal
 from readiness.ranks.values import Json, RankContext
@@ -48,12 +49,12 @@ class References:
         host = copy.deepcopy(model).cpu().double()
         with self.context.step(f"training alone, {optimizer}, {dtype}"):
             found = train(
-                Alone(model), optimizer, self.data(shape), self.context.device, _silent, self.context.accelerator.synchronize
+                Alone(model), optimizer, self.data(shape), self.context.device, silent, self.context.accelerator.synchronize
             )
             self._known[shape, optimizer, dtype] = {name: weight.detach() for name, weight in model.named_parameters()}
         yield {"reference": about, **found}
         with self.context.step(f"training on the host, {optimizer}, {dtype}"):
-            found = train(Alone(host), optimizer, self.data(shape), torch.device("cpu"), _silent, _nothing)
+            found = train(Alone(host), optimizer, self.data(shape), torch.device("cpu"), silent, nothing)
         yield {"host": about, "losses": found["losses"], "squares": found["squares"]}
 
     @staticmethod
@@ -72,7 +73,8 @@ def rank_main(context: RankContext) -> Iterator[Json]:
     What the stack refuses is reported before it ends the world: the other ranks may wait in the middle of it.
     """
     references = References(context)
-    with strict_precision():
+    with strict_precision(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # of work in place on its result, which is not done here
         for name, dtype, optimizer in context.settings["courses"]:
             yield from _course(context, references, name, dtype, optimizer)
 
@@ -110,11 +112,3 @@ def courses(modes: Sequence[str], dtypes: Sequence[str], optimizers: Sequence[st
     for name in dtypes:
         dtype_named(name)
     return list(itertools.product(modes, dtypes, optimizers))
-
-
-def _silent(what: str) -> AbstractContextManager[None]:  # noqa: ARG001
-    return nullcontext()
-
-
-def _nothing() -> None:
-    """The host is always done."""

@@ -39,7 +39,8 @@ class DividedAttention(Attention):
         """
         length, scale = query.shape[2], query.shape[3] ** -0.5
         wide = query.dtype if query.dtype == torch.float64 else torch.float32
-        largest = total = out = None
+        largest: Tensor | None = None
+        out = total = torch.zeros((), dtype=wide, device=query.device)
         for turn in range(self.ranks):
             part = (self.rank - turn) % self.ranks
             scores = (query @ key.mT).to(wide) * scale
@@ -47,14 +48,12 @@ class DividedAttention(Attention):
             best = scores.detach().amax(-1, keepdim=True)
             now = best if largest is None else torch.maximum(largest, best)
             weights = (scores - now).exp()
-            fade = None if largest is None else (largest - now).exp()
-            added, more = weights @ value.to(wide), weights.sum(-1, keepdim=True)
-            out = added if out is None or fade is None else out * fade + added
-            total = more if total is None or fade is None else total * fade + more
+            fade = torch.ones_like(now) if largest is None else (largest - now).exp()
+            out = out * fade + weights @ value.to(wide)
+            total = total * fade + weights.sum(-1, keepdim=True)
             largest = now
             if turn < self.ranks - 1:
                 key, value = (shift(tensor, self.rank, self.ranks) for tensor in (key, value))
-        assert out is not None
         return (out / total).to(query.dtype)
 
     def _seen(self, length: int, part: int, parts: int, device: torch.device) -> Tensor:

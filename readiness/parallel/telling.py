@@ -15,9 +15,9 @@ from readiness.ranks.telling import LONGEST_ABOUT, relative_difference
 from readiness.ranks.values import Json, Placement
 
 Course = tuple[str, str, str]
-#: Only an optimizer that keeps the size of a gradient lets parameters be compared: one that divides by it makes roundoff large.
+#: Parameters are compared under an optimizer that keeps the size of a gradient: one that divides by it makes roundoff large.
 COMPARABLE = "sgd"
-#: A chip whose training alone is so far from float64, and so many times as far as the best one's, is named beside what is wrong.
+#: A chip whose training alone is so far from float64, and so many times as far as the best one's, is named with the rest.
 ODD, ODD_TIMES = 2e-6, 8.0
 
 
@@ -122,16 +122,18 @@ def _minority(told: Mapping[int, Mapping[str, str]], key: str) -> list[int]:
 
 
 def chips(heard: Heard) -> Iterator[Yield]:
-    """How far each chip by itself is from float64 on the host, the worst of them named."""
+    """How far each chip by itself is from float64 on the host, over all models; the worst of them named."""
+    found: dict[str, list[tuple[float, int]]] = {}
     for about, reports in heard.alone.items():
         _, optimizer, dtype = about.rsplit(" ", 2)
-        if optimizer != COMPARABLE or about not in heard.host:
-            continue
-        distances = {rank: _distance(report, heard.host[about]) for rank, report in reports.items()}
-        worst = max(distances, key=distances.__getitem__)
-        labels = {**heard.placement.labels, "dtype": dtype, "optimizer": optimizer}
-        told = f"{heard.placement.name(worst)}, trained alone in {dtype}, against float64 on the host"
-        yield Measurement("chip_difference", distances[worst], labels, samples=len(distances), about=told)
+        if optimizer == COMPARABLE and about in heard.host:
+            host = heard.host[about]
+            found.setdefault(dtype, []).extend((_distance(report, host), rank) for rank, report in reports.items())
+    for dtype, distances in found.items():
+        distance, rank = max(distances, key=lambda item: (item[0], -item[1]))
+        labels = {**heard.placement.labels, "dtype": dtype, "optimizer": COMPARABLE}
+        told = f"{heard.placement.name(rank)}, trained alone in {dtype}, against float64 on the host"
+        yield Measurement("chip_difference", distance, labels, samples=len(distances), about=told)
 
 
 def _odd(heard: Heard, about: str) -> list[int]:
@@ -143,12 +145,12 @@ def _odd(heard: Heard, about: str) -> list[int]:
     if about.rsplit(" ", 2)[1] != COMPARABLE:
         # Roundoff grows here: what differs from the many is odd.
         told = {rank: {"course": f"{report['losses']}{report['squares']}"} for rank, report in reports.items()}
-        return _minority(told, "course") if len(reports) > 2 else []  # noqa: PLR2004 - of two nobody is the many
+        return _minority(told, "course") if len(reports) > 2 else []
     least = min(distances.values(), default=0.0)
     return [rank for rank, distance in distances.items() if distance > max(ODD, ODD_TIMES * least)]
 
 
 def _distance(report: Json, host: Json) -> float:
     losses = map(relative_difference, report["losses"], host["losses"])
-    norms = (relative_difference(math.sqrt(a), math.sqrt(b)) for a, b in zip(report["squares"], host["squares"], strict=True))
-    return max(*losses, *norms)
+    found, wanted = (map(math.sqrt, told["squares"]) for told in (report, host))
+    return max(*losses, *map(relative_difference, found, wanted))

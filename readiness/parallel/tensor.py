@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from readiness.parallel.data import divided
-from readiness.parallel.model import Decoder, loss
+from readiness.parallel.model import Decoder
 from readiness.parallel.trainer import Held, Trainer, share
 from readiness.ranks.values import RankContext
 
@@ -50,8 +50,8 @@ def divide(model: Decoder, mesh: Any, *, sequence: bool) -> None:
                 "up": whole,
             }
         parallelize_module(block, mesh, plan)
-        block.attention.heads //= mesh.size()  # type: ignore[union-attr, operator]
-        block.attention.key_heads //= mesh.size()  # type: ignore[union-attr, operator]
+        block.attention.heads //= mesh.size()  # type: ignore[union-attr]
+        block.attention.key_heads //= mesh.size()  # type: ignore[union-attr]
     ends: dict[str, Any] = {
         "embedding": RowwiseParallel(input_layouts=Replicate(), output_layouts=stream),
         "head": ColwiseParallel(input_layouts=stream, output_layouts=Replicate()),
@@ -73,9 +73,7 @@ class Divided(Trainer):
     def compute(self, tokens: Tensor) -> Tensor | None:
         """Through all of them together."""
         mine = share(tokens, self.part, self.parts)
-        found = loss(self.model(mine[:, :-1]), mine[:, 1:])
-        found.backward()  # type: ignore[no-untyped-call]
-        return found.detach()
+        return self.passed(self.model, mine[:, :-1], mine[:, 1:])
 
     def held(self) -> Iterator[Held]:
         """Each rank its columns and rows, and all the rest."""

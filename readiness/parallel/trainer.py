@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,17 @@ from torch import nn
 from readiness.parallel.model import Decoder, loss
 
 Tensor = torch.Tensor
+#: What goes around an operation, given its name.
+Step = Callable[[str], AbstractContextManager[None]]
+
+
+def silent(what: str) -> AbstractContextManager[None]:  # noqa: ARG001
+    """Where nobody watches."""
+    return nullcontext()
+
+
+def nothing() -> None:
+    """The host is always done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +62,13 @@ def local(tensor: Tensor) -> Tensor:
 
 class Trainer(ABC):
     """One way to train. `compute` leaves the gradients of the mean loss of the whole batch; it is this rank's share of
-    the loss, None where the rank has none, and every rank that has one has an equal share."""
+    the loss, None where the rank has none, and every rank that has one has an equal share.
+
+    `step` goes around whatever may block, and `wait` is for the device to be done: only so is a hang told where it arose.
+    """
+
+    step: Step = staticmethod(silent)
+    wait: Callable[[], object] = staticmethod(nothing)
 
     @property
     @abstractmethod
@@ -60,6 +78,16 @@ class Trainer(ABC):
     @abstractmethod
     def compute(self, tokens: Tensor) -> Tensor | None:
         """Forward and backward on a batch (B, T + 1) that all ranks are given, on the device."""
+
+    def passed(self, model: Callable[[Tensor], Tensor], tokens: Tensor, targets: Tensor) -> Tensor:
+        """The loss, its gradients left behind."""
+        with self.step("forward"):
+            found = loss(model(tokens), targets)
+            self.wait()
+        with self.step("backward"):
+            found.backward()  # type: ignore[no-untyped-call]
+            self.wait()
+        return found.detach()
 
     @abstractmethod
     def held(self) -> Iterator[Held]:
@@ -79,9 +107,7 @@ class Alone(Trainer):
 
     def compute(self, tokens: Tensor) -> Tensor | None:
         """The plain way."""
-        found = loss(self.model(tokens[:, :-1]), tokens[:, 1:])
-        found.backward()  # type: ignore[no-untyped-call]
-        return found.detach()
+        return self.passed(self.model, tokens[:, :-1], tokens[:, 1:])
 
     def held(self) -> Iterator[Held]:
         """The whole model, once."""
@@ -94,12 +120,13 @@ def average(parameters: Sequence[Tensor], ranks: int, group: Any = None) -> None
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat, group=group)
-    for gradient, mean in zip(gradients, flat.div(ranks).split([item.numel() for item in gradients]), strict=True):
+    means = torch.split_with_sizes(flat.div(ranks), [gradient.numel() for gradient in gradients])
+    for gradient, mean in zip(gradients, means, strict=True):
         gradient.copy_(mean.view_as(gradient))
 
 
 def share(tokens: Tensor, rank: int, ranks: int) -> Tensor:
-    """This rank's sequences of a batch."""
+    """A rank's sequences of a batch."""
     return tokens[rank::ranks]
 
 

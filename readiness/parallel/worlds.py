@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch._dynamo
@@ -57,15 +57,15 @@ class Worlds:
                     yield Row({"mode": mode, "not_measured": f"{faults} worlds have failed before it"})
                 return
             yield Note(f"training by {', '.join(dict.fromkeys(course[0] for course in left))} on {self.placement.scope}")
-            before = len(left)
-            refused, left = yield from self._world(left)
-            faults += not refused and bool(left or before)
+            fault, left = yield from self._world(left)
+            faults += fault
 
-    def _world(self, left: list[Course]) -> Iterator[Yield]:  # type: ignore[misc]
-        """One world: what it measured. Returns whether it ended by a refusal, and the courses that are still to come."""
+    def _world(self, left: list[Course]) -> Generator[Yield, None, tuple[bool, list[Course]]]:
+        """One world: what it measured. Returns whether it ended by a fault, and the courses that are still to come."""
         settings = {"courses": [list(course) for course in left], "steps": self.steps}
+        limit_s = 60.0 + 30.0 * len(left)
         outcome = run_world(
-            rank_main, self.accelerator, self.placement, settings, patience_s=self.patience_s, limit_s=60.0 + 30.0 * len(left)
+            rank_main, self.accelerator, self.placement, settings, patience_s=self.patience_s, limit_s=limit_s
         )
         heard = self.heard
         heard.hear(outcome.reports)
@@ -78,7 +78,7 @@ class Worlds:
                     yield Measurement("completed", 1, labels)
         failure = outcome.failure
         if failure is None:
-            return True, []
+            return False, []
         course = heard.begun or next((item for item in reversed(left) if item in heard.ended), left[0])
         labels = telling.labels_of(course, self.placement)
         refusals = heard.refused.get(course, {})
@@ -91,7 +91,7 @@ class Worlds:
         else:
             yield from rank_telling.completion(outcome, self.placement, labels)
         after = left[left.index(course) + 1 :]
-        return refused, [item for item in after if item[0] != course[0]]
+        return not refused, [item for item in after if item[0] != course[0]]
 
     def chips(self) -> Iterator[Yield]:
         """How each chip trains by itself."""
