@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from readiness.model import AcceleratorFacts, Evidence
 SCHEMA = "readiness.run/1"
 _LARGEST_BYTES = 2**30
 Key = tuple[str, str]  # accelerator id, check id
+_PLAIN = re.compile(r"[^A-Za-z0-9.-]")
 
 
 class Journal:
@@ -146,6 +148,12 @@ class Journal:
                 "failures": dict(failures),
             }
         )
+
+    def kept(self, key: Key) -> Path:
+        """The file in which a check may keep what must outlive it. Its folder is there; the file is the check's to make."""
+        folder = self.folder / "kept"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{_PLAIN.sub('_', key[1])}-{_PLAIN.sub('_', key[0])}.jsonl"
 
     def append(self, accelerator: str, evidence: Evidence, at: float) -> None:
         """Keep what a check yielded. When this returns, it is on disk."""

@@ -46,6 +46,13 @@ class Sim(Stack):
 
         return torch.device("sim", 0)
 
+    def sensors(self, facts: AcceleratorFacts) -> Mapping[str, float]:  # noqa: ARG002
+        """How warm the simulated chip of this process is."""
+        from readiness.simulator.install import installed
+
+        silicon = installed()
+        return {} if silicon is None else {"temperature_c": silicon.temperature}
+
     def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:
         """What they stood at when the run began, and what the chip's defects have added."""
         if facts.counters is None:

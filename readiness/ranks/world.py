@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from readiness.ranks.blame import Seen, blame
 from readiness.ranks.board import Board, Mark
 from readiness.ranks.members import Member, anonymous_file, end, start
 from readiness.ranks.rank import RankPlan
-from readiness.ranks.values import Failure, Placement, RankFunction, Trouble, WorldOutcome
+from readiness.ranks.values import Failure, Json, Placement, RankFunction, Trouble, WorldOutcome
 
 #: How long the others may still tell what they saw, once one rank has failed.
 GRACE_S = 0.5
@@ -50,11 +50,13 @@ def run_world(
     patience_s: float = 30.0,
     limit_s: float = 300.0,
     start_s: float = 120.0,
+    listen: Callable[[int, Json], object] | None = None,
 ) -> WorldOutcome:
     """Run a function on every rank of a new world and gather what it yields.
 
     The world has failed when a rank ends, raises or is stopped, when nothing moves for `patience_s` (counted in steps
-    and reports), or when it takes longer than `limit_s`; `start_s` is for the processes to come up. Raises MemoryError
+    and reports), or when it takes longer than `limit_s`; `start_s` is for the processes to come up. `listen` is handed each
+    rank's reports as they come, which are then not kept: a world that lasts for days has many. Raises MemoryError
     when the kernel killed a rank for want of memory: that tells nothing about the device. Raises OSError where no
     process can be started.
     """
@@ -85,7 +87,7 @@ def run_world(
                 log=-1,
             )
             members.append(start(plan, board, board_file, members, keep))
-        outcome = _Watch(members, board, patience_s, limit_s, start_s).outcome()
+        outcome = _Watch(members, board, patience_s, limit_s, start_s, listen).outcome()
     failure = outcome.failure
     if failure is not None and failure.trouble is Trouble.DIED and kernel_kills() > killed_for_memory:
         raise MemoryError(f"the kernel killed for want of memory while the ranks ran: {failure.reason}")
@@ -99,6 +101,7 @@ class _Watch:
     patience_s: float
     limit_s: float
     start_s: float
+    listen: Callable[[int, Json], object] | None = None
 
     def outcome(self) -> WorldOutcome:
         """Watch until all have finished or one has failed; end them; tell."""
@@ -168,6 +171,7 @@ class _Watch:
         for key, _ in selector.select(tick_s) if selector.get_map() else ():
             member: Member = key.data
             news |= member.read()
+            self._hand_on(member)
             if not member.open:
                 selector.unregister(key.fileobj)
         return news
@@ -176,7 +180,12 @@ class _Watch:
         if member.process.poll() is None:
             return False
         member.drain()
+        self._hand_on(member)
         return True
+
+    def _hand_on(self, member: Member) -> None:
+        while self.listen is not None and member.collected:
+            self.listen(member.rank, member.collected.pop(0))
 
     def _has_failed(self, member: Member) -> bool:
         return self._has_ended(member) or member.error is not None
