@@ -51,21 +51,26 @@ class Claim:
 
     @property
     def training_time_share(self) -> float:
-        """At least this share of the time is spent on steps that are kept (effective training time ratio).
-
-        Checkpoints at the interval that loses least (Young 1974, Daly 2006), to first order: what remains after writing
-        them, doing again what was lost since the last one, and coming back. Pessimistic where faults are frequent.
-        """
-        between_s = 3600 * self.job_mtbf_h
-        interval_s = math.sqrt(2 * self.job.checkpoint_s * between_s)
-        if not (0 < interval_s < math.inf):
-            return 0.0
-        return max(0.0, 1 - self.job.checkpoint_s / interval_s - (interval_s / 2 + self.job.recovery_s) / between_s)
+        """At least this share of the time is spent on steps that are kept (effective training time ratio)."""
+        return training_time_share(self.job_mtbf_h, self.job.checkpoint_s, self.job.recovery_s)
 
     @property
     def needed_chip_hours(self) -> float:
         """What it would take, with as many faults and no more, to show that the whole job is likely to run through."""
         return needed_chip_hours(self.faults, self.job.chips, DAY_H * self.job.days)
+
+
+def training_time_share(job_mtbf_h: float, checkpoint_s: float, recovery_s: float) -> float:
+    """What remains of the time of a job that fails so often, with checkpoints at the interval that loses least.
+
+    Lost are the writing of checkpoints, the work since the last one, and coming back. The interval is Young's (1974) and
+    Daly's (2006) sqrt(2 x checkpoint x time between faults), all to first order: pessimistic where faults are frequent.
+    """
+    between_s = 3600 * job_mtbf_h
+    interval_s = math.sqrt(2 * checkpoint_s * between_s)
+    if not 0 < interval_s < math.inf:
+        return 0.0
+    return max(0.0, 1 - checkpoint_s / interval_s - (interval_s / 2 + recovery_s) / between_s)
 
 
 def needed_chip_hours(faults: int, chips: int, hours: float, likely: float = LIKELY) -> float:

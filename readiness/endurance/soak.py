@@ -56,6 +56,7 @@ class Soak:
         """Open the ledger. Raises UsageError where it holds the soak of other chips."""
         self.ledger = Ledger(self.accelerator.kept)
         if not same_soak(self.ledger.account, self.placement.ids, len(self.placement.ranks)):
+            self.ledger.close()
             raise UsageError(
                 "the soak that was begun there had other chips or another number of ranks",
                 place=str(self.accelerator.kept),
@@ -103,6 +104,7 @@ class Soak:
         settings = {
             "seconds": seconds,
             "dtypes": list(self.dtypes),
+            "turn": self.ledger.account.count,
             "checkpoint": None if kept is None else str(_checkpoint(kept)),
         }
         limit_s = seconds + 2 * self.patience_s + 60

@@ -17,7 +17,11 @@ SIZES = (1024, 7, 65537)
 
 
 class Sums:
-    """The sums of one rank. `number` counts its calls of all_reduce in this process, those of training apart."""
+    """The sums of one rank. `number` counts its calls of all_reduce in this process, those of training apart.
+
+    Each world begins with another pairing (`turn`): of a rank that fails at the same call again and again, the partners
+    change, and it is told from them.
+    """
 
     def __init__(self, context: RankContext) -> None:
         self.context = context
@@ -35,7 +39,9 @@ class Sums:
         for size in SIZES:
             inputs = Inputs(self.context, "all_reduce", getattr(torch, dtype), size, number)
             drawn[size] = inputs.all_values(size, summed=True)
-        for teams in rounds(self.context.world_size) if self.context.world_size > 1 else [[(0,)]]:
+        plan = rounds(self.context.world_size) if self.context.world_size > 1 else [[(0,)]]
+        turn = self.context.settings["turn"] % len(plan)
+        for teams in plan[turn:] + plan[:turn]:
             self.context.share()
             team = next((team for team in teams if self.context.rank in team), None)
             for size in SIZES:
@@ -60,5 +66,6 @@ class Sums:
         expected = torch.stack([exact(every[rank]) for rank in team]).sum(0).to(buffer.dtype)
         if wrong := difference(buffer.cpu(), expected):
             first = f"{wrong['found']:g} for {wrong['expected']:g}"
-            what = f"{name}: {wrong['wrong']} wrong elements, the first at {wrong['index']}: {first}"
+            count = "one wrong element, at" if wrong["wrong"] == 1 else f"{wrong['wrong']} wrong elements, the first at"
+            what = f"{name}: {count} {wrong['index']}: {first}"
             yield {"cause": "wrong sum", "what": what, "team": list(team)}

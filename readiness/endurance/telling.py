@@ -81,7 +81,8 @@ def _bounds(account: Account, claim: Claim, labels: Labels) -> Iterator[Yield]:
     told = f"{_faults_in_words(account.count)} in {_figure(claim.chip_hours)} chip-hours"
     yield Measurement("chip_mtbf_h", claim.chip_mtbf_h, labels, about=told)
     events = Claim(account.exposure_s / 3600, account.events, job)
-    bursts = f"{account.events} bursts of faults in {_figure(account.exposure_s / 3600)} h of this host with {chips} chips"
+    bursts = f"{_figure(account.exposure_s / 3600)} h of this host with {chips} chip{'s' if chips > 1 else ''}"
+    bursts = f"{account.events} bursts of faults in {bursts}"
     yield Measurement("host_mtbf_h", events.chip_mtbf_h, labels, about=bursts)
     yield Measurement("job_mtbf_h", claim.job_mtbf_h, labels, about=f"{size}; {told}")
     yield Measurement("uninterrupted_day", claim.uninterrupted(DAY_H), labels, about=f"{size}; {told}")
