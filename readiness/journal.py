@@ -150,10 +150,8 @@ class Journal:
         )
 
     def kept(self, key: Key) -> Path:
-        """The file in which a check may keep what must outlive it. Its folder is there; the file is the check's to make."""
-        folder = self.folder / "kept"
-        folder.mkdir(exist_ok=True)
-        return folder / f"{_PLAIN.sub('_', key[1])}-{_PLAIN.sub('_', key[0])}.jsonl"
+        """The file in which a check may keep what must outlive it; its folder is made for the checks that ask for it."""
+        return self.folder / "kept" / f"{_PLAIN.sub('_', key[1])}-{_PLAIN.sub('_', key[0])}.jsonl"
 
     def append(self, accelerator: str, evidence: Evidence, at: float) -> None:
         """Keep what a check yielded. When this returns, it is on disk."""

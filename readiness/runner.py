@@ -263,6 +263,8 @@ class _Loop:
         own_s = job.limit_s if self.request.timeout_s is None else self.request.timeout_s + 1.1 * job.lasts_s
         limit_s = own_s * (1 if attempt == 1 else SECOND_TRY)
         kept = None if job.check.recount is None else self.journal.kept(job.key)
+        if kept is not None:
+            kept.parent.mkdir(exist_ok=True)
         asked = asked_of_worker(job, self.request.seed, kept)
         worker = self.pool.start(asked, fork=stack.forkable, limit_s=limit_s)
         self.state.running.append(_Running(job, worker, attempt))

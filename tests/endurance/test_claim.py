@@ -45,7 +45,7 @@ def test_an_hour_on_eight_chips_proves_less_than_three_hours_for_each() -> None:
 def test_llama_3_as_published() -> None:
     """419 unexpected interruptions of 16,384 chips in 54 days."""
     claim = Claim(16384 * 54 * 24, 419, JOB)
-    assert 16384 * 54 * 24 / 419 == pytest.approx(50_677, abs=5)
+    assert pytest.approx(50_677, abs=5) == 16384 * 54 * 24 / 419
     assert 2.81 < claim.job_mtbf_h < 16384 * 54 * 24 / 419 / 16384 < 3.1
     assert most_expected(0) * 50_677 == pytest.approx(151_815, abs=20)
     assert needed_chip_hours(0, 1024, 7 * 24) == pytest.approx(743_510, abs=5)

@@ -176,13 +176,13 @@ def test_what_several_ranks_see_of_one_fault_is_one(faults: Any, changes: Any, c
 def test_a_soak_that_was_cut_off_goes_on_counting(tmp_path: Path) -> None:
     kept = tmp_path / "soak.jsonl"
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def world(seconds: float) -> tuple[list[list[Any]], None]:
-        raise Killed
+        raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         soaked(100, [broken(Trouble.DIED, (0,), rounds=40), world], kept=kept)
     before = read(kept)
     assert (before.exposure_s, before.count, before.ended) == (40, 1, None)
