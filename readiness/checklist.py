@@ -21,6 +21,8 @@ from readiness.errors import CheckFileError
 from readiness.model import Cost, Yield
 
 CheckFunction = Callable[..., Iterator[Yield]]
+#: From the file that a check has kept to what can be told of it, without torch and without the device.
+Recount = Callable[[Path], Iterator[Yield]]
 
 
 class Scope(StrEnum):
@@ -50,6 +52,9 @@ class Check:
     `typical_s` is its duration on two CPU cores; `limit_s` the time limit of its first try. `catches` are the kinds of
     defect of a simulated chip that it claims to see: `readiness rehearse` holds it to that. `vet` looks at the settings that
     a profile gives it, before anything runs.
+
+    `lasting` names the setting that says for how many seconds it works: `run --soak` gives it, and where it is zero the
+    check is left out. `recount` tells what a check that was cut off had found by then, from the file that it kept.
     """
 
     id: str
@@ -64,6 +69,8 @@ class Check:
     alone: bool = False
     catches: tuple[str, ...] = ()
     vet: Callable[[Mapping[str, Any]], None] | None = None
+    lasting: str | None = None
+    recount: Recount | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -96,13 +103,16 @@ def check(
     alone: bool = False,
     catches: Iterable[str] = (),
     vet: Callable[[Mapping[str, Any]], None] | None = None,
+    lasting: str | None = None,
+    recount: Recount | None = None,
 ) -> Callable[[CheckFunction], Check]:
     """Declare a generator function as a check. Its docstring and this call are its only declaration.
 
     The function takes the accelerator and, keyword-only and with defaults, its settings; it yields `Measurement`,
     `Row` and `Note`. `measures` gives the unit of each measurement, "1" where it has none; `catches` names the kinds of
     defect (`readiness rehearse --kinds`) that it is made to see. `vet`, if given, is handed the settings of a profile and
-    raises UsageError for what cannot be, as a file that is none; it must not import torch.
+    raises UsageError for what cannot be, as a file that is none; it must not import torch, nor may `recount`. With
+    `recount`, what the check must not lose belongs into the file `accelerator.kept`, one JSON record a line.
     """
 
     def declare(function: CheckFunction) -> Check:
@@ -119,6 +129,8 @@ def check(
             alone=alone,
             catches=tuple(catches),
             vet=vet,
+            lasting=lasting,
+            recount=recount,
             settings={
                 name: parameter.default
                 for name, parameter in inspect.signature(function).parameters.items()
@@ -144,6 +156,8 @@ def _refuse_impossible(declared: Check) -> None:
         refuse("it has no docstring", "say in its docstring what it measures and why that matters")
     if not declared.measures:
         refuse("it declares no measurement", "give measures={'name': 'unit'}")
+    if declared.lasting is not None and declared.lasting not in declared.settings:
+        refuse(f"it has no setting {declared.lasting!r}", "name the setting that says how long it works")
     missing = [name for name, default in declared.settings.items() if default is inspect.Parameter.empty]
     if missing:
         refuse(f"setting {missing[0]!r} has no default", "a check must run without being told anything")

@@ -82,7 +82,7 @@ class Told(Silent):
         for facts in accelerators:
             under_test.setdefault(_introduced(facts), []).append(facts.id)
         who = ", ".join(f"{names(ids)} ({what})" for what, ids in under_test.items())
-        seconds = sum(job.check.typical_s for job in jobs)
+        seconds = sum(job.typical_s for job in jobs)
         about = f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} min"
         self._say(f"{who}: {self.profile.name}, {len(jobs)} checks, {about}", style="bold")
         if done:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from readiness import memory
-from readiness.assessment import measurement_from_json
-from readiness.model import Evidence, Status
+from readiness.assessment import measurement_from_json, plain
+from readiness.model import Evidence, Measurement, Row, Status
 from readiness.plan import Job
 from readiness.processes import Worker
+from readiness.worker import with_unit
 
 #: The second try of a check that ran into its limit gets this many times the limit: a cold compile is not a hang.
 SECOND_TRY = 3.0
@@ -37,6 +41,23 @@ def evidence_of(worker: Worker, job: Job, attempt: int) -> Evidence:
         accelerators=tuple(facts.id for facts in job.accelerators),
         log=worker.log_tail(),
     )
+
+
+def recounted(evidence: Evidence, job: Job, kept: Path) -> Evidence:
+    """The same with what the check had found before it was cut off, where it kept that and has not told it itself."""
+    if job.check.recount is None or evidence.status is Status.MEASURED or evidence.measurements or not kept.exists():
+        return evidence
+    measurements: list[Measurement] = []
+    rows: list[Mapping[str, Any]] = []
+    try:
+        for item in job.check.recount(kept):
+            if isinstance(item, Measurement):
+                measurements.append(with_unit(item, job.check))
+            elif isinstance(item, Row):
+                rows.append(plain(item.cells))
+    except Exception as problem:  # noqa: BLE001 - a check's own code: what cannot be recounted is not told
+        return replace(evidence, reason=f"{evidence.reason}; what it kept cannot be read: {problem}")
+    return replace(evidence, measurements=tuple(measurements), rows=tuple(rows))
 
 
 def _status(worker: Worker, attempt: int) -> tuple[Status, str | None]:

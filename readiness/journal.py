@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from readiness.model import AcceleratorFacts, Evidence
 SCHEMA = "readiness.run/1"
 _LARGEST_BYTES = 2**30
 Key = tuple[str, str]  # accelerator id, check id
+_PLAIN = re.compile(r"[^A-Za-z0-9.-]")
 
 
 class Journal:
@@ -146,6 +148,10 @@ class Journal:
                 "failures": dict(failures),
             }
         )
+
+    def kept(self, key: Key) -> Path:
+        """The file in which a check may keep what must outlive it; its folder is made for the checks that ask for it."""
+        return self.folder / "kept" / f"{_PLAIN.sub('_', key[1])}-{_PLAIN.sub('_', key[0])}.jsonl"
 
     def append(self, accelerator: str, evidence: Evidence, at: float) -> None:
         """Keep what a check yielded. When this returns, it is on disk."""

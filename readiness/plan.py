@@ -32,6 +32,21 @@ class Job:
     left_out: str | None = None
 
     @property
+    def lasts_s(self) -> float:
+        """For how long it was told to work, in seconds; 0 for a check that ends by itself."""
+        return float(self.settings[self.check.lasting]) if self.check.lasting is not None else 0.0
+
+    @property
+    def typical_s(self) -> float:
+        """How long it takes on two CPU cores."""
+        return self.check.typical_s + self.lasts_s
+
+    @property
+    def limit_s(self) -> float:
+        """The time limit of its first try."""
+        return self.check.limit_s + 1.1 * self.lasts_s
+
+    @property
     def key(self) -> tuple[str, str]:
         """The id of the leading accelerator and of the check."""
         return self.accelerators[0].id, self.check.id
@@ -46,21 +61,27 @@ def plan(
     expression: str | None = None,
     within_s: float | None = None,
     only: frozenset[tuple[str, str]] | None = None,
+    soak_s: float | None = None,
 ) -> list[Job]:
     """Every job that the profile's requirements ask for, in order of execution; those left out carry the reason.
 
-    `only` keeps the jobs of these (accelerator, check) pairs. Raises UsageError for a bad expression.
+    `only` keeps the jobs of these (accelerator, check) pairs. `soak_s` is for how long checks work that go on for as long
+    as they are told: it is given to all of these, also where no requirement asks for them. Raises UsageError for a bad
+    expression.
     """
     chosen = parse_expression(expression) if expression else None
     jobs: list[Job] = []
     for check in checklist.values():
-        needed = _needed_by(check, profile, uses, accelerators)
+        soaks = check.lasting is not None and soak_s is not None
+        needed = list(accelerators) if soaks else _needed_by(check, profile, uses, accelerators)
         groups = _groups(needed) if check.scope is Scope.GROUP else [(facts,) for facts in needed]
         for group in groups:
             job = Job(
                 check,
                 group,
-                settings=dict(check.settings) | dict(profile.settings.get(check.id, {})),
+                settings=dict(check.settings)
+                | dict(profile.settings.get(check.id, {}))
+                | ({str(check.lasting): soak_s} if soaks else {}),
                 level=_level(check, profile, uses, group, accelerators),
             )
             jobs.append(replace(job, left_out=_left_out(job, chosen, only)))
@@ -94,7 +115,7 @@ def _level(
         and set(item.uses) & set(uses)
         and any(judge.applies(item, facts, judge.count_of_stack(accelerators, facts)) for facts in group)
     ]
-    return min(asking, key=_RANK.__getitem__)
+    return min(asking, key=_RANK.__getitem__, default=Level.INFO)
 
 
 def _groups(accelerators: Sequence[AcceleratorFacts]) -> list[tuple[AcceleratorFacts, ...]]:
@@ -106,6 +127,8 @@ def _left_out(job: Job, chosen: Callable[[str], bool] | None, only: frozenset[tu
     for facts in job.accelerators:
         if reason := facts.properties.get("unusable"):
             return f"the device cannot be used: {reason}"
+    if job.check.lasting is not None and job.lasts_s <= 0:
+        return "left out: it goes on for as long as --soak TIME says"
     if chosen is not None and not chosen(job.check.id):
         return "left out by -k"
     if only is not None and not any((facts.id, job.check.id) in only for facts in job.accelerators):
@@ -117,12 +140,12 @@ def _fit(jobs: Sequence[Job], within_s: float) -> list[Job]:
     """Leave out what does not fit: musts first, the cheap before the dear. Accelerators side by side share the time."""
     spent: dict[str, float] = {}
     fitted = []
-    for job in sorted(jobs, key=lambda job: (_RANK[job.level], job.check.typical_s, job.key)):
+    for job in sorted(jobs, key=lambda job: (_RANK[job.level], job.typical_s, job.key)):
         if job.left_out is None:
             lanes = [facts.id for facts in job.accelerators]
-            after = max(spent.get(lane, 0.0) for lane in lanes) + job.check.typical_s
+            after = max(spent.get(lane, 0.0) for lane in lanes) + job.typical_s
             if after > within_s - OVERHEAD_S:
-                job = replace(job, left_out=f"left out by --within: it takes about {job.check.typical_s:g} s")  # noqa: PLW2901
+                job = replace(job, left_out=f"left out by --within: it takes about {job.typical_s:g} s")  # noqa: PLW2901
             else:
                 spent |= dict.fromkeys(lanes, after)
         fitted.append(job)
@@ -132,7 +155,7 @@ def _fit(jobs: Sequence[Job], within_s: float) -> list[Job]:
 def _order(job: Job) -> tuple[bool, bool, float, str, str]:
     """Fault counters last, checks that want the machine to themselves before them, the cheap before the dear."""
     check = job.check
-    return check.phase is Phase.LAST, check.alone, check.typical_s, check.id, job.key[0]
+    return check.phase is Phase.LAST, check.alone, job.typical_s, check.id, job.key[0]
 
 
 _TOKEN = re.compile(r"\s*(?:(\()|(\))|([\w.*?\[\]:-]+))")

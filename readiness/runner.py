@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
@@ -22,7 +23,7 @@ from readiness import __version__, accelerators, judge, peers
 from readiness.assessment import facts_to_json
 from readiness.checklist import Check
 from readiness.discovery import LIMIT_S, Discovery, discover, host, select
-from readiness.endings import SECOND_TRY, evidence_of
+from readiness.endings import SECOND_TRY, evidence_of, recounted
 from readiness.errors import UsageError
 from readiness.journal import Journal
 from readiness.model import (
@@ -48,8 +49,8 @@ _POLL_S = 0.1
 class Request:
     """What a run is asked to do.
 
-    `within_s` is the time the whole run may take, `timeout_s` the limit of each check in place of its own; `only` keeps
-    these (accelerator, check) pairs.
+    `within_s` is the time the whole run may take, `timeout_s` the limit of each check in place of its own, to which a check
+    that works for `soak_s` gets that; `only` keeps these (accelerator, check) pairs.
     """
 
     profile: Profile
@@ -59,6 +60,7 @@ class Request:
     expression: str | None = None
     within_s: float | None = None
     timeout_s: float | None = None
+    soak_s: float | None = None
     seed: int = 0
     only: frozenset[tuple[str, str]] | None = None
     waivers: tuple[Waiver, ...] = ()
@@ -123,6 +125,7 @@ def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
             expression=request.expression,
             within_s=request.within_s,
             only=request.only,
+            soak_s=request.soak_s,
         )
         if all(accelerators.stack(facts.stack).driverless for facts in chosen):
             prepare(pool)
@@ -131,7 +134,7 @@ def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
         observer.planned(chosen, [job for job in jobs if job.left_out is None], len(state.evidence))
         _Loop(request, journal, observer, pool, state, began, stop).run()
     seconds = journal.seconds_before + time.monotonic() - began
-    return _assemble(request, discovery, chosen, jobs, state, started, seconds)
+    return _assemble(request, discovery, chosen, jobs, state, started, seconds, journal)
 
 
 def prepare(pool: Pool) -> None:
@@ -139,8 +142,11 @@ def prepare(pool: Pool) -> None:
     pool.preload(_SOON_IMPORTED)
 
 
-def asked_of_worker(job: Job, seed: int) -> dict[str, Any]:
-    """What a worker is told: which check, on which accelerators, with which settings and seed."""
+def asked_of_worker(job: Job, seed: int, kept: Path | None = None) -> dict[str, Any]:
+    """What a worker is told: which check, on which accelerators, with which settings and seed.
+
+    `kept` is the file in which it may keep what must outlive it.
+    """
     lead = job.accelerators[0]
     return {
         "job": "check",
@@ -150,6 +156,7 @@ def asked_of_worker(job: Job, seed: int) -> dict[str, Any]:
         "peers": [peers.unlike(facts, lead) for facts in job.accelerators],
         "seed": seed,
         "settings": dict(job.settings),
+        "kept": None if kept is None else str(kept),
     }
 
 
@@ -253,8 +260,13 @@ class _Loop:
     def start(self, job: Job, attempt: int) -> None:
         """Start a worker at a job."""
         stack = accelerators.stack(job.accelerators[0].stack)
-        limit_s = (self.request.timeout_s or job.check.limit_s) * (1 if attempt == 1 else SECOND_TRY)
-        worker = self.pool.start(asked_of_worker(job, self.request.seed), fork=stack.forkable, limit_s=limit_s)
+        own_s = job.limit_s if self.request.timeout_s is None else self.request.timeout_s + 1.1 * job.lasts_s
+        limit_s = own_s * (1 if attempt == 1 else SECOND_TRY)
+        kept = None if job.check.recount is None else self.journal.kept(job.key)
+        if kept is not None:
+            kept.parent.mkdir(exist_ok=True)
+        asked = asked_of_worker(job, self.request.seed, kept)
+        worker = self.pool.start(asked, fork=stack.forkable, limit_s=limit_s)
         self.state.running.append(_Running(job, worker, attempt))
         self.observer.started(job, attempt)
 
@@ -270,7 +282,7 @@ class _Loop:
         elif worker.timed_out and running.attempt == 1 and worker.ready is not None:
             self.start(job, attempt=2)
             return
-        self.keep(job, evidence_of(worker, job, running.attempt))
+        self.keep(job, recounted(evidence_of(worker, job, running.attempt), job, self.journal.kept(job.key)))
 
     def keep(self, job: Job, evidence: Evidence) -> None:
         """Write it to disk before anything else happens."""
@@ -287,6 +299,7 @@ def _assemble(
     state: _State,
     started: str,
     seconds: float,
+    journal: Journal,
 ) -> Assessment:
     interrupted = state.stop is not None and "interrupted" in state.stop
     collected: dict[str, list[Evidence]] = {facts.id: [] for facts in chosen}
@@ -295,6 +308,8 @@ def _assemble(
         if evidence is None:
             reason = job.left_out or f"it had not run: {state.stop}"
             evidence = Evidence(job.check.id, Status.SKIPPED, reason=reason, attempts=0, settings=job.settings)
+            if job.left_out is None:
+                evidence = recounted(evidence, job, journal.kept(job.key))
         for facts in job.accelerators:
             collected[facts.id].append(evidence)
     today = _now()[:10]

@@ -64,6 +64,11 @@ def _pieces(assessment: Assessment) -> Iterator[str]:
         if strays := telling.strays(group.lead):
             text = escape(", ".join(strays), 3000)
             yield f"\n{group.names(code)}: named by the verdict, without a finding: {text}\n"
+        if found := telling.proofs(group.lead):
+            yield f"\n### {telling.PROOFS_TITLE}\n\n"
+            for check, proven, not_proven in found:
+                yield f"- {code(check)} on {group.names(code)} proves: {escape(proven, 3000)}\n"
+                yield f"- it does not prove: {escape(not_proven, 3000)}\n"
         yield from _details(group)
     yield (
         f"\n<sub>readiness {escape(assessment.version)}, seed {assessment.seed}, started {escape(assessment.started)}, "

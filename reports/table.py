@@ -109,7 +109,20 @@ def _accelerators(group: Alike, assessment: Assessment, paint: Paint, width: int
     if skipped := sorted({entry.finding.requirement for entry in group.entries[Kind.NOT_APPLICABLE]}):
         yield from _section("NOT APPLICABLE HERE", paint)
         yield from telling.wrap(telling.clean(", ".join(skipped), 3000), width, first="  ")
+    yield from _proofs(group, paint, width)
     yield from _times(group, paint, width)
+
+
+def _proofs(group: Alike, paint: Paint, width: int) -> Iterator[str]:
+    """In plain words: what a long check shows, and what it leaves open."""
+    if not (found := telling.proofs(group.lead)):
+        return
+    yield from _section(telling.PROOFS_TITLE.upper(), paint)
+    for check, proven, not_proven in found:
+        yield f"  {check}"
+        yield from telling.wrap(proven, width, first="    proven:      ")
+        if not_proven:
+            yield from telling.wrap(not_proven, width, first="    not proven:  ")
 
 
 def _verdicts(group: Alike, assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:

@@ -126,3 +126,41 @@ def test_expressions(text: str, ids: set[str]) -> None:
 def test_expressions_that_cannot_be_read(text: str) -> None:
     with pytest.raises(UsageError, match=r"(?s)-k: .*remedy"):
         parse_expression(text)
+
+
+def lasting() -> dict[str, Check]:
+    """A checklist with one check that goes on for as long as it is told."""
+
+    @check("e.lasting", title="lasts", measures={"m": "1"}, typical_s=5, limit_s=60, lasting="seconds")
+    def function(accelerator: object, *, seconds: float = 0.0) -> Iterator[Measurement]:
+        """Does it last?"""
+        yield Measurement("m", 1)
+
+    return {"e.lasting": function, "a.cheap": CHECKLIST["a.cheap"]}
+
+
+def test_what_lasts_is_left_out_until_it_is_told_for_how_long() -> None:
+    asking = Profile("p", "P", tuple(Use), (requirement("e.lasting", Level.SHOULD),))
+    (job,) = plan(asking, tuple(Use), [facts("cpu:0")], lasting())
+    assert "--soak" in (job.left_out or "")
+    (job,) = plan(asking, tuple(Use), [facts("cpu:0")], lasting(), soak_s=3600)
+    assert (job.left_out, job.lasts_s, job.typical_s, job.level) == (None, 3600, 3605, Level.SHOULD)
+    assert 60 + 3600 < job.limit_s < 2 * 3600
+
+
+def test_a_soak_that_is_asked_for_runs_though_no_requirement_does() -> None:
+    asking = Profile("p", "P", tuple(Use), (requirement("a.cheap"),))
+    assert [job.check.id for job in plan(asking, tuple(Use), [facts("cpu:0")], lasting())] == ["a.cheap"]
+    jobs = plan(asking, tuple(Use), [facts("cpu:0")], lasting(), soak_s=60)
+    assert [(job.check.id, job.level) for job in jobs] == [("a.cheap", Level.MUST), ("e.lasting", Level.INFO)]
+    assert dict(jobs[1].settings) == {"seconds": 60}
+    jobs = plan(asking, tuple(Use), [facts("cpu:0")], lasting(), soak_s=60, expression="cheap")
+    assert jobs[1].left_out == "left out by -k"
+
+
+def test_a_profile_may_say_for_how_long() -> None:
+    asking = Profile("p", "P", tuple(Use), (requirement("e.lasting"),), settings={"e.lasting": {"seconds": 90.0}})
+    (job,) = plan(asking, tuple(Use), [facts("cpu:0")], lasting())
+    assert (job.left_out, job.lasts_s) == (None, 90)
+    (job,) = plan(asking, tuple(Use), [facts("cpu:0")], lasting(), within_s=60)
+    assert "about 95 s" in (job.left_out or "")

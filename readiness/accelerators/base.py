@@ -9,6 +9,7 @@ import importlib
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from readiness.model import AcceleratorFacts
@@ -30,8 +31,8 @@ class Stack(ABC):
     collective_backend  what `torch.distributed.init_process_group` is given; None where the stack has none
     forks               a process that has imported torch, but touched no device, may fork workers for it
     driverless          its devices are the host's memory: whatever is imported before a fork, they survive it
-    beyond              operators of PyTorch's database (and ways of training) that say nothing about a device of this
-                        stack, and why
+    beyond              operators of PyTorch's database that say nothing about a device of this stack, and why
+    beyond_modes        the same for ways to train on several chips (`multichip.parallelism`)
     """
 
     name: str
@@ -42,6 +43,7 @@ class Stack(ABC):
     asynchronous: bool = True
     driverless: bool = False
     beyond: Mapping[str, str] = {}
+    beyond_modes: Mapping[str, str] = {}
 
     @property
     def forkable(self) -> bool:
@@ -78,6 +80,10 @@ class Stack(ABC):
         """The vendor's cumulative fault counters of this device now; None where it offers none."""
         return None
 
+    def sensors(self, facts: AcceleratorFacts) -> Mapping[str, float]:  # noqa: ARG002
+        """Readings of this device that change with load, each with its unit in its name; empty where none can be had."""
+        return {}
+
     def module(self) -> Any:
         """The device's namespace in torch (`torch.cuda`, `torch.npu`, ...)."""
         import torch
@@ -109,16 +115,24 @@ class Accelerator:
     """The device under test as a check holds it.
 
     `facts` say who it is, `peers` which accelerators a check of group scope may use (itself included), `seed` the run's
-    seed. All random data come from `generator`, so that the same seed repeats the run.
+    seed. `kept` is a file that outlives the check, for one that declares `recount`; None where no journal is kept. All
+    random data come from `generator`, so that the same seed repeats the run.
     """
 
     def __init__(
-        self, facts: AcceleratorFacts, stack: Stack, *, seed: int = 0, peers: Sequence[AcceleratorFacts] = ()
+        self,
+        facts: AcceleratorFacts,
+        stack: Stack,
+        *,
+        seed: int = 0,
+        peers: Sequence[AcceleratorFacts] = (),
+        kept: Path | None = None,
     ) -> None:
         self.facts = facts
         self.stack = stack
         self.seed = seed
         self.peers = tuple(peers) or (facts,)
+        self.kept = kept
 
     @property
     def id(self) -> str:
@@ -151,6 +165,10 @@ class Accelerator:
     def memory(self) -> tuple[int, int] | None:
         """Free and total memory in bytes; None where the stack does not tell."""
         return self.stack.memory(self.device)
+
+    def sensors(self) -> Mapping[str, float]:
+        """Temperature, power, clocks and the like now, each with its unit in its name; empty where none can be read."""
+        return self.stack.sensors(self.facts)
 
     def release(self) -> None:
         """Give cached memory back to the device."""

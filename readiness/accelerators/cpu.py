@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -93,6 +94,18 @@ class Cpu(Stack):
     def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:  # noqa: ARG002
         """Memory errors and machine checks that the kernel has counted; None where it counts neither."""
         return fault_counters(self.root)
+
+    def sensors(self, facts: AcceleratorFacts) -> Mapping[str, float]:  # noqa: ARG002
+        """The hottest sensor of the machine and its processors' mean clock, as far as the kernel tells them."""
+        found: dict[str, float] = {}
+        ask: Any = getattr(psutil, "sensors_temperatures", dict)  # not everywhere
+        readings = ask()
+        if hottest := [item.current for sensor in readings.values() for item in sensor if item.current is not None]:
+            found["temperature_c"] = float(max(hottest))
+        with contextlib.suppress(OSError, RuntimeError, NotImplementedError):
+            if (clock := psutil.cpu_freq()) is not None:
+                found["clock_mhz"] = float(clock.current)
+        return found
 
     def torch_device(self, facts: AcceleratorFacts) -> torch.device:  # noqa: ARG002
         """`cpu`, which carries no index in torch."""

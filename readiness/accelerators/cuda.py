@@ -69,6 +69,14 @@ class Cuda(CudaNamespace):
             return None
 
 
+    def sensors(self, facts: AcceleratorFacts) -> Mapping[str, float]:
+        """NVML's temperature, power and clock now; what it refuses is absent."""
+        try:
+            return nvml.sensors(facts.properties.get("uuid"), facts.properties.get("pci_address"))
+        except nvml.Unavailable:
+            return {}
+
+
 def _driver_api() -> str | None:
     """The newest CUDA that the driver's library serves; with a compatibility package it is newer than the module."""
     import torch

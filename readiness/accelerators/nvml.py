@@ -84,6 +84,20 @@ def counters(uuid: str | None, address: str | None) -> dict[str, int]:
         return _counters(nvml, _Asker(nvml, handle))
 
 
+def sensors(uuid: str | None, address: str | None) -> dict[str, float]:
+    """What changes with load, as it stands now: degrees Celsius, watts, megahertz. Raises Unavailable."""
+    with library() as nvml:
+        handle, _ = _handle(nvml, uuid, address)
+        ask = _Asker(nvml, handle)
+        milliwatts = ask("power", nvml.nvmlDeviceGetPowerUsage)
+        found = {
+            "temperature_c": ask("temperature", nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
+            "power_w": None if milliwatts is None else milliwatts / 1000,
+            "clock_mhz": ask("clock", nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
+        }
+        return {name: float(value) for name, value in found.items() if value is not None}
+
+
 class _Asker:
     """Asks for one reading after another; an error costs that reading only."""
 

@@ -20,10 +20,11 @@ class Sim(Stack):
     kind = "sim"
     collective_backend = "cpu:gloo,sim:gloo"
     driverless = True
-    beyond: Mapping[str, str] = {
-        "to_sparse": "the simulator takes strided tensors only",
-        "fully_shard": "the simulator cannot resize storages, which FSDP2 does; that is no finding about a chip",
-    }
+    beyond: Mapping[str, str] = {"to_sparse": "the simulator takes strided tensors only"}
+    beyond_modes: Mapping[str, str] = dict.fromkeys(
+        ("fsdp", "hsdp", "fsdp+tensor"),
+        "fully_shard resizes storages, which the simulator cannot do: no finding about a chip",
+    )
 
     def discover(self) -> Iterator[AcceleratorFacts]:
         """None: a simulated chip is never found, only asked for."""
@@ -48,6 +49,13 @@ class Sim(Stack):
     def sharing(self, facts: AcceleratorFacts) -> int:
         """All chips of its file."""
         return Chip.from_json(facts.properties["chip"]).chips
+
+    def sensors(self, facts: AcceleratorFacts) -> Mapping[str, float]:  # noqa: ARG002
+        """How warm the simulated chip of this process is."""
+        from readiness.simulator.install import installed
+
+        silicon = installed()
+        return {} if silicon is None else {"temperature_c": silicon.temperature}
 
     def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:
         """What they stood at when the run began, and what the chip's defects have added."""

@@ -45,6 +45,10 @@ def run(
     timeout: Annotated[
         str | None, typer.Option("--timeout", metavar="TIME", help="Time limit of each check in place of its own.")
     ] = None,
+    soak: Annotated[
+        str | None,
+        typer.Option("--soak", metavar="TIME", help="Load all chips for so long, every result checked: 60s, 24h, 7d."),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, max=2**31 - 1, help="Repeat a run's random data. [default: a new one]")
     ] = None,
@@ -79,6 +83,7 @@ def run(
         "expression": expression,
         "within_s": None if within is None else seconds(within, "--within"),
         "timeout_s": None if timeout is None else seconds(timeout, "--timeout"),
+        "soak_s": None if soak is None else seconds(soak, "--soak"),
         "seed": seed,
         "failed": failed,
         "rehearse": rehearse,
@@ -157,6 +162,7 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
         expression=asked["expression"],
         within_s=asked["within_s"],
         timeout_s=asked["timeout_s"],
+        soak_s=asked.get("soak_s"),  # a run that an earlier version began knows none
         seed=asked["seed"],
         only=None if asked["only"] is None else frozenset((accelerator, check) for accelerator, check in asked["only"]),
         waivers=common.read_waivers(waivers, profile),

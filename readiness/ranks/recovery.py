@@ -108,7 +108,7 @@ class Course:
         yield from telling_recovery.resharded(told, fewer, more, labels=self.placement.labels)
 
     def _sharded(self) -> Iterator[Yield]:
-        reason = self.accelerator.stack.beyond.get("fully_shard")
+        reason = self.accelerator.stack.beyond_modes.get("fsdp")
         if reason is not None:
             yield telling_recovery.left_out(FULLY_SHARDED, reason)
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import selectors
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from readiness.ranks.board import Board, Mark
 from readiness.ranks.evidence import dead_links, look, take
 from readiness.ranks.launch import KILL_S, launched
 from readiness.ranks.members import Member, end
-from readiness.ranks.values import Failure, Network, Placement, RankFunction, Trouble, WorldOutcome
+from readiness.ranks.values import Failure, Json, Network, Placement, RankFunction, Trouble, WorldOutcome
 
 #: How long the others may still tell what they saw, once one rank has failed.
 GRACE_S = 0.5
@@ -37,19 +37,21 @@ def run_world(
     limit_s: float = 300.0,
     start_s: float = 120.0,
     network: Network | None = None,
+    listen: Callable[[int, Json], object] | None = None,
 ) -> WorldOutcome:
     """Run a function on every rank of a new world and gather what it yields.
 
     The world has failed when a rank ends, raises or is stopped, when nothing moves for `patience_s` (counted in steps
     and reports), or when it takes longer than `limit_s`; `start_s` is for the processes to come up. `network` places
-    ranks on several hosts. Raises MemoryError when the kernel killed a rank for want of memory: that tells nothing about
+    ranks on several hosts. `listen` is handed each rank's reports as they come, which are then not kept: a world that
+    lasts for days has many. Raises MemoryError when the kernel killed a rank for want of memory: that tells nothing about
     the device. Raises OSError where no process can be started.
     """
     killed_for_memory = kernel_kills()
     # Longer than our own patience: a hang is to be seen here, where the rank that is missing can be named.
     timeout_s = 2 * patience_s + 30
     with launched(function, accelerator, placement, settings, timeout_s=timeout_s, network=network) as world:
-        outcome = _Watch(world.members, world.board, patience_s, limit_s, start_s).outcome()
+        outcome = _Watch(world.members, world.board, patience_s, limit_s, start_s, listen).outcome()
     failure = outcome.failure
     if failure is not None and failure.trouble is Trouble.DIED and kernel_kills() > killed_for_memory:
         raise MemoryError(f"the kernel killed for want of memory while the ranks ran: {failure.reason}")
@@ -63,6 +65,7 @@ class _Watch:
     patience_s: float
     limit_s: float
     start_s: float
+    listen: Callable[[int, Json], object] | None = None
 
     def outcome(self) -> WorldOutcome:
         """Watch until all have finished or one has failed; end them; tell."""
@@ -132,6 +135,7 @@ class _Watch:
         for key, _ in selector.select(tick_s) if selector.get_map() else ():
             member: Member = key.data
             news |= member.read()
+            self._hand_on(member)
             if not member.open:
                 selector.unregister(key.fileobj)
         return news
@@ -140,7 +144,12 @@ class _Watch:
         if member.process.poll() is None:
             return False
         member.drain()
+        self._hand_on(member)
         return True
+
+    def _hand_on(self, member: Member) -> None:
+        while self.listen is not None and member.collected:
+            self.listen(member.rank, member.collected.pop(0))
 
     def _has_failed(self, member: Member) -> bool:
         return self._has_ended(member) or member.error is not None

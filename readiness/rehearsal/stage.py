@@ -102,7 +102,7 @@ class Stage:
         if self.timeout_s is not None:
             return self.timeout_s
         if task.planted is None:
-            return check.limit_s
+            return task.job.limit_s
         limit_s = check.limit_s
         if task.planted in HANG_LIKE:
             limit_s = min(limit_s, 2 * check.typical_s + HANG_PATIENCE_S)

@@ -69,7 +69,7 @@ def _collective(name: str, current: _HasSilicon) -> Callable[..., Any]:
             given.append(operator(*call.arguments))
             # Only where it must be: a rank that waits for its own send before it receives may wait for ever.
             if any(armed.concerns(call) for armed in waiting):
-                given[0] = _ended(given[0])
+                given[0] = _ended(given[0], _tensors([arguments[index] for index in _WRITES.get(name, ())]))
             return [call.arguments[index] for index in _WRITES.get(name, ())]
 
         silicon.perform(call, run)
@@ -85,25 +85,24 @@ def _ours(result: Any, arguments: Any) -> Any:
     return result
 
 
-def _ended(result: Any) -> Any:
-    """Wait for a collective; the same result with work that is done.
+def _tensors(values: Any) -> list[torch.Tensor]:
+    if isinstance(values, torch.Tensor):
+        return [values]
+    return [tensor for value in values for tensor in _tensors(value)] if isinstance(values, list | tuple) else []
+
+
+def _ended(result: Any, written: list[torch.Tensor]) -> Any:
+    """Wait for a collective; the same result with work that is done, and gives what was written to when it is asked.
+
+    DistributedDataParallel asks, and a process whose future gives nothing dies.
 
     Gloo's own would copy the results of reduce_scatter out once more, over what a defect made of them, when it is waited
     for again.
     """
     distributed: Any = torch._C._distributed_c10d
     work = result[-1] if isinstance(result, tuple) else result
-    waited = distributed.Work.unbox(work)
-    waited.wait()
-    done: torch.futures.Future[Any] = torch.futures.Future()
-    done.set_result(_value(waited))
+    distributed.Work.unbox(work).wait()
+    done: torch.futures.Future[list[torch.Tensor]] = torch.futures.Future()
+    done.set_result(written)
     boxed = distributed._create_work_from_future(done).boxed()
     return (*result[:-1], boxed) if isinstance(result, tuple) else boxed
-
-
-def _value(work: Any) -> Any:
-    """What a finished collective's future holds: the reducer of gradients takes its sums from there. None without one."""
-    try:
-        return work.get_future().value()
-    except RuntimeError:  # sends and receives have none
-        return None

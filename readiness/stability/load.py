@@ -138,6 +138,14 @@ class Load:
                     told_s = self.elapsed_s
                     yield f"{self.elapsed_s:.0f} of {self.seconds:g} s, {self.rounds} rounds"
 
+    def once(self) -> None:
+        """One round, for those who keep time themselves."""
+        if self._heat_tally is not None and all(tally is not self._heat_tally for tally in self.tallies):
+            self.tallies.append(self._heat_tally)
+        with _steady():
+            self._round()
+        self.elapsed_s = time.monotonic() - self._began
+
     def _unfinished(self) -> bool:
         busy = self.rounds < self.least_rounds
         return self.elapsed_s < self.seconds * (LONGEST if busy else 1)

@@ -3,12 +3,15 @@
 from readiness.telling.accelerators import device, failed_stacks, names, rehearsals, simulated, software
 from readiness.telling.alike import Alike, Shared, Statement, Time, alike, grouped, together
 from readiness.telling.findings import Kind, Told, kind, labels, limit, measured, reading, reason, strays, told
+from readiness.telling.proofs import TITLE as PROOFS_TITLE
+from readiness.telling.proofs import proofs
 from readiness.telling.rehearsal import TITLE as REHEARSAL_TITLE
 from readiness.telling.rehearsal import rehearsal
 from readiness.telling.text import clean, duration, escape_markdown, figure, memory, width, wrap
 from readiness.telling.verdicts import badness, span, tally, worst
 
 __all__ = [
+    "PROOFS_TITLE",
     "REHEARSAL_TITLE",
     "Alike",
     "Kind",
@@ -31,6 +34,7 @@ __all__ = [
     "measured",
     "memory",
     "names",
+    "proofs",
     "reading",
     "reason",
     "rehearsal",

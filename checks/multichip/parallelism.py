@@ -1,0 +1,60 @@
+"""Every way to train one model on several chips against training it on one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from readiness.accelerators.base import Accelerator
+from readiness.checklist import Scope, check
+from readiness.model import Cost, Yield
+
+
+@check(
+    "multichip.parallelism",
+    title="Every way to train on several chips matches training on one",
+    measures={
+        "supported": "1", "loss_difference": "1", "gradient_norm_difference": "1", "replicas_differ": "1",
+        "parameter_difference": "1", "chip_difference": "1", "completed": "1",
+    },
+    cost=Cost.MINUTES,
+    typical_s=20.0,
+    limit_s=900.0,
+    scope=Scope.GROUP,
+    alone=True,
+    catches=("collective-corrupt", "collective-mismatch", "wrong-gradient", "rank-exit", "hang"),
+)  # fmt: skip
+def parallelism(
+    accelerator: Accelerator,
+    *,
+    ranks: int = 0,
+    modes: Sequence[str] = (
+        "ddp", "fsdp", "hsdp", "tensor", "sequence", "fsdp+tensor", "pipeline-gpipe", "pipeline-1f1b", "ddp+pipeline",
+        "expert-deepseek", "expert-qwen", "context-ring", "context-gather",
+    ),
+    optimizers: Sequence[str] = ("sgd", "adamw"),
+    dtypes: Sequence[str] = ("float32",),
+    steps: int = 6,
+    patience_s: float = 30.0,
+) -> Iterator[Yield]:  # fmt: skip
+    """Does a model train the same whether its batch, parameters, matrices, layers, experts or sequences are divided?
+
+    Each way to divide the work goes through other code and other collectives, and its mistakes are silent: a sum for a
+    mean, a norm's gradient that is never summed, tokens that come back to the wrong place. A small transformer (with
+    experts chosen DeepSeek-V3's or Qwen3's way) trains on each chip alone, and then by each of the `modes` on all.
+
+    Labels: `mode`, `optimizer`, `dtype`, and those of `multichip.collectives`. `loss_difference` and
+    `gradient_norm_difference` (norms in float64) are the worst relative differences over all steps from one chip.
+    `replicas_differ` counts the steps after which ranks that should hold the same parameters differ in any bit, the
+    putting together of divided ones at the end included. `parameter_difference` is the worst element at the end, over its
+    parameter's root mean square, under SGD alone: AdamW makes roundoff large. `chip_difference` is how far the worst chip
+    by itself is from float64 on the host, and names it. `supported` is 0 where the stack refuses a mode, `completed` 0
+    where a rank died, hung or raised. A mode that wants more ranks than there are, or that the simulator cannot do, is
+    not measured: a row says why.
+    """
+    from readiness.parallel.worlds import Worlds
+    from readiness.ranks import place
+
+    worlds = Worlds(accelerator, place(accelerator, ranks, least=2), steps, patience_s)
+    yield from worlds.scope()
+    yield from worlds.run(modes, dtypes, optimizers)
+    yield from worlds.chips()

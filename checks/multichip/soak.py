@@ -1,0 +1,78 @@
+"""A model's work for as long as one likes, and what that proves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from readiness.accelerators.base import Accelerator
+from readiness.checklist import Scope, check
+from readiness.model import Cost, Row, Yield
+
+
+def recount(path: Path) -> Iterator[Yield]:
+    """What a soak that was cut off had found by then."""
+    from readiness.endurance import ledger, telling
+
+    yield from telling.tell(ledger.read(path))
+
+
+@check(
+    "multichip.soak",
+    title="The chips last under a model's work for as long as they are given",
+    measures={
+        "faults": "1", "fault_events": "1", "exposure_chip_hours": "h", "chip_mtbf_h": "h", "host_mtbf_h": "h",
+        "job_mtbf_h": "h", "uninterrupted_day": "1", "training_time_share": "1", "exposure_share": "1", "recovery_s": "s",
+        "pace_kept": "1", "completed": "1",
+    },
+    cost=Cost.SOAK,
+    typical_s=5.0,
+    limit_s=600.0,
+    scope=Scope.GROUP,
+    alone=True,
+    lasting="seconds",
+    recount=recount,
+)  # fmt: skip
+def soak(
+    accelerator: Accelerator,
+    *,
+    seconds: float = 0.0,
+    ranks: int = 0,
+    dtypes: Sequence[str] = ("float32", "bfloat16"),
+    job_chips: int = 1024,
+    job_days: float = 7.0,
+    checkpoint_s: float = 30.0,
+    recovery_s: float = 0.0,
+    patience_s: float = 60.0,
+) -> Iterator[Yield]:
+    """How often do the chips fail under a model's work, and how long a job does that let one hope for?
+
+    What fails once a day passes every test of an hour, and stops a job on a thousand chips every other minute. For
+    `seconds` (`run --soak`), rounds of work go on: steps of training, each done twice from the same checkpoint; the
+    operations of a language model; sums of pairs and of all ranks with known answers, on new data. Every result is
+    checked. No fault ends it: it is counted, with the ranks that die, hang or raise, and the world begins again from the
+    checkpoint. It ends early only where there is no progress. What it found is on disk: `--resume` goes on counting.
+
+    `faults` by `cause`, and `all`; of one call that several ranks see wrong, one. `fault_events` counts those less than a
+    minute apart as one: faults of one host come together, and break the arithmetic below. `exposure_chip_hours` is the
+    time of rounds that all ranks finished. The others are bounds with 95 % confidence (exact for Poisson): `chip_mtbf_h`
+    and `host_mtbf_h`, hours between faults, and for a job of `job_chips` `job_mtbf_h`, the probability of an
+    `uninterrupted_day`, and `training_time_share` with checkpoints of `checkpoint_s` and `recovery_s` to come back (0: the
+    slowest that was measured, `recovery_s`; without one, no share is told). `exposure_share` is what was done of what it
+    takes to show that the job runs `job_days` through at even odds. `pace_kept` compares the last quarter's best round
+    with the first's. Labels as in `multichip.collectives`.
+    """
+    from readiness.endurance.soak import Soak
+    from readiness.endurance.telling import tell
+    from readiness.ranks import place
+
+    placement = place(accelerator, ranks)
+    begun = {
+        "chips": list(placement.ids), "ranks": len(placement.ranks), "labels": dict(placement.labels),
+        "scope": placement.scope, "job_chips": job_chips, "job_days": job_days, "checkpoint_s": checkpoint_s,
+        "recovery_s": recovery_s,
+    }  # fmt: skip
+    yield Row({"accelerators": ", ".join(placement.ids)})
+    work = Soak(accelerator, placement, seconds, dtypes, patience_s, begun)
+    yield from work.run()
+    yield from tell(work.ledger.account)

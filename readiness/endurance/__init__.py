@@ -1,0 +1,1 @@
+"""Work without end, and what it proves: what `multichip.soak` stands on."""

@@ -1,0 +1,32 @@
+"""What so many faults in so much time prove: exact bounds of a Poisson rate. Pure, no torch, no tables."""
+
+from __future__ import annotations
+
+import math
+
+#: One-sided: the truth is no worse than the bound, in 95 of 100 soaks like this one.
+CONFIDENCE = 0.95
+
+
+def at_most(count: int, mean: float) -> float:
+    """The probability of no more than `count` events where `mean` are expected."""
+    if mean <= 0:
+        return 1.0
+    logarithm = math.log(mean)
+    return min(1.0, math.fsum(math.exp(number * logarithm - mean - math.lgamma(number + 1)) for number in range(count + 1)))
+
+
+def most_expected(count: int, confidence: float = CONFIDENCE) -> float:
+    """The largest mean that is still compatible with no more than `count` events: 2.996 for none, 4.744 for one, ...
+
+    Half of the chi-squared quantile with 2 count + 2 degrees of freedom (Garwood 1936), found by bisection.
+    """
+    low, high = 0.0, 4.0 * (count + 4)
+    while at_most(count, high) > 1 - confidence:
+        high *= 2
+    for _ in range(200):
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if at_most(count, middle) > 1 - confidence else (low, middle)
+    return high

@@ -1,0 +1,145 @@
+"""The soak's own record on disk: exposure and faults so far, valid at every moment and gone on with after any kill.
+
+One JSON record a line, appended and forced to disk; a last line that a kill cut short is dropped. What the records say
+together is an `Account`; the live soak keeps its account through the same code that reads it back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from readiness.errors import BadFileError
+from readiness.ranks.values import Json
+
+SCHEMA = "readiness.soak/1"
+#: Faults that are kept in full; all are counted.
+MOST_FAULTS = 200
+#: Samples over time; when there are more, every other one goes.
+MOST_SAMPLES = 120
+
+
+@dataclass(slots=True)
+class Account:
+    """What is known so far. `begun` is what the soak was asked for; times in seconds.
+
+    `exposure_s` counts rounds that all ranks have finished, `spent_s` all of the soak's time, `restarts` worlds that were
+    started after a fault. `unrepeatable` says that equal training steps give other bits here from the first, so that
+    doing them again tells nothing. `faults` holds the first ones, `causes` and `suspects` count all: a fault that nobody can
+    be named for counts for no chip. `events` counts bursts: faults of one host within a minute of each other are one.
+    """
+
+    begun: Json = field(default_factory=dict)
+    exposure_s: float = 0.0
+    spent_s: float = 0.0
+    rounds: int = 0
+    restarts: int = 0
+    sessions: int = 0
+    events: int = 0
+    faults: list[Json] = field(default_factory=list)
+    causes: Counter[str] = field(default_factory=Counter)
+    suspects: Counter[str] = field(default_factory=Counter)
+    recoveries_s: list[float] = field(default_factory=list)
+    samples: list[Json] = field(default_factory=list)
+    ended: str | None = None
+    unrepeatable: bool = False
+    _last_fault_s: float | None = None
+
+    @property
+    def count(self) -> int:
+        """All faults."""
+        return sum(self.causes.values())
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """One more record."""
+        self.spent_s = max(self.spent_s, float(record.get("spent_s", 0.0)))
+        match record["kind"]:
+            case "begun":
+                self.begun = self.begun or dict(record)
+            case "session":
+                self.sessions += 1
+                self.ended = None
+            case "rounds":
+                self.rounds += record["rounds"]
+                self.exposure_s += record["exposure_s"]
+            case "fault":
+                self._take_fault(record)
+            case "recovered":
+                self.restarts += 1
+                self.recoveries_s.append(record["seconds"])
+            case "sample":
+                self.samples.append({key: value for key, value in record.items() if key != "kind"})
+                if len(self.samples) > MOST_SAMPLES:
+                    self.samples = self.samples[::2]
+            case "unrepeatable":
+                self.unrepeatable = True
+            case "ended":
+                self.ended = record["why"]
+
+    def _take_fault(self, record: Mapping[str, Any]) -> None:
+        self.causes[record["cause"]] += 1
+        self.suspects.update(record["chips"])
+        if len(self.faults) < MOST_FAULTS:
+            self.faults.append(dict(record))
+        at_s = float(record["spent_s"])
+        if self._last_fault_s is None or at_s - self._last_fault_s > 60:
+            self.events += 1
+        self._last_fault_s = at_s
+
+
+class Ledger:
+    """An account that is kept in a file; without one, in memory alone."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Read what is there, drop half a line, make ready to append. Raises BadFileError for a file of something else."""
+        self.account = Account() if path is None or not path.exists() else read(path)
+        self._stream = None if path is None else path.open("ab")
+        if self._stream is not None and path is not None:
+            self._stream.truncate(_whole(path.read_bytes()))
+
+    def add(self, kind: str, **values: Any) -> None:
+        """Keep a record. When this returns it is on disk."""
+        record = {"kind": kind, **values}
+        if self._stream is not None:
+            self._stream.write(json.dumps(record).encode() + b"\n")
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        self.account.take(record)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._stream is not None:
+            self._stream.close()
+
+
+def _whole(content: bytes) -> int:
+    return content.rfind(b"\n") + 1
+
+
+def read(path: Path) -> Account:
+    """The account that a file holds. Raises BadFileError."""
+    account = Account()
+    content = path.read_bytes()
+    for number, line in enumerate(content[: _whole(content)].splitlines(), start=1):
+        try:
+            account.take(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError) as problem:
+            raise BadFileError(
+                f"this is no record of a soak: {type(problem).__name__}: {problem}",
+                place=f"{path}:{number}",
+                remedy="begin the run anew in another folder",
+            ) from None
+    return account
+
+
+def same_soak(account: Account, chips: Sequence[str], ranks: int) -> bool:
+    """Whether what is there was found on these chips with as many ranks; nothing at all fits."""
+    with contextlib.suppress(KeyError):
+        return bool(account.begun["chips"] == list(chips) and account.begun["ranks"] == ranks)
+    return not account.begun

@@ -1,0 +1,214 @@
+"""The ranks' side of `multichip.soak`: rounds of a model's work, every result checked, until the time is up.
+
+A round is some training steps, done twice from the same checkpoint; the operations of a language model again and again;
+and sums over ranks with known answers. Ranks agree through shared memory, never through what is under test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from readiness.endurance.sums import Sums
+from readiness.parallel.data import Replicas
+from readiness.parallel.model import build
+from readiness.parallel.shape import Shape
+from readiness.parallel.trainer import Alone, Trainer
+from readiness.parity.repetition import deterministic
+from readiness.parity.survey import strict_precision
+from readiness.parity.transformer import text
+from readiness.ranks.collectives import digest
+from readiness.ranks.values import Json, RankContext
+from readiness.stability.load import Load
+
+Tensor = torch.Tensor
+State = dict[str, Any]
+#: Training steps of a round, and for how long at least the other operations run in it.
+STEPS, LOAD_S = 2, 0.4
+
+
+class Training:
+    """A small transformer that is trained for as long as the soak lasts: data parallel where there are several ranks."""
+
+    def __init__(self, context: RankContext) -> None:
+        self.context = context
+        self.shape = Shape(context.world_size)
+        model = build(context.accelerator.generator("soak", "weights"), self.shape).to(context.device)
+        self.trainer: Trainer = Replicas(context, model) if context.world_size > 1 else Alone(model)
+        self.model = model
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        self.path = Path(context.settings["checkpoint"]) if context.settings["checkpoint"] else None
+        self.memory = b""
+        self.steps = 0
+
+    def warm_up(self) -> None:
+        """Two passes whose gradients are thrown away.
+
+        After its first one DistributedDataParallel lays its buckets out anew, and with them the order of its sums.
+        """
+        for _ in range(2):
+            self._compute(0)
+        self.optimizer.zero_grad()
+
+    def resume(self) -> str | None:
+        """Go on from the checkpoint, where there is one that is whole. Why there is none, or None."""
+        there = self.path is not None and self.path.exists()
+        if min(self.context.share(float(there))) == 0:
+            return "there is none"
+        state, reason = None, None
+        try:
+            state = self._load()
+        except Exception as problem:  # noqa: BLE001 - whatever is wrong with it, training begins anew
+            reason = f"{type(problem).__name__}: {problem}"[:200]
+        if min(self.context.share(float(state is not None))) == 0 or state is None:
+            return reason or "another rank could not load it"
+        self._apply(state)
+        return None
+
+    def round(self) -> tuple[float, list[Json]]:
+        """Some steps, and the same ones again from the checkpoint: the loss of the last one, and what was wrong."""
+        faults: list[Json] = []
+        before, steps = self._digest(), self.steps
+        with self.context.step(f"saving the checkpoint of step {steps}"):
+            self._save()
+        first_loss, first = self._train(steps)
+        with self.context.step(f"loading the checkpoint of step {steps}"):
+            self._restore(self._load())
+            back = self._digest()
+        if back != before:
+            faults.append({"cause": "checkpoint", "what": f"the checkpoint of step {steps} came back with other bytes"})
+        loss, again = self._train(steps)
+        if again != first and self.repeats is None:  # is it never the same, or was it wrong once?
+            self._restore(self._load())
+            loss, third = self._train(steps)
+            self.repeats = third in (first, again)
+            again = third if self.repeats else again
+        self.repeats = True if self.repeats is None else self.repeats
+        if again != first and self.repeats:
+            what = f"steps {steps} to {steps + STEPS - 1}, done twice from the same weights, gave other weights"
+            faults.append({"cause": "recomputation", "what": what})
+        if not torch.isfinite(torch.tensor([first_loss, loss])).all():
+            faults.append({"cause": "not finite", "what": f"the loss of step {steps + STEPS - 1} is {loss}"})
+        self.steps = steps + STEPS
+        self.replica = again
+        return loss, faults
+
+    replica = ""
+    repeats: bool | None = None
+
+    def _train(self, begin: int) -> tuple[float, str]:
+        loss = float("nan")
+        for number in range(begin, begin + STEPS):
+            self.optimizer.zero_grad()
+            found = self._compute(number)
+            with self.context.step(f"update of training step {number}"):
+                self.optimizer.step()
+                self.context.accelerator.synchronize()
+                loss = loss if found is None else float(found.cpu())
+        return loss, self._digest()
+
+    def _compute(self, number: int) -> Tensor | None:
+        draw = self.context.accelerator.generator("soak", "tokens", number)
+        tokens = text(draw, self.shape.vocabulary, self.shape.batch, self.shape.length + 1)
+        self.trainer.step = lambda what: self.context.step(f"{what} of training step {number}")
+        self.trainer.wait = self.context.accelerator.synchronize
+        return self.trainer.compute(tokens.to(self.context.device))
+
+    def _digest(self) -> str:
+        states = self.optimizer.state_dict()["state"]
+        tensors = [*self.model.parameters(), *(value for state in states.values() for value in state.values())]
+        whole = "".join(digest(tensor.reshape(-1)) for tensor in tensors if isinstance(tensor, Tensor))
+        return hashlib.sha256(whole.encode()).hexdigest()[:16]
+
+    def _save(self) -> None:
+        """The first rank writes for all, whole or not at all; without a place for it each keeps its own in memory."""
+        state = {"steps": self.steps, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        if self.path is None:
+            buffer = io.BytesIO()
+            torch.save(state, buffer)
+            self.memory = buffer.getvalue()
+        elif self.context.rank == 0:
+            half = self.path.with_suffix(".half")
+            torch.save(state, half)
+            half.replace(self.path)
+        self.context.share()
+
+    def _load(self) -> State:
+        source: Any = io.BytesIO(self.memory) if self.path is None else self.path
+        loaded: State = torch.load(source, map_location=self.context.device, weights_only=True)
+        return loaded
+
+    def _restore(self, state: State) -> None:
+        self._apply(state)
+        self.context.share()  # nobody writes the next one before all have read this
+
+    def _apply(self, state: State) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.steps = state["steps"]
+
+
+class Operations:
+    """The load of `stability.load`, in portions; faults are what is new since the last."""
+
+    def __init__(self, context: RankContext) -> None:
+        self.context = context
+        self.load = Load(context.accelerator, context.settings["seconds"])
+        self.load.prepare(context.settings["dtypes"])
+        self._counted: dict[int, tuple[int, int]] = {}
+
+    def round(self) -> tuple[int, list[Json]]:
+        """Rounds of the load for a while, and what was wrong in them."""
+        began, done = time.monotonic(), 0
+        while time.monotonic() - began < LOAD_S:
+            with self.context.step("operations of a language model"):
+                self.load.once()
+            done += 1
+            if self.load.ended is not None:
+                raise RuntimeError(f"the operations cannot go on: {self.load.ended}")
+        return done, list(self._news())
+
+    def _news(self) -> Iterator[Json]:
+        for tally in self.load.tallies:
+            wrong, errors = self._counted.get(id(tally), (0, 0))
+            if tally.wrong > wrong:
+                yield {"cause": "wrong result", "what": tally.told()}
+            if tally.errors > errors:
+                yield {"cause": "error", "what": f"{tally.name}: {tally.error}"}
+            self._counted[id(tally)] = tally.wrong, tally.errors
+
+
+def rank_main(context: RankContext) -> Iterator[Json]:
+    """Rounds until `seconds` are over, a report for each. The first has training and sums alone: so soon is work back."""
+    began = time.monotonic()
+    with strict_precision(), deterministic(True):
+        with context.step("setting up training"):
+            training = Training(context)
+        training.warm_up()
+        resumed = training.resume()
+        sums = Sums(context)
+        operations: Operations | None = None
+        number = 0
+        while max(context.share(time.monotonic() - began)) < context.settings["seconds"]:
+            started = time.monotonic()
+            loss, faults = training.round()
+            faults += sums.round(number)
+            rounds = 0
+            if operations is not None:
+                rounds, found = operations.round()
+                faults += found
+            yield {
+                "round": number, "seconds": time.monotonic() - started, "loss": loss, "step": training.steps,
+                "replica": training.replica, "faults": faults, "sums": sums.number, "operations": rounds,
+                "sensors": dict(context.accelerator.sensors()), "resumed": resumed, "repeats": training.repeats,
+            }  # fmt: skip
+            if operations is None:
+                with context.step("first results of operations"):
+                    operations = Operations(context)
+            number += 1

@@ -1,0 +1,97 @@
+"""Modes that divide the batch: replicas, divided parameters, and both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from readiness.parallel.model import Decoder
+from readiness.parallel.trainer import Held, Trainer, local, share
+from readiness.ranks.values import RankContext
+
+Tensor = torch.Tensor
+
+
+class Replicas(Trainer):
+    """DistributedDataParallel."""
+
+    def __init__(self, context: RankContext, model: Decoder) -> None:
+        self.context, self.model = context, model
+        indices = None if context.device.index is None else [context.device.index]
+        self.wrapped = DistributedDataParallel(model, device_ids=indices)
+
+    @property
+    def parameters(self) -> Sequence[Tensor]:
+        """All of the replica."""
+        return list(self.model.parameters())
+
+    def compute(self, tokens: Tensor) -> Tensor | None:
+        """On this rank's sequences; the gradients are averaged while they come."""
+        mine = share(tokens, self.context.rank, self.context.world_size)
+        return self.passed(self.wrapped, mine[:, :-1], mine[:, 1:])
+
+    def held(self) -> Iterator[Held]:
+        """Every rank has all of it."""
+        for name, parameter in self.model.named_parameters():
+            yield Held(name, parameter, self.context.world_size, "all")
+
+
+class Sharded(Trainer):
+    """`fully_shard` of each block and of the whole, over a mesh of one dimension, or of two whose first one replicates."""
+
+    def __init__(self, context: RankContext, model: Decoder, mesh: Any, *, part: int, parts: int) -> None:
+        from torch.distributed.fsdp import fully_shard
+
+        self.context, self.model, self.part, self.parts = context, model, part, parts
+        for block in model.blocks.values():
+            fully_shard(block, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+
+    @property
+    def parameters(self) -> Sequence[Tensor]:
+        """The divided ones."""
+        return list(self.model.parameters())
+
+    def compute(self, tokens: Tensor) -> Tensor | None:
+        """On this rank's sequences."""
+        mine = share(tokens, self.part, self.parts)
+        return self.passed(self.model, mine[:, :-1], mine[:, 1:])
+
+    def held(self) -> Iterator[Held]:
+        """Each rank its part."""
+        yield from divided(self.model, self.context)
+
+
+def divided(model: nn.Module, context: RankContext) -> Iterator[Held]:
+    """What PyTorch has divided over a mesh: on each of its dimensions a parameter is in parts or copied."""
+    for name, parameter in model.named_parameters():
+        yield _divided(name, parameter, context)
+
+
+def _divided(name: str, parameter: Any, context: RankContext) -> Held:
+    from torch.distributed.tensor import Replicate
+
+    if not hasattr(parameter, "placements"):
+        return Held(name, parameter, context.world_size, "all")
+    mesh = parameter.device_mesh
+    kept = [isinstance(placement, Replicate) for placement in parameter.placements]
+    # Ranks outside the parameter's mesh (another group of the world) hold the same as those at their place in it.
+    copies = context.world_size // mesh.size()
+    for dimension, copied in enumerate(kept):
+        copies *= mesh.size(dimension) if copied else 1
+    place = [coordinate for coordinate, copied in zip(mesh.get_coordinate(), kept, strict=True) if not copied]
+    return Held(name, parameter, copies, f"part {place}" if place else "all", full=True)
+
+
+def gradient(held: Held) -> Tensor | None:
+    """The gradient of what is here; one that PyTorch keeps as a sum not yet made is made first (all ranks come)."""
+    found: Any = held.parameter.grad
+    if found is None:
+        return None
+    if hasattr(found, "placements") and tuple(found.placements) != tuple(held.parameter.placements):  # type: ignore[attr-defined]
+        found = found.redistribute(held.parameter.device_mesh, held.parameter.placements)  # type: ignore[attr-defined]
+    return local(found)

@@ -1,0 +1,66 @@
+"""How large the model and its batch are in a world of so many ranks: everything divides evenly. No torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+#: Experts that work on a token, groups of experts, and groups that may be chosen from.
+CHOSEN, GROUPS, CHOSEN_GROUPS = 4, 4, 2
+#: What DeepSeek-V3 multiplies the gates of its experts by.
+GATE_SCALE = 2.5
+_HEAD, _LEAST_HEADS, _LEAST_LAYERS, _LEAST_EXPERTS = 16, 4, 2, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes for a world of `ranks`, each of which may hold one part of heads, layers, experts, sequence or batch.
+
+    `layers` is the least number; a pipeline of more stages has more. `routing` names how experts are chosen, None
+    where there are none.
+    """
+
+    ranks: int
+    layers: int = _LEAST_LAYERS
+    routing: str | None = None
+
+    @property
+    def heads(self) -> int:
+        """Of queries, keys and values alike."""
+        return self.ranks * math.ceil(_LEAST_HEADS / self.ranks)
+
+    @property
+    def width(self) -> int:
+        """Of the residual stream."""
+        return _HEAD * self.heads
+
+    @property
+    def hidden(self) -> int:
+        """Of the feed-forward, and of each expert."""
+        return 2 * self.width if self.routing is None else self.width // 2
+
+    @property
+    def vocabulary(self) -> int:
+        """Kinds of tokens."""
+        return self.ranks * math.ceil(96 / self.ranks)
+
+    @property
+    def length(self) -> int:
+        """Tokens of a sequence that are predicted from."""
+        return self.ranks * math.ceil(24 / self.ranks)
+
+    @property
+    def batch(self) -> int:
+        """Sequences of a step, over all ranks; as many for each rank, and for each micro-batch of a pipeline."""
+        return 2 * self.ranks * math.ceil(4 / self.ranks)
+
+    @property
+    def micro_batches(self) -> int:
+        """Of a pipeline whose stages are the ranks: twice as many, so that it is full for a while."""
+        return 2 * self.ranks
+
+    @property
+    def experts(self) -> int:
+        """A multiple of the ranks and of the groups."""
+        unit = math.lcm(self.ranks, GROUPS)
+        return unit * math.ceil(_LEAST_EXPERTS / unit)

@@ -1,0 +1,364 @@
+"""The soak's loop with a clock and worlds of the test's: what is counted, what is lost, when it ends. And real ranks, briefly."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from readiness.accelerators.base import Accelerator
+from readiness.endurance import soak as soaks
+from readiness.endurance import work
+from readiness.endurance.ledger import Account, read
+from readiness.endurance.soak import Soak
+from readiness.endurance.telling import tell
+from readiness.errors import UsageError
+from readiness.model import Evidence, Measurement, Status
+from readiness.ranks import Failure, Placement, Trouble, WorldOutcome
+from tests.ranks import support
+from tests.support import cpu, run_check, value, values
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    with support.nothing_left():
+        yield
+
+
+def chips(number: int, kept: Path | None = None) -> Accelerator:
+    facts = [dataclasses.replace(cpu().facts, id=f"cpu:{index}", index=index) for index in range(number)]
+    return Accelerator(facts[0], cpu().stack, seed=7, peers=facts, kept=kept)
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def round_of(number: int, ranks: int, seconds: float = 1.0, faults: dict[int, list[Any]] | None = None, **changes: Any) -> list[Any]:
+    """What all ranks report of one round."""
+    return [
+        (rank, {"round": number, "seconds": seconds, "loss": 1.0, "step": 2, "replica": "same", "faults": (faults or {}).get(rank, []),
+                "sums": 6, "operations": 3, "sensors": {"temperature_c": 60.0 + rank}, "repeats": True, **changes})
+        for rank in range(ranks)
+    ]  # fmt: skip
+
+
+World = Callable[[float], tuple[list[list[Any]], Failure | None]]
+
+
+def soaked(seconds: float, worlds: list[World], ranks: int = 4, kept: Path | None = None, clock: Clock | None = None) -> Soak:
+    """A soak whose worlds are these, the last one again and again; every round takes a second of the clock."""
+    clock = clock or Clock()
+    accelerator = chips(ranks, kept)
+    placement = Placement(accelerator.peers, ranks)
+    calls = iter(range(10_000))
+
+    def run_world(function: Any, accelerator: Any, placement: Any, settings: Any, **options: Any) -> WorldOutcome:
+        rounds, failure = worlds[min(next(calls), len(worlds) - 1)](settings["seconds"])
+        for reports in rounds:
+            clock.now += 1.0
+            for rank, report in reports:
+                options["listen"](rank, report)
+        if failure is not None:
+            clock.now += 10.0
+        return WorldOutcome(((),) * ranks, failure, 1.0)
+
+    begun = {"chips": list(placement.ids), "ranks": ranks, "labels": dict(placement.labels), "scope": "tried", "job_chips": 8,
+             "job_days": 1.0, "checkpoint_s": 30.0, "recovery_s": 0.0}  # fmt: skip
+    found = Soak(accelerator, placement, seconds, ["float32"], 5.0, begun, clock=clock, run_world=run_world)
+    list(found.run())
+    return found
+
+
+def healthy(seconds: float) -> tuple[list[list[Any]], None]:
+    return [round_of(number, 4) for number in range(math.ceil(seconds))], None
+
+
+def broken(trouble: Trouble, culprits: tuple[int, ...], rounds: int = 3) -> World:
+    def world(seconds: float) -> tuple[list[list[Any]], Failure]:
+        done = [round_of(number, 4) for number in range(min(rounds, math.ceil(seconds)))]
+        return done, Failure(trouble, culprits, "it went", "all_reduce")
+
+    return world
+
+
+def test_a_healthy_soak_counts_every_round_of_all_ranks() -> None:
+    account = soaked(100, [healthy]).ledger.account
+    assert (account.rounds, account.exposure_s, account.spent_s, account.count) == (100, 100, 100, 0)
+    assert account.ended == ""
+    assert account.samples[0]["temperature_c"] == 63.0
+
+
+def test_a_world_lasts_no_longer_than_a_session() -> None:
+    lengths: list[float] = []
+
+    def world(seconds: float) -> tuple[list[list[Any]], None]:
+        lengths.append(seconds)
+        return healthy(seconds)
+
+    soaked(2000, [world])
+    assert lengths == [900, 900, 200]
+
+
+def test_a_rank_that_dies_is_counted_and_the_world_begins_again() -> None:
+    account = soaked(100, [broken(Trouble.DIED, (2,)), healthy]).ledger.account
+    assert dict(account.causes) == {"died": 1}
+    assert account.faults[0]["chips"] == ["cpu:2"]
+    assert (account.restarts, account.recoveries_s) == (1, [11.0])  # ten seconds without work, and the first round after them
+    assert account.exposure_s == 90  # what stood still was no load
+    assert account.ended == ""
+
+
+def test_the_chip_that_fails_with_changing_partners_is_told_from_them() -> None:
+    account = soaked(60, [broken(Trouble.BEHIND, (1, partner)) for partner in (0, 2, 3)] + [healthy]).ledger.account
+    about = next(item.about for item in tell(account) if isinstance(item, Measurement) and item.name == "faults")
+    assert "cpu:1 had part in 3 of 3" in (about or "")
+
+
+def test_it_ends_where_worlds_come_to_nothing() -> None:
+    account = soaked(10_000, [broken(Trouble.HUNG, (), rounds=0)]).ledger.account
+    assert account.count == soaks.HOPELESS_WORLDS
+    assert "came to no round" in (account.ended or "")
+    assert {item.name: item.value for item in tell(account) if isinstance(item, Measurement)}["completed"] == 0
+
+
+def test_it_ends_where_every_round_is_wrong() -> None:
+    wrong = {"cause": "wrong sum", "what": "all_reduce number 3 of ranks 0, 1: one", "team": [0, 1]}
+
+    def world(seconds: float) -> tuple[list[list[Any]], None]:
+        return [round_of(number, 4, faults={1: [wrong]}) for number in range(math.ceil(seconds))], None
+
+    account = soaked(10_000, [world]).ledger.account
+    assert account.count == soaks.HOPELESS_ROUNDS
+    assert account.suspects == {"cpu:1": soaks.HOPELESS_ROUNDS}
+    assert "in a row had faults" in (account.ended or "")
+
+
+@pytest.mark.parametrize(
+    ("faults", "changes", "causes", "suspects"),
+    [
+        ({1: "sum", 2: "sum"}, {}, {"wrong sum": 1}, {"cpu:1": 1, "cpu:2": 1}),
+        ({2: "sum"}, {}, {"wrong sum": 1}, {"cpu:2": 1}),
+        ({0: "again", 1: "again", 2: "again", 3: "again"}, {}, {"recomputation": 1}, {}),
+        ({3: "again"}, {"odd": 3}, {"replicas differ": 1}, {"cpu:3": 1}),
+        ({0: "checkpoint", 1: "again"}, {}, {"checkpoint": 1, "recomputation": 1}, {"cpu:0": 1, "cpu:1": 1}),
+    ],
+)
+def test_what_several_ranks_see_of_one_fault_is_one(faults: Any, changes: Any, causes: Any, suspects: Any) -> None:
+    known = {
+        "sum": {"cause": "wrong sum", "what": "all_reduce number 9 of ranks 1, 2: one wrong element", "team": [1, 2]},
+        "again": {"cause": "recomputation", "what": "steps done twice"},
+        "checkpoint": {"cause": "checkpoint", "what": "other bytes"},
+    }
+
+    def world(seconds: float) -> tuple[list[list[Any]], None]:
+        first = round_of(0, 4, faults={rank: [known[name]] for rank, name in faults.items()})
+        if "odd" in changes:
+            first[changes["odd"]][1]["replica"] = "other"
+        return [first, *(round_of(number, 4) for number in range(1, math.ceil(seconds)))], None
+
+    account = soaked(5, [world]).ledger.account
+    assert dict(account.causes) == causes
+    assert dict(account.suspects) == suspects
+
+
+def test_a_soak_that_was_cut_off_goes_on_counting(tmp_path: Path) -> None:
+    kept = tmp_path / "soak.jsonl"
+
+    class KilledError(Exception):
+        pass
+
+    def world(seconds: float) -> tuple[list[list[Any]], None]:
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        soaked(100, [broken(Trouble.DIED, (0,), rounds=40), world], kept=kept)
+    before = read(kept)
+    assert (before.exposure_s, before.count, before.ended) == (40, 1, None)
+    account = soaked(100, [healthy], kept=kept).ledger.account
+    assert (account.sessions, account.exposure_s, account.count) == (2, 90, 1)
+    assert read(kept) == account
+    assert soaked(100, [world], kept=kept).ledger.account.exposure_s == 90  # done is done
+
+
+def test_the_soak_of_other_chips_is_refused(tmp_path: Path) -> None:
+    soaked(5, [healthy], kept=tmp_path / "soak.jsonl")
+    with pytest.raises(UsageError, match="other chips"):
+        soaked(5, [healthy], ranks=2, kept=tmp_path / "soak.jsonl")
+
+
+class Idle:
+    """In place of the operations of a language model, which take seconds to begin."""
+
+    def __init__(self, context: Any) -> None:
+        """Nothing to prepare."""
+
+    def round(self) -> tuple[int, list[Any]]:
+        return 0, []
+
+
+class Thirds:
+    """A clock that goes on by a third of a second whenever it is looked at: three times in a round."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def monotonic(self) -> float:
+        self.now += 1
+        return self.now / 3
+
+
+@pytest.fixture
+def by_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A soak whose seconds are rounds, on both sides: how busy this machine is makes no difference."""
+    monkeypatch.setattr(work, "Operations", Idle)
+    monkeypatch.setattr(work, "time", Thirds())
+    monkeypatch.setattr(Soak, "spent_s", property(lambda self: self.ledger.account.rounds + self._pending[0]))
+
+
+def checked(accelerator: Accelerator, **settings: Any) -> Evidence:
+    evidence = run_check("multichip.soak", accelerator, **{"seconds": 4.0, "dtypes": ["float32"], "patience_s": 20.0, **settings})
+    assert evidence.status is Status.MEASURED, evidence.reason
+    return evidence
+
+
+def test_a_healthy_chip_works_without_a_fault() -> None:
+    evidence = checked(chips(1), ranks=2, dtypes=["float32", "bfloat16"])
+    assert value(evidence, "faults", cause="all") == 0, evidence.rows
+    assert value(evidence, "completed", chips="one") == 1
+
+
+@pytest.mark.usefixtures("by_rounds")
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_healthy_ranks_work_without_a_fault(ranks: int, tmp_path: Path) -> None:
+    evidence = checked(chips(ranks, tmp_path / "soak.jsonl"), ranks=ranks, dtypes=["float32", "bfloat16"])
+    assert value(evidence, "faults", cause="all") == 0, evidence.rows
+    assert value(evidence, "completed", ranks=str(ranks)) == 1
+    assert 0 < value(evidence, "exposure_chip_hours") < 1
+    assert value(evidence, "chip_mtbf_h") == pytest.approx(value(evidence, "exposure_chip_hours") / 2.9957, rel=1e-3)
+    assert values(evidence, "training_time_share") == []
+    account = read(tmp_path / "soak.jsonl")
+    assert account.rounds == 4
+    assert (tmp_path / "soak.checkpoint").exists()
+
+
+@pytest.mark.usefixtures("by_rounds")
+def test_one_wrong_sum_is_counted_and_attributed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = [0]
+    healthy_sum = dist.all_reduce
+
+    def all_reduce(tensor: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        done = healthy_sum(tensor, *arguments, **options)
+        seen[0] += 1
+        if dist.get_rank() == 1 and seen[0] == 5:
+            tensor[0] += 1
+        return done
+
+    monkeypatch.setattr(dist, "all_reduce", all_reduce)
+    evidence = checked(chips(2))
+    assert value(evidence, "faults", cause="wrong sum") == value(evidence, "faults", cause="all") == 1
+    about = next(item.about for item in evidence.measurements if item.name == "faults")
+    assert "cpu:1 had part in 1 of 1" in (about or "")
+    assert value(evidence, "completed") == 1
+
+
+@pytest.mark.usefixtures("by_rounds")
+def test_a_rank_that_dies_once_is_counted_and_training_goes_on_from_the_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    once, steps = tmp_path / "died", tmp_path / "steps"
+    healthy_round = work.Training.round
+
+    def round_(self: work.Training) -> Any:
+        if self.context.rank == 0:
+            with steps.open("a") as stream:
+                stream.write(f"{self.steps}\n")
+        if self.context.rank == 1 and self.steps == 4 and not once.exists():
+            once.touch()
+            support.kill_oneself()
+        return healthy_round(self)
+
+    monkeypatch.setattr(work.Training, "round", round_)
+    evidence = checked(chips(2, tmp_path / "soak.jsonl"), seconds=8.0)
+    assert value(evidence, "faults", cause="died") == value(evidence, "faults", cause="all") == 1
+    assert value(evidence, "recovery_s") > 0
+    assert len(values(evidence, "training_time_share")) == 1
+    (row,) = [row for row in evidence.rows if "fault" in row]
+    assert row["chips"] == "cpu:1"
+    assert "SIGKILL" in row["what"]
+    begun = [int(line) for line in steps.read_text().split()]
+    assert begun[:3] == [0, 2, 4]
+    assert begun[3] in (2, 4)  # the checkpoint of step 4 may or may not have been written when the other rank died
+    assert begun[-1] > 4
+
+
+@pytest.mark.usefixtures("by_rounds")
+def test_weights_that_change_between_ranks_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy_train = work.Training._train
+
+    def train(self: work.Training, begin: int) -> Any:
+        loss, told = healthy_train(self, begin)
+        if self.context.rank == 1 and begin == 2:
+            with torch.no_grad():
+                next(self.model.parameters()).view(torch.int32)[0, 0] ^= 1
+            told = self._digest()
+        return loss, told
+
+    monkeypatch.setattr(work.Training, "_train", train)
+    evidence = checked(chips(2), seconds=4.0)
+    assert value(evidence, "faults", cause="replicas differ") >= 1
+
+
+@pytest.mark.usefixtures("by_rounds")
+def test_a_checkpoint_that_comes_back_otherwise_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy_load = torch.load
+
+    def load(*arguments: Any, **options: Any) -> Any:
+        state = healthy_load(*arguments, **options)
+        if state["steps"] == 2:
+            state["model"]["norm.weight"][0] += 1
+        return state
+
+    monkeypatch.setattr(torch, "load", load)
+    evidence = checked(chips(2), seconds=4.0)
+    assert value(evidence, "faults", cause="checkpoint") == 1
+
+
+@pytest.mark.usefixtures("by_rounds")
+def test_a_file_that_is_no_checkpoint_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / "soak.checkpoint").write_bytes(b"torn")
+    evidence = checked(chips(2, tmp_path / "soak.jsonl"), seconds=2.0)
+    assert value(evidence, "faults", cause="all") == 0
+
+
+@pytest.mark.usefixtures("by_rounds")
+def test_training_that_never_repeats_is_no_fault_of_a_chip(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy_train = work.Training._train
+    turn = [0.0]
+
+    def train(self: work.Training, begin: int) -> Any:
+        loss, _ = healthy_train(self, begin)
+        turn[0] += 1
+        with torch.no_grad():
+            next(self.model.parameters())[0, 0] += turn[0] * 1e-3
+        return loss, self._digest()
+
+    monkeypatch.setattr(work.Training, "_train", train)
+    evidence = checked(chips(2), seconds=2.0)
+    assert value(evidence, "faults", cause="all") == 0
+    assert any(row.get("unrepeatable") for row in evidence.rows)
+
+
+def test_an_empty_account_is_one() -> None:
+    assert Account().count == 0

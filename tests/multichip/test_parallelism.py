@@ -1,0 +1,371 @@
+"""`multichip.parallelism`: every mode follows one chip, every planted fault is seen by some measure, and what cannot be told."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from readiness import judge
+from readiness import profile as profiles
+from readiness.accelerators.base import Accelerator
+from readiness.accelerators.cpu import Cpu
+from readiness.model import Evidence, Measurement, Status
+from readiness.parallel import data, modes, telling, worlds
+from readiness.parallel.expert import Dealt
+from readiness.parallel.model import loss
+from readiness.parallel.shape import Shape
+from readiness.parallel.tensor import Divided
+from readiness.parallel.trainer import Trainer, local
+from readiness.ranks import Placement
+from tests.ranks import support
+from tests.support import checks, cpu, run_check, value, values
+
+#: What `general` asks of each measure; the faults below must be seen at these limits.
+MEASURES = ("loss_difference", "gradient_norm_difference", "replicas_differ", "parameter_difference", "chip_difference")
+EVERYWHERE: tuple[str, ...] = ("ddp", "fsdp", "tensor", "sequence", "pipeline-gpipe", "pipeline-1f1b", "expert-deepseek", "expert-qwen")
+EVERYWHERE += ("context-ring", "context-gather")
+
+
+def chips(number: int, seed: int = 7) -> Accelerator:
+    facts = [dataclasses.replace(cpu().facts, id=f"cpu:{index}", index=index) for index in range(number)]
+    return Accelerator(facts[0], cpu().stack, seed=seed, peers=facts)
+
+
+def checked(accelerator: Accelerator | None = None, **settings: Any) -> Evidence:
+    chosen = {"modes": ["ddp"], "optimizers": ["sgd"], "steps": 4, **settings}
+    evidence = run_check("multichip.parallelism", accelerator or chips(2), **chosen)
+    assert evidence.status is Status.MEASURED, evidence.reason
+    return evidence
+
+
+def failed(evidence: Evidence) -> set[str]:
+    """The measures that break a limit of `general`."""
+    general = profiles.load("general", checks())
+    asked = [item for item in general.requirements if item.check == "multichip.parallelism"]
+    assert {item.measure for item in asked} >= set(MEASURES)
+    return {
+        item.measure
+        for item in asked
+        for measurement in evidence.measurements
+        if judge.matches(measurement, item) and not judge.satisfies(measurement.value, item.limit)
+    }
+
+
+def about(evidence: Evidence, name: str) -> str:
+    (told,) = {item.about for item in evidence.measurements if item.name == name}
+    assert told is not None
+    assert len(told) < 300
+    return told
+
+
+@pytest.mark.parametrize(
+    ("number", "chosen"),
+    [(2, EVERYWHERE), (3, ("ddp", "tensor", "expert-qwen", "context-ring")), (4, ("hsdp", "fsdp+tensor", "ddp+pipeline"))],
+)
+def test_healthy_chips_train_alike_in_every_mode(number: int, chosen: tuple[str, ...]) -> None:
+    evidence = checked(chips(number, seed=number), modes=chosen, optimizers=["sgd", "adamw"], steps=3)
+    where = {"ranks": str(number), "chips": "several", "world": "all", "dtype": "float32"}
+    assert failed(evidence) == set()
+    for mode in chosen:
+        for optimizer in ("sgd", "adamw"):
+            here = {**where, "mode": mode, "optimizer": optimizer}
+            assert value(evidence, "supported", **here) == 1
+            assert value(evidence, "completed", **here) == 1
+            assert value(evidence, "loss_difference", **here) < 1e-6
+            assert value(evidence, "gradient_norm_difference", **here) < 2e-6
+            assert value(evidence, "replicas_differ", **here) == 0
+        assert value(evidence, "parameter_difference", **where, mode=mode) < 2e-6
+    assert value(evidence, "chip_difference", **where) < 1e-6
+
+
+def test_bfloat16_is_trained_when_asked() -> None:
+    evidence = checked(dtypes=["bfloat16"], modes=["ddp", "tensor"])
+    for mode in ("ddp", "tensor"):
+        assert 0 < value(evidence, "loss_difference", mode=mode, dtype="bfloat16") < 1e-2
+        assert value(evidence, "replicas_differ", mode=mode, dtype="bfloat16") == 0
+
+
+def test_ranks_that_share_a_chip_say_so() -> None:
+    evidence = checked(cpu(), ranks=2)
+    assert value(evidence, "completed", chips="one", ranks="2") == 1
+    assert "software alone" in evidence.rows[0]["scope"]
+
+
+Fault = Callable[[Trainer, int], None]
+
+
+def spoilt(kind: type[Trainer], monkeypatch: pytest.MonkeyPatch, *, before: Fault | None = None, after: Fault | None = None) -> None:
+    """The trainer's step with a fault before or after it, told the number of the step (the first is 0)."""
+    healthy = kind.compute
+
+    def compute(self: Trainer, tokens: torch.Tensor) -> Any:
+        number = getattr(self, "steps_done", 0)
+        self.steps_done = number + 1  # type: ignore[attr-defined]
+        if before:
+            before(self, number)
+        self.tokens = tokens  # type: ignore[attr-defined]
+        found = healthy(self, tokens)
+        if after:
+            after(self, number)
+        return found
+
+    monkeypatch.setattr(kind, "compute", compute)
+
+
+def gradients(trainer: Trainer) -> Iterator[torch.Tensor]:
+    for parameter in trainer.parameters:
+        assert parameter.grad is not None
+        yield parameter.grad
+
+
+def spoil(trainer: Trainer) -> None:
+    next(gradients(trainer)).fill_(torch.nan)
+
+
+def sum_for_mean(trainer: Trainer, number: int) -> None:
+    for gradient in gradients(trainer):
+        gradient.mul_(dist.get_world_size())
+
+
+def one_unsynced(trainer: Trainer, number: int) -> None:
+    mine = data.share(trainer.tokens, dist.get_rank(), dist.get_world_size())  # type: ignore[attr-defined]
+    model: Any = trainer.model  # type: ignore[attr-defined]
+    found = loss(model(mine[:, :-1]), mine[:, 1:])
+    (own,) = torch.autograd.grad(found, [model.blocks["0"].up.weight])
+    model.blocks["0"].up.weight.grad.copy_(own)
+
+
+def one_stale(trainer: Trainer, number: int) -> None:
+    fresh = [gradient.clone() for gradient in gradients(trainer)]
+    if number == 2:
+        for gradient, old in zip(gradients(trainer), trainer.kept, strict=True):  # type: ignore[attr-defined]
+            gradient.copy_(old)
+    trainer.kept = fresh  # type: ignore[attr-defined]
+
+
+def low_precision(trainer: Trainer, number: int) -> None:
+    for gradient in gradients(trainer):
+        gradient.copy_(gradient.bfloat16())
+
+
+def flip(bit: int, rank: int = 1) -> Fault:
+    def fault(trainer: Trainer, number: int) -> None:
+        if number == 1 and dist.is_initialized() and dist.get_rank() == rank:
+            weight = local(trainer.parameters[-2].detach())
+            weight.view(torch.int32).view(-1)[5] ^= 1 << bit
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "seen"),
+    [
+        (None, sum_for_mean, {"loss_difference", "gradient_norm_difference", "parameter_difference"}),
+        (None, one_unsynced, {"replicas_differ"}),
+        (None, one_stale, {"gradient_norm_difference", "parameter_difference"}),
+        (None, low_precision, {"gradient_norm_difference"}),
+        (flip(28), None, {"replicas_differ"}),
+        (flip(22), None, {"replicas_differ"}),
+        (flip(10), None, {"replicas_differ"}),
+        (flip(0), None, {"replicas_differ"}),
+    ],
+)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_every_planted_fault_is_seen_by_some_measure(
+    before: Fault | None, after: Fault | None, seen: set[str], optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoilt(data.Replicas, monkeypatch, before=before, after=after)
+    found = failed(checked(optimizers=[optimizer]))
+    if optimizer == "sgd":
+        assert found >= seen
+    assert found & {"loss_difference", "gradient_norm_difference", "replicas_differ"}
+    if after is sum_for_mean:
+        assert "gradient_norm_difference" in found
+
+
+def test_the_same_sequences_on_both_ranks_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "share", lambda tokens, rank, ranks: tokens[::ranks])
+    assert failed(checked(optimizers=["adamw"])) >= {"loss_difference", "gradient_norm_difference"}
+
+
+@pytest.mark.parametrize("bit", [28, 22, 10])
+@pytest.mark.parametrize(("mode", "kind"), [("expert-qwen", Dealt), ("tensor", Divided)])
+def test_a_flipped_bit_of_a_part_that_nobody_else_has_is_seen(
+    mode: str, kind: type[Trainer], bit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(trainer: Trainer, number: int) -> None:
+        if number == 1 and dist.get_rank() == 1:
+            (held,) = [held for held in trainer.held() if held.name.endswith(("0.experts.ups", "0.up.weight"))]
+            held.local.detach().view(torch.int32).view(-1)[5] ^= 1 << bit
+
+    spoilt(kind, monkeypatch, before=fault)
+    evidence = checked(modes=[mode])
+    assert "parameter_difference" in failed(evidence)
+    assert "blocks.0." in about(evidence, "parameter_difference")
+
+
+def test_a_nan_is_an_infinite_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    spoilt(data.Replicas, monkeypatch, after=lambda trainer, number: spoil(trainer))
+    evidence = checked()
+    for measure in ("loss_difference", "gradient_norm_difference", "parameter_difference"):
+        assert value(evidence, measure) == math.inf
+
+
+def test_tokens_that_come_back_to_the_wrong_expert_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = dist.all_to_all_single
+
+    def swapped(out: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        done = healthy(out, *arguments, **options)
+        if out.is_floating_point() and dist.get_rank() == 1 and out.shape[0] > 1:
+            out.copy_(out.flip(0))
+        return done
+
+    monkeypatch.setattr(dist, "all_to_all_single", swapped)
+    assert failed(checked(modes=["expert-deepseek"])) >= {"loss_difference", "gradient_norm_difference"}
+
+
+def test_a_norm_whose_gradient_is_never_summed_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("readiness.parallel.context.average", lambda *_: None)
+    assert "replicas_differ" in failed(checked(modes=["context-gather"]))
+
+
+def test_a_chip_that_computes_otherwise_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = torch.nn.functional.silu
+
+    def silu(x: torch.Tensor) -> torch.Tensor:
+        wrong = dist.is_initialized() and dist.get_rank() == 2 and x.dtype == torch.float32
+        return healthy(x) * (1 + 1e-3 * wrong)
+
+    monkeypatch.setattr(torch.nn.functional, "silu", silu)
+    evidence = checked(chips(4))
+    assert {"chip_difference", "loss_difference", "gradient_norm_difference"} <= failed(evidence)
+    assert about(evidence, "chip_difference").startswith("rank 2 (cpu:2), trained alone in float32")
+    assert "trained alone, rank 2 (cpu:2) is off as well" in about(evidence, "gradient_norm_difference")
+
+
+def test_a_refused_mode_is_a_measurement_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Trainer:
+        raise NotImplementedError("batch_isend_irecv on this device")
+
+    monkeypatch.setattr(modes, "MODES", modes.MODES)
+    refused = dataclasses.replace(modes.MODES["pipeline-1f1b"], set_up=refuse)
+    for module in ("rank", "worlds"):
+        monkeypatch.setattr(f"readiness.parallel.{module}.MODES", {**modes.MODES, "pipeline-1f1b": refused})
+    evidence = checked(modes=["ddp", "pipeline-1f1b", "context-ring"], optimizers=["sgd", "adamw"])
+    assert value(evidence, "supported", mode="pipeline-1f1b", optimizer="sgd") == 0
+    assert values(evidence, "supported", mode="pipeline-1f1b", optimizer="adamw") == []
+    assert values(evidence, "completed", mode="pipeline-1f1b") == []
+    assert values(evidence, "supported", mode="context-ring") == [1, 1]
+    assert any("batch_isend_irecv" in str(row.get("refused")) for row in evidence.rows)
+    assert "batch_isend_irecv" in str([item.about for item in evidence.measurements if item.value == 0])
+
+
+@pytest.mark.parametrize(("fault", "what"), [(support.kill_oneself, "died"), (support.fail, "raised")])
+def test_a_rank_that_fails_in_one_mode_is_named_and_the_others_go_on(
+    fault: Callable[[], Any], what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at_step_two(trainer: Trainer, number: int) -> None:
+        if number == 2 and dist.get_rank() == 1:
+            fault()
+
+    spoilt(Dealt, monkeypatch, before=at_step_two)
+    evidence = checked(modes=["ddp", "expert-qwen", "context-ring"])
+    assert value(evidence, "completed", mode="expert-qwen") == 0
+    told = next(item.about or "" for item in evidence.measurements if item.name == "completed" and not item.value)
+    assert "rank 1 (cpu:1)" in told
+    assert "expert-qwen, sgd, float32: update of step 1" in told
+    (row,) = [row for row in evidence.rows if "trouble" in row]
+    assert (row["trouble"], row["ranks"]) == (what, 2)
+    assert values(evidence, "loss_difference", mode="expert-qwen") == []
+    assert value(evidence, "completed", mode="ddp") == value(evidence, "completed", mode="context-ring") == 1
+
+
+def test_a_rank_that_hangs_in_its_own_computation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = torch.nn.functional.silu
+
+    def silu(x: torch.Tensor) -> torch.Tensor:
+        inside = any(frame.filename.endswith("nn/parallel/distributed.py") for frame in traceback.extract_stack())
+        return support.hang() if inside and dist.get_rank() == 1 else healthy(x)
+
+    monkeypatch.setattr(torch.nn.functional, "silu", silu)
+    evidence = checked(modes=["ddp"], patience_s=5.0)
+    (row,) = [row for row in evidence.rows if "trouble" in row]
+    assert (row["trouble"], row["culprit_chips"]) == ("behind", "cpu:1")
+    assert row["operation"] == "ddp, sgd, float32: forward of step 0"
+
+
+def test_many_faults_leave_the_rest_unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worlds, "MOST_FAULTS", 1)
+    spoilt(data.Replicas, monkeypatch, before=lambda trainer, number: support.fail())
+    evidence = checked(modes=["ddp", "context-ring"])
+    assert value(evidence, "completed") == 0
+    assert values(evidence, "supported", mode="context-ring") == []
+    assert any("1 worlds have failed" in str(row.get("not_measured")) for row in evidence.rows)
+
+
+class CannotShard(Cpu):
+    beyond_modes: Mapping[str, str] = MappingProxyType({"fsdp": "a limit of the stand-in"})
+
+
+def test_what_a_stand_in_cannot_do_is_not_measured_and_no_finding() -> None:
+    facts = chips(2).peers
+    evidence = checked(Accelerator(facts[0], CannotShard(), seed=7, peers=facts), modes=["fsdp", "hsdp", "ddp"])
+    assert {item.labels.get("mode") for item in evidence.measurements} == {"ddp", None}
+    reasons = {row["mode"]: row["not_measured"] for row in evidence.rows if "not_measured" in row}
+    assert reasons["fsdp"] == "a limit of the stand-in"
+    assert "four at least, and there are 2" in reasons["hsdp"]
+
+
+class WantsAChipForEachRank(Cpu):
+    collective_backend = "nccl"
+
+
+def test_one_chip_that_ranks_cannot_share_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dist, "is_backend_available", lambda name: True)
+    evidence = run_check("multichip.parallelism", Accelerator(cpu().facts, WantsAChipForEachRank()))
+    assert evidence.status is Status.SKIPPED
+    assert evidence.measurements == ()
+
+
+@pytest.mark.parametrize("setting", ["modes", "optimizers", "dtypes"])
+def test_an_unknown_name_is_nobodys_fault_but_the_profiles(setting: str) -> None:
+    evidence = run_check("multichip.parallelism", chips(2), **{setting: ["nonsense"]})
+    assert evidence.status is Status.ERROR
+    assert "nonsense" in (evidence.reason or "")
+
+
+@pytest.mark.parametrize("ranks", range(1, 17))
+@pytest.mark.parametrize("routing", [None, "qwen"])
+def test_everything_divides_evenly(ranks: int, routing: str | None) -> None:
+    shape = Shape(ranks, routing=routing)
+    for size in (shape.heads, shape.vocabulary, shape.length, shape.batch, shape.experts, shape.hidden):
+        assert size % ranks == 0
+    assert shape.batch % shape.micro_batches == 0
+    assert shape.experts % 4 == 0
+    assert shape.experts // 4 >= 2
+
+
+def test_of_two_that_differ_the_one_that_is_not_with_the_first_is_named() -> None:
+    reports = {
+        rank: {"losses": [1.0], "squares": [0.5], "replicas": [{"all": digest}], "left": {"all": digest}, "alone": "s sgd float32",
+               "parameter_difference": 0.0, "parameter": "w"}
+        for rank, digest in enumerate("aab")
+    }  # fmt: skip
+    heard = telling.Heard(Placement(chips(3).peers))
+    heard.ended["ddp", "float32", "sgd"] = reports
+    heard.alone["s sgd float32"] = {rank: {"losses": [1.0], "squares": [1.5]} for rank in range(3)}
+    heard.host["s sgd float32"] = {"losses": [1.0], "squares": [1.5]}
+    (found,) = [
+        item for item in telling.finished(heard, ("ddp", "float32", "sgd"))
+        if isinstance(item, Measurement) and item.name == "replicas_differ"
+    ]  # fmt: skip
+    assert found.value == 2
+    assert found.about == "ddp, sgd, float32: rank 2 (cpu:2) has other bytes than its like after step 0 (all)"
