@@ -48,13 +48,13 @@ def drills(
     off for a quarter of the timeout, or behind a link that loses a share of `loss` (over TCP alone). `guard` is `detail`
     where TORCH_DISTRIBUTED_DEBUG=DETAIL has all calls compared.
 
-    `noticed` is the share of the other ranks that the stack lets know, by an error or by ending them, within
-    `patience_s`, `noticed_after_s` when the last of them knows. `named_culprit` is 1 where exactly the right rank is
-    named: by the `stack` to the others, or by our `watchdog`, which needs nothing of the stack. `others_stopped` is the
-    share that left the group and ended; `silent` counts ranks that took wrong results without an error; `usable_after` is
-    1 where the group still works after a refused call; `survived` where nothing was to be lost, and nothing was;
-    `retransmissions` counts segments that TCP sent again meanwhile.
-    `completed` is 0 where ranks failed by themselves. Labels `ranks`, `chips` and `world` as in `multichip.collectives`.
+    `noticed` is the share of the other ranks that the stack lets know, by an error or by ending them, before nothing has
+    moved for `patience_s` beyond the timeout; `noticed_after_s` is when the last of them knows. `named_culprit` is 1 where
+    exactly the right rank is named: by the `stack` to the others, or by our `watchdog`, which needs nothing of the stack.
+    `others_stopped` is the share that left the group and ended; `silent` counts ranks that took wrong results without an
+    error; `usable_after` is 1 where the group still works after a refused call; `survived` where nothing was to be lost,
+    and nothing was; `retransmissions` counts segments that TCP sent again meanwhile. `completed` is 0 where ranks failed by
+    themselves. Labels `ranks`, `chips` and `world` as in `multichip.collectives`.
     """
     from readiness.ranks import place
     from readiness.ranks.drill import every

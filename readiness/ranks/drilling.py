@@ -88,7 +88,7 @@ def hold(
 ) -> Held:
     """Hold a drill. `settings` are those of `drilled.rank_main`, without the drill itself.
 
-    The world has `start_s` to come to the fault, and then the others `patience_s` to notice and to leave. Raises
+    The world has `start_s` to come to the fault; then it is over when for `patience_s` nothing has moved. Raises
     MemoryError when the kernel killed for want of memory before the fault, OSError where no process can be started.
     """
     killed_for_memory = kernel_kills()
@@ -125,8 +125,11 @@ class _Watch:
                 return self._broken(time.monotonic() - started)
         ended: dict[int, float] = {}
         look_at = fault_at + _LOOK_AT * self.timeout_s
-        while time.monotonic() - fault_at < self.patience_s and not all(self._is_over(member) for member in self.members):
-            self._listen()
+        moved, marks = fault_at, self.world.board.marks()
+        while time.monotonic() - moved < self.patience_s and not all(self._is_over(member) for member in self.members):
+            news, before, marks = self._listen(), marks, self.world.board.marks()
+            if news or marks != before:
+                moved = max(moved, time.monotonic())
             if time.monotonic() > look_at:  # later, libraries may have given up and closed what they had
                 look_at = float("inf")
                 for member in self.members:
@@ -138,7 +141,7 @@ class _Watch:
                     member.finished = False  # told once
                 if member.rank not in ended and member.process.poll() is not None:
                     member.drain()
-                    ended[member.rank] = time.monotonic()
+                    moved = ended[member.rank] = time.monotonic()
         return self._done(fault_at, ended)
 
     def _done(self, fault_at: float, ended: Mapping[int, float]) -> Held:
@@ -194,9 +197,12 @@ class _Watch:
             return True
         return member.rank == self.culprit and self.drill.loses_a_rank
 
-    def _listen(self) -> None:
+    def _listen(self) -> bool:
+        """Wait for reports, one tick at most. Whether there were any."""
+        news = False
         pipes = {member.reports: member for member in self.members if member.open}
         if not pipes:
             time.sleep(_TICK_S)
         for ready in select.select(list(pipes), [], [], _TICK_S)[0] if pipes else ():
-            pipes[ready].read()
+            news |= pipes[ready].read()
+        return news
