@@ -23,7 +23,7 @@ from readiness.model import Cost, Note, Row, Yield
     limit_s=300.0,
     scope=Scope.GROUP,
     alone=True,
-    catches=("link-slow", "counter"),
+    catches=("counter",),
 )  # fmt: skip
 def bandwidth(
     accelerator: Accelerator,

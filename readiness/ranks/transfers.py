@@ -23,7 +23,7 @@ from readiness.ranks.values import Json, RankContext
 #: Turns around all pairs, and of each kind of transfer in one turn; the first, which connects, is not timed.
 PASSES, TURNS = 4, 4
 #: Where a pair reaches less of the raw way than this, more is tried: a slow link stays slow, a busy host does not.
-MOST_PASSES, DOUBTFUL_SHARE = 40, 0.35
+MOST_PASSES, DOUBTFUL_SHARE = 40, 0.15
 MEBIBYTE = 2**20
 
 
