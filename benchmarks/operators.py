@@ -1,20 +1,27 @@
-"""Operators checked per second by the sweep, against running the same samples forward and backward in one plain process.
+"""The sweep of PyTorch's operators, against the same samples in one plain process and against PyTorch's own way to compare.
 
     python benchmarks/operators.py
+    python benchmarks/operators.py --dtypes float32,bfloat16,float16,int64
 
-Both sides run in this order, twice, in the dtypes of the check's defaults, and the better time of each counts; CPU seconds
-tell the same where other work runs. The sweep is timed as a whole run of its children (start, every comparison, layouts,
-further calls and float64 references); the import of PyTorch's database, which both need once, is told apart.
+All sides run in this order, twice, and the better time of each counts; CPU seconds tell the same where other work runs.
+`plain` runs one sample of each operator forward and backward, nothing compared and nothing guarded. `consistency` does
+what PyTorch's test-suite does on devices (`TestConsistency`, `test_compare_cpu`): every sample of the database forward
+and backward, on the device and once more on the CPU, compared with `torch.testing.assert_close`; what it raises is
+counted. The sweep is timed as a whole run of its children: start, every comparison, layouts, further calls and float64
+references. The import of PyTorch's database, which all need once, is told apart.
 """
 
 from __future__ import annotations
 
+import argparse
 import resource
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -26,17 +33,18 @@ from readiness.catalogue import database, samples
 from readiness.catalogue import sweep as sweeping
 from readiness.catalogue.calls import CPU
 from readiness.catalogue.database import Entry
+from readiness.catalogue.judge import Manner
 from readiness.catalogue.outcomes import NotClaimedError
 
-DTYPES = ("float32", "bfloat16")
 REPETITIONS = 2
+Side = Callable[[], tuple[int, float]]
 
 
-def plain(entries: tuple[Entry, ...]) -> tuple[int, float]:
-    """Operators and seconds: one sample each, forward and backward, nothing compared and nothing guarded."""
+def plain(entries: Sequence[Entry], dtypes: Sequence[str]) -> tuple[int, float]:
+    """Operators and seconds of one sample each."""
     torch.set_num_threads(1)
     done, started = 0, time.perf_counter()
-    for name in DTYPES:
+    for name in dtypes:
         dtype = database.dtype_of(name)
         for entry in entries:
             if not entry.claims(dtype) or entry.unjudgeable(dtype):
@@ -56,28 +64,74 @@ def plain(entries: tuple[Entry, ...]) -> tuple[int, float]:
     return done, time.perf_counter() - started
 
 
-def swept(entries: tuple[Entry, ...], processes: int) -> tuple[int, float]:
+def consistency(entries: Sequence[Entry], dtypes: Sequence[str]) -> tuple[int, float]:
+    """Operators and seconds of every sample, here and there, compared as PyTorch's tests compare."""
+    torch.set_num_threads(1)
+    done, started = 0, time.perf_counter()
+    for name in dtypes:
+        dtype = database.dtype_of(name)
+        for entry in entries:
+            if not entry.claims(dtype) or entry.unjudgeable(dtype) or not hasattr(entry.info, "sample_inputs"):
+                continue
+            _consistent(entry, dtype)
+            done += 1
+    return done, time.perf_counter() - started
+
+
+def _consistent(entry: Entry, dtype: torch.dtype) -> None:
+    gradients = entry.claims_backward(dtype)
+    for given in entry.info.sample_inputs_func(entry.info, "cpu", dtype, gradients):
+        try:
+            found = [_both(entry.info, given, gradients) for _ in range(2)]
+            torch.testing.assert_close(found[0], found[1], equal_nan=True, check_layout=False)
+        except Exception:  # noqa: BLE001 - what differs or is refused is not what is timed
+            continue
+
+
+def _both(info: Any, given: Any, gradients: bool) -> list[Any]:
+    torch.manual_seed(7)
+    moved = given.transform(_leaf)
+    result = given.output_process_fn_grad(info(moved.input, *moved.args, **moved.kwargs))
+    outputs = [out for out in samples.leaves(result) if isinstance(out, torch.Tensor)]
+    leaves = samples.leaves((moved.input, moved.args, moved.kwargs))
+    inputs = [item for item in leaves if isinstance(item, torch.Tensor) and item.requires_grad]
+    roots = [out for out in outputs if out.requires_grad]
+    if not (gradients and roots and inputs):
+        return outputs
+    found = torch.autograd.grad(roots, inputs, [torch.ones_like(root) for root in roots], allow_unused=True)
+    return [*(out.detach() for out in outputs), *(item for item in found if item is not None)]
+
+
+def _leaf(item: Any) -> Any:
+    return item.detach().clone().requires_grad_(item.requires_grad) if isinstance(item, torch.Tensor) else item
+
+
+def swept(entries: Sequence[Entry], dtypes: Sequence[str], processes: int) -> tuple[int, float]:
     """Operators and seconds of the sweep."""
     stack = accelerators.stack("cpu")
     accelerator = Accelerator(next(iter(stack.discover())), stack, seed=7)
     started = time.perf_counter()
     chosen = database.select(entries, "all")
     results = list(sweeping.sweep(
-        accelerator, entries, chosen, DTYPES, samples=1, operator_limit_s=60.0, processes=processes
+        accelerator, entries, chosen, dtypes, manner=Manner(), operator_limit_s=60.0, processes=processes
     ))  # fmt: skip
     return sum(swept.result.outcome.sound for swept in results), time.perf_counter() - started
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--dtypes", default="float32,bfloat16", help="names of torch's dtypes, with commas between")
+    dtypes = parser.parse_args(arguments).dtypes.split(",")
     warnings.simplefilter("ignore")
     started = time.perf_counter()
     entries = database.load()
-    print(f"import of the database: {time.perf_counter() - started:.1f} s")
-    sides: dict[str, Callable[[], tuple[int, float]]] = {
-        "plain process": lambda: plain(entries),
-        "sweep, 1 process": lambda: swept(entries, 1),
-        f"sweep, {sweeping.usable_processes()} processes": lambda: swept(entries, 0),
+    print(f"import of the database: {time.perf_counter() - started:.1f} s; {', '.join(dtypes)}")
+    sides: dict[str, Side] = {
+        "plain process": partial(plain, entries, dtypes),
+        "consistency": partial(consistency, entries, dtypes),
+        "sweep, 1 process": partial(swept, entries, dtypes, 1),
+        f"sweep, {sweeping.usable_processes()} processes": partial(swept, entries, dtypes, 0),
     }
     best = {name: min((timed(side) for _ in range(REPETITIONS)), key=lambda found: found[1]) for name, side in sides.items()}
     base = best["plain process"][0] / best["plain process"][1]
@@ -87,9 +141,11 @@ def main() -> None:
             f"{name:20s} {count:5d} operators {seconds:6.1f} s, {busy:5.1f} s of CPU "
             f"{rate:7.0f} per s   ratio {rate / base:.2f}"
         )
+    largest = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(f"memory at most: this process {largest[0]:.0f} MiB, one of its children {largest[1]:.0f} MiB")
 
 
-def timed(side: Callable[[], tuple[int, float]]) -> tuple[int, float, float]:
+def timed(side: Side) -> tuple[int, float, float]:
     """What a side tells, and its CPU seconds with those of its children."""
     before = cpu_seconds()
     return *side(), cpu_seconds() - before

@@ -24,6 +24,7 @@ from readiness import accelerators
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import database
 from readiness.catalogue import sweep as sweeping
+from readiness.catalogue.judge import Manner
 from readiness.parity import learning, transformer
 from readiness.simulator import chip as chips
 from readiness.simulator.chip import Chip, Condition, Defect
@@ -96,7 +97,8 @@ def swept(chip: Chip | None) -> float:
     accelerator = Accelerator(facts, stack, seed=7)
     entries = database.load()
     started = time.perf_counter()
-    list(sweeping.sweep(accelerator, entries, database.select(entries, "all"), DTYPES, samples=1, operator_limit_s=60.0))
+    chosen = database.select(entries, "all")
+    list(sweeping.sweep(accelerator, entries, chosen, DTYPES, manner=Manner(), operator_limit_s=60.0))
     return time.perf_counter() - started
 
 

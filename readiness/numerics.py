@@ -197,6 +197,32 @@ _COARSE = 2.0**-18
 
 
 @dataclass(frozen=True, slots=True)
+class Strictness:
+    """How far a floating result may stand from float64, as the error ratio judges it; a profile may ask for other limits.
+
+    `rms_ratio` and `max_ratio` are how many times the benchmark's error a result's may be, root mean square and largest
+    element: published practice is 2 and 10, 1.5 and 5, or 1.2 and 2, from lenient to strict (Ascend msprobe, levels L0 to
+    L2). `roundoffs` multiplies what is forgiven whatever the benchmark says, `sums` the bound on sums of products.
+    """
+
+    rms_ratio: float = 2.0
+    max_ratio: float = 10.0
+    roundoffs: float = 1.0
+    sums: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what is no limit."""
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} is {value!r}; it must be a number above 0")
+
+
+#: Fitted on healthy implementations of the whole operator database.
+USUAL = Strictness()
+
+
+@dataclass(frozen=True, slots=True)
 class RatioComparison:
     """How a result's error stands against what is allowed; both in absolute units, root mean square and largest."""
 
@@ -218,18 +244,20 @@ def compare_by_ratio(
     sensitivity: torch.Tensor | None = None,
     leniency: float = 1.0,
     forgive_overflow: bool = False,
+    strictness: Strictness = USUAL,
 ) -> RatioComparison:
     """Whether a floating result errs no more than another honest implementation in the same precision would.
 
     `reference` is the result in float64 of the very same inputs. `benchmark` is what the host's CPU gets in the dtype
-    under test. The error may be twice the benchmark's (root mean square) and ten times (largest element), and is never
-    held to less than 2 and 4 units of `roundoff` on the reference's scale: another order of summation does that.
+    under test. The error may be twice the benchmark's (root mean square) and ten times (largest element), or what else
+    `strictness` says, and is never held to less than 2 and 4 units of `roundoff` on the reference's scale: another order of
+    summation does that.
 
     The benchmark may itself be bad, or absent where the CPU is what is tested. So whatever it says, the error stays
     below 64 and 256 roundoffs (8 and 32 in dtypes of 16 bits, which have none to spare), or so many times
     `sensitivity`: how much each element of the reference moves when the inputs move by one rounding. `scale` is the
     size of what cancels where the reference vanishes; `leniency` widens this last bound for operators that are known
-    to lose digits. The factors were fitted on healthy implementations of the whole operator database.
+    to lose digits.
 
     NaN and infinities must stand where the reference, rounded to `out`'s dtype, has them, or where the benchmark does.
     `forgive_overflow` leaves out elements where either is not finite, for operators whose inner steps leave their range.
@@ -237,7 +265,9 @@ def compare_by_ratio(
     if out.shape != reference.shape:
         return _disagreement(f"shape {tuple(out.shape)} instead of {tuple(reference.shape)}")
     have, want = _real(on_host(out)), _real(on_host(reference))
-    if (plain := _plainly_right(have, want, (2.0 if benchmark is not None else _floor(roundoff)) * roundoff)) is not None:
+    factor = strictness.roundoffs * _floor(roundoff)
+    share = min(2.0 * strictness.roundoffs, factor) if benchmark is not None else factor
+    if (plain := _plainly_right(have, want, share * roundoff)) is not None:
         return plain
     rounded = _real(reference.detach().cpu().to(out.dtype))
     other = None if benchmark is None else _real(on_host(benchmark))
@@ -255,7 +285,6 @@ def compare_by_ratio(
         return RatioComparison(True, 0.0, smallest, 0.0, smallest, "no finite element")
     size = want[counted].abs()
     rms_size, max_size = max(_rms(size), scale), max(float(size.max()), scale)
-    factor = _floor(roundoff)
     rms_allowed, max_allowed = factor * roundoff * rms_size, 4 * factor * roundoff * max_size
     if sensitivity is not None:
         moved = _real(sensitivity)[counted].nan_to_num(0.0, 0.0, 0.0).abs()
@@ -263,8 +292,9 @@ def compare_by_ratio(
     rms_allowed, max_allowed = leniency * rms_allowed, leniency * max_allowed
     if other is not None:
         error = torch.where(torch.isfinite(other), (other - want).abs(), 0.0)[counted]
-        rms_allowed = min(rms_allowed, max(2 * _rms(error), 2 * roundoff * rms_size))
-        max_allowed = min(max_allowed, max(10 * float(error.max()), 4 * roundoff * max_size))
+        least = strictness.roundoffs * roundoff
+        rms_allowed = min(rms_allowed, max(strictness.rms_ratio * _rms(error), 2 * least * rms_size))
+        max_allowed = min(max_allowed, max(strictness.max_ratio * float(error.max()), 4 * least * max_size))
     error = (have - want)[counted].abs()
     rms, worst = _rms(error), float(error.max())
     agrees = rms <= rms_allowed + smallest and worst <= max_allowed + smallest

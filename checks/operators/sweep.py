@@ -13,8 +13,9 @@ from readiness.model import Cost, Measurement, Note, Row, Yield
     "operators.sweep",
     title="PyTorch's operators are there, right, and come back",
     measures={
-        "forward_coverage": "1", "backward_coverage": "1", "judged": "1", "judged_backward": "1", "unjudged": "1",
-        "missing": "1", "wrong": "1", "crashed": "1", "nondeterministic": "1", "errors": "1",
+        "forward_coverage": "1", "backward_coverage": "1", "forward_mode_coverage": "1",
+        "judged": "1", "judged_backward": "1", "unjudged": "1", "missing": "1",
+        "wrong": "1", "crashed": "1", "nondeterministic": "1", "errors": "1",
         "fallbacks": "1", "native": "1", "decomposed": "1",
     },
     cost=Cost.MINUTES,
@@ -37,6 +38,11 @@ def sweep(
     samples: int = 1,
     operator_limit_s: float = 20.0,
     processes: int = 0,
+    forward_mode: bool = False,
+    rms_ratio: float = 2.0,
+    max_ratio: float = 10.0,
+    roundoffs: float = 1.0,
+    sums: float = 1.0,
 ) -> Iterator[Yield]:
     """Which of PyTorch's operators work on this device, forward and backward?
 
@@ -53,11 +59,18 @@ def sweep(
     `judged_backward`): those that claim the dtype on the CPU, the yardstick for every device, and can be judged. Only the
     first three and nondeterministic ones are covered; a forward that fails takes the gradient due with it. The other
     figures count operators: `crashed` with those that hung; `missing` those that are not there, `errors` those that are
-    missing because they are there and raise.
+    missing because they are there and raise. With `forward_mode` derivatives along a direction are tried as well:
+    `forward_mode_coverage` is the share of those that PyTorch claims and that forward does not lose already.
+
+    A floating result may be `rms_ratio` times as far from float64 as the CPU's in the same dtype (root mean square), in
+    its largest element `max_ratio` times, and at any rate by a few roundings times `roundoffs`; a product of matrices by
+    `sums` times what rounding them may cost. Stricter limits are a profile's to ask for.
+
     Labels: `dtype`, `catalogue`: what was swept, "chosen" where `only` chose; a sweep of all counts its core apart too.
     """
-    from readiness.catalogue import database, tally
+    from readiness.catalogue import database, judge, tally
     from readiness.catalogue import sweep as sweeping
+    from readiness.numerics import Strictness
 
     try:
         entries = database.load()
@@ -66,11 +79,12 @@ def sweep(
     chosen = database.select(entries, catalogue, only)
     further = tuple(dtype for dtype in core_dtypes if dtype not in dtypes)
     parts = database.parts(catalogue, only)
+    manner = judge.Manner(samples, Strictness(rms_ratio, max_ratio, roundoffs, sums), forward_mode)
     counts = {(dtype, part): tally.Tally(accelerator.id) for dtype in dtypes for part in parts}
     counts |= {(dtype, parts[-1]): tally.Tally(accelerator.id) for dtype in further}
     for done, swept in enumerate(sweeping.sweep(
         accelerator, entries, chosen, (*dtypes, *further) if only else dtypes, core_dtypes=() if only else further,
-        samples=samples, operator_limit_s=operator_limit_s, processes=processes,
+        manner=manner, operator_limit_s=operator_limit_s, processes=processes,
     )):  # fmt: skip
         for part in parts:
             if (swept.dtype, part) in counts and (part != "core" or swept.entry.core):

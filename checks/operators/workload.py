@@ -38,6 +38,10 @@ def workload(
     budget_s: float = 90.0,
     large_s: float = 30.0,
     call_limit_s: float = 20.0,
+    rms_ratio: float = 2.0,
+    max_ratio: float = 10.0,
+    roundoffs: float = 1.0,
+    sums: float = 1.0,
 ) -> Iterator[Yield]:
     """Can this device do what one step of the model asks of it, operator by operator?
 
@@ -47,7 +51,8 @@ def workload(
     wrong, nondeterministic, crash, hang, cannot be judged. Every element is held against float64 on the reduced model's
     shapes, gradients through autograd, also as strided views and at offsets and at lengths on both sides of tiles' edges;
     then the call is made as large as memory and `large_s` allow, at best the model's own size, timed, and chosen
-    elements are held against float64. A crash or hang (a call over `call_limit_s`, twice) costs one operator.
+    elements are held against float64. A crash or hang (a call over `call_limit_s`, twice) costs one operator. Chips that
+    are made of the host's memory share `large_s`. The limits of the comparison are those of `operators.sweep`.
 
     Labels: `workload`, `phase` (training, inference), `dtype` ("all", or one), `extent` ("part" where time was up: that
     speaks for no whole), `weight` of shares: calls of one step, or time (estimated for records that were not played at
@@ -56,6 +61,7 @@ def workload(
     """
     from fnmatch import fnmatchcase
 
+    from readiness.numerics import Strictness
     from readiness.workload import crew, playing, tally
 
     if not workload:
@@ -64,9 +70,12 @@ def workload(
     loaded = document.load(file)
     parts = [part for part in playing.parts(loaded) if not only or any(fnmatchcase(part.name, glob) for glob in only)]
     counts = tally.Tally(accelerator.id, loaded)
+    strictness = Strictness(rms_ratio, max_ratio, roundoffs, sums)
+    large_s /= accelerator.stack.sharing(accelerator.facts)
     for part, result in crew.run(
-        accelerator, loaded, file, parts=parts, budget_s=budget_s, large_s=large_s, call_limit_s=call_limit_s
-    ):
+        accelerator, loaded, file, parts=parts, budget_s=budget_s, large_s=large_s,
+        call_limit_s=call_limit_s, strictness=strictness,
+    ):  # fmt: skip
         counts.found.append((part, result))
         yield Row(tally.row(part, result))
         if len(counts.found) % 20 == 0:

@@ -72,6 +72,10 @@ class Stack(ABC):
 
         return torch.device(self.kind, facts.index)
 
+    def sharing(self, facts: AcceleratorFacts) -> int:  # noqa: ARG002
+        """How many devices, this one included, compute on the same silicon: those of a simulator all run on the host."""
+        return 1
+
     def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:  # noqa: ARG002
         """The vendor's cumulative fault counters of this device now; None where it offers none."""
         return None

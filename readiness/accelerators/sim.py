@@ -53,6 +53,10 @@ class Sim(Stack):
         silicon = installed()
         return {} if silicon is None else {"temperature_c": silicon.temperature}
 
+    def sharing(self, facts: AcceleratorFacts) -> int:
+        """All chips of its file."""
+        return Chip.from_json(facts.properties["chip"]).chips
+
     def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:
         """What they stood at when the run began, and what the chip's defects have added."""
         if facts.counters is None:

@@ -22,6 +22,7 @@ class Phase(StrEnum):
 
     FORWARD = "forward"
     BACKWARD = "backward"
+    FORWARD_MODE = "forward mode"
 
 
 @dataclass(frozen=True, slots=True)

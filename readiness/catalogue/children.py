@@ -1,9 +1,9 @@
 """The processes in which operators are tried: each does one task at a time and may die or hang of it.
 
-A child holds one end of a socket pair. It says `ready`, then for each task `{"task": [index, dtype, thorough]}` it tells the
-result, one JSON object per line. What it is at meanwhile stands in memory that both share, and stays there when it dies.
-It leaves when the other end closes, and dies with its parent. Whatever happens to it costs the task it was at and
-nothing else.
+A child holds one end of a socket pair. It says `ready`, then for each task `{"task": [index, dtype, thorough, gradients]}`
+it tells the result, one JSON object per line. What it is at meanwhile stands in memory that both share, and stays there
+when it dies. It leaves when the other end closes, and dies with its parent. Whatever happens to it costs the task it was
+at and nothing else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -31,8 +31,9 @@ from readiness.accelerators.base import Accelerator
 from readiness.catalogue import calls, database, mortal
 from readiness.catalogue.calls import Phase
 from readiness.catalogue.database import Entry
-from readiness.catalogue.judge import Trials
+from readiness.catalogue.judge import Manner, Trials
 from readiness.catalogue.outcomes import Outcome, Result
+from readiness.numerics import Strictness
 
 #: What a killed child may take to disappear. One that waits in the driver may never do so: it is left behind.
 _BURIAL_S = 5.0
@@ -133,18 +134,18 @@ class Child:
         return self._code
 
 
-def fork(accelerator: Accelerator, entries: Sequence[Entry], samples: int) -> Child:
+def fork(accelerator: Accelerator, entries: Sequence[Entry], manner: Manner) -> Child:
     """A child that has everything this process has imported. Only for devices that survive a fork."""
     slate = Slate()
-    pid, ours = mortal.fork(lambda connection: _serve(connection, slate, accelerator, entries, samples))
+    pid, ours = mortal.fork(lambda connection: _serve(connection, slate, accelerator, entries, manner))
     return Child(pid, ours, None, slate)
 
 
-def spawn(accelerator: Accelerator, samples: int) -> Child:
+def spawn(accelerator: Accelerator, manner: Manner) -> Child:
     """A child in a fresh interpreter, which loads the stack's plug-in and the database by itself."""
     ours, theirs = socket.socketpair()
     request = {
-        "accelerator": assessment.facts_to_json(accelerator.facts), "seed": accelerator.seed, "samples": samples,
+        "accelerator": assessment.facts_to_json(accelerator.facts), "seed": accelerator.seed, "manner": asdict(manner),
         "parent": os.getpid(),
     }  # fmt: skip
     with theirs, tempfile.TemporaryFile() as shared:
@@ -166,11 +167,12 @@ def main(descriptor: str, shared: str, request: str) -> int:
     accelerator = Accelerator(facts, stack, seed=told["seed"])
     accelerator.enter()
     connection, slate = socket.socket(fileno=int(descriptor)), Slate(int(shared))
-    return _serve(connection, slate, accelerator, database.load(), told["samples"])
+    manner = Manner(**told["manner"] | {"strictness": Strictness(**told["manner"]["strictness"])})
+    return _serve(connection, slate, accelerator, database.load(), manner)
 
 
 def _serve(
-    connection: socket.socket, slate: Slate, accelerator: Accelerator, entries: Sequence[Entry], samples: int
+    connection: socket.socket, slate: Slate, accelerator: Accelerator, entries: Sequence[Entry], manner: Manner
 ) -> int:
     def send(message: Message) -> None:
         connection.sendall(json.dumps(message).encode() + b"\n")
@@ -178,25 +180,26 @@ def _serve(
     send({"ready": True})
     # Some of the database's samples and operators seed again: this process has no other devices than ours.
     torch.manual_seed = partial(calls.seed_all, accelerator)
-    trials = Trials(accelerator, slate.write, samples)
+    trials = Trials(accelerator, slate.write, manner)
     with connection.makefile("r", encoding="utf-8") as lines:
         for line in lines:
-            index, dtype, thorough = json.loads(line)["task"]
-            result = _try(trials, entries[index], database.dtype_of(dtype), thorough)
+            index, dtype, thorough, gradients = json.loads(line)["task"]
+            result = _try(trials, entries[index], database.dtype_of(dtype), thorough, gradients)
             lost = result.raised and not mortal.usable(accelerator)
             send({
                 "outcome": (Outcome.CRASHED if lost else result.outcome).value, "phase": result.phase.value,
                 "detail": f"left the device unusable: {result.detail}" if lost else result.detail,
                 "backward": result.backward, "layout": str(result.layout), "raised": result.raised and not lost,
+                "forward_mode": result.forward_mode, "forward_mode_detail": result.forward_mode_detail,
             })  # fmt: skip
             if lost:
                 return _DEVICE_LOST
     return 0
 
 
-def _try(trials: Trials, entry: Entry, dtype: torch.dtype, thorough: bool) -> Result:
+def _try(trials: Trials, entry: Entry, dtype: torch.dtype, thorough: bool, gradients: bool) -> Result:
     try:
-        return trials.judge(entry, dtype, thorough=thorough)
+        return trials.judge(entry, dtype, thorough=thorough, gradients=gradients)
     except Exception as problem:  # noqa: BLE001 - one operator's, not the sweep's
         traceback.print_exc()
         detail = f"it could not be compared: {type(problem).__name__}: {problem}"[:400]

@@ -46,6 +46,7 @@ class Comparison:
     entry: Entry
     dtype: torch.dtype
     sample: Sample
+    strictness: numerics.Strictness = numerics.USUAL
 
     def metadata(self, outputs: Leaves, reference: Leaves, benchmark: Leaves | None, device: torch.device) -> str | None:
         """Number, shape, device and dtype of the outputs.
@@ -107,7 +108,8 @@ class Comparison:
         if factors is None or not plain or not out.numel():
             return False
         left, right, added = factors(self.sample.arguments)
-        return right.ndim > 1 and numerics.contraction_error(out, left, right, added) <= _MOST_BOUNDS
+        most = _MOST_BOUNDS * self.strictness.sums
+        return right.ndim > 1 and numerics.contraction_error(out, left, right, added) <= most
 
     def gradients(
         self,
@@ -173,6 +175,7 @@ class Comparison:
             return numerics.compare_by_ratio(
                 out.detach(), expected.detach(), native, roundoff=coarsest, scale=scale, sensitivity=moved,
                 leniency=classes.DELICATE.get(self.entry.base, 1.0) * self.sample.leniency, forgive_overflow=forgive,
+                strictness=self.strictness,
             )  # fmt: skip
 
         found = compare(None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import cases, classes, fallback, layouts, provenance, samples, shapes
+from readiness.catalogue import cases, classes, fallback, forward_mode, layouts, provenance, samples, shapes
 from readiness.catalogue.calls import CPU, Called, Caller, Phase
 from readiness.catalogue.database import Entry
 from readiness.catalogue.judging import Judging, shows
@@ -18,6 +18,7 @@ from readiness.catalogue.layouts import Layout
 from readiness.catalogue.outcomes import FailedError, Outcome, Result, failed, told
 from readiness.catalogue.provenance import Provenance, Recorder
 from readiness.catalogue.samples import Drawer, Sample
+from readiness.numerics import USUAL, Strictness
 
 #: So many further samples are tried where results are empty.
 _SPARE = 4
@@ -29,18 +30,32 @@ Enter = Callable[[Phase, str], None]
 Provenances = dict[tuple[str, bool], tuple[Provenance, str]]
 
 
-class Trials:
-    """Tries operators on one device in this process, `samples` of each; `enter` is told as in `Trial`."""
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How all operators of a sweep are tried: so many samples of each, held to these limits, with forward mode too."""
 
-    def __init__(self, accelerator: Accelerator, enter: Enter, samples: int) -> None:
-        self._accelerator, self._enter, self._samples = accelerator, enter, samples
+    samples: int = 1
+    strictness: Strictness = USUAL
+    forward_mode: bool = False
+
+
+class Trials:
+    """Tries operators on one device in this process; `enter` is told as in `Trial`."""
+
+    def __init__(self, accelerator: Accelerator, enter: Enter, manner: Manner) -> None:
+        self._accelerator, self._enter, self._manner = accelerator, enter, manner
         self._provenances: Provenances = {}
         self._drawer = Drawer()
 
-    def judge(self, entry: Entry, dtype: torch.dtype, *, thorough: bool) -> Result:
+    def judge(self, entry: Entry, dtype: torch.dtype, *, thorough: bool, gradients: bool = True) -> Result:
         """Try one operator in one dtype; `thorough`: whatever is the same in all dtypes too."""
-        trial = Trial(self._accelerator, entry, dtype, self._enter, self._drawer, self._provenances)
-        return trial.judge(self._samples, thorough=thorough)
+        trial = Trial(
+            self._accelerator, entry, dtype, self._enter, self._drawer, self._provenances, self._manner.strictness
+        )
+        result = trial.judge(self._manner.samples, thorough=thorough, gradients=gradients)
+        if self._manner.forward_mode and gradients and result.outcome is not Outcome.UNJUDGED:
+            return forward_mode.judged(trial, result)
+        return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +68,7 @@ class Trial:
     enter: Enter
     drawer: Drawer = field(default_factory=Drawer)
     provenances: Provenances = field(default_factory=dict)
+    strictness: Strictness = USUAL
     _fallbacks: list[tuple[Phase, str, str]] = field(default_factory=list)
     _callers: list[Caller] = field(default_factory=list)
 
@@ -68,14 +84,18 @@ class Trial:
             self._callers.append(Caller(self.accelerator, self.entry, self.dtype, self.seed))
         return self._callers[0]
 
-    def judge(self, count: int, *, thorough: bool = True) -> Result:
+    def drawn(self, gradients: bool) -> list[Sample]:
+        """The database's samples for it, the same at every call."""
+        return self.drawer.draw(self.entry, self.dtype, seed=self.seed, gradients=gradients)
+
+    def judge(self, count: int, *, thorough: bool = True, gradients: bool = True) -> Result:
         """Try `count` samples that have a result to look at, or as many as there are; the first failure is the outcome.
 
-        The first of them, which is the largest, is tried in other layouts too.
+        The first of them, which is the largest, is tried in other layouts too. Without `gradients` forward alone is tried.
         """
-        gradients = self.entry.claims_backward(self.dtype)
+        gradients &= self.entry.claims_backward(self.dtype)
         try:
-            drawn = self.drawer.draw(self.entry, self.dtype, seed=self.seed, gradients=gradients)
+            drawn = self.drawn(gradients)
         except Exception as problem:  # noqa: BLE001 - the database's own code; the CPU made no input, no device was asked
             return Result(Outcome.UNJUDGED, Phase.FORWARD, f"no sample: {told(problem)}", gradients)
         judged_backward = False

@@ -14,6 +14,7 @@ from readiness.catalogue.database import Entry
 from readiness.catalogue.layouts import Layout
 from readiness.catalogue.outcomes import FailedError, Outcome
 from readiness.catalogue.samples import Sample
+from readiness.numerics import Strictness
 
 #: So often the reference is moved by a rounding where that matters: a single time a result may stand still by chance.
 _PERTURBATIONS = 4
@@ -28,6 +29,8 @@ class Calls(Protocol):
     def entry(self) -> Entry: ...
     @property
     def dtype(self) -> torch.dtype: ...
+    @property
+    def strictness(self) -> Strictness: ...
     def on_device(self, sample: Sample, gradients: bool, layout: Layout = ...) -> Called: ...
     def on_host(
         self, sample: Sample, gradients: bool, convert: samples.Convert, move: samples.Convert | None = None
@@ -52,7 +55,7 @@ class Judging:
 
     @property
     def _comparison(self) -> compare.Comparison:
-        return compare.Comparison(self.trial.entry, self.trial.dtype, self.sample)
+        return compare.Comparison(self.trial.entry, self.trial.dtype, self.sample, self.trial.strictness)
 
     @property
     def _reference(self) -> Called:

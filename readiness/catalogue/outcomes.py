@@ -46,7 +46,8 @@ class Result:
 
     `backward` says whether a gradient was judged, or was due when forward failed; `layout` how the inputs lay or what
     else was special about the call, in words. `raised` marks a missing operator that is there and raises something else
-    than that it is not: nobody can use it either.
+    than that it is not: nobody can use it either. `forward_mode` says whether derivatives along a direction are right
+    too, None where nobody asked or they cannot be judged; it is no part of the outcome.
     """
 
     outcome: Outcome
@@ -55,6 +56,8 @@ class Result:
     backward: bool
     layout: str = ""
     raised: bool = False
+    forward_mode: bool | None = None
+    forward_mode_detail: str = ""
 
     @property
     def explained(self) -> str:

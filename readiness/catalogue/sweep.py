@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import children, database, judge
+from readiness.catalogue import children, database, forward_mode, judge
 from readiness.catalogue.calls import Phase
 from readiness.catalogue.children import Child
 from readiness.catalogue.database import Entry
+from readiness.catalogue.judge import Manner
 from readiness.catalogue.outcomes import Outcome, Result
 
 #: What a child may take to import torch, the plug-in and the database.
@@ -34,12 +35,16 @@ class SweepError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One operator in one dtype; the first of a kind is `thorough`: what no dtype of that kind changes is tried there."""
+    """One operator in one dtype; the first of a kind is `thorough`: what no dtype of that kind changes is tried there.
+
+    `fatal` is how its derivative ended the process that tried it: then the rest of forward is tried without.
+    """
 
     index: int
     dtype: str
     thorough: bool = False
     second: bool = False
+    fatal: Result | None = None
 
 
 #: All dtypes of one operator: one child does them, and draws inputs once.
@@ -67,7 +72,7 @@ def sweep(
     dtypes: Sequence[str],
     *,
     core_dtypes: Sequence[str] = (),
-    samples: int,
+    manner: Manner,
     operator_limit_s: float,
     processes: int = 0,
     forks: bool | None = None,
@@ -101,18 +106,24 @@ def sweep(
         forks = accelerator.stack.forks and accelerator.stack.driverless
 
     def start() -> Child:
-        return children.fork(accelerator, entries, samples) if forks else children.spawn(accelerator, samples)
+        return children.fork(accelerator, entries, manner) if forks else children.spawn(accelerator, manner)
 
     most = min(usable_processes(), _MOST_FORKED if forks else _MOST_FRESH)
     leader = _Leader(errands, start, operator_limit_s)
     try:
         for task, result in leader.run(min(processes or most, max(len(errands), 1))):
             entry = entries[task.index]
-            if result.outcome in (Outcome.CRASHED, Outcome.HANG):
-                result = replace(result, backward=entry.claims_backward(database.dtype_of(task.dtype)))  # noqa: PLW2901
-            yield Swept(entry, task.dtype, result)
+            yield Swept(entry, task.dtype, _with_dues(entry, database.dtype_of(task.dtype), task, result, manner))
     finally:
         leader.close()
+
+
+def _with_dues(entry: Entry, dtype: torch.dtype, task: Task, result: Result, manner: Manner) -> Result:
+    """What a process that died could not tell: which derivatives were due."""
+    if task.fatal is None and result.outcome not in (Outcome.CRASHED, Outcome.HANG):
+        return result
+    due = manner.forward_mode and forward_mode.claims(entry, dtype)
+    return replace(result, backward=entry.claims_backward(dtype), forward_mode=False if due else None)
 
 
 class _Leader:
@@ -161,7 +172,7 @@ class _Leader:
             child.errand = self._errands.popleft()
         if child.errand:
             task = child.errand.popleft()
-            child.give(task, [task.index, task.dtype, task.thorough])
+            child.give(task, [task.index, task.dtype, task.thorough, task.fatal is None])
 
     def _remaining(self, child: Child) -> float:
         if child.ready and child.task is None:
@@ -185,15 +196,14 @@ class _Leader:
                 self._false_starts = 0
             else:
                 task, child.task = child.task, None
-                yield task, Result(
-                    Outcome(message["outcome"]), Phase(message["phase"]), message["detail"], message["backward"],
-                    message["layout"], message["raised"],
-                )  # fmt: skip
+                result = Result(**message | {"outcome": Outcome(message["outcome"]), "phase": Phase(message["phase"])})
+                sound = result.outcome.right or result.outcome is Outcome.UNJUDGED
+                yield task, task.fatal if task.fatal is not None and sound else result
             self._employ(child)
 
     def _lost(self, child: Child, ending: str) -> Iterator[tuple[Task, Result]]:
         if child.task is not None:
-            yield child.task, Result(Outcome.CRASHED, child.phase, f"the process {ending}", False, child.layout)
+            yield from self._ended(child, Result(Outcome.CRASHED, child.phase, f"the process {ending}", False, child.layout))
         elif not child.ready:
             self._false_starts += 1
             if self._false_starts >= _MOST_FALSE_STARTS:
@@ -210,4 +220,12 @@ class _Leader:
             detail = f"did not end within {self._limit_s * _SECOND_LIMIT:g} s"
             if "could not" in ending:
                 detail += f"; its process {ending}"
-            yield task, Result(Outcome.HANG, child.phase, detail, False, child.layout)
+            yield from self._ended(child, Result(Outcome.HANG, child.phase, detail, False, child.layout))
+
+    def _ended(self, child: Child, result: Result) -> Iterator[tuple[Task, Result]]:
+        """A task was its process's end. Where a derivative was, what else forward does is tried once more without it."""
+        task: Task = child.task
+        if task.fatal is not None or result.phase is Phase.FORWARD:
+            yield task, result
+        else:
+            self._errands.appendleft(deque([replace(task, second=False, fatal=result)]))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from readiness.catalogue.calls import Phase
-from readiness.catalogue.outcomes import Outcome
+from readiness.catalogue.outcomes import Outcome, Result
 from readiness.catalogue.sweep import Swept
 
 _COUNTED = {
@@ -25,6 +25,7 @@ _COUNTED = {
 _RAISED = {"missing": False, "errors": True}
 #: The outcome in a sentence, where its own name does not do.
 _TOLD = {Outcome.CRASHED: "crashes", Outcome.HANG: "hangs", Outcome.FALLBACK: "runs on the CPU"}
+_IN = {Phase.FORWARD: [], Phase.BACKWARD: ["in its gradient"], Phase.FORWARD_MODE: ["in forward mode"]}
 #: So many operators are named, the others counted; and so many characters are never exceeded.
 _NAMED, _LONGEST = 5, 280
 
@@ -37,6 +38,7 @@ class Tally:
         self.outcomes: Counter[Outcome] = Counter()
         self._poor: list[Swept] = []
         self.judged = self.judged_backward = self.forward = self.backward = 0
+        self.judged_forward_mode = self.forward_mode = 0
 
     def add(self, swept: Swept) -> None:
         """Count one operator."""
@@ -44,12 +46,14 @@ class Tally:
         self.outcomes[result.outcome] += 1
         if result.outcome is Outcome.UNJUDGED:
             return
-        if not result.outcome.sound:
+        if not result.outcome.sound or result.forward_mode is False:
             self._poor.append(swept)
         self.judged += 1
         self.forward += _forward(swept)
         self.judged_backward += result.backward
-        self.backward += result.backward and result.outcome.right
+        self.backward += result.backward and not _lost_backward(result)
+        self.judged_forward_mode += result.forward_mode is not None
+        self.forward_mode += result.forward_mode is True
 
     def measurements(self) -> Iterator[tuple[str, float, str | None]]:
         """Name, value, and the operators that a poor value is about; a coverage of nothing is left out."""
@@ -57,24 +61,29 @@ class Tally:
             about = self._about([swept for swept in self._poor if not _forward(swept)])
             yield "forward_coverage", self.forward / self.judged, about
         if self.judged_backward:
-            lost = [swept for swept in self._poor if swept.result.backward and not swept.result.outcome.right]
+            lost = [swept for swept in self._poor if swept.result.backward and _lost_backward(swept.result)]
             yield "backward_coverage", self.backward / self.judged_backward, self._about(lost)
+        if self.judged_forward_mode:
+            lost = [swept for swept in self._poor if swept.result.forward_mode is False]
+            about = self._about(lost, "fails in forward mode")
+            yield "forward_mode_coverage", self.forward_mode / self.judged_forward_mode, about
         yield "judged", self.judged, None
         yield "judged_backward", self.judged_backward, None
         for name, outcomes in _COUNTED.items():
-            poor = [swept for swept in self._poor if swept.result.outcome in outcomes]
+            poor = [swept for swept in self._poor if swept.result.outcome in outcomes and not swept.result.outcome.sound]
             if name in _RAISED:
                 poor = [swept for swept in poor if swept.result.raised is _RAISED[name]]
                 yield name, len(poor), self._about(poor)
             else:
                 yield name, sum(self.outcomes[outcome] for outcome in outcomes), self._about(poor)
 
-    def _about(self, poor: Sequence[Swept]) -> str | None:
+    def _about(self, poor: Sequence[Swept], words: str = "") -> str | None:
         """`sim:0: softmax in bfloat16: wrong on a strided input; mm in bfloat16: missing; and 12 more`."""
         if not poor:
             return None
         # What models need first: the list is cut.
-        told = [_told(swept) for swept in sorted(poor, key=lambda swept: (not swept.entry.core, swept.entry.name))]
+        ranked = sorted(poor, key=lambda swept: (not swept.entry.core, swept.entry.name))
+        told = [f"{swept.entry.name} in {swept.dtype}: {words}" if words else _told(swept) for swept in ranked]
         for named in range(min(_NAMED, len(told)), 0, -1):
             more = [f"and {len(told) - named} more"] if len(told) > named else []
             text = f"{self._accelerator}: " + "; ".join([*told[:named], *more])
@@ -92,7 +101,12 @@ def row(swept: Swept) -> Mapping[str, Any] | None:
     """A row of detail about what is neither native nor decomposed; None otherwise."""
     result = swept.result
     if result.outcome.sound:
-        return None
+        if result.forward_mode is not False:
+            return None
+        return {
+            "operator": swept.entry.name, "dtype": swept.dtype, "phase": Phase.FORWARD_MODE.value,
+            "outcome": result.outcome.value, "detail": result.forward_mode_detail,
+        }  # fmt: skip
     return {
         "operator": swept.entry.name, "dtype": swept.dtype, "phase": result.phase.value,
         "outcome": result.outcome.value, "detail": result.explained,
@@ -100,12 +114,16 @@ def row(swept: Swept) -> Mapping[str, Any] | None:
 
 
 def _forward(swept: Swept) -> bool:
-    return swept.result.outcome.right or swept.result.phase is Phase.BACKWARD
+    return swept.result.outcome.right or swept.result.phase is not Phase.FORWARD
+
+
+def _lost_backward(result: Result) -> bool:
+    return not result.outcome.right and result.phase is not Phase.FORWARD_MODE
 
 
 def _told(swept: Swept) -> str:
     result = swept.result
     words = ["fails" if result.raised else _TOLD.get(result.outcome, result.outcome.value)]
-    words += ["in its gradient"] if result.phase is Phase.BACKWARD else []
+    words += _IN[result.phase]
     words += [str(result.layout)] if result.layout else []
     return f"{swept.entry.name} in {swept.dtype}: {' '.join(words)}"

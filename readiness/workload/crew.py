@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from readiness.accelerators.base import Accelerator
+from readiness.numerics import USUAL, Strictness
 from readiness.workload import hands
 from readiness.workload.document import Phase, Workload
 from readiness.workload.hands import Child
@@ -36,14 +37,13 @@ class Task:
     """What all children of a run are told."""
 
     file: Path
-    budget_s: float
     call_limit_s: float
+    strictness: Strictness
 
 
 def run(
     accelerator: Accelerator, workload: Workload, file: Path, *, parts: Sequence[Part], budget_s: float, large_s: float,
-    call_limit_s: float,
-    forks: bool | None = None,
+    call_limit_s: float, strictness: Strictness = USUAL, forks: bool | None = None,
 ) -> Iterator[tuple[Part, Result]]:  # fmt: skip
     """Each part exactly once, with what became of it. Those not begun within `budget_s` are told as not reached.
 
@@ -53,7 +53,7 @@ def run(
     """
     if forks is None:
         forks = accelerator.stack.forks and accelerator.stack.driverless
-    crew = _Crew(accelerator, workload, Task(file, budget_s, call_limit_s), forks, time.monotonic() + budget_s)
+    crew = _Crew(accelerator, workload, Task(file, call_limit_s, strictness), forks, time.monotonic() + budget_s)
     found: dict[Part, Result] = {}
     try:
         for part in parts:
@@ -130,6 +130,7 @@ class _Crew:
                 self.child = _started(self.accelerator, self.workload, self.task, forks=self.forks)
             task = {
                 "left_s": left_s, "large": large, "record_s": left_s / records, "pace": self.pace, "gradients": gradients,
+                "strictness": asdict(self.task.strictness),
             }  # fmt: skip
             result, self.child = _played(self.child, part, limit_s, task)
             if result.outcome is not Outcome.HANG or limit_s > self.task.call_limit_s:

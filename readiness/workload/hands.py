@@ -22,6 +22,7 @@ from typing import Any
 from readiness import accelerators, assessment, spawning
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import mortal
+from readiness.numerics import Strictness
 from readiness.workload import document, sizes
 from readiness.workload.document import Phase, Workload
 from readiness.workload.outcome import Outcome, Played, Result, told
@@ -132,7 +133,8 @@ def _serve(connection: socket.socket, accelerator: Accelerator, workload: Worklo
             try:
                 pace = message["pace"] or (means.multiplications_per_s, means.bytes_per_s)
                 share = sizes.Means(means.bytes, message["record_s"], *pace)
-                player = Player(accelerator, workload, part, share, enter, deadline, message["gradients"])
+                strictness = Strictness(**message["strictness"])
+                player = Player(accelerator, workload, part, share, enter, deadline, message["gradients"], strictness)
                 result = player.play(large=message["large"])
             except Exception as problem:  # noqa: BLE001 - one operator's, not the run's
                 traceback.print_exc()

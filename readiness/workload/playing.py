@@ -14,6 +14,7 @@ import torch
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import provenance
 from readiness.catalogue.samples import Sample
+from readiness.numerics import USUAL, Strictness
 from readiness.workload import contraction, operators, sizes
 from readiness.workload.document import TRAINING, Call, Phase, Record, Size, Spec, Workload
 from readiness.workload.drawing import Drawer
@@ -65,6 +66,7 @@ class Player:
     enter: Enter
     deadline: float
     gradients: bool = True
+    strictness: Strictness = USUAL
     _trial: Trial = field(init=False)
     _played: dict[int, Played] = field(default_factory=dict)
 
@@ -77,7 +79,9 @@ class Player:
             operator = operators.find(self.part.name)
         except operators.NoOperatorError as problem:
             return Result(Outcome.UNJUDGED, detail=str(problem))
-        self._trial = Trial(self.accelerator, operator, getattr(torch, self.part.dtype), self.enter)
+        self._trial = Trial(
+            self.accelerator, operator, getattr(torch, self.part.dtype), self.enter, self.strictness
+        )
         records = [self.workload.records[number] for number in self.part.records]
         backward = any(self._wants_gradient(record) for record in records)
         try:
@@ -221,7 +225,7 @@ class Player:
             return
         generator = self.accelerator.generator("looked at", self.part.name)
         host = out.cpu()
-        wrong = contraction.spot_check(operator, sample, host, generator)
+        wrong = contraction.spot_check(operator, sample, host, generator, self.strictness.sums)
         if wrong is None and not bool(torch.isfinite(host).all()):
             finite = all(bool(torch.isfinite(item).all()) for item in sample.tensors() if item.is_floating_point())
             mask = operator.base in ("where", "masked_fill", "_safe_softmax")

@@ -17,6 +17,7 @@ from readiness.catalogue import classes, compare, fallback, layouts, samples
 from readiness.catalogue.compare import Comparison
 from readiness.catalogue.layouts import Layout
 from readiness.catalogue.samples import Sample
+from readiness.numerics import USUAL, Strictness
 from readiness.workload import contraction
 from readiness.workload.document import Phase
 from readiness.workload.operators import POINTWISE, Operator
@@ -54,6 +55,7 @@ class Trial:
     operator: Operator
     dtype: torch.dtype
     enter: Enter
+    strictness: Strictness = USUAL
     fallbacks: list[tuple[Phase, str, str]] = field(default_factory=list)
     forward_s: float = 0.0
     backward_s: float = 0.0
@@ -189,7 +191,7 @@ class _Judging:
 
     def __init__(self, trial: Trial, sample: Sample, gradients: bool, special: str) -> None:
         self.trial, self.sample, self.gradients, self.special = trial, sample, gradients, special
-        self._comparison = Comparison(trial.operator.entry, trial.dtype, sample)
+        self._comparison = Comparison(trial.operator.entry, trial.dtype, sample, trial.strictness)
         self._wide: Called | None = None
         self._moved: list[Called] = []
 
@@ -240,7 +242,9 @@ class _Judging:
         count = contraction.terms(self.sample)
         for out, reference, size in zip(have, want, sizes, strict=True):
             if all(isinstance(item, torch.Tensor) and item.is_floating_point() for item in (out, reference, size)):
-                wrong = contraction.excess(out, reference, size, count, self.trial.operator)
+                wrong = contraction.excess(
+                    out, reference, size, count, self.trial.operator, self.trial.strictness.sums
+                )
                 if wrong:
                     return wrong
         return None
@@ -262,7 +266,8 @@ class _Judging:
             unit = max(compare.roundoff(self.trial.dtype), compare.roundoff(out.dtype))
             size = torch.where(torch.isfinite(reference), reference.abs(), 0.0)
             own, through = _ALONE if alone else _IN_ROWS
-            ratio = numerics.bound_ratio(out, reference, own * unit * size + through * shift)
+            leave = self.trial.strictness.roundoffs * (own * unit * size + through * shift)
+            ratio = numerics.bound_ratio(out, reference, leave)
             if ratio > 1:
                 return f"an element is off {ratio:.3g} times what its own roundings and its inputs' may do"
         return None

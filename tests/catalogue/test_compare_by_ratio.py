@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from readiness.numerics import RatioComparison, compare_by_ratio
+from readiness.numerics import RatioComparison, Strictness, compare_by_ratio
 
 ROUNDOFF = 2.0**-24
 
@@ -111,3 +111,19 @@ def test_subnormal_results_may_be_flushed() -> None:
     want = torch.full((8,), 1e-39, dtype=torch.float64)
     assert compare(torch.zeros(8), want).agrees
     assert not compare(torch.full((8,), 1e-30), want).agrees
+
+
+def test_against_a_benchmark_the_limits_are_the_profiles() -> None:
+    """Published levels, lenient to strict: an error of three times the benchmark's passes none, 1.8 times the first."""
+    generator = torch.Generator().manual_seed(5)
+    want = torch.randn(4096, generator=generator, dtype=torch.float64)
+    noise = torch.randn(4096, generator=generator, dtype=torch.float64) * 1e-5
+    benchmark, lenient, middle, strict = want + noise, Strictness(2, 10), Strictness(1.5, 5), Strictness(1.2, 2)
+    for times, passed in ((3.0, []), (1.8, [lenient]), (1.4, [lenient, middle]), (1.1, [lenient, middle, strict])):
+        found = [
+            level for level in (lenient, middle, strict)
+            if compare_by_ratio(
+                (want + times * noise).float(), want, benchmark.float(), roundoff=2.0**-24, leniency=100.0, strictness=level
+            ).agrees
+        ]  # fmt: skip
+        assert found == passed, times

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from readiness.catalogue import database
+from readiness.catalogue.judge import Manner
 from readiness.model import Status
 from tests.operators.support import ONLY, about, gelu, gelu_gradient, only_float32, outcomes, sweep
 from tests.support import checks, cpu, run_check, value, values
@@ -128,6 +129,30 @@ def test_a_wrong_gradient_hides_no_wrong_result(override: Callable[..., None]) -
     assert value(evidence, "forward_coverage") == 0.75
 
 
+def test_a_profile_may_ask_for_stricter_and_for_wider_limits(override: Callable[..., None]) -> None:
+    """An error of some 30 roundings: usual limits let it pass on the CPU, which has no other CPU to be held against."""
+
+    def forward(x: torch.Tensor, approximate: str = "none") -> torch.Tensor:
+        right = gelu(x)
+        return right * (1 + 30 * 2**-24) if x.dtype == torch.float32 else right
+
+    override("gelu", forward)
+    assert outcomes(sweep()) == {}
+    assert outcomes(sweep(roundoffs=0.1)) == {"nn.functional.gelu": ("wrong", "forward")}
+    override("gelu", lambda x, approximate="none": gelu(x) * (1.01 if x.dtype == torch.float32 else 1.0))
+    assert outcomes(sweep()) == {"nn.functional.gelu": ("wrong", "forward")}
+    assert outcomes(sweep(roundoffs=1e6)) == {}
+
+
+@pytest.mark.parametrize("name", ["rms_ratio", "max_ratio", "roundoffs", "sums"])
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf")])
+def test_what_is_no_limit_is_an_error(name: str, limit: float) -> None:
+    settings: dict[str, Any] = {name: limit}
+    evidence = sweep(**settings)
+    assert evidence.status is Status.ERROR
+    assert name in (evidence.reason or "")
+
+
 def test_missing_forward(override: Callable[..., None]) -> None:
     def absent(*arguments: Any, **keywords: Any) -> torch.Tensor:
         raise NotImplementedError("Could not run 'aten::gelu' with arguments from this backend")
@@ -175,6 +200,21 @@ def test_crash_in_backward(override: Callable[..., None], capfd: Any) -> None:
     assert outcomes(evidence) == {"nn.functional.gelu": ("crash", "backward")}
     assert value(evidence, "forward_coverage") == 1.0
     assert value(evidence, "backward_coverage") == 0.75
+
+
+@pytest.mark.parametrize("end", [lambda: os.kill(os.getpid(), signal.SIGSEGV), lambda: time.sleep(600)], ids=["crash", "hang"])
+def test_a_fatal_gradient_hides_no_wrong_result(override: Callable[..., None], end: Callable[[], None], capfd: Any) -> None:
+    """What comes after the gradient that ended the process is tried without it: inference is judged by that."""
+
+    def forward(x: torch.Tensor, approximate: str = "none") -> torch.Tensor:
+        right = 0.5 * x * (1 + torch.erf(x / 2**0.5))
+        return right * 1.01 if x.dtype == torch.float32 and not x.is_contiguous() else right
+
+    override("gelu_backward", lambda *_, **__: end())
+    override("gelu", forward)
+    evidence = sweep(operator_limit_s=1.0)
+    assert outcomes(evidence) == {"nn.functional.gelu": ("wrong", "forward")}
+    assert value(evidence, "forward_coverage") == value(evidence, "backward_coverage") == 0.75
 
 
 def test_hang_costs_one_operator(override: Callable[..., None]) -> None:
@@ -313,7 +353,7 @@ def test_fresh_interpreters_judge_alike() -> None:
     entries = database.load()
     chosen = database.select(entries, "all", ("add", "nn.functional.gelu"))
     found = list(sweeping.sweep(
-        cpu(), entries, chosen, ["float32"], samples=1, operator_limit_s=60.0, processes=1, forks=False
+        cpu(), entries, chosen, ["float32"], manner=Manner(), operator_limit_s=60.0, processes=1, forks=False
     ))  # fmt: skip
     assert {(swept.entry.name, swept.result.outcome.value) for swept in found} == {
         ("add", "native"), ("nn.functional.gelu", "native"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 
 from readiness.model import Evidence, Status
+from readiness.simulator import chip as chips
 from tests.simulator.support import chip, defect, inside
 from tests.support import run_check, value, values
 
@@ -62,14 +62,12 @@ def test_no_false_alarm_on_a_whole_model(workload: str) -> None:
 
 def on_chip(*defects: Any, only: tuple[str, ...] = ONLY, **settings: Any) -> dict[str, Any]:
     """Outcomes, and the measurements that are about something, of a simulated chip with these defects."""
+    planted = chip(*defects, memory_gib=4.0)
 
     def look() -> Any:
         from readiness import accelerators
         from readiness.accelerators.base import Accelerator
-        from readiness.model import AcceleratorFacts
-
-        facts = AcceleratorFacts(id="sim:0", kind="sim", index=0, stack="sim", vendor=None, model=None)
-        accelerator = Accelerator(facts, accelerators.stack("sim"), seed=7)
+        accelerator = Accelerator(chips.facts(planted)[0], accelerators.stack("sim"), seed=7)
         evidence = run_check("operators.workload", accelerator, only=only, **(QUICK | settings))
         assert evidence.status is Status.MEASURED, evidence.reason
         abouts = {
@@ -79,7 +77,7 @@ def on_chip(*defects: Any, only: tuple[str, ...] = ONLY, **settings: Any) -> dic
         details = {row["operator"].removeprefix("aten::"): row["detail"] for row in evidence.rows}
         return {"outcomes": outcomes(evidence), "measured": abouts, "details": details}
 
-    found: dict[str, Any] = inside(chip(*defects, memory_gib=4.0), look, limit_s=200.0)
+    found: dict[str, Any] = inside(planted, look, limit_s=200.0)
     return found
 
 
@@ -115,11 +113,9 @@ def test_one_defect_costs_one_operator_by_name(planted: Any, operator: str, outc
 
 
 def test_a_hang_costs_one_operator() -> None:
-    started = time.monotonic()
-    found = on_chip(defect("hang", "silu"), only=("aten::silu", "aten::sigmoid"), call_limit_s=2.0)
+    found = on_chip(defect("hang", "silu"), only=("aten::silu", "aten::sigmoid"), call_limit_s=3.0)
     assert found["outcomes"] == {"silu bfloat16": ["hang", "forward"]}
-    assert "did not end within 4 s" in found["details"]["silu"]
-    assert time.monotonic() - started < 60
+    assert "did not end within 6 s" in found["details"]["silu"]
 
 
 @pytest.mark.parametrize("kind", ["wrong-gradient", "crash", "missing"])
