@@ -149,9 +149,12 @@ class Journal:
             }
         )
 
-    def kept(self, key: Key) -> Path:
-        """The file in which a check may keep what must outlive it; its folder is made for the checks that ask for it."""
-        return self.folder / "kept" / f"{_PLAIN.sub('_', key[1])}-{_PLAIN.sub('_', key[0])}.jsonl"
+    def kept(self, key: Key, *, make: bool = False) -> Path:
+        """The file in which a check may keep what must outlive it; with `make`, its folder is there."""
+        folder = self.folder / "kept"
+        if make:
+            folder.mkdir(exist_ok=True)
+        return folder / f"{_PLAIN.sub('_', key[1])}-{_PLAIN.sub('_', key[0])}.jsonl"
 
     def append(self, accelerator: str, evidence: Evidence, at: float) -> None:
         """Keep what a check yielded. When this returns, it is on disk."""

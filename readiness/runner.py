@@ -143,10 +143,7 @@ def prepare(pool: Pool) -> None:
 
 
 def asked_of_worker(job: Job, seed: int, kept: Path | None = None) -> dict[str, Any]:
-    """What a worker is told: which check, on which accelerators, with which settings and seed.
-
-    `kept` is the file in which it may keep what must outlive it.
-    """
+    """What a worker is told: which check, on which accelerators, with which settings, seed, and file to keep things in."""
     lead = job.accelerators[0]
     return {
         "job": "check",
@@ -262,11 +259,8 @@ class _Loop:
         stack = accelerators.stack(job.accelerators[0].stack)
         own_s = job.limit_s if self.request.timeout_s is None else self.request.timeout_s + 1.1 * job.lasts_s
         limit_s = own_s * (1 if attempt == 1 else SECOND_TRY)
-        kept = None if job.check.recount is None else self.journal.kept(job.key)
-        if kept is not None:
-            kept.parent.mkdir(exist_ok=True)
-        asked = asked_of_worker(job, self.request.seed, kept)
-        worker = self.pool.start(asked, fork=stack.forkable, limit_s=limit_s)
+        kept = None if job.check.recount is None else self.journal.kept(job.key, make=True)
+        worker = self.pool.start(asked_of_worker(job, self.request.seed, kept), fork=stack.forkable, limit_s=limit_s)
         self.state.running.append(_Running(job, worker, attempt))
         self.observer.started(job, attempt)
 

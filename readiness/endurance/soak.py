@@ -22,6 +22,8 @@ from readiness.ranks.values import Json
 SESSION_S = 900.0
 #: Worlds in a row without one round, or rounds in a row with faults: there is no progress, and nothing new to learn.
 HOPELESS_WORLDS, HOPELESS_ROUNDS = 5, 50
+#: Rounds of sums before all else, once there was a fault that nobody could be named for.
+SUMS_FIRST = 4
 #: What is on disk is no older than this.
 KEEP_S = 5.0
 
@@ -105,6 +107,7 @@ class Soak:
             "seconds": seconds,
             "dtypes": list(self.dtypes),
             "turn": self.ledger.account.count,
+            "sums_first": SUMS_FIRST if any(not fault["chips"] for fault in self.ledger.account.faults) else 0,
             "checkpoint": None if kept is None else str(_checkpoint(kept)),
         }
         limit_s = seconds + 2 * self.patience_s + 60

@@ -185,20 +185,25 @@ class Operations:
 
 
 def rank_main(context: RankContext) -> Iterator[Json]:
-    """Rounds until `seconds` are over, a report for each. The first has training and sums alone: so soon is work back."""
+    """Rounds until `seconds` are over, a report for each. The first has training and sums alone: so soon is work back.
+
+    With `sums_first`, so many rounds of sums come before all else: who hangs in them is known by its partners.
+    """
     began = time.monotonic()
     with strict_precision(), deterministic(True):
+        sums = Sums(context)
+        early = [fault for number in range(context.settings["sums_first"]) for fault in sums.round(-1 - number)]
         with context.step("setting up training"):
             training = Training(context)
         training.warm_up()
         resumed = training.resume()
-        sums = Sums(context)
         operations: Operations | None = None
         number = 0
         while max(context.share(time.monotonic() - began)) < context.settings["seconds"]:
             started = time.monotonic()
             loss, faults = training.round()
-            faults += sums.round(number)
+            faults += early + sums.round(number)
+            early = []
             rounds = 0
             if operations is not None:
                 rounds, found = operations.round()

@@ -40,17 +40,17 @@ def test_without_its_time_it_is_left_out_and_unknown(tmp_path: Path, profile: Pa
 
 
 def test_with_it_it_is_measured_and_its_limit_follows(tmp_path: Path, profile: Path) -> None:
-    evidence = evidence_of(run(tmp_path / "run", profile, soak_s=5.0), "lasting.steps")
+    evidence = evidence_of(run(tmp_path / "run", profile, soak_s=5.0, expression="lasting"), "lasting.steps")
     assert (evidence.status, evidence.measurements[0].value) == (Status.MEASURED, 5)
     assert evidence.settings["seconds"] == 5.0
     # --timeout is for checks that end by themselves: what lasts gets its time on top of it.
-    evidence = evidence_of(run(tmp_path / "second", profile, soak_s=150.0, timeout_s=2.0), "lasting.steps")
+    evidence = evidence_of(run(tmp_path / "second", profile, soak_s=150.0, timeout_s=2.0, expression="lasting"), "lasting.steps")
     assert (evidence.status, evidence.measurements[0].value) == (Status.MEASURED, 150)
 
 
 def test_a_process_that_dies_loses_nothing_of_what_it_kept(tmp_path: Path, profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LASTING_DIES", "3")
-    assessment = run(tmp_path / "run", profile, soak_s=50.0)
+    assessment = run(tmp_path / "run", profile, soak_s=50.0, expression="lasting")
     evidence = evidence_of(assessment, "lasting.steps")
     assert evidence.status is Status.CRASHED
     assert evidence.measurements[0].value == 3
@@ -62,7 +62,7 @@ def test_what_cannot_be_recounted_is_said(tmp_path: Path, profile: Path, monkeyp
     kept(tmp_path / "run").parent.mkdir(parents=True)
     kept(tmp_path / "run").write_text("nonsense\n")
     monkeypatch.setenv("LASTING_DIES", "3")
-    evidence = evidence_of(run(tmp_path / "run", profile, soak_s=50.0), "lasting.steps")
+    evidence = evidence_of(run(tmp_path / "run", profile, soak_s=50.0, expression="lasting"), "lasting.steps")
     assert evidence.measurements == ()
     assert "what it kept cannot be read" in (evidence.reason or "")
 
@@ -75,7 +75,7 @@ def test_a_run_that_is_stopped_goes_on_counting(tmp_path: Path, profile: Path, n
         command = [sys.executable, "-P", "-c", CODE, "run", "--checks", str(LASTING), "--resume", str(tmp_path / "run"), *arguments]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    process = start("--profile", str(profile), "--soak", "300s", "-f", f"json={tmp_path / 'a.json'}")
+    process = start("--profile", str(profile), "--soak", "300s", "-k", "lasting", "-f", f"json={tmp_path / 'a.json'}")
     file = kept(tmp_path / "run")
     while not file.exists() or len(file.read_text().splitlines()) < 3:
         time.sleep(0.01)
@@ -86,7 +86,7 @@ def test_a_run_that_is_stopped_goes_on_counting(tmp_path: Path, profile: Path, n
     if number is signal.SIGINT:  # what it had found by then is told, and proves no more than it did
         assert process.returncode == Exit.INTERRUPTED
         (item,) = json.loads((tmp_path / "a.json").read_text())["accelerators"]
-        (evidence,) = item["evidence"]
+        (evidence,) = [entry for entry in item["evidence"] if entry["check"] == "lasting.steps"]
         assert (evidence["status"], evidence["measurements"][0]["value"]) == ("skipped", done)
         assert evidence["rows"][0]["proves"] == f"{done} steps"
         assert item["verdicts"]["training"]["verdict"] == "undetermined"

@@ -47,10 +47,13 @@ def checked(accelerator: Accelerator | None = None, **settings: Any) -> Evidence
 
 
 def failed(evidence: Evidence) -> set[str]:
-    """The measures that break a limit of `general`."""
+    """The measures that break a limit of `general`, or of `qwen3-dense` for AdamW, which is as strict for eight chips."""
     general = profiles.load("general", checks())
+    dense = [item for item in profiles.load("qwen3-dense", checks()).requirements if item.id.endswith("-adamw")]
     asked = [item for item in general.requirements if item.check == "multichip.parallelism"]
+    asked += [dataclasses.replace(item, where={"optimizer": "adamw", "dtype": "float32"}) for item in dense]
     assert {item.measure for item in asked} >= set(MEASURES)
+    assert len(dense) == 2
     return {
         item.measure
         for item in asked
@@ -79,8 +82,8 @@ def test_healthy_chips_train_alike_in_every_mode(number: int, chosen: tuple[str,
             here = {**where, "mode": mode, "optimizer": optimizer}
             assert value(evidence, "supported", **here) == 1
             assert value(evidence, "completed", **here) == 1
-            assert value(evidence, "loss_difference", **here) < 1e-6
-            assert value(evidence, "gradient_norm_difference", **here) < 2e-6
+            assert value(evidence, "loss_difference", **here) < 5e-6
+            assert value(evidence, "gradient_norm_difference", **here) < 1e-5
             assert value(evidence, "replicas_differ", **here) == 0
         assert value(evidence, "parameter_difference", **where, mode=mode) < 2e-6
     assert value(evidence, "chip_difference", **where) < 1e-6

@@ -1,0 +1,100 @@
+"""Several simulated chips together: one of them has the defect, and it is that one which is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from readiness.simulator.chip import Chip
+from tests.simulator.support import chip, defect, inside
+
+Json = dict[str, Any]
+
+
+def evidence(machine: Chip, check: str, **settings: Any) -> dict[str, Any]:
+    """The measurements [value, about] of a check on all chips of a machine, by name and by what tells them apart."""
+
+    def work() -> Json:
+        from readiness import accelerators
+        from readiness.accelerators.base import Accelerator
+        from readiness.simulator import chip as chips
+        from tests.support import run_check
+
+        facts = chips.facts(machine)
+        found = run_check(check, Accelerator(facts[0], accelerators.stack("sim"), seed=7, peers=facts), **settings)
+        assert found.status == "measured", found.reason
+        measured = {
+            "/".join([item.name, *(item.labels[key] for key in ("mode", "optimizer", "cause") if key in item.labels)]): [
+                item.value, item.about or "",
+            ]
+            for item in found.measurements
+        }  # fmt: skip
+        return {"measured": measured, "rows": [dict(row) for row in found.rows if "proves" not in row]}
+
+    told: dict[str, Any] = inside(machine, work, limit_s=280.0)
+    return told
+
+
+TRAINING = {"modes": ["ddp", "tensor"], "optimizers": ["sgd"], "steps": 2}
+
+
+@pytest.mark.slow
+def test_healthy_chips_train_alike() -> None:
+    told = evidence(chip(chips=2), "multichip.parallelism", **{**TRAINING, "modes": ["ddp", "fsdp", "pipeline-1f1b", "expert-qwen"]})
+    found = told["measured"]
+    assert found["chip_difference/sgd"][0] < 1e-6
+    for mode in ("ddp", "pipeline-1f1b", "expert-qwen"):
+        assert found[f"supported/{mode}/sgd"][0] == found[f"completed/{mode}/sgd"][0] == 1
+        assert found[f"loss_difference/{mode}/sgd"][0] < 3e-6
+        assert found[f"replicas_differ/{mode}/sgd"][0] == 0
+    assert not any("/fsdp/" in name for name in found)
+    assert any(row.get("mode") == "fsdp" and "simulator" in row["not_measured"] for row in told["rows"])
+
+
+@pytest.mark.slow
+def test_a_wrong_gradient_on_one_chip_of_four_is_named() -> None:
+    machine = chip(defect("wrong-gradient", "mm", severity=0.01, chip=[2]), chips=4)
+    found = evidence(machine, "multichip.parallelism", **TRAINING)["measured"]
+    assert found["chip_difference/sgd"][0] > 1e-4
+    assert found["chip_difference/sgd"][1].startswith("rank 2 (sim:2), trained alone")
+    for mode in ("ddp", "tensor"):
+        assert found[f"gradient_norm_difference/{mode}/sgd"][0] > 1e-4
+        assert "rank 2 (sim:2) is off as well" in found[f"gradient_norm_difference/{mode}/sgd"][1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_chip_that_ends_sums_otherwise_is_named(number: int) -> None:
+    machine = chip(defect("collective-mismatch", "c10d::allreduce*", severity=1e-6, chip=[number]), chips=4)
+    found = evidence(machine, "multichip.parallelism", **{**TRAINING, "modes": ["ddp"]})["measured"]
+    assert found["replicas_differ/ddp/sgd"][0] == 3
+    assert f"rank {number} (sim:{number}) has other bytes" in found["replicas_differ/ddp/sgd"][1]
+    assert found["chip_difference/sgd"][0] < 1e-6
+
+
+@pytest.mark.slow
+def test_a_sum_that_is_corrupted_on_one_chip_is_named_and_kills_nobody() -> None:
+    machine = chip(defect("collective-corrupt", "c10d::allreduce*", severity=0.01, chip=[1]), chips=4)
+    found = evidence(machine, "multichip.parallelism", **{**TRAINING, "modes": ["ddp"]})["measured"]
+    assert found["completed/ddp/sgd"][0] == 1
+    assert found["replicas_differ/ddp/sgd"][0] == 3
+    assert "rank 1 (sim:1)" in found["replicas_differ/ddp/sgd"][1]
+
+
+@pytest.mark.slow
+def test_a_soak_counts_the_rare_wrong_sum_of_one_chip() -> None:
+    machine = chip(defect("collective-corrupt", "c10d::allreduce*", severity=0.01, chip=[2], every=150), chips=4)
+    found = evidence(machine, "multichip.soak", seconds=30.0, dtypes=["float32"])["measured"]
+    assert found["faults/all"][0] >= 1
+    assert "sim:2 had part in" in found["faults/all"][1]
+    assert found["completed"][0] == 1
+
+
+@pytest.mark.slow
+def test_a_soak_names_the_chip_that_hangs_at_its_twentieth_sum() -> None:
+    machine = chip(defect("hang", "c10d::allreduce*", chip=[1], after_calls=20), chips=4)
+    found = evidence(machine, "multichip.soak", seconds=200.0, dtypes=["float32"], patience_s=6.0)["measured"]
+    assert found["completed"][0] == 0
+    assert found["faults/all"][0] >= 5
+    assert "sim:1 had part in" in found["faults/all"][1]
