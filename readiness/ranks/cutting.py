@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import socket
+import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,9 @@ def connections() -> list[tuple[int, int, int]]:
     found = []
     for entry in Path("/proc/self/fd").iterdir():
         descriptor = int(entry.name)
+        with contextlib.suppress(OSError):
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                continue  # asked first: a copy of what turns out to be no socket would stay open
         with contextlib.suppress(OSError), contextlib.closing(socket.socket(fileno=os.dup(descriptor))) as opened:
             if opened.type == socket.SOCK_STREAM and opened.family in (socket.AF_INET, socket.AF_INET6):
                 found.append((descriptor, int(opened.getsockname()[1]), int(opened.getpeername()[1])))
