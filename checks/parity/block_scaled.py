@@ -20,7 +20,8 @@ def block_scaled(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float8_e
     Forward, the input's gradient and the weight's are products of values in 8 bits with a scale for each 128 of a row or
     each block of 128 x 128, whose sums must be carried in float32: a unit that keeps fewer bits loses a few per cent over
     long sums. Labels: `dtype`; `op`: block_scaled_mm (one call), promoted_mm (128 terms in the unit, then added up in
-    float32 outside), dequantised_mm (8 bits kept, bfloat16 multiplied), cast (every code, and rounding to the nearest).
+    float32 outside), dequantised_mm (8 bits kept, bfloat16 multiplied), cast (every code, and rounding to the nearest),
+    move (copies, views, slices, joins: in 8 bits many devices lack them).
 
     `supported` is the share of the cases that the device computes at all; `bound_ratio` the worst element's error in units
     of what rounding 128 terms in float32 may cost; `relative_error` the worst case's root mean square error over that of

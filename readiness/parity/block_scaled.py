@@ -36,9 +36,12 @@ def cases(dtype: torch.dtype, generator: torch.Generator) -> Iterator[Case]:
 
 
 def conversions(dtype: torch.dtype, generator: torch.Generator) -> Iterator[Case]:
-    """Every code to float32 and back; values between two codes, subnormal ones, and those beyond the largest."""
+    """Every code to float32; values between two codes, subnormal ones too; and what only moves values."""
     codes = torch.arange(256, dtype=torch.uint8)
     yield Case("cast", "every code", partial(_decoded, codes, dtype), [_exact("values", codes.view(dtype).float())])
+    for name, move in _MOVES.items():
+        kept = _drawn(40, 96, generator).to(dtype)
+        yield Case("move", name, partial(_moved, move, kept), [_exact("values", move(kept.float()))])
     values = _between(dtype, generator)
     for source in (torch.float32, torch.bfloat16):
         given = values.to(source)
@@ -159,6 +162,24 @@ def _dequantised(left: Scaled, right: Scaled, device: torch.device) -> Iterator[
     """Both factors brought to bfloat16 by their scales, as where the weights alone are kept in 8 bits."""
     a, b = (factor.to(device).wide(torch.float32).to(torch.bfloat16) for factor in (left, right))
     yield a @ b.t()
+
+
+#: What is done to tensors of 8 bits between products; each takes one and gives one.
+_MOVES: dict[str, Callable[[Tensor], Tensor]] = {
+    "clone": torch.clone,
+    "transpose": lambda values: values.t().contiguous(),
+    "slice": lambda values: values[3:, 1::2].contiguous(),
+    "view": lambda values: values.view(-1, 32),
+    "cat": lambda values: torch.cat([values, values[:7]]),
+    "expand": lambda values: values[:, None].expand(-1, 2, -1).reshape(-1, values.shape[1]),
+    "index_select": lambda values: values.index_select(0, torch.arange(39, -1, -3, device=values.device)),
+    "chunk": lambda values: torch.chunk(values, 3, 1)[1].contiguous(),
+    "copy_": lambda values: torch.zeros_like(values).copy_(values),
+}
+
+
+def _moved(move: Callable[[Tensor], Tensor], values: Tensor, device: torch.device) -> Iterator[Tensor]:
+    yield move(values.to(device)).float()
 
 
 def _decoded(codes: Tensor, dtype: torch.dtype, device: torch.device) -> Iterator[Tensor]:

@@ -16,7 +16,7 @@ from tests.support import cpu, run_check, value, values
 
 FP8 = torch.float8_e4m3fn
 #: As profile deepseek-v3 asks.
-LIMITS = {"promoted_mm": 1e-3, "block_scaled_mm": 1e-3, "dequantised_mm": 1e-2, "cast": 0.0}
+LIMITS = {"promoted_mm": 1e-3, "block_scaled_mm": 1e-3, "dequantised_mm": 1e-2, "cast": 0.0, "move": 0.0}
 
 
 def broken(evidence: Evidence) -> set[str]:
@@ -33,7 +33,7 @@ def broken(evidence: Evidence) -> set[str]:
 def test_a_healthy_cpu_keeps_the_limits(seed: int, dtype: str) -> None:
     evidence = run_check("parity.block_scaled", cpu(seed), dtypes=(dtype,))
     assert broken(evidence) == set()
-    for op in ("promoted_mm", "dequantised_mm", "cast"):
+    for op in ("promoted_mm", "dequantised_mm", "cast", "move"):
         assert value(evidence, "supported", op=op, dtype=dtype) == 1
     assert value(evidence, "bound_ratio", op="cast") == 0
     assert value(evidence, "bound_ratio", op="promoted_mm") < 0.5
@@ -121,6 +121,30 @@ def test_a_wrong_conversion(wrong: Any) -> None:
     with Defect(["to"], change):
         evidence = run_check("parity.block_scaled")
     assert "cast" in broken(evidence)
+
+
+@pytest.mark.parametrize("name", ["clone", "cat", "index_select", "contiguous", "copy"])
+def test_what_moves_values_wrongly(name: str) -> None:
+    def change(function: Any, *args: Any, **kwargs: Any) -> Any:
+        out = function(*args, **kwargs)
+        if isinstance(out, Tensor) and out.dtype == FP8 and out.numel() > 1000:
+            out.view(torch.uint8).view(-1)[-5] ^= 64
+        return out
+
+    with Defect([name], change):
+        assert "move" in broken(run_check("parity.block_scaled"))
+
+
+def test_a_move_that_is_missing() -> None:
+    def change(function: Any, *args: Any, **kwargs: Any) -> Any:
+        if args[0].dtype == FP8:
+            raise NotImplementedError("index_select not implemented for Float8_e4m3fn")
+        return function(*args, **kwargs)
+
+    with Defect(["index_select"], change):
+        evidence = run_check("parity.block_scaled")
+    assert value(evidence, "supported", op="move") == pytest.approx(8 / 9)
+    assert broken(evidence) == set()
 
 
 def test_a_missing_dtype_is_a_measurement() -> None:
