@@ -138,10 +138,17 @@ class _Watch:
                 if member.finished:
                     member.tell_to_leave()
                     member.finished = False  # told once
-                if member.rank not in ended and member.process.poll() is not None:
-                    member.drain()
-                    moved = ended[member.rank] = time.monotonic()
+            moved = max([moved, *self._ended(ended)])
+        self._ended(ended)  # who ended since then
         return self._done(fault_at, ended)
+
+    def _ended(self, ended: dict[int, float]) -> list[float]:
+        """Note whose process has ended by itself, and when; the moments of those that are new."""
+        new = [member for member in self.members if member.rank not in ended and member.process.poll() is not None]
+        for member in new:
+            member.drain()
+            ended[member.rank] = time.monotonic()
+        return [ended[member.rank] for member in new]
 
     def _done(self, fault_at: float, ended: Mapping[int, float]) -> Held:
         seen = look(self.members, self.world.board)
