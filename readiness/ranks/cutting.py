@@ -28,10 +28,7 @@ def connections() -> list[tuple[int, int, int]]:
     found = []
     for entry in Path("/proc/self/fd").iterdir():
         descriptor = int(entry.name)
-        with contextlib.suppress(OSError):
-            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-                continue  # asked first: a copy of what turns out to be no socket would stay open
-        with contextlib.suppress(OSError), contextlib.closing(socket.socket(fileno=os.dup(descriptor))) as opened:
+        with contextlib.suppress(OSError), opened_socket(descriptor) as opened:
             if opened.type == socket.SOCK_STREAM and opened.family in (socket.AF_INET, socket.AF_INET6):
                 found.append((descriptor, int(opened.getsockname()[1]), int(opened.getpeername()[1])))
     return sorted(found)
@@ -65,5 +62,20 @@ def _filter(descriptors: list[int], program: list[_Instruction]) -> None:
 
 def _sockets(descriptors: list[int]) -> Iterator[socket.socket]:
     for descriptor in descriptors:
-        with contextlib.closing(socket.socket(fileno=os.dup(descriptor))) as opened:
+        with opened_socket(descriptor) as opened:
             yield opened
+
+
+@contextlib.contextmanager
+def opened_socket(descriptor: int) -> Iterator[socket.socket]:
+    """A socket of somebody else's in this process, for a moment. Raises OSError where it is none."""
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        raise OSError(f"descriptor {descriptor} is no socket")
+    copy = os.dup(descriptor)
+    try:
+        opened = socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise
+    with opened:
+        yield opened

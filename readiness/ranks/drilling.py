@@ -6,7 +6,6 @@ and what is seen from outside (marks, states, last calls), which needs nothing o
 
 from __future__ import annotations
 
-import select
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from readiness.ranks.blame import Seen, blame
 from readiness.ranks.drills import Drill
 from readiness.ranks.evidence import dead_links, look, take
 from readiness.ranks.launch import KILL_S, Launched, launched
-from readiness.ranks.members import Member, end
+from readiness.ranks.members import Member, end, listen
 from readiness.ranks.values import Failure, Json, Network, Placement, Trouble
 
 _TICK_S = 0.02
@@ -117,7 +116,7 @@ class _Watch:
         started = time.monotonic()
         fault_at = self._fault()
         while fault_at is None:
-            self._listen()
+            listen(self.members, _TICK_S)
             late = time.monotonic() - started > self.start_s
             failed = [member for member in self.members if member.error or member.process.poll() is not None]
             fault_at = self._fault()
@@ -127,7 +126,7 @@ class _Watch:
         look_at = fault_at + _LOOK_AT * self.timeout_s
         moved, marks = fault_at, self.world.board.marks()
         while time.monotonic() - moved < self.patience_s and not all(self._is_over(member) for member in self.members):
-            news, before, marks = self._listen(), marks, self.world.board.marks()
+            news, before, marks = listen(self.members, _TICK_S), marks, self.world.board.marks()
             if news or marks != before:
                 moved = max(moved, time.monotonic())
             if time.monotonic() > look_at:  # later, libraries may have given up and closed what they had
@@ -139,10 +138,17 @@ class _Watch:
                 if member.finished:
                     member.tell_to_leave()
                     member.finished = False  # told once
-                if member.rank not in ended and member.process.poll() is not None:
-                    member.drain()
-                    moved = ended[member.rank] = time.monotonic()
+            moved = max([moved, *self._ended(ended)])
+        self._ended(ended)  # who ended since then
         return self._done(fault_at, ended)
+
+    def _ended(self, ended: dict[int, float]) -> list[float]:
+        """Note whose process has ended by itself, and when; the moments of those that are new."""
+        new = [member for member in self.members if member.rank not in ended and member.process.poll() is not None]
+        for member in new:
+            member.drain()
+            ended[member.rank] = time.monotonic()
+        return [ended[member.rank] for member in new]
 
     def _done(self, fault_at: float, ended: Mapping[int, float]) -> Held:
         seen = look(self.members, self.world.board)
@@ -196,13 +202,3 @@ class _Watch:
             member.drain()
             return True
         return member.rank == self.culprit and self.drill.loses_a_rank
-
-    def _listen(self) -> bool:
-        """Wait for reports, one tick at most. Whether there were any."""
-        news = False
-        pipes = {member.reports: member for member in self.members if member.open}
-        if not pipes:
-            time.sleep(_TICK_S)
-        for ready in select.select(list(pipes), [], [], _TICK_S)[0] if pipes else ():
-            news |= pipes[ready].read()
-        return news

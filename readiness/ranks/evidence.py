@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from readiness.ranks import wires
 from readiness.ranks.blame import Seen
 from readiness.ranks.board import Board
-from readiness.ranks.members import Member
+from readiness.ranks.members import Member, listen
 from readiness.ranks.values import Json
 
 #: How long stacks take to be written, and how long evidence may take to be told. Who is blocked with the interpreter
@@ -56,9 +55,5 @@ def take(members: Sequence[Member]) -> Mapping[int, Json]:
     while alive and (waited_s := time.monotonic() - asked) < _ANSWER_S:
         if waited_s > _STACKS_S and all(member.answered or not member.ready or not member.open for member in alive):
             break
-        pipes = {member.reports: member for member in alive if member.open}
-        if not pipes:
-            time.sleep(0.02)
-        for ready in select.select(list(pipes), [], [], 0.02)[0] if pipes else ():
-            pipes[ready].read()
+        listen(alive, 0.02)
     return {member.rank: member.flight for member in members if member.flight is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import selectors
 import signal
 import subprocess
 import sys
@@ -161,6 +162,19 @@ def _without_our_frames(text: str) -> str:
         if not ours:
             kept.append(line)
     return "\n".join(kept)
+
+
+def listen(members: Sequence[Member], tick_s: float) -> bool:
+    """Take in what ranks report; wait for it one tick at most. Whether anything came."""
+    with selectors.DefaultSelector() as selector:
+        for member in members:
+            if member.open:
+                selector.register(member.reports, selectors.EVENT_READ, member)
+        if not selector.get_map():
+            time.sleep(tick_s)
+            return False
+        news = [key.data.read() for key, _ in selector.select(tick_s)]
+        return any(news)
 
 
 def anonymous_file(name: str) -> BinaryIO:

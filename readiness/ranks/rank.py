@@ -10,7 +10,7 @@ import faulthandler
 import gc
 import json
 import os
-import select
+import selectors
 import signal
 import sys
 import threading
@@ -140,9 +140,11 @@ def _leave_group() -> None:
 
 def _obey(plan: RankPlan, board: Board, leave: threading.Event) -> None:
     """Show signs of life and wait for orders. The end of the pipe is the end of the parent, and then ours."""
+    selector = selectors.DefaultSelector()
+    selector.register(plan.orders, selectors.EVENT_READ)
     while True:
         board.beat(plan.rank)
-        if not select.select([plan.orders], [], [], BEAT_S)[0]:
+        if not selector.select(BEAT_S):
             continue
         match os.read(plan.orders, 1):
             case b"L":

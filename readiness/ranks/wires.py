@@ -7,14 +7,13 @@ acknowledged. It acknowledges for a process that is stopped or busy, so silence 
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import struct
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from readiness.ranks.cutting import connections
+from readiness.ranks.cutting import connections, opened_socket
 from readiness.ranks.values import Json
 
 #: Of `struct tcp_info` (linux/tcp.h): retransmissions since the last answer, segments that wait for one, milliseconds
@@ -41,7 +40,7 @@ def conditions() -> list[Connection]:
 
 def _look() -> Iterator[Connection]:
     for descriptor, own, other in connections():
-        with contextlib.suppress(OSError), contextlib.closing(socket.socket(fileno=os.dup(descriptor))) as opened:
+        with contextlib.suppress(OSError), opened_socket(descriptor) as opened:
             info = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
             waiting, answered_ms, round_trip_us, resent = (
                 struct.unpack_from("=I", info, at)[0] for at in (_WAITING, _ANSWERED_MS, _ROUND_TRIP_US, _RESENT)
