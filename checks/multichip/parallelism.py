@@ -21,7 +21,7 @@ from readiness.model import Cost, Yield
     limit_s=900.0,
     scope=Scope.GROUP,
     alone=True,
-    catches=("collective-corrupt", "collective-mismatch", "wrong-gradient", "rank-exit", "hang"),
+    catches=("collective-corrupt", "collective-mismatch", "rank-exit", "hang"),
 )  # fmt: skip
 def parallelism(
     accelerator: Accelerator,
