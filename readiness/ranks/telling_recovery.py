@@ -104,12 +104,14 @@ def _state(mode: str, worlds: tuple[WorldOutcome, ...], placement: Placement, la
     found: list[str] = []
     compared = 0
     saved: dict[int, dict[int, Mapping[str, str]]] = {}
+    loaded: set[int] = set()
     for world in worlds:
         for rank, reports in enumerate(world.reports):
             for report in reports:
                 if "saved" in report:
                     saved.setdefault(report["saved"], {})[rank] = report["state"]
                 elif "loaded" in report:
+                    loaded.add(report["loaded"])
                     wanted = saved.get(report["loaded"], {}).get(rank)
                     if wanted is None:
                         continue
@@ -118,7 +120,13 @@ def _state(mode: str, worlds: tuple[WorldOutcome, ...], placement: Placement, la
                         f"{name} on {placement.name(rank)}" for name in wanted if report["state"].get(name) != wanted[name]
                     ]
     if compared:
-        yield _lost(found, compared, labels, mode, _unlike(saved, placement) if found else None)
+        yield _lost(
+            found,
+            compared,
+            labels,
+            mode,
+            _unlike({step: saved[step] for step in sorted(loaded & saved.keys())}, placement) if found else None,
+        )
 
 
 def _unlike(saved: Mapping[int, Mapping[int, Mapping[str, str]]], placement: Placement) -> str | None:
