@@ -24,8 +24,9 @@ from readiness.ranks.board import Mark
 from readiness.ranks.drills import Drill, Fault, Guard
 from readiness.ranks.values import Json, RankContext
 
-#: A collective that takes long enough for its end not to come before a fault in its middle.
-_LARGE = 1 << 20
+#: Elements, shared among the ranks, of a collective that takes long enough for its end not to come before a fault in its
+#: middle: the more ranks, the longer each element takes.
+_LARGE = 1 << 21
 _SMALL = 4096
 #: Sums of the drill without a fault: defects that begin with the twentieth or thirtieth call show themselves.
 _HEALTHY_SUMS = 40
@@ -43,9 +44,9 @@ def rank_main(context: RankContext) -> Iterator[Json]:
         group = dist.new_group(timeout=timeout)
     ours = _Group(context, group)
     wrong = sum(ours.sum(_SMALL) for _ in range(_HEALTHY_SUMS if drill.fault is Fault.NONE else 3))
-    wrong += ours.sum(_LARGE)
+    wrong += ours.sum(ours.large)
     began = time.monotonic()
-    wrong += ours.sum(_LARGE)
+    wrong += ours.sum(ours.large)
     seconds = time.monotonic() - began
     yield {"healthy": wrong}
     culprit = context.rank == context.settings["culprit"]
@@ -67,6 +68,8 @@ class _Group:
 
     def __init__(self, context: RankContext, group: Any) -> None:
         self.context, self.group = context, group
+        self.large = _LARGE // context.world_size
+        self._sums: dict[int, torch.Tensor] = {}
 
     def filled(self, count: int, dtype: torch.dtype = torch.float32, *, more: int = 0) -> torch.Tensor:
         """The part of this rank: small whole numbers that depend on rank and position, exact in any order of summing."""
@@ -76,9 +79,11 @@ class _Group:
 
     def expected(self, count: int) -> torch.Tensor:
         """The sum of all ranks' parts, on the host."""
-        positions = torch.arange(count, dtype=torch.int64)
-        ranks = torch.arange(self.context.world_size)[:, None]
-        return ((positions * 7 + ranks * 13 + self.context.accelerator.seed) % 5 - 2).sum(0)
+        if count not in self._sums:
+            positions = torch.arange(count, dtype=torch.int64)
+            ranks = torch.arange(self.context.world_size)[:, None]
+            self._sums[count] = ((positions * 7 + ranks * 13 + self.context.accelerator.seed) % 5 - 2).sum(0)
+        return self._sums[count]
 
     def sum(self, count: int) -> int:
         """How many elements of a sum are wrong."""
@@ -114,7 +119,7 @@ def _fail(ours: _Group, drill: Drill, seconds: float) -> Iterator[Json]:
         wait_s = min(seconds / 2, ours.context.settings["timeout_s"] / 8)
         yield {"fault": time.monotonic() + wait_s}  # told before it happens: afterwards nobody is there to tell
         threading.Timer(wait_s, os.kill, (os.getpid(), number)).start()
-        part = ours.filled(_LARGE)
+        part = ours.filled(ours.large)
         while True:  # next to no time is spent outside of collectives, so it is one that the signal ends
             tensor = part.clone()
             try:
@@ -139,7 +144,7 @@ def _suffer(ours: _Group, drill: Drill, near: list[int], *, culprit: bool) -> It
             yield {"returned": _other_call(ours, drill) if culprit else ours.sum(_SMALL)}
         else:
             while True:  # what had been on its way may have arrived: somebody is missed in the next sum, or the next
-                if wrong := ours.sum(_LARGE):
+                if wrong := ours.sum(ours.large):
                     yield {"returned": wrong}
     except Exception as problem:  # noqa: BLE001 - whatever it raises is what the stack tells
         error = problem
@@ -172,7 +177,7 @@ def _endure(ours: _Group, drill: Drill, near: list[int], wrong: int) -> Iterator
     try:
         while True:
             at = time.monotonic()
-            wrong += ours.sum(_LARGE if sums % 2 else _SMALL)
+            wrong += ours.sum(ours.large if sums % 2 else _SMALL)
             sums, longest = sums + 1, max(longest, time.monotonic() - at)
             # Agreed on the board, not by a collective: all must stop after the same sum.
             if min(ours.context.share(float(time.monotonic() < until))) == 0:
