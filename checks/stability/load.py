@@ -29,7 +29,8 @@ def load(
     A fault that strikes once in a thousand calls, or only when the device has grown warm, passes every test of one call
     and ruins a run of weeks. For `seconds`, the operations of language models run round robin: each dtype, dense and
     transposed inputs, forward and backward, large products in between; half as long again on a host too busy
-    for `rounds` of them (but for chips of one simulator). Every result is compared bit for bit with the first one.
+    for `rounds` of them (chips of one simulator, which keep each other busy, get four fifths of `seconds` and no more).
+    Every result is compared bit for bit with the first one.
 
     Labels: `dtype`, `phase` (forward, backward); `memory` (host, device). `mismatches` counts the calls that gave other
     bits, out of `calls`. `unrepeatable` is how many operations differed at once, though deterministic algorithms were

@@ -15,6 +15,10 @@ import torch
 
 from readiness.ranks.values import RankContext
 
+#: Random numbers that are drawn at once.
+_POOL = 2**20
+_POOLS: dict[tuple[int, int, int, int], torch.Tensor] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -77,12 +81,24 @@ class Inputs:
         most = max(1, (self.limit - 1) // world) if summed else self.limit - 1
         lowest = 0 if not self.dtype.is_signed else -most
         labels = (self.operation, self.dtype, self.size, self.round, rank, part)
-        generator = self.context.accelerator.generator("collectives", *labels)
-        drawn = torch.randint(lowest, most + 1, (numel,), generator=generator)
+        drawn = self._drawn(lowest, most, numel, self.context.accelerator.generator("collectives", *labels))
         if summed and world >= self.limit:  # too many ranks for all of them to put something in at every position
             turns = -(-world // (self.limit - 1))
             drawn *= (torch.arange(numel) + rank) % turns == 0
         return drawn.to(self.dtype)
+
+    def _drawn(self, lowest: int, most: int, numel: int, generator: torch.Generator) -> torch.Tensor:
+        """Random integers: from a place of their own in many that were drawn once.
+
+        Every rank makes the inputs of all: to draw each of them anew would cost most of the check's time.
+        """
+        room = max(_POOL, 2 * numel)
+        key = self.context.accelerator.seed, lowest, most, room
+        if key not in _POOLS:
+            pool = self.context.accelerator.generator("collectives", "pool", *key)
+            _POOLS[key] = torch.randint(lowest, most + 1, (room,), generator=pool)
+        place = int(torch.randint(0, room - numel + 1, (), generator=generator))
+        return _POOLS[key][place : place + numel].clone()
 
     def generator(self, *labels: object) -> torch.Generator:
         """For what is drawn otherwise; the same on every rank for the same labels."""

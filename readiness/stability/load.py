@@ -27,6 +27,8 @@ Tensor = torch.Tensor
 ERRORS_IN_ALL = 20
 #: A host too busy for as many rounds as asked for gets so many times the seconds: not for ever.
 LONGEST = 1.5
+#: The share of the seconds that chips get which have only one host between them.
+_SHARED = 0.8
 #: Results at first: two of them that differ from the rest are not chance.
 _FIRST = 8
 _SPANS = 8
@@ -62,7 +64,14 @@ class Load:
     _began: float = 0.0
 
     def __post_init__(self) -> None:
+        if self._shares:
+            self.seconds *= _SHARED
         self.usage = Usage(self.accelerator, self.seconds / 100)
+
+    @property
+    def _shares(self) -> bool:
+        """Whether it is a chip of several of one simulator, which keep each other busy: none waits for the others."""
+        return self.accelerator.stack.sharing(self.accelerator.facts) > 1
 
     def prepare(self, dtypes: Iterable[str]) -> None:
         """Run everything a few times: what it should give, whether it repeats, and whether it is near the truth."""
@@ -147,9 +156,7 @@ class Load:
         self.elapsed_s = time.monotonic() - self._began
 
     def _unfinished(self) -> bool:
-        # Chips of one simulator keep each other busy: waiting for rounds would only make all of them wait.
-        alone = self.accelerator.stack.sharing(self.accelerator.facts) == 1
-        busy = alone and self.rounds < self.least_rounds
+        busy = self.rounds < self.least_rounds and not self._shares
         return self.elapsed_s < self.seconds * (LONGEST if busy else 1)
 
     def _round(self) -> None:
