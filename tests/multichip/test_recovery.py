@@ -83,7 +83,7 @@ def test_a_lost_optimizer_state_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     assert max(values(evidence, "state_mismatches", **PARALLEL)) == 2  # once after each resume
     told = about(evidence, "state_mismatches")
     assert told[0].startswith("data parallel: exp_avg_sq of head.weight on rank 1 (cpu:1) is not what was saved")
-    assert value(evidence, "resume_mismatches") > 0
+    assert min(values(evidence, "resume_mismatches")) > 0  # of each way to train
 
 
 def test_a_step_that_is_done_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +95,7 @@ def test_a_step_that_is_done_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(recovering._Run, "load", one_more)
     evidence = checked()
-    assert value(evidence, "resume_mismatches") > 0
+    assert min(values(evidence, "resume_mismatches")) > 0  # of each way to train
     assert max(values(evidence, "reshard_difference")) > 1e-4
 
 
