@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -62,10 +62,10 @@ def play(accelerator: Accelerator, elements: int, *, budget_s: float, only: tupl
         needed = int(case.tensors * rows * COLUMNS * case.dtype.itemsize * _ROOM)
         memory = accelerator.memory()
         if time.monotonic() > deadline:
-            yield _with(told, untried="time was up")
+            yield replace(told, untried="time was up")
         elif memory is None or memory[0] < needed:
             free = "unknown" if memory is None else f"{memory[0] / 2**30:.3g} GiB"
-            yield _with(told, untried=f"it takes {needed / 2**30:.3g} GiB, free are {free}")
+            yield replace(told, untried=f"it takes {needed / 2**30:.3g} GiB, free are {free}")
         else:
             yield _tried(accelerator, case, rows, told)
         accelerator.release()
@@ -80,13 +80,9 @@ def _tried(accelerator: Accelerator, case: Large, rows: int, told: Found) -> Fou
     except Exception as problem:  # noqa: BLE001 - whatever it raises is what became of it
         said = outcomes.told(problem)
         if isinstance(problem, torch.OutOfMemoryError) or "memory" in str(problem).lower():
-            return _with(told, untried=f"memory did not do: {said}")
-        return _with(told, refused=said, seconds=time.monotonic() - started)
-    return _with(told, wrong=wrong, seconds=time.monotonic() - started)
-
-
-def _with(told: Found, **changes: Any) -> Found:
-    return Found(**{name: getattr(told, name) for name in Found.__slots__} | changes)
+            return replace(told, untried=f"memory did not do: {said}")
+        return replace(told, refused=said, seconds=time.monotonic() - started)
+    return replace(told, wrong=wrong, seconds=time.monotonic() - started)
 
 
 def _block(accelerator: Accelerator, case: Large) -> Tensor:

@@ -43,9 +43,8 @@ def rows_for(elements: int) -> int:
 def repeated(block: torch.Tensor, rows: int) -> torch.Tensor:
     """`block` (ROWS, ...) one after the other, to `rows` rows, on its own device."""
     whole = torch.empty(rows, *block.shape[1:], dtype=block.dtype, device=block.device)
-    for start, stop in _pieces(rows, block):
-        for first in range(start, stop, len(block)):
-            whole[first : first + len(block)].copy_(block[: stop - first])
+    for first in range(0, rows, len(block)):
+        whole[first : first + len(block)].copy_(block[: rows - first])
     return whole
 
 

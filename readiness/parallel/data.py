@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from readiness.parallel.model import Decoder
@@ -40,20 +39,24 @@ class Replicas(Trainer):
             yield Held(name, parameter, self.context.world_size, "all")
 
 
-class Sharded(Trainer):
+def shard(model: Decoder, mesh: Any) -> None:
     """`fully_shard` of each block and of the whole, over a mesh of one dimension, or of two whose first one replicates."""
+    from torch.distributed.fsdp import fully_shard
 
-    def __init__(self, context: RankContext, model: Decoder, mesh: Any, *, part: int, parts: int) -> None:
-        from torch.distributed.fsdp import fully_shard
+    for block in model.blocks.values():
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
 
+
+class Divided(Trainer):
+    """What PyTorch has divided over a mesh; each rank sees its share of the batch, or with one part all of it."""
+
+    def __init__(self, context: RankContext, model: Decoder, *, part: int = 0, parts: int = 1) -> None:
         self.context, self.model, self.part, self.parts = context, model, part, parts
-        for block in model.blocks.values():
-            fully_shard(block, mesh=mesh)
-        fully_shard(model, mesh=mesh)
 
     @property
     def parameters(self) -> Sequence[Tensor]:
-        """The divided ones."""
+        """Divided and copied ones."""
         return list(self.model.parameters())
 
     def compute(self, tokens: Tensor) -> Tensor | None:
@@ -62,14 +65,9 @@ class Sharded(Trainer):
         return self.passed(self.model, mine[:, :-1], mine[:, 1:])
 
     def held(self) -> Iterator[Held]:
-        """Each rank its part."""
-        yield from divided(self.model, self.context)
-
-
-def divided(model: nn.Module, context: RankContext) -> Iterator[Held]:
-    """What PyTorch has divided over a mesh: on each of its dimensions a parameter is in parts or copied."""
-    for name, parameter in model.named_parameters():
-        yield _divided(name, parameter, context)
+        """Each rank its part: on each dimension of its mesh a parameter is in parts or copied."""
+        for name, parameter in self.model.named_parameters():
+            yield _divided(name, parameter, self.context)
 
 
 def _divided(name: str, parameter: Any, context: RankContext) -> Held:

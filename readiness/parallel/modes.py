@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from readiness.parallel import tensor
 from readiness.parallel.context import Stretched
-from readiness.parallel.data import Replicas, Sharded
+from readiness.parallel.data import Divided, Replicas, shard
 from readiness.parallel.expert import Dealt
 from readiness.parallel.experts import DEEPSEEK, QWEN
 from readiness.parallel.model import Decoder
@@ -51,23 +51,26 @@ def _mesh(context: RankContext, *dimensions: tuple[str, int]) -> Any:
 
 def _fsdp(context: RankContext, model: Decoder) -> Trainer:
     mesh = _mesh(context, ("part", context.world_size))
-    return Sharded(context, model, mesh, part=context.rank, parts=context.world_size)
+    shard(model, mesh)
+    return Divided(context, model, part=context.rank, parts=context.world_size)
 
 
 def _hsdp(context: RankContext, model: Decoder) -> Trainer:
     mesh = _mesh(context, ("copy", 2), ("part", context.world_size // 2))
-    return Sharded(context, model, mesh, part=context.rank, parts=context.world_size)
+    shard(model, mesh)
+    return Divided(context, model, part=context.rank, parts=context.world_size)
 
 
 def _tensor(context: RankContext, model: Decoder, *, sequence: bool) -> Trainer:
     tensor.divide(model, _mesh(context, ("matrix", context.world_size)), sequence=sequence)
-    return tensor.Divided(context, model)
+    return Divided(context, model)
 
 
 def _fsdp_tensor(context: RankContext, model: Decoder) -> Trainer:
     mesh = _mesh(context, ("part", context.world_size // 2), ("matrix", 2))
     tensor.divide(model, mesh["matrix"], sequence=False)
-    return Sharded(context, model, mesh["part"], part=context.rank // 2, parts=context.world_size // 2)
+    shard(model, mesh["part"])
+    return Divided(context, model, part=context.rank // 2, parts=context.world_size // 2)
 
 
 def _pipeline(context: RankContext, model: Decoder, *, schedule: str) -> Trainer:

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
-
-from readiness.parallel.data import divided
 from readiness.parallel.model import Decoder
-from readiness.parallel.trainer import Held, Trainer, share
-from readiness.ranks.values import RankContext
-
-Tensor = torch.Tensor
 
 
 def divide(model: Decoder, mesh: Any, *, sequence: bool) -> None:
@@ -57,24 +49,3 @@ def divide(model: Decoder, mesh: Any, *, sequence: bool) -> None:
         "head": ColwiseParallel(input_layouts=stream, output_layouts=Replicate()),
     }
     parallelize_module(model, mesh, ends | ({"norm": SequenceParallel()} if sequence else {}))
-
-
-class Divided(Trainer):
-    """Matrices divided over the ranks; every rank sees the whole batch, or its share where `parts` of them divide it."""
-
-    def __init__(self, context: RankContext, model: Decoder, *, part: int = 0, parts: int = 1) -> None:
-        self.context, self.model, self.part, self.parts = context, model, part, parts
-
-    @property
-    def parameters(self) -> Sequence[Tensor]:
-        """Divided and copied ones."""
-        return list(self.model.parameters())
-
-    def compute(self, tokens: Tensor) -> Tensor | None:
-        """Through all of them together."""
-        mine = share(tokens, self.part, self.parts)
-        return self.passed(self.model, mine[:, :-1], mine[:, 1:])
-
-    def held(self) -> Iterator[Held]:
-        """Each rank its columns and rows, and all the rest."""
-        yield from divided(self.model, self.context)

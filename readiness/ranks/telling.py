@@ -17,6 +17,10 @@ from readiness.ranks.values import LONGEST_ABOUT, OPTIONAL, Failure, Json, Place
 __all__ = ["LONGEST_ABOUT", "collectives", "completion", "relative_difference", "training"]
 
 
+#: Reports, each with the rank that made it.
+Reports = Sequence[tuple[int, Json]]
+
+
 def completion(outcome: WorldOutcome, placement: Placement, labels: Labels | None = None) -> Iterator[Yield]:
     """`completed`, and of a world that did not finish a row: what, who, where, when. `labels`, unless the placement's."""
     failure = outcome.failure
@@ -38,6 +42,18 @@ def completion(outcome: WorldOutcome, placement: Placement, labels: Labels | Non
 def _about_failure(failure: Failure, placement: Placement) -> str:
     who = f"{placement.name(*failure.culprits)} to blame: " if failure.culprits else ""
     return f"{who}{failure.reason}"[:LONGEST_ABOUT]
+
+
+def reported(outcome: WorldOutcome) -> Reports:
+    """All reports of a world, each with its rank."""
+    return [(rank, report) for rank, reports in enumerate(outcome.reports) for report in reports]
+
+
+def refusals(reports: Reports) -> Iterator[Row]:
+    """A row for each that tells of something that the library does not have."""
+    for rank, report in reports:
+        if "refused" in report:
+            yield Row({"rank": rank, "unsupported": report["refused"], "reason": report["reason"]})
 
 
 def collectives(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:

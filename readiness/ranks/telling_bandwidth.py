@@ -9,21 +9,20 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from readiness.model import Labels, Measurement, Row, Yield
+from readiness.ranks import telling
 from readiness.ranks.bus import bus_factor
+from readiness.ranks.telling import Reports
 from readiness.ranks.values import LONGEST_ABOUT, Json, Placement, WorldOutcome
 
 #: Fewer calls than these have no hundredth.
 LEAST_CALLS = 100
-Reports = Sequence[tuple[int, Json]]
 Team = tuple[int, ...]
 
 
 def bandwidth(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
     """All figures of a world that finished."""
-    reports = [(rank, report) for rank, reports in enumerate(outcome.reports) for report in reports]
-    for rank, report in reports:
-        if "refused" in report:
-            yield Row({"rank": rank, "unsupported": report["refused"], "reason": report["reason"]})
+    reports = telling.reported(outcome)
+    yield from telling.refusals(reports)
     yield from _wrong(reports, placement, finished=outcome.failure is None)
     if outcome.failure is None:
         yield from _collectives(reports, placement)

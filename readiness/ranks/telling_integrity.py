@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from readiness.model import Measurement, Row, Yield
+from readiness.ranks import telling
 from readiness.ranks.suspects import Look, Role, Verdict, verdicts
+from readiness.ranks.telling import Reports
 from readiness.ranks.values import LONGEST_ABOUT, Json, Placement, WorldOutcome
 
 KINDS = ("compute", "transfer", "all_reduce", "all_gather")
 
-Reports = Sequence[tuple[int, Json]]
 
 
 def integrity(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
     """`wrong_results` of each kind of work; of a world that did not finish only those that are not zero."""
-    reports = [(rank, report) for rank, reports in enumerate(outcome.reports) for report in reports]
+    reports = telling.reported(outcome)
     finished = outcome.failure is None
+    yield from telling.refusals(reports)
     for rank, report in reports:
-        if "refused" in report:
-            yield Row({"rank": rank, "unsupported": report["refused"], "reason": report["reason"]})
-        elif report.get("wrong"):
+        if report.get("wrong"):
             where: Json = {key: str(report[key]) for key in ("source", "team", "slots") if key in report}
             yield Row({"rank": rank, "work": report["made"], "wrong": report["wrong"], **where, **report["first"]})
     wrong, looked, made = _looks(reports)

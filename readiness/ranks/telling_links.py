@@ -14,7 +14,8 @@ from operator import truediv
 from typing import Any
 
 from readiness.model import Measurement, Row, Yield
-from readiness.ranks.telling import LONGEST_ABOUT
+from readiness.ranks import telling
+from readiness.ranks.telling import LONGEST_ABOUT, Reports
 from readiness.ranks.values import TRANSFERS, Json, Placement, WorldOutcome
 from readiness.ranks.witness import lost
 
@@ -29,16 +30,13 @@ ALONE_S, SEVERAL = 1.5, 3
 SLOW_SHARE = 0.8
 
 Team = tuple[int, ...]
-Reports = Sequence[tuple[int, Json]]
 
 
 def links(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
     """All figures of a world, finished or not."""
-    reports = [(rank, report) for rank, reports in enumerate(outcome.reports) for report in reports]
+    reports = telling.reported(outcome)
     finished = outcome.failure is None
-    for rank, report in reports:
-        if "refused" in report:
-            yield Row({"rank": rank, "unsupported": report["refused"], "reason": report["reason"]})
+    yield from telling.refusals(reports)
     yield from _wrong_elements(reports, placement, finished)
     yield from _mismatches(reports, placement, finished)
     yield from _interruptions(reports, placement, finished)

@@ -188,22 +188,13 @@ def test_a_rank_that_dies_is_named_and_no_speed_is_told(monkeypatch: pytest.Monk
 
 
 def test_a_hang_between_two_is_told_with_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    healthy = dist.recv
-
-    def recv(tensor: torch.Tensor, source: int, *arguments: Any) -> Any:
-        return support.hang() if {dist.get_rank(), source} == {1, 3} else healthy(tensor, source, *arguments)
-
-    monkeypatch.setattr(dist, "recv", recv)
+    support.hang_between(1, 3, monkeypatch)
     evidence = checked(patience_s=3.0)
     assert about(evidence, "completed").startswith("rank 1 (cpu:1), rank 3 (cpu:3) to blame")
 
 
 def test_a_library_without_transfers_is_measured_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*arguments: Any, **options: Any) -> None:
-        raise NotImplementedError("send on this device")
-
-    monkeypatch.setattr(dist, "send", missing)
-    monkeypatch.setattr(dist, "recv", missing)
+    support.without_transfers(monkeypatch)
     evidence = checked()
     assert value(evidence, "completed") == 1
     assert values(evidence, "share_of_raw") == []

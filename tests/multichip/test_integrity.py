@@ -138,11 +138,7 @@ def test_a_rank_that_dies_is_named_and_what_was_right_before_does_not_pass(monke
 
 
 def test_a_library_without_transfers_is_measured_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*arguments: Any, **options: Any) -> None:
-        raise NotImplementedError("send on this device")
-
-    monkeypatch.setattr(dist, "send", missing)
-    monkeypatch.setattr(dist, "recv", missing)
+    support.without_transfers(monkeypatch)
     evidence = checked()
     assert value(evidence, "completed") == 1
     assert values(evidence, "wrong_results", work="transfer") == []

@@ -248,22 +248,13 @@ def test_a_rank_that_hangs_at_work_of_its_own_is_named(monkeypatch: pytest.Monke
 
 
 def test_a_hang_of_a_transfer_names_its_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    healthy = dist.recv
-
-    def recv(tensor: torch.Tensor, source: int, *arguments: Any) -> Any:
-        return support.hang() if {dist.get_rank(), source} == {1, 3} else healthy(tensor, source, *arguments)
-
-    monkeypatch.setattr(dist, "recv", recv)
+    support.hang_between(1, 3, monkeypatch)
     evidence = checked(patience_s=3.0)
     assert about(evidence, "completed").startswith("rank 1 (cpu:1), rank 3 (cpu:3) to blame")
 
 
 def test_a_library_without_transfers_is_measured_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*arguments: Any, **options: Any) -> None:
-        raise NotImplementedError("send on this device")
-
-    monkeypatch.setattr(dist, "send", missing)
-    monkeypatch.setattr(dist, "recv", missing)
+    support.without_transfers(monkeypatch)
     evidence = checked()
     assert value(evidence, "completed") == 1
     assert values(evidence, "link_gbps") == values(evidence, "slowest_link_share") == []

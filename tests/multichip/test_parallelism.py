@@ -19,10 +19,10 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Measurement, Status
 from readiness.parallel import data, modes, telling, worlds
+from readiness.parallel.data import Divided
 from readiness.parallel.expert import Dealt
 from readiness.parallel.model import loss
 from readiness.parallel.shape import Shape
-from readiness.parallel.tensor import Divided
 from readiness.parallel.trainer import Trainer, local
 from readiness.ranks import Placement
 from tests.ranks import support

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import psutil
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -109,3 +110,23 @@ def pids_in(folder: Path, number: int, seconds: float = 30.0) -> list[int]:
         time.sleep(0.02)
     assert len(found) == number, found
     return [int(file.stem) for file in found]
+
+
+def hang_between(one: int, other: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What these two ranks send each other never arrives."""
+    healthy = dist.recv
+
+    def recv(tensor: torch.Tensor, source: int, *arguments: Any) -> Any:
+        return hang() if {dist.get_rank(), source} == {one, other} else healthy(tensor, source, *arguments)
+
+    monkeypatch.setattr(dist, "recv", recv)
+
+
+def without_transfers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that neither sends nor receives."""
+
+    def missing(*arguments: Any, **options: Any) -> None:
+        raise NotImplementedError("send on this device")
+
+    monkeypatch.setattr(dist, "send", missing)
+    monkeypatch.setattr(dist, "recv", missing)
