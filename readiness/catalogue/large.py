@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from readiness.catalogue.vast import COLUMNS, ROWS, SQUARE, Wrong
 Tensor = torch.Tensor
 #: So many roundings of its dtype may an honest element be off; an element from another place is off by thousands.
 _ROUNDINGS = 8
+#: How allocators say that there is not so much memory; an illegal access to memory is what large tensors are tried for.
+_WANTING = re.compile(r"out of memory|n.t allocate|not enough memory|insufficient memory|allocation failed", re.IGNORECASE)
 #: What allocators keep for themselves.
 _ROOM = 1.15
 
@@ -79,7 +82,7 @@ def _tried(accelerator: Accelerator, case: Large, rows: int, told: Found) -> Fou
         accelerator.synchronize()
     except Exception as problem:  # noqa: BLE001 - whatever it raises is what became of it
         said = outcomes.told(problem)
-        if isinstance(problem, torch.OutOfMemoryError) or "memory" in str(problem).lower():
+        if isinstance(problem, torch.OutOfMemoryError | MemoryError) or _WANTING.search(str(problem)):
             return replace(told, untried=f"memory did not do: {said}")
         return replace(told, refused=said, seconds=time.monotonic() - started)
     return replace(told, wrong=wrong, seconds=time.monotonic() - started)

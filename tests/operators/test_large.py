@@ -105,6 +105,28 @@ def test_a_part_that_is_bad_speaks_for_the_whole() -> None:
     assert found["counts"]["wrong all"][0] == 1
 
 
+@pytest.mark.parametrize(
+    ("problem", "outcome"),
+    [
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), "missing"),
+        (RuntimeError("NPU error: the address is out of range of global memory"), "missing"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4294967296 bytes"), "not tried"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 4.00 GiB"), "not tried"),
+        (MemoryError(), "not tried"),
+    ],
+)
+def test_an_illegal_access_is_no_want_of_memory(
+    problem: Exception, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> vast.Wrong:
+        raise problem
+
+    monkeypatch.setattr(large, "CASES", (large.Large("copy", 2, fails), large.CASES[1]))
+    evidence = run_check("operators.large", **SMALL)
+    assert [row["outcome"] for row in evidence.rows] == [outcome, "right"]
+    assert values(evidence, "missing", extent="all") == ([1] if outcome == "missing" else [])
+
+
 def test_unable_for_want_of_time() -> None:
     evidence = run_check("operators.large", **SMALL, budget_s=0.0)
     assert evidence.status is Status.MEASURED
