@@ -8,6 +8,7 @@ latent attention, sigmoid gates with a bias that only chooses, experts in groups
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -29,17 +30,41 @@ _GROUPS, _CHOSEN_GROUPS, _SCALE = 4, 2, 2.5
 
 @dataclass(slots=True)
 class Routing:
-    """Which experts work on each token (tokens, chosen): as chosen, or as somebody else has chosen before."""
+    """Which experts work on each token (tokens, chosen): as chosen, or as somebody else has chosen before.
+
+    They are the best by `scores` (tokens, experts); where there are `groups`, the best of a few groups of experts.
+    """
 
     given: Tensor | None = None
     chosen: Tensor | None = None
     scores: Tensor | None = None
+    groups: int = 1
 
-    def decide(self, scores: Tensor, count: int) -> Tensor:
+    def decide(self, scores: Tensor, count: int, groups: int = 1) -> Tensor:
         """The best `count` of the scores, unless others are given."""
-        self.scores = scores.detach()
-        self.chosen = scores.topk(count, -1).indices if self.given is None else self.given.to(scores.device)
+        self.scores, self.groups = scores.detach(), groups
+        if self.given is None:
+            self.chosen = (scores if groups == 1 else _of_best_groups(scores, groups)).topk(count, -1).indices
+        else:
+            self.chosen = self.given.to(scores.device)
         return self.chosen
+
+
+def _of_best_groups(scores: Tensor, groups: int) -> Tensor:
+    """Scores of the experts in the best groups; those of all others are minus infinity."""
+    best = _group_scores(scores, groups).topk(_CHOSEN_GROUPS, -1).indices
+    return _only(scores, torch.zeros_like(scores[..., :groups]).scatter(-1, best, 1.0))
+
+
+def _group_scores(scores: Tensor, groups: int) -> Tensor:
+    """A group is as good as its two best experts together: (tokens, experts) to (tokens, groups)."""
+    return scores.unflatten(-1, (groups, -1)).topk(2, -1).values.sum(-1)
+
+
+def _only(scores: Tensor, kept: Tensor) -> Tensor:
+    """Scores (tokens, experts) where `kept` (tokens, groups) is not zero, elsewhere minus infinity."""
+    experts = kept.unsqueeze(-1).expand(*kept.shape, scores.shape[-1] // kept.shape[-1]).flatten(-2)
+    return scores.masked_fill(experts == 0, float("-inf"))
 
 
 class GroupedAttention(nn.Module):
@@ -127,7 +152,7 @@ class Experts(nn.Module):
             chosen = routing.decide(scores, _CHOSEN)
         else:
             scores = logits.sigmoid()
-            chosen = routing.decide(self._limited(scores.detach() + self.bias.to(scores.dtype)), _CHOSEN)
+            chosen = routing.decide(scores.detach() + self.bias.to(scores.dtype), _CHOSEN, _GROUPS)
         weights = scores.gather(-1, chosen)
         weights = weights / weights.sum(-1, keepdim=True) * (1.0 if self.bias is None else _SCALE)
         out = torch.zeros_like(tokens)
@@ -138,13 +163,6 @@ class Experts(nn.Module):
         if self.shared is not None:
             out = out + self.shared(tokens)
         return out.view_as(x)
-
-    def _limited(self, scores: Tensor) -> Tensor:
-        """Scores of the experts in the best groups; a group is as good as its two best experts together."""
-        groups = scores.view(-1, _GROUPS, scores.shape[-1] // _GROUPS)
-        best = groups.topk(2, -1).values.sum(-1).topk(_CHOSEN_GROUPS, -1).indices
-        kept = torch.zeros_like(groups[..., 0]).scatter(-1, best, 1.0).unsqueeze(-1).expand_as(groups).flatten(-2)
-        return scores.masked_fill(kept == 0, float("-inf"))
 
 
 class Layer(nn.Module):
@@ -207,10 +225,28 @@ def run(
 
 
 def misrouted(passed: Passed, reference: Passed, slack: float) -> float:
-    """The share of tokens that went to an expert whose score in float64 is worse by more than `slack` than it need be."""
-    chosen, scores = passed.routing.chosen, reference.routing.scores
+    """The share of tokens that went to an expert whose score in float64 is worse by more than `slack` than it need be.
+
+    Groups are chosen by sums of two scores, so twice as much there: any groups will do that are as good up to that.
+    """
+    chosen, scores, groups = passed.routing.chosen, reference.routing.scores, reference.routing.groups
     if chosen is None or scores is None:
         return 0.0
-    theirs = scores.cpu().gather(-1, chosen.cpu())
-    due = scores.cpu().topk(chosen.shape[-1], -1).values
-    return float((theirs.sort(-1, descending=True).values < due - slack).any(-1).double().mean())
+    chosen, scores = chosen.cpu(), scores.cpu()
+    if groups == 1:
+        return float((~_well_chosen(chosen, scores, slack)).double().mean())
+    found = _group_scores(scores, groups)
+    due = found.topk(_CHOSEN_GROUPS, -1).values[..., -1]
+    well = torch.zeros(len(scores), dtype=torch.bool)
+    for several in itertools.combinations(range(groups), _CHOSEN_GROUPS):
+        kept = torch.zeros_like(found).index_fill(-1, torch.tensor(several), 1.0)
+        as_good = found[..., several].amin(-1) >= due - 2 * slack
+        well |= as_good & _well_chosen(chosen, _only(scores, kept), slack)
+    return float((~well).double().mean())
+
+
+def _well_chosen(chosen: Tensor, scores: Tensor, slack: float) -> Tensor:
+    """For each token whether none of the chosen is worse by more than `slack` than the best would be."""
+    theirs = scores.gather(-1, chosen).sort(-1, descending=True).values
+    due = scores.topk(chosen.shape[-1], -1).values
+    return (theirs >= due - slack).all(-1)

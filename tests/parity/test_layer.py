@@ -59,6 +59,23 @@ def test_the_worse_experts_are_told() -> None:
     assert value(evidence, "misrouted", dtype="float32") == 1.0
 
 
+@pytest.mark.parametrize(("lead", "share"), [(0.001, 0.0), (0.3, 1.0)], ids=["about as good", "worse"])
+def test_groups_that_are_about_as_good_may_be_chosen(lead: float, share: float) -> None:
+    scores = torch.arange(16.0).flip(0).view(1, 16) / 16  # groups of four, the first ones the best
+    scores[0, 8], scores[0, 9] = scores[0, 4], scores[0, 5] - lead
+    reference = layers.Routing(scores=scores.double(), chosen=torch.tensor([[0, 1, 2, 3]]), groups=4)
+    device = layers.Routing(chosen=torch.tensor([[0, 1, 2, 8]]))
+    found = layers.misrouted(layers.Passed(scores, {}, device), layers.Passed(scores, {}, reference), slack=0.07)
+    assert found == share
+
+
+def test_experts_of_the_best_groups_alone_are_chosen() -> None:
+    scores = torch.tensor([[0.55, 0.5, 0.9, 0.0, 0.6, 0.6, 0.1, 0.1]]).repeat(1, 2)[:, :16]
+    scores[0, 8:] = 0.0
+    chosen = layers.Routing().decide(scores, 4, groups=4)
+    assert chosen.sort().values.tolist() == [[0, 2, 4, 5]]
+
+
 def test_unable_to_tell_where_a_dtype_is_refused() -> None:
     with Defect(["linear"], refuse(torch.bfloat16)):
         evidence = run_check("parity.layer", architectures=("deepseek-v3",))
