@@ -41,18 +41,21 @@ class References:
         return batches(self.context, shape.vocabulary, shape.batch, shape.length, self.context.settings["steps"])
 
     def weights(self, shape: Shape, optimizer: str, dtype: str) -> Iterator[Json]:
-        """Train alone, unless that has been done: a report of it, and one of the same on the host in float64."""
+        """Train alone, unless that has been done: a report of it, and, from one rank in turn, of the host in float64."""
         if (shape, optimizer, dtype) in self._known:
             return
+        on_host = len(self._known) % self.context.world_size == self.context.rank  # all ranks have the same host
         about = self.about(shape, optimizer, dtype)
         model = self.start(shape, getattr(torch, dtype))
-        host = copy.deepcopy(model).cpu().double()
+        host = copy.deepcopy(model).cpu().double() if on_host else None
         with self.context.step(f"training alone, {optimizer}, {dtype}"):
             found = train(
                 Alone(model), optimizer, self.data(shape), self.context.device, silent, self.context.accelerator.synchronize
             )
             self._known[shape, optimizer, dtype] = {name: weight.detach() for name, weight in model.named_parameters()}
         yield {"reference": about, **found}
+        if host is None:
+            return
         with self.context.step(f"training on the host, {optimizer}, {dtype}"):
             found = train(Alone(host), optimizer, self.data(shape), torch.device("cpu"), silent, nothing)
         yield {"host": about, "losses": found["losses"], "squares": found["squares"]}

@@ -25,7 +25,7 @@ DOUBTFUL_RATIO, MOST_SERIES = 6.0, 4
 #: Calls between two meetings of the ranks.
 AT_ONCE = 20
 #: Repetitions of each way of computing and exchanging; the best of each counts.
-REPETITIONS = 5
+REPETITIONS = 3
 
 
 def reports(context: RankContext) -> Iterator[Json]:
