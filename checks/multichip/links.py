@@ -40,7 +40,7 @@ def links(
     block_mib: float = 1.0,
     interruption_s: float = 0.4,
     budget_s: float = 10.0,
-    patience_s: float = 30.0,
+    patience_s: float = 20.0,
 ) -> Iterator[Yield]:
     """Do links and ranks work as well after a thousand calls as at the first, and are they all alike?
 
