@@ -58,7 +58,7 @@ def _of_best_groups(scores: Tensor, groups: int) -> Tensor:
 
 def _group_scores(scores: Tensor, groups: int) -> Tensor:
     """A group is as good as its two best experts together: (tokens, experts) to (tokens, groups)."""
-    return scores.unflatten(-1, (groups, -1)).topk(2, -1).values.sum(-1)
+    return scores.view(len(scores), groups, -1).topk(2, -1).values.sum(-1)
 
 
 def _only(scores: Tensor, kept: Tensor) -> Tensor:

@@ -1,0 +1,45 @@
+"""A job under torchrun of which one worker dies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from readiness.accelerators.base import Accelerator
+from readiness.checklist import Scope, check
+from readiness.model import Cost, Row, Yield
+
+
+@check(
+    "multichip.elastic",
+    title="torchrun brings a job back after a worker has died",
+    measures={"restarted": "1", "restart_s": "s", "wrong_results": "1", "completed": "1"},
+    cost=Cost.MINUTES,
+    typical_s=45.0,
+    limit_s=900.0,
+    scope=Scope.GROUP,
+    alone=True,
+    catches=("rank-exit", "hang", "collective-corrupt"),
+)
+def elastic(
+    accelerator: Accelerator, *, ranks: int = 0, tries: int = 1, limit_s: float = 60.0, timeout_s: float = 15.0
+) -> Iterator[Yield]:
+    """Does a job that torchrun looks after go on by itself when one of its workers is killed?
+
+    Jobs of weeks rely on it: nobody gets up at night to start them anew. Under torchrun all ranks add up numbers whose
+    sums are known; one of them kills itself; torchrun starts them all anew, and they are to come to the end. torchrun
+    hands its workers one store for all rounds unless it is told otherwise, and they may then take addresses of the dead
+    for those of the living (torch 2.5 and later); so both ways are tried, `tries` times each.
+
+    `restarted` is the share of the jobs that came back, by label `store`: `own` where each round had a store of its own
+    (TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1), `shared` where torchrun did as it does by itself. A job that has not ended
+    after `limit_s` seconds is ended, and has not come back. `restart_s` is the longest time from a death to the first
+    right sum on the last rank, `wrong_results` counts wrong sums. `completed` is 0 where no job got as far as the death.
+    Labels `ranks`, `chips`, `world` as in `multichip.collectives`; `timeout_s` is the timeout of the workers' group.
+    """
+    from readiness.ranks import elastic, place
+    from readiness.scratch import scratch
+
+    placement = place(accelerator, ranks, least=2)
+    yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
+    with scratch() as folder:
+        yield from elastic.restarts(accelerator, placement, folder, tries=tries, limit_s=limit_s, timeout_s=timeout_s)
