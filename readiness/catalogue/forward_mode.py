@@ -79,7 +79,7 @@ class _Directional:
     def _moved(self) -> list[Tangents]:
         generator = self.trial.accelerator.generator("sensitivity", self.trial.entry.name)
         convert = samples.perturbed(compare.roundoff(self.trial.dtype), generator)
-        return [self._wide(convert) for _ in range(4)]
+        return [self._wide(convert) for _ in range(samples.PERTURBATIONS)]
 
     def _native(self) -> Tangents | None:
         try:

@@ -16,9 +16,6 @@ from readiness.catalogue.outcomes import FailedError, Outcome
 from readiness.catalogue.samples import Sample
 from readiness.numerics import Strictness
 
-#: So often the reference is moved by a rounding where that matters: a single time a result may stand still by chance.
-_PERTURBATIONS = 4
-
 
 class Calls(Protocol):
     """How an operator is called here and there: `judge.Trial`."""
@@ -177,7 +174,7 @@ class Judging:
         if not self._moved:
             generator = self.trial.accelerator.generator("sensitivity", self.trial.entry.name)
             convert = samples.perturbed(compare.roundoff(self.trial.dtype), generator)
-            for _ in range(_PERTURBATIONS):
+            for _ in range(samples.PERTURBATIONS):
                 self._moved.append(self.trial.on_host(self.sample, self.gradients, convert, convert))
         return self._moved
 

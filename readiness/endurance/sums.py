@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 import torch.distributed as dist
 
-from readiness.ranks.collectives import difference, is_refusal
+from readiness.ranks.comparing import difference, refusing
 from readiness.ranks.known_answers import Inputs, exact
 from readiness.ranks.teams import Team, groups, rounds
 from readiness.ranks.values import Json, RankContext
@@ -54,15 +54,12 @@ class Sums:
         buffer = every[self.context.rank].clone().to(self.context.device)
         self.number += 1
         name = f"all_reduce number {self.number}, {buffer.numel()} x {dtype}, of ranks {', '.join(map(str, team))}"
-        with self.context.step(name):
-            try:
-                dist.all_reduce(buffer, group=self.groups[team])
-                self.context.accelerator.synchronize()
-            except (RuntimeError, TypeError, ValueError) as problem:
-                if not is_refusal(problem):
-                    raise
-                self._refused.add(dtype)  # what the library takes at all is told by multichip.collectives
-                return
+        with self.context.step(name), refusing() as refusal:
+            dist.all_reduce(buffer, group=self.groups[team])
+            self.context.accelerator.synchronize()
+        if refusal.reason:
+            self._refused.add(dtype)  # what the library takes at all is told by multichip.collectives
+            return
         expected = torch.stack([exact(every[rank]) for rank in team]).sum(0).to(buffer.dtype)
         if wrong := difference(buffer.cpu(), expected):
             first = f"{wrong['found']:g} for {wrong['expected']:g}"

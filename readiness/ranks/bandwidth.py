@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from readiness.ranks import tails, transfers
 from readiness.ranks.bus import blocks, group_sizes
-from readiness.ranks.comparing import difference, is_refusal
+from readiness.ranks.comparing import difference, refusing
 from readiness.ranks.known_answers import gather_single, scatter_single
 from readiness.ranks.teams import Team
 from readiness.ranks.values import Json, RankContext
@@ -67,17 +67,14 @@ def _measure(context: RankContext, op: str, size: int, team: Team, group: Any) -
     for number in range(context.settings["samples"] + 1):
         context.share()
         with context.step(f"{op} of {size} bytes between ranks {team[0]} to {team[-1]}"):
-            try:
+            with refusing() as refusal:
                 if work is not None:
                     took = _sample(context, work, calls)
                     seconds += [took / calls] if number else []
                     if found := difference(work.output.cpu(), work.expected(calls + 1)):
                         wrong += 1
                         first = first or found
-            except (RuntimeError, TypeError, ValueError) as problem:
-                if not is_refusal(problem):
-                    raise
-                refused = f"{type(problem).__name__}: {problem}"[:200]
+            refused = refusal.reason
         if any(context.share(bool(refused))):
             break
         if number == 0:

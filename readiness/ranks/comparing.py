@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +23,25 @@ _UNSUPPORTED = re.compile(
 def is_refusal(problem: Exception) -> bool:
     """Whether the library says that it cannot do this, rather than that it went wrong."""
     return isinstance(problem, NotImplementedError) or bool(_UNSUPPORTED.search(str(problem)))
+
+
+@dataclass(slots=True)
+class Refusal:
+    """The reason is empty unless something was refused."""
+
+    reason: str = ""
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[Refusal]:
+    """Turn the error by which a library says that it cannot do this into a reason; let all others through."""
+    refusal = Refusal()
+    try:
+        yield refusal
+    except (RuntimeError, TypeError, ValueError) as problem:
+        if not is_refusal(problem):
+            raise
+        refusal.reason = f"{type(problem).__name__}: {problem}"[:200]
 
 
 def difference(found: torch.Tensor, expected: torch.Tensor) -> Json:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.distributed as dist
 
-from readiness.ranks.comparing import is_refusal
+from readiness.ranks.comparing import refusing
 from readiness.ranks.known_answers import scatter_single
 from readiness.ranks.values import Json, RankContext
 
@@ -70,13 +70,11 @@ def _report(
     if world > 1:
         values[3 * world + (rank + 1) % world] = -torch.inf
     calls[function] += 1
-    try:
-        with context.step(f"{operation} with NaN and infinity, {name} ({function} number {calls[function]})"):
-            found = call(values.to(dtype).to(context.device))
-            context.accelerator.synchronize()
-    except (RuntimeError, TypeError, ValueError) as problem:
-        if not is_refusal(problem):
-            raise
+    title = f"{operation} with NaN and infinity, {name} ({function} number {calls[function]})"
+    with refusing() as refusal, context.step(title):
+        found = call(values.to(dtype).to(context.device))
+        context.accelerator.synchronize()
+    if refusal.reason:
         return
     if only is None or rank == only:
         result = found.cpu().double()

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional
 
-from readiness.ranks.comparing import difference, digest, is_refusal
+from readiness.ranks.comparing import difference, digest, refusing
 from readiness.ranks.known_answers import gather_single
 from readiness.ranks.teams import Team, pairings
 from readiness.ranks.values import Json, RankContext
@@ -98,7 +98,7 @@ def _transfers(context: RankContext, team: Team | None) -> Iterator[Json]:
     for begin in range(0, rounds, AT_ONCE):
         context.share()
         with context.step(f"transfers {begin + 1} and on {_between(team)}"):
-            try:
+            with refusing() as refusal:
                 for number in range(begin, min(begin + AT_ONCE, rounds)) if team else ():
                     sent, expected = (blocks[end] + number for end in _ends(context.rank, team))
                     received = torch.zeros_like(expected).to(context.device)
@@ -107,10 +107,7 @@ def _transfers(context: RankContext, team: Team | None) -> Iterator[Json]:
                     if found := difference(received.cpu(), expected):
                         wrong += 1
                         first = first or {**found, "call": f"transfer number {number + 1}"}
-            except (RuntimeError, TypeError, ValueError) as problem:
-                if not is_refusal(problem):
-                    raise
-                refused = f"{type(problem).__name__}: {problem}"[:200]
+            refused = refusal.reason
         if any(context.share(bool(refused))):
             break
     if refused:

@@ -14,7 +14,7 @@ from itertools import chain, combinations
 import torch
 import torch.distributed as dist
 
-from readiness.ranks.comparing import difference, is_refusal
+from readiness.ranks.comparing import difference, refusing
 from readiness.ranks.repeated import Sums
 from readiness.ranks.series import Series, quantiles
 from readiness.ranks.stragglers import compare_ranks
@@ -86,7 +86,7 @@ def _transfers(context: RankContext, pair: Team, taken: list[float]) -> Iterator
     series, started, refused = Series(), time.monotonic(), ""
     for begin in range(0, settings["rounds"] + 1, AT_ONCE):
         with context.step(f"transfers {begin + 1} to {begin + AT_ONCE} between ranks {pair[0]} and {pair[1]}"):
-            try:
+            with refusing() as refusal:
                 for number in range(begin, min(begin + AT_ONCE, settings["rounds"] + 1)) if takes_part else ():
                     began, received = time.monotonic(), torch.zeros_like(block)
                     _there_and_back(context, pair, block, received)
@@ -96,10 +96,7 @@ def _transfers(context: RankContext, pair: Team, taken: list[float]) -> Iterator
                     if wrong := difference(received.cpu(), expected):
                         told = {"op": "send_recv", "dtype": "float32", "team": list(pair), "turn": number}
                         yield {**told, "call": f"transfer number {number + 1}", **wrong}
-            except (RuntimeError, TypeError, ValueError) as problem:
-                if not is_refusal(problem):
-                    raise
-                refused = f"{type(problem).__name__}: {problem}"[:200]
+            refused = refusal.reason
         if any(context.share(bool(refused))) or max(context.share(time.monotonic() - started)) > PAIR_S:
             break
     if refused:

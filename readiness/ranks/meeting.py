@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import torch.distributed as dist
 
-from readiness.ranks.comparing import is_refusal
+from readiness.ranks.comparing import refusing
 from readiness.ranks.values import Json, RankContext
 
 #: How late a rank comes: long enough for the others to have left a barrier that does not wait.
@@ -26,13 +26,10 @@ def reports(context: RankContext) -> Iterator[Json]:
         if late == context.rank:
             time.sleep(LATE_S)
         entered = time.monotonic()
-        try:
-            with context.step(f"barrier to which rank {late} comes late"):
-                dist.barrier()
-                context.accelerator.synchronize()
-        except (RuntimeError, TypeError, ValueError) as problem:
-            if not is_refusal(problem):
-                raise
+        with refusing() as refusal, context.step(f"barrier to which rank {late} comes late"):
+            dist.barrier()
+            context.accelerator.synchronize()
+        if refusal.reason:
             return
         left = time.monotonic()
         if left < max(context.share(entered)):

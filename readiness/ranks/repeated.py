@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from readiness.ranks.comparing import difference, is_refusal
+from readiness.ranks.comparing import difference, refusing
 from readiness.ranks.inputs import Inputs, exact
 from readiness.ranks.series import Series
 from readiness.ranks.teams import Team, rounds
@@ -100,16 +100,10 @@ class Sums:
 
     def _refusal(self, dtype: torch.dtype) -> str:
         """Why the library takes no sum of this type on some rank; empty where it does."""
-        reason = ""
-        with self.context.step(f"first all_reduce in {dtype}"):
-            try:
-                self.all_reduce(torch.zeros(SMALL, dtype=dtype).to(self.context.device), None)
-            except (RuntimeError, TypeError, ValueError) as problem:
-                if not is_refusal(problem):
-                    raise
-                reason = f"{type(problem).__name__}: {problem}"[:200]
-        refused = sum(self.context.share(bool(reason)))
-        return reason or (f"refused on {refused:g} ranks" if refused else "")
+        with self.context.step(f"first all_reduce in {dtype}"), refusing() as refusal:
+            self.all_reduce(torch.zeros(SMALL, dtype=dtype).to(self.context.device), None)
+        refused = sum(self.context.share(bool(refusal.reason)))
+        return refusal.reason or (f"refused on {refused:g} ranks" if refused else "")
 
     def _known(self, dtype: str, block: str, size: int, variant: int) -> Known:
         inputs = Inputs(self.context, "all_reduce", getattr(torch, dtype), size, variant)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.distributed as dist
 
-from readiness.ranks.comparing import digest, is_refusal
+from readiness.ranks.comparing import digest, refusing
 from readiness.ranks.known_answers import scatter_single
 from readiness.ranks.values import Json, RankContext
 
@@ -64,7 +64,7 @@ def _repeated(
     digests: list[str] = []
     first: torch.Tensor | None = None
     spread = error = 0.0
-    try:
+    with refusing() as refusal:
         for number in range(context.settings["repeats"]):
             buffer = values.clone().to(context.device)
             calls[function] += 1
@@ -76,9 +76,7 @@ def _repeated(
             first = result if first is None else first
             spread = max(spread, _largest((result - first).abs() / first.abs().max()))
             error = max(error, _largest((result - known[0]).abs() / unit))
-    except (RuntimeError, TypeError, ValueError) as problem:
-        if not is_refusal(problem):
-            raise
+    if refusal.reason:
         return  # told by the operation's own report
     yield {"repeat": name, "op": operation, "digests": digests, "spread": spread, "error": error}
 

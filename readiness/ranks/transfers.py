@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from readiness.ranks import raw
-from readiness.ranks.comparing import difference, is_refusal
+from readiness.ranks.comparing import difference, refusing
 from readiness.ranks.links import pairs
 from readiness.ranks.teams import Team
 from readiness.ranks.values import Json, RankContext
@@ -62,20 +62,14 @@ def _meet(context: RankContext, pair: Team, told: Json, number: int) -> Generato
             link = stack.enter_context(raw.connection(context, mine))
         for what, turn in (("numbers", _numbers), ("blocks", _blocks)):
             context.share()
-            refusal = ""
             if what == "numbers" and mine is not None and link is None:
                 yield {"pair": list(pair), "refused": "raw connection", "reason": "no loopback connection"}
-            with context.step(f"{what} between ranks {pair[0]} and {pair[1]}"):
-                try:
-                    if link is not None:
-                        turn(context, pair, link, told, number)
-                except (RuntimeError, TypeError, ValueError) as problem:
-                    if not is_refusal(problem):
-                        raise
-                    refusal = f"{type(problem).__name__}: {problem}"[:200]
-            if any(context.share(bool(refusal))):
-                if refusal:
-                    yield {"pair": list(pair), "refused": "send and recv", "reason": refusal}
+            with context.step(f"{what} between ranks {pair[0]} and {pair[1]}"), refusing() as refusal:
+                if link is not None:
+                    turn(context, pair, link, told, number)
+            if any(context.share(bool(refusal.reason))):
+                if refusal.reason:
+                    yield {"pair": list(pair), "refused": "send and recv", "reason": refusal.reason}
                 return True
     return False
 

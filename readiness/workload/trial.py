@@ -24,8 +24,6 @@ from readiness.workload.operators import POINTWISE, Operator
 from readiness.workload.outcome import FailedError, Outcome, raised, told
 
 CPU = torch.device("cpu")
-#: So often the reference is moved by a rounding where that matters.
-_PERTURBATIONS = 4
 #: So many of its own roundings, and of what its inputs' roundings move it by, an honest element may be off: steps in
 #: between round too. Where a row hangs together, what its elements are moved by is a random walk: six deviations.
 _ALONE, _IN_ROWS = (4.0, 4.0), (2.0, 6.0)
@@ -278,7 +276,7 @@ class _Judging:
             generator = self.trial.accelerator.generator("sensitivity", self.trial.operator.name)
             convert = samples.perturbed(compare.roundoff(self.trial.dtype), generator)
             run = partial(self.trial.on_host, self.sample, self.gradients, convert, cotangent=convert)
-            self._moved = [run() for _ in range(_PERTURBATIONS)]
+            self._moved = [run() for _ in range(samples.PERTURBATIONS)]
         return self._moved
 
 
