@@ -78,18 +78,17 @@ def restarts(
     accelerator: Accelerator, placement: Placement, folder: Path, *, tries: int, limit_s: float, timeout_s: float
 ) -> Iterator[Yield]:
     """Jobs with a store for each round, and with torchrun's own way, `tries` of each: what came of them."""
-    begun = True
     for own_store in (True, False):
         jobs = []
-        for number in range(tries if begun else 0):
+        for number in range(tries):
             yield Note(f"torchrun on {placement.scope}, {_words(own_store)}, {number + 1} of {tries}")
-            jobs.append(job(accelerator, placement, folder / f"{own_store}-{number}", own_store, number, limit_s, timeout_s))
-            yield _row(jobs[-1], len(placement.ranks))
-            begun = jobs[-1].fault_at is not None
-            if not begun:
-                reason = jobs[-1].words or f"no worker came to its fault within {limit_s:g} s"
+            done = job(accelerator, placement, folder / f"{own_store}-{number}", own_store, number, limit_s, timeout_s)
+            yield _row(done, len(placement.ranks))
+            if done.fault_at is None:
+                reason = done.words or f"no worker came to its fault within {limit_s:g} s"
                 yield Measurement("completed", 0, placement.labels, about=f"torchrun: {reason}"[:LONGEST_ABOUT])
                 return
+            jobs.append(done)
         yield from _told(jobs, own_store, placement)
     yield Measurement("completed", 1, placement.labels)
 
