@@ -102,7 +102,7 @@ def job(
     ranks = len(placement.ranks)
     restarted.write(folder / restarted.PLAN, {
         "stack": accelerator.stack.name,
-        "ranks": [facts_to_json(facts) for facts in placement.ranks],
+        "peers": [facts_to_json(facts) for facts in placement.ranks],
         "seed": accelerator.seed,
         "culprit": zlib.crc32(f"{accelerator.seed}/{own_store}/{number}".encode()) % ranks,
         "sums_to_fault": TO_FAULT,

@@ -111,7 +111,7 @@ def _work(plan: RankPlan, board: Board) -> None:
     _report(plan, {"ready": True})
     with context.step("joining the group"):
         network.bind(plan.interface)
-        _take_device(context)
+        take_device(context.accelerator)
         dist.init_process_group(
             plan.backend,
             store=network.store(plan.store, plan.rank, plan.world_size),
@@ -123,12 +123,12 @@ def _work(plan: RankPlan, board: Board) -> None:
         _report(plan, {"report": report})
 
 
-def _take_device(context: RankContext) -> None:
-    """Make the rank's device the current one, where the stack has such a thing."""
-    if context.device.index is not None:
-        choose = getattr(context.accelerator.stack.module(), "set_device", None)
+def take_device(accelerator: Accelerator) -> None:
+    """Make the accelerator's device the current one of this process, where the stack has such a thing."""
+    if accelerator.device.index is not None:
+        choose = getattr(accelerator.stack.module(), "set_device", None)
         if choose is not None:
-            choose(context.device)
+            choose(accelerator.device)
 
 
 def _leave_group() -> None:

@@ -6,7 +6,6 @@ starts it anew knows nothing of what it did.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
@@ -15,6 +14,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from readiness.accelerators.base import Accelerator
+from readiness.assessment import facts_from_json
+from readiness.ranks import network
+from readiness.ranks.fresh import accelerator_of
+from readiness.ranks.rank import take_device
 from readiness.spawning import die_with_parent
 
 #: What the parent tells all workers; when one of them died; what one found, by rank and round.
@@ -30,7 +34,8 @@ def main(folder: str) -> None:
     plan = json.loads((where / PLAN).read_text())
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     number = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
-    accelerator = _accelerator(plan, rank)
+    accelerator = accelerator_of(plan, facts_from_json(plan["peers"][rank]))
+    accelerator.enter()
     _join(accelerator, plan["timeout_s"])
     found: dict[str, Any] = {"sums": 0, "wrong": 0, "first_right": None, "done": False}
     fails = not (where / FAULT).exists()  # the first round: without an end, until the one that fails is missed
@@ -48,33 +53,15 @@ def main(folder: str) -> None:
     write(where / FOUND.format(rank=rank, round=number), found | {"done": True})
 
 
-def _accelerator(plan: dict[str, Any], rank: int) -> Any:
-    from readiness import accelerators
-    from readiness.accelerators.base import Accelerator
-    from readiness.assessment import facts_from_json
-
-    stack = accelerators.stack(plan["stack"])
-    if stack.plugin is not None:
-        importlib.import_module(stack.plugin)
-    peers = [facts_from_json(facts) for facts in plan["ranks"]]
-    accelerator = Accelerator(peers[rank], stack, seed=plan["seed"], peers=peers)
-    accelerator.enter()
-    return accelerator
-
-
-def _join(accelerator: Any, timeout_s: float) -> None:
+def _join(accelerator: Accelerator, timeout_s: float) -> None:
     import torch.distributed as dist
 
-    from readiness.ranks import network
-
     network.bind(None)
-    choose = getattr(accelerator.stack.module(), "set_device", None)
-    if choose is not None and accelerator.device.index is not None:
-        choose(accelerator.device)
+    take_device(accelerator)
     dist.init_process_group(accelerator.stack.collective_backend, timeout=timedelta(seconds=timeout_s))
 
 
-def _sum_is_right(accelerator: Any, rank: int, ranks: int, turn: int) -> bool:
+def _sum_is_right(accelerator: Accelerator, rank: int, ranks: int, turn: int) -> bool:
     import torch
     import torch.distributed as dist
 
