@@ -16,7 +16,7 @@ from readiness.model import Cost, Measurement, Note, Row, Yield
         "forward_coverage": "1", "backward_coverage": "1", "forward_mode_coverage": "1",
         "judged": "1", "judged_backward": "1", "unjudged": "1", "missing": "1",
         "wrong": "1", "crashed": "1", "nondeterministic": "1", "errors": "1",
-        "fallbacks": "1", "native": "1", "decomposed": "1",
+        "fallbacks": "1", "native": "1", "decomposed": "1", "refuse_unaligned": "1",
     },
     cost=Cost.MINUTES,
     typical_s=10.0,
@@ -57,10 +57,12 @@ def sweep(
     name, by the dispatch table), decomposed into others, CPU fallback, missing, wrong, nondeterministic, crash, hang, or
     it cannot be judged. `forward_coverage` and `backward_coverage` are shares of the operators judged (`judged`,
     `judged_backward`): those that claim the dtype on the CPU, the yardstick for every device, and can be judged. Only the
-    first three and nondeterministic ones are covered; a forward that fails takes the gradient due with it. The other
-    figures count operators: `crashed` with those that hung; `missing` those that are not there, `errors` those that are
-    missing because they are there and raise. With `forward_mode` derivatives along a direction are tried as well:
-    `forward_mode_coverage` is the share of those that PyTorch claims and that forward does not lose already.
+    first three and nondeterministic ones are covered; a forward that fails takes the gradient due with it. What is
+    right and refuses, or crashes, on inputs at an offset alone (an address that is no multiple of 16 bytes) has the
+    outcome that it has without, and counts as `refuse_unaligned`: few programs make such inputs, and whoever does is
+    told. The other figures count operators: `crashed` with those that hung; `missing` those that are not there, `errors`
+    those that are missing because they are there and raise. With `forward_mode` derivatives along a direction are tried
+    as well: `forward_mode_coverage` is the share of those that PyTorch claims and that forward does not lose already.
 
     A floating result may be `rms_ratio` times as far from float64 as the CPU's in the same dtype (root mean square), in
     its largest element `max_ratio` times, and at any rate by a few roundings times `roundoffs`; a product of matrices by

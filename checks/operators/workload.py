@@ -22,7 +22,7 @@ def vet(settings: Mapping[str, Any]) -> None:
     measures={
         "obstacles": "1", "forward_coverage": "1", "backward_coverage": "1", "operators": "1", "missing": "1", "wrong": "1",
         "crashed": "1", "nondeterministic": "1", "fallbacks": "1", "unjudged": "1", "native_share": "1",
-        "decomposed_share": "1", "fallback_share": "1", "full_size_share": "1",
+        "decomposed_share": "1", "fallback_share": "1", "full_size_share": "1", "refuse_unaligned": "1",
     },
     cost=Cost.MINUTES,
     typical_s=47.0,
@@ -57,7 +57,8 @@ def workload(
     Labels: `workload`, `phase` (training, inference), `dtype` ("all", or one), `extent` ("part" where time was up: that
     speaks for no whole), `weight` of shares: calls of one step, or time (estimated for records that were not played at
     full size; `full_size_share` says of how many calls that is untrue). `obstacles` counts operators missing, wrong,
-    crashing or hanging; what it is about tells in one line what stands between this device and the model.
+    crashing or hanging; what it is about tells in one line what stands between this device and the model. Those that do
+    all of it and refuse, or crash, at an offset that no record has are no obstacle: `refuse_unaligned` counts them.
     """
     from fnmatch import fnmatchcase
 

@@ -22,14 +22,17 @@ def reductions(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", 
     256 ones, a variance as a difference of squares loses all its digits on an offset, and a maximum that drops NaN
     hides a run that has gone wrong. Inputs are long, offset, cancelling, strided and reduced over several dimensions.
 
-    Labels: `dtype`, `op` (sum, mean, var, logsumexp, cumsum, amax). `supported` is the share of the cases that the
-    device computes at all. `bound_ratio` is the worst element's error beyond the rounding of the result, in units of
-    what a float32 accumulator may lose (amax: nothing, any error is infinite). `relative_error` is the worst case's root
-    mean square deviation over that of the reference, without the cancelling case.
+    Labels: `dtype`, `op` (sum, mean, var, logsumexp, cumsum, amax), `kind` (running for cumsum, else total). `supported`
+    is the share of the cases that the device computes at all. `bound_ratio` is the worst element's error beyond the
+    rounding of the result, in units of what a float32 accumulator may lose (amax: nothing, any error is infinite).
+    `relative_error` is the worst case's root mean square deviation over that of the reference, without the cancelling
+    case.
     """
     from readiness.parity.products import reduction_cases
     from readiness.parity.survey import dtype_named, survey
 
     for name in dtypes:
-        cases = reduction_cases(dtype_named(name), accelerator.generator("reductions", name))
-        yield from survey(accelerator, cases, dtype=name)
+        cases = list(reduction_cases(dtype_named(name), accelerator.generator("reductions", name)))
+        running = [case for case in cases if case.op == "cumsum"]
+        yield from survey(accelerator, [case for case in cases if case not in running], dtype=name, kind="total")
+        yield from survey(accelerator, running, dtype=name, kind="running")

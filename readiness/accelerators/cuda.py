@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from collections.abc import Mapping
-from typing import Any
 
 from readiness.accelerators import kernel, nvml
 from readiness.accelerators.torch_build import TorchBuild
@@ -79,14 +80,13 @@ class Cuda(CudaNamespace):
 
 def _driver_api() -> str | None:
     """The newest CUDA that the driver's library serves; with a compatibility package it is newer than the module."""
-    import torch
-
-    ask: Any = getattr(torch._C, "_cuda_getDriverVersion", None)
-    try:
-        number = int(ask()) if ask is not None else 0
-    except RuntimeError:
-        return None
-    return f"{number // 1000}.{number % 1000 // 10}" if number else None
+    # Asked of the library itself: torch told it under a name of its own until 2.10 and no longer does.
+    number = ctypes.c_int(0)
+    for name in ("libcuda.so.1", "nvcuda.dll"):
+        with contextlib.suppress(OSError, AttributeError):
+            if ctypes.CDLL(name).cuDriverGetVersion(ctypes.byref(number)) == 0 and number.value > 0:
+                return f"{number.value // 1000}.{number.value % 1000 // 10}"
+    return None
 
 
 def _cudnn() -> str | None:

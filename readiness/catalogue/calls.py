@@ -50,7 +50,11 @@ class Caller:
     ) -> Called:
         """Forward, and backward from the cotangents, or from where `move` puts them. `enter` is told each phase."""
         enter(Phase.FORWARD)
-        seed_all(self.accelerator, self.seed)
+        tensors = given.tensors()
+        if tensors and all(tensor.device.type == "cpu" for tensor in tensors):
+            torch.default_generator.manual_seed(self.seed)  # a device that is lost must not spoil what the host says
+        else:
+            seed_all(self.accelerator, self.seed)
         result = given.call(self.entry.info)
         outputs = list(samples.leaves(result))
         plain = given.through is None

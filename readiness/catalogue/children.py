@@ -63,13 +63,17 @@ class Slate:
 
 @dataclass(slots=True)
 class Child:
-    """One process, seen from its parent. `task` is what it is at, since `since` (monotonic), `errand` what follows."""
+    """One process, seen from its parent. `task` is what it is at, since `since` (monotonic), `errand` what follows.
+
+    Of one that `leaves` nothing more is to be had: it has lost its device.
+    """
 
     pid: int
     connection: socket.socket
     popen: subprocess.Popen[bytes] | None
     slate: Slate
     ready: bool = False
+    leaves: bool = False
     task: Any = None
     errand: Any = ()
     since: float = field(default_factory=time.monotonic)
@@ -183,23 +187,25 @@ def _serve(
     trials = Trials(accelerator, slate.write, manner)
     with connection.makefile("r", encoding="utf-8") as lines:
         for line in lines:
-            index, dtype, thorough, gradients = json.loads(line)["task"]
-            result = _try(trials, entries[index], database.dtype_of(dtype), thorough, gradients)
+            index, dtype, thorough, gradients, offsets = json.loads(line)["task"]
+            result = _try(trials, entries[index], database.dtype_of(dtype), thorough, gradients, offsets)
             lost = result.raised and not mortal.usable(accelerator)
             send({
                 "outcome": (Outcome.CRASHED if lost else result.outcome).value, "phase": result.phase.value,
                 "detail": f"left the device unusable: {result.detail}" if lost else result.detail,
                 "backward": result.backward, "layout": str(result.layout), "raised": result.raised and not lost,
-                "forward_mode": result.forward_mode, "forward_mode_detail": result.forward_mode_detail,
+                "forward_mode": result.forward_mode, "forward_mode_detail": result.forward_mode_detail, "leaves": lost,
             })  # fmt: skip
             if lost:
                 return _DEVICE_LOST
     return 0
 
 
-def _try(trials: Trials, entry: Entry, dtype: torch.dtype, thorough: bool, gradients: bool) -> Result:
+def _try(
+    trials: Trials, entry: Entry, dtype: torch.dtype, thorough: bool, gradients: bool, offsets: bool
+) -> Result:
     try:
-        return trials.judge(entry, dtype, thorough=thorough, gradients=gradients)
+        return trials.judge(entry, dtype, thorough=thorough, gradients=gradients, offsets=offsets)
     except Exception as problem:  # noqa: BLE001 - one operator's, not the sweep's
         traceback.print_exc()
         detail = f"it could not be compared: {type(problem).__name__}: {problem}"[:400]

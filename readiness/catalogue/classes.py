@@ -25,6 +25,29 @@ UNJUDGEABLE_IN = {
     "float16": {"matrix_exp": "the CPU's own result is NaN"},
 }
 
+#: What PyTorch offers on the CPU and on no accelerator of its own, so that no model can rely on it: not asked of devices.
+#: Of whole numbers its database tells by itself (int64 has no matrix products on CUDA); of others it tells what the machine
+#: at hand has. Source: the database's dtypes for CUDA, and an H100 (torch 2.11, CUDA 13.0).
+HOST_ONLY = {
+    "float32": frozenset({"histogram", "histogramdd"}),
+    "bfloat16": frozenset({"amp.unscale", "angle", "histc", "histogram", "histogramdd", "igamma", "igammac"}),
+    "float16": frozenset({"angle", "histc", "histogram", "histogramdd", "igamma", "igammac"}),
+}
+#: The same for gradients.
+HOST_ONLY_BACKWARD = {"bfloat16": frozenset({"nn.functional.embedding_bag"})}
+
+#: Position of the share that they drop at random in training.
+DROPS_AT_RANDOM = {"nn.functional.multi_head_attention_forward": 10}
+
+#: So many of their outputs are results. The others are kept for the gradient: each device chooses dtype and shape.
+RESULTS = {"_batch_norm_with_update": 1, "_native_batch_norm_legit": 1, "native_batch_norm": 1, "native_layer_norm": 1}
+
+#: Choose some of equal values, and nobody says which: their gradient is held value by value, not place by place.
+CHOOSES = frozenset({"kthvalue", "median", "mode", "msort", "nanmedian", "sort", "topk"})
+
+#: The CPU adds up in float64 what is float32: no yardstick for what adds up in float32.
+ADDED_UP_WIDER = frozenset({"cumprod", "cumsum"})
+
 #: Positions of arguments that PyTorch wants on the host, on every device.
 HOSTED = {"tensor_split": frozenset({1})}
 
@@ -122,6 +145,7 @@ DELICATE = {
     "nn.functional.triplet_margin_loss": 16.0,  # a rounding decides on which side of the hinge
     "nn.functional.triplet_margin_with_distance_loss": 16.0,
     "nn.functional.grid_sample": 64.0,
+    "optim.AdamW.fused": 4.0,                # powers of the decay rates, in float32 or float64
     "sinc": 4.0,                             # its gradient near zero is all cancellation
     "special.erfcx": 32.0,
     "special.i0e": 8.0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,8 @@ from readiness.catalogue.database import Entry
 from readiness.catalogue.samples import Sample, wide
 
 Leaves = Sequence[Any]
+#: Adds up a gradient over equal values.
+Group = Callable[[torch.Tensor], torch.Tensor]
 #: The reference again, with inputs moved by one rounding: several runs, computed when asked for.
 Moved = Callable[[], Sequence[Leaves]]
 
@@ -58,7 +60,7 @@ class Comparison:
         for position, (out, expected) in enumerate(zip(outputs, reference, strict=True)):
             if isinstance(out, torch.Tensor) != isinstance(expected, torch.Tensor):
                 return f"output {position} is {type(out).__name__} instead of {type(expected).__name__}"
-            if not isinstance(out, torch.Tensor):
+            if not isinstance(out, torch.Tensor) or position >= self._results:
                 continue
             if out.shape != expected.shape and not self.entry.within(classes.RANDOM):
                 return f"output {position} has shape {tuple(out.shape)} instead of {tuple(expected.shape)}"
@@ -84,11 +86,15 @@ class Comparison:
         if self.entry.within(_LOOSE):
             return _first(f"output {position}: not finite" for position, out in enumerate(outputs) if not _finite(out))
         natives = benchmark if benchmark is not None and len(benchmark) == len(reference) else [None] * len(reference)
+        if self._in_any_order():
+            outputs, reference, natives = self._ordered(outputs), self._ordered(reference), [None] * len(reference)
         rounded = self.dtype.is_complex and self.entry.within(classes.ROUNDED_IF_COMPLEX)
         exact = self.entry.within(classes.EXACT) and not rounded
         for position, (out, expected, native) in enumerate(zip(outputs, reference, natives, strict=True)):
             if not isinstance(out, torch.Tensor):
                 wrong = self._plain(out, expected)
+            elif position >= self._results and out.shape != expected.shape:
+                wrong = None
             elif not (out.is_floating_point() or out.is_complex()):
                 wrong = self._integers(out, expected, native)
             elif exact:
@@ -100,6 +106,37 @@ class Comparison:
             if wrong:
                 return f"output {position}: {wrong}" if len(reference) > 1 else wrong
         return None
+
+    @property
+    def _results(self) -> float:
+        """So many of its outputs are results, the first ones."""
+        return classes.RESULTS.get(self.entry.base, math.inf)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it takes some of equal values here, and nobody says which."""
+        return self.entry.within(classes.CHOOSES) and self._ties()
+
+    def _in_any_order(self) -> bool:
+        """Whether it was told that the largest values may come in any order."""
+        given = self.sample.arguments
+        told = given[4] if len(given) > 4 else self.sample.keywords.get("sorted", True)
+        return self.entry.name.removeprefix("aten::") == "topk" and told is False
+
+    @property
+    def _dimension(self) -> int:
+        """Along which the largest values are chosen."""
+        given = self.sample.arguments
+        return int(given[2] if len(given) > 2 else self.sample.keywords.get("dim", -1))
+
+    def _ordered(self, found: Leaves) -> Leaves:
+        """Of the largest values in any order: them, and what the indices point at, by size."""
+        given, dimension = self.sample.arguments, self._dimension
+        values, indices = found[0].detach().cpu(), found[1].cpu()
+        chosen = given[0].detach()
+        inside = indices.clamp(0, max(chosen.shape[dimension] - 1, 0)) if chosen.ndim else indices
+        pointed = chosen.gather(dimension, inside) if chosen.ndim else chosen.expand(indices.shape)
+        return [tensor.sort(dimension).values if tensor.ndim else tensor for tensor in (values, pointed)]
 
     def _is_an_honest_sum(self, out: torch.Tensor) -> bool:
         """Whether this is a matrix product and within the bound on the error of its sums."""
@@ -128,7 +165,8 @@ class Comparison:
         natives = benchmark if benchmark is not None and len(benchmark) == len(reference) else [None] * len(reference)
         scale = max((_size(expected) for expected in reference if expected is not None), default=0.0)
         scale = max(scale, _ratio_of_sizes(outputs, self.sample.tensors())) / _LARGEST_OVER_TYPICAL
-        for position, (out, expected, native) in enumerate(zip(found, reference, natives, strict=True)):
+        for position, (gradient, wanted, of_cpu) in enumerate(zip(found, reference, natives, strict=True)):
+            out, expected, native = gradient, wanted, of_cpu
             if out is None or expected is None:
                 wrong = None if out is expected else "there is none" if out is None else "there should be none"
             elif out.shape != expected.shape:
@@ -136,12 +174,39 @@ class Comparison:
             elif random:
                 wrong = None if _finite(out) else "not finite"
             else:
+                out, expected, native, where = self._by_value(out, expected, native)
                 cancelled = _size(expected) < _CANCELLED and not self.entry.within(classes.EXACT)
                 size = max(scale, roundoff(self.dtype) ** -0.5) if cancelled else scale
-                wrong = self._by_ratio(out, expected, native, partial(_at, sensitivity, position), size)
+                wrong = self._by_ratio(out, expected, native, partial(_at, sensitivity, position, where), size)
             if wrong:
                 return f"gradient of tensor {position}: {wrong}" if len(reference) > 1 else f"gradient: {wrong}"
         return None
+
+    def _by_value(
+        self, out: torch.Tensor, expected: torch.Tensor, native: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Group | None]:
+        """Gradients added up over equal values, where any of those may have been chosen; and how others are added up.
+
+        Where what was chosen comes in any order, over all that it was chosen from.
+        """
+        given = self.sample.tensors()
+        if self._in_any_order() and given[0].ndim:
+            dimension = self._dimension
+
+            def along(gradient: torch.Tensor) -> torch.Tensor:
+                return gradient.detach().cpu().to(torch.float64).sum(dimension)
+
+            return along(out).to(out.dtype), along(expected), None if native is None else along(native), along
+        if not self.chooses or len(given) != 1 or given[0].shape != out.shape:
+            return out, expected, native, None
+        values, group = torch.unique(given[0].detach(), return_inverse=True)
+
+        def added_up(gradient: torch.Tensor) -> torch.Tensor:
+            wide = torch.zeros(len(values), dtype=torch.float64)
+            return wide.index_add_(0, group.reshape(-1), gradient.detach().cpu().reshape(-1).to(torch.float64))
+
+        narrow = added_up(out).to(out.dtype) if out.is_floating_point() else added_up(out)
+        return narrow, added_up(expected), None if native is None else added_up(native), added_up
 
     def _plain(self, out: Any, expected: Any) -> str | None:
         if not isinstance(out, float | complex):
@@ -169,13 +234,19 @@ class Comparison:
         scale: float,
     ) -> str | None:
         coarsest = max(roundoff(self.dtype), roundoff(out.dtype))
+        if self.entry.within(classes.ADDED_UP_WIDER):
+            native = None
+        delicate = classes.DELICATE.get(self.entry.base, 1.0)
+        # What loses digits in any formula loses others in another one than the CPU's.
+        strictness = replace(
+            self.strictness, rms_ratio=self.strictness.rms_ratio * delicate, max_ratio=self.strictness.max_ratio * delicate
+        )
         forgive = self.entry.within(classes.OVERFLOWS.get(numerics.name_of(self.dtype), frozenset()))
 
         def compare(moved: torch.Tensor | None) -> numerics.RatioComparison:
             return numerics.compare_by_ratio(
                 out.detach(), expected.detach(), native, roundoff=coarsest, scale=scale, sensitivity=moved,
-                leniency=classes.DELICATE.get(self.entry.base, 1.0) * self.sample.leniency, forgive_overflow=forgive,
-                strictness=self.strictness,
+                leniency=delicate * self.sample.leniency, forgive_overflow=forgive, strictness=strictness,
             )  # fmt: skip
 
         found = compare(None)
@@ -238,8 +309,9 @@ def _size(tensor: torch.Tensor) -> float:
     return float(finite.max()) if finite.numel() else 0.0
 
 
-def _at(moved: Moved, position: int) -> list[Any]:
-    return [leaves[position] for leaves in moved()]
+def _at(moved: Moved, position: int, group: Group | None = None) -> list[Any]:
+    found = [leaves[position] for leaves in moved()]
+    return found if group is None else [group(gradient) for gradient in found]
 
 
 def _alike(other: Any, expected: torch.Tensor) -> bool:

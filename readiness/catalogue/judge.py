@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import cases, classes, fallback, forward_mode, layouts, provenance, samples, shapes
+from readiness.catalogue import cases, classes, fallback, forward_mode, layouts, profiled, provenance, samples, shapes
 from readiness.catalogue.calls import CPU, Called, Caller, Phase
 from readiness.catalogue.database import Entry
 from readiness.catalogue.judging import Judging, shows
@@ -47,10 +47,12 @@ class Trials:
         self._provenances: Provenances = {}
         self._drawer = Drawer()
 
-    def judge(self, entry: Entry, dtype: torch.dtype, *, thorough: bool, gradients: bool = True) -> Result:
-        """Try one operator in one dtype; `thorough`: whatever is the same in all dtypes too."""
+    def judge(
+        self, entry: Entry, dtype: torch.dtype, *, thorough: bool, gradients: bool = True, offsets: bool = True
+    ) -> Result:
+        """Try one operator in one dtype; `thorough`: whatever is the same in all dtypes too. Without `offsets` at none."""
         trial = Trial(
-            self._accelerator, entry, dtype, self._enter, self._drawer, self._provenances, self._manner.strictness
+            self._accelerator, entry, dtype, self._enter, self._drawer, self._provenances, self._manner.strictness, offsets
         )
         result = trial.judge(self._manner.samples, thorough=thorough, gradients=gradients)
         if self._manner.forward_mode and gradients and result.outcome is not Outcome.UNJUDGED:
@@ -69,6 +71,7 @@ class Trial:
     drawer: Drawer = field(default_factory=Drawer)
     provenances: Provenances = field(default_factory=dict)
     strictness: Strictness = USUAL
+    offsets: bool = True
     _fallbacks: list[tuple[Phase, str, str]] = field(default_factory=list)
     _callers: list[Caller] = field(default_factory=list)
 
@@ -166,8 +169,7 @@ class Trial:
             case Provenance.NATIVE:
                 return Result(Outcome.NATIVE, Phase.FORWARD, name, backward)
             case Provenance.FALLBACK:
-                said = f"{name} has no kernel of this device's and runs by its fallback"
-                return Result(Outcome.FALLBACK, Phase.FORWARD, said, backward)
+                return Result(Outcome.FALLBACK, Phase.FORWARD, name, backward)
             case _:
                 return Result(Outcome.DECOMPOSED, Phase.FORWARD, "", backward)
 
@@ -182,13 +184,34 @@ class Trial:
             if phase is Phase.BACKWARD:
                 forward = recorder.seen
 
+        hosted: str | None = None
         with contextlib.suppress(Exception):  # it was judged without; what was heard until then is what there is
             given = sample.converted(layouts.in_layout(Layout.CONTIGUOUS, device), device)
             # Of gradients only a fallback is to be told: few devices have one, and few operators are worth another call.
             asked = backward and self.entry.core and provenance.falls_back(device.type)
             with warnings.catch_warnings(action="ignore"), recorder:
                 self.caller.call(given, asked, enter)
-        return provenance.of_call(device.type, self.entry.info.aten_name, forward or recorder.seen, recorder.seen)
+            hosted = self._by_profiler(given)
+        if hosted is not None:
+            return Provenance.FALLBACK, hosted
+        whose, name = provenance.of_call(device.type, self.entry.info.aten_name, forward or recorder.seen, recorder.seen)
+        if whose is Provenance.FALLBACK:
+            return whose, f"{name} has no kernel of this device's and runs by its fallback"
+        return whose, name
+
+    def _by_profiler(self, given: Sample) -> str | None:
+        """What the profiler says of a call that was the host's work, where there is one for this device."""
+        outputs: list[object] = []
+
+        def call() -> None:
+            outputs.extend(self.caller.call(given, False, _silent).outputs)
+            self.accelerator.synchronize()
+
+        if profiled.activity(self.accelerator.device.type) is None:
+            return None
+        self.accelerator.synchronize()
+        traffic = profiled.watched(self.accelerator.device.type, call)
+        return profiled.on_host(traffic, profiled.size(given.tensors()), profiled.size(outputs))
 
     def _drain(self) -> None:
         """What errors are still to come are this operator's and must not be laid at the next one's door."""

@@ -28,6 +28,8 @@ class Calls(Protocol):
     def dtype(self) -> torch.dtype: ...
     @property
     def strictness(self) -> Strictness: ...
+    @property
+    def offsets(self) -> bool: ...
     def on_device(self, sample: Sample, gradients: bool, layout: Layout = ...) -> Called: ...
     def on_host(
         self, sample: Sample, gradients: bool, convert: samples.Convert, move: samples.Convert | None = None
@@ -94,6 +96,8 @@ class Judging:
             return
         again = False
         for layout in () if self.trial.entry.within(classes.NO_VIEWS) else layouts.VIEWS:
+            if layout is Layout.OFFSET and not self.trial.offsets:
+                continue
             if layouts.lies_differently(layout, self.sample):
                 again |= self._judge_layout(called, layout)
         if not again:

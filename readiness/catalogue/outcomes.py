@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from readiness.catalogue.calls import Phase
+from readiness.catalogue.layouts import Layout
 
 #: What PyTorch and vendors' plug-ins say when a kernel is not there.
 _ABSENT = re.compile(
@@ -47,7 +48,8 @@ class Result:
     `backward` says whether a gradient was judged, or was due when forward failed; `layout` how the inputs lay or what
     else was special about the call, in words. `raised` marks a missing operator that is there and raises something else
     than that it is not: nobody can use it either. `forward_mode` says whether derivatives along a direction are right
-    too, None where nobody asked or they cannot be judged; it is no part of the outcome.
+    too, None where nobody asked or they cannot be judged; `refused_offset` how it refused or crashed where its inputs began
+    at an offset, in words, where all else about it is as told here: neither is a part of the outcome.
     """
 
     outcome: Outcome
@@ -58,6 +60,12 @@ class Result:
     raised: bool = False
     forward_mode: bool | None = None
     forward_mode_detail: str = ""
+    refused_offset: str = ""
+
+    @property
+    def loud_at_an_offset(self) -> bool:
+        """Whether it refuses, or ends its process, at an address that few programs ever have: nothing is hidden."""
+        return self.outcome in (Outcome.MISSING, Outcome.CRASHED) and self.layout == Layout.OFFSET
 
     @property
     def explained(self) -> str:

@@ -117,7 +117,9 @@ def draw(entry: Entry, dtype: torch.dtype, *, seed: int, gradients: bool) -> lis
     hosted = classes.HOSTED.get(entry.base, frozenset())
     usable = [
         sample
-        for sample in (Sample((given.input, *given.args), dict(given.kwargs), given, hosted) for given in offered)
+        for sample in (
+            _sober(entry, Sample((given.input, *given.args), dict(given.kwargs), given, hosted)) for given in offered
+        )
         if _usable(sample)
     ]
     if not usable:
@@ -203,5 +205,16 @@ def _elements(sample: Sample) -> int:
 def _usable(sample: Sample) -> bool:
     if any(tensor.layout != torch.strided for tensor in sample.tensors()):
         return False
+    # `gels` is the one driver of least squares that every device has.
+    if sample.keywords.get("driver", "gels") not in (None, "gels"):
+        return False
     # Where an attention drops at random, no two devices drop the same.
     return not sample.keywords.get("dropout_p") or not sample.keywords.get("training", True)
+
+
+def _sober(entry: Entry, sample: Sample) -> Sample:
+    """An attention that is told by position to drop at random, told not to: there is no other one in the database."""
+    position = classes.DROPS_AT_RANDOM.get(entry.name)
+    if position is None or len(sample.arguments) <= position:
+        return sample
+    return sample.having((*sample.arguments[:position], 0.0, *sample.arguments[position + 1 :]), sample.keywords)

@@ -38,6 +38,7 @@ class Task:
     """One operator in one dtype; the first of a kind is `thorough`: what no dtype of that kind changes is tried there.
 
     `fatal` is how its derivative ended the process that tried it: then the rest of forward is tried without.
+    `refused_offset` is how it refused or crashed on an input at an offset: then the rest is tried without.
     """
 
     index: int
@@ -45,6 +46,7 @@ class Task:
     thorough: bool = False
     second: bool = False
     fatal: Result | None = None
+    refused_offset: str = ""
 
 
 #: All dtypes of one operator: one child does them, and draws inputs once.
@@ -94,7 +96,8 @@ def sweep(
             dtype = database.dtype_of(name)
             if not entry.claims(dtype):
                 continue
-            if reason := entry.unjudgeable(dtype) or accelerator.stack.beyond.get(entry.name):
+            host_only = None if accelerator.device.type == "cpu" else entry.host_only(dtype)
+            if reason := entry.unjudgeable(dtype) or accelerator.stack.beyond.get(entry.name) or host_only:
                 yield Swept(entry, name, judge.unjudged(entry, dtype, reason))
             else:
                 kind = dtype.is_floating_point, dtype.is_complex, dtype is torch.bool
@@ -172,7 +175,7 @@ class _Leader:
             child.errand = self._errands.popleft()
         if child.errand:
             task = child.errand.popleft()
-            child.give(task, [task.index, task.dtype, task.thorough, task.fatal is None])
+            child.give(task, [task.index, task.dtype, task.thorough, task.fatal is None, not task.refused_offset])
 
     def _remaining(self, child: Child) -> float:
         if child.ready and child.task is None:
@@ -196,13 +199,30 @@ class _Leader:
                 self._false_starts = 0
             else:
                 task, child.task = child.task, None
+                child.leaves = message.pop("leaves")
                 result = Result(**message | {"outcome": Outcome(message["outcome"]), "phase": Phase(message["phase"])})
-                sound = result.outcome.right or result.outcome is Outcome.UNJUDGED
-                yield task, task.fatal if task.fatal is not None and sound else result
+                yield from self._told(child, task, result)
+            if child.leaves:  # what it would be given next is not to be blamed for its end
+                self._dismiss(child)
+                child.bury()
+                return
             self._employ(child)
+
+    def _told(self, child: Child, task: Task, result: Result) -> Iterator[tuple[Task, Result]]:
+        if result.loud_at_an_offset and not task.refused_offset:
+            again = replace(task, second=False, refused_offset=result.explained)
+            if child.leaves:
+                self._errands.appendleft(deque([again]))
+            else:
+                child.errand.appendleft(again)
+            return
+        sound = result.outcome.right or result.outcome is Outcome.UNJUDGED
+        result = task.fatal if task.fatal is not None and sound else result
+        yield task, replace(result, refused_offset=task.refused_offset)
 
     def _lost(self, child: Child, ending: str) -> Iterator[tuple[Task, Result]]:
         if child.task is not None:
+            child.leaves = True
             yield from self._ended(child, Result(Outcome.CRASHED, child.phase, f"the process {ending}", False, child.layout))
         elif not child.ready:
             self._false_starts += 1
@@ -225,7 +245,7 @@ class _Leader:
     def _ended(self, child: Child, result: Result) -> Iterator[tuple[Task, Result]]:
         """A task was its process's end. Where a derivative was, what else forward does is tried once more without it."""
         task: Task = child.task
-        if task.fatal is not None or result.phase is Phase.FORWARD:
-            yield task, result
+        if task.fatal is not None or result.phase is Phase.FORWARD or result.loud_at_an_offset:
+            yield from self._told(child, task, result)
         else:
             self._errands.appendleft(deque([replace(task, second=False, fatal=result)]))

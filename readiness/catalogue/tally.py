@@ -37,6 +37,7 @@ class Tally:
         self._accelerator = accelerator
         self.outcomes: Counter[Outcome] = Counter()
         self._poor: list[Swept] = []
+        self._refuse_unaligned: list[Swept] = []
         self.judged = self.judged_backward = self.forward = self.backward = 0
         self.judged_forward_mode = self.forward_mode = 0
 
@@ -48,6 +49,8 @@ class Tally:
             return
         if not result.outcome.sound or result.forward_mode is False:
             self._poor.append(swept)
+        if result.refused_offset:
+            self._refuse_unaligned.append(swept)
         self.judged += 1
         self.forward += _forward(swept)
         self.judged_backward += result.backward
@@ -67,6 +70,8 @@ class Tally:
             lost = [swept for swept in self._poor if swept.result.forward_mode is False]
             about = self._about(lost, "fails in forward mode")
             yield "forward_mode_coverage", self.forward_mode / self.judged_forward_mode, about
+        unaligned = self._refuse_unaligned
+        yield "refuse_unaligned", len(unaligned), self._about(unaligned, "refuses an input at an offset")
         yield "judged", self.judged, None
         yield "judged_backward", self.judged_backward, None
         for name, outcomes in _COUNTED.items():
@@ -98,8 +103,13 @@ class Tally:
 
 
 def row(swept: Swept) -> Mapping[str, Any] | None:
-    """A row of detail about what is neither native nor decomposed; None otherwise."""
+    """A row of detail about what is neither native nor decomposed, or refuses an input at an offset; None otherwise."""
     result = swept.result
+    if result.outcome.sound and result.refused_offset:
+        return {
+            "operator": swept.entry.name, "dtype": swept.dtype, "phase": result.phase.value,
+            "outcome": result.outcome.value, "detail": f"but {result.refused_offset}",
+        }  # fmt: skip
     if result.outcome.sound:
         if result.forward_mode is not False:
             return None

@@ -80,14 +80,14 @@ class Scaled:
 def _by_row(values: Tensor, dtype: torch.dtype) -> Scaled:
     blocks = values.reshape(values.shape[0], -1, BLOCK)
     scales = blocks.abs().amax(-1) / torch.finfo(dtype).max
-    return Scaled((blocks / scales[..., None]).to(dtype).reshape(values.shape), scales, square=False)
+    return Scaled((blocks / scales[..., None]).to(dtype).reshape(values.shape).contiguous(), scales, square=False)
 
 
 def _by_block(values: Tensor, dtype: torch.dtype) -> Scaled:
     rows, columns = values.shape
     blocks = values.reshape(rows // BLOCK, BLOCK, columns // BLOCK, BLOCK)
     scales = blocks.abs().amax((1, 3)) / torch.finfo(dtype).max
-    return Scaled((blocks / scales[:, None, :, None]).to(dtype).reshape(rows, columns), scales, square=True)
+    return Scaled((blocks / scales[:, None, :, None]).to(dtype).reshape(rows, columns).contiguous(), scales, square=True)
 
 
 def _products(what: str, name: str, left: Scaled, right: Scaled) -> Iterator[Case]:
@@ -119,8 +119,8 @@ def _block_scaled(left: Scaled, right: Scaled, device: torch.device) -> Iterator
     kinds: Any = functional.ScalingType
     a, b = left.to(device), right.to(device)
     recipes = [kinds.BlockWise128x128 if factor.square else kinds.BlockWise1x128 for factor in (left, right)]
-    problem: Exception | None = None
-    for first, second in product(_layouts(a.scales), _layouts(b.scales)):
+    problems: dict[str, None] = {}
+    for first, second in product(_layouts(a), _layouts(b)):
         try:
             out: Tensor = scaled_mm(
                 a.values, b.values.t(), first, recipes[0], second, recipes[1], output_dtype=torch.float32
@@ -128,19 +128,29 @@ def _block_scaled(left: Scaled, right: Scaled, device: torch.device) -> Iterator
         except (RuntimeError, ValueError) as raised:
             if not _REFUSALS.search(str(raised)):
                 raise
-            problem = problem or raised
+            problems[" ".join(str(raised).split())[:200]] = None
         else:
             yield out
             return
-    raise NotImplementedError(f"not supported: {' '.join(str(problem).split())[:200]}")
+    # The last one is of the layout that got farthest.
+    raise NotImplementedError(f"not supported: {next(reversed(problems))}")
 
 
-def _layouts(scales: Tensor) -> Iterator[Tensor]:
-    """Scales as they are; lying in memory column by column; and so with columns for multiples of four blocks."""
+def _layouts(factor: Scaled) -> Iterator[Tensor]:
+    """Scales as they are; lying in memory column by column; and so with columns for multiples of four blocks.
+
+    Of square blocks also the other way round: a row for each block of the sum, in multiples of four (cuBLASLt, as torch
+    2.10 and 2.11 ask for).
+    """
+    scales = factor.scales
     yield scales
-    yield scales.t().contiguous().t()
     room = -scales.shape[1] % 4
-    yield functional.pad(scales, (0, room)).t().contiguous().t()[:, : scales.shape[1]]
+    padded = functional.pad(scales, (0, room))
+    yield padded.t().contiguous().t()[:, : scales.shape[1]]
+    if factor.square:
+        yield padded.t()
+    else:
+        yield scales.t().contiguous().t()
 
 
 def _promoted(left: Scaled, right: Scaled, device: torch.device) -> Iterator[Tensor]:

@@ -77,7 +77,8 @@ def _together(small: Result, large: Result) -> Result:
     """What both sizes say of an operator: the worse of the two, and all that was played."""
     worse = small if small.outcome in (Outcome.FALLBACK, Outcome.NONDETERMINISTIC) and large.outcome.right else large
     forward = small.forward or (small.outcome if worse.phase is Phase.BACKWARD else None)
-    return replace(worse, backward=small.backward, forward=forward, played={**small.played, **large.played})
+    played = {**small.played, **large.played}
+    return replace(worse, backward=small.backward, forward=forward, played=played, refused_offset=small.refused_offset)
 
 
 @dataclass(slots=True)
@@ -110,17 +111,23 @@ class _Crew:
     def play(self, part: Part, *, large: bool, records: int = 1) -> Result:
         """One part, in a child that may die of it. `records` are those that must share the time left.
 
-        Whatever is to be told of its gradient, it may serve: it is played once more without.
+        Where it refuses inputs at an offset, it is played once more without. Whatever is to be told of its gradient, it may
+        serve: it is played once more without that.
         """
         result = self._play(part, large=large, records=records, gradients=True)
+        offsets, refused = True, ""
+        if result.loud_at_an_offset:
+            offsets, refused = False, result.explained
+            result = self._play(part, large=large, records=records, gradients=True, offsets=False)
+            result = replace(result, refused_offset=refused)
         if large or result.phase is not Phase.BACKWARD:
             return result
-        alone = self._play(part, large=False, records=records, gradients=False)
+        alone = self._play(part, large=False, records=records, gradients=False, offsets=offsets)
         if alone.reached and not alone.outcome.right and alone.outcome is not Outcome.UNJUDGED:
-            return alone
+            return replace(alone, refused_offset=refused)
         return replace(result, forward=alone.outcome, reached=alone.reached, played=alone.played or result.played)
 
-    def _play(self, part: Part, *, large: bool, records: int, gradients: bool) -> Result:
+    def _play(self, part: Part, *, large: bool, records: int, gradients: bool, offsets: bool = True) -> Result:
         limit_s = self.task.call_limit_s
         while True:
             left_s = self.deadline - time.monotonic()
@@ -130,7 +137,7 @@ class _Crew:
                 self.child = _started(self.accelerator, self.workload, self.task, forks=self.forks)
             task = {
                 "left_s": left_s, "large": large, "record_s": left_s / records, "pace": self.pace, "gradients": gradients,
-                "strictness": asdict(self.task.strictness),
+                "offsets": offsets, "strictness": asdict(self.task.strictness),
             }  # fmt: skip
             result, self.child = _played(self.child, part, limit_s, task)
             if result.outcome is not Outcome.HANG or limit_s > self.task.call_limit_s:

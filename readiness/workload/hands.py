@@ -134,7 +134,9 @@ def _serve(connection: socket.socket, accelerator: Accelerator, workload: Worklo
                 pace = message["pace"] or (means.multiplications_per_s, means.bytes_per_s)
                 share = sizes.Means(means.bytes, message["record_s"], *pace)
                 strictness = Strictness(**message["strictness"])
-                player = Player(accelerator, workload, part, share, enter, deadline, message["gradients"], strictness)
+                player = Player(
+                    accelerator, workload, part, share, enter, deadline, message["gradients"], message["offsets"], strictness
+                )
                 result = player.play(large=message["large"])
             except Exception as problem:  # noqa: BLE001 - one operator's, not the run's
                 traceback.print_exc()

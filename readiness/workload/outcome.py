@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from readiness.catalogue.layouts import Layout
 from readiness.catalogue.outcomes import Outcome, is_absence, told
 from readiness.workload.document import Phase
 
@@ -24,7 +25,8 @@ class Played:
 class Result:
     """One operator in one dtype. `phase` is where it failed; `special` what was special about the call, in words.
 
-    `forward` is what became of it when no gradient was asked for, where something is to be told of its gradient.
+    `forward` is what became of it when no gradient was asked for, where something is to be told of its gradient;
+    `refused_offset` how it refused or crashed where its inputs began at an offset, in words, where all else is as told here.
     """
 
     outcome: Outcome
@@ -35,6 +37,12 @@ class Result:
     reached: bool = True
     forward: Outcome | None = None
     played: Mapping[int, Played] = field(default_factory=dict)
+    refused_offset: str = ""
+
+    @property
+    def loud_at_an_offset(self) -> bool:
+        """Whether it refuses, or ends its process, at an address that the model never has: nothing is hidden."""
+        return self.outcome in (Outcome.MISSING, Outcome.CRASHED) and self.special == Layout.OFFSET
 
     @property
     def served(self) -> Result:

@@ -57,7 +57,10 @@ def parts(workload: Workload) -> list[Part]:
 
 @dataclass(slots=True)
 class Player:
-    """Plays one part, without gradients where told so. `enter` is told what begins; nothing begins after `deadline`."""
+    """Plays one part, without gradients or inputs at an offset where told so.
+
+    `enter` is told what begins; nothing begins after `deadline`.
+    """
 
     accelerator: Accelerator
     workload: Workload
@@ -66,9 +69,11 @@ class Player:
     enter: Enter
     deadline: float
     gradients: bool = True
+    offsets: bool = True
     strictness: Strictness = USUAL
     _trial: Trial = field(init=False)
     _played: dict[int, Played] = field(default_factory=dict)
+    _hosted: str = ""
 
     def play(self, *, large: bool) -> Result:
         """The outcome of the operator in this dtype; the first failure is it.
@@ -101,6 +106,8 @@ class Player:
         return Result(*self._where(), backward=backward, played=self._played)
 
     def _where(self) -> tuple[Outcome, Phase, str]:
+        if self._hosted:
+            return Outcome.FALLBACK, Phase.FORWARD, self._hosted
         match provenance.of_overload(self.accelerator.device.type, self.part.name):
             case provenance.Provenance.FALLBACK:
                 return Outcome.FALLBACK, Phase.FORWARD, "by the dispatch table"
@@ -136,8 +143,9 @@ class Player:
                 if sizes.size_bytes(call) * 8 > self.means.bytes:
                     continue
                 sample = self._drawer("small", len(seen)).sample(call)
-                self._trial.judge(sample, gradients=self._wants_gradient(record), views=True)
+                self._trial.judge(sample, gradients=self._wants_gradient(record), views=True, offsets=self.offsets)
                 seen[call] = self._as_played(record, call, size)
+                self._hosted = self._hosted or self._trial.on_host_by_profiler(sample) or ""
             self._played[number] = seen[call]
         return True
 

@@ -72,6 +72,12 @@ class Tally:
             # What is bad in a part is bad in the whole.
             told = labels | (extent if not poor else {"extent": "all"})
             yield Measurement(name, len({part.name for part, _ in poor}), told, about=self._named(poor))
+        refusing = [part.label for part, result in pairs if result.refused_offset]
+        yield Measurement(
+            "refuse_unaligned", len({part.name for part, result in pairs if result.refused_offset}),
+            labels | (extent if not refusing else {"extent": "all"}),
+            about=f"{self.accelerator}: {'; '.join(refusing)}"[:_LONGEST] if refusing else None,
+        )  # fmt: skip
         standing = [pair for pair in pairs if pair[1].outcome in _STANDING]
         yield Measurement(
             "obstacles", len({part.name for part, _ in standing}), labels | (extent if not standing else {"extent": "all"}),
@@ -185,7 +191,8 @@ def row(part: Part, result: Result) -> Mapping[str, Any]:
     sizes = Counter(played.size for played in result.played.values())
     return {
         "operator": part.name, "dtype": part.dtype, "phase": result.phase.value, "outcome": result.outcome.value,
-        "detail": result.explained, "records": len(part.records),
+        "detail": f"but {result.refused_offset}" if result.refused_offset and result.outcome.sound else result.explained,
+        "records": len(part.records),
         "largest": "; ".join(f"{count} at {size}" for size, count in sizes.most_common(4)),
         "seconds": round(sum(played.seconds for played in result.played.values()), 6),
     }  # fmt: skip

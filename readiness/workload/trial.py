@@ -13,7 +13,7 @@ import torch
 
 from readiness import numerics
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import classes, compare, fallback, layouts, samples
+from readiness.catalogue import classes, compare, fallback, layouts, profiled, samples
 from readiness.catalogue.compare import Comparison
 from readiness.catalogue.layouts import Layout
 from readiness.catalogue.samples import Sample
@@ -89,6 +89,22 @@ class Trial:
         self.forward_s, self.backward_s = (turn - start, end - turn) if called.backward else (end - turn, 0.0)
         return called
 
+    def on_host_by_profiler(self, sample: Sample) -> str | None:
+        """What the profiler says of a call that was the host's work, where there is one for this device."""
+        device = self.accelerator.device
+        if profiled.activity(device.type) is None:
+            return None
+        given = sample.converted(_mover(Layout.CONTIGUOUS, device), device)
+        outputs: list[object] = []
+
+        def call() -> None:
+            outputs.extend(self._call(given, False, lambda _: None).outputs)
+            self.accelerator.synchronize()
+
+        self.accelerator.synchronize()
+        traffic = profiled.watched(device.type, call)
+        return profiled.on_host(traffic, profiled.size(given.tensors()), profiled.size(outputs))
+
     def drain(self) -> None:
         """What errors are still to come are this call's and must not be laid at the next one's door."""
         for _ in range(16):
@@ -120,7 +136,10 @@ class Trial:
     def _call(self, given: Sample, gradients: bool, enter: Callable[[Phase], None],
               function: Callable[..., Any] | None = None, change: Convert | None = None) -> Called:  # fmt: skip
         enter(Phase.FORWARD)
-        torch.manual_seed(self.accelerator.seed)
+        if given.tensors() and all(tensor.device.type == "cpu" for tensor in given.tensors()):
+            torch.default_generator.manual_seed(self.accelerator.seed)  # a device that is lost must not spoil this
+        else:
+            torch.manual_seed(self.accelerator.seed)
         outputs = list(samples.leaves(given.call(function or self.operator)))
         inputs = [tensor for tensor in given.tensors() if tensor.requires_grad]
         roots = [out for out in outputs if isinstance(out, torch.Tensor) and out.requires_grad]
@@ -134,7 +153,9 @@ class Trial:
         found = torch.autograd.grad(roots, inputs, cotangents, allow_unused=True)
         return Called([_plain(out) for out in outputs], list(found), True)
 
-    def judge(self, sample: Sample, *, gradients: bool, special: str = "", views: bool = False) -> Called:
+    def judge(
+        self, sample: Sample, *, gradients: bool, special: str = "", views: bool = False, offsets: bool = True
+    ) -> Called:
         """Right, right again, and right on other views of the same values? Raises FailedError where not."""
         judging = _Judging(self, sample, gradients and not self.operator.unspecified, special)
         called = self.on_device(sample, judging.gradients, special=special)
@@ -150,16 +171,18 @@ class Trial:
                 judging.hold(again, native, special)  # memory that nobody wrote to may have looked right once
                 raise FailedError(Outcome.NONDETERMINISTIC, phase, "two calls with the same inputs differ", special)
         if views:
-            self._views(judging, sample, called)
+            self._views(judging, sample, called, offsets)
         return called
 
     def hold_outputs(self, sample: Sample, outputs: list[Any], special: str) -> None:
         """Outputs on the host that a device gave for these inputs. Raises FailedError where they are not right."""
         _Judging(self, sample, False, special).hold(Called(outputs, [], False), None, special, CPU)
 
-    def _views(self, judging: _Judging, sample: Sample, called: Called) -> None:
+    def _views(self, judging: _Judging, sample: Sample, called: Called, offsets: bool) -> None:
         for layout in layouts.VIEWS:
             if not layouts.lies_differently(layout, sample) or layout in self.operator.spared:
+                continue
+            if layout is Layout.OFFSET and not offsets:
                 continue
             try:
                 other = self.on_device(sample, judging.gradients, layout)

@@ -51,6 +51,13 @@ def requirements(workload: Workload) -> list[dict[str, Any]]:
                 workload, "Ask the stack for deterministic kernels, or live with it.",
             ),
             _entry(
+                f"workload-unaligned-{short}", [use], "refuse_unaligned", everywhere,
+                {"at_most": 0, "zero": 10, "level": "should", "weight": 1},
+                "Whoever slices its input so that it begins between two multiples of 16 bytes gets an error, or loses the "
+                "process.",
+                workload, "Call clone() on sliced inputs of these operators; report the rows to the vendor.",
+            ),
+            _entry(
                 f"workload-judged-{short}", [use], "unjudged", everywhere,
                 {"at_most": 0, "zero": 10, "level": "info", "weight": 1},
                 "Of what could not be judged nothing is known.", workload, "The rows say why; try these operators by hand.",

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from readiness.accelerators import cuda as cuda_stack
 from readiness.accelerators import torch_build, vendors
 from readiness.accelerators.base import OutOfReachError
 from readiness.accelerators.cuda import Cuda
@@ -43,7 +44,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: len(names))
         monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
         monkeypatch.setattr(torch.cuda.nccl, "version", lambda: (2, 29, 7))
-        monkeypatch.setattr(torch._C, "_cuda_getDriverVersion", lambda: 13010, raising=False)
+        monkeypatch.setattr(cuda_stack, "_driver_api", lambda: "13.1")
         monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
         monkeypatch.setitem(sys.modules, "pynvml", fake_nvml.make())
 

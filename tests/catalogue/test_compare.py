@@ -126,3 +126,69 @@ def test_another_order_of_summation_is_honest_and_narrow_factors_are_not() -> No
     assert verdict("mm", _in_order(a, b)) is None
     assert verdict("mm", cut[0] @ cut[1]) is not None
     assert verdict("matmul", _in_order(a, b)) is not None  # of which nothing is known about its sums
+
+
+def sorting(values: torch.Tensor, name: str = "sort") -> compare.Comparison:
+    sample = Sample((values.requires_grad_(),), {}, None)
+    return compare.Comparison(ENTRIES[name], torch.bfloat16, sample)
+
+
+def test_a_gradient_may_go_to_any_of_equal_values() -> None:
+    tied = torch.tensor([1.0, 2.0, 2.0, 3.0], dtype=torch.bfloat16)
+    want = torch.tensor([0.5, -1.0, 4.0, 2.0], dtype=torch.float64)
+    swapped, wrong = want[[0, 2, 1, 3]].bfloat16(), want[[1, 0, 2, 3]].bfloat16()
+
+    def held(values: torch.Tensor, found: torch.Tensor, name: str = "sort") -> str | None:
+        return sorting(values, name).gradients([found], [want], [want.bfloat16()], lambda: [[want]], [want])
+
+    for name in ("sort", "msort", "topk", "mode"):
+        assert held(tied.detach(), swapped, name) is None
+        assert held(tied.detach(), wrong, name) is not None
+        assert held(torch.arange(4).bfloat16(), swapped, name) is not None
+    assert held(tied.detach(), swapped, "exp") is not None
+
+
+def test_the_largest_values_in_any_order_where_that_was_asked_for() -> None:
+    given = torch.tensor([[5.0, 1.0, 4.0, 2.0]])
+    want = [torch.tensor([[5.0, 4.0]], dtype=torch.float64), torch.tensor([[0, 2]])]
+    ordered = [torch.tensor([[5.0, 4.0]]), torch.tensor([[0, 2]])]
+    swapped = [torch.tensor([[4.0, 5.0]]), torch.tensor([[2, 0]])]
+
+    def held(found: list[torch.Tensor], **keywords: object) -> str | None:
+        sample = Sample((given, 2, -1, True), keywords, None)
+        return compare.Comparison(ENTRIES["topk"], torch.float32, sample).values(found, want, ordered, lambda: [want])
+
+    assert held(ordered) is held(ordered, sorted=False) is held(swapped, sorted=False) is None
+    assert held(swapped) is not None
+    assert held([swapped[0], torch.tensor([[0, 2]])], sorted=False) is None  # the indices point at them all the same
+    assert held([swapped[0], torch.tensor([[1, 0]])], sorted=False) is not None
+    assert held([torch.tensor([[4.0, 2.0]]), torch.tensor([[2, 3]])], sorted=False) is not None
+
+    # Which cotangent a chosen value got is as free as its place; that each was given away is not.
+    judge = compare.Comparison(ENTRIES["topk"], torch.float32, Sample((given.requires_grad_(), 2, -1, True, False), {}, None))
+    expected = torch.tensor([[1.0, 0.0, 3.0, 0.0]], dtype=torch.float64)
+
+    def gradient(found: list[float]) -> str | None:
+        return judge.gradients([torch.tensor([found])], [expected], None, lambda: [[expected]], [want[0]])
+
+    assert gradient([1.0, 0.0, 3.0, 0.0]) is gradient([3.0, 0.0, 1.0, 0.0]) is None
+    assert gradient([1.0, 0.0, 2.0, 0.0]) is not None
+
+
+def test_what_is_kept_for_the_gradient_has_the_shape_that_a_device_chooses() -> None:
+    judge = comparison("native_layer_norm", torch.ones(2))
+    want = [torch.ones(4, dtype=torch.float64), torch.ones(2, dtype=torch.float64)]
+    of_cpu = [torch.ones(4), torch.ones(2).bfloat16()]
+    assert judge.metadata([torch.ones(4), torch.ones(2)], want, of_cpu, CPU) is None
+    assert judge.metadata([torch.ones(4), torch.ones(0)], want, of_cpu, CPU) is None
+    assert judge.metadata([torch.ones(4).half(), torch.ones(2)], want, of_cpu, CPU) is not None
+    assert judge.values([torch.ones(4), torch.ones(0)], want, of_cpu, lambda: [want]) is None
+    assert judge.values([torch.ones(4), torch.full((2,), 9.0)], want, of_cpu, lambda: [want]) is not None
+
+
+def test_who_adds_up_in_float64_is_no_yardstick_for_float32() -> None:
+    want = reference()
+    noise = want * (torch.arange(99) % 2 * 2 - 1) * 2.0**-20
+    assert values("cumsum", (want + noise).float(), want, want.float()) is None
+    assert values("cumsum", (want + 100 * noise).float(), want, want.float()) is not None
+    assert values("exp", (want + noise).float(), want, want.float()) is not None

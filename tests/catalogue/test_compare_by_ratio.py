@@ -127,3 +127,28 @@ def test_against_a_benchmark_the_limits_are_the_profiles() -> None:
             ).agrees
         ]  # fmt: skip
         assert found == passed, times
+
+
+def test_of_one_element_the_root_mean_square_is_no_other_measure_than_the_largest() -> None:
+    want, other = torch.tensor([0.021], dtype=torch.float64), torch.tensor([0.021 + 3e-9], dtype=torch.float64)
+
+    def held(error: float) -> bool:
+        return compare_by_ratio(want + error, want, other, roundoff=2.0**-24).agrees
+
+    assert held(2.0e-8)
+    assert not held(4.0e-8)
+
+
+def test_what_cancels_is_held_to_what_its_inputs_roundings_move_it_by() -> None:
+    """A mean of some dozens of numbers around zero, as another order of summation gives it."""
+    want = torch.tensor([1e-4], dtype=torch.float64)
+    exact, moved = want.clone(), torch.tensor([5e-9], dtype=torch.float64)
+
+    def held(error: float, roundoff: float, sensitivity: torch.Tensor | None) -> bool:
+        return compare_by_ratio(want + error, want, exact, roundoff=roundoff, sensitivity=sensitivity).agrees
+
+    assert held(1.5e-8, 2.0**-24, moved)
+    assert not held(1.5e-8, 2.0**-24, None)
+    assert not held(1e-7, 2.0**-24, moved)
+    # In 16 bits sums are wider than what they give: nothing is forgiven that the CPU does not need.
+    assert not held(1.5e-5, 2.0**-9, 1e3 * moved)

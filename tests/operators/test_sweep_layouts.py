@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from readiness.catalogue import mortal
 from tests.operators.support import about, detail, gelu, gelu_gradient, outcomes, sweep
 from tests.support import value
 
@@ -74,22 +75,73 @@ def test_refused_view(override: Callable[..., None], problem: Exception, outcome
     assert detail(evidence, "nn.functional.gelu").startswith(f"{STRIDED}: ")
 
 
-@pytest.mark.parametrize(
-    ("end", "outcome"),
-    [(lambda: os.kill(os.getpid(), signal.SIGSEGV), "crash"), (lambda: time.sleep(600), "hang")],
-    ids=["crash", "hang"],
-)
-def test_lost_on_a_view(override: Callable[..., None], capfd: Any, end: Callable[[], None], outcome: str) -> None:
+def at_an_offset(end: Callable[[], None]) -> Callable[..., torch.Tensor]:
     def kernel(x: torch.Tensor, approximate: str = "none") -> torch.Tensor:
-        if x.storage_offset():
+        if x.storage_offset() and x.dtype == torch.float32:
             end()
         return gelu(x)
 
-    override("gelu", kernel)
+    return kernel
+
+
+def test_hanging_at_an_offset(override: Callable[..., None], capfd: Any) -> None:
+    override("gelu", at_an_offset(lambda: time.sleep(600)))
     evidence = sweep(operator_limit_s=2.0)
-    assert outcomes(evidence) == {"nn.functional.gelu": (outcome, "forward")}
+    assert outcomes(evidence) == {"nn.functional.gelu": ("hang", "forward")}
     assert detail(evidence, "nn.functional.gelu").startswith(f"{OFFSET}: ")
     assert (about(evidence, "crashed") or "").endswith(OFFSET)
+
+
+def refuse() -> None:
+    raise RuntimeError("addresses must be multiples of 16")
+
+
+@pytest.mark.parametrize("end", [lambda: os.kill(os.getpid(), signal.SIGSEGV), refuse], ids=["crash", "refusal"])
+def test_loud_at_an_offset_and_right_elsewhere(override: Callable[..., None], capfd: Any, end: Callable[[], None]) -> None:
+    override("gelu", at_an_offset(end))
+    evidence = sweep("nn.functional.gelu", "add", dtypes=("float32", "bfloat16"))
+    assert value(evidence, "refuse_unaligned", dtype="float32") == 1
+    assert value(evidence, "refuse_unaligned", dtype="bfloat16") == 0
+    assert about(evidence, "refuse_unaligned") == "cpu:0: nn.functional.gelu in float32: refuses an input at an offset"
+    assert value(evidence, "forward_coverage", dtype="float32") == value(evidence, "backward_coverage", dtype="float32") == 1
+    assert value(evidence, "crashed", dtype="float32") == value(evidence, "missing", dtype="float32") == 0
+    assert outcomes(evidence) == {"nn.functional.gelu": ("native", "forward")}
+    assert detail(evidence, "nn.functional.gelu").startswith(f"but {OFFSET}: ")
+
+
+def test_loud_at_an_offset_and_wrong_elsewhere(override: Callable[..., None], capfd: Any) -> None:
+    loud = at_an_offset(refuse)
+    override("gelu", lambda x, approximate="none": loud(x) * (1.01 if x.dtype == torch.float32 and x.ndim else 1))
+    evidence = sweep()
+    assert outcomes(evidence) == {"nn.functional.gelu": ("wrong", "forward")}
+
+
+def test_a_lost_device_costs_the_operator_that_lost_it_alone(
+    override: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    """An error that stays for good, as CUDA's do: whoever is tried next in that process is not to be blamed."""
+    lost: list[bool] = []
+
+    def kernel(x: torch.Tensor, approximate: str = "none") -> torch.Tensor:
+        if x.dtype == torch.float32:
+            lost.append(True)
+        if lost:
+            raise RuntimeError("misaligned address")
+        return gelu(x)
+
+    def other(x: torch.Tensor, y: torch.Tensor, *, alpha: float = 1) -> torch.Tensor:
+        if lost:
+            raise RuntimeError("misaligned address")
+        return torch.sub(x, y, alpha=-alpha)
+
+    override("gelu", kernel)
+    override("add.Tensor", other)
+    monkeypatch.setattr(mortal, "usable", lambda accelerator: not lost)
+    evidence = sweep("nn.functional.gelu", "add", "sub", dtypes=("float32", "bfloat16"))
+    found = {(row["operator"], row["dtype"]): row for row in evidence.rows if row["outcome"] != "summary"}
+    assert {key: row["outcome"] for key, row in found.items()} == {("nn.functional.gelu", "float32"): "crash"}
+    assert found["nn.functional.gelu", "float32"]["detail"].startswith("left the device unusable: ")
+    assert value(evidence, "judged", dtype="bfloat16") == 3
 
 
 @pytest.mark.parametrize("dtypes", [("float32",), ("int64",)])

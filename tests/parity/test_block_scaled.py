@@ -197,3 +197,16 @@ def test_blocks_of_different_sizes_keep_their_scales() -> None:
         wide = scaled.wide()
         worst = (wide - drawn).abs() / scaled.by_row().repeat_interleave(128, 1) / 448
         assert float(worst.max()) <= 2.0**-4  # half a step of three bits at the top of a block
+
+
+def test_values_and_scales_lie_as_matrix_units_take_them() -> None:
+    """Seen on an H100 (torch 2.11, CUDA 13.0): rows dense, and of square blocks a column of scales for each row of blocks."""
+    generator = torch.Generator().manual_seed(3)
+    upstream = torch.randn(256, 384, generator=generator)
+    for factor in (block_scaled._by_row(upstream.t(), FP8), block_scaled._by_block(upstream.t(), FP8)):
+        assert factor.values.is_contiguous()
+        assert factor.values.shape == (384, 256)
+    told = {(tuple(scales.shape), scales.stride()) for scales in block_scaled._layouts(block_scaled._by_block(upstream, FP8))}
+    assert ((4, 2), (1, 4)) in told
+    told = {(tuple(scales.shape), scales.stride()) for scales in block_scaled._layouts(block_scaled._by_row(upstream, FP8))}
+    assert ((256, 3), (1, 256)) in told

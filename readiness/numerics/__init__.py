@@ -1,0 +1,39 @@
+"""How far a tensor is from what it should be: errors in units of rounding, and by ratio to another implementation's.
+
+Pure: no device, no limit, no verdict. What checks and the catalogue ask for is here by name.
+"""
+
+from readiness.numerics.errors import (
+    accumulation_roundoff,
+    bound_ratio,
+    contraction_error,
+    fingerprint,
+    incompatibility,
+    mismatches,
+    name_of,
+    on_host,
+    relative_error,
+    underflow,
+    unit_roundoff,
+    worst_error,
+)
+from readiness.numerics.ratio import USUAL, RatioComparison, Strictness, compare_by_ratio
+
+__all__ = [
+    "USUAL",
+    "RatioComparison",
+    "Strictness",
+    "accumulation_roundoff",
+    "bound_ratio",
+    "compare_by_ratio",
+    "contraction_error",
+    "fingerprint",
+    "incompatibility",
+    "mismatches",
+    "name_of",
+    "on_host",
+    "relative_error",
+    "underflow",
+    "unit_roundoff",
+    "worst_error",
+]
