@@ -23,9 +23,9 @@ from readiness.model import Cost, Measurement, Note, Row, Yield
     limit_s=600.0,
     catches=(
         "missing", "dtype-unsupported", "cpu-fallback", "wrong-result", "wrong-gradient", "nan", "ignore-strides",
-        "ignore-offset", "wrong-shape", "wrong-dtype", "nondeterministic", "raise", "late-error", "hang", "crash",
-        "zero-result", "wrong-operator", "unwritten", "ignore-argument", "wrong-layout", "narrow-sums", "one-element",
-        "rounded-result", "wrong-tail",
+        "ignore-offset", "wrong-shape", "wrong-dtype", "nondeterministic", "raise", "late-error", "device-lost", "hang",
+        "crash", "zero-result", "wrong-operator", "unwritten", "ignore-argument", "wrong-layout", "narrow-sums",
+        "one-element", "rounded-result", "wrong-tail",
     ),
 )  # fmt: skip
 def sweep(

@@ -159,7 +159,7 @@ def make() -> types.ModuleType:
         "get_rng_state_all": lambda: [torch.get_rng_state()],
         "set_rng_state_all": lambda states: torch.set_rng_state(states[0]),
         "manual_seed": torch.default_generator.manual_seed,
-        "manual_seed_all": _nothing,  # torch.manual_seed has seeded the host's generator already
+        "manual_seed_all": _seed,  # torch.manual_seed has seeded the host's generator already
         "seed_all": _nothing,
         "initial_seed": torch.initial_seed,
         "_is_in_bad_fork": lambda: False,
@@ -168,6 +168,12 @@ def make() -> types.ModuleType:
     for name, value in contents.items():
         setattr(module, name, value)
     return module
+
+
+def _seed(*_: Any) -> None:
+    """There is nothing to do, but of a device that is lost even this cannot be asked."""
+    if _silicon().lost:
+        raise RuntimeError(_silicon().lost)
 
 
 def _nothing(*_: Any, **__: Any) -> None:

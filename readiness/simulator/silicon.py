@@ -69,6 +69,7 @@ class Silicon:
         self.memory = Memory(int(chip.memory_gib * 2**30))
         self.armed = self._arm(seed)
         self.pending: list[tuple[float, str]] = []  # errors that will surface: not before (monotonic), text
+        self.lost = ""  # why this process can use the chip no more
         self.history = History()
         self.stream = 0  # the current one's number
         self._acting: dict[str, tuple[list[Armed], list[Armed]]] = {}
@@ -109,6 +110,8 @@ class Silicon:
         self, name: str, operator: Any, arguments: Sequence[Any], keywords: Mapping[str, Any], given: Sequence[Any]
     ) -> Any:
         """Run an operator on the host's tensors, with whatever defect acts on it."""
+        if self.lost:
+            raise RuntimeError(self.lost)
         if self._timed:
             self._heat.feel()
         before, after = self.acting(name)
@@ -178,6 +181,8 @@ class Silicon:
 
     def copy(self, source: torch.Tensor, target: torch.Tensor, given: tuple[torch.Tensor, torch.Tensor]) -> None:
         """Copy between memory that is `given` on host or device (source, target)."""
+        if self.lost:
+            raise RuntimeError(self.lost)
         if self._timed:
             self._heat.feel()
         name = f"copy::{_PLACES[given[0].device.type == 'cpu', given[1].device.type == 'cpu']}"
@@ -194,7 +199,9 @@ class Silicon:
         self.perform(call, run)
 
     def synchronize(self) -> None:
-        """The host waits for the device. Raises RuntimeError for an error that is due."""
+        """The host waits for the device. Raises RuntimeError for an error that is due, and once the device is lost."""
+        if self.lost:
+            raise RuntimeError(self.lost)
         self.history.settle()
         self.surface()
 

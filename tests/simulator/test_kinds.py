@@ -217,6 +217,23 @@ def test_errors_come_at_once_later_or_never() -> None:
     assert lost == [7.0] * 4
 
 
+def test_a_lost_device_is_lost_to_the_process_and_the_host_is_not() -> None:
+    def ask() -> list[Any]:
+        x, host = torch.ones(4, device="sim"), torch.ones(4)
+        before = _error(lambda: x.sin())
+        fault = _error(lambda: x.exp())
+        asked: tuple[Any, ...] = (
+            lambda: x.sin(), lambda: x.cpu(), lambda: host.to("sim"), torch.sim.synchronize, lambda: torch.manual_seed(1),  # type: ignore[attr-defined]
+        )  # fmt: skip
+        return [before, fault, [_error(question) for question in asked], host.exp().tolist()]
+
+    before, fault, after, host = inside(chip(defect("device-lost", "exp")), ask)
+    assert before == ""
+    assert "misaligned address in aten::exp on chip 0" in fault
+    assert all("can use the device no more" in told for told in after)
+    assert host == torch.ones(4).exp().tolist()
+
+
 def test_a_hang_hangs_and_one_with_an_end_ends() -> None:
     def ask() -> float:
         started = time.monotonic()

@@ -57,6 +57,16 @@ def raise_error(strike: Strike) -> None:
     raise RuntimeError(f"SIM error 507015: the execution of {strike.call.name} on chip {strike.silicon.number} failed")
 
 
+@kind("device-lost", at=Moment.BEFORE)
+def device_lost(strike: Strike) -> None:
+    """The call fails as a fault of the device, which is lost to the process from then on: whatever it asks fails too."""
+    strike.silicon.lost = (
+        f"SIM error 507015: misaligned address in {strike.call.name} on chip {strike.silicon.number}; this process can use "
+        "the device no more"
+    )
+    raise RuntimeError(strike.silicon.lost)
+
+
 @kind("late-error", at=Moment.AFTER, severity=0.0, unit="s until it can surface")
 def late_error(strike: Strike) -> None:
     """The result stays unwritten; the error surfaces when the host next waits, or never with `set = { lost = true }`."""
