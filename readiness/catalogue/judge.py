@@ -201,16 +201,10 @@ class Trial:
 
     def _by_profiler(self, given: Sample) -> str | None:
         """What the profiler says of a call that was the host's work, where there is one for this device."""
-        outputs: list[object] = []
-
-        def call() -> None:
-            outputs.extend(self.caller.call(given, False, _silent).outputs)
-            self.accelerator.synchronize()
-
-        if profiled.activity(self.accelerator.device.type) is None:
+        if profiled.activity(self.accelerator) is None:
             return None
-        self.accelerator.synchronize()
-        traffic = profiled.watched(self.accelerator.device.type, call)
+        outputs: list[object] = []
+        traffic = profiled.watched(self.accelerator, lambda: outputs.extend(self.caller.call(given, False, _silent).outputs))
         return profiled.on_host(traffic, profiled.size(given.tensors()), profiled.size(outputs))
 
     def _drain(self) -> None:

@@ -8,16 +8,21 @@ its inputs go to the host and its result comes back; an operator that is the dev
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from readiness.accelerators.base import Accelerator
 
 #: Inputs of fewer bytes say nothing: a copied size or status is as large.
 LEAST_BYTES = 128
@@ -34,39 +39,60 @@ class Traffic:
     to_device: int = 0
 
 
-def activity(device_type: str) -> torch.profiler.ProfilerActivity | None:
-    """What to tell the profiler so that it watches such a device; None where this torch cannot."""
-    found = getattr(torch.profiler.ProfilerActivity, device_type.upper(), None)
-    if found is None or found is torch.profiler.ProfilerActivity.CPU:
+def activity(accelerator: Accelerator) -> torch.profiler.ProfilerActivity | None:
+    """What to tell the profiler so that it watches this device; None where this torch cannot, or there is nothing to see.
+
+    A plug-in's device has an activity of its name, whether or not its maker brings what would watch it.
+    """
+    found = getattr(torch.profiler.ProfilerActivity, accelerator.device.type.upper(), None)
+    if found is None or accelerator.stack.driverless:
         return None
     return found if found in torch.profiler.supported_activities() else None  # type: ignore[no-untyped-call]
 
 
-def watched(device_type: str, call: Callable[[], object]) -> Traffic | None:
-    """Call it, which must wait for the device, and tell what that did; None where nothing of it can be seen.
+def watched(accelerator: Accelerator, call: Callable[[], object]) -> Traffic | None:
+    """Call it, wait for the device, and tell what that did; None where nothing of it can be seen.
 
     Raises what the call raises. A profiler that cannot start (one is running already, or counters are not for this user)
     costs its evidence only: then the call is made without.
     """
-    kind = activity(device_type)
+    kind = activity(accelerator)
     if kind is None:
         call()
         return None
+    accelerator.synchronize()  # what went before is not this call's
     profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU, kind])
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with _silence():
             profiler.start()
     except RuntimeError:
         call()
         return None
     try:
         call()
+        accelerator.synchronize()
     finally:
-        profiler.stop()
+        with _silence():
+            profiler.stop()
     with tempfile.TemporaryDirectory(prefix="readiness-") as folder:
         file = Path(folder, "trace.json")
         profiler.export_chrome_trace(str(file))
         return of_trace(json.loads(file.read_text(encoding="utf-8", errors="replace"), strict=False))
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Kineto tells of each start and stop on the standard error, from C++ (torch 2.13): twice for each operator."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def of_trace(trace: Mapping[str, Any]) -> Traffic | None:

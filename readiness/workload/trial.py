@@ -91,18 +91,14 @@ class Trial:
 
     def on_host_by_profiler(self, sample: Sample) -> str | None:
         """What the profiler says of a call that was the host's work, where there is one for this device."""
-        device = self.accelerator.device
-        if profiled.activity(device.type) is None:
+        if profiled.activity(self.accelerator) is None:
             return None
+        device = self.accelerator.device
         given = sample.converted(_mover(Layout.CONTIGUOUS, device), device)
         outputs: list[object] = []
-
-        def call() -> None:
-            outputs.extend(self._call(given, False, lambda _: None).outputs)
-            self.accelerator.synchronize()
-
-        self.accelerator.synchronize()
-        traffic = profiled.watched(device.type, call)
+        traffic = profiled.watched(
+            self.accelerator, lambda: outputs.extend(self._call(given, False, lambda _: None).outputs)
+        )
         return profiled.on_host(traffic, profiled.size(given.tensors()), profiled.size(outputs))
 
     def drain(self) -> None:

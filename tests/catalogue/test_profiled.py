@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from readiness.catalogue import profiled
 from readiness.catalogue.profiled import Traffic
 from tests.operators.support import detail, outcomes, sweep
-from tests.support import value
+from tests.support import cpu, value
 
 
 def event(category: str, name: str, **arguments: Any) -> dict[str, Any]:
@@ -60,8 +61,8 @@ def test_all_there_and_all_back_is_the_hosts_work(traffic: Traffic | None, input
 
 def test_this_cpu_has_no_device_to_watch() -> None:
     called: list[int] = []
-    assert profiled.activity("cpu") is profiled.activity("sim") is profiled.activity("no such device") is None
-    assert profiled.watched("cpu", lambda: called.append(1)) is None
+    assert profiled.activity(cpu()) is None
+    assert profiled.watched(cpu(), lambda: called.append(1)) is None
     assert called == [1]
 
 
@@ -86,7 +87,7 @@ class Watching:
 
 
 def put(monkeypatch: pytest.MonkeyPatch, watching: Watching) -> None:
-    monkeypatch.setattr(profiled, "activity", lambda device_type: torch.profiler.ProfilerActivity.CPU)
+    monkeypatch.setattr(profiled, "activity", lambda accelerator: torch.profiler.ProfilerActivity.CPU)
     monkeypatch.setattr(torch.profiler, "profile", watching)
 
 
@@ -94,13 +95,25 @@ def test_the_call_is_made_once_whatever_becomes_of_the_profiler(monkeypatch: pyt
     for watching in (Watching([]), Watching([], RuntimeError("another profiler is running"))):
         put(monkeypatch, watching)
         called: list[int] = []
-        assert profiled.watched("cuda", lambda: called.append(1)) is None  # noqa: B023
+        assert profiled.watched(cpu(), lambda: called.append(1)) is None  # noqa: B023
         assert called == [1]
     watching = Watching([])
     put(monkeypatch, watching)
     with pytest.raises(ZeroDivisionError):
-        profiled.watched("cuda", lambda: 1 // 0)
+        profiled.watched(cpu(), lambda: 1 // 0)
     assert watching.stopped == 1
+
+
+def test_what_the_profiler_says_of_itself_is_not_heard_and_what_the_call_says_is(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Loud(Watching):
+        def start(self) -> None:
+            os.write(2, b"profiler_start")
+
+    put(monkeypatch, Loud([event("kernel", "gelu")]))
+    assert profiled.watched(cpu(), lambda: os.write(2, b"of the call")) == Traffic(1, 0, 0)
+    assert capfd.readouterr().err == "of the call"
 
 
 def test_a_silent_trip_to_the_host_is_a_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
