@@ -39,8 +39,13 @@ def grouped_mm(left: Tensor, right: Tensor, offs: Tensor | None = None, **_: Any
     return torch.cat([left[expert] @ right[:, start:end] for expert, (start, end) in enumerate(parts)], 1)
 
 
+def histc(values: Tensor, *arguments: Any, **keywords: Any) -> Tensor:
+    """Counts in equal bins, of whole numbers too, as transformers counts tokens: the host's kernel does not take them."""
+    return torch.histc(values.double(), *arguments, **keywords).to(values.dtype)
+
+
 #: Operators that the host cannot compute in float64 under their own name.
-REFERENCES: Mapping[str, Callable[..., Any]] = {"_grouped_mm": grouped_mm}
+REFERENCES: Mapping[str, Callable[..., Any]] = {"_grouped_mm": grouped_mm, "histc": histc}
 
 
 def terms(sample: Sample) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from readiness.accelerators.base import Accelerator
 from readiness.numerics import USUAL, Strictness
-from readiness.workload import hands
+from readiness.workload import hands, sizes
 from readiness.workload.document import Phase, Workload
 from readiness.workload.hands import Child
 from readiness.workload.outcome import Outcome, Result
@@ -58,7 +58,8 @@ def run(
     try:
         for part in parts:
             found[part] = crew.play(part, large=False)
-        left = [part for part in parts if found[part].outcome.right]
+        # The cheap ones first: what they leave of their share is for those that need more.
+        left = sorted((part for part in parts if found[part].outcome.right), key=crew.burden)
         if left and large_s > 0:
             crew.look()
         crew.deadline = min(crew.deadline, time.monotonic() + large_s)
@@ -67,8 +68,8 @@ def run(
             later = crew.play(part, large=True, records=records)
             if later.reached:
                 found[part] = _together(found[part], later)
-            yield part, found[part]
-        yield from ((part, found[part]) for part in parts if part not in left)
+            yield part, crew.priced(found[part])
+        yield from ((part, crew.priced(found[part])) for part in parts if part not in left)
     finally:
         crew.close()
 
@@ -92,6 +93,15 @@ class _Crew:
     deadline: float
     child: Child | None = None
     pace: tuple[float, float] | None = None
+
+    def burden(self, part: Part) -> float:
+        """How much there is to move for it at the model's own size."""
+        return sizes.burden(self.workload, (self.workload.records[number] for number in part.records))
+
+    def priced(self, result: Result) -> Result:
+        """With times as at the model's own size, by what the device was seen to do."""
+        pace = self.pace or sizes.UNMEASURED
+        return replace(result, played={number: played.at_pace(*pace) for number, played in result.played.items()})
 
     def look(self) -> None:
         """How fast the device is, where that can be told without losing a process."""

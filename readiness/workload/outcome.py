@@ -9,16 +9,33 @@ from readiness.catalogue.layouts import Layout
 from readiness.catalogue.outcomes import Outcome, is_absence, told
 from readiness.workload.document import Phase
 
+#: A gradient takes about so many times the work of its forward.
+_BACKWARD = 2.0
+
 __all__ = ["FailedError", "Outcome", "Played", "Result", "raised", "told"]
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """One record as it was played: how long a call took, how large it was, and whether that is the model's own size."""
+    """One record as it was played: how long a call took, how large it was, and whether that is the model's own size.
+
+    `more_work` (multiplications) and `more_bytes` are what the model's own size has beyond what was played.
+    """
 
     seconds: float
     full: bool
     size: str
     backward_seconds: float = 0.0
+    more_work: float = 0.0
+    more_bytes: float = 0.0
+
+    def at_pace(self, work_per_s: float, bytes_per_s: float) -> Played:
+        """As at the model's own size: what was measured, and for what that has beyond it arithmetic and traffic.
+
+        Not in proportion to what was measured: the small call of a fast device is nearly all start.
+        """
+        more = self.more_work / work_per_s + 2 * self.more_bytes / bytes_per_s
+        backward = self.backward_seconds + (_BACKWARD * more if self.backward_seconds else 0.0)
+        return replace(self, seconds=self.seconds + more, backward_seconds=backward, more_work=0.0, more_bytes=0.0)
 
 
 @dataclass(frozen=True, slots=True)

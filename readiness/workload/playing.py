@@ -215,14 +215,15 @@ class Player:
         self._played[number] = self._as_played(record, call, size)
 
     def _as_played(self, record: Record, call: Call, size: Size) -> Played:
-        """What the last call took; of a smaller one, what the model's own size would by arithmetic and traffic."""
+        """What the last call took; of a smaller one, what the model's own size has beyond it, too."""
         whole = record.call.at(self.workload.full)
         full = size == self.workload.full or (whole is not None and call == self._at_home(whole))
-        scale = 1.0
+        work, traffic = 0.0, 0.0
         if not full and whole is not None:
-            scale = max(self.means.expected_s(whole) / max(self.means.expected_s(call), 1e-12), 1.0)
+            work = max(operators.work(whole) - operators.work(call), 0.0)
+            traffic = max(sizes.size_bytes(whole) - sizes.size_bytes(call), 0.0)
         words = sizes.told(self.workload, self.workload.full if full else size)
-        return Played(self._trial.forward_s * scale, full, words, self._trial.backward_s * scale)
+        return Played(self._trial.forward_s, full, words, self._trial.backward_s, work, traffic)
 
     def _look(self, operator: Operator, sample: Sample, called: Called, special: str) -> None:
         """Chosen elements of a large result against float64; those that are no number where there should be one."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,10 @@ EDGES = (0, 1, 7, 17, 63, 65, 127, 129)
 _COPIES = 6
 #: What drawing and moving cost on the host.
 _HOST_BYTES_PER_S = 1.0e9
+#: Multiplications and bytes a second that no device falls short of.
+UNMEASURED = (1e9, 1e9)
+#: What is shorter is mostly the start of a call.
+_A_WHILE_S = 1e-3
 #: A call is repeated so often, forward and backward.
 _REPEATS = 4.0
 _BYTES = {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "complex64": 8, "complex128": 16, "bfloat16": 2, "float16": 2}
@@ -48,18 +53,37 @@ class Means:
 
 def unmeasured(accelerator: Accelerator) -> Means:
     """What there is to spend on a device that was not looked at yet: its memory, and a pace that none falls short of."""
-    host_bytes = _host_memory()
-    memory = accelerator.memory()
-    return Means(min(memory[0] if memory is not None else host_bytes, host_bytes) / 2, 1.0, 1e9, 1e9)
+    return Means(_room(accelerator), 1.0, *UNMEASURED)
 
 
 def measure(accelerator: Accelerator) -> tuple[float, float]:
-    """A first look at the device: multiplications and bytes a second, by one product and one copy. May raise, or worse."""
-    matrix = torch.randn(512, 512).bfloat16().to(accelerator.device)
-    block = torch.zeros(2**22).to(accelerator.device)
-    product_s = _timed(accelerator, lambda: matrix @ matrix)
-    copy_s = _timed(accelerator, block.clone)
-    return 512.0**3 / product_s, 2 * block.nbytes / copy_s
+    """A first look at the device: multiplications and bytes a second, by products and copies. May raise, or worse.
+
+    They grow until one takes a while: the start of a call is no measure of a fast device.
+    """
+    block = torch.randn(512, 512).bfloat16().to(accelerator.device)
+    side, product_s = 512, 0.0
+    for side in (512, 2048, 8192):
+        matrix = block.repeat(side // 512, side // 512)
+        product_s = _timed(accelerator, partial(torch.matmul, matrix, matrix))
+        if product_s > _A_WHILE_S:
+            break
+    moved, copy_s = 0, 1.0
+    for count in (2**22, 2**26, 2**28):
+        if moved and 4 * count * _COPIES > _room(accelerator):
+            break
+        values = torch.zeros(count, device=accelerator.device)
+        moved, copy_s = 2 * values.nbytes, _timed(accelerator, values.clone)
+        if copy_s > _A_WHILE_S:
+            break
+    return float(side) ** 3 / product_s, moved / copy_s
+
+
+def _room(accelerator: Accelerator) -> float:
+    """Bytes that may be had on the device and on the host at once."""
+    host_bytes = _host_memory()
+    memory = accelerator.memory()
+    return min(memory[0] if memory is not None else host_bytes, host_bytes) / 2
 
 
 def _timed(accelerator: Accelerator, work: object) -> float:
@@ -83,6 +107,12 @@ def _host_memory() -> float:
 def size_bytes(call: Call) -> float:
     """Bytes of all tensors that a call takes."""
     return float(sum(math.prod(spec.shape) * _BYTES.get(spec.dtype, 1) for spec in call.specs()))
+
+
+def burden(workload: Workload, records: Iterable[Record]) -> float:
+    """Bytes of all tensors of these records at the model's own size."""
+    calls = [record.call.at(workload.full) or record.call for record in records]
+    return sum(map(size_bytes, calls))
 
 
 def ladder(workload: Workload, record: Record) -> Iterator[tuple[Size, Call]]:

@@ -11,6 +11,8 @@ import torch
 
 from readiness.model import Evidence, Status
 from readiness.simulator import chip as chips
+from readiness.workload import contraction
+from readiness.workload.outcome import Played
 from tests.simulator.support import chip, defect, inside
 from tests.support import run_check, value, values
 
@@ -49,6 +51,23 @@ def test_a_healthy_cpu() -> None:
     assert {measurement.labels.get("extent") for measurement in evidence.measurements} == {"chosen", None}
     told = {row["operator"]: row for row in evidence.rows}
     assert "positions" in told["aten::mm"]["largest"]
+
+
+def test_whole_numbers_are_counted_where_the_host_has_no_kernel_for_them() -> None:
+    tokens = torch.tensor([0, 3, 3, 1, 7, 7, 7], dtype=torch.int32)
+    found = contraction.histc(tokens, 8, min=0, max=7)
+    assert found.dtype == torch.int32
+    assert found.tolist() == [1, 1, 0, 2, 0, 0, 0, 3]
+
+
+def test_what_was_not_played_is_priced_by_the_devices_pace_and_not_by_the_start_of_a_small_call() -> None:
+    played = Played(20e-6, False, "96 positions of the reduced model", 50e-6, more_work=2.5e12, more_bytes=1.2e9)
+    whole = played.at_pace(4e14, 3e12)
+    assert whole.seconds == pytest.approx(20e-6 + 2.5e12 / 4e14 + 2 * 1.2e9 / 3e12)
+    assert whole.backward_seconds == pytest.approx(50e-6 + 2 * (whole.seconds - 20e-6))
+    assert whole.at_pace(1.0, 1.0) == whole
+    full = Played(1.5, True, "4096 positions")
+    assert full.at_pace(1.0, 1.0) == full
 
 
 @pytest.mark.slow
