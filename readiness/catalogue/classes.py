@@ -123,6 +123,9 @@ ROUNDED_IF_COMPLEX = frozenset({"abs", "sgn", "sign"})
 #: Lose more digits than rounding of inputs and results explains, in PyTorch's own formulas and so on every device: how
 #: many times more is forgiven. Seen on the CPU against float64 over many seeds.
 DELICATE = {
+    # The logarithm of the sums is kept in the dtype of the result, and every probability of the gradient is made of it.
+    "attention.efficient": 2.0, "attention.math": 2.0, "nn.functional.scaled_dot_product_attention": 2.0,
+    "scaled_dot_product_attention": 2.0,
     "_upsample_bilinear2d_aa": 4.0,
     "corrcoef": 8.0,                         # of two columns it is exactly 1, and its gradient all cancellation
     "grid_sampler_2d": 64.0,                 # half a rounding of the grid reaches another cell
