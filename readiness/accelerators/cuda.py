@@ -80,7 +80,7 @@ class Cuda(CudaNamespace):
 
 def _driver_api() -> str | None:
     """The newest CUDA that the driver's library serves; with a compatibility package it is newer than the module."""
-    # Asked of the library itself: torch told it under a name of its own until 2.10 and no longer does.
+    # Asked of the library itself: what torch had for it was private, and torch 2.11 has it no more.
     number = ctypes.c_int(0)
     for name in ("libcuda.so.1", "nvcuda.dll"):
         with contextlib.suppress(OSError, AttributeError):
