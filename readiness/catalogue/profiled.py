@@ -53,8 +53,8 @@ def activity(accelerator: Accelerator) -> torch.profiler.ProfilerActivity | None
 def watched(accelerator: Accelerator, call: Callable[[], object]) -> Traffic | None:
     """Call it, wait for the device, and tell what that did; None where nothing of it can be seen.
 
-    Raises what the call raises. A profiler that cannot start (one is running already, or counters are not for this user)
-    costs its evidence only: then the call is made without.
+    Raises what the call raises. A profiler that cannot start (one is running already, or counters are not for this user),
+    or cannot write down what it saw, costs its evidence only.
     """
     kind = activity(accelerator)
     if kind is None:
@@ -74,10 +74,11 @@ def watched(accelerator: Accelerator, call: Callable[[], object]) -> Traffic | N
     finally:
         with _silence():
             profiler.stop()
-    with tempfile.TemporaryDirectory(prefix="readiness-") as folder:
+    with contextlib.suppress(OSError, RuntimeError, ValueError), tempfile.TemporaryDirectory(prefix="readiness-") as folder:
         file = Path(folder, "trace.json")
         profiler.export_chrome_trace(str(file))
         return of_trace(json.loads(file.read_text(encoding="utf-8", errors="replace"), strict=False))
+    return None
 
 
 @contextlib.contextmanager

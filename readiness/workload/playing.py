@@ -145,7 +145,8 @@ class Player:
                 sample = self._drawer("small", len(seen)).sample(call)
                 self._trial.judge(sample, gradients=self._wants_gradient(record), views=True, offsets=self.offsets)
                 seen[call] = self._as_played(record, call, size)
-                self._hosted = self._hosted or self._trial.on_host_by_profiler(sample) or ""
+                if len(seen) == 1:
+                    self._hosted = self._trial.on_host_by_profiler(sample) or ""
             self._played[number] = seen[call]
         return True
 

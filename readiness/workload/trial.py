@@ -94,12 +94,14 @@ class Trial:
         if profiled.activity(self.accelerator) is None:
             return None
         device = self.accelerator.device
-        given = sample.converted(_mover(Layout.CONTIGUOUS, device), device)
         outputs: list[object] = []
-        traffic = profiled.watched(
-            self.accelerator, lambda: outputs.extend(self._call(given, False, lambda _: None).outputs)
-        )
-        return profiled.on_host(traffic, profiled.size(given.tensors()), profiled.size(outputs))
+        with contextlib.suppress(Exception):  # it was judged without
+            given = sample.converted(_mover(Layout.CONTIGUOUS, device), device)
+            traffic = profiled.watched(
+                self.accelerator, lambda: outputs.extend(self._call(given, False, lambda _: None).outputs)
+            )
+            return profiled.on_host(traffic, profiled.size(given.tensors()), profiled.size(outputs))
+        return None
 
     def drain(self) -> None:
         """What errors are still to come are this call's and must not be laid at the next one's door."""

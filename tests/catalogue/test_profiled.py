@@ -97,6 +97,10 @@ def test_the_call_is_made_once_whatever_becomes_of_the_profiler(monkeypatch: pyt
         called: list[int] = []
         assert profiled.watched(cpu(), lambda: called.append(1)) is None  # noqa: B023
         assert called == [1]
+    broken = Watching([event("kernel", "gelu")])
+    monkeypatch.setattr(broken, "export_chrome_trace", lambda file: Path(file).write_text('{"traceEvents": ['))
+    put(monkeypatch, broken)
+    assert profiled.watched(cpu(), lambda: None) is None
     watching = Watching([])
     put(monkeypatch, watching)
     with pytest.raises(ZeroDivisionError):

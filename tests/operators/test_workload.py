@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from readiness.catalogue import profiled
 from readiness.model import Evidence, Status
 from readiness.simulator import chip as chips
 from readiness.workload import contraction
@@ -51,6 +52,15 @@ def test_a_healthy_cpu() -> None:
     assert {measurement.labels.get("extent") for measurement in evidence.measurements} == {"chosen", None}
     told = {row["operator"]: row for row in evidence.rows}
     assert "positions" in told["aten::mm"]["largest"]
+
+
+def test_a_silent_trip_to_the_host_is_a_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiled, "activity", lambda accelerator: torch.profiler.ProfilerActivity.CPU)
+    monkeypatch.setattr(profiled, "watched", lambda accelerator, call: call() or profiled.Traffic(0, 10**9, 10**9))
+    evidence = played("aten::silu")
+    assert outcomes(evidence) == {"silu bfloat16": ("CPU fallback", "forward")}
+    assert value(evidence, "fallback_share", **TRAINING, weight="calls") == 1
+    assert "the profiler saw" in evidence.rows[0]["detail"]
 
 
 def test_whole_numbers_are_counted_where_the_host_has_no_kernel_for_them() -> None:
