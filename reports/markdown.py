@@ -133,12 +133,16 @@ def _said(entry: Shared) -> str:
 def _unknown(groups: Sequence[Alike], order: Mapping[str, int]) -> Iterator[str]:
     points: dict[tuple[str, str], list[str]] = {}
     for group in groups:
-        for cause in telling.grouped(group.entries[Kind.UNKNOWN]):
+        kept, left_out = telling.left_out(group.entries[Kind.UNKNOWN])
+        for cause in telling.grouped(kept):
             first = cause.first
             names = ", ".join(f"**{escape(entry.finding.requirement, 200)}**" for entry in cause.entries)
             reasons = "; ".join(f"{whose}: {reason}" if whose else reason for whose, reason in first.reasons)
             body = f"({first.finding.level}; {first.uses_text}): {escape(reasons, 3000)}\n{_closing(first)}"
             points.setdefault((names, body), []).extend(first.ids)
+        for chosen in left_out:
+            told = escape(chosen.words), f"\n  - **do:** {escape(chosen.remedy)}\n"
+            points.setdefault(told, []).extend(chosen.entries[0].ids)
     if points:
         yield "\n### What could not be told\n\n"
     for (names, body), ids in points.items():

@@ -182,7 +182,8 @@ def _unknown(entries: Sequence[Shared], paint: Paint, width: int) -> Iterator[st
     if not entries:
         return
     yield from _section("WHAT COULD NOT BE TOLD", paint)
-    for group in telling.grouped(entries):
+    kept, left_out = telling.left_out(entries)
+    for group in telling.grouped(kept):
         first = group.first
         names = ", ".join(telling.clean(entry.finding.requirement, 100) for entry in group.entries)
         text = f"{names} ({first.finding.level}; {first.uses_text})"
@@ -191,6 +192,9 @@ def _unknown(entries: Sequence[Shared], paint: Paint, width: int) -> Iterator[st
         for whose, reason in first.reasons:
             yield from telling.wrap(f"{whose}: {reason}" if whose else reason, width, first=_INDENT)
         yield from _closing(first, paint, width)
+    for chosen in left_out:
+        yield from telling.wrap(chosen.words, width, first="  ", rest="    ")
+        yield from _painted(telling.wrap(chosen.remedy, width, first="    do:  "), paint, "do:", "good")
 
 
 def _closing(entry: Shared, paint: Paint, width: int) -> Iterator[str]:
@@ -221,14 +225,18 @@ def _times(group: Alike, paint: Paint, width: int) -> Iterator[str]:
     yield from _section(f"WHERE THE TIME WENT{' ON EACH, AT MOST' if several else ''}", paint)
     shown: list[Time] = []
     rest: list[Time] = []
+    away = [time for time in ordered if time.status is Status.SKIPPED and time.reason.startswith("left out by ")]
     for time in ordered:
-        (shown if len(shown) < _MOST_TIMES or time.status is not Status.MEASURED else rest).append(time)
+        if time not in away:
+            (shown if len(shown) < _MOST_TIMES or time.status is not Status.MEASURED else rest).append(time)
     rows = [
         [telling.clean(time.check, 60), telling.duration(time.seconds), time.status.value, _remark(time)]
         for time in shown
     ]
     if rest:
         rows.append([f"{len(rest)} more", telling.duration(sum(time.seconds for time in rest)), "measured", ""])
+    if away:
+        rows.append([f"{len(away)} more", telling.duration(0.0), "skipped", "left out by the caller"])
     rows.append(["together", telling.duration(group.seconds), "", ""])
     table = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "left", "left"))
     for line in table.splitlines():

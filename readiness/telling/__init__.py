@@ -1,7 +1,7 @@
 """What all reports say alike: text made harmless, figures, and findings sorted by what they mean to the reader."""
 
 from readiness.telling.accelerators import device, failed_stacks, names, rehearsals, simulated, software
-from readiness.telling.alike import Alike, Shared, Statement, Time, alike, grouped, together
+from readiness.telling.alike import Alike, LeftOut, Shared, Statement, Time, alike, grouped, left_out, together
 from readiness.telling.findings import Kind, Told, kind, labels, limit, measured, reading, reason, strays, told
 from readiness.telling.proofs import TITLE as PROOFS_TITLE
 from readiness.telling.proofs import proofs
@@ -15,6 +15,7 @@ __all__ = [
     "REHEARSAL_TITLE",
     "Alike",
     "Kind",
+    "LeftOut",
     "Shared",
     "Statement",
     "Time",
@@ -30,6 +31,7 @@ __all__ = [
     "grouped",
     "kind",
     "labels",
+    "left_out",
     "limit",
     "measured",
     "memory",

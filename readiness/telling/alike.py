@@ -7,10 +7,12 @@ findings differ in nothing but figures, labels and words. Where those differ, ea
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from readiness.model import AcceleratorAssessment, Assessment, Evidence, Finding, Status, Use, Verdict
+from readiness.model import AcceleratorAssessment, Assessment, Evidence, Finding, Level, Status, Use, Verdict
 from readiness.telling.accelerators import device, names, simulated, software
 from readiness.telling.findings import Kind, Told, figure_of, labels, reading, reason, strays, told
 from readiness.telling.text import clean, figure
@@ -126,6 +128,46 @@ def grouped(entries: Iterable[Shared]) -> list[Group]:
         )  # fmt: skip
         groups.setdefault(key, []).append(entry)
     return [Group(tuple(group)) for group in groups.values()]
+
+
+#: Of a requirement whose check the caller did not want: by which option.
+_LEFT_OUT = re.compile(r"^\S+: (left out by (--?\w+))")
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Requirements of which nothing is known because the caller chose so, by one option."""
+
+    option: str
+    entries: tuple[Shared, ...]
+
+    @property
+    def words(self) -> str:
+        """`214 requirements of 33 checks (120 must, 84 should, 10 info): left out by -k`."""
+        levels = Counter(entry.finding.level for entry in self.entries)
+        by_level = ", ".join(f"{levels[level]} {level}" for level in Level if levels[level])
+        checks = len({entry.finding.check for entry in self.entries})
+        count = len({entry.finding.requirement for entry in self.entries})
+        return (
+            f"{count} requirement{'s' if count != 1 else ''} of {checks} check{'s' if checks != 1 else ''} ({by_level}): "
+            f"left out by {self.option}"
+        )
+
+    @property
+    def remedy(self) -> str:
+        """What to do."""
+        return f"Run without {self.option}."
+
+
+def left_out(entries: Iterable[Shared]) -> tuple[list[Shared], list[LeftOut]]:
+    """What is to be told one by one, and what the caller left out himself: of that he need not be told at length."""
+    kept: list[Shared] = []
+    options: dict[str, list[Shared]] = {}
+    for entry in entries:
+        found = {match[2] if (match := _LEFT_OUT.match(words)) else "" for _, words in entry.reasons}
+        option = found.pop() if len(found) == 1 else ""
+        (options.setdefault(option, []) if option else kept).append(entry)
+    return kept, [LeftOut(option, tuple(group)) for option, group in options.items()]
 
 
 @dataclass(frozen=True, slots=True)

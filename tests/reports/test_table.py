@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from readiness import telling
-from readiness.model import AcceleratorAssessment, Assessment, Outcome, Use
+from readiness.model import AcceleratorAssessment, Assessment, Level, Outcome, Status, Use
 from readiness.reporting import render
 from readiness.telling import Kind
 from tests.reports import build
@@ -101,6 +101,31 @@ def test_unknown_ones_of_one_cause_stand_together_and_musts_first() -> None:
     assert "all-gather, all-reduce, reduce-scatter (must; training)" in entry
     assert entry.count("it needs two accelerators and there is one") == 1
     assert entry.index("(must;") < entry.index("fault-counters (should; training, inference)")
+
+
+def test_what_the_caller_left_out_himself_is_not_told_at_length() -> None:
+    chosen = [
+        *(finding for n in range(40) for finding in build.on(build.BOTH, build.unknown, f"must-{n}", check="a.one", reason="a.one: left out by -k")),
+        build.unknown("late", check="b.two", level=Level.SHOULD, reason="b.two: left out by --within: it takes about 40 s"),
+        build.unknown("dark", check="c.three", reason="c.three: the driver is gone"),
+    ]
+    text = render("table", build.assessment(build.accelerator(tuple(chosen))))
+    entry = flat(section(text, "WHAT COULD NOT BE TOLD"))
+    assert "40 requirements of 1 check (40 must): left out by -k do: Run without -k." in entry
+    assert "1 requirement of 1 check (1 should): left out by --within do: Run without --within." in entry
+    assert "dark (must; training) c.three: the driver is gone" in entry
+    assert "must-7" not in entry
+    markdown = render("markdown", build.assessment(build.accelerator(tuple(chosen))))
+    assert "- 40 requirements of 1 check (40 must): left out by -k on `cuda:0`" in markdown
+
+
+def test_checks_that_were_left_out_took_no_time_worth_a_line_each() -> None:
+    away = [build.evidence(f"a.{n}", status=Status.SKIPPED, reason="left out by -k", seconds=0.0, attempts=0) for n in range(9)]
+    item = replace(build.accelerator(()), evidence=(build.evidence("a.done"), *away))
+    entry = section(render("table", build.assessment(item)), "WHERE THE TIME WENT")
+    assert re.search(r"9 more +0.0 s +skipped +left out by the caller", entry)
+    assert "a.done" in entry
+    assert "a.7" not in entry
 
 
 def test_waivers_name_who_until_and_why_and_expired_ones_count() -> None:
