@@ -123,9 +123,6 @@ ROUNDED_IF_COMPLEX = frozenset({"abs", "sgn", "sign"})
 #: Lose more digits than rounding of inputs and results explains, in PyTorch's own formulas and so on every device: how
 #: many times more is forgiven. Seen on the CPU against float64 over many seeds.
 DELICATE = {
-    # The logarithm of the sums is kept in the dtype of the result, and every probability of the gradient is made of it.
-    "attention.efficient": 2.0, "attention.math": 2.0, "nn.functional.scaled_dot_product_attention": 2.0,
-    "scaled_dot_product_attention": 2.0,
     "_upsample_bilinear2d_aa": 4.0,
     "corrcoef": 8.0,                         # of two columns it is exactly 1, and its gradient all cancellation
     "grid_sampler_2d": 64.0,                 # half a rounding of the grid reaches another cell
@@ -156,6 +153,12 @@ DELICATE = {
     "special.log_ndtr": 8.0,
     "pinverse": 8.0,
 }
+
+#: Keep the logarithm of their sums in float32, and make every probability of the gradient of it: in float32 that costs twice
+#: what other orders do, in 16 bits nothing.
+KEEP_LOGARITHMS = frozenset({
+    "attention.efficient", "attention.math", "nn.functional.scaled_dot_product_attention", "scaled_dot_product_attention",
+})  # fmt: skip
 
 #: Inner steps leave the range of these dtypes although the result would not (in gradients: squares and reciprocals of
 #: small inputs), or rounding an exponent to an integer decides whether a power exists: elements not finite are left out.

@@ -237,6 +237,8 @@ class Comparison:
         if self.entry.within(classes.ADDED_UP_WIDER):
             native = None
         delicate = classes.DELICATE.get(self.entry.base, 1.0)
+        if self.dtype is torch.float32 and self.entry.within(classes.KEEP_LOGARITHMS):
+            delicate = 2.0
         # What loses digits in any formula loses others in another one than the CPU's.
         strictness = replace(
             self.strictness, rms_ratio=self.strictness.rms_ratio * delicate, max_ratio=self.strictness.max_ratio * delicate
