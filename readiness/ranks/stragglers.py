@@ -5,6 +5,7 @@ In a collective everybody waits for the slowest, so all look slow. What each ran
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -20,22 +21,49 @@ from readiness.ranks.values import Json, RankContext
 WIDTHS, LONG_ENOUGH_S = (256, 512, 1024, 2048, 4096), 3e-4
 #: Turns around all ranks; how often each repeats in one turn for its best time, and for how long at most.
 TURNS, REPETITIONS, REPEAT_S = 8, 30, 0.1
+#: So many times as many turns again, while a rank looks slower than the median by more than this share: a busy host may be
+#: what is slow, and best times of a rank that is not will show it.
+FURTHER, SUSPECT = 2, 0.9
 
 
 def compare_ranks(context: RankContext, groups: Mapping[Team, Any], sums: Sums) -> Iterator[Json]:
     """Best times of this rank in seconds: of products by width, alone and together, and of an all_reduce with itself."""
     block = torch.ones(256).to(context.device)
+    best: dict[str, float] = {}
     for rank in [*range(context.world_size)] * TURNS:
-        with context.step(f"products of rank {rank} alone"):
-            if rank == context.rank:
-                yield {"work": "alone", "seconds": _products(context)}
-        context.share()
+        yield from _turn(context, rank, best)
         with context.step(f"all_reduce of rank {rank} with itself, from number {sums.number + 1} on"):
             if rank == context.rank:
                 yield {"own_all_reduce": _best(context, partial(sums.all_reduce, block, groups[context.rank,]))}
         context.share()
+    for _ in range(FURTHER):
+        if not _suspicious(context, best):
+            break
+        for rank in [*range(context.world_size)] * TURNS:
+            yield from _turn(context, rank, best)
     with context.step("products of all ranks together"):
         yield {"work": "together", "seconds": _products(context)}
+
+
+def _turn(context: RankContext, rank: int, best: dict[str, float]) -> Iterator[Json]:
+    """One rank's products while the others rest. This rank's best times so far are kept in `best`."""
+    with context.step(f"products of rank {rank} alone"):
+        if rank == context.rank:
+            seconds = _products(context)
+            best |= {width: min(found, best.get(width, found)) for width, found in seconds.items()}
+            yield {"work": "alone", "seconds": seconds}
+    context.share()
+
+
+def _suspicious(context: RankContext, best: dict[str, float]) -> bool:
+    """Whether a rank looks slow in the widest product that all have done. All ranks come to the same answer."""
+    slow = False
+    for width in WIDTHS:
+        times = context.share(best.get(str(width), 0.0))
+        if not all(times):
+            break
+        slow = statistics.median_low(times) < SUSPECT * max(times)
+    return slow
 
 
 def _products(context: RankContext) -> dict[str, float]:

@@ -182,6 +182,23 @@ def test_a_chip_that_takes_thirty_percent_longer_is_named(on_simulated_chips: Si
     assert told.endswith(" turns")
 
 
+def test_a_rank_that_was_slow_for_a_while_alone_is_given_further_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever shares the host with it may have been what was slow."""
+    asked = {"turns": 0}
+
+    def products(context: Any) -> dict[str, float]:
+        asked["turns"] += 1
+        return {"256": 4e-4 if context.rank == 1 and asked["turns"] <= 8 else 2e-4}
+
+    monkeypatch.setattr(stragglers, "_products", products)
+    evidence = checked(chips(2))
+    assert value(evidence, "straggler_share", load="alone") == 1.0
+    monkeypatch.setattr(stragglers, "_products", lambda context: {"256": 4e-4 if context.rank == 1 else 2e-4})
+    evidence = checked(chips(2))
+    assert value(evidence, "straggler_share", load="alone") == 0.5
+    assert about(evidence, "straggler_share", load="alone").endswith(" in 24 of 24 turns")
+
+
 @pytest.mark.parametrize("number", [2, 4])
 def test_a_rank_that_is_late_in_collectives_is_named(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     delay(("all_reduce",), 1, lambda _: 0.05, monkeypatch)
