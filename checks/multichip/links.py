@@ -52,7 +52,8 @@ def links(
     `collective_speed_kept` is the worst pair's best time in the first quarter over that in the last: 0.5 is half the speed.
     `interruptions` counts calls of 50 times their kind's median and `interruption_s` at least, less the time in which the
     host did not let the ranks run (one or two of them count from 1.5 s on): a link that went and came back. Then every
-    rank works by itself: `straggler_share` is the median rank's best time of a matrix product over the slowest's,
+    rank works by itself: `straggler_share` is the median rank's best time of a matrix product over the slowest's, or
+    that share in the middle one of all turns where it is kinder (more turns where a rank looks slow);
     `straggler_delay_s` what a collective with itself takes the slowest longer than the median. `completed` as in
     `multichip.collectives`, and labels too. `ranks` = 0 is one on each chip.
     """

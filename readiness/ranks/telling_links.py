@@ -214,10 +214,15 @@ def _stragglers(reports: Reports, placement: Placement) -> Iterator[Yield]:
         seconds = {rank: found[width] for rank, found in widths.items()}
         median, slowest = statistics.median_low(seconds.values()), max(seconds, key=lambda rank: seconds[rank])
         about = f"{placement.name(slowest)}: a product of width {width} takes {_ms(seconds[slowest])}, usually {_ms(median)}"
+        share = median / seconds[slowest]
         if load == "alone":
-            about += f"; it was the slow one in {_slow_turns(reports, slowest, width)} turns"
+            turns = _turns(reports, slowest, width)
+            slow = sum(turn < 0.8 for turn in turns)
+            about += f"; it was the slow one in {slow} of {len(turns)} turns"
+            # The best time of another may be luck that came once; a rank that is slow is slow beside it, too.
+            share = max(share, statistics.median_high(turns))
         labels = {**placement.labels, "load": load}
-        yield Measurement("straggler_share", median / seconds[slowest], labels, samples=len(seconds), about=about)
+        yield Measurement("straggler_share", share, labels, samples=len(seconds), about=about)
     own: dict[int, float] = {}
     for rank, report in reports:
         if "own_all_reduce" in report:
@@ -228,15 +233,13 @@ def _stragglers(reports: Reports, placement: Placement) -> Iterator[Yield]:
         yield Measurement("straggler_delay_s", own[slowest] - median, placement.labels, samples=len(own), about=about)
 
 
-def _slow_turns(reports: Reports, rank: int, width: str) -> str:
-    """In how many of the turns a rank took a quarter longer than the median of that turn; one turn proves little."""
+def _turns(reports: Reports, rank: int, width: str) -> list[float]:
+    """Of each turn the median rank's time over this rank's, both of that turn: what slows the host down slows both."""
     turns: dict[int, list[float]] = {}
     for other, report in reports:
         if report.get("work") == "alone" and width in report["seconds"]:
             turns.setdefault(other, []).append(report["seconds"][width])
-    every = [(turn, of_all) for turn, *of_all in zip(turns[rank], *turns.values(), strict=False)]
-    slow = sum(turn > 1.25 * statistics.median_low(of_all) for turn, of_all in every)
-    return f"{slow} of {len(every)}"
+    return [statistics.median_low(of_all) / own for own, *of_all in zip(turns[rank], *turns.values(), strict=False)]
 
 
 def _team(report: Json) -> tuple[Team, str]:
