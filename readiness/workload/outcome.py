@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import torch
+
 from readiness.catalogue.layouts import Layout
 from readiness.catalogue.outcomes import Outcome, is_absence, told
 from readiness.workload.document import Phase
@@ -12,7 +14,7 @@ from readiness.workload.document import Phase
 #: A gradient takes about so many times the work of its forward.
 _BACKWARD = 2.0
 
-__all__ = ["FailedError", "Outcome", "Played", "Result", "raised", "told"]
+__all__ = ["FailedError", "Outcome", "Played", "Result", "is_out_of_memory", "raised", "told"]
 
 @dataclass(frozen=True, slots=True)
 class Played:
@@ -80,6 +82,11 @@ class FailedError(Exception):
     def __init__(self, outcome: Outcome, phase: Phase, detail: str, special: str = "") -> None:
         super().__init__(detail)
         self.outcome, self.phase, self.detail, self.special = outcome, phase, detail, special
+
+
+def is_out_of_memory(problem: BaseException | None) -> bool:
+    """Whether a device, or the host, had no room for what was asked of it."""
+    return isinstance(problem, MemoryError | torch.OutOfMemoryError) or "out of memory" in str(problem).lower()
 
 
 def raised(problem: Exception, phase: Phase, special: str) -> FailedError:

@@ -19,7 +19,7 @@ from readiness.workload import contraction, operators, sizes
 from readiness.workload.document import TRAINING, Call, Phase, Record, Size, Spec, Workload
 from readiness.workload.drawing import Drawer
 from readiness.workload.operators import Operator
-from readiness.workload.outcome import FailedError, Outcome, Played, Result
+from readiness.workload.outcome import FailedError, Outcome, Played, Result, is_out_of_memory
 from readiness.workload.sizes import Means
 from readiness.workload.trial import Called, Enter, Trial
 
@@ -209,7 +209,12 @@ class Player:
         except RuntimeError:  # the host has not the memory: it stays as it was played
             return
         gradients = self._wants_gradient(record)
-        called = self._trial.on_device(sample, gradients, special=special)
+        try:
+            called = self._trial.on_device(sample, gradients, special=special)
+        except FailedError as failure:
+            if not is_out_of_memory(failure.__cause__):
+                raise
+            return  # what it makes is larger than what it takes: it stays as it was played
         self._look(operator, sample, called, special)
         if self._trial.forward_s < self.means.seconds:  # the first call may have compiled
             self._trial.on_device(sample, gradients, special=special)

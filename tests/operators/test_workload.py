@@ -63,6 +63,13 @@ def test_a_silent_trip_to_the_host_is_a_fallback(monkeypatch: pytest.MonkeyPatch
     assert "the profiler saw" in evidence.rows[0]["detail"]
 
 
+def test_a_result_that_has_no_room_at_full_size_stays_as_it_was_played() -> None:
+    """The gradient of an embedding is as large as the vocabulary, whatever it is made of."""
+    found = on_chip(only=("aten::embedding_dense_backward",), memory=1.0, large_s=20.0)
+    assert found["outcomes"] == {}
+    assert found["measured"]["obstacles training all"][0] == 0
+
+
 def test_whole_numbers_are_counted_where_the_host_has_no_kernel_for_them() -> None:
     tokens = torch.tensor([0, 3, 3, 1, 7, 7, 7], dtype=torch.int32)
     found = contraction.histc(tokens, 8, min=0, max=7)
@@ -89,9 +96,9 @@ def test_no_false_alarm_on_a_whole_model(workload: str) -> None:
     assert value(evidence, "unjudged", phase="training", dtype="all") == 0
 
 
-def on_chip(*defects: Any, only: tuple[str, ...] = ONLY, **settings: Any) -> dict[str, Any]:
+def on_chip(*defects: Any, only: tuple[str, ...] = ONLY, memory: float = 4.0, **settings: Any) -> dict[str, Any]:
     """Outcomes, and the measurements that are about something, of a simulated chip with these defects."""
-    planted = chip(*defects, memory_gib=4.0)
+    planted = chip(*defects, memory_gib=memory)
 
     def look() -> Any:
         from readiness import accelerators
