@@ -225,9 +225,9 @@ def _times(group: Alike, paint: Paint, width: int) -> Iterator[str]:
     yield from _section(f"WHERE THE TIME WENT{' ON EACH, AT MOST' if several else ''}", paint)
     shown: list[Time] = []
     rest: list[Time] = []
-    away = [time for time in ordered if time.status is Status.SKIPPED and time.reason.startswith("left out by ")]
+    away = [time for time in ordered if time.left_out]
     for time in ordered:
-        if time not in away:
+        if not time.left_out:
             (shown if len(shown) < _MOST_TIMES or time.status is not Status.MEASURED else rest).append(time)
     rows = [
         [telling.clean(time.check, 60), telling.duration(time.seconds), time.status.value, _remark(time)]

@@ -50,8 +50,7 @@ class Caller:
     ) -> Called:
         """Forward, and backward from the cotangents, or from where `move` puts them. `enter` is told each phase."""
         enter(Phase.FORWARD)
-        tensors = given.tensors()
-        if tensors and all(tensor.device.type == "cpu" for tensor in tensors):
+        if given.on_cpu:
             torch.default_generator.manual_seed(self.seed)  # a device that is lost must not spoil what the host says
         else:
             seed_all(self.accelerator, self.seed)

@@ -165,8 +165,7 @@ class Comparison:
         natives = benchmark if benchmark is not None and len(benchmark) == len(reference) else [None] * len(reference)
         scale = max((_size(expected) for expected in reference if expected is not None), default=0.0)
         scale = max(scale, _ratio_of_sizes(outputs, self.sample.tensors())) / _LARGEST_OVER_TYPICAL
-        for position, (gradient, wanted, of_cpu) in enumerate(zip(found, reference, natives, strict=True)):
-            out, expected, native = gradient, wanted, of_cpu
+        for position, (out, expected, native) in enumerate(zip(found, reference, natives, strict=True)):
             if out is None or expected is None:
                 wrong = None if out is expected else "there is none" if out is None else "there should be none"
             elif out.shape != expected.shape:
@@ -174,10 +173,10 @@ class Comparison:
             elif random:
                 wrong = None if _finite(out) else "not finite"
             else:
-                out, expected, native, where = self._by_value(out, expected, native)
-                cancelled = _size(expected) < _CANCELLED and not self.entry.within(classes.EXACT)
+                held, due, of_cpu, where = self._by_value(out, expected, native)
+                cancelled = _size(due) < _CANCELLED and not self.entry.within(classes.EXACT)
                 size = max(scale, roundoff(self.dtype) ** -0.5) if cancelled else scale
-                wrong = self._by_ratio(out, expected, native, partial(_at, sensitivity, position, where), size)
+                wrong = self._by_ratio(held, due, of_cpu, partial(_at, sensitivity, position, where), size)
             if wrong:
                 return f"gradient of tensor {position}: {wrong}" if len(reference) > 1 else f"gradient: {wrong}"
         return None
@@ -205,8 +204,7 @@ class Comparison:
             wide = torch.zeros(len(values), dtype=torch.float64)
             return wide.index_add_(0, group.reshape(-1), gradient.detach().cpu().reshape(-1).to(torch.float64))
 
-        narrow = added_up(out).to(out.dtype) if out.is_floating_point() else added_up(out)
-        return narrow, added_up(expected), None if native is None else added_up(native), added_up
+        return added_up(out).to(out.dtype), added_up(expected), None if native is None else added_up(native), added_up
 
     def _plain(self, out: Any, expected: Any) -> str | None:
         if not isinstance(out, float | complex):
@@ -239,10 +237,11 @@ class Comparison:
         delicate = classes.DELICATE.get(self.entry.base, 1.0)
         if self.dtype is torch.float32 and self.entry.within(classes.KEEP_LOGARITHMS):
             delicate = 2.0
-        # What loses digits in any formula loses others in another one than the CPU's.
-        strictness = replace(
-            self.strictness, rms_ratio=self.strictness.rms_ratio * delicate, max_ratio=self.strictness.max_ratio * delicate
-        )
+        strictness = self.strictness
+        if delicate != 1.0:  # what loses digits in any formula loses others in another one than the CPU's
+            strictness = replace(
+                strictness, rms_ratio=strictness.rms_ratio * delicate, max_ratio=strictness.max_ratio * delicate
+            )
         forgive = self.entry.within(classes.OVERFLOWS.get(numerics.name_of(self.dtype), frozenset()))
 
         def compare(moved: torch.Tensor | None) -> numerics.RatioComparison:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from readiness.catalogue import classes
+from readiness.numerics import name_of
 
 _MODULE = "torch.testing._internal.common_methods_invocations"
 _FREE_FLAGS = "__allow_nonbracketed_mutation_flag"
@@ -42,13 +43,13 @@ class Entry:
     def claims_backward(self, dtype: torch.dtype) -> bool:
         """The same for its gradient. The database lists integers there too, which have none."""
         differentiable = dtype.is_floating_point or dtype.is_complex
-        if self.within(classes.HOST_ONLY_BACKWARD.get(_name(dtype), frozenset())):
+        if self.within(classes.HOST_ONLY_BACKWARD.get(name_of(dtype), frozenset())):
             return False
         return bool(differentiable and self.info.supports_autograd) and dtype in self.info.supported_backward_dtypes("cpu")
 
     def host_only(self, dtype: torch.dtype) -> str | None:
         """Why no accelerator need have it in this dtype, or None."""
-        listed = self.within(classes.HOST_ONLY.get(_name(dtype), frozenset()))
+        listed = self.within(classes.HOST_ONLY.get(name_of(dtype), frozenset()))
         whole = not (dtype.is_floating_point or dtype.is_complex)
         if listed or (whole and dtype not in self.info.supported_dtypes("cuda")):
             return "PyTorch has it on no accelerator of its own in this dtype"
@@ -60,12 +61,8 @@ class Entry:
 
     def unjudgeable(self, dtype: torch.dtype) -> str | None:
         """Why it cannot be judged in this dtype, or None."""
-        in_dtype = classes.UNJUDGEABLE_IN.get(_name(dtype), {})
+        in_dtype = classes.UNJUDGEABLE_IN.get(name_of(dtype), {})
         return classes.UNJUDGEABLE.get(self.name) or in_dtype.get(self.name)
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def load() -> tuple[Entry, ...]:

@@ -191,21 +191,15 @@ class Trial:
             asked = backward and self.entry.core and provenance.falls_back(device.type)
             with warnings.catch_warnings(action="ignore"), recorder:
                 self.caller.call(given, asked, enter)
-            hosted = self._by_profiler(given)
+            hosted = profiled.seen_on_host(
+                self.accelerator, lambda: given, lambda given: self.caller.call(given, False, _silent).outputs
+            )
         if hosted is not None:
             return Provenance.FALLBACK, hosted
         whose, name = provenance.of_call(device.type, self.entry.info.aten_name, forward or recorder.seen, recorder.seen)
         if whose is Provenance.FALLBACK:
             return whose, f"{name} has no kernel of this device's and runs by its fallback"
         return whose, name
-
-    def _by_profiler(self, given: Sample) -> str | None:
-        """What the profiler says of a call that was the host's work, where there is one for this device."""
-        if profiled.activity(self.accelerator) is None:
-            return None
-        outputs: list[object] = []
-        traffic = profiled.watched(self.accelerator, lambda: outputs.extend(self.caller.call(given, False, _silent).outputs))
-        return profiled.on_host(traffic, profiled.size(given.tensors()), profiled.size(outputs))
 
     def _drain(self) -> None:
         """What errors are still to come are this operator's and must not be laid at the next one's door."""

@@ -36,6 +36,11 @@ class Outcome(StrEnum):
         return self in (Outcome.NATIVE, Outcome.DECOMPOSED, Outcome.FALLBACK, Outcome.NONDETERMINISTIC)
 
     @property
+    def loud(self) -> bool:
+        """Whether whoever calls it is told: it raises, or ends its process."""
+        return self in (Outcome.MISSING, Outcome.CRASHED)
+
+    @property
     def sound(self) -> bool:
         """Whether there is nothing to tell of it."""
         return self in (Outcome.NATIVE, Outcome.DECOMPOSED)
@@ -65,7 +70,7 @@ class Result:
     @property
     def loud_at_an_offset(self) -> bool:
         """Whether it refuses, or ends its process, at an address that few programs ever have: nothing is hidden."""
-        return self.outcome in (Outcome.MISSING, Outcome.CRASHED) and self.layout == Layout.OFFSET
+        return self.outcome.loud and self.layout == Layout.OFFSET
 
     @property
     def explained(self) -> str:

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from readiness.accelerators.base import Accelerator
+from readiness.catalogue.samples import Sample
 
 #: Inputs of fewer bytes say nothing: a copied size or status is as large.
 LEAST_BYTES = 128
@@ -118,6 +119,20 @@ def on_host(traffic: Traffic | None, inputs: int, outputs: int) -> str | None:
     if traffic.to_host < inputs or traffic.to_device < outputs:
         return None
     return f"the profiler saw {traffic.to_host} bytes of {inputs} go to the host and {traffic.to_device} come back"
+
+
+def seen_on_host(
+    accelerator: Accelerator, make: Callable[[], Sample], call: Callable[[Sample], Iterable[object]]
+) -> str | None:
+    """What the profiler says of a call that was the host's work, where there is a profiler for this device.
+
+    `make` gives its inputs on the device, `call` takes them and gives all outputs; neither is asked where nobody watches.
+    """
+    if activity(accelerator) is None:
+        return None
+    given, outputs = make(), list[object]()
+    traffic = watched(accelerator, lambda: outputs.extend(call(given)))
+    return on_host(traffic, size(given.tensors()), size(outputs))
 
 
 def size(tensors: Iterable[Any]) -> int:

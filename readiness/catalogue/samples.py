@@ -55,6 +55,11 @@ class Sample:
             self._tensors.extend(found.values())
         return self._tensors
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether all its tensors lie on the CPU; of a call without any that is not known."""
+        return bool(self.tensors()) and all(tensor.device.type == "cpu" for tensor in self.tensors())
+
     def having(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Sample:
         """The same call with other arguments."""
         return replace(self, arguments=arguments, keywords=keywords, _tensors=[])

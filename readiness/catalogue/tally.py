@@ -70,8 +70,9 @@ class Tally:
             lost = [swept for swept in self._poor if swept.result.forward_mode is False]
             about = self._about(lost, "fails in forward mode")
             yield "forward_mode_coverage", self.forward_mode / self.judged_forward_mode, about
-        unaligned = self._refuse_unaligned
-        yield "refuse_unaligned", len(unaligned), self._about(unaligned, "refuses an input at an offset")
+        if self.judged:
+            unaligned = self._refuse_unaligned
+            yield "refuse_unaligned", len(unaligned), self._about(unaligned, "refuses an input at an offset")
         yield "judged", self.judged, None
         yield "judged_backward", self.judged_backward, None
         for name, outcomes in _COUNTED.items():

@@ -172,8 +172,7 @@ def make() -> types.ModuleType:
 
 def _seed(*_: Any) -> None:
     """There is nothing to do, but of a device that is lost even this cannot be asked."""
-    if _silicon().lost:
-        raise RuntimeError(_silicon().lost)
+    _silicon().refuse_if_lost()
 
 
 def _nothing(*_: Any, **__: Any) -> None:

@@ -96,6 +96,11 @@ class Silicon:
         """Degrees Celsius."""
         return _IDLE_C + (_LOADED_C - _IDLE_C) * self._heat.warmth
 
+    def refuse_if_lost(self) -> None:
+        """Raises RuntimeError once the chip is lost to this process."""
+        if self.lost:
+            raise RuntimeError(self.lost)
+
     def acting(self, name: str) -> tuple[list[Armed], list[Armed]]:
         """The defects that speak of an operator: those that act before it (or around it), and after it or when it raises."""
         if name not in self._acting:
@@ -110,8 +115,7 @@ class Silicon:
         self, name: str, operator: Any, arguments: Sequence[Any], keywords: Mapping[str, Any], given: Sequence[Any]
     ) -> Any:
         """Run an operator on the host's tensors, with whatever defect acts on it."""
-        if self.lost:
-            raise RuntimeError(self.lost)
+        self.refuse_if_lost()
         if self._timed:
             self._heat.feel()
         before, after = self.acting(name)
@@ -181,8 +185,7 @@ class Silicon:
 
     def copy(self, source: torch.Tensor, target: torch.Tensor, given: tuple[torch.Tensor, torch.Tensor]) -> None:
         """Copy between memory that is `given` on host or device (source, target)."""
-        if self.lost:
-            raise RuntimeError(self.lost)
+        self.refuse_if_lost()
         if self._timed:
             self._heat.feel()
         name = f"copy::{_PLACES[given[0].device.type == 'cpu', given[1].device.type == 'cpu']}"
@@ -200,8 +203,7 @@ class Silicon:
 
     def synchronize(self) -> None:
         """The host waits for the device. Raises RuntimeError for an error that is due, and once the device is lost."""
-        if self.lost:
-            raise RuntimeError(self.lost)
+        self.refuse_if_lost()
         self.history.settle()
         self.surface()
 

@@ -131,7 +131,7 @@ def grouped(entries: Iterable[Shared]) -> list[Group]:
 
 
 #: Of a requirement whose check the caller did not want: by which option.
-_LEFT_OUT = re.compile(r"^\S+: (left out by (--?\w+))")
+_LEFT_OUT = re.compile(r"^(?:\S+: )?left out by (--?\w+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ def left_out(entries: Iterable[Shared]) -> tuple[list[Shared], list[LeftOut]]:
     kept: list[Shared] = []
     options: dict[str, list[Shared]] = {}
     for entry in entries:
-        found = {match[2] if (match := _LEFT_OUT.match(words)) else "" for _, words in entry.reasons}
+        found = {match[1] if (match := _LEFT_OUT.match(words)) else "" for _, words in entry.reasons}
         option = found.pop() if len(found) == 1 else ""
         (options.setdefault(option, []) if option else kept).append(entry)
     return kept, [LeftOut(option, tuple(group)) for option, group in options.items()]
@@ -180,6 +180,11 @@ class Time:
     attempts: int
     reason: str
     whose: str
+
+    @property
+    def left_out(self) -> bool:
+        """Whether it did not run because the caller chose so."""
+        return self.status is Status.SKIPPED and _LEFT_OUT.match(self.reason) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class Result:
     @property
     def loud_at_an_offset(self) -> bool:
         """Whether it refuses, or ends its process, at an address that the model never has: nothing is hidden."""
-        return self.outcome in (Outcome.MISSING, Outcome.CRASHED) and self.special == Layout.OFFSET
+        return self.outcome.loud and self.special == Layout.OFFSET
 
     @property
     def served(self) -> Result:

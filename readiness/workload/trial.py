@@ -91,16 +91,12 @@ class Trial:
 
     def on_host_by_profiler(self, sample: Sample) -> str | None:
         """What the profiler says of a call that was the host's work, where there is one for this device."""
-        if profiled.activity(self.accelerator) is None:
-            return None
         device = self.accelerator.device
-        outputs: list[object] = []
         with contextlib.suppress(Exception):  # it was judged without
-            given = sample.converted(_mover(Layout.CONTIGUOUS, device), device)
-            traffic = profiled.watched(
-                self.accelerator, lambda: outputs.extend(self._call(given, False, lambda _: None).outputs)
-            )
-            return profiled.on_host(traffic, profiled.size(given.tensors()), profiled.size(outputs))
+            return profiled.seen_on_host(
+                self.accelerator, lambda: sample.converted(_mover(Layout.CONTIGUOUS, device), device),
+                lambda given: self._call(given, False, lambda _: None).outputs,
+            )  # fmt: skip
         return None
 
     def drain(self) -> None:
@@ -134,7 +130,7 @@ class Trial:
     def _call(self, given: Sample, gradients: bool, enter: Callable[[Phase], None],
               function: Callable[..., Any] | None = None, change: Convert | None = None) -> Called:  # fmt: skip
         enter(Phase.FORWARD)
-        if given.tensors() and all(tensor.device.type == "cpu" for tensor in given.tensors()):
+        if given.on_cpu:
             torch.default_generator.manual_seed(self.accelerator.seed)  # a device that is lost must not spoil this
         else:
             torch.manual_seed(self.accelerator.seed)

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from readiness.catalogue import samples
+
 Call = Callable[[str, Any, Sequence[Any], Mapping[str, Any], Sequence[Any]], Any]
 Other = Callable[[str, Any, list[Any], dict[str, Any]], Any]
 
@@ -89,11 +91,7 @@ def computing(true_call: Call, other: Other, changed: list[str]) -> Call:
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
+    return (leaf for leaf in samples.leaves(value) if isinstance(leaf, torch.Tensor))
 
 
 def _shared(own: Sequence[torch.Tensor], arguments: Sequence[Any]) -> bool:
