@@ -220,7 +220,7 @@ def _stragglers(reports: Reports, placement: Placement) -> Iterator[Yield]:
             slow = sum(turn < 0.8 for turn in turns)
             about += f"; it was the slow one in {slow} of {len(turns)} turns"
             # The best time of another may be luck that came once; a rank that is slow is slow beside it, too.
-            share = max(share, statistics.median_high(turns))
+            share = max(share, min(1.0, statistics.median_high(turns)))
         labels = {**placement.labels, "load": load}
         yield Measurement("straggler_share", share, labels, samples=len(seconds), about=about)
     own: dict[int, float] = {}
