@@ -22,6 +22,7 @@ from readiness.model import (
     Decision,
     Evidence,
     Finding,
+    Joined,
     Level,
     Measurement,
     Number,
@@ -275,6 +276,8 @@ def to_json(assessment: Assessment) -> Json:
             for item in assessment.accelerators
         ],
     }
+    if assessment.joined:
+        document["joined"] = [asdict(joined) for joined in assessment.joined]
     if assessment.rehearsal is not None:
         document["rehearsal"] = plain(assessment.rehearsal)
     problem = schema.first_problem("assessment", document)
@@ -337,6 +340,7 @@ def from_json(document: Any, place: str) -> Assessment:
             for item in document["accelerators"]
         ),
         rehearsal=document.get("rehearsal"),
+        joined=tuple(Joined(item["host"], item["id"], item["stack"]) for item in document.get("joined", ())),
     )
 
 

@@ -19,6 +19,7 @@ from readiness.assessment import facts_from_json
 from readiness.endings import describe_end
 from readiness.errors import InterruptedRunError, UsageError
 from readiness.model import AcceleratorFacts, Status
+from readiness.peers import host_of
 from readiness.processes import Pool, Worker
 from readiness.simulator import chip as chips
 
@@ -117,6 +118,21 @@ def select(discovery: Discovery, specs: Sequence[str]) -> tuple[AcceleratorFacts
             )
         chosen |= {facts.id: facts for facts in found}
     return tuple(chosen.values())
+
+
+def of_stacks(chosen: Sequence[AcceleratorFacts], elsewhere: Sequence[AcceleratorFacts]) -> tuple[AcceleratorFacts, ...]:
+    """Those of other hosts' accelerators that are of a stack under test. Raises UsageError for a host that has none."""
+    stacks = dict.fromkeys(facts.stack for facts in chosen)
+    fitting = tuple(facts for facts in elsewhere if facts.stack in stacks and "unusable" not in facts.properties)
+    for host in dict.fromkeys(map(host_of, elsewhere)):
+        if host is not None and host not in map(host_of, fitting):
+            own = [facts.id.removeprefix(f"{host.name}/") for facts in elsewhere if host_of(facts) == host]
+            raise UsageError(
+                f"{host.name} has no accelerator of the stack {', '.join(stacks)}",
+                place="--host",
+                remedy=f"choose with --device what all hosts have; there: {', '.join(own)}",
+            )
+    return fitting
 
 
 def _is_simulated(spec: str) -> bool:

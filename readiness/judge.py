@@ -28,6 +28,7 @@ from readiness.model import (
     Decision,
     Evidence,
     Finding,
+    Joined,
     Level,
     Limit,
     Measurement,
@@ -94,7 +95,7 @@ def rejudge(
         accelerators=tuple(
             judge(
                 profile, item.facts, item.evidence, uses=uses, waivers=waivers, today=today,
-                chips=count_of_stack([other.facts for other in saved.accelerators], item.facts),
+                chips=count_of_stack([*(other.facts for other in saved.accelerators), *saved.joined], item.facts),
             )
             for item in saved.accelerators
         ),
@@ -137,7 +138,7 @@ def _fits(measurement: Measurement, requirement: Requirement) -> bool:
     return all(measurement.labels.get(key) == wanted for key, wanted in requirement.where.items())
 
 
-def count_of_stack(accelerators: Iterable[AcceleratorFacts], one: AcceleratorFacts) -> int:
+def count_of_stack(accelerators: Iterable[AcceleratorFacts | Joined], one: AcceleratorFacts) -> int:
     """How many of these accelerators are of the stack of one of them."""
     return sum(facts.stack == one.stack for facts in accelerators)
 

@@ -113,6 +113,15 @@ class AcceleratorFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """An accelerator of another host that worked together with those under test; no verdict is given on it."""
+
+    host: str
+    id: str
+    stack: str
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """One figure. Where it was repeated, `value` says which statistic in the check's docstring (median unless told).
 
@@ -319,7 +328,7 @@ class Assessment:
     """The whole document of a run. `started` is UTC, ISO 8601 with `Z`; `seconds` wall time over all its sessions.
 
     `rehearsal` is what the checks caught of planted defects on simulated chips that day, as the schema has it; None where
-    none was asked for.
+    none was asked for. `joined` are the accelerators of other hosts that took part.
     """
 
     version: str
@@ -334,3 +343,4 @@ class Assessment:
     accelerators: tuple[AcceleratorAssessment, ...]
     interrupted: bool = False
     rehearsal: Mapping[str, Any] | None = None
+    joined: tuple[Joined, ...] = ()

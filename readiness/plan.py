@@ -62,18 +62,20 @@ def plan(
     within_s: float | None = None,
     only: frozenset[tuple[str, str]] | None = None,
     soak_s: float | None = None,
+    elsewhere: Sequence[AcceleratorFacts] = (),
 ) -> list[Job]:
     """Every job that the profile's requirements ask for, in order of execution; those left out carry the reason.
 
     `only` keeps the jobs of these (accelerator, check) pairs. `soak_s` is for how long checks work that go on for as long
-    as they are told: it is given to all of these, also where no requirement asks for them. Raises UsageError for a bad
+    as they are told: it is given to all of these, also where no requirement asks for them. `elsewhere` are accelerators of
+    other hosts: they count where requirements ask for several, and no job is about them. Raises UsageError for a bad
     expression.
     """
     chosen = parse_expression(expression) if expression else None
     jobs: list[Job] = []
     for check in checklist.values():
         soaks = check.lasting is not None and soak_s is not None
-        needed = list(accelerators) if soaks else _needed_by(check, profile, uses, accelerators)
+        needed = list(accelerators) if soaks else _needed_by(check, profile, uses, accelerators, elsewhere)
         groups = _groups(needed) if check.scope is Scope.GROUP else [(facts,) for facts in needed]
         for group in groups:
             job = Job(
@@ -82,7 +84,7 @@ def plan(
                 settings=dict(check.settings)
                 | dict(profile.settings.get(check.id, {}))
                 | ({str(check.lasting): soak_s} if soaks else {}),
-                level=_level(check, profile, uses, group, accelerators),
+                level=_level(check, profile, uses, group, (*accelerators, *elsewhere)),
             )
             jobs.append(replace(job, left_out=_left_out(job, chosen, only)))
     if within_s is not None:
@@ -91,13 +93,17 @@ def plan(
 
 
 def _needed_by(
-    check: Check, profile: Profile, uses: Sequence[Use], accelerators: Sequence[AcceleratorFacts]
+    check: Check,
+    profile: Profile,
+    uses: Sequence[Use],
+    accelerators: Sequence[AcceleratorFacts],
+    elsewhere: Sequence[AcceleratorFacts],
 ) -> list[AcceleratorFacts]:
     asking = [item for item in profile.requirements if item.check == check.id and set(item.uses) & set(uses)]
     return [
         facts
         for facts in accelerators
-        if any(judge.applies(item, facts, judge.count_of_stack(accelerators, facts)) for item in asking)
+        if any(judge.applies(item, facts, judge.count_of_stack((*accelerators, *elsewhere), facts)) for item in asking)
     ]
 
 

@@ -12,7 +12,7 @@ import datetime
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -21,8 +21,8 @@ import psutil
 
 from readiness import __version__, accelerators, judge, peers
 from readiness.assessment import facts_to_json
-from readiness.checklist import Check
-from readiness.discovery import LIMIT_S, Discovery, discover, host, select
+from readiness.checklist import Check, Scope
+from readiness.discovery import LIMIT_S, Discovery, discover, host, of_stacks, select
 from readiness.endings import SECOND_TRY, evidence_of, recounted
 from readiness.errors import UsageError
 from readiness.journal import Journal
@@ -30,6 +30,7 @@ from readiness.model import (
     AcceleratorFacts,
     Assessment,
     Evidence,
+    Joined,
     Profile,
     Status,
     Use,
@@ -50,7 +51,8 @@ class Request:
     """What a run is asked to do.
 
     `within_s` is the time the whole run may take, `timeout_s` the limit of each check in place of its own, to which a check
-    that works for `soak_s` gets that; `only` keeps these (accelerator, check) pairs.
+    that works for `soak_s` gets that; `only` keeps these (accelerator, check) pairs. `elsewhere` are accelerators of other
+    hosts, which work together with those under test; `shared` is a folder that all these hosts see.
     """
 
     profile: Profile
@@ -64,6 +66,8 @@ class Request:
     seed: int = 0
     only: frozenset[tuple[str, str]] | None = None
     waivers: tuple[Waiver, ...] = ()
+    elsewhere: tuple[AcceleratorFacts, ...] = ()
+    shared: Path | None = None
 
 
 class Observer(Protocol):
@@ -117,11 +121,13 @@ def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
         limit_s = LIMIT_S if request.within_s is None else min(LIMIT_S, request.within_s * 0.6)
         discovery = discover(pool, limit_s=limit_s, stopped=lambda: bool(stop))
         chosen = _settle(select(discovery, request.devices), discovery, journal, time.monotonic() - began)
+        request = replace(request, elsewhere=of_stacks(chosen, request.elsewhere))
         jobs = plan(
             request.profile,
             request.uses,
             chosen,
             request.checklist,
+            elsewhere=request.elsewhere,
             expression=request.expression,
             within_s=request.within_s,
             only=request.only,
@@ -142,18 +148,27 @@ def prepare(pool: Pool) -> None:
     pool.preload(_SOON_IMPORTED)
 
 
-def asked_of_worker(job: Job, seed: int, kept: Path | None = None) -> dict[str, Any]:
+def asked_of_worker(
+    job: Job,
+    seed: int,
+    *,
+    kept: Path | None = None,
+    elsewhere: Sequence[AcceleratorFacts] = (),
+    shared: Path | None = None,
+) -> dict[str, Any]:
     """What a worker is told: which check, on which accelerators, with which settings, seed, and file to keep things in."""
     lead = job.accelerators[0]
+    others = [facts for facts in elsewhere if facts.stack == lead.stack and job.check.scope is Scope.GROUP]
     return {
         "job": "check",
         "check": job.check.id,
         "file": job.check.function.__code__.co_filename,
         "accelerator": facts_to_json(lead),
-        "peers": [peers.unlike(facts, lead) for facts in job.accelerators],
+        "peers": [peers.unlike(facts, lead) for facts in (*job.accelerators, *others)],
         "seed": seed,
         "settings": dict(job.settings),
         "kept": None if kept is None else str(kept),
+        "shared": None if shared is None else str(shared),
     }
 
 
@@ -260,7 +275,9 @@ class _Loop:
         own_s = job.limit_s if self.request.timeout_s is None else self.request.timeout_s + 1.1 * job.lasts_s
         limit_s = own_s * (1 if attempt == 1 else SECOND_TRY)
         kept = None if job.check.recount is None else self.journal.kept(job.key, make=True)
-        worker = self.pool.start(asked_of_worker(job, self.request.seed, kept), fork=stack.forkable, limit_s=limit_s)
+        request = self.request
+        asked = asked_of_worker(job, request.seed, kept=kept, elsewhere=request.elsewhere, shared=request.shared)
+        worker = self.pool.start(asked, fork=stack.forkable, limit_s=limit_s)
         self.state.running.append(_Running(job, worker, attempt))
         self.observer.started(job, attempt)
 
@@ -320,11 +337,12 @@ def _assemble(
         accelerators=tuple(
             judge.judge(
                 request.profile, facts, collected[facts.id], uses=request.uses, waivers=request.waivers, today=today,
-                chips=judge.count_of_stack(chosen, facts),
+                chips=judge.count_of_stack((*chosen, *request.elsewhere), facts),
             )
             for facts in chosen
         ),
         interrupted=interrupted,
+        joined=tuple(Joined(at.name, facts.id, facts.stack) for facts in request.elsewhere if (at := peers.host_of(facts))),
     )
 
 

@@ -20,12 +20,12 @@ _SWEEP_S = 5.0
 
 
 @contextlib.contextmanager
-def scratch() -> Iterator[Path]:
-    """A fresh folder for files that a library wants to name; removed at the end of the block.
+def scratch(within: Path | None = None) -> Iterator[Path]:
+    """A fresh folder for files that a library wants to name, in another one if told; removed at the end of the block.
 
     A small process of its own stands by for the case that this one does not come to that. Raises OSError.
     """
-    folder = tempfile.mkdtemp(prefix=f"{_prefix(os.getpid())}")
+    folder = tempfile.mkdtemp(prefix=_prefix(os.getpid()), dir=within)
     broom = subprocess.Popen(
         ["/bin/sh", "-c", _BROOM, "sh", folder],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,

@@ -88,6 +88,7 @@ def _serve_check(request: Mapping[str, Any], send: Callable[[str, Any], None]) -
             seed=request["seed"],
             peers=[peers.like(peer, request["accelerator"]) for peer in request["peers"]],
             kept=Path(request["kept"]) if request.get("kept") else None,
+            shared=Path(request["shared"]) if request.get("shared") else None,
         )
         import torch  # noqa: F401 - in a fresh interpreter this is what takes time before the limit starts
 

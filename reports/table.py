@@ -55,7 +55,7 @@ def _head(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     yield from telling.wrap(name if title in ("", name) else f"{name}: {title}", width, first="profile  ")
     host = telling.clean(assessment.host.get("name") or assessment.host.get("hostname") or "", 60)
     run = [
-        f"{telling.clean(assessment.started, 40)}{f' on {host}' if host else ''}",
+        f"{telling.clean(assessment.started, 40)}{f' on {host}' if host else ''}{telling.joined(assessment)}",
         telling.duration(assessment.seconds),
         f"seed {assessment.seed}",
         f"readiness {telling.clean(assessment.version, 40)}",

@@ -39,7 +39,7 @@ def elastic(
     from readiness.ranks import elastic, place
     from readiness.scratch import scratch
 
-    placement = place(accelerator, ranks, least=2)
+    placement = place(accelerator, ranks, least=2, here=True)
     yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
     with scratch() as folder:
         yield from elastic.restarts(accelerator, placement, folder, tries=tries, limit_s=limit_s, timeout_s=timeout_s)

@@ -45,8 +45,9 @@ def links(
     """Do links and ranks work as well after a thousand calls as at the first, and are they all alike?
 
     Pairs exchange blocks, one pair at a time: `link_gbps` is the slowest pair's best, `slowest_link_share` the slowest
-    pair's speed over the pairs' upper quartile (three pairs at least, on chips of their own), by their best, lower
-    quartile or median, whichever is kindest to it: a busy host disturbs one of them. Each rank then sums with one
+    pair's speed over the pairs' upper quartile (three pairs at least, on chips of their own; pairs on one host and pairs
+    on two each for themselves), by their best, lower quartile or median, whichever is kindest to it: a busy host disturbs
+    one of them. Each rank then sums with one
     partner after the other, `repeats` times in all, and with all ranks in between: `wrong_elements` counts what differs
     from the known answer, `rank_mismatches` the ranks that hold another sum than the first of their team.
     `collective_speed_kept` is the worst pair's best time in the first quarter over that in the last: 0.5 is half the speed.

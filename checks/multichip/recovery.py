@@ -42,12 +42,12 @@ def recovery(accelerator: Accelerator, *, ranks: int = 0, patience_s: float = 30
     `reshard_difference` is the worst relative difference of the loss from then on. `recovery_s` is the time from a death
     to the end of the first new step. Label `mode`: `data parallel`, and `fully sharded` where the stack can.
     `completed` is 0 when a rank died that was not told to, hung or raised. Labels `ranks`, `chips`, `world` as in
-    `multichip.collectives`.
+    `multichip.collectives`. Ranks of other hosts take part where there is a folder that all hosts see (`--shared`).
     """
     from readiness.ranks import place, recovery
     from readiness.scratch import scratch
 
-    placement = place(accelerator, ranks, least=2)
+    placement = place(accelerator, ranks, least=2, here=accelerator.shared is None)
     yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
-    with scratch() as folder:
+    with scratch(accelerator.shared) as folder:
         yield from recovery.Course(accelerator, placement, folder, patience_s).recovery()

@@ -115,8 +115,9 @@ class Accelerator:
     """The device under test as a check holds it.
 
     `facts` say who it is, `peers` which accelerators a check of group scope may use (itself included), `seed` the run's
-    seed. `kept` is a file that outlives the check, for one that declares `recount`; None where no journal is kept. All
-    random data come from `generator`, so that the same seed repeats the run.
+    seed. `kept` is a file that outlives the check, for one that declares `recount`; None where no journal is kept.
+    `shared` is a folder that all hosts of the run see, None where there is none or but one host. All random data come from
+    `generator`, so that the same seed repeats the run.
     """
 
     def __init__(
@@ -127,12 +128,14 @@ class Accelerator:
         seed: int = 0,
         peers: Sequence[AcceleratorFacts] = (),
         kept: Path | None = None,
+        shared: Path | None = None,
     ) -> None:
         self.facts = facts
         self.stack = stack
         self.seed = seed
         self.peers = tuple(peers) or (facts,)
         self.kept = kept
+        self.shared = shared
 
     @property
     def id(self) -> str:

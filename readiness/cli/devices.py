@@ -28,11 +28,13 @@ def devices(
     with Pool() as pool:
         found = discover(pool)
     if format is Format.JSON:
+        from readiness import __version__
         from readiness.assessment import dumps, facts_to_json
 
         common.put(
             dumps(
                 {
+                    "version": __version__,
                     "accelerators": [facts_to_json(facts) for facts in found.accelerators],
                     "absent": dict(found.absent),
                     "failed": {**found.failures, **found.out_of_reach},

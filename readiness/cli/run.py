@@ -13,7 +13,7 @@ from readiness.errors import Exit, InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
     from readiness.journal import Journal
-    from readiness.model import Assessment
+    from readiness.model import AcceleratorFacts, Assessment
     from readiness.runner import Request
 
 
@@ -52,6 +52,20 @@ def run(
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, max=2**31 - 1, help="Repeat a run's random data. [default: a new one]")
     ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option("--host", metavar="NAME", help="A further host, whose accelerators join in (repeatable)."),
+    ] = None,
+    reach: Annotated[
+        str | None,
+        typer.Option("--reach", metavar="COMMAND", help="What starts Python there. [default: ssh {host} {python}]"),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option("--address", metavar="ADDRESS", help="Of this host, in the network of all hosts.")
+    ] = None,
+    shared: Annotated[
+        Path | None, typer.Option("--shared", metavar="DIR", help="A folder that all hosts see, for checkpoints.")
+    ] = None,
     waivers: common.Waivers = None,
     rehearse: Annotated[
         bool,
@@ -87,9 +101,19 @@ def run(
         "seed": seed,
         "failed": failed,
         "rehearse": rehearse,
+        "hosts": list(host or ()),
+        "reach": reach,
+        "address": address,
+        "shared": None if shared is None else str(shared.resolve()),
     }
+    told = [name for name in ("reach", "address", "shared") if asked[name] is not None]
+    if told and not asked["hosts"] and resume is None:
+        raise UsageError("it is about other hosts, and none is named", place=f"--{told[0]}", remedy="name them: --host NAME")
     with Journal(resume or new_run_folder()) as journal:
         request = _request(journal, asked, waivers)
+        if request.elsewhere and request.shared is None and not quiet:
+            text = "recovery over several hosts takes a folder that all of them see (--shared DIR): it is assessed on this one"
+            print(f"readiness: {text}", file=sys.stderr)
         observer = console.observer(request.profile, journal.folder, quiet=quiet, verbose=verbose, no_color=no_color)
         with observer:
             assessment = runner.run(request, journal, observer)
@@ -144,6 +168,7 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
     found = checklist.discover()
     profile = profiles.load(asked["profile"] or "general", found)
     uses = common.uses_of(profile, [Use(use) for use in asked["uses"]])
+    elsewhere = _elsewhere(asked, journal, begun=earlier is not None)
     if earlier is None:
         asked = asked | {"seed": secrets.randbelow(2**31) if asked["seed"] is None else asked["seed"]}
         asked["only"] = sorted(failed_of_last_run(profile)) if asked["failed"] else None
@@ -166,11 +191,35 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
         seed=asked["seed"],
         only=None if asked["only"] is None else frozenset((accelerator, check) for accelerator, check in asked["only"]),
         waivers=common.read_waivers(waivers, profile),
+        elsewhere=elsewhere,
+        shared=None if asked.get("shared") is None else Path(asked["shared"]),
     )
     if earlier is None:
+        asked["elsewhere"] = _identities(elsewhere)
         journal.ask(asked)
     journal.open()
     return request
+
+
+def _elsewhere(asked: dict[str, Any], journal: Journal, *, begun: bool) -> tuple[AcceleratorFacts, ...]:
+    """The accelerators of other hosts: of a run that was begun the same ones as then."""
+    if not asked.get("hosts"):
+        return ()
+    from readiness.hosts import REACH, Joining, join
+
+    shared = None if asked["shared"] is None else Path(asked["shared"])
+    found = join(Joining(tuple(asked["hosts"]), asked["reach"] or REACH, asked["address"], shared))
+    if begun and _identities(found) != asked["elsewhere"]:
+        raise UsageError(
+            "the other hosts no longer have the accelerators that this run began with",
+            place=str(journal.folder),
+            remedy="begin a new run: evidence of different machines makes no assessment",
+        )
+    return found
+
+
+def _identities(elsewhere: tuple[AcceleratorFacts, ...]) -> list[list[str | None]]:
+    return [[facts.id, facts.stack, facts.model, facts.serial] for facts in elsewhere]
 
 
 def _refuse_contradiction(asked: dict[str, Any], earlier: dict[str, Any], folder: Path) -> None:

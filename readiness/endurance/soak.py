@@ -15,6 +15,7 @@ from readiness.endurance.ledger import SCHEMA, Ledger, same_soak
 from readiness.endurance.work import rank_main
 from readiness.errors import UsageError
 from readiness.model import Note
+from readiness.peers import host_of
 from readiness.ranks import Failure, Placement, WorldOutcome, run_world
 from readiness.ranks.values import Json
 
@@ -108,7 +109,7 @@ class Soak:
             "dtypes": list(self.dtypes),
             "turn": self.ledger.account.count,
             "sums_first": SUMS_FIRST if any(not fault["chips"] for fault in self.ledger.account.faults) else 0,
-            "checkpoint": None if kept is None else str(_checkpoint(kept)),
+            "checkpoint": None if kept is None or any(map(host_of, self.placement.ranks)) else str(_checkpoint(kept)),
         }
         limit_s = seconds + 2 * self.patience_s + 60
         try:

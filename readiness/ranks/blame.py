@@ -33,7 +33,8 @@ class Seen:
 
     `exit_code` is negative for a signal and None while the process lives; `error` what the rank raised; `state` the
     process state as psutil names it; `silent_s` how long it has shown no sign of life; `call` its last collective as the
-    flight recorder has it (`readiness.ranks.flight`), None where it has none.
+    flight recorder has it (`readiness.ranks.flight`), None where it has none; `lost` why nothing is known any more of a
+    rank on another host.
     """
 
     rank: int
@@ -44,6 +45,7 @@ class Seen:
     state: str | None = None
     silent_s: float = 0.0
     call: Json | None = None
+    lost: str | None = None
 
     @property
     def alive(self) -> bool:
@@ -76,6 +78,8 @@ def blame(seen: Sequence[Seen], *, stalled: bool, waited_s: float, dead_links: C
         return _failure(Trouble.DIED, dead, told)
     if frozen := [rank for rank in seen if rank.state in ("stopped", "tracing-stop") and not rank.finished]:
         return _failure(Trouble.FROZEN, frozen, "; ".join(f"rank {r.rank} is stopped {r.place}" for r in frozen))
+    if lost := [rank for rank in seen if rank.lost is not None]:
+        return _failure(Trouble.UNREACHABLE, lost, "; ".join(f"rank {r.rank} was lost {r.place}: {r.lost}" for r in lost))
     if dead_links and not any(rank.error and not is_victim(rank.error) for rank in seen):
         return _unreachable(seen, dead_links)
     if mismatched is not None and not any(rank.error and not is_victim(rank.error) for rank in seen):

@@ -2,12 +2,14 @@
 
 It goes on working while a rank is blocked in C, and it is what tells the rank that stays away from a collective from
 those that wait for it. Ranks agree with each other over it as well: a collective under test is no way to agree. And each
-rank's heart beats there, for as long as any thread of it gets to run.
+rank's heart beats there, for as long as any thread of it gets to run. Each host has a board of its own; what ranks write
+on one is carried to the others (`readiness.ranks.relay`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import mmap
 import os
 import struct
@@ -71,6 +73,32 @@ class Board:
         """For how long the rank has shown no sign of life; 0 where it never has."""
         (last,) = _BEAT.unpack_from(self._memory, rank * _RECORD_BYTES + _BEAT_AT)
         return max(time.monotonic() - last, 0.0) if last else 0.0
+
+    def record(self, rank: int) -> bytes:
+        """All that a rank has written, to be carried to another board (`copy`)."""
+        place = rank * _RECORD_BYTES
+        mark = self._memory[place : place + _MARK.size]
+        # The count before its number, as whoever reads them does.
+        counts = [self._memory[at : at + _COUNT.size] for at in self._turns(rank)]
+        numbers = [self._memory[at + _COUNT.size : at + _TURN_BYTES] for at in self._turns(rank)]
+        return b"".join([mark, *itertools.chain(*zip(counts, numbers, strict=True))])
+
+    def turns(self, rank: int) -> bytes:
+        """What a rank has told the others (`share`), as bytes that change with it."""
+        return self.record(rank)[_MARK.size :]
+
+    def copy(self, rank: int, record: bytes) -> None:
+        """Write what a rank wrote on another board: a number before its count, as `share` does."""
+        place = rank * _RECORD_BYTES
+        for number, at in enumerate(self._turns(rank)):
+            begin = _MARK.size + number * _TURN_BYTES
+            self._memory[at + _COUNT.size : at + _TURN_BYTES] = record[begin + _COUNT.size : begin + _TURN_BYTES]
+            self._memory[at : at + _COUNT.size] = record[begin : begin + _COUNT.size]
+        self._memory[place : place + _MARK.size] = record[: _MARK.size]
+
+    def _turns(self, rank: int) -> tuple[int, int]:
+        first = rank * _RECORD_BYTES + _MARK.size
+        return first, first + _TURN_BYTES
 
     def share(self, rank: int, number: float) -> tuple[float, ...]:
         """Every rank's number, by rank. Waits until all of them have told theirs; they must all call it as often."""

@@ -56,7 +56,7 @@ def rank_main(context: RankContext) -> Iterator[Json]:
         yield from _fail(ours, drill, seconds)
         return
     if culprit:
-        yield {"fault": time.monotonic()}
+        yield {"fault": context.clock()}
     if drill.harmless:
         yield from _endure(ours, drill, near, wrong)
     else:
@@ -119,7 +119,7 @@ def _fail(ours: _Group, drill: Drill, seconds: float) -> Iterator[Json]:
     if drill.fault is Fault.KILLED or drill.fault is Fault.STOPPED:
         number = signal.SIGKILL if drill.fault is Fault.KILLED else signal.SIGSTOP
         wait_s = min(seconds / 2, ours.context.settings["timeout_s"] / 8)
-        yield {"fault": time.monotonic() + wait_s}  # told before it happens: afterwards nobody is there to tell
+        yield {"fault": ours.context.clock() + wait_s}  # told before it happens: afterwards nobody is there to tell
         threading.Timer(wait_s, os.kill, (os.getpid(), number)).start()
         part = ours.filled(ours.large)
         while True:  # next to no time is spent outside of collectives, so it is one that the signal ends
@@ -129,7 +129,7 @@ def _fail(ours: _Group, drill: Drill, seconds: float) -> Iterator[Json]:
                 ours.context.accelerator.synchronize()
             except RuntimeError:  # the others were late, on a busy host: the signal is on its way
                 threading.Event().wait()
-    yield {"fault": time.monotonic()}
+    yield {"fault": ours.context.clock()}
     if drill.fault is Fault.RAISING:
         raise ArithmeticError("this rank raises: it is a drill")
     threading.Event().wait()
@@ -150,7 +150,7 @@ def _suffer(ours: _Group, drill: Drill, near: list[int], *, culprit: bool) -> It
                     yield {"returned": wrong}
     except Exception as problem:  # noqa: BLE001 - whatever it raises is what the stack tells
         error = problem
-        yield {"noticed": time.monotonic(), "words": _words(problem)}
+        yield {"noticed": ours.context.clock(), "words": _words(problem)}
     yield {"call": _last_call(ours.context, drill)}
     if drill.of_the_call and (error is None or drill.guard is Guard.DETAIL):
         # Nothing is lost: all ranks are there, and nothing is under way. The group should go on.
@@ -189,7 +189,7 @@ def _endure(ours: _Group, drill: Drill, near: list[int], wrong: int) -> Iterator
         yield {"returned": wrong, "sums": sums, "longest_s": round(longest, 4)}
         yield {"connections": [[one.own, one.other, one.resent, one.round_trip_s] for one in wires.conditions()]}
     except Exception as problem:  # noqa: BLE001
-        yield {"noticed": time.monotonic(), "words": _words(problem)}
+        yield {"noticed": ours.context.clock(), "words": _words(problem)}
     yield from _leave()
 
 

@@ -166,7 +166,7 @@ class _Watch:
         failure = None if self.drill.harmless else self._blamed(seen, calls, self.patience_s)
         held = Held(self.drill, self.culprit, fault_at, tuple(told), failure)
         if unkillable := end(self.members, KILL_S):
-            reason = f"these processes cannot be killed: {unkillable}"
+            reason = f"these processes cannot be killed: {', '.join(unkillable)}"
             return replace(held, broken=Failure(Trouble.LINGERED, (), reason, None))
         return held
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import time
 from collections.abc import Mapping, Sequence
 
@@ -30,6 +27,7 @@ def look(members: Sequence[Member], board: Board) -> list[Seen]:
             error=member.error,
             state=member.state(),
             silent_s=board.silent_s(member.rank),
+            lost=member.lost,
         )
         for member, mark in zip(members, board.marks(), strict=True)
     ]
@@ -49,8 +47,7 @@ def take(members: Sequence[Member]) -> Mapping[int, Json]:
     for member in alive:
         if member.ready:  # before that, the signal may end it
             member.ask_for_evidence()
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(member.process.pid, signal.SIGUSR1)
+            member.ask_for_stacks()
     asked = time.monotonic()
     while alive and (waited_s := time.monotonic() - asked) < _ANSWER_S:
         if waited_s > _STACKS_S and all(member.answered or not member.ready or not member.open for member in alive):

@@ -1,4 +1,4 @@
-"""A rank in a fresh interpreter, for stacks whose device must not be forked."""
+"""A rank in a fresh interpreter, for stacks whose device must not be forked; a rank's plan as JSON."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import json
 
 from readiness import accelerators
 from readiness.accelerators.base import Accelerator
-from readiness.assessment import facts_from_json
+from readiness.assessment import facts_from_json, facts_to_json
 from readiness.model import AcceleratorFacts
 from readiness.ranks.board import Board
 from readiness.ranks.rank import RankPlan, detach, serve
 from readiness.ranks.values import Json
 
 #: The fields of a plan that are JSON as they are.
-SCALARS = (
-    "rank", "world_size", "settings", "backend", "store", "interface", "namespace", "timeout_s", "threads", "parent",
-    "orders", "reports", "log",
+_SCALARS = (
+    "rank", "world_size", "settings", "backend", "store", "interface", "namespace", "timeout_s", "threads",
+    "addresses", "clock_s", "doubt_s", "parent", "orders", "reports", "log",
 )  # fmt: skip
 
 
@@ -24,13 +24,29 @@ def main(text: str) -> None:
     """Run the rank that this JSON text describes. Never returns."""
     told = json.loads(text)
     detach(told["parent"], told["log"])
-    board = Board(told["board"], told["world_size"])
-    plan = RankPlan(
+    serve(plan_from_json(told), Board(told["board"], told["world_size"]))
+
+
+def plan_to_json(plan: RankPlan) -> Json:
+    """A plan for another interpreter, here or on another host."""
+    accelerator = plan.accelerator
+    return {name: getattr(plan, name) for name in _SCALARS} | {
+        "stack": accelerator.stack.name,
+        "seed": accelerator.seed,
+        "facts": facts_to_json(accelerator.facts),
+        "peers": [facts_to_json(facts) for facts in accelerator.peers],
+        "module": plan.function.__module__,
+        "function": plan.function.__name__,
+    }
+
+
+def plan_from_json(told: Json) -> RankPlan:
+    """The inverse of `plan_to_json`. Raises ImportError and AttributeError for a function that is not here."""
+    return RankPlan(
         function=getattr(importlib.import_module(told["module"]), told["function"]),
         accelerator=accelerator_of(told, facts_from_json(told["facts"])),
-        **{name: told[name] for name in SCALARS},
+        **{name: told[name] for name in _SCALARS},
     )
-    serve(plan, board)
 
 
 def accelerator_of(told: Json, facts: AcceleratorFacts) -> Accelerator:

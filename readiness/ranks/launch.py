@@ -14,17 +14,22 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from readiness.accelerators.base import Accelerator
+from readiness.peers import Host, host_of
+from readiness.ranks import network as networks
 from readiness.ranks.board import Board
-from readiness.ranks.members import Member, anonymous_file, end, start
+from readiness.ranks.fresh import plan_to_json
+from readiness.ranks.line import Line, hang_up, line_to
+from readiness.ranks.members import Abroad, Forked, Member, anonymous_file, end, start
 from readiness.ranks.rank import RankPlan
-from readiness.ranks.values import Network, Placement, RankFunction
+from readiness.ranks.relay import Ends, member_abroad, start_relay, wait_for_end
+from readiness.ranks.values import LOOPBACK, Json, Network, Placement, RankFunction
 
 #: How long a killed process may take to go. One in an uninterruptible sleep never does.
 KILL_S = 5.0
@@ -54,39 +59,106 @@ def launched(
     `timeout_s` is what the group of all ranks is given as its own. Raises OSError where no process can be started.
     """
     with contextlib.ExitStack() as stack:
+        lines = _lines(placement, accelerator.stack.name)
         board_file = stack.enter_context(anonymous_file("board of ranks"))
         board = Board(board_file.fileno(), len(placement.ranks))
         stack.callback(board.close)
+        if network is None and lines:
+            network = _network(next(iter(lines)).address)
         store, keep = _meeting_place(stack) if network is None else (f"{network.store}/{os.getpid()}-{next(_attempts)}", [])
-        members: list[Member] = []
-        stack.callback(_end_all, members)
-        threads = _threads(len(placement.ranks))
-        for number, facts in enumerate(placement.ranks):
-            plan = RankPlan(
-                function=function,
-                rank=number,
-                world_size=len(placement.ranks),
-                accelerator=Accelerator(facts, accelerator.stack, seed=accelerator.seed, peers=accelerator.peers),
-                settings=dict(settings or {}),
-                backend=accelerator.stack.collective_backend or "",
-                store=store,
-                interface=None if network is None else network.interface,
-                namespace=None if network is None else network.namespace_of(number),
-                timeout_s=timeout_s,
-                threads=threads,
-                parent=os.getpid(),
-                orders=-1,
-                reports=-1,
-                log=-1,
-            )
-            members.append(start(plan, board, board_file, members, keep))
-        yield Launched(members, board)
+        world = _World(lines)
+        stack.callback(world.end)
+        here = sum(host_of(facts) is None for facts in placement.ranks)
+        plan = RankPlan(
+            function=function,
+            rank=0,
+            world_size=len(placement.ranks),
+            accelerator=accelerator,
+            settings=dict(settings or {}),
+            backend=accelerator.stack.collective_backend or "",
+            store=store,
+            interface=None if network is None else network.interface,
+            namespace=None,
+            timeout_s=timeout_s,
+            threads=threads_of(here),
+            addresses=_addresses(placement, lines),
+        )
+        for rank, facts in enumerate(placement.ranks):
+            own = Accelerator(facts, accelerator.stack, seed=accelerator.seed, peers=accelerator.peers)
+            own_plan = replace(plan, rank=rank, accelerator=own)
+            if (host := host_of(facts)) is not None:
+                world.add_abroad(own_plan, host)
+            else:
+                namespace = None if network is None else network.namespace_of(rank)
+                own_plan = replace(own_plan, namespace=namespace)
+                world.members.append(start(own_plan, board, board_file, world.members, keep=keep, ours=world.ours))
+        world.relay(board)
+        yield Launched(world.members, board)
 
 
-def _end_all(members: list[Member]) -> None:
-    end(members, KILL_S)
-    for member in members:
-        member.close()
+class _World:
+    """The ranks of a world, and what carries between here and those that are on other hosts."""
+
+    def __init__(self, lines: Mapping[Host, Line]) -> None:
+        self.lines = lines
+        self.members: list[Member] = []
+        self.plans: dict[Host, list[Json]] = {host: [] for host in lines}
+        self.ends: dict[Host, dict[int, Ends]] = {host: {} for host in lines}
+        self.relays: dict[Host, Forked] = {}
+
+    @property
+    def ours(self) -> list[int]:
+        """What no rank may hold: pipes to other hosts, and the ends that are to be served from there."""
+        of_lines = [descriptor for line in self.lines.values() for descriptor in (line.to, line.back)]
+        return of_lines + [fd for ends in self.ends.values() for end in ends.values() for fd in (end.orders, end.reports)]
+
+    def add_abroad(self, plan: RankPlan, host: Host) -> None:
+        """A rank on another host, which a relay will have started there."""
+        member, ends = member_abroad(plan.rank, host.name)
+        self.members.append(member)
+        line = self.lines[host]
+        self.plans[host].append(plan_to_json(replace(plan, clock_s=line.clock_s, doubt_s=line.doubt_s)))
+        self.ends[host][plan.rank] = ends
+
+    def relay(self, board: Board) -> None:
+        """Start what carries, one for each host; from now on the ends are its own."""
+        for host, line in self.lines.items():
+            served = {line.to, line.back} | {fd for end in self.ends[host].values() for fd in (end.orders, end.reports)}
+            others = [descriptor for descriptor in self.ours if descriptor not in served]
+            self.relays[host] = start_relay(line, self.plans[host], board, self.ends[host], self.members, others)
+            for served_there in self.ends.pop(host).values():
+                served_there.close()
+
+    def end(self) -> None:
+        """Kill and reap every rank, and close what leads to them."""
+        for member in self.members:
+            if isinstance(member.process, Abroad) and not self.relays:
+                member.process.take({"code": 255})  # it was never started
+        end(self.members, KILL_S)
+        for member in self.members:
+            member.close()
+        for ends in self.ends.values():
+            for left in ends.values():
+                left.close()
+        for host, line in self.lines.items():
+            if host in self.relays and not wait_for_end(self.relays[host]):
+                hang_up(line)
+
+
+def _lines(placement: Placement, stack: str) -> dict[Host, Line]:
+    hosts = dict.fromkeys(host for host in map(host_of, placement.ranks) if host is not None)
+    return {host: line_to(host, stack) for host in hosts}
+
+
+def _network(address: str) -> Network:
+    return Network(f"tcp://{address}:{networks.free_port(address)}", networks.interface_of(address))
+
+
+def _addresses(placement: Placement, lines: Mapping[Host, Line]) -> tuple[str, ...]:
+    """Where each rank listens for others."""
+    own = next(iter(lines)).address if lines else LOOPBACK
+    hosts = map(host_of, placement.ranks)
+    return tuple(own if host is None else lines[host].address for host in hosts)
 
 
 def _meeting_place(stack: contextlib.ExitStack) -> tuple[str, list[int]]:
@@ -99,8 +171,11 @@ def _meeting_place(stack: contextlib.ExitStack) -> tuple[str, list[int]]:
     return str(Path(folder, "store")), []
 
 
-def _threads(ranks: int) -> int:
-    """Each rank's share of the cores; one where this process has threads already, as their pool is lost in a fork."""
+def threads_of(ranks: int) -> int:
+    """Of the cores, the share of each of so many ranks here.
+
+    One where this process has threads already, as their pool is lost in a fork.
+    """
     if psutil.Process().num_threads() > 1:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -38,7 +38,7 @@ def rank_main(context: RankContext) -> Iterator[Json]:
     """
     with context.step("making groups of ranks"):
         teams = groups(context.world_size)
-    witness = Witness()
+    witness = Witness(context.clock)
     sums = Sums(context, teams)
     for report in chain(_passes(context), [{"done": TRANSFERS}], sums.run()):
         yield {**report, "gaps": witness.gaps}
@@ -88,10 +88,10 @@ def _transfers(context: RankContext, pair: Team, taken: list[float]) -> Iterator
         with context.step(f"transfers {begin + 1} to {begin + AT_ONCE} between ranks {pair[0]} and {pair[1]}"):
             with refusing() as refusal:
                 for number in range(begin, min(begin + AT_ONCE, settings["rounds"] + 1)) if takes_part else ():
-                    began, received = time.monotonic(), torch.zeros_like(block)
+                    began, received = context.clock(), torch.zeros_like(block)
                     _there_and_back(context, pair, block, received)
                     if number:
-                        series.add(number, began, time.monotonic() - began)
+                        series.add(number, began, context.clock() - began)
                         taken.append(series.calls[-1][2])
                     if wrong := difference(received.cpu(), expected):
                         told = {"op": "send_recv", "dtype": "float32", "team": list(pair), "turn": number}

@@ -1,7 +1,7 @@
 """Proof that a barrier waits: each rank in turn comes late, and no other may have left before it came.
 
-All ranks are on this machine, whose monotonic clock is the same for all of them; what each saw is compared through shared
-memory.
+What each saw is compared on a clock that all ranks share, through shared memory. Ranks on other hosts know that clock only
+so well; they come late by more than that.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ import torch.distributed as dist
 from readiness.ranks.comparing import refusing
 from readiness.ranks.values import Json, RankContext
 
-#: How late a rank comes: long enough for the others to have left a barrier that does not wait.
-LATE_S = 0.02
+#: How late a rank comes: long enough for the others to have left a barrier that does not wait. In doubts about the clock.
+LATE_S, LATE_DOUBTS = 0.02, 4
 
 
 def reports(context: RankContext) -> Iterator[Json]:
     """How often this rank left a barrier that a late rank had not entered, and of how many."""
     early, culprits = 0, []
+    doubt_s = 2 * max(context.share(context.doubt_s))  # of two clocks
     for late in range(context.world_size):
         context.share()
         if late == context.rank:
-            time.sleep(LATE_S)
-        entered = time.monotonic()
+            time.sleep(max(LATE_S, LATE_DOUBTS * doubt_s))
+        entered = context.clock()
         with refusing() as refusal, context.step(f"barrier to which rank {late} comes late"):
             dist.barrier()
             context.accelerator.synchronize()
         if refusal.reason:
             return
-        left = time.monotonic()
-        if left < max(context.share(entered)):
+        left = context.clock()
+        if left + doubt_s < max(context.share(entered)):
             early += 1
             culprits.append(late)
     yield {"barriers": context.world_size, "left_early": early, "late_ranks": culprits}

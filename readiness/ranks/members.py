@@ -18,10 +18,9 @@ from typing import BinaryIO, NoReturn, Protocol
 
 import psutil
 
-from readiness.assessment import facts_to_json
 from readiness.ranks import rank as rank_side
 from readiness.ranks.board import Board
-from readiness.ranks.fresh import SCALARS
+from readiness.ranks.fresh import plan_to_json
 from readiness.ranks.rank import RankPlan
 from readiness.ranks.values import Json
 from readiness.spawning import bootstrap
@@ -58,11 +57,32 @@ class Forked:
 
 
 @dataclass(slots=True)
+class Abroad:
+    """A rank's process on another host: how it fares comes among its reports."""
+
+    host: str
+    pid: int = 0
+    code: int | None = None
+    status: str | None = None
+    lost: str | None = None
+    starved: bool = False
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal, 255 for one that was lost with its host; None while it lives."""
+        return self.code
+
+    def take(self, fares: Json) -> None:
+        """How it fares, as it was told; fields that are left out have not changed."""
+        for name, value in fares.items():
+            setattr(self, name, value)
+
+
+@dataclass(slots=True)
 class Member:
     """One rank as its parent sees it. `orders` and `reports` are the parent's ends of the pipes."""
 
     rank: int
-    process: Process
+    process: Process | Abroad
     orders: int
     reports: int
     log: BinaryIO
@@ -79,17 +99,24 @@ class Member:
 
     def read(self) -> bool:
         """Take in what the rank has reported. Whether anything came. At its end the pipe counts as closed."""
+        lines = self.lines()
+        for line in lines or ():
+            self._take(json.loads(line))
+        return lines is not None
+
+    def lines(self) -> list[bytes] | None:
+        """The reports that have come, as they are; None where nothing came. At its end the pipe counts as closed."""
         try:
             content = os.read(self.reports, 1 << 20)
         except BlockingIOError:
-            return False
+            return None
         if not content:
             self.open = False
-            return False
+            if isinstance(self.process, Abroad) and self.process.code is None:
+                self.process.take({"code": 255, "lost": "what carries its reports has ended"})
+            return None
         *lines, self._unread = (self._unread + content).split(b"\n")
-        for line in lines:
-            self._take(json.loads(line))
-        return True
+        return lines
 
     def drain(self) -> None:
         """Take in all that is left in the pipe of a process that has ended."""
@@ -98,6 +125,8 @@ class Member:
 
     def state(self) -> str | None:
         """The process state as psutil names it; None where it cannot be told."""
+        if isinstance(self.process, Abroad):
+            return self.process.status
         try:
             return str(psutil.Process(self.process.pid).status())
         except psutil.Error:
@@ -105,20 +134,40 @@ class Member:
 
     def tell_to_leave(self) -> None:
         """Let a finished rank end."""
-        self._order(b"L")
+        self.order(b"L")
 
     def ask_for_evidence(self) -> None:
         """Have the rank report what it last called and how its connections fare. A rank that cannot does not answer."""
         self.answered = False
-        self._order(b"F")
+        self.order(b"F")
 
-    def signal(self, number: signal.Signals) -> None:
-        """Signal the rank's whole session, if the rank has not been reaped."""
-        if self.process.poll() is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, number)
+    @property
+    def lost(self) -> str | None:
+        """Why nothing can be known of a rank on another host any more; None as long as something can."""
+        return self.process.lost if isinstance(self.process, Abroad) else None
+
+    @property
+    def starved(self) -> bool:
+        """Whether the kernel of its own host killed for want of memory while it ran."""
+        return isinstance(self.process, Abroad) and self.process.starved
+
+    def ask_for_stacks(self) -> None:
+        """Have the rank write its stacks into its log, even while it is blocked in C."""
+        if isinstance(self.process, Abroad):
+            self.order(b"S")
+        else:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.process.pid, number)  # it may not lead a session yet
+                os.kill(self.process.pid, signal.SIGUSR1)
+
+    def kill(self) -> None:
+        """Kill the rank's whole session, if the rank has not been reaped."""
+        if isinstance(self.process, Abroad):
+            self.order(b"K")
+        elif self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGKILL)  # it may not lead a session yet
 
     def log_tail(self, characters: int) -> str:
         """The end of what the rank printed, stacks cut where they reach into our own and the parent's code."""
@@ -131,12 +180,15 @@ class Member:
         os.close(self.reports)
         self.log.close()
 
-    def _order(self, order: bytes) -> None:
+    def order(self, order: bytes) -> None:
+        """Tell the rank something, if it is still there to be told."""
         with contextlib.suppress(BrokenPipeError):
             os.write(self.orders, order)
 
     def _take(self, message: Json) -> None:
         match message:
+            case {"fares": fares} if isinstance(self.process, Abroad):
+                self.process.take(fares)
             case {"flight": call}:
                 self.flight = call
             case {"wires": wires}:
@@ -184,11 +236,20 @@ def anonymous_file(name: str) -> BinaryIO:
     return tempfile.TemporaryFile("w+b")
 
 
-def start(plan: RankPlan, board: Board, board_file: BinaryIO, others: Sequence[Member], keep: Sequence[int]) -> Member:
+def start(
+    plan: RankPlan,
+    board: Board,
+    board_file: BinaryIO,
+    others: Sequence[Member],
+    *,
+    keep: Sequence[int] = (),
+    ours: Sequence[int] = (),
+) -> Member:
     """Start one rank as its stack wants it; the plan's descriptors are filled in here.
 
     `others` are the ranks started before: a forked one inherits the parent's ends of their pipes and must close them,
-    or the parent's death would go unnoticed. `keep` are further descriptors that a fresh interpreter needs.
+    or the parent's death would go unnoticed; so it must with `ours`. `keep` are further descriptors that a fresh
+    interpreter needs.
     """
     orders_read, orders_write = os.pipe()
     reports_read, reports_write = os.pipe()
@@ -197,7 +258,7 @@ def start(plan: RankPlan, board: Board, board_file: BinaryIO, others: Sequence[M
     try:
         process: Process
         if plan.accelerator.stack.forks:
-            inherited = [orders_write, reports_read, *(fd for other in others for fd in (other.orders, other.reports))]
+            inherited = [orders_write, reports_read, *ours, *ends_of(others)]
             process = _fork(plan, board, inherited)
         else:
             process = _spawn(plan, board_file, keep)
@@ -213,14 +274,27 @@ def start(plan: RankPlan, board: Board, board_file: BinaryIO, others: Sequence[M
     return Member(plan.rank, process, orders_write, reports_read, log)
 
 
-def end(members: Sequence[Member], patience_s: float) -> tuple[int, ...]:
+def ends_of(members: Sequence[Member]) -> list[int]:
+    """The parent's ends of all their pipes."""
+    return [descriptor for member in members for descriptor in (member.orders, member.reports)]
+
+
+def end(members: Sequence[Member], patience_s: float) -> tuple[str, ...]:
     """Kill every rank that is still there and reap it; the ids of processes that even so did not go."""
     for member in members:
-        member.signal(signal.SIGKILL)
+        member.kill()
     deadline = time.monotonic() + patience_s
     while (left := [member for member in members if member.process.poll() is None]) and time.monotonic() < deadline:
+        for member in left:
+            if isinstance(member.process, Abroad):
+                member.read()
         time.sleep(0.005)
-    return tuple(member.process.pid for member in left)
+    return tuple(map(_id, left))
+
+
+def _id(member: Member) -> str:
+    process = member.process
+    return f"{process.pid} on {process.host}" if isinstance(process, Abroad) else str(process.pid)
 
 
 def _fork(plan: RankPlan, board: Board, inherited: Sequence[int]) -> Process:
@@ -246,16 +320,7 @@ def _be_rank(plan: RankPlan, board: Board, inherited: Sequence[int]) -> NoReturn
 
 
 def _spawn(plan: RankPlan, board_file: BinaryIO, keep: Sequence[int]) -> Process:
-    accelerator = plan.accelerator
-    told = {name: getattr(plan, name) for name in SCALARS} | {
-        "board": board_file.fileno(),
-        "stack": accelerator.stack.name,
-        "seed": accelerator.seed,
-        "facts": facts_to_json(accelerator.facts),
-        "peers": [facts_to_json(facts) for facts in accelerator.peers],
-        "module": plan.function.__module__,
-        "function": plan.function.__name__,
-    }
+    told = plan_to_json(plan) | {"board": board_file.fileno()}
     return subprocess.Popen(
         bootstrap("readiness.ranks.fresh:main", json.dumps(told)),
         stdin=subprocess.DEVNULL,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import socket
 import sys
 from typing import Any
+
+from readiness.ranks.values import LOOPBACK
 
 _CLONE_NEWNET = 0x40000000
 
@@ -26,17 +30,39 @@ def enter(namespace: str) -> None:
 def bind(interface: str | None) -> None:
     """Have gloo use this interface; with None the loopback, since all ranks are on this machine.
 
-    A choice of the user's stands where the ranks stay on this machine.
+    A choice of the user's stands where the ranks stay on this machine, and for NCCL everywhere.
     """
-    import psutil
-
     if interface is not None:
         os.environ["GLOO_SOCKET_IFNAME"] = interface
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)
         return
-    for name, addresses in psutil.net_if_addrs().items():
-        if any(address.address == "127.0.0.1" for address in addresses):
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
-            return
+    with contextlib.suppress(OSError):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface_of(LOOPBACK))
+
+
+def own_address(towards: str) -> str:
+    """The address of this host from which another one (a name or an address) is reached. Raises OSError."""
+    family, kind, protocol, _, target = socket.getaddrinfo(towards, 9, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind, protocol) as asking:
+        asking.connect(target)  # of a datagram socket: nothing is sent, the kernel looks for the way
+        return str(asking.getsockname()[0])
+
+
+def interface_of(address: str) -> str:
+    """The network interface that has this address. Raises OSError where none has."""
+    import psutil
+
+    for name, known in psutil.net_if_addrs().items():
+        if any(own.address == address for own in known):
+            return name
+    raise OSError(f"no network interface of this host has the address {address}")
+
+
+def free_port(address: str) -> int:
+    """A port that nobody has now. Whoever takes it before it is used makes the world fail to come up, and no more."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as found:
+        found.bind((address, 0))
+        return int(found.getsockname()[1])
 
 
 def store(place: str, rank: int, world_size: int) -> Any:

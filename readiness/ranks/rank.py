@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -32,7 +33,10 @@ _speaking = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class RankPlan:
-    """All that one rank is told. `orders`, `reports` and `log` are open file descriptors of its own."""
+    """All that one rank is told; see `RankContext` and `Network`.
+
+    `orders`, `reports` and `log` are open file descriptors of its own, which whoever starts it fills in.
+    """
 
     function: RankFunction
     rank: int
@@ -45,10 +49,13 @@ class RankPlan:
     namespace: str | None
     timeout_s: float
     threads: int
-    parent: int
-    orders: int
-    reports: int
-    log: int
+    addresses: Sequence[str] = ()
+    clock_s: float = 0.0
+    doubt_s: float = 0.0
+    parent: int = -1
+    orders: int = -1
+    reports: int = -1
+    log: int = -1
 
 
 def detach(parent: int, log: int) -> None:
@@ -107,7 +114,9 @@ def _work(plan: RankPlan, board: Board) -> None:
         network.enter(plan.namespace)
     flight.record()
     plan.accelerator.enter()  # a forked rank is in its parent's process, which has another chip
-    context = RankContext(plan.rank, plan.world_size, plan.accelerator, plan.settings, board)
+    context = RankContext(
+        plan.rank, plan.world_size, plan.accelerator, plan.settings, board, plan.addresses, plan.clock_s, plan.doubt_s
+    )
     _report(plan, {"ready": True})
     with context.step("joining the group"):
         network.bind(plan.interface)

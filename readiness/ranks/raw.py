@@ -1,7 +1,7 @@
 """A raw transfer between two ranks, with nothing of torch in it: what a collective library is held against.
 
-Where a device is host memory, that is a connection over the loopback interface; on a device of its own, a copy within its
-memory, which no link is faster than.
+Where a device is host memory, that is a connection over the loopback interface, or over the network between two hosts; on a
+device of its own, a copy within its memory, which no link is faster than.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ def kind(context: RankContext) -> str:
 def connection(context: RankContext, pair: tuple[int, ...] | None) -> Iterator[socket.socket | None]:
     """A connection between two ranks, None for the others, and for all where it cannot be had: that is no chip's fault.
 
-    All ranks must come: they tell the port over the board. It listens on the loopback interface only, until the other end
-    has come.
+    All ranks must come: they tell the port over the board. It listens on the loopback interface only, or on the address by
+    which other hosts reach this one, until the other end has come.
     """
     with contextlib.ExitStack() as stack:
         listener = found = None
         if pair is not None and context.rank == pair[0]:
             with contextlib.suppress(OSError):
-                listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1))
+                listener = stack.enter_context(socket.create_server((context.address(context.rank), 0), backlog=1))
                 listener.settimeout(CONNECT_S)
         ports = context.share(listener.getsockname()[1] if listener else 0)
         port = int(ports[pair[0]]) if pair is not None else 0
-        if port:
+        if port and pair is not None:
             with contextlib.suppress(OSError):
                 if listener is not None:
                     found = stack.enter_context(listener.accept()[0])
                     listener.close()
                 else:
-                    found = stack.enter_context(socket.create_connection(("127.0.0.1", port), CONNECT_S))
+                    found = stack.enter_context(socket.create_connection((context.address(pair[0]), port), CONNECT_S))
                 found.settimeout(CONNECT_S)
                 found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         missing = pair is not None and found is None

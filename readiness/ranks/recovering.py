@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -50,20 +49,20 @@ def rank_main(context: RankContext) -> Iterator[Json]:
     if first:
         with context.step(f"loading step {first}"):
             run.load(folder / str(first))
-        yield {"loaded": first, "state": run.digests(), "at": time.monotonic()}
+        yield {"loaded": first, "state": run.digests(), "at": context.clock()}
     kill: Mapping[str, Any] = settings.get("kill") or {}
     doomed = kill.get("rank") == context.rank
     for number in range(first + 1, settings["steps"] + 1):
         dies = doomed and kill["step"] == number
         if dies and not kill["saving"]:
             run.forward(number)
-            yield {"killed": time.monotonic()}
+            yield {"killed": context.clock()}
             os.kill(os.getpid(), signal.SIGKILL)
-        yield {"step": number, "loss": run.step(number), "at": time.monotonic()}
+        yield {"step": number, "loss": run.step(number), "at": context.clock()}
         if settings["save_every"] and number % settings["save_every"] == 0:
             yield {"saved": number, "state": run.digests()}
             if dies:
-                yield {"killed": time.monotonic()}
+                yield {"killed": context.clock()}
             with context.step(f"saving step {number}"):
                 run.save(folder / str(number), dies=dies)
     yield {"final": run.digests()}

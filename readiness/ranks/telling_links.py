@@ -175,16 +175,21 @@ def _transfers(reports: Reports, placement: Placement) -> Iterator[Yield]:
     slowest = min(rates, key=lambda team: rates[team])
     about = f"the link between {placement.name(*slowest)}"
     yield Measurement("link_gbps", rates[slowest], placement.labels, samples=calls, about=about)
-    if len(links) < LEAST_PAIRS or placement.labels["chips"] != "several":
+    if placement.labels["chips"] != "several":
         return
-    shares = _shares(links)
+    # Within a host links are of another kind than between hosts: each is held against its own kind.
+    kinds = [{team: links[team] for team in links if placement.between_hosts(team) == between} for between in (False, True)]
+    shares = {team: share for kind in kinds if len(kind) >= LEAST_PAIRS for team, share in _shares(kind).items()}
+    if not shares:
+        return
     slowest = min(shares, key=lambda team: shares[team])
     slow = {team for team, share in shares.items() if share < SLOW_SHARE}
-    common = [rank for rank in range(len(placement.ranks)) if slow == {team for team in links if rank in team}]
+    common = [rank for rank in range(len(placement.ranks)) if slow == {team for team in shares if rank in team}]
     about = f"every link of {placement.name(common[0])}" if common else f"the link between {placement.name(*slowest)}"
-    usual = _usual([1 / rate for rate in rates.values()])
+    alike = [team for team in shares if placement.between_hosts(team) == placement.between_hosts(slowest)]
+    usual = _usual([1 / rates[team] for team in alike])
     about += f": {rates[slowest]:.3g} GB/s at best, where {1 / usual:.3g} GB/s is usual"
-    yield Measurement("slowest_link_share", shares[slowest], placement.labels, samples=len(links), about=about)
+    yield Measurement("slowest_link_share", shares[slowest], placement.labels, samples=len(shares), about=about)
 
 
 def _shares(links: Mapping[Team, Sequence[float]]) -> dict[Team, float]:

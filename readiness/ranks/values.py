@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Skip
 from readiness.model import AcceleratorFacts, Labels
+from readiness.peers import host_of
 from readiness.ranks.board import Board
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ class RankContext:
     """What a rank function is handed: which rank of how many it is, its device, and what it was told.
 
     What the function yields (JSON objects) reaches the parent through a pipe of its own, never through the collectives
-    under test.
+    under test. `addresses` are where each rank can be connected to, `clock_s` what this host's monotonic clock lacks to
+    that of the run's host, `doubt_s` by how much that may be wrong.
     """
 
     rank: int
@@ -32,6 +35,9 @@ class RankContext:
     accelerator: Accelerator
     settings: Mapping[str, Any]
     board: Board
+    addresses: Sequence[str] = ()
+    clock_s: float = 0.0
+    doubt_s: float = 0.0
 
     @property
     def device(self) -> torch.device:
@@ -42,12 +48,22 @@ class RankContext:
         """Goes around whatever may block or fail, so that the parent knows where each rank is."""
         return self.board.step(self.rank, operation)
 
+    def clock(self) -> float:
+        """The moment on a clock that all ranks share, in seconds, right to `doubt_s`."""
+        return time.monotonic() + self.clock_s
+
+    def address(self, rank: int) -> str:
+        """Where a rank listens for others."""
+        return self.addresses[rank] if self.addresses else LOOPBACK
+
     def share(self, number: float = 0.0) -> tuple[float, ...]:
         """Every rank's number, by rank, through shared memory: a meeting without a collective. All ranks must come."""
         with self.step("meeting the other ranks"):
             return self.board.share(self.rank, number)
 
 
+#: Where ranks find each other that are all on this machine.
+LOOPBACK = "127.0.0.1"
 #: What a measurement is about is one line of a report.
 LONGEST_ABOUT = 290
 #: What torch.distributed does not promise of every library: measured where it works, and no fault where it does not.
@@ -104,7 +120,7 @@ class WorldOutcome:
 class Network:
     """How ranks on several hosts reach each other: over TCP, through a store that the first rank serves.
 
-    `store` is `tcp://ADDRESS:PORT`, an address of the first rank's host; `interface` what gloo binds to on each host;
+    `store` is `tcp://ADDRESS:PORT`, an address of the first rank's host; `interface` what the ranks of this host bind to;
     `namespaces` the network namespace of each rank (a path such as `/run/netns/NAME` or `/proc/PID/ns/net`), for ranks
     that are on other hosts than this process as far as the network goes. It needs CAP_SYS_ADMIN to enter one.
     """
@@ -148,23 +164,29 @@ class Placement:
         """Ranks in words, with the accelerator of each: `rank 1 (npu:1)`."""
         return ", ".join(f"rank {rank} ({self.ranks[rank].id})" for rank in ranks)
 
+    def between_hosts(self, team: Iterable[int]) -> bool:
+        """Whether not all of these ranks are on one host."""
+        return len({host_of(self.ranks[rank]) for rank in team}) > 1
+
     @property
     def scope(self) -> str:
         """The same in words."""
         if self.labels["chips"] == "several":
-            return f"{len(self.ranks)} ranks, each on a chip of its own"
+            hosts = len({host_of(facts) for facts in self.ranks})
+            return f"{len(self.ranks)} ranks, each on a chip of its own" + (f", on {hosts} hosts" if hosts > 1 else "")
         if len(self.ids) > 1:
             return f"{len(self.ranks)} ranks share {len(self.ids)} chips: counted as evidence for the software alone"
         number = "one rank" if len(self.ranks) == 1 else f"{len(self.ranks)} ranks"
         return f"{number} on one chip: evidence for the software alone, no link between chips was used"
 
 
-def place(accelerator: Accelerator, ranks: int = 0, *, least: int = 1) -> Placement:
+def place(accelerator: Accelerator, ranks: int = 0, *, least: int = 1, here: bool = False) -> Placement:
     """One rank on each chip; where the chips do not suffice, ranks share them, if the collective library can do that.
 
     With `ranks` = 0 there are as many as chips: a fault of the last chip is seen only by a rank on it. Vendors'
-    libraries want a chip for each rank: there are then no more ranks than chips. Raises Skip where fewer than `least`
-    ranks are left, and where this stack or this build of torch has no collectives.
+    libraries want a chip for each rank: there are then no more ranks than chips. With `here` only chips of this host are
+    taken. Raises Skip where fewer than `least` ranks are left, and where this stack or this build of torch has no
+    collectives.
     """
     import torch.distributed as dist
 
@@ -176,12 +198,13 @@ def place(accelerator: Accelerator, ranks: int = 0, *, least: int = 1) -> Placem
     missing = [name for name in _backends(backend) if not dist.is_backend_available(name)]
     if missing:
         raise Skip(f"torch.distributed has no backend {missing[0]!r} here")
-    chips = list({facts.id: facts for facts in accelerator.peers}.values())
+    every = list({facts.id: facts for facts in accelerator.peers}.values())
+    chips = [facts for facts in every if host_of(facts) is None] if here else every
     wanted = ranks or min(max(len(chips), LEAST_RANKS), MOST_RANKS)
     number = wanted if speaks_tcp(backend) else min(wanted, len(chips))
     if number < least:
         raise Skip(f"{backend} wants a chip for each rank: {least} ranks need as many chips, and there is {len(chips)}")
-    return Placement(tuple(chips[rank % len(chips)] for rank in range(number)), len(chips))
+    return Placement(tuple(chips[rank % len(chips)] for rank in range(number)), len(every))
 
 
 def _backends(backend: str) -> Sequence[str]:

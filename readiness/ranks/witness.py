@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 _TICK_S = 0.02
 #: Shorter gaps are every machine's daily life.
@@ -11,17 +12,18 @@ _NOTED_S = 0.06
 
 
 class Witness:
-    """A thread that only wakes up, and notes when it could not: `gaps` are (begin, end) on the clock of this machine."""
+    """A thread that only wakes up, and notes when it could not: `gaps` are (begin, end) on the clock that it is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self.gaps: list[tuple[float, float]] = []
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        last = time.monotonic()
+        last = self.clock()
         while True:
             time.sleep(_TICK_S)
-            now = time.monotonic()
+            now = self.clock()
             if now - last > _NOTED_S:
                 self.gaps.append((last, now))
             last = now

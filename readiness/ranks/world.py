@@ -53,7 +53,8 @@ def run_world(
     with launched(function, accelerator, placement, settings, timeout_s=timeout_s, network=network) as world:
         outcome = _Watch(world.members, world.board, patience_s, limit_s, start_s, listen).outcome()
     failure = outcome.failure
-    if failure is not None and failure.trouble is Trouble.DIED and kernel_kills() > killed_for_memory:
+    starved = kernel_kills() > killed_for_memory or any(member.starved for member in world.members)
+    if failure is not None and failure.trouble is Trouble.DIED and starved:
         raise MemoryError(f"the kernel killed for want of memory while the ranks ran: {failure.reason}")
     return outcome
 
@@ -171,7 +172,7 @@ class _Watch:
         seen = [replace(one, call=calls.get(one.rank)) for one in seen]
         failure = blame(seen, stalled=stalled, waited_s=waited_s, dead_links=dead_links(self.members))
         if unkillable := end(self.members, KILL_S):
-            return replace(failure, reason=f"{failure.reason}; these processes cannot be killed: {unkillable}")
+            return replace(failure, reason=f"{failure.reason}; these processes cannot be killed: {', '.join(unkillable)}")
         return failure
 
     def _tell(self) -> None:

@@ -1,6 +1,6 @@
 """What all reports say alike: text made harmless, figures, and findings sorted by what they mean to the reader."""
 
-from readiness.telling.accelerators import device, failed_stacks, names, rehearsals, simulated, software
+from readiness.telling.accelerators import device, failed_stacks, joined, names, rehearsals, simulated, software
 from readiness.telling.alike import Alike, LeftOut, Shared, Statement, Time, alike, grouped, left_out, together
 from readiness.telling.findings import Kind, Told, kind, labels, limit, measured, reading, reason, strays, told
 from readiness.telling.proofs import TITLE as PROOFS_TITLE
@@ -29,6 +29,7 @@ __all__ = [
     "failed_stacks",
     "figure",
     "grouped",
+    "joined",
     "kind",
     "labels",
     "left_out",

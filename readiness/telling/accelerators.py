@@ -28,6 +28,15 @@ def failed_stacks(assessment: Assessment) -> dict[str, str]:
     return {clean(stack, 100): clean(reason) for stack, reason in failed.items()}
 
 
+def joined(assessment: Assessment) -> str:
+    """` with 8 accelerators of node2 and node3`: what other hosts gave to the run; empty where there was but one."""
+    hosts = list(dict.fromkeys(clean(item.host, 60) for item in assessment.joined))
+    if not hosts:
+        return ""
+    number = len(assessment.joined)
+    return f" with {number} accelerator{'s' if number > 1 else ''} of {', '.join(hosts)}"
+
+
 def software(item: AcceleratorAssessment) -> str:
     """`torch 2.9.1, driver 570.86`; a component without a version says so."""
     return ", ".join(

@@ -1,0 +1,162 @@
+"""Further hosts of a run: they are looked at through the command that reaches them, and join with what they have.
+
+readiness must be installed there, in the same version. Nothing listens: whoever can start a command on that host, by ssh or
+a scheduler, can have its accelerators take part.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from readiness import __version__
+from readiness.assessment import facts_from_json
+from readiness.discovery import LIMIT_S
+from readiness.errors import UsageError
+from readiness.model import AcceleratorFacts
+from readiness.peers import Host, at
+from readiness.ranks.network import own_address
+
+#: How Python is started on another host: `{host}` is its name, `{python}` the path of this interpreter.
+REACH = "ssh -o BatchMode=yes {host} {python}"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:-]{0,199}")
+_MOST_HOSTS = 64
+_SEEN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """What the command line says of other hosts: their names, how to reach them, and where this one is reached from there.
+
+    `shared` is a folder that all hosts are said to see.
+    """
+
+    names: tuple[str, ...]
+    reach: str = REACH
+    address: str | None = None
+    shared: Path | None = None
+
+    def hosts(self) -> tuple[Host, ...]:
+        """The hosts. Raises UsageError for what cannot be a command, a name or an address."""
+        for name in self.names:
+            if not _NAME.fullmatch(name):
+                raise UsageError(f"{name!r} is no name of a host", place="--host", remedy="write it as ssh knows it: node2")
+        if len(set(self.names)) < len(self.names) or len(self.names) > _MOST_HOSTS:
+            raise UsageError(
+                f"hosts are named twice, or more than {_MOST_HOSTS}", place="--host", remedy="name each further host once"
+            )
+        return tuple(Host(name, self._command(name), self._address(name)) for name in self.names)
+
+    def _command(self, name: str) -> tuple[str, ...]:
+        try:
+            words = shlex.split(self.reach)
+            command = tuple(word.format(host=name, python=sys.executable) for word in words)
+        except (ValueError, LookupError) as problem:
+            raise UsageError(
+                f"{self.reach!r} is no command: {problem}", place="--reach", remedy=f"write it like {REACH!r}"
+            ) from None
+        if not any("{host}" in word for word in words) and len(self.names) > 1:
+            raise UsageError(
+                f"{self.reach!r} reaches the same host whatever its name", place="--reach", remedy="put {host} into it"
+            )
+        if not command:
+            raise UsageError("the command is empty", place="--reach", remedy=f"write it like {REACH!r}")
+        return command
+
+    def _address(self, name: str) -> str:
+        if self.address is not None:
+            return self.address
+        try:
+            return own_address(name.rpartition("@")[2])
+        except OSError as problem:
+            raise UsageError(
+                f"how {name} reaches this host is not known: {problem}",
+                place="--host",
+                remedy="give this host's address in the network of all hosts: --address ADDRESS",
+            ) from None
+
+
+def join(joining: Joining) -> tuple[AcceleratorFacts, ...]:
+    """All accelerators of the other hosts. Raises UsageError for a host that cannot take part."""
+    hosts = joining.hosts()
+    with ThreadPoolExecutor(max(len(hosts), 1)) as side_by_side:
+        found = list(side_by_side.map(_look, hosts))
+    if joining.shared is not None:
+        _must_see(hosts, joining.shared)
+    return tuple(at(host, facts) for host, own in zip(hosts, found, strict=True) for facts in own)
+
+
+def _look(host: Host) -> list[AcceleratorFacts]:
+    """What another host has, as `readiness devices` tells it there."""
+    text = _run(host, ["-m", "readiness", "devices", "-f", "json"], None, LIMIT_S)
+    try:
+        told = json.loads(text)
+        version = told.get("version")
+        found = [facts_from_json(facts) for facts in told["accelerators"]]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise UsageError(
+            f"{host.name} answers {text[:80]!r}, which is no list of accelerators",
+            place="--host",
+            remedy=f"see what this says: {shlex.join(host.command)} -m readiness devices -f json",
+        ) from None
+    if version != __version__:
+        raise UsageError(
+            f"{host.name} has readiness {version or 'of an earlier version'}, this host {__version__}",
+            place="--host",
+            remedy="install the same version on all hosts",
+        )
+    return found
+
+
+def _must_see(hosts: Sequence[Host], folder: Path) -> None:
+    """Every host must find there what this one has just written."""
+    word = secrets.token_hex(16)
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".readiness-") as file:
+            file.write(word)
+            file.flush()
+            for host in hosts:
+                seen = _run(host, ["-"], f"print(open({str(Path(file.name).resolve())!r}).read())", _SEEN_S)
+                if seen.strip() != word:
+                    raise UsageError(f"{host.name} sees something else in {folder}", place="--shared", remedy=_SHARED)
+    except OSError as problem:
+        raise UsageError(f"{folder} cannot be written to: {problem}", place="--shared", remedy=_SHARED) from None
+
+
+_SHARED = "name a folder on a file system that all hosts have mounted at the same place"
+
+
+def _run(host: Host, arguments: Sequence[str], program: str | None, limit_s: float) -> str:
+    given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if program is None else {"input": program}
+    try:
+        done: subprocess.CompletedProcess[str] = subprocess.run(
+            [*host.command, *arguments],
+            capture_output=True, text=True, errors="replace", timeout=limit_s, check=False, **given,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        raise _unreachable(host, str(problem)) from None
+    if done.returncode != 0:
+        words = " ".join(done.stderr.split())[-300:]
+        if program is not None:
+            raise UsageError(f"{host.name} does not see the folder: {words}", place="--shared", remedy=_SHARED)
+        raise _unreachable(host, f"exit code {done.returncode}: {words or 'no words'}")
+    return done.stdout
+
+
+def _unreachable(host: Host, why: str) -> UsageError:
+    command = shlex.join([*host.command, "-m", "readiness", "devices"])
+    return UsageError(
+        f"{host.name} cannot be looked at: {why}",
+        place="--host",
+        remedy=f"install readiness there; this must work without a question: {command}",
+    )

@@ -1,0 +1,145 @@
+"""A line to another host: a command that starts an outpost there, and JSON messages, one a line, through its pipes.
+
+Whoever may log in there by that command may use that host, nobody else: nothing listens for it. The line is closed by the
+end of this process, however that comes, and the outpost ends with it and all that it has started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import select
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from readiness import __version__
+from readiness.peers import Host
+from readiness.ranks.members import anonymous_file
+from readiness.ranks.values import Json
+
+#: How long an outpost may take to come up, which includes a log-in and the import of torch; and to answer afterwards.
+START_S, ANSWER_S = 120.0, 20.0
+#: While there is a world, boards are carried so often; signs of life, states and logs are told so often.
+TICK_S, TELL_S = 0.001, 0.1
+#: How often the other host is asked for the time: the fastest answer says most.
+_TIMES = 8
+_worlds = itertools.count(1)
+_open: dict[tuple[Host, str], Line] = {}
+
+
+class Line:
+    """The line of this process to an outpost: its command's pipes, and what is known of the clock there.
+
+    `clock_s` is what is added to the monotonic clock there to get this host's, right to `doubt_s`; `address` how that host
+    is reached from here; `versions` of what matters there.
+    """
+
+    def __init__(self, host: Host, stack: str) -> None:
+        """Start the outpost. Raises OSError with what the command printed, and with the remedy where versions differ."""
+        self.host = host
+        self.log: BinaryIO = anonymous_file(f"line to {host.name}")
+        self.unread = b""
+        try:
+            self.process = subprocess.Popen(
+                [*host.command, "-m", "readiness.ranks.outpost"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, bufsize=0, start_new_session=True,
+            )  # fmt: skip
+        except OSError as problem:
+            self.log.close()
+            raise OSError(f"host {host.name} cannot be reached: {problem}") from None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.to, self.back = self.process.stdin.fileno(), self.process.stdout.fileno()
+        try:
+            told = self.ask({"hello": stack, "address": host.address}, START_S)
+            if told["version"] != __version__:
+                raise OSError(f"host {host.name} has readiness {told['version']}, this one {__version__}: install the same")
+            self.address: str = told["address"]
+            self.clock_s, self.doubt_s = self._compare_clocks()
+        except BaseException:
+            self.close()
+            raise
+
+    def send(self, message: Json) -> None:
+        """Send a message. Raises OSError where the line is dead."""
+        text = memoryview(json.dumps(message).encode() + b"\n")
+        while text:
+            text = text[os.write(self.to, text) :]
+
+    def ask(self, message: Json, limit_s: float = ANSWER_S) -> Json:
+        """Send a message and wait for the answer. Raises OSError where there is none in time."""
+        deadline = time.monotonic() + limit_s
+        try:
+            self.send(message)
+        except OSError as problem:
+            raise self.broken(str(problem)) from None
+        while (left_s := deadline - time.monotonic()) > 0:
+            if select.select([self.back], [], [], left_s)[0]:
+                for answer in self.receive():
+                    if "refused" in answer:
+                        raise OSError(f"host {self.host.name}: {answer['refused']}")
+                    return answer
+        raise self.broken(f"no answer within {limit_s:g} s")
+
+    def receive(self) -> Iterator[Json]:
+        """The messages that have come. Raises OSError at the end of the line."""
+        content = os.read(self.back, 1 << 20)
+        if not content:
+            raise self.broken("the connection ended")
+        *lines, self.unread = (self.unread + content).split(b"\n")
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                raise self.broken(f"it says {line[:80]!r}, which no outpost says") from None
+
+    def broken(self, why: str) -> OSError:
+        """The error of a line that is of no use, with the last words of its command."""
+        self.log.seek(0)
+        words = " ".join(self.log.read().decode(errors="replace").split())[-300:]
+        return OSError(f"host {self.host.name} cannot be reached: {why}" + (f" ({words})" if words else ""))
+
+    def close(self) -> None:
+        """End the line, and with it the outpost."""
+        for descriptor in (self.process.stdin, self.process.stdout):
+            if descriptor is not None:
+                descriptor.close()
+        try:
+            self.process.wait(ANSWER_S / 4)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+
+    def _compare_clocks(self) -> tuple[float, float]:
+        best = (0.0, float("inf"))
+        for _ in range(_TIMES):
+            asked = time.monotonic()
+            there = float(self.ask({"time": True})["time"])
+            answered = time.monotonic()
+            best = min(best, ((asked + answered) / 2 - there, (answered - asked) / 2), key=lambda pair: pair[1])
+        return best
+
+
+def line_to(host: Host, stack: str) -> Line:
+    """The line of this process to a host, opened where there is none. Raises OSError."""
+    if (host, stack) not in _open:
+        _open[host, stack] = Line(host, stack)
+    return _open[host, stack]
+
+
+def hang_up(line: Line) -> None:
+    """Close a line that may hold what an earlier world left: the next one gets a new line."""
+    with contextlib.suppress(StopIteration):
+        del _open[next(key for key, known in _open.items() if known is line)]
+    line.close()
+
+
+def hang_up_all() -> None:
+    """Close every line of this process, before its end does it."""
+    while _open:
+        hang_up(next(iter(_open.values())))

@@ -1,0 +1,215 @@
+"""The other host's side of a run over several hosts: one process that starts ranks there and tells how they fare.
+
+It is started by a command of the user's (`python -m readiness.ranks.outpost` through ssh), takes JSON messages, one a line,
+on its standard input and answers on its standard output. With the end of its input it ends, and with it all its ranks.
+What it is told: `hello` and `time` (answered), `world` (start these ranks), `records` (what ranks of other hosts wrote on
+their board), `order` (one byte for a rank, `K` to kill it, `S` for its stacks), `alive`, `over` (end the world; answered).
+What it tells: `records` and `beats` of its own ranks, `line` (a report as the rank wrote it), `log`, `fares`, `alive`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO
+
+from readiness import __version__, accelerators
+from readiness.memory import kernel_kills
+from readiness.ranks import network
+from readiness.ranks.board import Board
+from readiness.ranks.fresh import plan_from_json
+from readiness.ranks.launch import KILL_S, threads_of
+from readiness.ranks.line import TELL_S, TICK_S
+from readiness.ranks.members import Member, anonymous_file, end, start
+from readiness.ranks.values import Json
+
+#: A world is ended when nothing has come for so long, the outpost when it has had nothing to do.
+_DEAF_S, _IDLE_S = 60.0, 3600.0
+_SILENT_S = 0.3
+
+
+def main() -> int:
+    """Serve until the input ends."""
+    # What libraries print must not come among the messages.
+    out = os.dup(1)
+    os.set_inheritable(out, False)
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the end of the input says it, and lets the ranks be ended first
+    try:
+        return _Outpost(0, out).serve()
+    except BrokenPipeError:
+        return 0
+
+
+@dataclass(slots=True)
+class _Ward:
+    """One rank: its member, what of its log has been told, its last record and state."""
+
+    member: Member
+    told: int = 0
+    record: bytes = b""
+    state: str | None = None
+    ended: bool = False
+
+
+@dataclass(slots=True)
+class _World:
+    """The ranks of one world that are on this host."""
+
+    board: Board
+    board_file: BinaryIO
+    kills: int
+    wards: dict[int, _Ward] = field(default_factory=dict)
+
+    def end(self) -> None:
+        members = [ward.member for ward in self.wards.values()]
+        end(members, KILL_S)
+        for member in members:
+            member.close()
+        self.board.close()
+        self.board_file.close()
+
+
+class _Outpost:
+    def __init__(self, orders: int, out: int) -> None:
+        self.orders, self.out = orders, out
+        self.unread = b""
+        self.heard = time.monotonic()
+        self.told = 0.0
+        self.address = ""
+        self.world: _World | None = None
+
+    def serve(self) -> int:
+        """Until the input ends, or nothing has come for too long."""
+        try:
+            while time.monotonic() - self.heard < (_IDLE_S if self.world is None else _DEAF_S):
+                ready, _, _ = select.select([self.orders], [], [], 1.0 if self.world is None else TICK_S)
+                if ready and not self._hear():
+                    return 0
+                if self.world is not None:
+                    self._tell(self.world)
+            return 1
+        finally:
+            if self.world is not None:
+                self.world.end()
+
+    def _hear(self) -> bool:
+        content = os.read(self.orders, 1 << 20)
+        self.heard = time.monotonic()
+        *lines, self.unread = (self.unread + content).split(b"\n")
+        for line in lines:
+            self._obey(json.loads(line))
+        return bool(content)
+
+    def _obey(self, message: Json) -> None:
+        match message:
+            case {"hello": stack, "address": address}:
+                self._say(self._introduce(str(stack), str(address)))
+            case {"time": _}:
+                self._say({"time": time.monotonic()})
+            case {"world": plans}:
+                self._begin(plans)
+            case {"records": records} if self.world is not None:
+                for rank, record in records.items():
+                    self.world.board.copy(int(rank), base64.b64decode(record))
+            case {"order": [rank, order]} if self.world is not None:
+                _order(self.world.wards[rank].member, order)
+            case {"over": _}:
+                if self.world is not None:
+                    self.world.end()
+                    self.world = None
+                self._say({"over": True})
+
+    def _introduce(self, name: str, address: str) -> Json:
+        """Get ready to start ranks, as a worker is."""
+        try:
+            accelerators.stack(name)
+            import torch  # once, and not in each rank that is forked
+
+            self.address = network.own_address(address)
+            return {"version": __version__, "torch": str(torch.__version__), "address": self.address}
+        except Exception as problem:  # noqa: BLE001 - whatever it is, it is told there
+            return {"refused": f"{type(problem).__name__}: {problem}"[:300]}
+
+    def _begin(self, plans: list[Json]) -> None:
+        """Start the ranks; one that cannot be started has raised, as far as the world is concerned."""
+        board_file = anonymous_file("board of ranks")
+        board = Board(board_file.fileno(), plans[0]["world_size"])
+        self.world = world = _World(board, board_file, kernel_kills())
+        for told in plans:
+            try:
+                plan = replace(
+                    plan_from_json(told), interface=network.interface_of(self.address), threads=threads_of(len(plans))
+                )
+                members = [ward.member for ward in world.wards.values()]
+                world.wards[plan.rank] = _Ward(start(plan, board, board_file, members, ours=[self.out]))
+            except Exception as problem:  # noqa: BLE001
+                raised = json.dumps({"raised": f"{type(problem).__name__}: {problem}"[:300]})
+                self._say({"line": [told["rank"], raised]})
+                self._say({"fares": [told["rank"], {"code": 1}]})
+
+    def _tell(self, world: _World) -> None:
+        records = {}
+        for rank, ward in world.wards.items():
+            self._hand_on(rank, ward)
+            record = world.board.record(rank)
+            if record != ward.record:
+                ward.record = record
+                records[rank] = base64.b64encode(record).decode()
+        if records:
+            self._say({"records": records})
+        if time.monotonic() - self.told > TELL_S:
+            self.told = time.monotonic()
+            self._say({"beats": [rank for rank in world.wards if world.board.silent_s(rank) < _SILENT_S]})
+            for rank, ward in world.wards.items():
+                self._tell_how_it_fares(rank, ward, world)
+
+    def _hand_on(self, rank: int, ward: _Ward) -> None:
+        """The rank's reports, as they are."""
+        for line in ward.member.lines() or ():
+            self._say({"line": [rank, line.decode()]})
+
+    def _tell_how_it_fares(self, rank: int, ward: _Ward, world: _World) -> None:
+        if ward.ended:
+            return
+        code, state = ward.member.process.poll(), ward.member.state()
+        log = os.pread(ward.member.log.fileno(), 1 << 16, ward.told)
+        if log:
+            ward.told += len(log)
+            self._say({"log": [rank, base64.b64encode(log).decode()]})
+        if code is not None:
+            while ward.member.open:
+                self._hand_on(rank, ward)
+            ward.ended = True
+            starved = kernel_kills() > world.kills
+            self._say({"fares": [rank, {"code": code, "status": None, "starved": starved}]})
+        elif state != ward.state:
+            ward.state = state
+            self._say({"fares": [rank, {"status": state, "pid": ward.member.process.pid}]})
+
+    def _say(self, message: Mapping[str, Any]) -> None:
+        text = memoryview(json.dumps(message).encode() + b"\n")
+        while text:
+            text = text[os.write(self.out, text) :]
+
+
+def _order(member: Member, order: str) -> None:
+    match order:
+        case "K":
+            member.kill()
+        case "S":
+            member.ask_for_stacks()
+        case _:
+            member.order(order.encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

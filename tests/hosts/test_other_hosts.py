@@ -1,0 +1,348 @@
+"""Ranks that an outpost starts on another host: as if they were here, and lost when their host is.
+
+The other host is this machine, reached by a command: what carries between hosts is the same.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+import torch.distributed as dist
+
+from readiness import __version__
+from readiness.peers import host_of
+from readiness.ranks import RankContext, Trouble, WorldOutcome, line, meeting, place, relay, run_world
+from readiness.ranks.board import Board
+from readiness.ranks.members import anonymous_file
+from readiness.ranks.values import Json
+from tests.hosts.support import another, with_hosts
+from tests.ranks import support
+from tests.support import run_check, value, values
+
+
+@pytest.fixture(autouse=True)
+def _hung_up(_nothing_left: None) -> Iterator[None]:
+    """No test leaves its lines to the next one. Comes before nothing may be left."""
+    yield
+    line.hang_up_all()
+
+
+def run(function: Any, settings: Json | None = None, *, hosts: int = 1, ranks: int = 0, **options: Any) -> WorldOutcome:
+    accelerator = with_hosts(*(another(f"other{number}") for number in range(hosts)))
+    return run_world(function, accelerator, place(accelerator, ranks), settings, **{"patience_s": 20.0, **options})
+
+
+def summing(context: RankContext) -> Iterator[Json]:
+    for number in range(4):
+        tensor = torch.full((8,), float(context.rank + 1))
+        with context.step(f"sum {number}"):
+            dist.all_reduce(tensor)
+        met = context.share(float(context.rank * 10 + number))
+        yield {"sum": tensor[0].item(), "met": list(met), "parent": os.getppid(), "host": context.address(context.rank)}
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_ranks_on_several_hosts_add_up_and_meet(hosts: int) -> None:
+    outcome = run(summing, hosts=hosts)
+    assert outcome.failure is None, outcome.failure
+    world = hosts + 1
+    for reports in outcome.reports:
+        assert [report["sum"] for report in reports] == [world * (world + 1) / 2] * 4
+        assert [report["met"] for report in reports] == [[rank * 10.0 + number for rank in range(world)] for number in range(4)]
+    parents = {reports[0]["parent"] for reports in outcome.reports}
+    assert len(parents) == world
+    assert os.getpid() in parents
+
+
+def test_one_outpost_serves_world_after_world() -> None:
+    first, second = run(summing), run(summing, ranks=4)
+    assert first.failure is second.failure is None
+    there = first.reports[1][0]["parent"]
+    assert [reports[0]["parent"] for reports in second.reports] == [os.getpid(), there, os.getpid(), there]
+
+
+def test_what_is_said_of_chips_on_several_hosts() -> None:
+    accelerator = with_hosts(another("node2"))
+    placement = place(accelerator)
+    assert placement.labels == {"ranks": "2", "chips": "several", "world": "all"}
+    assert placement.name(1) == "rank 1 (node2/cpu:0)"
+    assert placement.scope == "2 ranks, each on a chip of its own, on 2 hosts"
+    assert placement.between_hosts((0, 1))
+    here = place(accelerator, here=True)
+    assert here.labels == {"ranks": "2", "chips": "one", "world": "part"}
+    assert not any(map(host_of, here.ranks))
+
+
+def failing(context: RankContext) -> Iterator[Json]:
+    yield {"pid": os.getpid()}
+    tensor = torch.ones(4)
+    for number in range(3):
+        with context.step(f"sum {number}"):
+            if number == 2 and context.rank == 1:
+                getattr(support, context.settings["fault"])()
+            dist.all_reduce(tensor)
+
+
+@pytest.mark.parametrize(
+    ("fault", "trouble", "words"),
+    [
+        ("kill_oneself", Trouble.DIED, "rank 1 was ended by SIGKILL in sum 2"),
+        ("stop_oneself", Trouble.FROZEN, "rank 1 is stopped in sum 2"),
+        ("fail", Trouble.RAISED, "ArithmeticError: the matrix unit gave up"),
+        ("leave", Trouble.DIED, "rank 1 left without a word (exit code 0) in sum 2"),
+    ],
+)
+def test_a_rank_that_fails_on_another_host_is_named_as_one_here_is(fault: str, trouble: Trouble, words: str) -> None:
+    outcome = run(failing, {"fault": fault})
+    assert outcome.failure is not None
+    assert (outcome.failure.trouble, outcome.failure.culprits) == (trouble, (1,))
+    assert words in outcome.failure.reason
+    (pid,) = (report["pid"] for report in outcome.reports[1])
+    assert support.wait_for_end([pid]) == []
+
+
+def test_of_a_rank_that_hangs_on_another_host_the_stacks_are_told() -> None:
+    outcome = run(failing, {"fault": "hang"}, patience_s=2.0)
+    assert outcome.failure is not None
+    assert outcome.failure.culprits == (1,)
+    assert "support.py" in outcome.failure.log
+    assert "in hang" in outcome.failure.log
+
+
+def losing(context: RankContext) -> Iterator[Json]:
+    """The rank on the other host does something to the outpost that started it."""
+    yield {"pid": os.getpid()}
+    context.share()
+    if context.rank == 1:
+        os.kill(os.getppid(), context.settings["signal"])
+    tensor = torch.ones(4)
+    with context.step("the sum that never comes"):
+        time.sleep(60)
+        dist.all_reduce(tensor)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(signal.SIGKILL, "the connection ended"), (signal.SIGSTOP, "it has said nothing for 1 s")]
+)
+def test_a_host_that_is_lost_is_to_blame_and_is_called_again(
+    number: signal.Signals, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "_LOST_S", 1.0)
+    monkeypatch.setattr(line, "ANSWER_S", 2.0)
+    outcome = run(losing, {"signal": number})
+    assert outcome.failure is not None
+    assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.UNREACHABLE, (1,))
+    assert f"host other0 cannot be reached: {words}" in outcome.failure.reason
+    assert support.wait_for_end([report["pid"] for reports in outcome.reports for report in reports]) == []
+    assert run(summing).failure is None
+
+
+def test_with_the_process_that_holds_the_line_everything_on_the_other_host_ends() -> None:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            run(telling_its_pid, {"pipe": writer}, listen=lambda _, report: os.write(writer, f"{report['pid']}\n".encode()))
+        finally:
+            os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader) as told:
+        pids = [int(told.readline()) for _ in range(2)]
+    outposts = [psutil.Process(pid).ppid() for pid in pids]
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert support.wait_for_end([*pids, *(pid for pid in outposts if pid != child)]) == []
+
+
+def telling_its_pid(context: RankContext) -> Iterator[Json]:
+    yield {"pid": os.getpid()}
+    with context.step("waiting for ever"):
+        time.sleep(600)
+
+
+def unknown_to_others(context: RankContext) -> Iterator[Json]:
+    yield {"rank": context.rank}
+
+
+def test_a_function_that_the_other_host_does_not_have_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unknown_to_others, "__module__", "checks_of_this_host_alone")
+    outcome = run(unknown_to_others)
+    assert outcome.failure is not None
+    assert outcome.failure.culprits == (1,)
+    assert "No module named 'checks_of_this_host_alone'" in outcome.failure.reason
+
+
+def outpost(folder: Path, program: str) -> tuple[str, ...]:
+    """A command that runs this program in place of an outpost."""
+    file = folder / "python"
+    file.write_text(f"#!{sys.executable}\nimport json, sys, time\n{program}\n")
+    file.chmod(0o755)
+    return (str(file),)
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("sys.exit('Permission denied (publickey).')", "the connection ended (Permission denied (publickey).)"),
+        ("print('Welcome to node2!', flush=True); time.sleep(60)", "it says b'Welcome to node2!', which no outpost says"),
+        ("time.sleep(60)", "no answer within 1 s"),
+        ("print(json.dumps({'version': '0.0.1', 'address': ''}), flush=True); time.sleep(60)", f"this one {__version__}"),
+        ("print(json.dumps({'refused': 'KeyError: npu'}), flush=True); time.sleep(60)", "host other: KeyError: npu"),
+    ],
+)
+def test_what_is_no_outpost_is_told_with_its_words(
+    program: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line, "START_S", 1.0)
+    monkeypatch.setattr(line, "ANSWER_S", 0.4)
+    accelerator = with_hosts(another(command=outpost(tmp_path, program)))
+    with pytest.raises(OSError, match="host other") as problem:
+        run_world(summing, accelerator, place(accelerator), patience_s=5.0)
+    assert words in str(problem.value)
+
+
+def test_a_command_that_is_not_there_is_told() -> None:
+    accelerator = with_hosts(another(command=("/no/such/command",)))
+    with pytest.raises(OSError, match=r"host other cannot be reached: .*No such file"):
+        run_world(summing, accelerator, place(accelerator), patience_s=5.0)
+
+
+def test_clocks_of_one_machine_agree_within_the_doubt() -> None:
+    found = line.line_to(another(), "cpu")
+    assert abs(found.clock_s) <= found.doubt_s < 0.5
+
+
+def on_a_clock(context: RankContext) -> Iterator[Json]:
+    yield {"early": context.clock() - time.monotonic(), "doubt": context.doubt_s}
+
+
+def test_a_rank_abroad_tells_moments_on_the_clock_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line.Line, "_compare_clocks", lambda _: (-1000.0, 0.25))
+    outcome = run(on_a_clock)
+    assert [round(reports[0]["early"]) for reports in outcome.reports] == [0, -1000]
+    assert [reports[0]["doubt"] for reports in outcome.reports] == [0.0, 0.25]
+
+
+def barriers(context: RankContext) -> Iterator[Json]:
+    if context.settings["broken"]:
+        dist.barrier = lambda: None
+    yield from meeting.reports(context)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("wrong_s", [0.0, 0.04, -0.04])
+def test_a_barrier_is_judged_by_clocks_that_are_wrong_within_their_doubt(
+    wrong_s: float, broken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = line.Line._compare_clocks
+    monkeypatch.setattr(line.Line, "_compare_clocks", lambda this: (right(this)[0] + wrong_s, abs(wrong_s) + right(this)[1]))
+    outcome = run(barriers, {"broken": broken})
+    assert outcome.failure is None, outcome.failure
+    assert [reports[0]["left_early"] for reports in outcome.reports] == ([1, 1] if broken else [0, 0])
+
+
+def test_a_board_is_carried_whole() -> None:
+    with anonymous_file("one") as one, anonymous_file("other") as other:
+        here, there = Board(one.fileno(), 2), Board(other.fileno(), 2)
+        with here.step(1, "a step"):
+            there.copy(1, here.record(1))
+        assert there.read(1).operation == "a step"
+        assert (there.read(1).entered, there.read(1).left) == (1, 0)
+        before = here.turns(1)
+        here.copy(0, here.record(0))
+        assert here.turns(1) == before
+        here.close()
+        there.close()
+
+
+def test_collectives_links_and_recovery_over_two_hosts(tmp_path: Path) -> None:
+    accelerator = with_hosts(another())
+    small: Json = {"sizes": [1, 4097], "dtypes": ["float32"], "rounds": 1}
+    evidence = run_check("multichip.collectives", accelerator, **small)
+    assert value(evidence, "completed", world="all", chips="several") == 1
+    assert set(values(evidence, "wrong_elements")) == {0}
+    evidence = run_check("multichip.links", accelerator, rounds=20, repeats=200, budget_s=1.0)
+    assert value(evidence, "completed", world="all", chips="several") == 1
+    assert set(values(evidence, "wrong_elements")) == {0}
+    evidence = run_check("multichip.recovery", accelerator)
+    assert value(evidence, "completed", world="part") == 1  # no folder that both see
+    accelerator.shared = tmp_path
+    evidence = run_check("multichip.recovery", accelerator)
+    assert value(evidence, "completed", world="all", chips="several") == 1
+    assert values(evidence, "resume_mismatches", mode="data parallel") == [0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_drills_over_two_hosts_name_the_rank_on_the_other() -> None:
+    evidence = run_check("multichip.drills", with_hosts(another()), timeout_s=1.0)
+    assert value(evidence, "completed", world="all") == 1
+    assert value(evidence, "noticed", drill="killed", guard="none") == 1
+    assert 0 <= value(evidence, "noticed_after_s", drill="killed", guard="none") < 2
+    assert value(evidence, "named_culprit", drill="stopped", by="watchdog") == 1
+
+
+def test_chips_of_other_hosts_count_and_their_software_is_compared() -> None:
+    from dataclasses import replace
+
+    accelerator = with_hosts(another("node2"), another("node3"))
+    evidence = run_check("multichip.world", accelerator)
+    assert value(evidence, "chips") == 3
+    assert value(evidence, "software_differences") == 0
+    *same, last = accelerator.peers
+    accelerator.peers = (*same, replace(last, software={**last.software, "torch": "2.6.0", "kernel": "5.4"}))
+    evidence = run_check("multichip.world", accelerator)
+    (found,) = (item for item in evidence.measurements if item.name == "software_differences")
+    assert found.value == 1
+    assert (found.about or "").startswith("node3/cpu:0: torch 2.6.0 where cpu:0 has ")
+    assert "kernel" not in (found.about or "")
+
+
+def test_links_within_a_host_are_not_held_against_links_between_hosts() -> None:
+    from readiness.ranks import telling_links
+
+    accelerator = with_hosts(another())
+    four = place(accelerator, 4)
+    here, there = accelerator.peers
+    ranks = tuple(
+        facts.__class__(**{**{name: getattr(facts, name) for name in facts.__slots__}, "id": f"{facts.id}.{number}"})
+        for number, facts in enumerate((here, here, here, there))
+    )
+    placement = four.__class__(ranks, 4)
+    reports = [
+        (one, {"link": [one, other], "quantiles": [1e-3 if other < 3 else 1e-2] * 3, "bytes": 8, "calls": 3})
+        for one in range(4)
+        for other in range(one + 1, 4)
+    ]
+    told = {item.name: item for item in telling_links._transfers(reports, placement) if hasattr(item, "name")}
+    assert told["slowest_link_share"].value == 1.0
+    reports[1][1]["quantiles"] = [2e-3] * 3
+    told = {item.name: item for item in telling_links._transfers(reports, placement) if hasattr(item, "name")}
+    assert told["slowest_link_share"].value == 0.5
+    assert "rank 0 (cpu:0.0), rank 2 (cpu:0.2)" in (told["slowest_link_share"].about or "")
+
+
+def test_raw_connections_go_by_the_network_of_the_hosts() -> None:
+    outcome = run(connecting)
+    assert outcome.failure is None, outcome.failure
+    assert [reports[0]["peer"] for reports in outcome.reports] == ["127.0.0.1", "127.0.0.1"]
+
+
+def connecting(context: RankContext) -> Iterator[Json]:
+    from readiness.ranks import raw
+
+    with raw.connection(context, (0, 1)) as found:
+        assert isinstance(found, socket.socket)
+        raw.meet(found)
+        yield {"peer": found.getpeername()[0]}
+
+
