@@ -52,7 +52,7 @@ def test_the_options_of_run_are_a_promise(tmp_path: Path) -> None:
     for option in (
         "--profile", "--use", "--device", "-k", "--within", "--failed", "--resume", "--checks", "--timeout", "--seed",
         "--waivers", "--fail-on", "--format", "-f", "--quiet", "-q", "--verbose", "-v", "--no-color", "--rehearse",
-        "--soak",
+        "--soak", "--host", "--reach", "--address", "--shared",
     ):  # fmt: skip
         assert option in text
     commands = readiness("--help", state=tmp_path).stdout

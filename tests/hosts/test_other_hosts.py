@@ -265,17 +265,8 @@ def test_a_board_is_carried_whole() -> None:
         there.close()
 
 
-def test_collectives_links_and_recovery_over_two_hosts(tmp_path: Path) -> None:
+def test_recovery_over_two_hosts_takes_a_folder_that_both_see(tmp_path: Path) -> None:
     accelerator = with_hosts(another())
-    small: Json = {"sizes": [1, 4097], "dtypes": ["float32"], "rounds": 1}
-    evidence = run_check("multichip.collectives", accelerator, **small)
-    assert value(evidence, "completed", world="all", chips="several") == 1
-    assert set(values(evidence, "wrong_elements")) == {0}
-    evidence = run_check("multichip.links", accelerator, rounds=20, repeats=200, budget_s=1.0)
-    assert value(evidence, "completed", world="all", chips="several") == 1
-    assert set(values(evidence, "wrong_elements")) == {0}
-    evidence = run_check("multichip.recovery", accelerator)
-    assert value(evidence, "completed", world="part") == 1  # no folder that both see
     accelerator.shared = tmp_path
     evidence = run_check("multichip.recovery", accelerator)
     assert value(evidence, "completed", world="all", chips="several") == 1

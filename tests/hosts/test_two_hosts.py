@@ -5,8 +5,13 @@ The hosts are network namespaces of this machine: the ranks' sockets, routes and
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +22,14 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from readiness import assessment, checklist, judge
+from readiness import profile as profiles
+from readiness.errors import Exit
 from readiness.model import Evidence, Status
-from readiness.ranks import Network, RankContext, Trouble, WorldOutcome, place, run_world, wires
+from readiness.ranks import Network, RankContext, Trouble, WorldOutcome, line, place, run_world, wires
 from readiness.ranks.values import Json
 from tests.hosts import wire
+from tests.hosts.support import PYTHON, another, with_hosts
 from tests.support import cpu, run_check, value, values
 
 SIZE = 65536
@@ -156,6 +165,59 @@ def test_frames_that_are_changed_past_the_checksum_are_found_by_known_answers_al
     assert value(evidence, "completed") == 1  # no error anywhere
     assert sum(values(evidence, "wrong_elements")) > 0
     assert any(item.about and "wrong on" in item.about for item in evidence.measurements if item.name == "wrong_elements")
+
+
+def test_a_wire_to_an_outpost_that_is_cut_for_ever_is_blamed_and_no_rank(laid: wire.Wire) -> None:
+    """What carries orders and reports goes another way, as a management network does."""
+    there = another("node2", address=wire.ADDRESSES[0], command=("nsenter", f"--net={laid.namespaces[1]}", *PYTHON))
+    accelerator = with_hosts(there)
+    way = Network(f"tcp://{wire.ADDRESSES[0]}:29512", wire.DEVICE, (laid.namespaces[0], None))
+    (own, theirs) = run_world(summing, accelerator, place(accelerator), {"seconds": 1.0}, network=way).reports
+    assert own[0]["wrong"] == theirs[0]["wrong"] == 0
+    assert wire.ADDRESSES[0] in own[0]["addresses"]
+    assert wire.ADDRESSES[1] in theirs[0]["addresses"]
+    outcome = run_world(
+        summing_on, accelerator, place(accelerator), {"seconds": 60.0}, network=way, patience_s=4.0,
+        listen=lambda _, report: laid.cut(1e9) if "under_way" in report else None,
+    )  # fmt: skip
+    line.hang_up_all()
+    assert outcome.failure is not None
+    assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.UNREACHABLE, ())
+    assert "between rank 0 and rank 1" in outcome.failure.reason
+
+
+def summing_on(context: RankContext) -> Iterator[Json]:
+    """As `summing`, and says when that is under way."""
+    yield from summing(dataclasses.replace(context, settings={"seconds": 0.5}))
+    yield {"under_way": True}
+    yield from summing(context)
+
+
+def test_a_run_over_two_hosts_from_the_command_line(laid: wire.Wire, tmp_path: Path) -> None:
+    here, there = laid.namespaces
+    file, chosen = tmp_path / "assessment.json", "multichip.data_parallel or multichip.world"
+    done = subprocess.run(
+        [
+            "nsenter", f"--net={here}", sys.executable, "-m", "readiness", "run", "--device", "cpu", "--profile", "general",
+            "-k", chosen, "--host", "node2", "--reach", f"nsenter --net={there} {{python}}", "--address", wire.ADDRESSES[0],
+            "--format", f"json={file}", "--format", "table", "--no-color",
+        ],
+        capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == Exit.UNDETERMINED, done.stderr
+    assert "with 1 accelerator of node2" in " ".join(done.stdout.split())
+    assert "--shared" in done.stderr
+    document = json.loads(file.read_text())
+    assert document["joined"] == [{"host": "node2", "id": "node2/cpu:0", "stack": "cpu"}]
+    (assessed,) = document["accelerators"]
+    found = {finding["requirement"]: finding["outcome"] for finding in assessed["findings"]}
+    of_several = ("chips-same-software", "chips-train-together", "chips-stay-alike")
+    assert [found[name] for name in of_several] == ["pass"] * 3
+    # The same file judged again still knows that two chips worked together.
+    again = assessment.from_json(document, "here")
+    requirements = profiles.load("general", checklist.discover())
+    (judged,) = judge.rejudge(again, requirements, again.uses).accelerators
+    assert {item.requirement: item.outcome.value for item in judged.findings} == found
 
 
 def test_the_hosts_and_their_wire_are_gone_afterwards() -> None:
