@@ -301,24 +301,16 @@ def from_json(document: Any, place: str) -> Assessment:
     profile = document["profile"]
     ids = [item["id"] for item in document["accelerators"]]
     if len(set(ids)) != len(ids):
-        raise BadFileError("two accelerators share an id", place=place, remedy="give the file as readiness wrote it")
+        raise _altered("two accelerators share an id", place)
     for item in document["accelerators"]:
         checks = [evidence["check"] for evidence in item["evidence"]]
         findings = [(finding["requirement"], finding["use"]) for finding in item["findings"]]
         for what, keys in (("pieces of evidence", checks), ("findings", findings)):
             if len(set(keys)) != len(keys):
-                raise BadFileError(
-                    f"two {what} of {item['id']} speak of the same",
-                    place=place,
-                    remedy="give the file as readiness wrote it",
-                )
+                raise _altered(f"two {what} of {item['id']} speak of the same", place)
         for use, verdict in item["verdicts"].items():
             if verdict["score"] > verdict["ceiling"]:
-                raise BadFileError(
-                    f"{item['id']}: the score for {use} is above its ceiling",
-                    place=place,
-                    remedy="give the file as readiness wrote it",
-                )
+                raise _altered(f"{item['id']}: the score for {use} is above its ceiling", place)
     return Assessment(
         version=document["tool"]["version"],
         seed=document["tool"]["seed"],
@@ -342,6 +334,10 @@ def from_json(document: Any, place: str) -> Assessment:
         rehearsal=document.get("rehearsal"),
         joined=tuple(Joined(item["host"], item["id"], item["stack"]) for item in document.get("joined", ())),
     )
+
+
+def _altered(what: str, place: str) -> BadFileError:
+    return BadFileError(what, place=place, remedy="give the file as readiness wrote it")
 
 
 def read(file: Path) -> Assessment:

@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
-from readiness import judge
+from readiness import judge, peers
+from readiness.assessment import facts_to_json
 from readiness.checklist import Check, Phase, Scope
 from readiness.errors import UsageError
 from readiness.model import AcceleratorFacts, Level, Profile, Use
@@ -50,6 +52,32 @@ class Job:
     def key(self) -> tuple[str, str]:
         """The id of the leading accelerator and of the check."""
         return self.accelerators[0].id, self.check.id
+
+    def asked(
+        self,
+        seed: int,
+        *,
+        kept: Path | None = None,
+        elsewhere: Sequence[AcceleratorFacts] = (),
+        shared: Path | None = None,
+    ) -> dict[str, Any]:
+        """What a worker is told: which check, on which accelerators, with which settings, seed and places for files.
+
+        A check of a group may use those `elsewhere`, on other hosts, that are of its stack.
+        """
+        lead = self.accelerators[0]
+        others = [facts for facts in elsewhere if facts.stack == lead.stack and self.check.scope is Scope.GROUP]
+        return {
+            "job": "check",
+            "check": self.check.id,
+            "file": self.check.function.__code__.co_filename,
+            "accelerator": facts_to_json(lead),
+            "peers": [peers.unlike(facts, lead) for facts in (*self.accelerators, *others)],
+            "seed": seed,
+            "settings": dict(self.settings),
+            "kept": None if kept is None else str(kept),
+            "shared": None if shared is None else str(shared),
+        }
 
 
 def plan(

@@ -20,8 +20,7 @@ from typing import Any, Protocol
 import psutil
 
 from readiness import __version__, accelerators, judge, peers
-from readiness.assessment import facts_to_json
-from readiness.checklist import Check, Scope
+from readiness.checklist import Check
 from readiness.discovery import LIMIT_S, Discovery, discover, host, of_stacks, select
 from readiness.endings import SECOND_TRY, evidence_of, recounted
 from readiness.errors import UsageError
@@ -148,30 +147,6 @@ def prepare(pool: Pool) -> None:
     pool.preload(_SOON_IMPORTED)
 
 
-def asked_of_worker(
-    job: Job,
-    seed: int,
-    *,
-    kept: Path | None = None,
-    elsewhere: Sequence[AcceleratorFacts] = (),
-    shared: Path | None = None,
-) -> dict[str, Any]:
-    """What a worker is told: which check, on which accelerators, with which settings, seed, and file to keep things in."""
-    lead = job.accelerators[0]
-    others = [facts for facts in elsewhere if facts.stack == lead.stack and job.check.scope is Scope.GROUP]
-    return {
-        "job": "check",
-        "check": job.check.id,
-        "file": job.check.function.__code__.co_filename,
-        "accelerator": facts_to_json(lead),
-        "peers": [peers.unlike(facts, lead) for facts in (*job.accelerators, *others)],
-        "seed": seed,
-        "settings": dict(job.settings),
-        "kept": None if kept is None else str(kept),
-        "shared": None if shared is None else str(shared),
-    }
-
-
 def _settle(
     chosen: tuple[AcceleratorFacts, ...], discovery: Discovery, journal: Journal, at: float
 ) -> tuple[AcceleratorFacts, ...]:
@@ -276,7 +251,7 @@ class _Loop:
         limit_s = own_s * (1 if attempt == 1 else SECOND_TRY)
         kept = None if job.check.recount is None else self.journal.kept(job.key, make=True)
         request = self.request
-        asked = asked_of_worker(job, request.seed, kept=kept, elsewhere=request.elsewhere, shared=request.shared)
+        asked = job.asked(request.seed, kept=kept, elsewhere=request.elsewhere, shared=request.shared)
         worker = self.pool.start(asked, fork=stack.forkable, limit_s=limit_s)
         self.state.running.append(_Running(job, worker, attempt))
         self.observer.started(job, attempt)

@@ -112,7 +112,7 @@ def run(
     with Journal(resume or new_run_folder()) as journal:
         request = _request(journal, asked, waivers)
         if request.elsewhere and request.shared is None and not quiet:
-            text = "recovery over several hosts takes a folder that all of them see (--shared DIR): it is assessed on this one"
+            text = "recovery is assessed on this host alone: over several it takes a folder that all see (--shared DIR)"
             print(f"readiness: {text}", file=sys.stderr)
         observer = console.observer(request.profile, journal.folder, quiet=quiet, verbose=verbose, no_color=no_color)
         with observer:

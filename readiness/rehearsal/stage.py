@@ -15,7 +15,6 @@ from readiness.errors import InternalError, InterruptedRunError
 from readiness.model import AcceleratorFacts, Evidence
 from readiness.processes import Pool, Worker
 from readiness.rehearsal.script import HANG_LIKE, HANG_PATIENCE_S, Key, Task
-from readiness.runner import asked_of_worker
 
 _POLL_S = 0.1
 
@@ -90,7 +89,7 @@ class Stage:
     def _start(self, task: Task, attempt: int) -> None:
         stack = accelerators.stack(task.job.accelerators[0].stack)
         limit_s = self.limit_s(task) * (1 if attempt == 1 else SECOND_TRY)
-        worker = self.pool.start(asked_of_worker(task.job, task.seed), fork=stack.forkable, limit_s=limit_s)
+        worker = self.pool.start(task.job.asked(task.seed), fork=stack.forkable, limit_s=limit_s)
         self._running.append(_Running(task, worker, attempt))
 
     def limit_s(self, task: Task) -> float:

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,21 @@ import torch
 import torch.distributed as dist
 
 from readiness import __version__
+from readiness.model import Measurement
 from readiness.peers import host_of
-from readiness.ranks import RankContext, Trouble, WorldOutcome, line, meeting, place, relay, run_world
+from readiness.ranks import (
+    Placement,
+    RankContext,
+    Trouble,
+    WorldOutcome,
+    line,
+    meeting,
+    place,
+    raw,
+    relay,
+    run_world,
+    telling_links,
+)
 from readiness.ranks.board import Board
 from readiness.ranks.members import anonymous_file
 from readiness.ranks.values import Json
@@ -283,8 +297,6 @@ def test_drills_over_two_hosts_name_the_rank_on_the_other() -> None:
 
 
 def test_chips_of_other_hosts_count_and_their_software_is_compared() -> None:
-    from dataclasses import replace
-
     accelerator = with_hosts(another("node2"), another("node3"))
     evidence = run_check("multichip.world", accelerator)
     assert value(evidence, "chips") == 3
@@ -299,27 +311,23 @@ def test_chips_of_other_hosts_count_and_their_software_is_compared() -> None:
 
 
 def test_links_within_a_host_are_not_held_against_links_between_hosts() -> None:
-    from readiness.ranks import telling_links
+    here, there = with_hosts(another()).peers
+    chips = tuple(replace(facts, id=f"{facts.id}.{number}") for number, facts in enumerate((here, here, here, there)))
+    placement = Placement(chips, 4)
 
-    accelerator = with_hosts(another())
-    four = place(accelerator, 4)
-    here, there = accelerator.peers
-    ranks = tuple(
-        facts.__class__(**{**{name: getattr(facts, name) for name in facts.__slots__}, "id": f"{facts.id}.{number}"})
-        for number, facts in enumerate((here, here, here, there))
-    )
-    placement = four.__class__(ranks, 4)
-    reports = [
+    def share(reports: list[tuple[int, Json]]) -> Measurement:
+        told = telling_links._transfers(reports, placement)
+        return next(item for item in told if isinstance(item, Measurement) and item.name == "slowest_link_share")
+
+    reports: list[tuple[int, Json]] = [
         (one, {"link": [one, other], "quantiles": [1e-3 if other < 3 else 1e-2] * 3, "bytes": 8, "calls": 3})
         for one in range(4)
         for other in range(one + 1, 4)
     ]
-    told = {item.name: item for item in telling_links._transfers(reports, placement) if hasattr(item, "name")}
-    assert told["slowest_link_share"].value == 1.0
+    assert share(reports).value == 1.0
     reports[1][1]["quantiles"] = [2e-3] * 3
-    told = {item.name: item for item in telling_links._transfers(reports, placement) if hasattr(item, "name")}
-    assert told["slowest_link_share"].value == 0.5
-    assert "rank 0 (cpu:0.0), rank 2 (cpu:0.2)" in (told["slowest_link_share"].about or "")
+    assert share(reports).value == 0.5
+    assert "rank 0 (cpu:0.0), rank 2 (cpu:0.2)" in (share(reports).about or "")
 
 
 def test_raw_connections_go_by_the_network_of_the_hosts() -> None:
@@ -329,8 +337,6 @@ def test_raw_connections_go_by_the_network_of_the_hosts() -> None:
 
 
 def connecting(context: RankContext) -> Iterator[Json]:
-    from readiness.ranks import raw
-
     with raw.connection(context, (0, 1)) as found:
         assert isinstance(found, socket.socket)
         raw.meet(found)
