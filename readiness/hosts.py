@@ -16,10 +16,11 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from readiness import __version__
+from readiness import __version__, accelerators
 from readiness.assessment import facts_from_json
 from readiness.discovery import LIMIT_S
 from readiness.errors import UsageError
@@ -30,6 +31,7 @@ from readiness.ranks.network import own_address
 #: How Python is started on another host: `{host}` is its name, `{python}` the path of this interpreter.
 REACH = "ssh -o BatchMode=yes {host} {python}"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:-]{0,199}")
+_ID = re.compile(r"[a-z]{1,20}:[0-9]{1,6}")
 _MOST_HOSTS = 64
 _SEEN_S = 60.0
 
@@ -86,24 +88,26 @@ class Joining:
             ) from None
 
 
-def join(joining: Joining) -> tuple[AcceleratorFacts, ...]:
-    """All accelerators of the other hosts. Raises UsageError for a host that cannot take part."""
+def join(joining: Joining, limit_s: float = LIMIT_S) -> tuple[AcceleratorFacts, ...]:
+    """All accelerators of the other hosts. Raises UsageError for a host that cannot take part, or says nothing in time."""
     hosts = joining.hosts()
     with ThreadPoolExecutor(max(len(hosts), 1)) as side_by_side:
-        found = list(side_by_side.map(_look, hosts))
+        found = list(side_by_side.map(partial(_look, limit_s=limit_s), hosts))
     if joining.shared is not None:
         _must_see(hosts, joining.shared)
     return tuple(at(host, facts) for host, own in zip(hosts, found, strict=True) for facts in own)
 
 
-def _look(host: Host) -> list[AcceleratorFacts]:
+def _look(host: Host, limit_s: float) -> list[AcceleratorFacts]:
     """What another host has, as `readiness devices` tells it there."""
-    text = _run(host, ["-m", "readiness", "devices", "-f", "json"], None, LIMIT_S)
+    text = _run(host, ["-m", "readiness", "devices", "-f", "json"], None, limit_s)
     try:
         told = json.loads(text)
         version = told.get("version")
         found = [facts_from_json(facts) for facts in told["accelerators"]]
-    except (ValueError, LookupError, TypeError, AttributeError):
+        if not all(facts.stack in accelerators.NAMES and _ID.fullmatch(facts.id) for facts in found):
+            raise ValueError("no accelerators that this version knows")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise UsageError(
             f"{host.name} answers {text[:80]!r}, which is no list of accelerators",
             place="--host",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -168,6 +169,7 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
     found = checklist.discover()
     profile = profiles.load(asked["profile"] or "general", found)
     uses = common.uses_of(profile, [Use(use) for use in asked["uses"]])
+    began = time.monotonic()
     elsewhere = _elsewhere(asked, journal, begun=earlier is not None)
     if earlier is None:
         asked = asked | {"seed": secrets.randbelow(2**31) if asked["seed"] is None else asked["seed"]}
@@ -185,7 +187,7 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
         uses=uses,
         devices=tuple(asked["devices"]),
         expression=asked["expression"],
-        within_s=asked["within_s"],
+        within_s=None if asked["within_s"] is None else max(asked["within_s"] - (time.monotonic() - began), 1.0),
         timeout_s=asked["timeout_s"],
         soak_s=asked.get("soak_s"),  # a run that an earlier version began knows none
         seed=asked["seed"],
@@ -205,10 +207,12 @@ def _elsewhere(asked: dict[str, Any], journal: Journal, *, begun: bool) -> tuple
     """The accelerators of other hosts: of a run that was begun the same ones as then."""
     if not asked.get("hosts"):
         return ()
+    from readiness.discovery import LIMIT_S
     from readiness.hosts import REACH, Joining, join
 
     shared = None if asked["shared"] is None else Path(asked["shared"])
-    found = join(Joining(tuple(asked["hosts"]), asked["reach"] or REACH, asked["address"], shared))
+    joining = Joining(tuple(asked["hosts"]), asked["reach"] or REACH, asked["address"], shared)
+    found = join(joining) if asked["within_s"] is None else join(joining, min(LIMIT_S, asked["within_s"] * 0.6))
     if begun and _identities(found) != asked["elsewhere"]:
         raise UsageError(
             "the other hosts no longer have the accelerators that this run began with",

@@ -25,7 +25,7 @@ from readiness.peers import Host, host_of
 from readiness.ranks import network as networks
 from readiness.ranks.board import Board
 from readiness.ranks.fresh import plan_to_json
-from readiness.ranks.line import Line, hang_up, line_to
+from readiness.ranks.line import Line, hang_up, lines_to
 from readiness.ranks.members import Abroad, Forked, Member, anonymous_file, end, start
 from readiness.ranks.rank import RankPlan
 from readiness.ranks.relay import Ends, member_abroad, start_relay, wait_for_end
@@ -146,8 +146,7 @@ class _World:
 
 
 def _lines(placement: Placement, stack: str) -> dict[Host, Line]:
-    hosts = dict.fromkeys(host for host in map(host_of, placement.ranks) if host is not None)
-    return {host: line_to(host, stack) for host in hosts}
+    return lines_to(dict.fromkeys(host for host in map(host_of, placement.ranks) if host is not None), stack)
 
 
 def _network(address: str) -> Network:

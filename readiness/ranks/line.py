@@ -13,7 +13,7 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from readiness import __version__
@@ -39,8 +39,10 @@ class Line:
     """
 
     def __init__(self, host: Host, stack: str) -> None:
-        """Start the outpost. Raises OSError with what the command printed, and with the remedy where versions differ."""
+        """Start the outpost, which takes its time to come up (`greet`). Raises OSError."""
         self.host = host
+        self.greeted = False
+        self.address, self.clock_s, self.doubt_s = "", 0.0, 0.0
         self.log: BinaryIO = anonymous_file(f"line to {host.name}")
         self.unread = b""
         try:
@@ -54,15 +56,20 @@ class Line:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.to, self.back = self.process.stdin.fileno(), self.process.stdout.fileno()
-        try:
-            told = self.ask({"hello": stack, "address": host.address}, START_S)
-            if told["version"] != __version__:
-                raise OSError(f"host {host.name} has readiness {told['version']}, this one {__version__}: install the same")
-            self.address: str = told["address"]
-            self.clock_s, self.doubt_s = self._compare_clocks()
-        except BaseException:
-            self.close()
-            raise
+        with contextlib.suppress(OSError):  # who waits for the answer will notice
+            self.send({"hello": stack, "address": host.address})
+
+    def greet(self) -> None:
+        """Wait until the outpost is ready. Raises OSError with what its command printed, and where versions differ."""
+        if self.greeted:
+            return
+        told = self.answer(START_S)
+        if told["version"] != __version__:
+            name = self.host.name
+            raise OSError(f"host {name} has readiness {told['version']}, this one {__version__}: install the same")
+        self.address = told["address"]
+        self.clock_s, self.doubt_s = self._compare_clocks()
+        self.greeted = True
 
     def send(self, message: Json) -> None:
         """Send a message. Raises OSError where the line is dead."""
@@ -70,13 +77,9 @@ class Line:
         while text:
             text = text[os.write(self.to, text) :]
 
-    def ask(self, message: Json, limit_s: float = ANSWER_S) -> Json:
-        """Send a message and wait for the answer. Raises OSError where there is none in time."""
+    def answer(self, limit_s: float) -> Json:
+        """Wait for the answer to a message. Raises OSError where there is none in time."""
         deadline = time.monotonic() + limit_s
-        try:
-            self.send(message)
-        except OSError as problem:
-            raise self.broken(str(problem)) from None
         while (left_s := deadline - time.monotonic()) > 0:
             if select.select([self.back], [], [], left_s)[0]:
                 for answer in self.receive():
@@ -119,17 +122,27 @@ class Line:
         best = (0.0, float("inf"))
         for _ in range(_TIMES):
             asked = time.monotonic()
-            there = float(self.ask({"time": True})["time"])
+            self.send({"time": True})
+            there = float(self.answer(ANSWER_S)["time"])
             answered = time.monotonic()
             best = min(best, ((asked + answered) / 2 - there, (answered - asked) / 2), key=lambda pair: pair[1])
         return best
 
 
-def line_to(host: Host, stack: str) -> Line:
-    """The line of this process to a host, opened where there is none. Raises OSError."""
-    if (host, stack) not in _open:
-        _open[host, stack] = Line(host, stack)
-    return _open[host, stack]
+def lines_to(hosts: Iterable[Host], stack: str) -> dict[Host, Line]:
+    """The lines of this process to these hosts; those that are not yet open come up side by side. Raises OSError."""
+    lines: dict[Host, Line] = {}
+    for host in hosts:
+        if (host, stack) not in _open:
+            _open[host, stack] = Line(host, stack)
+        lines[host] = _open[host, stack]
+    for line in lines.values():
+        try:
+            line.greet()
+        except BaseException:
+            hang_up(line)
+            raise
+    return lines
 
 
 def hang_up(line: Line) -> None:

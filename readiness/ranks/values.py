@@ -70,7 +70,7 @@ LONGEST_ABOUT = 290
 OPTIONAL = frozenset({"all_gather_uneven", "all_to_all_list_uneven", "gather_strided"})
 #: A phase of `multichip.links`, whose end each rank reports.
 TRANSFERS = "transfers"
-#: Where the number of ranks is not asked for, there is one on each chip, but no fewer and no more than these.
+#: Where the number of ranks is not asked for, there is one on each chip, but no fewer, and on a host no more, than these.
 LEAST_RANKS, MOST_RANKS = 2, 16
 
 #: A module-level function of a check file or of `readiness.ranks`; a fresh interpreter must be able to import it.
@@ -200,7 +200,7 @@ def place(accelerator: Accelerator, ranks: int = 0, *, least: int = 1, here: boo
         raise Skip(f"torch.distributed has no backend {missing[0]!r} here")
     every = list({facts.id: facts for facts in accelerator.peers}.values())
     chips = [facts for facts in every if host_of(facts) is None] if here else every
-    wanted = ranks or min(max(len(chips), LEAST_RANKS), MOST_RANKS)
+    wanted = ranks or min(max(len(chips), LEAST_RANKS), MOST_RANKS * len(set(map(host_of, chips))))
     number = wanted if speaks_tcp(backend) else min(wanted, len(chips))
     if number < least:
         raise Skip(f"{backend} wants a chip for each rank: {least} ranks need as many chips, and there is {len(chips)}")
