@@ -19,6 +19,7 @@ from typing import BinaryIO
 from readiness import __version__
 from readiness.peers import Host
 from readiness.ranks.members import anonymous_file
+from readiness.ranks.speaking import say
 from readiness.ranks.values import Json
 
 #: How long an outpost may take to come up, which includes a log-in and the import of torch; and to answer afterwards.
@@ -73,9 +74,7 @@ class Line:
 
     def send(self, message: Json) -> None:
         """Send a message. Raises OSError where the line is dead."""
-        text = memoryview(json.dumps(message).encode() + b"\n")
-        while text:
-            text = text[os.write(self.to, text) :]
+        say(self.to, message)
 
     def answer(self, limit_s: float) -> Json:
         """Wait for the answer to a message. Raises OSError where there is none in time."""
@@ -133,6 +132,9 @@ def lines_to(hosts: Iterable[Host], stack: str) -> dict[Host, Line]:
     """The lines of this process to these hosts; those that are not yet open come up side by side. Raises OSError."""
     lines: dict[Host, Line] = {}
     for host in hosts:
+        known = _open.get((host, stack))
+        if known is not None and known.process.poll() is not None:
+            hang_up(known)
         if (host, stack) not in _open:
             _open[host, stack] = Line(host, stack)
         lines[host] = _open[host, stack]

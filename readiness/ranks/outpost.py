@@ -4,7 +4,7 @@ It is started by a command of the user's (`python -m readiness.ranks.outpost` th
 on its standard input and answers on its standard output. With the end of its input it ends, and with it all its ranks.
 What it is told: `hello` and `time` (answered), `world` (start these ranks), `records` (what ranks of other hosts wrote on
 their board), `order` (one byte for a rank, `K` to kill it, `S` for its stacks), `alive`, `over` (end the world; answered).
-What it tells: `records` and `beats` of its own ranks, `line` (a report as the rank wrote it), `log`, `fares`, `alive`.
+What it tells: `records` and `beats` of its own ranks, `line` (a report as the rank wrote it), `log`, `fares`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from readiness import __version__, accelerators
 from readiness.memory import kernel_kills
@@ -28,6 +27,7 @@ from readiness.ranks.fresh import plan_from_json
 from readiness.ranks.launch import KILL_S, threads_of
 from readiness.ranks.line import TELL_S, TICK_S
 from readiness.ranks.members import Member, anonymous_file, end, start
+from readiness.ranks.speaking import say
 from readiness.ranks.values import Json
 
 #: A world is ended when nothing has come for so long, the outpost when it has had nothing to do.
@@ -195,10 +195,8 @@ class _Outpost:
             ward.state = state
             self._say({"fares": [rank, {"status": state, "pid": ward.member.process.pid}]})
 
-    def _say(self, message: Mapping[str, Any]) -> None:
-        text = memoryview(json.dumps(message).encode() + b"\n")
-        while text:
-            text = text[os.write(self.out, text) :]
+    def _say(self, message: Json) -> None:
+        say(self.out, message)
 
 
 def _order(member: Member, order: str) -> None:

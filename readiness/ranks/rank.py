@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import gc
-import json
 import os
 import selectors
 import signal
@@ -23,6 +22,7 @@ from typing import Any, NoReturn
 from readiness.accelerators.base import Accelerator
 from readiness.ranks import flight, network, wires
 from readiness.ranks.board import Board
+from readiness.ranks.speaking import say
 from readiness.ranks.values import Json, RankContext, RankFunction
 from readiness.spawning import die_with_parent
 
@@ -166,10 +166,8 @@ def _obey(plan: RankPlan, board: Board, leave: threading.Event) -> None:
 
 
 def _report(plan: RankPlan, message: Json) -> None:
-    line = memoryview(json.dumps(message).encode() + b"\n")
     with _speaking:  # whoever obeys orders reports as well
-        while line:
-            line = line[os.write(plan.reports, line) :]
+        say(plan.reports, message)
 
 
 def _first_line(problem: BaseException) -> str:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from readiness.ranks.board import Board
 from readiness.ranks.line import TELL_S, TICK_S, Line
 from readiness.ranks.members import Abroad, Forked, Member, anonymous_file, ends_of
+from readiness.ranks.speaking import hand_on
 from readiness.ranks.values import Json
 from readiness.spawning import die_with_parent
 
@@ -158,10 +159,8 @@ class _Relay:
                 self.over = True
 
     def _report(self, rank: int, line: str) -> None:
-        text = memoryview(line.encode() + b"\n")
         with contextlib.suppress(BrokenPipeError):  # the world is being ended
-            while text:
-                text = text[os.write(self.ends[rank].reports, text) :]
+            hand_on(self.ends[rank].reports, line)
 
     def _look_for_loss(self, now: float) -> None:
         if now - self.heard > _LOST_S:

@@ -85,6 +85,15 @@ def test_one_outpost_serves_world_after_world() -> None:
     assert [reports[0]["parent"] for reports in second.reports] == [os.getpid(), there, os.getpid(), there]
 
 
+def test_an_outpost_that_has_gone_meanwhile_is_called_again() -> None:
+    first = run(summing)
+    os.kill(first.reports[1][0]["parent"], signal.SIGKILL)
+    assert support.wait_for_end([first.reports[1][0]["parent"]]) == []
+    second = run(summing)
+    assert second.failure is None
+    assert second.reports[1][0]["parent"] != first.reports[1][0]["parent"]
+
+
 def test_what_is_said_of_chips_on_several_hosts() -> None:
     accelerator = with_hosts(another("node2"))
     placement = place(accelerator)
