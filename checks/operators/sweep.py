@@ -61,8 +61,9 @@ def sweep(
     right and refuses, or crashes, on inputs at an offset alone (an address that is no multiple of 16 bytes) has the
     outcome that it has without, and counts as `refuse_unaligned`: few programs make such inputs, and whoever does is
     told. The other figures count operators: `crashed` with those that hung; `missing` those that are not there, `errors`
-    those that are missing because they are there and raise. With `forward_mode` derivatives along a direction are tried
-    as well: `forward_mode_coverage` is the share of those that PyTorch claims and that forward does not lose already.
+    those that are missing because they are there and raise; where nothing could be judged there are none of these. With
+    `forward_mode` derivatives along a direction are tried as well: `forward_mode_coverage` is the share of those that
+    PyTorch claims and that forward does not lose already.
 
     A floating result may be `rms_ratio` times as far from float64 as the CPU's in the same dtype (root mean square), in
     its largest element `max_ratio` times, and at any rate by a few roundings times `roundoffs`; a product of matrices by

@@ -19,7 +19,6 @@ _COUNTED = {
     "nondeterministic": (Outcome.NONDETERMINISTIC,),
     "errors": (Outcome.MISSING,),
     "fallbacks": (Outcome.FALLBACK,),
-    "unjudged": (Outcome.UNJUDGED,),
 }
 #: Two figures for one outcome: a profile may forgive what is not there and not what is there and raises.
 _RAISED = {"missing": False, "errors": True}
@@ -59,7 +58,10 @@ class Tally:
         self.forward_mode += result.forward_mode is True
 
     def measurements(self) -> Iterator[tuple[str, float, str | None]]:
-        """Name, value, and the operators that a poor value is about; a coverage of nothing is left out."""
+        """Name, value, and the operators that a poor value is about.
+
+        Where nothing could be judged nothing is known to be right: what counts the poor is then left out, as is coverage.
+        """
         if self.judged:
             about = self._about([swept for swept in self._poor if not _forward(swept)])
             yield "forward_coverage", self.forward / self.judged, about
@@ -75,7 +77,8 @@ class Tally:
             yield "refuse_unaligned", len(unaligned), self._about(unaligned, "refuses an input at an offset")
         yield "judged", self.judged, None
         yield "judged_backward", self.judged_backward, None
-        for name, outcomes in _COUNTED.items():
+        yield "unjudged", self.outcomes[Outcome.UNJUDGED], None
+        for name, outcomes in _COUNTED.items() if self.judged else ():
             poor = [swept for swept in self._poor if swept.result.outcome in outcomes and not swept.result.outcome.sound]
             if name in _RAISED:
                 poor = [swept for swept in poor if swept.result.raised is _RAISED[name]]

@@ -16,7 +16,7 @@ from readiness.workload.playing import Part
 _NAMED, _LONGEST = 6, 420
 _COUNTED: Mapping[str, tuple[Outcome, ...]] = {
     "missing": (Outcome.MISSING,), "wrong": (Outcome.WRONG,), "crashed": (Outcome.CRASHED, Outcome.HANG),
-    "nondeterministic": (Outcome.NONDETERMINISTIC,), "fallbacks": (Outcome.FALLBACK,), "unjudged": (Outcome.UNJUDGED,),
+    "nondeterministic": (Outcome.NONDETERMINISTIC,), "fallbacks": (Outcome.FALLBACK,),
 }  # fmt: skip
 _STANDING = (Outcome.MISSING, Outcome.WRONG, Outcome.CRASHED, Outcome.HANG)
 _SHARES: Mapping[str, tuple[Outcome, ...]] = {
@@ -65,10 +65,12 @@ class Tally:
         extent = {"extent": "all" if reached else "part"}
         names = {part.name for part, _ in pairs}
         yield Measurement("operators", len(names), labels | extent)
+        unjudged = {part.name for part, result in pairs if result.outcome is Outcome.UNJUDGED and result.reached}
+        yield Measurement("unjudged", len(unjudged), labels | (extent if not unjudged else {"extent": "all"}))
+        if all(result.outcome is Outcome.UNJUDGED for _, result in pairs):
+            return  # nothing is known to be right
         for name, outcomes in _COUNTED.items():
             poor = [(part, result) for part, result in pairs if result.outcome in outcomes]
-            if name == "unjudged":
-                poor = [pair for pair in poor if pair[1].reached]
             # What is bad in a part is bad in the whole.
             told = labels | (extent if not poor else {"extent": "all"})
             yield Measurement(name, len({part.name for part, _ in poor}), told, about=self._named(poor))

@@ -36,6 +36,13 @@ def test_nothing_poor_is_about_nothing() -> None:
     assert found["unjudged"][0] == 1
 
 
+def test_where_nothing_could_be_judged_nothing_is_counted_as_right() -> None:
+    assert tally(swept("sparse.mm.reduce", Outcome.UNJUDGED)) == {
+        "judged": (0, None), "judged_backward": (0, None), "unjudged": (1, None)
+    }  # fmt: skip
+    assert tally() == {"judged": (0, None), "judged_backward": (0, None), "unjudged": (0, None)}
+
+
 @pytest.mark.parametrize(
     ("outcome", "name", "words"),
     [
