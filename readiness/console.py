@@ -84,7 +84,7 @@ class Told(Silent):
         who = ", ".join(f"{names(ids)} ({what})" for what, ids in under_test.items())
         seconds = sum(job.typical_s for job in jobs)
         about = f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} min"
-        self._say(f"{who}: {self.profile.name}, {len(jobs)} checks, {about}", style="bold")
+        self._say(f"{who}: {self.profile.name}, {len(jobs)} check{'s' if len(jobs) != 1 else ''}, {about}", style="bold")
         if done:
             self._say(f"{done} of them were done before")
         if self.verbose:

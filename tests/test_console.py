@@ -39,8 +39,8 @@ def test_what_is_not_met_says_what_it_is_about() -> None:
 
 
 def test_many_accelerators_are_one_name_and_simulated_ones_say_so() -> None:
-    assert told(1).startswith("sim:0 (Acme A1 Ultra): p, 1 checks")
-    assert told(8, **build.SIMULATED).startswith("sim:0 to sim:7 (simulated, Acme A1 Ultra): p, 1 checks")
+    assert told(1).startswith("sim:0 (Acme A1 Ultra): p, 1 check, ")
+    assert told(8, **build.SIMULATED).startswith("sim:0 to sim:7 (simulated, Acme A1 Ultra): p, 1 check, ")
 
 
 @pytest.mark.parametrize(
