@@ -10,6 +10,7 @@ import json
 import re
 import secrets
 import shlex
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from readiness.discovery import LIMIT_S
 from readiness.errors import UsageError
 from readiness.model import AcceleratorFacts
 from readiness.peers import Host, at
-from readiness.ranks.network import own_address
+from readiness.ranks.network import interface_of, own_address
 
 #: How Python is started on another host: `{host}` is its name, `{python}` the path of this interpreter.
 REACH = "ssh -o BatchMode=yes {host} {python}"
@@ -57,7 +58,8 @@ class Joining:
             raise UsageError(
                 f"hosts are named twice, or more than {_MOST_HOSTS}", place="--host", remedy="name each further host once"
             )
-        return tuple(Host(name, self._command(name), self._address(name)) for name in self.names)
+        own = None if self.address is None else _own(self.address)
+        return tuple(Host(name, self._command(name), own or _address_for(name)) for name in self.names)
 
     def _command(self, name: str) -> tuple[str, ...]:
         try:
@@ -75,17 +77,31 @@ class Joining:
             raise UsageError("the command is empty", place="--reach", remedy=f"write it like {REACH!r}")
         return command
 
-    def _address(self, name: str) -> str:
-        if self.address is not None:
-            return self.address
-        try:
-            return own_address(name.rpartition("@")[2])
-        except OSError as problem:
-            raise UsageError(
-                f"how {name} reaches this host is not known: {problem}",
-                place="--host",
-                remedy="give this host's address in the network of all hosts: --address ADDRESS",
-            ) from None
+
+def _own(address: str) -> str:
+    """The address of this host, given as a number or a name."""
+    try:
+        found = str(socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)[0][4][0])
+        interface_of(found)
+    except (OSError, UnicodeError) as problem:
+        raise UsageError(
+            f"{address[:100]!r} is not this host's: {problem}",
+            place="--address",
+            remedy="give the address by which the other hosts reach this one; `ip addr` lists what it has",
+        ) from None
+    return found
+
+
+def _address_for(name: str) -> str:
+    """The address by which a host of this name reaches this one, as far as this one can tell."""
+    try:
+        return own_address(name.rpartition("@")[2])
+    except (OSError, UnicodeError) as problem:
+        raise UsageError(
+            f"how {name} reaches this host is not known: {problem}",
+            place="--host",
+            remedy="give this host's address in the network of all hosts: --address ADDRESS",
+        ) from None
 
 
 def join(joining: Joining, limit_s: float = LIMIT_S) -> tuple[AcceleratorFacts, ...]:

@@ -131,8 +131,9 @@ class _World:
 
     def end(self) -> None:
         """Kill and reap every rank, and close what leads to them."""
+        called = {host.name for host in self.relays}
         for member in self.members:
-            if isinstance(member.process, Abroad) and not self.relays:
+            if isinstance(member.process, Abroad) and member.process.host not in called:
                 member.process.take({"code": 255})  # it was never started
         end(self.members, KILL_S)
         for member in self.members:

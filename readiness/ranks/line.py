@@ -7,7 +7,6 @@ end of this process, however that comes, and the outpost ends with it and all th
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import select
@@ -28,7 +27,6 @@ START_S, ANSWER_S = 120.0, 20.0
 TICK_S, TELL_S = 0.001, 0.1
 #: How often the other host is asked for the time: the fastest answer says most.
 _TIMES = 8
-_worlds = itertools.count(1)
 _open: dict[tuple[Host, str], Line] = {}
 
 
@@ -36,7 +34,7 @@ class Line:
     """The line of this process to an outpost: its command's pipes, and what is known of the clock there.
 
     `clock_s` is what is added to the monotonic clock there to get this host's, right to `doubt_s`; `address` how that host
-    is reached from here; `versions` of what matters there.
+    is reached from here.
     """
 
     def __init__(self, host: Host, stack: str) -> None:

@@ -34,14 +34,14 @@ def told(**changes: object) -> str:
 def test_hosts_are_reached_by_ssh_unless_told_otherwise() -> None:
     (host,) = Joining(("127.0.0.1",), REACH).hosts()
     assert host == Host("127.0.0.1", ("ssh", "-o", "BatchMode=yes", "127.0.0.1", sys.executable), "127.0.0.1")
-    (host,) = Joining(("me@node-2.lan",), "srun -w {host} '/opt/a b/python'", "10.0.0.1").hosts()
-    assert host == Host("me@node-2.lan", ("srun", "-w", "me@node-2.lan", "/opt/a b/python"), "10.0.0.1")
+    (host,) = Joining(("me@node-2.lan",), "srun -w {host} '/opt/a b/python'", "127.0.0.1").hosts()
+    assert host == Host("me@node-2.lan", ("srun", "-w", "me@node-2.lan", "/opt/a b/python"), "127.0.0.1")
 
 
 @pytest.mark.parametrize("name", ["", "-oProxyCommand=x", "a b", "a/b", "a;b", "a\nb", "ü", "x" * 201, "<b>", "$(id)"])
 def test_what_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="no name of a host") as problem:
-        Joining((name,), address="10.0.0.1").hosts()
+        Joining((name,), address="127.0.0.1").hosts()
     assert problem.value.place == "--host"
 
 
@@ -59,7 +59,7 @@ def test_what_is_no_name_is_refused(name: str) -> None:
 )
 def test_what_cannot_reach_all_hosts_is_refused(names: tuple[str, ...], reach: str, place: str) -> None:
     with pytest.raises(UsageError) as problem:
-        Joining(names, reach, "10.0.0.1").hosts()
+        Joining(names, reach, "127.0.0.1").hosts()
     assert problem.value.place == place
     assert problem.value.remedy
 
@@ -70,13 +70,25 @@ def test_a_host_that_no_name_service_knows_needs_an_address() -> None:
     assert "--address" in (problem.value.remedy or "")
 
 
+@pytest.mark.parametrize("address", ["203.0.113.7", "no-such-host.invalid", "", "a" * 300, "1.2.3"])
+def test_an_address_that_is_not_of_this_host_is_refused(address: str) -> None:
+    with pytest.raises(UsageError, match="is not this host's") as problem:
+        Joining(("a",), address=address).hosts()
+    assert problem.value.place == "--address"
+
+
+def test_the_own_address_may_be_a_name() -> None:
+    (host,) = Joining(("a",), address="localhost").hosts()
+    assert host.address in ("127.0.0.1", "::1")
+
+
 def test_a_host_joins_with_what_it_has(tmp_path: Path) -> None:
-    (found,) = join(Joining(("node2",), reaching(tmp_path, told()), "10.0.0.1"))
+    (found,) = join(Joining(("node2",), reaching(tmp_path, told()), "127.0.0.1"))
     assert found.id == "node2/cpu:0"
     assert (found.kind, found.index, found.stack) == ("cpu", 0, "cpu")
     host = host_of(found)
     assert host is not None
-    assert (host.name, host.address, host.command[1:]) == ("node2", "10.0.0.1", ("node2", sys.executable))
+    assert (host.name, host.address, host.command[1:]) == ("node2", "127.0.0.1", ("node2", sys.executable))
     assert host_of(cpu().facts) is None
 
 
@@ -97,23 +109,23 @@ def test_a_host_joins_with_what_it_has(tmp_path: Path) -> None:
 )
 def test_a_host_that_cannot_join_is_refused(says: str, code: int, words: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="node2") as problem:
-        join(Joining(("node2",), reaching(tmp_path, says, code=code), "10.0.0.1"))
+        join(Joining(("node2",), reaching(tmp_path, says, code=code), "127.0.0.1"))
     assert words in str(problem.value)
     assert problem.value.remedy
 
 
 def test_a_command_that_is_not_there_is_refused() -> None:
     with pytest.raises(UsageError, match="No such file"):
-        join(Joining(("node2",), "/no/such/command {host}", "10.0.0.1"))
+        join(Joining(("node2",), "/no/such/command {host}", "127.0.0.1"))
 
 
 def test_a_folder_that_a_host_does_not_see_is_no_shared_one(tmp_path: Path) -> None:
     reach = reaching(tmp_path, told())  # it answers the question for the folder with that, too
     with pytest.raises(UsageError, match="sees something else") as problem:
-        join(Joining(("node2",), reach, "10.0.0.1", tmp_path))
+        join(Joining(("node2",), reach, "127.0.0.1", tmp_path))
     assert problem.value.place == "--shared"
     with pytest.raises(UsageError, match="cannot be written to"):
-        join(Joining(("node2",), reach, "10.0.0.1", tmp_path / "nowhere"))
+        join(Joining(("node2",), reach, "127.0.0.1", tmp_path / "nowhere"))
     (found,) = join(Joining(("node2",), "/usr/bin/env {python}", "127.0.0.1", tmp_path))
     assert found.id == "node2/cpu:0"
     assert [file.name for file in tmp_path.iterdir()] == ["reach"]
