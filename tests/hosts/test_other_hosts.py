@@ -44,9 +44,18 @@ from tests.ranks import support
 from tests.support import run_check, value, values
 
 
-@pytest.fixture(autouse=True)
-def _hung_up(_nothing_left: None) -> Iterator[None]:
-    """No test leaves its lines to the next one. Comes before nothing may be left."""
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_left() -> Iterator[None]:
+    """One outpost serves all tests that do it no harm; at the end nothing may be left."""
+    with support.nothing_left():
+        yield
+        line.hang_up_all()
+
+
+@pytest.fixture
+def called_anew() -> Iterator[None]:
+    """The other host is called by this test, and again by the next one."""
+    line.hang_up_all()
     yield
     line.hang_up_all()
 
@@ -174,6 +183,7 @@ def test_a_host_that_is_lost_is_to_blame_and_is_called_again(
     assert run(summing).failure is None
 
 
+@pytest.mark.usefixtures("called_anew")
 def test_with_the_process_that_holds_the_line_everything_on_the_other_host_ends() -> None:
     reader, writer = os.pipe()
     child = os.fork()
@@ -244,6 +254,7 @@ def test_a_command_that_is_not_there_is_told() -> None:
         run_world(summing, accelerator, place(accelerator), patience_s=5.0)
 
 
+@pytest.mark.usefixtures("called_anew")
 def test_clocks_of_one_machine_agree_within_the_doubt() -> None:
     (found,) = line.lines_to([another()], "cpu").values()
     assert abs(found.clock_s) <= found.doubt_s < 0.5
@@ -253,6 +264,7 @@ def on_a_clock(context: RankContext) -> Iterator[Json]:
     yield {"early": context.clock() - time.monotonic(), "doubt": context.doubt_s}
 
 
+@pytest.mark.usefixtures("called_anew")
 def test_a_rank_abroad_tells_moments_on_the_clock_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(line.Line, "_compare_clocks", lambda _: (-1000.0, 0.25))
     outcome = run(on_a_clock)
@@ -266,6 +278,7 @@ def barriers(context: RankContext) -> Iterator[Json]:
     yield from meeting.reports(context)
 
 
+@pytest.mark.usefixtures("called_anew")
 @pytest.mark.parametrize("broken", [False, True])
 @pytest.mark.parametrize("wrong_s", [0.0, 0.04, -0.04])
 def test_a_barrier_is_judged_by_clocks_that_are_wrong_within_their_doubt(

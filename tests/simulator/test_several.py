@@ -85,7 +85,7 @@ def test_a_sum_that_is_corrupted_on_one_chip_is_named_and_kills_nobody() -> None
 @pytest.mark.slow
 def test_a_soak_counts_the_rare_wrong_sum_of_one_chip() -> None:
     machine = chip(defect("collective-corrupt", "c10d::allreduce*", severity=0.01, chip=[2], every=150), chips=4)
-    found = evidence(machine, "multichip.soak", seconds=30.0, dtypes=["float32"])["measured"]
+    found = evidence(machine, "multichip.soak", seconds=15.0, dtypes=["float32"])["measured"]
     assert found["faults/all"][0] >= 1
     assert "sim:2 had part in" in found["faults/all"][1]
     assert found["completed"][0] == 1
@@ -94,6 +94,6 @@ def test_a_soak_counts_the_rare_wrong_sum_of_one_chip() -> None:
 @pytest.mark.slow
 def test_a_soak_names_the_chip_that_hangs_at_its_twentieth_sum() -> None:
     machine = chip(defect("hang", "c10d::allreduce*", chip=[1], after_calls=20), chips=4)
-    found = evidence(machine, "multichip.soak", seconds=40.0, dtypes=["float32"], patience_s=4.0)["measured"]
+    found = evidence(machine, "multichip.soak", seconds=25.0, dtypes=["float32"], patience_s=3.0)["measured"]
     assert found["faults/all"][0] >= 3
     assert "sim:1 had part in" in found["faults/all"][1]
