@@ -80,7 +80,7 @@ def launched(
             interface=None if network is None else network.interface,
             namespace=None,
             timeout_s=timeout_s,
-            threads=threads_of(here),
+            threads=_threads(here),
             addresses=_addresses(placement, lines),
         )
         for rank, facts in enumerate(placement.ranks):
@@ -171,12 +171,12 @@ def _meeting_place(stack: contextlib.ExitStack) -> tuple[str, list[int]]:
     return str(Path(folder, "store")), []
 
 
-def threads_of(ranks: int) -> int:
-    """Of the cores, the share of each of so many ranks here.
+def _threads(ranks: int) -> int:
+    """Each rank's share of the cores; one where this process has threads already, as their pool is lost in a fork."""
+    return 1 if psutil.Process().num_threads() > 1 else share_of_cores(ranks)
 
-    One where this process has threads already, as their pool is lost in a fork.
-    """
-    if psutil.Process().num_threads() > 1:
-        return 1
+
+def share_of_cores(ranks: int) -> int:
+    """How many of this host's cores each of so many ranks has for itself; one at least."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // ranks)

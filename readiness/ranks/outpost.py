@@ -24,7 +24,7 @@ from readiness.memory import kernel_kills
 from readiness.ranks import network
 from readiness.ranks.board import Board
 from readiness.ranks.fresh import plan_from_json
-from readiness.ranks.launch import KILL_S, threads_of
+from readiness.ranks.launch import KILL_S, share_of_cores
 from readiness.ranks.line import TELL_S, TICK_S
 from readiness.ranks.members import Member, anonymous_file, end, start
 from readiness.ranks.speaking import say
@@ -146,9 +146,10 @@ class _Outpost:
         self.world = world = _World(board, board_file, kernel_kills())
         for told in plans:
             try:
-                plan = replace(
-                    plan_from_json(told), interface=network.interface_of(self.address), threads=threads_of(len(plans))
-                )
+                plan = plan_from_json(told)
+                # No more threads than a rank has there: equal ranks are to be equally fast.
+                threads = min(plan.threads, share_of_cores(len(plans)))
+                plan = replace(plan, interface=network.interface_of(self.address), threads=threads)
                 members = [ward.member for ward in world.wards.values()]
                 world.wards[plan.rank] = _Ward(start(plan, board, board_file, members, ours=[self.out]))
             except Exception as problem:  # noqa: BLE001

@@ -71,7 +71,7 @@ def summing(context: RankContext) -> Iterator[Json]:
         with context.step(f"sum {number}"):
             dist.all_reduce(tensor)
         met = context.share(float(context.rank * 10 + number))
-        yield {"sum": tensor[0].item(), "met": list(met), "parent": os.getppid(), "host": context.address(context.rank)}
+        yield {"sum": tensor[0].item(), "met": list(met), "parent": os.getppid(), "threads": torch.get_num_threads()}
 
 
 @pytest.mark.parametrize("hosts", [1, 2])
@@ -82,6 +82,7 @@ def test_ranks_on_several_hosts_add_up_and_meet(hosts: int) -> None:
     for reports in outcome.reports:
         assert [report["sum"] for report in reports] == [world * (world + 1) / 2] * 4
         assert [report["met"] for report in reports] == [[rank * 10.0 + number for rank in range(world)] for number in range(4)]
+    assert len({reports[0]["threads"] for reports in outcome.reports}) == 1
     parents = {reports[0]["parent"] for reports in outcome.reports}
     assert len(parents) == world
     assert os.getpid() in parents
