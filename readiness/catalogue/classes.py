@@ -82,6 +82,13 @@ NOT_INTO_STRIDED_MEMORY = frozenset({"nn.functional.gelu"})
 #: So small for many an input that a single result says nothing: not tried on few elements.
 VANISHES = frozenset({"special.ndtr"})
 
+#: Subtract the mean and divide by the spread. Of two values that makes 1 and -1 whatever they are: moving them by a rounding
+#: does not move the result, and yet all digits that they have in common are lost on the way.
+NORMALISES = frozenset({
+    "_batch_norm_with_update", "_native_batch_norm_legit", "native_batch_norm", "native_layer_norm",
+    "nn.functional.batch_norm", "nn.functional.group_norm", "nn.functional.instance_norm", "nn.functional.layer_norm",
+})  # fmt: skip
+
 #: Say what NaN and infinity become, element by element or in a reduction: tried with some among the values.
 PASSES_NAN = frozenset({
     "abs", "add", "all", "amax", "amin", "any", "argmax", "cat", "clamp", "clone", "cumsum", "div.no_rounding_mode", "eq",

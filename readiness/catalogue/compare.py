@@ -27,6 +27,8 @@ _LARGEST_OVER_TYPICAL = 4.0
 _LOOSE = classes.RANDOM | classes.UNORDERED
 #: A gradient in float64 that is smaller all over is what rounding leaves of zero.
 _CANCELLED = 1e-9
+#: So few values may be nearly equal by chance; and however nearly, no more digits than these are lost.
+_FEW, _MOST_LOST = 16, 1e5
 
 
 #: Of operators that are one matrix product: the left factor, the right one, and what is added.
@@ -242,6 +244,11 @@ class Comparison:
             strictness = replace(
                 strictness, rms_ratio=strictness.rms_ratio * delicate, max_ratio=strictness.max_ratio * delicate
             )
+        if (lost := self._digits_lost()) > 1.0:
+            strictness = replace(
+                strictness, rms_ratio=strictness.rms_ratio * lost, max_ratio=strictness.max_ratio * lost,
+                roundoffs=strictness.roundoffs * lost,
+            )  # fmt: skip
         forgive = self.entry.within(classes.OVERFLOWS.get(numerics.name_of(self.dtype), frozenset()))
 
         def compare(moved: torch.Tensor | None) -> numerics.RatioComparison:
@@ -257,6 +264,16 @@ class Comparison:
             if distances:
                 found = compare(torch.stack(distances).nan_to_num(0.0, 0.0, 0.0).amax(0).to(expected.dtype))
         return None if found.agrees else found.detail
+
+
+    def _digits_lost(self) -> float:
+        """By how much larger than its spread what is normalised is, where it is a few values; 1 for everything else."""
+        given = self.sample.tensors()
+        if not (self.entry.within(classes.NORMALISES) and given and 1 < given[0].numel() <= _FEW):
+            return 1.0
+        values = given[0].detach().cpu().double()
+        spread = float(values.std(correction=0))
+        return min(max(float(values.abs().max()) / spread, 1.0), _MOST_LOST) if spread > 0 else _MOST_LOST
 
 
 def roundoff(dtype: torch.dtype) -> float:

@@ -54,6 +54,13 @@ def test_whole_database_is_healthy(seed: int) -> None:
         assert 100 < value(evidence, "judged", dtype=dtype, catalogue="core") < judged
 
 
+def test_two_nearly_equal_values_that_are_normalised_are_right() -> None:
+    """With this seed torch's own sample is -7.7451 and -7.6336: its mean has lost two digits of their difference."""
+    evidence = run_check("operators.sweep", cpu(1721543664), only=("nn.functional.group_norm",), dtypes=("float32",))
+    assert outcomes(evidence) == {}
+    assert value(evidence, "forward_coverage") == 1.0
+
+
 def test_core_is_healthy() -> None:
     evidence = run_check("operators.sweep", catalogue="core", dtypes=("float32",))
     assert value(evidence, "forward_coverage", dtype="float32", catalogue="core") == 1.0
