@@ -102,7 +102,8 @@ class Comparison:
             elif exact:
                 wrong = _unequal(out, expected)
             else:
-                wrong = self._by_ratio(out, expected, native, partial(_at, sensitivity, position), 0.0)
+                scale = _size(self.sample.tensors()[0]) if self.entry.within(classes.SHRINKS) else 0.0
+                wrong = self._by_ratio(out, expected, native, partial(_at, sensitivity, position), scale)
                 # The order of summation is free, and another one may err several times as much as the CPU's.
                 wrong = None if wrong is not None and self._is_an_honest_sum(out) else wrong
             if wrong:
@@ -272,8 +273,9 @@ class Comparison:
         if not (self.entry.within(classes.NORMALISES) and given and 1 < given[0].numel() <= _FEW):
             return 1.0
         values = given[0].detach().cpu().double()
-        spread = float(values.std(correction=0))
-        return min(max(float(values.abs().max()) / spread, 1.0), _MOST_LOST) if spread > 0 else _MOST_LOST
+        rows = values if self.entry.base == "corrcoef" and values.ndim > 1 else values.reshape(1, -1)
+        lost = (rows.abs().amax(-1) / rows.std(-1, correction=0)).nan_to_num(1.0, _MOST_LOST)
+        return min(max(float(lost.max()), 1.0), _MOST_LOST)
 
 
 def roundoff(dtype: torch.dtype) -> float:
