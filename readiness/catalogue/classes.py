@@ -82,8 +82,8 @@ NOT_INTO_STRIDED_MEMORY = frozenset({"nn.functional.gelu"})
 #: So small for many an input that a single result says nothing: not tried on few elements.
 VANISHES = frozenset({"special.ndtr"})
 
-#: Subtract from its argument nearly the same, or what is nearly the largest: what is left may be small, and does not move with
-#: a rounding of the argument.
+#: Subtract from its argument nearly the same, or what is nearly the largest: what is left may be small, and does not move
+#: with a rounding of the argument.
 SHRINKS = frozenset({"nn.functional.cross_entropy", "nn.functional.tanhshrink"})
 
 #: Subtract the mean and divide by the spread. Of two values that makes 1 and -1 whatever they are: moving them by a rounding
