@@ -84,7 +84,7 @@ VANISHES = frozenset({"special.ndtr"})
 
 #: Subtract from its argument nearly the same, or what is nearly the largest: what is left may be small, and does not move
 #: with a rounding of the argument.
-SHRINKS = frozenset({"nn.functional.cross_entropy", "nn.functional.tanhshrink"})
+SHRINKS = frozenset({"nn.functional.cross_entropy", "nn.functional.linear_cross_entropy", "nn.functional.tanhshrink"})
 
 #: Subtract the mean and divide by the spread. Of two values that makes 1 and -1 whatever they are: moving them by a rounding
 #: does not move the result, and yet all digits that they have in common are lost on the way.
