@@ -47,9 +47,9 @@ def links(
     Pairs exchange blocks, one pair at a time: `link_gbps` is the slowest pair's best, `slowest_link_share` the slowest
     pair's speed over the pairs' upper quartile (three pairs at least, on chips of their own; pairs on one host and pairs
     on two each for themselves), by their best, lower quartile or median, whichever is kindest to it: a busy host disturbs
-    one of them. Each rank then sums with one
-    partner after the other, `repeats` times in all, and with all ranks in between: `wrong_elements` counts what differs
-    from the known answer, `rank_mismatches` the ranks that hold another sum than the first of their team.
+    one of them. Each rank then sums with one partner after the other, `repeats` times in all, and with all ranks in
+    between: `wrong_elements` counts what differs from the known answer, `rank_mismatches` the ranks that hold another sum
+    than the first of their team.
     `collective_speed_kept` is the worst pair's best time in the first quarter over that in the last: 0.5 is half the speed.
     `interruptions` counts calls of 50 times their kind's median and `interruption_s` at least, less the time in which the
     host did not let the ranks run (one or two of them count from 1.5 s on): a link that went and came back. Then every

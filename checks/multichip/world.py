@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Scope, check
 from readiness.model import AcceleratorFacts, Cost, Measurement, Row, Yield
+from readiness.peers import host_of
 
 
 @check(
@@ -23,23 +24,25 @@ def world(accelerator: Accelerator) -> Iterator[Yield]:
     A model that is split over eight chips needs eight of them; all processors of a host together are one chip, as they
     are one device in torch. `chips` counts the accelerators that the run may use: those it was pointed at, if any, and
     those of further hosts (`--host`). `software_differences` counts the chips of which a component (torch, driver,
-    collective library) has another version than on the chip that leads; kernels may differ.
+    collective library) has another version than on the chip that leads; kernels may differ. It is 0 only where every
+    version could be read on all hosts.
     """
+    own = _versions(accelerator.facts)
     odd: dict[str, str] = {}
+    unread = False
     for facts in {facts.id: facts for facts in accelerator.peers}.values():
         yield Row({"chip": facts.id, "model": facts.model, "serial": facts.serial, "memory_bytes": facts.memory_bytes})
-        if differing := _differing(accelerator.facts, facts):
+        both = {name: (_versions(facts).get(name), own.get(name)) for name in sorted({*own, *_versions(facts)})}
+        known = [(name, there, here) for name, (there, here) in both.items() if None not in (there, here)]
+        differing = [f"{name} {there} where {accelerator.id} has {here}" for name, there, here in known if there != here]
+        if differing:
             odd[facts.id] = ", ".join(differing)
+        unread |= host_of(facts) is not None and len(known) < len(both)  # chips of one host have one driver
     yield Measurement("chips", len({facts.id for facts in accelerator.peers}))
-    about = "; ".join(f"{chip}: {what}" for chip, what in odd.items())
-    yield Measurement("software_differences", len(odd), about=about or None)
+    if odd or not unread:
+        about = "; ".join(f"{chip}: {what}" for chip, what in odd.items())
+        yield Measurement("software_differences", len(odd), about=about or None)
 
 
-def _differing(lead: AcceleratorFacts, other: AcceleratorFacts) -> list[str]:
-    """What of another chip's software is not as on this one, in words."""
-    own, theirs = ({**facts.software, "kernel": None} for facts in (lead, other))
-    return [
-        f"{name} {theirs.get(name) or 'unknown'} where {lead.id} has {own.get(name) or 'unknown'}"
-        for name in sorted({*own, *theirs})
-        if own.get(name) != theirs.get(name)
-    ]
+def _versions(facts: AcceleratorFacts) -> Mapping[str, str | None]:
+    return {name: version for name, version in facts.software.items() if name != "kernel"}

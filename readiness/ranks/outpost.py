@@ -120,7 +120,7 @@ class _Outpost:
             case {"records": records} if self.world is not None:
                 for rank, record in records.items():
                     self.world.board.copy(int(rank), base64.b64decode(record))
-            case {"order": [rank, order]} if self.world is not None:
+            case {"order": [rank, order]} if self.world is not None and rank in self.world.wards:  # else it never started
                 _order(self.world.wards[rank].member, order)
             case {"over": _}:
                 if self.world is not None:
@@ -132,10 +132,10 @@ class _Outpost:
         """Get ready to start ranks, as a worker is."""
         try:
             accelerators.stack(name)
-            import torch  # once, and not in each rank that is forked
+            import torch  # noqa: F401 - once, and not in each rank that is forked
 
             self.address = network.own_address(address)
-            return {"version": __version__, "torch": str(torch.__version__), "address": self.address}
+            return {"version": __version__, "address": self.address}
         except Exception as problem:  # noqa: BLE001 - whatever it is, it is told there
             return {"refused": f"{type(problem).__name__}: {problem}"[:300]}
 

@@ -213,11 +213,14 @@ def unknown_to_others(context: RankContext) -> Iterator[Json]:
 
 
 def test_a_function_that_the_other_host_does_not_have_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    (known,) = line.lines_to([another("other0")], "cpu").values()
     monkeypatch.setattr(unknown_to_others, "__module__", "checks_of_this_host_alone")
     outcome = run(unknown_to_others)
     assert outcome.failure is not None
     assert outcome.failure.culprits == (1,)
     assert "No module named 'checks_of_this_host_alone'" in outcome.failure.reason
+    (there,) = line.lines_to([another("other0")], "cpu").values()
+    assert there is known  # no order to the rank that never was has ended the outpost
 
 
 def outpost(folder: Path, program: str) -> tuple[str, ...]:
@@ -335,6 +338,21 @@ def test_chips_of_other_hosts_count_and_their_software_is_compared() -> None:
     assert found.value == 1
     assert (found.about or "").startswith("node3/cpu:0: torch 2.6.0 where cpu:0 has ")
     assert "kernel" not in (found.about or "")
+
+
+def test_software_that_could_be_read_on_no_host_is_not_alike() -> None:
+    accelerator = with_hosts(another("node2"))
+    unread = {"torch": "2.13.0", "driver": None}
+    accelerator.facts = replace(accelerator.facts, software=unread)
+    here, there = (replace(facts, software=unread) for facts in accelerator.peers)
+    accelerator.peers = (here, there)
+    assert values(run_check("multichip.world", accelerator), "software_differences") == []
+    accelerator.peers = (here, replace(there, software={**unread, "torch": "2.6.0"}))
+    assert values(run_check("multichip.world", accelerator), "software_differences") == [1]
+    accelerator.peers = (here, replace(there, software={**unread, "driver": "580.1"}))
+    assert values(run_check("multichip.world", accelerator), "software_differences") == []
+    accelerator.peers = (here,)  # chips of one host have one driver
+    assert values(run_check("multichip.world", accelerator), "software_differences") == [0]
 
 
 def test_links_within_a_host_are_not_held_against_links_between_hosts() -> None:
