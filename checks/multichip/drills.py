@@ -36,7 +36,7 @@ def drills(
     ranks: int = 0,
     timeout_s: float = 2.0,
     patience_s: float = 6.0,
-    loss: float = 0.02,
+    loss: float = 0.01,
     start_s: float = 30.0,
 ) -> Iterator[Yield]:
     """When one rank fails, does the stack notice, say who it was, and let the others stop?

@@ -47,23 +47,20 @@ def lose(descriptors: list[int], share: float) -> None:
 
 
 def mend(descriptors: list[int]) -> None:
-    """Let everything arrive again. Raises OSError."""
-    for opened in _sockets(descriptors):
-        opened.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+    """Let everything arrive again, on those of these connections that there still are."""
+    for descriptor in descriptors:
+        # Another rank may be done and gone, and the library here has closed what led to it.
+        with contextlib.suppress(OSError), opened_socket(descriptor) as opened:
+            opened.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
 def _filter(descriptors: list[int], program: list[_Instruction]) -> None:
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
     memory = ctypes.create_string_buffer(code, len(code))
     described = struct.pack("@HP", len(program), ctypes.addressof(memory))
-    for opened in _sockets(descriptors):
-        opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
-
-
-def _sockets(descriptors: list[int]) -> Iterator[socket.socket]:
     for descriptor in descriptors:
         with opened_socket(descriptor) as opened:
-            yield opened
+            opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
 
 
 @contextlib.contextmanager

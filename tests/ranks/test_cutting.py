@@ -54,6 +54,18 @@ def test_nothing_passes_a_cut_until_it_is_mended(pair: Pair) -> None:
     assert receive(far, 13) == b"into the void"
 
 
+def test_what_is_closed_needs_no_mending_and_keeps_no_other_from_it(pair: Pair) -> None:
+    near, far = pair
+    gone = socket.socket()
+    closed = gone.fileno()
+    gone.close()  # as a library does whose peer has left
+    cutting.cut([far.fileno()])
+    near.sendall(b"late")
+    cutting.mend([closed, far.fileno()])
+    far.settimeout(10)
+    assert receive(far, 4) == b"late"
+
+
 def test_what_is_lost_by_chance_comes_again_and_right(pair: Pair) -> None:
     near, far = pair
     far.settimeout(30)
