@@ -53,8 +53,9 @@ def bandwidth(
     began. `completed` and labels as in `multichip.collectives`.
     """
     from readiness.driver.faults import increases
-    from readiness.ranks import bandwidth as ranks_side
-    from readiness.ranks import link_counters, place, run_world, telling, telling_bandwidth
+    from readiness.multichip import bandwidth as ranks_side
+    from readiness.multichip import link_counters, telling, telling_bandwidth
+    from readiness.ranks import place, run_world
 
     placement = place(accelerator, ranks, least=2)
     yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})

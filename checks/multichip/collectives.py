@@ -63,8 +63,9 @@ def collectives(
     evidence about: ranks that share one chip (`chips="one"`) have used no link; with `world="all"` every chip takes part,
     which is what `ranks` = 0 is for: one rank on each chip, two at least and sixteen at most.
     """
-    from readiness.ranks import collectives as operations
-    from readiness.ranks import place, run_world, telling
+    from readiness.multichip import collectives as operations
+    from readiness.multichip import telling
+    from readiness.ranks import place, run_world
 
     placement = place(accelerator, ranks)
     yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})

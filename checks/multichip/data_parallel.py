@@ -31,7 +31,8 @@ def data_parallel(
     over all steps from a single process; `replicas_differ` counts the steps after which the ranks' parameters are not
     the same in every bit. `completed` is 0 when a rank died, hung or raised. Labels as in `multichip.collectives`.
     """
-    from readiness.ranks import Placement, place, run_world, telling, training
+    from readiness.multichip import telling, training
+    from readiness.ranks import Placement, place, run_world
 
     placement = place(accelerator, ranks, least=2)
     yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})

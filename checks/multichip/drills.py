@@ -56,8 +56,8 @@ def drills(
     and nothing was; `retransmissions` counts segments that TCP sent again meanwhile. `completed` is 0 where ranks failed by
     themselves. Labels `ranks`, `chips` and `world` as in `multichip.collectives`.
     """
+    from readiness.multichip.drill import every
     from readiness.ranks import place
-    from readiness.ranks.drill import every
 
     placement = place(accelerator, ranks, least=2)
     yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})

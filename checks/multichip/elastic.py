@@ -21,7 +21,13 @@ from readiness.model import Cost, Row, Yield
     catches=("rank-exit", "hang", "collective-corrupt"),
 )
 def elastic(
-    accelerator: Accelerator, *, ranks: int = 0, tries: int = 1, limit_s: float = 60.0, timeout_s: float = 15.0
+    accelerator: Accelerator,
+    *,
+    ranks: int = 0,
+    tries: int = 1,
+    start_s: float = 60.0,
+    limit_s: float = 60.0,
+    timeout_s: float = 15.0,
 ) -> Iterator[Yield]:
     """Does a job that torchrun looks after go on by itself when one of its workers is killed?
 
@@ -32,14 +38,17 @@ def elastic(
 
     `restarted` is the share of the jobs that came back, by label `store`: `own` where each round had a store of its own
     (TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1), `shared` where torchrun did as it does by itself. A job that has not ended
-    after `limit_s` seconds is ended, and has not come back. `restart_s` is the longest time from a death to the first
-    right sum on the last rank, `wrong_results` counts wrong sums. `completed` is 0 where no job got as far as the death.
-    Labels `ranks`, `chips`, `world` as in `multichip.collectives`; `timeout_s` is the timeout of the workers' group.
+    `limit_s` seconds after the death is ended, and has not come back. `restart_s` is the longest time from a death to the
+    first right sum on the last rank, `wrong_results` counts wrong sums. `completed` is 0 where a job did not get as far as
+    the death within `start_s` seconds. Labels `ranks`, `chips`, `world` as in `multichip.collectives`; `timeout_s` is the
+    timeout of the workers' group.
     """
-    from readiness.ranks import elastic, place
+    from readiness.multichip import elastic
+    from readiness.ranks import place
     from readiness.scratch import scratch
 
     placement = place(accelerator, ranks, least=2, here=True)
     yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
     with scratch() as folder:
-        yield from elastic.restarts(accelerator, placement, folder, tries=tries, limit_s=limit_s, timeout_s=timeout_s)
+        limits = elastic.Limits(start_s, limit_s, timeout_s)
+        yield from elastic.restarts(accelerator, placement, folder, tries=tries, limits=limits)

@@ -40,8 +40,9 @@ def integrity(
     cannot tell a link from its ends, nor can a fault that was seen once or twice: then all of them are named. `completed`
     and labels as in `multichip.collectives`; `ranks` = 0 is one on each chip.
     """
-    from readiness.ranks import collectives, place, run_world, telling, telling_integrity
-    from readiness.ranks import integrity as ranks_side
+    from readiness.multichip import collectives, telling, telling_integrity
+    from readiness.multichip import integrity as ranks_side
+    from readiness.ranks import place, run_world
 
     placement = place(accelerator, ranks, least=2)
     yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})

@@ -58,8 +58,9 @@ def links(
     `straggler_delay_s` what a collective with itself takes the slowest longer than the median. `completed` as in
     `multichip.collectives`, and labels too. `ranks` = 0 is one on each chip.
     """
-    from readiness.ranks import collectives, place, run_world, telling, telling_links
-    from readiness.ranks import links as ranks_side
+    from readiness.multichip import collectives, telling, telling_links
+    from readiness.multichip import links as ranks_side
+    from readiness.ranks import place, run_world
 
     placement = place(accelerator, ranks, least=2)
     yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})

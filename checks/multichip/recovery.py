@@ -44,7 +44,8 @@ def recovery(accelerator: Accelerator, *, ranks: int = 0, patience_s: float = 30
     `completed` is 0 when a rank died that was not told to, hung or raised. Labels `ranks`, `chips`, `world` as in
     `multichip.collectives`. Ranks of other hosts take part where there is a folder that all hosts see (`--shared`).
     """
-    from readiness.ranks import place, recovery
+    from readiness.multichip import recovery
+    from readiness.ranks import place
     from readiness.scratch import scratch
 
     placement = place(accelerator, ranks, least=2, here=accelerator.shared is None)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import torch
 import torch.distributed as dist
 
-from readiness.ranks.comparing import difference, refusing
-from readiness.ranks.known_answers import Inputs, exact
-from readiness.ranks.teams import Team, groups, rounds
+from readiness.multichip.comparing import difference, refusing
+from readiness.multichip.known_answers import Inputs, exact
+from readiness.multichip.teams import Team, groups, rounds
 from readiness.ranks.values import Json, RankContext
 
 #: Elements of the sums that each team does in a round, in each dtype.

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from readiness.endurance.sums import Sums
+from readiness.multichip.collectives import digest
 from readiness.parallel.data import Replicas
 from readiness.parallel.model import build
 from readiness.parallel.shape import Shape
@@ -23,7 +24,6 @@ from readiness.parallel.trainer import Alone, Trainer
 from readiness.parity.repetition import deterministic
 from readiness.parity.survey import strict_precision
 from readiness.parity.transformer import text
-from readiness.ranks.collectives import digest
 from readiness.ranks.values import Json, RankContext
 from readiness.stability.load import Load
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+from readiness.multichip.collectives import digest
 from readiness.parallel.data import gradient
 from readiness.parallel.trainer import Held, Step, Trainer
 from readiness.parity.transformer import text
-from readiness.ranks.collectives import digest
 from readiness.ranks.values import Json, RankContext
 
 Tensor = torch.Tensor

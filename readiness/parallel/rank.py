@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from readiness.multichip.collectives import is_refusal
 from readiness.parallel.course import OPTIMIZERS, batches, left_over, train
 from readiness.parallel.model import Decoder, build
 from readiness.parallel.modes import MODES
 from readiness.parallel.shape import Shape
 from readiness.parallel.trainer import Alone, nothing, silent
 from readiness.parity.survey import dtype_named, strict_precision
-from readiness.ranks.collectives import is_refusal
 from readiness.ranks.values import Json, RankContext
 
 Tensor = torch.Tensor

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from readiness.model import Labels, Measurement, Row, Yield
-from readiness.ranks.telling import LONGEST_ABOUT, relative_difference
+from readiness.multichip.telling import LONGEST_ABOUT, relative_difference
 from readiness.ranks.values import Json, Placement
 
 Course = tuple[str, str, str]

@@ -12,11 +12,11 @@ import torch.distributed.tensor.parallel  # noqa: F401 - here once, and not in e
 
 from readiness.accelerators.base import Accelerator
 from readiness.model import Measurement, Note, Row, Yield
+from readiness.multichip import telling as rank_telling
 from readiness.parallel import telling
 from readiness.parallel.modes import MODES
 from readiness.parallel.rank import Course, courses, rank_main
 from readiness.ranks import Placement, Trouble, run_world
-from readiness.ranks import telling as rank_telling
 
 #: So many worlds may fail by a fault; what is left then is not measured.
 MOST_FAULTS = 3

@@ -22,20 +22,9 @@ import torch.distributed as dist
 
 from readiness import __version__
 from readiness.model import Measurement
+from readiness.multichip import meeting, raw, telling_links
 from readiness.peers import host_of
-from readiness.ranks import (
-    Placement,
-    RankContext,
-    Trouble,
-    WorldOutcome,
-    line,
-    meeting,
-    place,
-    raw,
-    relay,
-    run_world,
-    telling_links,
-)
+from readiness.ranks import Placement, RankContext, Trouble, WorldOutcome, line, place, relay, run_world
 from readiness.ranks.board import Board
 from readiness.ranks.members import anonymous_file
 from readiness.ranks.values import Json

@@ -12,8 +12,9 @@ import torch.distributed as dist
 
 from readiness.accelerators.base import Accelerator
 from readiness.model import Evidence, Measurement, Row, Status
-from readiness.ranks import Placement, WorldOutcome, link_counters, telling_bandwidth
-from readiness.ranks.bus import blocks, bus_factor, group_sizes
+from readiness.multichip import link_counters, telling_bandwidth
+from readiness.multichip.bus import blocks, bus_factor, group_sizes
+from readiness.ranks import Placement, WorldOutcome
 from tests.multichip.support import Simulated, chips, machine
 from tests.ranks import support
 from tests.simulator.support import defect

@@ -12,7 +12,8 @@ import torch.distributed as dist
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Status
-from readiness.ranks import RankContext, grouped, known_answers
+from readiness.multichip import grouped, known_answers
+from readiness.ranks import RankContext
 from readiness.ranks.values import OPTIONAL
 from tests.multichip.support import Simulated, machine
 from tests.ranks import support

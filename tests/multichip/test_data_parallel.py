@@ -13,8 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Status
-from readiness.ranks import training, values
-from readiness.ranks.telling import relative_difference
+from readiness.multichip import training
+from readiness.multichip.telling import relative_difference
+from readiness.ranks import values
 from tests.ranks import support
 from tests.support import cpu, run_check, value
 from tests.support import values as figures

@@ -14,9 +14,9 @@ import torch.distributed as dist
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Status
-from readiness.ranks import drill, telling_drills
-from readiness.ranks.drilling import Told
-from readiness.ranks.drills import DRILLS, Drill, Fault, Guard
+from readiness.multichip import drill, telling_drills
+from readiness.multichip.drilling import Told
+from readiness.multichip.drills import DRILLS, Drill, Fault, Guard
 from tests.ranks import support
 from tests.support import cpu, run_check, value, values
 
@@ -235,7 +235,7 @@ def test_every_fault_has_a_drill_and_the_one_without_comes_first() -> None:
 
 
 def test_parts_are_bounded_so_that_sums_are_exact() -> None:
-    from readiness.ranks import drilled
+    from readiness.multichip import drilled
     from readiness.ranks.values import RankContext
 
     contexts = [RankContext(rank, 5, cpu(), {}, None) for rank in range(5)]  # type: ignore[arg-type]

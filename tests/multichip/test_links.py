@@ -13,10 +13,11 @@ import torch.distributed as dist
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Measurement, Status
-from readiness.ranks import Placement, WorldOutcome, links, stragglers, telling_links
-from readiness.ranks.series import Series
-from readiness.ranks.teams import pairings
-from readiness.ranks.witness import Witness, lost
+from readiness.multichip import links, stragglers, telling_links
+from readiness.multichip.series import Series
+from readiness.multichip.teams import pairings
+from readiness.multichip.witness import Witness, lost
+from readiness.ranks import Placement, WorldOutcome
 from tests.multichip.support import Simulated, chips, machine
 from tests.ranks import support
 from tests.simulator.support import defect

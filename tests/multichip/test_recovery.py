@@ -20,8 +20,9 @@ from torch.distributed.checkpoint.api import CheckpointException
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Measurement, Status
-from readiness.ranks import Placement, WorldOutcome, recovering, recovery, telling_recovery
-from readiness.ranks.telling_recovery import Resumed
+from readiness.multichip import recovering, recovery, telling_recovery
+from readiness.multichip.telling_recovery import Resumed
+from readiness.ranks import Placement, WorldOutcome
 from tests.ranks import support
 from tests.support import cpu, run_check, value, values
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from readiness.model import Labels, Measurement, Row, Yield
-from readiness.ranks.recovering import DATA_PARALLEL
-from readiness.ranks.telling import LONGEST_ABOUT, relative_difference
+from readiness.multichip.recovering import DATA_PARALLEL
+from readiness.multichip.telling import LONGEST_ABOUT, relative_difference
 from readiness.ranks.values import Placement, WorldOutcome
 
 #: How much further than two uninterrupted runs from each other a resumed one may be where they are not alike.

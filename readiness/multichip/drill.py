@@ -9,9 +9,9 @@ from typing import Any
 
 from readiness.accelerators.base import Accelerator
 from readiness.model import Measurement, Note, Yield
-from readiness.ranks import telling, telling_drills
-from readiness.ranks.drilling import Held, hold
-from readiness.ranks.drills import DRILLS, Drill, Fault
+from readiness.multichip import telling, telling_drills
+from readiness.multichip.drilling import Held, hold
+from readiness.multichip.drills import DRILLS, Drill, Fault
 from readiness.ranks.values import Failure, Placement, Trouble, WorldOutcome, speaks_tcp
 
 #: Where a world fails before its fault, it is tried once more with so much more time: a busy host is no fault of a chip.

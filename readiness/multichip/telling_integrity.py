@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from readiness.model import Measurement, Row, Yield
-from readiness.ranks import telling
-from readiness.ranks.suspects import Look, Role, Verdict, verdicts
-from readiness.ranks.telling import Reports
+from readiness.multichip import telling
+from readiness.multichip.suspects import Look, Role, Verdict, verdicts
+from readiness.multichip.telling import Reports
 from readiness.ranks.values import LONGEST_ABOUT, Json, Placement, WorldOutcome
 
 KINDS = ("compute", "transfer", "all_reduce", "all_gather")

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from readiness.ranks.comparing import digest
+from readiness.multichip.comparing import digest
 from readiness.ranks.values import Json, RankContext
 
 VOCABULARY = 61

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.distributed as dist
 
-from readiness.ranks.comparing import digest, refusing
-from readiness.ranks.known_answers import scatter_single
+from readiness.multichip.comparing import digest, refusing
+from readiness.multichip.known_answers import scatter_single
 from readiness.ranks.values import Json, RankContext
 
 

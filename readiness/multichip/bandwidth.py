@@ -11,11 +11,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from readiness.ranks import tails, transfers
-from readiness.ranks.bus import blocks, group_sizes
-from readiness.ranks.comparing import difference, refusing
-from readiness.ranks.known_answers import gather_single, scatter_single
-from readiness.ranks.teams import Team
+from readiness.multichip import tails, transfers
+from readiness.multichip.bus import blocks, group_sizes
+from readiness.multichip.comparing import difference, refusing
+from readiness.multichip.known_answers import gather_single, scatter_single
+from readiness.multichip.teams import Team
 from readiness.ranks.values import Json, RankContext
 
 #: Calls back to back in one sample, at most; and a sample is about as long as this.

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from readiness.ranks.repeated import Sums
-from readiness.ranks.teams import Team
+from readiness.multichip.repeated import Sums
+from readiness.multichip.teams import Team
 from readiness.ranks.values import Json, RankContext
 
 #: Widths of a product of square matrices, until one takes this long: a short one would time the launch, not the chip.

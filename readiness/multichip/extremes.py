@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.distributed as dist
 
-from readiness.ranks.comparing import refusing
-from readiness.ranks.known_answers import scatter_single
+from readiness.multichip.comparing import refusing
+from readiness.multichip.known_answers import scatter_single
 from readiness.ranks.values import Json, RankContext
 
 #: Reductions by their name in labels.

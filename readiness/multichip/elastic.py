@@ -25,7 +25,7 @@ import psutil
 from readiness.accelerators.base import Accelerator
 from readiness.assessment import facts_to_json
 from readiness.model import Measurement, Note, Row, Yield
-from readiness.ranks import restarted
+from readiness.multichip import restarted
 from readiness.ranks.members import anonymous_file
 from readiness.ranks.values import LONGEST_ABOUT, Json, Placement
 from readiness.spawning import bootstrap, die_with_parent
@@ -66,6 +66,15 @@ class Job:
         return self.code == 0 and self.fault_at is not None and all(one is not None and one["done"] for one in last)
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a job may take until a worker dies, how long from then to its end, and its group's timeout; seconds."""
+
+    start_s: float = 60.0
+    limit_s: float = 60.0
+    timeout_s: float = 15.0
+
+
 def agent(*arguments: str) -> None:
     """torchrun, in a process that does not outlive the one that started it."""
     from torch.distributed import run
@@ -74,18 +83,16 @@ def agent(*arguments: str) -> None:
     run.main(list(arguments))
 
 
-def restarts(
-    accelerator: Accelerator, placement: Placement, folder: Path, *, tries: int, limit_s: float, timeout_s: float
-) -> Iterator[Yield]:
+def restarts(accelerator: Accelerator, placement: Placement, folder: Path, *, tries: int, limits: Limits) -> Iterator[Yield]:
     """Jobs with a store for each round, and with torchrun's own way, `tries` of each: what came of them."""
     for own_store in (True, False):
         jobs = []
         for number in range(tries):
             yield Note(f"torchrun on {placement.scope}, {_words(own_store)}, {number + 1} of {tries}")
-            done = job(accelerator, placement, folder / f"{own_store}-{number}", own_store, number, limit_s, timeout_s)
+            done = job(accelerator, placement, folder / f"{own_store}-{number}", own_store, number, limits)
             yield _row(done, len(placement.ranks))
             if done.fault_at is None:
-                reason = done.words or f"no worker came to its fault within {limit_s:g} s"
+                reason = done.words or f"no worker came to its fault within {limits.start_s:g} s"
                 yield Measurement("completed", 0, placement.labels, about=f"torchrun: {reason}"[:LONGEST_ABOUT])
                 return
             jobs.append(done)
@@ -93,11 +100,8 @@ def restarts(
     yield Measurement("completed", 1, placement.labels)
 
 
-def job(
-    accelerator: Accelerator, placement: Placement, folder: Path, own_store: bool, number: int, limit_s: float,
-    timeout_s: float,
-) -> Job:  # fmt: skip
-    """One job, to its end or to the deadline; none of its processes is left."""
+def job(accelerator: Accelerator, placement: Placement, folder: Path, own_store: bool, number: int, limits: Limits) -> Job:
+    """One job, to its end or to one of its deadlines; none of its processes is left."""
     folder.mkdir()
     ranks = len(placement.ranks)
     restarted.write(folder / restarted.PLAN, {
@@ -107,11 +111,11 @@ def job(
         "culprit": zlib.crc32(f"{accelerator.seed}/{own_store}/{number}".encode()) % ranks,
         "sums_to_fault": TO_FAULT,
         "sums_to_end": TO_END,
-        "timeout_s": timeout_s,
+        "timeout_s": limits.timeout_s,
     })  # fmt: skip
-    worker = bootstrap("readiness.ranks.restarted:main", str(folder))
+    worker = bootstrap("readiness.multichip.restarted:main", str(folder))
     command = bootstrap(
-        "readiness.ranks.elastic:agent",
+        "readiness.multichip.elastic:agent",
         "--nnodes", "1", "--nproc-per-node", str(ranks), "--max-restarts", str(MOST_RESTARTS), "--monitor-interval", "0.1",
         "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1",
         "--rdzv-id", f"readiness-{os.getpid()}-{folder.name}", "--log-dir", str(folder / "log"), "--no-python", *worker,
@@ -123,17 +127,20 @@ def job(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment
         )
         try:
-            code = _ended(process, began + limit_s)
+            code = _ended(process, folder, began, limits)
         finally:
             _end(process)
         return Job(own_store, _found(folder), _fault_at(folder), code, _last_error(log), time.monotonic() - began)
 
 
-def _ended(process: subprocess.Popen[bytes], deadline: float) -> int | None:
-    while time.monotonic() < deadline:
+def _ended(process: subprocess.Popen[bytes], folder: Path, began: float, limits: Limits) -> int | None:
+    """The exit code; None at a deadline. How long a busy host takes to start workers is not held against the restart."""
+    fault_at = None
+    while time.monotonic() < (began + limits.start_s if fault_at is None else fault_at + limits.limit_s):
         if (code := process.poll()) is not None:
             return code
         time.sleep(_POLL_S)
+        fault_at = fault_at or _fault_at(folder)
     return None
 
 

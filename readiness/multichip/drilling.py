@@ -13,9 +13,9 @@ from typing import Any
 
 from readiness.accelerators.base import Accelerator
 from readiness.memory import kernel_kills
-from readiness.ranks import drilled
+from readiness.multichip import drilled
+from readiness.multichip.drills import Drill
 from readiness.ranks.blame import Seen, blame
-from readiness.ranks.drills import Drill
 from readiness.ranks.evidence import dead_links, look, take
 from readiness.ranks.launch import KILL_S, Launched, launched
 from readiness.ranks.members import Member, end, listen

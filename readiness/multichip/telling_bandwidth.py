@@ -9,9 +9,9 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from readiness.model import Labels, Measurement, Row, Yield
-from readiness.ranks import telling
-from readiness.ranks.bus import bus_factor
-from readiness.ranks.telling import Reports
+from readiness.multichip import telling
+from readiness.multichip.bus import bus_factor
+from readiness.multichip.telling import Reports
 from readiness.ranks.values import LONGEST_ABOUT, Json, Placement, WorldOutcome
 
 #: Fewer calls than these have no hundredth.

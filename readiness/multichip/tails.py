@@ -13,7 +13,7 @@ from functools import partial
 import torch
 import torch.distributed as dist
 
-from readiness.ranks.comparing import difference
+from readiness.multichip.comparing import difference
 from readiness.ranks.values import Json, RankContext
 from readiness.scheduling import in_line_s
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from readiness.model import Labels, Measurement, Row, Yield
-from readiness.ranks import telling_sums
+from readiness.multichip import telling_sums
 from readiness.ranks.values import LONGEST_ABOUT, OPTIONAL, Failure, Json, Placement, WorldOutcome
 
 __all__ = ["LONGEST_ABOUT", "collectives", "completion", "relative_difference", "training"]

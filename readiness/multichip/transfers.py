@@ -14,10 +14,10 @@ from socket import socket
 import torch
 import torch.distributed as dist
 
-from readiness.ranks import raw
-from readiness.ranks.comparing import difference, refusing
-from readiness.ranks.links import pairs
-from readiness.ranks.teams import Team
+from readiness.multichip import raw
+from readiness.multichip.comparing import difference, refusing
+from readiness.multichip.links import pairs
+from readiness.multichip.teams import Team
 from readiness.ranks.values import Json, RankContext
 
 #: Turns around all pairs, and of each kind of transfer in one turn; the first, which connects, is not timed.

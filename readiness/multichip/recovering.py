@@ -27,8 +27,8 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from readiness.ranks import training
-from readiness.ranks.collectives import digest
+from readiness.multichip import training
+from readiness.multichip.collectives import digest
 from readiness.ranks.values import Json, RankContext
 
 DATA_PARALLEL, FULLY_SHARDED = "data parallel", "fully sharded"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import torch.distributed as dist
 
-from readiness.ranks.comparing import refusing
+from readiness.multichip.comparing import refusing
 from readiness.ranks.values import Json, RankContext
 
 #: How late a rank comes: long enough for the others to have left a barrier that does not wait. In doubts about the clock.

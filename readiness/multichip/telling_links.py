@@ -1,6 +1,6 @@
 """From what the ranks of `multichip.links` reported to measurements and rows. Pure.
 
-As in `readiness.ranks.telling`, a world that did not finish proves faults only: wrong elements, ranks that disagree and
+As in `readiness.multichip.telling`, a world that did not finish proves faults only: wrong elements, ranks that disagree and
 interruptions are told if there are any. Of speeds only those of the links are, where every rank had come to their end.
 """
 
@@ -14,10 +14,10 @@ from operator import truediv
 from typing import Any
 
 from readiness.model import Measurement, Row, Yield
-from readiness.ranks import telling
-from readiness.ranks.telling import LONGEST_ABOUT, Reports
+from readiness.multichip import telling
+from readiness.multichip.telling import LONGEST_ABOUT, Reports
+from readiness.multichip.witness import lost
 from readiness.ranks.values import TRANSFERS, Json, Placement, WorldOutcome
-from readiness.ranks.witness import lost
 
 #: Fewer calls than these in a quarter of the time, and their best says little about what can be had.
 LEAST_CALLS = 8

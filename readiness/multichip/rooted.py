@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.distributed as dist
 
-from readiness.ranks.inputs import Case, Inputs, exact
+from readiness.multichip.inputs import Case, Inputs, exact
 
 #: Up to so many elements every rank is the root in turn, in the first round; otherwise one is, another for each size.
 EVERY_ROOT = 4096

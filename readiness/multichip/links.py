@@ -14,13 +14,13 @@ from itertools import chain, combinations
 import torch
 import torch.distributed as dist
 
-from readiness.ranks.comparing import difference, refusing
-from readiness.ranks.repeated import Sums
-from readiness.ranks.series import Series, quantiles
-from readiness.ranks.stragglers import compare_ranks
-from readiness.ranks.teams import Team, groups, pairings
+from readiness.multichip.comparing import difference, refusing
+from readiness.multichip.repeated import Sums
+from readiness.multichip.series import Series, quantiles
+from readiness.multichip.stragglers import compare_ranks
+from readiness.multichip.teams import Team, groups, pairings
+from readiness.multichip.witness import Witness
 from readiness.ranks.values import TRANSFERS, Json, RankContext
-from readiness.ranks.witness import Witness
 
 #: Pairs that exchange blocks, one after the other; more would take long and say little more.
 MOST_PAIRS = 28

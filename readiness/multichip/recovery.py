@@ -12,9 +12,9 @@ from typing import Any
 
 from readiness.accelerators.base import Accelerator
 from readiness.model import Note, Yield
-from readiness.ranks import recovering, telling, telling_recovery
-from readiness.ranks.recovering import DATA_PARALLEL, FULLY_SHARDED
-from readiness.ranks.telling_recovery import Reloaded, Resumed
+from readiness.multichip import recovering, telling, telling_recovery
+from readiness.multichip.recovering import DATA_PARALLEL, FULLY_SHARDED
+from readiness.multichip.telling_recovery import Reloaded, Resumed
 from readiness.ranks.values import Placement, RankFunction, Trouble, WorldOutcome, speaks_tcp
 from readiness.ranks.world import run_world
 

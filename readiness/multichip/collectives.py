@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
-from readiness.ranks import extremes, grouped, meeting, repetitions
-from readiness.ranks.comparing import difference, digest, is_refusal
-from readiness.ranks.known_answers import OPERATIONS, SWEPT, Case, Inputs, exact, largest_exact
+from readiness.multichip import extremes, grouped, meeting, repetitions
+from readiness.multichip.comparing import difference, digest, is_refusal
+from readiness.multichip.known_answers import OPERATIONS, SWEPT, Case, Inputs, exact, largest_exact
 from readiness.ranks.values import OPTIONAL, Json, RankContext
 
 __all__ = ["Tally", "checked", "difference", "digest", "is_refusal", "rank_main"]

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from readiness.model import Labels, Measurement, Row, Yield
-from readiness.ranks.drilling import Held, Told
-from readiness.ranks.drills import Drill, Guard
-from readiness.ranks.telling import LONGEST_ABOUT
+from readiness.multichip.drilling import Held, Told
+from readiness.multichip.drills import Drill, Guard
+from readiness.multichip.telling import LONGEST_ABOUT
 from readiness.ranks.values import Failure, Placement
 
 #: `Rank 3`, `ranks 1, 2`, `[rank=0]`, as libraries name ranks.

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from readiness.multichip.drills import Drill, Fault, Guard
 from readiness.ranks import cutting, flight, wires
 from readiness.ranks.board import Mark
-from readiness.ranks.drills import Drill, Fault, Guard
 from readiness.ranks.values import Json, RankContext
 
 #: Elements, shared among the ranks, of a collective that takes long enough for its end not to come before a fault in its

@@ -1,7 +1,7 @@
 """Known answers: for every collective what each rank puts in, and what each must then hold.
 
-The plain ones are here; those with a root are in `readiness.ranks.rooted`, those of some of the ranks, of several
-communicators and of several calls at once in `readiness.ranks.grouped`.
+The plain ones are here; those with a root are in `readiness.multichip.rooted`, those of some of the ranks, of several
+communicators and of several calls at once in `readiness.multichip.grouped`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.distributed as dist
 
-from readiness.ranks import grouped, rooted
-from readiness.ranks.inputs import Case, Inputs, exact, largest_exact
+from readiness.multichip import grouped, rooted
+from readiness.multichip.inputs import Case, Inputs, exact, largest_exact
 
 __all__ = ["OPERATIONS", "SWEPT", "Case", "Inputs", "exact", "gather_single", "largest_exact", "scatter_single"]
 

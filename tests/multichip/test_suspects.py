@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from readiness.ranks.suspects import Look, Role, Suspect, verdicts
+from readiness.multichip.suspects import Look, Role, Suspect, verdicts
 
 KINDS = ("transfer", "all_gather")
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from readiness.ranks.inputs import Case, Inputs, exact
+from readiness.multichip.inputs import Case, Inputs, exact
 
 Team = tuple[int, ...]
 Groups = Mapping[tuple[str, Team], Any]

@@ -1,7 +1,7 @@
 """The ranks' side of `multichip.integrity`: the same things computed by all, and known data between every two of them.
 
 Every result is compared where it arrives; what is wrong goes to the parent through a pipe, never through the collectives
-under test. Who is to blame is found there (`readiness.ranks.suspects`): one rank alone sees only its end.
+under test. Who is to blame is found there (`readiness.multichip.suspects`): one rank alone sees only its end.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional
 
-from readiness.ranks.comparing import difference, digest, refusing
-from readiness.ranks.known_answers import gather_single
-from readiness.ranks.teams import Team, pairings
+from readiness.multichip.comparing import difference, digest, refusing
+from readiness.multichip.known_answers import gather_single
+from readiness.multichip.teams import Team, pairings
 from readiness.ranks.values import Json, RankContext
 
 #: Width of the products with known answers: sums of so many products of -1, 0 and 1 are exact in every type of 8 bits.

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from readiness.ranks.comparing import difference, refusing
-from readiness.ranks.inputs import Inputs, exact
-from readiness.ranks.series import Series
-from readiness.ranks.teams import Team, rounds
+from readiness.multichip.comparing import difference, refusing
+from readiness.multichip.inputs import Inputs, exact
+from readiness.multichip.series import Series
+from readiness.multichip.teams import Team, rounds
 from readiness.ranks.values import Json, RankContext
 
 #: Elements of a sum: mostly latency, and mostly bandwidth. Every so many sums one is large.
