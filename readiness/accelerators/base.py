@@ -76,6 +76,10 @@ class Stack(ABC):
         """How many devices, this one included, compute on the same silicon: those of a simulator all run on the host."""
         return 1
 
+    def ranks_share(self, facts: AcceleratorFacts) -> bool:  # noqa: ARG002
+        """Whether the vendor's collective library lets several ranks be on one device; most want a device for each."""
+        return False
+
     def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:  # noqa: ARG002
         """The vendor's cumulative fault counters of this device now; None where it offers none."""
         return None

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 from collections.abc import Mapping
 
-from readiness.accelerators import kernel, nvml
+from packaging.version import Version
+
+from readiness.accelerators import kernel, nvml, versions
 from readiness.accelerators.torch_build import TorchBuild
 from readiness.accelerators.torch_cuda import CudaNamespace, Told
 from readiness.model import AcceleratorFacts
+
+_SHARES_SINCE = Version("2.30")
 
 
 class Cuda(CudaNamespace):
@@ -69,13 +74,22 @@ class Cuda(CudaNamespace):
         except nvml.Unavailable:
             return None
 
-
     def sensors(self, facts: AcceleratorFacts) -> Mapping[str, float]:
         """NVML's temperature, power and clock now; what it refuses is absent."""
         try:
             return nvml.sensors(facts.properties.get("uuid"), facts.properties.get("pci_address"))
         except nvml.Unavailable:
             return {}
+
+    def ranks_share(self, facts: AcceleratorFacts) -> bool:
+        """NCCL lets ranks share a GPU from 2.30 on, where it is told to; before, it refuses (`Duplicate GPU detected`).
+
+        Told to it must be by the user: without CUDA's multi-process service such ranks take turns, and may be slow.
+        Source: NVIDIA/nccl, src/init.cc.
+        """
+        found = versions.version(facts.software.get("nccl"))
+        asked = os.environ.get("NCCL_MULTI_RANK_GPU_ENABLE", "0").strip() not in ("", "0")
+        return asked and found is not None and found >= _SHARES_SINCE
 
 
 def _driver_api() -> str | None:

@@ -184,9 +184,9 @@ def place(accelerator: Accelerator, ranks: int = 0, *, least: int = 1, here: boo
     """One rank on each chip; where the chips do not suffice, ranks share them, if the collective library can do that.
 
     With `ranks` = 0 there are as many as chips: a fault of the last chip is seen only by a rank on it. Vendors'
-    libraries want a chip for each rank: there are then no more ranks than chips. With `here` only chips of this host are
-    taken. Raises Skip where fewer than `least` ranks are left, and where this stack or this build of torch has no
-    collectives.
+    libraries mostly want a chip for each rank: there are then no more ranks than chips. With `here` only chips of this
+    host are taken. Raises Skip where fewer than `least` ranks are left, and where this stack or this build of torch has
+    no collectives.
     """
     import torch.distributed as dist
 
@@ -201,7 +201,8 @@ def place(accelerator: Accelerator, ranks: int = 0, *, least: int = 1, here: boo
     every = list({facts.id: facts for facts in accelerator.peers}.values())
     chips = [facts for facts in every if host_of(facts) is None] if here else every
     wanted = ranks or min(max(len(chips), LEAST_RANKS), MOST_RANKS * len(set(map(host_of, chips))))
-    number = wanted if speaks_tcp(backend) else min(wanted, len(chips))
+    share = speaks_tcp(backend) or accelerator.stack.ranks_share(accelerator.facts)
+    number = wanted if share else min(wanted, len(chips))
     if number < least:
         raise Skip(f"{backend} wants a chip for each rank: {least} ranks need as many chips, and there is {len(chips)}")
     return Placement(tuple(chips[rank % len(chips)] for rank in range(number)), len(every))

@@ -167,6 +167,24 @@ def test_counters_are_read_again(plant: Plant, tmp_path: Path) -> None:
     assert Cuda(tmp_path).counters(facts) is None
 
 
+@pytest.mark.parametrize(
+    ("nccl", "asked", "share"),
+    [
+        ("2.30.3", "1", True), ("2.32.3", "1", True), ("2.30.3", None, False), ("2.30.3", "0", False), ("2.30.3", "", False),
+        ("2.29.7", "1", False), (None, "1", False), ("unknown", "1", False),
+    ],
+)  # fmt: skip
+def test_ranks_share_a_gpu_where_nccl_can_and_is_told_to(
+    nccl: str | None, asked: str | None, share: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NCCL_MULTI_RANK_GPU_ENABLE", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("NCCL_MULTI_RANK_GPU_ENABLE", asked)
+    facts = AcceleratorFacts("cuda:0", "cuda", 0, "cuda", "NVIDIA", "GPU", software={"nccl": nccl})
+    assert Cuda().ranks_share(facts) is share
+    assert Rocm().ranks_share(facts) is False
+
+
 def test_amd_joined_with_the_kernels_files(plant: Plant, tmp_path: Path) -> None:
     plant("AMD Instinct M9", cuda=None, hip="6.4.43482-abcdef012")
     _write(tmp_path / "sys/module/amdgpu/version", "6.16.6\n")

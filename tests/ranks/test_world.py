@@ -298,6 +298,15 @@ def test_a_library_that_wants_a_chip_for_each_rank_gets_no_more_ranks_than_chips
             place(chips(1, backend), 2, least=2)
 
 
+def test_a_library_that_lets_ranks_share_a_chip_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dist, "is_backend_available", lambda name: name == "nccl")
+    accelerator = chips(1, "nccl")
+    monkeypatch.setattr(accelerator.stack, "ranks_share", lambda facts: facts.id == "chip:0")
+    placement = place(accelerator, least=2)
+    assert placement.labels == {"ranks": "2", "chips": "one", "world": "all"}
+    assert "software alone" in placement.scope
+
+
 @pytest.mark.parametrize(("backend", "reason"), [(None, "no collective library"), ("no_such", "no backend 'no_such'")])
 def test_without_a_collective_library_nothing_can_be_told(backend: str | None, reason: str) -> None:
     with pytest.raises(Skip, match=reason):
