@@ -364,6 +364,17 @@ def test_links_within_a_host_are_not_held_against_links_between_hosts() -> None:
     assert "rank 0 (cpu:0.0), rank 2 (cpu:0.2)" in (share(reports).about or "")
 
 
+def test_two_links_of_a_kind_are_too_few_to_call_one_of_them_slow() -> None:
+    here, there = with_hosts(another()).peers
+    chips = tuple(replace(facts, id=f"{facts.id}.{number}") for number, facts in enumerate((here, here, there)))
+    reports: list[tuple[int, Json]] = [
+        (one, {"link": [one, other], "quantiles": [1e-3 if (one, other) == (0, 1) else 1e-2 * other] * 3, "bytes": 8, "calls": 3})
+        for one, other in ((0, 1), (0, 2), (1, 2))
+    ]
+    told = [item for item in telling_links._transfers(reports, Placement(chips, 3)) if isinstance(item, Measurement)]
+    assert [item.name for item in told] == ["link_gbps"]
+
+
 def test_raw_connections_go_by_the_network_of_the_hosts() -> None:
     outcome = run(connecting)
     assert outcome.failure is None, outcome.failure
