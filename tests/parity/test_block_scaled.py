@@ -28,7 +28,7 @@ def broken(evidence: Evidence) -> set[str]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
 def test_a_healthy_cpu_keeps_the_limits(seed: int, dtype: str) -> None:
     evidence = run_check("parity.block_scaled", cpu(seed), dtypes=(dtype,))
