@@ -28,8 +28,9 @@ def parallelism(
     *,
     ranks: int = 0,
     modes: Sequence[str] = (
-        "ddp", "fsdp", "hsdp", "tensor", "sequence", "fsdp+tensor", "pipeline-gpipe", "pipeline-1f1b", "ddp+pipeline",
-        "expert-deepseek", "expert-qwen", "context-ring", "context-gather",
+        "ddp", "ddp+zero", "fsdp", "hsdp", "tensor", "sequence", "fsdp+tensor", "pipeline-gpipe", "pipeline-1f1b",
+        "pipeline-interleaved", "pipeline-dualpipe-v", "ddp+pipeline", "expert-deepseek", "expert-qwen", "pipeline+expert",
+        "context-ring", "context-gather",
     ),
     optimizers: Sequence[str] = ("sgd", "adamw"),
     dtypes: Sequence[str] = ("float32",),

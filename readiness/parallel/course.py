@@ -19,11 +19,9 @@ from readiness.ranks.values import Json, RankContext
 
 Tensor = torch.Tensor
 
-Groups = list[dict[str, Any]]
-
-OPTIMIZERS: Mapping[str, Callable[[Groups], torch.optim.Optimizer]] = {
-    "sgd": lambda groups: torch.optim.SGD(groups, lr=0.05, momentum=0.9),
-    "adamw": lambda groups: torch.optim.AdamW(groups, lr=3e-3, weight_decay=0.1),
+OPTIMIZERS: Mapping[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
+    "sgd": (torch.optim.SGD, {"lr": 0.05, "momentum": 0.9}),
+    "adamw": (torch.optim.AdamW, {"lr": 3e-3, "weight_decay": 0.1}),
 }
 
 
@@ -41,7 +39,7 @@ def train(
     `losses` are this rank's shares, None where it has none; `squares` what it adds to the square of the gradient's norm,
     in float64; `replicas` by step the digest of what it holds, by what it has in common with others.
     """
-    update = OPTIMIZERS[optimizer](_groups(trainer.parameters))
+    update = trainer.optimizer(*OPTIMIZERS[optimizer])
     losses: list[float | None] = []
     squares: list[float] = []
     replicas: list[dict[str, str]] = []
@@ -60,14 +58,6 @@ def train(
 
 def _numbered(step: Step, number: int, what: str) -> AbstractContextManager[None]:
     return step(f"{what} of step {number}")
-
-
-def _groups(parameters: Sequence[Tensor]) -> Groups:
-    """One for each mesh: kernels that update many parameters at once take no mixture of divided and undivided ones."""
-    found: dict[Any, list[Tensor]] = {}
-    for parameter in parameters:
-        found.setdefault(getattr(parameter, "device_mesh", None), []).append(parameter)
-    return [{"params": members} for members in found.values()]
 
 
 def _squares(trainer: Trainer) -> Iterator[float]:

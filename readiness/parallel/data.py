@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -37,6 +38,22 @@ class Replicas(Trainer):
         """Every rank has all of it."""
         for name, parameter in self.model.named_parameters():
             yield Held(name, parameter, self.context.world_size, "all")
+
+
+class Sparing(Replicas):
+    """Replicas each of which keeps the optimizer's state of a part of the parameters, and updates those for all (ZeRO-1)."""
+
+    def optimizer(self, kind: type[torch.optim.Optimizer], settings: dict[str, Any]) -> torch.optim.Optimizer:
+        """PyTorch's ZeroRedundancyOptimizer around the usual one."""
+        return zero_redundancy()(self.parameters, optimizer_class=kind, **settings)  # type: ignore[no-any-return]
+
+
+def zero_redundancy() -> Any:
+    """PyTorch's ZeroRedundancyOptimizer."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, which its package uses
+        from torch.distributed.optim import ZeroRedundancyOptimizer
+    return ZeroRedundancyOptimizer
 
 
 def shard(model: Decoder, mesh: Any) -> None:

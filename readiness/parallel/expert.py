@@ -1,12 +1,14 @@
-"""The mode that divides the experts: tokens go to them and come back."""
+"""Modes that divide the experts: tokens go to them and come back; alone, and within each stage of pipelines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
 from readiness.parallel.model import Decoder
+from readiness.parallel.pipeline import Staged
 from readiness.parallel.trainer import Held, Trainer, average, share
 from readiness.ranks.values import RankContext
 
@@ -19,8 +21,7 @@ class Dealt(Trainer):
 
     def __init__(self, context: RankContext, model: Decoder) -> None:
         self.context, self.model = context, model
-        for block in model.blocks.values():
-            block.experts.spread(context.rank, context.world_size)  # type: ignore[operator, union-attr]
+        _deal(model, context.rank, context.world_size)
 
     @property
     def parameters(self) -> Sequence[Tensor]:
@@ -28,25 +29,59 @@ class Dealt(Trainer):
         return list(self.model.parameters())
 
     def compute(self, tokens: Tensor) -> Tensor | None:
-        """The experts' gradients are sums over all ranks' tokens already, and of as many means."""
-        ranks = self.context.world_size
-        mine = share(tokens, self.context.rank, ranks)
+        """On this rank's sequences."""
+        mine = share(tokens, self.context.rank, self.context.world_size)
         found = self.passed(self.model, mine[:, :-1], mine[:, 1:])
-        copied = [parameter for name, parameter in self.model.named_parameters() if not name.endswith(_STACKED)]
         with self.step("sum of gradients"):
-            average(copied, ranks)
+            _settle(self.model, self.context.world_size)
             self.wait()
-        for name, parameter in self.model.named_parameters():
-            if name.endswith(_STACKED) and parameter.grad is not None:
-                parameter.grad.div_(ranks)
         return found
 
     def held(self) -> Iterator[Held]:
         """The experts by their place among all."""
-        for name, parameter in self.model.named_parameters():
-            if name.endswith(_STACKED):
-                first = self.context.rank * parameter.shape[0]
-                rows = slice(first, first + parameter.shape[0])
-                yield Held(name, parameter, 1, f"experts from {first} on", rows)
-            else:
-                yield Held(name, parameter, self.context.world_size, "all")
+        return _held(self.model, self.context.rank, self.context.world_size, "all")
+
+
+class DealtStages(Staged):
+    """Pipelines side by side whose ranks of the same stage deal its experts out among them: as DeepSeek-V3 was trained."""
+
+    def __init__(
+        self, context: RankContext, whole: Decoder, schedule: str, *, stages: Sequence[int], pipe: Any,
+        replicas: Sequence[int], copies: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(context, whole, schedule, stages=stages, pipe=pipe, replicas=replicas, copies=copies)
+        _deal(self.model, replicas.index(context.rank), len(replicas), copies)
+
+    def settle(self) -> None:
+        """What is copied is averaged over the pipelines."""
+        _settle(self.model, len(self.replicas), self.copies)
+
+    def held(self) -> Iterator[Held]:
+        """One stage: its experts by their place, all else as often as there are pipelines."""
+        place = self.replicas.index(self.context.rank)
+        return _held(self.model, place, len(self.replicas), f"stage {self.number}")
+
+
+def _deal(model: Decoder, rank: int, ranks: int, group: Any = None) -> None:
+    for block in model.blocks.values():
+        block.experts.spread(rank, ranks, group)  # type: ignore[operator, union-attr]
+
+
+def _settle(model: Decoder, ranks: int, group: Any = None) -> None:
+    """Means of the gradients. The experts' are sums over all ranks' tokens already, and of as many means."""
+    stacked = [parameter for name, parameter in model.named_parameters() if name.endswith(_STACKED)]
+    copied = [parameter for name, parameter in model.named_parameters() if not name.endswith(_STACKED)]
+    average(copied, ranks, group)
+    for parameter in stacked:
+        if parameter.grad is not None:
+            parameter.grad.div_(ranks)
+
+
+def _held(model: Decoder, rank: int, ranks: int, common: str) -> Iterator[Held]:
+    for name, parameter in model.named_parameters():
+        if name.endswith(_STACKED):
+            first = rank * parameter.shape[0]
+            rows = slice(first, first + parameter.shape[0])
+            yield Held(name, parameter, 1, f"{common}, experts from {first} on", rows)
+        else:
+            yield Held(name, parameter, ranks, common)

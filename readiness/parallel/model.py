@@ -95,8 +95,8 @@ def part(whole: Decoder, layers: Iterable[int], *, first: bool, last: bool) -> D
     """One stage of a model, with parameters of its own that have the whole one's values."""
     with torch.device("meta"):
         stage = Decoder(whole.shape, layers, first=first, last=last)
-    weights = {name: weight.detach().clone() for name, weight in whole.named_parameters()}
-    stage.load_state_dict({name: weights[name] for name, _ in stage.named_parameters()}, assign=True)
-    for weight in stage.parameters():
-        weight.requires_grad_()
+    weights = dict(whole.named_parameters())
+    stage.load_state_dict({name: weights[name].detach().clone() for name, _ in stage.named_parameters()}, assign=True)
+    for name, weight in stage.named_parameters():
+        weight.requires_grad_(weights[name].requires_grad)
     return stage

@@ -10,11 +10,11 @@ import torch.distributed as dist
 
 from readiness.parallel import tensor
 from readiness.parallel.context import Stretched
-from readiness.parallel.data import Divided, Replicas, shard
-from readiness.parallel.expert import Dealt
+from readiness.parallel.data import Divided, Replicas, Sparing, shard
+from readiness.parallel.expert import Dealt, DealtStages
 from readiness.parallel.experts import DEEPSEEK, QWEN
 from readiness.parallel.model import Decoder
-from readiness.parallel.pipeline import Staged
+from readiness.parallel.pipeline import Looped, Staged
 from readiness.parallel.shape import Shape
 from readiness.parallel.trainer import Trainer
 from readiness.ranks.values import RankContext
@@ -77,21 +77,41 @@ def _pipeline(context: RankContext, model: Decoder, *, schedule: str) -> Trainer
     return Staged(context, model, schedule, stages=range(context.world_size), replicas=[context.rank])
 
 
-def _ddp_pipeline(context: RankContext, model: Decoder) -> Trainer:
+def _two_stages(context: RankContext, model: Decoder) -> Trainer:
+    """As many pipelines as half the ranks, of two stages, each of which deals its experts out."""
     half = context.world_size // 2
-    pipes = [list(range(half)), list(range(half, 2 * half))]
-    copies = [[rank, rank + half] for rank in range(half)]
-    groups = {tuple(ranks): dist.new_group(ranks) for ranks in (*pipes, *copies)}  # all ranks make all of them
-    stages = pipes[context.rank // half]
-    replicas = copies[context.rank % half]
+    rows, pipes = _rows_and_columns(half)
+    groups = _groups(rows, pipes)
+    stages, replicas = pipes[context.rank % half], rows[context.rank // half]
+    return DealtStages(
+        context, model, "1f1b", stages=stages, pipe=groups[tuple(stages)], replicas=replicas, copies=groups[tuple(replicas)]
+    )
+
+
+def _ddp_pipeline(context: RankContext, model: Decoder) -> Trainer:
+    """Two pipelines, of as many stages as half the ranks."""
+    half = context.world_size // 2
+    pipes, copies = _rows_and_columns(half)
+    groups = _groups(pipes, copies)
+    stages, replicas = pipes[context.rank // half], copies[context.rank % half]
     return Staged(
-        context, model, "1f1b", stages=stages, pipe=groups[tuple(stages)], replicas=replicas,
-        copies=groups[tuple(replicas)],
-    )  # fmt: skip
+        context, model, "1f1b", stages=stages, pipe=groups[tuple(stages)], replicas=replicas, copies=groups[tuple(replicas)]
+    )
+
+
+def _rows_and_columns(half: int) -> tuple[list[list[int]], list[list[int]]]:
+    """The ranks in two rows: those of each row, and the two of each column."""
+    return [list(range(half)), list(range(half, 2 * half))], [[rank, rank + half] for rank in range(half)]
+
+
+def _groups(*kinds: list[list[int]]) -> dict[tuple[int, ...], Any]:
+    """A group for each of these; all ranks make all of them. In a world of four a row looks like no column."""
+    return {tuple(ranks): dist.new_group(ranks) for kind in kinds for ranks in kind}
 
 
 _ALL = (
     Mode("ddp", "replicas (DistributedDataParallel)", Replicas),
+    Mode("ddp+zero", "replicas, the optimizer's state divided (ZeroRedundancyOptimizer)", Sparing),
     Mode("fsdp", "parameters divided (fully_shard)", _fsdp),
     Mode("hsdp", "parameters divided, twice (fully_shard over a mesh of two dimensions)", _hsdp, pairs=True),
     Mode("tensor", "matrices divided (tensor parallel)", lambda *told: _tensor(*told, sequence=False)),
@@ -106,11 +126,23 @@ _ALL = (
         lambda *told: _pipeline(*told, schedule="1f1b"), lambda ranks: Shape(ranks, layers=ranks),
     ),
     Mode(
+        "pipeline-interleaved", "layers divided, two stages on each rank (interleaved 1F1B)",
+        lambda context, model: Looped(context, model, "interleaved"), lambda ranks: Shape(ranks, layers=2 * ranks),
+    ),
+    Mode(
+        "pipeline-dualpipe-v", "layers divided, two stages on each rank, there and back (DualPipeV)",
+        lambda context, model: Looped(context, model, "dualpipe-v"), lambda ranks: Shape(ranks, layers=2 * ranks),
+    ),
+    Mode(
         "ddp+pipeline", "two pipelines (1F1B) that share the batch", _ddp_pipeline,
         lambda ranks: Shape(ranks, layers=ranks), pairs=True,
     ),
     Mode("expert-deepseek", "experts dealt out, sigmoid gates", Dealt, lambda ranks: Shape(ranks, routing=DEEPSEEK)),
     Mode("expert-qwen", "experts dealt out, softmax gates", Dealt, lambda ranks: Shape(ranks, routing=QWEN)),
+    Mode(
+        "pipeline+expert", "layers divided (1F1B), and in each stage experts dealt out, sigmoid gates", _two_stages,
+        lambda ranks: Shape(ranks, routing=DEEPSEEK), pairs=True,
+    ),
     Mode("context-ring", "sequences divided, keys and values go round", lambda *told: Stretched(*told, ring=True)),
     Mode("context-gather", "sequences divided, keys and values gathered", lambda *told: Stretched(*told, ring=False)),
 )  # fmt: skip

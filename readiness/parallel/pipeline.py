@@ -14,6 +14,12 @@ from readiness.ranks.values import RankContext
 Tensor = torch.Tensor
 
 
+def cut(whole: Decoder, number: int, count: int) -> Decoder:
+    """One of so many stages of a model, with parameters of its own."""
+    layers = range(number * whole.shape.layers // count, (number + 1) * whole.shape.layers // count)
+    return part(whole, layers, first=number == 0, last=number == count - 1)
+
+
 class Staged(Trainer):
     """`torch.distributed.pipelining` with the schedule of this name; `replicas` pipelines may share the batch.
 
@@ -30,8 +36,7 @@ class Staged(Trainer):
         self.context, self.replicas, self.copies = context, replicas, copies
         self.number, count = stages.index(context.rank), len(stages)
         self.last = self.number == count - 1
-        layers = range(self.number * whole.shape.layers // count, (self.number + 1) * whole.shape.layers // count)
-        self.model = part(whole, layers, first=self.number == 0, last=self.last).to(context.device)
+        self.model = cut(whole, self.number, count).to(context.device)
         stage = pipelining.PipelineStage(self.model, self.number, count, context.device, group=pipe)
         kinds = {"gpipe": pipelining.ScheduleGPipe, "1f1b": pipelining.Schedule1F1B}
         self.schedule = kinds[schedule](stage, n_microbatches=2 * count, loss_fn=loss)
@@ -54,11 +59,57 @@ class Staged(Trainer):
             self.wait()
         if len(self.replicas) > 1:
             with self.step("sum of gradients"):
-                average(self.parameters, len(self.replicas), self.copies)
+                self.settle()
                 self.wait()
         return torch.stack(losses).mean().detach() if self.last else None
+
+    def settle(self) -> None:
+        """The mean of the gradients over all pipelines."""
+        average(self.parameters, len(self.replicas), self.copies)
 
     def held(self) -> Iterator[Held]:
         """One stage, as often as there are pipelines."""
         for name, parameter in self.model.named_parameters():
             yield Held(name, parameter, len(self.replicas), f"stage {self.number}")
+
+
+class Looped(Trainer):
+    """Two stages on each rank, as far from each other as the schedule wants them: a pipeline that is idle for less long.
+
+    `interleaved` goes round the ranks twice; `dualpipe-v` goes there and back, so that the first rank has the last stage
+    too, and works on both directions at once. Raises AttributeError where this torch has no such schedule.
+    """
+
+    def __init__(self, context: RankContext, whole: Decoder, schedule: str) -> None:
+        from torch.distributed import pipelining
+
+        rank, count = context.rank, 2 * context.world_size
+        other, kind = {
+            "interleaved": (rank + context.world_size, "ScheduleInterleaved1F1B"),
+            "dualpipe-v": (count - 1 - rank, "ScheduleDualPipeV"),
+        }[schedule]
+        self.models = {number: cut(whole, number, count).to(context.device) for number in (rank, other)}
+        stages = [pipelining.PipelineStage(model, number, count, context.device) for number, model in self.models.items()]
+        self.first, self.last = 0 in self.models, count - 1 in self.models
+        self.schedule = getattr(pipelining.schedules, kind)(stages, n_microbatches=count, loss_fn=loss)
+
+    @property
+    def parameters(self) -> Sequence[Tensor]:
+        """Of both stages."""
+        return [parameter for model in self.models.values() for parameter in model.parameters()]
+
+    def compute(self, tokens: Tensor) -> Tensor | None:
+        """Micro-batches through all stages; who has the last one knows the loss."""
+        losses: list[Tensor] = []
+        given = (tokens[:, :-1].contiguous(),) if self.first else ()
+        told = {"target": tokens[:, 1:].contiguous(), "losses": losses} if self.last else {}
+        with self.step("forward and backward of all micro-batches"):
+            self.schedule.step(*given, **told)
+            self.wait()
+        return torch.stack(losses).mean().detach() if self.last else None
+
+    def held(self) -> Iterator[Held]:
+        """Every stage once."""
+        for number, model in self.models.items():
+            for name, parameter in model.named_parameters():
+                yield Held(name, parameter, 1, f"stage {number}")

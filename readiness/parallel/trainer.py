@@ -89,6 +89,14 @@ class Trainer(ABC):
             self.wait()
         return found.detach()
 
+    def optimizer(self, kind: type[torch.optim.Optimizer], settings: dict[str, Any]) -> torch.optim.Optimizer:
+        """What updates the parameters that are here."""
+        # One group for each mesh: kernels that update many at once take no mixture of divided and undivided ones.
+        groups: dict[Any, list[Tensor]] = {}
+        for parameter in self.parameters:
+            groups.setdefault(getattr(parameter, "device_mesh", None), []).append(parameter)
+        return kind([{"params": members} for members in groups.values()], **settings)
+
     @abstractmethod
     def held(self) -> Iterator[Held]:
         """All parameters that are here, with what they are."""

@@ -14,9 +14,12 @@ from readiness.accelerators.base import Accelerator
 from readiness.model import Measurement, Note, Row, Yield
 from readiness.multichip import telling as rank_telling
 from readiness.parallel import telling
+from readiness.parallel.data import zero_redundancy
 from readiness.parallel.modes import MODES
 from readiness.parallel.rank import Course, courses, rank_main
 from readiness.ranks import Placement, Trouble, run_world
+
+zero_redundancy()  # likewise
 
 #: So many worlds may fail by a fault; what is left then is not measured.
 MOST_FAULTS = 3

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from torch.distributed import pipelining
 
 from readiness import judge
 from readiness import profile as profiles
@@ -21,7 +22,7 @@ from readiness.model import Evidence, Measurement, Status
 from readiness.parallel import data, modes, telling, worlds
 from readiness.parallel.data import Divided
 from readiness.parallel.expert import Dealt
-from readiness.parallel.model import loss
+from readiness.parallel.model import DenseBlock, loss
 from readiness.parallel.shape import Shape
 from readiness.parallel.trainer import Trainer, local
 from readiness.ranks import Placement
@@ -31,7 +32,8 @@ from tests.support import checks, cpu, run_check, value, values
 #: What `general` asks of each measure; the faults below must be seen at these limits.
 MEASURES = ("loss_difference", "gradient_norm_difference", "replicas_differ", "parameter_difference", "chip_difference")
 EVERYWHERE: tuple[str, ...] = ("ddp", "fsdp", "tensor", "sequence", "pipeline-gpipe", "pipeline-1f1b", "expert-deepseek", "expert-qwen")
-EVERYWHERE += ("context-ring", "context-gather")
+EVERYWHERE += ("context-ring", "context-gather", "ddp+zero", "pipeline-interleaved", "pipeline-dualpipe-v")
+PAIRS = ("hsdp", "fsdp+tensor", "ddp+pipeline", "pipeline+expert")
 
 
 def chips(number: int, seed: int = 7) -> Accelerator:
@@ -71,7 +73,7 @@ def about(evidence: Evidence, name: str) -> str:
 
 @pytest.mark.parametrize(
     ("number", "chosen"),
-    [(2, EVERYWHERE), (3, ("ddp", "tensor", "expert-qwen", "context-ring")), (4, ("hsdp", "fsdp+tensor", "ddp+pipeline"))],
+    [(2, EVERYWHERE), (3, ("ddp", "tensor", "expert-qwen", "context-ring", "ddp+zero", "pipeline-dualpipe-v")), (4, PAIRS)],
 )
 def test_healthy_chips_train_alike_in_every_mode(number: int, chosen: tuple[str, ...]) -> None:
     evidence = checked(chips(number, seed=number), modes=chosen, optimizers=["sgd", "adamw"], steps=3)
@@ -222,7 +224,10 @@ def test_a_nan_is_an_infinite_difference(monkeypatch: pytest.MonkeyPatch) -> Non
         assert value(evidence, measure) == math.inf
 
 
-def test_tokens_that_come_back_to_the_wrong_expert_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("mode", "number"), [("expert-deepseek", 2), ("pipeline+expert", 4)])
+def test_tokens_that_come_back_to_the_wrong_expert_are_seen(
+    mode: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     healthy = dist.all_to_all_single
 
     def swapped(out: torch.Tensor, *arguments: Any, **options: Any) -> Any:
@@ -232,7 +237,63 @@ def test_tokens_that_come_back_to_the_wrong_expert_are_seen(monkeypatch: pytest.
         return done
 
     monkeypatch.setattr(dist, "all_to_all_single", swapped)
-    assert failed(checked(modes=["expert-deepseek"])) >= {"loss_difference", "gradient_norm_difference"}
+    assert failed(checked(chips(number), modes=[mode])) >= {"loss_difference", "gradient_norm_difference"}
+
+
+@pytest.mark.parametrize("name", ["average", "_settle"])
+def test_what_pipelines_side_by_side_do_not_put_together_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradients of what is copied, and of experts, which saw the tokens of all pipelines."""
+    monkeypatch.setattr(f"readiness.parallel.expert.{name}", lambda *_: None)
+    found = failed(checked(chips(4), modes=["pipeline+expert"]))
+    assert found >= {"replicas_differ", "gradient_norm_difference", "parameter_difference"}
+
+
+@pytest.mark.parametrize("mode", ["pipeline-gpipe", "pipeline-1f1b", "pipeline-interleaved", "pipeline-dualpipe-v"])
+def test_a_sum_over_micro_batches_for_their_mean_is_seen(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipelining.PipelineStage, "scale_grads", lambda *_: None)
+    assert "gradient_norm_difference" in failed(checked(modes=[mode]))
+
+
+@pytest.mark.parametrize("mode", ["pipeline-1f1b", "pipeline-interleaved", "pipeline-dualpipe-v"])
+def test_what_arrives_wrong_at_one_stage_is_seen(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = DenseBlock.forward
+
+    def late(self: DenseBlock, x: torch.Tensor, turn: Any) -> torch.Tensor:
+        # Of a micro-batch that a neighbour sent, one token is another's.
+        wrong = torch.is_grad_enabled() and dist.is_initialized() and dist.get_rank() == 1 and x.is_leaf
+        return healthy(self, torch.cat([x[:, 1:2], x[:, 1:]], 1) if wrong else x, turn)
+
+    monkeypatch.setattr(DenseBlock, "forward", late)
+    assert failed(checked(modes=[mode])) >= {"loss_difference", "gradient_norm_difference"}
+
+
+def test_a_schedule_that_this_torch_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(pipelining.schedules, "ScheduleDualPipeV")
+    evidence = checked(modes=["ddp", "pipeline-dualpipe-v"])
+    assert value(evidence, "supported", mode="pipeline-dualpipe-v") == 0
+    assert "ScheduleDualPipeV" in str([item.about for item in evidence.measurements if item.value == 0])
+    assert value(evidence, "completed", mode="ddp") == 1
+
+
+def test_parameters_that_their_keeper_does_not_hand_on_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data.zero_redundancy(), "_sync_params", lambda _: None)
+    assert failed(checked(modes=["ddp+zero"])) >= {"replicas_differ", "parameter_difference"}
+
+
+def test_each_keeps_a_part_of_the_optimizers_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nothing of ZeRO was tried."""
+    kept: list[int] = []
+    healthy = data.Sparing.optimizer
+
+    def looked_at(self: Any, kind: Any, settings: Any) -> Any:
+        optimizer = healthy(self, kind, settings)
+        inner: Any = optimizer.optim  # type: ignore[attr-defined]
+        kept.append(sum(len(group["params"]) for group in inner.param_groups))
+        assert 0 < kept[-1] < len(self.parameters)
+        return optimizer
+
+    monkeypatch.setattr(data.Sparing, "optimizer", looked_at)
+    assert value(checked(modes=["ddp+zero"]), "completed") == 1
 
 
 def test_a_norm_whose_gradient_is_never_summed_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
