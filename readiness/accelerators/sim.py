@@ -22,7 +22,7 @@ class Sim(Stack):
     driverless = True
     beyond: Mapping[str, str] = {"to_sparse": "the simulator takes strided tensors only"}
     beyond_modes: Mapping[str, str] = dict.fromkeys(
-        ("fsdp", "hsdp", "fsdp+tensor"),
+        ("fsdp", "hsdp", "fsdp+tensor", "fsdp+expert"),
         "fully_shard resizes storages, which the simulator cannot do: no finding about a chip",
     )
 

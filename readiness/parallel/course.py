@@ -87,7 +87,8 @@ def left_over(trainer: Trainer, reference: Mapping[str, Tensor]) -> Json:
         found = held.whole()
         wanted = reference[held.name].detach().cpu()
         wanted = wanted if held.rows is None else wanted[held.rows]
-        digests.setdefault("put together" if held.full else held.key, []).append(digest(found))
+        together = "put together" if held.rows is None else f"put together, rows {held.rows.start} to {held.rows.stop}"
+        digests.setdefault(together if held.full else held.key, []).append(digest(found))
         error = _error(found.double(), wanted.double())
         if error > worst or not about:
             worst, about = error, held.name

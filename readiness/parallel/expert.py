@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from readiness.parallel.data import Divided, shard
 from readiness.parallel.model import Decoder
 from readiness.parallel.pipeline import Staged
 from readiness.parallel.trainer import Held, Trainer, average, share
 from readiness.ranks.values import RankContext
 
 Tensor = torch.Tensor
-_STACKED = ("experts.gates", "experts.ups", "experts.downs")
+_STACKED = ("stacked.gates", "stacked.ups", "stacked.downs")
 
 
 class Dealt(Trainer):
@@ -60,6 +62,39 @@ class DealtStages(Staged):
         """One stage: its experts by their place, all else as often as there are pipelines."""
         place = self.replicas.index(self.context.rank)
         return _held(self.model, place, len(self.replicas), f"stage {self.number}")
+
+
+class DealtShards(Divided):
+    """Pairs of ranks deal the experts out; what each holds of them is divided over the pairs, all else over all ranks."""
+
+    def __init__(self, context: RankContext, model: Decoder, *, all_ranks: Any, pairs: Any, pair: Any) -> None:
+        """`pairs` and `pair` are the dimensions of a mesh of two, `all_ranks` is the mesh of one."""
+        super().__init__(context, model, part=context.rank, parts=context.world_size)
+        from torch.distributed.fsdp import fully_shard
+
+        self.place, self.pair = pair.get_local_rank(), pair.size()
+        _deal(model, self.place, self.pair, pair.get_group())
+        for block in model.blocks.values():
+            fully_shard(block.experts.stacked, mesh=pairs)  # type: ignore[arg-type, union-attr]
+        shard(model, all_ranks)
+
+    def compute(self, tokens: Tensor) -> Tensor | None:
+        """The experts' gradients are means over the pairs, and sums over the tokens of each."""
+        found = super().compute(tokens)
+        for name, parameter in self.model.named_parameters():
+            if name.endswith(_STACKED) and parameter.grad is not None:
+                parameter.grad.div_(self.pair)
+        return found
+
+    def held(self) -> Iterator[Held]:
+        """The experts by their place among all, and of those each rank its part."""
+        for held in super().held():
+            if held.name.endswith(_STACKED):
+                first = self.place * held.parameter.shape[0]
+                rows = slice(first, first + held.parameter.shape[0])
+                yield replace(held, copies=1, key=f"{held.key}, experts from {first} on", rows=rows)
+            else:
+                yield held
 
 
 def _deal(model: Decoder, rank: int, ranks: int, group: Any = None) -> None:

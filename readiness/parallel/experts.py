@@ -51,28 +51,20 @@ def _limited(scores: Tensor) -> Tensor:
 
 
 class Experts(nn.Module):
-    """A router and gated feed-forwards, whose weights are stacked: (experts here, width, hidden) and its like.
-
-    `spread` deals them out; without it, all are here.
-    """
+    """A router and the experts among which it chooses. `spread` deals them out; without it, all are here."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.router = Router(shape)
-        self.gates = nn.Parameter(torch.empty(shape.experts, shape.hidden, shape.width))
-        self.ups = nn.Parameter(torch.empty(shape.experts, shape.hidden, shape.width))
-        self.downs = nn.Parameter(torch.empty(shape.experts, shape.width, shape.hidden))
+        self.stacked = Stacked(shape)
         self.shared = Gated(shape) if shape.routing == DEEPSEEK else None
-        self.first, self.group, self.ranks = 0, None, 1
+        self.group, self.ranks = None, 1
 
     def spread(self, rank: int, ranks: int, group: Any = None) -> None:
         """Keep this rank's share of the experts."""
         self.ranks, self.group = ranks, group
-        count = self.gates.shape[0] // ranks
-        self.first = rank * count
-        for name in ("gates", "ups", "downs"):
-            whole = getattr(self, name)
-            setattr(self, name, nn.Parameter(whole.detach()[self.first : self.first + count].clone()))
+        for name, whole in list(self.stacked.named_parameters()):
+            setattr(self.stacked, name, nn.Parameter(whole.detach().chunk(ranks)[rank].clone()))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, width) to the same."""
@@ -80,7 +72,7 @@ class Experts(nn.Module):
         chosen, weights = self.router(tokens)
         order = chosen.flatten().argsort(stable=True)  # by expert; of one expert in the order of the tokens
         source = order // CHOSEN
-        counts = torch.bincount(chosen.flatten().cpu(), minlength=self.ranks * self.gates.shape[0])
+        counts = torch.bincount(chosen.flatten().cpu(), minlength=self.router.gate.out_features)
         worked = self._worked(tokens.index_select(0, source), counts)
         weighted = worked * weights.flatten().index_select(0, order).unsqueeze(-1)
         out = torch.zeros_like(tokens).index_add(0, source, weighted)
@@ -89,16 +81,26 @@ class Experts(nn.Module):
     def _worked(self, tokens: Tensor, counts: Tensor) -> Tensor:
         """Tokens (M, width) in the order of their experts, through those; `counts` are each expert's, on the CPU."""
         if self.ranks == 1:
-            return self._here(tokens, counts.unsqueeze(0))
+            return self.stacked(tokens, counts.unsqueeze(0))  # type: ignore[no-any-return]
         from readiness.parallel.exchange import exchange, exchange_counts
 
         arriving = exchange_counts(counts.view(self.ranks, -1), tokens.device, self.group)
         sent, received = counts.view(self.ranks, -1).sum(1).tolist(), arriving.sum(1).tolist()
         here = exchange(tokens, sent, received, self.group)
-        return exchange(self._here(here, arriving), received, sent, self.group)
+        return exchange(self.stacked(here, arriving), received, sent, self.group)
 
-    def _here(self, tokens: Tensor, counts: Tensor) -> Tensor:
-        """Through the experts that are here. `counts` (ranks, experts here) says whose tokens stand where."""
+
+class Stacked(nn.Module):
+    """The gated feed-forwards of the experts that are here, stacked: (experts here, hidden, width) and its like."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.gates = nn.Parameter(torch.empty(shape.experts, shape.hidden, shape.width))
+        self.ups = nn.Parameter(torch.empty(shape.experts, shape.hidden, shape.width))
+        self.downs = nn.Parameter(torch.empty(shape.experts, shape.width, shape.hidden))
+
+    def forward(self, tokens: Tensor, counts: Tensor) -> Tensor:
+        """Tokens (M, width) through their experts. `counts` (ranks, experts here) says whose tokens stand where."""
         sizes = counts.flatten().tolist()
         parts = torch.split_with_sizes(tokens, sizes)
         worked = []

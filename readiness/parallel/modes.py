@@ -11,7 +11,7 @@ import torch.distributed as dist
 from readiness.parallel import tensor
 from readiness.parallel.context import Stretched
 from readiness.parallel.data import Divided, Replicas, Sparing, shard
-from readiness.parallel.expert import Dealt, DealtStages
+from readiness.parallel.expert import Dealt, DealtShards, DealtStages
 from readiness.parallel.experts import DEEPSEEK, QWEN
 from readiness.parallel.model import Decoder
 from readiness.parallel.pipeline import Looped, Staged
@@ -59,6 +59,13 @@ def _hsdp(context: RankContext, model: Decoder) -> Trainer:
     mesh = _mesh(context, ("copy", 2), ("part", context.world_size // 2))
     shard(model, mesh)
     return Divided(context, model, part=context.rank, parts=context.world_size)
+
+
+def _fsdp_expert(context: RankContext, model: Decoder) -> Trainer:
+    mesh = _mesh(context, ("pairs", context.world_size // 2), ("pair", 2))
+    return DealtShards(
+        context, model, all_ranks=_mesh(context, ("part", context.world_size)), pairs=mesh["pairs"], pair=mesh["pair"]
+    )
 
 
 def _tensor(context: RankContext, model: Decoder, *, sequence: bool) -> Trainer:
@@ -139,6 +146,10 @@ _ALL = (
     ),
     Mode("expert-deepseek", "experts dealt out, sigmoid gates", Dealt, lambda ranks: Shape(ranks, routing=DEEPSEEK)),
     Mode("expert-qwen", "experts dealt out, softmax gates", Dealt, lambda ranks: Shape(ranks, routing=QWEN)),
+    Mode(
+        "fsdp+expert", "parameters divided, experts dealt out over pairs, softmax gates", _fsdp_expert,
+        lambda ranks: Shape(ranks, routing=QWEN), pairs=True,
+    ),
     Mode(
         "pipeline+expert", "layers divided (1F1B), and in each stage experts dealt out, sigmoid gates", _two_stages,
         lambda ranks: Shape(ranks, routing=DEEPSEEK), pairs=True,

@@ -21,7 +21,7 @@ from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Measurement, Status
 from readiness.parallel import data, modes, telling, worlds
 from readiness.parallel.data import Divided
-from readiness.parallel.expert import Dealt
+from readiness.parallel.expert import Dealt, DealtShards
 from readiness.parallel.model import DenseBlock, loss
 from readiness.parallel.shape import Shape
 from readiness.parallel.trainer import Trainer, local
@@ -33,7 +33,7 @@ from tests.support import checks, cpu, run_check, value, values
 MEASURES = ("loss_difference", "gradient_norm_difference", "replicas_differ", "parameter_difference", "chip_difference")
 EVERYWHERE: tuple[str, ...] = ("ddp", "fsdp", "tensor", "sequence", "pipeline-gpipe", "pipeline-1f1b", "expert-deepseek", "expert-qwen")
 EVERYWHERE += ("context-ring", "context-gather", "ddp+zero", "pipeline-interleaved", "pipeline-dualpipe-v")
-PAIRS = ("hsdp", "fsdp+tensor", "ddp+pipeline", "pipeline+expert")
+PAIRS = ("hsdp", "fsdp+tensor", "ddp+pipeline", "fsdp+expert", "pipeline+expert")
 
 
 def chips(number: int, seed: int = 7) -> Accelerator:
@@ -202,17 +202,19 @@ def test_the_same_sequences_on_both_ranks_are_seen(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("bit", [28, 22, 10])
-@pytest.mark.parametrize(("mode", "kind"), [("expert-qwen", Dealt), ("tensor", Divided)])
+@pytest.mark.parametrize(
+    ("mode", "kind", "number"), [("expert-qwen", Dealt, 2), ("tensor", Divided, 2), ("fsdp+expert", DealtShards, 4)]
+)
 def test_a_flipped_bit_of_a_part_that_nobody_else_has_is_seen(
-    mode: str, kind: type[Trainer], bit: int, monkeypatch: pytest.MonkeyPatch
+    mode: str, kind: type[Trainer], number: int, bit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fault(trainer: Trainer, number: int) -> None:
         if number == 1 and dist.get_rank() == 1:
-            (held,) = [held for held in trainer.held() if held.name.endswith(("0.experts.ups", "0.up.weight"))]
+            (held,) = [held for held in trainer.held() if held.name.endswith(("0.experts.stacked.ups", "0.up.weight"))]
             held.local.detach().view(torch.int32).view(-1)[5] ^= 1 << bit
 
     spoilt(kind, monkeypatch, before=fault)
-    evidence = checked(modes=[mode])
+    evidence = checked(chips(number), modes=[mode])
     assert "parameter_difference" in failed(evidence)
     assert "blocks.0." in about(evidence, "parameter_difference")
 
@@ -224,7 +226,7 @@ def test_a_nan_is_an_infinite_difference(monkeypatch: pytest.MonkeyPatch) -> Non
         assert value(evidence, measure) == math.inf
 
 
-@pytest.mark.parametrize(("mode", "number"), [("expert-deepseek", 2), ("pipeline+expert", 4)])
+@pytest.mark.parametrize(("mode", "number"), [("expert-deepseek", 2), ("fsdp+expert", 4), ("pipeline+expert", 4)])
 def test_tokens_that_come_back_to_the_wrong_expert_are_seen(
     mode: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +248,11 @@ def test_what_pipelines_side_by_side_do_not_put_together_is_seen(name: str, monk
     monkeypatch.setattr(f"readiness.parallel.expert.{name}", lambda *_: None)
     found = failed(checked(chips(4), modes=["pipeline+expert"]))
     assert found >= {"replicas_differ", "gradient_norm_difference", "parameter_difference"}
+
+
+def test_experts_whose_gradients_are_sums_for_means_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DealtShards, "compute", Divided.compute)
+    assert failed(checked(chips(4), modes=["fsdp+expert"])) >= {"gradient_norm_difference", "parameter_difference"}
 
 
 @pytest.mark.parametrize("mode", ["pipeline-gpipe", "pipeline-1f1b", "pipeline-interleaved", "pipeline-dualpipe-v"])
