@@ -89,7 +89,7 @@ class Looped(Trainer):
             "dualpipe-v": (count - 1 - rank, "ScheduleDualPipeV"),
         }[schedule]
         self.models = {number: cut(whole, number, count).to(context.device) for number in (rank, other)}
-        stages = [pipelining.PipelineStage(model, number, count, context.device) for number, model in self.models.items()]
+        stages = [_neighbourly()(model, number, count, context.device) for number, model in self.models.items()]
         self.first, self.last = 0 in self.models, count - 1 in self.models
         self.schedule = getattr(pipelining.schedules, kind)(stages, n_microbatches=count, loss_fn=loss)
 
@@ -113,3 +113,14 @@ class Looped(Trainer):
         for number, model in self.models.items():
             for name, parameter in model.named_parameters():
                 yield Held(name, parameter, 1, f"stage {number}")
+
+
+def _neighbourly() -> Any:
+    """PyTorch's stage. With torch 2.11 it greets its neighbours first, even one on the same rank; to that gloo sends nothing."""
+    from torch.distributed.pipelining import PipelineStage
+
+    class Stage(PipelineStage):
+        def _get_init_p2p_neighbors_ops(self) -> list[Any]:
+            return [op for op in super()._get_init_p2p_neighbors_ops() if op.group_peer != self.group_rank]
+
+    return Stage
