@@ -116,7 +116,7 @@ class Looped(Trainer):
 
 
 def _neighbourly() -> Any:
-    """PyTorch's stage. With torch 2.11 it greets its neighbours first, even one on the same rank; to that gloo sends nothing."""
+    """PyTorch's stage. With torch 2.11 it greets its neighbours first, one on the same rank too, which gloo refuses."""
     from torch.distributed.pipelining import PipelineStage
 
     class Stage(PipelineStage):
