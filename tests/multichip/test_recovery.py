@@ -229,6 +229,7 @@ def test_nothing_is_left_when_the_tool_is_killed(expression: str, tmp_path: Path
         tool.send_signal(signal.SIGKILL)
         tool.wait()
     assert support.wait_for_end(everybody, 20) == []
+    deadline = time.monotonic() + 30
     while (of_the_run(str(temporary)) or any(temporary.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert of_the_run(str(temporary)) == []
