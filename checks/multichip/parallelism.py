@@ -39,9 +39,10 @@ def parallelism(
 ) -> Iterator[Yield]:  # fmt: skip
     """Does a model train the same whether its batch, parameters, matrices, layers, experts or sequences are divided?
 
-    Each way to divide the work goes through other code and other collectives, and its mistakes are silent: a sum for a
-    mean, a norm's gradient that is never summed, tokens that come back to the wrong place. A small transformer (with
-    experts chosen DeepSeek-V3's or Qwen3's way) trains on each chip alone, and then by each of the `modes` on all.
+    Or its optimizer's state, or several of them at once. Each way to divide the work goes through other code and other
+    collectives, and its mistakes are silent: a sum for a mean, a norm's gradient that is never summed, tokens that come
+    back to the wrong place. A small transformer (with experts chosen DeepSeek-V3's or Qwen3's way) trains on each chip
+    alone, and then by each of the `modes` on all.
 
     Labels: `mode`, `optimizer`, `dtype`, and those of `multichip.collectives`. `loss_difference` and
     `gradient_norm_difference` (norms in float64) are the worst relative differences over all steps from one chip.

@@ -239,7 +239,7 @@ class Comparison:
             native = None
         delicate = classes.DELICATE.get(self.entry.base, 1.0)
         if self.dtype is torch.float32 and self.entry.within(classes.KEEP_LOGARITHMS):
-            delicate = 2.0
+            delicate = 4.0
         strictness = self.strictness
         if delicate != 1.0:  # what loses digits in any formula loses others in another one than the CPU's
             strictness = replace(
@@ -265,7 +265,6 @@ class Comparison:
             if distances:
                 found = compare(torch.stack(distances).nan_to_num(0.0, 0.0, 0.0).amax(0).to(expected.dtype))
         return None if found.agrees else found.detail
-
 
     def _digits_lost(self) -> float:
         """By how much larger than its spread what is normalised is, where it is a few values; 1 for everything else."""
