@@ -112,7 +112,7 @@ def _rows_and_columns(half: int) -> tuple[list[list[int]], list[list[int]]]:
 
 
 def _groups(*kinds: list[list[int]]) -> dict[tuple[int, ...], Any]:
-    """A group for each of these; all ranks make all of them. In a world of four a row looks like no column."""
+    """A group for each of these; all ranks make all of them."""
     return {tuple(ranks): dist.new_group(ranks) for kind in kinds for ranks in kind}
 
 
