@@ -101,7 +101,9 @@ def test_killed_twenty_times_at_random_moments(tmp_path: Path) -> None:
     while leftovers(str(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert leftovers(str(tmp_path)) == []
-    assert list((tmp_path / "tmp").iterdir()) == []
+    # Python itself tries whether it may write there, with an empty file of eight letters: a kill may fall on that.
+    left = [file for file in (tmp_path / "tmp").iterdir() if len(file.name) != 8 or file.stat().st_size]
+    assert left == []
     assert sorted(file.name for file in (tmp_path / "run").iterdir()) == ["assessment.json", "journal.jsonl", "lock", "run.json"]
 
 
