@@ -70,9 +70,9 @@ class Job:
 class Limits:
     """How long a job may take until a worker dies, how long from then to its end, and its group's timeout; seconds."""
 
-    start_s: float = 60.0
-    limit_s: float = 60.0
-    timeout_s: float = 15.0
+    start_s: float
+    limit_s: float
+    timeout_s: float
 
 
 def agent(*arguments: str) -> None:

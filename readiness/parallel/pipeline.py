@@ -89,7 +89,8 @@ class Looped(Trainer):
             "dualpipe-v": (count - 1 - rank, "ScheduleDualPipeV"),
         }[schedule]
         self.models = {number: cut(whole, number, count).to(context.device) for number in (rank, other)}
-        stages = [_neighbourly()(model, number, count, context.device) for number, model in self.models.items()]
+        stage = _neighbourly()
+        stages = [stage(model, number, count, context.device) for number, model in self.models.items()]
         self.first, self.last = 0 in self.models, count - 1 in self.models
         self.schedule = getattr(pipelining.schedules, kind)(stages, n_microbatches=count, loss_fn=loss)
 

@@ -35,7 +35,7 @@ def job(own_store: bool, *, done: bool = True, code: int | None = 0, fault_at: f
 def told(monkeypatch: pytest.MonkeyPatch, jobs: list[Job]) -> dict[tuple[str, str], Measurement]:
     given = iter(jobs)
     monkeypatch.setattr(elastic, "job", lambda *_: next(given))
-    items = list(elastic.restarts(chips(2), place(chips(2)), Path("/nowhere"), tries=2, limits=Limits()))
+    items = list(elastic.restarts(chips(2), place(chips(2)), Path("/nowhere"), tries=2, limits=Limits(60.0, 60.0, 1.0)))
     return {(item.name, item.labels.get("store", "")): item for item in items if isinstance(item, Measurement)}
 
 
@@ -127,7 +127,7 @@ def test_a_stack_that_hangs_before_anybody_is_killed_cannot_be_told(on_simulated
 def test_nothing_is_left_when_the_tool_is_killed(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from readiness.multichip import elastic; from readiness.ranks import place; from tests.multichip.support import chips; "
-        f"elastic.job(chips(2), place(chips(2)), Path({str(tmp_path / 'job')!r}), True, 0, elastic.Limits())"
+        f"elastic.job(chips(2), place(chips(2)), Path({str(tmp_path / 'job')!r}), True, 0, elastic.Limits(60.0, 60.0, 30.0))"
     )
     tool = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2], start_new_session=True)
     deadline = time.monotonic() + 60
