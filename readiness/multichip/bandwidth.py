@@ -1,18 +1,23 @@
-"""The ranks' side of `multichip.bandwidth`: collectives by size and group, then pairs, then tails and overlap."""
+"""The ranks' side of `multichip.bandwidth`: collectives by size and group, then pairs, then tails and overlap.
+
+Messages grow beyond the sizes asked for until a call takes long enough: what a fast link can carry shows at hundreds of
+mebibytes, and a slow one would spend the run on them.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
 import torch.distributed as dist
 
 from readiness.multichip import tails, transfers
-from readiness.multichip.bus import blocks, group_sizes
+from readiness.multichip.bus import blocks, bus_factor, group_sizes
 from readiness.multichip.comparing import difference, refusing
 from readiness.multichip.known_answers import gather_single, scatter_single
 from readiness.multichip.teams import Team
@@ -20,9 +25,22 @@ from readiness.ranks.values import Json, RankContext
 
 #: Calls back to back in one sample, at most; and a sample is about as long as this.
 MOST_CALLS, SAMPLE_S = 8, 0.004
-#: Operations that are timed in groups of some ranks as well, in the largest size.
+#: A message grows by this factor until a sum of it takes so long: by then the start of a call costs little of it.
+GROWTH, LONG_ENOUGH_S = 8, 0.005
+#: What a message of a byte may take of the host's memory on each rank: what is sent, received, expected and compared.
+HOST_BYTES = 8
+#: Values repeat after so many elements, a prime number: no part of a message looks like another.
+PERIOD = 1048573
+#: A group that reaches less than this of what all ranks do is measured again, at most so often: a slow link stays slow, a
+#: busy host does not.
+DOUBTFUL_SHARE, MOST_ROUNDS = 0.6, 4
+#: Operations that are timed in groups of some ranks as well, in the largest sizes.
 IN_GROUPS = ("all_reduce", "all_gather", "all_to_all")
 OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast")
+
+
+#: Seconds of this rank's best call, by operation, size and group.
+Best = dict[tuple[str, int, Team], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +63,64 @@ def rank_main(context: RankContext) -> Iterator[Json]:
     with context.step("making groups of ranks"):
         teams = [team for size in group_sizes(world) if size < world for team in blocks(world, size)]
         groups: dict[Team, Any] = {team: dist.new_group(list(team)) for team in teams} | {everyone: None}
+    asked = sorted(context.settings["bytes"])
+    sizes, size = list(asked), 0
+    best: Best = {}
     started = time.monotonic()
-    for size in sorted(context.settings["bytes"]):
+    while sizes:
+        size = sizes.pop(0)
         for team, group in groups.items():
             for op in OPERATIONS:
-                if team == everyone or (op in IN_GROUPS and size == max(context.settings["bytes"])):
-                    yield from _measure(context, op, size, team, group)
-        if max(context.share(time.monotonic() - started)) > context.settings["budget_s"]:
+                if team == everyone or (op in IN_GROUPS and size >= asked[-1]):
+                    yield from _measure(context, op, size, team, group, best)
+        if _spent(context, started):
             break  # all together: the slowest rank decides
+        took = max(context.share(best.get(("all_reduce", size, everyone), LONG_ENOUGH_S)))
+        if not sizes and took < LONG_ENOUGH_S and size * GROWTH <= _most_bytes(context):
+            sizes.append(size * GROWTH)
+    yield from _doubtful_again(context, groups, size, best, started)
     yield from transfers.reports(context)
-    yield from tails.reports(context)
+    yield from tails.reports(context, size)
 
 
-def _measure(context: RankContext, op: str, size: int, team: Team, group: Any) -> Iterator[Json]:
-    """Samples of one operation: calls back to back after one that is not timed, each result compared."""
+def _spent(context: RankContext, started: float) -> bool:
+    return max(context.share(time.monotonic() - started)) > float(context.settings["budget_s"])
+
+
+def _most_bytes(context: RankContext) -> float:
+    """How large a message may grow: as was asked for, and as the memory of the poorest host allows."""
+    allowed = psutil.virtual_memory().available / HOST_BYTES / context.world_size
+    return min(float(context.settings["most_mib"]) * 2**20, *context.share(allowed))
+
+
+def _doubtful_again(
+    context: RankContext, groups: Mapping[Team, Any], size: int, best: Best, started: float
+) -> Iterator[Json]:
+    """Groups that seem far slower than all ranks together, and all ranks, once more in the largest size."""
+    everyone = tuple(range(context.world_size))
+    for _ in range(MOST_ROUNDS - 1):
+        doubtful = []
+        for op in IN_GROUPS:
+            buses = {
+                team: bus_factor(op, len(team)) / max(*context.share(best.get((op, size, team), 0.0)), 1e-9)
+                for team in groups
+                if all(context.share((op, size, team) in best or context.rank not in team))
+            }
+            doubtful += [
+                (op, team) for team, bus in buses.items() if everyone in buses and bus < DOUBTFUL_SHARE * buses[everyone]
+            ]
+        if not doubtful or _spent(context, started):
+            return
+        for op in dict.fromkeys(op for op, _ in doubtful):
+            for team in [*(team for other, team in doubtful if other == op), everyone]:
+                yield from _measure(context, op, size, team, groups[team], best)
+
+
+def _measure(context: RankContext, op: str, size: int, team: Team, group: Any, best: Best) -> Iterator[Json]:
+    """Samples of one operation: calls back to back after one that is not timed, each result compared.
+
+    The best of this rank's is noted in `best`.
+    """
     seconds: list[float] = []
     first: Json = {}
     wrong, calls, refused = 0, 1, ""
@@ -85,6 +147,8 @@ def _measure(context: RankContext, op: str, size: int, team: Team, group: Any) -
         if refused:
             yield {**told, "refused": op, "reason": refused}
         else:
+            if seconds:
+                best[op, size, team] = min(*seconds, best.get((op, size, team), math.inf))
             yield {**told, "seconds": seconds, "calls": calls, "wrong": wrong, **({"first": first} if first else {})}
 
 
@@ -110,14 +174,14 @@ def _work(context: RankContext, op: str, size: int, team: Team, group: Any) -> W
     numel = part * ranks if op != "all_reduce" and op != "broadcast" else max(1, size // 4)
     given = part if op == "all_gather" else numel
     every = [_values(context, op, size, rank, given) for rank in team]
-    source = every[place].to(context.device)
+    source = _cut(every[place], 0, given).to(context.device)
     if op == "all_reduce":
         buffer, total = source.clone(), torch.stack(every).sum(0)
         return Work(
             lambda: void(buffer.copy_(source)),
             lambda: dist.all_reduce(buffer, group=group),
             buffer,
-            lambda calls: total * float(ranks ** (calls - 1)),
+            lambda calls: _cut(total * float(ranks ** (calls - 1)), 0, numel),
         )
     if op == "broadcast":
         buffer = source.clone()
@@ -125,28 +189,35 @@ def _work(context: RankContext, op: str, size: int, team: Team, group: Any) -> W
             lambda: void(buffer.copy_(source)),
             lambda: dist.broadcast(buffer, src=team[0], group=group),
             buffer,
-            lambda _: every[0],
+            lambda _: _cut(every[0], 0, numel),
         )
     out = torch.zeros(part if op == "reduce_scatter" else numel).to(context.device)
     call: Callable[[], object]
+    expected: Callable[[int], torch.Tensor]
     if op == "all_gather":
         gather = gather_single()
-        expected = torch.cat(every)
+        expected = lambda _: torch.cat([_cut(values, 0, part) for values in every])  # noqa: E731
         call = lambda: gather(out, source, group=group)  # noqa: E731
     elif op == "reduce_scatter":
         scatter = scatter_single()
-        expected = torch.stack(every).sum(0).view(ranks, part)[place]
+        expected = lambda _: _cut(torch.stack(every).sum(0), place * part, part)  # noqa: E731
         call = lambda: scatter(out, source, group=group)  # noqa: E731
     else:
-        expected = torch.cat([values.view(ranks, part)[place] for values in every])
+        expected = lambda _: torch.cat([_cut(values, place * part, part) for values in every])  # noqa: E731
         call = lambda: dist.all_to_all_single(out, source, group=group)  # noqa: E731
-    return Work(lambda: void(out.zero_()), call, out, lambda _: expected)
+    return Work(lambda: void(out.zero_()), call, out, expected)
 
 
 def _values(context: RankContext, op: str, size: int, rank: int, numel: int) -> torch.Tensor:
-    """Small whole numbers, so that sums of sums are exact."""
+    """Small whole numbers, so that sums of sums are exact; as many as there are before they repeat."""
     generator = context.accelerator.generator("bandwidth", op, size, rank)
-    return torch.randint(-4, 5, (numel,), generator=generator).float()
+    return torch.randint(-4, 5, (min(numel, PERIOD),), generator=generator).float()
+
+
+def _cut(values: torch.Tensor, begin: int, numel: int) -> torch.Tensor:
+    """So many elements, from `begin` on, of values that repeat without end."""
+    begin %= len(values)
+    return values.repeat(-(-(begin + numel) // len(values)))[begin : begin + numel]
 
 
 def void(_: object) -> None:

@@ -24,12 +24,17 @@ SMALL = 4096
 DOUBTFUL_RATIO, MOST_SERIES = 6.0, 4
 #: Calls between two meetings of the ranks.
 AT_ONCE = 20
+#: A product of matrices that are as wide as these takes so long at least, or is the widest.
+WIDTHS, LEAST_PRODUCT_S = (256, 512, 1024, 2048), 5e-5
 #: Repetitions of each way of computing and exchanging; the best of each counts.
 REPETITIONS = 3
 
 
-def reports(context: RankContext) -> Iterator[Json]:
-    """Every call's seconds and what of it this rank stood in line; then the seconds of work alone and together."""
+def reports(context: RankContext, size: int) -> Iterator[Json]:
+    """Every call's seconds and what of it this rank stood in line; then the seconds of work alone and together.
+
+    The latter with a sum of `size` bytes.
+    """
     for number in range(MOST_SERIES):
         report = _series(context)
         yield {**report, "series": number}
@@ -37,7 +42,7 @@ def reports(context: RankContext) -> Iterator[Json]:
         ratio = own[int(0.99 * (len(own) - 1))] / max(own[len(own) // 2], 1e-9) if own else 0.0
         if max(context.share(ratio)) < DOUBTFUL_RATIO:
             break
-    yield from _overlap(context)
+    yield from _overlap(context, size)
 
 
 def _series(context: RankContext) -> Json:
@@ -67,37 +72,41 @@ def _series(context: RankContext) -> Json:
     return {"tail": "all_reduce", "seconds": seconds, "waited": waited, "wrong": wrong}
 
 
-def _overlap(context: RankContext) -> Iterator[Json]:
-    """Best seconds of a product alone, of a sum alone, and of both at once; the product is made about as long as the sum."""
-    numel = max(context.settings["bytes"]) // 4
+def _overlap(context: RankContext, size: int) -> Iterator[Json]:
+    """Best seconds of a product alone, of a sum alone, and of both at once; the products take about as long as the sum."""
     generator = context.accelerator.generator("bandwidth", "overlap")
-    values = torch.randint(-4, 5, (numel,), generator=generator).float()
-    buffer = values.clone().to(context.device)
-    left = torch.randn(256, 256, generator=generator).to(context.device)
+    values = torch.randint(-4, 5, (max(1, size // 4),), generator=generator).float().to(context.device)
+    expected = values.cpu() * context.world_size
+    buffer = values.clone()
 
     def exchange() -> None:
         dist.all_reduce(buffer.copy_(values))
 
-    def compute(times: int) -> None:
+    def compute(left: torch.Tensor, times: int) -> None:
         for _ in range(times):
             torch.mm(left, left)
 
-    def both(times: int) -> None:
+    def both(left: torch.Tensor, times: int) -> None:
         work = dist.all_reduce(buffer.copy_(values), async_op=True)
-        compute(times)
+        compute(left, times)
         if work is not None:
             work.wait()
 
     with context.step("a sum alone"):
         alone = _best(context, exchange)
-        right = torch.equal(buffer.cpu(), values * context.world_size)
+        wrong = int(not torch.equal(buffer.cpu(), expected))
     with context.step("products alone"):
-        one = _best(context, partial(compute, 10)) / 10
+        for width in WIDTHS:
+            left = torch.randn(width, width, generator=generator).to(context.device)
+            one = _best(context, partial(compute, left, 10)) / 10
+            if min(context.share(one)) >= LEAST_PRODUCT_S:
+                break  # all together; a shorter one would time its start
         times = max(1, min(1000, round(max(context.share(alone)) / max(min(context.share(one)), 1e-7))))
-        products = _best(context, partial(compute, times))
+        products = _best(context, partial(compute, left, times))
     with context.step("a sum and products at once"):
-        together = _best(context, partial(both, times))
-    yield {"overlap": "all_reduce", "exchange": alone, "compute": products, "both": together, "wrong": int(not right)}
+        together = _best(context, partial(both, left, times))
+        wrong += int(not torch.equal(buffer.cpu(), expected))
+    yield {"overlap": "all_reduce", "exchange": alone, "compute": products, "both": together, "wrong": wrong}
 
 
 def _best(context: RankContext, call: Callable[[], None]) -> float:

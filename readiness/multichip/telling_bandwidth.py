@@ -54,17 +54,17 @@ def _name(report: Json) -> str:
 
 def _collectives(reports: Reports, placement: Placement) -> Iterator[Yield]:
     """Of every operation, size and group size the slowest group's best; a call takes as long as on its slowest rank."""
-    teams: dict[tuple[str, int, Team], list[list[float]]] = {}
-    for _, report in reports:
+    teams: dict[tuple[str, int, Team], dict[int, list[float]]] = {}
+    for rank, report in reports:
         if report.get("seconds") and "bandwidth" in report:
-            teams.setdefault((report["bandwidth"], report["bytes"], tuple(report["team"])), []).append(report["seconds"])
+            of_team = teams.setdefault((report["bandwidth"], report["bytes"], tuple(report["team"])), {})
+            of_team.setdefault(rank, []).extend(report["seconds"])
     groups: dict[tuple[str, int, int], dict[Team, tuple[float, float]]] = {}
-    for (op, size, team), seconds in teams.items():
-        best, usual = max(map(min, seconds)), max(map(statistics.median, seconds))
+    for (op, size, team), of_team in teams.items():
+        best, usual = max(map(min, of_team.values())), max(map(statistics.median, of_team.values()))
         groups.setdefault((op, size, len(team)), {})[team] = best, usual
-    buses: dict[tuple[str, int], dict[int, float]] = {}
-    largest = max((size for _, size, _ in groups), default=0)
-    smallest = min((size for _, size, _ in groups), default=0)
+    buses: dict[tuple[str, int], dict[int, tuple[float, str]]] = {}
+    smallest, largest = (pick((size for _, size, _ in groups), default=0) for pick in (min, max))
     for (op, size, ranks), found in sorted(groups.items()):
         team = max(found, key=lambda team: found[team])
         best, usual = found[team]
@@ -74,16 +74,29 @@ def _collectives(reports: Reports, placement: Placement) -> Iterator[Yield]:
         if size == smallest < largest:
             yield Measurement("latency_us", usual * 1e6, here, about=about)
         else:
-            buses.setdefault((op, size), {})[ranks] = bus = size / best * bus_factor(op, ranks) / 1e9
+            bus = size / best * bus_factor(op, ranks) / 1e9
+            buses.setdefault((op, size), {})[ranks] = bus, between
             yield Measurement("algorithm_gbps", size / best / 1e9, here, about=about)
             yield Measurement("bus_gbps", bus, here, about=about)
+    yield from _compared(buses, placement)
+
+
+def _compared(buses: Mapping[tuple[str, int], Mapping[int, tuple[float, str]]], placement: Placement) -> Iterator[Yield]:
+    """Small groups against all ranks, size by size, and of all ranks the most that any size reaches."""
     everyone = len(placement.ranks)
-    for (op, size), found_buses in sorted(buses.items()):
-        for ranks, bus in found_buses.items():
-            if ranks < everyone and everyone in found_buses:
-                here = {**placement.labels, "op": op, "group": str(ranks)}
-                told = f"{op} of {size} bytes: {bus:.3g} GB/s between {ranks}, {found_buses[everyone]:.3g} GB/s between all"
-                yield Measurement("group_bus_share", bus / found_buses[everyone], here, about=told)
+    most: dict[str, tuple[float, str]] = {}
+    for (op, size), found in sorted(buses.items()):
+        if everyone not in found:
+            continue
+        together, between = found[everyone]
+        most[op] = max(most.get(op, (0.0, "")), (together, between))
+        for ranks, (bus, between) in found.items():
+            if ranks < everyone:
+                here = {**placement.labels, "op": op, "group": str(ranks), "bytes": str(size)}
+                told = f"{between}: {bus:.3g} GB/s, {together:.3g} GB/s between all {everyone}"
+                yield Measurement("group_bus_share", bus / together, here, about=told)
+    for op, (bus, between) in most.items():
+        yield Measurement("peak_bus_gbps", bus, {**placement.labels, "op": op}, about=f"{between}: {bus:.3g} GB/s at best")
 
 
 def _pairs(reports: Reports, placement: Placement) -> Iterator[Yield]:
@@ -105,7 +118,7 @@ def _pairs(reports: Reports, placement: Placement) -> Iterator[Yield]:
         rates[pair], raws[pair] = 2 * size / seconds / 1e9, 2 * size / plain / 1e9
         shares[pair], gains[pair] = plain / seconds, seconds / together
         yield Row({
-            "link": placement.name(*pair), "gigabytes_a_second": round(rates[pair], 3),
+            "link": placement.name(*pair), "bytes": size, "gigabytes_a_second": round(rates[pair], 3),
             "both_ways_gigabytes_a_second": round(2 * size / together / 1e9, 3),
             f"raw_{kind}_gigabytes_a_second": round(raws[pair], 3), "share_of_raw": round(shares[pair], 3),
             "latency_us": round(latencies[pair] * 1e6, 1),
@@ -123,6 +136,8 @@ def _pairs(reports: Reports, placement: Placement) -> Iterator[Yield]:
     told = f"half of all links reach {usual:.3g} of a raw {kind}"
     yield Measurement("usual_share_of_raw", usual, labels, samples=len(shares), about=told)
     yield Measurement("most_of_raw", shares[fastest], labels, samples=len(shares), about=about(fastest))
+    weakest = min(rates, key=lambda one: rates[one])
+    yield Measurement("link_gbps", rates[weakest], placement.labels, samples=len(rates), about=about(weakest))
     least = min(gains, key=lambda one: gains[one])
     told = f"the link between {placement.name(*least)}: both ways at once carry {gains[least]:.3g} times what one does"
     yield Measurement("both_ways_gain", gains[least], placement.labels, samples=len(gains), about=told)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Iterator
 from socket import socket
 
+import psutil
 import torch
 import torch.distributed as dist
 
@@ -25,33 +26,44 @@ PASSES, TURNS = 4, 4
 #: Where a pair reaches less of the raw way than this, more is tried: a slow link stays slow, a busy host does not.
 MOST_PASSES, DOUBTFUL_SHARE = 40, 0.15
 MEBIBYTE = 2**20
+#: A block grows by this factor until there and back takes so long on the slowest pair: by then its start costs little of it.
+GROWTH, LONG_ENOUGH_S = 8, 0.0005
+#: A block of a byte may take so much of the host's memory on each rank.
+HOST_BYTES = 8
 
 
 def reports(context: RankContext) -> Iterator[Json]:
     """For each pair the seconds of a block there and back, of both at once, and of the raw way; and what was wrong."""
     found: dict[Team, Json] = {}
+    numel = max(1, int(context.settings["block_mib"] * MEBIBYTE) // 4)
+    most = min(context.settings["most_mib"] * MEBIBYTE, *context.share(psutil.virtual_memory().available / HOST_BYTES / 2))
     started = time.monotonic()
-    for number in range(MOST_PASSES):
+    number = 0
+    while number < MOST_PASSES:
         for pair in pairs(context.world_size):
-            told = _nothing() if context.rank not in pair else found.setdefault(pair, _nothing())
+            told = _nothing(numel) if context.rank not in pair else found.setdefault(pair, _nothing(numel))
             refusal = yield from _meet(context, pair, told, number)
             if refusal:
                 return
+        number += 1
+        slowest = max(context.share(max((min(told["one_way"]) for told in found.values()), default=0.0)))
+        if slowest < LONG_ENOUGH_S and 4 * numel * GROWTH <= most:
+            numel *= GROWTH
+            for told in found.values():
+                told.update(_nothing(numel) | {"wrong": told["wrong"], "latency": told["latency"]})
+            number = 0
+            continue
         too_long = max(context.share(time.monotonic() - started)) > context.settings["budget_s"]
         both = [told for told in found.values() if told["raw"] and told["one_way"]]
-        slowest = min((min(told["raw"]) / min(told["one_way"]) for told in both), default=math.inf)
-        if too_long or (min(context.share(slowest)) >= DOUBTFUL_SHARE and number + 1 >= PASSES):
+        share = min((min(told["raw"]) / min(told["one_way"]) for told in both), default=math.inf)
+        if too_long or (min(context.share(share)) >= DOUBTFUL_SHARE and number >= PASSES):
             break
     for pair, told in found.items():
-        yield {"pair": list(pair), "bytes": 4 * _numel(context), "raw_kind": raw.kind(context), **told}
+        yield {"pair": list(pair), "raw_kind": raw.kind(context), **told}
 
 
-def _nothing() -> Json:
-    return {"latency": [], "one_way": [], "both_ways": [], "raw": [], "wrong": 0}
-
-
-def _numel(context: RankContext) -> int:
-    return max(1, int(context.settings["block_mib"] * MEBIBYTE) // 4)
+def _nothing(numel: int) -> Json:
+    return {"bytes": 4 * numel, "latency": [], "one_way": [], "both_ways": [], "raw": [], "wrong": 0}
 
 
 def _meet(context: RankContext, pair: Team, told: Json, number: int) -> Generator[Json, None, bool]:
@@ -84,11 +96,12 @@ def _numbers(context: RankContext, pair: Team, link: socket, told: Json, _number
 
 def _blocks(context: RankContext, pair: Team, link: socket, told: Json, number: int) -> None:
     generators = [context.accelerator.generator("bandwidth", "pair", *pair, end, number) for end in pair]
-    contents = [torch.randint(-(2**20), 2**20, (_numel(context),), generator=one).float() for one in generators]
+    numel = told["bytes"] // 4
+    contents = [torch.randint(-(2**20), 2**20, (numel,), generator=one).float() for one in generators]
     place = pair.index(context.rank)
     mine, theirs = contents[place], contents[1 - place]
     sent = mine.to(context.device)
-    plain, into = memoryview(bytearray(mine.numpy().tobytes())), memoryview(bytearray(4 * _numel(context)))
+    plain, into = memoryview(bytearray(mine.numpy().tobytes())), memoryview(bytearray(4 * numel))
     for turn in range(TURNS):
         received = torch.zeros_like(sent)
         raw.meet(link)

@@ -29,7 +29,7 @@ _FOLDER = Path(__file__).parent
 _SOFTWARE = {"driver": "1.0.0", "runtime": "1.0.0"}
 _COUNTERS = {"uncorrected": 0, "corrected": 0, "link_errors": 0, "link_retries": 0}
 _WHOLE_NUMBERS = frozenset({
-    "numel_over", "numel_under", "rows_over", "multiple_of", "remainder", "dimension", "after_calls", "every",
+    "numel_over", "numel_under", "rows_over", "multiple_of", "remainder", "dimension", "after_calls", "every", "group_under",
 })  # fmt: skip
 Value = str | int | float | bool
 Json = dict[str, Any]
@@ -42,6 +42,7 @@ class Condition:
     `numel_*` in elements, `temperature` in degrees Celsius, `after_s` in seconds of load. `ndim` and `chip` hold for any
     of their numbers. The truth values mean only with (True) or only without (False). `argument` holds what arguments are,
     by the names that the operator's schema has for them, and `of` the one whose size and layout the others speak of.
+    `group_under` speaks of how many ranks a collective is between.
     """
 
     numel_over: int | None = None
@@ -61,6 +62,7 @@ class Condition:
     every: int | None = None
     probability: float | None = None
     chip: tuple[int, ...] = ()
+    group_under: int | None = None
     temperature: float | None = None
     after_s: float | None = None
     backward: bool | None = None

@@ -63,6 +63,7 @@ def _collective(name: str, current: _HasSilicon) -> Callable[..., Any]:
         call = Call(f"c10d::{name}", hosted, {}, arguments)
         if position is not None:
             call.peer = int(arguments[position])
+        call.group = next((size for argument in arguments if (size := _group_size(argument)) is not None), None)
         given: list[Any] = []
 
         def run() -> Any:
@@ -76,6 +77,14 @@ def _collective(name: str, current: _HasSilicon) -> Callable[..., Any]:
         return _ours(given[0], arguments)
 
     return kernel
+
+
+def _group_size(argument: Any) -> int | None:
+    """How many ranks there are where this argument of a collective is its group; None where it is none."""
+    if not isinstance(argument, torch.ScriptObject) or not argument._type().qualified_name().endswith(".ProcessGroup"):
+        return None
+    group: Any = torch._C._distributed_c10d.ProcessGroup
+    return int(group.unbox(argument).size())
 
 
 def _ours(result: Any, arguments: Any) -> Any:

@@ -23,7 +23,8 @@ class Call:
     """One call of an operator, collective or copy.
 
     `arguments` and `keywords` are the host's view and may be changed before it runs; `given` are the device's own
-    tensors, which alone know their layout. `results` are what it gave, as the host sees it, once it has `ended`.
+    tensors, which alone know their layout. `group` is how many ranks a collective is between, `peer` the other one of a
+    transfer. `results` are what it gave, as the host sees it, once it has `ended`.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Call:
     keywords: dict[str, Any]
     given: Sequence[Any] = ()
     peer: int | None = None
+    group: int | None = None
     results: Any = None
     seconds: float = 0.0
     ended: bool = False
@@ -148,8 +150,11 @@ class Armed:
         return any(fnmatchcase(name, glob) for glob in globs(self.defect, self.kind))
 
     def concerns(self, call: Call) -> bool:
-        """Whether it can act on this chip at all, and on a transfer with this peer."""
+        """Whether it can act on this chip at all, in a group of this size, and on a transfer with this peer."""
         if self.defect.when.chip and self.number not in self.defect.when.chip:
+            return False
+        under = self.defect.when.group_under
+        if under is not None and (call.group is None or call.group >= under):
             return False
         peer = self.defect.set.get("peer")
         return peer is None or call.peer is None or call.peer == peer

@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from readiness.accelerators.base import Accelerator
 from readiness.model import Evidence, Measurement, Row, Status
-from readiness.multichip import link_counters, telling_bandwidth
+from readiness.multichip import bandwidth, link_counters, telling_bandwidth, transfers
 from readiness.multichip.bus import blocks, bus_factor, group_sizes
 from readiness.ranks import Placement, WorldOutcome
 from tests.multichip.support import Simulated, chips, machine
@@ -75,6 +75,77 @@ def test_healthy_ranks_are_measured_in_every_way(seed: int, number: int) -> None
     for host in ("included", "excluded"):
         assert value(evidence, "longest_ratio", host=host) >= value(evidence, "tail_ratio", host=host) >= 1
     assert len([row for row in evidence.rows if "link" in row]) == number * (number - 1) // 2
+
+
+def test_messages_and_blocks_grow_while_they_are_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = checked(chips(2), most_mib=0.5)
+    assert sorted({int(item.labels["bytes"]) for item in evidence.measurements if item.name == "bus_gbps"}) == [4096, 65536, 524288]
+    for item in (transfers, bandwidth):
+        monkeypatch.setattr(item, "LONG_ENOUGH_S", 10.0)
+    evidence = checked(chips(3), most_mib=4.1)
+    sizes = {(item.labels["group"], int(item.labels["bytes"])) for item in evidence.measurements if item.name == "bus_gbps"}
+    assert sizes == {("3", 4096), *((group, size) for group in "23" for size in (65536, 524288, 4194304))}
+    assert value(evidence, "wrong_results") == 0
+    for op in ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast"):
+        assert value(evidence, "peak_bus_gbps", op=op) == max(values(evidence, "bus_gbps", op=op, group="3"))
+    links = [row for row in evidence.rows if "link" in row]
+    assert {row["bytes"] for row in links} == {2097152}
+    slowest = min(float(str(row["gigabytes_a_second"])) for row in links)
+    assert value(evidence, "link_gbps") == pytest.approx(slowest, abs=5e-4)
+
+
+def test_a_slow_library_is_not_asked_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    for item in (transfers, bandwidth):
+        monkeypatch.setattr(item, "LONG_ENOUGH_S", 0.0)
+    evidence = checked(chips(2))
+    assert max(int(item.labels["bytes"]) for item in evidence.measurements if item.name == "bus_gbps") == 65536
+    assert {row["bytes"] for row in evidence.rows if "link" in row} == {262144}
+
+
+def test_a_host_without_memory_is_not_asked_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    for item in (transfers, bandwidth):
+        monkeypatch.setattr(item, "LONG_ENOUGH_S", 10.0)
+        monkeypatch.setattr(item, "HOST_BYTES", 10**9)
+    evidence = checked(chips(2))
+    assert max(int(item.labels["bytes"]) for item in evidence.measurements if item.name == "bus_gbps") == 65536
+
+
+@pytest.mark.parametrize("op", ["all_reduce", "all_to_all_single"])
+def test_an_error_that_large_messages_alone_have_is_seen(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bandwidth, "LONG_ENOUGH_S", 10.0)
+    healthy = getattr(dist, op)
+
+    def faulty(out: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        result = healthy(out, *arguments, **options)
+        if dist.get_rank() == 1 and out.numel() > 10**6:
+            out.copy_(out.roll(2**18))  # every value is there, a mebibyte further
+        return result
+
+    monkeypatch.setattr(dist, op, faulty)
+    evidence = checked(chips(2), bytes=[8, 524288], most_mib=8.0)
+    assert value(evidence, "wrong_results") > 0
+    told = about(evidence, "wrong_results")
+    assert told.startswith(f"{op.removesuffix('_single')}: wrong on rank ")
+    assert told.endswith("rank 1 (cpu:1)")
+
+
+@pytest.mark.parametrize(("slow_calls", "least", "most"), [(10**6, 0, 0.5), (6, 0.5, 100)])
+def test_small_groups_that_stay_slow_are_told(slow_calls: int, least: float, most: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is slow the first time alone is measured again: that was the host."""
+    healthy, calls = dist.all_to_all_single, [0]
+
+    def slow(out: torch.Tensor, given: torch.Tensor, group: Any = None, **options: Any) -> Any:
+        calls[0] += group is not None
+        time.sleep(0.02 if group is not None and calls[0] <= slow_calls else 0)
+        return healthy(out, given, group=group, **options)
+
+    monkeypatch.setattr(dist, "all_to_all_single", slow)
+    evidence = checked(chips(3), most_mib=0)
+    where = {"op": "all_to_all", "group": "2"}
+    assert least < value(evidence, "group_bus_share", **where) < most
+    told = about(evidence, "group_bus_share", **where)
+    assert told.startswith("all_to_all of 65536 bytes between rank 0 (cpu:0), rank 1 (cpu:1): ")
+    assert told.endswith(" GB/s between all 3")
 
 
 def test_the_cpu_has_no_counters_of_links_and_none_is_made_up() -> None:

@@ -69,6 +69,7 @@ after_calls = 20
 every = 7
 probability = 1
 chip = [0, 3]
+group_under = 4
 temperature = 70
 after_s = 30
 backward = true
@@ -111,8 +112,8 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     assert hang.set == {"peer": 3, "text": "x", "deep": True, "share": 0.25}
     assert hang.when == Condition(
         numel_over=4096, numel_under=1_000_000, noncontiguous=True, offset=False, empty=False, negative=True, ndim=(2, 3),
-        multiple_of=128, remainder=64, after_calls=20, every=7, probability=1.0, chip=(0, 3), temperature=70.0, after_s=30.0,
-        backward=True,
+        multiple_of=128, remainder=64, after_calls=20, every=7, probability=1.0, chip=(0, 3), group_under=4, temperature=70.0,
+        after_s=30.0, backward=True,
     )  # fmt: skip
     assert [hang.on_chip(number) for number in range(4)] == [True, False, False, True]
     assert version.when == Condition(chip=(1,))
@@ -340,6 +341,7 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "a_chip_beyond": (HEAD + "chips = 2\n" + DEFECT + "when = { chip = [1, 2] }\n", r":7: defect\[0\].when.chip: there is no chip 2"),
     "a_chip_beyond_the_only_one": (HEAD + DEFECT + "when = { chip = 1 }\n", r":6: .*there is no chip 1: the machine has 1"),
     "a_chip_below": (HEAD + DEFECT + "when = { chip = -1 }\n", r":6: defect\[0\].when.chip"),
+    "a_group_of_one": (HEAD + DEFECT + "when = { group_under = 2 }\n", r":6: defect\[0\].when.group_under"),
     "no_chip_at_all": (HEAD + DEFECT + "when = { chip = [] }\n", r":6: defect\[0\].when.chip"),
     "set_is_empty": (HEAD + DEFECT + "set = {}\n", r":6: defect\[0\].set"),
     "set_is_a_list": (HEAD + DEFECT + "set = { a = [1] }\n", r":6: defect\[0\].set.a"),

@@ -36,6 +36,45 @@ def evidence(machine: Chip, check: str, **settings: Any) -> dict[str, Any]:
     return told
 
 
+def sums_of_groups(context: Any) -> Any:
+    """What a sum is of 1 on each rank: between all, between two, and the latter by a broadcast of it."""
+    import torch
+    import torch.distributed as dist
+
+    pairs = [dist.new_group([0, 1]), dist.new_group([2])]
+    found = []
+    for group in (None, pairs[0]):
+        one = torch.ones(1, device=context.device)
+        if context.rank < 2 or group is None:
+            dist.all_reduce(one, group=group)
+        found.append(float(one.cpu()))
+    yield {"sums": found}
+
+
+def test_a_condition_on_the_size_of_a_group_spares_all_others() -> None:
+    def run(machine: Chip) -> list[list[float]]:
+        def work() -> Json:
+            from readiness import accelerators
+            from readiness.accelerators.base import Accelerator
+            from readiness.ranks import place, run_world
+            from readiness.simulator import chip as chips
+
+            facts = chips.facts(machine)
+            accelerator = Accelerator(facts[0], accelerators.stack("sim"), seed=7, peers=facts)
+            outcome = run_world(sums_of_groups, accelerator, place(accelerator, 3), {})
+            assert outcome.failure is None, outcome.failure
+            return {"sums": [reports[0]["sums"] for reports in outcome.reports]}
+
+        sums: list[list[float]] = inside(machine, work)["sums"]
+        return sums
+
+    whole = run(chip(defect("collective-corrupt", "c10d::allreduce*", severity=0.5, group_under=3), chips=3))
+    assert [found[0] for found in whole] == [3.0] * 3
+    assert [found[1] for found in whole][2] == 1.0
+    assert all(found[1] != 2.0 for found in whole[:2])
+    assert run(chip(defect("collective-corrupt", "c10d::allreduce*", severity=0.5, group_under=4), chips=3))[0][0] != 3.0
+
+
 TRAINING = {"modes": ["ddp", "tensor"], "optimizers": ["sgd"], "steps": 2}
 
 
