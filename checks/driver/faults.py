@@ -26,7 +26,7 @@ def faults(accelerator: Accelerator) -> Iterator[Yield]:
     `standing_faults` sums what they stood at when it began, which a reset or a repair should clear; `lost_counters` are
     those that could be read then and cannot be read now.
     """
-    from readiness.driver.faults import KINDS, increases, kind_of
+    from readiness.accelerators.counters import KINDS, increases, kind_of
 
     before = accelerator.facts.counters
     if not before:

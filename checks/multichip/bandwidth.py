@@ -16,7 +16,7 @@ from readiness.model import Cost, Note, Row, Yield
         "algorithm_gbps": "GB/s", "bus_gbps": "GB/s", "peak_bus_gbps": "GB/s", "group_bus_share": "1", "latency_us": "us",
         "link_gbps": "GB/s", "share_of_raw": "1", "usual_share_of_raw": "1", "most_of_raw": "1", "both_ways_gain": "1",
         "tail_ratio": "1", "longest_ratio": "1", "jitter": "1", "overlap_ratio": "1", "wrong_results": "1",
-        "link_faults": "1", "link_retries": "1", "completed": "1",
+        "link_faults": "1", "link_retries": "1", "links_up_share": "1", "completed": "1",
     },
     cost=Cost.SECONDS,
     typical_s=6.0,
@@ -55,9 +55,9 @@ def bandwidth(
     the distance of the quartiles over the median, with and without the time for which the host kept a rank waiting.
     `overlap_ratio` is the time of a sum and products at once over the longer of the two. Every result is compared:
     `wrong_results`. `link_faults` and `link_retries` are how far the vendor's counters of errors and of repeated transfers
-    on links rose since the run began. `completed` and labels as in `multichip.collectives`.
+    on links rose since the run began, `links_up_share` the links that are up on the chip with the fewest over those on the
+    chip with the most. `completed` and labels as in `multichip.collectives`.
     """
-    from readiness.driver.faults import increases
     from readiness.multichip import bandwidth as ranks_side
     from readiness.multichip import link_counters, telling, telling_bandwidth
     from readiness.ranks import place, run_world
@@ -71,9 +71,6 @@ def bandwidth(
     }  # fmt: skip
     outcome = run_world(ranks_side.rank_main, accelerator, placement, settings, patience_s=patience_s, limit_s=250.0)
     yield from telling_bandwidth.bandwidth(outcome, placement)
-    risen = {}
-    for facts in placement.ranks:
-        now = accelerator.stack.counters(facts)
-        risen[facts.id] = increases(facts.counters, now) if facts.counters and now else None
-    yield from link_counters.told(risen, placement)
+    yield from link_counters.told(link_counters.risen(accelerator.stack, placement, outcome.reports), placement)
+    yield from link_counters.up(placement, outcome.reports)
     yield from telling.completion(outcome, placement)

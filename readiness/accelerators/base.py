@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from readiness.accelerators import slots
+from readiness.accelerators.slots import Slot
 from readiness.model import AcceleratorFacts
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class Stack(ABC):
     plugin              the module that must be imported before torch knows the device, None where torch knows it
     collective_backend  what `torch.distributed.init_process_group` is given; None where the stack has none
     forks               a process that has imported torch, but touched no device, may fork workers for it
+    root                where the files of the kernel begin; tests bring their own
     driverless          its devices are the host's memory: whatever is imported before a fork, they survive it
     beyond              operators of PyTorch's database that say nothing about a device of this stack, and why
     beyond_modes        the same for ways to train on several chips (`multichip.parallelism`)
@@ -41,6 +44,7 @@ class Stack(ABC):
     collective_backend: str | None = None
     forks: bool = True
     asynchronous: bool = True
+    root: Path = Path("/")
     driverless: bool = False
     beyond: Mapping[str, str] = {}
     beyond_modes: Mapping[str, str] = {}
@@ -87,6 +91,14 @@ class Stack(ABC):
     def sensors(self, facts: AcceleratorFacts) -> Mapping[str, float]:  # noqa: ARG002
         """Readings of this device that change with load, each with its unit in its name; empty where none can be had."""
         return {}
+
+    def links_up(self, facts: AcceleratorFacts) -> int | None:  # noqa: ARG002
+        """How many of this device's links to other devices are up now; None where it has none or does not tell."""
+        return None
+
+    def slot(self, facts: AcceleratorFacts) -> Slot | None:
+        """The slot of this device as it is now; None where the kernel does not tell."""
+        return slots.read(facts.properties.get("pci_address"), self.root)
 
     def module(self) -> Any:
         """The device's namespace in torch (`torch.cuda`, `torch.npu`, ...)."""

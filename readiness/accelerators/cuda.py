@@ -81,6 +81,13 @@ class Cuda(CudaNamespace):
         except nvml.Unavailable:
             return {}
 
+    def links_up(self, facts: AcceleratorFacts) -> int | None:
+        """How many of its NVLinks NVML sees up."""
+        try:
+            return nvml.links_up(facts.properties.get("uuid"), facts.properties.get("pci_address"))
+        except nvml.Unavailable:
+            return None
+
     def ranks_share(self, facts: AcceleratorFacts) -> bool:
         """NCCL lets ranks share a GPU from 2.30 on, where it is told to; before, it refuses (`Duplicate GPU detected`).
 

@@ -97,6 +97,13 @@ def ras_counters(address: str | None, root: Path = _ROOT) -> dict[str, int] | No
     return counters or None
 
 
+def is_virtual(root: Path = _ROOT) -> bool:
+    """Whether this kernel runs in a virtual machine: processors of x86 say so, elsewhere the hypervisor does."""
+    if re.search(r"^flags\s*:.*\bhypervisor\b", read_text(root / "proc/cpuinfo") or "", re.MULTILINE):
+        return True
+    return any((root / place).exists() for place in ("sys/hypervisor/type", "proc/device-tree/hypervisor"))
+
+
 def any_node(patterns: Iterable[str], root: Path = _ROOT) -> bool:
     """Whether a device node matches one of these globs below /dev."""
     return any(next((root / "dev").glob(pattern), None) is not None for pattern in patterns)

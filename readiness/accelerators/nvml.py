@@ -98,6 +98,14 @@ def sensors(uuid: str | None, address: str | None) -> dict[str, float]:
         return {name: float(value) for name, value in found.items() if value is not None}
 
 
+def links_up(uuid: str | None, address: str | None) -> int | None:
+    """How many of the device's NVLinks are up; None where it answers for none. Raises Unavailable."""
+    with library() as nvml:
+        handle, _ = _handle(nvml, uuid, address)
+        states = list(_link_states(nvml, handle))
+        return sum(states) if states else None
+
+
 class _Asker:
     """Asks for one reading after another; an error costs that reading only."""
 
@@ -161,14 +169,25 @@ def _counters(nvml: Any, ask: _Asker) -> dict[str, int]:
 def _link_errors(nvml: Any, device: Any, error: int) -> int:
     """One kind of error summed over the links that are up. Raises what NVML raises where no link answers."""
     total, answered, refusal = 0, False, None
-    for link in range(_LINKS):
-        try:
-            if nvml.nvmlDeviceGetNvLinkState(device, link):
+    try:
+        for link, up in enumerate(_link_states(nvml, device, strict=True)):
+            if up:
                 total += nvml.nvmlDeviceGetNvLinkErrorCounter(device, link, error)
                 answered = True
-        except Exception as problem:  # noqa: BLE001 - links end where the device has no more
-            refusal = problem
-            break
+    except Exception as problem:  # noqa: BLE001 - links end where the device has no more
+        refusal = problem
     if not answered:
         raise refusal or RuntimeError("no link is up")
     return total
+
+
+def _link_states(nvml: Any, device: Any, *, strict: bool = False) -> Iterator[bool]:
+    """Whether each link is up, until the device has no more; `strict` raises what NVML raises then."""
+    for link in range(_LINKS):
+        try:
+            up = bool(nvml.nvmlDeviceGetNvLinkState(device, link))
+        except Exception:
+            if strict:
+                raise
+            return
+        yield up

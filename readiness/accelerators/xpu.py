@@ -33,7 +33,8 @@ class Xpu(Stack):
         for index in range(torch.xpu.device_count()):
             properties = torch.xpu.get_device_properties(index)
             name = str(properties.name)
-            pci, raw = kernel.pci_vendor(kernel.pci_address(properties))
+            address = kernel.pci_address(properties)
+            pci, raw = kernel.pci_vendor(address, self.root)
             uuid = getattr(properties, "uuid", None)
             yield AcceleratorFacts(
                 id=f"xpu:{index}",
@@ -50,7 +51,9 @@ class Xpu(Stack):
                     "driver": getattr(properties, "driver_version", None),
                     "kernel_driver": kernel.module_version("xe", "i915"),
                 },
-                properties={"platform": getattr(properties, "platform_name", None), "pci_vendor_id": raw},
+                properties={
+                    "platform": getattr(properties, "platform_name", None), "pci_address": address, "pci_vendor_id": raw,
+                },
             )
 
 

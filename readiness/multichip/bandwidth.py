@@ -57,7 +57,7 @@ class Work:
 
 
 def rank_main(context: RankContext) -> Iterator[Json]:
-    """A report for each operation, size and group; then those of pairs, tails and overlap."""
+    """A report for each operation, size and group; then those of pairs, tails and overlap, and of the device's links."""
     world = context.world_size
     everyone = tuple(range(world))
     with context.step("making groups of ranks"):
@@ -81,6 +81,10 @@ def rank_main(context: RankContext) -> Iterator[Json]:
     yield from _doubtful_again(context, groups, size, best, started)
     yield from transfers.reports(context)
     yield from tails.reports(context, size)
+    with context.step("reading counters and states of links"):
+        stack, facts = context.accelerator.stack, context.accelerator.facts
+        counters = stack.counters(facts)
+        yield {"counters": None if counters is None else dict(counters), "links_up": stack.links_up(facts)}
 
 
 def _spent(context: RankContext, started: float) -> bool:

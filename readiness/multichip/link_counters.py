@@ -1,4 +1,4 @@
-"""What the vendors' counters say of links: errors, and retries, which hide errors from everybody else. Pure.
+"""What vendors tell of links: errors, retries, which hide errors from everybody else, and which of them are up.
 
 Which counters there are is the stack's to tell (`Accelerator.counters`). A counter that is not there is unknown: nothing
 is told of it, least of all zero.
@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from readiness.accelerators.counters import increases
 from readiness.model import Measurement, Row, Yield
-from readiness.ranks.values import LONGEST_ABOUT, Placement
+from readiness.peers import host_of
+from readiness.ranks.values import LONGEST_ABOUT, Json, Placement
+
+if TYPE_CHECKING:
+    from readiness.accelerators.base import Stack
 
 _LINK = re.compile(r"link|pcie|xgmi|hccs|roce|lane|replay|retry|retries|retrain|crc_|symbol|optical", re.IGNORECASE)
 _RETRY = re.compile(r"replay|retry|retries|retrain|recover", re.IGNORECASE)
@@ -20,6 +26,37 @@ _RETRY = re.compile(r"replay|retry|retries|retrain|recover", re.IGNORECASE)
 RETRY_SETTINGS = ("HCCL_OP_RETRY_ENABLE", "HCCL_OP_RETRY_PARAMS", "NCCL_IB_RETRY_CNT", "NCCL_IB_TIMEOUT")
 
 Counters = Mapping[str, int]
+
+
+def risen(stack: Stack, placement: Placement, reports: Sequence[Sequence[Json]]) -> dict[str, Counters | None]:
+    """How far each chip's counters rose since the run began, by the accelerator's id; None where that cannot be told.
+
+    This host asks its own chips, also those whose rank has failed; of other hosts' the ranks there have `reports`.
+    """
+    found: dict[str, Counters | None] = {}
+    for facts, told in zip(placement.ranks, reports, strict=True):
+        now = stack.counters(facts) if host_of(facts) is None else _last(told, "counters")
+        found[facts.id] = increases(facts.counters, now) if facts.counters and now else None
+    return found
+
+
+def up(placement: Placement, reports: Sequence[Sequence[Json]]) -> Iterator[Yield]:
+    """`links_up_share`: the links that are up on the chip with the fewest, over those on the one with the most.
+
+    Told where every chip told its own, and any has some.
+    """
+    counts = {facts.id: _last(told, "links_up") for facts, told in zip(placement.ranks, reports, strict=True)}
+    if len(counts) < 2 or None in counts.values() or not any(counts.values()):
+        return
+    for chip, count in counts.items():
+        yield Row({"chip": chip, "links_up": count})
+    fewest, most = min(counts, key=lambda chip: counts[chip]), max(counts, key=lambda chip: counts[chip])
+    words = f"{fewest} has {counts[fewest]} links up, {most} {counts[most]}"
+    yield Measurement("links_up_share", counts[fewest] / counts[most], placement.labels, samples=len(counts), about=words)
+
+
+def _last(reports: Sequence[Json], name: str) -> Any:
+    return next((report[name] for report in reversed(reports) if name in report), None)
 
 
 def is_of_links(counter: str) -> bool:

@@ -29,6 +29,14 @@ def test_everything_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         "retired_pages_pending": "Not Supported",
     }  # fmt: skip
     assert nvml.counters(UUID, None) == reading.counters
+    assert nvml.links_up(UUID, None) == 2
+
+
+@pytest.mark.parametrize(("state", "up"), [(lambda *_: 1, 18), (lambda *_: 0, 0), (NVMLError("Not Supported"), None)])
+def test_links_are_counted_as_far_as_there_are_any(state: Any, up: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml.make(nvmlDeviceGetNvLinkState=state))
+    assert nvml.links_up(UUID, "0000:17:00.0") == up
+    assert ("nvlink_replays" in nvml.counters(UUID, None)) == bool(up)
 
 
 @pytest.mark.parametrize(("uuid", "address"), [(UUID, None), (f"GPU-{UUID}", None), (UUID, "0000:99:00.0")])

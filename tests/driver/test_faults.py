@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from readiness.driver.faults import increases, kind_of
+from readiness.accelerators.counters import increases, kind_of
 from readiness.model import Status
 from tests.driver.fakes import FakeStack, fake
 from tests.support import run_check, value, values

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,9 +13,10 @@ import torch
 import torch.distributed as dist
 
 from readiness.accelerators.base import Accelerator
-from readiness.model import Evidence, Measurement, Row, Status
+from readiness.model import AcceleratorFacts, Evidence, Measurement, Row, Status
 from readiness.multichip import bandwidth, link_counters, telling_bandwidth, transfers
 from readiness.multichip.bus import blocks, bus_factor, group_sizes
+from readiness.peers import Host, at
 from readiness.ranks import Placement, WorldOutcome
 from tests.multichip.support import Simulated, chips, machine
 from tests.ranks import support
@@ -231,6 +234,37 @@ def test_counters_that_not_every_chip_has_prove_no_health() -> None:
     told = told_of({"cpu:0": {"nvlink_crc_flit": 0, "pcie_replays": 4}, "cpu:1": {"nvlink_crc_flit": 0, "pcie_replays": 0}})
     assert (told["link_faults"].value, told["link_retries"].value) == (0, 4)
     assert told["link_retries"].about == "pcie_replays of cpu:0 rose by 4"
+
+
+def test_a_chip_with_fewer_links_up_than_another_is_told() -> None:
+    placement = Placement(tuple(chips(3).peers))
+
+    def told(*counts: int | None) -> list[Measurement]:
+        reports = [({"bandwidth": "all_reduce"}, {"counters": None, "links_up": count}) for count in counts]
+        return [item for item in link_counters.up(placement, reports) if isinstance(item, Measurement)]
+
+    (found,) = told(18, 17, 18)
+    assert (found.name, found.value, found.samples) == ("links_up_share", 17 / 18, 3)
+    assert found.about == "cpu:1 has 17 links up, cpu:0 18"
+    assert [item.value for item in told(8, 8, 8)] == [1]
+    assert told(18, None, 18) == told(None, None, None) == told(0, 0, 0) == []
+    assert [item.value for item in told(0, 18, 18)] == [0]
+    assert list(link_counters.up(placement, [(), (), ()])) == []
+    assert list(link_counters.up(Placement(placement.ranks[:1]), [({"links_up": 4},)])) == []
+
+
+def test_counters_of_another_host_are_those_that_its_rank_read() -> None:
+    """Both chips are at the same place of their host's bus: this host's counters are not theirs."""
+    class Counting(type(cpu().stack)):  # type: ignore[misc]
+        def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:
+            return {"nvlink_replays": 7, "nvlink_crc_flit": 1}
+
+    here = dataclasses.replace(cpu().facts, counters={"nvlink_replays": 5, "nvlink_crc_flit": 1})
+    there = at(Host("node2", ("ssh", "node2"), "10.0.0.1"), dataclasses.replace(here, counters={"nvlink_replays": 1}))
+    placement = Placement((here, there))
+    found = link_counters.risen(Counting(), placement, [(), ({"counters": {"nvlink_replays": 4}, "links_up": None},)])
+    assert found == {"cpu:0": {"nvlink_crc_flit": 0, "nvlink_replays": 2}, "node2/cpu:0": {"nvlink_replays": 3}}
+    assert link_counters.risen(Counting(), placement, [(), ()])["node2/cpu:0"] is None
 
 
 def test_settings_that_hide_failing_links_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,94 @@
+"""What the kernel's files say of slots: whole, narrowed, slowed, silent, in virtual machines, and hostile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from readiness.accelerators import kernel, slots, stack
+from readiness.accelerators.cuda import Cuda
+from readiness.accelerators.slots import Slot
+from readiness.model import AcceleratorFacts
+
+ADDRESS = "0000:17:00.0"
+SOUND = {
+    "current_link_width": "16", "max_link_width": "16", "current_link_speed": "32.0 GT/s PCIe",
+    "max_link_speed": "32.0 GT/s PCIe",
+}  # fmt: skip
+
+
+def device(root: Path, *, port: Mapping[str, str] | None = None, **files: str) -> Path:
+    """A device below a port, with these files over those of a sound one; an empty text is no file."""
+    bridge = root / "sys/devices/pci0000:16/0000:16:01.0"
+    for folder, told in ((bridge, SOUND if port is None else port), (bridge / ADDRESS, SOUND | files)):
+        folder.mkdir(parents=True)
+        for name, text in told.items():
+            if text:
+                (folder / name).write_text(text + "\n")
+    bus = root / "sys/bus/pci/devices"
+    bus.mkdir(parents=True)
+    (bus / ADDRESS).symlink_to(bridge / ADDRESS)
+    return root
+
+
+def test_a_sound_slot(tmp_path: Path) -> None:
+    found = slots.read(ADDRESS, device(tmp_path))
+    assert found == Slot(16, 32.0, 16, 32.0, 16)
+    assert found.gbps == pytest.approx(63.0, abs=0.02)
+    assert str(found) == (
+        "16 lanes of 32 GT/s are in use: 63 GB/s each way; the device is capable of 16 of 32 GT/s, its other end 16 lanes"
+    )
+
+
+@pytest.mark.parametrize(
+    ("pace", "lanes", "gbps"), [("2.5 GT/s", 1, 0.25), ("5 GT/s", 16, 8.0), ("8.0 GT/s PCIe", 4, 3.94), ("64.0 GT/s PCIe", 16, 121.0)]
+)
+def test_generations(tmp_path: Path, pace: str, lanes: int, gbps: float) -> None:
+    found = slots.read(ADDRESS.upper(), device(tmp_path, current_link_speed=pace, current_link_width=str(lanes)))
+    assert found is not None
+    assert found.gbps == pytest.approx(gbps, rel=0.002)
+    assert (found.most_lanes, found.most_pace) == (16, 32.0)
+
+
+@pytest.mark.parametrize("port", [{}, {"max_link_width": "255"}, {"max_link_width": "none"}])
+def test_a_port_that_tells_nothing(tmp_path: Path, port: dict[str, str]) -> None:
+    found = slots.read(ADDRESS, device(tmp_path, port=port))
+    assert found is not None
+    assert found.port_lanes is None
+    assert "other end" not in str(found)
+
+
+@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize("text", ["", "Unknown", "0", "63", "255", "-4", "nan", "x" * 10_000, "\0"])
+def test_half_an_answer_is_none(tmp_path: Path, name: str, text: str) -> None:
+    files: dict[str, Any] = {name: text}
+    found = slots.read(ADDRESS, device(tmp_path, **files))
+    assert found is None or (name.endswith("speed") and text in ("63", "255"))
+
+
+@pytest.mark.parametrize("address", [None, "", "..", "../../../../etc", "0000:17:00.0/../..", "0000:17:00.9", "0000:17:00.1", "\0"])
+def test_other_addresses_have_none(tmp_path: Path, address: str | None) -> None:
+    assert slots.read(address, device(tmp_path)) is None
+
+
+def test_what_a_virtual_machine_sees_is_made_up(tmp_path: Path) -> None:
+    root = device(tmp_path)
+    (root / "proc").mkdir()
+    (root / "proc/cpuinfo").write_text("processor : 0\nflags\t\t: fpu vme hypervisor lahf_lm\n")
+    assert kernel.is_virtual(root)
+    assert slots.read(ADDRESS, root) is None
+    (root / "proc/cpuinfo").write_text("processor : 0\nflags\t\t: fpu vme hypervisors\nmodel name : hypervisor\n")
+    assert not kernel.is_virtual(root)
+    (root / "sys/hypervisor").mkdir()
+    (root / "sys/hypervisor/type").write_text("xen\n")
+    assert kernel.is_virtual(root)
+
+
+def test_stacks_ask_for_their_device_alone(tmp_path: Path) -> None:
+    root = device(tmp_path)
+    facts = AcceleratorFacts("cuda:0", "cuda", 0, "cuda", "NVIDIA", "X1", properties={"pci_address": ADDRESS})
+    assert Cuda(root).slot(facts) == Slot(16, 32.0, 16, 32.0, 16)
+    assert stack("cpu").slot(AcceleratorFacts("cpu:0", "cpu", 0, "cpu", None, None)) is None
