@@ -98,12 +98,12 @@ def _gather(file: Path, merged: _Merged, below: tuple[Path, ...]) -> None:
     if "uses" in document:
         merged.uses = tuple(Use(use) for use in document["uses"])
     for position, id in enumerate(document.get("drop", [])):
-        dropped = [entry for entry in merged.entries if fnmatchcase(entry, id)]
+        dropped = [name for name, entry in merged.entries.items() if any(fnmatchcase(of, id) for of in (name, entry["check"]))]
         for entry in dropped:
             del merged.entries[entry]
         if not dropped:
             raise BadFileError(
-                f"drop[{position}]: no profile that this one extends has a requirement {id!r}",
+                f"drop[{position}]: no profile that this one extends has a requirement, or asks a check, {id!r}",
                 place=f"{file}:{lines.line(('drop',))}",
                 remedy="correct the id, or take it out",
             )

@@ -91,8 +91,18 @@ def test_a_child_is_laid_over_its_parents(tmp_path: Path) -> None:
 
 def test_a_child_may_drop_what_it_inherits(tmp_path: Path) -> None:
     write(tmp_path, HEAD + REQUIREMENT, "base.toml")
-    for drop in ("one", "o*", "?ne"):
+    for drop in ("one", "o*", "?ne", "family.topic", "family.*"):
         assert load(tmp_path, HEAD + f'extends = ["base"]\ndrop = ["{drop}"]\n').requirements == ()
+
+
+def test_smoke_takes_seconds_on_one_chip_and_on_several() -> None:
+    """By what its checks declare: a node health program is killed after a minute."""
+    smoke = profile.load("smoke", checks())
+    asked = {item.check for item in smoke.requirements}
+    assert {"multichip.data_parallel", "driver.memory", "parity.matmul"} <= asked
+    assert sum(checks()[id].typical_s for id in asked - {"operators.sweep"}) < 25
+    one_chip = {item.check for item in smoke.requirements if item.least_chips < 2}
+    assert not any(id.startswith("multichip.") for id in one_chip)
 
 
 def test_the_digest_is_of_what_is_demanded(tmp_path: Path) -> None:

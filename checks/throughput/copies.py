@@ -20,7 +20,7 @@ from readiness.model import Measurement, Row, Yield
     alone=True,
     catches=("slow",),
 )  # fmt: skip
-def copies(accelerator: Accelerator, *, mib: int = 128, budget_s: float = 0.3) -> Iterator[Yield]:
+def copies(accelerator: Accelerator, *, mib: int = 128, budget_s: float = 0.15) -> Iterator[Yield]:
     """How many bytes a second pass between host and device, and is the slot between them used as it could be?
 
     Weights are loaded, checkpoints written and batches fed this way; a slot that has lost lanes makes all of it slow, and
