@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import psutil
@@ -185,7 +186,7 @@ def _work(context: RankContext, op: str, size: int, team: Team, group: Any) -> W
             lambda: void(buffer.copy_(source)),
             lambda: dist.all_reduce(buffer, group=group),
             buffer,
-            lambda calls: _cut(total * float(ranks ** (calls - 1)), 0, numel),
+            cache(lambda calls: _cut(total * float(ranks ** (calls - 1)), 0, numel)),
         )
     if op == "broadcast":
         buffer = source.clone()
@@ -193,7 +194,7 @@ def _work(context: RankContext, op: str, size: int, team: Team, group: Any) -> W
             lambda: void(buffer.copy_(source)),
             lambda: dist.broadcast(buffer, src=team[0], group=group),
             buffer,
-            lambda _: _cut(every[0], 0, numel),
+            cache(lambda _: _cut(every[0], 0, numel)),
         )
     out = torch.zeros(part if op == "reduce_scatter" else numel).to(context.device)
     call: Callable[[], object]
@@ -209,7 +210,7 @@ def _work(context: RankContext, op: str, size: int, team: Team, group: Any) -> W
     else:
         expected = lambda _: torch.cat([_cut(values, place * part, part) for values in every])  # noqa: E731
         call = lambda: dist.all_to_all_single(out, source, group=group)  # noqa: E731
-    return Work(lambda: void(out.zero_()), call, out, expected)
+    return Work(lambda: void(out.zero_()), call, out, cache(expected))
 
 
 def _values(context: RankContext, op: str, size: int, rank: int, numel: int) -> torch.Tensor:

@@ -12,13 +12,14 @@ from readiness.model import AcceleratorFacts, Evidence, Measurement, Outcome, St
 
 CHIP = AcceleratorFacts("cuda:0", "cuda", 0, "cuda", "NVIDIA", "a chip of eight")
 WHERE = {"world": "all", "chips": "several", "ranks": "8"}
-#: Bus bandwidth between eight chips, and of a sum between two over one between eight.
+#: Bus bandwidth between eight chips, and that of a sum between two over that of one between eight. Published is algorithm
+#: bandwidth: a switch makes two, four and eight A800 alike on the bus, and by no other reading.
 #: A800 and 910B: https://github.com/gameofdimension/limulidae ; H800: https://github.com/deepseek-ai/DeepEP ; the last is
 #: what a machine carries whose chips talk over a slot of the first generation.
 MACHINES = {
-    "a800": {"all_gather": 173.0, "all_to_all": 90.0, "latency": 60.0, "two": 143 / 89},
+    "a800": {"all_gather": 173 * 7 / 8, "all_to_all": 90.0, "latency": 60.0, "two": 143 / (89 * 1.75)},
     "h800": {"all_gather": 160.0, "all_to_all": 153.0, "latency": 77.0, "two": 1.0},
-    "910b": {"all_gather": 149.0, "all_to_all": 60.0, "latency": 100.0, "two": 18 / 72},
+    "910b": {"all_gather": 149 * 7 / 8, "all_to_all": 60.0, "latency": 100.0, "two": 18 / (72 * 1.75)},
     "slots": {"all_gather": 2.0, "all_to_all": 1.0, "latency": 900.0, "two": 1.0},
 }
 

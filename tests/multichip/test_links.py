@@ -159,10 +159,10 @@ def test_a_single_slow_link_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["all_reduce", "recv"])
 def test_a_link_that_goes_and_comes_back_is_counted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     at = 60 if name == "all_reduce" else 3
-    delay((name,), 1, lambda call: 1.6 if call == at else 0, monkeypatch)
+    delay((name,), 1, lambda call: 2.6 if call == at else 0, monkeypatch)
     evidence = checked(chips(2))
     assert value(evidence, "interruptions") == 1
-    assert "between rank 0 (cpu:0), rank 1 (cpu:1) took 1." in about(evidence, "interruptions")
+    assert "between rank 0 (cpu:0), rank 1 (cpu:1) took 2." in about(evidence, "interruptions")
     assert value(evidence, "completed") == 1
 
 
