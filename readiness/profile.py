@@ -98,7 +98,11 @@ def _gather(file: Path, merged: _Merged, below: tuple[Path, ...]) -> None:
     if "uses" in document:
         merged.uses = tuple(Use(use) for use in document["uses"])
     for position, id in enumerate(document.get("drop", [])):
-        dropped = [name for name, entry in merged.entries.items() if any(fnmatchcase(of, id) for of in (name, entry["check"]))]
+        dropped = [
+            name
+            for name, entry in merged.entries.items()
+            if fnmatchcase(name, id) or fnmatchcase(entry.get("check", ""), id)
+        ]
         for entry in dropped:
             del merged.entries[entry]
         if not dropped:

@@ -95,6 +95,12 @@ def test_a_child_may_drop_what_it_inherits(tmp_path: Path) -> None:
         assert load(tmp_path, HEAD + f'extends = ["base"]\ndrop = ["{drop}"]\n').requirements == ()
 
 
+def test_dropping_beside_a_requirement_that_names_no_check_is_a_mistake_of_the_latter(tmp_path: Path) -> None:
+    write(tmp_path, HEAD + '[[require]]\nid = "half"\nat_least = 1\n' + REQUIREMENT, "base.toml")
+    with pytest.raises(BadFileError, match="half"):
+        load(tmp_path, HEAD + 'extends = ["base"]\ndrop = ["family.*"]\n')
+
+
 def test_smoke_takes_seconds_on_one_chip_and_on_several() -> None:
     """By what its checks declare: a node health program is killed after a minute."""
     smoke = profile.load("smoke", checks())
