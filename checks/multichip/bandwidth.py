@@ -16,7 +16,7 @@ from readiness.model import Cost, Note, Row, Yield
         "algorithm_gbps": "GB/s", "bus_gbps": "GB/s", "peak_bus_gbps": "GB/s", "group_bus_share": "1", "latency_us": "us",
         "link_gbps": "GB/s", "share_of_raw": "1", "usual_share_of_raw": "1", "most_of_raw": "1", "both_ways_gain": "1",
         "tail_ratio": "1", "longest_ratio": "1", "jitter": "1", "overlap_ratio": "1", "wrong_results": "1",
-        "link_faults": "1", "link_retries": "1", "links_up_share": "1", "completed": "1",
+        "link_faults": "1", "link_retries": "1", "links_up_share": "1", "share_of_links": "1", "completed": "1",
     },
     cost=Cost.SECONDS,
     typical_s=6.0,
@@ -56,7 +56,9 @@ def bandwidth(
     `overlap_ratio` is the time of a sum and products at once over the longer of the two. Every result is compared:
     `wrong_results`. `link_faults` and `link_retries` are how far the vendor's counters of errors and of repeated transfers
     on links rose since the run began, `links_up_share` the links that are up on the chip with the fewest over those on the
-    chip with the most. `completed` and labels as in `multichip.collectives`.
+    chip with the most, `share_of_links` is `peak_bus_gbps` over what a chip's links carry by the vendor's word.
+
+    `completed` and labels as in `multichip.collectives`.
     """
     from readiness.multichip import bandwidth as ranks_side
     from readiness.multichip import link_counters, telling, telling_bandwidth

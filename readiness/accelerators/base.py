@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from readiness.accelerators import slots
+from readiness.accelerators.links import Links
 from readiness.accelerators.slots import Slot
 from readiness.model import AcceleratorFacts
 
@@ -92,8 +93,8 @@ class Stack(ABC):
         """Readings of this device that change with load, each with its unit in its name; empty where none can be had."""
         return {}
 
-    def links_up(self, facts: AcceleratorFacts) -> int | None:  # noqa: ARG002
-        """How many of this device's links to other devices are up now; None where it has none or does not tell."""
+    def links(self, facts: AcceleratorFacts) -> Links | None:  # noqa: ARG002
+        """The links of this device to others as they are now; None where it has none or nobody tells."""
         return None
 
     def slot(self, facts: AcceleratorFacts) -> Slot | None:

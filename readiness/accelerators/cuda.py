@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from packaging.version import Version
 
 from readiness.accelerators import kernel, nvml, versions
+from readiness.accelerators.links import Links
 from readiness.accelerators.torch_build import TorchBuild
 from readiness.accelerators.torch_cuda import CudaNamespace, Told
 from readiness.model import AcceleratorFacts
@@ -81,10 +82,10 @@ class Cuda(CudaNamespace):
         except nvml.Unavailable:
             return {}
 
-    def links_up(self, facts: AcceleratorFacts) -> int | None:
-        """How many of its NVLinks NVML sees up."""
+    def links(self, facts: AcceleratorFacts) -> Links | None:
+        """Its NVLinks, as NVML sees them."""
         try:
-            return nvml.links_up(facts.properties.get("uuid"), facts.properties.get("pci_address"))
+            return nvml.links(facts.properties.get("uuid"), facts.properties.get("pci_address"))
         except nvml.Unavailable:
             return None
 

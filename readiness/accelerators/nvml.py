@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-_LINKS = 18
+from readiness.accelerators.links import Links
+
+#: As many as a device may have; where it has fewer, NVML refuses the next.
+_LINKS = 64
 _LINK_ERRORS = {"replays": 0, "recoveries": 1, "crc_flit_errors": 2, "crc_data_errors": 3}
 
 
@@ -98,12 +101,25 @@ def sensors(uuid: str | None, address: str | None) -> dict[str, float]:
         return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def links_up(uuid: str | None, address: str | None) -> int | None:
-    """How many of the device's NVLinks are up; None where it answers for none. Raises Unavailable."""
+def links(uuid: str | None, address: str | None) -> Links | None:
+    """The device's NVLinks that are up; None where it answers for none. Raises Unavailable."""
     with library() as nvml:
         handle, _ = _handle(nvml, uuid, address)
         states = list(_link_states(nvml, handle))
-        return sum(states) if states else None
+        rates = [_link_gbps(nvml, handle, link) for link, up in enumerate(states) if up]
+        return Links(len(rates), sum(filter(None, rates)) if rates and all(rates) else None) if states else None
+
+
+def _link_gbps(nvml: Any, device: Any, link: int) -> float | None:
+    """What one link carries one way; None where NVML does not tell. It tells in 10^6 bytes a second."""
+    for name, scope in (("NVML_FI_DEV_NVLINK_GET_SPEED", link), ("NVML_FI_DEV_NVLINK_SPEED_MBPS_COMMON", 0)):
+        try:
+            (answer,) = nvml.nvmlDeviceGetFieldValues(device, [(getattr(nvml, name), scope)])
+        except Exception:  # noqa: BLE001, S112 - the next field may be answered
+            continue
+        if answer.nvmlReturn == 0 and answer.value.uiVal:
+            return float(answer.value.uiVal) / 1000
+    return None
 
 
 class _Asker:

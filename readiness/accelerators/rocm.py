@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from readiness.accelerators import kernel
+from readiness.accelerators import kernel, links
+from readiness.accelerators.links import Links
 from readiness.accelerators.torch_build import TorchBuild
 from readiness.accelerators.torch_cuda import CudaNamespace, Told
 from readiness.model import AcceleratorFacts
@@ -45,6 +46,10 @@ class Rocm(CudaNamespace):
     def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:
         """The driver's error counts now; None where it keeps none for this device."""
         return kernel.ras_counters(facts.properties.get("pci_address"), self.root)
+
+    def links(self, facts: AcceleratorFacts) -> Links | None:
+        """Its XGMI links, as the kernel's driver lists them."""
+        return links.xgmi(facts.properties.get("pci_address"), self.root)
 
 
 STACK = Rocm()

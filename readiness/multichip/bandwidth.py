@@ -84,8 +84,11 @@ def rank_main(context: RankContext) -> Iterator[Json]:
     yield from tails.reports(context, size)
     with context.step("reading counters and states of links"):
         stack, facts = context.accelerator.stack, context.accelerator.facts
-        counters = stack.counters(facts)
-        yield {"counters": None if counters is None else dict(counters), "links_up": stack.links_up(facts)}
+        counters, links = stack.counters(facts), stack.links(facts)
+        yield {
+            "counters": None if counters is None else dict(counters),
+            "links": None if links is None else {"up": links.up, "gbps": links.gbps},
+        }
 
 
 def _spent(context: RankContext, started: float) -> bool:

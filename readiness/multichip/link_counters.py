@@ -45,8 +45,9 @@ def up(placement: Placement, reports: Sequence[Sequence[Json]]) -> Iterator[Yiel
 
     Told where every chip told its own, and any has some.
     """
-    counts = {facts.id: _last(told, "links_up") for facts, told in zip(placement.ranks, reports, strict=True)}
-    if len(counts) < 2 or None in counts.values() or not any(counts.values()):
+    every = {facts.id: _last(told, "links") for facts, told in zip(placement.ranks, reports, strict=True)}
+    counts: dict[str, int] = {chip: links["up"] for chip, links in every.items() if links is not None}
+    if len(counts) < 2 or len(counts) < len(every) or not any(counts.values()):
         return
     for chip, count in counts.items():
         yield Row({"chip": chip, "links_up": count})

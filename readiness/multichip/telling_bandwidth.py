@@ -17,6 +17,8 @@ from readiness.ranks.values import LONGEST_ABOUT, Json, Placement, WorldOutcome
 #: Fewer calls than these have no hundredth.
 LEAST_CALLS = 100
 Team = tuple[int, ...]
+#: Bus bandwidth and what it is of, by operation and size, then by how many ranks the group has.
+Buses = dict[tuple[str, int], dict[int, tuple[float, str]]]
 
 
 def bandwidth(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
@@ -63,7 +65,7 @@ def _collectives(reports: Reports, placement: Placement) -> Iterator[Yield]:
     for (op, size, team), of_team in teams.items():
         best, usual = max(map(min, of_team.values())), max(map(statistics.median, of_team.values()))
         groups.setdefault((op, size, len(team)), {})[team] = best, usual
-    buses: dict[tuple[str, int], dict[int, tuple[float, str]]] = {}
+    buses: Buses = {}
     smallest, largest = (pick((size for _, size, _ in groups), default=0) for pick in (min, max))
     for (op, size, ranks), found in sorted(groups.items()):
         team = max(found, key=lambda team: found[team])
@@ -79,24 +81,44 @@ def _collectives(reports: Reports, placement: Placement) -> Iterator[Yield]:
             yield Measurement("algorithm_gbps", size / best / 1e9, here, about=about)
             yield Measurement("bus_gbps", bus, here, about=about)
     yield from _compared(buses, placement)
+    yield from _against_links(buses, reports, placement)
 
 
-def _compared(buses: Mapping[tuple[str, int], Mapping[int, tuple[float, str]]], placement: Placement) -> Iterator[Yield]:
+def _compared(buses: Buses, placement: Placement) -> Iterator[Yield]:
     """Small groups against all ranks, size by size, and of all ranks the most that any size reaches."""
     everyone = len(placement.ranks)
-    most: dict[str, tuple[float, str]] = {}
     for (op, size), found in sorted(buses.items()):
-        if everyone not in found:
-            continue
-        together, between = found[everyone]
-        most[op] = max(most.get(op, (0.0, "")), (together, between))
+        together, _ = found.get(everyone, (0.0, ""))
         for ranks, (bus, between) in found.items():
-            if ranks < everyone:
+            if ranks < everyone and together:
                 here = {**placement.labels, "op": op, "group": str(ranks), "bytes": str(size)}
                 told = f"{between}: {bus:.3g} GB/s, {together:.3g} GB/s between all {everyone}"
                 yield Measurement("group_bus_share", bus / together, here, about=told)
-    for op, (bus, between) in most.items():
+    for op, (bus, between) in _most(buses, everyone).items():
         yield Measurement("peak_bus_gbps", bus, {**placement.labels, "op": op}, about=f"{between}: {bus:.3g} GB/s at best")
+
+
+def _most(buses: Buses, everyone: int) -> dict[str, tuple[float, str]]:
+    """Of each operation the most that all ranks together reach in any size, and in which."""
+    most: dict[str, tuple[float, str]] = {}
+    for (op, _), found in sorted(buses.items()):
+        if everyone in found:
+            most[op] = max(most.get(op, (0.0, "")), found[everyone])
+    return most
+
+
+def _against_links(buses: Buses, reports: Reports, placement: Placement) -> Iterator[Yield]:
+    """The most that all ranks reach over what the links of one chip carry, by the vendor's word on that with the least.
+
+    Told where every chip's links are known and all are of one host: between hosts other links count.
+    """
+    everyone = len(placement.ranks)
+    carried = [told["links"]["gbps"] for _, told in reports if told.get("links")]
+    if len(carried) < everyone or not all(carried) or placement.between_hosts(range(everyone)):
+        return
+    for op, (bus, between) in _most(buses, everyone).items():
+        about = f"{between}: {bus:.3g} GB/s of the {min(carried):.4g} GB/s that a chip's links carry"
+        yield Measurement("share_of_links", bus / min(carried), {**placement.labels, "op": op}, about=about)
 
 
 def _pairs(reports: Reports, placement: Placement) -> Iterator[Yield]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from readiness.accelerators import nvml
+from readiness.accelerators.links import Links
 from tests.accelerators import fake_nvml
 from tests.accelerators.fake_nvml import UUID, NVMLError
 
@@ -29,14 +31,45 @@ def test_everything_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         "retired_pages_pending": "Not Supported",
     }  # fmt: skip
     assert nvml.counters(UUID, None) == reading.counters
-    assert nvml.links_up(UUID, None) == 2
+    assert nvml.links(UUID, None) == Links(2)
 
 
-@pytest.mark.parametrize(("state", "up"), [(lambda *_: 1, 18), (lambda *_: 0, 0), (NVMLError("Not Supported"), None)])
-def test_links_are_counted_as_far_as_there_are_any(state: Any, up: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml.make(nvmlDeviceGetNvLinkState=state))
-    assert nvml.links_up(UUID, "0000:17:00.0") == up
-    assert ("nvlink_replays" in nvml.counters(UUID, None)) == bool(up)
+def speed(mbps: int, refused: tuple[int, ...] = ()) -> Any:
+    """What each link carries, by the fields that are not refused: 164 is of one link, 90 of all alike."""
+
+    def answer(_: object, asked: Any) -> Any:
+        return [
+            SimpleNamespace(nvmlReturn=3 * (field in refused), value=SimpleNamespace(uiVal=mbps + scope if field == 164 else mbps))
+            for field, scope in asked
+        ]
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("state", "found"), [(lambda _, link: 1 if link < 18 else None, 18), (lambda _, link: 0 if link < 18 else None, 0), (lambda *_: None, None)]
+)
+@pytest.mark.parametrize(
+    ("answer", "each"),
+    [(speed(26562), None), (speed(26562, refused=(164,)), 26.562), (speed(0), None), (speed(25000, refused=(164, 90)), None), (NVMLError("Not Supported"), None)],
+)
+def test_links_are_counted_as_far_as_there_are_any(state: Any, found: int | None, answer: Any, each: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(device: object, number: int) -> int:
+        told = state(device, number)
+        if told is None:
+            raise NVMLError("Invalid Argument")
+        return int(told)
+
+    module = fake_nvml.make(nvmlDeviceGetNvLinkState=link, nvmlDeviceGetFieldValues=answer)
+    module.NVML_FI_DEV_NVLINK_GET_SPEED, module.NVML_FI_DEV_NVLINK_SPEED_MBPS_COMMON = 164, 90
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    links = nvml.links(UUID, "0000:17:00.0")
+    assert (None if links is None else links.up) == found
+    if links is not None and found and each:
+        assert links.gbps == pytest.approx(found * each)
+    elif links is not None and not callable(answer):
+        assert links.gbps is None
+    assert ("nvlink_replays" in nvml.counters(UUID, None)) == bool(found)
 
 
 @pytest.mark.parametrize(("uuid", "address"), [(UUID, None), (f"GPU-{UUID}", None), (UUID, "0000:99:00.0")])

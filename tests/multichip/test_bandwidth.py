@@ -132,14 +132,14 @@ def test_an_error_that_large_messages_alone_have_is_seen(op: str, monkeypatch: p
     assert told.endswith("rank 1 (cpu:1)")
 
 
-@pytest.mark.parametrize(("slow_calls", "least", "most"), [(10**6, 0, 0.5), (6, 0.5, 100)])
+@pytest.mark.parametrize(("slow_calls", "least", "most"), [(10**6, 0, 0.05), (6, 0.1, 100)])
 def test_small_groups_that_stay_slow_are_told(slow_calls: int, least: float, most: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is slow the first time alone is measured again: that was the host."""
     healthy, calls = dist.all_to_all_single, [0]
 
     def slow(out: torch.Tensor, given: torch.Tensor, group: Any = None, **options: Any) -> Any:
         calls[0] += group is not None
-        time.sleep(0.02 if group is not None and calls[0] <= slow_calls else 0)
+        time.sleep(0.2 if group is not None and calls[0] <= slow_calls else 0)
         return healthy(out, given, group=group, **options)
 
     monkeypatch.setattr(dist, "all_to_all_single", slow)
@@ -240,7 +240,7 @@ def test_a_chip_with_fewer_links_up_than_another_is_told() -> None:
     placement = Placement(tuple(chips(3).peers))
 
     def told(*counts: int | None) -> list[Measurement]:
-        reports = [({"bandwidth": "all_reduce"}, {"counters": None, "links_up": count}) for count in counts]
+        reports = [({"bandwidth": "all_reduce"}, {"links": None if count is None else {"up": count, "gbps": None}}) for count in counts]
         return [item for item in link_counters.up(placement, reports) if isinstance(item, Measurement)]
 
     (found,) = told(18, 17, 18)
@@ -250,7 +250,33 @@ def test_a_chip_with_fewer_links_up_than_another_is_told() -> None:
     assert told(18, None, 18) == told(None, None, None) == told(0, 0, 0) == []
     assert [item.value for item in told(0, 18, 18)] == [0]
     assert list(link_counters.up(placement, [(), (), ()])) == []
-    assert list(link_counters.up(Placement(placement.ranks[:1]), [({"links_up": 4},)])) == []
+    assert list(link_counters.up(Placement(placement.ranks[:1]), [({"links": {"up": 4}},)])) == []
+
+
+def told_of_links(*gbps: float | None, host: str | None = None) -> dict[str, Measurement]:
+    """What is told of an all_gather between all ranks, 1 GB of which takes 10 ms, where their links carry so much."""
+    seconds = {"bandwidth": "all_gather", "bytes": 10**9, "team": list(range(len(gbps))), "seconds": [0.01], "wrong": 0}
+    reports = tuple(
+        ({**seconds}, {"links": None if rate is None else {"up": 18, "gbps": rate}, "counters": None}) for rate in gbps
+    )
+    facts = list(chips(len(gbps)).peers)
+    if host is not None:
+        facts[-1] = at(Host(host, ("ssh", host), "10.0.0.1"), facts[-1])
+    told = telling_bandwidth.bandwidth(WorldOutcome(reports, None, 1.0), Placement(tuple(facts)))
+    return {item.name: item for item in told if isinstance(item, Measurement)}
+
+
+def test_what_is_reached_is_held_against_what_links_carry() -> None:
+    found = told_of_links(400.0, 375.0, 400.0, 400.0)
+    assert found["peak_bus_gbps"].value == pytest.approx(75)
+    assert found["share_of_links"].value == pytest.approx(0.2)
+    assert found["share_of_links"].labels["op"] == "all_gather"
+    assert found["share_of_links"].about == (
+        "all_gather of 1000000000 bytes between rank 0 (cpu:0) to rank 3 (cpu:3): 75 GB/s of the 375 GB/s that a chip's links carry"
+    )
+    for gbps in ((400.0, None), (None, None), (400.0, 0.0)):
+        assert "share_of_links" not in told_of_links(*gbps)
+    assert "share_of_links" not in told_of_links(400.0, 400.0, host="node2"), "between hosts other links count"
 
 
 def test_counters_of_another_host_are_those_that_its_rank_read() -> None:
@@ -262,7 +288,7 @@ def test_counters_of_another_host_are_those_that_its_rank_read() -> None:
     here = dataclasses.replace(cpu().facts, counters={"nvlink_replays": 5, "nvlink_crc_flit": 1})
     there = at(Host("node2", ("ssh", "node2"), "10.0.0.1"), dataclasses.replace(here, counters={"nvlink_replays": 1}))
     placement = Placement((here, there))
-    found = link_counters.risen(Counting(), placement, [(), ({"counters": {"nvlink_replays": 4}, "links_up": None},)])
+    found = link_counters.risen(Counting(), placement, [(), ({"counters": {"nvlink_replays": 4}, "links": None},)])
     assert found == {"cpu:0": {"nvlink_crc_flit": 0, "nvlink_replays": 2}, "node2/cpu:0": {"nvlink_replays": 3}}
     assert link_counters.risen(Counting(), placement, [(), ()])["node2/cpu:0"] is None
 
