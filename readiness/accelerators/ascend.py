@@ -20,6 +20,7 @@ class Ascend(PluggedStack):
     vendor = "Huawei"
     nodes = ("davinci[0-9]*", "davinci_manager")
     collective_backend = "hccl"
+    rest_s = 10.0  # EJ0001 before that: github.com/hiyouga/LlamaFactory/issues/3839
 
     def __init__(self, root: Path = ascend_files.ROOT) -> None:
         self.root = root

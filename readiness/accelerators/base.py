@@ -33,6 +33,7 @@ class Stack(ABC):
     plugin              the module that must be imported before torch knows the device, None where torch knows it
     collective_backend  what `torch.distributed.init_process_group` is given; None where the stack has none
     forks               a process that has imported torch, but touched no device, may fork workers for it
+    rest_s              for how long its devices cannot be used together again after a process that did was killed
     root                where the files of the kernel begin; tests bring their own
     driverless          its devices are the host's memory: whatever is imported before a fork, they survive it
     beyond              operators of PyTorch's database that say nothing about a device of this stack, and why
@@ -45,6 +46,7 @@ class Stack(ABC):
     collective_backend: str | None = None
     forks: bool = True
     asynchronous: bool = True
+    rest_s: float = 0.0
     root: Path = Path("/")
     driverless: bool = False
     beyond: Mapping[str, str] = {}

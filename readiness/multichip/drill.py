@@ -12,6 +12,7 @@ from readiness.model import Measurement, Note, Yield
 from readiness.multichip import telling, telling_drills
 from readiness.multichip.drilling import Held, hold
 from readiness.multichip.drills import DRILLS, Drill, Fault
+from readiness.ranks import flight
 from readiness.ranks.values import Failure, Placement, Trouble, WorldOutcome, speaks_tcp
 
 #: Where a world fails before its fault, it is tried once more with so much more time: a busy host is no fault of a chip.
@@ -29,6 +30,7 @@ def every(
     itself, and the other drills would show nothing.
     """
     failure: Failure | None = None
+    patience_s += flight.lingering_s()
     for drill in DRILLS:
         if drill.of_the_link and (reason := _no_link(accelerator)) is not None:
             yield telling_drills.not_held(drill, reason)

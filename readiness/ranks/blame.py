@@ -10,7 +10,7 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from readiness.ranks import flight
 from readiness.ranks.board import Mark
@@ -25,6 +25,9 @@ _VICTIM = re.compile(
     r"|pair closure|communicator was aborted|monitoredbarrier|mismatch between collectives",
     re.IGNORECASE,
 )
+#: What a library's watchdog prints before it ends a rank's process over a call that is overdue.
+#: Source: ProcessGroupNCCL.cpp of PyTorch; those for other makers' libraries were made from it.
+_OVERDUE = re.compile(r"watchdog caught collective operation timeout|milliseconds before timing out", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Seen:
     `exit_code` is negative for a signal and None while the process lives; `error` what the rank raised; `state` the
     process state as psutil names it; `silent_s` how long it has shown no sign of life; `call` its last collective as the
     flight recorder has it (`readiness.ranks.flight`), None where it has none; `lost` why nothing is known any more of a
-    rank on another host.
+    rank on another host; `gave_up` that its library ended it since a call was overdue.
     """
 
     rank: int
@@ -46,6 +49,7 @@ class Seen:
     silent_s: float = 0.0
     call: Json | None = None
     lost: str | None = None
+    gave_up: bool = False
 
     @property
     def alive(self) -> bool:
@@ -65,11 +69,20 @@ def is_victim(error: str) -> bool:
     return bool(_VICTIM.search(error))
 
 
+def gave_up(exit_code: int | None, log: str) -> bool:
+    """Whether a rank ended as one that waited for another does whose library has a watchdog, by the end of its log."""
+    return exit_code == -signal.SIGABRT and bool(_OVERDUE.search(log))
+
+
 def blame(seen: Sequence[Seen], *, stalled: bool, waited_s: float, dead_links: Collection[tuple[int, int]] = ()) -> Failure:
     """The failure of a world. `stalled` says that nothing moved for `waited_s` seconds.
 
     `dead_links` are the pairs of ranks between which what is sent goes unanswered (`readiness.ranks.wires`).
     """
+    seen = [
+        replace(rank, exit_code=None, error=rank.error or "ended by its library: a call timed out") if rank.gave_up else rank
+        for rank in seen
+    ]
     mismatched = _mismatched(seen)
     if dead := [rank for rank in seen if rank.exit_code is not None and rank.exit_code < 0]:
         if mismatched is not None and all(rank.exit_code == -signal.SIGABRT for rank in dead):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from readiness.ranks import wires
-from readiness.ranks.blame import Seen
+from readiness.ranks.blame import Seen, gave_up
 from readiness.ranks.board import Board
 from readiness.ranks.members import Member, listen
 from readiness.ranks.values import Json
@@ -14,6 +14,8 @@ from readiness.ranks.values import Json
 #: How long stacks take to be written, and how long evidence may take to be told. Who is blocked with the interpreter
 #: never answers.
 _STACKS_S, _ANSWER_S = 0.2, 1.5
+#: Where a watchdog's last words stand, with the stacks that may follow them.
+_LOG_CHARACTERS = 20_000
 
 
 def look(members: Sequence[Member], board: Board) -> list[Seen]:
@@ -28,6 +30,7 @@ def look(members: Sequence[Member], board: Board) -> list[Seen]:
             state=member.state(),
             silent_s=board.silent_s(member.rank),
             lost=member.lost,
+            gave_up=gave_up(member.process.poll(), member.log_tail(_LOG_CHARACTERS)),
         )
         for member, mark in zip(members, board.marks(), strict=True)
     ]

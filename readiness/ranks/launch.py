@@ -13,6 +13,7 @@ import itertools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,7 +68,7 @@ def launched(
             network = _network(next(iter(lines)).address)
         store, keep = _meeting_place(stack) if network is None else (f"{network.store}/{os.getpid()}-{next(_attempts)}", [])
         world = _World(lines)
-        stack.callback(world.end)
+        stack.callback(_end_and_rest, world, accelerator.stack.rest_s)
         here = sum(host_of(facts) is None for facts in placement.ranks)
         plan = RankPlan(
             function=function,
@@ -144,6 +145,13 @@ class _World:
         for host, line in self.lines.items():
             if host in self.relays and not wait_for_end(self.relays[host]):
                 hang_up(line)
+
+
+def _end_and_rest(world: _World, rest_s: float) -> None:
+    """Where a rank did not leave by itself, the devices are left alone for as long as their stack wants."""
+    world.end()
+    if any(member.process.poll() for member in world.members):
+        time.sleep(rest_s)
 
 
 def _lines(placement: Placement, stack: str) -> dict[Host, Line]:

@@ -9,6 +9,7 @@ import contextlib
 import faulthandler
 import gc
 import os
+import resource
 import selectors
 import signal
 import sys
@@ -112,6 +113,7 @@ def _work(plan: RankPlan, board: Board) -> None:
     torch.set_num_threads(plan.threads)
     if plan.namespace is not None:
         network.enter(plan.namespace)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # ranks are made to die, with a device's memory mapped
     flight.record()
     plan.accelerator.enter()  # a forked rank is in its parent's process, which has another chip
     context = RankContext(

@@ -53,6 +53,21 @@ def kill_oneself() -> NoReturn:
     raise AssertionError
 
 
+def with_a_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums as on NCCL: nothing is raised where one is overdue, the process is ended after the watchdog has written."""
+    healthy = dist.all_reduce
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        try:
+            return healthy(*arguments, **options)
+        except RuntimeError:
+            print(f"[Rank {dist.get_rank()}] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=9)", flush=True)
+            time.sleep(4 * int(os.environ["TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC"]) / 1000)
+            os.abort()
+
+    monkeypatch.setattr(dist, "all_reduce", watched)
+
+
 def stop_oneself() -> None:
     """As a debugger or a frozen control group would."""
     os.kill(os.getpid(), signal.SIGSTOP)

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from readiness.ranks.blame import Seen, blame, is_victim
+from readiness.ranks.blame import Seen, blame, gave_up, is_victim
 from readiness.ranks.board import Mark
 from readiness.ranks.values import Failure, Json, Trouble
 
@@ -30,6 +30,36 @@ def test_a_signal_comes_before_the_exceptions_of_those_who_lost_that_rank() -> N
     )
     assert (failure.trouble, failure.culprits) == (Trouble.DIED, (1,))
     assert "SIGKILL in all_reduce" in failure.reason
+
+
+WATCHDOG = "[rank2]:[E] [Rank 2] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7, OpType=ALLREDUCE)"
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "log", "expected"),
+    [
+        (-6, WATCHDOG, True), (-6, "ran for 2001 milliseconds before timing out.", True), (-9, WATCHDOG, False),
+        (None, WATCHDOG, False), (1, WATCHDOG, False), (-6, "double free or corruption", False), (-6, "", False),
+    ],
+)  # fmt: skip
+def test_who_is_ended_by_a_watchdog_gave_up(exit_code: int | None, log: str, expected: bool) -> None:
+    assert gave_up(exit_code, log) is expected
+
+
+def test_those_that_a_watchdog_ended_are_victims() -> None:
+    victims = [Seen(rank, IN_SUM, exit_code=-6, gave_up=True) for rank in (0, 2)]
+    failure = judged(*victims, Seen(1, IN_SUM, exit_code=-9))
+    assert (failure.trouble, failure.culprits) == (Trouble.DIED, (1,))
+    failure = judged(*victims, Seen(1, IN_SUM, state="stopped"))
+    assert (failure.trouble, failure.culprits) == (Trouble.FROZEN, (1,))
+    failure = judged(*victims, Seen(1, AFTER_SUM))
+    assert (failure.trouble, failure.culprits) == (Trouble.BEHIND, (1,))
+    failure = judged(*victims, Seen(1, AFTER_SUM, exit_code=1, error="ArithmeticError: no"))
+    assert (failure.trouble, failure.culprits) == (Trouble.RAISED, (1,))
+    failure = judged(*victims, Seen(1, IN_SUM, exit_code=-6))
+    assert (failure.trouble, failure.culprits) == (Trouble.DIED, (1,)), "it aborted of its own"
+    failure = judged(*victims, Seen(1, IN_SUM, exit_code=-6, gave_up=True))
+    assert failure.culprits == (), "all waited for each other"
 
 
 def test_a_stopped_rank_comes_before_those_behind() -> None:

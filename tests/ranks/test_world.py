@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 import time
@@ -20,7 +21,7 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.checklist import Skip
 from readiness.model import AcceleratorFacts
-from readiness.ranks import Placement, RankContext, Trouble, WorldOutcome, place, run_world, world
+from readiness.ranks import Placement, RankContext, Trouble, WorldOutcome, flight, place, run_world, world
 from readiness.ranks import rank as rank_side
 from readiness.ranks.values import Json
 from tests.ranks import support
@@ -395,3 +396,52 @@ def agreeing_often(context: RankContext) -> Iterator[Json]:
 
 def test_no_rank_takes_an_older_number_for_a_new_one() -> None:
     assert [report["wrong"] for (report,) in run(agreeing_often, 3).reports] == [0, 0, 0]
+
+
+def its_environment(_: RankContext) -> Iterator[Json]:
+    yield {name: value for name, value in os.environ.items() if name.startswith("TORCH_")}
+
+
+def test_watchdogs_are_told_to_be_brief_unless_somebody_has_told_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("TORCH_")]:
+        monkeypatch.delenv(name)
+    assert flight.lingering_s() == 1.25
+    monkeypatch.setenv("TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", "15000")
+    monkeypatch.setenv("TORCH_HCCL_WAIT_TIMEOUT_DUMP_MILSEC", "soon")
+    monkeypatch.setenv("TORCH_XCCL_DUMP_ON_TIMEOUT", "1")
+    assert flight.lingering_s() == 75
+    (found,), _ = run(its_environment).reports
+    assert found["TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC"] == "15000"
+    assert "TORCH_FR_WAIT_TIMEOUT_DUMP_MILSEC" not in found, "it would stand before what the user has told"
+    assert found["TORCH_FR_DUMP_ON_TIMEOUT"] == found["TORCH_NCCL_DUMP_ON_TIMEOUT"] == "0"
+    assert found["TORCH_MCCL_WAIT_TIMEOUT_DUMP_MILSEC"] == "250"
+    assert found["TORCH_XCCL_DUMP_ON_TIMEOUT"] == "1"
+    assert found["TORCH_HCCL_WAIT_TIMEOUT_DUMP_MILSEC"] == "soon"
+
+
+def dying(context: RankContext) -> None:
+    if context.rank == 1 and context.settings.get("dies"):
+        support.kill_oneself()
+
+
+class Resting(Cpu):
+    """Devices that cannot be used together for a while after a process of theirs was killed."""
+
+    rest_s = 7.5
+
+
+@pytest.mark.parametrize(("settings", "rests"), [({}, []), ({"dies": True}, [7.5])])
+def test_devices_are_left_alone_after_a_rank_was_killed(settings: Json, rests: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: slept.append(seconds) if seconds == 7.5 else sleep(seconds))
+    accelerator = Accelerator(cpu().facts, Resting(), seed=7)
+    run_world(dying, accelerator, place(accelerator, 2), settings, patience_s=10.0)
+    assert slept == rests
+
+
+def test_no_rank_leaves_an_image_of_its_memory() -> None:
+    def limit(_: RankContext) -> Iterator[Json]:
+        yield {"core": resource.getrlimit(resource.RLIMIT_CORE)[0]}
+
+    assert [report["core"] for (report,) in run(limit).reports] == [0, 0]
