@@ -14,7 +14,7 @@ import torch
 from readiness.ranks.values import Json
 
 _UNSUPPORTED = re.compile(
-    r"(not|n't) (yet |currently )?(been )?(support|implement)|unsupported|unconvertible|no backend type"
+    r"(not|n't) (yet |curren\w+ )?(been )?(support|implement)|unsupported|unconvertible|no backend type"
     r"|invalid scalar type|cannot use reduceop",
     re.IGNORECASE,
 )
