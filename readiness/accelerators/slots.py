@@ -46,18 +46,25 @@ def read(address: str | None, root: Path = _ROOT) -> Slot | None:
     """
     if address is None or not _ADDRESS.fullmatch(address.lower()) or kernel.is_virtual(root):
         return None
-    folder = root / "sys/bus/pci/devices" / address.lower()
+    try:
+        folder = _outermost((root / "sys/bus/pci/devices" / address.lower()).resolve(strict=True))
+    except (OSError, RuntimeError):
+        return None
     lanes, most_lanes = (_number(folder / f"{which}_link_width") for which in ("current", "max"))
     pace, most_pace = (_number(folder / f"{which}_link_speed") for which in ("current", "max"))
     # 63 and 255 lanes stand for an answer that the device did not give.
     if not lanes or not most_lanes or not pace or not most_pace or max(lanes, most_lanes) > 32:
         return None
-    try:
-        port = folder.resolve(strict=True).parent
-    except (OSError, RuntimeError):
-        port = folder
-    port_lanes = _number(port / "max_link_width") if _ADDRESS.fullmatch(port.name) and port.name != folder.name else None
+    port_lanes = _number(folder.parent / "max_link_width") if _ADDRESS.fullmatch(folder.parent.name) else None
     return Slot(int(lanes), pace, int(most_lanes), most_pace, int(port_lanes) if port_lanes and port_lanes <= 32 else None)
+
+
+def _outermost(folder: Path) -> Path:
+    """The end of a device's own hardware: many have a switch of their own on the board, and lanes are lost before that."""
+    maker = kernel.read_text(folder / "vendor")
+    while maker and _ADDRESS.fullmatch(folder.parent.name) and kernel.read_text(folder.parent / "vendor") == maker:
+        folder = folder.parent
+    return folder
 
 
 def _number(file: Path) -> float | None:

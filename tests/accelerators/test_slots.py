@@ -69,6 +69,22 @@ def test_half_an_answer_is_none(tmp_path: Path, name: str, text: str) -> None:
     assert found is None or (name.endswith("speed") and text in ("63", "255"))
 
 
+def test_a_switch_on_the_devices_own_board_is_part_of_it(tmp_path: Path) -> None:
+    """AMD's cards: between device and switch all lanes are there, whatever the slot has."""
+    folder = tmp_path / "sys/devices/pci0000:00"
+    for number, vendor, lanes in ((1, "0x1022", 16), (2, "0x1002", 4), (3, "0x1002", 16), (4, "0x1002", 16)):
+        folder = folder / f"0000:0{number}:00.0"
+        folder.mkdir(parents=True)
+        for name, text in (SOUND | {"current_link_width": str(lanes), "vendor": vendor}).items():
+            (folder / name).write_text(text + "\n")
+    bus = tmp_path / "sys/bus/pci/devices"
+    bus.mkdir(parents=True)
+    (bus / "0000:04:00.0").symlink_to(folder)
+    found = slots.read("0000:04:00.0", tmp_path)
+    assert found is not None
+    assert (found.lanes, found.most_lanes, found.port_lanes) == (4, 16, 16)
+
+
 @pytest.mark.parametrize("address", [None, "", "..", "../../../../etc", "0000:17:00.0/../..", "0000:17:00.9", "0000:17:00.1", "\0"])
 def test_other_addresses_have_none(tmp_path: Path, address: str | None) -> None:
     assert slots.read(address, device(tmp_path)) is None
