@@ -72,8 +72,7 @@ def test_a_rank_that_is_lost_is_noticed_and_the_others_stop(fault: Fault, monkey
     assert row["culprit"][:6] in row["from_outside"]
 
 
-@pytest.mark.parametrize("fault", LOSSES)
-@pytest.mark.parametrize("writing_ms", [None, "2000"])
+@pytest.mark.parametrize(("fault", "writing_ms"), [*((fault, None) for fault in LOSSES), (Fault.ABSENT, "2000")])
 def test_a_library_that_ends_processes_once_its_watchdog_has_written(
     fault: Fault, writing_ms: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
