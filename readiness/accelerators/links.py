@@ -18,11 +18,13 @@ _XGMI = 11
 class Links:
     """How many links of a device are up, and what these carry together one way, in 10^9 bytes a second.
 
-    `gbps` is the vendor's word; None where he gives none.
+    `gbps` is the vendor's word; None where he gives none. `peers` is to how many other devices they go straight; None
+    where a switch lies between, or nobody tells.
     """
 
     up: int
     gbps: float | None = None
+    peers: int | None = None
 
 
 def xgmi(address: str | None, root: Path = _ROOT) -> Links | None:
@@ -42,8 +44,9 @@ def xgmi(address: str | None, root: Path = _ROOT) -> Links | None:
         return None
     every = [_numbers(folder / "properties") for folder in _folders(topology / own[0] / "io_links")]
     devices = {int(name) for name, told in nodes.items() if told.get("simd_count")}
-    rates = [told.get("max_bandwidth", 0) for told in every if told.get("type") == _XGMI and told.get("node_to") in devices]
-    return Links(len(rates), sum(rates) / 1000 if all(rates) else None) if rates else None
+    ours = [told for told in every if told.get("type") == _XGMI and told.get("node_to") in devices]
+    rates, peers = [told.get("max_bandwidth", 0) for told in ours], {told["node_to"] for told in ours}
+    return Links(len(ours), sum(rates) / 1000 if all(rates) else None, len(peers)) if ours else None
 
 
 def _folders(parent: Path) -> Iterator[Path]:

@@ -106,8 +106,22 @@ def links(uuid: str | None, address: str | None) -> Links | None:
     with library() as nvml:
         handle, _ = _handle(nvml, uuid, address)
         states = list(_link_states(nvml, handle))
-        rates = [_link_gbps(nvml, handle, link) for link, up in enumerate(states) if up]
-        return Links(len(rates), sum(filter(None, rates)) if rates and all(rates) else None) if states else None
+        up = [link for link, state in enumerate(states) if state]
+        rates = [_link_gbps(nvml, handle, link) for link in up]
+        peers = {_peer(nvml, handle, link) for link in up}
+        straight = len(peers) if peers and None not in peers else None
+        return Links(len(up), sum(filter(None, rates)) if rates and all(rates) else None, straight) if states else None
+
+
+def _peer(nvml: Any, device: Any, link: int) -> str | None:
+    """The PCI address of the device at the other end of a link; None where that is a switch, or NVML does not tell."""
+    try:
+        if nvml.nvmlDeviceGetNvLinkRemoteDeviceType(device, link) != nvml.NVML_NVLINK_DEVICE_TYPE_GPU:
+            return None
+        address = nvml.nvmlDeviceGetNvLinkRemotePciInfo(device, link).busId
+    except Exception:  # noqa: BLE001 - older libraries, and what they refuse
+        return None
+    return address.decode(errors="replace") if isinstance(address, bytes) else str(address)
 
 
 def _link_gbps(nvml: Any, device: Any, link: int) -> float | None:

@@ -13,23 +13,21 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import psutil
 import torch
 import torch.distributed as dist
 
 from readiness.multichip import tails, transfers
 from readiness.multichip.bus import blocks, bus_factor, group_sizes
 from readiness.multichip.comparing import difference, refusing
+from readiness.multichip.growing import GROWTH, most_bytes
 from readiness.multichip.known_answers import gather_single, scatter_single
 from readiness.multichip.teams import Team
 from readiness.ranks.values import Json, RankContext
 
 #: Calls back to back in one sample, at most; and a sample is about as long as this.
 MOST_CALLS, SAMPLE_S = 8, 0.004
-#: A message grows by this factor until a sum of it takes so long: by then the start of a call costs little of it.
-GROWTH, LONG_ENOUGH_S = 8, 0.005
-#: What a message of a byte may take of the host's memory on each rank: what is sent, received, expected and compared.
-HOST_BYTES = 8
+#: Messages grow until a sum of one takes so long: by then the start of a call costs little of it.
+LONG_ENOUGH_S = 0.005
 #: Values repeat after so many elements, a prime number: no part of a message looks like another.
 PERIOD = 1048573
 #: A group that reaches less than this of what all ranks do is measured again, at most so often: a slow link stays slow, a
@@ -76,10 +74,11 @@ def rank_main(context: RankContext) -> Iterator[Json]:
                     yield from _measure(context, op, size, team, group, best)
         if _spent(context, started):
             break  # all together: the slowest rank decides
+        if size >= asked[-1]:
+            yield from _doubtful_again(context, groups, size, best, started)
         took = max(context.share(best.get(("all_reduce", size, everyone), LONG_ENOUGH_S)))
-        if not sizes and took < LONG_ENOUGH_S and size * GROWTH <= _most_bytes(context):
+        if not sizes and took < LONG_ENOUGH_S and size * GROWTH <= most_bytes(context, world):
             sizes.append(size * GROWTH)
-    yield from _doubtful_again(context, groups, size, best, started)
     yield from transfers.reports(context)
     yield from tails.reports(context, size)
     with context.step("reading counters and states of links"):
@@ -87,7 +86,7 @@ def rank_main(context: RankContext) -> Iterator[Json]:
         counters, links = stack.counters(facts), stack.links(facts)
         yield {
             "counters": None if counters is None else dict(counters),
-            "links": None if links is None else {"up": links.up, "gbps": links.gbps},
+            "links": None if links is None else {"up": links.up, "gbps": links.gbps, "peers": links.peers},
         }
 
 
@@ -95,16 +94,10 @@ def _spent(context: RankContext, started: float) -> bool:
     return max(context.share(time.monotonic() - started)) > float(context.settings["budget_s"])
 
 
-def _most_bytes(context: RankContext) -> float:
-    """How large a message may grow: as was asked for, and as the memory of the poorest host allows."""
-    allowed = psutil.virtual_memory().available / HOST_BYTES / context.world_size
-    return min(float(context.settings["most_mib"]) * 2**20, *context.share(allowed))
-
-
 def _doubtful_again(
     context: RankContext, groups: Mapping[Team, Any], size: int, best: Best, started: float
 ) -> Iterator[Json]:
-    """Groups that seem far slower than all ranks together, and all ranks, once more in the largest size."""
+    """Groups that seem far slower than all ranks together in a size, and all ranks, once more."""
     everyone = tuple(range(context.world_size))
     for _ in range(MOST_ROUNDS - 1):
         doubtful = []

@@ -110,11 +110,15 @@ def _most(buses: Buses, everyone: int) -> dict[str, tuple[float, str]]:
 def _against_links(buses: Buses, reports: Reports, placement: Placement) -> Iterator[Yield]:
     """The most that all ranks reach over what the links of one chip carry, by the vendor's word on that with the least.
 
-    Told where every chip's links are known and all are of one host: between hosts other links count.
+    Told where every chip's links are known, all are of one host (between hosts other links count), and none goes straight
+    to a chip that does not take part.
     """
     everyone = len(placement.ranks)
-    carried = [told["links"]["gbps"] for _, told in reports if told.get("links")]
+    links = [told["links"] for _, told in reports if told.get("links")]
+    carried = [one["gbps"] for one in links]
     if len(carried) < everyone or not all(carried) or placement.between_hosts(range(everyone)):
+        return
+    if any(one["peers"] is not None and one["peers"] >= everyone for one in links):
         return
     for op, (bus, between) in _most(buses, everyone).items():
         about = f"{between}: {bus:.3g} GB/s of the {min(carried):.4g} GB/s that a chip's links carry"

@@ -11,12 +11,12 @@ import time
 from collections.abc import Generator, Iterator
 from socket import socket
 
-import psutil
 import torch
 import torch.distributed as dist
 
 from readiness.multichip import raw
 from readiness.multichip.comparing import difference, refusing
+from readiness.multichip.growing import GROWTH, most_bytes
 from readiness.multichip.links import pairs
 from readiness.multichip.teams import Team
 from readiness.ranks.values import Json, RankContext
@@ -26,17 +26,15 @@ PASSES, TURNS = 4, 4
 #: Where a pair reaches less of the raw way than this, more is tried: a slow link stays slow, a busy host does not.
 MOST_PASSES, DOUBTFUL_SHARE = 40, 0.15
 MEBIBYTE = 2**20
-#: A block grows by this factor until there and back takes so long on the slowest pair: by then its start costs little of it.
-GROWTH, LONG_ENOUGH_S = 8, 0.0005
-#: A block of a byte may take so much of the host's memory on each rank.
-HOST_BYTES = 8
+#: Blocks grow until there and back takes so long on the slowest pair: by then the start of a transfer costs little of it.
+LONG_ENOUGH_S = 0.0005
 
 
 def reports(context: RankContext) -> Iterator[Json]:
     """For each pair the seconds of a block there and back, of both at once, and of the raw way; and what was wrong."""
     found: dict[Team, Json] = {}
     numel = max(1, int(context.settings["block_mib"] * MEBIBYTE) // 4)
-    most = min(context.settings["most_mib"] * MEBIBYTE, *context.share(psutil.virtual_memory().available / HOST_BYTES / 2))
+    most = most_bytes(context, at_once=2)
     started = time.monotonic()
     number = 0
     while number < MOST_PASSES:

@@ -39,15 +39,15 @@ def machine(root: Path, *links: tuple[int, int, int]) -> Path:
 
 def test_links_to_devices_are_counted_with_what_they_carry(tmp_path: Path) -> None:
     root = machine(tmp_path, (2, 0, 64000), (11, 3, 64000), (11, 4, 64000), (11, 1, 64000))
-    assert xgmi(ADDRESS, root) == Links(2, 128.0)
+    assert xgmi(ADDRESS, root) == Links(2, 128.0, 2)
     facts = AcceleratorFacts("cuda:0", "cuda", 0, "rocm", "AMD", "X1", properties={"pci_address": ADDRESS})
-    assert Rocm(root).links(facts) == Links(2, 128.0)
+    assert Rocm(root).links(facts) == Links(2, 128.0, 2)
     assert xgmi("0000:22:00.0", root) is None
     assert xgmi("0001:0c:00.0", root) is None
 
 
 def test_a_link_whose_rate_is_not_told_leaves_the_sum_unknown(tmp_path: Path) -> None:
-    assert xgmi(ADDRESS, machine(tmp_path, (11, 3, 0), (11, 4, 64000))) == Links(2, None)
+    assert xgmi(ADDRESS, machine(tmp_path, (11, 3, 0), (11, 3, 64000))) == Links(2, None, 1)
 
 
 def test_parts_of_one_device_have_no_links_of_their_own(tmp_path: Path) -> None:

@@ -127,3 +127,20 @@ def test_the_installed_library_without_a_driver(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(pynvml, "_LoadNvmlLibrary", lambda: (_ for _ in ()).throw(pynvml.NVMLError(12)))
     with pytest.raises(nvml.Unavailable, match="does not start"):
         nvml.read(UUID, None)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "addresses", "peers"),
+    [([0, 0, 0, 0], [b"0000:18:00.0", b"0000:18:00.0", b"0000:19:00.0", b"0000:19:00.0"], 2), ([2, 2, 2, 2], [], None), ([0, 2, 0, 0], [b"a"] * 4, None), ([], [], None)],
+)
+def test_links_that_go_straight_to_other_devices_name_them(kinds: list[int], addresses: list[bytes], peers: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = fake_nvml.make(
+        nvmlDeviceGetNvLinkState=lambda _, link: [1, 1, 1, 1][link],
+        nvmlDeviceGetNvLinkRemoteDeviceType=lambda _, link: kinds[link],
+        nvmlDeviceGetNvLinkRemotePciInfo=lambda _, link: SimpleNamespace(busId=addresses[link]),
+    )
+    module.NVML_NVLINK_DEVICE_TYPE_GPU = 0
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    links = nvml.links(UUID, None)
+    assert links is not None
+    assert (links.up, links.peers) == (4, peers)

@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from readiness.accelerators.base import Accelerator
 from readiness.model import AcceleratorFacts, Evidence, Measurement, Row, Status
-from readiness.multichip import bandwidth, link_counters, telling_bandwidth, transfers
+from readiness.multichip import bandwidth, growing, link_counters, telling_bandwidth, transfers
 from readiness.multichip.bus import blocks, bus_factor, group_sizes
 from readiness.peers import Host, at
 from readiness.ranks import Placement, WorldOutcome
@@ -105,12 +105,14 @@ def test_a_slow_library_is_not_asked_for_more(monkeypatch: pytest.MonkeyPatch) -
     assert {row["bytes"] for row in evidence.rows if "link" in row} == {262144}
 
 
-def test_a_host_without_memory_is_not_asked_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("poverty", [("HOST_BYTES", 10**9), ("DEVICE_SHARE", 1e-12)])
+def test_hosts_and_devices_without_memory_are_not_asked_for_more(poverty: tuple[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
     for item in (transfers, bandwidth):
         monkeypatch.setattr(item, "LONG_ENOUGH_S", 10.0)
-        monkeypatch.setattr(item, "HOST_BYTES", 10**9)
+    monkeypatch.setattr(growing, *poverty)
     evidence = checked(chips(2))
     assert max(int(item.labels["bytes"]) for item in evidence.measurements if item.name == "bus_gbps") == 65536
+    assert {row["bytes"] for row in evidence.rows if "link" in row} == {262144}
 
 
 @pytest.mark.parametrize("op", ["all_reduce", "all_to_all_single"])
@@ -253,11 +255,11 @@ def test_a_chip_with_fewer_links_up_than_another_is_told() -> None:
     assert list(link_counters.up(Placement(placement.ranks[:1]), [({"links": {"up": 4}},)])) == []
 
 
-def told_of_links(*gbps: float | None, host: str | None = None) -> dict[str, Measurement]:
+def told_of_links(*gbps: float | None, host: str | None = None, peers: int | None = None) -> dict[str, Measurement]:
     """What is told of an all_gather between all ranks, 1 GB of which takes 10 ms, where their links carry so much."""
     seconds = {"bandwidth": "all_gather", "bytes": 10**9, "team": list(range(len(gbps))), "seconds": [0.01], "wrong": 0}
     reports = tuple(
-        ({**seconds}, {"links": None if rate is None else {"up": 18, "gbps": rate}, "counters": None}) for rate in gbps
+        ({**seconds}, {"links": None if rate is None else {"up": 18, "gbps": rate, "peers": peers}, "counters": None}) for rate in gbps
     )
     facts = list(chips(len(gbps)).peers)
     if host is not None:
@@ -277,6 +279,8 @@ def test_what_is_reached_is_held_against_what_links_carry() -> None:
     for gbps in ((400.0, None), (None, None), (400.0, 0.0)):
         assert "share_of_links" not in told_of_links(*gbps)
     assert "share_of_links" not in told_of_links(400.0, 400.0, host="node2"), "between hosts other links count"
+    assert "share_of_links" not in told_of_links(400.0, 400.0, peers=7), "most links go to chips that take no part"
+    assert told_of_links(400.0, 400.0, peers=1)["share_of_links"].value == pytest.approx(50 / 400)
 
 
 def test_counters_of_another_host_are_those_that_its_rank_read() -> None:

@@ -1,0 +1,21 @@
+"""How large messages may grow while what a link can carry is looked for: as far as the memory of all hosts and devices goes."""
+
+from __future__ import annotations
+
+import psutil
+
+from readiness.ranks.values import RankContext
+
+#: What has been too quick to tell grows by this factor.
+GROWTH = 8
+#: What a byte of a message may take of the host's memory on each rank (what is sent, received, expected and compared), and
+#: which share of what is free on the device it may be.
+HOST_BYTES, DEVICE_SHARE = 8, 1 / 16
+
+
+def most_bytes(context: RankContext, at_once: int) -> float:
+    """The same number on all ranks, of which so many work with such messages at once: setting `most_mib`, or less."""
+    allowed = psutil.virtual_memory().available / HOST_BYTES / at_once
+    if (reading := context.accelerator.memory()) is not None:
+        allowed = min(allowed, reading[0] * DEVICE_SHARE)
+    return min(float(context.settings["most_mib"]) * 2**20, *context.share(allowed))
