@@ -1,4 +1,4 @@
-"""How large messages may grow while what a link can carry is looked for: as far as the memory of all hosts and devices goes."""
+"""How large messages may grow while it is tried what a link can carry: as far as hosts and devices have memory."""
 
 from __future__ import annotations
 
