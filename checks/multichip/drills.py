@@ -49,9 +49,8 @@ def drills(
     where TORCH_DISTRIBUTED_DEBUG=DETAIL has all calls compared.
 
     `noticed` is the share of the other ranks that the stack lets know, by an error or by ending them, before nothing has
-    moved for `patience_s` beyond the timeout. Watchdogs that write files before they end a process (PyTorch's for NCCL takes
-    a minute) are told to keep it to a second, unless TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC says otherwise: then they get
-    longer. `noticed_after_s` is when the last of them knows. `named_culprit` is 1 where
+    moved for `patience_s` beyond the timeout; `noticed_after_s` is when the last of them knows. Watchdogs that write files
+    before they end a process (PyTorch's for NCCL takes a minute over it) are told to write none. `named_culprit` is 1 where
     exactly the right rank is named: by the `stack` to the others, or by our `watchdog`, which needs nothing of the stack.
     `others_stopped` is the share that left the group and ended; `silent` counts ranks that took wrong results without an
     error; `usable_after` is 1 where the group still works after a refused call; `survived` where nothing was to be lost,

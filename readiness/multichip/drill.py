@@ -30,7 +30,7 @@ def every(
     itself, and the other drills would show nothing.
     """
     failure: Failure | None = None
-    patience_s += flight.lingering_s()
+    patience_s += flight.LINGERING_S
     for drill in DRILLS:
         if drill.of_the_link and (reason := _no_link(accelerator)) is not None:
             yield telling_drills.not_held(drill, reason)

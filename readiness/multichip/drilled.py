@@ -40,6 +40,7 @@ def rank_main(context: RankContext) -> Iterator[Json]:
     timeout = timedelta(seconds=context.settings["timeout_s"])
     if drill.guard is Guard.DETAIL:
         dist.set_debug_level(dist.DebugLevel.DETAIL)  # type: ignore[attr-defined]
+    flight.hasten()
     with context.step("making the group"):
         group = dist.new_group(timeout=timeout)
     ours = _Group(context, group)

@@ -16,26 +16,25 @@ _CALLS = "64"
 #: Names by which libraries are told how long their watchdogs may write down what ranks last did, once a call is overdue.
 #: PyTorch's for NCCL then waits four times as long, and ends the process only after that: a minute where nothing is set.
 #: Sources: ProcessGroupNCCL.cpp of PyTorch, and what XCCL, MCCL and torch_npu made of it.
-_WATCHDOGS = (("FR", "NCCL"), ("XCCL",), ("MCCL",), ("HCCL",))
-_WRITING_MS, _TIMES = 250, 5
+_WATCHDOGS = ("FR", "NCCL", "XCCL", "MCCL", "HCCL")
+_WRITING_MS = 250
+#: For how long a hastened watchdog keeps a process after the timeout, at most.
+LINGERING_S = (1 + 4) * _WRITING_MS / 1000
 
 
 def record() -> None:
-    """Have PyTorch keep this process's last calls. Must come before its first group.
-
-    Watchdogs are told not to write files of their own and not to wait for them: what ranks last did is taken from outside.
-    """
+    """Have PyTorch keep this process's last calls. Must come before its first group."""
     os.environ.setdefault("TORCH_FR_BUFFER_SIZE", _CALLS)
-    for names in _WATCHDOGS:
-        for what, value in (("WAIT_TIMEOUT_DUMP_MILSEC", str(_WRITING_MS)), ("DUMP_ON_TIMEOUT", "0")):
-            if not any(f"TORCH_{name}_{what}" in os.environ for name in names):
-                os.environ |= {f"TORCH_{name}_{what}": value for name in names}
 
 
-def lingering_s() -> float:
-    """For how long a library may keep a process after its timeout, by what the environment tells its watchdog."""
-    told = [os.environ.get(f"TORCH_{name}_WAIT_TIMEOUT_DUMP_MILSEC", "") for names in _WATCHDOGS for name in names]
-    return _TIMES * max([_WRITING_MS, *(int(number) for number in told if number.isdecimal())]) / 1000
+def hasten() -> None:
+    """Have watchdogs of groups made from now on end this process at once when a call is overdue, and write no files.
+
+    It changes nothing about what they notice, and overrules the user: what ranks last did is taken from outside.
+    """
+    for library in _WATCHDOGS:
+        os.environ[f"TORCH_{library}_WAIT_TIMEOUT_DUMP_MILSEC"] = str(_WRITING_MS)
+        os.environ[f"TORCH_{library}_DUMP_ON_TIMEOUT"] = "0"
 
 
 def last_call() -> Json | None:

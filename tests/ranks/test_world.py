@@ -398,25 +398,23 @@ def test_no_rank_takes_an_older_number_for_a_new_one() -> None:
     assert [report["wrong"] for (report,) in run(agreeing_often, 3).reports] == [0, 0, 0]
 
 
-def its_environment(_: RankContext) -> Iterator[Json]:
+def its_environment(context: RankContext) -> Iterator[Json]:
+    if context.settings.get("hastened"):
+        flight.hasten()
     yield {name: value for name, value in os.environ.items() if name.startswith("TORCH_")}
 
 
-def test_watchdogs_are_told_to_be_brief_unless_somebody_has_told_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watchdogs_are_the_users_unless_a_rank_hastens_them(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("TORCH_")]:
         monkeypatch.delenv(name)
-    assert flight.lingering_s() == 1.25
     monkeypatch.setenv("TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", "15000")
-    monkeypatch.setenv("TORCH_HCCL_WAIT_TIMEOUT_DUMP_MILSEC", "soon")
-    monkeypatch.setenv("TORCH_XCCL_DUMP_ON_TIMEOUT", "1")
-    assert flight.lingering_s() == 75
-    (found,), _ = run(its_environment).reports
-    assert found["TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC"] == "15000"
-    assert "TORCH_FR_WAIT_TIMEOUT_DUMP_MILSEC" not in found, "it would stand before what the user has told"
-    assert found["TORCH_FR_DUMP_ON_TIMEOUT"] == found["TORCH_NCCL_DUMP_ON_TIMEOUT"] == "0"
-    assert found["TORCH_MCCL_WAIT_TIMEOUT_DUMP_MILSEC"] == "250"
-    assert found["TORCH_XCCL_DUMP_ON_TIMEOUT"] == "1"
-    assert found["TORCH_HCCL_WAIT_TIMEOUT_DUMP_MILSEC"] == "soon"
+    (told,), _ = run(its_environment).reports
+    assert told == {"TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC": "15000", "TORCH_FR_BUFFER_SIZE": "64"}
+    (told,), _ = run(its_environment, settings={"hastened": True}).reports
+    for library in ("FR", "NCCL", "XCCL", "MCCL", "HCCL"):
+        assert told[f"TORCH_{library}_WAIT_TIMEOUT_DUMP_MILSEC"] == "250"
+        assert told[f"TORCH_{library}_DUMP_ON_TIMEOUT"] == "0"
+    assert os.environ["TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC"] == "15000"
 
 
 def dying(context: RankContext) -> None:
