@@ -89,8 +89,9 @@ SHRINKS = frozenset({"nn.functional.cross_entropy", "nn.functional.linear_cross_
 #: Subtract the mean and divide by the spread. Of two values that makes 1 and -1 whatever they are: moving them by a rounding
 #: does not move the result, and yet all digits that they have in common are lost on the way.
 NORMALISES = frozenset({
-    "_batch_norm_with_update", "_native_batch_norm_legit", "corrcoef", "native_batch_norm", "native_layer_norm",
-    "nn.functional.batch_norm", "nn.functional.group_norm", "nn.functional.instance_norm", "nn.functional.layer_norm",
+    "_batch_norm_with_update", "_native_batch_norm_legit", "corrcoef", "native_batch_norm", "native_group_norm",
+    "native_layer_norm", "nn.functional.batch_norm", "nn.functional.group_norm", "nn.functional.instance_norm",
+    "nn.functional.layer_norm",
 })  # fmt: skip
 
 #: Say what NaN and infinity become, element by element or in a reduction: tried with some among the values.
@@ -164,6 +165,7 @@ DELICATE = {
     "special.i1e": 8.0,
     "special.log_ndtr": 8.0,
     "pinverse": 8.0,
+    "round.decimals_3": 64.0,                # half a rounding of the thousandfold decides where it goes
 }
 
 #: Keep the logarithm of their sums in float32, and make every probability of the gradient of it: in float32 that costs twice

@@ -237,7 +237,7 @@ class Comparison:
         coarsest = max(roundoff(self.dtype), roundoff(out.dtype))
         if self.entry.within(classes.ADDED_UP_WIDER):
             native = None
-        delicate = classes.DELICATE.get(self.entry.base, 1.0)
+        delicate = classes.DELICATE.get(self.entry.name, classes.DELICATE.get(self.entry.base, 1.0))
         if self.dtype is torch.float32 and self.entry.within(classes.KEEP_LOGARITHMS):
             delicate = 4.0
         strictness = self.strictness
