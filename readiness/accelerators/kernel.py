@@ -71,6 +71,12 @@ def pci_vendor(address: str | None, root: Path = _ROOT) -> tuple[str | None, str
     return PCI_VENDORS.get(raw), raw
 
 
+def pci_place(address: str | None) -> tuple[int, int, int, int] | None:
+    """Domain, bus, device and function of an address like `0000:17:00.0`; None for anything else."""
+    match = re.fullmatch(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", (address or "").lower())
+    return None if match is None else (int(match[1], 16), int(match[2], 16), int(match[3], 16), int(match[4]))
+
+
 def pci_address(properties: object) -> str | None:
     """The PCI address in torch's device properties, as the kernel writes it; None where torch does not tell."""
     bus = getattr(properties, "pci_bus_id", None)
@@ -97,11 +103,10 @@ def ras_counters(address: str | None, root: Path = _ROOT) -> dict[str, int] | No
     return counters or None
 
 
-def is_virtual(root: Path = _ROOT) -> bool:
-    """Whether this kernel runs in a virtual machine: processors of x86 say so, elsewhere the hypervisor does."""
-    if re.search(r"^flags\s*:.*\bhypervisor\b", read_text(root / "proc/cpuinfo") or "", re.MULTILINE):
-        return True
-    return any((root / place).exists() for place in ("sys/hypervisor/type", "proc/device-tree/hypervisor"))
+def is_bare(root: Path = _ROOT) -> bool:
+    """Whether this kernel surely runs in no virtual machine. Processors of x86 tell; where none does, nobody knows."""
+    flags = re.search(r"^flags\s*:(.*)$", read_text(root / "proc/cpuinfo") or "", re.MULTILINE)
+    return flags is not None and "hypervisor" not in flags[1].split() and not (root / "sys/hypervisor/type").exists()
 
 
 def any_node(patterns: Iterable[str], root: Path = _ROOT) -> bool:

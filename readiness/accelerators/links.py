@@ -32,14 +32,16 @@ def xgmi(address: str | None, root: Path = _ROOT) -> Links | None:
 
     The kernel's driver lists each device as a node with its links, whose bandwidth it tells in 10^6 bytes a second.
     """
-    match = re.fullmatch(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", (address or "").lower())
-    if match is None:
+    place = kernel.pci_place(address)
+    if place is None:
         return None
-    domain, bus, device, function = (int(part, 16) for part in match.groups())
-    place = {"domain": domain, "location_id": bus << 8 | device << 3 | function}
+    domain, bus, device, function = place
+    sought = {"domain": domain, "location_id": bus << 8 | device << 3 | function}
     topology = root / "sys/class/kfd/kfd/topology/nodes"
     nodes = {folder.name: _numbers(folder / "properties") for folder in _folders(topology)}
-    own = [name for name, told in nodes.items() if told.get("simd_count") and place.items() <= {"domain": 0, **told}.items()]
+    own = [
+        name for name, told in nodes.items() if told.get("simd_count") and sought.items() <= {"domain": 0, **told}.items()
+    ]
     if len(own) != 1:
         return None
     every = [_numbers(folder / "properties") for folder in _folders(topology / own[0] / "io_links")]

@@ -9,7 +9,6 @@ from pathlib import Path
 from readiness.accelerators import kernel
 
 _ROOT = Path("/")
-_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +41,9 @@ class Slot:
 def read(address: str | None, root: Path = _ROOT) -> Slot | None:
     """The slot of the device at `0000:17:00.0`; None where the kernel does not tell all of it, as in many containers.
 
-    What a virtual machine sees of a slot is made up by its host: there it is None as well.
+    What a virtual machine sees of a slot is made up by its host: it is None as well unless this surely is none.
     """
-    if address is None or not _ADDRESS.fullmatch(address.lower()) or kernel.is_virtual(root):
+    if address is None or kernel.pci_place(address) is None or not kernel.is_bare(root):
         return None
     try:
         folder = _outermost((root / "sys/bus/pci/devices" / address.lower()).resolve(strict=True))
@@ -55,14 +54,14 @@ def read(address: str | None, root: Path = _ROOT) -> Slot | None:
     # 63 and 255 lanes stand for an answer that the device did not give.
     if not lanes or not most_lanes or not pace or not most_pace or max(lanes, most_lanes) > 32:
         return None
-    port_lanes = _number(folder.parent / "max_link_width") if _ADDRESS.fullmatch(folder.parent.name) else None
+    port_lanes = _number(folder.parent / "max_link_width") if kernel.pci_place(folder.parent.name) is not None else None
     return Slot(int(lanes), pace, int(most_lanes), most_pace, int(port_lanes) if port_lanes and port_lanes <= 32 else None)
 
 
 def _outermost(folder: Path) -> Path:
     """The end of a device's own hardware: many have a switch of their own on the board, and lanes are lost before that."""
     maker = kernel.read_text(folder / "vendor")
-    while maker and _ADDRESS.fullmatch(folder.parent.name) and kernel.read_text(folder.parent / "vendor") == maker:
+    while maker and kernel.pci_place(folder.parent.name) and kernel.read_text(folder.parent / "vendor") == maker:
         folder = folder.parent
     return folder
 

@@ -80,12 +80,12 @@ def _collectives(reports: Reports, placement: Placement) -> Iterator[Yield]:
             buses.setdefault((op, size), {})[ranks] = bus, between
             yield Measurement("algorithm_gbps", size / best / 1e9, here, about=about)
             yield Measurement("bus_gbps", bus, here, about=about)
-    yield from _compared(buses, placement)
-    yield from _against_links(buses, reports, placement)
+    yield from _small_groups(buses, placement)
+    yield from _peaks(buses, _carried_gbps(reports, placement), placement)
 
 
-def _compared(buses: Buses, placement: Placement) -> Iterator[Yield]:
-    """Small groups against all ranks, size by size, and of all ranks the most that any size reaches."""
+def _small_groups(buses: Buses, placement: Placement) -> Iterator[Yield]:
+    """Small groups against all ranks, size by size."""
     everyone = len(placement.ranks)
     for (op, size), found in sorted(buses.items()):
         together, _ = found.get(everyone, (0.0, ""))
@@ -94,35 +94,37 @@ def _compared(buses: Buses, placement: Placement) -> Iterator[Yield]:
                 here = {**placement.labels, "op": op, "group": str(ranks), "bytes": str(size)}
                 told = f"{between}: {bus:.3g} GB/s, {together:.3g} GB/s between all {everyone}"
                 yield Measurement("group_bus_share", bus / together, here, about=told)
-    for op, (bus, between) in _most(buses, everyone).items():
-        yield Measurement("peak_bus_gbps", bus, {**placement.labels, "op": op}, about=f"{between}: {bus:.3g} GB/s at best")
 
 
-def _most(buses: Buses, everyone: int) -> dict[str, tuple[float, str]]:
-    """Of each operation the most that all ranks together reach in any size, and in which."""
+def _peaks(buses: Buses, carried_gbps: float | None, placement: Placement) -> Iterator[Yield]:
+    """Of each operation the most that all ranks together reach in any size, and that over what a chip's links carry."""
+    everyone = len(placement.ranks)
     most: dict[str, tuple[float, str]] = {}
     for (op, _), found in sorted(buses.items()):
         if everyone in found:
             most[op] = max(most.get(op, (0.0, "")), found[everyone])
-    return most
+    for op, (bus, between) in most.items():
+        here = {**placement.labels, "op": op}
+        yield Measurement("peak_bus_gbps", bus, here, about=f"{between}: {bus:.3g} GB/s at best")
+        if carried_gbps is not None:
+            about = f"{between}: {bus:.3g} GB/s of the {carried_gbps:.4g} GB/s that a chip's links carry"
+            yield Measurement("share_of_links", bus / carried_gbps, here, about=about)
 
 
-def _against_links(buses: Buses, reports: Reports, placement: Placement) -> Iterator[Yield]:
-    """The most that all ranks reach over what the links of one chip carry, by the vendor's word on that with the least.
+def _carried_gbps(reports: Reports, placement: Placement) -> float | None:
+    """What the links of the chip with the least carry, by the vendor's word.
 
-    Told where every chip's links are known, all are of one host (between hosts other links count), and none goes straight
+    None unless every chip's links are known, all are of one host (between hosts other links count), and none goes straight
     to a chip that does not take part.
     """
     everyone = len(placement.ranks)
     links = [told["links"] for _, told in reports if told.get("links")]
     carried = [one["gbps"] for one in links]
     if len(carried) < everyone or not all(carried) or placement.between_hosts(range(everyone)):
-        return
+        return None
     if any(one["peers"] is not None and one["peers"] >= everyone for one in links):
-        return
-    for op, (bus, between) in _most(buses, everyone).items():
-        about = f"{between}: {bus:.3g} GB/s of the {min(carried):.4g} GB/s that a chip's links carry"
-        yield Measurement("share_of_links", bus / min(carried), {**placement.labels, "op": op}, about=about)
+        return None
+    return float(min(carried))
 
 
 def _pairs(reports: Reports, placement: Placement) -> Iterator[Yield]:

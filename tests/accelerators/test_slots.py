@@ -31,7 +31,14 @@ def device(root: Path, *, port: Mapping[str, str] | None = None, **files: str) -
     bus = root / "sys/bus/pci/devices"
     bus.mkdir(parents=True)
     (bus / ADDRESS).symlink_to(bridge / ADDRESS)
+    processor(root, "fpu vme lahf_lm")
     return root
+
+
+def processor(root: Path, flags: str) -> None:
+    """What the kernel says of a processor with these flags."""
+    (root / "proc").mkdir(exist_ok=True)
+    (root / "proc/cpuinfo").write_text(f"processor : 0\nmodel name : hypervisor\nflags\t\t: {flags}\nbugs : none\n")
 
 
 def test_a_sound_slot(tmp_path: Path) -> None:
@@ -80,6 +87,7 @@ def test_a_switch_on_the_devices_own_board_is_part_of_it(tmp_path: Path) -> None
     bus = tmp_path / "sys/bus/pci/devices"
     bus.mkdir(parents=True)
     (bus / "0000:04:00.0").symlink_to(folder)
+    processor(tmp_path, "fpu")
     found = slots.read("0000:04:00.0", tmp_path)
     assert found is not None
     assert (found.lanes, found.most_lanes, found.port_lanes) == (4, 16, 16)
@@ -92,15 +100,25 @@ def test_other_addresses_have_none(tmp_path: Path, address: str | None) -> None:
 
 def test_what_a_virtual_machine_sees_is_made_up(tmp_path: Path) -> None:
     root = device(tmp_path)
-    (root / "proc").mkdir()
-    (root / "proc/cpuinfo").write_text("processor : 0\nflags\t\t: fpu vme hypervisor lahf_lm\n")
-    assert kernel.is_virtual(root)
+    processor(root, "fpu vme hypervisor lahf_lm")
+    assert not kernel.is_bare(root)
     assert slots.read(ADDRESS, root) is None
-    (root / "proc/cpuinfo").write_text("processor : 0\nflags\t\t: fpu vme hypervisors\nmodel name : hypervisor\n")
-    assert not kernel.is_virtual(root)
+    processor(root, "fpu vme hypervisors")
+    assert kernel.is_bare(root)
+    assert slots.read(ADDRESS, root) is not None
     (root / "sys/hypervisor").mkdir()
     (root / "sys/hypervisor/type").write_text("xen\n")
-    assert kernel.is_virtual(root)
+    assert not kernel.is_bare(root)
+    assert slots.read(ADDRESS, root) is None
+
+
+@pytest.mark.parametrize("text", [None, "", "processor : 0\nFeatures : fp asimd\n"])
+def test_where_no_processor_says_whether_it_is_virtual_nothing_is_known(tmp_path: Path, text: str | None) -> None:
+    root = device(tmp_path)
+    (root / "proc/cpuinfo").unlink()
+    if text is not None:
+        (root / "proc/cpuinfo").write_text(text)
+    assert slots.read(ADDRESS, root) is None
 
 
 def test_stacks_ask_for_their_device_alone(tmp_path: Path) -> None:
