@@ -156,9 +156,9 @@ def bootstrap_with(folder: Path, bootstrap: Callable[..., list[str]], *arguments
 def test_a_driver_that_does_not_answer_fails_in_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     hang(monkeypatch, tmp_path)
     with Pool() as pool:
-        found = discovery.discover(pool, limit_s=4)
+        found = discovery.discover(pool, limit_s=12)  # time enough for the CPU on a busy host
     assert [item.id for item in found.accelerators] == ["cpu:0"]
-    assert found.failures == {"cuda": "its devices could not be listed within 4 s"}
+    assert found.failures == {"cuda": "its devices could not be listed within 12 s"}
     (wedged,) = select(found, ())
     assert wedged.id == "cuda:0"
     assert children() == []
