@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -90,3 +91,17 @@ def test_two_chips_have_no_smaller_group() -> None:
     demands = profile.load("general", checklist.discover())
     found = judge(demands, CHIP, [measured("h800", left_out="group_bus_share")], uses=[Use.TRAINING], chips=2)
     assert next(item.outcome for item in found.findings if item.requirement == "small-groups-carry") is Outcome.NOT_APPLICABLE
+
+
+@pytest.mark.parametrize(
+    ("ratio", "outcome"), [(1.0, Outcome.PASS), (1.5, Outcome.PASS), (1.6, Outcome.FAIL), (2.0, Outcome.FAIL), (None, Outcome.UNKNOWN)]
+)
+def test_exchanges_that_take_turns_with_computing_are_told(ratio: float | None, outcome: Outcome) -> None:
+    told = [] if ratio is None else [Measurement("overlap_ratio", ratio, WHERE)]
+    evidence = Evidence("multichip.bandwidth", Status.MEASURED, measurements=tuple(told))
+    demands = profile.load("general", checklist.discover())
+    outcomes = {}
+    for stack in ("cuda", "cpu", "sim"):
+        found = judge(demands, replace(CHIP, stack=stack), [evidence], uses=[Use.TRAINING], chips=8)
+        outcomes[stack] = next(item.outcome for item in found.findings if item.requirement == "exchanges-hide")
+    assert outcomes == {"cuda": outcome, "cpu": Outcome.NOT_APPLICABLE, "sim": Outcome.NOT_APPLICABLE}
