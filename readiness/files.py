@@ -1,13 +1,15 @@
-"""Reading what people and other programs hand in, strictly and within bounds; writing whole or not at all."""
+"""Reading what people and other programs hand in, strictly and within bounds; writing whole or not at all; locks."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from readiness.errors import BadFileError
 
@@ -88,3 +90,21 @@ def write_bytes_atomically(file: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def remove_halves(file: Path) -> None:
+    """Remove what a kill kept from being put in the place of a file that is written atomically, and nothing else."""
+    for half in file.parent.glob(f".{file.name}.????????"):
+        if re.fullmatch("[a-z0-9_]{8}", half.suffix[1:]):  # as tempfile names them
+            half.unlink(missing_ok=True)
+
+
+def take_lock(folder: Path) -> IO[bytes] | None:
+    """Hold a folder by a file in it, until what is returned is closed; None where another process does. Raises OSError."""
+    lock = (folder / "lock").open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        return None
+    return lock

@@ -7,7 +7,6 @@ disk before `append` returns). A last line that a kill cut short is dropped; any
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -38,22 +37,21 @@ class Journal:
         self.earlier_s = 0.0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / "lock").open("ab")
+            lock = files.take_lock(folder)
         except OSError as problem:
             raise UsageError(
                 f"no journal can be kept there: {problem}",
                 place=str(folder),
                 remedy="name another folder with --resume DIR, or set XDG_STATE_HOME to one that can be written",
             ) from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
+        if lock is None:
             raise UsageError(
                 "another readiness is at work on this run", place=str(folder), remedy="wait for it, or name another folder"
-            ) from None
-        for stale in folder.glob(".*.json.*"):  # half of a file that a kill kept from being put in its place
-            stale.unlink(missing_ok=True)
+            )
+        self._lock = lock
+        # Half of a file that a kill kept from being put in its place; the folder may be the user's, and hold other files.
+        for name in ("run.json", "assessment.json"):
+            files.remove_halves(folder / name)
         self._stream: Any = None
 
     def __enter__(self) -> Journal:

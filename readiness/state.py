@@ -10,12 +10,13 @@ import time
 from functools import cache
 from pathlib import Path
 
-from readiness.errors import UsageError
+from readiness import files
+from readiness.errors import BadFileError, UsageError
 from readiness.model import Outcome, Profile
 
 #: Older runs are removed when a new one ends.
 RUNS_KEPT = 20
-#: A run without a result that has written nothing for so long goes on no more.
+#: A run without a whole result that has written nothing for so long goes on no more.
 GIVEN_UP_S = 86400.0
 
 
@@ -44,16 +45,31 @@ def prune_runs() -> None:
     with contextlib.suppress(OSError):
         runs = sorted(path for path in (folder() / "runs").iterdir() if (path / "run.json").exists())
         for old in runs[:-RUNS_KEPT]:
-            if not _goes_on(old):
-                shutil.rmtree(old, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                _remove(old)
+
+
+def _remove(run: Path) -> None:
+    """Remove a run that nobody is at work on, or will go on with. Raises OSError."""
+    lock = files.take_lock(run)
+    if lock is None:
+        return
+    with lock:
+        if not _goes_on(run):
+            shutil.rmtree(run, ignore_errors=True)
 
 
 def _goes_on(run: Path) -> bool:
-    """Whether a run may still be at work, perhaps on another machine that shares this folder."""
-    if (run / "assessment.json").exists():
-        return False
-    files = [file.stat().st_mtime for file in (run / "run.json", run / "journal.jsonl") if file.exists()]
-    return time.time() - max(files, default=0.0) < GIVEN_UP_S
+    """Whether somebody may go on with a run, or is at work on it on another machine that shares this folder.
+
+    One that was interrupted has an assessment too, of what there was until then.
+    """
+    with contextlib.suppress(BadFileError):
+        assessment = run / "assessment.json"
+        if assessment.exists() and not files.read_json(assessment, largest_bytes=2**28).get("interrupted", False):
+            return False
+    written = [run / "run.json", run / "journal.jsonl", *(run / "kept").glob("*")]
+    return time.time() - max((file.stat().st_mtime for file in written if file.exists()), default=0.0) < GIVEN_UP_S
 
 
 def remember_last(run: Path) -> None:

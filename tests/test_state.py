@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from readiness import state
+from readiness import files, state
 
 
 @pytest.fixture
@@ -38,6 +38,39 @@ def test_a_run_that_goes_on_is_never_removed_and_one_given_up_is(runs: Path) -> 
     state.prune_runs()
     assert going_on.exists()
     assert not given_up.exists()
+
+
+def test_a_soak_that_writes_its_own_record_alone_goes_on(runs: Path) -> None:
+    soak = runs / "20260000"
+    (soak / "assessment.json").unlink()
+    (soak / "kept").mkdir()
+    (soak / "kept" / "multichip.soak-cuda_0.jsonl").write_text("")
+    long_ago = time.time() - 2 * state.GIVEN_UP_S
+    os.utime(soak / "run.json", (long_ago, long_ago))
+    state.prune_runs()
+    assert soak.exists()
+
+
+def test_a_run_that_is_held_is_never_removed(runs: Path) -> None:
+    held = runs / "20260000"
+    lock = files.take_lock(held)
+    assert lock is not None
+    with lock:
+        state.prune_runs()
+        assert held.exists()
+    state.prune_runs()
+    assert not held.exists()
+
+
+def test_a_run_that_was_interrupted_can_be_gone_on_with_for_a_day(runs: Path) -> None:
+    interrupted = runs / "20260000"
+    (interrupted / "assessment.json").write_text('{"interrupted": true}')
+    state.prune_runs()
+    assert interrupted.exists()
+    long_ago = time.time() - 2 * state.GIVEN_UP_S
+    os.utime(interrupted / "run.json", (long_ago, long_ago))
+    state.prune_runs()
+    assert not interrupted.exists()
 
 
 def test_other_folders_are_left_alone(runs: Path) -> None:

@@ -173,6 +173,15 @@ def test_two_tools_cannot_work_on_one_run(tmp_path: Path) -> None:
         Journal(tmp_path / "run")
 
 
+def test_files_of_the_users_stay(tmp_path: Path) -> None:
+    mine = [tmp_path / name for name in (".eslintrc.json.bak", ".run.json.backup", ".assessment.json.Old12345", "x.json.abc12345")]
+    half = tmp_path / ".assessment.json.abc12_45"
+    for file in (*mine, half):
+        file.write_text("")
+    Journal(tmp_path).close()
+    assert [file for file in (*mine, half) if file.exists()] == mine
+
+
 def test_options_that_contradict_the_run_are_refused(tmp_path: Path) -> None:
     tool = Tool(tmp_path)
     first = tool.first("--seed", "5", "-k", "step1")
