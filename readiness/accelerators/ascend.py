@@ -19,6 +19,7 @@ class Ascend(PluggedStack):
     distribution = "torch-npu"
     vendor = "Huawei"
     nodes = ("davinci[0-9]*", "davinci_manager")
+    hiding = ("ASCEND_RT_VISIBLE_DEVICES",)
     collective_backend = "hccl"
     rest_s = 10.0  # EJ0001 before that: github.com/hiyouga/LlamaFactory/issues/3839
 

@@ -6,13 +6,14 @@ Nothing here imports torch before a method needs it: the command line lists chec
 from __future__ import annotations
 
 import importlib
+import os
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from readiness.accelerators import slots
+from readiness.accelerators import kernel, slots
 from readiness.accelerators.links import Links
 from readiness.accelerators.slots import Slot
 from readiness.model import AcceleratorFacts
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 class OutOfReachError(Exception):
     """The driver of a stack's devices is loaded, and what it takes to reach them from torch is not installed."""
+
+
+#: What such a variable begins with where it is to leave no device; the word is Slurm's.
+_NO_DEVICE = ("", "-1", "nodevfiles", "none", "void")
 
 
 class Stack(ABC):
@@ -36,6 +41,8 @@ class Stack(ABC):
     rest_s              for how long its devices cannot be used together again after a process that did was killed
     root                where the files of the kernel begin; tests bring their own
     driverless          its devices are the host's memory: whatever is imported before a fork, they survive it
+    nodes               globs below /dev that its driver makes
+    hiding              variables of the environment that choose which devices a process sees
     beyond              operators of PyTorch's database that say nothing about a device of this stack, and why
     beyond_modes        the same for ways to train on several chips (`multichip.parallelism`)
     """
@@ -49,6 +56,8 @@ class Stack(ABC):
     rest_s: float = 0.0
     root: Path = Path("/")
     driverless: bool = False
+    nodes: tuple[str, ...] = ()
+    hiding: tuple[str, ...] = ()
     beyond: Mapping[str, str] = {}
     beyond_modes: Mapping[str, str] = {}
 
@@ -67,6 +76,18 @@ class Stack(ABC):
         Raises OutOfReachError where its devices are here and torch has no way to them.
         """
         return None
+
+    def hides_all(self) -> bool:
+        """Whether a variable of the environment hides every device on purpose: it names none, or -1 before any."""
+        chosen = (os.environ[name].partition(",")[0].strip().lower() for name in self.hiding if name in os.environ)
+        return any(first in _NO_DEVICE for first in chosen)
+
+    def refuse_none(self, root: Path) -> None:
+        """For a stack that counts no device: raises RuntimeError where its driver has made some and nothing hides them."""
+        if self.hides_all() or not kernel.any_node(self.nodes, root):
+            return
+        chosen = "".join(f"; {name} is {os.environ[name]!r}" for name in self.hiding if name in os.environ)
+        raise RuntimeError(f"its driver is loaded, and torch finds no device{chosen}")
 
     def enter(self, facts: AcceleratorFacts, seed: int) -> None:  # noqa: ARG002
         """Make this process ready to use a device, torch imported: here, import the plug-in. `seed` is the run's."""

@@ -22,6 +22,7 @@ class Hpu(PluggedStack):
     distribution = "habana-torch-plugin"
     vendor = "Habana"
     nodes = ("hl[0-9]*",)
+    hiding = ("HABANA_VISIBLE_MODULES", "HABANA_VISIBLE_DEVICES", "HLS_MODULE_ID")
     collective_backend = "hccl"
 
     def __init__(self, root: Path = Path("/")) -> None:

@@ -71,6 +71,16 @@ def pci_vendor(address: str | None, root: Path = _ROOT) -> tuple[str | None, str
     return PCI_VENDORS.get(raw), raw
 
 
+def pci_devices(vendor: str, kind: str, root: Path = _ROOT) -> list[str]:
+    """The addresses of the PCI devices of a vendor (`8086`) whose class begins with `kind` (`0380`), bound to a driver."""
+    found = []
+    for place in sorted((root / "sys/bus/pci/devices").glob("*")):
+        told = [(read_text(place / name) or "").lower().removeprefix("0x") for name in ("vendor", "class")]
+        if told[0] == vendor and told[1].startswith(kind) and (place / "driver").exists():
+            found.append(place.name)
+    return found
+
+
 def pci_place(address: str | None) -> tuple[int, int, int, int] | None:
     """Domain, bus, device and function of an address like `0000:17:00.0`; None for anything else."""
     match = re.fullmatch(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", (address or "").lower())

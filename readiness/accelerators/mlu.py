@@ -19,6 +19,7 @@ class Mlu(PluggedStack):
     distribution = "torch-mlu"
     vendor = "Cambricon"
     nodes = ("cambricon_dev*", "cambricon_ctl")
+    hiding = ("MLU_VISIBLE_DEVICES",)
     collective_backend = "cncl"
 
     def __init__(self, root: Path = Path("/")) -> None:

@@ -18,6 +18,7 @@ class Musa(PluggedStack):
     distribution = "torch-musa"
     vendor = "Moore Threads"
     nodes = ("mtgpu*",)
+    hiding = ("MUSA_VISIBLE_DEVICES",)
     collective_backend = "mccl"
 
     def __init__(self, root: Path = Path("/")) -> None:

@@ -16,12 +16,10 @@ class PluggedStack(Stack):
 
     vendor          the maker of every device that this plug-in drives
     distribution    the plug-in's name as it is installed
-    nodes           globs below /dev that its driver makes
     """
 
     vendor: str
     distribution: str
-    nodes: tuple[str, ...] = ()
     machine = Path("/")
     forks = False  # the plug-in may open the device or start threads while it is being imported
 
@@ -45,10 +43,16 @@ class PluggedStack(Stack):
         return found
 
     def discover(self) -> Iterator[AcceleratorFacts]:
-        """The devices that the plug-in counts. Raises what the plug-in raises."""
+        """The devices that the plug-in counts.
+
+        Raises what the plug-in raises, and RuntimeError where it counts none of those that the driver has made.
+        """
         module = self.module()
         software = self.software()
-        for index in range(int(module.device_count())):
+        count = int(module.device_count())
+        if count == 0:
+            self.refuse_none(self.machine)
+        for index in range(count):
             name = self.device_name(module, index)
             properties, problems = self.device_properties(module, index)
             memory = getattr(properties, "total_memory", None)

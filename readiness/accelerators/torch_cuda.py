@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -13,8 +12,6 @@ from typing import Any
 from readiness.accelerators import kernel, torch_build, vendors
 from readiness.accelerators.base import OutOfReachError, Stack
 from readiness.model import AcceleratorFacts
-
-_HIDING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
 @dataclass(slots=True)
@@ -34,7 +31,7 @@ class CudaNamespace(Stack):
     kind = "cuda"
     collective_backend = "nccl"
     collectives = "nccl"
-    nodes: tuple[str, ...]
+    hiding = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root
@@ -75,9 +72,9 @@ class CudaNamespace(Stack):
         if not self._is_mine():
             return
         count = torch.cuda.device_count()
-        hidden = any(name in os.environ for name in _HIDING)
-        if count == 0 and not hidden and kernel.any_node(self.nodes, self.root):
+        if count == 0 and not self.hides_all() and kernel.any_node(self.nodes, self.root):
             torch.cuda.init()  # type: ignore[no-untyped-call]  # it raises with the driver's reason, where counting only warns
+            self.refuse_none(self.root)
         for index in range(count):
             yield self._facts(index, build.maker)
 

@@ -15,6 +15,7 @@ class Xpu(Stack):
     name = "xpu"
     kind = "xpu"
     collective_backend = "xccl"
+    hiding = ("ZE_AFFINITY_MASK",)
     forks = False  # whether an untouched Level Zero survives a fork has not been seen
 
     def absence(self) -> str | None:
@@ -27,10 +28,18 @@ class Xpu(Stack):
         return None
 
     def discover(self) -> Iterator[AcceleratorFacts]:
-        """The devices that `torch.xpu` counts."""
+        """The devices that `torch.xpu` counts.
+
+        Raises RuntimeError where it counts none beside one for data centres, which drives no screen (class 0380) and has
+        its kernel driver. Of others nobody can tell whether torch should see them: they stand in most processors.
+        """
         import torch
 
-        for index in range(torch.xpu.device_count()):
+        count = torch.xpu.device_count()
+        unseen = kernel.pci_devices("8086", "0380", self.root) if count == 0 and not self.hides_all() else []
+        if unseen:
+            raise RuntimeError(f"its driver is loaded ({', '.join(unseen)}), and torch finds no device")
+        for index in range(count):
             properties = torch.xpu.get_device_properties(index)
             name = str(properties.name)
             address = kernel.pci_address(properties)

@@ -156,6 +156,24 @@ def test_a_driver_that_opens_no_device_is_reported(plant: Plant, tmp_path: Path,
     assert list(Cuda(tmp_path).discover()) == []
 
 
+@pytest.mark.parametrize(
+    ("chosen", "hidden"),
+    [("", True), ("-1", True), ("NoDevFiles", True), (" -1,0", True), ("0,1,2,3", False), ("GPU-8f1c", False), ("7", False)],
+)
+def test_a_choice_of_devices_excuses_no_driver_that_opens_none(
+    plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, hidden: bool
+) -> None:
+    plant()
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    _write(tmp_path / "dev/nvidiactl", "")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    if hidden:
+        assert list(Cuda(tmp_path).discover()) == []
+    else:
+        with pytest.raises(RuntimeError, match=f"torch finds no device; CUDA_VISIBLE_DEVICES is '{chosen}'"):
+            list(Cuda(tmp_path).discover())
+
+
 def test_counters_are_read_again(plant: Plant, tmp_path: Path) -> None:
     plant("NVIDIA X1")
     facts = _first(Cuda(tmp_path))

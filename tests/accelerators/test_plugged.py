@@ -20,6 +20,7 @@ from readiness.accelerators.mlu import Mlu
 from readiness.accelerators.mps import Mps
 from readiness.accelerators.torch_build import TorchBuild
 from readiness.accelerators.xla import Xla
+from readiness.accelerators.xpu import Xpu
 from readiness.assessment import facts_to_json
 from tests.accelerators.samples import CHECKOUT, FIXTURES
 
@@ -85,6 +86,18 @@ def test_a_plug_in_that_fails_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch, "npu", SimpleNamespace(device_count=fail), raising=False)
     with pytest.raises(RuntimeError, match="does not answer"):
         list(Ascend(FIXTURES).discover())
+
+
+def test_a_plug_in_that_counts_none_of_the_drivers_devices_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch, "npu", _namespace(0, ""), raising=False)
+    monkeypatch.setattr(Ascend, "machine", tmp_path)
+    assert list(Ascend(FIXTURES).discover()) == []  # no driver is loaded
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/davinci0").touch()
+    with pytest.raises(RuntimeError, match="its driver is loaded, and torch finds no device"):
+        list(Ascend(FIXTURES).discover())
+    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "-1")
+    assert list(Ascend(FIXTURES).discover()) == []
 
 
 def test_a_plug_in_that_adds_nothing_is_reported() -> None:
@@ -165,6 +178,25 @@ def test_intel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.xpu, "get_device_properties", lambda _: properties)
     [facts] = accelerators.stack("xpu").discover()
     assert (facts.id, facts.vendor, facts.software["driver"]) == ("xpu:0", "Intel", "1.6.3")
+
+
+def test_intel_devices_that_torch_does_not_count_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def device(address: str, kind: str, *, driven: bool) -> None:
+        place = tmp_path / "sys/bus/pci/devices" / address
+        (place / "driver" if driven else place).mkdir(parents=True)
+        (place / "vendor").write_text("0x8086\n")
+        (place / "class").write_text(f"{kind}\n")
+
+    monkeypatch.setattr(torch.xpu, "device_count", lambda: 0)
+    monkeypatch.setattr(Xpu, "root", tmp_path)
+    device("0000:00:02.0", "0x030000", driven=True)  # beside the processor, with a screen
+    device("0000:29:00.0", "0x038000", driven=False)
+    assert list(Xpu().discover()) == []
+    device("0000:9a:00.0", "0x038000", driven=True)
+    with pytest.raises(RuntimeError, match=r"loaded \(0000:9a:00.0\), and torch finds no device"):
+        list(Xpu().discover())
+    monkeypatch.setenv("ZE_AFFINITY_MASK", "")
+    assert list(Xpu().discover()) == []
 
 
 def test_intel_is_absent_from_a_build_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
