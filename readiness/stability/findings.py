@@ -13,16 +13,25 @@ from readiness.stability.usage import Growth
 
 
 def of_load(load: Load) -> Iterator[Yield]:
-    """A row for every operation that was not flawless, and the measurements of each dtype and phase."""
+    """A row for every operation that was not flawless, and the measurements of each dtype and phase.
+
+    Of a load that was cut short nobody can say that it would have found nothing: what it did not find is not told.
+    """
     for tally in load.tallies:
         if tally.wrong or tally.errors or tally.refusal is not None or not tally.repeatable:
             yield Row({"operation": tally.name, "calls": tally.calls, "wrong": tally.wrong, "errors": tally.errors,
                        "error": tally.error, "refused": tally.refusal, "repeatable": tally.repeatable})  # fmt: skip
     for phase in dict.fromkeys(tally.phase for tally in load.tallies):
-        yield _errors([tally for tally in load.tallies if tally.phase == phase], phase)
+        errors = _errors([tally for tally in load.tallies if tally.phase == phase], phase)
+        if errors.value or not load.cut_short:
+            yield errors
     for dtype, phase in dict.fromkeys((tally.dtype, tally.phase) for tally in load.tallies if tally.dtype):
         chosen = [tally for tally in load.tallies if (tally.dtype, tally.phase) == (dtype, phase)]
-        yield from _of_kind(chosen, {"dtype": dtype, "phase": phase})
+        for told in _of_kind(chosen, {"dtype": dtype, "phase": phase}):
+            if not (load.cut_short and isinstance(told, Measurement) and told.name == "mismatches" and not told.value):
+                yield told
+    if load.cut_short:
+        yield Row({"cut_short": load.ended, "after_s": load.elapsed_s, "of_s": load.seconds})
     drop = load.heat.drop() if load.heat is not None else None
     if load.heat is not None:
         yield Row({"rounds": load.rounds, "seconds": load.elapsed_s, "ended": load.ended, "product": load.heat.size,

@@ -55,6 +55,7 @@ class Load:
     heat: Heat | None = None
     usage: Usage = field(init=False)
     ended: str | None = None
+    out_of_memory: bool = False
     rounds: int = 0
     elapsed_s: float = 0.0
     _groups: list[_Group] = field(default_factory=list)
@@ -72,6 +73,11 @@ class Load:
     def _shares(self) -> bool:
         """Whether it is a chip of several of one simulator, which keep each other busy: none waits for the others."""
         return self.accelerator.stack.sharing(self.accelerator.facts) > 1
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether it ended, for a cause that is not the device's, before the seconds that were asked for."""
+        return self.out_of_memory and self.elapsed_s < self.seconds
 
     def prepare(self, dtypes: Iterable[str]) -> None:
         """Run everything a few times: what it should give, whether it repeats, and whether it is near the truth."""
@@ -142,7 +148,9 @@ class Load:
             while self.ended is None and self._unfinished():
                 self._round()
                 self.elapsed_s = time.monotonic() - started
-                self.ended = self.ended or self.usage.read(self.elapsed_s, sum(tally.calls for tally in self.tallies))
+                starved = self.usage.read(self.elapsed_s, sum(tally.calls for tally in self.tallies))
+                if starved is not None and self.ended is None:
+                    self.ended, self.out_of_memory = starved, True
                 if self.elapsed_s > told_s + _PROGRESS_S:
                     told_s = self.elapsed_s
                     yield f"{self.elapsed_s:.0f} of {self.seconds:g} s, {self.rounds} rounds"

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 import psutil
 
+from readiness import memory
 from readiness.accelerators.base import Accelerator
 from readiness.driver.lifecycle import growth_per_step, own_bytes, used_bytes
 
-#: A host on which less than this share of memory is left ends the work: the kernel would kill somebody.
-_LEAST_LEFT = 0.06
+#: A host on which less than this share of its memory is left ends the work, lest somebody be killed; of a large one so many
+#: bytes beyond what is always left are enough.
+_LEAST_LEFT, _ENOUGH_BYTES = 0.06, 4 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,9 @@ class Usage:
             with contextlib.suppress(RuntimeError):  # a device that has given up; its calls have raised too
                 used = used_bytes(self.accelerator)
                 self.device += [] if used is None else [used]
-        memory = psutil.virtual_memory()
-        return "the host's memory ran out" if memory.available < _LEAST_LEFT * memory.total else None
+        held = psutil.virtual_memory()
+        least = min(_LEAST_LEFT * held.total, memory.floor() + _ENOUGH_BYTES)
+        return "the host's memory ran out" if held.available < least else None
 
     def growth(self) -> list[Growth]:
         """For each memory that was read often enough."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from readiness import checklist, profile
 from readiness.accelerators.base import Accelerator
-from readiness.model import Evidence, Measurement, Status
+from readiness.judge import judge
+from readiness.model import Evidence, Measurement, Outcome, Status, Use
 from readiness.stability import usage
 from readiness.stability.batches import ERRORS_OF_ONE
 from readiness.stability.findings import of_load
@@ -292,3 +295,26 @@ def test_a_host_without_memory_ends_the_load(monkeypatch: pytest.MonkeyPatch) ->
     evidence = run_check("stability.load", seconds=30.0, dtypes=("float32",))
     assert evidence.status is Status.MEASURED
     assert any(row.get("ended") == "the host's memory ran out" for row in evidence.rows)
+    assert any(row.get("cut_short") == "the host's memory ran out" for row in evidence.rows)
+    found = judge(profile.load("general", checklist.discover()), cpu().facts, [evidence], uses=[Use.TRAINING])
+    outcomes = {item.requirement: item.outcome for item in found.findings if item.requirement.startswith("load-")}
+    for name in ("load-same-forward-float32", "load-no-errors-forward", "load-no-errors-backward"):
+        assert outcomes[name] is Outcome.UNKNOWN
+
+
+def test_wrong_results_before_the_memory_ran_out_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Load(cpu(), 30.0)
+    work.prepare(["float32"])
+    work.out_of_memory, work.ended = True, "the host's memory ran out"
+    work.tallies[0].wrong = 3
+    told = [item for item in of_load(work) if isinstance(item, Measurement)]
+    assert [item.value for item in told if item.name == "mismatches"] == [3]
+    assert not [item for item in told if item.name == "errors"]
+
+
+@pytest.mark.parametrize(("gib", "left", "ends"), [(2048, 120, False), (2048, 40, True), (24, 1.5, False), (24, 1.4, True)])
+def test_a_large_host_needs_no_large_share_of_its_memory(
+    monkeypatch: pytest.MonkeyPatch, gib: float, left: float, ends: bool
+) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=int(gib * 2**30), available=int(left * 2**30)))
+    assert (Usage(cpu(), 0.0).read(1.0, 1) is not None) == ends
