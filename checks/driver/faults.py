@@ -23,10 +23,10 @@ def faults(accelerator: Accelerator) -> Iterator[Yield]:
 
     Memory that corrects itself today fails tomorrow, and an uncorrected error may have changed a result without a word.
     `new_faults` sums what the counters of a kind rose since the run began (label `kind`: uncorrected, corrected, other);
-    `standing_faults` sums what they stood at when it began, which a reset or a repair should clear; `lost_counters` are
-    those that could be read then and cannot be read now.
+    `standing_faults` sums what they stood at when it began, which a reset or a repair should clear, without those of a
+    device's whole life; `lost_counters` are those that could be read then and cannot be read now.
     """
-    from readiness.accelerators.counters import KINDS, increases, kind_of
+    from readiness.accelerators.counters import KINDS, counted_twice, increases, kind_of, lifelong
 
     before = accelerator.facts.counters
     if not before:
@@ -39,12 +39,12 @@ def faults(accelerator: Accelerator) -> Iterator[Yield]:
     standing: Counter[str] = Counter()
     for name, count in sorted(before.items()):
         kind = kind_of(name)
-        standing[kind] += count
-        new[kind] += rises.get(name, 0)
+        standing[kind] += 0 if lifelong(name) else count
+        new[kind] += 0 if counted_twice(name, rises) else rises.get(name, 0)
         yield Row({"counter": name, "kind": kind, "before": count, "after": after.get(name), "new": rises.get(name)})
     for kind in KINDS:
-        if any(kind_of(name) == kind for name in before):
+        if any(kind_of(name) == kind and not lifelong(name) for name in before):
             yield Measurement("standing_faults", standing[kind], {"kind": kind})
-            if any(kind_of(name) == kind for name in rises):
-                yield Measurement("new_faults", new[kind], {"kind": kind})
+        if any(kind_of(name) == kind for name in rises):
+            yield Measurement("new_faults", new[kind], {"kind": kind})
     yield Measurement("lost_counters", len(before) - len(rises), samples=len(before))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 KINDS = ("uncorrected", "corrected", "other")
 
@@ -18,6 +18,22 @@ def kind_of(counter: str) -> str:
     if _UNCORRECTED.search(name):
         return "uncorrected"
     return "corrected" if _CORRECTED.search(name) else "other"
+
+
+#: Counts of a device's whole life, which no reset clears: old rows that were put right say nothing of its state today.
+#: Source: https://docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt (row remapping lasts; only pending and failed ones ask for
+#: something).
+_LIFELONG = re.compile(r"aggregate|remapped_rows_(un)?corrected|retired_pages_(single|double)_bit")
+
+
+def lifelong(counter: str) -> bool:
+    """Whether a counter goes on counting over resets and repairs."""
+    return _LIFELONG.search(counter.lower()) is not None
+
+
+def counted_twice(counter: str, counters: Collection[str]) -> bool:
+    """Whether what this one counts is among these counters under the name of the span since the driver was loaded, too."""
+    return counter.endswith("_aggregate") and counter.replace("_aggregate", "_volatile") in counters
 
 
 def increases(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:

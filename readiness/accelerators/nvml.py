@@ -178,7 +178,9 @@ def _counters(nvml: Any, ask: _Asker) -> dict[str, int]:
         for span, counter in spans.items():
             name = f"ecc_{kind}_{span}"
             found[name] = ask(name, nvml.nvmlDeviceGetTotalEccErrors, error, counter)
-    rows = ask("remapped_rows", nvml.nvmlDeviceGetRemappedRows)
+    # Where errors are not watched for, NVML answers with zeros all the same (github.com/leptonai/gpud/pull/351).
+    watched = ask("ecc", lambda device: bool(nvml.nvmlDeviceGetEccMode(device)[0]))
+    rows = ask("remapped_rows", nvml.nvmlDeviceGetRemappedRows) if watched else None
     if rows is not None:
         names = ("corrected", "uncorrected", "pending", "failure")
         found |= {f"remapped_rows_{name}": int(count) for name, count in zip(names, rows, strict=True)}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from readiness.accelerators import nvml
+from readiness.accelerators.counters import kind_of
 from readiness.accelerators.links import Links
 from tests.accelerators import fake_nvml
 from tests.accelerators.fake_nvml import UUID, NVMLError
@@ -98,6 +99,14 @@ def test_a_device_that_answers_nothing_costs_its_readings_only(monkeypatch: pyte
     assert (reading.uuid, reading.memory_bytes, reading.driver) == (None, None, "590.48.01")
     assert reading.counters == {}
     assert set(reading.refused.values()) == {"GPU is lost"}
+
+
+@pytest.mark.parametrize("ecc", [[0, 0], NVMLError("Not Supported")])
+def test_memory_whose_errors_nobody_watches_has_no_count_of_them(monkeypatch: pytest.MonkeyPatch, ecc: Any) -> None:
+    refused = NVMLError("Not Supported")
+    nvml_made = fake_nvml.make(nvmlDeviceGetEccMode=ecc, nvmlDeviceGetTotalEccErrors=refused, nvmlDeviceGetRemappedRows=(0, 0, 0, 0))
+    monkeypatch.setitem(sys.modules, "pynvml", nvml_made)
+    assert not [name for name in nvml.counters(None, "0000:17:00.0") if kind_of(name) != "other"]
 
 
 def test_the_library_is_shut_down_even_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,29 @@ def test_a_counter_that_was_lost_leaves_its_kind_unknown() -> None:
     assert value(evidence, "lost_counters") == 2
 
 
+OLD = {"ecc_uncorrected_volatile": 0, "ecc_uncorrected_aggregate": 2, "remapped_rows_uncorrected": 2, "remapped_rows_pending": 0}
+
+
+@pytest.mark.parametrize(
+    ("now", "standing"), [({}, 0), ({"remapped_rows_pending": 1}, 1), ({"ecc_uncorrected_volatile": 1}, 1), ({"remapped_rows_failure": 1}, 1)]
+)
+def test_what_was_put_right_long_ago_does_not_stand_against_a_device(now: dict[str, int], standing: int) -> None:
+    before = OLD | now
+    evidence = run_check("driver.faults", fake(FakeStack(counters=before), counters=before))
+    assert value(evidence, "standing_faults", kind="uncorrected") == standing
+    assert value(evidence, "new_faults", kind="uncorrected") == 0
+
+
+def test_one_event_counts_once_and_none_is_lost() -> None:
+    after = OLD | {"ecc_uncorrected_volatile": 1, "ecc_uncorrected_aggregate": 3}
+    evidence = run_check("driver.faults", fake(FakeStack(counters=after), counters=OLD))
+    assert value(evidence, "new_faults", kind="uncorrected") == 1
+    alone = {name: count for name, count in OLD.items() if "volatile" not in name and "pending" not in name}
+    evidence = run_check("driver.faults", fake(FakeStack(counters=alone | {"remapped_rows_uncorrected": 3}), counters=alone))
+    assert value(evidence, "new_faults", kind="uncorrected") == 1
+    assert values(evidence, "standing_faults", kind="uncorrected") == []  # nobody says how it stands today
+
+
 @pytest.mark.parametrize("before", [None, {}])
 def test_without_a_reading_at_the_start_nothing_is_told(before: dict[str, int] | None) -> None:
     evidence = run_check("driver.faults", fake(FakeStack(counters=BEFORE), counters=before))
