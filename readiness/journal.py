@@ -111,9 +111,7 @@ class Journal:
                 self.accelerators = tuple(facts_from_json(item) for item in record["accelerators"])
                 self.failures = dict(record["failures"])
             case "evidence":
-                self.evidence.setdefault(
-                    (record["accelerator"], record["evidence"]["check"]), evidence_from_json(record["evidence"])
-                )
+                self.evidence[record["accelerator"], record["evidence"]["check"]] = evidence_from_json(record["evidence"])
             case "session":
                 self.earlier_s += self._session_s
                 self._session_s = 0.0

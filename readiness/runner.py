@@ -170,8 +170,13 @@ def _settle(
 
 
 def _known(jobs: Sequence[Job], journal: Journal) -> dict[tuple[str, str], Evidence]:
-    keys = {job.key for job in jobs if job.left_out is None}
-    return {key: evidence for key, evidence in journal.evidence.items() if key in keys}
+    """What is there already. A check that counts on from what it kept is gone on with where an error had ended it."""
+    lasting = {job.key: job.check.recount is not None for job in jobs if job.left_out is None}
+    return {
+        key: evidence
+        for key, evidence in journal.evidence.items()
+        if key in lasting and not (lasting[key] and evidence.status is Status.ERROR)
+    }
 
 
 class _Loop:

@@ -53,14 +53,14 @@ def soak(
     checked. No fault ends it: it is counted, with the ranks that die, hang or raise, and the world begins again from the
     checkpoint. It ends early only where there is no progress. What it found is on disk: `--resume` goes on counting.
 
-    `faults` by `cause`, and `all`; of one call that several ranks see wrong, one. `fault_events` counts those less than a
-    minute apart as one: faults of one host come together, and break the arithmetic below. `exposure_chip_hours` is the
-    time of rounds that all ranks finished. The others are bounds with 95 % confidence (exact for Poisson): `chip_mtbf_h`
-    and `host_mtbf_h`, hours between faults, and for a job of `job_chips` `job_mtbf_h`, the probability of an
-    `uninterrupted_day`, and `training_time_share` with checkpoints of `checkpoint_s` and `recovery_s` to come back (0: the
-    slowest that was measured, `recovery_s`; without one, no share is told). `exposure_share` is what was done of what it
-    takes to show that the job runs `job_days` through at even odds. `pace_kept` compares the last quarter's best round
-    with the first's. Labels as in `multichip.collectives`.
+    `faults` by `cause`, and `all`; of one call that several ranks see wrong, one. `fault_events` counts those within a
+    minute of the first as one: faults of one host come together, and break the arithmetic below. `exposure_chip_hours` is
+    the time of rounds that all ranks finished, without pauses (a suspended job). The others are bounds with 95 %
+    confidence (exact for Poisson): `chip_mtbf_h` and `host_mtbf_h`, hours between faults, and for a job of `job_chips`
+    `job_mtbf_h`, the probability of an `uninterrupted_day`, and `training_time_share` with checkpoints of `checkpoint_s`
+    and `recovery_s` to come back (0: the slowest that was measured, `recovery_s`; without one, no share is told).
+    `exposure_share` is what was done of what it takes to show that the job runs `job_days` through at even odds.
+    `pace_kept` is the last quarter's best pace over the first's. Labels as in `multichip.collectives`.
     """
     from readiness.endurance.soak import Soak
     from readiness.endurance.telling import tell

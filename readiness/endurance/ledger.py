@@ -31,8 +31,9 @@ class Account:
 
     `exposure_s` counts rounds that all ranks have finished, `spent_s` all of the soak's time, `restarts` worlds that were
     started after a fault. `unrepeatable` says that equal training steps give other bits here from the first, so that
-    doing them again tells nothing. `faults` holds the first ones, `causes` and `suspects` count all: a fault that nobody can
-    be named for counts for no chip. `events` counts bursts: faults of one host within a minute of each other are one.
+    doing them again tells nothing; `unkept` why checkpoints stayed in memory, if they did. `faults` holds the first ones,
+    `causes` and `suspects` count all: a fault that nobody can be named for counts for no chip. `events` counts bursts:
+    faults of one host within a minute of the first are one.
     """
 
     begun: Json = field(default_factory=dict)
@@ -49,7 +50,8 @@ class Account:
     samples: list[Json] = field(default_factory=list)
     ended: str | None = None
     unrepeatable: bool = False
-    _last_fault_s: float | None = None
+    unkept: str | None = None
+    _event_s: float | None = None
 
     @property
     def count(self) -> int:
@@ -79,6 +81,8 @@ class Account:
                     self.samples = self.samples[::2]
             case "unrepeatable":
                 self.unrepeatable = True
+            case "unkept":
+                self.unkept = record["why"]
             case "ended":
                 self.ended = record["why"]
 
@@ -88,9 +92,9 @@ class Account:
         if len(self.faults) < MOST_FAULTS:
             self.faults.append(dict(record))
         at_s = float(record["spent_s"])
-        if self._last_fault_s is None or at_s - self._last_fault_s > 60:
+        if self._event_s is None or at_s - self._event_s > 60:
             self.events += 1
-        self._last_fault_s = at_s
+            self._event_s = at_s
 
 
 class Ledger:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,9 @@ HOPELESS_WORLDS, HOPELESS_ROUNDS = 5, 50
 SUMS_FIRST = 4
 #: What is on disk is no older than this.
 KEEP_S = 5.0
+
+#: A round that took more than so many times the median of the last ones stood still; with fewer of them nobody knows.
+LONG_ROUNDS, FEW_ROUNDS, RECENT_ROUNDS = 4.0, 5, 21
 
 Run = Callable[..., WorldOutcome]
 
@@ -54,6 +57,7 @@ class Soak:
     _before_s: float = 0.0
     _failed_at: float | None = None
     _last_round_at: float | None = None
+    _recent_s: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_ROUNDS))
 
     def __post_init__(self) -> None:
         """Open the ledger. Raises UsageError where it holds the soak of other chips."""
@@ -133,18 +137,30 @@ class Soak:
             self._failed_at = None
         if not self.ledger.account.unrepeatable and any(report["repeats"] is False for report in reports.values()):
             self.ledger.add("unrepeatable", spent_s=self.spent_s)
+        unkept = next((report["unkept"] for report in reports.values() if report.get("unkept")), None)
+        if unkept is not None and self.ledger.account.unkept is None:
+            self.ledger.add("unkept", why=unkept, spent_s=self.spent_s)
         faults = list(self._faults(reports))
         for cause, what, ranks in faults:
             self._fault(cause, what, ranks)
         self._faulty_rounds = self._faulty_rounds + 1 if faults else 0
         self._rounds_here += 1
         rounds, exposure_s = self._pending
-        self._pending = rounds + 1, exposure_s + min(report["seconds"] for report in reports.values())
+        self._pending = rounds + 1, exposure_s + self._worked_s(min(report["seconds"] for report in reports.values()))
         self._sample(reports)
         if self.clock() - self._kept_s > KEEP_S:
             self._keep()
         if self._faulty_rounds >= HOPELESS_ROUNDS:
             raise _HopelessError
+
+    def _worked_s(self, seconds: float) -> float:
+        """For how long of a round the chips worked: of one in which all stood still, as many seconds as usual ones take.
+
+        A job that is suspended, or a container that is paused, sees no time pass that would show it.
+        """
+        usual = sorted(self._recent_s)[len(self._recent_s) // 2] if len(self._recent_s) >= FEW_ROUNDS else self.patience_s
+        self._recent_s.append(seconds)
+        return min(seconds, LONG_ROUNDS * usual)
 
     def _keep(self) -> None:
         rounds, exposure_s = self._pending
@@ -194,7 +210,7 @@ class Soak:
         sensors = {name for report in reports.values() for name in report["sensors"]}
         self.ledger.add(
             "sample", spent_s=self.spent_s, step=first["step"], loss=first["loss"], round_s=first["seconds"],
-            operations=first["operations"],
+            operations=first["operations"], operations_s=first["operations_s"],
             **{name: max(report["sensors"].get(name, -1e9) for report in reports.values()) for name in sorted(sensors)},
         )  # fmt: skip
 

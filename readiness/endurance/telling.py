@@ -31,6 +31,7 @@ def tell(account: Account) -> Iterator[Yield]:
         "scope": begun["scope"], "spent_s": account.spent_s, "exposure_s": account.exposure_s, "rounds": account.rounds,
         "sessions": account.sessions, "restarts": account.restarts, "recovery_s_set": begun["recovery_s"],
         "recoveries_s": account.recoveries_s[-20:], "ended": account.ended, "unrepeatable": account.unrepeatable,
+        "checkpoints_in_memory": account.unkept,
     })  # fmt: skip
     for fault in account.faults[:_FAULT_ROWS]:
         yield Row({"fault": fault["cause"], "what": fault["what"], "chips": ", ".join(fault["chips"]) or None,
@@ -101,10 +102,23 @@ def _bounds(account: Account, claim: Claim, labels: Labels) -> Iterator[Yield]:
 
 
 def _pace_kept(account: Account) -> float | None:
-    """The best round of the first quarter of the samples over the best of the last; None with too few of them."""
-    seconds = [sample["round_s"] for sample in account.samples[2:]]
-    quarter = len(seconds) // 4
-    return min(seconds[:quarter]) / min(seconds[-quarter:]) if quarter >= 3 else None
+    """The best pace of the last quarter of the samples over the best of the first; None with too few of them.
+
+    Of the work that is the same in every round, and of the operations, of which as many are done as there is time for: the
+    one that lost more.
+    """
+    samples = [sample for sample in account.samples[2:] if sample.get("operations_s")]
+    quarter = len(samples) // 4
+    if quarter < 3:
+        return None
+    early, late = (
+        (
+            max(1 / (sample["round_s"] - sample["operations_s"]) for sample in part),
+            max(sample["operations"] / sample["operations_s"] for sample in part),
+        )
+        for part in (samples[:quarter], samples[-quarter:])
+    )
+    return float(min(late[0] / early[0], late[1] / early[1]))
 
 
 def proves(account: Account, claim: Claim) -> str:

@@ -31,6 +31,8 @@ Tensor = torch.Tensor
 State = dict[str, Any]
 #: Training steps of a round, and for how long at least the other operations run in it.
 STEPS, LOAD_S = 2, 0.4
+#: So many comparisons of a world tell whether training repeats to the bit here at all.
+FIRST_COMPARISONS = 8
 
 
 class Training:
@@ -45,7 +47,9 @@ class Training:
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
         self.path = Path(context.settings["checkpoint"]) if context.settings["checkpoint"] else None
         self.memory = b""
+        self.unkept: str | None = None
         self.steps = 0
+        self._compared = 0
 
     def warm_up(self) -> None:
         """Two passes whose gradients are thrown away.
@@ -84,12 +88,12 @@ class Training:
         if back != before:
             faults.append({"cause": "checkpoint", "what": f"the checkpoint of step {steps} came back with other bytes"})
         loss, again = self._train(steps)
-        if again != first and self.repeats is None:  # is it never the same, or was it wrong once?
+        self._compared += 1
+        if again != first and self.repeats and self._compared <= FIRST_COMPARISONS:  # never the same, or wrong once?
             self._restore(self._load())
             loss, third = self._train(steps)
             self.repeats = third in (first, again)
             again = third if self.repeats else again
-        self.repeats = True if self.repeats is None else self.repeats
         if again != first and self.repeats:
             what = f"steps {steps} to {steps + STEPS - 1}, done twice from the same weights, gave other weights"
             faults.append({"cause": "recomputation", "what": what})
@@ -100,7 +104,7 @@ class Training:
         return loss, faults
 
     replica = ""
-    repeats: bool | None = None
+    repeats = True
 
     def _train(self, begin: int) -> tuple[float, str]:
         loss = float("nan")
@@ -127,21 +131,32 @@ class Training:
         return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
     def _save(self) -> None:
-        """The first rank writes for all, whole or not at all; without a place for it each keeps its own in memory."""
-        state = {"steps": self.steps, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        if self.path is None:
-            buffer = io.BytesIO()
-            torch.save(state, buffer)
-            self.memory = buffer.getvalue()
-        elif self.context.rank == 0:
-            half = self.path.with_suffix(".half")
-            torch.save(state, half)
-            half.replace(self.path)
-        self.context.share()
+        """Each keeps its own in memory; the first rank writes it to disk too, whole or not at all, where there is a place.
+
+        A disk that takes nothing is no fault of a chip: from then on this world has the memory alone.
+        """
+        buffer = io.BytesIO()
+        torch.save({"steps": self.steps, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}, buffer)
+        self.memory = buffer.getvalue()
+        if self.path is not None and self.context.rank == 0:
+            try:
+                half = self.path.with_suffix(".half")
+                half.write_bytes(self.memory)
+                half.replace(self.path)
+            except OSError as problem:
+                self.unkept = f"the checkpoint of step {self.steps} could not be written: {problem}"[:200]
+        if max(self.context.share(float(self.unkept is not None))) > 0:
+            self.path = None
 
     def _load(self) -> State:
-        source: Any = io.BytesIO(self.memory) if self.path is None else self.path
-        loaded: State = torch.load(source, map_location=self.context.device, weights_only=True)
+        """From disk, where that can be read, as a job that comes back would."""
+        content = self.memory
+        if self.path is not None:
+            try:
+                content = self.path.read_bytes()
+            except OSError as problem:
+                self.unkept = f"the checkpoint could not be read: {problem}"[:200]
+        loaded: State = torch.load(io.BytesIO(content), map_location=self.context.device, weights_only=True)
         return loaded
 
     def _restore(self, state: State) -> None:
@@ -163,8 +178,8 @@ class Operations:
         self.load.prepare(context.settings["dtypes"])
         self._counted: dict[int, tuple[int, int]] = {}
 
-    def round(self) -> tuple[int, list[Json]]:
-        """Rounds of the load for a while, and what was wrong in them."""
+    def round(self) -> tuple[int, float, list[Json]]:
+        """Rounds of the load for a while, the seconds that they took, and what was wrong in them."""
         began, done = time.monotonic(), 0
         while time.monotonic() - began < LOAD_S:
             with self.context.step("operations of a language model"):
@@ -172,7 +187,7 @@ class Operations:
             done += 1
             if self.load.ended is not None:
                 raise RuntimeError(f"the operations cannot go on: {self.load.ended}")
-        return done, list(self._news())
+        return done, time.monotonic() - began, list(self._news())
 
     def _news(self) -> Iterator[Json]:
         for tally in self.load.tallies:
@@ -204,14 +219,15 @@ def rank_main(context: RankContext) -> Iterator[Json]:
             loss, faults = training.round()
             faults += early + sums.round(number)
             early = []
-            rounds = 0
+            rounds, operations_s = 0, 0.0
             if operations is not None:
-                rounds, found = operations.round()
+                rounds, operations_s, found = operations.round()
                 faults += found
             yield {
                 "round": number, "seconds": time.monotonic() - started, "loss": loss, "step": training.steps,
                 "replica": training.replica, "faults": faults, "sums": sums.number, "operations": rounds,
-                "sensors": dict(context.accelerator.sensors()), "resumed": resumed, "repeats": training.repeats,
+                "operations_s": operations_s, "sensors": dict(context.accelerator.sensors()), "resumed": resumed,
+                "repeats": training.repeats, "unkept": training.unkept,
             }  # fmt: skip
             if operations is None:
                 with context.step("first results of operations"):

@@ -92,6 +92,7 @@ class _Watch:
             now = time.monotonic()
             before, marks = marks, self.board.marks()
             slept = now - ticked > 20 * _TICK_S  # this process itself was stopped: its clocks prove nothing
+            started += now - ticked if slept else 0.0
             ticked = now
             if news or marks != before or slept:
                 moved = now

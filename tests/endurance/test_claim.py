@@ -125,6 +125,27 @@ def test_faults_are_told_by_cause_with_the_chip_that_most_of_them_share() -> Non
     assert by_cause == {"all": 3, "died": 1, "behind": 1, "wrong sum": 1}
 
 
+@pytest.mark.parametrize(
+    ("late", "kept"),
+    [
+        ({}, 1.0),
+        ({"round_s": 1.4}, 0.5),  # 0.5 s of the round are the operations'
+        ({"operations": 5}, 0.5),  # as long as ever, and half of them done
+    ],
+)
+def test_the_pace_that_is_kept_is_of_work_and_not_of_rounds(late: dict[str, float], kept: float) -> None:
+    told = account(8, 24)
+    for number in range(100):
+        first_of_its_world = number % 7 == 3
+        sample: dict[str, float] = {"round_s": 0.95, "operations": 10, "operations_s": 0.5}
+        if number >= 60:
+            sample |= late
+        if first_of_its_world:
+            sample |= {"round_s": 0.2, "operations": 0, "operations_s": 0.0}
+        told.take({"kind": "sample", "spent_s": float(number), "step": number, "loss": 1.0, **sample})
+    assert measured(told)["pace_kept"].value == pytest.approx(kept)
+
+
 def test_a_recovery_time_that_was_set_goes_before_the_measured_one() -> None:
     told = account(1024, 720, recovery_s=600.0)
     share = measured(told)["training_time_share"]

@@ -82,6 +82,13 @@ def test_a_soak_of_days_has_few_samples_and_few_faults_in_full_and_counts_all() 
     assert account.count == account.events == 20_000
 
 
+def test_faults_without_end_are_no_single_event() -> None:
+    account = Account()
+    for number in range(121):  # one every half minute for an hour
+        account.take({"kind": "fault", "cause": "died", "what": "it", "chips": [], "round": 0, "spent_s": number * 30.0})
+    assert (account.count, account.events) == (121, 41)
+
+
 def test_a_soak_of_other_chips_is_not_gone_on_with() -> None:
     account = fill(None).account
     assert same_soak(account, ["cpu:0"], 2)

@@ -49,7 +49,7 @@ def round_of(number: int, ranks: int, seconds: float = 1.0, faults: dict[int, li
     """What all ranks report of one round."""
     return [
         (rank, {"round": number, "seconds": seconds, "loss": 1.0, "step": 2, "replica": "same", "faults": (faults or {}).get(rank, []),
-                "sums": 6, "operations": 3, "sensors": {"temperature_c": 60.0 + rank}, "repeats": True, **changes})
+                "sums": 6, "operations": 3, "operations_s": 0.5, "sensors": {"temperature_c": 60.0 + rank}, "repeats": True, **changes})
         for rank in range(ranks)
     ]  # fmt: skip
 
@@ -98,6 +98,14 @@ def test_a_healthy_soak_counts_every_round_of_all_ranks() -> None:
     assert (account.rounds, account.exposure_s, account.spent_s, account.count) == (100, 100, 100, 0)
     assert account.ended == ""
     assert account.samples[0]["temperature_c"] == 63.0
+
+
+def test_a_round_in_which_all_stood_still_counts_as_a_few() -> None:
+    def paused(seconds: float) -> tuple[list[list[Any]], None]:
+        return [round_of(number, 4, 3600.0 if number == 50 else 1.0) for number in range(math.ceil(seconds))], None
+
+    account = soaked(100, [paused]).ledger.account
+    assert (account.rounds, account.exposure_s, account.count) == (100, 99 + soaks.LONG_ROUNDS, 0)
 
 
 def test_a_world_lasts_no_longer_than_a_session() -> None:
@@ -204,8 +212,8 @@ class Idle:
     def __init__(self, context: Any) -> None:
         """Nothing to prepare."""
 
-    def round(self) -> tuple[int, list[Any]]:
-        return 0, []
+    def round(self) -> tuple[int, float, list[Any]]:
+        return 0, 0.0, []
 
 
 class Thirds:
@@ -340,6 +348,38 @@ def test_a_file_that_is_no_checkpoint_begins_anew(tmp_path: Path) -> None:
     (tmp_path / "soak.checkpoint").write_bytes(b"torn")
     evidence = checked(chips(2, tmp_path / "soak.jsonl"), seconds=2.0)
     assert value(evidence, "faults", cause="all") == 0
+
+
+@pytest.mark.usefixtures("by_rounds")
+@pytest.mark.parametrize("what", ["write_bytes", "read_bytes"])
+def test_a_disk_that_fails_is_no_fault_of_a_chip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str) -> None:
+    def fail(*_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(work, "Path", type("Disk", (type(tmp_path),), {what: fail}))
+    evidence = checked(chips(2, tmp_path / "soak.jsonl"), seconds=4.0)
+    assert value(evidence, "faults", cause="all") == 0, evidence.rows
+    assert value(evidence, "completed") == 1
+    assert any("No space left" in str(row.get("checkpoints_in_memory")) for row in evidence.rows)
+
+
+@pytest.mark.usefixtures("by_rounds")
+def test_training_that_stops_repeating_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy_train = work.Training._train
+    monkeypatch.setattr(work, "FIRST_COMPARISONS", 1)
+
+    def train(self: work.Training, begin: int) -> Any:
+        loss, told = healthy_train(self, begin)
+        self.turn = getattr(self, "turn", 0) + 1  # type: ignore[attr-defined]
+        if self.turn == 6:  # type: ignore[attr-defined]
+            with torch.no_grad():
+                next(self.model.parameters())[0, 0] += 1e-3
+            told = self._digest()
+        return loss, told
+
+    monkeypatch.setattr(work.Training, "_train", train)
+    evidence = checked(chips(2), seconds=4.0)
+    assert value(evidence, "faults", cause="recomputation") == value(evidence, "faults", cause="all") == 1
 
 
 @pytest.mark.usefixtures("by_rounds")

@@ -58,6 +58,17 @@ def test_a_process_that_dies_loses_nothing_of_what_it_kept(tmp_path: Path, profi
     assert {finding.outcome for finding in assessment.accelerators[0].findings} == {Outcome.FAIL}
 
 
+def test_what_an_error_ended_is_gone_on_with(tmp_path: Path, profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LASTING_FAILS", "3")
+    evidence = evidence_of(run(tmp_path / "run", profile, soak_s=5.0, expression="lasting"), "lasting.steps")
+    assert (evidence.status, evidence.measurements[0].value) == (Status.ERROR, 3)
+    monkeypatch.delenv("LASTING_FAILS")
+    for _ in range(2):  # the second time there is nothing left to do
+        evidence = evidence_of(run(tmp_path / "run", profile, soak_s=5.0, expression="lasting"), "lasting.steps")
+        assert (evidence.status, evidence.measurements[0].value) == (Status.MEASURED, 5)
+    assert len({json.loads(line)["pid"] for line in kept(tmp_path / "run").read_text().splitlines()}) == 2
+
+
 def test_what_cannot_be_recounted_is_said(tmp_path: Path, profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept(tmp_path / "run").parent.mkdir(parents=True)
     kept(tmp_path / "run").write_text("nonsense\n")

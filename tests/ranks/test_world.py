@@ -144,6 +144,24 @@ def endless(context: RankContext) -> Iterator[Json]:
         yield {}
 
 
+def working_on(context: RankContext) -> Iterator[Json]:
+    yield {}
+    for number in range(10):
+        with context.step(f"work {number}"):
+            time.sleep(0.1)
+
+
+def test_a_pause_of_the_whole_tool_counts_for_no_limit() -> None:
+    heard: list[Json] = []
+
+    def pause_once(_: int, report: Json) -> None:
+        heard.append(report)
+        if len(heard) == 1:
+            time.sleep(4.0)
+
+    assert run(working_on, limit_s=4.0, listen=pause_once).failure is None
+
+
 def test_a_world_that_never_ends_is_overdue() -> None:
     outcome = run(endless, limit_s=1.0)
     assert outcome.failure is not None

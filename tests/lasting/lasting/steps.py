@@ -32,4 +32,6 @@ def steps(accelerator: Accelerator, *, seconds: float = 0.0) -> Iterator[Yield]:
         time.sleep(0.02)
         if os.environ.get("LASTING_DIES") == str(done):
             os.abort()
+        if os.environ.get("LASTING_FAILS") == str(done):
+            raise OSError(28, "No space left on device")
     yield from recount(accelerator.kept)
