@@ -55,6 +55,10 @@ class Cuda(CudaNamespace):
         told.software["driver"] = module or reading.driver
         # NVML's own version has CUDA's major number in front of the driver's.
         told.software["driver_library"] = reading.library.partition(".")[2] or None if reading.library else None
+        if module is None and kernel.any_node(("dxg",), self.root):
+            # Under Windows' subsystem for Linux the driver is Windows', and its library for Linux has a number of its own
+            # (github.com/microsoft/WSL/issues/11277).
+            del told.software["driver_library"]
         told.software["firmware"] = reading.firmware
         told.counters = dict(reading.counters) or None
         told.properties |= {

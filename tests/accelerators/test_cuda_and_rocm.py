@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from readiness.accelerators import cuda as cuda_stack
-from readiness.accelerators import torch_build, vendors
+from readiness.accelerators import torch_build, vendors, versions
 from readiness.accelerators.base import OutOfReachError
 from readiness.accelerators.cuda import Cuda
 from readiness.accelerators.rocm import Rocm
 from readiness.accelerators.torch_build import TorchBuild
+from readiness.accelerators.versions import Ruling
 from readiness.assessment import facts_from_json, facts_to_json
 from readiness.model import AcceleratorFacts
 from tests.accelerators import fake_nvml
@@ -78,6 +79,16 @@ def test_nvidia_joined_with_nvml_and_the_kernel(plant: Plant, tmp_path: Path) ->
     assert facts.counters["ecc_uncorrected_volatile"] == 10
     assert facts.properties["mig"] is False
     assert "retired_pages_pending" in facts.properties["nvml_refused"]
+
+
+def test_under_windows_the_library_has_a_number_of_its_own(plant: Plant, tmp_path: Path) -> None:
+    plant("NVIDIA X1")
+    sys.modules["pynvml"] = fake_nvml.make(nvmlSystemGetDriverVersion="555.99", nvmlSystemGetNVMLVersion="12.555.52.01")
+    assert {item.ruling for item in versions.judge(_first(Cuda(tmp_path)))} >= {Ruling.BROKEN}
+    _write(tmp_path / "dev/dxg", "")
+    facts = _first(Cuda(tmp_path))
+    assert facts.software["driver"] == "555.99"
+    assert Ruling.BROKEN not in {item.ruling for item in versions.judge(facts)}
 
 
 def test_renumbered_devices_are_matched_by_address_not_by_index(plant: Plant, tmp_path: Path) -> None:
