@@ -17,6 +17,8 @@ from readiness.model import AcceleratorFacts, Level, Profile, Use
 
 #: What starting up, looking for accelerators and reporting take off the time that `--within` grants.
 OVERHEAD_S = 6.0
+#: Why a check had not run where nobody wanted it to: it is unknown, and no reason to run it again.
+NOT_WANTED = (LEFT_OUT_BY_EXPRESSION, LEFT_OUT_BY_FAILED) = ("left out by -k", "left out by --failed")
 _RANK = {Level.MUST: 0, Level.SHOULD: 1, Level.INFO: 2}
 
 
@@ -164,9 +166,9 @@ def _left_out(job: Job, chosen: Callable[[str], bool] | None, only: frozenset[tu
     if job.check.lasting is not None and job.lasts_s <= 0:
         return "left out: it goes on for as long as --soak TIME says"
     if chosen is not None and not chosen(job.check.id):
-        return "left out by -k"
+        return LEFT_OUT_BY_EXPRESSION
     if only is not None and not any((facts.id, job.check.id) in only for facts in job.accelerators):
-        return "left out by --failed"
+        return LEFT_OUT_BY_FAILED
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 import time
 from functools import cache
@@ -32,7 +33,19 @@ def folder() -> Path:
             return place
     except OSError:
         pass
-    return Path(tempfile.mkdtemp(prefix="readiness-state-"))
+    return _in_temporary() or Path(tempfile.mkdtemp(prefix="readiness-state-"))
+
+
+def _in_temporary() -> Path | None:
+    """The same folder every time, so that runs do not pile up; None where somebody else might have made it."""
+    place = Path(tempfile.gettempdir()) / f"readiness-state-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        place.mkdir(mode=0o700, exist_ok=True)
+        found = place.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
+            (place / "runs").mkdir(exist_ok=True)
+            return place
+    return None
 
 
 def new_run_folder() -> Path:
@@ -81,9 +94,11 @@ def remember_last(run: Path) -> None:
 def failed_of_last_run(profile: Profile) -> set[tuple[str, str]]:
     """The (accelerator, check) pairs whose requirements failed or stayed unknown in the last run.
 
-    Raises UsageError where there is none, where it was of another profile, or where nothing failed.
+    What it left out because nobody wanted it is not among them. Raises UsageError where there is none, where it was of
+    another profile, or where nothing failed.
     """
     from readiness import assessment
+    from readiness.plan import NOT_WANTED
 
     try:
         last = Path((folder() / "last").read_text(encoding="utf-8"))
@@ -101,6 +116,7 @@ def failed_of_last_run(profile: Profile) -> set[tuple[str, str]]:
         for item in saved.accelerators
         for finding in item.findings
         if finding.outcome in (Outcome.FAIL, Outcome.UNKNOWN)
+        and not any(piece.check == finding.check and piece.reason in NOT_WANTED for piece in item.evidence)
     }
     if not failed:
         raise UsageError("nothing failed in the last run", place="--failed", remedy="run without --failed")

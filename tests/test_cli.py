@@ -119,6 +119,10 @@ def test_the_last_run_gives_the_failed_ones(tmp_path: Path) -> None:
     evidence = {item["check"]: item for item in json.loads(only.stdout)["accelerators"][0]["evidence"]}
     assert evidence["trouble.raises"]["status"] == "error"
     assert evidence["trouble.well"]["reason"] == "left out by --failed"
+    again = readiness("run", "-p", file, *checks, "--failed", "-f", "json", state=tmp_path)
+    evidence = {item["check"]: item for item in json.loads(again.stdout)["accelerators"][0]["evidence"]}
+    assert evidence["trouble.raises"]["status"] == "error"
+    assert evidence["trouble.well"]["reason"] == "left out by --failed"  # it is unknown now, and passed before
 
 
 def test_within_is_kept(tmp_path: Path) -> None:

@@ -77,3 +77,19 @@ def test_other_folders_are_left_alone(runs: Path) -> None:
     (runs / "0000-mine").mkdir()
     state.prune_runs()
     assert (runs / "0000-mine").exists()
+
+
+def test_where_nothing_can_be_kept_runs_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    find = state.folder.__wrapped__
+    first = find()
+    assert find() == first
+    assert first.parent == tmp_path
+    assert first.stat().st_mode & 0o777 == 0o700
+    first.chmod(0o777)  # somebody else may have put things there
+    assert find() != first
+    first.rename(tmp_path / "moved")
+    first.symlink_to(tmp_path / "moved")
+    assert find() != first
