@@ -264,6 +264,8 @@ class _Loop:
     def finish(self, running: _Running) -> None:
         """Turn what a worker left into evidence, or try once more with a longer limit."""
         job, worker = running.job, running.worker
+        if worker.kill_sent is not None and len(job.accelerators) > 1:  # its ranks were killed with it
+            time.sleep(accelerators.stack(job.accelerators[0].stack).rest_s)
         if worker.exit_code is None and worker.kill_sent is not None and worker.pid and psutil.pid_exists(worker.pid):
             reason = f"process {worker.pid} of {job.check.id} holds the device and cannot be killed"
             self.state.wedged |= {facts.id: reason for facts in job.accelerators}

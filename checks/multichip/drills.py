@@ -17,6 +17,7 @@ from readiness.model import Cost, Note, Row, Yield
         "noticed_after_s": "s",
         "named_culprit": "1",
         "others_stopped": "1",
+        "left_group": "1",
         "silent": "1",
         "usable_after": "1",
         "survived": "1",
@@ -25,7 +26,7 @@ from readiness.model import Cost, Note, Row, Yield
     },
     cost=Cost.MINUTES,
     typical_s=25.0,
-    limit_s=400.0,
+    limit_s=900.0,
     scope=Scope.GROUP,
     alone=True,
     catches=("rank-exit", "hang", "collective-mismatch", "timeout-ignored"),
@@ -52,7 +53,8 @@ def drills(
     moved for `patience_s` beyond the timeout; `noticed_after_s` is when the last of them knows. Watchdogs that write files
     before they end a process (PyTorch's for NCCL takes a minute over it) are told to write none. `named_culprit` is 1 where
     exactly the right rank is named: by the `stack` to the others, or by our `watchdog`, which needs nothing of the stack.
-    `others_stopped` is the share that left the group and ended; `silent` counts ranks that took wrong results without an
+    `others_stopped` is the share whose processes ended, `left_group` of those that could try the share that came out of
+    leaving the group as well; `silent` counts ranks that took wrong results without an
     error; `usable_after` is 1 where the group still works after a refused call; `survived` where nothing was to be lost,
     and nothing was; `retransmissions` counts segments that TCP sent again meanwhile. `completed` is 0 where ranks failed by
     themselves. Labels `ranks`, `chips` and `world` as in `multichip.collectives`.

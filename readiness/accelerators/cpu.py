@@ -53,6 +53,7 @@ class Cpu(Stack):
     collective_backend = "gloo"
     asynchronous = False
     driverless = True
+    connects_s = 0.0
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root

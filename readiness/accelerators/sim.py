@@ -20,6 +20,7 @@ class Sim(Stack):
     kind = "sim"
     collective_backend = "cpu:gloo,sim:gloo"
     driverless = True
+    connects_s = 0.0
     beyond: Mapping[str, str] = {"to_sparse": "the simulator takes strided tensors only"}
     beyond_modes: Mapping[str, str] = dict.fromkeys(
         ("fsdp", "hsdp", "fsdp+tensor", "fsdp+expert"),

@@ -8,10 +8,12 @@ processes of a machine share.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -30,6 +32,8 @@ _LARGE = 1 << 21
 _SMALL = 4096
 #: Sums of the drill without a fault: defects that begin with the twentieth or thirtieth call show themselves.
 _HEALTHY_SUMS = 40
+#: How much longer than its library may take ranks wait for each other after a call, and how long leaving the group may take.
+_MEETING_S, _LEAVING_S = 1.5, 3.0
 #: While a link is lossy or away for a moment, sums go on for so long, in timeouts.
 _GOING_ON = 0.75
 
@@ -40,7 +44,7 @@ def rank_main(context: RankContext) -> Iterator[Json]:
     timeout = timedelta(seconds=context.settings["timeout_s"])
     if drill.guard is Guard.DETAIL:
         dist.set_debug_level(dist.DebugLevel.DETAIL)  # type: ignore[attr-defined]
-    flight.hasten()
+    context.share()  # ranks that come up late would be late for what the group makes of its own, within its timeout
     with context.step("making the group"):
         group = dist.new_group(timeout=timeout)
     ours = _Group(context, group)
@@ -154,15 +158,17 @@ def _suffer(ours: _Group, drill: Drill, near: list[int], *, culprit: bool) -> It
         yield {"noticed": ours.context.clock(), "words": _words(problem)}
     yield {"call": _last_call(ours.context, drill)}
     if drill.of_the_call and (error is None or drill.guard is Guard.DETAIL):
-        # Nothing is lost: all ranks are there, and nothing is under way. The group should go on.
-        ours.context.share()
-        try:
-            usable = ours.sum(_SMALL) == 0
-        except Exception as problem:  # noqa: BLE001
-            usable = False
-            yield {"words": _words(problem)}
-        yield {"usable": usable}
-    yield from _leave()
+        # Nothing is lost: all ranks are there, and nothing is under way. The group should go on. A rank that its library
+        # has ended meanwhile, over the very same call, does not come any more.
+        with contextlib.suppress(TimeoutError):
+            ours.context.share(within_s=ours.context.settings["timeout_s"] + flight.LINGERING_S + _MEETING_S)
+            try:
+                usable = ours.sum(_SMALL) == 0
+            except Exception as problem:  # noqa: BLE001
+                usable = False
+                yield {"words": _words(problem)}
+            yield {"usable": usable}
+    yield from _leave(ours.context)
 
 
 def _endure(ours: _Group, drill: Drill, near: list[int], wrong: int) -> Iterator[Json]:
@@ -191,7 +197,7 @@ def _endure(ours: _Group, drill: Drill, near: list[int], wrong: int) -> Iterator
         yield {"connections": [[one.own, one.other, one.resent, one.round_trip_s] for one in wires.conditions()]}
     except Exception as problem:  # noqa: BLE001
         yield {"noticed": ours.context.clock(), "words": _words(problem)}
-    yield from _leave()
+    yield from _leave(ours.context)
 
 
 def _last_call(context: RankContext, drill: Drill) -> Json | None:
@@ -223,10 +229,26 @@ def _other_call(ours: _Group, drill: Drill) -> int:
     return ours.call(lambda given: dist.all_reduce(given, group=ours.group), "all_reduce", tensor, _SMALL)
 
 
-def _leave() -> Iterator[Json]:
+def _leave(context: RankContext) -> Iterator[Json]:
+    """Leave the group, and where that does not end, end this process: a library may wait for a peer that has no ear for it.
+
+    A job whose ranks have raised ends likewise; whether it can is the question.
+    """
     began = time.monotonic()
-    dist.destroy_process_group()
-    yield {"stopped": round(time.monotonic() - began, 4)}
+    leaving = threading.Thread(target=_leave_group, daemon=True)
+    with context.step("leaving the group"):
+        leaving.start()
+        leaving.join(_LEAVING_S)
+    yield {"stopped": round(time.monotonic() - began, 4), "left": not leaving.is_alive()}
+    if leaving.is_alive():
+        os._exit(0)
+
+
+def _leave_group() -> None:
+    try:
+        dist.destroy_process_group()
+    except Exception:  # noqa: BLE001 - into the log: it has left all the same
+        traceback.print_exc()
 
 
 def _words(problem: BaseException) -> str:

@@ -15,13 +15,16 @@ from readiness.accelerators.base import Accelerator
 from readiness.memory import kernel_kills
 from readiness.multichip import drilled
 from readiness.multichip.drills import Drill
+from readiness.ranks import flight
 from readiness.ranks.blame import Seen, blame
 from readiness.ranks.evidence import dead_links, look, take
 from readiness.ranks.launch import KILL_S, Launched, launched
-from readiness.ranks.members import Member, end, listen
+from readiness.ranks.members import Member, end, listen, patience
 from readiness.ranks.values import Failure, Json, Network, Placement, Trouble
 
 _TICK_S = 0.02
+#: How long processes may take to come up, on stacks that start an interpreter for each.
+PROCESSES_S = 120.0
 #: When connections are looked at after a fault, in timeouts: late enough for silence to be one, before anybody gives up.
 _LOOK_AT = 0.75
 
@@ -87,13 +90,15 @@ def hold(
 ) -> Held:
     """Hold a drill. `settings` are those of `drilled.rank_main`, without the drill itself.
 
-    The world has `start_s` to come to the fault; then it is over when for `patience_s` nothing has moved. Raises
-    MemoryError when the kernel killed for want of memory before the fault, OSError where no process can be started.
+    On its way to the fault the world may stand still for `start_s`, and longer while processes start and devices are
+    connected; then it is over when for `patience_s` nothing has moved. Raises MemoryError when the kernel killed for want
+    of memory before the fault, OSError where no process can be started.
     """
     killed_for_memory = kernel_kills()
-    told = {**settings, "fault": drill.fault.value, "guard": drill.guard.value}
+    told = {**settings, "fault": drill.fault.value, "guard": drill.guard.value, flight.HASTEN: True}
+    connects_s = accelerator.stack.connects_s
     with launched(drilled.rank_main, accelerator, placement, told, timeout_s=start_s + patience_s, network=network) as world:
-        held = _Watch(drill, world, told["culprit"], told["timeout_s"], patience_s, start_s).held()
+        held = _Watch(drill, world, told["culprit"], told["timeout_s"], patience_s, start_s, connects_s).held()
     if held.broken is not None and held.broken.trouble is Trouble.DIED and kernel_kills() > killed_for_memory:
         raise MemoryError(f"the kernel killed for want of memory while the ranks ran: {held.broken.reason}")
     return held
@@ -107,17 +112,21 @@ class _Watch:
     timeout_s: float
     patience_s: float
     start_s: float
+    connects_s: float
 
     @property
     def members(self) -> Sequence[Member]:
         return self.world.members
 
     def held(self) -> Held:
-        started = time.monotonic()
+        started = moved = time.monotonic()
+        marks = self.world.board.marks()
         fault_at = self._fault()
         while fault_at is None:
-            listen(self.members, _TICK_S)
-            late = time.monotonic() - started > self.start_s
+            news, before, marks = listen(self.members, _TICK_S), marks, self.world.board.marks()
+            if news or marks != before:
+                moved = time.monotonic()
+            late = time.monotonic() - moved > patience(self.members, marks, self.start_s, PROCESSES_S, self.connects_s)
             failed = [member for member in self.members if member.error or member.process.poll() is not None]
             fault_at = self._fault()
             if fault_at is None and (failed or late):

@@ -13,8 +13,9 @@ from readiness.ranks.values import Failure, Placement
 
 #: `Rank 3`, `ranks 1, 2`, `[rank=0]`, as libraries name ranks.
 _NAMED = re.compile(r"\branks?[\s:=\[(]*(\d+(?:\s*,\s*\d+)*)", re.IGNORECASE)
-#: What only points to the rank that knows more. Source: ProcessGroupGloo::monitoredBarrier.
-_POINTS = re.compile(r"(?:send/recv from|please check) rank \d+", re.IGNORECASE)
+#: What only points to the rank that knows more, or was the first to see that a call is overdue. Sources:
+#: ProcessGroupGloo::monitoredBarrier, the heartbeat monitor of ProcessGroupNCCL.
+_POINTS = re.compile(r"(?:send/recv from|please check|timeout from) +rank \d+", re.IGNORECASE)
 
 
 def drill(held: Held, placement: Placement) -> Iterator[Yield]:
@@ -40,6 +41,12 @@ def drill(held: Held, placement: Placement) -> Iterator[Yield]:
     left = [rank for rank, one in others.items() if one.exit_code is None]
     told = f"{_what(held, placement)}; {placement.name(*left)} could not stop" if left else None
     yield Measurement("others_stopped", 1 - len(left) / len(others), labels, samples=len(others), about=_cut(told))
+    tried = {rank: bool(one.first("left")) for rank, one in others.items() if one.first("left") is not None}
+    if tried:
+        stuck = [rank for rank, out in tried.items() if not out]
+        told = f"{_what(held, placement)}; leaving the group did not end on {placement.name(*stuck)}" if stuck else None
+        share = 1 - len(stuck) / len(tried)
+        yield Measurement("left_group", share, labels, samples=len(tried), about=_cut(told))
     if len(placement.ranks) > 2 or held.drill.loses_a_rank:  # of two that are there and differ, either may be the wrong one
         yield from _naming(held, placement, labels)
     usable = [(rank, one.first("usable")) for rank, one in enumerate(held.told) if one.first("usable") is not None]

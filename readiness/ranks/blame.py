@@ -25,9 +25,13 @@ _VICTIM = re.compile(
     r"|pair closure|communicator was aborted|monitoredbarrier|mismatch between collectives",
     re.IGNORECASE,
 )
-#: What a library's watchdog prints before it ends a rank's process over a call that is overdue.
+#: What a library's watchdog prints before it ends a rank's process over a call that is overdue, or over a peer that is gone.
 #: Source: ProcessGroupNCCL.cpp of PyTorch; those for other makers' libraries were made from it.
-_OVERDUE = re.compile(r"watchdog caught collective operation timeout|milliseconds before timing out", re.IGNORECASE)
+_OVERDUE = re.compile(
+    r"watchdog caught collective operation timeout|milliseconds before timing out"
+    r"|terminated with exception: \w+ error: remote process exited",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)

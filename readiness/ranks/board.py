@@ -100,8 +100,12 @@ class Board:
         first = rank * _RECORD_BYTES + _MARK.size
         return first, first + _TURN_BYTES
 
-    def share(self, rank: int, number: float) -> tuple[float, ...]:
-        """Every rank's number, by rank. Waits until all of them have told theirs; they must all call it as often."""
+    def share(self, rank: int, number: float, within_s: float = float("inf")) -> tuple[float, ...]:
+        """Every rank's number, by rank. Waits until all of them have told theirs; they must all call it as often.
+
+        Raises TimeoutError after `within_s`, with which the meetings of these ranks are over for good.
+        """
+        until = time.monotonic() + within_s
         self._told += 1
         turn = _MARK.size + self._told % 2 * _TURN_BYTES
         # The number before its count: who sees the count must not find the number of two turns ago.
@@ -111,6 +115,8 @@ class Board:
         for other in range(self.ranks):
             place = other * _RECORD_BYTES + turn
             while _COUNT.unpack_from(self._memory, place)[0] < self._told:
+                if time.monotonic() > until:
+                    raise TimeoutError(f"rank {other} has not come within {within_s:g} s")
                 time.sleep(_POLL_S)
             numbers.append(_NUMBER.unpack_from(self._memory, place + _COUNT.size)[0])
         return tuple(numbers)

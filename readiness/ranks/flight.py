@@ -1,13 +1,14 @@
 """What the stack's own flight recorder holds of a rank's last collective: which one, of what size and type, and its number.
 
 It works while the rank is blocked in the collective, and tells what no process state can: that ranks wait for each other
-in different calls. PyTorch 2.13 keeps one for NCCL and for gloo; where there is none, nothing is told.
+in different calls. PyTorch 2.13 keeps one for NCCL and another for gloo; where there is none, nothing is told.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 
 from readiness.ranks.values import Json
 
@@ -18,6 +19,11 @@ _CALLS = "64"
 #: Sources: ProcessGroupNCCL.cpp of PyTorch, and what XCCL, MCCL and torch_npu made of it.
 _WATCHDOGS = ("FR", "NCCL", "XCCL", "MCCL", "HCCL")
 _WRITING_MS = 250
+#: The setting by which the ranks of a world are told to hasten their watchdogs before they make the first group.
+HASTEN = "hasten"
+#: What tells the calls of a device's library, and what those of the host's: each rank's own library has most of them, and
+#: beside NCCL gloo may help out. Source: init.cpp of PyTorch.
+_RECORDERS = ("_dump_nccl_trace_json", "_dump_fr_trace_json")
 #: For how long a hastened watchdog keeps a process after the timeout, at most.
 LINGERING_S = (1 + 4) * _WRITING_MS / 1000
 
@@ -46,9 +52,11 @@ def last_call() -> Json | None:
     import torch
 
     distributed = getattr(torch._C, "_distributed_c10d", None)
-    dump = getattr(distributed, "_dump_fr_trace_json", None)
-    if dump is None:
-        return None
+    recorders = (getattr(distributed, name, None) for name in _RECORDERS)
+    return next((call for dump in recorders if dump is not None and (call := _last_of(dump)) is not None), None)
+
+
+def _last_of(dump: Callable[[], str | bytes]) -> Json | None:
     try:
         entries = json.loads(dump()).get("entries", [])
         together = [entry for entry in entries if not entry["is_p2p"]]

@@ -19,13 +19,15 @@ from typing import BinaryIO, NoReturn, Protocol
 import psutil
 
 from readiness.ranks import rank as rank_side
-from readiness.ranks.board import Board
+from readiness.ranks.board import Board, Mark
 from readiness.ranks.fresh import plan_to_json
 from readiness.ranks.rank import RankPlan
 from readiness.ranks.values import Json
 from readiness.spawning import bootstrap
 
 _LONGEST_LOG_BYTES = 200_000
+#: So many operations of a rank are over once it is connected to others: joining the group, meetings, the first calls.
+_CONNECTED = 6
 
 
 class Process(Protocol):
@@ -171,8 +173,11 @@ class Member:
 
     def log_tail(self, characters: int) -> str:
         """The end of what the rank printed, stacks cut where they reach into our own and the parent's code."""
-        self.log.seek(max(self.log.seek(0, os.SEEK_END) - _LONGEST_LOG_BYTES, 0))
-        return _without_our_frames(self.log.read().decode(errors="replace")).strip()[-characters:]
+        # Where this process reads, the rank writes: the two share one place in the file, which must not move.
+        descriptor = self.log.fileno()
+        begin = max(os.fstat(descriptor).st_size - _LONGEST_LOG_BYTES, 0)
+        content = os.pread(descriptor, _LONGEST_LOG_BYTES, begin)
+        return _without_our_frames(content.decode(errors="replace")).strip()[-characters:]
 
     def close(self) -> None:
         """Close the parent's ends."""
@@ -190,9 +195,9 @@ class Member:
             case {"fares": fares} if isinstance(self.process, Abroad):
                 self.process.take(fares)
             case {"flight": call}:
+                self.answered = True
                 self.flight = call
             case {"wires": wires}:
-                self.answered = True
                 if self.wires is None or not self.wires["unanswered"]:  # a wire that was dead is evidence for good
                     self.wires = wires
             case {"ready": _}:
@@ -214,6 +219,18 @@ def _without_our_frames(text: str) -> str:
         if not ours:
             kept.append(line)
     return "\n".join(kept)
+
+
+def patience(
+    members: Sequence[Member], marks: Sequence[Mark], patience_s: float, start_s: float, connects_s: float
+) -> float:
+    """For how long nothing may move now: longer while processes come up, and in the first operations of each rank.
+
+    To join the group connects nothing yet with some libraries: the first call does.
+    """
+    if not all(member.ready for member in members):
+        return start_s
+    return patience_s + (connects_s if any(mark.left < _CONNECTED for mark in marks) else 0.0)
 
 
 def listen(members: Sequence[Member], tick_s: float) -> bool:

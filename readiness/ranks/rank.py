@@ -115,6 +115,8 @@ def _work(plan: RankPlan, board: Board) -> None:
         network.enter(plan.namespace)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # ranks are made to die, with a device's memory mapped
     flight.record()
+    if plan.settings.get(flight.HASTEN):
+        flight.hasten()  # what watches over all groups asks once, when the first one is made
     plan.accelerator.enter()  # a forked rank is in its parent's process, which has another chip
     context = RankContext(
         plan.rank, plan.world_size, plan.accelerator, plan.settings, board, plan.addresses, plan.clock_s, plan.doubt_s
@@ -161,10 +163,15 @@ def _obey(plan: RankPlan, board: Board, leave: threading.Event) -> None:
             case b"L":
                 leave.set()
             case b"F":
-                _report(plan, {"flight": flight.last_call()})
                 _report(plan, {"wires": wires.told()})
+                # By a thread: a recorder that asks a busy device may wait for it, and the heart must go on beating.
+                threading.Thread(target=_tell_flight, args=(plan,), daemon=True).start()
             case _:
                 os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _tell_flight(plan: RankPlan) -> None:
+    _report(plan, {"flight": flight.last_call()})
 
 
 def _report(plan: RankPlan, message: Json) -> None:

@@ -56,10 +56,13 @@ class RankContext:
         """Where a rank listens for others."""
         return self.addresses[rank] if self.addresses else LOOPBACK
 
-    def share(self, number: float = 0.0) -> tuple[float, ...]:
-        """Every rank's number, by rank, through shared memory: a meeting without a collective. All ranks must come."""
+    def share(self, number: float = 0.0, within_s: float = float("inf")) -> tuple[float, ...]:
+        """Every rank's number, by rank, through shared memory: a meeting without a collective. All ranks must come.
+
+        Raises TimeoutError where they have not come `within_s`.
+        """
         with self.step("meeting the other ranks"):
-            return self.board.share(self.rank, number)
+            return self.board.share(self.rank, number, within_s)
 
 
 #: Where ranks find each other that are all on this machine.

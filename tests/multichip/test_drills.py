@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch.distributed as dist
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Status
-from readiness.multichip import drill, telling_drills
+from readiness.multichip import drill, drilled, telling_drills
 from readiness.multichip.drilling import Told
 from readiness.multichip.drills import DRILLS, Drill, Fault, Guard
 from tests.ranks import support
@@ -104,6 +105,54 @@ def test_without_the_guard_a_mismatch_ends_ranks_or_times_out(fault: Fault, monk
     assert value(evidence, "silent") == 0
 
 
+def test_who_waits_for_a_rank_that_its_library_has_ended_can_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a call of other shapes one rank may be served and return, while the watchdog of another ends that."""
+
+    healthy = drilled._suffer
+
+    def suffer(ours: Any, *arguments: Any, **options: Any) -> Any:
+        ours.sum = lambda count: 0
+        yield from healthy(ours, *arguments, **options)
+
+    monkeypatch.setattr(drilled, "_suffer", suffer)
+    monkeypatch.setattr(drilled, "_other_call", lambda *_: os.abort())
+    evidence = checked(monkeypatch, Drill(Fault.SHAPE), timeout_s=1.0)
+    assert value(evidence, "others_stopped") == 1, evidence.rows
+    assert values(evidence, "usable_after") == []
+
+
+def test_a_slow_start_is_no_fault_as_long_as_it_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = drilled._Group.sum
+
+    def slow(self: Any, count: int) -> int:
+        time.sleep(0.1)
+        return healthy(self, count)
+
+    monkeypatch.setattr(drilled._Group, "sum", slow)
+    evidence = checked(monkeypatch, Drill(Fault.NONE), start_s=4.0)  # forty sums, and two seconds in which nothing may move
+    assert value(evidence, "completed") == 1
+    assert value(evidence, "survived") == 1
+
+
+class ConnectsSlowly(Cpu):
+    connects_s = 20.0
+
+
+def test_devices_have_their_time_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = dist.new_group
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        time.sleep(3.0)
+        return healthy(*arguments, **options)
+
+    monkeypatch.setattr(dist, "new_group", slow)
+    facts = [dataclasses.replace(cpu().facts, id=f"cpu:{index}", index=index) for index in range(2)]
+    evidence = checked(monkeypatch, Drill(Fault.NONE), accelerator=Accelerator(facts[0], ConnectsSlowly(), peers=facts), start_s=4.0)
+    assert value(evidence, "completed") == 1
+    evidence = checked(monkeypatch, Drill(Fault.NONE), accelerator=chips(2), start_s=4.0)
+    assert value(evidence, "completed") == 0
+
+
 def test_types_of_the_same_size_are_silent_garbage_on_gloo(monkeypatch: pytest.MonkeyPatch) -> None:
     evidence = checked(monkeypatch, Drill(Fault.SAME_BYTES))
     assert value(evidence, "noticed") == 0
@@ -158,6 +207,15 @@ def test_a_stack_that_lets_nobody_know_fails_and_the_tool_goes_on(monkeypatch: p
 def test_ranks_that_cannot_leave_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     healthy = dist.destroy_process_group
     monkeypatch.setattr(dist, "destroy_process_group", lambda: support.hang() if dist.get_rank() == 0 else healthy())
+    evidence = checked(monkeypatch, Drill(Fault.RAISING), patience_s=2.0)
+    assert value(evidence, "noticed") == 1
+    assert value(evidence, "left_group") == 0.5
+    assert "leaving the group did not end on rank 0 (cpu:0)" in about(evidence, "left_group")
+    assert value(evidence, "others_stopped") == 1  # a job may end its process all the same
+
+
+def test_ranks_that_cannot_end_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drilled, "_leave", lambda context: support.hang() if context.rank == 0 else iter(()))
     evidence = checked(monkeypatch, Drill(Fault.RAISING), patience_s=2.0)
     assert value(evidence, "noticed") == 1
     assert value(evidence, "others_stopped") == 0.5
@@ -235,6 +293,7 @@ def told(words: str) -> Told:
         (["Connection closed by peer [127.0.0.1]:4242"], set()),
         (["[rank0]: Watchdog caught collective operation timeout"], set()),
         (["remote process exited: rank=3"], {3}),
+        (["Received a dump signal due to a collective timeout from  rank 2 and we will try our best to dump"], set()),
     ],
 )
 def test_who_is_named_by_a_stack(words: Sequence[str], named: set[int]) -> None:
@@ -248,7 +307,6 @@ def test_every_fault_has_a_drill_and_the_one_without_comes_first() -> None:
 
 
 def test_parts_are_bounded_so_that_sums_are_exact() -> None:
-    from readiness.multichip import drilled
     from readiness.ranks.values import RankContext
 
     contexts = [RankContext(rank, 5, cpu(), {}, None) for rank in range(5)]  # type: ignore[arg-type]

@@ -34,11 +34,14 @@ def test_a_signal_comes_before_the_exceptions_of_those_who_lost_that_rank() -> N
 
 WATCHDOG = "[rank2]:[E] [Rank 2] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7, OpType=ALLREDUCE)"
 
+GONE = "[Rank 0] NCCL watchdog thread terminated with exception: NCCL error: remote process exited or there was a network error"
+
 
 @pytest.mark.parametrize(
     ("exit_code", "log", "expected"),
     [
         (-6, WATCHDOG, True), (-6, "ran for 2001 milliseconds before timing out.", True), (-9, WATCHDOG, False),
+        (-6, GONE, True), (-6, GONE.replace("remote process exited", "unhandled cuda error"), False),
         (None, WATCHDOG, False), (1, WATCHDOG, False), (-6, "double free or corruption", False), (-6, "", False),
     ],
 )  # fmt: skip

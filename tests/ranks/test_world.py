@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import resource
 import signal
@@ -21,8 +22,9 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.checklist import Skip
 from readiness.model import AcceleratorFacts
-from readiness.ranks import Placement, RankContext, Trouble, WorldOutcome, flight, place, run_world, world
+from readiness.ranks import Placement, RankContext, Trouble, WorldOutcome, flight, members, place, run_world, world
 from readiness.ranks import rank as rank_side
+from readiness.ranks.board import Board
 from readiness.ranks.values import Json
 from tests.ranks import support
 from tests.support import cpu
@@ -417,18 +419,67 @@ def test_no_rank_takes_an_older_number_for_a_new_one() -> None:
 
 
 def its_environment(context: RankContext) -> Iterator[Json]:
-    if context.settings.get("hastened"):
-        flight.hasten()
     yield {name: value for name, value in os.environ.items() if name.startswith("TORCH_")}
 
 
-def test_watchdogs_are_the_users_unless_a_rank_hastens_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recorder_of_the_devices_library_goes_before_that_of_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def recorder(operation: str, *numbers: int) -> Any:
+        entries = [
+            {"is_p2p": False, "record_id": number, "process_group": ["0", "default"], "collective_seq_id": number,
+             "profiling_name": operation, "input_sizes": [[4]], "input_dtypes": ["Float"]}
+            for number in numbers
+        ]  # fmt: skip
+        return lambda: json.dumps({"entries": entries}).encode()
+
+    c10d = torch._C._distributed_c10d
+    monkeypatch.setattr(c10d, "_dump_fr_trace_json", recorder("gloo:barrier", 1), raising=False)
+    monkeypatch.setattr(c10d, "_dump_nccl_trace_json", recorder("nccl:all_reduce", 1, 2), raising=False)
+    call = flight.last_call()
+    assert call is not None
+    assert (call["operation"], call["number"]) == ("all_reduce", 2)
+    monkeypatch.setattr(c10d, "_dump_nccl_trace_json", recorder("nccl:all_reduce"), raising=False)
+    call = flight.last_call()
+    assert call is not None
+    assert call["operation"] == "barrier"
+
+
+def chattering(context: RankContext) -> Iterator[Json]:
+    for number in range(400):
+        print(f"line {number}", flush=True)
+        if number % 20 == 0:
+            yield {}
+    yield {"done": True}
+
+
+def test_reading_what_a_rank_prints_takes_nothing_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[str] = []
+    healthy = members.Member.read
+
+    def read(self: members.Member) -> bool:
+        news = healthy(self)
+        found.append(self.log_tail(100_000))
+        return news
+
+    monkeypatch.setattr(members.Member, "read", read)
+    assert run(chattering, 1).failure is None
+    assert found[-1].splitlines() == [f"line {number}" for number in range(400)]
+
+
+def test_a_meeting_that_nobody_else_comes_to_can_be_left() -> None:
+    with members.anonymous_file("board") as file:
+        board = Board(file.fileno(), 2)
+        with pytest.raises(TimeoutError, match="rank 1 has not come"):
+            board.share(0, 1.0, 0.05)
+        board.close()
+
+
+def test_watchdogs_are_the_users_unless_a_world_hastens_them(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("TORCH_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", "15000")
     (told,), _ = run(its_environment).reports
     assert told == {"TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC": "15000", "TORCH_FR_BUFFER_SIZE": "64"}
-    (told,), _ = run(its_environment, settings={"hastened": True}).reports
+    (told,), _ = run(its_environment, settings={flight.HASTEN: True}).reports
     for library in ("FR", "NCCL", "XCCL", "MCCL", "HCCL"):
         assert told[f"TORCH_{library}_WAIT_TIMEOUT_DUMP_MILSEC"] == "250"
         assert told[f"TORCH_{library}_DUMP_ON_TIMEOUT"] == "0"
