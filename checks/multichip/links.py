@@ -38,13 +38,15 @@ def links(
     dtypes: Sequence[str] = ("float32", "bfloat16"),
     rounds: int = 8,
     block_mib: float = 1.0,
+    most_mib: float = 128.0,
     interruption_s: float = 0.4,
     budget_s: float = 10.0,
     patience_s: float = 20.0,
 ) -> Iterator[Yield]:
     """Do links and ranks work as well after a thousand calls as at the first, and are they all alike?
 
-    Pairs exchange blocks, one pair at a time: `link_gbps` is the slowest pair's best, `slowest_link_share` the slowest
+    Pairs exchange blocks, one pair at a time, of `block_mib` and of more, up to `most_mib`, until there and back takes a
+    quarter of a millisecond: `link_gbps` is the slowest pair's best, `slowest_link_share` the slowest
     pair's speed over the pairs' upper quartile (three pairs at least, on chips of their own; pairs on one host and pairs
     on two each for themselves), by their best, lower quartile or median, whichever is kindest to it: a busy host disturbs
     one of them. Each rank then sums with one partner after the other, `repeats` times in all, and with all ranks in
@@ -70,6 +72,7 @@ def links(
         "dtypes": collectives.checked(dtypes),
         "rounds": rounds,
         "block_mib": block_mib,
+        "most_mib": most_mib,
         "interruption_s": interruption_s,
         "budget_s": budget_s,
     }

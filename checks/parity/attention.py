@@ -29,7 +29,8 @@ def attention(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "
     result for queries that may see no key that are not 0, and gradients that are no number because of them.
     """
     from readiness.parity.attention import attention_cases, masked_row_violations
-    from readiness.parity.survey import dtype_named, strict_precision, survey
+    from readiness.parity.survey import dtype_named, survey
+    from readiness.precision import strict_precision
 
     with strict_precision():
         for name in dtypes:

@@ -28,7 +28,8 @@ def block_scaled(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float8_e
     the reference, which is the product of the very same 8-bit values in float64.
     """
     from readiness.parity import block_scaled as scaled
-    from readiness.parity.survey import dtype_named, strict_precision, survey
+    from readiness.parity.survey import dtype_named, survey
+    from readiness.precision import strict_precision
 
     with strict_precision():
         for name in dtypes:

@@ -33,7 +33,8 @@ def inference(
 
     from readiness import numerics
     from readiness.parity import learning, transformer
-    from readiness.parity.survey import dtype_named, refusing, strict_precision
+    from readiness.parity.survey import dtype_named, refusing
+    from readiness.precision import strict_precision
 
     draw = accelerator.generator("inference")
     model = transformer.build(draw)

@@ -36,7 +36,8 @@ def layer(
 
     from readiness import numerics
     from readiness.parity import layers
-    from readiness.parity.survey import dtype_named, refusing, strict_precision
+    from readiness.parity.survey import dtype_named, refusing
+    from readiness.precision import strict_precision
 
     for name in architectures:
         draw = accelerator.generator("layer", name)

@@ -32,7 +32,8 @@ def matmul(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfl
     deviation over that of the reference: it sees a common factor, which the other forgives.
     """
     from readiness.parity.products import product_cases
-    from readiness.parity.survey import dtype_named, strict_precision, survey
+    from readiness.parity.survey import dtype_named, survey
+    from readiness.precision import strict_precision
 
     with strict_precision():
         for name in dtypes:

@@ -31,7 +31,8 @@ def special_values(accelerator: Accelerator, *, dtypes: Sequence[str] = _DTYPES)
     """
     from readiness import numerics
     from readiness.parity.features import features
-    from readiness.parity.survey import dtype_named, refusing, strict_precision
+    from readiness.parity.survey import dtype_named, refusing
+    from readiness.precision import strict_precision
 
     with strict_precision():
         for name in dtypes:

@@ -45,6 +45,8 @@ class Stack(ABC):
     nodes               globs below /dev that its driver makes
     hiding              variables of the environment that choose which devices a process sees
     beyond              operators of PyTorch's database that say nothing about a device of this stack, and why
+    beyond_reductions   reductions of a dtype, as `prod bfloat16`, that its collective library lacks, and how one knows; its
+                        own word may come too late, and end the rank
     beyond_modes        the same for ways to train on several chips (`multichip.parallelism`)
     """
 
@@ -61,6 +63,7 @@ class Stack(ABC):
     nodes: tuple[str, ...] = ()
     hiding: tuple[str, ...] = ()
     beyond: Mapping[str, str] = {}
+    beyond_reductions: Mapping[str, str] = {}
     beyond_modes: Mapping[str, str] = {}
 
     @property

@@ -22,8 +22,8 @@ from readiness.parallel.model import build
 from readiness.parallel.shape import Shape
 from readiness.parallel.trainer import Alone, Trainer
 from readiness.parity.repetition import deterministic
-from readiness.parity.survey import strict_precision
 from readiness.parity.transformer import text
+from readiness.precision import strict_precision
 from readiness.ranks.values import Json, RankContext
 from readiness.stability.load import Load
 

@@ -87,6 +87,10 @@ def _sizes(context: RankContext, operation: str, dtype: str) -> Iterator[tuple[i
 
 def _tally(context: RankContext, operation: str, dtype: torch.dtype, calls: Counter[str], groups: grouped.Groups) -> Tally:
     tally = Tally()
+    reduction = f"{operation.removeprefix('all_reduce_')} {dtype}".replace("torch.", "")
+    if (reason := context.accelerator.stack.beyond_reductions.get(reduction)) is not None:
+        tally.unsupported = reason
+        return tally
     for number, size in _sizes(context, operation, str(dtype).removeprefix("torch.")):
         for case in OPERATIONS[operation](Inputs(context, operation, dtype, size, number, groups)):
             try:

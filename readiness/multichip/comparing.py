@@ -15,7 +15,7 @@ from readiness.ranks.values import Json
 
 _UNSUPPORTED = re.compile(
     r"(not|n't) (yet |curren\w+ )?(been )?(support|implement)|unsupported|unconvertible|no backend type"
-    r"|invalid scalar type|cannot use reduceop",
+    r"|invalid scalar type|cannot use reduceop|EI0003",  # the last is HCCL's for an argument that it does not take
     re.IGNORECASE,
 )
 

@@ -23,6 +23,8 @@ REDUCTIONS = {"sum": "SUM", "max": "MAX", "min": "MIN", "prod": "PRODUCT", "avg"
 def reports(context: RankContext, dtype: torch.dtype, name: str, calls: Counter[str]) -> Iterator[Json]:
     """How many NaN are lost on this rank, and how many positions with infinities hold something else than they must."""
     for combine, member in REDUCTIONS.items():
+        if f"{combine} {name}" in context.accelerator.stack.beyond_reductions:
+            continue
         operator = getattr(dist.ReduceOp, member)
         yield from _report(context, f"all_reduce_{combine}", dtype, name, calls, _all_reduce(operator), combine)
     yield from _report(context, "reduce_sum", dtype, name, calls, _reduce, "sum", only=0)

@@ -60,7 +60,11 @@ def _product(inputs: Inputs) -> Iterator[Case]:
 
 
 def _average(inputs: Inputs) -> Iterator[Case]:
-    """Multiples of the number of ranks: exact whether the library divides each input or the sum. Floats alone have it."""
+    """Multiples of the number of ranks: exact however the library divides. Floats alone have it.
+
+    It may divide the sum, or each input, or multiply each by the number's reciprocal, which NCCL and RCCL do: that is
+    rounded unless it is a power of two, and only such parts are taken as come out right all the same.
+    """
     world = inputs.context.world_size
     if not inputs.dtype.is_floating_point or world >= inputs.limit:
         return
@@ -69,9 +73,20 @@ def _average(inputs: Inputs) -> Iterator[Case]:
     every = []
     for rank in range(world):
         drawn = torch.randint(-most, most + 1, (inputs.size,), generator=inputs.generator(rank, "parts"))
-        every.append(drawn * inputs.some_ranks(rank, inputs.size, at_once))
+        every.append(drawn * inputs.some_ranks(rank, inputs.size, at_once) * _survives(drawn, world, inputs.dtype))
     mine = (every[inputs.context.rank] * world).to(inputs.dtype)
     yield _all_reduce(mine, torch.stack(every).sum(0).to(inputs.dtype), dist.ReduceOp.AVG)
+
+
+def _survives(parts: torch.Tensor, world: int, dtype: torch.dtype) -> torch.Tensor:
+    """Which of these whole numbers, times the number of ranks, are themselves again after a rounded reciprocal's product."""
+    kept = torch.ones_like(parts, dtype=torch.bool)
+    # In the type itself, or in float32 where that is wider; nobody multiplies in eight bits.
+    for precision in {torch.float32 if dtype.itemsize < 4 else dtype, torch.float32 if dtype.itemsize < 2 else dtype}:
+        wide = torch.float64 if precision is torch.float64 else torch.float32  # what NCCL has it in at first
+        reciprocal = torch.tensor(1 / world, dtype=wide).to(precision)
+        kept &= ((parts * world).to(dtype).to(precision) * reciprocal).to(dtype).double() == parts
+    return kept
 
 
 def _all_gather(inputs: Inputs) -> Iterator[Case]:

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from readiness.multichip.comparing import difference, refusing
+from readiness.multichip.growing import GROWTH, most_bytes
 from readiness.multichip.repeated import Sums
 from readiness.multichip.series import Series, quantiles
 from readiness.multichip.stragglers import compare_ranks
@@ -26,9 +27,15 @@ from readiness.ranks.values import TRANSFERS, Json, RankContext
 MOST_PAIRS = 28
 #: How often all of them take turns: on a busy machine a pair's best time wants more than one moment.
 PASSES, MOST_PASSES, DOUBTFUL_SHARE = 5, 40, 0.75
+#: The same of large blocks, which a moment of the host's disturbs less, and which take long to be compared.
+GROWN_PASSES = 3
+#: Values repeat after so many elements, a prime number: no part of a block looks like another.
+PERIOD = 1048573
 #: Transfers between two meetings of the ranks, and for how long a pair may go on.
 AT_ONCE, PAIR_S = 4, 1.0
 MEBIBYTE = 2**20
+#: Shorter than this, there and back is mostly the start of transfers: a link of half the speed would hide in it.
+LONG_ENOUGH_S = 0.00025
 
 
 def rank_main(context: RankContext) -> Iterator[Json]:
@@ -46,21 +53,30 @@ def rank_main(context: RankContext) -> Iterator[Json]:
 
 
 def _passes(context: RankContext) -> Iterator[Json]:
-    """All pairs in turn, again where one seems slow: a slow link stays slow, a busy host lets a good time through."""
+    """All pairs in turn, again where one seems slow: a slow link stays slow, a busy host lets a good time through.
+
+    Blocks grow until there and back takes long enough even on the fastest pair: what it takes to begin is alike on all.
+    """
     taken: dict[Team, list[float]] = {}
-    started = time.monotonic()
-    for number in range(MOST_PASSES):
+    numel = max(1, int(context.settings["block_mib"] * MEBIBYTE) // 4)
+    most = most_bytes(context, at_once=2)
+    started, number, grown = time.monotonic(), 0, False
+    while number < MOST_PASSES:
         for pair in pairs(context.world_size):
-            yield from _transfers(context, pair, taken.setdefault(pair, []))
+            yield from _transfers(context, pair, numel, taken.setdefault(pair, []))
+        number += 1
         best = [min(seconds) for seconds in taken.values() if seconds]
         slowest = max(context.share(max(best, default=0.0)))
         fastest = min(context.share(min(best, default=slowest)))
         too_long = max(context.share(time.monotonic() - started)) > context.settings["budget_s"]
-        if number + 1 >= PASSES and (slowest <= fastest / DOUBTFUL_SHARE or too_long):
+        if 0 < fastest < LONG_ENOUGH_S and 4 * numel * GROWTH <= most and not too_long:
+            numel, number, grown = numel * GROWTH, 0, True
+            taken.clear()
+        elif number >= (GROWN_PASSES if grown else PASSES) and (slowest <= fastest / DOUBTFUL_SHARE or too_long):
             break
     for pair, seconds in taken.items():
         if seconds:
-            yield {"link": list(pair), "bytes": 4 * _numel(context), "quantiles": quantiles(seconds), "calls": len(seconds)}
+            yield {"link": list(pair), "bytes": 4 * numel, "quantiles": quantiles(seconds), "calls": len(seconds)}
 
 
 def pairs(world_size: int) -> list[Team]:
@@ -69,19 +85,15 @@ def pairs(world_size: int) -> list[Team]:
     return every if len(every) <= MOST_PAIRS else list(chain(*pairings(world_size)))[:MOST_PAIRS]
 
 
-def _numel(context: RankContext) -> int:
-    return max(1, int(context.settings["block_mib"] * MEBIBYTE) // 4)
-
-
-def _transfers(context: RankContext, pair: Team, taken: list[float]) -> Iterator[Json]:
+def _transfers(context: RankContext, pair: Team, numel: int, taken: list[float]) -> Iterator[Json]:
     """A block there and back, again and again, while the other ranks rest. The first one, which connects, is not timed.
 
     The others' seconds join `taken`.
     """
     settings, takes_part = context.settings, context.rank in pair
-    numel = _numel(context)
     generator = context.accelerator.generator("links", "block", *pair)
-    expected = torch.randint(-(2**20), 2**20, (numel if takes_part else 0,), generator=generator).float()
+    drawn = torch.randint(-(2**20), 2**20, (min(numel, PERIOD) if takes_part else 0,), generator=generator).float()
+    expected = drawn.repeat(-(-numel // PERIOD))[:numel]
     block = expected.to(context.device)
     series, started, refused = Series(), time.monotonic(), ""
     for begin in range(0, settings["rounds"] + 1, AT_ONCE):

@@ -29,6 +29,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from readiness.multichip import training
 from readiness.multichip.collectives import digest
+from readiness.precision import strict_precision
 from readiness.ranks.values import Json, RankContext
 
 DATA_PARALLEL, FULLY_SHARDED = "data parallel", "fully sharded"
@@ -42,6 +43,11 @@ def rank_main(context: RankContext) -> Iterator[Json]:
     Every `save_every` steps (0: never) the state is saved there. `kill` names the rank that dies, with the step, and
     whether it dies while saving. `parts` is the number of shares that the global batch is made for, as in `training`.
     """
+    with strict_precision():
+        yield from _train(context)
+
+
+def _train(context: RankContext) -> Iterator[Json]:
     run = _Run(context)
     settings = context.settings
     folder = Path(settings["folder"])

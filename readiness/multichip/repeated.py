@@ -49,7 +49,7 @@ class Sums:
         self.number = 0
         self._turn = 0
         self._series: dict[tuple[Team, str], Series] = {}
-        self._met: set[Team] = set()
+        self._met: set[tuple[Team, str]] = set()
 
     def run(self) -> Iterator[Json]:
         """`repeats` sums by two, or as many as fit into `budget_s`: a report for each wrong one, then one for each team."""
@@ -135,9 +135,9 @@ class Sums:
             began = self.context.clock()
             self.all_reduce(buffer, self.groups[team])
             seconds = self.context.clock() - began
-        if team in self._met:  # the first sum of a group is the one that connects it
+        if (team, known.block) in self._met:  # a group's first sum connects it, for each size perhaps in another way
             self._series.setdefault((team, known.block), Series()).add(self._turn, began, seconds)
-        self._met.add(team)
+        self._met.add((team, known.block))
         if wrong := difference(buffer.cpu(), known.expected[team]):
             told = {"op": "all_reduce", "dtype": known.dtype, "team": list(team), "turn": self._turn}
             yield {**told, "call": f"all_reduce number {self.number}", **wrong}

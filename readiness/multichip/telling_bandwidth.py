@@ -81,7 +81,11 @@ def _collectives(reports: Reports, placement: Placement) -> Iterator[Yield]:
             yield Measurement("algorithm_gbps", size / best / 1e9, here, about=about)
             yield Measurement("bus_gbps", bus, here, about=about)
     yield from _small_groups(buses, placement)
-    yield from _peaks(buses, _carried_gbps(reports, placement), placement)
+    stopped = next((report for _, report in reports if "stopped_at" in report), None)
+    if stopped is None:
+        yield from _peaks(buses, _carried_gbps(reports, placement), placement)
+    else:  # larger messages may well be faster: what links carry at most is not known
+        yield Row({"messages": f"none beyond {stopped['stopped_at']} bytes: the time was up", "after_s": stopped["after_s"]})
 
 
 def _small_groups(buses: Buses, placement: Placement) -> Iterator[Yield]:
@@ -114,15 +118,15 @@ def _peaks(buses: Buses, carried_gbps: float | None, placement: Placement) -> It
 def _carried_gbps(reports: Reports, placement: Placement) -> float | None:
     """What the links of the chip with the least carry, by the vendor's word.
 
-    None unless every chip's links are known, all are of one host (between hosts other links count), and none goes straight
-    to a chip that does not take part.
+    None unless every chip's links are known, all are of one host (between hosts other links count), and those that go
+    straight to chips go to all that take part and to no others: with islands of chips another way counts, too.
     """
     everyone = len(placement.ranks)
     links = [told["links"] for _, told in reports if told.get("links")]
     carried = [one["gbps"] for one in links]
     if len(carried) < everyone or not all(carried) or placement.between_hosts(range(everyone)):
         return None
-    if any(one["peers"] is not None and one["peers"] >= everyone for one in links):
+    if any(one["peers"] is not None and one["peers"] != everyone - 1 for one in links):
         return None
     return float(min(carried))
 

@@ -169,7 +169,7 @@ def _transfers(reports: Reports, placement: Placement) -> Iterator[Yield]:
             size, calls = report["bytes"], calls + report["calls"]
     rates = {team: 2 * size / seconds[0] / 1e9 for team, seconds in links.items()}
     for team, rate in rates.items():
-        yield Row({"link": placement.name(*team), "gigabytes_a_second": round(rate, 3)})
+        yield Row({"link": placement.name(*team), "bytes": size, "gigabytes_a_second": round(rate, 3)})
     if not rates:
         return
     slowest = min(rates, key=lambda team: rates[team])

@@ -44,7 +44,7 @@ def reports(context: RankContext) -> Iterator[Json]:
             if refusal:
                 return
         number += 1
-        slowest = max(context.share(max((min(told["one_way"]) for told in found.values()), default=0.0)))
+        slowest = max(context.share(max((min(told["one_way"], default=0.0) for told in found.values()), default=0.0)))
         if slowest < LONG_ENOUGH_S and 4 * numel * GROWTH <= most:
             numel *= GROWTH
             for told in found.values():

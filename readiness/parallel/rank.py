@@ -16,7 +16,8 @@ from readiness.parallel.model import Decoder, build
 from readiness.parallel.modes import MODES
 from readiness.parallel.shape import Shape
 from readiness.parallel.trainer import Alone, nothing, silent
-from readiness.parity.survey import dtype_named, strict_precision
+from readiness.parity.survey import dtype_named
+from readiness.precision import strict_precision
 from readiness.ranks.values import Json, RankContext
 
 Tensor = torch.Tensor

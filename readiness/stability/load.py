@@ -14,7 +14,8 @@ import torch
 
 from readiness import numerics
 from readiness.accelerators.base import Accelerator
-from readiness.parity.survey import BACKWARD, FORWARD, dtype_named, refusing, strict_precision
+from readiness.parity.survey import BACKWARD, FORWARD, dtype_named, refusing
+from readiness.precision import strict_precision
 from readiness.stability.batches import ERRORS_OF_ONE, Batch, Member, batches
 from readiness.stability.heat import Heat, kindle
 from readiness.stability.operations import LAYOUTS, Case, cases

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -14,7 +15,7 @@ import torch.distributed as dist
 
 from readiness.accelerators.base import Accelerator
 from readiness.model import AcceleratorFacts, Evidence, Measurement, Row, Status
-from readiness.multichip import bandwidth, growing, link_counters, telling_bandwidth, transfers
+from readiness.multichip import bandwidth, growing, link_counters, raw, telling_bandwidth, transfers
 from readiness.multichip.bus import blocks, bus_factor, group_sizes
 from readiness.peers import Host, at
 from readiness.ranks import Placement, WorldOutcome
@@ -280,7 +281,42 @@ def test_what_is_reached_is_held_against_what_links_carry() -> None:
         assert "share_of_links" not in told_of_links(*gbps)
     assert "share_of_links" not in told_of_links(400.0, 400.0, host="node2"), "between hosts other links count"
     assert "share_of_links" not in told_of_links(400.0, 400.0, peers=7), "most links go to chips that take no part"
+    assert "share_of_links" not in told_of_links(400.0, 400.0, 400.0, 400.0, peers=1), "bridges join pairs, and the rest is slower"
     assert told_of_links(400.0, 400.0, peers=1)["share_of_links"].value == pytest.approx(50 / 400)
+    assert told_of_links(400.0, 400.0, 400.0, 400.0, peers=3)["share_of_links"].value == pytest.approx(75 / 400)
+
+
+def test_what_links_carry_is_not_known_where_the_time_was_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bandwidth, "LONG_ENOUGH_S", 10.0)
+    evidence = checked(chips(2), budget_s=1e-6, most_mib=4.1)
+    sizes = {int(item.labels["bytes"]) for item in evidence.measurements if item.name == "bus_gbps"}
+    assert sizes == {4096, 65536}, "what was asked for is measured all the same"
+    assert values(evidence, "peak_bus_gbps") == []
+    assert any("none beyond 65536 bytes" in str(row.get("messages")) for row in evidence.rows)
+
+
+def test_to_connect_takes_no_time_of_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    connected = [0]
+    healthy = bandwidth._connect
+
+    def slow(*arguments: Any) -> None:
+        healthy(*arguments)
+        connected[0] += 1
+        time.sleep(1.0)
+
+    monkeypatch.setattr(bandwidth, "_connect", slow)
+    for item in (transfers, bandwidth):
+        monkeypatch.setattr(item, "LONG_ENOUGH_S", 10.0)
+    evidence = checked(chips(2), budget_s=0.9, most_mib=0.5, samples=1, bytes=[8, 65536])
+    assert max(int(item.labels["bytes"]) for item in evidence.measurements if item.name == "bus_gbps") == 524288
+
+
+def test_pairs_without_a_raw_connection_are_told_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raw, "connection", lambda *_: contextlib.nullcontext(None))
+    evidence = checked(chips(2))
+    assert value(evidence, "completed") == 1
+    assert values(evidence, "link_gbps") == []
+    assert any(row.get("refused") == "raw connection" or "raw connection" in str(dict(row)) for row in evidence.rows)
 
 
 def test_counters_of_another_host_are_those_that_its_rank_read() -> None:

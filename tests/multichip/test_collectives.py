@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -199,6 +201,45 @@ def test_a_sum_in_place_of_a_mean_is_found(monkeypatch: pytest.MonkeyPatch) -> N
     assert wrong == {"all_reduce_avg"}
 
 
+@pytest.mark.parametrize("precision", [None, torch.float32])
+def test_a_mean_may_be_made_of_products_with_the_reciprocal(monkeypatch: pytest.MonkeyPatch, precision: torch.dtype | None) -> None:
+    """As NCCL and RCCL make it; of seven ranks every other float32 would come out otherwise."""
+    healthy = dist.all_reduce
+
+    def premultiplied(tensor: torch.Tensor, op: Any = dist.ReduceOp.SUM, **options: Any) -> Any:
+        if op != dist.ReduceOp.AVG:
+            return healthy(tensor, op=op, **options)
+        kind = precision or tensor.dtype
+        tensor.copy_((tensor.to(kind) * torch.tensor(1 / dist.get_world_size(), dtype=torch.float32).to(kind)).to(tensor.dtype))
+        return healthy(tensor, **options)
+
+    monkeypatch.setattr(dist, "all_reduce", premultiplied)
+    evidence = checked(ranks=7, dtypes=["float32", "float16", "bfloat16"], sizes=[1, 33, 1000], largest=0)
+    assert value(evidence, "completed") == 1
+    assert set(values(evidence, "wrong_elements", op="all_reduce_avg")) == {0}
+    assert len(values(evidence, "wrong_elements", op="all_reduce_avg")) == 3
+
+
+class NoProductsOfBfloat16(Cpu):
+    beyond_reductions: Mapping[str, str] = MappingProxyType({"prod bfloat16": "a limit of the stand-in"})
+
+
+def test_what_a_library_is_known_to_lack_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = dist.all_reduce
+
+    def fatal(tensor: torch.Tensor, op: Any = dist.ReduceOp.SUM, **options: Any) -> Any:
+        assert (op, tensor.dtype) != (dist.ReduceOp.PRODUCT, torch.bfloat16)
+        return healthy(tensor, op=op, **options)
+
+    monkeypatch.setattr(dist, "all_reduce", fatal)
+    settings = {"ranks": 2, "dtypes": ["bfloat16", "float32"], "sizes": [7], "largest": 0}
+    evidence = run_check("multichip.collectives", Accelerator(cpu().facts, NoProductsOfBfloat16(), seed=7), **settings)
+    assert value(evidence, "completed") == 1, evidence.reason
+    assert value(evidence, "unsupported", op="all_reduce_prod", dtype="bfloat16") == 1
+    assert value(evidence, "unsupported", op="all_reduce_prod", dtype="float32") == 0
+    assert any("a limit of the stand-in" in told for told in about(evidence, "unsupported"))
+
+
 def test_a_sum_that_is_rounded_at_every_step_has_an_error_beyond_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     healthy = dist.all_reduce
 
@@ -270,6 +311,7 @@ def test_a_planted_defect_of_one_operation_is_found_in_it_alone(
         ("all_reduce does not support MAX on complex tensors", True),
         ("Invalid scalar type", True),
         ("Cannot use ReduceOp.AVG with Boolean inputs", True),
+        ("HCCL function error: HcclAllReduce, error code is 5 ... EI0003: value [bfp16] for parameter [dataType] is invalid", True),
         ("NCCL error in: ProcessGroupNCCL.cpp:1275, unhandled cuda error, NCCL version 2.27.3", False),
         ("Connection closed by peer [127.0.0.1]:4242", False),
         ("CUDA error: an illegal memory access was encountered", False),

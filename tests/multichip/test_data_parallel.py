@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Status
-from readiness.multichip import training
+from readiness.multichip import recovering, training
 from readiness.multichip.telling import relative_difference
 from readiness.ranks import values
 from tests.ranks import support
@@ -54,6 +54,19 @@ def with_hook(monkeypatch: pytest.MonkeyPatch, hook: Any) -> None:
 def reduced(bucket: Any, after: Any) -> Any:
     future = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
     return future.then(lambda done: after(done.value()[0]))
+
+
+@pytest.mark.parametrize("module", [training, recovering])
+def test_fewer_bits_in_products_are_not_for_comparisons(monkeypatch: pytest.MonkeyPatch, module: Any) -> None:
+    """An environment may allow them (TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, in NVIDIA's containers)."""
+    monkeypatch.setattr(module, "_train", lambda _: iter([{"precision": torch.get_float32_matmul_precision()}]))
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert list(module.rank_main(None)) == [{"precision": "highest"}]
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_a_sum_in_place_of_the_mean_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

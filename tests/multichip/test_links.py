@@ -23,7 +23,7 @@ from tests.ranks import support
 from tests.simulator.support import defect
 from tests.support import cpu, run_check, value, values
 
-SMALL: dict[str, Any] = {"repeats": 240, "rounds": 4, "block_mib": 0.25, "interruption_s": 1.0}
+SMALL: dict[str, Any] = {"repeats": 240, "rounds": 4, "block_mib": 0.25, "most_mib": 0.25, "interruption_s": 1.0}
 
 
 def checked(accelerator: Accelerator | None = None, **settings: Any) -> Evidence:
@@ -72,6 +72,16 @@ def test_healthy_ranks_are_right_and_uninterrupted(seed: int, number: int) -> No
     assert value(evidence, "straggler_delay_s", **where) >= 0
     assert all(kept > 0 for kept in values(evidence, "collective_speed_kept", **where))
     assert len(values(evidence, "slowest_link_share")) == (number >= 3)
+
+
+def test_blocks_grow_until_their_start_is_a_small_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "LONG_ENOUGH_S", 10.0)
+    evidence = checked(chips(3), most_mib=16.1)
+    assert {row["bytes"] for row in evidence.rows if "link" in row} == {16 * 2**20}
+    assert value(evidence, "completed") == 1
+    assert value(evidence, "wrong_elements", op="send_recv") == 0
+    monkeypatch.setattr(links, "LONG_ENOUGH_S", 0.0)
+    assert {row["bytes"] for row in checked(chips(3), most_mib=16.1).rows if "link" in row} == {2**18}
 
 
 def test_ranks_on_one_chip_have_no_links_to_compare() -> None:

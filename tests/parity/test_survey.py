@@ -9,7 +9,8 @@ import torch
 
 from readiness.errors import UsageError
 from readiness.model import Measurement, Row
-from readiness.parity.survey import Case, Expected, dtype_named, refusing, strict_precision, survey
+from readiness.parity.survey import Case, Expected, dtype_named, refusing, survey
+from readiness.precision import strict_precision
 from tests.support import cpu
 
 
