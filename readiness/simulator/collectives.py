@@ -68,10 +68,12 @@ def _collective(name: str, current: _HasSilicon) -> Callable[..., Any]:
 
         def run() -> Any:
             given.append(operator(*call.arguments))
-            # Only where it must be: a rank that waits for its own send before it receives may wait for ever.
-            if any(armed.concerns(call) for armed in waiting):
-                given[0] = _ended(given[0], _tensors([arguments[index] for index in _WRITES.get(name, ())]))
-            return [call.arguments[index] for index in _WRITES.get(name, ())]
+            # Only where it must be, and never for a send, which writes nothing here: two ranks that each waited for their
+            # own before they receive would wait for ever.
+            written = _WRITES.get(name, ())
+            if name != "send" and any(armed.concerns(call) for armed in waiting):
+                given[0] = _ended(given[0], _tensors([arguments[index] for index in written]))
+            return [call.arguments[index] for index in written]
 
         silicon.perform(call, run)
         return _ours(given[0], arguments)

@@ -26,7 +26,9 @@ from readiness.parallel.model import DenseBlock, loss
 from readiness.parallel.shape import Shape
 from readiness.parallel.trainer import Trainer, local
 from readiness.ranks import Placement
+from tests.multichip.support import Simulated, machine
 from tests.ranks import support
+from tests.simulator.support import defect
 from tests.support import checks, cpu, run_check, value, values
 
 #: What `general` asks of each measure; the faults below must be seen at these limits.
@@ -440,3 +442,12 @@ def test_of_two_that_differ_the_one_that_is_not_with_the_first_is_named() -> Non
     ]  # fmt: skip
     assert found.value == 2
     assert found.about == "ddp, sgd, float32: rank 2 (cpu:2) has other bytes than its like after step 0 (all)"
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_slow_links_of_every_kind_do_not_stop_a_pipeline(number: int, on_simulated_chips: Simulated) -> None:
+    """Stages send and receive at once: who waits for its own send, or sleeps for what it waited, never comes to its end."""
+    slow = machine(defect("link-slow", "c10d::*", severity=0.5), chips=number)
+    evidence = on_simulated_chips("multichip.parallelism", slow, modes=["pipeline-1f1b"], optimizers=["sgd"])
+    assert value(evidence, "completed") == 1, evidence.rows
+    assert value(evidence, "loss_difference") < 1e-5

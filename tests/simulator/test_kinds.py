@@ -504,8 +504,8 @@ def test_a_slow_link_takes_what_sends_and_what_receives_each_as_much_longer(monk
     readings: list[float] = []
     monkeypatch.setattr(time, "perf_counter", lambda: readings.pop(0))
 
-    def call(name: str, peer: int) -> Call:
-        readings[:] = [0.0, 0.2 if name == "send" else 1.8]  # two ways in all
+    def call(name: str, peer: int, waited_s: float = 0.0018) -> Call:
+        readings[:] = [0.0, 0.0002 if name == "send" else waited_s]  # two ways in all
         made = Call(f"c10d::{name}", [[block]], {}, [[block]], peer=peer)
         silicon.perform(made, lambda: None)
         return made
@@ -513,14 +513,25 @@ def test_a_slow_link_takes_what_sends_and_what_receives_each_as_much_longer(monk
     call("send", 1)
     assert clock.taken() == 0  # nothing is known yet
     call("recv_", 1)
-    assert clock.taken() == pytest.approx(1.0)  # one way, as long again
+    assert clock.taken() == pytest.approx(0.001)  # one way, as long again
     call("send", 1)
-    assert clock.taken() == pytest.approx(1.0)
+    assert clock.taken() == pytest.approx(0.001)
     assert call("recv_", 1).ended
-    assert clock.taken() == pytest.approx(1.0)
+    assert clock.taken() == pytest.approx(0.001)
     call("send", 2)
     call("recv_", 2)
     assert clock.taken() == 0  # the links to others are sound
+
+
+def test_a_slow_link_does_not_take_waiting_for_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ranks in a row each would sleep twice as long as the one before it, and none would ever end."""
+    from readiness.simulator.silicon import Silicon
+    from readiness.simulator.strikes import Call
+
+    silicon, clock = Silicon(chip(defect("link-slow", "c10d::*", severity=0.5)), 0, 7), _Clock(monkeypatch)
+    monkeypatch.setattr(time, "perf_counter", iter([0.0, 30.0]).__next__)
+    silicon.perform(Call("c10d::recv_", [[torch.zeros(10)]], {}, [[torch.zeros(10)]], peer=1), lambda: None)
+    assert clock.taken() == pytest.approx(0.005, abs=1e-5)
 
 
 def _collective(name: str, *arguments: object, severity: float = 0.5) -> list[list[float]]:

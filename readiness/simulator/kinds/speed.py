@@ -35,6 +35,11 @@ def straggler(strike: Strike) -> None:
     time.sleep(strike.severity)
 
 
+#: No transfer of the host's memory takes longer, however busy the host: the rest of what a call took was waiting. Where each
+#: of several ranks in a row waits for the one before, sleeping as long as one waited would double at each.
+_START_S, _SLOWEST_BYTES_A_S = 0.005, 1e8
+
+
 @kind("link-slow", at=Moment.AROUND, severity=0.25, unit="share of the speed that remains", domain="c10d::*")
 def link_slow(strike: Strike) -> None:
     """Transfers of this chip are slower; with `set = { peer = 2 }` those with chip 2 only."""
@@ -52,7 +57,8 @@ def link_slow(strike: Strike) -> None:
         # A send returns when the data are on their way, and who waits for an answer waits for both ways: on the average of
         # the two it is one.
         ways = [seconds for (other, _), seconds in least.items() if other == size]
-        time.sleep(sum(ways) / max(len(ways), 1) * (1 / share - 1))
+        usual = min(sum(ways) / max(len(ways), 1), _START_S + size / _SLOWEST_BYTES_A_S)
+        time.sleep(usual * (1 / share - 1))
 
 
 @kind("link-flap", at=Moment.BEFORE, severity=2.0, unit="s without a link", domain="c10d::*")
