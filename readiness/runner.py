@@ -184,13 +184,7 @@ class _Loop:
 
     def __init__(
         self,
-        request: Request,
-        journal: Journal,
-        observer: Observer,
-        pool: Pool,
-        state: _State,
-        began: float,
-        stop: list[str],
+        request: Request, journal: Journal, observer: Observer, pool: Pool, state: _State, began: float, stop: list[str],
     ) -> None:
         self.request = request
         self.journal = journal
@@ -199,6 +193,7 @@ class _Loop:
         self.state = state
         self.began = began
         self.signals = stop
+        self.rest_until: dict[str, float] = {}  # by stack, on the monotonic clock
 
     def run(self) -> None:
         """Until every job has ended, the time is up, or somebody stops us."""
@@ -257,6 +252,7 @@ class _Loop:
         kept = None if job.check.recount is None else self.journal.kept(job.key, make=True)
         request = self.request
         asked = job.asked(request.seed, kept=kept, elsewhere=request.elsewhere, shared=request.shared)
+        asked["not_before"] = self.rest_until.get(stack.name, 0.0)
         worker = self.pool.start(asked, fork=stack.forkable, limit_s=limit_s)
         self.state.running.append(_Running(job, worker, attempt))
         self.observer.started(job, attempt)
@@ -264,8 +260,9 @@ class _Loop:
     def finish(self, running: _Running) -> None:
         """Turn what a worker left into evidence, or try once more with a longer limit."""
         job, worker = running.job, running.worker
-        if worker.kill_sent is not None and len(job.accelerators) > 1:  # its ranks were killed with it
-            time.sleep(accelerators.stack(job.accelerators[0].stack).rest_s)
+        if worker.exit_code != 0 and len(job.accelerators) > 1:  # its ranks were killed with it
+            stack = accelerators.stack(job.accelerators[0].stack)
+            self.rest_until[stack.name] = time.monotonic() + stack.rest_s
         if worker.exit_code is None and worker.kill_sent is not None and worker.pid and psutil.pid_exists(worker.pid):
             reason = f"process {worker.pid} of {job.check.id} holds the device and cannot be killed"
             self.state.wedged |= {facts.id: reason for facts in job.accelerators}

@@ -98,6 +98,8 @@ def _serve_check(request: Mapping[str, Any], send: Callable[[str, Any], None]) -
         traceback.print_exc()
         send("end", {"status": Status.ERROR.value, "reason": f"the check could not be started: {_told(problem)}"})
         return
+    # Devices whose stack wants it are left alone for a while after a process that used them together was killed.
+    time.sleep(max(request.get("not_before", 0.0) - time.monotonic(), 0.0))
     send("ready", True)
 
     def emit(item: Measurement | Row | Note) -> None:

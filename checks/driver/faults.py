@@ -26,7 +26,7 @@ def faults(accelerator: Accelerator) -> Iterator[Yield]:
     `standing_faults` sums what they stood at when it began, which a reset or a repair should clear, without those of a
     device's whole life; `lost_counters` are those that could be read then and cannot be read now.
     """
-    from readiness.accelerators.counters import KINDS, counted_twice, increases, kind_of, lifelong
+    from readiness.accelerators.counters import KINDS, events, increases, kind_of, lifelong
 
     before = accelerator.facts.counters
     if not before:
@@ -35,12 +35,13 @@ def faults(accelerator: Accelerator) -> Iterator[Yield]:
     if after is None:
         raise Skip("the fault counters that were read when the run began cannot be read any more")
     rises = increases(before, after)
+    counted = events(rises)
     new: Counter[str] = Counter()
     standing: Counter[str] = Counter()
     for name, count in sorted(before.items()):
         kind = kind_of(name)
         standing[kind] += 0 if lifelong(name) else count
-        new[kind] += 0 if counted_twice(name, rises) else rises.get(name, 0)
+        new[kind] += counted.get(name, 0)
         yield Row({"counter": name, "kind": kind, "before": count, "after": after.get(name), "new": rises.get(name)})
     for kind in KINDS:
         if any(kind_of(name) == kind and not lifelong(name) for name in before):

@@ -38,7 +38,7 @@ class Stack(ABC):
     plugin              the module that must be imported before torch knows the device, None where torch knows it
     collective_backend  what `torch.distributed.init_process_group` is given; None where the stack has none
     forks               a process that has imported torch, but touched no device, may fork workers for it
-    connects_s          how much longer the first call between its devices may take: libraries look for their ways then
+    connects_s          how much longer calls between its devices may take: in the first of a kind libraries look for ways
     rest_s              for how long its devices cannot be used together again after a process that did was killed
     root                where the files of the kernel begin; tests bring their own
     driverless          its devices are the host's memory: whatever is imported before a fork, they survive it

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 KINDS = ("uncorrected", "corrected", "other")
 
@@ -31,9 +31,17 @@ def lifelong(counter: str) -> bool:
     return _LIFELONG.search(counter.lower()) is not None
 
 
-def counted_twice(counter: str, counters: Collection[str]) -> bool:
-    """Whether what this one counts is among these counters under the name of the span since the driver was loaded, too."""
-    return counter.endswith("_aggregate") and counter.replace("_aggregate", "_volatile") in counters
+def events(rises: Mapping[str, int]) -> dict[str, int]:
+    """The same rises, where two counters count one event: since the driver was loaded, and since ever.
+
+    The larger one stays: the first begins anew with the driver, the second some devices do not have.
+    """
+    found = dict(rises)
+    for counter in rises:
+        lasting = counter.replace("_volatile", "_aggregate")
+        if lasting != counter and lasting in rises:
+            found[lasting], found[counter] = max(rises[lasting] - rises[counter], 0), rises[counter]
+    return found
 
 
 def increases(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 #: Vendors by PCI id, as registered with the PCI SIG (https://pci-ids.ucw.cz); any other id names nobody here.
@@ -71,12 +71,12 @@ def pci_vendor(address: str | None, root: Path = _ROOT) -> tuple[str | None, str
     return PCI_VENDORS.get(raw), raw
 
 
-def pci_devices(vendor: str, kind: str, root: Path = _ROOT) -> list[str]:
-    """The addresses of the PCI devices of a vendor (`8086`) whose class begins with `kind` (`0380`), bound to a driver."""
+def pci_devices(vendor: str, kind: str, drivers: Collection[str], root: Path = _ROOT) -> list[str]:
+    """The addresses of a vendor's PCI devices (`8086`) whose class begins with `kind` (`0380`), bound to such a driver."""
     found = []
     for place in sorted((root / "sys/bus/pci/devices").glob("*")):
         told = [(read_text(place / name) or "").lower().removeprefix("0x") for name in ("vendor", "class")]
-        if told[0] == vendor and told[1].startswith(kind) and (place / "driver").exists():
+        if told[0] == vendor and told[1].startswith(kind) and (place / "driver").resolve().name in drivers:
             found.append(place.name)
     return found
 

@@ -15,7 +15,6 @@ class Xpu(Stack):
     name = "xpu"
     kind = "xpu"
     collective_backend = "xccl"
-    hiding = ("ZE_AFFINITY_MASK",)
     forks = False  # whether an untouched Level Zero survives a fork has not been seen
 
     def absence(self) -> str | None:
@@ -30,13 +29,15 @@ class Xpu(Stack):
     def discover(self) -> Iterator[AcceleratorFacts]:
         """The devices that `torch.xpu` counts.
 
-        Raises RuntimeError where it counts none beside one for data centres, which drives no screen (class 0380) and has
-        its kernel driver. Of others nobody can tell whether torch should see them: they stand in most processors.
+        Raises RuntimeError where it counts none beside one in a slot that drives no screen (class 0380), as those for data
+        centres do, and has its kernel driver. Of others nobody can tell whether torch should see them: they stand in most
+        processors.
         """
         import torch
 
         count = torch.xpu.device_count()
-        unseen = kernel.pci_devices("8086", "0380", self.root) if count == 0 and not self.hides_all() else []
+        devices = kernel.pci_devices("8086", "0380", ("xe", "i915"), self.root) if count == 0 else []
+        unseen = [address for address in devices if not address.startswith("0000:00:")]  # that is the processor itself
         if unseen:
             raise RuntimeError(f"its driver is loaded ({', '.join(unseen)}), and torch finds no device")
         for index in range(count):

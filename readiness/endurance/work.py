@@ -6,6 +6,7 @@ and sums over ranks with known answers. Ranks agree through shared memory, never
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import time
@@ -89,18 +90,19 @@ class Training:
             faults.append({"cause": "checkpoint", "what": f"the checkpoint of step {steps} came back with other bytes"})
         loss, again = self._train(steps)
         self._compared += 1
-        if again != first and self.repeats and self._compared <= FIRST_COMPARISONS:  # never the same, or wrong once?
+        differed, final = again != first, again
+        anywhere = max(self.context.share(float(differed))) > 0  # all ranks take the same way from here
+        if anywhere and self.repeats and self._compared <= FIRST_COMPARISONS:  # never the same, or wrong once?
             self._restore(self._load())
-            loss, third = self._train(steps)
-            self.repeats = third in (first, again)
-            again = third if self.repeats else again
-        if again != first and self.repeats:
+            loss, final = self._train(steps)
+            self.repeats = min(self.context.share(float(final in (first, again)))) > 0
+        if differed and self.repeats:
             what = f"steps {steps} to {steps + STEPS - 1}, done twice from the same weights, gave other weights"
             faults.append({"cause": "recomputation", "what": what})
         if not torch.isfinite(torch.tensor([first_loss, loss])).all():
             faults.append({"cause": "not finite", "what": f"the loss of step {steps + STEPS - 1} is {loss}"})
         self.steps = steps + STEPS
-        self.replica = again
+        self.replica = final
         return loss, faults
 
     replica = ""
@@ -139,11 +141,13 @@ class Training:
         torch.save({"steps": self.steps, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}, buffer)
         self.memory = buffer.getvalue()
         if self.path is not None and self.context.rank == 0:
+            half = self.path.with_suffix(".half")
             try:
-                half = self.path.with_suffix(".half")
                 half.write_bytes(self.memory)
                 half.replace(self.path)
             except OSError as problem:
+                with contextlib.suppress(OSError):
+                    half.unlink(missing_ok=True)
                 self.unkept = f"the checkpoint of step {self.steps} could not be written: {problem}"[:200]
         if max(self.context.share(float(self.unkept is not None))) > 0:
             self.path = None

@@ -77,7 +77,7 @@ def rank_main(context: RankContext) -> Iterator[Json]:
         if size >= asked[-1]:
             begun = time.monotonic()
             yield from _doubtful_again(context, groups, size, best, budget_s - again_s)
-            again_s += time.monotonic() - begun
+            again_s += max(context.share(time.monotonic() - begun))  # the same on all ranks, as all that is decided by
         took = max(context.share(best.get(("all_reduce", size, everyone), LONG_ENOUGH_S)))
         if not sizes and took < LONG_ENOUGH_S and size * GROWTH <= most_bytes(context, world):
             if _spent(context, started + again_s, budget_s):

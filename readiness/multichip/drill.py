@@ -61,7 +61,7 @@ def _held(
     seed = zlib.crc32(f"{accelerator.seed}/{drill.name}".encode())
     told = {**settings, "culprit": 1 + seed % (len(placement.ranks) - 1)}
     if drill.fault is Fault.NONE:
-        told["timeout_s"] = start_s
+        told["timeout_s"] = start_s + 2 * accelerator.stack.connects_s  # we notice first, who can name the rank
         return hold(drill, accelerator, placement, told, patience_s=patience_s, start_s=start_s / 2)
     held = hold(drill, accelerator, placement, told, patience_s=told["timeout_s"] + patience_s, start_s=start_s)
     if held.broken is None or held.told:

@@ -162,6 +162,7 @@ def _suffer(ours: _Group, drill: Drill, near: list[int], *, culprit: bool) -> It
         # has ended meanwhile, over the very same call, does not come any more.
         with contextlib.suppress(TimeoutError):
             ours.context.share(within_s=ours.context.settings["timeout_s"] + flight.LINGERING_S + _MEETING_S)
+            ours.context.share(within_s=_MEETING_S)  # who had given up on the first one has come to it all the same
             try:
                 usable = ours.sum(_SMALL) == 0
             except Exception as problem:  # noqa: BLE001

@@ -19,7 +19,7 @@ from readiness.ranks import flight
 from readiness.ranks.blame import Seen, blame
 from readiness.ranks.evidence import dead_links, look, take
 from readiness.ranks.launch import KILL_S, Launched, launched
-from readiness.ranks.members import Member, end, listen, patience
+from readiness.ranks.members import Member, end, listen
 from readiness.ranks.values import Failure, Json, Network, Placement, Trouble
 
 _TICK_S = 0.02
@@ -96,9 +96,9 @@ def hold(
     """
     killed_for_memory = kernel_kills()
     told = {**settings, "fault": drill.fault.value, "guard": drill.guard.value, flight.HASTEN: True}
-    connects_s = accelerator.stack.connects_s
+    start_s += accelerator.stack.connects_s
     with launched(drilled.rank_main, accelerator, placement, told, timeout_s=start_s + patience_s, network=network) as world:
-        held = _Watch(drill, world, told["culprit"], told["timeout_s"], patience_s, start_s, connects_s).held()
+        held = _Watch(drill, world, told["culprit"], told["timeout_s"], patience_s, start_s).held()
     if held.broken is not None and held.broken.trouble is Trouble.DIED and kernel_kills() > killed_for_memory:
         raise MemoryError(f"the kernel killed for want of memory while the ranks ran: {held.broken.reason}")
     return held
@@ -112,7 +112,6 @@ class _Watch:
     timeout_s: float
     patience_s: float
     start_s: float
-    connects_s: float
 
     @property
     def members(self) -> Sequence[Member]:
@@ -126,7 +125,8 @@ class _Watch:
             news, before, marks = listen(self.members, _TICK_S), marks, self.world.board.marks()
             if news or marks != before:
                 moved = time.monotonic()
-            late = time.monotonic() - moved > patience(self.members, marks, self.start_s, PROCESSES_S, self.connects_s)
+            ready = all(member.ready for member in self.members)
+            late = time.monotonic() - moved > (self.start_s if ready else max(self.start_s, PROCESSES_S))
             failed = [member for member in self.members if member.error or member.process.poll() is not None]
             fault_at = self._fault()
             if fault_at is None and (failed or late):
@@ -142,7 +142,7 @@ class _Watch:
                 look_at = float("inf")
                 for member in self.members:
                     if member.process.poll() is None:
-                        member.ask_for_evidence()
+                        member.ask_for_wires()
             for member in self.members:
                 if member.finished:
                     member.tell_to_leave()

@@ -19,15 +19,13 @@ from typing import BinaryIO, NoReturn, Protocol
 import psutil
 
 from readiness.ranks import rank as rank_side
-from readiness.ranks.board import Board, Mark
+from readiness.ranks.board import Board
 from readiness.ranks.fresh import plan_to_json
 from readiness.ranks.rank import RankPlan
 from readiness.ranks.values import Json
 from readiness.spawning import bootstrap
 
 _LONGEST_LOG_BYTES = 200_000
-#: So many operations of a rank are over once it is connected to others: joining the group, meetings, the first calls.
-_CONNECTED = 6
 
 
 class Process(Protocol):
@@ -138,6 +136,10 @@ class Member:
         """Let a finished rank end."""
         self.order(b"L")
 
+    def ask_for_wires(self) -> None:
+        """Have the rank report how its connections fare."""
+        self.order(b"W")
+
     def ask_for_evidence(self) -> None:
         """Have the rank report what it last called and how its connections fare. A rank that cannot does not answer."""
         self.answered = False
@@ -219,18 +221,6 @@ def _without_our_frames(text: str) -> str:
         if not ours:
             kept.append(line)
     return "\n".join(kept)
-
-
-def patience(
-    members: Sequence[Member], marks: Sequence[Mark], patience_s: float, start_s: float, connects_s: float
-) -> float:
-    """For how long nothing may move now: longer while processes come up, and in the first operations of each rank.
-
-    To join the group connects nothing yet with some libraries: the first call does.
-    """
-    if not all(member.ready for member in members):
-        return start_s
-    return patience_s + (connects_s if any(mark.left < _CONNECTED for mark in marks) else 0.0)
 
 
 def listen(members: Sequence[Member], tick_s: float) -> bool:

@@ -162,9 +162,12 @@ def _obey(plan: RankPlan, board: Board, leave: threading.Event) -> None:
         match os.read(plan.orders, 1):
             case b"L":
                 leave.set()
+            case b"W":
+                _report(plan, {"wires": wires.told()})
             case b"F":
                 _report(plan, {"wires": wires.told()})
-                # By a thread: a recorder that asks a busy device may wait for it, and the heart must go on beating.
+                # By a thread: a recorder that asks a busy device may wait for it. It may hold the interpreter meanwhile,
+                # so it is asked only where ranks are about to be ended.
                 threading.Thread(target=_tell_flight, args=(plan,), daemon=True).start()
             case _:
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -15,7 +15,7 @@ from readiness.ranks.blame import blame
 from readiness.ranks.board import Board, Mark
 from readiness.ranks.evidence import dead_links, look, take
 from readiness.ranks.launch import KILL_S, launched
-from readiness.ranks.members import Member, end, patience
+from readiness.ranks.members import Member, end
 from readiness.ranks.values import Failure, Json, Network, Placement, RankFunction, Trouble, WorldOutcome
 
 #: How long the others may still tell what they saw, once one rank has failed.
@@ -42,18 +42,18 @@ def run_world(
     """Run a function on every rank of a new world and gather what it yields.
 
     The world has failed when a rank ends, raises or is stopped, when nothing moves for `patience_s` (counted in steps
-    and reports), or when it takes longer than `limit_s`; `start_s` is for the processes to come up, and the first call
-    between devices may take longer by what their stack says. `network` places
-    ranks on several hosts. `listen` is handed each rank's reports as they come, which are then not kept: a world that
-    lasts for days has many. Raises MemoryError when the kernel killed a rank for want of memory: that tells nothing about
-    the device. Raises OSError where no process can be started.
+    and reports), or when it takes longer than `limit_s`; `start_s` is for the processes to come up. Where a stack may take
+    long to connect its devices, which it does in whichever call is the first of its kind, so much patience is added.
+    `network` places ranks on several hosts. `listen` is handed each rank's reports as they come, which are then not kept:
+    a world that lasts for days has many. Raises MemoryError when the kernel killed a rank for want of memory: that tells
+    nothing about the device. Raises OSError where no process can be started.
     """
     killed_for_memory = kernel_kills()
+    patience_s += accelerator.stack.connects_s
     # Longer than our own patience: a hang is to be seen here, where the rank that is missing can be named.
     timeout_s = 2 * patience_s + 30
     with launched(function, accelerator, placement, settings, timeout_s=timeout_s, network=network) as world:
-        connects_s = accelerator.stack.connects_s
-        outcome = _Watch(world.members, world.board, patience_s, limit_s, start_s, connects_s, listen).outcome()
+        outcome = _Watch(world.members, world.board, patience_s, limit_s, start_s, listen).outcome()
     failure = outcome.failure
     starved = kernel_kills() > killed_for_memory or any(member.starved for member in world.members)
     if failure is not None and failure.trouble is Trouble.DIED and starved:
@@ -68,7 +68,6 @@ class _Watch:
     patience_s: float
     limit_s: float
     start_s: float
-    connects_s: float
     listen: Callable[[int, Json], object] | None = None
 
     def outcome(self) -> WorldOutcome:
@@ -107,7 +106,7 @@ class _Watch:
                     return self._end(stalled=False, waited_s=now - moved)
             elif self._is_frozen(now):
                 return self._end(stalled=False, waited_s=now - moved)
-            elif now - moved > patience(self.members, marks, self.patience_s, self.start_s, self.connects_s):
+            elif now - moved > (self.patience_s if all(member.ready for member in self.members) else self.start_s):
                 return self._end(stalled=True, waited_s=now - moved)
             elif now - started > self.limit_s:
                 failure = self._end(stalled=True, waited_s=now - moved)

@@ -37,9 +37,9 @@ def of_load(load: Load) -> Iterator[Yield]:
         yield Row({"rounds": load.rounds, "seconds": load.elapsed_s, "ended": load.ended, "product": load.heat.size,
                    "device_ms": [round(1e3 * span.device_s, 4) for span in load.heat.spans],
                    "host_ms": [round(1e3 * span.host_s, 4) for span in load.heat.spans if load.heat.theirs]})  # fmt: skip
-    if drop is not None:
+    if drop is not None and not load.cut_short:
         yield Measurement("speed_kept", drop.kept, samples=load.rounds, about=_told_drop(drop, load))
-    for growth in load.usage.growth():
+    for growth in load.usage.growth() if not load.cut_short else ():
         labels = {"memory": growth.memory}
         yield Measurement("memory_growth_bytes", growth.bytes_per_1000_calls, labels, samples=growth.readings,
                           about=_told_growth(growth, load.elapsed_s))  # fmt: skip

@@ -51,6 +51,9 @@ def test_one_event_counts_once_and_none_is_lost() -> None:
     after = OLD | {"ecc_uncorrected_volatile": 1, "ecc_uncorrected_aggregate": 3}
     evidence = run_check("driver.faults", fake(FakeStack(counters=after), counters=OLD))
     assert value(evidence, "new_faults", kind="uncorrected") == 1
+    restarted = OLD | {"ecc_uncorrected_aggregate": 3}  # the error took the node down, and the driver began anew
+    evidence = run_check("driver.faults", fake(FakeStack(counters=restarted), counters=OLD))
+    assert value(evidence, "new_faults", kind="uncorrected") == 1
     alone = {name: count for name, count in OLD.items() if "volatile" not in name and "pending" not in name}
     evidence = run_check("driver.faults", fake(FakeStack(counters=alone | {"remapped_rows_uncorrected": 3}), counters=alone))
     assert value(evidence, "new_faults", kind="uncorrected") == 1
