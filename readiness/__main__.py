@@ -2,21 +2,73 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 import traceback
-from typing import NoReturn
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
 
-from readiness.errors import Exit, ReadinessError
+from readiness.errors import Exit, ReadinessError, UsageError
+
+
+class Standard:
+    """A standard stream that changes no exit code: a reader that has left, or a terminal that was closed, reads no more.
+
+    What else keeps data from being written (a full disk) is an error where they are wanted (`what` names the stream);
+    messages are dropped. Raises UsageError.
+    """
+
+    def __init__(self, stream: Any, what: str | None) -> None:
+        self._stream = stream
+        self._what = what
+        self._problem: UsageError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write, as far as somebody reads."""
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand on what was written, as far as somebody reads."""
+        self._try(self._stream.flush)
+
+    def _try(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except OSError as problem:
+            # What is still buffered must not complain again, here or at the end of the process.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            if self._what is not None and problem.errno not in (errno.EPIPE, errno.EIO):
+                self._problem = UsageError(
+                    f"it cannot be written: {problem.strerror}", place=self._what, remedy="free it, or write elsewhere"
+                )
+                raise self._problem from None
+
+    def finish(self) -> None:
+        """Hand on what is left. Raises what was raised before, too: who wrote may have kept it to himself."""
+        self.flush()
+        if self._problem is not None:
+            raise self._problem
 
 
 def main() -> NoReturn:
     """Run the command line. An uncaught exception is 70, never Python's 1, which would read `not ready`."""
-    _open_standard_streams()
+    stdout = _open_standard_streams()
     try:
+        _refuse_a_folder_that_is_gone()
         from readiness.cli import app
 
-        app(prog_name="readiness")
+        try:
+            app(prog_name="readiness")
+        finally:
+            stdout.finish()  # what could not be written is an error of the command, not of the interpreter's end
         sys.exit(Exit.READY)  # pragma: no cover - typer leaves by itself
     except ReadinessError as problem:
         _complain(f"readiness: {problem}")
@@ -34,8 +86,8 @@ def main() -> NoReturn:
         sys.exit(Exit.INTERNAL)
 
 
-def _open_standard_streams() -> None:
-    """Closed standard streams lead to nowhere: else the next pipe to a worker would take their numbers."""
+def _open_standard_streams() -> Standard:
+    """Closed standard streams lead to nowhere: else the next pipe to a worker would take their numbers. The one for data."""
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)
@@ -43,6 +95,19 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(descriptor, "r" if descriptor == 0 else "w", closefd=False))  # noqa: SIM115
+    stdout = Standard(sys.stdout, "standard output")
+    sys.stdout, sys.stderr = stdout, Standard(sys.stderr, None)
+    return stdout
+
+
+def _refuse_a_folder_that_is_gone() -> None:
+    try:
+        Path.cwd()
+    except OSError as problem:
+        reason = problem.strerror or str(problem)
+        raise UsageError(
+            f"the folder that it was started in cannot be used: {reason}", remedy="change to a folder that is there"
+        ) from None
 
 
 def _complain(text: str) -> None:

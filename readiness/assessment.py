@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from readiness import files, schema
+from readiness import altered, files, schema
 from readiness.errors import BadFileError, InternalError
 from readiness.model import (
     AcceleratorAssessment,
@@ -235,7 +235,7 @@ def _verdict_to_json(verdict: Verdict) -> Json:
         "verdict": verdict.decision.value,
         "score": verdict.score,
         "ceiling": verdict.ceiling,
-        **{name: list(getattr(verdict, name)) for name in ("blockers", "limits", "unknown")},
+        **{name: list(getattr(verdict, name)) for name in ("blockers", "limits", "unknown", "waived")},
     }
 
 
@@ -244,7 +244,7 @@ def _verdict_from_json(document: Mapping[str, Any]) -> Verdict:
         decision=Decision(document["verdict"]),
         score=document["score"],
         ceiling=document["ceiling"],
-        **{name: tuple(document[name]) for name in ("blockers", "limits", "unknown")},
+        **{name: tuple(document.get(name, ())) for name in ("blockers", "limits", "unknown", "waived")},
     )
 
 
@@ -299,18 +299,7 @@ def from_json(document: Any, place: str) -> Assessment:
             remedy="give a file that `readiness run -f json=FILE` wrote; `readiness schema assessment` shows its form",
         )
     profile = document["profile"]
-    ids = [item["id"] for item in document["accelerators"]]
-    if len(set(ids)) != len(ids):
-        raise _altered("two accelerators share an id", place)
-    for item in document["accelerators"]:
-        checks = [evidence["check"] for evidence in item["evidence"]]
-        findings = [(finding["requirement"], finding["use"]) for finding in item["findings"]]
-        for what, keys in (("pieces of evidence", checks), ("findings", findings)):
-            if len(set(keys)) != len(keys):
-                raise _altered(f"two {what} of {item['id']} speak of the same", place)
-        for use, verdict in item["verdicts"].items():
-            if verdict["score"] > verdict["ceiling"]:
-                raise _altered(f"{item['id']}: the score for {use} is above its ceiling", place)
+    altered.refuse(document, place)
     return Assessment(
         version=document["tool"]["version"],
         seed=document["tool"]["seed"],
@@ -334,10 +323,6 @@ def from_json(document: Any, place: str) -> Assessment:
         rehearsal=document.get("rehearsal"),
         joined=tuple(Joined(item["host"], item["id"], item["stack"]) for item in document.get("joined", ())),
     )
-
-
-def _altered(what: str, place: str) -> BadFileError:
-    return BadFileError(what, place=place, remedy="give the file as readiness wrote it")
 
 
 def read(file: Path) -> Assessment:

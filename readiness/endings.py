@@ -43,6 +43,17 @@ def evidence_of(worker: Worker, job: Job, attempt: int) -> Evidence:
     )
 
 
+def unless_cut_short(evidence: Evidence, worker: Worker, job: Job) -> Evidence:
+    """The same, where it was given the time that its check may take; with less of it, a sound device ends late as well.
+
+    A process that cannot be killed (no exit code) is in a driver's hands, whatever time it had.
+    """
+    if evidence.status is not Status.TIMEOUT or worker.limit_s >= job.limit_s or worker.exit_code is None:
+        return evidence
+    reason = f"--timeout grants it less than the {job.limit_s:g} s that it may take: {evidence.reason}"
+    return replace(evidence, status=Status.SKIPPED, reason=reason)
+
+
 def recounted(evidence: Evidence, job: Job, kept: Path) -> Evidence:
     """The same with what the check had found before it was cut off, where it kept that and has not told it itself."""
     if job.check.recount is None or evidence.status is Status.MEASURED or evidence.measurements or not kept.exists():

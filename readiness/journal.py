@@ -10,11 +10,12 @@ import contextlib
 import json
 import os
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from readiness import files
+from readiness import files, schema
 from readiness.assessment import evidence_from_json, evidence_to_json, facts_from_json, facts_to_json
 from readiness.errors import BadFileError, UsageError
 from readiness.model import AcceleratorFacts, Evidence
@@ -35,6 +36,8 @@ class Journal:
         self.accelerators: tuple[AcceleratorFacts, ...] = ()
         self.failures: dict[str, str] = {}
         self.earlier_s = 0.0
+        self.started: str | None = None
+        self.appended = 0  # pieces of evidence since it was opened
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = files.take_lock(folder)
@@ -63,7 +66,8 @@ class Journal:
     def close(self) -> None:
         """Let go of the folder."""
         if self._stream is not None:
-            self._stream.close()
+            with contextlib.suppress(OSError):  # half a line that found no room, and was told of
+                self._stream.close()
         self._lock.close()
 
     def asked(self) -> dict[str, Any] | None:
@@ -72,16 +76,26 @@ class Journal:
         if not file.exists():
             return None
         document = files.read_json(file, largest_bytes=2**24)
-        if not isinstance(document, dict) or document.get("schema") != SCHEMA or not isinstance(document.get("asked"), dict):
+        problem = schema.first_problem("run", document)
+        if problem is not None:
             raise BadFileError(
-                "this is not the run.json of a run", place=str(file), remedy="name the folder of a run, or an empty one"
+                f"this is not the run.json of a run: {problem.path_text}: {problem.message}",
+                place=str(file),
+                remedy="name the folder of a run, or an empty one",
             )
         asked: dict[str, Any] = document["asked"]
+        if isinstance(document.get("started"), str):  # early versions kept none
+            self.started = document["started"]
         return asked
 
     def ask(self, asked: Mapping[str, Any]) -> None:
         """Write down what is asked, once, before anything runs."""
-        files.write_atomically(self.folder / "run.json", json.dumps({"schema": SCHEMA, "asked": dict(asked)}, indent=1))
+        self.started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        document = {"schema": SCHEMA, "started": self.started, "asked": dict(asked)}
+        try:
+            files.write_atomically(self.folder / "run.json", json.dumps(document, indent=1))
+        except OSError as problem:
+            raise self._unwritable(problem) from None
         _sync_folder(self.folder)
 
     def open(self) -> None:
@@ -92,7 +106,7 @@ class Journal:
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 self._take(files.parse_json(line.decode()))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as problem:
                 raise BadFileError(
                     f"this is no record of a run: {type(problem).__name__}: {problem}",
                     place=f"{file}:{number}",
@@ -111,6 +125,8 @@ class Journal:
                 self.accelerators = tuple(facts_from_json(item) for item in record["accelerators"])
                 self.failures = dict(record["failures"])
             case "evidence":
+                if (problem := schema.first_problem("assessment", record["evidence"], "evidence")) is not None:
+                    raise ValueError(f"{problem.path_text}: {problem.message}")
                 self.evidence[record["accelerator"], record["evidence"]["check"]] = evidence_from_json(record["evidence"])
             case "session":
                 self.earlier_s += self._session_s
@@ -125,9 +141,20 @@ class Journal:
         return self.earlier_s + self._session_s
 
     def _append(self, record: Mapping[str, Any]) -> None:
-        self._stream.write(json.dumps(record, allow_nan=False).encode() + b"\n")
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        try:
+            self._stream.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        except OSError as problem:
+            raise self._unwritable(problem) from None
+
+    def _unwritable(self, problem: OSError) -> UsageError:
+        """What was on disk before is kept; half a line at its end is dropped when the run goes on."""
+        return UsageError(
+            f"the journal cannot be written: {problem.strerror or problem}",
+            place=str(self.folder),
+            remedy=f"free it and go on with --resume {self.folder}, or keep the run elsewhere: --resume DIR",
+        )
 
     def begin_session(self) -> None:
         """Mark that a process took the run up."""
@@ -156,6 +183,7 @@ class Journal:
         """Keep what a check yielded. When this returns, it is on disk."""
         self._append({"kind": "evidence", "at": at, "accelerator": accelerator, "evidence": evidence_to_json(evidence)})
         self.evidence[accelerator, evidence.check] = evidence
+        self.appended += 1
 
 
 def _sync_folder(folder: Path) -> None:

@@ -24,7 +24,6 @@ from readiness.model import (
     AcceleratorAssessment,
     AcceleratorFacts,
     Action,
-    Assessment,
     Decision,
     Evidence,
     Finding,
@@ -80,26 +79,6 @@ def declared(profile: Profile, uses: Sequence[Use] | None = None) -> int:
 
 def _asked(profile: Profile, uses: Sequence[Use] | None) -> list[Use]:
     return [use for use in profile.uses if uses is None or use in uses]
-
-
-def rejudge(
-    saved: Assessment, profile: Profile, uses: Sequence[Use], *, waivers: Sequence[Waiver] = (), today: str = ""
-) -> Assessment:
-    """Saved evidence judged again under a profile, without hardware."""
-    return replace(
-        saved,
-        profile_name=profile.name,
-        profile_title=profile.title,
-        profile_sha256=profile.sha256,
-        uses=tuple(uses),
-        accelerators=tuple(
-            judge(
-                profile, item.facts, item.evidence, uses=uses, waivers=waivers, today=today,
-                chips=count_of_stack([*(other.facts for other in saved.accelerators), *saved.joined], item.facts),
-            )
-            for item in saved.accelerators
-        ),
-    )
 
 
 def satisfies(value: Number, limit: Limit) -> bool:
@@ -260,7 +239,9 @@ def _waive(finding: Finding, facts: AcceleratorFacts, waivers: Sequence[Waiver],
     if not meant:
         return finding
     latest = max(meant, key=lambda waiver: (waiver.until, waiver.by, waiver.reason))
-    return replace(finding, waived=latest) if today <= latest.until else replace(finding, expired_waiver=latest)
+    if today > latest.until:
+        return replace(finding, expired_waiver=latest)
+    return replace(finding, waived=latest, earned=0.0)  # not even in part: nobody is to be paid for deciding
 
 
 def decide(findings: Sequence[Finding]) -> Verdict:
@@ -286,6 +267,7 @@ def decide(findings: Sequence[Finding]) -> Verdict:
         blockers=blockers,
         limits=_ids(counted, Level.SHOULD, Outcome.FAIL),
         unknown=tuple(sorted(finding.requirement for finding in counted if finding.outcome is Outcome.UNKNOWN)),
+        waived=tuple(sorted(finding.requirement for finding in counted if finding.waived is not None)),
     )
 
 
@@ -299,7 +281,9 @@ def _ids(findings: Sequence[Finding], level: Level, outcome: Outcome) -> tuple[s
         sorted(
             finding.requirement
             for finding in findings
-            if finding.level is level and finding.outcome is outcome and finding.waived is None
+            if finding.level is level
+            and finding.outcome is outcome
+            and (finding.waived is None or outcome is not Outcome.FAIL)  # the unknown cannot be waived
         )
     )
 

@@ -302,7 +302,8 @@ class Finding:
 class Verdict:
     """The answer for one use: points proven (`score`), points possible (`ceiling`), both 0 to 100.
 
-    `blockers`, `limits` and `unknown` are requirement ids: failed musts, failed shoulds, and what could not be told.
+    `blockers`, `limits` and `unknown` are requirement ids: failed musts, failed shoulds, and what could not be told;
+    `waived` those of any level that failed and that somebody decided to live with.
     """
 
     decision: Decision
@@ -311,6 +312,7 @@ class Verdict:
     blockers: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    waived: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

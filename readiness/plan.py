@@ -99,7 +99,7 @@ def plan(
     `only` keeps the jobs of these (accelerator, check) pairs. `soak_s` is for how long checks work that go on for as long
     as they are told: it is given to all of these, also where no requirement asks for them. `elsewhere` are accelerators of
     other hosts: they count where requirements ask for several, and no job is about them. Raises UsageError for a bad
-    expression.
+    expression, and for one that fits nothing.
     """
     chosen = parse_expression(expression) if expression else None
     jobs: list[Job] = []
@@ -117,6 +117,12 @@ def plan(
                 level=_level(check, profile, uses, group, (*accelerators, *elsewhere)),
             )
             jobs.append(replace(job, left_out=_left_out(job, chosen, only)))
+    if chosen is not None and jobs and not any(chosen(job.check.id) for job in jobs):
+        raise UsageError(
+            f"no check that the profile {profile.name} asks for fits",
+            place=f"-k {expression!r}",
+            remedy="`readiness list` shows the checks; give an id, a part of one, or a glob",
+        )
     if within_s is not None:
         jobs = _fit(jobs, within_s)
     return sorted(jobs, key=_order)

@@ -20,9 +20,8 @@ from typing import Any
 from readiness import accelerators, content, toml
 from readiness.checklist import Check
 from readiness.errors import BadFileError, UsageError
+from readiness.layers import LIMIT_KEYS, Merged
 from readiness.model import Action, Level, Limit, Operator, Profile, Remedy, Requirement, Use
-
-_LIMIT_KEYS = tuple(operator.value for operator in Operator)
 
 
 def names() -> list[str]:
@@ -36,8 +35,14 @@ def load(name_or_file: str, checklist: Mapping[str, Check]) -> Profile:
     Raises UsageError for an unknown name and BadFileError, with file and line, for everything else.
     """
     file = _find(name_or_file)
-    merged = _Merged()
+    merged = Merged()
     _gather(file, merged, ())
+    for id, (one, other, place) in merged.conflicts.items():
+        raise BadFileError(
+            f"{one.stem} and {other.stem}, which it extends, say different things of {id!r}",
+            place=place,
+            remedy=f"say in {file.name} what holds: a [[require]] with the id {id!r}, or a drop",
+        )
     requirements = []
     for id, entry in merged.entries.items():
         requirement = _requirement(id, entry, merged)
@@ -70,21 +75,9 @@ def _find(name_or_file: str) -> Path:
     return content.shipped("profiles") / f"{name_or_file}.toml"
 
 
-class _Merged:
-    """A profile while its parents are laid under it. The last file read is the one that was asked for."""
-
-    def __init__(self) -> None:
-        self.name = self.title = self.description = ""
-        self.uses: tuple[Use, ...] = tuple(Use)
-        self.entries: dict[str, dict[str, Any]] = {}
-        self.places: dict[str, str] = {}
-        self.settings: dict[str, dict[str, Any]] = {}
-        self.demanded: dict[str, dict[str, Any]] = {}  # as they stand in the files
-        self.settings_places: dict[str, str] = {}
-
-
-def _gather(file: Path, merged: _Merged, below: tuple[Path, ...]) -> None:
+def _gather(file: Path, merged: Merged, below: tuple[Path, ...]) -> None:
     document, lines = toml.read(file, "profile")
+    above: set[Path] = set()
     for parent in document.get("extends", []):
         place = f"{file}:{lines.line(('extends',))}"
         found = _parent(parent, file, place)
@@ -92,7 +85,10 @@ def _gather(file: Path, merged: _Merged, below: tuple[Path, ...]) -> None:
             raise BadFileError(
                 f"it extends itself through {parent!r}", place=place, remedy="take one of the profiles out of the circle"
             )
-        _gather(found, merged, (*below, file))
+        # An ancestor of several parents lies below all of them: laid over one of them again, it would undo what that says.
+        if found.resolve() not in merged.ancestors:
+            _gather(found, merged, (*below, file))
+        above |= merged.ancestors[found.resolve()] | {found.resolve()}
     merged.name, merged.title = document["name"], document["title"]
     merged.description = document.get("description", "").strip()
     if "uses" in document:
@@ -105,12 +101,15 @@ def _gather(file: Path, merged: _Merged, below: tuple[Path, ...]) -> None:
         ]
         for entry in dropped:
             del merged.entries[entry]
+            merged.owners.pop(entry, None)
+            merged.conflicts.pop(entry, None)
         if not dropped:
             raise BadFileError(
                 f"drop[{position}]: no profile that this one extends has a requirement, or asks a check, {id!r}",
                 place=f"{file}:{lines.line(('drop',))}",
                 remedy="correct the id, or take it out",
             )
+    merged.ancestors[file.resolve()] = above
     own: set[str] = set()
     for position, entry in enumerate(document.get("require", [])):
         place = f"{file}:{lines.line(('require', position))}"
@@ -119,8 +118,7 @@ def _gather(file: Path, merged: _Merged, below: tuple[Path, ...]) -> None:
                 f"two requirements have the id {entry['id']!r}", place=place, remedy="give one of them another id"
             )
         own.add(entry["id"])
-        merged.entries[entry["id"]] = _lay_over(merged.entries.get(entry["id"], {}), entry)
-        merged.places[entry["id"]] = place
+        merged.lay(entry, file, place)
     for check, settings in document.get("settings", {}).items():
         merged.demanded[check] = merged.demanded.get(check, {}) | settings
         place = f"{file}:{lines.line(('settings', check))}"
@@ -159,16 +157,7 @@ def _parent(name: str, child: Path, place: str) -> Path:
     )
 
 
-def _lay_over(parent: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry over its parent's of the same id: what it does not say stays, a new limit replaces the old one whole."""
-    kept = dict(parent)
-    if any(key in entry for key in _LIMIT_KEYS):
-        for key in (*_LIMIT_KEYS, "zero"):
-            kept.pop(key, None)
-    return kept | dict(entry)
-
-
-def _requirement(id: str, entry: Mapping[str, Any], merged: _Merged) -> Requirement:
+def _requirement(id: str, entry: Mapping[str, Any], merged: Merged) -> Requirement:
     place = merged.places[id]
     for key in ("check", "measure"):
         if key not in entry:
@@ -196,11 +185,11 @@ def _requirement(id: str, entry: Mapping[str, Any], merged: _Merged) -> Requirem
 
 
 def _limit(id: str, entry: Mapping[str, Any], place: str) -> Limit:
-    given = [key for key in _LIMIT_KEYS if key in entry]
+    given = [key for key in LIMIT_KEYS if key in entry]
     if len(given) != 1:
         what = "no limit" if not given else f"{len(given)} limits ({', '.join(given)})"
         raise BadFileError(
-            f"requirement {id!r} has {what}", place=place, remedy=f"give exactly one of {', '.join(_LIMIT_KEYS)}"
+            f"requirement {id!r} has {what}", place=place, remedy=f"give exactly one of {', '.join(LIMIT_KEYS)}"
         )
     operator = Operator(given[0])
     zero = entry.get("zero")
@@ -275,7 +264,7 @@ def _refuse_unknown_stacks(requirement: Requirement) -> None:
             )
 
 
-def _refuse_unknown_settings(merged: _Merged, checklist: Mapping[str, Check]) -> None:
+def _refuse_unknown_settings(merged: Merged, checklist: Mapping[str, Check]) -> None:
     for id, settings in merged.settings.items():
         place = merged.settings_places[id]
         check = checklist.get(id)

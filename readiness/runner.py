@@ -22,7 +22,7 @@ import psutil
 from readiness import __version__, accelerators, judge, peers
 from readiness.checklist import Check
 from readiness.discovery import LIMIT_S, Discovery, discover, host, of_stacks, select
-from readiness.endings import SECOND_TRY, evidence_of, recounted
+from readiness.endings import SECOND_TRY, evidence_of, recounted, unless_cut_short
 from readiness.errors import UsageError
 from readiness.journal import Journal
 from readiness.model import (
@@ -112,7 +112,7 @@ def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
     An interrupted run (SIGINT, SIGTERM) returns what it has, with `interrupted` set. Raises UsageError.
     """
     began = time.monotonic()
-    started = _now()
+    started = journal.started or _now()
     with stop_signals() as stop, Pool() as pool:
         journal.begin_session()
         observer.looking()
@@ -272,7 +272,8 @@ class _Loop:
         elif worker.timed_out and running.attempt == 1 and worker.ready is not None:
             self.start(job, attempt=2)
             return
-        self.keep(job, recounted(evidence_of(worker, job, running.attempt), job, self.journal.kept(job.key)))
+        evidence = unless_cut_short(evidence_of(worker, job, running.attempt), worker, job)
+        self.keep(job, recounted(evidence, job, self.journal.kept(job.key)))
 
     def keep(self, job: Job, evidence: Evidence) -> None:
         """Write it to disk before anything else happens."""

@@ -35,17 +35,21 @@ def text(name: str) -> str:
 
 
 @cache
-def _validator(name: str) -> Any:
+def _validator(name: str, part: str | None) -> Any:
     from jsonschema import Draft202012Validator
 
-    return Draft202012Validator(json.loads(text(name)))
+    whole = json.loads(text(name))
+    return Draft202012Validator(whole if part is None else {"$ref": f"#/$defs/{part}", "$defs": whole["$defs"]})
 
 
-def first_problem(name: str, document: Any) -> Problem | None:
-    """The most telling violation of the schema of this name, or None."""
+def first_problem(name: str, document: Any, part: str | None = None) -> Problem | None:
+    """The most telling violation of the schema of this name, or of a part that it defines, or None."""
     from jsonschema.exceptions import best_match
 
-    problem = best_match(_validator(name).iter_errors(document))
+    try:
+        problem = best_match(_validator(name, part).iter_errors(document))
+    except RecursionError:
+        return Problem((), "it is nested too deeply")
     if problem is None:
         return None
     return Problem(tuple(problem.absolute_path), _shorten(problem.message))

@@ -26,12 +26,12 @@ def folder() -> Path:
     """The user's state folder, or a temporary one where that cannot be written (a health program under a bare root)."""
     import platformdirs
 
-    place: Path = platformdirs.user_state_path("readiness", appauthor=False)
     try:
+        place: Path = platformdirs.user_state_path("readiness", appauthor=False)
         (place / "runs").mkdir(parents=True, exist_ok=True)
         if os.access(place / "runs", os.W_OK):
             return place
-    except OSError:
+    except (OSError, RuntimeError):  # nobody's home: a user that no list of users has
         pass
     return _in_temporary() or Path(tempfile.mkdtemp(prefix="readiness-state-"))
 
@@ -104,6 +104,8 @@ def failed_of_last_run(profile: Profile) -> set[tuple[str, str]]:
         last = Path((folder() / "last").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UsageError("there is no last run", place="--failed", remedy="run without --failed first") from None
+    if not (last / "assessment.json").is_file():
+        raise UsageError(f"the last run is gone ({last})", place="--failed", remedy="run without --failed first")
     saved = assessment.read(last / "assessment.json")
     if saved.profile_name != profile.name:
         raise UsageError(

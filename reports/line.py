@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from readiness import telling
-from readiness.model import Assessment, Decision
+from readiness.model import Assessment, Decision, Verdict
 
 _LONGEST = 80
 _COLOURS = {Decision.READY: 32, Decision.NOT_READY: 31, Decision.UNDETERMINED: 33}
@@ -21,6 +21,10 @@ def render(assessment: Assessment, *, colour: bool = False) -> str:
     return f"{text}\n"
 
 
+def _waived(verdict: Verdict) -> str:
+    return f" ({len(verdict.waived)} waived)" if verdict.waived else ""
+
+
 def _first_that_fits(assessment: Assessment) -> str:
     """From the most telling wording to the shortest; what goes first is what is needed least."""
     verdicts = telling.worst(assessment)
@@ -32,7 +36,8 @@ def _first_that_fits(assessment: Assessment) -> str:
         return f"UNDETERMINED: {counted}{' (simulated)' if any(simulated) else ''}{stopped}"
     stopped = "INTERRUPTED " if assessment.interrupted else ""
     said = stopped + ", ".join(
-        f"{use} {verdict.decision.value.upper()} {telling.span(verdict)}" for use, (_, verdict) in verdicts.items()
+        f"{use} {verdict.decision.value.upper()} {telling.span(verdict)}{_waived(verdict)}"
+        for use, (_, verdict) in verdicts.items()
     )
     short = stopped + ", ".join(f"{use} {verdict.decision.value.upper()}" for use, (_, verdict) in verdicts.items())
     worst = next(iter(verdicts.values()))[0].facts

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from readiness import assessment as documents
-from readiness import files, schema
+from readiness import files, judge, schema
 from readiness.errors import BadFileError, Exit, InternalError
 from readiness.model import (
     Action,
@@ -151,7 +151,7 @@ pieces = st.builds(
 )  # fmt: skip
 verdicts = st.builds(
     Verdict, st.sampled_from(Decision), st.floats(0, 100), st.floats(0, 100),
-    *[st.lists(words, max_size=3).map(tuple)] * 3,
+    *[st.lists(words, max_size=3).map(tuple)] * 4,
 ).map(lambda verdict: replace(verdict, ceiling=max(verdict.score, verdict.ceiling)))  # fmt: skip
 
 
@@ -163,7 +163,11 @@ verdicts = st.builds(
 )
 @settings(max_examples=60, deadline=None)
 def test_any_assessment_survives_the_round_trip(found: Any, evidence: Any, decided: Any, host: Any) -> None:
-    item = replace(build.accelerator(()), findings=found, evidence=evidence, verdicts=decided)
+    verdicts = {
+        use: replace(verdict, decision=judge.decide([one for one in found if one.use is use]).decision)
+        for use, verdict in decided.items()
+    }
+    item = replace(build.accelerator(()), findings=found, evidence=evidence, verdicts=verdicts)
     document = documents.to_json(build.assessment(item, host=host))
     text = documents.dumps(document)
     again = documents.from_json(files.parse_json(text), "here")
@@ -453,3 +457,11 @@ def test_a_failing_write_changes_nothing(tmp_path: Path) -> None:
         files.write_atomically(file, "\ud800")
     assert file.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_verdict_that_does_not_follow_from_its_findings_is_refused() -> None:
+    document = documents.to_json(build.assessment(build.accelerator((build.finding("one", outcome=Outcome.FAIL),))))
+    for verdict in document["accelerators"][0]["verdicts"].values():
+        verdict["verdict"] = "ready"
+    with pytest.raises(BadFileError, match="the verdict for training is ready, and from the findings follows not ready"):
+        documents.from_json(document, "here")

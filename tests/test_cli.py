@@ -334,3 +334,86 @@ def test_hostile_files_at_the_command_line(
         assert "Traceback" not in output.err, name
         assert "\x1b" not in output.err, name
         assert output.out == "", name
+
+
+@pytest.mark.parametrize("gone", ["2>/dev/full", "2> >(head -1 >/dev/null)", "2>&1 >/dev/null | head -1"])
+def test_messages_that_nobody_can_read_change_no_exit_code(tmp_path: Path, gone: str) -> None:
+    file = write_profile(tmp_path / "test.toml", ["trouble.well", "trouble.prints_rubbish"])
+    command = f'"$0" -P -c "$1" run -p {file} --checks {MISBEHAVING} -v -f json={tmp_path / "a.json"} {gone}; echo "code ${{PIPESTATUS[0]}}"'
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path)}
+    told = subprocess.run(
+        ["bash", "-c", command, sys.executable, CODE], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert told.stdout.splitlines()[-1] == "code 0", told
+    assert len(json.loads((tmp_path / "a.json").read_text())["accelerators"][0]["evidence"]) == 2
+
+
+@pytest.mark.parametrize("command", ["list", "--help", "schema profile", "explain smoke"])
+def test_data_that_find_no_room_are_an_error_and_a_reader_that_left_is_none(tmp_path: Path, command: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path)}
+    for redirected, code in ((">/dev/full", Exit.USAGE), ("| true", Exit.READY)):
+        shell = f'"$0" -P -c "$1" {command} {redirected}; echo "code ${{PIPESTATUS[0]}}"'
+        told = subprocess.run(
+            ["bash", "-c", shell, sys.executable, CODE], env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert told.stdout.splitlines()[-1] == f"code {int(code)}", (redirected, told)
+        assert "Traceback" not in told.stderr
+        assert ("standard output" in told.stderr) == (code is Exit.USAGE)
+
+
+def test_evidence_of_other_settings_tells_a_profile_nothing(tmp_path: Path) -> None:
+    checks = ("--checks", str(MISBEHAVING))
+    lax = tmp_path / "lax.toml"
+    text = write_profile(lax, ["trouble.well"]).read_text()
+    lax.write_text(text.replace("[[require]]", '[settings."trouble.well"]\nwanted = 5.0\n[[require]]', 1))
+    strict = write_profile(tmp_path / "strict.toml", ["trouble.well"])
+    saved = tmp_path / "a.json"
+    assert readiness("run", "-p", str(lax), *checks, "-q", "-f", f"json={saved}", state=tmp_path).returncode == Exit.READY
+    assert readiness("judge", str(saved), "-p", str(lax), *checks, state=tmp_path).returncode == Exit.READY
+    told = readiness("judge", str(saved), "-p", str(strict), *checks, state=tmp_path)
+    assert told.returncode == Exit.UNDETERMINED
+    assert "it was measured with wanted = 5.0, and this profile asks for 1.0" in " ".join(told.stdout.split())
+    alone = readiness("judge", str(saved), *checks, state=tmp_path)
+    assert alone.returncode == Exit.USAGE
+    assert "which is no shipped profile" in alone.stderr
+    quiet = readiness("judge", str(saved), "-p", str(lax), *checks, "-q", "-f", "json", state=tmp_path)
+    assert json.loads(quiet.stdout)["accelerators"], "the line has no place behind a document"
+
+
+def test_less_time_than_a_check_may_take_proves_nothing(tmp_path: Path) -> None:
+    file = str(write_profile(tmp_path / "test.toml", ["trouble.hangs"]))
+    told = readiness("run", "-p", file, "--checks", str(MISBEHAVING), "--timeout", "0.2", state=tmp_path)
+    assert told.returncode == Exit.UNDETERMINED
+    assert "--timeout grants it less than the 1 s" in " ".join(told.stdout.split())
+
+
+def test_a_finished_run_is_told_again_with_its_own_date(tmp_path: Path) -> None:
+    file = str(write_profile(tmp_path / "test.toml", ["trouble.well"]))
+    arguments = ("run", "--checks", str(MISBEHAVING), "--resume", str(tmp_path / "run"), "-q", "-f")
+    readiness(*arguments, f"json={tmp_path / 'a.json'}", "-p", file, state=tmp_path)
+    told = readiness(*arguments, f"json={tmp_path / 'b.json'}", state=tmp_path)
+    first, again = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert again["started"] == first["started"]
+    assert f"nothing was measured now: this run, which began at {first['started']}" in told.stderr
+    asked = json.loads((tmp_path / "run" / "run.json").read_text())
+    for change in ({"seed": "x"}, {"profile": 5}, {"devices": None}, {"uses": ["bogus"]}, {"only": [1]}, {"within_s": "1"}):
+        (tmp_path / "run" / "run.json").write_text(json.dumps(asked | {"asked": asked["asked"] | change}))
+        told = readiness("run", "--resume", str(tmp_path / "run"), "-q", state=tmp_path)
+        assert told.returncode == Exit.USAGE, (change, told)
+        assert "this is not the run.json of a run" in told.stderr
+
+
+def test_a_profile_drives_no_terminal(tmp_path: Path) -> None:
+    file = write_profile(tmp_path / "test.toml", ["trouble.well"])
+    file.write_text(file.read_text() + 'why = "\\u001b[31mred\\u0007 \\u202e"\n')
+    told = readiness("explain", str(file), "--checks", str(MISBEHAVING), state=tmp_path)
+    assert told.returncode == Exit.READY, told.stderr
+    assert "red" in told.stdout
+    assert not set(told.stdout) & {"\x1b", "\x07", "\u202e"}
+
+
+def test_an_expression_that_fits_nothing_is_a_mistake(tmp_path: Path) -> None:
+    file = str(write_profile(tmp_path / "test.toml", ["trouble.well"]))
+    told = readiness("run", "-p", file, "--checks", str(MISBEHAVING), "-k", "Well", state=tmp_path)
+    assert told.returncode == Exit.USAGE
+    assert "no check that the profile test asks for fits" in told.stderr

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from readiness.judge import applies, credit, decide, declared, judge, rejudge, satisfies, worst_exit
+from readiness.judge import applies, credit, decide, declared, judge, satisfies, worst_exit
 from readiness.model import (
     AcceleratorFacts,
     Decision,
@@ -26,6 +26,7 @@ from readiness.model import (
     Use,
     Waiver,
 )
+from readiness.rejudge import rejudge
 from tests.reports import build
 
 FACTS = AcceleratorFacts(id="cpu:0", kind="cpu", index=0, stack="cpu", vendor=None, model=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -282,3 +283,44 @@ def test_lines_are_found_through_strings_arrays_and_quoted_keys() -> None:
 
 def test_the_shipped_profiles_lie_where_content_says() -> None:
     assert (content.shipped("profiles") / "general.toml").is_file()
+
+
+def _small(folder: Path, name: str, extends: list[str], requirements: dict[str, int], more: str = "") -> Path:
+    file = folder / f"{name}.toml"
+    text = f'schema = "readiness.profile/1"\nname = "{name}"\ntitle = "{name}"\nextends = {json.dumps(extends)}\n{more}'
+    for id, limit in requirements.items():
+        text += f'[[require]]\nid = "{id}"\ncheck = "parity.matmul"\nmeasure = "supported"\nat_least = {limit}\n'
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.parametrize("order", [["strict", "extra"], ["extra", "strict"], ["strict", "base"], ["base", "strict"]])
+def test_an_ancestor_of_several_parents_undoes_nothing_that_one_of_them_says(tmp_path: Path, order: list[str]) -> None:
+    _small(tmp_path, "base", [], {"one": 1, "two": 1}, '[settings."parity.training"]\nsteps = 4\n')
+    _small(tmp_path, "strict", ["base"], {"one": 9}, 'drop = ["two"]\n[settings."parity.training"]\nsteps = 6\n')
+    _small(tmp_path, "extra", ["base"], {"three": 3})
+    found = profile.load(str(_small(tmp_path, "team", order, {})), checks())
+    limits = {item.id: item.limit.bound for item in found.requirements}
+    assert limits == {"one": 9} | ({"three": 3} if "extra" in order else {})
+    assert found.settings["parity.training"] == {"steps": 6}
+
+
+def test_parents_that_say_different_things_are_refused_unless_the_child_says_what_holds(tmp_path: Path) -> None:
+    for name, limit in (("left", 2), ("right", 3), ("same", 2)):
+        _small(tmp_path, name, [], {"one": limit})
+    known = checks()
+    with pytest.raises(BadFileError, match="left and right, which it extends, say different things of 'one'"):
+        profile.load(str(_small(tmp_path, "both", ["left", "right"], {})), known)
+    (one,) = profile.load(str(_small(tmp_path, "both", ["left", "right"], {"one": 4})), known).requirements
+    assert one.limit.bound == 4
+    assert profile.load(str(_small(tmp_path, "both", ["left", "right"], {}, 'drop = ["one"]\n')), known).requirements == ()
+    (one,) = profile.load(str(_small(tmp_path, "both", ["left", "same"], {})), known).requirements
+    assert one.limit.bound == 2
+
+
+@pytest.mark.parametrize("text", [f"at_least = 0x{'f' * 4000}", "[" + ".".join(["a"] * 3000) + "]", "weight = 9223372036854775808"])
+def test_monstrous_numbers_and_depths_are_one_clear_error(tmp_path: Path, text: str) -> None:
+    file = _small(tmp_path, "monster", [], {})
+    file.write_text(file.read_text() + text)
+    with pytest.raises(BadFileError):
+        profile.load(str(file), checks())

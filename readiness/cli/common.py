@@ -52,7 +52,8 @@ ChecksFolders = Annotated[
     list[Path] | None, typer.Option("--checks", metavar="DIR", help="A further folder of checks (repeatable).")
 ]
 FailOnOption = Annotated[
-    FailOn, typer.Option("--fail-on", help="Exit 1 for failed musts, for failed shoulds too, or never.")
+    FailOn,
+    typer.Option("--fail-on", help="Exit 1 for failed musts, for failed shoulds too, or never: 0 whatever the verdict."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="One line of at most 80 characters, and no messages.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours. NO_COLOR does the same.")]
@@ -122,10 +123,8 @@ def tell(assessment: Assessment, requests: Sequence[Request], *, quiet: bool, no
     from readiness import reporting
 
     wanted = list(requests)
-    if quiet:
-        wanted.append(reporting.Request("line"))
-    elif all(request.file is not None for request in requests):
-        wanted.append(reporting.Request("table"))
+    if all(request.file is not None for request in requests):
+        wanted.append(reporting.Request("line" if quiet else "table"))
     reporting.write_all(wanted, assessment, colour_for(sys.stdout.isatty(), no_color), sys.stdout)
 
 

@@ -10,6 +10,7 @@ import typer
 
 from readiness.cli import common
 from readiness.errors import UsageError
+from readiness.telling import clean
 
 if TYPE_CHECKING:
     from readiness.checklist import Check
@@ -50,16 +51,16 @@ def _check(check: Check) -> str:
 
 
 def _profile(profile: Profile) -> str:
-    lines = [profile.name, profile.title, ""]
+    lines = [clean(profile.name), clean(profile.title), ""]
     if profile.description:
-        lines += [textwrap.fill(" ".join(profile.description.split()), 100), ""]
+        lines += [textwrap.fill(clean(" ".join(profile.description.split())), 100), ""]
     for requirement in sorted(profile.requirements, key=lambda item: (item.check, item.id)):
         lines += [_requirement(requirement), ""]
     return "\n".join(lines).rstrip()
 
 
 def _requirement(requirement: Requirement) -> str:
-    where = "".join(f" {key}={value}" for key, value in requirement.where.items())
+    where = "".join(f" {clean(key)}={clean(str(value))}" for key, value in requirement.where.items())
     lines = [
         f"{requirement.id}  ({requirement.level} for {' and '.join(requirement.uses)}, weight {requirement.weight:g})",
         f"  {requirement.check}: {requirement.measure}{where} {requirement.limit}",
@@ -75,5 +76,5 @@ def _requirement(requirement: Requirement) -> str:
         ("why", requirement.why), ("source", requirement.source), ("remedy", requirement.remedy and requirement.remedy.text)
     ):  # fmt: skip
         if text:
-            lines.append(textwrap.fill(f"{label}: {text}", 100, initial_indent="  ", subsequent_indent="    "))
+            lines.append(textwrap.fill(f"{label}: {clean(text)}", 100, initial_indent="  ", subsequent_indent="    "))
     return "\n".join(lines)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from readiness.cli import common
+
+if TYPE_CHECKING:
+    from readiness.checklist import Check
+    from readiness.model import Assessment, Profile
 
 
 def judge(
@@ -27,15 +32,42 @@ def judge(
     import datetime
 
     from readiness import assessment, checklist
-    from readiness import judge as judging
     from readiness import profile as profiles
+    from readiness.rejudge import rejudge
 
     requests = common.requests_of(formats)
     common.add_checks(checks)
     evidence = assessment.read(saved)
-    chosen = profiles.load(profile or evidence.profile_name, checklist.discover())
+    found = checklist.discover()
+    chosen = profiles.load(profile, found) if profile is not None else _as_it_was(evidence, saved, found)
     uses = common.uses_of(chosen, use)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    judged = judging.rejudge(evidence, chosen, uses, waivers=common.read_waivers(waivers, chosen), today=today)
+    judged = rejudge(
+        evidence, chosen, uses, waivers=common.read_waivers(waivers, chosen), today=today,
+        defaults=_defaults(found),
+    )  # fmt: skip
     common.tell(judged, requests, quiet=quiet, no_color=no_color)
     common.leave(judged, fail_on)
+
+
+def _as_it_was(evidence: Assessment, saved: Path, found: Mapping[str, Check]) -> Profile:
+    """The shipped profile under which it was judged. Raises UsageError: a name in a file leads to no other file."""
+    from readiness import profile as profiles
+    from readiness.errors import UsageError
+
+    name = evidence.profile_name
+    if name in profiles.names():
+        chosen = profiles.load(name, found)
+        if chosen.sha256 == evidence.profile_sha256:
+            return chosen
+        what = f"it was judged under a profile {name} that demanded something else than the one which is shipped here"
+    else:
+        what = f"it was judged under {name!r}, which is no shipped profile"
+    raise UsageError(what, place=str(saved), remedy="name the profile: --profile NAME|FILE")
+
+
+def _defaults(found: Mapping[str, Check]) -> dict[str, dict[str, Any]]:
+    """The settings of each check, but for how long one lasts, which `--soak` says."""
+    return {
+        id: {name: value for name, value in check.settings.items() if name != check.lasting} for id, check in found.items()
+    }

@@ -26,7 +26,8 @@ def run(
     device: Annotated[
         list[str] | None,
         typer.Option(
-            "--device", "-d", metavar="SPEC", help="cpu, cuda, cuda:0 (repeatable). Default: all accelerators, else the CPU."
+            "--device", "-d", metavar="SPEC",
+            help="cpu, cuda, cuda:0, sim:CHIP, sim:FILE (repeatable). Default: all accelerators, else the CPU.",
         ),
     ] = None,
     expression: Annotated[
@@ -59,7 +60,9 @@ def run(
     ] = None,
     reach: Annotated[
         str | None,
-        typer.Option("--reach", metavar="COMMAND", help="What starts Python there. [default: ssh {host} {python}]"),
+        typer.Option(
+            "--reach", metavar="COMMAND", help="What starts Python there. [default: ssh -o BatchMode=yes {host} {python}]"
+        ),
     ] = None,
     address: Annotated[
         str | None, typer.Option("--address", metavar="ADDRESS", help="Of this host, in the network of all hosts.")
@@ -116,8 +119,12 @@ def run(
             text = "recovery is assessed on this host alone: over several it takes a folder that all see (--shared DIR)"
             print(f"readiness: {text}", file=sys.stderr)
         observer = console.observer(request.profile, journal.folder, quiet=quiet, verbose=verbose, no_color=no_color)
+        before = len(journal.evidence)
         with observer:
             assessment = runner.run(request, journal, observer)
+        if before and journal.appended == 0 and not assessment.interrupted:
+            text = f"nothing was measured now: this run, which began at {assessment.started}, had come to its end"
+            print(f"readiness: {text}", file=sys.stderr)
         _keep(assessment, journal.folder)
         cut_short = False
         if (journal.asked() or {}).get("rehearse") and not assessment.interrupted:
@@ -228,7 +235,7 @@ def _identities(elsewhere: tuple[AcceleratorFacts, ...]) -> list[list[str | None
 
 def _refuse_contradiction(asked: dict[str, Any], earlier: dict[str, Any], folder: Path) -> None:
     for name, value in asked.items():
-        if value not in (None, [], False) and value != earlier.get(name):
+        if value is not None and value is not False and value != [] and value != earlier.get(name):
             raise UsageError(
                 f"the run that it holds was begun with {name} = {earlier.get(name)!r}, not {value!r}",
                 place=f"--resume {folder}",
@@ -242,7 +249,12 @@ def _keep(assessment: Assessment, folder: Path) -> None:
     from readiness.files import write_atomically
     from readiness.state import remember_last
 
-    write_atomically(folder / "assessment.json", dumps(to_json(assessment)))
+    try:
+        write_atomically(folder / "assessment.json", dumps(to_json(assessment)))
+    except OSError as problem:  # it is told all the same
+        text = f"readiness: the assessment could not be kept in {folder}: {problem.strerror or problem}"
+        print(f"{text}\n  remedy: free it, and tell the run again with --resume {folder}", file=sys.stderr)
+        return
     if not assessment.interrupted:
         remember_last(folder)
 

@@ -46,6 +46,7 @@ def tally(verdict: Verdict) -> str:
         f"{len(ids)} {word}{'s' if plural and len(ids) != 1 else ''}"
         for ids, word, plural in (
             (verdict.blockers, "blocker", True), (verdict.limits, "limit", True), (verdict.unknown, "unknown", False),
+            (verdict.waived, "waived", False),
         )
         if ids
     ]  # fmt: skip

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from readiness import checklist, discovery, judge, profile, runner
+from readiness import checklist, discovery, profile, runner
 from readiness.model import Outcome, Use
 from readiness.processes import Pool
+from readiness.rejudge import rejudge
 from tests.engine.support import evidence_of, run, use_checks, write_profile
 
 TIMES = '''
@@ -91,7 +92,7 @@ def test_smoke_and_general_agree_wherever_both_have_evidence(tmp_path: Path, mon
     use_checks(monkeypatch, tmp_path)
     found = checklist.discover()
     saved = run(tmp_path / "run", "smoke")
-    general = judge.rejudge(saved, profile.load("general", found), tuple(Use))
+    general = rejudge(saved, profile.load("general", found), tuple(Use))
     known = {
         (finding.requirement, finding.use): finding
         for finding in saved.accelerators[0].findings

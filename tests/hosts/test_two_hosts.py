@@ -22,12 +22,13 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from readiness import assessment, checklist, judge
+from readiness import assessment, checklist
 from readiness import profile as profiles
 from readiness.errors import Exit
 from readiness.model import Evidence, Status
 from readiness.ranks import Network, RankContext, Trouble, WorldOutcome, line, place, run_world, wires
 from readiness.ranks.values import Json
+from readiness.rejudge import rejudge
 from tests.hosts import wire
 from tests.hosts.support import PYTHON, another, with_hosts
 from tests.support import cpu, run_check, value, values
@@ -216,7 +217,7 @@ def test_a_run_over_two_hosts_from_the_command_line(laid: wire.Wire, tmp_path: P
     # The same file judged again still knows that two chips worked together.
     again = assessment.from_json(document, "here")
     requirements = profiles.load("general", checklist.discover())
-    (judged,) = judge.rejudge(again, requirements, again.uses).accelerators
+    (judged,) = rejudge(again, requirements, again.uses).accelerators
     assert {item.requirement: item.outcome.value for item in judged.findings} == found
 
 
