@@ -10,6 +10,7 @@ import torch
 #: Switches that let products of float32 be computed with fewer bits, or sums of low precision be kept in low precision.
 #: Paths below torch; those that a build does not have are passed over.
 _SHORTCUTS = (
+    "backends.cudnn.allow_tf32",  # on by default: for convolutions, and what is made of them
     "backends.cuda.matmul.allow_bf16_reduced_precision_reduction",
     "backends.cuda.matmul.allow_fp16_reduced_precision_reduction",
     "backends.cuda.matmul.allow_fp16_accumulation",

@@ -30,7 +30,8 @@ def determinism(
 
     Labels: `op` (matmul, attention, sum, scatter, training_step), `dtype`, `mode` (deterministic: torch was asked for
     deterministic algorithms; default: it was not). `distinct_results` is the number of different results among the
-    repeats: 1 where all are equal bit for bit. `supported` is 1 where it could be computed.
+    repeats: 1 where all are equal bit for bit, which is told only where each operation of that dtype and mode could be
+    computed (`supported`).
     """
     from readiness.numerics import fingerprint
     from readiness.parity import repetition
@@ -38,6 +39,7 @@ def determinism(
 
     for mode in modes:
         for name in dtypes:
+            found: list[tuple[dict[str, str], int]] = []
             for op, repeat in repetition.operations(accelerator, dtype_named(name)):
                 labels, seen = {"op": op, "dtype": name, "mode": mode}, []
                 with repetition.deterministic(mode == "deterministic") as complaints, refusing() as refusal:
@@ -46,5 +48,8 @@ def determinism(
                         repetition.disturb(accelerator, turn)
                 yield Row({**labels, "refused": refusal.reason, "warnings": complaints, "results": sorted(set(seen))})
                 yield Measurement("supported", int(refusal.reason is None), labels)
-                if refusal.reason is None:
-                    yield Measurement("distinct_results", len(set(seen)), labels, samples=repeats)
+                found.append((labels, 0 if refusal.reason is not None else len(set(seen))))
+            whole = all(results for _, results in found)
+            for labels, results in found:
+                if results > 1 or (whole and results):
+                    yield Measurement("distinct_results", results, labels, samples=repeats)

@@ -26,8 +26,8 @@ def special_values(accelerator: Accelerator, *, dtypes: Sequence[str] = _DTYPES)
     no tolerance and take milliseconds.
 
     Labels: `dtype`, `kind` (subnormal, subnormal matmul, propagation, overflow, precision, rounding, integer).
-    `violations` is the number of features with a wrong answer, `supported` the share that the device could compute at
-    all; the rows name them.
+    `violations` is the number of features with a wrong answer (0 is told only where all were computed), `supported` the
+    share that the device could compute at all; the rows name them.
     """
     from readiness import numerics
     from readiness.parity.features import features
@@ -48,5 +48,5 @@ def special_values(accelerator: Accelerator, *, dtypes: Sequence[str] = _DTYPES)
             for kind, answers in right.items():
                 labels, given = {"dtype": name, "kind": kind}, [item for item in answers if item is not None]
                 yield Measurement("supported", len(given) / len(answers), labels, samples=len(answers))
-                if given:
+                if False in given or len(given) == len(answers):
                     yield Measurement("violations", given.count(False), labels, samples=len(given))

@@ -34,6 +34,7 @@ from readiness.catalogue.database import Entry
 from readiness.catalogue.judge import Manner, Trials
 from readiness.catalogue.outcomes import Outcome, Result
 from readiness.numerics import Strictness
+from readiness.precision import strict_precision
 
 #: What a killed child may take to disappear. One that waits in the driver may never do so: it is left behind.
 _BURIAL_S = 5.0
@@ -172,7 +173,9 @@ def main(descriptor: str, shared: str, request: str) -> int:
     accelerator.enter()
     connection, slate = socket.socket(fileno=int(descriptor)), Slate(int(shared))
     manner = Manner(**told["manner"] | {"strictness": Strictness(**told["manner"]["strictness"])})
-    return _serve(connection, slate, accelerator, database.load(), manner)
+    entries = database.load()
+    with strict_precision():
+        return _serve(connection, slate, accelerator, entries, manner)
 
 
 def _serve(

@@ -45,6 +45,17 @@ RESULTS = {"_batch_norm_with_update": 1, "_native_batch_norm_legit": 1, "native_
 #: Choose some of equal values, and nobody says which: their gradient is held value by value, not place by place.
 CHOOSES = frozenset({"kthvalue", "median", "mode", "msort", "nanmedian", "sort", "topk"})
 
+#: Tell where what they chose stood, or which rows they exchanged: of equal values any will do. All other whole numbers, and
+#: what is true or false, are the same on every device.
+TELL_PLACES = CHOOSES | frozenset({
+    "argmax", "argmin", "argsort", "cummax", "cummin", "max.reduction_with_dim", "min.reduction_with_dim",
+    "nn.functional.adaptive_max_pool1d", "nn.functional.adaptive_max_pool2d", "nn.functional.adaptive_max_pool3d",
+    "nn.functional.fractional_max_pool2d", "nn.functional.fractional_max_pool3d", "nn.functional.max_pool1d",
+    "nn.functional.max_pool2d", "nn.functional.max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices",
+    "linalg.ldl_factor", "linalg.ldl_factor_ex", "linalg.lu", "linalg.lu_factor", "linalg.lu_factor_ex",
+    "masked.argmax", "masked.argmin",
+})  # fmt: skip
+
 #: The CPU adds up in float64 what is float32: no yardstick for what adds up in float32.
 ADDED_UP_WIDER = frozenset({"cumprod", "cumsum"})
 

@@ -74,6 +74,11 @@ class Trial:
     offsets: bool = True
     _fallbacks: list[tuple[Phase, str, str]] = field(default_factory=list)
     _callers: list[Caller] = field(default_factory=list)
+    _unsteady: list[FailedError] = field(default_factory=list)
+
+    def note(self, unsteady: FailedError) -> None:
+        """That it differs from call to call: its outcome, unless something worse is found."""
+        self._unsteady.append(unsteady)
 
     @property
     def seed(self) -> int:
@@ -113,6 +118,8 @@ class Trial:
             self._drain()
             worse = self._forward_failure(drawn, count, thorough) if failure.phase is Phase.BACKWARD else None
             return (worse or failure).result(gradients)
+        if self._unsteady:
+            return self._unsteady[0].result(gradients)
         if self._fallbacks:
             phase, layout, said = self._fallbacks[0]
             return Result(Outcome.FALLBACK, phase, said, judged_backward, layout)

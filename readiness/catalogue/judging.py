@@ -35,6 +35,7 @@ class Calls(Protocol):
         self, sample: Sample, gradients: bool, convert: samples.Convert, move: samples.Convert | None = None
     ) -> Called: ...
     def benchmark(self, sample: Sample, gradients: bool, layout: Layout = ...) -> Called | None: ...
+    def note(self, unsteady: FailedError) -> None: ...
 
 
 @dataclass(slots=True)
@@ -117,7 +118,7 @@ class Judging:
         except FailedError as failure:
             if failure.outcome is Outcome.UNJUDGED or not self._is_allowed(layout):
                 return False
-            self.repeat(called)  # what comes and goes is not the layout's
+            self.repeat(called)  # what is wrong on any layout now and then is not this one's
             raise FailedError(failure.outcome, failure.phase, failure.detail, layout, raised=failure.raised) from failure
         self._repeated(other, self.trial.on_device(self.sample, self.gradients, layout), native, layout)
         return True
@@ -140,7 +141,7 @@ class Judging:
         return native is not None
 
     def repeat(self, called: Called) -> None:
-        """Call it once more: the same? Raises FailedError where not."""
+        """Call it once more: the same? Where not, it is noted; raises FailedError where what came is wrong besides."""
         if not self.trial.entry.within(classes.UNSPECIFIED):
             self._repeated(called, self.trial.on_device(self.sample, self.gradients), self._native, self.sample.label)
 
@@ -151,8 +152,10 @@ class Judging:
             if compare.identical(first, second):
                 continue
             self._hold(again, native)  # memory that nobody wrote to may have looked right once
-            outcome = Outcome.WRONG if self.trial.entry.within(classes.RANDOM) else Outcome.NONDETERMINISTIC
-            raise FailedError(outcome, phase, "two calls with the same inputs and the same seed differ", where)
+            differ = "two calls with the same inputs and the same seed differ"
+            if self.trial.entry.within(classes.RANDOM):
+                raise FailedError(Outcome.WRONG, phase, differ, where)
+            self.trial.note(FailedError(Outcome.NONDETERMINISTIC, phase, differ, where))
 
     def _hold(self, called: Called, native: Called | None, device: torch.device | None = None) -> None:
         judge, reference = self._comparison, self._reference

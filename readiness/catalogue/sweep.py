@@ -216,6 +216,9 @@ class _Leader:
             else:
                 child.errand.appendleft(again)
             return
+        if task.thorough and result.outcome is Outcome.UNJUDGED and child.errand:
+            # Not claimed in this dtype, as fused attention is not in float32: the next one is looked at closely instead.
+            child.errand[0] = replace(child.errand[0], thorough=True)
         sound = result.outcome.right or result.outcome is Outcome.UNJUDGED
         result = task.fatal if task.fatal is not None and sound else result
         yield task, replace(result, refused_offset=task.refused_offset)

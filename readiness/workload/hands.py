@@ -23,6 +23,7 @@ from readiness import accelerators, assessment, spawning
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import mortal
 from readiness.numerics import Strictness
+from readiness.precision import strict_precision
 from readiness.workload import document, sizes
 from readiness.workload.document import Phase, Workload
 from readiness.workload.outcome import Outcome, Played, Result, told
@@ -109,7 +110,8 @@ def main(descriptor: str, request: str) -> int:
     accelerator = Accelerator(facts, accelerators.stack(facts.stack), seed=given["seed"])
     accelerator.enter()
     loaded = document.load(Path(given["file"]))
-    return _serve(socket.socket(fileno=int(descriptor)), accelerator, loaded)
+    with strict_precision():
+        return _serve(socket.socket(fileno=int(descriptor)), accelerator, loaded)
 
 
 def _serve(connection: socket.socket, accelerator: Accelerator, workload: Workload) -> int:
@@ -141,7 +143,8 @@ def _serve(connection: socket.socket, accelerator: Accelerator, workload: Worklo
             except Exception as problem:  # noqa: BLE001 - one operator's, not the run's
                 traceback.print_exc()
                 result = Result(Outcome.UNJUDGED, detail=f"it could not be compared: {told(problem)}")
-            lost = not result.outcome.right and result.outcome is not Outcome.UNJUDGED and not mortal.usable(accelerator)
+            # Also of one that cannot be judged: the next one must not be blamed for a device that this one has lost.
+            lost = not result.outcome.right and not mortal.usable(accelerator)
             if lost:
                 detail = f"left the device unusable: {result.detail}"
                 result = Result(Outcome.CRASHED, result.phase, detail, result.special, True)

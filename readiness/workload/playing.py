@@ -100,6 +100,11 @@ class Player:
             return Result(failure.outcome, failure.phase, failure.detail, failure.special, backward, played=self._played)
         if not (large or self._played):
             return Result(Outcome.UNJUDGED, detail="no record of it fits into memory", backward=backward)
+        if self._trial.unsteady:
+            unsteady = self._trial.unsteady[0]
+            return Result(
+                unsteady.outcome, unsteady.phase, unsteady.detail, unsteady.special, backward, played=self._played
+            )
         if self._trial.fallbacks:
             phase, special, said = self._trial.fallbacks[0]
             return Result(Outcome.FALLBACK, phase, said, special, backward, played=self._played)

@@ -46,7 +46,8 @@ class Called:
 class Trial:
     """One operator in one dtype on one device. `enter` is told each phase, and what is special, before it begins.
 
-    `forward_s` and `backward_s` are what the last call on the device took.
+    `forward_s` and `backward_s` are what the last call on the device took; `unsteady` notes calls that differed from the
+    same ones before: the outcome, unless something worse is found.
     """
 
     accelerator: Accelerator
@@ -55,6 +56,7 @@ class Trial:
     enter: Enter
     strictness: Strictness = USUAL
     fallbacks: list[tuple[Phase, str, str]] = field(default_factory=list)
+    unsteady: list[FailedError] = field(default_factory=list)
     forward_s: float = 0.0
     backward_s: float = 0.0
 
@@ -163,7 +165,8 @@ class Trial:
         ):  # fmt: skip
             if not compare.identical(one, other):
                 judging.hold(again, native, special)  # memory that nobody wrote to may have looked right once
-                raise FailedError(Outcome.NONDETERMINISTIC, phase, "two calls with the same inputs differ", special)
+                differ = "two calls with the same inputs differ"
+                self.unsteady.append(FailedError(Outcome.NONDETERMINISTIC, phase, differ, special))
         if views:
             self._views(judging, sample, called, offsets)
         return called
