@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import outcomes, vast
+from readiness.catalogue import mortal, outcomes, vast
 from readiness.catalogue.vast import COLUMNS, ROWS, SQUARE, Wrong
 
 Tensor = torch.Tensor
@@ -55,13 +55,16 @@ def play(accelerator: Accelerator, elements: int, *, budget_s: float, only: tupl
     """Each operator once, while memory and time allow. Raises ValueError for an operator of `only` that is none."""
     if unknown := set(only) - {case.name for case in CASES}:
         raise ValueError(f"no large operator is called {min(unknown)!r}: {', '.join(case.name for case in CASES)}")
-    deadline = time.monotonic() + budget_s
+    deadline, lost = time.monotonic() + budget_s, ""
     rows = vast.rows_for(elements)
     for case in CASES:
         if only and case.name not in only:
             continue
         dtype = str(case.dtype).removeprefix("torch.")
         told = Found(case.name, dtype, rows * COLUMNS)
+        if lost:  # it would say the same of every other operator
+            yield replace(told, untried=f"the device was lost in {lost}")
+            continue
         needed = int(case.tensors * rows * COLUMNS * case.dtype.itemsize * _ROOM)
         memory = accelerator.memory()
         if time.monotonic() > deadline:
@@ -70,8 +73,13 @@ def play(accelerator: Accelerator, elements: int, *, budget_s: float, only: tupl
             free = "unknown" if memory is None else f"{memory[0] / 2**30:.3g} GiB"
             yield replace(told, untried=f"it takes {needed / 2**30:.3g} GiB, free are {free}")
         else:
-            yield _tried(accelerator, case, rows, told)
-        accelerator.release()
+            found = _tried(accelerator, case, rows, told)
+            if found.refused and not mortal.usable(accelerator):
+                lost = case.name
+                found = replace(found, refused=f"it left the device unusable: {found.refused}")
+            yield found
+        if not lost:
+            accelerator.release()
 
 
 def _tried(accelerator: Accelerator, case: Large, rows: int, told: Found) -> Found:

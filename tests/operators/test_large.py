@@ -93,6 +93,18 @@ def test_a_refusal_is_missing() -> None:
     assert found["counts"]["wrong all"][0] == 0
 
 
+def test_a_device_that_is_lost_is_laid_on_nobody_else() -> None:
+    found = on_chip(defect("device-lost", "neg"))
+    outcomes = {name: (outcome, detail) for name, (outcome, detail) in found["bad"].items()}
+    assert outcomes["neg"][0] == "missing"
+    assert "it left the device unusable" in outcomes["neg"][1]
+    assert found["counts"]["missing all"][0] == 1
+    assert found["counts"]["wrong part"][0] == 0, "what was not computed is not right"
+    later = [detail for name, (_, detail) in outcomes.items() if name != "neg"]
+    assert later
+    assert all("the device was lost in neg" in detail for detail in later)
+
+
 def test_unable_for_want_of_memory() -> None:
     found = on_chip(memory_gib=0.006)
     assert {outcome for outcome, _ in found["bad"].values()} == {"not tried"}
