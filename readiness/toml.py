@@ -17,7 +17,7 @@ from readiness.errors import BadFileError
 
 #: Such files are written by hand; nobody writes a mebibyte.
 LARGEST_FILE_BYTES = 2**20
-_DEEPEST = 30
+_DEEPEST, _LONGEST_BITS = 30, 10_000
 
 _KEY = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _DOTTED = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
@@ -116,7 +116,7 @@ def read(file: Path, name: str) -> tuple[dict[str, Any], Lines]:
         what = "it is nested too deeply" if isinstance(problem, RecursionError) else str(problem)
         raise BadFileError(f"not TOML: {what}", place=str(file), remedy=f"write it as a {name} is written") from None
     lines = lines_of(text)
-    _refuse_monsters(document, file)
+    _refuse_monsters(document, file, lines)
     found = schema.first_problem(name, document)
     if found is not None:
         raise BadFileError(
@@ -127,14 +127,16 @@ def read(file: Path, name: str) -> tuple[dict[str, Any], Lines]:
     return document, lines
 
 
-def _refuse_monsters(document: Any, file: Path, depth: int = 0) -> None:
-    """Numbers that no other program reads, and tables that nobody wrote by hand: to say what is wrong fails too."""
-    if depth > _DEEPEST:
-        raise BadFileError("it is nested too deeply", place=str(file), remedy=f"{_DEEPEST} tables in each other are enough")
-    if isinstance(document, int) and document.bit_length() > 63:
-        raise BadFileError("a whole number in it has more than 64 bits", place=str(file), remedy="write it with a point")
-    for value in document.values() if isinstance(document, dict) else document if isinstance(document, list) else ():
-        _refuse_monsters(value, file, depth + 1)
+def _refuse_monsters(document: Any, file: Path, lines: Lines, path: Path_ = ()) -> None:
+    """Numbers and tables that nobody wrote by hand, and that cannot even be quoted to say what is wrong with them."""
+    place = f"{file}:{lines.line(path)}"
+    if len(path) > _DEEPEST:
+        raise BadFileError("it is nested too deeply", place=place, remedy=f"{_DEEPEST} tables in each other are enough")
+    if isinstance(document, int) and document.bit_length() > _LONGEST_BITS:
+        raise BadFileError(f"a number of {document.bit_length()} bits", place=place, remedy="write one that means something")
+    items = document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    for key, value in items:
+        _refuse_monsters(value, file, lines, (*path, key))
 
 
 def _syntax(message: str, text: str) -> tuple[str, int]:

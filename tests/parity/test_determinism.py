@@ -90,3 +90,18 @@ def test_the_setting_is_restored_after_an_error() -> None:
     with pytest.raises(ZeroDivisionError), repetition.deterministic(True):
         raise ZeroDivisionError
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_who_has_no_deterministic_algorithm_is_asked_all_the_same() -> None:
+    def lacking(function: Any, *arguments: Any, **options: Any) -> Any:
+        if torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled():
+            raise RuntimeError("attention does not have a deterministic implementation, but you set ...")
+        return function(*arguments, **options)
+
+    with Defect(["scaled_dot_product_attention"], lacking):
+        evidence = run_check("parity.determinism", dtypes=("float32",), modes=("deterministic",), repeats=2)
+    assert {row["op"]: row["strict"] for row in evidence.rows} == {
+        "matmul": True, "attention": False, "sum": True, "scatter": True, "training_step": False,
+    }  # fmt: skip
+    assert set(values(evidence, "distinct_results")) == {1}
+    assert value(evidence, "supported", op="attention") == 1
