@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import sys
 import traceback
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from readiness.errors import Exit, ReadinessError, UsageError
+
+#: What a stream's encoding is called that takes English alone.
+_NARROW = ("ascii", "us-ascii", "ansi_x3.4-1968")
 
 
 class Standard:
@@ -95,6 +99,10 @@ def _open_standard_streams() -> Standard:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(descriptor, "r" if descriptor == 0 else "w", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and (stream.encoding or "").lower() in _NARROW:
+            # Libraries go around a stream that cannot take what they write; as escapes it takes everything.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     stdout = Standard(sys.stdout, "standard output")
     sys.stdout, sys.stderr = stdout, Standard(sys.stderr, None)
     return stdout

@@ -99,7 +99,7 @@ def plan(
     `only` keeps the jobs of these (accelerator, check) pairs. `soak_s` is for how long checks work that go on for as long
     as they are told: it is given to all of these, also where no requirement asks for them. `elsewhere` are accelerators of
     other hosts: they count where requirements ask for several, and no job is about them. Raises UsageError for a bad
-    expression, and for one that fits nothing.
+    expression.
     """
     chosen = parse_expression(expression) if expression else None
     jobs: list[Job] = []
@@ -117,12 +117,6 @@ def plan(
                 level=_level(check, profile, uses, group, (*accelerators, *elsewhere)),
             )
             jobs.append(replace(job, left_out=_left_out(job, chosen, only)))
-    if chosen is not None and jobs and not any(chosen(job.check.id) for job in jobs):
-        raise UsageError(
-            f"no check that the profile {profile.name} asks for fits",
-            place=f"-k {expression!r}",
-            remedy="`readiness list` shows the checks; give an id, a part of one, or a glob",
-        )
     if within_s is not None:
         jobs = _fit(jobs, within_s)
     return sorted(jobs, key=_order)
@@ -201,6 +195,18 @@ def _order(job: Job) -> tuple[bool, bool, float, str, str]:
 
 
 _TOKEN = re.compile(r"\s*(?:(\()|(\))|([\w.*?\[\]:-]+))")
+
+
+def refuse_what_fits_nothing(expression: str, profile: Profile, checklist: Mapping[str, Check]) -> None:
+    """Raises UsageError for an expression that fits no check that a profile asks for, or that lasts as long as one likes."""
+    chosen = parse_expression(expression)
+    asked = {requirement.check for requirement in profile.requirements}
+    if not any(chosen(id) for id in asked | {check.id for check in checklist.values() if check.lasting is not None}):
+        raise UsageError(
+            f"no check that the profile {profile.name} asks for fits",
+            place=f"-k {expression!r}",
+            remedy="`readiness list` shows the checks; give an id, a part of one, or a glob",
+        )
 
 
 def parse_expression(text: str) -> Callable[[str], bool]:

@@ -20,7 +20,7 @@ from typing import Any
 from readiness import accelerators, content, toml
 from readiness.checklist import Check
 from readiness.errors import BadFileError, UsageError
-from readiness.layers import LIMIT_KEYS, Merged
+from readiness.layers import LIMIT_KEYS, View, below, lay_over
 from readiness.model import Action, Level, Limit, Operator, Profile, Remedy, Requirement, Use
 
 
@@ -34,15 +34,7 @@ def load(name_or_file: str, checklist: Mapping[str, Check]) -> Profile:
 
     Raises UsageError for an unknown name and BadFileError, with file and line, for everything else.
     """
-    file = _find(name_or_file)
-    merged = Merged()
-    _gather(file, merged, ())
-    for id, (one, other, place) in merged.conflicts.items():
-        raise BadFileError(
-            f"{one.stem} and {other.stem}, which it extends, say different things of {id!r}",
-            place=place,
-            remedy=f"say in {file.name} what holds: a [[require]] with the id {id!r}, or a drop",
-        )
+    merged = _gather(_find(name_or_file), {}, ())
     requirements = []
     for id, entry in merged.entries.items():
         requirement = _requirement(id, entry, merged)
@@ -53,12 +45,12 @@ def load(name_or_file: str, checklist: Mapping[str, Check]) -> Profile:
     profile = Profile(
         name=merged.name,
         title=merged.title,
-        uses=merged.uses,
+        uses=merged.uses or tuple(Use),
         requirements=tuple(requirements),
-        settings={check: dict(settings) for check, settings in merged.settings.items()},
+        settings=merged.settings(resolved=True),
         description=merged.description,
     )
-    return _with_digest(profile, merged.demanded)
+    return _with_digest(profile, merged.settings(resolved=False))
 
 
 def _find(name_or_file: str) -> Path:
@@ -75,41 +67,53 @@ def _find(name_or_file: str) -> Path:
     return content.shipped("profiles") / f"{name_or_file}.toml"
 
 
-def _gather(file: Path, merged: Merged, below: tuple[Path, ...]) -> None:
+def _gather(file: Path, known: dict[Path, View], children: tuple[Path, ...]) -> View:
+    """What a file says together with all that it extends; `known` are the files that were read before."""
     document, lines = toml.read(file, "profile")
-    above: set[Path] = set()
+    parents = []
     for parent in document.get("extends", []):
         place = f"{file}:{lines.line(('extends',))}"
         found = _parent(parent, file, place)
-        if found.resolve() in (path.resolve() for path in (*below, file)):
+        if found.resolve() in (path.resolve() for path in (*children, file)):
             raise BadFileError(
                 f"it extends itself through {parent!r}", place=place, remedy="take one of the profiles out of the circle"
             )
-        # An ancestor of several parents lies below all of them: laid over one of them again, it would undo what that says.
-        if found.resolve() not in merged.ancestors:
-            _gather(found, merged, (*below, file))
-        above |= merged.ancestors[found.resolve()] | {found.resolve()}
-    merged.name, merged.title = document["name"], document["title"]
-    merged.description = document.get("description", "").strip()
+        parents.append(known.get(found.resolve()) or _gather(found, known, (*children, file)))
+    view = below(file.resolve(), parents, {path: one.above for path, one in known.items()})
+    view.name, view.title = document["name"], document["title"]
+    view.description = document.get("description", "").strip()
     if "uses" in document:
-        merged.uses = tuple(Use(use) for use in document["uses"])
+        view.uses = tuple(Use(use) for use in document["uses"])
+    _say(view, document, file, lines)
+    for key, (one, other) in view.conflicts.items():
+        names = " and ".join(sorted(path.stem for path in (min(one.owners), min(other.owners))))
+        what, how = _WHAT[key[0]]
+        raise BadFileError(
+            f"{names}, which it extends, say different things of {what} {'.'.join(key[1:])!r}",
+            place=f"{file}:{lines.line(('extends',))}",
+            remedy=f"say in {file.name} what holds: {how}",
+        )
+    known[file.resolve()] = view
+    return view
+
+
+def _say(view: View, document: Mapping[str, Any], file: Path, lines: toml.Lines) -> None:
+    """What a file itself says: what it drops, what it requires, and with which settings."""
     for position, id in enumerate(document.get("drop", [])):
+        place = f"{file}:{lines.line(('drop',))}"
+        asked = {key[1]: said.value for key, said in view.said.items() if key[0] == "require"}
+        asked |= {key[1]: other.value for key, (_, other) in view.conflicts.items() if key[0] == "require" and other.value}
         dropped = [
-            name
-            for name, entry in merged.entries.items()
-            if fnmatchcase(name, id) or fnmatchcase(entry.get("check", ""), id)
+            name for name, entry in asked.items() if fnmatchcase(name, id) or fnmatchcase((entry or {}).get("check", ""), id)
         ]
-        for entry in dropped:
-            del merged.entries[entry]
-            merged.owners.pop(entry, None)
-            merged.conflicts.pop(entry, None)
+        for name in dropped:
+            view.say(("require", name), None, place)
         if not dropped:
             raise BadFileError(
                 f"drop[{position}]: no profile that this one extends has a requirement, or asks a check, {id!r}",
-                place=f"{file}:{lines.line(('drop',))}",
+                place=place,
                 remedy="correct the id, or take it out",
             )
-    merged.ancestors[file.resolve()] = above
     own: set[str] = set()
     for position, entry in enumerate(document.get("require", [])):
         place = f"{file}:{lines.line(('require', position))}"
@@ -118,15 +122,14 @@ def _gather(file: Path, merged: Merged, below: tuple[Path, ...]) -> None:
                 f"two requirements have the id {entry['id']!r}", place=place, remedy="give one of them another id"
             )
         own.add(entry["id"])
-        merged.lay(entry, file, place)
+        view.say(("require", entry["id"]), lay_over(view.entries.get(entry["id"], {}), entry), place)
     for check, settings in document.get("settings", {}).items():
-        merged.demanded[check] = merged.demanded.get(check, {}) | settings
         place = f"{file}:{lines.line(('settings', check))}"
-        resolved = {name: _beside(value, file, place) for name, value in settings.items()}
-        merged.settings[check] = merged.settings.get(check, {}) | resolved
-        merged.settings_places[check] = f"{file}:{lines.line(('settings', check))}"
+        for name, value in settings.items():
+            view.say(("setting", check, name), (value, _beside(value, file, place)), place)
 
 
+_WHAT = {"require": ("the requirement", "a [[require]] of this id, or a drop"), "setting": ("the setting", "a value")}
 _BESIDE = "beside:"
 
 
@@ -157,8 +160,8 @@ def _parent(name: str, child: Path, place: str) -> Path:
     )
 
 
-def _requirement(id: str, entry: Mapping[str, Any], merged: Merged) -> Requirement:
-    place = merged.places[id]
+def _requirement(id: str, entry: Mapping[str, Any], merged: View) -> Requirement:
+    place = merged.place(id)
     for key in ("check", "measure"):
         if key not in entry:
             raise BadFileError(
@@ -167,7 +170,7 @@ def _requirement(id: str, entry: Mapping[str, Any], merged: Merged) -> Requireme
     remedy = entry.get("remedy")
     return Requirement(
         id=id,
-        uses=tuple(Use(use) for use in entry.get("use", [use.value for use in merged.uses])),
+        uses=tuple(Use(use) for use in entry.get("use", [use.value for use in merged.uses or Use])),
         check=entry["check"],
         measure=entry["measure"],
         limit=_limit(id, entry, place),
@@ -264,9 +267,10 @@ def _refuse_unknown_stacks(requirement: Requirement) -> None:
             )
 
 
-def _refuse_unknown_settings(merged: Merged, checklist: Mapping[str, Check]) -> None:
-    for id, settings in merged.settings.items():
-        place = merged.settings_places[id]
+def _refuse_unknown_settings(merged: View, checklist: Mapping[str, Check]) -> None:
+    places = merged.settings_places()
+    for id, settings in merged.settings(resolved=True).items():
+        place = places[id]
         check = checklist.get(id)
         if check is None:
             raise BadFileError(

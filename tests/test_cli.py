@@ -391,7 +391,9 @@ def test_a_finished_run_is_told_again_with_its_own_date(tmp_path: Path) -> None:
     file = str(write_profile(tmp_path / "test.toml", ["trouble.well"]))
     arguments = ("run", "--checks", str(MISBEHAVING), "--resume", str(tmp_path / "run"), "-q", "-f")
     readiness(*arguments, f"json={tmp_path / 'a.json'}", "-p", file, state=tmp_path)
-    told = readiness(*arguments, f"json={tmp_path / 'b.json'}", state=tmp_path)
+    loud = [argument for argument in arguments if argument != "-q"]
+    assert readiness(*arguments, f"json={tmp_path / 'b.json'}", state=tmp_path).stderr == ""
+    told = readiness(*loud, f"json={tmp_path / 'b.json'}", state=tmp_path)
     first, again = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
     assert again["started"] == first["started"]
     assert f"nothing was measured now: this run, which began at {first['started']}" in told.stderr

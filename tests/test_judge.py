@@ -336,3 +336,27 @@ def test_the_worst_verdict_gives_the_exit_code() -> None:
     assert worst_exit([item(ready, limits=("x",))], Level.SHOULD) is not_ready  # type: ignore[list-item]
     assert worst_exit([item(not_ready)], None) is ready  # type: ignore[list-item]
     assert worst_exit([]) is open_
+
+
+def test_a_part_tells_nothing_of_a_whole_that_another_profile_asks_for() -> None:
+    labels = {"dtype": "float32"}
+    piece = Evidence(
+        "family.topic", Status.MEASURED, measurements=(Measurement("error", 0.0, labels),), settings={"dtypes": ["float32"], "rounds": 3}
+    )
+    limit = Limit(Operator.AT_MOST, 1.0)
+    demands = Profile(
+        name="test", title="A test", uses=(Use.TRAINING,), settings={"family.topic": {"dtypes": ["float32", "bfloat16"]}},
+        requirements=(
+            Requirement("whole", (Use.TRAINING,), "family.topic", "error", limit),
+            Requirement("part", (Use.TRAINING,), "family.topic", "error", limit, where=labels),
+        ),
+    )  # fmt: skip
+    saved = replace(build.assessment(), accelerators=(judge(demands, FACTS, [piece]),))
+    defaults = {"family.topic": {"dtypes": ("float32",), "rounds": 3}}
+    (item,) = rejudge(saved, demands, [Use.TRAINING], defaults=defaults).accelerators
+    assert {finding.requirement: finding.outcome for finding in item.findings} == {"whole": Outcome.UNKNOWN, "part": Outcome.PASS}
+    assert item.verdicts[Use.TRAINING].decision is Decision.UNDETERMINED
+    assert item.evidence == (piece,)
+    (item,) = rejudge(saved, demands, [Use.TRAINING], defaults={"family.topic": {"rounds": 9}}).accelerators
+    assert {finding.outcome for finding in item.findings} == {Outcome.UNKNOWN}
+    assert item.evidence == (piece,), "evidence stays what it is"

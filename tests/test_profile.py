@@ -305,17 +305,42 @@ def test_an_ancestor_of_several_parents_undoes_nothing_that_one_of_them_says(tmp
     assert found.settings["parity.training"] == {"steps": 6}
 
 
+def _limits(file: Path) -> dict[str, float]:
+    return {item.id: item.limit.bound for item in profile.load(str(file), checks()).requirements}
+
+
 def test_parents_that_say_different_things_are_refused_unless_the_child_says_what_holds(tmp_path: Path) -> None:
     for name, limit in (("left", 2), ("right", 3), ("same", 2)):
         _small(tmp_path, name, [], {"one": limit})
-    known = checks()
-    with pytest.raises(BadFileError, match="left and right, which it extends, say different things of 'one'"):
-        profile.load(str(_small(tmp_path, "both", ["left", "right"], {})), known)
-    (one,) = profile.load(str(_small(tmp_path, "both", ["left", "right"], {"one": 4})), known).requirements
-    assert one.limit.bound == 4
-    assert profile.load(str(_small(tmp_path, "both", ["left", "right"], {}, 'drop = ["one"]\n')), known).requirements == ()
-    (one,) = profile.load(str(_small(tmp_path, "both", ["left", "same"], {})), known).requirements
-    assert one.limit.bound == 2
+    for order in (["left", "right"], ["right", "left"], ["same", "left", "right"]):
+        with pytest.raises(BadFileError, match="which it extends, say different things of the requirement 'one'"):
+            _limits(_small(tmp_path, "both", order, {}))
+        assert _limits(_small(tmp_path, "both", order, {"one": 4})) == {"one": 4}
+        assert _limits(_small(tmp_path, "both", order, {}, 'drop = ["one"]\n')) == {}
+    assert _limits(_small(tmp_path, "both", ["left", "same"], {})) == {"one": 2}
+    _small(tmp_path, "middle", ["right", "same"], {"one": 4})
+    _small(tmp_path, "upper", ["left"], {"one": 5})
+    for order in (["left", "middle"], ["middle", "left"], ["same", "upper"], ["upper", "same"]):
+        with pytest.raises(BadFileError, match="say different things"):
+            _limits(_small(tmp_path, "both", order, {}))
+
+
+def test_what_one_parent_drops_and_another_demands_is_no_matter_of_their_order(tmp_path: Path) -> None:
+    _small(tmp_path, "base", [], {"one": 1, "two": 1})
+    for name in ("first", "second"):
+        _small(tmp_path, name, ["base"], {}, 'drop = ["two"]\n')
+    _small(tmp_path, "strict", ["base"], {"two": 9})
+    assert _limits(_small(tmp_path, "both", ["first", "second"], {})) == {"one": 1}
+    assert _limits(_small(tmp_path, "both", ["first", "base"], {})) == {"one": 1}
+    for order in (["first", "strict"], ["strict", "first"]):
+        with pytest.raises(BadFileError, match="first and strict, which it extends, say different things of the requirement 'two'"):
+            _limits(_small(tmp_path, "both", order, {}))
+    for name, steps in (("short", 4), ("long", 6)):
+        _small(tmp_path, name, ["base"], {}, f'[settings."parity.training"]\nsteps = {steps}\n')
+    with pytest.raises(BadFileError, match=r"say different things of the setting 'parity.training.steps'"):
+        _limits(_small(tmp_path, "both", ["short", "long"], {}))
+    file = _small(tmp_path, "both", ["short", "long"], {}, '[settings."parity.training"]\nsteps = 5\n')
+    assert profile.load(str(file), checks()).settings["parity.training"] == {"steps": 5}
 
 
 @pytest.mark.parametrize("text", [f"at_least = 0x{'f' * 4000}", "[" + ".".join(["a"] * 3000) + "]", f"weight = {'9' * 4000}"])

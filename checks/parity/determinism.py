@@ -53,8 +53,11 @@ def determinism(
                 yield Row({**labels, "refused": refusal.reason, "strict": strict, "warnings": complaints,
                            "results": sorted(set(seen))})  # fmt: skip
                 yield Measurement("supported", int(refusal.reason is None), labels)
-                found.append((labels, 0 if refusal.reason is not None else len(set(seen))))
-            whole = all(results for _, results in found)
-            for labels, results in found:
-                if results > 1 or (whole and results):
+                results = 0 if refusal.reason is not None else len(set(seen))
+                if results > 1:  # whatever becomes of the others
                     yield Measurement("distinct_results", results, labels, samples=repeats)
+                found.append((labels, results))
+            if all(results for _, results in found):
+                for labels, results in found:
+                    if results == 1:
+                        yield Measurement("distinct_results", 1, labels, samples=repeats)

@@ -117,7 +117,10 @@ class Trial:
         except FailedError as failure:
             self._drain()
             worse = self._forward_failure(drawn, count, thorough) if failure.phase is Phase.BACKWARD else None
-            return (worse or failure).result(gradients)
+            worst = worse or failure
+            if worst.outcome is Outcome.UNJUDGED and self._unsteady:
+                worst = self._unsteady[0]
+            return worst.result(gradients)
         if self._unsteady:
             return self._unsteady[0].result(gradients)
         if self._fallbacks:

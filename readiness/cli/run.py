@@ -122,7 +122,7 @@ def run(
         before = len(journal.evidence)
         with observer:
             assessment = runner.run(request, journal, observer)
-        if before and journal.appended == 0 and not assessment.interrupted:
+        if before and journal.appended == 0 and not assessment.interrupted and not quiet:
             text = f"nothing was measured now: this run, which began at {assessment.started}, had come to its end"
             print(f"readiness: {text}", file=sys.stderr)
         _keep(assessment, journal.folder)
@@ -167,6 +167,7 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
     from readiness import checklist, runner
     from readiness import profile as profiles
     from readiness.model import Use
+    from readiness.plan import refuse_what_fits_nothing
     from readiness.state import failed_of_last_run
 
     earlier = journal.asked()
@@ -176,6 +177,8 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
     found = checklist.discover()
     profile = profiles.load(asked["profile"] or "general", found)
     uses = common.uses_of(profile, [Use(use) for use in asked["uses"]])
+    if asked["expression"]:
+        refuse_what_fits_nothing(asked["expression"], profile, found)
     began = time.monotonic()
     elsewhere = _elsewhere(asked, journal, begun=earlier is not None)
     if earlier is None:

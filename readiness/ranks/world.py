@@ -43,13 +43,14 @@ def run_world(
 
     The world has failed when a rank ends, raises or is stopped, when nothing moves for `patience_s` (counted in steps
     and reports), or when it takes longer than `limit_s`; `start_s` is for the processes to come up. Where a stack may take
-    long to connect its devices, which it does in whichever call is the first of its kind, so much patience is added.
+    long to connect its devices, which it does in whichever call is the first of its kind, so much patience is added, and
+    three times that to the limit.
     `network` places ranks on several hosts. `listen` is handed each rank's reports as they come, which are then not kept:
     a world that lasts for days has many. Raises MemoryError when the kernel killed a rank for want of memory: that tells
     nothing about the device. Raises OSError where no process can be started.
     """
     killed_for_memory = kernel_kills()
-    patience_s += accelerator.stack.connects_s
+    patience_s, limit_s = patience_s + accelerator.stack.connects_s, limit_s + 3 * accelerator.stack.connects_s
     # Longer than our own patience: a hang is to be seen here, where the rank that is missing can be named.
     timeout_s = 2 * patience_s + 30
     with launched(function, accelerator, placement, settings, timeout_s=timeout_s, network=network) as world:

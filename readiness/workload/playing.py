@@ -93,22 +93,30 @@ class Player:
             if large:
                 self._large(operator)
             elif not (self._small() and self._odd(records)):
-                return Result(Outcome.UNJUDGED, detail="time was up", backward=backward, reached=False)
+                return self._unsteady(backward) or Result(
+                    Outcome.UNJUDGED, detail="time was up", backward=backward, reached=False
+                )
             self.accelerator.synchronize()
         except FailedError as failure:
             self._trial.drain()
+            if failure.outcome is Outcome.UNJUDGED and (unsteady := self._unsteady(backward)):
+                return unsteady
             return Result(failure.outcome, failure.phase, failure.detail, failure.special, backward, played=self._played)
         if not (large or self._played):
             return Result(Outcome.UNJUDGED, detail="no record of it fits into memory", backward=backward)
-        if self._trial.unsteady:
-            unsteady = self._trial.unsteady[0]
-            return Result(
-                unsteady.outcome, unsteady.phase, unsteady.detail, unsteady.special, backward, played=self._played
-            )
+        if unsteady := self._unsteady(backward):
+            return unsteady
         if self._trial.fallbacks:
             phase, special, said = self._trial.fallbacks[0]
             return Result(Outcome.FALLBACK, phase, said, special, backward, played=self._played)
         return Result(*self._where(), backward=backward, played=self._played)
+
+    def _unsteady(self, backward: bool) -> Result | None:
+        """The result of an operator that differs from call to call, where nothing worse was found."""
+        if not self._trial.unsteady:
+            return None
+        noted = self._trial.unsteady[0]
+        return Result(noted.outcome, noted.phase, noted.detail, noted.special, backward, played=self._played)
 
     def _where(self) -> tuple[Outcome, Phase, str]:
         if self._hosted:
