@@ -176,7 +176,10 @@ class Journal:
         """The file in which a check may keep what must outlive it; with `make`, its folder is there."""
         folder = self.folder / "kept"
         if make:
-            folder.mkdir(exist_ok=True)
+            try:
+                folder.mkdir(exist_ok=True)
+            except OSError as problem:
+                raise self._unwritable(problem) from None
         return folder / f"{_PLAIN.sub('_', key[1])}-{_PLAIN.sub('_', key[0])}.jsonl"
 
     def append(self, accelerator: str, evidence: Evidence, at: float) -> None:
