@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from readiness import decision
 from readiness.errors import BadFileError
+from readiness.model import Level, Outcome
 
 
 def refuse(document: Mapping[str, Any], place: str) -> None:
@@ -27,14 +29,10 @@ def _contradictions(document: Mapping[str, Any]) -> Iterator[str]:
         for use, verdict in item["verdicts"].items():
             if verdict["score"] > verdict["ceiling"]:
                 yield f"{item['id']}: the score for {use} is above its ceiling"
-            follows = _decision([finding for finding in item["findings"] if finding["use"] == use])
+            follows = decision.of(
+                (Level(finding["level"]), Outcome(finding["outcome"]), finding.get("waived") is not None)
+                for finding in item["findings"]
+                if finding["use"] == use
+            )
             if verdict["verdict"] != follows:
                 yield f"{item['id']}: the verdict for {use} is {verdict['verdict']}, and from the findings follows {follows}"
-
-
-def _decision(findings: list[Mapping[str, Any]]) -> str:
-    """As `readiness.judge.decide` decides."""
-    musts = [finding for finding in findings if finding["level"] == "must" and finding["outcome"] != "not_applicable"]
-    if any(finding["outcome"] == "fail" and finding.get("waived") is None for finding in musts):
-        return "not ready"
-    return "ready" if musts and all(finding["outcome"] != "unknown" for finding in musts) else "undetermined"

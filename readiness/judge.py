@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
+from readiness import decision
 from readiness.model import (
     AcceleratorAssessment,
     AcceleratorFacts,
@@ -247,25 +248,17 @@ def _waive(finding: Finding, facts: AcceleratorFacts, waivers: Sequence[Waiver],
 def decide(findings: Sequence[Finding]) -> Verdict:
     """The verdict over the findings of one use. With nothing that applies, nothing is known: undetermined, 0..100."""
     counted = [finding for finding in findings if finding.outcome is not Outcome.NOT_APPLICABLE]
-    blockers = _ids(counted, Level.MUST, Outcome.FAIL)
-    open_musts = _ids(counted, Level.MUST, Outcome.UNKNOWN)
-    if blockers:
-        decision = Decision.NOT_READY
-    elif open_musts or not any(finding.level is Level.MUST for finding in counted):
-        decision = Decision.UNDETERMINED
-    else:
-        decision = Decision.READY
     total = math.fsum(finding.weight for finding in counted)
     earned = math.fsum(finding.weight * finding.earned for finding in counted)
     hoped = math.fsum(finding.weight for finding in counted if finding.outcome is Outcome.UNKNOWN)
     score = 100 * earned / total if total else 0.0
     ceiling = 100 * (earned + hoped) / total if total else 100.0
     return Verdict(
-        decision=decision,
+        decision=decision.of((finding.level, finding.outcome, finding.waived is not None) for finding in counted),
         score=_tenth(score),
         ceiling=_tenth(ceiling),
-        blockers=blockers,
-        limits=_ids(counted, Level.SHOULD, Outcome.FAIL),
+        blockers=_ids(counted, Level.MUST),
+        limits=_ids(counted, Level.SHOULD),
         unknown=tuple(sorted(finding.requirement for finding in counted if finding.outcome is Outcome.UNKNOWN)),
         waived=tuple(sorted(finding.requirement for finding in counted if finding.waived is not None)),
     )
@@ -276,14 +269,13 @@ def _tenth(points: float) -> float:
     return min(math.floor(points * 10 + 1e-9) / 10, 100.0)
 
 
-def _ids(findings: Sequence[Finding], level: Level, outcome: Outcome) -> tuple[str, ...]:
+def _ids(findings: Sequence[Finding], level: Level) -> tuple[str, ...]:
+    """The requirements of a level that failed and are not waived."""
     return tuple(
         sorted(
             finding.requirement
             for finding in findings
-            if finding.level is level
-            and finding.outcome is outcome
-            and (finding.waived is None or outcome is not Outcome.FAIL)  # the unknown cannot be waived
+            if finding.level is level and finding.outcome is Outcome.FAIL and finding.waived is None
         )
     )
 

@@ -9,7 +9,7 @@ import importlib
 import os
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,10 +87,14 @@ class Stack(ABC):
         chosen = (os.environ[name].partition(",")[0].strip().lower() for name in self.hiding if name in os.environ)
         return any(first in _NO_DEVICE for first in chosen)
 
-    def refuse_none(self, root: Path) -> None:
-        """For a stack that counts no device: raises RuntimeError where its driver has made some and nothing hides them."""
+    def refuse_none(self, root: Path, ask: Callable[[], object] = lambda: None) -> None:
+        """For a stack that counts no device: raises RuntimeError where its driver has made some and nothing hides them.
+
+        `ask` is called first, where asking raises the driver's own reason.
+        """
         if self.hides_all() or not kernel.any_node(self.nodes, root):
             return
+        ask()
         chosen = "".join(f"; {name} is {os.environ[name]!r}" for name in self.hiding if name in os.environ)
         raise RuntimeError(f"its driver is loaded, and torch finds no device{chosen}")
 

@@ -34,13 +34,13 @@ def lifelong(counter: str) -> bool:
 def events(rises: Mapping[str, int]) -> dict[str, int]:
     """The same rises, where two counters count one event: since the driver was loaded, and since ever.
 
-    The larger one stays: the first begins anew with the driver, the second some devices do not have.
+    Together they come to the larger one: the first begins anew with the driver, the second some devices do not have.
     """
     found = dict(rises)
     for counter in rises:
         lasting = counter.replace("_volatile", "_aggregate")
         if lasting != counter and lasting in rises:
-            found[lasting], found[counter] = max(rises[lasting] - rises[counter], 0), rises[counter]
+            found[lasting] = max(rises[lasting] - rises[counter], 0)
     return found
 
 

@@ -73,7 +73,7 @@ def read(uuid: str | None, address: str | None) -> Reading:
             library=ask("library", lambda _: nvml.nvmlSystemGetNVMLVersion()),
             firmware=ask("firmware", nvml.nvmlDeviceGetVbiosVersion),
             mig=ask("mig", lambda device: bool(nvml.nvmlDeviceGetMigMode(device)[0])),
-            ecc=ask("ecc", lambda device: bool(nvml.nvmlDeviceGetEccMode(device)[0])),
+            ecc=_ecc(nvml, ask),
             matched_by=matched_by,
             counters=_counters(nvml, ask),
             refused=ask.refused,
@@ -170,6 +170,12 @@ def _handle(nvml: Any, uuid: str | None, address: str | None) -> tuple[Any, str]
     raise Unavailable(f"NVML knows no such device ({'; '.join(reasons) or 'torch tells neither UUID nor PCI address'})")
 
 
+def _ecc(nvml: Any, ask: _Asker) -> bool | None:
+    """Whether errors of the device's memory are watched for; None where it does not say."""
+    watched: bool | None = ask("ecc", lambda device: bool(nvml.nvmlDeviceGetEccMode(device)[0]))
+    return watched
+
+
 def _counters(nvml: Any, ask: _Asker) -> dict[str, int]:
     found: dict[str, int | None] = {}
     kinds = {"corrected": nvml.NVML_MEMORY_ERROR_TYPE_CORRECTED, "uncorrected": nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED}
@@ -179,8 +185,7 @@ def _counters(nvml: Any, ask: _Asker) -> dict[str, int]:
             name = f"ecc_{kind}_{span}"
             found[name] = ask(name, nvml.nvmlDeviceGetTotalEccErrors, error, counter)
     # Where errors are not watched for, NVML answers with zeros all the same (github.com/leptonai/gpud/pull/351).
-    watched = ask("ecc", lambda device: bool(nvml.nvmlDeviceGetEccMode(device)[0]))
-    rows = ask("remapped_rows", nvml.nvmlDeviceGetRemappedRows) if watched else None
+    rows = ask("remapped_rows", nvml.nvmlDeviceGetRemappedRows) if _ecc(nvml, ask) else None
     if rows is not None:
         names = ("corrected", "uncorrected", "pending", "failure")
         found |= {f"remapped_rows_{name}": int(count) for name, count in zip(names, rows, strict=True)}

@@ -72,9 +72,8 @@ class CudaNamespace(Stack):
         if not self._is_mine():
             return
         count = torch.cuda.device_count()
-        if count == 0 and not self.hides_all() and kernel.any_node(self.nodes, self.root):
-            torch.cuda.init()  # type: ignore[no-untyped-call]  # it raises with the driver's reason, where counting only warns
-            self.refuse_none(self.root)
+        if count == 0:
+            self.refuse_none(self.root, torch.cuda.init)  # it raises with the driver's reason, where counting only warns
         for index in range(count):
             yield self._facts(index, build.maker)
 

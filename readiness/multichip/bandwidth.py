@@ -19,7 +19,7 @@ import torch.distributed as dist
 from readiness.multichip import tails, transfers
 from readiness.multichip.bus import blocks, bus_factor, group_sizes
 from readiness.multichip.comparing import difference, refusing
-from readiness.multichip.growing import GROWTH, most_bytes
+from readiness.multichip.growing import GROWTH, PERIOD, most_bytes, repeated
 from readiness.multichip.known_answers import gather_single, scatter_single
 from readiness.multichip.teams import Team
 from readiness.ranks.values import Json, RankContext
@@ -28,8 +28,6 @@ from readiness.ranks.values import Json, RankContext
 MOST_CALLS, SAMPLE_S = 8, 0.004
 #: Messages grow until a sum of one takes so long: by then the start of a call costs little of it.
 LONG_ENOUGH_S = 0.005
-#: Values repeat after so many elements, a prime number: no part of a message looks like another.
-PERIOD = 1048573
 #: A group that reaches less than this of what all ranks do is measured again, at most so often: a slow link stays slow, a
 #: busy host does not.
 DOUBTFUL_SHARE, MOST_ROUNDS = 0.6, 4
@@ -191,14 +189,14 @@ def _work(context: RankContext, op: str, size: int, team: Team, group: Any) -> W
     numel = part * ranks if op != "all_reduce" and op != "broadcast" else max(1, size // 4)
     given = part if op == "all_gather" else numel
     every = [_values(context, op, size, rank, given) for rank in team]
-    source = _cut(every[place], 0, given).to(context.device)
+    source = repeated(every[place], 0, given).to(context.device)
     if op == "all_reduce":
         buffer, total = source.clone(), torch.stack(every).sum(0)
         return Work(
             lambda: void(buffer.copy_(source)),
             lambda: dist.all_reduce(buffer, group=group),
             buffer,
-            cache(lambda calls: _cut(total * float(ranks ** (calls - 1)), 0, numel)),
+            cache(lambda calls: repeated(total * float(ranks ** (calls - 1)), 0, numel)),
         )
     if op == "broadcast":
         buffer = source.clone()
@@ -206,21 +204,21 @@ def _work(context: RankContext, op: str, size: int, team: Team, group: Any) -> W
             lambda: void(buffer.copy_(source)),
             lambda: dist.broadcast(buffer, src=team[0], group=group),
             buffer,
-            cache(lambda _: _cut(every[0], 0, numel)),
+            cache(lambda _: repeated(every[0], 0, numel)),
         )
     out = torch.zeros(part if op == "reduce_scatter" else numel).to(context.device)
     call: Callable[[], object]
     expected: Callable[[int], torch.Tensor]
     if op == "all_gather":
         gather = gather_single()
-        expected = lambda _: torch.cat([_cut(values, 0, part) for values in every])  # noqa: E731
+        expected = lambda _: torch.cat([repeated(values, 0, part) for values in every])  # noqa: E731
         call = lambda: gather(out, source, group=group)  # noqa: E731
     elif op == "reduce_scatter":
         scatter = scatter_single()
-        expected = lambda _: _cut(torch.stack(every).sum(0), place * part, part)  # noqa: E731
+        expected = lambda _: repeated(torch.stack(every).sum(0), place * part, part)  # noqa: E731
         call = lambda: scatter(out, source, group=group)  # noqa: E731
     else:
-        expected = lambda _: torch.cat([_cut(values, place * part, part) for values in every])  # noqa: E731
+        expected = lambda _: torch.cat([repeated(values, place * part, part) for values in every])  # noqa: E731
         call = lambda: dist.all_to_all_single(out, source, group=group)  # noqa: E731
     return Work(lambda: void(out.zero_()), call, out, cache(expected))
 
@@ -229,12 +227,6 @@ def _values(context: RankContext, op: str, size: int, rank: int, numel: int) -> 
     """Small whole numbers, so that sums of sums are exact; as many as there are before they repeat."""
     generator = context.accelerator.generator("bandwidth", op, size, rank)
     return torch.randint(-4, 5, (min(numel, PERIOD),), generator=generator).float()
-
-
-def _cut(values: torch.Tensor, begin: int, numel: int) -> torch.Tensor:
-    """So many elements, from `begin` on, of values that repeat without end."""
-    begin %= len(values)
-    return values.repeat(-(-(begin + numel) // len(values)))[begin : begin + numel]
 
 
 def void(_: object) -> None:

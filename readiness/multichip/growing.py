@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import psutil
+import torch
 
 from readiness.ranks.values import RankContext
 
@@ -11,6 +12,8 @@ GROWTH = 8
 #: What a byte of a message may take of the host's memory on each rank (what is sent, received, expected and compared), and
 #: which share of what is free on the device it may be.
 HOST_BYTES, DEVICE_SHARE = 8, 1 / 16
+#: Values repeat after so many elements, a prime number: no part of a message looks like another.
+PERIOD = 1048573
 
 
 def most_bytes(context: RankContext, at_once: int) -> float:
@@ -19,3 +22,9 @@ def most_bytes(context: RankContext, at_once: int) -> float:
     if (reading := context.accelerator.memory()) is not None:
         allowed = min(allowed, reading[0] * DEVICE_SHARE)
     return min(float(context.settings["most_mib"]) * 2**20, *context.share(allowed))
+
+
+def repeated(values: torch.Tensor, begin: int, numel: int) -> torch.Tensor:
+    """So many elements, from `begin` on, of values that repeat without end."""
+    begin %= len(values)
+    return values.repeat(-(-(begin + numel) // len(values)))[begin : begin + numel]

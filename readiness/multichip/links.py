@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from readiness.multichip.comparing import difference, refusing
-from readiness.multichip.growing import GROWTH, most_bytes
+from readiness.multichip.growing import GROWTH, PERIOD, most_bytes, repeated
 from readiness.multichip.repeated import Sums
 from readiness.multichip.series import Series, quantiles
 from readiness.multichip.stragglers import compare_ranks
@@ -29,8 +29,6 @@ MOST_PAIRS = 28
 PASSES, MOST_PASSES, DOUBTFUL_SHARE = 5, 40, 0.75
 #: The same of large blocks, which a moment of the host's disturbs less, and which take long to be compared.
 GROWN_PASSES = 3
-#: Values repeat after so many elements, a prime number: no part of a block looks like another.
-PERIOD = 1048573
 #: Transfers between two meetings of the ranks, and for how long a pair may go on.
 AT_ONCE, PAIR_S = 4, 1.0
 MEBIBYTE = 2**20
@@ -92,8 +90,8 @@ def _transfers(context: RankContext, pair: Team, numel: int, taken: list[float])
     """
     settings, takes_part = context.settings, context.rank in pair
     generator = context.accelerator.generator("links", "block", *pair)
-    drawn = torch.randint(-(2**20), 2**20, (min(numel, PERIOD) if takes_part else 0,), generator=generator).float()
-    expected = drawn.repeat(-(-numel // PERIOD))[:numel]
+    drawn = torch.randint(-(2**20), 2**20, (min(numel, PERIOD),), generator=generator).float()
+    expected = repeated(drawn, 0, numel if takes_part else 0)
     block = expected.to(context.device)
     series, started, refused = Series(), time.monotonic(), ""
     for begin in range(0, settings["rounds"] + 1, AT_ONCE):
