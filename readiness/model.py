@@ -160,11 +160,10 @@ Yield = Measurement | Row | Note
 class Evidence:
     """All that one check yielded on one accelerator.
 
-    `seconds` is the wall time of the last try from the worker's readiness on; `attempts` the number of tries, 0 where it
-    did not run. `log` is
-    the tail of what the process and its libraries printed. `process` tells how the process ended (`exit_code`,
-    `signal`, `peak_memory_bytes`, ...), `environment` the settings that can change results.
-    `accelerators` are the ids that took part, where it is more than the one the evidence is filed under.
+    `seconds` is the wall time of the last try from the worker's readiness on; `attempts` the number of tries, 0 where it did
+    not run. `log` is the tail of what the process and its libraries printed. `process` tells how the process ended
+    (`exit_code`, `signal`, `peak_memory_bytes`, ...), `environment` the settings that can change results. `accelerators` are
+    the ids that took part, where it is more than the one the evidence is filed under.
     """
 
     check: str

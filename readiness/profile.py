@@ -122,7 +122,16 @@ def _say(view: View, document: Mapping[str, Any], file: Path, lines: toml.Lines)
                 f"two requirements have the id {entry['id']!r}", place=place, remedy="give one of them another id"
             )
         own.add(entry["id"])
-        view.say(("require", entry["id"]), lay_over(view.entries.get(entry["id"], {}), entry), place)
+        parent = view.entries.get(entry["id"], {})
+        if ("require", entry["id"]) in view.conflicts:
+            parent = {}  # none of those that disagree is the one below, whichever was named first
+            if lacking := [key for key in ("check", "measure") if key not in entry]:
+                raise BadFileError(
+                    f"requirement {entry['id']!r} has no {lacking[0]!r}, and what it extends says different things of it",
+                    place=place,
+                    remedy="state it whole: check, measure, limit, and where, level and weight unless the usual ones hold",
+                )
+        view.say(("require", entry["id"]), lay_over(parent, entry), place)
     for check, settings in document.get("settings", {}).items():
         place = f"{file}:{lines.line(('settings', check))}"
         for name, value in settings.items():

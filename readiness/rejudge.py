@@ -69,16 +69,19 @@ def rejudge(
 
 
 def _asked(evidence: Evidence, profile: Profile, defaults: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Name of each setting, what it was, and what it should be."""
+    """Name of each setting, what it was (None where the evidence does not say), and what it should be."""
     for name, wanted in {**defaults, **profile.settings.get(evidence.check, {})}.items():
-        yield name, _plain(evidence.settings.get(name, wanted)), _plain(wanted)
+        yield name, _plain(evidence.settings.get(name)), _plain(wanted)
 
 
 def _as_asked(evidence: Evidence, profile: Profile, defaults: Mapping[str, Any]) -> Evidence:
     """The evidence, or none in its place, where a setting that no label tells of was another one than is asked for."""
+    if not evidence.measurements:
+        return evidence
     for name, used, wanted in _asked(evidence, profile, defaults):
         if name not in _LABELS and name not in _NAMED and used != wanted:
-            reason = f"it was measured with {name} = {used}, and this profile asks for {wanted}"
+            how = f"with {name} = {used}" if name in evidence.settings else f"before {name} could be chosen"
+            reason = f"it was measured {how}, and this profile asks for {wanted}"
             return replace(evidence, status=Status.SKIPPED, reason=reason, measurements=(), rows=())
     return evidence
 
@@ -87,8 +90,8 @@ def _lacking(evidence: Evidence, profile: Profile, defaults: Mapping[str, Any]) 
     """The labels of which not all was measured that is asked for, each with what is lacking, in words."""
     lacking = {}
     for name, used, wanted in _asked(evidence, profile, defaults):
-        if name in _LABELS and isinstance(used, list) and isinstance(wanted, list):
-            missing = [item for item in wanted if item not in used]
+        if name in _LABELS and isinstance(wanted, list):
+            missing = [item for item in wanted if not isinstance(used, list) or item not in used]
             if missing:
                 lacking[_LABELS[name]] = ", ".join(map(str, missing))
     return lacking

@@ -360,3 +360,30 @@ def test_a_part_tells_nothing_of_a_whole_that_another_profile_asks_for() -> None
     (item,) = rejudge(saved, demands, [Use.TRAINING], defaults={"family.topic": {"rounds": 9}}).accelerators
     assert {finding.outcome for finding in item.findings} == {Outcome.UNKNOWN}
     assert item.evidence == (piece,), "evidence stays what it is"
+
+
+def test_a_setting_that_evidence_does_not_say_is_not_the_one_asked_for() -> None:
+    whole = Requirement("whole", (Use.TRAINING,), "family.topic", "error", Limit(Operator.AT_MOST, 1.0))
+    part = replace(whole, id="part", where={"dtype": "float32"})
+    demands = Profile(name="test", title="A test", uses=(Use.TRAINING,), requirements=(whole, part))
+    measured = (Measurement("error", 0.0, {"dtype": "float32"}),)
+
+    def outcomes(evidence: Evidence) -> dict[str, tuple[Outcome, str]]:
+        saved = replace(build.assessment(), accelerators=(judge(demands, FACTS, [evidence]),))
+        defaults = {"family.topic": {"rounds": 3, "dtypes": ("float32",)}}
+        (item,) = rejudge(saved, demands, [Use.TRAINING], defaults=defaults).accelerators
+        return {finding.requirement: (finding.outcome, finding.reason or "") for finding in item.findings}
+
+    says = {"rounds": 3, "dtypes": ["float32"]}
+    evidence = Evidence("family.topic", Status.MEASURED, measurements=measured, settings=says)
+    assert {outcome for outcome, _ in outcomes(evidence).values()} == {Outcome.PASS}
+    for outcome, reason in outcomes(replace(evidence, settings={"dtypes": ["float32"]})).values():
+        assert outcome is Outcome.UNKNOWN
+        assert "before rounds could be chosen" in reason
+    for unsaid in ({"rounds": 3}, {"rounds": 3, "dtypes": "float32"}):
+        found = outcomes(replace(evidence, settings=unsaid))
+        assert found["whole"][0] is Outcome.UNKNOWN
+        assert found["part"][0] is Outcome.PASS, "its labels say of what it is"
+    # What did not run keeps its own reason, whatever it would have run with.
+    skipped = Evidence("family.topic", Status.SKIPPED, reason="it needs two chips", settings={"rounds": 9})
+    assert all("two chips" in reason for _, reason in outcomes(skipped).values())

@@ -325,6 +325,25 @@ def test_parents_that_say_different_things_are_refused_unless_the_child_says_wha
             _limits(_small(tmp_path, "both", order, {}))
 
 
+def test_what_is_said_over_parents_that_disagree_is_said_whole(tmp_path: Path) -> None:
+    for name, level, limit in (("left", "must", 2), ("right", "should", 3)):
+        _small(tmp_path, name, [], {}, f"""[[require]]
+            id = "one"
+            check = "parity.matmul"
+            measure = "supported"
+            level = "{level}"
+            at_least = {limit}
+            """)
+    for order in (["left", "right"], ["right", "left"]):
+        file = _small(tmp_path, "both", order, {}, '[[require]]\nid = "one"\nat_least = 4\n')
+        with pytest.raises(BadFileError, match="different things") as caught:
+            _limits(file)
+        assert "state it whole" in str(caught.value)
+        assert f"{file}:" in str(caught.value)
+        (found,) = profile.load(str(_small(tmp_path, "both", order, {"one": 4})), checks()).requirements
+        assert (found.level, found.limit.bound) == (Level.MUST, 4), "nothing of either is left"
+
+
 def test_what_one_parent_drops_and_another_demands_is_no_matter_of_their_order(tmp_path: Path) -> None:
     _small(tmp_path, "base", [], {"one": 1, "two": 1})
     for name in ("first", "second"):

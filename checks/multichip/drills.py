@@ -54,10 +54,10 @@ def drills(
     before they end a process (PyTorch's for NCCL takes a minute over it) are told to write none. `named_culprit` is 1 where
     exactly the right rank is named: by the `stack` to the others, or by our `watchdog`, which needs nothing of the stack.
     `others_stopped` is the share whose processes ended, `left_group` of those that could try the share that came out of
-    leaving the group as well; `silent` counts ranks that took wrong results without an
-    error; `usable_after` is 1 where the group still works after a refused call; `survived` where nothing was to be lost,
-    and nothing was; `retransmissions` counts segments that TCP sent again meanwhile. `completed` is 0 where ranks failed by
-    themselves. Labels `ranks`, `chips` and `world` as in `multichip.collectives`.
+    leaving the group as well; `silent` counts ranks that took wrong results without an error; `usable_after` is 1 where the
+    group still works after a refused call; `survived` where nothing was to be lost, and nothing was; `retransmissions`
+    counts segments that TCP sent again meanwhile. `completed` is 0 where ranks failed by themselves. Labels `ranks`, `chips`
+    and `world` as in `multichip.collectives`.
     """
     from readiness.multichip.drill import every
     from readiness.ranks import place

@@ -46,19 +46,18 @@ def links(
     """Do links and ranks work as well after a thousand calls as at the first, and are they all alike?
 
     Pairs exchange blocks, one pair at a time, of `block_mib` and of more, up to `most_mib`, until there and back takes a
-    quarter of a millisecond: `link_gbps` is the slowest pair's best, `slowest_link_share` the slowest
-    pair's speed over the pairs' upper quartile (three pairs at least, on chips of their own; pairs on one host and pairs
-    on two each for themselves), by their best, lower quartile or median, whichever is kindest to it: a busy host disturbs
-    one of them. Each rank then sums with one partner after the other, `repeats` times in all, and with all ranks in
-    between: `wrong_elements` counts what differs from the known answer, `rank_mismatches` the ranks that hold another sum
-    than the first of their team.
-    `collective_speed_kept` is the worst pair's best time in the first quarter over that in the last: 0.5 is half the speed.
-    `interruptions` counts calls of 50 times their kind's median and `interruption_s` at least, less the time in which the
-    host did not let the ranks run (one or two of them count from 1.5 s on): a link that went and came back. Then every
-    rank works by itself: `straggler_share` is the median rank's best time of a matrix product over the slowest's, or
-    that share in the middle one of all turns where it is kinder (more turns where a rank looks slow);
-    `straggler_delay_s` what a collective with itself takes the slowest longer than the median. `completed` as in
-    `multichip.collectives`, and labels too. `ranks` = 0 is one on each chip.
+    quarter of a millisecond: `link_gbps` is the slowest pair's best, `slowest_link_share` the slowest pair's speed over the
+    pairs' upper quartile (three pairs at least, on chips of their own; pairs on one host and pairs on two each for
+    themselves), by their best, lower quartile or median, whichever is kindest to it: a busy host disturbs one of them. Each
+    rank then sums with one partner after the other, `repeats` times in all, and with all ranks in between: `wrong_elements`
+    counts what differs from the known answer, `rank_mismatches` the ranks that hold another sum than the first of their
+    team. `collective_speed_kept` is the worst pair's best time in the first quarter over that in the last: 0.5 is half the
+    speed. `interruptions` counts calls of 50 times their kind's median and `interruption_s` at least, less the time in which
+    the host did not let the ranks run (one or two of them count from 1.5 s on): a link that went and came back. Then every
+    rank works by itself: `straggler_share` is the median rank's best time of a matrix product over the slowest's, or that
+    share in the middle one of all turns where it is kinder (more turns where a rank looks slow); `straggler_delay_s` what a
+    collective with itself takes the slowest longer than the median. `completed` as in `multichip.collectives`, and labels
+    too. `ranks` = 0 is one on each chip.
     """
     from readiness.multichip import collectives, telling, telling_links
     from readiness.multichip import links as ranks_side

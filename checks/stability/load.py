@@ -35,10 +35,10 @@ def load(
     Labels: `dtype`, `phase` (forward, backward); `memory` (host, device). `mismatches` counts the calls that gave other
     bits, out of `calls`. `unrepeatable` is how many operations differed at once, though deterministic algorithms were
     asked for: they are not counted as mismatches. `first_error` is the worst deviation of a first result from float64,
-    over its root mean square. `errors` counts calls that raised; 20 end the load. A host that runs out of memory ends it
-    too, and then neither is told where it is 0. `speed_kept` is the least, over eight
-    spans of time, of the best pace in one over the best pace before. `memory_growth_bytes` is the median slope over the
-    second half. `supported` is the share of operations that the device has.
+    over its root mean square. `errors` counts calls that raised; 20 end the load. A host that runs out of memory ends
+    it too, and then neither is told where it is 0. `speed_kept` is the least, over eight spans of time, of the best
+    pace in one over the best pace before. `memory_growth_bytes` is the median slope over the second half. `supported`
+    is the share of operations that the device has.
     """
     from readiness.stability.findings import of_load
     from readiness.stability.load import Load

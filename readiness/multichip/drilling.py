@@ -18,13 +18,11 @@ from readiness.multichip.drills import Drill
 from readiness.ranks import flight
 from readiness.ranks.blame import Seen, blame
 from readiness.ranks.evidence import dead_links, look, take
-from readiness.ranks.launch import KILL_S, Launched, launched
+from readiness.ranks.launch import KILL_S, PROCESSES_S, Launched, launched
 from readiness.ranks.members import Member, end, listen
 from readiness.ranks.values import Failure, Json, Network, Placement, Trouble
 
 _TICK_S = 0.02
-#: How long processes may take to come up, on stacks that start an interpreter for each.
-PROCESSES_S = 120.0
 #: When connections are looked at after a fault, in timeouts: late enough for silence to be one, before anybody gives up.
 _LOOK_AT = 0.75
 

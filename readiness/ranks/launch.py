@@ -34,6 +34,8 @@ from readiness.ranks.values import LOOPBACK, Json, Network, Placement, RankFunct
 
 #: How long a killed process may take to go. One in an uninterruptible sleep never does.
 KILL_S = 5.0
+#: How long processes may take to come up, on stacks that start an interpreter for each.
+PROCESSES_S = 120.0
 _attempts = itertools.count(1)
 
 

@@ -14,7 +14,7 @@ from readiness.memory import kernel_kills
 from readiness.ranks.blame import blame
 from readiness.ranks.board import Board, Mark
 from readiness.ranks.evidence import dead_links, look, take
-from readiness.ranks.launch import KILL_S, launched
+from readiness.ranks.launch import KILL_S, PROCESSES_S, launched
 from readiness.ranks.members import Member, end
 from readiness.ranks.values import Failure, Json, Network, Placement, RankFunction, Trouble, WorldOutcome
 
@@ -35,7 +35,7 @@ def run_world(
     *,
     patience_s: float = 30.0,
     limit_s: float = 300.0,
-    start_s: float = 120.0,
+    start_s: float = PROCESSES_S,
     network: Network | None = None,
     listen: Callable[[int, Json], object] | None = None,
 ) -> WorldOutcome:
@@ -43,18 +43,19 @@ def run_world(
 
     The world has failed when a rank ends, raises or is stopped, when nothing moves for `patience_s` (counted in steps
     and reports), or when it takes longer than `limit_s`; `start_s` is for the processes to come up. Where a stack may take
-    long to connect its devices, which it does in whichever call is the first of its kind, so much patience is added, and
-    three times that to the limit.
+    long to connect its devices, which it does in whichever call is the first of its kind, so much patience is added, with
+    their leave of each other as well, and three times that to the limit.
     `network` places ranks on several hosts. `listen` is handed each rank's reports as they come, which are then not kept:
     a world that lasts for days has many. Raises MemoryError when the kernel killed a rank for want of memory: that tells
     nothing about the device. Raises OSError where no process can be started.
     """
     killed_for_memory = kernel_kills()
     patience_s, limit_s = patience_s + accelerator.stack.connects_s, limit_s + 3 * accelerator.stack.connects_s
+    leave_s = LEAVE_S + accelerator.stack.connects_s
     # Longer than our own patience: a hang is to be seen here, where the rank that is missing can be named.
     timeout_s = 2 * patience_s + 30
     with launched(function, accelerator, placement, settings, timeout_s=timeout_s, network=network) as world:
-        outcome = _Watch(world.members, world.board, patience_s, limit_s, start_s, listen).outcome()
+        outcome = _Watch(world.members, world.board, patience_s, limit_s, start_s, leave_s, listen).outcome()
     failure = outcome.failure
     starved = kernel_kills() > killed_for_memory or any(member.starved for member in world.members)
     if failure is not None and failure.trouble is Trouble.DIED and starved:
@@ -69,6 +70,7 @@ class _Watch:
     patience_s: float
     limit_s: float
     start_s: float
+    leave_s: float
     listen: Callable[[int, Json], object] | None = None
 
     def outcome(self) -> WorldOutcome:
@@ -118,7 +120,7 @@ class _Watch:
         """All work is done: let the ranks leave the group, which may hang or crash as well."""
         for member in self.members:
             member.tell_to_leave()
-        deadline = time.monotonic() + LEAVE_S
+        deadline = time.monotonic() + self.leave_s
         while time.monotonic() < deadline:
             self._listen(selector, _TICK_S / 20)
             if all(member.process.poll() is not None for member in self.members):
