@@ -77,17 +77,26 @@ def main() -> NoReturn:
     except ReadinessError as problem:
         _complain(f"readiness: {problem}")
         sys.exit(problem.exit_code)
+    except FileNotFoundError as problem:
+        if "usable temporary directory" not in str(problem):  # tempfile's words
+            _give_up()
+        _complain(f"readiness: {problem.strerror or problem}\n  remedy: point TMPDIR to a folder that can be written")
+        sys.exit(Exit.USAGE)
     except KeyboardInterrupt:
         print("readiness: interrupted", file=sys.stderr)
         sys.exit(Exit.INTERRUPTED)
     except Exception:  # noqa: BLE001 - the last resort
-        traceback.print_exc()
-        print(
-            "readiness: internal fault; nothing is known about the accelerator\n"
-            "  remedy: report the lines above; a run's evidence is safe in its journal (`readiness run --resume DIR`)",
-            file=sys.stderr,
-        )
-        sys.exit(Exit.INTERNAL)
+        _give_up()
+
+
+def _give_up() -> NoReturn:
+    traceback.print_exc()
+    print(
+        "readiness: internal fault; nothing is known about the accelerator\n"
+        "  remedy: report the lines above; a run's evidence is safe in its journal (`readiness run --resume DIR`)",
+        file=sys.stderr,
+    )
+    sys.exit(Exit.INTERNAL)
 
 
 def _open_standard_streams() -> Standard:

@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from readiness import decision
+from readiness.decision import decide
 from readiness.errors import BadFileError
-from readiness.model import Level, Outcome
+from readiness.model import AcceleratorAssessment, Assessment, Use
 
 
-def refuse(document: Mapping[str, Any], place: str) -> None:
-    """Raises BadFileError for a document, fit for the schema, that says different things in different places."""
-    for what in _contradictions(document):
+def refuse(assessment: Assessment, place: str) -> None:
+    """Raises BadFileError for an assessment that says different things in different places."""
+    for what in _contradictions(assessment):
         raise BadFileError(what, place=place, remedy="give the file as readiness wrote it")
 
 
-def _contradictions(document: Mapping[str, Any]) -> Iterator[str]:
-    ids = [item["id"] for item in document["accelerators"]]
+def _contradictions(assessment: Assessment) -> Iterator[str]:
+    ids = [item.facts.id for item in assessment.accelerators]
     if len(set(ids)) != len(ids):
         yield "two accelerators share an id"
-    for item in document["accelerators"]:
-        checks = [evidence["check"] for evidence in item["evidence"]]
-        findings = [(finding["requirement"], finding["use"]) for finding in item["findings"]]
-        for what, keys in (("pieces of evidence", checks), ("findings", findings)):
-            if len(set(keys)) != len(keys):
-                yield f"two {what} of {item['id']} speak of the same"
-        for use, verdict in item["verdicts"].items():
-            if verdict["score"] > verdict["ceiling"]:
-                yield f"{item['id']}: the score for {use} is above its ceiling"
-            follows = decision.of(
-                (Level(finding["level"]), Outcome(finding["outcome"]), finding.get("waived") is not None)
-                for finding in item["findings"]
-                if finding["use"] == use
-            )
-            if verdict["verdict"] != follows:
-                yield f"{item['id']}: the verdict for {use} is {verdict['verdict']}, and from the findings follows {follows}"
+    for item in assessment.accelerators:
+        yield from (f"{item.facts.id}: {what}" for what in _of_one(item, assessment.uses))
+
+
+def _of_one(item: AcceleratorAssessment, uses: tuple[Use, ...]) -> Iterator[str]:
+    checks = [evidence.check for evidence in item.evidence]
+    keys = [(finding.requirement, finding.use) for finding in item.findings]
+    for what, each in (("pieces of evidence", checks), ("findings", keys)):
+        if len(set(each)) != len(each):
+            yield f"two {what} speak of the same"
+    for use in dict.fromkeys([*uses, *item.verdicts]):
+        findings = [finding for finding in item.findings if finding.use is use]
+        verdict = item.verdicts.get(use)
+        if verdict is None and findings:
+            yield f"there are findings for {use}, and no verdict"
+        if verdict is None:
+            continue
+        if verdict.score > verdict.ceiling:
+            yield f"the score for {use} is above its ceiling"
+        if verdict.decision is not (follows := decide(findings).decision):
+            yield f"the verdict for {use} is {verdict.decision}, and from the findings follows {follows}"

@@ -69,6 +69,8 @@ class Check:
     alone: bool = False
     catches: tuple[str, ...] = ()
     vet: Callable[[Mapping[str, Any]], None] | None = None
+    least: Mapping[str, float] = field(default_factory=dict)
+    most: Mapping[str, float] = field(default_factory=dict)
     lasting: str | None = None
     recount: Recount | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -103,6 +105,8 @@ def check(
     alone: bool = False,
     catches: Iterable[str] = (),
     vet: Callable[[Mapping[str, Any]], None] | None = None,
+    least: Mapping[str, float] | None = None,
+    most: Mapping[str, float] | None = None,
     lasting: str | None = None,
     recount: Recount | None = None,
 ) -> Callable[[CheckFunction], Check]:
@@ -111,7 +115,8 @@ def check(
     The function takes the accelerator and, keyword-only and with defaults, its settings; it yields `Measurement`,
     `Row` and `Note`. `measures` gives the unit of each measurement, "1" where it has none; `catches` names the kinds of
     defect (`readiness rehearse --kinds`) that it is made to see. `vet`, if given, is handed the settings of a profile and
-    raises UsageError for what cannot be, as a file that is none; it must not import torch, nor may `recount`. With
+    raises UsageError for what cannot be, as a file that is none; it must not import torch, nor may `recount`. `least` and
+    `most` are bounds of settings that are numbers, without which the check would measure nothing; none may be below 0. With
     `recount`, what the check must not lose belongs into the file `accelerator.kept`, one JSON record a line.
     """
 
@@ -129,6 +134,8 @@ def check(
             alone=alone,
             catches=tuple(catches),
             vet=vet,
+            least=dict(least or {}),
+            most=dict(most or {}),
             lasting=lasting,
             recount=recount,
             settings={
@@ -158,6 +165,9 @@ def _refuse_impossible(declared: Check) -> None:
         refuse("it declares no measurement", "give measures={'name': 'unit'}")
     if declared.lasting is not None and declared.lasting not in declared.settings:
         refuse(f"it has no setting {declared.lasting!r}", "name the setting that says how long it works")
+    strangers = [name for name in (*declared.least, *declared.most) if name not in declared.settings]
+    if strangers:
+        refuse(f"it has no setting {strangers[0]!r}", "bound a setting that it has")
     missing = [name for name, default in declared.settings.items() if default is inspect.Parameter.empty]
     if missing:
         refuse(f"setting {missing[0]!r} has no default", "a check must run without being told anything")

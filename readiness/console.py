@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,18 +49,19 @@ class Silent:
 class Told(Silent):
     """Says what happens through rich: the same words with and without a terminal."""
 
-    def __init__(self, profile: Profile, folder: Path, *, verbose: bool, console: RichConsole) -> None:
+    def __init__(self, profile: Profile, folder: Path, *, verbose: bool, console: RichConsole, moving: bool = True) -> None:
         self.profile = profile
         self.folder = folder
         self.verbose = verbose
         self.console = console
+        self.moving = moving
         self.total = self.done = self.problems = 0
         self.began = time.monotonic()
         self.live: Live | None = None
         self.bar: Any = None
 
     def __enter__(self) -> Told:
-        if self.console.is_terminal and not self.console.is_dumb_terminal:
+        if self.moving and self.console.is_terminal and not self.console.is_dumb_terminal:
             from rich.live import Live
 
             self.live = Live(console=self.console, refresh_per_second=8, transient=True)
@@ -157,7 +159,8 @@ def observer(profile: Profile, folder: Path, *, quiet: bool, verbose: bool, no_c
     from rich.console import Console
 
     console = Console(stderr=True, no_color=True if is_colour_refused(no_color) else None)
-    return Told(profile, folder, verbose=verbose, console=console)
+    # A pipeline may ask for colours (FORCE_COLOR), which rich takes for a terminal; what moves would fill its log.
+    return Told(profile, folder, verbose=verbose, console=console, moving=sys.stderr.isatty())
 
 
 def is_colour_refused(no_color: bool) -> bool:

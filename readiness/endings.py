@@ -48,9 +48,10 @@ def unless_cut_short(evidence: Evidence, worker: Worker, job: Job) -> Evidence:
 
     A process that cannot be killed (no exit code) is in a driver's hands, whatever time it had.
     """
-    if evidence.status is not Status.TIMEOUT or worker.limit_s >= job.limit_s or worker.exit_code is None:
+    may_take_s = job.limit_s * (SECOND_TRY if evidence.attempts > 1 else 1)
+    if evidence.status is not Status.TIMEOUT or worker.limit_s >= may_take_s or worker.exit_code is None:
         return evidence
-    reason = f"--timeout grants it less than the {job.limit_s:g} s that it may take: {evidence.reason}"
+    reason = f"--timeout grants it less than the {may_take_s:g} s that it may take: {evidence.reason}"
     return replace(evidence, status=Status.SKIPPED, reason=reason)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -71,8 +72,11 @@ def parse_json(content: str) -> Any:
 
 
 def write_atomically(file: Path, text: str) -> None:
-    """Write a file whole or not at all: a reader never sees half of it. Raises OSError."""
-    write_bytes_atomically(file, text.encode("utf-8"))
+    """Write a file whole or not at all: a reader never sees half of it. Raises OSError.
+
+    What cannot be written, halves of surrogate pairs from a path or a variable that is no UTF-8, becomes a question mark.
+    """
+    write_bytes_atomically(file, text.encode("utf-8", "replace"))
 
 
 def write_bytes_atomically(file: Path, content: bytes) -> None:
@@ -104,7 +108,9 @@ def take_lock(folder: Path) -> IO[bytes] | None:
     lock = (folder / "lock").open("ab")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as problem:
         lock.close()
-        return None
+        if problem.errno in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES):
+            return None
+        raise  # a file system without locks (Lustre without `flock`) is nobody at work
     return lock

@@ -25,6 +25,7 @@ from readiness import __version__, accelerators
 from readiness.assessment import facts_from_json
 from readiness.discovery import LIMIT_S
 from readiness.errors import UsageError
+from readiness.machine import Identity, identity, same_place
 from readiness.model import AcceleratorFacts
 from readiness.peers import Host, at
 from readiness.ranks.network import interface_of, own_address
@@ -64,11 +65,14 @@ class Joining:
     def _command(self, name: str) -> tuple[str, ...]:
         try:
             words = shlex.split(self.reach)
-            command = tuple(word.format(host=name, python=sys.executable) for word in words)
-        except (ValueError, LookupError) as problem:
+        except ValueError as problem:
             raise UsageError(
                 f"{self.reach!r} is no command: {problem}", place="--reach", remedy=f"write it like {REACH!r}"
             ) from None
+        command = tuple(word.replace("{host}", name).replace("{python}", sys.executable) for word in words)
+        if other := [word for word in words if re.search(r"\{(?!host\}|python\})[\w.:!\[\]<>^=+-]*\}", word)]:
+            what = f"{other[0][:100]!r}: nothing stands for what is in braces"
+            raise UsageError(what, place="--reach", remedy=f"write it like {REACH!r}")
         if not any("{host}" in word for word in words) and len(self.names) > 1:
             raise UsageError(
                 f"{self.reach!r} reaches the same host whatever its name", place="--reach", remedy="put {host} into it"
@@ -109,18 +113,31 @@ def join(joining: Joining, limit_s: float = LIMIT_S) -> tuple[AcceleratorFacts, 
     hosts = joining.hosts()
     with ThreadPoolExecutor(max(len(hosts), 1)) as side_by_side:
         found = list(side_by_side.map(partial(_look, limit_s=limit_s), hosts))
+    _refuse_one_twice(hosts, [machine for _, machine in found])
     if joining.shared is not None:
         _must_see(hosts, joining.shared)
-    return tuple(at(host, facts) for host, own in zip(hosts, found, strict=True) for facts in own)
+    return tuple(at(host, facts) for host, (own, _) in zip(hosts, found, strict=True) for facts in own)
 
 
-def _look(host: Host, limit_s: float) -> list[AcceleratorFacts]:
-    """What another host has, as `readiness devices` tells it there."""
+def _refuse_one_twice(hosts: Sequence[Host], machines: Sequence[Identity]) -> None:
+    """The same chips under two names would count for two."""
+    known: list[tuple[str, Identity]] = [("this host", identity())]
+    for host, machine in zip(hosts, machines, strict=True):
+        for name, other in known:
+            if same_place(machine, other):
+                remedy = "name each further host once, and not the one that the run is on"
+                raise UsageError(f"{host.name} is {name}", place="--host", remedy=remedy)
+        known.append((host.name, machine))
+
+
+def _look(host: Host, limit_s: float) -> tuple[list[AcceleratorFacts], Identity]:
+    """What another host has and which machine it is, as `readiness devices` tells it there."""
     text = _run(host, ["-m", "readiness", "devices", "-f", "json"], None, limit_s)
     try:
         told = json.loads(text)
         version = told.get("version")
         found = [facts_from_json(facts) for facts in told["accelerators"]]
+        machine = {str(key): str(value) for key, value in told.get("machine", {}).items()}
         if not all(facts.stack in accelerators.NAMES and _ID.fullmatch(facts.id) for facts in found):
             raise ValueError("no accelerators that this version knows")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -135,7 +152,7 @@ def _look(host: Host, limit_s: float) -> list[AcceleratorFacts]:
             place="--host",
             remedy="install the same version on all hosts",
         )
-    return found
+    return found, machine
 
 
 def _must_see(hosts: Sequence[Host], folder: Path) -> None:

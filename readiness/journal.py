@@ -18,6 +18,7 @@ from typing import Any
 from readiness import files, schema
 from readiness.assessment import evidence_from_json, evidence_to_json, facts_from_json, facts_to_json
 from readiness.errors import BadFileError, UsageError
+from readiness.machine import identity
 from readiness.model import AcceleratorFacts, Evidence
 
 SCHEMA = "readiness.run/1"
@@ -35,6 +36,7 @@ class Journal:
         self.evidence: dict[Key, Evidence] = {}
         self.accelerators: tuple[AcceleratorFacts, ...] = ()
         self.failures: dict[str, str] = {}
+        self.machine: dict[str, str] | None = None
         self.earlier_s = 0.0
         self.started: str | None = None
         self.appended = 0  # pieces of evidence since it was opened
@@ -45,7 +47,7 @@ class Journal:
             raise UsageError(
                 f"no journal can be kept there: {problem}",
                 place=str(folder),
-                remedy="name another folder with --resume DIR, or set XDG_STATE_HOME to one that can be written",
+                remedy="name another folder with --resume DIR, or set XDG_STATE_HOME to one that can be written and locked",
             ) from None
         if lock is None:
             raise UsageError(
@@ -124,6 +126,7 @@ class Journal:
             case "found":
                 self.accelerators = tuple(facts_from_json(item) for item in record["accelerators"])
                 self.failures = dict(record["failures"])
+                self.machine = dict(record["machine"]) if "machine" in record else None  # early versions kept none
             case "evidence":
                 if (problem := schema.first_problem("assessment", record["evidence"], "evidence")) is not None:
                     raise ValueError(f"{problem.path_text}: {problem.message}")
@@ -162,13 +165,14 @@ class Journal:
 
     def found(self, accelerators: tuple[AcceleratorFacts, ...], failures: Mapping[str, str], at: float) -> None:
         """Keep which accelerators are under test."""
-        self.accelerators, self.failures = accelerators, dict(failures)
+        self.accelerators, self.failures, self.machine = accelerators, dict(failures), identity()
         self._append(
             {
                 "kind": "found",
                 "at": at,
                 "accelerators": [facts_to_json(facts) for facts in accelerators],
                 "failures": dict(failures),
+                "machine": self.machine,
             }
         )
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from readiness import decision
+from readiness.decision import decide
 from readiness.model import (
     AcceleratorAssessment,
     AcceleratorFacts,
@@ -187,7 +187,8 @@ def _remedy(requirement: Requirement, outcome: Outcome, evidence: Evidence | Non
         # Of a check that did not run at all the labels say nothing: its requirements share one remedy in a report.
         return Remedy(f"Run {requirement.check}.", Action.GATHER_EVIDENCE)
     if evidence.status is Status.MEASURED:
-        where = f" where {_labels(requirement)} can be had" if requirement.where else ""
+        there = any(_fits(measurement, requirement) for measurement in evidence.measurements)
+        where = f" where {_labels(requirement)} can be had" if requirement.where and not there else " again" if there else ""
         return Remedy(f"Run {requirement.check}{where}.", Action.GATHER_EVIDENCE)
     if evidence.status is Status.ERROR:
         return Remedy("Read its log in the JSON assessment, mend the cause, run it again with -k.", Action.RETRY)
@@ -243,41 +244,6 @@ def _waive(finding: Finding, facts: AcceleratorFacts, waivers: Sequence[Waiver],
     if today > latest.until:
         return replace(finding, expired_waiver=latest)
     return replace(finding, waived=latest, earned=0.0)  # not even in part: nobody is to be paid for deciding
-
-
-def decide(findings: Sequence[Finding]) -> Verdict:
-    """The verdict over the findings of one use. With nothing that applies, nothing is known: undetermined, 0..100."""
-    counted = [finding for finding in findings if finding.outcome is not Outcome.NOT_APPLICABLE]
-    total = math.fsum(finding.weight for finding in counted)
-    earned = math.fsum(finding.weight * finding.earned for finding in counted)
-    hoped = math.fsum(finding.weight for finding in counted if finding.outcome is Outcome.UNKNOWN)
-    score = 100 * earned / total if total else 0.0
-    ceiling = 100 * (earned + hoped) / total if total else 100.0
-    return Verdict(
-        decision=decision.of((finding.level, finding.outcome, finding.waived is not None) for finding in counted),
-        score=_tenth(score),
-        ceiling=_tenth(ceiling),
-        blockers=_ids(counted, Level.MUST),
-        limits=_ids(counted, Level.SHOULD),
-        unknown=tuple(sorted(finding.requirement for finding in counted if finding.outcome is Outcome.UNKNOWN)),
-        waived=tuple(sorted(finding.requirement for finding in counted if finding.waived is not None)),
-    )
-
-
-def _tenth(points: float) -> float:
-    """Rounded down: 99.96 is not 100."""
-    return min(math.floor(points * 10 + 1e-9) / 10, 100.0)
-
-
-def _ids(findings: Sequence[Finding], level: Level) -> tuple[str, ...]:
-    """The requirements of a level that failed and are not waived."""
-    return tuple(
-        sorted(
-            finding.requirement
-            for finding in findings
-            if finding.level is level and finding.outcome is Outcome.FAIL and finding.waived is None
-        )
-    )
 
 
 def worst_exit(assessments: Iterable[AcceleratorAssessment], fail_on: Level | None = Level.MUST) -> Decision:

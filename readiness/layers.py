@@ -11,7 +11,7 @@ from readiness.model import Operator, Use
 
 #: An entry has one of these limits.
 LIMIT_KEYS = tuple(operator.value for operator in Operator)
-#: A requirement by its id, or a setting of a check: `("require", id)`, `("setting", check, name)`.
+#: A requirement by its id, a setting of a check, or the uses: `("require", id)`, `("setting", check, name)`, `("uses",)`.
 Key = tuple[str, ...]
 
 
@@ -33,7 +33,6 @@ class View:
 
     file: Path
     above: frozenset[Path] = frozenset()
-    uses: tuple[Use, ...] | None = None
     name: str = ""
     title: str = ""
     description: str = ""
@@ -44,6 +43,12 @@ class View:
         """The file itself says it: that holds, whatever its parents say."""
         self.said[key] = Said(value, frozenset({self.file}), place)
         self.conflicts.pop(key, None)
+
+    @property
+    def uses(self) -> tuple[Use, ...] | None:
+        """The uses that it is about; None where nobody says."""
+        said = self.said.get(("uses",))
+        return None if said is None else said.value
 
     @property
     def entries(self) -> dict[str, dict[str, Any]]:
@@ -77,7 +82,6 @@ def below(file: Path, parents: list[View], above: Mapping[Path, frozenset[Path]]
     """
     view = View(file, frozenset().union(*(parent.above | {parent.file} for parent in parents)))
     for parent in parents:
-        view.uses = parent.uses or view.uses
         for key, new in parent.said.items():
             old = view.said.get(key)
             if old is None or _stands_over(new, old, above):

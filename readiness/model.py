@@ -249,7 +249,7 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A workload and what it requires. `settings` are what its checks are told, by check id."""
+    """A workload and what it requires. `settings` are told to its checks; `files` that they name, by path with SHA-256."""
 
     name: str
     title: str
@@ -258,6 +258,7 @@ class Profile:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     description: str = ""
     sha256: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

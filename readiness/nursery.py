@@ -116,7 +116,8 @@ class Nursery:
         code = 70
         try:
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for number in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
             os.setsid()
             die_with_parent()
             self.control.close()
@@ -230,7 +231,8 @@ def main(descriptor: str, names: str) -> int:
     os.setsid()
     die_with_parent()
     take_in_orphans()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command line, which ends us by closing the socket
+    for number in (signal.SIGINT, signal.SIGTERM):  # these are for the command line, which ends us by closing the socket
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     control = socket.socket(fileno=int(descriptor))
     nursery = Nursery(control)

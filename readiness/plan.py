@@ -173,13 +173,16 @@ def _left_out(job: Job, chosen: Callable[[str], bool] | None, only: frozenset[tu
 
 
 def _fit(jobs: Sequence[Job], within_s: float) -> list[Job]:
-    """Leave out what does not fit: musts first, the cheap before the dear. Accelerators side by side share the time."""
-    spent: dict[str, float] = {}
+    """Leave out what does not fit: musts first, the cheap before the dear. Accelerators side by side share the time.
+
+    A check that wants the machine to itself takes everybody's.
+    """
+    spent: dict[str, float] = {facts.id: 0.0 for job in jobs for facts in job.accelerators}
     fitted = []
     for job in sorted(jobs, key=lambda job: (_RANK[job.level], job.typical_s, job.key)):
         if job.left_out is None:
-            lanes = [facts.id for facts in job.accelerators]
-            after = max(spent.get(lane, 0.0) for lane in lanes) + job.typical_s
+            lanes = list(spent) if job.check.alone else [facts.id for facts in job.accelerators]
+            after = max(spent[lane] for lane in lanes) + job.typical_s
             if after > within_s - OVERHEAD_S:
                 job = replace(job, left_out=f"left out by --within: it takes about {job.typical_s:g} s")  # noqa: PLW2901
             else:

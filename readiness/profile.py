@@ -17,11 +17,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from readiness import accelerators, content, toml
+from readiness import accelerators, content, files, toml
 from readiness.checklist import Check
 from readiness.errors import BadFileError, UsageError
 from readiness.layers import LIMIT_KEYS, View, below, lay_over
 from readiness.model import Action, Level, Limit, Operator, Profile, Remedy, Requirement, Use
+from readiness.settings import refuse_impossible
 
 
 def names() -> list[str]:
@@ -41,7 +42,7 @@ def load(name_or_file: str, checklist: Mapping[str, Check]) -> Profile:
         _refuse_what_no_check_measures(requirement, checklist)
         _refuse_unknown_stacks(requirement)
         requirements.append(requirement)
-    _refuse_unknown_settings(merged, checklist)
+    refuse_impossible(merged.settings(resolved=True), merged.settings_places(), checklist)
     profile = Profile(
         name=merged.name,
         title=merged.title,
@@ -49,6 +50,7 @@ def load(name_or_file: str, checklist: Mapping[str, Check]) -> Profile:
         requirements=tuple(requirements),
         settings=merged.settings(resolved=True),
         description=merged.description,
+        files=_files(merged),
     )
     return _with_digest(profile, merged.settings(resolved=False))
 
@@ -83,13 +85,14 @@ def _gather(file: Path, known: dict[Path, View], children: tuple[Path, ...]) -> 
     view.name, view.title = document["name"], document["title"]
     view.description = document.get("description", "").strip()
     if "uses" in document:
-        view.uses = tuple(Use(use) for use in document["uses"])
+        view.say(("uses",), tuple(use for use in Use if use.value in document["uses"]), f"{file}:{lines.line(('uses',))}")
     _say(view, document, file, lines)
     for key, (one, other) in view.conflicts.items():
         names = " and ".join(sorted(path.stem for path in (min(one.owners), min(other.owners))))
         what, how = _WHAT[key[0]]
+        which = f" {'.'.join(key[1:])!r}" if key[1:] else ""
         raise BadFileError(
-            f"{names}, which it extends, say different things of {what} {'.'.join(key[1:])!r}",
+            f"{names}, which it extends, say different things of {what}{which}",
             place=f"{file}:{lines.line(('extends',))}",
             remedy=f"say in {file.name} what holds: {how}",
         )
@@ -131,15 +134,35 @@ def _say(view: View, document: Mapping[str, Any], file: Path, lines: toml.Lines)
                     place=place,
                     remedy="state it whole: check, measure, limit, and where, level and weight unless the usual ones hold",
                 )
-        view.say(("require", entry["id"]), lay_over(parent, entry), place)
+        # Of what it is demanded does not change with who extends this file.
+        usual = {} if parent or view.uses is None else {"use": [use.value for use in view.uses]}
+        view.say(("require", entry["id"]), usual | lay_over(parent, entry), place)
     for check, settings in document.get("settings", {}).items():
         place = f"{file}:{lines.line(('settings', check))}"
         for name, value in settings.items():
             view.say(("setting", check, name), (value, _beside(value, file, place)), place)
 
 
-_WHAT = {"require": ("the requirement", "a [[require]] of this id, or a drop"), "setting": ("the setting", "a value")}
+_WHAT = {
+    "require": ("the requirement", "a [[require]] of this id, or a drop"),
+    "setting": ("the setting", "a value"),
+    "uses": ("the uses", 'uses = ["training", "inference"], or one of them'),
+}
 _BESIDE = "beside:"
+_LARGEST_FILE_BYTES = 2**24
+
+
+def _files(merged: View) -> dict[str, str]:
+    """The files beside profiles that settings name, with the SHA-256 of their content; what is not there has none."""
+    found = {}
+    for check, settings in merged.settings(resolved=False).items():
+        for name, value in settings.items():
+            if isinstance(value, str) and value.startswith(_BESIDE):
+                file = Path(merged.settings(resolved=True)[check][name])
+                if file.is_file():
+                    packed = files.read_bytes(file, largest_bytes=_LARGEST_FILE_BYTES)
+                    found[str(file)] = hashlib.sha256(packed).hexdigest()
+    return found
 
 
 def _beside(value: Any, file: Path, place: str) -> Any:
@@ -276,42 +299,6 @@ def _refuse_unknown_stacks(requirement: Requirement) -> None:
             )
 
 
-def _refuse_unknown_settings(merged: View, checklist: Mapping[str, Check]) -> None:
-    places = merged.settings_places()
-    for id, settings in merged.settings(resolved=True).items():
-        place = places[id]
-        check = checklist.get(id)
-        if check is None:
-            raise BadFileError(
-                f"settings for {id!r}, which is no check", place=place, remedy="`readiness list` shows the checks"
-            )
-        for name, value in settings.items():
-            if name not in check.settings:
-                known = ", ".join(check.settings) or "none"
-                raise BadFileError(
-                    f"{id} has no setting {name!r}", place=place, remedy=f"its settings are: {known}"
-                )
-            if not _same_kind(value, check.settings[name]):
-                raise BadFileError(
-                    f"{id}: the setting {name!r} is {value!r}, which is not like {check.settings[name]!r}",
-                    place=place,
-                    remedy="give a value of the same kind as the default",
-                )
-        if check.vet is not None:
-            check.vet(settings)
-
-
-def _same_kind(value: Any, default: Any) -> bool:
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    if isinstance(default, int | float):
-        whole = isinstance(value, int)
-        return whole or (isinstance(default, float) and isinstance(value, float) and math.isfinite(value))
-    if isinstance(default, list | tuple):
-        return isinstance(value, list) and all(not default or _same_kind(item, default[0]) for item in value)
-    return default is None or isinstance(value, type(default))
-
-
 def _with_digest(profile: Profile, settings: Mapping[str, Any]) -> Profile:
     """The profile with the SHA-256 of what it demands, parents included, in canonical form, wherever its files lie."""
     demands = {
@@ -328,6 +315,7 @@ def _with_digest(profile: Profile, settings: Mapping[str, Any]) -> Profile:
             }
             for requirement in sorted(profile.requirements, key=lambda requirement: requirement.id)
         ],
+        **({"files": sorted(profile.files.values())} if profile.files else {}),
     }  # fmt: skip
     digest = hashlib.sha256(json.dumps(demands, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     return replace(profile, sha256=digest)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from readiness.judge import count_of_stack, decide, judge
+from readiness.decision import decide
+from readiness.judge import count_of_stack, judge
 from readiness.model import (
     AcceleratorAssessment,
     Action,
@@ -26,8 +27,8 @@ _LABELS = {
     "dtypes": "dtype", "core_dtypes": "dtype", "modes": "mode", "optimizers": "optimizer", "powers": "elements",
     "architectures": "architecture",
 }  # fmt: skip
-#: The same of one thing, or of few: every measurement names it, or says that it is of a part. All others change how.
-_NAMED = frozenset({"catalogue", "only", "workload"})
+#: The same of one thing, which every measurement names. All other settings change how something is measured.
+_NAMED = frozenset({"catalogue"})
 
 
 def rejudge(
@@ -49,8 +50,8 @@ def rejudge(
         chips = count_of_stack([*(other.facts for other in saved.accelerators), *saved.joined], item.facts)
         usable = [_as_asked(piece, profile, (defaults or {}).get(piece.check, {})) for piece in item.evidence]
         found = judge(profile, item.facts, usable, uses=uses, waivers=waivers, today=today, chips=chips)
-        parts = {piece.check: _lacking(piece, profile, (defaults or {}).get(piece.check, {})) for piece in usable}
-        findings = tuple(_unless_partial(finding, profile, parts.get(finding.check, {})) for finding in found.findings)
+        parts = {piece.check: _other_than_asked(piece, profile, (defaults or {}).get(piece.check, {})) for piece in usable}
+        findings = tuple(_unless_of_other(finding, profile, parts.get(finding.check, {})) for finding in found.findings)
         return replace(
             found,
             evidence=tuple(sorted(item.evidence, key=lambda piece: piece.check)),
@@ -75,38 +76,68 @@ def _asked(evidence: Evidence, profile: Profile, defaults: Mapping[str, Any]) ->
 
 
 def _as_asked(evidence: Evidence, profile: Profile, defaults: Mapping[str, Any]) -> Evidence:
-    """The evidence, or none in its place, where a setting that no label tells of was another one than is asked for."""
-    if not evidence.measurements:
+    """The evidence, without what it says of more than is asked for, by its labels.
+
+    None in its place where a setting that no label tells of was another one than is asked for; and, where a check did not
+    come to its end, any setting: under what is asked for it might have.
+    """
+    if evidence.status in (Status.SKIPPED, Status.ERROR) and not evidence.measurements:
         return evidence
+    ended = evidence.status not in (Status.CRASHED, Status.TIMEOUT)
+    beyond: dict[str, set[str]] = {}
+    asked: dict[str, set[str]] = {}
     for name, used, wanted in _asked(evidence, profile, defaults):
-        if name not in _LABELS and name not in _NAMED and used != wanted:
+        if isinstance(wanted, str) and wanted in profile.files:
+            if all(row.get("sha256") != profile.files[wanted] for row in evidence.rows):
+                return _of_another(evidence, f"it was measured with another file than {wanted}, or does not say with which")
+        elif name in _LABELS and (ended or used == wanted):
+            beyond.setdefault(_LABELS[name], set()).update(map(str, used if isinstance(used, list) else ()))
+            asked.setdefault(_LABELS[name], set()).update(map(str, wanted if isinstance(wanted, list) else ()))
+        elif (name not in _NAMED or not ended) and used != wanted:
             how = f"with {name} = {used}" if name in evidence.settings else f"before {name} could be chosen"
-            reason = f"it was measured {how}, and this profile asks for {wanted}"
-            return replace(evidence, status=Status.SKIPPED, reason=reason, measurements=(), rows=())
-    return evidence
+            return _of_another(evidence, f"it was measured {how}, and this profile asks for {wanted}")
+    kept = [
+        item
+        for item in evidence.measurements
+        if all(item.labels.get(label) not in values - asked[label] for label, values in beyond.items())
+    ]
+    return replace(evidence, measurements=tuple(kept))
 
 
-def _lacking(evidence: Evidence, profile: Profile, defaults: Mapping[str, Any]) -> dict[str, str]:
-    """The labels of which not all was measured that is asked for, each with what is lacking, in words."""
-    lacking = {}
+def _of_another(evidence: Evidence, reason: str) -> Evidence:
+    """As if it had not been run: so the remedy is to run it."""
+    return replace(evidence, status=Status.SKIPPED, reason=reason, attempts=0, measurements=(), rows=())
+
+
+def _other_than_asked(evidence: Evidence, profile: Profile, defaults: Mapping[str, Any]) -> dict[tuple[str, Outcome], str]:
+    """What a finding tells nothing of, by the label that it lacks and its outcome, in words.
+
+    One that passed, of a whole of which not all was measured; one that failed, of a whole that more was measured of.
+    """
+    found: dict[tuple[str, Outcome], str] = {}
     for name, used, wanted in _asked(evidence, profile, defaults):
         if name in _LABELS and isinstance(wanted, list):
-            missing = [item for item in wanted if not isinstance(used, list) or item not in used]
-            if missing:
-                lacking[_LABELS[name]] = ", ".join(map(str, missing))
-    return lacking
+            had = used if isinstance(used, list) else []
+            for word, outcome, one, other in (("without", Outcome.PASS, wanted, had), ("with", Outcome.FAIL, had, wanted)):
+                items = ", ".join(str(item) for item in one if item not in other)
+                if items:
+                    asks = "which this profile asks for" if outcome is Outcome.PASS else "which it does not ask for"
+                    found[_LABELS[name], outcome] = f"was measured {word} {_LABELS[name]} {items}, {asks}"
+    return found
 
 
-def _unless_partial(finding: Finding, profile: Profile, lacking: Mapping[str, str]) -> Finding:
-    """The finding; unknown where it speaks of a whole that has passed in a part."""
-    if finding.outcome is not Outcome.PASS or not lacking:
-        return finding
+def _unless_of_other(finding: Finding, profile: Profile, other: Mapping[tuple[str, Outcome], str]) -> Finding:
+    """The finding; unknown where it speaks of a whole that was another one than is asked for."""
     where = next(item.where for item in profile.requirements if item.id == finding.requirement)
-    for label, missing in lacking.items():
-        if label not in where:
-            reason = f"{finding.check} was measured without {label} {missing}, which this profile asks for"
+    for (label, outcome), how in other.items():
+        told = label in where or (outcome is Outcome.FAIL and label in finding.labels)
+        if finding.outcome is outcome and not told:
             remedy = Remedy(f"Run {finding.check}.", Action.GATHER_EVIDENCE)
-            return replace(finding, outcome=Outcome.UNKNOWN, earned=0.0, value=None, unit=None, reason=reason, remedy=remedy)
+            reason = f"{finding.check} {how}"
+            return replace(
+                finding, outcome=Outcome.UNKNOWN, earned=0.0, value=None, unit=None, reason=reason, remedy=remedy,
+                waived=None, expired_waiver=None,
+            )  # fmt: skip
     return finding
 
 

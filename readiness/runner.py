@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
 import psutil
 
@@ -23,7 +23,6 @@ from readiness import __version__, accelerators, judge, peers
 from readiness.checklist import Check
 from readiness.discovery import LIMIT_S, Discovery, discover, host, of_stacks, select
 from readiness.endings import SECOND_TRY, evidence_of, recounted, unless_cut_short
-from readiness.errors import UsageError
 from readiness.journal import Journal
 from readiness.model import (
     AcceleratorFacts,
@@ -37,12 +36,15 @@ from readiness.model import (
 )
 from readiness.plan import Job, plan
 from readiness.processes import Pool, Worker
+from readiness.resuming import known, settle
 
 #: What ending the running checks and telling the result may take of the time that `--within` grants.
 CLOSING_S = 3.0
 #: What torch imports by itself at the first optimizer, deterministic algorithm or meta tensor: a second of each worker's.
 _SOON_IMPORTED = ("torch._dynamo",)
 _POLL_S = 0.1
+#: How far apart signals to several processes of one run may come.
+_SIGNALS_SPREAD_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
         # A wedged driver must not eat all the time that was granted: that it is wedged is the answer.
         limit_s = LIMIT_S if request.within_s is None else min(LIMIT_S, request.within_s * 0.6)
         discovery = discover(pool, limit_s=limit_s, stopped=lambda: bool(stop))
-        chosen = _settle(select(discovery, request.devices), discovery, journal, time.monotonic() - began)
+        chosen = settle(select(discovery, request.devices), discovery, journal, time.monotonic() - began)
         request = replace(request, elsewhere=of_stacks(chosen, request.elsewhere))
         jobs = plan(
             request.profile,
@@ -134,7 +136,7 @@ def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
         )
         if all(accelerators.stack(facts.stack).driverless for facts in chosen):
             prepare(pool)
-        state = _State(evidence=_known(jobs, journal))
+        state = _State(evidence=known(jobs, journal))
         state.waiting = [job for job in jobs if job.left_out is None and job.key not in state.evidence]
         observer.planned(chosen, [job for job in jobs if job.left_out is None], len(state.evidence))
         _Loop(request, journal, observer, pool, state, began, stop).run()
@@ -145,38 +147,6 @@ def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
 def prepare(pool: Pool) -> None:
     """Import once what most workers would import each. Only where no driver could be touched by it before a fork."""
     pool.preload(_SOON_IMPORTED)
-
-
-def _settle(
-    chosen: tuple[AcceleratorFacts, ...], discovery: Discovery, journal: Journal, at: float
-) -> tuple[AcceleratorFacts, ...]:
-    """The accelerators under test as the journal knows them; a resumed run must find the same ones."""
-    if not journal.accelerators:
-        journal.found(chosen, discovery.failures, at)
-        return chosen
-
-    def identity(facts: AcceleratorFacts) -> tuple[Any, ...]:
-        odd = (facts.properties.get(key) for key in ("unusable", "chip"))
-        return facts.id, facts.stack, facts.model, facts.serial, dict(facts.software), *odd
-
-    for before in journal.accelerators:
-        if identity(before) not in [identity(facts) for facts in chosen]:
-            raise UsageError(
-                f"{before.id} is no longer the {before.model} with the software that this run began on",
-                place=str(journal.folder),
-                remedy="begin a new run: evidence of two different machines makes no assessment",
-            )
-    return journal.accelerators  # with the fault counters as they stood at the very start
-
-
-def _known(jobs: Sequence[Job], journal: Journal) -> dict[tuple[str, str], Evidence]:
-    """What is there already. A check that counts on from what it kept is gone on with where an error had ended it."""
-    lasting = {job.key: job.check.recount is not None for job in jobs if job.left_out is None}
-    return {
-        key: evidence
-        for key, evidence in journal.evidence.items()
-        if key in lasting and not (lasting[key] and evidence.status is Status.ERROR)
-    }
 
 
 class _Loop:
@@ -260,6 +230,9 @@ class _Loop:
     def finish(self, running: _Running) -> None:
         """Turn what a worker left into evidence, or try once more with a longer limit."""
         job, worker = running.job, running.worker
+        if self.is_stopped_with_us(worker):
+            self.state.waiting.insert(0, job)
+            return
         if worker.exit_code != 0 and len(job.accelerators) > 1:  # its ranks were killed with it
             stack = accelerators.stack(job.accelerators[0].stack)
             self.rest_until[stack.name] = time.monotonic() + stack.rest_s
@@ -274,6 +247,19 @@ class _Loop:
             return
         evidence = unless_cut_short(evidence_of(worker, job, running.attempt), worker, job)
         self.keep(job, recounted(evidence, job, self.journal.kept(job.key)))
+
+    def is_stopped_with_us(self, worker: Worker) -> bool:
+        """Whether it ended since somebody ends all processes of the run, as systemd and schedulers do: no evidence.
+
+        Its end may come before the signal to us does.
+        """
+        if worker.end is not None or worker.kill_sent is not None or worker.exit_code not in (None, -signal.SIGTERM):
+            return False
+        deadline = time.monotonic() + _SIGNALS_SPREAD_S
+        while not self.signals and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        self.look_for_the_end()
+        return bool(self.signals)
 
     def keep(self, job: Job, evidence: Evidence) -> None:
         """Write it to disk before anything else happens."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -50,7 +51,8 @@ def _in_temporary() -> Path | None:
 
 def new_run_folder() -> Path:
     """A folder for a new run; created when its journal is."""
-    return folder() / "runs" / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
+    # Containers that share a home begin in the same second as the same process number.
+    return folder() / "runs" / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def prune_runs() -> None:

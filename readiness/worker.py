@@ -21,7 +21,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from readiness import accelerators, assessment, checklist, peers
 from readiness.accelerators.base import Accelerator
@@ -56,6 +56,7 @@ def serve(request: Mapping[str, Any], pipe: int) -> int:
     with contextlib.suppress(AttributeError):  # not everywhere
         faulthandler.register(signal.SIGUSR1, all_threads=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fresh interpreter inherits that the prepared process ignores it
     _be_the_first_to_go()
     with os.fdopen(pipe, "w", encoding="utf-8") as stream:
         os.set_inheritable(stream.fileno(), False)
@@ -159,15 +160,23 @@ def environment() -> dict[str, Any]:
     return found
 
 
-def main(descriptor: str) -> int:
-    """The entry of a fresh interpreter: the request comes on standard input, evidence goes to this descriptor."""
+def main(descriptor: str) -> NoReturn:
+    """The entry of a fresh interpreter: the request comes on standard input, evidence goes to this descriptor.
+
+    It leaves as a forked worker does, without waiting for threads and libraries: what there was to tell has been told, and
+    how programs end on a device is what `driver.lifecycle` looks at.
+    """
     from readiness.spawning import die_with_parent
 
     die_with_parent()
     request = json.load(sys.stdin)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
-    return serve(request, int(descriptor))
+    code = serve(request, int(descriptor))
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def measure(check: Check, accelerator: Accelerator, settings: Mapping[str, Any], emit: Emit) -> tuple[Status, str | None]:

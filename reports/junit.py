@@ -55,7 +55,7 @@ def _suite(assessment: Assessment, item: AcceleratorAssessment, use: Use) -> jun
     verdict = item.verdicts.get(use)
     for name, value in _properties(assessment, item, verdict).items():
         suite.add_property(name, telling.clean(value))
-    # The time of a check is shared among all findings that rest on it, so that the sum over all suites is right.
+    # The time of a check is shared among all findings that rest on it, so that the sum over a suite is right.
     shares = Counter(finding.check for finding in item.findings)
     seconds = {entry.check: entry.seconds / (shares[entry.check] or 1) for entry in item.evidence}
     cases = []

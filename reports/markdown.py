@@ -18,7 +18,7 @@ SUFFIX = ".md"
 LARGEST_BYTES = 1_000_000
 _RESERVE_BYTES = 2_000
 _ROWS_A_TABLE = 500
-_MOST_ROWS, _MOST_COLUMNS = 50, 8
+_MOST_ROWS, _MOST_COLUMNS = 50, 12
 _SIGNS = {Decision.READY: "✅", Decision.NOT_READY: "❌", Decision.UNDETERMINED: "❔"}
 _PLAIN_CODE = re.compile(r"[\w.:+/@=-]+", re.ASCII)
 
@@ -203,11 +203,23 @@ def _rows(group: Alike, check: str) -> Iterator[str]:
                 found.setdefault(repr(entry.rows), (entry.rows, []))[1].append(item.facts.id)
     for every, ids in found.values():
         shown = every[:_MOST_ROWS]
-        columns = list(dict.fromkeys(name for row in shown for name in row))[:_MOST_COLUMNS]
+        columns, every_column = _columns(shown)
         header = "| " + " | ".join(escape(name, 60) for name in columns) + " |\n" + "|---" * len(columns) + "|"
         rows = ["| " + " | ".join(escape(_cell(row.get(name)), 120) for name in columns) + " |" for row in shown]
         count = f"{len(shown)} of {len(every)}" if len(shown) < len(every) else f"{len(shown)}"
-        yield from _folded(f"{telling.names(ids)}: {check}, rows of detail: {count}", header, rows)
+        some = f", {len(columns)} of {every_column} columns" if len(columns) < every_column else ""
+        yield from _folded(f"{telling.names(ids)}: {check}, rows of detail: {count}{some}", header, rows)
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
+    """The columns that most rows fill, in their order, and how many there are; what no row fills is none."""
+    filled: dict[str, int] = {}
+    for row in rows:
+        for name, value in row.items():
+            filled[name] = filled.get(name, 0) + (value not in (None, "", [], {}))
+    there = [name for name, count in filled.items() if count]
+    kept = sorted(there, key=lambda name: -filled[name])[:_MOST_COLUMNS]
+    return [name for name in there if name in kept], len(there)
 
 
 def _cell(value: object) -> str:

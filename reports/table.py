@@ -136,7 +136,7 @@ def _verdicts(group: Alike, assessment: Assessment, paint: Paint, width: int) ->
     for line, (_, verdict) in zip(table, verdicts, strict=True):
         for piece in telling.wrap(telling.tally(verdict), width, first=f"{line:{column}}  "):
             yield _paint_decisions(piece, paint)
-    missing = [use.value for use in assessment.uses if group.verdict(use) is None]
+    missing = [use.value for use in assessment.uses if group.verdict(use) is None]  # `altered` saw to it: no finding either
     if missing:
         yield f"{', '.join(missing)}: no verdict; this profile does not speak of it"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -15,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from readiness import assessment as documents
-from readiness import files, judge, schema
+from readiness import files, schema
+from readiness.decision import decide
 from readiness.errors import BadFileError, Exit, InternalError
 from readiness.model import (
     Action,
@@ -163,8 +165,9 @@ verdicts = st.builds(
 )
 @settings(max_examples=60, deadline=None)
 def test_any_assessment_survives_the_round_trip(found: Any, evidence: Any, decided: Any, host: Any) -> None:
+    found = tuple(one for one in found if one.use in decided)  # no verdict, no findings
     verdicts = {
-        use: replace(verdict, decision=judge.decide([one for one in found if one.use is use]).decision)
+        use: replace(verdict, decision=decide([one for one in found if one.use is use]).decision)
         for use, verdict in decided.items()
     }
     item = replace(build.accelerator(()), findings=found, evidence=evidence, verdicts=verdicts)
@@ -348,7 +351,7 @@ HOSTILE: dict[str, tuple[Callable[[], str | bytes], str, str]] = {
     "waiver until never": (change(*FINDING, "waived", to=WAIVER | {"until": "never"}), "does not match", "waived.until"),
     "unknown key in uses": (change("uses", to=["training", "training"]), "non-unique", "uses"),
     "duplicate accelerators": (twice("accelerators"), "two accelerators share an id", "a.json"),
-    "duplicate evidence": (twice("evidence"), "two pieces of evidence of cpu:0", "a.json"),
+    "duplicate evidence": (twice("evidence"), "cpu:0: two pieces of evidence", "a.json"),
     "HTML in an id": (change(*ITEM, "id", to="<b>:0"), "does not match", "accelerators[0].id"),
     "HTML in a requirement": (change(*FINDING, "requirement", to="<script>"), "does not match", "findings[0].requirement"),
     "HTML in the profile's name": (change("profile", "name", to="a<img>"), "does not match", "profile.name"),
@@ -450,13 +453,23 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_a_failing_write_changes_nothing(tmp_path: Path) -> None:
+def test_a_failing_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a.json"
     file.write_text("old")
-    with pytest.raises(UnicodeEncodeError):
-        files.write_atomically(file, "\ud800")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_atomically(file, "new")
     assert file.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_is_no_text_in_a_path_or_a_variable_costs_no_report(tmp_path: Path) -> None:
+    files.write_atomically(tmp_path / "a.json", "m\udcffller")
+    assert (tmp_path / "a.json").read_text() == "m?ller"
 
 
 def test_a_verdict_that_does_not_follow_from_its_findings_is_refused() -> None:
@@ -465,3 +478,10 @@ def test_a_verdict_that_does_not_follow_from_its_findings_is_refused() -> None:
         verdict["verdict"] = "ready"
     with pytest.raises(BadFileError, match="the verdict for training is ready, and from the findings follows not ready"):
         documents.from_json(document, "here")
+
+
+def test_a_use_that_has_findings_has_a_verdict() -> None:
+    document = documents.to_json(build.assessment(build.accelerator((build.finding("one", outcome=Outcome.FAIL),))))
+    del document["accelerators"][0]["verdicts"]["training"]
+    with pytest.raises(BadFileError, match="there are findings for training, and no verdict"):
+        documents.from_json(document, "a.json")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from readiness.judge import applies, credit, decide, declared, judge, satisfies, worst_exit
+from readiness.decision import decide
+from readiness.judge import applies, credit, declared, judge, satisfies, worst_exit
 from readiness.model import (
     AcceleratorFacts,
     Decision,
     Evidence,
+    Finding,
     Level,
     Limit,
     Measurement,
@@ -387,3 +390,59 @@ def test_a_setting_that_evidence_does_not_say_is_not_the_one_asked_for() -> None
     # What did not run keeps its own reason, whatever it would have run with.
     skipped = Evidence("family.topic", Status.SKIPPED, reason="it needs two chips", settings={"rounds": 9})
     assert all("two chips" in reason for _, reason in outcomes(skipped).values())
+
+
+def _judged_again(
+    evidence: Evidence, settings: dict[str, Any], *requirements: Requirement, defaults: dict[str, Any], files: dict[str, str] | None = None
+) -> dict[str, Finding]:
+    demands = Profile(
+        name="test", title="A test", uses=(Use.TRAINING,), requirements=requirements, settings={"family.topic": settings}, files=files or {}
+    )
+    saved = replace(build.assessment(), accelerators=(judge(demands, FACTS, [evidence]),))
+    (item,) = rejudge(saved, demands, [Use.TRAINING], defaults={"family.topic": defaults}).accelerators
+    return {finding.requirement: finding for finding in item.findings}
+
+
+ANY_MODE = Requirement("any-mode", (Use.TRAINING,), "family.topic", "error", Limit(Operator.AT_MOST, 1.0))
+WHOLE = Requirement("whole", (Use.TRAINING,), "family.topic", "done", Limit(Operator.AT_LEAST, 1.0))
+
+
+def test_what_was_measured_beyond_what_is_asked_for_blames_nobody() -> None:
+    measured = (Measurement("error", 0.0, {"mode": "ddp"}), Measurement("error", 9.0, {"mode": "ring"}), Measurement("done", 0))
+    evidence = Evidence("family.topic", Status.MEASURED, measurements=measured, settings={"modes": ["ddp", "ring"]})
+    found = _judged_again(evidence, {"modes": ["ddp"]}, ANY_MODE, WHOLE, defaults={"modes": ("ddp",)})
+    assert found["any-mode"].outcome is Outcome.PASS
+    assert found["whole"].outcome is Outcome.UNKNOWN, "whose doing it was, nobody knows"
+    assert "was measured with mode ring, which it does not ask for" in (found["whole"].reason or "")
+    found = _judged_again(evidence, {"modes": ["ddp", "ring"]}, ANY_MODE, WHOLE, defaults={"modes": ("ddp",)})
+    assert {finding.outcome for finding in found.values()} == {Outcome.FAIL}
+
+
+@pytest.mark.parametrize("status", [Status.TIMEOUT, Status.CRASHED])
+@pytest.mark.parametrize("measurements", [(), (Measurement("error", 9.0, {"mode": "ddp"}),)])
+@pytest.mark.parametrize("used", [{"size": 1000, "modes": ["ddp"]}, {"size": 10, "modes": ["ddp", "ring"]}])
+def test_what_did_not_end_under_other_settings_might_have_under_these(
+    status: Status, measurements: tuple[Measurement, ...], used: dict[str, Any]
+) -> None:
+    evidence = Evidence("family.topic", status, reason="no end", measurements=measurements, settings=used)
+    asked = {"size": 10, "modes": ["ddp"]}
+    found = _judged_again(evidence, asked, ANY_MODE, defaults=asked)["any-mode"]
+    assert found.outcome is Outcome.UNKNOWN
+    assert found.remedy is not None
+    assert found.remedy.text == "Run family.topic."
+    assert _judged_again(evidence, used, ANY_MODE, defaults=asked)["any-mode"].outcome is Outcome.FAIL
+
+
+def test_another_choice_and_another_file_of_the_same_name_are_other_evidence() -> None:
+    chosen = Measurement("error", 0.0, {"catalogue": "chosen"})
+    evidence = Evidence("family.topic", Status.MEASURED, measurements=(chosen,), settings={"only": ["mm"]})
+    assert _judged_again(evidence, {"only": ["mm"]}, ANY_MODE, defaults={"only": ()})["any-mode"].outcome is Outcome.PASS
+    assert _judged_again(evidence, {"only": ["add"]}, ANY_MODE, defaults={"only": ()})["any-mode"].outcome is Outcome.UNKNOWN
+
+    heard, file = {"workload": "/there/mine.json.gz"}, {"/here/mine.json.gz": "a" * 64}
+    evidence = replace(evidence, settings=heard, rows=({"workload": "mine", "sha256": "a" * 64},))
+    asked = {"workload": "/here/mine.json.gz"}
+    assert _judged_again(evidence, asked, ANY_MODE, defaults={}, files=file)["any-mode"].outcome is Outcome.PASS
+    for rows in ((), ({"workload": "mine", "sha256": "b" * 64},)):
+        other = replace(evidence, rows=rows)
+        assert _judged_again(other, asked, ANY_MODE, defaults={}, files=file)["any-mode"].outcome is Outcome.UNKNOWN

@@ -368,3 +368,41 @@ def test_monstrous_numbers_and_depths_are_one_clear_error(tmp_path: Path, text: 
     file.write_text(file.read_text() + text)
     with pytest.raises(BadFileError):
         profile.load(str(file), checks())
+
+
+@pytest.mark.parametrize("order", [["both-uses", "one-use"], ["one-use", "both-uses"]])
+def test_parents_that_disagree_on_uses_are_refused_in_any_order(tmp_path: Path, order: list[str]) -> None:
+    _small(tmp_path, "both-uses", [], {"one": 1}, 'uses = ["training", "inference"]\n')
+    _small(tmp_path, "one-use", [], {"two": 1}, 'uses = ["inference"]\n')
+    with pytest.raises(BadFileError, match="say different things of the uses"):
+        _limits(_small(tmp_path, "team", order, {}))
+    found = profile.load(str(_small(tmp_path, "team", order, {}, 'uses = ["training", "inference"]\n')), checks())
+    assert found.uses == (Use.TRAINING, Use.INFERENCE)
+    # What a file demands of its uses it demands of these, whoever extends it.
+    assert {item.id: item.uses for item in found.requirements} == {"one": (Use.TRAINING, Use.INFERENCE), "two": (Use.INFERENCE,)}
+
+
+def test_no_shipped_profile_demands_what_its_own_settings_leave_out() -> None:
+    """Else it stays unknown in every run, with a remedy that nobody can follow."""
+    of_label = {"dtype": ("dtypes", "core_dtypes"), "mode": ("modes",), "optimizer": ("optimizers",), "architecture": ("architectures",)}
+    for name in profile.names():
+        loaded = profile.load(name, checks())
+        for item in loaded.requirements:
+            settings = {**checks()[item.check].settings, **loaded.settings.get(item.check, {})}
+            for label, names in of_label.items():
+                offered = [str(value) for key in names for value in settings.get(key, ())]
+                asked = item.where.get(label)
+                if asked is not None and offered and not (label == "dtype" and item.check.startswith("operators.")):
+                    assert asked in offered, (name, item.id, label)
+
+
+def test_the_content_of_a_file_beside_it_is_part_of_what_a_profile_demands(tmp_path: Path) -> None:
+    shipped = content.shipped("profiles") / "workloads"
+    more = '[settings."operators.workload"]\nworkload = "beside:mine.json.gz"\n'
+    digests = []
+    for workload in ("qwen3-8b", "llama-3.1-8b"):
+        (tmp_path / "mine.json.gz").write_bytes((shipped / f"{workload}.json.gz").read_bytes())
+        loaded = profile.load(str(_small(tmp_path, "team", [], {"one": 1}, more)), checks())
+        digests.append(loaded.sha256)
+        assert list(loaded.files) == [str(tmp_path / "mine.json.gz")]
+    assert digests[0] != digests[1]

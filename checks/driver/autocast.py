@@ -15,6 +15,7 @@ from readiness.model import Measurement, Row, Yield
     measures={"supported": "1", "autocast_errors": "1", "relative_error": "1"},
     typical_s=0.3,
     catches=("wrong-dtype",),
+    least={"rows": 1, "features": 1},
 )
 def autocast(
     accelerator: Accelerator, *, dtypes: tuple[str, ...] = ("bfloat16", "float16"), rows: int = 64, features: int = 96

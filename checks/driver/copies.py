@@ -19,6 +19,7 @@ _DTYPES = (
     measures={"wrong_bytes": "bytes", "coverage": "1"},
     typical_s=0.5,
     catches=("stale-read",),
+    least={"rows": 1, "columns": 1, "large": 1},
 )
 def copies(
     accelerator: Accelerator, *, dtypes: tuple[str, ...] = _DTYPES, rows: int = 67, columns: int = 129, large: int = 1025

@@ -16,6 +16,7 @@ from readiness.model import Measurement, Note, Row, Yield
     typical_s=2.0,
     catches=("leak",),
     limit_s=300.0,
+    least={"opens": 1, "fresh_opens": 1, "cycles": 3, "open_timeout_s": 1},
 )
 def lifecycle(
     accelerator: Accelerator, *, opens: int = 6, fresh_opens: int = 3, cycles: int = 30, open_timeout_s: float = 60.0
@@ -39,12 +40,13 @@ def lifecycle(
         if sum(opening.timed_out for opening in openings) == 2:
             break
     failed = sum(opening.failure is not None for opening in openings)
-    yield Measurement("failed_opens", failed, samples=len(openings))
+    if openings:
+        yield Measurement("failed_opens", failed, samples=len(openings))
     came = [opening.used_bytes for opening in openings if opening.used_bytes is not None]
     if (growth := life.growth_per_step(came)) is not None:
         labels = {"memory": "device", "over": "processes"}
         yield Measurement("memory_growth_bytes", growth, labels, samples=len(came))
-    if failed == len(openings):
+    if openings and failed == len(openings):
         return  # what no process can do is not tried in this one
     yield Note("allocating and freeing")
     for _ in range(5):  # until caches and pools have their size

@@ -19,6 +19,8 @@ from readiness.model import Cost, Measurement, Note, Row, Yield
     typical_s=1.0,
     catches=("oom-sticky",),
     limit_s=180.0,
+    least={"share": 0.01, "piece_gib": 0.001, "host_gib": 0.001},
+    most={"share": 1},
 )  # fmt: skip
 def memory(
     accelerator: Accelerator, *, share: float = 0.9, piece_gib: float = 1.0, host_gib: float = 0.25
@@ -55,7 +57,8 @@ def memory(
     for refusal in refusals:
         yield Row({"asked": refusal.asked_bytes, "clean": refusal.clean, "answer": refusal.text})
     yield Measurement("oom_clean", int(all(refusal.clean for refusal in refusals)), samples=len(refusals))
-    yield Measurement("wrong_bytes", filling.wrong_bytes(filled), samples=filled.allocated_bytes)
+    if filled.pieces:
+        yield Measurement("wrong_bytes", filling.wrong_bytes(filled), samples=filled.allocated_bytes)
     filled.pieces.clear()
     accelerator.release()
     problem = filling.works(accelerator, min(target, 2**27))

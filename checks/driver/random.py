@@ -15,6 +15,7 @@ from readiness.model import Measurement, Row, Yield
     measures={"generator_supported": "1", "reproducibility_failures": "1", "moment_error": "standard errors"},
     typical_s=0.5,
     catches=("wrong-random",),
+    least={"numbers": 1024},
 )
 def random(accelerator: Accelerator, *, numbers: int = 1 << 18) -> Iterator[Yield]:
     """Does the same seed give the same numbers, and are they distributed as they should be?

@@ -15,6 +15,7 @@ from readiness.model import Measurement, Row, Yield
     measures={"order_violations": "1", "synchronize_works": "1", "supported": "1"},
     typical_s=1.0,
     catches=("stale-read",),
+    least={"rounds": 1, "numbers": 1, "work": 1},
 )
 def streams(accelerator: Accelerator, *, rounds: int = 10, numbers: int = 1 << 20, work: int = 50) -> Iterator[Yield]:
     """Does work on one stream wait for another when it is told to, and is everything done after synchronising?

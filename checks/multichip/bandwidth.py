@@ -24,6 +24,7 @@ from readiness.model import Cost, Note, Row, Yield
     scope=Scope.GROUP,
     alone=True,
     catches=("counter", "link-slow"),
+    least={"samples": 1, "block_mib": 0.001, "most_mib": 0.001, "tail_calls": 1, "patience_s": 1},
 )  # fmt: skip
 def bandwidth(
     accelerator: Accelerator,

@@ -30,6 +30,7 @@ from readiness.model import Cost, Note, Row, Yield
     scope=Scope.GROUP,
     alone=True,
     catches=("collective-corrupt", "collective-mismatch", "rank-exit", "hang", "send-corrupt", "sum-for-mean"),
+    least={"rounds": 1, "repeats": 1, "patience_s": 1},
 )
 def collectives(
     accelerator: Accelerator,

@@ -19,6 +19,7 @@ from readiness.model import Cost, Note, Row, Yield
     scope=Scope.GROUP,
     alone=True,
     catches=("collective-corrupt", "collective-mismatch", "rank-exit", "hang"),
+    least={"steps": 1, "patience_s": 1},
 )
 def data_parallel(
     accelerator: Accelerator, *, ranks: int = 0, steps: int = 20, patience_s: float = 30.0

@@ -30,6 +30,8 @@ from readiness.model import Cost, Note, Row, Yield
     scope=Scope.GROUP,
     alone=True,
     catches=("rank-exit", "hang", "collective-mismatch", "timeout-ignored"),
+    least={"timeout_s": 0.5, "patience_s": 1, "start_s": 1},
+    most={"loss": 0.5},
 )
 def drills(
     accelerator: Accelerator,

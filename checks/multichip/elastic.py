@@ -19,6 +19,7 @@ from readiness.model import Cost, Row, Yield
     scope=Scope.GROUP,
     alone=True,
     catches=("rank-exit", "hang", "collective-corrupt"),
+    least={"tries": 1, "start_s": 1, "limit_s": 1, "timeout_s": 1},
 )
 def elastic(
     accelerator: Accelerator,

@@ -19,6 +19,7 @@ from readiness.model import Cost, Note, Row, Yield
     scope=Scope.GROUP,
     alone=True,
     catches=("collective-corrupt", "send-corrupt"),
+    least={"rounds": 1, "products": 1, "size": 1, "patience_s": 1},
 )
 def integrity(
     accelerator: Accelerator,

@@ -18,6 +18,7 @@ from readiness.model import Cost, Note, Row, Yield
         "interruptions": "1",
         "collective_speed_kept": "1",
         "slowest_link_share": "1",
+        "link_speed_kept": "1",
         "link_gbps": "GB/s",
         "straggler_share": "1",
         "straggler_delay_s": "s",
@@ -29,6 +30,7 @@ from readiness.model import Cost, Note, Row, Yield
     scope=Scope.GROUP,
     alone=True,
     catches=("collective-corrupt", "collective-mismatch", "rank-exit", "hang", "straggler", "link-slow", "link-flap"),
+    least={"repeats": 4, "rounds": 1, "block_mib": 0.001, "most_mib": 0.001, "interruption_s": 0.001, "patience_s": 1},
 )
 def links(
     accelerator: Accelerator,
@@ -52,12 +54,13 @@ def links(
     rank then sums with one partner after the other, `repeats` times in all, and with all ranks in between: `wrong_elements`
     counts what differs from the known answer, `rank_mismatches` the ranks that hold another sum than the first of their
     team. `collective_speed_kept` is the worst pair's best time in the first quarter over that in the last: 0.5 is half the
-    speed. `interruptions` counts calls of 50 times their kind's median and `interruption_s` at least, less the time in which
-    the host did not let the ranks run (one or two of them count from 1.5 s on): a link that went and came back. Then every
-    rank works by itself: `straggler_share` is the median rank's best time of a matrix product over the slowest's, or that
-    share in the middle one of all turns where it is kinder (more turns where a rank looks slow); `straggler_delay_s` what a
-    collective with itself takes the slowest longer than the median. `completed` as in `multichip.collectives`, and labels
-    too. `ranks` = 0 is one on each chip.
+    speed; `link_speed_kept` is the same of transfers of those blocks, which are done again after all sums. `interruptions`
+    counts calls of 50 times their kind's median and `interruption_s` at least, less the time in which the host did not let
+    the ranks run (one or two of them count from 1.5 s on): a link that went and came back. Then every rank works by itself:
+    `straggler_share` is the median rank's best time of a matrix product over the slowest's, or that share in the middle one
+    of all turns where it is kinder (more turns where a rank looks slow); `straggler_delay_s` what a collective with itself
+    takes the slowest longer than the median. `completed` as in `multichip.collectives`, and labels too. `ranks` = 0 is one
+    on each chip.
     """
     from readiness.multichip import collectives, telling, telling_links
     from readiness.multichip import links as ranks_side

@@ -22,6 +22,7 @@ from readiness.model import Cost, Yield
     scope=Scope.GROUP,
     alone=True,
     catches=("collective-corrupt", "collective-mismatch", "rank-exit", "hang"),
+    least={"steps": 1, "patience_s": 1},
 )  # fmt: skip
 def parallelism(
     accelerator: Accelerator,

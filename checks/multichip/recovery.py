@@ -26,6 +26,7 @@ from readiness.model import Cost, Row, Yield
     scope=Scope.GROUP,
     alone=True,
     catches=("checkpoint-corrupt", "collective-mismatch", "rank-exit", "hang"),
+    least={"patience_s": 1},
 )
 def recovery(accelerator: Accelerator, *, ranks: int = 0, patience_s: float = 30.0) -> Iterator[Yield]:
     """Does training on several ranks survive the death of one, twice in a row, to the very last bit?

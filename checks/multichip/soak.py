@@ -23,7 +23,7 @@ def recount(path: Path) -> Iterator[Yield]:
     measures={
         "faults": "1", "fault_events": "1", "exposure_chip_hours": "h", "chip_mtbf_h": "h", "host_mtbf_h": "h",
         "job_mtbf_h": "h", "uninterrupted_day": "1", "training_time_share": "1", "exposure_share": "1", "recovery_s": "s",
-        "pace_kept": "1", "completed": "1",
+        "pace_kept": "1", "completed": "1", "compared_share": "1",
     },
     cost=Cost.SOAK,
     typical_s=5.0,
@@ -32,6 +32,7 @@ def recount(path: Path) -> Iterator[Yield]:
     alone=True,
     lasting="seconds",
     recount=recount,
+    least={"job_chips": 1, "job_days": 0.001, "patience_s": 1},
 )  # fmt: skip
 def soak(
     accelerator: Accelerator,
@@ -49,18 +50,21 @@ def soak(
 
     What fails once a day passes every test of an hour, and stops a job on a thousand chips every other minute. For
     `seconds` (`run --soak`), rounds of work go on: steps of training, each done twice from the same checkpoint; the
-    operations of a language model; sums of pairs and of all ranks with known answers, on new data. Every result is
-    checked. No fault ends it: it is counted, with the ranks that die, hang or raise, and the world begins again from the
-    checkpoint. It ends early only where there is no progress. What it found is on disk: `--resume` goes on counting.
+    operations of a language model; sums of pairs and of all ranks with known answers, on new data. Every result that
+    repeats is checked. No fault ends it: it is counted, with the ranks that die, hang or raise, and the world begins again
+    from the checkpoint. It ends early only where there is no progress. What it found is on disk: `--resume` goes on
+    counting.
 
     `faults` by `cause`, and `all`; of one call that several ranks see wrong, one. `fault_events` counts those within a
     minute of the first as one: faults of one host come together, and break the arithmetic below. `exposure_chip_hours` is
-    the time of rounds that all ranks finished, without pauses (a suspended job). The others are bounds with 95 %
-    confidence (exact for Poisson): `chip_mtbf_h` and `host_mtbf_h`, hours between faults, and for a job of `job_chips`
-    `job_mtbf_h`, the probability of an `uninterrupted_day`, and `training_time_share` with checkpoints of `checkpoint_s`
-    and `recovery_s` to come back (0: the slowest that was measured, `recovery_s`; without one, no share is told).
-    `exposure_share` is what was done of what it takes to show that the job runs `job_days` through at even odds.
-    `pace_kept` is the last quarter's best pace over the first's. Labels as in `multichip.collectives`.
+    the time of rounds that all ranks finished, without pauses (a suspended job). The others are bounds with 95 % confidence
+    (exact for Poisson): `chip_mtbf_h` and `host_mtbf_h`, hours between faults, and for a job of `job_chips` `job_mtbf_h`,
+    the probability of an `uninterrupted_day`, and `training_time_share` with checkpoints of `checkpoint_s` and `recovery_s`
+    to come back (0: the slowest that was measured, `recovery_s`; without one, no share is told). `exposure_share` is what
+    was done of what it takes to show that the job runs `job_days` through at even odds. `pace_kept` is the last quarter's
+    best pace over the first's. `compared_share` is how much of the work repeats to the bit here, so that a wrong result
+    would be seen: where training does not, or most operations, no fault is no good word, and not told. Labels as in
+    `multichip.collectives`.
     """
     from readiness.endurance.soak import Soak
     from readiness.endurance.telling import tell

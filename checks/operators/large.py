@@ -14,6 +14,8 @@ from readiness import Accelerator, Cost, Measurement, Note, Row, Yield, check
     cost=Cost.MINUTES,
     typical_s=60.0,
     limit_s=900.0,
+    least={"powers": 1},
+    most={"powers": 40},
 )
 def large(
     accelerator: Accelerator, *, powers: Sequence[int] = (31,), budget_s: float = 60.0, only: Sequence[str] = ()

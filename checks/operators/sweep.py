@@ -27,6 +27,7 @@ from readiness.model import Cost, Measurement, Note, Row, Yield
         "crash", "zero-result", "wrong-operator", "unwritten", "ignore-argument", "wrong-layout", "narrow-sums",
         "one-element", "rounded-result", "wrong-tail",
     ),
+    least={"samples": 1, "operator_limit_s": 0.1},
 )  # fmt: skip
 def sweep(
     accelerator: Accelerator,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ def vet(settings: Mapping[str, Any]) -> None:
     limit_s=900.0,
     catches=("narrow-sums", "wrong-tail"),
     vet=vet,
+    least={"call_limit_s": 0.1},
 )  # fmt: skip
 def workload(
     accelerator: Accelerator,
@@ -69,6 +71,7 @@ def workload(
         raise Skip("no workload is named: the profile has no setting `workload`")
     file = document.find(workload)
     loaded = document.load(file)
+    yield Row({"workload": loaded.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()})
     parts = [part for part in playing.parts(loaded) if not only or any(fnmatchcase(part.name, glob) for glob in only)]
     counts = tally.Tally(accelerator.id, loaded)
     strictness = Strictness(rms_ratio, max_ratio, roundoffs, sums)

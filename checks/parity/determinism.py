@@ -14,6 +14,7 @@ from readiness import Accelerator, Cost, Measurement, Row, Yield, check
     cost=Cost.SECONDS,
     typical_s=1.5,
     catches=("nondeterministic",),
+    least={"repeats": 2},
 )
 def determinism(
     accelerator: Accelerator,

@@ -14,6 +14,7 @@ from readiness import Accelerator, Cost, Measurement, Row, Yield, check
     cost=Cost.SECONDS,
     typical_s=0.6,
     catches=("wrong-result", "nan"),
+    least={"tokens": 1},
 )
 def inference(
     accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfloat16"), tokens: int = 24

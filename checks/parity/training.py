@@ -14,6 +14,7 @@ from readiness import Accelerator, Cost, Measurement, Row, Yield, check
     cost=Cost.SECONDS,
     typical_s=2.0,
     catches=("wrong-result", "wrong-gradient", "nan"),
+    least={"steps": 1},
 )
 def training(
     accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfloat16"), steps: int = 30

@@ -20,6 +20,7 @@ from readiness import Accelerator, Cost, Note, Yield, check
     catches=(
         "wrong-result", "wrong-gradient", "nan", "nondeterministic", "bit-flip", "throttle", "leak", "raise", "late-error",
     ),
+    least={"seconds": 0.1},
 )  # fmt: skip
 def load(
     accelerator: Accelerator, *, seconds: float = 40.0, rounds: int = 1500, dtypes: Sequence[str] = ("float32", "bfloat16")

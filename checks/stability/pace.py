@@ -15,6 +15,7 @@ from readiness import Accelerator, Cost, Measurement, Row, Yield, check
     typical_s=7.0,
     limit_s=300.0,
     catches=("slow", "cpu-fallback"),
+    least={"repeats": 1},
 )
 def pace(
     accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfloat16"), repeats: int = 30

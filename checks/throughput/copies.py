@@ -19,6 +19,7 @@ from readiness.model import Measurement, Row, Yield
     typical_s=2.0,
     alone=True,
     catches=("slow",),
+    least={"mib": 1, "budget_s": 0.001},
 )  # fmt: skip
 def copies(accelerator: Accelerator, *, mib: int = 128, budget_s: float = 0.15) -> Iterator[Yield]:
     """How many bytes a second pass between host and device, and is the slot between them used as it could be?

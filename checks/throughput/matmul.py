@@ -15,6 +15,7 @@ from readiness.model import Measurement, Row, Yield
     measures={"tflops": "TFLOP/s", "supported": "1"},
     typical_s=2.5,
     alone=True,
+    least={"budget_s": 0.001, "largest": 1},
 )
 def matmul(
     accelerator: Accelerator,

@@ -15,6 +15,7 @@ from readiness.model import Measurement, Row, Yield
     measures={"bandwidth_gbps": "GB/s", "wrong_bytes": "bytes"},
     typical_s=1.0,
     alone=True,
+    least={"device_mib": 1, "host_mib": 1, "budget_s": 0.001},
 )
 def memory(
     accelerator: Accelerator, *, device_mib: int = 1024, host_mib: int = 256, budget_s: float = 0.6

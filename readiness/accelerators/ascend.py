@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,15 @@ class Ascend(PluggedStack):
 
     def software(self) -> Mapping[str, str | None]:
         """torch, torch_npu, driver, firmware and CANN."""
-        return {**super().software(), **ascend_files.read(self.root).software()}
+        return {**super().software(), **self._files().software()}
 
     def surroundings(self) -> Mapping[str, Any]:
         """Whether driver, firmware and CANN list each other as compatible."""
-        return {"compatibility": ascend_files.read(self.root).compatibility()}
+        return {"compatibility": self._files().compatibility()}
+
+    def _files(self) -> ascend_files.AscendFiles:
+        home = next((value for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME") if (value := os.environ.get(name))), None)
+        return ascend_files.read(self.root, home)
 
 
 STACK = Ascend()

@@ -19,6 +19,8 @@ _CANN = (
     "nnae/latest/*/ascend_nnae_install.info",
     "nnrt/latest/*/ascend_nnrt_install.info",
 )
+#: The same from where `set_env.sh` points to.
+_HOME = tuple(f"{folder}ascend_{kind}_install.info" for kind in ("toolkit", "nnae", "nnrt") for folder in ("*/", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,14 @@ class AscendFiles:
         }
 
 
-def read(root: Path = ROOT) -> AscendFiles:
-    """What the files below this folder say; nothing is raised for one that is not there."""
-    cann = next((file for pattern in _CANN for file in sorted(root.glob(pattern))), None)
+def read(root: Path = ROOT, home: str | None = None) -> AscendFiles:
+    """What the files below this folder say; nothing is raised for one that is not there.
+
+    `home` is where the CANN lies that is in use (`ASCEND_HOME_PATH`, which its `set_env.sh` sets): another one beside it,
+    of which hosts often have several, tells nothing.
+    """
+    folder, patterns = (Path(home), _HOME) if home else (root, _CANN)
+    cann = next((file for pattern in patterns for file in sorted(folder.glob(pattern))), None)
     return AscendFiles(
         driver=parse(kernel.read_text(root / "driver/version.info") or ""),
         firmware=parse(kernel.read_text(root / "firmware/version.info") or ""),

@@ -59,9 +59,12 @@ def read(address: str | None, root: Path = _ROOT) -> Slot | None:
 
 
 def _outermost(folder: Path) -> Path:
-    """The end of a device's own hardware: many have a switch of their own on the board, and lanes are lost before that."""
+    """The end of a device's own hardware: many have a switch of their own on the board, and lanes are lost before that.
+
+    A port of the root is the processor's, though one maker may have made both (Hygon, Intel).
+    """
     maker = kernel.read_text(folder / "vendor")
-    while maker and kernel.pci_place(folder.parent.name) and kernel.read_text(folder.parent / "vendor") == maker:
+    while maker and kernel.pci_place(folder.parent.parent.name) and kernel.read_text(folder.parent / "vendor") == maker:
         folder = folder.parent
     return folder
 

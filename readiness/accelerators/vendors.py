@@ -12,6 +12,8 @@ _NOBODY = "unknown"
 _NAMES = (
     (re.compile(r"ZLUDA", re.IGNORECASE), _NOBODY),  # a translation layer, whatever else the name says
     (re.compile(r"\bNVIDIA\b"), "NVIDIA"),
+    # As drivers of before 2021 name them, without the maker.
+    (re.compile(r"^(Tesla|GeForce|Quadro|TITAN|GRID)\b|^A(10|30|40|100|800)-"), "NVIDIA"),
     (re.compile(r"\bMetaX\b|\bMXC\d", re.IGNORECASE), "MetaX"),
     (re.compile(r"\bIluvatar\b|\bBI-?V\d+|\bMR-?V\d+", re.IGNORECASE), "Iluvatar"),
     (re.compile(r"\bHygon\b|\bDCU\b|\bK100_AI\b|\bBW\d{3,}", re.IGNORECASE), "Hygon"),

@@ -238,6 +238,9 @@ def _public(text: str | None) -> str | None:
 
 
 def _denied(facts: AcceleratorFacts) -> Iterator[Judged]:
+    if facts.vendor is None and facts.stack == "cuda" and facts.software.get("nccl") is not None:
+        text = "whose device this is could not be told, and with it which of the rules hold"
+        yield Judged("nccl is not a release known to be bad", Ruling.UNDECIDED, text, _NCCL)
     rules = [rule for rule in DENIED if rule.component in facts.software and rule.vendor == facts.vendor]
     for component in dict.fromkeys(rule.component for rule in rules):
         found = version(facts.software[component])

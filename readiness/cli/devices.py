@@ -30,11 +30,13 @@ def devices(
     if format is Format.JSON:
         from readiness import __version__
         from readiness.assessment import dumps, facts_to_json
+        from readiness.machine import identity
 
         common.put(
             dumps(
                 {
                     "version": __version__,
+                    "machine": identity(),
                     "accelerators": [facts_to_json(facts) for facts in found.accelerators],
                     "absent": dict(found.absent),
                     "failed": {**found.failures, **found.out_of_reach},

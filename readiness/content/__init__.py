@@ -27,5 +27,6 @@ def folders(kind: Kind) -> list[str]:
     """All folders of this kind, ours first, then the user's (checks only). Paths as `__path__` wants them."""
     own = [str(shipped(kind))]
     if kind == "checks":
-        own += [folder for folder in os.environ.get(CHECKS_VARIABLE, "").split(os.pathsep) if folder]
+        named = os.environ.get(CHECKS_VARIABLE, "").split(os.pathsep)
+        own += dict.fromkeys(os.path.abspath(folder) for folder in named if folder)  # noqa: PTH100 - links stay what they are
     return own

@@ -31,7 +31,8 @@ class Account:
 
     `exposure_s` counts rounds that all ranks have finished, `spent_s` all of the soak's time, `restarts` worlds that were
     started after a fault. `unrepeatable` says that equal training steps give other bits here from the first, so that
-    doing them again tells nothing; `unkept` why checkpoints stayed in memory, if they did. `faults` holds the first ones,
+    doing them again tells nothing; `uncompared` how many of the `operations` do so; `unkept` why checkpoints stayed in
+    memory, if they did. `faults` holds the first ones,
     `causes` and `suspects` count all: a fault that nobody can be named for counts for no chip. `events` counts bursts:
     faults of one host within a minute of the first are one.
     """
@@ -50,6 +51,8 @@ class Account:
     samples: list[Json] = field(default_factory=list)
     ended: str | None = None
     unrepeatable: bool = False
+    uncompared: int = 0
+    operations: int = 0
     unkept: str | None = None
     _event_s: float | None = None
 
@@ -57,6 +60,17 @@ class Account:
     def count(self) -> int:
         """All faults."""
         return sum(self.causes.values())
+
+    @property
+    def silent(self) -> str:
+        """Why no fault seen is no good word for the chips, in words; empty where it is one."""
+        if not self.rounds:
+            return "no round came to its end"
+        if self.unrepeatable:
+            return "training steps differ from time to time here, so that a wrong one cannot be told"
+        if 2 * self.uncompared > self.operations:
+            return f"{self.uncompared} of {self.operations} operations differ from call to call and were not compared"
+        return ""
 
     def take(self, record: Mapping[str, Any]) -> None:
         """One more record."""
@@ -81,6 +95,8 @@ class Account:
                     self.samples = self.samples[::2]
             case "unrepeatable":
                 self.unrepeatable = True
+            case "operations":
+                self.uncompared, self.operations = record["uncompared"], record["operations"]
             case "unkept":
                 self.unkept = record["why"]
             case "ended":

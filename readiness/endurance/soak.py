@@ -137,6 +137,9 @@ class Soak:
             self._failed_at = None
         if not self.ledger.account.unrepeatable and any(report["repeats"] is False for report in reports.values()):
             self.ledger.add("unrepeatable", spent_s=self.spent_s)
+        uncompared, operations = max(tuple(report["uncompared"]) for report in reports.values())
+        if operations and (uncompared, operations) != (self.ledger.account.uncompared, self.ledger.account.operations):
+            self.ledger.add("operations", uncompared=uncompared, operations=operations, spent_s=self.spent_s)
         unkept = next((report["unkept"] for report in reports.values() if report.get("unkept")), None)
         if unkept is not None and self.ledger.account.unkept is None:
             self.ledger.add("unkept", why=unkept, spent_s=self.spent_s)

@@ -31,7 +31,7 @@ def tell(account: Account) -> Iterator[Yield]:
         "scope": begun["scope"], "spent_s": account.spent_s, "exposure_s": account.exposure_s, "rounds": account.rounds,
         "sessions": account.sessions, "restarts": account.restarts, "recovery_s_set": begun["recovery_s"],
         "recoveries_s": account.recoveries_s[-20:], "ended": account.ended, "unrepeatable": account.unrepeatable,
-        "checkpoints_in_memory": account.unkept,
+        "checkpoints_in_memory": account.unkept, "uncompared": account.uncompared, "operations": account.operations,
     })  # fmt: skip
     for fault in account.faults[:_FAULT_ROWS]:
         yield Row({"fault": fault["cause"], "what": fault["what"], "chips": ", ".join(fault["chips"]) or None,
@@ -40,7 +40,7 @@ def tell(account: Account) -> Iterator[Yield]:
         yield Row({"sample_at_s": sample["spent_s"], **{key: value for key, value in sample.items() if key != "spent_s"}})
     yield from _faults(account, labels)
     yield from _bounds(account, claim, labels)
-    if account.ended is not None:
+    if account.ended is not None and (account.rounds or account.ended):
         yield Measurement("completed", int(not account.ended), labels, about=account.ended or None)
 
 
@@ -54,6 +54,8 @@ def _job(account: Account) -> Job:
 
 
 def _faults(account: Account, labels: Labels) -> Iterator[Yield]:
+    if not account.count and account.silent:
+        return
     about = _about(account)
     yield Measurement("faults", account.count, {**labels, "cause": "all"}, samples=account.rounds, about=about)
     for cause, count in sorted(account.causes.items()):
@@ -77,8 +79,10 @@ def _bounds(account: Account, claim: Claim, labels: Labels) -> Iterator[Yield]:
     chips, job = len(account.begun["chips"]), claim.job
     size = f"{job.chips} chips"
     yield Measurement("exposure_chip_hours", claim.chip_hours, labels, samples=account.rounds)
-    if not account.exposure_s:
-        return  # of no exposure nothing follows
+    if account.rounds:
+        yield Measurement("compared_share", _compared_share(account), labels, about=account.silent or None)
+    if not account.exposure_s or (account.silent and not account.count):
+        return  # nothing follows
     told = f"{_faults_in_words(account.count)} in {_figure(claim.chip_hours)} chip-hours"
     yield Measurement("chip_mtbf_h", claim.chip_mtbf_h, labels, about=told)
     events = Claim(account.exposure_s / 3600, account.events, job)
@@ -99,6 +103,11 @@ def _bounds(account: Account, claim: Claim, labels: Labels) -> Iterator[Yield]:
         yield Measurement("recovery_s", slowest, labels, samples=len(account.recoveries_s))
     if pace := _pace_kept(account):
         yield Measurement("pace_kept", pace, labels, samples=len(account.samples))
+
+
+def _compared_share(account: Account) -> float:
+    """Of training and each of the operations, how many repeat here, so that a wrong result would be seen."""
+    return (account.operations - account.uncompared + (not account.unrepeatable)) / (account.operations + 1)
 
 
 def _pace_kept(account: Account) -> float | None:
@@ -127,8 +136,8 @@ def proves(account: Account, claim: Claim) -> str:
     who = "one chip" if chips == 1 else f"{chips} chips"
     told = f"{who} worked for {_time(account.exposure_s / 3600)} ({_figure(claim.chip_hours)} chip-hours)"
     told += f" with {_faults_in_words(account.count)}" if account.count else " without a fault"
-    if not account.exposure_s:
-        return f"{told}: nothing follows from that"
+    if not account.exposure_s or (account.silent and not account.count):
+        return f"{told}: nothing follows from that" + (f", since {account.silent}" if account.silent else "")
     return (
         f"{told}: with {CONFIDENCE:.0%} confidence a chip of these works for at least {_time(claim.chip_mtbf_h)} between"
         f" faults, and {claim.job.chips} of them together for at least {_time(claim.job_mtbf_h)}"
@@ -147,6 +156,8 @@ def does_not_prove(account: Account, claim: Claim) -> str:
         )
     else:
         told = f"more than that {job.chips} chips run for {job.days:g} days without an interruption more often than not"
+    if account.uncompared:
+        told += f"; {account.uncompared} of {account.operations} operations differ from call to call and were not compared"
     told += "; and nothing about other hosts, or faults that come with age, heat or load beyond these"
     if account.begun["labels"].get("chips") != "several":
         told += "; no link between chips was used"

@@ -22,7 +22,7 @@ from readiness.parallel.data import Replicas
 from readiness.parallel.model import build
 from readiness.parallel.shape import Shape
 from readiness.parallel.trainer import Alone, Trainer
-from readiness.parity.repetition import deterministic
+from readiness.parity.repetition import deterministic, obeys
 from readiness.parity.transformer import text
 from readiness.precision import strict_precision
 from readiness.ranks.values import Json, RankContext
@@ -43,6 +43,7 @@ class Training:
         self.context = context
         self.shape = Shape(context.world_size)
         model = build(context.accelerator.generator("soak", "weights"), self.shape).to(context.device)
+        self.strict = min(context.share(float(self._obeys()))) > 0
         self.trainer: Trainer = Replicas(context, model) if context.world_size > 1 else Alone(model)
         self.model = model
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -51,6 +52,14 @@ class Training:
         self.unkept: str | None = None
         self.steps = 0
         self._compared = 0
+
+    def _obeys(self) -> bool:
+        """Whether torch does a step where it must not do it otherwise than deterministically, tried without the others.
+
+        Where it is only warned it leaves attention as it is, and training would differ from time to time on sound chips.
+        """
+        alone = Alone(build(self.context.accelerator.generator("soak", "probe"), self.shape).to(self.context.device))
+        return obeys(lambda: [loss for loss in [alone.compute(self._tokens(0))] if loss is not None])
 
     def warm_up(self) -> None:
         """Two passes whose gradients are thrown away.
@@ -120,11 +129,14 @@ class Training:
         return loss, self._digest()
 
     def _compute(self, number: int) -> Tensor | None:
-        draw = self.context.accelerator.generator("soak", "tokens", number)
-        tokens = text(draw, self.shape.vocabulary, self.shape.batch, self.shape.length + 1)
         self.trainer.step = lambda what: self.context.step(f"{what} of training step {number}")
         self.trainer.wait = self.context.accelerator.synchronize
-        return self.trainer.compute(tokens.to(self.context.device))
+        with deterministic(True, strict=self.strict):
+            return self.trainer.compute(self._tokens(number))
+
+    def _tokens(self, number: int) -> Tensor:
+        draw = self.context.accelerator.generator("soak", "tokens", number)
+        return text(draw, self.shape.vocabulary, self.shape.batch, self.shape.length + 1).to(self.context.device)
 
     def _digest(self) -> str:
         states = self.optimizer.state_dict()["state"]
@@ -182,6 +194,12 @@ class Operations:
         self.load.prepare(context.settings["dtypes"])
         self._counted: dict[int, tuple[int, int]] = {}
 
+    @property
+    def uncompared(self) -> tuple[int, int]:
+        """How many operations differed from call to call at first, so that none can be compared later; and of how many."""
+        ran = [tally for tally in self.load.tallies if tally.yardstick]
+        return sum(not tally.repeatable for tally in ran), len(ran)
+
     def round(self) -> tuple[int, float, list[Json]]:
         """Rounds of the load for a while, the seconds that they took, and what was wrong in them."""
         began, done = time.monotonic(), 0
@@ -206,9 +224,9 @@ class Operations:
 def rank_main(context: RankContext) -> Iterator[Json]:
     """Rounds until `seconds` are over, a report for each. The first has training and sums alone: so soon is work back.
 
-    With `sums_first`, so many rounds of sums come before all else: who hangs in them is known by its partners.
+    With `sums_first`, so many rounds of sums come before all else: who hangs in them is known by its partners. Time counts
+    from the first round on, of which there is one in any case: before it groups are made, which can take a minute.
     """
-    began = time.monotonic()
     with strict_precision(), deterministic(True):
         sums = Sums(context)
         early = [fault for number in range(context.settings["sums_first"]) for fault in sums.round(-1 - number)]
@@ -217,8 +235,8 @@ def rank_main(context: RankContext) -> Iterator[Json]:
         training.warm_up()
         resumed = training.resume()
         operations: Operations | None = None
-        number = 0
-        while max(context.share(time.monotonic() - began)) < context.settings["seconds"]:
+        number, began = 0, time.monotonic()
+        while max(context.share(time.monotonic() - began)) < context.settings["seconds"] or number == 0:
             started = time.monotonic()
             loss, faults = training.round()
             faults += early + sums.round(number)
@@ -232,6 +250,7 @@ def rank_main(context: RankContext) -> Iterator[Json]:
                 "replica": training.replica, "faults": faults, "sums": sums.number, "operations": rounds,
                 "operations_s": operations_s, "sensors": dict(context.accelerator.sensors()), "resumed": resumed,
                 "repeats": training.repeats, "unkept": training.unkept,
+                "uncompared": (0, 0) if operations is None else operations.uncompared,
             }  # fmt: skip
             if operations is None:
                 with context.step("first results of operations"):

@@ -84,7 +84,12 @@ def agent(*arguments: str) -> None:
 
 
 def restarts(accelerator: Accelerator, placement: Placement, folder: Path, *, tries: int, limits: Limits) -> Iterator[Yield]:
-    """Jobs with a store for each round, and with torchrun's own way, `tries` of each: what came of them."""
+    """Jobs with a store for each round, and with torchrun's own way, `tries` of each: what came of them.
+
+    Devices that take long to connect are given so much longer, each time that they must.
+    """
+    connects_s = accelerator.stack.connects_s
+    limits = Limits(limits.start_s + connects_s, limits.limit_s + connects_s, limits.timeout_s + connects_s)
     for own_store in (True, False):
         jobs = []
         for number in range(tries):

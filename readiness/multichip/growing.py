@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import psutil
 import torch
 
+from readiness import memory
 from readiness.ranks.values import RankContext
 
 #: What has been too quick to tell grows by this factor.
@@ -18,7 +18,7 @@ PERIOD = 1048573
 
 def most_bytes(context: RankContext, at_once: int) -> float:
     """The same number on all ranks, of which so many work with such messages at once: setting `most_mib`, or less."""
-    allowed = psutil.virtual_memory().available / HOST_BYTES / at_once
+    allowed = memory.available() / HOST_BYTES / at_once
     if (reading := context.accelerator.memory()) is not None:
         allowed = min(allowed, reading[0] * DEVICE_SHARE)
     return min(float(context.settings["most_mib"]) * 2**20, *context.share(allowed))

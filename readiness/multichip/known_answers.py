@@ -65,6 +65,12 @@ def _average(inputs: Inputs) -> Iterator[Case]:
     It may divide the sum, or each input, or multiply each by the number's reciprocal, which NCCL and RCCL do: that is
     rounded unless it is a power of two, and only such parts are taken as come out right all the same.
     """
+    for mine, expected in _averaged(inputs, inputs.size):
+        yield _all_reduce(mine, expected, dist.ReduceOp.AVG)
+
+
+def _averaged(inputs: Inputs, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """What this rank puts into a mean of so many elements, and the mean; nothing where none would be told from a sum."""
     world = inputs.context.world_size
     if not inputs.dtype.is_floating_point or world >= inputs.limit:
         return
@@ -72,12 +78,12 @@ def _average(inputs: Inputs) -> Iterator[Case]:
     at_once = max(1, (inputs.limit - 1) // world)
     every = []
     for rank in range(world):
-        drawn = torch.randint(-most, most + 1, (inputs.size,), generator=inputs.generator(rank, "parts"))
-        every.append(drawn * inputs.some_ranks(rank, inputs.size, at_once) * _survives(drawn, world, inputs.dtype))
-    if inputs.size > 1 and not any(parts.any() for parts in every):
+        drawn = torch.randint(-most, most + 1, (size,), generator=inputs.generator(rank, "parts"))
+        every.append(drawn * inputs.some_ranks(rank, size, at_once) * _survives(drawn, world, inputs.dtype))
+    if size > 1 and not any(parts.any() for parts in every):
         return  # with so many ranks no part but 0 survives in this type: zeros would prove nothing
     mine = (every[inputs.context.rank] * world).to(inputs.dtype)
-    yield _all_reduce(mine, torch.stack(every).sum(0).to(inputs.dtype), dist.ReduceOp.AVG)
+    yield mine, torch.stack(every).sum(0).to(inputs.dtype)
 
 
 def _survives(parts: torch.Tensor, world: int, dtype: torch.dtype) -> torch.Tensor:
@@ -136,6 +142,32 @@ def _reduce_scatter_list(inputs: Inputs) -> Iterator[Case]:
         dist.reduce_scatter(out, list(source.tensor_split(inputs.context.world_size)))
 
     yield Case(every[inputs.context.rank], expected, call)
+
+
+def _reduce_scatter_avg(inputs: Inputs) -> Iterator[Case]:
+    """As fully sharded training averages its gradients."""
+    rank, size, scatter = inputs.context.rank, inputs.part_size, scatter_single()
+    for mine, expected in _averaged(inputs, inputs.context.world_size * size):
+        part = expected[rank * size : (rank + 1) * size]
+        yield Case(mine, part, lambda source, out: scatter(out, source, op=dist.ReduceOp.AVG))
+
+
+def _reduce_scatter_list_uneven_avg(inputs: Inputs) -> Iterator[Case]:
+    """Parts of other sizes, as of a parameter that does not divide: what one library did not divide by their number."""
+    sizes = [inputs.part_size + rank % 3 for rank in range(inputs.context.world_size)]
+
+    def call(source: torch.Tensor, out: torch.Tensor) -> None:
+        dist.reduce_scatter(out, list(torch.split_with_sizes(source, sizes)), op=dist.ReduceOp.AVG)
+
+    for mine, expected in _averaged(inputs, sum(sizes)):
+        yield Case(mine, torch.split_with_sizes(expected, sizes)[inputs.context.rank], call)
+
+
+def _reduce_scatter_max(inputs: Inputs) -> Iterator[Case]:
+    rank, world, size, scatter = inputs.context.rank, inputs.context.world_size, inputs.part_size, scatter_single()
+    every = inputs.all_values(world * size)
+    largest = torch.stack([exact(values) for values in every]).amax(0).view(world, size)[rank]
+    yield Case(every[rank], largest.to(inputs.dtype), lambda source, out: scatter(out, source, op=dist.ReduceOp.MAX))
 
 
 def _scattered(inputs: Inputs) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -233,6 +265,9 @@ OPERATIONS: dict[str, Maker] = {
     "all_gather_uneven": lambda inputs: _all_gather_list(inputs, even=False),
     "reduce_scatter": _reduce_scatter,
     "reduce_scatter_list": _reduce_scatter_list,
+    "reduce_scatter_avg": _reduce_scatter_avg,
+    "reduce_scatter_max": _reduce_scatter_max,
+    "reduce_scatter_list_uneven_avg": _reduce_scatter_list_uneven_avg,
     "all_to_all": lambda inputs: _all_to_all(inputs, _even),
     "all_to_all_uneven": lambda inputs: _all_to_all(inputs, _uneven),
     "all_to_all_zeros": lambda inputs: _all_to_all(inputs, _with_nothing),

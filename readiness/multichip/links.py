@@ -8,7 +8,7 @@ hangs.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from itertools import chain, combinations
 
 import torch
@@ -29,6 +29,8 @@ MOST_PAIRS = 28
 PASSES, MOST_PASSES, DOUBTFUL_SHARE = 5, 40, 0.75
 #: The same of large blocks, which a moment of the host's disturbs less, and which take long to be compared.
 GROWN_PASSES = 3
+#: How often they do at the end, at least.
+LATER_PASSES = 2
 #: Transfers between two meetings of the ranks, and for how long a pair may go on.
 AT_ONCE, PAIR_S = 4, 1.0
 MEBIBYTE = 2**20
@@ -45,13 +47,40 @@ def rank_main(context: RankContext) -> Iterator[Json]:
         teams = groups(context.world_size)
     witness = Witness(context.clock)
     sums = Sums(context, teams)
-    for report in chain(_passes(context), [{"done": TRANSFERS}], sums.run()):
+    for report in _transfers_and_sums(context, sums):
         yield {**report, "gaps": witness.gaps}
     yield from compare_ranks(context, teams, sums)
 
 
-def _passes(context: RankContext) -> Iterator[Json]:
+def _transfers_and_sums(context: RankContext, sums: Sums) -> Iterator[Json]:
+    taken, numel = yield from _passes(context)
+    yield {"done": TRANSFERS}
+    yield from sums.run()
+    yield from _later(context, taken, numel)
+
+
+def _later(context: RankContext, taken: Mapping[Team, list[float]], numel: int) -> Iterator[Json]:
+    """The same transfers once more, after all those sums: a link that has lost lanes or speed is slow from then on."""
+    later: dict[Team, list[float]] = {pair: [] for pair in taken}
+    started = time.monotonic()
+    for number in range(MOST_PASSES):
+        for pair, seconds in later.items():
+            yield from _transfers(context, pair, numel, seconds)
+        kept = [min(taken[pair]) / min(seconds) for pair, seconds in later.items() if seconds and taken[pair]]
+        too_long = max(context.share(time.monotonic() - started)) > context.settings["budget_s"]
+        worst = min(context.share(min(kept, default=1.0)))
+        if number + 1 >= LATER_PASSES and (worst >= DOUBTFUL_SHARE or too_long):
+            break
+    for pair, seconds in later.items():
+        if seconds and taken[pair]:
+            best = {"first": min(taken[pair]), "last": min(seconds)}
+            yield {"later": list(pair), "bytes": 4 * numel, **best, "calls": len(seconds)}
+
+
+def _passes(context: RankContext) -> Generator[Json, None, tuple[dict[Team, list[float]], int]]:
     """All pairs in turn, again where one seems slow: a slow link stays slow, a busy host lets a good time through.
+
+    Returns what each pair took, in seconds, of blocks of so many elements.
 
     Blocks grow until there and back takes long enough even on the fastest pair: what it takes to begin is alike on all.
     """
@@ -75,6 +104,7 @@ def _passes(context: RankContext) -> Iterator[Json]:
     for pair, seconds in taken.items():
         if seconds:
             yield {"link": list(pair), "bytes": 4 * numel, "quantiles": quantiles(seconds), "calls": len(seconds)}
+    return taken, numel
 
 
 def pairs(world_size: int) -> list[Team]:

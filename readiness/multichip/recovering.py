@@ -25,10 +25,10 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.nn import functional
-from torch.nn.parallel import DistributedDataParallel
 
 from readiness.multichip import training
 from readiness.multichip.collectives import digest
+from readiness.multichip.replicas import replicated
 from readiness.precision import strict_precision
 from readiness.ranks.values import Json, RankContext
 
@@ -133,8 +133,7 @@ class _Run:
             if context.settings["mode"] == FULLY_SHARDED:
                 self._shard()
             elif context.world_size > 1:
-                indices = None if context.device.index is None else [context.device.index]
-                self.model = DistributedDataParallel(self.plain, device_ids=indices)
+                self.model = replicated(self.plain, context.device)
             self.optimizer = torch.optim.AdamW(self.plain.parameters(), lr=3e-3, weight_decay=0.1)
             self.tokens = training.batch(context, context.settings["parts"])
         # DistributedDataParallel lays its buckets out anew after the first backward pass, and with them the order in which

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 import zlib
@@ -46,7 +47,10 @@ class Course:
     deaths: list[tuple[float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.parts = max(len(self.placement.ranks), 4)
+        # The batch divides among all ranks and among half of them, where two train it among four too: else ranks have
+        # parts of several sizes, and the mean of their means is another loss.
+        count = len(self.placement.ranks)
+        self.parts = math.lcm(count, max(count // 2, 1), 4 if count <= 2 else 1)
 
     def recovery(self) -> Iterator[Yield]:
         """Die twice in a row, resume each time; break checkpoints; go on with another number of ranks; then sharded."""

@@ -25,8 +25,11 @@ def integrity(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
             where: Json = {key: str(report[key]) for key in ("source", "team", "slots") if key in report}
             yield Row({"rank": rank, "work": report["made"], "wrong": report["wrong"], **where, **report["first"]})
     wrong, looked, made = _looks(reports)
-    for rank in (odd := _outvoted(reports, placement)):
-        yield Row({"rank": rank, "chip": placement.ranks[rank].id, "computes_otherwise": ", ".join(odd[rank])})
+    odd, tied = _votes(reports, placement)
+    for who in (odd, tied):
+        for rank, what in who.items():
+            yield Row({"rank": rank, "chip": placement.ranks[rank].id, "computes_otherwise": ", ".join(what)})
+    for rank in odd:
         wrong[Look("compute", (rank,))] += len(odd[rank])
     if any("vote" in report for _, report in reports):
         made["compute"] += sum("vote" in report for _, report in reports)
@@ -40,7 +43,12 @@ def integrity(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
         })  # fmt: skip
     for kind in KINDS:
         count = sum(times for look, times in wrong.items() if look.kind == kind)
-        if count or (finished and made[kind]):
+        if kind == "compute" and not count and tied:
+            count = max(map(len, tied.values()))
+            words = f"{placement.name(*sorted(tied))} compute different bits from the same inputs, and none of them is usual"
+            labels = {**placement.labels, "work": kind}
+            yield Measurement("wrong_results", count, labels, samples=made[kind], about=words[:LONGEST_ABOUT])
+        elif count or (finished and made[kind]):
             about = next((_about(one, kind, placement) for one in found if kind in {look.kind for look in one.looks}), None)
             labels = {**placement.labels, "work": kind}
             yield Measurement("wrong_results", count, labels, samples=made[kind] or None, about=about)
@@ -76,20 +84,22 @@ def _looks(reports: Reports) -> tuple[Counter[Look], set[Look], Counter[str]]:
     return Counter({look: times for look, times in wrong.items() if times}), looked, made
 
 
-def _outvoted(reports: Reports, placement: Placement) -> dict[int, list[str]]:
-    """Ranks that computed something else than the majority of the chips of their make, and what."""
+def _votes(reports: Reports, placement: Placement) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+    """Ranks that computed something else than most chips of their make, and what; and those of which nobody is most."""
     votes: dict[tuple[str | None, str], dict[int, str]] = {}
     for rank, report in reports:
         for what, digest in report.get("digests", {}).items() if "vote" in report else ():
             votes.setdefault((placement.ranks[rank].model, f"{what} in {report['vote']}"), {})[rank] = digest
     odd: dict[int, list[str]] = {}
+    tied: dict[int, list[str]] = {}
     for (_, what), digests in votes.items():
         usual, times = Counter(digests.values()).most_common(1)[0]
-        if 2 * times > len(digests) > 2:
-            for rank, digest in digests.items():
-                if digest != usual:
-                    odd.setdefault(rank, []).append(what)
-    return odd
+        for rank, digest in digests.items() if len(digests) > 1 else ():
+            if 2 * times <= len(digests):
+                tied.setdefault(rank, []).append(what)
+            elif digest != usual:
+                odd.setdefault(rank, []).append(what)
+    return odd, tied
 
 
 def _about(verdict: Verdict, kind: str, placement: Placement) -> str:

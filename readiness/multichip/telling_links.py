@@ -44,6 +44,7 @@ def links(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
         yield from _transfers(reports, placement)
     if finished:
         yield from _speed_kept(reports, placement)
+        yield from _links_kept(reports, placement)
         yield from _stragglers(reports, placement)
 
 
@@ -157,6 +158,22 @@ def _speed_kept(reports: Reports, placement: Placement) -> Iterator[Yield]:
             samples = sum(report["calls"] for both in teams.values() for report in both)
             labels = {**placement.labels, "block": block}
             yield Measurement("collective_speed_kept", first / last, labels, samples=samples, about=about)
+
+
+def _links_kept(reports: Reports, placement: Placement) -> Iterator[Yield]:
+    """The worst pair's best transfer at first over its best one after all sums, of blocks as large as links want them."""
+    pairs: dict[Team, list[Json]] = {}
+    for _, report in reports:
+        if "later" in report:
+            pairs.setdefault(tuple(report["later"]), []).append(report)
+    times = {pair: tuple(min(told[key] for told in both) for key in ("first", "last")) for pair, both in pairs.items()}
+    if times:
+        pair, (first, last) = min(times.items(), key=lambda item: item[1][0] / item[1][1])
+        size = pairs[pair][0]["bytes"] / 2**20
+        told = f"{size:g} MiB there and back in {_ms(first)}, in the end in {_ms(last)}"
+        about = f"the link between {placement.name(*pair)}: {told}"
+        samples = sum(told["calls"] for both in pairs.values() for told in both)
+        yield Measurement("link_speed_kept", first / last, placement.labels, samples=samples, about=about)
 
 
 def _transfers(reports: Reports, placement: Placement) -> Iterator[Yield]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -47,8 +48,12 @@ def resumed(told: Resumed, placement: Placement) -> Iterator[Yield]:
     yield from _state(told.mode, (told.straight, *told.worlds), placement, labels)
     found = differences(told)
     noise = 0.0 if told.again is None else max(_apart(told.straight, told.again), 0.0)
-    if noise:  # the device's own runs are not alike: only what is far beyond that counts
-        found = {name: (words, distance) for name, (words, distance) in found.items() if distance > _SLACK * noise}
+    if noise and math.isfinite(noise):  # the device's own runs are not alike: only what is far beyond that counts
+        found = {
+            name: (words, distance)
+            for name, (words, distance) in found.items()
+            if distance > _SLACK * noise or not math.isfinite(distance)
+        }
     compared = sum(len(_losses(world)) for world in told.worlds) * len(placement.ranks)
     yield Row(
         {

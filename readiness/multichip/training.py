@@ -10,9 +10,9 @@ import torch
 import torch._dynamo
 from torch import nn
 from torch.nn import functional
-from torch.nn.parallel import DistributedDataParallel
 
 from readiness.multichip.comparing import digest
+from readiness.multichip.replicas import replicated
 from readiness.precision import strict_precision
 from readiness.ranks.values import Json, RankContext
 
@@ -92,8 +92,7 @@ def _train(context: RankContext) -> Iterator[Json]:
         plain = model(context)
         trained: nn.Module = plain
         if context.world_size > 1:
-            indices = None if context.device.index is None else [context.device.index]
-            trained = DistributedDataParallel(plain, device_ids=indices)
+            trained = replicated(plain, context.device)
         optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9)
         mine = batch(context, context.settings["parts"])[context.rank :: context.world_size].to(context.device)
     losses, norms, digests = [], [], []

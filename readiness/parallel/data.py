@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
 
+from readiness.multichip.replicas import replicated
 from readiness.parallel.model import Decoder
 from readiness.parallel.trainer import Held, Trainer, local, share
 from readiness.ranks.values import RankContext
@@ -21,8 +21,7 @@ class Replicas(Trainer):
 
     def __init__(self, context: RankContext, model: Decoder) -> None:
         self.context, self.model = context, model
-        indices = None if context.device.index is None else [context.device.index]
-        self.wrapped = DistributedDataParallel(model, device_ids=indices)
+        self.wrapped = replicated(model, context.device)
 
     @property
     def parameters(self) -> Sequence[Tensor]:

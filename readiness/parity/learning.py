@@ -44,18 +44,18 @@ def train(
     gradients: dict[str, Tensor] = {}
     for step, tokens in enumerate(batches):
         optimizer.zero_grad()
-        with _lowered(device, autocast):
+        with lowered(device, autocast):
             loss = model.loss(tokens.to(device))
         loss.backward()  # type: ignore[no-untyped-call]
         if step == 0:
-            gradients = {name: _gradient(parameter) for name, parameter in model.named_parameters()}
+            gradients = {name: gradient(parameter) for name, parameter in model.named_parameters()}
         optimizer.step()
         losses.append(loss.detach())
     return Course(tuple(float(loss.cpu()) for loss in losses), gradients)
 
 
 @contextlib.contextmanager
-def _lowered(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
+def lowered(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
     """Autocast to the dtype; NotImplementedError where torch would only warn and go on in full precision."""
     if dtype is None:
         yield
@@ -67,7 +67,7 @@ def _lowered(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
         yield
 
 
-def _gradient(parameter: Tensor) -> Tensor:
+def gradient(parameter: Tensor) -> Tensor:
     """The gradient on the host; one that never came is as wrong as NaN."""
     return torch.full(parameter.shape, torch.nan) if parameter.grad is None else parameter.grad.detach().cpu().clone()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -14,6 +15,7 @@ from readiness.parity import learning, transformer
 
 Tensor = torch.Tensor
 Repeat = Callable[[], list[Tensor]]
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def operations(accelerator: Accelerator, dtype: torch.dtype) -> Iterator[tuple[str, Repeat]]:
@@ -85,8 +87,12 @@ def obeys(repeat: Repeat) -> bool:
 def deterministic(wanted: bool, *, strict: bool = False) -> Iterator[list[str]]:
     """Ask torch for deterministic algorithms, or not to; the list fills with what it says it has none for.
 
-    With `strict` it raises instead.
+    With `strict` it raises instead. cuBLAS has none unless its workspace was fixed before the first product of the process
+    (docs.pytorch.org, use_deterministic_algorithms); whoever has fixed it otherwise keeps that.
     """
+    fixed = os.environ.get(_WORKSPACE)
+    if wanted:
+        os.environ.setdefault(_WORKSPACE, ":4096:8")
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     complaints: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
@@ -96,4 +102,6 @@ def deterministic(wanted: bool, *, strict: bool = False) -> Iterator[list[str]]:
             yield complaints
         finally:
             torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+            if fixed is None:
+                os.environ.pop(_WORKSPACE, None)
             complaints += sorted({str(item.message).splitlines()[0][:200] for item in caught})

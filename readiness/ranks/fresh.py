@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 
 from readiness import accelerators
 from readiness.accelerators.base import Accelerator
@@ -20,9 +21,10 @@ _SCALARS = (
 )  # fmt: skip
 
 
-def main(text: str) -> None:
-    """Run the rank that this JSON text describes. Never returns."""
-    told = json.loads(text)
+def main(descriptor: str) -> None:
+    """Run the rank that the JSON text in this file describes. Never returns."""
+    with os.fdopen(int(descriptor), "rb") as file:
+        told = json.load(file)
     detach(told["parent"], told["log"])
     serve(plan_from_json(told), Board(told["board"], told["world_size"]))
 

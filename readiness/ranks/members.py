@@ -328,12 +328,16 @@ def _be_rank(plan: RankPlan, board: Board, inherited: Sequence[int]) -> NoReturn
 
 def _spawn(plan: RankPlan, board_file: BinaryIO, keep: Sequence[int]) -> Process:
     told = plan_to_json(plan) | {"board": board_file.fileno()}
-    return subprocess.Popen(
-        bootstrap("readiness.ranks.fresh:main", json.dumps(told)),
-        stdin=subprocess.DEVNULL,
-        stdout=plan.log,
-        stderr=plan.log,
-        start_new_session=True,
-        pass_fds=[plan.orders, plan.reports, plan.log, board_file.fileno(), *keep],
-        env={**os.environ, "OMP_NUM_THREADS": str(plan.threads)},
-    )
+    with anonymous_file("plan of a rank") as plan_file:  # with many peers it is longer than an argument may be
+        plan_file.write(json.dumps(told).encode())
+        plan_file.flush()
+        plan_file.seek(0)
+        return subprocess.Popen(
+            bootstrap("readiness.ranks.fresh:main", str(plan_file.fileno())),
+            stdin=subprocess.DEVNULL,
+            stdout=plan.log,
+            stderr=plan.log,
+            start_new_session=True,
+            pass_fds=[plan.orders, plan.reports, plan.log, board_file.fileno(), plan_file.fileno(), *keep],
+            env={**os.environ, "OMP_NUM_THREADS": str(plan.threads)},
+        )

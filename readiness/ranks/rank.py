@@ -114,6 +114,8 @@ def _work(plan: RankPlan, board: Board) -> None:
     if plan.namespace is not None:
         network.enter(plan.namespace)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # ranks are made to die, with a device's memory mapped
+    # What the user has set would guard every call, and hide what a stack does without; a drill that wants it says so.
+    dist.set_debug_level(dist.DebugLevel.OFF)  # type: ignore[attr-defined]
     flight.record()
     if plan.settings.get(flight.HASTEN):
         flight.hasten()  # what watches over all groups asks once, when the first one is made

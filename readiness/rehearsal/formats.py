@@ -43,10 +43,8 @@ def write_all(asked: Sequence[Request], rehearsal: Rehearsal, *, quiet: bool, co
             told = f"it cannot be written: {getattr(problem, 'strerror', None) or problem}"
             remedy = "name a file in a folder in which you may write"
             problems.append(UsageError(told, place=f"--format {request.place!r}", remedy=remedy))
-    if quiet:
-        put(table.line(rehearsal), stdout)
-    elif all(request.file is not None for request in asked):
-        put(_render("table", rehearsal, colour, stdout), stdout)
+    if all(request.file is not None for request in asked):
+        put(table.line(rehearsal) if quiet else _render("table", rehearsal, colour, stdout), stdout)
     if problems:
         raise problems[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -41,14 +42,15 @@ class Silent:
 class Told(Silent):
     """Says what happens through rich: the same words with and without a terminal."""
 
-    def __init__(self, title: str, console: Console) -> None:
+    def __init__(self, title: str, console: Console, *, moving: bool = True) -> None:
         self.title = title
         self.console = console
+        self.moving = moving
         self.total = self.done = 0
         self.bar: Progress | None = None
 
     def __enter__(self) -> Told:
-        if self.console.is_terminal and not self.console.is_dumb_terminal:
+        if self.moving and self.console.is_terminal and not self.console.is_dumb_terminal:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
             text = TextColumn("{task.description}", markup=False)
@@ -112,4 +114,5 @@ def observer(title: str, *, quiet: bool, no_color: bool) -> Silent:
         return Silent()
     from rich.console import Console
 
-    return Told(title, Console(stderr=True, no_color=True if no_color else None))
+    console = Console(stderr=True, no_color=True if no_color else None)
+    return Told(title, console, moving=sys.stderr.isatty())  # as in readiness.console

@@ -10,7 +10,7 @@ from readiness.simulator.kernels import KIND, _host
 from readiness.simulator.silicon import Silicon
 from readiness.simulator.strikes import Call
 
-_LOAD = "checkpoint::load"
+_LOAD, _SAVE = "checkpoint::load", "checkpoint::save"
 
 
 class _HasSilicon(Protocol):
@@ -21,7 +21,10 @@ def register(current: _HasSilicon) -> None:
     """Have torch.save tag the device's storages, and torch.load put them there."""
 
     def tag(storage: Any) -> str | None:
-        return KIND if storage.device.type == KIND else None
+        if storage.device.type != KIND:
+            return None
+        current.silicon.perform(Call(_SAVE, [], {}, results=None), lambda: None)
+        return KIND
 
     def restore(storage: Any, location: str) -> Any:
         if location.partition(":")[0] != KIND:

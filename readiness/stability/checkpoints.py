@@ -14,6 +14,7 @@ from readiness import numerics
 from readiness.accelerators.base import Accelerator
 from readiness.driver.copying import wrong_bytes
 from readiness.parity import transformer
+from readiness.parity.repetition import deterministic, obeys
 
 Tensor = torch.Tensor
 
@@ -60,11 +61,16 @@ def begin(accelerator: Accelerator, weights: Mapping[str, Tensor]) -> Run:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What differs: tensors just after loading, tensors and losses at the end. `repeats`: two uninterrupted runs agree."""
+    """What differs: tensors just after loading, tensors and losses at the end.
+
+    `repeats`: two uninterrupted runs agree. `doubt` is why the end tells nothing: they differ by as much as training moves
+    the parameters, in words; or None.
+    """
 
     after_loading: dict[str, str]
     at_the_end: dict[str, str]
     repeats: bool
+    doubt: str | None
     compared: int
 
 
@@ -77,6 +83,18 @@ def resume(accelerator: Accelerator, before: int, after: int) -> Resumed:
     draw = accelerator.generator("checkpoint")
     weights = transformer.build(draw).state_dict()
     batches = [transformer.text(draw, transformer.Size().vocabulary, 4, 33) for _ in range(before + after)]
+
+    def probe() -> list[Tensor]:
+        run = begin(accelerator, weights)
+        run.steps(batches[:1])
+        return run.losses
+
+    # Where torch is only warned it leaves attention as it is, and two runs of a sound device differ.
+    with deterministic(True, strict=obeys(probe)):
+        return _resumed(accelerator, weights, batches, before)
+
+
+def _resumed(accelerator: Accelerator, weights: Mapping[str, Tensor], batches: Sequence[Tensor], before: int) -> Resumed:
     first = begin(accelerator, weights)
     first.steps(batches[:before])
     saved = first.state()
@@ -103,7 +121,10 @@ def resume(accelerator: Accelerator, before: int, after: int) -> Resumed:
     uninterrupted, other = first.told(), again.told()
     noise = max(_distance(other[name], value) for name, value in uninterrupted.items())
     at_the_end = _differences(second.told(), uninterrupted, noise)
-    return Resumed(after_loading, at_the_end, noise == 0, len(uninterrupted) + len(saved))
+    moved = {name: _distance(saved[name], value) for name, value in uninterrupted.items() if name.startswith("parameter ")}
+    lost = [name for name, distance in moved.items() if distance <= _SLACK * noise]
+    doubt = f"two uninterrupted runs differ by {noise:.2g} of a tensor's size" if 2 * len(lost) > len(moved) else None
+    return Resumed(after_loading, at_the_end, noise == 0, doubt, len(uninterrupted) + len(saved))
 
 
 Source = tuple[Callable[[], Tensor], Callable[[Tensor], object]]

@@ -63,9 +63,11 @@ def _of_kind(tallies: Sequence[Tally], labels: dict[str, str]) -> Iterator[Yield
     calls = sum(tally.calls for tally in ran)
     yield Measurement("calls", calls, labels, samples=len(ran))
     wrong = sorted((tally for tally in ran if tally.wrong), key=lambda tally: -tally.wrong)
-    about = f"{wrong[0].told()}{_others(wrong)}" if wrong else None
-    yield Measurement("mismatches", sum(tally.wrong for tally in wrong), labels, samples=calls, about=about)
     changing = [tally for tally in ran if not tally.repeatable]
+    compared = sum(tally.calls for tally in ran if tally.repeatable)
+    if wrong or 2 * len(changing) <= len(ran):  # of what differs at once no later call can be told to be wrong
+        about = f"{wrong[0].told()}{_others(wrong)}" if wrong else None
+        yield Measurement("mismatches", sum(tally.wrong for tally in wrong), labels, samples=compared, about=about)
     about = f"{changing[0].name}{_others(changing)}: equal inputs gave other bits at once" if changing else None
     yield Measurement("unrepeatable", len(changing), labels, samples=len(ran), about=about)
     first = [tally for tally in ran if tally.first_error is not None]

@@ -113,6 +113,8 @@ OPERATIONS = (
 )  # fmt: skip
 
 
+#: Which experts tokens go to: under load as well, but small. Values alone: of equal ones the gradient may go to any.
+LARGEST = Operation("largest values", lambda x: x.topk(8, -1).values, ((4, 33),), ((256, 4096),), differentiable=False)
 #: Sampling and routing: too slow on a CPU to be repeated under load, and the first to lack a kernel.
 RARER = (
     Operation("sort", lambda x: x.sort(-1).values, ((4, 33),), ((64, 4096),)),
@@ -154,7 +156,7 @@ def cases(
     accelerator: Accelerator, dtype: torch.dtype, layout: str, device: torch.device, *, large: bool = False
 ) -> Iterator[Case]:
     """Every operation in this dtype and layout, forward and, where it has a gradient, backward. Nothing is run yet."""
-    for operation in OPERATIONS:
+    for operation in (*OPERATIONS, LARGEST):
         yield from both_phases(operation, draw(accelerator, operation, dtype, large=large), dtype, layout, device)
 
 

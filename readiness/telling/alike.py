@@ -64,7 +64,7 @@ class Shared:
         parts: dict[tuple[str, ...], list[tuple[str, Finding]]] = {}
         for id, finding in self._each():
             value = "number" if _plain_number(finding) else figure_of(finding)
-            key = (value, str(finding.unit), labels(finding.labels), reason(finding))
+            key = (value, str(finding.unit), labels(finding.labels), _said(id, finding))
             parts.setdefault(key, []).append((id, finding))
         return [_statement(part, alone=len(parts) == 1) for part in parts.values()]
 
@@ -73,18 +73,23 @@ class Shared:
         """The words alone, each with whose they are; that is empty where they are all of them's."""
         found: dict[str, list[str]] = {}
         for id, finding in self._each():
-            found.setdefault(reason(finding) or "no reason was given", []).append(id)
+            found.setdefault(_said(id, finding) or "no reason was given", []).append(id)
         return [(names(ids) if len(found) > 1 else "", text) for text, ids in found.items()]
 
     def _each(self) -> Iterable[tuple[str, Finding]]:
         return ((id, entry.finding) for id, entry in zip(self.ids, self.told, strict=True))
 
 
+def _said(id: str, finding: Finding) -> str:
+    """The reason without the accelerator's own name in front, which stands before it anyway: so eight chips say the same."""
+    return reason(finding).removeprefix(f"{id}: ")
+
+
 def _statement(part: Sequence[tuple[str, Finding]], *, alone: bool) -> Statement:
     finding = part[0][1]
     value = _range(part)
     whose = "" if alone else names([id for id, _ in part])
-    return Statement(whose, reading(finding, value), reason(finding), value, finding)
+    return Statement(whose, reading(finding, value), _said(*part[0]), value, finding)
 
 
 def _plain_number(finding: Finding) -> bool:

@@ -124,9 +124,11 @@ def duration(seconds: float) -> str:
 
 
 def memory(size: int | None) -> str:
-    """`96 GiB`, `512 MiB`; empty where it is not known."""
+    """`96 GiB`, `512 MiB`, `12 TiB`; empty where it is not known."""
     if size is None:
         return ""
+    if size >= 2**40:
+        return f"{size / 2**40:.4g} TiB"
     return f"{size / 2**30:.4g} GiB" if size >= 2**30 else f"{size / 2**20:.4g} MiB"
 
 

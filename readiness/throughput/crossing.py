@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import torch
 
+from readiness import memory
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.slots import Slot
 from readiness.throughput.timing import Timing, repeat
@@ -30,7 +30,7 @@ class Crossed:
 def block(accelerator: Accelerator, size: int) -> torch.Tensor:
     """So many random bytes on the host, never more than an eighth of the memory that is free there or on the device."""
     reading = accelerator.memory()
-    size = min(size, psutil.virtual_memory().available // 8, *(() if reading is None else (reading[0] // 8,)))
+    size = min(size, memory.available() // 8, *(() if reading is None else (reading[0] // 8,)))
     drawn = torch.randint(0, 256, (2**22 + 1,), dtype=torch.uint8, generator=accelerator.generator("crossing"))
     return drawn.repeat(max(1, -(-size // drawn.numel())))[: max(1, size)]
 

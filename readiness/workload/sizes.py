@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from readiness import memory
 from readiness.accelerators.base import Accelerator
 from readiness.workload import operators
 from readiness.workload.document import Call, Record, Size, Spec, Workload
@@ -99,9 +100,7 @@ def _timed(accelerator: Accelerator, work: object) -> float:
 
 
 def _host_memory() -> float:
-    import psutil
-
-    return float(psutil.virtual_memory().available)
+    return float(memory.available())
 
 
 def size_bytes(call: Call) -> float:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from readiness.accelerators import ascend_files
+from readiness.accelerators.ascend import Ascend
 from readiness.accelerators.ascend_files import AscendFiles
 from tests.accelerators.samples import FIXTURES, needs_recordings, recorded
 
@@ -20,6 +23,26 @@ def test_an_installation_that_does_not_fit() -> None:
     files = ascend_files.read(FIXTURES / "ascend/misfit")
     assert files.software()["cann"] == "8.2.RC1"
     assert files.compatibility() == {"driver_and_firmware": False, "driver_and_cann": False}
+
+
+def test_the_cann_in_use_is_the_one_that_the_environment_names() -> None:
+    fitting, misfit = FIXTURES / "ascend/fitting", FIXTURES / "ascend/misfit"
+    assert ascend_files.read(misfit, str(fitting / "cann")).software()["cann"] == "8.5.0"
+    assert ascend_files.read(fitting, str(misfit / "ascend-toolkit/latest")).software()["cann"] == "8.2.RC1"
+    arch = str(misfit / "ascend-toolkit/latest/x86_64-linux")
+    assert ascend_files.read(fitting, arch).software()["cann"] == "8.2.RC1"
+    assert ascend_files.read(fitting, "/nowhere").software()["cann"] is None, "another one tells nothing"
+
+
+def test_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = Ascend(FIXTURES / "ascend/misfit")
+    for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert stack._files().software()["cann"] == "8.2.RC1"
+    monkeypatch.setenv("ASCEND_TOOLKIT_HOME", str(FIXTURES / "ascend/fitting/cann"))
+    assert stack._files().software()["cann"] == "8.5.0"
+    monkeypatch.setenv("ASCEND_HOME_PATH", "/nowhere")
+    assert stack._files().software()["cann"] is None
 
 
 def test_nothing_installed_tells_nothing(tmp_path: Path) -> None:

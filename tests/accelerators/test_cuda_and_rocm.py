@@ -137,7 +137,7 @@ def test_torch_cuda_does_not_mean_nvidia(
 def test_a_name_without_a_maker_is_nvidias_when_something_else_confirms_it(
     plant: Plant, tmp_path: Path, witness: str
 ) -> None:
-    plant("Tesla X9")
+    plant("X9 Compute")
     if witness == "pci":
         sys.modules["pynvml"] = fake_nvml.make(uuids=(), addresses=())
         _write(tmp_path / "sys/bus/pci/devices/0000:17:00.0/vendor", "0x10de")

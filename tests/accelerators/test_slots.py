@@ -93,6 +93,24 @@ def test_a_switch_on_the_devices_own_board_is_part_of_it(tmp_path: Path) -> None
     assert (found.lanes, found.most_lanes, found.port_lanes) == (4, 16, 16)
 
 
+def test_a_processor_of_the_same_maker_is_no_part_of_the_device(tmp_path: Path) -> None:
+    """Hygon's devices hang on Hygon's processors: a port of a later generation than the device is no slow slot."""
+    folder = tmp_path / "sys/devices/pci0000:00"
+    for number, pace, most in ((1, "16.0", "32.0"), (2, "16.0", "16.0")):
+        folder = folder / f"0000:0{number}:00.0"
+        folder.mkdir(parents=True)
+        speeds = {"current_link_speed": f"{pace} GT/s PCIe", "max_link_speed": f"{most} GT/s PCIe", "vendor": "0x1d94"}
+        for name, text in (SOUND | speeds).items():
+            (folder / name).write_text(text + "\n")
+    bus = tmp_path / "sys/bus/pci/devices"
+    bus.mkdir(parents=True)
+    (bus / "0000:02:00.0").symlink_to(folder)
+    processor(tmp_path, "fpu")
+    found = slots.read("0000:02:00.0", tmp_path)
+    assert found is not None
+    assert (found.pace, found.most_pace) == (16.0, 16.0)
+
+
 @pytest.mark.parametrize("address", [None, "", "..", "../../../../etc", "0000:17:00.0/../..", "0000:17:00.9", "0000:17:00.1", "\0"])
 def test_other_addresses_have_none(tmp_path: Path, address: str | None) -> None:
     assert slots.read(address, device(tmp_path)) is None

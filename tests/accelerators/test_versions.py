@@ -36,7 +36,9 @@ def test_the_driver_a_runtime_needs(cuda: str | None, driver: str | None, api: s
 def test_rules_of_one_vendor_do_not_judge_another() -> None:
     software: dict[str, str | None] = {"cuda": "13.0", "driver": "3.0", "nccl": "2.29.2"}
     assert _rulings(software, vendor="MetaX") == []
-    assert _rulings(software, vendor=None) == []
+    ((ruling, text),) = _rulings(software, vendor=None)
+    assert (ruling, text.partition(" could")[0]) == (Ruling.UNDECIDED, "whose device this is")
+    assert _rulings(software, vendor=None, stack="sim") == []
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,8 @@ def test_counters_that_vanish_are_a_skip_not_a_zero() -> None:
         ("ecc_uncorrected_aggregate", "uncorrected"), ("remapped_rows_failure", "uncorrected"),
         ("remapped_rows_pending", "uncorrected"), ("retired_pages_double_bit", "uncorrected"),
         ("mc0_uncorrected", "uncorrected"), ("machine_check_uncorrected", "uncorrected"),
-        ("ecc_corrected_volatile", "corrected"), ("retired_pages_single_bit", "corrected"), ("umc_deferred", "corrected"),
+        ("ecc_corrected_volatile", "corrected"), ("retired_pages_single_bit", "corrected"), ("umc_deferred", "uncorrected"),
+        ("machine_check_deferred", "uncorrected"), ("umc_de", "uncorrected"),
         ("nvlink_replays", "other"), ("pcie_replays", "other"),
     ],
 )  # fmt: skip

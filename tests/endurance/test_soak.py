@@ -19,7 +19,7 @@ from readiness.endurance.ledger import Account, read
 from readiness.endurance.soak import Soak
 from readiness.endurance.telling import tell
 from readiness.errors import UsageError
-from readiness.model import Evidence, Measurement, Status
+from readiness.model import Evidence, Measurement, Row, Status
 from readiness.ranks import Failure, Placement, Trouble, WorldOutcome
 from tests.ranks import support
 from tests.support import cpu, run_check, value, values
@@ -49,7 +49,7 @@ def round_of(number: int, ranks: int, seconds: float = 1.0, faults: dict[int, li
     """What all ranks report of one round."""
     return [
         (rank, {"round": number, "seconds": seconds, "loss": 1.0, "step": 2, "replica": "same", "faults": (faults or {}).get(rank, []),
-                "sums": 6, "operations": 3, "operations_s": 0.5, "sensors": {"temperature_c": 60.0 + rank}, "repeats": True, **changes})
+                "sums": 6, "operations": 3, "operations_s": 0.5, "sensors": {"temperature_c": 60.0 + rank}, "repeats": True, "uncompared": (0, 80), **changes})
         for rank in range(ranks)
     ]  # fmt: skip
 
@@ -211,6 +211,8 @@ class Idle:
 
     def __init__(self, context: Any) -> None:
         """Nothing to prepare."""
+
+    uncompared = (0, 0)
 
     def round(self) -> tuple[int, float, list[Any]]:
         return 0, 0.0, []
@@ -414,8 +416,61 @@ def test_training_that_never_repeats_is_no_fault_of_a_chip(monkeypatch: pytest.M
 
     monkeypatch.setattr(work.Training, "_train", train)
     evidence = checked(chips(2), seconds=2.0)
-    assert value(evidence, "faults", cause="all") == 0
+    assert values(evidence, "faults") == [], "nor a good word for one"
+    assert values(evidence, "chip_mtbf_h") == []
     assert any(row.get("unrepeatable") for row in evidence.rows)
+    (told,) = [row["proves"] for row in evidence.rows if "proves" in row]
+    assert "nothing follows from that, since training steps differ" in told
+
+
+def measured(account: Account) -> dict[str, float]:
+    return {item.name: item.value for item in tell(account) if isinstance(item, Measurement)}
+
+
+def test_no_round_is_no_good_word() -> None:
+    account = soaked(30.0, [lambda _: ([], Failure(Trouble.HUNG, (), "nothing moved", "a sum"))]).ledger.account
+    assert account.rounds == 0
+    assert measured(account)["faults"] > 0, "what was seen is told"
+    account = Account(begun=account.begun, ended="")
+    assert measured(account) == {"exposure_chip_hours": 0}
+    (told,) = [item.cells["proves"] for item in tell(account) if isinstance(item, Row) and "proves" in item.cells]
+    assert told.endswith("nothing follows from that, since no round came to its end")
+
+
+@pytest.mark.parametrize(("uncompared", "silent"), [((0, 80), False), ((40, 80), False), ((41, 80), True), ((80, 80), True)])
+def test_operations_that_never_repeat_are_told_and_vouch_for_nothing(uncompared: tuple[int, int], silent: bool) -> None:
+    rounds = [round_of(number, 4, uncompared=(0, 0) if number == 0 else uncompared) for number in range(6)]
+    account = soaked(6.0, [lambda _: (rounds, None)]).ledger.account
+    found = measured(account)
+    assert ("faults" in found, "job_mtbf_h" in found) == (not silent, not silent)
+    assert found["compared_share"] == (81 - uncompared[0]) / 81
+    (told,) = [item.cells["does_not_prove"] for item in tell(account) if isinstance(item, Row) and "proves" in item.cells]
+    assert (f"{uncompared[0]} of 80 operations differ from call to call" in told) == (uncompared[0] > 0)
+
+
+def test_a_world_has_a_round_however_little_time_is_left() -> None:
+    evidence = checked(chips(1), seconds=0.01)
+    assert value(evidence, "faults", cause="all") == 0
+    assert value(evidence, "exposure_chip_hours") > 0
+
+
+@pytest.mark.parametrize("obeys", [True, False])
+def test_training_is_strictly_deterministic_where_torch_can(obeys: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def attention(function: Any) -> Any:
+        def called(*args: Any, **kwargs: Any) -> Any:
+            strict = torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
+            if strict and not obeys:
+                raise RuntimeError("attention does not have a deterministic implementation, but you set ...")
+            drift[0] += 0.0 if strict else 1e-3
+            return function(*args, **kwargs) * (1 + drift[0])
+
+        return called
+
+    drift = [0.0]
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention(torch.nn.functional.scaled_dot_product_attention))
+    evidence = checked(chips(1), seconds=1.0)
+    assert any(row.get("unrepeatable") for row in evidence.rows) is not obeys
+    assert (values(evidence, "faults", cause="all") == [0]) is obeys
 
 
 def test_an_empty_account_is_one() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from readiness import __version__, discovery
+from readiness import __version__, discovery, hosts
 from readiness.assessment import facts_to_json
 from readiness.errors import Exit, UsageError
 from readiness.hosts import REACH, Joining, join
@@ -119,7 +119,8 @@ def test_a_command_that_is_not_there_is_refused() -> None:
         join(Joining(("node2",), "/no/such/command {host}", "127.0.0.1"))
 
 
-def test_a_folder_that_a_host_does_not_see_is_no_shared_one(tmp_path: Path) -> None:
+def test_a_folder_that_a_host_does_not_see_is_no_shared_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "same_place", lambda one, other: False)  # this machine stands in for another
     reach = reaching(tmp_path, told())  # it answers the question for the folder with that, too
     with pytest.raises(UsageError, match="sees something else") as problem:
         join(Joining(("node2",), reach, "127.0.0.1", tmp_path))
@@ -129,6 +130,23 @@ def test_a_folder_that_a_host_does_not_see_is_no_shared_one(tmp_path: Path) -> N
     (found,) = join(Joining(("node2",), "/usr/bin/env {python}", "127.0.0.1", tmp_path))
     assert found.id == "node2/cpu:0"
     assert [file.name for file in tmp_path.iterdir()] == ["reach"]
+
+
+def test_a_host_without_the_stack_under_test_is_told(tmp_path: Path) -> None:
+    reach = reaching(tmp_path, told())
+    arguments = ["--host", "n", "--address", "127.0.0.1", "--reach", reach, "-d", "sim:healthy"]
+    result = readiness("run", "--profile", "smoke", *arguments, state=tmp_path)
+    assert result.returncode == Exit.USAGE
+    assert "n has no accelerator of the stack sim" in " ".join(result.stderr.split())
+
+
+def test_a_host_under_two_names_counts_once(tmp_path: Path) -> None:
+    elsewhere = told(machine={"boot": "b" * 36, "network": "17", "name": "node2"})
+    with pytest.raises(UsageError, match="n3 is n2") as problem:
+        join(Joining(("n2", "n3"), reaching(tmp_path, elsewhere), "127.0.0.1"))
+    assert problem.value.place == "--host"
+    unsaid = reaching(tmp_path, told(machine={"name": "node2"}))
+    assert len(join(Joining(("n2", "n3"), unsaid, "127.0.0.1"))) == 2, "what does not tell is believed"
 
 
 def test_only_accelerators_of_a_stack_under_test_join() -> None:
@@ -156,10 +174,7 @@ def test_a_worker_is_told_where_a_peer_is() -> None:
         (["--shared", "/tmp"], "--shared: it is about other hosts"),
         (["--host", "a b"], "'a b' is no name of a host"),
         (["--host", "node2", "--address", "127.0.0.1", "--reach", "false {host}"], "node2 cannot be looked at: exit code 1"),
-        (
-            ["--host", "n", "--address", "127.0.0.1", "--reach", "/usr/bin/env {python}", "-d", "sim:healthy"],
-            "n has no accelerator of the stack sim",
-        ),
+        (["--host", "n", "--address", "127.0.0.1", "--reach", "/usr/bin/env {python}"], "--host: n is this host"),
     ],
 )
 def test_the_command_line_tells_what_is_wrong_with_a_host(

@@ -16,6 +16,7 @@ from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Status
 from readiness.multichip import grouped, known_answers
 from readiness.multichip.comparing import is_refusal
+from readiness.multichip.known_answers import scatter_single
 from readiness.ranks import RankContext
 from readiness.ranks.values import OPTIONAL
 from tests.multichip.support import Simulated, machine
@@ -199,6 +200,23 @@ def test_a_sum_in_place_of_a_mean_is_found(monkeypatch: pytest.MonkeyPatch) -> N
     evidence = checked(dtypes=["float32"])
     wrong = {item.labels["op"] for item in evidence.measurements if item.name == "wrong_elements" and item.value}
     assert wrong == {"all_reduce_avg"}
+
+
+def test_a_sum_in_place_of_a_mean_of_parts_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As fully sharded training averages: in one tensor, and in a list of parts that differ in size."""
+
+    def summed(healthy: Any) -> Any:
+        def call(*arguments: Any, op: Any = dist.ReduceOp.SUM, **options: Any) -> Any:
+            return healthy(*arguments, op=dist.ReduceOp.SUM if op == dist.ReduceOp.AVG else op, **options)
+
+        return call
+
+    name = scatter_single().__name__
+    monkeypatch.setattr(dist, name, summed(getattr(dist, name)))
+    monkeypatch.setattr(dist, "reduce_scatter", summed(dist.reduce_scatter))
+    evidence = checked(dtypes=["float32"])
+    wrong = {item.labels["op"] for item in evidence.measurements if item.name == "wrong_elements" and item.value}
+    assert wrong == {"reduce_scatter_avg", "reduce_scatter_list_uneven_avg"}
 
 
 @pytest.mark.parametrize("precision", [None, torch.float32])

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Status
-from readiness.multichip import recovering, training
+from readiness.multichip import recovering, replicas, training
 from readiness.multichip.telling import relative_difference
 from readiness.ranks import values
 from tests.ranks import support
@@ -48,7 +48,7 @@ def with_hook(monkeypatch: pytest.MonkeyPatch, hook: Any) -> None:
         model.register_comm_hook(None, hook)
         return model
 
-    monkeypatch.setattr(training, "DistributedDataParallel", hooked)
+    monkeypatch.setattr(replicas, "DistributedDataParallel", hooked)
 
 
 def reduced(bucket: Any, after: Any) -> Any:
@@ -92,10 +92,24 @@ def test_a_gradient_that_is_off_on_one_rank_is_found(monkeypatch: pytest.MonkeyP
 
 
 def test_gradients_that_are_not_exchanged_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "DistributedDataParallel", lambda model, **_: model)
+    monkeypatch.setattr(replicas, "DistributedDataParallel", lambda model, **_: model)
     evidence = checked(steps=5)
     assert value(evidence, "replicas_differ") == 5
     assert value(evidence, "loss_difference") > 1e-3
+
+
+def test_a_bucket_that_is_never_exchanged_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def first_alone(bucket: Any) -> Any:
+        if bucket.index() == 0:
+            return reduced(bucket, lambda total: total / 2)
+        future: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+        future.set_result(bucket.buffer())
+        return future
+
+    with_hook(monkeypatch, lambda state, bucket: first_alone(bucket))
+    evidence = checked(steps=5)
+    assert value(evidence, "replicas_differ") > 0
+    assert value(evidence, "gradient_norm_difference") > 1e-3
 
 
 def test_a_nan_is_an_infinite_difference(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,10 +99,14 @@ def test_a_rank_that_is_outvoted_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     assert (row["chip"], row["computes_otherwise"]) == ("cpu:2", "product in float32")
 
 
-def test_two_ranks_that_disagree_accuse_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_of_ranks_that_disagree_without_a_majority_all_are_suspect(ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     healthy = torch.mm
-    monkeypatch.setattr(torch, "mm", lambda left, right: healthy(left, right) * (1 + dist.get_rank() * 2**-20))
-    assert value(checked(chips(2)), "wrong_results", work="compute") == 0
+    monkeypatch.setattr(torch, "mm", lambda left, right: healthy(left, right) * (1 + dist.get_rank() % 2 * 2**-20))
+    evidence = checked(chips(ranks))
+    assert value(evidence, "wrong_results", work="compute") > 0
+    (about,) = {item.about for item in evidence.measurements if item.name == "wrong_results" and item.labels["work"] == "compute"}
+    assert "compute different bits from the same inputs, and none of them is usual" in (about or "")
 
 
 CULPRITS = {

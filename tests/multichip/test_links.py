@@ -153,6 +153,28 @@ def test_a_slow_chip_spoils_all_its_links_and_is_named(monkeypatch: pytest.Monke
     assert value(evidence, "completed") == 1
 
 
+def test_a_link_that_is_slow_from_some_day_on_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only large transfers show it: to begin one takes longer than a small one's bytes."""
+    healthy, sums = dist.send, [0]
+    healthy_sum = dist.all_reduce
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        sums[0] += 1
+        return healthy_sum(*arguments, **options)
+
+    def slow(tensor: torch.Tensor, target: int, *arguments: Any, **options: Any) -> None:
+        began = time.monotonic()
+        healthy(tensor, target, *arguments, **options)
+        if sums[0] > 50 and {dist.get_rank(), target} == {1, 2}:
+            time.sleep(2 * (time.monotonic() - began) + 0.002)
+
+    monkeypatch.setattr(dist, "all_reduce", counted)
+    monkeypatch.setattr(dist, "send", slow)
+    evidence = checked(chips(4))
+    assert value(evidence, "link_speed_kept") < 0.5
+    assert about(evidence, "link_speed_kept").startswith("the link between rank 1 (cpu:1), rank 2 (cpu:2): ")
+
+
 def test_a_single_slow_link_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     healthy = dist.send
 

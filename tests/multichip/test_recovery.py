@@ -157,6 +157,8 @@ def outcome(*losses: float) -> WorldOutcome:
         (2.0000001, 2.0000001, 0),  # they are not, and the resumed one is no worse
         (2.1, 2.0000001, 1),
         (float("nan"), 2.0000001, 1),
+        (float("nan"), float("nan"), 1),  # what is no number is never what it should be
+        (2.1, float("nan"), 1),
     ],
 )  # fmt: skip
 def test_a_device_that_does_not_repeat_itself_is_held_to_what_it_can(
@@ -166,6 +168,20 @@ def test_a_device_that_does_not_repeat_itself_is_held_to_what_it_can(
     placement = Placement((cpu().facts,))
     found = [item for item in telling_recovery.resumed(told, placement) if isinstance(item, Measurement)]
     assert [item.value for item in found if item.name == "resume_mismatches"] == [mismatches]
+
+
+@pytest.mark.parametrize("ranks", range(2, 17))
+def test_the_batch_divides_among_all_ranks_and_among_half_of_them(ranks: int, tmp_path: Path) -> None:
+    parts = recovery.Course(cpu(), Placement((cpu().facts,) * ranks), tmp_path, 1.0).parts
+    for count in (ranks, max(ranks // 2, 1), 1, *([4] if ranks == 2 else ())):
+        assert parts % count == 0
+
+
+@pytest.mark.slow
+def test_three_healthy_ranks_go_on_with_another_number() -> None:
+    differences = values(checked(3), "reshard_difference")
+    assert differences
+    assert max(differences) < 5e-6
 
 
 def test_only_complete_checkpoints_count(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_missing_operator_is_a_measurement() -> None:
 
 def test_a_gradient_that_never_came_is_infinitely_wrong() -> None:
     parameter = torch.nn.Parameter(torch.ones(3))
-    assert learning._gradient(parameter).isnan().all()
+    assert learning.gradient(parameter).isnan().all()
 
 
 def test_a_loss_that_is_no_number_is_infinitely_different() -> None:

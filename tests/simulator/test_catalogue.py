@@ -80,7 +80,7 @@ def test_every_operator_that_a_row_names_reaches_the_device(tmp_path: Path) -> N
     """PyTorch takes `clone` and `linear` apart before they arrive: a defect of theirs would never act."""
     arriving = set(torch._C._dispatch_get_registrations_for_dispatch_key("CPU")) | {
         "aten::convolution", "aten::convolution_backward", "layout::strided", "stream::wait", "memory::allocate",
-        "checkpoint::load", "copy::to_device", "copy::to_host", "copy::on_device",
+        "checkpoint::load", "checkpoint::save", "copy::to_device", "copy::to_host", "copy::on_device",
         *(f"c10d::{name}" for name in dir(torch.ops.c10d)),
         *torch._C._dispatch_get_all_op_names(),
     }  # fmt: skip

@@ -128,3 +128,25 @@ def test_what_cannot_be_saved_is_a_measurement_and_leaves_no_file(monkeypatch: p
     assert values(evidence, "supported") == [0, 0, 0]
     assert values(evidence, "resume_mismatches") == values(evidence, "wrong_tensors") == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_saving_keeps_nothing(seed: int) -> None:
+    assert value(run_check("stability.checkpoint", cpu(seed)), "memory_growth_bytes", memory="host") < 262144
+
+
+def test_what_each_save_keeps_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, kept = torch.save, []
+
+    def keeping(what: Any, file: Any) -> None:
+        honest(what, file)
+        if set(what) == {str(index) for index in range(8)}:
+            kept.append(bytearray(b"x" * 2**20))
+
+    monkeypatch.setattr(torch, "save", keeping)
+    growth = value(run_check("stability.checkpoint"), "memory_growth_bytes", memory="host")
+    assert growth == pytest.approx(2**20, rel=0.25)
+
+
+def test_too_few_saves_tell_nothing_of_memory() -> None:
+    assert values(run_check("stability.checkpoint", saves=2), "memory_growth_bytes") == []

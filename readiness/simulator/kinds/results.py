@@ -138,11 +138,13 @@ def wrong_dtype(strike: Strike) -> None:
     strike.call.results = _each(strike.call.results, lambda tensor: tensor.to(other.get(tensor.dtype, torch.float32)))
 
 
-@kind(
-    "wrong-random", at=Moment.AFTER, severity=0.5, unit="share that repeats",
-    domain=("aten::*rand*", "aten::normal*", "aten::bernoulli*", "aten::uniform*", "aten::*dropout*", "aten::multinomial*",
-            "aten::exponential*"),
+_RANDOM = (
+    "aten::*rand*", "aten::normal*", "aten::bernoulli*", "aten::uniform*", "aten::*dropout*", "aten::multinomial*",
+    "aten::exponential*",
 )  # fmt: skip
+
+
+@kind("wrong-random", at=Moment.AFTER, severity=0.5, unit="share that repeats", domain=_RANDOM)
 def wrong_random(strike: Strike) -> None:
     """Random numbers repeat within a tensor: a share of them is a copy of those before."""
     for tensor in [*strike.floats(), *strike.integers()]:
@@ -151,6 +153,16 @@ def wrong_random(strike: Strike) -> None:
         if 0 < repeated <= flat.numel() // 2:
             flat[-repeated:] = flat[:repeated].clone()
             tensor.copy_(flat.reshape(tensor.shape))
+
+
+@kind("other-random", at=Moment.AFTER, domain=_RANDOM)
+def other_random(strike: Strike) -> None:
+    """Random numbers are others than the generator's state stands for: the right ones, from the last to the first.
+
+    With `when = { backward = true }` a block that runs again for its gradients is given other numbers than the first time.
+    """
+    for tensor in [*strike.floats(), *strike.integers()]:
+        tensor.copy_(tensor.reshape(-1).flip(0).reshape(tensor.shape))
 
 
 @kind("zero-result", at=Moment.AFTER, severity=1.0, unit="share of the elements, from the last on")

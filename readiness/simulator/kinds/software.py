@@ -21,7 +21,7 @@ def counter(strike: Strike) -> None:
     """Fault counters rise during the run by what `set` names."""
 
 
-@kind("checkpoint-corrupt", at=Moment.AFTER, domain="checkpoint::*", severity=0.01, unit="share of the bytes")
+@kind("checkpoint-corrupt", at=Moment.AFTER, domain="checkpoint::load", severity=0.01, unit="share of the bytes")
 def checkpoint_corrupt(strike: Strike) -> None:
     """What is read back from a checkpoint is not what was written: a share of its bytes is zero.
 
