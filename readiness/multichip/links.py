@@ -29,8 +29,8 @@ MOST_PAIRS = 28
 PASSES, MOST_PASSES, DOUBTFUL_SHARE = 5, 40, 0.75
 #: The same of large blocks, which a moment of the host's disturbs less, and which take long to be compared.
 GROWN_PASSES = 3
-#: How often they do at the end, at least.
-LATER_PASSES = 2
+#: How often they do at the end, at least; and what share of the speed at first is enough, as that was the best of more.
+LATER_PASSES, LATER_SHARE = 2, 0.65
 #: Transfers between two meetings of the ranks, and for how long a pair may go on.
 AT_ONCE, PAIR_S = 4, 1.0
 MEBIBYTE = 2**20
@@ -67,9 +67,9 @@ def _later(context: RankContext, taken: Mapping[Team, list[float]], numel: int) 
         for pair, seconds in later.items():
             yield from _transfers(context, pair, numel, seconds)
         kept = [min(taken[pair]) / min(seconds) for pair, seconds in later.items() if seconds and taken[pair]]
-        too_long = max(context.share(time.monotonic() - started)) > context.settings["budget_s"]
+        too_long = max(context.share(time.monotonic() - started)) > context.settings["budget_s"] / 2
         worst = min(context.share(min(kept, default=1.0)))
-        if number + 1 >= LATER_PASSES and (worst >= DOUBTFUL_SHARE or too_long):
+        if number + 1 >= LATER_PASSES and (worst >= LATER_SHARE or too_long):
             break
     for pair, seconds in later.items():
         if seconds and taken[pair]:
