@@ -109,6 +109,9 @@ def operators() -> Iterator[Operator]:
     yield Operator("amp.unscale", _unscale, _some_lists(1), aten_name="_amp_foreach_non_finite_check_and_unscale_")
     yield Operator("_assert_async", _assert, _one, frozenset({torch.float32}), aten_name="_assert_async")
     yield Operator("exponential.statistics", _exponential, _one, frozenset({torch.float32}), aten_name="exponential")
+    for function in (_multinomial, _dropout, _normal, _bernoulli):
+        name = function.__name__.strip("_")
+        yield Operator(f"{name}.statistics", function, _one, aten_name=name)
     yield Operator("randperm", _permute, _one, frozenset({torch.int64}), aten_name="randperm")
 
 
@@ -240,6 +243,48 @@ def _exponential(values: torch.Tensor) -> torch.Tensor:
     drawn = torch.empty(_DRAWN, device=values.device, dtype=torch.float32).exponential_().cpu().double()
     different = len(set(drawn.tolist()))
     right = [abs(float(drawn.mean()) - 1) < 0.045, abs(float(drawn.std()) - 1) < 0.09, different > 0.99 * _DRAWN]
+    return torch.tensor(right, device=values.device)
+
+
+def _within(found: torch.Tensor, wanted: float, deviation: float, dtype: torch.dtype) -> bool:
+    """Whether a mean of so many draws is what it should be: six standard errors, and the dtype's own rounding."""
+    return bool(abs(float(found) - wanted) < 6 * deviation / _DRAWN**0.5 + float(torch.finfo(dtype).eps))
+
+
+def _multinomial(values: torch.Tensor) -> torch.Tensor:
+    """Whether tokens are sampled as often as they weigh, and one of no weight never."""
+    weights = torch.tensor([0.0, 0.25, 0.5, 0.0, 0.25], dtype=values.dtype, device=values.device)
+    drawn = torch.multinomial(weights, _DRAWN, replacement=True).cpu()
+    shares = torch.bincount(drawn.clamp(0, 4), minlength=5).double() / _DRAWN
+    inside = bool((drawn >= 0).all()) and bool((drawn < 5).all())
+    right = [inside, float(shares[0]) == 0, float(shares[3]) == 0, _within(shares[1], 0.25, 0.433, torch.float32)]
+    return torch.tensor([*right, _within(shares[2], 0.5, 0.5, torch.float32)], device=values.device)
+
+
+def _dropout(values: torch.Tensor) -> torch.Tensor:
+    """Whether a quarter is left out, the rest grows by a third, and gradients go where it did."""
+    given = torch.ones(_DRAWN, dtype=values.dtype, device=values.device).requires_grad_()
+    with torch.enable_grad():
+        left = torch.nn.functional.dropout(given, 0.25)
+        (gradient,) = torch.autograd.grad(left, given, torch.ones_like(left))
+    kept, back = left.detach().cpu().double(), gradient.cpu().double()
+    grown = float(torch.tensor(4 / 3, dtype=values.dtype))
+    right = bool((((kept - grown).abs() <= grown * torch.finfo(values.dtype).eps) | (kept == 0)).all())
+    share = (kept != 0).double().mean()
+    return torch.tensor([right, _within(share, 0.75, 0.433, values.dtype), torch.equal(kept, back)], device=values.device)
+
+
+def _normal(values: torch.Tensor) -> torch.Tensor:
+    """Whether mean and spread are 0 and 1."""
+    drawn = torch.empty(_DRAWN, dtype=values.dtype, device=values.device).normal_().cpu().double()
+    right = [_within(drawn.mean(), 0.0, 1.0, values.dtype), _within(drawn.square().mean(), 1.0, 2**0.5, values.dtype)]
+    return torch.tensor(right, device=values.device)
+
+
+def _bernoulli(values: torch.Tensor) -> torch.Tensor:
+    """Whether a quarter is 1 and the rest 0."""
+    drawn = torch.empty(_DRAWN, dtype=values.dtype, device=values.device).bernoulli_(0.25).cpu().double()
+    right = [bool(((drawn == 0) | (drawn == 1)).all()), _within(drawn.mean(), 0.25, 0.433, values.dtype)]
     return torch.tensor(right, device=values.device)
 
 

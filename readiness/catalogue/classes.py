@@ -198,6 +198,33 @@ OVERFLOWS = {
     }),
 }  # fmt: skip
 
+#: Of those, what leaves it with most elements, on the CPU too: sums of squares, products, logarithms of sums of powers.
+OVERFLOWS_MOSTLY = {"float16": frozenset({"linalg.vector_norm", "masked.prod", "nn.functional.soft_margin_loss"})}
+
+#: Elementary functions, and what is made of them: each make has a library of its own, which may err by some roundings where
+#: the CPU's errs by half of one (CUDA Programming Guide: rsqrtf 2 ulp, tanf 4, tgammaf 5). So many times as much is allowed
+#: in float32; what is computed in less than that errs by thousands.
+LIBM = 4.0
+ELEMENTARY = frozenset({
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cos", "cosh", "digamma", "erf", "erfc", "erfinv",
+    "exp", "exp2", "expm1", "float_power", "lgamma", "log", "log10", "log1p", "log2", "log_softmax", "logaddexp",
+    "logaddexp2", "logit", "logsumexp", "mvlgamma", "nn.functional.celu", "nn.functional.elu", "nn.functional.gelu",
+    "nn.functional.logsigmoid", "nn.functional.mish", "nn.functional.selu", "nn.functional.silu",
+    "nn.functional.softmin", "nn.functional.softplus", "polygamma", "pow", "rsqrt", "sigmoid", "sin", "sinc", "sinh",
+    "softmax", "sqrt", "tan", "tanh", "xlogy", "_softmax", "_log_softmax", "_safe_softmax", "sigmoid_backward",
+    "tanh_backward", "silu", "gelu", "silu_backward", "gelu_backward", "softplus",
+    *(f"_foreach_{name}" for name in (
+        "acos", "asin", "atan", "cos", "cosh", "erf", "erfc", "exp", "expm1", "lgamma", "log", "log10", "log1p",
+        "log2", "pow", "rsqrt", "sigmoid", "sin", "sinh", "sqrt", "tan", "tanh",
+    )),
+})  # fmt: skip
+
+#: Whose whole numbers are places along one dimension of their only tensor.
+PLACES_ALONG = frozenset({
+    "argmax", "argmin", "argsort", "cummax", "cummin", "kthvalue", "max", "median", "min", "mode", "nanmedian",
+    "sort", "topk",
+})  # fmt: skip
+
 #: What language models are trained and served with, as far as the database has it: dense and mixture-of-experts
 #: transformers in their eager form, their losses, sampling, and what optimizers do.
 CORE = frozenset({
@@ -224,7 +251,7 @@ CORE = frozenset({
     "permute", "repeat", "repeat_interleave", "reshape", "roll", "scatter", "scatter_add", "slice", "split", "squeeze",
     "stack", "to", "transpose", "unbind", "unsqueeze", "view", "zeros_like",
     # initialisation and shuffling
-    "normal.in_place", "randperm", "uniform",
+    "dropout.statistics", "multinomial.statistics", "normal.in_place", "normal.statistics", "randperm", "uniform",
     # beyond the database: lists of tensors, and what else optimizers, losses and experts do
     "_foreach_add", "_foreach_addcdiv", "_foreach_addcmul", "_foreach_copy", "_foreach_div", "_foreach_lerp",
     "_foreach_mul", "_foreach_neg", "_foreach_norm", "_foreach_reciprocal", "_foreach_sqrt", "_foreach_sub",

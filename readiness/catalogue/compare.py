@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from readiness import numerics
-from readiness.catalogue import classes
+from readiness.catalogue import classes, places
 from readiness.catalogue.database import Entry
 from readiness.catalogue.samples import Sample, wide
 
@@ -29,6 +29,8 @@ _LOOSE = classes.RANDOM | classes.UNORDERED
 _CANCELLED = 1e-9
 #: So few values may be nearly equal by chance; and however nearly, no more digits than these are lost.
 _FEW, _MOST_LOST = 16, 1e5
+#: The share of elements that may leave the range of a dtype on the way, where that is known to happen.
+_MOST_OVERFLOWN = 0.25
 
 
 #: Of operators that are one matrix product: the left factor, the right one, and what is added.
@@ -88,8 +90,9 @@ class Comparison:
         if self.entry.within(_LOOSE):
             return _first(f"output {position}: not finite" for position, out in enumerate(outputs) if not _finite(out))
         natives = benchmark if benchmark is not None and len(benchmark) == len(reference) else [None] * len(reference)
-        if self._in_any_order():
-            outputs, reference, natives = self._ordered(outputs), self._ordered(reference), [None] * len(reference)
+        if places.in_any_order(self.entry.name, self.sample):
+            outputs, reference = places.ordered(self.sample, outputs), places.ordered(self.sample, reference)
+            natives = [None] * len(reference)
         rounded = self.dtype.is_complex and self.entry.within(classes.ROUNDED_IF_COMPLEX)
         exact = self.entry.within(classes.EXACT) and not rounded
         for position, (out, expected, native) in enumerate(zip(outputs, reference, natives, strict=True)):
@@ -119,27 +122,6 @@ class Comparison:
     def chooses(self) -> bool:
         """Whether it takes some of equal values here, and nobody says which."""
         return self.entry.within(classes.CHOOSES) and self._ties()
-
-    def _in_any_order(self) -> bool:
-        """Whether it was told that the largest values may come in any order."""
-        given = self.sample.arguments
-        told = given[4] if len(given) > 4 else self.sample.keywords.get("sorted", True)
-        return self.entry.name.removeprefix("aten::") == "topk" and told is False
-
-    @property
-    def _dimension(self) -> int:
-        """Along which the largest values are chosen."""
-        given = self.sample.arguments
-        return int(given[2] if len(given) > 2 else self.sample.keywords.get("dim", -1))
-
-    def _ordered(self, found: Leaves) -> Leaves:
-        """Of the largest values in any order: them, and what the indices point at, by size."""
-        given, dimension = self.sample.arguments, self._dimension
-        values, indices = found[0].detach().cpu(), found[1].cpu()
-        chosen = given[0].detach()
-        inside = indices.clamp(0, max(chosen.shape[dimension] - 1, 0)) if chosen.ndim else indices
-        pointed = chosen.gather(dimension, inside) if chosen.ndim else chosen.expand(indices.shape)
-        return [tensor.sort(dimension).values if tensor.ndim else tensor for tensor in (values, pointed)]
 
     def _is_an_honest_sum(self, out: torch.Tensor) -> bool:
         """Whether this is a matrix product and within the bound on the error of its sums."""
@@ -192,8 +174,8 @@ class Comparison:
         Where what was chosen comes in any order, over all that it was chosen from.
         """
         given = self.sample.tensors()
-        if self._in_any_order() and given[0].ndim:
-            dimension = self._dimension
+        if places.in_any_order(self.entry.name, self.sample) and given[0].ndim:
+            dimension = places.along(self.sample)
 
             def along(gradient: torch.Tensor) -> torch.Tensor:
                 return gradient.detach().cpu().to(torch.float64).sum(dimension)
@@ -219,7 +201,8 @@ class Comparison:
         have = out.cpu()
         if torch.equal(have, expected.to(have.dtype)) or (native is not None and torch.equal(have, native)):
             return None
-        if native is not None and self.entry.within(classes.TELL_PLACES) and self._ties():
+        tells = native is not None and self.entry.within(classes.TELL_PLACES) and self._ties()
+        if tells and places.point_alike(self.entry.base, self.sample, have, expected):
             return None  # which of several equal values is picked is not defined
         return f"{int((have != expected).sum())} of {have.numel()} integers differ"
 
@@ -245,12 +228,14 @@ class Comparison:
             strictness = replace(
                 strictness, rms_ratio=strictness.rms_ratio * delicate, max_ratio=strictness.max_ratio * delicate
             )
+        if self.dtype is torch.float32 and self.entry.within(classes.ELEMENTARY):
+            strictness = replace(strictness, roundoffs=strictness.roundoffs * classes.LIBM)
         if (lost := self._digits_lost()) > 1.0:
             strictness = replace(
                 strictness, rms_ratio=strictness.rms_ratio * lost, max_ratio=strictness.max_ratio * lost,
                 roundoffs=strictness.roundoffs * lost,
             )  # fmt: skip
-        forgive = self.entry.within(classes.OVERFLOWS.get(numerics.name_of(self.dtype), frozenset()))
+        forgive = self._forgiven()
 
         def compare(moved: torch.Tensor | None) -> numerics.RatioComparison:
             return numerics.compare_by_ratio(
@@ -265,6 +250,13 @@ class Comparison:
             if distances:
                 found = compare(torch.stack(distances).nan_to_num(0.0, 0.0, 0.0).amax(0).to(expected.dtype))
         return None if found.agrees else found.detail
+
+    def _forgiven(self) -> float:
+        """The share of elements that may leave the dtype's range on the way."""
+        kind = numerics.name_of(self.dtype)
+        if self.entry.within(classes.OVERFLOWS_MOSTLY.get(kind, frozenset())):
+            return 1.0
+        return _MOST_OVERFLOWN if self.entry.within(classes.OVERFLOWS.get(kind, frozenset())) else 0.0
 
     def _digits_lost(self) -> float:
         """By how much larger than its spread what is normalised is, where it is a few values; 1 for everything else."""

@@ -121,7 +121,7 @@ def draw(entry: Entry, dtype: torch.dtype, *, seed: int, gradients: bool) -> lis
     offered = islice(entry.info.sample_inputs_func(entry.info, "cpu", dtype, gradients), _LOOK_AT)
     hosted = classes.HOSTED.get(entry.base, frozenset())
     usable = [
-        sample
+        _of_no_wider(sample, dtype)
         for sample in (
             _sober(entry, Sample((given.input, *given.args), dict(given.kwargs), given, hosted)) for given in offered
         )
@@ -130,6 +130,18 @@ def draw(entry: Entry, dtype: torch.dtype, *, seed: int, gradients: bool) -> lis
     if not usable:
         raise NoSampleError("the database offers no dense sample without dropout for it in this dtype")
     return sorted(usable, key=_elements, reverse=True)
+
+
+def _of_no_wider(sample: Sample, dtype: torch.dtype) -> Sample:
+    """Without float64 among its arguments (`dtype=`), unless that is under test: what a device lacks is told there."""
+    if dtype in (torch.float64, torch.complex128):
+        return sample
+    narrower = {torch.float64: torch.float32, torch.complex128: torch.complex64}
+
+    def change(leaf: Any) -> Any:
+        return narrower.get(leaf, leaf) if isinstance(leaf, torch.dtype) else leaf
+
+    return sample.having(map_leaves(change, sample.arguments), map_leaves(change, sample.keywords))
 
 
 class Drawer:

@@ -67,7 +67,7 @@ def compare_by_ratio(
     scale: float = 0.0,
     sensitivity: torch.Tensor | None = None,
     leniency: float = 1.0,
-    forgive_overflow: bool = False,
+    forgive_overflow: float = 0.0,
     strictness: Strictness = USUAL,
 ) -> RatioComparison:
     """Whether a floating result errs no more than another honest implementation in the same precision would.
@@ -85,7 +85,8 @@ def compare_by_ratio(
     to lose digits.
 
     NaN and infinities must stand where the reference, rounded to `out`'s dtype, has them, or where the benchmark does.
-    `forgive_overflow` leaves out elements where either is not finite, for operators whose inner steps leave their range.
+    `forgive_overflow` leaves out elements where either is not finite, for operators whose inner steps leave their range:
+    that share of those which should be finite, and one in any case. Who gives nothing but NaN has not overflowed.
     """
     if out.shape != reference.shape:
         return _disagreement(f"shape {tuple(out.shape)} instead of {tuple(reference.shape)}")
@@ -97,10 +98,14 @@ def compare_by_ratio(
     rounded = _real(reference.detach().cpu().to(out.dtype))
     other = None if benchmark is None else _real(on_host(benchmark))
     excused = torch.isfinite(want) & (want.abs() >= torch.finfo(out.dtype).max / 2)  # rounding decides over overflow
-    if forgive_overflow:
-        excused |= ~torch.isfinite(have) | ~torch.isfinite(want)
     kind = _kind(have)
     excused |= torch.zeros_like(excused) if other is None else kind == _kind(other)
+    if forgive_overflow:
+        due = torch.isfinite(want)
+        lost = int((~torch.isfinite(have) & due & ~excused).sum())
+        if lost > max(1.0, forgive_overflow * int(due.sum())):
+            return _disagreement(f"NaN or infinity in {lost} of {int(due.sum())} places where a number is expected")
+        excused |= ~torch.isfinite(have) | ~due
     misplaced = int(((kind != _kind(rounded)) & ~excused).sum())
     if misplaced:
         return _disagreement(f"NaN or infinity in {misplaced} of {have.numel()} places where it is not expected")

@@ -35,6 +35,8 @@ def of_config(config: Config, *, batch: int, length: int, dtype: torch.dtype, pl
     transformers = _transformers()
     settings = _settings(transformers, reduction.thinned(config) if thin else config, place)
     maker = _maker(transformers, settings, config.get("architectures"), place)
+    # Whole where the model has it so: each device takes attention apart in its own way.
+    settings._attn_implementation = "sdpa" if getattr(maker, "_supports_sdpa", False) else "eager"
 
     def build() -> nn.Module:
         try:
@@ -68,7 +70,6 @@ def _settings(transformers: Any, config: Config, place: str) -> Any:
     told = {name: value for name, value in config.items() if name not in (*_NOT_BUILT, "architectures", "model_type")}
     try:
         settings = transformers.AutoConfig.for_model(config["model_type"], **told)
-        settings._attn_implementation = "sdpa"
     except Exception as problem:
         raise BadFileError(
             f"transformers {transformers.__version__} makes no configuration of it: {first(problem)}",
@@ -109,7 +110,7 @@ def of_function(name: str, *, length: int, dtype: torch.dtype) -> Sources:
     try:
         function = getattr(importlib.import_module(module), attribute)
         takes = len(inspect.signature(function).parameters)
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         raise UsageError(
             f"it cannot be imported: {first(problem)}", place=name, remedy="give module:function as Python finds it"
         ) from problem
@@ -117,8 +118,12 @@ def of_function(name: str, *, length: int, dtype: torch.dtype) -> Sources:
         sys.path.remove("")
 
     def make(size: int, small: bool) -> tuple[nn.Module, Any]:
-        with META, _default(dtype):
-            made = function(*(size, small)[:takes])
+        try:
+            with META, _default(dtype):
+                made = function(*(size, small)[:takes])
+        except SystemExit as problem:
+            what = f"it ends the program: {first(problem)}"
+            raise UsageError(what, place=name, remedy="have it return a module and its inputs") from problem
         if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
             raise UsageError(
                 f"it returned {type(made).__name__}", place=name, remedy="return a torch.nn.Module and its inputs"

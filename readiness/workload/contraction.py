@@ -14,7 +14,9 @@ import torch
 
 from readiness import numerics
 from readiness.catalogue.samples import Sample, leaves, wide
+from readiness.workload import rows
 from readiness.workload.operators import Operator
+from readiness.workload.rows import some
 
 #: Units of sqrt(K) u (|A||B|) that an honest result may be off. The largest seen on CPUs stays below 1.
 ALLOWED = 2.0
@@ -91,10 +93,12 @@ def spot_check(
     """Some elements of a result too large to be checked whole; what is wrong with them, or None."""
     if not isinstance(out, Tensor) or not out.is_floating_point():
         return None
-    chosen = _CHOOSE.get(operator.base)
-    if chosen is None:
+    if (by_rows := rows.CHOOSE.get(operator.base)) is not None:
+        found = by_rows(sample, out, generator)
+    elif (chosen := _CHOOSE.get(operator.base)) is not None:
+        found = chosen(list(leaves(sample.arguments)), out, generator)
+    else:
         return None
-    found = chosen(list(leaves(sample.arguments)), out, generator)
     if found is None:
         return None
     have, want, allowance = found
@@ -104,25 +108,17 @@ def spot_check(
     return f"of {have.numel()} elements looked at, one is {ratio:.3g} times off what rounding may cost"
 
 
-def _some(size: int, most: int, generator: torch.Generator) -> Tensor:
-    """Indices: the ends, and others at random."""
-    if size <= most:
-        return torch.arange(size)
-    ends = torch.tensor([0, size - 1])
-    return torch.cat([ends, torch.randint(0, size, (most - 2,), generator=generator)])
-
-
 def _product(left: Tensor, right: Tensor, out: Tensor, generator: torch.Generator, bias: Tensor | None = None) -> Any:
     """Of left (M, K) times right (K, N): chosen elements, what they should be, and one unit of what rounding may cost."""
-    rows, columns = _some(left.shape[0], _ROWS, generator), _some(right.shape[1], _COLUMNS, generator)
-    a, b = left[rows].double(), right[:, columns].double()
+    chosen, columns = some(left.shape[0], _ROWS, generator), some(right.shape[1], _COLUMNS, generator)
+    a, b = left[chosen].double(), right[:, columns].double()
     want = a @ b
     allowance = math.sqrt(a.shape[1]) * numerics.accumulation_roundoff(out.dtype) * (a.abs() @ b.abs())
     if bias is not None:
-        extra = bias.expand(left.shape[0], right.shape[1])[rows][:, columns].double()
+        extra = bias.expand(left.shape[0], right.shape[1])[chosen][:, columns].double()
         want = want + extra
         allowance = allowance + numerics.unit_roundoff(out.dtype) * (extra.abs() + want.abs())
-    have = out[rows.to(out.device)][:, columns.to(out.device)].detach().cpu()
+    have = out[chosen.to(out.device)][:, columns.to(out.device)].detach().cpu()
     return have, want, allowance
 
 

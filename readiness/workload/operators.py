@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from readiness.catalogue import classes
 from readiness.catalogue.database import Entry
 from readiness.catalogue.layouts import Layout
 from readiness.workload.document import Call, Named, Spec
@@ -75,6 +76,9 @@ class Operator:
     def entry(self) -> Entry:
         """As the comparisons of the catalogue take it."""
         base = self.base
+        if base in classes.PLACES_ALONG:  # they tell places as well, and of equal values any
+            reduces = base in ("max", "min") and self.name.endswith(".dim")
+            return Entry(self.name, f"{base}.reduction_with_dim" if reduces else base, self)
         alias = next((member for member, names in _CLASS if base in names), _ALIASES.get(base, base))
         return Entry(self.name, alias, self)
 

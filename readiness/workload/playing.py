@@ -174,7 +174,7 @@ class Player:
             for position, call in enumerate(sizes.odd(self._at_home(sizes.smallest(self.workload, record)[1]))):
                 if not self._in_time:
                     return False
-                self._edge(call, record, "at sizes that no tile divides", (place, "odd", position), lenient=True)
+                self._edge(call, record, "at sizes that no tile divides", (place, "odd", position))
             subsets = _subsets(self._at_home(sizes.smallest(self.workload, record)[1])) if self.gradients else []
             for position, call in enumerate(subsets):
                 sample = self._drawer("subset", place, position).sample(call)
@@ -182,11 +182,11 @@ class Player:
         return True
 
     def _edge(
-        self, call: Call, record: Record, special: str, labels: tuple[object, ...], *, lenient: bool = False
+        self, call: Call, record: Record, special: str, labels: tuple[object, ...]
     ) -> None:
         """One odd size, where the CPU takes it: not every operator has a meaning for nothing.
 
-        `lenient` where the CPU is the device: then what it refuses is nothing that a model asks for.
+        Where the CPU is the device, what it refuses is nothing that a model asks for.
         """
         gradients = self._wants_gradient(record)
         try:
@@ -196,7 +196,7 @@ class Player:
         try:
             self._trial.judge(sample, gradients=gradients, special=special)
         except FailedError as failure:
-            refused = lenient and self._trial.on_cpu and failure.outcome is Outcome.MISSING
+            refused = self._trial.on_cpu and failure.outcome is Outcome.MISSING
             if refused or failure.outcome is Outcome.UNJUDGED:
                 return
             if self._trial.on_cpu or self._trial.benchmark(sample, gradients) is not None:

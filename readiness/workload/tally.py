@@ -62,7 +62,8 @@ class Tally:
         self, pairs: Sequence[tuple[Part, Result]], use: str, phases: Sequence[Phase], labels: dict[str, str]
     ) -> Iterator[Measurement]:
         reached = all(result.reached for _, result in pairs)
-        extent = {"extent": "all" if reached else "part"}
+        judged = all(result.outcome is not Outcome.UNJUDGED for _, result in pairs)
+        extent = {"extent": "all" if reached and judged else "part"}  # what nobody could judge is not known to be right
         names = {part.name for part, _ in pairs}
         yield Measurement("operators", len(names), labels | extent)
         unjudged = {part.name for part, result in pairs if result.outcome is Outcome.UNJUDGED and result.reached}

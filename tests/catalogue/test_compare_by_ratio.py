@@ -56,8 +56,17 @@ def test_overflow_of_the_dtype_is_expected() -> None:
     assert compare_by_ratio(out, want, roundoff=2.0**-11).agrees
     out[5] = torch.inf
     assert not compare_by_ratio(out, want, roundoff=2.0**-11).agrees
-    assert compare_by_ratio(out, want, roundoff=2.0**-11, forgive_overflow=True).agrees
+    assert compare_by_ratio(out, want, roundoff=2.0**-11, forgive_overflow=0.25).agrees
     assert compare_by_ratio(out, want, out, roundoff=2.0**-11).agrees  # the benchmark overflowed alike
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_nothing_but_nan_has_not_overflowed(value: float) -> None:
+    want = reference()
+    nothing = torch.full_like(want.half(), value)
+    assert not compare_by_ratio(nothing, want, roundoff=2.0**-11, forgive_overflow=0.25).agrees
+    assert compare_by_ratio(nothing, want, nothing, roundoff=2.0**-11, forgive_overflow=0.25).agrees  # as on the CPU
+    assert compare_by_ratio(nothing, want, roundoff=2.0**-11, forgive_overflow=1.0).agrees
 
 
 @pytest.mark.parametrize("benchmarked", [True, False])

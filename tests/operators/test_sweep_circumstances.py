@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from readiness.accelerators import stack
@@ -57,9 +59,30 @@ def test_planted(planted: chips.Defect, only: str, where: str) -> None:
     assert where in found[only][1]
 
 
+@pytest.mark.parametrize(
+    ("planted", "only", "where"),
+    [
+        (defect("wrong-result", "mm", severity=0.5, rows_over=32768), "mm", "on 65537 rows"),
+        (defect("zero-result", "addmm.out"), "addmm", "with strided memory to write to"),
+        (defect("zero-result", "native_layer_norm_backward", argument={"output_mask": "[False, True, True]"}),
+         "nn.functional.layer_norm", "where only tensor 1 and 2 of 3 requires a gradient"),
+        (defect("zero-result", "multinomial"), "multinomial.statistics", "integers differ"),
+        (defect("zero-result", "bernoulli*"), "bernoulli.statistics", "integers differ"),
+        (defect("zero-result", ("native_dropout", "bernoulli*")), "dropout.statistics", "integers differ"),
+        (defect("zero-result", "normal_"), "normal.statistics", "integers differ"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_planted_in_sixteen_bits_alone(planted: chips.Defect, only: str, where: str, dtype: str) -> None:
+    """Kernels for them are other code: what a float32 kernel does in a circumstance says nothing of theirs."""
+    found = on_sim(chip(replace(planted, dtype=(dtype,))), only, dtypes=("float32", dtype))
+    assert found[only][0] == "wrong", found
+    assert where in found[only][1]
+
+
 def test_a_healthy_chip_is_blamed_for_none_of_them() -> None:
     only = ("clone", "empty_like", "to", "std", "addmm", "add", "nanmedian", "nn.functional.layer_norm", "mm", "prod",
-            "nn.functional.conv2d", "_assert_async", "optim.*", "amp.unscale", "exponential.statistics", "_foreach_*",
+            "nn.functional.conv2d", "_assert_async", "optim.*", "amp.unscale", "*.statistics", "_foreach_*",
             "attention.*", "randperm", "_grouped_mm", "nn.functional.scaled_dot_product_attention")  # fmt: skip
     found = on_sim(chip(), *only, dtypes=("float32", "bfloat16"))
     assert {outcome for outcome, _ in found.values()} <= {"cannot be judged"}

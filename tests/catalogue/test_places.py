@@ -1,0 +1,52 @@
+"""Places that an operator tells: of equal values any will do, and only of those."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from readiness.catalogue.places import point_alike
+from readiness.catalogue.samples import Sample
+from readiness.catalogue.shapes import Made
+
+VALUES = torch.tensor([[2, 5, 5, 1], [3, 3, 0, 3]])
+
+
+def alike(name: str, have: Any, expected: Any, *arguments: Any, **keywords: Any) -> bool:
+    sample = Sample((VALUES, *arguments), keywords, Made())
+    return point_alike(name, sample, torch.tensor(have), torch.tensor(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "have", "expected", "arguments", "right"),
+    [
+        ("argmax", [2, 3], [1, 0], (1,), True),
+        ("argmax", [0, 0], [1, 0], (1,), False),
+        ("argmax", 2, 1, (), True),
+        ("argmax", 0, 1, (), False),
+        ("argmax", 99, 1, (), False),
+        ("max.reduction_with_dim", [[2], [1]], [[1], [0]], (1, True), True),
+        ("max.reduction_with_dim", [3, 1], [1, 0], (1,), False),
+        ("sort", [[3, 0, 2, 1], [2, 3, 0, 1]], [[3, 0, 1, 2], [2, 0, 1, 3]], (), True),
+        ("sort", [[3, 0, 1, 1], [2, 3, 0, 1]], [[3, 0, 1, 2], [2, 0, 1, 3]], (), False),
+        ("sort", [[0, 3, 1, 2], [2, 3, 0, 1]], [[3, 0, 1, 2], [2, 0, 1, 3]], (), False),
+        ("topk", [[2, 1], [3, 0]], [[1, 2], [0, 1]], (2,), True),
+        ("topk", [[1, 1], [3, 0]], [[1, 2], [0, 1]], (2,), False),
+        ("topk", [[0, 0], [0, 0]], [[1, 2], [0, 1]], (2,), False),
+    ],
+)
+def test_what_is_pointed_at_must_be_what_it_should(name: str, have: Any, expected: Any, arguments: tuple[Any, ...], right: bool) -> None:
+    assert alike(name, have, expected, *arguments) is right
+
+
+def test_not_a_number_is_like_another() -> None:
+    values = torch.tensor([torch.nan, 1.0, torch.nan])
+    sample = Sample((values,), {}, Made())
+    assert point_alike("argmax", sample, torch.tensor(2), torch.tensor(0))
+    assert not point_alike("argmax", sample, torch.tensor(1), torch.tensor(0))
+
+
+def test_what_tells_places_otherwise_is_believed() -> None:
+    assert alike("nn.functional.max_pool1d", [[0]], [[1]])
