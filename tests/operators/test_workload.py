@@ -60,7 +60,7 @@ def test_a_silent_trip_to_the_host_is_a_fallback(monkeypatch: pytest.MonkeyPatch
     evidence = played("aten::silu")
     assert outcomes(evidence) == {"silu bfloat16": ("CPU fallback", "forward")}
     assert value(evidence, "fallback_share", **TRAINING, weight="calls") == 1
-    assert "the profiler saw" in evidence.rows[0]["detail"]
+    assert "the profiler saw" in evidence.rows[1]["detail"]
 
 
 def test_a_result_that_has_no_room_at_full_size_stays_as_it_was_played() -> None:
