@@ -56,3 +56,23 @@ def test_no_color_is_understood_in_one_place(
     assert console.is_colour_refused(option) is refused
     assert common.colour_for(True, option) is not refused
     assert not common.colour_for(False, option)
+
+
+@pytest.mark.parametrize("moving", [True, False])
+def test_what_moves_stays_on_terminals(moving: bool) -> None:
+    """rich takes FORCE_COLOR and TTY_COMPATIBLE for a terminal; a log of a pipeline is none."""
+    stream = io.StringIO()
+    profile = Profile("p", "P", (Use.TRAINING,), ())
+    screen = Console(file=stream, force_terminal=True, width=80)
+    with console.Told(profile, Path("x"), verbose=False, console=screen, moving=moving) as observer:
+        observer.looking()
+        assert (observer.live is not None) is moving
+    assert ("\x1b[?25l" in stream.getvalue()) is moving
+
+
+def test_colours_that_a_pipeline_asks_for_move_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    told = console.observer(Profile("p", "P", (Use.TRAINING,), ()), tmp_path, quiet=False, verbose=False, no_color=False)
+    assert isinstance(told, console.Told)
+    assert not told.moving

@@ -211,6 +211,16 @@ def test_words_that_differ_are_told_with_whose_they_are() -> None:
     assert (second.whose, second.reason, second.value) == ("cuda:1", "softmax", "0.031")
 
 
+def test_their_own_names_in_front_of_words_make_no_difference() -> None:
+    """Checks of operators begin what they say with the accelerator's id."""
+    found = [build.failed("x", reason=f"cuda:{number}: sort in bfloat16 is missing") for number in range(3)]
+    (group,) = groups(*((one,) for one in found))
+    (shared,) = group.entries[telling.Kind.BLOCKER]
+    (statement,) = shared.statements
+    assert statement.whose == ""
+    assert statement.reason == "sort in bfloat16 is missing"
+
+
 def test_what_was_measured_on_several_as_one_says_so() -> None:
     (first, second) = telling.alike(build.simulated())
     collectives, = (entry for entry in first.entries[telling.Kind.BLOCKER] if entry.finding.requirement == "collectives-correct")

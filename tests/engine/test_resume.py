@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import os
 import random
@@ -129,6 +130,50 @@ def test_interrupt_leaves_a_valid_partial_assessment_and_can_go_on(tmp_path: Pat
     output, errors = second.communicate(timeout=60)
     assert (second.returncode, errors) == (Exit.READY, "")
     assert len(output.splitlines()) == 1
+
+
+@pytest.mark.parametrize("order", ["tool first", "tool last", "a moment apart"])
+def test_a_signal_to_all_processes_of_a_run_leaves_nothing_broken(order: str, tmp_path: Path) -> None:
+    """As systemd and schedulers stop a job: what a check was doing then is no evidence, and is done again."""
+    tool = Tool(tmp_path)
+    process = tool.first("-q")
+    journal = tmp_path / "run" / "journal.jsonl"
+    while not journal.exists() or '"kind": "evidence"' not in journal.read_text():
+        time.sleep(0.01)
+    everybody = [pid for pid in leftovers(str(tmp_path)) if pid != process.pid]
+    for pid in [process.pid, *everybody] if order == "tool first" else [*everybody, process.pid]:
+        if order == "a moment apart" and pid == process.pid:
+            time.sleep(0.05)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == Exit.INTERRUPTED, errors
+    statuses = {json.loads(line)["evidence"]["status"] for line in journal.read_text().splitlines() if '"kind": "evidence"' in line}
+    assert statuses == {"measured"}
+    second = tool.start("-q")
+    _, errors = second.communicate(timeout=60)
+    assert (second.returncode, errors) == (Exit.READY, "")
+
+
+def test_evidence_of_another_machine_and_of_other_settings_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_checks(monkeypatch, MANY)
+    monkeypatch.setenv("MANY_TRACE", str(tmp_path / "trace"))
+    profile = write_profile(tmp_path / "test.toml", STEPS[:2])
+    run(tmp_path / "run", profile)
+    journal = tmp_path / "run" / "journal.jsonl"
+    text = journal.read_text()
+    journal.write_text(text.replace('"settings": {}', '"settings": {"earlier": 1}', 1))
+    run(tmp_path / "run", profile)
+    assert (tmp_path / "trace").read_text().split() == ["0", "1", "0"], "measured again, as it is asked for now"
+    records = [json.loads(line) for line in text.splitlines()]
+    (found,) = [record for record in records if record["kind"] == "found"]
+    elsewhere = {**found, "machine": {"name": "node-b", "boot": "b" * 36, "id": "c" * 32}}
+    journal.write_text("".join(json.dumps(elsewhere if record is found else record) + "\n" for record in records))
+    with pytest.raises(UsageError, match="it began on node-b"):
+        run(tmp_path / "run", profile)
+    container = {**found, "machine": {**found["machine"], "name": "another-container"}}
+    journal.write_text("".join(json.dumps(container if record is found else record) + "\n" for record in records))
+    run(tmp_path / "run", profile)  # the same machine, in a container that was made anew
 
 
 def test_a_finished_run_is_only_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,6 +181,15 @@ def test_all_are_written_and_one_that_fails_costs_itself(rehearsal: Rehearsal, t
     assert out.getvalue() == table.render(rehearsal)
 
 
+def test_the_line_stays_out_of_what_goes_to_standard_output(rehearsal: Rehearsal, tmp_path: Path) -> None:
+    out = io.StringIO()
+    formats.write_all(formats.requests(["json"]), rehearsal, quiet=True, colour=False, stdout=out)
+    assert json.loads(out.getvalue())["schema"]
+    out = io.StringIO()
+    formats.write_all(formats.requests([f"json={tmp_path / 'a.json'}"]), rehearsal, quiet=True, colour=False, stdout=out)
+    assert out.getvalue() == table.line(rehearsal)
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_progress_says_the_same_words_everywhere(rehearsal: Rehearsal, terminal: bool) -> None:
     from rich.console import Console

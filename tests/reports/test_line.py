@@ -131,3 +131,18 @@ def test_a_simulated_chip_says_so_behind_its_name() -> None:
     assert text == "sim:0 of 4 (simulated) training NOT READY 58..97, inference NOT READY 58..97\n"
     mixed = replace(build.simulated(), accelerators=(*build.one_use().accelerators, *build.simulated().accelerators))
     assert render("line", mixed).startswith("sim:0 of 5 (simulated) training NOT READY 58..97")
+
+
+@pytest.mark.parametrize("stack", ["ascend", "xla"])
+@pytest.mark.parametrize("chips", [1, 8, 512])
+@pytest.mark.parametrize("simulated", [False, True])
+def test_a_stack_that_could_not_be_read_is_never_left_out(stack: str, chips: int, simulated: bool) -> None:
+    verdicts = {use: Verdict(Decision.NOT_READY, 48.2, 98.9, waived=("one",)) for use in Use}
+    items = [item(verdicts, f"cuda:{number}") for number in range(chips)]
+    if simulated:
+        items = [replace(one, facts=replace(one.facts, properties=build.SIMULATED)) for one in items]
+    host = {"name": "node-17", "failed_stacks": {stack: "RuntimeError: driver too old"}}
+    text = render("line", replace(build.assessment(*items), host=host))
+    assert len(text) <= 81
+    assert "read" in text
+    assert text.count("NOT READY") == 2

@@ -94,6 +94,14 @@ def test_long_tables_are_split() -> None:
     assert "(1001 to 1200 of 1200)" in text
 
 
+def test_columns_of_detail_that_are_left_out_are_counted() -> None:
+    rows = tuple({**{f"column_{letter}": letter for letter in "abcdefghijklmn"}, "empty": None} for _ in range(3))
+    item = build.accelerator((build.failed("x"),), (build.evidence(rows=rows),))
+    text = plain(render("markdown", build.assessment(item)))
+    assert "rows of detail: 3, 12 of 14 columns" in text
+    assert "empty" not in text
+
+
 def test_the_detail_behind_a_failure_is_there() -> None:
     rows = tuple({"operator": f"add_{number}", "error": 0.5, "ok": None} for number in range(60))
     item = build.accelerator((build.failed("x"),), (build.evidence(rows=rows), build.evidence("driver.copy", rows=rows)))
