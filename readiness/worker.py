@@ -20,6 +20,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -45,6 +46,13 @@ _TELLING_VARIABLES = (
     "HCCL_OP_RETRY_ENABLE", "ASCEND_RT_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
     "HSA_OVERRIDE_GFX_VERSION", "ZE_AFFINITY_MASK", "TORCH_DISTRIBUTED_DEBUG",
 )  # fmt: skip
+
+
+#: The property of an accelerator under which its host's variables of collectives stand, whose they are, and which of them
+#: name a host's own devices, addresses and files.
+COLLECTIVE_VARIABLES = "collective_variables"
+_LIBRARIES = ("NCCL_", "RCCL_", "HCCL_", "CNCL_", "MCCL_", "CCL_", "TORCH_NCCL_", "GLOO_", "UCX_")
+_OF_ONE_HOST = ("IFNAME", "HCA", "NET_DEVICES", "DEBUG", "FILE", "HOSTID", "IP", "PORT", "LOG", "DIR", "PATH")
 
 
 def serve(request: Mapping[str, Any], pipe: int) -> int:
@@ -126,12 +134,22 @@ def _serve_discovery(request: Mapping[str, Any], send: Callable[[str, Any], None
 
         if stack.plugin is not None:
             importlib.import_module(stack.plugin)
+        told = {COLLECTIVE_VARIABLES: collective_variables()}
         for facts in stack.discover():
-            send("accelerator", assessment.facts_to_json(facts))
+            send("accelerator", assessment.facts_to_json(replace(facts, properties={**facts.properties, **told})))
         send("end", {"status": Status.MEASURED.value, "reason": None})
     except (Exception, SystemExit) as problem:  # noqa: BLE001 - a stack that cannot be looked at is a finding
         traceback.print_exc()
         send("end", {"status": Status.ERROR.value, "reason": _told(problem)})
+
+
+def collective_variables() -> dict[str, str]:
+    """What the environment tells libraries of collectives, but for what is rightly another on each host."""
+    return {
+        name: value[:200]
+        for name, value in sorted(os.environ.items())
+        if name.startswith(_LIBRARIES) and not any(word in name for word in _OF_ONE_HOST)
+    }
 
 
 def _like(value: Any, default: Any) -> Any:

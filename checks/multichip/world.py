@@ -13,7 +13,7 @@ from readiness.peers import host_of
 @check(
     "multichip.world",
     title="Chips that can work together",
-    measures={"chips": "1", "software_differences": "1"},
+    measures={"chips": "1", "software_differences": "1", "variable_differences": "1"},
     cost=Cost.SECONDS,
     typical_s=0.1,
     scope=Scope.GROUP,
@@ -25,7 +25,8 @@ def world(accelerator: Accelerator) -> Iterator[Yield]:
     are one device in torch. `chips` counts the accelerators that the run may use: those it was pointed at, if any, and
     those of further hosts (`--host`). `software_differences` counts the chips of which a component (torch, driver,
     collective library) has another version than on the chip that leads; kernels may differ. It is 0 only where every
-    version could be read on all hosts.
+    version could be read on all hosts. `variable_differences` counts the chips of hosts on which the environment tells the
+    library of collectives (NCCL_*, HCCL_*, ...) something else: ranks that disagree hang, or are slow, without a word.
     """
     own = _versions(accelerator.facts)
     odd: dict[str, str] = {}
@@ -42,6 +43,23 @@ def world(accelerator: Accelerator) -> Iterator[Yield]:
     if odd or not unread:
         about = "; ".join(f"{chip}: {what}" for chip, what in odd.items())
         yield Measurement("software_differences", len(odd), about=about or None)
+    abroad = {facts.id: _variables(facts) for facts in accelerator.peers if host_of(facts) is not None}
+    ours = _variables(accelerator.facts)
+    other = {id: found for id, found in abroad.items() if found is not None and ours is not None and found != ours}
+    if other or not abroad or not (ours is None or None in abroad.values()):
+        about = "; ".join(f"{id}: {_differing(found, ours or {}, accelerator.id)}" for id, found in other.items())
+        yield Measurement("variable_differences", len(other), about=about[:290] or None)
+
+
+def _variables(facts: AcceleratorFacts) -> Mapping[str, str] | None:
+    """What its host tells libraries of collectives; None where that is not known."""
+    found = facts.properties.get("collective_variables")
+    return {str(name): str(value) for name, value in found.items()} if isinstance(found, Mapping) else None
+
+
+def _differing(there: Mapping[str, str], here: Mapping[str, str], leader: str) -> str:
+    names = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+    return ", ".join(f"{name} {there.get(name, 'not set')} where {leader} has {here.get(name, 'none')}" for name in names)
 
 
 def _versions(facts: AcceleratorFacts) -> Mapping[str, str | None]:

@@ -28,9 +28,10 @@ from readiness.ranks import Placement, RankContext, Trouble, WorldOutcome, line,
 from readiness.ranks.board import Board
 from readiness.ranks.members import anonymous_file
 from readiness.ranks.values import Json
+from readiness.worker import collective_variables
 from tests.hosts.support import another, with_hosts
 from tests.ranks import support
-from tests.support import run_check, value, values
+from tests.support import cpu, run_check, value, values
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -327,6 +328,34 @@ def test_chips_of_other_hosts_count_and_their_software_is_compared() -> None:
     assert found.value == 1
     assert (found.about or "").startswith("node3/cpu:0: torch 2.6.0 where cpu:0 has ")
     assert "kernel" not in (found.about or "")
+
+
+def test_what_libraries_of_collectives_are_told_is_compared_between_hosts() -> None:
+    accelerator = with_hosts(another("node2"), another("node3"))
+
+    def with_variables(ours: dict[str, str] | None, *theirs: dict[str, str] | None) -> list[float]:
+        first, *others = accelerator.peers
+        told = [
+            replace(facts, properties={**facts.properties, "collective_variables": variables})
+            for facts, variables in zip((first, *others), (ours, *theirs), strict=True)
+        ]
+        accelerator.facts, accelerator.peers = told[0], tuple(told)
+        return values(run_check("multichip.world", accelerator), "variable_differences")
+
+    assert with_variables({"NCCL_CROSS_NIC": "1"}, {"NCCL_CROSS_NIC": "1"}, {"NCCL_CROSS_NIC": "1"}) == [0]
+    assert with_variables({"NCCL_CROSS_NIC": "1"}, {"NCCL_CROSS_NIC": "1"}, {}) == [1]
+    assert with_variables({}, {}, None) == [], "a host that does not tell is not like the others"
+    assert with_variables(None, {}, {}) == []
+    evidence = run_check("multichip.world", cpu())
+    assert values(evidence, "variable_differences") == [0], "one host is like itself"
+
+
+def test_what_is_rightly_another_on_each_host_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("NCCL_", "GLOO_", "UCX_"))]:
+        monkeypatch.delenv(name)
+    for name in ("NCCL_CROSS_NIC", "NCCL_SOCKET_IFNAME", "NCCL_IB_HCA", "NCCL_DEBUG_FILE", "GLOO_SOCKET_IFNAME"):
+        monkeypatch.setenv(name, "1")
+    assert collective_variables() == {"NCCL_CROSS_NIC": "1"}
 
 
 def test_software_that_could_be_read_on_no_host_is_not_alike() -> None:
