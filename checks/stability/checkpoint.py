@@ -28,10 +28,10 @@ def checkpoint(accelerator: Accelerator, *, before: int = 4, after: int = 5, sav
 
     Labels: `part` (training, tensors), `target` of loading (device, host). `resume_mismatches` counts tensors of model
     and optimizer, and random numbers, that differ after loading, and tensors and losses that differ at the end: to the
-    bit, or where two uninterrupted runs differ, by ten times as much as the worst of those does (not told where
-    that is as far as training moves most parameters). `wrong_tensors` counts
-    tensors that came back with another byte, shape, dtype or device. `supported` is the share that could be saved and
-    loaded. `memory_growth_bytes` is what a save keeps for good of the host's and the device's memory (label `memory`).
+    bit, or where two uninterrupted runs differ, by ten times as much as the worst of those does (not told where that is
+    as far as training moves most parameters). `wrong_tensors` counts tensors that came back with another byte, shape,
+    dtype or device. `supported` is the share that could be saved and loaded. `memory_growth_bytes` is what a save keeps
+    for good of the host's and the device's memory (label `memory`).
     """
     import torch
 

@@ -30,11 +30,10 @@ class Account:
     """What is known so far. `begun` is what the soak was asked for; times in seconds.
 
     `exposure_s` counts rounds that all ranks have finished, `spent_s` all of the soak's time, `restarts` worlds that were
-    started after a fault. `unrepeatable` says that equal training steps give other bits here from the first, so that
-    doing them again tells nothing; `uncompared` how many of the `operations` do so; `unkept` why checkpoints stayed in
-    memory, if they did. `faults` holds the first ones,
-    `causes` and `suspects` count all: a fault that nobody can be named for counts for no chip. `events` counts bursts:
-    faults of one host within a minute of the first are one.
+    started after a fault. `unrepeatable` says that equal training steps give other bits here from the first, so that doing
+    them again tells nothing; `uncompared` how many of the `operations` do so; `unkept` why checkpoints stayed in memory, if
+    they did. `faults` holds the first ones, `causes` and `suspects` count all: a fault that nobody can be named for counts
+    for no chip. `events` counts bursts: faults of one host within a minute of the first are one.
     """
 
     begun: Json = field(default_factory=dict)
