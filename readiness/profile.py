@@ -154,14 +154,12 @@ _LARGEST_FILE_BYTES = 2**24
 
 def _files(merged: View) -> dict[str, str]:
     """The files beside profiles that settings name, with the SHA-256 of their content; what is not there has none."""
-    found = {}
+    found, resolved = {}, merged.settings(resolved=True)
     for check, settings in merged.settings(resolved=False).items():
         for name, value in settings.items():
-            if isinstance(value, str) and value.startswith(_BESIDE):
-                file = Path(merged.settings(resolved=True)[check][name])
-                if file.is_file():
-                    packed = files.read_bytes(file, largest_bytes=_LARGEST_FILE_BYTES)
-                    found[str(file)] = hashlib.sha256(packed).hexdigest()
+            if isinstance(value, str) and value.startswith(_BESIDE) and (file := Path(resolved[check][name])).is_file():
+                packed = files.read_bytes(file, largest_bytes=_LARGEST_FILE_BYTES)
+                found[str(file)] = hashlib.sha256(packed).hexdigest()
     return found
 
 

@@ -45,13 +45,14 @@ def rejudge(
     What was measured with other settings than the profile asks for tells it nothing; what was measured of a part of what it
     asks for nothing of the whole. `defaults` are the settings of each check.
     """
+    usual = defaults or {}
 
     def judged(item: AcceleratorAssessment) -> AcceleratorAssessment:
         chips = count_of_stack([*(other.facts for other in saved.accelerators), *saved.joined], item.facts)
-        usable = [_as_asked(piece, profile, (defaults or {}).get(piece.check, {})) for piece in item.evidence]
+        usable = [_as_asked(piece, profile, usual.get(piece.check, {})) for piece in item.evidence]
         found = judge(profile, item.facts, usable, uses=uses, waivers=waivers, today=today, chips=chips)
-        parts = {piece.check: _other_than_asked(piece, profile, (defaults or {}).get(piece.check, {})) for piece in usable}
-        findings = tuple(_unless_of_other(finding, profile, parts.get(finding.check, {})) for finding in found.findings)
+        other = {piece.check: _other_than_asked(piece, profile, usual.get(piece.check, {})) for piece in usable}
+        findings = tuple(_unless_of_other(finding, profile, other.get(finding.check, {})) for finding in found.findings)
         return replace(
             found,
             evidence=tuple(sorted(item.evidence, key=lambda piece: piece.check)),

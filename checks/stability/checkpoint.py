@@ -58,7 +58,7 @@ def checkpoint(accelerator: Accelerator, *, before: int = 4, after: int = 5, sav
         if share > 0:
             about = "; ".join(f"{name}: {told}" for name, told in returned.wrong.items())[:300] or None
             yield Measurement("wrong_tensors", len(returned.wrong), labels, samples=returned.count, about=about)
-    with refusing() as refusal:
-        for memory, (growth, count) in growths(accelerator, saves).items():
+    with refusing():  # what cannot be saved was told above
+        for memory, growth in growths(accelerator, saves).items():
             about = f"each save of 8 MiB keeps {growth / 2**20:.3g} MiB of the {memory}'s memory"
-            yield Measurement("memory_growth_bytes", growth, {"memory": memory}, samples=count, about=about)
+            yield Measurement("memory_growth_bytes", growth, {"memory": memory}, samples=saves, about=about)

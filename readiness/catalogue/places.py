@@ -45,8 +45,8 @@ def in_any_order(name: str, sample: Sample) -> bool:
 
 def along(sample: Sample) -> int:
     """The dimension along which the largest values are chosen."""
-    given = sample.arguments
-    return int(given[2] if len(given) > 2 else sample.keywords.get("dim", -1))
+    found = _dimension("topk", sample)
+    return -1 if found is None else found
 
 
 def ordered(sample: Sample, found: Sequence[Any]) -> list[Any]:

@@ -14,8 +14,8 @@ _WARM = 3
 _TENSORS, _BYTES = 8, 2**20
 
 
-def growths(accelerator: Accelerator, saves: int) -> dict[str, tuple[float, int]]:
-    """By memory (host, device): bytes kept by each save of 8 MiB on the device, as a median slope, and from how many.
+def growths(accelerator: Accelerator, saves: int) -> dict[str, float]:
+    """By memory (host, device): bytes kept by each save of 8 MiB on the device, as a median slope over so many of them.
 
     Where the host's memory is the device's, only the host's is told; where memory cannot be read, nothing.
     """
@@ -32,4 +32,4 @@ def growths(accelerator: Accelerator, saves: int) -> dict[str, tuple[float, int]
         used = None if accelerator.device.type == "cpu" else lifecycle.used_bytes(accelerator)
         device += [] if used is None else [used]
     slopes = {name: lifecycle.growth_per_step(series[_WARM:]) for name, series in (("host", host), ("device", device))}
-    return {name: (slope, saves) for name, slope in slopes.items() if slope is not None}
+    return {name: slope for name, slope in slopes.items() if slope is not None}

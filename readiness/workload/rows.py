@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,49 +62,24 @@ def attention(sample: Sample, out: Tensor, generator: torch.Generator) -> Looked
     return out[batch, head][chosen.to(out.device)].detach().cpu(), weights @ v, allowance
 
 
-def _along(sample: Sample, out: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor] | None:
-    """Some rows of the input, in float64, and of the result, for what works along one dimension of the same shape."""
+def softmax(sample: Sample, out: Tensor, generator: torch.Generator, *, logarithm: bool = False) -> Looked | None:
+    """Of some rows along the dimension that it works along: softmax, or its logarithm."""
     given, dimension = sample.arguments[0].detach(), int(_option(sample, 1, "dim", -1))
     if out.shape != given.shape or not given.ndim:
         return None
-    rows, told = given.movedim(dimension, -1).flatten(0, -2), out.movedim(dimension, -1).flatten(0, -2)
-    chosen = some(rows.shape[0], _ROWS, generator)
-    return rows[chosen].double(), told[chosen.to(out.device)].detach().cpu()
+    every, told = given.movedim(dimension, -1).flatten(0, -2), out.movedim(dimension, -1).flatten(0, -2)
+    chosen = some(every.shape[0], _ROWS, generator)
+    rows, have = every[chosen].double(), told[chosen.to(out.device)].detach().cpu()
+    unit, summed = numerics.unit_roundoff(out.dtype), math.sqrt(rows.shape[-1])
+    if logarithm:
+        want = rows.log_softmax(-1)
+        return have, want, 2 * unit * want.abs() + 4 * _SINGLE * (want.abs() + summed)
+    want, distance = rows.softmax(-1), rows.amax(-1, keepdim=True) - rows
+    return have, want, 4 * numerics.underflow(out.dtype) + want * (4 * unit + 4 * _SINGLE * (distance + summed))
 
 
-def softmax(sample: Sample, out: Tensor, generator: torch.Generator) -> Looked | None:
-    """Of rows of softmax."""
-    if (found := _along(sample, out, generator)) is None:
-        return None
-    rows, have = found
-    want = rows.softmax(-1)
-    unit = numerics.unit_roundoff(out.dtype)
-    distance = rows.amax(-1, keepdim=True) - rows
-    small = 4 * numerics.underflow(out.dtype)
-    return have, want, small + want * (4 * unit + 4 * _SINGLE * (distance + math.sqrt(rows.shape[-1])))
-
-
-def log_softmax(sample: Sample, out: Tensor, generator: torch.Generator) -> Looked | None:
-    """Of rows of its logarithm."""
-    if (found := _along(sample, out, generator)) is None:
-        return None
-    rows, have = found
-    want = rows.log_softmax(-1)
-    unit = numerics.unit_roundoff(out.dtype)
-    return have, want, 2 * unit * want.abs() + 4 * _SINGLE * (want.abs() + math.sqrt(rows.shape[-1]))
-
-
-def total(sample: Sample, out: Tensor, generator: torch.Generator) -> Looked | None:
+def total(sample: Sample, out: Tensor, generator: torch.Generator, *, mean: bool = False) -> Looked | None:
     """Of some sums over dimensions, or means."""
-    return _added(sample, out, generator, mean=False)
-
-
-def mean(sample: Sample, out: Tensor, generator: torch.Generator) -> Looked | None:
-    """The same of means."""
-    return _added(sample, out, generator, mean=True)
-
-
-def _added(sample: Sample, out: Tensor, generator: torch.Generator, *, mean: bool) -> Looked | None:
     given = sample.arguments[0].detach()
     told = _option(sample, 1, "dim", None)
     if not given.is_floating_point() or not given.ndim or isinstance(told, torch.dtype):
@@ -129,6 +105,6 @@ def joined(sample: Sample, out: Tensor, generator: torch.Generator) -> Looked | 
 
 
 CHOOSE: Mapping[str, Callable[[Sample, Tensor, torch.Generator], Looked | None]] = {
-    "scaled_dot_product_attention": attention, "_softmax": softmax, "_safe_softmax": softmax, "_log_softmax": log_softmax,
-    "sum": total, "mean": mean, "cat": joined,
+    "scaled_dot_product_attention": attention, "_softmax": softmax, "_safe_softmax": softmax,
+    "_log_softmax": partial(softmax, logarithm=True), "sum": total, "mean": partial(total, mean=True), "cat": joined,
 }  # fmt: skip

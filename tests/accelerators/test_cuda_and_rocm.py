@@ -280,3 +280,15 @@ def test_witnesses_that_contradict_each_other_name_nobody() -> None:
     assert vendors.decide({"name": "NVIDIA", "pci": "AMD"}) is None
     assert vendors.decide({"name": None, "pci": None}) is None
     assert vendors.decide({"name": "AMD", "pci": "AMD", "build": None}) == "AMD"
+
+
+@pytest.mark.parametrize(
+    ("name", "maker"),
+    [
+        ("Tesla V100-SXM2-32GB", "NVIDIA"), ("Tesla T4", "NVIDIA"), ("A100-SXM4-40GB", "NVIDIA"), ("GRID A100-10C", "NVIDIA"),
+        ("Quadro RTX 6000", "NVIDIA"), ("GeForce RTX 3090", "NVIDIA"), ("TITAN V", "NVIDIA"), ("Iluvatar BI-V100", "Iluvatar"),
+        ("MetaX C500", "MetaX"), ("X9 Compute", None), ("A100 clone", None),
+    ],
+)  # fmt: skip
+def test_what_a_name_gives_away(name: str, maker: str | None) -> None:
+    assert vendors.of_name(name) == maker

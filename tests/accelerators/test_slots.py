@@ -76,37 +76,36 @@ def test_half_an_answer_is_none(tmp_path: Path, name: str, text: str) -> None:
     assert found is None or (name.endswith("speed") and text in ("63", "255"))
 
 
+def chain(root: Path, *places: dict[str, str]) -> str:
+    """Devices one behind the other, from a port of the root on, with what is told of each. The address of the last."""
+    folder, address = root / "sys/devices/pci0000:00", ""
+    for number, told in enumerate(places, start=1):
+        address = f"0000:0{number}:00.0"
+        folder = folder / address
+        folder.mkdir(parents=True)
+        for name, text in (SOUND | told).items():
+            (folder / name).write_text(text + "\n")
+    bus = root / "sys/bus/pci/devices"
+    bus.mkdir(parents=True)
+    (bus / address).symlink_to(folder)
+    processor(root, "fpu")
+    return address
+
+
 def test_a_switch_on_the_devices_own_board_is_part_of_it(tmp_path: Path) -> None:
     """AMD's cards: between device and switch all lanes are there, whatever the slot has."""
-    folder = tmp_path / "sys/devices/pci0000:00"
-    for number, vendor, lanes in ((1, "0x1022", 16), (2, "0x1002", 4), (3, "0x1002", 16), (4, "0x1002", 16)):
-        folder = folder / f"0000:0{number}:00.0"
-        folder.mkdir(parents=True)
-        for name, text in (SOUND | {"current_link_width": str(lanes), "vendor": vendor}).items():
-            (folder / name).write_text(text + "\n")
-    bus = tmp_path / "sys/bus/pci/devices"
-    bus.mkdir(parents=True)
-    (bus / "0000:04:00.0").symlink_to(folder)
-    processor(tmp_path, "fpu")
-    found = slots.read("0000:04:00.0", tmp_path)
+    lanes = (("0x1022", "16"), ("0x1002", "4"), ("0x1002", "16"), ("0x1002", "16"))
+    address = chain(tmp_path, *({"vendor": vendor, "current_link_width": width} for vendor, width in lanes))
+    found = slots.read(address, tmp_path)
     assert found is not None
     assert (found.lanes, found.most_lanes, found.port_lanes) == (4, 16, 16)
 
 
 def test_a_processor_of_the_same_maker_is_no_part_of_the_device(tmp_path: Path) -> None:
     """Hygon's devices hang on Hygon's processors: a port of a later generation than the device is no slow slot."""
-    folder = tmp_path / "sys/devices/pci0000:00"
-    for number, pace, most in ((1, "16.0", "32.0"), (2, "16.0", "16.0")):
-        folder = folder / f"0000:0{number}:00.0"
-        folder.mkdir(parents=True)
-        speeds = {"current_link_speed": f"{pace} GT/s PCIe", "max_link_speed": f"{most} GT/s PCIe", "vendor": "0x1d94"}
-        for name, text in (SOUND | speeds).items():
-            (folder / name).write_text(text + "\n")
-    bus = tmp_path / "sys/bus/pci/devices"
-    bus.mkdir(parents=True)
-    (bus / "0000:02:00.0").symlink_to(folder)
-    processor(tmp_path, "fpu")
-    found = slots.read("0000:02:00.0", tmp_path)
+    told = {"vendor": "0x1d94", "current_link_speed": "16.0 GT/s PCIe"}
+    address = chain(tmp_path, told | {"max_link_speed": "32.0 GT/s PCIe"}, told | {"max_link_speed": "16.0 GT/s PCIe"})
+    found = slots.read(address, tmp_path)
     assert found is not None
     assert (found.pace, found.most_pace) == (16.0, 16.0)
 

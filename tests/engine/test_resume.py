@@ -51,6 +51,13 @@ class Tool:
     def first(self, *arguments: str) -> subprocess.Popen[str]:
         return self.start("--profile", str(self.profile), *arguments)
 
+    def begun(self) -> Path:
+        """Its journal, as soon as there is evidence in it."""
+        journal = self.folder / "run" / "journal.jsonl"
+        while not journal.exists() or '"kind": "evidence"' not in journal.read_text():
+            time.sleep(0.01)
+        return journal
+
 
 def leftovers(environment_value: str) -> list[int]:
     """Processes whose environment carries this folder."""
@@ -111,9 +118,7 @@ def test_killed_twenty_times_at_random_moments(tmp_path: Path) -> None:
 def test_interrupt_leaves_a_valid_partial_assessment_and_can_go_on(tmp_path: Path) -> None:
     tool = Tool(tmp_path)
     process = tool.first("-f", f"json={tmp_path / 'partial.json'}")
-    journal = tmp_path / "run" / "journal.jsonl"
-    while not journal.exists() or '"kind": "evidence"' not in journal.read_text():
-        time.sleep(0.01)
+    tool.begun()
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == Exit.INTERRUPTED, errors
@@ -137,9 +142,7 @@ def test_a_signal_to_all_processes_of_a_run_leaves_nothing_broken(order: str, tm
     """As systemd and schedulers stop a job: what a check was doing then is no evidence, and is done again."""
     tool = Tool(tmp_path)
     process = tool.first("-q")
-    journal = tmp_path / "run" / "journal.jsonl"
-    while not journal.exists() or '"kind": "evidence"' not in journal.read_text():
-        time.sleep(0.01)
+    journal = tool.begun()
     everybody = [pid for pid in leftovers(str(tmp_path)) if pid != process.pid]
     for pid in [process.pid, *everybody] if order == "tool first" else [*everybody, process.pid]:
         if order == "a moment apart" and pid == process.pid:

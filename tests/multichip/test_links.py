@@ -289,6 +289,7 @@ def test_a_hang_of_the_twentieth_sum_is_told_with_its_number(number: int, monkey
     support.at_call("all_reduce", 20, 1, support.hang, monkeypatch)
     evidence = checked(chips(number), patience_s=3.0)
     assert value(evidence, "completed") == 0
+    assert values(evidence, "link_speed_kept") == [], "what came after the sums nobody knows"
     told = about(evidence, "completed")
     assert "rank 1" in told
     assert "in all_reduce number 20" in told

@@ -150,3 +150,18 @@ def test_what_each_save_keeps_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_too_few_saves_tell_nothing_of_memory() -> None:
     assert values(run_check("stability.checkpoint", saves=2), "memory_growth_bytes") == []
+
+
+@pytest.mark.parametrize(("noise", "told"), [(0.0, True), (1e-9, True), (0.3, False)])
+def test_runs_that_differ_as_much_as_training_moves_tell_nothing(noise: float, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resume that forgets the learning rate would pass beside them."""
+    silu, draw = torch.nn.functional.silu, torch.Generator().manual_seed(1)
+
+    def noisy(x: torch.Tensor) -> torch.Tensor:
+        return silu(x) * (1 + noise * torch.randn((), generator=draw))
+
+    monkeypatch.setattr(torch.nn.functional, "silu", noisy)
+    evidence = run_check("stability.checkpoint", saves=3)
+    (row,) = [row for row in evidence.rows if "repeats" in row]
+    assert (row["doubt"] is None) is told
+    assert (values(evidence, "resume_mismatches") == [0]) is told
