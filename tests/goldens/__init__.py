@@ -1,0 +1,132 @@
+"""Goldens: what the command line prints and what simulated machines are assessed as, kept as files beside this one.
+
+`python -m tests.goldens` writes them anew; `python -m tests.goldens --machines general` assesses the shipped simulated machines
+under `general` (minutes each). What differs between two runs of one seed, as times do, is masked when they are made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent.parent
+FOLDER = Path(__file__).parent
+MACHINES = ("healthy", "apprentice", "ascend-as-reported", "h20-as-reported")
+COMMANDS = ("run", "judge", "report", "devices", "list", "explain", "rehearse", "schema", "trace")
+SCHEMAS = ("assessment", "chip", "profile", "rehearsal", "waivers", "workload")
+SEED = 7
+
+_PRINT = """
+import contextlib, io, json, sys
+from readiness.__main__ import main
+texts = {}
+for arguments in json.load(sys.stdin):
+    sys.argv = ["readiness", *arguments]
+    out, streams = io.StringIO(), (sys.stdout, sys.stderr)
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        main()
+    sys.stdout, sys.stderr = streams
+    texts[" ".join(arguments)] = out.getvalue()
+json.dump(texts, sys.stdout)
+"""
+
+
+def checks_and_profiles() -> tuple[list[str], list[str]]:
+    """The ids of the shipped checks and the names of the shipped profiles."""
+    checks = sorted(
+        ".".join(file.relative_to(ROOT / "checks").with_suffix("").parts) for file in (ROOT / "checks").glob("*/*.py")
+    )
+    return checks, sorted(file.stem for file in (ROOT / "profiles").glob("*.toml"))
+
+
+def commands() -> list[list[str]]:
+    """The command lines whose output is kept."""
+    checks, profiles = checks_and_profiles()
+    return [
+        ["--help"],
+        *([command, "--help"] for command in COMMANDS),
+        ["list"],
+        ["rehearse", "--kinds"],
+        *(["schema", name] for name in SCHEMAS),
+        *(["explain", name] for name in (*checks, *profiles)),
+    ]
+
+
+def file_of(arguments: list[str]) -> Path:
+    """Where the output of a command line is kept."""
+    return FOLDER / "texts" / f"{'-'.join(argument.strip('-') for argument in arguments)}.txt"
+
+
+def texts() -> dict[str, str]:
+    """What each command line prints now, by its arguments."""
+    done = subprocess.run(
+        [sys.executable, "-c", _PRINT],
+        input=json.dumps(commands()), capture_output=True, text=True, check=True, cwd=ROOT, timeout=240,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1"},
+    )  # fmt: skip
+    printed: dict[str, str] = json.loads(done.stdout)
+    return {key: re.sub(r"(?m)^(declared ).*?/(checks/.*?):\d+$", r"\1\2", text) for key, text in printed.items()}
+
+
+def digests() -> dict[str, str]:
+    """The digest of each shipped profile: of what it demands, whatever its prose says."""
+    code = (
+        "import json; from readiness import checklist, profile\n"
+        "print(json.dumps({name: profile.load(name, checklist.discover()).sha256 for name in profile.names()}, indent=1))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60)
+    return dict(json.loads(done.stdout))
+
+
+def assess(machine: str, profile: str, file: Path) -> dict[str, Any]:
+    """The assessment of a shipped simulated machine, whatever its verdict. Takes seconds under `smoke`, minutes under `general`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "readiness", "run", "--device", f"sim:{machine}", "--profile", profile, "--seed", str(SEED),
+         "-f", f"json={file}"],
+        capture_output=True, text=True, check=False, cwd=ROOT, timeout=1800, stdin=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(file.parent)},
+    )  # fmt: skip
+    assert done.returncode in (0, 1, 3), done.stderr
+    return dict(json.loads(file.read_text()))
+
+
+def outline(assessment: Mapping[str, Any]) -> dict[str, Any]:
+    """What an assessment says without times and machine: statuses, measurements, outcomes, verdicts. A flat map by place."""
+    return dict(_outline(assessment))
+
+
+def _outline(assessment: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for accelerator in assessment["accelerators"]:
+        at = accelerator["id"]
+        for evidence in accelerator["evidence"]:
+            yield f"{at} {evidence['check']}", evidence["status"]
+            for one in evidence["measurements"]:
+                labels = " ".join(f"{key}={value}" for key, value in sorted(one["labels"].items()))
+                yield f"{at} {evidence['check']} {one['name']} ({one['unit']}) {labels}", one["value"]
+        for finding in accelerator["findings"]:
+            yield f"{at} {finding['use']} {finding['requirement']} {finding['level']} {finding['limit']}", finding["outcome"]
+        for use, verdict in accelerator["verdicts"].items():
+            yield f"{at} {use}", verdict["verdict"]
+
+
+MASKED = "masked"
+
+
+def masked(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The outline that two runs agree on; values that differ between them are masked, places in one of them alone are left out."""
+    return {place: one[place] if one[place] == other[place] else MASKED for place in one if place in other}
+
+
+def differences(golden: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """What an outline says otherwise than its golden, in words. Places that only the new one has are no difference."""
+    return [
+        f"{place}: {found.get(place, 'is gone')} in place of {value}"
+        for place, value in golden.items()
+        if place not in found or (value != MASKED and found[place] != value)
+    ]
