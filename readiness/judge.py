@@ -132,6 +132,11 @@ def applies(requirement: Requirement, facts: AcceleratorFacts, chips: int = 1) -
     return not any(fnmatchcase(facts.stack, glob) for glob in requirement.not_on)
 
 
+def level(requirement: Requirement, chips: int = 1) -> Level:
+    """The level of a requirement where so many accelerators of the stack are under test."""
+    return requirement.level_of_several or requirement.level if chips > 1 else requirement.level
+
+
 def _find(
     requirement: Requirement, use: Use, facts: AcceleratorFacts, evidence: Evidence | None, chips: int
 ) -> Finding:
@@ -141,7 +146,7 @@ def _find(
         return Finding(
             requirement=requirement.id,
             use=use,
-            level=requirement.level,
+            level=level(requirement, chips),
             outcome=outcome,
             limit=str(requirement.limit),
             weight=requirement.weight,

@@ -227,7 +227,8 @@ class Requirement:
     """One line of a profile.
 
     `only_on` and `not_on` are globs over stack names; elsewhere the requirement is not applicable, and neither is it where
-    fewer than `least_chips` accelerators of the stack are under test. `place` is `file:line` of its declaration.
+    fewer than `least_chips` accelerators of the stack are under test. `level_of_several` is its level where two or more are
+    under test, None where that makes no difference. `place` is `file:line` of its declaration.
     """
 
     id: str
@@ -244,6 +245,7 @@ class Requirement:
     only_on: tuple[str, ...] = ()
     not_on: tuple[str, ...] = ()
     least_chips: int = 1
+    level_of_several: Level | None = None
     place: str | None = None
 
 

@@ -145,11 +145,11 @@ def _level(
     accelerators: Sequence[AcceleratorFacts],
 ) -> Level:
     asking = [
-        item.level
+        judge.level(item, chips)
         for item in profile.requirements
-        if item.check == check.id
-        and set(item.uses) & set(uses)
-        and any(judge.applies(item, facts, judge.count_of_stack(accelerators, facts)) for facts in group)
+        if item.check == check.id and set(item.uses) & set(uses)
+        for facts in group
+        if judge.applies(item, facts, chips := judge.count_of_stack(accelerators, facts))
     ]
     return min(asking, key=_RANK.__getitem__, default=Level.INFO)
 

@@ -10,14 +10,14 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from readiness import accelerators, content, files, toml
+from readiness import accelerators, content, files, matrix, toml
 from readiness.checklist import Check
 from readiness.errors import BadFileError, UsageError
 from readiness.layers import LIMIT_KEYS, View, below, lay_over
@@ -102,24 +102,9 @@ def _gather(file: Path, known: dict[Path, View], children: tuple[Path, ...]) -> 
 
 def _say(view: View, document: Mapping[str, Any], file: Path, lines: toml.Lines) -> None:
     """What a file itself says: what it drops, what it requires, and with which settings."""
-    for position, id in enumerate(document.get("drop", [])):
-        place = f"{file}:{lines.line(('drop',))}"
-        asked = {key[1]: said.value for key, said in view.said.items() if key[0] == "require"}
-        asked |= {key[1]: other.value for key, (_, other) in view.conflicts.items() if key[0] == "require" and other.value}
-        dropped = [
-            name for name, entry in asked.items() if fnmatchcase(name, id) or fnmatchcase((entry or {}).get("check", ""), id)
-        ]
-        for name in dropped:
-            view.say(("require", name), None, place)
-        if not dropped:
-            raise BadFileError(
-                f"drop[{position}]: no profile that this one extends has a requirement, or asks a check, {id!r}",
-                place=place,
-                remedy="correct the id, or take it out",
-            )
+    _choose(view, document, file, lines)
     own: set[str] = set()
-    for position, entry in enumerate(document.get("require", [])):
-        place = f"{file}:{lines.line(('require', position))}"
+    for entry, place in _entries(document, file, lines):
         if entry["id"] in own:
             raise BadFileError(
                 f"two requirements have the id {entry['id']!r}", place=place, remedy="give one of them another id"
@@ -141,6 +126,39 @@ def _say(view: View, document: Mapping[str, Any], file: Path, lines: toml.Lines)
         place = f"{file}:{lines.line(('settings', check))}"
         for name, value in settings.items():
             view.say(("setting", check, name), (value, _beside(value, file, place)), place)
+
+
+def _choose(view: View, document: Mapping[str, Any], file: Path, lines: toml.Lines) -> None:
+    """Drop what `drop` names and, where there is a `keep`, what it does not name."""
+    asked = {key[1]: said.value for key, said in view.said.items() if key[0] == "require"}
+    asked |= {key[1]: other.value for key, (_, other) in view.conflicts.items() if key[0] == "require" and other.value}
+    named: dict[str, set[str]] = {"keep": set(), "drop": set()}
+    for key, found in named.items():
+        place = f"{file}:{lines.line((key,))}"
+        for position, glob in enumerate(document.get(key, [])):
+            fitting = {id for id, entry in asked.items() if fnmatchcase(id, glob) or fnmatchcase(_check_of(entry), glob)}
+            if not fitting:
+                raise BadFileError(
+                    f"{key}[{position}]: no profile that this one extends has a requirement, or asks a check, {glob!r}",
+                    place=place,
+                    remedy="correct the id, or take it out",
+                )
+            found.update(fitting)
+    for id in asked:
+        if id in named["drop"] or ("keep" in document and id not in named["keep"]):
+            view.say(("require", id), None, f"{file}:{lines.line(('drop' if id in named['drop'] else 'keep',))}")
+
+
+def _check_of(entry: Mapping[str, Any] | None) -> str:
+    return str((entry or {}).get("check", ""))
+
+
+def _entries(document: Mapping[str, Any], file: Path, lines: toml.Lines) -> Iterator[tuple[dict[str, Any], str]]:
+    """The plain entries of a file, matrix entries and templates expanded, each with its place."""
+    for position, entry in enumerate(document.get("require", [])):
+        place = f"{file}:{lines.line(('require', position))}"
+        for plain in matrix.expand(entry, document.get("template", {}), place):
+            yield plain, place
 
 
 _WHAT = {
@@ -176,6 +194,8 @@ def _beside(value: Any, file: Path, place: str) -> Any:
 def _parent(name: str, child: Path, place: str) -> Path:
     beside = child.parent / f"{name}.toml"
     shipped = content.shipped("profiles") / f"{name}.toml"
+    if not shipped.is_file():
+        shipped = content.shipped("profiles") / "bases" / f"{name}.toml"  # what shipped profiles have in common
     # A profile may extend the shipped one of its own name: then the file beside it is itself.
     if beside.is_file() and beside.resolve() != child.resolve():
         return beside
@@ -213,6 +233,7 @@ def _requirement(id: str, entry: Mapping[str, Any], merged: View) -> Requirement
         only_on=tuple(entry.get("only_on", ())),
         not_on=tuple(entry.get("not_on", ())),
         least_chips=int(entry.get("least_chips", 1)),
+        level_of_several=Level(entry["level_of_several"]) if "level_of_several" in entry else None,
         place=place,
     )
 
@@ -310,6 +331,7 @@ def _with_digest(profile: Profile, settings: Mapping[str, Any]) -> Profile:
                 "only_on": requirement.only_on, "not_on": requirement.not_on,
                 # Only where it is said: what profiles demanded before there was such a word has kept its digest.
                 **({"least_chips": requirement.least_chips} if requirement.least_chips > 1 else {}),
+                **({"level_of_several": requirement.level_of_several} if requirement.level_of_several else {}),
             }
             for requirement in sorted(profile.requirements, key=lambda requirement: requirement.id)
         ],

@@ -61,8 +61,10 @@ def _profile(profile: Profile) -> str:
 
 def _requirement(requirement: Requirement) -> str:
     where = "".join(f" {clean(key)}={clean(str(value))}" for key, value in requirement.where.items())
+    several = requirement.level_of_several
+    level = f"{requirement.level}, {several} where there are several chips," if several else f"{requirement.level}"
     lines = [
-        f"{requirement.id}  ({requirement.level} for {' and '.join(requirement.uses)}, weight {requirement.weight:g})",
+        f"{requirement.id}  ({level} for {' and '.join(requirement.uses)}, weight {requirement.weight:g})",
         f"  {requirement.check}: {requirement.measure}{where} {requirement.limit}",
     ]
     if requirement.only_on or requirement.not_on:

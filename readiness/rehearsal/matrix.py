@@ -147,15 +147,16 @@ class _Judging:
         evidence = self.found.get(task.key)
         if evidence is None:
             return {}
+        chips = len(task.job.accelerators)
         asked = replace(
             self.profile,
             requirements=tuple(
-                item for item in self.profile.requirements if item.check == evidence.check and item.level is not Level.INFO
+                item
+                for item in self.profile.requirements
+                if item.check == evidence.check and judge.level(item, chips) is not Level.INFO
             ),
         )
-        judged = judge.judge(
-            asked, task.job.accelerators[0], [evidence], uses=self.uses, chips=len(task.job.accelerators)
-        )
+        judged = judge.judge(asked, task.job.accelerators[0], [evidence], uses=self.uses, chips=chips)
         return {finding.requirement: finding for finding in judged.findings}
 
     def failed(self, task: Task) -> list[Finding]:

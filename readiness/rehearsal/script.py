@@ -210,7 +210,7 @@ def _few_innocents(jobs: Sequence[Job], plant: Plant) -> list[Job]:
 def _decides(job: Job, profile: Profile, uses: Sequence[Use]) -> bool:
     return any(
         requirement.check == job.check.id
-        and requirement.level is not Level.INFO
+        and judge.level(requirement, len(job.accelerators)) is not Level.INFO
         and set(requirement.uses) & set(uses)
         and any(judge.applies(requirement, facts, len(job.accelerators)) for facts in job.accelerators)
         for requirement in profile.requirements

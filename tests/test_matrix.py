@@ -1,0 +1,126 @@
+"""Matrix entries, templates, `keep` and levels by the number of chips: an author writes less, and nothing else changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from readiness import profile
+from readiness.errors import BadFileError
+from readiness.judge import judge
+from readiness.model import AcceleratorFacts, Level, Profile
+from tests.support import checks
+
+HEAD = 'schema = "readiness.profile/1"\nname = "ours"\ntitle = "Ours"\n'
+PLAIN = """
+[[require]]
+id = "products-float32"
+check = "parity.matmul"
+measure = "relative_error"
+where = { dtype = "float32", op = "matmul" }
+at_most = 1e-5
+level = "should"
+weight = 2
+why = "A float32 product."
+[[require]]
+id = "products-bfloat16"
+check = "parity.matmul"
+measure = "relative_error"
+where = { dtype = "bfloat16", op = "matmul" }
+at_most = 3e-3
+zero = 1.0
+level = "should"
+why = "A bfloat16 product."
+"""
+MATRIX = """
+[template.products]
+check = "parity.matmul"
+measure = "relative_error"
+where = { op = "matmul" }
+level = "should"
+[[require]]
+id = "products-{dtype}"
+template = "products"
+why = "A {dtype} product."
+for.dtype = { float32 = { at_most = 1e-5, weight = 2 }, bfloat16 = { at_most = 3e-3, zero = 1.0 } }
+"""
+
+
+def load(tmp_path: Path, text: str, name: str = "ours.toml") -> Profile:
+    (tmp_path / name).write_text(HEAD + text)
+    return profile.load(str(tmp_path / name), checks())
+
+
+def told(one: Profile) -> list[tuple[object, ...]]:
+    return [(r.id, r.check, r.measure, dict(r.where), r.limit, r.level, r.weight, r.why) for r in one.requirements]
+
+
+def test_a_matrix_entry_is_the_plain_entries_that_it_stands_for(tmp_path: Path) -> None:
+    plain, matrix = load(tmp_path, PLAIN), load(tmp_path, MATRIX)
+    assert told(plain) == told(matrix)
+    assert plain.sha256 == matrix.sha256
+
+
+def test_several_labels_are_multiplied_and_lists_have_no_terms_of_their_own(tmp_path: Path) -> None:
+    found = load(tmp_path, """
+[[require]]
+id = "load-{phase}-{dtype}"
+check = "stability.load"
+measure = "mismatches"
+at_most = 0
+for.phase = ["forward", "backward"]
+for.dtype = { float32 = {}, bfloat16 = { level = "info" } }
+""")
+    assert [r.id for r in found.requirements] == ["load-forward-float32", "load-forward-bfloat16", "load-backward-float32", "load-backward-bfloat16"]
+    assert dict(found.requirements[3].where) == {"phase": "backward", "dtype": "bfloat16"}
+    assert [r.level for r in found.requirements] == [Level.MUST, Level.INFO] * 2
+
+
+def test_an_own_limit_replaces_that_of_the_entry_whole(tmp_path: Path) -> None:
+    found = load(tmp_path, MATRIX.replace('level = "should"', 'level = "should"\nat_least = 1.0\nzero = 0.5'))
+    assert str(found.requirements[0].limit) == "at_most 1e-05"
+    assert found.requirements[0].limit.zero is None
+
+
+def test_a_child_lays_over_one_of_them_by_its_id(tmp_path: Path) -> None:
+    load(tmp_path, MATRIX, "base.toml")
+    (tmp_path / "base.toml").write_text((tmp_path / "base.toml").read_text().replace('"ours"', '"base"'))
+    found = load(tmp_path, 'extends = ["base"]\n[[require]]\nid = "products-float32"\nat_most = 1e-6\n')
+    assert [str(r.limit) for r in found.requirements] == ["at_most 1e-06", "at_most 0.003"]
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "line"),
+    [
+        (MATRIX.replace("products-{dtype}", "products"), "does not name {dtype}", 10),
+        (MATRIX.replace('template = "products"', 'template = "product"'), "did you mean 'products'", 10),
+        (MATRIX.replace("float32 = {", "'FLOAT 32' = {"), "is no id", 10),
+        (PLAIN.replace("products-float32", "products-{dtype}"), "is no id", 5),
+        (MATRIX + MATRIX.split("[[require]]")[1].join(["[[require]]", ""]), "two requirements have the id", 15),
+        (MATRIX.replace("at_most = 1e-5", "at_mots = 1e-5"), "at_mots", 14),
+    ],
+)  # fmt: skip
+def test_mistakes_have_their_line(tmp_path: Path, text: str, what: str, line: int) -> None:
+    with pytest.raises(BadFileError, match=what) as raised:
+        load(tmp_path, text)
+    assert raised.value.place == f"{tmp_path / 'ours.toml'}:{line}"
+
+
+def test_keep_names_what_is_asked_of_what_is_extended(tmp_path: Path) -> None:
+    load(tmp_path, MATRIX + PLAIN.replace("products-", "others-"), "base.toml")
+    (tmp_path / "base.toml").write_text((tmp_path / "base.toml").read_text().replace('"ours"', '"base"'))
+    found = load(tmp_path, 'extends = ["base"]\nkeep = ["products-*"]\ndrop = ["*-bfloat16"]\n')
+    assert [r.id for r in found.requirements] == ["products-float32"]
+    assert len(load(tmp_path, 'extends = ["base"]\nkeep = ["parity.*"]\n').requirements) == 4
+    with pytest.raises(BadFileError, match=r"keep\[1\].*'product'"):
+        load(tmp_path, 'extends = ["base"]\nkeep = ["products-*", "product"]\n')
+
+
+def test_the_level_follows_the_number_of_chips(tmp_path: Path) -> None:
+    found = load(tmp_path, MATRIX.replace('level = "should"', 'level = "should"\nlevel_of_several = "must"'))
+    facts = AcceleratorFacts("cpu:0", "cpu", 0, "cpu", None, None)
+    for chips, level in ((1, Level.SHOULD), (2, Level.MUST)):
+        findings = judge(found, facts, [], chips=chips).findings
+        assert {finding.level for finding in findings} == {level}
+    assert found.sha256 != load(tmp_path, MATRIX).sha256
