@@ -11,7 +11,8 @@ from readiness.model import Operator, Use
 
 #: An entry has one of these limits.
 LIMIT_KEYS = tuple(operator.value for operator in Operator)
-#: A requirement by its id, a setting of a check, or the uses: `("require", id)`, `("setting", check, name)`, `("uses",)`.
+#: A requirement by its id, a setting of a check, a value, or the uses: `("require", id)`, `("setting", check, name)`,
+#: `("value", name)`, `("uses",)`.
 Key = tuple[str, ...]
 
 
@@ -54,6 +55,11 @@ class View:
     def entries(self) -> dict[str, dict[str, Any]]:
         """The requirements by id, without those that were dropped."""
         return {key[1]: said.value for key, said in self.said.items() if key[0] == "require" and said.value is not None}
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What names in braces stand for."""
+        return {key[1]: said.value for key, said in self.said.items() if key[0] == "value"}
 
     def place(self, id: str) -> str:
         """Where a requirement was said last."""

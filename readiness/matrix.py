@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -56,6 +56,16 @@ def expand(entry: Mapping[str, Any], templates: Mapping[str, Mapping[str, Any]],
         yield _named(one, {label: value for label, value, _ in chosen}, place)
 
 
+def with_values(entry: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
+    """An entry with each `{NAME}` of its labels and prose replaced by the profile's value of that name."""
+    if not values:
+        return dict(entry)
+    filled = _filled(entry, values)
+    if "where" in filled:
+        filled["where"] = _replaced_in(filled["where"], filled["where"], values)
+    return filled
+
+
 def _values(label: str, values: Any) -> list[tuple[str, str, Mapping[str, Any]]]:
     if isinstance(values, list):
         return [(label, value, {}) for value in values]
@@ -87,12 +97,17 @@ def _over_template(entry: Mapping[str, Any], templates: Mapping[str, Mapping[str
 
 def _named(entry: Mapping[str, Any], values: Mapping[str, str], place: str) -> dict[str, Any]:
     """The entry with each `{LABEL}` of its texts replaced; other braces stay as they are."""
-    pattern = re.compile("|".join(re.escape(f"{{{label}}}") for label in values))
-    named = dict(entry)
-    for key in _TEXTS:
-        if key in named:
-            named[key] = pattern.sub(lambda match: values[match[0][1:-1]], named[key])
-    return _checked(named, place)
+    return _checked(_filled(entry, values), place)
+
+
+def _filled(entry: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
+    return _replaced_in(entry, _TEXTS, values)
+
+
+def _replaced_in(table: Mapping[str, Any], keys: Iterable[str], values: Mapping[str, str]) -> dict[str, Any]:
+    pattern = re.compile("|".join(re.escape(f"{{{name}}}") for name in values))
+    replaced = {key: pattern.sub(lambda match: values[match[0][1:-1]], table[key]) for key in keys if key in table}
+    return dict(table) | replaced
 
 
 def _checked(entry: dict[str, Any], place: str) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def load(name_or_file: str, checklist: Mapping[str, Check]) -> Profile:
     merged = _gather(_find(name_or_file), {}, ())
     requirements = []
     for id, entry in merged.entries.items():
-        requirement = _requirement(id, entry, merged)
+        requirement = _requirement(id, matrix.with_values(entry, merged.values), merged)
         _refuse_what_no_check_measures(requirement, checklist)
         _refuse_unknown_stacks(requirement)
         requirements.append(requirement)
@@ -122,6 +122,8 @@ def _say(view: View, document: Mapping[str, Any], file: Path, lines: toml.Lines)
         # Of what it is demanded does not change with who extends this file.
         usual = {} if parent or view.uses is None else {"use": [use.value for use in view.uses]}
         view.say(("require", entry["id"]), usual | lay_over(parent, entry), place)
+    for name, value in document.get("values", {}).items():
+        view.say(("value", name), value, f"{file}:{lines.line(('values', name))}")
     for check, settings in document.get("settings", {}).items():
         place = f"{file}:{lines.line(('settings', check))}"
         for name, value in settings.items():
@@ -164,6 +166,7 @@ def _entries(document: Mapping[str, Any], file: Path, lines: toml.Lines) -> Iter
 _WHAT = {
     "require": ("the requirement", "a [[require]] of this id, or a drop"),
     "setting": ("the setting", "a value"),
+    "value": ("the value", "one, in [values]"),
     "uses": ("the uses", 'uses = ["training", "inference"], or one of them'),
 }
 _BESIDE = "beside:"

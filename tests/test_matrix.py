@@ -124,3 +124,26 @@ def test_the_level_follows_the_number_of_chips(tmp_path: Path) -> None:
         findings = judge(found, facts, [], chips=chips).findings
         assert {finding.level for finding in findings} == {level}
     assert found.sha256 != load(tmp_path, MATRIX).sha256
+
+
+def test_values_stand_in_for_names_in_what_is_extended(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text(HEAD.replace('"ours"', '"base"') + """
+[[require]]
+id = "calls"
+check = "operators.workload"
+measure = "obstacles"
+where = { workload = "{model}", other = "{unknown}" }
+at_least = 1.0
+why = "{model} calls them."
+""")
+    found = load(tmp_path, 'extends = ["base"]\nvalues = { model = "gpt2" }\n')
+    assert dict(found.requirements[0].where) == {"workload": "gpt2", "other": "{unknown}"}
+    assert found.requirements[0].why == "gpt2 calls them."
+
+
+def test_parents_that_disagree_on_a_value_are_refused(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.toml").write_text(HEAD.replace('"ours"', f'"{name}"') + f'values = {{ model = "{name}" }}\n')
+    with pytest.raises(BadFileError, match="say different things of the value 'model'"):
+        load(tmp_path, 'extends = ["one", "two"]\n')
+    assert load(tmp_path, 'extends = ["one", "two"]\nvalues = { model = "two" }\n').requirements == ()
