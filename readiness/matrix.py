@@ -1,9 +1,9 @@
-"""Matrix entries and templates of profiles: one entry of a file becomes the requirements that it stands for.
+"""Groups and matrix entries of profiles: what a file writes once becomes the requirements that it stands for.
 
-A `[[require]]` whose `for.LABEL` names values of a label stands for one requirement for each value: `{LABEL}` in its id
-and prose is the value, its `where` asks for it, and what the value's table says holds for that one alone. With
-`template = "NAME"` it takes over what `[template.NAME]` of the same file says. What comes out has neither: the rest of the
-tool knows plain requirements only.
+A `[[group]]` says what its requirements have in common; texts of single ones may stand in its tables `title`, `why`,
+`source` and `remedy`, by id. An entry whose `for.LABEL` names values of a label stands for one requirement for each value:
+`{LABEL}` in its id and texts is the value, its `where` asks for it, and what the value's table says holds for that one
+alone. What comes out has neither: the rest of the tool knows plain requirements only.
 """
 
 from __future__ import annotations
@@ -23,12 +23,41 @@ _TEXTS = ("id", "title", "why", "source", "remedy")
 _MOST = 1000
 
 
-def expand(entry: Mapping[str, Any], templates: Mapping[str, Mapping[str, Any]], place: str) -> Iterator[dict[str, Any]]:
+#: Of a group these may be tables by id.
+_BY_ID = ("title", "why", "source", "remedy")
+#: The parts of the path to an entry: `("require", 3)`, or `("group", 2, "require", 5)`.
+Position = tuple[str | int, ...]
+
+
+def entries(document: Mapping[str, Any]) -> Iterator[tuple[Position, Mapping[str, Any]]]:
+    """The entries of a profile's document with what their groups say, and where in it they stand."""
+    for position, entry in enumerate(document.get("require", [])):
+        yield ("require", position), entry
+    for number, group in enumerate(document.get("group", [])):
+        texts = {key: group[key] for key in _BY_ID if isinstance(group.get(key), dict)}
+        common = {key: value for key, value in group.items() if key != "require" and key not in texts}
+        for position, entry in enumerate(group.get("require", [])):
+            own = {key: table[entry["id"]] for key, table in texts.items() if entry["id"] in table}
+            yield ("group", number, "require", position), _merged(common, own | dict(entry))
+
+
+def texts_of_nobody(document: Mapping[str, Any]) -> Iterator[tuple[Position, str]]:
+    """The texts of groups whose id none of their entries has, and the nearest id that one has (or nothing)."""
+    for number, group in enumerate(document.get("group", [])):
+        ids = [entry["id"] for entry in group.get("require", [])]
+        for key in _BY_ID:
+            if isinstance(group.get(key), dict):
+                for id in group[key]:
+                    if id not in ids:
+                        yield ("group", number, key, id), next(iter(get_close_matches(id, ids, n=1)), "")
+
+
+def expand(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
     """The plain entries that one entry of a profile stands for, in the order in which its values are written.
 
-    Raises BadFileError, at `place`, for a template that is not there and for an id that does not tell the values apart.
+    Raises BadFileError, at `place`, for an id that does not tell the values apart, and for too many.
     """
-    plain = _over_template(entry, templates, place)
+    plain = dict(entry)
     labels = plain.pop("for", {})
     if not labels:
         yield _checked(plain, place)
@@ -78,21 +107,6 @@ def _merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any
     if "where" in lower and "where" in upper:
         merged["where"] = {**lower["where"], **upper["where"]}
     return merged
-
-
-def _over_template(entry: Mapping[str, Any], templates: Mapping[str, Mapping[str, Any]], place: str) -> dict[str, Any]:
-    own = dict(entry)
-    name = own.pop("template", None)
-    if name is None:
-        return own
-    if name not in templates:
-        near = get_close_matches(name, templates, n=1)
-        raise BadFileError(
-            f"{own['id']}: there is no [template.{name}] in this file",
-            place=place,
-            remedy=f"did you mean {near[0]!r}?" if near else "write the table, or take the line out",
-        )
-    return _merged(templates[name], own)
 
 
 def _named(entry: Mapping[str, Any], values: Mapping[str, str], place: str) -> dict[str, Any]:

@@ -156,10 +156,16 @@ def _check_of(entry: Mapping[str, Any] | None) -> str:
 
 
 def _entries(document: Mapping[str, Any], file: Path, lines: toml.Lines) -> Iterator[tuple[dict[str, Any], str]]:
-    """The plain entries of a file, matrix entries and templates expanded, each with its place."""
-    for position, entry in enumerate(document.get("require", [])):
-        place = f"{file}:{lines.line(('require', position))}"
-        for plain in matrix.expand(entry, document.get("template", {}), place):
+    """The plain entries of a file, groups and matrix entries expanded, each with its place."""
+    for position, near in matrix.texts_of_nobody(document):
+        raise BadFileError(
+            f"{position[2]}: the group has no requirement {position[3]!r}",
+            place=f"{file}:{lines.line(position)}",
+            remedy=f"did you mean {near!r}?" if near else "correct the id, or take it out",
+        )
+    for position, entry in matrix.entries(document):
+        place = f"{file}:{lines.line(position)}"
+        for plain in matrix.expand(entry, place):
             yield plain, place
 
 

@@ -46,18 +46,27 @@ def _split(dotted: str) -> list[str]:
 
 
 def lines_of(text: str) -> Lines:
-    """Where each table header and key of this (valid) TOML text stands. Keys within inline tables stand at their table."""
+    """Where each table header and key of this (valid) TOML text stands. Keys within inline tables stand at their table.
+
+    The inline tables of an array stand where they stand, if each begins a line.
+    """
     by_path: dict[Path_, int] = {}
     counts: dict[Path_, int] = {}
     table: Path_ = ()
     inside: str | None = None  # the delimiter of the multi-line string that we are in
+    array: Path_ = ()  # the key whose array of inline tables we may be in
+    items = 0
     for number, line in enumerate(text.splitlines(), start=1):
         if inside is None:
             if header := _HEADER.match(line):
                 table = _enter(header[1] == "[[", _split(header[2]), counts)
                 by_path.setdefault(table, number)
+            elif line.lstrip().startswith("{"):
+                by_path.setdefault((*array, items), number)
+                items += 1
             elif assignment := _ASSIGNMENT.match(line):
-                by_path.setdefault((*table, *_split(assignment[1])), number)
+                array, items = (*table, *_split(assignment[1])), 0
+                by_path.setdefault(array, number)
         inside = _string_state(line, inside)
     return Lines(by_path)
 

@@ -1,4 +1,4 @@
-"""Matrix entries, templates, `keep` and levels by the number of chips: an author writes less, and nothing else changes."""
+"""Matrix entries, groups, `keep` and levels by the number of chips: an author writes less, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -34,16 +34,15 @@ level = "should"
 why = "A bfloat16 product."
 """
 MATRIX = """
-[template.products]
+[[group]]
 check = "parity.matmul"
 measure = "relative_error"
 where = { op = "matmul" }
 level = "should"
-[[require]]
-id = "products-{dtype}"
-template = "products"
-why = "A {dtype} product."
-for.dtype = { float32 = { at_most = 1e-5, weight = 2 }, bfloat16 = { at_most = 3e-3, zero = 1.0 } }
+why."products-{dtype}" = "A {dtype} product."
+require = [
+  { id = "products-{dtype}", for = { dtype = { float32 = { at_most = 1e-5, weight = 2 }, bfloat16 = { at_most = 3e-3, zero = 1.0 } } } },
+]
 """
 
 
@@ -93,12 +92,13 @@ def test_a_child_lays_over_one_of_them_by_its_id(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "what", "line"),
     [
-        (MATRIX.replace("products-{dtype}", "products"), "does not name {dtype}", 10),
-        (MATRIX.replace('template = "products"', 'template = "product"'), "did you mean 'products'", 10),
-        (MATRIX.replace("float32 = {", "'FLOAT 32' = {"), "is no id", 10),
+        (MATRIX.replace("products-{dtype}", "products"), "does not name {dtype}", 12),
+        (MATRIX.replace('why."products-', 'why."product-'), "the group has no requirement 'product-{dtype}'", 10),
+        (MATRIX.replace("float32 = {", "'FLOAT 32' = {"), "is no id", 12),
         (PLAIN.replace("products-float32", "products-{dtype}"), "is no id", 5),
-        (MATRIX + MATRIX.split("[[require]]")[1].join(["[[require]]", ""]), "two requirements have the id", 15),
-        (MATRIX.replace("at_most = 1e-5", "at_mots = 1e-5"), "at_mots", 14),
+        (MATRIX + MATRIX, "two requirements have the id", 22),
+        (MATRIX.replace("at_most = 1e-5", "at_mots = 1e-5"), "at_mots", 12),
+        (MATRIX.replace('level = "should"', 'level = "shuold"'), "shuold", 9),
     ],
 )  # fmt: skip
 def test_mistakes_have_their_line(tmp_path: Path, text: str, what: str, line: int) -> None:
