@@ -25,8 +25,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from readiness import accelerators, assessment, checklist, peers
-from readiness.accelerators.base import Accelerator
+from readiness import accelerators, assessment, checklist, peers, scratch
+from readiness.accelerators.base import SWEPT_VARIABLE, Accelerator
 from readiness.checklist import Check, Skip
 from readiness.errors import Exit, ReadinessError
 from readiness.model import Evidence, Measurement, Note, Row, Status
@@ -105,6 +105,7 @@ def _serve_check(request: Mapping[str, Any], send: Callable[[str, Any], None]) -
         )
         import torch  # noqa: F401 - in a fresh interpreter this is what takes time before the limit starts
 
+        os.environ[SWEPT_VARIABLE] = scratch.swept_prefix()
         accelerator.enter()
         settings = {name: _like(value, check.settings[name]) for name, value in request["settings"].items()}
     except (Exception, SystemExit) as problem:  # noqa: BLE001 - it becomes evidence
@@ -127,7 +128,8 @@ def _serve_check(request: Mapping[str, Any], send: Callable[[str, Any], None]) -
     status, reason = measure(check, accelerator, settings, emit)
     sys.stdout.flush()
     sys.stderr.flush()
-    send("end", {"status": status.value, "reason": reason, "environment": environment()})
+    surroundings = {**environment(), **accelerator.stack.told(facts)}
+    send("end", {"status": status.value, "reason": reason, "environment": surroundings})
 
 
 def _serve_discovery(request: Mapping[str, Any], send: Callable[[str, Any], None]) -> None:

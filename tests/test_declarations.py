@@ -189,14 +189,17 @@ def test_a_pipe_among_the_files_is_refused_at_once(tmp_path: Path) -> None:
     assert "pipe.py: this is not a file" in result.stderr
 
 
-def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = folder_of(tmp_path, GOOD)
-    (folder / "own").chmod(0)
-    try:
-        if os.access(folder / "own", os.R_OK):
-            pytest.skip("nothing can be hidden from this user")
-        result = readiness("list", "checks", "--checks", str(folder), state=tmp_path)
-        assert result.returncode == Exit.USAGE, result
-        assert "cannot be listed" in result.stderr
-    finally:
-        (folder / "own").chmod(0o755)
+    listed = Path.iterdir
+
+    def refuse(path: Path) -> Iterator[Path]:
+        if path.name == "own":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setenv(content.CHECKS_VARIABLE, str(folder))
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(CheckFileError, match="it cannot be listed: Permission denied") as caught:
+        checklist.discover(ours=False)
+    assert caught.value.place == str(folder / "own")

@@ -65,8 +65,8 @@ def rehearse(
 ) -> None:
     """Rehearse on simulated chips: does every check catch the defects that it claims, and blame no healthy chip?
 
-    Exit codes: 0 yes, 1 a claimed defect was missed or a healthy chip was blamed, 3 nothing could be rehearsed. These are
-    rehearsals of reported trouble, not measurements of a product.
+    Exit codes: 0 yes, 1 a claimed defect was missed or a healthy chip was blamed, 3 nothing could be rehearsed, or no chosen
+    check has met any of the defects. These are rehearsals of reported trouble, not measurements of a product.
     """
     import secrets
 
