@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,12 +14,16 @@ from readiness.isolated_call import FailedCallError, call
 from tests.engine.support import alive, children
 
 HERE = "tests.isolated_functions"
-ENOUGH = {"limit_s": 60.0, "memory_bytes": 2**30}
+
+
+def ask(function: str, arguments: Mapping[str, Any], limit_s: float = 60.0, note: Callable[[str], object] = lambda _: None) -> Any:
+    """With one GiB of memory."""
+    return call(f"{HERE}:{function}", arguments, limit_s=limit_s, memory_bytes=2**30, note=note)
 
 
 def test_what_it_returns_and_says_comes_back() -> None:
     said: list[str] = []
-    found = call(f"{HERE}:adds", {"one": 1, "other": 2}, note=said.append, **ENOUGH)
+    found = ask("adds", {"one": 1, "other": 2}, note=said.append)
     assert (found["sum"], found["torch"]) == (3, False)
     assert found["pid"] != os.getpid()
     assert said == ["began", "went on", "is done"]
@@ -27,7 +33,7 @@ def test_what_it_returns_and_says_comes_back() -> None:
 @pytest.mark.parametrize("kind", [UsageError, BadFileError])
 def test_an_error_of_ours_is_raised_here(kind: type[UsageError]) -> None:
     with pytest.raises(kind) as caught:
-        call(f"{HERE}:refuses", {"kind": kind.__name__}, **ENOUGH)
+        ask("refuses", {"kind": kind.__name__})
     assert type(caught.value) is kind
     assert (caught.value.what, caught.value.place, caught.value.remedy) == ("it is wrong", "a place", "mend it")
 
@@ -50,7 +56,7 @@ WRONG = {
 @pytest.mark.parametrize("way", WRONG)
 def test_whatever_goes_wrong_is_one_error(way: str) -> None:
     with pytest.raises(FailedCallError, match=WRONG[way]) as caught:
-        call(f"{HERE}:goes_wrong", {"way": way}, **ENOUGH)
+        ask("goes_wrong", {"way": way})
     assert caught.value.note == f"about to: {way}"
     assert not caught.value.timed_out
     assert not children()
@@ -59,28 +65,28 @@ def test_whatever_goes_wrong_is_one_error(way: str) -> None:
 @pytest.mark.parametrize("way", ["hangs", "holds the interpreter", "stops"])
 def test_what_does_not_end_is_ended(way: str) -> None:
     with pytest.raises(FailedCallError, match="no end within 1 s") as caught:
-        call(f"{HERE}:goes_wrong", {"way": way}, limit_s=1.0, memory_bytes=2**30)
+        ask("goes_wrong", {"way": way}, limit_s=1.0)
     assert caught.value.timed_out
     assert not children()
 
 
 def test_two_answers_are_none() -> None:
     with pytest.raises(FailedCallError):
-        call(f"{HERE}:goes_wrong", {"way": "says an answer of its own"}, **ENOUGH)
+        ask("goes_wrong", {"way": "says an answer of its own"})
 
 
 def test_a_copy_of_the_process_gives_no_second_answer() -> None:
-    assert call(f"{HERE}:copies_itself", {}, **ENOUGH) == "one answer"
+    assert ask("copies_itself", {}) == "one answer"
     assert not children()
 
 
 def test_what_it_started_goes_with_it() -> None:
-    assert not alive([call(f"{HERE}:leaves_somebody", {}, **ENOUGH)])
+    assert not alive([ask("leaves_somebody", {})])
 
 
 def test_the_line_of_a_crash_is_known() -> None:
     with pytest.raises(FailedCallError) as caught:
-        call(f"{HERE}:goes_wrong", {"way": "crashes"}, **ENOUGH)
+        ask("goes_wrong", {"way": "crashes"})
     from tests import isolated_functions
 
     line = caught.value.line_in(isolated_functions.__file__)

@@ -62,15 +62,20 @@ def test_without_one_that_is_said(tmp_path: Path, command: tuple[str, ...]) -> N
     assert "remedy: name an assessment" in told.stderr
 
 
+def _folder_instead(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
 HOSTILE_STATES: dict[str, Callable[[Path, Path], object]] = {
     "empty": lambda last, _: last.write_text(""),
     "a NUL": lambda last, _: last.write_text("a\0b"),
     "no text": lambda last, _: last.write_bytes(b"\xff\xfe\xff"),
     "too large": lambda last, _: last.write_text("x" * 10**6),
-    "a folder": lambda last, _: (last.unlink(), last.mkdir()),
+    "a folder": lambda last, _: _folder_instead(last),
     "gone": lambda _, run: shutil.rmtree(run),
     "not JSON": lambda _, run: (run / "assessment.json").write_text("{"),
-    "a folder for a file": lambda _, run: ((run / "assessment.json").unlink(), (run / "assessment.json").mkdir()),
+    "a folder for a file": lambda _, run: _folder_instead(run / "assessment.json"),
 }
 
 

@@ -20,7 +20,7 @@ def test_a_mark_of_another_process_counts(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.delenv(SWEPT_VARIABLE, raising=False)
     met.mark()  # where nobody would sweep, nothing is left
     assert met.is_marked() is None
-    monkeypatch.setattr(scratch.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     monkeypatch.setenv(SWEPT_VARIABLE, scratch.swept_prefix())
     assert met.is_marked() is False
     child = multiprocessing.get_context("spawn").Process(target=met.mark)
