@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -55,6 +57,8 @@ class Check:
 
     `lasting` names the setting that says for how many seconds it works: `run --soak` gives it, and where it is zero the
     check is left out. `recount` tells what a check that was cut off had found by then, from the file that it kept.
+
+    `documentation` is the function's docstring, unindented; `file` and `line` are where it is declared.
     """
 
     id: str
@@ -74,6 +78,9 @@ class Check:
     lasting: str | None = None
     recount: Recount | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    documentation: str = ""
+    file: str = ""
+    line: int = 0
 
     @property
     def family(self) -> str:
@@ -81,15 +88,9 @@ class Check:
         return self.id.partition(".")[0]
 
     @property
-    def documentation(self) -> str:
-        """The function's docstring, unindented."""
-        return inspect.getdoc(self.function) or ""
-
-    @property
     def place(self) -> str:
         """`file:line` of the function."""
-        code = self.function.__code__
-        return f"{code.co_filename}:{code.co_firstlineno}"
+        return f"{self.file}:{self.line}"
 
 
 def check(
@@ -121,6 +122,8 @@ def check(
     """
 
     def declare(function: CheckFunction) -> Check:
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        module = sys.modules.get(function.__module__)
         declared = Check(
             id=id,
             title=title,
@@ -143,6 +146,9 @@ def check(
                 for name, parameter in inspect.signature(function).parameters.items()
                 if parameter.kind is inspect.Parameter.KEYWORD_ONLY
             },
+            documentation=inspect.getdoc(function) or "",
+            file=str(getattr(module, "__file__", None) or getattr(code, "co_filename", "")),
+            line=getattr(code, "co_firstlineno", 1),
         )
         _refuse_impossible(declared)
         return declared
@@ -151,90 +157,172 @@ def check(
 
 
 def _refuse_impossible(declared: Check) -> None:
-    def refuse(what: str, remedy: str) -> None:
+    """Raise CheckFileError for the first thing that is wrong with a declaration."""
+    for what, remedy in (*_wrong_with_itself(declared), *_wrong_with_settings(declared)):
         raise CheckFileError(f"check {declared.id!r}: {what}", place=declared.place, remedy=remedy)
 
-    family, dot, topic = declared.id.partition(".")
+
+def _wrong_with_itself(declared: Check) -> Iterator[tuple[str, str]]:
+    family, dot, topic = str(declared.id).partition(".")
     if not (dot and family.isidentifier() and topic.replace(".", "_").isidentifier()):
-        refuse("its id is not FAMILY.TOPIC", "name it like 'parity.matmul', in letters, digits and underscores")
+        yield "its id is not FAMILY.TOPIC", "name it like 'parity.matmul', in letters, digits and underscores"
     if not inspect.isgeneratorfunction(declared.function):
-        refuse("it is not a generator function", "yield each Measurement instead of returning it")
+        yield "it is not a generator function", "yield each Measurement instead of returning it"
     if not declared.documentation:
-        refuse("it has no docstring", "say in its docstring what it measures and why that matters")
+        yield "it has no docstring", "say in its docstring what it measures and why that matters"
     if not declared.measures:
-        refuse("it declares no measurement", "give measures={'name': 'unit'}")
-    if declared.lasting is not None and declared.lasting not in declared.settings:
-        refuse(f"it has no setting {declared.lasting!r}", "name the setting that says how long it works")
-    strangers = [name for name in (*declared.least, *declared.most) if name not in declared.settings]
-    if strangers:
-        refuse(f"it has no setting {strangers[0]!r}", "bound a setting that it has")
-    missing = [name for name, default in declared.settings.items() if default is inspect.Parameter.empty]
-    if missing:
-        refuse(f"setting {missing[0]!r} has no default", "a check must run without being told anything")
+        yield "it declares no measurement", "give measures={'name': 'unit'}"
+    if not all(isinstance(text, str) for text in (declared.title, *declared.catches, *sum(declared.measures.items(), ()))):
+        yield "its title, measures or catches are not text", "give each of them as a string"
+    for what, value in (("typical_s", declared.typical_s), ("limit_s", declared.limit_s)):
+        if not isinstance(value, int | float) or not 0 < value < math.inf:
+            yield f"{what} is {value!r}", "give a number of seconds above 0"
 
 
-def discover() -> dict[str, Check]:
-    """The whole checklist by id, sorted; ours and that of the user's folders.
+def _wrong_with_settings(declared: Check) -> Iterator[tuple[str, str]]:
+    known = declared.settings
+    if declared.lasting is not None and declared.lasting not in known:
+        yield f"it has no setting {declared.lasting!r}", "name the setting that says how long it works"
+    for name in (*declared.least, *declared.most):
+        if name not in known:
+            yield f"it has no setting {name!r}", "bound a setting that it has"
+    for name, default in known.items():
+        if default is inspect.Parameter.empty:
+            yield f"setting {name!r} has no default", "a check must run without being told anything"
+        elif not is_plain(default):
+            yield f"no profile could give the default of setting {name!r}", "make it a number, text or a list of them"
+    for which, bounds in (("least", declared.least), ("most", declared.most)):
+        for name, value in bounds.items():
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                yield f"{which} of {name} is {value!r}", "give a number"
 
-    Raises CheckFileError for a file that cannot be imported and for two checks of one id, naming both places: a broken
-    file must not silently shorten the list.
+
+def is_plain(value: Any, depth: int = 4) -> bool:
+    """Whether a value can be told to another process, and stand in a profile."""
+    match value:
+        case None | bool() | float() | str():
+            return True
+        case int():
+            return abs(value) < 2**63
+        case list() | tuple():
+            return depth > 0 and all(is_plain(item, depth - 1) for item in value)
+        case dict():
+            return depth > 0 and all(isinstance(name, str) and is_plain(item, depth - 1) for name, item in value.items())
+        case _:
+            return False
+
+
+def ours() -> dict[str, Check]:
+    """The checks that are shipped with readiness, by id, sorted: their files are trusted, and imported here."""
+    folder = [str(content.shipped("checks"))]
+    return _imported([(name, file) for name, file, _ in _files(folder)], folder, lambda _: None)
+
+
+def discover(*, ours: bool = True, begin: Callable[[Path], object] = lambda _: None) -> dict[str, Check]:
+    """The whole checklist by id, sorted, or without `ours` that of the user's folders: all of it imported in this process.
+
+    Files of others may end or hold up a process: the command line asks `readiness.declarations`. `begin` is told of each
+    file first. Raises CheckFileError for one that cannot be imported and for two checks of one id, naming both places.
     """
+    own, folders = str(content.shipped("checks")), content.folders("checks")
+    files = [(name, file) for name, file, folder in _files(folders) if ours or folder != own]
+    return _imported(files, folders, begin)
+
+
+def _imported(
+    files: Iterable[tuple[str, Path]], folders: list[str], begin: Callable[[Path], object]
+) -> dict[str, Check]:
     found: dict[str, Check] = {}
-    for module in _modules():
-        for declared in vars(module).values():
-            if not isinstance(declared, Check) or declared.function.__module__ != module.__name__:
-                continue
-            twin = found.get(declared.id)
-            if twin is not None and twin is not declared:
-                raise CheckFileError(
-                    f"check {declared.id!r} is declared twice, here and at {twin.place}",
-                    place=declared.place,
-                    remedy="give one of them another id",
-                )
-            found[declared.id] = declared
+    for name, file in files:
+        begin(file)
+        module = _import(name, file, folders)
+        own = [item for item in vars(module).values() if isinstance(item, Check)]
+        found = joined(found, [item for item in own if item.function.__module__ == module.__name__])
+    return found
+
+
+def joined(one: Mapping[str, Check], others: Iterable[Check]) -> dict[str, Check]:
+    """A checklist with more checks, by id, sorted. Raises CheckFileError for two of one id, naming both places."""
+    found = dict(one)
+    for declared in others:
+        twin = found.get(declared.id)
+        if twin is not None and twin is not declared:
+            raise CheckFileError(
+                f"check {declared.id!r} is declared twice, here and at {twin.place}",
+                place=declared.place,
+                remedy="give one of them another id",
+            )
+        found[declared.id] = declared
     return dict(sorted(found.items()))
 
 
 def load(id: str, file: str) -> Check:
     """One check by id and file, for a worker: nothing else is imported."""
-    for folder in content.folders("checks"):
+    folders = content.folders("checks")
+    for folder in folders:
         if Path(file).is_relative_to(folder):
-            module = _import(_module_name(Path(file), Path(folder)), Path(file))
+            module = _import(_module_name(Path(file), Path(folder)), Path(file), folders)
             for declared in vars(module).values():
                 if isinstance(declared, Check) and declared.id == id:
                     return declared
     raise CheckFileError(f"check {id!r} is not there", place=file, remedy="pass its folder with --checks")
 
 
-def _modules() -> Iterable[ModuleType]:
-    # Folder by folder: pkgutil.iter_modules over the whole __path__ would hide a file of the same name without a word.
+def _files(folders: Iterable[str]) -> list[tuple[str, Path, str]]:
+    """Every check file with its module's name and its folder.
+
+    Folder by folder: `pkgutil.iter_modules` over the whole `__path__` would hide a file of the same name without a word.
+    """
     seen: dict[str, Path] = {}
-    for folder in map(Path, content.folders("checks")):
-        if not folder.is_dir():
+    found = [(_module_name(file, Path(folder)), file, folder) for folder in folders for file in _files_in(Path(folder))]
+    for name, file, _ in found:
+        if seen.setdefault(name, file) != file:
             raise CheckFileError(
-                "this folder of checks does not exist", place=str(folder), remedy="correct --checks or READINESS_CHECKS"
+                f"two check files share the name {name.removeprefix('readiness.checks.')}, the other is {seen[name]}",
+                place=str(file),
+                remedy="rename one of them",
             )
-        for file in sorted([*folder.glob("*.py"), *folder.glob("*/*.py")]):
-            if file.name.startswith(("_", ".")) or file.parent.name.startswith(("_", ".")):
-                continue
-            name = _module_name(file, folder)
-            if name in seen and seen[name] != file:
-                raise CheckFileError(
-                    f"two check files share the name {name.removeprefix('readiness.checks.')}, the other is {seen[name]}",
-                    place=str(file),
-                    remedy="rename one of them",
-                )
-            seen[name] = file
-            yield _import(name, file)
+    for name, file, folder in found:
+        family = file.parent.name if file.parent != Path(folder) else None
+        hiding = [Path(other) / family / "__init__.py" for other in folders if family and other != folder]
+        hiding += [other for other in [seen.get(name.rpartition(".")[0])] if other is not None]
+        for other in filter(Path.exists, hiding):
+            what = f"it hides the family of {file}: Python looks no further"
+            raise CheckFileError(what, place=str(other), remedy="rename it, or remove it")
+    return found
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The check files of a folder and of the families in it, sorted. Raises CheckFileError where they cannot be listed."""
+    if not folder.is_dir():
+        raise CheckFileError(
+            "this folder of checks does not exist", place=str(folder), remedy="correct --checks or READINESS_CHECKS"
+        )
+    found: list[Path] = []
+    try:
+        families = [item for item in sorted(folder.iterdir()) if item.is_dir() and not item.name.startswith(("_", "."))]
+        for place in (folder, *families):
+            found += [item for item in place.iterdir() if item.suffix == ".py" and not item.name.startswith(("_", "."))]
+    except OSError as problem:
+        raise CheckFileError(
+            f"it cannot be listed: {problem.strerror or problem}",
+            place=str(problem.filename or folder),
+            remedy="make it readable, or name another folder with --checks",
+        ) from None
+    for file in found:
+        if not file.is_file():  # opening a pipe would wait for ever
+            raise CheckFileError("this is not a file", place=str(file), remedy="move it out of the folder")
+    return sorted(found)
 
 
 def _module_name(file: Path, folder: Path) -> str:
     return ".".join(["readiness.checks", *file.relative_to(folder).with_suffix("").parts])
 
 
-def _import(name: str, file: Path) -> ModuleType:
+def _import(name: str, file: Path, folders: list[str]) -> ModuleType:
     package = importlib.import_module("readiness.checks")
-    package.__path__ = content.folders("checks")  # the variable may have been set since the package was imported
+    # The variable may have been set since the package was imported; and no folder of the user's shall answer for our own.
+    package.__path__ = folders
     try:
         module = importlib.import_module(name)
     except CheckFileError:

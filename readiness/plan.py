@@ -72,7 +72,7 @@ class Job:
         return {
             "job": "check",
             "check": self.check.id,
-            "file": self.check.function.__code__.co_filename,
+            "file": self.check.file,
             "accelerator": facts_to_json(lead),
             "peers": [peers.unlike(facts, lead) for facts in (*self.accelerators, *others)],
             "seed": seed,

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from difflib import get_close_matches
@@ -28,6 +29,21 @@ from readiness.settings import refuse_impossible
 def names() -> list[str]:
     """The shipped profiles."""
     return sorted(file.stem for file in content.shipped("profiles").glob("*.toml"))
+
+
+def stated() -> dict[str, list[str]]:
+    """Which requirements each shipped profile states itself, by their ids; what it extends states more."""
+    return {name: [entry["id"] for entry in _shipped(name).get("require", [])] for name in names()}
+
+
+def title(name: str) -> str:
+    """What a shipped profile is for."""
+    return str(_shipped(name).get("title", ""))
+
+
+def _shipped(name: str) -> dict[str, Any]:
+    """The document of a shipped profile: ours, and as it should be."""
+    return tomllib.loads((content.shipped("profiles") / f"{name}.toml").read_text(encoding="utf-8"))
 
 
 def load(name_or_file: str, checklist: Mapping[str, Check]) -> Profile:
@@ -303,10 +319,11 @@ def _refuse_what_no_check_measures(requirement: Requirement, checklist: Mapping[
     check = checklist.get(requirement.check)
     if check is None:
         near = get_close_matches(requirement.check, checklist, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
         raise BadFileError(
             f"requirement {requirement.id!r}: there is no check {requirement.check!r}",
             place=requirement.place,
-            remedy=f"did you mean {near[0]!r}?" if near else "`readiness list` shows the checks; --checks DIR adds a folder",
+            remedy=f"{hint}a check of your own is found with --checks DIR; `readiness list` shows all that are known",
         )
     if requirement.measure not in check.measures:
         raise BadFileError(

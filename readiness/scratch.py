@@ -45,6 +45,11 @@ def scratch(within: Path | None = None) -> Iterator[Path]:
             broom.wait()
 
 
+def swept_prefix() -> str:
+    """What paths begin with that `sweep` removes once this process has ended."""
+    return str(Path(tempfile.gettempdir()) / _prefix(os.getpid()))
+
+
 def sweep(pid: int) -> None:
     """Remove what a process that has ended left in such folders: for whoever has killed it, and its broom as well."""
     for left in Path(tempfile.gettempdir()).glob(f"{_prefix(pid)}*"):

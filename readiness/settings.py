@@ -29,8 +29,12 @@ def refuse_impossible(
         place = places[id]
         check = checklist.get(id)
         if check is None:
+            near = get_close_matches(id, checklist, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
             raise BadFileError(
-                f"settings for {id!r}, which is no check", place=place, remedy="`readiness list` shows the checks"
+                f"settings for {id!r}, which is no check",
+                place=place,
+                remedy=f"{hint}a check of your own is found with --checks DIR; `readiness list` shows all that are known",
             )
         for name, value in settings.items():
             if name not in check.settings:

@@ -90,7 +90,29 @@ def _goes_on(run: Path) -> bool:
 def remember_last(run: Path) -> None:
     """Note which run was the last to end."""
     with contextlib.suppress(OSError):
-        (folder() / "last").write_text(str(run.resolve()), encoding="utf-8")
+        files.write_bytes_atomically(folder() / "last", os.fsencode(run.resolve()))
+
+
+def last_run(place: str, remedy: str) -> Path:
+    """The folder of the run that was the last to end, with its assessment. Raises UsageError, from `place`, for none."""
+    try:
+        last = Path(os.fsdecode(files.read_bytes(folder() / "last", largest_bytes=2**16)))
+        there = (last / "assessment.json").is_file()
+    except (BadFileError, OSError, ValueError):  # ValueError: a NUL in the path
+        raise UsageError("there is no last run", place=place, remedy=remedy) from None
+    if not there:
+        raise UsageError(f"the last run is gone ({last})", place=place, remedy=remedy)
+    return last
+
+
+def profile_of_run(run: Path) -> str | None:
+    """The profile that a run of this user was asked for, as it was named; None where nobody knows."""
+    with contextlib.suppress(BadFileError):
+        document = files.read_json(run / "run.json", largest_bytes=2**24)
+        match document:
+            case {"asked": {"profile": str(profile)}}:
+                return profile
+    return None
 
 
 def failed_of_last_run(profile: Profile) -> set[tuple[str, str]]:
@@ -102,13 +124,7 @@ def failed_of_last_run(profile: Profile) -> set[tuple[str, str]]:
     from readiness import assessment
     from readiness.plan import NOT_WANTED
 
-    try:
-        last = Path((folder() / "last").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UsageError("there is no last run", place="--failed", remedy="run without --failed first") from None
-    if not (last / "assessment.json").is_file():
-        raise UsageError(f"the last run is gone ({last})", place="--failed", remedy="run without --failed first")
-    saved = assessment.read(last / "assessment.json")
+    saved = assessment.read(last_run("--failed", "run without --failed first") / "assessment.json")
     if saved.profile_name != profile.name:
         raise UsageError(
             f"the last run was of the profile {saved.profile_name}, not {profile.name}",

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import platform
+import resource
 import signal
 import sys
 import time
@@ -24,9 +25,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from readiness import accelerators, assessment, checklist, peers
-from readiness.accelerators.base import Accelerator
+from readiness import accelerators, assessment, checklist, peers, scratch
+from readiness.accelerators.base import SWEPT_VARIABLE, Accelerator
 from readiness.checklist import Check, Skip
+from readiness.errors import Exit, ReadinessError
 from readiness.model import Evidence, Measurement, Note, Row, Status
 
 #: Rows beyond this are counted, not kept: an assessment must stay readable.
@@ -58,7 +60,7 @@ _OF_ONE_HOST = ("IFNAME", "HCA", "NET_DEVICES", "DEBUG", "FILE", "HOSTID", "IP",
 def serve(request: Mapping[str, Any], pipe: int) -> int:
     """Do one job in this process and send what it yields; the exit code of the process.
 
-    `request` is what `readiness.processes` asks for: a check on an accelerator, or the discovery of a stack.
+    `request` is what `readiness.processes` asks for: a check on an accelerator, the discovery of a stack, or a call.
     """
     faulthandler.enable()
     with contextlib.suppress(AttributeError):  # not everywhere
@@ -78,6 +80,8 @@ def serve(request: Mapping[str, Any], pipe: int) -> int:
                 _serve_check(request, send)
             case "discover":
                 _serve_discovery(request, send)
+            case "call":
+                _serve_call(request, send)
     return 0
 
 
@@ -101,6 +105,7 @@ def _serve_check(request: Mapping[str, Any], send: Callable[[str, Any], None]) -
         )
         import torch  # noqa: F401 - in a fresh interpreter this is what takes time before the limit starts
 
+        os.environ[SWEPT_VARIABLE] = scratch.swept_prefix()
         accelerator.enter()
         settings = {name: _like(value, check.settings[name]) for name, value in request["settings"].items()}
     except (Exception, SystemExit) as problem:  # noqa: BLE001 - it becomes evidence
@@ -123,7 +128,8 @@ def _serve_check(request: Mapping[str, Any], send: Callable[[str, Any], None]) -
     status, reason = measure(check, accelerator, settings, emit)
     sys.stdout.flush()
     sys.stderr.flush()
-    send("end", {"status": status.value, "reason": reason, "environment": environment()})
+    surroundings = {**environment(), **accelerator.stack.told(facts)}
+    send("end", {"status": status.value, "reason": reason, "environment": surroundings})
 
 
 def _serve_discovery(request: Mapping[str, Any], send: Callable[[str, Any], None]) -> None:
@@ -141,6 +147,32 @@ def _serve_discovery(request: Mapping[str, Any], send: Callable[[str, Any], None
     except (Exception, SystemExit) as problem:  # noqa: BLE001 - a stack that cannot be looked at is a finding
         traceback.print_exc()
         send("end", {"status": Status.ERROR.value, "reason": _told(problem)})
+
+
+def _serve_call(request: Mapping[str, Any], send: Callable[[str, Any], None]) -> None:
+    """Call a function of readiness that meets code of others, and send what it returns; see `readiness.isolated_call`."""
+    send("ready", True)
+    ours = os.getpid()
+    module, _, name = request["function"].partition(":")
+    with contextlib.suppress(OSError, ValueError):  # a lower limit is set already
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (request["memory_bytes"], most))
+    try:
+        function = getattr(importlib.import_module(module), name)
+        answer = {"answer": function(**request["arguments"], note=lambda text: send("row", {"note": text}))}
+    except ReadinessError as problem:
+        answer = {
+            "refused": type(problem).__name__, "what": problem.what, "place": problem.place, "remedy": problem.remedy,
+        }  # fmt: skip
+    except MemoryError:
+        answer = {"failed": f"it takes more than {request['memory_bytes'] >> 20} MiB of memory"}
+    except BaseException as problem:  # noqa: BLE001 - code of others raises what it likes
+        traceback.print_exc()
+        answer = {"failed": _told(problem)}
+    if os.getpid() != ours:  # a copy of this process, which that code has made: there is one answer
+        os._exit(Exit.INTERNAL)
+    send("answer", answer)
+    send("end", {"status": Status.MEASURED.value, "reason": None})
 
 
 def collective_variables() -> dict[str, str]:

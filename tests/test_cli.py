@@ -243,7 +243,7 @@ def test_a_file_of_the_same_name_in_two_folders_is_refused(tmp_path: Path) -> No
 
 
 def test_an_internal_fault_is_70_never_1(tmp_path: Path) -> None:
-    code = "from readiness import checklist; checklist.discover = lambda: 1 / 0; from readiness.__main__ import main; main()"
+    code = "from readiness import checklist; checklist.ours = lambda: 1 / 0; from readiness.__main__ import main; main()"
     result = readiness("list", state=tmp_path, code=code)
     assert result.returncode == Exit.INTERNAL
     assert "internal fault" in result.stderr

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import torch
 
 
+#: In a worker and in all that it starts: what paths begin with that are removed once the worker has ended.
+SWEPT_VARIABLE = "READINESS_SWEPT"
+
+
 class OutOfReachError(Exception):
     """The driver of a stack's devices is loaded, and what it takes to reach them from torch is not installed."""
 
@@ -102,6 +106,10 @@ class Stack(ABC):
         """Make this process ready to use a device, torch imported: here, import the plug-in. `seed` is the run's."""
         if self.plugin is not None:
             importlib.import_module(self.plugin)
+
+    def told(self, facts: AcceleratorFacts) -> Mapping[str, Any]:  # noqa: ARG002
+        """What of this process's work on a device belongs into the environment of its evidence."""
+        return {}
 
     def torch_device(self, facts: AcceleratorFacts) -> torch.device:
         """What torch calls this device in a process that has entered it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from readiness.accelerators.base import Stack
 from readiness.model import AcceleratorFacts
@@ -40,6 +40,16 @@ class Sim(Stack):
         from readiness.simulator.install import install
 
         install(Chip.from_json(facts.properties["chip"]), facts.properties["number"], seed)
+
+    def told(self, facts: AcceleratorFacts) -> Mapping[str, Any]:
+        """Whether any call was made that a planted defect is about, where all of them act on calls."""
+        from readiness.simulator import met
+        from readiness.simulator.kinds import Moment, kinds
+
+        known, marked = kinds(), met.is_marked()
+        defects = Chip.from_json(facts.properties["chip"]).defects
+        acting = all(known[defect.kind].at is not Moment.NEVER for defect in defects)
+        return {met.KEY: marked} if acting and marked is not None else {}
 
     def torch_device(self, facts: AcceleratorFacts) -> torch.device:  # noqa: ARG002
         """Each process has one simulated chip, whatever its number: PyTorch counts one such device."""

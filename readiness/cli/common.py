@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from readiness.cli import completion
 from readiness.errors import Exit, UsageError
 from readiness.model import Decision, Level, Use
 
@@ -43,7 +44,10 @@ Uses = Annotated[
 ]
 Formats = Annotated[
     list[str] | None,
-    typer.Option("--format", "-f", metavar="FORMAT[=FILE]", help="Tell it as FORMAT, into FILE (repeatable)."),
+    typer.Option(
+        "--format", "-f", metavar="FORMAT[=FILE]", help="Tell it as FORMAT, into FILE (repeatable).",
+        autocompletion=completion.report_format,
+    ),
 ]
 Waivers = Annotated[
     Path | None, typer.Option("--waivers", metavar="FILE", help="Failed requirements that somebody decided to live with.")
@@ -54,6 +58,17 @@ ChecksFolders = Annotated[
 FailOnOption = Annotated[
     FailOn,
     typer.Option("--fail-on", help="Exit 1 for failed musts, for failed shoulds too, or never: 0 whatever the verdict."),
+]
+Expression = Annotated[
+    str | None,
+    typer.Option(
+        "-k", metavar="EXPR", help="Only checks whose id fits, e.g. 'parity and not training'.",
+        autocompletion=completion.check,
+    ),
+]
+SavedArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="[SAVED]", help="An assessment that `run -f json=FILE` wrote. [default: the last run]"),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="One line of at most 80 characters, and no messages.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours. NO_COLOR does the same.")]
@@ -74,6 +89,18 @@ def add_checks(folders: Sequence[Path] | None) -> None:
         if str(folder.resolve()) not in known:
             known.append(str(folder.resolve()))
     os.environ[CHECKS_VARIABLE] = os.pathsep.join(known)
+
+
+def saved_or_last(saved: Path | None, *, quiet: bool) -> Path:
+    """The assessment to read: that which is named, else that of the run that was the last to end. Raises UsageError."""
+    if saved is not None:
+        return saved
+    from readiness.state import last_run
+
+    file = last_run("SAVED", "name an assessment that `run -f json=FILE` wrote, or do a run first") / "assessment.json"
+    if not quiet:
+        print(f"readiness: the last run: {file}", file=sys.stderr)
+    return file
 
 
 def uses_of(profile: Profile, asked: Sequence[Use] | None) -> tuple[Use, ...]:

@@ -1,59 +1,186 @@
-"""`readiness explain`: what a check measures, or what a profile requires and why."""
+"""`readiness explain`: what a check measures, what a profile requires, or one requirement and what became of it."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from readiness.cli import common
-from readiness.errors import UsageError
+from readiness.cli import common, completion
+from readiness.errors import ReadinessError, UsageError
+from readiness.model import Use
 from readiness.telling import clean
 
 if TYPE_CHECKING:
     from readiness.checklist import Check
-    from readiness.model import Profile, Requirement
+    from readiness.model import Assessment, Finding, Profile, Requirement
+
+_WIDTH = 100
 
 
 def explain(
-    name: Annotated[str, typer.Argument(metavar="CHECK|PROFILE", help="A check's id, a profile's name or file.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHECK|PROFILE|REQUIREMENT", help="A check's id, a profile's name or file, or a requirement's id.",
+            autocompletion=completion.explained,
+        ),
+    ],
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile", "-p", metavar="NAME|FILE", help="Whose requirement. [default: the last run's, or a shipped one]",
+            autocompletion=completion.profile,
+        ),
+    ] = None,
     checks: common.ChecksFolders = None,
 ) -> None:
-    """Explain a check or a profile."""
-    from readiness import checklist
+    """Explain a check, a profile, or a requirement with what the last run measured of it."""
+    from readiness import declarations
     from readiness import profile as profiles
 
     common.add_checks(checks)
-    found = checklist.discover()
+    found = declarations.discover()
+    parts = []
     if name in found:
-        common.put(_check(found[name]))
-    elif name in profiles.names() or name.endswith(".toml"):
-        common.put(_profile(profiles.load(name, found)))
+        parts.append(_check(found[name]))
+    if profile is None and (name in profiles.names() or name.endswith(".toml")):
+        parts.append(_profile(profiles.load(name, found)))
+    if profile is not None or not parts:
+        asked, last = _last_run()
+        requirement = _required(name, profile, asked if any(True for _ in _findings(last, name)) else None, found)
+        if requirement is not None:
+            parts.append("\n".join(_whole(*requirement, found)))
+        if requirement is not None or any(True for _ in _findings(last, name)):
+            parts.append("\n".join(_measured(name, last, known=requirement is not None)))
+    if not parts:
+        raise _unknown(name, profile, found)
+    common.put("\n\n".join(parts))
+
+
+def _unknown(name: str, profile: str | None, found: Mapping[str, Check]) -> UsageError:
+    from readiness import profile as profiles
+
+    if profile is not None:
+        known = [item.id for item in profiles.load(profile, found).requirements]
+        what = f"the profile {profile} has no requirement {name[:100]!r}"
     else:
-        near = get_close_matches(name, [*found, *profiles.names()], n=1)
-        raise UsageError(
-            f"there is neither a check nor a profile {name!r}",
-            remedy=f"did you mean {near[0]}?" if near else "`readiness list` shows them",
-        )
+        known = [*found, *profiles.names(), *sorted({id for ids in profiles.stated().values() for id in ids})]
+        what = f"there is neither a check nor a profile nor a requirement {name[:100]!r}"
+    near = get_close_matches(name[:200], known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    remedy = "`readiness list` shows checks and profiles; `--checks DIR` adds yours, `--profile FILE` a profile of yours"
+    return UsageError(what, remedy=f"{hint}{remedy}")
+
+
+def _required(
+    id: str, profile: str | None, asked: str | None, found: Mapping[str, Check]
+) -> tuple[Requirement, Profile, list[str]] | None:
+    """A requirement, whose it is, and which shipped profiles say something else of it; None where no profile known has it.
+
+    `asked` is the profile of the last run, which may be gone or want checks that are not here.
+    """
+    from readiness import profile as profiles
+
+    stating = sorted((name for name, ids in profiles.stated().items() if id in ids), key=_general_first)
+    for name in [profile] if profile is not None else [*([asked] if asked is not None else []), *stating]:
+        try:
+            chosen = profiles.load(name, found)
+        except UsageError:
+            if name == profile or name != asked:
+                raise
+            continue
+        for requirement in chosen.requirements:
+            if requirement.id == id:
+                stated_in = Path((requirement.place or "").rpartition(":")[0]).stem
+                return requirement, chosen, [other for other in stating if other not in (chosen.name, stated_in)]
+    return None
+
+
+def _general_first(name: str) -> tuple[bool, str]:
+    return name != "general", name
+
+
+def _whole(requirement: Requirement, profile: Profile, others: list[str], found: Mapping[str, Check]) -> Iterator[str]:
+    yield _requirement(requirement)
+    check = found[requirement.check]
+    yield f"  check: {check.id}, {clean(check.title)} (`readiness explain {check.id}`)"
+    yield f"  profile: {clean(profile.name)}, at {clean(requirement.place)}"
+    if others:
+        names = ", ".join(others)
+        yield f"  other profiles say something else of it: {names}; `--profile {others[0]}` explains that"
+
+
+def _last_run() -> tuple[str | None, Assessment | None]:
+    """The profile that the last run was asked for, and what it found; None where nobody knows or it cannot be read."""
+    from readiness import assessment
+    from readiness.state import last_run, profile_of_run
+
+    try:
+        folder = last_run("", "")
+        found = assessment.read(folder / "assessment.json")
+    except ReadinessError:
+        return None, None
+    return profile_of_run(folder) or found.profile_name, found
+
+
+def _findings(assessment: Assessment | None, id: str) -> Iterator[tuple[str, Finding]]:
+    for item in () if assessment is None else assessment.accelerators:
+        for finding in item.findings:
+            if finding.requirement == id:
+                yield item.facts.id, finding
+
+
+def _measured(id: str, last: Assessment | None, *, known: bool) -> Iterator[str]:
+    """What became of a requirement in the last run; where its profile is not `known`, what that demands too."""
+    from readiness.telling import measured, names, wrap
+
+    if last is None:
+        yield "No run is kept here: nothing was measured of it."
+        return
+    said: dict[tuple[str, str], dict[str, list[str]]] = {}
+    first = None
+    for accelerator, finding in _findings(last, id):
+        first = first or finding
+        outcome = f"{finding.outcome.replace('_', ' ')}{', waived' if finding.waived is not None else ''}"
+        said.setdefault((outcome, measured(finding)), {}).setdefault(accelerator, []).append(finding.use.value)
+    when = f"the last run ({clean(last.started, 40)}, profile {clean(last.profile_name, 100)})"
+    if first is None:
+        yield f"Not asked in {when}."
+        return
+    if not known:
+        yield f"{clean(id)}  ({first.level}, weight {first.weight:g})"
+        yield f"  {clean(first.check)}: {clean(first.measure)} {clean(first.limit)}"
+        yield from _texts({"why": first.why, "remedy": first.remedy.text if first.remedy else None})
+        yield ""
+    yield f"In {when}:"
+    for (outcome, words), whose in said.items():
+        uses = [use for use in Use if any(use.value in said_of for said_of in whose.values())]
+        yield from wrap(f"{names(list(whose))} ({', '.join(uses)}): {outcome}; {words}", _WIDTH, first="  ", rest="    ")
+    if any(item.check == first.check and item.rows for one in last.accelerators for item in one.evidence):
+        yield f"  `readiness report --rows {clean(first.check)}` shows its rows of detail"
 
 
 def _check(check: Check) -> str:
-    lines = [check.id, check.title, "", check.documentation, "", "measures"]
-    lines += [f"  {name} ({unit})" for name, unit in check.measures.items()]
+    documentation = [" " * (len(line) - len(line.lstrip())) + clean(line) for line in check.documentation.splitlines()]
+    lines = [clean(check.id), clean(check.title), "", *documentation, "", "measures"]
+    lines += [f"  {clean(name)} ({clean(unit)})" for name, unit in check.measures.items()]
     if check.settings:
-        lines += ["", "settings"] + [f"  {name} = {value!r}" for name, value in check.settings.items()]
+        lines += ["", "settings"] + [f"  {name} = {clean(repr(value))}" for name, value in check.settings.items()]
     alone = ", alone on the machine" if check.alone else ""
     lines += ["", f"cost     about {check.typical_s:g} s; limit {check.limit_s:g} s, then three times that{alone}"]
-    lines += [f"scope    {check.scope.value}", f"declared {check.place}"]
+    lines += [f"scope    {check.scope.value}", f"declared {clean(check.place)}"]
     return "\n".join(lines)
 
 
 def _profile(profile: Profile) -> str:
     lines = [clean(profile.name), clean(profile.title), ""]
     if profile.description:
-        lines += [textwrap.fill(clean(" ".join(profile.description.split())), 100), ""]
+        lines += [textwrap.fill(clean(" ".join(profile.description.split())), _WIDTH), ""]
     for requirement in sorted(profile.requirements, key=lambda item: (item.check, item.id)):
         lines += [_requirement(requirement), ""]
     return "\n".join(lines).rstrip()
@@ -74,9 +201,11 @@ def _requirement(requirement: Requirement) -> str:
         )
     if requirement.least_chips > 1:
         lines.append(f"  where at least {requirement.least_chips} chips are under test")
-    for label, text in (
-        ("why", requirement.why), ("source", requirement.source), ("remedy", requirement.remedy and requirement.remedy.text)
-    ):  # fmt: skip
+    remedy = requirement.remedy.text if requirement.remedy else None
+    return "\n".join([*lines, *_texts({"why": requirement.why, "source": requirement.source, "remedy": remedy})])
+
+
+def _texts(texts: Mapping[str, str | None]) -> Iterator[str]:
+    for label, text in texts.items():
         if text:
-            lines.append(textwrap.fill(f"{label}: {clean(text)}", 100, initial_indent="  ", subsequent_indent="    "))
-    return "\n".join(lines)
+            yield textwrap.fill(f"{label}: {clean(text)}", _WIDTH, initial_indent="  ", subsequent_indent="    ")

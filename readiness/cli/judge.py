@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from readiness.cli import common
+from readiness.cli import common, completion
 
 if TYPE_CHECKING:
     from readiness.checklist import Check
@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
 
 def judge(
-    saved: Annotated[Path, typer.Argument(metavar="SAVED", help="An assessment that `run -f json=FILE` wrote.")],
+    saved: common.SavedArgument = None,
     profile: Annotated[
-        str | None, typer.Option("--profile", "-p", metavar="NAME|FILE", help="What is required. [default: as it was]")
+        str | None,
+        typer.Option(
+            "--profile", "-p", metavar="NAME|FILE", help="What is required. [default: as it was]",
+            autocompletion=completion.profile,
+        ),
     ] = None,
     use: common.Uses = None,
     checks: common.ChecksFolders = None,
@@ -31,15 +35,20 @@ def judge(
     """Judge saved evidence under a profile, on any machine. What that profile asks and nobody measured is unknown."""
     import datetime
 
-    from readiness import assessment, checklist
+    from readiness import assessment, declarations
     from readiness import profile as profiles
     from readiness.rejudge import rejudge
+    from readiness.state import profile_of_run
 
     requests = common.requests_of(formats)
     common.add_checks(checks)
-    evidence = assessment.read(saved)
-    found = checklist.discover()
-    chosen = profiles.load(profile, found) if profile is not None else _as_it_was(evidence, saved, found)
+    file = common.saved_or_last(saved, quiet=quiet)
+    evidence = assessment.read(file)
+    found = declarations.discover()
+    if profile is None:
+        chosen = _as_it_was(evidence, file, found, asked=None if saved is not None else profile_of_run(file.parent))
+    else:
+        chosen = profiles.load(profile, found)
     uses = common.uses_of(chosen, use)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     judged = rejudge(
@@ -50,17 +59,21 @@ def judge(
     common.leave(judged, fail_on)
 
 
-def _as_it_was(evidence: Assessment, saved: Path, found: Mapping[str, Check]) -> Profile:
-    """The shipped profile under which it was judged. Raises UsageError: a name in a file leads to no other file."""
+def _as_it_was(evidence: Assessment, saved: Path, found: Mapping[str, Check], *, asked: str | None) -> Profile:
+    """The profile under which it was judged: that which a run of this user was `asked` for, else the shipped one.
+
+    Raises UsageError: a name in a file that somebody handed over leads to no other file.
+    """
     from readiness import profile as profiles
     from readiness.errors import UsageError
 
     name = evidence.profile_name
-    if name in profiles.names():
-        chosen = profiles.load(name, found)
+    if asked is not None or name in profiles.names():
+        chosen = profiles.load(asked or name, found)
         if chosen.sha256 == evidence.profile_sha256:
             return chosen
-        what = f"it was judged under a profile {name} that demanded something else than the one which is shipped here"
+        which = "the one which is shipped here" if asked is None else f"{asked} does now"
+        what = f"it was judged under a profile {name} that demanded something else than {which}"
     else:
         what = f"it was judged under {name!r}, which is no shipped profile"
     raise UsageError(what, place=str(saved), remedy="name the profile: --profile NAME|FILE")

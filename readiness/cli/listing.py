@@ -49,7 +49,7 @@ def listing(
 
 
 def _checks() -> list[dict[str, object]]:
-    from readiness.checklist import discover
+    from readiness.declarations import discover
 
     return [
         {"id": check.id, "title": check.title, "seconds": check.typical_s, "measures": dict(check.measures)}
@@ -58,15 +58,9 @@ def _checks() -> list[dict[str, object]]:
 
 
 def _profiles() -> list[dict[str, object]]:
-    import tomllib
+    from readiness import profile
 
-    from readiness import content, profile
-
-    rows: list[dict[str, object]] = []
-    for name in profile.names():
-        document = tomllib.loads((content.shipped("profiles") / f"{name}.toml").read_text(encoding="utf-8"))
-        rows.append({"name": name, "title": document.get("title", "")})
-    return rows
+    return [{"name": name, "title": profile.title(name)} for name in profile.names()]
 
 
 def _formats() -> list[dict[str, object]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from readiness.cli import common
+from readiness.cli import common, completion
 from readiness.cli.run import seconds
 from readiness.errors import Exit, UsageError
 
@@ -22,12 +22,17 @@ _LARGEST_SEED = 2**31 - 1
 
 def rehearse(
     profile: Annotated[
-        str, typer.Option("--profile", "-p", metavar="NAME|FILE", help="Whose checks are rehearsed, and what judges.")
+        str,
+        typer.Option(
+            "--profile", "-p", metavar="NAME|FILE", help="Whose checks are rehearsed, and what judges.",
+            autocompletion=completion.profile,
+        ),
     ] = "general",
     chip: Annotated[
         list[str] | None,
         typer.Option(
-            "--chip", metavar="NAME|FILE|GLOB", help="Simulated chips (repeatable). Default: all with one planted defect."
+            "--chip", metavar="NAME|FILE|GLOB", help="Simulated chips (repeatable). Default: all with one planted defect.",
+            autocompletion=completion.chip,
         ),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=0, max=10_000, help="How many healthy runs, each with its seed.")] = 3,
@@ -37,9 +42,7 @@ def rehearse(
     full: Annotated[
         bool, typer.Option("--full", help="All checks on every planted chip, not only those that claim its defect.")
     ] = False,
-    expression: Annotated[
-        str | None, typer.Option("-k", metavar="EXPR", help="Only checks whose id fits, e.g. 'parity and not training'.")
-    ] = None,
+    expression: common.Expression = None,
     checks: common.ChecksFolders = None,
     timeout: Annotated[
         str | None, typer.Option("--timeout", metavar="TIME", help="Time limit of each check in place of its own.")
@@ -53,7 +56,8 @@ def rehearse(
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", "-f", metavar="FORMAT[=FILE]", help="table, json, markdown or html, into FILE (repeatable)."
+            "--format", "-f", metavar="FORMAT[=FILE]", help="table, json, markdown or html, into FILE (repeatable).",
+            autocompletion=completion.rehearsal_format,
         ),
     ] = None,
     quiet: common.Quiet = False,
@@ -61,12 +65,12 @@ def rehearse(
 ) -> None:
     """Rehearse on simulated chips: does every check catch the defects that it claims, and blame no healthy chip?
 
-    Exit codes: 0 yes, 1 a claimed defect was missed or a healthy chip was blamed, 3 nothing could be rehearsed. These are
-    rehearsals of reported trouble, not measurements of a product.
+    Exit codes: 0 yes, 1 a claimed defect was missed or a healthy chip was blamed, 3 nothing could be rehearsed, or no chosen
+    check has met any of the defects. These are rehearsals of reported trouble, not measurements of a product.
     """
     import secrets
 
-    from readiness import checklist, rehearsal
+    from readiness import declarations, rehearsal
     from readiness import profile as profiles
     from readiness.rehearsal import formats as telling
     from readiness.rehearsal.plants import cast
@@ -76,7 +80,7 @@ def rehearse(
         _tell_kinds(formats)
         return
     asked = telling.requests(formats or ())
-    found = checklist.discover()
+    found = declarations.discover()
     chosen = profiles.load(profile, found)
     first = secrets.randbelow(2**31) if seed is None else seed
     request = rehearsal.Request(
@@ -138,12 +142,12 @@ def _usable_cores() -> int:
 
 def _tell_kinds(formats: list[str] | None) -> None:
     """The table of kinds, or the same as JSON."""
-    from readiness import checklist
+    from readiness import declarations
     from readiness.simulator.kinds import kinds as known
 
     if formats not in (None, [], ["table"], ["json"]):
         raise UsageError("kinds are told as a table or as json", place="--kinds", remedy="leave -f out, or write -f json")
-    found = checklist.discover().values()
+    found = declarations.discover().values()
     rows: list[dict[str, Any]] = [
         {
             "kind": name,

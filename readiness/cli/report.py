@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+import sys
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from readiness.cli import common
+from readiness.cli import common, completion
+from readiness.errors import UsageError
+
+if TYPE_CHECKING:
+    from readiness.model import Assessment
 
 
 def report(
-    saved: Annotated[Path, typer.Argument(metavar="SAVED", help="An assessment that `run -f json=FILE` wrote.")],
+    saved: common.SavedArgument = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            "--rows", metavar="CHECK", help="The rows of detail that a check left, as a table, or with -f json.",
+            autocompletion=completion.check,
+        ),
+    ] = None,
     formats: common.Formats = None,
     quiet: common.Quiet = False,
     no_color: common.NoColor = False,
@@ -19,5 +31,32 @@ def report(
     """Tell a saved assessment as it was judged. Exits 0 whatever the verdict: `judge` has the exit codes."""
     from readiness import assessment
 
+    if rows is not None:
+        if formats not in (None, [], ["table"], ["json"]):
+            raise UsageError("rows are told as a table or as json", place="--rows", remedy="leave -f out, or write -f json")
+        _tell_rows(assessment.read(common.saved_or_last(saved, quiet=quiet)), rows, as_json=formats == ["json"])
+        return
     requests = common.requests_of(formats)
-    common.tell(assessment.read(saved), requests, quiet=quiet, no_color=no_color)
+    common.tell(assessment.read(common.saved_or_last(saved, quiet=quiet)), requests, quiet=quiet, no_color=no_color)
+
+
+def _tell_rows(assessment: Assessment, check: str, *, as_json: bool) -> None:
+    from readiness.reporting import columns
+    from readiness.telling import rows
+
+    found = rows.of_check(assessment, check)
+    if not found:
+        known: list[str] = rows.checks(assessment)
+        near = get_close_matches(check, known, n=1) or [id for id in known if check in id][:1]
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(
+            f"the assessment has no evidence of a check {check[:100]!r}",
+            place="--rows",
+            remedy=f"{hint}it has some of {', '.join(known)}" if known else "give an assessment of a run that measured",
+        )
+    if as_json:
+        import json
+
+        common.put(json.dumps(rows.as_json(found), indent=1))
+        return
+    common.put(rows.as_text(found, columns(sys.stdout)))

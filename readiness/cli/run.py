@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from readiness.cli import common
+from readiness.cli import common, completion
 from readiness.errors import Exit, InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 def run(
     profile: Annotated[
-        str | None, typer.Option("--profile", "-p", metavar="NAME|FILE", help="What is required. [default: general]")
+        str | None,
+        typer.Option(
+            "--profile", "-p", metavar="NAME|FILE", help="What is required. [default: general]",
+            autocompletion=completion.profile,
+        ),
     ] = None,
     use: common.Uses = None,
     device: Annotated[
@@ -28,11 +32,10 @@ def run(
         typer.Option(
             "--device", "-d", metavar="SPEC",
             help="cpu, cuda, cuda:0, sim:CHIP, sim:FILE (repeatable). Default: all accelerators, else the CPU.",
+            autocompletion=completion.device,
         ),
     ] = None,
-    expression: Annotated[
-        str | None, typer.Option("-k", metavar="EXPR", help="Only checks whose id fits, e.g. 'parity and not training'.")
-    ] = None,
+    expression: common.Expression = None,
     within: Annotated[
         str | None, typer.Option("--within", metavar="TIME", help="Choose checks by their cost, end by then: 50s, 5m, 1h.")
     ] = None,
@@ -164,7 +167,7 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
     """What to run: as asked now, or as the journal says that it was asked when the run began."""
     import secrets
 
-    from readiness import checklist, runner
+    from readiness import declarations, runner
     from readiness import profile as profiles
     from readiness.model import Use
     from readiness.plan import refuse_what_fits_nothing
@@ -174,7 +177,7 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
     if earlier is not None:
         _refuse_contradiction(asked, earlier, journal.folder)
         asked = earlier
-    found = checklist.discover()
+    found = declarations.discover()
     profile = profiles.load(asked["profile"] or "general", found)
     uses = common.uses_of(profile, [Use(use) for use in asked["uses"]])
     if asked["expression"]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from readiness.cli import common
+from readiness.cli.run import seconds
 from readiness.errors import UsageError
+from readiness.telling import clean
 
-if TYPE_CHECKING:
-    from readiness.workload.document import Workload
+#: The largest models that are shipped take half a minute, and less than one GiB.
+_LIMIT_S, _MEMORY_BYTES = 600.0, 16 * 2**30
+_LONGEST_NAME = 4096
 
 
 class Dtype(StrEnum):
@@ -38,30 +42,36 @@ def trace(
     reduced: Annotated[
         bool, typer.Option("--reduced", help="The model made small in its configuration, which is written too.")
     ] = False,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="TIME", help="How long it may take. [default: 10m]")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
     """Hear every operator that a model calls, at full size and without its weights; write a workload and a ready profile."""
     from readiness.files import write_atomically, write_bytes_atomically
     from readiness.workload import document, writing
 
+    _refuse_at_once(model, reduced=reduced)
     called = _name(name or _default_name(model))
     if not output.is_dir():
         raise UsageError("there is no such folder", place=f"--output {output}", remedy="make it, or name another")
-    packed, profile = output / f"{called}{document.SUFFIX}", output / f"{called}.toml"
+    file, profile = output / f"{called}{document.SUFFIX}", output / f"{called}.toml"
     config = output / f"{called}.config.json"
-    for file in (packed, profile, *([config] if reduced else [])):
-        if file.exists() and not force:
-            raise UsageError("it is there already", place=str(file), remedy="give another --name, or --force")
-    heard, text = _hear(model, called, batch=batch, length=length, dtype=dtype, reduced=reduced)
+    for target in (file, profile, *([config] if reduced else [])):
+        if target.exists() and not force:
+            raise UsageError("it is there already", place=str(target), remedy="give another --name, or --force")
+    limit_s = _LIMIT_S if timeout is None else seconds(timeout, "--timeout")
+    packed, text = _hear(model, called, batch=batch, length=length, dtype=dtype, reduced=reduced, limit_s=limit_s)
+    heard = document.loads(packed, model)
     try:
-        write_bytes_atomically(packed, document.dumps(heard))
-        write_atomically(profile, writing.profile(heard, file=packed.name))
+        write_bytes_atomically(file, packed)
+        write_atomically(profile, writing.profile(heard, file=file.name))
         if text is not None:
             write_atomically(config, text)
     except OSError as problem:
         raise UsageError(f"it cannot be written: {problem}", place=str(output), remedy="name another folder") from problem
     common.put(
-        f"{packed}: {len(heard.operators)} operators in {len(heard.records)} distinct calls, "
+        f"{file}: {len(heard.operators)} operators in {len(heard.records)} distinct calls, "
         f"{sum(sum(record.calls.values()) for record in heard.records)} calls a step\n"
         f"{profile}: run it with `readiness run --profile {profile}`"
     )
@@ -70,34 +80,48 @@ def trace(
 
 
 def _hear(
-    model: str, name: str, *, batch: int, length: int, dtype: Dtype, reduced: bool
-) -> tuple[Workload, str | None]:
-    """The workload, and the configuration that was made for it where it is a reduced one."""
-    import json
+    model: str, name: str, *, batch: int, length: int, dtype: Dtype, reduced: bool, limit_s: float
+) -> tuple[bytes, str | None]:
+    """The packed workload, and the configuration that was made for it where it is a reduced one."""
+    import base64
 
-    import torch
+    from readiness.isolated_call import FailedCallError, call
 
-    from readiness.workload import building, recording
+    asked = {"model": model, "name": name, "batch": batch, "length": length, "dtype": dtype.value, "reduced": reduced}
+    try:
+        answer = call(
+            "readiness.workload.trace_task:trace", asked, limit_s=limit_s, memory_bytes=_MEMORY_BYTES,
+            note=lambda text: print(f"readiness: {clean(text)}", file=sys.stderr),
+        )  # fmt: skip
+    except FailedCallError as problem:
+        longer = f"; longer than {limit_s:g} s: --timeout TIME" if problem.timed_out else ""
+        remedy = f"have it build a model and its inputs, and nothing else{longer}"
+        raise UsageError(f"it cannot be traced: {problem}", place=model, remedy=remedy) from None
+    match answer:
+        case {"workload": str(packed), "config": str() | None as text}:
+            with contextlib.suppress(ValueError):
+                return base64.b64decode(packed, validate=True), text
+    raise UsageError("it cannot be traced: its process was made to answer otherwise", place=model, remedy="mend it")
 
-    def note(text: str) -> None:
-        print(f"readiness: {text}", file=sys.stderr)
 
-    kind = getattr(torch, dtype.value)
-    if ":" in model and not model.endswith(".json"):
-        if reduced:
-            raise UsageError("a function is not reduced", place="--reduced", remedy="have it return a smaller model")
-        found = building.of_function(model, length=length, dtype=kind)
-        return recording.record(found, name=name, title=f"{name}: {model}", batch=batch, note=note), None
-    config = building.read_config(Path(model))
-    sources, config = building.sources(config, batch=batch, length=length, dtype=kind, place=model, reduced=reduced)
-    size = ", reduced" if reduced else ""
-    title = f"{name}: {sources.whole.kind}{size}, {dtype.value}, {sources.whole.lengths[0]} {sources.whole.length}"
-    heard = recording.record(sources, name=name, title=title, batch=batch, note=note)
-    return heard, json.dumps(config, indent=1) + "\n" if reduced else None
+def _refuse_at_once(model: str, *, reduced: bool) -> None:
+    """Raise UsageError for what needs no look at the model."""
+    from readiness.workload import configuration
+    from readiness.workload.trace_task import is_function
+
+    if len(model) > _LONGEST_NAME:
+        what = f"it is longer than {_LONGEST_NAME} characters"
+        raise UsageError(what, place="CONFIG", remedy="name a file, or module:function")
+    if is_function(model) and reduced:
+        raise UsageError("a function is not reduced", place="--reduced", remedy="have it return a smaller model")
+    if not is_function(model):
+        configuration.read(Path(model))
 
 
 def _default_name(model: str) -> str:
-    if ":" in model and not model.endswith(".json"):
+    from readiness.workload.trace_task import is_function
+
+    if is_function(model):
         return model.rpartition(":")[2]
     file = Path(model)
     return file.resolve().parent.name if file.stem == "config" else file.stem

@@ -50,10 +50,10 @@ def to_json(rehearsal: Rehearsal) -> Json:
 def for_assessment(rehearsal: Rehearsal) -> Json:
     """What `run --rehearse` puts into the assessment: the same words, without what the assessment says itself.
 
-    What a stop left unfinished is not in it: it was neither caught nor missed.
+    What a stop left unfinished is not in it, nor what was not tried: it was neither caught nor missed.
     """
     document = to_json(rehearsal)
-    finished = [item for item in document["defects"] if item["result"] != Word.UNFINISHED]
+    finished = [item for item in document["defects"] if item["result"] not in (Word.UNFINISHED, Word.NOT_TRIED)]
     return {
         "profile": document["profile"]["name"],
         **_only(document, "notice", "seconds", "seeds", "healthy_runs", "interrupted"),
@@ -94,6 +94,8 @@ def _defect(line: Line) -> Json:
         "missed_by": list(line.missed_by),
         "unable": [{"check": check, "reason": reason} for check, reason in line.unable.items()],
         "not_run": list(line.not_run),
+        "not_met": list(line.not_met),
+        "left_out": list(line.left_out),
     }
 
 

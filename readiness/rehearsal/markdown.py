@@ -10,7 +10,7 @@ from readiness.rehearsal.matrix import Line, Word
 from readiness.rehearsal.play import Rehearsal
 from readiness.telling import escape_markdown as _escape
 
-_SIGNS = {Word.CAUGHT: "✅", Word.MISSED: "❌", Word.UNFINISHED: "❔", Word.NOT_CLAIMED: "➖"}
+_SIGNS = {Word.CAUGHT: "✅", Word.MISSED: "❌", Word.UNFINISHED: "❔", Word.NOT_TRIED: "➖", Word.NOT_CLAIMED: "➖"}
 
 
 def render(rehearsal: Rehearsal) -> str:

@@ -4,7 +4,7 @@ The laws it keeps (tests/rehearsal/test_matrix.py proves them):
 
 - a check catches a defect where a must or a should of the profile fails by it on a chip that has the defect, while the
   same requirement holds on a yardstick and fails on none;
-- every check that ran on a planted chip has caught the defect, missed it, or could not tell: nothing falls out;
+- every check that ran on a planted chip has caught the defect, missed it, not met it, or could not tell: nothing falls out;
 - a failed requirement on a chip with nothing wrong is a false alarm, unless the host's CPU fails it as well.
 """
 
@@ -20,6 +20,7 @@ from readiness.errors import Exit
 from readiness.model import AcceleratorFacts, Evidence, Finding, Level, Outcome, Profile, Status, Use
 from readiness.rehearsal.plants import Plant
 from readiness.rehearsal.script import Key, Script, Task, Trial
+from readiness.simulator.met import KEY as MET
 
 _LONGEST_REASON = 600
 _RANK = {Level.MUST: 0, Level.SHOULD: 1}
@@ -32,6 +33,7 @@ class Word(StrEnum):
     CAUGHT = "caught"
     MISSED = "missed"              # although a check of the profile claims its kind
     UNFINISHED = "not finished"    # somebody stopped the rehearsal before all that claim it had run
+    NOT_TRIED = "not tried"        # no chosen check has met it, and others that claim its kind were left out
     NOT_CLAIMED = "not claimed"    # and not caught: nobody said that it would be
 
 
@@ -58,7 +60,8 @@ class Catch:
 class Line:
     """One planted defect. `missed_by` ran, claim its kind and saw nothing; `not_run` claim it and were cut off.
 
-    `unable` could not tell, by check with the reason.
+    `not_met` ran, claim its kind and called nothing that it is about; `left_out` claim it, and nobody chose them. `unable`
+    could not tell, by check with the reason.
     """
 
     plant: Plant
@@ -67,6 +70,8 @@ class Line:
     missed_by: tuple[str, ...]
     unable: Mapping[str, str]
     not_run: tuple[str, ...] = ()
+    not_met: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def word(self) -> Word:
@@ -75,7 +80,9 @@ class Line:
             return Word.CAUGHT
         if not self.claimed_by:
             return Word.NOT_CLAIMED
-        return Word.UNFINISHED if self.not_run else Word.MISSED
+        if self.not_run:
+            return Word.UNFINISHED
+        return Word.NOT_TRIED if self.left_out and set(self.claimed_by) <= set(self.not_met) else Word.MISSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +118,7 @@ class Matrix:
 
     def exit(self) -> Exit:
         """The exit code: whether every claim was kept and nobody was blamed without cause."""
-        if not self.rehearsed:
+        if not self.rehearsed or (self.lines and len(self.of(Word.NOT_TRIED)) == len(self.lines) and not self.alarms):
             return Exit.UNDETERMINED
         return Exit.NOT_READY if self.alarms or self.of(Word.MISSED) else Exit.READY
 
@@ -187,6 +194,7 @@ def _can_have_it(plant: Plant, task: Task) -> bool:
 def _line(trial: Trial, judging: _Judging) -> Line:
     catches: dict[str, Catch] = {}
     saw_nothing: set[str] = set()
+    met: set[str] = set()
     not_run: set[str] = set()
     unable: dict[str, str] = {}
     spent: dict[str, float] = {}
@@ -212,14 +220,19 @@ def _line(trial: Trial, judging: _Judging) -> Line:
             unable[check] = telling.clean(evidence.reason or evidence.status, _LONGEST_REASON)
         else:
             saw_nothing.add(check)
+        if evidence.environment.get(MET) is not False:  # nobody knows for a defect that acts on no call
+            met.add(check)
     claimed = set(trial.claimed_by)
+    silent = saw_nothing & claimed - catches.keys()
     return Line(
         plant=trial.plant,
         claimed_by=trial.claimed_by,
         catches=tuple(sorted(catches.values(), key=lambda catch: (catch.seconds, catch.check))),
-        missed_by=tuple(sorted(saw_nothing & claimed - catches.keys())),
+        missed_by=tuple(sorted(silent & met)),
         unable={check: why for check, why in sorted(unable.items()) if check not in catches.keys() | saw_nothing},
         not_run=tuple(sorted(not_run & claimed - catches.keys())),
+        not_met=tuple(sorted(silent - met)),
+        left_out=trial.left_out,
     )
 
 

@@ -14,7 +14,9 @@ from readiness.rehearsal.play import Rehearsal
 if TYPE_CHECKING:
     from jinja2 import Template
 
-_CLASSES = {Word.CAUGHT: "caught", Word.MISSED: "missed", Word.UNFINISHED: "open", Word.NOT_CLAIMED: "none"}
+_CLASSES = {
+    Word.CAUGHT: "caught", Word.MISSED: "missed", Word.UNFINISHED: "open", Word.NOT_TRIED: "open", Word.NOT_CLAIMED: "none",
+}  # fmt: skip
 _CELLS = {"caught": "✔", "missed": "✘", "unseen": "✘", "open": "?", "none": ""}
 
 
@@ -62,6 +64,8 @@ def _cell(line: Line, check: str) -> dict[str, str]:
         # What another check saw is no hole: only where all were blind does it shout.
         style = "missed" if line.word is Word.MISSED else "unseen"
         return _as(style, "missed", "it claims this kind, ran, and saw nothing")
+    if check in line.not_met:
+        return _as("none", "not met", "it claims this kind, ran, and called nothing that the defect is about")
     if check in line.unable:
         return _as("open", "could not tell", line.unable[check])
     if check in line.not_run:

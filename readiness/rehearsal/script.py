@@ -63,12 +63,16 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One planted defect: its tasks in the order of a run, the checks that claim its kind, the yardsticks by check."""
+    """One planted defect: its tasks in the order of a run, the checks that claim its kind, the yardsticks by check.
+
+    `left_out` are checks of the profile that claim its kind too, and that nobody chose.
+    """
 
     plant: Plant
     tasks: tuple[Task, ...]
     claimed_by: tuple[str, ...]
     yardsticks: Mapping[str, tuple[Task, ...]]
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +148,18 @@ class _Writer:
         self.seed = request.seeds[0] if request.seeds else request.seed
         self.host = {job.check.id: Task(HOST, self.seed, job) for job in self.jobs([host])}
 
-    def jobs(self, accelerators: Sequence[AcceleratorFacts]) -> list[Job]:
-        """What a run would do there, without what decides nothing."""
+    def jobs(self, accelerators: Sequence[AcceleratorFacts], *, chosen: bool = True) -> list[Job]:
+        """What a run would do there, without what decides nothing; where not `chosen`, also what nobody chose."""
         request = self.request
         planned = plan.plan(
-            request.profile, request.uses, accelerators, request.checklist, expression=request.expression
+            request.profile, request.uses, accelerators, request.checklist, expression=request.expression if chosen else None
         )
         return [
             job
             for job in planned
             if job.left_out is None
             and _decides(job, request.profile, request.uses)
-            and (request.checks is None or job.check.id in request.checks)
+            and (not chosen or request.checks is None or job.check.id in request.checks)
         ]
 
     def trial(self, plant: Plant) -> Trial:
@@ -163,11 +167,14 @@ class _Writer:
         jobs = self.jobs(chips.facts(plant.chip))
         kind = plant.defect.kind
         tried = _few_innocents([job for job in jobs if self.request.full or kind in job.check.catches], plant)
+        every = self.jobs(chips.facts(plant.chip), chosen=False)
+        chosen, claiming = ({job.check.id for job in some if kind in job.check.catches} for some in (jobs, every))
         return Trial(
             plant=plant,
             tasks=tuple(Task(f"planted {plant.name}", self.seed, job, planted=kind) for job in tried),
-            claimed_by=tuple(sorted({job.check.id for job in jobs if kind in job.check.catches})),
+            claimed_by=tuple(sorted(chosen)),
             yardsticks={job.check.id: self.yardsticks(plant.chip, job.check) for job in tried},
+            left_out=tuple(sorted(claiming - chosen)),
         )
 
     def yardsticks(self, chip: Chip, check: Check) -> tuple[Task, ...]:

@@ -9,7 +9,7 @@ from readiness.rehearsal import words
 from readiness.rehearsal.matrix import Word
 from readiness.rehearsal.play import Rehearsal
 
-_STYLES = {Word.CAUGHT: "1;32", Word.MISSED: "1;31", Word.UNFINISHED: "1;33", Word.NOT_CLAIMED: "2"}
+_STYLES = {Word.CAUGHT: "1;32", Word.MISSED: "1;31", Word.UNFINISHED: "1;33", Word.NOT_TRIED: "1;33", Word.NOT_CLAIMED: "2"}
 _HEAD = ("", "defect", "severity", "caught by, seconds in")
 Paint = Callable[[str, str], str]
 

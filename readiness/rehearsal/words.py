@@ -60,6 +60,7 @@ def summary(rehearsal: Rehearsal) -> list[str]:
     for word, how in (
         (Word.MISSED, "Missed although claimed"),
         (Word.UNFINISHED, "Not finished"),
+        (Word.NOT_TRIED, "Not tried, since no chosen check has met it"),
         (Word.NOT_CLAIMED, "Claimed by no check"),
     ):
         if plants := [clean(line.plant.name, 100) for line in result.of(word)]:
@@ -133,10 +134,12 @@ def _remarks(line: Line, catch: Catch) -> str:
 
 def unseen(line: Line) -> str:
     """`missed by parity.training; could not tell: multichip.links`; empty where all that claim it saw it."""
+    left_out = line.left_out if line.word is Word.NOT_TRIED else ()
     parts = [
         f"{how} {clean(', '.join(checks), 1000)}"
         for how, checks in (
-            ("missed by", line.missed_by), ("could not tell:", tuple(line.unable)), ("not run:", line.not_run),
+            ("missed by", line.missed_by), ("not met by", line.not_met), ("could not tell:", tuple(line.unable)),
+            ("not run:", line.not_run), ("left out:", left_out),
         )
         if checks
     ]

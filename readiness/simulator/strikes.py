@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from readiness.simulator import met
 from readiness.simulator.chip import Condition, Defect, Value
 from readiness.simulator.kinds import Kind
 
@@ -170,6 +171,8 @@ class Armed:
             return False
         if not _fits(call, when):
             return False
+        if self.calls == 0:
+            met.mark()
         self.calls += 1
         if when.after_s is not None and silicon.load_s < when.after_s:
             return False

@@ -8,25 +8,25 @@ import inspect
 import sys
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from readiness import files
 from readiness.errors import BadFileError, UsageError
-from readiness.workload import reduction
+from readiness.workload import configuration, reduction
 from readiness.workload.models import Model, Sources, first
+from readiness.workload.offline import asked_elsewhere
 from readiness.workload.reduction import Config
 from readiness.workload.tracing import META
 
-#: A configuration is a page of text.
-_LARGEST_CONFIG_BYTES = 2**20
-#: Whether the weights are stored in fewer bits says nothing about what is computed with them in training.
-_NOT_BUILT = ("quantization_config", "auto_map", "torch_dtype", "dtype", "transformers_version")
+#: What is computed in is said by whoever traces.
+_NOT_BUILT = ("torch_dtype", "dtype", "transformers_version")
 #: Of the reduced model: both sides of a tile of 64, and a remainder of 32.
 _REDUCED_LENGTH = 96
+_WRITE_OUT = (
+    "nothing is asked of the network: write into it what it names elsewhere, as `backbone_config` in place of `backbone`"
+)
 _INSTALL = "pip install 'readiness[trace]'"
 
 
@@ -43,7 +43,8 @@ def of_config(config: Config, *, batch: int, length: int, dtype: torch.dtype, pl
             with META, _default(dtype):
                 made: nn.Module = maker(settings)
         except Exception as problem:
-            raise BadFileError(f"the model cannot be built: {first(problem)}", place=place, remedy="mend it") from problem
+            remedy = _WRITE_OUT if asked_elsewhere(problem) else "mend it"
+            raise BadFileError(f"the model cannot be built: {first(problem)}", place=place, remedy=remedy) from problem
         return made.to(dtype)
 
     vision = getattr(maker, "main_input_name", "input_ids") == "pixel_values"
@@ -68,13 +69,15 @@ def of_config(config: Config, *, batch: int, length: int, dtype: torch.dtype, pl
 
 def _settings(transformers: Any, config: Config, place: str) -> Any:
     told = {name: value for name, value in config.items() if name not in (*_NOT_BUILT, "architectures", "model_type")}
+    told = configuration.without_code(told)
     try:
         settings = transformers.AutoConfig.for_model(config["model_type"], **told)
     except Exception as problem:
+        remedy = "give the config.json of a model that this transformers knows; `model_type` names it"
         raise BadFileError(
             f"transformers {transformers.__version__} makes no configuration of it: {first(problem)}",
             place=place,
-            remedy="give the config.json of a model that this transformers knows; `model_type` names it",
+            remedy=_WRITE_OUT if asked_elsewhere(problem) else remedy,
         ) from problem
     return settings
 
@@ -138,16 +141,6 @@ def of_function(name: str, *, length: int, dtype: torch.dtype) -> Sources:
         )  # fmt: skip
 
     return Sources(model(small=False), reduced=model(small=True) if takes > 1 else None)
-
-
-def read_config(file: Path) -> dict[str, Any]:
-    """A configuration file. Raises BadFileError."""
-    found = files.read_json(file, largest_bytes=_LARGEST_CONFIG_BYTES)
-    if not isinstance(found, dict) or not isinstance(found.get("model_type"), str):
-        raise BadFileError(
-            "it names no model_type", place=str(file), remedy="give the config.json of a model of transformers"
-        )
-    return found
 
 
 def _lengths(largest: int) -> tuple[int, ...]:

@@ -202,31 +202,35 @@ def _folder() -> Path:
 
 def load(file: Path) -> Workload:
     """A workload file, read strictly and within bounds. Raises BadFileError with the place."""
-    packed = files.read_bytes(file, largest_bytes=_LARGEST_BYTES)
+    return loads(files.read_bytes(file, largest_bytes=_LARGEST_BYTES), str(file))
+
+
+def loads(packed: bytes, place: str) -> Workload:
+    """The content of a workload file, read strictly and within bounds. Raises BadFileError with the place."""
+    if len(packed) > _LARGEST_BYTES:
+        what = f"a workload of {len(packed) // 2**10} KiB is too large"
+        raise BadFileError(what, place=place, remedy="trace a model whose layers are more alike")
     unpacker = zlib.decompressobj(wbits=31)
     try:
         text = unpacker.decompress(packed, _LARGEST_TEXT_BYTES + 1)
     except zlib.error as problem:
-        raise BadFileError(f"it is not compressed by gzip: {problem}", place=str(file), remedy=_REDO) from None
+        raise BadFileError(f"it is not compressed by gzip: {problem}", place=place, remedy=_REDO) from None
     if len(text) > _LARGEST_TEXT_BYTES or unpacker.unconsumed_tail:
-        raise BadFileError(
-            f"it unpacks to more than {_LARGEST_TEXT_BYTES // 2**20} MiB",
-            place=str(file),
-            remedy="give the file that was meant",
-        )
+        what = f"it unpacks to more than {_LARGEST_TEXT_BYTES // 2**20} MiB"
+        raise BadFileError(what, place=place, remedy="give the file that was meant")
     if not unpacker.eof:
-        raise BadFileError("it is cut short", place=str(file), remedy=_REDO)
+        raise BadFileError("it is cut short", place=place, remedy=_REDO)
     try:
         document = files.parse_json(text.decode("utf-8"))
     except (ValueError, RecursionError) as problem:
         what = "it is nested too deeply" if isinstance(problem, RecursionError) else str(problem)
-        raise BadFileError(f"not JSON: {what}", place=str(file), remedy=_REDO) from None
+        raise BadFileError(f"not JSON: {what}", place=place, remedy=_REDO) from None
     found = schema.first_problem("workload", document)
     if found is not None:
         raise BadFileError(
-            f"{found.path_text}: {found.message}", place=str(file), remedy="write it as `readiness schema workload` says"
+            f"{found.path_text}: {found.message}", place=place, remedy="write it as `readiness schema workload` says"
         )
-    return _Reader(str(file), [Form(*entry) for entry in document["forms"]]).workload(document)
+    return _Reader(place, [Form(*entry) for entry in document["forms"]]).workload(document)
 
 
 @dataclass(frozen=True, slots=True)

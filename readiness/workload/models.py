@@ -17,7 +17,11 @@ from torch import nn
 
 from readiness.errors import UsageError
 from readiness.workload.document import Phase
+from readiness.workload.offline import asked_elsewhere
 from readiness.workload.tracing import META, Ear
+
+_NO_VALUES = "what depends on the values of tensors has none there: leave it out, or give it as module:function"
+_NO_NETWORK = "nothing is asked of the network while a model is traced: have what it needs on this machine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class Model:
             raise UsageError(
                 f"it does not run on the meta device: {first(problem)}",
                 place=self.kind,
-                remedy="what depends on the values of tensors has none there: leave it out, or give it as module:function",
+                remedy=_NO_NETWORK if asked_elsewhere(problem) else _NO_VALUES,
             ) from problem
         return ear
 

@@ -89,7 +89,11 @@ def host() -> AcceleratorFacts:
     return AcceleratorFacts("cpu:0", "cpu", 0, "cpu", "somebody", "a CPU")
 
 
-def said(check: str, figure: float | None, *, status: Status = Status.MEASURED, seconds: float = 1.0, about: str | None = None) -> Evidence:
-    """Evidence of one figure, or of none."""
+def said(
+    check: str, figure: float | None, *, status: Status = Status.MEASURED, seconds: float = 1.0, about: str | None = None, met: bool | None = None
+) -> Evidence:
+    """Evidence of one figure, or of none; `met` says whether a planted defect was met, where somebody knows."""
     measurements = () if figure is None else (Measurement("figure", figure, unit="1", about=about),)
-    return Evidence(check, status, reason=None if status is Status.MEASURED else "a reason", seconds=seconds, measurements=measurements)
+    environment = {} if met is None else {"planted_defect_met": met}
+    reason = None if status is Status.MEASURED else "a reason"
+    return Evidence(check, status, reason=reason, seconds=seconds, measurements=measurements, environment=environment)

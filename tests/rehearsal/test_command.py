@@ -59,6 +59,17 @@ def test_bad_input_is_2(
     assert words in told.err
 
 
+@pytest.mark.parametrize(("check", "word", "code"), [("parity.matmul", "not tried", Exit.UNDETERMINED), ("parity.attention", "caught", Exit.READY)])
+def test_a_defect_that_the_chosen_check_cannot_see_is_not_tried(tmp_path: Path, check: str, word: str, code: Exit) -> None:
+    """The planted NaN is in the gradient of attention: products of matrices never meet it, whatever they claim."""
+    result = readiness("rehearse", "--chip", "nan", "-k", check, "--seeds", "0", "--seed", "7", "-f", "json", state=tmp_path)
+    assert result.returncode == code, result.stderr
+    (defect,) = json.loads(result.stdout)["defects"]
+    assert (defect["result"], defect["missed_by"]) == (word, [])
+    assert (defect["not_met"] == ["parity.matmul"]) is (word == "not tried")
+    assert ("parity.attention" in defect["left_out"]) is (word == "not tried")
+
+
 def test_a_missed_defect_is_1_and_every_format_is_kept(tmp_path: Path) -> None:
     chip = chip_file(tmp_path / "misfit.toml", 'kind = "version"\nset = { driver = "0.9.0" }')
     wanted = profile_file(tmp_path / "test.toml", ["acting.blind"])

@@ -61,6 +61,40 @@ def test_one_that_sees_is_enough_and_the_blind_one_is_named(one: Cast) -> None:
     assert (the(result).word, the(result).missed_by, result.exit()) == (Word.CAUGHT, ("a.blind",), Exit.READY)
 
 
+def test_what_no_chosen_check_meets_is_not_tried_where_others_were_left_out(one: Cast) -> None:
+    checks = [made_check("a.elsewhere", "nan"), made_check("b.sees", "nan")]
+    request = made_request(checks, one, expression="a.elsewhere")
+    result = judged(request, lambda task: said("a.elsewhere", 1.0, met=False))
+    line = the(result)
+    assert (line.word, line.missed_by, line.not_met, line.left_out) == (Word.NOT_TRIED, (), ("a.elsewhere",), ("b.sees",))
+    assert result.exit() is Exit.UNDETERMINED  # nothing was tried, and nothing is proven
+    for met in (True, None):  # it looked at the defect, or nobody knows whether it did
+        result = judged(request, lambda task, met=met: said("a.elsewhere", 1.0, met=met))  # type: ignore[misc]
+        assert (the(result).word, the(result).missed_by, result.exit()) == (Word.MISSED, ("a.elsewhere",), Exit.NOT_READY)
+    failed = judged(request, lambda task: said("a.elsewhere", None, status=Status.ERROR, met=False))
+    assert the(failed).word is Word.MISSED  # an error is no reason to let it pass
+
+
+def test_what_nobody_meets_is_missed_where_nobody_was_left_out(one: Cast) -> None:
+    """A check that no longer calls what it did has lost what it claims."""
+    result = judged(made_request([made_check("a.elsewhere", "nan")], one), lambda task: said("a.elsewhere", 1.0, met=False))
+    line = the(result)
+    assert (line.word, line.missed_by, line.not_met, result.exit()) == (Word.MISSED, (), ("a.elsewhere",), Exit.NOT_READY)
+
+
+def test_one_that_is_tried_decides_beside_one_that_is_not(tmp_path: Path) -> None:
+    made = cast([str(chip_file(tmp_path / f"{kind}.toml", f'kind = "{kind}"')) for kind in ("nan", "hang")])
+    checks = [made_check("a.chosen", "nan", "hang"), made_check("b.other", "nan")]
+    request = made_request(checks, made, expression="a.chosen")
+
+    def say(task: Task) -> Evidence:
+        return said("a.chosen", -1.0 if task.planted == "hang" else 1.0, met=task.planted == "hang")
+
+    result = judged(request, say)
+    assert [line.word for line in result.lines] == [Word.NOT_TRIED, Word.CAUGHT]
+    assert result.exit() is Exit.READY
+
+
 def test_claimed_by_nobody_is_no_fault(one: Cast) -> None:
     result = judged(made_request([made_check("a.other", "hang")], one), seeing)
     assert (the(result).word, result.exit()) == (Word.NOT_CLAIMED, Exit.READY)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from readiness.workload import building, document, recording
+from readiness.workload import building, configuration, document, recording
 
 CONFIGS = Path(__file__).with_name("configs")
 TITLES = {
@@ -29,7 +29,7 @@ def make(name: str) -> bytes:
         sources = building.of_function("tests.workload.diffusion:dit", length=_IMAGES, dtype=torch.bfloat16)
         batch = _IMAGES
     else:
-        config = building.read_config(CONFIGS / f"{name}.json")
+        config = configuration.read(CONFIGS / f"{name}.json")
         batch = _IMAGES if name.startswith("vit") else 1
         sources, _ = building.sources(config, batch=batch, length=4096, dtype=torch.bfloat16, place=name, reduced=False)
     heard = recording.record(sources, name=name, title=TITLES[name], batch=batch, note=lambda text: print(f"{name}: {text}"))

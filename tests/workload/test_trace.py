@@ -116,11 +116,16 @@ def mistakes(folder: Path) -> dict[str, tuple[tuple[str, ...], str]]:
         "no_json": "{", "list": "[]", "no_type": "{}", "type": '{"model_type": 3}', "unknown": '{"model_type": "gpt-9"}',
         "nan": '{"model_type": "gemma", "hidden_size": NaN}', "text": '{"model_type": "gemma", "hidden_size": "wide"}',
         "zero": '{"model_type": "gemma", "hidden_size": 0, "num_attention_heads": 0}',
+        "nested": f'{{"model_type": "gemma", "rope_scaling": {"[" * 300}{"]" * 300}}}',
+        "nested_further": f'{{"model_type": "gemma", "rope_scaling": {"[" * 300_000}{"]" * 300_000}}}',
+        "layers": '{"model_type": "gemma", "num_hidden_layers": 1000000000}',
+        "inner_layers": '{"model_type": "blip-2", "vision_config": {"num_hidden_layers": 1000000000}}',
     }  # fmt: skip
     for name, text in files.items():
         (folder / f"{name}.json").write_text(text)
     (folder / "there.json").write_text(json.dumps(CONFIG))
     (folder / "there.toml").write_text("kept")
+    os.mkfifo(folder / "pipe.json")
     found = {name: ((str(folder / f"{name}.json"),), name) for name in files}
     return found | {
         "absent": ((str(folder / "absent.json"),), "no such file"),
@@ -131,19 +136,20 @@ def mistakes(folder: Path) -> dict[str, tuple[tuple[str, ...], str]]:
         "attribute": (("other:four",), "cannot be imported"),
         "no_model": (("other:three",), "it returned int"),
         "name": ((str(folder / "there.json"), "--name", "../.."), "makes no name"),
+        "long": (("x" * 100_000 + ":model",), "longer than 4096"),
+        "long_file": ((str(folder / ("x" * 3000)),), "cannot be read"),
+        "pipe": ((str(folder / "pipe.json"),), "not a file"),
     }
 
 
 @pytest.mark.parametrize("name", [
-    "absent", "attribute", "broken", "folder", "list", "module", "name", "nan", "no_json", "no_model", "no_type",
-    "overwrite", "text", "type", "unknown", "zero",
+    "absent", "attribute", "broken", "folder", "inner_layers", "layers", "list", "long", "long_file", "module", "name", "nan",
+    "nested", "nested_further", "no_json", "no_model", "no_type", "overwrite", "pipe", "text", "type", "unknown", "zero",
 ])  # fmt: skip
 def test_mistakes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     given, message = mistakes(tmp_path)[name]
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    for module in ("broken", "other"):
-        sys.modules.pop(module, None)
     model, *options = given
     chosen = dict(zip(options[::2], options[1::2], strict=True))
     with pytest.raises(UsageError) as caught:
@@ -163,10 +169,9 @@ def test_a_mistake_is_code_2_and_no_traceback(tmp_path: Path) -> None:
 
 
 def test_without_transformers_the_remedy_is_told(tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.modules['transformers'] = None\n"
-        "from readiness.__main__ import main; main()"
-    )
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "transformers.py").write_text("raise ImportError('there is none')\n")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path / 'path')!r})\nfrom readiness.__main__ import main; main()"
     result = readiness("trace", str(write(tmp_path)), "-o", str(tmp_path), state=tmp_path, code=code)
     assert result.returncode == Exit.USAGE
     assert "pip install 'readiness[trace]'" in result.stderr
@@ -179,5 +184,5 @@ def test_the_help_needs_no_torch(tmp_path: Path) -> None:
     )
     result = readiness("trace", "--help", state=tmp_path, code=code)
     assert result.stderr.split() == ["False", "False"]
-    for option in ("--name", "--output", "-o", "--batch", "--length", "--dtype", "--reduced", "--force"):
+    for option in ("--name", "--output", "-o", "--batch", "--length", "--dtype", "--reduced", "--force", "--timeout"):
         assert option in result.stdout

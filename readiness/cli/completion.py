@@ -1,0 +1,73 @@
+"""What a shell is told when it asks how a word goes on. Nothing here imports torch, and nothing here complains."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from readiness import content
+
+Complete = Callable[[typer.Context, str], list[str]]
+
+
+def _of(names: Callable[[typer.Context], Iterable[str]]) -> Complete:
+    """Those of some names that go on from what was typed."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        # A broken folder or file is told of when the command runs: a word being typed is no place for it.
+        with contextlib.suppress(Exception):
+            return [name for name in names(ctx) if name.startswith(incomplete)]
+        return []
+
+    return complete
+
+
+def _profiles(_: typer.Context) -> Iterable[str]:
+    return sorted(file.stem for file in content.shipped("profiles").glob("*.toml"))
+
+
+def _formats(_: typer.Context) -> Iterable[str]:
+    return sorted(file.stem for file in content.shipped("reports").glob("[!_.]*.py"))
+
+
+def _chips(_: typer.Context) -> Iterable[str]:
+    from readiness.simulator import chip
+
+    return chip.names()
+
+
+def _checks(ctx: typer.Context) -> Iterable[str]:
+    from readiness import checklist, declarations
+    from readiness.cli.common import add_checks
+
+    folders: Any = ctx.params.get("checks") or ()
+    try:
+        add_checks([Path(folder) for folder in folders])
+        return declarations.discover(declarations.COMPLETION_LIMIT_S)
+    except Exception:  # noqa: BLE001 - of the user's files; ours are there all the same
+        return checklist.ours()
+
+
+def _whatever_can_be_explained(ctx: typer.Context) -> Iterable[str]:
+    from readiness.profile import stated
+
+    return [*_profiles(ctx), *_checks(ctx), *sorted({id for ids in stated().values() for id in ids})]
+
+
+def _devices(ctx: typer.Context) -> Iterable[str]:
+    return ["cpu", *(f"sim:{name}" for name in _chips(ctx))]
+
+
+def _formats_of_a_rehearsal(_: typer.Context) -> Iterable[str]:
+    from readiness.rehearsal.formats import SUFFIXES
+
+    return SUFFIXES
+
+
+profile, check, chip, device = _of(_profiles), _of(_checks), _of(_chips), _of(_devices)
+report_format, rehearsal_format = _of(_formats), _of(_formats_of_a_rehearsal)
+explained = _of(_whatever_can_be_explained)
