@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from readiness import altered, files, schema
+from readiness import altered, files, json_escapes, schema
 from readiness.errors import BadFileError, InternalError
 from readiness.model import (
     AcceleratorAssessment,
@@ -336,5 +336,8 @@ def read(file: Path) -> Assessment:
 
 
 def dumps(document: Mapping[str, Any]) -> str:
-    """Strict JSON, indented; NaN and infinity are refused rather than written as what no other reader understands."""
-    return json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)
+    """Strict JSON, indented; NaN and infinity are refused rather than written as what no other reader understands.
+
+    What a terminal, an editor or the log of a pipeline would act upon stands as its escape: the same value to a reader.
+    """
+    return json_escapes.escaped(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False))

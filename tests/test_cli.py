@@ -14,6 +14,7 @@ from readiness.__main__ import main
 from readiness.errors import Exit
 from tests.engine.support import MISBEHAVING, write_profile
 from tests.test_assessment import HOSTILE as HOSTILE_ASSESSMENTS
+from tests.test_log_commands import obeyed
 from tests.test_profile import HOSTILE as HOSTILE_PROFILES
 
 ROOT = Path(__file__).parent.parent
@@ -412,6 +413,50 @@ def test_a_profile_drives_no_terminal(tmp_path: Path) -> None:
     assert told.returncode == Exit.READY, told.stderr
     assert "red" in told.stdout
     assert not set(told.stdout) & {"\x1b", "\x07", "\u202e"}
+
+
+HOSTILE_CHECK = '''
+from collections.abc import Iterator
+from readiness import Accelerator, Measurement, check
+
+
+@check("odd.one", title="Odd \\x1b[31mred\\x07 \\u202e\\x7f ##vso[task.complete]\\n::error::boom", measures={"figure": "\\x9bs"})
+def one(accelerator: Accelerator) -> Iterator[Measurement]:
+    """Is it \\x1b[2J odd?
+
+    ::error::boom
+    ##vso[task.complete result=Succeeded]
+    """
+    yield Measurement("figure", 1.0)
+'''
+
+
+@pytest.mark.parametrize("command", [("list",), ("list", "-f", "json"), ("explain", "odd.one")])
+def test_a_check_file_drives_neither_terminal_nor_pipeline(tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "checks" / "odd").mkdir(parents=True)
+    (tmp_path / "checks" / "odd" / "one.py").write_text(HOSTILE_CHECK)
+    told = readiness(*command, "--checks", str(tmp_path / "checks"), state=tmp_path)
+    assert told.returncode == Exit.READY, told.stderr
+    assert "odd" in told.stdout
+    assert not set(told.stdout) & {"\x1b", "\x07", "\x7f", "\x9b", "\u202e"}
+    assert not obeyed(told.stdout)
+    if command[-1] == "json":
+        (row,) = [row for row in json.loads(told.stdout)["checks"] if row["id"] == "odd.one"]
+        assert row["title"].endswith("##vso[task.complete]\n::error::boom")
+
+
+def test_the_traceback_of_an_internal_fault_drives_no_terminal(tmp_path: Path) -> None:
+    code = (
+        "from readiness import checklist\n"
+        "def fault(): raise ValueError('\\x1b[2J \\u202e\\n::error::boom\\n##vso[x]')\n"
+        "checklist.discover = fault\n"
+        "from readiness.__main__ import main; main()"
+    )
+    told = readiness("list", state=tmp_path, code=code)
+    assert told.returncode == Exit.INTERNAL
+    assert r"\x1b[2J \u202e" in told.stderr
+    assert not set(told.stderr) & {"\x1b", "\u202e"}
+    assert not obeyed(told.stderr)
 
 
 def test_an_expression_that_fits_nothing_is_a_mistake(tmp_path: Path) -> None:

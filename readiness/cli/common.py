@@ -129,10 +129,21 @@ def tell(assessment: Assessment, requests: Sequence[Request], *, quiet: bool, no
 
 
 def put(text: str) -> None:
-    """Write data to stdout. A reader that has left (`| head`) is no fault of ours and changes no exit code."""
-    from readiness.reporting import put as put_on
+    """Write data to stdout, without what a terminal would act upon: documentation and titles come from files.
 
-    put_on(text if text.endswith("\n") else text + "\n", sys.stdout)
+    A reader that has left (`| head`) is no fault of ours and changes no exit code.
+    """
+    from readiness.reporting import put as put_on
+    from readiness.telling import visible
+
+    put_on(visible(text).rstrip("\n") + "\n", sys.stdout)
+
+
+def say(text: str) -> None:
+    """A message on stderr; what it names may come from a file."""
+    from readiness.telling import message
+
+    print(message(text), file=sys.stderr)
 
 
 def leave(assessment: Assessment, fail_on: FailOn) -> None:

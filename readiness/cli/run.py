@@ -117,14 +117,14 @@ def run(
         request = _request(journal, asked, waivers)
         if request.elsewhere and request.shared is None and not quiet:
             text = "recovery is assessed on this host alone: over several it takes a folder that all see (--shared DIR)"
-            print(f"readiness: {text}", file=sys.stderr)
+            common.say(f"readiness: {text}")
         observer = console.observer(request.profile, journal.folder, quiet=quiet, verbose=verbose, no_color=no_color)
         before = len(journal.evidence)
         with observer:
             assessment = runner.run(request, journal, observer)
         if before and journal.appended == 0 and not assessment.interrupted and not quiet:
             text = f"nothing was measured now: this run, which began at {assessment.started}, had come to its end"
-            print(f"readiness: {text}", file=sys.stderr)
+            common.say(f"readiness: {text}")
         _keep(assessment, journal.folder)
         cut_short = False
         if (journal.asked() or {}).get("rehearse") and not assessment.interrupted:
@@ -132,7 +132,7 @@ def run(
             _keep(assessment, journal.folder)
         common.tell(assessment, requests, quiet=quiet, no_color=no_color)
         if assessment.interrupted and not quiet:
-            print(f"readiness: interrupted; go on with: readiness run --resume {journal.folder}", file=sys.stderr)
+            common.say(f"readiness: interrupted; go on with: readiness run --resume {journal.folder}")
     prune_runs()
     if cut_short:
         raise typer.Exit(Exit.INTERRUPTED)
@@ -256,7 +256,7 @@ def _keep(assessment: Assessment, folder: Path) -> None:
         write_atomically(folder / "assessment.json", dumps(to_json(assessment)))
     except OSError as problem:  # it is told all the same
         text = f"readiness: the assessment could not be kept in {folder}: {problem.strerror or problem}"
-        print(f"{text}\n  remedy: free it, and tell the run again with --resume {folder}", file=sys.stderr)
+        common.say(f"{text}\n  remedy: free it, and tell the run again with --resume {folder}")
         return
     if not assessment.interrupted:
         remember_last(folder)

@@ -7,7 +7,7 @@ from readiness.telling.proofs import TITLE as PROOFS_TITLE
 from readiness.telling.proofs import proofs
 from readiness.telling.rehearsal import TITLE as REHEARSAL_TITLE
 from readiness.telling.rehearsal import rehearsal
-from readiness.telling.text import clean, duration, escape_markdown, figure, memory, width, wrap
+from readiness.telling.text import clean, duration, escape_markdown, figure, memory, message, visible, width, wrap
 from readiness.telling.verdicts import badness, span, tally, worst
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "limit",
     "measured",
     "memory",
+    "message",
     "names",
     "proofs",
     "reading",
@@ -49,6 +50,7 @@ __all__ = [
     "tally",
     "together",
     "told",
+    "visible",
     "width",
     "worst",
     "wrap",

@@ -28,12 +28,32 @@ def clean(text: object, longest: int = 1000) -> str:
     private and unassigned characters and halves of surrogate pairs go.
     """
     # Cut first, generously: a text of many megabytes is not searched to its end.
-    kept = _ESCAPES.sub("", str(text)[: 4 * longest + 1000])
-    kept = "".join(
-        character for character in kept if character.isspace() or unicodedata.category(character)[0] != "C"
-    )
-    kept = " ".join(kept.split())
+    kept = " ".join(_without_controls(str(text)[: 4 * longest + 1000]).split())
     return kept if len(kept) <= longest else f"{kept[: longest - 3].rstrip()}..."
+
+
+def message(text: str) -> str:
+    """Some lines for a person, each as `clean` leaves it behind its indentation."""
+    return "\n".join(" " * (len(line) - len(line.lstrip())) + clean(line) for line in text.splitlines())
+
+
+def visible(text: str) -> str:
+    """The same of a whole text whose lines and blanks stay as they are: a table, a documentation."""
+    return "\n".join(
+        "".join(" " if character.isspace() else character for character in _without_controls(line)).rstrip()
+        for line in text.split("\n")
+    )
+
+
+def _without_controls(text: str) -> str:
+    """What is neither an escape sequence, nor invisible, nor unassigned; line breaks and other blanks stay."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        character
+        for character in _ESCAPES.sub("", text)
+        if character.isspace() or unicodedata.category(character)[0] != "C"
+    )
 
 
 def width(text: str) -> int:
