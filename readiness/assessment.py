@@ -188,6 +188,7 @@ def _remedy_to_json(remedy: Remedy | None) -> Json | None:
 def _finding_to_json(finding: Finding) -> Json:
     return {
         "requirement": finding.requirement,
+        **({"title": finding.title} if finding.title else {}),
         "use": finding.use.value,
         "level": finding.level.value,
         "outcome": finding.outcome.value,
@@ -224,6 +225,7 @@ def _finding_from_json(document: Mapping[str, Any]) -> Finding:
         earned=document.get("earned", 0.0),
         reason=document.get("reason"),
         why=document.get("why", ""),
+        title=document.get("title", ""),
         remedy=Remedy(remedy["text"], Action(remedy["action"])) if remedy else None,
         waived=Waiver(**waived) if waived else None,
         expired_waiver=Waiver(**expired) if expired else None,

@@ -245,6 +245,7 @@ class Requirement:
     not_on: tuple[str, ...] = ()
     least_chips: int = 1
     place: str | None = None
+    title: str = ""  # in a few plain words, what holds where it is met
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +297,7 @@ class Finding:
     remedy: Remedy | None = None
     waived: Waiver | None = None
     expired_waiver: Waiver | None = None
+    title: str = ""  # the requirement's; documents of early versions have none
 
 
 @dataclass(frozen=True, slots=True)

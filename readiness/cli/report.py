@@ -12,6 +12,7 @@ from readiness.cli import common
 
 def report(
     saved: Annotated[Path, typer.Argument(metavar="SAVED", help="An assessment that `run -f json=FILE` wrote.")],
+    fail_on: common.ReportFailOn = common.FailOn.MUST,
     formats: common.Formats = None,
     quiet: common.Quiet = False,
     no_color: common.NoColor = False,
@@ -20,4 +21,4 @@ def report(
     from readiness import assessment
 
     requests = common.requests_of(formats)
-    common.tell(assessment.read(saved), requests, quiet=quiet, no_color=no_color)
+    common.tell(assessment.read(saved), requests, quiet=quiet, no_color=no_color, fail_on=fail_on)

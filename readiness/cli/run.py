@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -78,7 +78,9 @@ def run(
     fail_on: common.FailOnOption = common.FailOn.MUST,
     formats: common.Formats = None,
     quiet: common.Quiet = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what each check measured, on stderr.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show what each check measured, and the whole table at the end.")
+    ] = False,
     no_color: common.NoColor = False,
 ) -> None:
     """Assess this machine's accelerators against a profile: a verdict and a score for training and for inference."""
@@ -125,12 +127,15 @@ def run(
         if before and journal.appended == 0 and not assessment.interrupted and not quiet:
             text = f"nothing was measured now: this run, which began at {assessment.started}, had come to its end"
             common.say(f"readiness: {text}")
-        _keep(assessment, journal.folder)
+        kept = _keep(assessment, journal.folder)
         cut_short = False
         if (journal.asked() or {}).get("rehearse") and not assessment.interrupted:
             assessment, cut_short = _rehearsed(request, assessment, quiet=quiet, no_color=no_color)
-            _keep(assessment, journal.folder)
-        common.tell(assessment, requests, quiet=quiet, no_color=no_color)
+            kept = _keep(assessment, journal.folder)
+        common.tell(
+            assessment, requests, quiet=quiet, no_color=no_color, fail_on=fail_on,
+            usual="table" if verbose else "summary", hints=_hints(journal.folder, assessment) if kept else {},
+        )  # fmt: skip
         if assessment.interrupted and not quiet:
             common.say(f"readiness: interrupted; go on with: readiness run --resume {journal.folder}")
     prune_runs()
@@ -246,8 +251,8 @@ def _refuse_contradiction(asked: dict[str, Any], earlier: dict[str, Any], folder
             )
 
 
-def _keep(assessment: Assessment, folder: Path) -> None:
-    """Leave the assessment beside its journal, for `--failed`, `judge` and `report`."""
+def _keep(assessment: Assessment, folder: Path) -> bool:
+    """Leave the assessment beside its journal, for `--failed`, `judge` and `report`; whether that could be done."""
     from readiness.assessment import dumps, to_json
     from readiness.files import write_atomically
     from readiness.state import remember_last
@@ -257,9 +262,27 @@ def _keep(assessment: Assessment, folder: Path) -> None:
     except OSError as problem:  # it is told all the same
         text = f"readiness: the assessment could not be kept in {folder}: {problem.strerror or problem}"
         common.say(f"{text}\n  remedy: free it, and tell the run again with --resume {folder}")
-        return
+        return False
     if not assessment.interrupted:
         remember_last(folder)
+    return True
+
+
+def _hints(folder: Path, assessment: Assessment) -> dict[str, str]:
+    """Where it is kept, and what tells more. A run that was stopped is not the last one that `report` takes by itself."""
+    import shlex
+
+    from readiness import profile as profiles
+
+    file = folder.resolve() / "assessment.json"
+    shown = str(file)
+    with contextlib.suppress(ValueError, RuntimeError):  # elsewhere; nobody's home
+        shown = f"~/{file.relative_to(Path.home())}"
+    hints = {"saved": shown}
+    hints["more"] = f"readiness report {shlex.quote(str(file))}" if assessment.interrupted else "readiness report"
+    if assessment.profile_name in profiles.names():
+        hints["explain"] = "readiness explain REQUIREMENT"
+    return hints
 
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}

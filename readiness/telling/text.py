@@ -69,6 +69,16 @@ def _columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
 
 
+def cut(text: str, columns: int) -> str:
+    """A clean line in at most so many columns; three points stand for what did not fit."""
+    text = text.rstrip()
+    if width(text) <= columns:
+        return text
+    while width(text) > columns - 3:
+        text = text[:-1]
+    return f"{text.rstrip()}..."
+
+
 def wrap(text: str, columns: int, *, first: str = "", rest: str | None = None) -> list[str]:
     """A clean text in lines of at most `columns`: the first begins with `first`, all others with `rest` (else blanks).
 
