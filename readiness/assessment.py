@@ -125,6 +125,7 @@ def evidence_to_json(evidence: Evidence) -> Json:
         "process": plain(evidence.process),
         "accelerators": list(evidence.accelerators),
         "log": evidence.log,
+        **({"earlier": evidence.earlier} if evidence.earlier is not None else {}),
     }
 
 
@@ -143,6 +144,7 @@ def evidence_from_json(document: Mapping[str, Any]) -> Evidence:
         process=document.get("process", {}),
         accelerators=tuple(document.get("accelerators", ())),
         log=document.get("log", ""),
+        earlier=document.get("earlier"),
     )
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from readiness import files
 from readiness.errors import BadFileError, UsageError
-from readiness.model import Outcome, Profile
 
 #: Older runs are removed when a new one ends.
 RUNS_KEPT = 20
@@ -90,38 +89,16 @@ def _goes_on(run: Path) -> bool:
 def remember_last(run: Path) -> None:
     """Note which run was the last to end."""
     with contextlib.suppress(OSError):
-        (folder() / "last").write_text(str(run.resolve()), encoding="utf-8")
+        files.write_bytes_atomically(folder() / "last", os.fsencode(run.resolve()))
 
 
-def failed_of_last_run(profile: Profile) -> set[tuple[str, str]]:
-    """The (accelerator, check) pairs whose requirements failed or stayed unknown in the last run.
-
-    What it left out because nobody wanted it is not among them. Raises UsageError where there is none, where it was of
-    another profile, or where nothing failed.
-    """
-    from readiness import assessment
-    from readiness.plan import NOT_WANTED
-
+def last_run(place: str, remedy: str) -> Path:
+    """The folder of the run that was the last to end, with its assessment. Raises UsageError, from `place`, for none."""
     try:
-        last = Path((folder() / "last").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UsageError("there is no last run", place="--failed", remedy="run without --failed first") from None
-    if not (last / "assessment.json").is_file():
-        raise UsageError(f"the last run is gone ({last})", place="--failed", remedy="run without --failed first")
-    saved = assessment.read(last / "assessment.json")
-    if saved.profile_name != profile.name:
-        raise UsageError(
-            f"the last run was of the profile {saved.profile_name}, not {profile.name}",
-            place="--failed",
-            remedy=f"add --profile {saved.profile_name}, or run without --failed first",
-        )
-    failed = {
-        (item.facts.id, finding.check)
-        for item in saved.accelerators
-        for finding in item.findings
-        if finding.outcome in (Outcome.FAIL, Outcome.UNKNOWN)
-        and not any(piece.check == finding.check and piece.reason in NOT_WANTED for piece in item.evidence)
-    }
-    if not failed:
-        raise UsageError("nothing failed in the last run", place="--failed", remedy="run without --failed")
-    return failed
+        last = Path(os.fsdecode(files.read_bytes(folder() / "last", largest_bytes=2**16)))
+        there = (last / "assessment.json").is_file()
+    except (BadFileError, OSError, ValueError):  # ValueError: a NUL in the path
+        raise UsageError("there is no last run", place=place, remedy=remedy) from None
+    if not there:
+        raise UsageError(f"the last run is gone ({last})", place=place, remedy=remedy)
+    return last

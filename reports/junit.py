@@ -108,6 +108,7 @@ def _properties(assessment: Assessment, item: AcceleratorAssessment, verdict: Ve
         "profile_sha256": assessment.profile_sha256,
         "seed": assessment.seed,
         "interrupted": str(assessment.interrupted).lower(),
+        **({"earlier": ", ".join(taken)} if (taken := telling.earlier(assessment)) else {}),
         **rehearsal,
     }
 

@@ -51,6 +51,8 @@ def _pieces(assessment: Assessment) -> Iterator[str]:
         return
     for note, ids in telling.rehearsals(assessment).items():
         yield f"> **Simulated**: {escape(ids)}, {escape(note)}\n\n"
+    for taken in telling.earlier(assessment):
+        yield f"> **Earlier**: {escape(taken)}\n\n"
     groups = telling.alike(assessment)
     order = {item.facts.id: place for place, item in enumerate(assessment.accelerators)}
     yield from _verdicts(groups)

@@ -68,6 +68,8 @@ def _notes(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
         (stack, f"its accelerators could not be listed and are not assessed: {reason}", "bad")
         for stack, reason in telling.failed_stacks(assessment).items()
     ]
+    if taken := telling.earlier(assessment):
+        notes.append(("EARLIER", ", ".join(taken), "dim"))
     for word, text, style in notes[:_MOST_NOTES]:
         yield telling.cut(f"{word}  {text}", width).replace(word, paint(word, style), 1)
 
@@ -165,7 +167,8 @@ def _told(causes: Sequence[_Cause], room: int, paint: Paint, width: int) -> Iter
         left[cause.kind] += cause.count
     parts = [f"{left[kind]} {kind}{'s' if left[kind] > 1 and kind is not Kind.UNKNOWN else ''}" for kind in left]
     if parts:
-        yield telling.cut(f"{' ' * _COLUMN}and {left.total()} more: {', '.join(parts)}", width)
+        total = f"{left.total()} more: " if len(parts) > 1 else ""
+        yield telling.cut(f"{' ' * _COLUMN}and {total}{', '.join(parts)}{'' if total else ' more'}", width)
 
 
 def _hints(hints: Mapping[str, str], causes: Sequence[_Cause]) -> Iterator[tuple[str, str]]:

@@ -55,6 +55,8 @@ def _head(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
         f"readiness {telling.clean(assessment.version, 40)}",
     ]
     yield from telling.wrap(", ".join(run), width, first="run      ")
+    if taken := telling.earlier(assessment):
+        yield from telling.wrap(", ".join(taken), width, first="earlier  ")
 
 
 def _summary(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:

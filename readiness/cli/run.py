@@ -37,7 +37,8 @@ def run(
         str | None, typer.Option("--within", metavar="TIME", help="Choose checks by their cost, end by then: 50s, 5m, 1h.")
     ] = None,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Only the checks behind what failed or stayed unknown in the last run.")
+        bool,
+        typer.Option("--failed", help="Only what failed or stayed unknown in the last run; take over from it what passed."),
     ] = False,
     resume: Annotated[
         Path | None,
@@ -120,7 +121,7 @@ def run(
         if request.elsewhere and request.shared is None and not quiet:
             text = "recovery is assessed on this host alone: over several it takes a folder that all see (--shared DIR)"
             common.say(f"readiness: {text}")
-        observer = console.observer(request.profile, journal.folder, quiet=quiet, verbose=verbose, no_color=no_color)
+        observer = console.observer(request, journal.folder, quiet=quiet, verbose=verbose, no_color=no_color)
         before = len(journal.evidence)
         with observer:
             assessment = runner.run(request, journal, observer)
@@ -169,12 +170,11 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
     """What to run: as asked now, or as the journal says that it was asked when the run began."""
     import secrets
 
-    from readiness import checklist, runner
+    from readiness import checklist, last_run, runner
     from readiness import profile as profiles
+    from readiness.machine import identity
     from readiness.model import Use
     from readiness.plan import refuse_what_fits_nothing
-    from readiness.state import failed_of_last_run
-
     earlier = journal.asked()
     if earlier is not None:
         _refuse_contradiction(asked, earlier, journal.folder)
@@ -186,10 +186,14 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
         refuse_what_fits_nothing(asked["expression"], profile, found)
     began = time.monotonic()
     elsewhere = _elsewhere(asked, journal, begun=earlier is not None)
+    last = None
     if earlier is None:
-        asked = asked | {"seed": secrets.randbelow(2**31) if asked["seed"] is None else asked["seed"]}
-        asked["only"] = sorted(failed_of_last_run(profile)) if asked["failed"] else None
-        asked["sha256"] = profile.sha256
+        asked = asked | {"only": None, "sha256": profile.sha256, "elsewhere": _identities(elsewhere), "machine": identity()}
+        if asked["failed"]:
+            last = last_run.load(profile, uses, asked)
+            asked |= {"only": last.wanted(), "seed": last.seed, "soak_s": asked["soak_s"] or last.soak_s}
+        elif asked["seed"] is None:
+            asked["seed"] = secrets.randbelow(2**31)
     elif asked["sha256"] != profile.sha256:
         raise UsageError(
             f"the profile {profile.name} has changed since this run began",
@@ -210,9 +214,9 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
         waivers=common.read_waivers(waivers, profile),
         elsewhere=elsewhere,
         shared=None if asked.get("shared") is None else Path(asked["shared"]),
+        last=last,
     )
     if earlier is None:
-        asked["elsewhere"] = _identities(elsewhere)
         journal.ask(asked)
     journal.open()
     return request
@@ -280,7 +284,7 @@ def _hints(folder: Path, assessment: Assessment) -> dict[str, str]:
         shown = f"~/{file.relative_to(Path.home())}"
     hints = {"saved": shown}
     hints["more"] = f"readiness report {shlex.quote(str(file))}" if assessment.interrupted else "readiness report"
-    if assessment.profile_name in profiles.names():
+    if not assessment.interrupted or assessment.profile_name in profiles.names():
         hints["explain"] = "readiness explain REQUIREMENT"
     return hints
 

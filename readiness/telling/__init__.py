@@ -1,6 +1,6 @@
 """What all reports say alike: text made harmless, figures, and findings sorted by what they mean to the reader."""
 
-from readiness.telling.accelerators import device, failed_stacks, joined, names, rehearsals, simulated, software
+from readiness.telling.accelerators import device, earlier, failed_stacks, joined, names, rehearsals, simulated, software
 from readiness.telling.alike import Alike, Group, LeftOut, Shared, Statement, Time, alike, grouped, left_out, together
 from readiness.telling.colours import Paint, paint_decisions, painter
 from readiness.telling.findings import Kind, Told, kind, labels, limit, measured, reading, reason, strays, title, told
@@ -8,7 +8,19 @@ from readiness.telling.proofs import TITLE as PROOFS_TITLE
 from readiness.telling.proofs import proofs
 from readiness.telling.rehearsal import TITLE as REHEARSAL_TITLE
 from readiness.telling.rehearsal import rehearsal
-from readiness.telling.text import clean, cut, duration, escape_markdown, figure, memory, message, visible, width, wrap
+from readiness.telling.text import (
+    clean,
+    cut,
+    duration,
+    escape_markdown,
+    figure,
+    memory,
+    message,
+    roughly,
+    visible,
+    width,
+    wrap,
+)
 from readiness.telling.verdicts import badness, span, tally, worst
 
 __all__ = [
@@ -29,6 +41,7 @@ __all__ = [
     "cut",
     "device",
     "duration",
+    "earlier",
     "escape_markdown",
     "failed_stacks",
     "figure",
@@ -49,6 +62,7 @@ __all__ = [
     "reason",
     "rehearsal",
     "rehearsals",
+    "roughly",
     "simulated",
     "software",
     "span",

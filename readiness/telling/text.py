@@ -153,6 +153,13 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def roughly(seconds: float) -> str:
+    """`5 s`, `40 s`, `4 min`, `2 h`: as far as anybody can know beforehand."""
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds < 10 else f"{round(seconds / 5) * 5} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.0f} h"
+
+
 def memory(size: int | None) -> str:
     """`96 GiB`, `512 MiB`, `12 TiB`; empty where it is not known."""
     if size is None:
