@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from readiness.errors import Exit, ReadinessError, UsageError
+from readiness.log_commands import Breaker
 
 #: What a stream's encoding is called that takes English alone.
 _NARROW = ("ascii", "us-ascii", "ansi_x3.4-1968")
@@ -22,20 +23,22 @@ class Standard:
     """A standard stream that changes no exit code: a reader that has left, or a terminal that was closed, reads no more.
 
     What else keeps data from being written (a full disk) is an error where they are wanted (`what` names the stream);
-    messages are dropped. Raises UsageError.
+    messages are dropped. What a pipeline would take for its commands is broken. Raises UsageError.
     """
 
     def __init__(self, stream: Any, what: str | None) -> None:
         self._stream = stream
         self._what = what
         self._problem: UsageError | None = None
+        self._broken = Breaker()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         """Write, as far as somebody reads."""
-        self._try(lambda: self._stream.write(text))
+        safe = self._broken(text)
+        self._try(lambda: self._stream.write(safe))
         return len(text)
 
     def flush(self) -> None:
@@ -90,8 +93,13 @@ def main() -> NoReturn:
 
 
 def _give_up() -> NoReturn:
-    traceback.print_exc()
+    # What it quotes may come from a device: as escapes, and without an import that could fail as well.
+    text = "".join(
+        character if character == "\n" or character.isprintable() else character.encode("unicode_escape").decode()
+        for character in traceback.format_exc()
+    )
     print(
+        f"{text}"
         "readiness: internal fault; nothing is known about the accelerator\n"
         "  remedy: report the lines above; a run's evidence is safe in its journal (`readiness run --resume DIR`)",
         file=sys.stderr,
@@ -129,10 +137,9 @@ def _refuse_a_folder_that_is_gone() -> None:
 
 def _complain(text: str) -> None:
     """An error on stderr; what it quotes from a file must not drive the terminal."""
-    from readiness.telling import clean
+    from readiness.telling import message
 
-    for line in text.splitlines():
-        print(" " * (len(line) - len(line.lstrip())) + clean(line), file=sys.stderr)
+    print(message(text), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from readiness import altered, files, schema
+from readiness import altered, files, json_escapes, schema
 from readiness.errors import BadFileError, InternalError
 from readiness.model import (
     AcceleratorAssessment,
@@ -125,6 +125,7 @@ def evidence_to_json(evidence: Evidence) -> Json:
         "process": plain(evidence.process),
         "accelerators": list(evidence.accelerators),
         "log": evidence.log,
+        **({"earlier": evidence.earlier} if evidence.earlier is not None else {}),
     }
 
 
@@ -143,6 +144,7 @@ def evidence_from_json(document: Mapping[str, Any]) -> Evidence:
         process=document.get("process", {}),
         accelerators=tuple(document.get("accelerators", ())),
         log=document.get("log", ""),
+        earlier=document.get("earlier"),
     )
 
 
@@ -188,6 +190,7 @@ def _remedy_to_json(remedy: Remedy | None) -> Json | None:
 def _finding_to_json(finding: Finding) -> Json:
     return {
         "requirement": finding.requirement,
+        **({"title": finding.title} if finding.title else {}),
         "use": finding.use.value,
         "level": finding.level.value,
         "outcome": finding.outcome.value,
@@ -224,6 +227,7 @@ def _finding_from_json(document: Mapping[str, Any]) -> Finding:
         earned=document.get("earned", 0.0),
         reason=document.get("reason"),
         why=document.get("why", ""),
+        title=document.get("title", ""),
         remedy=Remedy(remedy["text"], Action(remedy["action"])) if remedy else None,
         waived=Waiver(**waived) if waived else None,
         expired_waiver=Waiver(**expired) if expired else None,
@@ -336,5 +340,8 @@ def read(file: Path) -> Assessment:
 
 
 def dumps(document: Mapping[str, Any]) -> str:
-    """Strict JSON, indented; NaN and infinity are refused rather than written as what no other reader understands."""
-    return json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)
+    """Strict JSON, indented; NaN and infinity are refused rather than written as what no other reader understands.
+
+    What a terminal, an editor or the log of a pipeline would act upon stands as its escape: the same value to a reader.
+    """
+    return json_escapes.escaped(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False))

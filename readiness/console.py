@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+import datetime
 import os
+import re
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from readiness import judge
-from readiness.model import AcceleratorFacts, Evidence, Level, Outcome, Profile, Status
-from readiness.telling import clean, measured, names, simulated
+from readiness.live_findings import LiveFindings, Unmet, count
+from readiness.model import AcceleratorFacts, Evidence, Level, Profile, Status, Use, Waiver
+from readiness.remaining import Remaining
+from readiness.scheduling import pressure_s
+from readiness.telling import Kind, clean, duration, figure, names, roughly, simulated, visible, width, wrap
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.live import Live
+    from rich.table import Table
 
     from readiness.plan import Job
     from readiness.processes import Worker
+    from readiness.runner import Request
+
+Key = tuple[str, str]
+_INDENT = " " * 9
+_BAR_COLUMNS = 24
+#: A text with fewer columns than this behind what its line begins with gets lines of its own.
+_LEAST_COLUMNS = 20
+#: What is left is reckoned anew so often, in seconds: it must be read, and costs time where there are many accelerators.
+_RECKON_EVERY_S = 1.0
+#: Where somebody stood in line for a processor for more than this share of a check whose figures are times, it is said.
+_MOST_PRESSURE = 0.5
+_TIMED = re.compile(r"^(?:s|ms|us|min)$|/s$")
+_LEFT_OUT_BY = re.compile(r"left out by (--?\w+)")
 
 
 class Silent:
-    """Says nothing. Base of the others."""
+    """Says nothing. Base of the other."""
 
     def __enter__(self) -> Silent:
         return self
@@ -33,7 +52,7 @@ class Silent:
     def looking(self) -> None:
         """See `readiness.runner.Observer`."""
 
-    def planned(self, accelerators: Sequence[AcceleratorFacts], jobs: Sequence[Job], done: int) -> None:
+    def planned(self, accelerators: Sequence[AcceleratorFacts], jobs: Sequence[Job], known: Mapping[Key, Evidence]) -> None:
         """See `readiness.runner.Observer`."""
 
     def started(self, job: Job, attempt: int) -> None:
@@ -45,23 +64,41 @@ class Silent:
     def finished(self, job: Job, evidence: Evidence) -> None:
         """See `readiness.runner.Observer`."""
 
+    def stopping(self, reason: str, running: Sequence[Job], waiting: Sequence[Job]) -> None:
+        """See `readiness.runner.Observer`."""
+
 
 class Told(Silent):
     """Says what happens through rich: the same words with and without a terminal."""
 
-    def __init__(self, profile: Profile, folder: Path, *, verbose: bool, console: RichConsole, moving: bool = True) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        folder: Path,
+        *,
+        verbose: bool,
+        console: RichConsole,
+        moving: bool = True,
+        uses: Sequence[Use] | None = None,
+        waivers: Sequence[Waiver] = (),
+        within_s: float | None = None,
+    ) -> None:
         self.profile = profile
         self.folder = folder
         self.verbose = verbose
         self.console = console
-        self.moving = moving
-        self.total = self.done = self.problems = 0
+        self.moving = moving and console.is_terminal and not console.is_dumb_terminal
+        self.within_s = within_s
+        self.total = self.done = 0
         self.began = time.monotonic()
         self.live: Live | None = None
-        self.bar: Any = None
+        self.findings = LiveFindings(profile, uses, waivers, datetime.datetime.now(datetime.UTC).date().isoformat())
+        self.remaining = Remaining((), 1)
+        self._reckoned = (-_RECKON_EVERY_S, 0.0)  # when, and how many seconds were left then
+        self._pressure: dict[Key, tuple[float, float]] = {}
 
     def __enter__(self) -> Told:
-        if self.moving and self.console.is_terminal and not self.console.is_dumb_terminal:
+        if self.moving:
             from rich.live import Live
 
             self.live = Live(console=self.console, refresh_per_second=8, transient=True)
@@ -69,6 +106,7 @@ class Told(Silent):
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._tell(self.findings.rest())
         if self.live is not None:
             self.live.stop()
 
@@ -77,69 +115,134 @@ class Told(Silent):
         if self.live is not None:
             self.live.update("looking for accelerators ...")
 
-    def planned(self, accelerators: Sequence[AcceleratorFacts], jobs: Sequence[Job], done: int) -> None:
-        """Who is under test, how much there is to do, and where the journal is."""
-        self.total, self.done = len(jobs), done
+    def planned(self, accelerators: Sequence[AcceleratorFacts], jobs: Sequence[Job], known: Mapping[Key, Evidence]) -> None:
+        """Who is under test, how much there is to do and what is left out, and where the journal is."""
+        asked = [job for job in jobs if job.left_out is None]
+        self.total, self.done = len(asked), len(known)
+        self.findings.plan(accelerators, asked, known.keys())
+        self.remaining = Remaining((job for job in asked if job.key not in known), _usable_cores())
         under_test: dict[str, list[str]] = {}
         for facts in accelerators:
             under_test.setdefault(_introduced(facts), []).append(facts.id)
         who = ", ".join(f"{names(ids)} ({what})" for what, ids in under_test.items())
-        seconds = sum(job.typical_s for job in jobs)
-        about = f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} min"
-        self._say(f"{who}: {self.profile.name}, {len(jobs)} check{'s' if len(jobs) != 1 else ''}, {about}", style="bold")
-        if done:
-            self._say(f"{done} of them were done before")
+        checks = f"{len(asked)} check{'s' if len(asked) != 1 else ''}"
+        left_out = Counter(match[1] for job in jobs if (match := _LEFT_OUT_BY.match(job.left_out or "")))
+        away = f"; left out: {', '.join(f'{number} by {option}' for option, number in left_out.items())}" if left_out else ""
+        self._say(f"{who}: {self.profile.name}, {checks}, about {roughly(self.remaining.seconds())}{away}", style="bold")
+        earlier = [evidence.earlier for evidence in known.values() if evidence.earlier is not None]
+        if earlier:
+            self._say(f"{len(earlier)} of them are taken over from the run of {earlier[0]}")
+        if len(known) > len(earlier):
+            self._say(f"{len(known) - len(earlier)} of them were done before")
         if self.verbose:
             self._say(f"journal: {self.folder}")
 
     def started(self, job: Job, attempt: int) -> None:
         """A second try is worth a line."""
+        if (pressure := pressure_s()) is not None:
+            self._pressure[job.key] = time.monotonic(), pressure
         if attempt > 1:
             self._say(f"{_where(job)}  {job.check.id}: no end within its limit; once more with a longer one", style="yellow")
 
     def running(self, jobs: Sequence[tuple[Job, Worker]]) -> None:
-        """What runs, on what, how long."""
+        """What runs, on what, how long; a bar, and how long the rest will take."""
         if self.live is None:
             return
+        from rich.console import Group
+
+        at_work = [(job, worker.seconds) for job, worker in jobs]
+        self.live.update(Group(self._at_work(jobs), self._progress(at_work)))
+
+    def _at_work(self, jobs: Sequence[tuple[Job, Worker]]) -> Table:
         from rich.table import Table
 
         table = Table.grid(padding=(0, 2))
-        for job, worker in jobs:
+        for _ in range(3):
+            table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis")
+        most = max(self.console.height - 4, 1)
+        for job, worker in jobs[:most]:
             seconds = f"{worker.seconds:.0f} s" if worker.ready else "starting"
-            table.add_row("  ", _where(job), job.check.id, seconds, clean(worker.note)[:50])
-        found = f", {self.problems} not met so far" if self.problems else ""
-        table.add_row("", "", f"{self.done} of {self.total} done{found}", f"{time.monotonic() - self.began:.0f} s", "")
-        self.live.update(table)
+            table.add_row(f"  {_where(job)}", job.check.id, seconds, clean(worker.note, 200))
+        if len(jobs) > most:
+            table.add_row("", f"and {len(jobs) - most} more", "", "")
+        return table
+
+    def _progress(self, at_work: Sequence[tuple[Job, float]]) -> Table:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        now = time.monotonic()
+        if now - self._reckoned[0] >= _RECKON_EVERY_S:
+            self._reckoned = now, self.remaining.seconds(at_work)
+        left = max(self._reckoned[1] - (now - self._reckoned[0]), 0.0)
+        if self.within_s is not None:
+            left = min(left, max(self.within_s - (now - self.began), 0.0))
+        parts = [f"{self.done} of {self.total}", f"about {roughly(left)} left", count(self.findings)]
+        line = Table.grid(padding=(0, 2))
+        line.add_column(width=_BAR_COLUMNS, no_wrap=True)
+        line.add_column(no_wrap=True, overflow="ellipsis")
+        bar = ProgressBar(total=max(self.total, 1), completed=self.done, width=_BAR_COLUMNS)
+        line.add_row(bar, ", ".join(part for part in parts if part))
+        return line
 
     def finished(self, job: Job, evidence: Evidence) -> None:
         """One line a check, and one for each requirement that it shows to be unmet."""
         self.done += 1
-        width = len(str(self.total))
+        self.remaining.finish(job, evidence.seconds)
+        column = len(str(self.total))
         style = "" if evidence.status is Status.MEASURED else "yellow"
-        reason = f"  {clean(evidence.reason)}" if evidence.reason else ""
         self._say(
-            f"[{self.done:{width}}/{self.total}] {_where(job)}  {job.check.id:26} {evidence.status.value:9}"
-            f" {evidence.seconds:6.1f} s{reason}",
+            clean(evidence.reason) if evidence.reason else "",
+            first=f"[{self.done:{column}}/{self.total}] {_where(job)}  {job.check.id:26} {evidence.status.value:9}"
+            f" {evidence.seconds:6.1f} s  ",
             style=style,
         )
         if self.verbose:
             for item in evidence.measurements:
-                labels = clean(" ".join(f"{key}={value}" for key, value in item.labels.items()))
-                self._say(f"         {item.name} = {item.value:.6g} {item.unit}  {labels}")
-        for line, level in self._unmet(job, evidence):
-            self.problems += 1
-            self._say(f"         not met: {line}", style="red" if level is Level.MUST else "yellow")
+                labels = " ".join(f"{key}={value}" for key, value in item.labels.items())
+                self._say(clean(f"{item.name} = {figure(item.value, item.unit)}  {labels}"), first=_INDENT)
+        if (disturbed := self._disturbed(job)) is not None:
+            self._say(disturbed, first=_INDENT, style="yellow")
+        self._tell(self.findings.take(job, evidence))
 
-    def _unmet(self, job: Job, evidence: Evidence) -> list[tuple[str, Level]]:
-        result = judge.judge(self.profile, job.accelerators[0], [evidence], chips=len(job.accelerators))
-        lines: dict[str, tuple[str, Level]] = {}
-        for finding in result.findings:
-            if finding.check == evidence.check and finding.outcome is Outcome.FAIL:
-                lines[finding.requirement] = f"{finding.requirement} ({finding.level}): {measured(finding)}", finding.level
-        return list(lines.values())
+    def _disturbed(self, job: Job) -> str | None:
+        """What is to be said of a check whose figures are times on a host that was too busy to take them; else None."""
+        before, after = self._pressure.pop(job.key, None), pressure_s()
+        if before is None or after is None or not any(_TIMED.search(unit) for unit in job.check.measures.values()):
+            return None
+        took, in_line = time.monotonic() - before[0], after - before[1]
+        if took < 1.0 or in_line < _MOST_PRESSURE * took:
+            return None
+        return (
+            f"this host was too busy to time: processes stood in line for its processors for {duration(in_line)} of "
+            f"{duration(took)}; what {job.check.id} timed says little"
+        )
 
-    def _say(self, text: str, style: str = "") -> None:
-        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    def stopping(self, reason: str, running: Sequence[Job], waiting: Sequence[Job]) -> None:
+        """Why the run ends now, and what that leaves unknown."""
+        numbers = {"at work are ended": len(running), "will not begin": len(waiting)}
+        parts = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
+        self._say(f"{reason}: of the checks {parts}" if parts else reason, style="yellow")
+
+    def _tell(self, found: Sequence[Unmet]) -> None:
+        for unmet in found:
+            quiet = unmet.kind in (Kind.INFORMATION, Kind.WAIVED)
+            style = "dim" if quiet else "red" if unmet.level is Level.MUST else "yellow"
+            self._say(unmet.head, first=_INDENT, style=style)
+            for line in unmet.lines:
+                self._say(line, first=f"{_INDENT}  ", style=style)
+
+    def _say(self, text: str, style: str = "", first: str = "") -> None:
+        """One line; on a terminal as many as it takes, broken between words, those behind the first indented."""
+        lines = [f"{first}{text}"]
+        columns = self.console.width
+        if self.console.is_terminal and width(first) > columns - _LEAST_COLUMNS:
+            lines = [first.rstrip(), *(wrap(text, columns, first=f"{_INDENT}  ") if text else [])]
+        elif self.console.is_terminal:
+            lines = wrap(text, columns, first=first, rest=f"{_INDENT}  ")
+        for line in map(visible, lines):
+            self.console.print(line.rstrip(), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _introduced(facts: AcceleratorFacts) -> str:
@@ -148,11 +251,15 @@ def _introduced(facts: AcceleratorFacts) -> str:
 
 
 def _where(job: Job) -> str:
-    first = job.accelerators[0].id
+    first = clean(job.accelerators[0].id, 40)
     return first if len(job.accelerators) == 1 else f"{first}+{len(job.accelerators) - 1}"
 
 
-def observer(profile: Profile, folder: Path, *, quiet: bool, verbose: bool, no_color: bool) -> Silent:
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def observer(request: Request, folder: Path, *, quiet: bool, verbose: bool, no_color: bool) -> Silent:
     """Who tells how the run goes."""
     if quiet:
         return Silent()
@@ -160,7 +267,10 @@ def observer(profile: Profile, folder: Path, *, quiet: bool, verbose: bool, no_c
 
     console = Console(stderr=True, no_color=True if is_colour_refused(no_color) else None)
     # A pipeline may ask for colours (FORCE_COLOR), which rich takes for a terminal; what moves would fill its log.
-    return Told(profile, folder, verbose=verbose, console=console, moving=sys.stderr.isatty())
+    return Told(
+        request.profile, folder, verbose=verbose, console=console, moving=sys.stderr.isatty(), uses=request.uses,
+        waivers=request.waivers, within_s=request.within_s,
+    )  # fmt: skip
 
 
 def is_colour_refused(no_color: bool) -> bool:

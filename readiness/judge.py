@@ -158,6 +158,7 @@ def _find(
             earned=earned,
             reason=reason,
             why=requirement.why,
+            title=requirement.title,
             remedy=_remedy(requirement, outcome, evidence),
         )
 

@@ -105,9 +105,22 @@ def _stands_over(upper: Said, lower: Said, above: Mapping[Path, frozenset[Path]]
 
 
 def lay_over(parent: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry over its parent's of the same id: what it does not say stays, a new limit replaces the old one whole."""
+    """An entry over its parent's of the same id: what it does not say stays, a new limit replaces the old one whole.
+
+    A title stays where the entry is about the same measurement, or about a part of what the parent is about.
+    """
     kept = dict(parent)
     if any(key in entry for key in LIMIT_KEYS):
         for key in (*LIMIT_KEYS, "zero"):
             kept.pop(key, None)
+    if _is_about_other(parent, entry):
+        kept.pop("title", None)
     return kept | dict(entry)
+
+
+def _is_about_other(parent: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
+    """Whether an entry asks for another measurement than its parent: then its parent's title says what is not so."""
+    if any(key in entry and entry[key] != parent.get(key) for key in ("check", "measure")):
+        return True
+    where = entry.get("where", parent.get("where", {}))
+    return any(where.get(label) != value for label, value in parent.get("where", {}).items())

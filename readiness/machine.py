@@ -7,6 +7,9 @@ import hashlib
 import platform
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from readiness.model import AcceleratorFacts
 
 Identity = Mapping[str, str]
 
@@ -38,6 +41,12 @@ def same(one: Identity, other: Identity) -> bool:
     if one["boot"] == other["boot"]:
         return True
     return one.get("name") == other.get("name") and one.get("id") == other.get("id")
+
+
+def accelerator(facts: AcceleratorFacts) -> tuple[Any, ...]:
+    """What tells an accelerator and the software that drives it from others, as far as they say."""
+    odd = (facts.properties.get(key) for key in ("unusable", "chip"))
+    return facts.id, facts.stack, facts.model, facts.serial, dict(facts.software), *odd
 
 
 def same_place(one: Identity, other: Identity) -> bool:

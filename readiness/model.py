@@ -161,9 +161,8 @@ class Evidence:
     """All that one check yielded on one accelerator.
 
     `seconds` is the wall time of the last try from the worker's readiness on; `attempts` the number of tries, 0 where it did
-    not run. `log` is the tail of what the process and its libraries printed. `process` tells how the process ended
-    (`exit_code`, `signal`, `peak_memory_bytes`, ...), `environment` the settings that can change results. `accelerators` are
-    the ids that took part, where it is more than the one the evidence is filed under.
+    not run. `log` is the tail of what was printed. `process` tells how the process ended (`exit_code`, `signal`, ...),
+    `environment` the settings that can change results. `accelerators` are the ids that took part.
     """
 
     check: str
@@ -178,6 +177,7 @@ class Evidence:
     process: Mapping[str, Any] = field(default_factory=dict)
     accelerators: tuple[str, ...] = ()
     log: str = ""
+    earlier: str | None = None  # when the run began that measured it, where this one took it over
 
 
 class Operator(StrEnum):
@@ -247,6 +247,7 @@ class Requirement:
     least_chips: int = 1
     level_of_several: Level | None = None
     place: str | None = None
+    title: str = ""  # in a few plain words, what holds where it is met
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +299,7 @@ class Finding:
     remedy: Remedy | None = None
     waived: Waiver | None = None
     expired_waiver: Waiver | None = None
+    title: str = ""  # the requirement's; documents of early versions have none
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -93,13 +93,14 @@ def plan(
     only: frozenset[tuple[str, str]] | None = None,
     soak_s: float | None = None,
     elsewhere: Sequence[AcceleratorFacts] = (),
+    known: Collection[tuple[str, str]] = (),
 ) -> list[Job]:
     """Every job that the profile's requirements ask for, in order of execution; those left out carry the reason.
 
     `only` keeps the jobs of these (accelerator, check) pairs. `soak_s` is for how long checks work that go on for as long
     as they are told: it is given to all of these, also where no requirement asks for them. `elsewhere` are accelerators of
-    other hosts: they count where requirements ask for several, and no job is about them. Raises UsageError for a bad
-    expression.
+    other hosts: they count where requirements ask for several, and no job is about them. Of what is `known` already, by its
+    key, nothing is left out, and it takes no time. Raises UsageError for a bad expression.
     """
     chosen = parse_expression(expression) if expression else None
     jobs: list[Job] = []
@@ -116,9 +117,9 @@ def plan(
                 | ({str(check.lasting): soak_s} if soaks else {}),
                 level=_level(check, profile, uses, group, (*accelerators, *elsewhere)),
             )
-            jobs.append(replace(job, left_out=_left_out(job, chosen, only)))
+            jobs.append(job if job.key in known else replace(job, left_out=_left_out(job, chosen, only)))
     if within_s is not None:
-        jobs = _fit(jobs, within_s)
+        jobs = _fit(jobs, within_s, known)
     return sorted(jobs, key=_order)
 
 
@@ -172,7 +173,7 @@ def _left_out(job: Job, chosen: Callable[[str], bool] | None, only: frozenset[tu
     return None
 
 
-def _fit(jobs: Sequence[Job], within_s: float) -> list[Job]:
+def _fit(jobs: Sequence[Job], within_s: float, known: Collection[tuple[str, str]]) -> list[Job]:
     """Leave out what does not fit: musts first, the cheap before the dear. Accelerators side by side share the time.
 
     A check that wants the machine to itself takes everybody's.
@@ -180,7 +181,7 @@ def _fit(jobs: Sequence[Job], within_s: float) -> list[Job]:
     spent: dict[str, float] = {facts.id: 0.0 for job in jobs for facts in job.accelerators}
     fitted = []
     for job in sorted(jobs, key=lambda job: (_RANK[job.level], job.typical_s, job.key)):
-        if job.left_out is None:
+        if job.left_out is None and job.key not in known:
             lanes = list(spent) if job.check.alone else [facts.id for facts in job.accelerators]
             after = max(spent[lane] for lane in lanes) + job.typical_s
             if after > within_s - OVERHEAD_S:

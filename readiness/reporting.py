@@ -1,8 +1,9 @@
 """The reports: finds the formats, understands what was asked for, renders and writes.
 
 A format is one module of `reports/`: the first line of its docstring describes it, `render(assessment, colour=)`
-returns text. It may take `width` (columns of the terminal) and name a `SUFFIX` for its files. Nothing is written
-unless asked for.
+returns text. It may take `width` (columns of the terminal), `fail_on` (which level of failure the exit code counts as not
+ready) and `hints` (commands that tell more, by what they tell), and name a `SUFFIX` for its files. Nothing is written unless
+asked for.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from readiness import content
 from readiness.errors import InternalError, ReadinessError, UsageError
@@ -32,13 +33,13 @@ NARROWEST, WIDEST = 60, 100
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One way to tell an assessment. `fits` says that its `render` takes a `width`."""
+    """One way to tell an assessment. `takes` are the names of what else its `render` takes."""
 
     name: str
     description: str
     suffix: str
     render: Callable[..., str]
-    fits: bool
+    takes: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def formats() -> dict[str, Format]:
             description=description,
             suffix=getattr(module, "SUFFIX", ".txt"),
             render=render,
-            fits="width" in inspect.signature(render).parameters,
+            takes=frozenset(inspect.signature(render).parameters) & {"width", "fail_on", "hints"},
         )
     return found
 
@@ -164,15 +165,15 @@ def _try_to_write(file: Path) -> None:
         pass
 
 
-def render(name: str, assessment: Assessment, colour: bool = False, width: int | None = None) -> str:
-    """An assessment in a format, as text that any UTF-8 stream takes.
+def render(name: str, assessment: Assessment, colour: bool = False, width: int | None = None, **further: Any) -> str:
+    """An assessment in a format, as text that any UTF-8 stream takes. `further` is told to formats that take it.
 
     Raises InternalError where the report fails: that must cost this report only.
     """
     format_ = formats()[name]
-    further = {"width": width} if format_.fits and width is not None else {}
+    known = further if width is None else further | {"width": width}
     try:
-        text = format_.render(assessment, colour=colour, **further)
+        text = format_.render(assessment, colour=colour, **{key: known[key] for key in format_.takes & known.keys()})
     except ReadinessError:
         raise
     except Exception as problem:
@@ -184,32 +185,32 @@ def render(name: str, assessment: Assessment, colour: bool = False, width: int |
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def write(request: Request, assessment: Assessment, colour: bool, stdout: TextIO) -> None:
-    """Render and write one report, a file whole or not at all. Colour goes to `stdout` alone.
+def write(request: Request, assessment: Assessment, colour: bool, stdout: TextIO, **further: Any) -> None:
+    """Render and write one report, a file whole or not at all. Colour goes to `stdout` alone; `further` as for `render`.
 
     Raises UsageError naming the target where it cannot be written: the assessment itself is untouched, and so is the
     run's journal.
     """
     if request.file is None:
-        text = render(request.format, assessment, colour, columns(stdout))
+        text = render(request.format, assessment, colour, columns(stdout), **further)
         try:
             put(text, stdout)
         except (OSError, ValueError) as problem:
             raise _unwritten(f"standard output ({request.format})", problem) from None
         return
-    text = render(request.format, assessment)
+    text = render(request.format, assessment, **further)
     try:
         write_text(request.file, text)
     except (OSError, ValueError) as problem:
         raise _unwritten(str(request.file), problem) from None
 
 
-def write_all(requests: Sequence[Request], assessment: Assessment, colour: bool, stdout: TextIO) -> None:
+def write_all(requests: Sequence[Request], assessment: Assessment, colour: bool, stdout: TextIO, **further: Any) -> None:
     """Write every report; one that fails does not cost the others. Raises the first error at the end."""
     problems: list[ReadinessError] = []
     for request in requests:
         try:
-            write(request, assessment, colour, stdout)
+            write(request, assessment, colour, stdout, **further)
         except ReadinessError as problem:
             problems.append(problem)
     if problems:

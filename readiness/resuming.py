@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from readiness.assessment import plain
 from readiness.discovery import Discovery
 from readiness.errors import UsageError
 from readiness.journal import Journal
+from readiness.machine import accelerator, same
 from readiness.machine import identity as this_machine
-from readiness.machine import same
 from readiness.model import AcceleratorFacts, Evidence, Status
 from readiness.plan import Job
 
@@ -23,10 +22,6 @@ def settle(
         journal.found(chosen, discovery.failures, at)
         return chosen
 
-    def identity(facts: AcceleratorFacts) -> tuple[Any, ...]:
-        odd = (facts.properties.get(key) for key in ("unusable", "chip"))
-        return facts.id, facts.stack, facts.model, facts.serial, dict(facts.software), *odd
-
     nameless = any(facts.serial is None for facts in chosen)
     if nameless and journal.machine and not same(journal.machine, this_machine()):
         raise UsageError(
@@ -35,7 +30,7 @@ def settle(
             remedy="begin a new run: evidence of two different machines makes no assessment",
         )
     for before in journal.accelerators:
-        if identity(before) not in [identity(facts) for facts in chosen]:
+        if accelerator(before) not in [accelerator(facts) for facts in chosen]:
             raise UsageError(
                 f"{before.id} is no longer the {before.model} with the software that this run began on",
                 place=str(journal.folder),

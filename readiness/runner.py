@@ -11,7 +11,7 @@ import contextlib
 import datetime
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -24,6 +24,7 @@ from readiness.checklist import Check
 from readiness.discovery import LIMIT_S, Discovery, discover, host, of_stacks, select
 from readiness.endings import SECOND_TRY, evidence_of, recounted, unless_cut_short
 from readiness.journal import Journal
+from readiness.last_run import LastRun
 from readiness.model import (
     AcceleratorFacts,
     Assessment,
@@ -53,7 +54,8 @@ class Request:
 
     `within_s` is the time the whole run may take, `timeout_s` the limit of each check in place of its own, to which a check
     that works for `soak_s` gets that; `only` keeps these (accelerator, check) pairs. `elsewhere` are accelerators of other
-    hosts, which work together with those under test; `shared` is a folder that all these hosts see.
+    hosts, which work together with those under test; `shared` is a folder that all these hosts see. `last` is the run from
+    which this one takes over what need not be measured again.
     """
 
     profile: Profile
@@ -69,6 +71,7 @@ class Request:
     waivers: tuple[Waiver, ...] = ()
     elsewhere: tuple[AcceleratorFacts, ...] = ()
     shared: Path | None = None
+    last: LastRun | None = None
 
 
 class Observer(Protocol):
@@ -77,8 +80,10 @@ class Observer(Protocol):
     def looking(self) -> None:
         """The machine is being looked at."""
 
-    def planned(self, accelerators: Sequence[AcceleratorFacts], jobs: Sequence[Job], done: int) -> None:
-        """These jobs will run; so many of them are already done."""
+    def planned(
+        self, accelerators: Sequence[AcceleratorFacts], jobs: Sequence[Job], known: Mapping[tuple[str, str], Evidence]
+    ) -> None:
+        """These are all jobs, those that are left out too; of some there is evidence already."""
 
     def started(self, job: Job, attempt: int) -> None:
         """A job runs."""
@@ -88,6 +93,9 @@ class Observer(Protocol):
 
     def finished(self, job: Job, evidence: Evidence) -> None:
         """A job ended."""
+
+    def stopping(self, reason: str, running: Sequence[Job], waiting: Sequence[Job]) -> None:
+        """The run ends before all is done: these jobs are ended, and those will not begin."""
 
 
 @dataclass(slots=True)
@@ -123,25 +131,30 @@ def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
         discovery = discover(pool, limit_s=limit_s, stopped=lambda: bool(stop))
         chosen = settle(select(discovery, request.devices), discovery, journal, time.monotonic() - began)
         request = replace(request, elsewhere=of_stacks(chosen, request.elsewhere))
-        jobs = plan(
-            request.profile,
-            request.uses,
-            chosen,
-            request.checklist,
-            elsewhere=request.elsewhere,
-            expression=request.expression,
-            within_s=request.within_s,
-            only=request.only,
-            soak_s=request.soak_s,
-        )
+        if request.last is not None:
+            request.last.take_over(_plan(request, chosen), chosen, journal, time.monotonic() - began)
+        taken = {key for key, evidence in journal.evidence.items() if evidence.earlier is not None}
+        jobs = _plan(request, chosen, taken, request.within_s)
         if all(accelerators.stack(facts.stack).driverless for facts in chosen):
             prepare(pool)
         state = _State(evidence=known(jobs, journal))
         state.waiting = [job for job in jobs if job.left_out is None and job.key not in state.evidence]
-        observer.planned(chosen, [job for job in jobs if job.left_out is None], len(state.evidence))
+        observer.planned(chosen, jobs, state.evidence)
         _Loop(request, journal, observer, pool, state, began, stop).run()
     seconds = journal.seconds_before + time.monotonic() - began
     return _assemble(request, discovery, chosen, jobs, state, started, seconds, journal)
+
+
+def _plan(
+    request: Request,
+    chosen: Sequence[AcceleratorFacts],
+    taken: Collection[tuple[str, str]] = (),
+    within_s: float | None = None,
+) -> list[Job]:
+    return plan(
+        request.profile, request.uses, chosen, request.checklist, elsewhere=request.elsewhere, expression=request.expression,
+        within_s=within_s, only=request.only, soak_s=request.soak_s, known=taken,
+    )  # fmt: skip
 
 
 def prepare(pool: Pool) -> None:
@@ -188,8 +201,9 @@ class _Loop:
         if self.signals:
             self.state.stop = f"the run was interrupted ({self.signals[0]})"
         elif within is not None and time.monotonic() - self.began > within - CLOSING_S:
-            self.state.stop = f"the time granted with --within ({within:g} s) was up"
+            self.state.stop = f"the time granted with --within ({within:.0f} s) was up"
         if self.state.stop is not None:
+            self.observer.stopping(self.state.stop, [running.job for running in self.state.running], self.state.waiting)
             for running in self.state.running:
                 self.pool.kill(running.worker, self.state.stop)
 

@@ -6,6 +6,19 @@ import os
 from pathlib import Path
 
 _TASKS = Path("/proc/self/task")
+_PRESSURE = Path("/proc/pressure/cpu")
+
+
+def pressure_s(file: Path = _PRESSURE) -> float | None:
+    """Seconds, since the host was started, for which some process of it stood in line; None where it does not tell.
+
+    See the kernel's Documentation/accounting/psi.rst: `some avg10=0.00 ... total=MICROSECONDS`.
+    """
+    try:
+        first = file.read_text(encoding="ascii").splitlines()[0]
+        return int(first.rpartition("total=")[2]) / 1e6
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def in_line_s() -> float:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from readiness import files
 from readiness.errors import BadFileError, UsageError
-from readiness.model import Outcome, Profile
 
 #: Older runs are removed when a new one ends.
 RUNS_KEPT = 20
@@ -113,31 +112,3 @@ def profile_of_run(run: Path) -> str | None:
             case {"asked": {"profile": str(profile)}}:
                 return profile
     return None
-
-
-def failed_of_last_run(profile: Profile) -> set[tuple[str, str]]:
-    """The (accelerator, check) pairs whose requirements failed or stayed unknown in the last run.
-
-    What it left out because nobody wanted it is not among them. Raises UsageError where there is none, where it was of
-    another profile, or where nothing failed.
-    """
-    from readiness import assessment
-    from readiness.plan import NOT_WANTED
-
-    saved = assessment.read(last_run("--failed", "run without --failed first") / "assessment.json")
-    if saved.profile_name != profile.name:
-        raise UsageError(
-            f"the last run was of the profile {saved.profile_name}, not {profile.name}",
-            place="--failed",
-            remedy=f"add --profile {saved.profile_name}, or run without --failed first",
-        )
-    failed = {
-        (item.facts.id, finding.check)
-        for item in saved.accelerators
-        for finding in item.findings
-        if finding.outcome in (Outcome.FAIL, Outcome.UNKNOWN)
-        and not any(piece.check == finding.check and piece.reason in NOT_WANTED for piece in item.evidence)
-    }
-    if not failed:
-        raise UsageError("nothing failed in the last run", place="--failed", remedy="run without --failed")
-    return failed

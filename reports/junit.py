@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from readiness import telling
+from readiness.judge import worst_exit
 from readiness.model import AcceleratorAssessment, Assessment, Decision, Finding, Level, Use, Verdict
 from readiness.telling import Kind
 
@@ -16,22 +18,32 @@ if TYPE_CHECKING:
 SUFFIX = ".xml"
 
 
-def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG001
-    """A failed must or should is a failure, an unknown must an error, so that neither looks fine anywhere.
+def render(
+    assessment: Assessment,
+    *,
+    colour: bool = False,  # noqa: ARG001
+    fail_on: Level | None = Level.MUST,
+) -> str:
+    """Red exactly where the exit code is not 0: a failed must is a failure, and with `fail_on` should a failed should too.
 
-    Other unknowns, waived failures, failures that only inform, and what is not applicable are skipped, with the reason.
+    An unknown must is an error, so that it looks fine nowhere. Other failures and unknowns, and what is waived or not
+    applicable, are skipped, with the reason. With `fail_on` None nothing is red but a run that was interrupted.
     """
     import junitparser
 
     document = junitparser.JUnitXml(name="readiness")
+    if assessment.interrupted:
+        document.add_testsuite(_suite_of_one("readiness", "interrupted: what was not measured by then is unknown", red=True))
     for item in assessment.accelerators:
         for use in Use:
             if use in item.verdicts or any(finding.use is use for finding in item.findings):
-                document.add_testsuite(_suite(assessment, item, use))
+                document.add_testsuite(_suite(assessment, item, use, fail_on))
         if not item.verdicts and not item.findings:
-            document.add_testsuite(_nothing_known(item.facts.id, "no verdict was reached"))
+            said = "undetermined: no verdict was reached"
+            document.add_testsuite(_suite_of_one(item.facts.id, said, red=fail_on is not None))
     if not assessment.accelerators:
-        document.add_testsuite(_nothing_known("readiness", "no accelerator was assessed"))
+        said = "undetermined: no accelerator was assessed"
+        document.add_testsuite(_suite_of_one("readiness", said, red=fail_on is not None))
     for stack, reason in telling.failed_stacks(assessment).items():
         # Only skipped: the document does not tell whether they were asked for, and the exit code does not count them.
         suite = junitparser.TestSuite(stack)
@@ -44,7 +56,9 @@ def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
 
 
-def _suite(assessment: Assessment, item: AcceleratorAssessment, use: Use) -> junitparser.TestSuite:
+def _suite(
+    assessment: Assessment, item: AcceleratorAssessment, use: Use, fail_on: Level | None
+) -> junitparser.TestSuite:
     import junitparser
 
     id = telling.clean(item.facts.id, 100)
@@ -64,15 +78,17 @@ def _suite(assessment: Assessment, item: AcceleratorAssessment, use: Use) -> jun
             check = telling.clean(finding.check or "unknown", 100)
             case = junitparser.TestCase(telling.clean(finding.requirement, 200), f"{id}.{use}.{check}")
             case.time = round(seconds.get(finding.check, 0.0), 3)
-            case.result = _result(finding, item)
+            case.result = _result(finding, item, fail_on)
             if case.is_passed:
                 case.system_out = telling.measured(finding)
             cases.append(case)
     looks_fine = not any(case.is_failure or case.is_error for case in cases)
-    if looks_fine and (verdict is None or verdict.decision is not Decision.READY):
+    alone = replace(item, verdicts={} if verdict is None else {use: verdict})
+    if looks_fine and worst_exit([alone], fail_on) is not Decision.READY:
         # Without a must that failed or is open, e.g. without any finding: the verdict must not hide behind green cases.
         decision = "no verdict" if verdict is None else verdict.decision.value
-        cases.append(_open_case(f"{id}.{use}", decision, telling.tally(verdict) if verdict else "nothing was judged"))
+        said = f"{decision}: {telling.tally(verdict) if verdict else 'nothing was judged'}"
+        cases.append(_open_case(f"{id}.{use}", said, red=True))
     suite.add_testcases(cases)
     return suite
 
@@ -92,20 +108,25 @@ def _properties(assessment: Assessment, item: AcceleratorAssessment, verdict: Ve
         "profile_sha256": assessment.profile_sha256,
         "seed": assessment.seed,
         "interrupted": str(assessment.interrupted).lower(),
+        **({"earlier": ", ".join(taken)} if (taken := telling.earlier(assessment)) else {}),
         **rehearsal,
     }
 
 
-def _result(finding: Finding, item: AcceleratorAssessment) -> list[FinalResult]:
+def _result(finding: Finding, item: AcceleratorAssessment, fail_on: Level | None) -> list[FinalResult]:
     import junitparser
 
-    message = telling.measured(finding)
+    title = telling.title(finding)
+    message = f"{title}: {telling.measured(finding)}" if title else telling.measured(finding)
+    failing = {Level.MUST: (Kind.BLOCKER,), Level.SHOULD: (Kind.BLOCKER, Kind.LIMIT), None: ()}
     match telling.kind(finding):
         case Kind.PASSED:
             return []
-        case Kind.BLOCKER | Kind.LIMIT:
+        case Kind.BLOCKER | Kind.LIMIT as kind if kind in failing[fail_on]:
             return [_with_text(junitparser.Failure(message, finding.level.value), finding, item)]
-        case Kind.UNKNOWN if finding.level is Level.MUST:
+        case Kind.BLOCKER | Kind.LIMIT as kind:
+            return [_with_text(junitparser.Skipped(f"{kind}: {message}", finding.level.value), finding, item)]
+        case Kind.UNKNOWN if finding.level is Level.MUST and fail_on is not None:
             return [_with_text(junitparser.Error(f"unknown: {message}", "unknown"), finding, item)]
         case Kind.UNKNOWN:
             return [_with_text(junitparser.Skipped(f"unknown: {message}", "unknown"), finding, item)]
@@ -135,18 +156,18 @@ def _with_text(result: FinalResult, finding: Finding, item: AcceleratorAssessmen
     return result
 
 
-def _open_case(classname: str, decision: str, message: str) -> junitparser.TestCase:
+def _open_case(classname: str, message: str, *, red: bool) -> junitparser.TestCase:
     import junitparser
 
     case = junitparser.TestCase("verdict", classname)
-    case.result = [junitparser.Error(f"{decision}: {message}", "verdict")]
+    case.result = [(junitparser.Error if red else junitparser.Skipped)(message, "verdict")]
     return case
 
 
-def _nothing_known(name: str, message: str) -> junitparser.TestSuite:
+def _suite_of_one(name: str, message: str, *, red: bool) -> junitparser.TestSuite:
     import junitparser
 
     name = telling.clean(name, 100)
     suite = junitparser.TestSuite(name)
-    suite.add_testcases([_open_case(name, "undetermined", message)])
+    suite.add_testcases([_open_case(name, message, red=red)])
     return suite

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from readiness import telling
-from readiness.model import Assessment, Decision, Use
+from readiness.model import Assessment, Decision, Finding, Use
 from readiness.telling import Alike, Kind, Shared, Statement, Time
 from readiness.telling import escape_markdown as escape
 
@@ -19,6 +19,7 @@ LARGEST_BYTES = 1_000_000
 _RESERVE_BYTES = 2_000
 _ROWS_A_TABLE = 500
 _MOST_ROWS, _MOST_COLUMNS = 50, 12
+_MOST_TITLES = 4
 _SIGNS = {Decision.READY: "✅", Decision.NOT_READY: "❌", Decision.UNDETERMINED: "❔"}
 _PLAIN_CODE = re.compile(r"[\w.:+/@=-]+", re.ASCII)
 
@@ -50,6 +51,8 @@ def _pieces(assessment: Assessment) -> Iterator[str]:
         return
     for note, ids in telling.rehearsals(assessment).items():
         yield f"> **Simulated**: {escape(ids)}, {escape(note)}\n\n"
+    for taken in telling.earlier(assessment):
+        yield f"> **Earlier**: {escape(taken)}\n\n"
     groups = telling.alike(assessment)
     order = {item.facts.id: place for place, item in enumerate(assessment.accelerators)}
     yield from _verdicts(groups)
@@ -106,7 +109,7 @@ def _each(title: str, groups: Sequence[Alike], kind: Kind, order: Mapping[str, i
     points: dict[tuple[str, str], tuple[Shared, list[str]]] = {}
     for group in groups:
         for entry in group.entries[kind]:
-            name = f"**{escape(entry.finding.requirement, 200)}**"
+            name = _name(entry.finding)
             together = f" on {escape(entry.together)} together" if entry.together else ""
             body = (
                 f"({entry.uses_text}; {code(entry.finding.check or 'check unknown')}{together})"
@@ -119,6 +122,21 @@ def _each(title: str, groups: Sequence[Alike], kind: Kind, order: Mapping[str, i
         ids.sort(key=order.__getitem__)
         only = " only" if entry.only == telling.names(ids) else ""
         yield f"- {name} on {telling.names(ids, code)}{only} {body}"
+
+
+def _name(finding: Finding) -> str:
+    """The title, then the id; the id alone where there is no title."""
+    title = telling.title(finding)
+    id = finding.requirement
+    return f"**{escape(title)}** ({code(telling.clean(id, 200))})" if title else f"**{escape(id, 200)}**"
+
+
+def _names(findings: Sequence[Finding]) -> str:
+    """Those of one cause: each with its title where they are few, else the first one's."""
+    if len(findings) <= _MOST_TITLES or not telling.title(findings[0]):
+        return ", ".join(map(_name, findings))
+    others = ", ".join(code(telling.clean(finding.requirement, 200)) for finding in findings[1:])
+    return f"{_name(findings[0])} and {len(findings) - 1} more ({others})"
 
 
 def _said(entry: Shared) -> str:
@@ -136,7 +154,7 @@ def _unknown(groups: Sequence[Alike], order: Mapping[str, int]) -> Iterator[str]
         kept, left_out = telling.left_out(group.entries[Kind.UNKNOWN])
         for cause in telling.grouped(kept):
             first = cause.first
-            names = ", ".join(f"**{escape(entry.finding.requirement, 200)}**" for entry in cause.entries)
+            names = _names([entry.finding for entry in cause.entries])
             reasons = "; ".join(f"{whose}: {reason}" if whose else reason for whose, reason in first.reasons)
             body = f"({first.finding.level}; {first.uses_text}): {escape(reasons, 3000)}\n{_closing(first)}"
             points.setdefault((names, body), []).extend(first.ids)

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from readiness import telling
-from readiness.model import Assessment, Decision, Level, Status, Use
-from readiness.telling import Alike, Kind, Shared, Time
+from readiness.model import Assessment, Level, Status, Use
+from readiness.telling import Alike, Group, Kind, Paint, Shared, Time
 
 #: Quick checks beyond this number are summed up, unless one of them went wrong.
 _MOST_TIMES = 8
+#: So many requirements that are unknown for one cause are named with their titles.
+_MOST_TITLES = 4
 
-_STYLES = {
-    "bold": "1", "dim": "2", "bad": "1;31", "good": "1;32", "open": "1;33",
-}  # fmt: skip
-_DECISION_STYLES = {Decision.READY: "good", Decision.NOT_READY: "bad", Decision.UNDETERMINED: "open"}
 #: Where what belongs to an entry begins, and the second line of that.
 _INDENT = " " * 4
 _HANG = " " * 9
-Paint = Callable[[str, str], str]
 
 
 def render(assessment: Assessment, *, colour: bool = False, width: int = 100) -> str:
     """Lines of at most `width` columns. ANSI colours only with `colour`; what came from a device is made harmless."""
-
-    def paint(text: str, style: str) -> str:
-        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if colour and text else text
-
+    paint = telling.painter(colour)
     lines = list(_head(assessment, paint, width))
     if not assessment.accelerators:
         lines += ["", "No accelerator was assessed, so nothing is known."]
@@ -61,6 +55,8 @@ def _head(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
         f"readiness {telling.clean(assessment.version, 40)}",
     ]
     yield from telling.wrap(", ".join(run), width, first="run      ")
+    if taken := telling.earlier(assessment):
+        yield from telling.wrap(", ".join(taken), width, first="earlier  ")
 
 
 def _summary(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
@@ -78,9 +74,9 @@ def _summary(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     headers = ["accelerator", *[text for use in uses for text in (use.value, "score")], "model"]
     text = tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True)
     first, *others = text.splitlines()
-    yield paint(_cut(first, width), "dim")
+    yield paint(telling.cut(first, width), "dim")
     for line in others:
-        yield _paint_decisions(_cut(line, width), paint)
+        yield telling.paint_decisions(telling.cut(line, width), paint)
 
 
 def _accelerators(group: Alike, assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
@@ -90,7 +86,7 @@ def _accelerators(group: Alike, assessment: Assessment, paint: Paint, width: int
     if len(heading) == 1 and telling.width(heading[0]) + 2 + telling.width(device) <= width:
         heading = [f"{heading[0]}  {device}"]
     else:
-        heading.append(_cut(device, width))
+        heading.append(telling.cut(device, width))
     for line in heading:
         yield paint(line, "bold")
     yield paint("-" * max(map(telling.width, heading)), "dim")
@@ -135,7 +131,7 @@ def _verdicts(group: Alike, assessment: Assessment, paint: Paint, width: int) ->
     column = max(map(len, table), default=0)
     for line, (_, verdict) in zip(table, verdicts, strict=True):
         for piece in telling.wrap(telling.tally(verdict), width, first=f"{line:{column}}  "):
-            yield _paint_decisions(piece, paint)
+            yield telling.paint_decisions(piece, paint)
     missing = [use.value for use in assessment.uses if group.verdict(use) is None]  # `altered` saw to it: no finding either
     if missing:
         yield f"{', '.join(missing)}: no verdict; this profile does not speak of it"
@@ -161,10 +157,15 @@ def _failed(title: str, entries: Sequence[Shared], paint: Paint, width: int) -> 
             f"{check} on {entry.together} together" if entry.together else check,
         ]
         text = f"({'; '.join(part for part in whose if part)})"
-        lines = telling.wrap(text, width, first=f"  {name}  ", rest="    ")
+        style = "bad" if title == "BLOCKERS" else "bold"
+        said = telling.title(finding)
+        for line in telling.wrap(said, width, first="  ") if said else ():
+            yield f"  {paint(line.strip(), style)}"
+        first, rest = ("    ", "      ") if said else ("  ", "    ")
+        lines = telling.wrap(text, width, first=f"{first}{name}  ", rest=rest)
         if telling.width(name) > width // 2:
-            lines = telling.wrap(f"{name} {text}", width, first="  ", rest="    ")
-        yield from _painted(lines, paint, name, "bad" if title == "BLOCKERS" else "bold")
+            lines = telling.wrap(f"{name} {text}", width, first=first, rest=rest)
+        yield from lines if said else _painted(lines, paint, name, style)
         for statement in entry.statements:
             indent = _INDENT
             if statement.whose:
@@ -185,16 +186,35 @@ def _unknown(entries: Sequence[Shared], paint: Paint, width: int) -> Iterator[st
     kept, left_out = telling.left_out(entries)
     for group in telling.grouped(kept):
         first = group.first
-        names = ", ".join(telling.clean(entry.finding.requirement, 100) for entry in group.entries)
-        text = f"{names} ({first.finding.level}; {first.uses_text})"
         style = "open" if first.finding.level is Level.MUST else "bold"
-        yield from _painted(telling.wrap(text, width, first="  ", rest="    "), paint, names, style)
+        yield from _named(group, paint, style, width)
         for whose, reason in first.reasons:
             yield from telling.wrap(f"{whose}: {reason}" if whose else reason, width, first=_INDENT)
         yield from _closing(first, paint, width)
     for chosen in left_out:
         yield from telling.wrap(chosen.words, width, first="  ", rest="    ")
         yield from _painted(telling.wrap(chosen.remedy, width, first="    do:  "), paint, "do:", "good")
+
+
+def _named(group: Group, paint: Paint, style: str, width: int) -> Iterator[str]:
+    """What is unknown for one cause: each with its title where they are few, else the first one's."""
+    findings = [entry.finding for entry in group.entries]
+    names = [telling.clean(finding.requirement, 100) for finding in findings]
+    about = f"({findings[0].level}; {group.first.uses_text})"
+    title = telling.title(findings[0])
+    if not title:
+        text = ", ".join(names)
+        yield from _painted(telling.wrap(f"{text} {about}", width, first="  ", rest="    "), paint, text, style)
+        return
+    few = len(findings) <= _MOST_TITLES
+    for finding, name in zip(findings, names, strict=True) if few else [(findings[0], names[0])]:
+        said = telling.title(finding)
+        lines = telling.wrap(name, width, first=f"  {said}  ", rest="    ")
+        if telling.width(said) > width - 20:
+            lines = telling.wrap(f"{said} {name}", width, first="  ", rest="    ")
+        yield from _painted(lines, paint, said, style)
+    more = "" if few else f"and {len(names) - 1} more: {', '.join(names[1:])} "
+    yield from telling.wrap(f"{more}{about}", width, first="    ")
 
 
 def _closing(entry: Shared, paint: Paint, width: int) -> Iterator[str]:
@@ -240,7 +260,7 @@ def _times(group: Alike, paint: Paint, width: int) -> Iterator[str]:
     rows.append(["together", telling.duration(group.seconds), "", ""])
     table = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "left", "left"))
     for line in table.splitlines():
-        yield _cut(f"  {line}", width)
+        yield telling.cut(f"  {line}", width)
 
 
 def _remark(time: Time) -> str:
@@ -258,31 +278,7 @@ def _rehearsal(assessment: Assessment, paint: Paint, width: int) -> Iterator[str
         yield from telling.wrap(text, width, first=f"  {name:{column}}")
 
 
-def _cut(text: str, columns: int) -> str:
-    """A line in so many columns."""
-    text = text.rstrip()
-    if telling.width(text) <= columns:
-        return text
-    while telling.width(text) > columns - 3:
-        text = text[:-1]
-    return f"{text.rstrip()}..."
-
-
 def _painted(lines: Iterable[str], paint: Paint, wanted: str, style: str) -> Iterator[str]:
     """The lines, with the first occurrence of `wanted` in the first of them in colour."""
     for number, line in enumerate(lines):
         yield line.replace(wanted, paint(wanted, style), 1) if number == 0 else line
-
-
-def _paint_decisions(line: str, paint: Paint) -> str:
-    """Decisions in colour. Longest first: READY is part of NOT READY."""
-    words = sorted(_DECISION_STYLES, key=lambda decision: -len(decision.value))
-    result, rest = "", line
-    while rest:
-        word = next((word for word in words if rest.startswith(word.value.upper())), None)
-        if word is None:
-            result, rest = result + rest[0], rest[1:]
-        else:
-            text = word.value.upper()
-            result, rest = result + paint(text, _DECISION_STYLES[word]), rest[len(text) :]
-    return result

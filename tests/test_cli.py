@@ -14,6 +14,7 @@ from readiness.__main__ import main
 from readiness.errors import Exit
 from tests.engine.support import MISBEHAVING, write_profile
 from tests.test_assessment import HOSTILE as HOSTILE_ASSESSMENTS
+from tests.test_log_commands import obeyed
 from tests.test_profile import HOSTILE as HOSTILE_PROFILES
 
 ROOT = Path(__file__).parent.parent
@@ -73,6 +74,67 @@ def test_ready_is_0_with_data_on_stdout_and_progress_on_stderr(tmp_path: Path, p
     assert "\x1b" not in result.stdout + result.stderr
 
 
+def test_a_run_ends_with_a_summary_and_where_to_read_all_of_it(tmp_path: Path) -> None:
+    file = write_profile(tmp_path / "test.toml", [f"trouble.{way}" for way in ("segfaults", "raises", "skips", "not_a_number", "well")])
+    arguments = ("run", "-p", str(file), "--checks", str(MISBEHAVING))
+    told = readiness(*arguments, state=tmp_path)
+    assert told.returncode == Exit.NOT_READY
+    lines = told.stdout.splitlines()
+    assert len(lines) <= 15
+    assert "more     readiness report" in lines
+    (saved,) = [line.split()[1] for line in lines if line.startswith("saved ")]
+    document = json.loads(Path(saved).expanduser().read_text())
+    assert document["accelerators"][0]["verdicts"]["training"]["verdict"] == "not ready"
+    assert "explain  readiness explain trouble.not_a_number" in lines
+    table = readiness(*arguments, "-f", "table", state=tmp_path).stdout
+    assert "WHERE THE TIME WENT" in table
+    assert len(table.splitlines()) > 15
+    assert "WHERE THE TIME WENT" in readiness(*arguments, "-v", state=tmp_path).stdout
+    summary = tmp_path / "summary.txt"
+    both = readiness(*arguments, "-f", f"summary={summary}", "-f", "table", state=tmp_path)
+    assert "WHERE THE TIME WENT" in both.stdout
+    assert "more     readiness report" in summary.read_text()
+
+
+def test_a_run_that_was_stopped_says_how_to_read_it(tmp_path: Path) -> None:
+    """It is not the last one that `report` takes by itself."""
+    code = CODE.replace(
+        "from readiness.__main__",
+        "from dataclasses import replace; from readiness import runner; run = runner.run; "
+        "runner.run = lambda *a: replace(run(*a), interrupted=True); from readiness.__main__",
+    )
+    file = write_profile(tmp_path / "test.toml", ["trouble.well"])
+    told = readiness("run", "-p", str(file), "--checks", str(MISBEHAVING), state=tmp_path, code=code)
+    assert told.returncode == Exit.INTERRUPTED
+    assert "INTERRUPTED" in told.stdout
+    (command,) = [line.split(maxsplit=1)[1] for line in told.stdout.splitlines() if line.startswith("more ")]
+    again = readiness(*command.split()[1:], state=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith("INTERRUPTED")
+
+
+@pytest.mark.parametrize(("fail_on", "red", "code"), [("must", 0, Exit.READY), ("should", 1, Exit.NOT_READY), ("never", 0, Exit.READY)])
+def test_junit_is_red_where_the_exit_code_is(tmp_path: Path, fail_on: str, red: int, code: Exit) -> None:
+    file = write_profile(tmp_path / "test.toml", ["trouble.well", "trouble.not_a_number"])
+    file.write_text(file.read_text() + 'level = "should"\n')
+    report, saved = tmp_path / "j.xml", tmp_path / "a.json"
+    told = readiness(
+        "run", "-p", str(file), "--use", "training", "--checks", str(MISBEHAVING), "--fail-on", fail_on, "-f", f"junit={report}",
+        "-f", f"json={saved}", "-q", state=tmp_path,
+    )  # fmt: skip
+    assert told.returncode == code, told.stderr
+    assert f'failures="{red}" errors="0"' in report.read_text()
+    again = readiness("report", str(saved), "--fail-on", fail_on, "-f", "junit", state=tmp_path)
+    assert again.returncode == Exit.READY
+    assert again.stdout == report.read_text()
+    judged = readiness(
+        "judge", str(saved), "-p", str(file), "--use", "training", "--checks", str(MISBEHAVING), "--fail-on", fail_on,
+        "-f", "junit", state=tmp_path,
+    )  # fmt: skip
+    assert judged.returncode == code
+    assert judged.stdout == report.read_text()
+
+
 @pytest.mark.parametrize(
     ("way", "code"),
     [("segfaults", Exit.NOT_READY), ("skips", Exit.UNDETERMINED), ("raises", Exit.UNDETERMINED), ("not_a_number", Exit.NOT_READY)],
@@ -115,14 +177,14 @@ def test_the_last_run_gives_the_failed_ones(tmp_path: Path) -> None:
     assert none.returncode == Exit.USAGE
     assert "there is no last run" in none.stderr
     readiness("run", "-p", file, *checks, "-q", state=tmp_path)
-    only = readiness("run", "-p", file, *checks, "--failed", "-f", "json", state=tmp_path)
-    evidence = {item["check"]: item for item in json.loads(only.stdout)["accelerators"][0]["evidence"]}
+    saved = tmp_path / "a.json"
+    readiness("run", "-p", file, *checks, "--failed", "-q", "-f", f"json={saved}", state=tmp_path)
+    first = json.loads(saved.read_text())
+    evidence = {item["check"]: item for item in first["accelerators"][0]["evidence"]}
     assert evidence["trouble.raises"]["status"] == "error"
-    assert evidence["trouble.well"]["reason"] == "left out by --failed"
-    again = readiness("run", "-p", file, *checks, "--failed", "-f", "json", state=tmp_path)
-    evidence = {item["check"]: item for item in json.loads(again.stdout)["accelerators"][0]["evidence"]}
-    assert evidence["trouble.raises"]["status"] == "error"
-    assert evidence["trouble.well"]["reason"] == "left out by --failed"  # it is unknown now, and passed before
+    assert "earlier" not in evidence["trouble.raises"]
+    assert evidence["trouble.well"]["status"] == "measured"
+    assert evidence["trouble.well"]["earlier"] < first["started"]
 
 
 def test_within_is_kept(tmp_path: Path) -> None:
@@ -145,7 +207,7 @@ def test_waivers_are_shown_and_never_hide_the_unknown(tmp_path: Path) -> None:
         'schema = "readiness.waivers/1"\n[[waive]]\nrequirement = "trouble.segfaults"\naccelerator = "cpu:*"\n'
         'reason = "known, ticket 7"\nby = "the owner"\nuntil = "2999-01-01"\n'
     )
-    arguments = ("run", "-p", file, "--checks", str(MISBEHAVING), "--waivers", str(waivers))
+    arguments = ("run", "-p", file, "--checks", str(MISBEHAVING), "--waivers", str(waivers), "-f", "table")
     waived = readiness(*arguments, state=tmp_path)
     assert waived.returncode == Exit.READY, waived.stderr
     assert "known, ticket 7" in waived.stdout
@@ -279,7 +341,7 @@ def test_a_broken_stack_is_not_replaced_by_the_cpu(tmp_path: Path, profile: Path
         "import readiness.discovery as d; d.discover = lambda pool, f=d.discover, **limits: d.Discovery("
         "f(pool, **limits).accelerators, {}, {'cuda': 'the driver and its library do not fit'}); from readiness.__main__",
     )
-    result = readiness("run", "-p", str(profile), "--checks", str(MISBEHAVING), state=tmp_path, code=code)
+    result = readiness("run", "-p", str(profile), "--checks", str(MISBEHAVING), "-f", "table", state=tmp_path, code=code)
     assert result.returncode == Exit.UNDETERMINED, result.stderr
     assert "cuda:0" in result.stdout
     assert "the driver and its library do not fit" in result.stdout
@@ -382,7 +444,7 @@ def test_evidence_of_other_settings_tells_a_profile_nothing(tmp_path: Path) -> N
 
 def test_less_time_than_a_check_may_take_proves_nothing(tmp_path: Path) -> None:
     file = str(write_profile(tmp_path / "test.toml", ["trouble.hangs"]))
-    told = readiness("run", "-p", file, "--checks", str(MISBEHAVING), "--timeout", "0.2", state=tmp_path)
+    told = readiness("run", "-p", file, "--checks", str(MISBEHAVING), "--timeout", "0.2", "-f", "table", state=tmp_path)
     assert told.returncode == Exit.UNDETERMINED
     assert "--timeout grants it less than the 3 s" in " ".join(told.stdout.split())
 
@@ -412,6 +474,50 @@ def test_a_profile_drives_no_terminal(tmp_path: Path) -> None:
     assert told.returncode == Exit.READY, told.stderr
     assert "red" in told.stdout
     assert not set(told.stdout) & {"\x1b", "\x07", "\u202e"}
+
+
+HOSTILE_CHECK = '''
+from collections.abc import Iterator
+from readiness import Accelerator, Measurement, check
+
+
+@check("odd.one", title="Odd \\x1b[31mred\\x07 \\u202e\\x7f ##vso[task.complete]\\n::error::boom", measures={"figure": "\\x9bs"})
+def one(accelerator: Accelerator) -> Iterator[Measurement]:
+    """Is it \\x1b[2J odd?
+
+    ::error::boom
+    ##vso[task.complete result=Succeeded]
+    """
+    yield Measurement("figure", 1.0)
+'''
+
+
+@pytest.mark.parametrize("command", [("list",), ("list", "-f", "json"), ("explain", "odd.one")])
+def test_a_check_file_drives_neither_terminal_nor_pipeline(tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "checks" / "odd").mkdir(parents=True)
+    (tmp_path / "checks" / "odd" / "one.py").write_text(HOSTILE_CHECK)
+    told = readiness(*command, "--checks", str(tmp_path / "checks"), state=tmp_path)
+    assert told.returncode == Exit.READY, told.stderr
+    assert "odd" in told.stdout
+    assert not set(told.stdout) & {"\x1b", "\x07", "\x7f", "\x9b", "\u202e"}
+    assert not obeyed(told.stdout)
+    if command[-1] == "json":
+        (row,) = [row for row in json.loads(told.stdout)["checks"] if row["id"] == "odd.one"]
+        assert row["title"].endswith("##vso[task.complete]\n::error::boom")
+
+
+def test_the_traceback_of_an_internal_fault_drives_no_terminal(tmp_path: Path) -> None:
+    code = (
+        "from readiness import checklist\n"
+        "def fault(): raise ValueError('\\x1b[2J \\u202e\\n::error::boom\\n##vso[x]')\n"
+        "checklist.discover = fault\n"
+        "from readiness.__main__ import main; main()"
+    )
+    told = readiness("list", state=tmp_path, code=code)
+    assert told.returncode == Exit.INTERNAL
+    assert r"\x1b[2J \u202e" in told.stderr
+    assert not set(told.stderr) & {"\x1b", "\u202e"}
+    assert not obeyed(told.stderr)
 
 
 def test_an_expression_that_fits_nothing_is_a_mistake(tmp_path: Path) -> None:

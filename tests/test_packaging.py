@@ -59,6 +59,25 @@ def test_the_sdist_can_be_tested(distributions: tuple[Path, Path]) -> None:
         assert name in names
 
 
+def test_the_licence_goes_with_it(distributions: tuple[Path, Path]) -> None:
+    """A buyer looks for it in the package's own data, and a lawyer for its whole text."""
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert "Apache License" in text
+    assert "Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+    with tarfile.open(distributions[0]) as archive:
+        (name,) = [name for name in archive.getnames() if name.partition("/")[2] == "LICENSE"]
+        member = archive.extractfile(name)
+        assert member is not None
+        assert member.read().decode() == text
+    with zipfile.ZipFile(distributions[1]) as archive:
+        (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        said = archive.read(metadata).decode().splitlines()
+        assert "License-Expression: Apache-2.0" in said
+        assert "License-File: LICENSE" in said
+        assert archive.read(metadata.replace("METADATA", "licenses/LICENSE")).decode() == text
+
+
 def test_the_installed_wheel_works_from_another_folder(distributions: tuple[Path, Path], tmp_path: Path) -> None:
     """A clean environment that holds the wheel and, by a path file, the dependencies; nothing of the checkout."""
     venv.create(tmp_path / "venv", with_pip=False)

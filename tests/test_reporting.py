@@ -31,8 +31,10 @@ def test_the_formats_are_the_files_of_the_folder() -> None:
         assert format_.suffix.startswith(".")
 
 
-def test_only_the_table_fits_the_terminal() -> None:
-    assert [name for name, format_ in formats().items() if format_.fits] == ["table"]
+def test_what_a_format_asks_for_beside_the_assessment() -> None:
+    assert {name: set(format_.takes) for name, format_ in formats().items() if format_.takes} == {
+        "junit": {"fail_on"}, "summary": {"width", "hints"}, "table": {"width"},
+    }  # fmt: skip
 
 
 def test_a_file_that_is_no_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +289,7 @@ def test_a_report_that_fails_is_our_fault_and_costs_itself_only(monkeypatch: pyt
     def broken(*_: Any, **__: Any) -> str:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setitem(formats(), "line", Format("line", "x.", ".txt", broken, False))
+    monkeypatch.setitem(formats(), "line", Format("line", "x.", ".txt", broken, frozenset()))
     stream = io.StringIO()
     with pytest.raises(InternalError, match="'line' failed: ZeroDivisionError: oh"):
         reporting.write_all([Request("line"), Request("table")], ASSESSMENT, False, stream)

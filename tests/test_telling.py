@@ -45,6 +45,19 @@ def test_what_terminals_obey_goes(text: object, expected: str) -> None:
     assert telling.clean(text) == expected
 
 
+@given(ANY_TEXT)
+def test_a_whole_text_keeps_its_lines_and_nothing_that_acts(text: str) -> None:
+    seen = telling.visible(text)
+    assert seen.count("\n") == text.count("\n")
+    assert not any(unicodedata.category(character).startswith("C") for character in seen.replace("\n", ""))
+    assert telling.visible(seen) == seen
+    assert telling.visible("  a  b\tc\n\n    d\x1b[2J \n") == "  a  b c\n\n    d\n"
+
+
+def test_a_message_keeps_its_indentation() -> None:
+    assert telling.message("a\x1b[2J  b\n  remedy: \u202ec\n") == "a b\n  remedy: c"
+
+
 def test_long_texts_are_cut_before_they_are_searched() -> None:
     assert len(telling.clean("x" * 50_000_000, 100)) == 100
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,6 +69,10 @@ Expression = Annotated[
 SavedArgument = Annotated[
     Path | None,
     typer.Argument(metavar="[SAVED]", help="An assessment that `run -f json=FILE` wrote. [default: the last run]"),
+]
+ReportFailOn = Annotated[
+    FailOn,
+    typer.Option("--fail-on", help="What junit counts as a failure, like the exit code of `run`: musts, shoulds too, none."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="One line of at most 80 characters, and no messages.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours. NO_COLOR does the same.")]
@@ -142,24 +146,46 @@ def requests_of(formats: Sequence[str] | None) -> list[Request]:
     return requests
 
 
-def tell(assessment: Assessment, requests: Sequence[Request], *, quiet: bool, no_color: bool) -> None:
-    """Write every report that was asked for; the table (the line with -q) on stdout unless a report goes there.
+def tell(
+    assessment: Assessment,
+    requests: Sequence[Request],
+    *,
+    quiet: bool,
+    no_color: bool,
+    fail_on: FailOn = FailOn.MUST,
+    usual: str = "table",
+    hints: Mapping[str, str] | None = None,
+) -> None:
+    """Write every report that was asked for; the `usual` one (the line with -q) on stdout unless a report goes there.
 
-    All are tried; the first that failed is raised afterwards (UsageError).
+    `hints` are commands that tell more, by what they tell. All reports are tried; the first that failed is raised afterwards
+    (UsageError).
     """
     from readiness import reporting
 
     wanted = list(requests)
     if all(request.file is not None for request in requests):
-        wanted.append(reporting.Request("line" if quiet else "table"))
-    reporting.write_all(wanted, assessment, colour_for(sys.stdout.isatty(), no_color), sys.stdout)
+        wanted.append(reporting.Request("line" if quiet else usual))
+    colour = colour_for(sys.stdout.isatty(), no_color)
+    reporting.write_all(wanted, assessment, colour, sys.stdout, fail_on=fail_on.level, hints=hints or {})
 
 
 def put(text: str) -> None:
-    """Write data to stdout. A reader that has left (`| head`) is no fault of ours and changes no exit code."""
-    from readiness.reporting import put as put_on
+    """Write data to stdout, without what a terminal would act upon: documentation and titles come from files.
 
-    put_on(text if text.endswith("\n") else text + "\n", sys.stdout)
+    A reader that has left (`| head`) is no fault of ours and changes no exit code.
+    """
+    from readiness.reporting import put as put_on
+    from readiness.telling import visible
+
+    put_on(visible(text).rstrip("\n") + "\n", sys.stdout)
+
+
+def say(text: str) -> None:
+    """A message on stderr; what it names may come from a file."""
+    from readiness.telling import message
+
+    print(message(text), file=sys.stderr)
 
 
 def leave(assessment: Assessment, fail_on: FailOn) -> None:

@@ -55,7 +55,7 @@ def judge(
         evidence, chosen, uses, waivers=common.read_waivers(waivers, chosen), today=today,
         defaults=_defaults(found),
     )  # fmt: skip
-    common.tell(judged, requests, quiet=quiet, no_color=no_color)
+    common.tell(judged, requests, quiet=quiet, no_color=no_color, fail_on=fail_on)
     common.leave(judged, fail_on)
 
 

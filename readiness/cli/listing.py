@@ -34,17 +34,20 @@ def listing(
     common.add_checks(checks)
     found = {kind: gather() for kind, gather in _GATHER.items() if what in (None, kind)}
     if format is Format.JSON:
-        import json
+        from readiness.assessment import dumps
 
-        common.put(json.dumps({kind.value: rows for kind, rows in found.items()}, indent=1))
+        common.put(dumps({kind.value: rows for kind, rows in found.items()}))
         return
     from tabulate import tabulate
+
+    from readiness.telling import clean
 
     texts = []
     for kind, rows in found.items():
         shown = [{name: value for name, value in row.items() if name != "measures"} for row in rows]  # `explain` tells them
         heading = [kind.value, *list(shown[0])[1:]] if shown else [kind.value]
-        texts.append(tabulate([list(row.values()) for row in shown], headers=heading, tablefmt="simple"))
+        cells = [[clean(value) if isinstance(value, str) else value for value in row.values()] for row in shown]
+        texts.append(tabulate(cells, headers=heading, tablefmt="simple"))
     common.put("\n\n".join(texts))
 
 

@@ -159,9 +159,9 @@ def _tell_kinds(formats: list[str] | None) -> None:
         for name, kind in known().items()
     ]
     if formats == ["json"]:
-        import json
+        from readiness.assessment import dumps
 
-        common.put(json.dumps({"kinds": rows}, indent=1))
+        common.put(dumps({"kinds": rows}))
         return
     from readiness.telling import figure, wrap
 

@@ -24,6 +24,7 @@ def report(
             autocompletion=completion.check,
         ),
     ] = None,
+    fail_on: common.ReportFailOn = common.FailOn.MUST,
     formats: common.Formats = None,
     quiet: common.Quiet = False,
     no_color: common.NoColor = False,
@@ -37,7 +38,7 @@ def report(
         _tell_rows(assessment.read(common.saved_or_last(saved, quiet=quiet)), rows, as_json=formats == ["json"])
         return
     requests = common.requests_of(formats)
-    common.tell(assessment.read(common.saved_or_last(saved, quiet=quiet)), requests, quiet=quiet, no_color=no_color)
+    common.tell(assessment.read(common.saved_or_last(saved, quiet=quiet)), requests, quiet=quiet, no_color=no_color, fail_on=fail_on)
 
 
 def _tell_rows(assessment: Assessment, check: str, *, as_json: bool) -> None:

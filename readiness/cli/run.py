@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,7 +40,8 @@ def run(
         str | None, typer.Option("--within", metavar="TIME", help="Choose checks by their cost, end by then: 50s, 5m, 1h.")
     ] = None,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Only the checks behind what failed or stayed unknown in the last run.")
+        bool,
+        typer.Option("--failed", help="Only what failed or stayed unknown in the last run; take over from it what passed."),
     ] = False,
     resume: Annotated[
         Path | None,
@@ -81,7 +82,9 @@ def run(
     fail_on: common.FailOnOption = common.FailOn.MUST,
     formats: common.Formats = None,
     quiet: common.Quiet = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what each check measured, on stderr.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show what each check measured, and the whole table at the end.")
+    ] = False,
     no_color: common.NoColor = False,
 ) -> None:
     """Assess this machine's accelerators against a profile: a verdict and a score for training and for inference."""
@@ -120,22 +123,25 @@ def run(
         request = _request(journal, asked, waivers)
         if request.elsewhere and request.shared is None and not quiet:
             text = "recovery is assessed on this host alone: over several it takes a folder that all see (--shared DIR)"
-            print(f"readiness: {text}", file=sys.stderr)
-        observer = console.observer(request.profile, journal.folder, quiet=quiet, verbose=verbose, no_color=no_color)
+            common.say(f"readiness: {text}")
+        observer = console.observer(request, journal.folder, quiet=quiet, verbose=verbose, no_color=no_color)
         before = len(journal.evidence)
         with observer:
             assessment = runner.run(request, journal, observer)
         if before and journal.appended == 0 and not assessment.interrupted and not quiet:
             text = f"nothing was measured now: this run, which began at {assessment.started}, had come to its end"
-            print(f"readiness: {text}", file=sys.stderr)
-        _keep(assessment, journal.folder)
+            common.say(f"readiness: {text}")
+        kept = _keep(assessment, journal.folder)
         cut_short = False
         if (journal.asked() or {}).get("rehearse") and not assessment.interrupted:
             assessment, cut_short = _rehearsed(request, assessment, quiet=quiet, no_color=no_color)
-            _keep(assessment, journal.folder)
-        common.tell(assessment, requests, quiet=quiet, no_color=no_color)
+            kept = _keep(assessment, journal.folder)
+        common.tell(
+            assessment, requests, quiet=quiet, no_color=no_color, fail_on=fail_on,
+            usual="table" if verbose else "summary", hints=_hints(journal.folder, assessment) if kept else {},
+        )  # fmt: skip
         if assessment.interrupted and not quiet:
-            print(f"readiness: interrupted; go on with: readiness run --resume {journal.folder}", file=sys.stderr)
+            common.say(f"readiness: interrupted; go on with: readiness run --resume {journal.folder}")
     prune_runs()
     if cut_short:
         raise typer.Exit(Exit.INTERRUPTED)
@@ -167,12 +173,11 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
     """What to run: as asked now, or as the journal says that it was asked when the run began."""
     import secrets
 
-    from readiness import declarations, runner
+    from readiness import declarations, last_run, runner
     from readiness import profile as profiles
+    from readiness.machine import identity
     from readiness.model import Use
     from readiness.plan import refuse_what_fits_nothing
-    from readiness.state import failed_of_last_run
-
     earlier = journal.asked()
     if earlier is not None:
         _refuse_contradiction(asked, earlier, journal.folder)
@@ -184,10 +189,14 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
         refuse_what_fits_nothing(asked["expression"], profile, found)
     began = time.monotonic()
     elsewhere = _elsewhere(asked, journal, begun=earlier is not None)
+    last = None
     if earlier is None:
-        asked = asked | {"seed": secrets.randbelow(2**31) if asked["seed"] is None else asked["seed"]}
-        asked["only"] = sorted(failed_of_last_run(profile)) if asked["failed"] else None
-        asked["sha256"] = profile.sha256
+        asked = asked | {"only": None, "sha256": profile.sha256, "elsewhere": _identities(elsewhere), "machine": identity()}
+        if asked["failed"]:
+            last = last_run.load(profile, uses, asked)
+            asked |= {"only": last.wanted(), "seed": last.seed, "soak_s": asked["soak_s"] or last.soak_s}
+        elif asked["seed"] is None:
+            asked["seed"] = secrets.randbelow(2**31)
     elif asked["sha256"] != profile.sha256:
         raise UsageError(
             f"the profile {profile.name} has changed since this run began",
@@ -208,9 +217,9 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
         waivers=common.read_waivers(waivers, profile),
         elsewhere=elsewhere,
         shared=None if asked.get("shared") is None else Path(asked["shared"]),
+        last=last,
     )
     if earlier is None:
-        asked["elsewhere"] = _identities(elsewhere)
         journal.ask(asked)
     journal.open()
     return request
@@ -249,8 +258,8 @@ def _refuse_contradiction(asked: dict[str, Any], earlier: dict[str, Any], folder
             )
 
 
-def _keep(assessment: Assessment, folder: Path) -> None:
-    """Leave the assessment beside its journal, for `--failed`, `judge` and `report`."""
+def _keep(assessment: Assessment, folder: Path) -> bool:
+    """Leave the assessment beside its journal, for `--failed`, `judge` and `report`; whether that could be done."""
     from readiness.assessment import dumps, to_json
     from readiness.files import write_atomically
     from readiness.state import remember_last
@@ -259,10 +268,28 @@ def _keep(assessment: Assessment, folder: Path) -> None:
         write_atomically(folder / "assessment.json", dumps(to_json(assessment)))
     except OSError as problem:  # it is told all the same
         text = f"readiness: the assessment could not be kept in {folder}: {problem.strerror or problem}"
-        print(f"{text}\n  remedy: free it, and tell the run again with --resume {folder}", file=sys.stderr)
-        return
+        common.say(f"{text}\n  remedy: free it, and tell the run again with --resume {folder}")
+        return False
     if not assessment.interrupted:
         remember_last(folder)
+    return True
+
+
+def _hints(folder: Path, assessment: Assessment) -> dict[str, str]:
+    """Where it is kept, and what tells more. A run that was stopped is not the last one that `report` takes by itself."""
+    import shlex
+
+    from readiness import profile as profiles
+
+    file = folder.resolve() / "assessment.json"
+    shown = str(file)
+    with contextlib.suppress(ValueError, RuntimeError):  # elsewhere; nobody's home
+        shown = f"~/{file.relative_to(Path.home())}"
+    hints = {"saved": shown}
+    hints["more"] = f"readiness report {shlex.quote(str(file))}" if assessment.interrupted else "readiness report"
+    if not assessment.interrupted or assessment.profile_name in profiles.names():
+        hints["explain"] = "readiness explain REQUIREMENT"
+    return hints
 
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}

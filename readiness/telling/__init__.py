@@ -1,21 +1,36 @@
 """What all reports say alike: text made harmless, figures, and findings sorted by what they mean to the reader."""
 
-from readiness.telling.accelerators import device, failed_stacks, joined, names, rehearsals, simulated, software
-from readiness.telling.alike import Alike, LeftOut, Shared, Statement, Time, alike, grouped, left_out, together
-from readiness.telling.findings import Kind, Told, kind, labels, limit, measured, reading, reason, strays, told
+from readiness.telling.accelerators import device, earlier, failed_stacks, joined, names, rehearsals, simulated, software
+from readiness.telling.alike import Alike, Group, LeftOut, Shared, Statement, Time, alike, grouped, left_out, together
+from readiness.telling.colours import Paint, paint_decisions, painter
+from readiness.telling.findings import Kind, Told, kind, labels, limit, measured, reading, reason, strays, title, told
 from readiness.telling.proofs import TITLE as PROOFS_TITLE
 from readiness.telling.proofs import proofs
 from readiness.telling.rehearsal import TITLE as REHEARSAL_TITLE
 from readiness.telling.rehearsal import rehearsal
-from readiness.telling.text import clean, duration, escape_markdown, figure, memory, width, wrap
+from readiness.telling.text import (
+    clean,
+    cut,
+    duration,
+    escape_markdown,
+    figure,
+    memory,
+    message,
+    roughly,
+    visible,
+    width,
+    wrap,
+)
 from readiness.telling.verdicts import badness, span, tally, worst
 
 __all__ = [
     "PROOFS_TITLE",
     "REHEARSAL_TITLE",
     "Alike",
+    "Group",
     "Kind",
     "LeftOut",
+    "Paint",
     "Shared",
     "Statement",
     "Time",
@@ -23,8 +38,10 @@ __all__ = [
     "alike",
     "badness",
     "clean",
+    "cut",
     "device",
     "duration",
+    "earlier",
     "escape_markdown",
     "failed_stacks",
     "figure",
@@ -36,19 +53,25 @@ __all__ = [
     "limit",
     "measured",
     "memory",
+    "message",
     "names",
+    "paint_decisions",
+    "painter",
     "proofs",
     "reading",
     "reason",
     "rehearsal",
     "rehearsals",
+    "roughly",
     "simulated",
     "software",
     "span",
     "strays",
     "tally",
+    "title",
     "together",
     "told",
+    "visible",
     "width",
     "worst",
     "wrap",

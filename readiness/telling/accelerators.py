@@ -37,6 +37,19 @@ def joined(assessment: Assessment) -> str:
     return f" with {number} accelerator{'s' if number > 1 else ''} of {', '.join(hosts)}"
 
 
+def earlier(assessment: Assessment) -> list[str]:
+    """`26 checks as measured in the run of 2026-11-23T10:00:00Z`: what a run took over from others before it."""
+    runs: dict[str, set[str]] = {}
+    for item in assessment.accelerators:
+        for evidence in item.evidence:
+            if evidence.earlier is not None:
+                runs.setdefault(clean(evidence.earlier, 40), set()).add(evidence.check)
+    return [
+        f"{len(checks)} check{'s' if len(checks) > 1 else ''} as measured in the run of {started}"
+        for started, checks in sorted(runs.items())
+    ]
+
+
 def software(item: AcceleratorAssessment) -> str:
     """`torch 2.9.1, driver 570.86`; a component without a version says so."""
     return ", ".join(

@@ -48,6 +48,11 @@ class Shared:
     only: str = ""
     together: str = ""
 
+    @classmethod
+    def of(cls, entries: Sequence[tuple[str, Finding]]) -> Shared:
+        """Findings of one requirement and one use, by the names of those that have them."""
+        return cls(tuple(id for id, _ in entries), tuple(Told(finding, (finding.use,)) for _, finding in entries))
+
     @property
     def finding(self) -> Finding:
         """Stands for all in everything but figure, labels and words."""

@@ -9,8 +9,15 @@ from enum import StrEnum
 from readiness.model import AcceleratorAssessment, Finding, Level, Outcome, Use
 from readiness.telling.text import clean, figure
 
+_LONGEST_TITLE = 200
 #: Words of a finding beyond this are cut: who needs all of them finds them in the JSON assessment.
 LONGEST_REASON = 600
+
+
+def title(finding: Finding) -> str:
+    """`Matrix products are right in bfloat16`: what holds where it is met; empty in documents of early versions."""
+    return clean(finding.title, _LONGEST_TITLE)
+
 
 def limit(finding: Finding) -> str:
     """A limit for people: `at most 0.01 GB/s`."""

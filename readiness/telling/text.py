@@ -28,12 +28,32 @@ def clean(text: object, longest: int = 1000) -> str:
     private and unassigned characters and halves of surrogate pairs go.
     """
     # Cut first, generously: a text of many megabytes is not searched to its end.
-    kept = _ESCAPES.sub("", str(text)[: 4 * longest + 1000])
-    kept = "".join(
-        character for character in kept if character.isspace() or unicodedata.category(character)[0] != "C"
-    )
-    kept = " ".join(kept.split())
+    kept = " ".join(_without_controls(str(text)[: 4 * longest + 1000]).split())
     return kept if len(kept) <= longest else f"{kept[: longest - 3].rstrip()}..."
+
+
+def message(text: str) -> str:
+    """Some lines for a person, each as `clean` leaves it behind its indentation."""
+    return "\n".join(" " * (len(line) - len(line.lstrip())) + clean(line) for line in text.splitlines())
+
+
+def visible(text: str) -> str:
+    """The same of a whole text whose lines and blanks stay as they are: a table, a documentation."""
+    return "\n".join(
+        "".join(" " if character.isspace() else character for character in _without_controls(line)).rstrip()
+        for line in text.split("\n")
+    )
+
+
+def _without_controls(text: str) -> str:
+    """What is neither an escape sequence, nor invisible, nor unassigned; line breaks and other blanks stay."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        character
+        for character in _ESCAPES.sub("", text)
+        if character.isspace() or unicodedata.category(character)[0] != "C"
+    )
 
 
 def width(text: str) -> int:
@@ -47,6 +67,16 @@ def _columns(character: str) -> int:
     if unicodedata.category(character) in ("Mn", "Me"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+
+
+def cut(text: str, columns: int) -> str:
+    """A clean line in at most so many columns; three points stand for what did not fit."""
+    text = text.rstrip()
+    if width(text) <= columns:
+        return text
+    while width(text) > columns - 3:
+        text = text[:-1]
+    return f"{text.rstrip()}..."
 
 
 def wrap(text: str, columns: int, *, first: str = "", rest: str | None = None) -> list[str]:
@@ -121,6 +151,13 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def roughly(seconds: float) -> str:
+    """`5 s`, `40 s`, `4 min`, `2 h`: as far as anybody can know beforehand."""
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds < 10 else f"{round(seconds / 5) * 5} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.0f} h"
 
 
 def memory(size: int | None) -> str:

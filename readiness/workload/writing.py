@@ -11,6 +11,21 @@ from readiness.workload.document import Workload
 _SOURCE = "the operators that the model calls, heard while it ran one training step, one prefill and one token more"
 _ROWS = "The rows of operators.workload name operator, dtype, size and figures; update the plug-in, or report them."
 
+#: The titles of these requirements by their ids, which may end in the dtype of the workload.
+_TITLES = {
+    "workload-train": "Every operator that training needs is right",
+    "workload-serve": "Every operator that serving needs is right",
+    "workload-gradients": "Every gradient that training needs is there",
+    "workload-native-train": "Training runs no operator on the host",
+    "workload-native-serve": "Serving runs no operator on the host",
+    "workload-repeats-train": "Operators of training repeat bit by bit",
+    "workload-repeats-serve": "Operators of serving repeat bit by bit",
+    "workload-unaligned-train": "Operators of training take unaligned input",
+    "workload-unaligned-serve": "Operators of serving take unaligned input",
+    "workload-judged-train": "Every operator of training could be judged",
+    "workload-judged-serve": "Every operator of serving could be judged",
+}
+
 
 def requirements(workload: Workload) -> list[dict[str, Any]]:
     """What a workload requires of a device, as entries of a profile."""
@@ -74,7 +89,8 @@ def _entry(
     transformers = workload.traced.get("transformers")
     with_what = f"torch {torch}" + (f", transformers {transformers}" if transformers else "")
     return {
-        "id": id, "use": use, "check": "operators.workload", "measure": measure,
+        "id": id, "title": _TITLES[id.removesuffix(f"-{workload.dtype}")],
+        "use": use, "check": "operators.workload", "measure": measure,
         "where": {"workload": workload.name, **where}, **limit, "why": why,
         "source": f"{_SOURCE}: {kind} at {workload.length} {workload.unit} on the meta device with {with_what}",
         "remedy": remedy, "action": "contact-vendor",

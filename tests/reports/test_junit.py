@@ -8,14 +8,15 @@ from typing import Any
 import junitparser
 import pytest
 
+from readiness.judge import worst_exit
 from readiness.model import Assessment, Decision, Level, Outcome, Use, Verdict
 from readiness.reporting import render
 from tests.reports import build
 
 
-def parse(assessment: Assessment) -> Any:
+def parse(assessment: Assessment, **further: Any) -> Any:
     """The suites, read by a reader that knows nothing of us."""
-    return junitparser.JUnitXml.fromstring(render("junit", assessment).encode())
+    return junitparser.JUnitXml.fromstring(render("junit", assessment, **further).encode())
 
 
 def case(assessment: Assessment, suite: str, name: str) -> Any:
@@ -33,16 +34,44 @@ def test_a_suite_for_each_accelerator_and_use_and_a_case_for_each_finding() -> N
             assert [case.name for case in suites[f"{item.facts.id} {use}"]] == names
 
 
+LEVELS = (Level.MUST, Level.SHOULD, None)
+EVERY = [
+    build.everything, build.hostile, build.one_use, build.interrupted, build.nothing, build.many, build.simulated,
+    build.half_blind,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fail_on", LEVELS)
+@pytest.mark.parametrize("made", EVERY)
+def test_it_is_red_exactly_where_the_exit_code_is_not_0(made: Any, fail_on: Level | None) -> None:
+    assessment = made()
+    document = parse(assessment, fail_on=fail_on)
+    red = document.failures + document.errors > 0
+    assert red == (assessment.interrupted or worst_exit(assessment.accelerators, fail_on) is not Decision.READY)
+
+
+def test_what_is_ready_with_limits_is_green_unless_shoulds_fail_too() -> None:
+    assert (parse(build.one_use()).failures, parse(build.one_use()).errors) == (0, 0)
+    (limit,) = case(build.one_use(), "cpu:0 inference", "copy-bandwidth").result
+    assert isinstance(limit, junitparser.Skipped)
+    assert limit.message.startswith("limit: bandwidth_gbps is 11.5 GB/s, limit at least 20 GB/s")
+    assert parse(build.one_use(), fail_on=Level.SHOULD).failures == 1
+
+
+@pytest.mark.parametrize("fail_on", LEVELS)
 @pytest.mark.parametrize("use", Use)
-def test_the_counts_match(use: Use) -> None:
+def test_the_counts_match(use: Use, fail_on: Level | None) -> None:
     assessment = build.everything()
-    suite = next(suite for suite in parse(assessment) if suite.name == f"cuda:0 {use}")
+    suite = next(suite for suite in parse(assessment, fail_on=fail_on) if suite.name == f"cuda:0 {use}")
     findings = [finding for finding in assessment.accelerators[0].findings if finding.use is use]
+    failing = {Level.MUST: {Level.MUST}, Level.SHOULD: {Level.MUST, Level.SHOULD}, None: set()}[fail_on]
     failures = [
         finding for finding in findings
-        if finding.outcome is Outcome.FAIL and finding.waived is None and finding.level is not Level.INFO
+        if finding.outcome is Outcome.FAIL and finding.waived is None and finding.level in failing
     ]  # fmt: skip
-    errors = [finding for finding in findings if finding.outcome is Outcome.UNKNOWN and finding.level is Level.MUST]
+    errors = [
+        finding for finding in findings if finding.outcome is Outcome.UNKNOWN and finding.level is Level.MUST and fail_on
+    ]
     passes = [finding for finding in findings if finding.outcome is Outcome.PASS]
     assert (suite.tests, suite.failures, suite.errors) == (len(findings), len(failures), len(errors))
     assert suite.skipped == len(findings) - len(failures) - len(errors) - len(passes)
@@ -64,7 +93,7 @@ def test_a_failure_says_what_and_what_to_do() -> None:
         ("float64", junitparser.Skipped, "waived by Ada Lovelace until 2027-01-31: The model does not use it."),
         ("curiosity", junitparser.Skipped, "for information: relative_error is NaN"),
         ("streams", junitparser.Skipped, "not applicable: it does not apply"),
-        ("old-waiver", junitparser.Failure, "relative_error is 0.031"),
+        ("old-waiver", junitparser.Skipped, "limit: relative_error is 0.031"),
     ],
 )
 def test_every_other_kind(name: str, kind: Any, message: str) -> None:
@@ -104,6 +133,12 @@ def test_times_add_up_to_those_of_the_checks() -> None:
 @pytest.mark.parametrize("made", [build.nothing, build.interrupted])
 def test_nothing_known_is_an_error(made: Any) -> None:
     assert parse(made()).errors >= 1
+
+
+def test_a_run_that_was_stopped_is_red_even_where_all_was_well_until_then() -> None:
+    stopped = replace(build.assessment(build.accelerator(build.on(build.BOTH, build.finding, "x"))), interrupted=True)
+    for fail_on in LEVELS:
+        assert parse(stopped, fail_on=fail_on).errors == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,29 @@
+"""JSON text in which nothing is left that a terminal, an editor or the log of a pipeline would act upon."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+
+#: Outside of strings JSON has none of these. The first sign of `##vso[` and `##[error]` is enough: see `log_commands`.
+_UNSAFE = re.compile(r"[\x7f-\U0010ffff]+|#(?=#[\w.-]*\[)")
+_KEPT_CATEGORIES = ("Zs", "Cs")  # blanks; halves of surrogate pairs, which become question marks where text is written
+
+
+def escaped(text: str) -> str:
+    """The same document, with control, format, private and unassigned characters as escapes; letters stay letters."""
+    return _UNSAFE.sub(_of_run, text)
+
+
+def _of_run(match: re.Match[str]) -> str:
+    run = match[0]
+    if run == "#":
+        return "\\u0023"
+    return run if run.isprintable() else "".join(map(_of_character, run))
+
+
+def _of_character(character: str) -> str:
+    if character.isprintable() or unicodedata.category(character) in _KEPT_CATEGORIES:
+        return character
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]

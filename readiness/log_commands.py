@@ -1,0 +1,46 @@
+"""Words by which the log of a pipeline obeys whoever printed them: broken, so that what a device or a file says stays text.
+
+GitHub reads `::error::` behind blanks at the start of a line, and `##[error]` anywhere; Azure `##vso[task...]` and TeamCity
+`##teamcity[...]` anywhere; Buildkite `--- `, `+++ `, `~~~ ` and `^^^ ` at the start of a line.
+"""
+
+from __future__ import annotations
+
+import re
+
+_COLOUR = r"\x1b\[[\d;]*m"
+#: Each of the three ends before the character that would make it a command: there it is broken.
+_COMMAND = re.compile(
+    rf"(?:^|(?<=\r))(?:[^\S\r\n]|{_COLOUR})*:(?=:)"
+    r"|##[\w.-]{0,40}(?=\[)"
+    rf"|(?:^|(?<=\r))(?:{_COLOUR})*(?P<rule>---|\+\+\+|~~~|\^\^\^)(?=[ \t])",
+    re.MULTILINE,
+)
+_KEPT = 64  # longer than what a command begins with
+
+
+def broken(text: str) -> str:
+    """The text without commands: `: :error`, `##vso [`, `---- `. Everything else in it stays as it is."""
+    return _COMMAND.sub(_break, text)
+
+
+def _break(match: re.Match[str]) -> str:
+    return match[0] + (match["rule"][0] if match["rule"] else " ")
+
+
+class Breaker:
+    """The same for a stream, whose lines may be written in pieces."""
+
+    def __init__(self) -> None:
+        self._line = ""  # what of the present line has been written, as far as it matters
+
+    def __call__(self, text: str) -> str:
+        """What is to be written in place of the next piece."""
+        # A command is broken before its last character: what was written earlier never holds a whole one.
+        whole = broken(self._line + text)
+        written = whole[len(self._line) :]
+        line = re.sub(_COLOUR, "", re.split(r"[\r\n]", whole)[-1])
+        if line.isspace():
+            line = " "
+        self._line = line if len(line) <= _KEPT else f"x{line[-_KEPT:]}"
+        return written
