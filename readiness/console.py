@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from readiness.plan import Job
-    from readiness.processes import Worker
+    from readiness.worker_process import Worker
 
 
 class Silent:
