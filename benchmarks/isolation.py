@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from readiness import accelerators, checklist
 from readiness.assessment import facts_to_json
+from readiness.model import Status
 from readiness.processes import Pool
 
 ROUNDS = 7
@@ -39,8 +40,8 @@ def main() -> None:
                 worker = pool.start(request, fork=fork, limit_s=120)
                 while not worker.ended:
                     pool.poll(0.005)
-                assert worker.end is not None, worker.log_tail()
-                assert worker.end["status"] == "measured", worker.end
+                assert worker.end is not None, worker.log_tail
+                assert worker.end.status is Status.MEASURED, worker.end
                 if number == 0 and fork:
                     print(f"preparing (once a run): {time.perf_counter() - begun:.2f} s")
                 if number:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from readiness.plan import Job
-    from readiness.processes import Worker
     from readiness.runner import Request
+    from readiness.worker_process import Worker
 
 Key = tuple[str, str]
 _INDENT = " " * 9

@@ -15,13 +15,13 @@ from typing import Any
 import psutil
 
 from readiness import accelerators
-from readiness.assessment import facts_from_json
-from readiness.endings import describe_end
+from readiness.endings import discovered
 from readiness.errors import InterruptedRunError, UsageError
-from readiness.model import AcceleratorFacts, Status
+from readiness.model import AcceleratorFacts
 from readiness.peers import host_of
-from readiness.processes import Pool, Worker
+from readiness.processes import Pool
 from readiness.simulator import chip as chips
+from readiness.worker_process import Worker
 
 #: A driver that does not list its devices by then does not work.
 LIMIT_S = 180.0
@@ -64,15 +64,12 @@ def discover(pool: Pool, *, limit_s: float = LIMIT_S, stopped: Callable[[], bool
     found: list[AcceleratorFacts] = []
     failures: dict[str, str] = {}
     for name, worker in workers.items():
-        if worker.end is None:
-            failures[name] = describe_end(worker)
-        elif worker.end["status"] != Status.MEASURED:
-            failures[name] = str(worker.end["reason"])
-        else:
-            own = [facts_from_json(value) for kind, value in worker.pieces if kind == "accelerator"]
-            if not own:
-                absent[name] = "no device"
-            found += own
+        own, unknown = discovered(worker)
+        if unknown is not None:
+            failures[name] = unknown
+        elif not own:
+            absent[name] = "no device"
+        found += own
     return Discovery(tuple(found), absent, failures, out_of_reach)
 
 

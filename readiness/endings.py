@@ -9,21 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from readiness import memory
-from readiness.assessment import measurement_from_json, plain
-from readiness.model import Evidence, Measurement, Row, Status
+from readiness.assessment import plain
+from readiness.errors import Exit
+from readiness.model import AcceleratorFacts, Evidence, Measurement, Row, Status
 from readiness.plan import Job
-from readiness.processes import Worker
 from readiness.worker import with_unit
+from readiness.worker_process import Worker
 
 #: The second try of a check that ran into its limit gets this many times the limit: a cold compile is not a hang.
 SECOND_TRY = 3.0
 _LONGEST_NOTE = 200
+#: What the kernel sends to a process for what it did itself. All others somebody sends: a person, a scheduler, the kernel
+#: for want of something, a driver that takes its device back. They tell nothing about the device.
+OWN_FAULTS = frozenset({
+    signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS,
+})  # fmt: skip
 
 
 def evidence_of(worker: Worker, job: Job, attempt: int) -> Evidence:
     """What a worker that has ended says about its accelerator."""
     status, reason = _status(worker, attempt)
-    measurements = tuple(measurement_from_json(value) for kind, value in worker.pieces if kind == "measurement")
+    void = worker.end is not None and worker.end.void
     process: dict[str, Any] = {"exit_code": worker.exit_code, **worker.usage}
     if worker.exit_code is not None and worker.exit_code < 0 and worker.kill_sent is None:
         process["signal"] = signal_name(-worker.exit_code)
@@ -33,23 +39,29 @@ def evidence_of(worker: Worker, job: Job, attempt: int) -> Evidence:
         reason=reason,
         seconds=worker.seconds,
         attempts=attempt,
-        measurements=measurements,
-        rows=tuple(value for kind, value in worker.pieces if kind == "row"),
+        measurements=() if void else tuple(worker.measurements),
+        rows=tuple(row.cells for row in worker.rows),
         settings=job.settings,
-        environment=(worker.end or {}).get("environment", {}),
+        environment={} if worker.end is None else worker.end.environment,
         process=process,
         accelerators=tuple(facts.id for facts in job.accelerators),
-        log=worker.log_tail(),
+        log=worker.log_tail,
     )
+
+
+def discovered(worker: Worker) -> tuple[tuple[AcceleratorFacts, ...], str | None]:
+    """The accelerators that a worker found, and why they are not known, None where they are."""
+    status, reason = _status(worker, 1)
+    return (tuple(worker.accelerators), None) if status is Status.MEASURED else ((), reason)
 
 
 def unless_cut_short(evidence: Evidence, worker: Worker, job: Job) -> Evidence:
     """The same, where it was given the time that its check may take; with less of it, a sound device ends late as well.
 
-    A process that cannot be killed (no exit code) is in a driver's hands, whatever time it had.
+    A process that cannot be killed is in a driver's hands, whatever time it had.
     """
     may_take_s = job.limit_s * (SECOND_TRY if evidence.attempts > 1 else 1)
-    if evidence.status is not Status.TIMEOUT or worker.limit_s >= may_take_s or worker.exit_code is None:
+    if evidence.status is not Status.TIMEOUT or worker.limit_s >= may_take_s or worker.held is not None:
         return evidence
     reason = f"--timeout grants it less than the {may_take_s:g} s that it may take: {evidence.reason}"
     return replace(evidence, status=Status.SKIPPED, reason=reason)
@@ -73,19 +85,32 @@ def recounted(evidence: Evidence, job: Job, kept: Path) -> Evidence:
 
 
 def _status(worker: Worker, attempt: int) -> tuple[Status, str | None]:
-    # The request for its stack interrupts system calls: what a check says after its time limit is no evidence.
-    if worker.end is not None and not worker.timed_out:
-        return Status(worker.end["status"]), worker.end["reason"]
-    if worker.timed_out and worker.ready is not None:
+    """How it ended. Its own word that it measured counts only from a process that then left by itself.
+
+    What it said after its time limit, or after we had decided to end it, has not been taken.
+    """
+    if worker.timed_out and worker.ready is None:
+        return Status.ERROR, "its process was not ready to begin in time"
+    if worker.timed_out and worker.full_disk is None:
         tries = f" (a first try had {worker.limit_s / SECOND_TRY:g} s)" if attempt > 1 else ""
         # What the kill met is said too: a process that a driver holds is worse than a slow one.
-        held = f"; {worker.killed}" if worker.exit_code is None and worker.killed else ""
+        held = f"; {worker.killed}" if worker.held is not None else ""
         return Status.TIMEOUT, f"no end within {worker.limit_s:g} s{tries}{held}{_last_note(worker)}"
-    if worker.timed_out:
-        return Status.ERROR, "its process was not ready to begin in time"
     if worker.killed is not None or ran_out_of_memory(worker):
         return Status.ERROR, describe_end(worker)
-    return Status.CRASHED, describe_end(worker) + _last_note(worker)
+    if worker.end is not None and (worker.exit_code == 0 or worker.end.status is not Status.MEASURED):
+        return worker.end.status, worker.end.reason
+    if is_own_fault(worker):
+        return Status.CRASHED, describe_end(worker) + _last_note(worker)
+    return Status.ERROR, describe_end(worker)
+
+
+def is_own_fault(worker: Worker) -> bool:
+    """Whether a process that did not deliver ended of what it did, and nothing around it explains that."""
+    code = worker.exit_code
+    if code is None or code == Exit.INTERNAL or worker.full_disk is not None:
+        return False
+    return code >= 0 or -code in OWN_FAULTS
 
 
 def _last_note(worker: Worker) -> str:
@@ -96,17 +121,27 @@ def _last_note(worker: Worker) -> str:
 
 def describe_end(worker: Worker) -> str:
     """How a worker that did not deliver its evidence ended, in words."""
+    full = f"; {worker.full_disk} was full meanwhile" if worker.full_disk is not None else ""
+    return _end_in_words(worker) + full
+
+
+def _end_in_words(worker: Worker) -> str:
     if worker.killed is not None:
         return worker.killed
     code = worker.exit_code
     if code is None:
         return "its process was lost"
+    if code == Exit.INTERNAL:
+        return f"its process could not deliver its evidence (exit code {code})"
+    when = "before it had delivered its evidence" if worker.end is None else "after it had delivered its evidence"
     if code >= 0:
-        return f"its process left with exit code {code} before it had delivered its evidence"
+        return f"its process left with exit code {code} {when}"
     name = signal_name(-code)
     if killed_by_kernel(worker):
         return f"out of memory: the kernel killed it ({name})"
-    return f"its process died by {name}"
+    if -code in OWN_FAULTS:
+        return f"its process died by {name}" + (f" {when}" if worker.end is not None else "")
+    return f"its process was ended from outside by {name}"
 
 
 def signal_name(number: int) -> str:

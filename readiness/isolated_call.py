@@ -14,7 +14,8 @@ from typing import Any
 from readiness import errors
 from readiness.endings import describe_end
 from readiness.errors import ReadinessError
-from readiness.processes import Pool, Worker
+from readiness.processes import Pool
+from readiness.worker_process import Worker
 
 _POLL_S = 0.1
 
@@ -62,16 +63,15 @@ def call(
 
 def _notes(worker: Worker) -> list[str]:
     """All that it said it was doing."""
-    return [str(value.get("note")) for kind, value in worker.pieces if kind == "row" and isinstance(value, dict)]
+    return [str(row.cells.get("note")) for row in worker.rows]
 
 
 def _answer(worker: Worker) -> Any:
     note = next(reversed(_notes(worker)), "")
-    found = [value for kind, value in worker.pieces if kind == "answer"]
     # What was told after a time limit, or by a process that then died, is believed no more than that of a check.
-    if worker.end is None or worker.killed is not None or worker.timed_out or len(found) != 1:
-        raise FailedCallError(_end(worker), note=note, log=worker.log_tail(), timed_out=worker.timed_out)
-    match found[0]:
+    if worker.end is None or worker.killed is not None or worker.timed_out or worker.answer is None:
+        raise FailedCallError(_end(worker), note=note, log=worker.log_tail, timed_out=worker.timed_out)
+    match worker.answer.value:
         case {"answer": answer}:
             return answer
         case {"refused": str(kind), "what": str(what), "place": str() | None as place, "remedy": str() | None as remedy}:
@@ -79,8 +79,8 @@ def _answer(worker: Worker) -> Any:
             error = known if isinstance(known, type) and issubclass(known, ReadinessError) else ReadinessError
             raise error(what, place=place, remedy=remedy)
         case {"failed": str(how)}:
-            raise FailedCallError(how, note=note, log=worker.log_tail())
-    raise FailedCallError("it answers in no way that is known", note=note, log=worker.log_tail())
+            raise FailedCallError(how, note=note, log=worker.log_tail)
+    raise FailedCallError("it answers in no way that is known", note=note, log=worker.log_tail)
 
 
 def _end(worker: Worker) -> str:

@@ -21,6 +21,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from readiness.decision import decide
+from readiness.measurements import is_comparable
 from readiness.model import (
     AcceleratorAssessment,
     AcceleratorFacts,
@@ -83,8 +84,8 @@ def _asked(profile: Profile, uses: Sequence[Use] | None) -> list[Use]:
 
 
 def satisfies(value: Number, limit: Limit) -> bool:
-    """Whether a value keeps a limit. NaN keeps none."""
-    if isinstance(value, float) and math.isnan(value):
+    """Whether a value keeps a limit. NaN keeps none, nor does infinity: no device has it. A truth value is no number."""
+    if (isinstance(value, float) and not math.isfinite(value)) or not is_comparable(value, limit):
         return False
     match limit.operator:
         case Operator.AT_LEAST:
@@ -102,7 +103,7 @@ def credit(value: Number, limit: Limit) -> float:
     """The share of the points that a value earns, 0 to 1: linear between `zero` and the bound where there is a `zero`."""
     if satisfies(value, limit):
         return 1.0
-    if limit.zero is None or not math.isfinite(value):
+    if limit.zero is None or not is_comparable(value, limit) or not math.isfinite(value):
         return 0.0
     span = limit.bound - limit.zero
     share = (value - limit.zero) / span if math.isfinite(span) else 0.0
@@ -168,7 +169,9 @@ def _find(
         return finding(Outcome.NOT_APPLICABLE, f"it does not apply to the {facts.stack} stack")
     if evidence is None:
         return finding(Outcome.UNKNOWN, f"{requirement.check} was not run")
-    worst = _worst([item for item in evidence.measurements if matches(item, requirement)], requirement.limit)
+    meant = [item for item in evidence.measurements if matches(item, requirement)]
+    comparable = [item for item in meant if is_comparable(item.value, requirement.limit)]
+    worst = _worst(comparable, requirement.limit)
     if worst is not None and not satisfies(worst.value, requirement.limit):
         earned = credit(worst.value, requirement.limit)
         return finding(Outcome.FAIL, worst.about, worst, earned if evidence.status is Status.MEASURED else 0.0)
@@ -178,6 +181,9 @@ def _find(
         case Status.ERROR | Status.SKIPPED:
             return finding(Outcome.UNKNOWN, f"{requirement.check}: {evidence.reason}")
         case Status.MEASURED:
+            if len(comparable) < len(meant):
+                kinds = ("a truth value", "a number") if isinstance(meant[0].value, bool) else ("a number", "a truth value")
+                return finding(Outcome.UNKNOWN, f"{requirement.check} yielded {kinds[0]}, and the limit is {kinds[1]}")
             if worst is None:
                 return finding(Outcome.UNKNOWN, _absence(requirement, evidence))
             return finding(Outcome.PASS, None, worst, 1.0)

@@ -5,7 +5,7 @@ kills whatever that one left behind: its process group and, since orphans are ha
 When the command line dies, even by kill -9, the control socket closes: every worker is killed and this process leaves.
 
 Messages on the control socket (one JSON object each): in come `start` (with two file descriptors: evidence pipe, log),
-`kill`, `dump` and `import`; out go `prepared`, `started`, `exited`.
+`kill`, `dump` and `import`; out go `prepared`, `started`, `failed` (it could not be), `exited`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 import psutil
 
 from readiness import scratch
+from readiness.errors import Exit
 from readiness.spawning import bootstrap, die_with_parent, take_in_orphans
 
 LARGEST_MESSAGE_BYTES = 2**17
@@ -45,11 +46,12 @@ class Nursery:
 
     def __init__(self, control: socket.socket) -> None:
         self.control = control
+        self.wake_up: tuple[int, ...] = ()
         self.workers: dict[int, _Worker] = {}  # by pid
 
     def run(self) -> None:
         """Serve until the control socket closes."""
-        reader, writer = os.pipe()
+        reader, writer = self.wake_up = os.pipe()
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -91,41 +93,47 @@ class Nursery:
 
     def start(self, message: dict[str, Any], evidence: int, log: int) -> None:
         """Start a worker by fork or as a fresh interpreter."""
-        if message["fork"]:
-            pid, popen = os.fork(), None
-            if pid == 0:
-                self.become_worker(message["request"], evidence, log)
-        else:
-            popen = subprocess.Popen(
-                bootstrap("readiness.worker:main", str(evidence)),
-                stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[evidence], start_new_session=True,
-                env=os.environ | message["environment"],
-            )  # fmt: skip
-            pid = popen.pid
-            assert popen.stdin is not None
-            with contextlib.suppress(BrokenPipeError):
-                popen.stdin.write(json.dumps(message["request"]).encode())
-                popen.stdin.close()
-        os.close(evidence)
-        os.close(log)
+        popen = None
+        try:
+            if message["fork"]:
+                ours = os.getpid()
+                pid = os.fork()
+                if pid == 0:
+                    self.become_worker(message["request"], evidence, log, ours)
+            else:
+                popen = subprocess.Popen(
+                    bootstrap("readiness.worker:main", str(evidence), str(os.getpid())),
+                    stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[evidence], start_new_session=True,
+                    env=os.environ | message["environment"],
+                )  # fmt: skip
+                pid = popen.pid
+        except OSError as problem:  # no more processes, no more memory
+            self.send({"failed": message["start"], "reason": str(problem)})
+            return
+        finally:
+            os.close(evidence)
+            os.close(log)
         self.workers[pid] = _Worker(message["start"], pid, popen)
         self.send({"started": message["start"], "pid": pid})
+        if popen is not None and popen.stdin is not None:
+            with contextlib.suppress(BrokenPipeError), popen.stdin:
+                popen.stdin.write(json.dumps(message["request"]).encode())
 
-    def become_worker(self, request: dict[str, Any], evidence: int, log: int) -> NoReturn:
+    def become_worker(self, request: dict[str, Any], evidence: int, log: int, parent: int) -> NoReturn:
         """In the forked child: cut every tie to this process, then work."""
-        code = 70
+        code = int(Exit.INTERNAL)
         try:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             os.setsid()
-            die_with_parent()
+            die_with_parent(parent)
             self.control.close()
+            for descriptor in self.wake_up:  # what a check reads or writes there would be lost to the other side
+                os.close(descriptor)
             os.dup2(log, 1)
             os.dup2(log, 2)
             os.close(log)
-            sys.stdout = open(1, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
-            sys.stderr = open(2, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
             from readiness import worker
 
             code = worker.serve(request, evidence)
@@ -137,7 +145,9 @@ class Nursery:
         for worker in self.workers.values():
             if worker.id == id:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(worker.pid, number) if group else os.kill(worker.pid, number)
+                    os.kill(worker.pid, number)  # it may not lead a group yet
+                    if group:
+                        os.killpg(worker.pid, number)
 
     def reap(self) -> None:
         """Wait for whoever ended; clear away what it left, then tell how it ended."""

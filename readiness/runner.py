@@ -17,12 +17,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-import psutil
-
 from readiness import __version__, accelerators, judge, peers
 from readiness.checklist import Check
 from readiness.discovery import LIMIT_S, Discovery, discover, host, of_stacks, select
-from readiness.endings import SECOND_TRY, evidence_of, recounted, unless_cut_short
+from readiness.endings import OWN_FAULTS, SECOND_TRY, evidence_of, recounted, unless_cut_short
 from readiness.journal import Journal
 from readiness.last_run import LastRun
 from readiness.model import (
@@ -36,8 +34,9 @@ from readiness.model import (
     Waiver,
 )
 from readiness.plan import Job, plan
-from readiness.processes import Pool, Worker
+from readiness.processes import Pool
 from readiness.resuming import known, settle
+from readiness.worker_process import Worker
 
 #: What ending the running checks and telling the result may take of the time that `--within` grants.
 CLOSING_S = 3.0
@@ -250,7 +249,7 @@ class _Loop:
         if worker.exit_code != 0 and len(job.accelerators) > 1:  # its ranks were killed with it
             stack = accelerators.stack(job.accelerators[0].stack)
             self.rest_until[stack.name] = time.monotonic() + stack.rest_s
-        if worker.exit_code is None and worker.kill_sent is not None and worker.pid and psutil.pid_exists(worker.pid):
+        if worker.held is not None:
             reason = f"process {worker.pid} of {job.check.id} holds the device and cannot be killed"
             self.state.wedged |= {facts.id: reason for facts in job.accelerators}
         elif self.state.stop is not None and worker.killed == self.state.stop:
@@ -265,9 +264,10 @@ class _Loop:
     def is_stopped_with_us(self, worker: Worker) -> bool:
         """Whether it ended since somebody ends all processes of the run, as systemd and schedulers do: no evidence.
 
-        Its end may come before the signal to us does.
+        Its end may come before the signal to us does, which may be one that ends us too.
         """
-        if worker.end is not None or worker.kill_sent is not None or worker.exit_code not in (None, -signal.SIGTERM):
+        code = worker.exit_code
+        if worker.kill_sent is not None or (code is not None and (code >= 0 or -code in OWN_FAULTS)):
             return False
         deadline = time.monotonic() + _SIGNALS_SPREAD_S
         while not self.signals and time.monotonic() < deadline:

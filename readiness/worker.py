@@ -1,8 +1,7 @@
-"""The child process that runs one check on one accelerator and sends its evidence, line by line, through a pipe.
+"""The child process that runs one check on one accelerator and sends its evidence through a pipe (`evidence_pipe`).
 
-Lines are JSON objects with one key: `ready` (the time limit starts), `measurement`, `row`, `note`, `end`. What the
-check and its libraries print goes to the log file, never into the pipe. The same function serves a process forked from
-the prepared one (`readiness.nursery`) and a fresh interpreter.
+What the check and its libraries print goes to the log, never into that pipe. The same function serves a process forked
+from the prepared one (`readiness.nursery`) and a fresh interpreter.
 """
 
 from __future__ import annotations
@@ -10,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import importlib
+import io
 import json
-import math
+import operator
 import os
 import platform
 import resource
@@ -25,19 +25,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from readiness import accelerators, assessment, checklist, peers, scratch
+from readiness import accelerators, assessment, checklist, disk, measurements, peers, scratch
 from readiness.accelerators.base import SWEPT_VARIABLE, Accelerator
 from readiness.checklist import Check, Skip
 from readiness.errors import Exit, ReadinessError
+from readiness.evidence_pipe import MOST_MEASUREMENTS, MOST_ROWS, PipeLostError, Sender
 from readiness.model import Evidence, Measurement, Note, Row, Status
 
-#: Rows beyond this are counted, not kept: an assessment must stay readable.
-MOST_ROWS = 20_000
-MOST_MEASUREMENTS = 10_000
 #: What a measurement is about is a line, not a table: the rows are for that.
 MOST_ABOUT = 500
 
+_LONGEST_NOTE = 1000
+_LONGEST_REASON = 1000
+
 Emit = Callable[[Measurement | Row | Note], None]
+Send = Callable[[str, Any], None]
 
 
 #: Environment variables that change results or recovery; their values become evidence.
@@ -60,21 +62,18 @@ _OF_ONE_HOST = ("IFNAME", "HCA", "NET_DEVICES", "DEBUG", "FILE", "HOSTID", "IP",
 def serve(request: Mapping[str, Any], pipe: int) -> int:
     """Do one job in this process and send what it yields; the exit code of the process.
 
-    `request` is what `readiness.processes` asks for: a check on an accelerator, the discovery of a stack, or a call.
+    `request` is what `readiness.processes` asks for: a check on an accelerator, the discovery of a stack, or a call. The exit
+    code is 70 where what it yields could not be delivered: nothing is known then.
     """
+    _open_log()
     faulthandler.enable()
     with contextlib.suppress(AttributeError):  # not everywhere
         faulthandler.register(signal.SIGUSR1, all_threads=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fresh interpreter inherits that the prepared process ignores it
     _be_the_first_to_go()
-    with os.fdopen(pipe, "w", encoding="utf-8") as stream:
-        os.set_inheritable(stream.fileno(), False)
-
-        def send(kind: str, value: Any) -> None:
-            stream.write(json.dumps({kind: value}, allow_nan=False) + "\n")
-            stream.flush()
-
+    try:
+        send = Sender(pipe).send
         match request["job"]:
             case "check":
                 _serve_check(request, send)
@@ -82,7 +81,37 @@ def serve(request: Mapping[str, Any], pipe: int) -> int:
                 _serve_discovery(request, send)
             case "call":
                 _serve_call(request, send)
+    except BaseException:  # noqa: BLE001 - also where its last word does not fit into the pipe
+        _print_traceback()
+        return Exit.INTERNAL
     return 0
+
+
+class _Log(io.FileIO):
+    """Takes all that is printed: what cannot be written is dropped, and is no failure of whoever printed it."""
+
+    def write(self, data: Any) -> int:
+        with contextlib.suppress(OSError):
+            if (written := super().write(data)) is not None:
+                return written
+        return memoryview(data).nbytes
+
+
+def _open_log() -> None:
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        raw = io.BufferedWriter(_Log(descriptor, "w", closefd=False))
+        setattr(sys, name, io.TextIOWrapper(raw, "utf-8", "replace", line_buffering=True))
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # the check may have closed or replaced them
+            stream.flush()
+
+
+def _print_traceback() -> None:
+    with contextlib.suppress(Exception):  # an exception's own words may raise, and so may the stream
+        traceback.print_exc()
 
 
 def _be_the_first_to_go() -> None:
@@ -91,7 +120,7 @@ def _be_the_first_to_go() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _serve_check(request: Mapping[str, Any], send: Callable[[str, Any], None]) -> None:
+def _serve_check(request: Mapping[str, Any], send: Send) -> None:
     try:
         check = checklist.load(request["check"], request["file"])
         facts = assessment.facts_from_json(request["accelerator"])
@@ -108,8 +137,8 @@ def _serve_check(request: Mapping[str, Any], send: Callable[[str, Any], None]) -
         os.environ[SWEPT_VARIABLE] = scratch.swept_prefix()
         accelerator.enter()
         settings = {name: _like(value, check.settings[name]) for name, value in request["settings"].items()}
-    except (Exception, SystemExit) as problem:  # noqa: BLE001 - it becomes evidence
-        traceback.print_exc()
+    except BaseException as problem:  # noqa: BLE001 - it becomes evidence
+        _print_traceback()
         send("end", {"status": Status.ERROR.value, "reason": f"the check could not be started: {_told(problem)}"})
         return
     # Devices whose stack wants it are left alone for a while after a process that used them together was killed.
@@ -123,19 +152,27 @@ def _serve_check(request: Mapping[str, Any], send: Callable[[str, Any], None]) -
             case Row():
                 send("row", assessment.plain(item.cells))
             case Note():
-                send("note", item.text)
+                send("note", str(item.text)[:_LONGEST_NOTE])
 
-    status, reason = measure(check, accelerator, settings, emit)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    void = False
+    try:
+        status, reason = measure(check, accelerator, settings, emit)
+    except PipeLostError:
+        raise
+    except OSError as problem:  # want of disk
+        status, reason, void = Status.ERROR, f"the host's disk did not suffice: {problem.strerror}", True
+    except BaseException as problem:  # noqa: BLE001 - a panic of a library in Rust, a cancelled task: evidence too
+        _print_traceback()
+        status, reason = Status.ERROR, _told(problem)
+    _flush()
     surroundings = {**environment(), **accelerator.stack.told(facts)}
-    send("end", {"status": status.value, "reason": reason, "environment": surroundings})
+    send("end", {"status": status.value, "reason": reason, "environment": surroundings, "void": void})
 
 
-def _serve_discovery(request: Mapping[str, Any], send: Callable[[str, Any], None]) -> None:
-    stack = accelerators.stack(request["stack"])
+def _serve_discovery(request: Mapping[str, Any], send: Send) -> None:
     send("ready", True)
     try:
+        stack = accelerators.stack(request["stack"])
         import torch  # noqa: F401
 
         if stack.plugin is not None:
@@ -143,13 +180,14 @@ def _serve_discovery(request: Mapping[str, Any], send: Callable[[str, Any], None
         told = {COLLECTIVE_VARIABLES: collective_variables()}
         for facts in stack.discover():
             send("accelerator", assessment.facts_to_json(replace(facts, properties={**facts.properties, **told})))
-        send("end", {"status": Status.MEASURED.value, "reason": None})
-    except (Exception, SystemExit) as problem:  # noqa: BLE001 - a stack that cannot be looked at is a finding
-        traceback.print_exc()
+    except BaseException as problem:  # noqa: BLE001 - a stack that cannot be looked at is a finding
+        _print_traceback()
         send("end", {"status": Status.ERROR.value, "reason": _told(problem)})
+        return
+    send("end", {"status": Status.MEASURED.value, "reason": None})
 
 
-def _serve_call(request: Mapping[str, Any], send: Callable[[str, Any], None]) -> None:
+def _serve_call(request: Mapping[str, Any], send: Send) -> None:
     """Call a function of readiness that meets code of others, and send what it returns; see `readiness.isolated_call`."""
     send("ready", True)
     ours = os.getpid()
@@ -167,7 +205,7 @@ def _serve_call(request: Mapping[str, Any], send: Callable[[str, Any], None]) ->
     except MemoryError:
         answer = {"failed": f"it takes more than {request['memory_bytes'] >> 20} MiB of memory"}
     except BaseException as problem:  # noqa: BLE001 - code of others raises what it likes
-        traceback.print_exc()
+        _print_traceback()
         answer = {"failed": _told(problem)}
     if os.getpid() != ours:  # a copy of this process, which that code has made: there is one answer
         os._exit(Exit.INTERNAL)
@@ -210,7 +248,7 @@ def environment() -> dict[str, Any]:
     return found
 
 
-def main(descriptor: str) -> NoReturn:
+def main(descriptor: str, parent: str) -> NoReturn:
     """The entry of a fresh interpreter: the request comes on standard input, evidence goes to this descriptor.
 
     It leaves as a forked worker does, without waiting for threads and libraries: what there was to tell has been told, and
@@ -218,21 +256,23 @@ def main(descriptor: str) -> NoReturn:
     """
     from readiness.spawning import die_with_parent
 
-    die_with_parent()
-    request = json.load(sys.stdin)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    code = serve(request, int(descriptor))
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)
+    code = int(Exit.INTERNAL)
+    try:
+        die_with_parent(int(parent))
+        request = json.load(sys.stdin)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        code = serve(request, int(descriptor))
+        _flush()
+    finally:
+        os._exit(code)
 
 
 def measure(check: Check, accelerator: Accelerator, settings: Mapping[str, Any], emit: Emit) -> tuple[Status, str | None]:
     """Run a check in this process, handing on what it yields; its status and the reason for it.
 
-    A measurement that the check did not declare is an error of the check: a profile could never have asked for it.
+    A measurement that the check did not declare is an error of the check: a profile could never have asked for it. Raises
+    OSError where the host's disk did not suffice: what the check measured may have suffered from that.
     """
     counts: Counter[type] = Counter()
     try:
@@ -244,11 +284,15 @@ def measure(check: Check, accelerator: Accelerator, settings: Mapping[str, Any],
             if counts[Row] <= MOST_ROWS or not isinstance(item, Row):
                 emit(item)
     except Skip as skip:
-        return Status.SKIPPED, str(skip)[:1000] or "the check gave no reason"
+        return Status.SKIPPED, str(skip)[:_LONGEST_REASON] or "the check gave no reason"
     except MemoryError as problem:
-        return Status.ERROR, f"the host's memory did not suffice: {problem or 'MemoryError'}"
+        return Status.ERROR, f"the host's memory did not suffice: {_first_line(problem) or 'MemoryError'}"
+    except PipeLostError:
+        raise
     except (Exception, SystemExit) as problem:  # noqa: BLE001 - whatever it raises is evidence
-        traceback.print_exc()
+        _print_traceback()
+        if disk.is_want(problem):
+            raise disk.want(_first_line(problem)) from None
         return Status.ERROR, _told(problem)
     if counts[Measurement] == 0:
         return Status.ERROR, "the check ended without measuring anything"
@@ -261,20 +305,28 @@ def _refusal(item: object, check: Check, counts: Mapping[type, int]) -> str | No
     """Why what a check yielded cannot be evidence, or None."""
     if not isinstance(item, Measurement | Row | Note):
         return f"the check yielded {type(item).__name__}, not a Measurement, Row or Note"
+    if isinstance(item, Row) and not isinstance(item.cells, Mapping):
+        return f"the check yielded a row of {type(item.cells).__name__}, not of cells by name"
     if isinstance(item, Measurement) and item.name not in check.measures:
-        return f"the check yielded {item.name!r}, which it does not declare"
+        return f"the check yielded {str(item.name)[:100]!r}, which it does not declare"
     if counts[Measurement] > MOST_MEASUREMENTS:
         return f"the check yielded more than {MOST_MEASUREMENTS} measurements"
     return None
 
 
 def _first_line(problem: BaseException) -> str:
-    text = str(problem).strip()
+    try:
+        text = str(problem).strip()
+    except Exception:  # noqa: BLE001 - its words are the check's own code too
+        return "its words cannot be told"
     return text.splitlines()[0][:300] if text else ""
 
 
 def collect(check: Check, accelerator: Accelerator, **settings: Any) -> Evidence:
-    """Run a check in this very process and gather its evidence. For tests and notebooks: nothing protects the caller."""
+    """Run a check in this very process and gather its evidence. For tests and notebooks: nothing protects the caller.
+
+    Raises what `measure` raises, and what the check raises that is no Exception.
+    """
     measurements: list[Measurement] = []
     rows: list[Mapping[str, Any]] = []
 
@@ -299,23 +351,28 @@ def collect(check: Check, accelerator: Accelerator, **settings: Any) -> Evidence
 
 
 def with_unit(measurement: Measurement, check: Check) -> Measurement:
-    """The measurement with the unit that its check declares. Raises TypeError for a value that is no number."""
-    return Measurement(
+    """The measurement with the unit that its check declares. Raises ValueError for what can be none."""
+    found = Measurement(
         name=measurement.name,
         value=_number(measurement.value),
         labels={str(key)[:200]: str(value)[:1000] for key, value in measurement.labels.items()},
         unit=check.measures[measurement.name],
-        spread=None if measurement.spread is None else float(measurement.spread),
-        samples=measurement.samples,
+        spread=None if measurement.spread is None else _number(measurement.spread),
+        samples=None if measurement.samples is None else operator.index(_plain(measurement.samples)),
         about=None if measurement.about is None else str(measurement.about)[:MOST_ABOUT],
     )
+    if (problem := measurements.refusal(found)) is not None:
+        raise ValueError(f"{str(measurement.name)[:100]!r} cannot be a measurement: {problem}")
+    return found
 
 
-def _number(value: Any) -> float | int | bool:
+def _plain(value: Any) -> Any:
     """A plain Python number: numpy's and torch's scalars have `item`."""
-    value = value.item() if hasattr(value, "item") else value
-    if not isinstance(value, bool | int | float):
-        raise TypeError(f"a measurement's value is {type(value).__name__}, not a number")
-    if isinstance(value, int) and abs(value) >= 2**63:  # beyond what other readers of JSON keep exact
-        return float(value) if abs(value) < 2**1023 else math.inf if value > 0 else -math.inf
+    return value.item() if hasattr(value, "item") else value
+
+
+def _number(value: Any) -> Any:
+    value = _plain(value)
+    if isinstance(value, int) and 2**63 <= abs(value) <= sys.float_info.max:  # beyond what other readers keep exact
+        return float(value)
     return value

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import tempfile
 from typing import Any
 
 import pytest
 
-from readiness import checklist, endings, processes
-from readiness.model import AcceleratorFacts, Evidence, Status
+from readiness import checklist, endings
+from readiness.evidence_pipe import End
+from readiness.model import AcceleratorFacts, Evidence, Measurement, Status
 from readiness.plan import Job
+from readiness.worker_process import Worker
 
 
 def evidence(**changes: Any) -> Evidence:
     """The evidence of a worker that ended like this."""
     check = next(iter(checklist.discover().values()))
     job = Job(check, (AcceleratorFacts("cpu:0", "cpu", 0, "cpu", None, None),))
-    with tempfile.TemporaryFile() as log:
-        worker = processes.Worker(1, -1, log, 60.0, started=0.0, ready=1.0, finished=2.0)
-        for name, value in changes.items():
-            setattr(worker, name, value)
-        return endings.evidence_of(worker, job, 1)
+    worker = Worker(1, -1, -1, 60.0, started=0.0, ready=1.0, finished=2.0)
+    for name, value in changes.items():
+        setattr(worker, name, value)
+    return endings.evidence_of(worker, job, 1)
 
 
-@pytest.mark.parametrize(("number", "name"), [(11, "SIGSEGV"), (40, "signal 40"), (99, "signal 99")])
+@pytest.mark.parametrize(("number", "name"), [(11, "SIGSEGV"), (7, "SIGBUS"), (40, "signal 40"), (99, "signal 99")])
 def test_every_signal_has_a_word(number: int, name: str) -> None:
     assert endings.signal_name(number) == name
     found = evidence(exit_code=-number)
-    assert found.status is Status.CRASHED
-    assert found.reason == f"its process died by {name}"
+    own = number in endings.OWN_FAULTS
+    assert found.status is (Status.CRASHED if own else Status.ERROR)
+    assert found.reason == (f"its process died by {name}" if own else f"its process was ended from outside by {name}")
     assert found.process["signal"] == name
 
 
@@ -41,5 +42,36 @@ def test_what_it_was_at_is_told_of_a_hang_and_of_a_crash() -> None:
 
 
 def test_an_end_that_was_told_needs_no_note() -> None:
-    end = {"status": "error", "reason": "RuntimeError: no kernel"}
+    end = End(Status.ERROR, "RuntimeError: no kernel")
     assert evidence(end=end, exit_code=0, note="softmax").reason == "RuntimeError: no kernel"
+
+
+def test_the_word_that_it_measured_counts_only_from_a_process_that_left_by_itself() -> None:
+    end = End(Status.MEASURED, None)
+    assert evidence(end=end, exit_code=0).status is Status.MEASURED
+    for changes, status, words in (
+        ({"exit_code": -11}, Status.CRASHED, "SIGSEGV after it had delivered its evidence"),
+        ({"exit_code": 3}, Status.CRASHED, "exit code 3 after it had delivered its evidence"),
+        ({"exit_code": -9}, Status.ERROR, "ended from outside by SIGKILL"),
+        ({"exit_code": 70}, Status.ERROR, "could not deliver its evidence"),
+        ({"exit_code": None}, Status.ERROR, "its process was lost"),
+        ({"exit_code": -9, "killed": "the run was interrupted", "kill_sent": 1.0}, Status.ERROR, "the run was interrupted"),
+        ({"exit_code": -9, "killed": "time limit", "kill_sent": 1.0, "timed_out": True}, Status.TIMEOUT, "no end within"),
+    ):
+        found = evidence(end=end, **changes)
+        assert (found.status, words in (found.reason or "")) == (status, True), found
+
+
+def test_what_a_full_disk_spoiled_is_not_told() -> None:
+    spoiled = [Measurement("figure", -1.0)]
+    end = End(Status.ERROR, "the host's disk did not suffice", void=True)
+    assert evidence(end=end, exit_code=0, measurements=spoiled).measurements == ()
+    assert evidence(end=End(Status.ERROR, "another"), exit_code=0, measurements=spoiled).measurements == tuple(spoiled)
+
+
+def test_a_full_disk_explains_a_crash_and_a_hang() -> None:
+    for changes in ({"exit_code": -7}, {"exit_code": 1}, {"exit_code": -9, "timed_out": True, "killed": "time limit", "kill_sent": 1.0}):
+        assert evidence(**changes).status in (Status.CRASHED, Status.TIMEOUT)
+        found = evidence(full_disk="/tmp", **changes)
+        assert found.status is Status.ERROR
+        assert "; /tmp was full meanwhile" in (found.reason or "")

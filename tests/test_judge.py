@@ -214,11 +214,40 @@ def test_a_waiver_never_raises_a_score_nor_touches_the_unknown(
             assert finding.waived is None
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("operator", list(Operator))
-def test_nan_keeps_no_limit(operator: Operator) -> None:
+def test_neither_nan_nor_infinity_keeps_a_limit(operator: Operator, value: float) -> None:
     limit = Limit(operator, 0.0, high=1.0 if operator is Operator.BETWEEN else None)
-    assert not satisfies(math.nan, limit)
-    assert credit(math.nan, limit) == 0.0
+    assert not satisfies(value, limit)
+    assert credit(value, limit) == 0.0
+    assert one(value, limit=limit)[0] is Outcome.FAIL
+
+
+def test_no_device_has_an_infinite_speed() -> None:
+    for zero in (None, 0.5):
+        limit = Limit(Operator.AT_LEAST, 1.0, zero=zero)
+        assert not satisfies(math.inf, limit)
+        assert credit(math.inf, limit) == 0.0
+
+
+def test_a_truth_value_is_no_number_and_no_number_is_true() -> None:
+    for value, bound, words in ((True, 1, "a truth value, and the limit is a number"), (1, True, "a number, and the limit is a truth value")):
+        for operator in (Operator.AT_LEAST, Operator.EQUALS):
+            limit = Limit(operator, bound)
+            assert not satisfies(value, limit)
+            outcome, reason = one(value, limit=limit)
+            assert (outcome, reason) == (Outcome.UNKNOWN, f"a.one yielded {words}")
+    assert credit(True, Limit(Operator.AT_LEAST, 2, zero=0)) == 0.0
+    assert one(True, limit=Limit(Operator.EQUALS, True))[0] is Outcome.PASS
+    assert one(False, limit=Limit(Operator.EQUALS, True))[0] is Outcome.FAIL
+
+
+def test_a_truth_value_among_numbers_hides_no_bad_one_and_makes_no_pass() -> None:
+    requirement = Requirement("r", (Use.TRAINING,), "a.one", "m", Limit(Operator.AT_LEAST, 1.0))
+    for values, outcome in (((True, 0.5), Outcome.FAIL), ((True, 2.0), Outcome.UNKNOWN), ((2.0, 3.0), Outcome.PASS)):
+        evidence = Evidence("a.one", Status.MEASURED, measurements=tuple(Measurement("m", value) for value in values))
+        (finding,) = judge(Profile("p", "P", (Use.TRAINING,), (requirement,)), FACTS, [evidence]).findings
+        assert finding.outcome is outcome
 
 
 def one(value: float, *, status: Status = Status.MEASURED, **requirement: object) -> tuple[Outcome, str | None]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from readiness import disk
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import children, database, forward_mode, judge, shapes
 from readiness.catalogue.calls import Phase
@@ -84,8 +85,8 @@ def sweep(
     In `core_dtypes` only those that language models use.
 
     `processes` is the number of children (0: one per usable core, up to a few). `forks` decides how they start; None:
-    as the device allows. Raises SweepError when children do not come up. All children are dead when the generator ends,
-    however it does.
+    as the device allows. Raises SweepError when children do not come up, OSError for want of disk. All children are dead
+    when the generator ends, however it does.
     """
     errands: deque[Errand] = deque()
     for index in chosen:
@@ -222,6 +223,8 @@ class _Leader:
             # Not claimed in this dtype, as fused attention is not in float32: the next one is looked at closely instead.
             child.errand[0] = replace(child.errand[0], thorough=True)
         sound = result.outcome.right or result.outcome is Outcome.UNJUDGED
+        if not sound:
+            disk.refuse(result.detail)
         result = task.fatal if task.fatal is not None and sound else result
         yield task, replace(result, refused_offset=task.refused_offset)
 

@@ -38,7 +38,8 @@ def report(
         _tell_rows(assessment.read(common.saved_or_last(saved, quiet=quiet)), rows, as_json=formats == ["json"])
         return
     requests = common.requests_of(formats)
-    common.tell(assessment.read(common.saved_or_last(saved, quiet=quiet)), requests, quiet=quiet, no_color=no_color, fail_on=fail_on)
+    found = assessment.read(common.saved_or_last(saved, quiet=quiet))
+    common.tell(found, requests, quiet=quiet, no_color=no_color, fail_on=fail_on)
 
 
 def _tell_rows(assessment: Assessment, check: str, *, as_json: bool) -> None:

@@ -23,7 +23,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NoReturn
 
-from readiness import accelerators, assessment
+from readiness import accelerators, assessment, disk
 from readiness.accelerators.base import Accelerator
 from readiness.spawning import bootstrap, die_with_parent
 
@@ -71,7 +71,7 @@ def used_bytes(accelerator: Accelerator) -> int | None:
 
 
 def open_once(accelerator: Accelerator, timeout_s: float) -> Opening:
-    """Open, use and leave the device in a process of its own, within a deadline."""
+    """Open, use and leave the device in a process of its own, within a deadline. Raises OSError for want of disk."""
     started = time.monotonic()
     reader, writer = os.pipe()
     try:
@@ -83,7 +83,10 @@ def open_once(accelerator: Accelerator, timeout_s: float) -> Opening:
     finally:
         os.close(reader)
     status = _wait(pid, started + timeout_s)
-    return _opening(answer, status, time.monotonic() - started, None if status is not None else _end(pid))
+    opening = _opening(answer, status, time.monotonic() - started, None if status is not None else _end(pid))
+    if opening.failure is not None:
+        disk.refuse(opening.failure)
+    return opening
 
 
 def _opening(answer: bytes, status: int | None, seconds: float, ended: str | None) -> Opening:
@@ -111,7 +114,7 @@ def _tell(accelerator: Accelerator, descriptor: int) -> None:
         before = None if accelerator.device.type == "cpu" else used_bytes(accelerator)
         answer = {"failure": use(accelerator), "used_bytes": before}
     except Exception as problem:  # noqa: BLE001 - whatever it is, it is why the device did not open
-        answer = {"failure": f"{type(problem).__name__}: {problem}", "used_bytes": None}
+        answer = {"failure": disk.told(problem, f"{type(problem).__name__}: {problem}"), "used_bytes": None}
     os.write(descriptor, json.dumps(answer).encode())
 
 

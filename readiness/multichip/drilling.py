@@ -21,6 +21,7 @@ from readiness.ranks.evidence import dead_links, look, take
 from readiness.ranks.launch import KILL_S, PROCESSES_S, Launched, launched
 from readiness.ranks.members import Member, end, listen
 from readiness.ranks.values import Failure, Json, Network, Placement, Trouble
+from readiness.ranks.world import refuse_want_of_disk
 
 _TICK_S = 0.02
 #: When connections are looked at after a fault, in timeouts: late enough for silence to be one, before anybody gives up.
@@ -90,7 +91,7 @@ def hold(
 
     On its way to the fault the world may stand still for `start_s`, and longer while processes start and devices are
     connected; then it is over when for `patience_s` nothing has moved. Raises MemoryError when the kernel killed for want
-    of memory before the fault, OSError where no process can be started.
+    of memory before the fault, OSError where no process can be started or a disk was too full.
     """
     killed_for_memory = kernel_kills()
     told = {**settings, "fault": drill.fault.value, "guard": drill.guard.value, flight.HASTEN: True}
@@ -99,6 +100,8 @@ def hold(
         held = _Watch(drill, world, told["culprit"], told["timeout_s"], patience_s, start_s).held()
     if held.broken is not None and held.broken.trouble is Trouble.DIED and kernel_kills() > killed_for_memory:
         raise MemoryError(f"the kernel killed for want of memory while the ranks ran: {held.broken.reason}")
+    if held.broken is not None:
+        refuse_want_of_disk(held.broken, accelerator)
     return held
 
 

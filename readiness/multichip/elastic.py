@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 import psutil
 
+from readiness import disk
 from readiness.accelerators.base import Accelerator
 from readiness.assessment import facts_to_json
 from readiness.model import Measurement, Note, Row, Yield
@@ -86,7 +87,8 @@ def agent(*arguments: str) -> None:
 def restarts(accelerator: Accelerator, placement: Placement, folder: Path, *, tries: int, limits: Limits) -> Iterator[Yield]:
     """Jobs with a store for each round, and with torchrun's own way, `tries` of each: what came of them.
 
-    Devices that take long to connect are given so much longer, each time that they must.
+    Devices that take long to connect are given so much longer, each time that they must. Raises OSError where a disk was
+    too full for a job.
     """
     connects_s = accelerator.stack.connects_s
     limits = Limits(limits.start_s + connects_s, limits.limit_s + connects_s, limits.timeout_s + connects_s)
@@ -96,6 +98,8 @@ def restarts(accelerator: Accelerator, placement: Placement, folder: Path, *, tr
             yield Note(f"torchrun on {placement.scope}, {_words(own_store)}, {number + 1} of {tries}")
             done = job(accelerator, placement, folder / f"{own_store}-{number}", own_store, number, limits)
             yield _row(done, len(placement.ranks))
+            if not done.came_back(len(placement.ranks)):
+                disk.refuse(done.words or "a job under torchrun did not come back", (folder,))
             if done.fault_at is None:
                 reason = done.words or f"no worker came to its fault within {limits.start_s:g} s"
                 yield Measurement("completed", 0, placement.labels, about=f"torchrun: {reason}"[:LONGEST_ABOUT])

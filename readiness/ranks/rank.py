@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
 
+from readiness import disk
 from readiness.accelerators.base import Accelerator
 from readiness.ranks import flight, network, wires
 from readiness.ranks.board import Board
@@ -92,8 +93,9 @@ def serve(plan: RankPlan, board: Board) -> NoReturn:
         try:
             _work(plan, board)
         except BaseException as problem:  # noqa: BLE001 - whatever it raises is evidence
-            traceback.print_exc()
-            _report(plan, {"raised": f"{type(problem).__name__}: {_first_line(problem)}"})
+            with contextlib.suppress(Exception):  # an exception's own words may raise
+                traceback.print_exc()
+            _report(plan, {"raised": disk.told(problem, f"{type(problem).__name__}: {_first_line(problem)}")})
         else:
             _report(plan, {"finished": True})
             leave.wait()  # a rank that leaves early looks like a dead peer to the others

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from readiness import disk
 from readiness.accelerators.base import Accelerator
 from readiness.memory import kernel_kills
 from readiness.ranks.blame import blame
@@ -47,7 +48,7 @@ def run_world(
     their leave of each other as well, and three times that to the limit.
     `network` places ranks on several hosts. `listen` is handed each rank's reports as they come, which are then not kept:
     a world that lasts for days has many. Raises MemoryError when the kernel killed a rank for want of memory: that tells
-    nothing about the device. Raises OSError where no process can be started.
+    nothing about the device. Raises OSError where no process can be started, and where a disk was too full for the ranks.
     """
     killed_for_memory = kernel_kills()
     patience_s, limit_s = patience_s + accelerator.stack.connects_s, limit_s + 3 * accelerator.stack.connects_s
@@ -60,7 +61,16 @@ def run_world(
     starved = kernel_kills() > killed_for_memory or any(member.starved for member in world.members)
     if failure is not None and failure.trouble is Trouble.DIED and starved:
         raise MemoryError(f"the kernel killed for want of memory while the ranks ran: {failure.reason}")
+    if failure is not None:
+        refuse_want_of_disk(failure, accelerator)
     return outcome
+
+
+def refuse_want_of_disk(failure: Failure, accelerator: Accelerator) -> None:
+    """Raises OSError where a world failed for want of disk, or while a disk was full: no rank is to blame for that."""
+    if disk.says_want(failure.log):
+        raise disk.want(failure.reason)
+    disk.refuse(failure.reason, () if accelerator.shared is None else (accelerator.shared,))
 
 
 @dataclass(slots=True)

@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from readiness.model import Evidence, Status
-from readiness.processes import Worker
 from readiness.rehearsal.document import NOTICE
 from readiness.rehearsal.script import HOST, Task
 from readiness.telling import clean, duration, names
+from readiness.worker_process import Worker
 
 if TYPE_CHECKING:
     from rich.console import Console

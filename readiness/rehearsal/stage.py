@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from readiness import accelerators
-from readiness.assessment import facts_from_json
-from readiness.endings import SECOND_TRY, describe_end, evidence_of
+from readiness.endings import SECOND_TRY, discovered, evidence_of
 from readiness.errors import InternalError, InterruptedRunError
 from readiness.model import AcceleratorFacts, Evidence
-from readiness.processes import Pool, Worker
+from readiness.processes import Pool
 from readiness.rehearsal.script import HANG_LIKE, HANG_PATIENCE_S, Key, Task
+from readiness.worker_process import Worker
 
 _POLL_S = 0.1
 
@@ -130,10 +129,7 @@ def host_cpu(pool: Pool, stop: Sequence[str], limit_s: float = 180.0) -> Acceler
         pool.poll(_POLL_S)
         if stop:
             raise InterruptedRunError("interrupted before the rehearsal had begun", remedy="run it again")
-    for kind, value in worker.pieces:
-        if kind == "accelerator":
-            return facts_from_json(value)
-    reason = describe_end(worker)
-    with contextlib.suppress(TypeError, KeyError):
-        reason = str((worker.end or {})["reason"])
+    found, reason = discovered(worker)
+    if found:
+        return found[0]
     raise InternalError(f"this machine's CPU cannot be looked at: {reason}", remedy="see that torch can be imported")

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from readiness import numerics
+from readiness import disk, numerics
 from readiness.accelerators.base import Accelerator
 from readiness.driver.copying import wrong_bytes
 from readiness.parity import transformer
@@ -208,17 +208,24 @@ def round_trip(accelerator: Accelerator, target: torch.device, refusals: tuple[t
             host = _drawn(accelerator, name, dtype, shape)
             problem = _one(view(host.to(accelerator.device)), view(host), target)
         except refusals as error:
-            refused[name] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:200]
+            refused[name] = _refusal(error)
             continue
         if problem is not None:
             wrong[name] = problem
     try:
         problem = _shared(accelerator, target)
     except refusals as error:
-        refused["shared memory"] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:200]
+        refused["shared memory"] = _refusal(error)
     else:
         wrong |= {} if problem is None else {"shared memory": problem}
     return Returned(wrong, refused, len(_VIEWS) + 1)
+
+
+def _refusal(error: Exception) -> str:
+    """Why a tensor cannot be saved, in a line. Raises OSError where the disk is to blame."""
+    if disk.is_want(error):
+        raise disk.want(str(error)) from None
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:200]
 
 
 def _drawn(accelerator: Accelerator, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:

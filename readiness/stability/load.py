@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from readiness import numerics
+from readiness import disk, numerics
 from readiness.accelerators.base import Accelerator
 from readiness.parity.survey import BACKWARD, FORWARD, dtype_named, refusing
 from readiness.precision import strict_precision
@@ -220,6 +220,8 @@ class Load:
         tally.wrong += 1
 
     def _count(self, tally: Tally, problem: Exception) -> None:
+        if disk.is_want(problem):
+            raise disk.want(str(problem)) from None
         tally.errors += 1
         lines = str(problem).strip().splitlines()
         tally.error = f"{type(problem).__name__}: {lines[0] if lines else ''}"[:160]

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from readiness import disk
 from readiness.accelerators.base import Accelerator
 from readiness.numerics import USUAL, Strictness
 from readiness.workload import hands, sizes
@@ -179,6 +180,8 @@ def _played(child: Child, part: Part, limit_s: float, task: dict[str, Any]) -> t
             continue
         lost = bool(message.pop("lost", False))
         result = hands.from_json(message)
+        if not result.outcome.right:
+            disk.refuse(result.detail)
         if lost:
             child.end(kill=True)
         return result, None if lost else child

@@ -14,7 +14,7 @@ import torch
 
 from readiness.accelerators.base import Accelerator
 from readiness.driver import lifecycle
-from tests.support import cpu, run_check, value, values
+from tests.support import cpu, run_check, value, values, want_of_disk
 
 Use = Callable[[Accelerator], str | None]
 
@@ -54,6 +54,12 @@ def test_a_device_that_does_not_open(monkeypatch: pytest.MonkeyPatch, act: Calla
     assert value(evidence, "failed_opens") == 2
     assert all(told in str(row["failure"]) for row in evidence.rows)
     assert values(evidence, "memory_growth_bytes") == []
+
+
+def test_a_process_that_finds_no_room_on_the_disk_tells_nothing_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    _in_children(monkeypatch, want_of_disk)
+    with pytest.raises(OSError, match="No space left on device"):
+        run_check("driver.lifecycle", opens=2)
 
 
 def test_two_that_hang_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing import forkserver, resource_tracker
@@ -29,12 +30,12 @@ def use_checks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 def write_profile(
-    file: Path, checks: Iterable[str], *, measure: str = "figure", settings: Mapping[str, Mapping[str, str]] | None = None
+    file: Path, checks: Iterable[str], *, measure: str = "figure", settings: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Path:
     """A profile that demands a figure of at least 1 of each check, for both uses."""
     text = 'schema = "readiness.profile/1"\nname = "test"\ntitle = "A test"\n'
     for id, values in (settings or {}).items():
-        text += f'[settings."{id}"]\n' + "".join(f'{key} = "{value}"\n' for key, value in values.items())
+        text += f'[settings."{id}"]\n' + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
     for id in checks:
         text += f'[[require]]\nid = "{id}"\ncheck = "{id}"\nmeasure = "{measure}"\nat_least = 0\n'
     file.write_text(text)
@@ -66,6 +67,18 @@ def children() -> list[psutil.Process]:
             with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
                 found += [child, *child.children(recursive=True)]
     return [child for child in found if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+
+def leftovers(environment_value: str) -> list[int]:
+    """Processes whose environment carries this folder, under the name by which `tests/many` knows it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and environment_value in process.environ().get("MANY_TRACE", ""):
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
 
 
 def alive(pids: Sequence[int]) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -15,6 +14,7 @@ import pytest
 from readiness import endings, memory, nursery, processes, reporting
 from readiness.assessment import dumps, from_json, to_json
 from readiness.model import Assessment, Decision, Outcome, Status, Use
+from readiness.worker_process import Worker
 from tests.engine.support import MISBEHAVING, alive, children, evidence_of, run, use_checks, write_profile
 
 
@@ -130,10 +130,10 @@ def test_a_check_that_eats_memory_is_ended_and_told_apart(tmp_path: Path, monkey
 
 
 def test_the_kernels_kill_is_told_from_another_sigkill(monkeypatch: pytest.MonkeyPatch) -> None:
-    worker = processes.Worker(1, -1, io.BytesIO(), 1.0, kernel_kills_before=4)
+    worker = Worker(1, -1, -1, 1.0, kernel_kills_before=4)
     worker.exit_code = -9
     monkeypatch.setattr(memory, "kernel_kills", lambda: 4)
-    assert endings.describe_end(worker) == "its process died by SIGKILL"
+    assert endings.describe_end(worker) == "its process was ended from outside by SIGKILL"
     monkeypatch.setattr(memory, "kernel_kills", lambda: 5)
     assert endings.describe_end(worker).startswith("out of memory: the kernel killed it")
 
@@ -203,6 +203,7 @@ def test_a_device_held_by_an_unkillable_process_is_left_alone(tmp_path: Path, mo
     use_checks(monkeypatch, MISBEHAVING)
     monkeypatch.setattr(processes, "VANISH_LIMIT_S", 0.5)
     monkeypatch.setattr(processes.Pool, "_tell", lambda self, message: None)  # the kill never arrives
+    monkeypatch.setattr(processes.Pool, "_kill_directly", lambda self, worker: None)
     profile = write_profile(tmp_path / "test.toml", ["trouble.hangs", "trouble.well"])
     assessment = run(tmp_path / "run", profile, timeout_s=0.5, expression="hangs or well")
     hung, well = (evidence_of(assessment, f"trouble.{way}") for way in ("hangs", "well"))

@@ -13,13 +13,12 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from readiness.errors import BadFileError, Exit, UsageError
 from readiness.journal import Journal
 from readiness.model import Status
-from tests.engine.support import MANY, evidence_of, run, use_checks, write_profile
+from tests.engine.support import MANY, evidence_of, leftovers, run, use_checks, write_profile
 
 STEPS = [f"many.step{number}" for number in range(12)]
 CODE = (
@@ -57,18 +56,6 @@ class Tool:
         while not journal.exists() or '"kind": "evidence"' not in journal.read_text():
             time.sleep(0.01)
         return journal
-
-
-def leftovers(environment_value: str) -> list[int]:
-    """Processes whose environment carries this folder."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.status() != psutil.STATUS_ZOMBIE and environment_value in process.environ().get("MANY_TRACE", ""):
-                found.append(process.pid)
-        except psutil.Error:
-            continue
-    return found
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from readiness.multichip import drill, drilled, telling_drills
 from readiness.multichip.drilling import Told
 from readiness.multichip.drills import DRILLS, Drill, Fault, Guard
 from tests.ranks import support
-from tests.support import cpu, run_check, value, values
+from tests.support import cpu, run_check, value, values, want_of_disk
 
 LOSSES = (Fault.KILLED, Fault.STOPPED, Fault.ABSENT, Fault.RAISING)
 MISTAKES = (Fault.COLLECTIVE, Fault.SHAPE, Fault.BYTES, Fault.SAME_BYTES)
@@ -239,6 +239,12 @@ def test_a_rank_that_goes_by_itself_is_named_and_nothing_else_is_told(fault: Any
     assert about(evidence, "completed").startswith("rank 2 (cpu:2) to blame: rank 2")
     (row,) = [row for row in evidence.rows if "not_held" in row]
     assert row["culprit_chips"] == "cpu:2"
+
+
+def test_a_rank_that_finds_no_room_on_the_disk_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.at_call("all_reduce", 20, 2, want_of_disk, monkeypatch)
+    with pytest.raises(OSError, match=r"rank 2 .*No space left on device"):
+        checked(monkeypatch, Drill(Fault.NONE))
 
 
 def test_a_hang_before_the_fault_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

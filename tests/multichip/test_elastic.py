@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from readiness import disk
 from readiness.model import Evidence, Measurement, Status
 from readiness.multichip import elastic, restarted
 from readiness.multichip.elastic import Job, Limits
@@ -61,6 +63,15 @@ def test_a_job_that_never_failed_proves_nothing(monkeypatch: pytest.MonkeyPatch)
     found = told(monkeypatch, [job(True, done=False, code=1, fault_at=None)])
     assert list(found) == [("completed", "")]
     assert found["completed", ""].value == 0
+
+
+def test_a_job_that_finds_no_room_on_the_disk_proves_nothing_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = replace(job(True, done=False, code=1, fault_at=None), words="OSError: [Errno 28] No space left on device")
+    with pytest.raises(OSError, match="No space left"):
+        told(monkeypatch, [full])
+    monkeypatch.setattr(disk, "full", lambda folders: str(*folders))
+    with pytest.raises(OSError, match="/nowhere is full: RuntimeError: Connection refused"):
+        told(monkeypatch, [job(True, done=False, code=1)])
 
 
 def test_wrong_sums_are_counted_and_laid_on_a_rank(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ import psutil
 import pytest
 import torch
 
+from readiness import disk
 from readiness.catalogue import database
 from readiness.catalogue.judge import Manner
 from readiness.model import Status
@@ -205,6 +206,24 @@ def test_raises_something_else(override: Callable[..., None]) -> None:
     evidence = sweep()
     assert outcomes(evidence) == {"nn.functional.gelu": ("missing", "forward")}
     assert value(evidence, "errors") == 1
+
+
+def test_an_operator_whose_compiler_finds_no_room_on_the_disk_tells_nothing(override: Callable[..., None]) -> None:
+    def fails(*arguments: Any, **keywords: Any) -> torch.Tensor:
+        raise RuntimeError("Failed to compile Op [gelu]: kernel_meta: No space left on device")
+
+    override("gelu", fails)
+    with pytest.raises(OSError, match="No space left on device"):
+        sweep()
+
+
+def test_a_crash_while_a_disk_is_full_tells_nothing(
+    override: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    override("gelu", lambda *_, **__: os.kill(os.getpid(), signal.SIGBUS))
+    monkeypatch.setattr(disk, "full", lambda folders: "/dev/shm")
+    with pytest.raises(OSError, match="/dev/shm is full: the process died by SIGBUS"):
+        sweep()
 
 
 @pytest.mark.parametrize("end", [lambda: os.kill(os.getpid(), signal.SIGSEGV), lambda: os._exit(0)], ids=["signal", "exit"])

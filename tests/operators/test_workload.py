@@ -237,6 +237,17 @@ def test_a_defect_of_the_cpu_itself_shows(override: Callable[..., None]) -> None
     assert outcomes(played("aten::silu", "aten::mm")) == {"silu bfloat16": ("wrong", "forward")}
 
 
+def test_an_operator_that_finds_no_room_on_the_disk_tells_nothing(override: Callable[..., None]) -> None:
+    def fails(x: torch.Tensor) -> torch.Tensor:
+        if x.dtype == torch.bfloat16:
+            raise RuntimeError("kernel cache: No space left on device")
+        return x * torch.sigmoid(x)
+
+    override("silu", fails)
+    with pytest.raises(OSError, match="No space left on device"):
+        played("aten::silu")
+
+
 def test_fresh_interpreters_judge_alike(tmp_path: Any) -> None:
     from readiness.workload import crew, document, playing
     from tests.support import cpu

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -18,6 +19,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from readiness import disk
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.checklist import Skip
@@ -27,7 +29,7 @@ from readiness.ranks import rank as rank_side
 from readiness.ranks.board import Board
 from readiness.ranks.values import Json
 from tests.ranks import support
-from tests.support import cpu
+from tests.support import cpu, want_of_disk
 
 
 def run(function: Any, ranks: int = 2, settings: Json | None = None, **options: Any) -> WorldOutcome:
@@ -112,6 +114,22 @@ def test_a_fault_is_laid_at_the_door_of_its_rank(
     assert told in outcome.failure.reason
     assert outcome.failure.operation == "sum 2"
     assert outcome.reports[1] == ({"sum": ranks * (ranks + 1) / 2},) * 2
+
+
+def test_a_rank_that_fails_for_want_of_disk_has_failed_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as planted:
+        support.at_call("all_reduce", 3, 1, want_of_disk, planted)
+        with pytest.raises(OSError, match=r"rank 1 .*No space left on device") as info:
+            run(summing)
+    assert info.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize("fault", [support.fail, support.kill_oneself])
+def test_what_fails_while_a_disk_is_full_is_no_ranks_fault(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    support.at_call("all_reduce", 3, 1, fault, monkeypatch)
+    monkeypatch.setattr(disk, "full", lambda folders: "/dev/shm")
+    with pytest.raises(OSError, match="/dev/shm is full: rank 1"):
+        run(summing)
 
 
 def waiting(context: RankContext) -> Iterator[Json]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from readiness.model import Evidence, Status
-from tests.support import cpu, run_check, value, values
+from tests.support import cpu, run_check, value, values, want_of_disk
 
 TENSORS = 16
 
@@ -34,6 +34,21 @@ def test_training_goes_on_and_every_tensor_returns(seed: int) -> None:
     assert values(evidence, "supported") == [1, 1, 1]
     assert any(row.get("repeats") is True for row in evidence.rows)
     assert all(item.samples == TENSORS for item in evidence.measurements if item.name == "wrong_tensors")
+
+
+@pytest.mark.parametrize("what", ["model", "whole", None])
+def test_what_a_full_disk_does_not_take_is_no_refusal_of_the_device(what: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever is the first that finds no room: the training's state, two views of one memory, or a tensor."""
+    honest = torch.save
+
+    def save(value: Any, *rest: Any) -> None:
+        if (isinstance(value, torch.Tensor) and what is None) or (isinstance(value, dict) and what in value):
+            want_of_disk()
+        honest(value, *rest)
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(OSError, match="No space left on device"):
+        run_check("stability.checkpoint")
 
 
 def _lose(what: str) -> Callable[[Any], Any]:

@@ -23,7 +23,7 @@ from readiness.stability.load import ERRORS_IN_ALL, Load
 from readiness.stability.operations import OPERATIONS
 from readiness.stability.usage import Usage
 from tests.parity.support import Change, Defect, Tensor, refuse, scale_gradient
-from tests.support import cpu, run_check, value, values
+from tests.support import cpu, run_check, value, values, want_of_disk
 
 SHORT = 0.3
 
@@ -178,6 +178,16 @@ def test_an_operation_that_raises_is_named_and_the_rest_goes_on() -> None:
     assert "507015" in str(raised.about)
     calls_made = [item.value for item in found if isinstance(item, Measurement) and item.name == "calls"]
     assert min(calls_made) > 30 * (len(OPERATIONS) - 2) * 2
+
+
+def test_an_operation_that_finds_no_room_on_the_disk_tells_nothing() -> None:
+    calls = itertools.count(1)
+
+    def change(function: Any, *args: Any, **kwargs: Any) -> Any:
+        return want_of_disk() if next(calls) > 40 else function(*args, **kwargs)
+
+    with Defect(["rms_norm"], change), pytest.raises(OSError, match="No space left on device"):
+        loaded(*[lambda: None] * 30)
 
 
 def test_a_gradient_that_raises_is_found_out_one_by_one() -> None:

@@ -1,0 +1,103 @@
+"""Want of disk is told from all other errors, whoever wraps it, and a full file system from one with room."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from readiness import disk
+
+ROOM = {"f_frsize": 4096, "f_blocks": 10**6, "f_bavail": 10**5, "f_files": 1000, "f_favail": 10}
+
+
+def caught(raising: object) -> BaseException:
+    with pytest.raises(BaseException) as info:
+        raising()  # type: ignore[operator]
+    return info.value
+
+
+def wrapped(problem: Exception) -> BaseException:
+    def raising() -> None:
+        try:
+            raise problem
+        except Exception as cause:
+            raise RuntimeError("the file could not be written") from cause
+
+    return caught(raising)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_known_by_its_number_its_words_and_its_cause(number: int) -> None:
+    problem = OSError(number, os.strerror(number))
+    assert disk.is_want(problem)
+    assert disk.is_want(wrapped(problem))
+    assert disk.is_want(RuntimeError(f"NCCL: {os.strerror(number).upper()}"))
+    assert disk.is_want(disk.want("the checkpoint"))
+
+
+def test_another_error_is_none() -> None:
+    for problem in (OSError(errno.EIO, "Input/output error"), wrapped(ValueError("no")), KeyError("space"), None):
+        assert not disk.is_want(problem)
+
+
+def test_what_torch_raises_over_a_full_disk_is_known() -> None:
+    """Its words say nothing of a disk; the error that led to it does."""
+    with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123
+        problem = caught(lambda: torch.save({"a": torch.zeros(10_000)}, full))
+    assert disk.is_want(problem)
+    assert disk.says_want(disk.told(problem, "RuntimeError: unexpected pos"))
+
+
+def test_errors_that_lead_in_a_circle_or_cannot_be_told_end() -> None:
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    one, other = MuteError(), ValueError()
+    one.__context__, other.__context__ = other, one
+    assert not disk.is_want(one)
+
+
+@pytest.mark.parametrize(
+    ("changes", "full"),
+    [
+        ({}, False),
+        ({"f_bavail": 255}, True),
+        ({"f_bavail": 256}, False),
+        ({"f_blocks": 0, "f_bavail": 0}, False),  # no bound is set
+        ({"f_favail": 0}, True),
+        ({"f_files": 0, "f_favail": 0}, False),  # files are not counted there
+    ],
+)
+def test_a_full_file_system_is_told_from_one_without_a_bound(
+    changes: dict[str, int], full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = {tmp_path: SimpleNamespace(**ROOM | changes)}
+    monkeypatch.setattr(os, "statvfs", lambda folder: room.get(folder, SimpleNamespace(**ROOM)))
+    assert disk.full([tmp_path]) == (str(tmp_path) if full else None)
+    if full:
+        with pytest.raises(OSError, match=f"{tmp_path} is full: rank 1 raised") as info:
+            disk.refuse("rank 1 raised", [tmp_path])
+        assert info.value.errno == errno.ENOSPC
+    else:
+        disk.refuse("rank 1 raised", [tmp_path])
+
+
+def test_a_failure_whose_words_say_it_is_no_failure_of_a_device() -> None:
+    with pytest.raises(OSError, match="No space left on device: '/dev/shm/nccl'"):
+        disk.refuse("No space left on device: '/dev/shm/nccl'")
+
+
+def test_a_folder_that_is_not_there_is_not_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(disk, "SHARED_MEMORY", tmp_path / "gone too")
+    monkeypatch.setattr(disk, "LEAST_FREE_BYTES", 0)
+    assert disk.full([tmp_path / "gone"]) is None
+    monkeypatch.setattr(disk, "LEAST_FREE_BYTES", 2**63)
+    assert disk.full([tmp_path / "gone"]) == str(tmp_path)
