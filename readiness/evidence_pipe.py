@@ -1,9 +1,9 @@
 """The pipe from a worker to the command line: how evidence is framed, sent, read and bounded.
 
 A message is one line: its number from 1 on, the CRC-32 of all the rest, and a JSON object with one key, which says what it
-is: `ready` (the time limit starts), `measurement`, `row`, `note`, `accelerator`, `answer`, `end`. A check and its libraries run in the
-process that holds this pipe, and may write into it, close it, or fork and go on twice. Whatever is no next message makes
-all that comes after it no evidence: a fault, which the reader keeps.
+is: `ready` (the time limit starts), `measurement`, `row`, `note`, `accelerator`, `answer`, `end`. A check and its libraries
+run in the process that holds this pipe, and may write into it, close it, or fork and go on twice. Whatever is no next
+message makes all that comes after it no evidence: a fault, which the reader keeps.
 """
 
 from __future__ import annotations
@@ -188,7 +188,8 @@ class Receiver:
     def _count(self, message: Message) -> None:
         for kind, most, what in (
             (Measurement, MOST_MEASUREMENTS, "measurements"), (Row, MOST_ROWS + 1, "rows"),
-            (AcceleratorFacts, MOST_ACCELERATORS, "accelerators"), (Ready, 1, "words that it is ready"), (Answer, 1, "answer"),
+            (AcceleratorFacts, MOST_ACCELERATORS, "accelerators"), (Ready, 1, "words that it is ready"),
+            (Answer, 1, "answer"),
         ):  # fmt: skip
             if isinstance(message, kind):
                 self._counts[kind] += 1

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
+import gc
 import json
+import math
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,38 +40,124 @@ def read_bytes(file: Path, *, largest_bytes: int) -> bytes:
 def read_json(file: Path, *, largest_bytes: int) -> Any:
     """A JSON file read strictly: no NaN, no infinity, no key twice. Raises BadFileError with the line."""
     try:
-        content = read_bytes(file, largest_bytes=largest_bytes).decode("utf-8")
-        return parse_json(content)
+        text = read_bytes(file, largest_bytes=largest_bytes).decode("utf-8")
     except UnicodeDecodeError as problem:
         raise BadFileError(
             f"it is not UTF-8 text (byte {problem.start})", place=str(file), remedy="give a JSON file"
         ) from None
+    try:
+        return parse_json(text)
     except json.JSONDecodeError as problem:
         raise BadFileError(
             f"not JSON: {problem.msg} (column {problem.colno})",
             place=f"{file}:{problem.lineno}",
             remedy="give the file as it was written; it may have been cut short",
         ) from None
-    except (ValueError, RecursionError) as problem:
-        what = "it is nested too deeply" if isinstance(problem, RecursionError) else str(problem)
-        raise BadFileError(f"not JSON: {what}", place=str(file), remedy="give the file as it was written") from None
+    except RecursionError:
+        raise BadFileError(
+            "not JSON: it is nested too deeply", place=str(file), remedy="give the file as it was written"
+        ) from None
+    except ValueError as problem:
+        line = _line_of(problem, text)
+        place = str(file) if line is None else f"{file}:{line}"
+        raise BadFileError(f"not JSON: {problem}", place=place, remedy="give the file as it was written") from None
+
+
+#: A text of JSON may hold so many values: as many as an assessment of the largest size, and few enough for memory.
+MOST_VALUES = 16_000_000
+#: No number of a document has so many digits.
+_LONG_NUMBER = re.compile(r"[0-9]{400}")
+
+
+class _RefusedError(ValueError):
+    """JSON of another kind than is read here: where the literal or the key stands that is to blame."""
+
+    def __init__(self, what: str, literal: str) -> None:
+        super().__init__(what)
+        self.literal = literal
 
 
 def parse_json(content: str) -> Any:
     """JSON text read strictly. Raises ValueError (JSONDecodeError where the place is known) or RecursionError."""
+    values = sum(map(content.count, ",[{"))  # at most: texts may hold these characters too
+    if values > MOST_VALUES:
+        raise ValueError(f"it holds some {values:,} values, and the most are {MOST_VALUES:,}")
+    long = _whole_number if _LONG_NUMBER.search(content) else None  # such digits may also stand in a text
+    with _without_collection():
+        return json.loads(
+            content, parse_constant=_no_constant, object_pairs_hook=_no_duplicates, parse_float=_finite, parse_int=long
+        )
 
-    def no_constant(constant: str) -> Any:
-        raise ValueError(f"{constant} is no JSON number")
 
-    def no_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-        keys: dict[str, Any] = {}
-        for name, value in pairs:
-            if name in keys:
-                raise ValueError(f"the key {name!r} stands twice in one object")
-            keys[name] = value
+def _no_constant(constant: str) -> Any:
+    raise _RefusedError(f"{constant} is no JSON number", constant)
+
+
+def _no_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    keys = dict(pairs)
+    if len(keys) == len(pairs):
         return keys
+    names = [name for name, _ in pairs]
+    twice = next(name for position, name in enumerate(names) if name in names[:position])
+    raise _RefusedError(f"the key {twice[:100]!r} stands twice in one object", json.dumps(twice, ensure_ascii=False))
 
-    return json.loads(content, parse_constant=no_constant, object_pairs_hook=no_duplicates)
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise _RefusedError(f"{digits[:40]} is larger than any number here can be", digits)
+    return number
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > 400:
+        raise _RefusedError(f"a number of {len(digits)} digits", digits)
+    return int(digits)
+
+
+def _line_of(problem: ValueError, text: str) -> int | None:
+    """The line of what was refused; of a key that stands twice, the line of the second."""
+    if not isinstance(problem, _RefusedError):
+        return None
+    wanted = re.escape(problem.literal)
+    if problem.literal.startswith('"'):
+        return None if len(text) > _LARGEST_WALKED else _line_of_second(text, problem.literal)
+    found = re.match(rf'(?:"(?:[^"\\]++|\\.)*+"|(?!{wanted})[^"])*+({wanted})', text, re.DOTALL)
+    return None if found is None else text.count("\n", 0, found.start(1)) + 1
+
+
+#: Larger texts are not walked through for the line of a mistake.
+_LARGEST_WALKED = 2**24
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"(?:\s*+:)?|[{}]', re.DOTALL)
+
+
+def _line_of_second(text: str, literal: str) -> int | None:
+    objects: list[bool] = []  # whether each object that is open has such a key
+    for token in _TOKEN.finditer(text):
+        first, last = token[0][0], token[0][-1]
+        if first == "{":
+            objects.append(False)
+        elif not objects:
+            return None  # past what could be parsed: the key is written in another way
+        elif first == "}":
+            objects.pop()
+        elif last == ":" and token[0][:-1].rstrip() == literal:
+            if objects[-1]:
+                return text.count("\n", 0, token.start()) + 1
+            objects[-1] = True
+    return None
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Millions of new values, none of them garbage: looking for some again and again takes twice as long as making them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def write_atomically(file: Path, text: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -251,7 +250,7 @@ def _requirement(id: str, entry: Mapping[str, Any], merged: View) -> Requirement
         limit=_limit(id, entry, place),
         where=dict(entry.get("where", {})),
         level=Level(entry.get("level", "must")),
-        weight=_finite(id, "weight", entry.get("weight", 1), place),
+        weight=entry.get("weight", 1),
         why=" ".join(entry.get("why", "").split()),
         source=" ".join(entry.get("source", "").split()),
         remedy=Remedy(" ".join(remedy.split()), Action(entry.get("action", "none"))) if remedy else None,
@@ -280,10 +279,8 @@ def _limit(id: str, entry: Mapping[str, Any], place: str) -> Limit:
         )
     operator = Operator(given[0])
     zero = entry.get("zero")
-    if zero is not None:
-        zero = _finite(id, "zero", zero, place)
     if operator is Operator.BETWEEN:
-        low, high = (_finite(id, "between", value, place) for value in entry["between"])
+        low, high = entry["between"]
         if low > high:
             raise BadFileError(
                 f"requirement {id!r}: between {low:g} and {high:g} holds for nothing",
@@ -292,8 +289,7 @@ def _limit(id: str, entry: Mapping[str, Any], place: str) -> Limit:
             )
         limit = Limit(operator, low, high=high)
     else:
-        bound = entry[operator.value]
-        limit = Limit(operator, bound if isinstance(bound, bool) else _finite(id, operator.value, bound, place), zero=zero)
+        limit = Limit(operator, entry[operator.value], zero=zero)
     if zero is not None and not _zero_makes_sense(limit, zero):
         raise BadFileError(
             f"requirement {id!r}: zero = {zero:g} does not fit {limit}",
@@ -311,16 +307,6 @@ def _zero_makes_sense(limit: Limit, zero: float) -> bool:
             return zero > limit.bound
         case _:
             return False
-
-
-def _finite(id: str, key: str, value: float, place: str) -> float:
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise BadFileError(f"requirement {id!r}: {key} is {value}", place=place, remedy="give a finite number")
-    return value if isinstance(value, int) else number
 
 
 def _refuse_what_no_check_measures(requirement: Requirement, checklist: Mapping[str, Check]) -> None:

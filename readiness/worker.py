@@ -62,8 +62,8 @@ _OF_ONE_HOST = ("IFNAME", "HCA", "NET_DEVICES", "DEBUG", "FILE", "HOSTID", "IP",
 def serve(request: Mapping[str, Any], pipe: int) -> int:
     """Do one job in this process and send what it yields; the exit code of the process.
 
-    `request` is what `readiness.processes` asks for: a check on an accelerator, the discovery of a stack, or a call. The exit
-    code is 70 where what it yields could not be delivered: nothing is known then.
+    `request` is what `readiness.processes` asks for: a check on an accelerator, the discovery of a stack, or a call. The
+    exit code is 70 where what it yields could not be delivered: nothing is known then.
     """
     _open_log()
     faulthandler.enable()

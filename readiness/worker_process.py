@@ -27,8 +27,8 @@ class Worker:
 
     `evidence` and `log` are our ends of its pipes: what it prints is held back there, a pipe's length at a time, and never
     on a disk. `measurements`, `rows`, `accelerators` and `answer` are what it sent, `end` its last word, None while it has
-    not spoken it. Once `ended`: `exit_code` is the exit code, negative for a signal, None where nobody learned it; `killed` says why
-    we killed it, if we did; `held` what holds a process that we could not kill.
+    not spoken it. Once `ended`: `exit_code` is the exit code, negative for a signal, None where nobody learned it;
+    `killed` says why we killed it, if we did; `held` what holds a process that we could not kill.
     """
 
     id: int

@@ -43,7 +43,6 @@ def several(value: Any) -> list[Any]:
 
 def refuse_mistakes(document: Mapping[str, Any], place: Place, *, counters: Collection[str], kinds: Collection[str]) -> None:
     """Raise BadFileError for the first mistake. `counters` are the chip's, `kinds` the kinds of defects there are."""
-    _refuse_what_is_not_finite(document, place, ())
     named: set[str] = set()
     for position, entry in enumerate(document.get("defect", [])):
         path = ("defect", position)
@@ -70,15 +69,6 @@ def refuse_mistakes(document: Mapping[str, Any], place: Place, *, counters: Coll
                 _refuse_no_version(entry["set"], place, (*path, "set"))
             case "counter":
                 _refuse_no_counter(entry["set"], place, (*path, "set"), counters)
-
-
-def _refuse_what_is_not_finite(value: Any, place: Place, path: Path_) -> None:
-    """NaN is within every range of a schema."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise place.mistake(path, f"it is {value}", "give a finite number")
-    steps = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    for step, item in steps:
-        _refuse_what_is_not_finite(item, place, (*path, step))
 
 
 def _refuse_unknown_kind(kind: str, place: Place, path: Path_, kinds: Collection[str]) -> None:
