@@ -18,7 +18,7 @@ from typing import BinaryIO
 from readiness import __version__
 from readiness.peers import Host
 from readiness.ranks.members import anonymous_file
-from readiness.ranks.speaking import say
+from readiness.ranks.speaking import Lines, say
 from readiness.ranks.values import Json
 
 #: How long an outpost may take to come up, which includes a log-in and the import of torch; and to answer afterwards.
@@ -43,7 +43,7 @@ class Line:
         self.greeted = False
         self.address, self.clock_s, self.doubt_s = "", 0.0, 0.0
         self.log: BinaryIO = anonymous_file(f"line to {host.name}")
-        self.unread = b""
+        self.lines = Lines()
         try:
             self.process = subprocess.Popen(
                 [*host.command, "-m", "readiness.ranks.outpost"],
@@ -90,12 +90,18 @@ class Line:
         content = os.read(self.back, 1 << 20)
         if not content:
             raise self.broken("the connection ended")
-        *lines, self.unread = (self.unread + content).split(b"\n")
+        try:
+            lines = self.lines.take(content)
+        except ValueError as problem:
+            raise self.broken(str(problem)) from None
         for line in lines:
             try:
-                yield json.loads(line)
-            except ValueError:
-                raise self.broken(f"it says {line[:80]!r}, which no outpost says") from None
+                message = json.loads(line)
+            except (ValueError, RecursionError):
+                message = None
+            if not isinstance(message, dict):
+                raise self.broken(f"it says {line[:80]!r}, which no outpost says")
+            yield message
 
     def broken(self, why: str) -> OSError:
         """The error of a line that is of no use, with the last words of its command."""
