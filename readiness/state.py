@@ -18,6 +18,7 @@ from readiness.model import Outcome, Profile
 
 #: Older runs are removed when a new one ends.
 RUNS_KEPT = 20
+_LONGEST_PATH_BYTES = 2**16
 #: A run without a whole result that has written nothing for so long goes on no more.
 GIVEN_UP_S = 86400.0
 
@@ -58,7 +59,8 @@ def new_run_folder() -> Path:
 def prune_runs() -> None:
     """Remove all but the newest runs, of those that have ended or were given up. What cannot be removed stays."""
     with contextlib.suppress(OSError):
-        runs = sorted(path for path in (folder() / "runs").iterdir() if (path / "run.json").exists())
+        found = [path for path in (folder() / "runs").iterdir() if not path.is_symlink()]
+        runs = sorted(path for path in found if (path / "run.json").exists())
         for old in runs[:-RUNS_KEPT]:
             with contextlib.suppress(OSError):
                 _remove(old)
@@ -84,13 +86,13 @@ def _goes_on(run: Path) -> bool:
         if assessment.exists() and not files.read_json(assessment, largest_bytes=2**28).get("interrupted", False):
             return False
     written = [run / "run.json", run / "journal.jsonl", *(run / "kept").glob("*")]
-    return time.time() - max((file.stat().st_mtime for file in written if file.exists()), default=0.0) < GIVEN_UP_S
+    return time.time() - max((file.lstat().st_mtime for file in written if os.path.lexists(file)), default=0.0) < GIVEN_UP_S
 
 
 def remember_last(run: Path) -> None:
     """Note which run was the last to end."""
     with contextlib.suppress(OSError):
-        (folder() / "last").write_text(str(run.resolve()), encoding="utf-8")
+        files.write_atomically(folder() / "last", str(run.resolve()), mode=files.OWN_MODE)
 
 
 def failed_of_last_run(profile: Profile) -> set[tuple[str, str]]:
@@ -103,8 +105,8 @@ def failed_of_last_run(profile: Profile) -> set[tuple[str, str]]:
     from readiness.plan import NOT_WANTED
 
     try:
-        last = Path((folder() / "last").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        last = Path(files.read_bytes(folder() / "last", largest_bytes=_LONGEST_PATH_BYTES, own=True).decode())
+    except (BadFileError, ValueError):
         raise UsageError("there is no last run", place="--failed", remedy="run without --failed first") from None
     if not (last / "assessment.json").is_file():
         raise UsageError(f"the last run is gone ({last})", place="--failed", remedy="run without --failed first")

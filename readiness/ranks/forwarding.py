@@ -7,7 +7,6 @@ there send goes through the line to a connection here, as it is: nothing of the 
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import os
 import selectors
@@ -53,7 +52,7 @@ class Forwarding:
         """
         try:
             content = base64.b64decode(text, validate=True)
-        except (binascii.Error, TypeError) as problem:
+        except (ValueError, TypeError) as problem:
             raise ValueError(f"not base64: {problem}") from None
         if not content:
             self._end(number)

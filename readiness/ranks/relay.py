@@ -28,6 +28,7 @@ from readiness.spawning import die_with_parent
 _LOST_S, _KILLED_S = 15.0, 4.0
 #: How long the other host may take to end its part of a world.
 OVER_S = 10.0
+_MOST_LOG_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +166,19 @@ class _Relay:
             case {"line": [rank, line]}:
                 self._report(rank, line)
             case {"log": [rank, log]}:
-                os.write(self.ends[rank].log, base64.b64decode(log))
+                self._log(rank, base64.b64decode(log))
             case {"fares": [rank, fares]}:
                 if "code" in fares:
                     self.ended.add(rank)
                 self._report(rank, json.dumps({"fares": fares}))
             case {"over": _}:
                 self.over = True
+
+    def _log(self, rank: int, printed: bytes) -> None:
+        """Keep what a rank has printed, as far as anybody would read it: it lies in memory."""
+        log = self.ends[rank].log
+        if os.fstat(log).st_size < _MOST_LOG_BYTES:
+            os.write(log, printed)
 
     def _report(self, rank: int, line: str) -> None:
         with contextlib.suppress(BrokenPipeError):  # the world is being ended
