@@ -10,24 +10,27 @@ import json
 import math
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from readiness.errors import BadFileError
+from readiness.errors import BadFileError, UsageError
 
 
-def read_bytes(file: Path, *, largest_bytes: int) -> bytes:
-    """The content of a regular file of bounded size. Raises BadFileError with the remedy."""
+def read_bytes(file: Path, *, largest_bytes: int, own: bool = False) -> bytes:
+    """The content of a regular file of bounded size, of this user's own where told (`open_own`). Raises BadFileError."""
     try:
-        if not file.is_file():
+        if not own and not file.is_file():
             what = "this is not a file" if file.exists() else "there is no such file"
             raise BadFileError(what, place=str(file), remedy="correct the path")
-        with file.open("rb") as stream:
+        with open_own(file, os.O_RDONLY) if own else file.open("rb") as stream:
             content = stream.read(largest_bytes + 1)
     except (OSError, ValueError) as problem:  # ValueError: a NUL in the path
-        raise BadFileError(f"it cannot be read: {problem}", place=repr(str(file)), remedy="correct the path") from None
+        reason = getattr(problem, "strerror", None) or problem
+        remedy = "put a file of your own in its place, or name another folder" if own else "correct the path"
+        raise BadFileError(f"it cannot be read: {reason}", place=repr(str(file)), remedy=remedy) from None
     if len(content) > largest_bytes:
         raise BadFileError(
             f"it is larger than {largest_bytes // 2**10} KiB, the most such a file may have",
@@ -37,10 +40,10 @@ def read_bytes(file: Path, *, largest_bytes: int) -> bytes:
     return content
 
 
-def read_json(file: Path, *, largest_bytes: int) -> Any:
+def read_json(file: Path, *, largest_bytes: int, own: bool = False) -> Any:
     """A JSON file read strictly: no NaN, no infinity, no key twice. Raises BadFileError with the line."""
     try:
-        text = read_bytes(file, largest_bytes=largest_bytes).decode("utf-8")
+        text = read_bytes(file, largest_bytes=largest_bytes, own=own).decode("utf-8")
     except UnicodeDecodeError as problem:
         raise BadFileError(
             f"it is not UTF-8 text (byte {problem.start})", place=str(file), remedy="give a JSON file"
@@ -160,21 +163,92 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def write_atomically(file: Path, text: str) -> None:
+#: The mode of what only this user may write, before the user's mask.
+OWN_MODE = 0o644
+_LINK, _NO_FILE = "it is a symbolic link, which is not followed", "it is no regular file"
+
+
+def open_own(file: Path, flags: int) -> IO[bytes]:
+    """Open a file that readiness keeps for itself, with flags of `os.open`: a regular file of this user's and nobody else's.
+
+    Its folder may have come from somebody else. A link is not followed, a pipe is not waited for, and what others own, may
+    write or have under another name is refused, before anything in it is read or changed. Raises OSError.
+    """
+    try:
+        descriptor = os.open(file, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, OWN_MODE)
+    except OSError as problem:
+        if problem.errno in (errno.ELOOP, errno.EMLINK):
+            raise PermissionError(errno.EPERM, _LINK, str(file)) from None
+        if problem.errno in (errno.ENXIO, errno.EISDIR):
+            raise PermissionError(errno.EPERM, _NO_FILE, str(file)) from None
+        raise
+    try:
+        found = os.fstat(descriptor)
+        if (refusal := _irregular(found) or _writable(found)) is not None:
+            raise PermissionError(errno.EPERM, refusal, str(file))
+        return os.fdopen(descriptor, "rb" if flags & os.O_ACCMODE == os.O_RDONLY else "r+b")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def refuse_folder_of_others(folder: Path, *, follow: bool = True) -> None:
+    """Refuse a folder that is not this user's own, or that others may write: what is in it would be believed.
+
+    A link to a folder is one if told to `follow` it. Raises UsageError, and OSError where there is none.
+    """
+    found = folder.stat(follow_symlinks=follow)
+    if not stat.S_ISDIR(found.st_mode):
+        refusal: str | None = "it is no folder"
+    else:
+        refusal = _of_others(found) or _writable(found)
+    if refusal is not None:
+        raise UsageError(
+            f"{refusal}: it may hold what others have put there",
+            place=str(folder),
+            remedy=f"name a folder of your own, or look at what is in it and make it yours: chown, and chmod go-w {folder}",
+        )
+
+
+def refuse_file_of_others(file: Path) -> None:
+    """Refuse what is no regular file of this user's own, whatever its name leads to. Raises UsageError."""
+    if (refusal := _irregular(file.lstat())) is not None:
+        raise UsageError(refusal, place=str(file), remedy="take it away, or name another folder")
+
+
+def _irregular(found: os.stat_result) -> str | None:
+    if stat.S_ISLNK(found.st_mode):
+        return _LINK
+    if not stat.S_ISREG(found.st_mode):
+        return _NO_FILE
+    return _of_others(found) or ("it has another name elsewhere (a hard link)" if found.st_nlink > 1 else None)
+
+
+def _of_others(found: os.stat_result) -> str | None:
+    own = os.geteuid()
+    return None if found.st_uid == own else f"it belongs to user {found.st_uid}, not to user {own}, who runs this"
+
+
+def _writable(found: os.stat_result) -> str | None:
+    mode = stat.S_IMODE(found.st_mode)
+    return f"others may write to it (mode {mode:o})" if mode & (stat.S_IWGRP | stat.S_IWOTH) else None
+
+
+def write_atomically(file: Path, text: str, *, mode: int = 0o666) -> None:
     """Write a file whole or not at all: a reader never sees half of it. Raises OSError.
 
     What cannot be written, halves of surrogate pairs from a path or a variable that is no UTF-8, becomes a question mark.
     """
-    write_bytes_atomically(file, text.encode("utf-8", "replace"))
+    write_bytes_atomically(file, text.encode("utf-8", "replace"), mode=mode)
 
 
-def write_bytes_atomically(file: Path, content: bytes) -> None:
+def write_bytes_atomically(file: Path, content: bytes, *, mode: int = 0o666) -> None:
     """The same for what is no text. Raises OSError."""
     descriptor, temporary = tempfile.mkstemp(dir=file.parent or ".", prefix=f".{file.name}.")
     try:
         mask = os.umask(0)
         os.umask(mask)
-        os.fchmod(descriptor, 0o666 & ~mask)
+        os.fchmod(descriptor, mode & ~mask)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
             stream.flush()
@@ -194,7 +268,7 @@ def remove_halves(file: Path) -> None:
 
 def take_lock(folder: Path) -> IO[bytes] | None:
     """Hold a folder by a file in it, until what is returned is closed; None where another process does. Raises OSError."""
-    lock = (folder / "lock").open("ab")
+    lock = open_own(folder / "lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as problem:

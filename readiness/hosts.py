@@ -1,32 +1,37 @@
 """Further hosts of a run: they are looked at through the command that reaches them, and join with what they have.
 
-readiness must be installed there, in the same version. Nothing listens: whoever can start a command on that host, by ssh or
-a scheduler, can have its accelerators take part.
+readiness must be installed there, in the same version. No service of ours listens: whoever can start a command on that host,
+by ssh or a scheduler, can have its accelerators take part. While ranks of several hosts work together, their libraries of
+collectives listen on each other's network, as in every job: gloo takes whoever connects there for a rank.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import secrets
+import selectors
 import shlex
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from readiness import __version__, accelerators
-from readiness.assessment import facts_from_json
+from readiness import __version__, accelerators, files, peers, schema
 from readiness.discovery import LIMIT_S
 from readiness.errors import UsageError
 from readiness.machine import Identity, identity, same_place
 from readiness.model import AcceleratorFacts
+from readiness.nursery import LARGEST_MESSAGE_BYTES
 from readiness.peers import Host, at
 from readiness.ranks.network import interface_of, own_address
 
@@ -36,6 +41,10 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:-]{0,199}")
 _ID = re.compile(r"[a-z]{1,20}:[0-9]{1,6}")
 _MOST_HOSTS = 64
 _SEEN_S = 60.0
+#: More than this is no list of accelerators: sixteen take some 60 KiB. And as much of what was printed is told.
+_MOST_BYTES, _MOST_WORDS = 8 * 2**20, 4096
+#: The rest of a message is for the accelerators of this host, and for settings.
+_MOST_TOLD_BYTES = LARGEST_MESSAGE_BYTES * 3 // 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +125,22 @@ def join(joining: Joining, limit_s: float = LIMIT_S) -> tuple[AcceleratorFacts, 
     _refuse_one_twice(hosts, [machine for _, machine in found])
     if joining.shared is not None:
         _must_see(hosts, joining.shared)
-    return tuple(at(host, facts) for host, (own, _) in zip(hosts, found, strict=True) for facts in own)
+    every = tuple(at(host, facts) for host, (own, _) in zip(hosts, found, strict=True) for facts in own)
+    _refuse_too_many(every)
+    return every
+
+
+def _refuse_too_many(found: Sequence[AcceleratorFacts]) -> None:
+    """A worker is told of all accelerators at once, of equal ones what differs: that must fit into one message."""
+    leads = {facts.stack: facts for facts in reversed(found)}
+    size = sum(len(json.dumps(peers.unlike(facts, leads[facts.stack]))) for facts in found)
+    if size > _MOST_TOLD_BYTES:
+        raise UsageError(
+            f"it takes {size >> 10} KiB to tell a worker of the {len(found)} accelerators of other hosts, "
+            f"and {_MOST_TOLD_BYTES >> 10} KiB are the most",
+            place="--host",
+            remedy="name fewer hosts, or fewer in each run",
+        )
 
 
 def _refuse_one_twice(hosts: Sequence[Host], machines: Sequence[Identity]) -> None:
@@ -134,29 +158,39 @@ def _look(host: Host, limit_s: float) -> tuple[list[AcceleratorFacts], Identity]
     """What another host has and which machine it is, as `readiness devices` tells it there."""
     text = _run(host, ["-m", "readiness", "devices", "-f", "json"], None, limit_s)
     try:
-        told = json.loads(text)
-        version = told.get("version")
-        found = [facts_from_json(facts) for facts in told["accelerators"]]
-        machine = {str(key): str(value) for key, value in told.get("machine", {}).items()}
-        if not all(facts.stack in accelerators.NAMES and _ID.fullmatch(facts.id) for facts in found):
-            raise ValueError("no accelerators that this version knows")
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        told = files.parse_json(text)
+        if (problem := schema.first_problem("devices", told)) is not None:
+            raise ValueError(f"{problem.path_text}: {problem.message}")
+        found = peers.accelerators_from_json(told["accelerators"])
+        for facts in found:
+            if not _is_known(facts):
+                raise ValueError(f"{facts.id} is no accelerator that this version knows")
+    except (ValueError, RecursionError) as problem:
+        why = "nested too deeply" if isinstance(problem, RecursionError) else str(problem)[:200]
         raise UsageError(
-            f"{host.name} answers {text[:80]!r}, which is no list of accelerators",
+            f"{host.name} answers {text[:80]!r}, which is no list of accelerators ({why})",
             place="--host",
             remedy=f"see what this says: {shlex.join(host.command)} -m readiness devices -f json",
         ) from None
+    version, machine = told.get("version"), told.get("machine", {})
     if version != __version__:
         raise UsageError(
             f"{host.name} has readiness {version or 'of an earlier version'}, this host {__version__}",
             place="--host",
             remedy="install the same version on all hosts",
         )
-    return found, machine
+    return list(found), machine
+
+
+def _is_known(facts: AcceleratorFacts) -> bool:
+    """Whether its names are those that a rank there would use. Simulated ones are not told by other hosts."""
+    named = (facts.id, facts.kind) == (f"{facts.kind}:{facts.index}", facts.id.partition(":")[0])
+    return named and _ID.fullmatch(facts.id) is not None and facts.stack in accelerators.NAMES
 
 
 def _must_see(hosts: Sequence[Host], folder: Path) -> None:
-    """Every host must find there what this one has just written."""
+    """Every host must find there what this one has just written; nobody else may put his own in its place."""
+    _refuse_open_to_others(folder)
     word = secrets.token_hex(16)
     try:
         with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".readiness-") as file:
@@ -173,21 +207,66 @@ def _must_see(hosts: Sequence[Host], folder: Path) -> None:
 _SHARED = "name a folder on a file system that all hosts have mounted at the same place"
 
 
+def _refuse_open_to_others(folder: Path) -> None:
+    """What ranks leave there to be loaded again can do anything when it is loaded: torch's checkpoints hold pickles."""
+    with contextlib.suppress(OSError):  # it is not there: told soon
+        found = folder.stat()
+        others, sticky = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH), found.st_mode & stat.S_ISVTX
+        if found.st_uid not in (0, os.geteuid()) or (others and not sticky):
+            raise UsageError(
+                f"others may take away what is written to {folder} and put something else in its place",
+                place="--shared",
+                remedy="name a folder of your own that nobody else may write to: mkdir -m 700 in it makes one",
+            )
+
+
 def _run(host: Host, arguments: Sequence[str], program: str | None, limit_s: float) -> str:
-    given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if program is None else {"input": program}
     try:
-        done: subprocess.CompletedProcess[str] = subprocess.run(
-            [*host.command, *arguments],
-            capture_output=True, text=True, errors="replace", timeout=limit_s, check=False, **given,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as problem:
+        code, said, words = _done([*host.command, *arguments], (program or "").encode(), limit_s)
+    except (OSError, ValueError) as problem:
         raise _unreachable(host, str(problem)) from None
-    if done.returncode != 0:
-        words = " ".join(done.stderr.split())[-300:]
+    if code != 0:
         if program is not None:
             raise UsageError(f"{host.name} does not see the folder: {words}", place="--shared", remedy=_SHARED)
-        raise _unreachable(host, f"exit code {done.returncode}: {words or 'no words'}")
-    return done.stdout
+        raise _unreachable(host, f"exit code {code}: {words or 'no words'}")
+    return said
+
+
+def _done(command: Sequence[str], given: bytes, limit_s: float) -> tuple[int, str, str]:
+    """Exit code, output, and the last words on standard error of a command, which is ended at any of its limits.
+
+    Raises OSError where it cannot be started or does not end in time, and ValueError where it says more than a list of
+    accelerators can be.
+    """
+    deadline = time.monotonic() + limit_s
+    said, words = bytearray(), bytearray()
+    with tempfile.TemporaryFile() as input_:
+        input_.write(given)
+        input_.seek(0)
+        process = subprocess.Popen(command, stdin=input_, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        with process.stdout, process.stderr, selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ, said)
+            selector.register(process.stderr, selectors.EVENT_READ, words)
+            while selector.get_map():
+                for key, _ in selector.select(max(deadline - time.monotonic(), 0.0)):
+                    if not (content := os.read(key.fd, 1 << 16)):
+                        selector.unregister(key.fileobj)
+                    key.data.extend(content)
+                del words[:-_MOST_WORDS]
+                if len(said) > _MOST_BYTES:
+                    raise ValueError(f"it answers with more than {_MOST_BYTES >> 20} MiB")
+                if time.monotonic() >= deadline:
+                    raise TimeoutError(f"no end within {limit_s:g} s")
+            code = process.wait(max(deadline - time.monotonic(), 0.1))
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"no end within {limit_s:g} s") from None
+    finally:
+        process.kill()
+        process.wait()
+    return code, said.decode(errors="replace"), " ".join(words.decode(errors="replace").split())[-300:]
 
 
 def _unreachable(host: Host, why: str) -> UsageError:

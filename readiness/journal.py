@@ -2,6 +2,7 @@
 
 A run's folder holds `run.json` (what was asked, written whole) and `journal.jsonl` (one record a line, each forced to
 disk before `append` returns). A last line that a kill cut short is dropped; anything else that is wrong is an error.
+The folder must be this user's own: what others may have put there is neither believed nor written to.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from readiness import files, schema
-from readiness.assessment import evidence_from_json, evidence_to_json, facts_from_json, facts_to_json
+from readiness import files, peers, schema
+from readiness.assessment import evidence_from_json, evidence_to_json, facts_to_json
 from readiness.errors import BadFileError, UsageError
 from readiness.machine import identity
 from readiness.model import AcceleratorFacts, Evidence
 
 SCHEMA = "readiness.run/1"
-_LARGEST_BYTES = 2**30
+_LARGEST_BYTES, _LONGEST_S = 2**30, 1e11
+_KEPT, _FOLDER_MODE = "kept", 0o755
+#: How each record begins: half a line that begins otherwise was not cut off by a kill.
+_BEGIN = b'{"kind": "'
 Key = tuple[str, str]  # accelerator id, check id
 _PLAIN = re.compile(r"[^A-Za-z0-9.-]")
 
@@ -41,7 +45,8 @@ class Journal:
         self.started: str | None = None
         self.appended = 0  # pieces of evidence since it was opened
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+            files.refuse_folder_of_others(folder)
             lock = files.take_lock(folder)
         except OSError as problem:
             raise UsageError(
@@ -75,9 +80,9 @@ class Journal:
     def asked(self) -> dict[str, Any] | None:
         """What the run that this folder holds was asked for; None where it holds none yet."""
         file = self.folder / "run.json"
-        if not file.exists():
+        if not os.path.lexists(file):
             return None
-        document = files.read_json(file, largest_bytes=2**24)
+        document = files.read_json(file, largest_bytes=2**24, own=True)
         problem = schema.first_problem("run", document)
         if problem is not None:
             raise BadFileError(
@@ -95,46 +100,64 @@ class Journal:
         self.started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         document = {"schema": SCHEMA, "started": self.started, "asked": dict(asked)}
         try:
-            files.write_atomically(self.folder / "run.json", json.dumps(document, indent=1))
+            files.write_atomically(self.folder / "run.json", json.dumps(document, indent=1), mode=files.OWN_MODE)
         except OSError as problem:
             raise self._unwritable(problem) from None
         _sync_folder(self.folder)
 
     def open(self) -> None:
-        """Read what is there and make ready to append. Raises BadFileError for a journal that is not one."""
+        """Read what is there and make ready to append. Raises UsageError for a journal that is not one, or not ours."""
         file = self.folder / "journal.jsonl"
-        content = files.read_bytes(file, largest_bytes=_LARGEST_BYTES) if file.exists() else b""
+        self._refuse_kept_of_others()
+        try:
+            self._stream = files.open_own(file, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            content = self._stream.read(_LARGEST_BYTES + 1)
+        except OSError as problem:
+            raise UsageError(
+                f"the journal cannot be opened: {problem.strerror or problem}",
+                place=str(file),
+                remedy="free it, or keep the run in another folder: --resume DIR",
+            ) from None
+        if len(content) > _LARGEST_BYTES:
+            raise _no_journal(f"{file}", f"it is larger than {_LARGEST_BYTES >> 20} MiB")
         whole = content[: content.rfind(b"\n") + 1]
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 self._take(files.parse_json(line.decode()))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as problem:
-                raise BadFileError(
-                    f"this is no record of a run: {type(problem).__name__}: {problem}",
-                    place=f"{file}:{number}",
-                    remedy="start anew in another folder",
-                ) from None
+            except (ValueError, RecursionError) as problem:
+                what = "it is nested too deeply" if isinstance(problem, RecursionError) else str(problem)
+                raise _no_journal(f"{file}:{number}", what) from None
+        torn = content[len(whole) :]
+        if torn.strip(b"\0") and not (torn.startswith(_BEGIN) or _BEGIN.startswith(torn)):
+            raise _no_journal(f"{file}", "its last line is none of ours")
         try:
-            self._stream = file.open("ab")
             self._stream.truncate(len(whole))  # the half line of a run that was killed
         except OSError as problem:
             raise UsageError(f"the journal cannot be written: {problem}", place=str(file), remedy="free it") from None
         _sync_folder(self.folder)
 
-    def _take(self, record: Mapping[str, Any]) -> None:
-        match record["kind"]:
+    def _take(self, record: Any) -> None:
+        """One record. Raises ValueError for what is none."""
+        _must_fit(schema.first_problem("journal", record))
+        kind = record["kind"]
+        if kind in ("found", "session", "evidence"):
+            _must_fit(schema.first_problem("journal", record, kind))
+        match kind:
             case "found":
-                self.accelerators = tuple(facts_from_json(item) for item in record["accelerators"])
+                if self.accelerators:
+                    raise ValueError("what was found stands there twice")
+                self.accelerators = peers.accelerators_from_json(record["accelerators"])
                 self.failures = dict(record["failures"])
                 self.machine = dict(record["machine"]) if "machine" in record else None  # early versions kept none
             case "evidence":
-                if (problem := schema.first_problem("assessment", record["evidence"], "evidence")) is not None:
-                    raise ValueError(f"{problem.path_text}: {problem.message}")
+                _must_fit(schema.first_problem("assessment", record["evidence"], "evidence"))
                 self.evidence[record["accelerator"], record["evidence"]["check"]] = evidence_from_json(record["evidence"])
             case "session":
                 self.earlier_s += self._session_s
                 self._session_s = 0.0
         self._session_s = float(record["at"])
+        if self.seconds_before > _LONGEST_S:
+            raise ValueError("its sessions took longer than any run")
 
     _session_s = 0.0
 
@@ -178,19 +201,39 @@ class Journal:
 
     def kept(self, key: Key, *, make: bool = False) -> Path:
         """The file in which a check may keep what must outlive it; with `make`, its folder is there."""
-        folder = self.folder / "kept"
+        folder = self.folder / _KEPT
         if make:
             try:
-                folder.mkdir(exist_ok=True)
+                folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
             except OSError as problem:
                 raise self._unwritable(problem) from None
         return folder / f"{_PLAIN.sub('_', key[1])}-{_PLAIN.sub('_', key[0])}.jsonl"
+
+    def _refuse_kept_of_others(self) -> None:
+        """Raises UsageError for a place of checks' own files that leads elsewhere: they open them by their names."""
+        folder = self.folder / _KEPT
+        try:
+            if os.path.lexists(folder):
+                files.refuse_folder_of_others(folder, follow=False)
+                for file in folder.iterdir():
+                    files.refuse_file_of_others(file)
+        except OSError as problem:
+            raise self._unwritable(problem) from None
 
     def append(self, accelerator: str, evidence: Evidence, at: float) -> None:
         """Keep what a check yielded. When this returns, it is on disk."""
         self._append({"kind": "evidence", "at": at, "accelerator": accelerator, "evidence": evidence_to_json(evidence)})
         self.evidence[accelerator, evidence.check] = evidence
         self.appended += 1
+
+
+def _must_fit(problem: schema.Problem | None) -> None:
+    if problem is not None:
+        raise ValueError(f"{problem.path_text}: {problem.message}")
+
+
+def _no_journal(place: str, what: str) -> BadFileError:
+    return BadFileError(f"this is no record of a run: {what}", place=place, remedy="start anew in another folder")
 
 
 def _sync_folder(folder: Path) -> None:

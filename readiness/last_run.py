@@ -153,7 +153,7 @@ def load(profile: Profile, uses: Sequence[Use], asked: Mapping[str, Any]) -> Las
 
 
 def _asked(folder: Path) -> Mapping[str, Any]:
-    document = files.read_json(folder / "run.json", largest_bytes=_LARGEST_ASKED_BYTES)
+    document = files.read_json(folder / "run.json", largest_bytes=_LARGEST_ASKED_BYTES, own=True)
     if (problem := schema.first_problem("run", document)) is not None:
         raise BadFileError(
             f"this is not the run.json of a run: {problem.path_text}: {problem.message}",

@@ -9,8 +9,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from readiness import schema
 from readiness.assessment import facts_from_json, facts_to_json
 from readiness.model import AcceleratorFacts
+
+#: No machine has more.
+MOST_ACCELERATORS = 4096
+#: The property that names another host, and what an accelerator of an assessment has beside its description.
+_HOST = "host"
+_NOTHING_MEASURED: Mapping[str, Any] = {"evidence": [], "findings": [], "verdicts": {}}
 
 
 def unlike(facts: AcceleratorFacts, lead: AcceleratorFacts) -> dict[str, Any]:
@@ -32,6 +39,28 @@ def like(document: Mapping[str, Any], lead: Mapping[str, Any]) -> AcceleratorFac
     return facts_from_json({**lead, **document, "properties": properties})
 
 
+def accelerators_from_json(documents: Any) -> tuple[AcceleratorFacts, ...]:
+    """The accelerators that a file or another host tells of, each as the assessment's schema has it.
+
+    Raises ValueError for anything else, for one that stands there twice, and for one that says where it is: that is known
+    from the command line alone.
+    """
+    if not isinstance(documents, list) or len(documents) > MOST_ACCELERATORS:
+        raise ValueError(f"no list of {MOST_ACCELERATORS} accelerators at most")
+    found: dict[str, AcceleratorFacts] = {}
+    for number, document in enumerate(documents):
+        assessed = document | _NOTHING_MEASURED if isinstance(document, dict) else document
+        if (problem := schema.first_problem("assessment", assessed, "accelerator")) is not None:
+            raise ValueError(f"accelerator {number}: {problem.path_text}: {problem.message}")
+        facts = facts_from_json(document)
+        if facts.id in found:
+            raise ValueError(f"the accelerator {facts.id} stands there twice")
+        if _HOST in facts.properties:
+            raise ValueError(f"the accelerator {facts.id} says on which host it is")
+        found[facts.id] = facts
+    return tuple(found.values())
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """Another host that takes part in a run.
@@ -47,11 +76,11 @@ class Host:
 
 def at(host: Host, facts: AcceleratorFacts) -> AcceleratorFacts:
     """An accelerator of another host as this run knows it: `node2/cuda:0`."""
-    properties = {**facts.properties, "host": {**asdict(host), "command": list(host.command)}}
+    properties = {**facts.properties, _HOST: {**asdict(host), "command": list(host.command)}}
     return replace(facts, id=f"{host.name}/{facts.id}", properties=properties)
 
 
 def host_of(facts: AcceleratorFacts) -> Host | None:
     """The other host that an accelerator is on; None where that is this one."""
-    told = facts.properties.get("host")
+    told = facts.properties.get(_HOST)
     return None if told is None else Host(told["name"], tuple(told["command"]), told["address"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from readiness.assessment import plain
 from readiness.discovery import Discovery
@@ -17,7 +18,11 @@ from readiness.plan import Job
 def settle(
     chosen: tuple[AcceleratorFacts, ...], discovery: Discovery, journal: Journal, at: float
 ) -> tuple[AcceleratorFacts, ...]:
-    """The accelerators under test as the journal knows them; a resumed run must find the same ones."""
+    """The accelerators under test: of a resumed run the ones that it began on, which must be there still.
+
+    From the journal come their names and their fault counters, as they stood at the very start; all else is what was found
+    now, since a worker does what the description of an accelerator says.
+    """
     if not journal.accelerators:
         journal.found(chosen, discovery.failures, at)
         return chosen
@@ -29,14 +34,17 @@ def settle(
             place=str(journal.folder),
             remedy="begin a new run: evidence of two different machines makes no assessment",
         )
+    settled = []
     for before in journal.accelerators:
-        if accelerator(before) not in [accelerator(facts) for facts in chosen]:
+        now = next((facts for facts in chosen if accelerator(facts) == accelerator(before)), None)
+        if now is None:
             raise UsageError(
                 f"{before.id} is no longer the {before.model} with the software that this run began on",
                 place=str(journal.folder),
                 remedy="begin a new run: evidence of two different machines makes no assessment",
             )
-    return journal.accelerators  # with the fault counters as they stood at the very start
+        settled.append(replace(now, counters=before.counters))
+    return tuple(settled)
 
 
 def known(jobs: Sequence[Job], journal: Journal) -> dict[tuple[str, str], Evidence]:

@@ -17,6 +17,7 @@ from readiness.errors import BadFileError, UsageError
 
 #: Older runs are removed when a new one ends.
 RUNS_KEPT = 20
+_LONGEST_PATH_BYTES = 2**16
 #: A run without a whole result that has written nothing for so long goes on no more.
 GIVEN_UP_S = 86400.0
 
@@ -57,7 +58,8 @@ def new_run_folder() -> Path:
 def prune_runs() -> None:
     """Remove all but the newest runs, of those that have ended or were given up. What cannot be removed stays."""
     with contextlib.suppress(OSError):
-        runs = sorted(path for path in (folder() / "runs").iterdir() if (path / "run.json").exists())
+        found = [path for path in (folder() / "runs").iterdir() if not path.is_symlink()]
+        runs = sorted(path for path in found if (path / "run.json").exists())
         for old in runs[:-RUNS_KEPT]:
             with contextlib.suppress(OSError):
                 _remove(old)
@@ -83,19 +85,19 @@ def _goes_on(run: Path) -> bool:
         if assessment.exists() and not files.read_json(assessment, largest_bytes=2**28).get("interrupted", False):
             return False
     written = [run / "run.json", run / "journal.jsonl", *(run / "kept").glob("*")]
-    return time.time() - max((file.stat().st_mtime for file in written if file.exists()), default=0.0) < GIVEN_UP_S
+    return time.time() - max((file.lstat().st_mtime for file in written if os.path.lexists(file)), default=0.0) < GIVEN_UP_S
 
 
 def remember_last(run: Path) -> None:
     """Note which run was the last to end."""
     with contextlib.suppress(OSError):
-        files.write_bytes_atomically(folder() / "last", os.fsencode(run.resolve()))
+        files.write_bytes_atomically(folder() / "last", os.fsencode(run.resolve()), mode=files.OWN_MODE)
 
 
 def last_run(place: str, remedy: str) -> Path:
     """The folder of the run that was the last to end, with its assessment. Raises UsageError, from `place`, for none."""
     try:
-        last = Path(os.fsdecode(files.read_bytes(folder() / "last", largest_bytes=2**16)))
+        last = Path(os.fsdecode(files.read_bytes(folder() / "last", largest_bytes=_LONGEST_PATH_BYTES, own=True)))
         there = (last / "assessment.json").is_file()
     except (BadFileError, OSError, ValueError):  # ValueError: a NUL in the path
         raise UsageError("there is no last run", place=place, remedy=remedy) from None
@@ -107,7 +109,7 @@ def last_run(place: str, remedy: str) -> Path:
 def profile_of_run(run: Path) -> str | None:
     """The profile that a run of this user was asked for, as it was named; None where nobody knows."""
     with contextlib.suppress(BadFileError):
-        document = files.read_json(run / "run.json", largest_bytes=2**24)
+        document = files.read_json(run / "run.json", largest_bytes=2**24, own=True)
         match document:
             case {"asked": {"profile": str(profile)}}:
                 return profile

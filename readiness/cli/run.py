@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -117,7 +118,7 @@ def run(
         "shared": None if shared is None else str(shared.resolve()),
     }
     told = [name for name in ("reach", "address", "shared") if asked[name] is not None]
-    if told and not asked["hosts"] and resume is None:
+    if told and not asked["hosts"]:
         raise UsageError("it is about other hosts, and none is named", place=f"--{told[0]}", remedy="name them: --host NAME")
     with Journal(resume or new_run_folder()) as journal:
         request = _request(journal, asked, waivers)
@@ -141,7 +142,8 @@ def run(
             usual="table" if verbose else "summary", hints=_hints(journal.folder, assessment) if kept else {},
         )  # fmt: skip
         if assessment.interrupted and not quiet:
-            common.say(f"readiness: interrupted; go on with: readiness run --resume {journal.folder}")
+            further = _of_other_hosts(asked)
+            common.say(f"readiness: interrupted; go on with: readiness run --resume {journal.folder}{further}")
     prune_runs()
     if cut_short:
         raise typer.Exit(Exit.INTERRUPTED)
@@ -181,7 +183,8 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
     earlier = journal.asked()
     if earlier is not None:
         _refuse_contradiction(asked, earlier, journal.folder)
-        asked = earlier
+        # A command, and whom it reaches, comes from the command line alone: a folder may have come from anybody.
+        asked = earlier | {name: asked[name] for name in _HOST_OPTIONS}
     found = declarations.discover()
     profile = profiles.load(asked["profile"] or "general", found)
     uses = common.uses_of(profile, [Use(use) for use in asked["uses"]])
@@ -235,7 +238,7 @@ def _elsewhere(asked: dict[str, Any], journal: Journal, *, begun: bool) -> tuple
     shared = None if asked["shared"] is None else Path(asked["shared"])
     joining = Joining(tuple(asked["hosts"]), asked["reach"] or REACH, asked["address"], shared)
     found = join(joining) if asked["within_s"] is None else join(joining, min(LIMIT_S, asked["within_s"] * 0.6))
-    if begun and _identities(found) != asked["elsewhere"]:
+    if begun and _identities(found) != asked.get("elsewhere"):
         raise UsageError(
             "the other hosts no longer have the accelerators that this run began with",
             place=str(journal.folder),
@@ -248,7 +251,24 @@ def _identities(elsewhere: tuple[AcceleratorFacts, ...]) -> list[list[str | None
     return [[facts.id, facts.stack, facts.model, facts.serial] for facts in elsewhere]
 
 
+#: What a run is asked about other hosts.
+_HOST_OPTIONS = ("hosts", "reach", "address", "shared")
+
+
+def _of_other_hosts(asked: dict[str, Any]) -> str:
+    """The options about other hosts, as the command line must give them again."""
+    options = [("--host", name) for name in asked["hosts"]]
+    options += [(f"--{name}", asked[name]) for name in _HOST_OPTIONS[1:] if asked[name] is not None]
+    return "".join(f" {flag} {shlex.quote(value)}" for flag, value in options)
+
+
 def _refuse_contradiction(asked: dict[str, Any], earlier: dict[str, Any], folder: Path) -> None:
+    if any(earlier.get(name) and not asked[name] for name in _HOST_OPTIONS):
+        raise UsageError(
+            "the run that it holds was begun with other hosts, and no command is taken from a file",
+            place=f"--resume {folder}",
+            remedy="give --host again, and --reach, --address and --shared where they were given, as when it began",
+        )
     for name, value in asked.items():
         if value is not None and value is not False and value != [] and value != earlier.get(name):
             raise UsageError(
@@ -261,11 +281,11 @@ def _refuse_contradiction(asked: dict[str, Any], earlier: dict[str, Any], folder
 def _keep(assessment: Assessment, folder: Path) -> bool:
     """Leave the assessment beside its journal, for `--failed`, `judge` and `report`; whether that could be done."""
     from readiness.assessment import dumps, to_json
-    from readiness.files import write_atomically
+    from readiness.files import OWN_MODE, write_atomically
     from readiness.state import remember_last
 
     try:
-        write_atomically(folder / "assessment.json", dumps(to_json(assessment)))
+        write_atomically(folder / "assessment.json", dumps(to_json(assessment)), mode=OWN_MODE)
     except OSError as problem:  # it is told all the same
         text = f"readiness: the assessment could not be kept in {folder}: {problem.strerror or problem}"
         common.say(f"{text}\n  remedy: free it, and tell the run again with --resume {folder}")
@@ -277,8 +297,6 @@ def _keep(assessment: Assessment, folder: Path) -> bool:
 
 def _hints(folder: Path, assessment: Assessment) -> dict[str, str]:
     """Where it is kept, and what tells more. A run that was stopped is not the last one that `report` takes by itself."""
-    import shlex
-
     from readiness import profile as profiles
 
     file = folder.resolve() / "assessment.json"

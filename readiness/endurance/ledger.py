@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from readiness import files
 from readiness.errors import BadFileError
 from readiness.ranks.values import Json
 
@@ -116,11 +117,21 @@ class Ledger:
     """An account that is kept in a file; without one, in memory alone."""
 
     def __init__(self, path: Path | None) -> None:
-        """Read what is there, drop half a line, make ready to append. Raises BadFileError for a file of something else."""
-        self.account = Account() if path is None or not path.exists() else read(path)
-        self._stream = None if path is None else path.open("ab")
-        if self._stream is not None and path is not None:
-            self._stream.truncate(_whole(path.read_bytes()))
+        """Read what is there, drop half a line, make ready to append. Raises BadFileError for a file of something else.
+
+        Raises OSError for one that is not this user's own.
+        """
+        self.account = Account()
+        self._stream = None
+        if path is not None:
+            self._stream = files.open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            try:
+                content = self._stream.read()
+                self.account = _account(content, path)
+                self._stream.truncate(_whole(content))
+            except BaseException:
+                self._stream.close()
+                raise
 
     def add(self, kind: str, **values: Any) -> None:
         """Keep a record. When this returns it is on disk."""
@@ -142,13 +153,17 @@ def _whole(content: bytes) -> int:
 
 
 def read(path: Path) -> Account:
-    """The account that a file holds. Raises BadFileError."""
+    """The account that a file holds. Raises BadFileError, and OSError for a file that is not this user's own."""
+    with files.open_own(path, os.O_RDONLY) as stream:
+        return _account(stream.read(), path)
+
+
+def _account(content: bytes, path: Path) -> Account:
     account = Account()
-    content = path.read_bytes()
     for number, line in enumerate(content[: _whole(content)].splitlines(), start=1):
         try:
             account.take(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as problem:
             raise BadFileError(
                 f"this is no record of a soak: {type(problem).__name__}: {problem}",
                 place=f"{path}:{number}",

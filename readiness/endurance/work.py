@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 
 from readiness.endurance.sums import Sums
+from readiness.files import open_own
 from readiness.multichip.collectives import digest
 from readiness.parallel.data import Replicas
 from readiness.parallel.model import build
@@ -155,7 +157,9 @@ class Training:
         if self.path is not None and self.context.rank == 0:
             half = self.path.with_suffix(".half")
             try:
-                half.write_bytes(self.memory)
+                with open_own(half, os.O_RDWR | os.O_CREAT) as stream:
+                    stream.truncate()
+                    stream.write(self.memory)
                 half.replace(self.path)
             except OSError as problem:
                 with contextlib.suppress(OSError):
@@ -169,7 +173,8 @@ class Training:
         content = self.memory
         if self.path is not None:
             try:
-                content = self.path.read_bytes()
+                with open_own(self.path, os.O_RDONLY) as stream:
+                    content = stream.read()
             except OSError as problem:
                 self.unkept = f"the checkpoint could not be read: {problem}"[:200]
         loaded: State = torch.load(io.BytesIO(content), map_location=self.context.device, weights_only=True)

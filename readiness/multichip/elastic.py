@@ -4,6 +4,11 @@ torchrun has no deadline for a job, and a known defect in restarting one: since 
 round, and what the workers of the round before left in it is taken for the addresses of those that live
 (github.com/pytorch/pytorch/issues/135712). Both are handled here: the first by a deadline of ours, the second by trying
 both kinds of store.
+
+torchrun's usual rendezvous is a store behind a port of all interfaces, and it unpickles what stands there: whoever reaches
+the port runs commands. Here agents meet in a file of the job's folder, which is this user's alone; the store that workers
+find each other through, which is what the restart depends on, listens on the loopback interface alone. Other users of this
+machine can reach it while the job lasts, as they can every job of torchrun on it.
 """
 
 from __future__ import annotations
@@ -27,8 +32,9 @@ from readiness.accelerators.base import Accelerator
 from readiness.assessment import facts_to_json
 from readiness.model import Measurement, Note, Row, Yield
 from readiness.multichip import restarted
+from readiness.ranks import network
 from readiness.ranks.members import anonymous_file
-from readiness.ranks.values import LONGEST_ABOUT, Json, Placement
+from readiness.ranks.values import LONGEST_ABOUT, LOOPBACK, Json, Placement
 from readiness.spawning import bootstrap, die_with_parent
 
 #: Set to 1, every round of a job under torchrun has a store of its own.
@@ -81,6 +87,7 @@ def agent(*arguments: str) -> None:
     from torch.distributed import run
 
     die_with_parent()
+    network.serve_stores_at_their_address()
     run.main(list(arguments))
 
 
@@ -111,7 +118,7 @@ def restarts(accelerator: Accelerator, placement: Placement, folder: Path, *, tr
 
 def job(accelerator: Accelerator, placement: Placement, folder: Path, own_store: bool, number: int, limits: Limits) -> Job:
     """One job, to its end or to one of its deadlines; none of its processes is left."""
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     ranks = len(placement.ranks)
     restarted.write(folder / restarted.PLAN, {
         "stack": accelerator.stack.name,
@@ -126,7 +133,8 @@ def job(accelerator: Accelerator, placement: Placement, folder: Path, own_store:
     command = bootstrap(
         "readiness.multichip.elastic:agent",
         "--nnodes", "1", "--nproc-per-node", str(ranks), "--max-restarts", str(MOST_RESTARTS), "--monitor-interval", "0.1",
-        "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1",
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", str(folder / "rendezvous"), "--rdzv-conf", "store_type=file",
+        "--local-addr", LOOPBACK,
         "--rdzv-id", f"readiness-{os.getpid()}-{folder.name}", "--log-dir", str(folder / "log"), "--no-python", *worker,
     )  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", OWN_STORE: str(int(own_store))}

@@ -7,16 +7,20 @@ device of its own, a copy within its memory, which no link is faster than.
 from __future__ import annotations
 
 import contextlib
+import secrets
 import socket
 import time
 from collections.abc import Iterator
 
 import torch
 
+from readiness.ranks import network
 from readiness.ranks.values import RankContext
 
 #: How long the other end may take to connect.
 CONNECT_S = 20.0
+#: What the other end says first, as a number that a double holds; and how long it may take to say it.
+_WORD_BITS, _WORD_S = 52, 1.0
 
 
 def kind(context: RankContext) -> str:
@@ -28,28 +32,45 @@ def kind(context: RankContext) -> str:
 def connection(context: RankContext, pair: tuple[int, ...] | None) -> Iterator[socket.socket | None]:
     """A connection between two ranks, None for the others, and for all where it cannot be had: that is no chip's fault.
 
-    All ranks must come: they tell the port over the board. It listens on the loopback interface only, or on the address by
-    which other hosts reach this one, until the other end has come.
+    All ranks must come: they tell the port over the board, and a number by which the other end is known. It listens on the
+    loopback interface only, or on the address by which other hosts reach this one, until the other end has come.
     """
     with contextlib.ExitStack() as stack:
         listener = found = None
         if pair is not None and context.rank == pair[0]:
             with contextlib.suppress(OSError):
-                listener = stack.enter_context(socket.create_server((context.address(context.rank), 0), backlog=1))
-                listener.settimeout(CONNECT_S)
+                listener = stack.enter_context(network.listener(context.address(context.rank)))
         ports = context.share(listener.getsockname()[1] if listener else 0)
-        port = int(ports[pair[0]]) if pair is not None else 0
-        if port and pair is not None:
+        words = context.share(secrets.randbits(_WORD_BITS) if listener else 0)
+        if pair is not None and (port := int(ports[pair[0]])):
+            word = int(words[pair[0]]).to_bytes(8)
             with contextlib.suppress(OSError):
                 if listener is not None:
-                    found = stack.enter_context(listener.accept()[0])
+                    found = stack.enter_context(_accepted(listener, word))
                     listener.close()
                 else:
                     found = stack.enter_context(socket.create_connection((context.address(pair[0]), port), CONNECT_S))
+                    found.sendall(word)
                 found.settimeout(CONNECT_S)
                 found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         missing = pair is not None and found is None
         yield None if any(context.share(missing)) else found
+
+
+def _accepted(listener: socket.socket, word: bytes) -> socket.socket:
+    """The connection of whoever knows the word. Raises OSError where nobody comes with it in time."""
+    deadline = time.monotonic() + CONNECT_S
+    while (left_s := deadline - time.monotonic()) > 0:
+        listener.settimeout(left_s)
+        come, _ = listener.accept()
+        with contextlib.suppress(OSError):
+            come.settimeout(_WORD_S)
+            said = bytearray(len(word))
+            _receive(come, memoryview(said))
+            if secrets.compare_digest(said, word):
+                return come
+        come.close()
+    raise TimeoutError("nobody has come with the word")
 
 
 def meet(link: socket.socket) -> None:

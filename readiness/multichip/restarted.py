@@ -57,6 +57,7 @@ def _join(accelerator: Accelerator, timeout_s: float) -> None:
     import torch.distributed as dist
 
     network.bind(None)
+    network.serve_stores_at_their_address()
     take_device(accelerator)
     dist.init_process_group(accelerator.stack.collective_backend, timeout=timedelta(seconds=timeout_s))
 

@@ -17,7 +17,7 @@ from readiness.ranks.values import Json
 #: The fields of a plan that are JSON as they are.
 _SCALARS = (
     "rank", "world_size", "settings", "backend", "store", "interface", "namespace", "timeout_s", "threads",
-    "addresses", "clock_s", "doubt_s", "parent", "orders", "reports", "log",
+    "addresses", "clock_s", "doubt_s", "parent", "orders", "reports", "log", "serves",
 )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """A world of ranks is started, and whatever becomes of it, none of its processes and files is left.
 
 The ranks find each other through a file that has no name and lives in memory, open in each of them. A store behind a
-network port would have to listen on every interface without a password, would add a thread to a process that forks, and
-its port could be taken; the file needs none of that, is new for every world, and vanishes with the last process. Only
-where ranks are on several hosts, there is no way but the port.
+network port takes orders from whoever reaches it, and would add a thread to a process that forks; the file does neither, is
+new for every world, and vanishes with the last process. Only where ranks are on several hosts there is no way but the port:
+the first rank of this host serves it, on the loopback interface, and the lines to other hosts carry what their ranks say.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import contextlib
 import itertools
 import os
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import psutil
 
@@ -67,11 +68,13 @@ def launched(
         board = Board(board_file.fileno(), len(placement.ranks))
         stack.callback(board.close)
         if network is None and lines:
-            network = _network(next(iter(lines)).address)
-        store, keep = _meeting_place(stack) if network is None else (f"{network.store}/{os.getpid()}-{next(_attempts)}", [])
+            network = Network(networks.interface_of(next(iter(lines)).address))
+        meeting = _store(stack) if lines else _file(stack)
         world = _World(lines)
         stack.callback(_end_and_rest, world, accelerator.stack.rest_s)
         here = sum(host_of(facts) is None for facts in placement.ranks)
+        if not here:
+            raise OSError("no rank is on this host, which serves the store of them all")
         plan = RankPlan(
             function=function,
             rank=0,
@@ -79,7 +82,7 @@ def launched(
             accelerator=accelerator,
             settings=dict(settings or {}),
             backend=accelerator.stack.collective_backend or "",
-            store=store,
+            store=meeting.place,
             interface=None if network is None else network.interface,
             namespace=None,
             timeout_s=timeout_s,
@@ -93,8 +96,9 @@ def launched(
                 world.add_abroad(own_plan, host)
             else:
                 namespace = None if network is None else network.namespace_of(rank)
-                own_plan = replace(own_plan, namespace=namespace)
-                world.members.append(start(own_plan, board, board_file, world.members, keep=keep, ours=world.ours))
+                own_plan = replace(own_plan, namespace=namespace, serves=meeting.serves)
+                world.members.append(start(own_plan, board, board_file, world.members, keep=meeting.keep, ours=world.ours))
+                meeting = meeting.served()
         world.relay(board)
         yield Launched(world.members, board)
 
@@ -160,10 +164,6 @@ def _lines(placement: Placement, stack: str) -> dict[Host, Line]:
     return lines_to(dict.fromkeys(host for host in map(host_of, placement.ranks) if host is not None), stack)
 
 
-def _network(address: str) -> Network:
-    return Network(f"tcp://{address}:{networks.free_port(address)}", networks.interface_of(address))
-
-
 def _addresses(placement: Placement, lines: Mapping[Host, Line]) -> tuple[str, ...]:
     """Where each rank listens for others."""
     own = next(iter(lines)).address if lines else LOOPBACK
@@ -171,14 +171,47 @@ def _addresses(placement: Placement, lines: Mapping[Host, Line]) -> tuple[str, .
     return tuple(own if host is None else lines[host].address for host in hosts)
 
 
-def _meeting_place(stack: contextlib.ExitStack) -> tuple[str, list[int]]:
-    """The path of the store's file for all ranks of this machine, and the descriptor that they must hold for it."""
+@dataclass(frozen=True, slots=True)
+class _Meeting:
+    """Where the ranks of a world find each other: the place of their store, and what a rank must hold of it.
+
+    `socket` is what it listens with, for the first rank that is started here.
+    """
+
+    place: str
+    file: BinaryIO | None = None
+    socket: socket.socket | None = None
+
+    @property
+    def serves(self) -> int:
+        return -1 if self.socket is None else self.socket.fileno()
+
+    @property
+    def keep(self) -> list[int]:
+        return [opened.fileno() for opened in (self.file, self.socket) if opened is not None]
+
+    def served(self) -> _Meeting:
+        """The same for all further ranks: where the one that serves is gone, nobody must be able to connect."""
+        if self.socket is not None:
+            self.socket.close()
+        return replace(self, socket=None)
+
+
+def _file(stack: contextlib.ExitStack) -> _Meeting:
+    """For ranks that are all on this machine."""
     if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
         file = stack.enter_context(anonymous_file("meeting place of ranks"))
-        return f"/proc/self/fd/{file.fileno()}", [file.fileno()]
+        return _Meeting(f"/proc/self/fd/{file.fileno()}", file)
     folder = tempfile.mkdtemp(prefix="readiness-ranks-")
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    return str(Path(folder, "store")), []
+    return _Meeting(str(Path(folder, "store")))
+
+
+def _store(stack: contextlib.ExitStack) -> _Meeting:
+    """For ranks on several hosts. Connections wait until a rank serves it."""
+    listener = stack.enter_context(networks.listener(LOOPBACK))
+    port = listener.getsockname()[1]
+    return _Meeting(f"tcp://{LOOPBACK}:{port}/{os.getpid()}-{next(_attempts)}", socket=listener)
 
 
 def _threads(ranks: int) -> int:

@@ -1,14 +1,17 @@
 """A line to another host: a command that starts an outpost there, and JSON messages, one a line, through its pipes.
 
-Whoever may log in there by that command may use that host, nobody else: nothing listens for it. The line is closed by the
-end of this process, however that comes, and the outpost ends with it and all that it has started.
+Whoever may log in there by that command may use that host, nobody else: nothing listens for it. What ranks need to find each
+other goes through it too (`readiness.ranks.forwarding`). The line is closed by the end of this process, however that comes,
+and the outpost ends with it and all that it has started.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import resource
 import select
 import subprocess
 import time
@@ -18,7 +21,7 @@ from typing import BinaryIO
 from readiness import __version__
 from readiness.peers import Host
 from readiness.ranks.members import anonymous_file
-from readiness.ranks.speaking import say
+from readiness.ranks.speaking import Lines, say
 from readiness.ranks.values import Json
 
 #: How long an outpost may take to come up, which includes a log-in and the import of torch; and to answer afterwards.
@@ -27,6 +30,8 @@ START_S, ANSWER_S = 120.0, 20.0
 TICK_S, TELL_S = 0.001, 0.1
 #: How often the other host is asked for the time: the fastest answer says most.
 _TIMES = 8
+#: A command that prints more than this is ended by the kernel.
+_MOST_PRINTED_BYTES, _LAST_WORDS_BYTES = 16 * 2**20, 4096
 _open: dict[tuple[Host, str], Line] = {}
 
 
@@ -43,7 +48,7 @@ class Line:
         self.greeted = False
         self.address, self.clock_s, self.doubt_s = "", 0.0, 0.0
         self.log: BinaryIO = anonymous_file(f"line to {host.name}")
-        self.unread = b""
+        self.lines = Lines()
         try:
             self.process = subprocess.Popen(
                 [*host.command, "-m", "readiness.ranks.outpost"],
@@ -52,6 +57,9 @@ class Line:
         except OSError as problem:
             self.log.close()
             raise OSError(f"host {host.name} cannot be reached: {problem}") from None
+        if hasattr(resource, "prlimit"):  # what it prints lies in memory
+            with contextlib.suppress(OSError):  # it may have ended, or be another user's by now
+                resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (_MOST_PRINTED_BYTES, _MOST_PRINTED_BYTES))
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.to, self.back = self.process.stdin.fileno(), self.process.stdout.fileno()
@@ -63,10 +71,12 @@ class Line:
         if self.greeted:
             return
         told = self.answer(START_S)
-        if told["version"] != __version__:
-            name = self.host.name
-            raise OSError(f"host {name} has readiness {told['version']}, this one {__version__}: install the same")
-        self.address = told["address"]
+        version, address = told.get("version"), told.get("address")
+        if not isinstance(version, str) or not isinstance(address, str):
+            raise self.broken(f"it answers {str(told)[:80]}, which no outpost does")
+        if version != __version__:
+            raise OSError(f"host {self.host.name} has readiness {version[:80]}, this one {__version__}: install the same")
+        self.address = address
         self.clock_s, self.doubt_s = self._compare_clocks()
         self.greeted = True
 
@@ -90,17 +100,24 @@ class Line:
         content = os.read(self.back, 1 << 20)
         if not content:
             raise self.broken("the connection ended")
-        *lines, self.unread = (self.unread + content).split(b"\n")
+        try:
+            lines = self.lines.take(content)
+        except ValueError as problem:
+            raise self.broken(str(problem)) from None
         for line in lines:
             try:
-                yield json.loads(line)
-            except ValueError:
-                raise self.broken(f"it says {line[:80]!r}, which no outpost says") from None
+                message = json.loads(line)
+            except (ValueError, RecursionError):
+                message = None
+            if not isinstance(message, dict):
+                raise self.broken(f"it says {line[:80]!r}, which no outpost says")
+            yield message
 
     def broken(self, why: str) -> OSError:
         """The error of a line that is of no use, with the last words of its command."""
-        self.log.seek(0)
-        words = " ".join(self.log.read().decode(errors="replace").split())[-300:]
+        size = os.fstat(self.log.fileno()).st_size
+        printed = os.pread(self.log.fileno(), _LAST_WORDS_BYTES, max(size - _LAST_WORDS_BYTES, 0))
+        words = " ".join(printed.decode(errors="replace").split())[-300:]
         return OSError(f"host {self.host.name} cannot be reached: {why}" + (f" ({words})" if words else ""))
 
     def close(self) -> None:
@@ -120,8 +137,10 @@ class Line:
         for _ in range(_TIMES):
             asked = time.monotonic()
             self.send({"time": True})
-            there = float(self.answer(ANSWER_S)["time"])
+            there = self.answer(ANSWER_S).get("time")
             answered = time.monotonic()
+            if not isinstance(there, float) or not math.isfinite(there):
+                raise self.broken("it does not tell the time")
             best = min(best, ((asked + answered) / 2 - there, (answered - asked) / 2), key=lambda pair: pair[1])
         return best
 

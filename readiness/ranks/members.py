@@ -22,10 +22,13 @@ from readiness.ranks import rank as rank_side
 from readiness.ranks.board import Board
 from readiness.ranks.fresh import plan_to_json
 from readiness.ranks.rank import RankPlan
+from readiness.ranks.speaking import Lines
 from readiness.ranks.values import Json
 from readiness.spawning import bootstrap
 
 _LONGEST_LOG_BYTES = 200_000
+#: What can be told of a process on another host, and as what.
+_FARES = {"pid": int, "code": int, "status": str | None, "lost": str | None, "starved": bool}
 
 
 class Process(Protocol):
@@ -72,8 +75,10 @@ class Abroad:
         return self.code
 
     def take(self, fares: Json) -> None:
-        """How it fares, as it was told; fields that are left out have not changed."""
+        """How it fares, as it was told; what is left out has not changed. Raises ValueError for what is no such word."""
         for name, value in fares.items():
+            if not isinstance(value, _FARES.get(name, ())):
+                raise ValueError(f"{str(name)[:40]!r} tells nothing of a process")
             setattr(self, name, value)
 
 
@@ -95,13 +100,16 @@ class Member:
     collected: list[Json] = field(default_factory=list)
     stopped_since: float | None = None
     open: bool = True
-    _unread: bytes = b""
+    _lines: Lines = field(default_factory=Lines)
 
     def read(self) -> bool:
         """Take in what the rank has reported. Whether anything came. At its end the pipe counts as closed."""
         lines = self.lines()
         for line in lines or ():
-            self._take(json.loads(line))
+            try:
+                self._take(json.loads(line))
+            except (ValueError, RecursionError, AttributeError):
+                self.error = self.error or f"its reports say {line[:80]!r}, which no rank says"
         return lines is not None
 
     def lines(self) -> list[bytes] | None:
@@ -115,8 +123,11 @@ class Member:
             if isinstance(self.process, Abroad) and self.process.code is None:
                 self.process.take({"code": 255, "lost": "what carries its reports has ended"})
             return None
-        *lines, self._unread = (self._unread + content).split(b"\n")
-        return lines
+        try:
+            return self._lines.take(content)
+        except ValueError as problem:
+            self.error, self.open = str(problem), False
+            return None
 
     def drain(self) -> None:
         """Take in all that is left in the pipe of a process that has ended."""

@@ -1,9 +1,15 @@
-"""How ranks find and reach each other: through a file on one machine, or over TCP where they are on several hosts."""
+"""How ranks find and reach each other: through a file on one machine, or through a store where they are on several hosts.
+
+What the store listens on is never more than the loopback interface (`readiness.ranks.forwarding`). What libraries of
+collectives listen on for each other's ranks is bound to the loopback interface where all ranks are on this machine, and to
+the network of the run where they are on several: gloo takes whoever connects there for a rank.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import socket
 import sys
@@ -12,12 +18,14 @@ from typing import Any
 from readiness.ranks.values import LOOPBACK
 
 _CLONE_NEWNET = 0x40000000
+#: Of the arguments of a TCPStore that follow `is_master`, which one is the socket that it is to listen with.
+_MASTER_LISTEN_FD = 4
 
 
 def enter(namespace: str) -> None:
     """Move this thread, and what it will start, into a network namespace (its path). Raises OSError.
 
-    Must come before the process opens its first socket; a namespace is to its processes what a host is.
+    Sockets that are open stay where they were made; a namespace is to its processes what a host is.
     """
     descriptor = os.open(namespace, os.O_RDONLY)
     try:
@@ -58,15 +66,38 @@ def interface_of(address: str) -> str:
     raise OSError(f"no network interface of this host has the address {address}")
 
 
-def free_port(address: str) -> int:
-    """A port that nobody has now. Whoever takes it before it is used makes the world fail to come up, and no more."""
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as found:
-        found.bind((address, 0))
-        return int(found.getsockname()[1])
+def listener(address: str, port: int = 0) -> socket.socket:
+    """A socket that listens at this address and no other, on a port that is free where none is told. Raises OSError."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.create_server((address, port), family=family, backlog=socket.SOMAXCONN)
 
 
-def store(place: str, rank: int, world_size: int) -> Any:
-    """The store at a path, or at `tcp://ADDRESS:PORT/ATTEMPT`, which the first rank then serves.
+def serve_stores_at_their_address() -> None:
+    """Have every TCPStore that this process serves from now on listen at the address it is given.
+
+    By itself it listens on all interfaces, whatever address it is given, and takes everybody's orders; it listens at one
+    address only if it is handed a socket that does. Needed where others than we make the stores, as torchrun.
+    """
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    make = TCPStore.__init__
+
+    @functools.wraps(make)
+    def at_its_address(
+        this: Any, host_name: str, port: int, world_size: int | None = None, is_master: bool = False, *rest: Any,
+        **named: Any,
+    ) -> None:
+        if is_master and named.get("master_listen_fd") is None and len(rest) < _MASTER_LISTEN_FD:
+            with listener(host_name, port) as socket_:
+                port = socket_.getsockname()[1]
+                named["master_listen_fd"] = socket_.detach()
+        make(this, host_name, port, world_size, is_master, *rest, **named)
+
+    TCPStore.__init__ = at_its_address
+
+
+def store(place: str, world_size: int, serves: int = -1) -> Any:
+    """The store at a path, or at `tcp://ADDRESS:PORT/ATTEMPT`, for the rank that serves it with a socket that listens there.
 
     Each attempt has names of its own in it: what an earlier world left there is no address of a rank that lives.
     """
@@ -74,7 +105,14 @@ def store(place: str, rank: int, world_size: int) -> Any:
 
     if not place.startswith("tcp://"):
         return dist.FileStore(place, -1)  # type: ignore[attr-defined]
+    (address, port), attempt = served_at(place)
+    named = {"master_listen_fd": serves} if serves >= 0 else {}
+    served = dist.TCPStore(address, port, world_size, serves >= 0, **named)  # type: ignore[attr-defined]
+    return dist.PrefixStore(attempt, served)  # type: ignore[attr-defined]
+
+
+def served_at(place: str) -> tuple[tuple[str, int], str]:
+    """Address, port and attempt of `tcp://ADDRESS:PORT/ATTEMPT`."""
     where, _, attempt = place.removeprefix("tcp://").partition("/")
     address, _, port = where.rpartition(":")
-    served = dist.TCPStore(address, int(port), world_size, is_master=rank == 0)  # type: ignore[attr-defined]
-    return dist.PrefixStore(attempt, served)  # type: ignore[attr-defined]
+    return (address, int(port)), attempt

@@ -5,6 +5,7 @@ on its standard input and answers on its standard output. With the end of its in
 What it is told: `hello` and `time` (answered), `world` (start these ranks), `records` (what ranks of other hosts wrote on
 their board), `order` (one byte for a rank, `K` to kill it, `S` for its stacks), `alive`, `over` (end the world; answered).
 What it tells: `records` and `beats` of its own ranks, `line` (a report as the rank wrote it), `log`, `fares`.
+Both say `store`: what goes between ranks here and the store of their world, which is on the other end (`forwarding`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-import select
+import selectors
 import signal
 import sys
 import time
@@ -23,11 +24,12 @@ from readiness import __version__, accelerators
 from readiness.memory import kernel_kills
 from readiness.ranks import network
 from readiness.ranks.board import Board
+from readiness.ranks.forwarding import FromRanks
 from readiness.ranks.fresh import plan_from_json
 from readiness.ranks.launch import KILL_S, share_of_cores
 from readiness.ranks.line import TELL_S, TICK_S
 from readiness.ranks.members import Member, anonymous_file, end, start
-from readiness.ranks.speaking import say
+from readiness.ranks.speaking import Lines, say
 from readiness.ranks.values import Json
 
 #: A world is ended when nothing has come for so long, the outpost when it has had nothing to do.
@@ -67,6 +69,7 @@ class _World:
     board: Board
     board_file: BinaryIO
     kills: int
+    store: FromRanks
     wards: dict[int, _Ward] = field(default_factory=dict)
 
     def end(self) -> None:
@@ -74,6 +77,7 @@ class _World:
         end(members, KILL_S)
         for member in members:
             member.close()
+        self.store.close()
         self.board.close()
         self.board_file.close()
 
@@ -81,7 +85,9 @@ class _World:
 class _Outpost:
     def __init__(self, orders: int, out: int) -> None:
         self.orders, self.out = orders, out
-        self.unread = b""
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(orders, selectors.EVENT_READ)
+        self.lines = Lines()
         self.heard = time.monotonic()
         self.told = 0.0
         self.address = ""
@@ -91,9 +97,11 @@ class _Outpost:
         """Until the input ends, or nothing has come for too long."""
         try:
             while time.monotonic() - self.heard < (_IDLE_S if self.world is None else _DEAF_S):
-                ready, _, _ = select.select([self.orders], [], [], 1.0 if self.world is None else TICK_S)
-                if ready and not self._hear():
-                    return 0
+                for key, _ in self.selector.select(1.0 if self.world is None else TICK_S):
+                    if key.data is not None:
+                        self._pass_on(key.data.ready(key.fileobj))
+                    elif not self._hear():
+                        return 0
                 if self.world is not None:
                     self._tell(self.world)
             return 1
@@ -104,8 +112,7 @@ class _Outpost:
     def _hear(self) -> bool:
         content = os.read(self.orders, 1 << 20)
         self.heard = time.monotonic()
-        *lines, self.unread = (self.unread + content).split(b"\n")
-        for line in lines:
+        for line in self.lines.take(content):
             self._obey(json.loads(line))
         return bool(content)
 
@@ -120,6 +127,8 @@ class _Outpost:
             case {"records": records} if self.world is not None:
                 for rank, record in records.items():
                     self.world.board.copy(int(rank), base64.b64decode(record))
+            case {"store": [number, content]} if self.world is not None:
+                self._pass_on(self.world.store.take(number, content))
             case {"order": [rank, order]} if self.world is not None and rank in self.world.wards:  # else it never started
                 _order(self.world.wards[rank].member, order)
             case {"over": _}:
@@ -143,15 +152,18 @@ class _Outpost:
         """Start the ranks; one that cannot be started has raised, as far as the world is concerned."""
         board_file = anonymous_file("board of ranks")
         board = Board(board_file.fileno(), plans[0]["world_size"])
-        self.world = world = _World(board, board_file, kernel_kills())
+        store = FromRanks(self.selector)
+        self.world = world = _World(board, board_file, kernel_kills(), store)
         for told in plans:
             try:
                 plan = plan_from_json(told)
                 # No more threads than a rank has there: equal ranks are to be equally fast.
                 threads = min(plan.threads, share_of_cores(len(plans)))
-                plan = replace(plan, interface=network.interface_of(self.address), threads=threads)
+                interface = network.interface_of(self.address)
+                plan = replace(plan, interface=interface, threads=threads, store=store.place(plan.store))
                 members = [ward.member for ward in world.wards.values()]
-                world.wards[plan.rank] = _Ward(start(plan, board, board_file, members, ours=[self.out]))
+                ours = [self.out, *store.descriptors]
+                world.wards[plan.rank] = _Ward(start(plan, board, board_file, members, ours=ours))
             except Exception as problem:  # noqa: BLE001
                 raised = json.dumps({"raised": f"{type(problem).__name__}: {problem}"[:300]})
                 self._say({"line": [told["rank"], raised]})
@@ -195,6 +207,10 @@ class _Outpost:
         elif state != ward.state:
             ward.state = state
             self._say({"fares": [rank, {"status": state, "pid": ward.member.process.pid}]})
+
+    def _pass_on(self, message: Json | None) -> None:
+        if message is not None:
+            self._say(message)
 
     def _say(self, message: Json) -> None:
         say(self.out, message)

@@ -37,7 +37,8 @@ _speaking = threading.Lock()
 class RankPlan:
     """All that one rank is told; see `RankContext` and `Network`.
 
-    `orders`, `reports` and `log` are open file descriptors of its own, which whoever starts it fills in.
+    `orders`, `reports` and `log` are open file descriptors of its own, which whoever starts it fills in. `serves` is that of
+    the socket that the store of the world is to listen with, for the rank that serves it.
     """
 
     function: RankFunction
@@ -58,6 +59,7 @@ class RankPlan:
     orders: int = -1
     reports: int = -1
     log: int = -1
+    serves: int = -1
 
 
 def detach(parent: int, log: int) -> None:
@@ -113,8 +115,6 @@ def _work(plan: RankPlan, board: Board) -> None:
     import torch.distributed as dist
 
     torch.set_num_threads(plan.threads)
-    if plan.namespace is not None:
-        network.enter(plan.namespace)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # ranks are made to die, with a device's memory mapped
     # What the user has set would guard every call, and hide what a stack does without; a drill that wants it says so.
     dist.set_debug_level(dist.DebugLevel.OFF)  # type: ignore[attr-defined]
@@ -127,11 +127,14 @@ def _work(plan: RankPlan, board: Board) -> None:
     )
     _report(plan, {"ready": True})
     with context.step("joining the group"):
+        store = network.store(plan.store, plan.world_size, plan.serves)
+        if plan.namespace is not None:
+            network.enter(plan.namespace)
         network.bind(plan.interface)
         take_device(context.accelerator)
         dist.init_process_group(
             plan.backend,
-            store=network.store(plan.store, plan.rank, plan.world_size),
+            store=store,
             rank=plan.rank,
             world_size=plan.world_size,
             timeout=timedelta(seconds=plan.timeout_s),

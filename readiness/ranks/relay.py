@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from readiness.ranks.board import Board
+from readiness.ranks.forwarding import ToStore
 from readiness.ranks.line import TELL_S, TICK_S, Line
 from readiness.ranks.members import Abroad, Forked, Member, anonymous_file, ends_of
 from readiness.ranks.speaking import hand_on
@@ -27,6 +28,7 @@ from readiness.spawning import die_with_parent
 _LOST_S, _KILLED_S = 15.0, 4.0
 #: How long the other host may take to end its part of a world.
 OVER_S = 10.0
+_MOST_LOG_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,32 +88,40 @@ class _Relay:
     killed: dict[int, float] = field(default_factory=dict)
     heard: float = field(default_factory=time.monotonic)
     over: bool = False
+    store: ToStore | None = None
 
     def carry(self, plans: Sequence[Json]) -> int:
         """Until the world is over here, or the other host is lost; 0 where the line can be used again."""
         try:
             self.line.send({"world": list(plans)})
-            self._carry()
+            self._carry(plans[0]["store"])
         except OSError as problem:
             self._lose(str(problem))
             return 1
+        except (LookupError, TypeError, ValueError, AttributeError) as problem:
+            self._lose(str(self.line.broken(f"it says what no outpost says: {type(problem).__name__}: {problem}")))
+            return 1
         return 0
 
-    def _carry(self) -> None:
+    def _carry(self, place: str) -> None:
         told = 0.0
-        with selectors.DefaultSelector() as selector:
+        with selectors.DefaultSelector() as selector, contextlib.closing(ToStore(selector, place)) as self.store:
             selector.register(self.line.back, selectors.EVENT_READ, None)
             for rank, end in self.ends.items():
                 selector.register(end.orders, selectors.EVENT_READ, rank)
+            served = len(self.ends)
             while not self.over:
                 for key, _ in selector.select(TICK_S):
                     if key.data is None:
                         self.heard = time.monotonic()
                         for message in self.line.receive():
                             self._take(message)
+                    elif key.data is self.store:
+                        self._send(self.store.ready(key.fileobj))
                     elif not self._order(key.data):
                         selector.unregister(key.fileobj)
-                        if len(selector.get_map()) == 1:
+                        served -= 1
+                        if not served:
                             self.line.send({"over": True})
                 self._send_records()
                 now = time.monotonic()
@@ -119,6 +129,10 @@ class _Relay:
                     told = now
                     self.line.send({"alive": True})
                 self._look_for_loss(now)
+
+    def _send(self, message: Json | None) -> None:
+        if message is not None:
+            self.line.send(message)
 
     def _order(self, rank: int) -> bool:
         """Hand on the orders for a rank; False where there will be no more."""
@@ -144,19 +158,27 @@ class _Relay:
             case {"records": records}:
                 for rank, record in records.items():
                     self.board.copy(int(rank), base64.b64decode(record))
+            case {"store": [number, content]} if self.store is not None:
+                self._send(self.store.take(number, content))
             case {"beats": ranks}:
                 for rank in ranks:
                     self.board.beat(rank)
             case {"line": [rank, line]}:
                 self._report(rank, line)
             case {"log": [rank, log]}:
-                os.write(self.ends[rank].log, base64.b64decode(log))
+                self._log(rank, base64.b64decode(log))
             case {"fares": [rank, fares]}:
                 if "code" in fares:
                     self.ended.add(rank)
                 self._report(rank, json.dumps({"fares": fares}))
             case {"over": _}:
                 self.over = True
+
+    def _log(self, rank: int, printed: bytes) -> None:
+        """Keep what a rank has printed, as far as anybody would read it: it lies in memory."""
+        log = self.ends[rank].log
+        if os.fstat(log).st_size < _MOST_LOG_BYTES:
+            os.write(log, printed)
 
     def _report(self, rank: int, line: str) -> None:
         with contextlib.suppress(BrokenPipeError):  # the world is being ended

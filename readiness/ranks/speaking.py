@@ -7,6 +7,9 @@ import os
 
 from readiness.ranks.values import Json
 
+#: No message is longer: what goes on without an end is none.
+LONGEST_BYTES = 32 * 2**20
+
 
 def say(descriptor: int, message: Json) -> None:
     """Write a message. Raises OSError where nobody is left to read it."""
@@ -18,3 +21,26 @@ def hand_on(descriptor: int, line: str) -> None:
     left = memoryview(line.encode() + b"\n")
     while left:
         left = left[os.write(descriptor, left) :]
+
+
+class Lines:
+    """Puts together what comes through a pipe in pieces. The time it takes grows with what came, and no faster."""
+
+    def __init__(self, longest_bytes: int = LONGEST_BYTES) -> None:
+        self._longest_bytes = longest_bytes
+        self._pieces: list[bytes] = []
+        self._bytes = 0
+
+    def take(self, content: bytes) -> list[bytes]:
+        """The lines that this piece completes. Raises ValueError once one is longer than any message."""
+        first, *others = content.split(b"\n")
+        self._bytes += len(first)
+        if self._bytes > self._longest_bytes:
+            raise ValueError(f"more than {self._longest_bytes >> 20} MiB without the end of a line")
+        self._pieces.append(first)
+        if not others:
+            return []
+        *whole, rest = others
+        lines = [b"".join(self._pieces), *whole]
+        self._pieces, self._bytes = [rest], len(rest)
+        return lines

@@ -124,14 +124,13 @@ class WorldOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """How ranks on several hosts reach each other: over TCP, through a store that the first rank serves.
+    """How ranks on several hosts reach each other over TCP.
 
-    `store` is `tcp://ADDRESS:PORT`, an address of the first rank's host; `interface` what the ranks of this host bind to;
-    `namespaces` the network namespace of each rank (a path such as `/run/netns/NAME` or `/proc/PID/ns/net`), for ranks
-    that are on other hosts than this process as far as the network goes. It needs CAP_SYS_ADMIN to enter one.
+    `interface` is what the ranks of this host bind to; `namespaces` the network namespace of each rank (a path such as
+    `/run/netns/NAME` or `/proc/PID/ns/net`), for ranks that are on other hosts than this process as far as the network
+    goes. It needs CAP_SYS_ADMIN to enter one.
     """
 
-    store: str
     interface: str
     namespaces: tuple[str | None, ...] = ()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from readiness.endurance.ledger import Account, read
 from readiness.endurance.soak import Soak
 from readiness.endurance.telling import tell
 from readiness.errors import UsageError
+from readiness.files import open_own
 from readiness.model import Evidence, Measurement, Row, Status
 from readiness.ranks import Failure, Placement, Trouble, WorldOutcome
 from tests.ranks import support
@@ -359,12 +361,14 @@ def test_a_file_that_is_no_checkpoint_begins_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("by_rounds")
-@pytest.mark.parametrize("what", ["write_bytes", "read_bytes"])
-def test_a_disk_that_fails_is_no_fault_of_a_chip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str) -> None:
-    def fail(*_: Any) -> Any:
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize("what", [os.O_RDWR | os.O_CREAT, os.O_RDONLY])
+def test_a_disk_that_fails_is_no_fault_of_a_chip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: int) -> None:
+    def fail(file: Path, flags: int) -> Any:
+        if flags == what:
+            raise OSError(28, "No space left on device")
+        return open_own(file, flags)
 
-    monkeypatch.setattr(work, "Path", type("Disk", (type(tmp_path),), {what: fail}))
+    monkeypatch.setattr(work, "open_own", fail)
     evidence = checked(chips(2, tmp_path / "soak.jsonl"), seconds=4.0)
     assert value(evidence, "faults", cause="all") == 0, evidence.rows
     assert value(evidence, "completed") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +101,18 @@ def test_a_host_joins_with_what_it_has(tmp_path: Path) -> None:
         ('{"accelerators": [{"id": 3}]}', 0, "no list of accelerators"),
         (told(accelerators=[facts_to_json(replace(cpu().facts, id="<b>cpu:0"))]), 0, "no list of accelerators"),
         (told(accelerators=[facts_to_json(replace(cpu().facts, stack="abacus"))]), 0, "no list of accelerators"),
+        (told(accelerators=[facts_to_json(cpu().facts)] * 2), 0, "the accelerator cpu:0 stands there twice"),
+        (told(accelerators=[facts_to_json(at(another("n3"), cpu().facts)) | {"id": "cpu:0"}]), 0, "says on which host it is"),
+        (told(accelerators=[facts_to_json(replace(cpu().facts, index=1))]), 0, "no accelerator that this version knows"),
+        (told(accelerators=[facts_to_json(replace(cpu().facts, kind="cuda"))]), 0, "no accelerator that this version knows"),
+        (told(accelerators=[facts_to_json(cpu().facts) | {"memory_bytes": "much"}]), 0, "accelerator 0: memory_bytes: "),
+        (told(accelerators=[facts_to_json(cpu().facts) | {"stack": ["torch"]}]), 0, "accelerator 0: stack: "),
+        (told(accelerators=[facts_to_json(cpu().facts) | {"properties": "none"}]), 0, "accelerator 0: properties: "),
+        (told(accelerators=["cpu:0"]), 0, "no list of accelerators"),
+        (told(accelerators=[{}] * 5000), 0, "no list of accelerators"),
+        (told(machine=["name"]), 0, "machine: "),
+        (told(machine={"boot": 7}), 0, "machine.boot: "),
+        (told(version=[1]), 0, "version: "),
         ("[" * 100_000, 0, "no list of accelerators"),
         ("\x00" * 100_000, 0, "no list of accelerators"),
         (told(version="0.0.1"), 0, f"has readiness 0.0.1, this host {__version__}"),
@@ -112,6 +125,52 @@ def test_a_host_that_cannot_join_is_refused(says: str, code: int, words: str, tm
         join(Joining(("node2",), reaching(tmp_path, says, code=code), "127.0.0.1"))
     assert words in str(problem.value)
     assert problem.value.remedy
+
+
+#: What fills memory, and what never ends, on either stream.
+FLOODS = {
+    "answers": "import sys\nwhile True: sys.stdout.write('[' * 65536)",
+    "answers by lines": "import sys\nwhile True: sys.stdout.write('[]\\n' * 65536)",
+}
+
+
+@pytest.mark.parametrize("program", FLOODS.values(), ids=FLOODS)
+def test_a_host_that_answers_without_end_is_refused(program: str, tmp_path: Path) -> None:
+    file = tmp_path / "reach"
+    file.write_text(f"#!{sys.executable}\n{program}\n")
+    file.chmod(0o755)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UsageError, match="it answers with more than 8 MiB"):
+        join(Joining(("node2",), f"{file} {{host}}", "127.0.0.1"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 2**10
+
+
+def test_a_host_that_prints_without_end_is_told_in_its_last_words(tmp_path: Path) -> None:
+    file = tmp_path / "reach"
+    file.write_text(f"#!{sys.executable}\nimport sys\nfor _ in range(4096): sys.stderr.write('x' * 65536)\nsys.exit('no way in')\n")
+    file.chmod(0o755)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UsageError, match="exit code 1: x*no way in") as problem:
+        join(Joining(("node2",), f"{file} {{host}}", "127.0.0.1"))
+    assert len(str(problem.value)) < 2000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 2**10
+
+
+@pytest.mark.parametrize("program", ["import time; time.sleep(60)", "import os, time; os.close(1); os.close(2); time.sleep(60)"])
+def test_a_host_that_never_ends_is_refused(program: str, tmp_path: Path) -> None:
+    file = tmp_path / "reach"
+    file.write_text(f"#!{sys.executable}\n{program}\n")
+    file.chmod(0o755)
+    with pytest.raises(UsageError, match="no end within 1 s"):
+        join(Joining(("node2",), f"{file} {{host}}", "127.0.0.1"), limit_s=1.0)
+
+
+def test_more_accelerators_than_a_worker_can_be_told_of_are_refused(tmp_path: Path) -> None:
+    own = cpu().facts
+    many = [facts_to_json(replace(own, id=f"cpu:{number}", index=number, serial=str(number).zfill(200))) for number in range(500)]
+    with pytest.raises(UsageError, match="tell a worker of the 500 accelerators of other hosts") as problem:
+        join(Joining(("node2",), reaching(tmp_path, told(accelerators=many)), "127.0.0.1"))
+    assert "fewer hosts" in (problem.value.remedy or "")
 
 
 def test_a_command_that_is_not_there_is_refused() -> None:
@@ -130,6 +189,21 @@ def test_a_folder_that_a_host_does_not_see_is_no_shared_one(tmp_path: Path, monk
     (found,) = join(Joining(("node2",), "/usr/bin/env {python}", "127.0.0.1", tmp_path))
     assert found.id == "node2/cpu:0"
     assert [file.name for file in tmp_path.iterdir()] == ["reach"]
+
+
+@pytest.mark.parametrize(("mode", "refused"), [(0o777, True), (0o775, True), (0o1777, False), (0o755, False)])
+def test_a_shared_folder_in_which_others_may_put_what_is_loaded_is_refused(
+    mode: int, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "same_place", lambda one, other: False)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(mode)
+    joining = Joining(("node2",), reaching(tmp_path, told()), "127.0.0.1", shared)
+    with pytest.raises(UsageError) as problem:
+        join(joining)
+    assert ("others may take away" in str(problem.value)) == refused
+    assert ("sees something else" in str(problem.value)) != refused
 
 
 def test_a_host_without_the_stack_under_test_is_told(tmp_path: Path) -> None:
@@ -192,6 +266,6 @@ def test_a_run_that_goes_on_must_find_the_same_accelerators_on_the_other_hosts(t
     result = readiness("run", "--profile", "smoke", "--resume", str(folder), "-q", *begin, state=tmp_path)
     assert result.returncode == Exit.UNDETERMINED, result.stderr
     reaching(tmp_path, told(accelerators=[facts_to_json(replace(cpu().facts, model="another"))]))
-    result = readiness("run", "--resume", str(folder), state=tmp_path)
+    result = readiness("run", "--resume", str(folder), *begin[:6], state=tmp_path)
     assert result.returncode == Exit.USAGE
     assert "no longer have the accelerators that this run began with" in result.stderr

@@ -5,6 +5,7 @@ The other host is this machine, reached by a command: what carries between hosts
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -216,7 +217,9 @@ def test_a_function_that_the_other_host_does_not_have_is_told(monkeypatch: pytes
 def outpost(folder: Path, program: str) -> tuple[str, ...]:
     """A command that runs this program in place of an outpost."""
     file = folder / "python"
-    file.write_text(f"#!{sys.executable}\nimport json, sys, time\n{program}\n")
+    greeting = json.dumps({"version": __version__, "address": "127.0.0.1"})
+    known = f"VERSION, GREETING = {__version__!r}, {greeting!r}\ndef ASKED(times): [sys.stdin.readline() for _ in range(times)]"
+    file.write_text(f"#!{sys.executable}\nimport json, sys, time\n{known}\n{program}\n")
     file.chmod(0o755)
     return (str(file),)
 
@@ -229,17 +232,55 @@ def outpost(folder: Path, program: str) -> tuple[str, ...]:
         ("time.sleep(60)", "no answer within 1 s"),
         ("print(json.dumps({'version': '0.0.1', 'address': ''}), flush=True); time.sleep(60)", f"this one {__version__}"),
         ("print(json.dumps({'refused': 'KeyError: npu'}), flush=True); time.sleep(60)", "host other: KeyError: npu"),
+        ("print('[1]', flush=True); time.sleep(60)", "it says b'[1]', which no outpost says"),
+        ("print('[' * 100_000, flush=True); time.sleep(60)", "which no outpost says"),
+        ("print(json.dumps({'version': 3}), flush=True); time.sleep(60)", "it answers {'version': 3}, which no outpost does"),
+        ("print(json.dumps({'version': VERSION, 'address': 7}), flush=True); time.sleep(60)", "which no outpost does"),
+        ("print(GREETING, flush=True); ASKED(2); print(json.dumps({'time': 'noon'}), flush=True); time.sleep(60)", "does not tell the time"),
+        ("print(GREETING, flush=True); ASKED(2); print('{\"time\": NaN}', flush=True); time.sleep(60)", "does not tell the time"),
+        ("while True: sys.stdout.write('x' * 65536)", "more than 32 MiB without the end of a line"),
+        ("while True: sys.stderr.write('x' * 65536)", "the connection ended (xxx"),
     ],
 )
 def test_what_is_no_outpost_is_told_with_its_words(
     program: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line, "START_S", 1.0)
-    monkeypatch.setattr(line, "ANSWER_S", 0.4)
+    monkeypatch.setattr(line, "START_S", 1.0 if program == "time.sleep(60)" else 20.0)
+    monkeypatch.setattr(line, "ANSWER_S", 4.0)
     accelerator = with_hosts(another(command=outpost(tmp_path, program)))
     with pytest.raises(OSError, match="host other") as problem:
         run_world(summing, accelerator, place(accelerator), patience_s=5.0)
     assert words in str(problem.value)
+
+
+#: An outpost until it is to start ranks.
+GREETS = """
+print(GREETING, flush=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "time" in asked:
+        print(json.dumps({"time": time.monotonic()}), flush=True)
+    if "world" in asked:
+        break
+"""
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "nonsense", "[1]", "[" * 100_000, '{"records": 3}', '{"records": {"9": "AAAA"}}', '{"records": {"1": "AAAA"}}',
+        '{"records": {"one": ""}}', '{"beats": [99]}', '{"beats": 1}', '{"line": [7, "x"]}', '{"line": [1, 5]}', '{"line": [1, "x"]}',
+        '{"line": [1, "[]"]}', '{"log": [1, 5]}', '{"log": [9, ""]}', '{"fares": [1, 3]}', '{"fares": [1, {"code": "x"}]}',
+        '{"fares": [1, {"process": 1}]}', '{"store": ["a", "AAAA"]}', '{"store": [1, "?"]}', '{"store": [1, 7]}',
+    ],
+)  # fmt: skip
+def test_what_no_outpost_says_loses_its_ranks_and_no_more(says: str, tmp_path: Path) -> None:
+    accelerator = with_hosts(another(command=outpost(tmp_path, f"{GREETS}print({says!r}, flush=True); time.sleep(60)")))
+    outcome = run_world(on_a_clock, accelerator, place(accelerator), patience_s=2.0, start_s=4.0)
+    line.hang_up_all()
+    assert outcome.failure is not None
+    assert outcome.failure.culprits in ((1,), ()), outcome.failure
+    assert outcome.failure.trouble is not Trouble.DIED
 
 
 def test_a_command_that_is_not_there_is_told() -> None:

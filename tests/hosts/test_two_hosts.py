@@ -39,7 +39,7 @@ SIZE = 65536
 def network(laid: wire.Wire, ranks: int = 2) -> Network:
     """The first half of the ranks on one host, the others on the other."""
     namespaces = tuple(laid.namespaces[rank * 2 // ranks] for rank in range(ranks))
-    return Network(f"tcp://{wire.ADDRESSES[0]}:29511", wire.DEVICE, namespaces)
+    return Network(wire.DEVICE, namespaces)
 
 
 def run(function: Any, laid: wire.Wire, settings: Json | None = None, *, ranks: int = 2, **options: Any) -> WorldOutcome:
@@ -172,7 +172,7 @@ def test_a_wire_to_an_outpost_that_is_cut_for_ever_is_blamed_and_no_rank(laid: w
     """What carries orders and reports goes another way, as a management network does."""
     there = another("node2", address=wire.ADDRESSES[0], command=("nsenter", f"--net={laid.namespaces[1]}", *PYTHON))
     accelerator = with_hosts(there)
-    way = Network(f"tcp://{wire.ADDRESSES[0]}:29512", wire.DEVICE, (laid.namespaces[0], None))
+    way = Network(wire.DEVICE, (laid.namespaces[0], None))
     (own, theirs) = run_world(summing, accelerator, place(accelerator), {"seconds": 1.0}, network=way).reports
     assert own[0]["wrong"] == theirs[0]["wrong"] == 0
     assert wire.ADDRESSES[0] in own[0]["addresses"]

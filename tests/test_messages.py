@@ -1,0 +1,189 @@
+"""What comes through pipes in pieces, and connections that are carried over them."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+
+from readiness.ranks import network
+from readiness.ranks.forwarding import Forwarding, FromRanks, ToStore, of_this_user
+from readiness.ranks.speaking import Lines
+from tests.listeners import watching
+
+
+def test_lines_are_put_together_however_they_are_cut() -> None:
+    whole = b"one\n\ntwo and more\nthree\nrest"
+    for size in range(1, len(whole) + 1):
+        lines = Lines()
+        found = [line for at in range(0, len(whole), size) for line in lines.take(whole[at : at + size])]
+        assert found == [b"one", b"", b"two and more", b"three"]
+        assert lines.take(b"\n") == [b"rest"]
+
+
+def test_a_line_without_an_end_is_refused_and_lines_of_any_number_are_not() -> None:
+    lines = Lines(longest_bytes=2**20)
+    for _ in range(64):
+        assert len(lines.take(b"x" * 2**15 + b"\n" + b"x" * 2**15)) == 1
+    with pytest.raises(ValueError, match="more than 1 MiB without the end of a line"):
+        for _ in range(64):
+            lines.take(b"x" * 2**16)
+
+
+def test_the_time_that_pieces_take_grows_with_what_came() -> None:
+    """Copies of all that came before, with each piece, would be 2 * 10^11 bytes."""
+    lines = Lines()
+    for _ in range(2**19):
+        assert lines.take(b"x" * 60) == []
+    (line,) = lines.take(b"\n")
+    assert len(line) == 60 * 2**19
+
+
+class Ends:
+    """Both ends of what carries a store, with what each says handed to the other by a thread."""
+
+    def __init__(self) -> None:
+        self.listener = network.listener("127.0.0.1")
+        self.place = f"tcp://127.0.0.1:{self.listener.getsockname()[1]}/1-1"
+        self.selector = selectors.DefaultSelector()
+        self.there, self.here = FromRanks(self.selector), ToStore(self.selector, self.place)
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._carry)
+        self.thread.start()
+
+    def _carry(self) -> None:
+        while not self.over.is_set():
+            for key, _ in self.selector.select(0.01):
+                end: Forwarding = key.data
+                self._hand(end.ready(key.fileobj), self.here if end is self.there else self.there)
+
+    def _hand(self, message: dict[str, object] | None, to: Forwarding) -> None:
+        while message is not None:
+            number, content = message["store"]  # type: ignore[misc]
+            message, to = to.take(number, content), self.there if to is self.here else self.here
+
+    def close(self) -> None:
+        self.over.set()
+        self.thread.join()
+        self.there.close()
+        self.here.close()
+        self.selector.close()
+        self.listener.close()
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    made = Ends()
+    yield made
+    made.close()
+
+
+def test_a_store_is_reached_through_what_is_carried(ends: Ends) -> None:
+    serving = threading.Thread(target=lambda: stores.append(network.store(ends.place, 2, ends.listener.detach())))
+    stores: list[dist.Store] = []
+    serving.start()
+    abroad = network.store(ends.there.place(ends.place), 2)
+    serving.join()
+    (here,) = stores
+    here.set("from here", "a")
+    assert abroad.get("from here") == b"a"
+    abroad.set("from there", b"\0\n" * 100_000)
+    assert here.get("from there") == b"\0\n" * 100_000
+    assert abroad.add("count", 2) == 2
+    assert here.add("count", 3) == 5
+    stores.clear()
+    del here, abroad, serving  # they hold sockets
+
+
+def test_a_store_that_is_gone_ends_the_connections_to_it(ends: Ends) -> None:
+    ends.listener.close()
+    _, _, port = ends.there.place(ends.place).partition("127.0.0.1:")
+    with socket.create_connection(("127.0.0.1", int(port.partition("/")[0])), 10) as opened:
+        opened.sendall(b"a question")
+        assert opened.recv(100) == b""
+
+
+@pytest.mark.parametrize("content", ["?", "ü", 7, None, "AAA"])
+def test_what_is_no_content_is_refused(ends: Ends, content: str) -> None:
+    with pytest.raises(ValueError, match="not base64"):
+        ends.here.take(1, content)
+
+
+def test_strangers_of_this_machine_are_told_by_the_kernels_table(tmp_path: Path) -> None:
+    with network.listener("127.0.0.1") as listener:
+        port = listener.getsockname()[1]
+        for address in ("127.0.0.1", "::ffff:127.0.0.1"):  # as Python, and as torch connects
+            with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as opened:
+                opened.connect((address, port))
+                own = opened.getsockname()[1]
+                assert of_this_user(own, port)
+                assert not of_this_user(own + 1, port)
+                tables = {name: Path("/proc/self/net", name).read_text() for name in ("tcp", "tcp6")}
+                for name, text in tables.items():
+                    lines = [line.split() for line in text.splitlines()]
+                    for fields in lines[1:]:
+                        fields[7] = "4711"
+                    (tmp_path / name).write_text("\n".join(map(" ".join, lines)) + "\n")
+                assert not of_this_user(own, port, tmp_path)
+    assert of_this_user(1, 2, tmp_path / "nowhere"), "where the kernel does not tell, everybody is believed"
+
+
+def test_an_end_that_is_closed_already_is_nobodys(tmp_path: Path) -> None:
+    """The kernel then says that it is root's."""
+    heading = "sl local_address rem_address st tx_queue rx_queue tr tm->when retrnsmt uid timeout inode"
+    for inode, own in (("0", False), ("77", True)):
+        line = f"0: 0100007F:0001 0100007F:0002 06 0:0 00:0 0 0 0 {inode}"
+        (tmp_path / "tcp").write_text(f"{heading}\n{line}\n")
+        (tmp_path / "tcp6").write_text(f"{heading}\n")
+        assert of_this_user(1, 2, tmp_path) is own
+
+
+def test_a_connection_of_a_stranger_is_closed(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("readiness.ranks.forwarding.of_this_user", lambda port, to: False)
+    _, _, port = ends.there.place(ends.place).partition("127.0.0.1:")
+    with socket.create_connection(("127.0.0.1", int(port.partition("/")[0])), 10) as opened:
+        assert opened.recv(100) == b""
+
+
+def test_stores_are_served_at_their_address_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dist.TCPStore, "__init__", dist.TCPStore.__init__)  # put back afterwards
+    network.serve_stores_at_their_address()
+    for options in ({}, {"multi_tenant": True}, {"use_libuv": False}):
+        store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, **options)  # type: ignore[arg-type]
+        other = dist.TCPStore("127.0.0.1", store.port, is_master=False)
+        other.set("key", "value")
+        assert store.get("key") == b"value"
+        with socket.socket(socket.AF_INET6) as opened:
+            opened.settimeout(5)
+            with pytest.raises(OSError, match="refused"):
+                opened.connect(("::1", store.port))
+        del store, other
+
+
+def test_listeners_are_found_with_their_addresses() -> None:
+    code = (
+        "import socket, time; "
+        "kept = [socket.create_server(('127.0.0.1', 0)), socket.create_server(('', 0)), "
+        "socket.create_server(('::', 0), family=socket.AF_INET6), socket.create_server(('::1', 0), family=socket.AF_INET6)]; "
+        "udp = socket.socket(type=socket.SOCK_DGRAM); udp.bind(('0.0.0.0', 0)); print('there', flush=True); time.sleep(60)"
+    )
+    with watching() as watch:
+        with subprocess.Popen([sys.executable, "-c", code], env=watch.environment, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            deadline = time.monotonic() + 20
+            while len(watch.seen) < 5 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.kill()
+    assert {(found.kind, found.address) for found in watch.seen} == {
+        ("tcp", "127.0.0.1"), ("tcp", "0.0.0.0"), ("tcp6", "::"), ("tcp6", "::1"), ("udp", "0.0.0.0"),
+    }  # fmt: skip
+    assert {found.address for found in watch.reachable} == {"0.0.0.0", "::"}
