@@ -95,7 +95,9 @@ class Told(Silent):
         self.findings = LiveFindings(profile, uses, waivers, datetime.datetime.now(datetime.UTC).date().isoformat())
         self.remaining = Remaining((), 1)
         self._reckoned = (-_RECKON_EVERY_S, 0.0)  # when, and how many seconds were left then
-        self._pressure: dict[Key, tuple[float, float]] = {}
+        self._begun: dict[Key, float] = {}
+        self._pressure: dict[Key, float | None] = {}  # as it stood when the check began
+        self._too_busy: set[str] = set()  # the checks of which that has been said
 
     def __enter__(self) -> Told:
         if self.moving:
@@ -139,8 +141,7 @@ class Told(Silent):
 
     def started(self, job: Job, attempt: int) -> None:
         """A second try is worth a line."""
-        if (pressure := pressure_s()) is not None:
-            self._pressure[job.key] = time.monotonic(), pressure
+        self._begun[job.key], self._pressure[job.key] = time.monotonic(), pressure_s()
         if attempt > 1:
             self._say(f"{_where(job)}  {job.check.id}: no end within its limit; once more with a longer one", style="yellow")
 
@@ -189,7 +190,8 @@ class Told(Silent):
     def finished(self, job: Job, evidence: Evidence) -> None:
         """One line a check, and one for each requirement that it shows to be unmet."""
         self.done += 1
-        self.remaining.finish(job, evidence.seconds)
+        took = time.monotonic() - self._begun.pop(job.key, time.monotonic())  # more than its own time: a start has its cost
+        self.remaining.finish(job, took)
         column = len(str(self.total))
         style = "" if evidence.status is Status.MEASURED else "yellow"
         self._say(
@@ -202,22 +204,21 @@ class Told(Silent):
             for item in evidence.measurements:
                 labels = " ".join(f"{key}={value}" for key, value in item.labels.items())
                 self._say(clean(f"{item.name} = {figure(item.value, item.unit)}  {labels}"), first=_INDENT)
-        if (disturbed := self._disturbed(job)) is not None:
+        if (disturbed := self._disturbed(job, took)) is not None:
             self._say(disturbed, first=_INDENT, style="yellow")
         self._tell(self.findings.take(job, evidence))
 
-    def _disturbed(self, job: Job) -> str | None:
+    def _disturbed(self, job: Job, took: float) -> str | None:
         """What is to be said of a check whose figures are times on a host that was too busy to take them; else None."""
         before, after = self._pressure.pop(job.key, None), pressure_s()
         if before is None or after is None or not any(_TIMED.search(unit) for unit in job.check.measures.values()):
             return None
-        took, in_line = time.monotonic() - before[0], after - before[1]
-        if took < 1.0 or in_line < _MOST_PRESSURE * took:
+        in_line = after - before
+        if took < 1.0 or in_line < _MOST_PRESSURE * took or job.check.id in self._too_busy:
             return None
-        return (
-            f"this host was too busy to time: processes stood in line for its processors for {duration(in_line)} of "
-            f"{duration(took)}; what {job.check.id} timed says little"
-        )
+        self._too_busy.add(job.check.id)
+        line = f"processes stood in line for its processors for {duration(in_line)} of {duration(took)}"
+        return f"this host was too busy to time: {line}; what {job.check.id} timed says little"
 
     def stopping(self, reason: str, running: Sequence[Job], waiting: Sequence[Job]) -> None:
         """Why the run ends now, and what that leaves unknown."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -32,32 +33,34 @@ def render(
     import junitparser
 
     document = junitparser.JUnitXml(name="readiness")
+    # Not `add_testsuite`, which looks for an equal suite among all there are: of thousands of accelerators that takes hours.
     if assessment.interrupted:
-        document.add_testsuite(_suite_of_one("readiness", "interrupted: what was not measured by then is unknown", red=True))
+        document.append(_suite_of_one("readiness", "interrupted: what was not measured by then is unknown", red=True))
+    common = _of_the_run(assessment)
     for item in assessment.accelerators:
         for use in Use:
             if use in item.verdicts or any(finding.use is use for finding in item.findings):
-                document.add_testsuite(_suite(assessment, item, use, fail_on))
+                document.append(_suite(assessment, common, item, use, fail_on))
         if not item.verdicts and not item.findings:
             said = "undetermined: no verdict was reached"
-            document.add_testsuite(_suite_of_one(item.facts.id, said, red=fail_on is not None))
+            document.append(_suite_of_one(item.facts.id, said, red=fail_on is not None))
     if not assessment.accelerators:
         said = "undetermined: no accelerator was assessed"
-        document.add_testsuite(_suite_of_one("readiness", said, red=fail_on is not None))
+        document.append(_suite_of_one("readiness", said, red=fail_on is not None))
     for stack, reason in telling.failed_stacks(assessment).items():
         # Only skipped: the document does not tell whether they were asked for, and the exit code does not count them.
         suite = junitparser.TestSuite(stack)
         case = junitparser.TestCase("discovery", stack)
         case.result = [junitparser.Skipped(f"its accelerators could not be listed: {reason}", "unknown")]
         suite.add_testcases([case])
-        document.add_testsuite(suite)
+        document.append(suite)
     document.update_statistics()  # type: ignore[no-untyped-call]
     text = document.tostring().decode("utf-8").rstrip()  # type: ignore[no-untyped-call]
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
 
 
 def _suite(
-    assessment: Assessment, item: AcceleratorAssessment, use: Use, fail_on: Level | None
+    assessment: Assessment, common: Mapping[str, object], item: AcceleratorAssessment, use: Use, fail_on: Level | None
 ) -> junitparser.TestSuite:
     import junitparser
 
@@ -67,7 +70,7 @@ def _suite(
     suite.timestamp = telling.clean(assessment.started, 40).removesuffix("Z")
     suite.hostname = telling.clean(assessment.host.get("name") or assessment.host.get("hostname") or "", 100)
     verdict = item.verdicts.get(use)
-    for name, value in _properties(assessment, item, verdict).items():
+    for name, value in (_properties(item, verdict) | common).items():
         suite.add_property(name, telling.clean(value))
     # The time of a check is shared among all findings that rest on it, so that the sum over a suite is right.
     shares = Counter(finding.check for finding in item.findings)
@@ -93,17 +96,23 @@ def _suite(
     return suite
 
 
-def _properties(assessment: Assessment, item: AcceleratorAssessment, verdict: Verdict | None) -> dict[str, object]:
+def _properties(item: AcceleratorAssessment, verdict: Verdict | None) -> dict[str, object]:
     answer: dict[str, object] = {}
     if verdict is not None:
         answer = {"verdict": verdict.decision.value, "score": verdict.score, "ceiling": verdict.ceiling}
     if (simulated := telling.simulated(item.facts)) is not None:
         answer["simulated"] = simulated
-    rehearsal = {f"rehearsal_{name.replace(' ', '_')}": text for name, text in telling.rehearsal(assessment).items()}
     return answer | {
         "accelerator": item.facts.id,
         "device": telling.device(item),
         "stack": telling.software(item),
+    }
+
+
+def _of_the_run(assessment: Assessment) -> dict[str, object]:
+    """Properties that all suites have in common."""
+    rehearsal = {f"rehearsal_{name.replace(' ', '_')}": text for name, text in telling.rehearsal(assessment).items()}
+    return {
         "profile": assessment.profile_name,
         "profile_sha256": assessment.profile_sha256,
         "seed": assessment.seed,

@@ -1,82 +1,80 @@
-"""Markdown for a CI step summary or a comment: verdicts, blockers with what to do, folded details; below 1 MiB."""
+"""Markdown for a comment or a CI step summary: verdicts, blockers with what to do, folded details; below 64 KB."""
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from readiness import telling
 from readiness.model import Assessment, Decision, Finding, Use
-from readiness.telling import Alike, Kind, Shared, Statement, Time
+from readiness.telling import Alike, Kind, Section, Shared, Statement, Time
 from readiness.telling import escape_markdown as escape
 
 SUFFIX = ".md"
 
-#: A step summary may have 1 MiB; other text may join it there.
-LARGEST_BYTES = 1_000_000
+#: GitHub refuses a comment of more than 65,536 characters; in bytes, so that other places take it as well.
+LARGEST_BYTES = 65_536
 _RESERVE_BYTES = 2_000
-_ROWS_A_TABLE = 500
+_ROWS_A_TABLE = 100
 _MOST_ROWS, _MOST_COLUMNS = 50, 12
 _MOST_TITLES = 4
+_MOST_IN_ORDER = 20
 _SIGNS = {Decision.READY: "✅", Decision.NOT_READY: "❌", Decision.UNDETERMINED: "❔"}
 _PLAIN_CODE = re.compile(r"[\w.:+/@=-]+", re.ASCII)
+Part = Callable[[], str]
 
 
 def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG001
-    """The whole text; what does not fit any more is left out from the end and counted, never cut in the middle."""
-    pieces, size, omitted = [], 0, 0
-    for piece in _pieces(assessment):
-        needed = len(piece.encode("utf-8", "replace"))
-        if omitted or size + needed > LARGEST_BYTES - _RESERVE_BYTES:
-            omitted += 1
-            continue
-        pieces.append(piece)
-        size += needed
-    if omitted:
-        pieces.append(f"\n> {omitted} further parts did not fit here; the JSON report has them all.\n")
-    return "".join(pieces)
+    """The whole text: the most urgent first, the rest folded; what finds no room is counted, and nothing is cut in two."""
+    text, left_out = telling.fit(list(_sections(assessment)), LARGEST_BYTES - _RESERVE_BYTES)
+    if left_out:
+        text += f"\n> Left out here, to stay below 64 KB: {', '.join(left_out)}. The JSON report has all of it.\n"
+    return text + (
+        f"\n<sub>readiness {escape(assessment.version, 100)}, seed {assessment.seed}, "
+        f"started {escape(assessment.started, 100)}, took {telling.duration(assessment.seconds)}</sub>\n"
+    )
 
 
-def _pieces(assessment: Assessment) -> Iterator[str]:
-    """Parts that each stand alone, the most important first: all verdicts, all blockers, ..., then the details."""
+def _sections(assessment: Assessment) -> Iterator[Section]:
+    """The most important first: notes, all verdicts, all blockers, ..., then the details."""
+    yield Section("notes", _texts(_notes(assessment)), 0.15)
+    groups = telling.alike(assessment)
+    if not groups:
+        return
+    order = {item.facts.id: place for place, item in enumerate(assessment.accelerators)}
+    yield Section("verdicts", _verdicts(groups), 0.2, _TABLE_OF_VERDICTS)
+    yield _each("What stands in the way", "blockers", groups, Kind.BLOCKER, order, 0.3, 10)
+    yield _each("Limits", "limits", groups, Kind.LIMIT, order, 0.1, 5)
+    yield _unknown(groups, order)
+    yield _each("Waived", "waived failures", groups, Kind.WAIVED, order, 0.05, 5)
+    said = [f"- {name}: {escape(text, 4000)}\n" for name, text in telling.rehearsal(assessment).items()]
+    yield Section("lines of the rehearsal", _texts(said), 0.05, f"\n### {telling.REHEARSAL_TITLE}\n\n")
+    yield Section("names without a finding", _texts(_strays(groups)), 0.05)
+    yield Section("proofs", _texts(_proofs(groups)), 0.05, f"\n### {telling.PROOFS_TITLE}\n\n")
+    stacks = [(group.names(code), telling.software(group.lead)) for group in groups]
+    yield Section("stacks of software", _texts(f"\n{ids}: {escape(said, 3000)}\n" for ids, said in stacks if said), 0.05)
+    yield Section("tables", list(_details(groups)), 1.0)
+
+
+def _texts(texts: Iterable[str]) -> list[Part]:
+    return [partial(str, text) for text in texts]
+
+
+def _notes(assessment: Assessment) -> Iterator[str]:
     yield f"## Readiness for {_title(assessment)}\n\n"
     if assessment.interrupted:
         yield "> **Interrupted** before its end: what was not measured by then counts as unknown.\n\n"
-    for stack, reason in telling.failed_stacks(assessment).items():
-        yield f"> **{escape(stack)}**: its accelerators could not be listed and are not assessed: {escape(reason)}\n\n"
     if not assessment.accelerators:
         yield "No accelerator was assessed, so nothing is known.\n"
-        return
     for note, ids in telling.rehearsals(assessment).items():
         yield f"> **Simulated**: {escape(ids)}, {escape(note)}\n\n"
+    for stack, reason in telling.failed_stacks(assessment).items():
+        yield f"> **{escape(stack)}**: its accelerators could not be listed and are not assessed: {escape(reason)}\n\n"
     for taken in telling.earlier(assessment):
         yield f"> **Earlier**: {escape(taken)}\n\n"
-    groups = telling.alike(assessment)
-    order = {item.facts.id: place for place, item in enumerate(assessment.accelerators)}
-    yield from _verdicts(groups)
-    for title, kind in (("What stands in the way", Kind.BLOCKER), ("Limits", Kind.LIMIT)):
-        yield from _each(title, groups, kind, order)
-    yield from _unknown(groups, order)
-    yield from _each("Waived", groups, Kind.WAIVED, order)
-    if said := telling.rehearsal(assessment):
-        yield f"\n### {telling.REHEARSAL_TITLE}\n\n"
-        yield from (f"- {name}: {escape(text, 4000)}\n" for name, text in said.items())
-    for group in groups:
-        if strays := telling.strays(group.lead):
-            text = escape(", ".join(strays), 3000)
-            yield f"\n{group.names(code)}: named by the verdict, without a finding: {text}\n"
-        if found := telling.proofs(group.lead):
-            yield f"\n### {telling.PROOFS_TITLE}\n\n"
-            for check, proven, not_proven in found:
-                yield f"- {code(check)} on {group.names(code)} proves: {escape(proven, 3000)}\n"
-                yield f"- it does not prove: {escape(not_proven, 3000)}\n"
-        yield from _details(group)
-    yield (
-        f"\n<sub>readiness {escape(assessment.version)}, seed {assessment.seed}, started {escape(assessment.started)}, "
-        f"took {telling.duration(assessment.seconds)}</sub>\n"
-    )
 
 
 def code(text: str) -> str:
@@ -89,39 +87,51 @@ def _title(assessment: Assessment) -> str:
     return code(name) if title in ("", name) else f"{code(name)}: {escape(title, 300)}"
 
 
-def _verdicts(groups: Sequence[Alike]) -> Iterator[str]:
-    yield "| accelerator | use | verdict | score..ceiling | | device |\n|---|---|---|---:|---|---|\n"
-    for group in groups:
-        device = escape(telling.device(group.lead))
-        for use in Use:
-            verdict = group.verdict(use)
-            if verdict is not None:
-                yield (
-                    f"| {group.title(code)} | {use} | {_SIGNS[verdict.decision]} **{verdict.decision}** "
-                    f"| {group.span(use)} | {telling.tally(verdict)} | {device} |\n"
-                )
-        if not group.lead.verdicts:
-            yield f"| {group.title(code)} | | no verdict | | | {device} |\n"
+_TABLE_OF_VERDICTS = "| accelerator | use | verdict | score..ceiling | | device |\n|---|---|---|---:|---|---|\n"
 
 
-def _each(title: str, groups: Sequence[Alike], kind: Kind, order: Mapping[str, int]) -> Iterator[str]:
+def _verdicts(groups: Sequence[Alike]) -> list[Part]:
+    """A row for each use of each group, the worst first where not all may find room."""
+    ordered = groups if len(groups) <= _MOST_IN_ORDER else sorted(groups, key=lambda group: group.urgency)
+    return [partial(_verdict, group, use) for group in ordered for use in (list(group.lead.verdicts) or [None])]
+
+
+def _verdict(group: Alike, use: Use | None) -> str:
+    device = escape(telling.device(group.lead))
+    verdict = None if use is None else group.verdict(use)
+    if use is None or verdict is None:
+        return f"| {group.title(code)} | | no verdict | | | {device} |\n"
+    return (
+        f"| {group.title(code)} | {use} | {_SIGNS[verdict.decision]} **{verdict.decision}** "
+        f"| {group.span(use)} | {telling.tally(verdict)} | {device} |\n"
+    )
+
+
+def _each(
+    title: str, name: str, groups: Sequence[Alike], kind: Kind, order: Mapping[str, int], share: float, unfolded: int
+) -> Section:
     """A point for each finding; what is said alike of accelerators that differ otherwise is said once."""
-    points: dict[tuple[str, str], tuple[Shared, list[str]]] = {}
+    points: dict[tuple[object, ...], tuple[Shared, list[str]]] = {}
     for group in groups:
         for entry in group.entries[kind]:
-            name = _name(entry.finding)
-            together = f" on {escape(entry.together)} together" if entry.together else ""
-            body = (
-                f"({entry.uses_text}; {code(entry.finding.check or 'check unknown')}{together})"
-                f"{_said(entry)}{_closing(entry)}"
-            )
-            points.setdefault((name, body), (entry, []))[1].extend(entry.ids)
-    if points:
-        yield f"\n### {title}\n\n"
-    for (name, body), (entry, ids) in points.items():
-        ids.sort(key=order.__getitem__)
-        only = " only" if entry.only == telling.names(ids) else ""
-        yield f"- {name} on {telling.names(ids, code)}{only} {body}"
+            points.setdefault(_likeness(entry), (entry, []))[1].extend(entry.ids)
+    parts = [partial(_point, entry, sorted(ids, key=order.__getitem__)) for entry, ids in points.values()]
+    return Section(name, parts, share, f"\n### {title}\n\n", unfolded)
+
+
+def _likeness(entry: Shared) -> tuple[object, ...]:
+    """What two points have in common that say the same."""
+    finding = entry.finding
+    words = tuple((each.whose, *each.lines) for each in entry.statements)
+    notes = repr(finding.waived), repr(finding.expired_waiver), repr(finding.remedy)
+    return (finding.requirement, finding.title, entry.uses_text, finding.check, entry.together, words, *notes)
+
+
+def _point(entry: Shared, ids: Sequence[str]) -> str:
+    together = f" on {escape(entry.together)} together" if entry.together else ""
+    only = " only" if entry.only == telling.names(ids) else ""
+    about = f"({entry.uses_text}; {code(entry.finding.check or 'check unknown')}{together})"
+    return f"- {_name(entry.finding)} on {telling.names(ids, code)}{only} {about}{_said(entry)}{_closing(entry)}"
 
 
 def _name(finding: Finding) -> str:
@@ -148,7 +158,7 @@ def _said(entry: Shared) -> str:
     return "\n" + "".join(f"  - {escape(each.whose)}: {escape('; '.join(each.lines), 1500)}\n" for each in statements)
 
 
-def _unknown(groups: Sequence[Alike], order: Mapping[str, int]) -> Iterator[str]:
+def _unknown(groups: Sequence[Alike], order: Mapping[str, int]) -> Section:
     points: dict[tuple[str, str], list[str]] = {}
     for group in groups:
         kept, left_out = telling.left_out(group.entries[Kind.UNKNOWN])
@@ -161,10 +171,27 @@ def _unknown(groups: Sequence[Alike], order: Mapping[str, int]) -> Iterator[str]
         for chosen in left_out:
             told = escape(chosen.words), f"\n  - **do:** {escape(chosen.remedy)}\n"
             points.setdefault(told, []).extend(chosen.entries[0].ids)
-    if points:
-        yield "\n### What could not be told\n\n"
-    for (names, body), ids in points.items():
-        yield f"- {names} on {telling.names(sorted(ids, key=order.__getitem__), code)} {body}"
+    texts = [
+        f"- {names} on {telling.names(sorted(ids, key=order.__getitem__), code)} {body}"
+        for (names, body), ids in points.items()
+    ]
+    return Section("causes of the unknown", _texts(texts), 0.1, "\n### What could not be told\n\n", 10)
+
+
+def _strays(groups: Sequence[Alike]) -> Iterator[str]:
+    for group in groups:
+        if strays := telling.strays(group.lead):
+            text = escape(", ".join(strays), 3000)
+            yield f"\n{group.names(code)}: named by the verdict, without a finding: {text}\n"
+
+
+def _proofs(groups: Sequence[Alike]) -> Iterator[str]:
+    for group in groups:
+        for check, proven, not_proven in telling.proofs(group.lead):
+            yield (
+                f"- {code(check)} on {group.names(code)} proves: {escape(proven, 3000)}\n"
+                f"- it does not prove: {escape(not_proven, 3000)}\n"
+            )
 
 
 def _closing(entry: Shared) -> str:
@@ -178,28 +205,45 @@ def _closing(entry: Shared) -> str:
     return text
 
 
-def _details(group: Alike) -> Iterator[str]:
-    """Folded: every finding, then where the time went. A table is one part: an open fold would swallow what follows."""
+def _details(groups: Sequence[Alike]) -> Iterator[Part]:
+    """Folded: every finding, where the time went, then the rows behind what failed. A table is one part."""
+    for group in groups:
+        yield from _findings(group)
+    for group in groups:
+        yield from _times(group)
+    for group in groups:
+        failed = {entry.finding.check for kind in (Kind.BLOCKER, Kind.LIMIT) for entry in group.entries[kind]}
+        for check in sorted(failed):
+            yield from _rows(group, check)
+
+
+def _findings(group: Alike) -> Iterator[Part]:
     rows = [
-        f"| {escape(entry.finding.requirement, 200)} | {entry.uses_text} | {entry.finding.level} | {kind} "
-        f"| {escape(_value(statement), 200)} "
-        f"| {escape(telling.limit(entry.finding), 200)} | {escape(telling.labels(statement.finding.labels), 300)} |"
+        partial(_finding, entry, statement, kind)
         for kind, entries in group.entries.items()
         for entry in entries
         for statement in entry.statements
     ]
     header = "| requirement | use | level | outcome | measured | limit | where |\n|---|---|---|---|---|---|---|"
-    yield from _folded(f"{group.title()}: findings", header, rows)
-    if times := group.times:
-        at_most = " on each, at most" if len(group.items) > 1 else ""
-        title = f"{group.title()}: where the time went{at_most}: {telling.duration(group.seconds)} together"
-        header = "| check | time | status | tries | reason |\n|---|---:|---|---:|---|"
-        yield from _folded(title, header, [_time(time) for time in times])
-    failed = {entry.finding.check for kind in (Kind.BLOCKER, Kind.LIMIT) for entry in group.entries[kind]}
-    for check in sorted(failed):
-        yield from _rows(group, check)
-    if stack := telling.software(group.lead):
-        yield f"\n{group.names(code)}: {escape(stack, 3000)}\n"
+    return _folded(f"{group.title()}: findings", header, rows)
+
+
+def _finding(entry: Shared, statement: Statement, kind: Kind) -> str:
+    return (
+        f"| {escape(entry.finding.requirement, 200)} | {entry.uses_text} | {entry.finding.level} | {kind} "
+        f"| {escape(_value(statement), 200)} "
+        f"| {escape(telling.limit(entry.finding), 200)} | {escape(telling.labels(statement.finding.labels), 300)} |"
+    )
+
+
+def _times(group: Alike) -> Iterator[Part]:
+    times = group.times
+    if not times:
+        return
+    at_most = " on each, at most" if len(group.items) > 1 else ""
+    title = f"{group.title()}: where the time went{at_most}: {telling.duration(group.seconds)} together"
+    header = "| check | time | status | tries | reason |\n|---|---:|---|---:|---|"
+    yield from _folded(title, header, [partial(_time, time) for time in times])
 
 
 def _value(statement: Statement) -> str:
@@ -212,7 +256,7 @@ def _time(time: Time) -> str:
     return f"| {code(time.check)} | {seconds} | {time.status} | {time.attempts} | {escape(reason, 300)} |"
 
 
-def _rows(group: Alike, check: str) -> Iterator[str]:
+def _rows(group: Alike, check: str) -> Iterator[Part]:
     """The detail behind a failure, as far as it is a matter of a screen or two; what several accelerators share, once."""
     found: dict[str, tuple[Sequence[Mapping[str, Any]], list[str]]] = {}
     for item in group.items:
@@ -223,10 +267,14 @@ def _rows(group: Alike, check: str) -> Iterator[str]:
         shown = every[:_MOST_ROWS]
         columns, every_column = _columns(shown)
         header = "| " + " | ".join(escape(name, 60) for name in columns) + " |\n" + "|---" * len(columns) + "|"
-        rows = ["| " + " | ".join(escape(_cell(row.get(name)), 120) for name in columns) + " |" for row in shown]
+        rows = [partial(_row, row, columns) for row in shown]
         count = f"{len(shown)} of {len(every)}" if len(shown) < len(every) else f"{len(shown)}"
         some = f", {len(columns)} of {every_column} columns" if len(columns) < every_column else ""
         yield from _folded(f"{telling.names(ids)}: {check}, rows of detail: {count}{some}", header, rows)
+
+
+def _row(row: Mapping[str, Any], columns: Sequence[str]) -> str:
+    return "| " + " | ".join(escape(_cell(row.get(name)), 120) for name in columns) + " |"
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
@@ -246,11 +294,15 @@ def _cell(value: object) -> str:
     return telling.figure(value) if isinstance(value, bool | int | float) else str(value)
 
 
-def _folded(title: str, header: str, rows: Sequence[str]) -> Iterator[str]:
+def _folded(title: str, header: str, rows: Sequence[Part]) -> Iterator[Part]:
     """A table that opens by a click; long ones in several, so that what does not fit costs no more than it must."""
     title = html.escape(telling.clean(title, 300))  # raw HTML there: a backslash would be seen
     for start in range(0, len(rows), _ROWS_A_TABLE):
         part = rows[start : start + _ROWS_A_TABLE]
         which = f" ({start + 1} to {start + len(part)} of {len(rows)})" if len(rows) > _ROWS_A_TABLE else ""
-        body = "\n".join(part)
-        yield f"\n<details><summary>{title}{which}</summary>\n\n{header}\n{body}\n\n</details>\n"
+        yield partial(_fold, f"{title}{which}", header, part)
+
+
+def _fold(title: str, header: str, rows: Sequence[Part]) -> str:
+    body = "\n".join(row() for row in rows)
+    return f"\n<details><summary>{title}</summary>\n\n{header}\n{body}\n\n</details>\n"

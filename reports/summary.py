@@ -39,7 +39,7 @@ def render(
     `hints` are places and commands by what they tell; REQUIREMENT in one stands for the requirement of the first cause.
     """
     paint = telling.painter(colour)
-    groups = sorted(telling.alike(assessment), key=_urgency)
+    groups = sorted(telling.alike(assessment), key=lambda group: group.urgency)
     causes = _causes(groups, assessment)
     tail = [f"{paint(f'{label:{_COLUMN}}', 'dim')}{text}" for label, text in _hints(hints or {}, causes)]
     notes = list(_notes(assessment, paint, width))
@@ -48,10 +48,6 @@ def render(
     head = [*notes, *(telling.paint_decisions(line, paint) for line in verdicts)]
     blocks = [head, list(_told(causes, left - len(verdicts), paint, width)), tail]
     return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks if block) + "\n"
-
-
-def _urgency(group: Alike) -> tuple[tuple[int, float], ...]:
-    return tuple(sorted(telling.badness(group.verdict(use)) for use in Use if use in group.lead.verdicts))
 
 
 def _notes(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:

@@ -8,6 +8,7 @@ from readiness.telling.proofs import TITLE as PROOFS_TITLE
 from readiness.telling.proofs import proofs
 from readiness.telling.rehearsal import TITLE as REHEARSAL_TITLE
 from readiness.telling.rehearsal import rehearsal
+from readiness.telling.space import Section, fit
 from readiness.telling.text import (
     clean,
     cut,
@@ -31,6 +32,7 @@ __all__ = [
     "Kind",
     "LeftOut",
     "Paint",
+    "Section",
     "Shared",
     "Statement",
     "Time",
@@ -45,6 +47,7 @@ __all__ = [
     "escape_markdown",
     "failed_stacks",
     "figure",
+    "fit",
     "grouped",
     "joined",
     "kind",

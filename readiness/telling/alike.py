@@ -16,7 +16,7 @@ from readiness.model import AcceleratorAssessment, Assessment, Evidence, Finding
 from readiness.telling.accelerators import device, names, simulated, software
 from readiness.telling.findings import Kind, Told, figure_of, labels, reading, reason, strays, told
 from readiness.telling.text import clean, figure
-from readiness.telling.verdicts import span
+from readiness.telling.verdicts import badness, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +232,11 @@ class Alike:
     def span(self, use: Use) -> str:
         """Score and ceiling, over all of them."""
         return span(*(item.verdicts[use] for item in self.items))
+
+    @property
+    def urgency(self) -> tuple[tuple[int, float], ...]:
+        """Sorts groups by their verdicts, the worst first."""
+        return tuple(sorted(badness(verdict) for verdict in self.lead.verdicts.values()))
 
     @property
     def seconds(self) -> float:

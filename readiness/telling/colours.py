@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from readiness.model import Decision
 
 Paint = Callable[[str, str], str]
 _STYLES = {"bold": "1", "dim": "2", "bad": "1;31", "good": "1;32", "open": "1;33"}
-_DECISIONS = {Decision.READY: "good", Decision.NOT_READY: "bad", Decision.UNDETERMINED: "open"}
+_DECISIONS = {Decision.NOT_READY: "bad", Decision.UNDETERMINED: "open", Decision.READY: "good"}
+#: The longest first: READY is part of NOT READY.
+_WORDS = re.compile("|".join(sorted((decision.value.upper() for decision in Decision), key=len, reverse=True)))
 
 
 def painter(colour: bool) -> Paint:
@@ -21,14 +24,5 @@ def painter(colour: bool) -> Paint:
 
 
 def paint_decisions(line: str, paint: Paint) -> str:
-    """The decisions in a line in colour. Longest first: READY is part of NOT READY."""
-    words = sorted(_DECISIONS, key=lambda decision: -len(decision.value))
-    result, rest = "", line
-    while rest:
-        word = next((word for word in words if rest.startswith(word.value.upper())), None)
-        if word is None:
-            result, rest = result + rest[0], rest[1:]
-        else:
-            text = word.value.upper()
-            result, rest = result + paint(text, _DECISIONS[word]), rest[len(text) :]
-    return result
+    """The decisions in a line in colour."""
+    return _WORDS.sub(lambda match: paint(match[0], _DECISIONS[Decision(match[0].lower())]), line)

@@ -69,6 +69,9 @@ class Kind(StrEnum):
     PASSED = "passed"
 
 
+_OF_LEVEL = {Level.MUST: Kind.BLOCKER, Level.SHOULD: Kind.LIMIT, Level.INFO: Kind.INFORMATION}
+
+
 def kind(finding: Finding) -> Kind:
     """What this finding means to the reader."""
     match finding.outcome:
@@ -81,7 +84,7 @@ def kind(finding: Finding) -> Kind:
         case Outcome.FAIL if finding.waived is not None:
             return Kind.WAIVED
         case Outcome.FAIL:
-            return {Level.MUST: Kind.BLOCKER, Level.SHOULD: Kind.LIMIT, Level.INFO: Kind.INFORMATION}[finding.level]
+            return _OF_LEVEL[finding.level]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,66 @@
+"""A text of limited size: sections share the room, what is less urgent is folded, and what found no room is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+#: What the beginning and the end of a fold take at most.
+_FOLD_BYTES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Parts of one kind, the most important first; each is made only if there may be room for it.
+
+    `name` says in the plural what they are. `share` is how much of the whole text they may take, besides what the sections
+    before them left over. Parts beyond the first `unfolded` open by a click; None folds nothing.
+    """
+
+    name: str
+    parts: Sequence[Callable[[], str]]
+    share: float
+    heading: str = ""
+    unfolded: int | None = None
+
+
+def size(text: str) -> int:
+    """Bytes as UTF-8; halves of surrogate pairs become question marks."""
+    return len(text.encode("utf-8", "replace"))
+
+
+def fit(sections: Sequence[Section], longest: int) -> tuple[str, list[str]]:
+    """What there is room for in so many bytes, and what is left out: `84 of 143 blockers`."""
+    text, used, granted = "", 0, 0.0
+    left_out: list[str] = []
+    for section in sections:
+        granted = min(granted + section.share, 1.0)
+        made, count = _filled(section, int(granted * longest) - used)
+        text += made
+        used += size(made)
+        if count < len(section.parts):
+            left_out.append(f"{len(section.parts) - count} of {len(section.parts)} {section.name}")
+    return text, left_out
+
+
+def _filled(section: Section, room: int) -> tuple[str, int]:
+    """The text of a section in so many bytes, and how many of its parts are in it."""
+    unfolded = len(section.parts) if section.unfolded is None else section.unfolded
+    room -= size(section.heading)
+    shown: list[str] = []
+    folded: list[str] = []
+    for number, part in enumerate(section.parts):
+        room -= _FOLD_BYTES if number == unfolded else 0
+        made = part()
+        room -= size(made)
+        if room < 0:
+            break
+        (shown if number < unfolded else folded).append(made)
+    if not shown and not folded:
+        return "", 0
+    text = section.heading + "".join(shown)
+    if folded:
+        further = len(section.parts) - len(shown)
+        count = f"{further}" if len(folded) == further else f"{len(folded)} of {further}"
+        text += f"\n<details><summary>{count} further {section.name}</summary>\n\n{''.join(folded)}\n</details>\n"
+    return text, len(shown) + len(folded)
