@@ -17,7 +17,7 @@ from readiness.model import AcceleratorFacts
 MOST_ACCELERATORS = 4096
 #: The property that names another host, and what an accelerator of an assessment has beside its description.
 _HOST = "host"
-_NOTHING_MEASURED: Mapping[str, Any] = {"evidence": [], "findings": [], "verdicts": {}}
+_NOTHING_MEASURED: dict[str, Any] = {"evidence": [], "findings": [], "verdicts": {}}
 
 
 def unlike(facts: AcceleratorFacts, lead: AcceleratorFacts) -> dict[str, Any]:

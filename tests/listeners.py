@@ -149,7 +149,7 @@ def listening(processes: Iterable[Path]) -> Iterator[tuple[str, tuple[str, str, 
 
 def _networks() -> list[Path]:
     """A process of each network namespace."""
-    found = {}
+    found: dict[Path, Path] = {}
     for process in _processes():
         with contextlib.suppress(OSError):
             found.setdefault((process / "ns" / "net").readlink(), process)

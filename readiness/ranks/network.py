@@ -36,16 +36,19 @@ def enter(namespace: str) -> None:
 
 
 def bind(interface: str | None) -> None:
-    """Have gloo use this interface; with None the loopback, since all ranks are on this machine.
+    """Have gloo and NCCL use this interface; with None the loopback, since all ranks are on this machine.
 
-    A choice of the user's stands where the ranks stay on this machine, and for NCCL everywhere.
+    A choice of the user's stands where the ranks stay on this machine, and for NCCL everywhere. Other vendors' libraries
+    listen where they choose to.
     """
     if interface is not None:
         os.environ["GLOO_SOCKET_IFNAME"] = interface
         os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)
         return
     with contextlib.suppress(OSError):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface_of(LOOPBACK))
+        loopback = interface_of(LOOPBACK)
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={loopback}")  # this very one, none whose name begins so
 
 
 def own_address(towards: str) -> str:
@@ -80,7 +83,8 @@ def serve_stores_at_their_address() -> None:
     """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    make = TCPStore.__init__
+    store: Any = TCPStore
+    make = store.__init__
 
     @functools.wraps(make)
     def at_its_address(
@@ -93,7 +97,7 @@ def serve_stores_at_their_address() -> None:
                 named["master_listen_fd"] = socket_.detach()
         make(this, host_name, port, world_size, is_master, *rest, **named)
 
-    TCPStore.__init__ = at_its_address
+    store.__init__ = at_its_address
 
 
 def store(place: str, world_size: int, serves: int = -1) -> Any:
@@ -106,8 +110,8 @@ def store(place: str, world_size: int, serves: int = -1) -> Any:
     if not place.startswith("tcp://"):
         return dist.FileStore(place, -1)  # type: ignore[attr-defined]
     (address, port), attempt = served_at(place)
-    named = {"master_listen_fd": serves} if serves >= 0 else {}
-    served = dist.TCPStore(address, port, world_size, serves >= 0, **named)  # type: ignore[attr-defined]
+    socket_ = serves if serves >= 0 else None
+    served = dist.TCPStore(address, port, world_size, socket_ is not None, master_listen_fd=socket_)  # type: ignore[attr-defined]
     return dist.PrefixStore(attempt, served)  # type: ignore[attr-defined]
 
 

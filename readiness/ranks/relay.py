@@ -157,12 +157,12 @@ class _Relay:
         match message:
             case {"records": records}:
                 for rank, record in records.items():
-                    self.board.copy(int(rank), base64.b64decode(record))
+                    self.board.copy(self._own(int(rank)), base64.b64decode(record))
             case {"store": [number, content]} if self.store is not None:
                 self._send(self.store.take(number, content))
             case {"beats": ranks}:
                 for rank in ranks:
-                    self.board.beat(rank)
+                    self.board.beat(self._own(rank))
             case {"line": [rank, line]}:
                 self._report(rank, line)
             case {"log": [rank, log]}:
@@ -173,6 +173,12 @@ class _Relay:
                 self._report(rank, json.dumps({"fares": fares}))
             case {"over": _}:
                 self.over = True
+
+    def _own(self, rank: int) -> int:
+        """A rank of that host; it may not speak for others. Raises KeyError."""
+        if rank not in self.ends:
+            raise KeyError(f"rank {rank!r:.20} is not there")
+        return rank
 
     def _log(self, rank: int, printed: bytes) -> None:
         """Keep what a rank has printed, as far as anybody would read it: it lies in memory."""

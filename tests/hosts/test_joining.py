@@ -150,7 +150,7 @@ def test_a_host_that_prints_without_end_is_told_in_its_last_words(tmp_path: Path
     file.write_text(f"#!{sys.executable}\nimport sys\nfor _ in range(4096): sys.stderr.write('x' * 65536)\nsys.exit('no way in')\n")
     file.chmod(0o755)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(UsageError, match="exit code 1: x*no way in") as problem:
+    with pytest.raises(UsageError, match=r"exit code 1: x*no way in") as problem:
         join(Joining(("node2",), f"{file} {{host}}", "127.0.0.1"))
     assert len(str(problem.value)) < 2000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 2**10

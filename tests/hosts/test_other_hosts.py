@@ -269,7 +269,7 @@ for line in sys.stdin:
     "says",
     [
         "nonsense", "[1]", "[" * 100_000, '{"records": 3}', '{"records": {"9": "AAAA"}}', '{"records": {"1": "AAAA"}}',
-        '{"records": {"one": ""}}', '{"beats": [99]}', '{"beats": 1}', '{"line": [7, "x"]}', '{"line": [1, 5]}', '{"line": [1, "x"]}',
+        '{"records": {"one": ""}}', '{"records": {"0": ""}}', '{"beats": [0]}', '{"beats": [99]}', '{"beats": 1}', '{"line": [7, "x"]}', '{"line": [1, 5]}', '{"line": [1, "x"]}',
         '{"line": [1, "[]"]}', '{"log": [1, 5]}', '{"log": [9, ""]}', '{"fares": [1, 3]}', '{"fares": [1, {"code": "x"}]}',
         '{"fares": [1, {"process": 1}]}', '{"store": ["a", "AAAA"]}', '{"store": [1, "?"]}', '{"store": [1, 7]}',
     ],

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from readiness.ranks.values import Json
 from readiness.rejudge import rejudge
 from tests.hosts import wire
 from tests.hosts.support import PYTHON, another, with_hosts
+from tests.listeners import watching
 from tests.support import cpu, run_check, value, values
 
 SIZE = 65536
@@ -197,14 +197,17 @@ def summing_on(context: RankContext) -> Iterator[Json]:
 def test_a_run_over_two_hosts_from_the_command_line(laid: wire.Wire, tmp_path: Path) -> None:
     here, there = laid.namespaces
     file, chosen = tmp_path / "assessment.json", "multichip.data_parallel or multichip.world"
-    done = subprocess.run(
-        [
-            "nsenter", f"--net={here}", sys.executable, "-m", "readiness", "run", "--device", "cpu", "--profile", "general",
-            "-k", chosen, "--host", "node2", "--reach", f"nsenter --net={there} {{python}}", "--address", wire.ADDRESSES[0],
-            "--format", f"json={file}", "--format", "table", "--no-color",
-        ],
-        capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
-    )  # fmt: skip
+    command = [
+        "nsenter", f"--net={here}", sys.executable, "-m", "readiness", "run", "--device", "cpu", "--profile", "general",
+        "-k", chosen, "--host", "node2", "--reach", f"nsenter --net={there} {{python}}", "--address", wire.ADDRESSES[0],
+        "--format", f"json={file}", "--format", "table", "--no-color",
+    ]  # fmt: skip
+    with watching() as watch:
+        environment = {**watch.environment, "XDG_STATE_HOME": str(tmp_path)}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    # gloo of each rank, for the other, in the network of the run alone; the store of both, on loopback at each end.
+    assert {found.address for found in watch.seen} == {*wire.ADDRESSES, "127.0.0.1"}
+    assert {found.kind for found in watch.reachable} == {"tcp"}
     assert done.returncode == Exit.UNDETERMINED, done.stderr
     assert "with 1 accelerator of node2" in " ".join(done.stdout.split())
     assert "--shared" in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from readiness.multichip import elastic, restarted
 from readiness.multichip.elastic import Job, Limits
 from readiness.ranks import place
 from readiness.simulator.chip import Condition, Defect
+from tests.listeners import MARK, watching
 from tests.multichip.support import Simulated, chips, machine
 from tests.support import run_check, value, values
 
@@ -104,8 +106,12 @@ def checked(**settings: Any) -> Evidence:
     return evidence
 
 
-def test_torchrun_brings_a_job_back() -> None:
-    evidence = checked(limit_s=30.0)
+def test_torchrun_brings_a_job_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    with watching() as watch:
+        monkeypatch.setenv(MARK, watch.mark)
+        evidence = checked(limit_s=30.0)
+    assert len({found.process for found in watch.seen}) >= 2, "the agent's store, and what its workers listen on"
+    assert watch.reachable == set()
     where = {"ranks": "2", "chips": "several", "world": "all"}
     assert value(evidence, "completed", **where) == 1
     assert value(evidence, "restarted", **where, **OWN) == 1
@@ -145,6 +151,9 @@ def test_nothing_is_left_when_the_tool_is_killed(tmp_path: Path) -> None:
     while not list((tmp_path / "job").glob("found-*")) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert left()
+    # Agents meet in a file, whose content they unpickle: it is this user's alone.
+    assert stat.S_IMODE((tmp_path / "job").stat().st_mode) == 0o700
+    assert b"torch.rendezvous" in (tmp_path / "job" / "rendezvous").read_bytes()
     os.kill(tool.pid, signal.SIGKILL)
     tool.wait()
     assert left(60) == []

@@ -69,7 +69,7 @@ def about_itself(context: RankContext) -> Iterator[Json]:
         "device": str(context.device),
         "seed": context.accelerator.seed,
         "listens": [connection.laddr.ip for connection in psutil.Process().net_connections() if connection.laddr],
-        "environment": os.environ.get("GLOO_SOCKET_IFNAME"),
+        "environment": [os.environ.get("GLOO_SOCKET_IFNAME"), os.environ.get("NCCL_SOCKET_IFNAME")],
     }
 
 
@@ -81,6 +81,7 @@ def test_a_rank_stays_on_this_machine_and_takes_its_share_of_the_cores() -> None
         assert report["seed"] == 7
         assert 1 <= report["threads"] <= max(1, (os.cpu_count() or 1) // 2)
         assert set(report["listens"]) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+        assert report["environment"] == ["lo", "=lo"]
     assert "GLOO_SOCKET_IFNAME" not in os.environ
 
 
