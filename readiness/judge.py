@@ -8,9 +8,9 @@ The laws it keeps (tests/test_judge.py proves them):
   other two, which both say "do not use it": taking evidence away never leads up to `ready`;
 - score: weight proven / weight of all that applies; ceiling: the same with the unknown counted as proven.
 
-A check whose process died by a signal or never ended, on a device that healthy devices' limits were made for, has
-shown something: what it was to measure there has failed. A check that raised, was skipped or was killed for want of
-host memory has shown nothing: unknown.
+A check whose process died of what it did or never ended, on a device that healthy devices' limits were made for, has
+shown something: what it was to measure there has failed. A check that raised, was skipped, or was ended from outside or for
+want of something of the host's has shown nothing: unknown.
 """
 
 from __future__ import annotations

@@ -33,9 +33,9 @@ class Status(StrEnum):
 
     MEASURED = "measured"
     SKIPPED = "skipped"      # it did not run, or found that it has nothing to measure here; the reason says why
-    ERROR = "error"          # it raised, or was killed for want of memory: nothing is known about the device
+    ERROR = "error"          # it raised, was ended from outside, or sent what is no evidence: nothing is known of the device
     TIMEOUT = "timeout"      # it did not end within its limit, nor within the longer one of the second try
-    CRASHED = "crashed"      # its process died by a signal or left without delivering its evidence
+    CRASHED = "crashed"      # its process died of what it did, or left without delivering its evidence
 
 
 class Outcome(StrEnum):
@@ -127,7 +127,8 @@ class Measurement:
 
     `unit` is filled in from the check's declaration. `labels` tell measurements of one name apart (`dtype`, `op`).
     `about` names in words what a poor value is about (operator, dtype, layout, rank, chip): it becomes the reason of a
-    failed requirement. NaN and infinity are legitimate values: they satisfy no limit they should not.
+    failed requirement. NaN and infinity are legitimate values, which satisfy no limit; a truth value satisfies none that is
+    a number. What else can be one says `readiness.measurements`.
     """
 
     name: str
