@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from readiness import memory
-from readiness.assessment import measurement_from_json, plain
+from readiness.assessment import measurement_from_json
 from readiness.model import Evidence, Measurement, Row, Status
+from readiness.plain_json import plain
 from readiness.plan import Job
 from readiness.processes import Worker
 from readiness.worker import with_unit

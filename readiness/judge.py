@@ -83,8 +83,8 @@ def _asked(profile: Profile, uses: Sequence[Use] | None) -> list[Use]:
 
 
 def satisfies(value: Number, limit: Limit) -> bool:
-    """Whether a value keeps a limit. NaN keeps none."""
-    if isinstance(value, float) and math.isnan(value):
+    """Whether a value keeps a limit. What is not finite keeps none: infinitely fast is not fast but not measured."""
+    if not math.isfinite(_number(value)):
         return False
     match limit.operator:
         case Operator.AT_LEAST:
@@ -102,11 +102,20 @@ def credit(value: Number, limit: Limit) -> float:
     """The share of the points that a value earns, 0 to 1: linear between `zero` and the bound where there is a `zero`."""
     if satisfies(value, limit):
         return 1.0
-    if limit.zero is None or not math.isfinite(value):
+    number = _number(value)
+    if limit.zero is None or not math.isfinite(number):
         return 0.0
     span = limit.bound - limit.zero
-    share = (value - limit.zero) / span if math.isfinite(span) else 0.0
+    share = (number - limit.zero) / span if math.isfinite(span) else 0.0
     return min(max(share, 0.0), 1.0)
+
+
+def _number(value: Number) -> float:
+    """The value as a float; one that is too large for it is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def matches(measurement: Measurement, requirement: Requirement) -> bool:
@@ -162,7 +171,10 @@ def _find(
         return finding(Outcome.NOT_APPLICABLE, f"it does not apply to the {facts.stack} stack")
     if evidence is None:
         return finding(Outcome.UNKNOWN, f"{requirement.check} was not run")
-    worst = _worst([item for item in evidence.measurements if matches(item, requirement)], requirement.limit)
+    told = [item for item in evidence.measurements if matches(item, requirement)]
+    asks_for_truth = isinstance(requirement.limit.bound, bool)
+    figures = [item for item in told if asks_for_truth or not isinstance(item.value, bool)]
+    worst = _worst(figures, requirement.limit)
     if worst is not None and not satisfies(worst.value, requirement.limit):
         earned = credit(worst.value, requirement.limit)
         return finding(Outcome.FAIL, worst.about, worst, earned if evidence.status is Status.MEASURED else 0.0)
@@ -172,6 +184,8 @@ def _find(
         case Status.ERROR | Status.SKIPPED:
             return finding(Outcome.UNKNOWN, f"{requirement.check}: {evidence.reason}")
         case Status.MEASURED:
+            if len(figures) < len(told):
+                return finding(Outcome.UNKNOWN, f"{requirement.check} yielded true or false for a limit that is a number")
             if worst is None:
                 return finding(Outcome.UNKNOWN, _absence(requirement, evidence))
             return finding(Outcome.PASS, None, worst, 1.0)
@@ -211,19 +225,20 @@ def _worst(measurements: Sequence[Measurement], limit: Limit) -> Measurement | N
 
     def badness(measurement: Measurement) -> tuple[bool, float, float, str]:
         value = measurement.value
-        text = f"{sorted(measurement.labels.items())} {value!r} {measurement.unit} {measurement.about}"
-        if isinstance(value, float) and math.isnan(value):
+        number = _number(value)
+        text = f"{sorted(measurement.labels.items())} {number!r} {measurement.unit} {measurement.about}"
+        if math.isnan(number):
             return True, 1.0, math.inf, text
         match limit.operator:
             case Operator.AT_LEAST:
-                distance = -float(value)
+                distance = -number
             case Operator.AT_MOST:
-                distance = float(value)
+                distance = number
             case Operator.EQUALS:
-                distance = abs(float(value) - float(limit.bound))
+                distance = abs(number - float(limit.bound))
             case Operator.BETWEEN:
                 assert limit.high is not None
-                distance = max(float(limit.bound) - value, value - limit.high)
+                distance = max(float(limit.bound) - number, number - limit.high)
         return not satisfies(value, limit), -credit(value, limit), distance, text
 
     return max(measurements, key=badness, default=None)

@@ -28,6 +28,7 @@ from readiness import accelerators, assessment, checklist, peers
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Check, Skip
 from readiness.model import Evidence, Measurement, Note, Row, Status
+from readiness.plain_json import plain
 
 #: Rows beyond this are counted, not kept: an assessment must stay readable.
 MOST_ROWS = 20_000
@@ -116,7 +117,7 @@ def _serve_check(request: Mapping[str, Any], send: Callable[[str, Any], None]) -
             case Measurement():
                 send("measurement", assessment.measurement_to_json(with_unit(item, check)))
             case Row():
-                send("row", assessment.plain(item.cells))
+                send("row", plain(item.cells))
             case Note():
                 send("note", item.text)
 

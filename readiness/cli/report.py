@@ -17,7 +17,5 @@ def report(
     no_color: common.NoColor = False,
 ) -> None:
     """Tell a saved assessment as it was judged. Exits 0 whatever the verdict: `judge` has the exit codes."""
-    from readiness import assessment
-
     requests = common.requests_of(formats)
-    common.tell(assessment.read(saved), requests, quiet=quiet, no_color=no_color)
+    common.tell(common.read_saved(saved, quiet=quiet), requests, quiet=quiet, no_color=no_color)
