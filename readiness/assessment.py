@@ -1,60 +1,32 @@
 """The assessment as JSON and back. The schema is `readiness/schemas/assessment.json`; this file follows it.
 
-JSON has no NaN and no infinity: a measurement's `value` is then one of the strings in `_NON_FINITE`.
+How findings and verdicts look in it stands in `readiness.judged_json`.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from readiness import altered, files, json_escapes, schema
+from readiness import altered, demands, files, json_escapes, schema
 from readiness.errors import BadFileError, InternalError
-from readiness.model import (
-    AcceleratorAssessment,
-    AcceleratorFacts,
-    Action,
-    Assessment,
-    Decision,
-    Evidence,
-    Finding,
-    Joined,
-    Level,
-    Measurement,
-    Number,
-    Outcome,
-    Remedy,
-    Status,
-    Use,
-    Verdict,
-    Waiver,
+from readiness.judged_json import (
+    basis_from_json,
+    basis_to_json,
+    finding_from_json,
+    finding_to_json,
+    verdict_from_json,
+    verdict_to_json,
 )
+from readiness.model import AcceleratorAssessment, AcceleratorFacts, Assessment, Evidence, Joined, Measurement, Status, Use
+from readiness.plain_json import Json, number_from_json, number_to_json, plain
 
 SCHEMA = "readiness.assessment/1"
 #: Larger files are refused before they are read: one of three hundred accelerators of 0.8 MB each stays below.
 LARGEST_FILE_BYTES = 256 * 2**20
-
-#: Longer texts from checks and devices are cut.
-LONGEST_TEXT = 10_000
-
-_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-Json = dict[str, Any]
-
-
-def number_to_json(value: Number | None) -> Number | str | None:
-    """A number as JSON can hold it."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
-
-
-def number_from_json(value: Number | str | None) -> Number | None:
-    """The inverse of `number_to_json`."""
-    return _NON_FINITE[value] if isinstance(value, str) else value
 
 
 def measurement_to_json(measurement: Measurement) -> Json:
@@ -88,26 +60,6 @@ def measurement_from_json(document: Mapping[str, Any]) -> Measurement:
         samples=document.get("samples"),
         about=document.get("about"),
     )
-
-
-def plain(value: Any, depth: int = 5) -> Any:
-    """Anything a check put into a row or the environment, as strict JSON: unknown types by their text, NaN by its name.
-
-    Texts are cut, and what is nested deeper than `depth` becomes text: one odd check must not cost the whole document.
-    """
-    if isinstance(value, str):
-        return value if len(value) <= LONGEST_TEXT else f"{value[:LONGEST_TEXT]}..."
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return value if abs(value) < 2**63 else str(value)
-    if isinstance(value, float):
-        return number_to_json(value)
-    if isinstance(value, Mapping):
-        return {str(key)[:200]: plain(item, depth - 1) for key, item in value.items()} if depth else plain(str(value))
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item, depth - 1) for item in value] if depth else plain(str(value))
-    return plain(str(value))
 
 
 def evidence_to_json(evidence: Evidence) -> Json:
@@ -183,75 +135,6 @@ def facts_from_json(document: Mapping[str, Any]) -> AcceleratorFacts:
     )
 
 
-def _remedy_to_json(remedy: Remedy | None) -> Json | None:
-    return None if remedy is None else {"text": remedy.text, "action": remedy.action.value}
-
-
-def _finding_to_json(finding: Finding) -> Json:
-    return {
-        "requirement": finding.requirement,
-        **({"title": finding.title} if finding.title else {}),
-        "use": finding.use.value,
-        "level": finding.level.value,
-        "outcome": finding.outcome.value,
-        "value": number_to_json(finding.value),
-        "unit": finding.unit,
-        "limit": finding.limit,
-        "weight": finding.weight,
-        "earned": finding.earned,
-        "check": finding.check,
-        "measure": finding.measure,
-        "labels": dict(finding.labels),
-        "reason": finding.reason,
-        "why": finding.why,
-        "remedy": _remedy_to_json(finding.remedy),
-        "waived": None if finding.waived is None else asdict(finding.waived),
-        "expired_waiver": None if finding.expired_waiver is None else asdict(finding.expired_waiver),
-    }
-
-
-def _finding_from_json(document: Mapping[str, Any]) -> Finding:
-    remedy, waived, expired = document.get("remedy"), document.get("waived"), document.get("expired_waiver")
-    return Finding(
-        requirement=document["requirement"],
-        use=Use(document["use"]),
-        level=Level(document["level"]),
-        outcome=Outcome(document["outcome"]),
-        limit=document["limit"],
-        weight=document["weight"],
-        check=document.get("check", ""),
-        measure=document.get("measure", ""),
-        labels=document.get("labels", {}),
-        value=number_from_json(document.get("value")),
-        unit=document.get("unit"),
-        earned=document.get("earned", 0.0),
-        reason=document.get("reason"),
-        why=document.get("why", ""),
-        title=document.get("title", ""),
-        remedy=Remedy(remedy["text"], Action(remedy["action"])) if remedy else None,
-        waived=Waiver(**waived) if waived else None,
-        expired_waiver=Waiver(**expired) if expired else None,
-    )
-
-
-def _verdict_to_json(verdict: Verdict) -> Json:
-    return {
-        "verdict": verdict.decision.value,
-        "score": verdict.score,
-        "ceiling": verdict.ceiling,
-        **{name: list(getattr(verdict, name)) for name in ("blockers", "limits", "unknown", "waived")},
-    }
-
-
-def _verdict_from_json(document: Mapping[str, Any]) -> Verdict:
-    return Verdict(
-        decision=Decision(document["verdict"]),
-        score=document["score"],
-        ceiling=document["ceiling"],
-        **{name: tuple(document.get(name, ())) for name in ("blockers", "limits", "unknown", "waived")},
-    )
-
-
 def to_json(assessment: Assessment) -> Json:
     """The whole document, validated: what does not fit the published schema is never written.
 
@@ -268,14 +151,16 @@ def to_json(assessment: Assessment) -> Json:
             "name": assessment.profile_name,
             "title": assessment.profile_title,
             "sha256": assessment.profile_sha256,
+            **basis_to_json(assessment.basis),
         },
         "uses": [use.value for use in assessment.uses],
+        "under_test": [item.facts.id for item in assessment.accelerators],
         "accelerators": [
             facts_to_json(item.facts)
             | {
                 "evidence": [evidence_to_json(evidence) for evidence in item.evidence],
-                "findings": [_finding_to_json(finding) for finding in item.findings],
-                "verdicts": {use.value: _verdict_to_json(verdict) for use, verdict in item.verdicts.items()},
+                "findings": [finding_to_json(finding) for finding in item.findings],
+                "verdicts": {use.value: verdict_to_json(verdict) for use, verdict in item.verdicts.items()},
             }
             for item in assessment.accelerators
         ],
@@ -294,17 +179,55 @@ def to_json(assessment: Assessment) -> Json:
 
 
 def from_json(document: Any, place: str) -> Assessment:
-    """An assessment from its document. Raises BadFileError naming the place inside it."""
+    """An assessment from its document. Raises BadFileError with the place, also for one that contradicts itself."""
+    assessment = parsed(document, place)
+    ids = [item.facts.id for item in assessment.accelerators]
+    if document.get("under_test", ids if assessment.basis is None else None) != ids:  # early versions did not say
+        raise BadFileError(
+            "the accelerators are others than those that were under test",
+            place=f"{place}, at under_test",
+            remedy=f"give the file as readiness {assessment.version} wrote it",
+        )
+    altered.refuse(assessment, place)
+    return assessment
+
+
+def parsed(document: Any, place: str) -> Assessment:
+    """What a document says, whether it agrees with itself or not. Raises BadFileError where it does not fit the schema."""
     problem = schema.first_problem("assessment", document)
     if problem is not None:
+        remedy = "give a file that `readiness run -f json=FILE` wrote; `readiness schema assessment` shows its form"
         raise BadFileError(
             f"not an assessment: {problem.message}",
             place=f"{place}, at {problem.path_text}",
-            remedy="give a file that `readiness run -f json=FILE` wrote; `readiness schema assessment` shows its form",
+            remedy=remedy if problem.hint is None else f"{problem.hint} {remedy}",
         )
-    assessment = _from_valid(document)
-    altered.refuse(assessment, place)
-    return assessment
+    return _from_valid(document)
+
+
+def notes(assessment: Assessment, version: str) -> list[str]:
+    """What a reader of a saved assessment must be told beside it by this version of readiness."""
+    found = []
+    if _is_later(assessment.version, version):
+        found.append(f"readiness {assessment.version} wrote it, and this is {version}: what is new in it is not looked at")
+    if assessment.basis is None:
+        found.append(
+            "it does not say what its profile demanded, as early versions did not: its findings were held against their own "
+            "limits, and not against the profile"
+        )
+    elif not demands.understood(assessment.basis.demands):
+        found.append("its profile demanded what this version does not know: its findings were not derived again")
+    return found
+
+
+def _is_later(version: str, other: str) -> bool:
+    """Whether a version is later than another, or none that can be compared."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return Version(version) > Version(other)
+    except InvalidVersion:
+        return True
 
 
 def _from_valid(document: Mapping[str, Any]) -> Assessment:
@@ -320,17 +243,23 @@ def _from_valid(document: Mapping[str, Any]) -> Assessment:
         profile_title=profile.get("title", profile["name"]),
         profile_sha256=profile["sha256"],
         uses=tuple(Use(use) for use in document.get("uses", [use.value for use in Use])),
-        accelerators=tuple(
-            AcceleratorAssessment(
-                facts=facts_from_json(item),
-                evidence=tuple(evidence_from_json(evidence) for evidence in item["evidence"]),
-                findings=tuple(_finding_from_json(finding) for finding in item["findings"]),
-                verdicts={Use(use): _verdict_from_json(verdict) for use, verdict in item["verdicts"].items()},
-            )
-            for item in document["accelerators"]
-        ),
+        accelerators=tuple(map(_accelerator_from_json, document["accelerators"])),
         rehearsal=document.get("rehearsal"),
         joined=tuple(Joined(item["host"], item["id"], item["stack"]) for item in document.get("joined", ())),
+        basis=basis_from_json(profile),
+    )
+
+
+def _accelerator_from_json(document: Mapping[str, Any]) -> AcceleratorAssessment:
+    findings = tuple(map(finding_from_json, document["findings"]))
+    return AcceleratorAssessment(
+        facts=facts_from_json(document),
+        evidence=tuple(map(evidence_from_json, document["evidence"])),
+        findings=findings,
+        verdicts={
+            Use(use): verdict_from_json(verdict, [finding for finding in findings if finding.use == use])
+            for use, verdict in document["verdicts"].items()
+        },
     )
 
 

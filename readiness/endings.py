@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from readiness import memory
-from readiness.assessment import plain
 from readiness.errors import Exit
 from readiness.model import AcceleratorFacts, Evidence, Measurement, Row, Status
+from readiness.plain_json import plain
 from readiness.plan import Job
 from readiness.worker import with_unit
 from readiness.worker_process import Worker

@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from readiness import measurements, schema
-from readiness.assessment import Json, facts_from_json, number_from_json
+from readiness.assessment import facts_from_json
 from readiness.errors import Exit
 from readiness.model import AcceleratorFacts, Measurement, Note, Row, Status
+from readiness.plain_json import Json, number_from_json
 
 #: Rows beyond this are counted, not kept: an assessment must stay readable.
 MOST_ROWS = 20_000

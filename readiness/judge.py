@@ -84,8 +84,8 @@ def _asked(profile: Profile, uses: Sequence[Use] | None) -> list[Use]:
 
 
 def satisfies(value: Number, limit: Limit) -> bool:
-    """Whether a value keeps a limit. NaN keeps none, nor does infinity: no device has it. A truth value is no number."""
-    if (isinstance(value, float) and not math.isfinite(value)) or not is_comparable(value, limit):
+    """Whether a value keeps a limit. What is not finite keeps none: no device has it. A truth value is no number."""
+    if not is_comparable(value, limit) or not math.isfinite(_number(value)):
         return False
     match limit.operator:
         case Operator.AT_LEAST:
@@ -103,11 +103,20 @@ def credit(value: Number, limit: Limit) -> float:
     """The share of the points that a value earns, 0 to 1: linear between `zero` and the bound where there is a `zero`."""
     if satisfies(value, limit):
         return 1.0
-    if limit.zero is None or not is_comparable(value, limit) or not math.isfinite(value):
+    number = _number(value)
+    if limit.zero is None or not is_comparable(value, limit) or not math.isfinite(number):
         return 0.0
     span = limit.bound - limit.zero
-    share = (value - limit.zero) / span if math.isfinite(span) else 0.0
+    share = (number - limit.zero) / span if math.isfinite(span) else 0.0
     return min(max(share, 0.0), 1.0)
+
+
+def _number(value: Number) -> float:
+    """The value as a float; one that is too large for it is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def matches(measurement: Measurement, requirement: Requirement) -> bool:
@@ -223,19 +232,20 @@ def _worst(measurements: Sequence[Measurement], limit: Limit) -> Measurement | N
 
     def badness(measurement: Measurement) -> tuple[bool, float, float, str]:
         value = measurement.value
-        text = f"{sorted(measurement.labels.items())} {value!r} {measurement.unit} {measurement.about}"
-        if isinstance(value, float) and math.isnan(value):
+        number = _number(value)
+        text = f"{sorted(measurement.labels.items())} {number!r} {measurement.unit} {measurement.about}"
+        if math.isnan(number):
             return True, 1.0, math.inf, text
         match limit.operator:
             case Operator.AT_LEAST:
-                distance = -float(value)
+                distance = -number
             case Operator.AT_MOST:
-                distance = float(value)
+                distance = number
             case Operator.EQUALS:
-                distance = abs(float(value) - float(limit.bound))
+                distance = abs(number - float(limit.bound))
             case Operator.BETWEEN:
                 assert limit.high is not None
-                distance = max(float(limit.bound) - value, value - limit.high)
+                distance = max(float(limit.bound) - number, number - limit.high)
         return not satisfies(value, limit), -credit(value, limit), distance, text
 
     return max(measurements, key=badness, default=None)

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from readiness import __version__, assessment, files, schema, state
-from readiness.assessment import plain
 from readiness.checklist import Phase
 from readiness.errors import BadFileError, UsageError
 from readiness.journal import Journal
 from readiness.machine import accelerator, same
 from readiness.machine import identity as this_machine
 from readiness.model import AcceleratorFacts, Assessment, Evidence, Outcome, Profile, Status, Use
+from readiness.plain_json import plain
 from readiness.plan import NOT_WANTED, Job
 
 _FLAG = "--failed"

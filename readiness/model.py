@@ -253,7 +253,10 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A workload and what it requires. `settings` are told to its checks; `files` that they name, by path with SHA-256."""
+    """A workload and what it requires. `settings` are told to its checks; `files` that they name, by path with SHA-256.
+
+    `demands` is all that it demands in canonical form, of which `sha256` is the digest.
+    """
 
     name: str
     title: str
@@ -262,6 +265,21 @@ class Profile:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     description: str = ""
     sha256: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    demands: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """By what findings were judged: with the evidence, enough to derive each of them again.
+
+    `demands` is the profile's canonical form; `settings` are those that its checks were to be told, their own defaults among
+    them; `lasting` names by check the setting that says for how long it works; `files` are the profile's.
+    """
+
+    demands: Mapping[str, Any]
+    settings: Mapping[str, Mapping[str, Any]]
+    lasting: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -335,7 +353,8 @@ class Assessment:
     """The whole document of a run. `started` is UTC, ISO 8601 with `Z`; `seconds` wall time over all its sessions.
 
     `rehearsal` is what the checks caught of planted defects on simulated chips that day, as the schema has it; None where
-    none was asked for. `joined` are the accelerators of other hosts that took part.
+    none was asked for. `joined` are the accelerators of other hosts that took part. `basis` is None where early versions
+    wrote none.
     """
 
     version: str
@@ -351,3 +370,4 @@ class Assessment:
     interrupted: bool = False
     rehearsal: Mapping[str, Any] | None = None
     joined: tuple[Joined, ...] = ()
+    basis: Basis | None = None

@@ -7,11 +7,10 @@ beside the file first, so that no path in a file can climb anywhere.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,9 +18,10 @@ from typing import Any
 
 from readiness import accelerators, content, files, matrix, toml
 from readiness.checklist import Check
+from readiness.demands import BESIDE, canonical, digest_of
 from readiness.errors import BadFileError, UsageError
 from readiness.layers import LIMIT_KEYS, View, below, lay_over
-from readiness.model import Action, Level, Limit, Operator, Profile, Remedy, Requirement, Use
+from readiness.model import Action, Basis, Level, Limit, Operator, Profile, Remedy, Requirement, Use
 from readiness.settings import refuse_impossible
 
 
@@ -190,7 +190,6 @@ _WHAT = {
     "value": ("the value", "one, in [values]"),
     "uses": ("the uses", 'uses = ["training", "inference"], or one of them'),
 }
-_BESIDE = "beside:"
 _LARGEST_FILE_BYTES = 2**24
 
 
@@ -199,7 +198,7 @@ def _files(merged: View) -> dict[str, str]:
     found, resolved = {}, merged.settings(resolved=True)
     for check, settings in merged.settings(resolved=False).items():
         for name, value in settings.items():
-            if isinstance(value, str) and value.startswith(_BESIDE) and (file := Path(resolved[check][name])).is_file():
+            if isinstance(value, str) and value.startswith(BESIDE) and (file := Path(resolved[check][name])).is_file():
                 packed = files.read_bytes(file, largest_bytes=_LARGEST_FILE_BYTES)
                 found[str(file)] = hashlib.sha256(packed).hexdigest()
     return found
@@ -207,9 +206,9 @@ def _files(merged: View) -> dict[str, str]:
 
 def _beside(value: Any, file: Path, place: str) -> Any:
     """A setting `beside:NAME` is the file of that name beside the profile, wherever that is; nothing climbs from there."""
-    if not isinstance(value, str) or not value.startswith(_BESIDE):
+    if not isinstance(value, str) or not value.startswith(BESIDE):
         return value
-    name = value.removeprefix(_BESIDE)
+    name = value.removeprefix(BESIDE)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
         raise BadFileError(f"{name[:60]!r} is no name of a file", place=place, remedy="name a file beside the profile")
     return str(file.resolve().parent / name)
@@ -339,23 +338,21 @@ def _refuse_unknown_stacks(requirement: Requirement) -> None:
 
 
 def _with_digest(profile: Profile, settings: Mapping[str, Any]) -> Profile:
-    """The profile with the SHA-256 of what it demands, parents included, in canonical form, wherever its files lie."""
-    demands = {
-        "uses": sorted(profile.uses),
-        "settings": settings,
-        "require": [
-            {
-                "id": requirement.id, "use": sorted(requirement.uses), "check": requirement.check,
-                "measure": requirement.measure, "where": requirement.where, "limit": asdict(requirement.limit),
-                "level": requirement.level, "weight": requirement.weight,
-                "only_on": requirement.only_on, "not_on": requirement.not_on,
-                # Only where it is said: what profiles demanded before there was such a word has kept its digest.
-                **({"least_chips": requirement.least_chips} if requirement.least_chips > 1 else {}),
-                **({"level_of_several": requirement.level_of_several} if requirement.level_of_several else {}),
-            }
-            for requirement in sorted(profile.requirements, key=lambda requirement: requirement.id)
-        ],
-        **({"files": sorted(profile.files.values())} if profile.files else {}),
-    }  # fmt: skip
-    digest = hashlib.sha256(json.dumps(demands, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-    return replace(profile, sha256=digest)
+    """The profile with what it demands in canonical form, and the digest of that."""
+    demands = canonical(profile, settings)
+    return replace(profile, demands=demands, sha256=digest_of(demands))
+
+
+def basis_of(profile: Profile, checklist: Mapping[str, Check]) -> Basis:
+    """By what findings are judged under a profile: what it demands, and what its checks are to be told."""
+    asked = {requirement.check: checklist[requirement.check] for requirement in profile.requirements}
+    return Basis(
+        demands=profile.demands,
+        settings={
+            id: {name: value for name, value in check.settings.items() if name != check.lasting}
+            | dict(profile.settings.get(id, {}))
+            for id, check in sorted(asked.items())
+        },
+        lasting={id: check.lasting for id, check in sorted(asked.items()) if check.lasting is not None},
+        files=profile.files,
+    )

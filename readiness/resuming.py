@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from readiness.assessment import plain
 from readiness.discovery import Discovery
 from readiness.errors import UsageError
 from readiness.journal import Journal
 from readiness.machine import accelerator, same
 from readiness.machine import identity as this_machine
 from readiness.model import AcceleratorFacts, Evidence, Status
+from readiness.plain_json import plain
 from readiness.plan import Job
 
 

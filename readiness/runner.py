@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from readiness import __version__, accelerators, judge, peers
+from readiness import __version__, accelerators, judge, peers, profile
 from readiness.checklist import Check
 from readiness.discovery import LIMIT_S, Discovery, discover, host, of_stacks, select
 from readiness.endings import OWN_FAULTS, SECOND_TRY, evidence_of, recounted, unless_cut_short
@@ -323,6 +323,7 @@ def _assemble(
         ),
         interrupted=interrupted,
         joined=tuple(Joined(at.name, facts.id, facts.stack) for facts in request.elsewhere if (at := peers.host_of(facts))),
+        basis=profile.basis_of(request.profile, request.checklist),
     )
 
 

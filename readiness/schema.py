@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -104,12 +105,21 @@ def _hint(found: Violation) -> str | None:
             candidates = list(found.schema.get("properties", {}))
         case "enum":
             candidates = found.schema["enum"]
+        case "const" if _is_later_form(found.value, found.schema["const"]):
+            return "a later version of readiness wrote it: update readiness;"
         case "const":
             candidates = [found.schema["const"]]
         case _:
             return None
     near = get_close_matches(_excerpt(found.value), candidates, n=1) if isinstance(found.value, str) else []
     return f"did you mean {near[0]!r}?" if near else None
+
+
+def _is_later_form(value: object, known: str) -> bool:
+    """Whether it is `readiness.profile/2` where this version knows `readiness.profile/1`."""
+    name, _, number = str(value)[:_LONGEST_TEXT].rpartition("/")
+    wanted, _, own = known.rpartition("/")
+    return name == wanted and re.fullmatch("[0-9]{1,6}", number) is not None and int(number) > int(own)
 
 
 def _shorten(message: str, longest: int = 300) -> str:

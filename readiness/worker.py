@@ -31,6 +31,7 @@ from readiness.checklist import Check, Skip
 from readiness.errors import Exit, ReadinessError
 from readiness.evidence_pipe import MOST_MEASUREMENTS, MOST_ROWS, PipeLostError, Sender
 from readiness.model import Evidence, Measurement, Note, Row, Status
+from readiness.plain_json import plain
 
 #: What a measurement is about is a line, not a table: the rows are for that.
 MOST_ABOUT = 500
@@ -150,7 +151,7 @@ def _serve_check(request: Mapping[str, Any], send: Send) -> None:
             case Measurement():
                 send("measurement", assessment.measurement_to_json(with_unit(item, check)))
             case Row():
-                send("row", assessment.plain(item.cells))
+                send("row", plain(item.cells))
             case Note():
                 send("note", str(item.text)[:_LONGEST_NOTE])
 

@@ -14,6 +14,7 @@ from readiness.decision import decide
 from readiness.judge import applies, credit, declared, judge, satisfies, worst_exit
 from readiness.model import (
     AcceleratorFacts,
+    Basis,
     Decision,
     Evidence,
     Finding,
@@ -370,6 +371,11 @@ def test_the_worst_verdict_gives_the_exit_code() -> None:
     assert worst_exit([]) is open_
 
 
+def basis(profile: Profile, defaults: dict[str, Any]) -> Basis:
+    """What a check is told: its own settings, and over them the profile's."""
+    return Basis({}, {"family.topic": defaults | dict(profile.settings.get("family.topic", {}))}, files=profile.files)
+
+
 def test_a_part_tells_nothing_of_a_whole_that_another_profile_asks_for() -> None:
     labels = {"dtype": "float32"}
     piece = Evidence(
@@ -384,12 +390,12 @@ def test_a_part_tells_nothing_of_a_whole_that_another_profile_asks_for() -> None
         ),
     )  # fmt: skip
     saved = replace(build.assessment(), accelerators=(judge(demands, FACTS, [piece]),))
-    defaults = {"family.topic": {"dtypes": ("float32",), "rounds": 3}}
-    (item,) = rejudge(saved, demands, [Use.TRAINING], defaults=defaults).accelerators
+    told = basis(demands, {"dtypes": ("float32",), "rounds": 3})
+    (item,) = rejudge(saved, demands, [Use.TRAINING], basis=told).accelerators
     assert {finding.requirement: finding.outcome for finding in item.findings} == {"whole": Outcome.UNKNOWN, "part": Outcome.PASS}
     assert item.verdicts[Use.TRAINING].decision is Decision.UNDETERMINED
     assert item.evidence == (piece,)
-    (item,) = rejudge(saved, demands, [Use.TRAINING], defaults={"family.topic": {"rounds": 9}}).accelerators
+    (item,) = rejudge(saved, demands, [Use.TRAINING], basis=basis(demands, {"rounds": 9})).accelerators
     assert {finding.outcome for finding in item.findings} == {Outcome.UNKNOWN}
     assert item.evidence == (piece,), "evidence stays what it is"
 
@@ -402,8 +408,8 @@ def test_a_setting_that_evidence_does_not_say_is_not_the_one_asked_for() -> None
 
     def outcomes(evidence: Evidence) -> dict[str, tuple[Outcome, str]]:
         saved = replace(build.assessment(), accelerators=(judge(demands, FACTS, [evidence]),))
-        defaults = {"family.topic": {"rounds": 3, "dtypes": ("float32",)}}
-        (item,) = rejudge(saved, demands, [Use.TRAINING], defaults=defaults).accelerators
+        told = basis(demands, {"rounds": 3, "dtypes": ("float32",)})
+        (item,) = rejudge(saved, demands, [Use.TRAINING], basis=told).accelerators
         return {finding.requirement: (finding.outcome, finding.reason or "") for finding in item.findings}
 
     says = {"rounds": 3, "dtypes": ["float32"]}
@@ -428,7 +434,7 @@ def _judged_again(
         name="test", title="A test", uses=(Use.TRAINING,), requirements=requirements, settings={"family.topic": settings}, files=files or {}
     )
     saved = replace(build.assessment(), accelerators=(judge(demands, FACTS, [evidence]),))
-    (item,) = rejudge(saved, demands, [Use.TRAINING], defaults={"family.topic": defaults}).accelerators
+    (item,) = rejudge(saved, demands, [Use.TRAINING], basis=basis(demands, defaults)).accelerators
     return {finding.requirement: finding for finding in item.findings}
 
 

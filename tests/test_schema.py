@@ -64,7 +64,7 @@ def nodes(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
         yield from nodes(value, (*path, key))
 
 
-odd = st.sampled_from([
+odd: st.SearchStrategy[Any] = st.sampled_from([
     None, True, False, 0, 1, -1, 7.0, 1.5, 2**70, -(10**400), 1e308, float("inf"), "", "x", "NaN", "a b", "x\n", "\x1b[2J", "A" * 25_000,
     [], {}, [1], [True, 1], [1, 1.0], ["x", "x"], [[]], {"a": 1}, {"a": {"b": [{}]}}, {"\x00": None}, [None] * 101,
 ]).map(copy.deepcopy)  # fmt: skip

@@ -130,6 +130,17 @@ def read_waivers(file: Path | None, profile: Profile) -> tuple[Waiver, ...]:
     return load(file, profile)
 
 
+def read_saved(file: Path, *, quiet: bool) -> Assessment:
+    """A saved assessment; what must be told beside it goes to stderr. Raises BadFileError for what contradicts itself."""
+    from readiness import __version__, assessment
+
+    saved = assessment.read(file)
+    if not quiet:
+        for note in assessment.notes(saved, __version__):
+            print(f"readiness: {file}: {note}", file=sys.stderr)
+    return saved
+
+
 def colour_for(stream_is_terminal: bool, no_color: bool) -> bool:
     """Whether to colour what goes to a stream."""
     from readiness.console import is_colour_refused

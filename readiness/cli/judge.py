@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,7 +35,7 @@ def judge(
     """Judge saved evidence under a profile, on any machine. What that profile asks and nobody measured is unknown."""
     import datetime
 
-    from readiness import assessment, declarations
+    from readiness import declarations
     from readiness import profile as profiles
     from readiness.rejudge import rejudge
     from readiness.state import profile_of_run
@@ -43,7 +43,7 @@ def judge(
     requests = common.requests_of(formats)
     common.add_checks(checks)
     file = common.saved_or_last(saved, quiet=quiet)
-    evidence = assessment.read(file)
+    evidence = common.read_saved(file, quiet=quiet)
     found = declarations.discover()
     if profile is None:
         chosen = _as_it_was(evidence, file, found, asked=None if saved is not None else profile_of_run(file.parent))
@@ -53,7 +53,7 @@ def judge(
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     judged = rejudge(
         evidence, chosen, uses, waivers=common.read_waivers(waivers, chosen), today=today,
-        defaults=_defaults(found),
+        basis=profiles.basis_of(chosen, found),
     )  # fmt: skip
     common.tell(judged, requests, quiet=quiet, no_color=no_color, fail_on=fail_on)
     common.leave(judged, fail_on)
@@ -78,9 +78,3 @@ def _as_it_was(evidence: Assessment, saved: Path, found: Mapping[str, Check], *,
         what = f"it was judged under {name!r}, which is no shipped profile"
     raise UsageError(what, place=str(saved), remedy="name the profile: --profile NAME|FILE")
 
-
-def _defaults(found: Mapping[str, Check]) -> dict[str, dict[str, Any]]:
-    """The settings of each check, but for how long one lasts, which `--soak` says."""
-    return {
-        id: {name: value for name, value in check.settings.items() if name != check.lasting} for id, check in found.items()
-    }

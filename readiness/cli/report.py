@@ -30,15 +30,14 @@ def report(
     no_color: common.NoColor = False,
 ) -> None:
     """Tell a saved assessment as it was judged. Exits 0 whatever the verdict: `judge` has the exit codes."""
-    from readiness import assessment
-
     if rows is not None:
         if formats not in (None, [], ["table"], ["json"]):
             raise UsageError("rows are told as a table or as json", place="--rows", remedy="leave -f out, or write -f json")
-        _tell_rows(assessment.read(common.saved_or_last(saved, quiet=quiet)), rows, as_json=formats == ["json"])
+        found = common.read_saved(common.saved_or_last(saved, quiet=quiet), quiet=quiet)
+        _tell_rows(found, rows, as_json=formats == ["json"])
         return
     requests = common.requests_of(formats)
-    found = assessment.read(common.saved_or_last(saved, quiet=quiet))
+    found = common.read_saved(common.saved_or_last(saved, quiet=quiet), quiet=quiet)
     common.tell(found, requests, quiet=quiet, no_color=no_color, fail_on=fail_on)
 
 

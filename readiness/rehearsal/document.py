@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from readiness import __version__, schema
-from readiness.assessment import plain
 from readiness.errors import InternalError
+from readiness.plain_json import plain
 from readiness.rehearsal.matrix import Alarm, Catch, Line, Word
 from readiness.rehearsal.play import Rehearsal
 from readiness.telling import names

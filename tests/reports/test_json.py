@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,12 +17,11 @@ from tests.reports import build
     "made",
     [build.everything, build.hostile, build.one_use, build.interrupted, build.nothing, build.many, build.simulated],
 )
-def test_it_is_valid_and_reads_back(made: Any, tmp_path: Path) -> None:
+def test_it_is_valid_and_reads_back(made: Any) -> None:
     text = render("json", made())
     document = files.parse_json(text)
     assert schema.first_problem("assessment", document) is None
-    (tmp_path / "a.json").write_text(text, encoding="utf-8")
-    assert render("json", assessment.read(tmp_path / "a.json")) == text
+    assert render("json", assessment.parsed(document, "here")) == text
 
 
 def test_figures_that_json_lacks_stand_as_their_names() -> None:
@@ -39,10 +37,10 @@ def test_what_does_not_fit_the_schema_is_never_written() -> None:
 
 
 def test_what_is_simulated_and_what_was_rehearsed_survive() -> None:
-    again = assessment.from_json(files.parse_json(render("json", build.simulated())), "here")
+    again = assessment.parsed(files.parse_json(render("json", build.simulated())), "here")
     assert again.accelerators[0].facts.properties == build.SIMULATED
     assert again.rehearsal == build.REHEARSAL
-    assert assessment.from_json(files.parse_json(render("json", build.everything())), "here").rehearsal is None
+    assert assessment.parsed(files.parse_json(render("json", build.everything())), "here").rehearsal is None
 
 
 @pytest.mark.parametrize(
@@ -56,4 +54,4 @@ def test_a_rehearsal_of_another_shape_is_refused(change: dict[str, Any]) -> None
     document = files.parse_json(render("json", build.simulated()))
     document["rehearsal"] |= change
     with pytest.raises(BadFileError, match="rehearsal"):
-        assessment.from_json(document, "here")
+        assessment.parsed(document, "here")
