@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.console import Console
 from readiness import console
 from readiness.checklist import Check, Scope
 from readiness.cli import common
+from readiness.live_findings import count
 from readiness.model import (
     AcceleratorFacts,
     Evidence,
@@ -181,7 +183,7 @@ def test_what_only_informs_is_neither_not_met_nor_counted_with_it() -> None:
     screen.told.finished(job, measured())
     assert len(screen.about("not met: ")) == 2
     assert len(screen.about("for information: c (info): m is NaN")) == 1
-    assert console.count(screen.told.findings) == "2 not met, 1 for information"
+    assert count(screen.told.findings) == "2 not met, 1 for information"
 
 
 def test_what_somebody_lives_with_is_not_counted_and_what_nobody_asked_for_is_not_said() -> None:
@@ -194,7 +196,7 @@ def test_what_somebody_lives_with_is_not_counted_and_what_nobody_asked_for_is_no
     screen.told.finished(job, measured())
     assert screen.about("not met") == []
     assert len(screen.about("waived: r (must)")) == 1
-    assert console.count(screen.told.findings) == ""
+    assert count(screen.told.findings) == ""
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 200])
@@ -311,7 +313,7 @@ def test_no_more_is_at_work_on_the_screen_than_fits(monkeypatch: pytest.MonkeyPa
 def test_what_is_left_is_never_more_than_was_granted(monkeypatch: pytest.MonkeyPatch) -> None:
     devices = chips(1)
     screen = Screen(terminal=True, within_s=8.0).plan(devices, Job(CHECK, devices))
-    monkeypatch.setattr(screen.told, "began", console.time.monotonic() - 5.0)
+    monkeypatch.setattr(screen.told, "began", time.monotonic() - 5.0)
     shown = Console(file=io.StringIO(), width=80, color_system=None)
     shown.print(screen.told._progress([]))
     assert "about 3 s left" in shown.file.getvalue()  # type: ignore[attr-defined]
