@@ -249,6 +249,10 @@ def test_a_host_that_is_too_busy_to_time_is_told_of(
     monkeypatch.setattr(console, "pressure_s", lambda: next(waited))
     monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: now[0]))
     screen.told.started(job, 1)
+    now[0] += 7.0  # until its process is ready
+    ready: Any = SimpleNamespace(ready=107.0)
+    for _ in range(3):
+        screen.told.running([(job, ready)])
     now[0] += 10.0
     screen.told.finished(job, measured(0.5))
     assert bool(screen.about("this host was too busy to time")) is said
@@ -288,7 +292,7 @@ def test_a_bar_and_the_time_that_is_left(columns: int) -> None:
     devices = chips(2)
     jobs = [Job(CHECK, (facts,)) for facts in devices]
     screen = Screen(columns=columns, terminal=True, within_s=None).plan(devices, *jobs)
-    at_work: Any = SimpleNamespace(seconds=5.0, ready=1.0, note="step 3\x1b[2J of 30")
+    at_work: Any = SimpleNamespace(seconds=5.0, ready=1.0, note="step 3\x1b[2J of 30 ##vso[x]" + " and so on" * 30)
     shown = Console(file=io.StringIO(), width=columns, color_system=None, force_terminal=True)
     shown.print(screen.told._at_work([(jobs[0], at_work)]))
     shown.print(screen.told._progress([(jobs[0], 5.0)]))
@@ -307,7 +311,9 @@ def test_no_more_is_at_work_on_the_screen_than_fits(monkeypatch: pytest.MonkeyPa
     jobs = [Job(CHECK, (facts,)) for facts in devices]
     screen = Screen(terminal=True).plan(devices, *jobs)
     worker: Any = SimpleNamespace(seconds=5.0, ready=None, note="")
-    assert screen.told._at_work([(job, worker) for job in jobs]).row_count == 27
+    lines = screen.told._at_work([(job, worker) for job in jobs]).plain.splitlines()
+    assert len(lines) == 27
+    assert lines[-1] == "  and 38 more"
 
 
 def test_what_is_left_is_never_more_than_was_granted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,5 +340,5 @@ def test_with_verbose_what_was_measured_is_told_and_drives_nothing() -> None:
     screen = Screen(verbose=True).plan(devices, job)
     odd = Measurement("m", 1.5, {"a\x1b[2J": "\u202eb\n::error::x"}, "\x9b2Junit")
     screen.told.finished(job, Evidence(CHECK.id, Status.MEASURED, measurements=(odd,)))
-    assert "m = 1.5 unit a=b ::error::x" in " ".join(screen.stream.getvalue().split())
+    assert "m = 1.5 unit a=b : :error::x" in " ".join(screen.stream.getvalue().split())
     assert not set(screen.stream.getvalue()) & {"\x1b", "\u202e", "\x9b"}
