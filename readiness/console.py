@@ -112,6 +112,8 @@ class Told(Silent):
         self._tell(self.findings.rest())
         if self.live is not None:
             self.live.stop()
+        if self.total and self.console.is_terminal:
+            self._say("")  # what comes next on this terminal is the result
 
     def looking(self) -> None:
         """Starting and looking take a few seconds: say so."""
@@ -245,10 +247,11 @@ class Told(Silent):
         """One line; on a terminal as many as it takes, broken between words, those behind the first indented."""
         lines = [f"{first}{text}"]
         columns = self.console.width
+        rest = " " * max(len(first) - len(first.lstrip()), len(_INDENT)) + "  "
         if self.console.is_terminal and width(first) > columns - _LEAST_COLUMNS:
-            lines = [first.rstrip(), *(wrap(text, columns, first=f"{_INDENT}  ") if text else [])]
+            lines = [first.rstrip(), *(wrap(text, columns, first=rest) if text else [])]
         elif self.console.is_terminal:
-            lines = wrap(text, columns, first=first, rest=f"{_INDENT}  ")
+            lines = wrap(text, columns, first=first, rest=rest)
         for line in map(visible, lines):
             self.console.print(line.rstrip(), style=style, markup=False, highlight=False, soft_wrap=True)
 
