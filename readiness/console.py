@@ -16,12 +16,13 @@ from readiness.live_findings import LiveFindings, Unmet, count
 from readiness.model import AcceleratorFacts, Evidence, Level, Profile, Status, Use, Waiver
 from readiness.remaining import Remaining
 from readiness.scheduling import pressure_s
-from readiness.telling import Kind, clean, duration, figure, names, roughly, simulated, visible, width, wrap
+from readiness.telling import Kind, clean, cut, duration, figure, names, roughly, simulated, visible, width, wrap
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.live import Live
     from rich.table import Table
+    from rich.text import Text
 
     from readiness.plan import Job
     from readiness.runner import Request
@@ -96,7 +97,7 @@ class Told(Silent):
         self.remaining = Remaining((), 1)
         self._reckoned = (-_RECKON_EVERY_S, 0.0)  # when, and how many seconds were left then
         self._begun: dict[Key, float] = {}
-        self._pressure: dict[Key, float | None] = {}  # as it stood when the check began
+        self._pressure: dict[Key, tuple[float, float]] = {}  # when the check itself began, and how it stood then
         self._too_busy: set[str] = set()  # the checks of which that has been said
 
     def __enter__(self) -> Told:
@@ -111,6 +112,8 @@ class Told(Silent):
         self._tell(self.findings.rest())
         if self.live is not None:
             self.live.stop()
+        if self.total and self.console.is_terminal:
+            self._say("")  # what comes next on this terminal is the result
 
     def looking(self) -> None:
         """Starting and looking take a few seconds: say so."""
@@ -141,12 +144,16 @@ class Told(Silent):
 
     def started(self, job: Job, attempt: int) -> None:
         """A second try is worth a line."""
-        self._begun[job.key], self._pressure[job.key] = time.monotonic(), pressure_s()
+        self._begun[job.key] = time.monotonic()
+        self._pressure.pop(job.key, None)
         if attempt > 1:
             self._say(f"{_where(job)}  {job.check.id}: no end within its limit; once more with a longer one", style="yellow")
 
     def running(self, jobs: Sequence[tuple[Job, Worker]]) -> None:
         """What runs, on what, how long; a bar, and how long the rest will take."""
+        for job, worker in jobs:
+            if worker.ready and job.key not in self._pressure and (pressure := pressure_s()) is not None:
+                self._pressure[job.key] = time.monotonic(), pressure
         if self.live is None:
             return
         from rich.console import Group
@@ -154,20 +161,21 @@ class Told(Silent):
         at_work = [(job, worker.seconds) for job, worker in jobs]
         self.live.update(Group(self._at_work(jobs), self._progress(at_work)))
 
-    def _at_work(self, jobs: Sequence[tuple[Job, Worker]]) -> Table:
-        from rich.table import Table
+    def _at_work(self, jobs: Sequence[tuple[Job, Worker]]) -> Text:
+        """A line for each, as many as fit; what a check notes gets the columns that are left."""
+        from rich.text import Text
 
-        table = Table.grid(padding=(0, 2))
-        for _ in range(3):
-            table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True, overflow="ellipsis")
         most = max(self.console.height - 4, 1)
-        for job, worker in jobs[:most]:
-            seconds = f"{worker.seconds:.0f} s" if worker.ready else "starting"
-            table.add_row(f"  {_where(job)}", job.check.id, seconds, clean(worker.note, 200))
+        rows = [
+            (_where(job), job.check.id, f"{worker.seconds:.0f} s" if worker.ready else "starting", clean(worker.note, 200))
+            for job, worker in jobs[:most]
+        ]
+        first, second, third = (max((width(row[number]) for row in rows), default=0) for number in range(3))
+        lines = [f"  {where:{first}}  {id:{second}}  {taken:{third}}  {note}" for where, id, taken, note in rows]
         if len(jobs) > most:
-            table.add_row("", f"and {len(jobs) - most} more", "", "")
-        return table
+            lines.append(f"  and {len(jobs) - most} more")
+        # No line is as wide as the screen: at its edge some terminals begin a new one.
+        return Text("\n".join(cut(line, self.console.width - 1) for line in lines), no_wrap=True)
 
     def _progress(self, at_work: Sequence[tuple[Job, float]]) -> Table:
         from rich.progress_bar import ProgressBar
@@ -179,12 +187,13 @@ class Told(Silent):
         left = max(self._reckoned[1] - (now - self._reckoned[0]), 0.0)
         if self.within_s is not None:
             left = min(left, max(self.within_s - (now - self.began), 0.0))
-        parts = [f"{self.done} of {self.total}", f"about {roughly(left)} left", count(self.findings)]
+        remains = f"about {roughly(left)} left" if self.done < self.total else ""
+        parts = [f"{self.done} of {self.total}", remains, count(self.findings)]
         line = Table.grid(padding=(0, 2))
         line.add_column(width=_BAR_COLUMNS, no_wrap=True)
-        line.add_column(no_wrap=True, overflow="ellipsis")
+        line.add_column(no_wrap=True)
         bar = ProgressBar(total=max(self.total, 1), completed=self.done, width=_BAR_COLUMNS)
-        line.add_row(bar, ", ".join(part for part in parts if part))
+        line.add_row(bar, cut(", ".join(part for part in parts if part), max(self.console.width - _BAR_COLUMNS - 3, 1)))
         return line
 
     def finished(self, job: Job, evidence: Evidence) -> None:
@@ -204,16 +213,16 @@ class Told(Silent):
             for item in evidence.measurements:
                 labels = " ".join(f"{key}={value}" for key, value in item.labels.items())
                 self._say(clean(f"{item.name} = {figure(item.value, item.unit)}  {labels}"), first=_INDENT)
-        if (disturbed := self._disturbed(job, took)) is not None:
+        if (disturbed := self._disturbed(job)) is not None:
             self._say(disturbed, first=_INDENT, style="yellow")
         self._tell(self.findings.take(job, evidence))
 
-    def _disturbed(self, job: Job, took: float) -> str | None:
+    def _disturbed(self, job: Job) -> str | None:
         """What is to be said of a check whose figures are times on a host that was too busy to take them; else None."""
         before, after = self._pressure.pop(job.key, None), pressure_s()
         if before is None or after is None or not any(_TIMED.search(unit) for unit in job.check.measures.values()):
             return None
-        in_line = after - before
+        took, in_line = time.monotonic() - before[0], after - before[1]
         if took < 1.0 or in_line < _MOST_PRESSURE * took or job.check.id in self._too_busy:
             return None
         self._too_busy.add(job.check.id)
@@ -238,10 +247,11 @@ class Told(Silent):
         """One line; on a terminal as many as it takes, broken between words, those behind the first indented."""
         lines = [f"{first}{text}"]
         columns = self.console.width
+        rest = " " * max(len(first) - len(first.lstrip()), len(_INDENT)) + "  "
         if self.console.is_terminal and width(first) > columns - _LEAST_COLUMNS:
-            lines = [first.rstrip(), *(wrap(text, columns, first=f"{_INDENT}  ") if text else [])]
+            lines = [first.rstrip(), *(wrap(text, columns, first=rest) if text else [])]
         elif self.console.is_terminal:
-            lines = wrap(text, columns, first=first, rest=f"{_INDENT}  ")
+            lines = wrap(text, columns, first=first, rest=rest)
         for line in map(visible, lines):
             self.console.print(line.rstrip(), style=style, markup=False, highlight=False, soft_wrap=True)
 

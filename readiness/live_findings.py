@@ -37,8 +37,10 @@ class LiveFindings:
         self._waivers = waivers
         self._today = today
         self._accelerators: tuple[AcceleratorFacts, ...] = ()
+        self._places: dict[str, int] = {}
         self._awaited: dict[str, set[Key]] = {}
-        self._found: dict[str, dict[str, list[tuple[str, Finding]]]] = {}
+        #: By check and requirement, under the place of the accelerator: whose it is, and the finding.
+        self._found: dict[str, dict[str, dict[int, tuple[str, Finding]]]] = {}
         #: Requirements that failed so far: those that count in a verdict, and those that only inform.
         self.unmet: set[str] = set()
         self.informing: set[str] = set()
@@ -46,6 +48,7 @@ class LiveFindings:
     def plan(self, accelerators: Sequence[AcceleratorFacts], jobs: Sequence[Job], known: Collection[Key]) -> None:
         """These are under test, and these jobs will end; those that are known have ended before."""
         self._accelerators = tuple(accelerators)
+        self._places = {facts.id: place for place, facts in enumerate(accelerators)}
         for job in jobs:
             if job.left_out is None and job.key not in known:
                 self._awaited.setdefault(job.check.id, set()).add(job.key)
@@ -54,8 +57,8 @@ class LiveFindings:
         """A job has ended. What there is to say, once all accelerators have done this check."""
         ids = [facts.id for facts in job.accelerators]
         for finding in self._failed(job, evidence):
-            entries = self._found.setdefault(job.check.id, {}).setdefault(finding.requirement, [])
-            entries.append((names(ids) + (" together" if len(ids) > 1 else ""), finding))
+            entries = self._found.setdefault(job.check.id, {}).setdefault(finding.requirement, {})
+            entries[self._places.get(ids[0], 0)] = names(ids) + (" together" if len(ids) > 1 else ""), finding
             if kind(finding) is Kind.INFORMATION:
                 self.informing.add(finding.requirement)
             elif kind(finding) is not Kind.WAIVED:
@@ -84,7 +87,7 @@ class LiveFindings:
     def _told(self, check: str) -> Iterator[Unmet]:
         for requirement, entries in self._found.pop(check, {}).items():
             by_kind: dict[Kind, list[tuple[str, Finding]]] = {}  # a waiver may be for one accelerator alone
-            for whose, finding in entries:
+            for _, (whose, finding) in sorted(entries.items()):
                 by_kind.setdefault(kind(finding), []).append((whose, finding))
             for meaning, part in by_kind.items():
                 yield self._one(requirement, meaning, part)

@@ -16,12 +16,19 @@ _COMMAND = re.compile(
     rf"|(?:^|(?<=\r))(?:{_COLOUR})*(?P<rule>---|\+\+\+|~~~|\^\^\^)(?=[ \t])",
     re.MULTILINE,
 )
+#: What becomes a command wherever lines are broken: between words.
+_COMMAND_OF_A_WORD = re.compile(r"(?<!\S):(?=:)|##[\w.-]{0,40}(?=\[)")
 _KEPT = 64  # longer than what a command begins with
 
 
 def broken(text: str) -> str:
     """The text without commands: `: :error`, `##vso [`, `---- `. Everything else in it stays as it is."""
     return _COMMAND.sub(_break, text)
+
+
+def broken_anywhere(text: str) -> str:
+    """The same for words that are still to be put into lines: what is done here changes no layout any more."""
+    return _COMMAND_OF_A_WORD.sub(lambda match: f"{match[0]} ", text)
 
 
 def _break(match: re.Match[str]) -> str:

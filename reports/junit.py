@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,34 +32,33 @@ def render(
     import junitparser
 
     document = junitparser.JUnitXml(name="readiness")
-    # Not `add_testsuite`, which looks for an equal suite among all there are: of thousands of accelerators that takes hours.
     if assessment.interrupted:
-        document.append(_suite_of_one("readiness", "interrupted: what was not measured by then is unknown", red=True))
+        _add(document, _suite_of_one("readiness", "interrupted: what was not measured by then is unknown", red=True))
     common = _of_the_run(assessment)
     for item in assessment.accelerators:
         for use in Use:
             if use in item.verdicts or any(finding.use is use for finding in item.findings):
-                document.append(_suite(assessment, common, item, use, fail_on))
+                _add(document, _suite(assessment, common, item, use, fail_on))
         if not item.verdicts and not item.findings:
             said = "undetermined: no verdict was reached"
-            document.append(_suite_of_one(item.facts.id, said, red=fail_on is not None))
+            _add(document, _suite_of_one(item.facts.id, said, red=fail_on is not None))
     if not assessment.accelerators:
         said = "undetermined: no accelerator was assessed"
-        document.append(_suite_of_one("readiness", said, red=fail_on is not None))
+        _add(document, _suite_of_one("readiness", said, red=fail_on is not None))
     for stack, reason in telling.failed_stacks(assessment).items():
         # Only skipped: the document does not tell whether they were asked for, and the exit code does not count them.
         suite = junitparser.TestSuite(stack)
         case = junitparser.TestCase("discovery", stack)
         case.result = [junitparser.Skipped(f"its accelerators could not be listed: {reason}", "unknown")]
         suite.add_testcases([case])
-        document.append(suite)
+        _add(document, suite)
     document.update_statistics()  # type: ignore[no-untyped-call]
     text = document.tostring().decode("utf-8").rstrip()  # type: ignore[no-untyped-call]
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
 
 
 def _suite(
-    assessment: Assessment, common: Mapping[str, object], item: AcceleratorAssessment, use: Use, fail_on: Level | None
+    assessment: Assessment, common: dict[str, object], item: AcceleratorAssessment, use: Use, fail_on: Level | None
 ) -> junitparser.TestSuite:
     import junitparser
 
@@ -171,6 +169,11 @@ def _open_case(classname: str, message: str, *, red: bool) -> junitparser.TestCa
     case = junitparser.TestCase("verdict", classname)
     case.result = [(junitparser.Error if red else junitparser.Skipped)(message, "verdict")]
     return case
+
+
+def _add(document: junitparser.JUnitXml, suite: junitparser.TestSuite) -> None:
+    # Not `add_testsuite`, which looks for an equal suite among all there are: of thousands of accelerators that takes hours.
+    document.append(suite)  # type: ignore[no-untyped-call]
 
 
 def _suite_of_one(name: str, message: str, *, red: bool) -> junitparser.TestSuite:

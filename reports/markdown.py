@@ -87,13 +87,15 @@ def _title(assessment: Assessment) -> str:
     return code(name) if title in ("", name) else f"{code(name)}: {escape(title, 300)}"
 
 
+_NO_USE: tuple[Use | None, ...] = (None,)
 _TABLE_OF_VERDICTS = "| accelerator | use | verdict | score..ceiling | | device |\n|---|---|---|---:|---|---|\n"
 
 
 def _verdicts(groups: Sequence[Alike]) -> list[Part]:
     """A row for each use of each group, the worst first where not all may find room."""
     ordered = groups if len(groups) <= _MOST_IN_ORDER else sorted(groups, key=lambda group: group.urgency)
-    return [partial(_verdict, group, use) for group in ordered for use in (list(group.lead.verdicts) or [None])]
+    uses = [(group, use) for group in ordered for use in (tuple(group.lead.verdicts) or _NO_USE)]
+    return [partial(_verdict, group, use) for group, use in uses]
 
 
 def _verdict(group: Alike, use: Use | None) -> str:

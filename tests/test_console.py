@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.console import Console
 from readiness import console
 from readiness.checklist import Check, Scope
 from readiness.cli import common
+from readiness.live_findings import count
 from readiness.model import (
     AcceleratorFacts,
     Evidence,
@@ -106,9 +108,9 @@ def test_chips_that_agree_are_one_line_when_the_last_of_them_has_ended() -> None
     devices = chips(4)
     jobs = [Job(CHECK, (facts,)) for facts in devices]
     screen = Screen().plan(devices, *jobs)
-    for number, job in enumerate(jobs):
+    for number in (0, 3, 1, 2):
         assert screen.about("not met") == []
-        screen.told.finished(job, measured(2.0 + number / 10))
+        screen.told.finished(jobs[number], measured(2.0 + number / 10))
     (line,) = screen.about("not met")
     assert line.startswith("not met: r (must) on sim:0 to sim:3: m is 2 (sim:0) to 2.3 (sim:3), limit at most 1")
 
@@ -181,7 +183,7 @@ def test_what_only_informs_is_neither_not_met_nor_counted_with_it() -> None:
     screen.told.finished(job, measured())
     assert len(screen.about("not met: ")) == 2
     assert len(screen.about("for information: c (info): m is NaN")) == 1
-    assert console.count(screen.told.findings) == "2 not met, 1 for information"
+    assert count(screen.told.findings) == "2 not met, 1 for information"
 
 
 def test_what_somebody_lives_with_is_not_counted_and_what_nobody_asked_for_is_not_said() -> None:
@@ -194,7 +196,7 @@ def test_what_somebody_lives_with_is_not_counted_and_what_nobody_asked_for_is_no
     screen.told.finished(job, measured())
     assert screen.about("not met") == []
     assert len(screen.about("waived: r (must)")) == 1
-    assert console.count(screen.told.findings) == ""
+    assert count(screen.told.findings) == ""
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 200])
@@ -247,6 +249,10 @@ def test_a_host_that_is_too_busy_to_time_is_told_of(
     monkeypatch.setattr(console, "pressure_s", lambda: next(waited))
     monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: now[0]))
     screen.told.started(job, 1)
+    now[0] += 7.0  # until its process is ready
+    ready: Any = SimpleNamespace(ready=107.0)
+    for _ in range(3):
+        screen.told.running([(job, ready)])
     now[0] += 10.0
     screen.told.finished(job, measured(0.5))
     assert bool(screen.about("this host was too busy to time")) is said
@@ -286,7 +292,7 @@ def test_a_bar_and_the_time_that_is_left(columns: int) -> None:
     devices = chips(2)
     jobs = [Job(CHECK, (facts,)) for facts in devices]
     screen = Screen(columns=columns, terminal=True, within_s=None).plan(devices, *jobs)
-    at_work: Any = SimpleNamespace(seconds=5.0, ready=1.0, note="step 3\x1b[2J of 30")
+    at_work: Any = SimpleNamespace(seconds=5.0, ready=1.0, note="step 3\x1b[2J of 30 ##vso[x]" + " and so on" * 30)
     shown = Console(file=io.StringIO(), width=columns, color_system=None, force_terminal=True)
     shown.print(screen.told._at_work([(jobs[0], at_work)]))
     shown.print(screen.told._progress([(jobs[0], 5.0)]))
@@ -305,13 +311,15 @@ def test_no_more_is_at_work_on_the_screen_than_fits(monkeypatch: pytest.MonkeyPa
     jobs = [Job(CHECK, (facts,)) for facts in devices]
     screen = Screen(terminal=True).plan(devices, *jobs)
     worker: Any = SimpleNamespace(seconds=5.0, ready=None, note="")
-    assert screen.told._at_work([(job, worker) for job in jobs]).row_count == 27
+    lines = screen.told._at_work([(job, worker) for job in jobs]).plain.splitlines()
+    assert len(lines) == 27
+    assert lines[-1] == "  and 38 more"
 
 
 def test_what_is_left_is_never_more_than_was_granted(monkeypatch: pytest.MonkeyPatch) -> None:
     devices = chips(1)
     screen = Screen(terminal=True, within_s=8.0).plan(devices, Job(CHECK, devices))
-    monkeypatch.setattr(screen.told, "began", console.time.monotonic() - 5.0)
+    monkeypatch.setattr(screen.told, "began", time.monotonic() - 5.0)
     shown = Console(file=io.StringIO(), width=80, color_system=None)
     shown.print(screen.told._progress([]))
     assert "about 3 s left" in shown.file.getvalue()  # type: ignore[attr-defined]
@@ -332,5 +340,5 @@ def test_with_verbose_what_was_measured_is_told_and_drives_nothing() -> None:
     screen = Screen(verbose=True).plan(devices, job)
     odd = Measurement("m", 1.5, {"a\x1b[2J": "\u202eb\n::error::x"}, "\x9b2Junit")
     screen.told.finished(job, Evidence(CHECK.id, Status.MEASURED, measurements=(odd,)))
-    assert "m = 1.5 unit a=b ::error::x" in " ".join(screen.stream.getvalue().split())
+    assert "m = 1.5 unit a=b : :error::x" in " ".join(screen.stream.getvalue().split())
     assert not set(screen.stream.getvalue()) & {"\x1b", "\u202e", "\x9b"}

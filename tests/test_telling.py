@@ -12,7 +12,7 @@ from readiness import telling
 from readiness.model import Decision, Level, Outcome, Use, Verdict
 from tests.reports import build
 
-TRICKY = st.sampled_from("\x1b\x9b[]0;m\x07\\Pa \n昇\u0301\u202e")
+TRICKY = st.sampled_from("\x1b\x9b[]0;m\x07\\Pa \n昇\u0301\u202e:#")
 ANY_TEXT = st.text(st.characters(), max_size=200) | st.text(TRICKY, max_size=60)
 
 
@@ -37,6 +37,8 @@ def test_clean_text_is_one_harmless_line(text: str, longest: int) -> None:
         ("a\x00b", "ab"),
         ("abc\u202edef", "abcdef"),
         ("half\ud800", "half"),
+        ("::error::x", ": :error::x"),
+        ("a\n  ::error::x ##vso[y] z::w", "a : :error::x ##vso [y] z::w"),
         ("Grün 昇腾", "Grün 昇腾"),
         (None, "None"),
     ],

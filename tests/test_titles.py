@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,7 +78,7 @@ def test_findings_carry_it_into_the_assessment_and_back(tmp_path: Path) -> None:
     assert "error is 3, limit at most 1" in render("table", early)
 
 
-def finding(**changes: object) -> Finding:
+def finding(**changes: Any) -> Finding:
     return build.failed("matmul-bfloat16", title="Matrix products are right in bfloat16", **changes)
 
 

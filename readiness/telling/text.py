@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from readiness.log_commands import broken_anywhere
 from readiness.model import Number
 
 # What terminals act upon: CSI and OSC (and their kin that carry text), in 7 and 8 bits, then any other short escape.
@@ -22,13 +23,13 @@ _ESCAPES = re.compile(
 
 
 def clean(text: object, longest: int = 1000) -> str:
-    """One line, at most `longest` characters, without what a terminal, an editor or an XML parser would act upon.
+    """One line, at most `longest` characters, without what a terminal, a pipeline's log, an editor or an XML parser obeys.
 
     Escape sequences go as a whole; blanks and line breaks become one space; control, format (direction, zero width),
-    private and unassigned characters and halves of surrogate pairs go.
+    private and unassigned characters and halves of surrogate pairs go; commands of pipelines are broken.
     """
     # Cut first, generously: a text of many megabytes is not searched to its end.
-    kept = " ".join(_without_controls(str(text)[: 4 * longest + 1000]).split())
+    kept = broken_anywhere(" ".join(_without_controls(str(text)[: 4 * longest + 1000]).split()))
     return kept if len(kept) <= longest else f"{kept[: longest - 3].rstrip()}..."
 
 

@@ -23,7 +23,7 @@ from readiness.errors import Exit, UsageError
 from readiness.journal import Journal
 from readiness.last_run import LastRun
 from readiness.machine import identity
-from readiness.model import Finding, Level, Outcome, Use
+from readiness.model import Finding, Level, Outcome, Status, Use
 from readiness.plan import Job
 from readiness.reporting import render
 from tests.reports import build
@@ -349,7 +349,7 @@ def test_nothing_is_taken_that_would_be_asked_otherwise_now(tmp_path: Path) -> N
     assert not taken(last(count=4), job(3, GROUP), tmp_path / "fewer chips")
     assert not taken(last(), job(check=CHECKLIST["c.last"]), tmp_path / "of the run itself")
     for status in ("skipped", "error", "crashed", "timeout"):
-        assert not taken(last(status=build.Status(status), reason="x"), job(), tmp_path / status)
+        assert not taken(last(status=Status(status), reason="x"), job(), tmp_path / status)
 
 
 def test_one_bad_chip_of_a_group_makes_all_of_it_run_again(tmp_path: Path) -> None:
