@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,8 +109,8 @@ def test_a_store_is_reached_through_what_is_carried(ends: Ends) -> None:
 
 def test_a_store_that_is_gone_ends_the_connections_to_it(ends: Ends) -> None:
     ends.listener.close()
-    _, _, port = ends.there.place(ends.place).partition("127.0.0.1:")
-    with socket.create_connection(("127.0.0.1", int(port.partition("/")[0])), 10) as opened:
+    address, _ = network.served_at(ends.there.place(ends.place))
+    with socket.create_connection(address, 10) as opened:
         opened.sendall(b"a question")
         assert opened.recv(100) == b""
 
@@ -148,11 +150,29 @@ def test_an_end_that_is_closed_already_is_nobodys(tmp_path: Path) -> None:
         assert of_this_user(1, 2, tmp_path) is own
 
 
-def test_a_connection_of_a_stranger_is_closed(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("readiness.ranks.forwarding.of_this_user", lambda port, to: False)
-    _, _, port = ends.there.place(ends.place).partition("127.0.0.1:")
-    with socket.create_connection(("127.0.0.1", int(port.partition("/")[0])), 10) as opened:
-        assert opened.recv(100) == b""
+def test_a_connection_of_another_user_is_closed(ends: Ends) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+    address, _ = network.served_at(ends.there.place(ends.place))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which the child does without
+        child = os.fork()
+    if child == 0:
+        answer = b"none"
+        try:
+            os.setuid(4711)
+            with socket.create_connection(address, 10) as opened:
+                opened.sendall(b"an order for the store")
+                answer = opened.recv(100)
+        except ConnectionResetError:
+            answer = b""
+        finally:
+            os._exit(0 if answer == b"" else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    ends.listener.settimeout(0.2)
+    with pytest.raises(TimeoutError):  # nothing of it has come to where the store is
+        ends.listener.accept()
 
 
 def test_stores_are_served_at_their_address_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
