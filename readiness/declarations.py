@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from readiness import checklist, content
-from readiness.assessment import measurement_from_json, measurement_to_json, plain
+from readiness.assessment import measurement_from_json, measurement_to_json
 from readiness.checklist import Check, Phase, Scope
 from readiness.errors import CheckFileError, InternalError
 from readiness.isolated_call import FailedCallError, call
 from readiness.model import Cost, Measurement, Row, Yield
+from readiness.plain_json import plain
 from readiness.worker import with_unit
 
 #: What may take as long as the import of torch from a slow disk does; and what is to end while somebody waits for a word to

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import importlib
-import io
 import json
 import operator
 import os
@@ -18,14 +17,13 @@ import resource
 import signal
 import sys
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from readiness import accelerators, assessment, checklist, disk, measurements, peers, scratch
+from readiness import accelerators, assessment, checklist, disk, measurements, peers, scratch, worker_log
 from readiness.accelerators.base import SWEPT_VARIABLE, Accelerator
 from readiness.checklist import Check, Skip
 from readiness.errors import Exit, ReadinessError
@@ -66,7 +64,7 @@ def serve(request: Mapping[str, Any], pipe: int) -> int:
     `request` is what `readiness.processes` asks for: a check on an accelerator, the discovery of a stack, or a call. The
     exit code is 70 where what it yields could not be delivered: nothing is known then.
     """
-    _open_log()
+    worker_log.open_streams()
     faulthandler.enable()
     with contextlib.suppress(AttributeError):  # not everywhere
         faulthandler.register(signal.SIGUSR1, all_threads=True)
@@ -83,36 +81,9 @@ def serve(request: Mapping[str, Any], pipe: int) -> int:
             case "call":
                 _serve_call(request, send)
     except BaseException:  # noqa: BLE001 - also where its last word does not fit into the pipe
-        _print_traceback()
+        worker_log.print_traceback()
         return Exit.INTERNAL
     return 0
-
-
-class _Log(io.FileIO):
-    """Takes all that is printed: what cannot be written is dropped, and is no failure of whoever printed it."""
-
-    def write(self, data: Any) -> int:
-        with contextlib.suppress(OSError):
-            if (written := super().write(data)) is not None:
-                return written
-        return memoryview(data).nbytes
-
-
-def _open_log() -> None:
-    for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        raw = io.BufferedWriter(_Log(descriptor, "w", closefd=False))
-        setattr(sys, name, io.TextIOWrapper(raw, "utf-8", "replace", line_buffering=True))
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # the check may have closed or replaced them
-            stream.flush()
-
-
-def _print_traceback() -> None:
-    with contextlib.suppress(Exception):  # an exception's own words may raise, and so may the stream
-        traceback.print_exc()
 
 
 def _be_the_first_to_go() -> None:
@@ -139,7 +110,7 @@ def _serve_check(request: Mapping[str, Any], send: Send) -> None:
         accelerator.enter()
         settings = {name: _like(value, check.settings[name]) for name, value in request["settings"].items()}
     except BaseException as problem:  # noqa: BLE001 - it becomes evidence
-        _print_traceback()
+        worker_log.print_traceback()
         send("end", {"status": Status.ERROR.value, "reason": f"the check could not be started: {_told(problem)}"})
         return
     # Devices whose stack wants it are left alone for a while after a process that used them together was killed.
@@ -163,9 +134,9 @@ def _serve_check(request: Mapping[str, Any], send: Send) -> None:
     except OSError as problem:  # want of disk
         status, reason, void = Status.ERROR, f"the host's disk did not suffice: {problem.strerror}", True
     except BaseException as problem:  # noqa: BLE001 - a panic of a library in Rust, a cancelled task: evidence too
-        _print_traceback()
+        worker_log.print_traceback()
         status, reason = Status.ERROR, _told(problem)
-    _flush()
+    worker_log.flush()
     surroundings = {**environment(), **accelerator.stack.told(facts)}
     send("end", {"status": status.value, "reason": reason, "environment": surroundings, "void": void})
 
@@ -182,7 +153,7 @@ def _serve_discovery(request: Mapping[str, Any], send: Send) -> None:
         for facts in stack.discover():
             send("accelerator", assessment.facts_to_json(replace(facts, properties={**facts.properties, **told})))
     except BaseException as problem:  # noqa: BLE001 - a stack that cannot be looked at is a finding
-        _print_traceback()
+        worker_log.print_traceback()
         send("end", {"status": Status.ERROR.value, "reason": _told(problem)})
         return
     send("end", {"status": Status.MEASURED.value, "reason": None})
@@ -206,7 +177,7 @@ def _serve_call(request: Mapping[str, Any], send: Send) -> None:
     except MemoryError:
         answer = {"failed": f"it takes more than {request['memory_bytes'] >> 20} MiB of memory"}
     except BaseException as problem:  # noqa: BLE001 - code of others raises what it likes
-        _print_traceback()
+        worker_log.print_traceback()
         answer = {"failed": _told(problem)}
     if os.getpid() != ours:  # a copy of this process, which that code has made: there is one answer
         os._exit(Exit.INTERNAL)
@@ -264,7 +235,7 @@ def main(descriptor: str, parent: str) -> NoReturn:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         code = serve(request, int(descriptor))
-        _flush()
+        worker_log.flush()
     finally:
         os._exit(code)
 
@@ -291,7 +262,7 @@ def measure(check: Check, accelerator: Accelerator, settings: Mapping[str, Any],
     except PipeLostError:
         raise
     except (Exception, SystemExit) as problem:  # noqa: BLE001 - whatever it raises is evidence
-        _print_traceback()
+        worker_log.print_traceback()
         if disk.is_want(problem):
             raise disk.want(_first_line(problem)) from None
         return Status.ERROR, _told(problem)

@@ -15,6 +15,7 @@ import pytest
 from readiness import checklist, disk, endings, judge, nursery_process, processes
 from readiness.assessment import evidence_to_json
 from readiness.checklist import Check
+from readiness.errors import Exit
 from readiness.model import (
     AcceleratorFacts,
     Evidence,
@@ -42,18 +43,18 @@ class Bench:
     pool: processes.Pool
     checks: dict[str, Check] = field(default_factory=checklist.discover)
 
-    def run(self, check: str, *, limit_s: float = 60.0, **settings: Any) -> tuple[Evidence, Outcome]:
+    def run(self, check: str, *, limit_s: float = 60.0, fork: bool = True, **settings: Any) -> tuple[Evidence, Outcome]:
         """A check's evidence, and what becomes of the requirement that its figure be at least 0."""
         job = Job(self.checks[check], (CPU,), settings=settings)
-        evidence = endings.evidence_of(self.finished(job, limit_s), job, 1)
+        evidence = endings.evidence_of(self.finished(job, limit_s, fork=fork), job, 1)
         assert first_problem("assessment", evidence_to_json(evidence), "evidence") is None
         requirement = Requirement("r", (Use.TRAINING,), check, "figure", Limit(Operator.AT_LEAST, 0))
         (finding,) = judge.judge(Profile("p", "P", (Use.TRAINING,), (requirement,)), CPU, [evidence]).findings
         return evidence, finding.outcome
 
-    def finished(self, job: Job, limit_s: float) -> Worker:
+    def finished(self, job: Job, limit_s: float, *, fork: bool = True) -> Worker:
         """The worker that did a job and has ended."""
-        worker = self.pool.start(job.asked(7), fork=True, limit_s=limit_s)
+        worker = self.pool.start(job.asked(7), fork=fork, limit_s=limit_s)
         while not worker.ended:
             self.pool.poll(0.05)
         return worker
@@ -99,6 +100,15 @@ def test_a_bad_figure_is_not_lost_behind_stray_bytes(bench: Bench, bytes_: str) 
         evidence, outcome = bench.run("hostile.glues", bytes_=bytes_)
         assert (evidence.status, outcome, evidence.measurements) == (Status.ERROR, Outcome.UNKNOWN, ()), evidence
         assert evidence.reason == FOREIGN
+
+
+def test_a_fresh_interpreter_is_held_to_the_same(bench: Bench) -> None:
+    """As on stacks that cannot be forked."""
+    statuses = [bench.run(id, fork=False)[0].status for id in ("trouble.well", "hostile.glues", "hostile.stops_its_parent")]
+    assert statuses == [Status.MEASURED, Status.ERROR, Status.MEASURED]
+    evidence, outcome = bench.run("hostile.closes", fork=False)
+    assert (evidence.status, outcome, evidence.process["exit_code"]) == (Status.ERROR, Outcome.UNKNOWN, Exit.INTERNAL)
+    assert "the check has closed its evidence pipe" in evidence.log or "Bad file descriptor" in evidence.log
 
 
 def test_what_came_before_a_fault_still_stands(bench: Bench) -> None:
@@ -230,7 +240,8 @@ def test_what_cannot_be_printed_fails_nobody(bench: Bench, how: str) -> None:
 def test_a_crash_or_a_hang_beside_a_full_disk_tells_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shared memory that finds no room ends a process by SIGBUS, and libraries abort or wait."""
     monkeypatch.setattr(disk, "full", lambda: "/dev/shm")
-    for id, settings in (("hostile.is_ended", {"number": int(signal.SIGBUS)}), ("trouble.hangs", {})):
+    cases: list[tuple[str, dict[str, Any]]] = [("hostile.is_ended", {"number": int(signal.SIGBUS)}), ("trouble.hangs", {})]
+    for id, settings in cases:
         evidence, outcome = bench.run(id, limit_s=0.5, **settings)
         assert (evidence.status, outcome) == (Status.ERROR, Outcome.UNKNOWN), evidence
         assert "/dev/shm was full meanwhile" in (evidence.reason or "")
