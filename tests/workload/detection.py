@@ -124,7 +124,7 @@ def _mild(workload: str, seed: int, only: Sequence[str]) -> Any:
 
 def _fatal(workload: str, seed: int, kernels: Sequence[Any]) -> Any:
     """Crashes and hangs, in processes forked from one that has computed no gradient."""
-    from readiness.workload import crew, document
+    from readiness.workload import document, replay_supervisor
 
     accelerator, loaded, parts, silicon = _prepared(workload, seed)
     rows = []
@@ -136,7 +136,7 @@ def _fatal(workload: str, seed: int, kernels: Sequence[Any]) -> Any:
                 rows.append(_row(workload, parts[index], plant, NOTHING, "no kernel computes"))
                 continue
             _arm(silicon, plant, kernel, seed)
-            ((_, result),) = crew.run(
+            ((_, result),) = replay_supervisor.run(
                 accelerator, loaded, document.find(workload), parts=[parts[index]], budget_s=60.0, large_s=0.0,
                 call_limit_s=_CALL_LIMIT_S, forks=True
             )
