@@ -190,7 +190,7 @@ class _Run(Scheduler[Job]):
         if worker.held is not None:
             reason = f"process {worker.pid} of {job.check.id} holds the device and cannot be killed"
             self.wedged |= {facts.id: reason for facts in job.accelerators}
-        elif self.was_stopped(running):
+        elif running.stopped:
             self.put_back(running)
             return
         elif self.try_again(running):

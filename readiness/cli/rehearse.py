@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from readiness.cli import common
-from readiness.cli.run import seconds
 from readiness.errors import Exit, UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def rehearse(
         seeds=tuple((first + number) % 2**31 for number in range(seeds)),
         full=full,
         expression=expression,
-        timeout_s=None if timeout is None else seconds(timeout, "--timeout"),
+        timeout_s=None if timeout is None else common.seconds(timeout, "--timeout"),
         jobs=jobs or _usable_cores(),
     )
     done = _rehearse(request, quiet=quiet, no_color=no_color)

@@ -99,9 +99,9 @@ def run(
         "uses": [item.value for item in use or ()],
         "devices": list(device or ()),
         "expression": expression,
-        "within_s": None if within is None else seconds(within, "--within"),
-        "timeout_s": None if timeout is None else seconds(timeout, "--timeout"),
-        "soak_s": None if soak is None else seconds(soak, "--soak"),
+        "within_s": None if within is None else common.seconds(within, "--within"),
+        "timeout_s": None if timeout is None else common.seconds(timeout, "--timeout"),
+        "soak_s": None if soak is None else common.seconds(soak, "--soak"),
         "seed": seed,
         "failed": failed,
         "rehearse": rehearse,
@@ -260,19 +260,3 @@ def _keep(assessment: Assessment, folder: Path) -> None:
         return
     if not assessment.interrupted:
         remember_last(folder)
-
-
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def seconds(text: str, flag: str) -> float:
-    """A length of time like 50, 50s, 1.5m, 2h. Raises UsageError."""
-    number = text.rstrip("smindh")
-    unit = text[len(number) :]
-    try:
-        value = float(number) * _UNITS[unit]
-    except (ValueError, KeyError):
-        value = -1.0
-    if not 0 < value <= 366 * 86400:
-        raise UsageError(f"{text!r} is no length of time", place=flag, remedy="write it like 50s, 5m or 2h")
-    return value

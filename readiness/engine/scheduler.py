@@ -28,11 +28,12 @@ class Observer(Protocol[T_contra]):
 
 @dataclass(slots=True)
 class Running(Generic[T]):
-    """A task at work in a worker."""
+    """A task at work in a worker; `stopped` once a stop has ended it, which is no evidence."""
 
     task: T
     worker: Worker
     attempt: int = 1
+    stopped: bool = False
 
 
 class Scheduler(ABC, Generic[T]):
@@ -101,11 +102,8 @@ class Scheduler(ABC, Generic[T]):
         if self.stop is None and (reason := self.reason_to_stop()) is not None:
             self.stop = reason
             for running in self.running:
+                running.stopped = running.worker.kill_sent is None
                 self.pool.kill(running.worker, reason)
-
-    def was_stopped(self, running: Running[T]) -> bool:
-        """Whether its worker was ended by a stop: that is no evidence."""
-        return self.stop is not None and running.worker.killed == self.stop
 
     def put_back(self, running: Running[T]) -> None:
         """The task has not run."""

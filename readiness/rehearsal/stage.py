@@ -85,7 +85,7 @@ class Executor(Scheduler[Task]):
     def finish(self, running: Running[Task]) -> None:
         """Turn what a worker left into evidence, or try once more where nothing is planted."""
         task, worker = running.task, running.worker
-        if self.was_stopped(running) or (task.planted is None and self.try_again(running)):
+        if running.stopped or (task.planted is None and self.try_again(running)):
             return
         evidence = evidence_of(worker, task.job, running.attempt)
         if task.planted is None:

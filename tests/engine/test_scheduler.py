@@ -18,6 +18,7 @@ class FakeWorker:
     limit_s: float
     ended: bool = False
     killed: str | None = None
+    kill_sent: float | None = None
     timed_out: bool = False
     ready: float | None = 1.0
 
@@ -35,7 +36,7 @@ class FakePool:
         return self.workers[-1]
 
     def kill(self, worker: FakeWorker, reason: str) -> None:
-        worker.killed, worker.ended = reason, True
+        worker.killed, worker.kill_sent, worker.ended = reason, 1.0, True
 
     def poll(self, timeout_s: float) -> None:
         for worker in self.workers:
@@ -76,7 +77,7 @@ class Plain(Scheduler[Job]):
         return self.stops.pop(0) if self.stops else None
 
     def finish(self, running: Running[Job]) -> None:
-        if self.was_stopped(running):
+        if running.stopped:
             self.put_back(running)
         elif not self.try_again(running):
             self.done.append((running.task.check.id, running.attempt))
@@ -140,6 +141,26 @@ def test_a_stop_ends_what_runs_and_starts_nothing() -> None:
     assert [worker.check for worker in pool.workers] == ["a", "b"]
     assert scheduler.done == []
     assert {item.check.id for item in scheduler.waiting} == {"a", "b", "c"}
+
+
+def test_what_a_stop_has_ended_is_no_evidence_even_where_its_process_stays() -> None:
+    pool = FakePool(go_on={"a"})
+
+    def kill(worker: FakeWorker, reason: str) -> None:
+        worker.killed, worker.kill_sent, worker.ended = f"{reason}; it cannot be killed", 1.0, True
+
+    pool.kill = kill  # type: ignore[method-assign]
+    scheduler = Plain(pool, job("a"), stops=[None, "somebody stopped it"])
+    scheduler.run()
+    assert scheduler.done == []
+    assert [item.check.id for item in scheduler.waiting] == ["a"]
+
+
+def test_what_was_being_killed_before_a_stop_has_ended_by_itself() -> None:
+    scheduler = Plain(FakePool(), job("a"), stops=[None, "somebody stopped it"])
+    scheduler.started = lambda running: setattr(running.worker, "kill_sent", 1.0)  # type: ignore[method-assign]
+    scheduler.run()
+    assert scheduler.done == [("a", 1)]
 
 
 def test_after_a_stop_no_second_try_begins() -> None:

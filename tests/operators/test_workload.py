@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from readiness.accelerators import sim
 from readiness.catalogue import profiled
 from readiness.model import Evidence, Status
-from readiness.simulator import chip as chips
 from readiness.workload import contraction
 from readiness.workload.outcome import Played
 from tests.simulator.support import chip, defect, inside
@@ -103,7 +103,7 @@ def on_chip(*defects: Any, only: tuple[str, ...] = ONLY, memory: float = 4.0, **
     def look() -> Any:
         from readiness import accelerators
         from readiness.accelerators.base import Accelerator
-        accelerator = Accelerator(chips.facts(planted)[0], accelerators.stack("sim"), seed=7)
+        accelerator = Accelerator(sim.facts(planted)[0], accelerators.stack("sim"), seed=7)
         evidence = run_check("operators.workload", accelerator, only=only, **(QUICK | settings))
         assert evidence.status is Status.MEASURED, evidence.reason
         abouts = {
