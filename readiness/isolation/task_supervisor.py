@@ -1,4 +1,13 @@
-"""Task supervisor: leads task processes through a queue of tasks, whatever becomes of the processes."""
+"""Task supervisor: leads task processes through a queue of tasks, whatever becomes of the processes.
+
+A single call that may block in a driver is one task of one process:
+
+    def start() -> TaskProcess:
+        return TaskProcess.spawn("module:serve", request, capture=True, own_group=True)
+
+    with TaskSupervisor[str](start, str, lambda task: 5.0) as supervisor:
+        end = supervisor.do("health")  # done, crashed or hung after 5 s; what a crashed or hung one printed is `end.output`
+"""
 
 from __future__ import annotations
 
