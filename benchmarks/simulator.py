@@ -21,12 +21,12 @@ import torch
 from torch import nn
 
 from readiness import accelerators
+from readiness.accelerators import sim
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import database
 from readiness.catalogue import sweep as sweeping
 from readiness.catalogue.judge import Manner
 from readiness.parity import learning, transformer
-from readiness.simulator import chip as chips
 from readiness.simulator.chip import Chip, Condition, Defect
 from readiness.simulator.install import install
 
@@ -91,7 +91,7 @@ def best(work: Callable[[], None]) -> float:
 def swept(chip: Chip | None) -> float:
     """Seconds of a sweep of all operators with one sample each, in two dtypes, by as many processes as there are cores."""
     stack = accelerators.stack("cpu" if chip is None else "sim")
-    facts = next(iter(stack.discover())) if chip is None else chips.facts(chip)[0]
+    facts = next(iter(stack.discover())) if chip is None else sim.facts(chip)[0]
     if chip is not None:
         install(chip, 0)
     accelerator = Accelerator(facts, stack, seed=7)

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from readiness import accelerators
+from readiness.accelerators import sim
 from readiness.endings import discovered
 from readiness.errors import InterruptedRunError, UsageError
 from readiness.model import AcceleratorFacts
@@ -133,7 +134,7 @@ def of_stacks(chosen: Sequence[AcceleratorFacts], elsewhere: Sequence[Accelerato
 
 
 def _is_simulated(spec: str) -> bool:
-    return spec.partition(":")[0] == chips.STACK
+    return spec.partition(":")[0] == sim.STACK.name
 
 
 def _simulated(specs: Sequence[str]) -> tuple[AcceleratorFacts, ...]:
@@ -157,7 +158,7 @@ def _simulated(specs: Sequence[str]) -> tuple[AcceleratorFacts, ...]:
             place="--device",
             remedy="choose one of them; one file may describe several chips",
         )
-    return tuple(facts for machine in machines.values() for facts in chips.facts(machine))
+    return tuple(facts for machine in machines.values() for facts in sim.facts(machine))
 
 
 def host(discovery: Discovery) -> dict[str, Any]:

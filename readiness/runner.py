@@ -1,8 +1,6 @@
 """A run from the first look at the machine to the assessment: every job in a process of its own, every result on disk.
 
-The loop is one thread that starts whatever may start, waits for something to happen and looks at what ended. An
-accelerator does one check at a time; several accelerators work side by side; a check that wants the machine to itself
-waits until all others are done.
+An accelerator does one check at a time; several accelerators work side by side.
 """
 
 from __future__ import annotations
@@ -12,15 +10,16 @@ import datetime
 import signal
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 from readiness import __version__, accelerators, judge, peers, profile
 from readiness.checklist import Check
 from readiness.discovery import LIMIT_S, Discovery, discover, host, of_stacks, select
-from readiness.endings import OWN_FAULTS, SECOND_TRY, evidence_of, recounted, unless_cut_short
+from readiness.endings import OWN_FAULTS, evidence_of, recounted, unless_cut_short
+from readiness.engine.scheduler import POLL_S, Running, Scheduler
 from readiness.journal import Journal
 from readiness.last_run import LastRun
 from readiness.model import (
@@ -42,7 +41,6 @@ from readiness.worker_process import Worker
 CLOSING_S = 3.0
 #: What torch imports by itself at the first optimizer, deterministic algorithm or meta tensor: a second of each worker's.
 _SOON_IMPORTED = ("torch._dynamo",)
-_POLL_S = 0.1
 #: How far apart signals to several processes of one run may come.
 _SIGNALS_SPREAD_S = 1.0
 
@@ -97,24 +95,6 @@ class Observer(Protocol):
         """The run ends before all is done: these jobs are ended, and those will not begin."""
 
 
-@dataclass(slots=True)
-class _Running:
-    job: Job
-    worker: Worker
-    attempt: int = 1
-
-
-@dataclass(slots=True)
-class _State:
-    """What the loop keeps: evidence by job, jobs to come, jobs at work, devices that hold on to a dead process."""
-
-    evidence: dict[tuple[str, str], Evidence] = field(default_factory=dict)
-    waiting: list[Job] = field(default_factory=list)
-    running: list[_Running] = field(default_factory=list)
-    wedged: dict[str, str] = field(default_factory=dict)
-    stop: str | None = None
-
-
 def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
     """Assess this machine's accelerators. The journal has been opened; what it holds is not measured again.
 
@@ -136,12 +116,11 @@ def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
         jobs = _plan(request, chosen, taken, request.within_s)
         if all(accelerators.stack(facts.stack).driverless for facts in chosen):
             prepare(pool)
-        state = _State(evidence=known(jobs, journal))
-        state.waiting = [job for job in jobs if job.left_out is None and job.key not in state.evidence]
-        observer.planned(chosen, jobs, state.evidence)
-        _Loop(request, journal, observer, pool, state, began, stop).run()
+        loop = _Run(request, journal, observer, pool, jobs, known(jobs, journal), began, stop)
+        observer.planned(chosen, jobs, loop.evidence)
+        loop.run()
     seconds = journal.seconds_before + time.monotonic() - began
-    return _assemble(request, discovery, chosen, jobs, state, started, seconds, journal)
+    return _assemble(request, discovery, chosen, jobs, loop, started, seconds, journal)
 
 
 def _plan(
@@ -161,102 +140,76 @@ def prepare(pool: Pool) -> None:
     pool.preload(_SOON_IMPORTED)
 
 
-class _Loop:
-    """The loop over jobs; see the module's docstring."""
+class _Run(Scheduler[Job]):
+    """The jobs of a run; see the module's docstring. `wedged` are devices that hold on to a dead process, and why."""
+
+    observer: Observer
 
     def __init__(
-        self,
-        request: Request, journal: Journal, observer: Observer, pool: Pool, state: _State, began: float, stop: list[str],
-    ) -> None:
-        self.request = request
+        self, request: Request, journal: Journal, observer: Observer, pool: Pool, jobs: Sequence[Job],
+        evidence: dict[tuple[str, str], Evidence], began: float, signals: list[str],
+    ) -> None:  # fmt: skip
+        super().__init__(pool, observer, [job for job in jobs if job.left_out is None and job.key not in evidence])
+        self.asked = request
         self.journal = journal
-        self.observer = observer
-        self.pool = pool
-        self.state = state
+        self.evidence = evidence
         self.began = began
-        self.signals = stop
+        self.signals = signals
+        self.wedged: dict[str, str] = {}
         self.rest_until: dict[str, float] = {}  # by stack, on the monotonic clock
 
-    def run(self) -> None:
-        """Until every job has ended, the time is up, or somebody stops us."""
-        state = self.state
-        while state.waiting or state.running:
-            self.look_for_the_end()
-            if state.stop is None:
-                self.start_what_may()
-            elif not state.running:
-                return
-            self.pool.poll(_POLL_S)
-            for running in [item for item in state.running if item.worker.ended]:
-                state.running.remove(running)
-                self.finish(running)
-            self.observer.running([(item.job, item.worker) for item in state.running])
+    def job(self, task: Job) -> Job:
+        return task
 
-    def look_for_the_end(self) -> None:
-        """Notice a signal or the end of the granted time, and end what runs."""
-        if self.state.stop is not None:
-            return
-        within = self.request.within_s
+    def reason_to_stop(self) -> str | None:
+        """A signal, or the end of the granted time."""
+        within = self.asked.within_s
         if self.signals:
-            self.state.stop = f"the run was interrupted ({self.signals[0]})"
-        elif within is not None and time.monotonic() - self.began > within - CLOSING_S:
-            self.state.stop = f"the time granted with --within ({within:.0f} s) was up"
-        if self.state.stop is not None:
-            self.observer.stopping(self.state.stop, [running.job for running in self.state.running], self.state.waiting)
-            for running in self.state.running:
-                self.pool.kill(running.worker, self.state.stop)
+            return f"the run was interrupted ({self.signals[0]})"
+        if within is not None and time.monotonic() - self.began > within - CLOSING_S:
+            return f"the time granted with --within ({within:.0f} s) was up"
+        return None
 
-    def start_what_may(self) -> None:
-        """Start every waiting job whose accelerators are free, in order; one that wants to be alone waits for silence."""
-        state = self.state
-        busy = {facts.id for running in state.running for facts in running.job.accelerators}
-        for job in list(state.waiting):
-            lanes = {facts.id for facts in job.accelerators}
-            held = sorted(lanes & state.wedged.keys())
-            if held:
-                state.waiting.remove(job)
-                self.keep(job, Evidence(job.check.id, Status.SKIPPED, reason=state.wedged[held[0]], attempts=0))
-                continue
-            alone = job.check.alone or any(running.job.check.alone for running in state.running)
-            if lanes & busy or (alone and state.running):
-                busy |= lanes  # what comes later in the order must not overtake it on the same device
-                if job.check.alone:
-                    return
-                continue
-            state.waiting.remove(job)
-            self.start(job, attempt=1)
-            busy |= lanes
+    def stopping(self, reason: str) -> None:
+        self.observer.stopping(reason, [running.task for running in self.running], self.waiting)
 
-    def start(self, job: Job, attempt: int) -> None:
-        """Start a worker at a job."""
-        stack = accelerators.stack(job.accelerators[0].stack)
-        own_s = job.limit_s if self.request.timeout_s is None else self.request.timeout_s + 1.1 * job.lasts_s
-        limit_s = own_s * (1 if attempt == 1 else SECOND_TRY)
-        kept = None if job.check.recount is None else self.journal.kept(job.key, make=True)
-        request = self.request
-        asked = job.asked(request.seed, kept=kept, elsewhere=request.elsewhere, shared=request.shared)
-        asked["not_before"] = self.rest_until.get(stack.name, 0.0)
-        worker = self.pool.start(asked, fork=stack.forkable, limit_s=limit_s)
-        self.state.running.append(_Running(job, worker, attempt))
-        self.observer.started(job, attempt)
+    def admits(self, task: Job) -> bool:
+        """False for a job on a wedged device, which is skipped."""
+        held = sorted(self.lanes(task) & self.wedged.keys())
+        if held:
+            self.keep(task, Evidence(task.check.id, Status.SKIPPED, reason=self.wedged[held[0]], attempts=0))
+        return not held
 
-    def finish(self, running: _Running) -> None:
+    def limit_s(self, task: Job) -> float:
+        """The check's own limit, or that of `--timeout`."""
+        own_s = self.asked.timeout_s
+        return task.limit_s if own_s is None else own_s + 1.1 * task.lasts_s
+
+    def request(self, task: Job) -> Mapping[str, Any]:
+        asked = self.asked
+        kept = None if task.check.recount is None else self.journal.kept(task.key, make=True)
+        told = task.asked(asked.seed, kept=kept, elsewhere=asked.elsewhere, shared=asked.shared)
+        return told | {"not_before": self.rest_until.get(task.accelerators[0].stack, 0.0)}
+
+    def started(self, running: Running[Job]) -> None:
+        self.observer.started(running.task, running.attempt)
+
+    def finish(self, running: Running[Job]) -> None:
         """Turn what a worker left into evidence, or try once more with a longer limit."""
-        job, worker = running.job, running.worker
+        job, worker = running.task, running.worker
         if self.is_stopped_with_us(worker):
-            self.state.waiting.insert(0, job)
+            self.put_back(running)
             return
         if worker.exit_code != 0 and len(job.accelerators) > 1:  # its ranks were killed with it
             stack = accelerators.stack(job.accelerators[0].stack)
             self.rest_until[stack.name] = time.monotonic() + stack.rest_s
         if worker.held is not None:
             reason = f"process {worker.pid} of {job.check.id} holds the device and cannot be killed"
-            self.state.wedged |= {facts.id: reason for facts in job.accelerators}
-        elif self.state.stop is not None and worker.killed == self.state.stop:
-            self.state.waiting.insert(0, job)
+            self.wedged |= {facts.id: reason for facts in job.accelerators}
+        elif running.stopped:
+            self.put_back(running)
             return
-        elif worker.timed_out and running.attempt == 1 and worker.ready is not None:
-            self.start(job, attempt=2)
+        elif self.try_again(running):
             return
         evidence = unless_cut_short(evidence_of(worker, job, running.attempt), worker, job)
         self.keep(job, recounted(evidence, job, self.journal.kept(job.key)))
@@ -271,14 +224,14 @@ class _Loop:
             return False
         deadline = time.monotonic() + _SIGNALS_SPREAD_S
         while not self.signals and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
-        self.look_for_the_end()
+            time.sleep(POLL_S)
+        self.look_for_stop()
         return bool(self.signals)
 
     def keep(self, job: Job, evidence: Evidence) -> None:
         """Write it to disk before anything else happens."""
         self.journal.append(job.key[0], evidence, time.monotonic() - self.began)
-        self.state.evidence[job.key] = evidence
+        self.evidence[job.key] = evidence
         self.observer.finished(job, evidence)
 
 
@@ -287,17 +240,17 @@ def _assemble(
     discovery: Discovery,
     chosen: Sequence[AcceleratorFacts],
     jobs: Sequence[Job],
-    state: _State,
+    loop: _Run,
     started: str,
     seconds: float,
     journal: Journal,
 ) -> Assessment:
-    interrupted = state.stop is not None and "interrupted" in state.stop
+    interrupted = loop.stop is not None and "interrupted" in loop.stop
     collected: dict[str, list[Evidence]] = {facts.id: [] for facts in chosen}
     for job in jobs:
-        evidence = state.evidence.get(job.key)
+        evidence = loop.evidence.get(job.key)
         if evidence is None:
-            reason = job.left_out or f"it had not run: {state.stop}"
+            reason = job.left_out or f"it had not run: {loop.stop}"
             evidence = Evidence(job.check.id, Status.SKIPPED, reason=reason, attempts=0, settings=job.settings)
             if job.left_out is None:
                 evidence = recounted(evidence, job, journal.kept(job.key))

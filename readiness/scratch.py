@@ -17,6 +17,8 @@ from pathlib import Path
 #: Without a word before, that end was a violent one: somebody may still have been writing.
 _BROOM = 'read -r word; rm -rf -- "$1"; if [ -z "$word" ]; then sleep 1; rm -rf -- "$1"; fi'
 _SWEEP_S = 5.0
+#: In a worker and in all that it starts: what paths begin with that are removed once the worker has ended.
+SWEPT_VARIABLE = "READINESS_SWEPT"
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from readiness import accelerators, assessment, checklist, disk, measurements, peers, scratch, worker_log
-from readiness.accelerators.base import SWEPT_VARIABLE, Accelerator
+from readiness.accelerators.base import Accelerator
 from readiness.checklist import Check, Skip
 from readiness.errors import Exit, ReadinessError
 from readiness.evidence_pipe import MOST_MEASUREMENTS, MOST_ROWS, PipeLostError, Sender
@@ -106,7 +106,7 @@ def _serve_check(request: Mapping[str, Any], send: Send) -> None:
         )
         import torch  # noqa: F401 - in a fresh interpreter this is what takes time before the limit starts
 
-        os.environ[SWEPT_VARIABLE] = scratch.swept_prefix()
+        os.environ[scratch.SWEPT_VARIABLE] = scratch.swept_prefix()
         accelerator.enter()
         settings = {name: _like(value, check.settings[name]) for name, value in request["settings"].items()}
     except BaseException as problem:  # noqa: BLE001 - it becomes evidence

@@ -65,7 +65,7 @@ def workload(
     from fnmatch import fnmatchcase
 
     from readiness.numerics import Strictness
-    from readiness.workload import crew, playing, tally
+    from readiness.workload import playing, replay_supervisor, tally
 
     if not workload:
         raise Skip("no workload is named: the profile has no setting `workload`")
@@ -77,7 +77,7 @@ def workload(
     counts = tally.Tally(accelerator.id, loaded)
     strictness = Strictness(rms_ratio, max_ratio, roundoffs, sums)
     large_s /= accelerator.stack.sharing(accelerator.facts)
-    for part, result in crew.run(
+    for part, result in replay_supervisor.run(
         accelerator, loaded, file, parts=parts, budget_s=budget_s, large_s=large_s,
         call_limit_s=call_limit_s, strictness=strictness,
     ):  # fmt: skip

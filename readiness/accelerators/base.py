@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import torch
 
 
-#: In a worker and in all that it starts: what paths begin with that are removed once the worker has ended.
-SWEPT_VARIABLE = "READINESS_SWEPT"
 
 
 class OutOfReachError(Exception):
@@ -221,6 +219,18 @@ class Accelerator:
     def synchronize(self) -> None:
         """Wait until the device has done all that was asked of it."""
         self.stack.synchronize(self.device)
+
+    def is_usable(self) -> bool:
+        """True if the device still takes data and gives it back in this process: an error of some devices stays for good."""
+        import torch
+
+        sent = torch.arange(8)
+        try:
+            back = sent.to(self.device).cpu()
+            self.synchronize()
+        except Exception:  # noqa: BLE001 - whatever it raises, it does not work
+            return False
+        return bool(torch.equal(back, sent))
 
     def memory(self) -> tuple[int, int] | None:
         """Free and total memory in bytes; None where the stack does not tell."""

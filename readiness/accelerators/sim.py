@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from readiness.accelerators import torch_build
 from readiness.accelerators.base import Stack
 from readiness.model import AcceleratorFacts
 from readiness.simulator.chip import Chip
 
 if TYPE_CHECKING:
     import torch
+
+NOTICE = "a simulated chip: a rehearsal, not a measurement of a product"
 
 
 class Sim(Stack):
@@ -44,11 +47,12 @@ class Sim(Stack):
     def told(self, facts: AcceleratorFacts) -> Mapping[str, Any]:
         """Whether any call was made that a planted defect is about, where all of them act on calls."""
         from readiness.simulator import met
-        from readiness.simulator.kinds import Moment, kinds
+        from readiness.simulator.kinds import kinds
+        from readiness.simulator.strikes import Stage
 
         known, marked = kinds(), met.is_marked()
         defects = Chip.from_json(facts.properties["chip"]).defects
-        acting = all(known[defect.kind].at is not Moment.NEVER for defect in defects)
+        acting = all(known[defect.kind].at is not Stage.NEVER for defect in defects)
         return {met.KEY: marked} if acting and marked is not None else {}
 
     def torch_device(self, facts: AcceleratorFacts) -> torch.device:  # noqa: ARG002
@@ -65,8 +69,8 @@ class Sim(Stack):
         """How warm the simulated chip of this process is."""
         from readiness.simulator.install import installed
 
-        silicon = installed()
-        return {} if silicon is None else {"temperature_c": silicon.temperature}
+        device = installed()
+        return {} if device is None else {"temperature_c": device.temperature}
 
     def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:
         """What they stood at when the run began, and what the chip's defects have added."""
@@ -81,3 +85,32 @@ class Sim(Stack):
 
 
 STACK = Sim()
+
+
+def facts(chip: Chip) -> tuple[AcceleratorFacts, ...]:
+    """One accelerator for each simulated chip, as a vendor's stack would tell of it. Defects of the version stack show."""
+    build = torch_build.installed()
+    return tuple(
+        AcceleratorFacts(
+            id=f"{STACK.name}:{number}",
+            kind=STACK.kind,
+            index=number,
+            stack=STACK.name,
+            vendor=chip.vendor or "simulated",
+            model=chip.model or f"simulated {chip.name}",
+            serial=f"SIM-{chip.name}-{number}",
+            memory_bytes=chip.memory_bytes,
+            software={"torch": None if build is None else build.version, **_software(chip, number)},
+            properties={"simulated": True, "notice": NOTICE, "number": number, "chip": chip.to_json()},
+            counters=dict(chip.counters) or None,
+        )
+        for number in range(chip.chips)
+    )
+
+
+def _software(chip: Chip, number: int) -> dict[str, str | None]:
+    software: dict[str, str | None] = dict(chip.software)
+    for defect in chip.defects:
+        if defect.kind == "version" and defect.on_chip(number):
+            software |= {name: value if isinstance(value, str) else None for name, value in defect.set.items()}
+    return software

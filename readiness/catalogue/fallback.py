@@ -7,8 +7,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import torch
+
 #: "will fall back to run on the CPU" (MPS, Ascend), "Aten Op fallback from XPU to CPU happends", "falling back to CPU".
 _SAID = re.compile(r"\bfall(s|ing)?[ -]?back\b.{0,80}\b(CPU|host)\b", re.IGNORECASE | re.DOTALL)
+
+
+def warn_always() -> None:
+    """Have this process warn of every operator that falls back to the host, not of the first alone, and of nothing else."""
+    warnings.simplefilter("ignore")
+    torch.set_warn_always(True)
 
 
 @contextmanager

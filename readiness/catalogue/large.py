@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import mortal, outcomes, vast
+from readiness.catalogue import outcomes, vast
 from readiness.catalogue.vast import COLUMNS, ROWS, SQUARE, Wrong
 
 Tensor = torch.Tensor
@@ -74,7 +74,7 @@ def play(accelerator: Accelerator, elements: int, *, budget_s: float, only: tupl
             yield replace(told, untried=f"it takes {needed / 2**30:.3g} GiB, free are {free}")
         else:
             found = _tried(accelerator, case, rows, told)
-            if found.refused and not mortal.usable(accelerator):
+            if found.refused and not accelerator.is_usable():
                 lost = case.name
                 found = replace(found, refused=f"it left the device unusable: {found.refused}")
             yield found

@@ -1,37 +1,27 @@
-"""Lead the children through all operators and dtypes; whatever one of them does costs one operator."""
+"""Operator sweep: all operators in all dtypes, in processes that may die of them; whatever happens costs one operator."""
 
 from __future__ import annotations
 
 import os
-import selectors
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from readiness import disk
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import children, database, forward_mode, judge, shapes
+from readiness.catalogue import database, forward_mode, judge, shapes, sweep_worker
 from readiness.catalogue.calls import Phase
-from readiness.catalogue.children import Child
 from readiness.catalogue.database import Entry
 from readiness.catalogue.judge import Manner
 from readiness.catalogue.outcomes import Outcome, Result
+from readiness.isolation.task_process import TaskProcess
+from readiness.isolation.task_supervisor import TaskEnd, TaskQueue, TaskStatus, TaskSupervisor
 
-#: What a child may take to import torch, the plug-in and the database.
-_START_LIMIT_S = 240.0
-#: Children at most, unless told: each fresh one has a context of its own in the device's memory.
+#: Processes at most, unless told: each fresh one has a context of its own in the device's memory.
 _MOST_FORKED, _MOST_FRESH = 8, 4
-#: So many children in a row that die before they are ready end the sweep.
-_MOST_FALSE_STARTS = 3
 #: A task that ran into its limit is tried once more with that many times as much: a cold compiler is no hang.
 _SECOND_LIMIT = 3.0
-
-
-class SweepError(Exception):
-    """The sweep cannot go on: no child comes up. The operators not reached are not judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +39,10 @@ class Task:
     fatal: Result | None = None
     refused_offset: str = ""
 
-
-#: All dtypes of one operator: one child does them, and draws inputs once.
-Errand = deque[Task]
+    @property
+    def message(self) -> list[object]:
+        """What the worker is told."""
+        return [self.index, self.dtype, self.thorough, self.fatal is None, not self.refused_offset]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +75,14 @@ def sweep(
 
     In `core_dtypes` only those that language models use.
 
-    `processes` is the number of children (0: one per usable core, up to a few). `forks` decides how they start; None:
-    as the device allows. Raises SweepError when children do not come up, OSError for want of disk. All children are dead
-    when the generator ends, however it does.
+    `processes` is the number of workers (0: one per usable core, up to a few). `forks` decides how they start; None:
+    as the device allows. Raises StartError when they do not come up, OSError for want of disk. All of them are dead when
+    the generator ends, however it does.
     """
-    errands: deque[Errand] = deque()
+    queue: TaskQueue[Task] = TaskQueue()
     for index in chosen:
         entry = entries[index]
-        errand: Errand = deque()
+        batch: list[Task] = []  # all dtypes of one operator: one worker does them, and draws inputs once
         kinds = set()
         for name in [*dtypes, *(core_dtypes if entry.core else ())]:
             dtype = database.dtype_of(name)
@@ -104,24 +95,26 @@ def sweep(
                 kind = dtype.is_floating_point, dtype.is_complex, dtype is torch.bool
                 # Kernels for 16 bits are other code: what models use is tried in all circumstances there as well.
                 narrow = dtype.is_floating_point and dtype.itemsize == 2 and (entry.core or shapes.has(entry.name))
-                errand.append(Task(index, name, thorough=kind not in kinds or narrow))
+                batch.append(Task(index, name, thorough=kind not in kinds or narrow))
                 kinds.add(kind)
-        if errand:
-            errands.append(errand)
+        if batch:
+            queue.put(batch)
     if forks is None:
         forks = accelerator.stack.forks and accelerator.stack.driverless
 
-    def start() -> Child:
-        return children.fork(accelerator, entries, manner) if forks else children.spawn(accelerator, manner)
+    def start() -> TaskProcess:
+        return sweep_worker.fork(accelerator, entries, manner) if forks else sweep_worker.spawn(accelerator, manner)
+
+    def limit_s(task: Task) -> float:
+        return operator_limit_s * (_SECOND_LIMIT if task.second else 1)
 
     most = min(usable_processes(), _MOST_FORKED if forks else _MOST_FRESH)
-    leader = _Leader(errands, start, operator_limit_s)
-    try:
-        for task, result in leader.run(min(processes or most, max(len(errands), 1))):
-            entry = entries[task.index]
-            yield Swept(entry, task.dtype, _with_dues(entry, database.dtype_of(task.dtype), task, result, manner))
-    finally:
-        leader.close()
+    processes = min(processes or most, max(len(queue), 1))
+    with TaskSupervisor(start, lambda task: task.message, limit_s, queue=queue, processes=processes) as supervisor:
+        for end in supervisor.run():
+            entry, task = entries[end.task.index], end.task
+            if (result := _result_of(end)) is not None:
+                yield Swept(entry, task.dtype, _with_dues(entry, database.dtype_of(task.dtype), task, result, manner))
 
 
 def _with_dues(entry: Entry, dtype: torch.dtype, task: Task, result: Result, manner: Manner) -> Result:
@@ -132,128 +125,29 @@ def _with_dues(entry: Entry, dtype: torch.dtype, task: Task, result: Result, man
     return replace(result, backward=entry.claims_backward(dtype), forward_mode=False if due else None)
 
 
-class _Leader:
-    def __init__(self, errands: deque[Errand], start: Callable[[], Child], limit_s: float) -> None:
-        self._errands = errands
-        self._start = start
-        self._limit_s = limit_s
-        self._selector = selectors.DefaultSelector()
-        self._crew: list[Child] = []
-        self._false_starts = 0
-
-    def run(self, processes: int) -> Iterator[tuple[Task, Result]]:
-        while self._errands or self._busy():
-            while self._errands and len(self._crew) < processes:
-                self._recruit()
-            ready = {key.data for key, _ in self._selector.select(self._patience())}
-            for child in [child for child in self._crew if id(child) in ready]:
-                yield from self._hear(child)
-            for child in [child for child in self._crew if self._remaining(child) <= 0]:
-                yield from self._give_up(child)
-
-    def close(self) -> None:
-        for child in self._crew:
-            child.kill()
-        self._crew.clear()
-        self._selector.close()
-
-    def _busy(self) -> bool:
-        return any(child.task is not None for child in self._crew)
-
-    def _recruit(self) -> None:
-        child = self._start()
-        self._crew.append(child)
-        self._selector.register(child.connection, selectors.EVENT_READ, id(child))
-
-    def _dismiss(self, child: Child, again: Task | None = None) -> None:
-        """It is gone: others must do the rest of its errand, `again` first."""
-        self._selector.unregister(child.connection)
-        self._crew.remove(child)
-        rest = deque([again, *child.errand] if again else child.errand)
-        if rest:
-            self._errands.appendleft(rest)
-
-    def _employ(self, child: Child) -> None:
-        if not child.errand and self._errands:
-            child.errand = self._errands.popleft()
-        if child.errand:
-            task = child.errand.popleft()
-            child.give(task, [task.index, task.dtype, task.thorough, task.fatal is None, not task.refused_offset])
-
-    def _remaining(self, child: Child) -> float:
-        if child.ready and child.task is None:
-            return float("inf")
-        limit = self._limit_s * (_SECOND_LIMIT if child.task and child.task.second else 1) if child.ready else _START_LIMIT_S
-        return child.since + limit - time.monotonic()
-
-    def _patience(self) -> float | None:
-        remaining = min((self._remaining(child) for child in self._crew), default=float("inf"))
-        return None if remaining == float("inf") else max(remaining, 0.0)
-
-    def _hear(self, child: Child) -> Iterator[tuple[Task, Result]]:
-        messages = child.receive()
-        if messages is None:
-            self._dismiss(child)
-            yield from self._lost(child, child.bury())
-            return
-        for message in messages:
-            if "ready" in message:
-                child.ready = True
-                self._false_starts = 0
-            else:
-                task, child.task = child.task, None
-                child.leaves = message.pop("leaves")
-                result = Result(**message | {"outcome": Outcome(message["outcome"]), "phase": Phase(message["phase"])})
-                yield from self._told(child, task, result)
-            if child.leaves:  # what it would be given next is not to be blamed for its end
-                self._dismiss(child)
-                child.bury()
-                return
-            self._employ(child)
-
-    def _told(self, child: Child, task: Task, result: Result) -> Iterator[tuple[Task, Result]]:
-        if result.loud_at_an_offset and not task.refused_offset:
-            again = replace(task, second=False, refused_offset=result.explained)
-            if child.leaves:
-                self._errands.appendleft(deque([again]))
-            else:
-                child.errand.appendleft(again)
-            return
-        if task.thorough and result.outcome is Outcome.UNJUDGED and child.errand:
-            # Not claimed in this dtype, as fused attention is not in float32: the next one is looked at closely instead.
-            child.errand[0] = replace(child.errand[0], thorough=True)
-        sound = result.outcome.right or result.outcome is Outcome.UNJUDGED
-        if not sound:
-            disk.refuse(result.detail)
-        result = task.fatal if task.fatal is not None and sound else result
-        yield task, replace(result, refused_offset=task.refused_offset)
-
-    def _lost(self, child: Child, ending: str) -> Iterator[tuple[Task, Result]]:
-        if child.task is not None:
-            child.leaves = True
-            yield from self._ended(child, Result(Outcome.CRASHED, child.phase, f"the process {ending}", False, child.layout))
-        elif not child.ready:
-            self._false_starts += 1
-            if self._false_starts >= _MOST_FALSE_STARTS:
-                raise SweepError(f"no process could be started for the device: the last one {ending}")
-
-    def _give_up(self, child: Child) -> Iterator[tuple[Task, Result]]:
-        task: Task | None = child.task
-        again = replace(task, second=True) if task is not None and not task.second else None
-        self._dismiss(child, again)
-        ending = child.kill()
-        if task is None:
-            yield from self._lost(child, f"was not ready after {_START_LIMIT_S:g} s")
-        elif again is None:
-            detail = f"did not end within {self._limit_s * _SECOND_LIMIT:g} s"
-            if "could not" in ending:
-                detail += f"; its process {ending}"
-            yield from self._ended(child, Result(Outcome.HANG, child.phase, detail, False, child.layout))
-
-    def _ended(self, child: Child, result: Result) -> Iterator[tuple[Task, Result]]:
-        """A task was its process's end. Where a derivative was, what else forward does is tried once more without it."""
-        task: Task = child.task
-        if task.fatal is not None or result.phase is Phase.FORWARD or result.loud_at_an_offset:
-            yield from self._told(child, task, result)
-        else:
-            self._errands.appendleft(deque([replace(task, second=False, fatal=result)]))
+def _result_of(end: TaskEnd[Task]) -> Result | None:
+    """The result that an end means; None where something is tried again first, then as the next of the rest."""
+    task = end.task
+    if end.status is TaskStatus.DONE:
+        result = sweep_worker.result_of(end.result)
+    elif end.status is TaskStatus.HUNG and not task.second:
+        end.rest.appendleft(replace(task, second=True))
+        return None
+    else:
+        outcome = Outcome.HANG if end.status is TaskStatus.HUNG else Outcome.CRASHED
+        result = Result(outcome, Phase(end.phase or Phase.FORWARD), end.reason, False, end.detail)
+        if not (task.fatal is not None or result.phase is Phase.FORWARD or result.loud_at_an_offset):
+            # Its derivative was its process's end: what else forward does is tried once more without it.
+            end.rest.appendleft(replace(task, second=False, fatal=result))
+            return None
+    if result.loud_at_an_offset and not task.refused_offset:
+        end.rest.appendleft(replace(task, second=False, refused_offset=result.explained))
+        return None
+    if task.thorough and result.outcome is Outcome.UNJUDGED and end.rest:
+        # Not claimed in this dtype, as fused attention is not in float32: the next one is looked at closely instead.
+        end.rest[0] = replace(end.rest[0], thorough=True)
+    sound = result.outcome.right or result.outcome is Outcome.UNJUDGED
+    if not sound:
+        disk.refuse(result.detail)
+    result = task.fatal if task.fatal is not None and sound else result
+    return replace(result, refused_offset=task.refused_offset)

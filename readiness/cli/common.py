@@ -78,21 +78,20 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="One line of at most 
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours. NO_COLOR does the same.")]
 
 
-def add_checks(folders: Sequence[Path] | None) -> None:
-    """Make folders of checks known to this process and to all its workers."""
-    from readiness.content import CHECKS_VARIABLE
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
-    if not folders:
-        return
-    known = [folder for folder in os.environ.get(CHECKS_VARIABLE, "").split(os.pathsep) if folder]
-    for folder in folders:
-        if os.pathsep in str(folder):
-            raise UsageError(f"the path has a {os.pathsep!r} in it", place=f"--checks {folder}", remedy="rename the folder")
-        if not folder.is_dir():
-            raise UsageError("there is no such folder", place=f"--checks {folder}", remedy="correct the path")
-        if str(folder.resolve()) not in known:
-            known.append(str(folder.resolve()))
-    os.environ[CHECKS_VARIABLE] = os.pathsep.join(known)
+
+def seconds(text: str, flag: str) -> float:
+    """A length of time like 50, 50s, 1.5m, 2h. Raises UsageError."""
+    number = text.rstrip("smindh")
+    unit = text[len(number) :]
+    try:
+        value = float(number) * _UNITS[unit]
+    except (ValueError, KeyError):
+        value = -1.0
+    if not 0 < value <= 366 * 86400:
+        raise UsageError(f"{text!r} is no length of time", place=flag, remedy="write it like 50s, 5m or 2h")
+    return value
 
 
 def saved_or_last(saved: Path | None, *, quiet: bool) -> Path:

@@ -42,7 +42,7 @@ def _chips(_: typer.Context) -> Iterable[str]:
 
 def _checks(ctx: typer.Context) -> Iterable[str]:
     from readiness import checklist, declarations
-    from readiness.cli.common import add_checks
+    from readiness.cli.check_folders import add_checks
 
     folders: Any = ctx.params.get("checks") or ()
     try:

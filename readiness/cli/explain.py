@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from readiness.cli import common, completion
+from readiness.cli.check_folders import add_checks
 from readiness.errors import ReadinessError, UsageError
 from readiness.model import Use
 from readiness.telling import clean
@@ -43,7 +44,7 @@ def explain(
     from readiness import declarations
     from readiness import profile as profiles
 
-    common.add_checks(checks)
+    add_checks(checks)
     found = declarations.discover()
     parts = []
     if name in found:

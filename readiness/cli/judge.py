@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from readiness.cli import common, completion
+from readiness.cli.check_folders import add_checks
 
 if TYPE_CHECKING:
     from readiness.checklist import Check
@@ -41,7 +42,7 @@ def judge(
     from readiness.state import profile_of_run
 
     requests = common.requests_of(formats)
-    common.add_checks(checks)
+    add_checks(checks)
     file = common.saved_or_last(saved, quiet=quiet)
     evidence = common.read_saved(file, quiet=quiet)
     found = declarations.discover()

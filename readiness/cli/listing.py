@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from readiness.cli import common
+from readiness.cli.check_folders import add_checks
 
 
 class What(StrEnum):
@@ -31,7 +32,7 @@ def listing(
     format: Annotated[Format, typer.Option("--format", "-f", help="How to show it.")] = Format.TABLE,
 ) -> None:
     """List the checks, the shipped profiles and the report formats."""
-    common.add_checks(checks)
+    add_checks(checks)
     found = {kind: gather() for kind, gather in _GATHER.items() if what in (None, kind)}
     if format is Format.JSON:
         from readiness.assessment import dumps

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from readiness.cli import common, completion
-from readiness.cli.run import seconds
+from readiness.cli.check_folders import add_checks
 from readiness.errors import Exit, UsageError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def rehearse(
     from readiness.rehearsal import formats as telling
     from readiness.rehearsal.plants import cast
 
-    common.add_checks(checks)
+    add_checks(checks)
     if kinds:
         _tell_kinds(formats)
         return
@@ -92,7 +92,7 @@ def rehearse(
         seeds=tuple((first + number) % 2**31 for number in range(seeds)),
         full=full,
         expression=expression,
-        timeout_s=None if timeout is None else seconds(timeout, "--timeout"),
+        timeout_s=None if timeout is None else common.seconds(timeout, "--timeout"),
         jobs=jobs or _usable_cores(),
     )
     done = _rehearse(request, quiet=quiet, no_color=no_color)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from readiness.cli import common, completion
+from readiness.cli.check_folders import add_checks
 from readiness.errors import Exit, InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def run(
     from readiness.state import new_run_folder, prune_runs
 
     requests = common.requests_of(formats)
-    common.add_checks(checks)
+    add_checks(checks)
     if rehearse and within is not None:
         raise UsageError(
             "a rehearsal takes its own time, which nobody can grant before",
@@ -106,9 +107,9 @@ def run(
         "uses": [item.value for item in use or ()],
         "devices": list(device or ()),
         "expression": expression,
-        "within_s": None if within is None else seconds(within, "--within"),
-        "timeout_s": None if timeout is None else seconds(timeout, "--timeout"),
-        "soak_s": None if soak is None else seconds(soak, "--soak"),
+        "within_s": None if within is None else common.seconds(within, "--within"),
+        "timeout_s": None if timeout is None else common.seconds(timeout, "--timeout"),
+        "soak_s": None if soak is None else common.seconds(soak, "--soak"),
         "seed": seed,
         "failed": failed,
         "rehearse": rehearse,
@@ -308,19 +309,3 @@ def _hints(folder: Path, assessment: Assessment) -> dict[str, str]:
     if not assessment.interrupted or assessment.profile_name in profiles.names():
         hints["explain"] = "readiness explain REQUIREMENT"
     return hints
-
-
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def seconds(text: str, flag: str) -> float:
-    """A length of time like 50, 50s, 1.5m, 2h. Raises UsageError."""
-    number = text.rstrip("smindh")
-    unit = text[len(number) :]
-    try:
-        value = float(number) * _UNITS[unit]
-    except (ValueError, KeyError):
-        value = -1.0
-    if not 0 < value <= 366 * 86400:
-        raise UsageError(f"{text!r} is no length of time", place=flag, remedy="write it like 50s, 5m or 2h")
-    return value

@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from readiness.cli import common
-from readiness.cli.run import seconds
 from readiness.errors import UsageError
 from readiness.telling import clean
 
@@ -60,7 +59,7 @@ def trace(
     for target in (file, profile, *([config] if reduced else [])):
         if target.exists() and not force:
             raise UsageError("it is there already", place=str(target), remedy="give another --name, or --force")
-    limit_s = _LIMIT_S if timeout is None else seconds(timeout, "--timeout")
+    limit_s = _LIMIT_S if timeout is None else common.seconds(timeout, "--timeout")
     packed, text = _hear(model, called, batch=batch, length=length, dtype=dtype, reduced=reduced, limit_s=limit_s)
     heard = document.loads(packed, model)
     try:

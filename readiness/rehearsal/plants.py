@@ -9,14 +9,16 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from readiness.accelerators import sim
 from readiness.errors import UsageError
 from readiness.simulator import chip as chips
 from readiness.simulator.chip import Chip, Defect
-from readiness.simulator.kinds import Kind, kinds
+from readiness.simulator.kinds import kinds
+from readiness.simulator.strikes import FaultKind
 
 FLAG = "--chip"
 HEALTHY = "healthy"
-_PREFIX = f"{chips.STACK}:"
+_PREFIX = f"{sim.STACK.name}:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Plant:
     name: str
     title: str
     chip: Chip
-    kind: Kind
+    kind: FaultKind
 
     @property
     def defect(self) -> Defect:
@@ -104,7 +106,7 @@ def _unique(found: Iterable[Chip]) -> list[Chip]:
     return list({chip.sha256: chip for chip in found}.values())
 
 
-def _plants(chip: Chip, known: Mapping[str, Kind]) -> list[Plant]:
+def _plants(chip: Chip, known: Mapping[str, FaultKind]) -> list[Plant]:
     if len(chip.defects) == 1:
         return [Plant(chip.name, chip.title, chip, known[chip.defects[0].kind])]
     return [

@@ -13,7 +13,7 @@ from readiness.discovery import Discovery
 from readiness.processes import Pool
 from readiness.rehearsal.matrix import Matrix, matrix
 from readiness.rehearsal.script import Request, script
-from readiness.rehearsal.stage import Observer, Stage, host_cpu
+from readiness.rehearsal.stage import Executor, Observer, host_cpu
 from readiness.runner import prepare, stop_signals
 
 
@@ -46,12 +46,12 @@ def rehearse(request: Request, observer: Observer) -> Rehearsal:
         cpu = host_cpu(pool, stop)
         prepare(pool)
         written = script(request, cpu)
-        stage = Stage(pool, observer, stop, request.jobs, request.timeout_s)
-        found = stage.run(written.tasks())
+        executor = Executor(pool, observer, stop, written.tasks(), request.jobs, request.timeout_s)
+        executor.run()
         interrupted = bool(stop)
     return Rehearsal(
         request=request,
-        result=matrix(written, found, request.profile, request.uses),
+        result=matrix(written, executor.evidence, request.profile, request.uses),
         started=started,
         seconds=time.monotonic() - began,
         host=discovery.host(Discovery((cpu,), {}, {})),

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from readiness import judge, plan
+from readiness.accelerators import sim
 from readiness.checklist import Check, Scope
 from readiness.model import AcceleratorFacts, Level, Profile, Use
 from readiness.plan import Job
 from readiness.rehearsal.plants import Cast, Plant, sound
-from readiness.simulator import chip as chips
 from readiness.simulator.chip import Chip
 
 HOST = "host"
@@ -164,10 +164,10 @@ class _Writer:
 
     def trial(self, plant: Plant) -> Trial:
         """Its checks: those that claim the defect's kind, or all."""
-        jobs = self.jobs(chips.facts(plant.chip))
+        jobs = self.jobs(sim.facts(plant.chip))
         kind = plant.defect.kind
         tried = _few_innocents([job for job in jobs if self.request.full or kind in job.check.catches], plant)
-        every = self.jobs(chips.facts(plant.chip), chosen=False)
+        every = self.jobs(sim.facts(plant.chip), chosen=False)
         chosen, claiming = ({job.check.id for job in some if kind in job.check.catches} for some in (jobs, every))
         return Trial(
             plant=plant,
@@ -194,7 +194,7 @@ class _Writer:
                 name = f"healthy {json.dumps(machine.to_json(), sort_keys=True)}"
                 tasks += [
                     Task(name, seed, job)
-                    for job in self.jobs(chips.facts(machine))
+                    for job in self.jobs(sim.facts(machine))
                     if job.check.scope is scope and (only is None or job.check.id in only)
                 ]
         return tuple(tasks)
@@ -208,7 +208,7 @@ class _Writer:
 
 def _few_innocents(jobs: Sequence[Job], plant: Plant) -> list[Job]:
     """Without the jobs on chips that the defect spares, but for the first of them: one tells whether the wrong is blamed."""
-    spared = [facts.index for facts in chips.facts(plant.chip) if not plant.defect.on_chip(facts.index)]
+    spared = [facts.index for facts in sim.facts(plant.chip) if not plant.defect.on_chip(facts.index)]
     return [
         job for job in jobs if job.check.scope is Scope.GROUP or job.accelerators[0].index not in spared[1:]
     ]

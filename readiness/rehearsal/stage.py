@@ -1,21 +1,19 @@
-"""The loop over workers: every task of a script in a process of its own, some side by side, with limits kept."""
+"""Executor: runs every task of a rehearsal in a process of its own, some side by side."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from readiness import accelerators
 from readiness.endings import SECOND_TRY, discovered, evidence_of
+from readiness.engine.scheduler import POLL_S, Running, Scheduler
 from readiness.errors import InternalError, InterruptedRunError
 from readiness.model import AcceleratorFacts, Evidence
+from readiness.plan import Job
 from readiness.processes import Pool
 from readiness.rehearsal.script import HANG_LIKE, HANG_PATIENCE_S, Key, Task
 from readiness.worker_process import Worker
-
-_POLL_S = 0.1
 
 
 class Observer(Protocol):
@@ -31,65 +29,39 @@ class Observer(Protocol):
         """A task ended."""
 
 
-@dataclass(slots=True)
-class _Running:
-    task: Task
-    worker: Worker
-    attempt: int = 1
-
-
-@dataclass(slots=True)
-class Stage:
+class Executor(Scheduler[Task]):
     """Runs tasks with at most `jobs` workers at once.
 
-    `stop` is filled from outside to end it; `timeout_s` stands for every check's own limit.
+    `signals` is filled from outside to end it; `timeout_s` stands for every check's own limit. `evidence` is what the tasks
+    left, by key; those that a stop cut off are not in it.
     """
 
-    pool: Pool
     observer: Observer
-    stop: Sequence[str]
-    jobs: int
-    timeout_s: float | None = None
-    evidence: dict[Key, Evidence] = field(default_factory=dict)
-    _waiting: list[Task] = field(default_factory=list)
-    _running: list[_Running] = field(default_factory=list)
-    _usual_s: dict[str, float] = field(default_factory=dict)
 
-    def run(self, tasks: Sequence[Task]) -> Mapping[Key, Evidence]:
-        """What the tasks left, by key. Those that a stop cut off are not in it."""
-        self._waiting = list(tasks)
-        self.observer.planned(tasks, self.jobs)
-        while self._waiting or self._running:
-            if self.stop:
-                self._end_all()
-            else:
-                self._start_what_may()
-            self.pool.poll(_POLL_S)
-            for running in [item for item in self._running if item.worker.ended]:
-                self._running.remove(running)
-                self._finish(running)
-            self.observer.running([(item.task, item.worker) for item in self._running])
-        return self.evidence
+    def __init__(
+        self, pool: Pool, observer: Observer, signals: Sequence[str], tasks: Sequence[Task], jobs: int,
+        timeout_s: float | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(pool, observer, tasks, slots=jobs)
+        self.signals = signals
+        self.timeout_s = timeout_s
+        self.evidence: dict[Key, Evidence] = {}
+        self.jobs = jobs
+        self._usual_s: dict[str, float] = {}
 
-    def _end_all(self) -> None:
-        self._waiting.clear()
-        for running in self._running:
-            self.pool.kill(running.worker, f"the rehearsal was interrupted ({self.stop[0]})")
+    def run(self) -> None:
+        """Until every task has ended, or all that ran have after a stop."""
+        self.observer.planned(self.waiting, self.jobs)
+        super().run()
 
-    def _start_what_may(self) -> None:
-        """In order, up to the number of jobs; a check that wants the machine to itself waits for silence."""
-        while self._waiting and len(self._running) < self.jobs:
-            task = self._waiting[0]
-            alone = task.job.check.alone or any(item.task.job.check.alone for item in self._running)
-            if alone and self._running:
-                return
-            self._start(self._waiting.pop(0), attempt=1)
+    def job(self, task: Task) -> Job:
+        return task.job
 
-    def _start(self, task: Task, attempt: int) -> None:
-        stack = accelerators.stack(task.job.accelerators[0].stack)
-        limit_s = self.limit_s(task) * (1 if attempt == 1 else SECOND_TRY)
-        worker = self.pool.start(task.job.asked(task.seed), fork=stack.forkable, limit_s=limit_s)
-        self._running.append(_Running(task, worker, attempt))
+    def lanes(self, task: Task) -> set[str]:  # noqa: ARG002 - each has a machine of its own
+        return set()
+
+    def request(self, task: Task) -> Mapping[str, Any]:
+        return task.job.asked(task.seed)
 
     def limit_s(self, task: Task) -> float:
         """The limit of a first try. A planted chip has no second one, so it is generous where the healthy one was slow.
@@ -106,12 +78,14 @@ class Stage:
             limit_s = min(limit_s, 2 * check.typical_s + HANG_PATIENCE_S)
         return max(limit_s, round(SECOND_TRY * self._usual_s.get(check.id, 0.0), 1))
 
-    def _finish(self, running: _Running) -> None:
+    def reason_to_stop(self) -> str | None:
+        """A signal."""
+        return f"the rehearsal was interrupted ({self.signals[0]})" if self.signals else None
+
+    def finish(self, running: Running[Task]) -> None:
+        """Turn what a worker left into evidence, or try once more where nothing is planted."""
         task, worker = running.task, running.worker
-        if self.stop and worker.kill_sent is not None:
-            return
-        if worker.timed_out and worker.ready is not None and running.attempt == 1 and task.planted is None and not self.stop:
-            self._start(task, attempt=2)
+        if running.stopped or (task.planted is None and self.try_again(running)):
             return
         evidence = evidence_of(worker, task.job, running.attempt)
         if task.planted is None:
@@ -126,7 +100,7 @@ def host_cpu(pool: Pool, stop: Sequence[str], limit_s: float = 180.0) -> Acceler
     worker = pool.start({"job": "discover", "stack": "cpu"}, fork=True, limit_s=limit_s)
     deadline = time.monotonic() + limit_s
     while not worker.ended and time.monotonic() < deadline:
-        pool.poll(_POLL_S)
+        pool.poll(POLL_S)
         if stop:
             raise InterruptedRunError("interrupted before the rehearsal had begun", remedy="run it again")
     found, reason = discovered(worker)

@@ -15,13 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from readiness import files, toml
-from readiness.accelerators import torch_build
 from readiness.errors import BadFileError, UsageError
-from readiness.model import AcceleratorFacts
 from readiness.simulator.mistakes import Place, refuse_mistakes, several
 
-STACK = "sim"
-NOTICE = "a simulated chip: a rehearsal, not a measurement of a product"
 #: What a worker is told must fit into one message, and the chip is part of it. As JSON, without blanks.
 LARGEST_CHIP_BYTES = 2**16
 
@@ -219,35 +215,6 @@ def _defect(entry: Mapping[str, Any]) -> Defect:
         name=entry.get("name"),
         source=entry.get("source"),
     )
-
-
-def facts(chip: Chip) -> tuple[AcceleratorFacts, ...]:
-    """One accelerator for each simulated chip, as a vendor's stack would tell of it. Defects of the version stack show."""
-    build = torch_build.installed()
-    return tuple(
-        AcceleratorFacts(
-            id=f"{STACK}:{number}",
-            kind=STACK,
-            index=number,
-            stack=STACK,
-            vendor=chip.vendor or "simulated",
-            model=chip.model or f"simulated {chip.name}",
-            serial=f"SIM-{chip.name}-{number}",
-            memory_bytes=chip.memory_bytes,
-            software={"torch": None if build is None else build.version, **_software(chip, number)},
-            properties={"simulated": True, "notice": NOTICE, "number": number, "chip": chip.to_json()},
-            counters=dict(chip.counters) or None,
-        )
-        for number in range(chip.chips)
-    )
-
-
-def _software(chip: Chip, number: int) -> dict[str, str | None]:
-    software: dict[str, str | None] = dict(chip.software)
-    for defect in chip.defects:
-        if defect.kind == "version" and defect.on_chip(number):
-            software |= {name: value if isinstance(value, str) else None for name, value in defect.set.items()}
-    return software
 
 
 def _given(value: Any) -> Json:

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 import torch
 
+from readiness.simulator.call import Call
 from readiness.simulator.kernels import _host
-from readiness.simulator.kinds import Moment
-from readiness.simulator.silicon import Silicon
-from readiness.simulator.strikes import Call
+from readiness.simulator.silicon import SimulatedDevice
+from readiness.simulator.strikes import Stage
 
 _NAMES = (
     "send", "recv_", "recv_any_source_", "reduce_", "broadcast_", "allreduce_", "allreduce_coalesced_", "allgather_",
@@ -35,11 +35,11 @@ _WRITES = {
 _PEER = {"send": 2, "recv_": 2}
 
 
-class _HasSilicon(Protocol):
-    silicon: Silicon
+class _HasDevice(Protocol):
+    device: SimulatedDevice
 
 
-def register(current: _HasSilicon) -> object:
+def register(current: _HasDevice) -> object:
     """Register all collectives; keep what is returned. None where this PyTorch has no torch.distributed."""
     if not torch.distributed.is_available():
         return None
@@ -49,17 +49,17 @@ def register(current: _HasSilicon) -> object:
     return library
 
 
-def _collective(name: str, current: _HasSilicon) -> Callable[..., Any]:
+def _collective(name: str, current: _HasDevice) -> Callable[..., Any]:
     operator = getattr(torch.ops.c10d, name).default
     position = _PEER.get(name)
 
     def kernel(*arguments: Any) -> Any:
         hosted = [_host(argument) for argument in arguments]
-        silicon = current.silicon
-        before, after = silicon.acting(f"c10d::{name}")
+        device = current.device
+        before, after = device.acting(f"c10d::{name}")
         if not before and not after:
             return _ours(operator(*hosted), arguments)
-        waiting = [*after, *(armed for armed in before if armed.kind.at is Moment.AROUND)]
+        waiting = [*after, *(fault for fault in before if fault.kind.at is Stage.AROUND)]
         call = Call(f"c10d::{name}", hosted, {}, arguments)
         if position is not None:
             call.peer = int(arguments[position])
@@ -71,11 +71,11 @@ def _collective(name: str, current: _HasSilicon) -> Callable[..., Any]:
             # Only where it must be, and never for a send, which writes nothing here: two ranks that each waited for their
             # own before they receive would wait for ever.
             written = _WRITES.get(name, ())
-            if name != "send" and any(armed.concerns(call) for armed in waiting):
+            if name != "send" and any(fault.concerns(call) for fault in waiting):
                 given[0] = _ended(given[0], _tensors([arguments[index] for index in written]))
             return [call.arguments[index] for index in written]
 
-        silicon.perform(call, run)
+        device.perform(call, run)
         return _ours(given[0], arguments)
 
     return kernel

@@ -6,24 +6,24 @@ from typing import Any, Protocol
 
 import torch
 
+from readiness.simulator.call import Call
 from readiness.simulator.kernels import KIND, _host
-from readiness.simulator.silicon import Silicon
-from readiness.simulator.strikes import Call
+from readiness.simulator.silicon import SimulatedDevice
 
 _LOAD, _SAVE = "checkpoint::load", "checkpoint::save"
 
 
-class _HasSilicon(Protocol):
-    silicon: Silicon
+class _HasDevice(Protocol):
+    device: SimulatedDevice
 
 
-def register(current: _HasSilicon) -> None:
+def register(current: _HasDevice) -> None:
     """Have torch.save tag the device's storages, and torch.load put them there."""
 
     def tag(storage: Any) -> str | None:
         if storage.device.type != KIND:
             return None
-        current.silicon.perform(Call(_SAVE, [], {}, results=None), lambda: None)
+        current.device.perform(Call(_SAVE, [], {}, results=None), lambda: None)
         return KIND
 
     def restore(storage: Any, location: str) -> Any:
@@ -31,19 +31,19 @@ def register(current: _HasSilicon) -> None:
             return None
         content = torch.empty(0, dtype=torch.uint8).set_(storage)
         call = Call(_LOAD, [content], {}, results=content)
-        loaded = current.silicon.perform(call, lambda: content)
-        return current.silicon.adopt(loaded).untyped_storage()
+        loaded = current.device.perform(call, lambda: content)
+        return current.device.adopt(loaded).untyped_storage()
 
     # Before PyTorch's own entry for such devices, whose priority is higher by some tens.
     torch.serialization.register_package(5, tag, restore)
 
 
-def register_distributed(current: _HasSilicon) -> None:
+def register_distributed(current: _HasDevice) -> None:
     """Have defects of checkpoints act on what torch.distributed.checkpoint loads, tensor by tensor: it copies them itself.
 
     Only for chips that have such defects: it takes an import. Each call has the tensor's name as its `tensor`.
     """
-    if not torch.distributed.is_available() or not any(current.silicon.acting(_LOAD)):
+    if not torch.distributed.is_available() or not any(current.device.acting(_LOAD)):
         return
     from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 
@@ -56,7 +56,7 @@ def register_distributed(current: _HasSilicon) -> None:
         if tensor.device.type == KIND and tensor.numel() and tensor.is_contiguous():
             content = _host(tensor).view(-1).view(torch.uint8)
             call = Call(_LOAD, [content], {"tensor": read_item.dest_index.fqn}, results=content)
-            current.silicon.perform(call, lambda: content)
+            current.device.perform(call, lambda: content)
 
     commit_tensor.simulated = True  # type: ignore[attr-defined]
     DefaultLoadPlanner.commit_tensor = commit_tensor  # type: ignore[method-assign]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from readiness.simulator.strikes import Call
+from readiness.simulator.call import Call
 
 #: Writes remembered at most, and the largest tensor of which a copy is kept.
 _MOST_WRITES, _MOST_ELEMENTS = 512, 2**22

@@ -17,7 +17,7 @@ import torch
 from readiness.simulator import attention, autocast, collectives, composites, files, gaps, namespace
 from readiness.simulator.chip import Chip
 from readiness.simulator.kernels import KIND, Interpreter
-from readiness.simulator.silicon import Silicon
+from readiness.simulator.silicon import SimulatedDevice
 
 
 class UnavailableError(Exception):
@@ -27,45 +27,45 @@ class UnavailableError(Exception):
 class _Current:
     """The chip that the kernels work for: registered once, exchanged at will."""
 
-    silicon: Silicon
+    device: SimulatedDevice
 
     def call(
         self, name: str, operator: Any, arguments: Sequence[Any], keywords: Mapping[str, Any], given: Sequence[Any]
     ) -> Any:
-        return self.silicon.call(name, operator, arguments, keywords, given)
+        return self.device.call(name, operator, arguments, keywords, given)
 
     def allocate(self, size_bytes: int) -> None:
-        self.silicon.allocate(size_bytes)
+        self.device.allocate(size_bytes)
 
     def adopt(self, tensor: torch.Tensor) -> torch.Tensor:
-        return self.silicon.adopt(tensor)
+        return self.device.adopt(tensor)
 
     def copy(self, source: torch.Tensor, target: torch.Tensor, given: tuple[torch.Tensor, torch.Tensor]) -> None:
-        self.silicon.copy(source, target, given)
+        self.device.copy(source, target, given)
 
 
 _current = _Current()
 _kept: list[object] = []  # registrations end with their objects
 
 
-def install(chip: Chip, number: int, seed: int = 0) -> Silicon:
+def install(chip: Chip, number: int, seed: int = 0) -> SimulatedDevice:
     """Chip `number` of a chip file becomes this process's device `sim:0`. May be called again for another one.
 
     Raises UnavailableError where PyTorch is older than its devices written in Python (2.9).
     """
     torch.set_num_threads(1)  # several chips share the host: threads that wait for each other would eat it up
-    silicon = Silicon(chip, number, seed)
-    _current.silicon = silicon
-    namespace.use(silicon)
+    device = SimulatedDevice(chip, number, seed)
+    _current.device = device
+    namespace.use(device)
     if not _kept:
         _register()
     files.register_distributed(_current)
-    return silicon
+    return device
 
 
-def installed() -> Silicon | None:
+def installed() -> SimulatedDevice | None:
     """The chip of this process, None where there is none."""
-    return _current.silicon if _kept else None
+    return _current.device if _kept else None
 
 
 def _register() -> None:

@@ -9,7 +9,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from readiness.accelerators.base import SWEPT_VARIABLE
+from readiness.scratch import SWEPT_VARIABLE
 
 #: The key of the environment of evidence under which it stands.
 KEY = "planted_defect_met"

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from readiness.simulator.silicon import Silicon
+from readiness.simulator.silicon import SimulatedDevice
 
 _numbers = itertools.count(1)
 
@@ -35,7 +35,7 @@ class Event:
 
     def synchronize(self) -> None:
         """Have the host wait for it."""
-        _silicon().surface()
+        _device().surface()
 
 
 class Stream:
@@ -51,11 +51,11 @@ class Stream:
 
     def wait_event(self, event: Event) -> None:
         """Have what follows on this stream wait for an event."""
-        _silicon().touch("stream::wait")
+        _device().touch("stream::wait")
 
     def wait_stream(self, stream: Stream) -> None:
         """Have what follows on this stream wait for all that stands on another."""
-        _silicon().touch("stream::wait")
+        _device().touch("stream::wait")
 
     def record_event(self, event: Event | None = None) -> Event:
         """Set a mark."""
@@ -69,7 +69,7 @@ class Stream:
 
     def synchronize(self) -> None:
         """Have the host wait for it."""
-        _silicon().surface()
+        _device().surface()
 
     def __enter__(self) -> Stream:
         self._before = _swap(self)
@@ -82,11 +82,11 @@ class Stream:
 _default = Stream()
 _default.number = 0
 _streams = [_default]
-_chips: list[Silicon] = []
+_devices: list[SimulatedDevice] = []
 
 
-def _silicon() -> Silicon:
-    return _chips[0]
+def _device() -> SimulatedDevice:
+    return _devices[0]
 
 
 def _current() -> Stream:
@@ -95,7 +95,7 @@ def _current() -> Stream:
 
 def _swap(stream: Stream) -> Stream:
     before, _streams[0] = _streams[0], stream
-    _silicon().stream = stream.number
+    _device().stream = stream.number
     return before
 
 
@@ -112,18 +112,18 @@ def _stream(stream: Stream | None) -> Iterator[None]:
 
 
 def _synchronize(device: Any = None) -> None:
-    _silicon().touch("stream::synchronize")
-    _silicon().synchronize()
+    _device().touch("stream::synchronize")
+    _device().synchronize()
 
 
 def _memory(device: Any = None) -> tuple[int, int]:
-    memory = _silicon().memory
+    memory = _device().memory
     return memory.free, memory.total
 
 
-def use(silicon: Silicon) -> None:
+def use(device: SimulatedDevice) -> None:
     """From now on the namespace speaks of this chip."""
-    _chips[:] = [silicon]
+    _devices[:] = [device]
     _swap(_default)
 
 
@@ -139,8 +139,8 @@ def make() -> types.ModuleType:
         "set_stream": _swap,
         "synchronize": _synchronize,
         "mem_get_info": _memory,
-        "memory_allocated": lambda device=None: _silicon().memory.used,
-        "memory_reserved": lambda device=None: _silicon().memory.used,
+        "memory_allocated": lambda device=None: _device().memory.used,
+        "memory_reserved": lambda device=None: _device().memory.used,
         "empty_cache": _nothing,
         "is_available": lambda: True,
         "is_initialized": lambda: True,
@@ -149,7 +149,7 @@ def make() -> types.ModuleType:
         "current_device": lambda: 0,
         "set_device": _nothing,
         "device": _Device,
-        "get_device_name": lambda device=None: f"simulated {_silicon().chip.name}",
+        "get_device_name": lambda device=None: f"simulated {_device().chip.name}",
         "get_device_capability": lambda device=None: None,
         "get_amp_supported_dtype": lambda: [torch.bfloat16, torch.float16],
         "is_bf16_supported": lambda *_: True,
@@ -172,7 +172,7 @@ def make() -> types.ModuleType:
 
 def _seed(*_: Any) -> None:
     """There is nothing to do, but of a device that is lost even this cannot be asked."""
-    _silicon().refuse_if_lost()
+    _device().refuse_if_lost()
 
 
 def _nothing(*_: Any, **__: Any) -> None:

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 
 from readiness.simulator import relabel
+from readiness.simulator.call import Call
 from readiness.simulator.chip import Chip, Defect
 from readiness.simulator.history import History
-from readiness.simulator.kinds import Moment, kinds
-from readiness.simulator.strikes import Armed, Call
+from readiness.simulator.kinds import kinds
+from readiness.simulator.strikes import ActiveFault, Stage
 
 #: Smaller blocks are not counted against the chip's memory: counting costs more than they do.
 COUNTED_BYTES = 2**16
@@ -60,30 +61,30 @@ class _Heat:
         self.warmth += (goal - self.warmth) * (1 - 2.718281828 ** (-pause / _WARMING_S))
 
 
-class Silicon:
+class SimulatedDevice:
     """One simulated chip at work. Implements what the kernels ask for (`kernels.Chip`)."""
 
     def __init__(self, chip: Chip, number: int, seed: int) -> None:
         self.chip = chip
         self.number = number
         self.memory = Memory(int(chip.memory_gib * 2**30))
-        self.armed = self._arm(seed)
+        self.faults = self._active_faults(seed)
         self.pending: list[tuple[float, str]] = []  # errors that will surface: not before (monotonic), text
         self.lost = ""  # why this process can use the chip no more
         self.history = History()
         self.stream = 0  # the current one's number
-        self._acting: dict[str, tuple[list[Armed], list[Armed]]] = {}
+        self._acting: dict[str, tuple[list[ActiveFault], list[ActiveFault]]] = {}
         self._heat = _Heat()
-        whens = [armed.defect.when for armed in self.armed]
+        whens = [fault.defect.when for fault in self.faults]
         self._timed = any(when.after_s is not None or when.temperature is not None for when in whens)
-        self._remembers = any(armed.kind.name == "stale-read" for armed in self.armed)
+        self._remembers = any(fault.kind.name == "stale-read" for fault in self.faults)
 
-    def _arm(self, seed: int) -> list[Armed]:
+    def _active_faults(self, seed: int) -> list[ActiveFault]:
         known = kinds()
         return [
-            Armed(_warm(defect) if known[defect.kind].warm else defect, known[defect.kind], self.number, seed)
+            ActiveFault(_warm(defect) if known[defect.kind].warm else defect, known[defect.kind], self.number, seed)
             for defect in self.chip.defects
-            if known[defect.kind].at is not Moment.NEVER
+            if known[defect.kind].at is not Stage.NEVER
         ]
 
     @property
@@ -101,13 +102,13 @@ class Silicon:
         if self.lost:
             raise RuntimeError(self.lost)
 
-    def acting(self, name: str) -> tuple[list[Armed], list[Armed]]:
+    def acting(self, name: str) -> tuple[list[ActiveFault], list[ActiveFault]]:
         """The defects that speak of an operator: those that act before it (or around it), and after it or when it raises."""
         if name not in self._acting:
-            own = [armed for armed in self.armed if armed.matches(name)]
+            own = [fault for fault in self.faults if fault.matches(name)]
             self._acting[name] = (
-                [armed for armed in own if armed.kind.at in (Moment.BEFORE, Moment.AROUND)],
-                [armed for armed in own if armed.kind.at in (Moment.AFTER, Moment.RAISED)],
+                [fault for fault in own if fault.kind.at in (Stage.BEFORE, Stage.AROUND)],
+                [fault for fault in own if fault.kind.at in (Stage.AFTER, Stage.RAISED)],
             )
         return self._acting[name]
 
@@ -130,28 +131,28 @@ class Silicon:
         if self._remembers:
             self.history.begin(call, self.stream)
         around = []
-        for armed in before:
-            if armed.strikes(call, self):
-                armed.strike(call, self)
-                around += [armed] if armed.kind.at is Moment.AROUND else []
+        for fault in before:
+            if fault.acts_on(call, self):
+                fault.inject(call, self)
+                around += [fault] if fault.kind.at is Stage.AROUND else []
         started = time.perf_counter()
         try:
             call.results = run()
         except Exception:
-            self._act(Moment.RAISED, after, call)
+            self._act(Stage.RAISED, after, call)
             raise
         call.seconds, call.ended = time.perf_counter() - started, True
-        for armed in around:
-            armed.strike(call, self)
-        self._act(Moment.AFTER, after, call)
+        for fault in around:
+            fault.inject(call, self)
+        self._act(Stage.AFTER, after, call)
         if self._remembers:
             self.history.end(call, self.stream)
         return call.results
 
-    def _act(self, moment: Moment, defects: Sequence[Armed], call: Call) -> None:
-        for armed in defects:
-            if armed.kind.at is moment and armed.strikes(call, self):
-                armed.strike(call, self)
+    def _act(self, stage: Stage, faults: Sequence[ActiveFault], call: Call) -> None:
+        for fault in faults:
+            if fault.kind.at is stage and fault.acts_on(call, self):
+                fault.inject(call, self)
 
     def touch(self, name: str) -> None:
         """Something without tensors happens (an allocation, a wait): let defects act on it."""

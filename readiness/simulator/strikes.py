@@ -1,95 +1,100 @@
-"""Whether a defect acts on a call: its conditions, and what it is handed when it does."""
+"""Fault injection: what a kind of fault is, whether a fault acts on a call, and what it is handed when it does.
+
+Torch is imported where it is used: the command line reads the table of kinds.
+"""
 
 from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import TYPE_CHECKING, Any, Protocol
 
 from readiness.simulator import met
-from readiness.simulator.chip import Condition, Defect, Value
-from readiness.simulator.kinds import Kind
+from readiness.simulator.chip import Defect
 
 if TYPE_CHECKING:
-    from readiness.simulator.silicon import Silicon
+    import torch
+
+    from readiness.simulator.call import Call
+    from readiness.simulator.history import History
 
 
-@dataclass(slots=True)
-class Call:
-    """One call of an operator, collective or copy.
+class Stage(StrEnum):
+    """When a kind acts on a call; `never` is for those that act elsewhere (the version stack, the counters).
 
-    `arguments` and `keywords` are the host's view and may be changed before it runs; `given` are the device's own
-    tensors, which alone know their layout. `group` is how many ranks a collective is between, `peer` the other one of a
-    transfer. `results` are what it gave, as the host sees it, once it has `ended`.
+    `around` is called twice, before the call and once it has ended (`Call.ended`); `raised` where the call raises.
+    """
+
+    BEFORE = "before"
+    AFTER = "after"
+    RAISED = "raised"
+    AROUND = "around"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class FaultKind:
+    """A kind of defect.
+
+    `severity` is what it has where a chip file gives none, in `unit`. A `warm` kind waits for the chip to be warm where
+    the file names no other beginning.
     """
 
     name: str
-    arguments: list[Any]
-    keywords: dict[str, Any]
-    given: Sequence[Any] = ()
-    peer: int | None = None
-    group: int | None = None
-    results: Any = None
-    seconds: float = 0.0
-    ended: bool = False
-    _tensors: list[torch.Tensor] | None = None
+    at: Stage
+    domain: tuple[str, ...]
+    severity: float
+    unit: str
+    act: Callable[[Injection], None]
+    warm: bool = False
 
     @property
-    def tensors(self) -> list[torch.Tensor]:
-        """The tensors among the device's arguments."""
-        if self._tensors is None:
-            self._tensors = list(_tensors(self.given))
-        return self._tensors
+    def summary(self) -> str:
+        """The first line of its docstring."""
+        return (self.act.__doc__ or "").strip().partition("\n")[0]
+
+
+class Memory(Protocol):
+    """What a fault may read and change of a device's memory."""
+
+    leaked: int
+    refusals: int
+
+
+class Device(Protocol):
+    """What a fault may read and change of the device that it acts on."""
+
+    number: int
+    pending: list[tuple[float, str]]
+    lost: str
+    history: History
 
     @property
-    def backward(self) -> bool:
-        """Whether a gradient is being computed."""
-        return torch._C._current_autograd_node() is not None
-
-    def outputs(self) -> list[torch.Tensor]:
-        """The tensors among the results."""
-        return list(_tensors((self.results,)))
+    def memory(self) -> Memory:
+        """Its memory."""
 
     @property
-    def schema(self) -> Any:
-        """What PyTorch knows of the operator's arguments and results; None for what is no operator (copies, waits)."""
-        space, _, name = self.name.partition("::")
-        packet, _, variant = name.partition(".")
-        found = getattr(getattr(torch.ops, space, None), packet, None) if space in ("aten", "c10d") else None
-        return getattr(getattr(found, variant or "default", None), "_schema", None)
+    def load_s(self) -> float:
+        """Seconds of load in this process so far."""
 
-    def argument(self, name: str) -> Any:
-        """The argument of this name, its default where it was left out; None where the operator has none such."""
-        return self._find(name, [*self.arguments, *self.keywords.values()])
-
-    def given_as(self, name: str) -> Any:
-        """The same as the device has it."""
-        return self._find(name, self.given)
-
-    def _find(self, name: str, values: Sequence[Any]) -> Any:
-        positional = len(self.arguments)
-        for position, argument in enumerate(self.schema.arguments if self.schema is not None else ()):
-            if argument.name == name:
-                if name in self.keywords:
-                    return values[positional + list(self.keywords).index(name)]
-                return values[position] if position < positional else argument.default_value
-        return None
+    @property
+    def temperature(self) -> float:
+        """Degrees Celsius."""
 
 
 @dataclass(slots=True)
-class Strike:
-    """A defect about to act: the call, how severe, and on which chip."""
+class Injection:
+    """A fault about to act: on which call, how severely, and on which device. `memory` is what it keeps between calls."""
 
     call: Call
     severity: float
     settings: Mapping[str, Any]
     random: random.Random
-    silicon: Silicon
+    device: Device
     memory: dict[str, Any]
 
     def outputs(self) -> list[torch.Tensor]:
@@ -97,7 +102,9 @@ class Strike:
         chosen = self.settings.get("output")
         if chosen is None or not isinstance(self.call.results, list | tuple):
             return self.call.outputs()
-        return list(_tensors(self.call.results[int(chosen) :][:1]))
+        from readiness.simulator.call import tensors_in
+
+        return list(tensors_in(self.call.results[int(chosen) :][:1]))
 
     def floats(self) -> list[torch.Tensor]:
         """The floating-point results that can be changed in place: not empty, each element in memory of its own."""
@@ -119,6 +126,8 @@ class Strike:
 
     def generator(self) -> torch.Generator:
         """A generator that goes on from where this defect's last draw ended."""
+        import torch
+
         if "generator" not in self.memory:
             self.memory["generator"] = torch.Generator().manual_seed(self.random.getrandbits(32))
         found: torch.Generator = self.memory["generator"]
@@ -126,11 +135,11 @@ class Strike:
 
 
 @dataclass(slots=True)
-class Armed:
+class ActiveFault:
     """A defect in this process, on this chip: what it has counted, and its own stream of chance."""
 
     defect: Defect
-    kind: Kind
+    kind: FaultKind
     number: int
     seed: int
     calls: int = 0
@@ -160,23 +169,21 @@ class Armed:
         peer = self.defect.set.get("peer")
         return peer is None or call.peer is None or call.peer == peer
 
-    def strikes(self, call: Call, silicon: Silicon) -> bool:
+    def acts_on(self, call: Call, device: Device) -> bool:
         """Whether it acts on this call. Counts the calls that it could have acted on."""
         when = self.defect.when
         if not self.concerns(call):
             return False
-        if self.defect.dtype and not _has_dtype(call, self.defect.dtype):
+        if self.defect.dtype and not call.has_dtype(self.defect.dtype):
             return False
-        if when.backward is not None and call.backward is not when.backward:
-            return False
-        if not _fits(call, when):
+        if not call.meets(when):
             return False
         if self.calls == 0:
             met.mark()
         self.calls += 1
-        if when.after_s is not None and silicon.load_s < when.after_s:
+        if when.after_s is not None and device.load_s < when.after_s:
             return False
-        if when.temperature is not None and silicon.temperature < when.temperature:
+        if when.temperature is not None and device.temperature < when.temperature:
             return False
         if when.after_calls is not None and self.calls < when.after_calls:
             return False
@@ -184,88 +191,18 @@ class Armed:
             return False
         return when.probability is None or self.random.random() < when.probability
 
-    def strike(self, call: Call, silicon: Silicon) -> None:
+    def inject(self, call: Call, device: Device) -> None:
         """Do the harm."""
-        self.kind.act(Strike(call, self.severity, self.defect.set, self.random, silicon, self.memory))
+        self.kind.act(Injection(call, self.severity, self.defect.set, self.random, device, self.memory))
 
 
-def globs(defect: Defect, kind: Kind) -> Iterator[str]:
+def globs(defect: Defect, kind: FaultKind) -> Iterator[str]:
     """The full names that a defect's `op` means."""
     for glob in defect.op:
         if glob == "*":
             yield from kind.domain
         else:
             yield glob if "::" in glob else f"aten::{glob}"
-
-
-def _fits(call: Call, when: Condition) -> bool:
-    """The conditions on the tensors: each is met when one of the tensors meets it; sizes are those of the largest."""
-    tensors = list(_tensors([call.given_as(when.of)])) if when.of is not None else call.tensors or call.outputs()
-    if when.of is not None and not tensors:
-        return False
-    if when.numel_over is not None and max((tensor.numel() for tensor in tensors), default=0) <= when.numel_over:
-        return False
-    if when.numel_under is not None and max((tensor.numel() for tensor in tensors), default=0) >= when.numel_under:
-        return False
-    if when.rows_over is not None and max((_rows(tensor) for tensor in tensors), default=0) <= when.rows_over:
-        return False
-    if when.noncontiguous is not None and when.noncontiguous is all(tensor.is_contiguous() for tensor in tensors):
-        return False
-    if when.offset is not None and when.offset is all(tensor.storage_offset() == 0 for tensor in tensors):
-        return False
-    if when.empty is not None and when.empty is all(tensor.numel() for tensor in tensors):
-        return False
-    if when.ndim and not any(tensor.ndim in when.ndim for tensor in tensors):
-        return False
-    if when.multiple_of is not None and not any(
-        -tensor.ndim <= when.dimension < tensor.ndim and tensor.shape[when.dimension] % when.multiple_of == when.remainder
-        for tensor in tensors
-    ):
-        return False
-    if when.argument and not all(_argument_is(call, name, wanted) for name, wanted in when.argument.items()):
-        return False
-    if when.negative is None:
-        return True
-    return when.negative is any(
-        bool((value < 0).any())
-        for value in _tensors((*call.arguments, *call.keywords.values()))
-        if value.numel() and not value.is_complex() and value.dtype != torch.bool
-    )
-
-
-def _rows(tensor: torch.Tensor) -> int:
-    return tensor.numel() // tensor.shape[-1] if tensor.ndim and tensor.shape[-1] else 0
-
-
-def _argument_is(call: Call, name: str, wanted: Value) -> bool:
-    """Whether an argument is as a condition wants it; one that the operator does not have is not given."""
-    value = call.argument(name)
-    if isinstance(wanted, str):
-        return str(value) == wanted
-    if isinstance(wanted, bool):
-        return _is_something(value) is wanted
-    return isinstance(value, int | float) and value == wanted
-
-
-def _is_something(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return any(_is_something(item) for item in value)
-    return isinstance(value, torch.Tensor) or (value is not None and value is not False and value != 0)
-
-
-def _has_dtype(call: Call, names: Sequence[str]) -> bool:
-    wanted = {f"torch.{name}" for name in names}
-    found = {str(tensor.dtype) for tensor in call.tensors or call.outputs()}
-    found |= {str(value) for value in (*call.arguments, *call.keywords.values()) if isinstance(value, torch.dtype)}
-    return bool(wanted & found)
-
-
-def _tensors(values: Sequence[Any]) -> Iterator[torch.Tensor]:
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors(value)
 
 
 def _real_strides(tensor: torch.Tensor) -> list[int]:

@@ -34,7 +34,7 @@ def on_simulated_chips(check: str, simulated: Chip, seed: int = 7, **settings: A
 
     def run() -> Any:
         from readiness import accelerators
-        from readiness.simulator.chip import facts
+        from readiness.accelerators.sim import facts
         from tests.support import run_check
 
         peers = facts(simulated)

@@ -1,6 +1,6 @@
 """Honest devices whose arithmetic is another than the host's: a simulated chip is the host's to the bit, a real one never.
 
-Both take the place of `Silicon.call`. `wider` computes in the next wider floating dtype and rounds once, as matrix units
+Both take the place of `SimulatedDevice.call`. `wider` computes in the next wider floating dtype and rounds once, as matrix units
 do and as whoever fuses steps does; `reversed_sums` adds up from the other end, as whoever adds up in parallel may.
 """
 
@@ -65,7 +65,7 @@ def _turned(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def computing(true_call: Call, other: Other, changed: list[str]) -> Call:
-    """What takes the place of `Silicon.call`. The names of operators that gave another bit are written into `changed`."""
+    """What takes the place of `SimulatedDevice.call`. The names of operators that gave another bit are written into `changed`."""
 
     def call(
         name: str, operator: Any, arguments: Sequence[Any], keywords: Mapping[str, Any], given: Sequence[Any]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.simulator import chip as chips
+from readiness.accelerators import sim
 from tests.operators import arithmetic
 from tests.simulator.support import chip, inside
 from tests.support import run_check, values
@@ -23,12 +23,12 @@ def blamed(other: Callable[..., Any], check: str, seed: int, **settings: Any) ->
         from readiness.accelerators.base import Accelerator
         from readiness.simulator.install import installed
 
-        silicon, changed = installed(), list[str]()
-        assert silicon is not None
-        setattr(silicon, "call", arithmetic.computing(silicon.call, other, changed))  # noqa: B010 - a method is replaced
+        simulated, changed = installed(), list[str]()
+        assert simulated is not None
+        setattr(simulated, "call", arithmetic.computing(simulated.call, other, changed))  # noqa: B010 - a method is replaced
         device = torch.device("sim")
         (torch.randn(64, 999, device=device) @ torch.randn(999, 9, device=device)).sum()
-        accelerator = Accelerator(chips.facts(planted)[0], accelerators.stack("sim"), seed=seed)
+        accelerator = Accelerator(sim.facts(planted)[0], accelerators.stack("sim"), seed=seed)
         evidence = run_check(check, accelerator, **settings)
         sound = ("native", "decomposed", "summary", "cannot be judged")
         poor = [f"{row['operator']} {row['dtype']}: {row['detail']}" for row in evidence.rows if row["outcome"] not in sound]

@@ -35,10 +35,10 @@ def on_chip(*defects: Any, memory_gib: float = 1.0, **settings: Any) -> Any:
 
     def look() -> Any:
         from readiness import accelerators
+        from readiness.accelerators import sim
         from readiness.accelerators.base import Accelerator
-        from readiness.simulator import chip as chips
 
-        evidence = run_check("operators.large", Accelerator(chips.facts(planted)[0], accelerators.stack("sim"), seed=7),
+        evidence = run_check("operators.large", Accelerator(sim.facts(planted)[0], accelerators.stack("sim"), seed=7),
                              **(SMALL | settings))  # fmt: skip
         assert evidence.status is Status.MEASURED, evidence.reason
         counts = {

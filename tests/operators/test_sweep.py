@@ -358,9 +358,9 @@ def test_unable_to_tell_without_the_database(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_unable_to_tell_when_no_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from readiness.catalogue import mortal
+    from readiness.isolation import task_process
 
-    monkeypatch.setattr(mortal, "settle", lambda parent: os._exit(3))
+    monkeypatch.setattr(task_process, "prepare_child", lambda parent: os._exit(3))
     evidence = sweep()
     assert evidence.status is Status.ERROR
     assert "left with exit code 3" in (evidence.reason or "")

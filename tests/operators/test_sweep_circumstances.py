@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from readiness.accelerators import stack
+from readiness.accelerators import sim, stack
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import classes
 from readiness.simulator import chip as chips
@@ -18,7 +18,7 @@ def on_sim(which: chips.Chip, *only: str, dtypes: tuple[str, ...] = ("float32",)
     """Outcome and detail of each operator that is neither native nor decomposed on a simulated chip."""
 
     def run() -> dict[str, list[str]]:
-        accelerator = Accelerator(chips.facts(which)[0], stack("sim"), seed=7)
+        accelerator = Accelerator(sim.facts(which)[0], stack("sim"), seed=7)
         from tests.support import run_check
 
         evidence = run_check("operators.sweep", accelerator, only=only, dtypes=dtypes, processes=1)

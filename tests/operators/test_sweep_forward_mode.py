@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
 
-from readiness.accelerators import stack
+from readiness.accelerators import sim, stack
 from readiness.accelerators.base import Accelerator
 from readiness.simulator import chip as chips
 from tests.operators.support import about, detail, gelu_gradient, outcomes, sweep
@@ -81,7 +81,7 @@ def test_on_simulated_chips(planted: tuple[chips.Defect, ...], share: float) -> 
     """Softmax's derivative along a direction is made of others than its gradient: that one is missing and this is right."""
 
     def run() -> list[float]:
-        accelerator = Accelerator(chips.facts(chip(*planted))[0], stack("sim"), seed=7)
+        accelerator = Accelerator(sim.facts(chip(*planted))[0], stack("sim"), seed=7)
         from tests.support import run_check
 
         evidence = run_check(

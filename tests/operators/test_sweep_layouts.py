@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.catalogue import mortal
+from readiness.accelerators.base import Accelerator
 from tests.operators.support import about, detail, gelu, gelu_gradient, outcomes, sweep
 from tests.support import value
 
@@ -136,7 +136,7 @@ def test_a_lost_device_costs_the_operator_that_lost_it_alone(
 
     override("gelu", kernel)
     override("add.Tensor", other)
-    monkeypatch.setattr(mortal, "usable", lambda accelerator: not lost)
+    monkeypatch.setattr(Accelerator, "is_usable", lambda accelerator: not lost)
     evidence = sweep("nn.functional.gelu", "add", "sub", dtypes=("float32", "bfloat16"))
     found = {(row["operator"], row["dtype"]): row for row in evidence.rows if row["outcome"] != "summary"}
     assert {key: row["outcome"] for key, row in found.items()} == {("nn.functional.gelu", "float32"): "crash"}

@@ -18,7 +18,7 @@ def swept(*defects: Defect, check: str = "operators.sweep", **settings: Any) -> 
     def look() -> Any:
         from readiness import accelerators
         from readiness.accelerators.base import Accelerator
-        from readiness.simulator.chip import facts
+        from readiness.accelerators.sim import facts
 
         evidence = run_check(check, Accelerator(facts(planted)[0], accelerators.stack("sim"), seed=5), **settings)
         assert evidence.reason is None, evidence.reason

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from readiness.accelerators import sim
 from readiness.catalogue import profiled
 from readiness.model import Evidence, Status
-from readiness.simulator import chip as chips
 from readiness.workload import contraction
 from readiness.workload.outcome import Played
 from tests.simulator.support import chip, defect, inside
@@ -103,7 +103,7 @@ def on_chip(*defects: Any, only: tuple[str, ...] = ONLY, memory: float = 4.0, **
     def look() -> Any:
         from readiness import accelerators
         from readiness.accelerators.base import Accelerator
-        accelerator = Accelerator(chips.facts(planted)[0], accelerators.stack("sim"), seed=7)
+        accelerator = Accelerator(sim.facts(planted)[0], accelerators.stack("sim"), seed=7)
         evidence = run_check("operators.workload", accelerator, only=only, **(QUICK | settings))
         assert evidence.status is Status.MEASURED, evidence.reason
         abouts = {
@@ -219,9 +219,9 @@ def test_where_nothing_could_be_judged_nothing_is_known_to_stand_in_no_way() -> 
 
 
 def test_unable_when_no_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from readiness.catalogue import mortal
+    from readiness.isolation import task_process
 
-    monkeypatch.setattr(mortal, "settle", lambda parent: os._exit(3))
+    monkeypatch.setattr(task_process, "prepare_child", lambda parent: os._exit(3))
     evidence = played()
     assert evidence.status is Status.ERROR
     assert "left with exit code 3" in (evidence.reason or "")
@@ -249,13 +249,13 @@ def test_an_operator_that_finds_no_room_on_the_disk_tells_nothing(override: Call
 
 
 def test_fresh_interpreters_judge_alike(tmp_path: Any) -> None:
-    from readiness.workload import crew, document, playing
+    from readiness.workload import document, playing, replay_supervisor
     from tests.support import cpu
 
     file = document.find("qwen3-8b")
     loaded = document.load(file)
     chosen = [part for part in playing.parts(loaded) if part.name == "aten::silu"]
-    found = dict(crew.run(cpu(), loaded, file, parts=chosen, budget_s=60.0, large_s=1.0, call_limit_s=20.0, forks=False))
+    found = dict(replay_supervisor.run(cpu(), loaded, file, parts=chosen, budget_s=60.0, large_s=1.0, call_limit_s=20.0, forks=False))
     assert [result.outcome.value for result in found.values()] == ["native"]
 
 

@@ -51,10 +51,10 @@ def test_what_is_not_there_has_no_error() -> None:
 def test_a_healthy_simulated_chip() -> None:
     def look() -> list[float]:
         from readiness import accelerators
+        from readiness.accelerators import sim
         from readiness.accelerators.base import Accelerator
-        from readiness.simulator import chip as chips
 
-        found = run_check("parity.block_scaled", Accelerator(chips.facts(chip())[0], accelerators.stack("sim"), seed=3))
+        found = run_check("parity.block_scaled", Accelerator(sim.facts(chip())[0], accelerators.stack("sim"), seed=3))
         assert broken(found) == set()
         return values(found, "supported")
 

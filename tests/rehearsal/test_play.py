@@ -17,7 +17,7 @@ from readiness.rehearsal.document import to_json
 from readiness.rehearsal.matrix import Line, Word
 from readiness.rehearsal.progress import Silent
 from readiness.rehearsal.script import HOST, Task
-from readiness.rehearsal.stage import Stage
+from readiness.rehearsal.stage import Executor
 from tests.engine.support import children
 from tests.rehearsal.support import chip_file, play, profile_file, use_checks
 
@@ -133,14 +133,17 @@ def test_an_interrupt_keeps_what_there_is(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_torch_that_is_too_old_is_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every simulated chip refuses to be; the host's own evidence is no rehearsal."""
     use_checks(monkeypatch)
-    seen = Stage.run
+    seen = Executor.run
 
-    def without(stage: Stage, tasks: Sequence[Task]) -> object:
-        found = dict(seen(stage, [task for task in tasks if task.machine == HOST]))
-        refused = {task.key: Evidence(task.job.check.id, Status.ERROR, reason="UnavailableError") for task in tasks if task.key not in found}
-        return found | refused
+    def without(executor: Executor) -> None:
+        tasks = list(executor.waiting)
+        executor.waiting = [task for task in tasks if task.machine == HOST]
+        seen(executor)
+        for task in tasks:
+            refused = Evidence(task.job.check.id, Status.ERROR, reason="UnavailableError")
+            executor.evidence.setdefault(task.key, refused)
 
-    monkeypatch.setattr(Stage, "run", without)
+    monkeypatch.setattr(Executor, "run", without)
     done = play(profile_file(tmp_path / "test.toml", ["acting.sees"]), [chip_file(tmp_path / "one.toml", 'kind = "version"\nset = { driver = "0.9.0" }')])
     assert done.result.exit() is Exit.UNDETERMINED
 
@@ -152,13 +155,13 @@ def test_limits(tmp_path: Path) -> None:
 
     made = cast([str(chip_file(tmp_path / f"{kind}.toml", f'kind = "{kind}"')) for kind in ("hang", "nan")])
     tasks = script(made_request([made_check("a.b", "hang", "nan", typical_s=9.0)], made), host()).tasks()
-    stage = Stage(None, Silent(), [], 2)  # type: ignore[arg-type]
-    limits = {task.planted: stage.limit_s(task) for task in tasks}
+    executor = Executor(None, Silent(), [], [], 2)  # type: ignore[arg-type]
+    limits = {task.planted: executor.limit_s(task) for task in tasks}
     assert limits == {None: 60.0, "hang": 60.0, "nan": 60.0}
     few = script(made_request([replace(made_check("a.b", "hang", "nan", typical_s=2.0), limit_s=300.0)], made), host()).tasks()
-    assert {task.planted: stage.limit_s(task) for task in few} == {None: 300.0, "hang": 104.0, "nan": 300.0}
-    stage._usual_s["a.b"] = 25.0  # the healthy chip took that long: this machine is busy
-    assert {task.planted: stage.limit_s(task) for task in tasks} == {None: 60.0, "hang": 75.0, "nan": 75.0}
-    stage.timeout_s = 5.0
-    assert {stage.limit_s(task) for task in tasks} == {5.0}
+    assert {task.planted: executor.limit_s(task) for task in few} == {None: 300.0, "hang": 104.0, "nan": 300.0}
+    executor._usual_s["a.b"] = 25.0  # the healthy chip took that long: this machine is busy
+    assert {task.planted: executor.limit_s(task) for task in tasks} == {None: 60.0, "hang": 75.0, "nan": 75.0}
+    executor.timeout_s = 5.0
+    assert {executor.limit_s(task) for task in tasks} == {5.0}
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from readiness.simulator.strikes import Call
+from readiness.simulator.call import Call
 from tests.simulator.support import chip, defect, inside
 
 

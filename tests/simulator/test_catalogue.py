@@ -16,8 +16,8 @@ from readiness import checklist
 from readiness.catalogue import database
 from readiness.simulator import chip as chips
 from readiness.simulator.chip import Chip
-from readiness.simulator.kinds import Moment, kinds
-from readiness.simulator.strikes import globs
+from readiness.simulator.kinds import kinds
+from readiness.simulator.strikes import Stage, globs
 from tests.simulator import catalogue
 from tests.simulator.support import inside
 
@@ -89,7 +89,7 @@ def test_every_operator_that_a_row_names_reaches_the_device(tmp_path: Path) -> N
         (row.id, glob)
         for row in PLANTED
         for defect in load(row, tmp_path).defects
-        if kinds()[defect.kind].at is not Moment.NEVER
+        if kinds()[defect.kind].at is not Stage.NEVER
         for glob in globs(defect, kinds()[defect.kind])
         if not any(fnmatchcase(name, glob) for name in arriving)
     ]

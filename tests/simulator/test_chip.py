@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from readiness import assessment, nursery, schema, toml
-from readiness.accelerators import torch_build, versions
+from readiness.accelerators import sim, torch_build, versions
 from readiness.errors import BadFileError, Exit, UsageError
 from readiness.model import AcceleratorFacts
 from readiness.simulator import chip as chips
@@ -186,7 +186,7 @@ def through(facts: AcceleratorFacts) -> AcceleratorFacts:
 
 def test_a_chip_travels_in_the_facts_unchanged(tmp_path: Path) -> None:
     chip = load(tmp_path, FULL)
-    for facts in chips.facts(chip):
+    for facts in sim.facts(chip):
         assert through(facts) == facts
         assert Chip.from_json(through(facts).properties["chip"]) == chip
     assert repr(Chip.from_json(json.loads(json.dumps(chip.to_json())))) == repr(chip)
@@ -216,14 +216,14 @@ defects = st.builds(
 @given(st.lists(defects, max_size=4), st.dictionaries(st.text(max_size=9), st.integers(0, 2**53), max_size=3))
 def test_any_chip_survives_the_journey(own: list[Defect], counters: dict[str, int]) -> None:
     chip = Chip("any", "Any", chips=2, counters=counters, defects=tuple(own))
-    second = through(chips.facts(chip)[1])
+    second = through(sim.facts(chip)[1])
     assert Chip.from_json(second.properties["chip"]) == chip
 
 
 def test_the_facts_of_each_chip(tmp_path: Path) -> None:
     build = torch_build.installed()
     assert build is not None
-    first, second, *_ = found = chips.facts(load(tmp_path, FULL))
+    first, second, *_ = found = sim.facts(load(tmp_path, FULL))
     assert [facts.id for facts in found] == ["sim:0", "sim:1", "sim:2", "sim:3"]
     assert [(facts.kind, facts.stack, facts.index) for facts in found] == [("sim", "sim", number) for number in range(4)]
     assert [facts.serial for facts in found] == [f"SIM-test-{number}" for number in range(4)]
@@ -236,13 +236,13 @@ def test_the_facts_of_each_chip(tmp_path: Path) -> None:
 
 
 def test_a_defect_of_the_version_stack_is_one_that_the_rules_see(tmp_path: Path) -> None:
-    first, second, *_ = chips.facts(load(tmp_path, FULL))
+    first, second, *_ = sim.facts(load(tmp_path, FULL))
     assert [item.ruling for item in versions.judge(first)] == [versions.Ruling.HOLDS]
     assert [item.ruling for item in versions.judge(second)] == [versions.Ruling.BROKEN]
 
 
 def test_a_plain_chip_tells_that_it_is_simulated(tmp_path: Path) -> None:
-    (facts,) = chips.facts(load(tmp_path, HEAD + "counters = {}\n"))
+    (facts,) = sim.facts(load(tmp_path, HEAD + "counters = {}\n"))
     assert (facts.vendor, facts.model) == ("simulated", "simulated test")
     assert facts.counters is None
 
@@ -424,7 +424,7 @@ def test_no_value_raises_anything_else(tmp_path_factory: pytest.TempPathFactory,
         chip = chips.load(file, KINDS)
     except BadFileError:
         return
-    assert through(chips.facts(chip)[0]).properties["chip"] == chip.to_json()
+    assert through(sim.facts(chip)[0]).properties["chip"] == chip.to_json()
 
 
 def as_toml(value: Any) -> str:

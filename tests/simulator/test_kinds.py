@@ -15,8 +15,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from readiness.simulator import strikes
-from readiness.simulator.kinds import Moment, kinds
+from readiness.simulator.call import tensors_in
+from readiness.simulator.kinds import kinds
+from readiness.simulator.strikes import Stage
 from tests.simulator.support import DiedError, chip, defect, inside
 
 
@@ -354,17 +355,17 @@ def test_a_copy_to_the_host_that_does_not_wait_is_right() -> None:
 
 
 def test_a_collective_that_ignores_its_timeout_waits_where_it_should_raise() -> None:
-    from readiness.simulator.silicon import Silicon
-    from readiness.simulator.strikes import Call
+    from readiness.simulator.call import Call
+    from readiness.simulator.silicon import SimulatedDevice
 
     def call(raises: bool, wait_s: float) -> tuple[str, float]:
         def run() -> None:
             if raises:
                 raise RuntimeError("Timed out waiting 2000ms for recv operation to complete")
 
-        silicon = Silicon(chip(defect("timeout-ignored", severity=wait_s)), 0, 7)
+        device = SimulatedDevice(chip(defect("timeout-ignored", severity=wait_s)), 0, 7)
         began = time.monotonic()
-        told = _error(lambda: silicon.perform(Call("c10d::allreduce_", [[torch.zeros(4)]], {}), run))
+        told = _error(lambda: device.perform(Call("c10d::allreduce_", [[torch.zeros(4)]], {}), run))
         return told, time.monotonic() - began
 
     told, took_s = call(raises=True, wait_s=0.2)
@@ -375,12 +376,12 @@ def test_a_collective_that_ignores_its_timeout_waits_where_it_should_raise() -> 
 
 def test_counters_rise_and_versions_change() -> None:
     from readiness import accelerators
-    from readiness.simulator import chip as chips
+    from readiness.accelerators import sim
 
     which = chip(
         defect("counter", options={"uncorrected": 5}, chip=[1]), defect("version", options={"driver": "0.9"}, chip=[0]), chips=2
     )
-    first, second = chips.facts(which)
+    first, second = sim.facts(which)
     stack = accelerators.stack("sim")
     assert (first.counters, stack.counters(first)) == (dict(which.counters), dict(which.counters))
     assert stack.counters(second) == {**which.counters, "uncorrected": 5}
@@ -442,8 +443,8 @@ def test_a_load_warms_the_chip_and_a_pause_cools_it() -> None:
     def ask() -> list[float]:
         from readiness.simulator.install import installed
 
-        silicon = installed()
-        assert silicon is not None
+        device = installed()
+        assert device is not None
         x = torch.ones(3, device="sim")
         found: list[float] = []
         took_s: list[float] = []
@@ -453,7 +454,7 @@ def test_a_load_warms_the_chip_and_a_pause_cools_it() -> None:
                 if work:
                     x.exp()
             x.exp()
-            found += [silicon.temperature, silicon.load_s]
+            found += [device.temperature, device.load_s]
             took_s.append(time.monotonic() - began)
         return [*found, took_s[0]]
 
@@ -470,7 +471,7 @@ def test_every_kind_says_what_it_does() -> None:
     for kind in known.values():
         assert kind.summary.endswith((".", ":")), kind.name
         assert kind.domain
-        assert (kind.at is Moment.NEVER) == (kind.name in ("version", "counter"))
+        assert (kind.at is Stage.NEVER) == (kind.name in ("version", "counter"))
 
 
 def test_the_table_of_kinds_needs_no_torch() -> None:
@@ -496,10 +497,10 @@ class _Clock:
 
 def test_a_slow_link_takes_what_sends_and_what_receives_each_as_much_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half the speed: a block there and back, of which the send returns early and the receive waits for both ways."""
-    from readiness.simulator.silicon import Silicon
-    from readiness.simulator.strikes import Call
+    from readiness.simulator.call import Call
+    from readiness.simulator.silicon import SimulatedDevice
 
-    silicon, clock = Silicon(chip(defect("link-slow", "c10d::*", severity=0.5, options={"peer": 1})), 0, 7), _Clock(monkeypatch)
+    device, clock = SimulatedDevice(chip(defect("link-slow", "c10d::*", severity=0.5, options={"peer": 1})), 0, 7), _Clock(monkeypatch)
     block = torch.zeros(1000)
     readings: list[float] = []
     monkeypatch.setattr(time, "perf_counter", lambda: readings.pop(0))
@@ -507,7 +508,7 @@ def test_a_slow_link_takes_what_sends_and_what_receives_each_as_much_longer(monk
     def call(name: str, peer: int, waited_s: float = 0.0018) -> Call:
         readings[:] = [0.0, 0.0002 if name == "send" else waited_s]  # two ways in all
         made = Call(f"c10d::{name}", [[block]], {}, [[block]], peer=peer)
-        silicon.perform(made, lambda: None)
+        device.perform(made, lambda: None)
         return made
 
     call("send", 1)
@@ -525,24 +526,24 @@ def test_a_slow_link_takes_what_sends_and_what_receives_each_as_much_longer(monk
 
 def test_a_slow_link_does_not_take_waiting_for_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of ranks in a row each would sleep twice as long as the one before it, and none would ever end."""
-    from readiness.simulator.silicon import Silicon
-    from readiness.simulator.strikes import Call
+    from readiness.simulator.call import Call
+    from readiness.simulator.silicon import SimulatedDevice
 
-    silicon, clock = Silicon(chip(defect("link-slow", "c10d::*", severity=0.5)), 0, 7), _Clock(monkeypatch)
+    device, clock = SimulatedDevice(chip(defect("link-slow", "c10d::*", severity=0.5)), 0, 7), _Clock(monkeypatch)
     monkeypatch.setattr(time, "perf_counter", iter([0.0, 30.0]).__next__)
-    silicon.perform(Call("c10d::recv_", [[torch.zeros(10)]], {}, [[torch.zeros(10)]], peer=1), lambda: None)
+    device.perform(Call("c10d::recv_", [[torch.zeros(10)]], {}, [[torch.zeros(10)]], peer=1), lambda: None)
     assert clock.taken() == pytest.approx(0.005, abs=1e-5)
 
 
 def _collective(name: str, *arguments: object, severity: float = 0.5) -> list[list[float]]:
     """What a rank's arguments are when a collective of this name runs on a chip that sends wrongly."""
-    from readiness.simulator.silicon import Silicon
-    from readiness.simulator.strikes import Call
+    from readiness.simulator.call import Call
+    from readiness.simulator.silicon import SimulatedDevice
 
     made = Call(f"c10d::{name}", list(arguments), {}, list(arguments))
     seen: list[list[float]] = []
-    silicon = Silicon(chip(defect("send-corrupt", severity=severity)), 0, 7)
-    silicon.perform(made, lambda: seen.extend(tensor.tolist() for tensor in strikes._tensors(made.arguments)))
+    device = SimulatedDevice(chip(defect("send-corrupt", severity=severity)), 0, 7)
+    device.perform(made, lambda: seen.extend(tensor.tolist() for tensor in tensors_in(made.arguments)))
     return seen
 
 
@@ -562,12 +563,12 @@ def test_an_empty_part_is_spoilt_in_nothing() -> None:
 
 
 def test_what_acts_around_a_call_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from readiness.simulator.silicon import Silicon
-    from readiness.simulator.strikes import Call
+    from readiness.simulator.call import Call
+    from readiness.simulator.silicon import SimulatedDevice
 
-    silicon, clock = Silicon(chip(defect("link-slow", "c10d::*", severity=0.5, every=2)), 0, 7), _Clock(monkeypatch)
+    device, clock = SimulatedDevice(chip(defect("link-slow", "c10d::*", severity=0.5, every=2)), 0, 7), _Clock(monkeypatch)
     struck = []
     for _ in range(6):
-        silicon.perform(Call("c10d::recv_", [[torch.zeros(4)]], {}, [[torch.zeros(4)]], peer=1), lambda: None)
+        device.perform(Call("c10d::recv_", [[torch.zeros(4)]], {}, [[torch.zeros(4)]], peer=1), lambda: None)
         struck.append(clock.taken() > 0)
     assert struck == [False, True] * 3

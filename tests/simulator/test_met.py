@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from readiness import accelerators, scratch
-from readiness.accelerators.base import SWEPT_VARIABLE
+from readiness.accelerators import sim
+from readiness.scratch import SWEPT_VARIABLE
 from readiness.simulator import chip as chips
 from readiness.simulator import met
 from readiness.simulator.kinds import kinds
@@ -35,7 +36,7 @@ def test_a_mark_of_another_process_counts(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(("defect", "told"), [('kind = "nan"', {met.KEY: False}), ('kind = "counter"\nset = { uncorrected = 1 }', {})])
 def test_it_is_told_of_defects_that_act_on_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, defect: str, told: dict[str, bool]) -> None:
     monkeypatch.setenv(SWEPT_VARIABLE, str(tmp_path / "prefix-"))
-    facts = chips.facts(chips.load(chip_file(tmp_path / "one.toml", defect), kinds()))[0]
+    facts = sim.facts(chips.load(chip_file(tmp_path / "one.toml", defect), kinds()))[0]
     assert accelerators.stack("sim").told(facts) == told
     monkeypatch.delenv(SWEPT_VARIABLE)
     assert accelerators.stack("sim").told(facts) == {}

@@ -17,11 +17,11 @@ def evidence(machine: Chip, check: str, **settings: Any) -> dict[str, Any]:
 
     def work() -> Json:
         from readiness import accelerators
+        from readiness.accelerators import sim
         from readiness.accelerators.base import Accelerator
-        from readiness.simulator import chip as chips
         from tests.support import run_check
 
-        facts = chips.facts(machine)
+        facts = sim.facts(machine)
         found = run_check(check, Accelerator(facts[0], accelerators.stack("sim"), seed=7, peers=facts), **settings)
         assert found.status == "measured", found.reason
         measured = {
@@ -55,11 +55,11 @@ def test_a_condition_on_the_size_of_a_group_spares_all_others() -> None:
     def run(machine: Chip) -> list[list[float]]:
         def work() -> Json:
             from readiness import accelerators
+            from readiness.accelerators import sim
             from readiness.accelerators.base import Accelerator
             from readiness.ranks import place, run_world
-            from readiness.simulator import chip as chips
 
-            facts = chips.facts(machine)
+            facts = sim.facts(machine)
             accelerator = Accelerator(facts[0], accelerators.stack("sim"), seed=7, peers=facts)
             outcome = run_world(sums_of_groups, accelerator, place(accelerator, 3), {})
             assert outcome.failure is None, outcome.failure

@@ -19,7 +19,7 @@ def crossed(*defects: Any, slot: Slot | None = None, seed: int = 7, **settings: 
     def run() -> Any:
         from readiness import accelerators
         from readiness.accelerators.base import Accelerator
-        from readiness.simulator.chip import facts
+        from readiness.accelerators.sim import facts
 
         stack = accelerators.stack("sim")
         stack.slot = lambda facts: slot  # type: ignore[method-assign]

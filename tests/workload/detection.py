@@ -97,12 +97,12 @@ def _mild(workload: str, seed: int, only: Sequence[str]) -> Any:
     """All defects that leave the process alive; and the kernels of each part, for those that do not."""
     import torch
 
-    accelerator, loaded, parts, silicon = _prepared(workload, seed)
+    accelerator, loaded, parts, device = _prepared(workload, seed)
     rows, kernels = [], []
     for index, part in enumerate(parts):
         if only and part.name.removeprefix("aten::") not in only:
             continue
-        seen = _heard(silicon, partial(_play, accelerator, loaded, part))
+        seen = _heard(device, partial(_play, accelerator, loaded, part))
         forward, backward = _chosen(part.name, seen, False), _chosen(part.name, seen, True)
         kernels.append([index, forward])
         for plant in PLANTS:
@@ -112,9 +112,9 @@ def _mild(workload: str, seed: int, only: Sequence[str]) -> Any:
             if kernel is None or (plant.kind in _ON_FLOATS and not (seen.get((kernel, False)) or seen.get((kernel, True)))):
                 rows.append(_row(workload, part, plant, NOTHING, "no kernel computes" if kernel is None else "no floats"))
                 continue
-            changed = _arm(silicon, plant, kernel, seed)
+            changed = _arm(device, plant, kernel, seed)
             result = _play(accelerator, loaded, part)
-            silicon.armed.clear()
+            device.faults.clear()
             caught = result.outcome.value in plant.outcomes or result.outcome.value == "nondeterministic"
             word = "caught" if caught else "missed" if changed else NOTHING
             rows.append(_row(workload, part, plant, word, f"{kernel}: {result.outcome.value} {result.explained}"[:200]))
@@ -124,9 +124,9 @@ def _mild(workload: str, seed: int, only: Sequence[str]) -> Any:
 
 def _fatal(workload: str, seed: int, kernels: Sequence[Any]) -> Any:
     """Crashes and hangs, in processes forked from one that has computed no gradient."""
-    from readiness.workload import crew, document
+    from readiness.workload import document, replay_supervisor
 
-    accelerator, loaded, parts, silicon = _prepared(workload, seed)
+    accelerator, loaded, parts, device = _prepared(workload, seed)
     rows = []
     for index, kernel in kernels:
         for plant in PLANTS:
@@ -135,8 +135,8 @@ def _fatal(workload: str, seed: int, kernels: Sequence[Any]) -> Any:
             if kernel is None:
                 rows.append(_row(workload, parts[index], plant, NOTHING, "no kernel computes"))
                 continue
-            _arm(silicon, plant, kernel, seed)
-            ((_, result),) = crew.run(
+            _arm(device, plant, kernel, seed)
+            ((_, result),) = replay_supervisor.run(
                 accelerator, loaded, document.find(workload), parts=[parts[index]], budget_s=60.0, large_s=0.0,
                 call_limit_s=_CALL_LIMIT_S, forks=True
             )
@@ -149,12 +149,12 @@ def _row(workload: str, part: Any, plant: Plant, word: str, detail: str) -> dict
     return {"workload": workload, "operator": part.label, "defect": plant.name, "outcome": word, "detail": detail}
 
 
-def _heard(silicon: Any, play: Any) -> dict[tuple[str, bool], bool]:
+def _heard(device: Any, play: Any) -> dict[tuple[str, bool], bool]:
     """The kernels that reach the chip meanwhile: by name and whether in a gradient; whether they give floats."""
     import torch
 
     seen: dict[tuple[str, bool], bool] = {}
-    true_call = silicon.call
+    true_call = device.call
 
     def call(name: str, operator: Any, arguments: Any, keywords: Any, given: Any) -> Any:
         result = operator(*arguments, **keywords)
@@ -165,11 +165,11 @@ def _heard(silicon: Any, play: Any) -> dict[tuple[str, bool], bool]:
         seen[key] = seen.get(key, False) or floats
         return result
 
-    silicon.call = call
+    device.call = call
     try:
         play()
     finally:
-        silicon.call = true_call
+        device.call = true_call
     return seen
 
 
@@ -182,31 +182,31 @@ def _chosen(name: str, seen: dict[tuple[str, bool], bool], backward: bool) -> st
     return next(iter([*floats, *known]), None)
 
 
-def _arm(silicon: Any, plant: Plant, kernel: str, seed: int) -> list[bool]:
+def _arm(device: Any, plant: Plant, kernel: str, seed: int) -> list[bool]:
     """Plant a defect in one kernel. What is given back is filled once it has changed anything."""
     import torch
 
-    from readiness.simulator import strikes
     from readiness.simulator.kinds import kinds
+    from readiness.simulator.strikes import ActiveFault
 
     changed: list[bool] = []
     given = plant.on(kernel).defects[0]
-    silicon.armed[:] = [strikes.Armed(given, kinds()[given.kind], 0, seed)]
-    silicon._acting.clear()
-    true_strike = _TRUE.setdefault("strike", strikes.Armed.strike)
+    device.faults[:] = [ActiveFault(given, kinds()[given.kind], 0, seed)]
+    device._acting.clear()
+    true_inject = _TRUE.setdefault("inject", ActiveFault.inject)
 
     def leaves(call: Any) -> list[Any]:
         found = [*call.arguments, *call.keywords.values(), call.results]
         flat = [item for value in found for item in (value if isinstance(value, list | tuple) else [value])]
         return [item.clone() for item in flat if isinstance(item, torch.Tensor)]
 
-    def strike(self: Any, call: Any, chip_at_work: Any) -> None:
+    def inject(self: Any, call: Any, chip_at_work: Any) -> None:
         if changed:
-            true_strike(self, call, chip_at_work)
+            true_inject(self, call, chip_at_work)
             return
         before = leaves(call)
         try:
-            true_strike(self, call, chip_at_work)
+            true_inject(self, call, chip_at_work)
         except BaseException:
             changed.append(True)
             raise
@@ -218,7 +218,7 @@ def _arm(silicon: Any, plant: Plant, kernel: str, seed: int) -> list[bool]:
         ):
             changed.append(True)
 
-    setattr(strikes.Armed, "strike", strike)  # noqa: B010 - a method is replaced
+    setattr(ActiveFault, "inject", inject)  # noqa: B010 - a method is replaced
     return changed
 
 

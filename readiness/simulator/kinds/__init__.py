@@ -14,74 +14,33 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from readiness.simulator.strikes import Strike
+from readiness.simulator.strikes import FaultKind, Injection, Stage
 
 _FILES = ("arguments", "collectives", "failures", "memory", "results", "software", "speed", "sums")
-
-
-class Moment(StrEnum):
-    """When a kind acts on a call; `never` is for those that act elsewhere (the version stack, the counters).
-
-    `around` is called twice, before the call and once it has ended (`Call.ended`); `raised` where the call raises.
-    """
-
-    BEFORE = "before"
-    AFTER = "after"
-    RAISED = "raised"
-    AROUND = "around"
-    NEVER = "never"
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of defect.
-
-    `severity` is what it has where a chip file gives none, in `unit`. A `warm` kind waits for the chip to be warm where
-    the file names no other beginning.
-    """
-
-    name: str
-    at: Moment
-    domain: tuple[str, ...]
-    severity: float
-    unit: str
-    act: Callable[[Strike], None]
-    warm: bool = False
-
-    @property
-    def summary(self) -> str:
-        """The first line of its docstring."""
-        return (self.act.__doc__ or "").strip().partition("\n")[0]
-
-
-_kinds: dict[str, Kind] = {}
+_kinds: dict[str, FaultKind] = {}
 
 
 def kind(
     name: str,
     *,
-    at: Moment,
+    at: Stage,
     domain: str | tuple[str, ...] = "aten::*",
     severity: float = 0.0,
     unit: str = "1",
     warm: bool = False,
-) -> Callable[[Callable[[Strike], None]], Callable[[Strike], None]]:
+) -> Callable[[Callable[[Injection], None]], Callable[[Injection], None]]:
     """Declare what a function does as a kind of defect."""
 
-    def declare(act: Callable[[Strike], None]) -> Callable[[Strike], None]:
+    def declare(act: Callable[[Injection], None]) -> Callable[[Injection], None]:
         assert name not in _kinds, f"two kinds are called {name}"
-        _kinds[name] = Kind(name, at, (domain,) if isinstance(domain, str) else domain, severity, unit, act, warm)
+        _kinds[name] = FaultKind(name, at, (domain,) if isinstance(domain, str) else domain, severity, unit, act, warm)
         return act
 
     return declare
 
 
-def kinds() -> Mapping[str, Kind]:
+def kinds() -> Mapping[str, FaultKind]:
     """All kinds by name, sorted."""
     for file in _FILES:
         importlib.import_module(f"{__name__}.{file}")

@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from readiness.simulator.kinds import Moment, kind
+from readiness.simulator.kinds import kind
+from readiness.simulator.strikes import Injection, Stage
 
 if TYPE_CHECKING:
     import torch
 
-    from readiness.simulator.strikes import Call, Strike
+    from readiness.simulator.call import Call
 
 
 def _replace(call: Call, change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
@@ -38,12 +39,12 @@ def _replace(call: Call, change: Callable[[torch.Tensor, torch.Tensor], torch.Te
             call.keywords[key] = changed(value, given)
 
 
-@kind("low-precision", at=Moment.BEFORE, severity=2.0**-11, unit="relative rounding of the inputs")
-def low_precision(strike: Strike) -> None:
+@kind("low-precision", at=Stage.BEFORE, severity=2.0**-11, unit="relative rounding of the inputs")
+def low_precision(injection: Injection) -> None:
     """Inputs are rounded to fewer bits than their dtype has, as TF32 and bfloat16 modes of matrix units do."""
     import torch
 
-    bits = max(1, round(-math.log2(max(strike.severity, 1e-12))))
+    bits = max(1, round(-math.log2(max(injection.severity, 1e-12))))
 
     def rounded(value: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         if not value.is_floating_point() or not value.numel():
@@ -51,25 +52,25 @@ def low_precision(strike: Strike) -> None:
         mantissa, exponent = torch.frexp(value.double())
         return torch.ldexp(torch.round(mantissa * 2.0**bits) / 2.0**bits, exponent).to(value.dtype)
 
-    _replace(strike.call, rounded)
+    _replace(injection.call, rounded)
 
 
-@kind("flush-denormals", at=Moment.BEFORE, severity=1.0, unit="multiples of the smallest normal number")
-def flush_denormals(strike: Strike) -> None:
+@kind("flush-denormals", at=Stage.BEFORE, severity=1.0, unit="multiples of the smallest normal number")
+def flush_denormals(injection: Injection) -> None:
     """Inputs below the smallest normal number are read as zero."""
     import torch
 
     def flushed(value: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         if not value.is_floating_point() or not value.numel() or value.itemsize == 1:
             return value
-        limit = torch.finfo(value.dtype).tiny * strike.severity
+        limit = torch.finfo(value.dtype).tiny * injection.severity
         return torch.where(value.abs() < limit, torch.zeros((), dtype=value.dtype), value)
 
-    _replace(strike.call, flushed)
+    _replace(injection.call, flushed)
 
 
-@kind("ignore-strides", at=Moment.BEFORE)
-def ignore_strides(strike: Strike) -> None:
+@kind("ignore-strides", at=Stage.BEFORE)
+def ignore_strides(injection: Injection) -> None:
     """Inputs are read as if they were contiguous, from where they begin."""
     import torch
 
@@ -83,11 +84,11 @@ def ignore_strides(strike: Strike) -> None:
         flat = as_host(torch.as_strided(given, (room,), (1,), start))
         return flat.repeat(-(-value.numel() // room))[: value.numel()].reshape(value.shape)
 
-    _replace(strike.call, misread)
+    _replace(injection.call, misread)
 
 
-@kind("ignore-offset", at=Moment.BEFORE)
-def ignore_offset(strike: Strike) -> None:
+@kind("ignore-offset", at=Stage.BEFORE)
+def ignore_offset(injection: Injection) -> None:
     """Inputs are read from the start of their storage, wherever the view begins."""
     import torch
 
@@ -98,13 +99,13 @@ def ignore_offset(strike: Strike) -> None:
             return value
         return as_host(torch.as_strided(given, given.shape, given.stride(), 0))
 
-    _replace(strike.call, misread)
+    _replace(injection.call, misread)
 
 
-@kind("unwritten", at=Moment.BEFORE)
-def unwritten(strike: Strike) -> None:
+@kind("unwritten", at=Stage.BEFORE)
+def unwritten(injection: Injection) -> None:
     """What the operator should write to, in place or as `out=`, stays as it was; results of its own are right."""
-    call = strike.call
+    call = injection.call
     if call.name.startswith("copy::"):
         call.arguments[1] = _copied(call.arguments[1])
         return
@@ -125,13 +126,13 @@ def _copied(value: Any) -> Any:
     return value.clone(memory_format=torch.preserve_format) if isinstance(value, torch.Tensor) else value
 
 
-@kind("ignore-argument", at=Moment.BEFORE)
-def ignore_argument(strike: Strike) -> None:
+@kind("ignore-argument", at=Stage.BEFORE)
+def ignore_argument(injection: Injection) -> None:
     """An argument is not looked at: `set = { argument = "attn_mask" }` names it, as the operator's schema does.
 
     The operator runs with the argument's default, or with false or nothing where it has none.
     """
-    call, name = strike.call, str(strike.settings.get("argument", ""))
+    call, name = injection.call, str(injection.settings.get("argument", ""))
     for position, argument in enumerate(call.schema.arguments if call.schema is not None else ()):
         if argument.name == name:
             plain = False if str(argument.type) == "bool" else None
@@ -142,15 +143,15 @@ def ignore_argument(strike: Strike) -> None:
                 call.arguments[position] = default
 
 
-@kind("stale-read", at=Moment.BEFORE, domain=("aten::*", "stream::*"))
-def stale_read(strike: Strike) -> None:
+@kind("stale-read", at=Stage.BEFORE, domain=("aten::*", "stream::*"))
+def stale_read(injection: Injection) -> None:
     """A kernel starts before the write it depends on has ended: it reads what stood there before.
 
     On `aten::...` and `copy::...` it misses the last write in place of each input; on `stream::wait` a stream does not
     wait for another's event, and what the other wrote since is read as it was before.
     """
-    history = strike.silicon.history
-    if strike.call.name.startswith("stream::"):
+    history = injection.device.history
+    if injection.call.name.startswith("stream::"):
         history.unsynchronised = True
         return
 
@@ -158,4 +159,4 @@ def stale_read(strike: Strike) -> None:
         found = history.before(value)
         return value if found is None else found
 
-    _replace(strike.call, before)
+    _replace(injection.call, before)

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from readiness.simulator.kinds import Moment, kind
+from readiness.simulator.kinds import kind
+from readiness.simulator.strikes import Injection, Stage
 
 if TYPE_CHECKING:
     import torch
 
-    from readiness.simulator.strikes import Strike
 
-
-@kind("collective-corrupt", at=Moment.AFTER, severity=1e-2, unit="relative error", domain="c10d::*")
-def collective_corrupt(strike: Strike) -> None:
+@kind("collective-corrupt", at=Stage.AFTER, severity=1e-2, unit="relative error", domain="c10d::*")
+def collective_corrupt(injection: Injection) -> None:
     """One element of what a rank receives is wrong by the severity (of whole numbers: by one at least)."""
-    for tensor in [*strike.floats(), *strike.integers()][:1]:
-        _spoil(strike, tensor)
+    for tensor in [*injection.floats(), *injection.integers()][:1]:
+        _spoil(injection, tensor)
 
 
-def _spoil(strike: Strike, tensor: torch.Tensor) -> None:
+def _spoil(injection: Injection, tensor: torch.Tensor) -> None:
     flat = tensor.view(-1) if tensor.is_contiguous() else tensor.reshape(-1)
-    index = strike.random.randrange(flat.numel())
+    index = injection.random.randrange(flat.numel())
     if tensor.is_floating_point():
         value = float(flat[index])
-        flat[index] = value + (abs(value) * strike.severity or strike.severity)
+        flat[index] = value + (abs(value) * injection.severity or injection.severity)
     elif not tensor.is_complex():
         count = int(flat[index])
-        flat[index] = count + max(1, int(abs(count) * strike.severity)) if tensor.dtype.is_signed else count ^ 1
+        flat[index] = count + max(1, int(abs(count) * injection.severity)) if tensor.dtype.is_signed else count ^ 1
 
 
 #: Where the tensors that a rank puts in stand among the arguments. Source: c10d's Ops.cpp.
@@ -37,34 +36,34 @@ _READ = {
 }  # fmt: skip
 
 
-@kind("send-corrupt", at=Moment.BEFORE, severity=1e-2, unit="relative error", domain="c10d::*")
-def send_corrupt(strike: Strike) -> None:
+@kind("send-corrupt", at=Stage.BEFORE, severity=1e-2, unit="relative error", domain="c10d::*")
+def send_corrupt(injection: Injection) -> None:
     """One element of what a rank sends is wrong by the severity on its way out; its own memory stays right."""
-    position = _READ.get(strike.call.name.partition("::")[2].partition(".")[0])
+    position = _READ.get(injection.call.name.partition("::")[2].partition(".")[0])
     if position is None:
         return
-    given = strike.call.arguments[position]
-    if position == 0 and not strike.call.name.endswith("::send"):
-        _spoil_first(strike, given)  # what is sent lies where the result comes to lie
+    given = injection.call.arguments[position]
+    if position == 0 and not injection.call.name.endswith("::send"):
+        _spoil_first(injection, given)  # what is sent lies where the result comes to lie
     else:
-        strike.call.arguments[position] = sent = _copied(given)
-        _spoil_first(strike, sent)
+        injection.call.arguments[position] = sent = _copied(given)
+        _spoil_first(injection, sent)
 
 
 def _copied(value: Any) -> Any:
     return [_copied(item) for item in value] if isinstance(value, list | tuple) else value.clone()
 
 
-def _spoil_first(strike: Strike, value: Any) -> bool:
+def _spoil_first(injection: Injection, value: Any) -> bool:
     if isinstance(value, list | tuple):
-        return any(_spoil_first(strike, item) for item in value)
+        return any(_spoil_first(injection, item) for item in value)
     if value.numel():
-        _spoil(strike, value)
+        _spoil(injection, value)
     return bool(value.numel())
 
 
-@kind("sum-for-mean", at=Moment.AROUND, domain="c10d::allreduce_")
-def sum_for_mean(strike: Strike) -> None:
+@kind("sum-for-mean", at=Stage.AROUND, domain="c10d::allreduce_")
+def sum_for_mean(injection: Injection) -> None:
     """A mean over ranks is not divided by their number. It must be planted on all chips of the machine.
 
     Which reduction a call asks for no device can see. So the same is first asked for a number that tells: it is 0 on the
@@ -73,11 +72,11 @@ def sum_for_mean(strike: Strike) -> None:
     import torch
     from torch.distributed import ProcessGroup
 
-    call = strike.call
+    call = injection.call
     if call.ended:
-        if strike.memory.pop("mean", False):
-            for tensor in strike.floats():
-                tensor.mul_(strike.memory["ranks"])
+        if injection.memory.pop("mean", False):
+            for tensor in injection.floats():
+                tensor.mul_(injection.memory["ranks"])
         return
     group = ProcessGroup.unbox(call.arguments[1])
     probe = torch.full((1,), float(group.rank() > 0))
@@ -85,15 +84,15 @@ def sum_for_mean(strike: Strike) -> None:
         operator = torch.ops.c10d.allreduce_.default
         _, work = operator([probe], call.arguments[1], call.arguments[2], None, False, -1)
         torch._C._distributed_c10d.Work.unbox(work).wait()
-        strike.memory["mean"], strike.memory["ranks"] = 0 < float(probe) < 1, group.size()
+        injection.memory["mean"], injection.memory["ranks"] = 0 < float(probe) < 1, group.size()
 
 
-@kind("collective-mismatch", at=Moment.AFTER, severity=1e-6, unit="relative difference", domain="c10d::*")
-def collective_mismatch(strike: Strike) -> None:
+@kind("collective-mismatch", at=Stage.AFTER, severity=1e-6, unit="relative difference", domain="c10d::*")
+def collective_mismatch(injection: Injection) -> None:
     """The ranks end with different results: all elements of this one's differ in the last digits."""
     import torch
 
-    if strike.silicon.number == 0 and not strike.settings.get("first", False):
+    if injection.device.number == 0 and not injection.settings.get("first", False):
         return  # somebody must keep the right result for the others to differ from
-    for tensor in strike.floats():
-        tensor.mul_(1 + max(strike.severity, 2 * torch.finfo(tensor.dtype).eps))
+    for tensor in injection.floats():
+        tensor.mul_(1 + max(injection.severity, 2 * torch.finfo(tensor.dtype).eps))

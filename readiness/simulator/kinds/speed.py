@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
-from readiness.simulator.kinds import Moment, kind
-
-if TYPE_CHECKING:
-    from readiness.simulator.strikes import Strike
+from readiness.simulator.kinds import kind
+from readiness.simulator.strikes import Injection, Stage
 
 
-def _stretch(strike: Strike) -> None:
+def _stretch(injection: Injection) -> None:
     """Make a call take as long as if only so much of the speed remained."""
-    share = min(max(strike.severity, 1e-4), 1.0)
-    time.sleep(strike.call.seconds * (1 / share - 1))
+    share = min(max(injection.severity, 1e-4), 1.0)
+    time.sleep(injection.call.seconds * (1 / share - 1))
 
 
-@kind("slow", at=Moment.AFTER, severity=0.1, unit="share of the speed that remains")
-def slow(strike: Strike) -> None:
+@kind("slow", at=Stage.AFTER, severity=0.1, unit="share of the speed that remains")
+def slow(injection: Injection) -> None:
     """The call takes longer than it should, always."""
-    _stretch(strike)
+    _stretch(injection)
 
 
-@kind("throttle", at=Moment.AFTER, severity=0.3, unit="share of the speed that remains", warm=True)
-def throttle(strike: Strike) -> None:
+@kind("throttle", at=Stage.AFTER, severity=0.3, unit="share of the speed that remains", warm=True)
+def throttle(injection: Injection) -> None:
     """The chip slows down once it is warm: from 80 degrees, or from the moment that `when` names."""
-    _stretch(strike)
+    _stretch(injection)
 
 
-@kind("straggler", at=Moment.BEFORE, severity=0.05, unit="s a call", domain=("c10d::*",))
-def straggler(strike: Strike) -> None:
+@kind("straggler", at=Stage.BEFORE, severity=0.05, unit="s a call", domain=("c10d::*",))
+def straggler(injection: Injection) -> None:
     """The chip comes late to every call."""
-    time.sleep(strike.severity)
+    time.sleep(injection.severity)
 
 
 #: No transfer of the host's memory takes longer, however busy the host: the rest of what a call took was waiting. Where each
@@ -40,14 +37,14 @@ def straggler(strike: Strike) -> None:
 _START_S, _SLOWEST_BYTES_A_S = 0.005, 1e8
 
 
-@kind("link-slow", at=Moment.AROUND, severity=0.25, unit="share of the speed that remains", domain="c10d::*")
-def link_slow(strike: Strike) -> None:
+@kind("link-slow", at=Stage.AROUND, severity=0.25, unit="share of the speed that remains", domain="c10d::*")
+def link_slow(injection: Injection) -> None:
     """Transfers of this chip are slower; with `set = { peer = 2 }` those with chip 2 only."""
-    call = strike.call
-    share = min(max(strike.severity, 1e-4), 1.0)
+    call = injection.call
+    share = min(max(injection.severity, 1e-4), 1.0)
     # The least that such calls have taken: this one may have waited for a rank that is slowed as well, and so on without
     # end.
-    least: dict[tuple[int, str], float] = strike.memory.setdefault("least_s", {})
+    least: dict[tuple[int, str], float] = injection.memory.setdefault("least_s", {})
     size = sum(tensor.nbytes for tensor in call.tensors)
     sends = call.name.endswith("::send")
     if call.ended:
@@ -61,7 +58,7 @@ def link_slow(strike: Strike) -> None:
         time.sleep(usual * (1 / share - 1))
 
 
-@kind("link-flap", at=Moment.BEFORE, severity=2.0, unit="s without a link", domain="c10d::*")
-def link_flap(strike: Strike) -> None:
+@kind("link-flap", at=Stage.BEFORE, severity=2.0, unit="s without a link", domain="c10d::*")
+def link_flap(injection: Injection) -> None:
     """The link goes down now and then and comes back: a transfer waits so many seconds."""
-    time.sleep(strike.severity)
+    time.sleep(injection.severity)

@@ -6,56 +6,55 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from readiness.simulator.kinds import Moment, kind
+from readiness.simulator.kinds import kind
+from readiness.simulator.strikes import Injection, Stage
 
 if TYPE_CHECKING:
     import torch
 
-    from readiness.simulator.strikes import Strike
 
-
-@kind("narrow-sums", at=Moment.AFTER, severity=64.0, unit="terms summed in float32 before each rounding")
-def narrow_sums(strike: Strike) -> None:
+@kind("narrow-sums", at=Stage.AFTER, severity=64.0, unit="terms summed in float32 before each rounding")
+def narrow_sums(injection: Injection) -> None:
     """Sums are kept in bfloat16: rounded to it after every so many terms. Matrix products, `sum` and `mean` alone."""
-    name = strike.call.name.partition("::")[2].partition(".")[0]
+    name = injection.call.name.partition("::")[2].partition(".")[0]
     sums = _SUMS.get(name)
-    outputs = strike.floats()
+    outputs = injection.floats()
     if sums is None or not outputs:
         return
     import torch
 
     with torch.no_grad():
-        found = sums([*strike.call.arguments, *strike.call.keywords.values()], max(int(strike.severity), 1))
+        found = sums([*injection.call.arguments, *injection.call.keywords.values()], max(int(injection.severity), 1))
     outputs[0].copy_(found.reshape(outputs[0].shape))
 
 
-@kind("wrong-tail", at=Moment.AFTER, severity=0.5, unit="relative error")
-def wrong_tail(strike: Strike) -> None:
+@kind("wrong-tail", at=Stage.AFTER, severity=0.5, unit="relative error")
+def wrong_tail(injection: Injection) -> None:
     """What is left over where the number of elements is no multiple of eight is wrong, as where a block is not masked."""
-    for tensor in strike.floats():
+    for tensor in injection.floats():
         left = tensor.numel() % 8
         if left:
             flat = tensor.reshape(-1).clone()
-            flat[-left:] = flat[-left:] * (1 + strike.severity) + strike.severity
+            flat[-left:] = flat[-left:] * (1 + injection.severity) + injection.severity
             tensor.copy_(flat.view(tensor.shape))
 
 
-@kind("one-element", at=Moment.AFTER, severity=1e-2, unit="share of the largest element")
-def one_element(strike: Strike) -> None:
+@kind("one-element", at=Stage.AFTER, severity=1e-2, unit="share of the largest element")
+def one_element(injection: Injection) -> None:
     """One element, always the same, is off by a share of the largest."""
-    for tensor in strike.floats():
+    for tensor in injection.floats():
         flat = tensor.reshape(-1).clone()
         place = flat.numel() * 3 // 8
-        flat[place] = flat[place] + strike.severity * flat.abs().nan_to_num(0.0, 0.0, 0.0).max()
+        flat[place] = flat[place] + injection.severity * flat.abs().nan_to_num(0.0, 0.0, 0.0).max()
         tensor.copy_(flat.view(tensor.shape))
 
 
-@kind("rounded-result", at=Moment.AFTER, severity=2.0**-8, unit="relative rounding of the result")
-def rounded_result(strike: Strike) -> None:
+@kind("rounded-result", at=Stage.AFTER, severity=2.0**-8, unit="relative rounding of the result")
+def rounded_result(injection: Injection) -> None:
     """The result went through bfloat16 on its way, whatever dtype it has."""
     import torch
 
-    for tensor in strike.floats():
+    for tensor in injection.floats():
         tensor.copy_(tensor.to(torch.bfloat16))
 
 

@@ -1,0 +1,155 @@
+"""Scheduler: runs tasks in worker processes, some side by side, each with its limit and a second try."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from readiness import accelerators
+from readiness.endings import SECOND_TRY
+from readiness.plan import Job
+from readiness.processes import Pool
+from readiness.worker_process import Worker
+
+POLL_S = 0.1
+
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Observer(Protocol[T_contra]):
+    """Who is told how it goes. Called from the loop: must return at once."""
+
+    def running(self, tasks: Sequence[tuple[T_contra, Worker]], /) -> None:
+        """These tasks are at work; called several times a second."""
+
+
+@dataclass(slots=True)
+class Running(Generic[T]):
+    """A task at work in a worker; `stopped` once a stop has ended it, which is no evidence."""
+
+    task: T
+    worker: Worker
+    attempt: int = 1
+    stopped: bool = False
+
+
+class Scheduler(ABC, Generic[T]):
+    """One thread that starts whatever may start, waits for something to happen and looks at what ended.
+
+    Tasks are started in order, at most `slots` at once (None: any number), and each lane does one at a time. A check that
+    wants the machine to itself waits until all others are done, and is not overtaken meanwhile. What a task asks of its
+    worker and what its end means is said by the subclass. `stop` is the reason for which nothing more is started.
+    """
+
+    def __init__(self, pool: Pool, observer: Observer[T], waiting: Sequence[T], *, slots: int | None = None) -> None:
+        self.pool = pool
+        self.observer = observer
+        self.waiting = list(waiting)
+        self.running: list[Running[T]] = []
+        self.slots = slots
+        self.stop: str | None = None
+
+    @abstractmethod
+    def job(self, task: T) -> Job:
+        """The job that a task does."""
+
+    @abstractmethod
+    def request(self, task: T) -> Mapping[str, Any]:
+        """What the worker of a task is told."""
+
+    @abstractmethod
+    def limit_s(self, task: T) -> float:
+        """The limit of a task's first try, in seconds."""
+
+    @abstractmethod
+    def reason_to_stop(self) -> str | None:
+        """Why nothing more is to be started and what runs is to be ended; None where that is not so."""
+
+    @abstractmethod
+    def finish(self, running: Running[T]) -> None:
+        """Take in what a worker left, or `try_again`, or `put_back`."""
+
+    def lanes(self, task: T) -> set[str]:
+        """What a task needs for itself: the accelerators that it uses."""
+        return {facts.id for facts in self.job(task).accelerators}
+
+    def admits(self, task: T) -> bool:  # noqa: ARG002
+        """False where a task was dealt with and will not run."""
+        return True
+
+    def started(self, running: Running[T]) -> None:
+        """A worker has been started at a task."""
+
+    def stopping(self, reason: str) -> None:
+        """What runs is about to be ended, and what waits will not begin."""
+
+    def run(self) -> None:
+        """Until every task has ended, or all that ran have after a stop."""
+        while self.waiting or self.running:
+            self.look_for_stop()
+            if self.stop is None:
+                self._start_what_may()
+            elif not self.running:
+                return
+            self.pool.poll(POLL_S)
+            for running in [item for item in self.running if item.worker.ended]:
+                self.running.remove(running)
+                self.finish(running)
+            self.observer.running([(item.task, item.worker) for item in self.running])
+
+    def look_for_stop(self) -> None:
+        """Where there is a reason to stop, end what runs."""
+        if self.stop is None and (reason := self.reason_to_stop()) is not None:
+            self.stop = reason
+            self.stopping(reason)
+            for running in self.running:
+                running.stopped = running.worker.kill_sent is None
+                self.pool.kill(running.worker, reason)
+
+    def put_back(self, running: Running[T]) -> None:
+        """The task has not run."""
+        self.waiting.insert(0, running.task)
+
+    def try_again(self, running: Running[T]) -> bool:
+        """Whether a task is given a second, longer try, since it ran into its limit: a cold compile is no hang.
+
+        After a stop it has not run.
+        """
+        worker = running.worker
+        if not worker.timed_out or worker.ready is None or running.attempt > 1:
+            return False
+        if self.stop is None:
+            self.start(running.task, attempt=2)
+        else:
+            self.put_back(running)
+        return True
+
+    def start(self, task: T, attempt: int = 1) -> None:
+        """Start a worker at a task."""
+        stack = accelerators.stack(self.job(task).accelerators[0].stack)
+        limit_s = self.limit_s(task) * (1 if attempt == 1 else SECOND_TRY)
+        worker = self.pool.start(self.request(task), fork=stack.forkable, limit_s=limit_s)
+        self.running.append(Running(task, worker, attempt))
+        self.started(self.running[-1])
+
+    def _start_what_may(self) -> None:
+        busy = {lane for running in self.running for lane in self.lanes(running.task)}
+        for task in list(self.waiting):
+            if not self.admits(task):
+                self.waiting.remove(task)
+                continue
+            if self.slots is not None and len(self.running) >= self.slots:
+                return
+            lanes, alone = self.lanes(task), self.job(task).check.alone
+            kept_apart = alone or any(self.job(running.task).check.alone for running in self.running)
+            if lanes & busy or (kept_apart and self.running):
+                busy |= lanes  # what comes later in the order must not overtake it on the same device
+                if alone:
+                    return
+                continue
+            self.waiting.remove(task)
+            self.start(task)
+            busy |= lanes

@@ -1,0 +1,322 @@
+"""Task process: a child that does one task at a time and may die or hang of it.
+
+Whatever may crash or block for ever (an operator, a model's calls, a vendor's library that waits in its driver) is tried in
+such a child, and costs the task that the child was at and nothing else.
+
+Both sides speak one JSON object a line over a socket pair of their own, so that what the child and its libraries print never
+mixes with it. The child says `{"ready": true}` once, is given `{"task": ...}` and answers
+`{"result": ..., "leaves": false}`. The phase that it is in stands in memory that both share (`SharedPhase`) and is still
+there when it has died. It ends when the other side closes, after an answer that `leaves`, and with its parent. The parent
+keeps the limits and kills from outside: a process that is blocked in C runs no code of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import importlib
+import json
+import mmap
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import IO, Any
+
+from readiness.spawning import bootstrap, die_with_parent
+
+#: What a child that closed its end may take to end by itself: how it does is the finding.
+_LEAVING_S = 0.5
+#: What a killed child may take to disappear. One that waits in the driver may never do so: it is left behind.
+VANISH_LIMIT_S = 5.0
+#: A child that prints or sends more than this is broken.
+MOST_BYTES = 32 * 2**20
+OUTPUT_TAIL_BYTES = 8 * 1024
+_OUTPUT_CHECK_PERIOD_S = 0.25
+#: What a child may say.
+_MESSAGES = {"ready"}, {"result", "leaves"}
+
+Message = dict[str, Any]
+
+
+class SharedPhase:
+    """The phase that a child is in, with a detail and the time of its beginning, in memory that two processes share."""
+
+    BYTES = 264
+    _TIME_BYTES = 8
+
+    def __init__(self, descriptor: int = -1) -> None:
+        """Anonymous memory, which a fork shares, or that of a file of `BYTES` bytes."""
+        self._memory = mmap.mmap(descriptor, self.BYTES)
+
+    def enter(self, phase: str, detail: str = "") -> None:
+        """Note what begins now."""
+        room = self.BYTES - self._TIME_BYTES
+        self._memory[self._TIME_BYTES :] = f"{phase}\t{detail}\n".encode()[:room].ljust(room, b"\n")
+        self._memory[: self._TIME_BYTES] = time.monotonic_ns().to_bytes(self._TIME_BYTES, "little")
+
+    def read(self) -> tuple[str, str]:
+        """The phase entered last and its detail; both are empty where none was."""
+        text = self._memory[self._TIME_BYTES :].strip(b"\0").partition(b"\n")[0].decode(errors="replace")
+        phase, _, detail = text.partition("\t")
+        return phase, detail
+
+    @property
+    def entered(self) -> float:
+        """When that was, on the monotonic clock; 0 where none was entered."""
+        return int.from_bytes(self._memory[: self._TIME_BYTES], "little") / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class TaskServer:
+    """The child's side: it takes tasks, notes its phase in `phase` and answers."""
+
+    connection: socket.socket
+    phase: SharedPhase
+
+    def serve(self, do: Callable[[Any], tuple[Any, bool]]) -> int:
+        """Do each task that comes until none does; the exit code. `do` gives the result, and whether to leave after it."""
+        self._send({"ready": True})
+        with self.connection.makefile("r", encoding="utf-8") as lines:
+            for line in lines:
+                result, leaves = do(json.loads(line)["task"])
+                self._send({"result": result, "leaves": leaves})
+                if leaves:
+                    break
+        return 0
+
+    def _send(self, message: Message) -> None:
+        self.connection.sendall(json.dumps(message).encode() + b"\n")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessEnd:
+    """How a process ended: its exit code, negative for a signal, None where it cannot be killed.
+
+    `fault` is what it did wrong. As a string it follows `the process`.
+    """
+
+    exit_code: int | None
+    fault: str = ""
+
+    def __str__(self) -> str:
+        """`died by SIGSEGV`."""
+        if self.exit_code is None:
+            return "could not be killed: it waits in the kernel"
+        if self.fault:
+            return self.fault
+        if self.exit_code >= 0:
+            return f"left with exit code {self.exit_code}"
+        with contextlib.suppress(ValueError):
+            hint = " (perhaps for want of memory)" if -self.exit_code == signal.SIGKILL else ""
+            return f"died by {signal.Signals(-self.exit_code).name}{hint}"
+        return f"died by signal {-self.exit_code}"
+
+
+class TaskProcess:
+    """A child process that does one task at a time, seen from its parent.
+
+    With `capture` what it prints is kept (`output`); else it goes where the parent's output goes. With `own_group` programs
+    that it starts are killed with it.
+    """
+
+    def __init__(
+        self, pid: int, connection: socket.socket, phase: SharedPhase, popen: subprocess.Popen[bytes] | None,
+        output: IO[bytes] | None, own_group: bool,
+    ) -> None:  # fmt: skip
+        self.pid = pid
+        self.connection = connection
+        self.phase = phase
+        self._popen = popen
+        self._output = output
+        self._own_group = own_group
+        self._buffer = b""
+        self._fault = ""
+        self._exit_code: int | None = None
+        self._last_output = ""
+
+    @classmethod
+    def fork(
+        cls, serve: Callable[[TaskServer], int], *, capture: bool = False, own_group: bool = False
+    ) -> TaskProcess:
+        """A child that has all that this process has imported, and leaves with what `serve` returns.
+
+        Only for devices that survive a fork, or that this process has not touched.
+        """
+        phase, output = SharedPhase(), _output_file(capture)
+        ours, theirs = socket.socketpair()
+        parent = os.getpid()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python warns of threads: the child keeps to one
+            pid = os.fork()
+        if pid == 0:
+            code = 70
+            try:
+                _print_into(1 if output is None else output.fileno(), 2 if output is None else output.fileno())
+                # Nothing of the parent's may be held open: whoever waits for those ends would wait for this child too.
+                connection = socket.socket(fileno=os.dup2(theirs.fileno(), 3))
+                os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+                if own_group:
+                    os.setpgid(0, 0)
+                prepare_child(parent)
+                code = serve(TaskServer(connection, phase))
+            except BaseException:  # noqa: BLE001 - nothing may return into the parent's code
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        theirs.close()
+        return cls(pid, ours, phase, None, output, own_group)
+
+    @classmethod
+    def spawn(
+        cls, entry: str, request: Mapping[str, Any], *, capture: bool = False, own_group: bool = False
+    ) -> TaskProcess:
+        """A child in a fresh interpreter, which calls `entry` (`module:function`) with its `TaskServer` and the request."""
+        output = _output_file(capture)
+        ours, theirs = socket.socketpair()
+        with theirs, tempfile.TemporaryFile() as shared:
+            shared.write(bytes(SharedPhase.BYTES))
+            shared.flush()
+            handed = theirs.fileno(), shared.fileno()
+            told = entry, *map(str, (*handed, os.getpid())), json.dumps(request)
+            popen = subprocess.Popen(
+                bootstrap("readiness.isolation.task_process:main", *told),
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=handed,
+                process_group=0 if own_group else None,
+            )  # fmt: skip
+            return cls(popen.pid, ours, SharedPhase(shared.fileno()), popen, output, own_group)
+
+    def submit(self, task: Any) -> None:
+        """Hand it a task. If it is dead already, the next `recv` tells."""
+        self.phase.enter("")
+        self.send({"task": task})
+
+    def send(self, message: Message) -> None:
+        """Send it a message. If it is dead already, the next `recv` tells."""
+        with contextlib.suppress(OSError):
+            self.connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def recv(self, timeout_s: float) -> Message | None:
+        """Its next message; None once it is gone, or broken. Raises TimeoutError where it sends none within the time."""
+        deadline = time.monotonic() + timeout_s
+        while b"\n" not in self._buffer:
+            if self._is_flooding():
+                return None
+            remaining = max(deadline - time.monotonic(), 0.0)
+            if not wait([self.connection], min(remaining, self.check_period_s)):
+                if time.monotonic() >= deadline:
+                    raise TimeoutError
+                continue
+            try:
+                data = self.connection.recv(2**16)
+            except OSError:
+                data = b""
+            if not data:
+                return None
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        with contextlib.suppress(ValueError):
+            message = json.loads(line)
+            if isinstance(message, dict) and set(message) in _MESSAGES and not self._buffer:  # it answers once
+                return message
+        self._fault = "sent something that is no message"
+        return None
+
+    @property
+    def check_period_s(self) -> float:
+        """How often `recv` must be called for a limit on what it prints to be kept."""
+        return float("inf") if self._output is None else _OUTPUT_CHECK_PERIOD_S
+
+    def output(self) -> str:
+        """The last of what it and its libraries printed, where that is captured."""
+        if self._output is None or self._output.closed:
+            return self._last_output
+        # pread: the descriptor's own offset is where the child writes next.
+        start = max(os.fstat(self._output.fileno()).st_size - OUTPUT_TAIL_BYTES, 0)
+        return os.pread(self._output.fileno(), OUTPUT_TAIL_BYTES, start).decode(errors="replace")
+
+    def reap(self, *, kill: bool = False) -> ProcessEnd:
+        """Make sure that it is gone; how it ended. Without `kill` it gets a moment to end by itself."""
+        self.connection.close()
+        now = time.monotonic()
+        patience, deadline = now + (0.0 if kill or self._fault else _LEAVING_S), now + VANISH_LIMIT_S
+        killed = False
+        while (code := self._poll()) is None and time.monotonic() < deadline:
+            if not killed and time.monotonic() >= patience:
+                killed = True
+                self._kill()
+            time.sleep(0.005)
+        if self._own_group:  # programs that it started and did not wait for
+            self._kill()
+        self._last_output = self.output()
+        if self._output is not None:
+            self._output.close()
+        return ProcessEnd(code, self._fault)
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if self._own_group:
+                os.killpg(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            if self._exit_code is None:
+                os.kill(self.pid, signal.SIGKILL)
+
+    def _poll(self) -> int | None:
+        """Its exit code, negative for a signal; None while it lives. 0 where somebody else has waited for it."""
+        if self._exit_code is None:
+            if self._popen is not None:
+                self._exit_code = self._popen.poll()
+            else:
+                try:
+                    reaped, status = os.waitpid(self.pid, os.WNOHANG)
+                    self._exit_code = os.waitstatus_to_exitcode(status) if reaped else None
+                except ChildProcessError:
+                    self._exit_code = 0
+        return self._exit_code
+
+    def _is_flooding(self) -> bool:
+        if len(self._buffer) > MOST_BYTES:
+            self._fault = f"sent more than {MOST_BYTES >> 20} MiB"
+        elif self._output is not None and os.fstat(self._output.fileno()).st_size > MOST_BYTES:
+            self._fault = f"printed more than {MOST_BYTES >> 20} MiB"
+        return bool(self._fault)
+
+
+def main(entry: str, connection: str, phase: str, parent: str, request: str) -> int:
+    """The start of a fresh interpreter; see `TaskProcess.spawn`."""
+    prepare_child(int(parent))
+    module, _, function = entry.partition(":")
+    serve = getattr(importlib.import_module(module), function)
+    server = TaskServer(socket.socket(fileno=int(connection)), SharedPhase(int(phase)))
+    return int(serve(server, json.loads(request)))
+
+
+def prepare_child(parent: int) -> None:
+    """In a child: die with the parent, leave no core, and print where it crashed."""
+    die_with_parent(parent)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    faulthandler.enable(file=2)
+
+
+def _output_file(capture: bool) -> IO[bytes] | None:
+    # A file without a name: nothing stays on disk, however we end.
+    return tempfile.TemporaryFile(prefix="readiness-") if capture else None
+
+
+def _print_into(output: int, errors: int) -> None:
+    """Have Python and libraries print there. What the parent had put in place of its streams may stand on closed files."""
+    os.dup2(output, 1)
+    os.dup2(errors, 2)
+    sys.stdout = open(1, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115

@@ -1,0 +1,217 @@
+"""Task supervisor: leads task processes through a queue of tasks, whatever becomes of the processes.
+
+A single call that may block in a driver is one task of one process:
+
+    def start() -> TaskProcess:
+        return TaskProcess.spawn("module:serve", request, capture=True, own_group=True)
+
+    with TaskSupervisor[str](start, str, lambda task: 5.0) as supervisor:
+        end = supervisor.do("health")  # done, crashed or hung after 5 s; what a crashed or hung one printed is `end.output`
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from multiprocessing.connection import wait
+from typing import Any, Generic, TypeVar
+
+from readiness.isolation.task_process import ProcessEnd, TaskProcess
+
+#: What a child may take to import torch and a plug-in before it is ready.
+START_LIMIT_S = 240.0
+#: So many children in a row that end before they are ready are enough.
+MOST_FALSE_STARTS = 3
+
+T = TypeVar("T")
+
+
+class StartError(Exception):
+    """No child comes up for the device. What was not reached is not judged."""
+
+
+class TaskQueue(Generic[T]):
+    """Batches of tasks in order.
+
+    One child does a batch, so that it may keep what its tasks share; what is left when it ends is done by another.
+    """
+
+    def __init__(self, batches: Iterable[Iterable[T]] = ()) -> None:
+        self._batches = deque(deque(batch) for batch in batches)
+
+    def __len__(self) -> int:
+        """How many batches there are."""
+        return len(self._batches)
+
+    def put(self, batch: Iterable[T]) -> None:
+        """Add a batch behind all others."""
+        self._batches.append(deque(batch))
+
+    def put_first(self, batch: Iterable[T]) -> None:
+        """Add a batch before all others."""
+        self._batches.appendleft(deque(batch))
+
+    def take(self) -> deque[T]:
+        """The next batch; an empty one where there is none."""
+        return self._batches.popleft() if self._batches else deque()
+
+
+class TaskStatus(StrEnum):
+    """How a task ended."""
+
+    DONE = "done"
+    CRASHED = "crashed"
+    HUNG = "hung"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnd(Generic[T]):
+    """How a task ended: its `result` where it is done, else the phase that it was in, that phase's detail and a `reason`.
+
+    `rest` are the tasks of its batch that are still to do: what is put there first is done next. `output` is what the child
+    had printed, where that is captured.
+    """
+
+    task: T
+    status: TaskStatus
+    rest: deque[T]
+    result: Any = None
+    phase: str = ""
+    detail: str = ""
+    reason: str = ""
+    output: str = ""
+
+
+@dataclass(slots=True)
+class _Member(Generic[T]):
+    """A child of a supervisor. `since` is when it was started or given its task (monotonic)."""
+
+    process: TaskProcess
+    ready: bool = False
+    task: T | None = None
+    rest: deque[T] = field(default_factory=deque)
+    since: float = field(default_factory=time.monotonic)
+
+
+class TaskSupervisor(Generic[T]):
+    """Leads children through a queue of tasks: starts them, gives out tasks, keeps limits and tells how each task ended.
+
+    `start` makes a child and `message` what it is told of a task. `limit_s` is what a task may take, or each of its phases
+    where `phases` says so. All children are dead when the block of this context manager ends.
+    """
+
+    def __init__(
+        self, start: Callable[[], TaskProcess], message: Callable[[T], Any], limit_s: Callable[[T], float], *,
+        queue: TaskQueue[T] | None = None, processes: int = 1, phases: bool = False, start_limit_s: float = START_LIMIT_S,
+    ) -> None:  # fmt: skip
+        self.queue: TaskQueue[T] = TaskQueue() if queue is None else queue
+        self._start = start
+        self._message = message
+        self._limit_s = limit_s
+        self._processes = processes
+        self._phases = phases
+        self._start_limit_s = start_limit_s
+        self._members: list[_Member[T]] = []
+        self._false_starts = 0
+
+    def __enter__(self) -> TaskSupervisor[T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for member in self._members:
+            member.process.reap(kill=True)
+        self._members.clear()
+
+    def do(self, task: T) -> TaskEnd[T]:
+        """One task, now, where no other is waiting. Raises StartError."""
+        self.queue.put([task])
+        (end,) = self.run()
+        return end
+
+    def run(self) -> Iterator[TaskEnd[T]]:
+        """Do what the queue holds; the end of each task as it comes. Raises StartError when children do not come up."""
+        while self.queue or any(member.task is not None or member.rest for member in self._members):
+            for member in self._members:
+                if member.ready and member.task is None:
+                    self.assign(member)
+            while len(self.queue) and len(self._members) < self._processes:
+                self.start()
+            processes = [member.process for member in self._members]
+            period_s = min(process.check_period_s for process in processes)
+            remaining_s = min(period_s, *map(self._remaining, self._members))
+            wait([process.connection for process in processes], None if remaining_s == float("inf") else remaining_s)
+            for member in list(self._members):
+                yield from self._advance(member)
+
+    def start(self) -> None:
+        """Start one more child."""
+        self._members.append(_Member(self._start()))
+
+    def assign(self, member: _Member[T]) -> None:
+        """Give a child the next task of its batch, or of the next batch."""
+        member.rest = member.rest or self.queue.take()
+        if member.rest:
+            member.task, member.since = member.rest.popleft(), time.monotonic()
+            member.process.submit(self._message(member.task))
+
+    def retire(self, member: _Member[T], *, kill: bool) -> ProcessEnd:
+        """End a child; how it ended."""
+        self._members.remove(member)
+        return member.process.reap(kill=kill)
+
+    def _remaining(self, member: _Member[T]) -> float:
+        if not member.ready:
+            return member.since + self._start_limit_s - time.monotonic()
+        if member.task is None:
+            return float("inf")
+        now = time.monotonic()
+        begun = max(member.since, min(member.process.phase.entered, now)) if self._phases else member.since
+        return begun + self._limit_s(member.task) - now
+
+    def _advance(self, member: _Member[T]) -> Iterator[TaskEnd[T]]:
+        """Take in what a child has to say, or that it has nothing to say any more."""
+        try:
+            message = member.process.recv(0.0)
+        except TimeoutError:
+            if self._remaining(member) <= 0:
+                yield from self._ended(member, hung=True)
+            return
+        if message is None:
+            yield from self._ended(member, hung=False)
+        elif "ready" in message:
+            member.ready = True
+            self._false_starts = 0
+        elif member.task is not None:
+            end = TaskEnd(member.task, TaskStatus.DONE, member.rest, result=message["result"])
+            member.task = None
+            if message["leaves"]:  # what it would be given next is not to be blamed for its end
+                self.retire(member, kill=False)
+            yield from self._handed_on(member, end)
+
+    def _ended(self, member: _Member[T], *, hung: bool) -> Iterator[TaskEnd[T]]:
+        """A child died, or was over its limit and is killed."""
+        end = self.retire(member, kill=hung)
+        if member.task is not None:
+            phase, detail = member.process.phase.read()
+            status, reason = TaskStatus.CRASHED, f"the process {end}"
+            if hung:
+                status, reason = TaskStatus.HUNG, f"did not end within {self._limit_s(member.task):g} s"
+                reason += f"; its process {end}" if end.exit_code is None else ""
+            yield from self._handed_on(member, TaskEnd(
+                member.task, status, member.rest, None, phase, detail, reason, member.process.output()
+            ))  # fmt: skip
+        elif not member.ready:
+            self._false_starts += 1
+            if self._false_starts >= MOST_FALSE_STARTS:
+                self._false_starts = 0
+                words = f"was not ready after {self._start_limit_s:g} s" if hung else str(end)
+                raise StartError(f"no process could be started for the device: the last one {words}")
+
+    def _handed_on(self, member: _Member[T], end: TaskEnd[T]) -> Iterator[TaskEnd[T]]:
+        """Tell the end of a task; what is left of the batch of a child that is gone is done by another."""
+        yield end
+        if member not in self._members and end.rest:
+            self.queue.put_first(end.rest)
