@@ -64,7 +64,7 @@ def bandwidth(
     """
     from readiness.multichip import bandwidth as ranks_side
     from readiness.multichip import link_counters, telling, telling_bandwidth
-    from readiness.ranks import place, run_world
+    from readiness.ranks import place, run_ranks
 
     placement = place(accelerator, ranks, least=2)
     yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
@@ -73,7 +73,7 @@ def bandwidth(
         "bytes": list(bytes), "samples": samples, "block_mib": block_mib, "most_mib": most_mib, "tail_calls": tail_calls,
         "budget_s": budget_s,
     }  # fmt: skip
-    outcome = run_world(ranks_side.rank_main, accelerator, placement, settings, patience_s=patience_s, limit_s=250.0)
+    outcome = run_ranks(ranks_side.rank_main, accelerator, placement, settings, patience_s=patience_s, limit_s=250.0)
     yield from telling_bandwidth.bandwidth(outcome, placement)
     yield from link_counters.told(link_counters.risen(accelerator.stack, placement, outcome.reports), placement)
     yield from link_counters.up(placement, outcome.reports)

@@ -66,7 +66,7 @@ def collectives(
     """
     from readiness.multichip import collectives as operations
     from readiness.multichip import telling
-    from readiness.ranks import place, run_world
+    from readiness.ranks import place, run_ranks
 
     placement = place(accelerator, ranks)
     yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
@@ -80,6 +80,6 @@ def collectives(
         "repeats": repeats,
         "repeat_size": 65537,
     }
-    outcome = run_world(operations.rank_main, accelerator, placement, settings, patience_s=patience_s, limit_s=250.0)
+    outcome = run_ranks(operations.rank_main, accelerator, placement, settings, patience_s=patience_s, limit_s=250.0)
     yield from telling.collectives(outcome, placement)
     yield from telling.completion(outcome, placement)

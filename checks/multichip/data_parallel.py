@@ -33,7 +33,7 @@ def data_parallel(
     the same in every bit. `completed` is 0 when a rank died, hung or raised. Labels as in `multichip.collectives`.
     """
     from readiness.multichip import telling, training
-    from readiness.ranks import Placement, place, run_world
+    from readiness.ranks import Placement, place, run_ranks
 
     placement = place(accelerator, ranks, least=2)
     yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
@@ -41,7 +41,7 @@ def data_parallel(
     alone = Placement(placement.ranks[:1])
     for title, where in (("one process", alone), (placement.scope, placement)):
         yield Note(f"training: {title}")
-        outcome = run_world(training.rank_main, accelerator, where, settings, patience_s=patience_s, limit_s=120.0)
+        outcome = run_ranks(training.rank_main, accelerator, where, settings, patience_s=patience_s, limit_s=120.0)
         if outcome.failure is not None:
             break
         if where is alone:

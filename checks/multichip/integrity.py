@@ -43,12 +43,12 @@ def integrity(
     """
     from readiness.multichip import collectives, telling, telling_integrity
     from readiness.multichip import integrity as ranks_side
-    from readiness.ranks import place, run_world
+    from readiness.ranks import place, run_ranks
 
     placement = place(accelerator, ranks, least=2)
     yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
     yield Note(f"integrity of {placement.scope}")
     settings = {"rounds": rounds, "products": products, "size": size, "dtypes": collectives.checked(dtypes)}
-    outcome = run_world(ranks_side.rank_main, accelerator, placement, settings, patience_s=patience_s, limit_s=180.0)
+    outcome = run_ranks(ranks_side.rank_main, accelerator, placement, settings, patience_s=patience_s, limit_s=180.0)
     yield from telling_integrity.integrity(outcome, placement)
     yield from telling.completion(outcome, placement)

@@ -64,7 +64,7 @@ def links(
     """
     from readiness.multichip import collectives, telling, telling_links
     from readiness.multichip import links as ranks_side
-    from readiness.ranks import place, run_world
+    from readiness.ranks import place, run_ranks
 
     placement = place(accelerator, ranks, least=2)
     yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
@@ -78,6 +78,6 @@ def links(
         "interruption_s": interruption_s,
         "budget_s": budget_s,
     }
-    outcome = run_world(ranks_side.rank_main, accelerator, placement, settings, patience_s=patience_s, limit_s=250.0)
+    outcome = run_ranks(ranks_side.rank_main, accelerator, placement, settings, patience_s=patience_s, limit_s=250.0)
     yield from telling_links.links(outcome, placement)
     yield from telling.completion(outcome, placement)

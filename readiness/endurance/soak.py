@@ -16,7 +16,7 @@ from readiness.endurance.work import rank_main
 from readiness.errors import UsageError
 from readiness.model import Note
 from readiness.peers import host_of
-from readiness.ranks import Failure, Placement, WorldOutcome, run_world
+from readiness.ranks import Failure, Placement, RanksOutcome, run_ranks
 from readiness.ranks.values import Json
 
 #: A world lasts no longer: the next one draws new data, and leaving and joining a group are part of the work.
@@ -31,7 +31,7 @@ KEEP_S = 5.0
 #: A round that took more than so many times the median of the last ones stood still; with fewer of them nobody knows.
 LONG_ROUNDS, FEW_ROUNDS, RECENT_ROUNDS = 4.0, 5, 21
 
-Run = Callable[..., WorldOutcome]
+Run = Callable[..., RanksOutcome]
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class Soak:
     patience_s: float
     begun: Json
     clock: Callable[[], float] = time.monotonic
-    run_world: Run = run_world
+    run_ranks: Run = run_ranks
     ledger: Ledger = field(init=False)
     _round: dict[int, dict[int, Json]] = field(default_factory=dict)
     _faulty_rounds: int = 0
@@ -117,7 +117,7 @@ class Soak:
         }
         limit_s = seconds + 2 * self.patience_s + 60
         try:
-            return self.run_world(
+            return self.run_ranks(
                 rank_main, fresh, self.placement, settings, patience_s=self.patience_s, limit_s=limit_s, listen=self.hear
             ).failure
         except _HopelessError:

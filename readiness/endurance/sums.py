@@ -42,7 +42,7 @@ class Sums:
         plan = rounds(self.context.world_size) if self.context.world_size > 1 else [[(0,)]]
         turn = self.context.settings["turn"] % len(plan)
         for teams in plan[turn:] + plan[:turn]:
-            self.context.share()
+            self.context.exchange()
             team = next((team for team in teams if self.context.rank in team), None)
             for size in SIZES:
                 if team is None or dtype in self._refused:

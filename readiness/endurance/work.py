@@ -43,7 +43,7 @@ class Training:
         self.context = context
         self.shape = Shape(context.world_size)
         model = build(context.accelerator.generator("soak", "weights"), self.shape).to(context.device)
-        self.strict = min(context.share(float(self._obeys()))) > 0
+        self.strict = min(context.exchange(float(self._obeys()))) > 0
         self.trainer: Trainer = Replicas(context, model) if context.world_size > 1 else Alone(model)
         self.model = model
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -73,14 +73,14 @@ class Training:
     def resume(self) -> str | None:
         """Go on from the checkpoint, where there is one that is whole. Why there is none, or None."""
         there = self.path is not None and self.path.exists()
-        if min(self.context.share(float(there))) == 0:
+        if min(self.context.exchange(float(there))) == 0:
             return "there is none"
         state, reason = None, None
         try:
             state = self._load()
         except Exception as problem:  # noqa: BLE001 - whatever is wrong with it, training begins anew
             reason = f"{type(problem).__name__}: {problem}"[:200]
-        if min(self.context.share(float(state is not None))) == 0 or state is None:
+        if min(self.context.exchange(float(state is not None))) == 0 or state is None:
             return reason or "another rank could not load it"
         self._apply(state)
         return None
@@ -100,11 +100,11 @@ class Training:
         loss, again = self._train(steps)
         self._compared += 1
         differed, final = again != first, again
-        anywhere = max(self.context.share(float(differed))) > 0  # all ranks take the same way from here
+        anywhere = max(self.context.exchange(float(differed))) > 0  # all ranks take the same way from here
         if anywhere and self.repeats and self._compared <= FIRST_COMPARISONS:  # never the same, or wrong once?
             self._restore(self._load())
             loss, final = self._train(steps)
-            self.repeats = min(self.context.share(float(final in (first, again)))) > 0
+            self.repeats = min(self.context.exchange(float(final in (first, again)))) > 0
         if differed and self.repeats:
             what = f"steps {steps} to {steps + STEPS - 1}, done twice from the same weights, gave other weights"
             faults.append({"cause": "recomputation", "what": what})
@@ -161,7 +161,7 @@ class Training:
                 with contextlib.suppress(OSError):
                     half.unlink(missing_ok=True)
                 self.unkept = f"the checkpoint of step {self.steps} could not be written: {problem}"[:200]
-        if max(self.context.share(float(self.unkept is not None))) > 0:
+        if max(self.context.exchange(float(self.unkept is not None))) > 0:
             self.path = None
 
     def _load(self) -> State:
@@ -177,7 +177,7 @@ class Training:
 
     def _restore(self, state: State) -> None:
         self._apply(state)
-        self.context.share()  # nobody writes the next one before all have read this
+        self.context.exchange()  # nobody writes the next one before all have read this
 
     def _apply(self, state: State) -> None:
         self.model.load_state_dict(state["model"])
@@ -236,7 +236,7 @@ def rank_main(context: RankContext) -> Iterator[Json]:
         resumed = training.resume()
         operations: Operations | None = None
         number, began = 0, time.monotonic()
-        while max(context.share(time.monotonic() - began)) < context.settings["seconds"] or number == 0:
+        while max(context.exchange(time.monotonic() - began)) < context.settings["seconds"] or number == 0:
             started = time.monotonic()
             loss, faults = training.round()
             faults += early + sums.round(number)

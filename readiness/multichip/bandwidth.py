@@ -75,8 +75,8 @@ def rank_main(context: RankContext) -> Iterator[Json]:
         if size >= asked[-1]:
             begun = time.monotonic()
             yield from _doubtful_again(context, groups, size, best, budget_s - again_s)
-            again_s += max(context.share(time.monotonic() - begun))  # the same on all ranks, as all that is decided by
-        took = max(context.share(best.get(("all_reduce", size, everyone), LONG_ENOUGH_S)))
+            again_s += max(context.exchange(time.monotonic() - begun))  # the same on all ranks, as all that is decided by
+        took = max(context.exchange(best.get(("all_reduce", size, everyone), LONG_ENOUGH_S)))
         if not sizes and took < LONG_ENOUGH_S and size * GROWTH <= most_bytes(context, world):
             if _spent(context, started + again_s, budget_s):
                 yield {"stopped_at": size, "after_s": time.monotonic() - started}
@@ -96,7 +96,7 @@ def rank_main(context: RankContext) -> Iterator[Json]:
 def _connect(context: RankContext, groups: Mapping[Team, Any]) -> None:
     """One call of each group, one group after the other: to connect takes some libraries seconds, which measure nothing."""
     for team, group in groups.items():
-        context.share()
+        context.exchange()
         if context.rank in team:
             # What a library refuses is told where it is timed.
             with context.step(f"first sum between ranks {team[0]} to {team[-1]}"), refusing():
@@ -105,7 +105,7 @@ def _connect(context: RankContext, groups: Mapping[Team, Any]) -> None:
 
 
 def _spent(context: RankContext, started: float, budget_s: float) -> bool:
-    return max(context.share(time.monotonic() - started)) > budget_s
+    return max(context.exchange(time.monotonic() - started)) > budget_s
 
 
 def _doubtful_again(
@@ -117,9 +117,9 @@ def _doubtful_again(
         doubtful = []
         for op in IN_GROUPS:
             buses = {
-                team: bus_factor(op, len(team)) / max(*context.share(best.get((op, size, team), 0.0)), 1e-9)
+                team: bus_factor(op, len(team)) / max(*context.exchange(best.get((op, size, team), 0.0)), 1e-9)
                 for team in groups
-                if all(context.share((op, size, team) in best or context.rank not in team))
+                if all(context.exchange((op, size, team) in best or context.rank not in team))
             }
             doubtful += [
                 (op, team) for team, bus in buses.items() if everyone in buses and bus < DOUBTFUL_SHARE * buses[everyone]
@@ -142,7 +142,7 @@ def _measure(context: RankContext, op: str, size: int, team: Team, group: Any, b
     work = _work(context, op, size, team, group) if context.rank in team else None
     most = _most_calls(len(team))
     for number in range(context.settings["samples"] + 1):
-        context.share()
+        context.exchange()
         with context.step(f"{op} of {size} bytes between ranks {team[0]} to {team[-1]}"):
             with refusing() as refusal:
                 if work is not None:
@@ -152,10 +152,10 @@ def _measure(context: RankContext, op: str, size: int, team: Team, group: Any, b
                         wrong += 1
                         first = first or found
             refused = refusal.reason
-        if any(context.share(bool(refused))):
+        if any(context.exchange(bool(refused))):
             break
         if number == 0:
-            longest = max(context.share(took if work is not None else 0.0))
+            longest = max(context.exchange(took if work is not None else 0.0))
             calls = max(1, min(most, int(SAMPLE_S / max(longest, 1e-6))))
     if work is not None:
         told = {"bandwidth": op, "bytes": size, "team": list(team)}

@@ -81,7 +81,7 @@ def _sizes(context: RankContext, operation: str, dtype: str) -> Iterator[tuple[i
         while power <= settings.get("largest", 0):
             yield from ((settings["rounds"], size) for size in (power - 1, power, power + 1))
             power *= 2
-            if power > LONG and max(context.share(time.monotonic() - started)) > settings["sweep_s"]:
+            if power > LONG and max(context.exchange(time.monotonic() - started)) > settings["sweep_s"]:
                 break
 
 

@@ -13,7 +13,7 @@ from readiness.multichip import telling, telling_drills
 from readiness.multichip.drilling import Held, hold
 from readiness.multichip.drills import DRILLS, Drill, Fault
 from readiness.ranks import flight
-from readiness.ranks.values import Failure, Placement, Trouble, WorldOutcome, speaks_tcp
+from readiness.ranks.values import Failure, Placement, RanksOutcome, Trouble, speaks_tcp
 
 #: Where a world fails before its fault, it is tried once more with so much more time: a busy host is no fault of a chip.
 _SECOND_CHANCE = 3.0
@@ -30,7 +30,7 @@ def every(
     itself, and the other drills would show nothing.
     """
     failure: Failure | None = None
-    patience_s += flight.LINGERING_S
+    patience_s += flight.WATCHDOG_DUMP_S
     for drill in DRILLS:
         if drill.of_the_link and (reason := _no_link(accelerator)) is not None:
             yield telling_drills.not_held(drill, reason)
@@ -46,7 +46,7 @@ def every(
             failure = held.broken
         if drill.fault is Fault.NONE:
             break
-    completed = list(telling.completion(WorldOutcome((), failure, 0.0), placement))
+    completed = list(telling.completion(RanksOutcome((), failure, 0.0), placement))
     yield from (item for item in completed if isinstance(item, Measurement))
 
 

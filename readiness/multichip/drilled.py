@@ -44,7 +44,7 @@ def rank_main(context: RankContext) -> Iterator[Json]:
     timeout = timedelta(seconds=context.settings["timeout_s"])
     if drill.guard is Guard.DETAIL:
         dist.set_debug_level(dist.DebugLevel.DETAIL)  # type: ignore[attr-defined]
-    context.share()  # ranks that come up late would be late for what the group makes of its own, within its timeout
+    context.exchange()  # ranks that come up late would be late for what the group makes of its own, within its timeout
     with context.step("making the group"):
         group = dist.new_group(timeout=timeout)
     ours = _Group(context, group)
@@ -56,7 +56,7 @@ def rank_main(context: RankContext) -> Iterator[Json]:
     yield {"healthy": wrong}
     culprit = context.rank == context.settings["culprit"]
     near = _near(context) if drill.of_the_link else []
-    context.share()  # now all are here, and nothing is on its way
+    context.exchange()  # now all are here, and nothing is on its way
     if culprit and drill.loses_a_rank:
         yield from _fail(ours, drill, seconds)
         return
@@ -115,8 +115,8 @@ def _near(context: RankContext) -> list[int]:
     own = cutting.connections()
     ports = [port for _, port, _ in own]
     theirs = set()
-    for number in range(int(context.share(len(ports))[culprit])):
-        theirs.add(context.share(ports[number] if context.rank == culprit else 0.0)[culprit])
+    for number in range(int(context.exchange(len(ports))[culprit])):
+        theirs.add(context.exchange(ports[number] if context.rank == culprit else 0.0)[culprit])
     return [fd for fd, port, other in own if (port if context.rank == culprit else other) in theirs]
 
 
@@ -161,8 +161,8 @@ def _suffer(ours: _Group, drill: Drill, near: list[int], *, culprit: bool) -> It
         # Nothing is lost: all ranks are there, and nothing is under way. The group should go on. A rank that its library
         # has ended meanwhile, over the very same call, does not come any more.
         with contextlib.suppress(TimeoutError):
-            ours.context.share(within_s=ours.context.settings["timeout_s"] + flight.LINGERING_S + _MEETING_S)
-            ours.context.share(within_s=_MEETING_S)  # who had given up on the first one has come to it all the same
+            ours.context.exchange(within_s=ours.context.settings["timeout_s"] + flight.WATCHDOG_DUMP_S + _MEETING_S)
+            ours.context.exchange(within_s=_MEETING_S)  # who had given up on the first one has come to it all the same
             try:
                 usable = ours.sum(_SMALL) == 0
             except Exception as problem:  # noqa: BLE001
@@ -179,9 +179,9 @@ def _endure(ours: _Group, drill: Drill, near: list[int], wrong: int) -> Iterator
     if drill.fault is Fault.SHORT_CUT:
         cutting.cut(near)
         # By a thread: this one will be waiting in the collective.
-        threading.Timer(timeout_s / 4, cutting.mend, (near,)).start()
+        threading.Timer(timeout_s / 4, cutting.restore, (near,)).start()
     elif drill.fault is Fault.LOSSY:
-        cutting.lose(near, ours.context.settings["loss"])
+        cutting.drop_share(near, ours.context.settings["loss"])
     sums, longest = 0, 0.0
     until = began + (0.0 if drill.fault is Fault.NONE else _GOING_ON * timeout_s)
     try:
@@ -190,12 +190,13 @@ def _endure(ours: _Group, drill: Drill, near: list[int], wrong: int) -> Iterator
             wrong += ours.sum(ours.large if sums % 2 else _SMALL)
             sums, longest = sums + 1, max(longest, time.monotonic() - at)
             # Agreed on the board, not by a collective: all must stop after the same sum.
-            if min(ours.context.share(float(time.monotonic() < until))) == 0:
+            if min(ours.context.exchange(float(time.monotonic() < until))) == 0:
                 break
         if drill.fault is Fault.LOSSY:
-            cutting.mend(near)
+            cutting.restore(near)
         yield {"returned": wrong, "sums": sums, "longest_s": round(longest, 4)}
-        yield {"connections": [[one.own, one.other, one.resent, one.round_trip_s] for one in wires.conditions()]}
+        every = wires.tcp_connections()
+        yield {"connections": [[one.local_port, one.remote_port, one.retransmissions, one.round_trip_s] for one in every]}
     except Exception as problem:  # noqa: BLE001
         yield {"noticed": ours.context.clock(), "words": _words(problem)}
     yield from _leave(ours.context)

@@ -21,7 +21,7 @@ def most_bytes(context: RankContext, at_once: int) -> float:
     allowed = memory.available() / HOST_BYTES / at_once
     if (reading := context.accelerator.memory()) is not None:
         allowed = min(allowed, reading[0] * DEVICE_SHARE)
-    return min(float(context.settings["most_mib"]) * 2**20, *context.share(allowed))
+    return min(float(context.settings["most_mib"]) * 2**20, *context.exchange(allowed))
 
 
 def repeated(values: torch.Tensor, begin: int, numel: int) -> torch.Tensor:

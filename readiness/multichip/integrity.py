@@ -96,7 +96,7 @@ def _transfers(context: RankContext, team: Team | None) -> Iterator[Json]:
     calls, wrong, refused = 0, 0, ""
     first: Json = {}
     for begin in range(0, rounds, AT_ONCE):
-        context.share()
+        context.exchange()
         with context.step(f"transfers {begin + 1} and on {_between(team)}"):
             with refusing() as refusal:
                 for number in range(begin, min(begin + AT_ONCE, rounds)) if team else ():
@@ -108,7 +108,7 @@ def _transfers(context: RankContext, team: Team | None) -> Iterator[Json]:
                         wrong += 1
                         first = first or {**found, "call": f"transfer number {number + 1}"}
             refused = refusal.reason
-        if any(context.share(bool(refused))):
+        if any(context.exchange(bool(refused))):
             break
     if refused:
         yield {"refused": "send and recv", "reason": refused}
@@ -140,7 +140,7 @@ def _sums(context: RankContext, team: Team | None, groups: Mapping[Team, Any]) -
     wrong: dict[int, str] = {}
     first: Json = {}
     for begin in range(0, rounds, AT_ONCE):
-        context.share()
+        context.exchange()
         with context.step(f"all_reduce {begin + 1} and on {_between(team)}"):
             for number in range(begin, min(begin + AT_ONCE, rounds)) if team else ():
                 buffer = (blocks[context.rank] + number).to(context.device)
@@ -163,7 +163,7 @@ def _gathers(context: RankContext) -> Iterator[Json]:
     slots: Counter[int] = Counter()
     first: Json = {}
     for begin in range(0, rounds, AT_ONCE):
-        context.share()
+        context.exchange()
         with context.step(f"all_gather {begin + 1} and on"):
             for number in range(begin, min(begin + AT_ONCE, rounds)):
                 found = torch.zeros(size * context.world_size).to(context.device)

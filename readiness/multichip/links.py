@@ -67,8 +67,8 @@ def _later(context: RankContext, taken: Mapping[Team, list[float]], numel: int) 
         for pair, seconds in later.items():
             yield from _transfers(context, pair, numel, seconds)
         kept = [min(taken[pair]) / min(seconds) for pair, seconds in later.items() if seconds and taken[pair]]
-        too_long = max(context.share(time.monotonic() - started)) > context.settings["budget_s"] / 2
-        worst = min(context.share(min(kept, default=1.0)))
+        too_long = max(context.exchange(time.monotonic() - started)) > context.settings["budget_s"] / 2
+        worst = min(context.exchange(min(kept, default=1.0)))
         if number + 1 >= LATER_PASSES and (worst >= LATER_SHARE or too_long):
             break
     for pair, seconds in later.items():
@@ -93,9 +93,9 @@ def _passes(context: RankContext) -> Generator[Json, None, tuple[dict[Team, list
             yield from _transfers(context, pair, numel, taken.setdefault(pair, []))
         number += 1
         best = [min(seconds) for seconds in taken.values() if seconds]
-        slowest = max(context.share(max(best, default=0.0)))
-        fastest = min(context.share(min(best, default=slowest)))
-        too_long = max(context.share(time.monotonic() - started)) > context.settings["budget_s"]
+        slowest = max(context.exchange(max(best, default=0.0)))
+        fastest = min(context.exchange(min(best, default=slowest)))
+        too_long = max(context.exchange(time.monotonic() - started)) > context.settings["budget_s"]
         if 0 < fastest < LONG_ENOUGH_S and 4 * numel * GROWTH <= most and not too_long:
             numel, number, grown = numel * GROWTH, 0, True
             taken.clear()
@@ -137,7 +137,7 @@ def _transfers(context: RankContext, pair: Team, numel: int, taken: list[float])
                         told = {"op": "send_recv", "dtype": "float32", "team": list(pair), "turn": number}
                         yield {**told, "call": f"transfer number {number + 1}", **wrong}
             refused = refusal.reason
-        if any(context.share(bool(refused))) or max(context.share(time.monotonic() - started)) > PAIR_S:
+        if any(context.exchange(bool(refused))) or max(context.exchange(time.monotonic() - started)) > PAIR_S:
             break
     if refused:
         yield {"refused": "send_recv", "reason": refused}

@@ -21,9 +21,9 @@ LATE_S, LATE_DOUBTS = 0.02, 4
 def reports(context: RankContext) -> Iterator[Json]:
     """How often this rank left a barrier that a late rank had not entered, and of how many."""
     early, culprits = 0, []
-    doubt_s = 2 * max(context.share(context.doubt_s))  # of two clocks
+    doubt_s = 2 * max(context.exchange(context.doubt_s))  # of two clocks
     for late in range(context.world_size):
-        context.share()
+        context.exchange()
         if late == context.rank:
             time.sleep(max(LATE_S, LATE_DOUBTS * doubt_s))
         entered = context.clock()
@@ -33,7 +33,7 @@ def reports(context: RankContext) -> Iterator[Json]:
         if refusal.reason:
             return
         left = context.clock()
-        if left + doubt_s < max(context.share(entered)):
+        if left + doubt_s < max(context.exchange(entered)):
             early += 1
             culprits.append(late)
     yield {"barriers": context.world_size, "left_early": early, "late_ranks": culprits}

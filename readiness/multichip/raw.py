@@ -37,7 +37,7 @@ def connection(context: RankContext, pair: tuple[int, ...] | None) -> Iterator[s
             with contextlib.suppress(OSError):
                 listener = stack.enter_context(socket.create_server((context.address(context.rank), 0), backlog=1))
                 listener.settimeout(CONNECT_S)
-        ports = context.share(listener.getsockname()[1] if listener else 0)
+        ports = context.exchange(listener.getsockname()[1] if listener else 0)
         port = int(ports[pair[0]]) if pair is not None else 0
         if port and pair is not None:
             with contextlib.suppress(OSError):
@@ -49,7 +49,7 @@ def connection(context: RankContext, pair: tuple[int, ...] | None) -> Iterator[s
                 found.settimeout(CONNECT_S)
                 found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         missing = pair is not None and found is None
-        yield None if any(context.share(missing)) else found
+        yield None if any(context.exchange(missing)) else found
 
 
 def meet(link: socket.socket) -> None:

@@ -89,7 +89,7 @@ def refusals(context: RankContext) -> Iterator[Json]:
             wanted: Mapping[str, str] = context.settings["state"]
             wrong = [name for name in wanted if after.get(name) != wanted[name]]
             yield {"broken": what, "refused": False, "wrong": wrong, "loaded": after != before}
-        context.share()  # all are done with it before the next
+        context.exchange()  # all are done with it before the next
 
 
 def newest(folder: Path) -> int:

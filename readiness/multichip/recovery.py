@@ -16,8 +16,8 @@ from readiness.model import Note, Yield
 from readiness.multichip import recovering, telling, telling_recovery
 from readiness.multichip.recovering import DATA_PARALLEL, FULLY_SHARDED
 from readiness.multichip.telling_recovery import Reloaded, Resumed
-from readiness.ranks.values import Placement, RankFunction, Trouble, WorldOutcome, speaks_tcp
-from readiness.ranks.world import run_world
+from readiness.ranks.values import Placement, RankFunction, RanksOutcome, Trouble, speaks_tcp
+from readiness.ranks.world import run_ranks
 
 #: Two saves, a death after the second, a death within the third; then some steps more, on as many ranks and on fewer.
 SAVE_EVERY = 8
@@ -30,7 +30,7 @@ STEPS = 26
 class FailedError(Exception):
     """A world ended otherwise than it was made to. `where` are its ranks."""
 
-    def __init__(self, outcome: WorldOutcome, where: Placement) -> None:
+    def __init__(self, outcome: RanksOutcome, where: Placement) -> None:
         super().__init__(outcome.failure.reason if outcome.failure else "the world ended although it was to die")
         self.outcome, self.where = outcome, where
 
@@ -60,7 +60,7 @@ class Course:
         except FailedError as failed:
             yield from telling.completion(failed.outcome, failed.where, self.placement.labels)
         else:
-            yield from telling.completion(WorldOutcome((), None, 0.0), self.placement)
+            yield from telling.completion(RanksOutcome((), None, 0.0), self.placement)
 
     def _data_parallel(self) -> Iterator[Yield]:
         saved = self._new_folder("saved")
@@ -80,7 +80,7 @@ class Course:
         yield from self._broken(saved, cut_short, worlds[-1])
         yield from self._reshard(saved, straight, worlds[-1])
 
-    def _broken(self, saved: Path, cut_short: Path, writer: WorldOutcome) -> Iterator[Yield]:
+    def _broken(self, saved: Path, cut_short: Path, writer: RanksOutcome) -> Iterator[Yield]:
         whole = saved / str(recovering.newest(saved))
         broken = {recovering.CUT_SHORT: str(cut_short), **recovering.breakable(whole, self._new_folder("broken"))}
         state = telling_recovery.saved_state(writer, int(whole.name))[0]
@@ -89,7 +89,7 @@ class Course:
         self._must_finish(outcome, self.placement)
         yield from telling_recovery.broken(outcome, self.placement)
 
-    def _reshard(self, saved: Path, straight: WorldOutcome, writer: WorldOutcome) -> Iterator[Yield]:
+    def _reshard(self, saved: Path, straight: RanksOutcome, writer: RanksOutcome) -> Iterator[Yield]:
         """Onto half the ranks and from there back to all, or to twice as many; and onto one."""
         count = len(self.placement.ranks)
         half = max(count // 2, 1)
@@ -129,7 +129,7 @@ class Course:
         outcome = self._world(fewer, saved, steps, mode=FULLY_SHARDED, save_every=0)
         yield from telling_recovery.resharded(Reloaded(FULLY_SHARDED, straight, outcome, straight), self.placement, fewer)
 
-    def _dies(self, folder: Path, at: int, *, saving: bool) -> WorldOutcome:
+    def _dies(self, folder: Path, at: int, *, saving: bool) -> RanksOutcome:
         """A world in which one rank is killed at this step; it, and nobody else, must have been the first to go."""
         seed = zlib.crc32(f"{self.accelerator.seed}/{at}".encode())
         rank = seed % len(self.placement.ranks)
@@ -146,19 +146,19 @@ class Course:
 
     def _world(
         self, where: Placement, folder: Path, steps: int, *, save_every: int = SAVE_EVERY, mode: str = DATA_PARALLEL
-    ) -> WorldOutcome:
+    ) -> RanksOutcome:
         outcome = self._run(recovering.rank_main, where, self._settings(folder, steps, save_every, mode))
         self._must_finish(outcome, where)
         return outcome
 
-    def _run(self, function: RankFunction, where: Placement, settings: Mapping[str, Any]) -> WorldOutcome:
-        return run_world(function, self.accelerator, where, settings, patience_s=self.patience_s, limit_s=120.0)
+    def _run(self, function: RankFunction, where: Placement, settings: Mapping[str, Any]) -> RanksOutcome:
+        return run_ranks(function, self.accelerator, where, settings, patience_s=self.patience_s, limit_s=120.0)
 
     def _settings(self, folder: Path, steps: int, save_every: int, mode: str) -> dict[str, Any]:
         return {"folder": str(folder), "steps": steps, "save_every": save_every, "mode": mode, "parts": self.parts}
 
     @staticmethod
-    def _must_finish(outcome: WorldOutcome, where: Placement) -> None:
+    def _must_finish(outcome: RanksOutcome, where: Placement) -> None:
         if outcome.failure is not None:
             raise FailedError(outcome, where)
 

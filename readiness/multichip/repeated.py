@@ -68,7 +68,7 @@ class Sums:
             yield from self._round(at_once, small, large)
             done += at_once * partners
             at_once = min(2 * at_once, MOST_AT_ONCE)
-            if max(self.context.share(time.monotonic() - started)) > settings["budget_s"]:
+            if max(self.context.exchange(time.monotonic() - started)) > settings["budget_s"]:
                 break  # all together: the slowest rank decides
         yield from self._doubts(small, large)
         for (team, block), series in self._series.items():
@@ -86,9 +86,9 @@ class Sums:
         started = time.monotonic()
         while small:
             kept = [series.speed_kept for (team, _), series in self._series.items() if len(team) == 2]
-            if min(self.context.share(min(kept, default=1.0))) >= DOUBTFUL_SHARE:
+            if min(self.context.exchange(min(kept, default=1.0))) >= DOUBTFUL_SHARE:
                 break
-            if max(self.context.share(time.monotonic() - started)) > DOUBT_S:
+            if max(self.context.exchange(time.monotonic() - started)) > DOUBT_S:
                 break
             yield from self._round(MOST_AT_ONCE // 4, small, large)
 
@@ -102,7 +102,7 @@ class Sums:
         """Why the library takes no sum of this type on some rank; empty where it does."""
         with self.context.step(f"first all_reduce in {dtype}"), refusing() as refusal:
             self.all_reduce(torch.zeros(SMALL, dtype=dtype).to(self.context.device), None)
-        refused = sum(self.context.share(bool(refusal.reason)))
+        refused = sum(self.context.exchange(bool(refusal.reason)))
         return refusal.reason or (f"refused on {refused:g} ranks" if refused else "")
 
     def _known(self, dtype: str, block: str, size: int, variant: int) -> Known:
@@ -117,7 +117,7 @@ class Sums:
 
     def _several(self, team: Team | None, number: int, small: list[Known], large: list[Known]) -> Iterator[Json]:
         """So many sums of one team, begun together by all teams; a rank without one rests."""
-        self.context.share()
+        self.context.exchange()
         for _ in range(number):
             self._turn += 1
             sets = small if self._turn % LARGE_EVERY else large

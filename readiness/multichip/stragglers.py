@@ -35,7 +35,7 @@ def compare_ranks(context: RankContext, groups: Mapping[Team, Any], sums: Sums) 
         with context.step(f"all_reduce of rank {rank} with itself, from number {sums.number + 1} on"):
             if rank == context.rank:
                 yield {"own_all_reduce": _best(context, partial(sums.all_reduce, block, groups[context.rank,]))}
-        context.share()
+        context.exchange()
     for _ in range(FURTHER):
         if not _suspicious(context, best):
             break
@@ -52,14 +52,14 @@ def _turn(context: RankContext, rank: int, best: dict[str, float]) -> Iterator[J
             seconds = _products(context)
             best |= {width: min(found, best.get(width, found)) for width, found in seconds.items()}
             yield {"work": "alone", "seconds": seconds}
-    context.share()
+    context.exchange()
 
 
 def _suspicious(context: RankContext, best: dict[str, float]) -> bool:
     """Whether a rank looks slow in the widest product that all have done. All ranks come to the same answer."""
     slow = False
     for width in WIDTHS:
-        times = context.share(best.get(str(width), 0.0))
+        times = context.exchange(best.get(str(width), 0.0))
         if not all(times):
             break
         slow = statistics.median_low(times) < SUSPECT * max(times)

@@ -40,7 +40,7 @@ def reports(context: RankContext, size: int) -> Iterator[Json]:
         yield {**report, "series": number}
         own = sorted(max(0.0, taken - stood) for taken, stood in zip(report["seconds"], report["waited"], strict=True))
         ratio = own[int(0.99 * (len(own) - 1))] / max(own[len(own) // 2], 1e-9) if own else 0.0
-        if max(context.share(ratio)) < DOUBTFUL_RATIO:
+        if max(context.exchange(ratio)) < DOUBTFUL_RATIO:
             break
     yield from _overlap(context, size)
 
@@ -57,7 +57,7 @@ def _series(context: RankContext) -> Json:
     waited: list[float] = []
     wrong = 0
     for begin in range(0, total, AT_ONCE):
-        context.share()
+        context.exchange()
         with context.step(f"all_reduce {begin + 1} to {begin + AT_ONCE} of many alike"):
             dist.all_reduce(source.clone())  # brings the ranks together
             for _ in range(AT_ONCE):
@@ -99,9 +99,9 @@ def _overlap(context: RankContext, size: int) -> Iterator[Json]:
         for width in WIDTHS:
             left = torch.randn(width, width, generator=generator).to(context.device)
             one = _best(context, partial(compute, left, 10)) / 10
-            if min(context.share(one)) >= LEAST_PRODUCT_S:
+            if min(context.exchange(one)) >= LEAST_PRODUCT_S:
                 break  # all together; a shorter one would time its start
-        times = max(1, min(1000, round(max(context.share(alone)) / max(min(context.share(one)), 1e-7))))
+        times = max(1, min(1000, round(max(context.exchange(alone)) / max(min(context.exchange(one)), 1e-7))))
         products = _best(context, partial(compute, left, times))
     with context.step("a sum and products at once"):
         together = _best(context, partial(both, left, times))

@@ -12,7 +12,7 @@ from typing import Any
 
 from readiness.model import Labels, Measurement, Row, Yield
 from readiness.multichip import telling_sums
-from readiness.ranks.values import LONGEST_ABOUT, OPTIONAL, Failure, Json, Placement, WorldOutcome
+from readiness.ranks.values import LONGEST_ABOUT, OPTIONAL, Failure, Json, Placement, RanksOutcome
 
 __all__ = ["LONGEST_ABOUT", "collectives", "completion", "relative_difference", "training"]
 
@@ -21,7 +21,7 @@ __all__ = ["LONGEST_ABOUT", "collectives", "completion", "relative_difference", 
 Reports = Sequence[tuple[int, Json]]
 
 
-def completion(outcome: WorldOutcome, placement: Placement, labels: Labels | None = None) -> Iterator[Yield]:
+def completion(outcome: RanksOutcome, placement: Placement, labels: Labels | None = None) -> Iterator[Yield]:
     """`completed`, and of a world that did not finish a row: what, who, where, when. `labels`, unless the placement's."""
     failure = outcome.failure
     if failure is not None:
@@ -44,7 +44,7 @@ def _about_failure(failure: Failure, placement: Placement) -> str:
     return f"{who}{failure.reason}"[:LONGEST_ABOUT]
 
 
-def reported(outcome: WorldOutcome) -> Reports:
+def reported(outcome: RanksOutcome) -> Reports:
     """All reports of a world, each with its rank."""
     return [(rank, report) for rank, reports in enumerate(outcome.reports) for report in reports]
 
@@ -56,7 +56,7 @@ def refusals(reports: Reports) -> Iterator[Row]:
             yield Row({"rank": rank, "unsupported": report["refused"], "reason": report["reason"]})
 
 
-def collectives(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
+def collectives(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     """Figures by operation and type, summed over the ranks."""
     finished, labels = outcome.failure is None, placement.labels
     compared = 0
@@ -94,7 +94,7 @@ def _about_wrong(op: str, dtype: str, reports: Mapping[int, Json], placement: Pl
     )[:LONGEST_ABOUT]
 
 
-def _by_operation(outcome: WorldOutcome) -> dict[tuple[str, str], dict[int, Json]]:
+def _by_operation(outcome: RanksOutcome) -> dict[tuple[str, str], dict[int, Json]]:
     found: dict[tuple[str, str], dict[int, Json]] = {}
     for rank, reports in enumerate(outcome.reports):
         for report in reports:
@@ -103,7 +103,7 @@ def _by_operation(outcome: WorldOutcome) -> dict[tuple[str, str], dict[int, Json
     return found
 
 
-def training(reference: WorldOutcome, outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
+def training(reference: RanksOutcome, outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     """The differences between two worlds that both finished: one process, and the ranks."""
     labels = placement.labels
     alone = reference.reports[0][0]

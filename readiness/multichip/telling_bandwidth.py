@@ -12,7 +12,7 @@ from readiness.model import Labels, Measurement, Row, Yield
 from readiness.multichip import telling
 from readiness.multichip.bus import bus_factor
 from readiness.multichip.telling import Reports
-from readiness.ranks.values import LONGEST_ABOUT, Json, Placement, WorldOutcome
+from readiness.ranks.values import LONGEST_ABOUT, Json, Placement, RanksOutcome
 
 #: Fewer calls than these have no hundredth.
 LEAST_CALLS = 100
@@ -21,7 +21,7 @@ Team = tuple[int, ...]
 Buses = dict[tuple[str, int], dict[int, tuple[float, str]]]
 
 
-def bandwidth(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
+def bandwidth(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     """All figures of a world that finished."""
     reports = telling.reported(outcome)
     yield from telling.refusals(reports)

@@ -9,13 +9,13 @@ from readiness.model import Measurement, Row, Yield
 from readiness.multichip import telling
 from readiness.multichip.suspects import Look, Role, Verdict, verdicts
 from readiness.multichip.telling import Reports
-from readiness.ranks.values import LONGEST_ABOUT, Json, Placement, WorldOutcome
+from readiness.ranks.values import LONGEST_ABOUT, Json, Placement, RanksOutcome
 
 KINDS = ("compute", "transfer", "all_reduce", "all_gather")
 
 
 
-def integrity(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
+def integrity(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     """`wrong_results` of each kind of work; of a world that did not finish only those that are not zero."""
     reports = telling.reported(outcome)
     finished = outcome.failure is None

@@ -17,7 +17,7 @@ from readiness.model import Measurement, Row, Yield
 from readiness.multichip import telling
 from readiness.multichip.telling import LONGEST_ABOUT, Reports
 from readiness.multichip.witness import lost
-from readiness.ranks.values import TRANSFERS, Json, Placement, WorldOutcome
+from readiness.ranks.values import TRANSFERS, Json, Placement, RanksOutcome
 
 #: Fewer calls than these in a quarter of the time, and their best says little about what can be had.
 LEAST_CALLS = 8
@@ -32,7 +32,7 @@ SLOW_SHARE = 0.8
 Team = tuple[int, ...]
 
 
-def links(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
+def links(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     """All figures of a world, finished or not."""
     reports = telling.reported(outcome)
     finished = outcome.failure is None

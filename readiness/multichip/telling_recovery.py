@@ -11,7 +11,7 @@ from typing import Any
 from readiness.model import Labels, Measurement, Row, Yield
 from readiness.multichip.recovering import DATA_PARALLEL
 from readiness.multichip.telling import LONGEST_ABOUT, relative_difference
-from readiness.ranks.values import Placement, WorldOutcome
+from readiness.ranks.values import Placement, RanksOutcome
 
 #: How much further than two uninterrupted runs from each other a resumed one may be where they are not alike.
 _SLACK = 10.0
@@ -25,10 +25,10 @@ class Resumed:
     `again` is a second uninterrupted run, where something differed.
     """
 
-    straight: WorldOutcome
-    worlds: tuple[WorldOutcome, ...]
+    straight: RanksOutcome
+    worlds: tuple[RanksOutcome, ...]
     deaths: tuple[tuple[float, float], ...]
-    again: WorldOutcome | None
+    again: RanksOutcome | None
     mode: str = DATA_PARALLEL
 
 
@@ -37,9 +37,9 @@ class Reloaded:
     """A world that saved, one of another size that loaded and went on, and the run that never stopped."""
 
     mode: str
-    writer: WorldOutcome
-    reader: WorldOutcome
-    straight: WorldOutcome
+    writer: RanksOutcome
+    reader: RanksOutcome
+    straight: RanksOutcome
 
 
 def resumed(told: Resumed, placement: Placement) -> Iterator[Yield]:
@@ -95,7 +95,7 @@ def differences(told: Resumed) -> dict[str, tuple[str, float]]:
     return found
 
 
-def _apart(one: WorldOutcome, other: WorldOutcome) -> float:
+def _apart(one: RanksOutcome, other: RanksOutcome) -> float:
     """The largest relative distance between the losses of two runs."""
     return max(
         relative_difference(loss, _losses(one, rank)[step])
@@ -104,7 +104,7 @@ def _apart(one: WorldOutcome, other: WorldOutcome) -> float:
     )
 
 
-def _state(mode: str, worlds: tuple[WorldOutcome, ...], placement: Placement, labels: Labels) -> Iterator[Measurement]:
+def _state(mode: str, worlds: tuple[RanksOutcome, ...], placement: Placement, labels: Labels) -> Iterator[Measurement]:
     """Of each world that loaded: every tensor against what the world that saved it had on the same rank."""
     found: list[str] = []
     compared = 0
@@ -153,7 +153,7 @@ def _lost(found: list[str], compared: int, labels: Labels, mode: str, cause: str
     return Measurement("state_mismatches", len(found), labels, samples=compared, about=told and told[:LONGEST_ABOUT])
 
 
-def broken(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
+def broken(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     """Whether each broken checkpoint was refused by every rank, or at least by one that lets the others know."""
     kinds: dict[str, list[dict[str, Any]]] = {}
     for told in outcome.reports:
@@ -204,20 +204,20 @@ def left_out(mode: str, reason: str) -> Row:
     return Row({"mode": mode, "left_out": reason})
 
 
-def saved_state(world: WorldOutcome, step: int) -> list[Mapping[str, str]]:
+def saved_state(world: RanksOutcome, step: int) -> list[Mapping[str, str]]:
     """The digests of every tensor when this step was saved, by rank."""
     return [report["state"] for reports in world.reports for report in reports if report.get("saved") == step]
 
 
-def _losses(world: WorldOutcome, rank: int = 0) -> dict[int, float]:
+def _losses(world: RanksOutcome, rank: int = 0) -> dict[int, float]:
     return {report["step"]: report["loss"] for report in world.reports[rank] if "step" in report}
 
 
-def _mean_losses(world: WorldOutcome) -> dict[int, float]:
+def _mean_losses(world: RanksOutcome) -> dict[int, float]:
     by_rank = [_losses(world, rank) for rank in range(len(world.reports))]
     return {step: sum(losses[step] for losses in by_rank) / len(by_rank) for step in by_rank[0]}
 
 
-def _latest(world: WorldOutcome, key: str, *, having: str) -> Any:
+def _latest(world: RanksOutcome, key: str, *, having: str) -> Any:
     """Of the first report of each rank that has something, the largest: all of them had come so far."""
     return max(next(report[key] for report in reports if having in report) for reports in world.reports)

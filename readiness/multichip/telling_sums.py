@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from readiness.model import Measurement, Row, Yield
-from readiness.ranks.values import LONGEST_ABOUT, Json, Placement, WorldOutcome
+from readiness.ranks.values import LONGEST_ABOUT, Json, Placement, RanksOutcome
 
 Reports = list[tuple[int, Json]]
 
 
-def sums(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
+def sums(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     """All of them; of a world that did not finish only what is wrong."""
     finished = outcome.failure is None
     repeated: dict[tuple[str, str], Reports] = {}

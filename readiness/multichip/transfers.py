@@ -44,17 +44,17 @@ def reports(context: RankContext) -> Iterator[Json]:
             if refusal:
                 return
         number += 1
-        slowest = max(context.share(max((min(told["one_way"], default=0.0) for told in found.values()), default=0.0)))
+        slowest = max(context.exchange(max((min(told["one_way"], default=0.0) for told in found.values()), default=0.0)))
         if slowest < LONG_ENOUGH_S and 4 * numel * GROWTH <= most:
             numel *= GROWTH
             for told in found.values():
                 told.update(_nothing(numel) | {"wrong": told["wrong"], "latency": told["latency"]})
             number = 0
             continue
-        too_long = max(context.share(time.monotonic() - started)) > context.settings["budget_s"]
+        too_long = max(context.exchange(time.monotonic() - started)) > context.settings["budget_s"]
         both = [told for told in found.values() if told["raw"] and told["one_way"]]
         share = min((min(told["raw"]) / min(told["one_way"]) for told in both), default=math.inf)
-        if too_long or (min(context.share(share)) >= DOUBTFUL_SHARE and number >= PASSES):
+        if too_long or (min(context.exchange(share)) >= DOUBTFUL_SHARE and number >= PASSES):
             break
     for pair, told in found.items():
         yield {"pair": list(pair), "raw_kind": raw.kind(context), **told}
@@ -71,13 +71,13 @@ def _meet(context: RankContext, pair: Team, told: Json, number: int) -> Generato
             mine = pair if context.rank in pair else None
             link = stack.enter_context(raw.connection(context, mine))
         for what, turn in (("numbers", _numbers), ("blocks", _blocks)):
-            context.share()
+            context.exchange()
             if what == "numbers" and mine is not None and link is None:
                 yield {"pair": list(pair), "refused": "raw connection", "reason": "no loopback connection"}
             with context.step(f"{what} between ranks {pair[0]} and {pair[1]}"), refusing() as refusal:
                 if link is not None:
                     turn(context, pair, link, told, number)
-            if any(context.share(bool(refusal.reason))):
+            if any(context.exchange(bool(refusal.reason))):
                 if refusal.reason:
                     yield {"pair": list(pair), "refused": "send and recv", "reason": refusal.reason}
                 return True

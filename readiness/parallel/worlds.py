@@ -17,7 +17,7 @@ from readiness.parallel import telling
 from readiness.parallel.data import zero_redundancy
 from readiness.parallel.modes import MODES
 from readiness.parallel.rank import Course, courses, rank_main
-from readiness.ranks import Placement, Trouble, run_world
+from readiness.ranks import Placement, Trouble, run_ranks
 
 zero_redundancy()  # likewise
 
@@ -67,7 +67,7 @@ class Worlds:
         """One world: what it measured. Returns whether it ended by a fault, and the courses that are still to come."""
         settings = {"courses": [list(course) for course in left], "steps": self.steps}
         limit_s = 60.0 + 30.0 * len(left)
-        outcome = run_world(
+        outcome = run_ranks(
             rank_main, self.accelerator, self.placement, settings, patience_s=self.patience_s, limit_s=limit_s
         )
         heard = self.heard

@@ -22,12 +22,12 @@ from typing import BinaryIO
 from readiness import __version__, accelerators
 from readiness.memory import kernel_kills
 from readiness.ranks import network
-from readiness.ranks.board import Board
+from readiness.ranks.board import StatusBoard
 from readiness.ranks.fresh import plan_from_json
 from readiness.ranks.launch import KILL_S, share_of_cores
 from readiness.ranks.line import TELL_S, TICK_S
-from readiness.ranks.members import Member, anonymous_file, end, start
-from readiness.ranks.speaking import say
+from readiness.ranks.members import RankProcess, anonymous_file, kill_and_reap, start_rank
+from readiness.ranks.speaking import write_message
 from readiness.ranks.values import Json
 
 #: A world is ended when nothing has come for so long, the outpost when it has had nothing to do.
@@ -53,7 +53,7 @@ def main() -> int:
 class _Ward:
     """One rank: its member, what of its log has been told, its last record and state."""
 
-    member: Member
+    member: RankProcess
     told: int = 0
     record: bytes = b""
     state: str | None = None
@@ -64,14 +64,14 @@ class _Ward:
 class _World:
     """The ranks of one world that are on this host."""
 
-    board: Board
+    board: StatusBoard
     board_file: BinaryIO
     kills: int
     wards: dict[int, _Ward] = field(default_factory=dict)
 
     def end(self) -> None:
         members = [ward.member for ward in self.wards.values()]
-        end(members, KILL_S)
+        kill_and_reap(members, KILL_S)
         for member in members:
             member.close()
         self.board.close()
@@ -142,7 +142,7 @@ class _Outpost:
     def _begin(self, plans: list[Json]) -> None:
         """Start the ranks; one that cannot be started has raised, as far as the world is concerned."""
         board_file = anonymous_file("board of ranks")
-        board = Board(board_file.fileno(), plans[0]["world_size"])
+        board = StatusBoard(board_file.fileno(), plans[0]["world_size"])
         self.world = world = _World(board, board_file, kernel_kills())
         for told in plans:
             try:
@@ -151,7 +151,7 @@ class _Outpost:
                 threads = min(plan.threads, share_of_cores(len(plans)))
                 plan = replace(plan, interface=network.interface_of(self.address), threads=threads)
                 members = [ward.member for ward in world.wards.values()]
-                world.wards[plan.rank] = _Ward(start(plan, board, board_file, members, ours=[self.out]))
+                world.wards[plan.rank] = _Ward(start_rank(plan, board, board_file, members, close_in_child=[self.out]))
             except Exception as problem:  # noqa: BLE001
                 raised = json.dumps({"raised": f"{type(problem).__name__}: {problem}"[:300]})
                 self._say({"line": [told["rank"], raised]})
@@ -181,7 +181,7 @@ class _Outpost:
     def _tell_how_it_fares(self, rank: int, ward: _Ward, world: _World) -> None:
         if ward.ended:
             return
-        code, state = ward.member.process.poll(), ward.member.state()
+        code, state = ward.member.handle.poll(), ward.member.state()
         log = os.pread(ward.member.log.fileno(), 1 << 16, ward.told)
         if log:
             ward.told += len(log)
@@ -194,13 +194,13 @@ class _Outpost:
             self._say({"fares": [rank, {"code": code, "status": None, "starved": starved}]})
         elif state != ward.state:
             ward.state = state
-            self._say({"fares": [rank, {"status": state, "pid": ward.member.process.pid}]})
+            self._say({"fares": [rank, {"status": state, "pid": ward.member.handle.pid}]})
 
     def _say(self, message: Json) -> None:
-        say(self.out, message)
+        write_message(self.out, message)
 
 
-def _order(member: Member, order: str) -> None:
+def _order(member: RankProcess, order: str) -> None:
     match order:
         case "K":
             member.kill()

@@ -1,4 +1,4 @@
-"""What a world of ranks is told and what comes of it, as values. No torch, no processes."""
+"""Values of rank groups: what a rank is given, where ranks are placed, and what came of a group. No torch, no processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from readiness.accelerators.base import Accelerator
 from readiness.checklist import Skip
 from readiness.model import AcceleratorFacts, Labels
 from readiness.peers import host_of
-from readiness.ranks.board import Board
+from readiness.ranks.board import StatusBoard
 
 if TYPE_CHECKING:
     import torch
@@ -23,18 +23,18 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RankContext:
-    """What a rank function is handed: which rank of how many it is, its device, and what it was told.
+    """Argument of a rank function: its rank, the number of ranks, its device, and its settings.
 
     What the function yields (JSON objects) reaches the parent through a pipe of its own, never through the collectives
-    under test. `addresses` are where each rank can be connected to, `clock_s` what this host's monotonic clock lacks to
-    that of the run's host, `doubt_s` by how much that may be wrong.
+    under test. `addresses` are where each rank can be connected to, `clock_s` is added to this host's monotonic clock to
+    get that of the run's host, `doubt_s` how far that may be off.
     """
 
     rank: int
     world_size: int
     accelerator: Accelerator
     settings: Mapping[str, Any]
-    board: Board
+    board: StatusBoard
     addresses: Sequence[str] = ()
     clock_s: float = 0.0
     doubt_s: float = 0.0
@@ -45,29 +45,29 @@ class RankContext:
         return self.accelerator.device
 
     def step(self, operation: str) -> AbstractContextManager[None]:
-        """Goes around whatever may block or fail, so that the parent knows where each rank is."""
+        """Mark an operation that may block or fail on the status board, so that the parent knows where each rank is."""
         return self.board.step(self.rank, operation)
 
     def clock(self) -> float:
-        """The moment on a clock that all ranks share, in seconds, right to `doubt_s`."""
+        """The time in seconds on a clock that all ranks share, right to `doubt_s`."""
         return time.monotonic() + self.clock_s
 
     def address(self, rank: int) -> str:
-        """Where a rank listens for others."""
+        """The address at which a rank listens for others."""
         return self.addresses[rank] if self.addresses else LOOPBACK
 
-    def share(self, number: float = 0.0, within_s: float = float("inf")) -> tuple[float, ...]:
-        """Every rank's number, by rank, through shared memory: a meeting without a collective. All ranks must come.
+    def exchange(self, number: float = 0.0, within_s: float = float("inf")) -> tuple[float, ...]:
+        """Every rank's number, by rank, through shared memory: an all-gather without a collective. All ranks must call it.
 
-        Raises TimeoutError where they have not come `within_s`.
+        Raises TimeoutError where one has not called it `within_s`.
         """
         with self.step("meeting the other ranks"):
-            return self.board.share(self.rank, number, within_s)
+            return self.board.exchange(self.rank, number, within_s)
 
 
-#: Where ranks find each other that are all on this machine.
+#: Address by which ranks find each other that are all on this machine.
 LOOPBACK = "127.0.0.1"
-#: What a measurement is about is one line of a report.
+#: The subject of a measurement is one line of a report.
 LONGEST_ABOUT = 290
 #: What torch.distributed does not promise of every library: measured where it works, and no fault where it does not.
 OPTIONAL = frozenset({
@@ -76,7 +76,7 @@ OPTIONAL = frozenset({
 })  # fmt: skip
 #: A phase of `multichip.links`, whose end each rank reports.
 TRANSFERS = "transfers"
-#: Where the number of ranks is not asked for, there is one on each chip, but no fewer, and on a host no more, than these.
+#: Where no number of ranks is asked for, there is one on each chip, but no fewer, and on a host no more, than these.
 LEAST_RANKS, MOST_RANKS = 2, 16
 
 #: A module-level function of a check file or of `readiness.ranks`; a fresh interpreter must be able to import it.
@@ -84,24 +84,24 @@ RankFunction = Callable[[RankContext], Iterator[Json] | None]
 
 
 class Trouble(StrEnum):
-    """How a world ended that did not finish. In this order causes are looked for."""
+    """How a rank group that did not finish ended. Causes are looked for in this order."""
 
     DIED = "died"            # a rank's process was ended by a signal, or left without reporting
     FROZEN = "frozen"        # a rank's process is stopped, or none of its threads gets to run
-    UNREACHABLE = "unreachable"  # what ranks send each other is not acknowledged: the wire between them, or a machine
+    UNREACHABLE = "unreachable"  # what ranks send each other is not acknowledged: the link between them, or a machine
     MISMATCHED = "mismatched"  # ranks wait for each other in different calls
     BEHIND = "behind"        # some ranks wait in an operation that another has not entered
     RAISED = "raised"        # a rank raised
     HUNG = "hung"            # every rank is in the same operation and none of them comes back
-    OVERDUE = "overdue"      # all went on, too slowly for the time given
+    OVERDUE = "overdue"      # all went on, but not to the end within the time limit
     LINGERED = "lingered"    # all work was done, and then a rank could not leave the group
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a world did not finish: what happened, whose doing it is (no rank where nobody can be named), and where.
+    """Why a rank group did not finish: what happened, which ranks are to blame (none where none can be named), and where.
 
-    `after_s` counts from the start of the world. `log` is the tail of what the culprits printed, with the stacks that
+    `after_s` counts from the start of the group. `log` is the tail of what the culprits printed, with the stacks that
     were taken before the end.
     """
 
@@ -114,8 +114,8 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class WorldOutcome:
-    """What the ranks reported, by rank and in order, and what went wrong, if anything did."""
+class RanksOutcome:
+    """Outcome of a rank group: what the ranks reported, by rank and in order, and its failure, if any."""
 
     reports: tuple[tuple[Json, ...], ...]
     failure: Failure | None
@@ -124,7 +124,7 @@ class WorldOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """How ranks on several hosts reach each other: over TCP, through a store that the first rank serves.
+    """Network of ranks on several hosts: TCP, through a store that the first rank serves.
 
     `store` is `tcp://ADDRESS:PORT`, an address of the first rank's host; `interface` what the ranks of this host bind to;
     `namespaces` the network namespace of each rank (a path such as `/run/netns/NAME` or `/proc/PID/ns/net`), for ranks
@@ -136,13 +136,13 @@ class Network:
     namespaces: tuple[str | None, ...] = ()
 
     def namespace_of(self, rank: int) -> str | None:
-        """Where the rank is; None where it stays where its parent is."""
+        """The network namespace of the rank; None where it stays in its parent's."""
         return self.namespaces[rank] if rank < len(self.namespaces) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Which accelerator each rank gets. `chips` is how many the run may use, None where that are just these."""
+    """Accelerator of each rank. `chips` is how many the run may use, None where it is just these."""
 
     ranks: tuple[AcceleratorFacts, ...]
     chips: int | None = None
@@ -154,7 +154,7 @@ class Placement:
 
     @property
     def labels(self) -> Labels:
-        """What figures measured so are evidence about.
+        """Labels of measurements made with this placement: what they are evidence about.
 
         `ranks` is their number; `chips` is `one` or `several`: ranks that share one chip exercise the software, no link
         between chips has been used; `world` is `all` where every chip that the run may use takes part in a group of
@@ -167,16 +167,16 @@ class Placement:
         }
 
     def name(self, *ranks: int) -> str:
-        """Ranks in words, with the accelerator of each: `rank 1 (npu:1)`."""
+        """Ranks with the accelerator of each, as text: `rank 1 (npu:1)`."""
         return ", ".join(f"rank {rank} ({self.ranks[rank].id})" for rank in ranks)
 
-    def between_hosts(self, team: Iterable[int]) -> bool:
-        """Whether not all of these ranks are on one host."""
-        return len({host_of(self.ranks[rank]) for rank in team}) > 1
+    def between_hosts(self, ranks: Iterable[int]) -> bool:
+        """True if not all of these ranks are on one host."""
+        return len({host_of(self.ranks[rank]) for rank in ranks}) > 1
 
     @property
     def scope(self) -> str:
-        """The same in words."""
+        """The placement as text."""
         if self.labels["chips"] == "several":
             hosts = len({host_of(facts) for facts in self.ranks})
             return f"{len(self.ranks)} ranks, each on a chip of its own" + (f", on {hosts} hosts" if hosts > 1 else "")
@@ -187,7 +187,7 @@ class Placement:
 
 
 def place(accelerator: Accelerator, ranks: int = 0, *, least: int = 1, here: bool = False) -> Placement:
-    """One rank on each chip; where the chips do not suffice, ranks share them, if the collective library can do that.
+    """Place one rank on each chip; where there are too few chips, ranks share them, if the collective library can do that.
 
     With `ranks` = 0 there are as many as chips: a fault of the last chip is seen only by a rank on it. Vendors'
     libraries mostly want a chip for each rank: there are then no more ranks than chips. With `here` only chips of this
@@ -207,18 +207,18 @@ def place(accelerator: Accelerator, ranks: int = 0, *, least: int = 1, here: boo
     every = list({facts.id: facts for facts in accelerator.peers}.values())
     chips = [facts for facts in every if host_of(facts) is None] if here else every
     wanted = ranks or min(max(len(chips), LEAST_RANKS), MOST_RANKS * len(set(map(host_of, chips))))
-    share = speaks_tcp(backend) or accelerator.stack.ranks_share(accelerator.facts)
-    number = wanted if share else min(wanted, len(chips))
+    shareable = speaks_tcp(backend) or accelerator.stack.ranks_share(accelerator.facts)
+    number = wanted if shareable else min(wanted, len(chips))
     if number < least:
         raise Skip(f"{backend} wants a chip for each rank: {least} ranks need as many chips, and there is {len(chips)}")
     return Placement(tuple(chips[rank % len(chips)] for rank in range(number)), len(every))
 
 
 def _backends(backend: str) -> Sequence[str]:
-    """`nccl` and `cpu:gloo,cuda:nccl` are both ways to name backends."""
+    """The backends that a name stands for: `nccl` and `cpu:gloo,cuda:nccl` are both ways to name them."""
     return [part.rpartition(":")[2].lower() for part in backend.split(",")]
 
 
 def speaks_tcp(backend: str) -> bool:
-    """Whether all data of a backend pass through TCP connections of the rank's own process."""
+    """True if all data of a backend pass through TCP connections of the rank's own process."""
     return all(name == "gloo" for name in _backends(backend))

@@ -11,12 +11,12 @@ from typing import Any
 
 from readiness.accelerators.base import Accelerator
 from readiness.memory import kernel_kills
-from readiness.ranks.blame import blame
-from readiness.ranks.board import Board, Mark
-from readiness.ranks.evidence import dead_links, look, take
-from readiness.ranks.launch import KILL_S, PROCESSES_S, launched
-from readiness.ranks.members import Member, end
-from readiness.ranks.values import Failure, Json, Network, Placement, RankFunction, Trouble, WorldOutcome
+from readiness.ranks.blame import attribute_fault
+from readiness.ranks.board import Mark, StatusBoard
+from readiness.ranks.evidence import collect, dead_links, snapshot
+from readiness.ranks.launch import KILL_S, PROCESSES_S, rank_group
+from readiness.ranks.members import RankProcess, kill_and_reap
+from readiness.ranks.values import Failure, Json, Network, Placement, RankFunction, RanksOutcome, Trouble
 
 #: How long the others may still tell what they saw, once one rank has failed.
 GRACE_S = 0.5
@@ -27,7 +27,7 @@ LEAVE_S = 15.0
 _TICK_S = 0.1
 
 
-def run_world(
+def run_ranks(
     function: RankFunction,
     accelerator: Accelerator,
     placement: Placement,
@@ -38,7 +38,7 @@ def run_world(
     start_s: float = PROCESSES_S,
     network: Network | None = None,
     listen: Callable[[int, Json], object] | None = None,
-) -> WorldOutcome:
+) -> RanksOutcome:
     """Run a function on every rank of a new world and gather what it yields.
 
     The world has failed when a rank ends, raises or is stopped, when nothing moves for `patience_s` (counted in steps
@@ -54,10 +54,10 @@ def run_world(
     leave_s = LEAVE_S + accelerator.stack.connects_s
     # Longer than our own patience: a hang is to be seen here, where the rank that is missing can be named.
     timeout_s = 2 * patience_s + 30
-    with launched(function, accelerator, placement, settings, timeout_s=timeout_s, network=network) as world:
-        outcome = _Watch(world.members, world.board, patience_s, limit_s, start_s, leave_s, listen).outcome()
+    with rank_group(function, accelerator, placement, settings, timeout_s=timeout_s, network=network) as group:
+        outcome = _Watch(group.processes, group.board, patience_s, limit_s, start_s, leave_s, listen).outcome()
     failure = outcome.failure
-    starved = kernel_kills() > killed_for_memory or any(member.starved for member in world.members)
+    starved = kernel_kills() > killed_for_memory or any(process.starved for process in group.processes)
     if failure is not None and failure.trouble is Trouble.DIED and starved:
         raise MemoryError(f"the kernel killed for want of memory while the ranks ran: {failure.reason}")
     return outcome
@@ -65,28 +65,28 @@ def run_world(
 
 @dataclass(slots=True)
 class _Watch:
-    members: Sequence[Member]
-    board: Board
+    processes: Sequence[RankProcess]
+    board: StatusBoard
     patience_s: float
     limit_s: float
     start_s: float
     leave_s: float
     listen: Callable[[int, Json], object] | None = None
 
-    def outcome(self) -> WorldOutcome:
+    def outcome(self) -> RanksOutcome:
         """Watch until all have finished or one has failed; end them; tell."""
         started = time.monotonic()
         with selectors.DefaultSelector() as selector:
-            for member in self.members:
-                selector.register(member.reports, selectors.EVENT_READ, member)
+            for process in self.processes:
+                selector.register(process.reports, selectors.EVENT_READ, process)
             failure = self._watch(selector, started) or self._dismiss(selector)
         if failure is not None:
-            culprits = [member for member in self.members if member.rank in failure.culprits] or self.members
-            log = "\n".join(f"rank {member.rank}: {member.log_tail(2000 // len(culprits))}" for member in culprits)
+            culprits = [process for process in self.processes if process.rank in failure.culprits] or self.processes
+            log = "\n".join(f"rank {process.rank}: {process.log_tail(2000 // len(culprits))}" for process in culprits)
             failure = replace(failure, after_s=round(time.monotonic() - started, 2), log=log)
             self._tell()
-        reports = tuple(tuple(member.collected) for member in self.members)
-        return WorldOutcome(reports, failure, time.monotonic() - started)
+        reports = tuple(tuple(process.collected) for process in self.processes)
+        return RanksOutcome(reports, failure, time.monotonic() - started)
 
     def _watch(self, selector: selectors.BaseSelector, started: float) -> Failure | None:
         moved = ticked = time.monotonic()
@@ -101,15 +101,15 @@ class _Watch:
             ticked = now
             if news or marks != before or slept:
                 moved = now
-            if all(member.finished for member in self.members):
+            if all(process.finished for process in self.processes):
                 return None
-            if any(self._has_failed(member) for member in self.members):
+            if any(self._has_failed(process) for process in self.processes):
                 failed_at = failed_at or now
-                if now - failed_at > GRACE_S or all(self._has_ended(member) for member in self.members):
+                if now - failed_at > GRACE_S or all(self._has_ended(process) for process in self.processes):
                     return self._end(stalled=False, waited_s=now - moved)
             elif self._is_frozen(now):
                 return self._end(stalled=False, waited_s=now - moved)
-            elif now - moved > (self.patience_s if all(member.ready for member in self.members) else self.start_s):
+            elif now - moved > (self.patience_s if all(process.ready for process in self.processes) else self.start_s):
                 return self._end(stalled=True, waited_s=now - moved)
             elif now - started > self.limit_s:
                 failure = self._end(stalled=True, waited_s=now - moved)
@@ -118,21 +118,21 @@ class _Watch:
 
     def _dismiss(self, selector: selectors.BaseSelector) -> Failure | None:
         """All work is done: let the ranks leave the group, which may hang or crash as well."""
-        for member in self.members:
-            member.tell_to_leave()
+        for process in self.processes:
+            process.ask_to_leave()
         deadline = time.monotonic() + self.leave_s
         while time.monotonic() < deadline:
             self._listen(selector, _TICK_S / 20)
-            if all(member.process.poll() is not None for member in self.members):
+            if all(process.handle.poll() is not None for process in self.processes):
                 break
-        wrong = [member for member in self.members if member.process.poll() != 0]
+        wrong = [process for process in self.processes if process.handle.poll() != 0]
         if not wrong:
             return None
-        codes = ", ".join(f"rank {member.rank}: {member.process.poll()}" for member in wrong)
-        take(self.members)
-        end(self.members, KILL_S)
+        codes = ", ".join(f"rank {process.rank}: {process.handle.poll()}" for process in wrong)
+        collect(self.processes)
+        kill_and_reap(self.processes, KILL_S)
         reason = f"all work was done, but ranks did not leave the group (exit codes, None where still there): {codes}"
-        return Failure(Trouble.LINGERED, tuple(member.rank for member in wrong), reason, "leaving the group")
+        return Failure(Trouble.LINGERED, tuple(process.rank for process in wrong), reason, "leaving the group")
 
     def _listen(self, selector: selectors.BaseSelector, tick_s: float = _TICK_S) -> bool:
         """Wait for reports, one tick at most. Whether there were any."""
@@ -140,48 +140,48 @@ class _Watch:
             time.sleep(tick_s)
         news = False
         for key, _ in selector.select(tick_s) if selector.get_map() else ():
-            member: Member = key.data
-            news |= member.read()
-            self._hand_on(member)
-            if not member.open:
+            process: RankProcess = key.data
+            news |= process.read()
+            self._hand_on(process)
+            if not process.open:
                 selector.unregister(key.fileobj)
         return news
 
-    def _has_ended(self, member: Member) -> bool:
-        if member.process.poll() is None:
+    def _has_ended(self, process: RankProcess) -> bool:
+        if process.handle.poll() is None:
             return False
-        member.drain()
-        self._hand_on(member)
+        process.drain()
+        self._hand_on(process)
         return True
 
-    def _hand_on(self, member: Member) -> None:
-        while self.listen is not None and member.collected:
-            self.listen(member.rank, member.collected.pop(0))
+    def _hand_on(self, process: RankProcess) -> None:
+        while self.listen is not None and process.collected:
+            self.listen(process.rank, process.collected.pop(0))
 
-    def _has_failed(self, member: Member) -> bool:
-        return self._has_ended(member) or member.error is not None
+    def _has_failed(self, process: RankProcess) -> bool:
+        return self._has_ended(process) or process.error is not None
 
     def _is_frozen(self, now: float) -> bool:
         frozen = False
-        for member in self.members:
-            if member.state() not in ("stopped", "tracing-stop"):
-                member.stopped_since = None
-            elif member.stopped_since is None:
-                member.stopped_since = now
+        for process in self.processes:
+            if process.state() not in ("stopped", "tracing-stop"):
+                process.stopped_since = None
+            elif process.stopped_since is None:
+                process.stopped_since = now
             else:
-                frozen |= now - member.stopped_since > FROZEN_S
+                frozen |= now - process.stopped_since > FROZEN_S
         return frozen
 
     def _end(self, *, stalled: bool, waited_s: float) -> Failure:
-        seen = look(self.members, self.board)
-        calls = take(self.members)
-        seen = [replace(one, call=calls.get(one.rank)) for one in seen]
-        failure = blame(seen, stalled=stalled, waited_s=waited_s, dead_links=dead_links(self.members))
-        if unkillable := end(self.members, KILL_S):
+        snapshots = snapshot(self.processes, self.board)
+        calls = collect(self.processes)
+        snapshots = [replace(one, call=calls.get(one.rank)) for one in snapshots]
+        failure = attribute_fault(snapshots, stalled=stalled, waited_s=waited_s, dead_links=dead_links(self.processes))
+        if unkillable := kill_and_reap(self.processes, KILL_S):
             return replace(failure, reason=f"{failure.reason}; these processes cannot be killed: {', '.join(unkillable)}")
         return failure
 
     def _tell(self) -> None:
-        for member in self.members:
-            if text := member.log_tail(4000):
-                print(f"--- what rank {member.rank} printed ---\n{text}", file=sys.stderr)
+        for process in self.processes:
+            if text := process.log_tail(4000):
+                print(f"--- what rank {process.rank} printed ---\n{text}", file=sys.stderr)

@@ -20,7 +20,7 @@ from readiness.endurance.soak import Soak
 from readiness.endurance.telling import tell
 from readiness.errors import UsageError
 from readiness.model import Evidence, Measurement, Row, Status
-from readiness.ranks import Failure, Placement, Trouble, WorldOutcome
+from readiness.ranks import Failure, Placement, RanksOutcome, Trouble
 from tests.ranks import support
 from tests.support import cpu, run_check, value, values
 
@@ -64,7 +64,7 @@ def soaked(seconds: float, worlds: list[World], ranks: int = 4, kept: Path | Non
     placement = Placement(accelerator.peers, ranks)
     calls = iter(range(10_000))
 
-    def run_world(function: Any, accelerator: Any, placement: Any, settings: Any, **options: Any) -> WorldOutcome:
+    def run_ranks(function: Any, accelerator: Any, placement: Any, settings: Any, **options: Any) -> RanksOutcome:
         rounds, failure = worlds[min(next(calls), len(worlds) - 1)](settings["seconds"])
         for reports in rounds:
             clock.now += 1.0
@@ -72,11 +72,11 @@ def soaked(seconds: float, worlds: list[World], ranks: int = 4, kept: Path | Non
                 options["listen"](rank, report)
         if failure is not None:
             clock.now += 10.0
-        return WorldOutcome(((),) * ranks, failure, 1.0)
+        return RanksOutcome(((),) * ranks, failure, 1.0)
 
     begun = {"chips": list(placement.ids), "ranks": ranks, "labels": dict(placement.labels), "scope": "tried", "job_chips": 8,
              "job_days": 1.0, "checkpoint_s": 30.0, "recovery_s": 0.0}  # fmt: skip
-    found = Soak(accelerator, placement, seconds, ["float32"], 5.0, begun, clock=clock, run_world=run_world)
+    found = Soak(accelerator, placement, seconds, ["float32"], 5.0, begun, clock=clock, run_ranks=run_ranks)
     list(found.run())
     return found
 

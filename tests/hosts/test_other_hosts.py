@@ -24,8 +24,8 @@ from readiness import __version__
 from readiness.model import Measurement
 from readiness.multichip import meeting, raw, telling_links
 from readiness.peers import host_of
-from readiness.ranks import Placement, RankContext, Trouble, WorldOutcome, line, place, relay, run_world
-from readiness.ranks.board import Board
+from readiness.ranks import Placement, RankContext, RanksOutcome, Trouble, line, place, relay, run_ranks
+from readiness.ranks.board import StatusBoard
 from readiness.ranks.members import anonymous_file
 from readiness.ranks.values import Json
 from readiness.worker import collective_variables
@@ -50,9 +50,9 @@ def called_anew() -> Iterator[None]:
     line.hang_up_all()
 
 
-def run(function: Any, settings: Json | None = None, *, hosts: int = 1, ranks: int = 0, **options: Any) -> WorldOutcome:
+def run(function: Any, settings: Json | None = None, *, hosts: int = 1, ranks: int = 0, **options: Any) -> RanksOutcome:
     accelerator = with_hosts(*(another(f"other{number}") for number in range(hosts)))
-    return run_world(function, accelerator, place(accelerator, ranks), settings, **{"patience_s": 20.0, **options})
+    return run_ranks(function, accelerator, place(accelerator, ranks), settings, **{"patience_s": 20.0, **options})
 
 
 def summing(context: RankContext) -> Iterator[Json]:
@@ -60,7 +60,7 @@ def summing(context: RankContext) -> Iterator[Json]:
         tensor = torch.full((8,), float(context.rank + 1))
         with context.step(f"sum {number}"):
             dist.all_reduce(tensor)
-        met = context.share(float(context.rank * 10 + number))
+        met = context.exchange(float(context.rank * 10 + number))
         yield {"sum": tensor[0].item(), "met": list(met), "parent": os.getppid(), "threads": torch.get_num_threads()}
 
 
@@ -149,7 +149,7 @@ def test_of_a_rank_that_hangs_on_another_host_the_stacks_are_told() -> None:
 def losing(context: RankContext) -> Iterator[Json]:
     """The rank on the other host does something to the outpost that started it."""
     yield {"pid": os.getpid()}
-    context.share()
+    context.exchange()
     if context.rank == 1:
         os.kill(os.getppid(), context.settings["signal"])
     tensor = torch.ones(4)
@@ -238,14 +238,14 @@ def test_what_is_no_outpost_is_told_with_its_words(
     monkeypatch.setattr(line, "ANSWER_S", 0.4)
     accelerator = with_hosts(another(command=outpost(tmp_path, program)))
     with pytest.raises(OSError, match="host other") as problem:
-        run_world(summing, accelerator, place(accelerator), patience_s=5.0)
+        run_ranks(summing, accelerator, place(accelerator), patience_s=5.0)
     assert words in str(problem.value)
 
 
 def test_a_command_that_is_not_there_is_told() -> None:
     accelerator = with_hosts(another(command=("/no/such/command",)))
     with pytest.raises(OSError, match=r"host other cannot be reached: .*No such file"):
-        run_world(summing, accelerator, place(accelerator), patience_s=5.0)
+        run_ranks(summing, accelerator, place(accelerator), patience_s=5.0)
 
 
 @pytest.mark.usefixtures("called_anew")
@@ -287,7 +287,7 @@ def test_a_barrier_is_judged_by_clocks_that_are_wrong_within_their_doubt(
 
 def test_a_board_is_carried_whole() -> None:
     with anonymous_file("one") as one, anonymous_file("other") as other:
-        here, there = Board(one.fileno(), 2), Board(other.fileno(), 2)
+        here, there = StatusBoard(one.fileno(), 2), StatusBoard(other.fileno(), 2)
         with here.step(1, "a step"):
             there.copy(1, here.record(1))
         assert there.read(1).operation == "a step"

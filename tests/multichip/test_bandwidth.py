@@ -18,7 +18,7 @@ from readiness.model import AcceleratorFacts, Evidence, Measurement, Row, Status
 from readiness.multichip import bandwidth, growing, link_counters, raw, telling_bandwidth, transfers
 from readiness.multichip.bus import blocks, bus_factor, group_sizes
 from readiness.peers import Host, at
-from readiness.ranks import Placement, WorldOutcome
+from readiness.ranks import Placement, RanksOutcome
 from tests.multichip.support import Simulated, chips, machine
 from tests.ranks import support
 from tests.simulator.support import defect
@@ -264,7 +264,7 @@ def told_of_links(*gbps: float | None, host: str | None = None, peers: int | Non
     facts = list(chips(len(gbps)).peers)
     if host is not None:
         facts[-1] = at(Host(host, ("ssh", host), "10.0.0.1"), facts[-1])
-    told = telling_bandwidth.bandwidth(WorldOutcome(reports, None, 1.0), Placement(tuple(facts)))
+    told = telling_bandwidth.bandwidth(RanksOutcome(reports, None, 1.0), Placement(tuple(facts)))
     return {item.name: item for item in told if isinstance(item, Measurement)}
 
 
@@ -342,7 +342,7 @@ def test_a_call_is_as_long_as_on_its_slowest_rank_and_the_hosts_share_is_told_ap
     seconds = [[0.001] * 98 + [0.001, 0.05], [0.002] * 98 + [0.1, 0.001]]
     waited = [[0.0] * 98 + [0.0, 0.049], [0.0] * 100]
     reports = tuple(({"tail": "all_reduce", "series": 0, "seconds": s, "waited": w, "wrong": 0},) for s, w in zip(seconds, waited, strict=True))
-    told = telling_bandwidth.bandwidth(WorldOutcome(reports, None, 1.0), Placement(chips(2).peers))
+    told = telling_bandwidth.bandwidth(RanksOutcome(reports, None, 1.0), Placement(chips(2).peers))
     found = {(m.name, m.labels.get("host")): m.value for m in told if isinstance(m, Measurement)}
     assert found["longest_ratio", "included"] == pytest.approx(50)
     assert found["tail_ratio", "included"] == pytest.approx(25)

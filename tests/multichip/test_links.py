@@ -17,7 +17,7 @@ from readiness.multichip import links, stragglers, telling_links
 from readiness.multichip.series import Series
 from readiness.multichip.teams import pairings
 from readiness.multichip.witness import Witness, lost
-from readiness.ranks import Placement, WorldOutcome
+from readiness.ranks import Placement, RanksOutcome
 from tests.multichip.support import Simulated, chips, machine
 from tests.ranks import support
 from tests.simulator.support import defect
@@ -378,7 +378,7 @@ def told_of(*gaps: list[list[float]]) -> dict[str, float]:
     """What is told of a world whose one long call began at 5 s and took 4 s, with these gaps on its ranks."""
     summary = Series([(number, number * 0.1, 4.0 if number == 50 else 0.001) for number in range(100)]).summary(0.4)
     reports = tuple(({"sums": [0, 1], "block": "small", **summary, "gaps": of_rank},) for of_rank in gaps)
-    outcome = WorldOutcome(reports, None, 1.0)
+    outcome = RanksOutcome(reports, None, 1.0)
     told = telling_links.links(outcome, Placement((cpu().facts,) * 2))
     return {item.name: float(item.value) for item in told if isinstance(item, Measurement)}
 
@@ -402,7 +402,7 @@ def test_a_host_that_stands_still_is_no_link_that_went_away(gaps: Any, interrupt
 def test_short_interruptions_count_where_they_come_back(longest: float, times: int, interruptions: int) -> None:
     calls = [(number, number * 2.0, longest if number < times else 0.001) for number in range(100)]
     report = {"sums": [0, 1], "block": "small", **Series(calls).summary(0.4), "gaps": []}
-    told = telling_links.links(WorldOutcome(((report,), (report,)), None, 1.0), Placement((cpu().facts,) * 2))
+    told = telling_links.links(RanksOutcome(((report,), (report,)), None, 1.0), Placement((cpu().facts,) * 2))
     found = [item.value for item in told if isinstance(item, Measurement) and item.name == "interruptions"]
     assert found == [interruptions]
 
@@ -419,7 +419,7 @@ def test_the_witness_notes_when_it_could_not_run() -> None:
 def test_a_few_calls_prove_no_speed_kept() -> None:
     summary = Series([(number, number * 1.0, 1.0) for number in range(12)]).summary(0.4)
     report = {"sums": [0, 1], "block": "small", **summary}
-    outcome = WorldOutcome(((report,), (report,)), None, 1.0)
+    outcome = RanksOutcome(((report,), (report,)), None, 1.0)
     placement = Placement((cpu().facts,) * 2)
     assert not [item for item in telling_links.links(outcome, placement) if getattr(item, "name", "") == "collective_speed_kept"]
 

@@ -22,7 +22,7 @@ from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Measurement, Status
 from readiness.multichip import recovering, recovery, telling_recovery
 from readiness.multichip.telling_recovery import Resumed
-from readiness.ranks import Placement, WorldOutcome
+from readiness.ranks import Placement, RanksOutcome
 from tests.ranks import support
 from tests.support import cpu, run_check, value, values
 
@@ -145,8 +145,8 @@ def test_a_hang_while_saving_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "saving step 8" in about(evidence, "completed")[0]
 
 
-def outcome(*losses: float) -> WorldOutcome:
-    return WorldOutcome((tuple({"step": step, "loss": loss, "at": 0.0} for step, loss in enumerate(losses, 1)),), None, 1.0)
+def outcome(*losses: float) -> RanksOutcome:
+    return RanksOutcome((tuple({"step": step, "loss": loss, "at": 0.0} for step, loss in enumerate(losses, 1)),), None, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -56,12 +56,12 @@ def test_a_condition_on_the_size_of_a_group_spares_all_others() -> None:
         def work() -> Json:
             from readiness import accelerators
             from readiness.accelerators.base import Accelerator
-            from readiness.ranks import place, run_world
+            from readiness.ranks import place, run_ranks
             from readiness.simulator import chip as chips
 
             facts = chips.facts(machine)
             accelerator = Accelerator(facts[0], accelerators.stack("sim"), seed=7, peers=facts)
-            outcome = run_world(sums_of_groups, accelerator, place(accelerator, 3), {})
+            outcome = run_ranks(sums_of_groups, accelerator, place(accelerator, 3), {})
             assert outcome.failure is None, outcome.failure
             return {"sums": [reports[0]["sums"] for reports in outcome.reports]}
 
