@@ -15,10 +15,10 @@ from readiness.accelerators.base import Accelerator
 from readiness.memory import kernel_kills
 from readiness.multichip import drilled
 from readiness.multichip.drills import Drill
-from readiness.ranks.blame import RankSnapshot, attribute_fault
-from readiness.ranks.evidence import collect, dead_links, snapshot
-from readiness.ranks.launch import KILL_S, PROCESSES_S, RankGroup, rank_group
-from readiness.ranks.members import RankProcess, kill_and_reap, read_reports
+from readiness.ranks.blame import RankSnapshot
+from readiness.ranks.launch import PROCESSES_S, rank_group
+from readiness.ranks.members import RankProcess
+from readiness.ranks.rank_monitor import RankMonitor
 from readiness.ranks.values import Failure, Json, Network, Placement, Trouble
 
 _TICK_S = 0.02
@@ -98,7 +98,7 @@ def hold(
         drilled.rank_main, accelerator, placement, told, timeout_s=start_s + patience_s, network=network,
         short_watchdog_dumps=True,
     ) as world:  # fmt: skip
-        held = _Watch(drill, world, told["culprit"], told["timeout_s"], patience_s, start_s).held()
+        held = _Watch(drill, RankMonitor(world), told["culprit"], told["timeout_s"], patience_s, start_s).held()
     if held.broken is not None and held.broken.trouble is Trouble.DIED and kernel_kills() > killed_for_memory:
         raise MemoryError(f"the kernel killed for want of memory while the ranks ran: {held.broken.reason}")
     return held
@@ -107,107 +107,83 @@ def hold(
 @dataclass(slots=True)
 class _Watch:
     drill: Drill
-    world: RankGroup
+    monitor: RankMonitor
     culprit: int
     timeout_s: float
     patience_s: float
     start_s: float
 
     @property
-    def members(self) -> Sequence[RankProcess]:
-        return self.world.processes
+    def processes(self) -> Sequence[RankProcess]:
+        return self.monitor.processes
 
     def held(self) -> Held:
-        started = moved = time.monotonic()
-        marks = self.world.board.marks()
-        fault_at = self._fault()
-        while fault_at is None:
-            news, before, marks = read_reports(self.members, _TICK_S), marks, self.world.board.marks()
-            if news or marks != before:
-                moved = time.monotonic()
-            ready = all(member.ready for member in self.members)
-            late = time.monotonic() - moved > (self.start_s if ready else max(self.start_s, PROCESSES_S))
-            failed = [member for member in self.members if member.error or member.handle.poll() is not None]
-            fault_at = self._fault()
-            if fault_at is None and (failed or late):
-                return self._broken(time.monotonic() - started)
-        ended: dict[int, float] = {}
+        monitor = self.monitor
+        while (fault_at := self._fault()) is None:
+            monitor.tick(_TICK_S)
+            late = monitor.idle_s > (self.start_s if monitor.all_ready else max(self.start_s, PROCESSES_S))
+            if self._fault() is None and (monitor.any_failed or late):
+                return self._broken()
         look_at = fault_at + _LOOK_AT * self.timeout_s
-        moved, marks = fault_at, self.world.board.marks()
-        while time.monotonic() - moved < self.patience_s and not all(self._is_over(member) for member in self.members):
-            news, before, marks = read_reports(self.members, _TICK_S), marks, self.world.board.marks()
-            if news or marks != before:
-                moved = max(moved, time.monotonic())
+        monitor.count_from(fault_at)
+        while monitor.idle_s < self.patience_s and not all(map(self._is_over, self.processes)):
+            monitor.tick(_TICK_S)
             if time.monotonic() > look_at:  # later, libraries may have given up and closed what they had
                 look_at = float("inf")
-                for member in self.members:
-                    if member.handle.poll() is None:
-                        member.ask_for_tcp_report()
-            for member in self.members:
-                if member.finished:
-                    member.ask_to_leave()
-                    member.finished = False  # told once
-            moved = max([moved, *self._ended(ended)])
-        self._ended(ended)  # who ended since then
-        return self._done(fault_at, ended)
+                for process in self.processes:
+                    if process.rank not in monitor.ended_at:
+                        process.ask_for_tcp_report()
+            for process in self.processes:
+                if process.finished:
+                    process.ask_to_leave()
+                    process.finished = False  # asked once
+        monitor.tick(0.0)  # who ended since then
+        return self._done(fault_at)
 
-    def _ended(self, ended: dict[int, float]) -> list[float]:
-        """Note whose process has ended by itself, and when; the moments of those that are new."""
-        new = [member for member in self.members if member.rank not in ended and member.handle.poll() is not None]
-        for member in new:
-            member.drain()
-            ended[member.rank] = time.monotonic()
-        return [ended[member.rank] for member in new]
-
-    def _done(self, fault_at: float, ended: Mapping[int, float]) -> Held:
-        seen = snapshot(self.members, self.world.board)
-        calls = dict(collect(self.members))
+    def _done(self, fault_at: float) -> Held:
+        monitor, ended_at = self.monitor, dict(self.monitor.ended_at)
+        snapshots = monitor.examine()
         told = []
-        for member in self.members:
-            reports = tuple(member.collected)
-            if call := next((report["call"] for report in reports if report.get("call")), None):
-                calls[member.rank] = call
+        for process in self.processes:
+            reports = tuple(process.collected)
             words = " ".join(report["words"] for report in reports if "words" in report)
-            code = member.handle.poll() if member.rank in ended else None
+            code = process.handle.poll() if process.rank in ended_at else None
             if code:
-                words = f"{words} {member.error or ''} {member.log_tail(4000)}"
-            told.append(Told(reports, code, ended.get(member.rank), words.strip()))
-        failure = None if self.drill.harmless else self._blamed(seen, calls, self.patience_s)
+                words = f"{words} {process.error or ''} {process.log_tail(4000)}"
+            told.append(Told(reports, code, ended_at.get(process.rank), words.strip()))
+        failure = None if self.drill.harmless else self._blamed(snapshots)
         held = Held(self.drill, self.culprit, fault_at, tuple(told), failure)
-        if unkillable := kill_and_reap(self.members, KILL_S):
-            reason = f"these processes cannot be killed: {', '.join(unkillable)}"
-            return replace(held, broken=Failure(Trouble.LINGERED, (), reason, None))
+        if left := monitor.kill():
+            return replace(held, broken=Failure(Trouble.LINGERED, (), left, None))
         return held
 
-    def _blamed(self, seen: Sequence[RankSnapshot], calls: Mapping[int, Json], waited_s: float) -> Failure:
+    def _blamed(self, snapshots: Sequence[RankSnapshot]) -> Failure:
         """Who fails, from outside: with the errors that ranks told and did not die of, and the last call of each."""
-        errors = {
-            member.rank: report["words"] for member in self.members for report in member.collected if "words" in report
-        }
-        if self.drill.of_the_call and len(calls) < len(seen):  # a library ended a process, whose recorder went with it
-            calls = {one.rank: drilled.on_board(one.mark) for one in seen}
-        known = [replace(one, error=one.error or errors.get(one.rank), call=calls.get(one.rank)) for one in seen]
+        errors = {one.rank: report["words"] for one in self.processes for report in one.collected if "words" in report}
+        calls = {one.rank: one.call for one in snapshots if one.call is not None}
+        for process in self.processes:
+            if call := next((report["call"] for report in process.collected if report.get("call")), None):
+                calls[process.rank] = call
+        if self.drill.of_the_call and len(calls) < len(snapshots):  # a library ended a process, whose recorder went with it
+            calls = {one.rank: drilled.on_board(one.mark) for one in snapshots}
+        known = [replace(one, error=one.error or errors.get(one.rank), call=calls.get(one.rank)) for one in snapshots]
         stalled = not any(one.error or one.exit_code is not None for one in known)
-        return attribute_fault(known, stalled=stalled, waited_s=waited_s, dead_links=dead_links(self.members))
+        return self.monitor.attribute(known, stalled=stalled)
 
-    def _broken(self, waited_s: float) -> Held:
+    def _broken(self) -> Held:
         time.sleep(0.3)  # the others may still tell what they saw
-        for member in self.members:
-            member.drain()
-        seen = snapshot(self.members, self.world.board)
-        calls = collect(self.members)
-        failure = self._blamed(seen, calls, waited_s)
-        log = "\n".join(f"rank {m.rank}: {m.log_tail(1000)}" for m in self.members if m.rank in failure.culprits)
-        kill_and_reap(self.members, KILL_S)
-        return Held(self.drill, self.culprit, 0.0, (), None, replace(failure, log=log, after_s=round(waited_s, 2)))
+        for process in self.processes:
+            process.drain()
+        failure = self._blamed(self.monitor.examine())
+        log = self.monitor.logs(failure.culprits, 1000)
+        self.monitor.kill()
+        failure = replace(failure, log=log, after_s=round(self.monitor.now, 2))
+        return Held(self.drill, self.culprit, 0.0, (), None, failure)
 
     def _fault(self) -> float | None:
-        reports = self.members[self.culprit].collected
+        reports = self.processes[self.culprit].collected
         return next((float(report["fault"]) for report in reports if "fault" in report), None)
 
-    def _is_over(self, member: RankProcess) -> bool:
+    def _is_over(self, process: RankProcess) -> bool:
         """Whether nothing more is to come of a rank: it has ended, or it is the one whose part is to be gone."""
-        if member.handle.poll() is not None:
-            member.drain()
-            return True
-        return member.rank == self.culprit and self.drill.loses_a_rank
+        return process.rank in self.monitor.ended_at or (process.rank == self.culprit and self.drill.loses_a_rank)

@@ -93,7 +93,6 @@ class RankProcess:
     tcp_report: Json | None = None
     answered: bool = False
     collected: list[Json] = field(default_factory=list)
-    stopped_since: float | None = None
     open: bool = True
     _unread: bytes = b""
 

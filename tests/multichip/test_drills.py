@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,8 @@ from readiness.model import Evidence, Status
 from readiness.multichip import drill, drilled, telling_drills
 from readiness.multichip.drilling import Told
 from readiness.multichip.drills import DRILLS, Drill, Fault, Guard
+from readiness.ranks import rank_monitor
+from readiness.ranks.members import RankProcess
 from tests.ranks import support
 from tests.support import cpu, run_check, value, values
 
@@ -314,3 +317,28 @@ def test_parts_are_bounded_so_that_sums_are_exact() -> None:
     for dtype in (torch.float32, torch.bfloat16, torch.int32):
         total = sum(drilled._Group(context, None).filled(100, dtype).double() for context in contexts)
         assert torch.equal(torch.as_tensor(total), drilled._Group(contexts[0], None).expected(100).double())
+
+
+def test_a_pause_of_the_whole_job_is_no_silence_of_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Suspended after the fault for longer than ranks have patience, watcher and ranks alike."""
+    healthy, pauses = rank_monitor.read_reports, []
+
+    def pausing(processes: Sequence[RankProcess], wait_s: float) -> bool:
+        news = healthy(processes, wait_s)
+        if not pauses and any("fault" in report for process in processes for report in process.collected):
+            time.sleep(0.3)  # until the others wait for the rank that stays away
+            healthy(processes, 0.0)
+            pids = [process.handle.pid for process in processes]
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            pauses.append(time.sleep(5.0))
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+            return False
+        return news
+
+    monkeypatch.setattr(rank_monitor, "read_reports", pausing)
+    evidence = checked(monkeypatch, Drill(Fault.ABSENT), timeout_s=2.0, patience_s=1.0)
+    assert pauses
+    assert value(evidence, "noticed") == 1
+    assert value(evidence, "others_stopped") == 1

@@ -22,7 +22,19 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.checklist import Skip
 from readiness.model import AcceleratorFacts
-from readiness.ranks import Placement, RankContext, RanksOutcome, Trouble, flight, launch, members, place, run_ranks, world
+from readiness.ranks import (
+    Placement,
+    RankContext,
+    RanksOutcome,
+    Trouble,
+    flight,
+    launch,
+    members,
+    place,
+    rank_monitor,
+    run_ranks,
+    world,
+)
 from readiness.ranks import rank as rank_side
 from readiness.ranks.board import StatusBoard
 from readiness.ranks.values import Json
@@ -230,7 +242,7 @@ def test_no_rank_survives_the_kill_of_its_launcher(
     names.mkdir()
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    monkeypatch.setattr(world, "FROZEN_S", 1000.0)
+    monkeypatch.setattr(rank_monitor, "FROZEN_S", 1000.0)
     accelerator = fresh_cpu() if fresh else cpu()
     launcher = os.fork()
     if launcher == 0:
