@@ -118,7 +118,7 @@ class Soak:
         limit_s = seconds + 2 * self.patience_s + 60
         try:
             return self.run_ranks(
-                rank_main, fresh, self.placement, settings, patience_s=self.patience_s, limit_s=limit_s, listen=self.hear
+                rank_main, fresh, self.placement, settings, patience_s=self.patience_s, limit_s=limit_s, on_report=self.hear
             ).failure
         except _HopelessError:
             return None

@@ -4,6 +4,7 @@ A rank is a process of its own with one device. A group of them is started from 
 and touched no device; whatever becomes of the ranks is a value (`RanksOutcome`), and none of them outlives the worker.
 """
 
+from readiness.ranks.reports import Report
 from readiness.ranks.values import Failure, Network, Placement, RankContext, RankFunction, RanksOutcome, Trouble, place
 from readiness.ranks.world import run_ranks
 
@@ -14,6 +15,7 @@ __all__ = [
     "RankContext",
     "RankFunction",
     "RanksOutcome",
+    "Report",
     "Trouble",
     "place",
     "run_ranks",

@@ -12,11 +12,12 @@ from readiness.assessment import facts_from_json, facts_to_json
 from readiness.model import AcceleratorFacts
 from readiness.ranks.board import StatusBoard
 from readiness.ranks.rank import RankPlan, detach, serve
+from readiness.ranks.reports import decode_settings, encode_settings
 from readiness.ranks.values import Json
 
 #: The fields of a plan that are JSON as they are.
 _SCALARS = (
-    "rank", "world_size", "settings", "backend", "store", "interface", "namespace", "timeout_s", "threads",
+    "rank", "world_size", "backend", "store", "interface", "namespace", "timeout_s", "threads",
     "short_watchdog_dumps", "addresses", "clock_s", "doubt_s", "parent", "orders", "reports", "log",
 )  # fmt: skip
 
@@ -32,7 +33,7 @@ def main(descriptor: str) -> None:
 def plan_to_json(plan: RankPlan) -> Json:
     """Encode a plan for another interpreter, here or on another host."""
     accelerator = plan.accelerator
-    return {name: getattr(plan, name) for name in _SCALARS} | {
+    return {name: getattr(plan, name) for name in _SCALARS} | encode_settings(plan.settings) | {
         "stack": accelerator.stack.name,
         "seed": accelerator.seed,
         "facts": facts_to_json(accelerator.facts),
@@ -47,6 +48,7 @@ def plan_from_json(content: Json) -> RankPlan:
     return RankPlan(
         function=getattr(importlib.import_module(content["module"]), content["function"]),
         accelerator=accelerator_of(content, facts_from_json(content["facts"])),
+        settings=decode_settings(content),
         **{name: content[name] for name in _SCALARS},
     )
 

@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -52,7 +51,7 @@ def rank_group(
     function: RankFunction,
     accelerator: Accelerator,
     placement: Placement,
-    settings: Mapping[str, Any] | None,
+    settings: object,
     *,
     timeout_s: float,
     network: Network | None = None,
@@ -79,7 +78,7 @@ def rank_group(
             rank=0,
             world_size=len(placement.ranks),
             accelerator=accelerator,
-            settings=dict(settings or {}),
+            settings={} if settings is None else settings,
             backend=accelerator.stack.collective_backend or "",
             store=store,
             interface=None if network is None else network.interface,

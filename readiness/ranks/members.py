@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO, NoReturn, Protocol
+from typing import Any, BinaryIO, NoReturn, Protocol
 
 import psutil
 
@@ -22,6 +22,7 @@ from readiness.ranks import rank as rank_side
 from readiness.ranks.board import StatusBoard
 from readiness.ranks.fresh import plan_to_json
 from readiness.ranks.rank import RankPlan
+from readiness.ranks.reports import decode_report
 from readiness.ranks.values import Json
 from readiness.spawning import bootstrap
 
@@ -92,7 +93,7 @@ class RankProcess:
     last_call: Json | None = None
     tcp_report: Json | None = None
     answered: bool = False
-    collected: list[Json] = field(default_factory=list)
+    collected: list[Any] = field(default_factory=list)
     open: bool = True
     _unread: bytes = b""
 
@@ -100,7 +101,10 @@ class RankProcess:
         """Read what the rank has reported; True if anything came. At its end the pipe counts as closed."""
         lines = self.lines()
         for line in lines or ():
-            self._take(json.loads(line))
+            try:
+                self._take(json.loads(line))
+            except ValueError as problem:
+                self.error = self.error or f"a report cannot be read: {problem}"[:300]
         return lines is not None
 
     def lines(self) -> list[bytes] | None:
@@ -203,8 +207,8 @@ class RankProcess:
                     self.tcp_report = report
             case {"ready": _}:
                 self.ready = True
-            case {"report": report}:
-                self.collected.append(report)
+            case {"report": _}:
+                self.collected.append(decode_report(message))
             case {"finished": _}:
                 self.finished = True
             case {"raised": error}:

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from readiness.accelerators.base import Accelerator
 from readiness.ranks import flight, network, wires
 from readiness.ranks.board import StatusBoard
+from readiness.ranks.reports import encode_report
 from readiness.ranks.speaking import write_message
 from readiness.ranks.values import Json, RankContext, RankFunction
 from readiness.spawning import die_with_parent
@@ -43,7 +44,7 @@ class RankPlan:
     rank: int
     world_size: int
     accelerator: Accelerator
-    settings: dict[str, Any]
+    settings: Any
     backend: str
     store: str
     interface: str | None
@@ -136,7 +137,7 @@ def _work(plan: RankPlan, board: StatusBoard) -> None:
             timeout=timedelta(seconds=plan.timeout_s),
         )
     for report in plan.function(context) or ():
-        _report(plan, {"report": report})
+        _report(plan, encode_report(report))
 
 
 def take_device(accelerator: Accelerator) -> None:

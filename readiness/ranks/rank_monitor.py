@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
 from readiness.ranks.blame import RankSnapshot, attribute_fault
 from readiness.ranks.evidence import collect, dead_links, snapshot
 from readiness.ranks.launch import KILL_S, RankGroup
 from readiness.ranks.members import RankProcess, kill_and_reap, read_reports
-from readiness.ranks.values import Failure, Json
+from readiness.ranks.values import Failure
 
 #: How long a tick waits for reports.
 TICK_S = 0.1
@@ -32,7 +33,7 @@ class RankMonitor:
     it as they come, and not kept.
     """
 
-    def __init__(self, group: RankGroup, on_report: Callable[[int, Json], object] | None = None) -> None:
+    def __init__(self, group: RankGroup, on_report: Callable[[int, Any], object] | None = None) -> None:
         self.processes: Sequence[RankProcess] = group.processes
         self.board = group.board
         self.on_report = on_report
@@ -73,8 +74,8 @@ class RankMonitor:
 
     @property
     def all_finished(self) -> bool:
-        """True if every rank has come to the end of its function."""
-        return all(process.finished for process in self.processes)
+        """True if every rank has come to the end of its function, and all its reports could be read."""
+        return all(process.finished and process.error is None for process in self.processes)
 
     @property
     def any_failed(self) -> bool:

@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Skip
 from readiness.model import AcceleratorFacts, Labels
 from readiness.peers import host_of
 from readiness.ranks.board import StatusBoard
+from readiness.ranks.reports import Report
 
 if TYPE_CHECKING:
     import torch
+    from typing_extensions import TypeVar
+
+    Settings_co = TypeVar("Settings_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    Settings_co = TypeVar("Settings_co", covariant=True)
 
 Json = dict[str, Any]
+ReportT = TypeVar("ReportT")
 
 
 @dataclass(frozen=True, slots=True)
-class RankContext:
+class RankContext(Generic[Settings_co]):
     """Argument of a rank function: its rank, the number of ranks, its device, and its settings.
 
-    What the function yields (JSON objects) reaches the parent through a pipe of its own, never through the collectives
-    under test. `addresses` are where each rank can be connected to, `clock_s` is added to this host's monotonic clock to
-    get that of the run's host, `doubt_s` how far that may be off.
+    What the function yields (`Report`s, or plain JSON objects) reaches the parent through a pipe of its own, never through
+    the collectives under test. `settings` are a dataclass, or a plain JSON object. `addresses` are where each rank can be
+    connected to, `clock_s` is added to this host's monotonic clock to get that of the run's host, `doubt_s` how far that
+    may be off.
     """
 
     rank: int
     world_size: int
     accelerator: Accelerator
-    settings: Mapping[str, Any]
+    settings: Settings_co
     board: StatusBoard
     addresses: Sequence[str] = ()
     clock_s: float = 0.0
@@ -80,7 +90,7 @@ TRANSFERS = "transfers"
 LEAST_RANKS, MOST_RANKS = 2, 16
 
 #: A module-level function of a check file or of `readiness.ranks`; a fresh interpreter must be able to import it.
-RankFunction = Callable[[RankContext], Iterator[Json] | None]
+RankFunction = Callable[[RankContext], Iterator[Report] | Iterator[Json] | None]
 
 
 class Trouble(StrEnum):
@@ -117,9 +127,14 @@ class Failure:
 class RanksOutcome:
     """Outcome of a rank group: what the ranks reported, by rank and in order, and its failure, if any."""
 
-    reports: tuple[tuple[Json, ...], ...]
+    reports: tuple[tuple[Any, ...], ...]
     failure: Failure | None
     seconds: float
+
+    def of(self, kind: type[ReportT]) -> list[tuple[int, ReportT]]:
+        """The reports of one kind, each with its rank."""
+        every = ((rank, report) for rank, reports in enumerate(self.reports) for report in reports)
+        return [(rank, report) for rank, report in every if isinstance(report, kind)]
 
 
 @dataclass(frozen=True, slots=True)

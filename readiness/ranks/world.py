@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from readiness.memory import kernel_kills
 from readiness.ranks.evidence import collect
 from readiness.ranks.launch import PROCESSES_S, rank_group
 from readiness.ranks.rank_monitor import TICK_S, RankMonitor
-from readiness.ranks.values import Failure, Json, Network, Placement, RankFunction, RanksOutcome, Trouble
+from readiness.ranks.values import Failure, Network, Placement, RankFunction, RanksOutcome, Trouble
 
 #: How long the others may still report what they saw, once one rank has failed.
 GRACE_S = 0.5
@@ -25,22 +25,22 @@ def run_ranks(
     function: RankFunction,
     accelerator: Accelerator,
     placement: Placement,
-    settings: Mapping[str, Any] | None = None,
+    settings: object = None,
     *,
     patience_s: float = 30.0,
     limit_s: float = 300.0,
     start_s: float = PROCESSES_S,
     network: Network | None = None,
-    listen: Callable[[int, Json], object] | None = None,
+    on_report: Callable[[int, Any], object] | None = None,
 ) -> RanksOutcome:
-    """Run a function on every rank of a new group and gather what it yields.
+    """Run a function on every rank of a new group and gather what it yields. `settings` are its context's.
 
     The group has failed when a rank ends, raises or is stopped, when nothing moves for `patience_s` (counted in steps
     and reports), or when it takes longer than `limit_s`; `start_s` is for the processes to come up. Time in which this
     process was paused counts for none of them. A stack may take long to connect its devices, which it does in whichever
     call is the first of its kind: so much is added to `patience_s` and to the time for leaving the group, and three times
     that to `limit_s`.
-    `network` places ranks on several hosts. `listen` is handed each rank's reports as they come, which are then not kept:
+    `network` places ranks on several hosts. `on_report` is handed each rank's reports as they come, which are then not kept:
     a group that lasts for days has many. Raises MemoryError when the kernel killed a rank for want of memory: that says
     nothing about the device. Raises OSError where no process can be started.
     """
@@ -50,7 +50,7 @@ def run_ranks(
     # Longer than our own patience: a hang is to be seen here, where the rank that is missing can be named.
     timeout_s = 2 * limits.patience_s + 30
     with rank_group(function, accelerator, placement, settings, timeout_s=timeout_s, network=network) as group:
-        outcome = _outcome(RankMonitor(group, listen), limits)
+        outcome = _outcome(RankMonitor(group, on_report), limits)
     failure = outcome.failure
     starved = kernel_kills() > killed_for_memory or any(process.starved for process in group.processes)
     if failure is not None and failure.trouble is Trouble.DIED and starved:

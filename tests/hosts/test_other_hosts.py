@@ -180,7 +180,7 @@ def test_with_the_process_that_holds_the_line_everything_on_the_other_host_ends(
     child = os.fork()
     if child == 0:
         try:
-            run(telling_its_pid, {"pipe": writer}, listen=lambda _, report: os.write(writer, f"{report['pid']}\n".encode()))
+            run(telling_its_pid, {"pipe": writer}, on_report=lambda _, report: os.write(writer, f"{report['pid']}\n".encode()))
         finally:
             os._exit(1)
     os.close(writer)

@@ -179,7 +179,7 @@ def test_a_wire_to_an_outpost_that_is_cut_for_ever_is_blamed_and_no_rank(laid: w
     assert wire.ADDRESSES[1] in theirs[0]["addresses"]
     outcome = run_ranks(
         summing_on, accelerator, place(accelerator), {"seconds": 60.0}, network=way, patience_s=4.0,
-        listen=lambda _, report: laid.cut(1e9) if "under_way" in report else None,
+        on_report=lambda _, report: laid.cut(1e9) if "under_way" in report else None,
     )  # fmt: skip
     line.hang_up_all()
     assert outcome.failure is not None

@@ -426,7 +426,7 @@ def test_an_unknown_type_is_nobodys_fault_but_the_profiles() -> None:
 @pytest.mark.parametrize(("dtype", "world"), [("bfloat16", 2), ("bfloat16", 300), ("int8", 1000), ("float8_e5m2", 64)])
 def test_sums_are_exact_in_any_order_in_a_world_of_any_size(dtype: str, world: int) -> None:
     kind: torch.dtype = getattr(torch, dtype)
-    context = RankContext(0, world, cpu(), {}, None)  # type: ignore[arg-type]
+    context: RankContext = RankContext(0, world, cpu(), {}, None)  # type: ignore[arg-type]
     inputs = known_answers.Inputs(context, "all_reduce_sum", kind, 50)
     every = torch.stack([values.double() for values in inputs.all_values(50, summed=True)])
     assert every.abs().sum(0).max() <= inputs.limit

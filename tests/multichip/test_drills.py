@@ -19,7 +19,7 @@ from readiness.model import Evidence, Status
 from readiness.multichip import drill, drilled, telling_drills
 from readiness.multichip.drilling import Told
 from readiness.multichip.drills import DRILLS, Drill, Fault, Guard
-from readiness.ranks import rank_monitor
+from readiness.ranks import members, rank_monitor
 from readiness.ranks.members import RankProcess
 from tests.ranks import support
 from tests.support import cpu, run_check, value, values
@@ -313,7 +313,7 @@ def test_every_fault_has_a_drill_and_the_one_without_comes_first() -> None:
 def test_parts_are_bounded_so_that_sums_are_exact() -> None:
     from readiness.ranks.values import RankContext
 
-    contexts = [RankContext(rank, 5, cpu(), {}, None) for rank in range(5)]  # type: ignore[arg-type]
+    contexts: list[RankContext] = [RankContext(rank, 5, cpu(), {}, None) for rank in range(5)]  # type: ignore[arg-type]
     for dtype in (torch.float32, torch.bfloat16, torch.int32):
         total = sum(drilled._Group(context, None).filled(100, dtype).double() for context in contexts)
         assert torch.equal(torch.as_tensor(total), drilled._Group(contexts[0], None).expected(100).double())
@@ -321,17 +321,19 @@ def test_parts_are_bounded_so_that_sums_are_exact() -> None:
 
 def test_a_pause_of_the_whole_job_is_no_silence_of_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     """Suspended after the fault for longer than ranks have patience, watcher and ranks alike."""
-    healthy, pauses = rank_monitor.read_reports, []
+    healthy = members.read_reports
+    paused: list[bool] = []
 
     def pausing(processes: Sequence[RankProcess], wait_s: float) -> bool:
         news = healthy(processes, wait_s)
-        if not pauses and any("fault" in report for process in processes for report in process.collected):
+        if not paused and any("fault" in report for process in processes for report in process.collected):
             time.sleep(0.3)  # until the others wait for the rank that stays away
             healthy(processes, 0.0)
             pids = [process.handle.pid for process in processes]
             for pid in pids:
                 os.kill(pid, signal.SIGSTOP)
-            pauses.append(time.sleep(5.0))
+            time.sleep(5.0)
+            paused.append(True)
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
             return False
@@ -339,6 +341,6 @@ def test_a_pause_of_the_whole_job_is_no_silence_of_the_stack(monkeypatch: pytest
 
     monkeypatch.setattr(rank_monitor, "read_reports", pausing)
     evidence = checked(monkeypatch, Drill(Fault.ABSENT), timeout_s=2.0, patience_s=1.0)
-    assert pauses
+    assert paused
     assert value(evidence, "noticed") == 1
     assert value(evidence, "others_stopped") == 1

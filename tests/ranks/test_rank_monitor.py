@@ -137,7 +137,7 @@ def test_a_stopped_rank_is_frozen_after_a_while_that_was_watched(
 ) -> None:
     states = {1: "stopped"}
     monkeypatch.setattr(
-        members.psutil, "Process", lambda pid: types.SimpleNamespace(status=lambda: states.get(pid, psutil.STATUS_SLEEPING))
+        psutil, "Process", lambda pid: types.SimpleNamespace(status=lambda: states.get(pid, psutil.STATUS_SLEEPING))
     )
     for rank, handle in enumerate(ranks.handles):
         handle.pid = rank

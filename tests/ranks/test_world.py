@@ -173,7 +173,7 @@ def test_a_pause_of_the_whole_tool_counts_for_no_limit() -> None:
         if len(heard) == 1:
             time.sleep(4.0)
 
-    assert run(working_on, limit_s=4.0, listen=pause_once).failure is None
+    assert run(working_on, limit_s=4.0, on_report=pause_once).failure is None
 
 
 def test_a_world_that_never_ends_is_overdue() -> None:
