@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Scope, check
-from readiness.model import Cost, Note, Row, Yield
+from readiness.model import Cost, Note, Yield
 
 
 @check(
@@ -32,11 +32,12 @@ def data_parallel(
     over all steps from a single process; `replicas_differ` counts the steps after which the ranks' parameters are not
     the same in every bit. `completed` is 0 when a rank died, hung or raised. Labels as in `multichip.collectives`.
     """
-    from readiness.multichip import telling, training
-    from readiness.ranks import Placement, place, run_ranks
+    from readiness.multichip import telling_training, training
+    from readiness.multichip.measurements import completion
+    from readiness.multichip.rank_check import placed
+    from readiness.ranks import Placement, run_ranks
 
-    placement = place(accelerator, ranks, least=2)
-    yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
+    placement = yield from placed(accelerator, ranks)
     settings = {"steps": steps, "parts": len(placement.ranks)}
     alone = Placement(placement.ranks[:1])
     for title, where in (("one process", alone), (placement.scope, placement)):
@@ -47,5 +48,5 @@ def data_parallel(
         if where is alone:
             reference = outcome
     else:
-        yield from telling.training(reference, outcome, placement)
-    yield from telling.completion(outcome, where, placement.labels)
+        yield from telling_training.training(reference, outcome, placement)
+    yield from completion(outcome, where, placement.labels)

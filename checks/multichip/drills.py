@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Scope, check
-from readiness.model import Cost, Note, Row, Yield
+from readiness.model import Cost, Note, Yield
 
 
 @check(
@@ -62,10 +62,9 @@ def drills(
     and `world` as in `multichip.collectives`.
     """
     from readiness.multichip.drill import every
-    from readiness.ranks import place
+    from readiness.multichip.rank_check import placed
 
-    placement = place(accelerator, ranks, least=2)
-    yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
+    placement = yield from placed(accelerator, ranks)
     yield Note(f"drills on {placement.scope}")
     settings = {"timeout_s": timeout_s, "loss": loss}
     yield from every(accelerator, placement, settings, patience_s=patience_s, start_s=start_s)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Scope, check
-from readiness.model import Cost, Row, Yield
+from readiness.model import Cost, Yield
 
 
 @check(
@@ -45,11 +45,10 @@ def elastic(
     timeout of the workers' group.
     """
     from readiness.multichip import elastic
-    from readiness.ranks import place
+    from readiness.multichip.rank_check import placed
     from readiness.scratch import scratch
 
-    placement = place(accelerator, ranks, least=2, here=True)
-    yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
+    placement = yield from placed(accelerator, ranks, here=True)
     with scratch() as folder:
         limits = elastic.Limits(start_s, limit_s, timeout_s)
         yield from elastic.restarts(accelerator, placement, folder, tries=tries, limits=limits)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Scope, check
-from readiness.model import Cost, Note, Row, Yield
+from readiness.model import Cost, Yield
 
 
 @check(
@@ -41,14 +41,12 @@ def integrity(
     cannot tell a link from its ends, nor can a fault that was seen once or twice: then all of them are named. `completed`
     and labels as in `multichip.collectives`; `ranks` = 0 is one on each chip.
     """
-    from readiness.multichip import collectives, telling, telling_integrity
-    from readiness.multichip import integrity as ranks_side
-    from readiness.ranks import place, run_ranks
+    from readiness.multichip.inputs import real_dtypes
+    from readiness.multichip.integrity import Settings, rank_main
+    from readiness.multichip.rank_check import rank_check
+    from readiness.multichip.telling_integrity import integrity as measurements
 
-    placement = place(accelerator, ranks, least=2)
-    yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
-    yield Note(f"integrity of {placement.scope}")
-    settings = {"rounds": rounds, "products": products, "size": size, "dtypes": collectives.checked(dtypes)}
-    outcome = run_ranks(ranks_side.rank_main, accelerator, placement, settings, patience_s=patience_s, limit_s=180.0)
-    yield from telling_integrity.integrity(outcome, placement)
-    yield from telling.completion(outcome, placement)
+    yield from rank_check(
+        accelerator, rank_main, Settings(rounds, products, size, real_dtypes(dtypes)), measurements,
+        title="integrity of", ranks=ranks, patience_s=patience_s, limit_s=180.0,
+    )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Scope, check
-from readiness.model import Cost, Row, Yield
+from readiness.model import Cost, Yield
 
 
 @check(
@@ -46,10 +46,9 @@ def recovery(accelerator: Accelerator, *, ranks: int = 0, patience_s: float = 30
     `multichip.collectives`. Ranks of other hosts take part where there is a folder that all hosts see (`--shared`).
     """
     from readiness.multichip import recovery
-    from readiness.ranks import place
+    from readiness.multichip.rank_check import placed
     from readiness.scratch import scratch
 
-    placement = place(accelerator, ranks, least=2, here=accelerator.shared is None)
-    yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
+    placement = yield from placed(accelerator, ranks, here=accelerator.shared is None)
     with scratch(accelerator.shared) as folder:
         yield from recovery.Course(accelerator, placement, folder, patience_s).recovery()

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from readiness.endurance.sums import Sums
-from readiness.multichip.collectives import digest
+from readiness.endurance.sums import AllReduceRounds
+from readiness.multichip.comparing import digest
 from readiness.parallel.data import Replicas
 from readiness.parallel.model import build
 from readiness.parallel.shape import Shape
@@ -228,7 +228,7 @@ def rank_main(context: RankContext) -> Iterator[Json]:
     from the first round on, of which there is one in any case: before it groups are made, which can take a minute.
     """
     with strict_precision(), deterministic(True):
-        sums = Sums(context)
+        sums = AllReduceRounds(context)
         early = [fault for number in range(context.settings["sums_first"]) for fault in sums.round(-1 - number)]
         with context.step("setting up training"):
             training = Training(context)

@@ -1,4 +1,4 @@
-"""What a result is compared by, and what a library's refusal looks like."""
+"""Comparison of results with the right ones, digests of tensors, and a library's refusal as a reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from readiness.ranks.values import Json
+from readiness.ranks.reports import Report
 
 _UNSUPPORTED = re.compile(
     r"(not|n't) (yet |curren\w+ )?(been )?(support|implement)|unsupported|unconvertible|no backend type"
@@ -21,19 +21,19 @@ _UNSUPPORTED = re.compile(
 
 
 def is_refusal(problem: Exception) -> bool:
-    """Whether the library says that it cannot do this, rather than that it went wrong."""
+    """True if the library says that it cannot do this, rather than that it went wrong."""
     return isinstance(problem, NotImplementedError) or bool(_UNSUPPORTED.search(str(problem)))
 
 
 @dataclass(slots=True)
 class Refusal:
-    """The reason is empty unless something was refused."""
+    """Reason of a refusal, empty unless something was refused."""
 
     reason: str = ""
 
 
 @contextlib.contextmanager
-def refusing() -> Iterator[Refusal]:
+def unsupported_as_reason() -> Iterator[Refusal]:
     """Turn the error by which a library says that it cannot do this into a reason; let all others through."""
     refusal = Refusal()
     try:
@@ -44,19 +44,32 @@ def refusing() -> Iterator[Refusal]:
         refusal.reason = f"{type(problem).__name__}: {problem}"[:200]
 
 
-def difference(found: torch.Tensor, expected: torch.Tensor) -> Json:
-    """How a result (on the CPU) differs from the right one, with the first wrong element; empty where it does not."""
+@dataclass(frozen=True, slots=True)
+class Unsupported(Report):
+    """Report of something that the library does not have."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TensorDiff:
+    """Difference of a result from the right one: how many elements are wrong, the first of them, a digest of the result."""
+
+    wrong: int
+    index: int
+    found: int | float
+    expected: int | float
+    digest: str
+
+
+def difference(found: torch.Tensor, expected: torch.Tensor) -> TensorDiff | None:
+    """Compare a result (on the CPU) with the right one, element by element; None where they are equal."""
     if torch.equal(found, expected):
-        return {}
+        return None
     wrong = (found != expected).nonzero().flatten()
     index = int(wrong[0])
-    return {
-        "wrong": wrong.numel(),
-        "index": index,
-        "found": found[index].item(),
-        "expected": expected[index].item(),
-        "digest": digest(found),
-    }
+    return TensorDiff(wrong.numel(), index, found[index].item(), expected[index].item(), digest(found))
 
 
 def digest(tensor: torch.Tensor) -> str:

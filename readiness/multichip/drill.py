@@ -9,9 +9,10 @@ from typing import Any
 
 from readiness.accelerators.base import Accelerator
 from readiness.model import Measurement, Note, Yield
-from readiness.multichip import telling, telling_drills
+from readiness.multichip import telling_drills
 from readiness.multichip.drilling import Held, hold
 from readiness.multichip.drills import DRILLS, Drill, Fault
+from readiness.multichip.measurements import completion
 from readiness.ranks import flight
 from readiness.ranks.values import Failure, Placement, RanksOutcome, Trouble, speaks_tcp
 
@@ -46,7 +47,7 @@ def every(
             failure = held.broken
         if drill.fault is Fault.NONE:
             break
-    completed = list(telling.completion(RanksOutcome((), failure, 0.0), placement))
+    completed = list(completion(RanksOutcome((), failure, 0.0), placement))
     yield from (item for item in completed if isinstance(item, Measurement))
 
 

@@ -1,6 +1,6 @@
-"""NaN and infinity through every reduction.
+"""Cases of reductions with NaN and infinity.
 
-The largest gradient of all ranks is looked for with MAX, an overflow in one rank's scaled gradients with a sum: what gets
+The largest gradient of all ranks is found with MAX, an overflow in one rank's scaled gradients with a sum: a NaN that is
 lost there lets a broken step through.
 """
 
@@ -8,24 +8,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 
-from readiness.multichip.comparing import refusing
-from readiness.multichip.known_answers import scatter_single
-from readiness.ranks.values import Json, RankContext
+from readiness.multichip.comparing import unsupported_as_reason
+from readiness.multichip.torch_collectives import reduce_scatter_single
+from readiness.ranks.reports import Report
+from readiness.ranks.values import RankContext
 
 #: Reductions by their name in labels.
 REDUCTIONS = {"sum": "SUM", "max": "MAX", "min": "MIN", "prod": "PRODUCT", "avg": "AVG"}
 
 
-def reports(context: RankContext, dtype: torch.dtype, name: str, calls: Counter[str]) -> Iterator[Json]:
-    """How many NaN are lost on this rank, and how many positions with infinities hold something else than they must."""
-    for combine, member in REDUCTIONS.items():
+@dataclass(frozen=True, slots=True)
+class NanReport(Report):
+    """NaN that were lost on this rank, and positions with infinities that hold something else than they must."""
+
+    op: str
+    dtype: str
+    nan_lost: int
+    infinities_wrong: int
+
+
+def reports(context: RankContext, dtype: torch.dtype, name: str, calls: Counter[str]) -> Iterator[NanReport]:
+    """A report for each reduction that the library has."""
+    for combine, operator_name in REDUCTIONS.items():
         if f"{combine} {name}" in context.accelerator.stack.beyond_reductions:
             continue
-        operator = getattr(dist.ReduceOp, member)
+        operator = getattr(dist.ReduceOp, operator_name)
         yield from _report(context, f"all_reduce_{combine}", dtype, name, calls, _all_reduce(operator), combine)
     yield from _report(context, "reduce_sum", dtype, name, calls, _reduce, "sum", only=0)
     yield from _report(context, "reduce_scatter", dtype, name, calls, _reduce_scatter, "sum")
@@ -45,9 +57,9 @@ def _reduce(buffer: torch.Tensor) -> torch.Tensor:
 
 
 def _reduce_scatter(buffer: torch.Tensor) -> torch.Tensor:
-    """Every rank gets the whole, to be judged like the others: what it puts in is as often there as there are ranks."""
+    """Have every rank get the whole, to be judged like the others: each puts its values in once for every rank."""
     found = torch.empty_like(buffer)
-    scatter_single()(found, buffer.repeat(dist.get_world_size()))
+    reduce_scatter_single()(found, buffer.repeat(dist.get_world_size()))
     return found
 
 
@@ -60,7 +72,7 @@ def _report(
     call: Callable[[torch.Tensor], torch.Tensor],
     combine: str,
     only: int | None = None,
-) -> Iterator[Json]:
+) -> Iterator[NanReport]:
     """`only` is the one rank that holds a result, None where all do."""
     rank, world = context.rank, context.world_size
     function = "all_reduce" if operation.startswith("all_reduce") else operation
@@ -73,7 +85,7 @@ def _report(
         values[3 * world + (rank + 1) % world] = -torch.inf
     calls[function] += 1
     title = f"{operation} with NaN and infinity, {name} ({function} number {calls[function]})"
-    with refusing() as refusal, context.step(title):
+    with unsupported_as_reason() as refusal, context.step(title):
         found = call(values.to(dtype).to(context.device))
         context.accelerator.synchronize()
     if refusal.reason:
@@ -83,11 +95,11 @@ def _report(
         right = torch.tensor(_expected(combine, world), dtype=torch.float64).repeat_interleave(world)
         wrong = (result[world:] != right) & ~(result[world:].isnan() & right.isnan())
         lost = int((~result[:world].isnan()).sum())
-        yield {"nan": operation, "dtype": name, "lost": lost, "infinities_wrong": int(wrong.sum())}
+        yield NanReport(operation, name, lost, int(wrong.sum()))
 
 
 def _expected(combine: str, world: int) -> list[float]:
-    """What must come of one positive infinity, of one negative, and of both, among ones."""
+    """The result of one positive infinity, of one negative, and of both, among ones."""
     inf, nan = torch.inf, torch.nan
     if world == 1:
         return [inf, -inf, inf]

@@ -27,7 +27,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.nn import functional
 
 from readiness.multichip import training
-from readiness.multichip.collectives import digest
+from readiness.multichip.comparing import digest
 from readiness.multichip.replicas import replicated
 from readiness.precision import strict_precision
 from readiness.ranks.values import Json, RankContext

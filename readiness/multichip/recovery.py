@@ -13,7 +13,8 @@ from typing import Any
 
 from readiness.accelerators.base import Accelerator
 from readiness.model import Note, Yield
-from readiness.multichip import recovering, telling, telling_recovery
+from readiness.multichip import recovering, telling_recovery
+from readiness.multichip.measurements import completion
 from readiness.multichip.recovering import DATA_PARALLEL, FULLY_SHARDED
 from readiness.multichip.telling_recovery import Reloaded, Resumed
 from readiness.ranks.values import Placement, RankFunction, RanksOutcome, Trouble, speaks_tcp
@@ -58,9 +59,9 @@ class Course:
             yield from self._data_parallel()
             yield from self._sharded()
         except FailedError as failed:
-            yield from telling.completion(failed.outcome, failed.where, self.placement.labels)
+            yield from completion(failed.outcome, failed.where, self.placement.labels)
         else:
-            yield from telling.completion(RanksOutcome((), None, 0.0), self.placement)
+            yield from completion(RanksOutcome((), None, 0.0), self.placement)
 
     def _data_parallel(self) -> Iterator[Yield]:
         saved = self._new_folder("saved")

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from readiness.model import Labels, Measurement, Row, Yield
 from readiness.multichip.drilling import Held, Told
 from readiness.multichip.drills import Drill, Guard
-from readiness.multichip.telling import LONGEST_ABOUT
-from readiness.ranks.values import Failure, Placement
+from readiness.ranks.values import LONGEST_ABOUT, Failure, Placement
 
 #: `Rank 3`, `ranks 1, 2`, `[rank=0]`, as libraries name ranks.
 _NAMED = re.compile(r"\branks?[\s:=\[(]*(\d+(?:\s*,\s*\d+)*)", re.IGNORECASE)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from readiness.model import Labels, Measurement, Row, Yield
+from readiness.multichip.measurements import relative_difference
 from readiness.multichip.recovering import DATA_PARALLEL
-from readiness.multichip.telling import LONGEST_ABOUT, relative_difference
-from readiness.ranks.values import Placement, RanksOutcome
+from readiness.ranks.values import LONGEST_ABOUT, Placement, RanksOutcome
 
 #: How much further than two uninterrupted runs from each other a resumed one may be where they are not alike.
 _SLACK = 10.0

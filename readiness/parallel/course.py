@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from readiness.multichip.collectives import digest
+from readiness.multichip.comparing import digest
 from readiness.parallel.data import gradient
 from readiness.parallel.trainer import Held, Step, Trainer
 from readiness.parity.transformer import text

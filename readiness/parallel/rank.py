@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from readiness.multichip.collectives import is_refusal
+from readiness.multichip.comparing import is_refusal
 from readiness.parallel.course import OPTIMIZERS, batches, left_over, train
 from readiness.parallel.model import Decoder, build
 from readiness.parallel.modes import MODES

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from readiness.model import Labels, Measurement, Row, Yield
-from readiness.multichip.telling import LONGEST_ABOUT, relative_difference
-from readiness.ranks.values import Json, Placement
+from readiness.multichip.measurements import relative_difference
+from readiness.ranks.values import LONGEST_ABOUT, Json, Placement
 
 Course = tuple[str, str, str]
 #: Parameters are compared under an optimizer that keeps the size of a gradient: one that divides by it makes roundoff large.

@@ -12,12 +12,13 @@ import torch.distributed.tensor.parallel  # noqa: F401 - here once, and not in e
 
 from readiness.accelerators.base import Accelerator
 from readiness.model import Measurement, Note, Row, Yield
-from readiness.multichip import telling as rank_telling
+from readiness.multichip.measurements import completion
 from readiness.parallel import telling
 from readiness.parallel.data import zero_redundancy
 from readiness.parallel.modes import MODES
 from readiness.parallel.rank import Course, courses, rank_main
 from readiness.ranks import Placement, Trouble, run_ranks
+from readiness.ranks.values import LONGEST_ABOUT
 
 zero_redundancy()  # likewise
 
@@ -37,10 +38,6 @@ class Worlds:
 
     def __post_init__(self) -> None:
         self.heard = telling.Heard(self.placement)
-
-    def scope(self) -> Iterator[Yield]:
-        """What is used."""
-        yield Row({"scope": self.placement.scope, "accelerators": ", ".join(self.placement.ids)})
 
     def run(self, modes: Sequence[str], dtypes: Sequence[str], optimizers: Sequence[str]) -> Iterator[Yield]:
         """Every course that can be had here. Raises ValueError for a mode, dtype or optimizer that is not known."""
@@ -90,9 +87,9 @@ class Worlds:
             rank, reason = next(iter(refusals.items()))
             yield Row({"mode": course[0], "dtype": course[1], "optimizer": course[2], "refused": reason})
             about = f"{course[0]}, {course[2]}, {course[1]} on {self.placement.name(rank)}: {reason}"
-            yield Measurement("supported", 0, labels, about=about[: rank_telling.LONGEST_ABOUT])
+            yield Measurement("supported", 0, labels, about=about[:LONGEST_ABOUT])
         else:
-            yield from rank_telling.completion(outcome, self.placement, labels)
+            yield from completion(outcome, self.placement, labels)
         after = left[left.index(course) + 1 :]
         return not refused, [item for item in after if item[0] != course[0]]
 

@@ -16,9 +16,10 @@ from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Status
 from readiness.multichip import grouped, known_answers
 from readiness.multichip.comparing import is_refusal
-from readiness.multichip.known_answers import scatter_single
+from readiness.multichip.inputs import Inputs
+from readiness.multichip.known_answers import OPTIONAL
+from readiness.multichip.torch_collectives import reduce_scatter_single
 from readiness.ranks import RankContext
-from readiness.ranks.values import OPTIONAL
 from tests.multichip.support import Simulated, machine
 from tests.ranks import support
 from tests.simulator.support import defect
@@ -211,7 +212,7 @@ def test_a_sum_in_place_of_a_mean_of_parts_is_found(monkeypatch: pytest.MonkeyPa
 
         return call
 
-    name = scatter_single().__name__
+    name = reduce_scatter_single().__name__
     monkeypatch.setattr(dist, name, summed(getattr(dist, name)))
     monkeypatch.setattr(dist, "reduce_scatter", summed(dist.reduce_scatter))
     evidence = checked(dtypes=["float32"])
@@ -427,7 +428,7 @@ def test_an_unknown_type_is_nobodys_fault_but_the_profiles() -> None:
 def test_sums_are_exact_in_any_order_in_a_world_of_any_size(dtype: str, world: int) -> None:
     kind: torch.dtype = getattr(torch, dtype)
     context: RankContext = RankContext(0, world, cpu(), {}, None)  # type: ignore[arg-type]
-    inputs = known_answers.Inputs(context, "all_reduce_sum", kind, 50)
+    inputs = Inputs(context, "all_reduce_sum", kind, 50)
     every = torch.stack([values.double() for values in inputs.all_values(50, summed=True)])
     assert every.abs().sum(0).max() <= inputs.limit
     assert every.abs().sum(0).min() > 0 or world == 2

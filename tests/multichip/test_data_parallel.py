@@ -14,7 +14,7 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Status
 from readiness.multichip import recovering, replicas, training
-from readiness.multichip.telling import relative_difference
+from readiness.multichip.measurements import relative_difference
 from readiness.ranks import values
 from tests.ranks import support
 from tests.support import cpu, run_check, value
