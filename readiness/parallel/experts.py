@@ -1,7 +1,6 @@
-"""Experts of which a few work on each token, whole on one chip or dealt out over ranks that exchange tokens.
+"""Mixture of experts: a few experts work on each token, all on one chip or distributed over ranks that exchange tokens.
 
-How they are chosen is DeepSeek-V3's way (arXiv 2412.19437: sigmoid gates, a bias that only chooses, the best groups of
-experts first, one shared expert) or Qwen3's (arXiv 2505.09388: a softmax, and the chosen ones' weights normalised).
+Routing is DeepSeek-V3's, with one shared expert, or Qwen3's (`readiness.parity.moe_routing`).
 """
 
 from __future__ import annotations
@@ -13,13 +12,14 @@ from torch import nn
 from torch.nn import functional
 
 from readiness.parallel.shape import CHOSEN, CHOSEN_GROUPS, GATE_SCALE, GROUPS, Shape
+from readiness.parity.moe_routing import choose_experts, gate_scores, gate_weights
 
 Tensor = torch.Tensor
 DEEPSEEK, QWEN = "deepseek", "qwen"
 
 
 class Router(nn.Module):
-    """Which experts work on a token, and with what weight."""
+    """Router: which experts work on a token, and with what weight."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -29,25 +29,14 @@ class Router(nn.Module):
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """(N, width) to the experts' numbers and weights, (N, chosen) each."""
-        logits = self.gate(tokens)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        scores = gate_scores(self.gate(tokens), sigmoid=self.deepseek)
         if self.bias is None:
-            scores = logits.softmax(-1)
-            chosen = scores.detach().topk(CHOSEN, -1).indices
+            chosen = choose_experts(scores.detach(), CHOSEN)
         else:
-            scores = logits.sigmoid()
-            chosen = _limited(scores.detach() + self.bias.to(scores.dtype)).topk(CHOSEN, -1).indices
-        weights = scores.gather(-1, chosen)
-        weights = weights / weights.sum(-1, keepdim=True) * (GATE_SCALE if self.deepseek else 1.0)
+            biased = scores.detach() + self.bias.to(scores.dtype)
+            chosen = choose_experts(biased, CHOSEN, groups=GROUPS, best_groups=CHOSEN_GROUPS)
+        weights = gate_weights(scores, chosen, GATE_SCALE if self.deepseek else 1.0)
         return chosen, weights.to(tokens.dtype)
-
-
-def _limited(scores: Tensor) -> Tensor:
-    """Scores of the experts in the best groups; a group is as good as its two best experts together."""
-    grouped = scores.view(-1, GROUPS, scores.shape[-1] // GROUPS)
-    best = grouped.topk(2, -1).values.sum(-1).topk(CHOSEN_GROUPS, -1).indices
-    kept = torch.zeros_like(grouped[..., 0]).scatter(-1, best, 1.0).unsqueeze(-1).expand_as(grouped)
-    return scores.masked_fill(kept.flatten(-2) == 0, float("-inf"))
 
 
 class Experts(nn.Module):
