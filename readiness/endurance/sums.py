@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import torch
 
-from readiness.multichip.comparing import unsupported_as_reason
 from readiness.multichip.known_allreduce import KnownSum, known_allreduce, known_sums
 from readiness.multichip.teams import Team, groups, rounds
+from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.ranks.values import Json, RankContext
 
 #: Elements of the sums that each team makes in a round, in each dtype.

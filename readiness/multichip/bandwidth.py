@@ -19,11 +19,12 @@ import torch.distributed as dist
 from readiness.multichip import tails, transfers
 from readiness.multichip.bandwidth_reports import CollectiveTimes, LinkState, Settings, TimeUp
 from readiness.multichip.bus import blocks, bus_factor, group_sizes
-from readiness.multichip.comparing import TensorDiff, Unsupported, difference, unsupported_as_reason
+from readiness.multichip.comparing import TensorDiff, Unsupported, difference
 from readiness.multichip.growing import GROWTH, PERIOD, most_bytes, repeat_values
 from readiness.multichip.inputs import exact_sum
 from readiness.multichip.teams import Team
 from readiness.multichip.torch_collectives import all_gather_single, reduce_scatter_single
+from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.ranks.reports import Report
 from readiness.ranks.values import RankContext
 
@@ -152,7 +153,7 @@ def _measure(
                     if found := difference(timed.output.cpu(), timed.expected(calls + 1)):
                         wrong += 1
                         first = first or found
-            refused = refusal.reason
+            refused = refusal.reason or ""
         if any(context.exchange(bool(refused))):
             break
         if number == 0:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 
 from readiness.multichip import extremes, grouped, meeting, repetitions
-from readiness.multichip.comparing import is_refusal
 from readiness.multichip.inputs import Case, Inputs, exact, largest_exact
 from readiness.multichip.known_answers import OPERATIONS, OPTIONAL, SWEPT
+from readiness.numerics.unsupported import describe, is_unsupported
 from readiness.ranks.reports import Report
 from readiness.ranks.values import RankContext
 
@@ -125,9 +125,9 @@ def _tally(
                 title = f"{operation} of {size} x {dtype} ({numbered(case.function or operation, calls, case.calls)})"
                 _perform(context, case, title.replace("torch.", ""), tally, lead=GUARD + number % 2)
             except (RuntimeError, TypeError, ValueError) as problem:
-                if not is_refusal(problem) and not (operation in OPTIONAL and _UNEVEN.search(str(problem))):
+                if not is_unsupported(problem) and not (operation in OPTIONAL and _UNEVEN.search(str(problem))):
                     raise
-                tally.unsupported = f"{type(problem).__name__}: {str(problem).strip().partition(chr(10))[0][:200]}"
+                tally.unsupported = describe(problem)
                 return tally
     return tally
 

@@ -1,47 +1,14 @@
-"""Comparison of results with the right ones, digests of tensors, and a library's refusal as a reason."""
+"""Difference of tensors from the right ones, their digests, and the report of what a library does not have."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from readiness.ranks.reports import Report
-
-_UNSUPPORTED = re.compile(
-    r"(not|n't) (yet |curren\w+ )?(been )?(support|implement)|unsupported|unconvertible|no backend type"
-    r"|invalid scalar type|cannot use reduceop|EI0003",  # the last is HCCL's for an argument that it does not take
-    re.IGNORECASE,
-)
-
-
-def is_refusal(problem: Exception) -> bool:
-    """True if the library says that it cannot do this, rather than that it went wrong."""
-    return isinstance(problem, NotImplementedError) or bool(_UNSUPPORTED.search(str(problem)))
-
-
-@dataclass(slots=True)
-class Refusal:
-    """Reason of a refusal, empty unless something was refused."""
-
-    reason: str = ""
-
-
-@contextlib.contextmanager
-def unsupported_as_reason() -> Iterator[Refusal]:
-    """Turn the error by which a library says that it cannot do this into a reason; let all others through."""
-    refusal = Refusal()
-    try:
-        yield refusal
-    except (RuntimeError, TypeError, ValueError) as problem:
-        if not is_refusal(problem):
-            raise
-        refusal.reason = f"{type(problem).__name__}: {problem}"[:200]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-from readiness.multichip.comparing import unsupported_as_reason
 from readiness.multichip.torch_collectives import reduce_scatter_single
+from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.ranks.reports import Report
 from readiness.ranks.values import RankContext
 

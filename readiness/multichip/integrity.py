@@ -16,10 +16,11 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional
 
-from readiness.multichip.comparing import TensorDiff, Unsupported, difference, digest, unsupported_as_reason
+from readiness.multichip.comparing import TensorDiff, Unsupported, difference, digest
 from readiness.multichip.known_allreduce import known_allreduce, known_sum
 from readiness.multichip.teams import Team, pairings
 from readiness.multichip.torch_collectives import all_gather_single
+from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.ranks.reports import Report
 from readiness.ranks.values import RankContext
 
@@ -157,7 +158,7 @@ def _transfers(context: RankContext[Settings], team: Team | None) -> Iterator[Re
                     if found := difference(received.cpu(), expected):
                         wrong += 1
                         first = first or _first(found, f"transfer number {number + 1}")
-            refused = refusal.reason
+            refused = refusal.reason or ""
         if any(context.exchange(bool(refused))):
             break
     if refused:

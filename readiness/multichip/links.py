@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator, Mapping
 import torch
 import torch.distributed as dist
 
-from readiness.multichip.comparing import Unsupported, difference, unsupported_as_reason
+from readiness.multichip.comparing import Unsupported, difference
 from readiness.multichip.growing import GROWTH, PERIOD, most_bytes, repeat_values
 from readiness.multichip.link_reports import (
     CallReport,
@@ -28,6 +28,7 @@ from readiness.multichip.series import CallTimings, quantiles
 from readiness.multichip.stragglers import compare_ranks
 from readiness.multichip.teams import Team, groups, pairs
 from readiness.multichip.witness import StallDetector
+from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.ranks.reports import Report
 from readiness.ranks.values import RankContext
 
@@ -136,7 +137,7 @@ def _transfers(context: RankContext[Settings], pair: Team, numel: int, taken: li
                         taken.append(timings.calls[-1][2])
                     if wrong := difference(received.cpu(), expected):
                         yield WrongResult("send_recv", "float32", pair, number, f"transfer number {number + 1}", wrong)
-            refused = refusal.reason
+            refused = refusal.reason or ""
         if any(context.exchange(bool(refused))) or max(context.exchange(time.monotonic() - started)) > PAIR_S:
             break
     if refused:

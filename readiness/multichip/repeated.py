@@ -14,11 +14,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from readiness.multichip.comparing import Unsupported, unsupported_as_reason
+from readiness.multichip.comparing import Unsupported
 from readiness.multichip.known_allreduce import KnownAllReduce, KnownSum, known_sums
 from readiness.multichip.link_reports import CallReport, Settings, WrongResult
 from readiness.multichip.series import CallTimings
 from readiness.multichip.teams import Team, rounds
+from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.ranks.reports import Report
 from readiness.ranks.values import RankContext
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-from readiness.multichip.comparing import digest, unsupported_as_reason
+from readiness.multichip.comparing import digest
 from readiness.multichip.torch_collectives import reduce_scatter_single
+from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.ranks.reports import Report
 from readiness.ranks.values import RankContext
 

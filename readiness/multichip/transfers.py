@@ -17,9 +17,10 @@ import torch.distributed as dist
 
 from readiness.multichip import raw
 from readiness.multichip.bandwidth_reports import PairTimes, Settings
-from readiness.multichip.comparing import Unsupported, difference, unsupported_as_reason
+from readiness.multichip.comparing import Unsupported, difference
 from readiness.multichip.growing import GROWTH, most_bytes
 from readiness.multichip.teams import Team, pairs
+from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.ranks.reports import Report
 from readiness.ranks.values import RankContext
 
