@@ -55,8 +55,8 @@ def parallelism(
     not measured: a row says why.
     """
     from readiness.multichip.rank_check import placed
-    from readiness.parallel.worlds import Worlds
+    from readiness.parallel.worlds import ParallelTraining
 
-    worlds = Worlds(accelerator, (yield from placed(accelerator, ranks)), steps, patience_s)
-    yield from worlds.run(modes, dtypes, optimizers)
-    yield from worlds.chips()
+    training = ParallelTraining(accelerator, (yield from placed(accelerator, ranks)), steps, patience_s)
+    yield from training.run(modes, dtypes, optimizers)
+    yield from training.chips()

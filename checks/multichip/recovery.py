@@ -51,4 +51,4 @@ def recovery(accelerator: Accelerator, *, ranks: int = 0, patience_s: float = 30
 
     placement = yield from placed(accelerator, ranks, here=accelerator.shared is None)
     with scratch(accelerator.shared) as folder:
-        yield from recovery.Course(accelerator, placement, folder, patience_s).recovery()
+        yield from recovery.RecoveryRun(accelerator, placement, folder, patience_s).recovery()

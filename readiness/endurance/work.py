@@ -18,10 +18,10 @@ import torch
 
 from readiness.endurance.sums import AllReduceRounds
 from readiness.multichip.comparing import digest
-from readiness.parallel.data import Replicas
+from readiness.parallel.data import DataParallel
 from readiness.parallel.model import build
-from readiness.parallel.shape import Shape
-from readiness.parallel.trainer import Alone, Trainer
+from readiness.parallel.shape import ModelShape
+from readiness.parallel.trainer import SingleDevice, Strategy
 from readiness.parity.repetition import deterministic, obeys
 from readiness.parity.transformer import text
 from readiness.precision import strict_precision
@@ -41,10 +41,10 @@ class Training:
 
     def __init__(self, context: RankContext) -> None:
         self.context = context
-        self.shape = Shape(context.world_size)
+        self.shape = ModelShape(context.world_size)
         model = build(context.accelerator.generator("soak", "weights"), self.shape).to(context.device)
         self.strict = min(context.exchange(float(self._obeys()))) > 0
-        self.trainer: Trainer = Replicas(context, model) if context.world_size > 1 else Alone(model)
+        self.trainer: Strategy = DataParallel(context, model) if context.world_size > 1 else SingleDevice(model)
         self.model = model
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
         self.path = Path(context.settings["checkpoint"]) if context.settings["checkpoint"] else None
@@ -58,7 +58,7 @@ class Training:
 
         Where it is only warned it leaves attention as it is, and training would differ from time to time on sound chips.
         """
-        alone = Alone(build(self.context.accelerator.generator("soak", "probe"), self.shape).to(self.context.device))
+        alone = SingleDevice(build(self.context.accelerator.generator("soak", "probe"), self.shape).to(self.context.device))
         return obeys(lambda: [loss for loss in [alone.compute(self._tokens(0))] if loss is not None])
 
     def warm_up(self) -> None:

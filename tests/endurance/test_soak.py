@@ -69,7 +69,7 @@ def soaked(seconds: float, worlds: list[World], ranks: int = 4, kept: Path | Non
         for reports in rounds:
             clock.now += 1.0
             for rank, report in reports:
-                options["listen"](rank, report)
+                options["on_report"](rank, report)
         if failure is not None:
             clock.now += 10.0
         return RanksOutcome(((),) * ranks, failure, 1.0)
