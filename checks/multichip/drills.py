@@ -61,10 +61,11 @@ def drills(
     counts segments that TCP sent again meanwhile. `completed` is 0 where ranks failed by themselves. Labels `ranks`, `chips`
     and `world` as in `multichip.collectives`.
     """
-    from readiness.multichip.drill import every
+    from readiness.multichip.drill import inject_all
     from readiness.multichip.rank_check import placed
 
     placement = yield from placed(accelerator, ranks)
     yield Note(f"drills on {placement.scope}")
-    settings = {"timeout_s": timeout_s, "loss": loss}
-    yield from every(accelerator, placement, settings, patience_s=patience_s, start_s=start_s)
+    yield from inject_all(
+        accelerator, placement, timeout_s=timeout_s, loss=loss, patience_s=patience_s, start_s=start_s
+    )
