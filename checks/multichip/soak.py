@@ -14,7 +14,7 @@ def recount(path: Path) -> Iterator[Yield]:
     """What a soak that was cut off had found by then."""
     from readiness.endurance import ledger, telling
 
-    yield from telling.tell(ledger.read(path))
+    yield from telling.measurements(ledger.read(path))
 
 
 @check(
@@ -67,7 +67,7 @@ def soak(
     `multichip.collectives`.
     """
     from readiness.endurance.soak import Soak
-    from readiness.endurance.telling import tell
+    from readiness.endurance.telling import measurements
     from readiness.ranks import place
 
     placement = place(accelerator, ranks)
@@ -79,4 +79,4 @@ def soak(
     yield Row({"accelerators": ", ".join(placement.ids)})
     work = Soak(accelerator, placement, seconds, dtypes, patience_s, begun)
     yield from work.run()
-    yield from tell(work.ledger.account)
+    yield from measurements(work.log.totals)

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import torch
 
+from readiness.endurance.reports import Settings, SoakFault
 from readiness.multichip.known_allreduce import KnownSum, known_allreduce, known_sums
 from readiness.multichip.teams import Team, groups, rounds
 from readiness.numerics.unsupported import unsupported_as_reason
-from readiness.ranks.values import Json, RankContext
+from readiness.ranks.values import RankContext
 
 #: Elements of the sums that each team makes in a round, in each dtype.
 SIZES = (1024, 7, 65537)
@@ -22,20 +23,20 @@ class AllReduceRounds:
     change, which tells it from them.
     """
 
-    def __init__(self, context: RankContext) -> None:
+    def __init__(self, context: RankContext[Settings]) -> None:
         self.context = context
         with context.step("making groups of ranks"):
             self.groups = groups(context.world_size)
         self.number = 0
         self._refused: set[str] = set()
 
-    def round(self, number: int) -> list[Json]:
+    def round(self, number: int) -> list[SoakFault]:
         """Make all teams' sums once; return what was wrong of those that this rank took part in."""
-        return [fault for dtype in self.context.settings["dtypes"] for fault in self._of_dtype(dtype, number)]
+        return [fault for dtype in self.context.settings.dtypes for fault in self._of_dtype(dtype, number)]
 
-    def _of_dtype(self, dtype: str, number: int) -> Iterator[Json]:
+    def _of_dtype(self, dtype: str, number: int) -> Iterator[SoakFault]:
         plan = rounds(self.context.world_size) if self.context.world_size > 1 else [[(0,)]]
-        turn = self.context.settings["turn"] % len(plan)
+        turn = self.context.settings.turn % len(plan)
         every = [team for teams in plan for team in teams]
         sums = {size: known_sums(self.context, getattr(torch, dtype), size, number, every) for size in SIZES}
         for teams in plan[turn:] + plan[:turn]:
@@ -47,7 +48,7 @@ class AllReduceRounds:
                         continue
                 yield from self._sum(team, dtype, sums[size][team])
 
-    def _sum(self, team: Team, dtype: str, known: KnownSum) -> Iterator[Json]:
+    def _sum(self, team: Team, dtype: str, known: KnownSum) -> Iterator[SoakFault]:
         self.number += 1
         ranks = ", ".join(map(str, team))
         name = f"all_reduce number {self.number}, {known.expected.numel()} x {dtype}, of ranks {ranks}"
@@ -58,4 +59,4 @@ class AllReduceRounds:
         elif wrong is not None:
             count = "one wrong element, at" if wrong.wrong == 1 else f"{wrong.wrong} wrong elements, the first at"
             what = f"{name}: {count} {wrong.index}: {wrong.found:g} for {wrong.expected:g}"
-            yield {"cause": "wrong sum", "what": what, "team": list(team)}
+            yield SoakFault("wrong sum", what, team)

@@ -23,6 +23,7 @@ import torch.distributed as dist
 from readiness import __version__
 from readiness.model import Measurement
 from readiness.multichip import meeting, raw, telling_links
+from readiness.multichip.link_reports import LinkTimes
 from readiness.peers import host_of
 from readiness.ranks import Placement, RankContext, RanksOutcome, Trouble, line, place, relay, run_ranks
 from readiness.ranks.board import StatusBoard
@@ -266,7 +267,7 @@ def test_a_rank_abroad_tells_moments_on_the_clock_of_the_run(monkeypatch: pytest
     assert [reports[0]["doubt"] for reports in outcome.reports] == [0.0, 0.25]
 
 
-def barriers(context: RankContext) -> Iterator[Json]:
+def barriers(context: RankContext) -> Iterator[meeting.BarrierReport]:
     if context.settings["broken"]:
         dist.barrier = bool  # type: ignore[assignment]
     yield from meeting.reports(context)
@@ -282,7 +283,7 @@ def test_a_barrier_is_judged_by_clocks_that_are_wrong_within_their_doubt(
     monkeypatch.setattr(line.Line, "_compare_clocks", lambda this: (right(this)[0] + wrong_s, abs(wrong_s) + right(this)[1]))
     outcome = run(barriers, {"broken": broken})
     assert outcome.failure is None, outcome.failure
-    assert [reports[0]["left_early"] for reports in outcome.reports] == ([1, 1] if broken else [0, 0])
+    assert [reports[0].left_early for reports in outcome.reports] == ([1, 1] if broken else [0, 0])
 
 
 def test_a_board_is_carried_whole() -> None:
@@ -378,17 +379,17 @@ def test_links_within_a_host_are_not_held_against_links_between_hosts() -> None:
     chips = tuple(replace(facts, id=f"{facts.id}.{number}") for number, facts in enumerate((here, here, here, there)))
     placement = Placement(chips, 4)
 
-    def share(reports: list[tuple[int, Json]]) -> Measurement:
-        told = telling_links._transfers(reports, placement)
+    def share(reports: list[tuple[LinkTimes]]) -> Measurement:
+        told = telling_links._transfers(RanksOutcome(tuple(reports), None, 1.0), placement)
         return next(item for item in told if isinstance(item, Measurement) and item.name == "slowest_link_share")
 
-    reports: list[tuple[int, Json]] = [
-        (one, {"link": [one, other], "quantiles": [1e-3 if other < 3 else 1e-2] * 3, "bytes": 8, "calls": 3})
+    reports = [
+        (LinkTimes((one, other), 8, (1e-3 if other < 3 else 1e-2,) * 3, 3),)
         for one in range(4)
         for other in range(one + 1, 4)
     ]
     assert share(reports).value == 1.0
-    reports[1][1]["quantiles"] = [2e-3] * 3
+    reports[1] = (replace(reports[1][0], quantiles=(2e-3,) * 3),)
     assert share(reports).value == 0.5
     assert "rank 0 (cpu:0.0), rank 2 (cpu:0.2)" in (share(reports).about or "")
 
@@ -396,11 +397,12 @@ def test_links_within_a_host_are_not_held_against_links_between_hosts() -> None:
 def test_two_links_of_a_kind_are_too_few_to_call_one_of_them_slow() -> None:
     here, there = with_hosts(another()).peers
     chips = tuple(replace(facts, id=f"{facts.id}.{number}") for number, facts in enumerate((here, here, there)))
-    reports: list[tuple[int, Json]] = [
-        (one, {"link": [one, other], "quantiles": [1e-3 if (one, other) == (0, 1) else 1e-2 * other] * 3, "bytes": 8, "calls": 3})
+    reports = [
+        (LinkTimes((one, other), 8, (1e-3 if (one, other) == (0, 1) else 1e-2 * other,) * 3, 3),)
         for one, other in ((0, 1), (0, 2), (1, 2))
     ]
-    told = [item for item in telling_links._transfers(reports, Placement(chips, 3)) if isinstance(item, Measurement)]
+    outcome = RanksOutcome(tuple(reports), None, 1.0)
+    told = [item for item in telling_links._transfers(outcome, Placement(chips, 3)) if isinstance(item, Measurement)]
     assert [item.name for item in told] == ["link_gbps"]
 
 
@@ -413,7 +415,7 @@ def test_raw_connections_go_by_the_network_of_the_hosts() -> None:
 def connecting(context: RankContext) -> Iterator[Json]:
     with raw.connection(context, (0, 1)) as found:
         assert isinstance(found, socket.socket)
-        raw.meet(found)
+        raw.synchronize(found)
         yield {"peer": found.getpeername()[0]}
 
 

@@ -143,7 +143,7 @@ def test_of_four_ranks_the_links_between_the_hosts_are_named_and_no_others(laid:
 
 def collectives(laid: wire.Wire, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Evidence:
     """`multichip.collectives` as it stands, its ranks on two hosts."""
-    monkeypatch.setattr("readiness.ranks.run_ranks", functools.partial(run_ranks, network=network(laid)))
+    monkeypatch.setattr("readiness.multichip.rank_check.run_ranks", functools.partial(run_ranks, network=network(laid)))
     small = {"sizes": [1, 65537], "dtypes": ["float32"], "rounds": 2, "patience_s": 20.0}
     evidence = run_check("multichip.collectives", cpu(), **small, **settings)
     assert evidence.status is Status.MEASURED, evidence.reason
