@@ -20,7 +20,7 @@ class AllReduceRounds:
     """The all-reduces of one rank. `number` counts its calls in this process, those of training apart.
 
     Each group begins with another pairing (`turn`): of a rank that fails at the same call again and again the partners
-    change, which tells it from them.
+    change, so that it alone is in all faults.
     """
 
     def __init__(self, context: RankContext[Settings]) -> None:

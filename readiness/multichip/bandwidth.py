@@ -59,10 +59,10 @@ class TimedCall:
 
 def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
     """A report for each operation, size and group; then those of pairs, tails and overlap, and of the device's links."""
-    world, settings = context.world_size, context.settings
-    everyone = tuple(range(world))
+    world_size, settings = context.world_size, context.settings
+    everyone = tuple(range(world_size))
     with context.step("making groups of ranks"):
-        teams = [team for size in group_sizes(world) if size < world for team in blocks(world, size)]
+        teams = [team for size in group_sizes(world_size) if size < world_size for team in blocks(world_size, size)]
         groups: dict[Team, Any] = {team: dist.new_group(list(team)) for team in teams} | {everyone: None}
     asked = sorted(settings.bytes)
     sizes, size = list(asked), 0
@@ -78,10 +78,10 @@ def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
                     yield from _measure(context, op, size, team, group, best)
         if size >= asked[-1]:
             begun = time.monotonic()
-            yield from _doubtful_again(context, groups, size, best, budget_s - again_s)
+            yield from _slow_groups_again(context, groups, size, best, budget_s - again_s)
             again_s += max(context.exchange(time.monotonic() - begun))  # the same on all ranks, as all that is decided by
         took = max(context.exchange(best.get(("all_reduce", size, everyone), LONG_ENOUGH_S)))
-        if not sizes and took < LONG_ENOUGH_S and size * GROWTH <= most_bytes(context, settings.most_mib, world):
+        if not sizes and took < LONG_ENOUGH_S and size * GROWTH <= most_bytes(context, settings.most_mib, world_size):
             if _spent(context, started + again_s, budget_s):
                 yield TimeUp(size, time.monotonic() - started)
                 break  # all together: the slowest rank decides
@@ -108,7 +108,7 @@ def _spent(context: RankContext, started: float, budget_s: float) -> bool:
     return max(context.exchange(time.monotonic() - started)) > budget_s
 
 
-def _doubtful_again(
+def _slow_groups_again(
     context: RankContext[Settings], groups: Mapping[Team, Any], size: int, best: Best, budget_s: float
 ) -> Iterator[Report]:
     """Measure groups that seem far slower than all ranks together in a size, and all ranks, once more."""

@@ -74,15 +74,15 @@ def _report(
     only: int | None = None,
 ) -> Iterator[NanReport]:
     """`only` is the one rank that holds a result, None where all do."""
-    rank, world = context.rank, context.world_size
+    rank, world_size = context.rank, context.world_size
     function = "all_reduce" if operation.startswith("all_reduce") else operation
-    values = torch.ones(4 * world, dtype=torch.float64)
+    values = torch.ones(4 * world_size, dtype=torch.float64)
     values[rank] = torch.nan
-    values[world + rank] = torch.inf
-    values[2 * world + rank] = -torch.inf
-    values[3 * world + rank] = torch.inf  # and there the rank before puts in the opposite
-    if world > 1:
-        values[3 * world + (rank + 1) % world] = -torch.inf
+    values[world_size + rank] = torch.inf
+    values[2 * world_size + rank] = -torch.inf
+    values[3 * world_size + rank] = torch.inf  # and there the rank before puts in the opposite
+    if world_size > 1:
+        values[3 * world_size + (rank + 1) % world_size] = -torch.inf
     calls[function] += 1
     title = f"{operation} with NaN and infinity, {name} ({function} number {calls[function]})"
     with unsupported_as_reason() as refusal, context.step(title):
@@ -92,16 +92,16 @@ def _report(
         return
     if only is None or rank == only:
         result = found.cpu().double()
-        right = torch.tensor(_expected(combine, world), dtype=torch.float64).repeat_interleave(world)
-        wrong = (result[world:] != right) & ~(result[world:].isnan() & right.isnan())
-        lost = int((~result[:world].isnan()).sum())
+        right = torch.tensor(_expected(combine, world_size), dtype=torch.float64).repeat_interleave(world_size)
+        wrong = (result[world_size:] != right) & ~(result[world_size:].isnan() & right.isnan())
+        lost = int((~result[:world_size].isnan()).sum())
         yield NanReport(operation, name, lost, int(wrong.sum()))
 
 
-def _expected(combine: str, world: int) -> list[float]:
+def _expected(combine: str, world_size: int) -> list[float]:
     """The result of one positive infinity, of one negative, and of both, among ones."""
     inf, nan = torch.inf, torch.nan
-    if world == 1:
+    if world_size == 1:
         return [inf, -inf, inf]
     return {
         "sum": [inf, -inf, nan], "avg": [inf, -inf, nan], "prod": [inf, -inf, -inf],

@@ -125,24 +125,24 @@ def _in_flight(inputs: Inputs) -> Iterator[Case]:
 
 def _mixed(inputs: Inputs) -> Iterator[Case]:
     """all_gather, broadcast, all_to_all and a sum under way together, waited for in reverse."""
-    rank, world, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
-    gathered = [inputs.values(other, size, "gather") for other in range(world)]
-    exchanged = [inputs.values(other, size * world, "exchange").tensor_split(world) for other in range(world)]
-    root = (inputs.size + inputs.round) % world
+    rank, world_size, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
+    gathered = [inputs.values(other, size, "gather") for other in range(world_size)]
+    exchanged = [inputs.values(other, size * world_size, "exchange").tensor_split(world_size) for other in range(world_size)]
+    root = (inputs.size + inputs.round) % world_size
     spread = [inputs.values(other, size, "broadcast") for other in (rank, root)]
-    summed = [inputs.values(other, size, "sum", summed=True) for other in range(world)]
+    summed = [inputs.values(other, size, "sum", summed=True) for other in range(world_size)]
     sent = torch.cat([gathered[rank], *exchanged[rank], spread[0], summed[rank]])
     expected = torch.cat([*gathered, *(parts[rank] for parts in exchanged), spread[1], exact_sum(summed)])
 
     def call(source: torch.Tensor, out: torch.Tensor) -> None:
-        one, whole = size, world * size
+        one, whole = size, world_size * size
         sends = torch.split_with_sizes(source, [one, whole, one, one])
         outs = torch.split_with_sizes(out, [whole, whole, one, one])
         for given, taken in ((sends[2], outs[2]), (sends[3], outs[3])):
             taken.copy_(given)
         _wait(
             [
-                dist.all_gather(list(outs[0].tensor_split(world)), sends[0], async_op=True),
+                dist.all_gather(list(outs[0].tensor_split(world_size)), sends[0], async_op=True),
                 dist.broadcast(outs[2], src=root, async_op=True),
                 dist.all_to_all_single(outs[1], sends[1], async_op=True),
                 dist.all_reduce(outs[3], async_op=True),

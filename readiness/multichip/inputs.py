@@ -94,14 +94,14 @@ class Inputs:
 
     def values(self, rank: int, numel: int, part: object = "", *, summed: bool = False) -> torch.Tensor:
         """A rank's input of `numel` elements. With `summed`, every partial sum over all ranks is exact in the type."""
-        world = self.context.world_size
+        world_size = self.context.world_size
         # One below the limit, which fills guards and outputs beforehand: an element that was never written is seen.
-        most = max(1, (self.limit - 1) // world) if summed else self.limit - 1
+        most = max(1, (self.limit - 1) // world_size) if summed else self.limit - 1
         lowest = 0 if not self.dtype.is_signed else -most
         labels = (self.operation, self.dtype, self.size, self.round, rank, part)
         drawn = self._drawn(lowest, most, numel, self.context.accelerator.generator("collectives", *labels))
-        if summed and world >= self.limit:  # too many ranks for all of them to put something in at every position
-            turns = -(-world // (self.limit - 1))
+        if summed and world_size >= self.limit:  # too many ranks for all of them to put something in at every position
+            turns = -(-world_size // (self.limit - 1))
             drawn *= (torch.arange(numel) + rank) % turns == 0
         return drawn.to(self.dtype)
 

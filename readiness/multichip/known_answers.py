@@ -58,29 +58,29 @@ def _average(inputs: Inputs) -> Iterator[Case]:
 
 def _averaged(inputs: Inputs, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """What this rank puts into a mean of so many elements, and the mean; nothing where no mean differs from a sum."""
-    world = inputs.context.world_size
-    if not inputs.dtype.is_floating_point or world >= inputs.limit:
+    world_size = inputs.context.world_size
+    if not inputs.dtype.is_floating_point or world_size >= inputs.limit:
         return
-    most = max(1, (inputs.limit - 1) // world**2)
-    at_once = max(1, (inputs.limit - 1) // world)
+    most = max(1, (inputs.limit - 1) // world_size**2)
+    at_once = max(1, (inputs.limit - 1) // world_size)
     every = []
-    for rank in range(world):
+    for rank in range(world_size):
         drawn = torch.randint(-most, most + 1, (size,), generator=inputs.generator(rank, "parts"))
-        every.append(drawn * inputs.some_ranks(rank, size, at_once) * _survives(drawn, world, inputs.dtype))
+        every.append(drawn * inputs.some_ranks(rank, size, at_once) * _survives(drawn, world_size, inputs.dtype))
     if size > 1 and not any(parts.any() for parts in every):
         return  # with so many ranks no part but 0 survives in this type: zeros would prove nothing
-    mine = (every[inputs.context.rank] * world).to(inputs.dtype)
+    mine = (every[inputs.context.rank] * world_size).to(inputs.dtype)
     yield mine, torch.stack(every).sum(0).to(inputs.dtype)
 
 
-def _survives(parts: torch.Tensor, world: int, dtype: torch.dtype) -> torch.Tensor:
+def _survives(parts: torch.Tensor, world_size: int, dtype: torch.dtype) -> torch.Tensor:
     """Which of these whole numbers come out exact when multiplied by the number of ranks and a rounded reciprocal of it."""
     kept = torch.ones_like(parts, dtype=torch.bool)
     # In the type itself, or in float32 where that is wider; nobody multiplies in eight bits.
     for precision in {torch.float32 if dtype.itemsize < 4 else dtype, torch.float32 if dtype.itemsize < 2 else dtype}:
         wide = torch.float64 if precision is torch.float64 else torch.float32  # what NCCL has it in at first
-        reciprocal = torch.tensor(1 / world, dtype=wide).to(precision)
-        kept &= ((parts * world).to(dtype).to(precision) * reciprocal).to(dtype).double() == parts
+        reciprocal = torch.tensor(1 / world_size, dtype=wide).to(precision)
+        kept &= ((parts * world_size).to(dtype).to(precision) * reciprocal).to(dtype).double() == parts
     return kept
 
 
@@ -151,25 +151,26 @@ def _reduce_scatter_list_uneven_avg(inputs: Inputs) -> Iterator[Case]:
 
 
 def _reduce_scatter_max(inputs: Inputs) -> Iterator[Case]:
-    rank, world, size, scatter = inputs.context.rank, inputs.context.world_size, inputs.part_size, reduce_scatter_single()
-    every = inputs.all_values(world * size)
-    largest = torch.stack([exact(values) for values in every]).amax(0).view(world, size)[rank]
+    rank, world_size, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
+    scatter = reduce_scatter_single()
+    every = inputs.all_values(world_size * size)
+    largest = torch.stack([exact(values) for values in every]).amax(0).view(world_size, size)[rank]
     yield Case(every[rank], largest.to(inputs.dtype), lambda source, out: scatter(out, source, op=dist.ReduceOp.MAX))
 
 
 def _scattered(inputs: Inputs) -> tuple[list[torch.Tensor], torch.Tensor]:
-    rank, world, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
-    every = inputs.all_values(world * size, summed=True)
-    return every, exact_sum(every).view(world, size)[rank]
+    rank, world_size, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
+    every = inputs.all_values(world_size * size, summed=True)
+    return every, exact_sum(every).view(world_size, size)[rank]
 
 
 def _all_to_all(inputs: Inputs, count: Callable[[int, int, int], int], *, listed: bool = False) -> Iterator[Case]:
     """`count` returns from size, source and target how many elements go there."""
-    rank, world, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
-    outgoing = [[count(size, source, target) for target in range(world)] for source in range(world)]
-    every = [inputs.values(source, sum(outgoing[source])) for source in range(world)]
+    rank, world_size, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
+    outgoing = [[count(size, source, target) for target in range(world_size)] for source in range(world_size)]
+    every = [inputs.values(source, sum(outgoing[source])) for source in range(world_size)]
     chunks = [torch.split_with_sizes(values, counts) for values, counts in zip(every, outgoing, strict=True)]
-    incoming = [outgoing[source][rank] for source in range(world)]
+    incoming = [outgoing[source][rank] for source in range(world_size)]
     splits = {} if count is _even else {"output_split_sizes": incoming, "input_split_sizes": outgoing[rank]}
 
     def call(source: torch.Tensor, out: torch.Tensor) -> None:
@@ -179,7 +180,7 @@ def _all_to_all(inputs: Inputs, count: Callable[[int, int, int], int], *, listed
         else:
             dist.all_to_all_single(out, source, **splits)  # type: ignore[arg-type]
 
-    yield Case(every[rank], torch.cat([chunks[source][rank] for source in range(world)]), call)
+    yield Case(every[rank], torch.cat([chunks[source][rank] for source in range(world_size)]), call)
 
 
 def _even(size: int, _source: int, _target: int) -> int:
@@ -202,10 +203,10 @@ def _with_empty_parts(size: int, source: int, target: int) -> int:
 
 def _ring(inputs: Inputs, call: Callable[[torch.Tensor, torch.Tensor, int, int], None]) -> Iterator[Case]:
     """`call` sends the first to the next rank and fills the second from the one before."""
-    rank, world = inputs.context.rank, inputs.context.world_size
-    if world == 1:
+    rank, world_size = inputs.context.rank, inputs.context.world_size
+    if world_size == 1:
         return
-    following, previous = (rank + 1) % world, (rank - 1) % world
+    following, previous = (rank + 1) % world_size, (rank - 1) % world_size
     sent, expected = inputs.values(rank, inputs.size), inputs.values(previous, inputs.size)
     yield Case(sent, expected, lambda source, out: call(source, out, following, previous))
 

@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from readiness.multichip.comparing import digest
 from readiness.multichip.training import fixed_batch, small_model
+from readiness.numerics.unsupported import describe
 from readiness.parallel.data import distributed_data_parallel, shard
 from readiness.parallel.model import loss
 from readiness.precision import strict_precision
@@ -150,7 +151,7 @@ def load_broken(context: RankContext[BrokenSettings]) -> Iterator[BrokenCheckpoi
             with context.step(f"loading a checkpoint: {what}"):
                 run.load(folder)
         except (Exception, CheckpointException) as problem:  # noqa: BLE001 - whatever it raises is a refusal
-            yield BrokenCheckpoint(what, refused=True, words=_words(problem))
+            yield BrokenCheckpoint(what, refused=True, words=describe(problem)[:300])
         else:
             after = run.state()
             wrong = tuple(name for name, wanted in settings.state.items() if after.get(name) != wanted)
@@ -276,7 +277,3 @@ def _whole(tensor: torch.Tensor) -> torch.Tensor:
     if hasattr(whole, "full_tensor"):
         whole = whole.full_tensor()
     return whole.cpu().reshape(-1)
-
-
-def _words(problem: BaseException) -> str:
-    return f"{type(problem).__name__}: {' '.join(str(problem).split())}"[:300]

@@ -38,12 +38,12 @@ def reports(
     context: RankContext, dtype: torch.dtype, name: str, calls: Counter[str], *, repeats: int, size: int
 ) -> Iterator[RepetitionReport]:
     """A report for all_reduce and one for reduce_scatter, unless the library refuses it."""
-    world = context.world_size
-    size += -size % world
-    every = [_values(context, dtype, name, rank, size) for rank in range(world)]
+    world_size = context.world_size
+    size += -size % world_size
+    every = [_values(context, dtype, name, rank, size) for rank in range(world_size)]
     exact = torch.stack([values.double() for values in every]).sum(0)
     most = torch.stack([values.double().abs() for values in every]).sum(0)
-    part = slice(context.rank * size // world, (context.rank + 1) * size // world)
+    part = slice(context.rank * size // world_size, (context.rank + 1) * size // world_size)
     scatter = reduce_scatter_single()
 
     def all_reduce(values: torch.Tensor) -> torch.Tensor:
@@ -51,7 +51,7 @@ def reports(
         return values
 
     def reduce_scatter(values: torch.Tensor) -> torch.Tensor:
-        found = torch.empty(size // world, dtype=dtype, device=values.device)
+        found = torch.empty(size // world_size, dtype=dtype, device=values.device)
         scatter(found, values)
         return found
 

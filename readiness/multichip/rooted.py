@@ -14,9 +14,9 @@ EVERY_ROOT = 4096
 
 
 def _roots(inputs: Inputs) -> Iterator[int]:
-    world = inputs.context.world_size
+    world_size = inputs.context.world_size
     everybody = inputs.size <= EVERY_ROOT and inputs.round == 0
-    yield from range(world) if everybody else [(inputs.size + inputs.round) % world]
+    yield from range(world_size) if everybody else [(inputs.size + inputs.round) % world_size]
 
 
 def _broadcast(inputs: Inputs) -> Iterator[Case]:
@@ -61,11 +61,11 @@ def _gather_to(root: int, rank: int, step: int) -> Callable[[torch.Tensor, torch
 
 def _scatter(inputs: Inputs) -> Iterator[Case]:
     """To each rank its own part of what one rank holds."""
-    rank, world, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
+    rank, world_size, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
     for root in _roots(inputs):
-        held = inputs.values(root, world * size, root)
-        sent = held if rank == root else held[:0]
-        yield Case(sent, held[rank * size : (rank + 1) * size], _scatter_from(root, rank))
+        whole = inputs.values(root, world_size * size, root)
+        sent = whole if rank == root else whole[:0]
+        yield Case(sent, whole[rank * size : (rank + 1) * size], _scatter_from(root, rank))
 
 
 def _scatter_from(root: int, rank: int) -> Callable[[torch.Tensor, torch.Tensor], object]:

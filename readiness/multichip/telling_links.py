@@ -118,8 +118,8 @@ def _mismatches(outcome: RanksOutcome, placement: Placement, finished: bool) -> 
 def _interruptions(outcome: RanksOutcome, placement: Placement, finished: bool) -> Iterator[Yield]:
     """Each counted once, however many ranks waited through it; less the time in which the host did not run some rank."""
     stalls: dict[int, list[tuple[float, float]]] = {}
-    for rank, told in outcome.of(HostStalls):
-        stalls.setdefault(rank, []).extend(told.stalls)
+    for rank, stalled in outcome.of(HostStalls):
+        stalls.setdefault(rank, []).extend(stalled.stalls)
     reports = [report for _, report in outcome.of(CallReport)]
     seen: dict[tuple[str, Team, int], tuple[float, float]] = {}
     longest, excused = max((report.timings.longest for report in reports), default=0.0), 0

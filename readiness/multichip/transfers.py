@@ -1,6 +1,6 @@
 """Transfers between every two ranks, one pair at a time: one way, both ways at once, and the raw transfer beside them.
 
-The three take turns within a fraction of a second, so that whoever else uses the machine disturbs all of them alike.
+The three take turns within a fraction of a second, so that other users of the machine disturb all of them alike.
 """
 
 from __future__ import annotations

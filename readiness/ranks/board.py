@@ -1,6 +1,6 @@
 """Status board in shared memory: every rank marks the operation that it enters and leaves, and the parent reads it.
 
-It works while a rank is blocked in C, and tells the rank that stays away from a collective from those that wait for it.
+It works while a rank is blocked in C, and shows which rank stays away from a collective in which the others wait.
 Ranks exchange numbers through it too, since a collective under test is no way to agree. Each rank writes a heartbeat
 there for as long as any of its threads gets to run. Each host has a board of its own; what ranks write on one is copied
 to the others (`readiness.ranks.relay`).
@@ -78,7 +78,7 @@ class StatusBoard:
         """All that a rank has written except its heartbeat, for `copy` to another board."""
         place = rank * _RECORD_BYTES
         mark = self._memory[place : place + _MARK.size]
-        # The count before its number, as whoever reads them does.
+        # The count before its number, as `exchange` reads them.
         counts = [self._memory[at : at + _COUNT.size] for at in self._turns(rank)]
         numbers = [self._memory[at + _COUNT.size : at + _TURN_BYTES] for at in self._turns(rank)]
         return b"".join([mark, *itertools.chain(*zip(counts, numbers, strict=True))])

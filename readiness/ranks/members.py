@@ -102,7 +102,7 @@ class RankProcess:
         lines = self.lines()
         for line in lines or ():
             try:
-                self._take(json.loads(line))
+                self._receive(json.loads(line))
             except ValueError as problem:
                 self.error = self.error or f"a report cannot be read: {problem}"[:300]
         return lines is not None
@@ -195,7 +195,7 @@ class RankProcess:
         with contextlib.suppress(BrokenPipeError):
             os.write(self.orders, order)
 
-    def _take(self, message: Json) -> None:
+    def _receive(self, message: Json) -> None:
         match message:
             case {"fares": status} if isinstance(self.handle, RemoteRank):
                 self.handle.update(status)

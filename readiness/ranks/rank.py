@@ -37,7 +37,7 @@ _report_lock = threading.Lock()
 class RankPlan:
     """Everything that a rank is started with; see `RankContext` and `Network`.
 
-    `orders`, `reports` and `log` are open file descriptors of its own, which whoever starts it fills in.
+    `orders`, `reports` and `log` are its open file descriptors, which `start_rank` fills in.
     """
 
     function: RankFunction
