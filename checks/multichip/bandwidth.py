@@ -45,7 +45,7 @@ def bandwidth(
     the share of it that passes a link, so that groups of several sizes compare with each other and with a link; both by
     the best sample of the slowest group of its size. Larger sizes follow those asked for, up to `most_mib`, while a sum
     takes less than 5 ms and `budget_s` lasts. `peak_bus_gbps` is the most that all ranks together reach in any size
-    (not told where the time was up before messages were large enough), `group_bus_share` a small group's bus bandwidth
+    (not reported where the time was up before messages were large enough), `group_bus_share` a small group's bus bandwidth
     over that of all ranks in the same size. `latency_us` is the median of the smallest size.
 
     Every pair of ranks sends a block there and back, then both ways at once, and beside it the same block the raw way: over

@@ -45,7 +45,7 @@ def drills(
     """When one rank fails, does the stack notice, say who it was, and let the others stop?
 
     A rank that dies, stops or calls something else must not leave the others waiting for ever: a thousand chips that
-    hang without a word cost more than the failure. Each drill has a world of its own, whose group is given `timeout_s`;
+    hang silently cost more than the failure. Each drill has ranks of its own, whose group is given `timeout_s`;
     one rank, drawn from the seed (never the first, which some libraries have report for all), fails in it: killed or
     stopped within a collective, absent, raising, calling another collective, with another shape or dtype, cut off, cut
     off for a quarter of the timeout, or behind a link that loses a share of `loss` (over TCP alone). `guard` is `detail`
@@ -53,7 +53,7 @@ def drills(
 
     `noticed` is the share of the other ranks that the stack lets know, by an error or by ending them, before nothing has
     moved for `patience_s` beyond the timeout; `noticed_after_s` is when the last of them knows. Watchdogs that write files
-    before they end a process (PyTorch's for NCCL takes a minute over it) are told to write none. `named_culprit` is 1 where
+    before they end a process (PyTorch's for NCCL takes a minute over it) are set to write none. `named_culprit` is 1 where
     exactly the right rank is named: by the `stack` to the others, or by our `watchdog`, which needs nothing of the stack.
     `others_stopped` is the share whose processes ended, `left_group` of those that could try the share that came out of
     leaving the group as well; `silent` counts ranks that took wrong results without an error; `usable_after` is 1 where the

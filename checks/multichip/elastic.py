@@ -34,8 +34,8 @@ def elastic(
 
     Jobs of weeks rely on it: nobody gets up at night to start them anew. Under torchrun all ranks add up numbers whose
     sums are known; one of them kills itself; torchrun starts them all anew, and they are to come to the end. torchrun
-    hands its workers one store for all rounds unless it is told otherwise, and they may then take addresses of the dead
-    for those of the living (torch 2.5 and later); so both ways are tried, `tries` times each.
+    hands its workers one store for all rounds unless it is configured otherwise, and they may then take addresses of the
+    dead for those of the living (torch 2.5 and later); so both ways are tried, `tries` times each.
 
     `restarted` is the share of the jobs that came back, by label `store`: `own` where each round had a store of its own
     (TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1), `shared` where torchrun did as it does by itself. A job that has not ended

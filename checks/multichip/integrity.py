@@ -37,7 +37,7 @@ def integrity(
     what all ranks of one make must agree on to the bit; blocks go from every rank to every other; sums are made by two;
     and all ranks gather from all. What was wrong together tells whose doing it is: all that one rank computes, all that
     comes from it, all that comes to it, or all between two. `wrong_results` counts the results that were wrong by kind of
-    `work` (compute, transfer, all_reduce, all_gather), and is told with the suspect; rows name rank and chip. Two ranks
+    `work` (compute, transfer, all_reduce, all_gather), and names the suspect; rows name rank and chip. Two ranks
     cannot tell a link from its ends, nor can a fault that was seen once or twice: then all of them are named. `completed`
     and labels as in `multichip.collectives`; `ranks` = 0 is one on each chip.
     """

@@ -33,7 +33,7 @@ def recovery(accelerator: Accelerator, *, ranks: int = 0, patience_s: float = 30
 
     A thousand chips lose one every few hours: what is not restored exactly is lost then. A small transformer trains with
     AdamW through DistributedDataParallel and saves itself by torch.distributed.checkpoint. One rank is killed in the
-    middle of a step, the next world resumes, one of its ranks is killed while saving, and a third world resumes from the
+    middle of a step, the next group resumes, one of its ranks is killed while saving, and a third group resumes from the
     last checkpoint that is complete.
 
     `resume_mismatches` counts the losses, of every step and rank, that are not those of a run that never stopped: to the
@@ -42,7 +42,7 @@ def recovery(accelerator: Accelerator, *, ranks: int = 0, patience_s: float = 30
     `broken` tells what happened to it. With labels `from` and `to`, a checkpoint went to another number of ranks:
     `reshard_difference` is the worst relative difference of the loss from then on. `recovery_s` is the time from a death
     to the end of the first new step. Label `mode`: `data parallel`, and `fully sharded` where the stack can.
-    `completed` is 0 when a rank died that was not told to, hung or raised. Labels `ranks`, `chips`, `world` as in
+    `completed` is 0 when a rank died that was not to die, hung or raised. Labels `ranks`, `chips`, `world` as in
     `multichip.collectives`. Ranks of other hosts take part where there is a folder that all hosts see (`--shared`).
     """
     from readiness.multichip import recovery

@@ -66,7 +66,7 @@ class SoakTotals:
         if not self.rounds:
             return "no round came to its end"
         if self.unrepeatable:
-            return "training steps differ from time to time here, so that a wrong one cannot be told"
+            return "training steps differ from time to time here, so that a wrong one would not be seen"
         if 2 * self.uncompared > self.operations:
             return f"{self.uncompared} of {self.operations} operations differ from call to call and were not compared"
         return ""

@@ -101,7 +101,7 @@ class Soak:
 
     def _no_progress(self, fruitless: int) -> str:
         if fruitless >= MOST_FRUITLESS_GROUPS:
-            return f"{fruitless} worlds in a row came to no round"
+            return f"{fruitless} rank groups in a row completed no round"
         return f"{self._faulty_rounds} rounds in a row had faults" if self._faulty_rounds >= MOST_FAULTY_ROUNDS else ""
 
     def _group(self, seconds: float) -> Failure | None:

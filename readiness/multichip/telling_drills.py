@@ -36,11 +36,11 @@ def fault_measurements(outcome: FaultOutcome, placement: Placement) -> Iterator[
         yield from _retransmissions(outcome, placement, labels)
         return
     unaware = [rank for rank in others if rank not in noticed]
-    about = f"{what}; the stack told nothing to {placement.name(*unaware)}" if unaware else None
+    about = f"{what}; the stack did not notify {placement.name(*unaware)}" if unaware else None
     yield Measurement("noticed", len(noticed) / len(others), labels, samples=len(others), about=_cut(about))
     if not unaware:
         last = max(noticed, key=lambda rank: noticed[rank])
-        about = f"{what}; {placement.name(last)} was told last: {_short(others[last])}"
+        about = f"{what}; {placement.name(last)} was notified last: {_short(others[last])}"
         yield Measurement("noticed_after_s", noticed[last], labels, samples=len(noticed), about=_cut(about))
     still_there = [rank for rank, one in others.items() if one.exit_code is None]
     about = f"{what}; {placement.name(*still_there)} could not stop" if still_there else None
@@ -66,7 +66,7 @@ def _survived(outcome: FaultOutcome, placement: Placement, labels: Labels) -> Me
     lost = [rank for rank, one in enumerate(responses) if one.first(Returned) is None or one.wrong or one.exit_code]
     about = None
     if lost:
-        words = next((_short(responses[rank]) for rank in lost if responses[rank].words), "no word of it")
+        words = next((_short(responses[rank]) for rank in lost if responses[rank].words), "without an error")
         about = f"{_what(outcome, placement)}; lost on {placement.name(*lost)}: {words}"
     return Measurement("survived", int(not lost), labels, samples=len(responses), about=_cut(about))
 

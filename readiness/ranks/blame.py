@@ -109,13 +109,14 @@ def attribute_fault(
     if causes := [rank for rank in raised if not is_victim(rank.error or "")]:
         return _failure(Trouble.RAISED, causes, "; ".join(f"rank {r.rank} {r.position}: {r.error}" for r in causes))
     if gone := [rank for rank in snapshots if rank.exit_code is not None and rank.error is None]:
-        reason = "; ".join(f"rank {r.rank} left without a word (exit code {r.exit_code}) {r.position}" for r in gone)
+        reason = "; ".join(f"rank {r.rank} exited without a report (exit code {r.exit_code}) {r.position}" for r in gone)
         return _failure(Trouble.DIED, gone, reason)
     behind = _behind(snapshots) or _fewer_calls(snapshots)
     errors = "; ".join(f"rank {r.rank} {r.position}: {r.error}" for r in raised)
     if behind:
         return _failure(Trouble.BEHIND, behind, f"{_positions(behind)}, and the others lost it: {errors}")
-    return Failure(Trouble.RAISED, (), f"ranks lost each other, nobody can be named: {errors}", _operation(raised))
+    reason = f"ranks lost their connections to each other, and no culprit can be named: {errors}"
+    return Failure(Trouble.RAISED, (), reason, _operation(raised))
 
 
 def _unreachable(snapshots: Sequence[RankSnapshot], links: Collection[tuple[int, int]]) -> Failure:
@@ -123,7 +124,7 @@ def _unreachable(snapshots: Sequence[RankSnapshot], links: Collection[tuple[int,
     common = set.intersection(*(set(link) for link in links)) if len(links) > 1 else set()
     pairs = ", ".join(f"rank {one} and rank {other}" for one, other in sorted(links))
     culprits = [rank for rank in snapshots if rank.rank in common]
-    return _failure(Trouble.UNREACHABLE, culprits, f"what they send goes unanswered between {pairs}", snapshots)
+    return _failure(Trouble.UNREACHABLE, culprits, f"what they send is not acknowledged between {pairs}", snapshots)
 
 
 def _mismatched(snapshots: Sequence[RankSnapshot]) -> Failure | None:
@@ -157,7 +158,7 @@ def _stalled(snapshots: Sequence[RankSnapshot], waited_s: float) -> Failure:
     where = "; ".join(f"rank {rank.rank} {rank.position}" for rank in snapshots)
     if fewer := _fewer_calls(snapshots):
         names = ", ".join(f"rank {rank.rank}" for rank in fewer)
-        reason = f"{stalled}, and on {names} the library knows nothing of the call of the others: {where}"
+        reason = f"{stalled}, and on {names} the library has no record of the call that the others made: {where}"
         return _failure(Trouble.BEHIND, fewer, reason)
     return Failure(Trouble.HUNG, (), f"{stalled}: {where}", _operation(snapshots))
 

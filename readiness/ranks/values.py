@@ -71,7 +71,7 @@ class RankContext(Generic[Settings_co]):
 
         Raises TimeoutError where one has not called it `within_s`.
         """
-        with self.step("meeting the other ranks"):
+        with self.step("exchanging numbers with the other ranks"):
             return self.board.exchange(self.rank, number, within_s)
 
 

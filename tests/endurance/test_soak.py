@@ -141,7 +141,7 @@ def test_the_chip_that_fails_with_changing_partners_is_told_from_them() -> None:
 def test_it_ends_where_worlds_come_to_nothing() -> None:
     account = soaked(10_000, [broken(Trouble.HUNG, (), rounds=0)]).log.totals
     assert account.count == soaks.MOST_FRUITLESS_GROUPS
-    assert "came to no round" in (account.ended or "")
+    assert "completed no round" in (account.ended or "")
     assert {item.name: item.value for item in measurements(account) if isinstance(item, Measurement)}["completed"] == 0
 
 

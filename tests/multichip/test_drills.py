@@ -201,7 +201,7 @@ def test_a_stack_that_lets_nobody_know_fails_and_the_tool_goes_on(monkeypatch: p
     never_coming_back("all_reduce", monkeypatch)
     evidence = checked(monkeypatch, RankFault(Fault.ABSENT), RankFault(Fault.NONE), timeout_s=1.0, patience_s=2.0)
     assert value(evidence, "noticed") == 0
-    assert "the stack told nothing to rank 0 (cpu:0)" in about(evidence, "noticed")
+    assert "the stack did not notify rank 0 (cpu:0)" in about(evidence, "noticed")
     assert values(evidence, "noticed_after_s") == []
     assert value(evidence, "others_stopped") == 0
     assert value(evidence, "named_culprit", by="watchdog") == 1

@@ -384,7 +384,7 @@ def test_many_faults_leave_the_rest_unmeasured(monkeypatch: pytest.MonkeyPatch) 
     evidence = checked(modes=["ddp", "context-ring"])
     assert value(evidence, "completed") == 0
     assert values(evidence, "supported", mode="context-ring") == []
-    assert any("1 worlds have failed" in str(row.get("not_measured")) for row in evidence.rows)
+    assert any("1 rank groups have failed" in str(row.get("not_measured")) for row in evidence.rows)
 
 
 class CannotShard(Cpu):

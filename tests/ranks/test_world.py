@@ -110,7 +110,7 @@ def test_reports_larger_than_a_pipe_arrive_whole() -> None:
         (support.kill_oneself, Trouble.DIED, "SIGKILL"),
         (support.stop_oneself, Trouble.FROZEN, "stopped"),
         (support.fail, Trouble.RAISED, "ArithmeticError: the matrix unit gave up"),
-        (support.leave, Trouble.DIED, "without a word"),
+        (support.leave, Trouble.DIED, "exited without a report"),
     ],
 )
 @pytest.mark.parametrize("ranks", [2, 4])
