@@ -79,13 +79,6 @@ class RankContext(Generic[Settings_co]):
 LOOPBACK = "127.0.0.1"
 #: The subject of a measurement is one line of a report.
 LONGEST_ABOUT = 290
-#: What torch.distributed does not promise of every library: measured where it works, and no fault where it does not.
-OPTIONAL = frozenset({
-    "all_gather_uneven", "all_to_all_list_uneven", "gather_strided", "reduce_scatter_avg", "reduce_scatter_max",
-    "reduce_scatter_list_uneven_avg",
-})  # fmt: skip
-#: A phase of `multichip.links`, whose end each rank reports.
-TRANSFERS = "transfers"
 #: Where no number of ranks is asked for, there is one on each chip, but no fewer, and on a host no more, than these.
 LEAST_RANKS, MOST_RANKS = 2, 16
 
