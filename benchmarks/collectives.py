@@ -28,7 +28,7 @@ import torch.distributed as dist
 
 from readiness import accelerators, checklist, worker
 from readiness.accelerators.base import Accelerator
-from readiness.ranks import RankContext, place, run_world
+from readiness.ranks import RankContext, place, run_ranks
 
 ROUNDS = 2
 BYTES = (65536, 2097152)
@@ -148,7 +148,7 @@ def main() -> None:
     accelerator = several(ranks)
     for number in range(ROUNDS + 1):
         began = time.perf_counter()
-        outcome = run_world(first_sum, accelerator, place(accelerator))
+        outcome = run_ranks(first_sum, accelerator, place(accelerator))
         assert outcome.failure is None, outcome.failure
         world += [time.perf_counter() - began] if number else []
         began = time.perf_counter()

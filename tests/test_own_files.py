@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from readiness import files
-from readiness.endurance.ledger import Ledger
+from readiness.endurance.ledger import SoakLog
 from readiness.errors import BadFileError, UsageError
 
 WRITING = os.O_RDWR | os.O_CREAT | os.O_APPEND
@@ -79,7 +79,7 @@ def test_nothing_of_ours_is_kept_or_locked_or_read_through_it(words: str, tmp_pa
     with pytest.raises(PermissionError, match=re.escape(words)):
         files.take_lock(tmp_path / "lock")
     with pytest.raises(PermissionError, match=re.escape(words)):
-        Ledger(tmp_path / "soak.jsonl" / "soak.jsonl")
+        SoakLog(tmp_path / "soak.jsonl" / "soak.jsonl")
     with pytest.raises(BadFileError, match=re.escape(words)):
         files.read_bytes(tmp_path / "lock" / "lock", largest_bytes=100, own=True)
 

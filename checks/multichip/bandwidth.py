@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Scope, check
-from readiness.model import Cost, Note, Row, Yield
+from readiness.model import Cost, Yield
 
 
 @check(
@@ -44,7 +45,7 @@ def bandwidth(
     the share of it that passes a link, so that groups of several sizes compare with each other and with a link; both by
     the best sample of the slowest group of its size. Larger sizes follow those asked for, up to `most_mib`, while a sum
     takes less than 5 ms and `budget_s` lasts. `peak_bus_gbps` is the most that all ranks together reach in any size
-    (not told where the time was up before messages were large enough), `group_bus_share` a small group's bus bandwidth
+    (not reported where the time was up before messages were large enough), `group_bus_share` a small group's bus bandwidth
     over that of all ranks in the same size. `latency_us` is the median of the smallest size.
 
     Every pair of ranks sends a block there and back, then both ways at once, and beside it the same block the raw way: over
@@ -62,19 +63,16 @@ def bandwidth(
 
     `completed` and labels as in `multichip.collectives`.
     """
-    from readiness.multichip import bandwidth as ranks_side
-    from readiness.multichip import link_counters, telling, telling_bandwidth
-    from readiness.ranks import place, run_world
+    from readiness.multichip.bandwidth import rank_main
+    from readiness.multichip.bandwidth_reports import Settings
+    from readiness.multichip.rank_check import rank_check
+    from readiness.multichip.telling_bandwidth import measurements
 
-    placement = place(accelerator, ranks, least=2)
-    yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
-    yield Note(f"bandwidth between {placement.scope}")
-    settings = {
-        "bytes": list(bytes), "samples": samples, "block_mib": block_mib, "most_mib": most_mib, "tail_calls": tail_calls,
-        "budget_s": budget_s,
-    }  # fmt: skip
-    outcome = run_world(ranks_side.rank_main, accelerator, placement, settings, patience_s=patience_s, limit_s=250.0)
-    yield from telling_bandwidth.bandwidth(outcome, placement)
-    yield from link_counters.told(link_counters.risen(accelerator.stack, placement, outcome.reports), placement)
-    yield from link_counters.up(placement, outcome.reports)
-    yield from telling.completion(outcome, placement)
+    settings = Settings(
+        bytes=tuple(bytes), samples=samples, block_mib=block_mib, most_mib=most_mib, tail_calls=tail_calls,
+        budget_s=budget_s,
+    )  # fmt: skip
+    yield from rank_check(
+        accelerator, rank_main, settings, partial(measurements, stack=accelerator.stack),
+        title="bandwidth between", ranks=ranks, patience_s=patience_s, limit_s=250.0,
+    )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Scope, check
-from readiness.model import Cost, Note, Row, Yield
+from readiness.model import Cost, Yield
 
 
 @check(
@@ -64,22 +64,16 @@ def collectives(
     evidence about: ranks that share one chip (`chips="one"`) have used no link; with `world="all"` every chip takes part,
     which is what `ranks` = 0 is for: one rank on each chip, two at least and sixteen at most.
     """
-    from readiness.multichip import collectives as operations
-    from readiness.multichip import telling
-    from readiness.ranks import place, run_world
+    from readiness.multichip.collectives import Settings, rank_main
+    from readiness.multichip.inputs import real_dtypes
+    from readiness.multichip.rank_check import rank_check
+    from readiness.multichip.telling import collectives as measurements
 
-    placement = place(accelerator, ranks)
-    yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
-    yield Note(f"collectives between {placement.scope}")
-    settings = {
-        "dtypes": operations.checked(dtypes),
-        "sizes": list(sizes),
-        "largest": largest,
-        "sweep_s": sweep_s,
-        "rounds": rounds,
-        "repeats": repeats,
-        "repeat_size": 65537,
-    }
-    outcome = run_world(operations.rank_main, accelerator, placement, settings, patience_s=patience_s, limit_s=250.0)
-    yield from telling.collectives(outcome, placement)
-    yield from telling.completion(outcome, placement)
+    settings = Settings(
+        dtypes=real_dtypes(dtypes), sizes=tuple(sizes), largest=largest, sweep_s=sweep_s, rounds=rounds, repeats=repeats,
+        repeat_size=65537,
+    )  # fmt: skip
+    yield from rank_check(
+        accelerator, rank_main, settings, measurements,
+        title="collectives between", ranks=ranks, least=1, patience_s=patience_s, limit_s=250.0,
+    )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Scope, check
-from readiness.model import Cost, Note, Row, Yield
+from readiness.model import Cost, Note, Yield
 
 
 @check(
@@ -32,20 +32,22 @@ def data_parallel(
     over all steps from a single process; `replicas_differ` counts the steps after which the ranks' parameters are not
     the same in every bit. `completed` is 0 when a rank died, hung or raised. Labels as in `multichip.collectives`.
     """
-    from readiness.multichip import telling, training
-    from readiness.ranks import Placement, place, run_world
+    from readiness.multichip.measurements import completion
+    from readiness.multichip.rank_check import placed
+    from readiness.multichip.telling_training import training
+    from readiness.multichip.training import Settings, rank_main
+    from readiness.ranks import Placement, run_ranks
 
-    placement = place(accelerator, ranks, least=2)
-    yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
-    settings = {"steps": steps, "parts": len(placement.ranks)}
-    alone = Placement(placement.ranks[:1])
-    for title, where in (("one process", alone), (placement.scope, placement)):
+    placement = yield from placed(accelerator, ranks)
+    settings = Settings(steps, parts=len(placement.ranks))
+    one_process = Placement(placement.ranks[:1])
+    for title, where in (("one process", one_process), (placement.scope, placement)):
         yield Note(f"training: {title}")
-        outcome = run_world(training.rank_main, accelerator, where, settings, patience_s=patience_s, limit_s=120.0)
+        outcome = run_ranks(rank_main, accelerator, where, settings, patience_s=patience_s, limit_s=120.0)
         if outcome.failure is not None:
             break
-        if where is alone:
+        if where is one_process:
             reference = outcome
     else:
-        yield from telling.training(reference, outcome, placement)
-    yield from telling.completion(outcome, where, placement.labels)
+        yield from training(reference, outcome, placement)
+    yield from completion(outcome, where, placement.labels)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Scope, check
-from readiness.model import Cost, Note, Row, Yield
+from readiness.model import Cost, Note, Yield
 
 
 @check(
@@ -45,7 +45,7 @@ def drills(
     """When one rank fails, does the stack notice, say who it was, and let the others stop?
 
     A rank that dies, stops or calls something else must not leave the others waiting for ever: a thousand chips that
-    hang without a word cost more than the failure. Each drill has a world of its own, whose group is given `timeout_s`;
+    hang silently cost more than the failure. Each drill has ranks of its own, whose group is given `timeout_s`;
     one rank, drawn from the seed (never the first, which some libraries have report for all), fails in it: killed or
     stopped within a collective, absent, raising, calling another collective, with another shape or dtype, cut off, cut
     off for a quarter of the timeout, or behind a link that loses a share of `loss` (over TCP alone). `guard` is `detail`
@@ -53,7 +53,7 @@ def drills(
 
     `noticed` is the share of the other ranks that the stack lets know, by an error or by ending them, before nothing has
     moved for `patience_s` beyond the timeout; `noticed_after_s` is when the last of them knows. Watchdogs that write files
-    before they end a process (PyTorch's for NCCL takes a minute over it) are told to write none. `named_culprit` is 1 where
+    before they end a process (PyTorch's for NCCL takes a minute over it) are set to write none. `named_culprit` is 1 where
     exactly the right rank is named: by the `stack` to the others, or by our `watchdog`, which needs nothing of the stack.
     `others_stopped` is the share whose processes ended, `left_group` of those that could try the share that came out of
     leaving the group as well; `silent` counts ranks that took wrong results without an error; `usable_after` is 1 where the
@@ -61,11 +61,11 @@ def drills(
     counts segments that TCP sent again meanwhile. `completed` is 0 where ranks failed by themselves. Labels `ranks`, `chips`
     and `world` as in `multichip.collectives`.
     """
-    from readiness.multichip.drill import every
-    from readiness.ranks import place
+    from readiness.multichip.drill import inject_all
+    from readiness.multichip.rank_check import placed
 
-    placement = place(accelerator, ranks, least=2)
-    yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
+    placement = yield from placed(accelerator, ranks)
     yield Note(f"drills on {placement.scope}")
-    settings = {"timeout_s": timeout_s, "loss": loss}
-    yield from every(accelerator, placement, settings, patience_s=patience_s, start_s=start_s)
+    yield from inject_all(
+        accelerator, placement, timeout_s=timeout_s, loss=loss, patience_s=patience_s, start_s=start_s
+    )

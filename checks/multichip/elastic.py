@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Scope, check
-from readiness.model import Cost, Row, Yield
+from readiness.model import Cost, Yield
 
 
 @check(
@@ -34,8 +34,8 @@ def elastic(
 
     Jobs of weeks rely on it: nobody gets up at night to start them anew. Under torchrun all ranks add up numbers whose
     sums are known; one of them kills itself; torchrun starts them all anew, and they are to come to the end. torchrun
-    hands its workers one store for all rounds unless it is told otherwise, and they may then take addresses of the dead
-    for those of the living (torch 2.5 and later); so both ways are tried, `tries` times each.
+    hands its workers one store for all rounds unless it is configured otherwise, and they may then take addresses of the
+    dead for those of the living (torch 2.5 and later); so both ways are tried, `tries` times each.
 
     `restarted` is the share of the jobs that came back, by label `store`: `own` where each round had a store of its own
     (TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1), `shared` where torchrun did as it does by itself. A job that has not ended
@@ -45,11 +45,10 @@ def elastic(
     timeout of the workers' group.
     """
     from readiness.multichip import elastic
-    from readiness.ranks import place
+    from readiness.multichip.rank_check import placed
     from readiness.scratch import scratch
 
-    placement = place(accelerator, ranks, least=2, here=True)
-    yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
+    placement = yield from placed(accelerator, ranks, here=True)
     with scratch() as folder:
         limits = elastic.Limits(start_s, limit_s, timeout_s)
         yield from elastic.restarts(accelerator, placement, folder, tries=tries, limits=limits)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Scope, check
-from readiness.model import Cost, Note, Row, Yield
+from readiness.model import Cost, Yield
 
 
 @check(
@@ -37,18 +37,16 @@ def integrity(
     what all ranks of one make must agree on to the bit; blocks go from every rank to every other; sums are made by two;
     and all ranks gather from all. What was wrong together tells whose doing it is: all that one rank computes, all that
     comes from it, all that comes to it, or all between two. `wrong_results` counts the results that were wrong by kind of
-    `work` (compute, transfer, all_reduce, all_gather), and is told with the suspect; rows name rank and chip. Two ranks
+    `work` (compute, transfer, all_reduce, all_gather), and names the suspect; rows name rank and chip. Two ranks
     cannot tell a link from its ends, nor can a fault that was seen once or twice: then all of them are named. `completed`
     and labels as in `multichip.collectives`; `ranks` = 0 is one on each chip.
     """
-    from readiness.multichip import collectives, telling, telling_integrity
-    from readiness.multichip import integrity as ranks_side
-    from readiness.ranks import place, run_world
+    from readiness.multichip.inputs import real_dtypes
+    from readiness.multichip.integrity import Settings, rank_main
+    from readiness.multichip.rank_check import rank_check
+    from readiness.multichip.telling_integrity import integrity as measurements
 
-    placement = place(accelerator, ranks, least=2)
-    yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
-    yield Note(f"integrity of {placement.scope}")
-    settings = {"rounds": rounds, "products": products, "size": size, "dtypes": collectives.checked(dtypes)}
-    outcome = run_world(ranks_side.rank_main, accelerator, placement, settings, patience_s=patience_s, limit_s=180.0)
-    yield from telling_integrity.integrity(outcome, placement)
-    yield from telling.completion(outcome, placement)
+    yield from rank_check(
+        accelerator, rank_main, Settings(rounds, products, size, real_dtypes(dtypes)), measurements,
+        title="integrity of", ranks=ranks, patience_s=patience_s, limit_s=180.0,
+    )  # fmt: skip

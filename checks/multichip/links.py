@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Scope, check
-from readiness.model import Cost, Note, Row, Yield
+from readiness.model import Cost, Yield
 
 
 @check(
@@ -62,22 +62,17 @@ def links(
     takes the slowest longer than the median. `completed` as in `multichip.collectives`, and labels too. `ranks` = 0 is one
     on each chip.
     """
-    from readiness.multichip import collectives, telling, telling_links
-    from readiness.multichip import links as ranks_side
-    from readiness.ranks import place, run_world
+    from readiness.multichip.inputs import real_dtypes
+    from readiness.multichip.link_reports import Settings
+    from readiness.multichip.links import rank_main
+    from readiness.multichip.rank_check import rank_check
+    from readiness.multichip.telling_links import links as measurements
 
-    placement = place(accelerator, ranks, least=2)
-    yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
-    yield Note(f"links between {placement.scope}")
-    settings = {
-        "repeats": repeats,
-        "dtypes": collectives.checked(dtypes),
-        "rounds": rounds,
-        "block_mib": block_mib,
-        "most_mib": most_mib,
-        "interruption_s": interruption_s,
-        "budget_s": budget_s,
-    }
-    outcome = run_world(ranks_side.rank_main, accelerator, placement, settings, patience_s=patience_s, limit_s=250.0)
-    yield from telling_links.links(outcome, placement)
-    yield from telling.completion(outcome, placement)
+    settings = Settings(
+        repeats=repeats, dtypes=real_dtypes(dtypes), rounds=rounds, block_mib=block_mib, most_mib=most_mib,
+        interruption_s=interruption_s, budget_s=budget_s,
+    )  # fmt: skip
+    yield from rank_check(
+        accelerator, rank_main, settings, measurements,
+        title="links between", ranks=ranks, patience_s=patience_s, limit_s=250.0,
+    )  # fmt: skip

@@ -54,10 +54,9 @@ def parallelism(
     where a rank died, hung or raised. A mode that wants more ranks than there are, or that the simulator cannot do, is
     not measured: a row says why.
     """
-    from readiness.parallel.worlds import Worlds
-    from readiness.ranks import place
+    from readiness.multichip.rank_check import placed
+    from readiness.parallel.worlds import ParallelTraining
 
-    worlds = Worlds(accelerator, place(accelerator, ranks, least=2), steps, patience_s)
-    yield from worlds.scope()
-    yield from worlds.run(modes, dtypes, optimizers)
-    yield from worlds.chips()
+    training = ParallelTraining(accelerator, (yield from placed(accelerator, ranks)), steps, patience_s)
+    yield from training.run(modes, dtypes, optimizers)
+    yield from training.chips()

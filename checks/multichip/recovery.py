@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Scope, check
-from readiness.model import Cost, Row, Yield
+from readiness.model import Cost, Yield
 
 
 @check(
@@ -33,7 +33,7 @@ def recovery(accelerator: Accelerator, *, ranks: int = 0, patience_s: float = 30
 
     A thousand chips lose one every few hours: what is not restored exactly is lost then. A small transformer trains with
     AdamW through DistributedDataParallel and saves itself by torch.distributed.checkpoint. One rank is killed in the
-    middle of a step, the next world resumes, one of its ranks is killed while saving, and a third world resumes from the
+    middle of a step, the next group resumes, one of its ranks is killed while saving, and a third group resumes from the
     last checkpoint that is complete.
 
     `resume_mismatches` counts the losses, of every step and rank, that are not those of a run that never stopped: to the
@@ -42,14 +42,13 @@ def recovery(accelerator: Accelerator, *, ranks: int = 0, patience_s: float = 30
     `broken` tells what happened to it. With labels `from` and `to`, a checkpoint went to another number of ranks:
     `reshard_difference` is the worst relative difference of the loss from then on. `recovery_s` is the time from a death
     to the end of the first new step. Label `mode`: `data parallel`, and `fully sharded` where the stack can.
-    `completed` is 0 when a rank died that was not told to, hung or raised. Labels `ranks`, `chips`, `world` as in
+    `completed` is 0 when a rank died that was not to die, hung or raised. Labels `ranks`, `chips`, `world` as in
     `multichip.collectives`. Ranks of other hosts take part where there is a folder that all hosts see (`--shared`).
     """
     from readiness.multichip import recovery
-    from readiness.ranks import place
+    from readiness.multichip.rank_check import placed
     from readiness.scratch import scratch
 
-    placement = place(accelerator, ranks, least=2, here=accelerator.shared is None)
-    yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
+    placement = yield from placed(accelerator, ranks, here=accelerator.shared is None)
     with scratch(accelerator.shared) as folder:
-        yield from recovery.Course(accelerator, placement, folder, patience_s).recovery()
+        yield from recovery.RecoveryRun(accelerator, placement, folder, patience_s).recovery()

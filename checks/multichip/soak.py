@@ -14,7 +14,7 @@ def recount(path: Path) -> Iterator[Yield]:
     """What a soak that was cut off had found by then."""
     from readiness.endurance import ledger, telling
 
-    yield from telling.tell(ledger.read(path))
+    yield from telling.measurements(ledger.read(path))
 
 
 @check(
@@ -51,7 +51,7 @@ def soak(
     What fails once a day passes every test of an hour, and stops a job on a thousand chips every other minute. For
     `seconds` (`run --soak`), rounds of work go on: steps of training, each done twice from the same checkpoint; the
     operations of a language model; sums of pairs and of all ranks with known answers, on new data. Every result that
-    repeats is checked. No fault ends it: it is counted, with the ranks that die, hang or raise, and the world begins again
+    repeats is checked. No fault ends it: it is counted, with the ranks that die, hang or raise, and a new group begins
     from the checkpoint. It ends early only where there is no progress. What it found is on disk: `--resume` goes on
     counting.
 
@@ -60,14 +60,14 @@ def soak(
     the time of rounds that all ranks finished, without pauses (a suspended job). The others are bounds with 95 % confidence
     (exact for Poisson): `chip_mtbf_h` and `host_mtbf_h`, hours between faults, and for a job of `job_chips` `job_mtbf_h`,
     the probability of an `uninterrupted_day`, and `training_time_share` with checkpoints of `checkpoint_s` and `recovery_s`
-    to come back (0: the slowest that was measured, `recovery_s`; without one, no share is told). `exposure_share` is what
-    was done of what it takes to show that the job runs `job_days` through at even odds. `pace_kept` is the last quarter's
-    best pace over the first's. `compared_share` is how much of the work repeats to the bit here, so that a wrong result
-    would be seen: where training does not, or most operations, no fault is no good word, and not told. Labels as in
-    `multichip.collectives`.
+    to come back (0: the slowest that was measured, `recovery_s`; without one, no share is reported). `exposure_share` is
+    what was done of what it takes to show that the job runs `job_days` through at even odds. `pace_kept` is the last
+    quarter's best pace over the first's. `compared_share` is how much of the work repeats to the bit here, so that a wrong
+    result would be seen: where training does not, or most operations, having no fault says nothing, and is not reported.
+    Labels as in `multichip.collectives`.
     """
     from readiness.endurance.soak import Soak
-    from readiness.endurance.telling import tell
+    from readiness.endurance.telling import measurements
     from readiness.ranks import place
 
     placement = place(accelerator, ranks)
@@ -79,4 +79,4 @@ def soak(
     yield Row({"accelerators": ", ".join(placement.ids)})
     work = Soak(accelerator, placement, seconds, dtypes, patience_s, begun)
     yield from work.run()
-    yield from tell(work.ledger.account)
+    yield from measurements(work.log.totals)

@@ -1,1 +1,1 @@
-"""Work without end, and what it proves: what `multichip.soak` stands on."""
+"""Soak: a model's work for as long as is asked, and what it proves: `multichip.soak`."""

@@ -1,4 +1,4 @@
-"""What so many faults in so much time prove: exact bounds of a Poisson rate. Pure, no torch, no tables."""
+"""Exact bounds of a Poisson rate: what so many faults in so much time prove. Pure, no torch, no tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 CONFIDENCE = 0.95
 
 
-def at_most(count: int, mean: float) -> float:
+def probability_of_at_most(count: int, mean: float) -> float:
     """The probability of no more than `count` events where `mean` are expected."""
     if mean <= 0:
         return 1.0
@@ -16,17 +16,17 @@ def at_most(count: int, mean: float) -> float:
     return min(1.0, math.fsum(math.exp(number * logarithm - mean - math.lgamma(number + 1)) for number in range(count + 1)))
 
 
-def most_expected(count: int, confidence: float = CONFIDENCE) -> float:
-    """The largest mean that is still compatible with no more than `count` events: 2.996 for none, 4.744 for one, ...
+def upper_bound(count: int, confidence: float = CONFIDENCE) -> float:
+    """The largest mean that is compatible with no more than `count` events: 2.996 for none, 4.744 for one, ...
 
     Half of the chi-squared quantile with 2 count + 2 degrees of freedom (Garwood 1936), found by bisection.
     """
     low, high = 0.0, 4.0 * (count + 4)
-    while at_most(count, high) > 1 - confidence:
+    while probability_of_at_most(count, high) > 1 - confidence:
         high *= 2
     for _ in range(200):
         middle = (low + high) / 2
         if middle in (low, high):
             break
-        low, high = (middle, high) if at_most(count, middle) > 1 - confidence else (low, middle)
+        low, high = (middle, high) if probability_of_at_most(count, middle) > 1 - confidence else (low, middle)
     return high

@@ -1,11 +1,11 @@
-"""What a soak says about a job: time between faults, days without one, the share of time that training keeps. Pure."""
+"""Mean time between faults (MTBF) of a job, from a soak: bounds, days without a fault, training time that is kept. Pure."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from readiness.endurance.bound import most_expected
+from readiness.endurance.bound import upper_bound
 
 DAY_H = 24.0
 #: A job is called likely to run through where it does so at least so often.
@@ -14,7 +14,7 @@ LIKELY = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a soak is held against: so many chips for so many days, checkpoints that take so long, so long to be back."""
+    """Job for which a soak is judged: chips, days, seconds of a checkpoint, and seconds until it is back after a fault."""
 
     chips: int
     days: float
@@ -23,8 +23,8 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """What `faults` in `chip_hours` under load prove about a job. All figures are bounds that hold with 95 % confidence."""
+class FaultBounds:
+    """Bounds that `faults` in `chip_hours` under load prove for a job. All hold with 95 % confidence."""
 
     chip_hours: float
     faults: int
@@ -32,8 +32,8 @@ class Claim:
 
     @property
     def rate_per_chip_hour(self) -> float:
-        """No more faults than these."""
-        return most_expected(self.faults) / self.chip_hours if self.chip_hours > 0 else math.inf
+        """At most so many faults in an hour of one chip."""
+        return upper_bound(self.faults) / self.chip_hours if self.chip_hours > 0 else math.inf
 
     @property
     def chip_mtbf_h(self) -> float:
@@ -56,12 +56,12 @@ class Claim:
 
     @property
     def needed_chip_hours(self) -> float:
-        """What it would take, with as many faults and no more, to show that the whole job is likely to run through."""
+        """The exposure that would show, with no more faults, that the whole job is likely to run through."""
         return needed_chip_hours(self.faults, self.job.chips, DAY_H * self.job.days)
 
 
 def training_time_share(job_mtbf_h: float, checkpoint_s: float, recovery_s: float) -> float:
-    """What remains of the time of a job that fails so often, with checkpoints at the interval that loses least.
+    """The share of time that a job keeps that fails so often, with checkpoints at the interval that loses least.
 
     Lost are the writing of checkpoints, the work since the last one, and coming back. The interval is Young's (1974) and
     Daly's (2006) sqrt(2 x checkpoint x time between faults), all to first order: pessimistic where faults are frequent.
@@ -74,5 +74,5 @@ def training_time_share(job_mtbf_h: float, checkpoint_s: float, recovery_s: floa
 
 
 def needed_chip_hours(faults: int, chips: int, hours: float, likely: float = LIKELY) -> float:
-    """Chip-hours of exposure with so many faults that show that a job runs through with this probability at least."""
-    return most_expected(faults) * chips * hours / -math.log(likely)
+    """Chip-hours of exposure that show, with so many faults, that a job runs through with this probability at least."""
+    return upper_bound(faults) * chips * hours / -math.log(likely)

@@ -1,7 +1,7 @@
-"""The soak's own record on disk: exposure and faults so far, valid at every moment and gone on with after any kill.
+"""Soak log on disk: exposure and faults so far, valid at every moment, and continued after any kill.
 
-One JSON record a line, appended and forced to disk; a last line that a kill cut short is dropped. What the records say
-together is an `Account`; the live soak keeps its account through the same code that reads it back.
+One JSON record a line, appended and forced to disk; a last line that a kill cut short is dropped. All records together
+give `SoakTotals`; the live soak adds them up by the same code that reads them back.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ MOST_SAMPLES = 120
 
 
 @dataclass(slots=True)
-class Account:
-    """What is known so far. `begun` is what the soak was asked for; times in seconds.
+class SoakTotals:
+    """Totals of a soak so far. `begun` is what it was asked for; times in seconds.
 
-    `exposure_s` counts rounds that all ranks have finished, `spent_s` all of the soak's time, `restarts` worlds that were
-    started after a fault. `unrepeatable` says that equal training steps give other bits here from the first, so that doing
-    them again tells nothing; `uncompared` how many of the `operations` do so; `unkept` why checkpoints stayed in memory, if
-    they did. `faults` holds the first ones, `causes` and `suspects` count all: a fault that nobody can be named for counts
-    for no chip. `events` counts bursts: faults of one host within a minute of the first are one.
+    `exposure_s` counts rounds that all ranks have finished, `spent_s` all of the soak's time, `restarts` the rank groups
+    started after a fault. `unrepeatable` says that equal training steps give other bits here from the first, so that
+    repeating them shows nothing; `uncompared` how many of the `operations` do so; `unkept` why checkpoints stayed in memory,
+    if they did. `faults` has the first ones, `causes` and `suspects` count all: a fault for which no rank can be named
+    counts for no chip. `events` counts bursts: faults of one host within a minute of the first are one.
     """
 
     begun: Json = field(default_factory=dict)
@@ -58,22 +58,22 @@ class Account:
 
     @property
     def count(self) -> int:
-        """All faults."""
+        """The number of all faults."""
         return sum(self.causes.values())
 
     @property
     def silent(self) -> str:
-        """Why no fault seen is no good word for the chips, in words; empty where it is one."""
+        """Why seeing no fault says nothing in favour of the chips, as text; empty where it does."""
         if not self.rounds:
             return "no round came to its end"
         if self.unrepeatable:
-            return "training steps differ from time to time here, so that a wrong one cannot be told"
+            return "training steps differ from time to time here, so that a wrong one would not be seen"
         if 2 * self.uncompared > self.operations:
             return f"{self.uncompared} of {self.operations} operations differ from call to call and were not compared"
         return ""
 
-    def take(self, record: Mapping[str, Any]) -> None:
-        """One more record."""
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Add one more record."""
         self.spent_s = max(self.spent_s, float(record.get("spent_s", 0.0)))
         match record["kind"]:
             case "begun":
@@ -85,7 +85,7 @@ class Account:
                 self.rounds += record["rounds"]
                 self.exposure_s += record["exposure_s"]
             case "fault":
-                self._take_fault(record)
+                self._add_fault(record)
             case "recovered":
                 self.restarts += 1
                 self.recoveries_s.append(record["seconds"])
@@ -102,7 +102,7 @@ class Account:
             case "ended":
                 self.ended = record["why"]
 
-    def _take_fault(self, record: Mapping[str, Any]) -> None:
+    def _add_fault(self, record: Mapping[str, Any]) -> None:
         self.causes[record["cause"]] += 1
         self.suspects.update(record["chips"])
         if len(self.faults) < MOST_FAULTS:
@@ -113,37 +113,37 @@ class Account:
             self._event_s = at_s
 
 
-class Ledger:
-    """An account that is kept in a file; without one, in memory alone."""
+class SoakLog:
+    """Log of a soak in a file, with its totals; without a file, in memory alone."""
 
     def __init__(self, path: Path | None) -> None:
-        """Read what is there, drop half a line, make ready to append. Raises BadFileError for a file of something else.
+        """Read what is there, drop half a line, open for appending. Raises BadFileError for a file of something else.
 
         Raises OSError for one that is not this user's own.
         """
-        self.account = Account()
+        self.totals = SoakTotals()
         self._stream = None
         if path is not None:
             self._stream = files.open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             try:
                 content = self._stream.read()
-                self.account = _account(content, path)
+                self.totals = _totals(content, path)
                 self._stream.truncate(_whole(content))
             except BaseException:
                 self._stream.close()
                 raise
 
     def add(self, kind: str, **values: Any) -> None:
-        """Keep a record. When this returns it is on disk."""
+        """Append a record. When this returns it is on disk."""
         record = {"kind": kind, **values}
         if self._stream is not None:
             self._stream.write(json.dumps(record).encode() + b"\n")
             self._stream.flush()
             os.fsync(self._stream.fileno())
-        self.account.take(record)
+        self.totals.add(record)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._stream is not None:
             self._stream.close()
 
@@ -152,28 +152,28 @@ def _whole(content: bytes) -> int:
     return content.rfind(b"\n") + 1
 
 
-def read(path: Path) -> Account:
-    """The account that a file holds. Raises BadFileError, and OSError for a file that is not this user's own."""
+def read(path: Path) -> SoakTotals:
+    """The totals of the log in a file. Raises BadFileError, and OSError for a file that is not this user's own."""
     with files.open_own(path, os.O_RDONLY) as stream:
-        return _account(stream.read(), path)
+        return _totals(stream.read(), path)
 
 
-def _account(content: bytes, path: Path) -> Account:
-    account = Account()
+def _totals(content: bytes, path: Path) -> SoakTotals:
+    totals = SoakTotals()
     for number, line in enumerate(content[: _whole(content)].splitlines(), start=1):
         try:
-            account.take(json.loads(line))
+            totals.add(json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as problem:
             raise BadFileError(
                 f"this is no record of a soak: {type(problem).__name__}: {problem}",
                 place=f"{path}:{number}",
                 remedy="begin the run anew in another folder",
             ) from None
-    return account
+    return totals
 
 
-def same_soak(account: Account, chips: Sequence[str], ranks: int) -> bool:
-    """Whether what is there was found on these chips with as many ranks; nothing at all fits."""
+def same_soak(totals: SoakTotals, chips: Sequence[str], ranks: int) -> bool:
+    """True if the totals are those of these chips with as many ranks, or of nothing yet."""
     with contextlib.suppress(KeyError):
-        return bool(account.begun["chips"] == list(chips) and account.begun["ranks"] == ranks)
-    return not account.begun
+        return bool(totals.begun["chips"] == list(chips) and totals.begun["ranks"] == ranks)
+    return not totals.begun

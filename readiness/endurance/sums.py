@@ -1,68 +1,62 @@
-"""Sums with known answers for a soak: by pairs and by all ranks, on data that are new in every round."""
+"""All-reduces with known answers for a soak: by pairs and by all ranks, on data that are new in every round."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import torch
-import torch.distributed as dist
 
-from readiness.multichip.comparing import difference, refusing
-from readiness.multichip.known_answers import Inputs, exact
+from readiness.endurance.reports import Settings, SoakFault
+from readiness.multichip.known_allreduce import KnownSum, known_allreduce, known_sums
 from readiness.multichip.teams import Team, groups, rounds
-from readiness.ranks.values import Json, RankContext
+from readiness.numerics.unsupported import unsupported_as_reason
+from readiness.ranks.values import RankContext
 
-#: Elements of the sums that each team does in a round, in each dtype.
+#: Elements of the sums that each team makes in a round, in each dtype.
 SIZES = (1024, 7, 65537)
 
 
-class Sums:
-    """The sums of one rank. `number` counts its calls of all_reduce in this process, those of training apart.
+class AllReduceRounds:
+    """The all-reduces of one rank. `number` counts its calls in this process, those of training apart.
 
-    Each world begins with another pairing (`turn`): of a rank that fails at the same call again and again, the partners
-    change, and it is told from them.
+    Each group begins with another pairing (`turn`): of a rank that fails at the same call again and again the partners
+    change, so that it alone is in all faults.
     """
 
-    def __init__(self, context: RankContext) -> None:
+    def __init__(self, context: RankContext[Settings]) -> None:
         self.context = context
         with context.step("making groups of ranks"):
             self.groups = groups(context.world_size)
         self.number = 0
         self._refused: set[str] = set()
 
-    def round(self, number: int) -> list[Json]:
-        """All teams' sums once; what was wrong of those that this rank took part in."""
-        return [fault for dtype in self.context.settings["dtypes"] for fault in self._of_dtype(dtype, number)]
+    def round(self, number: int) -> list[SoakFault]:
+        """Make all teams' sums once; return what was wrong of those that this rank took part in."""
+        return [fault for dtype in self.context.settings.dtypes for fault in self._of_dtype(dtype, number)]
 
-    def _of_dtype(self, dtype: str, number: int) -> Iterator[Json]:
-        drawn = {}
-        for size in SIZES:
-            inputs = Inputs(self.context, "all_reduce", getattr(torch, dtype), size, number)
-            drawn[size] = inputs.all_values(size, summed=True)
+    def _of_dtype(self, dtype: str, number: int) -> Iterator[SoakFault]:
         plan = rounds(self.context.world_size) if self.context.world_size > 1 else [[(0,)]]
-        turn = self.context.settings["turn"] % len(plan)
+        turn = self.context.settings.turn % len(plan)
+        every = [team for teams in plan for team in teams]
+        sums = {size: known_sums(self.context, getattr(torch, dtype), size, number, every) for size in SIZES}
         for teams in plan[turn:] + plan[:turn]:
-            self.context.share()
+            self.context.exchange()
             team = next((team for team in teams if self.context.rank in team), None)
             for size in SIZES:
                 if team is None or dtype in self._refused:
                     with self.context.step("resting"):
                         continue
-                yield from self._sum(team, dtype, drawn[size])
+                yield from self._sum(team, dtype, sums[size][team])
 
-    def _sum(self, team: Team, dtype: str, every: list[torch.Tensor]) -> Iterator[Json]:
-        buffer = every[self.context.rank].clone().to(self.context.device)
+    def _sum(self, team: Team, dtype: str, known: KnownSum) -> Iterator[SoakFault]:
         self.number += 1
-        name = f"all_reduce number {self.number}, {buffer.numel()} x {dtype}, of ranks {', '.join(map(str, team))}"
-        with self.context.step(name), refusing() as refusal:
-            dist.all_reduce(buffer, group=self.groups[team])
-            self.context.accelerator.synchronize()
+        ranks = ", ".join(map(str, team))
+        name = f"all_reduce number {self.number}, {known.expected.numel()} x {dtype}, of ranks {ranks}"
+        with self.context.step(name), unsupported_as_reason() as refusal:
+            wrong = known_allreduce(self.context, known, self.groups[team])
         if refusal.reason:
-            self._refused.add(dtype)  # what the library takes at all is told by multichip.collectives
-            return
-        expected = torch.stack([exact(every[rank]) for rank in team]).sum(0).to(buffer.dtype)
-        if wrong := difference(buffer.cpu(), expected):
-            first = f"{wrong['found']:g} for {wrong['expected']:g}"
-            count = "one wrong element, at" if wrong["wrong"] == 1 else f"{wrong['wrong']} wrong elements, the first at"
-            what = f"{name}: {count} {wrong['index']}: {first}"
-            yield {"cause": "wrong sum", "what": what, "team": list(team)}
+            self._refused.add(dtype)  # which types the library takes is measured by multichip.collectives
+        elif wrong is not None:
+            count = "one wrong element, at" if wrong.wrong == 1 else f"{wrong.wrong} wrong elements, the first at"
+            what = f"{name}: {count} {wrong.index}: {wrong.found:g} for {wrong.expected:g}"
+            yield SoakFault("wrong sum", what, team)

@@ -1,6 +1,6 @@
-"""From a soak's account to measurements, rows, and two lines in words: what it proves, and what it does not. Pure.
+"""Measurements of `multichip.soak` from its totals, and in words what it proves and what it does not. Pure.
 
-The same code tells a soak that came to its end and one that was cut off: of the latter, `completed` is missing.
+The same code serves a soak that came to its end and one that was cut off: of the latter, `completed` is missing.
 """
 
 from __future__ import annotations
@@ -9,114 +9,114 @@ import math
 from collections.abc import Iterator
 
 from readiness.endurance.bound import CONFIDENCE
-from readiness.endurance.claim import DAY_H, Claim, Job
-from readiness.endurance.ledger import Account
+from readiness.endurance.claim import DAY_H, FaultBounds, Job
+from readiness.endurance.ledger import SoakTotals
 from readiness.model import Labels, Measurement, Row, Yield
+from readiness.ranks.values import LONGEST_ABOUT
 
-LONGEST_ABOUT = 290
 _FAULT_ROWS = 50
 
 
-def tell(account: Account) -> Iterator[Yield]:
+def measurements(totals: SoakTotals) -> Iterator[Yield]:
     """Everything that is known so far."""
-    begun = account.begun
+    begun = totals.begun
     if not begun:
         return
     labels: Labels = begun["labels"]
     chips = len(begun["chips"])
-    job = _job(account)
-    claim = Claim(chips * account.exposure_s / 3600, account.count, job)
-    yield Row({"proves": proves(account, claim), "does_not_prove": does_not_prove(account, claim)})
+    job = _job(totals)
+    bounds = FaultBounds(chips * totals.exposure_s / 3600, totals.count, job)
+    yield Row({"proves": proven(totals, bounds), "does_not_prove": not_proven(totals, bounds)})
     yield Row({
-        "scope": begun["scope"], "spent_s": account.spent_s, "exposure_s": account.exposure_s, "rounds": account.rounds,
-        "sessions": account.sessions, "restarts": account.restarts, "recovery_s_set": begun["recovery_s"],
-        "recoveries_s": account.recoveries_s[-20:], "ended": account.ended, "unrepeatable": account.unrepeatable,
-        "checkpoints_in_memory": account.unkept, "uncompared": account.uncompared, "operations": account.operations,
+        "scope": begun["scope"], "spent_s": totals.spent_s, "exposure_s": totals.exposure_s, "rounds": totals.rounds,
+        "sessions": totals.sessions, "restarts": totals.restarts, "recovery_s_set": begun["recovery_s"],
+        "recoveries_s": totals.recoveries_s[-20:], "ended": totals.ended, "unrepeatable": totals.unrepeatable,
+        "checkpoints_in_memory": totals.unkept, "uncompared": totals.uncompared, "operations": totals.operations,
     })  # fmt: skip
-    for fault in account.faults[:_FAULT_ROWS]:
+    for fault in totals.faults[:_FAULT_ROWS]:
         yield Row({"fault": fault["cause"], "what": fault["what"], "chips": ", ".join(fault["chips"]) or None,
                    "round": fault["round"], "after_s": fault["spent_s"]})  # fmt: skip
-    for sample in account.samples:
+    for sample in totals.samples:
         yield Row({"sample_at_s": sample["spent_s"], **{key: value for key, value in sample.items() if key != "spent_s"}})
-    yield from _faults(account, labels)
-    yield from _bounds(account, claim, labels)
-    if account.ended is not None and (account.rounds or account.ended):
-        yield Measurement("completed", int(not account.ended), labels, about=account.ended or None)
+    yield from _faults(totals, labels)
+    yield from _bounds(totals, bounds, labels)
+    if totals.ended is not None and (totals.rounds or totals.ended):
+        yield Measurement("completed", int(not totals.ended), labels, about=totals.ended or None)
 
 
-def _job(account: Account) -> Job:
+def _job(totals: SoakTotals) -> Job:
     """The job that the profile names; coming back takes as long as was set, or else as the slowest that was seen."""
-    begun = account.begun
+    begun = totals.begun
     recovery_s = float(begun["recovery_s"])
-    if account.recoveries_s and not recovery_s:
-        recovery_s = max(account.recoveries_s)
+    if totals.recoveries_s and not recovery_s:
+        recovery_s = max(totals.recoveries_s)
     return Job(int(begun["job_chips"]), float(begun["job_days"]), float(begun["checkpoint_s"]), recovery_s)
 
 
-def _faults(account: Account, labels: Labels) -> Iterator[Yield]:
-    if not account.count and account.silent:
+def _faults(totals: SoakTotals, labels: Labels) -> Iterator[Yield]:
+    if not totals.count and totals.silent:
         return
-    about = _about(account)
-    yield Measurement("faults", account.count, {**labels, "cause": "all"}, samples=account.rounds, about=about)
-    for cause, count in sorted(account.causes.items()):
-        first = next((fault["what"] for fault in account.faults if fault["cause"] == cause), None)
-        yield Measurement("faults", count, {**labels, "cause": cause}, samples=account.rounds, about=first)
-    yield Measurement("fault_events", account.events, labels, about=about)
+    about = _about(totals)
+    yield Measurement("faults", totals.count, {**labels, "cause": "all"}, samples=totals.rounds, about=about)
+    for cause, count in sorted(totals.causes.items()):
+        first = next((fault["what"] for fault in totals.faults if fault["cause"] == cause), None)
+        yield Measurement("faults", count, {**labels, "cause": cause}, samples=totals.rounds, about=first)
+    yield Measurement("fault_events", totals.events, labels, about=about)
 
 
-def _about(account: Account) -> str | None:
-    if not account.count:
+def _about(totals: SoakTotals) -> str | None:
+    if not totals.count:
         return None
-    causes = ", ".join(f"{count} {cause}" for cause, count in account.causes.most_common(4))
-    suspects = account.suspects.most_common(2)
+    causes = ", ".join(f"{count} {cause}" for cause, count in totals.causes.most_common(4))
+    suspects = totals.suspects.most_common(2)
     named = ""
     if suspects and (len(suspects) == 1 or suspects[0][1] > suspects[1][1]):
-        named = f"; {suspects[0][0]} had part in {suspects[0][1]} of {account.count}"
-    return f"{causes}{named}; first: {account.faults[0]['what']}"[:LONGEST_ABOUT]
+        named = f"; {suspects[0][0]} had part in {suspects[0][1]} of {totals.count}"
+    return f"{causes}{named}; first: {totals.faults[0]['what']}"[:LONGEST_ABOUT]
 
 
-def _bounds(account: Account, claim: Claim, labels: Labels) -> Iterator[Yield]:
-    chips, job = len(account.begun["chips"]), claim.job
+def _bounds(totals: SoakTotals, bounds: FaultBounds, labels: Labels) -> Iterator[Yield]:
+    chips, job = len(totals.begun["chips"]), bounds.job
     size = f"{job.chips} chips"
-    yield Measurement("exposure_chip_hours", claim.chip_hours, labels, samples=account.rounds)
-    if account.rounds:
-        yield Measurement("compared_share", _compared_share(account), labels, about=account.silent or None)
-    if not account.exposure_s or (account.silent and not account.count):
+    yield Measurement("exposure_chip_hours", bounds.chip_hours, labels, samples=totals.rounds)
+    if totals.rounds:
+        yield Measurement("compared_share", _compared_share(totals), labels, about=totals.silent or None)
+    if not totals.exposure_s or (totals.silent and not totals.count):
         return  # nothing follows
-    told = f"{_faults_in_words(account.count)} in {_figure(claim.chip_hours)} chip-hours"
-    yield Measurement("chip_mtbf_h", claim.chip_mtbf_h, labels, about=told)
-    events = Claim(account.exposure_s / 3600, account.events, job)
-    bursts = f"{_figure(account.exposure_s / 3600)} h of this host with {chips} chip{'s' if chips > 1 else ''}"
-    bursts = f"{account.events} bursts of faults in {bursts}"
+    exposure = f"{_faults_in_words(totals.count)} in {_figure(bounds.chip_hours)} chip-hours"
+    yield Measurement("chip_mtbf_h", bounds.chip_mtbf_h, labels, about=exposure)
+    events = FaultBounds(totals.exposure_s / 3600, totals.events, job)
+    bursts = f"{_figure(totals.exposure_s / 3600)} h of this host with {chips} chip{'s' if chips > 1 else ''}"
+    bursts = f"{totals.events} bursts of faults in {bursts}"
     yield Measurement("host_mtbf_h", events.chip_mtbf_h, labels, about=bursts)
-    yield Measurement("job_mtbf_h", claim.job_mtbf_h, labels, about=f"{size}; {told}")
-    yield Measurement("uninterrupted_day", claim.uninterrupted(DAY_H), labels, about=f"{size}; {told}")
+    yield Measurement("job_mtbf_h", bounds.job_mtbf_h, labels, about=f"{size}; {exposure}")
+    yield Measurement("uninterrupted_day", bounds.uninterrupted(DAY_H), labels, about=f"{size}; {exposure}")
     if job.recovery_s:
-        back = "set" if account.begun["recovery_s"] else "measured"
-        told = f"{size}, checkpoints of {job.checkpoint_s:g} s, {job.recovery_s:.3g} s to come back ({back}); {told}"
-        yield Measurement("training_time_share", claim.training_time_share, labels, about=told[:LONGEST_ABOUT])
-    share = claim.chip_hours / claim.needed_chip_hours
-    wanted = f"{_figure(claim.needed_chip_hours)} chip-hours are needed for {size} and {job.days:g} days"
+        back = "set" if totals.begun["recovery_s"] else "measured"
+        about = f"{size}, checkpoints of {job.checkpoint_s:g} s, {job.recovery_s:.3g} s to come back ({back}); {exposure}"
+        yield Measurement("training_time_share", bounds.training_time_share, labels, about=about[:LONGEST_ABOUT])
+    share = bounds.chip_hours / bounds.needed_chip_hours
+    wanted = f"{_figure(bounds.needed_chip_hours)} chip-hours are needed for {size} and {job.days:g} days"
     yield Measurement("exposure_share", share, labels, about=wanted)
-    if account.recoveries_s:
-        slowest = max(account.recoveries_s)
-        yield Measurement("recovery_s", slowest, labels, samples=len(account.recoveries_s))
-    if pace := _pace_kept(account):
-        yield Measurement("pace_kept", pace, labels, samples=len(account.samples))
+    if totals.recoveries_s:
+        slowest = max(totals.recoveries_s)
+        yield Measurement("recovery_s", slowest, labels, samples=len(totals.recoveries_s))
+    if pace := _pace_kept(totals):
+        yield Measurement("pace_kept", pace, labels, samples=len(totals.samples))
 
 
-def _compared_share(account: Account) -> float:
+def _compared_share(totals: SoakTotals) -> float:
     """Of training and each of the operations, how many repeat here, so that a wrong result would be seen."""
-    return (account.operations - account.uncompared + (not account.unrepeatable)) / (account.operations + 1)
+    return (totals.operations - totals.uncompared + (not totals.unrepeatable)) / (totals.operations + 1)
 
 
-def _pace_kept(account: Account) -> float | None:
+def _pace_kept(totals: SoakTotals) -> float | None:
     """The best pace of the last quarter of the samples over the best of the first; None with too few of them.
 
     Of the work that is the same in every round, and of the operations, of which as many are done as there is time for: the
     one that lost more.
     """
-    samples = [sample for sample in account.samples[2:] if sample.get("operations_s")]
+    samples = [sample for sample in totals.samples[2:] if sample.get("operations_s")]
     quarter = len(samples) // 4
     if quarter < 3:
         return None
@@ -130,38 +130,38 @@ def _pace_kept(account: Account) -> float | None:
     return float(min(late[0] / early[0], late[1] / early[1]))
 
 
-def proves(account: Account, claim: Claim) -> str:
+def proven(totals: SoakTotals, bounds: FaultBounds) -> str:
     """In one sentence what the soak shows."""
-    chips = len(account.begun["chips"])
+    chips = len(totals.begun["chips"])
     who = "one chip" if chips == 1 else f"{chips} chips"
-    told = f"{who} worked for {_time(account.exposure_s / 3600)} ({_figure(claim.chip_hours)} chip-hours)"
-    told += f" with {_faults_in_words(account.count)}" if account.count else " without a fault"
-    if not account.exposure_s or (account.silent and not account.count):
-        return f"{told}: nothing follows from that" + (f", since {account.silent}" if account.silent else "")
+    text = f"{who} worked for {_time(totals.exposure_s / 3600)} ({_figure(bounds.chip_hours)} chip-hours)"
+    text += f" with {_faults_in_words(totals.count)}" if totals.count else " without a fault"
+    if not totals.exposure_s or (totals.silent and not totals.count):
+        return f"{text}: nothing follows from it" + (f", since {totals.silent}" if totals.silent else "")
     return (
-        f"{told}: with {CONFIDENCE:.0%} confidence a chip of these works for at least {_time(claim.chip_mtbf_h)} between"
-        f" faults, and {claim.job.chips} of them together for at least {_time(claim.job_mtbf_h)}"
+        f"{text}: with {CONFIDENCE:.0%} confidence a chip of these works for at least {_time(bounds.chip_mtbf_h)} between"
+        f" faults, and {bounds.job.chips} of them together for at least {_time(bounds.job_mtbf_h)}"
     )
 
 
-def does_not_prove(account: Account, claim: Claim) -> str:
+def not_proven(totals: SoakTotals, bounds: FaultBounds) -> str:
     """In some sentences what it leaves open, whatever its result looks like."""
-    job = claim.job
-    times = claim.needed_chip_hours / claim.chip_hours if claim.chip_hours else math.inf
+    job = bounds.job
+    times = bounds.needed_chip_hours / bounds.chip_hours if bounds.chip_hours else math.inf
     if times > 1:
         many = f", {_figure(times)} times as many" if times < math.inf else ""
-        told = (
+        text = (
             f"that {job.chips} chips run for {job.days:g} days without an interruption more often than not: that takes"
-            f" {_figure(claim.needed_chip_hours)} chip-hours with {_no_more(account.count)}{many}"
+            f" {_figure(bounds.needed_chip_hours)} chip-hours with {_no_more(totals.count)}{many}"
         )
     else:
-        told = f"more than that {job.chips} chips run for {job.days:g} days without an interruption more often than not"
-    if account.uncompared:
-        told += f"; {account.uncompared} of {account.operations} operations differ from call to call and were not compared"
-    told += "; and nothing about other hosts, or faults that come with age, heat or load beyond these"
-    if account.begun["labels"].get("chips") != "several":
-        told += "; no link between chips was used"
-    return told
+        text = f"more than that {job.chips} chips run for {job.days:g} days without an interruption more often than not"
+    if totals.uncompared:
+        text += f"; {totals.uncompared} of {totals.operations} operations differ from call to call and were not compared"
+    text += "; and nothing about other hosts, or faults that come with age, heat or load beyond these"
+    if totals.begun["labels"].get("chips") != "several":
+        text += "; no link between chips was used"
+    return text
 
 
 def _no_more(faults: int) -> str:

@@ -1,7 +1,7 @@
-"""The ranks' side of `multichip.soak`: rounds of a model's work, every result checked, until the time is up.
+"""Ranks of `multichip.soak`: rounds of a model's work, every result checked, until the time is up.
 
-A round is some training steps, done twice from the same checkpoint; the operations of a language model again and again;
-and sums over ranks with known answers. Ranks agree through shared memory, never through what is under test.
+A round is some training steps, done twice from the same checkpoint; the operations of a language model, repeated; and
+sums over ranks with known answers. Ranks agree through shared memory, never through what is under test.
 """
 
 from __future__ import annotations
@@ -12,59 +12,59 @@ import io
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from readiness.endurance.sums import Sums
+from readiness.endurance.reports import RoundReport, Settings, SoakFault
+from readiness.endurance.sums import AllReduceRounds
 from readiness.files import open_own
-from readiness.multichip.collectives import digest
-from readiness.parallel.data import Replicas
+from readiness.multichip.comparing import digest
+from readiness.parallel.data import DataParallel
 from readiness.parallel.model import build
-from readiness.parallel.shape import Shape
-from readiness.parallel.trainer import Alone, Trainer
+from readiness.parallel.shape import ModelShape
+from readiness.parallel.trainer import SingleDevice, Strategy
 from readiness.parity.repetition import deterministic, obeys
 from readiness.parity.transformer import text
 from readiness.precision import strict_precision
-from readiness.ranks.values import Json, RankContext
+from readiness.ranks.values import RankContext
 from readiness.stability.load import Load
 
 Tensor = torch.Tensor
 State = dict[str, Any]
 #: Training steps of a round, and for how long at least the other operations run in it.
 STEPS, LOAD_S = 2, 0.4
-#: So many comparisons of a world tell whether training repeats to the bit here at all.
+#: So many comparisons of a group show whether training repeats to the bit here at all.
 FIRST_COMPARISONS = 8
 
 
-class Training:
-    """A small transformer that is trained for as long as the soak lasts: data parallel where there are several ranks."""
+class SoakTraining:
+    """Training of a small decoder for as long as the soak lasts: data parallel where there are several ranks."""
 
-    def __init__(self, context: RankContext) -> None:
+    def __init__(self, context: RankContext[Settings]) -> None:
         self.context = context
-        self.shape = Shape(context.world_size)
+        self.shape = ModelShape(context.world_size)
         model = build(context.accelerator.generator("soak", "weights"), self.shape).to(context.device)
-        self.strict = min(context.share(float(self._obeys()))) > 0
-        self.trainer: Trainer = Replicas(context, model) if context.world_size > 1 else Alone(model)
+        self.strict = min(context.exchange(float(self._can_be_strict()))) > 0
+        self.strategy: Strategy = DataParallel(context, model) if context.world_size > 1 else SingleDevice(model)
         self.model = model
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-        self.path = Path(context.settings["checkpoint"]) if context.settings["checkpoint"] else None
+        self.path = context.settings.checkpoint
         self.memory = b""
         self.unkept: str | None = None
         self.steps = 0
         self._compared = 0
 
-    def _obeys(self) -> bool:
-        """Whether torch does a step where it must not do it otherwise than deterministically, tried without the others.
+    def _can_be_strict(self) -> bool:
+        """True if torch makes a step where it must be deterministic, tried without the others.
 
-        Where it is only warned it leaves attention as it is, and training would differ from time to time on sound chips.
+        Where it may only warn it leaves attention as it is, and training would differ from time to time on sound chips.
         """
-        alone = Alone(build(self.context.accelerator.generator("soak", "probe"), self.shape).to(self.context.device))
+        alone = SingleDevice(build(self.context.accelerator.generator("soak", "probe"), self.shape).to(self.context.device))
         return obeys(lambda: [loss for loss in [alone.compute(self._tokens(0))] if loss is not None])
 
     def warm_up(self) -> None:
-        """Two passes whose gradients are thrown away.
+        """Make two passes whose gradients are thrown away.
 
         After its first one DistributedDataParallel lays its buckets out anew, and with them the order of its sums.
         """
@@ -73,23 +73,23 @@ class Training:
         self.optimizer.zero_grad()
 
     def resume(self) -> str | None:
-        """Go on from the checkpoint, where there is one that is whole. Why there is none, or None."""
+        """Go on from the checkpoint, if there is one that is whole; return why there is none, or None."""
         there = self.path is not None and self.path.exists()
-        if min(self.context.share(float(there))) == 0:
+        if min(self.context.exchange(float(there))) == 0:
             return "there is none"
         state, reason = None, None
         try:
             state = self._load()
         except Exception as problem:  # noqa: BLE001 - whatever is wrong with it, training begins anew
             reason = f"{type(problem).__name__}: {problem}"[:200]
-        if min(self.context.share(float(state is not None))) == 0 or state is None:
+        if min(self.context.exchange(float(state is not None))) == 0 or state is None:
             return reason or "another rank could not load it"
         self._apply(state)
         return None
 
-    def round(self) -> tuple[float, list[Json]]:
-        """Some steps, and the same ones again from the checkpoint: the loss of the last one, and what was wrong."""
-        faults: list[Json] = []
+    def round(self) -> tuple[float, list[SoakFault]]:
+        """Make some steps, and the same ones again from the checkpoint; return the last loss and what was wrong."""
+        faults: list[SoakFault] = []
         before, steps = self._digest(), self.steps
         with self.context.step(f"saving the checkpoint of step {steps}"):
             self._save()
@@ -98,20 +98,20 @@ class Training:
             self._restore(self._load())
             back = self._digest()
         if back != before:
-            faults.append({"cause": "checkpoint", "what": f"the checkpoint of step {steps} came back with other bytes"})
+            faults.append(SoakFault("checkpoint", f"the checkpoint of step {steps} came back with other bytes"))
         loss, again = self._train(steps)
         self._compared += 1
         differed, final = again != first, again
-        anywhere = max(self.context.share(float(differed))) > 0  # all ranks take the same way from here
+        anywhere = max(self.context.exchange(float(differed))) > 0  # all ranks decide alike from here
         if anywhere and self.repeats and self._compared <= FIRST_COMPARISONS:  # never the same, or wrong once?
             self._restore(self._load())
             loss, final = self._train(steps)
-            self.repeats = min(self.context.share(float(final in (first, again)))) > 0
+            self.repeats = min(self.context.exchange(float(final in (first, again)))) > 0
         if differed and self.repeats:
             what = f"steps {steps} to {steps + STEPS - 1}, done twice from the same weights, gave other weights"
-            faults.append({"cause": "recomputation", "what": what})
+            faults.append(SoakFault("recomputation", what))
         if not torch.isfinite(torch.tensor([first_loss, loss])).all():
-            faults.append({"cause": "not finite", "what": f"the loss of step {steps + STEPS - 1} is {loss}"})
+            faults.append(SoakFault("not finite", f"the loss of step {steps + STEPS - 1} is {loss}"))
         self.steps = steps + STEPS
         self.replica = final
         return loss, faults
@@ -131,10 +131,10 @@ class Training:
         return loss, self._digest()
 
     def _compute(self, number: int) -> Tensor | None:
-        self.trainer.step = lambda what: self.context.step(f"{what} of training step {number}")
-        self.trainer.wait = self.context.accelerator.synchronize
+        self.strategy.step = lambda what: self.context.step(f"{what} of training step {number}")
+        self.strategy.wait = self.context.accelerator.synchronize
         with deterministic(True, strict=self.strict):
-            return self.trainer.compute(self._tokens(number))
+            return self.strategy.compute(self._tokens(number))
 
     def _tokens(self, number: int) -> Tensor:
         draw = self.context.accelerator.generator("soak", "tokens", number)
@@ -147,9 +147,9 @@ class Training:
         return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
     def _save(self) -> None:
-        """Each keeps its own in memory; the first rank writes it to disk too, whole or not at all, where there is a place.
+        """Save in memory on each rank; the first one writes to disk too, whole or not at all, if there is a place.
 
-        A disk that takes nothing is no fault of a chip: from then on this world has the memory alone.
+        A disk that takes nothing is no fault of a chip: from then on this group has the memory alone.
         """
         buffer = io.BytesIO()
         torch.save({"steps": self.steps, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}, buffer)
@@ -165,11 +165,11 @@ class Training:
                 with contextlib.suppress(OSError):
                     half.unlink(missing_ok=True)
                 self.unkept = f"the checkpoint of step {self.steps} could not be written: {problem}"[:200]
-        if max(self.context.share(float(self.unkept is not None))) > 0:
+        if max(self.context.exchange(float(self.unkept is not None))) > 0:
             self.path = None
 
     def _load(self) -> State:
-        """From disk, where that can be read, as a job that comes back would."""
+        """Load from disk where that can be read, as a job that comes back would."""
         content = self.memory
         if self.path is not None:
             try:
@@ -182,7 +182,7 @@ class Training:
 
     def _restore(self, state: State) -> None:
         self._apply(state)
-        self.context.share()  # nobody writes the next one before all have read this
+        self.context.exchange()  # nobody writes the next one before all have read this
 
     def _apply(self, state: State) -> None:
         self.model.load_state_dict(state["model"])
@@ -190,23 +190,23 @@ class Training:
         self.steps = state["steps"]
 
 
-class Operations:
+class OperationRounds:
     """The load of `stability.load`, in portions; faults are what is new since the last."""
 
-    def __init__(self, context: RankContext) -> None:
+    def __init__(self, context: RankContext[Settings]) -> None:
         self.context = context
-        self.load = Load(context.accelerator, context.settings["seconds"])
-        self.load.prepare(context.settings["dtypes"])
+        self.load = Load(context.accelerator, context.settings.seconds)
+        self.load.prepare(context.settings.dtypes)
         self._counted: dict[int, tuple[int, int]] = {}
 
     @property
     def uncompared(self) -> tuple[int, int]:
-        """How many operations differed from call to call at first, so that none can be compared later; and of how many."""
+        """How many operations differed from call to call at first, so that none can be compared, and of how many."""
         ran = [tally for tally in self.load.tallies if tally.yardstick]
         return sum(not tally.repeatable for tally in ran), len(ran)
 
-    def round(self) -> tuple[int, float, list[Json]]:
-        """Rounds of the load for a while, the seconds that they took, and what was wrong in them."""
+    def round(self) -> tuple[int, float, list[SoakFault]]:
+        """Run the load for a while; return the number of its rounds, the seconds that they took, and what was wrong."""
         began, done = time.monotonic(), 0
         while time.monotonic() - began < LOAD_S:
             with self.context.step("operations of a language model"):
@@ -214,34 +214,35 @@ class Operations:
             done += 1
             if self.load.ended is not None:
                 raise RuntimeError(f"the operations cannot go on: {self.load.ended}")
-        return done, time.monotonic() - began, list(self._news())
+        return done, time.monotonic() - began, list(self._new_faults())
 
-    def _news(self) -> Iterator[Json]:
+    def _new_faults(self) -> Iterator[SoakFault]:
         for tally in self.load.tallies:
             wrong, errors = self._counted.get(id(tally), (0, 0))
             if tally.wrong > wrong:
-                yield {"cause": "wrong result", "what": tally.told()}
+                yield SoakFault("wrong result", tally.told())
             if tally.errors > errors:
-                yield {"cause": "error", "what": f"{tally.name}: {tally.error}"}
+                yield SoakFault("error", f"{tally.name}: {tally.error}")
             self._counted[id(tally)] = tally.wrong, tally.errors
 
 
-def rank_main(context: RankContext) -> Iterator[Json]:
-    """Rounds until `seconds` are over, a report for each. The first has training and sums alone: so soon is work back.
+def rank_main(context: RankContext[Settings]) -> Iterator[RoundReport]:
+    """Work in rounds until the time is up, a report for each. The first has training and sums alone: so soon is work back.
 
     With `sums_first`, so many rounds of sums come before all else: who hangs in them is known by its partners. Time counts
     from the first round on, of which there is one in any case: before it groups are made, which can take a minute.
     """
+    settings = context.settings
     with strict_precision(), deterministic(True):
-        sums = Sums(context)
-        early = [fault for number in range(context.settings["sums_first"]) for fault in sums.round(-1 - number)]
+        sums = AllReduceRounds(context)
+        early = [fault for number in range(settings.sums_first) for fault in sums.round(-1 - number)]
         with context.step("setting up training"):
-            training = Training(context)
+            training = SoakTraining(context)
         training.warm_up()
         resumed = training.resume()
-        operations: Operations | None = None
+        operations: OperationRounds | None = None
         number, began = 0, time.monotonic()
-        while max(context.share(time.monotonic() - began)) < context.settings["seconds"] or number == 0:
+        while max(context.exchange(time.monotonic() - began)) < settings.seconds or number == 0:
             started = time.monotonic()
             loss, faults = training.round()
             faults += early + sums.round(number)
@@ -250,14 +251,13 @@ def rank_main(context: RankContext) -> Iterator[Json]:
             if operations is not None:
                 rounds, operations_s, found = operations.round()
                 faults += found
-            yield {
-                "round": number, "seconds": time.monotonic() - started, "loss": loss, "step": training.steps,
-                "replica": training.replica, "faults": faults, "sums": sums.number, "operations": rounds,
-                "operations_s": operations_s, "sensors": dict(context.accelerator.sensors()), "resumed": resumed,
-                "repeats": training.repeats, "unkept": training.unkept,
-                "uncompared": (0, 0) if operations is None else operations.uncompared,
-            }  # fmt: skip
+            yield RoundReport(
+                round=number, seconds=time.monotonic() - started, loss=loss, step=training.steps,
+                replica=training.replica, faults=tuple(faults), operations=rounds, operations_s=operations_s,
+                sensors=dict(context.accelerator.sensors()), resumed=resumed, repeats=training.repeats,
+                unkept=training.unkept, uncompared=(0, 0) if operations is None else operations.uncompared,
+            )  # fmt: skip
             if operations is None:
                 with context.step("first results of operations"):
-                    operations = Operations(context)
+                    operations = OperationRounds(context)
             number += 1

@@ -1,5 +1,5 @@
-"""What ranks measure of several chips: collectives, links, drills, recovery, training in every mode.
+"""Checks of several chips: collectives, bandwidth, links, integrity, rank faults, recovery, elastic jobs, data parallelism.
 
-The ranks' side of each check of `checks/multichip/` and what is told of it (`telling*`, pure); the worlds that it runs in
-are `readiness.ranks`.
+What runs on the ranks of each check of `checks/multichip/`, its parent where there is one, and the measurements made of
+what ranks report (`telling*`, pure). Rank groups are started by `readiness.ranks`.
 """

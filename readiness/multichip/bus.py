@@ -1,4 +1,4 @@
-"""How bandwidth of collectives is told: bytes over time, and what of that a link has carried. Pure.
+"""Bus bandwidth of collectives: bytes over time, times the share that passes a link. Pure.
 
 The size of an operation is that of nccl-tests: the whole buffer of a rank, of all_gather what it ends with, of
 reduce_scatter what it begins with. Source of the factors: https://github.com/NVIDIA/nccl-tests, doc/PERFORMANCE.md.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 def bus_factor(op: str, ranks: int) -> float:
-    """What algorithm bandwidth is multiplied by so that it can be compared with a link's, whatever the number of ranks."""
+    """Factor that turns algorithm bandwidth into what a link carries, whatever the number of ranks."""
     match op:
         case "all_reduce":
             return 2 * (ranks - 1) / ranks
@@ -26,7 +26,7 @@ def group_sizes(world_size: int) -> list[int]:
 
 
 def blocks(world_size: int, size: int, most: int = 4) -> list[tuple[int, ...]]:
-    """Groups of so many neighbouring ranks, not more than `most` of them, evenly taken from all."""
+    """Groups of `size` neighbouring ranks, not more than `most` of them, evenly taken from all."""
     every = [tuple(range(first, first + size)) for first in range(0, world_size - size + 1, size)]
     if len(every) <= most:
         return every

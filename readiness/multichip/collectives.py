@@ -1,4 +1,4 @@
-"""The ranks' side of `multichip.collectives`: every operation is called between guards, and every element compared."""
+"""Ranks of `multichip.collectives`: every operation is called between guards, and every element compared."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import itertools
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
 from readiness.multichip import extremes, grouped, meeting, repetitions
-from readiness.multichip.comparing import difference, digest, is_refusal
-from readiness.multichip.known_answers import OPERATIONS, SWEPT, Case, Inputs, exact, largest_exact
-from readiness.ranks.values import OPTIONAL, Json, RankContext
-
-__all__ = ["Tally", "checked", "difference", "digest", "is_refusal", "rank_main"]
+from readiness.multichip.inputs import Case, Inputs, exact, largest_exact
+from readiness.multichip.known_answers import OPERATIONS, OPTIONAL, SWEPT
+from readiness.numerics.unsupported import describe, is_unsupported
+from readiness.ranks.reports import Report
+from readiness.ranks.values import RankContext
 
 #: Elements before and after each buffer that no collective may touch.
 GUARD = 32
@@ -28,64 +28,92 @@ LONG = 2**14
 _UNEVEN = re.compile(r"contiguous|uneven|(same|equal|invalid|match\w*)\b.* (size|shape|numel|tensor)", re.IGNORECASE)
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Types, sizes and repetitions; `largest` bounds the sizes beside powers of two, which take `sweep_s` seconds each."""
+
+    dtypes: tuple[str, ...]
+    sizes: tuple[int, ...]
+    rounds: int
+    repeats: int
+    repeat_size: int
+    largest: int = 0
+    sweep_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WrongElement:
+    """The first wrong element of an operation: in which call and buffer, where, and what it is."""
+
+    call: str
+    buffer: str
+    index: int
+    found: int | float
+    expected: int | float
+
+
+@dataclass(frozen=True, slots=True)
+class OperationReport(Report):
+    """What came of one operation in one type on this rank: elements compared, and wrong ones; or why it is refused."""
+
+    op: str
+    dtype: str
+    compared: int = 0
+    wrong: int = 0
+    first_wrong: WrongElement | None = None
+    unsupported: str | None = None
+
+
 @dataclass(slots=True)
 class Tally:
-    """What became of one operation in one type on this rank. `first_wrong` describes the first wrong element."""
+    """Counts of one operation in one type while it is called."""
 
     calls: int = 0
     compared: int = 0
     wrong: int = 0
-    first_wrong: Json | None = None
+    first_wrong: WrongElement | None = None
     unsupported: str | None = None
 
-    def to_json(self) -> Json:
-        """For the report."""
-        return {name: getattr(self, name) for name in self.__slots__}
 
-
-def checked(names: Sequence[str]) -> list[str]:
-    """The names of types, all of them known and of numbers that have an order. Raises ValueError: no rank is to blame."""
-    for name in names:
-        dtype = getattr(torch, name, None)
-        if not isinstance(dtype, torch.dtype) or dtype.is_complex or dtype is torch.bool:
-            raise ValueError(f"dtypes: {name!r} is not a type of real numbers in torch")
-    return list(names)
-
-
-def rank_main(context: RankContext) -> Iterator[Json]:
-    """Every operation in every type and size of the settings, then what else there is; a report for each."""
+def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
+    """Call every operation in every type and size of the settings, then all else; a report for each."""
+    settings = context.settings
     calls: Counter[str] = Counter()
     with context.step("making groups of ranks"):
-        groups = grouped.make(context.world_size)
-    for name in context.settings["dtypes"]:
+        groups = grouped.make_groups(context.world_size)
+    for name in settings.dtypes:
         dtype: torch.dtype = getattr(torch, name)
         for operation in OPERATIONS:
             tally = _tally(context, operation, dtype, calls, groups)
             if tally.calls or tally.unsupported:
-                yield {"op": operation, "dtype": name, **tally.to_json()}
-    for name in context.settings["dtypes"]:
+                yield OperationReport(operation, name, tally.compared, tally.wrong, tally.first_wrong, tally.unsupported)
+    for name in settings.dtypes:
         dtype = getattr(torch, name)
         if dtype.is_floating_point:
-            yield from repetitions.reports(context, dtype, name, calls)
+            yield from repetitions.reports(
+                context, dtype, name, calls, repeats=settings.repeats, size=settings.repeat_size
+            )
             yield from extremes.reports(context, dtype, name, calls)
     yield from meeting.reports(context)
 
 
-def _sizes(context: RankContext, operation: str, dtype: str) -> Iterator[tuple[int, int]]:
+def _sizes(context: RankContext[Settings], operation: str, dtype: str) -> Iterator[tuple[int, int]]:
     """(round, elements). The sizes beside powers of two come once, as long as there is time; all ranks agree on that."""
     settings = context.settings
-    yield from itertools.product(range(settings["rounds"]), settings["sizes"])
-    if operation in SWEPT and dtype == settings["dtypes"][0]:  # what libraries look at is bytes
+    yield from itertools.product(range(settings.rounds), settings.sizes)
+    if operation in SWEPT and dtype == settings.dtypes[0]:  # what libraries look at is bytes
         started = time.monotonic()
         power = 2
-        while power <= settings.get("largest", 0):
-            yield from ((settings["rounds"], size) for size in (power - 1, power, power + 1))
+        while power <= settings.largest:
+            yield from ((settings.rounds, size) for size in (power - 1, power, power + 1))
             power *= 2
-            if power > LONG and max(context.share(time.monotonic() - started)) > settings["sweep_s"]:
+            if power > LONG and max(context.exchange(time.monotonic() - started)) > settings.sweep_s:
                 break
 
 
-def _tally(context: RankContext, operation: str, dtype: torch.dtype, calls: Counter[str], groups: grouped.Groups) -> Tally:
+def _tally(
+    context: RankContext[Settings], operation: str, dtype: torch.dtype, calls: Counter[str], groups: grouped.Groups
+) -> Tally:
     tally = Tally()
     reduction = f"{operation.removeprefix('all_reduce_')} {dtype}".replace("torch.", "")
     if (reason := context.accelerator.stack.beyond_reductions.get(reduction)) is not None:
@@ -97,22 +125,22 @@ def _tally(context: RankContext, operation: str, dtype: torch.dtype, calls: Coun
                 title = f"{operation} of {size} x {dtype} ({numbered(case.function or operation, calls, case.calls)})"
                 _perform(context, case, title.replace("torch.", ""), tally, lead=GUARD + number % 2)
             except (RuntimeError, TypeError, ValueError) as problem:
-                if not is_refusal(problem) and not (operation in OPTIONAL and _UNEVEN.search(str(problem))):
+                if not is_unsupported(problem) and not (operation in OPTIONAL and _UNEVEN.search(str(problem))):
                     raise
-                tally.unsupported = f"{type(problem).__name__}: {str(problem).strip().partition(chr(10))[0][:200]}"
+                tally.unsupported = describe(problem)
                 return tally
     return tally
 
 
 def numbered(function: str, calls: Counter[str], several: int = 1) -> str:
-    """The call of torch and its number since the process began: defects that come with use are told by it."""
+    """Count a call of torch, and name it by its number since the process began: defects that come with use depend on it."""
     first = calls[function] + 1
     calls[function] += several
     return f"{function} number {first}" if several == 1 else f"{function} numbers {first} to {calls[function]}"
 
 
 def _perform(context: RankContext, case: Case, title: str, tally: Tally, lead: int) -> None:
-    """One call between guards, and the comparison of all that may have been written.
+    """Make one call between guards, and compare all that it may have written.
 
     `lead` elements go before the buffer: an odd number of them leaves it aligned to nothing but its type.
     """
@@ -140,13 +168,8 @@ def _compare(
     tally.wrong += wrong.numel()
     if wrong.numel() and tally.first_wrong is None:
         index = int(wrong[0])
-        tally.first_wrong = {
-            "call": title,
-            "buffer": which if lead <= index < lead + expected.numel() else f"beside the {which}",
-            "index": index - lead,
-            "found": found[index].item(),
-            "expected": right[index].item(),
-        }
+        where = which if lead <= index < lead + expected.numel() else f"beside the {which}"
+        tally.first_wrong = WrongElement(title, where, index - lead, found[index].item(), right[index].item())
 
 
 def _guarded(values: torch.Tensor, device: torch.device, lead: int) -> torch.Tensor:

@@ -1,62 +1,42 @@
-"""What a result is compared by, and what a library's refusal looks like."""
+"""Difference of tensors from the right ones, their digests, and the report of what a library does not have."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from readiness.ranks.values import Json
-
-_UNSUPPORTED = re.compile(
-    r"(not|n't) (yet |curren\w+ )?(been )?(support|implement)|unsupported|unconvertible|no backend type"
-    r"|invalid scalar type|cannot use reduceop|EI0003",  # the last is HCCL's for an argument that it does not take
-    re.IGNORECASE,
-)
+from readiness.ranks.reports import Report
 
 
-def is_refusal(problem: Exception) -> bool:
-    """Whether the library says that it cannot do this, rather than that it went wrong."""
-    return isinstance(problem, NotImplementedError) or bool(_UNSUPPORTED.search(str(problem)))
+@dataclass(frozen=True, slots=True)
+class Unsupported(Report):
+    """Report of something that the library does not have."""
+
+    what: str
+    reason: str
 
 
-@dataclass(slots=True)
-class Refusal:
-    """The reason is empty unless something was refused."""
+@dataclass(frozen=True, slots=True)
+class TensorDiff:
+    """Difference of a result from the right one: how many elements are wrong, the first of them, a digest of the result."""
 
-    reason: str = ""
-
-
-@contextlib.contextmanager
-def refusing() -> Iterator[Refusal]:
-    """Turn the error by which a library says that it cannot do this into a reason; let all others through."""
-    refusal = Refusal()
-    try:
-        yield refusal
-    except (RuntimeError, TypeError, ValueError) as problem:
-        if not is_refusal(problem):
-            raise
-        refusal.reason = f"{type(problem).__name__}: {problem}"[:200]
+    wrong: int
+    index: int
+    found: int | float
+    expected: int | float
+    digest: str
 
 
-def difference(found: torch.Tensor, expected: torch.Tensor) -> Json:
-    """How a result (on the CPU) differs from the right one, with the first wrong element; empty where it does not."""
+def difference(found: torch.Tensor, expected: torch.Tensor) -> TensorDiff | None:
+    """Compare a result (on the CPU) with the right one, element by element; None where they are equal."""
     if torch.equal(found, expected):
-        return {}
+        return None
     wrong = (found != expected).nonzero().flatten()
     index = int(wrong[0])
-    return {
-        "wrong": wrong.numel(),
-        "index": index,
-        "found": found[index].item(),
-        "expected": expected[index].item(),
-        "digest": digest(found),
-    }
+    return TensorDiff(wrong.numel(), index, found[index].item(), expected[index].item(), digest(found))
 
 
 def digest(tensor: torch.Tensor) -> str:

@@ -1,4 +1,4 @@
-"""The parent's side of a drill: a world in which one rank fails on purpose, watched until the others have got away or not.
+"""Monitor of one injected rank fault: the group is watched until the other ranks have got away, or have not.
 
 Two watchdogs are told apart: what the stack notices by itself (an error on the others, or the end of their processes),
 and what is seen from outside (marks, states, last calls), which needs nothing of the stack.
@@ -7,208 +7,197 @@ and what is seen from outside (marks, states, last calls), which needs nothing o
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from readiness.accelerators.base import Accelerator
 from readiness.memory import kernel_kills
 from readiness.multichip import drilled
-from readiness.multichip.drills import Drill
-from readiness.ranks import flight
-from readiness.ranks.blame import Seen, blame
-from readiness.ranks.evidence import dead_links, look, take
-from readiness.ranks.launch import KILL_S, PROCESSES_S, Launched, launched
-from readiness.ranks.members import Member, end, listen
-from readiness.ranks.values import Failure, Json, Network, Placement, Trouble
+from readiness.multichip.drills import FaultInjected, LastCall, Noticed, RankFault, Returned, Settings, Usable
+from readiness.ranks.blame import RankSnapshot
+from readiness.ranks.launch import PROCESSES_S, rank_group
+from readiness.ranks.members import RankProcess
+from readiness.ranks.rank_monitor import RankMonitor
+from readiness.ranks.reports import Report
+from readiness.ranks.values import Failure, Network, Placement, Trouble
 from readiness.ranks.world import refuse_want_of_disk
 
 _TICK_S = 0.02
-#: When connections are looked at after a fault, in timeouts: late enough for silence to be one, before anybody gives up.
+#: When connections are looked at after a fault, in timeouts: late enough for silence to be one, before a library gives up.
 _LOOK_AT = 0.75
+_ReportT = TypeVar("_ReportT", bound=Report)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What came of one rank: what it told, in order, and how its process ended by itself (None where we ended it).
+class RankResponse:
+    """Response of one rank: its reports, in order, and how its process ended by itself (None where it did not).
 
-    `ended_at` is the moment; `words` all that the stack said to it, in errors and in what it printed.
+    `ended_at` is the time of that; `words` all that the stack let it know, in errors and in what it printed.
     """
 
-    reports: tuple[Json, ...]
+    reports: tuple[Any, ...]
     exit_code: int | None
     ended_at: float | None
     words: str
 
-    def first(self, key: str) -> Any:
-        """The first that it told under this name; None where it told nothing such."""
-        return next((report[key] for report in self.reports if key in report), None)
+    def first(self, kind: type[_ReportT]) -> _ReportT | None:
+        """The first report of a kind; None where there is none."""
+        return next((report for report in self.reports if isinstance(report, kind)), None)
 
     @property
     def noticed_at(self) -> float | None:
         """When the stack let this rank know: by an error, or by ending its process."""
-        if (moment := self.first("noticed")) is not None:
-            return float(moment)
+        if (noticed := self.first(Noticed)) is not None:
+            return noticed.at
         return self.ended_at if self.exit_code else None
 
     @property
     def wrong(self) -> int:
-        """How many elements it was handed as right results and were not."""
-        return sum(report["returned"] for report in self.reports if "returned" in report)
+        """How many wrong elements it got as right results."""
+        return sum(report.wrong for report in self.reports if isinstance(report, Returned))
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A drill that was held: who failed, when, what came of each rank, and what the watch from outside makes of it.
+class FaultOutcome:
+    """Outcome of an injected fault: the culprit, when it failed, each rank's response, and who is to blame from outside.
 
-    `broken` is why it could not be held: the world failed by itself, before the fault.
+    `prevented` is why the fault could not be injected: the group failed by itself before.
     """
 
-    drill: Drill
+    rank_fault: RankFault
     culprit: int
     fault_at: float
-    told: tuple[Told, ...]
+    responses: tuple[RankResponse, ...]
     failure: Failure | None
-    broken: Failure | None = None
+    prevented: Failure | None = None
 
     @property
-    def others(self) -> dict[int, Told]:
-        """All ranks but the one that failed."""
-        return {rank: told for rank, told in enumerate(self.told) if rank != self.culprit}
+    def others(self) -> dict[int, RankResponse]:
+        """The responses of all ranks but the culprit."""
+        return {rank: response for rank, response in enumerate(self.responses) if rank != self.culprit}
 
 
-def hold(
-    drill: Drill,
+def inject(
     accelerator: Accelerator,
     placement: Placement,
-    settings: Mapping[str, Any],
+    settings: Settings,
     *,
     patience_s: float,
     start_s: float,
     network: Network | None = None,
-) -> Held:
-    """Hold a drill. `settings` are those of `drilled.rank_main`, without the drill itself.
+) -> FaultOutcome:
+    """Start a group, inject the fault of the settings into it, and watch what the others make of it.
 
-    On its way to the fault the world may stand still for `start_s`, and longer while processes start and devices are
+    On its way to the fault the group may stand still for `start_s`, and longer while processes start and devices are
     connected; then it is over when for `patience_s` nothing has moved. Raises MemoryError when the kernel killed for want
     of memory before the fault, OSError where no process can be started or a disk was too full.
     """
     killed_for_memory = kernel_kills()
-    told = {**settings, "fault": drill.fault.value, "guard": drill.guard.value, flight.HASTEN: True}
     start_s += accelerator.stack.connects_s
-    with launched(drilled.rank_main, accelerator, placement, told, timeout_s=start_s + patience_s, network=network) as world:
-        held = _Watch(drill, world, told["culprit"], told["timeout_s"], patience_s, start_s).held()
-    if held.broken is not None and held.broken.trouble is Trouble.DIED and kernel_kills() > killed_for_memory:
-        raise MemoryError(f"the kernel killed for want of memory while the ranks ran: {held.broken.reason}")
-    if held.broken is not None:
-        refuse_want_of_disk(held.broken, accelerator)
-    return held
+    with rank_group(
+        drilled.rank_main, accelerator, placement, settings, timeout_s=start_s + patience_s, network=network,
+        short_watchdog_dumps=True,
+    ) as group:  # fmt: skip
+        outcome = _FaultMonitor(settings, RankMonitor(group), patience_s, start_s).outcome()
+    prevented = outcome.prevented
+    if prevented is not None and prevented.trouble is Trouble.DIED and kernel_kills() > killed_for_memory:
+        raise MemoryError(f"the kernel killed for want of memory while the ranks ran: {prevented.reason}")
+    if prevented is not None:
+        refuse_want_of_disk(prevented, accelerator)
+    return outcome
 
 
 @dataclass(slots=True)
-class _Watch:
-    drill: Drill
-    world: Launched
-    culprit: int
-    timeout_s: float
+class _FaultMonitor:
+    settings: Settings
+    monitor: RankMonitor
     patience_s: float
     start_s: float
 
     @property
-    def members(self) -> Sequence[Member]:
-        return self.world.members
+    def rank_fault(self) -> RankFault:
+        return self.settings.rank_fault
 
-    def held(self) -> Held:
-        started = moved = time.monotonic()
-        marks = self.world.board.marks()
-        fault_at = self._fault()
-        while fault_at is None:
-            news, before, marks = listen(self.members, _TICK_S), marks, self.world.board.marks()
-            if news or marks != before:
-                moved = time.monotonic()
-            ready = all(member.ready for member in self.members)
-            late = time.monotonic() - moved > (self.start_s if ready else max(self.start_s, PROCESSES_S))
-            failed = [member for member in self.members if member.error or member.process.poll() is not None]
-            fault_at = self._fault()
-            if fault_at is None and (failed or late):
-                return self._broken(time.monotonic() - started)
-        ended: dict[int, float] = {}
-        look_at = fault_at + _LOOK_AT * self.timeout_s
-        moved, marks = fault_at, self.world.board.marks()
-        while time.monotonic() - moved < self.patience_s and not all(self._is_over(member) for member in self.members):
-            news, before, marks = listen(self.members, _TICK_S), marks, self.world.board.marks()
-            if news or marks != before:
-                moved = max(moved, time.monotonic())
+    @property
+    def processes(self) -> Sequence[RankProcess]:
+        return self.monitor.processes
+
+    def outcome(self) -> FaultOutcome:
+        monitor = self.monitor
+        while (fault_at := self._fault_at()) is None:
+            monitor.tick(_TICK_S)
+            late = monitor.idle_s > (self.start_s if monitor.all_ready else max(self.start_s, PROCESSES_S))
+            if self._fault_at() is None and (monitor.any_failed or late):
+                return self._prevented()
+        look_at = fault_at + _LOOK_AT * self.settings.timeout_s
+        monitor.count_from(fault_at)
+        while monitor.idle_s < self.patience_s and not all(map(self._is_over, self.processes)):
+            monitor.tick(_TICK_S)
             if time.monotonic() > look_at:  # later, libraries may have given up and closed what they had
                 look_at = float("inf")
-                for member in self.members:
-                    if member.process.poll() is None:
-                        member.ask_for_wires()
-            for member in self.members:
-                if member.finished:
-                    member.tell_to_leave()
-                    member.finished = False  # told once
-            moved = max([moved, *self._ended(ended)])
-        self._ended(ended)  # who ended since then
-        return self._done(fault_at, ended)
+                for process in self.processes:
+                    if process.rank not in monitor.ended_at:
+                        process.ask_for_tcp_report()
+            for process in self.processes:
+                if process.finished:
+                    process.ask_to_leave()
+                    process.finished = False  # asked once
+        monitor.tick(0.0)  # who ended since then
+        return self._injected(fault_at)
 
-    def _ended(self, ended: dict[int, float]) -> list[float]:
-        """Note whose process has ended by itself, and when; the moments of those that are new."""
-        new = [member for member in self.members if member.rank not in ended and member.process.poll() is not None]
-        for member in new:
-            member.drain()
-            ended[member.rank] = time.monotonic()
-        return [ended[member.rank] for member in new]
-
-    def _done(self, fault_at: float, ended: Mapping[int, float]) -> Held:
-        seen = look(self.members, self.world.board)
-        calls = dict(take(self.members))
-        told = []
-        for member in self.members:
-            reports = tuple(member.collected)
-            if call := next((report["call"] for report in reports if report.get("call")), None):
-                calls[member.rank] = call
-            words = " ".join(report["words"] for report in reports if "words" in report)
-            code = member.process.poll() if member.rank in ended else None
+    def _injected(self, fault_at: float) -> FaultOutcome:
+        monitor, ended_at = self.monitor, dict(self.monitor.ended_at)
+        snapshots = monitor.examine()
+        responses = []
+        for process in self.processes:
+            words = " ".join(_words(process))
+            code = process.handle.poll() if process.rank in ended_at else None
             if code:
-                words = f"{words} {member.error or ''} {member.log_tail(4000)}"
-            told.append(Told(reports, code, ended.get(member.rank), words.strip()))
-        failure = None if self.drill.harmless else self._blamed(seen, calls, self.patience_s)
-        held = Held(self.drill, self.culprit, fault_at, tuple(told), failure)
-        if unkillable := end(self.members, KILL_S):
-            reason = f"these processes cannot be killed: {', '.join(unkillable)}"
-            return replace(held, broken=Failure(Trouble.LINGERED, (), reason, None))
-        return held
+                words = f"{words} {process.error or ''} {process.log_tail(4000)}"
+            ended = ended_at.get(process.rank)
+            responses.append(RankResponse(tuple(process.collected), code, ended, words.strip()))
+        failure = None if self.rank_fault.harmless else self._attribute(snapshots)
+        outcome = FaultOutcome(self.rank_fault, self.settings.culprit, fault_at, tuple(responses), failure)
+        if left := monitor.kill():
+            return replace(outcome, prevented=Failure(Trouble.LINGERED, (), left, None))
+        return outcome
 
-    def _blamed(self, seen: Sequence[Seen], calls: Mapping[int, Json], waited_s: float) -> Failure:
-        """Who fails, from outside: with the errors that ranks told and did not die of, and the last call of each."""
-        errors = {
-            member.rank: report["words"] for member in self.members for report in member.collected if "words" in report
-        }
-        if self.drill.of_the_call and len(calls) < len(seen):  # a library ended a process, whose recorder went with it
-            calls = {one.rank: drilled.on_board(one.mark) for one in seen}
-        known = [replace(one, error=one.error or errors.get(one.rank), call=calls.get(one.rank)) for one in seen]
+    def _attribute(self, snapshots: Sequence[RankSnapshot]) -> Failure:
+        """Who fails, from outside: with the errors that ranks reported and did not die of, and the last call of each."""
+        errors = {process.rank: words[-1] for process in self.processes if (words := _words(process))}
+        calls = {one.rank: one.call for one in snapshots if one.call is not None}
+        for process in self.processes:
+            for report in process.collected:
+                if isinstance(report, LastCall) and report.call:
+                    calls[process.rank] = report.call
+        if self.rank_fault.is_mismatch and len(calls) < len(snapshots):  # a library ended a process, and its recorder
+            calls = {one.rank: drilled.call_on_board(one.mark) for one in snapshots}
+        known = [replace(one, error=one.error or errors.get(one.rank), call=calls.get(one.rank)) for one in snapshots]
         stalled = not any(one.error or one.exit_code is not None for one in known)
-        return blame(known, stalled=stalled, waited_s=waited_s, dead_links=dead_links(self.members))
+        return self.monitor.attribute(known, stalled=stalled)
 
-    def _broken(self, waited_s: float) -> Held:
-        time.sleep(0.3)  # the others may still tell what they saw
-        for member in self.members:
-            member.drain()
-        seen = look(self.members, self.world.board)
-        calls = take(self.members)
-        failure = self._blamed(seen, calls, waited_s)
-        log = "\n".join(f"rank {m.rank}: {m.log_tail(1000)}" for m in self.members if m.rank in failure.culprits)
-        end(self.members, KILL_S)
-        return Held(self.drill, self.culprit, 0.0, (), None, replace(failure, log=log, after_s=round(waited_s, 2)))
+    def _prevented(self) -> FaultOutcome:
+        time.sleep(0.3)  # the others may still report what they saw
+        for process in self.processes:
+            process.drain()
+        failure = self._attribute(self.monitor.examine())
+        log = self.monitor.logs(failure.culprits, 1000)
+        self.monitor.kill()
+        failure = replace(failure, log=log, after_s=round(self.monitor.now, 2))
+        return FaultOutcome(self.rank_fault, self.settings.culprit, 0.0, (), None, failure)
 
-    def _fault(self) -> float | None:
-        reports = self.members[self.culprit].collected
-        return next((float(report["fault"]) for report in reports if "fault" in report), None)
+    def _fault_at(self) -> float | None:
+        reports = self.processes[self.settings.culprit].collected
+        return next((report.at for report in reports if isinstance(report, FaultInjected)), None)
 
-    def _is_over(self, member: Member) -> bool:
-        """Whether nothing more is to come of a rank: it has ended, or it is the one whose part is to be gone."""
-        if member.process.poll() is not None:
-            member.drain()
-            return True
-        return member.rank == self.culprit and self.drill.loses_a_rank
+    def _is_over(self, process: RankProcess) -> bool:
+        """True if nothing more is to come of a rank: it has ended, or it is the culprit and takes no further part."""
+        lost = process.rank == self.settings.culprit and self.rank_fault.loses_a_rank
+        return process.rank in self.monitor.ended_at or lost
+
+
+def _words(process: RankProcess) -> list[str]:
+    """The errors that a rank has reported."""
+    reports = (report for report in process.collected if isinstance(report, Noticed | Usable))
+    return [report.words for report in reports if report.words]

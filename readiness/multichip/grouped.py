@@ -1,4 +1,4 @@
-"""Known answers of collectives of some ranks, of several communicators, and of several calls that are under way at once.
+"""Cases of collectives of some of the ranks, of several communicators, and of several calls under way at once.
 
 Models split over chips in more than one way use all of these in every step: tensor-parallel pairs, data-parallel halves,
 a second communicator over the same ranks, and sums of gradients that are waited for only at the end.
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from readiness.multichip.inputs import Case, Inputs, exact
+from readiness.multichip.inputs import Case, Inputs, exact_sum
+from readiness.multichip.teams import Team
 
-Team = tuple[int, ...]
 Groups = Mapping[tuple[str, Team], Any]
 
 #: Sums under way at once, waited for in the reverse order.
@@ -22,7 +22,7 @@ IN_FLIGHT = 5
 
 
 def teams(kind: str, world_size: int) -> list[Team]:
-    """The groups of one kind; none where the ranks do not suffice for another one than all together."""
+    """The groups of one kind; none where there are too few ranks for another one than all together."""
     everyone = tuple(range(world_size))
     middle = world_size // 2
     match kind:
@@ -41,8 +41,8 @@ def teams(kind: str, world_size: int) -> list[Team]:
 KINDS = ("pairs", "halves", "overlapping", "communicators")
 
 
-def make(world_size: int) -> Groups:
-    """All groups, made in the same order on every rank, as torch.distributed wants it. The default one counts as first."""
+def make_groups(world_size: int) -> Groups:
+    """Make all groups, in the same order on every rank, as torch.distributed needs it. The default one counts as first."""
     made: dict[tuple[str, Team], Any] = {}
     for kind in KINDS:
         for number, team in enumerate(teams(kind, world_size)):
@@ -77,8 +77,7 @@ def _sums(inputs: Inputs, kind: str) -> Iterator[Case]:
 
 
 def _total(inputs: Inputs, team: Sequence[int], number: int) -> torch.Tensor:
-    every = torch.stack([exact(inputs.values(rank, inputs.size, number, summed=True)) for rank in team])
-    return every.sum(0).to(inputs.dtype)
+    return exact_sum(inputs.values(rank, inputs.size, number, summed=True) for rank in team)
 
 
 def _gathers(inputs: Inputs, kind: str) -> Iterator[Case]:
@@ -88,7 +87,7 @@ def _gathers(inputs: Inputs, kind: str) -> Iterator[Case]:
     if team is None or not inputs.groups:
         return
     size = inputs.part_size
-    every = [inputs.values(member, size) for member in team]
+    every = [inputs.values(other, size) for other in team]
     group = inputs.groups[kind, team]
 
     def call(source: torch.Tensor, out: torch.Tensor) -> None:
@@ -98,7 +97,7 @@ def _gathers(inputs: Inputs, kind: str) -> Iterator[Case]:
 
 
 def _broadcasts(inputs: Inputs) -> Iterator[Case]:
-    """From the last rank of each half, which is another one in the group than in the world."""
+    """From the last rank of each half, whose number in the group is another one than among all ranks."""
     rank = inputs.context.rank
     team = next((team for team in teams("halves", inputs.context.world_size) if rank in team), None)
     if team is None or not inputs.groups:
@@ -116,7 +115,7 @@ def _broadcasts(inputs: Inputs) -> Iterator[Case]:
 def _in_flight(inputs: Inputs) -> Iterator[Case]:
     """Sums of pieces of one buffer, cut where nothing is aligned, begun one after the other and waited for in reverse."""
     every = inputs.all_values(inputs.size, summed=True)
-    expected = torch.stack([exact(values) for values in every]).sum(0).to(inputs.dtype)
+    expected = exact_sum(every)
 
     def call(_: torch.Tensor, out: torch.Tensor) -> None:
         _wait([dist.all_reduce(piece, async_op=True) for piece in out.tensor_split(IN_FLIGHT)])
@@ -126,28 +125,27 @@ def _in_flight(inputs: Inputs) -> Iterator[Case]:
 
 def _mixed(inputs: Inputs) -> Iterator[Case]:
     """all_gather, broadcast, all_to_all and a sum under way together, waited for in reverse."""
-    rank, world, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
-    gathered = [inputs.values(other, size, "gather") for other in range(world)]
-    exchanged = [inputs.values(other, size * world, "exchange").tensor_split(world) for other in range(world)]
-    root = (inputs.size + inputs.round) % world
+    rank, world_size, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
+    gathered = [inputs.values(other, size, "gather") for other in range(world_size)]
+    exchanged = [inputs.values(other, size * world_size, "exchange").tensor_split(world_size) for other in range(world_size)]
+    root = (inputs.size + inputs.round) % world_size
     spread = [inputs.values(other, size, "broadcast") for other in (rank, root)]
-    summed = [inputs.values(other, size, "sum", summed=True) for other in range(world)]
+    summed = [inputs.values(other, size, "sum", summed=True) for other in range(world_size)]
     sent = torch.cat([gathered[rank], *exchanged[rank], spread[0], summed[rank]])
-    total = torch.stack([exact(values) for values in summed]).sum(0).to(inputs.dtype)
-    expected = torch.cat([*gathered, *(parts[rank] for parts in exchanged), spread[1], total])
+    expected = torch.cat([*gathered, *(parts[rank] for parts in exchanged), spread[1], exact_sum(summed)])
 
     def call(source: torch.Tensor, out: torch.Tensor) -> None:
-        one, whole = size, world * size
-        ours = torch.split_with_sizes(source, [one, whole, one, one])
-        theirs = torch.split_with_sizes(out, [whole, whole, one, one])
-        for given, taken in ((ours[2], theirs[2]), (ours[3], theirs[3])):
+        one, whole = size, world_size * size
+        sends = torch.split_with_sizes(source, [one, whole, one, one])
+        outs = torch.split_with_sizes(out, [whole, whole, one, one])
+        for given, taken in ((sends[2], outs[2]), (sends[3], outs[3])):
             taken.copy_(given)
         _wait(
             [
-                dist.all_gather(list(theirs[0].tensor_split(world)), ours[0], async_op=True),
-                dist.broadcast(theirs[2], src=root, async_op=True),
-                dist.all_to_all_single(theirs[1], ours[1], async_op=True),
-                dist.all_reduce(theirs[3], async_op=True),
+                dist.all_gather(list(outs[0].tensor_split(world_size)), sends[0], async_op=True),
+                dist.broadcast(outs[2], src=root, async_op=True),
+                dist.all_to_all_single(outs[1], sends[1], async_op=True),
+                dist.all_reduce(outs[3], async_op=True),
             ]
         )
 

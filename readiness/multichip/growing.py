@@ -1,4 +1,4 @@
-"""How large messages may grow while it is tried what a link can carry: as far as hosts and devices have memory."""
+"""Message sizes: how far messages may grow while it is measured what a link carries, as hosts and devices have memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from readiness import memory
 from readiness.ranks.values import RankContext
 
-#: What has been too quick to tell grows by this factor.
+#: Factor by which messages grow that have been too quick to measure.
 GROWTH = 8
 #: What a byte of a message may take of the host's memory on each rank (what is sent, received, expected and compared), and
 #: which share of what is free on the device it may be.
@@ -16,15 +16,15 @@ HOST_BYTES, DEVICE_SHARE = 8, 1 / 16
 PERIOD = 1048573
 
 
-def most_bytes(context: RankContext, at_once: int) -> float:
-    """The same number on all ranks, of which so many work with such messages at once: setting `most_mib`, or less."""
+def most_bytes(context: RankContext, most_mib: float, at_once: int) -> float:
+    """The largest message if `at_once` ranks work with one at the same time: `most_mib`, or less. The same on all ranks."""
     allowed = memory.available() / HOST_BYTES / at_once
     if (reading := context.accelerator.memory()) is not None:
         allowed = min(allowed, reading[0] * DEVICE_SHARE)
-    return min(float(context.settings["most_mib"]) * 2**20, *context.share(allowed))
+    return min(most_mib * 2**20, *context.exchange(allowed))
 
 
-def repeated(values: torch.Tensor, begin: int, numel: int) -> torch.Tensor:
+def repeat_values(values: torch.Tensor, begin: int, numel: int) -> torch.Tensor:
     """So many elements, from `begin` on, of values that repeat without end."""
     begin %= len(values)
     return values.repeat(-(-(begin + numel) // len(values)))[begin : begin + numel]

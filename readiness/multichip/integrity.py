@@ -1,13 +1,14 @@
-"""The ranks' side of `multichip.integrity`: the same things computed by all, and known data between every two of them.
+"""Ranks of `multichip.integrity`: the same things computed by all, and known data between every two of them.
 
 Every result is compared where it arrives; what is wrong goes to the parent through a pipe, never through the collectives
-under test. Who is to blame is found there (`readiness.multichip.suspects`): one rank alone sees only its end.
+under test. The culprit is found there (`readiness.multichip.suspects`): one rank alone sees only its end.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -15,27 +16,77 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional
 
-from readiness.multichip.comparing import difference, digest, refusing
-from readiness.multichip.known_answers import gather_single
+from readiness.multichip.comparing import TensorDiff, Unsupported, difference, digest
+from readiness.multichip.known_allreduce import known_allreduce, known_sum
 from readiness.multichip.teams import Team, pairings
-from readiness.ranks.values import Json, RankContext
+from readiness.multichip.torch_collectives import all_gather_single
+from readiness.numerics.unsupported import unsupported_as_reason
+from readiness.ranks.reports import Report
+from readiness.ranks.values import RankContext
 
 #: Width of the products with known answers: sums of so many products of -1, 0 and 1 are exact in every type of 8 bits.
 WIDTH = 64
-#: Pairs that meet: in a large world not all of them, but all ranks about equally often.
-MOST_MEETINGS = 15
-#: Calls between two meetings of the ranks.
+#: Pairings in which ranks meet: of many ranks not all pairs, but all ranks about equally often.
+MOST_PAIRINGS = 15
+#: Calls between two exchanges of the ranks.
 AT_ONCE = 10
 
 
-def rank_main(context: RankContext) -> Iterator[Json]:
-    """A report for each kind of work: how often this rank did it, and what of it was wrong."""
-    meetings = pairings(context.world_size)[:MOST_MEETINGS]
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Rounds of each kind of exchange, products of each rank, elements of a block, and types."""
+
+    rounds: int
+    products: int
+    size: int
+    dtypes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FirstWrong:
+    """The first wrong element of the first wrong result of one kind of work, and in which call."""
+
+    wrong: int
+    index: int
+    found: int | float
+    expected: int | float
+    call: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkReport(Report):
+    """How often this rank did one kind of work, and how many results were wrong.
+
+    `source` is the other rank of transfers, `team` the ranks of sums; `slots` counts wrong parts of all-gathers by the rank
+    that they are from, `wrong_calls` has the numbers of sums whose result was wrong.
+    """
+
+    kind: str
+    calls: int
+    wrong: int
+    first: FirstWrong | None
+    source: int | None = None
+    team: Team | None = None
+    slots: tuple[tuple[int, int], ...] | None = None
+    wrong_calls: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Vote(Report):
+    """Digests of what this rank computes from the same random numbers as all others, by operation, in one type."""
+
+    dtype: str
+    digests: dict[str, str]
+
+
+def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
+    """Do each kind of work, and report how often this rank did it and what of it was wrong."""
+    rounds = pairings(context.world_size)[:MOST_PAIRINGS]
     with context.step("making groups of ranks"):
-        groups = {team: dist.new_group(list(team)) for team in chain(*meetings)}
+        groups = {team: dist.new_group(list(team)) for team in chain(*rounds)}
     yield from _products(context)
     yield from _votes(context)
-    for teams in meetings:
+    for teams in rounds:
         mine = next((team for team in teams if context.rank in team), None)
         yield from _transfers(context, mine)
         yield from _sums(context, mine, groups)
@@ -44,26 +95,27 @@ def rank_main(context: RankContext) -> Iterator[Json]:
     yield from _gathers(context)
 
 
-def _products(context: RankContext) -> Iterator[Json]:
+def _products(context: RankContext[Settings]) -> Iterator[WorkReport]:
     """Products whose every element is a small whole number, known from whole numbers on the host."""
     generator = context.accelerator.generator("integrity", "product")
     left, right = (torch.randint(-1, 2, (WIDTH, WIDTH), generator=generator) for _ in range(2))
     expected = left @ right
-    for name in context.settings["dtypes"]:
+    products = context.settings.products
+    for name in context.settings.dtypes:
         dtype = getattr(torch, name)
         a, b = (matrix.to(dtype).to(context.device) for matrix in (left, right))
         wrong = 0
-        first: Json = {}
-        for begin in range(0, context.settings["products"], 50):
+        first: FirstWrong | None = None
+        for begin in range(0, products, 50):
             with context.step(f"products in {name}, number {begin + 1} and on"):
-                for number in range(begin, min(begin + 50, context.settings["products"])):
+                for number in range(begin, min(begin + 50, products)):
                     if found := difference((a @ b).cpu().double().flatten(), expected.double().flatten()):
                         wrong += 1
-                        first = first or {**found, "call": f"product number {number + 1} in {name}"}
-        yield {"made": "compute", "calls": context.settings["products"], "wrong": wrong, **_first(first)}
+                        first = first or _first(found, f"product number {number + 1} in {name}")
+        yield WorkReport("compute", products, wrong, first)
 
 
-def _votes(context: RankContext) -> Iterator[Json]:
+def _votes(context: RankContext[Settings]) -> Iterator[Vote]:
     """Digests of what every rank computes from the same random numbers: chips of one make agree to the bit."""
     generator = context.accelerator.generator("integrity", "vote")
     drawn = torch.randn(128, 256, generator=generator), torch.randn(256, 128, generator=generator)
@@ -74,47 +126,45 @@ def _votes(context: RankContext) -> Iterator[Json]:
         "gelu": lambda x, _: functional.gelu(x),
         "sum": lambda x, _: x.sum(0),
     }
-    for name in context.settings["dtypes"]:
+    for name in context.settings.dtypes:
         left, right = (matrix.to(getattr(torch, name)).to(context.device) for matrix in drawn)
         digests: dict[str, str] = {}
         for what, call in work.items():
             with context.step(f"{what} in {name} for a vote"):
                 digests[what] = digest(call(left, right))
-        yield {"vote": name, "digests": digests}
+        yield Vote(name, digests)
 
 
-def _block(context: RankContext, *labels: object, limit: int = 2**20) -> torch.Tensor:
-    size = context.settings["size"]
+def _block(context: RankContext[Settings], *labels: object, limit: int = 2**20) -> torch.Tensor:
     generator = context.accelerator.generator("integrity", *labels)
-    return torch.randint(-limit, limit, (size,), generator=generator).float()
+    return torch.randint(-limit, limit, (context.settings.size,), generator=generator).float()
 
 
-def _transfers(context: RankContext, team: Team | None) -> Iterator[Json]:
-    """Blocks there and back, each unlike the one before; the receiver knows what must come."""
-    rounds = context.settings["rounds"]
+def _transfers(context: RankContext[Settings], team: Team | None) -> Iterator[Report]:
+    """Send blocks there and back, each unlike the one before; the receiver knows what must come."""
+    rounds = context.settings.rounds
     blocks = {} if team is None else {end: _block(context, "transfer", *team, end) for end in team}
     calls, wrong, refused = 0, 0, ""
-    first: Json = {}
+    first: FirstWrong | None = None
     for begin in range(0, rounds, AT_ONCE):
-        context.share()
+        context.exchange()
         with context.step(f"transfers {begin + 1} and on {_between(team)}"):
-            with refusing() as refusal:
+            with unsupported_as_reason() as refusal:
                 for number in range(begin, min(begin + AT_ONCE, rounds)) if team else ():
                     sent, expected = (blocks[end] + number for end in _ends(context.rank, team))
                     received = torch.zeros_like(expected).to(context.device)
-                    _exchange(context, team, sent.to(context.device), received)
+                    _send_and_receive(context, team, sent.to(context.device), received)
                     calls += 1
                     if found := difference(received.cpu(), expected):
                         wrong += 1
-                        first = first or {**found, "call": f"transfer number {number + 1}"}
-            refused = refusal.reason
-        if any(context.share(bool(refused))):
+                        first = first or _first(found, f"transfer number {number + 1}")
+            refused = refusal.reason or ""
+        if any(context.exchange(bool(refused))):
             break
     if refused:
-        yield {"refused": "send and recv", "reason": refused}
+        yield Unsupported("send and recv", refused)
     elif team is not None and calls:
-        other = team[0] + team[1] - context.rank
-        yield {"made": "transfer", "source": other, "calls": calls, "wrong": wrong, **_first(first)}
+        yield WorkReport("transfer", calls, wrong, first, source=team[0] + team[1] - context.rank)
 
 
 def _ends(rank: int, team: Team | None) -> tuple[int, int]:
@@ -122,7 +172,7 @@ def _ends(rank: int, team: Team | None) -> tuple[int, int]:
     return rank, team[0] + team[1] - rank
 
 
-def _exchange(context: RankContext, team: Team | None, sent: torch.Tensor, received: torch.Tensor) -> None:
+def _send_and_receive(context: RankContext, team: Team | None, sent: torch.Tensor, received: torch.Tensor) -> None:
     rank, other = _ends(context.rank, team)
     if rank < other:
         dist.send(sent, other)
@@ -133,37 +183,33 @@ def _exchange(context: RankContext, team: Team | None, sent: torch.Tensor, recei
     context.accelerator.synchronize()
 
 
-def _sums(context: RankContext, team: Team | None, groups: Mapping[Team, Any]) -> Iterator[Json]:
-    """Sums of a team, of whole numbers; at the end the calls whose result was wrong here, each with its digest."""
-    rounds = context.settings["rounds"]
+def _sums(context: RankContext[Settings], team: Team | None, groups: Mapping[Team, Any]) -> Iterator[WorkReport]:
+    """Sums of a team, of whole numbers; at the end the calls whose result was wrong here."""
+    rounds = context.settings.rounds
     blocks = {} if team is None else {rank: _block(context, "sum", rank, limit=2**16) for rank in team}
-    wrong: dict[int, str] = {}
-    first: Json = {}
+    wrong: list[int] = []
+    first: FirstWrong | None = None
     for begin in range(0, rounds, AT_ONCE):
-        context.share()
+        context.exchange()
         with context.step(f"all_reduce {begin + 1} and on {_between(team)}"):
             for number in range(begin, min(begin + AT_ONCE, rounds)) if team else ():
-                buffer = (blocks[context.rank] + number).to(context.device)
-                dist.all_reduce(buffer, group=groups.get(team or ()))
-                context.accelerator.synchronize()
-                expected = torch.stack([block.double() + number for block in blocks.values()]).sum(0).float()
-                if found := difference(buffer.cpu(), expected):
-                    wrong[number] = found["digest"]
-                    first = first or {**found, "call": f"all_reduce number {number + 1}"}
+                known = known_sum(context, {rank: block + number for rank, block in blocks.items()})
+                if found := known_allreduce(context, known, groups.get(team or ())):
+                    wrong.append(number)
+                    first = first or _first(found, f"all_reduce number {number + 1}")
     if team is not None:
-        told = {"wrong": len(wrong), "which": list(wrong.items()), **_first(first)}
-        yield {"made": "all_reduce", "team": list(team), "calls": rounds, **told}
+        yield WorkReport("all_reduce", rounds, len(wrong), first, team=team, wrong_calls=tuple(wrong))
 
 
-def _gathers(context: RankContext) -> Iterator[Json]:
+def _gathers(context: RankContext[Settings]) -> Iterator[WorkReport]:
     """all_gather, and from which ranks what arrived here was wrong."""
-    rounds, size = context.settings["rounds"], context.settings["size"]
+    rounds, size = context.settings.rounds, context.settings.size
     blocks = [_block(context, "gather", rank) for rank in range(context.world_size)]
-    gather = gather_single()
+    gather = all_gather_single()
     slots: Counter[int] = Counter()
-    first: Json = {}
+    first: FirstWrong | None = None
     for begin in range(0, rounds, AT_ONCE):
-        context.share()
+        context.exchange()
         with context.step(f"all_gather {begin + 1} and on"):
             for number in range(begin, min(begin + AT_ONCE, rounds)):
                 found = torch.zeros(size * context.world_size).to(context.device)
@@ -172,13 +218,12 @@ def _gathers(context: RankContext) -> Iterator[Json]:
                 for rank, part in enumerate(found.cpu().tensor_split(context.world_size)):
                     if wrong := difference(part, blocks[rank] + number):
                         slots[rank] += 1
-                        first = first or {**wrong, "call": f"all_gather number {number + 1}"}
-    told = {"slots": list(slots.items()), "wrong": sum(slots.values()), **_first(first)}
-    yield {"made": "all_gather", "calls": rounds, **told}
+                        first = first or _first(wrong, f"all_gather number {number + 1}")
+    yield WorkReport("all_gather", rounds, sum(slots.values()), first, slots=tuple(slots.items()))
 
 
-def _first(found: Json) -> Json:
-    return {"first": {key: value for key, value in found.items() if key != "digest"}} if found else {}
+def _first(found: TensorDiff, call: str) -> FirstWrong:
+    return FirstWrong(found.wrong, found.index, found.found, found.expected, call)
 
 
 def _between(team: Team | None) -> str:

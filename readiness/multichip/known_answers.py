@@ -1,6 +1,6 @@
-"""Known answers: for every collective what each rank puts in, and what each must then hold.
+"""Cases of collectives with known answers: what each rank puts in, and what each must then hold.
 
-The plain ones are here; those with a root are in `readiness.multichip.rooted`, those of some of the ranks, of several
+The basic ones are here; those with a root are in `readiness.multichip.rooted`, those of some of the ranks, of several
 communicators and of several calls at once in `readiness.multichip.grouped`.
 """
 
@@ -13,23 +13,10 @@ import torch
 import torch.distributed as dist
 
 from readiness.multichip import grouped, rooted
-from readiness.multichip.inputs import Case, Inputs, exact, largest_exact
-
-__all__ = ["OPERATIONS", "SWEPT", "Case", "Inputs", "exact", "gather_single", "largest_exact", "scatter_single"]
+from readiness.multichip.inputs import Case, Inputs, exact, exact_sum
+from readiness.multichip.torch_collectives import all_gather_single, reduce_scatter_single
 
 Maker = Callable[[Inputs], Iterator[Case]]
-
-
-def gather_single() -> Callable[..., object]:
-    """What this torch calls all_gather into one tensor; the older name is deprecated where there is a newer one."""
-    found: Callable[..., object] = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-    return found
-
-
-def scatter_single() -> Callable[..., object]:
-    """The same for reduce_scatter out of one tensor."""
-    found: Callable[..., object] = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
-    return found
 
 
 def _reduce(inputs: Inputs, combine: str) -> Iterator[Case]:
@@ -70,36 +57,36 @@ def _average(inputs: Inputs) -> Iterator[Case]:
 
 
 def _averaged(inputs: Inputs, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """What this rank puts into a mean of so many elements, and the mean; nothing where none would be told from a sum."""
-    world = inputs.context.world_size
-    if not inputs.dtype.is_floating_point or world >= inputs.limit:
+    """What this rank puts into a mean of so many elements, and the mean; nothing where no mean differs from a sum."""
+    world_size = inputs.context.world_size
+    if not inputs.dtype.is_floating_point or world_size >= inputs.limit:
         return
-    most = max(1, (inputs.limit - 1) // world**2)
-    at_once = max(1, (inputs.limit - 1) // world)
+    most = max(1, (inputs.limit - 1) // world_size**2)
+    at_once = max(1, (inputs.limit - 1) // world_size)
     every = []
-    for rank in range(world):
+    for rank in range(world_size):
         drawn = torch.randint(-most, most + 1, (size,), generator=inputs.generator(rank, "parts"))
-        every.append(drawn * inputs.some_ranks(rank, size, at_once) * _survives(drawn, world, inputs.dtype))
+        every.append(drawn * inputs.some_ranks(rank, size, at_once) * _survives(drawn, world_size, inputs.dtype))
     if size > 1 and not any(parts.any() for parts in every):
         return  # with so many ranks no part but 0 survives in this type: zeros would prove nothing
-    mine = (every[inputs.context.rank] * world).to(inputs.dtype)
+    mine = (every[inputs.context.rank] * world_size).to(inputs.dtype)
     yield mine, torch.stack(every).sum(0).to(inputs.dtype)
 
 
-def _survives(parts: torch.Tensor, world: int, dtype: torch.dtype) -> torch.Tensor:
-    """Which of these whole numbers, times the number of ranks, are themselves again after a rounded reciprocal's product."""
+def _survives(parts: torch.Tensor, world_size: int, dtype: torch.dtype) -> torch.Tensor:
+    """Which of these whole numbers come out exact when multiplied by the number of ranks and a rounded reciprocal of it."""
     kept = torch.ones_like(parts, dtype=torch.bool)
     # In the type itself, or in float32 where that is wider; nobody multiplies in eight bits.
     for precision in {torch.float32 if dtype.itemsize < 4 else dtype, torch.float32 if dtype.itemsize < 2 else dtype}:
         wide = torch.float64 if precision is torch.float64 else torch.float32  # what NCCL has it in at first
-        reciprocal = torch.tensor(1 / world, dtype=wide).to(precision)
-        kept &= ((parts * world).to(dtype).to(precision) * reciprocal).to(dtype).double() == parts
+        reciprocal = torch.tensor(1 / world_size, dtype=wide).to(precision)
+        kept &= ((parts * world_size).to(dtype).to(precision) * reciprocal).to(dtype).double() == parts
     return kept
 
 
 def _all_gather(inputs: Inputs) -> Iterator[Case]:
     every = inputs.all_values(inputs.size)
-    gather = gather_single()
+    gather = all_gather_single()
     yield Case(every[inputs.context.rank], torch.cat(every), lambda source, out: gather(out, source))
 
 
@@ -109,7 +96,7 @@ def _all_gather_in_place(inputs: Inputs) -> Iterator[Case]:
     every = inputs.all_values(size)
     unwritten = torch.full((size * len(every),), inputs.limit, dtype=inputs.dtype)
     unwritten[rank * size : (rank + 1) * size] = every[rank]
-    gather = gather_single()
+    gather = all_gather_single()
     yield Case(
         unwritten,
         torch.cat(every),
@@ -131,7 +118,7 @@ def _all_gather_list(inputs: Inputs, *, even: bool) -> Iterator[Case]:
 
 def _reduce_scatter(inputs: Inputs) -> Iterator[Case]:
     every, expected = _scattered(inputs)
-    scatter = scatter_single()
+    scatter = reduce_scatter_single()
     yield Case(every[inputs.context.rank], expected, lambda source, out: scatter(out, source))
 
 
@@ -145,15 +132,15 @@ def _reduce_scatter_list(inputs: Inputs) -> Iterator[Case]:
 
 
 def _reduce_scatter_avg(inputs: Inputs) -> Iterator[Case]:
-    """As fully sharded training averages its gradients."""
-    rank, size, scatter = inputs.context.rank, inputs.part_size, scatter_single()
+    """The mean by which fully sharded training averages its gradients."""
+    rank, size, scatter = inputs.context.rank, inputs.part_size, reduce_scatter_single()
     for mine, expected in _averaged(inputs, inputs.context.world_size * size):
         part = expected[rank * size : (rank + 1) * size]
         yield Case(mine, part, lambda source, out: scatter(out, source, op=dist.ReduceOp.AVG))
 
 
 def _reduce_scatter_list_uneven_avg(inputs: Inputs) -> Iterator[Case]:
-    """Parts of other sizes, as of a parameter that does not divide: what one library did not divide by their number."""
+    """A mean of parts of other sizes, as of a parameter that does not divide: one library forgot to divide those."""
     sizes = [inputs.part_size + rank % 3 for rank in range(inputs.context.world_size)]
 
     def call(source: torch.Tensor, out: torch.Tensor) -> None:
@@ -164,26 +151,26 @@ def _reduce_scatter_list_uneven_avg(inputs: Inputs) -> Iterator[Case]:
 
 
 def _reduce_scatter_max(inputs: Inputs) -> Iterator[Case]:
-    rank, world, size, scatter = inputs.context.rank, inputs.context.world_size, inputs.part_size, scatter_single()
-    every = inputs.all_values(world * size)
-    largest = torch.stack([exact(values) for values in every]).amax(0).view(world, size)[rank]
+    rank, world_size, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
+    scatter = reduce_scatter_single()
+    every = inputs.all_values(world_size * size)
+    largest = torch.stack([exact(values) for values in every]).amax(0).view(world_size, size)[rank]
     yield Case(every[rank], largest.to(inputs.dtype), lambda source, out: scatter(out, source, op=dist.ReduceOp.MAX))
 
 
 def _scattered(inputs: Inputs) -> tuple[list[torch.Tensor], torch.Tensor]:
-    rank, world, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
-    every = inputs.all_values(world * size, summed=True)
-    total = torch.stack([exact(values) for values in every]).sum(0)
-    return every, total.view(world, size)[rank].to(inputs.dtype)
+    rank, world_size, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
+    every = inputs.all_values(world_size * size, summed=True)
+    return every, exact_sum(every).view(world_size, size)[rank]
 
 
 def _all_to_all(inputs: Inputs, count: Callable[[int, int, int], int], *, listed: bool = False) -> Iterator[Case]:
-    """`count` tells from size, source and target how many elements go there."""
-    rank, world, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
-    outgoing = [[count(size, source, target) for target in range(world)] for source in range(world)]
-    every = [inputs.values(source, sum(outgoing[source])) for source in range(world)]
+    """`count` returns from size, source and target how many elements go there."""
+    rank, world_size, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
+    outgoing = [[count(size, source, target) for target in range(world_size)] for source in range(world_size)]
+    every = [inputs.values(source, sum(outgoing[source])) for source in range(world_size)]
     chunks = [torch.split_with_sizes(values, counts) for values, counts in zip(every, outgoing, strict=True)]
-    incoming = [outgoing[source][rank] for source in range(world)]
+    incoming = [outgoing[source][rank] for source in range(world_size)]
     splits = {} if count is _even else {"output_split_sizes": incoming, "input_split_sizes": outgoing[rank]}
 
     def call(source: torch.Tensor, out: torch.Tensor) -> None:
@@ -193,7 +180,7 @@ def _all_to_all(inputs: Inputs, count: Callable[[int, int, int], int], *, listed
         else:
             dist.all_to_all_single(out, source, **splits)  # type: ignore[arg-type]
 
-    yield Case(every[rank], torch.cat([chunks[source][rank] for source in range(world)]), call)
+    yield Case(every[rank], torch.cat([chunks[source][rank] for source in range(world_size)]), call)
 
 
 def _even(size: int, _source: int, _target: int) -> int:
@@ -205,34 +192,34 @@ def _uneven(size: int, source: int, target: int) -> int:
 
 
 def _uneven_everywhere(size: int, source: int, target: int) -> int:
-    """Such that no rank sends or receives parts of one size: a library that takes no others refuses on all ranks alike."""
+    """No rank sends or receives parts of one size only: a library that takes no others refuses on all ranks alike."""
     return size + (source + target) % 2
 
 
-def _with_nothing(size: int, source: int, target: int) -> int:
-    """An expert that gets no token from a rank."""
+def _with_empty_parts(size: int, source: int, target: int) -> int:
+    """Some parts are empty, as of an expert that gets no token from a rank."""
     return 0 if (source + 2 * target) % 3 == 0 else size // 2 + 1
 
 
 def _ring(inputs: Inputs, call: Callable[[torch.Tensor, torch.Tensor, int, int], None]) -> Iterator[Case]:
     """`call` sends the first to the next rank and fills the second from the one before."""
-    rank, world = inputs.context.rank, inputs.context.world_size
-    if world == 1:
+    rank, world_size = inputs.context.rank, inputs.context.world_size
+    if world_size == 1:
         return
-    following, previous = (rank + 1) % world, (rank - 1) % world
+    following, previous = (rank + 1) % world_size, (rank - 1) % world_size
     sent, expected = inputs.values(rank, inputs.size), inputs.values(previous, inputs.size)
     yield Case(sent, expected, lambda source, out: call(source, out, following, previous))
 
 
 def _batched(source: torch.Tensor, out: torch.Tensor, following: int, previous: int) -> None:
-    """In one batch; odd ranks name the other one first, so that not all of them begin with what another must take up."""
+    """Send and receive in one batch; odd ranks receive first, so that not all of them begin with a send."""
     both = [dist.P2POp(dist.isend, source, following), dist.P2POp(dist.irecv, out, previous)]
     for work in dist.batch_isend_irecv(both if dist.get_rank() % 2 == 0 else both[::-1]):
         work.wait()
 
 
 def _in_turn(source: torch.Tensor, out: torch.Tensor, following: int, previous: int) -> None:
-    """The first rank sends and then receives, the others the other way round: so each waits for one before it."""
+    """The first rank sends and then receives, the others the other way round: each waits for the one before it."""
     if dist.get_rank() == 0:
         dist.send(source, following)
         dist.recv(out, previous)
@@ -242,7 +229,7 @@ def _in_turn(source: torch.Tensor, out: torch.Tensor, following: int, previous: 
 
 
 def _at_once(source: torch.Tensor, out: torch.Tensor, following: int, previous: int) -> None:
-    """Both begun, and waited for in the other order: even ranks send first, so that no library must pair them up."""
+    """Both begun, and waited for in reverse: even ranks send first, so that no library must pair them up."""
     if dist.get_rank() % 2 == 0:
         works = [dist.isend(source, following), dist.irecv(out, previous)]
     else:
@@ -252,7 +239,7 @@ def _at_once(source: torch.Tensor, out: torch.Tensor, following: int, previous: 
             work.wait()
 
 
-#: Every operation by the name in labels. The first of each function come first: their calls are counted from the start.
+#: Every operation by its name in labels. The first of each function come first: their calls are counted from the start.
 OPERATIONS: dict[str, Maker] = {
     "all_reduce_sum": lambda inputs: _reduce(inputs, "sum"),
     "all_reduce_max": lambda inputs: _reduce(inputs, "max"),
@@ -270,7 +257,7 @@ OPERATIONS: dict[str, Maker] = {
     "reduce_scatter_list_uneven_avg": _reduce_scatter_list_uneven_avg,
     "all_to_all": lambda inputs: _all_to_all(inputs, _even),
     "all_to_all_uneven": lambda inputs: _all_to_all(inputs, _uneven),
-    "all_to_all_zeros": lambda inputs: _all_to_all(inputs, _with_nothing),
+    "all_to_all_zeros": lambda inputs: _all_to_all(inputs, _with_empty_parts),
     "all_to_all_list": lambda inputs: _all_to_all(inputs, _even, listed=True),
     "all_to_all_list_uneven": lambda inputs: _all_to_all(inputs, _uneven_everywhere, listed=True),
     "send_recv": lambda inputs: _ring(inputs, _batched),
@@ -279,5 +266,10 @@ OPERATIONS: dict[str, Maker] = {
     **rooted.OPERATIONS,
     **grouped.OPERATIONS,
 }
+#: What torch.distributed does not promise of every library: measured where it works, and no fault where it does not.
+OPTIONAL = frozenset({
+    "all_gather_uneven", "all_to_all_list_uneven", "gather_strided", "reduce_scatter_avg", "reduce_scatter_max",
+    "reduce_scatter_list_uneven_avg",
+})  # fmt: skip
 #: Those tried at every power of two and beside it: libraries change algorithm and protocol with the size.
 SWEPT = ("all_reduce_sum", "all_gather", "reduce_scatter", "all_to_all", "send_recv")

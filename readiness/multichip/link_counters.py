@@ -1,20 +1,21 @@
-"""What vendors tell of links: errors, retries, which hide errors from everybody else, and which of them are up.
+"""Link counters of vendors: errors, retries (which hide errors from everybody else), and which links are up.
 
-Which counters there are is the stack's to tell (`Accelerator.counters`). A counter that is not there is unknown: nothing
-is told of it, least of all zero.
+The stack knows which counters there are (`Accelerator.counters`). A counter that is not there is unknown: nothing is
+reported of it, least of all zero.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from readiness.accelerators.counters import increases
 from readiness.model import Measurement, Row, Yield
+from readiness.multichip.bandwidth_reports import LinkState
 from readiness.peers import host_of
-from readiness.ranks.values import LONGEST_ABOUT, Json, Placement
+from readiness.ranks.values import LONGEST_ABOUT, Placement, RanksOutcome
 
 if TYPE_CHECKING:
     from readiness.accelerators.base import Stack
@@ -28,25 +29,34 @@ RETRY_SETTINGS = ("HCCL_OP_RETRY_ENABLE", "HCCL_OP_RETRY_PARAMS", "NCCL_IB_RETRY
 Counters = Mapping[str, int]
 
 
-def risen(stack: Stack, placement: Placement, reports: Sequence[Sequence[Json]]) -> dict[str, Counters | None]:
-    """How far each chip's counters rose since the run began, by the accelerator's id; None where that cannot be told.
+def measurements(stack: Stack, outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
+    """How far counters of links rose during the run, and the share of links that are up."""
+    states = dict(outcome.of(LinkState))
+    yield from rise_measurements(counter_rises(stack, placement, states), placement)
+    yield from links_up(placement, states)
 
-    This host asks its own chips, also those whose rank has failed; of other hosts' the ranks there have `reports`.
+
+def counter_rises(stack: Stack, placement: Placement, states: Mapping[int, LinkState]) -> dict[str, Counters | None]:
+    """How far each chip's counters rose since the run began, by the accelerator's id; None where that is unknown.
+
+    This host reads its own chips' counters, also of those whose rank has failed; of other hosts' chips the ranks there
+    report theirs (`states`, by rank).
     """
     found: dict[str, Counters | None] = {}
-    for facts, told in zip(placement.ranks, reports, strict=True):
-        now = stack.counters(facts) if host_of(facts) is None else _last(told, "counters")
+    for rank, facts in enumerate(placement.ranks):
+        reported = states[rank].counters if rank in states else None
+        now = stack.counters(facts) if host_of(facts) is None else reported
         found[facts.id] = increases(facts.counters, now) if facts.counters and now else None
     return found
 
 
-def up(placement: Placement, reports: Sequence[Sequence[Json]]) -> Iterator[Yield]:
+def links_up(placement: Placement, states: Mapping[int, LinkState]) -> Iterator[Yield]:
     """`links_up_share`: the links that are up on the chip with the fewest, over those on the one with the most.
 
-    Told where every chip told its own, and any has some.
+    Reported where every chip's are known, and any has some.
     """
-    every = {facts.id: _last(told, "links") for facts, told in zip(placement.ranks, reports, strict=True)}
-    counts: dict[str, int] = {chip: links["up"] for chip, links in every.items() if links is not None}
+    every = {facts.id: states[rank].links if rank in states else None for rank, facts in enumerate(placement.ranks)}
+    counts = {chip: links.up for chip, links in every.items() if links is not None}
     if len(counts) < 2 or len(counts) < len(every) or not any(counts.values()):
         return
     for chip, count in counts.items():
@@ -56,20 +66,16 @@ def up(placement: Placement, reports: Sequence[Sequence[Json]]) -> Iterator[Yiel
     yield Measurement("links_up_share", counts[fewest] / counts[most], placement.labels, samples=len(counts), about=words)
 
 
-def _last(reports: Sequence[Json], name: str) -> Any:
-    return next((report[name] for report in reversed(reports) if name in report), None)
-
-
 def is_of_links(counter: str) -> bool:
-    """Whether a counter of this name counts what happens on links."""
+    """True if a counter of this name counts what happens on links."""
     return bool(_LINK.search(counter))
 
 
-def told(risen: Mapping[str, Counters | None], placement: Placement) -> Iterator[Yield]:
+def rise_measurements(rises_by_chip: Mapping[str, Counters | None], placement: Placement) -> Iterator[Yield]:
     """`link_faults` and `link_retries`: how far counters rose, summed over the chips.
 
-    `risen` are the rises of all counters of a chip by the accelerator's id, None where they could not be read. What did
-    not rise is told only where every chip has such a counter: of a chip without one nothing is known.
+    `rises_by_chip` has the rises of all counters of a chip by the accelerator's id, None where they could not be read.
+    Zero is reported only where every chip has such a counter: a chip without one is unknown.
     """
     for name in RETRY_SETTINGS:
         if name in os.environ:
@@ -79,7 +85,7 @@ def told(risen: Mapping[str, Counters | None], placement: Placement) -> Iterator
         for chip in placement.ids:
             of_links = {
                 counter: rise
-                for counter, rise in (risen.get(chip) or {}).items()
+                for counter, rise in (rises_by_chip.get(chip) or {}).items()
                 if is_of_links(counter) and bool(_RETRY.search(counter)) is retries
             }
             if of_links:

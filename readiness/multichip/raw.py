@@ -1,7 +1,7 @@
-"""A raw transfer between two ranks, with nothing of torch in it: what a collective library is held against.
+"""Transport baseline: a raw transfer between two ranks without torch, with which a collective library is compared.
 
 Where a device is host memory, that is a connection over the loopback interface, or over the network between two hosts; on a
-device of its own, a copy within its memory, which no link is faster than.
+device of its own, a copy within its memory, than which no link is faster.
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ def kind(context: RankContext) -> str:
 
 @contextlib.contextmanager
 def connection(context: RankContext, pair: tuple[int, ...] | None) -> Iterator[socket.socket | None]:
-    """A connection between two ranks, None for the others, and for all where it cannot be had: that is no chip's fault.
+    """A connection between two ranks; None for the others, and for all where there is none: that is no chip's fault.
 
-    All ranks must come: they tell the port over the board, and a number by which the other end is known. It listens on the
-    loopback interface only, or on the address by which other hosts reach this one, until the other end has come.
+    All ranks must call it: they exchange the port through the status board, and a number by which the other end is known. It
+    listens on the loopback interface only, or on the address by which other hosts reach this one, until the other end has
+    connected.
     """
     with contextlib.ExitStack() as stack:
         listener = found = None
         if pair is not None and context.rank == pair[0]:
             with contextlib.suppress(OSError):
                 listener = stack.enter_context(network.listener(context.address(context.rank)))
-        ports = context.share(listener.getsockname()[1] if listener else 0)
-        words = context.share(secrets.randbits(_WORD_BITS) if listener else 0)
+        ports = context.exchange(listener.getsockname()[1] if listener else 0)
+        words = context.exchange(secrets.randbits(_WORD_BITS) if listener else 0)
         if pair is not None and (port := int(ports[pair[0]])):
             word = int(words[pair[0]]).to_bytes(8)
             with contextlib.suppress(OSError):
@@ -54,7 +55,7 @@ def connection(context: RankContext, pair: tuple[int, ...] | None) -> Iterator[s
                 found.settimeout(CONNECT_S)
                 found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         missing = pair is not None and found is None
-        yield None if any(context.share(missing)) else found
+        yield None if any(context.exchange(missing)) else found
 
 
 def _accepted(listener: socket.socket, word: bytes) -> socket.socket:
@@ -73,14 +74,14 @@ def _accepted(listener: socket.socket, word: bytes) -> socket.socket:
     raise TimeoutError("nobody has come with the word")
 
 
-def meet(link: socket.socket) -> None:
-    """Wait until both ends are here: who comes first would else time what the other one still does."""
+def synchronize(link: socket.socket) -> None:
+    """Wait until both ends are here: the first to come would else time what the other one still does."""
     link.sendall(b"!")
     _receive(link, memoryview(bytearray(1)))
 
 
 def there_and_back(link: socket.socket, content: memoryview, into: memoryview, *, first: bool) -> float:
-    """Seconds of a block's way to the other end and of one back."""
+    """Seconds of a block to the other end and of one back."""
     began = time.perf_counter()
     if first:
         link.sendall(content)

@@ -1,4 +1,4 @@
-"""The parent's side of `multichip.recovery`: worlds that die and are started anew, against one that never stopped."""
+"""Parent of `multichip.recovery`: groups that die and are started anew, against one that never stopped."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import math
 import shutil
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from readiness.accelerators.base import Accelerator
 from readiness.model import Note, Yield
-from readiness.multichip import recovering, telling, telling_recovery
-from readiness.multichip.recovering import DATA_PARALLEL, FULLY_SHARDED
+from readiness.multichip import recovering, telling_recovery
+from readiness.multichip.measurements import completion
+from readiness.multichip.recovering import DATA_PARALLEL, FULLY_SHARDED, BrokenSettings, Kill, Killed, Settings
 from readiness.multichip.telling_recovery import Reloaded, Resumed
-from readiness.ranks.values import Placement, RankFunction, Trouble, WorldOutcome, speaks_tcp
-from readiness.ranks.world import run_world
+from readiness.ranks.values import Placement, RankFunction, RanksOutcome, Trouble, speaks_tcp
+from readiness.ranks.world import run_ranks
 
 #: Two saves, a death after the second, a death within the third; then some steps more, on as many ranks and on fewer.
 SAVE_EVERY = 8
@@ -28,16 +28,19 @@ STEPS = 26
 
 
 class FailedError(Exception):
-    """A world ended otherwise than it was made to. `where` are its ranks."""
+    """A group ended otherwise than it was made to. `where` are its ranks."""
 
-    def __init__(self, outcome: WorldOutcome, where: Placement) -> None:
-        super().__init__(outcome.failure.reason if outcome.failure else "the world ended although it was to die")
+    def __init__(self, outcome: RanksOutcome, where: Placement) -> None:
+        super().__init__(outcome.failure.reason if outcome.failure else "the group ended although it was to die")
         self.outcome, self.where = outcome, where
 
 
 @dataclass(slots=True)
-class Course:
-    """All worlds of one check: where they save, who they are."""
+class RecoveryRun:
+    """All rank groups of one check: where they save, and when ranks died.
+
+    `deaths` are the times at which a rank was killed, and at which its group had been cleared away.
+    """
 
     accelerator: Accelerator
     placement: Placement
@@ -58,58 +61,58 @@ class Course:
             yield from self._data_parallel()
             yield from self._sharded()
         except FailedError as failed:
-            yield from telling.completion(failed.outcome, failed.where, self.placement.labels)
+            yield from completion(failed.outcome, failed.where, self.placement.labels)
         else:
-            yield from telling.completion(WorldOutcome((), None, 0.0), self.placement)
+            yield from completion(RanksOutcome((), None, 0.0), self.placement)
 
     def _data_parallel(self) -> Iterator[Yield]:
         saved = self._new_folder("saved")
         yield Note("training without interruption")
-        straight = self._world(self.placement, self._new_folder("straight"), STEPS, save_every=0)
+        straight = self._train(self.placement, self._new_folder("straight"), STEPS, save_every=0)
         yield Note("a rank is killed")
-        worlds = [self._dies(saved, DIES_AT, saving=False), self._dies(saved, DIES_SAVING_AT, saving=True)]
+        outcomes = [self._dies(saved, DIES_AT, saving=False), self._dies(saved, DIES_SAVING_AT, saving=True)]
         cut_short = self._kept_aside(saved / str(DIES_SAVING_AT))
         yield Note("training goes on")
-        worlds.append(self._world(self.placement, saved, DIES_SAVING_AT))
-        resumed = Resumed(straight, tuple(worlds), tuple(self.deaths), None)
+        outcomes.append(self._train(self.placement, saved, DIES_SAVING_AT))
+        resumed = Resumed(straight, tuple(outcomes), tuple(self.deaths), None)
         if telling_recovery.differences(resumed):  # do two uninterrupted runs agree at all?
-            again = self._world(self.placement, self._new_folder("again"), STEPS, save_every=0)
+            again = self._train(self.placement, self._new_folder("again"), STEPS, save_every=0)
             resumed = replace(resumed, again=again)
         yield from telling_recovery.resumed(resumed, self.placement)
         yield Note("broken checkpoints")
-        yield from self._broken(saved, cut_short, worlds[-1])
-        yield from self._reshard(saved, straight, worlds[-1])
+        yield from self._broken(saved, cut_short, outcomes[-1])
+        yield from self._reshard(saved, straight, outcomes[-1])
 
-    def _broken(self, saved: Path, cut_short: Path, writer: WorldOutcome) -> Iterator[Yield]:
+    def _broken(self, saved: Path, cut_short: Path, writer: RanksOutcome) -> Iterator[Yield]:
         whole = saved / str(recovering.newest(saved))
-        broken = {recovering.CUT_SHORT: str(cut_short), **recovering.breakable(whole, self._new_folder("broken"))}
+        broken = {recovering.CUT_SHORT: cut_short, **recovering.break_copies(whole, self._new_folder("broken"))}
         state = telling_recovery.saved_state(writer, int(whole.name))[0]
-        settings = {"broken": broken, "state": state}
-        outcome = self._run(recovering.refusals, self.placement, self._settings(saved, 0, 0, DATA_PARALLEL) | settings)
+        settings = BrokenSettings(broken, dict(state), DATA_PARALLEL, self.parts)
+        outcome = self._run(recovering.load_broken, self.placement, settings)
         self._must_finish(outcome, self.placement)
         yield from telling_recovery.broken(outcome, self.placement)
 
-    def _reshard(self, saved: Path, straight: WorldOutcome, writer: WorldOutcome) -> Iterator[Yield]:
-        """Onto half the ranks and from there back to all, or to twice as many; and onto one."""
+    def _reshard(self, saved: Path, straight: RanksOutcome, writer: RanksOutcome) -> Iterator[Yield]:
+        """Go on with half the ranks and from there with all again, or with twice as many; and with one."""
         count = len(self.placement.ranks)
         half = max(count // 2, 1)
         yield Note(f"from {count} ranks to {half}")
         fewer = self._of(half)
-        outcome = self._world(fewer, saved, STEPS, save_every=0)
-        told = Reloaded(DATA_PARALLEL, writer, outcome, straight)
-        yield from telling_recovery.resharded(told, self.placement, fewer)
+        outcome = self._train(fewer, saved, STEPS, save_every=0)
+        reloaded = Reloaded(DATA_PARALLEL, writer, outcome, straight)
+        yield from telling_recovery.resharded(reloaded, self.placement, fewer)
         if half > 1:
-            alone = self._of(1)
-            outcome = self._world(alone, saved, STEPS, save_every=0)
-            yield from telling_recovery.resharded(Reloaded(DATA_PARALLEL, writer, outcome, straight), self.placement, alone)
+            one = self._of(1)
+            outcome = self._train(one, saved, STEPS, save_every=0)
+            yield from telling_recovery.resharded(Reloaded(DATA_PARALLEL, writer, outcome, straight), self.placement, one)
         most = count * 2 if count == 2 and speaks_tcp(self.accelerator.stack.collective_backend or "") else count
         yield Note(f"from {half} ranks to {most}")
         by_few = self._new_folder("by few")
-        writer = self._world(fewer, by_few, SAVE_EVERY)
+        writer = self._train(fewer, by_few, SAVE_EVERY)
         more = self._of(most)
-        outcome = self._world(more, by_few, SAVE_EVERY + 2, save_every=0)
-        told = Reloaded(DATA_PARALLEL, writer, outcome, straight)
-        yield from telling_recovery.resharded(told, fewer, more, labels=self.placement.labels)
+        outcome = self._train(more, by_few, SAVE_EVERY + 2, save_every=0)
+        reloaded = Reloaded(DATA_PARALLEL, writer, outcome, straight)
+        yield from telling_recovery.resharded(reloaded, fewer, more, labels=self.placement.labels)
 
     def _sharded(self) -> Iterator[Yield]:
         reason = self.accelerator.stack.beyond_modes.get("fsdp")
@@ -118,52 +121,47 @@ class Course:
             return
         yield Note("fully sharded")
         saved, steps = self._new_folder("sharded"), SAVE_EVERY + 2
-        straight = self._world(self.placement, saved, steps, mode=FULLY_SHARDED)
-        outcome = self._world(self.placement, saved, steps, mode=FULLY_SHARDED, save_every=0)
+        straight = self._train(self.placement, saved, steps, mode=FULLY_SHARDED)
+        outcome = self._train(self.placement, saved, steps, mode=FULLY_SHARDED, save_every=0)
         resumed = Resumed(straight, (outcome,), (), None, FULLY_SHARDED)
         if telling_recovery.differences(resumed):
-            again = self._world(self.placement, self._new_folder("sharded again"), steps, mode=FULLY_SHARDED)
+            again = self._train(self.placement, self._new_folder("sharded again"), steps, mode=FULLY_SHARDED)
             resumed = replace(resumed, again=again)
         yield from telling_recovery.resumed(resumed, self.placement)
         fewer = self._of(max(len(self.placement.ranks) // 2, 1))
-        outcome = self._world(fewer, saved, steps, mode=FULLY_SHARDED, save_every=0)
+        outcome = self._train(fewer, saved, steps, mode=FULLY_SHARDED, save_every=0)
         yield from telling_recovery.resharded(Reloaded(FULLY_SHARDED, straight, outcome, straight), self.placement, fewer)
 
-    def _dies(self, folder: Path, at: int, *, saving: bool) -> WorldOutcome:
-        """A world in which one rank is killed at this step; it, and nobody else, must have been the first to go."""
+    def _dies(self, folder: Path, at: int, *, saving: bool) -> RanksOutcome:
+        """Train in a group in which one rank is killed at this step; it alone must have been the first to go."""
         seed = zlib.crc32(f"{self.accelerator.seed}/{at}".encode())
         rank = seed % len(self.placement.ranks)
-        kill = {"rank": rank, "step": at, "saving": saving}
-        outcome = self._run(
-            recovering.rank_main, self.placement, self._settings(folder, at, SAVE_EVERY, DATA_PARALLEL) | {"kill": kill}
-        )
+        settings = Settings(folder, at, SAVE_EVERY, DATA_PARALLEL, self.parts, Kill(rank, at, saving))
+        outcome = self._run(recovering.rank_main, self.placement, settings)
         failure = outcome.failure
-        killed = [report["killed"] for report in outcome.reports[rank] if "killed" in report]
+        killed = [report.at for own, report in outcome.of(Killed) if own == rank]
         if failure is None or not killed or failure.trouble is not Trouble.DIED or failure.culprits != (rank,):
             raise FailedError(outcome, self.placement)
         self.deaths.append((killed[0], time.monotonic()))
         return outcome
 
-    def _world(
+    def _train(
         self, where: Placement, folder: Path, steps: int, *, save_every: int = SAVE_EVERY, mode: str = DATA_PARALLEL
-    ) -> WorldOutcome:
-        outcome = self._run(recovering.rank_main, where, self._settings(folder, steps, save_every, mode))
+    ) -> RanksOutcome:
+        outcome = self._run(recovering.rank_main, where, Settings(folder, steps, save_every, mode, self.parts))
         self._must_finish(outcome, where)
         return outcome
 
-    def _run(self, function: RankFunction, where: Placement, settings: Mapping[str, Any]) -> WorldOutcome:
-        return run_world(function, self.accelerator, where, settings, patience_s=self.patience_s, limit_s=120.0)
-
-    def _settings(self, folder: Path, steps: int, save_every: int, mode: str) -> dict[str, Any]:
-        return {"folder": str(folder), "steps": steps, "save_every": save_every, "mode": mode, "parts": self.parts}
+    def _run(self, function: RankFunction, where: Placement, settings: object) -> RanksOutcome:
+        return run_ranks(function, self.accelerator, where, settings, patience_s=self.patience_s, limit_s=120.0)
 
     @staticmethod
-    def _must_finish(outcome: WorldOutcome, where: Placement) -> None:
+    def _must_finish(outcome: RanksOutcome, where: Placement) -> None:
         if outcome.failure is not None:
             raise FailedError(outcome, where)
 
     def _of(self, count: int) -> Placement:
-        ranks: Sequence[Any] = self.placement.ranks
+        ranks = self.placement.ranks
         return Placement(tuple(ranks[number % len(ranks)] for number in range(count)), self.placement.chips)
 
     def _new_folder(self, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Known answers of collectives with a root: broadcast, reduce, gather and scatter, to and from every rank."""
+"""Cases of collectives with a root: broadcast, reduce, gather and scatter, to and from every rank."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.distributed as dist
 
-from readiness.multichip.inputs import Case, Inputs, exact
+from readiness.multichip.inputs import Case, Inputs, exact_sum
 
 #: Up to so many elements every rank is the root in turn, in the first round; otherwise one is, another for each size.
 EVERY_ROOT = 4096
 
 
 def _roots(inputs: Inputs) -> Iterator[int]:
-    world = inputs.context.world_size
+    world_size = inputs.context.world_size
     everybody = inputs.size <= EVERY_ROOT and inputs.round == 0
-    yield from range(world) if everybody else [(inputs.size + inputs.round) % world]
+    yield from range(world_size) if everybody else [(inputs.size + inputs.round) % world_size]
 
 
 def _broadcast(inputs: Inputs) -> Iterator[Case]:
@@ -33,7 +33,7 @@ def _reduce(inputs: Inputs) -> Iterator[Case]:
     """The sum at one rank; what the others hold afterwards nobody promises, but only within the buffer."""
     rank = inputs.context.rank
     every = inputs.all_values(inputs.size, summed=True)
-    expected = torch.stack([exact(values) for values in every]).sum(0).to(inputs.dtype)
+    expected = exact_sum(every)
     for root in _roots(inputs):
         yield Case(every[rank], expected, _reduce_to(root), in_place=True, defined=rank == root, function="reduce")
 
@@ -43,7 +43,7 @@ def _reduce_to(root: int) -> Callable[[torch.Tensor, torch.Tensor], object]:
 
 
 def _gather(inputs: Inputs, *, strided: bool = False) -> Iterator[Case]:
-    """Every rank's part at one rank. Where `strided`, what is sent is every other element of a buffer."""
+    """Every rank's part at one rank. With `strided`, every other element of a buffer is sent."""
     rank, size, step = inputs.context.rank, inputs.part_size, 2 if strided else 1
     every = inputs.all_values(step * size)
     expected = torch.cat([values[::step] for values in every])
@@ -60,12 +60,12 @@ def _gather_to(root: int, rank: int, step: int) -> Callable[[torch.Tensor, torch
 
 
 def _scatter(inputs: Inputs) -> Iterator[Case]:
-    """Each rank its own part of what one rank holds."""
-    rank, world, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
+    """To each rank its own part of what one rank holds."""
+    rank, world_size, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
     for root in _roots(inputs):
-        held = inputs.values(root, world * size, root)
-        sent = held if rank == root else held[:0]
-        yield Case(sent, held[rank * size : (rank + 1) * size], _scatter_from(root, rank))
+        whole = inputs.values(root, world_size * size, root)
+        sent = whole if rank == root else whole[:0]
+        yield Case(sent, whole[rank * size : (rank + 1) * size], _scatter_from(root, rank))
 
 
 def _scatter_from(root: int, rank: int) -> Callable[[torch.Tensor, torch.Tensor], object]:

@@ -1,6 +1,6 @@
-"""Times of one kind of call, repeated: the best of them early and late, and those that took far longer than usual.
+"""Timings of one kind of call, repeated: the best early and late ones, and those that took far longer than usual.
 
-The best times say what the device and the link can do; means would say who else uses this machine. Pure.
+The best times show what the device and the link can do; means would show who else uses this machine. Pure.
 """
 
 from __future__ import annotations
@@ -9,30 +9,43 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from readiness.ranks.values import Json
-
 #: A call that takes so many times the median of its kind, and long enough to count at all, was interrupted.
 FAR_LONGER = 50
-
 
 #: The best, the usual, and one between them.
 QUANTILES = (0.0, 0.25, 0.5)
 
 
-def quantiles(seconds: Sequence[float]) -> list[float]:
+def quantiles(seconds: Sequence[float]) -> tuple[float, ...]:
     """Those of `QUANTILES`, of one time at least."""
     ordered = sorted(seconds)
-    return [ordered[int(share * (len(ordered) - 1))] for share in QUANTILES]
+    return tuple(ordered[int(share * (len(ordered) - 1))] for share in QUANTILES)
+
+
+@dataclass(frozen=True, slots=True)
+class TimingSummary:
+    """Figures of many calls, in seconds. `first` and `last` are (best time, calls) of the first and last quarter.
+
+    `interruptions` are (number, when it began, seconds) of the calls that took longer than `limit`.
+    """
+
+    calls: int
+    median: float
+    longest: float
+    first: tuple[float, int]
+    last: tuple[float, int]
+    limit: float
+    interruptions: tuple[tuple[int, float, float], ...]
 
 
 @dataclass(slots=True)
-class Series:
+class CallTimings:
     """The calls that one rank timed: number within the kind, when it began, and how long it took, in seconds."""
 
     calls: list[tuple[int, float, float]] = field(default_factory=list)
 
     def add(self, number: int, began: float, seconds: float) -> None:
-        """One more call."""
+        """Add one more call."""
         self.calls.append((number, began, seconds))
 
     @property
@@ -52,23 +65,18 @@ class Series:
         first, last = self.quarters
         return min(first) / min(last)
 
-    def summary(self, interruption_s: float) -> Json:
-        """The figures for the report. `first` and `last` are [best time, calls] of the first and last quarter.
-
-        `interruptions` are [number, when it began, seconds] of the calls beyond `limit`: `interruption_s` and
-        `FAR_LONGER` medians.
-        """
+    def summary(self, interruption_s: float) -> TimingSummary:
+        """The figures for a report. The limit of an interruption is `interruption_s` or `FAR_LONGER` medians."""
         seconds = [duration for _, _, duration in self.calls]
         median = statistics.median(seconds)
         first, last = self.quarters
         limit = max(interruption_s, FAR_LONGER * median)
-        return {
-            "calls": len(seconds),
-            "best": min(seconds),
-            "median": median,
-            "longest": max(seconds),
-            "first": [min(first), len(first)],
-            "last": [min(last), len(last)],
-            "limit": limit,
-            "interruptions": [list(call) for call in self.calls if call[2] > limit],
-        }
+        return TimingSummary(
+            calls=len(seconds),
+            median=median,
+            longest=max(seconds),
+            first=(min(first), len(first)),
+            last=(min(last), len(last)),
+            limit=limit,
+            interruptions=tuple(call for call in self.calls if call[2] > limit),
+        )

@@ -1,6 +1,6 @@
-"""Which rank is slower than the others: the same work on each, in turn while the others rest, and all together.
+"""Stragglers: the same work on each rank, in turn while the others rest, and on all together.
 
-In a collective everybody waits for the slowest, so all look slow. What each rank needs by itself tells who it is.
+In a collective all wait for the slowest, so all look slow. The time that each rank takes by itself shows which one it is.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 
-from readiness.multichip.repeated import Sums
+from readiness.multichip.link_reports import OwnAllReduceTime, ProductTimes
+from readiness.multichip.repeated import RepeatedAllReduce
 from readiness.multichip.teams import Team
-from readiness.ranks.values import Json, RankContext
+from readiness.ranks.reports import Report
+from readiness.ranks.values import RankContext
 
 #: Widths of a product of square matrices, until one takes this long: a short one would time the launch, not the chip.
 WIDTHS, LONG_ENOUGH_S = (256, 512, 1024, 2048, 4096), 3e-4
@@ -26,40 +28,40 @@ TURNS, REPETITIONS, REPEAT_S = 8, 30, 0.1
 FURTHER, SUSPECT = 2, 0.9
 
 
-def compare_ranks(context: RankContext, groups: Mapping[Team, Any], sums: Sums) -> Iterator[Json]:
-    """Best times of this rank in seconds: of products by width, alone and together, and of an all_reduce with itself."""
+def compare_ranks(context: RankContext, groups: Mapping[Team, Any], sums: RepeatedAllReduce) -> Iterator[Report]:
+    """Best times of this rank: of products by width, alone and together, and of an all_reduce with itself."""
     block = torch.ones(256).to(context.device)
     best: dict[str, float] = {}
     for rank in [*range(context.world_size)] * TURNS:
         yield from _turn(context, rank, best)
         with context.step(f"all_reduce of rank {rank} with itself, from number {sums.number + 1} on"):
             if rank == context.rank:
-                yield {"own_all_reduce": _best(context, partial(sums.all_reduce, block, groups[context.rank,]))}
-        context.share()
+                yield OwnAllReduceTime(_best(context, partial(sums.all_reduce, block, groups[context.rank,])))
+        context.exchange()
     for _ in range(FURTHER):
         if not _suspicious(context, best):
             break
         for rank in [*range(context.world_size)] * TURNS:
             yield from _turn(context, rank, best)
     with context.step("products of all ranks together"):
-        yield {"work": "together", "seconds": _products(context)}
+        yield ProductTimes("together", _products(context))
 
 
-def _turn(context: RankContext, rank: int, best: dict[str, float]) -> Iterator[Json]:
-    """One rank's products while the others rest. This rank's best times so far are kept in `best`."""
+def _turn(context: RankContext, rank: int, best: dict[str, float]) -> Iterator[Report]:
+    """Time one rank's products while the others rest. This rank's best times so far are kept in `best`."""
     with context.step(f"products of rank {rank} alone"):
         if rank == context.rank:
             seconds = _products(context)
             best |= {width: min(found, best.get(width, found)) for width, found in seconds.items()}
-            yield {"work": "alone", "seconds": seconds}
-    context.share()
+            yield ProductTimes("alone", seconds)
+    context.exchange()
 
 
 def _suspicious(context: RankContext, best: dict[str, float]) -> bool:
-    """Whether a rank looks slow in the widest product that all have done. All ranks come to the same answer."""
+    """True if a rank looks slow in the widest product that all have done. All ranks come to the same answer."""
     slow = False
     for width in WIDTHS:
-        times = context.share(best.get(str(width), 0.0))
+        times = context.exchange(best.get(str(width), 0.0))
         if not all(times):
             break
         slow = statistics.median_low(times) < SUSPECT * max(times)
@@ -67,7 +69,7 @@ def _suspicious(context: RankContext, best: dict[str, float]) -> bool:
 
 
 def _products(context: RankContext) -> dict[str, float]:
-    """Best times by width. Ranks need not agree on where to stop: they are compared in the widest that all have done."""
+    """Best times by width. Ranks may stop at different widths: they are compared in the widest that all have done."""
     generator = context.accelerator.generator("links", "products")
     found: dict[str, float] = {}
     for width in WIDTHS:

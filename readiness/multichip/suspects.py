@@ -1,8 +1,8 @@
-"""Whose doing a wrong result is: a chip that computes wrongly, sends wrongly or receives wrongly, or a link. Pure.
+"""Error localisation: which chip computes, sends or receives wrongly, or which link does, by all wrong results. Pure.
 
-One wrong result has many possible causes, all wrong results together have few. Every observation names those who could
-have caused it; the suspect who explains most of them is the culprit, and of those who explain as many the one of whom the
-fewest other things were right. What is then left is explained in the same way.
+One wrong result has many possible causes, all wrong results together have few. Every observation has its suspects; the
+one that explains most observations is the culprit, and of those that explain as many the one that was right in the fewest
+others. What is then left is explained in the same way.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SELDOM = 5
 
 
 class Role(StrEnum):
-    """What a suspect does wrong."""
+    """How a suspect makes results wrong."""
 
     COMPUTE = "compute"
     SENDER = "sender"
@@ -26,15 +26,15 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Suspect:
-    """A rank in a role; of a link its two ends, in their order."""
+    """A rank in a role, or a link with its two ends in their order."""
 
     role: Role
     ranks: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Look:
-    """One thing that was looked at.
+class Observation:
+    """One result that was looked at.
 
     `kind` is compute, transfer, all_gather or all_reduce. Of transfers and gathers `ranks` are source and target; of sums
     those of the team, and `wrong` those of them that got a wrong result.
@@ -45,7 +45,7 @@ class Look:
     wrong: tuple[int, ...] = ()
 
     def suspects(self) -> frozenset[Suspect]:
-        """Who could have caused that this was wrong."""
+        """The suspects that could have made this result wrong."""
         match self.kind:
             case "compute":
                 return frozenset({Suspect(Role.COMPUTE, self.ranks)})
@@ -56,7 +56,7 @@ class Look:
         return frozenset(ends if source == target else {*ends, _link(source, target)})  # its own part passes over no link
 
     def _of_sum(self) -> Iterable[Suspect]:
-        """Wrong for all: somebody put in what is wrong. Wrong for some: these received it so."""
+        """Wrong on all ranks: a rank put in something wrong. Wrong on some: these received it wrongly."""
         if self.wrong and set(self.wrong) < set(self.ranks):
             yield from (Suspect(Role.RECEIVER, (rank,)) for rank in self.wrong)
         else:
@@ -71,37 +71,43 @@ def _link(one: int, other: int) -> Suspect:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Who explains what: several `suspects` where they cannot be told apart. `times` is how often it was seen."""
+    """Suspects that explain some observations, several where the evidence fits them all, and how often these were seen."""
 
     suspects: tuple[Suspect, ...]
-    looks: tuple[Look, ...]
+    observations: tuple[Observation, ...]
     times: int
 
     @property
+    def kinds(self) -> set[str]:
+        """The kinds of observations that it explains."""
+        return {one.kind for one in self.observations}
+
+    @property
     def directions(self) -> set[tuple[int, ...]]:
-        """In which directions transfers were wrong."""
-        return {look.ranks for look in self.looks if look.kind in ("transfer", "all_gather")}
+        """The directions in which transfers were wrong."""
+        return {one.ranks for one in self.observations if one.kind in ("transfer", "all_gather")}
 
 
-def verdicts(wrong: Mapping[Look, int], looked: Iterable[Look]) -> list[Verdict]:
-    """Who explains all that was wrong (how often by look), given all that was looked at (`Look.wrong` empty)."""
+def verdicts(wrong: Mapping[Observation, int], observed: Iterable[Observation]) -> list[Verdict]:
+    """Explain all that was wrong (how often by observation), given all that was looked at (`wrong` empty)."""
+    every = set(observed)
     chances: dict[Suspect, int] = {}
-    for look in set(looked):
-        both = [look, *([Look(look.kind, look.ranks, (rank,)) for rank in look.ranks] if look.kind == "all_reduce" else [])]
-        for suspect in frozenset().union(*(one.suspects() for one in both)):
+    for one in every:
+        partly = [Observation(one.kind, one.ranks, (rank,)) for rank in one.ranks] if one.kind == "all_reduce" else []
+        for suspect in frozenset().union(*(each.suspects() for each in (one, *partly))):
             chances[suspect] = chances.get(suspect, 0) + 1
-    ranks = {rank for look in looked for rank in look.ranks}
+    ranks = {rank for one in every for rank in one.ranks}
     left, found = set(wrong), []
     while left:
-        explained: dict[Suspect, set[Look]] = {}
-        for look in left:
-            for suspect in look.suspects():
-                explained.setdefault(suspect, set()).add(look)
+        explained: dict[Suspect, set[Observation]] = {}
+        for one in left:
+            for suspect in one.suspects():
+                explained.setdefault(suspect, set()).add(one)
         most = max(map(len, explained.values()))
-        best = sorted(suspect for suspect, looks in explained.items() if len(looks) == most)
+        best = sorted(suspect for suspect, observations in explained.items() if len(observations) == most)
         chosen = explained[min(best, key=lambda suspect: (chances.get(suspect, most), suspect))]
         alike = [suspect for suspect in best if explained[suspect] == chosen]
-        times = sum(wrong[look] for look in chosen)
+        times = sum(wrong[one] for one in chosen)
         if len(ranks) > 2 and times >= SELDOM:
             least = min(chances.get(suspect, most) for suspect in alike)
             alike = [suspect for suspect in alike if chances.get(suspect, most) == least]

@@ -1,7 +1,7 @@
-"""How long the slowest of many equal calls take, and whether a chip computes while it exchanges.
+"""Tail latency of many equal calls, and overlap of computing with communication.
 
 A mean or a median hides a link that repeats what got lost: three calls of a hundred take fifty times as long. Each rank
-notes beside every call how long its threads stood in line for a processor: that is the host's doing.
+notes with every call how long its threads waited for a processor: that is the host's doing.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from functools import partial
 import torch
 import torch.distributed as dist
 
-from readiness.multichip.comparing import difference
-from readiness.ranks.values import Json, RankContext
+from readiness.multichip.bandwidth_reports import OverlapTimes, Settings, TailTimes
+from readiness.multichip.known_allreduce import KnownAllReduce, known_sum
+from readiness.ranks.reports import Report
+from readiness.ranks.values import RankContext
 from readiness.scheduling import in_line_s
 
-#: Elements of a sum whose tail is looked at: mostly latency, as most of a model's small tensors are.
+#: Elements of a sum whose tail is measured: mostly latency, as most of a model's small tensors are.
 SMALL = 4096
-#: A tail that is this many times the median is looked at again, at most so often: a link that repeats what got lost does so
+#: A tail that is this many times the median is measured again, at most so often: a link that repeats what got lost does so
 #: again, a busy host does not.
 DOUBTFUL_RATIO, MOST_SERIES = 6.0, 4
-#: Calls between two meetings of the ranks.
+#: Calls between two exchanges of the ranks.
 AT_ONCE = 20
 #: A product of matrices that are as wide as these takes so long at least, or is the widest.
 WIDTHS, LEAST_PRODUCT_S = (256, 512, 1024, 2048), 5e-5
@@ -30,50 +32,46 @@ WIDTHS, LEAST_PRODUCT_S = (256, 512, 1024, 2048), 5e-5
 REPETITIONS = 3
 
 
-def reports(context: RankContext, size: int) -> Iterator[Json]:
-    """Every call's seconds and what of it this rank stood in line; then the seconds of work alone and together.
+def reports(context: RankContext[Settings], size: int) -> Iterator[Report]:
+    """Seconds of every call and of waiting for a processor in it; then of work alone and together with a sum.
 
-    The latter with a sum of `size` bytes.
+    That sum is one of `size` bytes.
     """
     for number in range(MOST_SERIES):
-        report = _series(context)
-        yield {**report, "series": number}
-        own = sorted(max(0.0, taken - stood) for taken, stood in zip(report["seconds"], report["waited"], strict=True))
+        series = _series(context, number)
+        yield series
+        own = sorted(max(0.0, taken - waited) for taken, waited in zip(series.seconds, series.waited, strict=True))
         ratio = own[int(0.99 * (len(own) - 1))] / max(own[len(own) // 2], 1e-9) if own else 0.0
-        if max(context.share(ratio)) < DOUBTFUL_RATIO:
+        if max(context.exchange(ratio)) < DOUBTFUL_RATIO:
             break
     yield from _overlap(context, size)
 
 
-def _series(context: RankContext) -> Json:
-    total = context.settings["tail_calls"]
-    every = [
-        torch.randint(-9, 10, (SMALL,), generator=context.accelerator.generator("bandwidth", "tail", rank)).float()
+def _series(context: RankContext[Settings], series: int) -> TailTimes:
+    parts = {
+        rank: torch.randint(-9, 10, (SMALL,), generator=context.accelerator.generator("bandwidth", "tail", rank)).float()
         for rank in range(context.world_size)
-    ]
-    expected = torch.stack(every).sum(0)
-    source = every[context.rank].to(context.device)
+    }
+    known = known_sum(context, parts)
     seconds: list[float] = []
     waited: list[float] = []
     wrong = 0
-    for begin in range(0, total, AT_ONCE):
-        context.share()
+    for begin in range(0, context.settings.tail_calls, AT_ONCE):
+        context.exchange()
         with context.step(f"all_reduce {begin + 1} to {begin + AT_ONCE} of many alike"):
-            dist.all_reduce(source.clone())  # brings the ranks together
+            dist.all_reduce(known.part.clone())  # brings the ranks together
             for _ in range(AT_ONCE):
-                buffer = source.clone()
-                context.accelerator.synchronize()
-                stood, began = in_line_s(), time.perf_counter()
-                dist.all_reduce(buffer)
-                context.accelerator.synchronize()
+                call = KnownAllReduce(context, known)
+                in_line, began = in_line_s(), time.perf_counter()
+                call.run()
                 seconds.append(time.perf_counter() - began)
-                waited.append(max(0.0, in_line_s() - stood))
-                wrong += bool(difference(buffer.cpu(), expected))
-    return {"tail": "all_reduce", "seconds": seconds, "waited": waited, "wrong": wrong}
+                waited.append(max(0.0, in_line_s() - in_line))
+                wrong += call.wrong() is not None
+    return TailTimes(series, tuple(seconds), tuple(waited), wrong)
 
 
-def _overlap(context: RankContext, size: int) -> Iterator[Json]:
-    """Best seconds of a product alone, of a sum alone, and of both at once; the products take about as long as the sum."""
+def _overlap(context: RankContext, size: int) -> Iterator[OverlapTimes]:
+    """Time products alone, a sum alone, and both at once; the products take about as long as the sum."""
     generator = context.accelerator.generator("bandwidth", "overlap")
     values = torch.randint(-4, 5, (max(1, size // 4),), generator=generator).float().to(context.device)
     expected = values.cpu() * context.world_size
@@ -99,14 +97,14 @@ def _overlap(context: RankContext, size: int) -> Iterator[Json]:
         for width in WIDTHS:
             left = torch.randn(width, width, generator=generator).to(context.device)
             one = _best(context, partial(compute, left, 10)) / 10
-            if min(context.share(one)) >= LEAST_PRODUCT_S:
+            if min(context.exchange(one)) >= LEAST_PRODUCT_S:
                 break  # all together; a shorter one would time its start
-        times = max(1, min(1000, round(max(context.share(alone)) / max(min(context.share(one)), 1e-7))))
+        times = max(1, min(1000, round(max(context.exchange(alone)) / max(min(context.exchange(one)), 1e-7))))
         products = _best(context, partial(compute, left, times))
     with context.step("a sum and products at once"):
         together = _best(context, partial(both, left, times))
         wrong += int(not torch.equal(buffer.cpu(), expected))
-    yield {"overlap": "all_reduce", "exchange": alone, "compute": products, "both": together, "wrong": wrong}
+    yield OverlapTimes(alone, products, together, wrong)
 
 
 def _best(context: RankContext, call: Callable[[], None]) -> float:

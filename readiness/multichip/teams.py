@@ -1,7 +1,8 @@
-"""Which ranks work together: pairs in rounds, each rank alone, and all."""
+"""Process groups: which ranks work together, in pairs, alone, and all."""
 
 from __future__ import annotations
 
+from itertools import chain, combinations
 from typing import Any
 
 import torch.distributed as dist
@@ -10,10 +11,12 @@ Team = tuple[int, ...]
 
 #: Pairings of all ranks for sums by two; with four ranks these are all the pairs there are.
 PAIRINGS = 3
+#: Pairs that exchange blocks, one after the other; more would take long and show little more.
+MOST_PAIRS = 28
 
 
 def pairings(world_size: int) -> list[list[Team]]:
-    """Rounds in which every rank meets another one, and at the end has met all; in a world of odd size one rests."""
+    """Rounds in which every rank meets another one, and at the end has met all; with an odd number one rank rests."""
     ranks: list[int | None] = [*range(world_size), *([None] if world_size % 2 else [])]
     rounds: list[list[Team]] = []
     for _ in range(len(ranks) - 1):
@@ -23,6 +26,12 @@ def pairings(world_size: int) -> list[list[Team]]:
     return rounds
 
 
+def pairs(world_size: int) -> list[Team]:
+    """All pairs; of many ranks so many pairs that all ranks take part about equally often."""
+    every: list[Team] = sorted(combinations(range(world_size), 2))
+    return every if len(every) <= MOST_PAIRS else list(chain(*pairings(world_size)))[:MOST_PAIRS]
+
+
 def rounds(world_size: int) -> list[list[Team]]:
     """The teams for sums, round by round: some pairings, then all ranks together."""
     everyone = tuple(range(world_size))
@@ -30,7 +39,7 @@ def rounds(world_size: int) -> list[list[Team]]:
 
 
 def groups(world_size: int) -> dict[Team, Any]:
-    """A group of torch.distributed for each rank by itself and for each team of the rounds; None, the default, for all."""
+    """A process group for each rank by itself and for each team of the rounds; None, the default group, for all."""
     everyone = tuple(range(world_size))
     teams = [*((rank,) for rank in everyone), *(team for teams in rounds(world_size) for team in teams)]
     return {team: None if team == everyone else dist.new_group(list(team)) for team in dict.fromkeys(teams)}

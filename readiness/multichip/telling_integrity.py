@@ -1,95 +1,98 @@
-"""From what the ranks of `multichip.integrity` reported to measurements, and to whom a wrong result is laid. Pure."""
+"""Measurements of `multichip.integrity` from the reports of its ranks, and who is to blame for a wrong result. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from readiness.model import Measurement, Row, Yield
-from readiness.multichip import telling
-from readiness.multichip.suspects import Look, Role, Verdict, verdicts
-from readiness.multichip.telling import Reports
-from readiness.ranks.values import LONGEST_ABOUT, Json, Placement, WorldOutcome
+from readiness.multichip.integrity import Vote, WorkReport
+from readiness.multichip.measurements import unsupported
+from readiness.multichip.suspects import Observation, Role, Verdict, verdicts
+from readiness.ranks.values import LONGEST_ABOUT, Json, Placement, RanksOutcome
 
 KINDS = ("compute", "transfer", "all_reduce", "all_gather")
 
 
-
-def integrity(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
-    """`wrong_results` of each kind of work; of a world that did not finish only those that are not zero."""
-    reports = telling.reported(outcome)
+def integrity(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
+    """`wrong_results` of each kind of work; of a group that did not finish only those that are not zero."""
     finished = outcome.failure is None
-    yield from telling.refusals(reports)
-    for rank, report in reports:
-        if report.get("wrong"):
-            where: Json = {key: str(report[key]) for key in ("source", "team", "slots") if key in report}
-            yield Row({"rank": rank, "work": report["made"], "wrong": report["wrong"], **where, **report["first"]})
-    wrong, looked, made = _looks(reports)
-    odd, tied = _votes(reports, placement)
+    yield from unsupported(outcome)
+    for rank, report in outcome.of(WorkReport):
+        if report.first is not None:
+            where: Json = {"source": report.source, "team": _listed(report.team), "slots": _listed(report.slots)}
+            known = {name: str(value) for name, value in where.items() if value is not None}
+            yield Row({"rank": rank, "work": report.kind, "wrong": report.wrong, **known, **asdict(report.first)})
+    wrong, observed, calls = _observations(outcome)
+    odd, tied = _votes(outcome, placement)
     for who in (odd, tied):
         for rank, what in who.items():
             yield Row({"rank": rank, "chip": placement.ranks[rank].id, "computes_otherwise": ", ".join(what)})
     for rank in odd:
-        wrong[Look("compute", (rank,))] += len(odd[rank])
-    if any("vote" in report for _, report in reports):
-        made["compute"] += sum("vote" in report for _, report in reports)
-    found = verdicts(wrong, looked)
+        wrong[Observation("compute", (rank,))] += len(odd[rank])
+    if votes := len(outcome.of(Vote)):
+        calls["compute"] += votes
+    found = verdicts(wrong, observed)
     for verdict in found:
         yield Row({
             "suspect": " or ".join(suspect.role.value for suspect in verdict.suspects),
             "ranks": ", ".join(sorted({str(rank) for suspect in verdict.suspects for rank in suspect.ranks})),
             "chips": ", ".join(sorted({placement.ranks[rank].id for who in verdict.suspects for rank in who.ranks})),
-            "explains": len(verdict.looks), "seen": verdict.times,
+            "explains": len(verdict.observations), "seen": verdict.times,
         })  # fmt: skip
     for kind in KINDS:
-        count = sum(times for look, times in wrong.items() if look.kind == kind)
+        count = sum(times for one, times in wrong.items() if one.kind == kind)
+        labels = {**placement.labels, "work": kind}
         if kind == "compute" and not count and tied:
             count = max(map(len, tied.values()))
             words = f"{placement.name(*sorted(tied))} compute different bits from the same inputs, and none of them is usual"
-            labels = {**placement.labels, "work": kind}
-            yield Measurement("wrong_results", count, labels, samples=made[kind], about=words[:LONGEST_ABOUT])
-        elif count or (finished and made[kind]):
-            about = next((_about(one, kind, placement) for one in found if kind in {look.kind for look in one.looks}), None)
-            labels = {**placement.labels, "work": kind}
-            yield Measurement("wrong_results", count, labels, samples=made[kind] or None, about=about)
+            yield Measurement("wrong_results", count, labels, samples=calls[kind], about=words[:LONGEST_ABOUT])
+        elif count or (finished and calls[kind]):
+            about = next((_about(one, kind, placement) for one in found if kind in one.kinds), None)
+            yield Measurement("wrong_results", count, labels, samples=calls[kind] or None, about=about)
 
 
-def _looks(reports: Reports) -> tuple[Counter[Look], set[Look], Counter[str]]:
+def _listed(values: tuple[object, ...] | None) -> list[object] | None:
+    return None if values is None else [list(value) if isinstance(value, tuple) else value for value in values]
+
+
+def _observations(outcome: RanksOutcome) -> tuple[Counter[Observation], set[Observation], Counter[str]]:
     """What was wrong and how often, all that was looked at, and how many calls were made of each kind."""
-    wrong: Counter[Look] = Counter()
-    looked: set[Look] = set()
-    made: Counter[str] = Counter()
+    wrong: Counter[Observation] = Counter()
+    observed: set[Observation] = set()
+    calls: Counter[str] = Counter()
     sums: dict[tuple[tuple[int, ...], int], list[int]] = {}
-    for rank, report in reports:
-        kind = report.get("made", "")
-        made[kind] += report.get("calls", 0)
-        match kind:
-            case "compute":
-                looked.add(Look(kind, (rank,)))
-                wrong[Look(kind, (rank,))] += report["wrong"]
-            case "transfer":
-                look = Look(kind, (report["source"], rank))
-                looked.add(look)
-                wrong[look] += report["wrong"]
-            case "all_gather":
-                looked |= {Look(kind, (source, rank)) for source in range(max(rank for rank, _ in reports) + 1)}
-                for source, times in report["slots"]:
-                    wrong[Look(kind, (source, rank))] += times
-            case "all_reduce":
-                looked.add(Look(kind, tuple(report["team"])))
-                for number, _ in report["which"]:
-                    sums.setdefault((tuple(report["team"]), number), []).append(rank)
-    for (team, _), ranks in sums.items():
-        wrong[Look("all_reduce", team, tuple(sorted(ranks)))] += 1
-    return Counter({look: times for look, times in wrong.items() if times}), looked, made
+    ranks = [rank for rank, reports in enumerate(outcome.reports) if reports]
+    for rank, report in outcome.of(WorkReport):
+        calls[report.kind] += report.calls
+        match report:
+            case WorkReport(kind="compute" as kind):
+                observed.add(Observation(kind, (rank,)))
+                wrong[Observation(kind, (rank,))] += report.wrong
+            case WorkReport(kind="transfer" as kind, source=int(source)):
+                one = Observation(kind, (source, rank))
+                observed.add(one)
+                wrong[one] += report.wrong
+            case WorkReport(kind="all_gather" as kind, slots=tuple(slots)):
+                observed |= {Observation(kind, (source, rank)) for source in range(max(ranks) + 1)}
+                for source, times in slots:
+                    wrong[Observation(kind, (source, rank))] += times
+            case WorkReport(kind="all_reduce" as kind, team=tuple(team)):
+                observed.add(Observation(kind, team))
+                for number in report.wrong_calls:
+                    sums.setdefault((team, number), []).append(rank)
+    for (team, _), receivers in sums.items():
+        wrong[Observation("all_reduce", team, tuple(sorted(receivers)))] += 1
+    return Counter({one: times for one, times in wrong.items() if times}), observed, calls
 
 
-def _votes(reports: Reports, placement: Placement) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
-    """Ranks that computed something else than most chips of their make, and what; and those of which nobody is most."""
+def _votes(outcome: RanksOutcome, placement: Placement) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+    """Ranks that computed something else than most chips of their make, and what; and those without any majority."""
     votes: dict[tuple[str | None, str], dict[int, str]] = {}
-    for rank, report in reports:
-        for what, digest in report.get("digests", {}).items() if "vote" in report else ():
-            votes.setdefault((placement.ranks[rank].model, f"{what} in {report['vote']}"), {})[rank] = digest
+    for rank, vote in outcome.of(Vote):
+        for what, digest in vote.digests.items():
+            votes.setdefault((placement.ranks[rank].model, f"{what} in {vote.dtype}"), {})[rank] = digest
     odd: dict[int, list[str]] = {}
     tied: dict[int, list[str]] = {}
     for (_, what), digests in votes.items():
@@ -104,7 +107,7 @@ def _votes(reports: Reports, placement: Placement) -> tuple[dict[int, list[str]]
 
 def _about(verdict: Verdict, kind: str, placement: Placement) -> str:
     who = ", or ".join(_words(verdict, index, placement) for index in range(len(verdict.suspects)))
-    seen = f"seen {verdict.times} times in {len(verdict.looks)} places" if verdict.times > 1 else "seen once"
+    seen = f"seen {verdict.times} times in {len(verdict.observations)} places" if verdict.times > 1 else "seen once"
     return f"{kind}: {who}; {seen}"[:LONGEST_ABOUT]
 
 

@@ -1,4 +1,4 @@
-"""From training that died and went on to measurements and rows. Pure."""
+"""Measurements of `multichip.recovery`: training that died and went on, compared with training that did not stop. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from readiness.model import Labels, Measurement, Row, Yield
-from readiness.multichip.recovering import DATA_PARALLEL
-from readiness.multichip.telling import LONGEST_ABOUT, relative_difference
-from readiness.ranks.values import Placement, WorldOutcome
+from readiness.multichip.measurements import relative_difference
+from readiness.multichip.recovering import DATA_PARALLEL, BrokenCheckpoint, Loaded, Saving, State, Stepped
+from readiness.ranks.values import LONGEST_ABOUT, Placement, RanksOutcome
 
 #: How much further than two uninterrupted runs from each other a resumed one may be where they are not alike.
 _SLACK = 10.0
@@ -19,75 +18,73 @@ _SLACK = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A run that never stopped, the worlds of one that did, in order, and their `deaths`: when a rank was killed, and when
-    its world had been cleared away.
+    """A run that never stopped, and the groups of one that did, in order, with the times of its `deaths` (`RecoveryRun`).
 
     `again` is a second uninterrupted run, where something differed.
     """
 
-    straight: WorldOutcome
-    worlds: tuple[WorldOutcome, ...]
+    straight: RanksOutcome
+    outcomes: tuple[RanksOutcome, ...]
     deaths: tuple[tuple[float, float], ...]
-    again: WorldOutcome | None
+    again: RanksOutcome | None
     mode: str = DATA_PARALLEL
 
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """A world that saved, one of another size that loaded and went on, and the run that never stopped."""
+    """A group that saved, one of another size that loaded and went on, and the run that never stopped."""
 
     mode: str
-    writer: WorldOutcome
-    reader: WorldOutcome
-    straight: WorldOutcome
+    writer: RanksOutcome
+    reader: RanksOutcome
+    straight: RanksOutcome
 
 
-def resumed(told: Resumed, placement: Placement) -> Iterator[Yield]:
+def resumed(run: Resumed, placement: Placement) -> Iterator[Yield]:
     """What differs after a resume, just after loading and from then on, and how long it took."""
-    labels = {**placement.labels, "mode": told.mode}
-    yield from _state(told.mode, (told.straight, *told.worlds), placement, labels)
-    found = differences(told)
-    noise = 0.0 if told.again is None else max(_apart(told.straight, told.again), 0.0)
+    labels = {**placement.labels, "mode": run.mode}
+    yield from _state(run.mode, (run.straight, *run.outcomes), placement, labels)
+    found = differences(run)
+    noise = 0.0 if run.again is None else max(_apart(run.straight, run.again), 0.0)
     if noise and math.isfinite(noise):  # the device's own runs are not alike: only what is far beyond that counts
         found = {
             name: (words, distance)
             for name, (words, distance) in found.items()
             if distance > _SLACK * noise or not math.isfinite(distance)
         }
-    compared = sum(len(_losses(world)) for world in told.worlds) * len(placement.ranks)
-    yield Row(
-        {
-            "mode": told.mode,
-            "resumed_from": [report["loaded"] for world in told.worlds for report in world.reports[0] if "loaded" in report],
-            "compared": compared,
-            "differing": {name: words for name, (words, _) in found.items()},
-            "two_uninterrupted_runs_differ_by": noise,
-        }
-    )
+    compared = sum(len(_losses(outcome)) for outcome in run.outcomes) * len(placement.ranks)
+    loaded = [report.step for outcome in run.outcomes for rank, report in outcome.of(Loaded) if rank == 0]
+    yield Row({
+        "mode": run.mode,
+        "resumed_from": loaded,
+        "compared": compared,
+        "differing": {name: words for name, (words, _) in found.items()},
+        "two_uninterrupted_runs_differ_by": noise,
+    })  # fmt: skip
     first = next(iter(found.items()), None)
-    about = None if first is None else f"{told.mode}: {first[0]} {first[1][0]}; {len(found)} in all"[:LONGEST_ABOUT]
+    about = None if first is None else f"{run.mode}: {first[0]} {first[1][0]}; {len(found)} in all"[:LONGEST_ABOUT]
     yield Measurement("resume_mismatches", len(found), labels, samples=compared, about=about)
     parts = [
         {
             "until_the_world_was_given_up_s": round(given_up - killed, 3),
-            "until_loaded_s": round(_latest(world, "at", having="loaded") - killed, 3),
-            "until_the_first_new_step_s": round(_latest(world, "at", having="step") - killed, 3),
+            "until_loaded_s": round(_latest(outcome, Loaded) - killed, 3),
+            "until_the_first_new_step_s": round(_latest(outcome, Stepped) - killed, 3),
         }
-        for (killed, given_up), world in zip(told.deaths, told.worlds[1:], strict=False)
+        for (killed, given_up), outcome in zip(run.deaths, run.outcomes[1:], strict=False)
     ]
     if parts:
-        yield Row({"mode": told.mode, "recoveries": parts})
+        yield Row({"mode": run.mode, "recoveries": parts})
         slowest = max(part["until_the_first_new_step_s"] for part in parts)
         yield Measurement("recovery_s", slowest, labels, samples=len(parts))
 
 
-def differences(told: Resumed) -> dict[str, tuple[str, float]]:
-    """What the resumed run has otherwise than the one that never stopped: by name, in words and as a relative distance."""
+def differences(run: Resumed) -> dict[str, tuple[str, float]]:
+    """Losses of the resumed run unlike those of the one that never stopped: by name, in words and as a distance."""
     found: dict[str, tuple[str, float]] = {}
-    for rank in range(len(told.straight.reports)):
-        wanted = _losses(told.straight, rank)
-        for world in told.worlds:
-            for step, loss in _losses(world, rank).items():
+    for rank in range(len(run.straight.reports)):
+        wanted = _losses(run.straight, rank)
+        for outcome in run.outcomes:
+            for step, loss in _losses(outcome, rank).items():
                 if loss != wanted[step]:  # NaN differs from itself, and so it should
                     words = f"is {loss:.9g} instead of {wanted[step]:.9g}"
                     distance = relative_difference(loss, wanted[step])
@@ -95,7 +92,7 @@ def differences(told: Resumed) -> dict[str, tuple[str, float]]:
     return found
 
 
-def _apart(one: WorldOutcome, other: WorldOutcome) -> float:
+def _apart(one: RanksOutcome, other: RanksOutcome) -> float:
     """The largest relative distance between the losses of two runs."""
     return max(
         relative_difference(loss, _losses(one, rank)[step])
@@ -104,37 +101,33 @@ def _apart(one: WorldOutcome, other: WorldOutcome) -> float:
     )
 
 
-def _state(mode: str, worlds: tuple[WorldOutcome, ...], placement: Placement, labels: Labels) -> Iterator[Measurement]:
-    """Of each world that loaded: every tensor against what the world that saved it had on the same rank."""
+def _state(mode: str, outcomes: tuple[RanksOutcome, ...], placement: Placement, labels: Labels) -> Iterator[Measurement]:
+    """Of each group that loaded: every tensor compared with what the group that saved it had on the same rank."""
     found: list[str] = []
     compared = 0
-    saved: dict[int, dict[int, Mapping[str, str]]] = {}
+    saved: dict[int, dict[int, State]] = {}
     loaded: set[int] = set()
-    for world in worlds:
-        for rank, reports in enumerate(world.reports):
+    for outcome in outcomes:
+        for rank, reports in enumerate(outcome.reports):
             for report in reports:
-                if "saved" in report:
-                    saved.setdefault(report["saved"], {})[rank] = report["state"]
-                elif "loaded" in report:
-                    loaded.add(report["loaded"])
-                    wanted = saved.get(report["loaded"], {}).get(rank)
-                    if wanted is None:
-                        continue
-                    compared += len(wanted)
-                    found += [
-                        f"{name} on {placement.name(rank)}" for name in wanted if report["state"].get(name) != wanted[name]
-                    ]
+                if isinstance(report, Saving):
+                    saved.setdefault(report.step, {})[rank] = report.state
+                elif isinstance(report, Loaded):
+                    loaded.add(report.step)
+                    wanted = saved.get(report.step, {}).get(rank)
+                    if wanted is not None:
+                        compared += len(wanted)
+                        found += [f"{name} on {placement.name(rank)}" for name in _wrong(report.state, wanted)]
     if compared:
-        yield _lost(
-            found,
-            compared,
-            labels,
-            mode,
-            _unlike({step: saved[step] for step in sorted(loaded & saved.keys())}, placement) if found else None,
-        )
+        unlike = _unlike({step: saved[step] for step in sorted(loaded & saved.keys())}, placement) if found else None
+        yield _mismatches(found, compared, labels, mode, unlike)
 
 
-def _unlike(saved: Mapping[int, Mapping[int, Mapping[str, str]]], placement: Placement) -> str | None:
+def _wrong(state: State, wanted: State) -> list[str]:
+    return [name for name, digest in wanted.items() if state.get(name) != digest]
+
+
+def _unlike(saved: Mapping[int, Mapping[int, State]], placement: Placement) -> str | None:
     """In words, whose replica was not like the others' when it was saved: no checkpoint can bring back both."""
     for step, by_rank in saved.items():
         digests = {rank: tuple(sorted(state.items())) for rank, state in by_rank.items()}
@@ -146,23 +139,22 @@ def _unlike(saved: Mapping[int, Mapping[int, Mapping[str, str]]], placement: Pla
     return None
 
 
-def _lost(found: list[str], compared: int, labels: Labels, mode: str, cause: str | None = None) -> Measurement:
-    told = None
+def _mismatches(found: list[str], compared: int, labels: Labels, what: str, cause: str | None = None) -> Measurement:
+    about = None
     if found:
-        told = f"{mode}: {cause or f'{found[0]} is not what was saved'}; {len(found)} tensors in all"
-    return Measurement("state_mismatches", len(found), labels, samples=compared, about=told and told[:LONGEST_ABOUT])
+        about = f"{what}: {cause or f'{found[0]} is not what was saved'}; {len(found)} tensors in all"[:LONGEST_ABOUT]
+    return Measurement("state_mismatches", len(found), labels, samples=compared, about=about)
 
 
-def broken(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
+def broken(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     """Whether each broken checkpoint was refused by every rank, or at least by one that lets the others know."""
-    kinds: dict[str, list[dict[str, Any]]] = {}
-    for told in outcome.reports:
-        for report in told:
-            kinds.setdefault(report["broken"], []).append(report)
+    kinds: dict[str, list[BrokenCheckpoint]] = {}
+    for _, report in outcome.of(BrokenCheckpoint):
+        kinds.setdefault(report.broken, []).append(report)
     for what, reports in kinds.items():
-        accepted = [rank for rank, report in enumerate(reports) if not report["refused"]]
-        wrong = sorted({name for report in reports if not report["refused"] for name in report["wrong"]})
-        words = next((report["words"] for report in reports if report["refused"]), None)
+        accepted = [rank for rank, report in enumerate(reports) if not report.refused]
+        wrong = sorted({name for report in reports for name in report.wrong})
+        words = next((report.words for report in reports if report.refused), None)
         yield Row({"checkpoint": what, "taken_by_ranks": accepted, "wrong_tensors": wrong[:20], "words": words})
         about = None
         if accepted:
@@ -172,52 +164,46 @@ def broken(outcome: WorldOutcome, placement: Placement) -> Iterator[Yield]:
         yield Measurement("broken_refused", int(not accepted), labels, samples=len(reports), about=about)
 
 
-def resharded(told: Reloaded, before: Placement, after: Placement, labels: Labels | None = None) -> Iterator[Yield]:
-    """Another number of ranks: what it loaded against what was saved, and the mean losses from then on."""
+def resharded(run: Reloaded, before: Placement, after: Placement, labels: Labels | None = None) -> Iterator[Yield]:
+    """Another number of ranks: what it loaded compared with what was saved, and the mean losses from then on."""
     here = {
         **(before.labels if labels is None else labels),
-        "mode": told.mode, "from": str(len(before.ranks)), "to": str(len(after.ranks)),
+        "mode": run.mode, "from": str(len(before.ranks)), "to": str(len(after.ranks)),
     }  # fmt: skip
-    step = _latest(told.reader, "loaded", having="loaded")
-    wanted = saved_state(told.writer, step)[0]
-    found = [
-        f"{name} on {after.name(rank)}"
-        for rank, reports in enumerate(told.reader.reports)
-        for report in reports
-        if "loaded" in report
-        for name in wanted
-        if report["state"].get(name) != wanted[name]
-    ]
-    yield _lost(found, len(wanted) * len(after.ranks), here, f"{told.mode}, from {here['from']} to {here['to']} ranks")
-    have, want = _mean_losses(told.reader), _mean_losses(told.straight)
+    what = f"{run.mode}, from {here['from']} to {here['to']} ranks"
+    loaded = run.reader.of(Loaded)
+    wanted = saved_state(run.writer, max(report.step for _, report in loaded))[0]
+    found = [f"{name} on {after.name(rank)}" for rank, report in loaded for name in _wrong(report.state, wanted)]
+    yield _mismatches(found, len(wanted) * len(after.ranks), here, what)
+    have, want = _mean_losses(run.reader), _mean_losses(run.straight)
     worst = max(have, key=lambda number: relative_difference(have[number], want[number]))
     distance = relative_difference(have[worst], want[worst])
-    about = None
-    if distance:
-        what = f"{told.mode}, from {here['from']} to {here['to']} ranks"
-        about = f"{what}: the loss of step {worst} is {have[worst]:.9g}, not {want[worst]:.9g}"
+    about = f"{what}: the loss of step {worst} is {have[worst]:.9g}, not {want[worst]:.9g}" if distance else None
     yield Measurement("reshard_difference", distance, here, samples=len(have), about=about)
 
 
 def left_out(mode: str, reason: str) -> Row:
-    """A way of training that this stack cannot be asked for."""
+    """A row for a way of training that this stack does not support."""
     return Row({"mode": mode, "left_out": reason})
 
 
-def saved_state(world: WorldOutcome, step: int) -> list[Mapping[str, str]]:
+def saved_state(outcome: RanksOutcome, step: int) -> list[State]:
     """The digests of every tensor when this step was saved, by rank."""
-    return [report["state"] for reports in world.reports for report in reports if report.get("saved") == step]
+    return [report.state for _, report in outcome.of(Saving) if report.step == step]
 
 
-def _losses(world: WorldOutcome, rank: int = 0) -> dict[int, float]:
-    return {report["step"]: report["loss"] for report in world.reports[rank] if "step" in report}
+def _losses(outcome: RanksOutcome, rank: int = 0) -> dict[int, float]:
+    return {report.step: report.loss for own, report in outcome.of(Stepped) if own == rank}
 
 
-def _mean_losses(world: WorldOutcome) -> dict[int, float]:
-    by_rank = [_losses(world, rank) for rank in range(len(world.reports))]
+def _mean_losses(outcome: RanksOutcome) -> dict[int, float]:
+    by_rank = [_losses(outcome, rank) for rank in range(len(outcome.reports))]
     return {step: sum(losses[step] for losses in by_rank) / len(by_rank) for step in by_rank[0]}
 
 
-def _latest(world: WorldOutcome, key: str, *, having: str) -> Any:
-    """Of the first report of each rank that has something, the largest: all of them had come so far."""
-    return max(next(report[key] for report in reports if having in report) for reports in world.reports)
+def _latest(outcome: RanksOutcome, kind: type[Loaded] | type[Stepped]) -> float:
+    """When all ranks had made their first report of this kind."""
+    first: dict[int, float] = {}
+    for rank, report in outcome.of(kind):
+        first.setdefault(rank, report.at)
+    return max(first.values())

@@ -1,6 +1,6 @@
-"""Transfers between every two ranks, one pair at a time: one way, both ways at once, and the raw way beside them.
+"""Transfers between every two ranks, one pair at a time: one way, both ways at once, and the raw transfer beside them.
 
-The three take turns within a fraction of a second, so that whoever else uses the machine disturbs all of them alike.
+The three take turns within a fraction of a second, so that other users of the machine disturb all of them alike.
 """
 
 from __future__ import annotations
@@ -9,113 +9,130 @@ import contextlib
 import math
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 from socket import socket
 
 import torch
 import torch.distributed as dist
 
 from readiness.multichip import raw
-from readiness.multichip.comparing import difference, refusing
+from readiness.multichip.bandwidth_reports import PairTimes, Settings
+from readiness.multichip.comparing import Unsupported, difference
 from readiness.multichip.growing import GROWTH, most_bytes
-from readiness.multichip.links import pairs
-from readiness.multichip.teams import Team
-from readiness.ranks.values import Json, RankContext
+from readiness.multichip.teams import Team, pairs
+from readiness.numerics.unsupported import unsupported_as_reason
+from readiness.ranks.reports import Report
+from readiness.ranks.values import RankContext
 
 #: Turns around all pairs, and of each kind of transfer in one turn; the first, which connects, is not timed.
 PASSES, TURNS = 4, 4
-#: Where a pair reaches less of the raw way than this, more is tried: a slow link stays slow, a busy host does not.
+#: Where a pair reaches less of the raw transfer than this, more is tried: a slow link stays slow, a busy host does not.
 MOST_PASSES, DOUBTFUL_SHARE = 40, 0.15
 MEBIBYTE = 2**20
 #: Blocks grow until there and back takes so long on the slowest pair: by then the start of a transfer costs little of it.
 LONG_ENOUGH_S = 0.0005
 
 
-def reports(context: RankContext) -> Iterator[Json]:
-    """For each pair the seconds of a block there and back, of both at once, and of the raw way; and what was wrong."""
-    found: dict[Team, Json] = {}
-    numel = max(1, int(context.settings["block_mib"] * MEBIBYTE) // 4)
-    most = most_bytes(context, at_once=2)
+@dataclass(slots=True)
+class _Times:
+    """Seconds of one pair's transfers of blocks of so many elements, and how many were wrong."""
+
+    numel: int
+    latency: list[float] = field(default_factory=list)
+    one_way: list[float] = field(default_factory=list)
+    both_ways: list[float] = field(default_factory=list)
+    raw: list[float] = field(default_factory=list)
+    wrong: int = 0
+
+    def grow(self, numel: int) -> None:
+        """Begin anew with larger blocks."""
+        self.numel, self.one_way, self.both_ways, self.raw = numel, [], [], []
+
+
+def reports(context: RankContext[Settings]) -> Iterator[Report]:
+    """For each pair the seconds of a block there and back, of both at once, and of the raw transfer; and what was wrong."""
+    found: dict[Team, _Times] = {}
+    numel = max(1, int(context.settings.block_mib * MEBIBYTE) // 4)
+    most = most_bytes(context, context.settings.most_mib, at_once=2)
     started = time.monotonic()
     number = 0
     while number < MOST_PASSES:
         for pair in pairs(context.world_size):
-            told = _nothing(numel) if context.rank not in pair else found.setdefault(pair, _nothing(numel))
-            refusal = yield from _meet(context, pair, told, number)
-            if refusal:
+            times = _Times(numel) if context.rank not in pair else found.setdefault(pair, _Times(numel))
+            refused = yield from _turn(context, pair, times, number)
+            if refused:
                 return
         number += 1
-        slowest = max(context.share(max((min(told["one_way"], default=0.0) for told in found.values()), default=0.0)))
+        slowest = max(context.exchange(max((min(times.one_way, default=0.0) for times in found.values()), default=0.0)))
         if slowest < LONG_ENOUGH_S and 4 * numel * GROWTH <= most:
             numel *= GROWTH
-            for told in found.values():
-                told.update(_nothing(numel) | {"wrong": told["wrong"], "latency": told["latency"]})
+            for times in found.values():
+                times.grow(numel)
             number = 0
             continue
-        too_long = max(context.share(time.monotonic() - started)) > context.settings["budget_s"]
-        both = [told for told in found.values() if told["raw"] and told["one_way"]]
-        share = min((min(told["raw"]) / min(told["one_way"]) for told in both), default=math.inf)
-        if too_long or (min(context.share(share)) >= DOUBTFUL_SHARE and number >= PASSES):
+        too_long = max(context.exchange(time.monotonic() - started)) > context.settings.budget_s
+        timed = [times for times in found.values() if times.raw and times.one_way]
+        share = min((min(times.raw) / min(times.one_way) for times in timed), default=math.inf)
+        if too_long or (min(context.exchange(share)) >= DOUBTFUL_SHARE and number >= PASSES):
             break
-    for pair, told in found.items():
-        yield {"pair": list(pair), "raw_kind": raw.kind(context), **told}
+    for pair, times in found.items():
+        yield PairTimes(
+            pair, raw.kind(context), 4 * times.numel, tuple(times.latency), tuple(times.one_way), tuple(times.both_ways),
+            tuple(times.raw), times.wrong,
+        )  # fmt: skip
 
 
-def _nothing(numel: int) -> Json:
-    return {"bytes": 4 * numel, "latency": [], "one_way": [], "both_ways": [], "raw": [], "wrong": 0}
-
-
-def _meet(context: RankContext, pair: Team, told: Json, number: int) -> Generator[Json, None, bool]:
-    """One turn of a pair, the other ranks looking on. Whether the library refused it."""
+def _turn(context: RankContext, pair: Team, times: _Times, number: int) -> Generator[Report, None, bool]:
+    """One turn of a pair, while the other ranks wait. True if the library refuses it."""
     with contextlib.ExitStack() as stack:
         with context.step(f"raw connection between ranks {pair[0]} and {pair[1]}"):
             mine = pair if context.rank in pair else None
             link = stack.enter_context(raw.connection(context, mine))
-        for what, turn in (("numbers", _numbers), ("blocks", _blocks)):
-            context.share()
+        for what, transfer in (("numbers", _numbers), ("blocks", _blocks)):
+            context.exchange()
             if what == "numbers" and mine is not None and link is None:
-                yield {"pair": list(pair), "refused": "raw connection", "reason": "no loopback connection"}
-            with context.step(f"{what} between ranks {pair[0]} and {pair[1]}"), refusing() as refusal:
+                yield Unsupported("raw connection", "no loopback connection")
+            with context.step(f"{what} between ranks {pair[0]} and {pair[1]}"), unsupported_as_reason() as refusal:
                 if link is not None:
-                    turn(context, pair, link, told, number)
-            if any(context.share(bool(refusal.reason))):
+                    transfer(context, pair, link, times, number)
+            if any(context.exchange(bool(refusal.reason))):
                 if refusal.reason:
-                    yield {"pair": list(pair), "refused": "send and recv", "reason": refusal.reason}
+                    yield Unsupported("send and recv", refusal.reason)
                 return True
     return False
 
 
-def _numbers(context: RankContext, pair: Team, link: socket, told: Json, _number: int) -> None:
-    """One number there and back: half of that is the latency."""
+def _numbers(context: RankContext, pair: Team, link: socket, times: _Times, _number: int) -> None:
+    """Send one number there and back: half of that is the latency."""
     sent = torch.ones(1).to(context.device)
     for _ in range(TURNS):
-        raw.meet(link)
-        told["latency"].append(_there_and_back(context, pair, sent, torch.zeros_like(sent)) / 2)
+        raw.synchronize(link)
+        times.latency.append(_there_and_back(context, pair, sent, torch.zeros_like(sent)) / 2)
 
 
-def _blocks(context: RankContext, pair: Team, link: socket, told: Json, number: int) -> None:
+def _blocks(context: RankContext, pair: Team, link: socket, times: _Times, number: int) -> None:
     generators = [context.accelerator.generator("bandwidth", "pair", *pair, end, number) for end in pair]
-    numel = told["bytes"] // 4
-    contents = [torch.randint(-(2**20), 2**20, (numel,), generator=one).float() for one in generators]
+    contents = [torch.randint(-(2**20), 2**20, (times.numel,), generator=one).float() for one in generators]
     place = pair.index(context.rank)
-    mine, theirs = contents[place], contents[1 - place]
+    mine, expected = contents[place], contents[1 - place]
     sent = mine.to(context.device)
-    plain, into = memoryview(bytearray(mine.numpy().tobytes())), memoryview(bytearray(4 * numel))
+    plain, into = memoryview(bytearray(mine.numpy().tobytes())), memoryview(bytearray(4 * times.numel))
     for turn in range(TURNS):
         received = torch.zeros_like(sent)
-        raw.meet(link)
+        raw.synchronize(link)
         seconds = _there_and_back(context, pair, sent, received)
-        told["wrong"] += bool(difference(received.cpu(), theirs))
+        times.wrong += difference(received.cpu(), expected) is not None
         if number or turn:
-            told["one_way"].append(seconds)
+            times.one_way.append(seconds)
         received = torch.zeros_like(sent)
-        raw.meet(link)
-        told["both_ways"].append(_both_at_once(context, pair, sent, received))
-        told["wrong"] += bool(difference(received.cpu(), theirs))
+        raw.synchronize(link)
+        times.both_ways.append(_both_at_once(context, pair, sent, received))
+        times.wrong += difference(received.cpu(), expected) is not None
         if raw.kind(context) == "socket":
-            raw.meet(link)
-            told["raw"].append(raw.there_and_back(link, plain, into, first=place == 0))
+            raw.synchronize(link)
+            times.raw.append(raw.there_and_back(link, plain, into, first=place == 0))
         else:
-            told["raw"].append(raw.copy(context, sent, received))
+            times.raw.append(raw.copy(context, sent, received))
 
 
 def _there_and_back(context: RankContext, pair: Team, sent: torch.Tensor, received: torch.Tensor) -> float:
@@ -132,7 +149,7 @@ def _there_and_back(context: RankContext, pair: Team, sent: torch.Tensor, receiv
 
 
 def _both_at_once(context: RankContext, pair: Team, sent: torch.Tensor, received: torch.Tensor) -> float:
-    """The first of a pair names what it sends first, the other what it receives: neither begins with what nobody takes."""
+    """The first of a pair names its send first, the other its receive: neither begins with what nobody takes."""
     other = pair[0] + pair[1] - context.rank
     context.accelerator.synchronize()
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Modes that divide each sequence: attention sees the other ranks' keys and values."""
+"""Context parallel training: each sequence is divided, attention sees the other ranks' keys and values."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from readiness.parallel.model import Decoder, size_of
-from readiness.parallel.sequence import divide
-from readiness.parallel.trainer import Held, Trainer, average
+from readiness.parallel.model import Decoder, transformer_size
+from readiness.parallel.sequence import over_ranks
+from readiness.parallel.trainer import LocalParameter, Strategy, average_gradients
 from readiness.ranks.values import RankContext
 
 Tensor = torch.Tensor
 
 
-class Stretched(Trainer):
+class ContextParallel(Strategy):
     """Each rank has one part of every sequence and all parameters."""
 
     def __init__(self, context: RankContext, model: Decoder, *, ring: bool) -> None:
         self.context, self.model = context, model
         rank, ranks = context.rank, context.world_size
         for block in model.blocks.values():
-            block.attention = divide(block.attention, size_of(model.shape), rank, ranks, ring=ring)  # type: ignore[arg-type]
+            size = transformer_size(model.shape)
+            block.attention = over_ranks(block.attention, size, rank, ranks, ring=ring)  # type: ignore[arg-type]
         model.start = rank * model.shape.length // ranks
 
     @property
@@ -33,13 +34,13 @@ class Stretched(Trainer):
         """On this rank's tokens of all sequences."""
         length = self.model.shape.length // self.context.world_size
         mine = slice(self.model.start, self.model.start + length)
-        found = self.passed(self.model, tokens[:, :-1][:, mine], tokens[:, 1:][:, mine])
+        found = self.forward_backward(self.model, tokens[:, :-1][:, mine], tokens[:, 1:][:, mine])
         with self.step("sum of gradients"):
-            average(self.parameters, self.context.world_size)
+            average_gradients(self.parameters, self.context.world_size)
             self.wait()
         return found
 
-    def held(self) -> Iterator[Held]:
+    def local_parameters(self) -> Iterator[LocalParameter]:
         """Every rank has all of it."""
         for name, parameter in self.model.named_parameters():
-            yield Held(name, parameter, self.context.world_size, "all")
+            yield LocalParameter(name, parameter, self.context.world_size, "all")

@@ -1,21 +1,23 @@
-"""Training by one mode for some steps, on one rank: what every step gave, and what is left at the end."""
+"""Training run of one strategy for some steps on one rank: a trace of every step, and the parameters at the end."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 
-from readiness.multichip.collectives import digest
+from readiness.multichip.comparing import digest
 from readiness.parallel.data import gradient
-from readiness.parallel.trainer import Held, Step, Trainer
+from readiness.parallel.shape import ModelShape
+from readiness.parallel.trainer import LocalParameter, Step, Strategy
 from readiness.parity.transformer import text
-from readiness.ranks.values import Json, RankContext
+from readiness.ranks.values import RankContext
 
 Tensor = torch.Tensor
 
@@ -25,74 +27,97 @@ OPTIMIZERS: Mapping[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
 }
 
 
-def batches(context: RankContext, vocabulary: int, batch: int, length: int, steps: int) -> list[Tensor]:
+@dataclass(frozen=True, slots=True)
+class TrainingTrace:
+    """What each step of a training run gave on one rank.
+
+    `losses` are this rank's shares, None where it has none; `squares` what it adds to the square of the gradient's norm,
+    in float64; `replicas` the digests of what it holds, by what it has in common with other ranks.
+    """
+
+    losses: tuple[float | None, ...]
+    squares: tuple[float, ...]
+    replicas: tuple[dict[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FinalParameters:
+    """The worst parameter at the end: its difference from the reference and its name; and digests as in `TrainingTrace`."""
+
+    difference: float
+    parameter: str
+    digests: dict[str, str]
+
+
+def batches(context: RankContext, shape: ModelShape, steps: int) -> list[Tensor]:
     """The same token ids (batch, length + 1) for each step on every rank, on the CPU."""
-    draw = context.accelerator.generator("parallelism", "tokens", vocabulary, batch, length)
-    return [text(draw, vocabulary, batch, length + 1) for _ in range(steps)]
+    sizes = shape.vocabulary, shape.batch, shape.length
+    generator = context.accelerator.generator("parallelism", "tokens", *sizes)
+    return [text(generator, shape.vocabulary, shape.batch, shape.length + 1) for _ in range(steps)]
 
 
 def train(
-    trainer: Trainer, optimizer: str, data: Sequence[Tensor], device: torch.device, step: Step, wait: Callable[[], object]
-) -> Json:
-    """One step on each batch. `step` goes around whatever may block, `wait` is for the device to be done.
-
-    `losses` are this rank's shares, None where it has none; `squares` what it adds to the square of the gradient's norm,
-    in float64; `replicas` by step the digest of what it holds, by what it has in common with others.
-    """
-    update = trainer.optimizer(*OPTIMIZERS[optimizer])
+    strategy: Strategy,
+    optimizer: str,
+    data: Iterable[Tensor],
+    device: torch.device,
+    step: Step,
+    wait: Callable[[], object],
+) -> TrainingTrace:
+    """Train one step on each batch. `step` goes around whatever may block, `wait` waits for the device."""
+    update = strategy.optimizer(*OPTIMIZERS[optimizer])
     losses: list[float | None] = []
     squares: list[float] = []
     replicas: list[dict[str, str]] = []
     for number, tokens in enumerate(data):
-        trainer.step, trainer.wait = partial(_numbered, step, number), wait
+        strategy.step, strategy.wait = partial(_numbered, step, number), wait
         update.zero_grad()
-        found = trainer.compute(tokens.to(device))
+        found = strategy.compute(tokens.to(device))
         with step(f"update of step {number}"):
-            squares.append(math.fsum(_squares(trainer)))
+            squares.append(math.fsum(_squares(strategy)))
             update.step()
             wait()
             losses.append(None if found is None else float(found.cpu()))
-            replicas.append(_replicas(trainer.held()))
-    return {"losses": losses, "squares": squares, "replicas": replicas}
+            replicas.append(_replicas(strategy.local_parameters()))
+    return TrainingTrace(tuple(losses), tuple(squares), tuple(replicas))
 
 
-def _numbered(step: Step, number: int, what: str) -> AbstractContextManager[None]:
-    return step(f"{what} of step {number}")
+def _numbered(step: Step, number: int, operation: str) -> AbstractContextManager[None]:
+    return step(f"{operation} of step {number}")
 
 
-def _squares(trainer: Trainer) -> Iterator[float]:
+def _squares(strategy: Strategy) -> Iterator[float]:
     """In float64 on the CPU: in float32 the small gradients would vanish in the sum. Copies count once."""
-    for held in trainer.held():
-        found = gradient(held)
+    for local in strategy.local_parameters():
+        found = gradient(local)
         if found is not None:
-            yield float(found.detach().cpu().double().square().sum()) / held.copies
+            yield float(found.detach().cpu().double().square().sum()) / local.copies
 
 
-def _replicas(parts: Iterator[Held]) -> dict[str, str]:
+def _replicas(parameters: Iterator[LocalParameter]) -> dict[str, str]:
     found: dict[str, list[str]] = {}
-    for held in parts:
-        found.setdefault(held.key, []).append(digest(held.local))
+    for local in parameters:
+        found.setdefault(local.key, []).append(digest(local.local))
     return {key: _joined(digests) for key, digests in found.items()}
 
 
-def left_over(trainer: Trainer, reference: Mapping[str, Tensor]) -> Json:
-    """The worst parameter at the end: |found - reference| over its root mean square, and its name; digests as by step.
+def final_parameters(strategy: Strategy, reference: Mapping[str, Tensor]) -> FinalParameters:
+    """The worst parameter at the end by |found - reference| over the reference's root mean square; NaN and shapes first.
 
-    NaN and shapes first; then every element. What PyTorch has divided is put together by all ranks, and then they all
-    must have the same.
+    What PyTorch has sharded is gathered by all ranks, and then they must all have the same.
     """
-    worst, about = 0.0, ""
+    worst, name = 0.0, ""
     digests: dict[str, list[str]] = {}
-    for held in trainer.held():
-        found = held.whole()
-        wanted = reference[held.name].detach().cpu()
-        wanted = wanted if held.rows is None else wanted[held.rows]
-        together = "put together" if held.rows is None else f"put together, rows {held.rows.start} to {held.rows.stop}"
-        digests.setdefault(together if held.full else held.key, []).append(digest(found))
+    for local in strategy.local_parameters():
+        found = local.whole()
+        wanted = reference[local.name].detach().cpu()
+        wanted = wanted if local.rows is None else wanted[local.rows]
+        gathered = "put together" if local.rows is None else f"put together, rows {local.rows.start} to {local.rows.stop}"
+        digests.setdefault(gathered if local.full else local.key, []).append(digest(found))
         error = _error(found.double(), wanted.double())
-        if error > worst or not about:
-            worst, about = error, held.name
-    return {"parameter_difference": worst, "parameter": about, "left": {key: _joined(told) for key, told in digests.items()}}
+        if error > worst or not name:
+            worst, name = error, local.name
+    return FinalParameters(worst, name, {key: _joined(of_key) for key, of_key in digests.items()})
 
 
 def _joined(digests: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Modes that divide the batch: replicas, divided parameters, and both."""
+"""Data parallel training: replicas, sharded optimizer state, sharded parameters, and both."""
 
 from __future__ import annotations
 
@@ -7,43 +7,54 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
-from readiness.multichip.replicas import replicated
 from readiness.parallel.model import Decoder
-from readiness.parallel.trainer import Held, Trainer, local, share
+from readiness.parallel.trainer import LocalParameter, Strategy, local_part, local_sequences
 from readiness.ranks.values import RankContext
 
 Tensor = torch.Tensor
 
 
-class Replicas(Trainer):
-    """DistributedDataParallel."""
+#: The gradients of a small model fit into one bucket; those of a large one never do. Several, so that one can be stale.
+BUCKET_MIB = 0.02
+
+
+def distributed_data_parallel(model: nn.Module, device: torch.device) -> DistributedDataParallel:
+    """Wrap a model, which is on the device, as one of the replicas of all ranks."""
+    indices = None if device.index is None else [device.index]
+    return DistributedDataParallel(model, device_ids=indices, bucket_cap_mb=BUCKET_MIB)
+
+
+class DataParallel(Strategy):
+    """Replicas in DistributedDataParallel: each rank has its sequences of the batch."""
 
     def __init__(self, context: RankContext, model: Decoder) -> None:
         self.context, self.model = context, model
-        self.wrapped = replicated(model, context.device)
+        self.wrapped = distributed_data_parallel(model, context.device)
 
     @property
     def parameters(self) -> Sequence[Tensor]:
-        """All of the replica."""
+        """All parameters of the replica."""
         return list(self.model.parameters())
 
     def compute(self, tokens: Tensor) -> Tensor | None:
         """On this rank's sequences; the gradients are averaged while they come."""
-        mine = share(tokens, self.context.rank, self.context.world_size)
-        return self.passed(self.wrapped, mine[:, :-1], mine[:, 1:])
+        mine = local_sequences(tokens, self.context.rank, self.context.world_size)
+        return self.forward_backward(self.wrapped, mine[:, :-1], mine[:, 1:])
 
-    def held(self) -> Iterator[Held]:
+    def local_parameters(self) -> Iterator[LocalParameter]:
         """Every rank has all of it."""
         for name, parameter in self.model.named_parameters():
-            yield Held(name, parameter, self.context.world_size, "all")
+            yield LocalParameter(name, parameter, self.context.world_size, "all")
 
 
-class Sparing(Replicas):
-    """Replicas each of which keeps the optimizer's state of a part of the parameters, and updates those for all (ZeRO-1)."""
+class ZeroRedundancy(DataParallel):
+    """Replicas, each with the optimizer state of a part of the parameters, which it updates for all (ZeRO-1)."""
 
     def optimizer(self, kind: type[torch.optim.Optimizer], settings: dict[str, Any]) -> torch.optim.Optimizer:
-        """PyTorch's ZeroRedundancyOptimizer around the usual one."""
+        """PyTorch's ZeroRedundancyOptimizer around the usual optimizer."""
         return zero_redundancy()(self.parameters, optimizer_class=kind, **settings)  # type: ignore[no-any-return]
 
 
@@ -64,48 +75,49 @@ def shard(model: Decoder, mesh: Any) -> None:
     fully_shard(model, mesh=mesh)
 
 
-class Divided(Trainer):
-    """What PyTorch has divided over a mesh; each rank sees its share of the batch, or with one part all of it."""
+class Sharded(Strategy):
+    """Parameters sharded by PyTorch over a mesh; each rank gets its part of the batch, or with one part all of it."""
 
     def __init__(self, context: RankContext, model: Decoder, *, part: int = 0, parts: int = 1) -> None:
         self.context, self.model, self.part, self.parts = context, model, part, parts
 
     @property
     def parameters(self) -> Sequence[Tensor]:
-        """Divided and copied ones."""
+        """Sharded and copied parameters."""
         return list(self.model.parameters())
 
     def compute(self, tokens: Tensor) -> Tensor | None:
         """On this rank's sequences."""
-        mine = share(tokens, self.part, self.parts)
-        return self.passed(self.model, mine[:, :-1], mine[:, 1:])
+        mine = local_sequences(tokens, self.part, self.parts)
+        return self.forward_backward(self.model, mine[:, :-1], mine[:, 1:])
 
-    def held(self) -> Iterator[Held]:
-        """Each rank its part: on each dimension of its mesh a parameter is in parts or copied."""
+    def local_parameters(self) -> Iterator[LocalParameter]:
+        """Each rank's shards: on each dimension of its mesh a parameter is sharded or copied."""
         for name, parameter in self.model.named_parameters():
-            yield _divided(name, parameter, self.context)
+            yield _sharded(name, parameter, self.context)
 
 
-def _divided(name: str, parameter: Any, context: RankContext) -> Held:
+def _sharded(name: str, parameter: Any, context: RankContext) -> LocalParameter:
     from torch.distributed.tensor import Replicate
 
     if not hasattr(parameter, "placements"):
-        return Held(name, parameter, context.world_size, "all")
+        return LocalParameter(name, parameter, context.world_size, "all")
     mesh = parameter.device_mesh
     kept = [isinstance(placement, Replicate) for placement in parameter.placements]
-    # Ranks outside the parameter's mesh (another group of the world) hold the same as those at their place in it.
+    # Ranks outside the parameter's mesh (in another one of its kind) hold the same as those at their place in it.
     copies = context.world_size // mesh.size()
     for dimension, copied in enumerate(kept):
         copies *= mesh.size(dimension) if copied else 1
     place = [coordinate for coordinate, copied in zip(mesh.get_coordinate(), kept, strict=True) if not copied]
-    return Held(name, parameter, copies, f"part {place}" if place else "all", full=True)
+    return LocalParameter(name, parameter, copies, f"part {place}" if place else "all", full=True)
 
 
-def gradient(held: Held) -> Tensor | None:
-    """The gradient of what is here; one that PyTorch keeps as a sum not yet made is made first (all ranks come)."""
-    found: Any = held.parameter.grad
+def gradient(parameter: LocalParameter) -> Tensor | None:
+    """The gradient of what is here; one that PyTorch keeps as partial sums is reduced first (all ranks must call it)."""
+    tensor: Any = parameter.parameter
+    found: Any = tensor.grad
     if found is None:
         return None
-    if hasattr(found, "placements") and tuple(found.placements) != tuple(held.parameter.placements):  # type: ignore[attr-defined]
-        found = found.redistribute(held.parameter.device_mesh, held.parameter.placements)  # type: ignore[attr-defined]
-    return local(found)
+    if hasattr(found, "placements") and tuple(found.placements) != tuple(tensor.placements):
+        found = found.redistribute(tensor.device_mesh, tensor.placements)
+    return local_part(found)

@@ -1,4 +1,4 @@
-"""What ranks hand to each other inside a forward pass, with the gradient's way back."""
+"""Collectives with gradients: all_to_all of rows, a step of a ring, all_gather, inside a forward pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.distributed as dist
 Tensor = torch.Tensor
 
 
-class _Exchange(torch.autograd.Function):
+class _AllToAllRows(torch.autograd.Function):
     """Uneven all_to_all of rows; the gradient goes the other way with the splits changed over."""
 
     @staticmethod
@@ -29,36 +29,36 @@ class _Exchange(torch.autograd.Function):
         return out, None, None, None
 
 
-def exchange(rows: Tensor, sent: list[int], received: list[int], group: Any = None) -> Tensor:
-    """So many rows to each rank, and so many from each."""
-    return _Exchange.apply(rows, sent, received, group)  # type: ignore[no-any-return, no-untyped-call]
+def all_to_all_rows(rows: Tensor, sent: list[int], received: list[int], group: Any = None) -> Tensor:
+    """Send so many rows to each rank, and receive so many from each."""
+    return _AllToAllRows.apply(rows, sent, received, group)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def exchange_counts(counts: Tensor, device: torch.device, group: Any = None) -> Tensor:
-    """How many rows come from each rank for each of our experts, on the CPU; `counts` (ranks, experts) is what we send."""
+def all_to_all_counts(counts: Tensor, device: torch.device, group: Any = None) -> Tensor:
+    """How many rows each rank sends to each of this rank's experts, on the CPU; `counts` (ranks, experts) are those sent."""
     given = counts.to(device)
     out = torch.empty_like(given)
     dist.all_to_all_single(out, given, group=group)
     return out.cpu()
 
 
-class _Shift(torch.autograd.Function):
-    """A tensor to the next rank, and the previous one's in its place; the gradient goes back."""
+class _RingStep(torch.autograd.Function):
+    """A tensor to the next rank, the previous one's in its place; the gradient goes back."""
 
     @staticmethod
     def forward(context: Any, tensor: Tensor, rank: int, ranks: int) -> Tensor:
         """One step of a ring."""
         context.place = rank, ranks
-        return _passed(tensor, (rank + 1) % ranks, (rank - 1) % ranks)
+        return _send_on(tensor, (rank + 1) % ranks, (rank - 1) % ranks)
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """One step the other way round."""
         rank, ranks = context.place
-        return _passed(gradient, (rank - 1) % ranks, (rank + 1) % ranks), None, None
+        return _send_on(gradient, (rank - 1) % ranks, (rank + 1) % ranks), None, None
 
 
-def _passed(tensor: Tensor, target: int, source: int) -> Tensor:
+def _send_on(tensor: Tensor, target: int, source: int) -> Tensor:
     out = torch.empty_like(tensor, memory_format=torch.contiguous_format)
     both = [dist.P2POp(dist.isend, tensor.contiguous(), target), dist.P2POp(dist.irecv, out, source)]
     for work in dist.batch_isend_irecv(both):
@@ -66,13 +66,13 @@ def _passed(tensor: Tensor, target: int, source: int) -> Tensor:
     return out
 
 
-def shift(tensor: Tensor, rank: int, ranks: int) -> Tensor:
-    """What the previous rank of the ring has."""
-    return _Shift.apply(tensor, rank, ranks)  # type: ignore[no-any-return, no-untyped-call]
+def ring_step(tensor: Tensor, rank: int, ranks: int) -> Tensor:
+    """Send a tensor to the next rank of the ring; return the previous rank's."""
+    return _RingStep.apply(tensor, rank, ranks)  # type: ignore[no-any-return, no-untyped-call]
 
 
-class _Gather(torch.autograd.Function):
-    """All ranks' tensors along a dimension; each gets back the sum of what all have of its part's gradient."""
+class _AllGather(torch.autograd.Function):
+    """All ranks' tensors along a dimension; each gets back the sum of all gradients of its part."""
 
     @staticmethod
     def forward(context: Any, tensor: Tensor, dimension: int, rank: int, ranks: int) -> Tensor:
@@ -91,6 +91,6 @@ class _Gather(torch.autograd.Function):
         return whole.chunk(ranks, dimension)[rank].contiguous(), None, None, None
 
 
-def gather(tensor: Tensor, dimension: int, rank: int, ranks: int) -> Tensor:
-    """The whole of which every rank has one part."""
-    return _Gather.apply(tensor, dimension, rank, ranks)  # type: ignore[no-any-return, no-untyped-call]
+def all_gather(tensor: Tensor, dimension: int, rank: int, ranks: int) -> Tensor:
+    """Gather the whole, of which every rank has one part."""
+    return _AllGather.apply(tensor, dimension, rank, ranks)  # type: ignore[no-any-return, no-untyped-call]

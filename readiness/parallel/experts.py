@@ -1,7 +1,6 @@
-"""Experts of which a few work on each token, whole on one chip or dealt out over ranks that exchange tokens.
+"""Mixture of experts: a few experts work on each token, all on one chip or distributed over ranks that exchange tokens.
 
-How they are chosen is DeepSeek-V3's way (arXiv 2412.19437: sigmoid gates, a bias that only chooses, the best groups of
-experts first, one shared expert) or Qwen3's (arXiv 2505.09388: a softmax, and the chosen ones' weights normalised).
+Routing is DeepSeek-V3's, with one shared expert, or Qwen3's (`readiness.parity.moe_routing`).
 """
 
 from __future__ import annotations
@@ -12,16 +11,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from readiness.parallel.shape import CHOSEN, CHOSEN_GROUPS, GATE_SCALE, GROUPS, Shape
+from readiness.parallel.shape import CHOSEN, CHOSEN_GROUPS, GATE_SCALE, GROUPS, ModelShape
+from readiness.parity.moe_routing import choose_experts, gate_scores, gate_weights
 
 Tensor = torch.Tensor
 DEEPSEEK, QWEN = "deepseek", "qwen"
 
 
 class Router(nn.Module):
-    """Which experts work on a token, and with what weight."""
+    """Router: which experts work on a token, and with what weight."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.deepseek = shape.routing == DEEPSEEK
         self.gate = nn.Linear(shape.width, shape.experts, bias=False)
@@ -29,38 +29,27 @@ class Router(nn.Module):
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """(N, width) to the experts' numbers and weights, (N, chosen) each."""
-        logits = self.gate(tokens)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        scores = gate_scores(self.gate(tokens), sigmoid=self.deepseek)
         if self.bias is None:
-            scores = logits.softmax(-1)
-            chosen = scores.detach().topk(CHOSEN, -1).indices
+            chosen = choose_experts(scores.detach(), CHOSEN)
         else:
-            scores = logits.sigmoid()
-            chosen = _limited(scores.detach() + self.bias.to(scores.dtype)).topk(CHOSEN, -1).indices
-        weights = scores.gather(-1, chosen)
-        weights = weights / weights.sum(-1, keepdim=True) * (GATE_SCALE if self.deepseek else 1.0)
+            biased = scores.detach() + self.bias.to(scores.dtype)
+            chosen = choose_experts(biased, CHOSEN, groups=GROUPS, best_groups=CHOSEN_GROUPS)
+        weights = gate_weights(scores, chosen, GATE_SCALE if self.deepseek else 1.0)
         return chosen, weights.to(tokens.dtype)
 
 
-def _limited(scores: Tensor) -> Tensor:
-    """Scores of the experts in the best groups; a group is as good as its two best experts together."""
-    grouped = scores.view(-1, GROUPS, scores.shape[-1] // GROUPS)
-    best = grouped.topk(2, -1).values.sum(-1).topk(CHOSEN_GROUPS, -1).indices
-    kept = torch.zeros_like(grouped[..., 0]).scatter(-1, best, 1.0).unsqueeze(-1).expand_as(grouped)
-    return scores.masked_fill(kept.flatten(-2) == 0, float("-inf"))
-
-
 class Experts(nn.Module):
-    """A router and the experts among which it chooses. `spread` deals them out; without it, all are here."""
+    """Router and the experts among which it chooses. `distribute` keeps a part of them; without it, all are here."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.router = Router(shape)
-        self.stacked = Stacked(shape)
-        self.shared = Gated(shape) if shape.routing == DEEPSEEK else None
+        self.stacked = StackedExperts(shape)
+        self.shared = GatedFeedForward(shape) if shape.routing == DEEPSEEK else None
         self.group, self.ranks = None, 1
 
-    def spread(self, rank: int, ranks: int, group: Any = None) -> None:
+    def distribute(self, rank: int, ranks: int, group: Any = None) -> None:
         """Keep this rank's share of the experts."""
         self.ranks, self.group = ranks, group
         for name, whole in list(self.stacked.named_parameters()):
@@ -73,34 +62,34 @@ class Experts(nn.Module):
         order = chosen.flatten().argsort(stable=True)  # by expert; of one expert in the order of the tokens
         source = order // CHOSEN
         counts = torch.bincount(chosen.flatten().cpu(), minlength=self.router.gate.out_features)
-        worked = self._worked(tokens.index_select(0, source), counts)
+        worked = self._through_experts(tokens.index_select(0, source), counts)
         weighted = worked * weights.flatten().index_select(0, order).unsqueeze(-1)
         out = torch.zeros_like(tokens).index_add(0, source, weighted)
         return (out if self.shared is None else out + self.shared(tokens)).view_as(x)
 
-    def _worked(self, tokens: Tensor, counts: Tensor) -> Tensor:
+    def _through_experts(self, tokens: Tensor, counts: Tensor) -> Tensor:
         """Tokens (M, width) in the order of their experts, through those; `counts` are each expert's, on the CPU."""
         if self.ranks == 1:
             return self.stacked(tokens, counts.unsqueeze(0))  # type: ignore[no-any-return]
-        from readiness.parallel.exchange import exchange, exchange_counts
+        from readiness.parallel.exchange import all_to_all_counts, all_to_all_rows
 
-        arriving = exchange_counts(counts.view(self.ranks, -1), tokens.device, self.group)
+        arriving = all_to_all_counts(counts.view(self.ranks, -1), tokens.device, self.group)
         sent, received = counts.view(self.ranks, -1).sum(1).tolist(), arriving.sum(1).tolist()
-        here = exchange(tokens, sent, received, self.group)
-        return exchange(self.stacked(here, arriving), received, sent, self.group)
+        here = all_to_all_rows(tokens, sent, received, self.group)
+        return all_to_all_rows(self.stacked(here, arriving), received, sent, self.group)
 
 
-class Stacked(nn.Module):
-    """The gated feed-forwards of the experts that are here, stacked: (experts here, hidden, width) and its like."""
+class StackedExperts(nn.Module):
+    """Gated feed-forwards of the experts that are here, stacked: (experts here, hidden, width) and its like."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.gates = nn.Parameter(torch.empty(shape.experts, shape.hidden, shape.width))
         self.ups = nn.Parameter(torch.empty(shape.experts, shape.hidden, shape.width))
         self.downs = nn.Parameter(torch.empty(shape.experts, shape.width, shape.hidden))
 
     def forward(self, tokens: Tensor, counts: Tensor) -> Tensor:
-        """Tokens (M, width) through their experts. `counts` (ranks, experts here) says whose tokens stand where."""
+        """Tokens (M, width) through their experts; `counts` (ranks, experts here) says whose tokens are where."""
         sizes = counts.flatten().tolist()
         parts = torch.split_with_sizes(tokens, sizes)
         worked = []
@@ -111,10 +100,10 @@ class Stacked(nn.Module):
         return torch.cat(worked)
 
 
-class Gated(nn.Module):
-    """The feed-forward that works on every token."""
+class GatedFeedForward(nn.Module):
+    """Gated feed-forward (SwiGLU) that works on every token."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.gate = nn.Linear(shape.width, shape.hidden, bias=False)
         self.up = nn.Linear(shape.width, shape.hidden, bias=False)

@@ -1,4 +1,4 @@
-"""The model that every mode trains: blocks of the small transformer, whole or one stage of it, with experts or without."""
+"""Small decoder that every mode trains: blocks of the small transformer, whole or one stage, with experts or without."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import nn
 from torch.nn import functional
 
 from readiness.parallel.experts import Experts
-from readiness.parallel.shape import Shape
+from readiness.parallel.shape import ModelShape
 from readiness.parity.transformer import Attention, Block, Norm, Pair, Size, angles
 
 Tensor = torch.Tensor
 
 
-def size_of(shape: Shape) -> Size:
-    """The same as the small transformer knows it."""
+def transformer_size(shape: ModelShape) -> Size:
+    """The shape as the size of the small transformer."""
     return Size(shape.vocabulary, shape.width, shape.layers, shape.heads, shape.heads, shape.hidden)
 
 
 class DenseBlock(Block):
-    """A block of the small transformer, without what it keeps for decoding."""
+    """Block of the small transformer, without the cache for decoding."""
 
     def forward(self, x: Tensor, turn: Pair) -> Tensor:  # type: ignore[override]
         """(B, T, width) to the same."""
@@ -29,12 +29,12 @@ class DenseBlock(Block):
 
 
 class ExpertBlock(nn.Module):
-    """A block whose feed-forward is a choice of experts."""
+    """Block whose feed-forward is a mixture of experts."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.attention_norm, self.feed_norm = Norm(shape.width), Norm(shape.width)
-        self.attention = Attention(size_of(shape))
+        self.attention = Attention(transformer_size(shape))
         self.experts = Experts(shape)
 
     def forward(self, x: Tensor, turn: Pair) -> Tensor:
@@ -44,26 +44,29 @@ class ExpertBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Token ids (B, T) to logits (B, T, vocabulary); a stage takes or gives (B, T, width) where it has neighbours.
+    """Decoder from token ids (B, T) to logits (B, T, vocabulary); a stage takes or gives (B, T, width) at its borders.
 
     Blocks are named by their number in the whole model, so that a stage's parameters carry the names that they have there.
     `start` is the position of the first token, for a rank that holds a part of each sequence; `gathered` is how many
     such parts are put together for attention, which then sees them all.
     """
 
-    def __init__(self, shape: Shape, layers: Iterable[int] | None = None, *, first: bool = True, last: bool = True) -> None:
+    def __init__(
+        self, shape: ModelShape, layers: Iterable[int] | None = None, *, first: bool = True, last: bool = True
+    ) -> None:
         super().__init__()
         self.shape, self.start, self.gathered = shape, 0, 1
         self.embedding = nn.Embedding(shape.vocabulary, shape.width) if first else None
         chosen = range(shape.layers) if layers is None else layers
+        dense = shape.routing is None
         self.blocks = nn.ModuleDict(
-            {str(layer): DenseBlock(size_of(shape)) if shape.routing is None else ExpertBlock(shape) for layer in chosen}
+            {str(layer): DenseBlock(transformer_size(shape)) if dense else ExpertBlock(shape) for layer in chosen}
         )
         self.norm = Norm(shape.width) if last else None
         self.head = nn.Linear(shape.width, shape.vocabulary, bias=False) if last else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Through all that this stage has."""
+        """Pass through all layers that this stage has."""
         if self.embedding is not None:
             x = self.embedding(x)
         turn = angles(self.start, self.gathered * x.shape[1], self.shape.width // self.shape.heads, x)
@@ -78,7 +81,7 @@ def loss(logits: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
-def build(generator: torch.Generator, shape: Shape) -> Decoder:
+def build(generator: torch.Generator, shape: ModelShape) -> Decoder:
     """A whole model in float32 on the CPU with weights drawn from `generator` alone."""
     with torch.device("meta"):
         model = Decoder(shape)
@@ -91,12 +94,12 @@ def build(generator: torch.Generator, shape: Shape) -> Decoder:
     return model
 
 
-def part(whole: Decoder, layers: Iterable[int], *, first: bool, last: bool) -> Decoder:
+def stage(whole: Decoder, layers: Iterable[int], *, first: bool, last: bool) -> Decoder:
     """One stage of a model, with parameters of its own that have the whole one's values."""
     with torch.device("meta"):
-        stage = Decoder(whole.shape, layers, first=first, last=last)
+        made = Decoder(whole.shape, layers, first=first, last=last)
     weights = dict(whole.named_parameters())
-    stage.load_state_dict({name: weights[name].detach().clone() for name, _ in stage.named_parameters()}, assign=True)
-    for name, weight in stage.named_parameters():
+    made.load_state_dict({name: weights[name].detach().clone() for name, _ in made.named_parameters()}, assign=True)
+    for name, weight in made.named_parameters():
         weight.requires_grad_(weights[name].requires_grad)
-    return stage
+    return made

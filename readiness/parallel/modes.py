@@ -1,4 +1,4 @@
-"""The modes by name: what each needs, and how it is set up on a rank."""
+"""Modes of training by name: what each needs, and how its strategy is set up on a rank."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Any
 import torch.distributed as dist
 
 from readiness.parallel import tensor
-from readiness.parallel.context import Stretched
-from readiness.parallel.data import Divided, Replicas, Sparing, shard
-from readiness.parallel.expert import Dealt, DealtShards, DealtStages
+from readiness.parallel.context import ContextParallel
+from readiness.parallel.data import DataParallel, Sharded, ZeroRedundancy, shard
+from readiness.parallel.expert import ExpertParallel, FsdpExpert, PipelineExpert
 from readiness.parallel.experts import DEEPSEEK, QWEN
 from readiness.parallel.model import Decoder
-from readiness.parallel.pipeline import Looped, Staged
-from readiness.parallel.shape import Shape
-from readiness.parallel.trainer import Trainer
+from readiness.parallel.pipeline import InterleavedPipeline, Pipeline
+from readiness.parallel.shape import ModelShape
+from readiness.parallel.trainer import Strategy
 from readiness.ranks.values import RankContext
 
-SetUp = Callable[[RankContext, Decoder], Trainer]
+SetUp = Callable[[RankContext, Decoder], Strategy]
 
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """One way to divide the work. `set_up` is handed the whole model on the device, which it may change.
+    """Mode of training: one way to divide the work. `set_up` gets the whole model on the device, which it may change.
 
-    `pairs` ones arrange the ranks in two rows, so there must be four and an even number of them.
+    Modes of `pairs` arrange the ranks in two rows, so there must be four or more, and an even number.
     """
 
     name: str
     title: str
     set_up: SetUp
-    shape: Callable[[int], Shape] = Shape
+    shape: Callable[[int], ModelShape] = ModelShape
     pairs: bool = False
 
     def obstacle(self, ranks: int) -> str | None:
@@ -49,59 +49,59 @@ def _mesh(context: RankContext, *dimensions: tuple[str, int]) -> Any:
     return init_device_mesh(context.device.type, sizes, mesh_dim_names=names)
 
 
-def _fsdp(context: RankContext, model: Decoder) -> Trainer:
+def _fsdp(context: RankContext, model: Decoder) -> Strategy:
     mesh = _mesh(context, ("part", context.world_size))
     shard(model, mesh)
-    return Divided(context, model, part=context.rank, parts=context.world_size)
+    return Sharded(context, model, part=context.rank, parts=context.world_size)
 
 
-def _hsdp(context: RankContext, model: Decoder) -> Trainer:
+def _hsdp(context: RankContext, model: Decoder) -> Strategy:
     mesh = _mesh(context, ("copy", 2), ("part", context.world_size // 2))
     shard(model, mesh)
-    return Divided(context, model, part=context.rank, parts=context.world_size)
+    return Sharded(context, model, part=context.rank, parts=context.world_size)
 
 
-def _fsdp_expert(context: RankContext, model: Decoder) -> Trainer:
+def _fsdp_expert(context: RankContext, model: Decoder) -> Strategy:
     mesh = _mesh(context, ("pairs", context.world_size // 2), ("pair", 2))
-    return DealtShards(
+    return FsdpExpert(
         context, model, all_ranks=_mesh(context, ("part", context.world_size)), pairs=mesh["pairs"], pair=mesh["pair"]
     )
 
 
-def _tensor(context: RankContext, model: Decoder, *, sequence: bool) -> Trainer:
-    tensor.divide(model, _mesh(context, ("matrix", context.world_size)), sequence=sequence)
-    return Divided(context, model)
+def _tensor(context: RankContext, model: Decoder, *, sequence: bool) -> Strategy:
+    tensor.parallelize(model, _mesh(context, ("matrix", context.world_size)), sequence=sequence)
+    return Sharded(context, model)
 
 
-def _fsdp_tensor(context: RankContext, model: Decoder) -> Trainer:
+def _fsdp_tensor(context: RankContext, model: Decoder) -> Strategy:
     mesh = _mesh(context, ("part", context.world_size // 2), ("matrix", 2))
-    tensor.divide(model, mesh["matrix"], sequence=False)
+    tensor.parallelize(model, mesh["matrix"], sequence=False)
     shard(model, mesh["part"])
-    return Divided(context, model, part=context.rank // 2, parts=context.world_size // 2)
+    return Sharded(context, model, part=context.rank // 2, parts=context.world_size // 2)
 
 
-def _pipeline(context: RankContext, model: Decoder, *, schedule: str) -> Trainer:
-    return Staged(context, model, schedule, stages=range(context.world_size), replicas=[context.rank])
+def _pipeline(context: RankContext, model: Decoder, *, schedule: str) -> Strategy:
+    return Pipeline(context, model, schedule, stages=range(context.world_size), replicas=[context.rank])
 
 
-def _two_stages(context: RankContext, model: Decoder) -> Trainer:
-    """As many pipelines as half the ranks, of two stages, each of which deals its experts out."""
+def _two_stages(context: RankContext, model: Decoder) -> Strategy:
+    """Half as many pipelines as ranks, of two stages each, whose experts are shared among the ranks of a stage."""
     half = context.world_size // 2
     rows, pipes = _rows_and_columns(half)
     groups = _groups(rows, pipes)
     stages, replicas = pipes[context.rank % half], rows[context.rank // half]
-    return DealtStages(
+    return PipelineExpert(
         context, model, "1f1b", stages=stages, pipe=groups[tuple(stages)], replicas=replicas, copies=groups[tuple(replicas)]
     )
 
 
-def _ddp_pipeline(context: RankContext, model: Decoder) -> Trainer:
-    """Two pipelines, of as many stages as half the ranks."""
+def _ddp_pipeline(context: RankContext, model: Decoder) -> Strategy:
+    """Two pipelines of half as many stages as ranks."""
     half = context.world_size // 2
     pipes, copies = _rows_and_columns(half)
     groups = _groups(pipes, copies)
     stages, replicas = pipes[context.rank // half], copies[context.rank % half]
-    return Staged(
+    return Pipeline(
         context, model, "1f1b", stages=stages, pipe=groups[tuple(stages)], replicas=replicas, copies=groups[tuple(replicas)]
     )
 
@@ -112,50 +112,58 @@ def _rows_and_columns(half: int) -> tuple[list[list[int]], list[list[int]]]:
 
 
 def _groups(*kinds: list[list[int]]) -> dict[tuple[int, ...], Any]:
-    """A group for each of these; all ranks make all of them."""
+    """Make a process group for each of these; all ranks make all of them."""
     return {tuple(ranks): dist.new_group(ranks) for kind in kinds for ranks in kind}
 
 
 _ALL = (
-    Mode("ddp", "replicas (DistributedDataParallel)", Replicas),
-    Mode("ddp+zero", "replicas, the optimizer's state divided (ZeroRedundancyOptimizer)", Sparing),
-    Mode("fsdp", "parameters divided (fully_shard)", _fsdp),
-    Mode("hsdp", "parameters divided, twice (fully_shard over a mesh of two dimensions)", _hsdp, pairs=True),
-    Mode("tensor", "matrices divided (tensor parallel)", lambda *told: _tensor(*told, sequence=False)),
-    Mode("sequence", "matrices and norms divided (sequence parallel)", lambda *told: _tensor(*told, sequence=True)),
-    Mode("fsdp+tensor", "parameters divided over pairs that divide matrices", _fsdp_tensor, pairs=True),
+    Mode("ddp", "replicas (DistributedDataParallel)", DataParallel),
+    Mode("ddp+zero", "replicas, the optimizer's state sharded (ZeroRedundancyOptimizer)", ZeroRedundancy),
+    Mode("fsdp", "parameters sharded (fully_shard)", _fsdp),
+    Mode("hsdp", "parameters sharded, twice (fully_shard over a mesh of two dimensions)", _hsdp, pairs=True),
+    Mode("tensor", "matrices sharded (tensor parallel)", lambda *both: _tensor(*both, sequence=False)),
+    Mode("sequence", "matrices and norms sharded (sequence parallel)", lambda *both: _tensor(*both, sequence=True)),
+    Mode("fsdp+tensor", "parameters sharded over pairs that shard matrices", _fsdp_tensor, pairs=True),
     Mode(
         "pipeline-gpipe", "layers divided, forward before backward (GPipe)",
-        lambda *told: _pipeline(*told, schedule="gpipe"), lambda ranks: Shape(ranks, layers=ranks),
+        lambda *both: _pipeline(*both, schedule="gpipe"), lambda ranks: ModelShape(ranks, layers=ranks),
     ),
     Mode(
         "pipeline-1f1b", "layers divided, one forward, one backward (1F1B)",
-        lambda *told: _pipeline(*told, schedule="1f1b"), lambda ranks: Shape(ranks, layers=ranks),
+        lambda *both: _pipeline(*both, schedule="1f1b"), lambda ranks: ModelShape(ranks, layers=ranks),
     ),
     Mode(
         "pipeline-interleaved", "layers divided, two stages on each rank (interleaved 1F1B)",
-        lambda context, model: Looped(context, model, "interleaved"), lambda ranks: Shape(ranks, layers=2 * ranks),
+        lambda context, model: InterleavedPipeline(context, model, "interleaved"),
+        lambda ranks: ModelShape(ranks, layers=2 * ranks),
     ),
     Mode(
         "pipeline-dualpipe-v", "layers divided, two stages on each rank, there and back (DualPipeV)",
-        lambda context, model: Looped(context, model, "dualpipe-v"), lambda ranks: Shape(ranks, layers=2 * ranks),
+        lambda context, model: InterleavedPipeline(context, model, "dualpipe-v"),
+        lambda ranks: ModelShape(ranks, layers=2 * ranks),
     ),
     Mode(
         "ddp+pipeline", "two pipelines (1F1B) that share the batch", _ddp_pipeline,
-        lambda ranks: Shape(ranks, layers=ranks), pairs=True,
-    ),
-    Mode("expert-deepseek", "experts dealt out, sigmoid gates", Dealt, lambda ranks: Shape(ranks, routing=DEEPSEEK)),
-    Mode("expert-qwen", "experts dealt out, softmax gates", Dealt, lambda ranks: Shape(ranks, routing=QWEN)),
-    Mode(
-        "fsdp+expert", "parameters divided, experts dealt out over pairs, softmax gates", _fsdp_expert,
-        lambda ranks: Shape(ranks, routing=QWEN), pairs=True,
+        lambda ranks: ModelShape(ranks, layers=ranks), pairs=True,
     ),
     Mode(
-        "pipeline+expert", "layers divided (1F1B), and in each stage experts dealt out, sigmoid gates", _two_stages,
-        lambda ranks: Shape(ranks, routing=DEEPSEEK), pairs=True,
+        "expert-deepseek", "experts distributed, sigmoid gates", ExpertParallel,
+        lambda ranks: ModelShape(ranks, routing=DEEPSEEK),
     ),
-    Mode("context-ring", "sequences divided, keys and values go round", lambda *told: Stretched(*told, ring=True)),
-    Mode("context-gather", "sequences divided, keys and values gathered", lambda *told: Stretched(*told, ring=False)),
+    Mode(
+        "expert-qwen", "experts distributed, softmax gates", ExpertParallel,
+        lambda ranks: ModelShape(ranks, routing=QWEN),
+    ),
+    Mode(
+        "fsdp+expert", "parameters sharded, experts distributed over pairs, softmax gates", _fsdp_expert,
+        lambda ranks: ModelShape(ranks, routing=QWEN), pairs=True,
+    ),
+    Mode(
+        "pipeline+expert", "layers divided (1F1B), and in each stage experts distributed, sigmoid gates", _two_stages,
+        lambda ranks: ModelShape(ranks, routing=DEEPSEEK), pairs=True,
+    ),
+    Mode("context-ring", "sequences divided, keys and values go round", lambda *both: ContextParallel(*both, ring=True)),
+    Mode("context-gather", "sequences divided, keys and values gathered", lambda *both: ContextParallel(*both, ring=False)),
 )  # fmt: skip
 
 MODES: Mapping[str, Mode] = {mode.name: mode for mode in _ALL}

@@ -1,4 +1,4 @@
-"""The ranks' side of `multichip.parallelism`: alone first, each on its own chip, then together by one mode after another."""
+"""Ranks of `multichip.parallelism`: training on one device first, then on all together in one mode after another."""
 
 from __future__ import annotations
 
@@ -7,112 +7,177 @@ import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import torch
 
-from readiness.multichip.collectives import is_refusal
-from readiness.parallel.course import OPTIMIZERS, batches, left_over, train
+from readiness.numerics.unsupported import describe, is_unsupported
+from readiness.parallel.course import OPTIMIZERS, FinalParameters, TrainingTrace, batches, final_parameters, train
 from readiness.parallel.model import Decoder, build
 from readiness.parallel.modes import MODES
-from readiness.parallel.shape import Shape
-from readiness.parallel.trainer import Alone, nothing, silent
+from readiness.parallel.shape import ModelShape
+from readiness.parallel.trainer import SingleDevice, no_wait, unmarked
 from readiness.parity.survey import dtype_named
 from readiness.precision import strict_precision
-from readiness.ranks.values import Json, RankContext
+from readiness.ranks.reports import Report
+from readiness.ranks.values import RankContext
 
 Tensor = torch.Tensor
-#: Mode, dtype, optimizer.
-Course = tuple[str, str, str]
 
 
-class References:
-    """What training alone gives, by shape, optimizer and dtype, each worked out once."""
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """One training run: its mode, dtype and optimizer by name."""
 
-    def __init__(self, context: RankContext) -> None:
+    mode: str
+    dtype: str
+    optimizer: str
+
+    def __str__(self) -> str:
+        """The run as it is named in reports."""
+        return f"{self.mode}, {self.optimizer}, {self.dtype}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A training run on one device: the shape of its model, its optimizer and dtype."""
+
+    shape: str
+    optimizer: str
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The runs to make, in order, and their steps."""
+
+    runs: tuple[TrainingRun, ...]
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunBegun(Report):
+    """A run has begun on this rank."""
+
+    run: TrainingRun
+
+
+@dataclass(frozen=True, slots=True)
+class RunRefused(Report):
+    """The stack does not support a run."""
+
+    run: TrainingRun
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport(Report):
+    """What came of a run on this rank."""
+
+    run: TrainingRun
+    reference: Reference
+    trace: TrainingTrace
+    final: FinalParameters
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReference(Report):
+    """A reference trained on this rank's device."""
+
+    reference: Reference
+    trace: TrainingTrace
+
+
+@dataclass(frozen=True, slots=True)
+class HostReference(Report):
+    """A reference trained in float64 on this rank's host."""
+
+    reference: Reference
+    trace: TrainingTrace
+
+
+class SingleDeviceRuns:
+    """Training runs on one device, by shape, optimizer and dtype, each made once."""
+
+    def __init__(self, context: RankContext[Settings]) -> None:
         self.context = context
-        self._known: dict[tuple[Shape, str, str], dict[str, Tensor]] = {}
+        self._trained: dict[Reference, dict[str, Tensor]] = {}
 
-    def start(self, shape: Shape, dtype: torch.dtype) -> Decoder:
+    def start(self, shape: ModelShape, dtype: torch.dtype) -> Decoder:
         """The untrained model on this rank's device."""
         model = build(self.context.accelerator.generator("parallelism", "weights", shape), shape)
         return model.to(dtype).to(self.context.device)
 
-    def data(self, shape: Shape) -> list[Tensor]:
+    def data(self, shape: ModelShape) -> list[Tensor]:
         """The batches of all steps."""
-        return batches(self.context, shape.vocabulary, shape.batch, shape.length, self.context.settings["steps"])
+        return batches(self.context, shape, self.context.settings.steps)
 
-    def weights(self, shape: Shape, optimizer: str, dtype: str) -> Iterator[Json]:
-        """Train alone, unless that has been done: a report of it, and, from one rank in turn, of the host in float64."""
-        if (shape, optimizer, dtype) in self._known:
+    def train(self, shape: ModelShape, reference: Reference) -> Iterator[Report]:
+        """Train on one device, unless that has been done: a report of it, and, from one rank in turn, of the host."""
+        if reference in self._trained:
             return
-        on_host = len(self._known) % self.context.world_size == self.context.rank  # all ranks have the same host
-        about = self.about(shape, optimizer, dtype)
+        on_host = len(self._trained) % self.context.world_size == self.context.rank  # all ranks have the same host
+        optimizer, dtype = reference.optimizer, reference.dtype
         model = self.start(shape, getattr(torch, dtype))
         host = copy.deepcopy(model).cpu().double() if on_host else None
+        device, synchronize = self.context.device, self.context.accelerator.synchronize
         with self.context.step(f"training alone, {optimizer}, {dtype}"):
-            found = train(
-                Alone(model), optimizer, self.data(shape), self.context.device, silent, self.context.accelerator.synchronize
-            )
-            self._known[shape, optimizer, dtype] = {name: weight.detach() for name, weight in model.named_parameters()}
-        yield {"reference": about, **found}
+            trace = train(SingleDevice(model), optimizer, self.data(shape), device, unmarked, synchronize)
+            self._trained[reference] = {name: weight.detach() for name, weight in model.named_parameters()}
+        yield DeviceReference(reference, trace)
         if host is None:
             return
         with self.context.step(f"training on the host, {optimizer}, {dtype}"):
-            found = train(Alone(host), optimizer, self.data(shape), torch.device("cpu"), silent, nothing)
-        yield {"host": about, "losses": found["losses"], "squares": found["squares"]}
+            trace = train(SingleDevice(host), optimizer, self.data(shape), torch.device("cpu"), unmarked, no_wait)
+        yield HostReference(reference, trace)
 
-    @staticmethod
-    def about(shape: Shape, optimizer: str, dtype: str) -> str:
-        """What it is called in reports."""
-        return f"{shape} {optimizer} {dtype}"
-
-    def known(self, shape: Shape, optimizer: str, dtype: str) -> dict[str, Tensor]:
-        """The parameters after training alone."""
-        return self._known[shape, optimizer, dtype]
+    def trained(self, reference: Reference) -> dict[str, Tensor]:
+        """The parameters after training on one device."""
+        return self._trained[reference]
 
 
-def rank_main(context: RankContext) -> Iterator[Json]:
-    """One course after the other, [mode, dtype, optimizer] each: a report when it begins, and one of what came of it.
+def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
+    """Make one run after the other: a report when it begins, and one of what came of it.
 
-    What the stack refuses is reported before it ends the world: the other ranks may wait in the middle of it.
+    What the stack refuses is reported before it ends the group: the other ranks may wait in the middle of it.
     """
-    references = References(context)
+    references = SingleDeviceRuns(context)
     with strict_precision(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # of work in place on its result, which is not done here
-        for name, dtype, optimizer in context.settings["courses"]:
-            yield from _course(context, references, name, dtype, optimizer)
+        for run in context.settings.runs:
+            yield from _run(context, references, run)
 
 
-def _course(context: RankContext, references: References, name: str, dtype: str, optimizer: str) -> Iterator[Json]:
-    mode = MODES[name]
+def _run(context: RankContext[Settings], references: SingleDeviceRuns, run: TrainingRun) -> Iterator[Report]:
+    mode = MODES[run.mode]
     shape = mode.shape(context.world_size)
-    course = [name, dtype, optimizer]
-    yield {"begun": course}
-    yield from references.weights(shape, optimizer, dtype)
+    reference = Reference(str(shape), run.optimizer, run.dtype)
+    yield RunBegun(run)
+    yield from references.train(shape, reference)
 
-    def step(what: str) -> AbstractContextManager[None]:
-        return context.step(f"{name}, {optimizer}, {dtype}: {what}")
+    def step(operation: str) -> AbstractContextManager[None]:
+        return context.step(f"{run}: {operation}")
 
+    data, synchronize = references.data(shape), context.accelerator.synchronize
     try:
         with step("setting up"):
-            trainer = mode.set_up(context, references.start(shape, getattr(torch, dtype)))
-        found = train(trainer, optimizer, references.data(shape), context.device, step, context.accelerator.synchronize)
+            strategy = mode.set_up(context, references.start(shape, getattr(torch, run.dtype)))
+        trace = train(strategy, run.optimizer, data, context.device, step, synchronize)
         with step("putting parameters together"):
-            found |= left_over(trainer, references.known(shape, optimizer, dtype))
+            final = final_parameters(strategy, references.trained(reference))
     except (NotImplementedError, ImportError, AttributeError, RuntimeError, TypeError, ValueError) as problem:
-        if is_refusal(problem) or isinstance(problem, ImportError | AttributeError):
-            reason = str(problem).strip().partition("\n")[0]
-            yield {"refused": course, "reason": f"{type(problem).__name__}: {reason}"[:300]}
+        if is_unsupported(problem) or isinstance(problem, ImportError | AttributeError):
+            yield RunRefused(run, describe(problem))
         raise
-    yield {"course": course, "alone": references.about(shape, optimizer, dtype), **found}
+    yield RunReport(run, reference, trace, final)
 
 
-def courses(modes: Sequence[str], dtypes: Sequence[str], optimizers: Sequence[str]) -> list[Course]:
-    """All of them, mode by mode. Raises ValueError for a name that is not known: no chip is to blame."""
+def training_runs(modes: Sequence[str], dtypes: Sequence[str], optimizers: Sequence[str]) -> list[TrainingRun]:
+    """All runs, mode by mode. Raises ValueError for a name that is not known: no chip is to blame."""
     for setting, names, known in (("modes", modes, MODES), ("optimizers", optimizers, OPTIMIZERS)):
         for name in names:
             if name not in known:
                 raise ValueError(f"{setting}: {name!r} is none of {', '.join(known)}")
     for name in dtypes:
         dtype_named(name)
-    return list(itertools.product(modes, dtypes, optimizers))
+    return [TrainingRun(*names) for names in itertools.product(modes, dtypes, optimizers)]

@@ -1,4 +1,4 @@
-"""How large the model and its batch are in a world of so many ranks: everything divides evenly. No torch."""
+"""Shape of the model and its batch for a number of ranks: everything divides evenly. No torch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _HEAD, _LEAST_HEADS, _LEAST_LAYERS, _LEAST_EXPERTS = 16, 4, 2, 16
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """Sizes for a world of `ranks`, each of which may hold one part of heads, layers, experts, sequence or batch.
+class ModelShape:
+    """Sizes for `ranks` ranks, each of which may hold one part of heads, layers, experts, sequence or batch.
 
     `layers` is the least number; a pipeline of more stages has more. `routing` names how experts are chosen, None
     where there are none.
@@ -24,24 +24,28 @@ class Shape:
     layers: int = _LEAST_LAYERS
     routing: str | None = None
 
+    def __str__(self) -> str:
+        """Name of the shape in seeds and reports; other words would draw other weights."""
+        return f"Shape(ranks={self.ranks}, layers={self.layers}, routing={self.routing!r})"
+
     @property
     def heads(self) -> int:
-        """Of queries, keys and values alike."""
+        """Heads of queries, keys and values alike."""
         return self.ranks * math.ceil(_LEAST_HEADS / self.ranks)
 
     @property
     def width(self) -> int:
-        """Of the residual stream."""
+        """Width of the residual stream."""
         return _HEAD * self.heads
 
     @property
     def hidden(self) -> int:
-        """Of the feed-forward, and of each expert."""
+        """Width of the feed-forward, and of each expert."""
         return 2 * self.width if self.routing is None else self.width // 2
 
     @property
     def vocabulary(self) -> int:
-        """Kinds of tokens."""
+        """Number of kinds of tokens."""
         return self.ranks * math.ceil(96 / self.ranks)
 
     @property
@@ -56,11 +60,11 @@ class Shape:
 
     @property
     def micro_batches(self) -> int:
-        """Of a pipeline whose stages are the ranks: twice as many, so that it is full for a while."""
+        """Micro-batches of a pipeline whose stages are the ranks: twice as many, so that it is full for a while."""
         return 2 * self.ranks
 
     @property
     def experts(self) -> int:
-        """A multiple of the ranks and of the groups."""
+        """Number of experts: a multiple of the ranks and of the groups."""
         unit = math.lcm(self.ranks, GROUPS)
         return unit * math.ceil(_LEAST_EXPERTS / unit)

@@ -1,6 +1,6 @@
-"""From what the ranks of `multichip.parallelism` reported to measurements and rows. Pure.
+"""Measurements of `multichip.parallelism` from the reports of its ranks. Pure.
 
-A course that did not come to its end tells nothing but that: a part of it proves no parity.
+A run that did not come to its end yields nothing but that: a part of it proves no parity.
 """
 
 from __future__ import annotations
@@ -11,10 +11,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from readiness.model import Labels, Measurement, Row, Yield
-from readiness.multichip.telling import LONGEST_ABOUT, relative_difference
-from readiness.ranks.values import Json, Placement
+from readiness.multichip.measurements import relative_difference
+from readiness.parallel.course import TrainingTrace
+from readiness.parallel.rank import (
+    DeviceReference,
+    HostReference,
+    Reference,
+    RunBegun,
+    RunRefused,
+    RunReport,
+    TrainingRun,
+)
+from readiness.ranks.values import LONGEST_ABOUT, Placement, RanksOutcome
 
-Course = tuple[str, str, str]
 #: Parameters are compared under an optimizer that keeps the size of a gradient: one that divides by it makes roundoff large.
 COMPARABLE = "sgd"
 #: A chip whose training alone is so far from float64, and so many times as far as the best one's, is named with the rest.
@@ -22,68 +31,60 @@ ODD, ODD_TIMES = 2e-6, 8.0
 
 
 @dataclass(slots=True)
-class Heard:
-    """What all worlds reported, by rank: training alone and on the host by reference, and the courses that ended."""
+class Results:
+    """Reports of all rank groups: references by device and on the host, and the runs that ended or were refused, by rank."""
 
     placement: Placement
-    alone: dict[str, dict[int, Json]] = field(default_factory=dict)
-    host: dict[str, Json] = field(default_factory=dict)
-    ended: dict[Course, dict[int, Json]] = field(default_factory=dict)
-    begun: Course | None = None
-    refused: dict[Course, dict[int, str]] = field(default_factory=dict)
+    alone: dict[Reference, dict[int, TrainingTrace]] = field(default_factory=dict)
+    host: dict[Reference, TrainingTrace] = field(default_factory=dict)
+    ended: dict[TrainingRun, dict[int, RunReport]] = field(default_factory=dict)
+    refused: dict[TrainingRun, dict[int, str]] = field(default_factory=dict)
 
-    def hear(self, reports: Sequence[Sequence[Json]]) -> None:
-        """The reports of one world; `begun` is then the last course that any rank began."""
-        latest: list[Course] = []
-        for rank, told in enumerate(reports):
-            for report in told:
-                match report:
-                    case {"reference": about}:
-                        self.alone.setdefault(about, {})[rank] = report
-                    case {"host": about}:
-                        self.host.setdefault(about, report)
-                    case {"begun": course}:
-                        latest.append(tuple(course))
-                    case {"refused": course, "reason": reason}:
-                        self.refused.setdefault(tuple(course), {})[rank] = reason
-                    case {"course": course}:
-                        self.ended.setdefault(tuple(course), {})[rank] = report
-        ended = {course for course in latest if len(self.ended.get(course, ())) == len(reports)}
-        self.begun = next((course for course in latest if course not in ended), None)
+    def add(self, outcome: RanksOutcome) -> TrainingRun | None:
+        """Add the reports of one group; return the run that a rank began and not all ranks ended, if there is one."""
+        for rank, device in outcome.of(DeviceReference):
+            self.alone.setdefault(device.reference, {})[rank] = device.trace
+        for _, host in outcome.of(HostReference):
+            self.host.setdefault(host.reference, host.trace)
+        for rank, refusal in outcome.of(RunRefused):
+            self.refused.setdefault(refusal.run, {})[rank] = refusal.reason
+        for rank, report in outcome.of(RunReport):
+            self.ended.setdefault(report.run, {})[rank] = report
+        begun = [report.run for _, report in outcome.of(RunBegun)]
+        return next((run for run in begun if len(self.ended.get(run, ())) < len(outcome.reports)), None)
 
 
-def finished(heard: Heard, course: Course) -> Iterator[Yield]:
-    """All figures of a course that every rank has ended."""
-    reports = heard.ended[course]
+def run_measurements(results: Results, run: TrainingRun) -> Iterator[Yield]:
+    """All figures of a run that every rank has ended."""
+    reports, placement = results.ended[run], results.placement
     ranks = sorted(reports)
-    labels = labels_of(course, heard.placement)
-    about = reports[ranks[0]]["alone"]
-    odd = _odd(heard, about)
-    reference = heard.alone[about][min((rank for rank in ranks if rank not in odd), default=ranks[0])]
-    name = f"{course[0]}, {course[2]}, {course[1]}"
-    suffix = f"; trained alone, {heard.placement.name(*odd)} is off as well" if odd else ""
-    losses = [_mean(step) for step in zip(*(reports[rank]["losses"] for rank in ranks), strict=True)]
-    norms = [math.sqrt(math.fsum(step)) for step in zip(*(reports[rank]["squares"] for rank in ranks), strict=True)]
-    expected = [math.sqrt(square) for square in reference["squares"]]
+    labels = labels_of(run, placement)
+    reference = reports[ranks[0]].reference
+    odd = _odd(results, reference)
+    alone = results.alone[reference][min((rank for rank in ranks if rank not in odd), default=ranks[0])]
+    suffix = f"; trained alone, {placement.name(*odd)} is off as well" if odd else ""
+    losses = [_mean(step) for step in zip(*(reports[rank].trace.losses for rank in ranks), strict=True)]
+    norms = [math.sqrt(math.fsum(step)) for step in zip(*(reports[rank].trace.squares for rank in ranks), strict=True)]
+    losses_alone, norms_alone = list(map(_number, alone.losses)), list(map(math.sqrt, alone.squares))
     yield Row({
-        "mode": course[0], "dtype": course[1], "optimizer": course[2],
-        "losses": losses, "losses_alone": reference["losses"], "gradient_norms": norms, "gradient_norms_alone": expected,
+        "mode": run.mode, "dtype": run.dtype, "optimizer": run.optimizer,
+        "losses": losses, "losses_alone": losses_alone, "gradient_norms": norms, "gradient_norms_alone": norms_alone,
     })  # fmt: skip
     for measure, found, wanted, what in (
-        ("loss_difference", losses, reference["losses"], "the loss"),
-        ("gradient_norm_difference", norms, expected, "the gradient's norm"),
+        ("loss_difference", losses, losses_alone, "the loss"),
+        ("gradient_norm_difference", norms, norms_alone, "the gradient's norm"),
     ):
         differences = list(map(relative_difference, found, wanted))
         step = differences.index(max(differences))
-        told = f"{name}: {what} at step {step} is {found[step]:.9g} on {len(ranks)} ranks, {wanted[step]:.9g} on one{suffix}"
-        yield Measurement(measure, differences[step], labels, samples=len(found), about=told[:LONGEST_ABOUT])
-    yield _replicas(heard, course, labels, name)
-    if course[2] == COMPARABLE:
+        about = f"{run}: {what} at step {step} is {found[step]:.9g} on {len(ranks)} ranks, {wanted[step]:.9g} on one{suffix}"
+        yield Measurement(measure, differences[step], labels, samples=len(found), about=about[:LONGEST_ABOUT])
+    yield _replicas(results, run, labels)
+    if run.optimizer == COMPARABLE:
         sound = [rank for rank in ranks if rank not in odd] or ranks
-        worst = max(sound, key=lambda rank: reports[rank]["parameter_difference"])
-        told = f"{name}: {reports[worst]['parameter']} as {heard.placement.name(worst)} has it at the end{suffix}"
-        value = reports[worst]["parameter_difference"]
-        yield Measurement("parameter_difference", value, labels, samples=len(ranks), about=told[:LONGEST_ABOUT])
+        worst = max(sound, key=lambda rank: reports[rank].final.difference)
+        final = reports[worst].final
+        about = f"{run}: {final.parameter} as {placement.name(worst)} has it at the end{suffix}"
+        yield Measurement("parameter_difference", final.difference, labels, samples=len(ranks), about=about[:LONGEST_ABOUT])
 
 
 def _mean(shares: Sequence[float | None]) -> float:
@@ -91,66 +92,72 @@ def _mean(shares: Sequence[float | None]) -> float:
     return math.fsum(there) / len(there) if there else math.nan
 
 
-def labels_of(course: Course, placement: Placement) -> Labels:
-    """What a course's figures are evidence about."""
-    return {**placement.labels, "mode": course[0], "dtype": course[1], "optimizer": course[2]}
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
-def _replicas(heard: Heard, course: Course, labels: Labels, name: str) -> Measurement:
-    """After how many steps, the putting together at the end included, ranks differ that should hold the same bytes."""
-    reports = heard.ended[course]
-    steps = len(next(iter(reports.values()))["replicas"])
+def labels_of(run: TrainingRun, placement: Placement) -> Labels:
+    """Labels of a run's figures."""
+    return {**placement.labels, "mode": run.mode, "dtype": run.dtype, "optimizer": run.optimizer}
+
+
+def _replicas(results: Results, run: TrainingRun, labels: Labels) -> Measurement:
+    """After how many steps, the gathering at the end included, ranks differ that should hold the same bytes."""
+    reports = results.ended[run]
+    steps = len(next(iter(reports.values())).trace.replicas)
     differing, about = 0, None
     for number in range(steps + 1):
-        told = {rank: report["replicas"][number] if number < steps else report["left"] for rank, report in reports.items()}
-        odd = [(key, rank) for key in sorted({key for of in told.values() for key in of}) for rank in _minority(told, key)]
+        digests = {
+            rank: report.trace.replicas[number] if number < steps else report.final.digests
+            for rank, report in reports.items()
+        }
+        keys = sorted({key for of_rank in digests.values() for key in of_rank})
+        odd = [(key, rank) for key in keys for rank in _minority(digests, key)]
         differing += bool(odd)
         if odd and about is None:
             when = f"after step {number}" if number < steps else "when all is put together"
-            who = heard.placement.name(*sorted({rank for _, rank in odd}))
-            about = f"{name}: {who} has other bytes than its like {when} ({odd[0][0]})"[:LONGEST_ABOUT]
+            who = results.placement.name(*sorted({rank for _, rank in odd}))
+            about = f"{run}: {who} has other bytes than its like {when} ({odd[0][0]})"[:LONGEST_ABOUT]
     return Measurement("replicas_differ", differing, labels, samples=steps + 1, about=about)
 
 
-def _minority(told: Mapping[int, Mapping[str, str]], key: str) -> list[int]:
-    """The few against the many; of equally many, those that are not with the first rank."""
-    digests = {rank: of[key] for rank, of in sorted(told.items()) if key in of}
+def _minority(digests_by_rank: Mapping[int, Mapping[str, str]], key: str) -> list[int]:
+    """The ranks with another digest than most; of equally many, those that are not with the first rank."""
+    digests = {rank: of_rank[key] for rank, of_rank in sorted(digests_by_rank.items()) if key in of_rank}
     counts = Counter(digests.values())
     first = next(iter(digests.values()))
     usual = max(counts, key=lambda digest: (counts[digest], digest == first))
     return [rank for rank, digest in digests.items() if digest != usual]
 
 
-def chips(heard: Heard) -> Iterator[Yield]:
+def chip_measurements(results: Results) -> Iterator[Yield]:
     """How far each chip by itself is from float64 on the host, over all models; the worst of them named."""
     found: dict[str, list[tuple[float, int]]] = {}
-    for about, reports in heard.alone.items():
-        _, optimizer, dtype = about.rsplit(" ", 2)
-        if optimizer == COMPARABLE and about in heard.host:
-            host = heard.host[about]
-            found.setdefault(dtype, []).extend((_distance(report, host), rank) for rank, report in reports.items())
+    for reference, traces in results.alone.items():
+        if reference.optimizer == COMPARABLE and reference in results.host:
+            host = results.host[reference]
+            found.setdefault(reference.dtype, []).extend((_distance(trace, host), rank) for rank, trace in traces.items())
     for dtype, distances in found.items():
         distance, rank = max(distances, key=lambda item: (item[0], -item[1]))
-        labels = {**heard.placement.labels, "dtype": dtype, "optimizer": COMPARABLE}
-        told = f"{heard.placement.name(rank)}, trained alone in {dtype}, against float64 on the host"
-        yield Measurement("chip_difference", distance, labels, samples=len(distances), about=told)
+        labels = {**results.placement.labels, "dtype": dtype, "optimizer": COMPARABLE}
+        about = f"{results.placement.name(rank)}, trained alone in {dtype}, against float64 on the host"
+        yield Measurement("chip_difference", distance, labels, samples=len(distances), about=about)
 
 
-def _odd(heard: Heard, about: str) -> list[int]:
-    """The ranks whose chips train otherwise than the rest by themselves; what they say of a mode names the chip."""
-    reports = heard.alone.get(about, {})
-    if about not in heard.host:
+def _odd(results: Results, reference: Reference) -> list[int]:
+    """The ranks whose chips train otherwise than the rest by themselves: what they report of a mode names the chip."""
+    traces = results.alone.get(reference, {})
+    if reference not in results.host:
         return []
-    distances = {rank: _distance(report, heard.host[about]) for rank, report in reports.items()}
-    if about.rsplit(" ", 2)[1] != COMPARABLE:
-        # Roundoff grows here: what differs from the many is odd.
-        told = {rank: {"course": f"{report['losses']}{report['squares']}"} for rank, report in reports.items()}
-        return _minority(told, "course") if len(reports) > 2 else []
+    if reference.optimizer != COMPARABLE:
+        # Roundoff grows here: what differs from most is odd.
+        texts = {rank: {"run": f"{trace.losses}{trace.squares}"} for rank, trace in traces.items()}
+        return _minority(texts, "run") if len(traces) > 2 else []
+    distances = {rank: _distance(trace, results.host[reference]) for rank, trace in traces.items()}
     least = min(distances.values(), default=0.0)
     return [rank for rank, distance in distances.items() if distance > max(ODD, ODD_TIMES * least)]
 
 
-def _distance(report: Json, host: Json) -> float:
-    losses = map(relative_difference, report["losses"], host["losses"])
-    found, wanted = (map(math.sqrt, told["squares"]) for told in (report, host))
-    return max(*losses, *map(relative_difference, found, wanted))
+def _distance(trace: TrainingTrace, host: TrainingTrace) -> float:
+    losses = map(relative_difference, map(_number, trace.losses), map(_number, host.losses))
+    return max(*losses, *map(relative_difference, map(math.sqrt, trace.squares), map(math.sqrt, host.squares)))

@@ -1,4 +1,4 @@
-"""Modes that divide matrices, and with them the norms in between."""
+"""Tensor parallel training: matrices are sharded, with sequence parallelism the norms in between as well."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from readiness.parallel.model import Decoder
 
 
-def divide(model: Decoder, mesh: Any, *, sequence: bool) -> None:
-    """Columns of what opens a block, rows of what closes it; with `sequence` norms work on a part of each sequence."""
+def parallelize(model: Decoder, mesh: Any, *, sequence: bool) -> None:
+    """Shard a model by columns where a block begins and by rows where it ends; with `sequence`, norms as well."""
     from torch.distributed.tensor import Replicate, Shard
     from torch.distributed.tensor.parallel import (
         ColwiseParallel,

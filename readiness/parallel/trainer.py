@@ -1,4 +1,4 @@
-"""What all modes of training have in common: one step on a batch, and what each rank then holds of the model."""
+"""Strategy of training: one step on a batch, and the parameters that each rank then holds."""
 
 from __future__ import annotations
 
@@ -10,31 +10,30 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from readiness.parallel.model import Decoder, loss
 
 Tensor = torch.Tensor
-#: What goes around an operation, given its name.
+#: Context manager around an operation, given its name.
 Step = Callable[[str], AbstractContextManager[None]]
 
 
-def silent(what: str) -> AbstractContextManager[None]:  # noqa: ARG001
-    """Where nobody watches."""
+def unmarked(operation: str) -> AbstractContextManager[None]:  # noqa: ARG001
+    """The step where nobody watches: no mark is made."""
     return nullcontext()
 
 
-def nothing() -> None:
-    """The host is always done."""
+def no_wait() -> None:
+    """The wait for a device that is the host: it is always done."""
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A parameter as one rank holds it.
+class LocalParameter:
+    """Parameter as one rank holds it: whole, a shard, or some rows.
 
-    `name` is what the whole model calls it. `copies` is how many ranks hold the same elements, and `key` what they have
-    in common: two ranks that tell the same key must hold the same bytes. `rows` says which of the whole one's first
-    dimension these are, None for all; a parameter that PyTorch has divided (`full`) is put together for the comparison.
+    `name` is its name in the whole model. `copies` is how many ranks hold the same elements, and `key` names these: two
+    ranks with the same key must hold the same bytes. `rows` says which of the whole one's first dimension these are, None
+    for all; a parameter that PyTorch has sharded (`full`) is gathered for the comparison.
     """
 
     name: str
@@ -47,40 +46,41 @@ class Held:
     @property
     def local(self) -> Tensor:
         """The elements that are here."""
-        return local(self.parameter)
+        return local_part(self.parameter)
 
     def whole(self) -> Tensor:
-        """All elements that are to be compared, on the CPU. Of a divided one a collective: all ranks must come."""
+        """All elements to be compared, on the CPU. For a sharded one this is a collective: all ranks must call it."""
         tensor = self.parameter.full_tensor() if self.full else self.parameter  # type: ignore[attr-defined]
         return tensor.detach().cpu()
 
 
-def local(tensor: Tensor) -> Tensor:
-    """The part of a divided tensor that is here; any other tensor as it is."""
+def local_part(tensor: Tensor) -> Tensor:
+    """The part of a sharded tensor that is here; any other tensor as it is."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
-class Trainer(ABC):
-    """One way to train. `compute` leaves the gradients of the mean loss of the whole batch; it is this rank's share of
-    the loss, None where the rank has none, and every rank that has one has an equal share.
+class Strategy(ABC):
+    """Base class of the ways to train a model on several ranks.
 
-    `step` goes around whatever may block, and `wait` is for the device to be done: only so is a hang told where it arose.
+    `compute` leaves the gradients of the mean loss of the whole batch, and returns this rank's share of the loss, None
+    where the rank has none; every rank that has one has an equal share. `step` goes around whatever may block, and `wait`
+    waits for the device: only so is a hang located where it arose.
     """
 
-    step: Step = staticmethod(silent)
-    wait: Callable[[], object] = staticmethod(nothing)
+    step: Step = staticmethod(unmarked)
+    wait: Callable[[], object] = staticmethod(no_wait)
 
     @property
     @abstractmethod
     def parameters(self) -> Sequence[Tensor]:
-        """What the optimizer updates here."""
+        """The parameters that the optimizer of this rank updates."""
 
     @abstractmethod
     def compute(self, tokens: Tensor) -> Tensor | None:
-        """Forward and backward on a batch (B, T + 1) that all ranks are given, on the device."""
+        """Forward and backward on a batch (B, T + 1) that all ranks get, on the device."""
 
-    def passed(self, model: Callable[[Tensor], Tensor], tokens: Tensor, targets: Tensor) -> Tensor:
-        """The loss, its gradients left behind."""
+    def forward_backward(self, model: Callable[[Tensor], Tensor], tokens: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss, and leave its gradients in the parameters."""
         with self.step("forward"):
             found = loss(model(tokens), targets)
             self.wait()
@@ -90,20 +90,20 @@ class Trainer(ABC):
         return found.detach()
 
     def optimizer(self, kind: type[torch.optim.Optimizer], settings: dict[str, Any]) -> torch.optim.Optimizer:
-        """What updates the parameters that are here."""
-        # One group for each mesh: kernels that update many at once take no mixture of divided and undivided ones.
+        """The optimizer of the parameters that are here."""
+        # One group for each mesh: kernels that update many at once take no mixture of sharded and whole ones.
         groups: dict[Any, list[Tensor]] = {}
         for parameter in self.parameters:
             groups.setdefault(getattr(parameter, "device_mesh", None), []).append(parameter)
-        return kind([{"params": members} for members in groups.values()], **settings)
+        return kind([{"params": parameters} for parameters in groups.values()], **settings)
 
     @abstractmethod
-    def held(self) -> Iterator[Held]:
-        """All parameters that are here, with what they are."""
+    def local_parameters(self) -> Iterator[LocalParameter]:
+        """All parameters that are here."""
 
 
-class Alone(Trainer):
-    """One device, the whole batch: what all others are held against."""
+class SingleDevice(Strategy):
+    """One device, the whole batch: the reference for all others."""
 
     def __init__(self, model: Decoder) -> None:
         self.model = model
@@ -114,17 +114,17 @@ class Alone(Trainer):
         return list(self.model.parameters())
 
     def compute(self, tokens: Tensor) -> Tensor | None:
-        """The plain way."""
-        return self.passed(self.model, tokens[:, :-1], tokens[:, 1:])
+        """Forward and backward on the whole batch."""
+        return self.forward_backward(self.model, tokens[:, :-1], tokens[:, 1:])
 
-    def held(self) -> Iterator[Held]:
+    def local_parameters(self) -> Iterator[LocalParameter]:
         """The whole model, once."""
         for name, parameter in self.model.named_parameters():
-            yield Held(name, parameter, 1, "all")
+            yield LocalParameter(name, parameter, 1, "all")
 
 
-def average(parameters: Sequence[Tensor], ranks: int, group: Any = None) -> None:
-    """The mean of the gradients over the ranks, in one sum."""
+def average_gradients(parameters: Sequence[Tensor], ranks: int, group: Any = None) -> None:
+    """Average the gradients over the ranks of a group, in one all-reduce."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat, group=group)
@@ -133,11 +133,6 @@ def average(parameters: Sequence[Tensor], ranks: int, group: Any = None) -> None
         gradient.copy_(mean.view_as(gradient))
 
 
-def share(tokens: Tensor, rank: int, ranks: int) -> Tensor:
-    """A rank's sequences of a batch."""
+def local_sequences(tokens: Tensor, rank: int, ranks: int) -> Tensor:
+    """The sequences of a batch that belong to a rank."""
     return tokens[rank::ranks]
-
-
-def trained(model: nn.Module) -> list[Tensor]:
-    """The parameters that have gradients."""
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -1,4 +1,4 @@
-"""The parent's side of `multichip.parallelism`: one world for all modes, and a new one after each that did not end well."""
+"""Parent of `multichip.parallelism`: one rank group for all runs, and a new one after each that did not end well."""
 
 from __future__ import annotations
 
@@ -12,39 +12,36 @@ import torch.distributed.tensor.parallel  # noqa: F401 - here once, and not in e
 
 from readiness.accelerators.base import Accelerator
 from readiness.model import Measurement, Note, Row, Yield
-from readiness.multichip import telling as rank_telling
+from readiness.multichip.measurements import completion
 from readiness.parallel import telling
 from readiness.parallel.data import zero_redundancy
 from readiness.parallel.modes import MODES
-from readiness.parallel.rank import Course, courses, rank_main
-from readiness.ranks import Placement, Trouble, run_world
+from readiness.parallel.rank import Settings, TrainingRun, rank_main, training_runs
+from readiness.ranks import Placement, Trouble, run_ranks
+from readiness.ranks.values import LONGEST_ABOUT
 
 zero_redundancy()  # likewise
 
-#: So many worlds may fail by a fault; what is left then is not measured.
+#: So many groups may fail by a fault; what is left then is not measured.
 MOST_FAULTS = 3
 
 
 @dataclass(slots=True)
-class Worlds:
-    """Runs the courses on one placement. `run` them, then ask for `chips`."""
+class ParallelTraining:
+    """Training runs on one placement. `run` them, then ask for `chips`."""
 
     accelerator: Accelerator
     placement: Placement
     steps: int
     patience_s: float
-    heard: telling.Heard = field(init=False)
+    results: telling.Results = field(init=False)
 
     def __post_init__(self) -> None:
-        self.heard = telling.Heard(self.placement)
-
-    def scope(self) -> Iterator[Yield]:
-        """What is used."""
-        yield Row({"scope": self.placement.scope, "accelerators": ", ".join(self.placement.ids)})
+        self.results = telling.Results(self.placement)
 
     def run(self, modes: Sequence[str], dtypes: Sequence[str], optimizers: Sequence[str]) -> Iterator[Yield]:
-        """Every course that can be had here. Raises ValueError for a mode, dtype or optimizer that is not known."""
-        wanted = courses(modes, dtypes, optimizers)
+        """Make every run that is possible here. Raises ValueError for a mode, dtype or optimizer that is not known."""
+        wanted = training_runs(modes, dtypes, optimizers)
         possible = []
         for mode in dict.fromkeys(modes):
             reason = self.accelerator.stack.beyond_modes.get(mode) or MODES[mode].obstacle(len(self.placement.ranks))
@@ -52,50 +49,50 @@ class Worlds:
                 possible.append(mode)
             else:
                 yield Row({"mode": mode, "not_measured": reason})
-        left = [course for course in wanted if course[0] in possible]
+        left = [run for run in wanted if run.mode in possible]
         faults = 0
         while left:
             if faults >= MOST_FAULTS:
-                for mode in dict.fromkeys(course[0] for course in left):
-                    yield Row({"mode": mode, "not_measured": f"{faults} worlds have failed before it"})
+                for mode in dict.fromkeys(run.mode for run in left):
+                    yield Row({"mode": mode, "not_measured": f"{faults} rank groups have failed before it"})
                 return
-            yield Note(f"training by {', '.join(dict.fromkeys(course[0] for course in left))} on {self.placement.scope}")
-            fault, left = yield from self._world(left)
+            yield Note(f"training by {', '.join(dict.fromkeys(run.mode for run in left))} on {self.placement.scope}")
+            fault, left = yield from self._group(left)
             faults += fault
 
-    def _world(self, left: list[Course]) -> Generator[Yield, None, tuple[bool, list[Course]]]:
-        """One world: what it measured. Returns whether it ended by a fault, and the courses that are still to come."""
-        settings = {"courses": [list(course) for course in left], "steps": self.steps}
+    def _group(self, left: list[TrainingRun]) -> Generator[Yield, None, tuple[bool, list[TrainingRun]]]:
+        """Start one rank group. Returns whether it ended by a fault, and the runs that are still to come."""
         limit_s = 60.0 + 30.0 * len(left)
-        outcome = run_world(
-            rank_main, self.accelerator, self.placement, settings, patience_s=self.patience_s, limit_s=limit_s
-        )
-        heard = self.heard
-        heard.hear(outcome.reports)
-        for course in left:
-            if len(heard.ended.get(course, ())) == len(self.placement.ranks):
-                labels = telling.labels_of(course, self.placement)
+        outcome = run_ranks(
+            rank_main, self.accelerator, self.placement, Settings(tuple(left), self.steps),
+            patience_s=self.patience_s, limit_s=limit_s,
+        )  # fmt: skip
+        results = self.results
+        begun = results.add(outcome)
+        for run in left:
+            if len(results.ended.get(run, ())) == len(self.placement.ranks):
+                labels = telling.labels_of(run, self.placement)
                 yield Measurement("supported", 1, labels)
-                yield from telling.finished(heard, course)
-                if outcome.failure is None or course != heard.begun:
+                yield from telling.run_measurements(results, run)
+                if outcome.failure is None or run != begun:
                     yield Measurement("completed", 1, labels)
         failure = outcome.failure
         if failure is None:
             return False, []
-        course = heard.begun or next((item for item in reversed(left) if item in heard.ended), left[0])
-        labels = telling.labels_of(course, self.placement)
-        refusals = heard.refused.get(course, {})
+        failed = begun or next((run for run in reversed(left) if run in results.ended), left[0])
+        labels = telling.labels_of(failed, self.placement)
+        refusals = results.refused.get(failed, {})
         refused = bool(refusals) and failure.trouble is Trouble.RAISED and set(failure.culprits) <= set(refusals)
         if refused:
             rank, reason = next(iter(refusals.items()))
-            yield Row({"mode": course[0], "dtype": course[1], "optimizer": course[2], "refused": reason})
-            about = f"{course[0]}, {course[2]}, {course[1]} on {self.placement.name(rank)}: {reason}"
-            yield Measurement("supported", 0, labels, about=about[: rank_telling.LONGEST_ABOUT])
+            yield Row({"mode": failed.mode, "dtype": failed.dtype, "optimizer": failed.optimizer, "refused": reason})
+            about = f"{failed} on {self.placement.name(rank)}: {reason}"
+            yield Measurement("supported", 0, labels, about=about[:LONGEST_ABOUT])
         else:
-            yield from rank_telling.completion(outcome, self.placement, labels)
-        after = left[left.index(course) + 1 :]
-        return not refused, [item for item in after if item[0] != course[0]]
+            yield from completion(outcome, self.placement, labels)
+        after = left[left.index(failed) + 1 :]
+        return not refused, [run for run in after if run.mode != failed.mode]
 
     def chips(self) -> Iterator[Yield]:
         """How each chip trains by itself."""
-        yield from telling.chips(self.heard)
+        yield from telling.chip_measurements(self.results)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from readiness.parity.moe_routing import choose_experts, gate_scores, gate_weights, group_scores, of_groups
 from readiness.parity.transformer import Norm, Pair, angles, rotate
 
 Tensor = torch.Tensor
@@ -44,27 +45,10 @@ class Routing:
         """The best `count` of the scores, unless others are given."""
         self.scores, self.groups = scores.detach(), groups
         if self.given is None:
-            self.chosen = (scores if groups == 1 else _of_best_groups(scores, groups)).topk(count, -1).indices
+            self.chosen = choose_experts(scores, count, groups=groups, best_groups=_CHOSEN_GROUPS)
         else:
             self.chosen = self.given.to(scores.device)
         return self.chosen
-
-
-def _of_best_groups(scores: Tensor, groups: int) -> Tensor:
-    """Scores of the experts in the best groups; those of all others are minus infinity."""
-    best = _group_scores(scores, groups).topk(_CHOSEN_GROUPS, -1).indices
-    return _only(scores, torch.zeros_like(scores[..., :groups]).scatter(-1, best, 1.0))
-
-
-def _group_scores(scores: Tensor, groups: int) -> Tensor:
-    """A group is as good as its two best experts together: (tokens, experts) to (tokens, groups)."""
-    return scores.view(len(scores), groups, -1).topk(2, -1).values.sum(-1)
-
-
-def _only(scores: Tensor, kept: Tensor) -> Tensor:
-    """Scores (tokens, experts) where `kept` (tokens, groups) is not zero, elsewhere minus infinity."""
-    experts = kept.unsqueeze(-1).expand(*kept.shape, scores.shape[-1] // kept.shape[-1]).flatten(-2)
-    return scores.masked_fill(experts == 0, float("-inf"))
 
 
 class GroupedAttention(nn.Module):
@@ -145,16 +129,12 @@ class Experts(nn.Module):
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
         """(B, T, width) to the same; which experts worked is told to `routing`."""
         tokens = x.flatten(0, 1)
-        logits = self.router(tokens)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        scores = gate_scores(self.router(tokens), sigmoid=self.bias is not None)
         if self.bias is None:
-            scores = logits.softmax(-1)
             chosen = routing.decide(scores, _CHOSEN)
         else:
-            scores = logits.sigmoid()
             chosen = routing.decide(scores.detach() + self.bias.to(scores.dtype), _CHOSEN, _GROUPS)
-        weights = scores.gather(-1, chosen)
-        weights = weights / weights.sum(-1, keepdim=True) * (1.0 if self.bias is None else _SCALE)
+        weights = gate_weights(scores, chosen, 1.0 if self.bias is None else _SCALE)
         out = torch.zeros_like(tokens)
         for index, expert in enumerate(self.experts):
             token, place = torch.where(chosen == index)
@@ -235,13 +215,13 @@ def misrouted(passed: Passed, reference: Passed, slack: float) -> float:
     chosen, scores = chosen.cpu(), scores.cpu()
     if groups == 1:
         return float((~_well_chosen(chosen, scores, slack)).double().mean())
-    found = _group_scores(scores, groups)
+    found = group_scores(scores, groups)
     due = found.topk(_CHOSEN_GROUPS, -1).values[..., -1]
     well = torch.zeros(len(scores), dtype=torch.bool)
     for several in itertools.combinations(range(groups), _CHOSEN_GROUPS):
         kept = torch.zeros_like(found).index_fill(-1, torch.tensor(several), 1.0)
         as_good = found[..., several].amin(-1) >= due - 2 * slack
-        well |= as_good & _well_chosen(chosen, _only(scores, kept), slack)
+        well |= as_good & _well_chosen(chosen, of_groups(scores, kept), slack)
     return float((~well).double().mean())
 
 

@@ -1,12 +1,12 @@
-"""Starting, watching and ending groups of ranks.
+"""Rank groups: started, watched and ended.
 
-A rank is a process of its own with one device. A world of them is started from a check's worker, which has imported
-torch and touched no device; whatever becomes of the ranks is a value (`WorldOutcome`), and none of them outlives the
-worker.
+A rank is a process of its own with one device. A group of them is started from a check's worker, which has imported torch
+and touched no device; whatever becomes of the ranks is a value (`RanksOutcome`), and none of them outlives the worker.
 """
 
-from readiness.ranks.values import Failure, Network, Placement, RankContext, RankFunction, Trouble, WorldOutcome, place
-from readiness.ranks.world import run_world
+from readiness.ranks.reports import Report
+from readiness.ranks.values import Failure, Network, Placement, RankContext, RankFunction, RanksOutcome, Trouble, place
+from readiness.ranks.world import run_ranks
 
 __all__ = [
     "Failure",
@@ -14,8 +14,9 @@ __all__ = [
     "Placement",
     "RankContext",
     "RankFunction",
+    "RanksOutcome",
+    "Report",
     "Trouble",
-    "WorldOutcome",
     "place",
-    "run_world",
+    "run_ranks",
 ]

@@ -1,4 +1,4 @@
-"""Cutting the TCP connections of this process as a pulled cable does, and making them lose segments. Needs no rights.
+"""Fault injection into the TCP connections of this process: cut as by a pulled cable, or lossy. Needs no privileges.
 
 A filter on a socket (Linux, SO_ATTACH_FILTER) sees each segment that arrives before TCP does; what it refuses was never
 received: no acknowledgement, no error, retransmissions at the other end. That is what a network does that loses frames.
@@ -24,7 +24,7 @@ _Instruction = tuple[int, int, int, int]
 
 
 def connections() -> list[tuple[int, int, int]]:
-    """The TCP connections of this process: descriptor, own port, the other end's port."""
+    """The TCP connections of this process: descriptor, local port, remote port."""
     found = []
     for entry in Path("/proc/self/fd").iterdir():
         descriptor = int(entry.name)
@@ -35,21 +35,21 @@ def connections() -> list[tuple[int, int, int]]:
 
 
 def cut(descriptors: list[int]) -> None:
-    """Nothing arrives on these connections any more. Raises OSError."""
+    """Drop everything that arrives on these connections. Raises OSError."""
     _filter(descriptors, [(_RETURN, 0, 0, _NOTHING)])
 
 
-def lose(descriptors: list[int], share: float) -> None:
-    """Of what arrives on these connections, lose a share of the segments by chance. Raises OSError."""
+def drop_share(descriptors: list[int], share: float) -> None:
+    """Drop a random share of the segments that arrive on these connections. Raises OSError."""
     threshold = min(int(share * 2**32), 2**32 - 1)
     draw, decide = (_LOAD_WORD, 0, 0, _RANDOM_NUMBER), (_JUMP_AT_LEAST, 0, 1, threshold)
     _filter(descriptors, [draw, decide, (_RETURN, 0, 0, _ALL), (_RETURN, 0, 0, _NOTHING)])
 
 
-def mend(descriptors: list[int]) -> None:
-    """Let everything arrive again, on those of these connections that there still are."""
+def restore(descriptors: list[int]) -> None:
+    """Let everything arrive again on those of these connections that still exist."""
     for descriptor in descriptors:
-        # Another rank may be done and gone, and the library here has closed what led to it.
+        # Another rank may have ended, and the library here has closed its connection to it.
         with contextlib.suppress(OSError), opened_socket(descriptor) as opened:
             opened.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
@@ -65,7 +65,7 @@ def _filter(descriptors: list[int], program: list[_Instruction]) -> None:
 
 @contextlib.contextmanager
 def opened_socket(descriptor: int) -> Iterator[socket.socket]:
-    """A socket of somebody else's in this process, for a moment. Raises OSError where it is none."""
+    """Open a socket that other code of this process owns, for the block. Raises OSError where it is none."""
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         raise OSError(f"descriptor {descriptor} is no socket")
     copy = os.dup(descriptor)

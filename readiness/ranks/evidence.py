@@ -1,4 +1,4 @@
-"""What is seen of the ranks of a world that has failed, before anything is killed: marks, states, stacks, last calls."""
+"""Diagnostics of a rank group that has failed, before anything is killed: positions, states, stacks, last calls."""
 
 from __future__ import annotations
 
@@ -6,54 +6,55 @@ import time
 from collections.abc import Mapping, Sequence
 
 from readiness.ranks import wires
-from readiness.ranks.blame import Seen, gave_up
-from readiness.ranks.board import Board
-from readiness.ranks.members import Member, listen
+from readiness.ranks.blame import RankSnapshot, gave_up
+from readiness.ranks.board import StatusBoard
+from readiness.ranks.members import RankProcess, read_reports
 from readiness.ranks.values import Json
 
-#: How long stacks take to be written, and how long evidence may take to be told. Who is blocked with the interpreter
-#: never answers.
+#: How long stacks take to be written, and how long diagnostics may take to arrive. A rank that is blocked while it holds
+#: the interpreter never answers.
 _STACKS_S, _ANSWER_S = 0.2, 1.5
-#: Where a watchdog's last words stand, with the stacks that may follow them.
+#: Where a watchdog's last output stands, with the stacks that may follow it.
 _LOG_CHARACTERS = 20_000
 
 
-def look(members: Sequence[Member], board: Board) -> list[Seen]:
-    """Where every rank is and how it fares."""
+def snapshot(processes: Sequence[RankProcess], board: StatusBoard) -> list[RankSnapshot]:
+    """Return the position and state of every rank."""
     return [
-        Seen(
-            rank=member.rank,
+        RankSnapshot(
+            rank=process.rank,
             mark=mark,
-            finished=member.finished,
-            exit_code=member.process.poll(),
-            error=member.error,
-            state=member.state(),
-            silent_s=board.silent_s(member.rank),
-            lost=member.lost,
-            gave_up=gave_up(member.process.poll(), member.log_tail(_LOG_CHARACTERS)),
+            finished=process.finished,
+            exit_code=process.handle.poll(),
+            error=process.error,
+            state=process.state(),
+            silent_s=board.silent_s(process.rank),
+            lost=process.lost,
+            gave_up=gave_up(process.handle.poll(), process.log_tail(_LOG_CHARACTERS)),
         )
-        for member, mark in zip(members, board.marks(), strict=True)
+        for process, mark in zip(processes, board.marks(), strict=True)
     ]
 
 
-def dead_links(members: Sequence[Member]) -> frozenset[tuple[int, int]]:
-    """Between which ranks segments go unanswered, as far as they have told (`take`)."""
-    return frozenset(wires.dead_links({member.rank: member.wires for member in members if member.wires is not None}))
+def dead_links(processes: Sequence[RankProcess]) -> frozenset[tuple[int, int]]:
+    """The pairs of ranks between which segments go unanswered, as far as they have reported (`collect`)."""
+    reports = {process.rank: process.tcp_report for process in processes if process.tcp_report is not None}
+    return frozenset(wires.dead_links(reports))
 
 
-def take(members: Sequence[Member]) -> Mapping[int, Json]:
-    """Have every rank that can still do it write its stacks into its log, and tell what it last called, by rank.
+def collect(processes: Sequence[RankProcess]) -> Mapping[int, Json]:
+    """Have every rank that still can write its stacks into its log and report its last call; return the calls by rank.
 
-    faulthandler writes stacks even while a rank is blocked in C; the flight recorder is asked from another thread.
+    faulthandler writes stacks even while a rank is blocked in C; the flight recorder is read by another thread.
     """
-    alive = [member for member in members if member.process.poll() is None and member.state() != "stopped"]
-    for member in alive:
-        if member.ready:  # before that, the signal may end it
-            member.ask_for_evidence()
-            member.ask_for_stacks()
+    alive = [process for process in processes if process.handle.poll() is None and process.state() != "stopped"]
+    for process in alive:
+        if process.ready:  # before that, the signal may end it
+            process.ask_for_diagnostics()
+            process.ask_for_stacks()
     asked = time.monotonic()
     while alive and (waited_s := time.monotonic() - asked) < _ANSWER_S:
-        if waited_s > _STACKS_S and all(member.answered or not member.ready or not member.open for member in alive):
+        if waited_s > _STACKS_S and all(process.answered or not process.ready or not process.open for process in alive):
             break
-        listen(alive, 0.02)
-    return {member.rank: member.flight for member in members if member.flight is not None}
+        read_reports(alive, 0.02)
+    return {process.rank: process.last_call for process in processes if process.last_call is not None}

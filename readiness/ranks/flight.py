@@ -1,7 +1,7 @@
-"""What the stack's own flight recorder holds of a rank's last collective: which one, of what size and type, and its number.
+"""PyTorch's flight recorder: which collective a rank called last, of what sizes and types, and its number.
 
-It works while the rank is blocked in the collective, and tells what no process state can: that ranks wait for each other
-in different calls. PyTorch 2.13 keeps one for NCCL and another for gloo; where there is none, nothing is told.
+It works while the rank is blocked in the collective, and shows what no process state can: that ranks wait for each other
+in different calls. PyTorch 2.13 keeps one for NCCL and another for gloo; where there is none, nothing is reported.
 """
 
 from __future__ import annotations
@@ -14,32 +14,30 @@ from readiness.ranks.values import Json
 
 #: How many calls are kept. The recorder is off where the environment does not set it; a choice of the user's stands.
 _CALLS = "64"
-#: Names by which libraries are told how long their watchdogs may write down what ranks last did, once a call is overdue.
+#: Libraries, by the names in their settings for how long a watchdog may dump what ranks last did, once a call is overdue.
 #: PyTorch's for NCCL then waits four times as long, and ends the process only after that: a minute where nothing is set.
 #: Sources: ProcessGroupNCCL.cpp of PyTorch, and what XCCL, MCCL and torch_npu made of it.
 _WATCHDOGS = ("FR", "NCCL", "XCCL", "MCCL", "HCCL")
-_WRITING_MS = 250
-#: The setting by which the ranks of a world are told to hasten their watchdogs before they make the first group.
-HASTEN = "hasten"
-#: What tells the calls of a device's library, and what those of the host's: each rank's own library has most of them, and
-#: beside NCCL gloo may help out. Source: init.cpp of PyTorch.
+_DUMP_MS = 250
+#: Functions that dump the calls of the device's library and of the host's: most calls are in the device's, and beside NCCL
+#: gloo may be used. Source: init.cpp of PyTorch.
 _RECORDERS = ("_dump_nccl_trace_json", "_dump_fr_trace_json")
-#: For how long a hastened watchdog keeps a process after the timeout, at most.
-LINGERING_S = (1 + 4) * _WRITING_MS / 1000
+#: For how long a watchdog with a shortened dump keeps a process after the timeout, at most.
+WATCHDOG_DUMP_S = (1 + 4) * _DUMP_MS / 1000
 
 
-def record() -> None:
+def enable() -> None:
     """Have PyTorch keep this process's last calls. Must come before its first group."""
     os.environ.setdefault("TORCH_FR_BUFFER_SIZE", _CALLS)
 
 
-def hasten() -> None:
+def shorten_watchdog_dumps() -> None:
     """Have watchdogs of groups made from now on end this process at once when a call is overdue, and write no files.
 
-    It changes nothing about what they notice, and overrules the user: what ranks last did is taken from outside.
+    What they notice stays the same. It overrides the user's settings: what ranks last did is read from outside.
     """
     for library in _WATCHDOGS:
-        os.environ[f"TORCH_{library}_WAIT_TIMEOUT_DUMP_MILSEC"] = str(_WRITING_MS)
+        os.environ[f"TORCH_{library}_WAIT_TIMEOUT_DUMP_MILSEC"] = str(_DUMP_MS)
         os.environ[f"TORCH_{library}_DUMP_ON_TIMEOUT"] = "0"
 
 
@@ -76,8 +74,8 @@ def _last_of(dump: Callable[[], str | bytes]) -> Json | None:
         return None
 
 
-def words(call: Json) -> str:
-    """A call in words, its number left out: what ranks that work together must have in common.
+def describe(call: Json) -> str:
+    """Describe a call without its number: what ranks that work together must have in common.
 
     Sizes are left out where ranks may well have different ones: in whatever gathers, scatters or exchanges parts.
     """

@@ -1,4 +1,4 @@
-"""A rank in a fresh interpreter, for stacks whose device must not be forked; a rank's plan as JSON."""
+"""Rank in a fresh interpreter, for stacks whose device must not be forked; and a rank's plan as JSON."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from readiness import accelerators
 from readiness.accelerators.base import Accelerator
 from readiness.assessment import facts_from_json, facts_to_json
 from readiness.model import AcceleratorFacts
-from readiness.ranks.board import Board
+from readiness.ranks.board import StatusBoard
 from readiness.ranks.rank import RankPlan, detach, serve
+from readiness.ranks.reports import decode_settings, encode_settings
 from readiness.ranks.values import Json
 
 #: The fields of a plan that are JSON as they are.
 _SCALARS = (
-    "rank", "world_size", "settings", "backend", "store", "interface", "namespace", "timeout_s", "threads",
-    "addresses", "clock_s", "doubt_s", "parent", "orders", "reports", "log", "serves",
+    "rank", "world_size", "backend", "store", "interface", "namespace", "timeout_s", "threads",
+    "short_watchdog_dumps", "addresses", "clock_s", "doubt_s", "parent", "orders", "reports", "log", "serves",
 )  # fmt: skip
 
 
 def main(descriptor: str) -> None:
     """Run the rank that the JSON text in this file describes. Never returns."""
     with os.fdopen(int(descriptor), "rb") as file:
-        told = json.load(file)
-    detach(told["parent"], told["log"])
-    serve(plan_from_json(told), Board(told["board"], told["world_size"]))
+        content = json.load(file)
+    detach(content["parent"], content["log"])
+    serve(plan_from_json(content), StatusBoard(content["board"], content["world_size"]))
 
 
 def plan_to_json(plan: RankPlan) -> Json:
-    """A plan for another interpreter, here or on another host."""
+    """Encode a plan for another interpreter, here or on another host."""
     accelerator = plan.accelerator
-    return {name: getattr(plan, name) for name in _SCALARS} | {
+    return {name: getattr(plan, name) for name in _SCALARS} | encode_settings(plan.settings) | {
         "stack": accelerator.stack.name,
         "seed": accelerator.seed,
         "facts": facts_to_json(accelerator.facts),
@@ -42,19 +43,20 @@ def plan_to_json(plan: RankPlan) -> Json:
     }
 
 
-def plan_from_json(told: Json) -> RankPlan:
-    """The inverse of `plan_to_json`. Raises ImportError and AttributeError for a function that is not here."""
+def plan_from_json(content: Json) -> RankPlan:
+    """Decode what `plan_to_json` encoded. Raises ImportError and AttributeError for a function that is not here."""
     return RankPlan(
-        function=getattr(importlib.import_module(told["module"]), told["function"]),
-        accelerator=accelerator_of(told, facts_from_json(told["facts"])),
-        **{name: told[name] for name in _SCALARS},
+        function=getattr(importlib.import_module(content["module"]), content["function"]),
+        accelerator=accelerator_of(content, facts_from_json(content["facts"])),
+        settings=decode_settings(content),
+        **{name: content[name] for name in _SCALARS},
     )
 
 
-def accelerator_of(told: Json, facts: AcceleratorFacts) -> Accelerator:
-    """The accelerator of these facts in this interpreter; `told` are the names of its stack, its seed and its peers."""
-    stack = accelerators.stack(told["stack"])
+def accelerator_of(content: Json, facts: AcceleratorFacts) -> Accelerator:
+    """The accelerator of these facts in this interpreter; `content` has the name of its stack, its seed and its peers."""
+    stack = accelerators.stack(content["stack"])
     if stack.plugin is not None:
         importlib.import_module(stack.plugin)
-    peers = [facts_from_json(peer) for peer in told["peers"]]
-    return Accelerator(facts, stack, seed=told["seed"], peers=peers)
+    peers = [facts_from_json(peer) for peer in content["peers"]]
+    return Accelerator(facts, stack, seed=content["seed"], peers=peers)

@@ -21,7 +21,7 @@ from typing import BinaryIO
 from readiness import __version__
 from readiness.peers import Host
 from readiness.ranks.members import anonymous_file
-from readiness.ranks.speaking import Lines, say
+from readiness.ranks.speaking import Lines, write_message
 from readiness.ranks.values import Json
 
 #: How long an outpost may take to come up, which includes a log-in and the import of torch; and to answer afterwards.
@@ -82,7 +82,7 @@ class Line:
 
     def send(self, message: Json) -> None:
         """Send a message. Raises OSError where the line is dead."""
-        say(self.to, message)
+        write_message(self.to, message)
 
     def answer(self, limit_s: float) -> Json:
         """Wait for the answer to a message. Raises OSError where there is none in time."""

@@ -1,4 +1,4 @@
-"""The parent's hold on each rank: its process, its pipes, its log; how it is started and how it is ended."""
+"""Rank processes as their parent holds them: process, pipes and log; how they are started, read and ended."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO, NoReturn, Protocol
+from typing import Any, BinaryIO, NoReturn, Protocol
 
 import psutil
 
 from readiness.ranks import rank as rank_side
-from readiness.ranks.board import Board
+from readiness.ranks.board import StatusBoard
 from readiness.ranks.fresh import plan_to_json
 from readiness.ranks.rank import RankPlan
+from readiness.ranks.reports import decode_report
 from readiness.ranks.speaking import Lines
 from readiness.ranks.values import Json
 from readiness.spawning import bootstrap
 
 _LONGEST_LOG_BYTES = 200_000
-#: What can be told of a process on another host, and as what.
-_FARES = {"pid": int, "code": int, "status": str | None, "lost": str | None, "starved": bool}
+#: The fields of the status of a process on another host, with their types.
+_STATUS_FIELDS = {"pid": int, "code": int, "status": str | None, "lost": str | None, "starved": bool}
 
 
-class Process(Protocol):
-    """A child by its id."""
+class ProcessHandle(Protocol):
+    """A child process by its id."""
 
     pid: int
 
@@ -41,8 +42,8 @@ class Process(Protocol):
 
 
 @dataclass(slots=True)
-class Forked:
-    """A child made by fork."""
+class ForkedProcess:
+    """A child process made by fork."""
 
     pid: int
     code: int | None = None
@@ -60,8 +61,8 @@ class Forked:
 
 
 @dataclass(slots=True)
-class Abroad:
-    """A rank's process on another host: how it fares comes among its reports."""
+class RemoteRank:
+    """The process of a rank on another host; its status comes among its reports."""
 
     host: str
     pid: int = 0
@@ -74,54 +75,56 @@ class Abroad:
         """The exit code, negative for a signal, 255 for one that was lost with its host; None while it lives."""
         return self.code
 
-    def take(self, fares: Json) -> None:
-        """How it fares, as it was told; what is left out has not changed. Raises ValueError for what is no such word."""
-        for name, value in fares.items():
-            if not isinstance(value, _FARES.get(name, ())):
-                raise ValueError(f"{str(name)[:40]!r} tells nothing of a process")
+    def update(self, status: Json) -> None:
+        """Take over a status that the other host has sent; fields that are left out have not changed.
+
+        Raises ValueError for a field that says nothing of a process.
+        """
+        for name, value in status.items():
+            if not isinstance(value, _STATUS_FIELDS.get(name, ())):
+                raise ValueError(f"{str(name)[:40]!r} says nothing of a process")
             setattr(self, name, value)
 
 
 @dataclass(slots=True)
-class Member:
-    """One rank as its parent sees it. `orders` and `reports` are the parent's ends of the pipes."""
+class RankProcess:
+    """A rank as its parent holds it. `orders` and `reports` are the parent's ends of the pipes."""
 
     rank: int
-    process: Process | Abroad
+    handle: ProcessHandle | RemoteRank
     orders: int
     reports: int
     log: BinaryIO
     ready: bool = False
     finished: bool = False
     error: str | None = None
-    flight: Json | None = None
-    wires: Json | None = None
+    last_call: Json | None = None
+    tcp_report: Json | None = None
     answered: bool = False
-    collected: list[Json] = field(default_factory=list)
-    stopped_since: float | None = None
+    collected: list[Any] = field(default_factory=list)
     open: bool = True
     _lines: Lines = field(default_factory=Lines)
 
     def read(self) -> bool:
-        """Take in what the rank has reported. Whether anything came. At its end the pipe counts as closed."""
+        """Read what the rank has reported; True if anything came. At its end the pipe counts as closed."""
         lines = self.lines()
         for line in lines or ():
             try:
-                self._take(json.loads(line))
-            except (ValueError, RecursionError, AttributeError):
-                self.error = self.error or f"its reports say {line[:80]!r}, which no rank says"
+                self._receive(json.loads(line))
+            except (ValueError, RecursionError, AttributeError) as problem:
+                self.error = self.error or f"a report cannot be read: {problem}"[:300]
         return lines is not None
 
     def lines(self) -> list[bytes] | None:
-        """The reports that have come, as they are; None where nothing came. At its end the pipe counts as closed."""
+        """Return the reports that have come, undecoded; None where nothing came. At its end the pipe counts as closed."""
         try:
             content = os.read(self.reports, 1 << 20)
         except BlockingIOError:
             return None
         if not content:
             self.open = False
-            if isinstance(self.process, Abroad) and self.process.code is None:
-                self.process.take({"code": 255, "lost": "what carries its reports has ended"})
+            if isinstance(self.handle, RemoteRank) and self.handle.code is None:
+                self.handle.update({"code": 255, "lost": "what carries its reports has ended"})
             return None
         try:
             return self._lines.take(content)
@@ -130,59 +133,59 @@ class Member:
             return None
 
     def drain(self) -> None:
-        """Take in all that is left in the pipe of a process that has ended."""
+        """Read all that is left in the pipe of a process that has ended."""
         while self.open and self.read():
             pass
 
     def state(self) -> str | None:
-        """The process state as psutil names it; None where it cannot be told."""
-        if isinstance(self.process, Abroad):
-            return self.process.status
+        """The process state as psutil names it; None where it is not known."""
+        if isinstance(self.handle, RemoteRank):
+            return self.handle.status
         try:
-            return str(psutil.Process(self.process.pid).status())
+            return str(psutil.Process(self.handle.pid).status())
         except psutil.Error:
             return None
 
-    def tell_to_leave(self) -> None:
-        """Let a finished rank end."""
+    def ask_to_leave(self) -> None:
+        """Let a rank that has finished leave the group and end."""
         self.order(b"L")
 
-    def ask_for_wires(self) -> None:
-        """Have the rank report how its connections fare."""
+    def ask_for_tcp_report(self) -> None:
+        """Have the rank report the state of its TCP connections."""
         self.order(b"W")
 
-    def ask_for_evidence(self) -> None:
-        """Have the rank report what it last called and how its connections fare. A rank that cannot does not answer."""
+    def ask_for_diagnostics(self) -> None:
+        """Have the rank report its last call and the state of its TCP connections. A rank that cannot does not answer."""
         self.answered = False
         self.order(b"F")
 
     @property
     def lost(self) -> str | None:
-        """Why nothing can be known of a rank on another host any more; None as long as something can."""
-        return self.process.lost if isinstance(self.process, Abroad) else None
+        """Why the status of a rank on another host is unknown from now on; None while it is known."""
+        return self.handle.lost if isinstance(self.handle, RemoteRank) else None
 
     @property
     def starved(self) -> bool:
-        """Whether the kernel of its own host killed for want of memory while it ran."""
-        return isinstance(self.process, Abroad) and self.process.starved
+        """True if the kernel of the rank's own host killed processes for want of memory while it ran."""
+        return isinstance(self.handle, RemoteRank) and self.handle.starved
 
     def ask_for_stacks(self) -> None:
         """Have the rank write its stacks into its log, even while it is blocked in C."""
-        if isinstance(self.process, Abroad):
+        if isinstance(self.handle, RemoteRank):
             self.order(b"S")
         else:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.process.pid, signal.SIGUSR1)
+                os.kill(self.handle.pid, signal.SIGUSR1)
 
     def kill(self) -> None:
         """Kill the rank's whole session, if the rank has not been reaped."""
-        if isinstance(self.process, Abroad):
+        if isinstance(self.handle, RemoteRank):
             self.order(b"K")
-        elif self.process.poll() is None:
+        elif self.handle.poll() is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+                os.killpg(self.handle.pid, signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.process.pid, signal.SIGKILL)  # it may not lead a session yet
+                os.kill(self.handle.pid, signal.SIGKILL)  # it may not lead a session yet
 
     def log_tail(self, characters: int) -> str:
         """The end of what the rank printed, stacks cut where they reach into our own and the parent's code."""
@@ -190,7 +193,7 @@ class Member:
         descriptor = self.log.fileno()
         begin = max(os.fstat(descriptor).st_size - _LONGEST_LOG_BYTES, 0)
         content = os.pread(descriptor, _LONGEST_LOG_BYTES, begin)
-        return _without_our_frames(content.decode(errors="replace")).strip()[-characters:]
+        return _without_parent_frames(content.decode(errors="replace")).strip()[-characters:]
 
     def close(self) -> None:
         """Close the parent's ends."""
@@ -199,47 +202,47 @@ class Member:
         self.log.close()
 
     def order(self, order: bytes) -> None:
-        """Tell the rank something, if it is still there to be told."""
+        """Send an order to the rank, if it is still there to read it."""
         with contextlib.suppress(BrokenPipeError):
             os.write(self.orders, order)
 
-    def _take(self, message: Json) -> None:
+    def _receive(self, message: Json) -> None:
         match message:
-            case {"fares": fares} if isinstance(self.process, Abroad):
-                self.process.take(fares)
-            case {"flight": call}:
+            case {"fares": status} if isinstance(self.handle, RemoteRank):
+                self.handle.update(status)
+            case {"last_call": call}:
                 self.answered = True
-                self.flight = call
-            case {"wires": wires}:
-                if self.wires is None or not self.wires["unanswered"]:  # a wire that was dead is evidence for good
-                    self.wires = wires
+                self.last_call = call
+            case {"tcp": report}:
+                if self.tcp_report is None or not self.tcp_report["unanswered"]:  # a link that was dead is evidence for good
+                    self.tcp_report = report
             case {"ready": _}:
                 self.ready = True
-            case {"report": report}:
-                self.collected.append(report)
+            case {"report": _}:
+                self.collected.append(decode_report(message))
             case {"finished": _}:
                 self.finished = True
             case {"raised": error}:
                 self.error = str(error)
 
 
-def _without_our_frames(text: str) -> str:
-    """A forked rank's stack goes on below its beginning into that of its parent: nobody wants to read that."""
-    kept, in_stack, ours = [], False, False
+def _without_parent_frames(text: str) -> str:
+    """Drop the frames of the parent, into which a forked rank's stack goes on below its beginning."""
+    kept, in_stack, skipping = [], False, False
     for line in text.splitlines():
         in_stack = line.endswith("(most recent call first):") or (in_stack and line.startswith("  File "))
-        ours = in_stack and line.startswith("  File ") and (ours or "readiness/ranks/rank.py" in line)
-        if not ours:
+        skipping = in_stack and line.startswith("  File ") and (skipping or "readiness/ranks/rank.py" in line)
+        if not skipping:
             kept.append(line)
     return "\n".join(kept)
 
 
-def listen(members: Sequence[Member], tick_s: float) -> bool:
-    """Take in what ranks report; wait for it one tick at most. Whether anything came."""
+def read_reports(processes: Sequence[RankProcess], tick_s: float) -> bool:
+    """Read what ranks report, waiting one tick at most; True if anything came."""
     with selectors.DefaultSelector() as selector:
-        for member in members:
-            if member.open:
-                selector.register(member.reports, selectors.EVENT_READ, member)
+        for process in processes:
+            if process.open:
+                selector.register(process.reports, selectors.EVENT_READ, process)
         if not selector.get_map():
             time.sleep(tick_s)
             return False
@@ -248,38 +251,38 @@ def listen(members: Sequence[Member], tick_s: float) -> bool:
 
 
 def anonymous_file(name: str) -> BinaryIO:
-    """A file without a name: it goes with the last process that holds it, however that ends."""
+    """Open a file without a name: it goes with the last process that holds it, however that ends."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create(name), "w+b")
     return tempfile.TemporaryFile("w+b")
 
 
-def start(
+def start_rank(
     plan: RankPlan,
-    board: Board,
+    board: StatusBoard,
     board_file: BinaryIO,
-    others: Sequence[Member],
+    others: Sequence[RankProcess],
     *,
     keep: Sequence[int] = (),
-    ours: Sequence[int] = (),
-) -> Member:
-    """Start one rank as its stack wants it; the plan's descriptors are filled in here.
+    close_in_child: Sequence[int] = (),
+) -> RankProcess:
+    """Start one rank by fork or as a fresh interpreter, as its stack needs it; fills in the plan's descriptors.
 
     `others` are the ranks started before: a forked one inherits the parent's ends of their pipes and must close them,
-    or the parent's death would go unnoticed; so it must with `ours`. `keep` are further descriptors that a fresh
-    interpreter needs.
+    or the parent's death would go unnoticed; the same holds for `close_in_child`. `keep` are further descriptors that a
+    fresh interpreter needs.
     """
     orders_read, orders_write = os.pipe()
     reports_read, reports_write = os.pipe()
     log = anonymous_file(f"rank {plan.rank}")
     plan = replace(plan, orders=orders_read, reports=reports_write, log=log.fileno(), parent=os.getpid())
     try:
-        process: Process
+        handle: ProcessHandle
         if plan.accelerator.stack.forks:
-            inherited = [orders_write, reports_read, *ours, *ends_of(others)]
-            process = _fork(plan, board, inherited)
+            inherited = [orders_write, reports_read, *close_in_child, *pipe_ends(others)]
+            handle = _fork(plan, board, inherited)
         else:
-            process = _spawn(plan, board_file, keep)
+            handle = _spawn(plan, board_file, keep)
     except BaseException:
         os.close(orders_write)
         os.close(reports_read)
@@ -289,33 +292,33 @@ def start(
         os.close(orders_read)
         os.close(reports_write)
     os.set_blocking(reports_read, False)
-    return Member(plan.rank, process, orders_write, reports_read, log)
+    return RankProcess(plan.rank, handle, orders_write, reports_read, log)
 
 
-def ends_of(members: Sequence[Member]) -> list[int]:
-    """The parent's ends of all their pipes."""
-    return [descriptor for member in members for descriptor in (member.orders, member.reports)]
+def pipe_ends(processes: Sequence[RankProcess]) -> list[int]:
+    """The parent's ends of the pipes of all these ranks."""
+    return [descriptor for process in processes for descriptor in (process.orders, process.reports)]
 
 
-def end(members: Sequence[Member], patience_s: float) -> tuple[str, ...]:
-    """Kill every rank that is still there and reap it; the ids of processes that even so did not go."""
-    for member in members:
-        member.kill()
+def kill_and_reap(processes: Sequence[RankProcess], patience_s: float) -> tuple[str, ...]:
+    """Kill and reap every rank that is still there; return the ids of the processes that did not go even so."""
+    for process in processes:
+        process.kill()
     deadline = time.monotonic() + patience_s
-    while (left := [member for member in members if member.process.poll() is None]) and time.monotonic() < deadline:
-        for member in left:
-            if isinstance(member.process, Abroad):
-                member.read()
+    while (left := [process for process in processes if process.handle.poll() is None]) and time.monotonic() < deadline:
+        for process in left:
+            if isinstance(process.handle, RemoteRank):
+                process.read()
         time.sleep(0.005)
     return tuple(map(_id, left))
 
 
-def _id(member: Member) -> str:
-    process = member.process
-    return f"{process.pid} on {process.host}" if isinstance(process, Abroad) else str(process.pid)
+def _id(process: RankProcess) -> str:
+    handle = process.handle
+    return f"{handle.pid} on {handle.host}" if isinstance(handle, RemoteRank) else str(handle.pid)
 
 
-def _fork(plan: RankPlan, board: Board, inherited: Sequence[int]) -> Process:
+def _fork(plan: RankPlan, board: StatusBoard, inherited: Sequence[int]) -> ProcessHandle:
     sys.stdout.flush()
     sys.stderr.flush()
     with warnings.catch_warnings():
@@ -323,11 +326,11 @@ def _fork(plan: RankPlan, board: Board, inherited: Sequence[int]) -> Process:
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
-        _be_rank(plan, board, inherited)
-    return Forked(pid)
+        _run_forked(plan, board, inherited)
+    return ForkedProcess(pid)
 
 
-def _be_rank(plan: RankPlan, board: Board, inherited: Sequence[int]) -> NoReturn:
+def _run_forked(plan: RankPlan, board: StatusBoard, inherited: Sequence[int]) -> NoReturn:
     try:
         for descriptor in inherited:
             os.close(descriptor)
@@ -337,10 +340,10 @@ def _be_rank(plan: RankPlan, board: Board, inherited: Sequence[int]) -> NoReturn
         os._exit(70)  # only reached when it could not even begin; never back into the parent's code
 
 
-def _spawn(plan: RankPlan, board_file: BinaryIO, keep: Sequence[int]) -> Process:
-    told = plan_to_json(plan) | {"board": board_file.fileno()}
+def _spawn(plan: RankPlan, board_file: BinaryIO, keep: Sequence[int]) -> ProcessHandle:
+    content = plan_to_json(plan) | {"board": board_file.fileno()}
     with anonymous_file("plan of a rank") as plan_file:  # with many peers it is longer than an argument may be
-        plan_file.write(json.dumps(told).encode())
+        plan_file.write(json.dumps(content).encode())
         plan_file.flush()
         plan_file.seek(0)
         return subprocess.Popen(

@@ -23,13 +23,13 @@ from typing import BinaryIO
 from readiness import __version__, accelerators
 from readiness.memory import kernel_kills
 from readiness.ranks import network
-from readiness.ranks.board import Board
+from readiness.ranks.board import StatusBoard
 from readiness.ranks.forwarding import FromRanks
 from readiness.ranks.fresh import plan_from_json
 from readiness.ranks.launch import KILL_S, share_of_cores
 from readiness.ranks.line import TELL_S, TICK_S
-from readiness.ranks.members import Member, anonymous_file, end, start
-from readiness.ranks.speaking import Lines, say
+from readiness.ranks.members import RankProcess, anonymous_file, kill_and_reap, start_rank
+from readiness.ranks.speaking import Lines, write_message
 from readiness.ranks.values import Json
 
 #: A world is ended when nothing has come for so long, the outpost when it has had nothing to do.
@@ -55,7 +55,7 @@ def main() -> int:
 class _Ward:
     """One rank: its member, what of its log has been told, its last record and state."""
 
-    member: Member
+    member: RankProcess
     told: int = 0
     record: bytes = b""
     state: str | None = None
@@ -66,7 +66,7 @@ class _Ward:
 class _World:
     """The ranks of one world that are on this host."""
 
-    board: Board
+    board: StatusBoard
     board_file: BinaryIO
     kills: int
     store: FromRanks
@@ -74,7 +74,7 @@ class _World:
 
     def end(self) -> None:
         members = [ward.member for ward in self.wards.values()]
-        end(members, KILL_S)
+        kill_and_reap(members, KILL_S)
         for member in members:
             member.close()
         self.store.close()
@@ -151,7 +151,7 @@ class _Outpost:
     def _begin(self, plans: list[Json]) -> None:
         """Start the ranks; one that cannot be started has raised, as far as the world is concerned."""
         board_file = anonymous_file("board of ranks")
-        board = Board(board_file.fileno(), plans[0]["world_size"])
+        board = StatusBoard(board_file.fileno(), plans[0]["world_size"])
         store = FromRanks(self.selector)
         self.world = world = _World(board, board_file, kernel_kills(), store)
         for told in plans:
@@ -162,8 +162,8 @@ class _Outpost:
                 interface = network.interface_of(self.address)
                 plan = replace(plan, interface=interface, threads=threads, store=store.place(plan.store))
                 members = [ward.member for ward in world.wards.values()]
-                ours = [self.out, *store.descriptors]
-                world.wards[plan.rank] = _Ward(start(plan, board, board_file, members, ours=ours))
+                close = [self.out, *store.descriptors]
+                world.wards[plan.rank] = _Ward(start_rank(plan, board, board_file, members, close_in_child=close))
             except Exception as problem:  # noqa: BLE001
                 raised = json.dumps({"raised": f"{type(problem).__name__}: {problem}"[:300]})
                 self._say({"line": [told["rank"], raised]})
@@ -193,7 +193,7 @@ class _Outpost:
     def _tell_how_it_fares(self, rank: int, ward: _Ward, world: _World) -> None:
         if ward.ended:
             return
-        code, state = ward.member.process.poll(), ward.member.state()
+        code, state = ward.member.handle.poll(), ward.member.state()
         log = os.pread(ward.member.log.fileno(), 1 << 16, ward.told)
         if log:
             ward.told += len(log)
@@ -206,17 +206,17 @@ class _Outpost:
             self._say({"fares": [rank, {"code": code, "status": None, "starved": starved}]})
         elif state != ward.state:
             ward.state = state
-            self._say({"fares": [rank, {"status": state, "pid": ward.member.process.pid}]})
+            self._say({"fares": [rank, {"status": state, "pid": ward.member.handle.pid}]})
 
     def _pass_on(self, message: Json | None) -> None:
         if message is not None:
             self._say(message)
 
     def _say(self, message: Json) -> None:
-        say(self.out, message)
+        write_message(self.out, message)
 
 
-def _order(member: Member, order: str) -> None:
+def _order(member: RankProcess, order: str) -> None:
     match order:
         case "K":
             member.kill()

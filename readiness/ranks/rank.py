@@ -1,4 +1,4 @@
-"""The side of one rank: from the first moment of its process to its end, with nothing left behind.
+"""Entry point of a rank process: from its first moment to its end, with nothing left behind.
 
 Signals keep their default actions here: a rank that is blocked in C runs no Python handler, and must still be endable.
 """
@@ -23,35 +23,37 @@ from typing import Any, NoReturn
 from readiness import disk
 from readiness.accelerators.base import Accelerator
 from readiness.ranks import flight, network, wires
-from readiness.ranks.board import Board
-from readiness.ranks.speaking import say
+from readiness.ranks.board import StatusBoard
+from readiness.ranks.reports import encode_report
+from readiness.ranks.speaking import write_message
 from readiness.ranks.values import Json, RankContext, RankFunction
 from readiness.spawning import die_with_parent
 
-#: How often a rank shows that it is alive.
-BEAT_S = 0.1
-_speaking = threading.Lock()
+#: Seconds between two heartbeats of a rank.
+HEARTBEAT_S = 0.1
+_report_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class RankPlan:
-    """All that one rank is told; see `RankContext` and `Network`.
+    """Everything that a rank is started with; see `RankContext` and `Network`.
 
-    `orders`, `reports` and `log` are open file descriptors of its own, which whoever starts it fills in. `serves` is that of
-    the socket that the store of the world is to listen with, for the rank that serves it.
+    `orders`, `reports` and `log` are its open file descriptors, which `start_rank` fills in. `serves` is that of the socket
+    with which the store of the group is to listen, for the rank that serves it, else -1.
     """
 
     function: RankFunction
     rank: int
     world_size: int
     accelerator: Accelerator
-    settings: dict[str, Any]
+    settings: Any
     backend: str
     store: str
     interface: str | None
     namespace: str | None
     timeout_s: float
     threads: int
+    short_watchdog_dumps: bool = False
     addresses: Sequence[str] = ()
     clock_s: float = 0.0
     doubt_s: float = 0.0
@@ -86,12 +88,12 @@ def detach(parent: int, log: int) -> None:
     gc.freeze()  # what the parent left to its collector is the parent's: its finalisers must not run twice
 
 
-def serve(plan: RankPlan, board: Board) -> NoReturn:
-    """Join the group, run the function, report, and leave when told. Never returns."""
+def serve(plan: RankPlan, board: StatusBoard) -> NoReturn:
+    """Join the group, run the function, report, and leave when ordered to. Never returns."""
     code = 1
     try:
         leave = threading.Event()
-        threading.Thread(target=_obey, args=(plan, board, leave), daemon=True).start()
+        threading.Thread(target=_handle_orders, args=(plan, board, leave), daemon=True).start()
         try:
             _work(plan, board)
         except BaseException as problem:  # noqa: BLE001 - whatever it raises is evidence
@@ -110,17 +112,17 @@ def serve(plan: RankPlan, board: Board) -> NoReturn:
         os._exit(code)  # no destructor of a group that may be broken, nothing of the parent's at exit
 
 
-def _work(plan: RankPlan, board: Board) -> None:
+def _work(plan: RankPlan, board: StatusBoard) -> None:
     import torch
     import torch.distributed as dist
 
     torch.set_num_threads(plan.threads)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # ranks are made to die, with a device's memory mapped
-    # What the user has set would guard every call, and hide what a stack does without; a drill that wants it says so.
+    # A level that the user has set would check every call, and hide what a stack does without; who needs one sets it.
     dist.set_debug_level(dist.DebugLevel.OFF)  # type: ignore[attr-defined]
-    flight.record()
-    if plan.settings.get(flight.HASTEN):
-        flight.hasten()  # what watches over all groups asks once, when the first one is made
+    flight.enable()
+    if plan.short_watchdog_dumps:
+        flight.shorten_watchdog_dumps()  # the watchdog of all groups reads it once, when the first one is made
     plan.accelerator.enter()  # a forked rank is in its parent's process, which has another chip
     context = RankContext(
         plan.rank, plan.world_size, plan.accelerator, plan.settings, board, plan.addresses, plan.clock_s, plan.doubt_s
@@ -140,11 +142,11 @@ def _work(plan: RankPlan, board: Board) -> None:
             timeout=timedelta(seconds=plan.timeout_s),
         )
     for report in plan.function(context) or ():
-        _report(plan, {"report": report})
+        _report(plan, encode_report(report))
 
 
 def take_device(accelerator: Accelerator) -> None:
-    """Make the accelerator's device the current one of this process, where the stack has such a thing."""
+    """Make the accelerator's device the current one of this process, where the stack has one."""
     if accelerator.device.index is not None:
         choose = getattr(accelerator.stack.module(), "set_device", None)
         if choose is not None:
@@ -158,35 +160,35 @@ def _leave_group() -> None:
         dist.destroy_process_group()
 
 
-def _obey(plan: RankPlan, board: Board, leave: threading.Event) -> None:
-    """Show signs of life and wait for orders. The end of the pipe is the end of the parent, and then ours."""
+def _handle_orders(plan: RankPlan, board: StatusBoard, leave: threading.Event) -> None:
+    """Write heartbeats and wait for orders. The end of the pipe means the end of the parent, and then of this process."""
     selector = selectors.DefaultSelector()
     selector.register(plan.orders, selectors.EVENT_READ)
     while True:
         board.beat(plan.rank)
-        if not selector.select(BEAT_S):
+        if not selector.select(HEARTBEAT_S):
             continue
         match os.read(plan.orders, 1):
             case b"L":
                 leave.set()
             case b"W":
-                _report(plan, {"wires": wires.told()})
+                _report(plan, {"tcp": wires.tcp_report()})
             case b"F":
-                _report(plan, {"wires": wires.told()})
+                _report(plan, {"tcp": wires.tcp_report()})
                 # By a thread: a recorder that asks a busy device may wait for it. It may hold the interpreter meanwhile,
                 # so it is asked only where ranks are about to be ended.
-                threading.Thread(target=_tell_flight, args=(plan,), daemon=True).start()
+                threading.Thread(target=_report_last_call, args=(plan,), daemon=True).start()
             case _:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _tell_flight(plan: RankPlan) -> None:
-    _report(plan, {"flight": flight.last_call()})
+def _report_last_call(plan: RankPlan) -> None:
+    _report(plan, {"last_call": flight.last_call()})
 
 
 def _report(plan: RankPlan, message: Json) -> None:
-    with _speaking:  # whoever obeys orders reports as well
-        say(plan.reports, message)
+    with _report_lock:  # the thread that handles orders reports as well
+        write_message(plan.reports, message)
 
 
 def _first_line(problem: BaseException) -> str:

@@ -1,7 +1,7 @@
 """What stands between the ranks of a world and those on another host: a process that carries reports, orders and boards.
 
-To whoever watches the world, a rank abroad is a `Member` like any other. A process of its own carries, since ranks meet over
-the board many times a second, and the watch must be free to look at all of them.
+To whoever watches the world, a rank abroad is a `RankProcess` like any other. A process of its own carries, since ranks
+meet over the board many times a second, and the watch must be free to look at all of them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from readiness.ranks.board import Board
+from readiness.ranks.board import StatusBoard
 from readiness.ranks.forwarding import ToStore
 from readiness.ranks.line import TELL_S, TICK_S, Line
-from readiness.ranks.members import Abroad, Forked, Member, anonymous_file, ends_of
-from readiness.ranks.speaking import hand_on
+from readiness.ranks.members import ForkedProcess, RankProcess, RemoteRank, anonymous_file, pipe_ends
+from readiness.ranks.speaking import write_line
 from readiness.ranks.values import Json
 from readiness.spawning import die_with_parent
 
@@ -45,18 +45,24 @@ class Ends:
         os.close(self.reports)
 
 
-def member_abroad(rank: int, host: str) -> tuple[Member, Ends]:
+def member_abroad(rank: int, host: str) -> tuple[RankProcess, Ends]:
     """A rank on another host as its parent here sees it, and the ends that a relay is to serve."""
     orders_read, orders_write = os.pipe()
     reports_read, reports_write = os.pipe()
     os.set_blocking(reports_read, False)
     log = anonymous_file(f"rank {rank}")
-    return Member(rank, Abroad(host), orders_write, reports_read, log), Ends(orders_read, reports_write, log.fileno())
+    member = RankProcess(rank, RemoteRank(host), orders_write, reports_read, log)
+    return member, Ends(orders_read, reports_write, log.fileno())
 
 
 def start_relay(
-    line: Line, plans: Sequence[Json], board: Board, ends: Mapping[int, Ends], members: Sequence[Member], ours: Sequence[int]
-) -> Forked:
+    line: Line,
+    plans: Sequence[Json],
+    board: StatusBoard,
+    ends: Mapping[int, Ends],
+    members: Sequence[RankProcess],
+    ours: Sequence[int],
+) -> ForkedProcess:
     """Have the other host start these ranks, and a new process carry between them and the board here.
 
     `members` and `ours` are what the new process inherits and must close: the other ends of all pipes, other lines.
@@ -70,18 +76,18 @@ def start_relay(
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
             signal.set_wakeup_fd(-1)
-            for descriptor in (*ends_of(members), *ours):
+            for descriptor in (*pipe_ends(members), *ours):
                 os.close(descriptor)
             code = _Relay(line, board, ends).carry(plans)
         finally:
             os._exit(code)
-    return Forked(pid)
+    return ForkedProcess(pid)
 
 
 @dataclass(slots=True)
 class _Relay:
     line: Line
-    board: Board
+    board: StatusBoard
     ends: Mapping[int, Ends]
     sent: dict[int, bytes] = field(default_factory=dict)
     ended: set[int] = field(default_factory=set)
@@ -188,7 +194,7 @@ class _Relay:
 
     def _report(self, rank: int, line: str) -> None:
         with contextlib.suppress(BrokenPipeError):  # the world is being ended
-            hand_on(self.ends[rank].reports, line)
+            write_line(self.ends[rank].reports, line)
 
     def _look_for_loss(self, now: float) -> None:
         if now - self.heard > _LOST_S:
@@ -202,7 +208,7 @@ class _Relay:
             self._report(rank, json.dumps({"fares": {"code": 255, "lost": why}}))
 
 
-def wait_for_end(relay: Forked) -> bool:
+def wait_for_end(relay: ForkedProcess) -> bool:
     """Wait until a relay whose pipes have been closed has ended; whether its line can be used again."""
     deadline = time.monotonic() + OVER_S
     while relay.poll() is None and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Messages through pipes: JSON objects, one a line, each written whole however little the pipe takes at once."""
+"""JSON lines through pipes: one object a line, each written whole however little the pipe takes at once."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from readiness.ranks.values import Json
 LONGEST_BYTES = 32 * 2**20
 
 
-def say(descriptor: int, message: Json) -> None:
-    """Write a message. Raises OSError where nobody is left to read it."""
-    hand_on(descriptor, json.dumps(message))
+def write_message(descriptor: int, message: Json) -> None:
+    """Write an object as a line. Raises OSError where nobody is left to read it."""
+    write_line(descriptor, json.dumps(message))
 
 
-def hand_on(descriptor: int, line: str) -> None:
-    """Write a message as it was written by somebody else. Raises OSError where nobody is left to read it."""
+def write_line(descriptor: int, line: str) -> None:
+    """Write a line of JSON that somebody else has encoded. Raises OSError where nobody is left to read it."""
     left = memoryview(line.encode() + b"\n")
     while left:
         left = left[os.write(descriptor, left) :]

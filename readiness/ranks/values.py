@@ -1,40 +1,50 @@
-"""What a world of ranks is told and what comes of it, as values. No torch, no processes."""
+"""Values of rank groups: what a rank is given, where ranks are placed, and what came of a group. No torch, no processes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from readiness.accelerators.base import Accelerator
 from readiness.checklist import Skip
 from readiness.model import AcceleratorFacts, Labels
 from readiness.peers import host_of
-from readiness.ranks.board import Board
+from readiness.ranks.board import StatusBoard
+from readiness.ranks.reports import Report
 
 if TYPE_CHECKING:
     import torch
+    from typing_extensions import TypeVar
+
+    Settings_co = TypeVar("Settings_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    Settings_co = TypeVar("Settings_co", covariant=True)
 
 Json = dict[str, Any]
+ReportT = TypeVar("ReportT")
 
 
 @dataclass(frozen=True, slots=True)
-class RankContext:
-    """What a rank function is handed: which rank of how many it is, its device, and what it was told.
+class RankContext(Generic[Settings_co]):
+    """Argument of a rank function: its rank, the number of ranks, its device, and its settings.
 
-    What the function yields (JSON objects) reaches the parent through a pipe of its own, never through the collectives
-    under test. `addresses` are where each rank can be connected to, `clock_s` what this host's monotonic clock lacks to
-    that of the run's host, `doubt_s` by how much that may be wrong.
+    What the function yields (`Report`s, or plain JSON objects) reaches the parent through a pipe of its own, never through
+    the collectives under test. `settings` are a dataclass, or a plain JSON object. `addresses` are where each rank can be
+    connected to, `clock_s` is added to this host's monotonic clock to get that of the run's host, `doubt_s` how far that
+    may be off.
     """
 
     rank: int
     world_size: int
     accelerator: Accelerator
-    settings: Mapping[str, Any]
-    board: Board
+    settings: Settings_co
+    board: StatusBoard
     addresses: Sequence[str] = ()
     clock_s: float = 0.0
     doubt_s: float = 0.0
@@ -45,63 +55,56 @@ class RankContext:
         return self.accelerator.device
 
     def step(self, operation: str) -> AbstractContextManager[None]:
-        """Goes around whatever may block or fail, so that the parent knows where each rank is."""
+        """Mark an operation that may block or fail on the status board, so that the parent knows where each rank is."""
         return self.board.step(self.rank, operation)
 
     def clock(self) -> float:
-        """The moment on a clock that all ranks share, in seconds, right to `doubt_s`."""
+        """The time in seconds on a clock that all ranks share, right to `doubt_s`."""
         return time.monotonic() + self.clock_s
 
     def address(self, rank: int) -> str:
-        """Where a rank listens for others."""
+        """The address at which a rank listens for others."""
         return self.addresses[rank] if self.addresses else LOOPBACK
 
-    def share(self, number: float = 0.0, within_s: float = float("inf")) -> tuple[float, ...]:
-        """Every rank's number, by rank, through shared memory: a meeting without a collective. All ranks must come.
+    def exchange(self, number: float = 0.0, within_s: float = float("inf")) -> tuple[float, ...]:
+        """Every rank's number, by rank, through shared memory: an all-gather without a collective. All ranks must call it.
 
-        Raises TimeoutError where they have not come `within_s`.
+        Raises TimeoutError where one has not called it `within_s`.
         """
-        with self.step("meeting the other ranks"):
-            return self.board.share(self.rank, number, within_s)
+        with self.step("exchanging numbers with the other ranks"):
+            return self.board.exchange(self.rank, number, within_s)
 
 
-#: Where ranks find each other that are all on this machine.
+#: Address by which ranks find each other that are all on this machine.
 LOOPBACK = "127.0.0.1"
-#: What a measurement is about is one line of a report.
+#: The subject of a measurement is one line of a report.
 LONGEST_ABOUT = 290
-#: What torch.distributed does not promise of every library: measured where it works, and no fault where it does not.
-OPTIONAL = frozenset({
-    "all_gather_uneven", "all_to_all_list_uneven", "gather_strided", "reduce_scatter_avg", "reduce_scatter_max",
-    "reduce_scatter_list_uneven_avg",
-})  # fmt: skip
-#: A phase of `multichip.links`, whose end each rank reports.
-TRANSFERS = "transfers"
-#: Where the number of ranks is not asked for, there is one on each chip, but no fewer, and on a host no more, than these.
+#: Where no number of ranks is asked for, there is one on each chip, but no fewer, and on a host no more, than these.
 LEAST_RANKS, MOST_RANKS = 2, 16
 
 #: A module-level function of a check file or of `readiness.ranks`; a fresh interpreter must be able to import it.
-RankFunction = Callable[[RankContext], Iterator[Json] | None]
+RankFunction = Callable[[RankContext], Iterator[Report] | Iterator[Json] | None]
 
 
 class Trouble(StrEnum):
-    """How a world ended that did not finish. In this order causes are looked for."""
+    """How a rank group that did not finish ended. Causes are looked for in this order."""
 
     DIED = "died"            # a rank's process was ended by a signal, or left without reporting
     FROZEN = "frozen"        # a rank's process is stopped, or none of its threads gets to run
-    UNREACHABLE = "unreachable"  # what ranks send each other is not acknowledged: the wire between them, or a machine
+    UNREACHABLE = "unreachable"  # what ranks send each other is not acknowledged: the link between them, or a machine
     MISMATCHED = "mismatched"  # ranks wait for each other in different calls
     BEHIND = "behind"        # some ranks wait in an operation that another has not entered
     RAISED = "raised"        # a rank raised
     HUNG = "hung"            # every rank is in the same operation and none of them comes back
-    OVERDUE = "overdue"      # all went on, too slowly for the time given
+    OVERDUE = "overdue"      # all went on, but not to the end within the time limit
     LINGERED = "lingered"    # all work was done, and then a rank could not leave the group
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a world did not finish: what happened, whose doing it is (no rank where nobody can be named), and where.
+    """Why a rank group did not finish: what happened, which ranks are to blame (none where none can be named), and where.
 
-    `after_s` counts from the start of the world. `log` is the tail of what the culprits printed, with the stacks that
+    `after_s` counts from the start of the group. `log` is the tail of what the culprits printed, with the stacks that
     were taken before the end.
     """
 
@@ -114,17 +117,22 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class WorldOutcome:
-    """What the ranks reported, by rank and in order, and what went wrong, if anything did."""
+class RanksOutcome:
+    """Outcome of a rank group: what the ranks reported, by rank and in order, and its failure, if any."""
 
-    reports: tuple[tuple[Json, ...], ...]
+    reports: tuple[tuple[Any, ...], ...]
     failure: Failure | None
     seconds: float
+
+    def of(self, kind: type[ReportT]) -> list[tuple[int, ReportT]]:
+        """The reports of one kind, each with its rank."""
+        every = ((rank, report) for rank, reports in enumerate(self.reports) for report in reports)
+        return [(rank, report) for rank, report in every if isinstance(report, kind)]
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """How ranks on several hosts reach each other over TCP.
+    """Network of ranks on several hosts, which reach each other over TCP.
 
     `interface` is what the ranks of this host bind to; `namespaces` the network namespace of each rank (a path such as
     `/run/netns/NAME` or `/proc/PID/ns/net`), for ranks that are on other hosts than this process as far as the network
@@ -135,13 +143,13 @@ class Network:
     namespaces: tuple[str | None, ...] = ()
 
     def namespace_of(self, rank: int) -> str | None:
-        """Where the rank is; None where it stays where its parent is."""
+        """The network namespace of the rank; None where it stays in its parent's."""
         return self.namespaces[rank] if rank < len(self.namespaces) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Which accelerator each rank gets. `chips` is how many the run may use, None where that are just these."""
+    """Accelerator of each rank. `chips` is how many the run may use, None where it is just these."""
 
     ranks: tuple[AcceleratorFacts, ...]
     chips: int | None = None
@@ -153,7 +161,7 @@ class Placement:
 
     @property
     def labels(self) -> Labels:
-        """What figures measured so are evidence about.
+        """Labels of measurements made with this placement: what they are evidence about.
 
         `ranks` is their number; `chips` is `one` or `several`: ranks that share one chip exercise the software, no link
         between chips has been used; `world` is `all` where every chip that the run may use takes part in a group of
@@ -166,16 +174,16 @@ class Placement:
         }
 
     def name(self, *ranks: int) -> str:
-        """Ranks in words, with the accelerator of each: `rank 1 (npu:1)`."""
+        """Ranks with the accelerator of each, as text: `rank 1 (npu:1)`."""
         return ", ".join(f"rank {rank} ({self.ranks[rank].id})" for rank in ranks)
 
-    def between_hosts(self, team: Iterable[int]) -> bool:
-        """Whether not all of these ranks are on one host."""
-        return len({host_of(self.ranks[rank]) for rank in team}) > 1
+    def between_hosts(self, ranks: Iterable[int]) -> bool:
+        """True if not all of these ranks are on one host."""
+        return len({host_of(self.ranks[rank]) for rank in ranks}) > 1
 
     @property
     def scope(self) -> str:
-        """The same in words."""
+        """The placement as text."""
         if self.labels["chips"] == "several":
             hosts = len({host_of(facts) for facts in self.ranks})
             return f"{len(self.ranks)} ranks, each on a chip of its own" + (f", on {hosts} hosts" if hosts > 1 else "")
@@ -186,7 +194,7 @@ class Placement:
 
 
 def place(accelerator: Accelerator, ranks: int = 0, *, least: int = 1, here: bool = False) -> Placement:
-    """One rank on each chip; where the chips do not suffice, ranks share them, if the collective library can do that.
+    """Place one rank on each chip; where there are too few chips, ranks share them, if the collective library can do that.
 
     With `ranks` = 0 there are as many as chips: a fault of the last chip is seen only by a rank on it. Vendors'
     libraries mostly want a chip for each rank: there are then no more ranks than chips. With `here` only chips of this
@@ -206,18 +214,18 @@ def place(accelerator: Accelerator, ranks: int = 0, *, least: int = 1, here: boo
     every = list({facts.id: facts for facts in accelerator.peers}.values())
     chips = [facts for facts in every if host_of(facts) is None] if here else every
     wanted = ranks or min(max(len(chips), LEAST_RANKS), MOST_RANKS * len(set(map(host_of, chips))))
-    share = speaks_tcp(backend) or accelerator.stack.ranks_share(accelerator.facts)
-    number = wanted if share else min(wanted, len(chips))
+    shareable = speaks_tcp(backend) or accelerator.stack.ranks_share(accelerator.facts)
+    number = wanted if shareable else min(wanted, len(chips))
     if number < least:
         raise Skip(f"{backend} wants a chip for each rank: {least} ranks need as many chips, and there is {len(chips)}")
     return Placement(tuple(chips[rank % len(chips)] for rank in range(number)), len(every))
 
 
 def _backends(backend: str) -> Sequence[str]:
-    """`nccl` and `cpu:gloo,cuda:nccl` are both ways to name backends."""
+    """The backends that a name stands for: `nccl` and `cpu:gloo,cuda:nccl` are both ways to name them."""
     return [part.rpartition(":")[2].lower() for part in backend.split(",")]
 
 
 def speaks_tcp(backend: str) -> bool:
-    """Whether all data of a backend pass through TCP connections of the rank's own process."""
+    """True if all data of a backend pass through TCP connections of the rank's own process."""
     return all(name == "gloo" for name in _backends(backend))

@@ -1,7 +1,7 @@
-"""The state of this process's TCP connections as the kernel knows it: what was sent again, and what nobody answers.
+"""TCP connections of this process as the kernel sees them (TCP_INFO): retransmissions, and what is not acknowledged.
 
-A library that waits cannot tell a peer that is slow from a wire that is cut; the kernel can: what it sends is no longer
-acknowledged. It acknowledges for a process that is stopped or busy, so silence is the wire's, or a dead machine's.
+A library that waits cannot tell a peer that is slow from a link that is cut; the kernel can: what it sends is no longer
+acknowledged. It acknowledges for a process that is stopped or busy, so silence comes from the link or a dead machine.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ _LONG_MS = 300
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One connection: the ports of both ends, the round trip in seconds, segments sent again, and whether it is dead."""
+    """One connection: both ports, round trip in seconds, retransmitted segments, and whether it is unanswered."""
 
-    own: int
-    other: int
+    local_port: int
+    remote_port: int
     round_trip_s: float
-    resent: int
+    retransmissions: int
     unanswered: bool
 
 
-def conditions() -> list[Connection]:
+def tcp_connections() -> list[Connection]:
     """Every TCP connection of this process; none where the kernel is not Linux."""
-    return list(_look()) if sys.platform == "linux" else []
+    return list(_inspect()) if sys.platform == "linux" else []
 
 
-def _look() -> Iterator[Connection]:
+def _inspect() -> Iterator[Connection]:
     for descriptor, own, other in connections():
         with contextlib.suppress(OSError), opened_socket(descriptor) as opened:
             info = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
@@ -49,21 +49,21 @@ def _look() -> Iterator[Connection]:
             yield Connection(own, other, round_trip_us / 1e6, resent, dead)
 
 
-def told() -> Json:
-    """The ends of this process's connections, and of those that are dead: what a rank tells its parent."""
-    found = conditions()
+def tcp_report() -> Json:
+    """The port pairs of this process's connections, and of the unanswered ones: what a rank reports to its parent."""
+    found = tcp_connections()
     return {
-        "ends": [[one.own, one.other] for one in found],
-        "unanswered": [[one.own, one.other] for one in found if one.unanswered],
+        "ends": [[one.local_port, one.remote_port] for one in found],
+        "unanswered": [[one.local_port, one.remote_port] for one in found if one.unanswered],
     }
 
 
 def dead_links(by_rank: Mapping[int, Json]) -> set[tuple[int, int]]:
-    """The pairs of ranks between which something goes unanswered, from what each of them told."""
-    owners = {(own, other): rank for rank, wires in by_rank.items() for own, other in wires["ends"]}
+    """The pairs of ranks between which something goes unanswered, from the report of each."""
+    owners = {(own, other): rank for rank, report in by_rank.items() for own, other in report["ends"]}
     found = set()
-    for rank, wires in by_rank.items():
-        for own, other in wires["unanswered"]:
+    for rank, report in by_rank.items():
+        for own, other in report["unanswered"]:
             peer = owners.get((other, own))
             if peer is not None and peer != rank:
                 found.add((min(rank, peer), max(rank, peer)))

@@ -7,9 +7,9 @@ import math
 import pytest
 
 from readiness.endurance import telling
-from readiness.endurance.bound import at_most, most_expected
-from readiness.endurance.claim import Claim, Job, needed_chip_hours, training_time_share
-from readiness.endurance.ledger import Account
+from readiness.endurance.bound import probability_of_at_most, upper_bound
+from readiness.endurance.claim import FaultBounds, Job, needed_chip_hours, training_time_share
+from readiness.endurance.ledger import SoakTotals
 from readiness.model import Measurement, Row
 
 JOB = Job(chips=16384, days=54, checkpoint_s=30, recovery_s=600)
@@ -17,15 +17,15 @@ JOB = Job(chips=16384, days=54, checkpoint_s=30, recovery_s=600)
 
 @pytest.mark.parametrize(("faults", "mean"), [(0, 2.996), (1, 4.744), (2, 6.296), (3, 7.754), (4, 9.154)])
 def test_bounds_are_those_of_the_tables(faults: int, mean: float) -> None:
-    assert most_expected(faults) == pytest.approx(mean, abs=6e-4)
-    assert at_most(faults, most_expected(faults)) == pytest.approx(0.05, rel=1e-9)
+    assert upper_bound(faults) == pytest.approx(mean, abs=6e-4)
+    assert probability_of_at_most(faults, upper_bound(faults)) == pytest.approx(0.05, rel=1e-9)
 
 
 def test_the_bound_of_none_is_a_logarithm_and_many_come_near_their_number() -> None:
-    assert most_expected(0) == pytest.approx(-math.log(0.05), rel=1e-12)
-    assert most_expected(0, confidence=0.5) == pytest.approx(math.log(2), rel=1e-12)
+    assert upper_bound(0) == pytest.approx(-math.log(0.05), rel=1e-12)
+    assert upper_bound(0, confidence=0.5) == pytest.approx(math.log(2), rel=1e-12)
     for count in (10, 419, 5000):
-        assert count < most_expected(count) < count + 2 * math.sqrt(count) + 3
+        assert count < upper_bound(count) < count + 2 * math.sqrt(count) + 3
 
 
 @pytest.mark.parametrize(
@@ -33,21 +33,21 @@ def test_the_bound_of_none_is_a_logarithm_and_many_come_near_their_number() -> N
     [(8, 24, 64, 0.004), (64, 24, 513, 0.03), (512, 24, 4102, 0.25), (1024, 72, 24611, 1.5)],
 )
 def test_a_soak_without_a_fault_proves_so_much_and_no_more(chips: int, hours: float, chip_h: float, job_h: float) -> None:
-    claim = Claim(chips * hours, 0, JOB)
-    assert claim.chip_mtbf_h == pytest.approx(chip_h, abs=0.6)
-    assert claim.job_mtbf_h == pytest.approx(job_h, rel=0.05)
+    bounds = FaultBounds(chips * hours, 0, JOB)
+    assert bounds.chip_mtbf_h == pytest.approx(chip_h, abs=0.6)
+    assert bounds.job_mtbf_h == pytest.approx(job_h, rel=0.05)
 
 
 def test_an_hour_on_eight_chips_proves_less_than_three_hours_for_each() -> None:
-    assert Claim(8, 0, JOB).chip_mtbf_h == pytest.approx(2.7, abs=0.05)
+    assert FaultBounds(8, 0, JOB).chip_mtbf_h == pytest.approx(2.7, abs=0.05)
 
 
 def test_llama_3_as_published() -> None:
     """419 unexpected interruptions of 16,384 chips in 54 days."""
-    claim = Claim(16384 * 54 * 24, 419, JOB)
+    bounds = FaultBounds(16384 * 54 * 24, 419, JOB)
     assert pytest.approx(50_677, abs=5) == 16384 * 54 * 24 / 419
-    assert 2.81 < claim.job_mtbf_h < 16384 * 54 * 24 / 419 / 16384 < 3.1
-    assert most_expected(0) * 50_677 == pytest.approx(151_815, abs=20)
+    assert 2.81 < bounds.job_mtbf_h < 16384 * 54 * 24 / 419 / 16384 < 3.1
+    assert upper_bound(0) * 50_677 == pytest.approx(151_815, abs=20)
     assert needed_chip_hours(0, 1024, 7 * 24) == pytest.approx(743_510, abs=5)
 
 
@@ -64,26 +64,26 @@ def test_the_share_falls_with_every_loss_and_ends_at_nothing() -> None:
 
 
 def test_of_no_exposure_nothing_follows() -> None:
-    claim = Claim(0, 0, JOB)
-    assert (claim.chip_mtbf_h, claim.job_mtbf_h, claim.uninterrupted(24), claim.training_time_share) == (0, 0, 0, 0)
+    bounds = FaultBounds(0, 0, JOB)
+    assert (bounds.chip_mtbf_h, bounds.job_mtbf_h, bounds.uninterrupted(24), bounds.training_time_share) == (0, 0, 0, 0)
 
 
-def account(chips: int, hours: float, **begun: object) -> Account:
+def account(chips: int, hours: float, **begun: object) -> SoakTotals:
     """A soak of so many chips as its file would tell it."""
-    told = Account()
-    told.take({
+    told = SoakTotals()
+    told.add({
         "kind": "begun", "chips": [f"npu:{number}" for number in range(chips)], "ranks": chips, "scope": "tried",
         "labels": {"ranks": str(chips), "chips": "several", "world": "all"}, "job_chips": 1024, "job_days": 7.0,
         "checkpoint_s": 30.0, "recovery_s": 0.0, **begun,
     })  # fmt: skip
-    told.take({"kind": "session", "spent_s": 0.0})
-    told.take({"kind": "rounds", "rounds": 1000, "exposure_s": 3600 * hours, "spent_s": 3600 * hours})
-    told.take({"kind": "ended", "why": "", "spent_s": 3600 * hours})
+    told.add({"kind": "session", "spent_s": 0.0})
+    told.add({"kind": "rounds", "rounds": 1000, "exposure_s": 3600 * hours, "spent_s": 3600 * hours})
+    told.add({"kind": "ended", "why": "", "spent_s": 3600 * hours})
     return told
 
 
-def measured(told: Account) -> dict[str, Measurement]:
-    found = [item for item in telling.tell(told) if isinstance(item, Measurement) and item.labels.get("cause", "all") == "all"]
+def measured(told: SoakTotals) -> dict[str, Measurement]:
+    found = [item for item in telling.measurements(told) if isinstance(item, Measurement) and item.labels.get("cause", "all") == "all"]
     assert len({item.name for item in found}) == len(found)
     return {item.name: item for item in found}
 
@@ -97,7 +97,7 @@ def test_eight_chips_for_a_day_say_what_they_prove_and_what_not() -> None:
     assert found["exposure_share"].value == pytest.approx(192 / 743_510, rel=1e-3)
     assert found["uninterrupted_day"].value < 1e-6
     assert "training_time_share" not in found  # nothing failed, so nobody knows how long it takes to come back
-    (row,) = [item.cells for item in telling.tell(told) if isinstance(item, Row) and "proves" in item.cells]
+    (row,) = [item.cells for item in telling.measurements(told) if isinstance(item, Row) and "proves" in item.cells]
     assert row["proves"] == (
         "8 chips worked for 24 hours (192 chip-hours) without a fault: with 95% confidence a chip of these works for at least"
         " 64.1 hours between faults, and 1024 of them together for at least 3.76 minutes"
@@ -111,8 +111,8 @@ def test_eight_chips_for_a_day_say_what_they_prove_and_what_not() -> None:
 def test_faults_are_told_by_cause_with_the_chip_that_most_of_them_share() -> None:
     told = account(8, 24)
     for cause, chips, at_s in (("died", ["npu:3"], 100), ("behind", ["npu:3", "npu:5"], 130), ("wrong sum", ["npu:3", "npu:1"], 9000)):
-        told.take({"kind": "fault", "cause": cause, "what": f"{cause} it did", "chips": chips, "round": 1, "spent_s": at_s})
-    told.take({"kind": "recovered", "seconds": 42.0, "spent_s": 140.0})
+        told.add({"kind": "fault", "cause": cause, "what": f"{cause} it did", "chips": chips, "round": 1, "spent_s": at_s})
+    told.add({"kind": "recovered", "seconds": 42.0, "spent_s": 140.0})
     found = measured(told)
     assert found["faults"].value == 3
     assert "npu:3 had part in 3 of 3" in (found["faults"].about or "")
@@ -121,7 +121,7 @@ def test_faults_are_told_by_cause_with_the_chip_that_most_of_them_share() -> Non
     assert found["chip_mtbf_h"].value == pytest.approx(192 / 7.754, rel=1e-3)
     assert found["recovery_s"].value == 42
     assert "42 s to come back (measured)" in (found["training_time_share"].about or "")
-    by_cause = {item.labels["cause"]: item.value for item in telling.tell(told) if isinstance(item, Measurement) and item.name == "faults"}
+    by_cause = {item.labels["cause"]: item.value for item in telling.measurements(told) if isinstance(item, Measurement) and item.name == "faults"}
     assert by_cause == {"all": 3, "died": 1, "behind": 1, "wrong sum": 1}
 
 
@@ -142,7 +142,7 @@ def test_the_pace_that_is_kept_is_of_work_and_not_of_rounds(late: dict[str, floa
             sample |= late
         if first_of_its_world:
             sample |= {"round_s": 0.2, "operations": 0, "operations_s": 0.0}
-        told.take({"kind": "sample", "spent_s": float(number), "step": number, "loss": 1.0, **sample})
+        told.add({"kind": "sample", "spent_s": float(number), "step": number, "loss": 1.0, **sample})
     assert measured(told)["pace_kept"].value == pytest.approx(kept)
 
 
@@ -150,13 +150,13 @@ def test_a_recovery_time_that_was_set_goes_before_the_measured_one() -> None:
     told = account(1024, 720, recovery_s=600.0)
     share = measured(told)["training_time_share"]
     assert "600 s to come back (set)" in (share.about or "")
-    assert share.value == pytest.approx(training_time_share(1024 * 720 / most_expected(0) / 1024, 30, 600))
-    assert "more than that" not in telling.does_not_prove(told, Claim(1024 * 720, 0, Job(1024, 7, 30, 600)))
-    assert telling.does_not_prove(told, Claim(1024 * 7200, 0, Job(1024, 7, 30, 600))).startswith("more than that 1024 chips")
+    assert share.value == pytest.approx(training_time_share(1024 * 720 / upper_bound(0) / 1024, 30, 600))
+    assert "more than that" not in telling.not_proven(told, FaultBounds(1024 * 720, 0, Job(1024, 7, 30, 600)))
+    assert telling.not_proven(told, FaultBounds(1024 * 7200, 0, Job(1024, 7, 30, 600))).startswith("more than that 1024 chips")
 
 
 def test_a_soak_that_was_cut_off_has_not_been_completed_and_an_empty_one_tells_nothing() -> None:
     told = account(8, 24)
     told.ended = None
     assert "completed" not in measured(told)
-    assert list(telling.tell(Account())) == []
+    assert list(telling.measurements(SoakTotals())) == []

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from readiness.endurance import ledger
-from readiness.endurance.ledger import MOST_SAMPLES, Account, Ledger, read, same_soak
+from readiness.endurance.ledger import MOST_SAMPLES, SoakLog, SoakTotals, read, same_soak
 from readiness.errors import BadFileError
 
 
-def fill(path: Path | None) -> Ledger:
-    kept = Ledger(path)
+def fill(path: Path | None) -> SoakLog:
+    kept = SoakLog(path)
     kept.add("begun", chips=["cpu:0"], ranks=2)
     kept.add("session", spent_s=0.0)
     kept.add("rounds", rounds=3, exposure_s=2.5, spent_s=3.0)
@@ -26,7 +26,7 @@ def test_what_is_read_back_is_what_was_kept(tmp_path: Path) -> None:
     kept = fill(tmp_path / "soak.jsonl")
     kept.close()
     again = read(tmp_path / "soak.jsonl")
-    assert again == kept.account
+    assert again == kept.totals
     assert (again.rounds, again.exposure_s, again.spent_s, again.count, again.restarts) == (3, 2.5, 5.0, 1, 1)
 
 
@@ -36,12 +36,12 @@ def test_half_a_line_is_dropped_and_the_next_record_stands_alone(tmp_path: Path)
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"kind": "rounds", "rounds": 99')
     assert read(path).rounds == 3
-    second = Ledger(path)
+    second = SoakLog(path)
     second.add("session", spent_s=5.0)
     second.add("rounds", rounds=2, exposure_s=1.0, spent_s=7.0)
     second.close()
-    account = read(path)
-    assert (account.rounds, account.exposure_s, account.sessions) == (5, 3.5, 2)
+    totals = read(path)
+    assert (totals.rounds, totals.exposure_s, totals.sessions) == (5, 3.5, 2)
     assert len(path.read_text().splitlines()) == len(whole.splitlines()) + 2
 
 
@@ -68,33 +68,33 @@ def test_a_file_of_something_else_is_refused_with_its_line(tmp_path: Path, line:
 
 
 def test_without_a_file_the_account_is_kept_in_memory() -> None:
-    assert fill(None).account.exposure_s == 2.5
+    assert fill(None).totals.exposure_s == 2.5
 
 
 def test_a_soak_of_days_has_few_samples_and_few_faults_in_full_and_counts_all() -> None:
-    account = Account()
+    totals = SoakTotals()
     for number in range(20_000):
-        account.take({"kind": "sample", "spent_s": float(number), "round_s": 1.0})
-        account.take({"kind": "fault", "cause": "died", "what": "it", "chips": [], "round": number, "spent_s": number * 100.0})
-    assert MOST_SAMPLES / 2 <= len(account.samples) <= MOST_SAMPLES
-    assert account.samples[0]["spent_s"] == 0
-    assert len(account.faults) == ledger.MOST_FAULTS
-    assert account.count == account.events == 20_000
+        totals.add({"kind": "sample", "spent_s": float(number), "round_s": 1.0})
+        totals.add({"kind": "fault", "cause": "died", "what": "it", "chips": [], "round": number, "spent_s": number * 100.0})
+    assert MOST_SAMPLES / 2 <= len(totals.samples) <= MOST_SAMPLES
+    assert totals.samples[0]["spent_s"] == 0
+    assert len(totals.faults) == ledger.MOST_FAULTS
+    assert totals.count == totals.events == 20_000
 
 
 def test_faults_without_end_are_no_single_event() -> None:
-    account = Account()
+    totals = SoakTotals()
     for number in range(121):  # one every half minute for an hour
-        account.take({"kind": "fault", "cause": "died", "what": "it", "chips": [], "round": 0, "spent_s": number * 30.0})
-    assert (account.count, account.events) == (121, 41)
+        totals.add({"kind": "fault", "cause": "died", "what": "it", "chips": [], "round": 0, "spent_s": number * 30.0})
+    assert (totals.count, totals.events) == (121, 41)
 
 
 def test_a_soak_of_other_chips_is_not_gone_on_with() -> None:
-    account = fill(None).account
-    assert same_soak(account, ["cpu:0"], 2)
-    assert not same_soak(account, ["cpu:1"], 2)
-    assert not same_soak(account, ["cpu:0"], 4)
-    assert same_soak(Account(), ["cpu:7"], 1)
+    totals = fill(None).totals
+    assert same_soak(totals, ["cpu:0"], 2)
+    assert not same_soak(totals, ["cpu:1"], 2)
+    assert not same_soak(totals, ["cpu:0"], 4)
+    assert same_soak(SoakTotals(), ["cpu:7"], 1)
 
 
 def test_lines_are_json(tmp_path: Path) -> None:

@@ -16,13 +16,14 @@ import torch.distributed as dist
 from readiness.accelerators.base import Accelerator
 from readiness.endurance import soak as soaks
 from readiness.endurance import work
-from readiness.endurance.ledger import Account, read
+from readiness.endurance.ledger import SoakTotals, read
+from readiness.endurance.reports import RoundReport, SoakFault
 from readiness.endurance.soak import Soak
-from readiness.endurance.telling import tell
+from readiness.endurance.telling import measurements
 from readiness.errors import UsageError
 from readiness.files import open_own
 from readiness.model import Evidence, Measurement, Row, Status
-from readiness.ranks import Failure, Placement, Trouble, WorldOutcome
+from readiness.ranks import Failure, Placement, RanksOutcome, Trouble
 from tests.ranks import support
 from tests.support import cpu, run_check, value, values
 
@@ -50,8 +51,11 @@ class Clock:
 def round_of(number: int, ranks: int, seconds: float = 1.0, faults: dict[int, list[Any]] | None = None, **changes: Any) -> list[Any]:
     """What all ranks report of one round."""
     return [
-        (rank, {"round": number, "seconds": seconds, "loss": 1.0, "step": 2, "replica": "same", "faults": (faults or {}).get(rank, []),
-                "sums": 6, "operations": 3, "operations_s": 0.5, "sensors": {"temperature_c": 60.0 + rank}, "repeats": True, "uncompared": (0, 80), **changes})
+        (rank, RoundReport(**{
+            "round": number, "seconds": seconds, "loss": 1.0, "step": 2, "replica": "same",
+            "faults": tuple((faults or {}).get(rank, ())), "operations": 3, "operations_s": 0.5,
+            "sensors": {"temperature_c": 60.0 + rank}, "uncompared": (0, 80), **changes,
+        }))
         for rank in range(ranks)
     ]  # fmt: skip
 
@@ -66,19 +70,19 @@ def soaked(seconds: float, worlds: list[World], ranks: int = 4, kept: Path | Non
     placement = Placement(accelerator.peers, ranks)
     calls = iter(range(10_000))
 
-    def run_world(function: Any, accelerator: Any, placement: Any, settings: Any, **options: Any) -> WorldOutcome:
-        rounds, failure = worlds[min(next(calls), len(worlds) - 1)](settings["seconds"])
+    def run_ranks(function: Any, accelerator: Any, placement: Any, settings: Any, **options: Any) -> RanksOutcome:
+        rounds, failure = worlds[min(next(calls), len(worlds) - 1)](settings.seconds)
         for reports in rounds:
             clock.now += 1.0
             for rank, report in reports:
-                options["listen"](rank, report)
+                options["on_report"](rank, report)
         if failure is not None:
             clock.now += 10.0
-        return WorldOutcome(((),) * ranks, failure, 1.0)
+        return RanksOutcome(((),) * ranks, failure, 1.0)
 
     begun = {"chips": list(placement.ids), "ranks": ranks, "labels": dict(placement.labels), "scope": "tried", "job_chips": 8,
              "job_days": 1.0, "checkpoint_s": 30.0, "recovery_s": 0.0}  # fmt: skip
-    found = Soak(accelerator, placement, seconds, ["float32"], 5.0, begun, clock=clock, run_world=run_world)
+    found = Soak(accelerator, placement, seconds, ["float32"], 5.0, begun, clock=clock, run_ranks=run_ranks)
     list(found.run())
     return found
 
@@ -96,7 +100,7 @@ def broken(trouble: Trouble, culprits: tuple[int, ...], rounds: int = 3) -> Worl
 
 
 def test_a_healthy_soak_counts_every_round_of_all_ranks() -> None:
-    account = soaked(100, [healthy]).ledger.account
+    account = soaked(100, [healthy]).log.totals
     assert (account.rounds, account.exposure_s, account.spent_s, account.count) == (100, 100, 100, 0)
     assert account.ended == ""
     assert account.samples[0]["temperature_c"] == 63.0
@@ -106,7 +110,7 @@ def test_a_round_in_which_all_stood_still_counts_as_a_few() -> None:
     def paused(seconds: float) -> tuple[list[list[Any]], None]:
         return [round_of(number, 4, 3600.0 if number == 50 else 1.0) for number in range(math.ceil(seconds))], None
 
-    account = soaked(100, [paused]).ledger.account
+    account = soaked(100, [paused]).log.totals
     assert (account.rounds, account.exposure_s, account.count) == (100, 99 + soaks.LONG_ROUNDS, 0)
 
 
@@ -122,7 +126,7 @@ def test_a_world_lasts_no_longer_than_a_session() -> None:
 
 
 def test_a_rank_that_dies_is_counted_and_the_world_begins_again() -> None:
-    account = soaked(100, [broken(Trouble.DIED, (2,)), healthy]).ledger.account
+    account = soaked(100, [broken(Trouble.DIED, (2,)), healthy]).log.totals
     assert dict(account.causes) == {"died": 1}
     assert account.faults[0]["chips"] == ["cpu:2"]
     assert (account.restarts, account.recoveries_s) == (1, [11.0])  # ten seconds without work, and the first round after them
@@ -131,27 +135,27 @@ def test_a_rank_that_dies_is_counted_and_the_world_begins_again() -> None:
 
 
 def test_the_chip_that_fails_with_changing_partners_is_told_from_them() -> None:
-    account = soaked(60, [broken(Trouble.BEHIND, (1, partner)) for partner in (0, 2, 3)] + [healthy]).ledger.account
-    about = next(item.about for item in tell(account) if isinstance(item, Measurement) and item.name == "faults")
+    account = soaked(60, [broken(Trouble.BEHIND, (1, partner)) for partner in (0, 2, 3)] + [healthy]).log.totals
+    about = next(item.about for item in measurements(account) if isinstance(item, Measurement) and item.name == "faults")
     assert "cpu:1 had part in 3 of 3" in (about or "")
 
 
 def test_it_ends_where_worlds_come_to_nothing() -> None:
-    account = soaked(10_000, [broken(Trouble.HUNG, (), rounds=0)]).ledger.account
-    assert account.count == soaks.HOPELESS_WORLDS
-    assert "came to no round" in (account.ended or "")
-    assert {item.name: item.value for item in tell(account) if isinstance(item, Measurement)}["completed"] == 0
+    account = soaked(10_000, [broken(Trouble.HUNG, (), rounds=0)]).log.totals
+    assert account.count == soaks.MOST_FRUITLESS_GROUPS
+    assert "completed no round" in (account.ended or "")
+    assert {item.name: item.value for item in measurements(account) if isinstance(item, Measurement)}["completed"] == 0
 
 
 def test_it_ends_where_every_round_is_wrong() -> None:
-    wrong = {"cause": "wrong sum", "what": "all_reduce number 3 of ranks 0, 1: one", "team": [0, 1]}
+    wrong = SoakFault("wrong sum", "all_reduce number 3 of ranks 0, 1: one", (0, 1))
 
     def world(seconds: float) -> tuple[list[list[Any]], None]:
         return [round_of(number, 4, faults={1: [wrong]}) for number in range(math.ceil(seconds))], None
 
-    account = soaked(10_000, [world]).ledger.account
-    assert account.count == soaks.HOPELESS_ROUNDS
-    assert account.suspects == {"cpu:1": soaks.HOPELESS_ROUNDS}
+    account = soaked(10_000, [world]).log.totals
+    assert account.count == soaks.MOST_FAULTY_ROUNDS
+    assert account.suspects == {"cpu:1": soaks.MOST_FAULTY_ROUNDS}
     assert "in a row had faults" in (account.ended or "")
 
 
@@ -167,18 +171,18 @@ def test_it_ends_where_every_round_is_wrong() -> None:
 )
 def test_what_several_ranks_see_of_one_fault_is_one(faults: Any, changes: Any, causes: Any, suspects: Any) -> None:
     known = {
-        "sum": {"cause": "wrong sum", "what": "all_reduce number 9 of ranks 1, 2: one wrong element", "team": [1, 2]},
-        "again": {"cause": "recomputation", "what": "steps done twice"},
-        "checkpoint": {"cause": "checkpoint", "what": "other bytes"},
+        "sum": SoakFault("wrong sum", "all_reduce number 9 of ranks 1, 2: one wrong element", (1, 2)),
+        "again": SoakFault("recomputation", "steps done twice"),
+        "checkpoint": SoakFault("checkpoint", "other bytes"),
     }
 
     def world(seconds: float) -> tuple[list[list[Any]], None]:
         first = round_of(0, 4, faults={rank: [known[name]] for rank, name in faults.items()})
         if "odd" in changes:
-            first[changes["odd"]][1]["replica"] = "other"
+            first[changes["odd"]] = (changes["odd"], dataclasses.replace(first[changes["odd"]][1], replica="other"))
         return [first, *(round_of(number, 4) for number in range(1, math.ceil(seconds)))], None
 
-    account = soaked(5, [world]).ledger.account
+    account = soaked(5, [world]).log.totals
     assert dict(account.causes) == causes
     assert dict(account.suspects) == suspects
 
@@ -196,10 +200,10 @@ def test_a_soak_that_was_cut_off_goes_on_counting(tmp_path: Path) -> None:
         soaked(100, [broken(Trouble.DIED, (0,), rounds=40), world], kept=kept)
     before = read(kept)
     assert (before.exposure_s, before.count, before.ended) == (40, 1, None)
-    account = soaked(100, [healthy], kept=kept).ledger.account
+    account = soaked(100, [healthy], kept=kept).log.totals
     assert (account.sessions, account.exposure_s, account.count) == (2, 90, 1)
     assert read(kept) == account
-    assert soaked(100, [world], kept=kept).ledger.account.exposure_s == 90  # done is done
+    assert soaked(100, [world], kept=kept).log.totals.exposure_s == 90  # done is done
 
 
 def test_the_soak_of_other_chips_is_refused(tmp_path: Path) -> None:
@@ -234,9 +238,9 @@ class Thirds:
 @pytest.fixture
 def by_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A soak whose seconds are rounds, on both sides: how busy this machine is makes no difference."""
-    monkeypatch.setattr(work, "Operations", Idle)
+    monkeypatch.setattr(work, "OperationRounds", Idle)
     monkeypatch.setattr(work, "time", Thirds())
-    monkeypatch.setattr(Soak, "spent_s", property(lambda self: self.ledger.account.rounds + self._pending[0]))
+    monkeypatch.setattr(Soak, "spent_s", property(lambda self: self.log.totals.rounds + self._pending[0]))
 
 
 def checked(accelerator: Accelerator, **settings: Any) -> Evidence:
@@ -296,9 +300,9 @@ def test_a_rank_that_dies_once_is_counted_and_training_goes_on_from_the_checkpoi
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     once, steps = tmp_path / "died", tmp_path / "steps"
-    healthy_round = work.Training.round
+    healthy_round = work.SoakTraining.round
 
-    def round_(self: work.Training) -> Any:
+    def round_(self: work.SoakTraining) -> Any:
         if self.context.rank == 0:
             with steps.open("a") as stream:
                 stream.write(f"{self.steps}\n")
@@ -307,7 +311,7 @@ def test_a_rank_that_dies_once_is_counted_and_training_goes_on_from_the_checkpoi
             support.kill_oneself()
         return healthy_round(self)
 
-    monkeypatch.setattr(work.Training, "round", round_)
+    monkeypatch.setattr(work.SoakTraining, "round", round_)
     evidence = checked(chips(2, tmp_path / "soak.jsonl"), seconds=8.0)
     assert value(evidence, "faults", cause="died") == value(evidence, "faults", cause="all") == 1
     assert value(evidence, "recovery_s") > 0
@@ -323,9 +327,9 @@ def test_a_rank_that_dies_once_is_counted_and_training_goes_on_from_the_checkpoi
 
 @pytest.mark.usefixtures("by_rounds")
 def test_weights_that_change_between_ranks_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    healthy_train = work.Training._train
+    healthy_train = work.SoakTraining._train
 
-    def train(self: work.Training, begin: int) -> Any:
+    def train(self: work.SoakTraining, begin: int) -> Any:
         loss, told = healthy_train(self, begin)
         if self.context.rank == 1 and begin == 2:
             with torch.no_grad():
@@ -333,7 +337,7 @@ def test_weights_that_change_between_ranks_are_counted(monkeypatch: pytest.Monke
             told = self._digest()
         return loss, told
 
-    monkeypatch.setattr(work.Training, "_train", train)
+    monkeypatch.setattr(work.SoakTraining, "_train", train)
     evidence = checked(chips(2), seconds=4.0)
     assert value(evidence, "faults", cause="replicas differ") >= 1
 
@@ -383,10 +387,10 @@ def test_training_that_is_wrong_once_is_a_fault(
     monkeypatch: pytest.MonkeyPatch, ranks: tuple[int, ...], turn: int, first: int
 ) -> None:
     """In the first round or a later one, the first time or the second, on all ranks or on one, which alone is blamed."""
-    healthy_train = work.Training._train
+    healthy_train = work.SoakTraining._train
     monkeypatch.setattr(work, "FIRST_COMPARISONS", first)
 
-    def train(self: work.Training, begin: int) -> Any:
+    def train(self: work.SoakTraining, begin: int) -> Any:
         loss, told = healthy_train(self, begin)
         self.turn = getattr(self, "turn", 0) + 1  # type: ignore[attr-defined]
         if self.turn == turn and self.context.rank in ranks:  # type: ignore[attr-defined]
@@ -395,7 +399,7 @@ def test_training_that_is_wrong_once_is_a_fault(
             told = self._digest()
         return loss, told
 
-    monkeypatch.setattr(work.Training, "_train", train)
+    monkeypatch.setattr(work.SoakTraining, "_train", train)
     evidence = checked(chips(2), seconds=4.0)
     assert value(evidence, "faults", cause="all") >= 1
     assert set(account_of(evidence)) <= {"recomputation", "replicas differ"}
@@ -408,17 +412,17 @@ def test_training_that_is_wrong_once_is_a_fault(
 
 @pytest.mark.usefixtures("by_rounds")
 def test_training_that_never_repeats_is_no_fault_of_a_chip(monkeypatch: pytest.MonkeyPatch) -> None:
-    healthy_train = work.Training._train
+    healthy_train = work.SoakTraining._train
     turn = [0.0]
 
-    def train(self: work.Training, begin: int) -> Any:
+    def train(self: work.SoakTraining, begin: int) -> Any:
         loss, _ = healthy_train(self, begin)
         turn[0] += 1
         with torch.no_grad():
             next(self.model.parameters())[0, 0] += turn[0] * 1e-3
         return loss, self._digest()
 
-    monkeypatch.setattr(work.Training, "_train", train)
+    monkeypatch.setattr(work.SoakTraining, "_train", train)
     evidence = checked(chips(2), seconds=2.0)
     assert values(evidence, "faults") == [], "nor a good word for one"
     assert values(evidence, "chip_mtbf_h") == []
@@ -427,28 +431,28 @@ def test_training_that_never_repeats_is_no_fault_of_a_chip(monkeypatch: pytest.M
     assert "nothing follows from that, since training steps differ" in told
 
 
-def measured(account: Account) -> dict[str, float]:
-    return {item.name: item.value for item in tell(account) if isinstance(item, Measurement)}
+def measured(account: SoakTotals) -> dict[str, float]:
+    return {item.name: item.value for item in measurements(account) if isinstance(item, Measurement)}
 
 
 def test_no_round_is_no_good_word() -> None:
-    account = soaked(30.0, [lambda _: ([], Failure(Trouble.HUNG, (), "nothing moved", "a sum"))]).ledger.account
+    account = soaked(30.0, [lambda _: ([], Failure(Trouble.HUNG, (), "nothing moved", "a sum"))]).log.totals
     assert account.rounds == 0
     assert measured(account)["faults"] > 0, "what was seen is told"
-    account = Account(begun=account.begun, ended="")
+    account = SoakTotals(begun=account.begun, ended="")
     assert measured(account) == {"exposure_chip_hours": 0}
-    (told,) = [item.cells["proves"] for item in tell(account) if isinstance(item, Row) and "proves" in item.cells]
+    (told,) = [item.cells["proves"] for item in measurements(account) if isinstance(item, Row) and "proves" in item.cells]
     assert told.endswith("nothing follows from that, since no round came to its end")
 
 
 @pytest.mark.parametrize(("uncompared", "silent"), [((0, 80), False), ((40, 80), False), ((41, 80), True), ((80, 80), True)])
 def test_operations_that_never_repeat_are_told_and_vouch_for_nothing(uncompared: tuple[int, int], silent: bool) -> None:
     rounds = [round_of(number, 4, uncompared=(0, 0) if number == 0 else uncompared) for number in range(6)]
-    account = soaked(6.0, [lambda _: (rounds, None)]).ledger.account
+    account = soaked(6.0, [lambda _: (rounds, None)]).log.totals
     found = measured(account)
     assert ("faults" in found, "job_mtbf_h" in found) == (not silent, not silent)
     assert found["compared_share"] == (81 - uncompared[0]) / 81
-    (told,) = [item.cells["does_not_prove"] for item in tell(account) if isinstance(item, Row) and "proves" in item.cells]
+    (told,) = [item.cells["does_not_prove"] for item in measurements(account) if isinstance(item, Row) and "proves" in item.cells]
     assert (f"{uncompared[0]} of 80 operations differ from call to call" in told) == (uncompared[0] > 0)
 
 
@@ -478,4 +482,4 @@ def test_training_is_strictly_deterministic_where_torch_can(obeys: bool, monkeyp
 
 
 def test_an_empty_account_is_one() -> None:
-    assert Account().count == 0
+    assert SoakTotals().count == 0

@@ -24,9 +24,10 @@ import torch.distributed as dist
 from readiness import __version__
 from readiness.model import Measurement
 from readiness.multichip import meeting, raw, telling_links
+from readiness.multichip.link_reports import LinkTimes
 from readiness.peers import host_of
-from readiness.ranks import Placement, RankContext, Trouble, WorldOutcome, line, place, relay, run_world
-from readiness.ranks.board import Board
+from readiness.ranks import Placement, RankContext, RanksOutcome, Trouble, line, place, relay, run_ranks
+from readiness.ranks.board import StatusBoard
 from readiness.ranks.members import anonymous_file
 from readiness.ranks.values import Json
 from readiness.worker import collective_variables
@@ -51,9 +52,9 @@ def called_anew() -> Iterator[None]:
     line.hang_up_all()
 
 
-def run(function: Any, settings: Json | None = None, *, hosts: int = 1, ranks: int = 0, **options: Any) -> WorldOutcome:
+def run(function: Any, settings: Json | None = None, *, hosts: int = 1, ranks: int = 0, **options: Any) -> RanksOutcome:
     accelerator = with_hosts(*(another(f"other{number}") for number in range(hosts)))
-    return run_world(function, accelerator, place(accelerator, ranks), settings, **{"patience_s": 20.0, **options})
+    return run_ranks(function, accelerator, place(accelerator, ranks), settings, **{"patience_s": 20.0, **options})
 
 
 def summing(context: RankContext) -> Iterator[Json]:
@@ -61,7 +62,7 @@ def summing(context: RankContext) -> Iterator[Json]:
         tensor = torch.full((8,), float(context.rank + 1))
         with context.step(f"sum {number}"):
             dist.all_reduce(tensor)
-        met = context.share(float(context.rank * 10 + number))
+        met = context.exchange(float(context.rank * 10 + number))
         yield {"sum": tensor[0].item(), "met": list(met), "parent": os.getppid(), "threads": torch.get_num_threads()}
 
 
@@ -150,7 +151,7 @@ def test_of_a_rank_that_hangs_on_another_host_the_stacks_are_told() -> None:
 def losing(context: RankContext) -> Iterator[Json]:
     """The rank on the other host does something to the outpost that started it."""
     yield {"pid": os.getpid()}
-    context.share()
+    context.exchange()
     if context.rank == 1:
         os.kill(os.getppid(), context.settings["signal"])
     tensor = torch.ones(4)
@@ -181,7 +182,7 @@ def test_with_the_process_that_holds_the_line_everything_on_the_other_host_ends(
     child = os.fork()
     if child == 0:
         try:
-            run(telling_its_pid, {"pipe": writer}, listen=lambda _, report: os.write(writer, f"{report['pid']}\n".encode()))
+            run(telling_its_pid, {"pipe": writer}, on_report=lambda _, report: os.write(writer, f"{report['pid']}\n".encode()))
         finally:
             os._exit(1)
     os.close(writer)
@@ -249,7 +250,7 @@ def test_what_is_no_outpost_is_told_with_its_words(
     monkeypatch.setattr(line, "ANSWER_S", 4.0)
     accelerator = with_hosts(another(command=outpost(tmp_path, program)))
     with pytest.raises(OSError, match="host other") as problem:
-        run_world(summing, accelerator, place(accelerator), patience_s=5.0)
+        run_ranks(summing, accelerator, place(accelerator), patience_s=5.0)
     assert words in str(problem.value)
 
 
@@ -276,7 +277,7 @@ for line in sys.stdin:
 )  # fmt: skip
 def test_what_no_outpost_says_loses_its_ranks_and_no_more(says: str, tmp_path: Path) -> None:
     accelerator = with_hosts(another(command=outpost(tmp_path, f"{GREETS}print({says!r}, flush=True); time.sleep(60)")))
-    outcome = run_world(on_a_clock, accelerator, place(accelerator), patience_s=2.0, start_s=4.0)
+    outcome = run_ranks(on_a_clock, accelerator, place(accelerator), patience_s=2.0, start_s=4.0)
     line.hang_up_all()
     assert outcome.failure is not None
     assert outcome.failure.culprits in ((1,), ()), outcome.failure
@@ -286,7 +287,7 @@ def test_what_no_outpost_says_loses_its_ranks_and_no_more(says: str, tmp_path: P
 def test_a_command_that_is_not_there_is_told() -> None:
     accelerator = with_hosts(another(command=("/no/such/command",)))
     with pytest.raises(OSError, match=r"host other cannot be reached: .*No such file"):
-        run_world(summing, accelerator, place(accelerator), patience_s=5.0)
+        run_ranks(summing, accelerator, place(accelerator), patience_s=5.0)
 
 
 @pytest.mark.usefixtures("called_anew")
@@ -307,7 +308,7 @@ def test_a_rank_abroad_tells_moments_on_the_clock_of_the_run(monkeypatch: pytest
     assert [reports[0]["doubt"] for reports in outcome.reports] == [0.0, 0.25]
 
 
-def barriers(context: RankContext) -> Iterator[Json]:
+def barriers(context: RankContext) -> Iterator[meeting.BarrierReport]:
     if context.settings["broken"]:
         dist.barrier = bool  # type: ignore[assignment]
     yield from meeting.reports(context)
@@ -323,12 +324,12 @@ def test_a_barrier_is_judged_by_clocks_that_are_wrong_within_their_doubt(
     monkeypatch.setattr(line.Line, "_compare_clocks", lambda this: (right(this)[0] + wrong_s, abs(wrong_s) + right(this)[1]))
     outcome = run(barriers, {"broken": broken})
     assert outcome.failure is None, outcome.failure
-    assert [reports[0]["left_early"] for reports in outcome.reports] == ([1, 1] if broken else [0, 0])
+    assert [reports[0].left_early for reports in outcome.reports] == ([1, 1] if broken else [0, 0])
 
 
 def test_a_board_is_carried_whole() -> None:
     with anonymous_file("one") as one, anonymous_file("other") as other:
-        here, there = Board(one.fileno(), 2), Board(other.fileno(), 2)
+        here, there = StatusBoard(one.fileno(), 2), StatusBoard(other.fileno(), 2)
         with here.step(1, "a step"):
             there.copy(1, here.record(1))
         assert there.read(1).operation == "a step"
@@ -419,17 +420,17 @@ def test_links_within_a_host_are_not_held_against_links_between_hosts() -> None:
     chips = tuple(replace(facts, id=f"{facts.id}.{number}") for number, facts in enumerate((here, here, here, there)))
     placement = Placement(chips, 4)
 
-    def share(reports: list[tuple[int, Json]]) -> Measurement:
-        told = telling_links._transfers(reports, placement)
+    def share(reports: list[tuple[LinkTimes]]) -> Measurement:
+        told = telling_links._transfers(RanksOutcome(tuple(reports), None, 1.0), placement)
         return next(item for item in told if isinstance(item, Measurement) and item.name == "slowest_link_share")
 
-    reports: list[tuple[int, Json]] = [
-        (one, {"link": [one, other], "quantiles": [1e-3 if other < 3 else 1e-2] * 3, "bytes": 8, "calls": 3})
+    reports = [
+        (LinkTimes((one, other), 8, (1e-3 if other < 3 else 1e-2,) * 3, 3),)
         for one in range(4)
         for other in range(one + 1, 4)
     ]
     assert share(reports).value == 1.0
-    reports[1][1]["quantiles"] = [2e-3] * 3
+    reports[1] = (replace(reports[1][0], quantiles=(2e-3,) * 3),)
     assert share(reports).value == 0.5
     assert "rank 0 (cpu:0.0), rank 2 (cpu:0.2)" in (share(reports).about or "")
 
@@ -437,11 +438,12 @@ def test_links_within_a_host_are_not_held_against_links_between_hosts() -> None:
 def test_two_links_of_a_kind_are_too_few_to_call_one_of_them_slow() -> None:
     here, there = with_hosts(another()).peers
     chips = tuple(replace(facts, id=f"{facts.id}.{number}") for number, facts in enumerate((here, here, there)))
-    reports: list[tuple[int, Json]] = [
-        (one, {"link": [one, other], "quantiles": [1e-3 if (one, other) == (0, 1) else 1e-2 * other] * 3, "bytes": 8, "calls": 3})
+    reports = [
+        (LinkTimes((one, other), 8, (1e-3 if (one, other) == (0, 1) else 1e-2 * other,) * 3, 3),)
         for one, other in ((0, 1), (0, 2), (1, 2))
     ]
-    told = [item for item in telling_links._transfers(reports, Placement(chips, 3)) if isinstance(item, Measurement)]
+    outcome = RanksOutcome(tuple(reports), None, 1.0)
+    told = [item for item in telling_links._transfers(outcome, Placement(chips, 3)) if isinstance(item, Measurement)]
     assert [item.name for item in told] == ["link_gbps"]
 
 
@@ -454,7 +456,7 @@ def test_raw_connections_go_by_the_network_of_the_hosts() -> None:
 def connecting(context: RankContext) -> Iterator[Json]:
     with raw.connection(context, (0, 1)) as found:
         assert isinstance(found, socket.socket)
-        raw.meet(found)
+        raw.synchronize(found)
         yield {"peer": found.getpeername()[0]}
 
 

@@ -25,7 +25,7 @@ from readiness import assessment, checklist
 from readiness import profile as profiles
 from readiness.errors import Exit
 from readiness.model import Evidence, Status
-from readiness.ranks import Network, RankContext, Trouble, WorldOutcome, line, place, run_world, wires
+from readiness.ranks import Network, RankContext, RanksOutcome, Trouble, line, place, run_ranks, wires
 from readiness.ranks.values import Json
 from readiness.rejudge import rejudge
 from tests.hosts import wire
@@ -42,9 +42,9 @@ def network(laid: wire.Wire, ranks: int = 2) -> Network:
     return Network(wire.DEVICE, namespaces)
 
 
-def run(function: Any, laid: wire.Wire, settings: Json | None = None, *, ranks: int = 2, **options: Any) -> WorldOutcome:
+def run(function: Any, laid: wire.Wire, settings: Json | None = None, *, ranks: int = 2, **options: Any) -> RanksOutcome:
     accelerator = cpu()
-    return run_world(
+    return run_ranks(
         function, accelerator, place(accelerator, ranks), settings, network=network(laid, ranks), **{"patience_s": 30.0, **options}
     )
 
@@ -65,19 +65,19 @@ def summing(context: RankContext) -> Iterator[Json]:
             dist.all_reduce(tensor)
         seconds.append(time.monotonic() - began)
         wrong += int((tensor != context.world_size * (context.world_size + 1) / 2).sum())
-        if min(context.share(float(time.monotonic() < until))) == 0:
+        if min(context.exchange(float(time.monotonic() < until))) == 0:
             break
-    every = wires.conditions()
+    every = wires.tcp_connections()
     yield {
         "seconds": seconds,
         "wrong": wrong,
-        "resent": sum(one.resent for one in every),
+        "resent": sum(one.retransmissions for one in every),
         "round_trip_s": max(one.round_trip_s for one in every),
         "addresses": sorted({found.laddr.ip for found in psutil.Process().net_connections("tcp") if found.laddr}),
     }
 
 
-def told(outcome: WorldOutcome) -> list[Json]:
+def told(outcome: RanksOutcome) -> list[Json]:
     assert outcome.failure is None, outcome.failure
     reports = [reports[0] for reports in outcome.reports]
     assert all(report["seconds"] for report in reports)
@@ -143,7 +143,7 @@ def test_of_four_ranks_the_links_between_the_hosts_are_named_and_no_others(laid:
 
 def collectives(laid: wire.Wire, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Evidence:
     """`multichip.collectives` as it stands, its ranks on two hosts."""
-    monkeypatch.setattr("readiness.ranks.run_world", functools.partial(run_world, network=network(laid)))
+    monkeypatch.setattr("readiness.multichip.rank_check.run_ranks", functools.partial(run_ranks, network=network(laid)))
     small = {"sizes": [1, 65537], "dtypes": ["float32"], "rounds": 2, "patience_s": 20.0}
     evidence = run_check("multichip.collectives", cpu(), **small, **settings)
     assert evidence.status is Status.MEASURED, evidence.reason
@@ -173,13 +173,13 @@ def test_a_wire_to_an_outpost_that_is_cut_for_ever_is_blamed_and_no_rank(laid: w
     there = another("node2", address=wire.ADDRESSES[0], command=("nsenter", f"--net={laid.namespaces[1]}", *PYTHON))
     accelerator = with_hosts(there)
     way = Network(wire.DEVICE, (laid.namespaces[0], None))
-    (own, theirs) = run_world(summing, accelerator, place(accelerator), {"seconds": 1.0}, network=way).reports
+    (own, theirs) = run_ranks(summing, accelerator, place(accelerator), {"seconds": 1.0}, network=way).reports
     assert own[0]["wrong"] == theirs[0]["wrong"] == 0
     assert wire.ADDRESSES[0] in own[0]["addresses"]
     assert wire.ADDRESSES[1] in theirs[0]["addresses"]
-    outcome = run_world(
+    outcome = run_ranks(
         summing_on, accelerator, place(accelerator), {"seconds": 60.0}, network=way, patience_s=4.0,
-        listen=lambda _, report: laid.cut(1e9) if "under_way" in report else None,
+        on_report=lambda _, report: laid.cut(1e9) if "under_way" in report else None,
     )  # fmt: skip
     line.hang_up_all()
     assert outcome.failure is not None

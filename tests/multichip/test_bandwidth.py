@@ -14,11 +14,13 @@ import torch
 import torch.distributed as dist
 
 from readiness.accelerators.base import Accelerator
+from readiness.accelerators.links import Links
 from readiness.model import AcceleratorFacts, Evidence, Measurement, Row, Status
 from readiness.multichip import bandwidth, growing, link_counters, raw, telling_bandwidth, transfers
+from readiness.multichip.bandwidth_reports import CollectiveTimes, LinkState, TailTimes
 from readiness.multichip.bus import blocks, bus_factor, group_sizes
 from readiness.peers import Host, at
-from readiness.ranks import Placement, WorldOutcome
+from readiness.ranks import Placement, RanksOutcome
 from tests.multichip.support import Simulated, chips, machine
 from tests.ranks import support
 from tests.simulator.support import defect
@@ -225,7 +227,7 @@ def test_links_of_a_simulated_machine(on_simulated_chips: Simulated) -> None:
 
 def told_of(risen: Any, number: int = 2) -> dict[str, Measurement]:
     placement = Placement(tuple(facts for facts in chips(number).peers))
-    return {item.name: item for item in link_counters.told(risen, placement) if isinstance(item, Measurement)}
+    return {item.name: item for item in link_counters.rise_measurements(risen, placement) if isinstance(item, Measurement)}
 
 
 def test_counters_that_not_every_chip_has_prove_no_health() -> None:
@@ -242,8 +244,8 @@ def test_a_chip_with_fewer_links_up_than_another_is_told() -> None:
     placement = Placement(tuple(chips(3).peers))
 
     def told(*counts: int | None) -> list[Measurement]:
-        reports = [({"bandwidth": "all_reduce"}, {"links": None if count is None else {"up": count, "gbps": None}}) for count in counts]
-        return [item for item in link_counters.up(placement, reports) if isinstance(item, Measurement)]
+        states = {rank: LinkState(None, None if count is None else Links(count)) for rank, count in enumerate(counts)}
+        return [item for item in link_counters.links_up(placement, states) if isinstance(item, Measurement)]
 
     (found,) = told(18, 17, 18)
     assert (found.name, found.value, found.samples) == ("links_up_share", 17 / 18, 3)
@@ -251,20 +253,18 @@ def test_a_chip_with_fewer_links_up_than_another_is_told() -> None:
     assert [item.value for item in told(8, 8, 8)] == [1]
     assert told(18, None, 18) == told(None, None, None) == told(0, 0, 0) == []
     assert [item.value for item in told(0, 18, 18)] == [0]
-    assert list(link_counters.up(placement, [(), (), ()])) == []
-    assert list(link_counters.up(Placement(placement.ranks[:1]), [({"links": {"up": 4}},)])) == []
+    assert list(link_counters.links_up(placement, {})) == []
+    assert list(link_counters.links_up(Placement(placement.ranks[:1]), {0: LinkState(None, Links(4))})) == []
 
 
 def told_of_links(*gbps: float | None, host: str | None = None, peers: int | None = None) -> dict[str, Measurement]:
     """What is told of an all_gather between all ranks, 1 GB of which takes 10 ms, where their links carry so much."""
-    seconds = {"bandwidth": "all_gather", "bytes": 10**9, "team": list(range(len(gbps))), "seconds": [0.01], "wrong": 0}
-    reports = tuple(
-        ({**seconds}, {"links": None if rate is None else {"up": 18, "gbps": rate, "peers": peers}, "counters": None}) for rate in gbps
-    )
+    times = CollectiveTimes("all_gather", 10**9, tuple(range(len(gbps))), (0.01,), 0)
+    reports = tuple((times, LinkState(None, None if rate is None else Links(18, rate, peers))) for rate in gbps)
     facts = list(chips(len(gbps)).peers)
     if host is not None:
         facts[-1] = at(Host(host, ("ssh", host), "10.0.0.1"), facts[-1])
-    told = telling_bandwidth.bandwidth(WorldOutcome(reports, None, 1.0), Placement(tuple(facts)))
+    told = telling_bandwidth.bandwidth(RanksOutcome(reports, None, 1.0), Placement(tuple(facts)))
     return {item.name: item for item in told if isinstance(item, Measurement)}
 
 
@@ -327,22 +327,22 @@ def test_counters_of_another_host_are_those_that_its_rank_read() -> None:
     here = dataclasses.replace(cpu().facts, counters={"nvlink_replays": 5, "nvlink_crc_flit": 1})
     there = at(Host("node2", ("ssh", "node2"), "10.0.0.1"), dataclasses.replace(here, counters={"nvlink_replays": 1}))
     placement = Placement((here, there))
-    found = link_counters.risen(Counting(), placement, [(), ({"counters": {"nvlink_replays": 4}, "links": None},)])
+    found = link_counters.counter_rises(Counting(), placement, {1: LinkState({"nvlink_replays": 4}, None)})
     assert found == {"cpu:0": {"nvlink_crc_flit": 0, "nvlink_replays": 2}, "node2/cpu:0": {"nvlink_replays": 3}}
-    assert link_counters.risen(Counting(), placement, [(), ()])["node2/cpu:0"] is None
+    assert link_counters.counter_rises(Counting(), placement, {})["node2/cpu:0"] is None
 
 
 def test_settings_that_hide_failing_links_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "HCCL_OP_RETRY_ENABLE", "L1:1")
-    rows = [item for item in link_counters.told({}, Placement(chips(2).peers)) if isinstance(item, Row)]
+    rows = [item for item in link_counters.rise_measurements({}, Placement(chips(2).peers)) if isinstance(item, Row)]
     assert [row.cells for row in rows] == [{"retry_setting": "HCCL_OP_RETRY_ENABLE", "value": "L1:1"}]
 
 
 def test_a_call_is_as_long_as_on_its_slowest_rank_and_the_hosts_share_is_told_apart() -> None:
     seconds = [[0.001] * 98 + [0.001, 0.05], [0.002] * 98 + [0.1, 0.001]]
     waited = [[0.0] * 98 + [0.0, 0.049], [0.0] * 100]
-    reports = tuple(({"tail": "all_reduce", "series": 0, "seconds": s, "waited": w, "wrong": 0},) for s, w in zip(seconds, waited, strict=True))
-    told = telling_bandwidth.bandwidth(WorldOutcome(reports, None, 1.0), Placement(chips(2).peers))
+    reports = tuple((TailTimes(0, tuple(s), tuple(w), 0),) for s, w in zip(seconds, waited, strict=True))
+    told = telling_bandwidth.bandwidth(RanksOutcome(reports, None, 1.0), Placement(chips(2).peers))
     found = {(m.name, m.labels.get("host")): m.value for m in told if isinstance(m, Measurement)}
     assert found["longest_ratio", "included"] == pytest.approx(50)
     assert found["tail_ratio", "included"] == pytest.approx(25)

@@ -15,10 +15,10 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Status
 from readiness.multichip import grouped, known_answers
-from readiness.multichip.comparing import is_refusal
-from readiness.multichip.known_answers import scatter_single
+from readiness.multichip.inputs import Inputs
+from readiness.multichip.known_answers import OPTIONAL
+from readiness.multichip.torch_collectives import reduce_scatter_single
 from readiness.ranks import RankContext
-from readiness.ranks.values import OPTIONAL
 from tests.multichip.support import Simulated, machine
 from tests.ranks import support
 from tests.simulator.support import defect
@@ -211,7 +211,7 @@ def test_a_sum_in_place_of_a_mean_of_parts_is_found(monkeypatch: pytest.MonkeyPa
 
         return call
 
-    name = scatter_single().__name__
+    name = reduce_scatter_single().__name__
     monkeypatch.setattr(dist, name, summed(getattr(dist, name)))
     monkeypatch.setattr(dist, "reduce_scatter", summed(dist.reduce_scatter))
     evidence = checked(dtypes=["float32"])
@@ -321,24 +321,6 @@ def test_a_planted_defect_of_one_operation_is_found_in_it_alone(
     assert {item.labels["op"] for item in evidence.measurements if item.name == "wrong_elements" and item.value} == {op}
 
 
-@pytest.mark.parametrize(
-    ("words", "refused"),
-    [
-        ("Float8 dtypes are not currenlty supported for NCCL reductions", True),  # as PyTorch spells it
-        ("Input tensor data type is not supported for NCCL process group: Short", True),
-        ("all_reduce does not support MAX on complex tensors", True),
-        ("Invalid scalar type", True),
-        ("Cannot use ReduceOp.AVG with Boolean inputs", True),
-        ("HCCL function error: HcclAllReduce, error code is 5 ... EI0003: value [bfp16] for parameter [dataType] is invalid", True),
-        ("NCCL error in: ProcessGroupNCCL.cpp:1275, unhandled cuda error, NCCL version 2.27.3", False),
-        ("Connection closed by peer [127.0.0.1]:4242", False),
-        ("CUDA error: an illegal memory access was encountered", False),
-    ],
-)
-def test_what_a_refusal_sounds_like(words: str, refused: bool) -> None:
-    assert is_refusal(RuntimeError(words)) is refused
-
-
 def test_a_refused_type_is_a_measurement_and_the_others_go_on() -> None:
     evidence = checked(dtypes=["int16", "float8_e4m3fn", "float32"])
     assert value(evidence, "completed") == 1
@@ -426,8 +408,8 @@ def test_an_unknown_type_is_nobodys_fault_but_the_profiles() -> None:
 @pytest.mark.parametrize(("dtype", "world"), [("bfloat16", 2), ("bfloat16", 300), ("int8", 1000), ("float8_e5m2", 64)])
 def test_sums_are_exact_in_any_order_in_a_world_of_any_size(dtype: str, world: int) -> None:
     kind: torch.dtype = getattr(torch, dtype)
-    context = RankContext(0, world, cpu(), {}, None)  # type: ignore[arg-type]
-    inputs = known_answers.Inputs(context, "all_reduce_sum", kind, 50)
+    context: RankContext = RankContext(0, world, cpu(), {}, None)  # type: ignore[arg-type]
+    inputs = Inputs(context, "all_reduce_sum", kind, 50)
     every = torch.stack([values.double() for values in inputs.all_values(50, summed=True)])
     assert every.abs().sum(0).max() <= inputs.limit
     assert every.abs().sum(0).min() > 0 or world == 2

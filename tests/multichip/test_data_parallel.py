@@ -13,8 +13,10 @@ from torch.nn.parallel import DistributedDataParallel
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Status
-from readiness.multichip import recovering, replicas, training
-from readiness.multichip.telling import relative_difference
+from readiness.multichip import recovering, training
+from readiness.multichip.measurements import relative_difference
+from readiness.parallel import data
+from readiness.parallel.model import Decoder
 from readiness.ranks import values
 from tests.ranks import support
 from tests.support import cpu, run_check, value
@@ -48,7 +50,7 @@ def with_hook(monkeypatch: pytest.MonkeyPatch, hook: Any) -> None:
         model.register_comm_hook(None, hook)
         return model
 
-    monkeypatch.setattr(replicas, "DistributedDataParallel", hooked)
+    monkeypatch.setattr(data, "DistributedDataParallel", hooked)
 
 
 def reduced(bucket: Any, after: Any) -> Any:
@@ -59,11 +61,18 @@ def reduced(bucket: Any, after: Any) -> Any:
 @pytest.mark.parametrize("module", [training, recovering])
 def test_fewer_bits_in_products_are_not_for_comparisons(monkeypatch: pytest.MonkeyPatch, module: Any) -> None:
     """An environment may allow them (TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, in NVIDIA's containers)."""
-    monkeypatch.setattr(module, "_train", lambda _: iter([{"precision": torch.get_float32_matmul_precision()}]))
+    found: list[str] = []
+
+    def train(_: Any) -> tuple[()]:
+        found.append(torch.get_float32_matmul_precision())
+        return ()
+
+    monkeypatch.setattr(module, "_train", train)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:
-        assert list(module.rank_main(None)) == [{"precision": "highest"}]
+        list(module.rank_main(None))
+        assert found == ["highest"]
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision(before)
@@ -92,7 +101,7 @@ def test_a_gradient_that_is_off_on_one_rank_is_found(monkeypatch: pytest.MonkeyP
 
 
 def test_gradients_that_are_not_exchanged_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replicas, "DistributedDataParallel", lambda model, **_: model)
+    monkeypatch.setattr(data, "DistributedDataParallel", lambda model, **_: model)
     evidence = checked(steps=5)
     assert value(evidence, "replicas_differ") == 5
     assert value(evidence, "loss_difference") > 1e-3
@@ -141,19 +150,19 @@ def test_a_rank_that_fails_is_named_and_no_difference_is_told(
 
 
 def test_a_rank_that_hangs_in_its_own_computation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    healthy = training.Model.forward
+    healthy = Decoder.forward
 
-    def forward(model: training.Model, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(model: Decoder, tokens: torch.Tensor) -> torch.Tensor:
         return support.hang() if dist.is_initialized() and dist.get_rank() == 1 else healthy(model, tokens)
 
-    monkeypatch.setattr(training.Model, "forward", forward)
+    monkeypatch.setattr(Decoder, "forward", forward)
     evidence = checked(steps=5, patience_s=3.0)
     (row,) = [row for row in evidence.rows if "trouble" in row]
     assert (row["trouble"], row["culprit_ranks"], row["operation"]) == ("behind", "1", "forward of step 0")
 
 
 def test_one_process_that_cannot_train_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training.Model, "forward", lambda model, tokens: support.fail())
+    monkeypatch.setattr(Decoder, "forward", lambda model, tokens: support.fail())
     evidence = checked(steps=2)
     assert value(evidence, "completed") == 0
     (row,) = [row for row in evidence.rows if "trouble" in row]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +17,10 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Status
 from readiness.multichip import drill, drilled, telling_drills
-from readiness.multichip.drilling import Told
-from readiness.multichip.drills import DRILLS, Drill, Fault, Guard
+from readiness.multichip.drilling import RankResponse
+from readiness.multichip.drills import RANK_FAULTS, Fault, FaultInjected, Guard, Noticed, RankFault
+from readiness.ranks import members, rank_monitor
+from readiness.ranks.members import RankProcess
 from tests.ranks import support
 from tests.support import cpu, run_check, value, values, want_of_disk
 
@@ -31,10 +34,10 @@ def chips(number: int) -> Accelerator:
 
 
 def checked(
-    monkeypatch: pytest.MonkeyPatch, *drills: Drill, accelerator: Accelerator | None = None, **settings: Any
+    monkeypatch: pytest.MonkeyPatch, *drills: RankFault, accelerator: Accelerator | None = None, **settings: Any
 ) -> Evidence:
     """The evidence of these drills alone."""
-    monkeypatch.setattr(drill, "DRILLS", drills)
+    monkeypatch.setattr(drill, "RANK_FAULTS", drills)
     evidence = run_check("multichip.drills", accelerator or chips(3), **settings)
     assert evidence.status is Status.MEASURED, evidence.reason
     return evidence
@@ -49,7 +52,7 @@ def about(evidence: Evidence, name: str, **where: str) -> str:
 
 
 def test_nothing_is_noticed_where_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    evidence = checked(monkeypatch, Drill(Fault.NONE))
+    evidence = checked(monkeypatch, RankFault(Fault.NONE))
     assert value(evidence, "survived", drill="none") == 1
     assert value(evidence, "silent", drill="none") == 0
     assert value(evidence, "completed", ranks="3", chips="several", world="all") == 1
@@ -58,7 +61,7 @@ def test_nothing_is_noticed_where_nothing_happens(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("fault", LOSSES)
 def test_a_rank_that_is_lost_is_noticed_and_the_others_stop(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-    evidence = checked(monkeypatch, Drill(fault), timeout_s=1.5)
+    evidence = checked(monkeypatch, RankFault(fault), timeout_s=1.5)
     assert value(evidence, "completed") == 1
     assert value(evidence, "noticed", drill=fault.value, guard="none") == 1
     assert value(evidence, "others_stopped") == 1
@@ -78,7 +81,7 @@ def test_a_library_that_ends_processes_once_its_watchdog_has_written(fault: Faul
     """As PyTorch's for NCCL does: the others know when they are ended, and their end is no fault of theirs."""
     monkeypatch.setenv("TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", "60000")  # what the user has told it is not waited for
     support.with_a_watchdog(monkeypatch)
-    evidence = checked(monkeypatch, Drill(fault), timeout_s=1.5, patience_s=4.0)
+    evidence = checked(monkeypatch, RankFault(fault), timeout_s=1.5, patience_s=4.0)
     assert value(evidence, "completed") == 1
     assert value(evidence, "noticed", drill=fault.value) == 1
     assert value(evidence, "others_stopped") == 1
@@ -89,7 +92,7 @@ def test_a_library_that_ends_processes_once_its_watchdog_has_written(fault: Faul
 
 @pytest.mark.parametrize("fault", MISTAKES)
 def test_a_call_that_does_not_match_is_refused_under_the_guard(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-    evidence = checked(monkeypatch, Drill(fault, Guard.DETAIL))
+    evidence = checked(monkeypatch, RankFault(fault, Guard.DETAIL))
     assert value(evidence, "noticed", drill=fault.value, guard="detail") == 1
     assert value(evidence, "silent") == 0
     assert value(evidence, "usable_after") == 1
@@ -100,7 +103,7 @@ def test_a_call_that_does_not_match_is_refused_under_the_guard(fault: Fault, mon
 
 @pytest.mark.parametrize("fault", MISTAKES[:3])
 def test_without_the_guard_a_mismatch_ends_ranks_or_times_out(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-    evidence = checked(monkeypatch, Drill(fault), timeout_s=1.5)
+    evidence = checked(monkeypatch, RankFault(fault), timeout_s=1.5)
     assert value(evidence, "noticed", guard="none") == 1
     assert value(evidence, "others_stopped") == 1
     assert value(evidence, "silent") == 0
@@ -109,28 +112,28 @@ def test_without_the_guard_a_mismatch_ends_ranks_or_times_out(fault: Fault, monk
 def test_who_waits_for_a_rank_that_its_library_has_ended_can_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a call of other shapes one rank may be served and return, while the watchdog of another ends that."""
 
-    healthy = drilled._suffer
+    healthy = drilled._meet_fault
 
-    def suffer(ours: Any, *arguments: Any, **options: Any) -> Any:
-        ours.sum = lambda count: 0
-        yield from healthy(ours, *arguments, **options)
+    def meet_fault(sums: Any, *arguments: Any, **options: Any) -> Any:
+        sums.run = lambda count: 0
+        yield from healthy(sums, *arguments, **options)
 
-    monkeypatch.setattr(drilled, "_suffer", suffer)
-    monkeypatch.setattr(drilled, "_other_call", lambda *_: os.abort())
-    evidence = checked(monkeypatch, Drill(Fault.SHAPE), timeout_s=1.0)
+    monkeypatch.setattr(drilled, "_meet_fault", meet_fault)
+    monkeypatch.setattr(drilled._Sums, "mismatched_call", lambda *_: os.abort())
+    evidence = checked(monkeypatch, RankFault(Fault.SHAPE), timeout_s=1.0)
     assert value(evidence, "others_stopped") == 1, evidence.rows
     assert values(evidence, "usable_after") == []
 
 
 def test_a_slow_start_is_no_fault_as_long_as_it_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    healthy = drilled._Group.sum
+    healthy = drilled._Sums.run
 
     def slow(self: Any, count: int) -> int:
         time.sleep(0.1)
         return healthy(self, count)
 
-    monkeypatch.setattr(drilled._Group, "sum", slow)
-    evidence = checked(monkeypatch, Drill(Fault.NONE), start_s=4.0)  # forty sums, and two seconds in which nothing may move
+    monkeypatch.setattr(drilled._Sums, "run", slow)
+    evidence = checked(monkeypatch, RankFault(Fault.NONE), start_s=4.0)  # forty sums, and two seconds in which nothing may move
     assert value(evidence, "completed") == 1
     assert value(evidence, "survived") == 1
 
@@ -148,14 +151,14 @@ def test_devices_have_their_time_to_connect(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(dist, "new_group", slow)
     facts = [dataclasses.replace(cpu().facts, id=f"cpu:{index}", index=index) for index in range(2)]
-    evidence = checked(monkeypatch, Drill(Fault.NONE), accelerator=Accelerator(facts[0], ConnectsSlowly(), peers=facts), start_s=4.0)
+    evidence = checked(monkeypatch, RankFault(Fault.NONE), accelerator=Accelerator(facts[0], ConnectsSlowly(), peers=facts), start_s=4.0)
     assert value(evidence, "completed") == 1
-    evidence = checked(monkeypatch, Drill(Fault.NONE), accelerator=chips(2), start_s=4.0)
+    evidence = checked(monkeypatch, RankFault(Fault.NONE), accelerator=chips(2), start_s=4.0)
     assert value(evidence, "completed") == 0
 
 
 def test_types_of_the_same_size_are_silent_garbage_on_gloo(monkeypatch: pytest.MonkeyPatch) -> None:
-    evidence = checked(monkeypatch, Drill(Fault.SAME_BYTES))
+    evidence = checked(monkeypatch, RankFault(Fault.SAME_BYTES))
     assert value(evidence, "noticed") == 0
     assert value(evidence, "silent") == 3
     assert "wrong results without an error on rank 0 (cpu:0), rank 1 (cpu:1), rank 2 (cpu:2)" in about(evidence, "silent")
@@ -165,7 +168,7 @@ def test_types_of_the_same_size_are_silent_garbage_on_gloo(monkeypatch: pytest.M
 
 def test_a_cut_link_is_noticed_and_a_short_cut_and_losses_are_survived(monkeypatch: pytest.MonkeyPatch) -> None:
     faults = (Fault.CUT, Fault.SHORT_CUT, Fault.LOSSY)
-    evidence = checked(monkeypatch, *map(Drill, faults), timeout_s=2.0)
+    evidence = checked(monkeypatch, *map(RankFault, faults), timeout_s=2.0)
     assert value(evidence, "noticed", drill="cut link") == 1
     assert value(evidence, "others_stopped", drill="cut link") == 1
     assert value(evidence, "named_culprit", drill="cut link", by="watchdog") == 1
@@ -177,7 +180,7 @@ def test_a_cut_link_is_noticed_and_a_short_cut_and_losses_are_survived(monkeypat
 
 
 def test_an_absent_rank_is_named_by_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
-    evidence = checked(monkeypatch, Drill(Fault.ABSENT, Guard.DETAIL), timeout_s=1.5)
+    evidence = checked(monkeypatch, RankFault(Fault.ABSENT, Guard.DETAIL), timeout_s=1.5)
     assert value(evidence, "named_culprit", by="stack") == 1
 
 
@@ -196,9 +199,9 @@ def never_coming_back(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_stack_that_lets_nobody_know_fails_and_the_tool_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     never_coming_back("all_reduce", monkeypatch)
-    evidence = checked(monkeypatch, Drill(Fault.ABSENT), Drill(Fault.NONE), timeout_s=1.0, patience_s=2.0)
+    evidence = checked(monkeypatch, RankFault(Fault.ABSENT), RankFault(Fault.NONE), timeout_s=1.0, patience_s=2.0)
     assert value(evidence, "noticed") == 0
-    assert "the stack told nothing to rank 0 (cpu:0)" in about(evidence, "noticed")
+    assert "the stack did not notify rank 0 (cpu:0)" in about(evidence, "noticed")
     assert values(evidence, "noticed_after_s") == []
     assert value(evidence, "others_stopped") == 0
     assert value(evidence, "named_culprit", by="watchdog") == 1
@@ -208,7 +211,7 @@ def test_a_stack_that_lets_nobody_know_fails_and_the_tool_goes_on(monkeypatch: p
 def test_ranks_that_cannot_leave_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     healthy = dist.destroy_process_group
     monkeypatch.setattr(dist, "destroy_process_group", lambda: support.hang() if dist.get_rank() == 0 else healthy())
-    evidence = checked(monkeypatch, Drill(Fault.RAISING), patience_s=2.0)
+    evidence = checked(monkeypatch, RankFault(Fault.RAISING), patience_s=2.0)
     assert value(evidence, "noticed") == 1
     assert value(evidence, "left_group") == 0.5
     assert "leaving the group did not end on rank 0 (cpu:0)" in about(evidence, "left_group")
@@ -217,7 +220,7 @@ def test_ranks_that_cannot_leave_are_told(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_ranks_that_cannot_end_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drilled, "_leave", lambda context: support.hang() if context.rank == 0 else iter(()))
-    evidence = checked(monkeypatch, Drill(Fault.RAISING), patience_s=2.0)
+    evidence = checked(monkeypatch, RankFault(Fault.RAISING), patience_s=2.0)
     assert value(evidence, "noticed") == 1
     assert value(evidence, "others_stopped") == 0.5
     assert "rank 0 (cpu:0) could not stop" in about(evidence, "others_stopped")
@@ -225,7 +228,7 @@ def test_ranks_that_cannot_end_are_told(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_group_that_sums_wrong_does_not_survive(monkeypatch: pytest.MonkeyPatch) -> None:
     support.corrupt("all_reduce", 5, 1, monkeypatch, lambda tensor: tensor[7].add_(1))
-    evidence = checked(monkeypatch, Drill(Fault.NONE))
+    evidence = checked(monkeypatch, RankFault(Fault.NONE))
     assert value(evidence, "survived") == 0
     assert value(evidence, "silent") == 1
     assert "on rank 1 (cpu:1)" in about(evidence, "survived")
@@ -234,7 +237,7 @@ def test_a_group_that_sums_wrong_does_not_survive(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("fault", [support.kill_oneself, support.leave])
 def test_a_rank_that_goes_by_itself_is_named_and_nothing_else_is_told(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     support.at_call("all_reduce", 20, 2, fault, monkeypatch)
-    evidence = checked(monkeypatch, Drill(Fault.NONE), Drill(Fault.KILLED))
+    evidence = checked(monkeypatch, RankFault(Fault.NONE), RankFault(Fault.KILLED))
     assert [item.name for item in evidence.measurements] == ["completed"]
     assert about(evidence, "completed").startswith("rank 2 (cpu:2) to blame: rank 2")
     (row,) = [row for row in evidence.rows if "not_held" in row]
@@ -244,12 +247,12 @@ def test_a_rank_that_goes_by_itself_is_named_and_nothing_else_is_told(fault: Any
 def test_a_rank_that_finds_no_room_on_the_disk_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     support.at_call("all_reduce", 20, 2, want_of_disk, monkeypatch)
     with pytest.raises(OSError, match=r"rank 2 .*No space left on device"):
-        checked(monkeypatch, Drill(Fault.NONE))
+        checked(monkeypatch, RankFault(Fault.NONE))
 
 
 def test_a_hang_before_the_fault_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     support.at_call("all_reduce", 20, 1, lambda: support.hang(), monkeypatch)
-    evidence = checked(monkeypatch, Drill(Fault.NONE), start_s=8.0)
+    evidence = checked(monkeypatch, RankFault(Fault.NONE), start_s=8.0)
     assert value(evidence, "completed") == 0
     assert "all_reduce of 4096 x float32" in about(evidence, "completed")
 
@@ -259,14 +262,14 @@ def test_a_drill_that_a_busy_host_prevents_is_unknown_and_no_fault(monkeypatch: 
         raise RuntimeError("Timed out waiting 2000ms for recv operation to complete")
 
     monkeypatch.setattr(dist, "new_group", timed_out)
-    evidence = checked(monkeypatch, Drill(Fault.KILLED))
+    evidence = checked(monkeypatch, RankFault(Fault.KILLED))
     assert [item.name for item in evidence.measurements] == ["completed"]
     assert value(evidence, "completed") == 1
     assert any("Timed out" in str(row.get("not_held")) for row in evidence.rows)
 
 
 def test_of_two_ranks_that_call_differently_neither_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    evidence = checked(monkeypatch, Drill(Fault.SHAPE, Guard.DETAIL), accelerator=chips(2))
+    evidence = checked(monkeypatch, RankFault(Fault.SHAPE, Guard.DETAIL), accelerator=chips(2))
     assert value(evidence, "noticed") == 1
     assert values(evidence, "named_culprit") == []
 
@@ -283,12 +286,12 @@ def test_one_chip_that_ranks_cannot_share_cannot_tell(monkeypatch: pytest.Monkey
 
 
 def test_links_are_cut_only_where_all_data_pass_through_tcp() -> None:
-    assert drill._no_link(Accelerator(cpu().facts, WantsAChipForEachRank())) is not None
-    assert drill._no_link(cpu()) is None or os.uname().sysname != "Linux"
+    assert drill._no_links_to_cut(Accelerator(cpu().facts, WantsAChipForEachRank())) is not None
+    assert drill._no_links_to_cut(cpu()) is None or os.uname().sysname != "Linux"
 
 
-def told(words: str) -> Told:
-    return Told(({"noticed": 1.0},), None, None, words)
+def told(words: str) -> RankResponse:
+    return RankResponse((Noticed(1.0, words),), None, None, words)
 
 
 @pytest.mark.parametrize(
@@ -308,15 +311,42 @@ def test_who_is_named_by_a_stack(words: Sequence[str], named: set[int]) -> None:
 
 
 def test_every_fault_has_a_drill_and_the_one_without_comes_first() -> None:
-    assert DRILLS[0].fault is Fault.NONE
-    assert {held.fault for held in DRILLS} == set(Fault)
-    assert len(set(DRILLS)) == len(DRILLS)
+    assert RANK_FAULTS[0].fault is Fault.NONE
+    assert {one.fault for one in RANK_FAULTS} == set(Fault)
+    assert len(set(RANK_FAULTS)) == len(RANK_FAULTS)
 
 
 def test_parts_are_bounded_so_that_sums_are_exact() -> None:
     from readiness.ranks.values import RankContext
 
-    contexts = [RankContext(rank, 5, cpu(), {}, None) for rank in range(5)]  # type: ignore[arg-type]
+    contexts: list[RankContext] = [RankContext(rank, 5, cpu(), {}, None) for rank in range(5)]  # type: ignore[arg-type]
     for dtype in (torch.float32, torch.bfloat16, torch.int32):
-        total = sum(drilled._Group(context, None).filled(100, dtype).double() for context in contexts)
-        assert torch.equal(torch.as_tensor(total), drilled._Group(contexts[0], None).expected(100).double())
+        total = sum(drilled._Sums(context, None).part(100, dtype).double() for context in contexts)
+        assert torch.equal(torch.as_tensor(total), drilled._Sums(contexts[0], None).known(100).expected.double())
+
+
+def test_a_pause_of_the_whole_job_is_no_silence_of_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Suspended after the fault for longer than ranks have patience, watcher and ranks alike."""
+    healthy = members.read_reports
+    paused: list[bool] = []
+
+    def pausing(processes: Sequence[RankProcess], wait_s: float) -> bool:
+        news = healthy(processes, wait_s)
+        if not paused and any(isinstance(report, FaultInjected) for process in processes for report in process.collected):
+            time.sleep(0.3)  # until the others wait for the rank that stays away
+            healthy(processes, 0.0)
+            pids = [process.handle.pid for process in processes]
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            time.sleep(5.0)
+            paused.append(True)
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+            return False
+        return news
+
+    monkeypatch.setattr(rank_monitor, "read_reports", pausing)
+    evidence = checked(monkeypatch, RankFault(Fault.ABSENT), timeout_s=2.0, patience_s=1.0)
+    assert paused
+    assert value(evidence, "noticed") == 1
+    assert value(evidence, "others_stopped") == 1

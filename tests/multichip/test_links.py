@@ -14,10 +14,11 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Measurement, Status
 from readiness.multichip import links, stragglers, telling_links
-from readiness.multichip.series import Series
-from readiness.multichip.teams import pairings
-from readiness.multichip.witness import Witness, lost
-from readiness.ranks import Placement, WorldOutcome
+from readiness.multichip.link_reports import CallReport, HostStalls
+from readiness.multichip.series import CallTimings
+from readiness.multichip.teams import pairings, pairs
+from readiness.multichip.witness import StallDetector, stalled_s
+from readiness.ranks import Placement, RanksOutcome
 from tests.multichip.support import Simulated, chips, machine
 from tests.ranks import support
 from tests.simulator.support import defect
@@ -349,77 +350,79 @@ def test_one_chip_that_ranks_cannot_share_cannot_tell(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("world_size", range(2, 18))
 def test_everybody_meets_everybody(world_size: int) -> None:
     rounds = pairings(world_size)
-    met = [pair for pairs in rounds for pair in pairs]
+    met = [pair for teams in rounds for pair in teams]
     assert len(met) == len(set(met)) == world_size * (world_size - 1) // 2
-    for pairs in rounds:
-        busy = [rank for pair in pairs for rank in pair]
+    for teams in rounds:
+        busy = [rank for pair in teams for rank in pair]
         assert len(busy) == len(set(busy)) >= world_size - 1
-    taken = links.pairs(world_size)
+    taken = pairs(world_size)
     assert len(taken) == min(len(met), 28)
     assert {rank for pair in taken for rank in pair} == set(range(world_size))
 
 
-def test_a_series_tells_early_from_late_and_long_from_usual() -> None:
-    series, clock = Series(), 0.0
+def test_timings_tell_early_from_late_and_long_from_usual() -> None:
+    timings, clock = CallTimings(), 0.0
     for number in range(100):
         seconds = 0.001 if number < 80 else 0.004
         seconds = 0.5 if number == 30 else seconds
-        series.add(number, clock, seconds)
+        timings.add(number, clock, seconds)
         clock += seconds
-    summary = series.summary(0.4)
-    assert [(number, seconds) for number, _, seconds in summary["interruptions"]] == [(30, 0.5)]
-    assert summary["first"][0] == 0.001
-    assert (summary["median"], summary["longest"], summary["calls"]) == (0.001, 0.5, 100)
-    slow = Series([(number, number * 1.0, 0.01 if number < 50 else 0.05) for number in range(100)]).summary(0.4)
-    assert (slow["first"][0], slow["last"][0]) == (0.01, 0.05)
+    summary = timings.summary(0.4)
+    assert [(number, seconds) for number, _, seconds in summary.interruptions] == [(30, 0.5)]
+    assert summary.first[0] == 0.001
+    assert (summary.median, summary.longest, summary.calls) == (0.001, 0.5, 100)
+    slow = CallTimings([(number, number * 1.0, 0.01 if number < 50 else 0.05) for number in range(100)]).summary(0.4)
+    assert (slow.first[0], slow.last[0]) == (0.01, 0.05)
 
 
-def told_of(*gaps: list[list[float]]) -> dict[str, float]:
-    """What is told of a world whose one long call began at 5 s and took 4 s, with these gaps on its ranks."""
-    summary = Series([(number, number * 0.1, 4.0 if number == 50 else 0.001) for number in range(100)]).summary(0.4)
-    reports = tuple(({"sums": [0, 1], "block": "small", **summary, "gaps": of_rank},) for of_rank in gaps)
-    outcome = WorldOutcome(reports, None, 1.0)
+def call_report(calls: list[tuple[int, float, float]]) -> CallReport:
+    return CallReport("all_reduce", (0, 1), CallTimings(calls).summary(0.4), "small")
+
+
+def told_of(*stalls: tuple[tuple[float, float], ...]) -> dict[str, float]:
+    """What is measured of a group whose one long call began at 5 s and took 4 s, with these stalls on its ranks."""
+    report = call_report([(number, number * 0.1, 4.0 if number == 50 else 0.001) for number in range(100)])
+    outcome = RanksOutcome(tuple((report, HostStalls(of_rank)) if of_rank else (report,) for of_rank in stalls), None, 1.0)
     told = telling_links.links(outcome, Placement((cpu().facts,) * 2))
     return {item.name: float(item.value) for item in told if isinstance(item, Measurement)}
 
 
 @pytest.mark.parametrize(
-    ("gaps", "interruptions"),
+    ("stalls", "interruptions"),
     [
-        (([], []), 1),
-        (([], [[4.9, 9.1]]), 0),                # one rank stood still all the while
-        (([[5.0, 7.0], [7.2, 9.0]], []), 0),    # all but 0.2 s
-        (([[5.0, 8.0]], []), 0),                # what is left is what a busy host does
-        (([[5.0, 7.0]], [[5.0, 7.0]]), 1),      # both at the same time: half of it
-        (([[1.0, 5.1]], [[8.9, 12.0]]), 1),     # before and after
+        (((), ()), 1),
+        (((), ((4.9, 9.1),)), 0),                # one rank stood still all the while
+        ((((5.0, 7.0), (7.2, 9.0)), ()), 0),     # all but 0.2 s
+        ((((5.0, 8.0),), ()), 0),                # what is left is what a busy host does
+        ((((5.0, 7.0),), ((5.0, 7.0),)), 1),     # both at the same time: half of it
+        ((((1.0, 5.1),), ((8.9, 12.0),)), 1),    # before and after
     ],
 )  # fmt: skip
-def test_a_host_that_stands_still_is_no_link_that_went_away(gaps: Any, interruptions: int) -> None:
-    assert told_of(*gaps)["interruptions"] == interruptions
+def test_a_host_that_stands_still_is_no_link_that_went_away(stalls: Any, interruptions: int) -> None:
+    assert told_of(*stalls)["interruptions"] == interruptions
 
 
 @pytest.mark.parametrize(("longest", "times", "interruptions"), [(0.9, 2, 0), (0.9, 3, 3), (1.6, 1, 1), (0.3, 9, 0)])
 def test_short_interruptions_count_where_they_come_back(longest: float, times: int, interruptions: int) -> None:
     calls = [(number, number * 2.0, longest if number < times else 0.001) for number in range(100)]
-    report = {"sums": [0, 1], "block": "small", **Series(calls).summary(0.4), "gaps": []}
-    told = telling_links.links(WorldOutcome(((report,), (report,)), None, 1.0), Placement((cpu().facts,) * 2))
+    report = call_report(calls)
+    told = telling_links.links(RanksOutcome(((report,), (report,)), None, 1.0), Placement((cpu().facts,) * 2))
     found = [item.value for item in told if isinstance(item, Measurement) and item.name == "interruptions"]
     assert found == [interruptions]
 
 
-def test_the_witness_notes_when_it_could_not_run() -> None:
-    witness = Witness()
+def test_the_stall_detector_notes_when_it_could_not_run() -> None:
+    detector = StallDetector()
     began = time.monotonic()
     sum(range(30_000_000))  # one call in C that keeps the interpreter
     until = time.monotonic()
     time.sleep(0.1)
-    assert lost(witness.gaps, began, until - began) > (until - began) / 2
+    assert stalled_s(detector.stalls, began, until - began) > (until - began) / 2
 
 
 def test_a_few_calls_prove_no_speed_kept() -> None:
-    summary = Series([(number, number * 1.0, 1.0) for number in range(12)]).summary(0.4)
-    report = {"sums": [0, 1], "block": "small", **summary}
-    outcome = WorldOutcome(((report,), (report,)), None, 1.0)
+    report = call_report([(number, number * 1.0, 1.0) for number in range(12)])
+    outcome = RanksOutcome(((report,), (report,)), None, 1.0)
     placement = Placement((cpu().facts,) * 2)
     assert not [item for item in telling_links.links(outcome, placement) if getattr(item, "name", "") == "collective_speed_kept"]
 

@@ -20,11 +20,13 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Measurement, Status
 from readiness.parallel import data, modes, telling, worlds
-from readiness.parallel.data import Divided
-from readiness.parallel.expert import Dealt, DealtShards
+from readiness.parallel.course import FinalParameters, TrainingTrace
+from readiness.parallel.data import Sharded
+from readiness.parallel.expert import ExpertParallel, FsdpExpert
 from readiness.parallel.model import DenseBlock, loss
-from readiness.parallel.shape import Shape
-from readiness.parallel.trainer import Trainer, local
+from readiness.parallel.rank import Reference, RunReport, TrainingRun
+from readiness.parallel.shape import ModelShape
+from readiness.parallel.trainer import Strategy, local_part
 from readiness.ranks import Placement
 from tests.multichip.support import Simulated, machine
 from tests.ranks import support
@@ -106,14 +108,14 @@ def test_ranks_that_share_a_chip_say_so() -> None:
     assert "software alone" in evidence.rows[0]["scope"]
 
 
-Fault = Callable[[Trainer, int], None]
+Fault = Callable[[Strategy, int], None]
 
 
-def spoilt(kind: type[Trainer], monkeypatch: pytest.MonkeyPatch, *, before: Fault | None = None, after: Fault | None = None) -> None:
-    """The trainer's step with a fault before or after it, told the number of the step (the first is 0)."""
+def spoilt(kind: type[Strategy], monkeypatch: pytest.MonkeyPatch, *, before: Fault | None = None, after: Fault | None = None) -> None:
+    """The strategy's step with a fault before or after it, told the number of the step (the first is 0)."""
     healthy = kind.compute
 
-    def compute(self: Trainer, tokens: torch.Tensor) -> Any:
+    def compute(self: Strategy, tokens: torch.Tensor) -> Any:
         number = getattr(self, "steps_done", 0)
         self.steps_done = number + 1  # type: ignore[attr-defined]
         if before:
@@ -127,46 +129,46 @@ def spoilt(kind: type[Trainer], monkeypatch: pytest.MonkeyPatch, *, before: Faul
     monkeypatch.setattr(kind, "compute", compute)
 
 
-def gradients(trainer: Trainer) -> Iterator[torch.Tensor]:
-    for parameter in trainer.parameters:
+def gradients(strategy: Strategy) -> Iterator[torch.Tensor]:
+    for parameter in strategy.parameters:
         assert parameter.grad is not None
         yield parameter.grad
 
 
-def spoil(trainer: Trainer) -> None:
-    next(gradients(trainer)).fill_(torch.nan)
+def spoil(strategy: Strategy) -> None:
+    next(gradients(strategy)).fill_(torch.nan)
 
 
-def sum_for_mean(trainer: Trainer, number: int) -> None:
-    for gradient in gradients(trainer):
+def sum_for_mean(strategy: Strategy, number: int) -> None:
+    for gradient in gradients(strategy):
         gradient.mul_(dist.get_world_size())
 
 
-def one_unsynced(trainer: Trainer, number: int) -> None:
-    mine = data.share(trainer.tokens, dist.get_rank(), dist.get_world_size())  # type: ignore[attr-defined]
-    model: Any = trainer.model  # type: ignore[attr-defined]
+def one_unsynced(strategy: Strategy, number: int) -> None:
+    mine = data.local_sequences(strategy.tokens, dist.get_rank(), dist.get_world_size())  # type: ignore[attr-defined]
+    model: Any = strategy.model  # type: ignore[attr-defined]
     found = loss(model(mine[:, :-1]), mine[:, 1:])
     (own,) = torch.autograd.grad(found, [model.blocks["0"].up.weight])
     model.blocks["0"].up.weight.grad.copy_(own)
 
 
-def one_stale(trainer: Trainer, number: int) -> None:
-    fresh = [gradient.clone() for gradient in gradients(trainer)]
+def one_stale(strategy: Strategy, number: int) -> None:
+    fresh = [gradient.clone() for gradient in gradients(strategy)]
     if number == 2:
-        for gradient, old in zip(gradients(trainer), trainer.kept, strict=True):  # type: ignore[attr-defined]
+        for gradient, old in zip(gradients(strategy), strategy.kept, strict=True):  # type: ignore[attr-defined]
             gradient.copy_(old)
-    trainer.kept = fresh  # type: ignore[attr-defined]
+    strategy.kept = fresh  # type: ignore[attr-defined]
 
 
-def low_precision(trainer: Trainer, number: int) -> None:
-    for gradient in gradients(trainer):
+def low_precision(strategy: Strategy, number: int) -> None:
+    for gradient in gradients(strategy):
         gradient.copy_(gradient.bfloat16())
 
 
 def flip(bit: int, rank: int = 1) -> Fault:
-    def fault(trainer: Trainer, number: int) -> None:
+    def fault(strategy: Strategy, number: int) -> None:
         if number == 1 and dist.is_initialized() and dist.get_rank() == rank:
-            weight = local(trainer.parameters[-2].detach())
+            weight = local_part(strategy.parameters[-2].detach())
             weight.view(torch.int32).view(-1)[5] ^= 1 << bit
 
     return fault
@@ -189,7 +191,7 @@ def flip(bit: int, rank: int = 1) -> Fault:
 def test_every_planted_fault_is_seen_by_some_measure(
     before: Fault | None, after: Fault | None, seen: set[str], optimizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spoilt(data.Replicas, monkeypatch, before=before, after=after)
+    spoilt(data.DataParallel, monkeypatch, before=before, after=after)
     found = failed(checked(optimizers=[optimizer]))
     if optimizer == "sgd":
         assert found >= seen
@@ -199,21 +201,22 @@ def test_every_planted_fault_is_seen_by_some_measure(
 
 
 def test_the_same_sequences_on_both_ranks_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "share", lambda tokens, rank, ranks: tokens[::ranks])
+    monkeypatch.setattr(data, "local_sequences", lambda tokens, rank, ranks: tokens[::ranks])
     assert failed(checked(optimizers=["adamw"])) >= {"loss_difference", "gradient_norm_difference"}
 
 
 @pytest.mark.parametrize("bit", [28, 22, 10])
 @pytest.mark.parametrize(
-    ("mode", "kind", "number"), [("expert-qwen", Dealt, 2), ("tensor", Divided, 2), ("fsdp+expert", DealtShards, 4)]
+    ("mode", "kind", "number"), [("expert-qwen", ExpertParallel, 2), ("tensor", Sharded, 2), ("fsdp+expert", FsdpExpert, 4)]
 )
 def test_a_flipped_bit_of_a_part_that_nobody_else_has_is_seen(
-    mode: str, kind: type[Trainer], number: int, bit: int, monkeypatch: pytest.MonkeyPatch
+    mode: str, kind: type[Strategy], number: int, bit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fault(trainer: Trainer, number: int) -> None:
+    def fault(strategy: Strategy, number: int) -> None:
         if number == 1 and dist.get_rank() == 1:
-            (held,) = [held for held in trainer.held() if held.name.endswith(("0.experts.stacked.ups", "0.up.weight"))]
-            held.local.detach().view(torch.int32).view(-1)[5] ^= 1 << bit
+            names = ("0.experts.stacked.ups", "0.up.weight")
+            (found,) = [local for local in strategy.local_parameters() if local.name.endswith(names)]
+            found.local.detach().view(torch.int32).view(-1)[5] ^= 1 << bit
 
     spoilt(kind, monkeypatch, before=fault)
     evidence = checked(chips(number), modes=[mode])
@@ -222,7 +225,7 @@ def test_a_flipped_bit_of_a_part_that_nobody_else_has_is_seen(
 
 
 def test_a_nan_is_an_infinite_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    spoilt(data.Replicas, monkeypatch, after=lambda trainer, number: spoil(trainer))
+    spoilt(data.DataParallel, monkeypatch, after=lambda strategy, number: spoil(strategy))
     evidence = checked()
     for measure in ("loss_difference", "gradient_norm_difference", "parameter_difference"):
         assert value(evidence, measure) == math.inf
@@ -244,7 +247,7 @@ def test_tokens_that_come_back_to_the_wrong_expert_are_seen(
     assert failed(checked(chips(number), modes=[mode])) >= {"loss_difference", "gradient_norm_difference"}
 
 
-@pytest.mark.parametrize("name", ["average", "_settle"])
+@pytest.mark.parametrize("name", ["average_gradients", "_reduce_gradients"])
 def test_what_pipelines_side_by_side_do_not_put_together_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gradients of what is copied, and of experts, which saw the tokens of all pipelines."""
     monkeypatch.setattr(f"readiness.parallel.expert.{name}", lambda *_: None)
@@ -253,7 +256,7 @@ def test_what_pipelines_side_by_side_do_not_put_together_is_seen(name: str, monk
 
 
 def test_experts_whose_gradients_are_sums_for_means_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DealtShards, "compute", Divided.compute)
+    monkeypatch.setattr(FsdpExpert, "compute", Sharded.compute)
     assert failed(checked(chips(4), modes=["fsdp+expert"])) >= {"gradient_norm_difference", "parameter_difference"}
 
 
@@ -292,7 +295,7 @@ def test_parameters_that_their_keeper_does_not_hand_on_are_seen(monkeypatch: pyt
 def test_each_keeps_a_part_of_the_optimizers_state(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else nothing of ZeRO was tried."""
     kept: list[int] = []
-    healthy = data.Sparing.optimizer
+    healthy = data.ZeroRedundancy.optimizer
 
     def looked_at(self: Any, kind: Any, settings: Any) -> Any:
         optimizer = healthy(self, kind, settings)
@@ -301,12 +304,12 @@ def test_each_keeps_a_part_of_the_optimizers_state(monkeypatch: pytest.MonkeyPat
         assert 0 < kept[-1] < len(self.parameters)
         return optimizer
 
-    monkeypatch.setattr(data.Sparing, "optimizer", looked_at)
+    monkeypatch.setattr(data.ZeroRedundancy, "optimizer", looked_at)
     assert value(checked(modes=["ddp+zero"]), "completed") == 1
 
 
 def test_a_norm_whose_gradient_is_never_summed_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("readiness.parallel.context.average", lambda *_: None)
+    monkeypatch.setattr("readiness.parallel.context.average_gradients", lambda *_: None)
     assert "replicas_differ" in failed(checked(modes=["context-gather"]))
 
 
@@ -325,7 +328,7 @@ def test_a_chip_that_computes_otherwise_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_refused_mode_is_a_measurement_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> Trainer:
+    def refuse(*_: Any) -> Strategy:
         raise NotImplementedError("batch_isend_irecv on this device")
 
     monkeypatch.setattr(modes, "MODES", modes.MODES)
@@ -345,11 +348,11 @@ def test_a_refused_mode_is_a_measurement_and_the_others_go_on(monkeypatch: pytes
 def test_a_rank_that_fails_in_one_mode_is_named_and_the_others_go_on(
     fault: Callable[[], Any], what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def at_step_two(trainer: Trainer, number: int) -> None:
+    def at_step_two(strategy: Strategy, number: int) -> None:
         if number == 2 and dist.get_rank() == 1:
             fault()
 
-    spoilt(Dealt, monkeypatch, before=at_step_two)
+    spoilt(ExpertParallel, monkeypatch, before=at_step_two)
     evidence = checked(modes=["ddp", "expert-qwen", "context-ring"])
     assert value(evidence, "completed", mode="expert-qwen") == 0
     told = next(item.about or "" for item in evidence.measurements if item.name == "completed" and not item.value)
@@ -377,11 +380,11 @@ def test_a_rank_that_hangs_in_its_own_computation_is_named(monkeypatch: pytest.M
 
 def test_many_faults_leave_the_rest_unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worlds, "MOST_FAULTS", 1)
-    spoilt(data.Replicas, monkeypatch, before=lambda trainer, number: support.fail())
+    spoilt(data.DataParallel, monkeypatch, before=lambda strategy, number: support.fail())
     evidence = checked(modes=["ddp", "context-ring"])
     assert value(evidence, "completed") == 0
     assert values(evidence, "supported", mode="context-ring") == []
-    assert any("1 worlds have failed" in str(row.get("not_measured")) for row in evidence.rows)
+    assert any("1 rank groups have failed" in str(row.get("not_measured")) for row in evidence.rows)
 
 
 class CannotShard(Cpu):
@@ -418,7 +421,7 @@ def test_an_unknown_name_is_nobodys_fault_but_the_profiles(setting: str) -> None
 @pytest.mark.parametrize("ranks", range(1, 17))
 @pytest.mark.parametrize("routing", [None, "qwen"])
 def test_everything_divides_evenly(ranks: int, routing: str | None) -> None:
-    shape = Shape(ranks, routing=routing)
+    shape = ModelShape(ranks, routing=routing)
     for size in (shape.heads, shape.vocabulary, shape.length, shape.batch, shape.experts, shape.hidden):
         assert size % ranks == 0
     assert shape.batch % shape.micro_batches == 0
@@ -427,19 +430,19 @@ def test_everything_divides_evenly(ranks: int, routing: str | None) -> None:
 
 
 def test_of_two_that_differ_the_one_that_is_not_with_the_first_is_named() -> None:
-    reports = {
-        rank: {"losses": [1.0], "squares": [0.5], "replicas": [{"all": digest}], "left": {"all": digest}, "alone": "s sgd float32",
-               "parameter_difference": 0.0, "parameter": "w"}
-        for rank, digest in enumerate("aab")
-    }  # fmt: skip
-    heard = telling.Heard(Placement(chips(3).peers))
-    heard.ended["ddp", "float32", "sgd"] = reports
-    heard.alone["s sgd float32"] = {rank: {"losses": [1.0], "squares": [1.5]} for rank in range(3)}
-    heard.host["s sgd float32"] = {"losses": [1.0], "squares": [1.5]}
+    run, reference = TrainingRun("ddp", "float32", "sgd"), Reference("s", "sgd", "float32")
+    results = telling.Results(Placement(chips(3).peers))
+    for rank, digest in enumerate("aab"):
+        trace = TrainingTrace((1.0,), (0.5,), ({"all": digest},))
+        report = RunReport(run, reference, trace, FinalParameters(0.0, "w", {"all": digest}))
+        results.ended.setdefault(run, {})[rank] = report
+    results.alone[reference] = {rank: TrainingTrace((1.0,), (1.5,), ({},)) for rank in range(3)}
+    results.host[reference] = TrainingTrace((1.0,), (1.5,), ({},))
     (found,) = [
-        item for item in telling.finished(heard, ("ddp", "float32", "sgd"))
+        item
+        for item in telling.run_measurements(results, run)
         if isinstance(item, Measurement) and item.name == "replicas_differ"
-    ]  # fmt: skip
+    ]
     assert found.value == 2
     assert found.about == "ddp, sgd, float32: rank 2 (cpu:2) has other bytes than its like after step 0 (all)"
 

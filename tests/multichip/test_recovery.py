@@ -21,8 +21,9 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Measurement, Status
 from readiness.multichip import recovering, recovery, telling_recovery
+from readiness.multichip.recovering import Stepped
 from readiness.multichip.telling_recovery import Resumed
-from readiness.ranks import Placement, WorldOutcome
+from readiness.ranks import Placement, RanksOutcome
 from tests.ranks import support
 from tests.support import cpu, run_check, value, values
 
@@ -145,8 +146,8 @@ def test_a_hang_while_saving_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "saving step 8" in about(evidence, "completed")[0]
 
 
-def outcome(*losses: float) -> WorldOutcome:
-    return WorldOutcome((tuple({"step": step, "loss": loss, "at": 0.0} for step, loss in enumerate(losses, 1)),), None, 1.0)
+def outcome(*losses: float) -> RanksOutcome:
+    return RanksOutcome((tuple(Stepped(step, loss, 0.0) for step, loss in enumerate(losses, 1)),), None, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def test_a_device_that_does_not_repeat_itself_is_held_to_what_it_can(
 
 @pytest.mark.parametrize("ranks", range(2, 17))
 def test_the_batch_divides_among_all_ranks_and_among_half_of_them(ranks: int, tmp_path: Path) -> None:
-    parts = recovery.Course(cpu(), Placement((cpu().facts,) * ranks), tmp_path, 1.0).parts
+    parts = recovery.RecoveryRun(cpu(), Placement((cpu().facts,) * ranks), tmp_path, 1.0).parts
     for count in (ranks, max(ranks // 2, 1), 1, *([4] if ranks == 2 else ())):
         assert parts % count == 0
 

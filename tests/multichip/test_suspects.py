@@ -8,22 +8,22 @@ from collections import Counter
 
 import pytest
 
-from readiness.multichip.suspects import Look, Role, Suspect, verdicts
+from readiness.multichip.suspects import Observation, Role, Suspect, verdicts
 
 KINDS = ("transfer", "all_gather")
 
 
-def everything(ranks: int) -> set[Look]:
+def everything(ranks: int) -> set[Observation]:
     """All that is looked at in a world of so many ranks."""
     pairs = itertools.permutations(range(ranks), 2)
-    looks = {Look(kind, pair) for pair in pairs for kind in KINDS}
-    looks |= {Look("all_gather", (rank, rank)) for rank in range(ranks)}
-    looks |= {Look("compute", (rank,)) for rank in range(ranks)}
+    looks = {Observation(kind, pair) for pair in pairs for kind in KINDS}
+    looks |= {Observation("all_gather", (rank, rank)) for rank in range(ranks)}
+    looks |= {Observation("compute", (rank,)) for rank in range(ranks)}
     teams = [*itertools.combinations(range(ranks), 2), *([tuple(range(ranks))] if ranks > 2 else [])]
-    return looks | {Look("all_reduce", team) for team in teams}
+    return looks | {Observation("all_reduce", team) for team in teams}
 
 
-def caused_by(culprit: Suspect, ranks: int) -> list[Look]:
+def caused_by(culprit: Suspect, ranks: int) -> list[Observation]:
     """All that such a culprit spoils if it always acts."""
     found = []
     for look in everything(ranks):
@@ -32,9 +32,9 @@ def caused_by(culprit: Suspect, ranks: int) -> list[Look]:
                 found += [look] if culprit == Suspect(Role.COMPUTE, look.ranks) else []
             case "all_reduce":
                 if culprit.role is Role.SENDER and culprit.ranks[0] in look.ranks:
-                    found.append(Look(look.kind, look.ranks, look.ranks))
+                    found.append(Observation(look.kind, look.ranks, look.ranks))
                 elif culprit.role is Role.RECEIVER and culprit.ranks[0] in look.ranks:
-                    found.append(Look(look.kind, look.ranks, culprit.ranks))
+                    found.append(Observation(look.kind, look.ranks, culprit.ranks))
             case _:
                 source, target = look.ranks
                 spoilt = {
@@ -70,23 +70,23 @@ def test_a_culprit_that_acts_now_and_then_is_among_the_named(culprit: Suspect) -
 
 
 def test_one_direction_of_one_link_is_a_link() -> None:
-    (verdict,) = verdicts({Look("transfer", (2, 1)): 30}, everything(4))
+    (verdict,) = verdicts({Observation("transfer", (2, 1)): 30}, everything(4))
     assert verdict.suspects == (Suspect(Role.LINK, (1, 2)),)
     assert verdict.directions == {(2, 1)}
 
 
 def test_what_was_seen_once_may_be_the_link_or_either_end() -> None:
-    (verdict,) = verdicts({Look("transfer", (2, 1)): 1}, everything(4))
+    (verdict,) = verdicts({Observation("transfer", (2, 1)): 1}, everything(4))
     assert set(verdict.suspects) == {Suspect(Role.LINK, (1, 2)), Suspect(Role.SENDER, (2,)), Suspect(Role.RECEIVER, (1,))}
 
 
 def test_two_ranks_cannot_tell_a_link_from_its_ends() -> None:
-    (verdict,) = verdicts({Look("transfer", (0, 1)): 99}, everything(2))
+    (verdict,) = verdicts({Observation("transfer", (0, 1)): 99}, everything(2))
     assert {suspect.role for suspect in verdict.suspects} == {Role.LINK, Role.SENDER, Role.RECEIVER}
 
 
 def test_two_culprits_are_both_named() -> None:
-    wrong = Counter(dict.fromkeys(caused_by(CULPRITS[1], 4), 5)) + Counter({Look("compute", (0,)): 7})
+    wrong = Counter(dict.fromkeys(caused_by(CULPRITS[1], 4), 5)) + Counter({Observation("compute", (0,)): 7})
     assert [verdict.suspects for verdict in verdicts(wrong, everything(4))] == [
         (Suspect(Role.SENDER, (2,)),), (Suspect(Role.COMPUTE, (0,)),),
     ]  # fmt: skip

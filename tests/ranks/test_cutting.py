@@ -49,7 +49,7 @@ def test_nothing_passes_a_cut_until_it_is_mended(pair: Pair) -> None:
     near.sendall(b"into the void")
     with pytest.raises(TimeoutError):
         far.recv(1)
-    cutting.mend([far.fileno()])
+    cutting.restore([far.fileno()])
     far.settimeout(10)
     assert receive(far, 13) == b"into the void"
 
@@ -61,7 +61,7 @@ def test_what_is_closed_needs_no_mending_and_keeps_no_other_from_it(pair: Pair) 
     gone.close()  # as a library does whose peer has left
     cutting.cut([far.fileno()])
     near.sendall(b"late")
-    cutting.mend([closed, far.fileno()])
+    cutting.restore([closed, far.fileno()])
     far.settimeout(10)
     assert receive(far, 4) == b"late"
 
@@ -69,7 +69,7 @@ def test_what_is_closed_needs_no_mending_and_keeps_no_other_from_it(pair: Pair) 
 def test_what_is_lost_by_chance_comes_again_and_right(pair: Pair) -> None:
     near, far = pair
     far.settimeout(30)
-    cutting.lose([far.fileno()], 0.3)
+    cutting.drop_share([far.fileno()], 0.3)
     content = bytes(range(256)) * 40
     for _ in range(30):
         near.sendall(content)
@@ -78,7 +78,7 @@ def test_what_is_lost_by_chance_comes_again_and_right(pair: Pair) -> None:
 
 def test_losing_nothing_is_harmless(pair: Pair) -> None:
     near, far = pair
-    cutting.lose([far.fileno()], 0.0)
+    cutting.drop_share([far.fileno()], 0.0)
     near.sendall(b"all of it")
     assert receive(far, 9) == b"all of it"
 
@@ -88,13 +88,13 @@ def test_what_goes_unanswered_is_told_and_belongs_to_two_ranks(pair: Pair) -> No
     ends = [near.getsockname()[1], far.getsockname()[1]]
     near.sendall(b"all is well")
     assert receive(far, 11) == b"all is well"
-    assert ends not in wires.told()["unanswered"]
+    assert ends not in wires.tcp_report()["unanswered"]
     cutting.cut([far.fileno()])
     near.sendall(b"into the void")
     deadline = time.monotonic() + 20
-    while ends not in wires.told()["unanswered"] and time.monotonic() < deadline:
+    while ends not in wires.tcp_report()["unanswered"] and time.monotonic() < deadline:
         time.sleep(0.05)
-    told = wires.told()
+    told = wires.tcp_report()
     assert ends in told["unanswered"]
     assert ends[::-1] not in told["unanswered"]  # the other end has sent nothing
     by_rank = {4: {"ends": [ends], "unanswered": [ends]}, 7: {"ends": [ends[::-1]], "unanswered": []}}
@@ -105,12 +105,12 @@ def test_what_goes_unanswered_is_told_and_belongs_to_two_ranks(pair: Pair) -> No
 def test_a_wire_that_loses_segments_has_them_sent_again(pair: Pair) -> None:
     near, far = pair
     far.settimeout(30)
-    cutting.lose([far.fileno()], 0.25)
+    cutting.drop_share([far.fileno()], 0.25)
     for _ in range(100):
         near.sendall(b"x" * 1000)
         receive(far, 1000)
-        (mine,) = [one for one in wires.conditions() if one.own == near.getsockname()[1]]
-        if mine.resent > 0:
+        (mine,) = [one for one in wires.tcp_connections() if one.local_port == near.getsockname()[1]]
+        if mine.retransmissions > 0:
             break
-    assert mine.resent > 0
+    assert mine.retransmissions > 0
     assert 0 < mine.round_trip_s < 10

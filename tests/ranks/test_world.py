@@ -24,17 +24,29 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.checklist import Skip
 from readiness.model import AcceleratorFacts
-from readiness.ranks import Placement, RankContext, Trouble, WorldOutcome, flight, members, place, run_world, world
+from readiness.ranks import (
+    Placement,
+    RankContext,
+    RanksOutcome,
+    Trouble,
+    flight,
+    launch,
+    members,
+    place,
+    rank_monitor,
+    run_ranks,
+    world,
+)
 from readiness.ranks import rank as rank_side
-from readiness.ranks.board import Board
+from readiness.ranks.board import StatusBoard
 from readiness.ranks.values import Json
 from tests.ranks import support
 from tests.support import cpu, want_of_disk
 
 
-def run(function: Any, ranks: int = 2, settings: Json | None = None, **options: Any) -> WorldOutcome:
+def run(function: Any, ranks: int = 2, settings: Json | None = None, **options: Any) -> RanksOutcome:
     accelerator = cpu()
-    return run_world(function, accelerator, place(accelerator, ranks), settings, **{"patience_s": 20.0, **options})
+    return run_ranks(function, accelerator, place(accelerator, ranks), settings, **{"patience_s": 20.0, **options})
 
 
 def summing(context: RankContext) -> Iterator[Json]:
@@ -101,7 +113,7 @@ def test_reports_larger_than_a_pipe_arrive_whole() -> None:
         (support.kill_oneself, Trouble.DIED, "SIGKILL"),
         (support.stop_oneself, Trouble.FROZEN, "stopped"),
         (support.fail, Trouble.RAISED, "ArithmeticError: the matrix unit gave up"),
-        (support.leave, Trouble.DIED, "without a word"),
+        (support.leave, Trouble.DIED, "exited without a report"),
     ],
 )
 @pytest.mark.parametrize("ranks", [2, 4])
@@ -180,7 +192,7 @@ def test_a_pause_of_the_whole_tool_counts_for_no_limit() -> None:
         if len(heard) == 1:
             time.sleep(4.0)
 
-    assert run(working_on, limit_s=4.0, listen=pause_once).failure is None
+    assert run(working_on, limit_s=4.0, on_report=pause_once).failure is None
 
 
 def test_a_world_that_never_ends_is_overdue() -> None:
@@ -249,12 +261,12 @@ def test_no_rank_survives_the_kill_of_its_launcher(
     names.mkdir()
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    monkeypatch.setattr(world, "FROZEN_S", 1000.0)
+    monkeypatch.setattr(rank_monitor, "FROZEN_S", 1000.0)
     accelerator = fresh_cpu() if fresh else cpu()
     launcher = os.fork()
     if launcher == 0:
         try:
-            run_world(leave_a_name_and_wait, accelerator, place(accelerator, 3), {"folder": str(names)})
+            run_ranks(leave_a_name_and_wait, accelerator, place(accelerator, 3), {"folder": str(names)})
         finally:
             os._exit(1)
     pids = support.pids_in(names, 3)
@@ -278,17 +290,17 @@ def fresh_cpu() -> Accelerator:
 @pytest.mark.slow
 def test_ranks_in_fresh_interpreters_do_the_same() -> None:
     accelerator = fresh_cpu()
-    outcome = run_world(summing, accelerator, place(accelerator, 2), {"rounds": 2})
+    outcome = run_ranks(summing, accelerator, place(accelerator, 2), {"rounds": 2})
     assert outcome.failure is None
     assert outcome.reports == (({"sum": 3.0},) * 2,) * 2
-    assert run_world(about_itself, accelerator, place(accelerator, 2)).reports[0][0]["leads_its_session"]
+    assert run_ranks(about_itself, accelerator, place(accelerator, 2)).reports[0][0]["leads_its_session"]
 
 
 @pytest.mark.slow
 def test_a_fresh_interpreter_that_cannot_begin_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     accelerator = fresh_cpu()
-    outcome = run_world(summing, accelerator, place(accelerator, 2))
+    outcome = run_ranks(summing, accelerator, place(accelerator, 2))
     assert outcome.failure is not None
     assert outcome.failure.trouble is Trouble.DIED
 
@@ -368,7 +380,7 @@ def telling_each_other(context: RankContext) -> Iterator[Json]:
     for turn in range(50):
         if context.rank == turn % context.world_size:
             time.sleep(0.001)
-        yield {"told": context.share(100 * turn + context.rank)}
+        yield {"told": context.exchange(100 * turn + context.rank)}
 
 
 def test_ranks_tell_each_other_numbers_without_a_collective() -> None:
@@ -382,7 +394,7 @@ def never_meeting(context: RankContext) -> None:
     with context.step("thinking"):
         if context.rank == 2:
             support.hang()
-    context.share()
+    context.exchange()
 
 
 def test_a_rank_that_does_not_come_to_a_meeting_is_named() -> None:
@@ -429,7 +441,7 @@ def test_a_rank_that_calls_another_collective_is_named_by_the_flight_recorder() 
 def agreeing_often(context: RankContext) -> Iterator[Json]:
     wrong = 0
     for turn in range(5000):
-        wrong += sum(number != turn for number in context.board.share(context.rank, float(turn)))
+        wrong += sum(number != turn for number in context.board.exchange(context.rank, float(turn)))
     yield {"wrong": wrong}
 
 
@@ -472,33 +484,39 @@ def chattering(context: RankContext) -> Iterator[Json]:
 
 def test_reading_what_a_rank_prints_takes_nothing_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[str] = []
-    healthy = members.Member.read
+    healthy = members.RankProcess.read
 
-    def read(self: members.Member) -> bool:
+    def read(self: members.RankProcess) -> bool:
         news = healthy(self)
         found.append(self.log_tail(100_000))
         return news
 
-    monkeypatch.setattr(members.Member, "read", read)
+    monkeypatch.setattr(members.RankProcess, "read", read)
     assert run(chattering, 1).failure is None
     assert found[-1].splitlines() == [f"line {number}" for number in range(400)]
 
 
 def test_a_meeting_that_nobody_else_comes_to_can_be_left() -> None:
     with members.anonymous_file("board") as file:
-        board = Board(file.fileno(), 2)
+        board = StatusBoard(file.fileno(), 2)
         with pytest.raises(TimeoutError, match="rank 1 has not come"):
-            board.share(0, 1.0, 0.05)
+            board.exchange(0, 1.0, 0.05)
         board.close()
 
 
-def test_watchdogs_are_the_users_unless_a_world_hastens_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watchdogs_are_the_users_unless_a_group_shortens_their_dumps(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("TORCH_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", "15000")
     (told,), _ = run(its_environment).reports
     assert told == {"TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC": "15000", "TORCH_FR_BUFFER_SIZE": "64"}
-    (told,), _ = run(its_environment, settings={flight.HASTEN: True}).reports
+    accelerator = cpu()
+    with launch.rank_group(
+        its_environment, accelerator, place(accelerator, 1), {}, timeout_s=30.0, short_watchdog_dumps=True
+    ) as group:
+        while not group.processes[0].finished and group.processes[0].open:
+            members.read_reports(group.processes, 1.0)
+    (told,) = group.processes[0].collected
     for library in ("FR", "NCCL", "XCCL", "MCCL", "HCCL"):
         assert told[f"TORCH_{library}_WAIT_TIMEOUT_DUMP_MILSEC"] == "250"
         assert told[f"TORCH_{library}_DUMP_ON_TIMEOUT"] == "0"
@@ -522,7 +540,7 @@ def test_devices_are_left_alone_after_a_rank_was_killed(settings: Json, rests: l
     sleep = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: slept.append(seconds) if seconds == 7.5 else sleep(seconds))
     accelerator = Accelerator(cpu().facts, Resting(), seed=7)
-    run_world(dying, accelerator, place(accelerator, 2), settings, patience_s=10.0)
+    run_ranks(dying, accelerator, place(accelerator, 2), settings, patience_s=10.0)
     assert slept == rests
 
 

@@ -57,11 +57,11 @@ def test_a_condition_on_the_size_of_a_group_spares_all_others() -> None:
             from readiness import accelerators
             from readiness.accelerators import sim
             from readiness.accelerators.base import Accelerator
-            from readiness.ranks import place, run_world
+            from readiness.ranks import place, run_ranks
 
             facts = sim.facts(machine)
             accelerator = Accelerator(facts[0], accelerators.stack("sim"), seed=7, peers=facts)
-            outcome = run_world(sums_of_groups, accelerator, place(accelerator, 3), {})
+            outcome = run_ranks(sums_of_groups, accelerator, place(accelerator, 3), {})
             assert outcome.failure is None, outcome.failure
             return {"sums": [reports[0]["sums"] for reports in outcome.reports]}
 
