@@ -39,6 +39,13 @@ class FailOn(StrEnum):
         return {"must": Level.MUST, "should": Level.SHOULD, "never": None}[self.value]
 
 
+def path(text: str) -> Path:
+    """A path that was named. Raises BadParameter for an empty one: a variable that is not set does not mean this folder."""
+    if not str(text):
+        raise typer.BadParameter("it is empty, and names nothing")
+    return Path(text)
+
+
 Uses = Annotated[
     list[Use] | None, typer.Option("--use", help="Judge for this use only (repeatable). Default: those of the profile.")
 ]
@@ -50,10 +57,14 @@ Formats = Annotated[
     ),
 ]
 Waivers = Annotated[
-    Path | None, typer.Option("--waivers", metavar="FILE", help="Failed requirements that somebody decided to live with.")
+    Path | None,
+    typer.Option(
+        "--waivers", metavar="FILE", parser=path, help="Failed requirements that somebody decided to live with."
+    ),
 ]
 ChecksFolders = Annotated[
-    list[Path] | None, typer.Option("--checks", metavar="DIR", help="A further folder of checks (repeatable).")
+    list[Path] | None,
+    typer.Option("--checks", metavar="DIR", parser=path, help="A further folder of checks (repeatable)."),
 ]
 FailOnOption = Annotated[
     FailOn,
@@ -68,7 +79,9 @@ Expression = Annotated[
 ]
 SavedArgument = Annotated[
     Path | None,
-    typer.Argument(metavar="[SAVED]", help="An assessment that `run -f json=FILE` wrote. [default: the last run]"),
+    typer.Argument(
+        metavar="SAVED", parser=path, help="An assessment that `run -f json=FILE` wrote. [default: the last run]"
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="One line of at most 80 characters, and no messages.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours. NO_COLOR does the same.")]
@@ -84,11 +97,20 @@ def add_checks(folders: Sequence[Path] | None) -> None:
     for folder in folders:
         if os.pathsep in str(folder):
             raise UsageError(f"the path has a {os.pathsep!r} in it", place=f"--checks {folder}", remedy="rename the folder")
-        if not folder.is_dir():
-            raise UsageError("there is no such folder", place=f"--checks {folder}", remedy="correct the path")
-        if str(folder.resolve()) not in known:
-            known.append(str(folder.resolve()))
+        refuse_unless_folder(folder, f"--checks {folder}", "correct the path")
+        if (found := os.path.realpath(folder)) not in known:
+            known.append(found)
     os.environ[CHECKS_VARIABLE] = os.pathsep.join(known)
+
+
+def refuse_unless_folder(folder: Path, place: str, remedy: str) -> None:
+    """Raise UsageError where there is no folder of this name, or where no folder can have it."""
+    try:
+        there = folder.is_dir()
+    except OSError as problem:  # of a name that is too long
+        raise UsageError(f"it cannot be used: {problem.strerror}", place=place, remedy=remedy) from None
+    if not there:
+        raise UsageError("there is no such folder", place=place, remedy=remedy)
 
 
 def saved_or_last(saved: Path | None, *, quiet: bool) -> Path:

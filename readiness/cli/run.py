@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -44,7 +45,10 @@ def run(
     ] = False,
     resume: Annotated[
         Path | None,
-        typer.Option("--resume", metavar="DIR", help="Keep the journal there, and go on with the run that it holds."),
+        typer.Option(
+            "--resume", metavar="DIR", parser=common.path,
+            help="Keep the journal there, and go on with the run that it holds.",
+        ),
     ] = None,
     checks: common.ChecksFolders = None,
     timeout: Annotated[
@@ -71,7 +75,8 @@ def run(
         str | None, typer.Option("--address", metavar="ADDRESS", help="Of this host, in the network of all hosts.")
     ] = None,
     shared: Annotated[
-        Path | None, typer.Option("--shared", metavar="DIR", help="A folder that all hosts see, for checkpoints.")
+        Path | None,
+        typer.Option("--shared", metavar="DIR", parser=common.path, help="A folder that all hosts see, for checkpoints."),
     ] = None,
     waivers: common.Waivers = None,
     rehearse: Annotated[
@@ -111,7 +116,7 @@ def run(
         "hosts": list(host or ()),
         "reach": reach,
         "address": address,
-        "shared": None if shared is None else str(shared.resolve()),
+        "shared": None if shared is None else os.path.realpath(shared),
     }
     told = [name for name in ("reach", "address", "shared") if asked[name] is not None]
     if told and not asked["hosts"] and resume is None:
@@ -160,7 +165,7 @@ def _rehearsed(request: Request, assessment: Assessment, *, quiet: bool, no_colo
 
 def _absolute(profile: str | None) -> str | None:
     """A profile as it can be found again from another folder."""
-    return str(Path(profile).resolve()) if profile and (profile.endswith(".toml") or "/" in profile) else profile
+    return os.path.realpath(profile) if profile and (profile.endswith(".toml") or "/" in profile) else profile
 
 
 def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> Request:
@@ -178,7 +183,7 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
         _refuse_contradiction(asked, earlier, journal.folder)
         asked = earlier
     found = declarations.discover()
-    profile = profiles.load(asked["profile"] or "general", found)
+    profile = profiles.load("general" if asked["profile"] is None else asked["profile"], found)
     uses = common.uses_of(profile, [Use(use) for use in asked["uses"]])
     if asked["expression"]:
         refuse_what_fits_nothing(asked["expression"], profile, found)
