@@ -12,9 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from readiness.errors import Exit, ReadinessError, UsageError
+from readiness.errors import Exit, InternalError, ReadinessError, UsageError
 from readiness.log_commands import Breaker
 
+#: By this variable a shell asks how a word goes on.
+_COMPLETES = "_READINESS_COMPLETE"
+#: The help is one as well.
+_LONGEST_MESSAGE = 5000
 #: What a stream's encoding is called that takes English alone.
 _NARROW = ("ascii", "us-ascii", "ansi_x3.4-1968")
 
@@ -70,13 +74,11 @@ def main() -> NoReturn:
     stdout = _open_standard_streams()
     try:
         _refuse_a_folder_that_is_gone()
-        from readiness.cli import app
-
         try:
-            app(prog_name="readiness")
+            code = _call()
         finally:
             stdout.finish()  # what could not be written is an error of the command, not of the interpreter's end
-        sys.exit(Exit.READY)  # pragma: no cover - typer leaves by itself
+        sys.exit(code)
     except ReadinessError as problem:
         _complain(f"readiness: {problem}")
         sys.exit(problem.exit_code)
@@ -90,6 +92,54 @@ def main() -> NoReturn:
         sys.exit(Exit.INTERRUPTED)
     except Exception:  # noqa: BLE001 - the last resort
         _give_up()
+
+
+def _call() -> int:
+    """The exit code of the command that the arguments name.
+
+    None that typer has by itself is taken over: its 1, for a broken pipe or the end of some input, would read `not ready`.
+    Nor is a word completed where there are arguments, as shells give none then: a variable that somebody has left behind
+    would have a run end with the code of READY.
+    """
+    from readiness.cli import app
+
+    if _COMPLETES in os.environ:
+        if sys.argv[1:]:
+            del os.environ[_COMPLETES]
+        else:
+            return _complete(app)
+    try:
+        code = app(prog_name="readiness", standalone_mode=False)
+    except SystemExit as left:
+        raise InternalError("the command left by a way that none of ours takes", remedy="report this") from left
+    except Exception as problem:
+        if not callable(getattr(problem, "show", None)):
+            raise
+        _tell_mistake(problem)
+        return Exit.USAGE
+    return code if isinstance(code, int) else Exit.READY
+
+
+def _tell_mistake(problem: Any) -> None:
+    """What typer says of a command line that cannot be, without an argument of many thousand characters."""
+    from readiness.telling import clean
+
+    message = getattr(problem, "message", None)
+    if isinstance(message, str) and len(message) > _LONGEST_MESSAGE:
+        problem.message = clean(message)
+    problem.show()
+
+
+def _complete(app: Any) -> int:
+    """Have a word completed; whatever goes wrong, no shell is told of a verdict."""
+    try:
+        app(prog_name="readiness")
+    except SystemExit as left:
+        return Exit.USAGE if left.code else Exit.READY
+    except (KeyError, ValueError, IndexError) as problem:
+        what = f"no word can be completed: {type(problem).__name__}: {problem}"
+        raise UsageError(what, place=_COMPLETES, remedy="unset this variable, which a shell sets") from None
+    return Exit.READY
 
 
 def _give_up() -> NoReturn:

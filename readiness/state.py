@@ -91,7 +91,7 @@ def _goes_on(run: Path) -> bool:
 def remember_last(run: Path) -> None:
     """Note which run was the last to end."""
     with contextlib.suppress(OSError):
-        files.write_bytes_atomically(folder() / "last", os.fsencode(run.resolve()), mode=files.OWN_MODE)
+        files.write_bytes_atomically(folder() / "last", os.fsencode(os.path.realpath(run)), mode=files.OWN_MODE)
 
 
 def last_run(place: str, remedy: str) -> Path:

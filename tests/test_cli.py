@@ -264,17 +264,60 @@ MISTAKES = {
     "a journal that cannot be": ("run", "--resume", "/proc/no/such"),
     "nothing to explain": ("explain", "parity.matmull"),
     "no such schema": ("schema", "everything"),
+    "an empty profile": ("run", "--profile", ""),
+    "an empty folder of checks": ("list", "--checks", ""),
+    "an empty journal": ("run", "--resume", ""),
+    "an empty assessment": ("judge", ""),
+    "an empty output": ("trace", "a:b", "--output", ""),
+    "a folder's name that is too long": ("list", "--checks", "x" * 300),
+    "an output's name that is too long": ("trace", "a:b", "--output", "x" * 5000),
+    "a profile's name that is too long": ("run", "--profile", "x" * 100_000),
+    "an id that is too long": ("explain", "x" * 100_000),
+    "a word that is too long": ("schema", "x" * 100_000),
+    "rows of an id that is too long": ("report", "/dev/null", "--rows", "x" * 100_000),
+    "a link to itself": ("run", "--profile", "LOOP"),
+    "a link to itself as a folder": ("list", "--checks", "LOOP"),
 }
 
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_one_clear_error(tmp_path: Path, profile: Path, name: str) -> None:
-    arguments = [{"PROFILE": str(profile), "CHECKS": str(MISBEHAVING)}.get(word, word) for word in MISTAKES[name]]
+    (tmp_path / "loop.toml").symlink_to(tmp_path / "loop.toml")
+    meant = {"PROFILE": str(profile), "CHECKS": str(MISBEHAVING), "LOOP": str(tmp_path / "loop.toml")}
+    arguments = [meant.get(word, word) for word in MISTAKES[name]]
     result = readiness(*arguments, state=tmp_path)
     assert result.returncode == Exit.USAGE, (result.stdout, result.stderr)
     assert "Traceback" not in result.stderr
-    assert result.stderr
+    assert 0 < len(result.stderr) < 20_000
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("error", ["EOFError()", "BrokenPipeError(32, 'Broken pipe')", "SystemExit(1)", "SystemExit(0)"])
+def test_no_other_way_out_reads_as_a_verdict(tmp_path: Path, error: str) -> None:
+    code = (
+        "from readiness import checklist\n"
+        f"def fails(): raise {error}\n"
+        "checklist.ours = fails\n"
+        "from readiness.__main__ import main; main()"
+    )
+    result = readiness("list", state=tmp_path, code=code)
+    assert (result.returncode, result.stdout) == (Exit.INTERNAL, ""), result
+
+
+@pytest.mark.parametrize("value", ["complete_bash", "source_bash", "complete_zsh", "bogus", ""])
+def test_a_variable_of_completion_ends_no_command(tmp_path: Path, value: str) -> None:
+    """Left behind in an environment, it would have a run end with the code of READY, having measured nothing."""
+    result = readiness("judge", "/no/such/file.json", state=tmp_path, _READINESS_COMPLETE=value)
+    assert result.returncode == Exit.USAGE, result
+    assert "no such file" in result.stderr
+
+
+@pytest.mark.parametrize("words", [{}, {"COMP_WORDS": "readiness run", "COMP_CWORD": "x"}, {"COMP_WORDS": "readiness run '", "COMP_CWORD": "2"}])
+def test_a_completion_that_cannot_be_is_no_verdict(tmp_path: Path, words: dict[str, str]) -> None:
+    result = readiness(state=tmp_path, _READINESS_COMPLETE="complete_bash", **words)
+    assert result.returncode in (Exit.USAGE, Exit.READY), result
+    assert "Traceback" not in result.stderr
+    assert readiness(state=tmp_path, _READINESS_COMPLETE="bogus").returncode == Exit.USAGE
 
 
 def test_a_broken_check_file_is_named_with_its_line(tmp_path: Path) -> None:

@@ -18,8 +18,17 @@ def add_checks(folders: Sequence[Path] | None) -> None:
     for folder in folders:
         if os.pathsep in str(folder):
             raise UsageError(f"the path has a {os.pathsep!r} in it", place=f"--checks {folder}", remedy="rename the folder")
-        if not folder.is_dir():
-            raise UsageError("there is no such folder", place=f"--checks {folder}", remedy="correct the path")
-        if str(folder.resolve()) not in known:
-            known.append(str(folder.resolve()))
+        refuse_unless_folder(folder, f"--checks {folder}", "correct the path")
+        if (found := os.path.realpath(folder)) not in known:
+            known.append(found)
     os.environ[CHECKS_VARIABLE] = os.pathsep.join(known)
+
+
+def refuse_unless_folder(folder: Path, place: str, remedy: str) -> None:
+    """Raise UsageError where there is no folder of this name, or where no folder can have it."""
+    try:
+        there = folder.is_dir()
+    except OSError as problem:  # of a name that is too long
+        raise UsageError(f"it cannot be used: {problem.strerror}", place=place, remedy=remedy) from None
+    if not there:
+        raise UsageError("there is no such folder", place=place, remedy=remedy)

@@ -39,6 +39,13 @@ class FailOn(StrEnum):
         return {"must": Level.MUST, "should": Level.SHOULD, "never": None}[self.value]
 
 
+def path(text: str) -> Path:
+    """A path that was named. Raises BadParameter for an empty one: a variable that is not set does not mean this folder."""
+    if not str(text):
+        raise typer.BadParameter("it is empty, and names nothing")
+    return Path(text)
+
+
 Uses = Annotated[
     list[Use] | None, typer.Option("--use", help="Judge for this use only (repeatable). Default: those of the profile.")
 ]
@@ -50,10 +57,14 @@ Formats = Annotated[
     ),
 ]
 Waivers = Annotated[
-    Path | None, typer.Option("--waivers", metavar="FILE", help="Failed requirements that somebody decided to live with.")
+    Path | None,
+    typer.Option(
+        "--waivers", metavar="FILE", parser=path, help="Failed requirements that somebody decided to live with."
+    ),
 ]
 ChecksFolders = Annotated[
-    list[Path] | None, typer.Option("--checks", metavar="DIR", help="A further folder of checks (repeatable).")
+    list[Path] | None,
+    typer.Option("--checks", metavar="DIR", parser=path, help="A further folder of checks (repeatable)."),
 ]
 FailOnOption = Annotated[
     FailOn,
@@ -68,7 +79,9 @@ Expression = Annotated[
 ]
 SavedArgument = Annotated[
     Path | None,
-    typer.Argument(metavar="[SAVED]", help="An assessment that `run -f json=FILE` wrote. [default: the last run]"),
+    typer.Argument(
+        metavar="SAVED", parser=path, help="An assessment that `run -f json=FILE` wrote. [default: the last run]"
+    ),
 ]
 ReportFailOn = Annotated[
     FailOn,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import time
 from pathlib import Path
@@ -47,7 +48,10 @@ def run(
     ] = False,
     resume: Annotated[
         Path | None,
-        typer.Option("--resume", metavar="DIR", help="Keep the journal there, and go on with the run that it holds."),
+        typer.Option(
+            "--resume", metavar="DIR", parser=common.path,
+            help="Keep the journal there, and go on with the run that it holds.",
+        ),
     ] = None,
     checks: common.ChecksFolders = None,
     timeout: Annotated[
@@ -74,7 +78,8 @@ def run(
         str | None, typer.Option("--address", metavar="ADDRESS", help="Of this host, in the network of all hosts.")
     ] = None,
     shared: Annotated[
-        Path | None, typer.Option("--shared", metavar="DIR", help="A folder that all hosts see, for checkpoints.")
+        Path | None,
+        typer.Option("--shared", metavar="DIR", parser=common.path, help="A folder that all hosts see, for checkpoints."),
     ] = None,
     waivers: common.Waivers = None,
     rehearse: Annotated[
@@ -116,7 +121,7 @@ def run(
         "hosts": list(host or ()),
         "reach": reach,
         "address": address,
-        "shared": None if shared is None else str(shared.resolve()),
+        "shared": None if shared is None else os.path.realpath(shared),
     }
     told = [name for name in ("reach", "address", "shared") if asked[name] is not None]
     if told and not asked["hosts"]:
@@ -169,7 +174,7 @@ def _rehearsed(request: Request, assessment: Assessment, *, quiet: bool, no_colo
 
 def _absolute(profile: str | None) -> str | None:
     """A profile as it can be found again from another folder."""
-    return str(Path(profile).resolve()) if profile and (profile.endswith(".toml") or "/" in profile) else profile
+    return os.path.realpath(profile) if profile and (profile.endswith(".toml") or "/" in profile) else profile
 
 
 def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> Request:
@@ -187,7 +192,7 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
         # A command, and whom it reaches, comes from the command line alone: a folder may have come from anybody.
         asked = earlier | {name: asked[name] for name in _HOST_OPTIONS}
     found = declarations.discover()
-    profile = profiles.load(asked["profile"] or "general", found)
+    profile = profiles.load("general" if asked["profile"] is None else asked["profile"], found)
     uses = common.uses_of(profile, [Use(use) for use in asked["uses"]])
     if asked["expression"]:
         refuse_what_fits_nothing(asked["expression"], profile, found)

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from readiness.cli import common
+from readiness.cli.check_folders import refuse_unless_folder
 from readiness.errors import UsageError
 from readiness.telling import clean
 
@@ -34,7 +35,9 @@ def trace(
         typer.Argument(metavar="CONFIG", help="A config.json of transformers, or module:function giving model and inputs."),
     ],
     name: Annotated[str | None, typer.Option("--name", help="What to call it. [default: after CONFIG]")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where to write.")] = Path(),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", parser=common.path, help="Where to write.")
+    ] = Path(),
     batch: Annotated[int, typer.Option("--batch", min=1, max=65536, help="Texts, or images, at once.")] = 1,
     length: Annotated[int, typer.Option("--length", min=1, max=2**24, help="Positions of each text.")] = 4096,
     dtype: Annotated[Dtype, typer.Option("--dtype", help="What is computed in.")] = Dtype.BFLOAT16,
@@ -52,8 +55,7 @@ def trace(
 
     _refuse_at_once(model, reduced=reduced)
     called = _name(name or _default_name(model))
-    if not output.is_dir():
-        raise UsageError("there is no such folder", place=f"--output {output}", remedy="make it, or name another")
+    refuse_unless_folder(output, f"--output {output}", "make it, or name another")
     file, profile = output / f"{called}{document.SUFFIX}", output / f"{called}.toml"
     config = output / f"{called}.config.json"
     for target in (file, profile, *([config] if reduced else [])):
