@@ -32,8 +32,8 @@ from readiness.accelerators.base import Accelerator
 from readiness.catalogue import database, samples
 from readiness.catalogue import sweep as sweeping
 from readiness.catalogue.calls import CPU
-from readiness.catalogue.database import Entry
 from readiness.catalogue.judge import Manner
+from readiness.catalogue.op_entry import Entry
 from readiness.catalogue.outcomes import NotClaimedError
 
 REPETITIONS = 2

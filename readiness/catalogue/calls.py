@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 import torch
 
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import samples
-from readiness.catalogue.database import Entry
+from readiness.catalogue.op_entry import Entry
+from readiness.catalogue.outcomes import Phase
 from readiness.catalogue.samples import Sample
 
 CPU = torch.device("cpu")
-
-
-class Phase(StrEnum):
-    """Where the outcome arose."""
-
-    FORWARD = "forward"
-    BACKWARD = "backward"
-    FORWARD_MODE = "forward mode"
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,10 +29,9 @@ import torch
 from readiness import accelerators, assessment, spawning
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import calls, database, mortal
-from readiness.catalogue.calls import Phase
-from readiness.catalogue.database import Entry
 from readiness.catalogue.judge import Manner, Trials
-from readiness.catalogue.outcomes import Outcome, Result
+from readiness.catalogue.op_entry import Entry
+from readiness.catalogue.outcomes import Outcome, Phase, Result
 from readiness.numerics import Strictness
 from readiness.precision import strict_precision
 

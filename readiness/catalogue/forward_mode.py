@@ -10,10 +10,10 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 
 from readiness.catalogue import classes, compare, layouts, samples
-from readiness.catalogue.calls import CPU, Phase, seed_all
-from readiness.catalogue.database import Entry
+from readiness.catalogue.calls import CPU, seed_all
 from readiness.catalogue.layouts import Layout
-from readiness.catalogue.outcomes import Outcome, Result, failed, told
+from readiness.catalogue.op_entry import Entry
+from readiness.catalogue.outcomes import Outcome, Phase, Result, failed, told
 from readiness.catalogue.samples import Sample
 
 Tangents = list[torch.Tensor | None]

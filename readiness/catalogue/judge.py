@@ -11,11 +11,11 @@ import torch
 
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import cases, classes, fallback, forward_mode, layouts, profiled, provenance, samples, shapes
-from readiness.catalogue.calls import CPU, Called, Caller, Phase
-from readiness.catalogue.database import Entry
+from readiness.catalogue.calls import CPU, Called, Caller
 from readiness.catalogue.judging import Judging, shows
 from readiness.catalogue.layouts import Layout
-from readiness.catalogue.outcomes import FailedError, Outcome, Result, failed, told
+from readiness.catalogue.op_entry import Entry
+from readiness.catalogue.outcomes import FailedError, Outcome, Phase, Result, failed, told
 from readiness.catalogue.provenance import Provenance, Recorder
 from readiness.catalogue.samples import Drawer, Sample
 from readiness.numerics import USUAL, Strictness

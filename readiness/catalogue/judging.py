@@ -9,10 +9,10 @@ import torch
 
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import classes, compare, layouts, samples
-from readiness.catalogue.calls import CPU, Called, Phase
-from readiness.catalogue.database import Entry
+from readiness.catalogue.calls import CPU, Called
 from readiness.catalogue.layouts import Layout
-from readiness.catalogue.outcomes import FailedError, Outcome
+from readiness.catalogue.op_entry import Entry
+from readiness.catalogue.outcomes import FailedError, Outcome, Phase
 from readiness.catalogue.samples import Sample
 from readiness.numerics import Strictness
 

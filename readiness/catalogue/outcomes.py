@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from readiness.catalogue.calls import Phase
 from readiness.catalogue.layouts import Layout
 
 #: What PyTorch and vendors' plug-ins say when a kernel is not there.
@@ -15,6 +14,14 @@ _ABSENT = re.compile(
     r"|does not support|no kernel|not available for|unimplemented",
     re.IGNORECASE,
 )
+
+
+class Phase(StrEnum):
+    """Where the outcome arose."""
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    FORWARD_MODE = "forward mode"
 
 
 class Outcome(StrEnum):

@@ -13,11 +13,10 @@ import torch
 
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import children, database, forward_mode, judge, shapes
-from readiness.catalogue.calls import Phase
 from readiness.catalogue.children import Child
-from readiness.catalogue.database import Entry
 from readiness.catalogue.judge import Manner
-from readiness.catalogue.outcomes import Outcome, Result
+from readiness.catalogue.op_entry import Entry
+from readiness.catalogue.outcomes import Outcome, Phase, Result
 
 #: What a child may take to import torch, the plug-in and the database.
 _START_LIMIT_S = 240.0

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from readiness.catalogue.calls import Phase
-from readiness.catalogue.outcomes import Outcome, Result
+from readiness.catalogue.outcomes import Outcome, Phase, Result
 from readiness.catalogue.sweep import Swept
 
 _COUNTED = {

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from readiness.catalogue import database
-from readiness.catalogue.calls import Phase
 from readiness.catalogue.layouts import Layout
-from readiness.catalogue.outcomes import Outcome, Result
+from readiness.catalogue.outcomes import Outcome, Phase, Result
 from readiness.catalogue.sweep import Swept
 from readiness.catalogue.tally import Tally, row
 
