@@ -13,8 +13,9 @@ from readiness.catalogue import classes, compare, layouts, samples
 from readiness.catalogue.calls import CPU, seed_all
 from readiness.catalogue.layouts import Layout
 from readiness.catalogue.op_entry import Entry
-from readiness.catalogue.outcomes import Outcome, Phase, Result, failed, told
+from readiness.catalogue.outcomes import Outcome, Phase, Result, failed
 from readiness.catalogue.samples import Sample
+from readiness.numerics.unsupported import describe
 
 Tangents = list[torch.Tensor | None]
 
@@ -65,7 +66,7 @@ class _Directional:
             if native is None and device.type != "cpu":
                 return None
             failure = failed(problem, Phase.FORWARD_MODE, "")
-            return None if failure.outcome is Outcome.UNJUDGED or device.type == "cpu" else told(problem)
+            return None if failure.outcome is Outcome.UNJUDGED or device.type == "cpu" else describe(problem)
         wrong = self._wrong(found, reference, native)
         if wrong and native is not None and self._wrong(native, reference, None):
             return None

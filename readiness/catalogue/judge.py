@@ -15,10 +15,11 @@ from readiness.catalogue.calls import CPU, Called, Caller
 from readiness.catalogue.judging import Judging, shows
 from readiness.catalogue.layouts import Layout
 from readiness.catalogue.op_entry import Entry
-from readiness.catalogue.outcomes import FailedError, Outcome, Phase, Result, failed, told
+from readiness.catalogue.outcomes import FailedError, Outcome, Phase, Result, failed
 from readiness.catalogue.provenance import Provenance, Recorder
 from readiness.catalogue.samples import Drawer, Sample
 from readiness.numerics import USUAL, Strictness
+from readiness.numerics.unsupported import describe
 
 #: So many further samples are tried where results are empty.
 _SPARE = 4
@@ -105,7 +106,7 @@ class Trial:
         try:
             drawn = self.drawn(gradients)
         except Exception as problem:  # noqa: BLE001 - the database's own code; the CPU made no input, no device was asked
-            return Result(Outcome.UNJUDGED, Phase.FORWARD, f"no sample: {told(problem)}", gradients)
+            return Result(Outcome.UNJUDGED, Phase.FORWARD, f"no sample: {describe(problem)}", gradients)
         judged_backward = False
         try:
             differentiate = gradients and not self.entry.within(classes.UNSPECIFIED)
@@ -249,7 +250,7 @@ class Trial:
         try:
             return self.caller.call(sample.converted(convert, CPU, widen=True), gradients, _silent, move)
         except Exception as problem:
-            detail = f"the float64 reference could not be computed: {told(problem)}"
+            detail = f"the float64 reference could not be computed: {describe(problem)}"
             raise FailedError(Outcome.UNJUDGED, Phase.FORWARD, detail) from problem
         finally:
             torch.set_default_dtype(default)

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 from readiness.catalogue.layouts import Layout
-
-#: What PyTorch and vendors' plug-ins say when a kernel is not there.
-_ABSENT = re.compile(
-    r"not implemented for|not (currently )?implemented|could not run '|not (currently )?supported|unsupported"
-    r"|does not support|no kernel|not available for|unimplemented",
-    re.IGNORECASE,
-)
+from readiness.numerics.unsupported import describe, is_unsupported
 
 
 class Phase(StrEnum):
@@ -107,15 +100,4 @@ def failed(problem: Exception, phase: Phase, layout: str) -> FailedError:
     """What an exception of a device's says of the operator that was called."""
     if isinstance(problem, NotClaimedError):
         return FailedError(Outcome.UNJUDGED, phase, str(problem), layout)
-    return FailedError(Outcome.MISSING, phase, told(problem), layout, raised=not is_absence(problem))
-
-
-def is_absence(problem: Exception) -> bool:
-    """Whether an exception says that a kernel is not there, rather than that it went wrong."""
-    return isinstance(problem, NotImplementedError) or _ABSENT.search(str(problem)) is not None
-
-
-def told(problem: BaseException) -> str:
-    """An exception in one line."""
-    text = " ".join(str(problem).split())
-    return f"{type(problem).__name__}: {text[:300]}"
+    return FailedError(Outcome.MISSING, phase, describe(problem), layout, raised=not is_unsupported(problem))

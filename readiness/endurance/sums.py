@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import torch
 import torch.distributed as dist
 
-from readiness.multichip.comparing import difference, refusing
+from readiness.multichip.comparing import difference
 from readiness.multichip.known_answers import Inputs, exact
 from readiness.multichip.teams import Team, groups, rounds
+from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.ranks.values import Json, RankContext
 
 #: Elements of the sums that each team does in a round, in each dtype.
@@ -54,7 +55,7 @@ class Sums:
         buffer = every[self.context.rank].clone().to(self.context.device)
         self.number += 1
         name = f"all_reduce number {self.number}, {buffer.numel()} x {dtype}, of ranks {', '.join(map(str, team))}"
-        with self.context.step(name), refusing() as refusal:
+        with self.context.step(name), unsupported_as_reason() as refusal:
             dist.all_reduce(buffer, group=self.groups[team])
             self.context.accelerator.synchronize()
         if refusal.reason:

@@ -18,10 +18,11 @@ import torch.distributed as dist
 
 from readiness.multichip import tails, transfers
 from readiness.multichip.bus import blocks, bus_factor, group_sizes
-from readiness.multichip.comparing import difference, refusing
+from readiness.multichip.comparing import difference
 from readiness.multichip.growing import GROWTH, PERIOD, most_bytes, repeated
 from readiness.multichip.known_answers import gather_single, scatter_single
 from readiness.multichip.teams import Team
+from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.ranks.values import Json, RankContext
 
 #: Calls back to back in one sample, at most; and a sample is about as long as this.
@@ -99,7 +100,7 @@ def _connect(context: RankContext, groups: Mapping[Team, Any]) -> None:
         context.share()
         if context.rank in team:
             # What a library refuses is told where it is timed.
-            with context.step(f"first sum between ranks {team[0]} to {team[-1]}"), refusing():
+            with context.step(f"first sum between ranks {team[0]} to {team[-1]}"), unsupported_as_reason():
                 dist.all_reduce(torch.ones(1).to(context.device), group=group)
                 context.accelerator.synchronize()
 
@@ -144,14 +145,14 @@ def _measure(context: RankContext, op: str, size: int, team: Team, group: Any, b
     for number in range(context.settings["samples"] + 1):
         context.share()
         with context.step(f"{op} of {size} bytes between ranks {team[0]} to {team[-1]}"):
-            with refusing() as refusal:
+            with unsupported_as_reason() as refusal:
                 if work is not None:
                     took = _sample(context, work, calls)
                     seconds += [took / calls] if number else []
                     if found := difference(work.output.cpu(), work.expected(calls + 1)):
                         wrong += 1
                         first = first or found
-            refused = refusal.reason
+            refused = refusal.reason or ""
         if any(context.share(bool(refused))):
             break
         if number == 0:

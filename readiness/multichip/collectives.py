@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import torch
 
 from readiness.multichip import extremes, grouped, meeting, repetitions
-from readiness.multichip.comparing import difference, digest, is_refusal
+from readiness.multichip.comparing import difference, digest
 from readiness.multichip.known_answers import OPERATIONS, SWEPT, Case, Inputs, exact, largest_exact
+from readiness.numerics.unsupported import describe, is_unsupported
 from readiness.ranks.values import OPTIONAL, Json, RankContext
 
-__all__ = ["Tally", "checked", "difference", "digest", "is_refusal", "rank_main"]
+__all__ = ["Tally", "checked", "difference", "digest", "rank_main"]
 
 #: Elements before and after each buffer that no collective may touch.
 GUARD = 32
@@ -97,9 +98,9 @@ def _tally(context: RankContext, operation: str, dtype: torch.dtype, calls: Coun
                 title = f"{operation} of {size} x {dtype} ({numbered(case.function or operation, calls, case.calls)})"
                 _perform(context, case, title.replace("torch.", ""), tally, lead=GUARD + number % 2)
             except (RuntimeError, TypeError, ValueError) as problem:
-                if not is_refusal(problem) and not (operation in OPTIONAL and _UNEVEN.search(str(problem))):
+                if not is_unsupported(problem) and not (operation in OPTIONAL and _UNEVEN.search(str(problem))):
                     raise
-                tally.unsupported = f"{type(problem).__name__}: {str(problem).strip().partition(chr(10))[0][:200]}"
+                tally.unsupported = describe(problem)
                 return tally
     return tally
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.distributed as dist
 
-from readiness.multichip.comparing import refusing
 from readiness.multichip.known_answers import scatter_single
+from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.ranks.values import Json, RankContext
 
 #: Reductions by their name in labels.
@@ -73,7 +73,7 @@ def _report(
         values[3 * world + (rank + 1) % world] = -torch.inf
     calls[function] += 1
     title = f"{operation} with NaN and infinity, {name} ({function} number {calls[function]})"
-    with refusing() as refusal, context.step(title):
+    with unsupported_as_reason() as refusal, context.step(title):
         found = call(values.to(dtype).to(context.device))
         context.accelerator.synchronize()
     if refusal.reason:

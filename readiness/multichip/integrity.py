@@ -15,9 +15,10 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional
 
-from readiness.multichip.comparing import difference, digest, refusing
+from readiness.multichip.comparing import difference, digest
 from readiness.multichip.known_answers import gather_single
 from readiness.multichip.teams import Team, pairings
+from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.ranks.values import Json, RankContext
 
 #: Width of the products with known answers: sums of so many products of -1, 0 and 1 are exact in every type of 8 bits.
@@ -98,7 +99,7 @@ def _transfers(context: RankContext, team: Team | None) -> Iterator[Json]:
     for begin in range(0, rounds, AT_ONCE):
         context.share()
         with context.step(f"transfers {begin + 1} and on {_between(team)}"):
-            with refusing() as refusal:
+            with unsupported_as_reason() as refusal:
                 for number in range(begin, min(begin + AT_ONCE, rounds)) if team else ():
                     sent, expected = (blocks[end] + number for end in _ends(context.rank, team))
                     received = torch.zeros_like(expected).to(context.device)
@@ -107,7 +108,7 @@ def _transfers(context: RankContext, team: Team | None) -> Iterator[Json]:
                     if found := difference(received.cpu(), expected):
                         wrong += 1
                         first = first or {**found, "call": f"transfer number {number + 1}"}
-            refused = refusal.reason
+            refused = refusal.reason or ""
         if any(context.share(bool(refused))):
             break
     if refused:

@@ -14,13 +14,14 @@ from itertools import chain, combinations
 import torch
 import torch.distributed as dist
 
-from readiness.multichip.comparing import difference, refusing
+from readiness.multichip.comparing import difference
 from readiness.multichip.growing import GROWTH, PERIOD, most_bytes, repeated
 from readiness.multichip.repeated import Sums
 from readiness.multichip.series import Series, quantiles
 from readiness.multichip.stragglers import compare_ranks
 from readiness.multichip.teams import Team, groups, pairings
 from readiness.multichip.witness import Witness
+from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.ranks.values import TRANSFERS, Json, RankContext
 
 #: Pairs that exchange blocks, one after the other; more would take long and say little more.
@@ -126,7 +127,7 @@ def _transfers(context: RankContext, pair: Team, numel: int, taken: list[float])
     series, started, refused = Series(), time.monotonic(), ""
     for begin in range(0, settings["rounds"] + 1, AT_ONCE):
         with context.step(f"transfers {begin + 1} to {begin + AT_ONCE} between ranks {pair[0]} and {pair[1]}"):
-            with refusing() as refusal:
+            with unsupported_as_reason() as refusal:
                 for number in range(begin, min(begin + AT_ONCE, settings["rounds"] + 1)) if takes_part else ():
                     began, received = context.clock(), torch.zeros_like(block)
                     _there_and_back(context, pair, block, received)
@@ -136,7 +137,7 @@ def _transfers(context: RankContext, pair: Team, numel: int, taken: list[float])
                     if wrong := difference(received.cpu(), expected):
                         told = {"op": "send_recv", "dtype": "float32", "team": list(pair), "turn": number}
                         yield {**told, "call": f"transfer number {number + 1}", **wrong}
-            refused = refusal.reason
+            refused = refusal.reason or ""
         if any(context.share(bool(refused))) or max(context.share(time.monotonic() - started)) > PAIR_S:
             break
     if refused:

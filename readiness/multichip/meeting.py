@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import torch.distributed as dist
 
-from readiness.multichip.comparing import refusing
+from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.ranks.values import Json, RankContext
 
 #: How late a rank comes: long enough for the others to have left a barrier that does not wait. In doubts about the clock.
@@ -27,7 +27,7 @@ def reports(context: RankContext) -> Iterator[Json]:
         if late == context.rank:
             time.sleep(max(LATE_S, LATE_DOUBTS * doubt_s))
         entered = context.clock()
-        with refusing() as refusal, context.step(f"barrier to which rank {late} comes late"):
+        with unsupported_as_reason() as refusal, context.step(f"barrier to which rank {late} comes late"):
             dist.barrier()
             context.accelerator.synchronize()
         if refusal.reason:

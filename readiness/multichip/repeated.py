@@ -14,10 +14,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from readiness.multichip.comparing import difference, refusing
+from readiness.multichip.comparing import difference
 from readiness.multichip.inputs import Inputs, exact
 from readiness.multichip.series import Series
 from readiness.multichip.teams import Team, rounds
+from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.ranks.values import Json, RankContext
 
 #: Elements of a sum: mostly latency, and mostly bandwidth. Every so many sums one is large.
@@ -100,7 +101,7 @@ class Sums:
 
     def _refusal(self, dtype: torch.dtype) -> str:
         """Why the library takes no sum of this type on some rank; empty where it does."""
-        with self.context.step(f"first all_reduce in {dtype}"), refusing() as refusal:
+        with self.context.step(f"first all_reduce in {dtype}"), unsupported_as_reason() as refusal:
             self.all_reduce(torch.zeros(SMALL, dtype=dtype).to(self.context.device), None)
         refused = sum(self.context.share(bool(refusal.reason)))
         return refusal.reason or (f"refused on {refused:g} ranks" if refused else "")

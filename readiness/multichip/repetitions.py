@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.distributed as dist
 
-from readiness.multichip.comparing import digest, refusing
+from readiness.multichip.comparing import digest
 from readiness.multichip.known_answers import scatter_single
+from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.ranks.values import Json, RankContext
 
 
@@ -64,7 +65,7 @@ def _repeated(
     digests: list[str] = []
     first: torch.Tensor | None = None
     spread = error = 0.0
-    with refusing() as refusal:
+    with unsupported_as_reason() as refusal:
         for number in range(context.settings["repeats"]):
             buffer = values.clone().to(context.device)
             calls[function] += 1

@@ -15,10 +15,11 @@ import torch
 import torch.distributed as dist
 
 from readiness.multichip import raw
-from readiness.multichip.comparing import difference, refusing
+from readiness.multichip.comparing import difference
 from readiness.multichip.growing import GROWTH, most_bytes
 from readiness.multichip.links import pairs
 from readiness.multichip.teams import Team
+from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.ranks.values import Json, RankContext
 
 #: Turns around all pairs, and of each kind of transfer in one turn; the first, which connects, is not timed.
@@ -74,7 +75,7 @@ def _meet(context: RankContext, pair: Team, told: Json, number: int) -> Generato
             context.share()
             if what == "numbers" and mine is not None and link is None:
                 yield {"pair": list(pair), "refused": "raw connection", "reason": "no loopback connection"}
-            with context.step(f"{what} between ranks {pair[0]} and {pair[1]}"), refusing() as refusal:
+            with context.step(f"{what} between ranks {pair[0]} and {pair[1]}"), unsupported_as_reason() as refusal:
                 if link is not None:
                     turn(context, pair, link, told, number)
             if any(context.share(bool(refusal.reason))):

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from readiness.multichip.collectives import is_refusal
+from readiness.numerics.unsupported import describe, is_unsupported
 from readiness.parallel.course import OPTIMIZERS, batches, left_over, train
 from readiness.parallel.model import Decoder, build
 from readiness.parallel.modes import MODES
@@ -100,9 +100,8 @@ def _course(context: RankContext, references: References, name: str, dtype: str,
         with step("putting parameters together"):
             found |= left_over(trainer, references.known(shape, optimizer, dtype))
     except (NotImplementedError, ImportError, AttributeError, RuntimeError, TypeError, ValueError) as problem:
-        if is_refusal(problem) or isinstance(problem, ImportError | AttributeError):
-            reason = str(problem).strip().partition("\n")[0]
-            yield {"refused": course, "reason": f"{type(problem).__name__}: {reason}"[:300]}
+        if is_unsupported(problem) or isinstance(problem, ImportError | AttributeError):
+            yield {"refused": course, "reason": describe(problem)}
         raise
     yield {"course": course, "alone": references.about(shape, optimizer, dtype), **found}
 

@@ -23,10 +23,11 @@ from readiness import accelerators, assessment, spawning
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import mortal
 from readiness.numerics import Strictness
+from readiness.numerics.unsupported import describe
 from readiness.precision import strict_precision
 from readiness.workload import document, sizes
 from readiness.workload.document import Phase, Workload
-from readiness.workload.outcome import Outcome, Played, Result, told
+from readiness.workload.outcome import Outcome, Played, Result
 from readiness.workload.playing import Part, Player
 
 #: What a killed child may take to disappear.
@@ -142,7 +143,7 @@ def _serve(connection: socket.socket, accelerator: Accelerator, workload: Worklo
                 result = player.play(large=message["large"])
             except Exception as problem:  # noqa: BLE001 - one operator's, not the run's
                 traceback.print_exc()
-                result = Result(Outcome.UNJUDGED, detail=f"it could not be compared: {told(problem)}")
+                result = Result(Outcome.UNJUDGED, detail=f"it could not be compared: {describe(problem)}")
             # Also of one that cannot be judged: the next one must not be blamed for a device that this one has lost.
             lost = not result.outcome.right and not mortal.usable(accelerator)
             if lost:

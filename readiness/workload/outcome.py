@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import torch
-
 from readiness.catalogue.layouts import Layout
-from readiness.catalogue.outcomes import Outcome, is_absence, told
+from readiness.catalogue.outcomes import Outcome
+from readiness.numerics.unsupported import describe, is_unsupported
 from readiness.workload.document import Phase
 
 #: A gradient takes about so many times the work of its forward.
 _BACKWARD = 2.0
 
-__all__ = ["FailedError", "Outcome", "Played", "Result", "is_out_of_memory", "raised", "told"]
+__all__ = ["FailedError", "Outcome", "Played", "Result", "raised"]
+
 
 @dataclass(frozen=True, slots=True)
 class Played:
@@ -84,12 +84,7 @@ class FailedError(Exception):
         self.outcome, self.phase, self.detail, self.special = outcome, phase, detail, special
 
 
-def is_out_of_memory(problem: BaseException | None) -> bool:
-    """Whether a device, or the host, had no room for what was asked of it."""
-    return isinstance(problem, MemoryError | torch.OutOfMemoryError) or "out of memory" in str(problem).lower()
-
-
 def raised(problem: Exception, phase: Phase, special: str) -> FailedError:
     """What an exception of the device's says of the operator: it is not there, or there and of no use."""
-    detail = told(problem) if is_absence(problem) else f"it raises {told(problem)}"
+    detail = describe(problem) if is_unsupported(problem) else f"it raises {describe(problem)}"
     return FailedError(Outcome.MISSING, phase, detail, special)

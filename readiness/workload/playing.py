@@ -15,11 +15,12 @@ from readiness.accelerators.base import Accelerator
 from readiness.catalogue import provenance
 from readiness.catalogue.samples import Sample
 from readiness.numerics import USUAL, Strictness
+from readiness.numerics.unsupported import is_out_of_memory
 from readiness.workload import contraction, operators, sizes
 from readiness.workload.document import TRAINING, Call, Phase, Record, Size, Spec, Workload
 from readiness.workload.drawing import Drawer
 from readiness.workload.operators import Operator
-from readiness.workload.outcome import FailedError, Outcome, Played, Result, is_out_of_memory
+from readiness.workload.outcome import FailedError, Outcome, Played, Result
 from readiness.workload.sizes import Means
 from readiness.workload.trial import Called, Enter, Trial
 

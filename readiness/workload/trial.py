@@ -18,10 +18,11 @@ from readiness.catalogue.compare import Comparison
 from readiness.catalogue.layouts import Layout
 from readiness.catalogue.samples import Sample
 from readiness.numerics import USUAL, Strictness
+from readiness.numerics.unsupported import describe
 from readiness.workload import contraction
 from readiness.workload.document import Phase
 from readiness.workload.operators import POINTWISE, Operator
-from readiness.workload.outcome import FailedError, Outcome, raised, told
+from readiness.workload.outcome import FailedError, Outcome, raised
 
 CPU = torch.device("cpu")
 #: So many of its own roundings, and of what its inputs' roundings move it by, an honest element may be off: steps in
@@ -117,7 +118,7 @@ class Trial:
         try:
             return self._call(sample.converted(convert, CPU, widen=True), gradients, lambda _: None, reference, cotangent)
         except Exception as problem:
-            detail = f"the float64 reference could not be computed: {told(problem)}"
+            detail = f"the float64 reference could not be computed: {describe(problem)}"
             raise FailedError(Outcome.UNJUDGED, Phase.FORWARD, detail) from problem
         finally:
             torch.set_default_dtype(default)

@@ -15,7 +15,6 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.model import Evidence, Status
 from readiness.multichip import grouped, known_answers
-from readiness.multichip.comparing import is_refusal
 from readiness.multichip.known_answers import scatter_single
 from readiness.ranks import RankContext
 from readiness.ranks.values import OPTIONAL
@@ -319,24 +318,6 @@ def test_a_planted_defect_of_one_operation_is_found_in_it_alone(
     evidence = on_simulated_chips("multichip.collectives", machine(planted, chips=2), **SMALL)
     assert value(evidence, "completed") == 1
     assert {item.labels["op"] for item in evidence.measurements if item.name == "wrong_elements" and item.value} == {op}
-
-
-@pytest.mark.parametrize(
-    ("words", "refused"),
-    [
-        ("Float8 dtypes are not currenlty supported for NCCL reductions", True),  # as PyTorch spells it
-        ("Input tensor data type is not supported for NCCL process group: Short", True),
-        ("all_reduce does not support MAX on complex tensors", True),
-        ("Invalid scalar type", True),
-        ("Cannot use ReduceOp.AVG with Boolean inputs", True),
-        ("HCCL function error: HcclAllReduce, error code is 5 ... EI0003: value [bfp16] for parameter [dataType] is invalid", True),
-        ("NCCL error in: ProcessGroupNCCL.cpp:1275, unhandled cuda error, NCCL version 2.27.3", False),
-        ("Connection closed by peer [127.0.0.1]:4242", False),
-        ("CUDA error: an illegal memory access was encountered", False),
-    ],
-)
-def test_what_a_refusal_sounds_like(words: str, refused: bool) -> None:
-    assert is_refusal(RuntimeError(words)) is refused
 
 
 def test_a_refused_type_is_a_measurement_and_the_others_go_on() -> None:
