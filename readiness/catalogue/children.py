@@ -1,9 +1,9 @@
 """The processes in which operators are tried: each does one task at a time and may die or hang of it.
 
-A child holds one end of a socket pair. It says `ready`, then for each task `{"task": [index, dtype, thorough, gradients]}`
-it tells the result, one JSON object per line. What it is at meanwhile stands in memory that both share, and stays there
-when it dies. It leaves when the other end closes, and dies with its parent. Whatever happens to it costs the task it was
-at and nothing else.
+A child holds one end of a socket pair. It says `ready`, then for each task, as `{"task": [index, dtype, full_variants,
+gradients, offsets]}`, it tells the result, one JSON object per line. What it is at meanwhile stands in memory that both
+share, and stays there when it dies. It leaves when the other end closes, and dies with its parent. Whatever happens to it
+costs the task it was at and nothing else.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ import torch
 
 from readiness import accelerators, assessment, spawning
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import calls, database, mortal
-from readiness.catalogue.judge import Manner, Trials
+from readiness.catalogue import database, mortal, op_call
 from readiness.catalogue.op_entry import Entry
-from readiness.catalogue.outcomes import Outcome, Phase, Result
+from readiness.catalogue.opinfo_trial import OpInfoTrials, TrialOptions
+from readiness.catalogue.outcomes import Outcome, Phase, SweepResult
 from readiness.numerics import Strictness
 from readiness.precision import strict_precision
 
@@ -138,18 +138,18 @@ class Child:
         return self._code
 
 
-def fork(accelerator: Accelerator, entries: Sequence[Entry], manner: Manner) -> Child:
+def fork(accelerator: Accelerator, entries: Sequence[Entry], options: TrialOptions) -> Child:
     """A child that has everything this process has imported. Only for devices that survive a fork."""
     slate = Slate()
-    pid, ours = mortal.fork(lambda connection: _serve(connection, slate, accelerator, entries, manner))
+    pid, ours = mortal.fork(lambda connection: _serve(connection, slate, accelerator, entries, options))
     return Child(pid, ours, None, slate)
 
 
-def spawn(accelerator: Accelerator, manner: Manner) -> Child:
+def spawn(accelerator: Accelerator, options: TrialOptions) -> Child:
     """A child in a fresh interpreter, which loads the stack's plug-in and the database by itself."""
     ours, theirs = socket.socketpair()
     request = {
-        "accelerator": assessment.facts_to_json(accelerator.facts), "seed": accelerator.seed, "manner": asdict(manner),
+        "accelerator": assessment.facts_to_json(accelerator.facts), "seed": accelerator.seed, "options": asdict(options),
         "parent": os.getpid(),
     }  # fmt: skip
     with theirs, tempfile.TemporaryFile() as shared:
@@ -171,31 +171,31 @@ def main(descriptor: str, shared: str, request: str) -> int:
     accelerator = Accelerator(facts, stack, seed=told["seed"])
     accelerator.enter()
     connection, slate = socket.socket(fileno=int(descriptor)), Slate(int(shared))
-    manner = Manner(**told["manner"] | {"strictness": Strictness(**told["manner"]["strictness"])})
+    options = TrialOptions(**told["options"] | {"strictness": Strictness(**told["options"]["strictness"])})
     entries = database.load()
     with strict_precision():
-        return _serve(connection, slate, accelerator, entries, manner)
+        return _serve(connection, slate, accelerator, entries, options)
 
 
 def _serve(
-    connection: socket.socket, slate: Slate, accelerator: Accelerator, entries: Sequence[Entry], manner: Manner
+    connection: socket.socket, slate: Slate, accelerator: Accelerator, entries: Sequence[Entry], options: TrialOptions
 ) -> int:
     def send(message: Message) -> None:
         connection.sendall(json.dumps(message).encode() + b"\n")
 
     send({"ready": True})
     # Some of the database's samples and operators seed again: this process has no other devices than ours.
-    torch.manual_seed = partial(calls.seed_all, accelerator)
-    trials = Trials(accelerator, slate.write, manner)
+    torch.manual_seed = partial(op_call.seed_all, accelerator)
+    trials = OpInfoTrials(accelerator, slate.write, options)
     with connection.makefile("r", encoding="utf-8") as lines:
         for line in lines:
-            index, dtype, thorough, gradients, offsets = json.loads(line)["task"]
-            result = _try(trials, entries[index], database.dtype_of(dtype), thorough, gradients, offsets)
+            index, dtype, full_variants, gradients, offsets = json.loads(line)["task"]
+            result = _try(trials, entries[index], database.dtype_of(dtype), full_variants, gradients, offsets)
             lost = result.raised and not mortal.usable(accelerator)
             send({
                 "outcome": (Outcome.CRASHED if lost else result.outcome).value, "phase": result.phase.value,
                 "detail": f"left the device unusable: {result.detail}" if lost else result.detail,
-                "backward": result.backward, "layout": str(result.layout), "raised": result.raised and not lost,
+                "backward": result.backward, "where": str(result.where), "raised": result.raised and not lost,
                 "forward_mode": result.forward_mode, "forward_mode_detail": result.forward_mode_detail, "leaves": lost,
             })  # fmt: skip
             if lost:
@@ -204,14 +204,14 @@ def _serve(
 
 
 def _try(
-    trials: Trials, entry: Entry, dtype: torch.dtype, thorough: bool, gradients: bool, offsets: bool
-) -> Result:
+    trials: OpInfoTrials, entry: Entry, dtype: torch.dtype, full_variants: bool, gradients: bool, offsets: bool
+) -> SweepResult:
     try:
-        return trials.judge(entry, dtype, thorough=thorough, gradients=gradients, offsets=offsets)
+        return trials.run(entry, dtype, full_variants=full_variants, gradients=gradients, offsets=offsets)
     except Exception as problem:  # noqa: BLE001 - one operator's, not the sweep's
         traceback.print_exc()
         detail = f"it could not be compared: {type(problem).__name__}: {problem}"[:400]
-        return Result(Outcome.MISSING, Phase.FORWARD, detail, entry.claims_backward(dtype), raised=True)
+        return SweepResult(Outcome.MISSING, Phase.FORWARD, detail, entry.claims_backward(dtype), raised=True)
 
 
 if sys.platform == "win32":  # pragma: no cover

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import children, database, forward_mode, judge, shapes
+from readiness.catalogue import children, database, forward_mode, opinfo_trial, shapes
 from readiness.catalogue.children import Child
-from readiness.catalogue.judge import Manner
 from readiness.catalogue.op_entry import Entry
-from readiness.catalogue.outcomes import Outcome, Phase, Result
+from readiness.catalogue.opinfo_trial import TrialOptions
+from readiness.catalogue.outcomes import Outcome, Phase, SweepResult
 
 #: What a child may take to import torch, the plug-in and the database.
 _START_LIMIT_S = 240.0
@@ -34,7 +34,7 @@ class SweepError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One operator in one dtype; the first of a kind is `thorough`: what no dtype of that kind changes is tried there.
+    """One operator in one dtype; the first of a kind is `full_variants`: what no dtype of that kind changes is tried there.
 
     `fatal` is how its derivative ended the process that tried it: then the rest of forward is tried without.
     `refused_offset` is how it refused or crashed on an input at an offset: then the rest is tried without.
@@ -42,9 +42,9 @@ class Task:
 
     index: int
     dtype: str
-    thorough: bool = False
+    full_variants: bool = False
     second: bool = False
-    fatal: Result | None = None
+    fatal: SweepResult | None = None
     refused_offset: str = ""
 
 
@@ -58,7 +58,7 @@ class Swept:
 
     entry: Entry
     dtype: str
-    result: Result
+    result: SweepResult
 
 
 def usable_processes() -> int:
@@ -73,7 +73,7 @@ def sweep(
     dtypes: Sequence[str],
     *,
     core_dtypes: Sequence[str] = (),
-    manner: Manner,
+    options: TrialOptions,
     operator_limit_s: float,
     processes: int = 0,
     forks: bool | None = None,
@@ -97,12 +97,12 @@ def sweep(
                 continue
             host_only = None if accelerator.device.type == "cpu" else entry.host_only(dtype)
             if reason := entry.unjudgeable(dtype) or accelerator.stack.beyond.get(entry.name) or host_only:
-                yield Swept(entry, name, judge.unjudged(entry, dtype, reason))
+                yield Swept(entry, name, opinfo_trial.unjudged(entry, dtype, reason))
             else:
                 kind = dtype.is_floating_point, dtype.is_complex, dtype is torch.bool
                 # Kernels for 16 bits are other code: what models use is tried in all circumstances there as well.
                 narrow = dtype.is_floating_point and dtype.itemsize == 2 and (entry.core or shapes.has(entry.name))
-                errand.append(Task(index, name, thorough=kind not in kinds or narrow))
+                errand.append(Task(index, name, full_variants=kind not in kinds or narrow))
                 kinds.add(kind)
         if errand:
             errands.append(errand)
@@ -110,23 +110,23 @@ def sweep(
         forks = accelerator.stack.forks and accelerator.stack.driverless
 
     def start() -> Child:
-        return children.fork(accelerator, entries, manner) if forks else children.spawn(accelerator, manner)
+        return children.fork(accelerator, entries, options) if forks else children.spawn(accelerator, options)
 
     most = min(usable_processes(), _MOST_FORKED if forks else _MOST_FRESH)
     leader = _Leader(errands, start, operator_limit_s)
     try:
         for task, result in leader.run(min(processes or most, max(len(errands), 1))):
             entry = entries[task.index]
-            yield Swept(entry, task.dtype, _with_dues(entry, database.dtype_of(task.dtype), task, result, manner))
+            yield Swept(entry, task.dtype, _with_dues(entry, database.dtype_of(task.dtype), task, result, options))
     finally:
         leader.close()
 
 
-def _with_dues(entry: Entry, dtype: torch.dtype, task: Task, result: Result, manner: Manner) -> Result:
+def _with_dues(entry: Entry, dtype: torch.dtype, task: Task, result: SweepResult, options: TrialOptions) -> SweepResult:
     """What a process that died could not tell: which derivatives were due."""
     if task.fatal is None and result.outcome not in (Outcome.CRASHED, Outcome.HANG):
         return result
-    due = manner.forward_mode and forward_mode.claims(entry, dtype)
+    due = options.forward_mode and forward_mode.claims(entry, dtype)
     return replace(result, backward=entry.claims_backward(dtype), forward_mode=False if due else None)
 
 
@@ -139,7 +139,7 @@ class _Leader:
         self._crew: list[Child] = []
         self._false_starts = 0
 
-    def run(self, processes: int) -> Iterator[tuple[Task, Result]]:
+    def run(self, processes: int) -> Iterator[tuple[Task, SweepResult]]:
         while self._errands or self._busy():
             while self._errands and len(self._crew) < processes:
                 self._recruit()
@@ -176,7 +176,7 @@ class _Leader:
             child.errand = self._errands.popleft()
         if child.errand:
             task = child.errand.popleft()
-            child.give(task, [task.index, task.dtype, task.thorough, task.fatal is None, not task.refused_offset])
+            child.give(task, [task.index, task.dtype, task.full_variants, task.fatal is None, not task.refused_offset])
 
     def _remaining(self, child: Child) -> float:
         if child.ready and child.task is None:
@@ -188,7 +188,7 @@ class _Leader:
         remaining = min((self._remaining(child) for child in self._crew), default=float("inf"))
         return None if remaining == float("inf") else max(remaining, 0.0)
 
-    def _hear(self, child: Child) -> Iterator[tuple[Task, Result]]:
+    def _hear(self, child: Child) -> Iterator[tuple[Task, SweepResult]]:
         messages = child.receive()
         if messages is None:
             self._dismiss(child)
@@ -201,7 +201,7 @@ class _Leader:
             else:
                 task, child.task = child.task, None
                 child.leaves = message.pop("leaves")
-                result = Result(**message | {"outcome": Outcome(message["outcome"]), "phase": Phase(message["phase"])})
+                result = SweepResult(**message | {"outcome": Outcome(message["outcome"]), "phase": Phase(message["phase"])})
                 yield from self._told(child, task, result)
             if child.leaves:  # what it would be given next is not to be blamed for its end
                 self._dismiss(child)
@@ -209,31 +209,32 @@ class _Leader:
                 return
             self._employ(child)
 
-    def _told(self, child: Child, task: Task, result: Result) -> Iterator[tuple[Task, Result]]:
-        if result.loud_at_an_offset and not task.refused_offset:
+    def _told(self, child: Child, task: Task, result: SweepResult) -> Iterator[tuple[Task, SweepResult]]:
+        if result.visible_failure_at_offset and not task.refused_offset:
             again = replace(task, second=False, refused_offset=result.explained)
             if child.leaves:
                 self._errands.appendleft(deque([again]))
             else:
                 child.errand.appendleft(again)
             return
-        if task.thorough and result.outcome is Outcome.UNJUDGED and child.errand:
+        if task.full_variants and result.outcome is Outcome.UNJUDGED and child.errand:
             # Not claimed in this dtype, as fused attention is not in float32: the next one is looked at closely instead.
-            child.errand[0] = replace(child.errand[0], thorough=True)
-        sound = result.outcome.right or result.outcome is Outcome.UNJUDGED
-        result = task.fatal if task.fatal is not None and sound else result
+            child.errand[0] = replace(child.errand[0], full_variants=True)
+        harmless = result.outcome.right or result.outcome is Outcome.UNJUDGED
+        result = task.fatal if task.fatal is not None and harmless else result
         yield task, replace(result, refused_offset=task.refused_offset)
 
-    def _lost(self, child: Child, ending: str) -> Iterator[tuple[Task, Result]]:
+    def _lost(self, child: Child, ending: str) -> Iterator[tuple[Task, SweepResult]]:
         if child.task is not None:
             child.leaves = True
-            yield from self._ended(child, Result(Outcome.CRASHED, child.phase, f"the process {ending}", False, child.layout))
+            crashed = SweepResult(Outcome.CRASHED, child.phase, f"the process {ending}", False, child.layout)
+            yield from self._ended(child, crashed)
         elif not child.ready:
             self._false_starts += 1
             if self._false_starts >= _MOST_FALSE_STARTS:
                 raise SweepError(f"no process could be started for the device: the last one {ending}")
 
-    def _give_up(self, child: Child) -> Iterator[tuple[Task, Result]]:
+    def _give_up(self, child: Child) -> Iterator[tuple[Task, SweepResult]]:
         task: Task | None = child.task
         again = replace(task, second=True) if task is not None and not task.second else None
         self._dismiss(child, again)
@@ -244,12 +245,12 @@ class _Leader:
             detail = f"did not end within {self._limit_s * _SECOND_LIMIT:g} s"
             if "could not" in ending:
                 detail += f"; its process {ending}"
-            yield from self._ended(child, Result(Outcome.HANG, child.phase, detail, False, child.layout))
+            yield from self._ended(child, SweepResult(Outcome.HANG, child.phase, detail, False, child.layout))
 
-    def _ended(self, child: Child, result: Result) -> Iterator[tuple[Task, Result]]:
+    def _ended(self, child: Child, result: SweepResult) -> Iterator[tuple[Task, SweepResult]]:
         """A task was its process's end. Where a derivative was, what else forward does is tried once more without it."""
         task: Task = child.task
-        if task.fatal is not None or result.phase is Phase.FORWARD or result.loud_at_an_offset:
+        if task.fatal is not None or result.phase is Phase.FORWARD or result.visible_failure_at_offset:
             yield from self._told(child, task, result)
         else:
             self._errands.appendleft(deque([replace(task, second=False, fatal=result)]))

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from readiness.accelerators.base import Accelerator
+from readiness.catalogue.outcomes import Outcome, Phase
 from readiness.numerics import USUAL, Strictness
 from readiness.workload import hands, sizes
-from readiness.workload.document import Phase, Workload
+from readiness.workload.document import Workload
 from readiness.workload.hands import Child
-from readiness.workload.outcome import Outcome, Result
+from readiness.workload.outcomes import ReplayResult
 from readiness.workload.playing import Part
 
 #: What a child may take to import torch and the plug-in.
@@ -44,7 +45,7 @@ class Task:
 def run(
     accelerator: Accelerator, workload: Workload, file: Path, *, parts: Sequence[Part], budget_s: float, large_s: float,
     call_limit_s: float, strictness: Strictness = USUAL, forks: bool | None = None,
-) -> Iterator[tuple[Part, Result]]:  # fmt: skip
+) -> Iterator[tuple[Part, ReplayResult]]:  # fmt: skip
     """Each part exactly once, with what became of it. Those not begun within `budget_s` are told as not reached.
 
     Of that time, at most `large_s` are spent on large sizes, once all are played small.
@@ -54,7 +55,7 @@ def run(
     if forks is None:
         forks = accelerator.stack.forks and accelerator.stack.driverless
     crew = _Crew(accelerator, workload, Task(file, call_limit_s, strictness), forks, time.monotonic() + budget_s)
-    found: dict[Part, Result] = {}
+    found: dict[Part, ReplayResult] = {}
     try:
         for part in parts:
             found[part] = crew.play(part, large=False)
@@ -74,12 +75,12 @@ def run(
         crew.close()
 
 
-def _together(small: Result, large: Result) -> Result:
+def _together(small: ReplayResult, large: ReplayResult) -> ReplayResult:
     """What both sizes say of an operator: the worse of the two, and all that was played."""
     worse = small if small.outcome in (Outcome.FALLBACK, Outcome.NONDETERMINISTIC) and large.outcome.right else large
     forward = small.forward or (small.outcome if worse.phase is Phase.BACKWARD else None)
-    played = {**small.played, **large.played}
-    return replace(worse, backward=small.backward, forward=forward, played=played, refused_offset=small.refused_offset)
+    timings = {**small.timings, **large.timings}
+    return replace(worse, backward=small.backward, forward=forward, timings=timings, refused_offset=small.refused_offset)
 
 
 @dataclass(slots=True)
@@ -98,10 +99,10 @@ class _Crew:
         """How much there is to move for it at the model's own size."""
         return sizes.burden(self.workload, (self.workload.records[number] for number in part.records))
 
-    def priced(self, result: Result) -> Result:
+    def priced(self, result: ReplayResult) -> ReplayResult:
         """With times as at the model's own size, by what the device was seen to do."""
         pace = self.pace or sizes.UNMEASURED
-        return replace(result, played={number: played.at_pace(*pace) for number, played in result.played.items()})
+        return replace(result, timings={number: timing.extrapolate(*pace) for number, timing in result.timings.items()})
 
     def look(self) -> None:
         """How fast the device is, where that can be told without losing a process."""
@@ -118,7 +119,7 @@ class _Crew:
             elif message["pace"] is not None:
                 self.pace = (message["pace"][0], message["pace"][1])
 
-    def play(self, part: Part, *, large: bool, records: int = 1) -> Result:
+    def play(self, part: Part, *, large: bool, records: int = 1) -> ReplayResult:
         """One part, in a child that may die of it. `records` are those that must share the time left.
 
         Where it refuses inputs at an offset, it is played once more without. Whatever is to be told of its gradient, it may
@@ -126,7 +127,7 @@ class _Crew:
         """
         result = self._play(part, large=large, records=records, gradients=True)
         offsets, refused = True, ""
-        if result.loud_at_an_offset:
+        if result.visible_failure_at_offset:
             offsets, refused = False, result.explained
             result = self._play(part, large=large, records=records, gradients=True, offsets=False)
             result = replace(result, refused_offset=refused)
@@ -135,14 +136,14 @@ class _Crew:
         alone = self._play(part, large=False, records=records, gradients=False, offsets=offsets)
         if alone.reached and not alone.outcome.right and alone.outcome is not Outcome.UNJUDGED:
             return replace(alone, refused_offset=refused)
-        return replace(result, forward=alone.outcome, reached=alone.reached, played=alone.played or result.played)
+        return replace(result, forward=alone.outcome, reached=alone.reached, timings=alone.timings or result.timings)
 
-    def _play(self, part: Part, *, large: bool, records: int, gradients: bool, offsets: bool = True) -> Result:
+    def _play(self, part: Part, *, large: bool, records: int, gradients: bool, offsets: bool = True) -> ReplayResult:
         limit_s = self.task.call_limit_s
         while True:
             left_s = self.deadline - time.monotonic()
             if left_s <= 0:
-                return Result(Outcome.UNJUDGED, detail="time was up", reached=False)
+                return ReplayResult(Outcome.UNJUDGED, detail="time was up", reached=False)
             if self.child is None:
                 self.child = _started(self.accelerator, self.workload, self.task, forks=self.forks)
             task = {
@@ -160,10 +161,10 @@ class _Crew:
             self.child.end(kill=True)
 
 
-def _played(child: Child, part: Part, limit_s: float, task: dict[str, Any]) -> tuple[Result, Child | None]:
+def _played(child: Child, part: Part, limit_s: float, task: dict[str, Any]) -> tuple[ReplayResult, Child | None]:
     """The result, and the child if it is still of use."""
     child.say({"part": [part.name, part.dtype, list(part.records)], **task})
-    phase, special = Phase.FORWARD, ""
+    phase, where = Phase.FORWARD, ""
     while True:
         try:
             message = child.hear(limit_s)
@@ -171,11 +172,11 @@ def _played(child: Child, part: Part, limit_s: float, task: dict[str, Any]) -> t
             ending = child.end(kill=True)
             detail = f"did not end within {limit_s:g} s"
             detail += f"; its process {ending}" if "could not" in ending else ""
-            return Result(Outcome.HANG, phase, detail, special, backward=True), None
+            return ReplayResult(Outcome.HANG, phase, detail, True, where), None
         if message is None:
-            return Result(Outcome.CRASHED, phase, f"the process {child.end(kill=False)}", special, backward=True), None
+            return ReplayResult(Outcome.CRASHED, phase, f"the process {child.end(kill=False)}", True, where), None
         if "begins" in message:
-            phase, special = Phase(message["begins"]), message["special"]
+            phase, where = Phase(message["begins"]), message["where"]
             continue
         lost = bool(message.pop("lost", False))
         result = hands.from_json(message)

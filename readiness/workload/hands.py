@@ -22,12 +22,13 @@ from typing import Any
 from readiness import accelerators, assessment, spawning
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import mortal
+from readiness.catalogue.outcomes import Outcome, Phase
 from readiness.numerics import Strictness
 from readiness.numerics.unsupported import describe
 from readiness.precision import strict_precision
 from readiness.workload import document, sizes
-from readiness.workload.document import Phase, Workload
-from readiness.workload.outcome import Outcome, Played, Result
+from readiness.workload.document import Workload
+from readiness.workload.outcomes import CallTiming, ReplayResult
 from readiness.workload.playing import Part, Player
 
 #: What a killed child may take to disappear.
@@ -119,8 +120,8 @@ def _serve(connection: socket.socket, accelerator: Accelerator, workload: Worklo
     def send(message: dict[str, Any]) -> None:
         connection.sendall(json.dumps(message).encode() + b"\n")
 
-    def enter(phase: Phase, special: str) -> None:
-        send({"begins": phase.value, "special": special})
+    def enter(phase: Phase, where: str) -> None:
+        send({"begins": phase.value, "where": where})
 
     means = sizes.unmeasured(accelerator)
     send({"ready": True})
@@ -143,12 +144,12 @@ def _serve(connection: socket.socket, accelerator: Accelerator, workload: Worklo
                 result = player.play(large=message["large"])
             except Exception as problem:  # noqa: BLE001 - one operator's, not the run's
                 traceback.print_exc()
-                result = Result(Outcome.UNJUDGED, detail=f"it could not be compared: {describe(problem)}")
+                result = ReplayResult(Outcome.UNJUDGED, detail=f"it could not be compared: {describe(problem)}")
             # Also of one that cannot be judged: the next one must not be blamed for a device that this one has lost.
             lost = not result.outcome.right and not mortal.usable(accelerator)
             if lost:
                 detail = f"left the device unusable: {result.detail}"
-                result = Result(Outcome.CRASHED, result.phase, detail, result.special, True)
+                result = ReplayResult(Outcome.CRASHED, result.phase, detail, True, result.where)
             send(_to_json(result) | {"lost": lost})
     return 0
 
@@ -160,15 +161,15 @@ def _pace(accelerator: Accelerator) -> tuple[float, float] | None:
         return None
 
 
-def _to_json(result: Result) -> dict[str, Any]:
+def _to_json(result: ReplayResult) -> dict[str, Any]:
     return {
-        "outcome": result.outcome.value, "phase": result.phase.value, "detail": result.detail, "special": result.special,
+        "outcome": result.outcome.value, "phase": result.phase.value, "detail": result.detail, "where": result.where,
         "backward": result.backward, "reached": result.reached,
-        "played": {str(number): asdict(played) for number, played in result.played.items()},
+        "timings": {str(number): asdict(timing) for number, timing in result.timings.items()},
     }  # fmt: skip
 
 
-def from_json(message: dict[str, Any]) -> Result:
+def from_json(message: dict[str, Any]) -> ReplayResult:
     """A result as the child told it."""
-    played = {int(number): Played(**found) for number, found in message.pop("played").items()}
-    return Result(Outcome(message.pop("outcome")), Phase(message.pop("phase")), **message, played=played)
+    timings = {int(number): CallTiming(**found) for number, found in message.pop("timings").items()}
+    return ReplayResult(Outcome(message.pop("outcome")), Phase(message.pop("phase")), **message, timings=timings)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from readiness.catalogue import classes, database, samples
-from readiness.catalogue.calls import CPU
+from readiness.catalogue.op_call import CPU
 from readiness.catalogue.op_entry import Entry
 
 ENTRIES = database.load()
