@@ -31,9 +31,9 @@ from readiness import accelerators
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import database, samples
 from readiness.catalogue import sweep as sweeping
-from readiness.catalogue.calls import CPU
-from readiness.catalogue.database import Entry
-from readiness.catalogue.judge import Manner
+from readiness.catalogue.op_call import CPU
+from readiness.catalogue.op_entry import Entry
+from readiness.catalogue.opinfo_trial import TrialOptions
 from readiness.catalogue.outcomes import NotClaimedError
 
 REPETITIONS = 2
@@ -113,9 +113,9 @@ def swept(entries: Sequence[Entry], dtypes: Sequence[str], processes: int) -> tu
     started = time.perf_counter()
     chosen = database.select(entries, "all")
     results = list(sweeping.sweep(
-        accelerator, entries, chosen, dtypes, manner=Manner(), operator_limit_s=60.0, processes=processes
+        accelerator, entries, chosen, dtypes, options=TrialOptions(), operator_limit_s=60.0, processes=processes
     ))  # fmt: skip
-    return sum(swept.result.outcome.sound for swept in results), time.perf_counter() - started
+    return sum(swept.result.outcome.clean for swept in results), time.perf_counter() - started
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -25,7 +25,7 @@ from readiness.accelerators import sim
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import database
 from readiness.catalogue import sweep as sweeping
-from readiness.catalogue.judge import Manner
+from readiness.catalogue.opinfo_trial import TrialOptions
 from readiness.parity import learning, transformer
 from readiness.simulator.chip import Chip, Condition, Defect
 from readiness.simulator.install import install
@@ -98,7 +98,7 @@ def swept(chip: Chip | None) -> float:
     entries = database.load()
     started = time.perf_counter()
     chosen = database.select(entries, "all")
-    list(sweeping.sweep(accelerator, entries, chosen, DTYPES, manner=Manner(), operator_limit_s=60.0))
+    list(sweeping.sweep(accelerator, entries, chosen, DTYPES, options=TrialOptions(), operator_limit_s=60.0))
     return time.perf_counter() - started
 
 

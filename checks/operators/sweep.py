@@ -72,7 +72,7 @@ def sweep(
 
     Labels: `dtype`, `catalogue`: what was swept, "chosen" where `only` chose; a sweep of all counts its core apart too.
     """
-    from readiness.catalogue import database, judge, tally
+    from readiness.catalogue import database, opinfo_trial, tally
     from readiness.catalogue import sweep as sweeping
     from readiness.numerics import Strictness
 
@@ -83,12 +83,12 @@ def sweep(
     chosen = database.select(entries, catalogue, only)
     further = tuple(dtype for dtype in core_dtypes if dtype not in dtypes)
     parts = database.parts(catalogue, only)
-    manner = judge.Manner(samples, Strictness(rms_ratio, max_ratio, roundoffs, sums), forward_mode)
+    options = opinfo_trial.TrialOptions(samples, Strictness(rms_ratio, max_ratio, roundoffs, sums), forward_mode)
     counts = {(dtype, part): tally.Tally(accelerator.id) for dtype in dtypes for part in parts}
     counts |= {(dtype, parts[-1]): tally.Tally(accelerator.id) for dtype in further}
     for done, swept in enumerate(sweeping.sweep(
         accelerator, entries, chosen, (*dtypes, *further) if only else dtypes, core_dtypes=() if only else further,
-        manner=manner, operator_limit_s=operator_limit_s, processes=processes,
+        options=options, operator_limit_s=operator_limit_s, processes=processes,
     )):  # fmt: skip
         for part in parts:
             if (swept.dtype, part) in counts and (part != "core" or swept.entry.core):

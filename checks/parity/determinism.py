@@ -36,8 +36,9 @@ def determinism(
     computed (`supported`).
     """
     from readiness.numerics import fingerprint
+    from readiness.numerics.unsupported import unsupported_as_reason
     from readiness.parity import repetition
-    from readiness.parity.survey import dtype_named, refusing
+    from readiness.parity.survey import dtype_named
 
     for mode in modes:
         for name in dtypes:
@@ -45,7 +46,7 @@ def determinism(
             for op, repeat in repetition.operations(accelerator, dtype_named(name)):
                 labels, seen = {"op": op, "dtype": name, "mode": mode}, []
                 strict, complaints = False, []
-                with refusing() as refusal:
+                with unsupported_as_reason() as refusal:
                     strict = mode == "deterministic" and repetition.obeys(repeat)
                     with repetition.deterministic(mode == "deterministic", strict=strict) as complaints:
                         for turn in range(repeats):

@@ -33,8 +33,9 @@ def inference(
     import torch
 
     from readiness import numerics
+    from readiness.numerics.unsupported import unsupported_as_reason
     from readiness.parity import learning, transformer
-    from readiness.parity.survey import dtype_named, refusing
+    from readiness.parity.survey import dtype_named
     from readiness.precision import strict_precision
 
     draw = accelerator.generator("inference")
@@ -45,7 +46,7 @@ def inference(
         labels = {"dtype": name}
         rounded = transformer.copy(model.state_dict(), dtype)
         reference = transformer.copy(rounded.state_dict(), torch.float64)
-        with strict_precision(), refusing() as refusal:
+        with strict_precision(), unsupported_as_reason() as refusal:
             rounded.to(accelerator.device)
             decoded = learning.decode(rounded, prompt.to(accelerator.device), tokens)
             uncached = learning.forward(rounded, prompt.to(accelerator.device), decoded.tokens)

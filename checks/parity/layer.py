@@ -35,8 +35,9 @@ def layer(
     import torch
 
     from readiness import numerics
+    from readiness.numerics.unsupported import unsupported_as_reason
     from readiness.parity import layers
-    from readiness.parity.survey import dtype_named, refusing
+    from readiness.parity.survey import dtype_named
     from readiness.precision import strict_precision
 
     for name in architectures:
@@ -47,7 +48,7 @@ def layer(
             kind, labels = dtype_named(dtype), {"architecture": name, "dtype": dtype}
             rounded, host = built.to(kind).float(), torch.device("cpu")
             given, seed = x.to(kind).float(), cotangent.to(kind).float()
-            with strict_precision(), refusing() as refusal:
+            with strict_precision(), unsupported_as_reason() as refusal:
                 passed = layers.run(rounded, given, seed, accelerator.device, kind, None)
             yield Measurement("supported", int(refusal.reason is None), labels, about=refusal.reason)
             if refusal.reason is not None:

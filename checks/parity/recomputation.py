@@ -30,8 +30,9 @@ def recomputation(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32
     """
     import torch
 
+    from readiness.numerics.unsupported import unsupported_as_reason
     from readiness.parity import recomputing, transformer
-    from readiness.parity.survey import dtype_named, refusing
+    from readiness.parity.survey import dtype_named
     from readiness.precision import strict_precision
 
     draw = accelerator.generator("recomputation")
@@ -39,7 +40,7 @@ def recomputation(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32
     tokens = transformer.text(draw, model.size.vocabulary, 4, 33)
     seed = int(torch.randint(1, 2**31, (), generator=draw))
     for name in dtypes:
-        with strict_precision(), refusing() as refusal:
+        with strict_precision(), unsupported_as_reason() as refusal:
             kept, found = recomputing.steps(accelerator.device, model.state_dict(), tokens, seed, dtype_named(name))
         for mode in recomputing.MODES:
             labels = {"dtype": name, "mode": mode}

@@ -30,8 +30,9 @@ def special_values(accelerator: Accelerator, *, dtypes: Sequence[str] = _DTYPES)
     share that the device could compute at all; the rows name them.
     """
     from readiness import numerics
+    from readiness.numerics.unsupported import unsupported_as_reason
     from readiness.parity.features import features
-    from readiness.parity.survey import dtype_named, refusing
+    from readiness.parity.survey import dtype_named
     from readiness.precision import strict_precision
 
     with strict_precision():
@@ -39,7 +40,7 @@ def special_values(accelerator: Accelerator, *, dtypes: Sequence[str] = _DTYPES)
             right: defaultdict[str, list[bool | None]] = defaultdict(list)
             for feature in features(dtype_named(name, floating=False)):
                 answer = None
-                with refusing() as refusal:
+                with unsupported_as_reason() as refusal:
                     answer = feature.compute(*(tensor.to(accelerator.device) for tensor in feature.inputs)).cpu()
                 correct = None if answer is None else numerics.mismatches(answer, feature.answer) == 0
                 right[feature.kind].append(correct)

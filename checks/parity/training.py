@@ -32,8 +32,9 @@ def training(
     import torch
 
     from readiness import numerics
+    from readiness.numerics.unsupported import unsupported_as_reason
     from readiness.parity import learning, transformer
-    from readiness.parity.survey import dtype_named, refusing
+    from readiness.parity.survey import dtype_named
     from readiness.precision import strict_precision
 
     draw = accelerator.generator("training")
@@ -45,7 +46,7 @@ def training(
         dtype = dtype_named(name)
         full = dtype.itemsize >= 4
         labels = {"dtype": name, "precision": "full" if full else "autocast"}
-        with strict_precision(), refusing() as refusal:
+        with strict_precision(), unsupported_as_reason() as refusal:
             ready = transformer.copy(start, dtype if full else torch.float32)
             course = learning.train(ready, batches, accelerator.device, autocast=None if full else dtype)
         yield Measurement("supported", int(refusal.reason is None), labels)

@@ -35,11 +35,11 @@ def checkpoint(accelerator: Accelerator, *, before: int = 4, after: int = 5, sav
     """
     import torch
 
-    from readiness.parity.survey import refusing
+    from readiness.numerics.unsupported import unsupported_as_reason
     from readiness.stability.checkpoints import resume, round_trip
     from readiness.stability.saving import growths
 
-    with refusing() as refusal:
+    with unsupported_as_reason() as refusal:
         resumed = resume(accelerator, before, after)
     yield Measurement("supported", int(refusal.reason is None), {"part": "training"}, about=refusal.reason)
     if refusal.reason is None:
@@ -58,7 +58,7 @@ def checkpoint(accelerator: Accelerator, *, before: int = 4, after: int = 5, sav
         if share > 0:
             about = "; ".join(f"{name}: {told}" for name, told in returned.wrong.items())[:300] or None
             yield Measurement("wrong_tensors", len(returned.wrong), labels, samples=returned.count, about=about)
-    with refusing():  # what cannot be saved was told above
+    with unsupported_as_reason():  # what cannot be saved was told above
         for memory, growth in growths(accelerator, saves).items():
             about = f"each save of 8 MiB keeps {growth / 2**20:.3g} MiB of the {memory}'s memory"
             yield Measurement("memory_growth_bytes", growth, {"memory": memory}, samples=saves, about=about)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from readiness.catalogue import classes
-from readiness.catalogue.database import Entry
+from readiness.catalogue.op_entry import Entry
 from readiness.catalogue.samples import Sample, leaves, map_leaves
 
 #: So many samples with other arguments are tried, of core operators and of others.

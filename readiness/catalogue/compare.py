@@ -12,7 +12,7 @@ import torch
 
 from readiness import numerics
 from readiness.catalogue import classes, places
-from readiness.catalogue.database import Entry
+from readiness.catalogue.op_entry import Entry
 from readiness.catalogue.samples import Sample, wide
 
 Leaves = Sequence[Any]

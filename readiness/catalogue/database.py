@@ -6,14 +6,13 @@ import importlib
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 
-from readiness.catalogue import classes
-from readiness.numerics import name_of
+from readiness.catalogue import beyond
+from readiness.catalogue.op_entry import Entry
 
 _MODULE = "torch.testing._internal.common_methods_invocations"
 _FREE_FLAGS = "__allow_nonbracketed_mutation_flag"
@@ -21,48 +20,6 @@ _FREE_FLAGS = "__allow_nonbracketed_mutation_flag"
 
 class UnavailableError(Exception):
     """The database cannot be imported here; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One operator, or one variant of it, as the database describes it (`info` is its OpInfo)."""
-
-    name: str
-    base: str
-    info: Any
-
-    @property
-    def core(self) -> bool:
-        """Whether language models train and serve with it."""
-        return self.within(classes.CORE)
-
-    def claims(self, dtype: torch.dtype) -> bool:
-        """Whether PyTorch says that the CPU's forward has this dtype: the yardstick for every device."""
-        return dtype in self.info.supported_dtypes("cpu")
-
-    def claims_backward(self, dtype: torch.dtype) -> bool:
-        """The same for its gradient. The database lists integers there too, which have none."""
-        differentiable = dtype.is_floating_point or dtype.is_complex
-        if self.within(classes.HOST_ONLY_BACKWARD.get(name_of(dtype), frozenset())):
-            return False
-        return bool(differentiable and self.info.supports_autograd) and dtype in self.info.supported_backward_dtypes("cpu")
-
-    def host_only(self, dtype: torch.dtype) -> str | None:
-        """Why no accelerator need have it in this dtype, or None."""
-        listed = self.within(classes.HOST_ONLY.get(name_of(dtype), frozenset()))
-        whole = not (dtype.is_floating_point or dtype.is_complex)
-        if listed or (whole and dtype not in self.info.supported_dtypes("cuda")):
-            return "PyTorch has it on no accelerator of its own in this dtype"
-        return None
-
-    def within(self, names: frozenset[str]) -> bool:
-        """Whether a table of `classes` speaks of this entry."""
-        return self.name in names or self.base in names
-
-    def unjudgeable(self, dtype: torch.dtype) -> str | None:
-        """Why it cannot be judged in this dtype, or None."""
-        in_dtype = classes.UNJUDGEABLE_IN.get(name_of(dtype), {})
-        return classes.UNJUDGEABLE.get(self.name) or in_dtype.get(self.name)
 
 
 def load() -> tuple[Entry, ...]:
@@ -134,7 +91,5 @@ def _entries(operators: Sequence[Any]) -> Iterator[Entry]:
     for info in operators:
         variant = info.variant_test_name
         yield Entry(f"{info.name}.{variant}" if variant else info.name, info.name, info)
-    from readiness.catalogue import beyond  # which is made of what stands on this module
-
     for operator in beyond.operators():
         yield Entry(operator.name, operator.name, operator)

@@ -10,11 +10,13 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 
 from readiness.catalogue import classes, compare, layouts, samples
-from readiness.catalogue.calls import CPU, Phase, seed_all
-from readiness.catalogue.database import Entry
 from readiness.catalogue.layouts import Layout
-from readiness.catalogue.outcomes import Outcome, Result, failed, told
+from readiness.catalogue.op_call import CPU, seed_all
+from readiness.catalogue.op_entry import Entry
+from readiness.catalogue.op_trial import OpTrial
+from readiness.catalogue.outcomes import Outcome, Phase, SweepResult, failed
 from readiness.catalogue.samples import Sample
+from readiness.numerics.unsupported import describe
 
 Tangents = list[torch.Tensor | None]
 
@@ -25,8 +27,8 @@ def claims(entry: Entry, dtype: torch.dtype) -> bool:
     return bool(getattr(entry.info, "supports_forward_ad", False)) and entry.claims_backward(dtype) and not loose
 
 
-def judged(trial: Any, result: Result) -> Result:
-    """The result of `trial` (a `judge.Trial`), with what became of forward mode on its first sample.
+def judged(trial: OpTrial, first: Callable[[], Sample], result: SweepResult) -> SweepResult:
+    """Return the result of a trial with what became of forward mode on its first sample.
 
     Where forward failed it is due and lost. Where the reference or the CPU itself cannot, or is wrong, nobody need.
     """
@@ -34,7 +36,7 @@ def judged(trial: Any, result: Result) -> Result:
         return result
     if not result.outcome.right and result.phase is Phase.FORWARD:
         return replace(result, forward_mode=False)
-    problem = _Directional(trial, trial.drawn(True)[0]).problem()
+    problem = _Directional(trial, first()).problem()
     if problem is None:
         return result
     return replace(result, forward_mode=not problem, forward_mode_detail=problem)
@@ -44,7 +46,7 @@ def judged(trial: Any, result: Result) -> Result:
 class _Directional:
     """One sample, differentiated along one direction on the device, on the CPU and in float64."""
 
-    trial: Any
+    trial: OpTrial
     sample: Sample
     _drawn: dict[int, torch.Tensor] = field(default_factory=dict)
 
@@ -65,7 +67,7 @@ class _Directional:
             if native is None and device.type != "cpu":
                 return None
             failure = failed(problem, Phase.FORWARD_MODE, "")
-            return None if failure.outcome is Outcome.UNJUDGED or device.type == "cpu" else told(problem)
+            return None if failure.outcome is Outcome.UNJUDGED or device.type == "cpu" else describe(problem)
         wrong = self._wrong(found, reference, native)
         if wrong and native is not None and self._wrong(native, reference, None):
             return None
@@ -99,7 +101,7 @@ class _Directional:
 
     def _call(self, given: Sample, move: Callable[[torch.Tensor], torch.Tensor] | None) -> Tangents:
         """The derivative of each floating output; None where it has none. Directions are moved as inputs are."""
-        seed_all(self.trial.accelerator, self.trial.seed)
+        seed_all(self.trial.accelerator, self.trial.caller.seed)
         wanted = [tensor for tensor in given.tensors() if tensor.requires_grad]
         with forward_ad.dual_level():
             duals: dict[int, torch.Tensor] = {}

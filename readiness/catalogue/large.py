@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -13,14 +12,13 @@ import torch
 from torch.nn import functional
 
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import outcomes, vast
+from readiness.catalogue import vast
 from readiness.catalogue.vast import COLUMNS, ROWS, SQUARE, Wrong
+from readiness.numerics.unsupported import describe, is_out_of_memory
 
 Tensor = torch.Tensor
 #: So many roundings of its dtype may an honest element be off; an element from another place is off by thousands.
 _ROUNDINGS = 8
-#: How allocators say that there is not so much memory; an illegal access to memory is what large tensors are tried for.
-_WANTING = re.compile(r"out of memory|n.t allocate|not enough memory|insufficient memory|allocation failed", re.IGNORECASE)
 #: What allocators keep for themselves.
 _ROOM = 1.15
 
@@ -89,8 +87,8 @@ def _tried(accelerator: Accelerator, case: Large, rows: int, told: Found) -> Fou
         wrong = case.run(host.to(accelerator.device), rows, host.double() if case.dtype.is_floating_point else host)
         accelerator.synchronize()
     except Exception as problem:  # noqa: BLE001 - whatever it raises is what became of it
-        said = outcomes.told(problem)
-        if isinstance(problem, torch.OutOfMemoryError | MemoryError) or _WANTING.search(str(problem)):
+        said = describe(problem)
+        if is_out_of_memory(problem):  # an illegal access to memory is what large tensors are tried for
             return replace(told, untried=f"memory did not do: {said}")
         return replace(told, refused=said, seconds=time.monotonic() - started)
     return replace(told, wrong=wrong, seconds=time.monotonic() - started)

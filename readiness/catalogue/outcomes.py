@@ -1,20 +1,20 @@
-"""What becomes of an operator: exactly one of nine things in each dtype."""
+"""Outcome of one operator in one dtype: exactly one of nine."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from readiness.catalogue.calls import Phase
 from readiness.catalogue.layouts import Layout
+from readiness.numerics.unsupported import describe, is_unsupported
 
-#: What PyTorch and vendors' plug-ins say when a kernel is not there.
-_ABSENT = re.compile(
-    r"not implemented for|not (currently )?implemented|could not run '|not (currently )?supported|unsupported"
-    r"|does not support|no kernel|not available for|unimplemented",
-    re.IGNORECASE,
-)
+
+class Phase(StrEnum):
+    """Where the outcome arose."""
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    FORWARD_MODE = "forward mode"
 
 
 class Outcome(StrEnum):
@@ -32,17 +32,17 @@ class Outcome(StrEnum):
 
     @property
     def right(self) -> bool:
-        """Whether it gave what it should have given."""
+        """True if it gave what it should have given."""
         return self in (Outcome.NATIVE, Outcome.DECOMPOSED, Outcome.FALLBACK, Outcome.NONDETERMINISTIC)
 
     @property
-    def loud(self) -> bool:
-        """Whether whoever calls it is told: it raises, or ends its process."""
+    def visible_failure(self) -> bool:
+        """True if the failure is visible to the caller: an exception, or the death of its process."""
         return self in (Outcome.MISSING, Outcome.CRASHED)
 
     @property
-    def sound(self) -> bool:
-        """Whether there is nothing to tell of it."""
+    def clean(self) -> bool:
+        """True if there is nothing to report."""
         return self in (Outcome.NATIVE, Outcome.DECOMPOSED)
 
 
@@ -50,65 +50,57 @@ class Outcome(StrEnum):
 class Result:
     """One operator in one dtype.
 
-    `backward` says whether a gradient was judged, or was due when forward failed; `layout` how the inputs lay or what
-    else was special about the call, in words. `raised` marks a missing operator that is there and raises something else
-    than that it is not: nobody can use it either. `forward_mode` says whether derivatives along a direction are right
-    too, None where nobody asked or they cannot be judged; `refused_offset` how it refused or crashed where its inputs began
-    at an offset, in words, where all else about it is as told here: neither is a part of the outcome.
+    `backward` says whether a gradient was judged, or was due when forward failed; `where` how the inputs lay or what else
+    was special about the call, in words. `raised` marks a missing operator that is there and raises something else than
+    that it is not: nobody can use it either. `refused_offset` says how it refused or crashed where its inputs began at an
+    offset, where all else about it is as reported here: it is no part of the outcome.
     """
 
     outcome: Outcome
-    phase: Phase
-    detail: str
-    backward: bool
-    layout: str = ""
+    phase: Phase = Phase.FORWARD
+    detail: str = ""
+    backward: bool = False
+    where: str = ""
     raised: bool = False
-    forward_mode: bool | None = None
-    forward_mode_detail: str = ""
     refused_offset: str = ""
 
     @property
-    def loud_at_an_offset(self) -> bool:
-        """Whether it refuses, or ends its process, at an address that few programs ever have: nothing is hidden."""
-        return self.outcome.loud and self.layout == Layout.OFFSET
+    def visible_failure_at_offset(self) -> bool:
+        """True if it refuses, or ends its process, at an address that few programs ever have: nothing is hidden."""
+        return self.outcome.visible_failure and self.where == Layout.OFFSET
 
     @property
     def explained(self) -> str:
-        """The detail, with the layout that it needs."""
-        return f"{self.layout}: {self.detail}" if self.layout else self.detail
+        """The detail, with what it needs to show."""
+        return f"{self.where}: {self.detail}" if self.where else self.detail
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult(Result):
+    """One operator of the database in one dtype.
+
+    `forward_mode` says whether derivatives along a direction are right too, None where nobody asked or they cannot be
+    judged: like `refused_offset` it is no part of the outcome.
+    """
+
+    forward_mode: bool | None = None
+    forward_mode_detail: str = ""
 
 
 class FailedError(Exception):
     """An operator has shown what is wrong with it."""
 
-    def __init__(
-        self, outcome: Outcome, phase: Phase, detail: str, layout: str = "", *, raised: bool = False
-    ) -> None:
+    def __init__(self, outcome: Outcome, phase: Phase, detail: str, where: str = "", *, raised: bool = False) -> None:
         super().__init__(detail)
-        self.outcome, self.phase, self.detail, self.layout, self.raised = outcome, phase, detail, layout, raised
-
-    def result(self, backward: bool) -> Result:
-        """As the operator's result."""
-        return Result(self.outcome, self.phase, self.detail, backward, self.layout, self.raised)
+        self.outcome, self.phase, self.detail, self.where, self.raised = outcome, phase, detail, where, raised
 
 
 class NotClaimedError(Exception):
     """The device says itself that it does not offer what was asked for, and need not."""
 
 
-def failed(problem: Exception, phase: Phase, layout: str) -> FailedError:
-    """What an exception of a device's says of the operator that was called."""
+def failed(problem: Exception, phase: Phase, where: str) -> FailedError:
+    """Return what an exception of the device's means for the operator that was called."""
     if isinstance(problem, NotClaimedError):
-        return FailedError(Outcome.UNJUDGED, phase, str(problem), layout)
-    return FailedError(Outcome.MISSING, phase, told(problem), layout, raised=not is_absence(problem))
-
-
-def is_absence(problem: Exception) -> bool:
-    """Whether an exception says that a kernel is not there, rather than that it went wrong."""
-    return isinstance(problem, NotImplementedError) or _ABSENT.search(str(problem)) is not None
-
-
-def told(problem: BaseException) -> str:
-    """An exception in one line."""
-    text = " ".join(str(problem).split())
-    return f"{type(problem).__name__}: {text[:300]}"
+        return FailedError(Outcome.UNJUDGED, phase, str(problem), where)
+    return FailedError(Outcome.MISSING, phase, describe(problem), where, raised=not is_unsupported(problem))

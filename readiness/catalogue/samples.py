@@ -12,7 +12,7 @@ import numpy
 import torch
 
 from readiness.catalogue import classes
-from readiness.catalogue.database import Entry
+from readiness.catalogue.op_entry import Entry
 
 #: Of so many of the database's samples those with the most elements are used: the first ones are often scalars.
 _LOOK_AT = 24

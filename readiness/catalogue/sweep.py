@@ -10,11 +10,10 @@ import torch
 
 from readiness import disk
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import database, forward_mode, judge, shapes, sweep_worker
-from readiness.catalogue.calls import Phase
-from readiness.catalogue.database import Entry
-from readiness.catalogue.judge import Manner
-from readiness.catalogue.outcomes import Outcome, Result
+from readiness.catalogue import database, forward_mode, opinfo_trial, shapes, sweep_worker
+from readiness.catalogue.op_entry import Entry
+from readiness.catalogue.opinfo_trial import TrialOptions
+from readiness.catalogue.outcomes import Outcome, Phase, SweepResult
 from readiness.isolation.task_process import TaskProcess
 from readiness.isolation.task_supervisor import TaskEnd, TaskQueue, TaskStatus, TaskSupervisor
 
@@ -26,7 +25,7 @@ _SECOND_LIMIT = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One operator in one dtype; the first of a kind is `thorough`: what no dtype of that kind changes is tried there.
+    """One operator in one dtype; the first of a kind is `full_variants`: what no dtype of that kind changes is tried there.
 
     `fatal` is how its derivative ended the process that tried it: then the rest of forward is tried without.
     `refused_offset` is how it refused or crashed on an input at an offset: then the rest is tried without.
@@ -34,15 +33,15 @@ class Task:
 
     index: int
     dtype: str
-    thorough: bool = False
+    full_variants: bool = False
     second: bool = False
-    fatal: Result | None = None
+    fatal: SweepResult | None = None
     refused_offset: str = ""
 
     @property
     def message(self) -> list[object]:
         """What the worker is told."""
-        return [self.index, self.dtype, self.thorough, self.fatal is None, not self.refused_offset]
+        return [self.index, self.dtype, self.full_variants, self.fatal is None, not self.refused_offset]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class Swept:
 
     entry: Entry
     dtype: str
-    result: Result
+    result: SweepResult
 
 
 def usable_processes() -> int:
@@ -66,7 +65,7 @@ def sweep(
     dtypes: Sequence[str],
     *,
     core_dtypes: Sequence[str] = (),
-    manner: Manner,
+    options: TrialOptions,
     operator_limit_s: float,
     processes: int = 0,
     forks: bool | None = None,
@@ -90,12 +89,12 @@ def sweep(
                 continue
             host_only = None if accelerator.device.type == "cpu" else entry.host_only(dtype)
             if reason := entry.unjudgeable(dtype) or accelerator.stack.beyond.get(entry.name) or host_only:
-                yield Swept(entry, name, judge.unjudged(entry, dtype, reason))
+                yield Swept(entry, name, opinfo_trial.unjudged(entry, dtype, reason))
             else:
                 kind = dtype.is_floating_point, dtype.is_complex, dtype is torch.bool
                 # Kernels for 16 bits are other code: what models use is tried in all circumstances there as well.
                 narrow = dtype.is_floating_point and dtype.itemsize == 2 and (entry.core or shapes.has(entry.name))
-                batch.append(Task(index, name, thorough=kind not in kinds or narrow))
+                batch.append(Task(index, name, full_variants=kind not in kinds or narrow))
                 kinds.add(kind)
         if batch:
             queue.put(batch)
@@ -103,7 +102,7 @@ def sweep(
         forks = accelerator.stack.forks and accelerator.stack.driverless
 
     def start() -> TaskProcess:
-        return sweep_worker.fork(accelerator, entries, manner) if forks else sweep_worker.spawn(accelerator, manner)
+        return sweep_worker.fork(accelerator, entries, options) if forks else sweep_worker.spawn(accelerator, options)
 
     def limit_s(task: Task) -> float:
         return operator_limit_s * (_SECOND_LIMIT if task.second else 1)
@@ -114,18 +113,18 @@ def sweep(
         for end in supervisor.run():
             entry, task = entries[end.task.index], end.task
             if (result := _result_of(end)) is not None:
-                yield Swept(entry, task.dtype, _with_dues(entry, database.dtype_of(task.dtype), task, result, manner))
+                yield Swept(entry, task.dtype, _with_dues(entry, database.dtype_of(task.dtype), task, result, options))
 
 
-def _with_dues(entry: Entry, dtype: torch.dtype, task: Task, result: Result, manner: Manner) -> Result:
+def _with_dues(entry: Entry, dtype: torch.dtype, task: Task, result: SweepResult, options: TrialOptions) -> SweepResult:
     """What a process that died could not tell: which derivatives were due."""
     if task.fatal is None and result.outcome not in (Outcome.CRASHED, Outcome.HANG):
         return result
-    due = manner.forward_mode and forward_mode.claims(entry, dtype)
+    due = options.forward_mode and forward_mode.claims(entry, dtype)
     return replace(result, backward=entry.claims_backward(dtype), forward_mode=False if due else None)
 
 
-def _result_of(end: TaskEnd[Task]) -> Result | None:
+def _result_of(end: TaskEnd[Task]) -> SweepResult | None:
     """The result that an end means; None where something is tried again first, then as the next of the rest."""
     task = end.task
     if end.status is TaskStatus.DONE:
@@ -135,19 +134,19 @@ def _result_of(end: TaskEnd[Task]) -> Result | None:
         return None
     else:
         outcome = Outcome.HANG if end.status is TaskStatus.HUNG else Outcome.CRASHED
-        result = Result(outcome, Phase(end.phase or Phase.FORWARD), end.reason, False, end.detail)
-        if not (task.fatal is not None or result.phase is Phase.FORWARD or result.loud_at_an_offset):
+        result = SweepResult(outcome, Phase(end.phase or Phase.FORWARD), end.reason, False, end.detail)
+        if not (task.fatal is not None or result.phase is Phase.FORWARD or result.visible_failure_at_offset):
             # Its derivative was its process's end: what else forward does is tried once more without it.
             end.rest.appendleft(replace(task, second=False, fatal=result))
             return None
-    if result.loud_at_an_offset and not task.refused_offset:
+    if result.visible_failure_at_offset and not task.refused_offset:
         end.rest.appendleft(replace(task, second=False, refused_offset=result.explained))
         return None
-    if task.thorough and result.outcome is Outcome.UNJUDGED and end.rest:
+    if task.full_variants and result.outcome is Outcome.UNJUDGED and end.rest:
         # Not claimed in this dtype, as fused attention is not in float32: the next one is looked at closely instead.
-        end.rest[0] = replace(end.rest[0], thorough=True)
-    sound = result.outcome.right or result.outcome is Outcome.UNJUDGED
-    if not sound:
+        end.rest[0] = replace(end.rest[0], full_variants=True)
+    harmless = result.outcome.right or result.outcome is Outcome.UNJUDGED
+    if not harmless:
         disk.refuse(result.detail)
-    result = task.fatal if task.fatal is not None and sound else result
+    result = task.fatal if task.fatal is not None and harmless else result
     return replace(result, refused_offset=task.refused_offset)

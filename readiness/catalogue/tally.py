@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from readiness.catalogue.calls import Phase
-from readiness.catalogue.outcomes import Outcome, Result
+from readiness.catalogue.outcomes import Outcome, Phase, SweepResult
 from readiness.catalogue.sweep import Swept
 
 _COUNTED = {
@@ -46,7 +45,7 @@ class Tally:
         self.outcomes[result.outcome] += 1
         if result.outcome is Outcome.UNJUDGED:
             return
-        if not result.outcome.sound or result.forward_mode is False:
+        if not result.outcome.clean or result.forward_mode is False:
             self._poor.append(swept)
         if result.refused_offset:
             self._refuse_unaligned.append(swept)
@@ -79,7 +78,7 @@ class Tally:
         yield "judged_backward", self.judged_backward, None
         yield "unjudged", self.outcomes[Outcome.UNJUDGED], None
         for name, outcomes in _COUNTED.items() if self.judged else ():
-            poor = [swept for swept in self._poor if swept.result.outcome in outcomes and not swept.result.outcome.sound]
+            poor = [swept for swept in self._poor if swept.result.outcome in outcomes and not swept.result.outcome.clean]
             if name in _RAISED:
                 poor = [swept for swept in poor if swept.result.raised is _RAISED[name]]
                 yield name, len(poor), self._about(poor)
@@ -109,12 +108,12 @@ class Tally:
 def row(swept: Swept) -> Mapping[str, Any] | None:
     """A row of detail about what is neither native nor decomposed, or refuses an input at an offset; None otherwise."""
     result = swept.result
-    if result.outcome.sound and result.refused_offset:
+    if result.outcome.clean and result.refused_offset:
         return {
             "operator": swept.entry.name, "dtype": swept.dtype, "phase": result.phase.value,
             "outcome": result.outcome.value, "detail": f"but {result.refused_offset}",
         }  # fmt: skip
-    if result.outcome.sound:
+    if result.outcome.clean:
         if result.forward_mode is not False:
             return None
         return {
@@ -131,7 +130,7 @@ def _forward(swept: Swept) -> bool:
     return swept.result.outcome.right or swept.result.phase is not Phase.FORWARD
 
 
-def _lost_backward(result: Result) -> bool:
+def _lost_backward(result: SweepResult) -> bool:
     return not result.outcome.right and result.phase is not Phase.FORWARD_MODE
 
 
@@ -139,5 +138,5 @@ def _told(swept: Swept) -> str:
     result = swept.result
     words = ["fails" if result.raised else _TOLD.get(result.outcome, result.outcome.value)]
     words += _IN[result.phase]
-    words += [str(result.layout)] if result.layout else []
+    words += [str(result.where)] if result.where else []
     return f"{swept.entry.name} in {swept.dtype}: {' '.join(words)}"

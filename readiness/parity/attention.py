@@ -16,7 +16,8 @@ from torch.nn import functional
 from readiness.accelerators.base import Accelerator
 from readiness.model import Measurement, Row, Yield
 from readiness.numerics import accumulation_roundoff, name_of, on_host, underflow, unit_roundoff
-from readiness.parity.survey import BACKWARD, Case, Expected, refusing
+from readiness.numerics.unsupported import unsupported_as_reason
+from readiness.parity.survey import BACKWARD, Case, Expected
 
 Tensor = torch.Tensor
 
@@ -156,7 +157,7 @@ def masked_row_violations(accelerator: Accelerator, dtype: torch.dtype, generato
     mask[..., 3] = True
     blind = torch.arange(19) % 5 == 0
     mask[:, :, blind] = False
-    with refusing() as refusal:
+    with unsupported_as_reason() as refusal:
         q, k, v = (tensor.to(accelerator.device, copy=True).requires_grad_() for tensor in (query, key, value))
         out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(accelerator.device))
         gradients = torch.autograd.grad(out, (q, k, v), torch.ones_like(out))

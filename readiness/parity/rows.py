@@ -16,7 +16,8 @@ from torch.nn import functional
 from readiness.accelerators.base import Accelerator
 from readiness.model import Measurement, Row, Yield
 from readiness.numerics import accumulation_roundoff, name_of, on_host, underflow, unit_roundoff
-from readiness.parity.survey import BACKWARD, PARAMETERS, Case, Expected, refusing
+from readiness.numerics.unsupported import unsupported_as_reason
+from readiness.parity.survey import BACKWARD, PARAMETERS, Case, Expected
 
 Tensor = torch.Tensor
 EPSILON = 1e-6
@@ -191,7 +192,7 @@ def masked_row_violations(accelerator: Accelerator, dtype: torch.dtype, generato
     x = torch.randn(12, 67, generator=generator).to(dtype)
     masked = torch.arange(12) % 3 == 0
     x[masked] = -math.inf
-    with refusing() as refusal:
+    with unsupported_as_reason() as refusal:
         out = x.to(accelerator.device).softmax(-1).cpu()
     if refusal.reason is None:
         wrong = torch.where(masked.unsqueeze(1), ~(out.isnan() | (out == 0)), ~out.isfinite())

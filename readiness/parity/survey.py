@@ -1,8 +1,7 @@
-"""Putting a device through cases whose results are known in float64, and telling "cannot" apart from "wrong"."""
+"""Reference cases: put a device through computations whose results are known in float64."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from readiness import numerics
 from readiness.accelerators.base import Accelerator
 from readiness.errors import UsageError
 from readiness.model import Measurement, Row, Yield
+from readiness.numerics.unsupported import unsupported_as_reason
 
 FORWARD, BACKWARD, PARAMETERS = "forward", "backward", "parameters"
 
@@ -69,7 +69,7 @@ def survey(accelerator: Accelerator, cases: Iterable[Case], *, phases: bool = Fa
             cells: dict[str, Any] = {"op": case.op, "case": case.name, "tensor": expected.what}
             cells |= {"phase": expected.phase, **labels}
             if refused is None:  # what comes after a refused stage cannot be had either
-                with refusing() as refusal:
+                with unsupported_as_reason() as refusal:
                     out = next(stages).detach()
                     accelerator.synchronize()
                     out = out.cpu()  # an asynchronous error surfaces here at the latest
@@ -106,42 +106,6 @@ def _compare(out: torch.Tensor, expected: Expected, tally: _Tally, where: str) -
         tally.errors.append((error, where))
         cells["relative_error"] = error
     return cells
-
-
-@dataclass(slots=True)
-class Refusal:
-    """Why the device cannot do what was asked of it; None while it could."""
-
-    reason: str | None = None
-
-
-#: How stacks word it that something is missing, in errors that are no NotImplementedError. Lower case.
-_MISSING = (
-    "not implemented", "not supported", "unsupported", "not support", "n't support", "not yet support",
-    "no kernel", "could not run", "only supported", "is only implemented", "requires compute capability",
-)  # fmt: skip
-
-
-@contextlib.contextmanager
-def refusing() -> Iterator[Refusal]:
-    """Turn the errors by which a device says that it lacks an operator or a dtype into a reason; let all others through.
-
-    An error that says anything else ends the check: nothing is then known about the device.
-    """
-    refusal = Refusal()
-    try:
-        yield refusal
-    except NotImplementedError as problem:
-        refusal.reason = _first_line(problem)
-    except (RuntimeError, TypeError, ValueError, AttributeError) as problem:
-        if not any(words in str(problem).lower() for words in _MISSING):
-            raise
-        refusal.reason = _first_line(problem)
-
-
-def _first_line(problem: BaseException) -> str:
-    lines = str(problem).strip().splitlines()
-    return f"{type(problem).__name__}: {lines[0] if lines else ''}"[:300]
 
 
 def dtype_named(name: str, *, floating: bool = True) -> torch.dtype:

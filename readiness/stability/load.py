@@ -14,7 +14,8 @@ import torch
 
 from readiness import disk, numerics
 from readiness.accelerators.base import Accelerator
-from readiness.parity.survey import BACKWARD, FORWARD, dtype_named, refusing
+from readiness.numerics.unsupported import unsupported_as_reason
+from readiness.parity.survey import BACKWARD, FORWARD, dtype_named
 from readiness.precision import strict_precision
 from readiness.stability.batches import ERRORS_OF_ONE, Batch, Member, batches
 from readiness.stability.heat import Heat, kindle
@@ -111,7 +112,7 @@ class Load:
         tally = Tally(str(case), case.dtype, case.phase)
         self.tallies.append(tally)
         with self._counting(tally):
-            with refusing() as refusal:
+            with unsupported_as_reason() as refusal:
                 results = [tuple(part.detach() for part in case.call()) for _ in range(_FIRST)]
                 prints = [numerics.fingerprint(*result) for result in results]
             tally.refusal = refusal.reason

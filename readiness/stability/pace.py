@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from readiness.accelerators.base import Accelerator
-from readiness.parity.survey import refusing
+from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.stability.operations import LAYOUTS, OPERATIONS, RARER, Case, both_phases, draw
 from readiness.stability.undisturbed import once
 
@@ -69,7 +69,7 @@ def _pace(accelerator: Accelerator, ours: Case, theirs: Case, repeats: int) -> P
     Three times, and again up to `repeats` while the device looks slow: by chance it is not slow every time. What takes
     seconds is given up after a third of that.
     """
-    with torch.no_grad(), refusing() as refusal, _warnings() as said:
+    with torch.no_grad(), unsupported_as_reason() as refusal, _warnings() as said:
         ours.call()
         accelerator.synchronize()
     if refusal.reason is not None:

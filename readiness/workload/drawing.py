@@ -37,14 +37,19 @@ class Drawer:
 
     generator: torch.Generator
 
-    def sample(self, call: Call, *, gradients: bool = True, share: dict[int, torch.Tensor] | None = None) -> Sample:
-        """The call's arguments with values, on the host. `share` gives tensors that are there already, by position."""
+    def sample(
+        self, call: Call, *, label: str = "", gradients: bool = True, share: dict[int, torch.Tensor] | None = None
+    ) -> Sample:
+        """The call's arguments with values, on the host; `label` says what is special about it.
+
+        `share` gives tensors that are there already, by position.
+        """
         arguments = tuple(
             share[position] if share and position in share else self._value(call, position, argument, gradients)
             for position, argument in enumerate(call.arguments)
         )
         keywords = {name: self._plain(value, gradients) for name, value in call.keywords if name != "device" or value}
-        return Sample(arguments, keywords, _Plain())
+        return Sample(arguments, keywords, _Plain(), label=label)
 
     def _value(self, call: Call, position: int, argument: Any, gradients: bool) -> Any:
         if isinstance(argument, Spec):

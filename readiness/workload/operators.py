@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from readiness.catalogue import classes
-from readiness.catalogue.database import Entry
 from readiness.catalogue.layouts import Layout
+from readiness.catalogue.op_entry import Entry
 from readiness.workload.document import Call, Named, Spec
 
 #: Move, choose or copy values, or round them once: their results are equal bit by bit.

@@ -13,15 +13,19 @@ import torch
 
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import provenance
+from readiness.catalogue.op_call import CallResult
+from readiness.catalogue.op_trial import Enter, OpTrial
+from readiness.catalogue.outcomes import FailedError, Outcome, Phase
 from readiness.catalogue.samples import Sample
 from readiness.numerics import USUAL, Strictness
+from readiness.numerics.unsupported import is_out_of_memory
 from readiness.workload import contraction, operators, sizes
-from readiness.workload.document import TRAINING, Call, Phase, Record, Size, Spec, Workload
+from readiness.workload.document import TRAINING, Call, Record, Size, Spec, Workload
 from readiness.workload.drawing import Drawer
 from readiness.workload.operators import Operator
-from readiness.workload.outcome import FailedError, Outcome, Played, Result, is_out_of_memory
+from readiness.workload.outcomes import CallTiming, ReplayResult
 from readiness.workload.sizes import Means
-from readiness.workload.trial import Called, Enter, Trial
+from readiness.workload.trial import RecordedTrial
 
 #: So many records of an operator, the largest, are tried at odd sizes and with subsets of inputs that want a gradient.
 _EDGED = 2
@@ -71,11 +75,11 @@ class Player:
     gradients: bool = True
     offsets: bool = True
     strictness: Strictness = USUAL
-    _trial: Trial = field(init=False)
-    _played: dict[int, Played] = field(default_factory=dict)
+    _recorded: RecordedTrial = field(init=False)
+    _timings: dict[int, CallTiming] = field(default_factory=dict)
     _hosted: str = ""
 
-    def play(self, *, large: bool) -> Result:
+    def play(self, *, large: bool) -> ReplayResult:
         """The outcome of the operator in this dtype; the first failure is it.
 
         At small sizes every element is looked at; at `large` ones what time allows, and what it does not is no failure.
@@ -83,9 +87,9 @@ class Player:
         try:
             operator = operators.find(self.part.name)
         except operators.NoOperatorError as problem:
-            return Result(Outcome.UNJUDGED, detail=str(problem))
-        self._trial = Trial(
-            self.accelerator, operator, getattr(torch, self.part.dtype), self.enter, self.strictness
+            return ReplayResult(Outcome.UNJUDGED, detail=str(problem))
+        self._recorded = RecordedTrial(
+            self.accelerator, operator, getattr(torch, self.part.dtype), self.enter, self.strictness, self.offsets
         )
         records = [self.workload.records[number] for number in self.part.records]
         backward = any(self._wants_gradient(record) for record in records)
@@ -93,30 +97,35 @@ class Player:
             if large:
                 self._large(operator)
             elif not (self._small() and self._odd(records)):
-                return self._unsteady(backward) or Result(
+                return self._nondeterministic(backward) or ReplayResult(
                     Outcome.UNJUDGED, detail="time was up", backward=backward, reached=False
                 )
             self.accelerator.synchronize()
         except FailedError as failure:
-            self._trial.drain()
-            if failure.outcome is Outcome.UNJUDGED and (unsteady := self._unsteady(backward)):
-                return unsteady
-            return Result(failure.outcome, failure.phase, failure.detail, failure.special, backward, played=self._played)
-        if not (large or self._played):
-            return Result(Outcome.UNJUDGED, detail="no record of it fits into memory", backward=backward)
-        if unsteady := self._unsteady(backward):
-            return unsteady
+            self._trial.flush_async_errors()
+            if failure.outcome is Outcome.UNJUDGED and (noted := self._nondeterministic(backward)):
+                return noted
+            return self._failed(failure, backward)
+        if not (large or self._timings):
+            return ReplayResult(Outcome.UNJUDGED, detail="no record of it fits into memory", backward=backward)
+        if noted := self._nondeterministic(backward):
+            return noted
         if self._trial.fallbacks:
-            phase, special, said = self._trial.fallbacks[0]
-            return Result(Outcome.FALLBACK, phase, said, special, backward, played=self._played)
-        return Result(*self._where(), backward=backward, played=self._played)
+            phase, where, said = self._trial.fallbacks[0]
+            return ReplayResult(Outcome.FALLBACK, phase, said, backward, where, timings=self._timings)
+        return ReplayResult(*self._where(), backward=backward, timings=self._timings)
 
-    def _unsteady(self, backward: bool) -> Result | None:
+    @property
+    def _trial(self) -> OpTrial:
+        return self._recorded.trial
+
+    def _failed(self, failure: FailedError, backward: bool) -> ReplayResult:
+        detail = f"it raises {failure.detail}" if failure.raised else failure.detail
+        return ReplayResult(failure.outcome, failure.phase, detail, backward, failure.where, timings=self._timings)
+
+    def _nondeterministic(self, backward: bool) -> ReplayResult | None:
         """The result of an operator that differs from call to call, where nothing worse was found."""
-        if not self._trial.unsteady:
-            return None
-        noted = self._trial.unsteady[0]
-        return Result(noted.outcome, noted.phase, noted.detail, noted.special, backward, played=self._played)
+        return self._failed(self._trial.nondeterministic[0], backward) if self._trial.nondeterministic else None
 
     def _where(self) -> tuple[Outcome, Phase, str]:
         if self._hosted:
@@ -145,7 +154,7 @@ class Player:
 
     def _small(self) -> bool:
         """Every distinct record, every element, forward and backward, on other views too."""
-        seen: dict[Call, Played] = {}
+        seen: dict[Call, CallTiming] = {}
         for number in self.part.records:
             record = self.workload.records[number]
             size, small = sizes.smallest(self.workload, record)
@@ -156,11 +165,11 @@ class Player:
                 if sizes.size_bytes(call) * 8 > self.means.bytes:
                     continue
                 sample = self._drawer("small", len(seen)).sample(call)
-                self._trial.judge(sample, gradients=self._wants_gradient(record), views=True, offsets=self.offsets)
-                seen[call] = self._as_played(record, call, size)
+                self._recorded.check(sample, gradients=self._wants_gradient(record), views=True)
+                seen[call] = self._timing(record, call, size)
                 if len(seen) == 1:
-                    self._hosted = self._trial.on_host_by_profiler(sample) or ""
-            self._played[number] = seen[call]
+                    self._hosted = self._trial.seen_on_host(sample) or ""
+            self._timings[number] = seen[call]
         return True
 
     def _odd(self, records: Sequence[Record]) -> bool:
@@ -177,12 +186,13 @@ class Player:
                 self._edge(call, record, "at sizes that no tile divides", (place, "odd", position))
             subsets = _subsets(self._at_home(sizes.smallest(self.workload, record)[1])) if self.gradients else []
             for position, call in enumerate(subsets):
-                sample = self._drawer("subset", place, position).sample(call)
-                self._trial.judge(sample, gradients=True, special="with a gradient to some inputs alone")
+                label = "with a gradient to some inputs alone"
+                sample = self._drawer("subset", place, position).sample(call, label=label)
+                self._recorded.check(sample, gradients=True)
         return True
 
     def _edge(
-        self, call: Call, record: Record, special: str, labels: tuple[object, ...]
+        self, call: Call, record: Record, label: str, labels: tuple[object, ...]
     ) -> None:
         """One odd size, where the CPU takes it: not every operator has a meaning for nothing.
 
@@ -190,17 +200,17 @@ class Player:
         """
         gradients = self._wants_gradient(record)
         try:
-            sample = self._drawer("edge", *labels).sample(call)
+            sample = self._drawer("edge", *labels).sample(call, label=label)
         except (RuntimeError, IndexError, ValueError, TypeError):  # no choice of values fits
             return
+        oracle = self._recorded.oracle(sample, gradients=gradients)
         try:
-            self._trial.judge(sample, gradients=gradients, special=special)
+            oracle.check_again(oracle.check())
         except FailedError as failure:
             refused = self._trial.on_cpu and failure.outcome is Outcome.MISSING
-            if refused or failure.outcome is Outcome.UNJUDGED:
+            if refused or failure.outcome is Outcome.UNJUDGED or not oracle.cpu_agrees():
                 return
-            if self._trial.on_cpu or self._trial.benchmark(sample, gradients) is not None:
-                raise
+            raise
 
     def _large(self, operator: Operator) -> None:
         """Each record as large as memory and time allow: is it there, how long does it take, are chosen elements right?"""
@@ -216,24 +226,24 @@ class Player:
         return next(((size, call) for size, call in rungs if self.means.affords(call)), rungs[-1])
 
     def _timed(self, operator: Operator, record: Record, number: int, call: Call, size: Size) -> None:
-        special = f"at {sizes.told(self.workload, size)}"
+        label = f"at {sizes.told(self.workload, size)}"
         try:
-            sample = self._drawer("large", number).sample(call)
+            sample = self._drawer("large", number).sample(call, label=label)
         except RuntimeError:  # the host has not the memory: it stays as it was played
             return
         gradients = self._wants_gradient(record)
         try:
-            called = self._trial.on_device(sample, gradients, special=special)
+            called = self._trial.on_device(sample, gradients)
         except FailedError as failure:
             if not is_out_of_memory(failure.__cause__):
                 raise
             return  # what it makes is larger than what it takes: it stays as it was played
-        self._look(operator, sample, called, special)
+        self._look(operator, sample, called)
         if self._trial.forward_s < self.means.seconds:  # the first call may have compiled
-            self._trial.on_device(sample, gradients, special=special)
-        self._played[number] = self._as_played(record, call, size)
+            self._trial.on_device(sample, gradients)
+        self._timings[number] = self._timing(record, call, size)
 
-    def _as_played(self, record: Record, call: Call, size: Size) -> Played:
+    def _timing(self, record: Record, call: Call, size: Size) -> CallTiming:
         """What the last call took; of a smaller one, what the model's own size has beyond it, too."""
         whole = record.call.at(self.workload.full)
         full = size == self.workload.full or (whole is not None and call == self._at_home(whole))
@@ -242,9 +252,9 @@ class Player:
             work = max(operators.work(whole) - operators.work(call), 0.0)
             traffic = max(sizes.size_bytes(whole) - sizes.size_bytes(call), 0.0)
         words = sizes.told(self.workload, self.workload.full if full else size)
-        return Played(self._trial.forward_s, full, words, self._trial.backward_s, work, traffic)
+        return CallTiming(self._trial.forward_s, full, words, self._trial.backward_s, work, traffic)
 
-    def _look(self, operator: Operator, sample: Sample, called: Called, special: str) -> None:
+    def _look(self, operator: Operator, sample: Sample, called: CallResult) -> None:
         """Chosen elements of a large result against float64; those that are no number where there should be one."""
         out = called.outputs[0] if called.outputs else None
         if not isinstance(out, torch.Tensor) or not out.is_floating_point() or operator.unspecified:
@@ -259,11 +269,11 @@ class Player:
             mask = operator.base in ("where", "masked_fill", "_safe_softmax")
             wrong = "a result is no number" if finite and not mask else None
         if wrong is not None:
-            raise FailedError(Outcome.WRONG, Phase.FORWARD, wrong, special)
+            raise FailedError(Outcome.WRONG, Phase.FORWARD, wrong, sample.label)
         if operator.base in operators.POINTWISE:
-            self._look_at_some(sample, host, special, generator)
+            self._look_at_some(sample, host, generator)
 
-    def _look_at_some(self, sample: Sample, host: torch.Tensor, special: str, generator: torch.Generator) -> None:
+    def _look_at_some(self, sample: Sample, host: torch.Tensor, generator: torch.Generator) -> None:
         shape = host.shape
         if any(tensor.ndim > len(shape) for tensor in sample.tensors()):
             return
@@ -274,7 +284,7 @@ class Player:
             return tensor.detach().expand(shape)[place] if tensor.ndim else tensor.detach()
 
         picked = sample.converted(pick, torch.device("cpu"))
-        self._trial.hold_outputs(picked, [host[place]], special)
+        self._recorded.assert_matches(picked, [host[place]])
 
 
 def _subsets(call: Call) -> list[Call]:

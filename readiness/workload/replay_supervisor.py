@@ -15,12 +15,13 @@ from typing import Any
 
 from readiness import disk
 from readiness.accelerators.base import Accelerator
+from readiness.catalogue.outcomes import Outcome, Phase
 from readiness.isolation.task_process import TaskProcess
 from readiness.isolation.task_supervisor import StartError, TaskEnd, TaskStatus, TaskSupervisor
 from readiness.numerics import USUAL, Strictness
 from readiness.workload import replay_worker, sizes
-from readiness.workload.document import Phase, Workload
-from readiness.workload.outcome import Outcome, Result
+from readiness.workload.document import Workload
+from readiness.workload.outcomes import ReplayResult
 from readiness.workload.playing import Part
 
 #: A call that ran into its limit is tried once more with that many times as much: a cold compiler is no hang.
@@ -38,7 +39,7 @@ class Task:
 def run(
     accelerator: Accelerator, workload: Workload, file: Path, *, parts: Sequence[Part], budget_s: float, large_s: float,
     call_limit_s: float, strictness: Strictness = USUAL, forks: bool | None = None,
-) -> Iterator[tuple[Part, Result]]:  # fmt: skip
+) -> Iterator[tuple[Part, ReplayResult]]:  # fmt: skip
     """Each part exactly once, with what became of it. Those not begun within `budget_s` are told as not reached.
 
     Of that time, at most `large_s` are spent on large sizes, once all are played small.
@@ -70,12 +71,12 @@ def run(
         yield from ((part, replay.extrapolate(found[part])) for part in parts if part not in left)
 
 
-def _together(small: Result, large: Result) -> Result:
+def _together(small: ReplayResult, large: ReplayResult) -> ReplayResult:
     """What both sizes say of an operator: the worse of the two, and all that was played."""
     worse = small if small.outcome in (Outcome.FALLBACK, Outcome.NONDETERMINISTIC) and large.outcome.right else large
     forward = small.forward or (small.outcome if worse.phase is Phase.BACKWARD else None)
-    played = {**small.played, **large.played}
-    return replace(worse, backward=small.backward, forward=forward, played=played, refused_offset=small.refused_offset)
+    timings = {**small.timings, **large.timings}
+    return replace(worse, backward=small.backward, forward=forward, timings=timings, refused_offset=small.refused_offset)
 
 
 @dataclass(slots=True)
@@ -93,10 +94,10 @@ class _Replay:
         """How much there is to move for it at the model's own size."""
         return sizes.burden(self.workload, (self.workload.records[number] for number in part.records))
 
-    def extrapolate(self, result: Result) -> Result:
+    def extrapolate(self, result: ReplayResult) -> ReplayResult:
         """With times as at the model's own size, by what the device was seen to do."""
         pace = self.pace or sizes.UNMEASURED
-        return replace(result, played={number: played.at_pace(*pace) for number, played in result.played.items()})
+        return replace(result, timings={number: timing.extrapolate(*pace) for number, timing in result.timings.items()})
 
     def measure_pace(self) -> None:
         """How fast the device is, where that can be told without losing a process."""
@@ -105,7 +106,7 @@ class _Replay:
             if end.status is TaskStatus.DONE and end.result is not None:
                 self.pace = (end.result[0], end.result[1])
 
-    def play(self, part: Part, *, large: bool, records: int = 1) -> Result:
+    def play(self, part: Part, *, large: bool, records: int = 1) -> ReplayResult:
         """One part, in a process that may die of it. `records` are those that must share the time left.
 
         Where it refuses inputs at an offset, it is played once more without. Whatever is to be told of its gradient, it may
@@ -113,7 +114,7 @@ class _Replay:
         """
         result = self._play(part, large=large, records=records, gradients=True)
         offsets, refused = True, ""
-        if result.loud_at_an_offset:
+        if result.visible_failure_at_offset:
             offsets, refused = False, result.explained
             result = self._play(part, large=large, records=records, gradients=True, offsets=False)
             result = replace(result, refused_offset=refused)
@@ -122,14 +123,14 @@ class _Replay:
         alone = self._play(part, large=False, records=records, gradients=False, offsets=offsets)
         if alone.reached and not alone.outcome.right and alone.outcome is not Outcome.UNJUDGED:
             return replace(alone, refused_offset=refused)
-        return replace(result, forward=alone.outcome, reached=alone.reached, played=alone.played or result.played)
+        return replace(result, forward=alone.outcome, reached=alone.reached, timings=alone.timings or result.timings)
 
-    def _play(self, part: Part, *, large: bool, records: int, gradients: bool, offsets: bool = True) -> Result:
+    def _play(self, part: Part, *, large: bool, records: int, gradients: bool, offsets: bool = True) -> ReplayResult:
         limit_s = self.call_limit_s
         while True:
             left_s = self.deadline - time.monotonic()
             if left_s <= 0:
-                return Result(Outcome.UNJUDGED, detail="time was up", reached=False)
+                return ReplayResult(Outcome.UNJUDGED, detail="time was up", reached=False)
             end = self.supervisor.do(Task({
                 "part": [part.name, part.dtype, list(part.records)], "left_s": left_s, "large": large,
                 "record_s": left_s / records, "pace": self.pace, "gradients": gradients, "offsets": offsets,
@@ -140,12 +141,12 @@ class _Replay:
             limit_s *= _SECOND_LIMIT
 
 
-def _result_of(end: TaskEnd[Task]) -> Result:
+def _result_of(end: TaskEnd[Task]) -> ReplayResult:
     if end.status is TaskStatus.DONE:
         result = replay_worker.result_of(end.result)
     else:
         outcome = Outcome.HANG if end.status is TaskStatus.HUNG else Outcome.CRASHED
-        result = Result(outcome, Phase(end.phase or Phase.FORWARD), end.reason, end.detail, backward=True)
+        result = ReplayResult(outcome, Phase(end.phase or Phase.FORWARD), end.reason, True, end.detail)
     if not result.outcome.right:
         disk.refuse(result.detail)
     return result

@@ -18,12 +18,14 @@ import torch
 from readiness import accelerators, assessment
 from readiness.accelerators.base import Accelerator
 from readiness.catalogue import fallback
+from readiness.catalogue.outcomes import Outcome, Phase
 from readiness.isolation.task_process import TaskProcess, TaskServer
 from readiness.numerics import Strictness
+from readiness.numerics.unsupported import describe
 from readiness.precision import strict_precision
 from readiness.workload import document, sizes
-from readiness.workload.document import Phase, Workload
-from readiness.workload.outcome import Outcome, Played, Result, told
+from readiness.workload.document import Workload
+from readiness.workload.outcomes import CallTiming, ReplayResult
 from readiness.workload.playing import Part, Player
 from readiness.workload.sizes import Means
 
@@ -68,7 +70,7 @@ def _serve(server: TaskServer, accelerator: Accelerator, workload: Workload) -> 
         lost = not result.outcome.right and not accelerator.is_usable()
         if lost:
             detail = f"left the device unusable: {result.detail}"
-            result = Result(Outcome.CRASHED, result.phase, detail, result.special, True)
+            result = ReplayResult(Outcome.CRASHED, result.phase, detail, True, result.where)
         return _to_json(result), lost
 
     return server.serve(do)
@@ -76,7 +78,7 @@ def _serve(server: TaskServer, accelerator: Accelerator, workload: Workload) -> 
 
 def _played(
     server: TaskServer, accelerator: Accelerator, workload: Workload, means: Means, task: Mapping[str, Any]
-) -> Result:
+) -> ReplayResult:
     name, dtype, records = task["part"]
     part = Part(name, dtype, tuple(records))
     deadline = time.monotonic() + task["left_s"]
@@ -90,7 +92,7 @@ def _played(
         return player.play(large=task["large"])
     except Exception as problem:  # noqa: BLE001 - one operator's, not the run's
         traceback.print_exc()
-        return Result(Outcome.UNJUDGED, detail=f"it could not be compared: {told(problem)}")
+        return ReplayResult(Outcome.UNJUDGED, detail=f"it could not be compared: {describe(problem)}")
 
 
 def _pace(accelerator: Accelerator) -> tuple[float, float] | None:
@@ -100,16 +102,16 @@ def _pace(accelerator: Accelerator) -> tuple[float, float] | None:
         return None
 
 
-def _to_json(result: Result) -> dict[str, Any]:
+def _to_json(result: ReplayResult) -> dict[str, Any]:
     return {
-        "outcome": result.outcome.value, "phase": result.phase.value, "detail": result.detail, "special": result.special,
+        "outcome": result.outcome.value, "phase": result.phase.value, "detail": result.detail, "where": result.where,
         "backward": result.backward, "reached": result.reached,
-        "played": {str(number): asdict(played) for number, played in result.played.items()},
+        "timings": {str(number): asdict(timing) for number, timing in result.timings.items()},
     }  # fmt: skip
 
 
-def result_of(message: Mapping[str, Any]) -> Result:
+def result_of(message: Mapping[str, Any]) -> ReplayResult:
     """The result as the worker sent it."""
-    played = {int(number): Played(**found) for number, found in message["played"].items()}
+    timings = {int(number): CallTiming(**found) for number, found in message["timings"].items()}
     outcome, phase = Outcome(message["outcome"]), Phase(message["phase"])
-    return Result(**{**message, "outcome": outcome, "phase": phase, "played": played})
+    return ReplayResult(**{**message, "outcome": outcome, "phase": phase, "timings": timings})

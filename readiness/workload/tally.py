@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from readiness.catalogue.outcomes import Outcome
+from readiness.catalogue.outcomes import Phase as TrialPhase
 from readiness.model import Measurement
 from readiness.workload.document import INFERENCE, TRAINING, Phase, Workload
-from readiness.workload.outcome import Outcome, Played, Result
+from readiness.workload.outcomes import CallTiming, ReplayResult
 from readiness.workload.playing import Part
 
 #: So many operators are named, the others counted; and so many characters are never exceeded.
@@ -32,7 +34,7 @@ class Tally:
 
     accelerator: str
     workload: Workload
-    found: list[tuple[Part, Result]] = field(default_factory=list)
+    found: list[tuple[Part, ReplayResult]] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -48,18 +50,18 @@ class Tally:
             for dtype in ("all", *sorted(dtypes)):
                 part_of = [pair for pair in self._of(phases) if dtype in ("all", pair[0].dtype)]
                 if use == "inference":
-                    part_of = [(part, result.served) for part, result in part_of]
+                    part_of = [(part, result.without_gradient) for part, result in part_of]
                 labels = {"workload": self.workload.name, "phase": use, "dtype": dtype}
                 yield from self._measure(part_of, use, phases, labels)
 
-    def _of(self, phases: Sequence[Phase]) -> list[tuple[Part, Result]]:
+    def _of(self, phases: Sequence[Phase]) -> list[tuple[Part, ReplayResult]]:
         return [pair for pair in self.found if self._count(pair[0], phases)]
 
     def _count(self, part: Part, phases: Sequence[Phase]) -> int:
         return sum(self.workload.records[number].count(phases) for number in part.records)
 
     def _measure(
-        self, pairs: Sequence[tuple[Part, Result]], use: str, phases: Sequence[Phase], labels: dict[str, str]
+        self, pairs: Sequence[tuple[Part, ReplayResult]], use: str, phases: Sequence[Phase], labels: dict[str, str]
     ) -> Iterator[Measurement]:
         reached = all(result.reached for _, result in pairs)
         judged = all(result.outcome is not Outcome.UNJUDGED for _, result in pairs)
@@ -90,13 +92,14 @@ class Tally:
             yield from self._covered(pairs, use, phases, labels | extent | {"weight": weight}, weigh)
 
     def _covered(
-        self, pairs: Sequence[tuple[Part, Result]], use: str, phases: Sequence[Phase], labels: dict[str, str], weigh: Weigh
+        self, pairs: Sequence[tuple[Part, ReplayResult]], use: str, phases: Sequence[Phase], labels: dict[str, str],
+        weigh: Weigh,
     ) -> Iterator[Measurement]:
         judged = [pair for pair in pairs if pair[1].outcome is not Outcome.UNJUDGED]
         forward = tuple(phase for phase in phases if phase is not Phase.BACKWARD)
         yield from _share(
             "forward_coverage", judged, lambda pair: self._weight(pair, forward, weigh),
-            lambda result: result.outcome.right or result.phase is Phase.BACKWARD, labels, self._named,
+            lambda result: result.outcome.right or result.phase is TrialPhase.BACKWARD, labels, self._named,
         )  # fmt: skip
         if use == "training":
             due = [pair for pair in judged if pair[1].backward or self._count(pair[0], (Phase.BACKWARD,))]
@@ -110,7 +113,7 @@ class Tally:
                 lambda result, outcomes=outcomes: result.outcome in outcomes, labels, None,  # type: ignore[misc]
             )  # fmt: skip
 
-    def _weight(self, pair: tuple[Part, Result], phases: Sequence[Phase], weigh: Weigh) -> float:
+    def _weight(self, pair: tuple[Part, ReplayResult], phases: Sequence[Phase], weigh: Weigh) -> float:
         return sum(weigh(number, phases) for number in pair[0].records)
 
     def _by_calls(self, number: int, phases: Sequence[Phase]) -> float:
@@ -130,9 +133,9 @@ class Tally:
         return total
 
     @property
-    def times(self) -> Mapping[int, Played]:
+    def times(self) -> Mapping[int, CallTiming]:
         """How each record was played, by its number."""
-        return {number: played for _, result in self.found for number, played in result.played.items()}
+        return {number: played for _, result in self.found for number, played in result.timings.items()}
 
     def full_share(self) -> float:
         """The share of all calls whose record was played at the model's own size."""
@@ -140,13 +143,14 @@ class Tally:
         full = sum(calls[number] for number, played in self.times.items() if played.full)
         return full / max(sum(calls.values()), 1)
 
-    def line(self, pairs: Sequence[tuple[Part, Result]], phases: Sequence[Phase]) -> str:
+    def line(self, pairs: Sequence[tuple[Part, ReplayResult]], phases: Sequence[Phase]) -> str:
         """`sim:0: 3 of 97 operators of deepseek-v3 missing, 2 wrong in backward (bfloat16): 11 % of its calls (...)`."""
         total = len({part.name for part, _ in pairs})
-        groups: dict[str, list[tuple[Part, Result]]] = {}
+        groups: dict[str, list[tuple[Part, ReplayResult]]] = {}
         for part, result in pairs:
             if result.outcome in (*_STANDING, Outcome.FALLBACK, Outcome.NONDETERMINISTIC):
-                late = " in backward" if result.phase is Phase.BACKWARD and result.outcome is not Outcome.FALLBACK else ""
+                backward = result.phase is TrialPhase.BACKWARD and result.outcome is not Outcome.FALLBACK
+                late = " in backward" if backward else ""
                 groups.setdefault(_WORDS[result.outcome] + late, []).append((part, result))
         order = [words + late for words in _WORDS.values() for late in ("", " in backward")]
         told: list[str] = []
@@ -161,7 +165,7 @@ class Tally:
         named = self._named([pair for pair in concerned if pair[1].outcome in _STANDING], prefix="")
         return f"{self.accelerator}: {', '.join(told)}: {_percent(share)} of its calls ({named})"[:_LONGEST]
 
-    def _named(self, poor: Sequence[tuple[Part, Result]], prefix: str | None = None) -> str | None:
+    def _named(self, poor: Sequence[tuple[Part, ReplayResult]], prefix: str | None = None) -> str | None:
         """`sim:0: mm in bfloat16: wrong on a strided input; and 12 more`."""
         if not poor:
             return None
@@ -189,25 +193,25 @@ _WORDS = {
 }  # fmt: skip
 
 
-def row(part: Part, result: Result) -> Mapping[str, Any]:
+def row(part: Part, result: ReplayResult) -> Mapping[str, Any]:
     """A row of detail about one operator in one dtype."""
-    sizes = Counter(played.size for played in result.played.values())
+    sizes = Counter(played.size for played in result.timings.values())
     return {
         "operator": part.name, "dtype": part.dtype, "phase": result.phase.value, "outcome": result.outcome.value,
-        "detail": f"but {result.refused_offset}" if result.refused_offset and result.outcome.sound else result.explained,
+        "detail": f"but {result.refused_offset}" if result.refused_offset and result.outcome.clean else result.explained,
         "records": len(part.records),
         "largest": "; ".join(f"{count} at {size}" for size, count in sizes.most_common(4)),
-        "seconds": round(sum(played.seconds for played in result.played.values()), 6),
+        "seconds": round(sum(played.seconds for played in result.timings.values()), 6),
     }  # fmt: skip
 
 
 def _share(
     name: str,
-    pairs: Sequence[tuple[Part, Result]],
-    weight: Callable[[tuple[Part, Result]], float],
-    counts: Callable[[Result], bool],
+    pairs: Sequence[tuple[Part, ReplayResult]],
+    weight: Callable[[tuple[Part, ReplayResult]], float],
+    counts: Callable[[ReplayResult], bool],
     labels: dict[str, str],
-    about: Callable[[Sequence[tuple[Part, Result]]], str | None] | None,
+    about: Callable[[Sequence[tuple[Part, ReplayResult]]], str | None] | None,
 ) -> Iterator[Measurement]:
     """A weighted share; nothing of nothing."""
     total = sum(map(weight, pairs))
@@ -223,10 +227,10 @@ def _percent(share: float) -> str:
     return f"{share:.0%}".replace("%", " %") if share >= 0.01 or not share else f"{share:.1%}".replace("%", " %")
 
 
-def _told(part: Part, result: Result) -> str:
+def _told(part: Part, result: ReplayResult) -> str:
     words = [{Outcome.FALLBACK: "runs on the CPU", Outcome.CRASHED: "crashes", Outcome.HANG: "hangs"}.get(
         result.outcome, result.outcome.value
     )]  # fmt: skip
-    words += ["in its gradient"] if result.phase is Phase.BACKWARD else []
-    words += [result.special] if result.special else []
+    words += ["in its gradient"] if result.phase is TrialPhase.BACKWARD else []
+    words += [result.where] if result.where else []
     return f"{part.label}: {' '.join(words)}"

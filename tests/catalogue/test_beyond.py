@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from readiness.catalogue import beyond, classes, database, samples, shapes
-from readiness.catalogue.calls import Phase
-from readiness.catalogue.outcomes import NotClaimedError, Outcome, failed
+from readiness.catalogue.outcomes import NotClaimedError, Outcome, Phase, failed
 
 ENTRIES = {entry.name: entry for entry in database.load()}
 BEYOND = {operator.name: operator for operator in beyond.operators()}

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from readiness.catalogue import classes, database, samples
-from readiness.catalogue.calls import CPU
+from readiness.catalogue.op_call import CPU
+from readiness.catalogue.op_entry import Entry
 
 ENTRIES = database.load()
 NAMES = {entry.name for entry in ENTRIES} | {entry.base for entry in ENTRIES}
 
 
-def entry(name: str) -> database.Entry:
+def entry(name: str) -> Entry:
     return next(entry for entry in ENTRIES if entry.name == name)
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from readiness.catalogue import database, layouts, samples
-from readiness.catalogue.calls import CPU
 from readiness.catalogue.layouts import Layout
+from readiness.catalogue.op_call import CPU
 
 DTYPES = [torch.float32, torch.bfloat16, torch.complex64, torch.int64, torch.uint8, torch.bool]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from readiness.catalogue import database
-from readiness.catalogue.calls import Phase
 from readiness.catalogue.layouts import Layout
-from readiness.catalogue.outcomes import Outcome, Result
+from readiness.catalogue.outcomes import Outcome, Phase, SweepResult
 from readiness.catalogue.sweep import Swept
 from readiness.catalogue.tally import Tally, row
 
@@ -18,7 +17,7 @@ def swept(
     name: str, outcome: Outcome, phase: Phase = Phase.FORWARD, *, backward: bool = True, layout: Layout = Layout.CONTIGUOUS,
     raised: bool = False,
 ) -> Swept:
-    return Swept(ENTRIES[name], "bfloat16", Result(outcome, phase, "so it was", backward, layout, raised))
+    return Swept(ENTRIES[name], "bfloat16", SweepResult(outcome, phase, "so it was", backward, layout, raised))
 
 
 def tally(*found: Swept) -> dict[str, tuple[float, str | None]]:

@@ -19,7 +19,7 @@ import torch
 
 from readiness import disk
 from readiness.catalogue import database
-from readiness.catalogue.judge import Manner
+from readiness.catalogue.opinfo_trial import TrialOptions
 from readiness.model import Status
 from tests.operators.support import ONLY, about, gelu, gelu_gradient, only_float32, outcomes, sweep
 from tests.support import checks, cpu, run_check, value, values
@@ -395,7 +395,7 @@ def test_fresh_interpreters_judge_alike() -> None:
     entries = database.load()
     chosen = database.select(entries, "all", ("add", "nn.functional.gelu"))
     found = list(sweeping.sweep(
-        cpu(), entries, chosen, ["float32"], manner=Manner(), operator_limit_s=60.0, processes=1, forks=False
+        cpu(), entries, chosen, ["float32"], options=TrialOptions(), operator_limit_s=60.0, processes=1, forks=False
     ))  # fmt: skip
     assert {(swept.entry.name, swept.result.outcome.value) for swept in found} == {
         ("add", "native"), ("nn.functional.gelu", "native"),

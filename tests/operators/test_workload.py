@@ -13,7 +13,7 @@ from readiness.accelerators import sim
 from readiness.catalogue import profiled
 from readiness.model import Evidence, Status
 from readiness.workload import contraction
-from readiness.workload.outcome import Played
+from readiness.workload.outcomes import CallTiming
 from tests.simulator.support import chip, defect, inside
 from tests.support import run_check, value, values
 
@@ -78,13 +78,13 @@ def test_whole_numbers_are_counted_where_the_host_has_no_kernel_for_them() -> No
 
 
 def test_what_was_not_played_is_priced_by_the_devices_pace_and_not_by_the_start_of_a_small_call() -> None:
-    played = Played(20e-6, False, "96 positions of the reduced model", 50e-6, more_work=2.5e12, more_bytes=1.2e9)
-    whole = played.at_pace(4e14, 3e12)
+    played = CallTiming(20e-6, False, "96 positions of the reduced model", 50e-6, more_work=2.5e12, more_bytes=1.2e9)
+    whole = played.extrapolate(4e14, 3e12)
     assert whole.seconds == pytest.approx(20e-6 + 2.5e12 / 4e14 + 2 * 1.2e9 / 3e12)
     assert whole.backward_seconds == pytest.approx(50e-6 + 2 * (whole.seconds - 20e-6))
-    assert whole.at_pace(1.0, 1.0) == whole
-    full = Played(1.5, True, "4096 positions")
-    assert full.at_pace(1.0, 1.0) == full
+    assert whole.extrapolate(1.0, 1.0) == whole
+    full = CallTiming(1.5, True, "4096 positions")
+    assert full.extrapolate(1.0, 1.0) == full
 
 
 @pytest.mark.slow
@@ -206,15 +206,16 @@ def test_time_that_is_up_speaks_for_no_whole() -> None:
 
 
 def test_where_nothing_could_be_judged_nothing_is_known_to_stand_in_no_way() -> None:
+    from readiness.catalogue.outcomes import Outcome
     from readiness.workload import document, playing
-    from readiness.workload.outcome import Outcome, Result
+    from readiness.workload.outcomes import ReplayResult
     from readiness.workload.tally import Tally
 
     loaded = document.load(document.find("qwen3-8b"))
     of_silu = [part for part in playing.parts(loaded) if part.name == "aten::silu"]
     assert of_silu
     for reached in (True, False):
-        tally = Tally("cpu:0", loaded, [(part, Result(Outcome.UNJUDGED, reached=reached)) for part in of_silu])
+        tally = Tally("cpu:0", loaded, [(part, ReplayResult(Outcome.UNJUDGED, reached=reached)) for part in of_silu])
         assert {item.name for item in tally.measurements()} == {"operators", "unjudged"}
 
 

@@ -1,4 +1,4 @@
-"""Telling "cannot" apart from "wrong" and from "broken"."""
+"""Reference cases put to a device: what it lacks, and what that takes with it."""
 
 from __future__ import annotations
 
@@ -9,35 +9,9 @@ import torch
 
 from readiness.errors import UsageError
 from readiness.model import Measurement, Row
-from readiness.parity.survey import Case, Expected, dtype_named, refusing, survey
+from readiness.parity.survey import Case, Expected, dtype_named, survey
 from readiness.precision import strict_precision
 from tests.support import cpu
-
-
-@pytest.mark.parametrize(
-    "problem",
-    [
-        NotImplementedError("Could not run 'aten::mm' with arguments from the 'X' backend"),
-        NotImplementedError(""),
-        RuntimeError('"softmax" not implemented for \'BFloat16\''),
-        TypeError("Cannot convert a tensor to float64: the framework doesn't support it"),
-        RuntimeError("no kernel image is available for execution on the device"),
-    ],
-)
-def test_what_a_device_lacks_becomes_a_reason(problem: Exception) -> None:
-    with refusing() as refusal:
-        raise problem
-    assert refusal.reason is not None
-    assert refusal.reason.startswith(type(problem).__name__)
-
-
-@pytest.mark.parametrize(
-    "problem",
-    [RuntimeError("device-side assert triggered"), MemoryError(), torch.OutOfMemoryError("out of memory"), KeyError("x")],
-)
-def test_every_other_error_goes_through(problem: Exception) -> None:
-    with pytest.raises(type(problem)), refusing():
-        raise problem
 
 
 def expected(value: float) -> Expected:
