@@ -88,8 +88,7 @@ def test_a_call_seeds_the_host_and_its_own_device_alone() -> None:
     def look() -> Any:
         from readiness import accelerators
         from readiness.accelerators import sim
-from readiness.accelerators.base import Accelerator
-        from readiness.simulator import chip as chips
+        from readiness.accelerators.base import Accelerator
 
         def refuse(seed: int) -> torch.Generator:
             raise AssertionError("every kind of device is seeded")
