@@ -27,8 +27,7 @@ from readiness.ranks.values import Json
 from readiness.spawning import bootstrap
 
 _LONGEST_LOG_BYTES = 200_000
-#: What can be told of a process on another host, and as what.
-_FARES = {"pid": int, "code": int, "status": str | None, "lost": str | None, "starved": bool}
+_FARES = {"pid": int, "code": int, "status": str | None, "lost": str | None, "starved": bool}  # what `take` may be told
 
 
 class Process(Protocol):
@@ -109,7 +108,7 @@ class Member:
             try:
                 self._take(json.loads(line))
             except (ValueError, RecursionError, AttributeError):
-                self.error = self.error or f"its reports say {line[:80]!r}, which no rank says"
+                self.error = f"its reports say {line[:80]!r}, which no rank says"
         return lines is not None
 
     def lines(self) -> list[bytes] | None:
@@ -345,10 +344,7 @@ def _spawn(plan: RankPlan, board_file: BinaryIO, keep: Sequence[int]) -> Process
         plan_file.seek(0)
         return subprocess.Popen(
             bootstrap("readiness.ranks.fresh:main", str(plan_file.fileno())),
-            stdin=subprocess.DEVNULL,
-            stdout=plan.log,
-            stderr=plan.log,
-            start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=plan.log, stderr=plan.log, start_new_session=True,
             pass_fds=[plan.orders, plan.reports, plan.log, board_file.fileno(), plan_file.fileno(), *keep],
             env={**os.environ, "OMP_NUM_THREADS": str(plan.threads)},
-        )
+        )  # fmt: skip
