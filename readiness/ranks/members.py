@@ -9,7 +9,6 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from readiness.ranks.fresh import plan_to_json
 from readiness.ranks.rank import RankPlan
 from readiness.ranks.speaking import Lines
 from readiness.ranks.values import Json
+from readiness.scratch import anonymous_file
 from readiness.spawning import bootstrap
 
 _LONGEST_LOG_BYTES = 200_000
@@ -244,13 +244,6 @@ def listen(members: Sequence[Member], tick_s: float) -> bool:
             return False
         news = [key.data.read() for key, _ in selector.select(tick_s)]
         return any(news)
-
-
-def anonymous_file(name: str) -> BinaryIO:
-    """A file without a name: it goes with the last process that holds it, however that ends."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create(name), "w+b")
-    return tempfile.TemporaryFile("w+b")
 
 
 def start(

@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from readiness.ranks.board import Board
 from readiness.ranks.forwarding import ToStore
 from readiness.ranks.line import TELL_S, TICK_S, Line
-from readiness.ranks.members import Abroad, Forked, Member, anonymous_file, ends_of
+from readiness.ranks.members import Abroad, Forked, Member, ends_of
 from readiness.ranks.speaking import hand_on
 from readiness.ranks.values import Json
+from readiness.scratch import anonymous_file
 from readiness.spawning import die_with_parent
 
 #: A host that says nothing for so long, though it should ten times a second, is lost; so is one that does not end a rank.
