@@ -240,13 +240,13 @@ def _done(command: Sequence[str], given: bytes, limit_s: float) -> tuple[int, st
     """
     deadline = time.monotonic() + limit_s
     said, words = bytearray(), bytearray()
-    with tempfile.TemporaryFile() as input_:
-        input_.write(given)
-        input_.seek(0)
-        process = subprocess.Popen(command, stdin=input_, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
     try:
+        with contextlib.suppress(BrokenPipeError), process.stdin:
+            process.stdin.write(given)  # less than a pipe holds
         with process.stdout, process.stderr, selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ, said)
             selector.register(process.stderr, selectors.EVENT_READ, words)

@@ -1,17 +1,19 @@
-"""A folder that is gone afterwards, however the process ends that made it: even if it, or the whole tool, is killed.
+"""Files and folders that are gone afterwards, however the process ends that made them: even if the whole tool is killed.
 
-Files without names need no such care and are used wherever they will do; this is for libraries that want a path.
+Files without names need no care and are used wherever they will do; a folder is for libraries that want a path.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 #: Waits until its input ends, which it does with the last process that holds the other end of the pipe, and clears away.
 #: Without a word before, that end was a violent one: somebody may still have been writing.
@@ -19,6 +21,23 @@ _BROOM = 'read -r word; rm -rf -- "$1"; if [ -z "$word" ]; then sleep 1; rm -rf 
 _SWEEP_S = 5.0
 #: In a worker and in all that it starts: what paths begin with that are removed once the worker has ended.
 SWEPT_VARIABLE = "READINESS_SWEPT"
+
+
+def anonymous_file(name: str) -> BinaryIO:
+    """A file without a name: it goes with the last process that holds it, however that ends."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create(name), "w+b")
+    return tempfile.TemporaryFile("w+b")
+
+
+def bounded_file(name: str, most_bytes: int) -> BinaryIO:
+    """The same for what another process writes: the kernel refuses what goes beyond this size (Linux)."""
+    if not hasattr(fcntl, "F_ADD_SEALS"):
+        return anonymous_file(name)
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, most_bytes)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+    return os.fdopen(descriptor, "w+b")
 
 
 @contextlib.contextmanager

@@ -17,10 +17,12 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
+from readiness.multichip import raw
 from readiness.ranks import network
 from readiness.ranks.forwarding import Forwarding, FromRanks, ToStore, of_this_user
 from readiness.ranks.speaking import Lines
 from readiness.ranks.values import Json
+from readiness.scratch import bounded_file
 from tests.listeners import watching
 
 
@@ -173,6 +175,37 @@ def test_a_connection_of_another_user_is_closed(ends: Ends) -> None:
     ends.listener.settimeout(0.2)
     with pytest.raises(TimeoutError):  # nothing of it has come to where the store is
         ends.listener.accept()
+
+
+def test_a_raw_connection_is_that_of_the_rank_that_knows_the_word() -> None:
+    """Whoever else connects first, says nothing or something else, or leaves."""
+    word = bytes(range(8))
+    with (
+        network.listener("127.0.0.1") as listener,
+        socket.create_connection(listener.getsockname()) as silent,
+        socket.create_connection(listener.getsockname()) as guessing,
+        socket.create_connection(listener.getsockname()) as leaving,
+        socket.create_connection(listener.getsockname()) as right,
+    ):
+        guessing.sendall(bytes(8))
+        leaving.close()
+        right.sendall(word)
+        with raw._accepted(listener, word) as found:
+            assert found.getpeername() == right.getsockname()
+        assert silent.recv(1) == b""
+    with network.listener("127.0.0.1") as listener, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(raw, "CONNECT_S", 0.1)
+        with pytest.raises(TimeoutError):
+            raw._accepted(listener, word)
+
+
+def test_what_another_process_prints_is_kept_within_bounds() -> None:
+    with bounded_file("words", 2**20) as file:
+        code = "import os\nfor _ in range(64): os.write(1, b'x' * 2**16)"
+        done = subprocess.run([sys.executable, "-c", code], stdout=file, stderr=subprocess.PIPE, check=False)
+        assert done.returncode != 0
+        assert b"Operation not permitted" in done.stderr
+        assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == 2**20
 
 
 def test_stores_are_served_at_their_address_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,8 @@ from readiness.assessment import facts_to_json
 from readiness.model import Measurement, Note, Row, Yield
 from readiness.multichip import restarted
 from readiness.ranks import network
-from readiness.ranks.members import anonymous_file
 from readiness.ranks.values import LONGEST_ABOUT, LOOPBACK, Json, Placement
+from readiness.scratch import anonymous_file
 from readiness.spawning import bootstrap, die_with_parent
 
 #: Set to 1, every round of a job under torchrun has a store of its own.

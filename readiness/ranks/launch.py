@@ -28,10 +28,11 @@ from readiness.ranks import network as networks
 from readiness.ranks.board import StatusBoard
 from readiness.ranks.fresh import plan_to_json
 from readiness.ranks.line import Line, hang_up, lines_to
-from readiness.ranks.members import ForkedProcess, RankProcess, RemoteRank, anonymous_file, kill_and_reap, start_rank
+from readiness.ranks.members import ForkedProcess, RankProcess, RemoteRank, kill_and_reap, start_rank
 from readiness.ranks.rank import RankPlan
 from readiness.ranks.relay import Ends, member_abroad, start_relay, wait_for_end
 from readiness.ranks.values import LOOPBACK, Json, Network, Placement, RankFunction
+from readiness.scratch import anonymous_file
 
 #: How long a killed process may take to go. One in an uninterruptible sleep never does.
 KILL_S = 5.0

@@ -11,7 +11,6 @@ import contextlib
 import json
 import math
 import os
-import resource
 import select
 import subprocess
 import time
@@ -20,9 +19,9 @@ from typing import BinaryIO
 
 from readiness import __version__
 from readiness.peers import Host
-from readiness.ranks.members import anonymous_file
 from readiness.ranks.speaking import Lines, write_message
 from readiness.ranks.values import Json
+from readiness.scratch import bounded_file
 
 #: How long an outpost may take to come up, which includes a log-in and the import of torch; and to answer afterwards.
 START_S, ANSWER_S = 120.0, 20.0
@@ -30,7 +29,7 @@ START_S, ANSWER_S = 120.0, 20.0
 TICK_S, TELL_S = 0.001, 0.1
 #: How often the other host is asked for the time: the fastest answer says most.
 _TIMES = 8
-#: A command that prints more than this is ended by the kernel.
+#: What a command may print; its last words are told where it ends.
 _MOST_PRINTED_BYTES, _LAST_WORDS_BYTES = 16 * 2**20, 4096
 _open: dict[tuple[Host, str], Line] = {}
 
@@ -47,7 +46,7 @@ class Line:
         self.host = host
         self.greeted = False
         self.address, self.clock_s, self.doubt_s = "", 0.0, 0.0
-        self.log: BinaryIO = anonymous_file(f"line to {host.name}")
+        self.log: BinaryIO = bounded_file(f"line to {host.name}", _MOST_PRINTED_BYTES)
         self.lines = Lines()
         try:
             self.process = subprocess.Popen(
@@ -57,9 +56,6 @@ class Line:
         except OSError as problem:
             self.log.close()
             raise OSError(f"host {host.name} cannot be reached: {problem}") from None
-        if hasattr(resource, "prlimit"):  # what it prints lies in memory
-            with contextlib.suppress(OSError):  # it may have ended, or be another user's by now
-                resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (_MOST_PRINTED_BYTES, _MOST_PRINTED_BYTES))
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.to, self.back = self.process.stdin.fileno(), self.process.stdout.fileno()
@@ -115,8 +111,9 @@ class Line:
 
     def broken(self, why: str) -> OSError:
         """The error of a line that is of no use, with the last words of its command."""
-        size = os.fstat(self.log.fileno()).st_size
-        printed = os.pread(self.log.fileno(), _LAST_WORDS_BYTES, max(size - _LAST_WORDS_BYTES, 0))
+        end = os.lseek(self.log.fileno(), 0, os.SEEK_CUR)  # of what was printed: that process writes at the same place
+        begin = max(end - _LAST_WORDS_BYTES, 0)
+        printed = os.pread(self.log.fileno(), end - begin, begin)
         words = " ".join(printed.decode(errors="replace").split())[-300:]
         return OSError(f"host {self.host.name} cannot be reached: {why}" + (f" ({words})" if words else ""))
 

@@ -9,7 +9,6 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from readiness.ranks.rank import RankPlan
 from readiness.ranks.reports import decode_report
 from readiness.ranks.speaking import Lines
 from readiness.ranks.values import Json
+from readiness.scratch import anonymous_file
 from readiness.spawning import bootstrap
 
 _LONGEST_LOG_BYTES = 200_000
@@ -112,7 +112,7 @@ class RankProcess:
             try:
                 self._receive(json.loads(line))
             except (ValueError, RecursionError, AttributeError) as problem:
-                self.error = self.error or f"a report cannot be read: {problem}"[:300]
+                self.error = f"a report cannot be read: {problem}"[:300]
         return lines is not None
 
     def lines(self) -> list[bytes] | None:
@@ -250,13 +250,6 @@ def read_reports(processes: Sequence[RankProcess], tick_s: float) -> bool:
         return any(news)
 
 
-def anonymous_file(name: str) -> BinaryIO:
-    """Open a file without a name: it goes with the last process that holds it, however that ends."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create(name), "w+b")
-    return tempfile.TemporaryFile("w+b")
-
-
 def start_rank(
     plan: RankPlan,
     board: StatusBoard,
@@ -348,10 +341,7 @@ def _spawn(plan: RankPlan, board_file: BinaryIO, keep: Sequence[int]) -> Process
         plan_file.seek(0)
         return subprocess.Popen(
             bootstrap("readiness.ranks.fresh:main", str(plan_file.fileno())),
-            stdin=subprocess.DEVNULL,
-            stdout=plan.log,
-            stderr=plan.log,
-            start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=plan.log, stderr=plan.log, start_new_session=True,
             pass_fds=[plan.orders, plan.reports, plan.log, board_file.fileno(), plan_file.fileno(), *keep],
             env={**os.environ, "OMP_NUM_THREADS": str(plan.threads)},
-        )
+        )  # fmt: skip

@@ -28,9 +28,10 @@ from readiness.ranks.forwarding import FromRanks
 from readiness.ranks.fresh import plan_from_json
 from readiness.ranks.launch import KILL_S, share_of_cores
 from readiness.ranks.line import TELL_S, TICK_S
-from readiness.ranks.members import RankProcess, anonymous_file, kill_and_reap, start_rank
+from readiness.ranks.members import RankProcess, kill_and_reap, start_rank
 from readiness.ranks.speaking import Lines, write_message
 from readiness.ranks.values import Json
+from readiness.scratch import anonymous_file
 
 #: A world is ended when nothing has come for so long, the outpost when it has had nothing to do.
 _DEAF_S, _IDLE_S = 60.0, 3600.0

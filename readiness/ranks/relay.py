@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from readiness.ranks.board import StatusBoard
 from readiness.ranks.forwarding import ToStore
 from readiness.ranks.line import TELL_S, TICK_S, Line
-from readiness.ranks.members import ForkedProcess, RankProcess, RemoteRank, anonymous_file, pipe_ends
+from readiness.ranks.members import ForkedProcess, RankProcess, RemoteRank, pipe_ends
 from readiness.ranks.speaking import write_line
 from readiness.ranks.values import Json
+from readiness.scratch import anonymous_file
 from readiness.spawning import die_with_parent
 
 #: A host that says nothing for so long, though it should ten times a second, is lost; so is one that does not end a rank.

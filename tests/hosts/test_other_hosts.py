@@ -22,14 +22,16 @@ import torch
 import torch.distributed as dist
 
 from readiness import __version__
+from readiness.accelerators.base import Accelerator
+from readiness.accelerators.cpu import Cpu
 from readiness.model import Measurement
 from readiness.multichip import meeting, raw, telling_links
 from readiness.multichip.link_reports import LinkTimes
 from readiness.peers import host_of
 from readiness.ranks import Placement, RankContext, RanksOutcome, Trouble, line, place, relay, run_ranks
 from readiness.ranks.board import StatusBoard
-from readiness.ranks.members import anonymous_file
 from readiness.ranks.values import Json
+from readiness.scratch import anonymous_file
 from readiness.worker import collective_variables
 from tests.hosts.support import another, with_hosts
 from tests.ranks import support
@@ -78,6 +80,27 @@ def test_ranks_on_several_hosts_add_up_and_meet(hosts: int) -> None:
     parents = {reports[0]["parent"] for reports in outcome.reports}
     assert len(parents) == world
     assert os.getpid() in parents
+
+
+class Fresh(Cpu):
+    """The CPU, driven here like a device that must not be forked."""
+
+    forks = False
+
+
+@pytest.mark.slow
+def test_a_fresh_interpreter_serves_the_store_for_ranks_of_another_host() -> None:
+    both = with_hosts(another("other0"))
+    accelerator = Accelerator(both.facts, Fresh(), seed=both.seed, peers=both.peers)
+    outcome = run_world(summing, accelerator, place(accelerator, 4), patience_s=60.0)
+    assert outcome.failure is None, outcome.failure
+    assert {report["sum"] for reports in outcome.reports for report in reports} == {10.0}
+
+
+def test_ranks_of_which_none_is_here_have_no_store() -> None:
+    accelerator = with_hosts(another("other0"))
+    with pytest.raises(OSError, match="no rank is on this host"):
+        run_world(summing, accelerator, Placement(accelerator.peers[1:]))
 
 
 def test_one_outpost_serves_world_after_world() -> None:

@@ -40,6 +40,7 @@ from readiness.ranks import (
 from readiness.ranks import rank as rank_side
 from readiness.ranks.board import StatusBoard
 from readiness.ranks.values import Json
+from readiness.scratch import anonymous_file
 from tests.ranks import support
 from tests.support import cpu, want_of_disk
 
@@ -497,7 +498,7 @@ def test_reading_what_a_rank_prints_takes_nothing_from_it(monkeypatch: pytest.Mo
 
 
 def test_a_meeting_that_nobody_else_comes_to_can_be_left() -> None:
-    with members.anonymous_file("board") as file:
+    with anonymous_file("board") as file:
         board = StatusBoard(file.fileno(), 2)
         with pytest.raises(TimeoutError, match="rank 1 has not come"):
             board.exchange(0, 1.0, 0.05)
