@@ -17,6 +17,8 @@ import psutil
 
 from readiness import nursery, spawning
 
+#: The states of a process that somebody has stopped, as psutil names them.
+STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 #: How long it may take to end, and whatever it left behind.
 VANISH_LIMIT_S = 5.0
 #: How long it may leave a message untaken.
@@ -65,7 +67,7 @@ class NurseryProcess:
     def go_on(self) -> None:
         """Let it go on where a check, whose parent it is, has stopped it: no end of a worker would be noticed otherwise."""
         with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if self._process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP):
+            if self._process.status() in STOPPED:
                 os.kill(self.pid, signal.SIGCONT)
 
     def kill_child(self, pid: int | None) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 
 from readiness import disk, memory, nursery
 from readiness.errors import InternalError
-from readiness.nursery_process import VANISH_LIMIT_S, NurseryProcess
-from readiness.worker_process import Worker, holder, is_there
+from readiness.nursery_process import STOPPED, VANISH_LIMIT_S, NurseryProcess
+from readiness.worker_process import Worker, holder, state
 
 #: How long a worker may take to import torch, a plug-in and its check before it must say that it is ready.
 START_LIMIT_S = 300.0
@@ -184,9 +184,12 @@ class Pool:
                 self._end_in_time(worker)
 
     def _end_in_time(self, worker: Worker) -> None:
-        """Its time is up. It is no timeout where it has ended, and only the word of it has not come."""
-        if worker.pid is not None and not is_there(worker.pid, self._nursery.pid):
+        """Its time is up. It is no timeout where it has ended, and only word of it has not come, or where it was stopped."""
+        found = None if worker.pid is None else state(worker.pid, self._nursery.pid)
+        if worker.pid is not None and found is None:
             self.kill(worker, "it has ended")
+        elif found in STOPPED:
+            self.kill(worker, f"no end within {worker.limit_s:g} s, and its process was stopped from outside")
         else:
             worker.timed_out = True
             worker.dump_sent = time.monotonic()
@@ -198,8 +201,8 @@ class Pool:
             worker.killed_directly = True
             self._kill_directly(worker)
         if waited_s > VANISH_LIMIT_S:
-            if worker.pid is not None and is_there(worker.pid, self._nursery.pid):
-                worker.held = holder(worker.pid)
+            if worker.pid is not None and (found := state(worker.pid, self._nursery.pid)) is not None:
+                worker.held = holder(worker.pid, found)
             lost = "its exit code was lost" if worker.held is None else f"it cannot be killed ({worker.held})"
             worker.killed = f"{worker.killed}; {lost}"
             worker.finished = time.monotonic()

@@ -151,20 +151,21 @@ def _read(descriptor: int) -> tuple[bytes, bool]:
     return b"".join(parts), False
 
 
-def is_there(pid: int, parent: int) -> bool:
-    """Whether a child of `parent` still runs: one that has ended stays visible until its parent looks after it."""
+def state(pid: int, parent: int) -> str | None:
+    """The state of a child of `parent`, as psutil names it; None for one that has ended.
+
+    Such a one stays visible until its parent looks after it. Its first thread may have ended, and others not.
+    """
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
-        if process.ppid() == parent:
-            return process.status() != psutil.STATUS_ZOMBIE or bool(_living(pid))
-    return False
+        found = str(process.status())
+        if process.ppid() == parent and (found != psutil.STATUS_ZOMBIE or _living(pid)):
+            return found
+    return None
 
 
-def holder(pid: int) -> str:
+def holder(pid: int, state: str) -> str:
     """What holds a process that has been killed and is still there, in words; for a check it can only be a driver."""
-    state = "unknown"
-    with contextlib.suppress(psutil.Error):
-        state = psutil.Process(pid).status()
     return f"process {pid}, state {state}, waiting in {_waits_in(pid)}"
 
 
