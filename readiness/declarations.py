@@ -9,16 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from readiness import checklist, content
-from readiness.assessment import measurement_from_json, measurement_to_json
 from readiness.checklist import Check, Phase, Scope
 from readiness.errors import CheckFileError, InternalError
-from readiness.isolated_call import FailedCallError, call
 from readiness.model import Cost, Measurement, Row, Yield
-from readiness.plain_json import plain
-from readiness.worker import with_unit
+
+if TYPE_CHECKING:  # what it takes to start a process is imported where one is: our own checks need none
+    from readiness.isolated_call import FailedCallError
 
 #: What may take as long as the import of torch from a slow disk does; and what is to end while somebody waits for a word to
 #: be completed.
@@ -40,6 +39,8 @@ def discover(limit_s: float = IMPORT_LIMIT_S) -> dict[str, Check]:
     own = checklist.ours()
     if content.folders("checks") == [str(content.shipped("checks"))]:
         return own
+    from readiness.isolated_call import FailedCallError, call
+
     try:
         answer = call(f"{_HERE}:_declare", {}, limit_s=limit_s, memory_bytes=_MEMORY_BYTES)
         return checklist.joined(own, [_from_json(item) for item in answer])
@@ -91,6 +92,8 @@ def _from_json(document: Json) -> Check:
         _ask(id, file, "_vet", {"settings": dict(settings)}, IMPORT_LIMIT_S)
 
     def recount(path: Path) -> Iterator[Yield]:
+        from readiness.assessment import measurement_from_json
+
         for kind, item in _ask(id, file, "_recount", {"path": str(path)}, _RECOUNT_LIMIT_S):
             yield measurement_from_json(item) if kind == "measurement" else Row(item)
 
@@ -147,6 +150,8 @@ def _understood(value: Any) -> Any:
 
 def _ask(id: str, file: str, function: str, arguments: Json, limit_s: float) -> Any:
     """What a function that a check brings along says. Raises CheckFileError where it says nothing."""
+    from readiness.isolated_call import FailedCallError, call
+
     try:
         return call(
             f"{_HERE}:{function}", {"id": id, "file": file, **arguments}, limit_s=limit_s, memory_bytes=_MEMORY_BYTES
@@ -172,6 +177,10 @@ def _recount(id: str, file: str, path: str, note: Callable[[str], object]) -> li
 
 
 def _yielded(item: Measurement | Row, check: Check) -> tuple[str, Json]:
+    from readiness.assessment import measurement_to_json
+    from readiness.plain_json import plain
+    from readiness.worker import with_unit
+
     if isinstance(item, Row):
         return "row", plain(item.cells)
     return "measurement", measurement_to_json(with_unit(item, check))

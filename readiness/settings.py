@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from readiness.checklist import Check
+from readiness.checklist import Check, is_plain
 from readiness.errors import BadFileError
 
 #: What torch calls its dtypes, without importing it: of all releases from 2.6 on (tests/test_settings.py compares).
@@ -18,7 +19,7 @@ DTYPES = frozenset({
 })  # fmt: skip
 _OF_DTYPES = ("dtypes", "core_dtypes")
 #: What a worker is told of its job has bounds.
-_MOST_ITEMS = 1000
+_MOST_ITEMS, _MOST_BYTES = 1000, 2**16
 
 
 def refuse_impossible(
@@ -47,6 +48,9 @@ def refuse_impossible(
                     remedy="give a value of the same kind as the default",
                 )
             _refuse_senseless(check, name, value, place)
+        if (size := len(json.dumps(settings))) > _MOST_BYTES:
+            what = f"{id}: its settings take {size // 2**10} KiB, the most are {_MOST_BYTES // 2**10}"
+            raise BadFileError(what, place=place, remedy="name less; globs stand for many names")
         if check.vet is not None:
             check.vet(settings)
 
@@ -59,7 +63,7 @@ def _same_kind(value: Any, default: Any) -> bool:
         return whole or (isinstance(default, float) and isinstance(value, float) and math.isfinite(value))
     if isinstance(default, list | tuple):
         return isinstance(value, list) and all(not default or _same_kind(item, default[0]) for item in value)
-    return default is None or isinstance(value, type(default))
+    return is_plain(value) if default is None else isinstance(value, type(default))
 
 
 def _refuse_senseless(check: Check, name: str, value: Any, place: str) -> None:

@@ -143,9 +143,27 @@ def test_declarations_are_the_same_from_another_process(tmp_path: Path, monkeypa
         list(found["own.good"].function(None))
 
 
+def test_an_id_of_ours_is_taken(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, GOOD.replace("own.good", "parity.matmul"))
+    result = readiness("list", "checks", "--checks", str(folder), state=tmp_path)
+    assert (result.returncode, result.stdout) == (Exit.USAGE, ""), result
+    assert "check 'parity.matmul' is declared twice" in result.stderr
+    assert str(Path("checks/parity/matmul.py")) in result.stderr
+    assert str(folder / "own" / "file.py") in result.stderr
+
+
+def test_what_a_declaration_says_drives_no_terminal(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, GOOD.replace('"Good"', '"Go\\x1b[31mod\\u202e"').replace("Is it good?", "Is it \\x1b[31mgood?"))
+    for command in (("list", "checks"), ("list", "checks", "-f", "json"), ("explain", "own.good")):
+        result = readiness(*command, "--checks", str(folder), state=tmp_path)
+        assert result.returncode == Exit.READY, result
+        assert "own.good" in result.stdout
+        assert not set(result.stdout) & {"\x1b", "\u202e"}
+
+
 def test_nobody_is_asked_where_there_are_no_files_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(content.CHECKS_VARIABLE, raising=False)
-    monkeypatch.setattr(declarations, "call", None)
+    monkeypatch.setattr("readiness.isolated_call.call", None)
     assert declarations.discover() == checklist.ours()
 
 

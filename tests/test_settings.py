@@ -68,6 +68,11 @@ def test_what_makes_sense_is_taken(tmp_path: Path, id: str, setting: str) -> Non
     load(tmp_path, id, setting)
 
 
+def test_what_no_worker_could_be_told_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadFileError, match=r"(?s)its settings take \d+ KiB, the most are 64.*remedy"):
+        load(tmp_path, "operators.sweep", f'only = ["{"x" * 2**17}"]')
+
+
 def test_the_defaults_are_within_their_own_bounds() -> None:
     for declared in checks().values():
         for name in {*declared.least, *declared.most}:

@@ -47,7 +47,7 @@ def listing(
     for kind, rows in found.items():
         shown = [{name: value for name, value in row.items() if name != "measures"} for row in rows]  # `explain` tells them
         heading = [kind.value, *list(shown[0])[1:]] if shown else [kind.value]
-        cells = [[clean(value) if isinstance(value, str) else value for value in row.values()] for row in shown]
+        cells = [[value if isinstance(value, int | float) else clean(value) for value in row.values()] for row in shown]
         texts.append(tabulate(cells, headers=heading, tablefmt="simple"))
     common.put("\n\n".join(texts))
 

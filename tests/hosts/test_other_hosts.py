@@ -92,7 +92,7 @@ class Fresh(Cpu):
 def test_a_fresh_interpreter_serves_the_store_for_ranks_of_another_host() -> None:
     both = with_hosts(another("other0"))
     accelerator = Accelerator(both.facts, Fresh(), seed=both.seed, peers=both.peers)
-    outcome = run_world(summing, accelerator, place(accelerator, 4), patience_s=60.0)
+    outcome = run_ranks(summing, accelerator, place(accelerator, 4), patience_s=60.0)
     assert outcome.failure is None, outcome.failure
     assert {report["sum"] for reports in outcome.reports for report in reports} == {10.0}
 
@@ -100,7 +100,7 @@ def test_a_fresh_interpreter_serves_the_store_for_ranks_of_another_host() -> Non
 def test_ranks_of_which_none_is_here_have_no_store() -> None:
     accelerator = with_hosts(another("other0"))
     with pytest.raises(OSError, match="no rank is on this host"):
-        run_world(summing, accelerator, Placement(accelerator.peers[1:]))
+        run_ranks(summing, accelerator, Placement(accelerator.peers[1:]))
 
 
 def test_one_outpost_serves_world_after_world() -> None:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import psutil
 import pytest
 
-from readiness.ranks import members, rank_monitor
+from readiness.ranks import rank_monitor
 from readiness.ranks.board import StatusBoard
 from readiness.ranks.launch import RankGroup
 from readiness.ranks.members import RankProcess
 from readiness.ranks.rank_monitor import RankMonitor
 from readiness.ranks.values import Json
+from readiness.scratch import anonymous_file
 
 
 @dataclass
@@ -45,11 +46,11 @@ class Ranks:
         for read, _ in self.pipes:
             os.set_blocking(read, False)
         self.handles = [Handle() for _ in range(number)]
-        self.file = members.anonymous_file("board")
+        self.file = anonymous_file("board")
         self.board = StatusBoard(self.file.fileno(), number)
         self.group = RankGroup(
             [
-                RankProcess(rank, self.handles[rank], self.orders[rank][1], self.pipes[rank][0], members.anonymous_file("log"))
+                RankProcess(rank, self.handles[rank], self.orders[rank][1], self.pipes[rank][0], anonymous_file("log"))
                 for rank in range(number)
             ],
             self.board,
