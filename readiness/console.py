@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from readiness.live_findings import LiveFindings, Unmet, count
 from readiness.model import AcceleratorFacts, Evidence, Level, Profile, Status, Use, Waiver
 from readiness.remaining import Remaining
-from readiness.scheduling import pressure_s
+from readiness.scheduling import pressure_s, usable_cores
 from readiness.telling import Kind, clean, cut, duration, figure, names, roughly, simulated, visible, width, wrap
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ _INDENT = " " * 9
 _BAR_COLUMNS = 24
 #: A text with fewer columns than this behind what its line begins with gets lines of its own.
 _LEAST_COLUMNS = 20
-#: What is left is reckoned anew so often, in seconds: it must be read, and costs time where there are many accelerators.
+#: What is left is reckoned anew so often, in seconds, and with many accelerators for no more than this share of the time.
 _RECKON_EVERY_S = 1.0
+_MOST_FOR_RECKONING = 0.05
 #: Where somebody stood in line for a processor for more than this share of a check whose figures are times, it is said.
 _MOST_PRESSURE = 0.5
 _TIMED = re.compile(r"^(?:s|ms|us|min)$|/s$")
@@ -88,14 +89,15 @@ class Told(Silent):
         self.folder = folder
         self.verbose = verbose
         self.console = console
-        self.moving = moving and console.is_terminal and not console.is_dumb_terminal
+        self.on_screen = moving and console.is_terminal
+        self.moving = self.on_screen and not console.is_dumb_terminal
         self.within_s = within_s
         self.total = self.done = 0
         self.began = time.monotonic()
         self.live: Live | None = None
         self.findings = LiveFindings(profile, uses, waivers, datetime.datetime.now(datetime.UTC).date().isoformat())
         self.remaining = Remaining((), 1)
-        self._reckoned = (-_RECKON_EVERY_S, 0.0)  # when, and how many seconds were left then
+        self._reckoned = self._reckon_at = 0.0  # when all will be done, and when to reckon that anew
         self._begun: dict[Key, float] = {}
         self._pressure: dict[Key, tuple[float, float]] = {}  # when the check itself began, and how it stood then
         self._too_busy: set[str] = set()  # the checks of which that has been said
@@ -112,7 +114,7 @@ class Told(Silent):
         self._tell(self.findings.rest())
         if self.live is not None:
             self.live.stop()
-        if self.total and self.console.is_terminal:
+        if self.total and self.on_screen:
             self._say("")  # what comes next on this terminal is the result
 
     def looking(self) -> None:
@@ -125,7 +127,7 @@ class Told(Silent):
         asked = [job for job in jobs if job.left_out is None]
         self.total, self.done = len(asked), len(known)
         self.findings.plan(accelerators, asked, known.keys())
-        self.remaining = Remaining((job for job in asked if job.key not in known), _usable_cores())
+        self.remaining = Remaining((job for job in asked if job.key not in known), usable_cores())
         under_test: dict[str, list[str]] = {}
         for facts in accelerators:
             under_test.setdefault(_introduced(facts), []).append(facts.id)
@@ -182,9 +184,11 @@ class Told(Silent):
         from rich.table import Table
 
         now = time.monotonic()
-        if now - self._reckoned[0] >= _RECKON_EVERY_S:
-            self._reckoned = now, self.remaining.seconds(at_work)
-        left = max(self._reckoned[1] - (now - self._reckoned[0]), 0.0)
+        if now >= self._reckon_at:
+            self._reckoned = now + self.remaining.seconds(at_work)
+            took = time.monotonic() - now
+            self._reckon_at = now + max(_RECKON_EVERY_S, took / _MOST_FOR_RECKONING)
+        left = max(self._reckoned - now, 0.0)
         if self.within_s is not None:
             left = min(left, max(self.within_s - (now - self.began), 0.0))
         remains = f"about {roughly(left)} left" if self.done < self.total else ""
@@ -248,9 +252,9 @@ class Told(Silent):
         lines = [f"{first}{text}"]
         columns = self.console.width
         rest = " " * max(len(first) - len(first.lstrip()), len(_INDENT)) + "  "
-        if self.console.is_terminal and width(first) > columns - _LEAST_COLUMNS:
+        if self.on_screen and width(first) > columns - _LEAST_COLUMNS:
             lines = [first.rstrip(), *(wrap(text, columns, first=rest) if text else [])]
-        elif self.console.is_terminal:
+        elif self.on_screen:
             lines = wrap(text, columns, first=first, rest=rest)
         for line in map(visible, lines):
             self.console.print(line.rstrip(), style=style, markup=False, highlight=False, soft_wrap=True)
@@ -264,10 +268,6 @@ def _introduced(facts: AcceleratorFacts) -> str:
 def _where(job: Job) -> str:
     first = clean(job.accelerators[0].id, 40)
     return first if len(job.accelerators) == 1 else f"{first}+{len(job.accelerators) - 1}"
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def observer(request: Request, folder: Path, *, quiet: bool, verbose: bool, no_color: bool) -> Silent:

@@ -31,3 +31,8 @@ def in_line_s() -> float:
     except (OSError, ValueError, IndexError):
         return 0.0
     return total / 1e9
+
+
+def usable_cores() -> int:
+    """How many processors this process may use; all that there are where the system does not tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,9 +15,6 @@ from readiness.telling import escape_markdown as escape
 
 SUFFIX = ".md"
 
-#: GitHub refuses a comment of more than 65,536 characters; in bytes, so that other places take it as well.
-LARGEST_BYTES = 65_536
-_RESERVE_BYTES = 2_000
 _ROWS_A_TABLE = 100
 _MOST_ROWS, _MOST_COLUMNS = 50, 12
 _MOST_TITLES = 4
@@ -29,13 +26,11 @@ Part = Callable[[], str]
 
 def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG001
     """The whole text: the most urgent first, the rest folded; what finds no room is counted, and nothing is cut in two."""
-    text, left_out = telling.fit(list(_sections(assessment)), LARGEST_BYTES - _RESERVE_BYTES)
-    if left_out:
-        text += f"\n> Left out here, to stay below 64 KB: {', '.join(left_out)}. The JSON report has all of it.\n"
-    return text + (
+    end = (
         f"\n<sub>readiness {escape(assessment.version, 100)}, seed {assessment.seed}, "
         f"started {escape(assessment.started, 100)}, took {telling.duration(assessment.seconds)}</sub>\n"
     )
+    return telling.comment(list(_sections(assessment)), end)
 
 
 def _sections(assessment: Assessment) -> Iterator[Section]:

@@ -204,13 +204,13 @@ def test_on_a_terminal_lines_break_between_words_and_in_a_file_not_at_all(column
     devices = chips(1)
     job = Job(CHECK, devices)
     words = " ".join(f"word{number}" for number in range(60))
-    for terminal in (True, False):
-        screen = Screen(columns=columns, terminal=terminal).plan(devices, job)
+    for terminal, moving in ((True, True), (False, True), (True, False)):  # the last: a pipeline that asks for colours
+        screen = Screen(columns=columns, terminal=terminal, moving=moving).plan(devices, job)
         screen.told.finished(job, Evidence(CHECK.id, Status.ERROR, reason=words))
         screen.told.finished(job, measured(about=words))
         text = screen.stream.getvalue()
         assert " ".join(text.split()).count(words) == 2
-        if terminal:
+        if terminal and moving:
             assert max(len(line) for line in text.splitlines()) <= max(columns, 62)
             assert all("word" not in line or line.split()[-1] in words.split() for line in text.splitlines()[2:])
             continued = [line for line in text.splitlines() if line.strip().startswith("word")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 from readiness.cli import common, completion
 from readiness.cli.check_folders import add_checks
 from readiness.errors import Exit, UsageError
+from readiness.scheduling import usable_cores
 
 if TYPE_CHECKING:
     from readiness.model import Assessment
@@ -93,7 +93,7 @@ def rehearse(
         full=full,
         expression=expression,
         timeout_s=None if timeout is None else common.seconds(timeout, "--timeout"),
-        jobs=jobs or _usable_cores(),
+        jobs=jobs or usable_cores(),
     )
     done = _rehearse(request, quiet=quiet, no_color=no_color)
     colour = common.colour_for(sys.stdout.isatty(), no_color)
@@ -121,7 +121,7 @@ def after(request: RunRequest, assessment: Assessment, *, quiet: bool, no_color:
         seed=request.seed,
         seeds=(request.seed,),
         timeout_s=request.timeout_s,
-        jobs=_usable_cores(),
+        jobs=usable_cores(),
     )
     return _rehearse(only_claimed(wanted, ran), quiet=quiet, no_color=no_color)
 
@@ -134,10 +134,6 @@ def _rehearse(request: Any, *, quiet: bool, no_color: bool) -> Rehearsal:
     title = f"rehearsal of {request.profile.name}, {len(request.cast.plants)} planted defects"
     with progress.observer(title, quiet=quiet, no_color=is_colour_refused(no_color)) as observer:
         return rehearsal.rehearse(request, observer)
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _tell_kinds(formats: list[str] | None) -> None:

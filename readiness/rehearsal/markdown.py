@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from readiness import telling
 from readiness.rehearsal import words
 from readiness.rehearsal.matrix import Line, Word
 from readiness.rehearsal.play import Rehearsal
+from readiness.telling import Section
 from readiness.telling import escape_markdown as _escape
 
 _SIGNS = {Word.CAUGHT: "✅", Word.MISSED: "❌", Word.UNFINISHED: "❔", Word.NOT_TRIED: "➖", Word.NOT_CLAIMED: "➖"}
 
 
 def render(rehearsal: Rehearsal) -> str:
-    """The whole text."""
-    return "".join(f"{line}\n" for line in _lines(rehearsal))
+    """The whole text, below 64 KB: what finds no room there is counted."""
+    end = f"\n<sub>started {rehearsal.started}, seed {rehearsal.request.seed}</sub>\n"
+    return telling.comment(list(_sections(rehearsal)), end)
 
 
-def _lines(rehearsal: Rehearsal) -> Iterator[str]:
+def _sections(rehearsal: Rehearsal) -> Iterator[Section]:
+    lines = rehearsal.result.lines
+    head = "".join(f"{line}\n" for line in _head(rehearsal))
+    yield Section("beginnings", [partial(str, head)], 0.3)
+    accused = [partial(str, f"  - {_escape(accused.text)}\n") for accused in words.accusations(rehearsal)]
+    yield Section("false alarms", accused, 0.2)
+    title = "\n| | defect | kind | severity | caught by, seconds in | not seen by |\n|---|---|---|---|---|---|\n"
+    yield Section("defects", [partial(_row, line) for line in lines], 0.3, title)
+    yield Section("accounts", [partial(_account, line) for line in lines], 1.0, "\n### What was said\n\n")
+
+
+def _head(rehearsal: Rehearsal) -> Iterator[str]:
     yield f"## Rehearsal of {_escape(rehearsal.request.profile.name)}\n"
     yield f"> **Simulated**: {words.WARNING}\n"
     yield f"{_escape(words.head(rehearsal))}\n"
     for text in (*words.summary(rehearsal), *words.healthy(rehearsal)):
         yield f"- {_escape(text, 4000)}"
-    for accused in words.accusations(rehearsal):
-        yield f"  - {_escape(accused.text)}"
-    if rehearsal.result.lines:
-        yield "\n| | defect | kind | severity | caught by, seconds in | not seen by |\n|---|---|---|---|---|---|"
-        for line in rehearsal.result.lines:
-            yield _row(line)
-        yield "\n### What was said\n"
-        for line in rehearsal.result.lines:
-            yield from _said(line)
-    yield f"\n<sub>started {rehearsal.started}, seed {rehearsal.request.seed}</sub>"
 
 
 def _row(line: Line) -> str:
@@ -42,7 +46,11 @@ def _row(line: Line) -> str:
         f"{_SIGNS[line.word]} {line.word.value}", _escape(plant.name), _escape(plant.kind.name),
         _escape(words.severity(plant)), _escape(words.seen(line)), _escape(words.unseen(line)),
     )  # fmt: skip
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _account(line: Line) -> str:
+    return "".join(f"{text}\n" for text in _said(line))
 
 
 def _said(line: Line) -> Iterator[str]:

@@ -8,7 +8,7 @@ from readiness.telling.proofs import TITLE as PROOFS_TITLE
 from readiness.telling.proofs import proofs
 from readiness.telling.rehearsal import TITLE as REHEARSAL_TITLE
 from readiness.telling.rehearsal import rehearsal
-from readiness.telling.space import Section, fit
+from readiness.telling.space import Section, comment, fit
 from readiness.telling.text import (
     clean,
     cut,
@@ -40,6 +40,7 @@ __all__ = [
     "alike",
     "badness",
     "clean",
+    "comment",
     "cut",
     "device",
     "duration",

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+#: GitHub refuses a comment of more than 65,536 characters; in bytes, so that other places take it as well.
+LARGEST_COMMENT_BYTES = 65_536
+#: For its end, and for what is said to be missing.
+_END_BYTES = 2_000
 #: What the beginning and the end of a fold take at most.
 _FOLD_BYTES = 200
 
@@ -27,6 +31,14 @@ class Section:
 def size(text: str) -> int:
     """Bytes as UTF-8; halves of surrogate pairs become question marks."""
     return len(text.encode("utf-8", "replace"))
+
+
+def comment(sections: Sequence[Section], end: str) -> str:
+    """Markdown that fits a comment: what there is room for, what is left out, and the end."""
+    text, left_out = fit(sections, LARGEST_COMMENT_BYTES - _END_BYTES)
+    if left_out:
+        text += f"\n> Left out here, to stay below 64 KB: {', '.join(left_out)}. The JSON report has all of it.\n"
+    return text + end
 
 
 def fit(sections: Sequence[Section], longest: int) -> tuple[str, list[str]]:

@@ -13,8 +13,8 @@ _ROWS = "The rows of operators.workload name operator, dtype, size and figures; 
 
 #: The titles of these requirements by their ids, which may end in the dtype of the workload.
 _TITLES = {
-    "workload-train": "Every operator that training needs is right",
-    "workload-serve": "Every operator that serving needs is right",
+    "workload-train": "Every operator that training needs works",
+    "workload-serve": "Every operator that serving needs works",
     "workload-gradients": "Every gradient that training needs is there",
     "workload-native-train": "Training runs no operator on the host",
     "workload-native-serve": "Serving runs no operator on the host",

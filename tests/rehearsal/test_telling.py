@@ -149,6 +149,15 @@ def test_markdown_stays_a_table(rehearsal: Rehearsal) -> None:
     assert {row.replace("\\|", "").count("|") for row in rows} == {7}
 
 
+def test_markdown_fits_a_comment_and_counts_what_it_leaves_out(rehearsal: Rehearsal) -> None:
+    many = replace(rehearsal, result=replace(rehearsal.result, lines=rehearsal.result.lines * 300))
+    text = markdown.render(many)
+    assert 30_000 < len(text.encode()) <= 65_536
+    assert " of 1200 defects, " in text
+    assert "1200 accounts" in text
+    assert "Left out" not in markdown.render(rehearsal)
+
+
 def test_healthy_is_told_in_words(tmp_path: Path) -> None:
     done = made(tmp_path, alarms=False)
     assert "False alarms: none over 3 healthy runs (seeds 7 to 9)." in words.healthy(done)
