@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from readiness import altered, demands, files, json_escapes, schema
+from readiness.causes import Cause, cause_of, cause_of_early_version
 from readiness.errors import BadFileError, InternalError
 from readiness.judged_json import (
     basis_from_json,
@@ -78,6 +79,7 @@ def evidence_to_json(evidence: Evidence) -> Json:
         "accelerators": list(evidence.accelerators),
         "log": evidence.log,
         **({"earlier": evidence.earlier} if evidence.earlier is not None else {}),
+        **({} if evidence.cause is None else {"cause": evidence.cause.value}),
     }
 
 
@@ -97,7 +99,15 @@ def evidence_from_json(document: Mapping[str, Any]) -> Evidence:
         accelerators=tuple(document.get("accelerators", ())),
         log=document.get("log", ""),
         earlier=document.get("earlier"),
+        cause=_cause_of(document),
     )
+
+
+def _cause_of(document: Mapping[str, Any]) -> Cause | None:
+    if "cause" in document:
+        return cause_of(document["cause"])
+    did_not_run = document["status"] == Status.SKIPPED and document.get("attempts") == 0
+    return cause_of_early_version(document["reason"] or "") if did_not_run else None
 
 
 def facts_to_json(facts: AcceleratorFacts) -> Json:

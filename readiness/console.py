@@ -39,7 +39,6 @@ _MOST_FOR_RECKONING = 0.05
 #: Where somebody stood in line for a processor for more than this share of a check whose figures are times, it is said.
 _MOST_PRESSURE = 0.5
 _TIMED = re.compile(r"^(?:s|ms|us|min)$|/s$")
-_LEFT_OUT_BY = re.compile(r"left out by (--?\w+)")
 
 
 class Silent:
@@ -133,7 +132,7 @@ class Told(Silent):
             under_test.setdefault(_introduced(facts), []).append(facts.id)
         who = ", ".join(f"{names(ids)} ({what})" for what, ids in under_test.items())
         checks = f"{len(asked)} check{'s' if len(asked) != 1 else ''}"
-        left_out = Counter(match[1] for job in jobs if (match := _LEFT_OUT_BY.match(job.left_out or "")))
+        left_out = Counter(job.cause.option for job in jobs if job.cause is not None and job.cause.option)
         away = f"; left out: {', '.join(f'{number} by {option}' for option, number in left_out.items())}" if left_out else ""
         self._say(f"{who}: {self.profile.name}, {checks}, about {roughly(self.remaining.seconds())}{away}", style="bold")
         earlier = [evidence.earlier for evidence in known.values() if evidence.earlier is not None]

@@ -16,6 +16,7 @@ import psutil
 
 from readiness import accelerators
 from readiness.accelerators import sim
+from readiness.causes import KillCause
 from readiness.endings import discovered
 from readiness.errors import InterruptedRunError, UsageError
 from readiness.model import AcceleratorFacts
@@ -83,7 +84,7 @@ def _wait(pool: Pool, workers: Sequence[Worker], limit_s: float, stopped: Callab
         if time.monotonic() > deadline:
             for worker in workers:
                 if not worker.ended:
-                    pool.kill(worker, f"its devices could not be listed within {limit_s:.0f} s")
+                    pool.kill(worker, f"its devices could not be listed within {limit_s:.0f} s", KillCause.TIME_LIMIT)
 
 
 def select(discovery: Discovery, specs: Sequence[str]) -> tuple[AcceleratorFacts, ...]:

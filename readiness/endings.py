@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from readiness import memory
+from readiness.causes import KillCause, SkipCause
 from readiness.errors import Exit
 from readiness.model import AcceleratorFacts, Evidence, Measurement, Row, Status
 from readiness.plain_json import plain
@@ -46,6 +47,7 @@ def evidence_of(worker: Worker, job: Job, attempt: int) -> Evidence:
         process=process,
         accelerators=tuple(facts.id for facts in job.accelerators),
         log=worker.log_tail,
+        cause=_cause(worker, status),
     )
 
 
@@ -64,7 +66,7 @@ def unless_cut_short(evidence: Evidence, worker: Worker, job: Job) -> Evidence:
     if evidence.status is not Status.TIMEOUT or worker.limit_s >= may_take_s or worker.held is not None:
         return evidence
     reason = f"--timeout grants it less than the {may_take_s:g} s that it may take: {evidence.reason}"
-    return replace(evidence, status=Status.SKIPPED, reason=reason)
+    return replace(evidence, status=Status.SKIPPED, reason=reason, cause=SkipCause.SHORT_LIMIT)
 
 
 def recounted(evidence: Evidence, job: Job, kept: Path) -> Evidence:
@@ -103,6 +105,18 @@ def _status(worker: Worker, attempt: int) -> tuple[Status, str | None]:
     if is_own_fault(worker):
         return Status.CRASHED, describe_end(worker) + _last_note(worker)
     return Status.ERROR, describe_end(worker)
+
+
+def _cause(worker: Worker, status: Status) -> KillCause | None:
+    match status:
+        case Status.TIMEOUT:
+            return KillCause.TIME_LIMIT
+        case Status.ERROR if killed_by_kernel(worker):
+            return KillCause.MEMORY
+        case Status.ERROR:
+            return worker.kill_cause
+        case _:
+            return None
 
 
 def is_own_fault(worker: Worker) -> bool:
@@ -157,4 +171,4 @@ def killed_by_kernel(worker: Worker) -> bool:
 
 def ran_out_of_memory(worker: Worker) -> bool:
     """Whether it ended for want of host memory, by our hand or the kernel's."""
-    return (worker.killed or "").startswith("out of memory") or killed_by_kernel(worker)
+    return worker.kill_cause is KillCause.MEMORY or killed_by_kernel(worker)

@@ -21,7 +21,7 @@ from readiness.machine import accelerator, same
 from readiness.machine import identity as this_machine
 from readiness.model import AcceleratorFacts, Assessment, Evidence, Outcome, Profile, Status, Use
 from readiness.plain_json import plain
-from readiness.plan import NOT_WANTED, Job
+from readiness.plan import NOT_ASKED_FOR, Job
 
 _FLAG = "--failed"
 _ANEW = "run without --failed"
@@ -51,7 +51,7 @@ class LastRun:
             (item.facts.id, piece.check)
             for item in self.saved.accelerators
             for piece in item.evidence
-            if piece.reason not in NOT_WANTED
+            if piece.cause not in NOT_ASKED_FOR
         )
 
     def take_over(self, jobs: Sequence[Job], chosen: Sequence[AcceleratorFacts], journal: Journal, at: float) -> None:

@@ -1,7 +1,4 @@
-"""The nouns: what a run consists of, as frozen values. No torch, no files, no formatting.
-
-How each of them looks in JSON is in `readiness.assessment`.
-"""
+"""The nouns: what a run consists of, as frozen values; how each looks in JSON is in `readiness.assessment`."""
 
 from __future__ import annotations
 
@@ -9,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from readiness.causes import Cause
 
 Labels = Mapping[str, str]
 
@@ -161,9 +160,9 @@ Yield = Measurement | Row | Note
 class Evidence:
     """All that one check yielded on one accelerator.
 
-    `seconds` is the wall time of the last try from the worker's readiness on; `attempts` the number of tries, 0 where it did
-    not run. `log` is the tail of what was printed. `process` tells how the process ended (`exit_code`, `signal`, ...),
-    `environment` the settings that can change results. `accelerators` are the ids that took part.
+    `seconds` is the wall time of the last try, `attempts` the number of tries, 0 where it did not run, `cause` for programs
+    what `reason` is for people, `log` the tail of what was printed, `process` how it ended (`exit_code`, `signal`, ...),
+    `environment` what can change results. `accelerators` are the ids that took part, where it is more than one.
     """
 
     check: str
@@ -179,6 +178,7 @@ class Evidence:
     accelerators: tuple[str, ...] = ()
     log: str = ""
     earlier: str | None = None  # when the run began that measured it, where this one took it over
+    cause: Cause | None = None
 
 
 class Operator(StrEnum):

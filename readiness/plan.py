@@ -11,14 +11,15 @@ from typing import Any
 
 from readiness import judge, peers
 from readiness.assessment import facts_to_json
+from readiness.causes import SkipCause
 from readiness.checklist import Check, Phase, Scope
 from readiness.errors import UsageError
 from readiness.model import AcceleratorFacts, Level, Profile, Use
 
 #: What starting up, looking for accelerators and reporting take off the time that `--within` grants.
 OVERHEAD_S = 6.0
-#: Why a check had not run where nobody wanted it to: it is unknown, and no reason to run it again.
-NOT_WANTED = (LEFT_OUT_BY_EXPRESSION, LEFT_OUT_BY_FAILED) = ("left out by -k", "left out by --failed")
+#: A check that had not run for these was not asked for: it is unknown, and no reason to run it again.
+NOT_ASKED_FOR = (SkipCause.EXPRESSION, SkipCause.FAILED)
 _RANK = {Level.MUST: 0, Level.SHOULD: 1, Level.INFO: 2}
 
 
@@ -26,7 +27,7 @@ _RANK = {Level.MUST: 0, Level.SHOULD: 1, Level.INFO: 2}
 class Job:
     """One check on one accelerator, or on all of a stack together (the first one leads).
 
-    `left_out` says why it will not run, None where it will.
+    `left_out` says why it will not run, None where it will; `cause` is the same for programs.
     """
 
     check: Check
@@ -34,6 +35,7 @@ class Job:
     settings: Mapping[str, Any] = field(default_factory=dict)
     level: Level = Level.MUST
     left_out: str | None = None
+    cause: SkipCause | None = None
 
     @property
     def lasts_s(self) -> float:
@@ -117,7 +119,7 @@ def plan(
                 | ({str(check.lasting): soak_s} if soaks else {}),
                 level=_level(check, profile, uses, group, (*accelerators, *elsewhere)),
             )
-            jobs.append(job if job.key in known else replace(job, left_out=_left_out(job, chosen, only)))
+            jobs.append(job if job.key in known else _unless_left_out(job, chosen, only))
     if within_s is not None:
         jobs = _fit(jobs, within_s, known)
     return sorted(jobs, key=_order)
@@ -160,17 +162,21 @@ def _groups(accelerators: Sequence[AcceleratorFacts]) -> list[tuple[AcceleratorF
     return [tuple(facts for facts in accelerators if facts.stack == stack) for stack in stacks]
 
 
-def _left_out(job: Job, chosen: Callable[[str], bool] | None, only: frozenset[tuple[str, str]] | None) -> str | None:
+def _unless_left_out(job: Job, chosen: Callable[[str], bool] | None, only: frozenset[tuple[str, str]] | None) -> Job:
     for facts in job.accelerators:
         if reason := facts.properties.get("unusable"):
-            return f"the device cannot be used: {reason}"
+            return replace(job, left_out=f"the device cannot be used: {reason}", cause=SkipCause.UNUSABLE)
     if job.check.lasting is not None and job.lasts_s <= 0:
-        return "left out: it goes on for as long as --soak TIME says"
+        return replace(job, left_out="left out: it goes on for as long as --soak TIME says", cause=SkipCause.SOAK)
     if chosen is not None and not chosen(job.check.id):
-        return LEFT_OUT_BY_EXPRESSION
+        return _left_out_by(job, SkipCause.EXPRESSION)
     if only is not None and not any((facts.id, job.check.id) in only for facts in job.accelerators):
-        return LEFT_OUT_BY_FAILED
-    return None
+        return _left_out_by(job, SkipCause.FAILED)
+    return job
+
+
+def _left_out_by(job: Job, cause: SkipCause, detail: str = "") -> Job:
+    return replace(job, left_out=f"left out by {cause.option}{detail}", cause=cause)
 
 
 def _fit(jobs: Sequence[Job], within_s: float, known: Collection[tuple[str, str]]) -> list[Job]:
@@ -185,7 +191,7 @@ def _fit(jobs: Sequence[Job], within_s: float, known: Collection[tuple[str, str]
             lanes = list(spent) if job.check.alone else [facts.id for facts in job.accelerators]
             after = max(spent[lane] for lane in lanes) + job.typical_s
             if after > within_s - OVERHEAD_S:
-                job = replace(job, left_out=f"left out by --within: it takes about {job.typical_s:g} s")  # noqa: PLW2901
+                job = _left_out_by(job, SkipCause.WITHIN, f": it takes about {job.typical_s:g} s")  # noqa: PLW2901
             else:
                 spent |= dict.fromkeys(lanes, after)
         fitted.append(job)

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from readiness import disk, memory, nursery
+from readiness.causes import KillCause
 from readiness.errors import InternalError
 from readiness.nursery_process import STOPPED, VANISH_LIMIT_S, NurseryProcess
 from readiness.worker_process import Worker, holder, state
@@ -79,7 +80,7 @@ class Pool:
                     self._nursery.tell(message, [evidence, log])
                 self._selector.register(worker.evidence, selectors.EVENT_READ, worker)
             except OSError as problem:
-                worker.killed, worker.finished = f"its process could not be started: {problem}", time.monotonic()
+                worker.fail(f"its process could not be started: {problem}", KillCause.NOT_STARTED)
         self.workers[identity] = worker
         return worker
 
@@ -101,10 +102,10 @@ class Pool:
             if worker.ended:
                 self._forget(worker)
 
-    def kill(self, worker: Worker, reason: str) -> None:
+    def kill(self, worker: Worker, reason: str, cause: KillCause) -> None:
         """End a worker and its whole process group; the reason becomes evidence. Returns at once."""
         if worker.kill_sent is None:
-            worker.killed = reason
+            worker.killed, worker.kill_cause = reason, cause
             worker.kill_sent = time.monotonic()
             self._tell({"kill": worker.id})
 
@@ -129,14 +130,13 @@ class Pool:
             case {"started": id, "pid": pid} if id in self.workers:
                 self.workers[id].pid = pid
             case {"failed": id, "reason": reason} if id in self.workers:
-                worker = self.workers[id]
-                worker.killed, worker.finished = f"its process could not be started: {reason}", time.monotonic()
+                self.workers[id].fail(f"its process could not be started: {reason}", KillCause.NOT_STARTED)
             case {"exited": id} if id in self.workers:
                 worker = self.workers[id]
                 worker.exit_code = message["code"]
                 worker.usage = {key: message[key] for key in ("peak_memory_bytes", "cpu_s", "left_behind")}
                 if (problem := worker.last_look()) is not None:  # what it sent before it ended
-                    self.kill(worker, problem)
+                    self.kill(worker, problem, KillCause.OUTPUT)
                 if worker.exit_code != 0:  # it may have died of a full disk before the next look at that
                     worker.full_disk = worker.full_disk or disk.full()
                 worker.finished = time.monotonic()
@@ -147,7 +147,7 @@ class Pool:
         self._nursery.end()
         for worker in self.workers.values():
             if not worker.ended:
-                worker.killed, worker.finished = "the prepared process died, and the check with it", time.monotonic()
+                worker.fail("the prepared process died, and the check with it", KillCause.FORKSERVER)
         self._open()
 
     def _look(self, worker: Worker) -> None:
@@ -155,7 +155,7 @@ class Pool:
         if worker.told_all:
             self._leave(worker)
         if problem is not None:
-            self.kill(worker, problem)
+            self.kill(worker, problem, KillCause.OUTPUT)
 
     def _pardon(self, timeout_s: float) -> None:
         """Time in which this process was stopped, or held up, counts towards nobody's limit."""
@@ -179,7 +179,7 @@ class Pool:
                 self._see_to_the_end(worker, now - worker.kill_sent)
             elif worker.dump_sent is not None:
                 if now - worker.dump_sent > 0.3:  # the stack dump has had its moment
-                    self.kill(worker, "time limit")
+                    self.kill(worker, "time limit", KillCause.TIME_LIMIT)
             elif worker.spent_s > (START_LIMIT_S if worker.ready is None else worker.limit_s):
                 self._end_in_time(worker)
 
@@ -187,9 +187,10 @@ class Pool:
         """Its time is up. It is no timeout where it has ended, and only word of it has not come, or where it was stopped."""
         found = None if worker.pid is None else state(worker.pid, self._nursery.pid)
         if worker.pid is not None and found is None:
-            self.kill(worker, "it has ended")
+            self.kill(worker, "it has ended", KillCause.LOST)
         elif found in STOPPED:
-            self.kill(worker, f"no end within {worker.limit_s:g} s, and its process was stopped from outside")
+            reason = f"no end within {worker.limit_s:g} s, and its process was stopped from outside"
+            self.kill(worker, reason, KillCause.SUSPENDED)
         else:
             worker.timed_out = True
             worker.dump_sent = time.monotonic()
@@ -216,7 +217,8 @@ class Pool:
         if not running or memory.available() >= self.memory_floor_bytes:
             return
         largest = max(running, key=lambda worker: memory.of_group(worker.pid))
-        self.kill(largest, f"out of memory: less than {self.memory_floor_bytes >> 20} MiB of the host's were left")
+        reason = f"out of memory: less than {self.memory_floor_bytes >> 20} MiB of the host's were left"
+        self.kill(largest, reason, KillCause.MEMORY)
 
     def _watch_disk(self) -> None:
         """Remember a disk that is full while workers run: some will have made room again when they have died of it."""

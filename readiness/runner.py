@@ -16,10 +16,11 @@ from types import FrameType
 from typing import Any, Protocol
 
 from readiness import __version__, accelerators, judge, peers, profile
+from readiness.causes import SkipCause, StopCause
 from readiness.checklist import Check
 from readiness.discovery import LIMIT_S, Discovery, discover, host, of_stacks, select
 from readiness.endings import OWN_FAULTS, evidence_of, recounted, unless_cut_short
-from readiness.engine.scheduler import POLL_S, Running, Scheduler
+from readiness.engine.scheduler import POLL_S, Running, Scheduler, Stop
 from readiness.journal import Journal
 from readiness.last_run import LastRun
 from readiness.model import (
@@ -161,13 +162,13 @@ class _Run(Scheduler[Job]):
     def job(self, task: Job) -> Job:
         return task
 
-    def reason_to_stop(self) -> str | None:
+    def wants_stop(self) -> Stop | None:
         """A signal, or the end of the granted time."""
         within = self.asked.within_s
         if self.signals:
-            return f"the run was interrupted ({self.signals[0]})"
+            return Stop(StopCause.INTERRUPTED, f"the run was interrupted ({self.signals[0]})")
         if within is not None and time.monotonic() - self.began > within - CLOSING_S:
-            return f"the time granted with --within ({within:.0f} s) was up"
+            return Stop(StopCause.TIME_UP, f"the time granted with --within ({within:.0f} s) was up")
         return None
 
     def stopping(self, reason: str) -> None:
@@ -177,7 +178,8 @@ class _Run(Scheduler[Job]):
         """False for a job on a wedged device, which is skipped."""
         held = sorted(self.lanes(task) & self.wedged.keys())
         if held:
-            self.keep(task, Evidence(task.check.id, Status.SKIPPED, reason=self.wedged[held[0]], attempts=0))
+            reason = self.wedged[held[0]]
+            self.keep(task, Evidence(task.check.id, Status.SKIPPED, reason=reason, attempts=0, cause=SkipCause.HELD))
         return not held
 
     def limit_s(self, task: Job) -> float:
@@ -245,13 +247,17 @@ def _assemble(
     seconds: float,
     journal: Journal,
 ) -> Assessment:
-    interrupted = loop.stop is not None and "interrupted" in loop.stop
+    stop = loop.stop
     collected: dict[str, list[Evidence]] = {facts.id: [] for facts in chosen}
     for job in jobs:
         evidence = loop.evidence.get(job.key)
         if evidence is None:
-            reason = job.left_out or f"it had not run: {loop.stop}"
-            evidence = Evidence(job.check.id, Status.SKIPPED, reason=reason, attempts=0, settings=job.settings)
+            assert job.left_out is not None or stop is not None, "a job that was to run has no evidence"
+            reason = job.left_out or f"it had not run: {stop.reason if stop else ''}"
+            cause = job.cause or (stop.cause if stop else None)
+            evidence = Evidence(
+                job.check.id, Status.SKIPPED, reason=reason, attempts=0, settings=job.settings, cause=cause
+            )
             if job.left_out is None:
                 evidence = recounted(evidence, job, journal.kept(job.key))
         for facts in job.accelerators:
@@ -274,7 +280,7 @@ def _assemble(
             )
             for facts in chosen
         ),
-        interrupted=interrupted,
+        interrupted=stop is not None and stop.cause is StopCause.INTERRUPTED,
         joined=tuple(Joined(at.name, facts.id, facts.stack) for facts in request.elsewhere if (at := peers.host_of(facts))),
         basis=profile.basis_of(request.profile, request.checklist),
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from readiness.causes import KillCause
 from readiness.evidence_pipe import Answer, End, Message, Ready, Receiver
 from readiness.model import AcceleratorFacts, Measurement, Note, Row
 
@@ -28,7 +29,8 @@ class Worker:
     `evidence` and `log` are our ends of its pipes: what it prints is held back there, a pipe's length at a time, and never
     on a disk. `measurements`, `rows`, `accelerators` and `answer` are what it sent, `end` its last word, None while it has
     not spoken it. Once `ended`: `exit_code` is the exit code, negative for a signal, None where nobody learned it;
-    `killed` says why we killed it, if we did; `held` what holds a process that we could not kill.
+    `killed` says why we killed it, if we did, and `kill_cause` the same for programs; `held` what holds a process that we
+    could not kill.
     """
 
     id: int
@@ -47,6 +49,7 @@ class Worker:
     finished: float | None = None
     exit_code: int | None = None
     killed: str | None = None
+    kill_cause: KillCause | None = None
     held: str | None = None
     timed_out: bool = False
     full_disk: str | None = None
@@ -125,6 +128,10 @@ class Worker:
                 self.answer = message
             case End():
                 self.end = message
+
+    def fail(self, reason: str, cause: KillCause) -> None:
+        """It is over: it never began, or nobody will learn how it ended."""
+        self.killed, self.kill_cause, self.finished = reason, cause, time.monotonic()
 
     def close(self) -> None:
         """Let go of its pipes."""

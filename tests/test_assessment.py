@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from readiness import assessment as documents
 from readiness import files, schema
+from readiness.causes import Cause, KillCause, SkipCause, StopCause
 from readiness.errors import BadFileError, Exit, InternalError
 from readiness.model import (
     Action,
@@ -36,6 +38,7 @@ from readiness.model import (
 from readiness.plain_json import number_from_json, number_to_json
 from tests.reports import build
 
+CAUSES = [*StopCause, *KillCause, *SkipCause]
 MADE = [build.everything, build.hostile, build.one_use, build.interrupted, build.nothing, build.many]
 
 #: The keys that the contract names, and no other.
@@ -465,3 +468,42 @@ def test_a_failing_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 def test_what_is_no_text_in_a_path_or_a_variable_costs_no_report(tmp_path: Path) -> None:
     files.write_atomically(tmp_path / "a.json", "m\udcffller")
     assert (tmp_path / "a.json").read_text() == "m?ller"
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_a_cause_is_read_back_as_it_was(cause: Cause) -> None:
+    evidence = Evidence("a.b", Status.SKIPPED, reason="in words", cause=cause)
+    document = documents.evidence_to_json(evidence)
+    assert document["cause"] == cause.value
+    assert schema.first_problem("assessment", document, "evidence") is None
+    assert documents.evidence_from_json(document) == evidence
+
+
+def test_the_schema_names_every_cause_and_no_cause_has_two_meanings() -> None:
+    names = [cause.value for cause in CAUSES]
+    assert len(set(names)) == len(names)
+    described = json.loads(schema.text("assessment"))["$defs"]["evidence"]["properties"]["cause"]["description"]
+    assert set(re.findall(r"[a-z]+(?:-[a-z]+)*(?=[,.])", described)) >= set(names)
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"),
+    [
+        ("left out by -k", SkipCause.EXPRESSION),
+        ("left out by --failed", SkipCause.FAILED),
+        ("left out by --within: it takes about 40 s", SkipCause.WITHIN),
+        ("it has nothing to measure", None),
+    ],
+)
+def test_documents_of_early_versions_name_no_cause(reason: str, cause: Cause | None) -> None:
+    document = documents.evidence_to_json(Evidence("a.b", Status.SKIPPED, reason=reason, attempts=0))
+    assert "cause" not in document
+    assert documents.evidence_from_json(document).cause is cause
+    told = documents.evidence_to_json(Evidence("a.b", Status.SKIPPED, reason=reason, attempts=1))
+    assert documents.evidence_from_json(told).cause is None  # a check that ran may say what it likes
+
+
+def test_a_cause_of_a_later_version_is_none_that_is_known() -> None:
+    document = documents.evidence_to_json(Evidence("a.b", Status.ERROR, reason="?")) | {"cause": "stolen"}
+    assert schema.first_problem("assessment", document, "evidence") is None
+    assert documents.evidence_from_json(document).cause is None

@@ -197,6 +197,7 @@ def test_within_is_kept(tmp_path: Path) -> None:
     evidence = {item["check"]: item for item in document["accelerators"][0]["evidence"]}
     assert evidence["trouble.well"]["status"] == "measured"
     assert "--within" in evidence["trouble.ignores_signals"]["reason"]
+    assert evidence["trouble.ignores_signals"]["cause"] == "time-up"
     assert document["seconds"] < 60
 
 

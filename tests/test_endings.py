@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from readiness import checklist, endings
+from readiness.causes import Cause, KillCause
 from readiness.evidence_pipe import End
 from readiness.model import AcceleratorFacts, Evidence, Measurement, Status
 from readiness.plan import Job
@@ -75,3 +76,26 @@ def test_a_full_disk_explains_a_crash_and_a_hang() -> None:
         found = evidence(full_disk="/tmp", **changes)
         assert found.status is Status.ERROR
         assert "; /tmp was full meanwhile" in (found.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"exit_code": -9, "killed": "time limit", "kill_cause": KillCause.TIME_LIMIT, "timed_out": True}, KillCause.TIME_LIMIT),
+        ({"exit_code": -9, "killed": "little is left", "kill_cause": KillCause.MEMORY, "kill_sent": 1.0}, KillCause.MEMORY),
+        ({"exit_code": -9, "kernel_kills_before": -1}, KillCause.MEMORY),
+        ({"killed": "it could not be started", "kill_cause": KillCause.NOT_STARTED}, KillCause.NOT_STARTED),
+        ({"exit_code": -9, "killed": "foreign bytes", "kill_cause": KillCause.OUTPUT, "kill_sent": 1.0}, KillCause.OUTPUT),
+        ({"exit_code": -11}, None),
+        ({"exit_code": 0, "end": End(Status.MEASURED, None)}, None),
+        ({"exit_code": 0, "end": End(Status.SKIPPED, "it has nothing to measure")}, None),
+    ],
+)
+def test_why_it_was_ended_is_kept_for_programs(changes: dict[str, Any], cause: Cause | None) -> None:
+    """No matter in which words the reason says it."""
+    assert evidence(**changes).cause is cause
+
+
+def test_want_of_memory_is_known_by_its_cause() -> None:
+    assert endings.ran_out_of_memory(Worker(1, -1, -1, 60.0, kill_cause=KillCause.MEMORY))
+    assert not endings.ran_out_of_memory(Worker(1, -1, -1, 60.0, killed="out of memory, it says", kill_cause=KillCause.OUTPUT))

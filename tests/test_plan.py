@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from readiness.causes import SkipCause
 from readiness.checklist import Check, Phase, Scope, check
 from readiness.errors import UsageError
 from readiness.model import AcceleratorFacts, Level, Limit, Measurement, Operator, Profile, Requirement, Use
@@ -82,7 +83,8 @@ def test_within_takes_musts_first_and_says_what_it_left_out() -> None:
     profile = Profile("p", "P", tuple(Use), (requirement("a.cheap", Level.SHOULD), requirement("a.dear"), requirement("b.alone", Level.INFO)))
     jobs = plan(profile, tuple(Use), [facts("cpu:0")], CHECKLIST, within_s=37.5)
     assert {job.check.id: job.left_out is None for job in jobs} == {"a.dear": True, "a.cheap": True, "b.alone": False}
-    assert "--within" in next(job.left_out or "" for job in jobs if job.check.id == "b.alone")
+    (away,) = [job for job in jobs if job.check.id == "b.alone"]
+    assert ("--within" in (away.left_out or ""), away.cause) == (True, SkipCause.WITHIN)
     jobs = plan(profile, tuple(Use), [facts("cpu:0")], CHECKLIST, within_s=10)
     assert {job.check.id for job in jobs if job.left_out is None} == {"a.cheap", "b.alone"}
 
@@ -95,12 +97,14 @@ def test_accelerators_side_by_side_share_the_granted_time() -> None:
 def test_failed_keeps_the_pairs_it_is_given() -> None:
     jobs = plan(PROFILE, tuple(Use), TWO, CHECKLIST, only=frozenset({("cuda:1", "a.cheap")}))
     assert [job.key for job in jobs if job.left_out is None] == [("cuda:1", "a.cheap")]
+    assert {job.cause for job in jobs} == {SkipCause.FAILED, None}
 
 
 def test_an_unusable_device_has_every_check_left_out() -> None:
     jobs = plan(PROFILE, tuple(Use), [facts("cuda:0", unusable="driver mismatch")], CHECKLIST)
     assert jobs
     assert all("driver mismatch" in (job.left_out or "") for job in jobs)
+    assert {job.cause for job in jobs} == {SkipCause.UNUSABLE}
 
 
 @pytest.mark.parametrize(
@@ -142,7 +146,7 @@ def lasting() -> dict[str, Check]:
 def test_what_lasts_is_left_out_until_it_is_told_for_how_long() -> None:
     asking = Profile("p", "P", tuple(Use), (requirement("e.lasting", Level.SHOULD),))
     (job,) = plan(asking, tuple(Use), [facts("cpu:0")], lasting())
-    assert "--soak" in (job.left_out or "")
+    assert ("--soak" in (job.left_out or ""), job.cause) == (True, SkipCause.SOAK)
     (job,) = plan(asking, tuple(Use), [facts("cpu:0")], lasting(), soak_s=3600)
     assert (job.left_out, job.lasts_s, job.typical_s, job.level) == (None, 3600, 3605, Level.SHOULD)
     assert 60 + 3600 < job.limit_s < 2 * 3600
@@ -155,7 +159,7 @@ def test_a_soak_that_is_asked_for_runs_though_no_requirement_does() -> None:
     assert [(job.check.id, job.level) for job in jobs] == [("a.cheap", Level.MUST), ("e.lasting", Level.INFO)]
     assert dict(jobs[1].settings) == {"seconds": 60}
     jobs = plan(asking, tuple(Use), [facts("cpu:0")], lasting(), soak_s=60, expression="cheap")
-    assert jobs[1].left_out == "left out by -k"
+    assert (jobs[1].left_out, jobs[1].cause) == ("left out by -k", SkipCause.EXPRESSION)
 
 
 def test_a_profile_may_say_for_how_long() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from readiness import accelerators
+from readiness.causes import KillCause, StopCause
 from readiness.endings import SECOND_TRY
 from readiness.plan import Job
 from readiness.processes import Pool
@@ -26,6 +27,14 @@ class Observer(Protocol[T_contra]):
         """These tasks are at work; called several times a second."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why nothing more is started and what runs is ended, for programs and in words."""
+
+    cause: StopCause
+    reason: str
+
+
 @dataclass(slots=True)
 class Running(Generic[T]):
     """A task at work in a worker; `stopped` once a stop has ended it, which is no evidence."""
@@ -41,7 +50,7 @@ class Scheduler(ABC, Generic[T]):
 
     Tasks are started in order, at most `slots` at once (None: any number), and each lane does one at a time. A check that
     wants the machine to itself waits until all others are done, and is not overtaken meanwhile. What a task asks of its
-    worker and what its end means is said by the subclass. `stop` is the reason for which nothing more is started.
+    worker and what its end means is said by the subclass. Once there is a `stop`, nothing more is started.
     """
 
     def __init__(self, pool: Pool, observer: Observer[T], waiting: Sequence[T], *, slots: int | None = None) -> None:
@@ -50,7 +59,7 @@ class Scheduler(ABC, Generic[T]):
         self.waiting = list(waiting)
         self.running: list[Running[T]] = []
         self.slots = slots
-        self.stop: str | None = None
+        self.stop: Stop | None = None
 
     @abstractmethod
     def job(self, task: T) -> Job:
@@ -65,8 +74,8 @@ class Scheduler(ABC, Generic[T]):
         """The limit of a task's first try, in seconds."""
 
     @abstractmethod
-    def reason_to_stop(self) -> str | None:
-        """Why nothing more is to be started and what runs is to be ended; None where that is not so."""
+    def wants_stop(self) -> Stop | None:
+        """A reason to stop, None where there is none."""
 
     @abstractmethod
     def finish(self, running: Running[T]) -> None:
@@ -102,12 +111,12 @@ class Scheduler(ABC, Generic[T]):
 
     def look_for_stop(self) -> None:
         """Where there is a reason to stop, end what runs."""
-        if self.stop is None and (reason := self.reason_to_stop()) is not None:
-            self.stop = reason
-            self.stopping(reason)
+        if self.stop is None and (stop := self.wants_stop()) is not None:
+            self.stop = stop
+            self.stopping(stop.reason)
             for running in self.running:
                 running.stopped = running.worker.kill_sent is None
-                self.pool.kill(running.worker, reason)
+                self.pool.kill(running.worker, stop.reason, KillCause.STOP)
 
     def put_back(self, running: Running[T]) -> None:
         """The task has not run."""

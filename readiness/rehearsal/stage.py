@@ -6,8 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from readiness.causes import StopCause
 from readiness.endings import SECOND_TRY, discovered, evidence_of
-from readiness.engine.scheduler import POLL_S, Running, Scheduler
+from readiness.engine.scheduler import POLL_S, Running, Scheduler, Stop
 from readiness.errors import InternalError, InterruptedRunError
 from readiness.model import AcceleratorFacts, Evidence
 from readiness.plan import Job
@@ -78,9 +79,9 @@ class Executor(Scheduler[Task]):
             limit_s = min(limit_s, 2 * check.typical_s + HANG_PATIENCE_S)
         return max(limit_s, round(SECOND_TRY * self._usual_s.get(check.id, 0.0), 1))
 
-    def reason_to_stop(self) -> str | None:
+    def wants_stop(self) -> Stop | None:
         """A signal."""
-        return f"the rehearsal was interrupted ({self.signals[0]})" if self.signals else None
+        return Stop(StopCause.INTERRUPTED, f"the rehearsal was interrupted ({self.signals[0]})") if self.signals else None
 
     def finish(self, running: Running[Task]) -> None:
         """Turn what a worker left into evidence, or try once more where nothing is planted."""

@@ -7,12 +7,21 @@ findings differ in nothing but figures, labels and words. Where those differ, ea
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from readiness.model import AcceleratorAssessment, Assessment, Evidence, Finding, Level, Status, Use, Verdict
+from readiness.causes import Cause, SkipCause
+from readiness.model import (
+    AcceleratorAssessment,
+    Assessment,
+    Evidence,
+    Finding,
+    Level,
+    Status,
+    Use,
+    Verdict,
+)
 from readiness.telling.accelerators import device, names, simulated, software
 from readiness.telling.findings import Kind, Told, figure_of, labels, reading, reason, strays, told
 from readiness.telling.text import clean, figure
@@ -40,13 +49,15 @@ class Statement:
 class Shared:
     """One finding as each accelerator of a group has it, in their order.
 
-    `only` names those that have it where others under test do not; `together` those that were measured as one.
+    `only` names those that have it where others under test do not; `together` those that were measured as one. `causes` say
+    for each, for programs, why its check has no evidence.
     """
 
     ids: tuple[str, ...]
     told: tuple[Told, ...]
     only: str = ""
     together: str = ""
+    causes: tuple[Cause | None, ...] = ()
 
     @classmethod
     def of(cls, entries: Sequence[tuple[str, Finding]]) -> Shared:
@@ -140,10 +151,6 @@ def grouped(entries: Iterable[Shared]) -> list[Group]:
     return [Group(tuple(group)) for group in groups.values()]
 
 
-#: Of a requirement whose check the caller did not want: by which option.
-_LEFT_OUT = re.compile(r"^(?:\S+: )?left out by (--?\w+)")
-
-
 @dataclass(frozen=True, slots=True)
 class LeftOut:
     """Requirements of which nothing is known because the caller chose so, by one option."""
@@ -174,10 +181,15 @@ def left_out(entries: Iterable[Shared]) -> tuple[list[Shared], list[LeftOut]]:
     kept: list[Shared] = []
     options: dict[str, list[Shared]] = {}
     for entry in entries:
-        found = {match[1] if (match := _LEFT_OUT.match(words)) else "" for _, words in entry.reasons}
+        found = set(map(_option, entry.causes))
         option = found.pop() if len(found) == 1 else ""
         (options.setdefault(option, []) if option else kept).append(entry)
     return kept, [LeftOut(option, tuple(group)) for option, group in options.items()]
+
+
+def _option(cause: Cause | None) -> str:
+    """The option by which the caller left a check out; empty where it was not so."""
+    return cause.option if isinstance(cause, SkipCause) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +202,12 @@ class Time:
     attempts: int
     reason: str
     whose: str
+    cause: Cause | None = None
 
     @property
     def left_out(self) -> bool:
         """Whether it did not run because the caller chose so."""
-        return self.status is Status.SKIPPED and _LEFT_OUT.match(self.reason) is not None
+        return _option(self.cause) != ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,17 +259,18 @@ class Alike:
     @property
     def times(self) -> list[Time]:
         """Where the time went, slowest first."""
-        found: dict[tuple[str, Status, int, str], list[tuple[str, Evidence]]] = {}
+        found: dict[tuple[str, Status, int, str, Cause | None], list[tuple[str, Evidence]]] = {}
         for item in self.items:
             for entry in item.evidence:
                 words = clean(entry.reason or "", 300) if entry.status is not Status.MEASURED else ""
-                found.setdefault((entry.check, entry.status, entry.attempts, words), []).append((item.facts.id, entry))
+                key = entry.check, entry.status, entry.attempts, words, entry.cause
+                found.setdefault(key, []).append((item.facts.id, entry))
         times = [
             Time(
                 check, max(entry.seconds for _, entry in part), status, attempts, words,
-                whose=names([id for id, _ in part]) if len(part) < len(self.items) else "",
+                whose=names([id for id, _ in part]) if len(part) < len(self.items) else "", cause=cause,
             )
-            for (check, status, attempts, words), part in found.items()
+            for (check, status, attempts, words, cause), part in found.items()
         ]  # fmt: skip
         return sorted(times, key=lambda time: (-time.seconds, time.check))
 
@@ -294,7 +308,12 @@ def _shared(
         told=column,
         only=names(having) if len(having) < count else "",
         together=together(members[0][0], column[0].finding),
+        causes=tuple(_cause(item, entry.finding) for (item, _), entry in zip(members, column, strict=True)),
     )
+
+
+def _cause(item: AcceleratorAssessment, finding: Finding) -> Cause | None:
+    return next((entry.cause for entry in item.evidence if entry.check == finding.check), None)
 
 
 def together(item: AcceleratorAssessment, finding: Finding) -> str:

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from readiness.causes import KillCause, StopCause
 from readiness.endings import SECOND_TRY
-from readiness.engine.scheduler import Running, Scheduler
+from readiness.engine.scheduler import Running, Scheduler, Stop
 from readiness.plan import Job
 from tests.rehearsal.support import host, made_check
+
+STOP = Stop(StopCause.INTERRUPTED, "somebody stopped it")
 
 
 @dataclass
@@ -18,6 +21,7 @@ class FakeWorker:
     limit_s: float
     ended: bool = False
     killed: str | None = None
+    kill_cause: KillCause | None = None
     kill_sent: float | None = None
     timed_out: bool = False
     ready: float | None = 1.0
@@ -35,8 +39,8 @@ class FakePool:
         self.workers.append(FakeWorker(request["check"], limit_s))
         return self.workers[-1]
 
-    def kill(self, worker: FakeWorker, reason: str) -> None:
-        worker.killed, worker.kill_sent, worker.ended = reason, 1.0, True
+    def kill(self, worker: FakeWorker, reason: str, cause: KillCause) -> None:
+        worker.killed, worker.kill_cause, worker.kill_sent, worker.ended = reason, cause, 1.0, True
 
     def poll(self, timeout_s: float) -> None:
         for worker in self.workers:
@@ -51,7 +55,7 @@ class Silent:
 class Plain(Scheduler[Job]):
     """It notes what is at work together, and what ended in which attempt. `stops` is what it hears in each round."""
 
-    def __init__(self, pool: FakePool, *jobs: Job, slots: int | None = None, stops: Sequence[str | None] = ()) -> None:
+    def __init__(self, pool: FakePool, *jobs: Job, slots: int | None = None, stops: Sequence[Stop | None] = ()) -> None:
         super().__init__(pool, Silent(), jobs, slots=slots)  # type: ignore[arg-type]
         self.together: list[set[str]] = []
         self.done: list[tuple[str, int]] = []
@@ -73,7 +77,7 @@ class Plain(Scheduler[Job]):
     def started(self, running: Running[Job]) -> None:
         self.together.append({item.task.check.id for item in self.running})
 
-    def reason_to_stop(self) -> str | None:
+    def wants_stop(self) -> Stop | None:
         return self.stops.pop(0) if self.stops else None
 
     def finish(self, running: Running[Job]) -> None:
@@ -134,10 +138,10 @@ def test_what_is_not_admitted_does_not_run() -> None:
 
 def test_a_stop_ends_what_runs_and_starts_nothing() -> None:
     pool = FakePool(go_on={"a", "b"})
-    scheduler = Plain(pool, job("a", 0), job("b", 1), job("c", 0), stops=[None, "somebody stopped it"])
+    scheduler = Plain(pool, job("a", 0), job("b", 1), job("c", 0), stops=[None, STOP])
     scheduler.run()
-    assert scheduler.stop == "somebody stopped it"
-    assert {worker.killed for worker in pool.workers} == {"somebody stopped it"}
+    assert scheduler.stop is STOP
+    assert {(worker.killed, worker.kill_cause) for worker in pool.workers} == {(STOP.reason, KillCause.STOP)}
     assert [worker.check for worker in pool.workers] == ["a", "b"]
     assert scheduler.done == []
     assert {item.check.id for item in scheduler.waiting} == {"a", "b", "c"}
@@ -146,18 +150,18 @@ def test_a_stop_ends_what_runs_and_starts_nothing() -> None:
 def test_what_a_stop_has_ended_is_no_evidence_even_where_its_process_stays() -> None:
     pool = FakePool(go_on={"a"})
 
-    def kill(worker: FakeWorker, reason: str) -> None:
+    def kill(worker: FakeWorker, reason: str, cause: KillCause) -> None:
         worker.killed, worker.kill_sent, worker.ended = f"{reason}; it cannot be killed", 1.0, True
 
     pool.kill = kill  # type: ignore[method-assign]
-    scheduler = Plain(pool, job("a"), stops=[None, "somebody stopped it"])
+    scheduler = Plain(pool, job("a"), stops=[None, STOP])
     scheduler.run()
     assert scheduler.done == []
     assert [item.check.id for item in scheduler.waiting] == ["a"]
 
 
 def test_what_was_being_killed_before_a_stop_has_ended_by_itself() -> None:
-    scheduler = Plain(FakePool(), job("a"), stops=[None, "somebody stopped it"])
+    scheduler = Plain(FakePool(), job("a"), stops=[None, STOP])
     scheduler.started = lambda running: setattr(running.worker, "kill_sent", 1.0)  # type: ignore[method-assign]
     scheduler.run()
     assert scheduler.done == [("a", 1)]
@@ -172,7 +176,7 @@ def test_after_a_stop_no_second_try_begins() -> None:
             super().finish(running)
 
     pool = FakePool(time_out={"a"})
-    scheduler = Late(pool, job("a"), stops=[None, "somebody stopped it"])
+    scheduler = Late(pool, job("a"), stops=[None, STOP])
     scheduler.run()
     assert scheduler.done == []
     assert len(pool.workers) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from readiness.causes import SkipCause
 from readiness.model import (
     AcceleratorAssessment,
     AcceleratorFacts,
@@ -115,6 +116,12 @@ def evidence(check: str = "parity.matmul", **changes: Any) -> Evidence:
         log="warming up\n",
     )
     return replace(base, **changes)
+
+
+def left_out(check: str, cause: SkipCause) -> Evidence:
+    """A check that whoever started the run left out."""
+    reason = f"left out by {cause.option}"
+    return Evidence(check, Status.SKIPPED, reason=reason, attempts=0, cause=cause)
 
 
 def verdict(findings: tuple[Finding, ...], score: float = 61.2, ceiling: float = 97.5) -> Verdict:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from readiness import telling
-from readiness.model import AcceleratorAssessment, Assessment, Level, Outcome, Status, Use
+from readiness.causes import SkipCause
+from readiness.model import AcceleratorAssessment, Assessment, Level, Outcome, Use
 from readiness.reporting import render
 from readiness.telling import Kind
 from tests.reports import build
@@ -109,18 +110,20 @@ def test_what_the_caller_left_out_himself_is_not_told_at_length() -> None:
         build.unknown("late", check="b.two", level=Level.SHOULD, reason="b.two: left out by --within: it takes about 40 s"),
         build.unknown("dark", check="c.three", reason="c.three: the driver is gone"),
     ]
-    text = render("table", build.assessment(build.accelerator(tuple(chosen))))
+    evidence = (build.left_out("a.one", SkipCause.EXPRESSION), build.left_out("b.two", SkipCause.WITHIN))
+    item = build.accelerator(tuple(chosen), evidence)
+    text = render("table", build.assessment(item))
     entry = flat(section(text, "WHAT COULD NOT BE TOLD"))
     assert "40 requirements of 1 check (40 must): left out by -k do: Run without -k." in entry
     assert "1 requirement of 1 check (1 should): left out by --within do: Run without --within." in entry
     assert "dark (must; training) c.three: the driver is gone" in entry
     assert "must-7" not in entry
-    markdown = render("markdown", build.assessment(build.accelerator(tuple(chosen))))
+    markdown = render("markdown", build.assessment(item))
     assert "- 40 requirements of 1 check (40 must): left out by -k on `cuda:0`" in markdown
 
 
 def test_checks_that_were_left_out_took_no_time_worth_a_line_each() -> None:
-    away = [build.evidence(f"a.{n}", status=Status.SKIPPED, reason="left out by -k", seconds=0.0, attempts=0) for n in range(9)]
+    away = [build.left_out(f"a.{n}", SkipCause.EXPRESSION) for n in range(9)]
     item = replace(build.accelerator(()), evidence=(build.evidence("a.done"), *away))
     entry = section(render("table", build.assessment(item)), "WHERE THE TIME WENT")
     assert re.search(r"9 more +0.0 s +skipped +left out by the caller", entry)

@@ -1,0 +1,61 @@
+"""Causes, for programs, of what has no evidence or ended early; the reason beside each says it in words for people."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class StopCause(StrEnum):
+    """Why a run, or a rehearsal, ended before all was done."""
+
+    INTERRUPTED = "interrupted"  # by a signal
+    TIME_UP = "time-up"          # the time granted with --within
+
+
+class KillCause(StrEnum):
+    """Why the process of a check was ended from outside, or could not begin."""
+
+    TIME_LIMIT = "time-limit"
+    MEMORY = "host-memory"         # by us or by the kernel, before the host had none left
+    OUTPUT = "output"              # what it sent is no evidence, or it sent or printed too much
+    STOP = "stop"                  # the run was stopped
+    SUSPENDED = "suspended"        # somebody had stopped it by a signal, and it was not late
+    LOST = "lost"                  # it had ended, and nobody learned how
+    NOT_STARTED = "not-started"
+    FORKSERVER = "forkserver"      # the process that had made it died
+
+
+class SkipCause(StrEnum):
+    """Why a check did not run, or its end says nothing about the accelerator."""
+
+    EXPRESSION = "left-out-by-expression"
+    FAILED = "left-out-by-failed"
+    WITHIN = "left-out-by-within"
+    SOAK = "no-soak"               # it works for as long as --soak says, and nothing was said
+    UNUSABLE = "device-unusable"
+    HELD = "device-held"           # a process that cannot be killed holds the device
+    SHORT_LIMIT = "short-limit"    # --timeout granted it less than its own limit
+
+    @property
+    def option(self) -> str:
+        """The option by which whoever started the run left the check out; empty where nobody did."""
+        return {SkipCause.EXPRESSION: "-k", SkipCause.FAILED: "--failed", SkipCause.WITHIN: "--within"}.get(self, "")
+
+
+Cause = StopCause | KillCause | SkipCause
+
+
+def cause_of(name: str) -> Cause | None:
+    """The cause of this name; None where this version knows none."""
+    return next((cause for kind in (StopCause, KillCause, SkipCause) for cause in kind if cause == name), None)
+
+
+#: What the reason begins with in documents of early versions, which name no cause.
+_EARLY_REASONS = {
+    f"left out by {cause.option}": cause for cause in (SkipCause.EXPRESSION, SkipCause.FAILED, SkipCause.WITHIN)
+}
+
+
+def cause_of_early_version(reason: str) -> SkipCause | None:
+    """By which option a check that did not run was left out, by its reason; None where it was not."""
+    return next((cause for words, cause in _EARLY_REASONS.items() if reason.startswith(words)), None)
