@@ -26,9 +26,10 @@ import dataclasses
 import torch
 import torch.distributed as dist
 
-from readiness import accelerators, checklist, worker
+from readiness import accelerators, check_registry
 from readiness.accelerators.base import Accelerator
-from readiness.ranks import RankContext, place, run_ranks
+from readiness.distributed import RankContext, place, run_ranks
+from readiness.engine import worker
 
 ROUNDS = 2
 BYTES = (65536, 2097152)
@@ -117,7 +118,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     ranks = int(sys.argv[1]) if len(sys.argv) > 1 else 2
-    check = checklist.discover()["multichip.bandwidth"]
+    check = check_registry.discover()["multichip.bandwidth"]
     ours: dict[str, float] = {}
     bare: dict[str, float] = {}
     links: dict[str, float] = {}

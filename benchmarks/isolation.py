@@ -13,10 +13,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from readiness import accelerators, checklist
-from readiness.assessment import facts_to_json
-from readiness.model import Status
-from readiness.processes import Pool
+from readiness import accelerators, check_registry
+from readiness.datamodel import Status
+from readiness.documents.assessment import facts_to_json
+from readiness.isolation.worker_pool import Pool
 
 ROUNDS = 7
 CHECK = "driver.stack"
@@ -24,7 +24,7 @@ CHECK = "driver.stack"
 
 def main() -> None:
     """Time both kinds of worker in turn and print medians and their ratio."""
-    check = checklist.discover()[CHECK]
+    check = check_registry.discover()[CHECK]
     facts = facts_to_json(next(iter(accelerators.stack("cpu").discover())))
     request = {
         "job": "check", "check": check.id, "file": check.function.__code__.co_filename, "accelerator": facts,

@@ -29,12 +29,12 @@ import torch
 
 from readiness import accelerators
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import database, samples
-from readiness.catalogue import sweep as sweeping
-from readiness.catalogue.op_call import CPU
-from readiness.catalogue.op_entry import Entry
-from readiness.catalogue.opinfo_trial import TrialOptions
-from readiness.catalogue.outcomes import NotClaimedError
+from readiness.probes.operators import opinfo, samples
+from readiness.probes.operators import sweep as sweeping
+from readiness.probes.operators.op_call import CPU
+from readiness.probes.operators.op_entry import Entry
+from readiness.probes.operators.opinfo_trial import TrialOptions
+from readiness.probes.operators.outcomes import NotClaimedError
 
 REPETITIONS = 2
 Side = Callable[[], tuple[int, float]]
@@ -45,7 +45,7 @@ def plain(entries: Sequence[Entry], dtypes: Sequence[str]) -> tuple[int, float]:
     torch.set_num_threads(1)
     done, started = 0, time.perf_counter()
     for name in dtypes:
-        dtype = database.dtype_of(name)
+        dtype = opinfo.dtype_of(name)
         for entry in entries:
             if not entry.claims(dtype) or entry.unjudgeable(dtype):
                 continue
@@ -69,7 +69,7 @@ def consistency(entries: Sequence[Entry], dtypes: Sequence[str]) -> tuple[int, f
     torch.set_num_threads(1)
     done, started = 0, time.perf_counter()
     for name in dtypes:
-        dtype = database.dtype_of(name)
+        dtype = opinfo.dtype_of(name)
         for entry in entries:
             if not entry.claims(dtype) or entry.unjudgeable(dtype) or not hasattr(entry.info, "sample_inputs"):
                 continue
@@ -111,7 +111,7 @@ def swept(entries: Sequence[Entry], dtypes: Sequence[str], processes: int) -> tu
     stack = accelerators.stack("cpu")
     accelerator = Accelerator(next(iter(stack.discover())), stack, seed=7)
     started = time.perf_counter()
-    chosen = database.select(entries, "all")
+    chosen = opinfo.select(entries, "all")
     results = list(sweeping.sweep(
         accelerator, entries, chosen, dtypes, options=TrialOptions(), operator_limit_s=60.0, processes=processes
     ))  # fmt: skip
@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dtypes = parser.parse_args(arguments).dtypes.split(",")
     warnings.simplefilter("ignore")
     started = time.perf_counter()
-    entries = database.load()
+    entries = opinfo.load()
     print(f"import of the database: {time.perf_counter() - started:.1f} s; {', '.join(dtypes)}")
     sides: dict[str, Side] = {
         "plain process": partial(plain, entries, dtypes),

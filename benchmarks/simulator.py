@@ -23,12 +23,12 @@ from torch import nn
 from readiness import accelerators
 from readiness.accelerators import sim
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import database
-from readiness.catalogue import sweep as sweeping
-from readiness.catalogue.opinfo_trial import TrialOptions
-from readiness.parity import learning, transformer
-from readiness.simulator.chip import Chip, Condition, Defect
+from readiness.probes.operators import opinfo
+from readiness.probes.operators import sweep as sweeping
+from readiness.probes.operators.opinfo_trial import TrialOptions
+from readiness.probes.parity import train_and_decode, transformer
 from readiness.simulator.install import install
+from readiness.simulator.machine_file import Chip, Condition, Defect
 
 DTYPES = ("float32", "bfloat16")
 ROUNDS = 5
@@ -41,7 +41,8 @@ def training_step(device: str) -> Callable[[], None]:
     generator = torch.Generator().manual_seed(7)
     model = transformer.build(generator)
     batches = [transformer.text(generator, model.size.vocabulary, 6, 33)] * 5
-    return lambda: void(learning.train(transformer.copy(model.state_dict(), torch.float32), batches, torch.device(device)))
+    where = torch.device(device)
+    return lambda: void(train_and_decode.train(transformer.copy(model.state_dict(), torch.float32), batches, where))
 
 
 def wide_step(device: str) -> Callable[[], None]:
@@ -95,9 +96,9 @@ def swept(chip: Chip | None) -> float:
     if chip is not None:
         install(chip, 0)
     accelerator = Accelerator(facts, stack, seed=7)
-    entries = database.load()
+    entries = opinfo.load()
     started = time.perf_counter()
-    chosen = database.select(entries, "all")
+    chosen = opinfo.select(entries, "all")
     list(sweeping.sweep(accelerator, entries, chosen, DTYPES, options=TrialOptions(), operator_limit_s=60.0))
     return time.perf_counter() - started
 

@@ -4,8 +4,8 @@ What the author of a check imports is here; all else is the engine.
 """
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import Scope, Skip, check
-from readiness.model import Cost, Measurement, Note, Row, Yield
+from readiness.check_registry import Scope, Skip, check
+from readiness.datamodel import Cost, Measurement, Note, Row, Yield
 
 __version__ = "0.1.0"
 

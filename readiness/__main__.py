@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from readiness.errors import Exit, InternalError, ReadinessError, UsageError
-from readiness.log_commands import Breaker
+from readiness.rendering.log_commands import Breaker
 
 #: By this variable a shell asks how a word goes on.
 _COMPLETES = "_READINESS_COMPLETE"
@@ -122,7 +122,7 @@ def _call() -> int:
 
 def _tell_mistake(problem: Any) -> None:
     """What typer says of a command line that cannot be, without an argument of many thousand characters."""
-    from readiness.telling import clean
+    from readiness.rendering import clean
 
     message = getattr(problem, "message", None)
     if isinstance(message, str) and len(message) > _LONGEST_MESSAGE:
@@ -187,7 +187,7 @@ def _refuse_a_folder_that_is_gone() -> None:
 
 def _complain(text: str) -> None:
     """An error on stderr; what it quotes from a file must not drive the terminal."""
-    from readiness.telling import message
+    from readiness.rendering import message
 
     print(message(text), file=sys.stderr)
 

@@ -1,5 +1,5 @@
 """Every check file is a module of this package, wherever it lies, so that any process can import it."""
 
-from readiness import content
+from readiness import package_data
 
-__path__ = content.folders("checks")
+__path__ = package_data.folders("checks")

@@ -1,5 +1,5 @@
 """Every report format is a module of this package, wherever it lies."""
 
-from readiness import content
+from readiness import package_data
 
-__path__ = content.folders("reports")
+__path__ = package_data.folders("reports")

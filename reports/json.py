@@ -1,7 +1,7 @@
 """The whole assessment as JSON, valid under the published schema; `judge` and `report` read it back."""
 
-from readiness import assessment as documents
-from readiness.model import Assessment
+from readiness.datamodel import Assessment
+from readiness.documents import assessment as documents
 
 SUFFIX = ".json"
 

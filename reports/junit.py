@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from readiness import telling
-from readiness.judge import worst_exit
-from readiness.model import AcceleratorAssessment, Assessment, Decision, Finding, Level, Use, Verdict
-from readiness.telling import Kind
+from readiness import rendering
+from readiness.datamodel import AcceleratorAssessment, Assessment, Decision, Finding, Level, Use, Verdict
+from readiness.judging.judge import worst_exit
+from readiness.rendering import Kind
 
 if TYPE_CHECKING:
     import junitparser
@@ -45,7 +45,7 @@ def render(
     if not assessment.accelerators:
         said = "undetermined: no accelerator was assessed"
         _add(document, _suite_of_one("readiness", said, red=fail_on is not None))
-    for stack, reason in telling.failed_stacks(assessment).items():
+    for stack, reason in rendering.failed_stacks(assessment).items():
         # Only skipped: the document does not tell whether they were asked for, and the exit code does not count them.
         suite = junitparser.TestSuite(stack)
         case = junitparser.TestCase("discovery", stack)
@@ -62,33 +62,33 @@ def _suite(
 ) -> junitparser.TestSuite:
     import junitparser
 
-    id = telling.clean(item.facts.id, 100)
-    simulated = telling.simulated(item.facts)
+    id = rendering.clean(item.facts.id, 100)
+    simulated = rendering.simulated(item.facts)
     suite = junitparser.TestSuite(f"{id} (simulated) {use}" if simulated else f"{id} {use}")
-    suite.timestamp = telling.clean(assessment.started, 40).removesuffix("Z")
-    suite.hostname = telling.clean(assessment.host.get("name") or assessment.host.get("hostname") or "", 100)
+    suite.timestamp = rendering.clean(assessment.started, 40).removesuffix("Z")
+    suite.hostname = rendering.clean(assessment.host.get("name") or assessment.host.get("hostname") or "", 100)
     verdict = item.verdicts.get(use)
     for name, value in (_properties(item, verdict) | common).items():
-        suite.add_property(name, telling.clean(value))
+        suite.add_property(name, rendering.clean(value))
     # The time of a check is shared among all findings that rest on it, so that the sum over a suite is right.
     shares = Counter(finding.check for finding in item.findings)
     seconds = {entry.check: entry.seconds / (shares[entry.check] or 1) for entry in item.evidence}
     cases = []
     for finding in item.findings:
         if finding.use is use:
-            check = telling.clean(finding.check or "unknown", 100)
-            case = junitparser.TestCase(telling.clean(finding.requirement, 200), f"{id}.{use}.{check}")
+            check = rendering.clean(finding.check or "unknown", 100)
+            case = junitparser.TestCase(rendering.clean(finding.requirement, 200), f"{id}.{use}.{check}")
             case.time = round(seconds.get(finding.check, 0.0), 3)
             case.result = _result(finding, item, fail_on)
             if case.is_passed:
-                case.system_out = telling.measured(finding)
+                case.system_out = rendering.measured(finding)
             cases.append(case)
     looks_fine = not any(case.is_failure or case.is_error for case in cases)
     alone = replace(item, verdicts={} if verdict is None else {use: verdict})
     if looks_fine and worst_exit([alone], fail_on) is not Decision.READY:
         # Without a must that failed or is open, e.g. without any finding: the verdict must not hide behind green cases.
         decision = "no verdict" if verdict is None else verdict.decision.value
-        said = f"{decision}: {telling.tally(verdict) if verdict else 'nothing was judged'}"
+        said = f"{decision}: {rendering.tally(verdict) if verdict else 'nothing was judged'}"
         cases.append(_open_case(f"{id}.{use}", said, red=True))
     suite.add_testcases(cases)
     return suite
@@ -98,24 +98,24 @@ def _properties(item: AcceleratorAssessment, verdict: Verdict | None) -> dict[st
     answer: dict[str, object] = {}
     if verdict is not None:
         answer = {"verdict": verdict.decision.value, "score": verdict.score, "ceiling": verdict.ceiling}
-    if (simulated := telling.simulated(item.facts)) is not None:
+    if (simulated := rendering.simulated(item.facts)) is not None:
         answer["simulated"] = simulated
     return answer | {
         "accelerator": item.facts.id,
-        "device": telling.device(item),
-        "stack": telling.software(item),
+        "device": rendering.device(item),
+        "stack": rendering.software(item),
     }
 
 
 def _of_the_run(assessment: Assessment) -> dict[str, object]:
     """Properties that all suites have in common."""
-    rehearsal = {f"rehearsal_{name.replace(' ', '_')}": text for name, text in telling.rehearsal(assessment).items()}
+    rehearsal = {f"rehearsal_{name.replace(' ', '_')}": text for name, text in rendering.rehearsal(assessment).items()}
     return {
         "profile": assessment.profile_name,
         "profile_sha256": assessment.profile_sha256,
         "seed": assessment.seed,
         "interrupted": str(assessment.interrupted).lower(),
-        **({"earlier": ", ".join(taken)} if (taken := telling.earlier(assessment)) else {}),
+        **({"earlier": ", ".join(taken)} if (taken := rendering.earlier(assessment)) else {}),
         **rehearsal,
     }
 
@@ -123,10 +123,10 @@ def _of_the_run(assessment: Assessment) -> dict[str, object]:
 def _result(finding: Finding, item: AcceleratorAssessment, fail_on: Level | None) -> list[FinalResult]:
     import junitparser
 
-    title = telling.title(finding)
-    message = f"{title}: {telling.measured(finding)}" if title else telling.measured(finding)
+    title = rendering.title(finding)
+    message = f"{title}: {rendering.measured(finding)}" if title else rendering.measured(finding)
     failing = {Level.MUST: (Kind.BLOCKER,), Level.SHOULD: (Kind.BLOCKER, Kind.LIMIT), None: ()}
-    match telling.kind(finding):
+    match rendering.kind(finding):
         case Kind.PASSED:
             return []
         case Kind.BLOCKER | Kind.LIMIT as kind if kind in failing[fail_on]:
@@ -141,24 +141,24 @@ def _result(finding: Finding, item: AcceleratorAssessment, fail_on: Level | None
             waiver = finding.waived
             assert waiver is not None
             by = f"waived by {waiver.by} until {waiver.until}: {waiver.reason}"
-            return [_with_text(junitparser.Skipped(f"{telling.clean(by)}; {message}", "waived"), finding, item)]
+            return [_with_text(junitparser.Skipped(f"{rendering.clean(by)}; {message}", "waived"), finding, item)]
         case Kind.INFORMATION:
             return [_with_text(junitparser.Skipped(f"for information: {message}", "information"), finding, item)]
         case Kind.NOT_APPLICABLE:
-            return [junitparser.Skipped(f"not applicable: {telling.clean(finding.reason or '')}", "not_applicable")]
+            return [junitparser.Skipped(f"not applicable: {rendering.clean(finding.reason or '')}", "not_applicable")]
 
 
 def _with_text(result: FinalResult, finding: Finding, item: AcceleratorAssessment) -> FinalResult:
-    lines = [telling.measured(finding), f"on: {telling.clean(item.facts.id, 100)}"]
-    if together := telling.together(item, finding):
+    lines = [rendering.measured(finding), f"on: {rendering.clean(item.facts.id, 100)}"]
+    if together := rendering.together(item, finding):
         lines[-1] += f", measured together on {together}"
     if finding.why:
-        lines.append(f"why: {telling.clean(finding.why)}")
+        lines.append(f"why: {rendering.clean(finding.why)}")
     if finding.expired_waiver is not None:
         waiver = finding.expired_waiver
-        lines.append(telling.clean(f"waiver expired: by {waiver.by} until {waiver.until}: {waiver.reason}"))
+        lines.append(rendering.clean(f"waiver expired: by {waiver.by} until {waiver.until}: {waiver.reason}"))
     if finding.remedy is not None:
-        lines.append(f"do: {telling.clean(finding.remedy.text)} ({finding.remedy.action})")
+        lines.append(f"do: {rendering.clean(finding.remedy.text)} ({finding.remedy.action})")
     result.text = "\n".join(lines)
     return result
 
@@ -179,7 +179,7 @@ def _add(document: junitparser.JUnitXml, suite: junitparser.TestSuite) -> None:
 def _suite_of_one(name: str, message: str, *, red: bool) -> junitparser.TestSuite:
     import junitparser
 
-    name = telling.clean(name, 100)
+    name = rendering.clean(name, 100)
     suite = junitparser.TestSuite(name)
     suite.add_testcases([_open_case(name, message, red=red)])
     return suite

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from readiness import telling
-from readiness.model import Assessment, Decision, Verdict
+from readiness import rendering
+from readiness.datamodel import Assessment, Decision, Verdict
 
 _LONGEST = 80
 _COLOURS = {Decision.READY: 32, Decision.NOT_READY: 31, Decision.UNDETERMINED: 33}
@@ -15,7 +15,7 @@ def render(assessment: Assessment, *, colour: bool = False) -> str:
     Of simulated chips: `sim:2 of 4 (simulated) training NOT READY 61..97, inference READY 96..99`.
     """
     text = _first_that_fits(assessment)
-    if colour and (worst := telling.worst(assessment)):
+    if colour and (worst := rendering.worst(assessment)):
         _, verdict = next(iter(worst.values()))
         text = f"\x1b[{_COLOURS[verdict.decision]}m{text}\x1b[0m"
     return f"{text}\n"
@@ -27,25 +27,25 @@ def _waived(verdict: Verdict) -> str:
 
 def _first_that_fits(assessment: Assessment) -> str:
     """From the most telling wording to the shortest; what goes first is what is needed least."""
-    verdicts = telling.worst(assessment)
+    verdicts = rendering.worst(assessment)
     count = len(assessment.accelerators)
-    simulated = [telling.simulated(item.facts) is not None for item in assessment.accelerators]
+    simulated = [rendering.simulated(item.facts) is not None for item in assessment.accelerators]
     if not verdicts:
         counted = "no accelerator was assessed" if count == 0 else f"no verdict on {count} accelerators"
         stopped = " (interrupted)" if assessment.interrupted else ""
         return f"UNDETERMINED: {counted}{' (simulated)' if any(simulated) else ''}{stopped}"
     stopped = "INTERRUPTED " if assessment.interrupted else ""
     said = stopped + ", ".join(
-        f"{use} {verdict.decision.value.upper()} {telling.span(verdict)}{_waived(verdict)}"
+        f"{use} {verdict.decision.value.upper()} {rendering.span(verdict)}{_waived(verdict)}"
         for use, (_, verdict) in verdicts.items()
     )
     short = stopped + ", ".join(f"{use} {verdict.decision.value.upper()}" for use, (_, verdict) in verdicts.items())
     worst = next(iter(verdicts.values()))[0].facts
-    id = telling.clean(worst.id)
+    id = rendering.clean(worst.id)
     plural = "" if count == 1 else "s"
     which = id if count == 1 else f"{count} accelerator{plural}, worst {id}"
-    profile = telling.clean(assessment.profile_name)
-    blind = "".join(f"; {stack} could not be read" for stack in telling.failed_stacks(assessment))
+    profile = rendering.clean(assessment.profile_name)
+    blind = "".join(f"; {stack} could not be read" for stack in rendering.failed_stacks(assessment))
     unread = [blind, "; some could not be read", "; some unread"] if blind else []
     candidates = [
         *(f"{words}{told}; {whose}" for told in unread for words in (said, short) for whose in (which, count)),
@@ -60,7 +60,7 @@ def _first_that_fits(assessment: Assessment) -> str:
     if any(simulated):
         # A rehearsal is never taken for a product, however short the space: the word stands in front of all verdicts.
         some = "simulated" if all(simulated) else "partly simulated"
-        mark = "simulated" if telling.simulated(worst) else "others simulated"
+        mark = "simulated" if rendering.simulated(worst) else "others simulated"
         several = count > 1
         worst_of = f"; worst of {count}" if several else ""
         candidates = [

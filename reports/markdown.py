@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from readiness import telling
-from readiness.model import Assessment, Decision, Finding, Use
-from readiness.telling import Alike, Kind, Section, Shared, Statement, Time
-from readiness.telling import escape_markdown as escape
+from readiness import rendering
+from readiness.datamodel import Assessment, Decision, Finding, Use
+from readiness.rendering import Alike, Kind, Section, Shared, Statement, Time
+from readiness.rendering import escape_markdown as escape
 
 SUFFIX = ".md"
 
@@ -28,15 +28,15 @@ def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG
     """The whole text: the most urgent first, the rest folded; what finds no room is counted, and nothing is cut in two."""
     end = (
         f"\n<sub>readiness {escape(assessment.version, 100)}, seed {assessment.seed}, "
-        f"started {escape(assessment.started, 100)}, took {telling.duration(assessment.seconds)}</sub>\n"
+        f"started {escape(assessment.started, 100)}, took {rendering.duration(assessment.seconds)}</sub>\n"
     )
-    return telling.comment(list(_sections(assessment)), end)
+    return rendering.comment(list(_sections(assessment)), end)
 
 
 def _sections(assessment: Assessment) -> Iterator[Section]:
     """The most important first: notes, all verdicts, all blockers, ..., then the details."""
     yield Section("notes", _texts(_notes(assessment)), 0.15)
-    groups = telling.alike(assessment)
+    groups = rendering.alike(assessment)
     if not groups:
         return
     order = {item.facts.id: place for place, item in enumerate(assessment.accelerators)}
@@ -45,11 +45,11 @@ def _sections(assessment: Assessment) -> Iterator[Section]:
     yield _each("Limits", "limits", groups, Kind.LIMIT, order, 0.1, 5)
     yield _unknown(groups, order)
     yield _each("Waived", "waived failures", groups, Kind.WAIVED, order, 0.05, 5)
-    said = [f"- {name}: {escape(text, 4000)}\n" for name, text in telling.rehearsal(assessment).items()]
-    yield Section("lines of the rehearsal", _texts(said), 0.05, f"\n### {telling.REHEARSAL_TITLE}\n\n")
+    said = [f"- {name}: {escape(text, 4000)}\n" for name, text in rendering.rehearsal(assessment).items()]
+    yield Section("lines of the rehearsal", _texts(said), 0.05, f"\n### {rendering.REHEARSAL_TITLE}\n\n")
     yield Section("names without a finding", _texts(_strays(groups)), 0.05)
-    yield Section("proofs", _texts(_proofs(groups)), 0.05, f"\n### {telling.PROOFS_TITLE}\n\n")
-    stacks = [(group.names(code), telling.software(group.lead)) for group in groups]
+    yield Section("proofs", _texts(_proofs(groups)), 0.05, f"\n### {rendering.PROOFS_TITLE}\n\n")
+    stacks = [(group.names(code), rendering.software(group.lead)) for group in groups]
     yield Section("stacks of software", _texts(f"\n{ids}: {escape(said, 3000)}\n" for ids, said in stacks if said), 0.05)
     yield Section("tables", list(_details(groups)), 1.0)
 
@@ -64,11 +64,11 @@ def _notes(assessment: Assessment) -> Iterator[str]:
         yield "> **Interrupted** before its end: what was not measured by then counts as unknown.\n\n"
     if not assessment.accelerators:
         yield "No accelerator was assessed, so nothing is known.\n"
-    for note, ids in telling.rehearsals(assessment).items():
+    for note, ids in rendering.rehearsals(assessment).items():
         yield f"> **Simulated**: {escape(ids)}, {escape(note)}\n\n"
-    for stack, reason in telling.failed_stacks(assessment).items():
+    for stack, reason in rendering.failed_stacks(assessment).items():
         yield f"> **{escape(stack)}**: its accelerators could not be listed and are not assessed: {escape(reason)}\n\n"
-    for taken in telling.earlier(assessment):
+    for taken in rendering.earlier(assessment):
         yield f"> **Earlier**: {escape(taken)}\n\n"
 
 
@@ -94,13 +94,13 @@ def _verdicts(groups: Sequence[Alike]) -> list[Part]:
 
 
 def _verdict(group: Alike, use: Use | None) -> str:
-    device = escape(telling.device(group.lead))
+    device = escape(rendering.device(group.lead))
     verdict = None if use is None else group.verdict(use)
     if use is None or verdict is None:
         return f"| {group.title(code)} | | no verdict | | | {device} |\n"
     return (
         f"| {group.title(code)} | {use} | {_SIGNS[verdict.decision]} **{verdict.decision}** "
-        f"| {group.span(use)} | {telling.tally(verdict)} | {device} |\n"
+        f"| {group.span(use)} | {rendering.tally(verdict)} | {device} |\n"
     )
 
 
@@ -126,23 +126,23 @@ def _likeness(entry: Shared) -> tuple[object, ...]:
 
 def _point(entry: Shared, ids: Sequence[str]) -> str:
     together = f" on {escape(entry.together)} together" if entry.together else ""
-    only = " only" if entry.only == telling.names(ids) else ""
+    only = " only" if entry.only == rendering.names(ids) else ""
     about = f"({entry.uses_text}; {code(entry.finding.check or 'check unknown')}{together})"
-    return f"- {_name(entry.finding)} on {telling.names(ids, code)}{only} {about}{_said(entry)}{_closing(entry)}"
+    return f"- {_name(entry.finding)} on {rendering.names(ids, code)}{only} {about}{_said(entry)}{_closing(entry)}"
 
 
 def _name(finding: Finding) -> str:
     """The title, then the id; the id alone where there is no title."""
-    title = telling.title(finding)
+    title = rendering.title(finding)
     id = finding.requirement
-    return f"**{escape(title)}** ({code(telling.clean(id, 200))})" if title else f"**{escape(id, 200)}**"
+    return f"**{escape(title)}** ({code(rendering.clean(id, 200))})" if title else f"**{escape(id, 200)}**"
 
 
 def _names(findings: Sequence[Finding]) -> str:
     """Those of one cause: each with its title where they are few, else the first one's."""
-    if len(findings) <= _MOST_TITLES or not telling.title(findings[0]):
+    if len(findings) <= _MOST_TITLES or not rendering.title(findings[0]):
         return ", ".join(map(_name, findings))
-    others = ", ".join(code(telling.clean(finding.requirement, 200)) for finding in findings[1:])
+    others = ", ".join(code(rendering.clean(finding.requirement, 200)) for finding in findings[1:])
     return f"{_name(findings[0])} and {len(findings) - 1} more ({others})"
 
 
@@ -158,8 +158,8 @@ def _said(entry: Shared) -> str:
 def _unknown(groups: Sequence[Alike], order: Mapping[str, int]) -> Section:
     points: dict[tuple[str, str], list[str]] = {}
     for group in groups:
-        kept, left_out = telling.left_out(group.entries[Kind.UNKNOWN])
-        for cause in telling.grouped(kept):
+        kept, left_out = rendering.left_out(group.entries[Kind.UNKNOWN])
+        for cause in rendering.grouped(kept):
             first = cause.first
             names = _names([entry.finding for entry in cause.entries])
             reasons = "; ".join(f"{whose}: {reason}" if whose else reason for whose, reason in first.reasons)
@@ -169,7 +169,7 @@ def _unknown(groups: Sequence[Alike], order: Mapping[str, int]) -> Section:
             told = escape(chosen.words), f"\n  - **do:** {escape(chosen.remedy)}\n"
             points.setdefault(told, []).extend(chosen.entries[0].ids)
     texts = [
-        f"- {names} on {telling.names(sorted(ids, key=order.__getitem__), code)} {body}"
+        f"- {names} on {rendering.names(sorted(ids, key=order.__getitem__), code)} {body}"
         for (names, body), ids in points.items()
     ]
     return Section("causes of the unknown", _texts(texts), 0.1, "\n### What could not be told\n\n", 10)
@@ -177,14 +177,14 @@ def _unknown(groups: Sequence[Alike], order: Mapping[str, int]) -> Section:
 
 def _strays(groups: Sequence[Alike]) -> Iterator[str]:
     for group in groups:
-        if strays := telling.strays(group.lead):
+        if strays := rendering.strays(group.lead):
             text = escape(", ".join(strays), 3000)
             yield f"\n{group.names(code)}: named by the verdict, without a finding: {text}\n"
 
 
 def _proofs(groups: Sequence[Alike]) -> Iterator[str]:
     for group in groups:
-        for check, proven, not_proven in telling.proofs(group.lead):
+        for check, proven, not_proven in rendering.proofs(group.lead):
             yield (
                 f"- {code(check)} on {group.names(code)} proves: {escape(proven, 3000)}\n"
                 f"- it does not prove: {escape(not_proven, 3000)}\n"
@@ -229,7 +229,7 @@ def _finding(entry: Shared, statement: Statement, kind: Kind) -> str:
     return (
         f"| {escape(entry.finding.requirement, 200)} | {entry.uses_text} | {entry.finding.level} | {kind} "
         f"| {escape(_value(statement), 200)} "
-        f"| {escape(telling.limit(entry.finding), 200)} | {escape(telling.labels(statement.finding.labels), 300)} |"
+        f"| {escape(rendering.limit(entry.finding), 200)} | {escape(rendering.labels(statement.finding.labels), 300)} |"
     )
 
 
@@ -238,7 +238,7 @@ def _times(group: Alike) -> Iterator[Part]:
     if not times:
         return
     at_most = " on each, at most" if len(group.items) > 1 else ""
-    title = f"{group.title()}: where the time went{at_most}: {telling.duration(group.seconds)} together"
+    title = f"{group.title()}: where the time went{at_most}: {rendering.duration(group.seconds)} together"
     header = "| check | time | status | tries | reason |\n|---|---:|---|---:|---|"
     yield from _folded(title, header, [partial(_time, time) for time in times])
 
@@ -249,7 +249,7 @@ def _value(statement: Statement) -> str:
 
 def _time(time: Time) -> str:
     reason = ": ".join(part for part in (time.whose, time.reason) if part)
-    seconds = telling.duration(time.seconds)
+    seconds = rendering.duration(time.seconds)
     return f"| {code(time.check)} | {seconds} | {time.status} | {time.attempts} | {escape(reason, 300)} |"
 
 
@@ -267,7 +267,7 @@ def _rows(group: Alike, check: str) -> Iterator[Part]:
         rows = [partial(_row, row, columns) for row in shown]
         count = f"{len(shown)} of {len(every)}" if len(shown) < len(every) else f"{len(shown)}"
         some = f", {len(columns)} of {every_column} columns" if len(columns) < every_column else ""
-        yield from _folded(f"{telling.names(ids)}: {check}, rows of detail: {count}{some}", header, rows)
+        yield from _folded(f"{rendering.names(ids)}: {check}, rows of detail: {count}{some}", header, rows)
 
 
 def _row(row: Mapping[str, Any], columns: Sequence[str]) -> str:
@@ -288,12 +288,12 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return telling.figure(value) if isinstance(value, bool | int | float) else str(value)
+    return rendering.figure(value) if isinstance(value, bool | int | float) else str(value)
 
 
 def _folded(title: str, header: str, rows: Sequence[Part]) -> Iterator[Part]:
     """A table that opens by a click; long ones in several, so that what does not fit costs no more than it must."""
-    title = html.escape(telling.clean(title, 300))  # raw HTML there: a backslash would be seen
+    title = html.escape(rendering.clean(title, 300))  # raw HTML there: a backslash would be seen
     for start in range(0, len(rows), _ROWS_A_TABLE):
         part = rows[start : start + _ROWS_A_TABLE]
         which = f" ({start + 1} to {start + len(part)} of {len(rows)})" if len(rows) > _ROWS_A_TABLE else ""

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from readiness import telling
-from readiness.model import Assessment, Level, Use
-from readiness.telling import Alike, Kind, Paint, Shared
+from readiness import rendering
+from readiness.datamodel import Assessment, Level, Use
+from readiness.rendering import Alike, Kind, Paint, Shared
 
 MOST_LINES = 15
 _MOST_NOTES = 3
@@ -38,36 +38,36 @@ def render(
 
     `hints` are places and commands by what they tell; REQUIREMENT in one stands for the requirement of the first cause.
     """
-    paint = telling.painter(colour)
-    groups = sorted(telling.alike(assessment), key=lambda group: group.urgency)
+    paint = rendering.painter(colour)
+    groups = sorted(rendering.alike(assessment), key=lambda group: group.urgency)
     causes = _causes(groups, assessment)
     tail = [f"{paint(f'{label:{_COLUMN}}', 'dim')}{text}" for label, text in _hints(hints or {}, causes)]
     notes = list(_notes(assessment, paint, width))
     left = MOST_LINES - len(notes) - len(tail) - 2  # two empty lines
     verdicts = _verdicts(groups, width, left - min(2 * len(causes), _FOR_CAUSES))
-    head = [*notes, *(telling.paint_decisions(line, paint) for line in verdicts)]
+    head = [*notes, *(rendering.paint_decisions(line, paint) for line in verdicts)]
     blocks = [head, list(_told(causes, left - len(verdicts), paint, width)), tail]
     return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks if block) + "\n"
 
 
 def _notes(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     """What was run, and what must be known before any verdict is read."""
-    host = telling.clean(assessment.host.get("name") or assessment.host.get("hostname") or "", 60)
+    host = rendering.clean(assessment.host.get("name") or assessment.host.get("hostname") or "", 60)
     where = f" on {host}" if host else ""
-    started, seconds = telling.clean(assessment.started, 40), telling.duration(assessment.seconds)
-    yield telling.cut(f"{telling.clean(assessment.profile_name, 60)}{where}, {started}, {seconds}", width)
+    started, seconds = rendering.clean(assessment.started, 40), rendering.duration(assessment.seconds)
+    yield rendering.cut(f"{rendering.clean(assessment.profile_name, 60)}{where}, {started}, {seconds}", width)
     notes = []
     if assessment.interrupted:
         notes.append(("INTERRUPTED", "what was not measured by then counts as unknown", "bad"))
-    notes += [("SIMULATED", f"{ids}, {said}", "open") for said, ids in telling.rehearsals(assessment).items()]
+    notes += [("SIMULATED", f"{ids}, {said}", "open") for said, ids in rendering.rehearsals(assessment).items()]
     notes += [
         (stack, f"its accelerators could not be listed and are not assessed: {reason}", "bad")
-        for stack, reason in telling.failed_stacks(assessment).items()
+        for stack, reason in rendering.failed_stacks(assessment).items()
     ]
-    if taken := telling.earlier(assessment):
+    if taken := rendering.earlier(assessment):
         notes.append(("EARLIER", ", ".join(taken), "dim"))
     for word, text, style in notes[:_MOST_NOTES]:
-        yield telling.cut(f"{word}  {text}", width).replace(word, paint(word, style), 1)
+        yield rendering.cut(f"{word}  {text}", width).replace(word, paint(word, style), 1)
 
 
 def _verdicts(groups: Sequence[Alike], width: int, room: int) -> list[str]:
@@ -87,13 +87,13 @@ def _verdicts(groups: Sequence[Alike], width: int, room: int) -> list[str]:
 
 
 def _whole(group: Alike, width: int) -> Iterator[str]:
-    yield telling.cut(f"{group.title()}  {telling.device(group.lead)}", width)
+    yield rendering.cut(f"{group.title()}  {rendering.device(group.lead)}", width)
     mark = " (simulated)" if group.is_simulated else ""
     verdicts = [(use, verdict) for use in Use if (verdict := group.verdict(use)) is not None]
     column = max((len(verdict.decision.value) for _, verdict in verdicts), default=0) + len(mark)
     for use, verdict in verdicts:
         said = f"{verdict.decision.value.upper()}{mark}"
-        yield telling.cut(f"{use:{_COLUMN}}  {said:{column}}  {group.span(use)}  {telling.tally(verdict)}", width)
+        yield rendering.cut(f"{use:{_COLUMN}}  {said:{column}}  {group.span(use)}  {rendering.tally(verdict)}", width)
     if not verdicts:
         yield "no verdict"
 
@@ -107,7 +107,7 @@ def _short(group: Alike, width: int) -> str:
             said = f"{decisions.pop().value.upper()} for both"
     said = said or "no verdict"
     mark = " (simulated)" if group.is_simulated else ""
-    return f"{telling.cut(group.names(), max(width - len(said) - len(mark) - 2, 3))}{mark}  {said}"
+    return f"{rendering.cut(group.names(), max(width - len(said) - len(mark) - 2, 3))}{mark}  {said}"
 
 
 def _causes(groups: Sequence[Alike], assessment: Assessment) -> list[_Cause]:
@@ -128,26 +128,26 @@ def _failed(groups: Sequence[Alike], kind: Kind, order: Mapping[str, int], sever
             found.setdefault(entry.finding.requirement, (entry, []))[1].extend(entry.ids)
     causes = []
     for requirement, (entry, ids) in found.items():
-        id = telling.clean(requirement, 100)
-        whose = f" on {telling.names(sorted(set(ids), key=order.__getitem__))}" if several else ""
+        id = rendering.clean(requirement, 100)
+        whose = f" on {rendering.names(sorted(set(ids), key=order.__getitem__))}" if several else ""
         statement = entry.statements[0]  # of which accelerator is said by the full report
         detail = f"{id}: {'; '.join(part for part in (statement.reason, statement.reading) if part)}"
-        causes.append(_Cause(kind, f"{telling.title(entry.finding) or id}{whose}", detail, id))
+        causes.append(_Cause(kind, f"{rendering.title(entry.finding) or id}{whose}", detail, id))
     return causes
 
 
 def _unknown(group: Alike, several: bool) -> Iterator[tuple[_Cause, Level]]:
-    kept, left_out = telling.left_out(group.entries[Kind.UNKNOWN])
+    kept, left_out = rendering.left_out(group.entries[Kind.UNKNOWN])
     whose = f" on {group.names()}" if several else ""
     for chosen in left_out:
         levels = [entry.finding.level for entry in chosen.entries]
         level = Level.MUST if Level.MUST in levels else levels[0]
         yield _Cause(Kind.UNKNOWN, f"{chosen.words}{whose}", chosen.remedy, "", len(levels)), level
-    for cause in telling.grouped(kept):
+    for cause in rendering.grouped(kept):
         finding = cause.first.finding
-        id, count = telling.clean(finding.requirement, 100), len(cause.entries)
+        id, count = rendering.clean(finding.requirement, 100), len(cause.entries)
         more = f" and {count - 1} more" if count > 1 else ""
-        title = f"{telling.title(finding) or id}{more}{whose}"
+        title = f"{rendering.title(finding) or id}{more}{whose}"
         yield _Cause(Kind.UNKNOWN, title, f"{id}: {cause.first.reasons[0][1]}", id, count), finding.level
 
 
@@ -156,21 +156,21 @@ def _told(causes: Sequence[_Cause], room: int, paint: Paint, width: int) -> Iter
     shown = causes if 2 * len(causes) <= room else causes[: max(room - 1, 0) // 2]
     for cause in shown:
         label, style = _LABELS[cause.kind]
-        yield paint(f"{label:{_COLUMN}}", style) + telling.cut(cause.title, width - _COLUMN)
-        yield " " * _COLUMN + telling.cut(cause.detail, width - _COLUMN)
+        yield paint(f"{label:{_COLUMN}}", style) + rendering.cut(cause.title, width - _COLUMN)
+        yield " " * _COLUMN + rendering.cut(cause.detail, width - _COLUMN)
     left: Counter[Kind] = Counter()
     for cause in causes[len(shown) :]:
         left[cause.kind] += cause.count
     parts = [f"{left[kind]} {kind}{'s' if left[kind] > 1 and kind is not Kind.UNKNOWN else ''}" for kind in left]
     if parts:
         total = f"{left.total()} more: " if len(parts) > 1 else ""
-        yield telling.cut(f"{' ' * _COLUMN}and {total}{', '.join(parts)}{'' if total else ' more'}", width)
+        yield rendering.cut(f"{' ' * _COLUMN}and {total}{', '.join(parts)}{'' if total else ' more'}", width)
 
 
 def _hints(hints: Mapping[str, str], causes: Sequence[_Cause]) -> Iterator[tuple[str, str]]:
     first = next((cause.requirement for cause in causes if cause.requirement), None)
     for label, text in hints.items():
         if "REQUIREMENT" not in text:
-            yield label, telling.clean(text, 4000)
+            yield label, rendering.clean(text, 4000)
         elif first is not None:
-            yield label, telling.clean(text.replace("REQUIREMENT", first), 4000)
+            yield label, rendering.clean(text.replace("REQUIREMENT", first), 4000)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from readiness import telling
-from readiness.model import Assessment, Level, Status, Use
-from readiness.telling import Alike, Group, Kind, Paint, Shared, Time
+from readiness import rendering
+from readiness.datamodel import Assessment, Level, Status, Use
+from readiness.rendering import Alike, Group, Kind, Paint, Shared, Time
 
 #: Quick checks beyond this number are summed up, unless one of them went wrong.
 _MOST_TIMES = 8
@@ -20,13 +20,13 @@ _HANG = " " * 9
 
 def render(assessment: Assessment, *, colour: bool = False, width: int = 100) -> str:
     """Lines of at most `width` columns. ANSI colours only with `colour`; what came from a device is made harmless."""
-    paint = telling.painter(colour)
+    paint = rendering.painter(colour)
     lines = list(_head(assessment, paint, width))
     if not assessment.accelerators:
         lines += ["", "No accelerator was assessed, so nothing is known."]
     if len(assessment.accelerators) > 1:
         lines += ["", *_summary(assessment, paint, width)]
-    for group in telling.alike(assessment):
+    for group in rendering.alike(assessment):
         lines += ["", *_accelerators(group, assessment, paint, width)]
     lines += _rehearsal(assessment, paint, width)
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -35,28 +35,28 @@ def render(assessment: Assessment, *, colour: bool = False, width: int = 100) ->
 def _head(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     if assessment.interrupted:
         text = "This run was stopped before its end: what was not measured by then counts as unknown."
-        yield from _painted(telling.wrap(text, width, first="INTERRUPTED  "), paint, "INTERRUPTED", "bad")
+        yield from _painted(rendering.wrap(text, width, first="INTERRUPTED  "), paint, "INTERRUPTED", "bad")
         yield ""
-    for stack, reason in telling.failed_stacks(assessment).items():
+    for stack, reason in rendering.failed_stacks(assessment).items():
         text = f"its accelerators could not be listed and are not assessed: {reason}"
-        yield from _painted(telling.wrap(text, width, first=f"{stack}  "), paint, stack, "bad")
+        yield from _painted(rendering.wrap(text, width, first=f"{stack}  "), paint, stack, "bad")
         yield ""
-    for said, ids in telling.rehearsals(assessment).items():
-        lines = telling.wrap(f"{ids}, {said}", width, first="SIMULATED  ")
+    for said, ids in rendering.rehearsals(assessment).items():
+        lines = rendering.wrap(f"{ids}, {said}", width, first="SIMULATED  ")
         yield from _painted(lines, paint, "SIMULATED", "open")
         yield ""
-    name, title = telling.clean(assessment.profile_name, 100), telling.clean(assessment.profile_title, 300)
-    yield from telling.wrap(name if title in ("", name) else f"{name}: {title}", width, first="profile  ")
-    host = telling.clean(assessment.host.get("name") or assessment.host.get("hostname") or "", 60)
+    name, title = rendering.clean(assessment.profile_name, 100), rendering.clean(assessment.profile_title, 300)
+    yield from rendering.wrap(name if title in ("", name) else f"{name}: {title}", width, first="profile  ")
+    host = rendering.clean(assessment.host.get("name") or assessment.host.get("hostname") or "", 60)
     run = [
-        f"{telling.clean(assessment.started, 40)}{f' on {host}' if host else ''}{telling.joined(assessment)}",
-        telling.duration(assessment.seconds),
+        f"{rendering.clean(assessment.started, 40)}{f' on {host}' if host else ''}{rendering.joined(assessment)}",
+        rendering.duration(assessment.seconds),
         f"seed {assessment.seed}",
-        f"readiness {telling.clean(assessment.version, 40)}",
+        f"readiness {rendering.clean(assessment.version, 40)}",
     ]
-    yield from telling.wrap(", ".join(run), width, first="run      ")
-    if taken := telling.earlier(assessment):
-        yield from telling.wrap(", ".join(taken), width, first="earlier  ")
+    yield from rendering.wrap(", ".join(run), width, first="run      ")
+    if taken := rendering.earlier(assessment):
+        yield from rendering.wrap(", ".join(taken), width, first="earlier  ")
 
 
 def _summary(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
@@ -66,32 +66,32 @@ def _summary(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     uses = [use for use in Use if any(use in item.verdicts for item in assessment.accelerators)]
     rows = []
     for item in assessment.accelerators:
-        row = [telling.clean(item.facts.id, 40) + (" (simulated)" if telling.simulated(item.facts) else "")]
+        row = [rendering.clean(item.facts.id, 40) + (" (simulated)" if rendering.simulated(item.facts) else "")]
         for use in uses:
             verdict = item.verdicts.get(use)
-            row += ["no verdict", ""] if verdict is None else [verdict.decision.value.upper(), telling.span(verdict)]
-        rows.append([*row, telling.device(item)])
+            row += ["no verdict", ""] if verdict is None else [verdict.decision.value.upper(), rendering.span(verdict)]
+        rows.append([*row, rendering.device(item)])
     headers = ["accelerator", *[text for use in uses for text in (use.value, "score")], "model"]
     text = tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True)
     first, *others = text.splitlines()
-    yield paint(telling.cut(first, width), "dim")
+    yield paint(rendering.cut(first, width), "dim")
     for line in others:
-        yield telling.paint_decisions(telling.cut(line, width), paint)
+        yield rendering.paint_decisions(rendering.cut(line, width), paint)
 
 
 def _accelerators(group: Alike, assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     """All about one accelerator, or about several that are alike."""
-    heading = telling.wrap(group.title(), width)
-    device = telling.device(group.lead)
-    if len(heading) == 1 and telling.width(heading[0]) + 2 + telling.width(device) <= width:
+    heading = rendering.wrap(group.title(), width)
+    device = rendering.device(group.lead)
+    if len(heading) == 1 and rendering.width(heading[0]) + 2 + rendering.width(device) <= width:
         heading = [f"{heading[0]}  {device}"]
     else:
-        heading.append(telling.cut(device, width))
+        heading.append(rendering.cut(device, width))
     for line in heading:
         yield paint(line, "bold")
-    yield paint("-" * max(map(telling.width, heading)), "dim")
-    if stack := telling.software(group.lead):
-        yield from telling.wrap(stack, width, first="stack    ")
+    yield paint("-" * max(map(rendering.width, heading)), "dim")
+    if stack := rendering.software(group.lead):
+        yield from rendering.wrap(stack, width, first="stack    ")
     yield ""
     yield from _verdicts(group, assessment, paint, width)
     yield from _failed("BLOCKERS", group.entries[Kind.BLOCKER], paint, width)
@@ -99,26 +99,26 @@ def _accelerators(group: Alike, assessment: Assessment, paint: Paint, width: int
     yield from _unknown(group.entries[Kind.UNKNOWN], paint, width)
     yield from _failed("WAIVED", group.entries[Kind.WAIVED], paint, width)
     yield from _failed("FOR INFORMATION", group.entries[Kind.INFORMATION], paint, width)
-    if strays := telling.strays(group.lead):
+    if strays := rendering.strays(group.lead):
         yield from _section("NAMED BY THE VERDICT, WITHOUT A FINDING", paint)
-        yield from telling.wrap(", ".join(strays), width, first="  ")
+        yield from rendering.wrap(", ".join(strays), width, first="  ")
     if skipped := sorted({entry.finding.requirement for entry in group.entries[Kind.NOT_APPLICABLE]}):
         yield from _section("NOT APPLICABLE HERE", paint)
-        yield from telling.wrap(telling.clean(", ".join(skipped), 3000), width, first="  ")
+        yield from rendering.wrap(rendering.clean(", ".join(skipped), 3000), width, first="  ")
     yield from _proofs(group, paint, width)
     yield from _times(group, paint, width)
 
 
 def _proofs(group: Alike, paint: Paint, width: int) -> Iterator[str]:
     """In plain words: what a long check shows, and what it leaves open."""
-    if not (found := telling.proofs(group.lead)):
+    if not (found := rendering.proofs(group.lead)):
         return
-    yield from _section(telling.PROOFS_TITLE.upper(), paint)
+    yield from _section(rendering.PROOFS_TITLE.upper(), paint)
     for check, proven, not_proven in found:
         yield f"  {check}"
-        yield from telling.wrap(proven, width, first="    proven:      ")
+        yield from rendering.wrap(proven, width, first="    proven:      ")
         if not_proven:
-            yield from telling.wrap(not_proven, width, first="    not proven:  ")
+            yield from rendering.wrap(not_proven, width, first="    not proven:  ")
 
 
 def _verdicts(group: Alike, assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
@@ -130,8 +130,8 @@ def _verdicts(group: Alike, assessment: Assessment, paint: Paint, width: int) ->
     table = tabulate(rows, tablefmt="plain", disable_numparse=True).splitlines()
     column = max(map(len, table), default=0)
     for line, (_, verdict) in zip(table, verdicts, strict=True):
-        for piece in telling.wrap(telling.tally(verdict), width, first=f"{line:{column}}  "):
-            yield telling.paint_decisions(piece, paint)
+        for piece in rendering.wrap(rendering.tally(verdict), width, first=f"{line:{column}}  "):
+            yield rendering.paint_decisions(piece, paint)
     missing = [use.value for use in assessment.uses if group.verdict(use) is None]  # `altered` saw to it: no finding either
     if missing:
         yield f"{', '.join(missing)}: no verdict; this profile does not speak of it"
@@ -149,8 +149,8 @@ def _failed(title: str, entries: Sequence[Shared], paint: Paint, width: int) -> 
     yield from _section(title, paint)
     for entry in entries:
         finding = entry.finding
-        name = telling.clean(finding.requirement, 100)
-        check = telling.clean(finding.check, 100)
+        name = rendering.clean(finding.requirement, 100)
+        check = rendering.clean(finding.check, 100)
         whose = [
             f"{entry.only} only" if entry.only else "",
             entry.uses_text,
@@ -158,23 +158,23 @@ def _failed(title: str, entries: Sequence[Shared], paint: Paint, width: int) -> 
         ]
         text = f"({'; '.join(part for part in whose if part)})"
         style = "bad" if title == "BLOCKERS" else "bold"
-        said = telling.title(finding)
-        for line in telling.wrap(said, width, first="  ") if said else ():
+        said = rendering.title(finding)
+        for line in rendering.wrap(said, width, first="  ") if said else ():
             yield f"  {paint(line.strip(), style)}"
         first, rest = ("    ", "      ") if said else ("  ", "    ")
-        lines = telling.wrap(text, width, first=f"{first}{name}  ", rest=rest)
-        if telling.width(name) > width // 2:
-            lines = telling.wrap(f"{name} {text}", width, first=first, rest=rest)
+        lines = rendering.wrap(text, width, first=f"{first}{name}  ", rest=rest)
+        if rendering.width(name) > width // 2:
+            lines = rendering.wrap(f"{name} {text}", width, first=first, rest=rest)
         yield from lines if said else _painted(lines, paint, name, style)
         for statement in entry.statements:
             indent = _INDENT
             if statement.whose:
-                yield from telling.wrap(f"{statement.whose}:", width, first=_INDENT)
+                yield from rendering.wrap(f"{statement.whose}:", width, first=_INDENT)
                 indent += "  "
             for line in statement.lines:
-                yield from telling.wrap(line, width, first=indent)
+                yield from rendering.wrap(line, width, first=indent)
         if finding.why and title == "BLOCKERS":
-            yield from telling.wrap(telling.clean(finding.why), width, first="    why: ")
+            yield from rendering.wrap(rendering.clean(finding.why), width, first="    why: ")
         yield from _closing(entry, paint, width)
 
 
@@ -183,54 +183,54 @@ def _unknown(entries: Sequence[Shared], paint: Paint, width: int) -> Iterator[st
     if not entries:
         return
     yield from _section("WHAT COULD NOT BE TOLD", paint)
-    kept, left_out = telling.left_out(entries)
-    for group in telling.grouped(kept):
+    kept, left_out = rendering.left_out(entries)
+    for group in rendering.grouped(kept):
         first = group.first
         style = "open" if first.finding.level is Level.MUST else "bold"
         yield from _named(group, paint, style, width)
         for whose, reason in first.reasons:
-            yield from telling.wrap(f"{whose}: {reason}" if whose else reason, width, first=_INDENT)
+            yield from rendering.wrap(f"{whose}: {reason}" if whose else reason, width, first=_INDENT)
         yield from _closing(first, paint, width)
     for chosen in left_out:
-        yield from telling.wrap(chosen.words, width, first="  ", rest="    ")
-        yield from _painted(telling.wrap(chosen.remedy, width, first="    do:  "), paint, "do:", "good")
+        yield from rendering.wrap(chosen.words, width, first="  ", rest="    ")
+        yield from _painted(rendering.wrap(chosen.remedy, width, first="    do:  "), paint, "do:", "good")
 
 
 def _named(group: Group, paint: Paint, style: str, width: int) -> Iterator[str]:
     """What is unknown for one cause: each with its title where they are few, else the first one's."""
     findings = [entry.finding for entry in group.entries]
-    names = [telling.clean(finding.requirement, 100) for finding in findings]
+    names = [rendering.clean(finding.requirement, 100) for finding in findings]
     about = f"({findings[0].level}; {group.first.uses_text})"
-    title = telling.title(findings[0])
+    title = rendering.title(findings[0])
     if not title:
         text = ", ".join(names)
-        yield from _painted(telling.wrap(f"{text} {about}", width, first="  ", rest="    "), paint, text, style)
+        yield from _painted(rendering.wrap(f"{text} {about}", width, first="  ", rest="    "), paint, text, style)
         return
     few = len(findings) <= _MOST_TITLES
     for finding, name in zip(findings, names, strict=True) if few else [(findings[0], names[0])]:
-        said = telling.title(finding)
-        lines = telling.wrap(name, width, first=f"  {said}  ", rest="    ")
-        if telling.width(said) > width - 20:
-            lines = telling.wrap(f"{said} {name}", width, first="  ", rest="    ")
+        said = rendering.title(finding)
+        lines = rendering.wrap(name, width, first=f"  {said}  ", rest="    ")
+        if rendering.width(said) > width - 20:
+            lines = rendering.wrap(f"{said} {name}", width, first="  ", rest="    ")
         yield from _painted(lines, paint, said, style)
     more = "" if few else f"and {len(names) - 1} more: {', '.join(names[1:])} "
-    yield from telling.wrap(f"{more}{about}", width, first="    ")
+    yield from rendering.wrap(f"{more}{about}", width, first="    ")
 
 
 def _closing(entry: Shared, paint: Paint, width: int) -> Iterator[str]:
     finding = entry.finding
     if (waiver := finding.waived) is not None:
-        by, until = telling.clean(waiver.by, 100), telling.clean(waiver.until, 20)
-        text = f"by {by} until {until}: {telling.clean(waiver.reason)}"
-        lines = telling.wrap(text, width, first="    waived ", rest=_HANG)
+        by, until = rendering.clean(waiver.by, 100), rendering.clean(waiver.until, 20)
+        text = f"by {by} until {until}: {rendering.clean(waiver.reason)}"
+        lines = rendering.wrap(text, width, first="    waived ", rest=_HANG)
         yield from _painted(lines, paint, "waived", "open")
     if (waiver := finding.expired_waiver) is not None:
-        by, until = telling.clean(waiver.by, 100), telling.clean(waiver.until, 20)
-        text = f"on {until}; it was by {by}: {telling.clean(waiver.reason)}"
-        lines = telling.wrap(text, width, first="    waiver expired ", rest=_HANG)
+        by, until = rendering.clean(waiver.by, 100), rendering.clean(waiver.until, 20)
+        text = f"on {until}; it was by {by}: {rendering.clean(waiver.reason)}"
+        lines = rendering.wrap(text, width, first="    waiver expired ", rest=_HANG)
         yield from _painted(lines, paint, "waiver expired", "bad")
     if finding.remedy is not None:
-        lines = telling.wrap(telling.clean(finding.remedy.text), width, first="    do:  ")
+        lines = rendering.wrap(rendering.clean(finding.remedy.text), width, first="    do:  ")
         yield from _painted(lines, paint, "do:", "good")
 
 
@@ -250,17 +250,17 @@ def _times(group: Alike, paint: Paint, width: int) -> Iterator[str]:
         if not time.left_out:
             (shown if len(shown) < _MOST_TIMES or time.status is not Status.MEASURED else rest).append(time)
     rows = [
-        [telling.clean(time.check, 60), telling.duration(time.seconds), time.status.value, _remark(time)]
+        [rendering.clean(time.check, 60), rendering.duration(time.seconds), time.status.value, _remark(time)]
         for time in shown
     ]
     if rest:
-        rows.append([f"{len(rest)} more", telling.duration(sum(time.seconds for time in rest)), "measured", ""])
+        rows.append([f"{len(rest)} more", rendering.duration(sum(time.seconds for time in rest)), "measured", ""])
     if away:
-        rows.append([f"{len(away)} more", telling.duration(0.0), "skipped", "left out by the caller"])
-    rows.append(["together", telling.duration(group.seconds), "", ""])
+        rows.append([f"{len(away)} more", rendering.duration(0.0), "skipped", "left out by the caller"])
+    rows.append(["together", rendering.duration(group.seconds), "", ""])
     table = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "left", "left"))
     for line in table.splitlines():
-        yield telling.cut(f"  {line}", width)
+        yield rendering.cut(f"  {line}", width)
 
 
 def _remark(time: Time) -> str:
@@ -269,13 +269,13 @@ def _remark(time: Time) -> str:
 
 
 def _rehearsal(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
-    said = telling.rehearsal(assessment)
+    said = rendering.rehearsal(assessment)
     if not said:
         return
-    yield from _section(telling.REHEARSAL_TITLE.upper(), paint)
+    yield from _section(rendering.REHEARSAL_TITLE.upper(), paint)
     column = max(map(len, said)) + 2
     for name, text in said.items():
-        yield from telling.wrap(text, width, first=f"  {name:{column}}")
+        yield from rendering.wrap(text, width, first=f"  {name:{column}}")
 
 
 def _painted(lines: Iterable[str], paint: Paint, wanted: str, style: str) -> Iterator[str]:

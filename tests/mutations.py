@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from readiness import __version__, assessment
+from readiness import __version__
+from readiness.datamodel import Assessment
+from readiness.documents import assessment
 from readiness.errors import BadFileError
-from readiness.model import Assessment
 
 DELETED = object()
 #: Other words of the same kind: an alteration that still fits the schema is the one to fear.

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from readiness import profile as profiles
-from readiness.checklist import Check, Scope, check
-from readiness.judge import judge
-from readiness.model import AcceleratorFacts, Assessment, Evidence, Joined, Measurement, Profile, Status, Use, Waiver
-from readiness.plain_json import plain
+from readiness.check_registry import Check, Scope, check
+from readiness.datamodel import AcceleratorFacts, Assessment, Evidence, Joined, Measurement, Profile, Status, Use, Waiver
+from readiness.documents.plain_json import plain
+from readiness.judging.judge import judge
+from readiness.profile import loader as profiles
 from tests.reports import build
 
 BOTH = tuple(Use)

@@ -7,16 +7,17 @@ import os
 from functools import cache
 from typing import Any, NoReturn
 
-from readiness import accelerators, checklist, worker
+from readiness import accelerators, check_registry
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import Check
-from readiness.model import Evidence, Labels
+from readiness.check_registry import Check
+from readiness.datamodel import Evidence, Labels
+from readiness.engine import worker
 
 
 @cache
 def checks() -> dict[str, Check]:
     """The checklist, discovered once."""
-    return checklist.discover()
+    return check_registry.discover()
 
 
 def cpu(seed: int = 7) -> Accelerator:

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from readiness import __version__, altered, assessment, demands, early_versions
-from readiness import profile as profiles
+from readiness import __version__
 from readiness.__main__ import main
+from readiness.datamodel import Basis, Decision, Evidence, Finding, Level, Limit, Measurement, Operator, Outcome, Status, Use
+from readiness.documents import assessment, consistency
 from readiness.errors import BadFileError, Exit
-from readiness.model import Basis, Decision, Evidence, Finding, Level, Limit, Measurement, Operator, Outcome, Status, Use
-from readiness.rejudge import rejudge
+from readiness.judging import early_versions, profile_demands
+from readiness.judging.rejudge import rejudge
+from readiness.profile import loader as profiles
 from tests import mutations, saved
 from tests.reports import build
 
@@ -82,11 +84,11 @@ def test_every_shipped_profile_is_read_back_from_what_it_demands() -> None:
 
     for name in profiles.names():
         loaded = profiles.load(name, checks())
-        again = demands.requirements_of(json.loads(json.dumps(loaded.demands)))
+        again = profile_demands.requirements_of(json.loads(json.dumps(loaded.demands)))
         for before, after in zip(sorted(loaded.requirements, key=lambda item: item.id), again, strict=True):
             assert replace(before, why="", source="", remedy=None, place=None, uses=tuple(sorted(before.uses))) == after
-        assert demands.digest_of(loaded.demands) == loaded.sha256
-        assert demands.understood(loaded.demands)
+        assert profile_demands.digest_of(loaded.demands) == loaded.sha256
+        assert profile_demands.understood(loaded.demands)
 
 
 # ---------------------------------------------------------------------------------------------------- contradictions
@@ -393,7 +395,7 @@ def test_this_and_earlier_versions_are_nothing_to_tell_of(version: str, document
 def test_what_a_later_profile_may_demand_is_told_and_not_guessed(document: Any) -> None:
     asked = document["profile"]["demands"]
     asked["require"][0]["level_of_several"] = "must"
-    document["profile"]["sha256"] = demands.digest_of(asked)
+    document["profile"]["sha256"] = profile_demands.digest_of(asked)
     (note,) = assessment.notes(assessment.from_json(document, "here"), __version__)
     assert "demanded what this version does not know" in note
     document["accelerators"][0]["verdicts"]["training"]["score"] = 99.0
@@ -412,7 +414,7 @@ def test_a_limit_between_without_an_end_is_none(document: Any) -> None:
     asked = document["profile"]["demands"]
     entry = next(entry for entry in asked["require"] if entry["id"] == "within")
     entry["limit"]["high"] = None
-    document["profile"]["sha256"] = demands.digest_of(asked)
+    document["profile"]["sha256"] = profile_demands.digest_of(asked)
     with pytest.raises(BadFileError, match="the limit of within is none"):
         assessment.from_json(document, "here")
 
@@ -420,7 +422,7 @@ def test_a_limit_between_without_an_end_is_none(document: Any) -> None:
 def test_every_contradiction_is_found_not_only_the_first(folder: Path) -> None:
     made = saved.small(folder)
     items = tuple(replace(item, evidence=()) for item in made.accelerators)
-    found = list(altered.contradictions(replace(made, accelerators=items)))
+    found = list(consistency.contradictions(replace(made, accelerators=items)))
     assert len(found) > 20
     assert len({place for place, _ in found}) == len(found)
 

@@ -16,11 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from readiness import assessment as documents
-from readiness import files, schema
 from readiness.causes import Cause, KillCause, SkipCause, StopCause
-from readiness.errors import BadFileError, Exit, InternalError
-from readiness.model import (
+from readiness.datamodel import (
     Action,
     Assessment,
     Decision,
@@ -35,7 +32,10 @@ from readiness.model import (
     Verdict,
     Waiver,
 )
-from readiness.plain_json import number_from_json, number_to_json
+from readiness.documents import assessment as documents
+from readiness.documents import files, schema
+from readiness.documents.plain_json import number_from_json, number_to_json
+from readiness.errors import BadFileError, Exit, InternalError
 from tests.reports import build
 
 CAUSES = [*StopCause, *KillCause, *SkipCause]

@@ -382,7 +382,7 @@ def test_a_broken_stack_is_not_replaced_by_the_cpu(tmp_path: Path, profile: Path
     """A driver that fails must not turn into a good word for the CPU: the device is there, and nothing is known of it."""
     code = CODE.replace("('cpu',)", "('cuda', 'cpu')").replace(
         "from readiness.__main__",
-        "import readiness.discovery as d; d.discover = lambda pool, f=d.discover, **limits: d.Discovery("
+        "import readiness.engine.discovery as d; d.discover = lambda pool, f=d.discover, **limits: d.Discovery("
         "f(pool, **limits).accelerators, {}, {'cuda': 'the driver and its library do not fit'}); from readiness.__main__",
     )
     result = readiness("run", "-p", str(profile), "--checks", str(MISBEHAVING), "-f", "table", state=tmp_path, code=code)

@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from readiness import console
-from readiness.checklist import Check, Scope
-from readiness.cli import common
-from readiness.live_findings import count
-from readiness.model import (
+from readiness.check_registry import Check, Scope
+from readiness.cli import common, progress
+from readiness.cli.live_findings import count
+from readiness.datamodel import (
     AcceleratorFacts,
     Evidence,
     Level,
@@ -30,7 +29,7 @@ from readiness.model import (
     Use,
     Waiver,
 )
-from readiness.plan import Job
+from readiness.engine.plan import Job
 from tests.reports import build
 from tests.test_plan import make
 
@@ -58,7 +57,7 @@ class Screen:
     def __init__(self, *requirements: Requirement, columns: int = 200, terminal: bool = False, **options: Any) -> None:
         self.stream = io.StringIO()
         screen = Console(file=self.stream, width=columns, height=30, force_terminal=terminal, color_system=None)
-        self.told = console.Told(profile(*requirements), Path("x"), verbose=options.pop("verbose", False), console=screen, **options)
+        self.told = progress.Told(profile(*requirements), Path("x"), verbose=options.pop("verbose", False), console=screen, **options)
 
     def plan(self, devices: Iterable[AcceleratorFacts], *jobs: Job, known: dict[Any, Evidence] | None = None) -> Screen:
         self.told.planned(tuple(devices), jobs, known or {})
@@ -246,8 +245,8 @@ def test_a_host_that_is_too_busy_to_time_is_told_of(
     check = replace(CHECK, measures={"m": unit})
     job = Job(check, devices)
     screen = Screen().plan(devices, job)
-    monkeypatch.setattr(console, "pressure_s", lambda: next(waited))
-    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(progress, "pressure_s", lambda: next(waited))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
     screen.told.started(job, 1)
     now[0] += 7.0  # until its process is ready
     ready: Any = SimpleNamespace(ready=107.0)
@@ -272,7 +271,7 @@ def test_no_color_is_understood_in_one_place(
     monkeypatch.setenv("TERM", "xterm")
     if value is not None:
         monkeypatch.setenv("NO_COLOR", value)
-    assert console.is_colour_refused(option) is refused
+    assert progress.is_colour_refused(option) is refused
     assert common.colour_for(True, option) is not refused
     assert not common.colour_for(False, option)
 
@@ -329,8 +328,8 @@ def test_colours_that_a_pipeline_asks_for_move_nothing(monkeypatch: pytest.Monke
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr("sys.stderr", io.StringIO())
     request: Any = SimpleNamespace(profile=profile(), uses=tuple(Use), waivers=(), within_s=None)
-    observer = console.observer(request, tmp_path, quiet=False, verbose=False, no_color=False)
-    assert isinstance(observer, console.Told)
+    observer = progress.observer(request, tmp_path, quiet=False, verbose=False, no_color=False)
+    assert isinstance(observer, progress.Told)
     assert not observer.moving
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from readiness import checklist, content, declarations, profile
-from readiness.checklist import Check
+from readiness import check_registry, package_data
+from readiness.check_registry import Check
+from readiness.datamodel import Measurement, Row
+from readiness.engine import check_declarations
 from readiness.errors import CheckFileError, Exit, InternalError, UsageError
-from readiness.model import Measurement, Row
+from readiness.profile import loader
 from tests.engine.support import MISBEHAVING, children, write_profile
 from tests.test_cli import readiness
 
@@ -108,9 +110,9 @@ def test_a_file_that_copies_its_process_makes_no_second_command_line(tmp_path: P
 
 @pytest.mark.parametrize("text", ["while True:\n    pass", "import ctypes\nctypes.PyDLL(None).sleep(600)", "import os\nos.kill(os.getpid(), 19)"])
 def test_a_file_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setenv(content.CHECKS_VARIABLE, str(folder_of(tmp_path, text)))
+    monkeypatch.setenv(package_data.CHECKS_VARIABLE, str(folder_of(tmp_path, text)))
     with pytest.raises(CheckFileError, match="no end within 1 s") as caught:
-        declarations.discover(limit_s=1.0)
+        check_declarations.discover(limit_s=1.0)
     assert str(tmp_path / "checks" / "own" / "file.py") in (caught.value.place or "")
     if text.startswith("while"):
         assert (caught.value.place or "").endswith((".py:1", ".py:2"))
@@ -126,10 +128,10 @@ def test_what_a_file_prints_stays_out_of_the_data(tmp_path: Path) -> None:
 
 def test_declarations_are_the_same_from_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = [MISBEHAVING, LASTING, folder_of(tmp_path, GOOD)]
-    monkeypatch.setenv(content.CHECKS_VARIABLE, os.pathsep.join(map(str, folders)))
-    found = declarations.discover()
+    monkeypatch.setenv(package_data.CHECKS_VARIABLE, os.pathsep.join(map(str, folders)))
+    found = check_declarations.discover()
     assert "readiness.checks.own.file" not in sys.modules
-    here = checklist.discover()
+    here = check_registry.discover()
     assert list(found) == list(here)
     assert {"own.good", "lasting.steps", "trouble.well", "parity.matmul"} <= set(found)
     callables = ("function", "vet", "recount")
@@ -162,25 +164,25 @@ def test_what_a_declaration_says_drives_no_terminal(tmp_path: Path) -> None:
 
 
 def test_nobody_is_asked_where_there_are_no_files_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(content.CHECKS_VARIABLE, raising=False)
-    monkeypatch.setattr("readiness.isolated_call.call", None)
-    assert declarations.discover() == checklist.ours()
+    monkeypatch.delenv(package_data.CHECKS_VARIABLE, raising=False)
+    monkeypatch.setattr("readiness.engine.isolated_call.call", None)
+    assert check_declarations.discover() == check_registry.ours()
 
 
 def test_a_check_looks_at_its_settings_in_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(content.CHECKS_VARIABLE, str(folder_of(tmp_path, GOOD)))
-    found = declarations.discover()
+    monkeypatch.setenv(package_data.CHECKS_VARIABLE, str(folder_of(tmp_path, GOOD)))
+    found = check_declarations.discover()
     for text, error, words in (("bad", UsageError, "this text is bad"), ("fatal", CheckFileError, "exit code 0 before")):
         file = write_profile(tmp_path / "test.toml", ["own.good"], settings={"own.good": {"text": text}})
         with pytest.raises(error, match=words):
-            profile.load(str(file), found)
-    assert profile.load(str(write_profile(tmp_path / "test.toml", ["own.good"], settings={"own.good": {"text": "x"}})), found)
+            loader.load(str(file), found)
+    assert loader.load(str(write_profile(tmp_path / "test.toml", ["own.good"], settings={"own.good": {"text": "x"}})), found)
     assert "readiness.checks.own.file" not in sys.modules
 
 
 def test_what_a_check_kept_is_recounted_in_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(content.CHECKS_VARIABLE, str(LASTING))
-    recount = declarations.discover()["lasting.steps"].recount
+    monkeypatch.setenv(package_data.CHECKS_VARIABLE, str(LASTING))
+    recount = check_declarations.discover()["lasting.steps"].recount
     assert recount is not None
     kept = tmp_path / "kept.jsonl"
     kept.write_text('{"step": 1}\n{"step": 2}\n')
@@ -216,8 +218,8 @@ def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: 
             raise PermissionError(13, "Permission denied", str(path))
         return listed(path)
 
-    monkeypatch.setenv(content.CHECKS_VARIABLE, str(folder))
+    monkeypatch.setenv(package_data.CHECKS_VARIABLE, str(folder))
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(CheckFileError, match="it cannot be listed: Permission denied") as caught:
-        checklist.discover(ours=False)
+        check_registry.discover(ours=False)
     assert caught.value.place == str(folder / "own")

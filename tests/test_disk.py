@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from readiness import disk
+from readiness.host import disk
 
 ROOM = {"f_frsize": 4096, "f_blocks": 10**6, "f_bavail": 10**5, "f_files": 1000, "f_favail": 10}
 

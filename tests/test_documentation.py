@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from readiness import checklist, profile, reporting, runner
+from readiness import check_registry
+from readiness.datamodel import Outcome
+from readiness.engine import runner
 from readiness.errors import Exit
-from readiness.model import Outcome
-from readiness.nursery import LARGEST_MESSAGE_BYTES
+from readiness.isolation.forkserver import LARGEST_MESSAGE_BYTES
+from readiness.profile import loader
+from readiness.rendering import formats
 from tests.engine.support import run, use_checks
 from tests.support import checks
 
@@ -47,7 +50,7 @@ def test_the_readmes_examples_work(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_the_readme_names_every_profile_and_only_those_that_are() -> None:
     named = set(re.findall(r"^\| `([a-z0-9-]+)`(?: \(default\))? \|", README, re.MULTILINE))
     families = {check.family for check in checks().values()}
-    assert named == set(profile.names()) | families
+    assert named == set(loader.names()) | families
 
 
 def test_the_readme_names_the_exit_codes() -> None:
@@ -70,7 +73,7 @@ def test_commands_of_the_readme_parse() -> None:
             if word.startswith("-"):
                 assert word in options, line
     for text in ("json=a.json", "junit=a.xml", "markdown=-"):
-        assert reporting.parse_request(text)
+        assert formats.parse_request(text)
 
 
 def test_every_check_says_why_it_matters_and_fits_its_message() -> None:
@@ -96,4 +99,4 @@ def test_the_engines_files_stay_readable() -> None:
 
 def test_the_modules_that_the_command_line_needs_know_no_family() -> None:
     assert not {name for name in vars(runner) if name in ("catalogue", "ranks", "parity", "driver")}
-    assert checklist.discover().keys() == checks().keys()
+    assert check_registry.discover().keys() == checks().keys()

@@ -6,29 +6,30 @@ from typing import Any
 
 import pytest
 
-from readiness import checklist, endings
+from readiness import check_registry
 from readiness.causes import Cause, KillCause
-from readiness.evidence_pipe import End
-from readiness.model import AcceleratorFacts, Evidence, Measurement, Status
-from readiness.plan import Job
-from readiness.worker_process import Worker
+from readiness.datamodel import AcceleratorFacts, Evidence, Measurement, Status
+from readiness.engine import worker_evidence
+from readiness.engine.plan import Job
+from readiness.isolation.evidence_pipe import End
+from readiness.isolation.worker_process import Worker
 
 
 def evidence(**changes: Any) -> Evidence:
     """The evidence of a worker that ended like this."""
-    check = next(iter(checklist.discover().values()))
+    check = next(iter(check_registry.discover().values()))
     job = Job(check, (AcceleratorFacts("cpu:0", "cpu", 0, "cpu", None, None),))
     worker = Worker(1, -1, -1, 60.0, started=0.0, ready=1.0, finished=2.0)
     for name, value in changes.items():
         setattr(worker, name, value)
-    return endings.evidence_of(worker, job, 1)
+    return worker_evidence.evidence_of(worker, job, 1)
 
 
 @pytest.mark.parametrize(("number", "name"), [(11, "SIGSEGV"), (7, "SIGBUS"), (40, "signal 40"), (99, "signal 99")])
 def test_every_signal_has_a_word(number: int, name: str) -> None:
-    assert endings.signal_name(number) == name
+    assert worker_evidence.signal_name(number) == name
     found = evidence(exit_code=-number)
-    own = number in endings.OWN_FAULTS
+    own = number in worker_evidence.OWN_FAULTS
     assert found.status is (Status.CRASHED if own else Status.ERROR)
     assert found.reason == (f"its process died by {name}" if own else f"its process was ended from outside by {name}")
     assert found.process["signal"] == name
@@ -97,5 +98,5 @@ def test_why_it_was_ended_is_kept_for_programs(changes: dict[str, Any], cause: C
 
 
 def test_want_of_memory_is_known_by_its_cause() -> None:
-    assert endings.ran_out_of_memory(Worker(1, -1, -1, 60.0, kill_cause=KillCause.MEMORY))
-    assert not endings.ran_out_of_memory(Worker(1, -1, -1, 60.0, killed="out of memory, it says", kill_cause=KillCause.OUTPUT))
+    assert worker_evidence.ran_out_of_memory(Worker(1, -1, -1, 60.0, kill_cause=KillCause.MEMORY))
+    assert not worker_evidence.ran_out_of_memory(Worker(1, -1, -1, 60.0, killed="out of memory, it says", kill_cause=KillCause.OUTPUT))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from readiness import files, toml
+from readiness.documents import files, toml
 from readiness.errors import BadFileError
 
 ROOT = Path(__file__).parent.parent

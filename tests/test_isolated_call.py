@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from readiness.engine.isolated_call import FailedCallError, call
 from readiness.errors import BadFileError, UsageError
-from readiness.isolated_call import FailedCallError, call
 from tests.engine.support import alive, children
 
 HERE = "tests.isolated_functions"

@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from readiness.decision import decide
-from readiness.judge import applies, credit, declared, judge, satisfies, worst_exit
-from readiness.model import (
+from readiness.datamodel import (
     AcceleratorFacts,
     Basis,
     Decision,
@@ -30,7 +28,9 @@ from readiness.model import (
     Use,
     Waiver,
 )
-from readiness.rejudge import rejudge
+from readiness.judging.judge import applies, credit, declared, judge, satisfies, worst_exit
+from readiness.judging.rejudge import rejudge
+from readiness.judging.verdict import decide
 from tests.reports import build
 
 FACTS = AcceleratorFacts(id="cpu:0", kind="cpu", index=0, stack="cpu", vendor=None, model=None)

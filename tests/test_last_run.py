@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from readiness import profile as profiles
+from readiness.datamodel import AcceleratorAssessment, Assessment, Evidence, Status
 from readiness.errors import Exit
-from readiness.model import AcceleratorAssessment, Assessment, Evidence, Status
-from readiness.telling import rows
+from readiness.profile import loader as profiles
+from readiness.rendering import rows
 from tests.engine.support import MISBEHAVING, write_profile
 from tests.rehearsal.support import host
 from tests.test_cli import readiness

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from readiness.__main__ import Standard
-from readiness.assessment import dumps
-from readiness.log_commands import Breaker, broken
+from readiness.documents.assessment import dumps
+from readiness.rendering.log_commands import Breaker, broken
 
 #: As the runners read a line; each from its source or documentation.
 OBEYED = re.compile(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from readiness.machine import identity, same, same_place
+from readiness.host.identity import identity, same, same_place
 
 HERE = {"name": "node-a", "boot": "b1", "id": "i1", "network": "17"}
 

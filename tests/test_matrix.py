@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from readiness import profile
+from readiness.datamodel import AcceleratorFacts, Level, Profile
 from readiness.errors import BadFileError
-from readiness.judge import judge
-from readiness.model import AcceleratorFacts, Level, Profile
+from readiness.judging.judge import judge
+from readiness.profile import loader
 from tests.support import checks
 
 HEAD = 'schema = "readiness.profile/1"\nname = "ours"\ntitle = "Ours"\n'
@@ -48,7 +48,7 @@ require = [
 
 def load(tmp_path: Path, text: str, name: str = "ours.toml") -> Profile:
     (tmp_path / name).write_text(HEAD + text)
-    return profile.load(str(tmp_path / name), checks())
+    return loader.load(str(tmp_path / name), checks())
 
 
 def told(one: Profile) -> list[tuple[object, ...]]:

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-from readiness.multichip import raw
-from readiness.ranks import network
-from readiness.ranks.forwarding import Forwarding, FromRanks, ToStore, of_this_user
-from readiness.ranks.speaking import Lines
-from readiness.ranks.values import Json
-from readiness.scratch import bounded_file
+from readiness.distributed import rendezvous
+from readiness.distributed.json_lines import Lines
+from readiness.distributed.remote.store_forwarding import Forwarding, FromRanks, ToStore, of_this_user
+from readiness.distributed.types import Json
+from readiness.host.temp_dirs import bounded_file
+from readiness.probes.bandwidth import transport_baseline
 from tests.listeners import watching
 
 
@@ -58,7 +58,7 @@ class Ends:
     """Both ends of what carries a store, with what each says handed to the other by a thread."""
 
     def __init__(self) -> None:
-        self.listener = network.listener("127.0.0.1")
+        self.listener = rendezvous.listener("127.0.0.1")
         self.place = f"tcp://127.0.0.1:{self.listener.getsockname()[1]}/1-1"
         self.selector = selectors.DefaultSelector()
         self.there, self.here = FromRanks(self.selector), ToStore(self.selector, self.place)
@@ -93,10 +93,10 @@ def ends() -> Iterator[Ends]:
 
 
 def test_a_store_is_reached_through_what_is_carried(ends: Ends) -> None:
-    serving = threading.Thread(target=lambda: stores.append(network.store(ends.place, 2, ends.listener.detach())))
+    serving = threading.Thread(target=lambda: stores.append(rendezvous.store(ends.place, 2, ends.listener.detach())))
     stores: list[Any] = []
     serving.start()
-    abroad = network.store(ends.there.place(ends.place), 2)
+    abroad = rendezvous.store(ends.there.place(ends.place), 2)
     serving.join()
     (here,) = stores
     here.set("from here", "a")
@@ -111,7 +111,7 @@ def test_a_store_is_reached_through_what_is_carried(ends: Ends) -> None:
 
 def test_a_store_that_is_gone_ends_the_connections_to_it(ends: Ends) -> None:
     ends.listener.close()
-    address, _ = network.served_at(ends.there.place(ends.place))
+    address, _ = rendezvous.served_at(ends.there.place(ends.place))
     with socket.create_connection(address, 10) as opened:
         opened.sendall(b"a question")
         assert opened.recv(100) == b""
@@ -124,7 +124,7 @@ def test_what_is_no_content_is_refused(ends: Ends, content: str) -> None:
 
 
 def test_strangers_of_this_machine_are_told_by_the_kernels_table(tmp_path: Path) -> None:
-    with network.listener("127.0.0.1") as listener:
+    with rendezvous.listener("127.0.0.1") as listener:
         port = listener.getsockname()[1]
         for address in ("127.0.0.1", "::ffff:127.0.0.1"):  # as Python, and as torch connects
             with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as opened:
@@ -155,7 +155,7 @@ def test_an_end_that_is_closed_already_is_nobodys(tmp_path: Path) -> None:
 def test_a_connection_of_another_user_is_closed(ends: Ends) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can be another user")
-    address, _ = network.served_at(ends.there.place(ends.place))
+    address, _ = rendezvous.served_at(ends.there.place(ends.place))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which the child does without
         child = os.fork()
@@ -181,7 +181,7 @@ def test_a_raw_connection_is_that_of_the_rank_that_knows_the_word() -> None:
     """Whoever else connects first, says nothing or something else, or leaves."""
     word = bytes(range(8))
     with (
-        network.listener("127.0.0.1") as listener,
+        rendezvous.listener("127.0.0.1") as listener,
         socket.create_connection(listener.getsockname()) as silent,
         socket.create_connection(listener.getsockname()) as guessing,
         socket.create_connection(listener.getsockname()) as leaving,
@@ -190,13 +190,13 @@ def test_a_raw_connection_is_that_of_the_rank_that_knows_the_word() -> None:
         guessing.sendall(bytes(8))
         leaving.close()
         right.sendall(word)
-        with raw._accepted(listener, word) as found:
+        with transport_baseline._accepted(listener, word) as found:
             assert found.getpeername() == right.getsockname()
         assert silent.recv(1) == b""
-    with network.listener("127.0.0.1") as listener, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(raw, "CONNECT_S", 0.1)
+    with rendezvous.listener("127.0.0.1") as listener, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transport_baseline, "CONNECT_S", 0.1)
         with pytest.raises(TimeoutError):
-            raw._accepted(listener, word)
+            transport_baseline._accepted(listener, word)
 
 
 def test_what_another_process_prints_is_kept_within_bounds() -> None:
@@ -211,7 +211,7 @@ def test_what_another_process_prints_is_kept_within_bounds() -> None:
 def test_stores_are_served_at_their_address_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
     store_of: Any = dist.TCPStore  # type: ignore[attr-defined]
     monkeypatch.setattr(store_of, "__init__", store_of.__init__)  # put back afterwards
-    network.serve_stores_at_their_address()
+    rendezvous.serve_stores_at_their_address()
     for options in ({}, {"multi_tenant": True}, {"use_libuv": False}):
         store = store_of("127.0.0.1", 0, is_master=True, wait_for_workers=False, **options)
         other = store_of("127.0.0.1", store.port, is_master=False)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from readiness import files
-from readiness.endurance.ledger import SoakLog
+from readiness.documents import files
 from readiness.errors import BadFileError, UsageError
+from readiness.probes.soak.soak_log import SoakLog
 
 WRITING = os.O_RDWR | os.O_CREAT | os.O_APPEND
 

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from readiness import content, profile, toml
-from readiness.checklist import Check, check
+from readiness import package_data
+from readiness.check_registry import Check, check
+from readiness.datamodel import Action, Level, Measurement, Operator, Profile, Use
+from readiness.documents import toml
 from readiness.errors import BadFileError, Exit, UsageError
-from readiness.model import Action, Level, Measurement, Operator, Profile, Use
+from readiness.profile import loader
 from tests.support import checks
 
 HEAD = 'schema = "readiness.profile/1"\nname = "test"\ntitle = "A test"\n'
@@ -39,7 +41,7 @@ def write(folder: Path, text: str, name: str = "test.toml") -> str:
 
 
 def load(folder: Path, text: str) -> Profile:
-    return profile.load(write(folder, text), CHECKLIST)
+    return loader.load(write(folder, text), CHECKLIST)
 
 
 def test_every_key_of_a_requirement_arrives(tmp_path: Path) -> None:
@@ -104,7 +106,7 @@ def test_dropping_beside_a_requirement_that_names_no_check_is_a_mistake_of_the_l
 
 def test_smoke_takes_seconds_on_one_chip_and_on_several() -> None:
     """By what its checks declare: a node health program is killed after a minute."""
-    smoke = profile.load("smoke", checks())
+    smoke = loader.load("smoke", checks())
     asked = {item.check for item in smoke.requirements}
     assert {"multichip.data_parallel", "driver.memory", "parity.matmul"} <= asked
     assert sum(checks()[id].typical_s for id in asked - {"operators.sweep"}) < 25
@@ -118,9 +120,9 @@ def test_the_digest_is_of_what_is_demanded(tmp_path: Path) -> None:
     assert load(tmp_path, HEAD + REQUIREMENT.replace("1.0", "1.0000001")).sha256 != first.sha256
 
 
-@pytest.mark.parametrize("name", profile.names())
+@pytest.mark.parametrize("name", loader.names())
 def test_the_shipped_profiles_load(name: str) -> None:
-    loaded = profile.load(name, checks())
+    loaded = loader.load(name, checks())
     assert loaded.name == name
     assert loaded.requirements
     for requirement in loaded.requirements:
@@ -195,7 +197,7 @@ def test_hostile_profiles(tmp_path: Path, name: str) -> None:
     file = tmp_path / "test.toml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(BadFileError, match=f"(?s){message}") as caught:
-        profile.load(str(file), CHECKLIST)
+        loader.load(str(file), CHECKLIST)
     assert caught.value.exit_code is Exit.USAGE
     assert caught.value.place is not None
     assert str(file) in caught.value.place
@@ -207,13 +209,13 @@ def test_a_circle_of_profiles_is_told(tmp_path: Path) -> None:
     for name, parent in (("a", "b"), ("b", "c"), ("c", "a")):
         write(tmp_path, HEAD.replace("test", name) + f'extends = ["{parent}"]\n', f"{name}.toml")
     with pytest.raises(BadFileError, match="extends itself through 'a'"):
-        profile.load(str(tmp_path / "a.toml"), CHECKLIST)
+        loader.load(str(tmp_path / "a.toml"), CHECKLIST)
 
 
 @pytest.mark.parametrize("name", ["generol", "", "general\0", "../general", "no/such.toml", "."])
 def test_a_profile_that_is_not_there(name: str) -> None:
     with pytest.raises(UsageError) as caught:
-        profile.load(name, CHECKLIST)
+        loader.load(name, CHECKLIST)
     assert caught.value.remedy
 
 
@@ -221,7 +223,7 @@ def test_how_many_chips_it_takes_is_part_of_the_demands(tmp_path: Path) -> None:
     def load(line: str) -> Profile:
         file = tmp_path / "test.toml"
         file.write_text(HEAD + REQUIREMENT + line)
-        return profile.load(str(file), CHECKLIST)
+        return loader.load(str(file), CHECKLIST)
 
     assert [item.least_chips for item in load("least_chips = 2\n").requirements] == [2]
     assert load("least_chips = 2\n").sha256 != load("").sha256
@@ -230,7 +232,7 @@ def test_how_many_chips_it_takes_is_part_of_the_demands(tmp_path: Path) -> None:
 
 def test_a_name_that_was_mistyped_is_guessed() -> None:
     with pytest.raises(UsageError, match="did you mean general"):
-        profile.load("generol", CHECKLIST)
+        loader.load("generol", CHECKLIST)
 
 
 def test_a_folder_and_a_fifo_are_no_profiles(tmp_path: Path) -> None:
@@ -240,7 +242,7 @@ def test_a_folder_and_a_fifo_are_no_profiles(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.toml")
     for name in ("folder", "pipe"):
         with pytest.raises(BadFileError, match="not a file"):
-            profile.load(str(tmp_path / f"{name}.toml"), CHECKLIST)
+            loader.load(str(tmp_path / f"{name}.toml"), CHECKLIST)
 
 
 @given(st.text())
@@ -248,7 +250,7 @@ def test_no_text_raises_anything_else(tmp_path_factory: pytest.TempPathFactory, 
     file = tmp_path_factory.mktemp("any") / "test.toml"
     file.write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(BadFileError):
-        profile.load(str(file), CHECKLIST)
+        loader.load(str(file), CHECKLIST)
 
 
 def test_lines_are_found_through_strings_arrays_and_quoted_keys() -> None:
@@ -282,7 +284,7 @@ def test_lines_are_found_through_strings_arrays_and_quoted_keys() -> None:
 
 
 def test_the_shipped_profiles_lie_where_content_says() -> None:
-    assert (content.shipped("profiles") / "general.toml").is_file()
+    assert (package_data.shipped("profiles") / "general.toml").is_file()
 
 
 def _small(folder: Path, name: str, extends: list[str], requirements: dict[str, int], more: str = "") -> Path:
@@ -299,14 +301,14 @@ def test_an_ancestor_of_several_parents_undoes_nothing_that_one_of_them_says(tmp
     _small(tmp_path, "base", [], {"one": 1, "two": 1}, '[settings."parity.training"]\nsteps = 4\n')
     _small(tmp_path, "strict", ["base"], {"one": 9}, 'drop = ["two"]\n[settings."parity.training"]\nsteps = 6\n')
     _small(tmp_path, "extra", ["base"], {"three": 3})
-    found = profile.load(str(_small(tmp_path, "team", order, {})), checks())
+    found = loader.load(str(_small(tmp_path, "team", order, {})), checks())
     limits = {item.id: item.limit.bound for item in found.requirements}
     assert limits == {"one": 9} | ({"three": 3} if "extra" in order else {})
     assert found.settings["parity.training"] == {"steps": 6}
 
 
 def _limits(file: Path) -> dict[str, float]:
-    return {item.id: item.limit.bound for item in profile.load(str(file), checks()).requirements}
+    return {item.id: item.limit.bound for item in loader.load(str(file), checks()).requirements}
 
 
 def test_parents_that_say_different_things_are_refused_unless_the_child_says_what_holds(tmp_path: Path) -> None:
@@ -340,7 +342,7 @@ def test_what_is_said_over_parents_that_disagree_is_said_whole(tmp_path: Path) -
             _limits(file)
         assert "state it whole" in str(caught.value)
         assert f"{file}:" in str(caught.value)
-        (found,) = profile.load(str(_small(tmp_path, "both", order, {"one": 4})), checks()).requirements
+        (found,) = loader.load(str(_small(tmp_path, "both", order, {"one": 4})), checks()).requirements
         assert (found.level, found.limit.bound) == (Level.MUST, 4), "nothing of either is left"
 
 
@@ -359,7 +361,7 @@ def test_what_one_parent_drops_and_another_demands_is_no_matter_of_their_order(t
     with pytest.raises(BadFileError, match=r"say different things of the setting 'parity.training.steps'"):
         _limits(_small(tmp_path, "both", ["short", "long"], {}))
     file = _small(tmp_path, "both", ["short", "long"], {}, '[settings."parity.training"]\nsteps = 5\n')
-    assert profile.load(str(file), checks()).settings["parity.training"] == {"steps": 5}
+    assert loader.load(str(file), checks()).settings["parity.training"] == {"steps": 5}
 
 
 @pytest.mark.parametrize("text", [f"at_least = 0x{'f' * 4000}", "[" + ".".join(["a"] * 3000) + "]", f"weight = {'9' * 4000}"])
@@ -367,7 +369,7 @@ def test_monstrous_numbers_and_depths_are_one_clear_error(tmp_path: Path, text: 
     file = _small(tmp_path, "monster", [], {})
     file.write_text(file.read_text() + text)
     with pytest.raises(BadFileError):
-        profile.load(str(file), checks())
+        loader.load(str(file), checks())
 
 
 @pytest.mark.parametrize("order", [["both-uses", "one-use"], ["one-use", "both-uses"]])
@@ -376,7 +378,7 @@ def test_parents_that_disagree_on_uses_are_refused_in_any_order(tmp_path: Path, 
     _small(tmp_path, "one-use", [], {"two": 1}, 'uses = ["inference"]\n')
     with pytest.raises(BadFileError, match="say different things of the uses"):
         _limits(_small(tmp_path, "team", order, {}))
-    found = profile.load(str(_small(tmp_path, "team", order, {}, 'uses = ["training", "inference"]\n')), checks())
+    found = loader.load(str(_small(tmp_path, "team", order, {}, 'uses = ["training", "inference"]\n')), checks())
     assert found.uses == (Use.TRAINING, Use.INFERENCE)
     # What a file demands of its uses it demands of these, whoever extends it.
     assert {item.id: item.uses for item in found.requirements} == {"one": (Use.TRAINING, Use.INFERENCE), "two": (Use.INFERENCE,)}
@@ -385,8 +387,8 @@ def test_parents_that_disagree_on_uses_are_refused_in_any_order(tmp_path: Path, 
 def test_no_shipped_profile_demands_what_its_own_settings_leave_out() -> None:
     """Else it stays unknown in every run, with a remedy that nobody can follow."""
     of_label = {"dtype": ("dtypes", "core_dtypes"), "mode": ("modes",), "optimizer": ("optimizers",), "architecture": ("architectures",)}
-    for name in profile.names():
-        loaded = profile.load(name, checks())
+    for name in loader.names():
+        loaded = loader.load(name, checks())
         for item in loaded.requirements:
             settings = {**checks()[item.check].settings, **loaded.settings.get(item.check, {})}
             for label, names in of_label.items():
@@ -397,12 +399,12 @@ def test_no_shipped_profile_demands_what_its_own_settings_leave_out() -> None:
 
 
 def test_the_content_of_a_file_beside_it_is_part_of_what_a_profile_demands(tmp_path: Path) -> None:
-    shipped = content.shipped("profiles") / "workloads"
+    shipped = package_data.shipped("profiles") / "workloads"
     more = '[settings."operators.workload"]\nworkload = "beside:mine.json.gz"\n'
     digests = []
     for workload in ("qwen3-8b", "llama-3.1-8b"):
         (tmp_path / "mine.json.gz").write_bytes((shipped / f"{workload}.json.gz").read_bytes())
-        loaded = profile.load(str(_small(tmp_path, "team", [], {"one": 1}, more)), checks())
+        loaded = loader.load(str(_small(tmp_path, "team", [], {"one": 1}, more)), checks())
         digests.append(loaded.sha256)
         assert list(loaded.files) == [str(tmp_path / "mine.json.gz")]
     assert digests[0] != digests[1]

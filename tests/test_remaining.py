@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from readiness.plan import Job
-from readiness.remaining import Remaining
+from readiness.cli.remaining_time import Remaining
+from readiness.engine.plan import Job
 from tests.reports import build
 from tests.test_plan import make
 

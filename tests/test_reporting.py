@@ -13,16 +13,26 @@ from typing import Any
 
 import pytest
 
-from readiness import content, reporting
+from readiness import package_data
 from readiness.errors import Exit, InternalError, UsageError
-from readiness.reporting import Format, Request, check_writable, formats, parse_request, parse_requests, render, write
+from readiness.rendering import formats as rendering_formats
+from readiness.rendering.formats import (
+    Format,
+    Request,
+    check_writable,
+    formats,
+    parse_request,
+    parse_requests,
+    render,
+    write,
+)
 from tests.reports import build
 
 ASSESSMENT = build.everything()
 
 
 def test_the_formats_are_the_files_of_the_folder() -> None:
-    files = {file.stem for file in content.shipped("reports").glob("*.py")}
+    files = {file.stem for file in package_data.shipped("reports").glob("*.py")}
     assert set(formats()) == files
     assert {"table", "line", "json", "junit", "markdown"} <= files
     for format_ in formats().values():
@@ -41,7 +51,7 @@ def test_a_file_that_is_no_format_is_refused(tmp_path: Path, monkeypatch: pytest
     import readiness.reports
 
     (tmp_path / "empty_shell.py").write_text('"""Nothing in here."""\n')
-    monkeypatch.setattr(content, "shipped", lambda kind: tmp_path)
+    monkeypatch.setattr(package_data, "shipped", lambda kind: tmp_path)
     monkeypatch.setattr(readiness.reports, "__path__", [str(tmp_path)])
     formats.cache_clear()
     try:
@@ -263,7 +273,7 @@ def test_failing_streams_and_files_are_usage_errors_and_cost_no_other_report(tmp
         write(Request("line"), ASSESSMENT, False, closed)
     gone = tmp_path / "gone" / "a.json"
     with pytest.raises(UsageError, match="No such file") as caught:
-        reporting.write_all(
+        rendering_formats.write_all(
             [Request("json", gone), Request("line"), Request("json", tmp_path / "b.json")], ASSESSMENT, False, Broken()
         )
     assert caught.value.place == str(gone)
@@ -292,7 +302,7 @@ def test_a_report_that_fails_is_our_fault_and_costs_itself_only(monkeypatch: pyt
     monkeypatch.setitem(formats(), "line", Format("line", "x.", ".txt", broken, frozenset()))
     stream = io.StringIO()
     with pytest.raises(InternalError, match="'line' failed: ZeroDivisionError: oh"):
-        reporting.write_all([Request("line"), Request("table")], ASSESSMENT, False, stream)
+        rendering_formats.write_all([Request("line"), Request("table")], ASSESSMENT, False, stream)
     assert "BLOCKERS" in stream.getvalue()
 
 

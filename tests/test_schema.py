@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from readiness import assessment, content, schema
-from readiness.validator import compiled
+from readiness import package_data
+from readiness.documents import assessment, schema
+from readiness.documents.compiled_schema import compiled
 from tests.reports import build
 
 WAIVER = {"requirement": "a", "accelerator": "*", "reason": "r", "by": "b", "until": "2027-01-31"}
@@ -27,7 +28,7 @@ ASKED = {"profile": None, "uses": ["training"], "devices": [], "expression": Non
 @cache
 def documents() -> list[tuple[str, Any]]:
     """Documents that fit, with the name of their schema."""
-    tomls = [("profile", file) for file in sorted(content.shipped("profiles").glob("*.toml"))]
+    tomls = [("profile", file) for file in sorted(package_data.shipped("profiles").glob("*.toml"))]
     chips = Path(schema.__file__).parent / "simulator"
     tomls += [("chip", file) for folder in ("chips", "planted") for file in sorted((chips / folder).glob("*.toml"))[:12]]
     return [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from readiness.scratch import scratch, sweep
+from readiness.host.temp_dirs import scratch, sweep
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import readiness
-from readiness import profile
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import check
+from readiness.check_registry import check
+from readiness.datamodel import Measurement, Yield
 from readiness.errors import BadFileError, CheckFileError
-from readiness.model import Measurement, Yield
-from readiness.settings import DTYPES
+from readiness.profile import loader
+from readiness.profile.settings import DTYPES
 from tests.support import checks
 
 HEAD = 'schema = "readiness.profile/1"\nname = "team"\ntitle = "Team"\n'
@@ -26,7 +26,7 @@ def load(tmp_path: Path, id: str, setting: str) -> None:
     file = tmp_path / "team.toml"
     file.write_text(f'{HEAD}[[require]]\nid = "one"\ncheck = "parity.matmul"\nmeasure = "supported"\nequals = 1\n'
                     f'[settings."{id}"]\n{setting}\n')  # fmt: skip
-    profile.load(str(file), checks())
+    loader.load(str(file), checks())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from readiness.telling import Section, fit
+from readiness.rendering import Section, fit
 
 SECTIONS = st.lists(
     st.tuples(st.lists(st.integers(1, 400), max_size=20), st.floats(0, 1), st.none() | st.integers(0, 5)), max_size=6

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from readiness import files, state
+from readiness.documents import files
+from readiness.engine import run_store
 
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(state, "folder", lambda: tmp_path)
-    for number in range(state.RUNS_KEPT + 5):
+    monkeypatch.setattr(run_store, "folder", lambda: tmp_path)
+    for number in range(run_store.RUNS_KEPT + 5):
         folder = tmp_path / "runs" / f"2026{number:04d}"
         folder.mkdir(parents=True)
         (folder / "run.json").write_text("{}")
@@ -23,8 +24,8 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_oldest_runs_are_removed(runs: Path) -> None:
-    state.prune_runs()
-    assert sorted(path.name for path in runs.iterdir()) == [f"2026{number:04d}" for number in range(5, state.RUNS_KEPT + 5)]
+    run_store.prune_runs()
+    assert sorted(path.name for path in runs.iterdir()) == [f"2026{number:04d}" for number in range(5, run_store.RUNS_KEPT + 5)]
 
 
 def test_a_run_that_goes_on_is_never_removed_and_one_given_up_is(runs: Path) -> None:
@@ -32,10 +33,10 @@ def test_a_run_that_goes_on_is_never_removed_and_one_given_up_is(runs: Path) -> 
     for folder in (going_on, given_up):
         (folder / "assessment.json").unlink()
         (folder / "journal.jsonl").write_text("")
-    long_ago = time.time() - 2 * state.GIVEN_UP_S
+    long_ago = time.time() - 2 * run_store.GIVEN_UP_S
     for name in ("run.json", "journal.jsonl"):
         os.utime(given_up / name, (long_ago, long_ago))
-    state.prune_runs()
+    run_store.prune_runs()
     assert going_on.exists()
     assert not given_up.exists()
 
@@ -45,9 +46,9 @@ def test_a_soak_that_writes_its_own_record_alone_goes_on(runs: Path) -> None:
     (soak / "assessment.json").unlink()
     (soak / "kept").mkdir()
     (soak / "kept" / "multichip.soak-cuda_0.jsonl").write_text("")
-    long_ago = time.time() - 2 * state.GIVEN_UP_S
+    long_ago = time.time() - 2 * run_store.GIVEN_UP_S
     os.utime(soak / "run.json", (long_ago, long_ago))
-    state.prune_runs()
+    run_store.prune_runs()
     assert soak.exists()
 
 
@@ -56,26 +57,26 @@ def test_a_run_that_is_held_is_never_removed(runs: Path) -> None:
     lock = files.take_lock(held)
     assert lock is not None
     with lock:
-        state.prune_runs()
+        run_store.prune_runs()
         assert held.exists()
-    state.prune_runs()
+    run_store.prune_runs()
     assert not held.exists()
 
 
 def test_a_run_that_was_interrupted_can_be_gone_on_with_for_a_day(runs: Path) -> None:
     interrupted = runs / "20260000"
     (interrupted / "assessment.json").write_text('{"interrupted": true}')
-    state.prune_runs()
+    run_store.prune_runs()
     assert interrupted.exists()
-    long_ago = time.time() - 2 * state.GIVEN_UP_S
+    long_ago = time.time() - 2 * run_store.GIVEN_UP_S
     os.utime(interrupted / "run.json", (long_ago, long_ago))
-    state.prune_runs()
+    run_store.prune_runs()
     assert not interrupted.exists()
 
 
 def test_other_folders_are_left_alone(runs: Path) -> None:
     (runs / "0000-mine").mkdir()
-    state.prune_runs()
+    run_store.prune_runs()
     assert (runs / "0000-mine").exists()
 
 
@@ -83,7 +84,7 @@ def test_where_nothing_can_be_kept_runs_do_not_pile_up(tmp_path: Path, monkeypat
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    find = state.folder.__wrapped__
+    find = run_store.folder.__wrapped__
     first = find()
     assert find() == first
     assert first.parent == tmp_path

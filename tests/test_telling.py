@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from readiness import telling
-from readiness.model import Decision, Level, Outcome, Use, Verdict
+from readiness import rendering
+from readiness.datamodel import Decision, Level, Outcome, Use, Verdict
 from tests.reports import build
 
 TRICKY = st.sampled_from("\x1b\x9b[]0;m\x07\\Pa \n昇\u0301\u202e:#")
@@ -18,11 +18,11 @@ ANY_TEXT = st.text(st.characters(), max_size=200) | st.text(TRICKY, max_size=60)
 
 @given(ANY_TEXT, st.integers(3, 100))
 def test_clean_text_is_one_harmless_line(text: str, longest: int) -> None:
-    cleaned = telling.clean(text, longest)
+    cleaned = rendering.clean(text, longest)
     assert len(cleaned) <= longest
     assert cleaned == " ".join(cleaned.split())
     assert not any(unicodedata.category(character).startswith("C") for character in cleaned)
-    assert telling.clean(cleaned, longest) == cleaned
+    assert rendering.clean(cleaned, longest) == cleaned
 
 
 @pytest.mark.parametrize(
@@ -44,31 +44,31 @@ def test_clean_text_is_one_harmless_line(text: str, longest: int) -> None:
     ],
 )
 def test_what_terminals_obey_goes(text: object, expected: str) -> None:
-    assert telling.clean(text) == expected
+    assert rendering.clean(text) == expected
 
 
 @given(ANY_TEXT)
 def test_a_whole_text_keeps_its_lines_and_nothing_that_acts(text: str) -> None:
-    seen = telling.visible(text)
+    seen = rendering.visible(text)
     assert seen.count("\n") == text.count("\n")
     assert not any(unicodedata.category(character).startswith("C") for character in seen.replace("\n", ""))
-    assert telling.visible(seen) == seen
-    assert telling.visible("  a  b\tc\n\n    d\x1b[2J \n") == "  a  b c\n\n    d\n"
+    assert rendering.visible(seen) == seen
+    assert rendering.visible("  a  b\tc\n\n    d\x1b[2J \n") == "  a  b c\n\n    d\n"
 
 
 def test_a_message_keeps_its_indentation() -> None:
-    assert telling.message("a\x1b[2J  b\n  remedy: \u202ec\n") == "a b\n  remedy: c"
+    assert rendering.message("a\x1b[2J  b\n  remedy: \u202ec\n") == "a b\n  remedy: c"
 
 
 def test_long_texts_are_cut_before_they_are_searched() -> None:
-    assert len(telling.clean("x" * 50_000_000, 100)) == 100
+    assert len(rendering.clean("x" * 50_000_000, 100)) == 100
 
 
 @given(ANY_TEXT, st.integers(20, 60), st.integers(0, 8))
 def test_wrapped_lines_fit_and_lose_nothing(text: str, columns: int, indent: int) -> None:
-    cleaned = telling.clean(text)
-    lines = telling.wrap(cleaned, columns, first=" " * indent)
-    assert all(telling.width(line) <= columns for line in lines)
+    cleaned = rendering.clean(text)
+    lines = rendering.wrap(cleaned, columns, first=" " * indent)
+    assert all(rendering.width(line) <= columns for line in lines)
     assert "".join("".join(lines).split()) == "".join(cleaned.split())
 
 
@@ -89,7 +89,7 @@ def test_wrapped_lines_fit_and_lose_nothing(text: str, columns: int, indent: int
     ],
 )
 def test_figures(value: float | bool | None, unit: str | None, beside: str, expected: str) -> None:
-    assert telling.figure(value, unit, beside=beside) == expected
+    assert rendering.figure(value, unit, beside=beside) == expected
 
 
 @pytest.mark.parametrize(
@@ -100,12 +100,12 @@ def test_figures(value: float | bool | None, unit: str | None, beside: str, expe
     ],
 )
 def test_durations(seconds: float, expected: str) -> None:
-    assert telling.duration(seconds) == expected
+    assert rendering.duration(seconds) == expected
 
 
 def test_nothing_is_rounded_up_to_complete() -> None:
-    assert telling.span(Verdict(Decision.READY, 99.9, 99.9)) == "99..99"
-    assert telling.span(Verdict(Decision.READY, 61.9, 97), Verdict(Decision.READY, 58.2, 96)) == "58..96 to 61..97"
+    assert rendering.span(Verdict(Decision.READY, 99.9, 99.9)) == "99..99"
+    assert rendering.span(Verdict(Decision.READY, 61.9, 97), Verdict(Decision.READY, 58.2, 96)) == "58..96 to 61..97"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_nothing_is_rounded_up_to_complete() -> None:
 )
 def test_a_device_is_not_named_twice(vendor: str | None, model: str | None, expected: str) -> None:
     item = build.accelerator((), facts_=build.facts(vendor=vendor, model=model, memory_bytes=None))
-    assert telling.device(item) == expected
+    assert rendering.device(item) == expected
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_device_is_not_named_twice(vendor: str | None, model: str | None, expe
     ],
 )
 def test_names_of_many_are_short(ids: list[str], expected: str) -> None:
-    assert telling.names(ids) == expected
+    assert rendering.names(ids) == expected
 
 
 @pytest.mark.parametrize(
@@ -157,35 +157,35 @@ def test_names_of_many_are_short(ids: list[str], expected: str) -> None:
     ],
 )
 def test_a_simulated_chip_is_no_product(properties: dict[str, object], expected: str | None) -> None:
-    assert telling.simulated(build.facts("sim:0", properties=properties)) == expected
+    assert rendering.simulated(build.facts("sim:0", properties=properties)) == expected
 
 
 def test_a_finding_in_words_has_its_figure_its_place_and_what_it_is_about() -> None:
     about = "softmax in bfloat16, strided input: 3 of 1200 calls differed\x1b[2J\n"
-    text = telling.measured(build.failed("x", reason=about))
+    text = rendering.measured(build.failed("x", reason=about))
     assert text == (
         "relative_error is 0.031, limit at most 0.01 (dtype=bfloat16); "
         "softmax in bfloat16, strided input: 3 of 1200 calls differed"
     )
-    assert len(telling.reason(build.failed("x", reason="word " * 500))) <= 600
+    assert len(rendering.reason(build.failed("x", reason="word " * 500))) <= 600
 
 
-def groups(*makes: object, **changes: object) -> list[telling.Alike]:
+def groups(*makes: object, **changes: object) -> list[rendering.Alike]:
     """Accelerators cuda:0, cuda:1, ... with these findings each."""
     items = [
         build.accelerator(findings, facts_=build.facts(f"cuda:{number}"))  # type: ignore[arg-type]
         for number, findings in enumerate(makes)
     ]
-    return telling.alike(build.assessment(*items))
+    return rendering.alike(build.assessment(*items))
 
 
 def test_accelerators_are_alike_if_the_same_is_said_of_them() -> None:
     good, bad = (build.finding("x"), build.finding("y")), (build.failed("x"), build.finding("y"))
     found = groups(good, good, bad, good)
     assert [group.title() for group in found] == ["cuda:0, cuda:1, cuda:3 (3 alike)", "cuda:2"]
-    assert found[1].entries[telling.Kind.BLOCKER][0].only == "cuda:2"
+    assert found[1].entries[rendering.Kind.BLOCKER][0].only == "cuda:2"
     assert [group.names() for group in groups(bad, bad)] == ["cuda:0, cuda:1"]
-    assert groups(bad, bad)[0].entries[telling.Kind.BLOCKER][0].only == ""
+    assert groups(bad, bad)[0].entries[rendering.Kind.BLOCKER][0].only == ""
 
 
 @pytest.mark.parametrize(
@@ -205,13 +205,13 @@ def test_another_model_or_software_or_a_simulated_one_is_not_alike() -> None:
         build.facts("a:0"), build.facts("a:1", model="A2"), build.facts("a:2", software={}),
         build.facts("a:3", properties=build.SIMULATED), build.facts("a:4"),
     ]  # fmt: skip
-    found = telling.alike(build.assessment(*(build.accelerator((), facts_=device) for device in devices)))
+    found = rendering.alike(build.assessment(*(build.accelerator((), facts_=device) for device in devices)))
     assert [group.title() for group in found] == ["a:0, a:4 (2 alike)", "a:1", "a:2", "a:3 (simulated)"]
 
 
 def test_figures_that_differ_are_a_range_that_names_its_ends() -> None:
     (group,) = groups(*((build.failed("x", value=value, unit="GB/s"),) for value in (0.5, 0.25, 0.75)))
-    (statement,) = group.entries[telling.Kind.BLOCKER][0].statements
+    (statement,) = group.entries[rendering.Kind.BLOCKER][0].statements
     assert statement.lines == [
         "relative_error is 0.25 (cuda:1) to 0.75 GB/s (cuda:2), limit at most 0.01 GB/s (dtype=bfloat16)"
     ]
@@ -221,7 +221,7 @@ def test_figures_that_differ_are_a_range_that_names_its_ends() -> None:
 def test_words_that_differ_are_told_with_whose_they_are() -> None:
     nan, wrong = build.failed("x", value=float("nan"), reason="mm"), build.failed("x", reason="softmax")
     (group,) = groups((nan,), (wrong,), (nan,))
-    first, second = group.entries[telling.Kind.BLOCKER][0].statements
+    first, second = group.entries[rendering.Kind.BLOCKER][0].statements
     assert (first.whose, first.reason, first.value) == ("cuda:0, cuda:2", "mm", "NaN")
     assert (second.whose, second.reason, second.value) == ("cuda:1", "softmax", "0.031")
 
@@ -230,22 +230,22 @@ def test_their_own_names_in_front_of_words_make_no_difference() -> None:
     """Checks of operators begin what they say with the accelerator's id."""
     found = [build.failed("x", reason=f"cuda:{number}: sort in bfloat16 is missing") for number in range(3)]
     (group,) = groups(*((one,) for one in found))
-    (shared,) = group.entries[telling.Kind.BLOCKER]
+    (shared,) = group.entries[rendering.Kind.BLOCKER]
     (statement,) = shared.statements
     assert statement.whose == ""
     assert statement.reason == "sort in bfloat16 is missing"
 
 
 def test_what_was_measured_on_several_as_one_says_so() -> None:
-    (first, second) = telling.alike(build.simulated())
-    collectives, = (entry for entry in first.entries[telling.Kind.BLOCKER] if entry.finding.requirement == "collectives-correct")
+    (first, second) = rendering.alike(build.simulated())
+    collectives, = (entry for entry in first.entries[rendering.Kind.BLOCKER] if entry.finding.requirement == "collectives-correct")
     assert collectives.together == "sim:0 to sim:3"
     assert collectives.only == ""
-    assert {entry.together for entry in second.entries[telling.Kind.BLOCKER]} == {"", "sim:0 to sim:3"}
+    assert {entry.together for entry in second.entries[rendering.Kind.BLOCKER]} == {"", "sim:0 to sim:3"}
 
 
 def test_the_time_of_several_is_the_longest_and_mishaps_are_told_apart() -> None:
-    (first, _) = telling.alike(build.simulated())
+    (first, _) = rendering.alike(build.simulated())
     assert [(time.check, time.seconds, time.whose) for time in first.times] == [
         ("multichip.collectives", 33.0, ""), ("operators.sweep", 13.0, ""),
     ]  # fmt: skip
@@ -253,8 +253,8 @@ def test_the_time_of_several_is_the_longest_and_mishaps_are_told_apart() -> None
 
 
 def test_a_rehearsal_in_words() -> None:
-    assert telling.rehearsal(build.everything()) == {}
-    assert telling.rehearsal(build.simulated()) == {
+    assert rendering.rehearsal(build.everything()) == {}
+    assert rendering.rehearsal(build.simulated()) == {
         "rehearsed": "under general on simulated chips, 3 min 30 s, 3 seeds",
         "caught": "2 of 3 kinds of defect, 2 of 4 planted defects",
         "missed": (
@@ -270,10 +270,10 @@ def test_a_rehearsal_in_words() -> None:
 def test_a_rehearsal_without_trouble_and_an_empty_one() -> None:
     one = build.REHEARSAL["defects"][0]
     clean = build.REHEARSAL | {"defects": [one], "false_alarms": [], "healthy_runs": 1, "seeds": [1]}
-    said = telling.rehearsal(build.assessment(rehearsal=clean))
+    said = rendering.rehearsal(build.assessment(rehearsal=clean))
     assert said["caught"] == "1 of 1 kind of defect"
     assert said["missed"] == "none"
     assert said["false alarms"] == "none over 1 healthy run"
-    said = telling.rehearsal(build.assessment(rehearsal=clean | {"defects": [], "healthy_runs": 0}))
+    said = rendering.rehearsal(build.assessment(rehearsal=clean | {"defects": [], "healthy_runs": 0}))
     assert said["caught"] == "nothing: no defect was planted"
     assert said["false alarms"] == "not known: no healthy chip was run"

@@ -8,18 +8,20 @@ from typing import Any
 
 import pytest
 
-from readiness import assessment, files, judge, profile
+from readiness.datamodel import Evidence, Finding, Measurement, Status
+from readiness.documents import assessment, files
 from readiness.errors import BadFileError
-from readiness.model import Evidence, Finding, Measurement, Status
-from readiness.reporting import render
+from readiness.judging import judge
+from readiness.profile import loader
+from readiness.rendering.formats import render
 from tests.reports import build
 from tests.support import checks
 from tests.test_profile import CHECKLIST, HEAD, REQUIREMENT, load, write
 
 
-@pytest.mark.parametrize("name", profile.names())
+@pytest.mark.parametrize("name", loader.names())
 def test_every_requirement_of_a_shipped_profile_has_a_plain_title_of_its_own(name: str) -> None:
-    titles = {item.id: item.title for item in profile.load(name, checks()).requirements}
+    titles = {item.id: item.title for item in loader.load(name, checks()).requirements}
     for id, title in titles.items():
         assert 10 <= len(title) <= 60, id
         assert title[0].isupper() or title.startswith("torchrun"), id

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.catalogue.outcomes import Phase, failed
 from readiness.numerics import unsupported
 from readiness.numerics.unsupported import describe, is_out_of_memory, is_unsupported, unsupported_as_reason
+from readiness.probes.operators.outcomes import Phase, failed
 
 CORPUS = tomllib.loads((Path(__file__).parent / "fixtures" / "refusals.toml").read_text(encoding="utf-8"))["message"]
 #: Without their type, so that words alone decide: these are refusals by type on today's stacks.

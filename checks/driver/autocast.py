@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import check
-from readiness.model import Measurement, Row, Yield
+from readiness.check_registry import check
+from readiness.datamodel import Measurement, Row, Yield
 
 
 @check(
@@ -29,7 +29,7 @@ def autocast(
     """
     import torch
 
-    from readiness.driver.mixed import relative_error, try_autocast
+    from readiness.probes.driver.autocast import relative_error, try_autocast
 
     for name in dtypes:
         dtype = getattr(torch, name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import check
-from readiness.model import Measurement, Row, Yield
+from readiness.check_registry import check
+from readiness.datamodel import Measurement, Row, Yield
 
 _DTYPES = (
     "float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64"
@@ -32,8 +32,8 @@ def copies(
     layouts and directions that the device did not refuse. Each dtype is copied as `rows` x `columns`, float32 also as
     `large` x `large`.
     """
-    from readiness.driver.copying import copies as copy_all
-    from readiness.driver.copying import pinning
+    from readiness.probes.driver.memcpy import copies as copy_all
+    from readiness.probes.driver.memcpy import pinning
 
     refusal = pinning(accelerator)
     if refusal is not None:

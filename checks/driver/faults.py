@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import Phase, Skip, check
-from readiness.model import Measurement, Row, Yield
+from readiness.check_registry import Phase, Skip, check
+from readiness.datamodel import Measurement, Row, Yield
 
 
 @check(
@@ -26,7 +26,7 @@ def faults(accelerator: Accelerator) -> Iterator[Yield]:
     `standing_faults` sums what they stood at when it began, which a reset or a repair should clear, without those of a
     device's whole life; `lost_counters` are those that could be read then and cannot be read now.
     """
-    from readiness.accelerators.counters import KINDS, events, increases, kind_of, lifelong
+    from readiness.accelerators.fault_counters import KINDS, events, increases, kind_of, lifelong
 
     before = accelerator.facts.counters
     if not before:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import check
-from readiness.model import Measurement, Note, Row, Yield
+from readiness.check_registry import check
+from readiness.datamodel import Measurement, Note, Row, Yield
 
 
 @check(
@@ -31,7 +31,7 @@ def lifecycle(
     host's (label `memory`); where the host's memory is the device's, both are what this process keeps resident.
     `handle_growth` is how many more file descriptors this process holds afterwards.
     """
-    from readiness.driver import lifecycle as life
+    from readiness.probes.driver import lifecycle as life
 
     openings: list[life.Opening] = []
     for number in range(opens if accelerator.stack.forks else fresh_opens):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import check
-from readiness.model import Cost, Measurement, Note, Row, Yield
+from readiness.check_registry import check
+from readiness.datamodel import Cost, Measurement, Note, Row, Yield
 
 
 @check(
@@ -34,34 +34,34 @@ def memory(
     asking for far more than there is raised an error that names memory, `oom_recovered` 1 where the device allocated
     and calculated correctly right after it.
     """
-    from readiness.driver import filling
+    from readiness.probes.driver import memory_fill
 
     reading = accelerator.memory()
     on_host = accelerator.device.type == "cpu"
-    target = int(host_gib * filling.GIB) if reading is None else int(share * reading[0])
+    target = int(host_gib * memory_fill.GIB) if reading is None else int(share * reading[0])
     if on_host:
-        target = min(target, int(host_gib * filling.GIB))
-    filled = filling.fill(accelerator, target, int(piece_gib * filling.GIB))
+        target = min(target, int(host_gib * memory_fill.GIB))
+    filled = memory_fill.fill(accelerator, target, int(piece_gib * memory_fill.GIB))
     yield Row({"free": reading and reading[0], "total": reading and reading[1], "asked": target,
                "allocated": filled.allocated_bytes, "refused": filled.refusal})  # fmt: skip
     if reading is not None:
         yield Measurement("allocated_share", min(1.0, filled.allocated_bytes / target), samples=len(filled.pieces))
         if on_host:
-            yield Measurement("usable_gib", reading[0] / filling.GIB, {"how": "reported"})
+            yield Measurement("usable_gib", reading[0] / memory_fill.GIB, {"how": "reported"})
         else:
-            yield Measurement("usable_gib", filled.allocated_bytes / filling.GIB, {"how": "written"})
+            yield Measurement("usable_gib", filled.allocated_bytes / memory_fill.GIB, {"how": "written"})
     yield Note("asking for more memory than there is")
     # A kernel that promises memory it does not have must not be taken at its word on the host: there only the absurd.
     asked = [2**50] if reading is None or on_host else [2 * reading[1], 2**50]
-    refusals = [filling.ask_too_much(accelerator, size) for size in asked]
+    refusals = [memory_fill.ask_too_much(accelerator, size) for size in asked]
     for refusal in refusals:
         yield Row({"asked": refusal.asked_bytes, "clean": refusal.clean, "answer": refusal.text})
     yield Measurement("oom_clean", int(all(refusal.clean for refusal in refusals)), samples=len(refusals))
     if filled.pieces:
-        yield Measurement("wrong_bytes", filling.wrong_bytes(filled), samples=filled.allocated_bytes)
+        yield Measurement("wrong_bytes", memory_fill.wrong_bytes(filled), samples=filled.allocated_bytes)
     filled.pieces.clear()
     accelerator.release()
-    problem = filling.works(accelerator, min(target, 2**27))
+    problem = memory_fill.works(accelerator, min(target, 2**27))
     if problem is not None:
         yield Row({"after running out of memory": problem})
     yield Measurement("oom_recovered", int(problem is None))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import check
-from readiness.model import Measurement, Row, Yield
+from readiness.check_registry import check
+from readiness.datamodel import Measurement, Row, Yield
 
 
 @check(
@@ -26,7 +26,7 @@ def random(accelerator: Accelerator, *, numbers: int = 1 << 18) -> Iterator[Yiel
     `moment_error` is the largest deviation of a distribution's moments from theory, in standard errors (label
     `distribution`): about 3 by chance alone, infinite where a number is not finite or outside its range.
     """
-    from readiness.driver.randomness import moment_errors, promises
+    from readiness.probes.driver.rng import moment_errors, promises
 
     kept, refusal = promises(accelerator, numbers)
     for source, promise, holds in kept:

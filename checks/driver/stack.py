@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import check
-from readiness.model import Measurement, Row, Yield
+from readiness.check_registry import check
+from readiness.datamodel import Measurement, Row, Yield
 
 
 @check(
@@ -26,7 +26,7 @@ def stack(accelerator: Accelerator) -> Iterator[Yield]:
     """
     import torch
 
-    from readiness.accelerators.versions import Ruling, judge
+    from readiness.accelerators.version_rules import Ruling, judge
 
     facts = accelerator.facts
     for component, version in facts.software.items():

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import Skip, check
-from readiness.model import Measurement, Row, Yield
+from readiness.check_registry import Skip, check
+from readiness.datamodel import Measurement, Row, Yield
 
 
 @check(
@@ -25,7 +25,7 @@ def streams(accelerator: Accelerator, *, rounds: int = 10, numbers: int = 1 << 2
     ready; `synchronize_works` is the share of attempts after which everything queued had ended and arrived;
     `supported` the share of attempts that the device did not refuse.
     """
-    from readiness.driver.streams import attempts, missing
+    from readiness.probes.driver.streams import attempts, missing
 
     reason = missing(accelerator)
     if reason is not None:

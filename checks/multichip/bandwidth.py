@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import Scope, check
-from readiness.model import Cost, Yield
+from readiness.check_registry import Scope, check
+from readiness.datamodel import Cost, Yield
 
 
 @check(
@@ -63,10 +63,10 @@ def bandwidth(
 
     `completed` and labels as in `multichip.collectives`.
     """
-    from readiness.multichip.bandwidth import rank_main
-    from readiness.multichip.bandwidth_reports import Settings
-    from readiness.multichip.rank_check import rank_check
-    from readiness.multichip.telling_bandwidth import measurements
+    from readiness.probes.bandwidth.measurements import measurements
+    from readiness.probes.bandwidth.rank import rank_main
+    from readiness.probes.bandwidth.reports import Settings
+    from readiness.probes.ranks_common.rank_check import rank_check
 
     settings = Settings(
         bytes=tuple(bytes), samples=samples, block_mib=block_mib, most_mib=most_mib, tail_calls=tail_calls,

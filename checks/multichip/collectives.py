@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import Scope, check
-from readiness.model import Cost, Yield
+from readiness.check_registry import Scope, check
+from readiness.datamodel import Cost, Yield
 
 
 @check(
@@ -64,10 +64,10 @@ def collectives(
     evidence about: ranks that share one chip (`chips="one"`) have used no link; with `world="all"` every chip takes part,
     which is what `ranks` = 0 is for: one rank on each chip, two at least and sixteen at most.
     """
-    from readiness.multichip.collectives import Settings, rank_main
-    from readiness.multichip.inputs import real_dtypes
-    from readiness.multichip.rank_check import rank_check
-    from readiness.multichip.telling import collectives as measurements
+    from readiness.probes.collectives.measurements import collectives as measurements
+    from readiness.probes.collectives.rank import Settings, rank_main
+    from readiness.probes.ranks_common.exact_inputs import real_dtypes
+    from readiness.probes.ranks_common.rank_check import rank_check
 
     settings = Settings(
         dtypes=real_dtypes(dtypes), sizes=tuple(sizes), largest=largest, sweep_s=sweep_s, rounds=rounds, repeats=repeats,

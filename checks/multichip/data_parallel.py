@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import Scope, check
-from readiness.model import Cost, Note, Yield
+from readiness.check_registry import Scope, check
+from readiness.datamodel import Cost, Note, Yield
 
 
 @check(
@@ -32,11 +32,11 @@ def data_parallel(
     over all steps from a single process; `replicas_differ` counts the steps after which the ranks' parameters are not
     the same in every bit. `completed` is 0 when a rank died, hung or raised. Labels as in `multichip.collectives`.
     """
-    from readiness.multichip.measurements import completion
-    from readiness.multichip.rank_check import placed
-    from readiness.multichip.telling_training import training
-    from readiness.multichip.training import Settings, rank_main
-    from readiness.ranks import Placement, run_ranks
+    from readiness.distributed import Placement, run_ranks
+    from readiness.probes.data_parallel.measurements import training
+    from readiness.probes.data_parallel.rank import Settings, rank_main
+    from readiness.probes.ranks_common.measurements import completion
+    from readiness.probes.ranks_common.rank_check import placed
 
     placement = yield from placed(accelerator, ranks)
     settings = Settings(steps, parts=len(placement.ranks))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import Scope, check
-from readiness.model import Cost, Note, Yield
+from readiness.check_registry import Scope, check
+from readiness.datamodel import Cost, Note, Yield
 
 
 @check(
@@ -61,8 +61,8 @@ def drills(
     counts segments that TCP sent again meanwhile. `completed` is 0 where ranks failed by themselves. Labels `ranks`, `chips`
     and `world` as in `multichip.collectives`.
     """
-    from readiness.multichip.drill import inject_all
-    from readiness.multichip.rank_check import placed
+    from readiness.probes.rank_faults.parent import inject_all
+    from readiness.probes.ranks_common.rank_check import placed
 
     placement = yield from placed(accelerator, ranks)
     yield Note(f"drills on {placement.scope}")

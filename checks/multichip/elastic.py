@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import Scope, check
-from readiness.model import Cost, Yield
+from readiness.check_registry import Scope, check
+from readiness.datamodel import Cost, Yield
 
 
 @check(
@@ -44,11 +44,11 @@ def elastic(
     the death within `start_s` seconds. Labels `ranks`, `chips`, `world` as in `multichip.collectives`; `timeout_s` is the
     timeout of the workers' group.
     """
-    from readiness.multichip import elastic
-    from readiness.multichip.rank_check import placed
-    from readiness.scratch import scratch
+    from readiness.host.temp_dirs import scratch
+    from readiness.probes.elastic import parent
+    from readiness.probes.ranks_common.rank_check import placed
 
     placement = yield from placed(accelerator, ranks, here=True)
     with scratch() as folder:
-        limits = elastic.Limits(start_s, limit_s, timeout_s)
-        yield from elastic.restarts(accelerator, placement, folder, tries=tries, limits=limits)
+        limits = parent.Limits(start_s, limit_s, timeout_s)
+        yield from parent.restarts(accelerator, placement, folder, tries=tries, limits=limits)

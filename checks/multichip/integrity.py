@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import Scope, check
-from readiness.model import Cost, Yield
+from readiness.check_registry import Scope, check
+from readiness.datamodel import Cost, Yield
 
 
 @check(
@@ -41,10 +41,10 @@ def integrity(
     cannot tell a link from its ends, nor can a fault that was seen once or twice: then all of them are named. `completed`
     and labels as in `multichip.collectives`; `ranks` = 0 is one on each chip.
     """
-    from readiness.multichip.inputs import real_dtypes
-    from readiness.multichip.integrity import Settings, rank_main
-    from readiness.multichip.rank_check import rank_check
-    from readiness.multichip.telling_integrity import integrity as measurements
+    from readiness.probes.integrity.measurements import integrity as measurements
+    from readiness.probes.integrity.rank import Settings, rank_main
+    from readiness.probes.ranks_common.exact_inputs import real_dtypes
+    from readiness.probes.ranks_common.rank_check import rank_check
 
     yield from rank_check(
         accelerator, rank_main, Settings(rounds, products, size, real_dtypes(dtypes)), measurements,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import Scope, check
-from readiness.model import Cost, Yield
+from readiness.check_registry import Scope, check
+from readiness.datamodel import Cost, Yield
 
 
 @check(
@@ -62,11 +62,11 @@ def links(
     takes the slowest longer than the median. `completed` as in `multichip.collectives`, and labels too. `ranks` = 0 is one
     on each chip.
     """
-    from readiness.multichip.inputs import real_dtypes
-    from readiness.multichip.link_reports import Settings
-    from readiness.multichip.links import rank_main
-    from readiness.multichip.rank_check import rank_check
-    from readiness.multichip.telling_links import links as measurements
+    from readiness.probes.links.measurements import links as measurements
+    from readiness.probes.links.rank import rank_main
+    from readiness.probes.links.reports import Settings
+    from readiness.probes.ranks_common.exact_inputs import real_dtypes
+    from readiness.probes.ranks_common.rank_check import rank_check
 
     settings = Settings(
         repeats=repeats, dtypes=real_dtypes(dtypes), rounds=rounds, block_mib=block_mib, most_mib=most_mib,

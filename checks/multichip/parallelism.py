@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import Scope, check
-from readiness.model import Cost, Yield
+from readiness.check_registry import Scope, check
+from readiness.datamodel import Cost, Yield
 
 
 @check(
@@ -54,8 +54,8 @@ def parallelism(
     where a rank died, hung or raised. A mode that wants more ranks than there are, or that the simulator cannot do, is
     not measured: a row says why.
     """
-    from readiness.multichip.rank_check import placed
-    from readiness.parallel.worlds import ParallelTraining
+    from readiness.probes.parallelism.parent import ParallelTraining
+    from readiness.probes.ranks_common.rank_check import placed
 
     training = ParallelTraining(accelerator, (yield from placed(accelerator, ranks)), steps, patience_s)
     yield from training.run(modes, dtypes, optimizers)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import Scope, check
-from readiness.model import Cost, Yield
+from readiness.check_registry import Scope, check
+from readiness.datamodel import Cost, Yield
 
 
 @check(
@@ -45,10 +45,10 @@ def recovery(accelerator: Accelerator, *, ranks: int = 0, patience_s: float = 30
     `completed` is 0 when a rank died that was not to die, hung or raised. Labels `ranks`, `chips`, `world` as in
     `multichip.collectives`. Ranks of other hosts take part where there is a folder that all hosts see (`--shared`).
     """
-    from readiness.multichip import recovery
-    from readiness.multichip.rank_check import placed
-    from readiness.scratch import scratch
+    from readiness.host.temp_dirs import scratch
+    from readiness.probes.ranks_common.rank_check import placed
+    from readiness.probes.recovery import parent
 
     placement = yield from placed(accelerator, ranks, here=accelerator.shared is None)
     with scratch(accelerator.shared) as folder:
-        yield from recovery.RecoveryRun(accelerator, placement, folder, patience_s).recovery()
+        yield from parent.RecoveryRun(accelerator, placement, folder, patience_s).recovery()

@@ -6,15 +6,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import Scope, check
-from readiness.model import Cost, Row, Yield
+from readiness.check_registry import Scope, check
+from readiness.datamodel import Cost, Row, Yield
 
 
 def recount(path: Path) -> Iterator[Yield]:
     """What a soak that was cut off had found by then."""
-    from readiness.endurance import ledger, telling
+    from readiness.probes.soak import measurements as soak_measurements
+    from readiness.probes.soak import soak_log
 
-    yield from telling.measurements(ledger.read(path))
+    yield from soak_measurements.measurements(soak_log.read(path))
 
 
 @check(
@@ -66,9 +67,9 @@ def soak(
     result would be seen: where training does not, or most operations, having no fault says nothing, and is not reported.
     Labels as in `multichip.collectives`.
     """
-    from readiness.endurance.soak import Soak
-    from readiness.endurance.telling import measurements
-    from readiness.ranks import place
+    from readiness.distributed import place
+    from readiness.probes.soak.measurements import measurements
+    from readiness.probes.soak.parent import Soak
 
     placement = place(accelerator, ranks)
     begun = {

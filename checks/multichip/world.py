@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import Scope, check
-from readiness.model import AcceleratorFacts, Cost, Measurement, Row, Yield
-from readiness.peers import host_of
+from readiness.accelerators.remote_devices import host_of
+from readiness.check_registry import Scope, check
+from readiness.datamodel import AcceleratorFacts, Cost, Measurement, Row, Yield
 
 
 @check(

@@ -31,7 +31,7 @@ def large(
     `missing`: "part" where memory or time did not do for all of them, which speaks for no whole unless it is bad already.
     `tried` is the share of the operators that were tried. It takes two to four tensors of 4 GiB each.
     """
-    from readiness.catalogue import large as operators
+    from readiness.probes.operators import large_ops as operators
 
     for power in powers:
         here = {"elements": f"2^{power}"}

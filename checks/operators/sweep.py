@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from readiness.accelerators import Accelerator
-from readiness.checklist import Skip, check
-from readiness.model import Cost, Measurement, Note, Row, Yield
+from readiness.check_registry import Skip, check
+from readiness.datamodel import Cost, Measurement, Note, Row, Yield
 
 
 @check(
@@ -72,20 +72,20 @@ def sweep(
 
     Labels: `dtype`, `catalogue`: what was swept, "chosen" where `only` chose; a sweep of all counts its core apart too.
     """
-    from readiness.catalogue import database, opinfo_trial, tally
-    from readiness.catalogue import sweep as sweeping
     from readiness.numerics import Strictness
+    from readiness.probes.operators import opinfo, opinfo_trial, summary
+    from readiness.probes.operators import sweep as sweeping
 
     try:
-        entries = database.load()
-    except database.UnavailableError as problem:
+        entries = opinfo.load()
+    except opinfo.UnavailableError as problem:
         raise Skip(f"PyTorch's operator database cannot be imported: {problem}") from problem
-    chosen = database.select(entries, catalogue, only)
+    chosen = opinfo.select(entries, catalogue, only)
     further = tuple(dtype for dtype in core_dtypes if dtype not in dtypes)
-    parts = database.parts(catalogue, only)
+    parts = opinfo.parts(catalogue, only)
     options = opinfo_trial.TrialOptions(samples, Strictness(rms_ratio, max_ratio, roundoffs, sums), forward_mode)
-    counts = {(dtype, part): tally.Tally(accelerator.id) for dtype in dtypes for part in parts}
-    counts |= {(dtype, parts[-1]): tally.Tally(accelerator.id) for dtype in further}
+    counts = {(dtype, part): summary.Tally(accelerator.id) for dtype in dtypes for part in parts}
+    counts |= {(dtype, parts[-1]): summary.Tally(accelerator.id) for dtype in further}
     for done, swept in enumerate(sweeping.sweep(
         accelerator, entries, chosen, (*dtypes, *further) if only else dtypes, core_dtypes=() if only else further,
         options=options, operator_limit_s=operator_limit_s, processes=processes,
@@ -95,7 +95,7 @@ def sweep(
                 counts[swept.dtype, part].add(swept)
         if done % 100 == 0:
             yield Note(f"{done} operators done, now {swept.entry.name} in {swept.dtype}")
-        if (cells := tally.row(swept)) is not None:
+        if (cells := summary.row(swept)) is not None:
             yield Row(cells)
     for (dtype, part), count in counts.items():
         yield Row({"operator": f"* ({part})", "dtype": dtype, "phase": "both", "outcome": "summary", "detail": str(count)})

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from readiness import Accelerator, Cost, Measurement, Note, Row, Yield, check
-from readiness.checklist import Skip
-from readiness.workload import document
+from readiness.check_registry import Skip
+from readiness.tracing import workload_schema
 
 
 def vet(settings: Mapping[str, Any]) -> None:
     """Raises UsageError where a profile names a workload that is none."""
     if name := settings.get("workload"):
-        document.load(document.find(name))
+        workload_schema.load(workload_schema.find(name))
 
 
 @check(
@@ -65,16 +65,16 @@ def workload(
     from fnmatch import fnmatchcase
 
     from readiness.numerics import Strictness
-    from readiness.workload import playing, replay_supervisor, tally
+    from readiness.probes.model_operators import replay, replay_supervisor, summary
 
     if not workload:
         raise Skip("no workload is named: the profile has no setting `workload`")
-    file = document.find(workload)
-    loaded = document.load(file)
+    file = workload_schema.find(workload)
+    loaded = workload_schema.load(file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()  # `judge` asks for it where a profile names a file
     yield Row({"operator": "*", "outcome": "summary", "detail": f"operators of {loaded.name}", "sha256": digest})
-    parts = [part for part in playing.parts(loaded) if not only or any(fnmatchcase(part.name, glob) for glob in only)]
-    counts = tally.Tally(accelerator.id, loaded)
+    parts = [part for part in replay.parts(loaded) if not only or any(fnmatchcase(part.name, glob) for glob in only)]
+    counts = summary.Tally(accelerator.id, loaded)
     strictness = Strictness(rms_ratio, max_ratio, roundoffs, sums)
     large_s /= accelerator.stack.sharing(accelerator.facts)
     for part, result in replay_supervisor.run(
@@ -82,7 +82,7 @@ def workload(
         call_limit_s=call_limit_s, strictness=strictness,
     ):  # fmt: skip
         counts.found.append((part, result))
-        yield Row(tally.row(part, result))
+        yield Row(summary.row(part, result))
         if len(counts.found) % 20 == 0:
             yield Note(f"{len(counts.found)} of {len(parts)} operators done, now {part.label}")
     yield Row({"operator": "*", "outcome": "summary", "detail": str(counts)})

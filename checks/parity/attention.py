@@ -28,9 +28,9 @@ def attention(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "
     case's root mean square deviation over that of the reference. `masked_row_violations` (label `dtype`): elements of the
     result for queries that may see no key that are not 0, and gradients that are no number because of them.
     """
-    from readiness.parity.attention import attention_cases, masked_row_violations
-    from readiness.parity.survey import dtype_named, survey
-    from readiness.precision import strict_precision
+    from readiness.numerics.strict_precision import strict_precision
+    from readiness.probes.parity.attention_cases import attention_cases, masked_row_violations
+    from readiness.probes.parity.reference_cases import dtype_named, survey
 
     with strict_precision():
         for name in dtypes:

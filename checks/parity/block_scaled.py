@@ -27,9 +27,9 @@ def block_scaled(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float8_e
     of what rounding 128 terms in float32 may cost; `relative_error` the worst case's root mean square error over that of
     the reference, which is the product of the very same 8-bit values in float64.
     """
-    from readiness.parity import block_scaled as scaled
-    from readiness.parity.survey import dtype_named, survey
-    from readiness.precision import strict_precision
+    from readiness.numerics.strict_precision import strict_precision
+    from readiness.probes.parity import block_scaled as scaled
+    from readiness.probes.parity.reference_cases import dtype_named, survey
 
     with strict_precision():
         for name in dtypes:

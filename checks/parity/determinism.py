@@ -37,21 +37,21 @@ def determinism(
     """
     from readiness.numerics import fingerprint
     from readiness.numerics.unsupported import unsupported_as_reason
-    from readiness.parity import repetition
-    from readiness.parity.survey import dtype_named
+    from readiness.probes.parity import determinism as parity_determinism
+    from readiness.probes.parity.reference_cases import dtype_named
 
     for mode in modes:
         for name in dtypes:
             found: list[tuple[dict[str, str], int]] = []
-            for op, repeat in repetition.operations(accelerator, dtype_named(name)):
+            for op, repeat in parity_determinism.operations(accelerator, dtype_named(name)):
                 labels, seen = {"op": op, "dtype": name, "mode": mode}, []
                 strict, complaints = False, []
                 with unsupported_as_reason() as refusal:
-                    strict = mode == "deterministic" and repetition.obeys(repeat)
-                    with repetition.deterministic(mode == "deterministic", strict=strict) as complaints:
+                    strict = mode == "deterministic" and parity_determinism.obeys(repeat)
+                    with parity_determinism.deterministic(mode == "deterministic", strict=strict) as complaints:
                         for turn in range(repeats):
                             seen.append(fingerprint(*repeat()))
-                            repetition.disturb(accelerator, turn)
+                            parity_determinism.disturb(accelerator, turn)
                 yield Row({**labels, "refused": refusal.reason, "strict": strict, "warnings": complaints,
                            "results": sorted(set(seen))})  # fmt: skip
                 yield Measurement("supported", int(refusal.reason is None), labels)

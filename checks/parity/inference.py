@@ -33,10 +33,10 @@ def inference(
     import torch
 
     from readiness import numerics
+    from readiness.numerics.strict_precision import strict_precision
     from readiness.numerics.unsupported import unsupported_as_reason
-    from readiness.parity import learning, transformer
-    from readiness.parity.survey import dtype_named
-    from readiness.precision import strict_precision
+    from readiness.probes.parity import train_and_decode, transformer
+    from readiness.probes.parity.reference_cases import dtype_named
 
     draw = accelerator.generator("inference")
     model = transformer.build(draw)
@@ -48,14 +48,14 @@ def inference(
         reference = transformer.copy(rounded.state_dict(), torch.float64)
         with strict_precision(), unsupported_as_reason() as refusal:
             rounded.to(accelerator.device)
-            decoded = learning.decode(rounded, prompt.to(accelerator.device), tokens)
-            uncached = learning.forward(rounded, prompt.to(accelerator.device), decoded.tokens)
+            decoded = train_and_decode.decode(rounded, prompt.to(accelerator.device), tokens)
+            uncached = train_and_decode.forward(rounded, prompt.to(accelerator.device), decoded.tokens)
         yield Measurement("supported", int(refusal.reason is None), labels)
         if refusal.reason is not None:
             yield Row({**labels, "refused": refusal.reason})
             continue
-        exact = learning.forward(reference, prompt, decoded.tokens)
-        wrong, clear = learning.disagreements(decoded.tokens, exact, dtype)
+        exact = train_and_decode.forward(reference, prompt, decoded.tokens)
+        wrong, clear = train_and_decode.disagreements(decoded.tokens, exact, dtype)
         yield Row({**labels, "tokens": decoded.tokens.tolist(), "disagreements": wrong, "clear_choices": clear})
         yield Measurement("logit_error", numerics.worst_error(uncached, exact, dtype=dtype), labels)
         yield Measurement("cache_difference", numerics.worst_error(decoded.logits, uncached, dtype=dtype), labels)

@@ -35,26 +35,26 @@ def layer(
     import torch
 
     from readiness import numerics
+    from readiness.numerics.strict_precision import strict_precision
     from readiness.numerics.unsupported import unsupported_as_reason
-    from readiness.parity import layers
-    from readiness.parity.survey import dtype_named
-    from readiness.precision import strict_precision
+    from readiness.probes.parity import decoder_layers
+    from readiness.probes.parity.reference_cases import dtype_named
 
     for name in architectures:
         draw = accelerator.generator("layer", name)
-        built = layers.build(name, draw)
+        built = decoder_layers.build(name, draw)
         x, cotangent = torch.randn(2, 33, 128, generator=draw), torch.randn(2, 33, 128, generator=draw)
         for dtype in dtypes:
             kind, labels = dtype_named(dtype), {"architecture": name, "dtype": dtype}
             rounded, host = built.to(kind).float(), torch.device("cpu")
             given, seed = x.to(kind).float(), cotangent.to(kind).float()
             with strict_precision(), unsupported_as_reason() as refusal:
-                passed = layers.run(rounded, given, seed, accelerator.device, kind, None)
+                passed = decoder_layers.run(rounded, given, seed, accelerator.device, kind, None)
             yield Measurement("supported", int(refusal.reason is None), labels, about=refusal.reason)
             if refusal.reason is not None:
                 continue
-            free = layers.run(rounded, given, seed, host, torch.float64, None)
-            reference = layers.run(rounded, given, seed, host, torch.float64, passed.routing.chosen)
+            free = decoder_layers.run(rounded, given, seed, host, torch.float64, None)
+            reference = decoder_layers.run(rounded, given, seed, host, torch.float64, passed.routing.chosen)
             error = numerics.relative_error(passed.output, reference.output)
             errors = {key: numerics.relative_error(passed.gradients[key], want) for key, want in reference.gradients.items()}
             worst = max(errors, key=errors.__getitem__)
@@ -63,4 +63,4 @@ def layer(
             about = f"{name} in {dtype}: gradient of {worst}"
             yield Measurement("gradient_error", errors[worst], labels, samples=len(errors), about=about)
             slack = 16 * numerics.unit_roundoff(kind)
-            yield Measurement("misrouted", layers.misrouted(passed, free, slack), labels, about=f"{name} in {dtype}")
+            yield Measurement("misrouted", decoder_layers.misrouted(passed, free, slack), labels, about=f"{name} in {dtype}")

@@ -31,9 +31,9 @@ def matmul(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfl
     sqrt(K) u (|A||B|), u the roundoff of a float32 accumulator. `relative_error` is the worst case's root mean square
     deviation over that of the reference: it sees a common factor, which the other forgives.
     """
-    from readiness.parity.products import product_cases
-    from readiness.parity.survey import dtype_named, survey
-    from readiness.precision import strict_precision
+    from readiness.numerics.strict_precision import strict_precision
+    from readiness.probes.parity.matmul_cases import product_cases
+    from readiness.probes.parity.reference_cases import dtype_named, survey
 
     with strict_precision():
         for name in dtypes:

@@ -29,8 +29,8 @@ def normalisation(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32
     square deviation over that of the reference. `masked_row_violations` (label `dtype`): elements of rows that are -inf
     throughout where softmax gives neither NaN nor 0, and elements of the rows beside them that are no number.
     """
-    from readiness.parity.rows import masked_row_violations, norm_cases, softmax_cases
-    from readiness.parity.survey import dtype_named, survey
+    from readiness.probes.parity.reference_cases import dtype_named, survey
+    from readiness.probes.parity.softmax_norm_cases import masked_row_violations, norm_cases, softmax_cases
 
     for name in dtypes:
         dtype = dtype_named(name)

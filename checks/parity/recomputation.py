@@ -30,10 +30,10 @@ def recomputation(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32
     """
     import torch
 
+    from readiness.numerics.strict_precision import strict_precision
     from readiness.numerics.unsupported import unsupported_as_reason
-    from readiness.parity import recomputing, transformer
-    from readiness.parity.survey import dtype_named
-    from readiness.precision import strict_precision
+    from readiness.probes.parity import activation_checkpointing, transformer
+    from readiness.probes.parity.reference_cases import dtype_named
 
     draw = accelerator.generator("recomputation")
     model = transformer.build(draw)
@@ -41,14 +41,16 @@ def recomputation(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32
     seed = int(torch.randint(1, 2**31, (), generator=draw))
     for name in dtypes:
         with strict_precision(), unsupported_as_reason() as refusal:
-            kept, found = recomputing.steps(accelerator.device, model.state_dict(), tokens, seed, dtype_named(name))
-        for mode in recomputing.MODES:
+            kept, found = activation_checkpointing.steps(
+                accelerator.device, model.state_dict(), tokens, seed, dtype_named(name)
+            )
+        for mode in activation_checkpointing.MODES:
             labels = {"dtype": name, "mode": mode}
             yield Measurement("supported", int(refusal.reason is None), labels)
             if refusal.reason is not None:
                 yield Row({**labels, "refused": refusal.reason})
                 continue
-            promises = dict(recomputing.promises(kept, found[mode]))
+            promises = dict(activation_checkpointing.promises(kept, found[mode]))
             for promise, holds in promises.items():
                 yield Row({**labels, "promise": promise, "kept": holds})
             broken = [promise for promise, holds in promises.items() if not holds]
@@ -56,5 +58,5 @@ def recomputation(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32
             yield Measurement("broken_promises", len(broken), labels, samples=len(promises), about=about)
             if found[mode].complaint is not None:
                 continue
-            error, worst = recomputing.gradient_error(kept, found[mode])
+            error, worst = activation_checkpointing.gradient_error(kept, found[mode])
             yield Measurement("gradient_error", error, labels, samples=len(kept.gradients), about=f"gradient of {worst}")

@@ -28,8 +28,8 @@ def reductions(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", 
     `relative_error` is the worst case's root mean square deviation over that of the reference, without the cancelling
     case.
     """
-    from readiness.parity.products import reduction_cases
-    from readiness.parity.survey import dtype_named, survey
+    from readiness.probes.parity.matmul_cases import reduction_cases
+    from readiness.probes.parity.reference_cases import dtype_named, survey
 
     for name in dtypes:
         cases = list(reduction_cases(dtype_named(name), accelerator.generator("reductions", name)))

@@ -30,10 +30,10 @@ def special_values(accelerator: Accelerator, *, dtypes: Sequence[str] = _DTYPES)
     share that the device could compute at all; the rows name them.
     """
     from readiness import numerics
+    from readiness.numerics.strict_precision import strict_precision
     from readiness.numerics.unsupported import unsupported_as_reason
-    from readiness.parity.features import features
-    from readiness.parity.survey import dtype_named
-    from readiness.precision import strict_precision
+    from readiness.probes.parity.reference_cases import dtype_named
+    from readiness.probes.parity.special_values import features
 
     with strict_precision():
         for name in dtypes:

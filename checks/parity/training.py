@@ -32,23 +32,23 @@ def training(
     import torch
 
     from readiness import numerics
+    from readiness.numerics.strict_precision import strict_precision
     from readiness.numerics.unsupported import unsupported_as_reason
-    from readiness.parity import learning, transformer
-    from readiness.parity.survey import dtype_named
-    from readiness.precision import strict_precision
+    from readiness.probes.parity import train_and_decode, transformer
+    from readiness.probes.parity.reference_cases import dtype_named
 
     draw = accelerator.generator("training")
     model = transformer.build(draw)
     batches = [transformer.text(draw, model.size.vocabulary, 6, 33) for _ in range(steps)]
     start = model.state_dict()
-    reference = learning.train(transformer.copy(start, torch.float64), batches, torch.device("cpu"))
+    reference = train_and_decode.train(transformer.copy(start, torch.float64), batches, torch.device("cpu"))
     for name in dtypes:
         dtype = dtype_named(name)
         full = dtype.itemsize >= 4
         labels = {"dtype": name, "precision": "full" if full else "autocast"}
         with strict_precision(), unsupported_as_reason() as refusal:
             ready = transformer.copy(start, dtype if full else torch.float32)
-            course = learning.train(ready, batches, accelerator.device, autocast=None if full else dtype)
+            course = train_and_decode.train(ready, batches, accelerator.device, autocast=None if full else dtype)
         yield Measurement("supported", int(refusal.reason is None), labels)
         if refusal.reason is not None:
             yield Row({**labels, "refused": refusal.reason})
@@ -59,5 +59,5 @@ def training(
         yield Row({**labels, "losses": course.losses, "reference_losses": reference.losses})
         worst = max(errors, key=errors.__getitem__)
         yield Measurement("gradient_error", max(errors.values()), labels, samples=len(errors), about=f"gradient of {worst}")
-        yield Measurement("loss_difference", learning.loss_difference(course, reference), labels, samples=steps)
-        yield Measurement("loss_decreased", learning.decrease(course), labels, samples=steps)
+        yield Measurement("loss_difference", train_and_decode.loss_difference(course, reference), labels, samples=steps)
+        yield Measurement("loss_decreased", train_and_decode.decrease(course), labels, samples=steps)

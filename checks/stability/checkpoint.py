@@ -36,8 +36,8 @@ def checkpoint(accelerator: Accelerator, *, before: int = 4, after: int = 5, sav
     import torch
 
     from readiness.numerics.unsupported import unsupported_as_reason
-    from readiness.stability.checkpoints import resume, round_trip
-    from readiness.stability.saving import growths
+    from readiness.probes.stability.checkpoint_memory_growth import growths
+    from readiness.probes.stability.checkpoints import resume, round_trip
 
     with unsupported_as_reason() as refusal:
         resumed = resume(accelerator, before, after)

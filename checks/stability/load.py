@@ -41,8 +41,8 @@ def load(
     pace in one over the best pace before. `memory_growth_bytes` is the median slope over the second half. `supported`
     is the share of operations that the device has.
     """
-    from readiness.stability.findings import of_load
-    from readiness.stability.load import Load
+    from readiness.probes.stability.load import Load
+    from readiness.probes.stability.measurements import of_load
 
     work = Load(accelerator, seconds, rounds)
     yield Note("first results")

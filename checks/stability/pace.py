@@ -31,8 +31,8 @@ def pace(
     millisecond is counted at least, and time that this process stood in line for a processor not at all. `fallbacks` is
     how many operations the stack itself says it runs on the host. `supported` is the share that the device has.
     """
-    from readiness.parity.survey import dtype_named
-    from readiness.stability.pace import paces
+    from readiness.probes.parity.reference_cases import dtype_named
+    from readiness.probes.stability.cpu_relative_latency import paces
 
     for name in dtypes:
         found = list(paces(accelerator, dtype_named(name), repeats=repeats))

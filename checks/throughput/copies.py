@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import Skip, check
-from readiness.model import Measurement, Row, Yield
+from readiness.check_registry import Skip, check
+from readiness.datamodel import Measurement, Row, Yield
 
 
 @check(
@@ -37,20 +37,20 @@ def copies(accelerator: Accelerator, *, mib: int = 128, budget_s: float = 0.15) 
     slot carries as it is. `wrong_bytes` counts what differs after a block has been there and back: a copy that was not
     made is fast.
     """
-    from readiness.driver.copying import pinning
-    from readiness.throughput import crossing
+    from readiness.probes.driver.memcpy import pinning
+    from readiness.probes.throughput import host_device_copy
 
     if accelerator.device.type == "cpu":
         raise Skip("the device's memory is the host's")
-    block = crossing.block(accelerator, mib * 2**20)
-    within = crossing.within_host(block, budget_s=budget_s)
+    block = host_device_copy.block(accelerator, mib * 2**20)
+    within = host_device_copy.within_host(block, budget_s=budget_s)
     yield Row({"bytes": block.numel(), "host_memory_gigabytes_a_second": round(within / 1e9, 3)})
     refusal = pinning(accelerator)
     if refusal is not None:
         yield Row({"memory": "pinned", "refused": refusal})
     wrong, samples, slot = 0, 0, None
     for memory in ("pageable", "pinned") if refusal is None else ("pageable",):
-        crossed = crossing.there_and_back(accelerator, block, pinned=memory == "pinned", budget_s=budget_s)
+        crossed = host_device_copy.there_and_back(accelerator, block, pinned=memory == "pinned", budget_s=budget_s)
         wrong, samples, slot = wrong + crossed.wrong_bytes, samples + 1, crossed.slot or slot
         for direction, timing in crossed.timings.items():
             here = {"memory": memory, "direction": direction}

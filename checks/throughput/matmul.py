@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import check
-from readiness.model import Measurement, Row, Yield
+from readiness.check_registry import check
+from readiness.datamodel import Measurement, Row, Yield
 
 
 @check(
@@ -33,8 +33,8 @@ def matmul(
     """
     import torch
 
-    from readiness.throughput.matrices import product_chain
-    from readiness.throughput.timing import once, repeat
+    from readiness.probes.throughput.gemm import product_chain
+    from readiness.probes.throughput.timing import once, repeat
 
     for name in dtypes:
         size, chain = 256, None

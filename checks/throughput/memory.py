@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from readiness.accelerators.base import Accelerator
-from readiness.checklist import check
-from readiness.model import Measurement, Row, Yield
+from readiness.check_registry import check
+from readiness.datamodel import Measurement, Row, Yield
 
 
 @check(
@@ -29,7 +29,7 @@ def memory(
     """
     import torch
 
-    from readiness.throughput.timing import repeat
+    from readiness.probes.throughput.timing import repeat
 
     size = (host_mib if accelerator.device.type == "cpu" else device_mib) * 2**20
     reading = accelerator.memory()

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from readiness.accelerators import ascend_files
-from readiness.accelerators.plugged import PluggedStack
+from readiness.accelerators import ascend_install
+from readiness.accelerators.torch_plugin import PluggedStack
 
 
 class Ascend(PluggedStack):
@@ -25,7 +25,7 @@ class Ascend(PluggedStack):
     beyond_reductions = dict.fromkeys(("prod bfloat16", "prod int16"), "HCCL: CheckReduceDataType, for 910B and 910_93")
     rest_s = 10.0  # EJ0001 before that: github.com/hiyouga/LlamaFactory/issues/3839
 
-    def __init__(self, root: Path = ascend_files.ROOT) -> None:
+    def __init__(self, root: Path = ascend_install.ROOT) -> None:
         self.root = root
 
     def software(self) -> Mapping[str, str | None]:
@@ -36,9 +36,9 @@ class Ascend(PluggedStack):
         """Whether driver, firmware and CANN list each other as compatible."""
         return {"compatibility": self._files().compatibility()}
 
-    def _files(self) -> ascend_files.AscendFiles:
+    def _files(self) -> ascend_install.AscendFiles:
         home = next((value for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME") if (value := os.environ.get(name))), None)
-        return ascend_files.read(self.root, home)
+        return ascend_install.read(self.root, home)
 
 
 STACK = Ascend()

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from readiness.accelerators import kernel, slots
-from readiness.accelerators.links import Links
-from readiness.accelerators.slots import Slot
-from readiness.model import AcceleratorFacts
+from readiness.accelerators import pcie, sysfs
+from readiness.accelerators.interconnect import Links
+from readiness.accelerators.pcie import Slot
+from readiness.datamodel import AcceleratorFacts
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +94,7 @@ class Stack(ABC):
 
         `ask` is called first, where asking raises the driver's own reason.
         """
-        if self.hides_all() or not kernel.any_node(self.nodes, root):
+        if self.hides_all() or not sysfs.any_node(self.nodes, root):
             return
         ask()
         chosen = "".join(f"; {name} is {os.environ[name]!r}" for name in self.hiding if name in os.environ)
@@ -137,7 +137,7 @@ class Stack(ABC):
 
     def slot(self, facts: AcceleratorFacts) -> Slot | None:
         """The slot of this device as it is now; None where the kernel does not tell."""
-        return slots.read(facts.properties.get("pci_address"), self.root)
+        return pcie.read(facts.properties.get("pci_address"), self.root)
 
     def module(self) -> Any:
         """The device's namespace in torch (`torch.cuda`, `torch.npu`, ...)."""

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from readiness import memory
-from readiness.accelerators import kernel, torch_build
+from readiness.accelerators import sysfs, torch_build
 from readiness.accelerators.base import Stack
-from readiness.model import AcceleratorFacts
+from readiness.datamodel import AcceleratorFacts
+from readiness.host import memory
 
 if TYPE_CHECKING:
     import torch
@@ -131,7 +131,7 @@ class Cpu(Stack):
 
 def read_processor(root: Path = Path("/")) -> Processor:
     """The first processor in /proc/cpuinfo, and how many sockets there are; elsewhere what the platform module knows."""
-    text = kernel.read_text(root / "proc/cpuinfo")
+    text = sysfs.read_text(root / "proc/cpuinfo")
     if text is None:
         return Processor(model=platform.processor() or None)
 
@@ -157,10 +157,10 @@ def fault_counters(root: Path = Path("/")) -> dict[str, int] | None:
     counters: dict[str, int] = {}
     words = {"ce_count": "corrected", "ue_count": "uncorrected"}
     for file in sorted((root / "sys/devices/system/edac/mc").glob("mc*/[cu]e_count")):
-        count = kernel.read_text(file)
+        count = sysfs.read_text(file)
         if count is not None and count.isdigit():
             counters[f"{file.parent.name}_{words[file.name]}"] = int(count)
-    interrupts = kernel.read_text(root / "proc/interrupts") or ""
+    interrupts = sysfs.read_text(root / "proc/interrupts") or ""
     # MCE counts exceptions, DFR deferred errors, THR corrected ones that passed the processor's threshold.
     names = {"MCE": "machine_check_uncorrected", "DFR": "machine_check_deferred", "THR": "machine_check_corrected"}
     for key, counts in re.findall(r"^\s*(MCE|DFR|THR):\s+((?:\d+\s+)*\d+)", interrupts, re.MULTILINE):
@@ -170,7 +170,7 @@ def fault_counters(root: Path = Path("/")) -> dict[str, int] | None:
 
 def control_group_cores(root: Path = Path("/")) -> float | None:
     """How many cores' worth of time a control group of version 2 allows; None without such a limit."""
-    match = re.fullmatch(r"(\d+) (\d+)", kernel.read_text(root / "sys/fs/cgroup/cpu.max") or "")
+    match = re.fullmatch(r"(\d+) (\d+)", sysfs.read_text(root / "sys/fs/cgroup/cpu.max") or "")
     return int(match[1]) / int(match[2]) if match and int(match[2]) else None
 
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 from packaging.version import Version
 
-from readiness.accelerators import kernel, nvml, versions
-from readiness.accelerators.links import Links
+from readiness.accelerators import nvml, sysfs, version_rules
+from readiness.accelerators.interconnect import Links
 from readiness.accelerators.torch_build import TorchBuild
 from readiness.accelerators.torch_cuda import CudaNamespace, Told
-from readiness.model import AcceleratorFacts
+from readiness.datamodel import AcceleratorFacts
 
 _SHARES_SINCE = Version("2.30")
 
@@ -41,21 +41,21 @@ class Cuda(CudaNamespace):
         if maker is not None:
             told.properties["nvml"] = f"not asked: this torch was built by {maker}"
             return told
-        module, kind = kernel.nvidia_kernel_module(self.root)
+        module, kind = sysfs.nvidia_kernel_module(self.root)
         told.software |= {"driver": module, "cuda_driver_api": _driver_api(), "cudnn": _cudnn()}
         told.properties["kernel_module"] = kind
         try:
             reading = nvml.read(uuid, address)
         except nvml.Unavailable as reason:
             told.properties["nvml"] = str(reason)
-            told.software["driver_library"] = kernel.loaded_library("libcuda", self.root)
+            told.software["driver_library"] = sysfs.loaded_library("libcuda", self.root)
             return told
         told.vendor = "NVIDIA"
         told.serial = reading.serial or reading.uuid
         told.software["driver"] = module or reading.driver
         # NVML's own version has CUDA's major number in front of the driver's.
         told.software["driver_library"] = reading.library.partition(".")[2] or None if reading.library else None
-        if module is None and kernel.any_node(("dxg",), self.root):
+        if module is None and sysfs.any_node(("dxg",), self.root):
             # Under Windows' subsystem for Linux the driver is Windows', and its library for Linux has a number of its own
             # (github.com/microsoft/WSL/issues/11277).
             del told.software["driver_library"]
@@ -99,7 +99,7 @@ class Cuda(CudaNamespace):
         Told to it must be by the user: without CUDA's multi-process service such ranks take turns, and may be slow.
         Source: NVIDIA/nccl, src/init.cc.
         """
-        found = versions.version(facts.software.get("nccl"))
+        found = version_rules.version(facts.software.get("nccl"))
         asked = os.environ.get("NCCL_MULTI_RANK_GPU_ENABLE", "0").strip() not in ("", "0")
         return asked and found is not None and found >= _SHARES_SINCE
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from readiness.accelerators import kernel, torch_build
-from readiness.accelerators.plugged import PluggedStack
+from readiness.accelerators import sysfs, torch_build
+from readiness.accelerators.torch_plugin import PluggedStack
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,7 @@ class Hpu(PluggedStack):
 
     def software(self) -> Mapping[str, str | None]:
         """torch, the plug-in, its media package where installed, and the kernel driver."""
-        found = {**super().software(), "driver": kernel.module_version("habanalabs", root=self.root)}
+        found = {**super().software(), "driver": sysfs.module_version("habanalabs", root=self.root)}
         media = torch_build.distribution_version("habana-media-loader")
         return {**found, "habana_media_loader": media} if media is not None else found
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from readiness.accelerators import kernel
-from readiness.accelerators.plugged import PluggedStack
+from readiness.accelerators import sysfs
+from readiness.accelerators.torch_plugin import PluggedStack
 
 
 class Mlu(PluggedStack):
@@ -27,11 +27,11 @@ class Mlu(PluggedStack):
 
     def software(self) -> Mapping[str, str | None]:
         """torch, torch_mlu, kernel driver and Neuware."""
-        text = kernel.read_text(self.root / "usr/local/neuware/version.txt") or ""
+        text = sysfs.read_text(self.root / "usr/local/neuware/version.txt") or ""
         number = re.search(r"\d+(?:\.\d+)+", text)
         return {
             **super().software(),
-            "driver": kernel.module_version("cambricon_drv", "cambricon", root=self.root),
+            "driver": sysfs.module_version("cambricon_drv", "cambricon", root=self.root),
             "neuware": number[0] if number else None,
         }
 

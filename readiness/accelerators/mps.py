@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from readiness.accelerators import torch_build
 from readiness.accelerators.base import Stack
-from readiness.model import AcceleratorFacts
+from readiness.datamodel import AcceleratorFacts
 
 if TYPE_CHECKING:
     import torch

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from readiness.accelerators import kernel
-from readiness.accelerators.plugged import PluggedStack
+from readiness.accelerators import sysfs
+from readiness.accelerators.torch_plugin import PluggedStack
 
 
 class Musa(PluggedStack):
@@ -30,7 +30,7 @@ class Musa(PluggedStack):
 
         return {
             **super().software(),
-            "driver": kernel.module_version("mtgpu", root=self.root),
+            "driver": sysfs.module_version("mtgpu", root=self.root),
             "musa": getattr(torch.version, "musa", None),
         }
 

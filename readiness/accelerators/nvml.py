@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from readiness.accelerators.links import Links
+from readiness.accelerators.interconnect import Links
 
 #: As many as a device may have; where it has fewer, NVML refuses the next.
 _LINKS = 64

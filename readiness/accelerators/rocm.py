@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from readiness.accelerators import kernel, links
-from readiness.accelerators.links import Links
+from readiness.accelerators import interconnect, sysfs
+from readiness.accelerators.interconnect import Links
 from readiness.accelerators.torch_build import TorchBuild
 from readiness.accelerators.torch_cuda import CudaNamespace, Told
-from readiness.model import AcceleratorFacts
+from readiness.datamodel import AcceleratorFacts
 
 
 class Rocm(CudaNamespace):
@@ -31,25 +31,25 @@ class Rocm(CudaNamespace):
         told = Told(
             software={
                 "hip": getattr(torch.version, "hip", None),
-                "driver": kernel.module_version("amdgpu", root=self.root),
-                "rocm": kernel.read_text(self.root / "opt/rocm/.info/version"),
+                "driver": sysfs.module_version("amdgpu", root=self.root),
+                "rocm": sysfs.read_text(self.root / "opt/rocm/.info/version"),
             },
-            counters=kernel.ras_counters(address, self.root),
+            counters=sysfs.ras_counters(address, self.root),
         )
         if address is not None:
             folder = self.root / "sys/bus/pci/devices" / address
-            told.serial = kernel.read_text(folder / "serial_number") or kernel.read_text(folder / "unique_id")
-            if firmware := kernel.read_text(folder / "vbios_version"):
+            told.serial = sysfs.read_text(folder / "serial_number") or sysfs.read_text(folder / "unique_id")
+            if firmware := sysfs.read_text(folder / "vbios_version"):
                 told.software["firmware"] = firmware
         return told
 
     def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:
         """The driver's error counts now; None where it keeps none for this device."""
-        return kernel.ras_counters(facts.properties.get("pci_address"), self.root)
+        return sysfs.ras_counters(facts.properties.get("pci_address"), self.root)
 
     def links(self, facts: AcceleratorFacts) -> Links | None:
         """Its XGMI links, as the kernel's driver lists them."""
-        return links.xgmi(facts.properties.get("pci_address"), self.root)
+        return interconnect.xgmi(facts.properties.get("pci_address"), self.root)
 
 
 STACK = Rocm()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from readiness.accelerators import torch_build
 from readiness.accelerators.base import Stack
-from readiness.model import AcceleratorFacts
-from readiness.simulator.chip import Chip
+from readiness.datamodel import AcceleratorFacts
+from readiness.simulator.machine_file import Chip
 
 if TYPE_CHECKING:
     import torch
@@ -46,14 +46,14 @@ class Sim(Stack):
 
     def told(self, facts: AcceleratorFacts) -> Mapping[str, Any]:
         """Whether any call was made that a planted defect is about, where all of them act on calls."""
-        from readiness.simulator import met
-        from readiness.simulator.kinds import kinds
-        from readiness.simulator.strikes import Stage
+        from readiness.simulator import fault_reached
+        from readiness.simulator.faults import kinds
+        from readiness.simulator.injection import Stage
 
-        known, marked = kinds(), met.is_marked()
+        known, marked = kinds(), fault_reached.is_marked()
         defects = Chip.from_json(facts.properties["chip"]).defects
         acting = all(known[defect.kind].at is not Stage.NEVER for defect in defects)
-        return {met.KEY: marked} if acting and marked is not None else {}
+        return {fault_reached.KEY: marked} if acting and marked is not None else {}
 
     def torch_device(self, facts: AcceleratorFacts) -> torch.device:  # noqa: ARG002
         """Each process has one simulated chip, whatever its number: PyTorch counts one such device."""

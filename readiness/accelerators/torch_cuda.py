@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from readiness.accelerators import kernel, torch_build, vendors
+from readiness.accelerators import sysfs, torch_build, vendor_id
 from readiness.accelerators.base import OutOfReachError, Stack
-from readiness.model import AcceleratorFacts
+from readiness.datamodel import AcceleratorFacts
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class Told:
 
 
 class CudaNamespace(Stack):
-    """A stack whose devices are `cuda:N` in torch. Whose they are, `readiness.accelerators.vendors` decides by evidence."""
+    """A stack whose devices are `cuda:N` in torch. `readiness.accelerators.vendor_id` finds whose they are by evidence."""
 
     kind = "cuda"
     collective_backend = "nccl"
@@ -51,13 +51,13 @@ class CudaNamespace(Stack):
             return "torch is not installed"
         if self.builds(build) is False:
             reason = f"torch {build.version} was not built for {self.name.upper()}"
-            if kernel.any_node(self.nodes, self.root):
+            if sysfs.any_node(self.nodes, self.root):
                 raise OutOfReachError(f"{reason}, though its driver is loaded")
             return reason
         # Imitators bring device nodes of their own making: for their builds only torch can tell.
         # So it is under Windows and its subsystem for Linux (/dev/dxg), which hands every maker's devices on.
-        told_by_nodes = platform.system() == "Linux" and build.maker is None and not kernel.any_node(("dxg",), self.root)
-        if told_by_nodes and not kernel.any_node(self.nodes, self.root):
+        told_by_nodes = platform.system() == "Linux" and build.maker is None and not sysfs.any_node(("dxg",), self.root)
+        if told_by_nodes and not sysfs.any_node(self.nodes, self.root):
             return f"no device node of its driver is there (/dev/{self.nodes[0]}): no device, or its driver is not loaded"
         return None
 
@@ -89,16 +89,16 @@ class CudaNamespace(Stack):
         properties = torch.cuda.get_device_properties(index)
         name = str(properties.name)
         uuid = getattr(properties, "uuid", None)
-        address = kernel.pci_address(properties)
-        pci, raw = kernel.pci_vendor(address, self.root)
+        address = sysfs.pci_address(properties)
+        pci, raw = sysfs.pci_vendor(address, self.root)
         told = self.ask_vendor(None if uuid is None else str(uuid), address, maker)
-        witnesses = {"build": maker, "name": vendors.of_name(name), "pci": pci, "vendor_library": told.vendor}
+        witnesses = {"build": maker, "name": vendor_id.of_name(name), "pci": pci, "vendor_library": told.vendor}
         return AcceleratorFacts(
             id=f"{self.kind}:{index}",
             kind=self.kind,
             index=index,
             stack=self.name,
-            vendor=vendors.decide(witnesses),
+            vendor=vendor_id.decide(witnesses),
             model=name,
             serial=told.serial or (None if uuid is None else str(uuid)),
             memory_bytes=int(properties.total_memory),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness.accelerators import kernel, torch_build, vendors
+from readiness.accelerators import sysfs, torch_build, vendor_id
 from readiness.accelerators.base import Stack
-from readiness.model import AcceleratorFacts
+from readiness.datamodel import AcceleratorFacts
 
 
 class Xpu(Stack):
@@ -36,22 +36,22 @@ class Xpu(Stack):
         import torch
 
         count = torch.xpu.device_count()
-        devices = kernel.pci_devices("8086", "0380", ("xe", "i915"), self.root) if count == 0 else []
+        devices = sysfs.pci_devices("8086", "0380", ("xe", "i915"), self.root) if count == 0 else []
         unseen = [address for address in devices if not address.startswith("0000:00:")]  # that is the processor itself
         if unseen:
             raise RuntimeError(f"its driver is loaded ({', '.join(unseen)}), and torch finds no device")
         for index in range(count):
             properties = torch.xpu.get_device_properties(index)
             name = str(properties.name)
-            address = kernel.pci_address(properties)
-            pci, raw = kernel.pci_vendor(address, self.root)
+            address = sysfs.pci_address(properties)
+            pci, raw = sysfs.pci_vendor(address, self.root)
             uuid = getattr(properties, "uuid", None)
             yield AcceleratorFacts(
                 id=f"xpu:{index}",
                 kind=self.kind,
                 index=index,
                 stack=self.name,
-                vendor=vendors.decide({"name": vendors.of_name(name), "pci": pci}),
+                vendor=vendor_id.decide({"name": vendor_id.of_name(name), "pci": pci}),
                 model=name,
                 serial=None if uuid is None else str(uuid),
                 memory_bytes=int(properties.total_memory),
@@ -59,7 +59,7 @@ class Xpu(Stack):
                     "torch": torch.__version__,
                     "xpu": getattr(torch.version, "xpu", None),
                     "driver": getattr(properties, "driver_version", None),
-                    "kernel_driver": kernel.module_version("xe", "i915"),
+                    "kernel_driver": sysfs.module_version("xe", "i915"),
                 },
                 properties={
                     "platform": getattr(properties, "platform_name", None), "pci_address": address, "pci_vendor_id": raw,

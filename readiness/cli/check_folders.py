@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from readiness.content import CHECKS_VARIABLE
 from readiness.errors import UsageError
+from readiness.package_data import CHECKS_VARIABLE
 
 
 def add_checks(folders: Sequence[Path] | None) -> None:

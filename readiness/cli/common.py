@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from readiness.cli import completion
+from readiness.datamodel import Decision, Level, Use
 from readiness.errors import Exit, UsageError
-from readiness.model import Decision, Level, Use
 
 if TYPE_CHECKING:
-    from readiness.model import Assessment, Profile, Waiver
-    from readiness.reporting import Request
+    from readiness.datamodel import Assessment, Profile, Waiver
+    from readiness.rendering.formats import Request
 
 EXIT_OF = {
     Decision.READY: Exit.READY,
@@ -111,7 +111,7 @@ def saved_or_last(saved: Path | None, *, quiet: bool) -> Path:
     """The assessment to read: that which is named, else that of the run that was the last to end. Raises UsageError."""
     if saved is not None:
         return saved
-    from readiness.state import last_run
+    from readiness.engine.run_store import last_run
 
     file = last_run("SAVED", "name an assessment that `run -f json=FILE` wrote, or do a run first") / "assessment.json"
     if not quiet:
@@ -137,14 +137,15 @@ def read_waivers(file: Path | None, profile: Profile) -> tuple[Waiver, ...]:
     """The waivers of a file. Raises BadFileError."""
     if file is None:
         return ()
-    from readiness.waivers import load
+    from readiness.documents.waivers import load
 
     return load(file, profile)
 
 
 def read_saved(file: Path, *, quiet: bool) -> Assessment:
     """A saved assessment; what must be told beside it goes to stderr. Raises BadFileError for what contradicts itself."""
-    from readiness import __version__, assessment
+    from readiness import __version__
+    from readiness.documents import assessment
 
     saved = assessment.read(file)
     if not quiet:
@@ -155,17 +156,17 @@ def read_saved(file: Path, *, quiet: bool) -> Assessment:
 
 def colour_for(stream_is_terminal: bool, no_color: bool) -> bool:
     """Whether to colour what goes to a stream."""
-    from readiness.console import is_colour_refused
+    from readiness.cli.progress import is_colour_refused
 
     return stream_is_terminal and not is_colour_refused(no_color) and os.environ.get("TERM") != "dumb"
 
 
 def requests_of(formats: Sequence[str] | None) -> list[Request]:
     """What `-f` asks for, checked before an hour is spent measuring. Raises UsageError."""
-    from readiness import reporting
+    from readiness.rendering import formats as rendering_formats
 
-    requests = reporting.parse_requests(formats or ())
-    reporting.check_writable(requests)
+    requests = rendering_formats.parse_requests(formats or ())
+    rendering_formats.check_writable(requests)
     return requests
 
 
@@ -184,13 +185,13 @@ def tell(
     `hints` are commands that tell more, by what they tell. All reports are tried; the first that failed is raised afterwards
     (UsageError).
     """
-    from readiness import reporting
+    from readiness.rendering import formats as rendering_formats
 
     wanted = list(requests)
     if all(request.file is not None for request in requests):
-        wanted.append(reporting.Request("line" if quiet else usual))
+        wanted.append(rendering_formats.Request("line" if quiet else usual))
     colour = colour_for(sys.stdout.isatty(), no_color)
-    reporting.write_all(wanted, assessment, colour, sys.stdout, fail_on=fail_on.level, hints=hints or {})
+    rendering_formats.write_all(wanted, assessment, colour, sys.stdout, fail_on=fail_on.level, hints=hints or {})
 
 
 def put(text: str) -> None:
@@ -198,22 +199,22 @@ def put(text: str) -> None:
 
     A reader that has left (`| head`) is no fault of ours and changes no exit code.
     """
-    from readiness.reporting import put as put_on
-    from readiness.telling import visible
+    from readiness.rendering import visible
+    from readiness.rendering.formats import put as put_on
 
     put_on(visible(text).rstrip("\n") + "\n", sys.stdout)
 
 
 def say(text: str) -> None:
     """A message on stderr; what it names may come from a file."""
-    from readiness.telling import message
+    from readiness.rendering import message
 
     print(message(text), file=sys.stderr)
 
 
 def leave(assessment: Assessment, fail_on: FailOn) -> None:
     """End the command with the code of the worst verdict."""
-    from readiness.judge import worst_exit
+    from readiness.judging.judge import worst_exit
 
     if assessment.interrupted:
         raise typer.Exit(Exit.INTERRUPTED)

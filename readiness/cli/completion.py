@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from readiness import content
+from readiness import package_data
 
 Complete = Callable[[typer.Context, str], list[str]]
 
@@ -27,33 +27,34 @@ def _of(names: Callable[[typer.Context], Iterable[str]]) -> Complete:
 
 
 def _profiles(_: typer.Context) -> Iterable[str]:
-    return sorted(file.stem for file in content.shipped("profiles").glob("*.toml"))
+    return sorted(file.stem for file in package_data.shipped("profiles").glob("*.toml"))
 
 
 def _formats(_: typer.Context) -> Iterable[str]:
-    return sorted(file.stem for file in content.shipped("reports").glob("[!_.]*.py"))
+    return sorted(file.stem for file in package_data.shipped("reports").glob("[!_.]*.py"))
 
 
 def _chips(_: typer.Context) -> Iterable[str]:
-    from readiness.simulator import chip
+    from readiness.simulator import machine_file
 
-    return chip.names()
+    return machine_file.names()
 
 
 def _checks(ctx: typer.Context) -> Iterable[str]:
-    from readiness import checklist, declarations
+    from readiness import check_registry
     from readiness.cli.check_folders import add_checks
+    from readiness.engine import check_declarations
 
     folders: Any = ctx.params.get("checks") or ()
     try:
         add_checks([Path(folder) for folder in folders])
-        return declarations.discover(declarations.COMPLETION_LIMIT_S)
+        return check_declarations.discover(check_declarations.COMPLETION_LIMIT_S)
     except Exception:  # noqa: BLE001 - of the user's files; ours are there all the same
-        return checklist.ours()
+        return check_registry.ours()
 
 
 def _whatever_can_be_explained(ctx: typer.Context) -> Iterable[str]:
-    from readiness.profile import stated
+    from readiness.profile.loader import stated
 
     return [*_profiles(ctx), *_checks(ctx), *sorted({id for ids in stated().values() for id in ids})]
 

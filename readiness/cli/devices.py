@@ -21,16 +21,16 @@ def devices(
     format: Annotated[Format, typer.Option("--format", "-f", help="How to show them.")] = Format.TABLE,
 ) -> None:
     """List the accelerators of this machine, and say which stacks are absent or broken and why."""
-    from readiness.discovery import discover
-    from readiness.processes import Pool
-    from readiness.telling import clean
+    from readiness.engine.discovery import discover
+    from readiness.isolation.worker_pool import Pool
+    from readiness.rendering import clean
 
     with Pool() as pool:
         found = discover(pool)
     if format is Format.JSON:
         from readiness import __version__
-        from readiness.assessment import dumps, facts_to_json
-        from readiness.machine import identity
+        from readiness.documents.assessment import dumps, facts_to_json
+        from readiness.host.identity import identity
 
         common.put(
             dumps(

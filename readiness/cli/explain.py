@@ -12,13 +12,13 @@ import typer
 
 from readiness.cli import common, completion
 from readiness.cli.check_folders import add_checks
+from readiness.datamodel import Use
 from readiness.errors import ReadinessError, UsageError
-from readiness.model import Use
-from readiness.telling import clean
+from readiness.rendering import clean
 
 if TYPE_CHECKING:
-    from readiness.checklist import Check
-    from readiness.model import Assessment, Finding, Profile, Requirement
+    from readiness.check_registry import Check
+    from readiness.datamodel import Assessment, Finding, Profile, Requirement
 
 _WIDTH = 100
 
@@ -41,11 +41,11 @@ def explain(
     checks: common.ChecksFolders = None,
 ) -> None:
     """Explain a check, a profile, or a requirement with what the last run measured of it."""
-    from readiness import declarations
-    from readiness import profile as profiles
+    from readiness.engine import check_declarations
+    from readiness.profile import loader as profiles
 
     add_checks(checks)
-    found = declarations.discover()
+    found = check_declarations.discover()
     parts = []
     if name in found:
         parts.append(_check(found[name]))
@@ -64,7 +64,7 @@ def explain(
 
 
 def _unknown(name: str, profile: str | None, found: Mapping[str, Check]) -> UsageError:
-    from readiness import profile as profiles
+    from readiness.profile import loader as profiles
 
     if profile is not None:
         known = [item.id for item in profiles.load(profile, found).requirements]
@@ -85,7 +85,7 @@ def _required(
 
     `asked` is the profile of the last run, which may be gone or want checks that are not here.
     """
-    from readiness import profile as profiles
+    from readiness.profile import loader as profiles
 
     stating = sorted((name for name, ids in profiles.stated().items() if id in ids), key=_general_first)
     for name in [profile] if profile is not None else [*([asked] if asked is not None else []), *stating]:
@@ -118,8 +118,8 @@ def _whole(requirement: Requirement, profile: Profile, others: list[str], found:
 
 def _last_run() -> tuple[str | None, Assessment | None]:
     """The profile that the last run was asked for, and what it found; None where nobody knows or it cannot be read."""
-    from readiness import assessment
-    from readiness.state import last_run, profile_of_run
+    from readiness.documents import assessment
+    from readiness.engine.run_store import last_run, profile_of_run
 
     try:
         folder = last_run("", "")
@@ -138,7 +138,7 @@ def _findings(assessment: Assessment | None, id: str) -> Iterator[tuple[str, Fin
 
 def _measured(id: str, last: Assessment | None, *, known: bool) -> Iterator[str]:
     """What became of a requirement in the last run; where its profile is not `known`, what that demands too."""
-    from readiness.telling import measured, names, wrap
+    from readiness.rendering import measured, names, wrap
 
     if last is None:
         yield "No run is kept here: nothing was measured of it."

@@ -12,8 +12,8 @@ from readiness.cli import common, completion
 from readiness.cli.check_folders import add_checks
 
 if TYPE_CHECKING:
-    from readiness.checklist import Check
-    from readiness.model import Assessment, Profile
+    from readiness.check_registry import Check
+    from readiness.datamodel import Assessment, Profile
 
 
 def judge(
@@ -36,16 +36,16 @@ def judge(
     """Judge saved evidence under a profile, on any machine. What that profile asks and nobody measured is unknown."""
     import datetime
 
-    from readiness import declarations
-    from readiness import profile as profiles
-    from readiness.rejudge import rejudge
-    from readiness.state import profile_of_run
+    from readiness.engine import check_declarations
+    from readiness.engine.run_store import profile_of_run
+    from readiness.judging.rejudge import rejudge
+    from readiness.profile import loader as profiles
 
     requests = common.requests_of(formats)
     add_checks(checks)
     file = common.saved_or_last(saved, quiet=quiet)
     evidence = common.read_saved(file, quiet=quiet)
-    found = declarations.discover()
+    found = check_declarations.discover()
     if profile is None:
         chosen = _as_it_was(evidence, file, found, asked=None if saved is not None else profile_of_run(file.parent))
     else:
@@ -65,8 +65,8 @@ def _as_it_was(evidence: Assessment, saved: Path, found: Mapping[str, Check], *,
 
     Raises UsageError: a name in a file that somebody handed over leads to no other file.
     """
-    from readiness import profile as profiles
     from readiness.errors import UsageError
+    from readiness.profile import loader as profiles
 
     name = evidence.profile_name
     if asked is not None or name in profiles.names():

@@ -35,13 +35,13 @@ def listing(
     add_checks(checks)
     found = {kind: gather() for kind, gather in _GATHER.items() if what in (None, kind)}
     if format is Format.JSON:
-        from readiness.assessment import dumps
+        from readiness.documents.assessment import dumps
 
         common.put(dumps({kind.value: rows for kind, rows in found.items()}))
         return
     from tabulate import tabulate
 
-    from readiness.telling import clean
+    from readiness.rendering import clean
 
     texts = []
     for kind, rows in found.items():
@@ -53,7 +53,7 @@ def listing(
 
 
 def _checks() -> list[dict[str, object]]:
-    from readiness.declarations import discover
+    from readiness.engine.check_declarations import discover
 
     return [
         {"id": check.id, "title": check.title, "seconds": check.typical_s, "measures": dict(check.measures)}
@@ -62,15 +62,15 @@ def _checks() -> list[dict[str, object]]:
 
 
 def _profiles() -> list[dict[str, object]]:
-    from readiness import profile
+    from readiness.profile import loader
 
-    return [{"name": name, "title": profile.title(name)} for name in profile.names()]
+    return [{"name": name, "title": loader.title(name)} for name in loader.names()]
 
 
 def _formats() -> list[dict[str, object]]:
-    from readiness import reporting
+    from readiness.rendering import formats
 
-    return [{"name": name, "title": known.description} for name, known in reporting.formats().items()]
+    return [{"name": name, "title": known.description} for name, known in formats.formats().items()]
 
 
 _GATHER = {What.CHECKS: _checks, What.PROFILES: _profiles, What.FORMATS: _formats}

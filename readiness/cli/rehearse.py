@@ -10,12 +10,12 @@ import typer
 from readiness.cli import common, completion
 from readiness.cli.check_folders import add_checks
 from readiness.errors import Exit, UsageError
-from readiness.scheduling import usable_cores
+from readiness.host.runqueue_wait import usable_cores
 
 if TYPE_CHECKING:
-    from readiness.model import Assessment
+    from readiness.datamodel import Assessment
+    from readiness.engine.runner import Request as RunRequest
     from readiness.rehearsal import Rehearsal
-    from readiness.runner import Request as RunRequest
 
 _LARGEST_SEED = 2**31 - 1
 
@@ -70,17 +70,18 @@ def rehearse(
     """
     import secrets
 
-    from readiness import declarations, rehearsal
-    from readiness import profile as profiles
+    from readiness import rehearsal
+    from readiness.engine import check_declarations
+    from readiness.profile import loader as profiles
     from readiness.rehearsal import formats as telling
-    from readiness.rehearsal.plants import cast
+    from readiness.rehearsal.seeded_faults import cast
 
     add_checks(checks)
     if kinds:
         _tell_kinds(formats)
         return
     asked = telling.requests(formats or ())
-    found = declarations.discover()
+    found = check_declarations.discover()
     chosen = profiles.load(profile, found)
     first = secrets.randbelow(2**31) if seed is None else seed
     request = rehearsal.Request(
@@ -107,8 +108,8 @@ def after(request: RunRequest, assessment: Assessment, *, quiet: bool, no_color:
     None where nothing ran.
     """
     from readiness import rehearsal
-    from readiness.rehearsal.plants import cast
-    from readiness.rehearsal.script import only_claimed
+    from readiness.rehearsal.plan import only_claimed
+    from readiness.rehearsal.seeded_faults import cast
 
     ran = {item.check for one in assessment.accelerators for item in one.evidence if item.attempts}
     if not ran:
@@ -128,7 +129,7 @@ def after(request: RunRequest, assessment: Assessment, *, quiet: bool, no_color:
 
 def _rehearse(request: Any, *, quiet: bool, no_color: bool) -> Rehearsal:
     from readiness import rehearsal
-    from readiness.console import is_colour_refused
+    from readiness.cli.progress import is_colour_refused
     from readiness.rehearsal import progress
 
     title = f"rehearsal of {request.profile.name}, {len(request.cast.plants)} planted defects"
@@ -138,12 +139,12 @@ def _rehearse(request: Any, *, quiet: bool, no_color: bool) -> Rehearsal:
 
 def _tell_kinds(formats: list[str] | None) -> None:
     """The table of kinds, or the same as JSON."""
-    from readiness import declarations
-    from readiness.simulator.kinds import kinds as known
+    from readiness.engine import check_declarations
+    from readiness.simulator.faults import kinds as known
 
     if formats not in (None, [], ["table"], ["json"]):
         raise UsageError("kinds are told as a table or as json", place="--kinds", remedy="leave -f out, or write -f json")
-    found = declarations.discover().values()
+    found = check_declarations.discover().values()
     rows: list[dict[str, Any]] = [
         {
             "kind": name,
@@ -155,11 +156,11 @@ def _tell_kinds(formats: list[str] | None) -> None:
         for name, kind in known().items()
     ]
     if formats == ["json"]:
-        from readiness.assessment import dumps
+        from readiness.documents.assessment import dumps
 
         common.put(dumps({"kinds": rows}))
         return
-    from readiness.telling import figure, wrap
+    from readiness.rendering import figure, wrap
 
     lines = []
     for row in rows:

@@ -12,7 +12,7 @@ from readiness.cli import common, completion
 from readiness.errors import UsageError
 
 if TYPE_CHECKING:
-    from readiness.model import Assessment
+    from readiness.datamodel import Assessment
 
 
 def report(
@@ -42,8 +42,8 @@ def report(
 
 
 def _tell_rows(assessment: Assessment, check: str, *, as_json: bool) -> None:
-    from readiness.reporting import columns
-    from readiness.telling import rows
+    from readiness.rendering import rows
+    from readiness.rendering.formats import columns
 
     found = rows.of_check(assessment, check)
     if not found:

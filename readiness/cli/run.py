@@ -16,9 +16,9 @@ from readiness.cli.check_folders import add_checks
 from readiness.errors import Exit, InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
-    from readiness.journal import Journal
-    from readiness.model import AcceleratorFacts, Assessment
-    from readiness.runner import Request
+    from readiness.datamodel import AcceleratorFacts, Assessment
+    from readiness.engine.journal import Journal
+    from readiness.engine.runner import Request
 
 
 def run(
@@ -95,9 +95,10 @@ def run(
     no_color: common.NoColor = False,
 ) -> None:
     """Assess this machine's accelerators against a profile: a verdict and a score for training and for inference."""
-    from readiness import console, runner
-    from readiness.journal import Journal
-    from readiness.state import new_run_folder, prune_runs
+    from readiness.cli import progress
+    from readiness.engine import runner
+    from readiness.engine.journal import Journal
+    from readiness.engine.run_store import new_run_folder, prune_runs
 
     requests = common.requests_of(formats)
     add_checks(checks)
@@ -131,7 +132,7 @@ def run(
         if request.elsewhere and request.shared is None and not quiet:
             text = "recovery is assessed on this host alone: over several it takes a folder that all see (--shared DIR)"
             common.say(f"readiness: {text}")
-        observer = console.observer(request, journal.folder, quiet=quiet, verbose=verbose, no_color=no_color)
+        observer = progress.observer(request, journal.folder, quiet=quiet, verbose=verbose, no_color=no_color)
         before = len(journal.evidence)
         with observer:
             assessment = runner.run(request, journal, observer)
@@ -181,17 +182,17 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
     """What to run: as asked now, or as the journal says that it was asked when the run began."""
     import secrets
 
-    from readiness import declarations, last_run, runner
-    from readiness import profile as profiles
-    from readiness.machine import identity
-    from readiness.model import Use
-    from readiness.plan import refuse_what_fits_nothing
+    from readiness.datamodel import Use
+    from readiness.engine import check_declarations, last_run, runner
+    from readiness.engine.plan import refuse_what_fits_nothing
+    from readiness.host.identity import identity
+    from readiness.profile import loader as profiles
     earlier = journal.asked()
     if earlier is not None:
         _refuse_contradiction(asked, earlier, journal.folder)
         # A command, and whom it reaches, comes from the command line alone: a folder may have come from anybody.
         asked = earlier | {name: asked[name] for name in _HOST_OPTIONS}
-    found = declarations.discover()
+    found = check_declarations.discover()
     profile = profiles.load("general" if asked["profile"] is None else asked["profile"], found)
     uses = common.uses_of(profile, [Use(use) for use in asked["uses"]])
     if asked["expression"]:
@@ -238,8 +239,8 @@ def _elsewhere(asked: dict[str, Any], journal: Journal, *, begun: bool) -> tuple
     """The accelerators of other hosts: of a run that was begun the same ones as then."""
     if not asked.get("hosts"):
         return ()
-    from readiness.discovery import LIMIT_S
-    from readiness.hosts import REACH, Joining, join
+    from readiness.engine.discovery import LIMIT_S
+    from readiness.engine.remote_hosts import REACH, Joining, join
 
     shared = None if asked["shared"] is None else Path(asked["shared"])
     joining = Joining(tuple(asked["hosts"]), asked["reach"] or REACH, asked["address"], shared)
@@ -286,9 +287,9 @@ def _refuse_contradiction(asked: dict[str, Any], earlier: dict[str, Any], folder
 
 def _keep(assessment: Assessment, folder: Path) -> bool:
     """Leave the assessment beside its journal, for `--failed`, `judge` and `report`; whether that could be done."""
-    from readiness.assessment import dumps, to_json
-    from readiness.files import OWN_MODE, write_atomically
-    from readiness.state import remember_last
+    from readiness.documents.assessment import dumps, to_json
+    from readiness.documents.files import OWN_MODE, write_atomically
+    from readiness.engine.run_store import remember_last
 
     try:
         write_atomically(folder / "assessment.json", dumps(to_json(assessment)), mode=OWN_MODE)
@@ -303,7 +304,7 @@ def _keep(assessment: Assessment, folder: Path) -> bool:
 
 def _hints(folder: Path, assessment: Assessment) -> dict[str, str]:
     """Where it is kept, and what tells more. A run that was stopped is not the last one that `report` takes by itself."""
-    from readiness import profile as profiles
+    from readiness.profile import loader as profiles
 
     file = folder.resolve() / "assessment.json"
     shown = str(file)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from readiness import schema as schemas
 from readiness.cli import common
+from readiness.documents import schema as schemas
 
 
 class Name(StrEnum):

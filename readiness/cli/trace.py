@@ -14,7 +14,7 @@ import typer
 from readiness.cli import common
 from readiness.cli.check_folders import refuse_unless_folder
 from readiness.errors import UsageError
-from readiness.telling import clean
+from readiness.rendering import clean
 
 #: The largest models that are shipped take half a minute, and less than one GiB.
 _LIMIT_S, _MEMORY_BYTES = 600.0, 16 * 2**30
@@ -50,23 +50,23 @@ def trace(
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
     """Hear every operator that a model calls, at full size and without its weights; write a workload and a ready profile."""
-    from readiness.files import write_atomically, write_bytes_atomically
-    from readiness.workload import document, writing
+    from readiness.documents.files import write_atomically, write_bytes_atomically
+    from readiness.tracing import profile_writer, workload_schema
 
     _refuse_at_once(model, reduced=reduced)
     called = _name(name or _default_name(model))
     refuse_unless_folder(output, f"--output {output}", "make it, or name another")
-    file, profile = output / f"{called}{document.SUFFIX}", output / f"{called}.toml"
+    file, profile = output / f"{called}{workload_schema.SUFFIX}", output / f"{called}.toml"
     config = output / f"{called}.config.json"
     for target in (file, profile, *([config] if reduced else [])):
         if target.exists() and not force:
             raise UsageError("it is there already", place=str(target), remedy="give another --name, or --force")
     limit_s = _LIMIT_S if timeout is None else common.seconds(timeout, "--timeout")
     packed, text = _hear(model, called, batch=batch, length=length, dtype=dtype, reduced=reduced, limit_s=limit_s)
-    heard = document.loads(packed, model)
+    heard = workload_schema.loads(packed, model)
     try:
         write_bytes_atomically(file, packed)
-        write_atomically(profile, writing.profile(heard, file=file.name))
+        write_atomically(profile, profile_writer.profile(heard, file=file.name))
         if text is not None:
             write_atomically(config, text)
     except OSError as problem:
@@ -86,12 +86,12 @@ def _hear(
     """The packed workload, and the configuration that was made for it where it is a reduced one."""
     import base64
 
-    from readiness.isolated_call import FailedCallError, call
+    from readiness.engine.isolated_call import FailedCallError, call
 
     asked = {"model": model, "name": name, "batch": batch, "length": length, "dtype": dtype.value, "reduced": reduced}
     try:
         answer = call(
-            "readiness.workload.trace_task:trace", asked, limit_s=limit_s, memory_bytes=_MEMORY_BYTES,
+            "readiness.tracing.trace_task:trace", asked, limit_s=limit_s, memory_bytes=_MEMORY_BYTES,
             note=lambda text: print(f"readiness: {clean(text)}", file=sys.stderr),
         )  # fmt: skip
     except FailedCallError as problem:
@@ -107,8 +107,8 @@ def _hear(
 
 def _refuse_at_once(model: str, *, reduced: bool) -> None:
     """Raise UsageError for what needs no look at the model."""
-    from readiness.workload import configuration
-    from readiness.workload.trace_task import is_function
+    from readiness.tracing import model_config
+    from readiness.tracing.trace_task import is_function
 
     if len(model) > _LONGEST_NAME:
         what = f"it is longer than {_LONGEST_NAME} characters"
@@ -116,11 +116,11 @@ def _refuse_at_once(model: str, *, reduced: bool) -> None:
     if is_function(model) and reduced:
         raise UsageError("a function is not reduced", place="--reduced", remedy="have it return a smaller model")
     if not is_function(model):
-        configuration.read(Path(model))
+        model_config.read(Path(model))
 
 
 def _default_name(model: str) -> str:
-    from readiness.workload.trace_task import is_function
+    from readiness.tracing.trace_task import is_function
 
     if is_function(model):
         return model.rpartition(":")[2]

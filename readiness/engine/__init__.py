@@ -1,1 +1,1 @@
-"""Engine: what runs checks."""
+"""Engine: runs checks in worker processes and makes an assessment of their evidence."""

@@ -9,10 +9,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from readiness import accelerators
 from readiness.causes import KillCause, StopCause
-from readiness.endings import SECOND_TRY
-from readiness.plan import Job
-from readiness.processes import Pool
-from readiness.worker_process import Worker
+from readiness.engine.plan import Job
+from readiness.engine.worker_evidence import SECOND_TRY
+from readiness.isolation.worker_pool import Pool
+from readiness.isolation.worker_process import Worker
 
 POLL_S = 0.1
 

@@ -1,1 +1,1 @@
-"""Process isolation: child processes that may die or hang without harm to whoever started them."""
+"""Isolation: child processes that may die or hang without harm to whoever started them."""

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import IO, Any
 
-from readiness.spawning import bootstrap, die_with_parent
+from readiness.host.process_control import bootstrap, die_with_parent
 
 #: What a child that closed its end may take to end by itself: how it does is the finding.
 _LEAVING_S = 0.5

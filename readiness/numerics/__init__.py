@@ -3,7 +3,7 @@
 Pure: no device, no limit, no verdict. What checks and the catalogue ask for is here by name.
 """
 
-from readiness.numerics.errors import (
+from readiness.numerics.error_metrics import (
     accumulation_roundoff,
     bound_ratio,
     contraction_error,
@@ -17,7 +17,7 @@ from readiness.numerics.errors import (
     unit_roundoff,
     worst_error,
 )
-from readiness.numerics.ratio import USUAL, RatioComparison, Strictness, compare_by_ratio
+from readiness.numerics.error_ratio import USUAL, RatioComparison, Strictness, compare_by_ratio
 
 __all__ = [
     "USUAL",

@@ -3,8 +3,8 @@
 They show what the instrument can see, with the code of a real run. They are no measurement of any product.
 """
 
-from readiness.rehearsal.matrix import Matrix
-from readiness.rehearsal.play import Rehearsal, rehearse
-from readiness.rehearsal.script import Request
+from readiness.rehearsal.detection_matrix import Matrix
+from readiness.rehearsal.plan import Request
+from readiness.rehearsal.run import Rehearsal, rehearse
 
 __all__ = ["Matrix", "Rehearsal", "Request", "rehearse"]

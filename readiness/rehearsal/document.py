@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from readiness import __version__, schema
+from readiness import __version__
+from readiness.documents import schema
+from readiness.documents.plain_json import plain
 from readiness.errors import InternalError
-from readiness.plain_json import plain
-from readiness.rehearsal.matrix import Alarm, Catch, Line, Word
-from readiness.rehearsal.play import Rehearsal
-from readiness.telling import names
+from readiness.rehearsal.detection_matrix import Alarm, Catch, Line, Word
+from readiness.rehearsal.run import Rehearsal
+from readiness.rendering import names
 
 SCHEMA = "readiness.rehearsal/1"
 NOTICE = "rehearsals of reported trouble on simulated chips, not measurements of a product"

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TextIO
 
-from readiness.assessment import dumps
+from readiness.documents.assessment import dumps
 from readiness.errors import ReadinessError, UsageError
-from readiness.rehearsal import markdown, page, table
+from readiness.rehearsal import html, markdown, table
 from readiness.rehearsal.document import to_json
-from readiness.rehearsal.play import Rehearsal
-from readiness.reporting import WIDEST, Request, check_writable, columns, parse_requests, put, write_text
+from readiness.rehearsal.run import Rehearsal
+from readiness.rendering.formats import WIDEST, Request, check_writable, columns, parse_requests, put, write_text
 
 #: The formats there are, and how their files end.
 SUFFIXES = {"table": ".txt", "json": ".json", "markdown": ".md", "html": ".html"}
 _PLAIN: dict[str, Callable[[Rehearsal], str]] = {
     "json": lambda rehearsal: dumps(to_json(rehearsal)) + "\n",
     "markdown": markdown.render,
-    "html": page.render,
+    "html": html.render,
 }
 
 

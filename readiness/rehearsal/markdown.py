@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from readiness import telling
-from readiness.rehearsal import words
-from readiness.rehearsal.matrix import Line, Word
-from readiness.rehearsal.play import Rehearsal
-from readiness.telling import Section
-from readiness.telling import escape_markdown as _escape
+from readiness import rendering
+from readiness.rehearsal import text as rehearsal_text
+from readiness.rehearsal.detection_matrix import Line, Word
+from readiness.rehearsal.run import Rehearsal
+from readiness.rendering import Section
+from readiness.rendering import escape_markdown as _escape
 
 _SIGNS = {Word.CAUGHT: "✅", Word.MISSED: "❌", Word.UNFINISHED: "❔", Word.NOT_TRIED: "➖", Word.NOT_CLAIMED: "➖"}
 
@@ -18,14 +18,14 @@ _SIGNS = {Word.CAUGHT: "✅", Word.MISSED: "❌", Word.UNFINISHED: "❔", Word.N
 def render(rehearsal: Rehearsal) -> str:
     """The whole text, below 64 KB: what finds no room there is counted."""
     end = f"\n<sub>started {rehearsal.started}, seed {rehearsal.request.seed}</sub>\n"
-    return telling.comment(list(_sections(rehearsal)), end)
+    return rendering.comment(list(_sections(rehearsal)), end)
 
 
 def _sections(rehearsal: Rehearsal) -> Iterator[Section]:
     lines = rehearsal.result.lines
     head = "".join(f"{line}\n" for line in _head(rehearsal))
     yield Section("beginnings", [partial(str, head)], 0.3)
-    accused = [partial(str, f"  - {_escape(accused.text)}\n") for accused in words.accusations(rehearsal)]
+    accused = [partial(str, f"  - {_escape(accused.text)}\n") for accused in rehearsal_text.accusations(rehearsal)]
     yield Section("false alarms", accused, 0.2)
     title = "\n| | defect | kind | severity | caught by, seconds in | not seen by |\n|---|---|---|---|---|---|\n"
     yield Section("defects", [partial(_row, line) for line in lines], 0.3, title)
@@ -34,9 +34,9 @@ def _sections(rehearsal: Rehearsal) -> Iterator[Section]:
 
 def _head(rehearsal: Rehearsal) -> Iterator[str]:
     yield f"## Rehearsal of {_escape(rehearsal.request.profile.name)}\n"
-    yield f"> **Simulated**: {words.WARNING}\n"
-    yield f"{_escape(words.head(rehearsal))}\n"
-    for text in (*words.summary(rehearsal), *words.healthy(rehearsal)):
+    yield f"> **Simulated**: {rehearsal_text.WARNING}\n"
+    yield f"{_escape(rehearsal_text.head(rehearsal))}\n"
+    for text in (*rehearsal_text.summary(rehearsal), *rehearsal_text.healthy(rehearsal)):
         yield f"- {_escape(text, 4000)}"
 
 
@@ -44,7 +44,7 @@ def _row(line: Line) -> str:
     plant = line.plant
     cells = (
         f"{_SIGNS[line.word]} {line.word.value}", _escape(plant.name), _escape(plant.kind.name),
-        _escape(words.severity(plant)), _escape(words.seen(line)), _escape(words.unseen(line)),
+        _escape(rehearsal_text.severity(plant)), _escape(rehearsal_text.seen(line)), _escape(rehearsal_text.unseen(line)),
     )  # fmt: skip
     return f"| {' | '.join(cells)} |\n"
 
@@ -56,9 +56,9 @@ def _account(line: Line) -> str:
 def _said(line: Line) -> Iterator[str]:
     yield f"- **{_escape(line.plant.name)}**: {_escape(line.plant.title)}"
     for catch in line.catches:
-        where = telling.names(catch.accelerators)
+        where = rendering.names(catch.accelerators)
         yield f"  - {_escape(catch.check)}, {_escape(catch.requirement)}, {_escape(where)}: {_escape(catch.about)}"
-    for text in words.reasons(line):
+    for text in rehearsal_text.reasons(line):
         yield f"  - {_escape(text)}"
-    for source in words.sources(line):
+    for source in rehearsal_text.sources(line):
         yield f"  - reported: {_escape(source)}"

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from readiness.model import Evidence, Status
+from readiness.datamodel import Evidence, Status
+from readiness.isolation.worker_process import Worker
 from readiness.rehearsal.document import NOTICE
-from readiness.rehearsal.script import HOST, Task
-from readiness.telling import clean, duration, names
-from readiness.worker_process import Worker
+from readiness.rehearsal.plan import HOST, Task
+from readiness.rendering import clean, duration, names
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,13 +30,13 @@ class Silent:
         """Nothing to put away."""
 
     def planned(self, tasks: Sequence[Task], jobs: int) -> None:
-        """See `readiness.rehearsal.stage.Observer`."""
+        """See `readiness.rehearsal.executor.Observer`."""
 
     def running(self, tasks: Sequence[tuple[Task, Worker]]) -> None:
-        """See `readiness.rehearsal.stage.Observer`."""
+        """See `readiness.rehearsal.executor.Observer`."""
 
     def finished(self, task: Task, evidence: Evidence) -> None:
-        """See `readiness.rehearsal.stage.Observer`."""
+        """See `readiness.rehearsal.executor.Observer`."""
 
 
 class Told(Silent):
@@ -115,4 +115,4 @@ def observer(title: str, *, quiet: bool, no_color: bool) -> Silent:
     from rich.console import Console
 
     console = Console(stderr=True, no_color=True if no_color else None)
-    return Told(title, console, moving=sys.stderr.isatty())  # as in readiness.console
+    return Told(title, console, moving=sys.stderr.isatty())  # as in readiness.cli.progress

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from readiness import telling
-from readiness.rehearsal import words
-from readiness.rehearsal.matrix import Word
-from readiness.rehearsal.play import Rehearsal
+from readiness import rendering
+from readiness.rehearsal import text as rehearsal_text
+from readiness.rehearsal.detection_matrix import Word
+from readiness.rehearsal.run import Rehearsal
 
 _STYLES = {Word.CAUGHT: "1;32", Word.MISSED: "1;31", Word.UNFINISHED: "1;33", Word.NOT_TRIED: "1;33", Word.NOT_CLAIMED: "2"}
 _HEAD = ("", "defect", "severity", "caught by, seconds in")
@@ -20,15 +20,15 @@ def render(rehearsal: Rehearsal, *, colour: bool = False, width: int = 100) -> s
     def paint(text: str, style: str) -> str:
         return f"\x1b[{style}m{text}\x1b[0m" if colour and text else text
 
-    lines = telling.wrap(words.WARNING, width)
-    lines += ["", *telling.wrap(words.head(rehearsal), width, first="rehearsed  ")]
+    lines = rendering.wrap(rehearsal_text.WARNING, width)
+    lines += ["", *rendering.wrap(rehearsal_text.head(rehearsal), width, first="rehearsed  ")]
     if rehearsal.result.lines:
         lines += ["", *_matrix(rehearsal, paint, width)]
     lines.append("")
-    for text in (*words.summary(rehearsal), *words.healthy(rehearsal)):
-        lines += telling.wrap(text, width, rest="  ")
-    for accused in words.accusations(rehearsal):
-        first, *rest = telling.wrap(accused.text, width, first="  ", rest="    ")
+    for text in (*rehearsal_text.summary(rehearsal), *rehearsal_text.healthy(rehearsal)):
+        lines += rendering.wrap(text, width, rest="  ")
+    for accused in rehearsal_text.accusations(rehearsal):
+        first, *rest = rendering.wrap(accused.text, width, first="  ", rest="    ")
         lines += [paint(first, _STYLES[Word.MISSED]), *rest]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -36,22 +36,22 @@ def render(rehearsal: Rehearsal, *, colour: bool = False, width: int = 100) -> s
 def _matrix(rehearsal: Rehearsal, paint: Paint, width: int) -> Iterator[str]:
     rows = []
     for line in rehearsal.result.lines:
-        kind = words.kind(line.plant)
-        defect = telling.clean(line.plant.name, 40) + (f" ({kind})" if kind else "")
+        kind = rehearsal_text.kind(line.plant)
+        defect = rendering.clean(line.plant.name, 40) + (f" ({kind})" if kind else "")
         word = line.word.value if line.word is not Word.MISSED else "MISSED"
-        rows.append(((word, defect, words.severity(line.plant, short=True)), line))
-    widths = [max(telling.width(row[place]) for row in [_HEAD, *(cells for cells, _ in rows)]) for place in range(3)]
+        rows.append(((word, defect, rehearsal_text.severity(line.plant, short=True)), line))
+    widths = [max(rendering.width(row[place]) for row in [_HEAD, *(cells for cells, _ in rows)]) for place in range(3)]
     # On a narrow terminal the severity goes first, since the JSON has it.
     if sum(widths) + 6 + 24 > width:
         widths[2] = 0
     yield paint(_left(_HEAD[:3], widths) + _HEAD[3], "2")
     for cells, line in rows:
-        said = [text for text in (words.seen(line), words.unseen(line)) if text] or [""]
+        said = [text for text in (rehearsal_text.seen(line), rehearsal_text.unseen(line)) if text] or [""]
         first, *rest = said
-        blank = " " * telling.width(_left(cells, widths))
-        lines = telling.wrap(first, width, first=_left(cells, widths), rest=blank) if first else [_left(cells, widths)]
+        blank = " " * rendering.width(_left(cells, widths))
+        lines = rendering.wrap(first, width, first=_left(cells, widths), rest=blank) if first else [_left(cells, widths)]
         for text in rest:
-            lines += telling.wrap(text, width, first=blank, rest=blank)
+            lines += rendering.wrap(text, width, first=blank, rest=blank)
         lines[0] = paint(cells[0], _STYLES[line.word]) + lines[0][len(cells[0]) :]
         yield from lines
 
@@ -59,7 +59,7 @@ def _matrix(rehearsal: Rehearsal, paint: Paint, width: int) -> Iterator[str]:
 def _left(cells: tuple[str, ...], widths: list[int]) -> str:
     """The first columns, padded; one of no width is left out."""
     return "".join(
-        cell + " " * (columns - telling.width(cell) + 2) for cell, columns in zip(cells, widths, strict=True) if columns
+        cell + " " * (columns - rendering.width(cell) + 2) for cell, columns in zip(cells, widths, strict=True) if columns
     )
 
 
@@ -68,5 +68,5 @@ def line(rehearsal: Rehearsal) -> str:
     result = rehearsal.result
     counts = [f"{len(result.of(word))} {word.value}" for word in Word if word is Word.CAUGHT or result.of(word)]
     text = f"{', '.join(counts)}, {len(result.alarms)} false alarms in {result.healthy_runs} healthy runs"
-    name = telling.clean(rehearsal.request.profile.name, max(79 - len(text) - 13, 4))
-    return telling.clean(f"rehearsal {name}: {text}", 80) + "\n"
+    name = rendering.clean(rehearsal.request.profile.name, max(79 - len(text) - 13, 4))
+    return rendering.clean(f"rehearsal {name}: {text}", 80) + "\n"

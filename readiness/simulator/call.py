@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from readiness.simulator.chip import Condition, Value
+from readiness.simulator.machine_file import Condition, Value
 
 
 @dataclass(slots=True)

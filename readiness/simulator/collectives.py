@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import torch
 
 from readiness.simulator.call import Call
+from readiness.simulator.device import SimulatedDevice
+from readiness.simulator.injection import Stage
 from readiness.simulator.kernels import _host
-from readiness.simulator.silicon import SimulatedDevice
-from readiness.simulator.strikes import Stage
 
 _NAMES = (
     "send", "recv_", "recv_any_source_", "reduce_", "broadcast_", "allreduce_", "allreduce_coalesced_", "allgather_",

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from readiness.simulator import attention, autocast, collectives, composites, files, gaps, namespace
-from readiness.simulator.chip import Chip
+from readiness.simulator import attention, autocast, collectives, composites, serialization, torch_module, torch_patches
+from readiness.simulator.device import SimulatedDevice
 from readiness.simulator.kernels import KIND, Interpreter
-from readiness.simulator.silicon import SimulatedDevice
+from readiness.simulator.machine_file import Chip
 
 
 class UnavailableError(Exception):
@@ -56,10 +56,10 @@ def install(chip: Chip, number: int, seed: int = 0) -> SimulatedDevice:
     torch.set_num_threads(1)  # several chips share the host: threads that wait for each other would eat it up
     device = SimulatedDevice(chip, number, seed)
     _current.device = device
-    namespace.use(device)
+    torch_module.use(device)
     if not _kept:
         _register()
-    files.register_distributed(_current)
+    serialization.register_distributed(_current)
     return device
 
 
@@ -76,13 +76,13 @@ def _register() -> None:
         raise UnavailableError(f"torch {torch.__version__} cannot take a device written in Python; 2.9 and later can")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # kernels of collectives replace those that torch has for such devices
-        register(KIND, backend_module=namespace.make())
+        register(KIND, backend_module=torch_module.make())
         interpreter = Interpreter(_current)
         interpreter.register()
         _kept.append(interpreter)
         _kept.append(attention.register())
         _kept.append(composites.register())
-        _kept.append(gaps.close())
+        _kept.append(torch_patches.close())
         _kept.append(autocast.register())
         _kept.append(collectives.register(_current))
-        files.register(_current)
+        serialization.register(_current)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch._C import DispatchKey, DispatchKeySet
 
-from readiness.simulator import relabel
+from readiness.simulator import storage_views
 
 KIND = "sim"
 _HOST = torch.device("cpu")
@@ -74,9 +74,9 @@ def as_host(tensor: torch.Tensor) -> torch.Tensor:
         return torch.zeros(tensor.shape, dtype=tensor.dtype)
     conjugated, negated = tensor.is_complex() and tensor.is_conj(), tensor.is_neg()
     if not (conjugated or negated):
-        return relabel.to_host(tensor)
+        return storage_views.to_host(tensor)
     plain = torch.ops.aten._conj.default(tensor) if conjugated else tensor
-    host = relabel.to_host(torch.ops.aten._neg_view.default(plain) if negated else plain)
+    host = storage_views.to_host(torch.ops.aten._neg_view.default(plain) if negated else plain)
     host = host.conj_physical() if conjugated else host
     return host.neg() if negated else host
 
@@ -243,12 +243,12 @@ class Interpreter:
         return tensor
 
     def _copy_from(self, source: torch.Tensor, target: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
-        written = relabel.to_host(target) if is_ours(target) else target
+        written = storage_views.to_host(target) if is_ours(target) else target
         read = as_host(source) if is_ours(source) else source.resolve_conj().resolve_neg()
         if read._is_zerotensor():
             read = torch.zeros(read.shape, dtype=read.dtype)
         if is_ours(target) and target.is_complex() and target.is_conj():
-            written, read = relabel.to_host(torch.ops.aten._conj.default(target)), read.conj().resolve_conj()
+            written, read = storage_views.to_host(torch.ops.aten._conj.default(target)), read.conj().resolve_conj()
         self.chip.copy(read, written, (source, target))
         return target
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from readiness import memory
 from readiness.accelerators import cpu
-from readiness.assessment import facts_to_json
+from readiness.documents.assessment import facts_to_json
+from readiness.host import memory
 
 X86 = """processor\t: 0
 vendor_id\t: ExampleVendor

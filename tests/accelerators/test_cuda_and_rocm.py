@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from readiness.accelerators import cuda as cuda_stack
-from readiness.accelerators import torch_build, vendors, versions
+from readiness.accelerators import torch_build, vendor_id, version_rules
 from readiness.accelerators.base import OutOfReachError
 from readiness.accelerators.cuda import Cuda
 from readiness.accelerators.rocm import Rocm
 from readiness.accelerators.torch_build import TorchBuild
-from readiness.accelerators.versions import Ruling
-from readiness.assessment import facts_from_json, facts_to_json
-from readiness.model import AcceleratorFacts
+from readiness.accelerators.version_rules import Ruling
+from readiness.datamodel import AcceleratorFacts
+from readiness.documents.assessment import facts_from_json, facts_to_json
 from tests.accelerators import fake_nvml
 from tests.accelerators.fake_nvml import UUID, NVMLError
 
@@ -84,11 +84,11 @@ def test_nvidia_joined_with_nvml_and_the_kernel(plant: Plant, tmp_path: Path) ->
 def test_under_windows_the_library_has_a_number_of_its_own(plant: Plant, tmp_path: Path) -> None:
     plant("NVIDIA X1")
     sys.modules["pynvml"] = fake_nvml.make(nvmlSystemGetDriverVersion="555.99", nvmlSystemGetNVMLVersion="12.555.52.01")
-    assert {item.ruling for item in versions.judge(_first(Cuda(tmp_path)))} >= {Ruling.BROKEN}
+    assert {item.ruling for item in version_rules.judge(_first(Cuda(tmp_path)))} >= {Ruling.BROKEN}
     _write(tmp_path / "dev/dxg", "")
     facts = _first(Cuda(tmp_path))
     assert facts.software["driver"] == "555.99"
-    assert Ruling.BROKEN not in {item.ruling for item in versions.judge(facts)}
+    assert Ruling.BROKEN not in {item.ruling for item in version_rules.judge(facts)}
 
 
 def test_renumbered_devices_are_matched_by_address_not_by_index(plant: Plant, tmp_path: Path) -> None:
@@ -277,9 +277,9 @@ def test_absence_is_told_without_torch(
 
 
 def test_witnesses_that_contradict_each_other_name_nobody() -> None:
-    assert vendors.decide({"name": "NVIDIA", "pci": "AMD"}) is None
-    assert vendors.decide({"name": None, "pci": None}) is None
-    assert vendors.decide({"name": "AMD", "pci": "AMD", "build": None}) == "AMD"
+    assert vendor_id.decide({"name": "NVIDIA", "pci": "AMD"}) is None
+    assert vendor_id.decide({"name": None, "pci": None}) is None
+    assert vendor_id.decide({"name": "AMD", "pci": "AMD", "build": None}) == "AMD"
 
 
 @pytest.mark.parametrize(
@@ -291,4 +291,4 @@ def test_witnesses_that_contradict_each_other_name_nobody() -> None:
     ],
 )  # fmt: skip
 def test_what_a_name_gives_away(name: str, maker: str | None) -> None:
-    assert vendors.of_name(name) == maker
+    assert vendor_id.of_name(name) == maker

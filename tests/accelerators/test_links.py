@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from readiness.accelerators.links import Links, xgmi
+from readiness.accelerators.interconnect import Links, xgmi
 from readiness.accelerators.rocm import Rocm
-from readiness.model import AcceleratorFacts
+from readiness.datamodel import AcceleratorFacts
 
 ADDRESS = "0000:0c:00.0"
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from readiness.accelerators import nvml
-from readiness.accelerators.counters import kind_of
-from readiness.accelerators.links import Links
+from readiness.accelerators.fault_counters import kind_of
+from readiness.accelerators.interconnect import Links
 from tests.accelerators import fake_nvml
 from tests.accelerators.fake_nvml import UUID, NVMLError
 

@@ -21,7 +21,7 @@ from readiness.accelerators.mps import Mps
 from readiness.accelerators.torch_build import TorchBuild
 from readiness.accelerators.xla import Xla
 from readiness.accelerators.xpu import Xpu
-from readiness.assessment import facts_to_json
+from readiness.documents.assessment import facts_to_json
 from tests.accelerators.samples import CHECKOUT, FIXTURES
 
 PLUGGED = {"ascend": "torch_npu", "mlu": "torch_mlu", "musa": "torch_musa", "hpu": "habana_frameworks", "xla": "torch_xla"}

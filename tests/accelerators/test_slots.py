@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from readiness.accelerators import kernel, slots, stack
+from readiness.accelerators import pcie, stack, sysfs
 from readiness.accelerators.cuda import Cuda
-from readiness.accelerators.slots import Slot
-from readiness.model import AcceleratorFacts
+from readiness.accelerators.pcie import Slot
+from readiness.datamodel import AcceleratorFacts
 
 ADDRESS = "0000:17:00.0"
 SOUND = {
@@ -42,7 +42,7 @@ def processor(root: Path, flags: str) -> None:
 
 
 def test_a_sound_slot(tmp_path: Path) -> None:
-    found = slots.read(ADDRESS, device(tmp_path))
+    found = pcie.read(ADDRESS, device(tmp_path))
     assert found == Slot(16, 32.0, 16, 32.0, 16)
     assert found.gbps == pytest.approx(63.0, abs=0.02)
     assert str(found) == (
@@ -54,7 +54,7 @@ def test_a_sound_slot(tmp_path: Path) -> None:
     ("pace", "lanes", "gbps"), [("2.5 GT/s", 1, 0.25), ("5 GT/s", 16, 8.0), ("8.0 GT/s PCIe", 4, 3.94), ("64.0 GT/s PCIe", 16, 121.0)]
 )
 def test_generations(tmp_path: Path, pace: str, lanes: int, gbps: float) -> None:
-    found = slots.read(ADDRESS.upper(), device(tmp_path, current_link_speed=pace, current_link_width=str(lanes)))
+    found = pcie.read(ADDRESS.upper(), device(tmp_path, current_link_speed=pace, current_link_width=str(lanes)))
     assert found is not None
     assert found.gbps == pytest.approx(gbps, rel=0.002)
     assert (found.most_lanes, found.most_pace) == (16, 32.0)
@@ -62,7 +62,7 @@ def test_generations(tmp_path: Path, pace: str, lanes: int, gbps: float) -> None
 
 @pytest.mark.parametrize("port", [{}, {"max_link_width": "255"}, {"max_link_width": "none"}])
 def test_a_port_that_tells_nothing(tmp_path: Path, port: dict[str, str]) -> None:
-    found = slots.read(ADDRESS, device(tmp_path, port=port))
+    found = pcie.read(ADDRESS, device(tmp_path, port=port))
     assert found is not None
     assert found.port_lanes is None
     assert "other end" not in str(found)
@@ -72,7 +72,7 @@ def test_a_port_that_tells_nothing(tmp_path: Path, port: dict[str, str]) -> None
 @pytest.mark.parametrize("text", ["", "Unknown", "0", "63", "255", "-4", "nan", "x" * 10_000, "\0"])
 def test_half_an_answer_is_none(tmp_path: Path, name: str, text: str) -> None:
     files: dict[str, Any] = {name: text}
-    found = slots.read(ADDRESS, device(tmp_path, **files))
+    found = pcie.read(ADDRESS, device(tmp_path, **files))
     assert found is None or (name.endswith("speed") and text in ("63", "255"))
 
 
@@ -96,7 +96,7 @@ def test_a_switch_on_the_devices_own_board_is_part_of_it(tmp_path: Path) -> None
     """AMD's cards: between device and switch all lanes are there, whatever the slot has."""
     lanes = (("0x1022", "16"), ("0x1002", "4"), ("0x1002", "16"), ("0x1002", "16"))
     address = chain(tmp_path, *({"vendor": vendor, "current_link_width": width} for vendor, width in lanes))
-    found = slots.read(address, tmp_path)
+    found = pcie.read(address, tmp_path)
     assert found is not None
     assert (found.lanes, found.most_lanes, found.port_lanes) == (4, 16, 16)
 
@@ -105,28 +105,28 @@ def test_a_processor_of_the_same_maker_is_no_part_of_the_device(tmp_path: Path) 
     """Hygon's devices hang on Hygon's processors: a port of a later generation than the device is no slow slot."""
     told = {"vendor": "0x1d94", "current_link_speed": "16.0 GT/s PCIe"}
     address = chain(tmp_path, told | {"max_link_speed": "32.0 GT/s PCIe"}, told | {"max_link_speed": "16.0 GT/s PCIe"})
-    found = slots.read(address, tmp_path)
+    found = pcie.read(address, tmp_path)
     assert found is not None
     assert (found.pace, found.most_pace) == (16.0, 16.0)
 
 
 @pytest.mark.parametrize("address", [None, "", "..", "../../../../etc", "0000:17:00.0/../..", "0000:17:00.9", "0000:17:00.1", "\0"])
 def test_other_addresses_have_none(tmp_path: Path, address: str | None) -> None:
-    assert slots.read(address, device(tmp_path)) is None
+    assert pcie.read(address, device(tmp_path)) is None
 
 
 def test_what_a_virtual_machine_sees_is_made_up(tmp_path: Path) -> None:
     root = device(tmp_path)
     processor(root, "fpu vme hypervisor lahf_lm")
-    assert not kernel.is_bare(root)
-    assert slots.read(ADDRESS, root) is None
+    assert not sysfs.is_bare(root)
+    assert pcie.read(ADDRESS, root) is None
     processor(root, "fpu vme hypervisors")
-    assert kernel.is_bare(root)
-    assert slots.read(ADDRESS, root) is not None
+    assert sysfs.is_bare(root)
+    assert pcie.read(ADDRESS, root) is not None
     (root / "sys/hypervisor").mkdir()
     (root / "sys/hypervisor/type").write_text("xen\n")
-    assert not kernel.is_bare(root)
-    assert slots.read(ADDRESS, root) is None
+    assert not sysfs.is_bare(root)
+    assert pcie.read(ADDRESS, root) is None
 
 
 @pytest.mark.parametrize("text", [None, "", "processor : 0\nFeatures : fp asimd\n"])
@@ -135,7 +135,7 @@ def test_where_no_processor_says_whether_it_is_virtual_nothing_is_known(tmp_path
     (root / "proc/cpuinfo").unlink()
     if text is not None:
         (root / "proc/cpuinfo").write_text(text)
-    assert slots.read(ADDRESS, root) is None
+    assert pcie.read(ADDRESS, root) is None
 
 
 def test_stacks_ask_for_their_device_alone(tmp_path: Path) -> None:

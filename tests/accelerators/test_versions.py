@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from readiness.accelerators.versions import DENIED, MINIMUMS, PAIRS, Ruling, judge, version
-from readiness.model import AcceleratorFacts
+from readiness.accelerators.version_rules import DENIED, MINIMUMS, PAIRS, Ruling, judge, version
+from readiness.datamodel import AcceleratorFacts
 
 
 def _rulings(software: dict[str, str | None], **facts: Any) -> list[tuple[Ruling, str]]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from readiness.catalogue import beyond, classes, database, samples, shapes
-from readiness.catalogue.outcomes import NotClaimedError, Outcome, Phase, failed
+from readiness.probes.operators import edge_shapes, extra_ops, op_semantics, opinfo, samples
+from readiness.probes.operators.outcomes import NotClaimedError, Outcome, Phase, failed
 
-ENTRIES = {entry.name: entry for entry in database.load()}
-BEYOND = {operator.name: operator for operator in beyond.operators()}
+ENTRIES = {entry.name: entry for entry in opinfo.load()}
+BEYOND = {operator.name: operator for operator in extra_ops.operators()}
 
 
 def test_they_are_entries_like_the_databases_own() -> None:
     assert BEYOND.keys() <= ENTRIES.keys()
-    assert len(ENTRIES) == len(database.load())  # no name stands for two
+    assert len(ENTRIES) == len(opinfo.load())  # no name stands for two
     for name in ("_foreach_add", "_foreach_addcdiv", "optim.AdamW.fused", "optim.SGD.foreach", "attention.math",
                  "_grouped_mm", "index_put_.accumulate", "amp.unscale", "randperm", "_assert_async"):  # fmt: skip
         assert ENTRIES[name].info is not None
@@ -63,11 +63,11 @@ def test_random_numbers_are_told_from_constant_ones(monkeypatch: pytest.MonkeyPa
     assert not BEYOND["exponential.statistics"](value).all()
 
 
-@pytest.mark.parametrize("name", sorted(shapes._BY_NAME))
+@pytest.mark.parametrize("name", sorted(edge_shapes._BY_NAME))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool])
 def test_each_hard_size_is_one_that_the_cpu_can_do(name: str, dtype: torch.dtype) -> None:
     entry = ENTRIES[name]
-    made = list(shapes.of(name, dtype, gradients=dtype.is_floating_point)) if entry.claims(dtype) else []
+    made = list(edge_shapes.of(name, dtype, gradients=dtype.is_floating_point)) if entry.claims(dtype) else []
     assert made or not entry.claims(dtype)
     refused = []
     for sample in made:
@@ -82,4 +82,4 @@ def test_each_hard_size_is_one_that_the_cpu_can_do(name: str, dtype: torch.dtype
 
 
 def test_core_names_are_entries() -> None:
-    assert {name for name in classes.CORE if name not in ENTRIES and name not in {e.base for e in ENTRIES.values()}} == set()
+    assert {name for name in op_semantics.CORE if name not in ENTRIES and name not in {e.base for e in ENTRIES.values()}} == set()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from readiness.catalogue import compare, database
-from readiness.catalogue.samples import Sample
+from readiness.probes.operators import comparison as operators_comparison
+from readiness.probes.operators import opinfo
+from readiness.probes.operators.samples import Sample
 
-ENTRIES = {entry.name: entry for entry in database.load()}
+ENTRIES = {entry.name: entry for entry in opinfo.load()}
 CPU = torch.device("cpu")
 
 
-def comparison(name: str, *inputs: torch.Tensor) -> compare.Comparison:
-    return compare.Comparison(ENTRIES[name], torch.float32, Sample(inputs, {}, None))
+def comparison(name: str, *inputs: torch.Tensor) -> operators_comparison.Comparison:
+    return operators_comparison.Comparison(ENTRIES[name], torch.float32, Sample(inputs, {}, None))
 
 
 def values(name: str, out: torch.Tensor, reference: torch.Tensor, benchmark: torch.Tensor | None) -> str | None:
@@ -108,10 +109,10 @@ def test_numbers() -> None:
 
 def test_identical() -> None:
     nan = torch.tensor([1.0, torch.nan])
-    assert compare.identical([nan, 1, float("nan")], [nan.clone(), 1, float("nan")])
-    assert not compare.identical([nan], [nan + 1])
-    assert not compare.identical([nan], [nan.double()])
-    assert not compare.identical([nan], [])
+    assert operators_comparison.identical([nan, 1, float("nan")], [nan.clone(), 1, float("nan")])
+    assert not operators_comparison.identical([nan], [nan + 1])
+    assert not operators_comparison.identical([nan], [nan.double()])
+    assert not operators_comparison.identical([nan], [])
 
 
 def _in_order(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -137,9 +138,9 @@ def test_another_order_of_summation_is_honest_and_narrow_factors_are_not() -> No
     assert verdict("matmul", _in_order(a, b)) is not None  # of which nothing is known about its sums
 
 
-def sorting(values: torch.Tensor, name: str = "sort") -> compare.Comparison:
+def sorting(values: torch.Tensor, name: str = "sort") -> operators_comparison.Comparison:
     sample = Sample((values.requires_grad_(),), {}, None)
-    return compare.Comparison(ENTRIES[name], torch.bfloat16, sample)
+    return operators_comparison.Comparison(ENTRIES[name], torch.bfloat16, sample)
 
 
 def test_a_gradient_may_go_to_any_of_equal_values() -> None:
@@ -165,7 +166,7 @@ def test_the_largest_values_in_any_order_where_that_was_asked_for() -> None:
 
     def held(found: list[torch.Tensor], **keywords: object) -> str | None:
         sample = Sample((given, 2, -1, True), keywords, None)
-        return compare.Comparison(ENTRIES["topk"], torch.float32, sample).values(found, want, ordered, lambda: [want])
+        return operators_comparison.Comparison(ENTRIES["topk"], torch.float32, sample).values(found, want, ordered, lambda: [want])
 
     assert held(ordered) is held(ordered, sorted=False) is held(swapped, sorted=False) is None
     assert held(swapped) is not None
@@ -174,7 +175,7 @@ def test_the_largest_values_in_any_order_where_that_was_asked_for() -> None:
     assert held([torch.tensor([[4.0, 2.0]]), torch.tensor([[2, 3]])], sorted=False) is not None
 
     # Which cotangent a chosen value got is as free as its place; that each was given away is not.
-    judge = compare.Comparison(ENTRIES["topk"], torch.float32, Sample((given.requires_grad_(), 2, -1, True, False), {}, None))
+    judge = operators_comparison.Comparison(ENTRIES["topk"], torch.float32, Sample((given.requires_grad_(), 2, -1, True, False), {}, None))
     expected = torch.tensor([[1.0, 0.0, 3.0, 0.0]], dtype=torch.float64)
 
     def gradient(found: list[float]) -> str | None:

@@ -7,11 +7,11 @@ from fnmatch import fnmatchcase
 import pytest
 import torch
 
-from readiness.catalogue import classes, database, samples
-from readiness.catalogue.op_call import CPU
-from readiness.catalogue.op_entry import Entry
+from readiness.probes.operators import op_semantics, opinfo, samples
+from readiness.probes.operators.op_call import CPU
+from readiness.probes.operators.op_entry import Entry
 
-ENTRIES = database.load()
+ENTRIES = opinfo.load()
 NAMES = {entry.name for entry in ENTRIES} | {entry.base for entry in ENTRIES}
 
 
@@ -26,25 +26,25 @@ def test_names_are_unique() -> None:
 @pytest.mark.parametrize("table", ["UNJUDGEABLE", "UNSPECIFIED", "RANDOM", "UNORDERED", "EXACT", "DELICATE", "CORE"])
 def test_tables_speak_of_operators_that_exist(table: str) -> None:
     """A slip in a name would silently judge otherwise. Older torch may lack a few."""
-    unknown = [name for name in getattr(classes, table) if name not in NAMES]
+    unknown = [name for name in getattr(op_semantics, table) if name not in NAMES]
     assert len(unknown) <= (0 if torch.__version__ >= "2.13" else 5), unknown
 
 
 def test_an_operator_has_one_class() -> None:
-    tables = [classes.UNSPECIFIED, classes.RANDOM, classes.UNORDERED, classes.EXACT, frozenset(classes.UNJUDGEABLE)]
+    tables = [op_semantics.UNSPECIFIED, op_semantics.RANDOM, op_semantics.UNORDERED, op_semantics.EXACT, frozenset(op_semantics.UNJUDGEABLE)]
     assert sum(map(len, tables)) == len(frozenset().union(*tables))
 
 
 def test_selection() -> None:
-    everything = database.select(ENTRIES, "all")
-    core = database.select(ENTRIES, "core")
+    everything = opinfo.select(ENTRIES, "all")
+    core = opinfo.select(ENTRIES, "core")
     assert len(everything) == len(ENTRIES)
     assert set(core) < set(everything)
-    assert {ENTRIES[index].name for index in database.select(ENTRIES, "all", ["fft.*", "add"])} == {
+    assert {ENTRIES[index].name for index in opinfo.select(ENTRIES, "all", ["fft.*", "add"])} == {
         name for name in NAMES if fnmatchcase(name, "fft.*")
     } | {"add"}
     with pytest.raises(ValueError, match="no operator"):
-        database.select(ENTRIES, "core", ["fft.fft"])
+        opinfo.select(ENTRIES, "core", ["fft.fft"])
 
 
 def test_integers_have_no_gradient() -> None:

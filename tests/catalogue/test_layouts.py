@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from readiness.catalogue import database, layouts, samples
-from readiness.catalogue.layouts import Layout
-from readiness.catalogue.op_call import CPU
+from readiness.probes.operators import layouts, opinfo, samples
+from readiness.probes.operators.layouts import Layout
+from readiness.probes.operators.op_call import CPU
 
 DTYPES = [torch.float32, torch.bfloat16, torch.complex64, torch.int64, torch.uint8, torch.bool]
 
@@ -76,7 +76,7 @@ def test_gradients_are_asked_of_the_view() -> None:
 
 
 def test_what_belongs_on_the_host_stays_there() -> None:
-    entry = next(entry for entry in database.load() if entry.name == "tensor_split")
+    entry = next(entry for entry in opinfo.load() if entry.name == "tensor_split")
     meta = torch.device("meta")
     for sample in samples.draw(entry, torch.float32, seed=1, gradients=True):
         moved = sample.converted(lambda tensor: tensor.to(meta), meta)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.catalogue.places import point_alike
-from readiness.catalogue.samples import Sample
-from readiness.catalogue.shapes import Made
+from readiness.probes.operators.edge_shapes import Made
+from readiness.probes.operators.samples import Sample
+from readiness.probes.operators.tie_indices import point_alike
 
 VALUES = torch.tensor([[2, 5, 5, 1], [3, 3, 0, 3]])
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.catalogue import profiled
-from readiness.catalogue.profiled import Traffic
+from readiness.probes.operators import profiler_traffic
+from readiness.probes.operators.profiler_traffic import Traffic
 from tests.operators.support import detail, outcomes, sweep
 from tests.support import cpu, value
 
@@ -25,7 +25,7 @@ def trace(*events: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_kernels_and_bytes() -> None:
-    found = profiled.of_trace(trace(
+    found = profiler_traffic.of_trace(trace(
         event("kernel", "void vectorized_elementwise_kernel<4>"),
         event("gpu_memcpy", "Memcpy DtoH (Device -> Pageable)", bytes=400),
         event("gpu_memcpy", "Memcpy DtoH (Device -> Pinned)", bytes=8),
@@ -34,12 +34,12 @@ def test_kernels_and_bytes() -> None:
         event("gpu_memset", "Memset (Device)", bytes=50),
     ))  # fmt: skip
     assert found == Traffic(1, 408, 300)
-    assert profiled.of_trace(trace(event("gpu_memcpy", "CopyDeviceToHost", bytes=7))) == Traffic(0, 7, 0)
+    assert profiler_traffic.of_trace(trace(event("gpu_memcpy", "CopyDeviceToHost", bytes=7))) == Traffic(0, 7, 0)
 
 
 @pytest.mark.parametrize("document", [{}, {"traceEvents": []}, trace()])
 def test_a_trace_that_tells_of_no_device_is_no_evidence(document: dict[str, Any]) -> None:
-    assert profiled.of_trace(document) is None
+    assert profiler_traffic.of_trace(document) is None
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,13 @@ def test_a_trace_that_tells_of_no_device_is_no_evidence(document: dict[str, Any]
     ],
 )  # fmt: skip
 def test_all_there_and_all_back_is_the_hosts_work(traffic: Traffic | None, inputs: int, outputs: int, hosted: bool) -> None:
-    assert (profiled.on_host(traffic, inputs, outputs) is not None) == hosted
+    assert (profiler_traffic.on_host(traffic, inputs, outputs) is not None) == hosted
 
 
 def test_this_cpu_has_no_device_to_watch() -> None:
     called: list[int] = []
-    assert profiled.activity(cpu()) is None
-    assert profiled.watched(cpu(), lambda: called.append(1)) is None
+    assert profiler_traffic.activity(cpu()) is None
+    assert profiler_traffic.watched(cpu(), lambda: called.append(1)) is None
     assert called == [1]
 
 
@@ -87,7 +87,7 @@ class Watching:
 
 
 def put(monkeypatch: pytest.MonkeyPatch, watching: Watching) -> None:
-    monkeypatch.setattr(profiled, "activity", lambda accelerator: torch.profiler.ProfilerActivity.CPU)
+    monkeypatch.setattr(profiler_traffic, "activity", lambda accelerator: torch.profiler.ProfilerActivity.CPU)
     monkeypatch.setattr(torch.profiler, "profile", watching)
 
 
@@ -95,16 +95,16 @@ def test_the_call_is_made_once_whatever_becomes_of_the_profiler(monkeypatch: pyt
     for watching in (Watching([]), Watching([], RuntimeError("another profiler is running"))):
         put(monkeypatch, watching)
         called: list[int] = []
-        assert profiled.watched(cpu(), lambda: called.append(1)) is None  # noqa: B023
+        assert profiler_traffic.watched(cpu(), lambda: called.append(1)) is None  # noqa: B023
         assert called == [1]
     broken = Watching([event("kernel", "gelu")])
     monkeypatch.setattr(broken, "export_chrome_trace", lambda file: Path(file).write_text('{"traceEvents": ['))
     put(monkeypatch, broken)
-    assert profiled.watched(cpu(), lambda: None) is None
+    assert profiler_traffic.watched(cpu(), lambda: None) is None
     watching = Watching([])
     put(monkeypatch, watching)
     with pytest.raises(ZeroDivisionError):
-        profiled.watched(cpu(), lambda: 1 // 0)
+        profiler_traffic.watched(cpu(), lambda: 1 // 0)
     assert watching.stopped == 1
 
 
@@ -116,7 +116,7 @@ def test_what_the_profiler_says_of_itself_is_not_heard_and_what_the_call_says_is
             os.write(2, b"profiler_start")
 
     put(monkeypatch, Loud([event("kernel", "gelu")]))
-    assert profiled.watched(cpu(), lambda: os.write(2, b"of the call")) == Traffic(1, 0, 0)
+    assert profiler_traffic.watched(cpu(), lambda: os.write(2, b"of the call")) == Traffic(1, 0, 0)
     assert capfd.readouterr().err == "of the call"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from readiness.catalogue import provenance
-from readiness.catalogue.provenance import Provenance
+from readiness.probes.operators import kernel_provenance
+from readiness.probes.operators.kernel_provenance import Provenance
 from tests.simulator.support import chip, inside
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -26,52 +26,52 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
     ],
 )
 def test_the_cpus_kernels(name: str, expected: Provenance) -> None:
-    assert provenance.of_overload("cpu", name) is expected
+    assert kernel_provenance.of_overload("cpu", name) is expected
 
 
 def test_a_device_that_this_build_lacks_has_composites_and_nothing_of_its_own() -> None:
-    assert provenance.of_overload("xpu", "aten::add.out") is Provenance.ABSENT
-    assert provenance.of_overload("xpu", "aten::linear") is Provenance.DECOMPOSED
-    assert provenance.of_overload("xpu", "aten::gelu") is Provenance.DECOMPOSED  # of an out= kernel that is not there
+    assert kernel_provenance.of_overload("xpu", "aten::add.out") is Provenance.ABSENT
+    assert kernel_provenance.of_overload("xpu", "aten::linear") is Provenance.DECOMPOSED
+    assert kernel_provenance.of_overload("xpu", "aten::gelu") is Provenance.DECOMPOSED  # of an out= kernel that is not there
 
 
 def test_a_device_that_nobody_has_registered_is_unknown() -> None:
-    assert provenance.dispatch_key("npu") is None
-    assert provenance.of_overload("npu", "aten::add.Tensor") is Provenance.UNKNOWN
+    assert kernel_provenance.dispatch_key("npu") is None
+    assert kernel_provenance.of_overload("npu", "aten::add.Tensor") is Provenance.UNKNOWN
 
 
 def test_a_table_that_cannot_be_asked_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch._C, "_dispatch_has_kernel_for_dispatch_key")
-    assert provenance.of_overload("cpu", "aten::add.Tensor") is Provenance.UNKNOWN
+    assert kernel_provenance.of_overload("cpu", "aten::add.Tensor") is Provenance.UNKNOWN
 
 
 def test_a_mark_that_is_new_to_us_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch._C, "_dispatch_dump_table", lambda name: "CPU: registered at x.cpp:1 [something new]\n")
-    assert provenance.of_overload("cpu", "aten::linear") is Provenance.UNKNOWN
+    assert kernel_provenance.of_overload("cpu", "aten::linear") is Provenance.UNKNOWN
 
 
 def test_an_operator_is_as_native_as_the_best_of_its_overloads() -> None:
-    assert "aten::add.Tensor" in provenance.overloads("aten::add")
-    assert "aten::gelu" in provenance.overloads("aten::gelu")
-    assert provenance.of_operator("cpu", "aten::add") is Provenance.NATIVE
-    assert provenance.of_operator("cpu", "aten::reshape") is Provenance.DECOMPOSED
-    assert provenance.of_operator("cpu", "aten::nothing_of_this_name") is Provenance.UNKNOWN
+    assert "aten::add.Tensor" in kernel_provenance.overloads("aten::add")
+    assert "aten::gelu" in kernel_provenance.overloads("aten::gelu")
+    assert kernel_provenance.of_operator("cpu", "aten::add") is Provenance.NATIVE
+    assert kernel_provenance.of_operator("cpu", "aten::reshape") is Provenance.DECOMPOSED
+    assert kernel_provenance.of_operator("cpu", "aten::nothing_of_this_name") is Provenance.UNKNOWN
 
 
 def test_best_and_worst_of_several() -> None:
     several = [Provenance.DECOMPOSED, Provenance.FALLBACK, Provenance.NATIVE]
-    assert (provenance.best(several), provenance.worst(several)) == (Provenance.NATIVE, Provenance.FALLBACK)
-    assert (provenance.best([]), provenance.worst([])) == (Provenance.UNKNOWN, Provenance.UNKNOWN)
+    assert (kernel_provenance.best(several), kernel_provenance.worst(several)) == (Provenance.NATIVE, Provenance.FALLBACK)
+    assert (kernel_provenance.best([]), kernel_provenance.worst([])) == (Provenance.UNKNOWN, Provenance.UNKNOWN)
 
 
 def _on_the_simulated_device() -> dict[str, list[str]]:
     poor = [
         name
         for name in torch._C._dispatch_get_registrations_for_dispatch_key("CPU")
-        if name.startswith("aten::") and provenance.of_overload("sim", name) is not Provenance.NATIVE
+        if name.startswith("aten::") and kernel_provenance.of_overload("sim", name) is not Provenance.NATIVE
     ]
     few = ("aten::linear", "aten::reshape", "aten::_cudnn_ctc_loss", "aten::gelu")
-    return {"poor": poor, "few": [provenance.of_overload("sim", name).value for name in few]}
+    return {"poor": poor, "few": [kernel_provenance.of_overload("sim", name).value for name in few]}
 
 
 def test_a_plug_in_that_registers_its_kernels_and_a_fallback_is_native_where_it_has_kernels() -> None:
@@ -85,11 +85,11 @@ def _structured() -> list[str]:
     from torch.utils.backend_registration import rename_privateuse1_backend
 
     rename_privateuse1_backend("plugged")
-    before = provenance.of_overload("plugged", "aten::gelu").value
+    before = kernel_provenance.of_overload("plugged", "aten::gelu").value
     library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     for name, key in (("gelu.out", "PrivateUse1"), ("linear", "AutogradPrivateUse1")):
         library.impl(name, lambda *given, **named: None, key)  # type: ignore[no-untyped-call]
-    after = [provenance.of_overload("plugged", name).value for name in ("aten::gelu", "aten::silu", "aten::linear")]
+    after = [kernel_provenance.of_overload("plugged", name).value for name in ("aten::gelu", "aten::silu", "aten::linear")]
     return [before, *after]
 
 
@@ -115,18 +115,18 @@ def test_a_kernel_registered_as_out_or_before_autograd_is_the_devices_own() -> N
     ],
 )
 def test_a_call_is_native_where_a_kernel_of_its_name_ran(operator: str, seen: list[str], expected: Provenance) -> None:
-    assert provenance.of_call("cpu", operator, seen)[0] is expected
+    assert kernel_provenance.of_call("cpu", operator, seen)[0] is expected
 
 
 def test_what_a_call_reaches_is_heard() -> None:
     given = torch.ones(3)
-    with provenance.Recorder() as recorder:
+    with kernel_provenance.Recorder() as recorder:
         torch.softmax(given, 0)
     assert recorder.seen == ("aten::_softmax",)
 
 
 def _fallback() -> list[str]:
-    called = provenance.of_call("sim", "anything", ["aten::add.Tensor", "aten::_cudnn_ctc_loss"])
+    called = kernel_provenance.of_call("sim", "anything", ["aten::add.Tensor", "aten::_cudnn_ctc_loss"])
     return [called[0].value, called[1]]
 
 

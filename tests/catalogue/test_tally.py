@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from readiness.catalogue import database
-from readiness.catalogue.layouts import Layout
-from readiness.catalogue.outcomes import Outcome, Phase, SweepResult
-from readiness.catalogue.sweep import Swept
-from readiness.catalogue.tally import Tally, row
+from readiness.probes.operators import opinfo
+from readiness.probes.operators.layouts import Layout
+from readiness.probes.operators.outcomes import Outcome, Phase, SweepResult
+from readiness.probes.operators.summary import Tally, row
+from readiness.probes.operators.sweep import Swept
 
-ENTRIES = {entry.name: entry for entry in database.load()}
+ENTRIES = {entry.name: entry for entry in opinfo.load()}
 
 
 def swept(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from readiness.catalogue import classes
+from readiness.probes.operators import op_semantics
 from tests.support import run_check
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -16,8 +16,8 @@ UNCLAIMED = {"attention.cudnn", "attention.efficient"}
 
 
 def test_the_readme_lists_them() -> None:
-    single = {name for names in classes.UNJUDGEABLE_IN.values() for name in names}
-    assert classes.UNJUDGEABLE.keys() | single | UNCLAIMED == LISTED
+    single = {name for names in op_semantics.UNJUDGEABLE_IN.values() for name in names}
+    assert op_semantics.UNJUDGEABLE.keys() | single | UNCLAIMED == LISTED
 
 
 def test_they_are_what_the_sweep_cannot_judge() -> None:

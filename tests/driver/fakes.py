@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from readiness.accelerators.base import Accelerator, Stack
-from readiness.model import AcceleratorFacts
+from readiness.datamodel import AcceleratorFacts
 from tests.support import cpu
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.driver.copying import wrong_bytes
+from readiness.probes.driver.memcpy import wrong_bytes
 from tests.support import cpu, run_check, value, values
 
 Copy = Any

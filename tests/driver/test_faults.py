@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from readiness.accelerators.counters import increases, kind_of
-from readiness.model import Status
+from readiness.accelerators.fault_counters import increases, kind_of
+from readiness.datamodel import Status
 from tests.driver.fakes import FakeStack, fake
 from tests.support import run_check, value, values
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from readiness.accelerators.base import Accelerator
-from readiness.driver import lifecycle
+from readiness.probes.driver import lifecycle
 from tests.support import cpu, run_check, value, values, want_of_disk
 
 Use = Callable[[Accelerator], str | None]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.driver import filling
+from readiness.probes.driver import memory_fill
 from tests.driver.fakes import FakeStack, fake
 from tests.support import cpu, run_check, value, values
 
@@ -24,21 +24,21 @@ def test_the_hosts_memory_keeps_what_is_written(seed: int) -> None:
 
 
 def test_a_flipped_bit_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = filling.ask_too_much
+    honest = memory_fill.ask_too_much
 
     def flip(accelerator: Any, size: int) -> Any:
         filled[-1].pieces[-1][-1] ^= 4
         return honest(accelerator, size)
 
-    filled: list[filling.Filling] = []
-    fill = filling.fill
+    filled: list[memory_fill.Filling] = []
+    fill = memory_fill.fill
 
-    def kept(*arguments: Any) -> filling.Filling:
+    def kept(*arguments: Any) -> memory_fill.Filling:
         filled.append(fill(*arguments))
         return filled[-1]
 
-    monkeypatch.setattr(filling, "fill", kept)
-    monkeypatch.setattr(filling, "ask_too_much", flip)
+    monkeypatch.setattr(memory_fill, "fill", kept)
+    monkeypatch.setattr(memory_fill, "ask_too_much", flip)
     assert value(run_check("driver.memory", **SETTINGS), "wrong_bytes") == 1
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.driver import streams as module_under_test
-from readiness.model import Status
+from readiness.datamodel import Status
+from readiness.probes.driver import streams as module_under_test
 from tests.driver.fakes import FakeEvent, FakeStack, FakeStream, fake, streams
 from tests.support import run_check, value, values
 

@@ -6,11 +6,11 @@ import math
 
 import pytest
 
-from readiness.endurance import telling
-from readiness.endurance.bound import probability_of_at_most, upper_bound
-from readiness.endurance.claim import FaultBounds, Job, needed_chip_hours, training_time_share
-from readiness.endurance.ledger import SoakTotals
-from readiness.model import Measurement, Row
+from readiness.datamodel import Measurement, Row
+from readiness.probes.soak import measurements
+from readiness.probes.soak.mtbf import FaultBounds, Job, needed_chip_hours, training_time_share
+from readiness.probes.soak.poisson_bound import probability_of_at_most, upper_bound
+from readiness.probes.soak.soak_log import SoakTotals
 
 JOB = Job(chips=16384, days=54, checkpoint_s=30, recovery_s=600)
 
@@ -83,7 +83,7 @@ def account(chips: int, hours: float, **begun: object) -> SoakTotals:
 
 
 def measured(told: SoakTotals) -> dict[str, Measurement]:
-    found = [item for item in telling.measurements(told) if isinstance(item, Measurement) and item.labels.get("cause", "all") == "all"]
+    found = [item for item in measurements.measurements(told) if isinstance(item, Measurement) and item.labels.get("cause", "all") == "all"]
     assert len({item.name for item in found}) == len(found)
     return {item.name: item for item in found}
 
@@ -97,7 +97,7 @@ def test_eight_chips_for_a_day_say_what_they_prove_and_what_not() -> None:
     assert found["exposure_share"].value == pytest.approx(192 / 743_510, rel=1e-3)
     assert found["uninterrupted_day"].value < 1e-6
     assert "training_time_share" not in found  # nothing failed, so nobody knows how long it takes to come back
-    (row,) = [item.cells for item in telling.measurements(told) if isinstance(item, Row) and "proves" in item.cells]
+    (row,) = [item.cells for item in measurements.measurements(told) if isinstance(item, Row) and "proves" in item.cells]
     assert row["proves"] == (
         "8 chips worked for 24 hours (192 chip-hours) without a fault: with 95% confidence a chip of these works for at least"
         " 64.1 hours between faults, and 1024 of them together for at least 3.76 minutes"
@@ -121,7 +121,7 @@ def test_faults_are_told_by_cause_with_the_chip_that_most_of_them_share() -> Non
     assert found["chip_mtbf_h"].value == pytest.approx(192 / 7.754, rel=1e-3)
     assert found["recovery_s"].value == 42
     assert "42 s to come back (measured)" in (found["training_time_share"].about or "")
-    by_cause = {item.labels["cause"]: item.value for item in telling.measurements(told) if isinstance(item, Measurement) and item.name == "faults"}
+    by_cause = {item.labels["cause"]: item.value for item in measurements.measurements(told) if isinstance(item, Measurement) and item.name == "faults"}
     assert by_cause == {"all": 3, "died": 1, "behind": 1, "wrong sum": 1}
 
 
@@ -151,12 +151,12 @@ def test_a_recovery_time_that_was_set_goes_before_the_measured_one() -> None:
     share = measured(told)["training_time_share"]
     assert "600 s to come back (set)" in (share.about or "")
     assert share.value == pytest.approx(training_time_share(1024 * 720 / upper_bound(0) / 1024, 30, 600))
-    assert "more than that" not in telling.not_proven(told, FaultBounds(1024 * 720, 0, Job(1024, 7, 30, 600)))
-    assert telling.not_proven(told, FaultBounds(1024 * 7200, 0, Job(1024, 7, 30, 600))).startswith("more than that 1024 chips")
+    assert "more than that" not in measurements.not_proven(told, FaultBounds(1024 * 720, 0, Job(1024, 7, 30, 600)))
+    assert measurements.not_proven(told, FaultBounds(1024 * 7200, 0, Job(1024, 7, 30, 600))).startswith("more than that 1024 chips")
 
 
 def test_a_soak_that_was_cut_off_has_not_been_completed_and_an_empty_one_tells_nothing() -> None:
     told = account(8, 24)
     told.ended = None
     assert "completed" not in measured(told)
-    assert list(telling.measurements(SoakTotals())) == []
+    assert list(measurements.measurements(SoakTotals())) == []

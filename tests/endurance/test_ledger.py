@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from readiness.endurance import ledger
-from readiness.endurance.ledger import MOST_SAMPLES, SoakLog, SoakTotals, read, same_soak
 from readiness.errors import BadFileError
+from readiness.probes.soak import soak_log
+from readiness.probes.soak.soak_log import MOST_SAMPLES, SoakLog, SoakTotals, read, same_soak
 
 
 def fill(path: Path | None) -> SoakLog:
@@ -78,7 +78,7 @@ def test_a_soak_of_days_has_few_samples_and_few_faults_in_full_and_counts_all() 
         totals.add({"kind": "fault", "cause": "died", "what": "it", "chips": [], "round": number, "spent_s": number * 100.0})
     assert MOST_SAMPLES / 2 <= len(totals.samples) <= MOST_SAMPLES
     assert totals.samples[0]["spent_s"] == 0
-    assert len(totals.faults) == ledger.MOST_FAULTS
+    assert len(totals.faults) == soak_log.MOST_FAULTS
     assert totals.count == totals.events == 20_000
 
 

@@ -14,16 +14,16 @@ import torch
 import torch.distributed as dist
 
 from readiness.accelerators.base import Accelerator
-from readiness.endurance import soak as soaks
-from readiness.endurance import work
-from readiness.endurance.ledger import SoakTotals, read
-from readiness.endurance.reports import RoundReport, SoakFault
-from readiness.endurance.soak import Soak
-from readiness.endurance.telling import measurements
+from readiness.datamodel import Evidence, Measurement, Row, Status
+from readiness.distributed import Failure, Placement, RanksOutcome, Trouble
+from readiness.documents.files import open_own
 from readiness.errors import UsageError
-from readiness.files import open_own
-from readiness.model import Evidence, Measurement, Row, Status
-from readiness.ranks import Failure, Placement, RanksOutcome, Trouble
+from readiness.probes.soak import parent as soaks
+from readiness.probes.soak import rank as soak_rank
+from readiness.probes.soak.measurements import measurements
+from readiness.probes.soak.parent import Soak
+from readiness.probes.soak.reports import RoundReport, SoakFault
+from readiness.probes.soak.soak_log import SoakTotals, read
 from tests.ranks import support
 from tests.support import cpu, run_check, value, values
 
@@ -238,8 +238,8 @@ class Thirds:
 @pytest.fixture
 def by_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A soak whose seconds are rounds, on both sides: how busy this machine is makes no difference."""
-    monkeypatch.setattr(work, "OperationRounds", Idle)
-    monkeypatch.setattr(work, "time", Thirds())
+    monkeypatch.setattr(soak_rank, "OperationRounds", Idle)
+    monkeypatch.setattr(soak_rank, "time", Thirds())
     monkeypatch.setattr(Soak, "spent_s", property(lambda self: self.log.totals.rounds + self._pending[0]))
 
 
@@ -300,9 +300,9 @@ def test_a_rank_that_dies_once_is_counted_and_training_goes_on_from_the_checkpoi
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     once, steps = tmp_path / "died", tmp_path / "steps"
-    healthy_round = work.SoakTraining.round
+    healthy_round = soak_rank.SoakTraining.round
 
-    def round_(self: work.SoakTraining) -> Any:
+    def round_(self: soak_rank.SoakTraining) -> Any:
         if self.context.rank == 0:
             with steps.open("a") as stream:
                 stream.write(f"{self.steps}\n")
@@ -311,7 +311,7 @@ def test_a_rank_that_dies_once_is_counted_and_training_goes_on_from_the_checkpoi
             support.kill_oneself()
         return healthy_round(self)
 
-    monkeypatch.setattr(work.SoakTraining, "round", round_)
+    monkeypatch.setattr(soak_rank.SoakTraining, "round", round_)
     evidence = checked(chips(2, tmp_path / "soak.jsonl"), seconds=8.0)
     assert value(evidence, "faults", cause="died") == value(evidence, "faults", cause="all") == 1
     assert value(evidence, "recovery_s") > 0
@@ -327,9 +327,9 @@ def test_a_rank_that_dies_once_is_counted_and_training_goes_on_from_the_checkpoi
 
 @pytest.mark.usefixtures("by_rounds")
 def test_weights_that_change_between_ranks_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    healthy_train = work.SoakTraining._train
+    healthy_train = soak_rank.SoakTraining._train
 
-    def train(self: work.SoakTraining, begin: int) -> Any:
+    def train(self: soak_rank.SoakTraining, begin: int) -> Any:
         loss, told = healthy_train(self, begin)
         if self.context.rank == 1 and begin == 2:
             with torch.no_grad():
@@ -337,7 +337,7 @@ def test_weights_that_change_between_ranks_are_counted(monkeypatch: pytest.Monke
             told = self._digest()
         return loss, told
 
-    monkeypatch.setattr(work.SoakTraining, "_train", train)
+    monkeypatch.setattr(soak_rank.SoakTraining, "_train", train)
     evidence = checked(chips(2), seconds=4.0)
     assert value(evidence, "faults", cause="replicas differ") >= 1
 
@@ -372,7 +372,7 @@ def test_a_disk_that_fails_is_no_fault_of_a_chip(monkeypatch: pytest.MonkeyPatch
             raise OSError(28, "No space left on device")
         return open_own(file, flags)
 
-    monkeypatch.setattr(work, "open_own", fail)
+    monkeypatch.setattr(soak_rank, "open_own", fail)
     evidence = checked(chips(2, tmp_path / "soak.jsonl"), seconds=4.0)
     assert value(evidence, "faults", cause="all") == 0, evidence.rows
     assert value(evidence, "completed") == 1
@@ -387,10 +387,10 @@ def test_training_that_is_wrong_once_is_a_fault(
     monkeypatch: pytest.MonkeyPatch, ranks: tuple[int, ...], turn: int, first: int
 ) -> None:
     """In the first round or a later one, the first time or the second, on all ranks or on one, which alone is blamed."""
-    healthy_train = work.SoakTraining._train
-    monkeypatch.setattr(work, "FIRST_COMPARISONS", first)
+    healthy_train = soak_rank.SoakTraining._train
+    monkeypatch.setattr(soak_rank, "FIRST_COMPARISONS", first)
 
-    def train(self: work.SoakTraining, begin: int) -> Any:
+    def train(self: soak_rank.SoakTraining, begin: int) -> Any:
         loss, told = healthy_train(self, begin)
         self.turn = getattr(self, "turn", 0) + 1  # type: ignore[attr-defined]
         if self.turn == turn and self.context.rank in ranks:  # type: ignore[attr-defined]
@@ -399,7 +399,7 @@ def test_training_that_is_wrong_once_is_a_fault(
             told = self._digest()
         return loss, told
 
-    monkeypatch.setattr(work.SoakTraining, "_train", train)
+    monkeypatch.setattr(soak_rank.SoakTraining, "_train", train)
     evidence = checked(chips(2), seconds=4.0)
     assert value(evidence, "faults", cause="all") >= 1
     assert set(account_of(evidence)) <= {"recomputation", "replicas differ"}
@@ -412,17 +412,17 @@ def test_training_that_is_wrong_once_is_a_fault(
 
 @pytest.mark.usefixtures("by_rounds")
 def test_training_that_never_repeats_is_no_fault_of_a_chip(monkeypatch: pytest.MonkeyPatch) -> None:
-    healthy_train = work.SoakTraining._train
+    healthy_train = soak_rank.SoakTraining._train
     turn = [0.0]
 
-    def train(self: work.SoakTraining, begin: int) -> Any:
+    def train(self: soak_rank.SoakTraining, begin: int) -> Any:
         loss, _ = healthy_train(self, begin)
         turn[0] += 1
         with torch.no_grad():
             next(self.model.parameters())[0, 0] += turn[0] * 1e-3
         return loss, self._digest()
 
-    monkeypatch.setattr(work.SoakTraining, "_train", train)
+    monkeypatch.setattr(soak_rank.SoakTraining, "_train", train)
     evidence = checked(chips(2), seconds=2.0)
     assert values(evidence, "faults") == [], "nor a good word for one"
     assert values(evidence, "chip_mtbf_h") == []

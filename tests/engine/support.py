@@ -13,10 +13,12 @@ from typing import Any
 import psutil
 import pytest
 
-from readiness import accelerators, checklist, content, profile, runner
-from readiness.console import Silent
-from readiness.journal import Journal
-from readiness.model import AcceleratorAssessment, Assessment, Evidence, Use
+from readiness import accelerators, check_registry, package_data
+from readiness.cli.progress import Silent
+from readiness.datamodel import AcceleratorAssessment, Assessment, Evidence, Use
+from readiness.engine import runner
+from readiness.engine.journal import Journal
+from readiness.profile import loader
 
 TESTS = Path(__file__).parent.parent
 MISBEHAVING = TESTS / "misbehaving"
@@ -25,7 +27,7 @@ MANY = TESTS / "many"
 
 def use_checks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Add a folder of checks, and look for no other accelerator than the CPU."""
-    monkeypatch.setenv(content.CHECKS_VARIABLE, str(folder))
+    monkeypatch.setenv(package_data.CHECKS_VARIABLE, str(folder))
     monkeypatch.setattr(accelerators, "NAMES", ("cpu",))
 
 
@@ -44,8 +46,8 @@ def write_profile(
 
 def run(folder: Path, profile_file: Path | str, **options: Any) -> Assessment:
     """A run in this process (its checks in processes of their own, as ever)."""
-    found = checklist.discover()
-    chosen = profile.load(str(profile_file), found)
+    found = check_registry.discover()
+    chosen = loader.load(str(profile_file), found)
     with Journal(folder) as journal:
         journal.open()
         return runner.run(runner.Request(chosen, found, tuple(Use), **options), journal, Silent())

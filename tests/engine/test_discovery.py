@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from readiness import accelerators, discovery, spawning
+from readiness import accelerators
 from readiness.accelerators.base import OutOfReachError
-from readiness.discovery import Discovery, select
+from readiness.datamodel import AcceleratorFacts
+from readiness.engine import discovery
+from readiness.engine.discovery import Discovery, select
 from readiness.errors import BadFileError, InterruptedRunError, UsageError
-from readiness.model import AcceleratorFacts
-from readiness.processes import Pool
+from readiness.host import process_control
+from readiness.isolation.worker_pool import Pool
 from tests.engine.support import children
 
 
@@ -140,7 +142,7 @@ def hang(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     (folder / "cuda.py").write_text(HANGING)
     monkeypatch.setattr(accelerators, "NAMES", ("cuda", "cpu"))
     monkeypatch.setattr(accelerators.stack("cuda"), "absence", lambda: None)
-    monkeypatch.setattr(spawning, "bootstrap", partial(bootstrap_with, folder, spawning.bootstrap))
+    monkeypatch.setattr(process_control, "bootstrap", partial(bootstrap_with, folder, process_control.bootstrap))
 
 
 def bootstrap_with(folder: Path, bootstrap: Callable[..., list[str]], *arguments: str) -> list[str]:

@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from readiness import assessment, evidence_pipe, measurements
+from readiness.datamodel import AcceleratorFacts, Evidence, Measurement, Note, Row, Status
+from readiness.documents import assessment
+from readiness.documents.schema import first_problem
 from readiness.errors import Exit
-from readiness.evidence_pipe import End, Message, PipeLostError, Ready, Receiver, Sender
-from readiness.model import AcceleratorFacts, Evidence, Measurement, Note, Row, Status
-from readiness.schema import first_problem
+from readiness.isolation import evidence_pipe
+from readiness.isolation.evidence_pipe import End, Message, PipeLostError, Ready, Receiver, Sender
+from readiness.judging import measurement_values
 
 FACTS = AcceleratorFacts("cuda:1", "cuda", 1, "cuda", "NVIDIA", "H200", software={"driver": "570", "firmware": None})
 MEASUREMENT = Measurement("figure", 1.5, {"dtype": "float32"}, "GB/s", 0.1, 7, "rank 1")
@@ -227,11 +229,11 @@ def test_a_pipe_that_leads_elsewhere_gets_nothing() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, 0, -5, 2**70, 1e-300])
 def test_these_can_be_figures(value: float) -> None:
-    assert measurements.number_refusal(value) is None
-    assert measurements.refusal(Measurement("figure", value)) is None
+    assert measurement_values.number_refusal(value) is None
+    assert measurement_values.refusal(Measurement("figure", value)) is None
 
 
 @pytest.mark.parametrize("value", [10**309, -(10**5000), "1", None, 1j, [1]], ids=lambda value: type(value).__name__)
 def test_these_cannot(value: Any) -> None:
-    assert measurements.number_refusal(value) is not None
-    assert measurements.refusal(Measurement("figure", value)) is not None
+    assert measurement_values.number_refusal(value) is not None
+    assert measurement_values.refusal(Measurement("figure", value)) is not None

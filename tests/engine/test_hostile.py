@@ -12,24 +12,18 @@ from typing import Any
 
 import pytest
 
-from readiness import checklist, disk, endings, judge, nursery_process, processes
-from readiness.assessment import evidence_to_json
-from readiness.checklist import Check
+from readiness import check_registry
+from readiness.check_registry import Check
+from readiness.datamodel import AcceleratorFacts, Evidence, Limit, Operator, Outcome, Profile, Requirement, Status, Use
+from readiness.documents.assessment import evidence_to_json
+from readiness.documents.schema import first_problem
+from readiness.engine import worker_evidence
+from readiness.engine.plan import Job
 from readiness.errors import Exit
-from readiness.model import (
-    AcceleratorFacts,
-    Evidence,
-    Limit,
-    Operator,
-    Outcome,
-    Profile,
-    Requirement,
-    Status,
-    Use,
-)
-from readiness.plan import Job
-from readiness.schema import first_problem
-from readiness.worker_process import Worker
+from readiness.host import disk
+from readiness.isolation import forkserver_process, worker_pool
+from readiness.isolation.worker_process import Worker
+from readiness.judging import judge
 from tests.engine.support import MISBEHAVING, children, evidence_of, leftovers, run, use_checks, write_profile
 
 FOREIGN = "something else than readiness wrote into its evidence pipe"
@@ -40,13 +34,13 @@ CPU = AcceleratorFacts("cpu:0", "cpu", 0, "cpu", None, None)
 class Bench:
     """Where single checks are run, each in a worker of one pool."""
 
-    pool: processes.Pool
-    checks: dict[str, Check] = field(default_factory=checklist.discover)
+    pool: worker_pool.Pool
+    checks: dict[str, Check] = field(default_factory=check_registry.discover)
 
     def run(self, check: str, *, limit_s: float = 60.0, fork: bool = True, **settings: Any) -> tuple[Evidence, Outcome]:
         """A check's evidence, and what becomes of the requirement that its figure be at least 0."""
         job = Job(self.checks[check], (CPU,), settings=settings)
-        evidence = endings.evidence_of(self.finished(job, limit_s, fork=fork), job, 1)
+        evidence = worker_evidence.evidence_of(self.finished(job, limit_s, fork=fork), job, 1)
         assert first_problem("assessment", evidence_to_json(evidence), "evidence") is None
         requirement = Requirement("r", (Use.TRAINING,), check, "figure", Limit(Operator.AT_LEAST, 0))
         (finding,) = judge.judge(Profile("p", "P", (Use.TRAINING,), (requirement,)), CPU, [evidence]).findings
@@ -64,7 +58,7 @@ class Bench:
 def bench() -> Iterator[Bench]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         use_checks(monkeypatch, MISBEHAVING)
-        with processes.Pool() as pool:
+        with worker_pool.Pool() as pool:
             yield Bench(pool)
         assert children() == []
 
@@ -189,15 +183,15 @@ def test_a_lost_exit_code_is_not_laid_on_the_device(monkeypatch: pytest.MonkeyPa
     """Whoever should tell of an end says nothing: the process is dead all the same, holds no device and was not late."""
     before = children()
     use_checks(monkeypatch, MISBEHAVING)
-    monkeypatch.setattr(processes, "VANISH_LIMIT_S", 1.0)
-    monkeypatch.setattr(nursery_process.NurseryProcess, "go_on", lambda self: None)
-    with processes.Pool() as pool:
+    monkeypatch.setattr(worker_pool, "VANISH_LIMIT_S", 1.0)
+    monkeypatch.setattr(forkserver_process.NurseryProcess, "go_on", lambda self: None)
+    with worker_pool.Pool() as pool:
         bench = Bench(pool)
         job = Job(bench.checks["hostile.stops_its_parent"], (CPU,))
         worker = bench.finished(job, limit_s=1.0)
     assert worker.end is not None
     assert (worker.exit_code, worker.timed_out, worker.held) == (None, False, None)
-    evidence = endings.evidence_of(worker, job, 1)
+    evidence = worker_evidence.evidence_of(worker, job, 1)
     assert (evidence.status, evidence.reason) == (Status.ERROR, "it has ended; its exit code was lost")
     assert children() == before
 
@@ -206,7 +200,7 @@ def test_a_killed_parent_costs_its_check_alone_and_leaves_nothing(tmp_path: Path
     use_checks(monkeypatch, MISBEHAVING)
     monkeypatch.setenv("MANY_TRACE", str(tmp_path))
     marker = tmp_path / "marker"
-    with processes.Pool() as pool:
+    with worker_pool.Pool() as pool:
         bench = Bench(pool)
         evidence, outcome = bench.run("hostile.kills_its_parent", marker=str(marker))
         assert (evidence.status, outcome) == (Status.ERROR, Outcome.UNKNOWN), evidence
@@ -294,7 +288,7 @@ def test_time_in_which_nobody_looked_counts_towards_no_limit(bench: Bench, tmp_p
         bench.pool.poll(0.05)
         assert not worker.timed_out
         now += 29.0
-        late.setattr(processes, "_STALL_S", 100.0)
+        late.setattr(worker_pool, "_STALL_S", 100.0)
         bench.pool.poll(0.05)
         assert not worker.timed_out
         now += 2.0

@@ -11,10 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from readiness import endings, memory, nursery, processes, reporting
-from readiness.assessment import dumps, from_json, to_json
-from readiness.model import Assessment, Decision, Outcome, Status, Use
-from readiness.worker_process import Worker
+from readiness.datamodel import Assessment, Decision, Outcome, Status, Use
+from readiness.documents.assessment import dumps, from_json, to_json
+from readiness.engine import worker_evidence
+from readiness.host import memory
+from readiness.isolation import forkserver, worker_pool
+from readiness.isolation.worker_process import Worker
+from readiness.rendering import formats
 from tests.engine.support import MISBEHAVING, alive, children, evidence_of, run, use_checks, write_profile
 
 
@@ -73,8 +76,8 @@ def test_one_odd_check_costs_no_document(trouble: Assessment) -> None:
     document = dumps(to_json(trouble))
     assert len(document) < 20_000_000
     assert from_json(json.loads(document), "here").accelerators[0].findings
-    for name in reporting.formats():
-        assert reporting.render(name, trouble)
+    for name in formats.formats():
+        assert formats.render(name, trouble)
 
 
 def test_only_the_first_time_limit_has_a_second_try(trouble: Assessment) -> None:
@@ -133,13 +136,13 @@ def test_the_kernels_kill_is_told_from_another_sigkill(monkeypatch: pytest.Monke
     worker = Worker(1, -1, -1, 1.0, kernel_kills_before=4)
     worker.exit_code = -9
     monkeypatch.setattr(memory, "kernel_kills", lambda: 4)
-    assert endings.describe_end(worker) == "its process was ended from outside by SIGKILL"
+    assert worker_evidence.describe_end(worker) == "its process was ended from outside by SIGKILL"
     monkeypatch.setattr(memory, "kernel_kills", lambda: 5)
-    assert endings.describe_end(worker).startswith("out of memory: the kernel killed it")
+    assert worker_evidence.describe_end(worker).startswith("out of memory: the kernel killed it")
 
 
 def test_the_death_of_the_prepared_process_costs_one_check(tmp_path: Path) -> None:
-    with processes.Pool(preload="readiness.worker") as pool:
+    with worker_pool.Pool(preload="readiness.engine.worker") as pool:
         worker = pool.start({"job": "discover", "stack": "cpu"}, fork=True, limit_s=30)
         while not worker.ended:
             pool.poll(0.05)
@@ -161,7 +164,7 @@ def test_what_is_preloaded_is_imported_once_and_again_after_a_death(tmp_path: Pa
     (tmp_path / "costly_module.py").write_text(f"import os\nopen({str(trace)!r}, 'a').write(f'{{os.getpid()}} ')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
-    with processes.Pool(preload="readiness.worker") as pool:
+    with worker_pool.Pool(preload="readiness.engine.worker") as pool:
         pool.preload(["no_such_module_anywhere"])  # costs nothing but itself
         pool.preload(["costly_module"])
 
@@ -186,13 +189,13 @@ def test_importing_ahead_leaves_no_folder_and_no_variable(tmp_path: Path, monkey
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     (tmp_path / "looks_around.py").write_text("import os\nseen = os.environ['TORCHINDUCTOR_CACHE_DIR']\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert nursery.preload(["looks_around"]) is None
+    assert forkserver.preload(["looks_around"]) is None
     assert Path(sys.modules.pop("looks_around").seen).is_dir()
     assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/chosen")
-    assert nursery.preload(["looks_around"]) is None
+    assert forkserver.preload(["looks_around"]) is None
     assert sys.modules.pop("looks_around").seen == os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/chosen"
-    assert nursery.preload(["no_such_module_anywhere", "looks_around"]) == (
+    assert forkserver.preload(["no_such_module_anywhere", "looks_around"]) == (
         "ModuleNotFoundError: No module named 'no_such_module_anywhere'"
     )
     assert "looks_around" in sys.modules  # one that fails keeps no other from being there
@@ -201,9 +204,9 @@ def test_importing_ahead_leaves_no_folder_and_no_variable(tmp_path: Path, monkey
 def test_a_device_held_by_an_unkillable_process_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process in a driver's hands is given up after a deadline; the device's other checks are skipped, and it is said."""
     use_checks(monkeypatch, MISBEHAVING)
-    monkeypatch.setattr(processes, "VANISH_LIMIT_S", 0.5)
-    monkeypatch.setattr(processes.Pool, "_tell", lambda self, message: None)  # the kill never arrives
-    monkeypatch.setattr(processes.Pool, "_kill_directly", lambda self, worker: None)
+    monkeypatch.setattr(worker_pool, "VANISH_LIMIT_S", 0.5)
+    monkeypatch.setattr(worker_pool.Pool, "_tell", lambda self, message: None)  # the kill never arrives
+    monkeypatch.setattr(worker_pool.Pool, "_kill_directly", lambda self, worker: None)
     profile = write_profile(tmp_path / "test.toml", ["trouble.hangs", "trouble.well"])
     assessment = run(tmp_path / "run", profile, timeout_s=0.5, expression="hangs or well")
     hung, well = (evidence_of(assessment, f"trouble.{way}") for way in ("hangs", "well"))

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from readiness import peers
-from readiness import profile as profiles
-from readiness.discovery import Discovery
+from readiness.accelerators import remote_devices
+from readiness.accelerators.remote_devices import Host
+from readiness.datamodel import Evidence, Status
+from readiness.engine.discovery import Discovery
+from readiness.engine.journal import Journal
+from readiness.engine.resume import settle
 from readiness.errors import BadFileError, Exit, UsageError
-from readiness.journal import Journal
-from readiness.model import Evidence, Status
-from readiness.peers import Host
-from readiness.resuming import settle
+from readiness.profile import loader as profiles
 from tests.support import checks, cpu
 from tests.test_cli import readiness
 
@@ -286,7 +286,7 @@ def test_no_command_of_a_folder_is_run(folder: Path, tmp_path: Path) -> None:
     (folder / "run.json").write_text(json.dumps(document))
     journal = folder / "journal.jsonl"
     session, found, *_ = map(json.loads, journal.read_text().splitlines())
-    host = peers.at(Host("n", tuple(touching(proof)), "127.0.0.1"), cpu().facts).properties["host"]
+    host = remote_devices.at(Host("n", tuple(touching(proof)), "127.0.0.1"), cpu().facts).properties["host"]
     found["accelerators"][0]["properties"]["host"] = host
     journal.write_text(json.dumps(session) + "\n" + json.dumps(found) + "\n")
     result = readiness("run", "--resume", str(folder), "-q", state=tmp_path)

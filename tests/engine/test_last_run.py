@@ -16,16 +16,18 @@ from typing import Any
 
 import pytest
 
-from readiness import accelerators, assessment, content, state
+from readiness import accelerators, package_data
 from readiness.__main__ import main
-from readiness.checklist import Scope
+from readiness.check_registry import Scope
+from readiness.datamodel import Finding, Level, Outcome, Status, Use
+from readiness.documents import assessment
+from readiness.engine import run_store
+from readiness.engine.journal import Journal
+from readiness.engine.last_run import LastRun
+from readiness.engine.plan import Job
 from readiness.errors import Exit, UsageError
-from readiness.journal import Journal
-from readiness.last_run import LastRun
-from readiness.machine import identity
-from readiness.model import Finding, Level, Outcome, Status, Use
-from readiness.plan import Job
-from readiness.reporting import render
+from readiness.host.identity import identity
+from readiness.rendering.formats import render
 from tests.reports import build
 from tests.test_plan import CHECKLIST, make
 
@@ -33,7 +35,7 @@ CHECKS = """
 import os
 from collections.abc import Iterator
 from readiness import Accelerator, Measurement, check
-from readiness.checklist import Phase
+from readiness.check_registry import Phase
 
 FOLDER = {folder!r}
 
@@ -85,9 +87,9 @@ class Tool:
 
     def here(self) -> None:
         """This process looks for its state there, and for no other accelerator than the CPU."""
-        self.monkeypatch.setenv(content.CHECKS_VARIABLE, "")
+        self.monkeypatch.setenv(package_data.CHECKS_VARIABLE, "")
         self.monkeypatch.setattr(accelerators, "NAMES", ("cpu",))
-        self.monkeypatch.setattr(state, "folder", lambda: self.folder / "state")
+        self.monkeypatch.setattr(run_store, "folder", lambda: self.folder / "state")
 
     def copy(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Tool:
         """The same after the same run, to be spoilt."""

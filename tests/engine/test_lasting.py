@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from readiness.datamodel import Outcome, Status
 from readiness.errors import Exit
-from readiness.model import Outcome, Status
 from tests.engine.support import TESTS, evidence_of, run, use_checks, write_profile
 from tests.engine.test_resume import CODE
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from readiness.datamodel import Status
+from readiness.engine.journal import Journal
 from readiness.errors import BadFileError, Exit, UsageError
-from readiness.journal import Journal
-from readiness.model import Status
 from tests.engine.support import MANY, evidence_of, leftovers, run, use_checks, write_profile
 
 STEPS = [f"many.step{number}" for number in range(12)]

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from readiness import checklist, discovery, profile, runner
-from readiness.model import Outcome, Use
-from readiness.processes import Pool
-from readiness.rejudge import rejudge
+from readiness import check_registry
+from readiness.datamodel import Outcome, Use
+from readiness.engine import discovery, runner
+from readiness.isolation.worker_pool import Pool
+from readiness.judging.rejudge import rejudge
+from readiness.profile import loader
 from tests.engine.support import evidence_of, run, use_checks, write_profile
 
 TIMES = '''
@@ -90,9 +92,9 @@ def test_accelerators_work_side_by_side_and_some_checks_alone(tmp_path: Path, mo
 @pytest.mark.slow
 def test_smoke_and_general_agree_wherever_both_have_evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_checks(monkeypatch, tmp_path)
-    found = checklist.discover()
+    found = check_registry.discover()
     saved = run(tmp_path / "run", "smoke")
-    general = rejudge(saved, profile.load("general", found), tuple(Use))
+    general = rejudge(saved, loader.load("general", found), tuple(Use))
     known = {
         (finding.requirement, finding.use): finding
         for finding in saved.accelerators[0].findings

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from readiness.causes import KillCause, StopCause
-from readiness.endings import SECOND_TRY
+from readiness.engine.plan import Job
 from readiness.engine.scheduler import Running, Scheduler, Stop
-from readiness.plan import Job
+from readiness.engine.worker_evidence import SECOND_TRY
 from tests.rehearsal.support import host, made_check
 
 STOP = Stop(StopCause.INTERRUPTED, "somebody stopped it")

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from readiness.accelerators.base import Accelerator
-from readiness.peers import Host, at
+from readiness.accelerators.remote_devices import Host, at
 from tests.support import cpu
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from readiness import __version__, discovery, hosts
-from readiness.assessment import facts_to_json
+from readiness import __version__
+from readiness.accelerators.remote_devices import Host, at, host_of, like, unlike
+from readiness.documents.assessment import facts_to_json
+from readiness.engine import discovery, remote_hosts
+from readiness.engine.remote_hosts import REACH, Joining, join
 from readiness.errors import Exit, UsageError
-from readiness.hosts import REACH, Joining, join
-from readiness.peers import Host, at, host_of, like, unlike
 from tests.hosts.support import another
 from tests.support import cpu
 from tests.test_cli import readiness
@@ -179,7 +180,7 @@ def test_a_command_that_is_not_there_is_refused() -> None:
 
 
 def test_a_folder_that_a_host_does_not_see_is_no_shared_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosts, "same_place", lambda one, other: False)  # this machine stands in for another
+    monkeypatch.setattr(remote_hosts, "same_place", lambda one, other: False)  # this machine stands in for another
     reach = reaching(tmp_path, told())  # it answers the question for the folder with that, too
     with pytest.raises(UsageError, match="sees something else") as problem:
         join(Joining(("node2",), reach, "127.0.0.1", tmp_path))
@@ -195,7 +196,7 @@ def test_a_folder_that_a_host_does_not_see_is_no_shared_one(tmp_path: Path, monk
 def test_a_shared_folder_in_which_others_may_put_what_is_loaded_is_refused(
     mode: int, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosts, "same_place", lambda one, other: False)
+    monkeypatch.setattr(remote_hosts, "same_place", lambda one, other: False)
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(mode)

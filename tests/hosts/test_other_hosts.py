@@ -24,15 +24,18 @@ import torch.distributed as dist
 from readiness import __version__
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
-from readiness.model import Measurement
-from readiness.multichip import meeting, raw, telling_links
-from readiness.multichip.link_reports import LinkTimes
-from readiness.peers import host_of
-from readiness.ranks import Placement, RankContext, RanksOutcome, Trouble, line, place, relay, run_ranks
-from readiness.ranks.board import StatusBoard
-from readiness.ranks.values import Json
-from readiness.scratch import anonymous_file
-from readiness.worker import collective_variables
+from readiness.accelerators.remote_devices import host_of
+from readiness.datamodel import Measurement
+from readiness.distributed import Placement, RankContext, RanksOutcome, Trouble, place, run_ranks
+from readiness.distributed.remote import client, proxy
+from readiness.distributed.status_board import StatusBoard
+from readiness.distributed.types import Json
+from readiness.engine.worker import collective_variables
+from readiness.host.temp_dirs import anonymous_file
+from readiness.probes.bandwidth import transport_baseline
+from readiness.probes.collectives.cases import barrier
+from readiness.probes.links import measurements
+from readiness.probes.links.reports import LinkTimes
 from tests.hosts.support import another, with_hosts
 from tests.ranks import support
 from tests.support import cpu, run_check, value, values
@@ -43,15 +46,15 @@ def _nothing_left() -> Iterator[None]:
     """One outpost serves all tests that do it no harm; at the end nothing may be left."""
     with support.nothing_left():
         yield
-        line.hang_up_all()
+        client.hang_up_all()
 
 
 @pytest.fixture
 def called_anew() -> Iterator[None]:
     """The other host is called by this test, and again by the next one."""
-    line.hang_up_all()
+    client.hang_up_all()
     yield
-    line.hang_up_all()
+    client.hang_up_all()
 
 
 def run(function: Any, settings: Json | None = None, *, hosts: int = 1, ranks: int = 0, **options: Any) -> RanksOutcome:
@@ -189,8 +192,8 @@ def losing(context: RankContext) -> Iterator[Json]:
 def test_a_host_that_is_lost_is_to_blame_and_is_called_again(
     number: signal.Signals, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "_LOST_S", 1.0)
-    monkeypatch.setattr(line, "ANSWER_S", 2.0)
+    monkeypatch.setattr(proxy, "_LOST_S", 1.0)
+    monkeypatch.setattr(client, "ANSWER_S", 2.0)
     outcome = run(losing, {"signal": number})
     assert outcome.failure is not None
     assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.UNREACHABLE, (1,))
@@ -228,13 +231,13 @@ def unknown_to_others(context: RankContext) -> Iterator[Json]:
 
 
 def test_a_function_that_the_other_host_does_not_have_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    (known,) = line.lines_to([another("other0")], "cpu").values()
+    (known,) = client.lines_to([another("other0")], "cpu").values()
     monkeypatch.setattr(unknown_to_others, "__module__", "checks_of_this_host_alone")
     outcome = run(unknown_to_others)
     assert outcome.failure is not None
     assert outcome.failure.culprits == (1,)
     assert "No module named 'checks_of_this_host_alone'" in outcome.failure.reason
-    (there,) = line.lines_to([another("other0")], "cpu").values()
+    (there,) = client.lines_to([another("other0")], "cpu").values()
     assert there is known  # no order to the rank that never was has ended the outpost
 
 
@@ -269,8 +272,8 @@ def outpost(folder: Path, program: str) -> tuple[str, ...]:
 def test_what_is_no_outpost_is_told_with_its_words(
     program: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line, "START_S", 1.0 if program == "time.sleep(60)" else 20.0)
-    monkeypatch.setattr(line, "ANSWER_S", 4.0)
+    monkeypatch.setattr(client, "START_S", 1.0 if program == "time.sleep(60)" else 20.0)
+    monkeypatch.setattr(client, "ANSWER_S", 4.0)
     accelerator = with_hosts(another(command=outpost(tmp_path, program)))
     with pytest.raises(OSError, match="host other") as problem:
         run_ranks(summing, accelerator, place(accelerator), patience_s=5.0)
@@ -301,7 +304,7 @@ for line in sys.stdin:
 def test_what_no_outpost_says_loses_its_ranks_and_no_more(says: str, tmp_path: Path) -> None:
     accelerator = with_hosts(another(command=outpost(tmp_path, f"{GREETS}print({says!r}, flush=True); time.sleep(60)")))
     outcome = run_ranks(on_a_clock, accelerator, place(accelerator), patience_s=2.0, start_s=4.0)
-    line.hang_up_all()
+    client.hang_up_all()
     assert outcome.failure is not None
     assert outcome.failure.culprits in ((1,), ()), outcome.failure
     assert outcome.failure.trouble is not Trouble.DIED
@@ -315,7 +318,7 @@ def test_a_command_that_is_not_there_is_told() -> None:
 
 @pytest.mark.usefixtures("called_anew")
 def test_clocks_of_one_machine_agree_within_the_doubt() -> None:
-    (found,) = line.lines_to([another()], "cpu").values()
+    (found,) = client.lines_to([another()], "cpu").values()
     assert abs(found.clock_s) <= found.doubt_s < 0.5
 
 
@@ -325,16 +328,16 @@ def on_a_clock(context: RankContext) -> Iterator[Json]:
 
 @pytest.mark.usefixtures("called_anew")
 def test_a_rank_abroad_tells_moments_on_the_clock_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line.Line, "_compare_clocks", lambda _: (-1000.0, 0.25))
+    monkeypatch.setattr(client.Line, "_compare_clocks", lambda _: (-1000.0, 0.25))
     outcome = run(on_a_clock)
     assert [round(reports[0]["early"]) for reports in outcome.reports] == [0, -1000]
     assert [reports[0]["doubt"] for reports in outcome.reports] == [0.0, 0.25]
 
 
-def barriers(context: RankContext) -> Iterator[meeting.BarrierReport]:
+def barriers(context: RankContext) -> Iterator[barrier.BarrierReport]:
     if context.settings["broken"]:
         dist.barrier = bool  # type: ignore[assignment]
-    yield from meeting.reports(context)
+    yield from barrier.reports(context)
 
 
 @pytest.mark.usefixtures("called_anew")
@@ -343,8 +346,8 @@ def barriers(context: RankContext) -> Iterator[meeting.BarrierReport]:
 def test_a_barrier_is_judged_by_clocks_that_are_wrong_within_their_doubt(
     wrong_s: float, broken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = line.Line._compare_clocks
-    monkeypatch.setattr(line.Line, "_compare_clocks", lambda this: (right(this)[0] + wrong_s, abs(wrong_s) + right(this)[1]))
+    right = client.Line._compare_clocks
+    monkeypatch.setattr(client.Line, "_compare_clocks", lambda this: (right(this)[0] + wrong_s, abs(wrong_s) + right(this)[1]))
     outcome = run(barriers, {"broken": broken})
     assert outcome.failure is None, outcome.failure
     assert [reports[0].left_early for reports in outcome.reports] == ([1, 1] if broken else [0, 0])
@@ -444,7 +447,7 @@ def test_links_within_a_host_are_not_held_against_links_between_hosts() -> None:
     placement = Placement(chips, 4)
 
     def share(reports: list[tuple[LinkTimes]]) -> Measurement:
-        told = telling_links._transfers(RanksOutcome(tuple(reports), None, 1.0), placement)
+        told = measurements._transfers(RanksOutcome(tuple(reports), None, 1.0), placement)
         return next(item for item in told if isinstance(item, Measurement) and item.name == "slowest_link_share")
 
     reports = [
@@ -466,7 +469,7 @@ def test_two_links_of_a_kind_are_too_few_to_call_one_of_them_slow() -> None:
         for one, other in ((0, 1), (0, 2), (1, 2))
     ]
     outcome = RanksOutcome(tuple(reports), None, 1.0)
-    told = [item for item in telling_links._transfers(outcome, Placement(chips, 3)) if isinstance(item, Measurement)]
+    told = [item for item in measurements._transfers(outcome, Placement(chips, 3)) if isinstance(item, Measurement)]
     assert [item.name for item in told] == ["link_gbps"]
 
 
@@ -477,9 +480,9 @@ def test_raw_connections_go_by_the_network_of_the_hosts() -> None:
 
 
 def connecting(context: RankContext) -> Iterator[Json]:
-    with raw.connection(context, (0, 1)) as found:
+    with transport_baseline.connection(context, (0, 1)) as found:
         assert isinstance(found, socket.socket)
-        raw.synchronize(found)
+        transport_baseline.synchronize(found)
         yield {"peer": found.getpeername()[0]}
 
 

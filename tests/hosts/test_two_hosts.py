@@ -21,13 +21,15 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from readiness import assessment, checklist
-from readiness import profile as profiles
+from readiness import check_registry
+from readiness.datamodel import Evidence, Status
+from readiness.distributed import Network, RankContext, RanksOutcome, Trouble, place, run_ranks, tcp_info
+from readiness.distributed.remote import client
+from readiness.distributed.types import Json
+from readiness.documents import assessment
 from readiness.errors import Exit
-from readiness.model import Evidence, Status
-from readiness.ranks import Network, RankContext, RanksOutcome, Trouble, line, place, run_ranks, wires
-from readiness.ranks.values import Json
-from readiness.rejudge import rejudge
+from readiness.judging.rejudge import rejudge
+from readiness.profile import loader as profiles
 from tests.hosts import wire
 from tests.hosts.support import PYTHON, another, with_hosts
 from tests.listeners import watching
@@ -67,7 +69,7 @@ def summing(context: RankContext) -> Iterator[Json]:
         wrong += int((tensor != context.world_size * (context.world_size + 1) / 2).sum())
         if min(context.exchange(float(time.monotonic() < until))) == 0:
             break
-    every = wires.tcp_connections()
+    every = tcp_info.tcp_connections()
     yield {
         "seconds": seconds,
         "wrong": wrong,
@@ -143,7 +145,7 @@ def test_of_four_ranks_the_links_between_the_hosts_are_named_and_no_others(laid:
 
 def collectives(laid: wire.Wire, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Evidence:
     """`multichip.collectives` as it stands, its ranks on two hosts."""
-    monkeypatch.setattr("readiness.multichip.rank_check.run_ranks", functools.partial(run_ranks, network=network(laid)))
+    monkeypatch.setattr("readiness.probes.ranks_common.rank_check.run_ranks", functools.partial(run_ranks, network=network(laid)))
     small = {"sizes": [1, 65537], "dtypes": ["float32"], "rounds": 2, "patience_s": 20.0}
     evidence = run_check("multichip.collectives", cpu(), **small, **settings)
     assert evidence.status is Status.MEASURED, evidence.reason
@@ -181,7 +183,7 @@ def test_a_wire_to_an_outpost_that_is_cut_for_ever_is_blamed_and_no_rank(laid: w
         summing_on, accelerator, place(accelerator), {"seconds": 60.0}, network=way, patience_s=4.0,
         on_report=lambda _, report: laid.cut(1e9) if "under_way" in report else None,
     )  # fmt: skip
-    line.hang_up_all()
+    client.hang_up_all()
     assert outcome.failure is not None
     assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.UNREACHABLE, ())
     assert "between rank 0 and rank 1" in outcome.failure.reason
@@ -219,7 +221,7 @@ def test_a_run_over_two_hosts_from_the_command_line(laid: wire.Wire, tmp_path: P
     assert [found[name] for name in of_several] == ["pass"] * 3
     # The same file judged again still knows that two chips worked together.
     again = assessment.from_json(document, "here")
-    requirements = profiles.load("general", checklist.discover())
+    requirements = profiles.load("general", check_registry.discover())
     (judged,) = rejudge(again, requirements, again.uses).accelerators
     assert {item.requirement: item.outcome.value for item in judged.findings} == found
 

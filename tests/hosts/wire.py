@@ -23,8 +23,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from readiness.ranks import network
-from readiness.spawning import die_with_parent
+from readiness.distributed import rendezvous
+from readiness.host.process_control import die_with_parent
 
 _CLONE_NEWNET = 0x40000000
 _TUNSETIFF, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
@@ -135,7 +135,7 @@ def _carry(namespaces: tuple[str, str], memory: mmap.mmap, told: int) -> None:
     """Be the wire: take frames from each host to the other until killed."""
     devices = []
     for namespace, address in zip(namespaces, ADDRESSES, strict=True):
-        network.enter(namespace)
+        rendezvous.enter(namespace)
         devices.append(_tap())
         for command in (
             # The checksums of TCP must be in the frames: a wire that changes them is to be caught by nobody else.

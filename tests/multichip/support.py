@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from readiness.accelerators.base import Accelerator
-from readiness.assessment import evidence_from_json, evidence_to_json
-from readiness.model import Evidence
-from readiness.simulator.chip import Chip, Defect
+from readiness.datamodel import Evidence
+from readiness.documents.assessment import evidence_from_json, evidence_to_json
+from readiness.simulator.machine_file import Chip, Defect
 from tests.simulator.support import chip, inside
 from tests.support import cpu
 

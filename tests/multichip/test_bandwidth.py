@@ -14,13 +14,15 @@ import torch
 import torch.distributed as dist
 
 from readiness.accelerators.base import Accelerator
-from readiness.accelerators.links import Links
-from readiness.model import AcceleratorFacts, Evidence, Measurement, Row, Status
-from readiness.multichip import bandwidth, growing, link_counters, raw, telling_bandwidth, transfers
-from readiness.multichip.bandwidth_reports import CollectiveTimes, LinkState, TailTimes
-from readiness.multichip.bus import blocks, bus_factor, group_sizes
-from readiness.peers import Host, at
-from readiness.ranks import Placement, RanksOutcome
+from readiness.accelerators.interconnect import Links
+from readiness.accelerators.remote_devices import Host, at
+from readiness.datamodel import AcceleratorFacts, Evidence, Measurement, Row, Status
+from readiness.distributed import Placement, RanksOutcome
+from readiness.probes.bandwidth import link_counters, measurements, transfers, transport_baseline
+from readiness.probes.bandwidth import rank as bandwidth_rank
+from readiness.probes.bandwidth.bus_bandwidth import blocks, bus_factor, group_sizes
+from readiness.probes.bandwidth.reports import CollectiveTimes, LinkState, TailTimes
+from readiness.probes.ranks_common import message_sizes
 from tests.multichip.support import Simulated, chips, machine
 from tests.ranks import support
 from tests.simulator.support import defect
@@ -86,7 +88,7 @@ def test_healthy_ranks_are_measured_in_every_way(seed: int, number: int) -> None
 def test_messages_and_blocks_grow_while_they_are_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     evidence = checked(chips(2), most_mib=0.5)
     assert sorted({int(item.labels["bytes"]) for item in evidence.measurements if item.name == "bus_gbps"}) == [4096, 65536, 524288]
-    for item in (transfers, bandwidth):
+    for item in (transfers, bandwidth_rank):
         monkeypatch.setattr(item, "LONG_ENOUGH_S", 10.0)
     evidence = checked(chips(3), most_mib=4.1)
     sizes = {(item.labels["group"], int(item.labels["bytes"])) for item in evidence.measurements if item.name == "bus_gbps"}
@@ -101,7 +103,7 @@ def test_messages_and_blocks_grow_while_they_are_quick(monkeypatch: pytest.Monke
 
 
 def test_a_slow_library_is_not_asked_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    for item in (transfers, bandwidth):
+    for item in (transfers, bandwidth_rank):
         monkeypatch.setattr(item, "LONG_ENOUGH_S", 0.0)
     evidence = checked(chips(2))
     assert max(int(item.labels["bytes"]) for item in evidence.measurements if item.name == "bus_gbps") == 65536
@@ -110,9 +112,9 @@ def test_a_slow_library_is_not_asked_for_more(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("poverty", [("HOST_BYTES", 10**9), ("DEVICE_SHARE", 1e-12)])
 def test_hosts_and_devices_without_memory_are_not_asked_for_more(poverty: tuple[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    for item in (transfers, bandwidth):
+    for item in (transfers, bandwidth_rank):
         monkeypatch.setattr(item, "LONG_ENOUGH_S", 10.0)
-    monkeypatch.setattr(growing, *poverty)
+    monkeypatch.setattr(message_sizes, *poverty)
     evidence = checked(chips(2))
     assert max(int(item.labels["bytes"]) for item in evidence.measurements if item.name == "bus_gbps") == 65536
     assert {row["bytes"] for row in evidence.rows if "link" in row} == {262144}
@@ -120,7 +122,7 @@ def test_hosts_and_devices_without_memory_are_not_asked_for_more(poverty: tuple[
 
 @pytest.mark.parametrize("op", ["all_reduce", "all_to_all_single"])
 def test_an_error_that_large_messages_alone_have_is_seen(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bandwidth, "LONG_ENOUGH_S", 10.0)
+    monkeypatch.setattr(bandwidth_rank, "LONG_ENOUGH_S", 10.0)
     healthy = getattr(dist, op)
 
     def faulty(out: torch.Tensor, *arguments: Any, **options: Any) -> Any:
@@ -264,7 +266,7 @@ def told_of_links(*gbps: float | None, host: str | None = None, peers: int | Non
     facts = list(chips(len(gbps)).peers)
     if host is not None:
         facts[-1] = at(Host(host, ("ssh", host), "10.0.0.1"), facts[-1])
-    told = telling_bandwidth.bandwidth(RanksOutcome(reports, None, 1.0), Placement(tuple(facts)))
+    told = measurements.bandwidth(RanksOutcome(reports, None, 1.0), Placement(tuple(facts)))
     return {item.name: item for item in told if isinstance(item, Measurement)}
 
 
@@ -286,7 +288,7 @@ def test_what_is_reached_is_held_against_what_links_carry() -> None:
 
 
 def test_what_links_carry_is_not_known_where_the_time_was_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bandwidth, "LONG_ENOUGH_S", 10.0)
+    monkeypatch.setattr(bandwidth_rank, "LONG_ENOUGH_S", 10.0)
     evidence = checked(chips(2), budget_s=1e-6, most_mib=4.1)
     sizes = {int(item.labels["bytes"]) for item in evidence.measurements if item.name == "bus_gbps"}
     assert sizes == {4096, 65536}, "what was asked for is measured all the same"
@@ -296,22 +298,22 @@ def test_what_links_carry_is_not_known_where_the_time_was_up(monkeypatch: pytest
 
 def test_to_connect_takes_no_time_of_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     connected = [0]
-    healthy = bandwidth._connect
+    healthy = bandwidth_rank._connect
 
     def slow(*arguments: Any) -> None:
         healthy(*arguments)
         connected[0] += 1
         time.sleep(1.0)
 
-    monkeypatch.setattr(bandwidth, "_connect", slow)
-    for item in (transfers, bandwidth):
+    monkeypatch.setattr(bandwidth_rank, "_connect", slow)
+    for item in (transfers, bandwidth_rank):
         monkeypatch.setattr(item, "LONG_ENOUGH_S", 10.0)
     evidence = checked(chips(2), budget_s=0.9, most_mib=0.5, samples=1, bytes=[8, 65536])
     assert max(int(item.labels["bytes"]) for item in evidence.measurements if item.name == "bus_gbps") == 524288
 
 
 def test_pairs_without_a_raw_connection_are_told_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raw, "connection", lambda *_: contextlib.nullcontext(None))
+    monkeypatch.setattr(transport_baseline, "connection", lambda *_: contextlib.nullcontext(None))
     evidence = checked(chips(2))
     assert value(evidence, "completed") == 1
     assert values(evidence, "link_gbps") == []
@@ -342,7 +344,7 @@ def test_a_call_is_as_long_as_on_its_slowest_rank_and_the_hosts_share_is_told_ap
     seconds = [[0.001] * 98 + [0.001, 0.05], [0.002] * 98 + [0.1, 0.001]]
     waited = [[0.0] * 98 + [0.0, 0.049], [0.0] * 100]
     reports = tuple((TailTimes(0, tuple(s), tuple(w), 0),) for s, w in zip(seconds, waited, strict=True))
-    told = telling_bandwidth.bandwidth(RanksOutcome(reports, None, 1.0), Placement(chips(2).peers))
+    told = measurements.bandwidth(RanksOutcome(reports, None, 1.0), Placement(chips(2).peers))
     found = {(m.name, m.labels.get("host")): m.value for m in told if isinstance(m, Measurement)}
     assert found["longest_ratio", "included"] == pytest.approx(50)
     assert found["tail_ratio", "included"] == pytest.approx(25)

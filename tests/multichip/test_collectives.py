@@ -13,12 +13,12 @@ import torch.distributed as dist
 
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
-from readiness.model import Evidence, Status
-from readiness.multichip import grouped, known_answers
-from readiness.multichip.inputs import Inputs
-from readiness.multichip.known_answers import OPTIONAL
-from readiness.multichip.torch_collectives import reduce_scatter_single
-from readiness.ranks import RankContext
+from readiness.datamodel import Evidence, Status
+from readiness.distributed import RankContext
+from readiness.probes.collectives.cases import basic, subgroups
+from readiness.probes.collectives.cases.basic import OPTIONAL
+from readiness.probes.ranks_common.exact_inputs import Inputs
+from readiness.probes.ranks_common.torch_collectives import reduce_scatter_single
 from tests.multichip.support import Simulated, machine
 from tests.ranks import support
 from tests.simulator.support import defect
@@ -41,9 +41,9 @@ def unsupported(evidence: Evidence, **where: str) -> list[float]:
 
 def tried(ranks: int) -> int:
     """How many operations there are for so many ranks: in smaller worlds some groups are all of them."""
-    names = [name for name in known_answers.OPERATIONS if not name.endswith(tuple(grouped.KINDS))]
+    names = [name for name in basic.OPERATIONS if not name.endswith(tuple(subgroups.KINDS))]
     return len(names) + sum(
-        bool(grouped.teams(kind, ranks)) for name in known_answers.OPERATIONS for kind in grouped.KINDS if name.endswith(kind)
+        bool(subgroups.teams(kind, ranks)) for name in basic.OPERATIONS for kind in subgroups.KINDS if name.endswith(kind)
     )
 
 

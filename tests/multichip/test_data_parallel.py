@@ -12,12 +12,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
-from readiness.model import Evidence, Status
-from readiness.multichip import recovering, training
-from readiness.multichip.measurements import relative_difference
-from readiness.parallel import data
-from readiness.parallel.model import Decoder
-from readiness.ranks import values
+from readiness.datamodel import Evidence, Status
+from readiness.distributed import types
+from readiness.probes.data_parallel import rank as data_parallel_rank
+from readiness.probes.parallelism import data_parallel
+from readiness.probes.parallelism.model import Decoder
+from readiness.probes.ranks_common.measurements import relative_difference
+from readiness.probes.recovery import rank
 from tests.ranks import support
 from tests.support import cpu, run_check, value
 from tests.support import values as figures
@@ -50,7 +51,7 @@ def with_hook(monkeypatch: pytest.MonkeyPatch, hook: Any) -> None:
         model.register_comm_hook(None, hook)
         return model
 
-    monkeypatch.setattr(data, "DistributedDataParallel", hooked)
+    monkeypatch.setattr(data_parallel, "DistributedDataParallel", hooked)
 
 
 def reduced(bucket: Any, after: Any) -> Any:
@@ -58,7 +59,7 @@ def reduced(bucket: Any, after: Any) -> Any:
     return future.then(lambda done: after(done.value()[0]))
 
 
-@pytest.mark.parametrize("module", [training, recovering])
+@pytest.mark.parametrize("module", [data_parallel_rank, rank])
 def test_fewer_bits_in_products_are_not_for_comparisons(monkeypatch: pytest.MonkeyPatch, module: Any) -> None:
     """An environment may allow them (TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, in NVIDIA's containers)."""
     found: list[str] = []
@@ -101,7 +102,7 @@ def test_a_gradient_that_is_off_on_one_rank_is_found(monkeypatch: pytest.MonkeyP
 
 
 def test_gradients_that_are_not_exchanged_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "DistributedDataParallel", lambda model, **_: model)
+    monkeypatch.setattr(data_parallel, "DistributedDataParallel", lambda model, **_: model)
     evidence = checked(steps=5)
     assert value(evidence, "replicas_differ") == 5
     assert value(evidence, "loss_difference") > 1e-3
@@ -132,12 +133,12 @@ def test_a_nan_is_an_infinite_difference(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_rank_that_fails_is_named_and_no_difference_is_told(
     fault: Any, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def step(context: values.RankContext, operation: str) -> Any:
+    def step(context: types.RankContext, operation: str) -> Any:
         if operation == "backward of step 3" and context.world_size > 1 and context.rank == 1:
             fault()
         return context.board.step(context.rank, operation)
 
-    monkeypatch.setattr(values.RankContext, "step", step)
+    monkeypatch.setattr(types.RankContext, "step", step)
     evidence = checked(steps=5)
     assert value(evidence, "completed") == 0
     (told,) = [item.about for item in evidence.measurements if item.name == "completed"]

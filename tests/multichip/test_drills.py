@@ -15,12 +15,13 @@ import torch.distributed as dist
 
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
-from readiness.model import Evidence, Status
-from readiness.multichip import drill, drilled, telling_drills
-from readiness.multichip.drilling import RankResponse
-from readiness.multichip.drills import RANK_FAULTS, Fault, FaultInjected, Guard, Noticed, RankFault
-from readiness.ranks import members, rank_monitor
-from readiness.ranks.members import RankProcess
+from readiness.datamodel import Evidence, Status
+from readiness.distributed import rank_monitor, rank_process
+from readiness.distributed.rank_process import RankProcess
+from readiness.probes.rank_faults import measurements, parent
+from readiness.probes.rank_faults import rank as rank_faults_rank
+from readiness.probes.rank_faults.faults import RANK_FAULTS, Fault, FaultInjected, Guard, Noticed, RankFault
+from readiness.probes.rank_faults.monitor import RankResponse
 from tests.ranks import support
 from tests.support import cpu, run_check, value, values, want_of_disk
 
@@ -37,7 +38,7 @@ def checked(
     monkeypatch: pytest.MonkeyPatch, *drills: RankFault, accelerator: Accelerator | None = None, **settings: Any
 ) -> Evidence:
     """The evidence of these drills alone."""
-    monkeypatch.setattr(drill, "RANK_FAULTS", drills)
+    monkeypatch.setattr(parent, "RANK_FAULTS", drills)
     evidence = run_check("multichip.drills", accelerator or chips(3), **settings)
     assert evidence.status is Status.MEASURED, evidence.reason
     return evidence
@@ -112,27 +113,27 @@ def test_without_the_guard_a_mismatch_ends_ranks_or_times_out(fault: Fault, monk
 def test_who_waits_for_a_rank_that_its_library_has_ended_can_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a call of other shapes one rank may be served and return, while the watchdog of another ends that."""
 
-    healthy = drilled._meet_fault
+    healthy = rank_faults_rank._meet_fault
 
     def meet_fault(sums: Any, *arguments: Any, **options: Any) -> Any:
         sums.run = lambda count: 0
         yield from healthy(sums, *arguments, **options)
 
-    monkeypatch.setattr(drilled, "_meet_fault", meet_fault)
-    monkeypatch.setattr(drilled._Sums, "mismatched_call", lambda *_: os.abort())
+    monkeypatch.setattr(rank_faults_rank, "_meet_fault", meet_fault)
+    monkeypatch.setattr(rank_faults_rank._Sums, "mismatched_call", lambda *_: os.abort())
     evidence = checked(monkeypatch, RankFault(Fault.SHAPE), timeout_s=1.0)
     assert value(evidence, "others_stopped") == 1, evidence.rows
     assert values(evidence, "usable_after") == []
 
 
 def test_a_slow_start_is_no_fault_as_long_as_it_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    healthy = drilled._Sums.run
+    healthy = rank_faults_rank._Sums.run
 
     def slow(self: Any, count: int) -> int:
         time.sleep(0.1)
         return healthy(self, count)
 
-    monkeypatch.setattr(drilled._Sums, "run", slow)
+    monkeypatch.setattr(rank_faults_rank._Sums, "run", slow)
     evidence = checked(monkeypatch, RankFault(Fault.NONE), start_s=4.0)  # forty sums, and two seconds in which nothing may move
     assert value(evidence, "completed") == 1
     assert value(evidence, "survived") == 1
@@ -219,7 +220,7 @@ def test_ranks_that_cannot_leave_are_told(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_ranks_that_cannot_end_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drilled, "_leave", lambda context: support.hang() if context.rank == 0 else iter(()))
+    monkeypatch.setattr(rank_faults_rank, "_leave", lambda context: support.hang() if context.rank == 0 else iter(()))
     evidence = checked(monkeypatch, RankFault(Fault.RAISING), patience_s=2.0)
     assert value(evidence, "noticed") == 1
     assert value(evidence, "others_stopped") == 0.5
@@ -286,8 +287,8 @@ def test_one_chip_that_ranks_cannot_share_cannot_tell(monkeypatch: pytest.Monkey
 
 
 def test_links_are_cut_only_where_all_data_pass_through_tcp() -> None:
-    assert drill._no_links_to_cut(Accelerator(cpu().facts, WantsAChipForEachRank())) is not None
-    assert drill._no_links_to_cut(cpu()) is None or os.uname().sysname != "Linux"
+    assert parent._no_links_to_cut(Accelerator(cpu().facts, WantsAChipForEachRank())) is not None
+    assert parent._no_links_to_cut(cpu()) is None or os.uname().sysname != "Linux"
 
 
 def told(words: str) -> RankResponse:
@@ -307,7 +308,7 @@ def told(words: str) -> RankResponse:
     ],
 )
 def test_who_is_named_by_a_stack(words: Sequence[str], named: set[int]) -> None:
-    assert telling_drills.named_by_stack({rank: told(text) for rank, text in enumerate(words)}) == named
+    assert measurements.named_by_stack({rank: told(text) for rank, text in enumerate(words)}) == named
 
 
 def test_every_fault_has_a_drill_and_the_one_without_comes_first() -> None:
@@ -317,17 +318,17 @@ def test_every_fault_has_a_drill_and_the_one_without_comes_first() -> None:
 
 
 def test_parts_are_bounded_so_that_sums_are_exact() -> None:
-    from readiness.ranks.values import RankContext
+    from readiness.distributed.types import RankContext
 
     contexts: list[RankContext] = [RankContext(rank, 5, cpu(), {}, None) for rank in range(5)]  # type: ignore[arg-type]
     for dtype in (torch.float32, torch.bfloat16, torch.int32):
-        total = sum(drilled._Sums(context, None).part(100, dtype).double() for context in contexts)
-        assert torch.equal(torch.as_tensor(total), drilled._Sums(contexts[0], None).known(100).expected.double())
+        total = sum(rank_faults_rank._Sums(context, None).part(100, dtype).double() for context in contexts)
+        assert torch.equal(torch.as_tensor(total), rank_faults_rank._Sums(contexts[0], None).known(100).expected.double())
 
 
 def test_a_pause_of_the_whole_job_is_no_silence_of_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     """Suspended after the fault for longer than ranks have patience, watcher and ranks alike."""
-    healthy = members.read_reports
+    healthy = rank_process.read_reports
     paused: list[bool] = []
 
     def pausing(processes: Sequence[RankProcess], wait_s: float) -> bool:

@@ -17,12 +17,12 @@ from typing import Any
 import psutil
 import pytest
 
-from readiness import disk
-from readiness.model import Evidence, Measurement, Status
-from readiness.multichip import elastic, restarted
-from readiness.multichip.elastic import Job, Limits
-from readiness.ranks import place
-from readiness.simulator.chip import Condition, Defect
+from readiness.datamodel import Evidence, Measurement, Status
+from readiness.distributed import place
+from readiness.host import disk
+from readiness.probes.elastic import parent, worker
+from readiness.probes.elastic.parent import Job, Limits
+from readiness.simulator.machine_file import Condition, Defect
 from tests.listeners import MARK, watching
 from tests.multichip.support import Simulated, chips, machine
 from tests.support import run_check, value, values
@@ -38,8 +38,8 @@ def job(own_store: bool, *, done: bool = True, code: int | None = 0, fault_at: f
 
 def told(monkeypatch: pytest.MonkeyPatch, jobs: list[Job]) -> dict[tuple[str, str], Measurement]:
     given = iter(jobs)
-    monkeypatch.setattr(elastic, "job", lambda *_: next(given))
-    items = list(elastic.restarts(chips(2), place(chips(2)), Path("/nowhere"), tries=2, limits=Limits(60.0, 60.0, 1.0)))
+    monkeypatch.setattr(parent, "job", lambda *_: next(given))
+    items = list(parent.restarts(chips(2), place(chips(2)), Path("/nowhere"), tries=2, limits=Limits(60.0, 60.0, 1.0)))
     return {(item.name, item.labels.get("store", "")): item for item in items if isinstance(item, Measurement)}
 
 
@@ -143,7 +143,7 @@ def test_a_stack_that_hangs_before_anybody_is_killed_cannot_be_told(on_simulated
 
 def test_nothing_is_left_when_the_tool_is_killed(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from readiness.multichip import elastic; from readiness.ranks import place; from tests.multichip.support import chips; "
+        "from pathlib import Path; from readiness.probes.ranks_common import elastic; from readiness.distributed import place; from tests.multichip.support import chips; "
         f"elastic.job(chips(2), place(chips(2)), Path({str(tmp_path / 'job')!r}), True, 0, elastic.Limits(60.0, 60.0, 30.0))"
     )
     tool = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2], start_new_session=True)
@@ -160,5 +160,5 @@ def test_nothing_is_left_when_the_tool_is_killed(tmp_path: Path) -> None:
 
 
 def test_whatever_is_written_is_whole(tmp_path: Path) -> None:
-    restarted.write(tmp_path / "found-0-0.json", {"sums": 1})
+    worker.write(tmp_path / "found-0-0.json", {"sums": 1})
     assert [file.name for file in tmp_path.iterdir()] == ["found-0-0.json"]

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from readiness.accelerators.base import Accelerator
-from readiness.model import Evidence, Status
+from readiness.datamodel import Evidence, Status
 from tests.multichip.support import Simulated, chips, machine
 from tests.ranks import support
 from tests.simulator.support import defect

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from readiness import checklist, profile
-from readiness.judge import judge
-from readiness.model import AcceleratorFacts, Evidence, Measurement, Outcome, Status, Use
+from readiness import check_registry
+from readiness.datamodel import AcceleratorFacts, Evidence, Measurement, Outcome, Status, Use
+from readiness.judging.judge import judge
+from readiness.profile import loader
 
 CHIP = AcceleratorFacts("cuda:0", "cuda", 0, "cuda", "NVIDIA", "a chip of eight")
 WHERE = {"world": "all", "chips": "several", "ranks": "8"}
@@ -39,7 +40,7 @@ def measured(name: str, *, left_out: str = "") -> Evidence:
 
 def judged(name: str, model: str, use: Use, *, left_out: str = "") -> dict[str, Outcome]:
     """The outcome of each requirement on links that a profile of a model has, by name."""
-    demands = profile.load(model, checklist.discover())
+    demands = loader.load(model, check_registry.discover())
     found = judge(demands, CHIP, [measured(name, left_out=left_out)], uses=[use], chips=8)
     return {item.requirement: item.outcome for item in found.findings if item.requirement in IDS}
 
@@ -88,7 +89,7 @@ def test_what_was_not_measured_of_links_is_unknown(model: str, use: Use, left_ou
 
 
 def test_two_chips_have_no_smaller_group() -> None:
-    demands = profile.load("general", checklist.discover())
+    demands = loader.load("general", check_registry.discover())
     found = judge(demands, CHIP, [measured("h800", left_out="group_bus_share")], uses=[Use.TRAINING], chips=2)
     assert next(item.outcome for item in found.findings if item.requirement == "small-groups-carry") is Outcome.NOT_APPLICABLE
 
@@ -99,7 +100,7 @@ def test_two_chips_have_no_smaller_group() -> None:
 def test_exchanges_that_take_turns_with_computing_are_told(ratio: float | None, outcome: Outcome) -> None:
     told = [] if ratio is None else [Measurement("overlap_ratio", ratio, WHERE)]
     evidence = Evidence("multichip.bandwidth", Status.MEASURED, measurements=tuple(told))
-    demands = profile.load("general", checklist.discover())
+    demands = loader.load("general", check_registry.discover())
     outcomes = {}
     for stack in ("cuda", "cpu", "sim"):
         found = judge(demands, replace(CHIP, stack=stack), [evidence], uses=[Use.TRAINING], chips=8)

@@ -12,13 +12,14 @@ import torch.distributed as dist
 
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
-from readiness.model import Evidence, Measurement, Status
-from readiness.multichip import links, stragglers, telling_links
-from readiness.multichip.link_reports import CallReport, HostStalls
-from readiness.multichip.series import CallTimings
-from readiness.multichip.teams import pairings, pairs
-from readiness.multichip.witness import StallDetector, stalled_s
-from readiness.ranks import Placement, RanksOutcome
+from readiness.datamodel import Evidence, Measurement, Status
+from readiness.distributed import Placement, RanksOutcome
+from readiness.probes.links import measurements, stragglers
+from readiness.probes.links import rank as links_rank
+from readiness.probes.links.reports import CallReport, HostStalls
+from readiness.probes.ranks_common.call_timings import CallTimings
+from readiness.probes.ranks_common.process_groups import pairings, pairs
+from readiness.probes.ranks_common.stall_detector import StallDetector, stalled_s
 from tests.multichip.support import Simulated, chips, machine
 from tests.ranks import support
 from tests.simulator.support import defect
@@ -76,12 +77,12 @@ def test_healthy_ranks_are_right_and_uninterrupted(seed: int, number: int) -> No
 
 
 def test_blocks_grow_until_their_start_is_a_small_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "LONG_ENOUGH_S", 10.0)
+    monkeypatch.setattr(links_rank, "LONG_ENOUGH_S", 10.0)
     evidence = checked(chips(3), most_mib=16.1)
     assert {row["bytes"] for row in evidence.rows if "link" in row} == {16 * 2**20}
     assert value(evidence, "completed") == 1
     assert value(evidence, "wrong_elements", op="send_recv") == 0
-    monkeypatch.setattr(links, "LONG_ENOUGH_S", 0.0)
+    monkeypatch.setattr(links_rank, "LONG_ENOUGH_S", 0.0)
     assert {row["bytes"] for row in checked(chips(3), most_mib=16.1).rows if "link" in row} == {2**18}
 
 
@@ -383,7 +384,7 @@ def told_of(*stalls: tuple[tuple[float, float], ...]) -> dict[str, float]:
     """What is measured of a group whose one long call began at 5 s and took 4 s, with these stalls on its ranks."""
     report = call_report([(number, number * 0.1, 4.0 if number == 50 else 0.001) for number in range(100)])
     outcome = RanksOutcome(tuple((report, HostStalls(of_rank)) if of_rank else (report,) for of_rank in stalls), None, 1.0)
-    told = telling_links.links(outcome, Placement((cpu().facts,) * 2))
+    told = measurements.links(outcome, Placement((cpu().facts,) * 2))
     return {item.name: float(item.value) for item in told if isinstance(item, Measurement)}
 
 
@@ -406,7 +407,7 @@ def test_a_host_that_stands_still_is_no_link_that_went_away(stalls: Any, interru
 def test_short_interruptions_count_where_they_come_back(longest: float, times: int, interruptions: int) -> None:
     calls = [(number, number * 2.0, longest if number < times else 0.001) for number in range(100)]
     report = call_report(calls)
-    told = telling_links.links(RanksOutcome(((report,), (report,)), None, 1.0), Placement((cpu().facts,) * 2))
+    told = measurements.links(RanksOutcome(((report,), (report,)), None, 1.0), Placement((cpu().facts,) * 2))
     found = [item.value for item in told if isinstance(item, Measurement) and item.name == "interruptions"]
     assert found == [interruptions]
 
@@ -424,7 +425,7 @@ def test_a_few_calls_prove_no_speed_kept() -> None:
     report = call_report([(number, number * 1.0, 1.0) for number in range(12)])
     outcome = RanksOutcome(((report,), (report,)), None, 1.0)
     placement = Placement((cpu().facts,) * 2)
-    assert not [item for item in telling_links.links(outcome, placement) if getattr(item, "name", "") == "collective_speed_kept"]
+    assert not [item for item in measurements.links(outcome, placement) if getattr(item, "name", "") == "collective_speed_kept"]
 
 
 def test_a_link_is_as_slow_as_its_kindest_quantile() -> None:
@@ -432,5 +433,5 @@ def test_a_link_is_as_slow_as_its_kindest_quantile() -> None:
     seconds: dict[tuple[int, ...], tuple[float, ...]] = {
         (0, 1): (2.0, 2.1, 3.0), (0, 2): (1.0, 1.1, 9.0), (0, 3): (1.0, 2.0, 3.0), (1, 2): (2.0, 2.4, 6.0), (1, 3): (1.0, 1.1, 3.0)
     }  # fmt: skip
-    found = telling_links._shares(seconds)
+    found = measurements._shares(seconds)
     assert found == pytest.approx({(0, 1): 1.0, (0, 2): 1.0, (0, 3): 1.0, (1, 2): 0.5, (1, 3): 1.0})

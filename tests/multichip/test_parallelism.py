@@ -14,20 +14,20 @@ import torch
 import torch.distributed as dist
 from torch.distributed import pipelining
 
-from readiness import judge
-from readiness import profile as profiles
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
-from readiness.model import Evidence, Measurement, Status
-from readiness.parallel import data, modes, telling, worlds
-from readiness.parallel.course import FinalParameters, TrainingTrace
-from readiness.parallel.data import Sharded
-from readiness.parallel.expert import ExpertParallel, FsdpExpert
-from readiness.parallel.model import DenseBlock, loss
-from readiness.parallel.rank import Reference, RunReport, TrainingRun
-from readiness.parallel.shape import ModelShape
-from readiness.parallel.trainer import Strategy, local_part
-from readiness.ranks import Placement
+from readiness.datamodel import Evidence, Measurement, Status
+from readiness.distributed import Placement
+from readiness.judging import judge
+from readiness.probes.parallelism import data_parallel, measurements, parent, strategies
+from readiness.probes.parallelism.data_parallel import Sharded
+from readiness.probes.parallelism.expert_parallel import ExpertParallel, FsdpExpert
+from readiness.probes.parallelism.model import DenseBlock, loss
+from readiness.probes.parallelism.model_shape import ModelShape
+from readiness.probes.parallelism.rank import Reference, RunReport, TrainingRun
+from readiness.probes.parallelism.strategy import Strategy, local_part
+from readiness.probes.parallelism.training_run import FinalParameters, TrainingTrace
+from readiness.profile import loader as profiles
 from tests.multichip.support import Simulated, machine
 from tests.ranks import support
 from tests.simulator.support import defect
@@ -145,7 +145,7 @@ def sum_for_mean(strategy: Strategy, number: int) -> None:
 
 
 def one_unsynced(strategy: Strategy, number: int) -> None:
-    mine = data.local_sequences(strategy.tokens, dist.get_rank(), dist.get_world_size())  # type: ignore[attr-defined]
+    mine = data_parallel.local_sequences(strategy.tokens, dist.get_rank(), dist.get_world_size())  # type: ignore[attr-defined]
     model: Any = strategy.model  # type: ignore[attr-defined]
     found = loss(model(mine[:, :-1]), mine[:, 1:])
     (own,) = torch.autograd.grad(found, [model.blocks["0"].up.weight])
@@ -191,7 +191,7 @@ def flip(bit: int, rank: int = 1) -> Fault:
 def test_every_planted_fault_is_seen_by_some_measure(
     before: Fault | None, after: Fault | None, seen: set[str], optimizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spoilt(data.DataParallel, monkeypatch, before=before, after=after)
+    spoilt(data_parallel.DataParallel, monkeypatch, before=before, after=after)
     found = failed(checked(optimizers=[optimizer]))
     if optimizer == "sgd":
         assert found >= seen
@@ -201,7 +201,7 @@ def test_every_planted_fault_is_seen_by_some_measure(
 
 
 def test_the_same_sequences_on_both_ranks_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "local_sequences", lambda tokens, rank, ranks: tokens[::ranks])
+    monkeypatch.setattr(data_parallel, "local_sequences", lambda tokens, rank, ranks: tokens[::ranks])
     assert failed(checked(optimizers=["adamw"])) >= {"loss_difference", "gradient_norm_difference"}
 
 
@@ -225,7 +225,7 @@ def test_a_flipped_bit_of_a_part_that_nobody_else_has_is_seen(
 
 
 def test_a_nan_is_an_infinite_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    spoilt(data.DataParallel, monkeypatch, after=lambda strategy, number: spoil(strategy))
+    spoilt(data_parallel.DataParallel, monkeypatch, after=lambda strategy, number: spoil(strategy))
     evidence = checked()
     for measure in ("loss_difference", "gradient_norm_difference", "parameter_difference"):
         assert value(evidence, measure) == math.inf
@@ -250,7 +250,7 @@ def test_tokens_that_come_back_to_the_wrong_expert_are_seen(
 @pytest.mark.parametrize("name", ["average_gradients", "_reduce_gradients"])
 def test_what_pipelines_side_by_side_do_not_put_together_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gradients of what is copied, and of experts, which saw the tokens of all pipelines."""
-    monkeypatch.setattr(f"readiness.parallel.expert.{name}", lambda *_: None)
+    monkeypatch.setattr(f"readiness.probes.parallelism.expert_parallel.{name}", lambda *_: None)
     found = failed(checked(chips(4), modes=["pipeline+expert"]))
     assert found >= {"replicas_differ", "gradient_norm_difference", "parameter_difference"}
 
@@ -288,14 +288,14 @@ def test_a_schedule_that_this_torch_does_not_have_is_refused(monkeypatch: pytest
 
 
 def test_parameters_that_their_keeper_does_not_hand_on_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data.zero_redundancy(), "_sync_params", lambda _: None)
+    monkeypatch.setattr(data_parallel.zero_redundancy(), "_sync_params", lambda _: None)
     assert failed(checked(modes=["ddp+zero"])) >= {"replicas_differ", "parameter_difference"}
 
 
 def test_each_keeps_a_part_of_the_optimizers_state(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else nothing of ZeRO was tried."""
     kept: list[int] = []
-    healthy = data.ZeroRedundancy.optimizer
+    healthy = data_parallel.ZeroRedundancy.optimizer
 
     def looked_at(self: Any, kind: Any, settings: Any) -> Any:
         optimizer = healthy(self, kind, settings)
@@ -304,12 +304,12 @@ def test_each_keeps_a_part_of_the_optimizers_state(monkeypatch: pytest.MonkeyPat
         assert 0 < kept[-1] < len(self.parameters)
         return optimizer
 
-    monkeypatch.setattr(data.ZeroRedundancy, "optimizer", looked_at)
+    monkeypatch.setattr(data_parallel.ZeroRedundancy, "optimizer", looked_at)
     assert value(checked(modes=["ddp+zero"]), "completed") == 1
 
 
 def test_a_norm_whose_gradient_is_never_summed_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("readiness.parallel.context.average_gradients", lambda *_: None)
+    monkeypatch.setattr("readiness.probes.parallelism.context_parallel.average_gradients", lambda *_: None)
     assert "replicas_differ" in failed(checked(modes=["context-gather"]))
 
 
@@ -331,10 +331,10 @@ def test_a_refused_mode_is_a_measurement_and_the_others_go_on(monkeypatch: pytes
     def refuse(*_: Any) -> Strategy:
         raise NotImplementedError("batch_isend_irecv on this device")
 
-    monkeypatch.setattr(modes, "MODES", modes.MODES)
-    refused = dataclasses.replace(modes.MODES["pipeline-1f1b"], set_up=refuse)
-    for module in ("rank", "worlds"):
-        monkeypatch.setattr(f"readiness.parallel.{module}.MODES", {**modes.MODES, "pipeline-1f1b": refused})
+    monkeypatch.setattr(strategies, "MODES", strategies.MODES)
+    refused = dataclasses.replace(strategies.MODES["pipeline-1f1b"], set_up=refuse)
+    for module in ("rank", "parent"):
+        monkeypatch.setattr(f"readiness.probes.parallelism.{module}.MODES", {**strategies.MODES, "pipeline-1f1b": refused})
     evidence = checked(modes=["ddp", "pipeline-1f1b", "context-ring"], optimizers=["sgd", "adamw"])
     assert value(evidence, "supported", mode="pipeline-1f1b", optimizer="sgd") == 0
     assert values(evidence, "supported", mode="pipeline-1f1b", optimizer="adamw") == []
@@ -379,8 +379,8 @@ def test_a_rank_that_hangs_in_its_own_computation_is_named(monkeypatch: pytest.M
 
 
 def test_many_faults_leave_the_rest_unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worlds, "MOST_FAULTS", 1)
-    spoilt(data.DataParallel, monkeypatch, before=lambda strategy, number: support.fail())
+    monkeypatch.setattr(parent, "MOST_FAULTS", 1)
+    spoilt(data_parallel.DataParallel, monkeypatch, before=lambda strategy, number: support.fail())
     evidence = checked(modes=["ddp", "context-ring"])
     assert value(evidence, "completed") == 0
     assert values(evidence, "supported", mode="context-ring") == []
@@ -431,7 +431,7 @@ def test_everything_divides_evenly(ranks: int, routing: str | None) -> None:
 
 def test_of_two_that_differ_the_one_that_is_not_with_the_first_is_named() -> None:
     run, reference = TrainingRun("ddp", "float32", "sgd"), Reference("s", "sgd", "float32")
-    results = telling.Results(Placement(chips(3).peers))
+    results = measurements.Results(Placement(chips(3).peers))
     for rank, digest in enumerate("aab"):
         trace = TrainingTrace((1.0,), (0.5,), ({"all": digest},))
         report = RunReport(run, reference, trace, FinalParameters(0.0, "w", {"all": digest}))
@@ -440,7 +440,7 @@ def test_of_two_that_differ_the_one_that_is_not_with_the_first_is_named() -> Non
     results.host[reference] = TrainingTrace((1.0,), (1.5,), ({},))
     (found,) = [
         item
-        for item in telling.run_measurements(results, run)
+        for item in measurements.run_measurements(results, run)
         if isinstance(item, Measurement) and item.name == "replicas_differ"
     ]
     assert found.value == 2

@@ -19,11 +19,11 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
-from readiness.model import Evidence, Measurement, Status
-from readiness.multichip import recovering, recovery, telling_recovery
-from readiness.multichip.recovering import Stepped
-from readiness.multichip.telling_recovery import Resumed
-from readiness.ranks import Placement, RanksOutcome
+from readiness.datamodel import Evidence, Measurement, Status
+from readiness.distributed import Placement, RanksOutcome
+from readiness.probes.recovery import measurements, parent, rank
+from readiness.probes.recovery.measurements import Resumed
+from readiness.probes.recovery.rank import Stepped
 from tests.ranks import support
 from tests.support import cpu, run_check, value, values
 
@@ -72,14 +72,14 @@ def test_healthy_ranks_go_on_as_if_nothing_had_been(number: int) -> None:
 
 
 def test_a_lost_optimizer_state_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    healthy = recovering._Run.load
+    healthy = rank._Run.load
 
     def forgetful(run: Any, folder: Path) -> None:
         healthy(run, folder)
         if run.context.rank == 1:
             run.optimizer.state[run.plain.head.weight]["exp_avg_sq"].zero_()
 
-    monkeypatch.setattr(recovering._Run, "load", forgetful)
+    monkeypatch.setattr(rank._Run, "load", forgetful)
     evidence = checked()
     assert value(evidence, "completed") == 1
     assert max(values(evidence, "state_mismatches", **PARALLEL)) == 2  # once after each resume
@@ -89,20 +89,20 @@ def test_a_lost_optimizer_state_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_step_that_is_done_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    healthy = recovering._Run.load
+    healthy = rank._Run.load
 
     def one_more(run: Any, folder: Path) -> None:
         healthy(run, folder)
         run.step(int(folder.name))
 
-    monkeypatch.setattr(recovering._Run, "load", one_more)
+    monkeypatch.setattr(rank._Run, "load", one_more)
     evidence = checked()
     assert min(values(evidence, "resume_mismatches")) > 0  # of each way to train
     assert max(values(evidence, "reshard_difference")) > 1e-4
 
 
 def test_a_checkpoint_that_should_be_refused_and_is_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    healthy = recovering._Run.load
+    healthy = rank._Run.load
 
     def credulous(run: Any, folder: Path) -> None:
         try:
@@ -110,7 +110,7 @@ def test_a_checkpoint_that_should_be_refused_and_is_not_is_told(monkeypatch: pyt
         except CheckpointException:
             return
 
-    monkeypatch.setattr(recovering._Run, "load", credulous)
+    monkeypatch.setattr(rank._Run, "load", credulous)
     evidence = checked()
     assert values(evidence, "broken_refused", broken="file missing") == [0]
     assert "a checkpoint with its file missing is taken by rank 0 (cpu:0), rank 1 (cpu:1)" in about(evidence, "broken_refused")[2]
@@ -118,14 +118,14 @@ def test_a_checkpoint_that_should_be_refused_and_is_not_is_told(monkeypatch: pyt
 
 @pytest.mark.parametrize(("fault", "what"), [(support.kill_oneself, "died"), (support.fail, "raised")])
 def test_a_rank_that_fails_by_itself_is_named(fault: Any, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    healthy = recovering._Run.step
+    healthy = rank._Run.step
 
     def step(run: Any, number: int) -> float:
         if number == 5 and run.context.rank == 1:
             fault()
         return healthy(run, number)
 
-    monkeypatch.setattr(recovering._Run, "step", step)
+    monkeypatch.setattr(rank._Run, "step", step)
     evidence = checked()
     assert value(evidence, "completed", world="all") == 0
     assert about(evidence, "completed")[0].startswith("rank 1 (cpu:1) to blame")
@@ -135,9 +135,9 @@ def test_a_rank_that_fails_by_itself_is_named(fault: Any, what: str, monkeypatch
 
 
 def test_a_hang_while_saving_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    healthy = recovering._Run.save
+    healthy = rank._Run.save
     monkeypatch.setattr(
-        recovering._Run,
+        rank._Run,
         "save",
         lambda run, folder, dies=False: support.hang() if run.context.rank == 0 else healthy(run, folder, dies=dies),
     )
@@ -167,13 +167,13 @@ def test_a_device_that_does_not_repeat_itself_is_held_to_what_it_can(
 ) -> None:
     told = Resumed(outcome(3.0, 2.0), (outcome(3.0, resumed),), (), None if again is None else outcome(3.0, again))
     placement = Placement((cpu().facts,))
-    found = [item for item in telling_recovery.resumed(told, placement) if isinstance(item, Measurement)]
+    found = [item for item in measurements.resumed(told, placement) if isinstance(item, Measurement)]
     assert [item.value for item in found if item.name == "resume_mismatches"] == [mismatches]
 
 
 @pytest.mark.parametrize("ranks", range(2, 17))
 def test_the_batch_divides_among_all_ranks_and_among_half_of_them(ranks: int, tmp_path: Path) -> None:
-    parts = recovery.RecoveryRun(cpu(), Placement((cpu().facts,) * ranks), tmp_path, 1.0).parts
+    parts = parent.RecoveryRun(cpu(), Placement((cpu().facts,) * ranks), tmp_path, 1.0).parts
     for count in (ranks, max(ranks // 2, 1), 1, *([4] if ranks == 2 else ())):
         assert parts % count == 0
 
@@ -186,12 +186,12 @@ def test_three_healthy_ranks_go_on_with_another_number() -> None:
 
 
 def test_only_complete_checkpoints_count(tmp_path: Path) -> None:
-    assert recovering.newest(tmp_path) == 0
+    assert rank.newest(tmp_path) == 0
     for name, complete in (("8", True), ("16", True), ("24", False), ("straight", True)):
         (tmp_path / name).mkdir()
         if complete:
             (tmp_path / name / ".metadata").touch()
-    assert recovering.newest(tmp_path) == 16
+    assert rank.newest(tmp_path) == 16
 
 
 class WantsAChipForEachRank(Cpu):
@@ -255,4 +255,4 @@ def test_nothing_is_left_when_the_tool_is_killed(expression: str, tmp_path: Path
 
 
 def test_the_plan_dies_twice_and_resumes_from_the_second_save() -> None:
-    assert 2 * recovery.SAVE_EVERY < recovery.DIES_AT < recovery.DIES_SAVING_AT == 3 * recovery.SAVE_EVERY < recovery.STEPS
+    assert 2 * parent.SAVE_EVERY < parent.DIES_AT < parent.DIES_SAVING_AT == 3 * parent.SAVE_EVERY < parent.STEPS

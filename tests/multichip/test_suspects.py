@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from readiness.multichip.suspects import Observation, Role, Suspect, verdicts
+from readiness.probes.integrity.error_localisation import Observation, Role, Suspect, verdicts
 
 KINDS = ("transfer", "all_gather")
 

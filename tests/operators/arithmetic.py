@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from readiness.catalogue import samples
+from readiness.probes.operators import samples
 
 Call = Callable[[str, Any, Sequence[Any], Mapping[str, Any], Sequence[Any]], Any]
 Other = Callable[[str, Any, list[Any], dict[str, Any]], Any]

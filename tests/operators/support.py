@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from readiness.model import Evidence
+from readiness.datamodel import Evidence
 from tests.support import run_check
 
 ONLY = ("add", "nn.functional.gelu", "mul", "nn.functional.softplus")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.catalogue import large, vast
-from readiness.model import Status
+from readiness.datamodel import Status
+from readiness.probes.operators import large_ops, large_tensors
 from tests.simulator.support import chip, defect, inside
 from tests.support import cpu, run_check, value, values
 
@@ -23,7 +23,7 @@ SMALL: dict[str, Any] = {"powers": (20,)}
 def test_a_healthy_cpu(seed: int) -> None:
     evidence = run_check("operators.large", cpu(seed), **SMALL)
     assert evidence.status is Status.MEASURED, evidence.reason
-    assert {(row["operator"], row["outcome"]) for row in evidence.rows} == {(case.name, "right") for case in large.CASES}
+    assert {(row["operator"], row["outcome"]) for row in evidence.rows} == {(case.name, "right") for case in large_ops.CASES}
     assert value(evidence, "wrong", elements="2^20", extent="all") == 0
     assert value(evidence, "missing", elements="2^20", extent="all") == 0
     assert value(evidence, "tried", elements="2^20") == 1
@@ -130,10 +130,10 @@ def test_a_part_that_is_bad_speaks_for_the_whole() -> None:
 def test_an_illegal_access_is_no_want_of_memory(
     problem: Exception, outcome: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: Any) -> vast.Wrong:
+    def fails(*_: Any) -> large_tensors.Wrong:
         raise problem
 
-    monkeypatch.setattr(large, "CASES", (large.Large("copy", 2, fails), large.CASES[1]))
+    monkeypatch.setattr(large_ops, "CASES", (large_ops.Large("copy", 2, fails), large_ops.CASES[1]))
     evidence = run_check("operators.large", **SMALL)
     assert [row["outcome"] for row in evidence.rows] == [outcome, "right"]
     assert values(evidence, "missing", extent="all") == ([1] if outcome == "missing" else [])
@@ -155,19 +155,19 @@ def test_a_slip_is_an_error() -> None:
 @pytest.mark.parametrize("power", [15, 16])
 def test_an_index_that_lost_its_upper_bits_is_seen_everywhere(power: int) -> None:
     """What a narrow index reads instead is another element, wherever it wraps."""
-    block = torch.randn(vast.ROWS, 8, generator=torch.Generator().manual_seed(1))
-    whole = vast.repeated(block, 10 * vast.ROWS).view(-1)
+    block = torch.randn(large_tensors.ROWS, 8, generator=torch.Generator().manual_seed(1))
+    whole = large_tensors.repeated(block, 10 * large_tensors.ROWS).view(-1)
     wrapped = whole[torch.arange(whole.numel()) % 2**power].view(-1, 8)
-    found = vast.against(wrapped, block)
+    found = large_tensors.against(wrapped, block)
     beyond = max(0, whole.numel() - 2**power)
     assert found.count == beyond
     assert found.index == (2**power if beyond else -1)
-    assert not vast.against(whole.view(-1, 8), block).count
+    assert not large_tensors.against(whole.view(-1, 8), block).count
 
 
 def test_what_is_no_number_is_wrong_whatever_the_tolerance() -> None:
-    block = torch.ones(vast.ROWS, 4)
-    whole = vast.repeated(block, 2 * vast.ROWS)
+    block = torch.ones(large_tensors.ROWS, 4)
+    whole = large_tensors.repeated(block, 2 * large_tensors.ROWS)
     whole[300, 2] = float("nan")
-    found = vast.against(whole, block, 10.0)
+    found = large_tensors.against(whole, block, 10.0)
     assert (found.count, found.index) == (1, 300 * 4 + 2)

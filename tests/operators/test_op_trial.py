@@ -9,12 +9,12 @@ import numpy
 import pytest
 import torch
 
-from readiness.catalogue.op_call import CPU, OpCaller
-from readiness.catalogue.outcomes import FailedError, Outcome, Phase
-from readiness.catalogue.samples import Sample, widened
-from readiness.catalogue.shapes import Made
-from readiness.workload import operators
-from readiness.workload.trial import RecordedTrial
+from readiness.probes.model_operators import op_table
+from readiness.probes.model_operators.trial import RecordedTrial
+from readiness.probes.operators.edge_shapes import Made
+from readiness.probes.operators.op_call import CPU, OpCaller
+from readiness.probes.operators.outcomes import FailedError, Outcome, Phase
+from readiness.probes.operators.samples import Sample, widened
 from tests.operators import test_workload as of_models
 from tests.operators.support import detail, outcomes, sweep
 from tests.simulator.support import chip, inside
@@ -24,7 +24,7 @@ Override = Callable[[str, Callable[..., Any]], None]
 
 
 def recorded(name: str, dtype: torch.dtype = torch.float32) -> RecordedTrial:
-    return RecordedTrial(cpu(), operators.find(name), dtype, lambda phase, where: None)
+    return RecordedTrial(cpu(), op_table.find(name), dtype, lambda phase, where: None)
 
 
 def drawn(*shape: int, dtype: torch.dtype = torch.float32, gradient: bool = True) -> torch.Tensor:
@@ -94,7 +94,7 @@ def test_a_call_seeds_the_host_and_its_own_device_alone() -> None:
             raise AssertionError("every kind of device is seeded")
 
         accelerator = Accelerator(sim.facts(chip())[0], accelerators.stack("sim"), seed=7)
-        trial = RecordedTrial(accelerator, operators.find("aten::native_dropout"), torch.float32, lambda phase, where: None)
+        trial = RecordedTrial(accelerator, op_table.find("aten::native_dropout"), torch.float32, lambda phase, where: None)
         torch.manual_seed = refuse
         trial.check(Sample((drawn(400, gradient=False), 0.5, True), {}, Made()), gradients=False)
         return [str(noted) for noted in trial.trial.nondeterministic]

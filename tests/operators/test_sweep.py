@@ -17,10 +17,10 @@ import psutil
 import pytest
 import torch
 
-from readiness import disk
-from readiness.catalogue import database
-from readiness.catalogue.opinfo_trial import TrialOptions
-from readiness.model import Status
+from readiness.datamodel import Status
+from readiness.host import disk
+from readiness.probes.operators import opinfo
+from readiness.probes.operators.opinfo_trial import TrialOptions
 from tests.operators.support import ONLY, about, gelu, gelu_gradient, only_float32, outcomes, sweep
 from tests.support import checks, cpu, run_check, value, values
 
@@ -49,7 +49,7 @@ def test_whole_database_is_healthy(seed: int) -> None:
     for bad in ("missing", "wrong", "crashed", "errors", "nondeterministic", "fallbacks"):
         assert set(values(evidence, bad)) == {0}, evidence.rows
     for dtype in ("float32", "bfloat16", "float16"):
-        claimed = sum(entry.claims(database.dtype_of(dtype)) for entry in database.load())
+        claimed = sum(entry.claims(opinfo.dtype_of(dtype)) for entry in opinfo.load())
         judged, unjudged = (value(evidence, name, dtype=dtype, catalogue="all") for name in ("judged", "unjudged"))
         assert judged + unjudged == claimed
         assert 100 < value(evidence, "judged", dtype=dtype, catalogue="core") < judged
@@ -390,10 +390,10 @@ def test_slips_in_settings_are_errors(settings: dict[str, Any]) -> None:
 
 
 def test_fresh_interpreters_judge_alike() -> None:
-    from readiness.catalogue import sweep as sweeping
+    from readiness.probes.operators import sweep as sweeping
 
-    entries = database.load()
-    chosen = database.select(entries, "all", ("add", "nn.functional.gelu"))
+    entries = opinfo.load()
+    chosen = opinfo.select(entries, "all", ("add", "nn.functional.gelu"))
     found = list(sweeping.sweep(
         cpu(), entries, chosen, ["float32"], options=TrialOptions(), operator_limit_s=60.0, processes=1, forks=False
     ))  # fmt: skip
@@ -410,6 +410,6 @@ def test_importing_the_check_needs_no_torch() -> None:
 
 def test_flags_stay_free() -> None:
     """Importing the database leaves this process able to set precision flags."""
-    database.load()
+    opinfo.load()
     assert not torch.backends.flags_frozen()  # type: ignore[no-untyped-call]
     assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ

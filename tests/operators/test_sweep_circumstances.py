@@ -8,8 +8,8 @@ import pytest
 
 from readiness.accelerators import sim, stack
 from readiness.accelerators.base import Accelerator
-from readiness.catalogue import classes
-from readiness.simulator import chip as chips
+from readiness.probes.operators import op_semantics
+from readiness.simulator import machine_file as chips
 from tests.simulator.support import chip, defect, inside
 from tests.support import value
 
@@ -103,4 +103,4 @@ def test_core_dtypes_are_swept_in_the_core_alone() -> None:
     assert value(evidence, "forward_coverage", dtype="int64", catalogue="core") == 1.0
     assert value(evidence, "forward_coverage", dtype="bool", catalogue="core") == 1.0
     assert value(evidence, "judged", dtype="int64") > 80
-    assert not classes.CORE.isdisjoint({"where", "std", "randperm"})
+    assert not op_semantics.CORE.isdisjoint({"where", "std", "randperm"})

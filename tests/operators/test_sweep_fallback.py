@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from readiness.catalogue import fallback
+from readiness.probes.operators import cpu_fallback
 from tests.operators.support import about, detail, gelu, gelu_gradient, outcomes, sweep
 from tests.support import value
 
@@ -83,7 +83,7 @@ def test_other_warnings_are_none(override: Callable[..., None]) -> None:
 )  # fmt: skip
 def test_words(text: str, counts: bool) -> None:
     told: list[str] = []
-    with fallback.watched(told.append):
+    with cpu_fallback.watched(told.append):
         warnings.warn(text, UserWarning, stacklevel=1)
         warnings.warn(text, UserWarning, stacklevel=1)
     assert len(told) == (2 if counts else 0)

@@ -13,7 +13,7 @@ import torch.autograd.forward_ad as forward_ad
 
 from readiness.accelerators import sim, stack
 from readiness.accelerators.base import Accelerator
-from readiness.simulator import chip as chips
+from readiness.simulator import machine_file as chips
 from tests.operators.support import about, detail, gelu_gradient, outcomes, sweep
 from tests.simulator.support import chip, defect, inside
 from tests.support import cpu, run_check, value, values

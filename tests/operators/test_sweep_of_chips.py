@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from readiness.simulator.chip import Defect
+from readiness.simulator.machine_file import Defect
 from tests.simulator.support import chip, defect, inside
 from tests.support import run_check
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from readiness.accelerators import sim
-from readiness.catalogue import profiled
-from readiness.model import Evidence, Status
-from readiness.workload import contraction
-from readiness.workload.outcomes import CallTiming
+from readiness.datamodel import Evidence, Status
+from readiness.probes.model_operators import matmul_bounds
+from readiness.probes.model_operators.outcomes import CallTiming
+from readiness.probes.operators import profiler_traffic
 from tests.simulator.support import chip, defect, inside
 from tests.support import run_check, value, values
 
@@ -55,8 +55,8 @@ def test_a_healthy_cpu() -> None:
 
 
 def test_a_silent_trip_to_the_host_is_a_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profiled, "activity", lambda accelerator: torch.profiler.ProfilerActivity.CPU)
-    monkeypatch.setattr(profiled, "watched", lambda accelerator, call: call() or profiled.Traffic(0, 10**9, 10**9))
+    monkeypatch.setattr(profiler_traffic, "activity", lambda accelerator: torch.profiler.ProfilerActivity.CPU)
+    monkeypatch.setattr(profiler_traffic, "watched", lambda accelerator, call: call() or profiler_traffic.Traffic(0, 10**9, 10**9))
     evidence = played("aten::silu")
     assert outcomes(evidence) == {"silu bfloat16": ("CPU fallback", "forward")}
     assert value(evidence, "fallback_share", **TRAINING, weight="calls") == 1
@@ -72,7 +72,7 @@ def test_a_result_that_has_no_room_at_full_size_stays_as_it_was_played() -> None
 
 def test_whole_numbers_are_counted_where_the_host_has_no_kernel_for_them() -> None:
     tokens = torch.tensor([0, 3, 3, 1, 7, 7, 7], dtype=torch.int32)
-    found = contraction.histc(tokens, 8, min=0, max=7)
+    found = matmul_bounds.histc(tokens, 8, min=0, max=7)
     assert found.dtype == torch.int32
     assert found.tolist() == [1, 1, 0, 2, 0, 0, 0, 3]
 
@@ -206,13 +206,14 @@ def test_time_that_is_up_speaks_for_no_whole() -> None:
 
 
 def test_where_nothing_could_be_judged_nothing_is_known_to_stand_in_no_way() -> None:
-    from readiness.catalogue.outcomes import Outcome
-    from readiness.workload import document, playing
-    from readiness.workload.outcomes import ReplayResult
-    from readiness.workload.tally import Tally
+    from readiness.probes.model_operators import replay
+    from readiness.probes.model_operators.outcomes import ReplayResult
+    from readiness.probes.model_operators.summary import Tally
+    from readiness.probes.operators.outcomes import Outcome
+    from readiness.tracing import workload_schema
 
-    loaded = document.load(document.find("qwen3-8b"))
-    of_silu = [part for part in playing.parts(loaded) if part.name == "aten::silu"]
+    loaded = workload_schema.load(workload_schema.find("qwen3-8b"))
+    of_silu = [part for part in replay.parts(loaded) if part.name == "aten::silu"]
     assert of_silu
     for reached in (True, False):
         tally = Tally("cpu:0", loaded, [(part, ReplayResult(Outcome.UNJUDGED, reached=reached)) for part in of_silu])
@@ -250,12 +251,13 @@ def test_an_operator_that_finds_no_room_on_the_disk_tells_nothing(override: Call
 
 
 def test_fresh_interpreters_judge_alike(tmp_path: Any) -> None:
-    from readiness.workload import document, playing, replay_supervisor
+    from readiness.probes.model_operators import replay, replay_supervisor
+    from readiness.tracing import workload_schema
     from tests.support import cpu
 
-    file = document.find("qwen3-8b")
-    loaded = document.load(file)
-    chosen = [part for part in playing.parts(loaded) if part.name == "aten::silu"]
+    file = workload_schema.find("qwen3-8b")
+    loaded = workload_schema.load(file)
+    chosen = [part for part in replay.parts(loaded) if part.name == "aten::silu"]
     found = dict(replay_supervisor.run(cpu(), loaded, file, parts=chosen, budget_s=60.0, large_s=1.0, call_limit_s=20.0, forks=False))
     assert [result.outcome.value for result in found.values()] == ["native"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from readiness.model import Evidence, Status
+from readiness.datamodel import Evidence, Status
 
 Tensor = torch.Tensor
 Change = Callable[..., Any]

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from readiness.parity.attention import attention_reference
+from readiness.probes.parity.attention_cases import attention_reference
 from tests.parity.support import Change, Defect, Tensor, refuse, scale_gradient, spoil, violations
 from tests.support import cpu, run_check, value, values
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from readiness.model import Evidence, Status
-from readiness.parity import block_scaled
+from readiness.datamodel import Evidence, Status
+from readiness.probes.parity import block_scaled
 from tests.parity.support import Change, Defect, Tensor, refuse, spoil
 from tests.simulator.support import chip, inside
 from tests.support import cpu, run_check, value, values

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.model import Status
-from readiness.parity import repetition
+from readiness.datamodel import Status
+from readiness.probes.parity import determinism
 from tests.parity.support import Change, Defect, Tensor, refuse
 from tests.support import cpu, run_check, value, values
 
@@ -87,7 +87,7 @@ def test_what_has_no_deterministic_algorithm_is_named() -> None:
 
 def test_the_setting_is_restored_after_an_error() -> None:
     torch.use_deterministic_algorithms(False)
-    with pytest.raises(ZeroDivisionError), repetition.deterministic(True):
+    with pytest.raises(ZeroDivisionError), determinism.deterministic(True):
         raise ZeroDivisionError
     assert not torch.are_deterministic_algorithms_enabled()
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.model import Status
-from readiness.parity import learning, transformer
+from readiness.datamodel import Status
+from readiness.probes.parity import train_and_decode, transformer
 from tests.parity.support import Defect, Tensor, refuse, spoil, violations
 from tests.support import cpu, run_check, value, values
 
@@ -83,4 +83,4 @@ def test_a_missing_dtype_is_a_measurement() -> None:
 def test_tokens_outside_the_vocabulary_disagree_and_close_calls_do_not_count() -> None:
     logits = torch.tensor([[[0.0, 1.0, 1.0 + 1e-9, -1.0]]], dtype=torch.float64)
     for token, wrong in ((1, 0), (2, 0), (0, 1), (3, 1), (-1, 1), (4, 1)):
-        assert learning.disagreements(torch.tensor([[token]]), logits, torch.float32) == (wrong, 0)
+        assert train_and_decode.disagreements(torch.tensor([[token]]), logits, torch.float32) == (wrong, 0)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.model import Status
-from readiness.parity import layers
+from readiness.datamodel import Status
+from readiness.probes.parity import decoder_layers
 from tests.parity.support import Defect, Tensor, refuse, scale_gradient, spoil, violations
 from tests.support import cpu, run_check, value, values
 
@@ -33,21 +33,21 @@ def neighbour(function: Any, x: Tensor, *rest: Any, **more: Any) -> Any:
 @pytest.mark.parametrize(
     ("name", "change", "concerned"),
     [
-        ("silu", spoil(lambda out: out * 1.1), set(layers.ARCHITECTURES)),
-        ("silu", spoil(lambda out: scale_gradient(out, 1.3)), set(layers.ARCHITECTURES)),
-        ("rsqrt", spoil(lambda out: scale_gradient(out, 0.0)), set(layers.ARCHITECTURES)),
+        ("silu", spoil(lambda out: out * 1.1), set(decoder_layers.ARCHITECTURES)),
+        ("silu", spoil(lambda out: scale_gradient(out, 1.3)), set(decoder_layers.ARCHITECTURES)),
+        ("rsqrt", spoil(lambda out: scale_gradient(out, 0.0)), set(decoder_layers.ARCHITECTURES)),
         ("scaled_dot_product_attention", lambda function, *args, **more: function(*args, **(more | {"is_causal": False})),
-         set(layers.ARCHITECTURES)),
+         set(decoder_layers.ARCHITECTURES)),
         ("index_select", neighbour, {"qwen3-moe", "deepseek-v3"}),
         ("sigmoid", spoil(lambda out: out.square()), {"deepseek-v3"}),
-        ("linear", spoil(lambda out: out * torch.nan), set(layers.ARCHITECTURES)),
+        ("linear", spoil(lambda out: out * torch.nan), set(decoder_layers.ARCHITECTURES)),
     ],
     ids=["forward", "gradient", "dead gradient", "mask ignored", "another's token", "gate", "NaN"],
 )  # fmt: skip
 def test_a_wrong_operator_shows(name: str, change: Any, concerned: set[str]) -> None:
     with Defect([name], change):
         found = violations(run_check("parity.layer"), LIMITS)
-    assert {architecture for architecture in layers.ARCHITECTURES if any(architecture in text for text in found)} == concerned
+    assert {architecture for architecture in decoder_layers.ARCHITECTURES if any(architecture in text for text in found)} == concerned
 
 
 def test_the_worse_experts_are_told() -> None:
@@ -63,16 +63,16 @@ def test_the_worse_experts_are_told() -> None:
 def test_groups_that_are_about_as_good_may_be_chosen(lead: float, share: float) -> None:
     scores = torch.arange(16.0).flip(0).view(1, 16) / 16  # groups of four, the first ones the best
     scores[0, 8], scores[0, 9] = scores[0, 4], scores[0, 5] - lead
-    reference = layers.Routing(scores=scores.double(), chosen=torch.tensor([[0, 1, 2, 3]]), groups=4)
-    device = layers.Routing(chosen=torch.tensor([[0, 1, 2, 8]]))
-    found = layers.misrouted(layers.Passed(scores, {}, device), layers.Passed(scores, {}, reference), slack=0.07)
+    reference = decoder_layers.Routing(scores=scores.double(), chosen=torch.tensor([[0, 1, 2, 3]]), groups=4)
+    device = decoder_layers.Routing(chosen=torch.tensor([[0, 1, 2, 8]]))
+    found = decoder_layers.misrouted(decoder_layers.Passed(scores, {}, device), decoder_layers.Passed(scores, {}, reference), slack=0.07)
     assert found == share
 
 
 def test_experts_of_the_best_groups_alone_are_chosen() -> None:
     scores = torch.tensor([[0.55, 0.5, 0.9, 0.0, 0.6, 0.6, 0.1, 0.1]]).repeat(1, 2)[:, :16]
     scores[0, 8:] = 0.0
-    chosen = layers.Routing().decide(scores, 4, groups=4)
+    chosen = decoder_layers.Routing().decide(scores, 4, groups=4)
     assert chosen.sort().values.tolist() == [[0, 2, 4, 5]]
 
 

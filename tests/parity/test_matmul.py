@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.model import Status
+from readiness.datamodel import Status
 from tests.parity.support import Change, Defect, Tensor, refuse, spoil, violations
 from tests.support import cpu, run_check, value, values
 

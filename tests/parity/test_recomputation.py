@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.utils.checkpoint
 
-from readiness.model import Evidence, Status
-from readiness.parity import recomputing
+from readiness.datamodel import Evidence, Status
+from readiness.probes.parity import activation_checkpointing
 from tests.parity.support import Defect, Tensor, refuse
 from tests.support import cpu, run_check, value, values
 
@@ -44,7 +44,7 @@ def test_a_healthy_cpu_does_the_same_again(seed: int) -> None:
 def test_dropout_by_another_mask_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "set_rng_state", lambda state: None)
     evidence = run_check("parity.recomputation")
-    for mode in recomputing.MODES:
+    for mode in activation_checkpointing.MODES:
         assert {f"dropout of block {index} leaves the same elements" for index in (0, 1)} <= broken(evidence, mode=mode)
     assert min(values(evidence, "gradient_error")) > 0.1
 

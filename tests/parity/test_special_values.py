@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.parity.features import features
+from readiness.probes.parity.special_values import features
 from tests.parity.support import Change, Defect, Tensor, refuse, spoil
 from tests.support import run_check, value, values
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from readiness.datamodel import Measurement, Row
 from readiness.errors import UsageError
-from readiness.model import Measurement, Row
-from readiness.parity.survey import Case, Expected, dtype_named, survey
-from readiness.precision import strict_precision
+from readiness.numerics.strict_precision import strict_precision
+from readiness.probes.parity.reference_cases import Case, Expected, dtype_named, survey
 from tests.support import cpu
 
 

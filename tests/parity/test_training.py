@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from readiness.model import Status
-from readiness.parity import learning, transformer
+from readiness.datamodel import Status
+from readiness.probes.parity import train_and_decode, transformer
 from tests.parity.support import Change, Defect, Tensor, refuse, scale_gradient, spoil, violations
 from tests.support import cpu, run_check, value, values
 
@@ -96,16 +96,16 @@ def test_a_missing_operator_is_a_measurement() -> None:
 
 def test_a_gradient_that_never_came_is_infinitely_wrong() -> None:
     parameter = torch.nn.Parameter(torch.ones(3))
-    assert learning.gradient(parameter).isnan().all()
+    assert train_and_decode.gradient(parameter).isnan().all()
 
 
 def test_a_loss_that_is_no_number_is_infinitely_different() -> None:
-    good = learning.Course((2.0, 1.0), {})
-    assert learning.loss_difference(learning.Course((2.0, math.nan), {}), good) == math.inf
-    assert learning.loss_difference(learning.Course((2.0, 1.5), {}), good) == 0.5
-    assert learning.decrease(learning.Course((2.0, 1.0, 0.5), {})) == pytest.approx(3.5 / 3 / 2)
-    assert learning.decrease(learning.Course((0.0, 0.0), {})) == math.inf
-    assert learning.decrease(learning.Course((math.nan, 1.0), {})) == math.inf
+    good = train_and_decode.Course((2.0, 1.0), {})
+    assert train_and_decode.loss_difference(train_and_decode.Course((2.0, math.nan), {}), good) == math.inf
+    assert train_and_decode.loss_difference(train_and_decode.Course((2.0, 1.5), {}), good) == 0.5
+    assert train_and_decode.decrease(train_and_decode.Course((2.0, 1.0, 0.5), {})) == pytest.approx(3.5 / 3 / 2)
+    assert train_and_decode.decrease(train_and_decode.Course((0.0, 0.0), {})) == math.inf
+    assert train_and_decode.decrease(train_and_decode.Course((math.nan, 1.0), {})) == math.inf
 
 
 def test_the_same_generator_builds_the_same_model_whatever_else_was_drawn() -> None:

@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 
-from readiness.ranks.blame import RankSnapshot, attribute_fault, gave_up, is_victim
-from readiness.ranks.board import Mark
-from readiness.ranks.values import Failure, Json, Trouble
+from readiness.distributed.fault_attribution import RankSnapshot, attribute_fault, gave_up, is_victim
+from readiness.distributed.status_board import Mark
+from readiness.distributed.types import Failure, Json, Trouble
 
 IN_SUM = Mark(3, 2, "all_reduce")
 AFTER_SUM = Mark(2, 2, "all_reduce")

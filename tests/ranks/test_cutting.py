@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from readiness.ranks import cutting, wires
+from readiness.distributed import tcp_fault_injection, tcp_info
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has such filters")
 
@@ -36,7 +36,7 @@ def receive(end: socket.socket, count: int) -> bytes:
 
 def test_the_connections_of_this_process_are_found(pair: Pair) -> None:
     near, far = pair
-    found = {fd: ports for fd, *ports in cutting.connections()}
+    found = {fd: ports for fd, *ports in tcp_fault_injection.connections()}
     assert found[near.fileno()] == [near.getsockname()[1], far.getsockname()[1]]
     assert found[far.fileno()] == [far.getsockname()[1], near.getsockname()[1]]
 
@@ -45,11 +45,11 @@ def test_nothing_passes_a_cut_until_it_is_mended(pair: Pair) -> None:
     near, far = pair
     near.sendall(b"before")
     assert receive(far, 6) == b"before"
-    cutting.cut([far.fileno()])
+    tcp_fault_injection.cut([far.fileno()])
     near.sendall(b"into the void")
     with pytest.raises(TimeoutError):
         far.recv(1)
-    cutting.restore([far.fileno()])
+    tcp_fault_injection.restore([far.fileno()])
     far.settimeout(10)
     assert receive(far, 13) == b"into the void"
 
@@ -59,9 +59,9 @@ def test_what_is_closed_needs_no_mending_and_keeps_no_other_from_it(pair: Pair) 
     gone = socket.socket()
     closed = gone.fileno()
     gone.close()  # as a library does whose peer has left
-    cutting.cut([far.fileno()])
+    tcp_fault_injection.cut([far.fileno()])
     near.sendall(b"late")
-    cutting.restore([closed, far.fileno()])
+    tcp_fault_injection.restore([closed, far.fileno()])
     far.settimeout(10)
     assert receive(far, 4) == b"late"
 
@@ -69,7 +69,7 @@ def test_what_is_closed_needs_no_mending_and_keeps_no_other_from_it(pair: Pair) 
 def test_what_is_lost_by_chance_comes_again_and_right(pair: Pair) -> None:
     near, far = pair
     far.settimeout(30)
-    cutting.drop_share([far.fileno()], 0.3)
+    tcp_fault_injection.drop_share([far.fileno()], 0.3)
     content = bytes(range(256)) * 40
     for _ in range(30):
         near.sendall(content)
@@ -78,7 +78,7 @@ def test_what_is_lost_by_chance_comes_again_and_right(pair: Pair) -> None:
 
 def test_losing_nothing_is_harmless(pair: Pair) -> None:
     near, far = pair
-    cutting.drop_share([far.fileno()], 0.0)
+    tcp_fault_injection.drop_share([far.fileno()], 0.0)
     near.sendall(b"all of it")
     assert receive(far, 9) == b"all of it"
 
@@ -88,28 +88,28 @@ def test_what_goes_unanswered_is_told_and_belongs_to_two_ranks(pair: Pair) -> No
     ends = [near.getsockname()[1], far.getsockname()[1]]
     near.sendall(b"all is well")
     assert receive(far, 11) == b"all is well"
-    assert ends not in wires.tcp_report()["unanswered"]
-    cutting.cut([far.fileno()])
+    assert ends not in tcp_info.tcp_report()["unanswered"]
+    tcp_fault_injection.cut([far.fileno()])
     near.sendall(b"into the void")
     deadline = time.monotonic() + 20
-    while ends not in wires.tcp_report()["unanswered"] and time.monotonic() < deadline:
+    while ends not in tcp_info.tcp_report()["unanswered"] and time.monotonic() < deadline:
         time.sleep(0.05)
-    told = wires.tcp_report()
+    told = tcp_info.tcp_report()
     assert ends in told["unanswered"]
     assert ends[::-1] not in told["unanswered"]  # the other end has sent nothing
     by_rank = {4: {"ends": [ends], "unanswered": [ends]}, 7: {"ends": [ends[::-1]], "unanswered": []}}
-    assert wires.dead_links(by_rank) == {(4, 7)}
-    assert wires.dead_links({4: by_rank[4]}) == set()  # whose the other end is, nobody has told
+    assert tcp_info.dead_links(by_rank) == {(4, 7)}
+    assert tcp_info.dead_links({4: by_rank[4]}) == set()  # whose the other end is, nobody has told
 
 
 def test_a_wire_that_loses_segments_has_them_sent_again(pair: Pair) -> None:
     near, far = pair
     far.settimeout(30)
-    cutting.drop_share([far.fileno()], 0.25)
+    tcp_fault_injection.drop_share([far.fileno()], 0.25)
     for _ in range(100):
         near.sendall(b"x" * 1000)
         receive(far, 1000)
-        (mine,) = [one for one in wires.tcp_connections() if one.local_port == near.getsockname()[1]]
+        (mine,) = [one for one in tcp_info.tcp_connections() if one.local_port == near.getsockname()[1]]
         if mine.retransmissions > 0:
             break
     assert mine.retransmissions > 0

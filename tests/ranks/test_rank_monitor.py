@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import psutil
 import pytest
 
-from readiness.ranks import rank_monitor
-from readiness.ranks.board import StatusBoard
-from readiness.ranks.launch import RankGroup
-from readiness.ranks.members import RankProcess
-from readiness.ranks.rank_monitor import RankMonitor
-from readiness.ranks.values import Json
-from readiness.scratch import anonymous_file
+from readiness.distributed import rank_monitor
+from readiness.distributed.launcher import RankGroup
+from readiness.distributed.rank_monitor import RankMonitor
+from readiness.distributed.rank_process import RankProcess
+from readiness.distributed.status_board import StatusBoard
+from readiness.distributed.types import Json
+from readiness.host.temp_dirs import anonymous_file
 
 
 @dataclass

@@ -14,9 +14,9 @@ import pytest
 
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
-from readiness.ranks import RankContext, Report, Trouble, place, reports, run_ranks
-from readiness.ranks.json_codec import from_json, to_json
-from readiness.ranks.reports import decode_report, decode_settings, encode_report, encode_settings
+from readiness.distributed import RankContext, Report, Trouble, place, reports, run_ranks
+from readiness.distributed.json_codec import from_json, to_json
+from readiness.distributed.reports import decode_report, decode_settings, encode_report, encode_settings
 from tests.support import cpu
 
 

@@ -19,28 +19,32 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from readiness import disk
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
-from readiness.checklist import Skip
-from readiness.model import AcceleratorFacts
-from readiness.ranks import (
+from readiness.check_registry import Skip
+from readiness.datamodel import AcceleratorFacts
+from readiness.distributed import (
     Placement,
     RankContext,
     RanksOutcome,
     Trouble,
-    flight,
-    launch,
-    members,
+    flight_recorder,
     place,
     rank_monitor,
+    rank_process,
     run_ranks,
-    world,
 )
-from readiness.ranks import rank as rank_side
-from readiness.ranks.board import StatusBoard
-from readiness.ranks.values import Json
-from readiness.scratch import anonymous_file
+from readiness.distributed import (
+    launcher as distributed_launcher,
+)
+from readiness.distributed import rank_entry as rank_side
+from readiness.distributed import (
+    run_ranks as distributed_run_ranks,
+)
+from readiness.distributed.status_board import StatusBoard
+from readiness.distributed.types import Json
+from readiness.host import disk
+from readiness.host.temp_dirs import anonymous_file
 from tests.ranks import support
 from tests.support import cpu, want_of_disk
 
@@ -205,7 +209,7 @@ def test_a_world_that_never_ends_is_overdue() -> None:
 
 def test_a_rank_that_cannot_leave_is_told_after_its_work_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_side, "_leave_group", lambda: dist.get_rank() and support.hang())
-    monkeypatch.setattr(world, "LEAVE_S", 0.5)
+    monkeypatch.setattr(distributed_run_ranks, "LEAVE_S", 0.5)
     outcome = run(summing)
     assert outcome.failure is not None
     assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.LINGERED, (1,))
@@ -225,7 +229,7 @@ def mismatched(context: RankContext) -> None:
 
 def test_a_kill_for_want_of_memory_tells_nothing_about_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     kills = iter((3, 4))
-    monkeypatch.setattr(world, "kernel_kills", lambda: next(kills))
+    monkeypatch.setattr(distributed_run_ranks, "kernel_kills", lambda: next(kills))
     support.at_call("all_reduce", 1, 0, support.kill_oneself, monkeypatch)
     with pytest.raises(MemoryError, match="want of memory"):
         run(summing)
@@ -466,11 +470,11 @@ def test_the_recorder_of_the_devices_library_goes_before_that_of_the_hosts(monke
     c10d = torch._C._distributed_c10d
     monkeypatch.setattr(c10d, "_dump_fr_trace_json", recorder("gloo:barrier", 1), raising=False)
     monkeypatch.setattr(c10d, "_dump_nccl_trace_json", recorder("nccl:all_reduce", 1, 2), raising=False)
-    call = flight.last_call()
+    call = flight_recorder.last_call()
     assert call is not None
     assert (call["operation"], call["number"]) == ("all_reduce", 2)
     monkeypatch.setattr(c10d, "_dump_nccl_trace_json", recorder("nccl:all_reduce"), raising=False)
-    call = flight.last_call()
+    call = flight_recorder.last_call()
     assert call is not None
     assert call["operation"] == "barrier"
 
@@ -485,14 +489,14 @@ def chattering(context: RankContext) -> Iterator[Json]:
 
 def test_reading_what_a_rank_prints_takes_nothing_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[str] = []
-    healthy = members.RankProcess.read
+    healthy = rank_process.RankProcess.read
 
-    def read(self: members.RankProcess) -> bool:
+    def read(self: rank_process.RankProcess) -> bool:
         news = healthy(self)
         found.append(self.log_tail(100_000))
         return news
 
-    monkeypatch.setattr(members.RankProcess, "read", read)
+    monkeypatch.setattr(rank_process.RankProcess, "read", read)
     assert run(chattering, 1).failure is None
     assert found[-1].splitlines() == [f"line {number}" for number in range(400)]
 
@@ -512,11 +516,11 @@ def test_watchdogs_are_the_users_unless_a_group_shortens_their_dumps(monkeypatch
     (told,), _ = run(its_environment).reports
     assert told == {"TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC": "15000", "TORCH_FR_BUFFER_SIZE": "64"}
     accelerator = cpu()
-    with launch.rank_group(
+    with distributed_launcher.rank_group(
         its_environment, accelerator, place(accelerator, 1), {}, timeout_s=30.0, short_watchdog_dumps=True
     ) as group:
         while not group.processes[0].finished and group.processes[0].open:
-            members.read_reports(group.processes, 1.0)
+            rank_process.read_reports(group.processes, 1.0)
     (told,) = group.processes[0].collected
     for library in ("FR", "NCCL", "XCCL", "MCCL", "HCCL"):
         assert told[f"TORCH_{library}_WAIT_TIMEOUT_DUMP_MILSEC"] == "250"

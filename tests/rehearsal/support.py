@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from readiness import checklist, content, profile
-from readiness.checklist import Check, Scope
-from readiness.model import (
+from readiness import check_registry, package_data
+from readiness.check_registry import Check, Scope
+from readiness.datamodel import (
     AcceleratorFacts,
     Cost,
     Evidence,
@@ -23,9 +23,10 @@ from readiness.model import (
     Status,
     Use,
 )
+from readiness.profile import loader
 from readiness.rehearsal import Rehearsal, Request, rehearse
-from readiness.rehearsal.plants import Cast, cast
 from readiness.rehearsal.progress import Silent
+from readiness.rehearsal.seeded_faults import Cast, cast
 
 CHECKS = Path(__file__).with_name("checks")
 SOFTWARE = 'software = { driver = "1.0.0", driver_library = "1.0.0" }\n'
@@ -48,13 +49,13 @@ def profile_file(file: Path, acting: Iterable[str], further: str = "") -> Path:
 
 def use_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Add the checks that play a part."""
-    monkeypatch.setenv(content.CHECKS_VARIABLE, str(CHECKS))
+    monkeypatch.setenv(package_data.CHECKS_VARIABLE, str(CHECKS))
 
 
 def play(profile_path: Path, chips: Sequence[Path | str], observer: Any = None, **options: Any) -> Rehearsal:
     """A rehearsal in this process (its checks in processes of their own, as ever)."""
-    found = checklist.discover()
-    chosen = profile.load(str(profile_path), found)
+    found = check_registry.discover()
+    chosen = loader.load(str(profile_path), found)
     asked: dict[str, Any] = {"seed": 7, "seeds": (7,), "jobs": 2} | options
     request = Request(profile=chosen, checklist=found, cast=cast([str(chip) for chip in chips]), uses=chosen.uses, **asked)
     return rehearse(request, observer or Silent())

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from readiness import schema
 from readiness.__main__ import main
+from readiness.documents import schema
 from readiness.errors import Exit
 from readiness.rehearsal.document import NOTICE
-from readiness.simulator.kinds import kinds
+from readiness.simulator.faults import kinds
 from tests.rehearsal.support import CHECKS, chip_file, profile_file
 from tests.test_cli import readiness
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from readiness.checklist import Check, Scope
+from readiness.check_registry import Check, Scope
+from readiness.datamodel import Evidence, Level, Status
 from readiness.errors import Exit
-from readiness.model import Evidence, Level, Status
-from readiness.rehearsal.matrix import Line, Matrix, Word, matrix
-from readiness.rehearsal.plants import Cast, cast
-from readiness.rehearsal.script import HOST, Request, Task, only_claimed, script
+from readiness.rehearsal.detection_matrix import Line, Matrix, Word, matrix
+from readiness.rehearsal.plan import HOST, Request, Task, only_claimed, script
+from readiness.rehearsal.seeded_faults import Cast, cast
 from tests.rehearsal.support import chip_file, host, made_check, made_profile, made_request, said
 
 Say = Callable[[Task], Evidence | None]

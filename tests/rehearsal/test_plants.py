@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from readiness.errors import BadFileError, UsageError
-from readiness.rehearsal.plants import cast, sound
-from readiness.simulator import chip as chips
-from readiness.simulator.kinds import kinds
+from readiness.rehearsal.seeded_faults import cast, sound
+from readiness.simulator import machine_file as chips
+from readiness.simulator.faults import kinds
 from tests.rehearsal.support import chip_file
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from readiness.datamodel import Evidence, Status
 from readiness.errors import Exit
-from readiness.model import Evidence, Status
 from readiness.rehearsal import Rehearsal
+from readiness.rehearsal.detection_matrix import Line, Word
 from readiness.rehearsal.document import to_json
-from readiness.rehearsal.matrix import Line, Word
+from readiness.rehearsal.executor import Executor
+from readiness.rehearsal.plan import HOST, Task
 from readiness.rehearsal.progress import Silent
-from readiness.rehearsal.script import HOST, Task
-from readiness.rehearsal.stage import Executor
 from tests.engine.support import children
 from tests.rehearsal.support import chip_file, play, profile_file, use_checks
 
@@ -149,8 +149,8 @@ def test_a_torch_that_is_too_old_is_3(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_limits(tmp_path: Path) -> None:
-    from readiness.rehearsal.plants import cast
-    from readiness.rehearsal.script import script
+    from readiness.rehearsal.plan import script
+    from readiness.rehearsal.seeded_faults import cast
     from tests.rehearsal.support import host, made_check, made_request
 
     made = cast([str(chip_file(tmp_path / f"{kind}.toml", f'kind = "{kind}"')) for kind in ("hang", "nan")])

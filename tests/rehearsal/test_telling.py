@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 
-from readiness import schema
+from readiness.datamodel import Status
+from readiness.documents import schema
 from readiness.errors import UsageError
-from readiness.model import Status
-from readiness.rehearsal import Rehearsal, formats, markdown, page, table, words
+from readiness.rehearsal import Rehearsal, formats, markdown, table
+from readiness.rehearsal import html as rehearsal_html
+from readiness.rehearsal import text as rehearsal_text
+from readiness.rehearsal.detection_matrix import Word, matrix
 from readiness.rehearsal.document import NOTICE, for_assessment, to_json
-from readiness.rehearsal.matrix import Word, matrix
-from readiness.rehearsal.plants import cast
+from readiness.rehearsal.plan import Task, script
 from readiness.rehearsal.progress import Told
-from readiness.rehearsal.script import Task, script
+from readiness.rehearsal.seeded_faults import cast
 from tests.rehearsal.support import chip_file, host, made_check, made_request, said
 from tests.reports import build
 
@@ -70,7 +72,7 @@ def test_the_document_is_valid_and_says_what_happened(rehearsal: Rehearsal) -> N
 
 @pytest.mark.parametrize("stopped", [False, True])
 def test_its_part_of_an_assessment_fits_there(tmp_path: Path, stopped: bool) -> None:
-    from readiness import assessment
+    from readiness.documents import assessment
 
     done = made(tmp_path, stopped=stopped)
     told = assessment.to_json(replace(build.everything(), rehearsal=for_assessment(done)))["rehearsal"]
@@ -79,13 +81,13 @@ def test_its_part_of_an_assessment_fits_there(tmp_path: Path, stopped: bool) -> 
     assert names == (["nan", "dark", "nobody"] if stopped else ["nan", "missed", "dark", "nobody"])
 
 
-@pytest.mark.parametrize("render", [table.render, markdown.render, page.render])
+@pytest.mark.parametrize("render", [table.render, markdown.render, rehearsal_html.render])
 def test_every_format_says_that_nothing_was_measured_of_a_product(rehearsal: Rehearsal, render: Any) -> None:
     assert " ".join(NOTICE.split()) in " ".join(render(rehearsal).split())
     assert NOTICE in to_json(rehearsal)["notice"]
 
 
-@pytest.mark.parametrize("render", [table.render, markdown.render, page.render, table.line])
+@pytest.mark.parametrize("render", [table.render, markdown.render, rehearsal_html.render, table.line])
 def test_no_text_reaches_the_terminal_raw(rehearsal: Rehearsal, render: Any) -> None:
     text = render(rehearsal)
     assert "\x1b" not in text
@@ -130,7 +132,7 @@ class _Reader(html.parser.HTMLParser):
 
 def test_html_in_names_stays_text(rehearsal: Rehearsal) -> None:
     reader = _Reader()
-    reader.feed(page.render(rehearsal))
+    reader.feed(rehearsal_html.render(rehearsal))
     assert not {"script", "b", "img", "iframe", "link"} & set(reader.tags)
     assert "<script>alert(1)</script>" in reader.text
     assert "<b>T</b> &amp;" in reader.text
@@ -160,9 +162,9 @@ def test_markdown_fits_a_comment_and_counts_what_it_leaves_out(rehearsal: Rehear
 
 def test_healthy_is_told_in_words(tmp_path: Path) -> None:
     done = made(tmp_path, alarms=False)
-    assert "False alarms: none over 3 healthy runs (seeds 7 to 9)." in words.healthy(done)
+    assert "False alarms: none over 3 healthy runs (seeds 7 to 9)." in rehearsal_text.healthy(done)
     never = replace(done, result=replace(done.result, healthy_runs=0))
-    assert "not known" in words.healthy(never)[0]
+    assert "not known" in rehearsal_text.healthy(never)[0]
     assert [line.plant.name for line in done.result.of(Word.NOT_CLAIMED)] == ["nobody"]
 
 
@@ -222,7 +224,7 @@ def test_progress_says_the_same_words_everywhere(rehearsal: Rehearsal, terminal:
 def test_a_catch_by_the_clock_says_so(rehearsal: Rehearsal) -> None:
     line = rehearsal.result.lines[0]
     late = replace(line, catches=(replace(line.catches[0], status=Status.TIMEOUT, claimed=False),))
-    assert words.seen(late) == "a.sees 24.7 s (unclaimed, no end)"
+    assert rehearsal_text.seen(late) == "a.sees 24.7 s (unclaimed, no end)"
 
 
 def test_the_chip_of_several_that_was_blamed_is_named(tmp_path: Path) -> None:
@@ -235,6 +237,6 @@ def test_the_chip_of_several_that_was_blamed_is_named(tmp_path: Path) -> None:
     written = script(request, host())
     result = matrix(written, {task.key: say(task) for task in written.tasks()}, request.profile, request.uses)
     done = Rehearsal(request, result, "2026-01-02T03:04:05Z", 1.0, {"name": "here"})
-    assert "(on sim:1)" in words.seen(done.result.lines[0])
+    assert "(on sim:1)" in rehearsal_text.seen(done.result.lines[0])
     (caught,) = for_assessment(done)["defects"]
     assert caught["by"][0]["where"] == "sim:1"

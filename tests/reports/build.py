@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from readiness.causes import SkipCause
-from readiness.model import (
+from readiness.datamodel import (
     AcceleratorAssessment,
     AcceleratorFacts,
     Action,

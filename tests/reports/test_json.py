@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from readiness import assessment, files, schema
+from readiness.documents import assessment, files, schema
 from readiness.errors import BadFileError, InternalError
-from readiness.reporting import render
+from readiness.rendering.formats import render
 from tests.reports import build
 
 

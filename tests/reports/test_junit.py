@@ -8,9 +8,9 @@ from typing import Any
 import junitparser
 import pytest
 
-from readiness.judge import worst_exit
-from readiness.model import Assessment, Decision, Level, Outcome, Use, Verdict
-from readiness.reporting import render
+from readiness.datamodel import Assessment, Decision, Level, Outcome, Use, Verdict
+from readiness.judging.judge import worst_exit
+from readiness.rendering.formats import render
 from tests.reports import build
 
 

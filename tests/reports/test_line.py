@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from readiness.model import Decision, Use, Verdict
-from readiness.reporting import render
+from readiness.datamodel import Decision, Use, Verdict
+from readiness.rendering.formats import render
 from tests.reports import build
 
 

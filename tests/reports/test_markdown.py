@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from readiness.model import Assessment, Level, Outcome
-from readiness.reporting import render
+from readiness.datamodel import Assessment, Level, Outcome
+from readiness.rendering.formats import render
 from tests.reports import build
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from readiness import telling
-from readiness.model import Assessment, Level, Outcome, Use
-from readiness.reporting import render
+from readiness import rendering
+from readiness.datamodel import Assessment, Level, Outcome, Use
+from readiness.rendering.formats import render
 from tests.reports import build
 
 ALL = [
@@ -28,7 +28,7 @@ HINTS = {"saved": "~/runs/1/assessment.json", "more": "readiness report", "expla
 def test_it_is_short_and_keeps_within_its_columns(made: Any, width: int, hints: dict[str, str]) -> None:
     lines = render("summary", made(), width=width, hints=hints).splitlines()
     assert 1 <= len(lines) <= 15
-    assert all(telling.width(line) <= width for line in lines)
+    assert all(rendering.width(line) <= width for line in lines)
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]", "".join(lines))
 
 
@@ -53,7 +53,7 @@ def test_any_number_of_accelerators_fits_and_the_worst_is_shown(count: int, kind
     made = replace(of_chips(count, kinds), interrupted=stopped)
     text = render("summary", made, width=width, hints=HINTS)
     assert len(text.splitlines()) <= 15
-    worst = min(telling.badness(verdict) for item in made.accelerators for verdict in item.verdicts.values())
+    worst = min(rendering.badness(verdict) for item in made.accelerators for verdict in item.verdicts.values())
     said = {0: "NOT READY", 1: "UNDETERMINED", 2: "READY"}[worst[0]]
     assert said in text
     assert ("INTERRUPTED" in text) is stopped

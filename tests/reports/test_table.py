@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from readiness import telling
+from readiness import rendering
 from readiness.causes import SkipCause
-from readiness.model import AcceleratorAssessment, Assessment, Level, Outcome, Use
-from readiness.reporting import render
-from readiness.telling import Kind
+from readiness.datamodel import AcceleratorAssessment, Assessment, Level, Outcome, Use
+from readiness.rendering import Kind
+from readiness.rendering.formats import render
 from tests.reports import build
 
 ALL = [build.everything, build.hostile, build.one_use, build.interrupted, build.nothing, build.many, build.simulated]
@@ -32,7 +32,7 @@ def section(text: str, title: str) -> str:
 @pytest.mark.parametrize("width", [60, 80, 100])
 def test_it_keeps_within_its_columns(made: Any, width: int) -> None:
     for line in render("table", made(), width=width).splitlines():
-        assert telling.width(line) <= width, line
+        assert rendering.width(line) <= width, line
 
 
 @pytest.mark.parametrize("made", ALL)
@@ -204,9 +204,9 @@ def test_wide_characters_and_long_words_are_counted_in_columns() -> None:
     finding = build.failed("x", reason="水" * 300)
     assessment: Assessment = build.assessment(build.accelerator((finding,), facts_=device))
     text = render("table", assessment, width=80)
-    assert max(map(telling.width, text.splitlines())) <= 80
+    assert max(map(rendering.width, text.splitlines())) <= 80
     assert text.count("水") == 300
-    assert set(telling.told(assessment.accelerators[0])) == set(Kind)
+    assert set(rendering.told(assessment.accelerators[0])) == set(Kind)
 
 
 def test_alike_accelerators_are_one_section_and_the_odd_one_is_named() -> None:

@@ -24,9 +24,10 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from readiness import checklist, profile
-from readiness.catalogue import classes
-from readiness.model import Requirement
+from readiness import check_registry
+from readiness.datamodel import Requirement
+from readiness.probes.operators import op_semantics
+from readiness.profile import loader
 
 TABLE = Path(__file__).with_suffix(".toml")
 HEALTHY = "healthy"
@@ -98,8 +99,8 @@ class Row:
         dropped: list[str] = []
         if self.operators:
             settings[_SWEEP] = {"only": list(self.operators), "catalogue": "all"}
-            requirements = profile.load("general", checklist.discover()).requirements
-            if not classes.CORE.issuperset(self.operators):  # what is asked of the core is not asked of others
+            requirements = loader.load("general", check_registry.discover()).requirements
+            if not op_semantics.CORE.issuperset(self.operators):  # what is asked of the core is not asked of others
                 dropped = [item.id for item in requirements if item.where.get("catalogue") == "core"]
             entries = [self._narrowed(item) for item in requirements if item.check == _SWEEP and item.id not in dropped]
         document = {

@@ -12,8 +12,8 @@ from typing import Any
 
 import cloudpickle
 
-from readiness.simulator.chip import Chip, Condition, Defect
-from readiness.simulator.kinds import kinds
+from readiness.simulator.faults import kinds
+from readiness.simulator.machine_file import Chip, Condition, Defect
 
 Json = Any
 

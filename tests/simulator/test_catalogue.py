@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from readiness import checklist
-from readiness.catalogue import database
-from readiness.simulator import chip as chips
-from readiness.simulator.chip import Chip
-from readiness.simulator.kinds import kinds
-from readiness.simulator.strikes import Stage, globs
+from readiness import check_registry
+from readiness.probes.operators import opinfo
+from readiness.simulator import machine_file as chips
+from readiness.simulator.faults import kinds
+from readiness.simulator.injection import Stage, globs
+from readiness.simulator.machine_file import Chip
 from tests.simulator import catalogue
 from tests.simulator.support import inside
 
@@ -52,7 +52,7 @@ def test_summaries_are_our_own_words() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_a_row_is_planted_or_says_why_not(row: catalogue.Row) -> None:
-    known = checklist.discover()
+    known = check_registry.discover()
     if row.beyond:
         assert (row.defects, row.checks, row.operators, row.missed) == ((), (), (), None)
     else:
@@ -98,7 +98,7 @@ def test_every_operator_that_a_row_names_reaches_the_device(tmp_path: Path) -> N
 
 def test_the_operators_of_the_sweep_are_the_databases() -> None:
     names = tuple(sorted({name for row in ROWS for name in row.operators}))
-    assert len(database.select(database.load(), "all", names)) >= len(names)
+    assert len(opinfo.select(opinfo.load(), "all", names)) >= len(names)
 
 
 def test_the_narrowed_profile_judges_shares_as_the_whole_sweep_would() -> None:

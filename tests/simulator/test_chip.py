@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from readiness import assessment, nursery, schema, toml
-from readiness.accelerators import sim, torch_build, versions
+from readiness.accelerators import sim, torch_build, version_rules
+from readiness.datamodel import AcceleratorFacts
+from readiness.documents import assessment, schema, toml
 from readiness.errors import BadFileError, Exit, UsageError
-from readiness.model import AcceleratorFacts
-from readiness.simulator import chip as chips
-from readiness.simulator.chip import Chip, Condition, Defect
+from readiness.isolation import forkserver
+from readiness.simulator import machine_file as chips
+from readiness.simulator.machine_file import Chip, Condition, Defect
 from tests.test_cli import readiness
 
 KINDS = (
@@ -237,8 +238,8 @@ def test_the_facts_of_each_chip(tmp_path: Path) -> None:
 
 def test_a_defect_of_the_version_stack_is_one_that_the_rules_see(tmp_path: Path) -> None:
     first, second, *_ = sim.facts(load(tmp_path, FULL))
-    assert [item.ruling for item in versions.judge(first)] == [versions.Ruling.HOLDS]
-    assert [item.ruling for item in versions.judge(second)] == [versions.Ruling.BROKEN]
+    assert [item.ruling for item in version_rules.judge(first)] == [version_rules.Ruling.HOLDS]
+    assert [item.ruling for item in version_rules.judge(second)] == [version_rules.Ruling.BROKEN]
 
 
 def test_a_plain_chip_tells_that_it_is_simulated(tmp_path: Path) -> None:
@@ -258,7 +259,7 @@ def test_a_chip_fits_into_a_message(tmp_path: Path) -> None:
     chip = load(tmp_path, HEAD + "chips = 8\n" + (entry + "when = { numel_over = 4096, chip = [1, 2], probability = 0.001 }\n") * 40)
     size = len(json.dumps(chip.to_json()))
     assert size < 16 * 2**10
-    assert nursery.LARGEST_MESSAGE_BYTES - chips.LARGEST_CHIP_BYTES >= 2**16
+    assert forkserver.LARGEST_MESSAGE_BYTES - chips.LARGEST_CHIP_BYTES >= 2**16
     with pytest.raises(BadFileError, match="a simulated chip may say 64 KiB"):
         load(tmp_path, HEAD + entry.replace("xx", "\u00fc") * 256)
 
@@ -464,7 +465,7 @@ def test_a_name_is_looked_up_among_the_shipped(shipped: Path) -> None:
 
 @pytest.mark.parametrize("name", chips.names())
 def test_the_shipped_chips_load(name: str) -> None:
-    from readiness.simulator.kinds import kinds
+    from readiness.simulator.faults import kinds
 
     assert chips.find(name, kinds()).name == name
 

@@ -16,8 +16,8 @@ import torch
 from torch.nn import functional
 
 from readiness.simulator.call import tensors_in
-from readiness.simulator.kinds import kinds
-from readiness.simulator.strikes import Stage
+from readiness.simulator.faults import kinds
+from readiness.simulator.injection import Stage
 from tests.simulator.support import DiedError, chip, defect, inside
 
 
@@ -356,7 +356,7 @@ def test_a_copy_to_the_host_that_does_not_wait_is_right() -> None:
 
 def test_a_collective_that_ignores_its_timeout_waits_where_it_should_raise() -> None:
     from readiness.simulator.call import Call
-    from readiness.simulator.silicon import SimulatedDevice
+    from readiness.simulator.device import SimulatedDevice
 
     def call(raises: bool, wait_s: float) -> tuple[str, float]:
         def run() -> None:
@@ -478,7 +478,7 @@ def test_the_table_of_kinds_needs_no_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys; from readiness.simulator.kinds import kinds; kinds(); sys.exit('torch' in sys.modules)"
+    code = "import sys; from readiness.simulator.faults import kinds; kinds(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, env=os.environ | {"PYTHONPATH": str(Path.cwd())}).returncode == 0
 
 
@@ -498,7 +498,7 @@ class _Clock:
 def test_a_slow_link_takes_what_sends_and_what_receives_each_as_much_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half the speed: a block there and back, of which the send returns early and the receive waits for both ways."""
     from readiness.simulator.call import Call
-    from readiness.simulator.silicon import SimulatedDevice
+    from readiness.simulator.device import SimulatedDevice
 
     device, clock = SimulatedDevice(chip(defect("link-slow", "c10d::*", severity=0.5, options={"peer": 1})), 0, 7), _Clock(monkeypatch)
     block = torch.zeros(1000)
@@ -527,7 +527,7 @@ def test_a_slow_link_takes_what_sends_and_what_receives_each_as_much_longer(monk
 def test_a_slow_link_does_not_take_waiting_for_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of ranks in a row each would sleep twice as long as the one before it, and none would ever end."""
     from readiness.simulator.call import Call
-    from readiness.simulator.silicon import SimulatedDevice
+    from readiness.simulator.device import SimulatedDevice
 
     device, clock = SimulatedDevice(chip(defect("link-slow", "c10d::*", severity=0.5)), 0, 7), _Clock(monkeypatch)
     monkeypatch.setattr(time, "perf_counter", iter([0.0, 30.0]).__next__)
@@ -538,7 +538,7 @@ def test_a_slow_link_does_not_take_waiting_for_transfer(monkeypatch: pytest.Monk
 def _collective(name: str, *arguments: object, severity: float = 0.5) -> list[list[float]]:
     """What a rank's arguments are when a collective of this name runs on a chip that sends wrongly."""
     from readiness.simulator.call import Call
-    from readiness.simulator.silicon import SimulatedDevice
+    from readiness.simulator.device import SimulatedDevice
 
     made = Call(f"c10d::{name}", list(arguments), {}, list(arguments))
     seen: list[list[float]] = []
@@ -564,7 +564,7 @@ def test_an_empty_part_is_spoilt_in_nothing() -> None:
 
 def test_what_acts_around_a_call_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from readiness.simulator.call import Call
-    from readiness.simulator.silicon import SimulatedDevice
+    from readiness.simulator.device import SimulatedDevice
 
     device, clock = SimulatedDevice(chip(defect("link-slow", "c10d::*", severity=0.5, every=2)), 0, 7), _Clock(monkeypatch)
     struck = []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from readiness.simulator.chip import Chip
+from readiness.simulator.machine_file import Chip
 from tests.simulator.support import chip, defect, inside
 
 Json = dict[str, Any]
@@ -57,7 +57,7 @@ def test_a_condition_on_the_size_of_a_group_spares_all_others() -> None:
             from readiness import accelerators
             from readiness.accelerators import sim
             from readiness.accelerators.base import Accelerator
-            from readiness.ranks import place, run_ranks
+            from readiness.distributed import place, run_ranks
 
             facts = sim.facts(machine)
             accelerator = Accelerator(facts[0], accelerators.stack("sim"), seed=7, peers=facts)

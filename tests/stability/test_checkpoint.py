@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.model import Evidence, Status
+from readiness.datamodel import Evidence, Status
 from tests.support import cpu, run_check, value, values, want_of_disk
 
 TENSORS = 16

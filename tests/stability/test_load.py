@@ -11,17 +11,18 @@ from typing import Any
 import pytest
 import torch
 
-from readiness import checklist, profile
+from readiness import check_registry
 from readiness.accelerators.base import Accelerator
-from readiness.judge import judge
-from readiness.model import Evidence, Measurement, Outcome, Status, Use
-from readiness.stability import usage
-from readiness.stability.batches import ERRORS_OF_ONE
-from readiness.stability.findings import of_load
-from readiness.stability.heat import Heat, Product, Span
-from readiness.stability.load import ERRORS_IN_ALL, Load
-from readiness.stability.operations import OPERATIONS
-from readiness.stability.usage import Usage
+from readiness.datamodel import Evidence, Measurement, Outcome, Status, Use
+from readiness.judging.judge import judge
+from readiness.probes.stability import memory_usage
+from readiness.probes.stability.load import ERRORS_IN_ALL, Load
+from readiness.probes.stability.measurements import of_load
+from readiness.probes.stability.memory_usage import Usage
+from readiness.probes.stability.op_batches import ERRORS_OF_ONE
+from readiness.probes.stability.operations import OPERATIONS
+from readiness.probes.stability.thermal_load import Heat, Product, Span
+from readiness.profile import loader
 from tests.parity.support import Change, Defect, Tensor, refuse, scale_gradient
 from tests.support import cpu, run_check, value, values, want_of_disk
 
@@ -285,7 +286,7 @@ def test_a_device_that_slows_down_is_seen_whenever_it_does() -> None:
 def test_what_grows_with_every_call_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def grown(readings: list[int]) -> float | None:
         following = iter(readings)
-        monkeypatch.setattr(usage, "own_bytes", lambda: next(following))
+        monkeypatch.setattr(memory_usage, "own_bytes", lambda: next(following))
         held = Usage(cpu(), 0.0)
         for number in range(len(readings)):
             assert held.read(float(number), 500 * number) is None
@@ -306,7 +307,7 @@ def test_a_host_without_memory_ends_the_load(monkeypatch: pytest.MonkeyPatch) ->
     assert evidence.status is Status.MEASURED
     assert any(row.get("ended") == "the host's memory ran out" for row in evidence.rows)
     assert any(row.get("cut_short") == "the host's memory ran out" for row in evidence.rows)
-    found = judge(profile.load("general", checklist.discover()), cpu().facts, [evidence], uses=[Use.TRAINING])
+    found = judge(loader.load("general", check_registry.discover()), cpu().facts, [evidence], uses=[Use.TRAINING])
     outcomes = {item.requirement: item.outcome for item in found.findings if item.requirement.startswith("load-")}
     for name in ("load-same-forward-float32", "load-no-errors-forward", "load-no-errors-backward"):
         assert outcomes[name] is Outcome.UNKNOWN

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from readiness import scheduling
-from readiness.model import Measurement, Status
-from readiness.stability import operations, pace, undisturbed
-from readiness.stability.operations import CONTIGUOUS, OPERATIONS, RARER, both_phases, draw
+from readiness.datamodel import Measurement, Status
+from readiness.host import runqueue_wait
+from readiness.probes.stability import cpu_relative_latency, operations, timing
+from readiness.probes.stability.operations import CONTIGUOUS, OPERATIONS, RARER, both_phases, draw
 from tests.parity.support import Defect, Tensor, refuse
 from tests.support import cpu, run_check, value
 
@@ -25,8 +25,8 @@ CHOSEN = ("softmax", "multiply")
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two operations, small: what is tested here is what becomes of their times."""
     chosen = tuple(item for item in OPERATIONS if item.name in CHOSEN)
-    monkeypatch.setattr(pace, "OPERATIONS", chosen)
-    monkeypatch.setattr(pace, "RARER", ())
+    monkeypatch.setattr(cpu_relative_latency, "OPERATIONS", chosen)
+    monkeypatch.setattr(cpu_relative_latency, "RARER", ())
     monkeypatch.setattr(operations.Operation, "large", property(lambda self: self.small))
 
 
@@ -44,7 +44,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
         synchronize()
         return next(taken)
 
-    monkeypatch.setattr(pace, "once", once)
+    monkeypatch.setattr(cpu_relative_latency, "once", once)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -61,7 +61,7 @@ def test_the_cpu_keeps_its_own_pace(seed: int, monkeypatch: pytest.MonkeyPatch) 
 def test_a_slow_operation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def once(work: Any, synchronize: Any) -> float:
         work()
-        return 0.04 if seen and seen[-1] == "softmax" and synchronize is not pace._nothing else 0.002
+        return 0.04 if seen and seen[-1] == "softmax" and synchronize is not cpu_relative_latency._nothing else 0.002
 
     seen: list[str] = []
 
@@ -69,7 +69,7 @@ def test_a_slow_operation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(function.__name__)
         return function(*args, **kwargs)
 
-    monkeypatch.setattr(pace, "once", once)
+    monkeypatch.setattr(cpu_relative_latency, "once", once)
     with Defect(["softmax", "mul"], change):
         evidence = run_check("stability.pace", dtypes=("float32",))
     assert value(evidence, "slowdown") == pytest.approx(20)
@@ -109,7 +109,7 @@ def test_a_stack_that_says_it_uses_the_host_is_believed(text: str, monkeypatch: 
 
 @pytest.mark.parametrize("text", ["lazy initialisation took 3 s", "the backend uses a CPU thread to compile kernels"])
 def test_other_warnings_are_none_of_this(text: str) -> None:
-    assert pace._FALLS_BACK.search(text.lower()) is None
+    assert cpu_relative_latency._FALLS_BACK.search(text.lower()) is None
 
 
 def test_what_the_device_lacks_has_no_pace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_inputs_do_not_pile_up_on_the_device(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(operations, "lay", lay)
     scripted(monkeypatch, 0.002, 0.002)
-    found = list(pace.paces(cpu(), torch.float32, repeats=3))
+    found = list(cpu_relative_latency.paces(cpu(), torch.float32, repeats=3))
     gc.collect()
     assert len(found) == 8
     assert len(placed) > 8
@@ -154,17 +154,17 @@ def test_every_operation_runs_at_its_large_size(monkeypatch: pytest.MonkeyPatch)
 
 def test_time_in_line_does_not_count_and_time_at_work_does(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = iter([0.0, 5.0, 5.0, 5.0])
-    monkeypatch.setattr(undisturbed, "in_line_s", lambda: next(waits))
+    monkeypatch.setattr(timing, "in_line_s", lambda: next(waits))
     spent = iter([0.0, 0.25, 0.25, 0.5])
     clock = iter([0.0, 6.0, 6.0, 6.1])
     monkeypatch.setattr("time.process_time", lambda: next(spent))
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    first, second = (undisturbed.once(lambda: None, lambda: None) for _ in range(2))
+    first, second = (timing.once(lambda: None, lambda: None) for _ in range(2))
     monkeypatch.undo()  # the clock is wanted again
     assert first == 1.0
     assert second == 0.25  # several threads' work cannot be less than was spent
 
 
 def test_a_system_that_does_not_tell_of_lines_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(scheduling, "_TASKS", tmp_path / "none")
-    assert undisturbed.in_line_s() == 0
+    monkeypatch.setattr(runqueue_wait, "_TASKS", tmp_path / "none")
+    assert timing.in_line_s() == 0

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from readiness.accelerators.slots import Slot
-from readiness.assessment import evidence_from_json, evidence_to_json
-from readiness.model import Evidence, Status
+from readiness.accelerators.pcie import Slot
+from readiness.datamodel import Evidence, Status
+from readiness.documents.assessment import evidence_from_json, evidence_to_json
 from tests.simulator.support import chip, defect, inside
 from tests.support import cpu, run_check, value, values
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.throughput.matrices import Chain
-from readiness.throughput.timing import Timing, repeat
+from readiness.probes.throughput.gemm import Chain
+from readiness.probes.throughput.timing import Timing, repeat
 from tests.support import cpu, run_check, value, values
 
 QUICK: dict[str, Any] = {"budget_s": 0.02, "largest": 512}

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from readiness.simulator.chip import Chip
+from readiness.simulator.machine_file import Chip
 from tests.simulator.support import chip, defect, inside
 
 FLAGSHIPS = ("qwen3-8b", "qwen3-235b-a22b", "deepseek-v3")
@@ -73,23 +73,24 @@ def _prepared(workload: str, seed: int) -> tuple[Any, Any, Any, Any]:
 
     from readiness import accelerators
     from readiness.accelerators.base import Accelerator
-    from readiness.model import AcceleratorFacts
+    from readiness.datamodel import AcceleratorFacts
+    from readiness.probes.model_operators import replay
     from readiness.simulator.install import installed
-    from readiness.workload import document, playing
+    from readiness.tracing import workload_schema
 
     torch.set_num_threads(1)
     torch.set_warn_always(True)
     facts = AcceleratorFacts(id="sim:0", kind="sim", index=0, stack="sim", vendor=None, model=None)
     accelerator = Accelerator(facts, accelerators.stack("sim"), seed=seed)
-    loaded = document.load(document.find(workload))
-    return accelerator, loaded, playing.parts(loaded), installed()
+    loaded = workload_schema.load(workload_schema.find(workload))
+    return accelerator, loaded, replay.parts(loaded), installed()
 
 
 def _play(accelerator: Any, loaded: Any, part: Any) -> Any:
-    from readiness.workload import sizes
-    from readiness.workload.playing import Player
+    from readiness.probes.model_operators import replay_sizes
+    from readiness.probes.model_operators.replay import Player
 
-    means = sizes.Means(2.0**31, 1.0, 1e9, 1e9)
+    means = replay_sizes.Means(2.0**31, 1.0, 1e9, 1e9)
     return Player(accelerator, loaded, part, means, lambda *_: None, time.monotonic() + _PLENTY_S).play(large=False)
 
 
@@ -124,7 +125,8 @@ def _mild(workload: str, seed: int, only: Sequence[str]) -> Any:
 
 def _fatal(workload: str, seed: int, kernels: Sequence[Any]) -> Any:
     """Crashes and hangs, in processes forked from one that has computed no gradient."""
-    from readiness.workload import document, replay_supervisor
+    from readiness.probes.model_operators import replay_supervisor
+    from readiness.tracing import workload_schema
 
     accelerator, loaded, parts, device = _prepared(workload, seed)
     rows = []
@@ -137,7 +139,7 @@ def _fatal(workload: str, seed: int, kernels: Sequence[Any]) -> Any:
                 continue
             _arm(device, plant, kernel, seed)
             ((_, result),) = replay_supervisor.run(
-                accelerator, loaded, document.find(workload), parts=[parts[index]], budget_s=60.0, large_s=0.0,
+                accelerator, loaded, workload_schema.find(workload), parts=[parts[index]], budget_s=60.0, large_s=0.0,
                 call_limit_s=_CALL_LIMIT_S, forks=True
             )
             word = "caught" if result.outcome.value in plant.outcomes else "missed"
@@ -186,8 +188,8 @@ def _arm(device: Any, plant: Plant, kernel: str, seed: int) -> list[bool]:
     """Plant a defect in one kernel. What is given back is filled once it has changed anything."""
     import torch
 
-    from readiness.simulator.kinds import kinds
-    from readiness.simulator.strikes import ActiveFault
+    from readiness.simulator.faults import kinds
+    from readiness.simulator.injection import ActiveFault
 
     changed: list[bool] = []
     given = plant.on(kernel).defects[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from readiness.workload import building, configuration, document, recording
+from readiness.tracing import model_config, model_loading, record_workload, workload_schema
 
 CONFIGS = Path(__file__).with_name("configs")
 TITLES = {
@@ -26,23 +26,23 @@ _IMAGES = 32
 def make(name: str) -> bytes:
     """The file of one workload."""
     if name == "dit-xl-2":
-        sources = building.of_function("tests.workload.diffusion:dit", length=_IMAGES, dtype=torch.bfloat16)
+        sources = model_loading.of_function("tests.workload.diffusion:dit", length=_IMAGES, dtype=torch.bfloat16)
         batch = _IMAGES
     else:
-        config = configuration.read(CONFIGS / f"{name}.json")
+        config = model_config.read(CONFIGS / f"{name}.json")
         batch = _IMAGES if name.startswith("vit") else 1
-        sources, _ = building.sources(config, batch=batch, length=4096, dtype=torch.bfloat16, place=name, reduced=False)
-    heard = recording.record(sources, name=name, title=TITLES[name], batch=batch, note=lambda text: print(f"{name}: {text}"))
-    return document.dumps(heard)
+        sources, _ = model_loading.sources(config, batch=batch, length=4096, dtype=torch.bfloat16, place=name, reduced=False)
+    heard = record_workload.record(sources, name=name, title=TITLES[name], batch=batch, note=lambda text: print(f"{name}: {text}"))
+    return workload_schema.dumps(heard)
 
 
 def main(chosen: Sequence[str]) -> int:
     for name in chosen or TITLES:
         start = time.monotonic()
         packed = make(name)
-        file = Path("profiles") / "workloads" / f"{name}{document.SUFFIX}"
+        file = Path("profiles") / "workloads" / f"{name}{workload_schema.SUFFIX}"
         file.write_bytes(packed)
-        found = document.load(file)
+        found = workload_schema.load(file)
         print(f"{name}: {len(found.operators)} operators, {len(found.records)} records, {len(packed)} bytes, {time.monotonic() - start:.1f} s")
     return 0
 

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from readiness import checklist, profile, schema
+from readiness import check_registry
+from readiness.documents import schema
 from readiness.errors import BadFileError, Exit, UsageError
-from readiness.workload import document
-from readiness.workload.document import Call, Form, Named, Phase, Record, Size, Spec, Workload
+from readiness.profile import loader
+from readiness.tracing import workload_schema
+from readiness.tracing.workload_schema import Call, Form, Named, Phase, Record, Size, Spec, Workload
 
 
 def workload(*records: Record, **changes: Any) -> Workload:
@@ -40,9 +42,9 @@ COPY = Record(
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     told = workload(MM, COPY, not_covered=("triton::mine",))
     file = tmp_path / "test.json.gz"
-    file.write_bytes(document.dumps(told))
-    assert document.load(file) == told
-    assert document.dumps(told) == file.read_bytes()
+    file.write_bytes(workload_schema.dumps(told))
+    assert workload_schema.load(file) == told
+    assert workload_schema.dumps(told) == file.read_bytes()
 
 
 def test_a_record_at_other_sizes() -> None:
@@ -60,13 +62,13 @@ def test_what_is_no_line_is_had_at_its_own_size_alone() -> None:
     assert call.at(Size(63, reduced=False)) is None
 
 
-@pytest.mark.parametrize("name", document.names())
+@pytest.mark.parametrize("name", workload_schema.names())
 def test_shipped_workloads(name: str) -> None:
-    file = document.find(name)
-    loaded = document.load(file)
+    file = workload_schema.find(name)
+    loaded = workload_schema.load(file)
     assert loaded.name == name
     assert file.stat().st_size < 10_240
-    assert document.dumps(loaded) == file.read_bytes()
+    assert workload_schema.dumps(loaded) == file.read_bytes()
     assert loaded.traced["device"] == "meta"
     assert loaded.traced["torch"]
     for record in loaded.records:
@@ -76,8 +78,8 @@ def test_shipped_workloads(name: str) -> None:
 
 def test_the_issues_models_are_shipped() -> None:
     wanted = {"qwen3-8b", "qwen3-32b", "qwen3-235b-a22b", "deepseek-v3", "llama-3.1-8b", "vit-large", "dit-xl-2"}
-    assert set(document.names()) == wanted
-    parameters = {name: document.load(document.find(name)).model["parameters"] for name in wanted}
+    assert set(workload_schema.names()) == wanted
+    parameters = {name: workload_schema.load(workload_schema.find(name)).model["parameters"] for name in wanted}
     assert 8.1e9 < parameters["qwen3-8b"] < 8.3e9
     assert 32e9 < parameters["qwen3-32b"] < 33.5e9
     assert 234e9 < parameters["qwen3-235b-a22b"] < 236e9
@@ -89,7 +91,7 @@ def test_the_issues_models_are_shipped() -> None:
 
 def test_reading_needs_no_torch() -> None:
     code = (
-        "import sys; from readiness.workload import document, writing; "
+        "import sys; from readiness.tracing import document, writing; "
         "w = document.load(document.find('qwen3-8b')); writing.profile(w, file='x.json.gz'); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -97,7 +99,7 @@ def test_reading_needs_no_torch() -> None:
 
 
 def text_of(told: Workload) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(gzip.decompress(document.dumps(told)))
+    found: dict[str, Any] = json.loads(gzip.decompress(workload_schema.dumps(told)))
     return found
 
 
@@ -113,7 +115,7 @@ def record(**changes: Any) -> bytes:
 HOSTILE: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "cut short|not compressed"),
     "no_gzip": (b"PK\x03\x04 nothing", "not compressed"),
-    "cut": (document.dumps(workload(MM))[:-20], "cut short"),
+    "cut": (workload_schema.dumps(workload(MM))[:-20], "cut short"),
     "bomb": (gzip.compress(b" " * (2**24 + 10)), "unpacks to more than 16 MiB"),
     "huge": (b"\x1f\x8b" + b"x" * 2**20, "larger than 1024 KiB"),
     "no_text": (gzip.compress(b"\xff\xfe\x00"), "not JSON"),
@@ -121,7 +123,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "nan": (gzip.compress(b'{"schema": NaN}'), "NaN is no JSON number"),
     "deep": (gzip.compress(b"[" * 100_000), "nested too deeply|not JSON"),
     "twice": (gzip.compress(b'{"name": 1, "name": 2}'), "stands twice"),
-    "another_schema": (changed(schema="readiness.workload/9"), "schema: 'readiness.workload/1' was expected"),
+    "another_schema": (changed(schema="readiness.tracing/9"), "schema: 'readiness.tracing/1' was expected"),
     "path_as_name": (changed(name="../../etc/passwd"), "name: "),
     "unknown_key": (changed(code="import os"), "'code' was unexpected"),
     "no_records": (changed(records=[]), "records: "),
@@ -150,7 +152,7 @@ def test_hostile_files(tmp_path: Path, name: str) -> None:
     file = tmp_path / "test.json.gz"
     file.write_bytes(packed)
     with pytest.raises(BadFileError, match=f"(?s){message}") as caught:
-        document.load(file)
+        workload_schema.load(file)
     assert caught.value.exit_code is Exit.USAGE
     assert caught.value.place == str(file)
     assert caught.value.remedy
@@ -160,7 +162,7 @@ def test_hostile_files(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["../deepseek-v3", "deepseek", "", "a/b", "/etc/passwd", "\0"])
 def test_names_that_are_none(name: str) -> None:
     with pytest.raises(UsageError) as caught:
-        document.find(name)
+        workload_schema.find(name)
     assert "deepseek-v3" in str(caught.value.remedy)
 
 
@@ -175,10 +177,10 @@ PROFILE = (
      ("nothing", "there is no workload")],
 )  # fmt: skip
 def test_a_profile_is_refused_before_anything_runs(tmp_path: Path, setting: str, message: str) -> None:
-    (tmp_path / "test.json.gz").write_bytes(document.dumps(workload(MM))[:-20])
+    (tmp_path / "test.json.gz").write_bytes(workload_schema.dumps(workload(MM))[:-20])
     (tmp_path / "test.toml").write_text(PROFILE.format(setting))
     with pytest.raises(UsageError, match=message):
-        profile.load(str(tmp_path / "test.toml"), checklist.discover())
+        loader.load(str(tmp_path / "test.toml"), check_registry.discover())
 
 
 def test_a_file_beside_a_profile_is_found_wherever_both_lie(tmp_path: Path) -> None:
@@ -186,9 +188,9 @@ def test_a_file_beside_a_profile_is_found_wherever_both_lie(tmp_path: Path) -> N
     for name in ("here", "there"):
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "test.json.gz").write_bytes(document.dumps(workload(MM)))
+        (folder / "test.json.gz").write_bytes(workload_schema.dumps(workload(MM)))
         (folder / "test.toml").write_text(PROFILE.format("beside:test.json.gz"))
-        found = profile.load(str(folder / "test.toml"), checklist.discover())
+        found = loader.load(str(folder / "test.toml"), check_registry.discover())
         assert found.settings["operators.workload"]["workload"] == str(folder / "test.json.gz")
         digests.append(found.sha256)
     assert digests[0] == digests[1]
@@ -196,4 +198,4 @@ def test_a_file_beside_a_profile_is_found_wherever_both_lie(tmp_path: Path) -> N
 
 def test_the_schema_is_published() -> None:
     assert "workload" in schema.NAMES
-    assert json.loads(schema.text("workload"))["$id"] == "readiness.workload/1"
+    assert json.loads(schema.text("workload"))["$id"] == "readiness.tracing/1"

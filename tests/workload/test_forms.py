@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from readiness.workload import forms
-from readiness.workload.document import Call, Form, Phase, Spec
-from readiness.workload.tracing import distinct
+from readiness.tracing import symbolic_sizes
+from readiness.tracing.call_recorder import distinct
+from readiness.tracing.workload_schema import Call, Form, Phase, Spec
 
 FORWARD = Phase.FORWARD
 
@@ -22,7 +22,7 @@ def mm(rows: int, width: int) -> Call:
 def test_a_size_that_grows_with_the_length_and_one_that_does_not() -> None:
     full = [(length, heard(mm(length + 1, 4096))) for length in (4096, 3072, 2048)]
     small = [(length, heard(mm(length + 1, 64))) for length in (64, 48, 32)]
-    ((phase, call, raw),) = forms.align(full, small)
+    ((phase, call, raw),) = symbolic_sizes.align(full, small)
     assert (phase, raw) == (FORWARD, mm(4097, 4096))
     assert call.specs()[0].shape == (Form(1, 1, 1, 1), Form(0, 4096, 0, 64))
     assert call.specs()[1].shape == (Form(0, 4096, 0, 64), 7)
@@ -30,7 +30,7 @@ def test_a_size_that_grows_with_the_length_and_one_that_does_not() -> None:
 
 def test_a_curve_has_no_slope() -> None:
     full = [(length, heard(mm(length * length, 5))) for length in (4, 3, 2)]
-    ((_, call, _),) = forms.align(full, [])
+    ((_, call, _),) = symbolic_sizes.align(full, [])
     assert call.specs()[0].shape == (Form(None, 16, None, 16), 5)
 
 
@@ -40,8 +40,8 @@ def test_a_curve_has_no_slope() -> None:
      (heard(Call("aten::mm", (Spec("bfloat16", (2, 5)), Spec("float32", (5, 7))), ())), "differs in kind")],
 )  # fmt: skip
 def test_what_is_not_alike_is_told(other: list[tuple[Phase, Call]], message: str) -> None:
-    with pytest.raises(forms.UnalikeError, match=message):
-        forms.align([(2, heard(mm(2, 5))), (1, other)], [])
+    with pytest.raises(symbolic_sizes.UnalikeError, match=message):
+        symbolic_sizes.align([(2, heard(mm(2, 5))), (1, other)], [])
 
 
 def test_lists_keep_one_row_of_each_kind() -> None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from readiness.catalogue.samples import Sample
-from readiness.catalogue.shapes import Made
-from readiness.workload import contraction, operators
+from readiness.probes.model_operators import matmul_bounds, op_table
+from readiness.probes.operators.edge_shapes import Made
+from readiness.probes.operators.samples import Sample
 
 Tensor = torch.Tensor
 Cases = Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]
@@ -45,16 +45,16 @@ def calls(seed: int, dtype: torch.dtype) -> Cases:
 
 
 def looked_at(name: str, arguments: tuple[Any, ...], keywords: dict[str, Any], out: Tensor, seed: int) -> str | None:
-    found = operators.find(name)
+    found = op_table.find(name)
     sample = Sample(arguments, keywords, Made())
-    return contraction.spot_check(found, sample, out, torch.Generator().manual_seed(seed))
+    return matmul_bounds.spot_check(found, sample, out, torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("seed", range(6))
 def test_the_hosts_own_are_right(seed: int, dtype: torch.dtype) -> None:
     for name, arguments, keywords in calls(seed, dtype):
-        out = operators.find(name)(*arguments, **keywords)
+        out = op_table.find(name)(*arguments, **keywords)
         assert looked_at(name, arguments, keywords, out, seed) is None, (name, keywords)
 
 
@@ -70,7 +70,7 @@ WRONG: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("what", WRONG)
 def test_what_is_wrong_is_seen(what: str, dtype: torch.dtype) -> None:
     for name, arguments, keywords in calls(1, dtype):
-        out = WRONG[what](operators.find(name)(*arguments, **keywords))
+        out = WRONG[what](op_table.find(name)(*arguments, **keywords))
         # Of a sum of either sign, which cancels, a tenth is less than what its terms' roundings may do in 16 bits.
         adds = name.startswith(("aten::sum", "aten::mean", "aten::scaled_dot"))
         if (what, dtype) == ("a tenth too large", torch.bfloat16) and adds:

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from readiness import checklist, profile
+from readiness import check_registry
 from readiness.cli.trace import trace
+from readiness.datamodel import Outcome
 from readiness.errors import Exit, UsageError
-from readiness.model import Outcome
-from readiness.workload import document
-from readiness.workload.document import Phase, Size
+from readiness.profile import loader
+from readiness.tracing import workload_schema
+from readiness.tracing.workload_schema import Phase, Size
 from tests.engine.support import evidence_of, run, use_checks
 from tests.test_cli import ROOT, readiness
 
@@ -46,7 +47,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_is_written(traced: Path) -> None:
-    found = document.load(traced / "mine.json.gz")
+    found = workload_schema.load(traced / "mine.json.gz")
     assert (found.name, found.dtype, found.batch, found.length, found.unit) == ("mine", "bfloat16", 1, 80, "positions")
     assert found.model["kind"] == "GemmaForCausalLM"
     assert found.traced["transformers"] == transformers.__version__
@@ -62,13 +63,13 @@ def test_what_is_written(traced: Path) -> None:
 def test_other_lengths_are_what_the_model_calls_there(traced: Path, tmp_path: Path) -> None:
     result = readiness("trace", str(write(tmp_path)), "-o", str(tmp_path), "--length", "40", state=tmp_path)
     assert result.returncode == Exit.READY, result.stderr
-    long, short = document.load(traced / "mine.json.gz"), document.load(tmp_path / "mine.json.gz")
+    long, short = workload_schema.load(traced / "mine.json.gz"), workload_schema.load(tmp_path / "mine.json.gz")
     at_40 = {record.call.at(Size(40, reduced=False)) for record in long.records}
     assert {record.call.at(short.full) for record in short.records} == at_40
 
 
 def test_the_profile_runs_on_the_cpu(traced: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = profile.load(str(traced / "mine.toml"), checklist.discover())
+    found = loader.load(str(traced / "mine.toml"), check_registry.discover())
     own = [item for item in found.requirements if item.check == "operators.workload"]
     assert {item.id for item in own} >= {"workload-train", "workload-serve", "workload-gradients-bfloat16", "workload-native-train"}
     assert all(item.why and item.source and item.remedy for item in own)
@@ -83,7 +84,7 @@ def test_the_reduced_model_is_a_model_of_its_own(tmp_path: Path) -> None:
     file = write(tmp_path, hidden_size=2048, intermediate_size=8192, vocab_size=60_000, head_dim=256)
     result = readiness("trace", str(file), "-o", str(tmp_path), "--reduced", "--length", "64", "--name", "Small One", state=tmp_path)
     assert result.returncode == Exit.READY, result.stderr
-    found = document.load(tmp_path / "small-one.json.gz")
+    found = workload_schema.load(tmp_path / "small-one.json.gz")
     assert found.model["parameters"] < 1e6
     config = json.loads((tmp_path / "small-one.config.json").read_text())
     assert (config["hidden_size"], config["vocab_size"], config["num_hidden_layers"]) == (128, 1024, 3)
@@ -104,7 +105,7 @@ def test_a_function_of_the_users(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == Exit.READY, result.stderr
-    found = document.load(tmp_path / "model.json.gz")
+    found = workload_schema.load(tmp_path / "model.json.gz")
     assert {"aten::linear", "aten::gelu", "aten::gelu_backward"} <= set(found.operators)
     assert (found.length, found.reduced_length) == (128, 96)
 

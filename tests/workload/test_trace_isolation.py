@@ -205,7 +205,7 @@ def test_it_works_without_any_network(home: Path) -> None:
 
 def test_tokens_are_taken_from_the_process_before_anything_is_imported() -> None:
     code = (
-        "import os, sys; from readiness.workload.offline import go_offline; go_offline(); "
+        "import os, sys; from readiness.tracing.offline import go_offline; go_offline(); "
         "assert not {'torch', 'transformers', 'huggingface_hub'} & set(sys.modules); "
         "import huggingface_hub as hub; from huggingface_hub import constants; "
         "print(hub.get_token(), constants.HF_HUB_OFFLINE, constants.HF_TOKEN_PATH, "
@@ -220,7 +220,7 @@ def test_tokens_are_taken_from_the_process_before_anything_is_imported() -> None
 
 def test_sockets_of_this_machine_are_let_be() -> None:
     code = (
-        "import socket, tempfile; from readiness.workload.offline import go_offline; go_offline(); "
+        "import socket, tempfile; from readiness.tracing.offline import go_offline; go_offline(); "
         "one, other = socket.socketpair(); one.sendall(b'x'); assert other.recv(1) == b'x'; "
         "name = tempfile.mktemp(); server = socket.socket(socket.AF_UNIX); server.bind(name); server.listen(); "
         "socket.socket(socket.AF_UNIX).connect(name); print('well')"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from readiness import Accelerator, Measurement, check
-from readiness.model import Note, Row, Yield
+from readiness.datamodel import Note, Row, Yield
 
 
 def recount(path: Path) -> Iterator[Yield]:

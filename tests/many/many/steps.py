@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from readiness import Accelerator, Measurement, check
-from readiness.checklist import Check
+from readiness.check_registry import Check
 
 NUMBER = 12
 

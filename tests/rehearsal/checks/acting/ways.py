@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from readiness import Accelerator, Measurement, Scope, Skip, check
-from readiness.simulator.chip import Chip
+from readiness.simulator.machine_file import Chip
 
 MEASURES = {"figure": "1"}
 

@@ -1,0 +1,105 @@
+"""The version files below /usr/local/Ascend: driver, firmware, CANN, and whether they accept one another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from readiness.accelerators import sysfs
+
+ROOT = Path("/usr/local/Ascend")
+
+#: Where CANN tells its version, the newest layout first (from 8.5.0 on it lies below `cann`).
+_CANN = (
+    "cann/*/ascend_toolkit_install.info",
+    "ascend-toolkit/latest/*/ascend_toolkit_install.info",
+    "nnae/latest/ascend_nnae_install.info",
+    "nnae/latest/*/ascend_nnae_install.info",
+    "nnrt/latest/*/ascend_nnrt_install.info",
+)
+#: The same from where `set_env.sh` points to.
+_HOME = tuple(f"{folder}ascend_{kind}_install.info" for kind in ("toolkit", "nnae", "nnrt") for folder in ("*/", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class AscendFiles:
+    """The key-value lines of each file, keys in lower case; empty where the file is not there."""
+
+    driver: Mapping[str, str] = field(default_factory=dict)
+    firmware: Mapping[str, str] = field(default_factory=dict)
+    cann: Mapping[str, str] = field(default_factory=dict)
+
+    def software(self) -> dict[str, str | None]:
+        """The three versions; None where a file or its line is missing."""
+        files = {"driver": self.driver, "firmware": self.firmware, "cann": self.cann}
+        return {component: lines.get("version") for component, lines in files.items()}
+
+    def compatibility(self) -> dict[str, bool | None]:
+        """Whether driver and firmware, driver and CANN accept each other by their own lists; None where they do not tell.
+
+        An older driver cannot list a CANN that came later: it is enough that one of the two lists the other.
+        """
+        return {
+            "driver_and_firmware": _together(
+                all,
+                _in_range(self.firmware.get("version"), self.driver.get("compatible_version_fw")),
+                _in_prefixes(self.driver.get("version"), self.firmware.get("compatible_version_drv")),
+            ),
+            "driver_and_cann": _together(
+                any,
+                _in_prefixes(self.cann.get("innerversion"), self.driver.get("compatible_version")),
+                _in_prefixes(self.driver.get("innerversion"), self.cann.get("compatible_version")),
+            ),
+        }
+
+
+def read(root: Path = ROOT, home: str | None = None) -> AscendFiles:
+    """What the files below this folder say; nothing is raised for one that is not there.
+
+    `home` is where the CANN lies that is in use (`ASCEND_HOME_PATH`, which its `set_env.sh` sets): another one beside it,
+    of which hosts often have several, tells nothing.
+    """
+    folder, patterns = (Path(home), _HOME) if home else (root, _CANN)
+    cann = next((file for pattern in patterns for file in sorted(folder.glob(pattern))), None)
+    return AscendFiles(
+        driver=parse(sysfs.read_text(root / "driver/version.info") or ""),
+        firmware=parse(sysfs.read_text(root / "firmware/version.info") or ""),
+        cann=parse(sysfs.read_text(cann) or "") if cann is not None else {},
+    )
+
+
+def parse(text: str) -> dict[str, str]:
+    """Lines of `key=value`; whatever is no such line is left out, the first of a key counts."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        if match := re.fullmatch(r"\s*(\w+)\s*=\s*(.*?)\s*", line):
+            found.setdefault(match[1].lower(), match[2])
+    return found
+
+
+def _together(how: Callable[[Iterable[bool]], bool], *answers: bool | None) -> bool | None:
+    told = [answer for answer in answers if answer is not None]
+    return how(told) if told else None
+
+
+def _in_prefixes(version: str | None, listed: str | None) -> bool | None:
+    """Whether the version begins with one of `[A],[B]` or `[A,B]`: they name branches, not single versions."""
+    if version is None or not listed:
+        return None
+    prefixes = [item.strip().lower().rstrip(".") for item in re.findall(r"[^\[\],]+", listed) if item.strip()]
+    return any(re.match(rf"{re.escape(prefix)}(?!\d)", version.lower()) is not None for prefix in prefixes)
+
+
+def _in_range(version: str | None, listed: str | None) -> bool | None:
+    """Whether the version lies in `[low,high]`, compared number by number as far as the bounds go."""
+    bounds = re.fullmatch(r"\s*\[([\d.]+),([\d.]+)\]\s*", listed or "")
+    if version is None or bounds is None:
+        return None
+    low, high = (tuple(map(int, bound.strip(".").split("."))) for bound in bounds.groups())
+    number = re.match(r"\d+(?:\.\d+)*", version)
+    if number is None:
+        return None
+    parts = tuple(map(int, number[0].split(".")))
+    return low <= parts[: len(low)] and parts[: len(high)] <= high

@@ -1,0 +1,86 @@
+"""What a worker is told of the accelerators beside the one it leads: their host, and of equal ones only what differs.
+
+A message to a worker is limited in size, and a simulated machine's chips all carry the same description. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from readiness.datamodel import AcceleratorFacts
+from readiness.documents import schema
+from readiness.documents.assessment import facts_from_json, facts_to_json
+
+#: No machine has more.
+MOST_ACCELERATORS = 4096
+#: The property that names another host, and what an accelerator of an assessment has beside its description.
+_HOST = "host"
+_NOTHING_MEASURED: dict[str, Any] = {"evidence": [], "findings": [], "verdicts": {}}
+
+
+def unlike(facts: AcceleratorFacts, lead: AcceleratorFacts) -> dict[str, Any]:
+    """What `facts_to_json` says of these and not of `lead`: peers of one make differ in little."""
+    document, common = facts_to_json(facts), facts_to_json(lead)
+    own = {key: value for key, value in document.items() if value != common[key]}
+    if "properties" in own and document["properties"].keys() == common["properties"].keys():
+        known = common["properties"]
+        own["properties"] = {key: value for key, value in own["properties"].items() if value != known[key]}
+        own["properties_like"] = True
+    return own
+
+
+def like(document: Mapping[str, Any], lead: Mapping[str, Any]) -> AcceleratorFacts:
+    """The inverse of `unlike`; `lead` as JSON."""
+    properties = document.get("properties", {})
+    if document.get("properties_like", "properties" not in document):
+        properties = lead["properties"] | properties
+    return facts_from_json({**lead, **document, "properties": properties})
+
+
+def accelerators_from_json(documents: Any) -> tuple[AcceleratorFacts, ...]:
+    """The accelerators that a file or another host tells of, each as the assessment's schema has it.
+
+    Raises ValueError for anything else, for one that stands there twice, and for one that says where it is: that is known
+    from the command line alone.
+    """
+    if not isinstance(documents, list) or len(documents) > MOST_ACCELERATORS:
+        raise ValueError(f"no list of {MOST_ACCELERATORS} accelerators at most")
+    found: dict[str, AcceleratorFacts] = {}
+    for number, document in enumerate(documents):
+        assessed = document | _NOTHING_MEASURED if isinstance(document, dict) else document
+        if (problem := schema.first_problem("assessment", assessed, "accelerator")) is not None:
+            raise ValueError(f"accelerator {number}: {problem.path_text}: {problem.message}")
+        facts = facts_from_json(document)
+        if facts.id in found:
+            raise ValueError(f"the accelerator {facts.id} stands there twice")
+        if _HOST in facts.properties:
+            raise ValueError(f"the accelerator {facts.id} says on which host it is")
+        found[facts.id] = facts
+    return tuple(found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Another host that takes part in a run.
+
+    `command` is what starts Python there (`ssh -o BatchMode=yes node2 /usr/bin/python3`), `address` how this host is
+    reached from there.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    address: str
+
+
+def at(host: Host, facts: AcceleratorFacts) -> AcceleratorFacts:
+    """An accelerator of another host as this run knows it: `node2/cuda:0`."""
+    properties = {**facts.properties, _HOST: {**asdict(host), "command": list(host.command)}}
+    return replace(facts, id=f"{host.name}/{facts.id}", properties=properties)
+
+
+def host_of(facts: AcceleratorFacts) -> Host | None:
+    """The other host that an accelerator is on; None where that is this one."""
+    told = facts.properties.get(_HOST)
+    return None if told is None else Host(told["name"], tuple(told["command"]), told["address"])

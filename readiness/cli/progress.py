@@ -1,0 +1,288 @@
+"""How a run goes, on stderr: a living display on a terminal, plain lines elsewhere, nothing with `-q`."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from readiness.cli.live_findings import LiveFindings, Unmet, count
+from readiness.cli.remaining_time import Remaining
+from readiness.datamodel import AcceleratorFacts, Evidence, Level, Profile, Status, Use, Waiver
+from readiness.host.runqueue_wait import pressure_s, usable_cores
+from readiness.rendering import Kind, clean, cut, duration, figure, names, roughly, simulated, visible, width, wrap
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.live import Live
+    from rich.table import Table
+    from rich.text import Text
+
+    from readiness.engine.plan import Job
+    from readiness.engine.runner import Request
+    from readiness.isolation.worker_process import Worker
+
+Key = tuple[str, str]
+_INDENT = " " * 9
+_BAR_COLUMNS = 24
+#: A text with fewer columns than this behind what its line begins with gets lines of its own.
+_LEAST_COLUMNS = 20
+#: What is left is reckoned anew so often, in seconds, and with many accelerators for no more than this share of the time.
+_RECKON_EVERY_S = 1.0
+_MOST_FOR_RECKONING = 0.05
+#: Where somebody stood in line for a processor for more than this share of a check whose figures are times, it is said.
+_MOST_PRESSURE = 0.5
+_TIMED = re.compile(r"^(?:s|ms|us|min)$|/s$")
+
+
+class Silent:
+    """Says nothing. Base of the other."""
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to put away."""
+
+    def looking(self) -> None:
+        """See `readiness.engine.runner.Observer`."""
+
+    def planned(self, accelerators: Sequence[AcceleratorFacts], jobs: Sequence[Job], known: Mapping[Key, Evidence]) -> None:
+        """See `readiness.engine.runner.Observer`."""
+
+    def started(self, job: Job, attempt: int) -> None:
+        """See `readiness.engine.runner.Observer`."""
+
+    def running(self, jobs: Sequence[tuple[Job, Worker]]) -> None:
+        """See `readiness.engine.runner.Observer`."""
+
+    def finished(self, job: Job, evidence: Evidence) -> None:
+        """See `readiness.engine.runner.Observer`."""
+
+    def stopping(self, reason: str, running: Sequence[Job], waiting: Sequence[Job]) -> None:
+        """See `readiness.engine.runner.Observer`."""
+
+
+class Told(Silent):
+    """Says what happens through rich: the same words with and without a terminal."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        folder: Path,
+        *,
+        verbose: bool,
+        console: RichConsole,
+        moving: bool = True,
+        uses: Sequence[Use] | None = None,
+        waivers: Sequence[Waiver] = (),
+        within_s: float | None = None,
+    ) -> None:
+        self.profile = profile
+        self.folder = folder
+        self.verbose = verbose
+        self.console = console
+        self.on_screen = moving and console.is_terminal
+        self.moving = self.on_screen and not console.is_dumb_terminal
+        self.within_s = within_s
+        self.total = self.done = 0
+        self.began = time.monotonic()
+        self.live: Live | None = None
+        self.findings = LiveFindings(profile, uses, waivers, datetime.datetime.now(datetime.UTC).date().isoformat())
+        self.remaining = Remaining((), 1)
+        self._reckoned = self._reckon_at = 0.0  # when all will be done, and when to reckon that anew
+        self._begun: dict[Key, float] = {}
+        self._pressure: dict[Key, tuple[float, float]] = {}  # when the check itself began, and how it stood then
+        self._too_busy: set[str] = set()  # the checks of which that has been said
+
+    def __enter__(self) -> Told:
+        if self.moving:
+            from rich.live import Live
+
+            self.live = Live(console=self.console, refresh_per_second=8, transient=True)
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tell(self.findings.rest())
+        if self.live is not None:
+            self.live.stop()
+        if self.total and self.on_screen:
+            self._say("")  # what comes next on this terminal is the result
+
+    def looking(self) -> None:
+        """Starting and looking take a few seconds: say so."""
+        if self.live is not None:
+            self.live.update("looking for accelerators ...")
+
+    def planned(self, accelerators: Sequence[AcceleratorFacts], jobs: Sequence[Job], known: Mapping[Key, Evidence]) -> None:
+        """Who is under test, how much there is to do and what is left out, and where the journal is."""
+        asked = [job for job in jobs if job.left_out is None]
+        self.total, self.done = len(asked), len(known)
+        self.findings.plan(accelerators, asked, known.keys())
+        self.remaining = Remaining((job for job in asked if job.key not in known), usable_cores())
+        under_test: dict[str, list[str]] = {}
+        for facts in accelerators:
+            under_test.setdefault(_introduced(facts), []).append(facts.id)
+        who = ", ".join(f"{names(ids)} ({what})" for what, ids in under_test.items())
+        checks = f"{len(asked)} check{'s' if len(asked) != 1 else ''}"
+        left_out = Counter(job.cause.option for job in jobs if job.cause is not None and job.cause.option)
+        away = f"; left out: {', '.join(f'{number} by {option}' for option, number in left_out.items())}" if left_out else ""
+        self._say(f"{who}: {self.profile.name}, {checks}, about {roughly(self.remaining.seconds())}{away}", style="bold")
+        earlier = [evidence.earlier for evidence in known.values() if evidence.earlier is not None]
+        if earlier:
+            self._say(f"{len(earlier)} of them are taken over from the run of {earlier[0]}")
+        if len(known) > len(earlier):
+            self._say(f"{len(known) - len(earlier)} of them were done before")
+        if self.verbose:
+            self._say(f"journal: {self.folder}")
+
+    def started(self, job: Job, attempt: int) -> None:
+        """A second try is worth a line."""
+        self._begun[job.key] = time.monotonic()
+        self._pressure.pop(job.key, None)
+        if attempt > 1:
+            self._say(f"{_where(job)}  {job.check.id}: no end within its limit; once more with a longer one", style="yellow")
+
+    def running(self, jobs: Sequence[tuple[Job, Worker]]) -> None:
+        """What runs, on what, how long; a bar, and how long the rest will take."""
+        for job, worker in jobs:
+            if worker.ready and job.key not in self._pressure and (pressure := pressure_s()) is not None:
+                self._pressure[job.key] = time.monotonic(), pressure
+        if self.live is None:
+            return
+        from rich.console import Group
+
+        at_work = [(job, worker.seconds) for job, worker in jobs]
+        self.live.update(Group(self._at_work(jobs), self._progress(at_work)))
+
+    def _at_work(self, jobs: Sequence[tuple[Job, Worker]]) -> Text:
+        """A line for each, as many as fit; what a check notes gets the columns that are left."""
+        from rich.text import Text
+
+        most = max(self.console.height - 4, 1)
+        rows = [
+            (_where(job), job.check.id, f"{worker.seconds:.0f} s" if worker.ready else "starting", clean(worker.note, 200))
+            for job, worker in jobs[:most]
+        ]
+        first, second, third = (max((width(row[number]) for row in rows), default=0) for number in range(3))
+        lines = [f"  {where:{first}}  {id:{second}}  {taken:{third}}  {note}" for where, id, taken, note in rows]
+        if len(jobs) > most:
+            lines.append(f"  and {len(jobs) - most} more")
+        # No line is as wide as the screen: at its edge some terminals begin a new one.
+        return Text("\n".join(cut(line, self.console.width - 1) for line in lines), no_wrap=True)
+
+    def _progress(self, at_work: Sequence[tuple[Job, float]]) -> Table:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        now = time.monotonic()
+        if now >= self._reckon_at:
+            self._reckoned = now + self.remaining.seconds(at_work)
+            took = time.monotonic() - now
+            self._reckon_at = now + max(_RECKON_EVERY_S, took / _MOST_FOR_RECKONING)
+        left = max(self._reckoned - now, 0.0)
+        if self.within_s is not None:
+            left = min(left, max(self.within_s - (now - self.began), 0.0))
+        remains = f"about {roughly(left)} left" if self.done < self.total else ""
+        parts = [f"{self.done} of {self.total}", remains, count(self.findings)]
+        line = Table.grid(padding=(0, 2))
+        line.add_column(width=_BAR_COLUMNS, no_wrap=True)
+        line.add_column(no_wrap=True)
+        bar = ProgressBar(total=max(self.total, 1), completed=self.done, width=_BAR_COLUMNS)
+        line.add_row(bar, cut(", ".join(part for part in parts if part), max(self.console.width - _BAR_COLUMNS - 3, 1)))
+        return line
+
+    def finished(self, job: Job, evidence: Evidence) -> None:
+        """One line a check, and one for each requirement that it shows to be unmet."""
+        self.done += 1
+        took = time.monotonic() - self._begun.pop(job.key, time.monotonic())  # more than its own time: a start has its cost
+        self.remaining.finish(job, took)
+        column = len(str(self.total))
+        style = "" if evidence.status is Status.MEASURED else "yellow"
+        self._say(
+            clean(evidence.reason) if evidence.reason else "",
+            first=f"[{self.done:{column}}/{self.total}] {_where(job)}  {job.check.id:26} {evidence.status.value:9}"
+            f" {evidence.seconds:6.1f} s  ",
+            style=style,
+        )
+        if self.verbose:
+            for item in evidence.measurements:
+                labels = " ".join(f"{key}={value}" for key, value in item.labels.items())
+                self._say(clean(f"{item.name} = {figure(item.value, item.unit)}  {labels}"), first=_INDENT)
+        if (disturbed := self._disturbed(job)) is not None:
+            self._say(disturbed, first=_INDENT, style="yellow")
+        self._tell(self.findings.take(job, evidence))
+
+    def _disturbed(self, job: Job) -> str | None:
+        """What is to be said of a check whose figures are times on a host that was too busy to take them; else None."""
+        before, after = self._pressure.pop(job.key, None), pressure_s()
+        if before is None or after is None or not any(_TIMED.search(unit) for unit in job.check.measures.values()):
+            return None
+        took, in_line = time.monotonic() - before[0], after - before[1]
+        if took < 1.0 or in_line < _MOST_PRESSURE * took or job.check.id in self._too_busy:
+            return None
+        self._too_busy.add(job.check.id)
+        line = f"processes stood in line for its processors for {duration(in_line)} of {duration(took)}"
+        return f"this host was too busy to time: {line}; what {job.check.id} timed says little"
+
+    def stopping(self, reason: str, running: Sequence[Job], waiting: Sequence[Job]) -> None:
+        """Why the run ends now, and what that leaves unknown."""
+        numbers = {"at work are ended": len(running), "will not begin": len(waiting)}
+        parts = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
+        self._say(f"{reason}: of the checks {parts}" if parts else reason, style="yellow")
+
+    def _tell(self, found: Sequence[Unmet]) -> None:
+        for unmet in found:
+            quiet = unmet.kind in (Kind.INFORMATION, Kind.WAIVED)
+            style = "dim" if quiet else "red" if unmet.level is Level.MUST else "yellow"
+            self._say(unmet.head, first=_INDENT, style=style)
+            for line in unmet.lines:
+                self._say(line, first=f"{_INDENT}  ", style=style)
+
+    def _say(self, text: str, style: str = "", first: str = "") -> None:
+        """One line; on a terminal as many as it takes, broken between words, those behind the first indented."""
+        lines = [f"{first}{text}"]
+        columns = self.console.width
+        rest = " " * max(len(first) - len(first.lstrip()), len(_INDENT)) + "  "
+        if self.on_screen and width(first) > columns - _LEAST_COLUMNS:
+            lines = [first.rstrip(), *(wrap(text, columns, first=rest) if text else [])]
+        elif self.on_screen:
+            lines = wrap(text, columns, first=first, rest=rest)
+        for line in map(visible, lines):
+            self.console.print(line.rstrip(), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _introduced(facts: AcceleratorFacts) -> str:
+    model = clean(facts.model or "unknown model")
+    return f"simulated, {model}" if simulated(facts) and "simulated" not in model.casefold() else model
+
+
+def _where(job: Job) -> str:
+    first = clean(job.accelerators[0].id, 40)
+    return first if len(job.accelerators) == 1 else f"{first}+{len(job.accelerators) - 1}"
+
+
+def observer(request: Request, folder: Path, *, quiet: bool, verbose: bool, no_color: bool) -> Silent:
+    """Who tells how the run goes."""
+    if quiet:
+        return Silent()
+    from rich.console import Console
+
+    console = Console(stderr=True, no_color=True if is_colour_refused(no_color) else None)
+    # A pipeline may ask for colours (FORCE_COLOR), which rich takes for a terminal; what moves would fill its log.
+    return Told(
+        request.profile, folder, verbose=verbose, console=console, moving=sys.stderr.isatty(), uses=request.uses,
+        waivers=request.waivers, within_s=request.within_s,
+    )  # fmt: skip
+
+
+def is_colour_refused(no_color: bool) -> bool:
+    """Whether the user wants no colours: `--no-color`, or a NO_COLOR that is not empty."""
+    return no_color or bool(os.environ.get("NO_COLOR"))

@@ -1,0 +1,373 @@
+"""The nouns: what a run consists of, as frozen values; how each looks in JSON is in `readiness.documents.assessment`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from readiness.causes import Cause
+
+Labels = Mapping[str, str]
+
+
+class Use(StrEnum):
+    """What an accelerator is wanted for; each has a verdict and a score of its own."""
+
+    TRAINING = "training"
+    INFERENCE = "inference"
+
+
+class Level(StrEnum):
+    """How much a requirement weighs in the verdict: musts decide, shoulds limit, infos only inform."""
+
+    MUST = "must"
+    SHOULD = "should"
+    INFO = "info"
+
+
+class Status(StrEnum):
+    """How a check ended on one accelerator."""
+
+    MEASURED = "measured"
+    SKIPPED = "skipped"      # it did not run, or found that it has nothing to measure here; the reason says why
+    ERROR = "error"          # it raised, was ended from outside, or sent what is no evidence: nothing is known of the device
+    TIMEOUT = "timeout"      # it did not end within its limit, nor within the longer one of the second try
+    CRASHED = "crashed"      # its process died of what it did, or left without delivering its evidence
+
+
+class Outcome(StrEnum):
+    """A requirement judged against the evidence."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+    NOT_APPLICABLE = "not_applicable"
+
+
+class Decision(StrEnum):
+    """The verdict on one accelerator for one use."""
+
+    READY = "ready"
+    NOT_READY = "not ready"
+    UNDETERMINED = "undetermined"
+
+
+class Cost(StrEnum):
+    """The order of magnitude of a check's duration, and with it its first time limit."""
+
+    SECONDS = "seconds"
+    MINUTES = "minutes"
+    LONG = "long"
+    SOAK = "soak"
+
+    @property
+    def typical_s(self) -> float:
+        """What `--within` counts for a check that does not say more precisely."""
+        return {"seconds": 5.0, "minutes": 60.0, "long": 600.0, "soak": 3600.0}[self.value]
+
+    @property
+    def limit_s(self) -> float:
+        """Time limit of the first try, counted from the moment the worker is ready; the second try gets three times that."""
+        return {"seconds": 60.0, "minutes": 300.0, "long": 1800.0, "soak": 8 * 86400.0}[self.value]
+
+
+class Action(StrEnum):
+    """The machine-readable half of a remedy. Append only."""
+
+    NONE = "none"
+    RETRY = "retry"
+    CHECK_CONFIG = "check-config"
+    UPDATE_SOFTWARE = "update-software"
+    CONTACT_VENDOR = "contact-vendor"
+    RESET_DEVICE = "reset-device"
+    REBOOT = "reboot"
+    REPLACE = "replace"
+    ADD_HARDWARE = "add-hardware"
+    GATHER_EVIDENCE = "gather-evidence"
+
+
+@dataclass(frozen=True, slots=True)
+class AcceleratorFacts:
+    """One device under test: who it is and what drives it. What it can do is measured, never looked up here.
+
+    `id` is the device as the user names it (`cpu:0`, `cuda:3`); `kind` the part before the colon; `stack` the software
+    that drives it (`cuda` and `rocm` both present as `cuda:N`). `software` maps a component to its version, None where
+    the component exists and its version could not be read. `counters` are the vendor's fault counters as they stood at
+    the start of the run, None where the vendor offers none.
+    """
+
+    id: str
+    kind: str
+    index: int
+    stack: str
+    vendor: str | None
+    model: str | None
+    serial: str | None = None
+    memory_bytes: int | None = None
+    software: Mapping[str, str | None] = field(default_factory=dict)
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    counters: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """An accelerator of another host that worked together with those under test; no verdict is given on it."""
+
+    host: str
+    id: str
+    stack: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One figure. Where it was repeated, `value` says which statistic in the check's docstring (median unless told).
+
+    `unit` is filled in from the check's declaration. `labels` tell measurements of one name apart (`dtype`, `op`).
+    `about` names in words what a poor value is about (operator, dtype, layout, rank, chip): it becomes the reason of a
+    failed requirement. NaN and infinity are legitimate values, which satisfy no limit; a truth value satisfies none that is
+    a number. What else can be one says `readiness.judging.measurement_values`.
+    """
+
+    name: str
+    value: float | int | bool
+    labels: Labels = field(default_factory=dict)
+    unit: str | None = None
+    spread: float | None = None
+    samples: int | None = None
+    about: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of detail behind the measurements: JSON scalars by name. For people; never judged."""
+
+    cells: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a long check is doing now, for the progress display. Not kept."""
+
+    text: str
+
+
+Yield = Measurement | Row | Note
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that one check yielded on one accelerator.
+
+    `seconds` is the wall time of the last try, `attempts` the number of tries, 0 where it did not run, `cause` for programs
+    what `reason` is for people, `log` the tail of what was printed, `process` how it ended (`exit_code`, `signal`, ...),
+    `environment` what can change results. `accelerators` are the ids that took part, where it is more than one.
+    """
+
+    check: str
+    status: Status
+    reason: str | None = None
+    seconds: float = 0.0
+    attempts: int = 1
+    measurements: tuple[Measurement, ...] = ()
+    rows: tuple[Mapping[str, Any], ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    process: Mapping[str, Any] = field(default_factory=dict)
+    accelerators: tuple[str, ...] = ()
+    log: str = ""
+    earlier: str | None = None  # when the run began that measured it, where this one took it over
+    cause: Cause | None = None
+
+
+class Operator(StrEnum):
+    """How a limit compares. Fixed: nothing in a profile is code."""
+
+    AT_LEAST = "at_least"
+    AT_MOST = "at_most"
+    BETWEEN = "between"
+    EQUALS = "equals"
+
+
+Number = float | int | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a measurement must satisfy. `high` is the upper end of `between`.
+
+    `zero` is the value from which on partial credit begins: nothing there, everything at the bound. Only with
+    `at_least` and `at_most`.
+    """
+
+    operator: Operator
+    bound: Number
+    high: float | None = None
+    zero: float | None = None
+
+    def __str__(self) -> str:
+        """As it stands in reports, e.g. `at_most 1e-05`."""
+        if self.operator is Operator.BETWEEN:
+            return f"between {self.bound:g} and {self.high:g}"
+        if isinstance(self.bound, bool):
+            return f"{self.operator} {str(self.bound).lower()}"
+        return f"{self.operator} {self.bound:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What to do when a requirement is not met."""
+
+    text: str
+    action: Action = Action.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One line of a profile.
+
+    `only_on` and `not_on` are globs over stack names; elsewhere the requirement is not applicable, and neither is it where
+    fewer than `least_chips` accelerators of the stack are under test. `level_of_several` is its level where two or more are
+    under test, None where that makes no difference. `place` is `file:line` of its declaration.
+    """
+
+    id: str
+    uses: tuple[Use, ...]
+    check: str
+    measure: str
+    limit: Limit
+    where: Labels = field(default_factory=dict)
+    level: Level = Level.MUST
+    weight: float = 1.0
+    why: str = ""
+    source: str = ""
+    remedy: Remedy | None = None
+    only_on: tuple[str, ...] = ()
+    not_on: tuple[str, ...] = ()
+    least_chips: int = 1
+    level_of_several: Level | None = None
+    place: str | None = None
+    title: str = ""  # in a few plain words, what holds where it is met
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A workload and what it requires. `settings` are told to its checks; `files` that they name, by path with SHA-256.
+
+    `demands` is all that it demands in canonical form, of which `sha256` is the digest.
+    """
+
+    name: str
+    title: str
+    uses: tuple[Use, ...]
+    requirements: tuple[Requirement, ...]
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    description: str = ""
+    sha256: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    demands: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """By what findings were judged: with the evidence, enough to derive each of them again.
+
+    `demands` is the profile's canonical form; `settings` are those that its checks were to be told, their own defaults among
+    them; `lasting` names by check the setting that says for how long it works; `files` are the profile's.
+    """
+
+    demands: Mapping[str, Any]
+    settings: Mapping[str, Mapping[str, Any]]
+    lasting: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiver:
+    """A named person's decision to live with one failed requirement on some accelerators until a day (inclusive)."""
+
+    requirement: str
+    accelerator: str
+    reason: str
+    by: str
+    until: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One requirement judged on one accelerator for one use.
+
+    `earned` is the share of the weight that is proven (0 to 1). `reason` says in words why the outcome is not a pass.
+    """
+
+    requirement: str
+    use: Use
+    level: Level
+    outcome: Outcome
+    limit: str
+    weight: float
+    check: str
+    measure: str
+    labels: Labels = field(default_factory=dict)
+    value: Number | None = None
+    unit: str | None = None
+    earned: float = 0.0
+    reason: str | None = None
+    why: str = ""
+    remedy: Remedy | None = None
+    waived: Waiver | None = None
+    expired_waiver: Waiver | None = None
+    title: str = ""  # the requirement's; documents of early versions have none
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer for one use: points proven (`score`), points possible (`ceiling`), both 0 to 100.
+
+    `blockers`, `limits` and `unknown` are requirement ids: failed musts, failed shoulds, and what could not be told;
+    `waived` those of any level that failed and that somebody decided to live with.
+    """
+
+    decision: Decision
+    score: float
+    ceiling: float
+    blockers: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    waived: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AcceleratorAssessment:
+    """One accelerator with its evidence, findings and verdicts."""
+
+    facts: AcceleratorFacts
+    evidence: tuple[Evidence, ...]
+    findings: tuple[Finding, ...]
+    verdicts: Mapping[Use, Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """The whole document of a run. `started` is UTC, ISO 8601 with `Z`; `seconds` wall time over all its sessions.
+
+    `rehearsal` is what the checks caught of planted defects on simulated chips that day, as the schema has it; None where
+    none was asked for. `joined` are the accelerators of other hosts that took part. `basis` is None where early versions
+    wrote none.
+    """
+
+    version: str
+    seed: int
+    started: str
+    seconds: float
+    host: Mapping[str, Any]
+    profile_name: str
+    profile_title: str
+    profile_sha256: str
+    uses: tuple[Use, ...]
+    accelerators: tuple[AcceleratorAssessment, ...]
+    interrupted: bool = False
+    rehearsal: Mapping[str, Any] | None = None
+    joined: tuple[Joined, ...] = ()
+    basis: Basis | None = None

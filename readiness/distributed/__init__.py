@@ -1,0 +1,22 @@
+"""Rank groups: started, watched and ended.
+
+A rank is a process of its own with one device. A group of them is started from a check's worker, which has imported torch
+and touched no device; whatever becomes of the ranks is a value (`RanksOutcome`), and none of them outlives the worker.
+"""
+
+from readiness.distributed.reports import Report
+from readiness.distributed.run_ranks import run_ranks
+from readiness.distributed.types import Failure, Network, Placement, RankContext, RankFunction, RanksOutcome, Trouble, place
+
+__all__ = [
+    "Failure",
+    "Network",
+    "Placement",
+    "RankContext",
+    "RankFunction",
+    "RanksOutcome",
+    "Report",
+    "Trouble",
+    "place",
+    "run_ranks",
+]

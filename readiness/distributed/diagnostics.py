@@ -1,0 +1,60 @@
+"""Diagnostics of a rank group that has failed, before anything is killed: positions, states, stacks, last calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from readiness.distributed import tcp_info
+from readiness.distributed.fault_attribution import RankSnapshot, gave_up
+from readiness.distributed.rank_process import RankProcess, read_reports
+from readiness.distributed.status_board import StatusBoard
+from readiness.distributed.types import Json
+
+#: How long stacks take to be written, and how long diagnostics may take to arrive. A rank that is blocked while it holds
+#: the interpreter never answers.
+_STACKS_S, _ANSWER_S = 0.2, 1.5
+#: Where a watchdog's last output stands, with the stacks that may follow it.
+_LOG_CHARACTERS = 20_000
+
+
+def snapshot(processes: Sequence[RankProcess], board: StatusBoard) -> list[RankSnapshot]:
+    """Return the position and state of every rank."""
+    return [
+        RankSnapshot(
+            rank=process.rank,
+            mark=mark,
+            finished=process.finished,
+            exit_code=process.handle.poll(),
+            error=process.error,
+            state=process.state(),
+            silent_s=board.silent_s(process.rank),
+            lost=process.lost,
+            gave_up=gave_up(process.handle.poll(), process.log_tail(_LOG_CHARACTERS)),
+        )
+        for process, mark in zip(processes, board.marks(), strict=True)
+    ]
+
+
+def dead_links(processes: Sequence[RankProcess]) -> frozenset[tuple[int, int]]:
+    """The pairs of ranks between which segments go unanswered, as far as they have reported (`collect`)."""
+    reports = {process.rank: process.tcp_report for process in processes if process.tcp_report is not None}
+    return frozenset(tcp_info.dead_links(reports))
+
+
+def collect(processes: Sequence[RankProcess]) -> Mapping[int, Json]:
+    """Have every rank that still can write its stacks into its log and report its last call; return the calls by rank.
+
+    faulthandler writes stacks even while a rank is blocked in C; the flight recorder is read by another thread.
+    """
+    alive = [process for process in processes if process.handle.poll() is None and process.state() != "stopped"]
+    for process in alive:
+        if process.ready:  # before that, the signal may end it
+            process.ask_for_diagnostics()
+            process.ask_for_stacks()
+    asked = time.monotonic()
+    while alive and (waited_s := time.monotonic() - asked) < _ANSWER_S:
+        if waited_s > _STACKS_S and all(process.answered or not process.ready or not process.open for process in alive):
+            break
+        read_reports(alive, 0.02)
+    return {process.rank: process.last_call for process in processes if process.last_call is not None}

@@ -1,0 +1,46 @@
+"""JSON lines through pipes: one object a line, each written whole however little the pipe takes at once."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from readiness.distributed.types import Json
+
+#: No message is longer: what goes on without an end is none.
+LONGEST_BYTES = 32 * 2**20
+
+
+def write_message(descriptor: int, message: Json) -> None:
+    """Write an object as a line. Raises OSError where nobody is left to read it."""
+    write_line(descriptor, json.dumps(message))
+
+
+def write_line(descriptor: int, line: str) -> None:
+    """Write a line of JSON that somebody else has encoded. Raises OSError where nobody is left to read it."""
+    left = memoryview(line.encode() + b"\n")
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+class Lines:
+    """Puts together what comes through a pipe in pieces. The time it takes grows with what came, and no faster."""
+
+    def __init__(self, longest_bytes: int = LONGEST_BYTES) -> None:
+        self._longest_bytes = longest_bytes
+        self._pieces: list[bytes] = []
+        self._bytes = 0
+
+    def take(self, content: bytes) -> list[bytes]:
+        """The lines that this piece completes. Raises ValueError once one is longer than any message."""
+        first, *others = content.split(b"\n")
+        self._bytes += len(first)
+        if self._bytes > self._longest_bytes:
+            raise ValueError(f"more than {self._longest_bytes >> 20} MiB without the end of a line")
+        self._pieces.append(first)
+        if not others:
+            return []
+        *whole, rest = others
+        lines = [b"".join(self._pieces), *whole]
+        self._pieces, self._bytes = [rest], len(rest)
+        return lines

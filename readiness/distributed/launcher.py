@@ -1,0 +1,223 @@
+"""Launcher of rank groups: starts the ranks, and leaves none of their processes and files, whatever becomes of them.
+
+The ranks find each other through a file that has no name and lives in memory, open in each of them. A store behind a
+network port takes orders from whoever reaches it, and would add a thread to a process that forks; the file does neither, is
+new for every group, and vanishes with the last process. Only where ranks are on several hosts there is no way but the port:
+the first rank of this host serves it, on the loopback interface, and the lines to other hosts carry what their ranks say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import psutil
+
+from readiness.accelerators.base import Accelerator
+from readiness.accelerators.remote_devices import Host, host_of
+from readiness.distributed import rendezvous as networks
+from readiness.distributed.rank_entry import RankPlan
+from readiness.distributed.rank_process import ForkedProcess, RankProcess, RemoteRank, kill_and_reap, start_rank
+from readiness.distributed.rank_spawn import plan_to_json
+from readiness.distributed.remote.client import Line, hang_up, lines_to
+from readiness.distributed.remote.proxy import Ends, member_abroad, start_relay, wait_for_end
+from readiness.distributed.start_limits import KILL_S, share_of_cores
+from readiness.distributed.status_board import StatusBoard
+from readiness.distributed.types import LOOPBACK, Json, Network, Placement, RankFunction
+from readiness.host.temp_dirs import anonymous_file
+
+_attempts = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class RankGroup:
+    """Processes of a group of ranks, and the status board that they write on."""
+
+    processes: list[RankProcess]
+    board: StatusBoard
+
+
+@contextlib.contextmanager
+def rank_group(
+    function: RankFunction,
+    accelerator: Accelerator,
+    placement: Placement,
+    settings: object,
+    *,
+    timeout_s: float,
+    network: Network | None = None,
+    short_watchdog_dumps: bool = False,
+) -> Iterator[RankGroup]:
+    """Start a rank for each place; at the end of the block every process and file of them is gone.
+
+    `timeout_s` is the timeout of the default process group; with `short_watchdog_dumps`, watchdogs of libraries end a
+    process at once (`flight`). Raises OSError where no process can be started.
+    """
+    with contextlib.ExitStack() as stack:
+        lines = _lines(placement, accelerator.stack.name)
+        board_file = stack.enter_context(anonymous_file("board of ranks"))
+        board = StatusBoard(board_file.fileno(), len(placement.ranks))
+        stack.callback(board.close)
+        if network is None and lines:
+            network = Network(networks.interface_of(next(iter(lines)).address))
+        store = _tcp_store(stack) if lines else _file_store(stack)
+        processes = _Processes(lines)
+        stack.callback(_end_and_cool_down, processes, accelerator.stack.rest_s)
+        here = sum(host_of(facts) is None for facts in placement.ranks)
+        if not here:
+            raise OSError("no rank is on this host, which serves the store of them all")
+        plan = RankPlan(
+            function=function,
+            rank=0,
+            world_size=len(placement.ranks),
+            accelerator=accelerator,
+            settings={} if settings is None else settings,
+            backend=accelerator.stack.collective_backend or "",
+            store=store.place,
+            interface=None if network is None else network.interface,
+            namespace=None,
+            timeout_s=timeout_s,
+            threads=_threads(here),
+            short_watchdog_dumps=short_watchdog_dumps,
+            addresses=_addresses(placement, lines),
+        )
+        for rank, facts in enumerate(placement.ranks):
+            own = Accelerator(facts, accelerator.stack, seed=accelerator.seed, peers=accelerator.peers)
+            own_plan = replace(plan, rank=rank, accelerator=own)
+            if (host := host_of(facts)) is not None:
+                processes.add_remote(own_plan, host)
+            else:
+                namespace = None if network is None else network.namespace_of(rank)
+                own_plan = replace(own_plan, namespace=namespace, serves=store.serves)
+                process = start_rank(
+                    own_plan, board, board_file, processes.all, keep=store.keep, close_in_child=processes.own_descriptors
+                )
+                processes.all.append(process)
+                store = store.served()
+        processes.start_relays(board)
+        yield RankGroup(processes.all, board)
+
+
+class _Processes:
+    """All ranks of a group, and the relays to those that are on other hosts."""
+
+    def __init__(self, lines: Mapping[Host, Line]) -> None:
+        self.lines = lines
+        self.all: list[RankProcess] = []
+        self.plans: dict[Host, list[Json]] = {host: [] for host in lines}
+        self.ends: dict[Host, dict[int, Ends]] = {host: {} for host in lines}
+        self.relays: dict[Host, ForkedProcess] = {}
+
+    @property
+    def own_descriptors(self) -> list[int]:
+        """Descriptors that no rank may hold: pipes to other hosts, and the pipe ends that relays serve."""
+        of_lines = [descriptor for line in self.lines.values() for descriptor in (line.to, line.back)]
+        return of_lines + [fd for ends in self.ends.values() for end in ends.values() for fd in (end.orders, end.reports)]
+
+    def add_remote(self, plan: RankPlan, host: Host) -> None:
+        """Add a rank on another host, which a relay will have started there."""
+        process, ends = member_abroad(plan.rank, host.name)
+        self.all.append(process)
+        line = self.lines[host]
+        self.plans[host].append(plan_to_json(replace(plan, clock_s=line.clock_s, doubt_s=line.doubt_s)))
+        self.ends[host][plan.rank] = ends
+
+    def start_relays(self, board: StatusBoard) -> None:
+        """Start a relay for each host; from now on the pipe ends are its own."""
+        for host, line in self.lines.items():
+            served = {line.to, line.back} | {fd for end in self.ends[host].values() for fd in (end.orders, end.reports)}
+            others = [descriptor for descriptor in self.own_descriptors if descriptor not in served]
+            self.relays[host] = start_relay(line, self.plans[host], board, self.ends[host], self.all, others)
+            for served_there in self.ends.pop(host).values():
+                served_there.close()
+
+    def end(self) -> None:
+        """Kill and reap every rank, and close all pipes to them."""
+        called = {host.name for host in self.relays}
+        for process in self.all:
+            if isinstance(process.handle, RemoteRank) and process.handle.host not in called:
+                process.handle.update({"code": 255})  # it was never started
+        kill_and_reap(self.all, KILL_S)
+        for process in self.all:
+            process.close()
+        for ends in self.ends.values():
+            for left in ends.values():
+                left.close()
+        for host, line in self.lines.items():
+            if host in self.relays and not wait_for_end(self.relays[host]):
+                hang_up(line)
+
+
+def _end_and_cool_down(processes: _Processes, rest_s: float) -> None:
+    """End all ranks; where one did not leave by itself, leave the devices alone for as long as their stack needs."""
+    processes.end()
+    if any(process.handle.poll() for process in processes.all):
+        time.sleep(rest_s)
+
+
+def _lines(placement: Placement, stack: str) -> dict[Host, Line]:
+    return lines_to(dict.fromkeys(host for host in map(host_of, placement.ranks) if host is not None), stack)
+
+
+def _addresses(placement: Placement, lines: Mapping[Host, Line]) -> tuple[str, ...]:
+    """The address at which each rank listens for others."""
+    own = next(iter(lines)).address if lines else LOOPBACK
+    hosts = map(host_of, placement.ranks)
+    return tuple(own if host is None else lines[host].address for host in hosts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    """Store through which the ranks of a group find each other: its place, and what a rank must hold open of it.
+
+    `socket` is what it listens with, for the first rank that is started here.
+    """
+
+    place: str
+    file: BinaryIO | None = None
+    socket: socket.socket | None = None
+
+    @property
+    def serves(self) -> int:
+        return -1 if self.socket is None else self.socket.fileno()
+
+    @property
+    def keep(self) -> list[int]:
+        return [opened.fileno() for opened in (self.file, self.socket) if opened is not None]
+
+    def served(self) -> _Store:
+        """The same for all further ranks: where the one that serves is gone, nobody must be able to connect."""
+        if self.socket is not None:
+            self.socket.close()
+        return replace(self, socket=None)
+
+
+def _file_store(stack: contextlib.ExitStack) -> _Store:
+    """A file as the store of ranks that are all on this machine."""
+    if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
+        file = stack.enter_context(anonymous_file("store of ranks"))
+        return _Store(f"/proc/self/fd/{file.fileno()}", file)
+    folder = tempfile.mkdtemp(prefix="readiness-ranks-")
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return _Store(str(Path(folder, "store")))
+
+
+def _tcp_store(stack: contextlib.ExitStack) -> _Store:
+    """A port of the loopback interface as the store of ranks on several hosts. Connections wait until a rank serves it."""
+    listener = stack.enter_context(networks.listener(LOOPBACK))
+    port = listener.getsockname()[1]
+    return _Store(f"tcp://{LOOPBACK}:{port}/{os.getpid()}-{next(_attempts)}", socket=listener)
+
+
+def _threads(ranks: int) -> int:
+    """Each rank's share of the cores; one where this process has threads already, as their pool is lost in a fork."""
+    return 1 if psutil.Process().num_threads() > 1 else share_of_cores(ranks)

@@ -1,0 +1,129 @@
+"""Rank monitor: watches the processes of a rank group, on a clock that stands still while this process is paused.
+
+A job that is suspended, a container that is frozen, or a handler of reports that takes its time stops the watching process,
+and often the ranks with it: what did not happen meanwhile is no silence of theirs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+from readiness.distributed.diagnostics import collect, dead_links, snapshot
+from readiness.distributed.fault_attribution import RankSnapshot, attribute_fault
+from readiness.distributed.launcher import RankGroup
+from readiness.distributed.rank_process import RankProcess, kill_and_reap, read_reports
+from readiness.distributed.start_limits import KILL_S
+from readiness.distributed.types import Failure
+
+#: How long a tick waits for reports.
+TICK_S = 0.1
+#: Two ticks so far apart mean that this process was paused in between.
+PAUSE_S = 2.0
+#: A rank whose process is stopped for so long counts as frozen.
+FROZEN_S = 1.5
+
+
+class RankMonitor:
+    """Watches the ranks of one group: reads their reports, sees what moves and what ends, attributes faults, ends them.
+
+    `now` is the time of watching in seconds, without pauses of this process. `ended_at` has the ranks whose processes have
+    ended, with the moment on the system's monotonic clock at which that was seen. With `on_report`, reports are handed to
+    it as they come, and not kept.
+    """
+
+    def __init__(self, group: RankGroup, on_report: Callable[[int, Any], object] | None = None) -> None:
+        self.processes: Sequence[RankProcess] = group.processes
+        self.board = group.board
+        self.on_report = on_report
+        self.now = 0.0
+        self.ended_at: dict[int, float] = {}
+        self._ticked_at = time.monotonic()
+        self._moved_at = 0.0
+        self._marks = self.board.marks()
+        self._stopped_since: dict[int, float] = {}
+
+    def tick(self, wait_s: float = TICK_S) -> None:
+        """Read what ranks report, waiting so long at most, and notice what has moved and what has ended since last time."""
+        news = read_reports(self.processes, wait_s)
+        moment = time.monotonic()
+        passed_s, self._ticked_at = moment - self._ticked_at, moment
+        paused = passed_s > PAUSE_S
+        self.now += 0.0 if paused else passed_s
+        marks, before = self.board.marks(), self._marks
+        ended = self._notice_ends(moment)
+        if news or ended or marks != before or paused:
+            self._moved_at = max(self._moved_at, self.now)
+        self._marks = marks
+        self._hand_over()
+
+    @property
+    def idle_s(self) -> float:
+        """For how long nothing has moved: no report, no mark on the status board, no end of a process."""
+        return self.now - self._moved_at
+
+    def count_from(self, moment: float) -> None:
+        """Count idle time from this moment of the system's monotonic clock at the earliest."""
+        self._moved_at = max(self._moved_at, self.now + moment - self._ticked_at)
+
+    @property
+    def all_ready(self) -> bool:
+        """True if every rank's process has come up."""
+        return all(process.ready for process in self.processes)
+
+    @property
+    def all_finished(self) -> bool:
+        """True if every rank has come to the end of its function, and all its reports could be read."""
+        return all(process.finished and process.error is None for process in self.processes)
+
+    @property
+    def any_failed(self) -> bool:
+        """True if a rank has raised or its process has ended."""
+        return bool(self.ended_at) or any(process.error is not None for process in self.processes)
+
+    @property
+    def all_ended(self) -> bool:
+        """True if every rank's process has ended."""
+        return len(self.ended_at) == len(self.processes)
+
+    def any_frozen(self) -> bool:
+        """True if a rank's process has been stopped for long."""
+        stopped = {process.rank for process in self.processes if process.state() in ("stopped", "tracing-stop")}
+        self._stopped_since = {rank: self._stopped_since.get(rank, self.now) for rank in stopped}
+        return any(self.now - since > FROZEN_S for since in self._stopped_since.values())
+
+    def examine(self) -> list[RankSnapshot]:
+        """Return a snapshot of every rank with its last call, and have them write their stacks into their logs."""
+        snapshots = snapshot(self.processes, self.board)
+        calls = collect(self.processes)
+        return [replace(one, call=calls.get(one.rank)) for one in snapshots]
+
+    def attribute(self, snapshots: Sequence[RankSnapshot], *, stalled: bool) -> Failure:
+        """Return why the group failed and who is to blame, given what `examine` found."""
+        return attribute_fault(snapshots, stalled=stalled, waited_s=self.idle_s, dead_links=dead_links(self.processes))
+
+    def kill(self) -> str:
+        """Kill and reap all ranks; which processes did not go even so, as a text, empty where none is left."""
+        left = kill_and_reap(self.processes, KILL_S)
+        return f"these processes cannot be killed: {', '.join(left)}" if left else ""
+
+    def logs(self, ranks: Collection[int], characters: int) -> str:
+        """The ends of what these ranks printed."""
+        chosen = [process for process in self.processes if process.rank in ranks]
+        return "\n".join(f"rank {process.rank}: {process.log_tail(characters)}" for process in chosen)
+
+    def _notice_ends(self, moment: float) -> bool:
+        new = [one for one in self.processes if one.rank not in self.ended_at and one.handle.poll() is not None]
+        for process in new:
+            process.drain()
+            self.ended_at[process.rank] = moment
+        return bool(new)
+
+    def _hand_over(self) -> None:
+        if self.on_report is None:
+            return
+        for process in self.processes:
+            while process.collected:
+                self.on_report(process.rank, process.collected.pop(0))

@@ -1,0 +1,1 @@
+"""Ranks on other hosts: an agent there, a client and a proxy here."""

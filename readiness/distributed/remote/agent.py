@@ -1,0 +1,231 @@
+"""The other host's side of a run over several hosts: one process that starts ranks there and tells how they fare.
+
+It is started by a command of the user's (`python -m readiness.distributed.remote.agent` through ssh), takes JSON messages,
+one a line, on its standard input and answers on its standard output. With the end of its input it ends, and with it all its
+ranks. What it is told: `hello` and `time` (answered), `world` (start these ranks), `records` (what ranks of other hosts
+wrote on their board), `order` (one byte for a rank, `K` to kill it, `S` for its stacks), `alive`, `over` (end the world;
+answered). What it tells: `records` and `beats` of its own ranks, `line` (a report as the rank wrote it), `log`, `fares`.
+Both say `store`: what goes between ranks here and the store of their world, which is on the other end (`forwarding`).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import selectors
+import signal
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO
+
+from readiness import __version__, accelerators
+from readiness.distributed import rendezvous
+from readiness.distributed.json_lines import Lines, write_message
+from readiness.distributed.rank_process import RankProcess, kill_and_reap, start_rank
+from readiness.distributed.rank_spawn import plan_from_json
+from readiness.distributed.remote.client import TELL_S, TICK_S
+from readiness.distributed.remote.store_forwarding import FromRanks
+from readiness.distributed.start_limits import KILL_S, share_of_cores
+from readiness.distributed.status_board import StatusBoard
+from readiness.distributed.types import Json
+from readiness.host.memory import kernel_kills
+from readiness.host.temp_dirs import anonymous_file
+
+#: A world is ended when nothing has come for so long, the outpost when it has had nothing to do.
+_DEAF_S, _IDLE_S = 60.0, 3600.0
+_SILENT_S = 0.3
+
+
+def main() -> int:
+    """Serve until the input ends."""
+    # What libraries print must not come among the messages.
+    out = os.dup(1)
+    os.set_inheritable(out, False)
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the end of the input says it, and lets the ranks be ended first
+    try:
+        return _Outpost(0, out).serve()
+    except BrokenPipeError:
+        return 0
+
+
+@dataclass(slots=True)
+class _Ward:
+    """One rank: its member, what of its log has been told, its last record and state."""
+
+    member: RankProcess
+    told: int = 0
+    record: bytes = b""
+    state: str | None = None
+    ended: bool = False
+
+
+@dataclass(slots=True)
+class _World:
+    """The ranks of one world that are on this host."""
+
+    board: StatusBoard
+    board_file: BinaryIO
+    kills: int
+    store: FromRanks
+    wards: dict[int, _Ward] = field(default_factory=dict)
+
+    def end(self) -> None:
+        members = [ward.member for ward in self.wards.values()]
+        kill_and_reap(members, KILL_S)
+        for member in members:
+            member.close()
+        self.store.close()
+        self.board.close()
+        self.board_file.close()
+
+
+class _Outpost:
+    def __init__(self, orders: int, out: int) -> None:
+        self.orders, self.out = orders, out
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(orders, selectors.EVENT_READ)
+        self.lines = Lines()
+        self.heard = time.monotonic()
+        self.told = 0.0
+        self.address = ""
+        self.world: _World | None = None
+
+    def serve(self) -> int:
+        """Until the input ends, or nothing has come for too long."""
+        try:
+            while time.monotonic() - self.heard < (_IDLE_S if self.world is None else _DEAF_S):
+                for key, _ in self.selector.select(1.0 if self.world is None else TICK_S):
+                    if key.data is not None:
+                        self._pass_on(key.data.ready(key.fileobj))
+                    elif not self._hear():
+                        return 0
+                if self.world is not None:
+                    self._tell(self.world)
+            return 1
+        finally:
+            if self.world is not None:
+                self.world.end()
+
+    def _hear(self) -> bool:
+        content = os.read(self.orders, 1 << 20)
+        self.heard = time.monotonic()
+        for line in self.lines.take(content):
+            self._obey(json.loads(line))
+        return bool(content)
+
+    def _obey(self, message: Json) -> None:
+        match message:
+            case {"hello": stack, "address": address}:
+                self._say(self._introduce(str(stack), str(address)))
+            case {"time": _}:
+                self._say({"time": time.monotonic()})
+            case {"world": plans}:
+                self._begin(plans)
+            case {"records": records} if self.world is not None:
+                for rank, record in records.items():
+                    self.world.board.copy(int(rank), base64.b64decode(record))
+            case {"store": [number, content]} if self.world is not None:
+                self._pass_on(self.world.store.take(number, content))
+            case {"order": [rank, order]} if self.world is not None and rank in self.world.wards:  # else it never started
+                _order(self.world.wards[rank].member, order)
+            case {"over": _}:
+                if self.world is not None:
+                    self.world.end()
+                    self.world = None
+                self._say({"over": True})
+
+    def _introduce(self, name: str, address: str) -> Json:
+        """Get ready to start ranks, as a worker is."""
+        try:
+            accelerators.stack(name)
+            import torch  # noqa: F401 - once, and not in each rank that is forked
+
+            self.address = rendezvous.own_address(address)
+            return {"version": __version__, "address": self.address}
+        except Exception as problem:  # noqa: BLE001 - whatever it is, it is told there
+            return {"refused": f"{type(problem).__name__}: {problem}"[:300]}
+
+    def _begin(self, plans: list[Json]) -> None:
+        """Start the ranks; one that cannot be started has raised, as far as the world is concerned."""
+        board_file = anonymous_file("board of ranks")
+        board = StatusBoard(board_file.fileno(), plans[0]["world_size"])
+        store = FromRanks(self.selector)
+        self.world = world = _World(board, board_file, kernel_kills(), store)
+        for told in plans:
+            try:
+                plan = plan_from_json(told)
+                # No more threads than a rank has there: equal ranks are to be equally fast.
+                threads = min(plan.threads, share_of_cores(len(plans)))
+                interface = rendezvous.interface_of(self.address)
+                plan = replace(plan, interface=interface, threads=threads, store=store.place(plan.store))
+                members = [ward.member for ward in world.wards.values()]
+                close = [self.out, *store.descriptors]
+                world.wards[plan.rank] = _Ward(start_rank(plan, board, board_file, members, close_in_child=close))
+            except Exception as problem:  # noqa: BLE001
+                raised = json.dumps({"raised": f"{type(problem).__name__}: {problem}"[:300]})
+                self._say({"line": [told["rank"], raised]})
+                self._say({"fares": [told["rank"], {"code": 1}]})
+
+    def _tell(self, world: _World) -> None:
+        records = {}
+        for rank, ward in world.wards.items():
+            self._hand_on(rank, ward)
+            record = world.board.record(rank)
+            if record != ward.record:
+                ward.record = record
+                records[rank] = base64.b64encode(record).decode()
+        if records:
+            self._say({"records": records})
+        if time.monotonic() - self.told > TELL_S:
+            self.told = time.monotonic()
+            self._say({"beats": [rank for rank in world.wards if world.board.silent_s(rank) < _SILENT_S]})
+            for rank, ward in world.wards.items():
+                self._tell_how_it_fares(rank, ward, world)
+
+    def _hand_on(self, rank: int, ward: _Ward) -> None:
+        """The rank's reports, as they are."""
+        for line in ward.member.lines() or ():
+            self._say({"line": [rank, line.decode()]})
+
+    def _tell_how_it_fares(self, rank: int, ward: _Ward, world: _World) -> None:
+        if ward.ended:
+            return
+        code, state = ward.member.handle.poll(), ward.member.state()
+        log = os.pread(ward.member.log.fileno(), 1 << 16, ward.told)
+        if log:
+            ward.told += len(log)
+            self._say({"log": [rank, base64.b64encode(log).decode()]})
+        if code is not None:
+            while ward.member.open:
+                self._hand_on(rank, ward)
+            ward.ended = True
+            starved = kernel_kills() > world.kills
+            self._say({"fares": [rank, {"code": code, "status": None, "starved": starved}]})
+        elif state != ward.state:
+            ward.state = state
+            self._say({"fares": [rank, {"status": state, "pid": ward.member.handle.pid}]})
+
+    def _pass_on(self, message: Json | None) -> None:
+        if message is not None:
+            self._say(message)
+
+    def _say(self, message: Json) -> None:
+        write_message(self.out, message)
+
+
+def _order(member: RankProcess, order: str) -> None:
+    match order:
+        case "K":
+            member.kill()
+        case "S":
+            member.ask_for_stacks()
+        case _:
+            member.order(order.encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""A line to another host: a command that starts an outpost there, and JSON messages, one a line, through its pipes.
+
+Whoever may log in there by that command may use that host, nobody else: nothing listens for it. What ranks need to find
+each other goes through it too (`readiness.distributed.remote.store_forwarding`). The line is closed by the end of this
+process, however that comes, and the outpost ends with it and all that it has started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import select
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+from readiness import __version__
+from readiness.accelerators.remote_devices import Host
+from readiness.distributed.json_lines import Lines, write_message
+from readiness.distributed.types import Json
+from readiness.host.temp_dirs import bounded_file
+
+#: How long an outpost may take to come up, which includes a log-in and the import of torch; and to answer afterwards.
+START_S, ANSWER_S = 120.0, 20.0
+#: While there is a world, boards are carried so often; signs of life, states and logs are told so often.
+TICK_S, TELL_S = 0.001, 0.1
+#: How often the other host is asked for the time: the fastest answer says most.
+_TIMES = 8
+#: What a command may print; its last words are told where it ends.
+_MOST_PRINTED_BYTES, _LAST_WORDS_BYTES = 16 * 2**20, 4096
+_open: dict[tuple[Host, str], Line] = {}
+
+
+class Line:
+    """The line of this process to an outpost: its command's pipes, and what is known of the clock there.
+
+    `clock_s` is what is added to the monotonic clock there to get this host's, right to `doubt_s`; `address` how that host
+    is reached from here.
+    """
+
+    def __init__(self, host: Host, stack: str) -> None:
+        """Start the outpost, which takes its time to come up (`greet`). Raises OSError."""
+        self.host = host
+        self.greeted = False
+        self.address, self.clock_s, self.doubt_s = "", 0.0, 0.0
+        self.log: BinaryIO = bounded_file(f"line to {host.name}", _MOST_PRINTED_BYTES)
+        self.lines = Lines()
+        try:
+            self.process = subprocess.Popen(
+                [*host.command, "-m", "readiness.distributed.remote.agent"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, bufsize=0, start_new_session=True,
+            )  # fmt: skip
+        except OSError as problem:
+            self.log.close()
+            raise OSError(f"host {host.name} cannot be reached: {problem}") from None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.to, self.back = self.process.stdin.fileno(), self.process.stdout.fileno()
+        with contextlib.suppress(OSError):  # who waits for the answer will notice
+            self.send({"hello": stack, "address": host.address})
+
+    def greet(self) -> None:
+        """Wait until the outpost is ready. Raises OSError with what its command printed, and where versions differ."""
+        if self.greeted:
+            return
+        told = self.answer(START_S)
+        version, address = told.get("version"), told.get("address")
+        if not isinstance(version, str) or not isinstance(address, str):
+            raise self.broken(f"it answers {str(told)[:80]}, which no outpost does")
+        if version != __version__:
+            raise OSError(f"host {self.host.name} has readiness {version[:80]}, this one {__version__}: install the same")
+        self.address = address
+        self.clock_s, self.doubt_s = self._compare_clocks()
+        self.greeted = True
+
+    def send(self, message: Json) -> None:
+        """Send a message. Raises OSError where the line is dead."""
+        write_message(self.to, message)
+
+    def answer(self, limit_s: float) -> Json:
+        """Wait for the answer to a message. Raises OSError where there is none in time."""
+        deadline = time.monotonic() + limit_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            if select.select([self.back], [], [], left_s)[0]:
+                for answer in self.receive():
+                    if "refused" in answer:
+                        raise OSError(f"host {self.host.name}: {answer['refused']}")
+                    return answer
+        raise self.broken(f"no answer within {limit_s:g} s")
+
+    def receive(self) -> Iterator[Json]:
+        """The messages that have come. Raises OSError at the end of the line."""
+        content = os.read(self.back, 1 << 20)
+        if not content:
+            raise self.broken("the connection ended")
+        try:
+            lines = self.lines.take(content)
+        except ValueError as problem:
+            raise self.broken(str(problem)) from None
+        for line in lines:
+            try:
+                message = json.loads(line)
+            except (ValueError, RecursionError):
+                message = None
+            if not isinstance(message, dict):
+                raise self.broken(f"it says {line[:80]!r}, which no outpost says")
+            yield message
+
+    def broken(self, why: str) -> OSError:
+        """The error of a line that is of no use, with the last words of its command."""
+        end = os.lseek(self.log.fileno(), 0, os.SEEK_CUR)  # of what was printed: that process writes at the same place
+        begin = max(end - _LAST_WORDS_BYTES, 0)
+        printed = os.pread(self.log.fileno(), end - begin, begin)
+        words = " ".join(printed.decode(errors="replace").split())[-300:]
+        return OSError(f"host {self.host.name} cannot be reached: {why}" + (f" ({words})" if words else ""))
+
+    def close(self) -> None:
+        """End the line, and with it the outpost."""
+        for descriptor in (self.process.stdin, self.process.stdout):
+            if descriptor is not None:
+                descriptor.close()
+        try:
+            self.process.wait(ANSWER_S / 4)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+
+    def _compare_clocks(self) -> tuple[float, float]:
+        best = (0.0, float("inf"))
+        for _ in range(_TIMES):
+            asked = time.monotonic()
+            self.send({"time": True})
+            there = self.answer(ANSWER_S).get("time")
+            answered = time.monotonic()
+            if not isinstance(there, float) or not math.isfinite(there):
+                raise self.broken("it does not tell the time")
+            best = min(best, ((asked + answered) / 2 - there, (answered - asked) / 2), key=lambda pair: pair[1])
+        return best
+
+
+def lines_to(hosts: Iterable[Host], stack: str) -> dict[Host, Line]:
+    """The lines of this process to these hosts; those that are not yet open come up side by side. Raises OSError."""
+    lines: dict[Host, Line] = {}
+    for host in hosts:
+        known = _open.get((host, stack))
+        if known is not None and known.process.poll() is not None:
+            hang_up(known)
+        if (host, stack) not in _open:
+            _open[host, stack] = Line(host, stack)
+        lines[host] = _open[host, stack]
+    for line in lines.values():
+        try:
+            line.greet()
+        except BaseException:
+            hang_up(line)
+            raise
+    return lines
+
+
+def hang_up(line: Line) -> None:
+    """Close a line that may hold what an earlier world left: the next one gets a new line."""
+    with contextlib.suppress(StopIteration):
+        del _open[next(key for key, known in _open.items() if known is line)]
+    line.close()
+
+
+def hang_up_all() -> None:
+    """Close every line of this process, before its end does it."""
+    while _open:
+        hang_up(next(iter(_open.values())))

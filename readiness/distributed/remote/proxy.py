@@ -1,0 +1,222 @@
+"""What stands between the ranks of a world and those on another host: a process that carries reports, orders and boards.
+
+To whoever watches the world, a rank abroad is a `RankProcess` like any other. A process of its own carries, since ranks
+meet over the board many times a second, and the watch must be free to look at all of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import selectors
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from readiness.distributed.json_lines import write_line
+from readiness.distributed.rank_process import ForkedProcess, RankProcess, RemoteRank, pipe_ends
+from readiness.distributed.remote.client import TELL_S, TICK_S, Line
+from readiness.distributed.remote.store_forwarding import ToStore
+from readiness.distributed.status_board import StatusBoard
+from readiness.distributed.types import Json
+from readiness.host.process_control import die_with_parent
+from readiness.host.temp_dirs import anonymous_file
+
+#: A host that says nothing for so long, though it should ten times a second, is lost; so is one that does not end a rank.
+_LOST_S, _KILLED_S = 15.0, 4.0
+#: How long the other host may take to end its part of a world.
+OVER_S = 10.0
+_MOST_LOG_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The rank's ends of its pipes, and its log: what a rank abroad has here."""
+
+    orders: int
+    reports: int
+    log: int
+
+    def close(self) -> None:
+        """Close the pipes; the log is the member's."""
+        os.close(self.orders)
+        os.close(self.reports)
+
+
+def member_abroad(rank: int, host: str) -> tuple[RankProcess, Ends]:
+    """A rank on another host as its parent here sees it, and the ends that a relay is to serve."""
+    orders_read, orders_write = os.pipe()
+    reports_read, reports_write = os.pipe()
+    os.set_blocking(reports_read, False)
+    log = anonymous_file(f"rank {rank}")
+    member = RankProcess(rank, RemoteRank(host), orders_write, reports_read, log)
+    return member, Ends(orders_read, reports_write, log.fileno())
+
+
+def start_relay(
+    line: Line,
+    plans: Sequence[Json],
+    board: StatusBoard,
+    ends: Mapping[int, Ends],
+    members: Sequence[RankProcess],
+    ours: Sequence[int],
+) -> ForkedProcess:
+    """Have the other host start these ranks, and a new process carry between them and the board here.
+
+    `members` and `ours` are what the new process inherits and must close: the other ends of all pipes, other lines.
+    """
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.setsid()
+            die_with_parent()
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            signal.set_wakeup_fd(-1)
+            for descriptor in (*pipe_ends(members), *ours):
+                os.close(descriptor)
+            code = _Relay(line, board, ends).carry(plans)
+        finally:
+            os._exit(code)
+    return ForkedProcess(pid)
+
+
+@dataclass(slots=True)
+class _Relay:
+    line: Line
+    board: StatusBoard
+    ends: Mapping[int, Ends]
+    sent: dict[int, bytes] = field(default_factory=dict)
+    ended: set[int] = field(default_factory=set)
+    killed: dict[int, float] = field(default_factory=dict)
+    heard: float = field(default_factory=time.monotonic)
+    over: bool = False
+    store: ToStore | None = None
+
+    def carry(self, plans: Sequence[Json]) -> int:
+        """Until the world is over here, or the other host is lost; 0 where the line can be used again."""
+        try:
+            self.line.send({"world": list(plans)})
+            self._carry(plans[0]["store"])
+        except OSError as problem:
+            self._lose(str(problem))
+            return 1
+        except (LookupError, TypeError, ValueError, AttributeError) as problem:
+            self._lose(str(self.line.broken(f"it says what no outpost says: {type(problem).__name__}: {problem}")))
+            return 1
+        return 0
+
+    def _carry(self, place: str) -> None:
+        told = 0.0
+        with selectors.DefaultSelector() as selector, contextlib.closing(ToStore(selector, place)) as self.store:
+            selector.register(self.line.back, selectors.EVENT_READ, None)
+            for rank, end in self.ends.items():
+                selector.register(end.orders, selectors.EVENT_READ, rank)
+            served = len(self.ends)
+            while not self.over:
+                for key, _ in selector.select(TICK_S):
+                    if key.data is None:
+                        self.heard = time.monotonic()
+                        for message in self.line.receive():
+                            self._take(message)
+                    elif key.data is self.store:
+                        self._send(self.store.ready(key.fileobj))
+                    elif not self._order(key.data):
+                        selector.unregister(key.fileobj)
+                        served -= 1
+                        if not served:
+                            self.line.send({"over": True})
+                self._send_records()
+                now = time.monotonic()
+                if now - told > TELL_S:
+                    told = now
+                    self.line.send({"alive": True})
+                self._look_for_loss(now)
+
+    def _send(self, message: Json | None) -> None:
+        if message is not None:
+            self.line.send(message)
+
+    def _order(self, rank: int) -> bool:
+        """Hand on the orders for a rank; False where there will be no more."""
+        orders = os.read(self.ends[rank].orders, 64)
+        for order in orders.decode():
+            self.line.send({"order": [rank, order]})
+            if order == "K":
+                self.killed.setdefault(rank, time.monotonic())
+        return bool(orders)
+
+    def _send_records(self) -> None:
+        """What all ranks but those over there have told each other, where that is new."""
+        records = {}
+        for rank in range(self.board.ranks):
+            if rank not in self.ends and (turns := self.board.turns(rank)) != self.sent.get(rank):
+                self.sent[rank] = turns
+                records[rank] = base64.b64encode(self.board.record(rank)).decode()
+        if records:
+            self.line.send({"records": records})
+
+    def _take(self, message: Json) -> None:
+        match message:
+            case {"records": records}:
+                for rank, record in records.items():
+                    self.board.copy(self._own(int(rank)), base64.b64decode(record))
+            case {"store": [number, content]} if self.store is not None:
+                self._send(self.store.take(number, content))
+            case {"beats": ranks}:
+                for rank in ranks:
+                    self.board.beat(self._own(rank))
+            case {"line": [rank, line]}:
+                self._report(rank, line)
+            case {"log": [rank, log]}:
+                self._log(rank, base64.b64decode(log))
+            case {"fares": [rank, fares]}:
+                if "code" in fares:
+                    self.ended.add(rank)
+                self._report(rank, json.dumps({"fares": fares}))
+            case {"over": _}:
+                self.over = True
+
+    def _own(self, rank: int) -> int:
+        """A rank of that host; it may not speak for others. Raises KeyError."""
+        if rank not in self.ends:
+            raise KeyError(f"rank {rank!r:.20} is not there")
+        return rank
+
+    def _log(self, rank: int, printed: bytes) -> None:
+        """Keep what a rank has printed, as far as anybody would read it: it lies in memory."""
+        log = self.ends[rank].log
+        if os.fstat(log).st_size < _MOST_LOG_BYTES:
+            os.write(log, printed)
+
+    def _report(self, rank: int, line: str) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the world is being ended
+            write_line(self.ends[rank].reports, line)
+
+    def _look_for_loss(self, now: float) -> None:
+        if now - self.heard > _LOST_S:
+            raise self.line.broken(f"it has said nothing for {_LOST_S:g} s")
+        for rank, since in self.killed.items():
+            if rank not in self.ended and now - since > _KILLED_S:
+                raise self.line.broken(f"it has not ended rank {rank} within {_KILLED_S:g} s")
+
+    def _lose(self, why: str) -> None:
+        for rank in self.ends.keys() - self.ended:
+            self._report(rank, json.dumps({"fares": {"code": 255, "lost": why}}))
+
+
+def wait_for_end(relay: ForkedProcess) -> bool:
+    """Wait until a relay whose pipes have been closed has ended; whether its line can be used again."""
+    deadline = time.monotonic() + OVER_S
+    while relay.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    if relay.poll() is None:
+        os.kill(relay.pid, signal.SIGKILL)
+        while relay.poll() is None:
+            time.sleep(0.002)
+    return relay.poll() == 0
+

@@ -1,0 +1,129 @@
+"""Status board in shared memory: every rank marks the operation that it enters and leaves, and the parent reads it.
+
+It works while a rank is blocked in C, and shows which rank stays away from a collective in which the others wait.
+Ranks exchange numbers through it too, since a collective under test is no way to agree. Each rank writes a heartbeat
+there for as long as any of its threads gets to run. Each host has a board of its own; what ranks write on one is copied
+to the others (`readiness.distributed.remote.proxy`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import mmap
+import os
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_MARK = struct.Struct("<QQ112s")
+#: A number that a rank hands to the others, and how many it has handed out. Two slots take turns: a rank may be one ahead.
+_COUNT, _NUMBER = struct.Struct("<Q"), struct.Struct("<d")
+_TURN_BYTES = _COUNT.size + _NUMBER.size
+#: The time of the rank's last heartbeat, on the clock that all processes of a machine share; 0 before the first one.
+_BEAT = struct.Struct("<d")
+_BEAT_AT = _MARK.size + 2 * _TURN_BYTES
+_RECORD_BYTES = _BEAT_AT + _BEAT.size
+_POLL_S = 0.0005
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a rank is: how many operations it entered and left, and the last one's name."""
+
+    entered: int
+    left: int
+    operation: str
+
+
+class StatusBoard:
+    """One record for each rank in a shared file; a rank writes its own record only."""
+
+    def __init__(self, descriptor: int, ranks: int) -> None:
+        self.ranks = ranks
+        self._exchanged = 0
+        size = ranks * _RECORD_BYTES
+        if os.fstat(descriptor).st_size < size:
+            os.ftruncate(descriptor, size)
+        self._memory = mmap.mmap(descriptor, size)
+
+    @contextlib.contextmanager
+    def step(self, rank: int, operation: str) -> Iterator[None]:
+        """Mark the operation entered and, unless it raises, left."""
+        mark = self.read(rank)
+        self._write(rank, mark.entered + 1, mark.left, operation)
+        yield
+        self._write(rank, mark.entered + 1, mark.left + 1, operation)
+
+    def read(self, rank: int) -> Mark:
+        """A rank's record. One read while it is being written may mix two states: the next read mends it."""
+        entered, left, name = _MARK.unpack_from(self._memory, rank * _RECORD_BYTES)
+        return Mark(entered, left, name.rstrip(b"\0").decode(errors="replace"))
+
+    def marks(self) -> tuple[Mark, ...]:
+        """All records."""
+        return tuple(map(self.read, range(self.ranks)))
+
+    def beat(self, rank: int) -> None:
+        """Write a heartbeat: the rank's process gets to run."""
+        _BEAT.pack_into(self._memory, rank * _RECORD_BYTES + _BEAT_AT, time.monotonic())
+
+    def silent_s(self, rank: int) -> float:
+        """Seconds since the rank's last heartbeat; 0 where there was none."""
+        (last,) = _BEAT.unpack_from(self._memory, rank * _RECORD_BYTES + _BEAT_AT)
+        return max(time.monotonic() - last, 0.0) if last else 0.0
+
+    def record(self, rank: int) -> bytes:
+        """All that a rank has written except its heartbeat, for `copy` to another board."""
+        place = rank * _RECORD_BYTES
+        mark = self._memory[place : place + _MARK.size]
+        # The count before its number, as `exchange` reads them.
+        counts = [self._memory[at : at + _COUNT.size] for at in self._turns(rank)]
+        numbers = [self._memory[at + _COUNT.size : at + _TURN_BYTES] for at in self._turns(rank)]
+        return b"".join([mark, *itertools.chain(*zip(counts, numbers, strict=True))])
+
+    def turns(self, rank: int) -> bytes:
+        """The numbers that a rank has handed to the others (`exchange`), as bytes that change with every one."""
+        return self.record(rank)[_MARK.size :]
+
+    def copy(self, rank: int, record: bytes) -> None:
+        """Write what a rank wrote on another board: a number before its count, as `exchange` does."""
+        place = rank * _RECORD_BYTES
+        for number, at in enumerate(self._turns(rank)):
+            begin = _MARK.size + number * _TURN_BYTES
+            self._memory[at + _COUNT.size : at + _TURN_BYTES] = record[begin + _COUNT.size : begin + _TURN_BYTES]
+            self._memory[at : at + _COUNT.size] = record[begin : begin + _COUNT.size]
+        self._memory[place : place + _MARK.size] = record[: _MARK.size]
+
+    def _turns(self, rank: int) -> tuple[int, int]:
+        first = rank * _RECORD_BYTES + _MARK.size
+        return first, first + _TURN_BYTES
+
+    def exchange(self, rank: int, number: float, within_s: float = float("inf")) -> tuple[float, ...]:
+        """Every rank's number, by rank: an all-gather in shared memory, and a barrier. All ranks must call it as often.
+
+        Raises TimeoutError after `within_s`; after that no exchange of these ranks can succeed any more.
+        """
+        until = time.monotonic() + within_s
+        self._exchanged += 1
+        turn = _MARK.size + self._exchanged % 2 * _TURN_BYTES
+        # The number before its count: who sees the count must not find the number of two turns ago.
+        _NUMBER.pack_into(self._memory, rank * _RECORD_BYTES + turn + _COUNT.size, number)
+        _COUNT.pack_into(self._memory, rank * _RECORD_BYTES + turn, self._exchanged)
+        numbers = []
+        for other in range(self.ranks):
+            place = other * _RECORD_BYTES + turn
+            while _COUNT.unpack_from(self._memory, place)[0] < self._exchanged:
+                if time.monotonic() > until:
+                    raise TimeoutError(f"rank {other} has not come within {within_s:g} s")
+                time.sleep(_POLL_S)
+            numbers.append(_NUMBER.unpack_from(self._memory, place + _COUNT.size)[0])
+        return tuple(numbers)
+
+    def close(self) -> None:
+        """Unmap the memory."""
+        self._memory.close()
+
+    def _write(self, rank: int, entered: int, left: int, operation: str) -> None:
+        _MARK.pack_into(self._memory, rank * _RECORD_BYTES, entered, left, operation.encode()[:112])

@@ -1,0 +1,233 @@
+"""Whether a saved assessment agrees with itself: no schema can say that a verdict follows from evidence.
+
+All that follows from something else is derived again and compared: findings from evidence and from what the profile
+demanded, verdicts, scores and lists from findings. A file that early versions wrote does not say what its profile demanded:
+its findings are held against their own limits, and their values against the evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from fnmatch import fnmatchcase
+from typing import Any
+
+from readiness.datamodel import (
+    AcceleratorAssessment,
+    Assessment,
+    Basis,
+    Evidence,
+    Finding,
+    Operator,
+    Outcome,
+    Profile,
+    Status,
+    Use,
+    Verdict,
+)
+from readiness.errors import BadFileError
+from readiness.judging import profile_demands
+from readiness.judging.early_versions import shown, unfounded, unlike
+from readiness.judging.rejudge import Rejudging
+from readiness.judging.verdict import decide
+
+#: Where something is that contradicts something else, and what.
+Contradiction = tuple[str, str]
+#: Of what did not run to its end nothing was measured.
+_WITHOUT_TRY = (Status.MEASURED, Status.TIMEOUT, Status.CRASHED)
+
+
+def refuse(assessment: Assessment, place: str) -> None:
+    """Raises BadFileError for an assessment that says different things in different places."""
+    for path, what in contradictions(assessment):
+        remedy = f"give the file as readiness {assessment.version} wrote it"
+        raise BadFileError(what, place=f"{place}, at {path}", remedy=remedy)
+
+
+def contradictions(assessment: Assessment) -> Iterator[Contradiction]:
+    """All of them, one after the other."""
+    ids = [item.facts.id for item in assessment.accelerators]
+    if len(set(ids)) != len(ids):
+        yield "accelerators", "two accelerators share an id"
+    judging = None
+    if assessment.basis is not None:
+        odd = list(_of_basis(assessment, assessment.basis))
+        if odd:
+            yield from odd
+            return
+        judging = _judging(assessment, assessment.basis)
+    if judging is None:
+        yield from unlike(assessment.accelerators)
+    known = {*ids, *(joined.id for joined in assessment.joined)}
+    together: dict[tuple[str, ...], Evidence] = {}
+    for number, item in enumerate(assessment.accelerators):
+        path = f"accelerators[{number}]"
+        for place, piece in enumerate(item.evidence):
+            for what in _of_evidence(piece, item.facts.id, known):
+                yield f"{path}.evidence[{place}]", f"{item.facts.id}: {piece.check} {what}"
+            group = (piece.check, *piece.accelerators)
+            if len(piece.accelerators) > 1 and not _is_same(together.setdefault(group, piece), piece):
+                what = f"{piece.check} was measured on several together, and others of them have other evidence of it"
+                yield f"{path}.evidence[{place}]", f"{item.facts.id}: {what}"
+        for where, what in _of_one(item, assessment, judging):
+            yield path + where, f"{item.facts.id}: {what}"
+
+
+# ------------------------------------------------------------------------------------------ what the profile demanded
+
+
+def _of_basis(assessment: Assessment, basis: Basis) -> Iterator[Contradiction]:
+    asked, where = basis.demands, "profile.demands"
+    if profile_demands.digest_of(asked) != assessment.profile_sha256:
+        yield where, "what the profile demanded has another digest than profile.sha256"
+    if sorted(basis.files.values()) != asked.get("files", []):
+        yield "profile.files", "the files of the profile have other digests than it demanded"
+    for use in assessment.uses:
+        if use not in asked["uses"]:
+            yield "uses", f"it was judged for {use}, and its profile does not speak of that"
+    for check in sorted({entry["check"] for entry in asked["require"]} - basis.settings.keys()):
+        yield "profile.settings", f"it does not say what {check} was to be told"
+    for entry in asked["require"]:
+        limit = entry["limit"]
+        if (limit["operator"] == Operator.BETWEEN) is (limit.get("high") is None):
+            yield where, f"the limit of {entry['id']} is none"
+    for check, settings in asked["settings"].items():
+        told = basis.settings.get(check)
+        for name, value in settings.items():
+            if told is not None and not _is_as_demanded(value, told.get(name)):
+                yield f"profile.settings.{check}", f"{name} is another one than the profile demanded"
+
+
+def _is_as_demanded(demanded: Any, told: Any) -> bool:
+    """Whether a check was told what the profile demanded: of a file beside the profile, where it lay that day."""
+    if isinstance(demanded, str) and demanded.startswith(profile_demands.BESIDE) and isinstance(told, str):
+        return told.rpartition("/")[2] == demanded.removeprefix(profile_demands.BESIDE)
+    return _is_same(demanded, told)
+
+
+def _judging(assessment: Assessment, basis: Basis) -> Rejudging | None:
+    """What derives the findings again; None where only a later version knows what the profile demanded."""
+    if not profile_demands.understood(basis.demands):
+        return None
+    profile = Profile(
+        name=assessment.profile_name,
+        title=assessment.profile_title,
+        uses=tuple(use for use in Use if use in basis.demands["uses"]),
+        requirements=profile_demands.requirements_of(basis.demands),
+    )
+    return Rejudging(assessment, profile, assessment.uses, basis)
+
+
+# ------------------------------------------------------------------------------------------------ evidence in itself
+
+
+def _of_evidence(piece: Evidence, id: str, known: set[str]) -> Iterator[str]:
+    if piece.attempts == 0 and piece.status in _WITHOUT_TRY:
+        yield f"is {piece.status}, and was never tried"
+    if piece.status is Status.MEASURED:
+        code = piece.process.get("exit_code")
+        if piece.process.get("signal") or code not in (None, 0):
+            yield f"is measured, and its process ended with {piece.process.get('signal') or f'exit code {code}'}"
+    if piece.accelerators and id not in piece.accelerators:
+        yield f"was measured on {', '.join(piece.accelerators[:4])}, and stands with another"
+    elif missing := [other for other in piece.accelerators if other not in known]:
+        yield f"was measured together with {', '.join(missing[:4])}, which the file lacks"
+
+
+# ---------------------------------------------------------------------------------------------------- one accelerator
+
+
+def _of_one(item: AcceleratorAssessment, assessment: Assessment, judging: Rejudging | None) -> Iterator[Contradiction]:
+    checks = [piece.check for piece in item.evidence]
+    keys = [(finding.requirement, finding.use) for finding in item.findings]
+    for what, where, each in (("pieces of evidence", ".evidence", checks), ("findings", ".findings", keys)):
+        if len(set(each)) != len(each):
+            yield where, f"two {what} speak of the same"
+    if judging is not None:
+        yield from _against_derived(item, judging)
+    else:
+        by_check = {piece.check: piece for piece in item.evidence}
+        for number, finding in enumerate(item.findings):
+            if (unmet := unfounded(finding, by_check)) is not None:
+                yield f".findings[{number}]", f"{finding.requirement} for {finding.use} {unmet}"
+    for number, finding in enumerate(item.findings):
+        if (unmet := _of_waiver(finding, item.facts.id, assessment.started[:10])) is not None:
+            yield f".findings[{number}]", f"{finding.requirement} for {finding.use} {unmet}"
+    for use in dict.fromkeys([*assessment.uses, *item.verdicts]):
+        findings = [finding for finding in item.findings if finding.use is use]
+        verdict = item.verdicts.get(use)
+        if verdict is None and (findings or judging is not None):
+            yield ".verdicts", f"there are findings for {use}, and no verdict" if findings else f"no verdict for {use}"
+        if use not in assessment.uses and (findings or verdict is not None):
+            yield ".verdicts", f"it is judged for {use}, which nobody asked for"
+        if verdict is not None:
+            yield from ((f".verdicts.{use}", what) for what in _of_verdict(verdict, decide(findings), use))
+
+
+def _of_verdict(verdict: Verdict, follows: Verdict, use: Use) -> Iterator[str]:
+    if verdict.decision is not follows.decision:
+        yield f"the verdict for {use} is {verdict.decision}, and from the findings follows {follows.decision}"
+    for name in ("score", "ceiling"):
+        said, derived = getattr(verdict, name), getattr(follows, name)
+        if said != derived:
+            yield f"the {name} for {use} is {said}, and from the findings follows {derived}"
+    for name in ("blockers", "limits", "unknown", "waived"):
+        said, derived = getattr(verdict, name), getattr(follows, name)
+        if sorted(said) != list(derived):
+            odd = sorted(set(said) ^ set(derived)) or sorted(said)
+            yield f"{name} for {use} are others than follow from the findings: {', '.join(odd[:3])}"
+
+
+def _of_waiver(finding: Finding, id: str, began: str) -> str | None:
+    """What keeps a decision to live with a failure from being about this one."""
+    for waiver in (finding.waived, finding.expired_waiver):
+        if waiver is None:
+            continue
+        if finding.outcome is not Outcome.FAIL:
+            return f"is {finding.outcome}, and only a failure can be waived"
+        if waiver.requirement != finding.requirement or not fnmatchcase(id, waiver.accelerator):
+            return f"is waived by what is about {waiver.requirement} on {waiver.accelerator}"
+    if finding.waived is not None and finding.expired_waiver is not None:
+        return "is waived, and no longer waived"
+    if finding.waived is not None and finding.waived.until < began:
+        return f"was waived until {finding.waived.until}, and the run began on {began}"
+    return None
+
+
+# -------------------------------------------------------------------------------------- findings derived from evidence
+
+#: What is compared of a finding. Prose may change from version to version.
+_COMPARED = tuple(
+    field.name for field in fields(Finding) if field.name not in ("why", "remedy", "reason", "waived", "expired_waiver")
+)
+
+
+def _against_derived(item: AcceleratorAssessment, judging: Rejudging) -> Iterator[Contradiction]:
+    derived = {(finding.requirement, finding.use): finding for finding in judging.judged(item).findings}
+    for number, finding in enumerate(item.findings):
+        follows = derived.pop((finding.requirement, finding.use), None)
+        name = f"{finding.requirement} for {finding.use}"
+        if follows is None:
+            yield f".findings[{number}]", f"the profile does not demand {name}"
+        elif (what := _difference(finding, follows)) is not None:
+            yield f".findings[{number}]", f"{name}: {what}"
+    for requirement, use in derived:
+        yield ".findings", f"there is no finding of {requirement} for {use}, which the profile demands"
+        return
+
+
+def _difference(finding: Finding, follows: Finding) -> str | None:
+    for name in _COMPARED:
+        said, derived = getattr(finding, name), getattr(follows, name)
+        if name == "earned" and finding.waived is not None:
+            derived = 0.0
+        if not _is_same(said, derived):
+            return f"{name} is {shown(said)}, and from evidence and profile follows {shown(derived)}"
+    if finding.outcome is Outcome.FAIL and follows.value is not None and finding.reason != follows.reason:
+        return "it is about something else than its evidence says"
+    return None
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Equal; NaN equals itself, and no truth value a number."""
+    return (one == other and isinstance(one, bool) is isinstance(other, bool)) or repr(one) == repr(other)

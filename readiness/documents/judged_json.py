@@ -1,0 +1,104 @@
+"""Findings, verdicts, and by what they were judged, as JSON and back: a part of `readiness.documents.assessment`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from readiness.datamodel import Action, Basis, Decision, Finding, Level, Outcome, Remedy, Use, Verdict, Waiver
+from readiness.documents.plain_json import Json, number_from_json, number_to_json, plain
+from readiness.judging.verdict import decide
+
+
+def _remedy_to_json(remedy: Remedy | None) -> Json | None:
+    return None if remedy is None else {"text": remedy.text, "action": remedy.action.value}
+
+
+def finding_to_json(finding: Finding) -> Json:
+    """One finding."""
+    return {
+        "requirement": finding.requirement,
+        **({"title": finding.title} if finding.title else {}),
+        "use": finding.use.value,
+        "level": finding.level.value,
+        "outcome": finding.outcome.value,
+        "value": number_to_json(finding.value),
+        "unit": finding.unit,
+        "limit": finding.limit,
+        "weight": finding.weight,
+        "earned": finding.earned,
+        "check": finding.check,
+        "measure": finding.measure,
+        "labels": dict(finding.labels),
+        "reason": finding.reason,
+        "why": finding.why,
+        "remedy": _remedy_to_json(finding.remedy),
+        "waived": None if finding.waived is None else asdict(finding.waived),
+        "expired_waiver": None if finding.expired_waiver is None else asdict(finding.expired_waiver),
+    }
+
+
+def finding_from_json(document: Mapping[str, Any]) -> Finding:
+    """The inverse of `finding_to_json`; the document has been validated."""
+    remedy, waived, expired = document.get("remedy"), document.get("waived"), document.get("expired_waiver")
+    return Finding(
+        requirement=document["requirement"],
+        use=Use(document["use"]),
+        level=Level(document["level"]),
+        outcome=Outcome(document["outcome"]),
+        limit=document["limit"],
+        weight=document["weight"],
+        check=document.get("check", ""),
+        measure=document.get("measure", ""),
+        labels=document.get("labels", {}),
+        value=number_from_json(document.get("value")),
+        unit=document.get("unit"),
+        earned=document.get("earned", 1.0 if document["outcome"] == Outcome.PASS else 0.0),
+        reason=document.get("reason"),
+        why=document.get("why", ""),
+        title=document.get("title", ""),
+        remedy=Remedy(remedy["text"], Action(remedy["action"])) if remedy else None,
+        waived=Waiver(**waived) if waived else None,
+        expired_waiver=Waiver(**expired) if expired else None,
+    )
+
+
+def verdict_to_json(verdict: Verdict) -> Json:
+    """One verdict."""
+    return {
+        "verdict": verdict.decision.value,
+        "score": verdict.score,
+        "ceiling": verdict.ceiling,
+        **{name: list(getattr(verdict, name)) for name in ("blockers", "limits", "unknown", "waived")},
+    }
+
+
+def verdict_from_json(document: Mapping[str, Any], findings: Sequence[Finding]) -> Verdict:
+    """The inverse of `verdict_to_json`; early versions left out which of the findings are waived."""
+    said = document if "waived" in document else {**document, "waived": decide(findings).waived}
+    return Verdict(
+        decision=Decision(document["verdict"]),
+        score=document["score"],
+        ceiling=document["ceiling"],
+        **{name: tuple(said[name]) for name in ("blockers", "limits", "unknown", "waived")},
+    )
+
+
+def basis_to_json(basis: Basis | None) -> Json:
+    """What is said of it in `profile`; nothing of a profile that was never in a file."""
+    if basis is None or not basis.demands:
+        return {}
+    found: Json = {"demands": basis.demands, "settings": plain(basis.settings)}
+    if basis.lasting:
+        found["lasting"] = dict(basis.lasting)
+    if basis.files:
+        found["files"] = dict(basis.files)
+    return found
+
+
+def basis_from_json(profile: Mapping[str, Any]) -> Basis | None:
+    """The inverse of `basis_to_json`; None where an early version wrote nothing of it."""
+    if "demands" not in profile:
+        return None
+    return Basis(profile["demands"], profile.get("settings", {}), profile.get("lasting", {}), profile.get("files", {}))

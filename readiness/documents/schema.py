@@ -1,0 +1,126 @@
+"""The published JSON Schemas, and the first thing that is wrong with a document under one of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from readiness.documents.compiled_schema import Table, Violation, compiled
+
+NAMES = ("profile", "waivers", "assessment", "chip", "rehearsal", "workload")
+_FOLDER = Path(__file__).parent.parent / "schemas"
+#: Of a value that is wrong so much is quoted.
+_MOST_ITEMS, _LONGEST_TEXT = 5, 100
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The first thing wrong with a document: where in it, and what. `hint` says what was probably meant."""
+
+    path: tuple[str | int, ...]
+    message: str
+    hint: str | None = None
+
+    @property
+    def path_text(self) -> str:
+        """The path as people write it: `require[3].weight`, or `the top`."""
+        text = ""
+        for step in self.path:
+            text += f"[{step}]" if isinstance(step, int) else f".{_name(step)}" if text else _name(step)
+        return text or "the top"
+
+
+@cache
+def text(name: str) -> str:
+    """The published schema of this name (see NAMES) as it is shipped."""
+    return (_FOLDER / f"{name}.json").read_text(encoding="utf-8")
+
+
+@cache
+def _table(name: str, part: str | None) -> Table:
+    whole = json.loads(text(name))
+    return compiled(whole if part is None else {"$ref": f"#/$defs/{part}", "$defs": whole["$defs"]})
+
+
+def first_problem(name: str, document: Any, part: str | None = None) -> Problem | None:
+    """The first violation of the schema of this name, or of a part that it defines, or None."""
+    try:
+        found = _table(name, part).first(document)
+    except RecursionError:
+        return Problem((), "it is nested too deeply")
+    if found is None:
+        return None
+    return Problem(found.path, _shorten(_words(found)), _hint(found))
+
+
+def _words(found: Violation) -> str:
+    """What is wrong. `jsonschema` words it, asked about the broken keyword alone and an excerpt of the value."""
+    value, limit = found.value, found.schema.get(found.keyword)
+    match found.keyword:
+        case "required":
+            return f"{value!r} is a required property"
+        case "additionalProperties":
+            return f"Additional properties are not allowed ({_excerpt(value)!r} was unexpected)"
+        case "maxLength":
+            return f"a text of {len(value)} characters is too long: the most are {limit}"
+        case "maxItems" | "maxProperties":
+            return f"a list of {len(value)} items is too long: the most are {limit}"
+        case "minItems" | "minLength" | "minProperties" if value:
+            return f"{_excerpt(value)!r} is too short: the least are {limit}"
+        case "uniqueItems":
+            return f"{_excerpt(value)!r} has non-unique elements"
+        case "anyOf":
+            return f"{_excerpt(value)!r} is not valid under any of the given schemas"
+    from jsonschema import Draft202012Validator
+
+    problem = next(Draft202012Validator({found.keyword: limit}).iter_errors(_excerpt(value)), None)
+    return problem.message if problem is not None else f"{_excerpt(value)!r} is not valid"
+
+
+def _name(step: str) -> str:
+    """A key as it can be shown: it may come from anybody's file."""
+    return step if len(step) <= _LONGEST_TEXT and step.isprintable() and " " not in step else repr(step[:_LONGEST_TEXT])
+
+
+def _excerpt(value: Any) -> Any:
+    """The beginning of a value: a message has no room for a list of a million."""
+    if isinstance(value, str):
+        return value if len(value) <= _LONGEST_TEXT else f"{value[:_LONGEST_TEXT]}..."
+    if isinstance(value, list):
+        return [_excerpt(item) for item in value[:_MOST_ITEMS]]
+    if isinstance(value, dict):
+        return {name: _excerpt(item) for name, item, _ in zip(value, value.values(), range(_MOST_ITEMS), strict=False)}
+    return value
+
+
+def _hint(found: Violation) -> str | None:
+    """The key or the word that was probably meant."""
+    match found.keyword:
+        case "additionalProperties":
+            candidates = list(found.schema.get("properties", {}))
+        case "enum":
+            candidates = found.schema["enum"]
+        case "const" if _is_later_form(found.value, found.schema["const"]):
+            return "a later version of readiness wrote it: update readiness;"
+        case "const":
+            candidates = [found.schema["const"]]
+        case _:
+            return None
+    near = get_close_matches(_excerpt(found.value), candidates, n=1) if isinstance(found.value, str) else []
+    return f"did you mean {near[0]!r}?" if near else None
+
+
+def _is_later_form(value: object, known: str) -> bool:
+    """Whether it is `readiness.profile/2` where this version knows `readiness.profile/1`."""
+    name, _, number = str(value)[:_LONGEST_TEXT].rpartition("/")
+    wanted, _, own = known.rpartition("/")
+    return name == wanted and re.fullmatch("[0-9]{1,6}", number) is not None and int(number) > int(own)
+
+
+def _shorten(message: str, longest: int = 300) -> str:
+    return message if len(message) <= longest else f"{message[: longest - 60]} ... {message[-50:]}"

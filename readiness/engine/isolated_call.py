@@ -1,0 +1,91 @@
+"""A function of readiness called in a process of its own, since it meets code of others: that may end a process or hang it.
+
+The process is a worker like those of checks: in a group of its own, killed from outside with whatever it left behind, when
+its time is up, when the host's memory runs out, or when the command line dies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from readiness import errors
+from readiness.engine.worker_evidence import describe_end
+from readiness.errors import ReadinessError
+from readiness.isolation.worker_pool import Pool
+from readiness.isolation.worker_process import Worker
+
+_POLL_S = 0.1
+
+
+class FailedCallError(Exception):
+    """What was called did not come to its end. The text says how; `note` is the last that it said, `log` what it printed."""
+
+    def __init__(self, how: str, *, note: str = "", log: str = "", timed_out: bool = False) -> None:
+        super().__init__(how)
+        self.note = note
+        self.log = log
+        self.timed_out = timed_out
+
+    def line_in(self, file: str | Path) -> int | None:
+        """The line of a file where the process stood when it crashed or was stopped; None where nobody knows."""
+        found = re.search(rf'File "{re.escape(str(file))}", line (\d+)', self.log)
+        return int(found[1]) if found else None
+
+
+def call(
+    function: str,
+    arguments: Mapping[str, Any],
+    *,
+    limit_s: float,
+    memory_bytes: int,
+    note: Callable[[str], object] = lambda _: None,
+) -> Any:
+    """What `module:function` returns, which must be JSON, as its arguments must; it is given `note`, to say what it does.
+
+    Raises what it raised of readiness's own errors, and FailedCallError for everything else: another exception, its end,
+    `limit_s` seconds without an end, or more than `memory_bytes` of its own.
+    """
+    request = {"job": "call", "function": function, "arguments": dict(arguments), "memory_bytes": memory_bytes}
+    told = 0
+    with Pool(preload="readiness.engine.worker") as pool:
+        worker = pool.start(request, fork=True, limit_s=limit_s)
+        while not worker.ended:
+            pool.poll(_POLL_S)
+            notes = _notes(worker)
+            for text in notes[told:]:
+                note(text)
+            told = len(notes)
+    return _answer(worker)
+
+
+def _notes(worker: Worker) -> list[str]:
+    """All that it said it was doing."""
+    return [str(row.cells.get("note")) for row in worker.rows]
+
+
+def _answer(worker: Worker) -> Any:
+    note = next(reversed(_notes(worker)), "")
+    # What was told after a time limit, or by a process that then died, is believed no more than that of a check.
+    if worker.end is None or worker.killed is not None or worker.timed_out or worker.answer is None:
+        raise FailedCallError(_end(worker), note=note, log=worker.log_tail, timed_out=worker.timed_out)
+    match worker.answer.value:
+        case {"answer": answer}:
+            return answer
+        case {"refused": str(kind), "what": str(what), "place": str() | None as place, "remedy": str() | None as remedy}:
+            known: Any = getattr(errors, kind, None)
+            error = known if isinstance(known, type) and issubclass(known, ReadinessError) else ReadinessError
+            raise error(what, place=place, remedy=remedy)
+        case {"failed": str(how)}:
+            raise FailedCallError(how, note=note, log=worker.log_tail)
+    raise FailedCallError("it answers in no way that is known", note=note, log=worker.log_tail)
+
+
+def _end(worker: Worker) -> str:
+    if worker.timed_out:
+        return f"no end within {worker.limit_s:g} s"
+    if worker.killed is None and worker.exit_code is not None and worker.exit_code >= 0:
+        return f"its process ended with exit code {worker.exit_code} before its work was done"
+    return describe_end(worker)

@@ -1,0 +1,174 @@
+"""The last run, for `--failed`: what of it must run again, and what a run takes over from it so that nothing is left out.
+
+Evidence is taken over where it would be the same again as far as anybody can know: of the same machine and accelerators, by
+the same version, under the same profile, with the same settings and random data, and of a check whose file is the same. All
+else that the last run wanted runs again.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from readiness import __version__
+from readiness.check_registry import Phase
+from readiness.datamodel import AcceleratorFacts, Assessment, Evidence, Outcome, Profile, Status, Use
+from readiness.documents import assessment, files, schema
+from readiness.documents.plain_json import plain
+from readiness.engine import run_store
+from readiness.engine.journal import Journal
+from readiness.engine.plan import NOT_ASKED_FOR, Job
+from readiness.errors import BadFileError, UsageError
+from readiness.host.identity import accelerator, same
+from readiness.host.identity import identity as this_machine
+
+_FLAG = "--failed"
+_ANEW = "run without --failed"
+_LARGEST_ASKED_BYTES = 2**24
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """What the last run found, and what it was asked for."""
+
+    saved: Assessment
+    asked: Mapping[str, Any]
+
+    @property
+    def seed(self) -> int:
+        """Of its random data."""
+        return self.saved.seed
+
+    @property
+    def soak_s(self) -> float | None:
+        """For how long it worked the checks that last as long as they are told."""
+        return self.asked.get("soak_s")
+
+    def wanted(self) -> list[tuple[str, str]]:
+        """The (accelerator, check) pairs that it did not leave out because nobody wanted them."""
+        return sorted(
+            (item.facts.id, piece.check)
+            for item in self.saved.accelerators
+            for piece in item.evidence
+            if piece.cause not in NOT_ASKED_FOR
+        )
+
+    def take_over(self, jobs: Sequence[Job], chosen: Sequence[AcceleratorFacts], journal: Journal, at: float) -> None:
+        """Write into the journal what need not be measured again. Raises UsageError where this is another machine."""
+        self._refuse_others(chosen)
+        for job in jobs:
+            if (evidence := self._sound(job)) is not None:
+                earlier = evidence.earlier or self.saved.started
+                journal.append(job.key[0], replace(evidence, earlier=earlier), at)
+
+    def _sound(self, job: Job) -> Evidence | None:
+        """What it measured of a job, where nothing of that failed or stayed unknown and a new run would ask the same."""
+        ids = tuple(facts.id for facts in job.accelerators)
+        items = [item for item in self.saved.accelerators if item.facts.id in ids]
+        evidence = next((piece for item in items[:1] for piece in item.evidence if piece.check == job.check.id), None)
+        if evidence is None or len(items) != len(ids) or evidence.status is not Status.MEASURED:
+            return None
+        if job.check.phase is Phase.LAST:  # it looks back on the run that it ends
+            return None
+        if evidence.accelerators != ids or evidence.settings != plain(job.settings):
+            return None
+        well = (Outcome.PASS, Outcome.NOT_APPLICABLE)
+        if any(found.outcome not in well for item in items for found in item.findings if found.check == evidence.check):
+            return None
+        file = Path(job.check.file)
+        return evidence if _is_older(file, evidence.earlier or self.saved.started) else None
+
+    def _refuse_others(self, chosen: Sequence[AcceleratorFacts]) -> None:
+        before = {item.facts.id: item.facts for item in self.saved.accelerators}
+        for facts in chosen:
+            if facts.id not in before:
+                known = " ".join(f"--device {id}" for id in before)
+                raise UsageError(
+                    f"the last run was not of {facts.id}", place=_FLAG, remedy=f"add {known}, or {_ANEW}"
+                )
+            if accelerator(facts) != accelerator(before[facts.id]):
+                raise UsageError(
+                    f"{facts.id} is no longer the {before[facts.id].model} with the software that the last run was on",
+                    place=_FLAG,
+                    remedy=_ANEW,
+                )
+        machine = self.asked.get("machine", {})
+        if any(facts.serial is None for facts in chosen) and not same(machine, this_machine()):
+            raise UsageError(
+                f"the last run was on {machine.get('name', 'another machine')}, and its accelerators tell no serial number",
+                place=_FLAG,
+                remedy=_ANEW,
+            )
+
+
+def load(profile: Profile, uses: Sequence[Use], asked: Mapping[str, Any]) -> LastRun:
+    """The last run, where this one may go on from it. Raises UsageError where there is none, or where it asked other things.
+
+    `asked` is what this run is asked for: `seed`, `hosts`, and `elsewhere`, who the accelerators of those are.
+    """
+    folder = run_store.last_run(_FLAG, f"{_ANEW} first")
+    last = LastRun(assessment.read(folder / "assessment.json"), _asked(folder))
+    saved = last.saved
+    if saved.profile_name != profile.name:
+        raise UsageError(
+            f"the last run was of the profile {saved.profile_name}, not {profile.name}",
+            place=_FLAG,
+            remedy=f"add --profile {saved.profile_name}, or {_ANEW} first",
+        )
+    if saved.profile_sha256 != profile.sha256:
+        what = f"the profile {profile.name} demands something else than in the last run"
+        raise UsageError(what, place=_FLAG, remedy=_ANEW)
+    if saved.version != __version__:
+        raise UsageError(
+            f"the last run was by readiness {saved.version}, and this is {__version__}", place=_FLAG, remedy=_ANEW
+        )
+    if not set(uses) <= set(saved.uses):
+        raise UsageError(
+            f"the last run was for {' and '.join(saved.uses)} only",
+            place=_FLAG,
+            remedy=f"add {' '.join(f'--use {use}' for use in saved.uses)}, or {_ANEW}",
+        )
+    if asked["seed"] not in (None, saved.seed):
+        raise UsageError(
+            f"the last run's random data had the seed {saved.seed}, not {asked['seed']}",
+            place=_FLAG,
+            remedy=f"leave --seed out, or {_ANEW}",
+        )
+    if list(asked["hosts"]) != (hosts := last.asked.get("hosts", [])):
+        remedy = f"add {' '.join(f'--host {host}' for host in hosts)}" if hosts else "leave --host out"
+        what = f"the last run was with {', '.join(hosts) or 'no other host'}"
+        raise UsageError(what, place=_FLAG, remedy=f"{remedy}, or {_ANEW}")
+    if asked["elsewhere"] != last.asked.get("elsewhere", []):
+        what = "the other hosts no longer have the accelerators that the last run was with"
+        raise UsageError(what, place=_FLAG, remedy=_ANEW)
+    wanted = set(last.wanted())
+    if not any(
+        (item.facts.id, finding.check) in wanted and finding.outcome in (Outcome.FAIL, Outcome.UNKNOWN)
+        for item in saved.accelerators
+        for finding in item.findings
+    ):
+        raise UsageError("nothing failed in the last run", place=_FLAG, remedy=_ANEW)
+    return last
+
+
+def _asked(folder: Path) -> Mapping[str, Any]:
+    document = files.read_json(folder / "run.json", largest_bytes=_LARGEST_ASKED_BYTES, own=True)
+    if (problem := schema.first_problem("run", document)) is not None:
+        raise BadFileError(
+            f"this is not the run.json of a run: {problem.path_text}: {problem.message}",
+            place=str(folder / "run.json"),
+            remedy=_ANEW,
+        )
+    asked: Mapping[str, Any] = document["asked"]
+    return asked
+
+
+def _is_older(file: Path, started: str) -> bool:
+    """Whether a check's file was written before a run began."""
+    try:
+        return file.stat().st_mtime <= datetime.datetime.fromisoformat(started).timestamp()
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,62 @@
+"""What a run that goes on takes over from its journal: the accelerators it began on, and evidence of the same settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from readiness.datamodel import AcceleratorFacts, Evidence, Status
+from readiness.documents.plain_json import plain
+from readiness.engine.discovery import Discovery
+from readiness.engine.journal import Journal
+from readiness.engine.plan import Job
+from readiness.errors import UsageError
+from readiness.host.identity import accelerator, same
+from readiness.host.identity import identity as this_machine
+
+
+def settle(
+    chosen: tuple[AcceleratorFacts, ...], discovery: Discovery, journal: Journal, at: float
+) -> tuple[AcceleratorFacts, ...]:
+    """The accelerators under test: of a resumed run the ones that it began on, which must be there still.
+
+    From the journal come their names and their fault counters, as they stood at the very start; all else is what was found
+    now, since a worker does what the description of an accelerator says.
+    """
+    if not journal.accelerators:
+        journal.found(chosen, discovery.failures, at)
+        return chosen
+
+    nameless = any(facts.serial is None for facts in chosen)
+    if nameless and journal.machine and not same(journal.machine, this_machine()):
+        raise UsageError(
+            f"it began on {journal.machine.get('name', 'another machine')}, and its accelerators tell no serial number",
+            place=str(journal.folder),
+            remedy="begin a new run: evidence of two different machines makes no assessment",
+        )
+    settled = []
+    for before in journal.accelerators:
+        now = next((facts for facts in chosen if accelerator(facts) == accelerator(before)), None)
+        if now is None:
+            raise UsageError(
+                f"{before.id} is no longer the {before.model} with the software that this run began on",
+                place=str(journal.folder),
+                remedy="begin a new run: evidence of two different machines makes no assessment",
+            )
+        settled.append(replace(now, counters=before.counters))
+    return tuple(settled)
+
+
+def known(jobs: Sequence[Job], journal: Journal) -> dict[tuple[str, str], Evidence]:
+    """What is there already, of the same settings: a check's own may have changed with its version.
+
+    A check that counts on from what it kept is gone on with where an error had ended it.
+    """
+    asked = {job.key: job for job in jobs if job.left_out is None}
+    return {
+        key: evidence
+        for key, evidence in journal.evidence.items()
+        if key in asked
+        and evidence.settings == plain(asked[key].settings)
+        and not (asked[key].check.recount is not None and evidence.status is Status.ERROR)
+    }

@@ -1,0 +1,116 @@
+"""Where runs are kept between commands: journals, and which run was the last."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+
+from readiness.documents import files
+from readiness.errors import BadFileError, UsageError
+
+#: Older runs are removed when a new one ends.
+RUNS_KEPT = 20
+_LONGEST_PATH_BYTES = 2**16
+#: A run without a whole result that has written nothing for so long goes on no more.
+GIVEN_UP_S = 86400.0
+
+
+@cache
+def folder() -> Path:
+    """The user's state folder, or a temporary one where that cannot be written (a health program under a bare root)."""
+    import platformdirs
+
+    try:
+        place: Path = platformdirs.user_state_path("readiness", appauthor=False)
+        (place / "runs").mkdir(parents=True, exist_ok=True)
+        if os.access(place / "runs", os.W_OK):
+            return place
+    except (OSError, RuntimeError):  # nobody's home: a user that no list of users has
+        pass
+    return _in_temporary() or Path(tempfile.mkdtemp(prefix="readiness-state-"))
+
+
+def _in_temporary() -> Path | None:
+    """The same folder every time, so that runs do not pile up; None where somebody else might have made it."""
+    place = Path(tempfile.gettempdir()) / f"readiness-state-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        place.mkdir(mode=0o700, exist_ok=True)
+        found = place.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
+            (place / "runs").mkdir(exist_ok=True)
+            return place
+    return None
+
+
+def new_run_folder() -> Path:
+    """A folder for a new run; created when its journal is."""
+    # Containers that share a home begin in the same second as the same process number.
+    return folder() / "runs" / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def prune_runs() -> None:
+    """Remove all but the newest runs, of those that have ended or were given up. What cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        found = [path for path in (folder() / "runs").iterdir() if not path.is_symlink()]
+        runs = sorted(path for path in found if (path / "run.json").exists())
+        for old in runs[:-RUNS_KEPT]:
+            with contextlib.suppress(OSError):
+                _remove(old)
+
+
+def _remove(run: Path) -> None:
+    """Remove a run that nobody is at work on, or will go on with. Raises OSError."""
+    lock = files.take_lock(run)
+    if lock is None:
+        return
+    with lock:
+        if not _goes_on(run):
+            shutil.rmtree(run, ignore_errors=True)
+
+
+def _goes_on(run: Path) -> bool:
+    """Whether somebody may go on with a run, or is at work on it on another machine that shares this folder.
+
+    One that was interrupted has an assessment too, of what there was until then.
+    """
+    with contextlib.suppress(BadFileError):
+        assessment = run / "assessment.json"
+        if assessment.exists() and not files.read_json(assessment, largest_bytes=2**28).get("interrupted", False):
+            return False
+    written = [run / "run.json", run / "journal.jsonl", *(run / "kept").glob("*")]
+    return time.time() - max((file.lstat().st_mtime for file in written if os.path.lexists(file)), default=0.0) < GIVEN_UP_S
+
+
+def remember_last(run: Path) -> None:
+    """Note which run was the last to end."""
+    with contextlib.suppress(OSError):
+        files.write_bytes_atomically(folder() / "last", os.fsencode(os.path.realpath(run)), mode=files.OWN_MODE)
+
+
+def last_run(place: str, remedy: str) -> Path:
+    """The folder of the run that was the last to end, with its assessment. Raises UsageError, from `place`, for none."""
+    try:
+        last = Path(os.fsdecode(files.read_bytes(folder() / "last", largest_bytes=_LONGEST_PATH_BYTES, own=True)))
+        there = (last / "assessment.json").is_file()
+    except (BadFileError, OSError, ValueError):  # ValueError: a NUL in the path
+        raise UsageError("there is no last run", place=place, remedy=remedy) from None
+    if not there:
+        raise UsageError(f"the last run is gone ({last})", place=place, remedy=remedy)
+    return last
+
+
+def profile_of_run(run: Path) -> str | None:
+    """The profile that a run of this user was asked for, as it was named; None where nobody knows."""
+    with contextlib.suppress(BadFileError):
+        document = files.read_json(run / "run.json", largest_bytes=2**24, own=True)
+        match document:
+            case {"asked": {"profile": str(profile)}}:
+                return profile
+    return None

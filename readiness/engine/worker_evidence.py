@@ -1,0 +1,174 @@
+"""How a worker ended: in words, and as evidence."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from readiness.causes import KillCause, SkipCause
+from readiness.datamodel import AcceleratorFacts, Evidence, Measurement, Row, Status
+from readiness.documents.plain_json import plain
+from readiness.engine.plan import Job
+from readiness.engine.worker import with_unit
+from readiness.errors import Exit
+from readiness.host import memory
+from readiness.isolation.worker_process import Worker
+
+#: The second try of a check that ran into its limit gets this many times the limit: a cold compile is not a hang.
+SECOND_TRY = 3.0
+_LONGEST_NOTE = 200
+#: What the kernel sends to a process for what it did itself. All others somebody sends: a person, a scheduler, the kernel
+#: for want of something, a driver that takes its device back. They tell nothing about the device.
+OWN_FAULTS = frozenset({
+    signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS,
+})  # fmt: skip
+
+
+def evidence_of(worker: Worker, job: Job, attempt: int) -> Evidence:
+    """What a worker that has ended says about its accelerator."""
+    status, reason = _status(worker, attempt)
+    void = worker.end is not None and worker.end.void
+    process: dict[str, Any] = {"exit_code": worker.exit_code, **worker.usage}
+    if worker.exit_code is not None and worker.exit_code < 0 and worker.kill_sent is None:
+        process["signal"] = signal_name(-worker.exit_code)
+    return Evidence(
+        check=job.check.id,
+        status=status,
+        reason=reason,
+        seconds=worker.seconds,
+        attempts=attempt,
+        measurements=() if void else tuple(worker.measurements),
+        rows=tuple(row.cells for row in worker.rows),
+        settings=job.settings,
+        environment={} if worker.end is None else worker.end.environment,
+        process=process,
+        accelerators=tuple(facts.id for facts in job.accelerators),
+        log=worker.log_tail,
+        cause=_cause(worker, status),
+    )
+
+
+def discovered(worker: Worker) -> tuple[tuple[AcceleratorFacts, ...], str | None]:
+    """The accelerators that a worker found, and why they are not known, None where they are."""
+    status, reason = _status(worker, 1)
+    return (tuple(worker.accelerators), None) if status is Status.MEASURED else ((), reason)
+
+
+def unless_cut_short(evidence: Evidence, worker: Worker, job: Job) -> Evidence:
+    """The same, where it was given the time that its check may take; with less of it, a sound device ends late as well.
+
+    A process that cannot be killed is in a driver's hands, whatever time it had.
+    """
+    may_take_s = job.limit_s * (SECOND_TRY if evidence.attempts > 1 else 1)
+    if evidence.status is not Status.TIMEOUT or worker.limit_s >= may_take_s or worker.held is not None:
+        return evidence
+    reason = f"--timeout grants it less than the {may_take_s:g} s that it may take: {evidence.reason}"
+    return replace(evidence, status=Status.SKIPPED, reason=reason, cause=SkipCause.SHORT_LIMIT)
+
+
+def recounted(evidence: Evidence, job: Job, kept: Path) -> Evidence:
+    """The same with what the check had found before it was cut off, where it kept that and has not told it itself."""
+    if job.check.recount is None or evidence.status is Status.MEASURED or evidence.measurements or not kept.exists():
+        return evidence
+    measurements: list[Measurement] = []
+    rows: list[Mapping[str, Any]] = []
+    try:
+        for item in job.check.recount(kept):
+            if isinstance(item, Measurement):
+                measurements.append(with_unit(item, job.check))
+            elif isinstance(item, Row):
+                rows.append(plain(item.cells))
+    except Exception as problem:  # noqa: BLE001 - a check's own code: what cannot be recounted is not told
+        return replace(evidence, reason=f"{evidence.reason}; what it kept cannot be read: {problem}")
+    return replace(evidence, measurements=tuple(measurements), rows=tuple(rows))
+
+
+def _status(worker: Worker, attempt: int) -> tuple[Status, str | None]:
+    """How it ended. Its own word that it measured counts only from a process that then left by itself.
+
+    What it said after its time limit, or after we had decided to end it, has not been taken.
+    """
+    if worker.timed_out and worker.ready is None:
+        return Status.ERROR, "its process was not ready to begin in time"
+    if worker.timed_out and worker.full_disk is None:
+        tries = f" (a first try had {worker.limit_s / SECOND_TRY:g} s)" if attempt > 1 else ""
+        # What the kill met is said too: a process that a driver holds is worse than a slow one.
+        held = f"; {worker.killed}" if worker.held is not None else ""
+        return Status.TIMEOUT, f"no end within {worker.limit_s:g} s{tries}{held}{_last_note(worker)}"
+    if worker.killed is not None or ran_out_of_memory(worker):
+        return Status.ERROR, describe_end(worker)
+    if worker.end is not None and (worker.exit_code == 0 or worker.end.status is not Status.MEASURED):
+        return worker.end.status, worker.end.reason
+    if is_own_fault(worker):
+        return Status.CRASHED, describe_end(worker) + _last_note(worker)
+    return Status.ERROR, describe_end(worker)
+
+
+def _cause(worker: Worker, status: Status) -> KillCause | None:
+    match status:
+        case Status.TIMEOUT:
+            return KillCause.TIME_LIMIT
+        case Status.ERROR if killed_by_kernel(worker):
+            return KillCause.MEMORY
+        case Status.ERROR:
+            return worker.kill_cause
+        case _:
+            return None
+
+
+def is_own_fault(worker: Worker) -> bool:
+    """Whether a process that did not deliver ended of what it did, and nothing around it explains that."""
+    code = worker.exit_code
+    if code is None or code == Exit.INTERNAL or worker.full_disk is not None:
+        return False
+    return code >= 0 or -code in OWN_FAULTS
+
+
+def _last_note(worker: Worker) -> str:
+    """What it said last that it was doing: the operator or the step that hung or crashed is not far from it."""
+    note = " ".join(worker.note.split())[:_LONGEST_NOTE]
+    return f"; its last note was: {note}" if note else ""
+
+
+def describe_end(worker: Worker) -> str:
+    """How a worker that did not deliver its evidence ended, in words."""
+    full = f"; {worker.full_disk} was full meanwhile" if worker.full_disk is not None else ""
+    return _end_in_words(worker) + full
+
+
+def _end_in_words(worker: Worker) -> str:
+    if worker.killed is not None:
+        return worker.killed
+    code = worker.exit_code
+    if code is None:
+        return "its process was lost"
+    if code == Exit.INTERNAL:
+        return f"its process could not deliver its evidence (exit code {code})"
+    when = "before it had delivered its evidence" if worker.end is None else "after it had delivered its evidence"
+    if code >= 0:
+        return f"its process left with exit code {code} {when}"
+    name = signal_name(-code)
+    if killed_by_kernel(worker):
+        return f"out of memory: the kernel killed it ({name})"
+    if -code in OWN_FAULTS:
+        return f"its process died by {name}" + (f" {when}" if worker.end is not None else "")
+    return f"its process was ended from outside by {name}"
+
+
+def signal_name(number: int) -> str:
+    """`SIGSEGV`; real-time signals have no name: `signal 40`."""
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+
+
+def killed_by_kernel(worker: Worker) -> bool:
+    """Whether the kernel's out-of-memory killer took it: SIGKILL, not ours, and the kernel's count has moved."""
+    ours = worker.kill_sent is not None
+    return worker.exit_code == -signal.SIGKILL and not ours and memory.kernel_kills() > worker.kernel_kills_before
+
+
+def ran_out_of_memory(worker: Worker) -> bool:
+    """Whether it ended for want of host memory, by our hand or the kernel's."""
+    return worker.kill_cause is KillCause.MEMORY or killed_by_kernel(worker)

@@ -1,0 +1,254 @@
+"""The prepared process: it has imported torch, touched no device, and hands out ready workers by fork.
+
+It also starts workers as fresh interpreters where a stack cannot be forked, waits for all of them, and when one ends
+kills whatever that one left behind: its process group and, since orphans are handed to this process, its daemons too.
+When the command line dies, even by kill -9, the control socket closes: every worker is killed and this process leaves.
+
+Messages on the control socket (one JSON object each): in come `start` (with two file descriptors: evidence pipe, log),
+`kill`, `dump` and `import`; out go `prepared`, `started`, `failed` (it could not be), `exited`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import psutil
+
+from readiness.errors import Exit
+from readiness.host import temp_dirs
+from readiness.host.process_control import bootstrap, die_with_parent, take_in_orphans
+
+#: What a worker does; by its name, since nothing here may import what stands above it.
+WORKER = "readiness.engine.worker"
+
+LARGEST_MESSAGE_BYTES = 2**17
+
+
+@dataclass(slots=True)
+class _Worker:
+    id: int
+    pid: int
+    popen: subprocess.Popen[bytes] | None  # of a fresh interpreter; kept so that nobody else waits for it
+
+
+class Nursery:
+    """The loop of the prepared process."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.control = control
+        self.wake_up: tuple[int, ...] = ()
+        self.workers: dict[int, _Worker] = {}  # by pid
+
+    def run(self) -> None:
+        """Serve until the control socket closes."""
+        reader, writer = self.wake_up = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        while True:
+            waited: list[Any] = [self.control, reader]
+            ready, _, _ = select.select(waited, [], [])
+            if reader in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(reader, 4096)
+                self.reap()
+            if self.control in ready and not self.serve():
+                break
+        self.end_all()
+
+    def serve(self) -> bool:
+        """Handle one message; False when the other side is gone."""
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self.control, LARGEST_MESSAGE_BYTES, 2)
+        except ConnectionError:
+            return False
+        if not data:
+            return False
+        message = json.loads(data)
+        if "start" in message:
+            self.start(message, *descriptors)
+        elif "kill" in message:
+            self.signal(message["kill"], signal.SIGKILL, group=True)
+        elif "dump" in message:
+            self.signal(message["dump"], signal.SIGUSR1, group=False)
+        elif "import" in message:
+            preload(message["import"])
+        return True
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Tell the command line; when it is gone, the loop will notice."""
+        with contextlib.suppress(OSError):
+            self.control.send(json.dumps(message).encode())
+
+    def start(self, message: dict[str, Any], evidence: int, log: int) -> None:
+        """Start a worker by fork or as a fresh interpreter."""
+        popen = None
+        try:
+            if message["fork"]:
+                ours = os.getpid()
+                pid = os.fork()
+                if pid == 0:
+                    self.become_worker(message["request"], evidence, log, ours)
+            else:
+                popen = subprocess.Popen(
+                    bootstrap(f"{WORKER}:main", str(evidence), str(os.getpid())),
+                    stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[evidence], start_new_session=True,
+                    env=os.environ | message["environment"],
+                )  # fmt: skip
+                pid = popen.pid
+        except OSError as problem:  # no more processes, no more memory
+            self.send({"failed": message["start"], "reason": str(problem)})
+            return
+        finally:
+            os.close(evidence)
+            os.close(log)
+        self.workers[pid] = _Worker(message["start"], pid, popen)
+        self.send({"started": message["start"], "pid": pid})
+        if popen is not None and popen.stdin is not None:
+            with contextlib.suppress(BrokenPipeError), popen.stdin:
+                popen.stdin.write(json.dumps(message["request"]).encode())
+
+    def become_worker(self, request: dict[str, Any], evidence: int, log: int, parent: int) -> NoReturn:
+        """In the forked child: cut every tie to this process, then work."""
+        code = int(Exit.INTERNAL)
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            os.setsid()
+            die_with_parent(parent)
+            self.control.close()
+            for descriptor in self.wake_up:  # what a check reads or writes there would be lost to the other side
+                os.close(descriptor)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.close(log)
+            code = importlib.import_module(WORKER).serve(request, evidence)
+        finally:
+            os._exit(code)
+
+    def signal(self, id: int, number: signal.Signals, *, group: bool) -> None:
+        """Signal a worker, or all of its group, if it is still there."""
+        for worker in self.workers.values():
+            if worker.id == id:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(worker.pid, number)  # it may not lead a group yet
+                    if group:
+                        os.killpg(worker.pid, number)
+
+    def reap(self) -> None:
+        """Wait for whoever ended; clear away what it left, then tell how it ended."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            worker = self.workers.pop(pid, None)
+            if worker is None:
+                continue  # an orphan that was handed to us
+            if worker.popen is not None:
+                worker.popen.returncode = os.waitstatus_to_exitcode(status)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+            left = self.clear_orphans()
+            temp_dirs.sweep(pid)
+            self.send(
+                {
+                    "exited": worker.id,
+                    "code": os.waitstatus_to_exitcode(status),
+                    "peak_memory_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+                    "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
+                    "left_behind": left,
+                }
+            )
+
+    def clear_orphans(self) -> int:
+        """Kill every child of this process that is no worker; how many there were. Those in a driver's hands may stay."""
+        killed: set[int] = set()
+        for _ in range(20):
+            orphans = [
+                child.pid
+                for child in psutil.Process().children()
+                if child.pid not in self.workers and child.status() != psutil.STATUS_ZOMBIE
+            ]
+            if not orphans:
+                break
+            for pid in orphans:
+                killed.add(pid)
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+            for pid in orphans:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+        return len(killed)
+
+    def end_all(self) -> None:
+        """Kill every worker and wait a moment for them to be gone."""
+        for pid in list(self.workers):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while self.workers and time.monotonic() < deadline:
+            self.reap()
+            time.sleep(0.01)
+        self.clear_orphans()
+
+
+def preload(names: Iterable[str]) -> str | None:
+    """Import modules, so that every worker forked from now on has them; the first that failed, None where none did."""
+    problem = None
+    with _no_cache_folder():
+        for name in names:
+            try:
+                __import__(name)
+            except BaseException as failure:  # noqa: BLE001 - a broken torch is evidence for the caller, not our end
+                problem = problem or f"{type(failure).__name__}: {failure}"
+    gc.freeze()
+    return problem
+
+
+@contextlib.contextmanager
+def _no_cache_folder() -> Iterator[None]:
+    """Torch's compiler makes its cache folder when it is imported: have it take one that is there, and leave none behind."""
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    before = os.environ.get(name)
+    os.environ.setdefault(name, tempfile.gettempdir())
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+
+
+def main(descriptor: str, names: str) -> int:
+    """The entry of the prepared process: `descriptor` is the control socket, `names` what to import, by commas."""
+    os.setsid()
+    die_with_parent()
+    take_in_orphans()
+    for number in (signal.SIGINT, signal.SIGTERM):  # these are for the command line, which ends us by closing the socket
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    control = socket.socket(fileno=int(descriptor))
+    nursery = Nursery(control)
+    problem = preload(filter(None, names.split(",")))
+    nursery.send({"prepared": problem is None, "problem": problem})
+    nursery.run()
+    return 0

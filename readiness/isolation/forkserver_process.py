@@ -1,0 +1,109 @@
+"""The prepared process as the command line sees it: started, spoken to, gone on with when stopped, replaced when dead."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psutil
+
+from readiness.host import process_control
+from readiness.isolation import forkserver
+
+#: The states of a process that somebody has stopped, as psutil names them.
+STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+#: How long it may take to end, and whatever it left behind.
+VANISH_LIMIT_S = 5.0
+#: How long it may leave a message untaken.
+_ANSWER_LIMIT_S = 300.0
+#: An environment variable by which its descendants are known, wherever they went.
+_MARK = "READINESS_RUN"
+
+
+class NurseryProcess:
+    """One prepared process and the socket to it."""
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        """Start it; it imports `modules` first. Returns at once."""
+        self._mark = secrets.token_hex(16)
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM))
+        self.control.settimeout(_ANSWER_LIMIT_S)
+        with theirs:
+            self._popen = subprocess.Popen(
+                process_control.bootstrap("readiness.isolation.forkserver:main", str(theirs.fileno()), ",".join(modules)),
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                # Plug-ins load themselves with torch: they must not touch a device in the process that is forked from.
+                env=os.environ | {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+                | {_MARK: self._mark},
+            )  # fmt: skip
+        self._process = psutil.Process(self._popen.pid)
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._popen.pid
+
+    def tell(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
+        """Send it a message, with descriptors for the worker that it is about. Raises OSError when it is gone."""
+        self.go_on()
+        socket.send_fds(self.control, [json.dumps(message).encode()], list(descriptors))
+
+    def hear(self) -> dict[str, Any] | None:
+        """The next message, which the socket says is there; None when it is gone."""
+        try:
+            data = self.control.recv(forkserver.LARGEST_MESSAGE_BYTES)
+        except OSError:
+            return None
+        return dict(json.loads(data)) if data else None
+
+    def go_on(self) -> None:
+        """Let it go on where a check, whose parent it is, has stopped it: no end of a worker would be noticed otherwise."""
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if self._process.status() in STOPPED:
+                os.kill(self.pid, signal.SIGCONT)
+
+    def kill_child(self, pid: int | None) -> None:
+        """Kill one of its children with its group, where it does not do so itself."""
+        with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
+            if pid is not None and psutil.Process(pid).ppid() == self.pid:
+                os.kill(pid, signal.SIGKILL)
+                os.killpg(pid, signal.SIGKILL)
+
+    def end(self) -> None:
+        """Have it end all its workers and leave; kill what does not."""
+        self.control.close()
+        self.go_on()
+        try:
+            self._popen.wait(VANISH_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(VANISH_LIMIT_S)
+        if self._popen.returncode != 0:
+            self._clear()
+
+    def _clear(self) -> None:
+        """Kill whatever it left: its workers die with it, and what those started goes to nobody."""
+        deadline = time.monotonic() + VANISH_LIMIT_S
+        while (left := self._descendants()) and time.monotonic() < deadline:
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            time.sleep(0.01)
+
+    def _descendants(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.environ().get(_MARK) == self._mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found

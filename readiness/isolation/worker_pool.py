@@ -1,0 +1,254 @@
+"""The command line's side of the worker processes: start them, listen to them, keep their limits, end them.
+
+`Pool.poll` moves all workers forward; whoever calls it looks at `Worker.ended`. Nothing here blocks for longer than it is
+told to, whatever a worker does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import selectors
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from readiness.causes import KillCause
+from readiness.errors import InternalError
+from readiness.host import disk, memory
+from readiness.isolation import forkserver
+from readiness.isolation.forkserver_process import STOPPED, VANISH_LIMIT_S, NurseryProcess
+from readiness.isolation.worker_process import Worker, holder, state
+
+#: How long a worker may take to import torch, a plug-in and its check before it must say that it is ready.
+START_LIMIT_S = 300.0
+#: After this a kill that the prepared process has not carried out is carried out from here.
+_DIRECT_KILL_S = 1.0
+#: What a worker may print before the next look at it without having to wait.
+_LOG_PIPE_BYTES = 2**20
+_WATCH_PERIOD_S = 0.1
+#: Whoever did not look for so long was stopped or very busy: that time is nobody's.
+_STALL_S = 2.0
+
+
+class Pool:
+    """All workers of a run and the prepared process that makes them."""
+
+    def __init__(self, *, preload: str = f"torch,{forkserver.WORKER}", memory_floor_bytes: int | None = None) -> None:
+        self._modules = list(filter(None, preload.split(",")))
+        self.memory_floor_bytes = memory.floor() if memory_floor_bytes is None else memory_floor_bytes
+        self.workers: dict[int, Worker] = {}
+        self.problem: str | None = None
+        self._ids = itertools.count(1)
+        self._selector = selectors.DefaultSelector()
+        self._watched = 0.0
+        self._looked = time.monotonic()
+        self._open()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        self._nursery = NurseryProcess(self._modules)
+        self._selector.register(self._nursery.control, selectors.EVENT_READ)
+
+    def start(self, request: Mapping[str, Any], *, fork: bool, limit_s: float) -> Worker:
+        """Start a worker at a job. `fork` takes it from the prepared process; else it is a fresh interpreter.
+
+        Where that cannot be done, the worker has ended before it began, and says why.
+        """
+        identity = next(self._ids)
+        autoload = {"TORCH_DEVICE_BACKEND_AUTOLOAD": os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD", "1")}
+        message = {"start": identity, "fork": fork, "request": dict(request), "environment": autoload}
+        if len(json.dumps(message).encode()) > forkserver.LARGEST_MESSAGE_BYTES:
+            raise InternalError("a job's description is too large for its worker", remedy="shorten the settings")
+        with contextlib.ExitStack() as opened:
+            worker = Worker(identity, -1, -1, limit_s, kernel_kills_before=memory.kernel_kills())
+            try:
+                worker.evidence, evidence = _pipe(opened)
+                worker.log, log = _pipe(opened)
+                _widen(log)
+                try:
+                    self._nursery.tell(message, [evidence, log])
+                except OSError:  # the prepared process died unnoticed: the next one gets the job
+                    self._lost()
+                    self._nursery.tell(message, [evidence, log])
+                self._selector.register(worker.evidence, selectors.EVENT_READ, worker)
+            except OSError as problem:
+                worker.fail(f"its process could not be started: {problem}", KillCause.NOT_STARTED)
+        self.workers[identity] = worker
+        return worker
+
+    def preload(self, names: Sequence[str]) -> None:
+        """Have the prepared process import more: workers forked from now on need not. Returns at once."""
+        self._modules += names
+        self._tell({"import": list(names)})
+
+    def poll(self, timeout_s: float) -> None:
+        """Wait up to `timeout_s` for something to happen, then bring every worker up to date."""
+        if any(key.data is None for key, _ in self._selector.select(timeout_s)):
+            self._listen()
+        for worker in self.workers.values():
+            if not worker.ended:
+                self._look(worker)
+        self._pardon(timeout_s)
+        self._keep_limits()
+        for worker in list(self.workers.values()):
+            if worker.ended:
+                self._forget(worker)
+
+    def kill(self, worker: Worker, reason: str, cause: KillCause) -> None:
+        """End a worker and its whole process group; the reason becomes evidence. Returns at once."""
+        if worker.kill_sent is None:
+            worker.killed, worker.kill_cause = reason, cause
+            worker.kill_sent = time.monotonic()
+            self._tell({"kill": worker.id})
+
+    def close(self) -> None:
+        """End everything that is left and wait for it, with a deadline."""
+        self._nursery.end()
+        for worker in list(self.workers.values()):
+            self._forget(worker)
+        self._selector.close()
+
+    def _tell(self, message: Mapping[str, Any]) -> None:
+        with contextlib.suppress(OSError):
+            self._nursery.tell(message)
+
+    def _listen(self) -> None:
+        message = self._nursery.hear()
+        match message:
+            case None:
+                self._lost()
+            case {"prepared": _, "problem": problem}:
+                self.problem = problem
+            case {"started": id, "pid": pid} if id in self.workers:
+                self.workers[id].pid = pid
+            case {"failed": id, "reason": reason} if id in self.workers:
+                self.workers[id].fail(f"its process could not be started: {reason}", KillCause.NOT_STARTED)
+            case {"exited": id} if id in self.workers:
+                worker = self.workers[id]
+                worker.exit_code = message["code"]
+                worker.usage = {key: message[key] for key in ("peak_memory_bytes", "cpu_s", "left_behind")}
+                if (problem := worker.last_look()) is not None:  # what it sent before it ended
+                    self.kill(worker, problem, KillCause.OUTPUT)
+                if worker.exit_code != 0:  # it may have died of a full disk before the next look at that
+                    worker.full_disk = worker.full_disk or disk.full()
+                worker.finished = time.monotonic()
+
+    def _lost(self) -> None:
+        """The prepared process died. Its workers died with it; a new one takes its place."""
+        self._selector.unregister(self._nursery.control)
+        self._nursery.end()
+        for worker in self.workers.values():
+            if not worker.ended:
+                worker.fail("the prepared process died, and the check with it", KillCause.FORKSERVER)
+        self._open()
+
+    def _look(self, worker: Worker) -> None:
+        problem = worker.look()
+        if worker.told_all:
+            self._leave(worker)
+        if problem is not None:
+            self.kill(worker, problem, KillCause.OUTPUT)
+
+    def _pardon(self, timeout_s: float) -> None:
+        """Time in which this process was stopped, or held up, counts towards nobody's limit."""
+        now = time.monotonic()
+        late_s, self._looked = now - self._looked - timeout_s, now
+        if late_s > _STALL_S:
+            for worker in self.workers.values():
+                worker.pardoned_s += min(late_s, now - (worker.ready or worker.started))
+
+    def _keep_limits(self) -> None:
+        now = time.monotonic()
+        if now - self._watched >= _WATCH_PERIOD_S:
+            self._watched = now
+            self._nursery.go_on()
+            self._keep_memory()
+            self._watch_disk()
+        for worker in self.workers.values():
+            if worker.ended:
+                continue
+            if worker.kill_sent is not None:
+                self._see_to_the_end(worker, now - worker.kill_sent)
+            elif worker.dump_sent is not None:
+                if now - worker.dump_sent > 0.3:  # the stack dump has had its moment
+                    self.kill(worker, "time limit", KillCause.TIME_LIMIT)
+            elif worker.spent_s > (START_LIMIT_S if worker.ready is None else worker.limit_s):
+                self._end_in_time(worker)
+
+    def _end_in_time(self, worker: Worker) -> None:
+        """Its time is up. It is no timeout where it has ended, and only word of it has not come, or where it was stopped."""
+        found = None if worker.pid is None else state(worker.pid, self._nursery.pid)
+        if worker.pid is not None and found is None:
+            self.kill(worker, "it has ended", KillCause.LOST)
+        elif found in STOPPED:
+            reason = f"no end within {worker.limit_s:g} s, and its process was stopped from outside"
+            self.kill(worker, reason, KillCause.SUSPENDED)
+        else:
+            worker.timed_out = True
+            worker.dump_sent = time.monotonic()
+            self._tell({"dump": worker.id})
+
+    def _see_to_the_end(self, worker: Worker, waited_s: float) -> None:
+        """A kill was sent: carry it out from here if need be, and do not wait for ever."""
+        if waited_s > _DIRECT_KILL_S and not worker.killed_directly:
+            worker.killed_directly = True
+            self._kill_directly(worker)
+        if waited_s > VANISH_LIMIT_S:
+            if worker.pid is not None and (found := state(worker.pid, self._nursery.pid)) is not None:
+                worker.held = holder(worker.pid, found)
+            lost = "its exit code was lost" if worker.held is None else f"it cannot be killed ({worker.held})"
+            worker.killed = f"{worker.killed}; {lost}"
+            worker.finished = time.monotonic()
+
+    def _kill_directly(self, worker: Worker) -> None:
+        self._nursery.kill_child(worker.pid)
+
+    def _keep_memory(self) -> None:
+        """Kill the largest worker before the host runs out of memory: the kernel's choice might be another's process."""
+        running = [worker for worker in self._running() if worker.pid and not worker.kill_sent]
+        if not running or memory.available() >= self.memory_floor_bytes:
+            return
+        largest = max(running, key=lambda worker: memory.of_group(worker.pid))
+        reason = f"out of memory: less than {self.memory_floor_bytes >> 20} MiB of the host's were left"
+        self.kill(largest, reason, KillCause.MEMORY)
+
+    def _watch_disk(self) -> None:
+        """Remember a disk that is full while workers run: some will have made room again when they have died of it."""
+        running = [worker for worker in self._running() if worker.full_disk is None]
+        if running and (folder := disk.full()) is not None:
+            for worker in running:
+                worker.full_disk = folder
+
+    def _running(self) -> Iterable[Worker]:
+        return (worker for worker in self.workers.values() if not worker.ended)
+
+    def _leave(self, worker: Worker) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(worker.evidence)
+
+    def _forget(self, worker: Worker) -> None:
+        self._leave(worker)
+        worker.close()
+        self.workers.pop(worker.id, None)
+
+
+def _pipe(opened: contextlib.ExitStack) -> tuple[int, int]:
+    """A pipe whose reader is ours and does not block; its writer is closed with `opened`."""
+    reader, writer = os.pipe()
+    opened.callback(os.close, writer)
+    os.set_blocking(reader, False)
+    return reader, writer
+
+
+def _widen(pipe: int) -> None:
+    with contextlib.suppress(AttributeError, OSError):  # not everywhere, and not without end for one user
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _LOG_PIPE_BYTES)

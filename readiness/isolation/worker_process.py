@@ -1,0 +1,194 @@
+"""One worker as the command line sees it: what it sent, what it printed, and how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from readiness.causes import KillCause
+from readiness.datamodel import AcceleratorFacts, Measurement, Note, Row
+from readiness.isolation.evidence_pipe import Answer, End, Message, Ready, Receiver
+
+#: More printed text than this from one check is a fault of the check. Of all that it printed, the end is kept.
+MOST_PRINTED_BYTES = 32 * 2**20
+LOG_TAIL_BYTES = 8 * 1024
+#: What one look takes from a pipe at most: a flood must not keep the command line from its other workers.
+_MOST_AT_ONCE = 2**20
+
+
+@dataclass(slots=True)
+class Worker:
+    """One process at one job.
+
+    `evidence` and `log` are our ends of its pipes: what it prints is held back there, a pipe's length at a time, and never
+    on a disk. `measurements`, `rows`, `accelerators` and `answer` are what it sent, `end` its last word, None while it has
+    not spoken it. Once `ended`: `exit_code` is the exit code, negative for a signal, None where nobody learned it;
+    `killed` says why we killed it, if we did, and `kill_cause` the same for programs; `held` what holds a process that we
+    could not kill.
+    """
+
+    id: int
+    evidence: int
+    log: int
+    limit_s: float
+    pid: int | None = None
+    started: float = field(default_factory=time.monotonic)
+    ready: float | None = None
+    note: str = ""
+    measurements: list[Measurement] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    accelerators: list[AcceleratorFacts] = field(default_factory=list)
+    answer: Answer | None = None
+    end: End | None = None
+    finished: float | None = None
+    exit_code: int | None = None
+    killed: str | None = None
+    kill_cause: KillCause | None = None
+    held: str | None = None
+    timed_out: bool = False
+    full_disk: str | None = None
+    usage: dict[str, Any] = field(default_factory=dict)
+    printed: int = 0
+    kill_sent: float | None = None
+    killed_directly: bool = False
+    dump_sent: float | None = None
+    kernel_kills_before: int = 0
+    pardoned_s: float = 0.0
+    receiver: Receiver = field(default_factory=Receiver)
+    told_all: bool = False
+    _tail: bytes = b""
+    _idle: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over, one way or another."""
+        return self.finished is not None
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since it was ready (since its start where it never was), up to its end where it has ended."""
+        return (self.finished or time.monotonic()) - (self.ready or self.started)
+
+    @property
+    def spent_s(self) -> float:
+        """The same, without the time in which nobody could have noticed its end."""
+        return self.seconds - self.pardoned_s
+
+    @property
+    def log_tail(self) -> str:
+        """The last of what the process and its libraries printed."""
+        return self._tail.decode(errors="replace")
+
+    def look(self) -> str | None:
+        """Take in what has come through its pipes, without waiting for more; what is wrong with it, if anything."""
+        data, self.told_all = _read(self.evidence)
+        for message in self.receiver.feed(data):
+            # The request for its stack interrupts system calls: what it says after its time limit is no evidence. Neither
+            # is what it says once we have decided to end it.
+            if not self.timed_out and self.kill_sent is None:
+                self._take(message)
+        if self.receiver.flooded:
+            self.rows.clear()  # nobody reads them, and every report would have to hold them
+        printed, _ = _read(self.log)
+        self.printed += len(printed)
+        self._tail = (self._tail + printed)[-LOG_TAIL_BYTES:]
+        if self.receiver.fault is None and self.printed > MOST_PRINTED_BYTES:
+            return f"it printed more than {MOST_PRINTED_BYTES >> 20} MiB"
+        self._idle = not data and not printed
+        return self.receiver.fault
+
+    def last_look(self) -> str | None:
+        """The same for a process that has ended: all that is left in its pipes."""
+        self._idle = False
+        while not self._idle:
+            if (problem := self.look()) is not None:
+                return problem
+        self.receiver.close()
+        return self.receiver.fault
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case Measurement():
+                self.measurements.append(message)
+            case Row():
+                self.rows.append(message)
+            case AcceleratorFacts():
+                self.accelerators.append(message)
+            case Note():
+                self.note = message.text
+            case Ready():
+                self.ready, self.pardoned_s = time.monotonic(), 0.0
+            case Answer():
+                self.answer = message
+            case End():
+                self.end = message
+
+    def fail(self, reason: str, cause: KillCause) -> None:
+        """It is over: it never began, or nobody will learn how it ended."""
+        self.killed, self.kill_cause, self.finished = reason, cause, time.monotonic()
+
+    def close(self) -> None:
+        """Let go of its pipes."""
+        for descriptor in (self.evidence, self.log):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+def _read(descriptor: int) -> tuple[bytes, bool]:
+    """What there is in a pipe that does not block, within bounds; and whether nothing more can come."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while size < _MOST_AT_ONCE:
+            data = os.read(descriptor, 2**16)
+            if not data:
+                return b"".join(parts), True
+            parts.append(data)
+            size += len(data)
+    except BlockingIOError:
+        pass
+    except OSError:
+        return b"".join(parts), True
+    return b"".join(parts), False
+
+
+def state(pid: int, parent: int) -> str | None:
+    """The state of a child of `parent`, as psutil names it; None for one that has ended.
+
+    Such a one stays visible until its parent looks after it. Its first thread may have ended, and others not.
+    """
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        found = str(process.status())
+        if process.ppid() == parent and (found != psutil.STATUS_ZOMBIE or _living(pid)):
+            return found
+    return None
+
+
+def holder(pid: int, state: str) -> str:
+    """What holds a process that has been killed and is still there, in words; for a check it can only be a driver."""
+    return f"process {pid}, state {state}, waiting in {_waits_in(pid)}"
+
+
+def _living(pid: int) -> list[str]:
+    """The threads of a process that have not ended; none where the system does not tell."""
+    found = []
+    for thread in Path(f"/proc/{pid}/task").glob("*"):
+        with contextlib.suppress(OSError, IndexError):
+            if (thread / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                found.append(thread.name)
+    return found
+
+
+def _waits_in(pid: int) -> str:
+    for thread in (str(pid), *_living(pid)):
+        with contextlib.suppress(OSError):
+            if (where := Path(f"/proc/{pid}/task/{thread}/wchan").read_text()) not in ("", "0"):
+                return where
+    return "unknown"

@@ -1,0 +1,286 @@
+"""Evidence and a profile in, findings, verdicts and scores out. Pure: no clock, no files, no hardware, no order.
+
+The laws it keeps (tests/test_judge.py proves them):
+
+- every requirement yields exactly one finding for each use it speaks of;
+- what was not measured is unknown and stays in the denominator: no evidence never passes;
+- musts alone decide: any failed, `not ready`; else any unknown, `undetermined`; else `ready`. `ready` stands above the
+  other two, which both say "do not use it": taking evidence away never leads up to `ready`;
+- score: weight proven / weight of all that applies; ceiling: the same with the unknown counted as proven.
+
+A check whose process died of what it did or never ended, on a device that healthy devices' limits were made for, has
+shown something: what it was to measure there has failed. A check that raised, was skipped, or was ended from outside or for
+want of something of the host's has shown nothing: unknown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from readiness.datamodel import (
+    AcceleratorAssessment,
+    AcceleratorFacts,
+    Action,
+    Decision,
+    Evidence,
+    Finding,
+    Joined,
+    Level,
+    Limit,
+    Measurement,
+    Number,
+    Operator,
+    Outcome,
+    Profile,
+    Remedy,
+    Requirement,
+    Status,
+    Use,
+    Verdict,
+    Waiver,
+)
+from readiness.judging.measurement_values import is_comparable
+from readiness.judging.verdict import decide
+
+
+def judge(
+    profile: Profile,
+    facts: AcceleratorFacts,
+    evidence: Iterable[Evidence],
+    *,
+    uses: Sequence[Use] | None = None,
+    waivers: Sequence[Waiver] = (),
+    today: str = "",
+    chips: int = 1,
+) -> AcceleratorAssessment:
+    """One accelerator judged, of `chips` of its stack that are under test.
+
+    `today` (ISO 8601) decides which waivers still hold; it is data, not the clock's word.
+    """
+    kept = tuple(sorted(evidence, key=lambda item: item.check))
+    by_check = {item.check: item for item in kept}
+    asked = _asked(profile, uses)
+    findings = tuple(
+        _waive(_find(requirement, use, facts, by_check.get(requirement.check), chips), facts, waivers, today)
+        for use in asked
+        for requirement in sorted(profile.requirements, key=lambda requirement: requirement.id)
+        if use in requirement.uses
+    )
+    assert len(findings) == declared(profile, uses), "findings declared and findings made differ"
+    verdicts = {use: decide([finding for finding in findings if finding.use is use]) for use in asked}
+    return AcceleratorAssessment(facts=facts, evidence=kept, findings=findings, verdicts=verdicts)
+
+
+def declared(profile: Profile, uses: Sequence[Use] | None = None) -> int:
+    """How many findings a profile owes for each accelerator."""
+    return sum(use in requirement.uses for requirement in profile.requirements for use in _asked(profile, uses))
+
+
+def _asked(profile: Profile, uses: Sequence[Use] | None) -> list[Use]:
+    return [use for use in profile.uses if uses is None or use in uses]
+
+
+def satisfies(value: Number, limit: Limit) -> bool:
+    """Whether a value keeps a limit. What is not finite keeps none: no device has it. A truth value is no number."""
+    if not is_comparable(value, limit) or not math.isfinite(_number(value)):
+        return False
+    match limit.operator:
+        case Operator.AT_LEAST:
+            return value >= limit.bound
+        case Operator.AT_MOST:
+            return value <= limit.bound
+        case Operator.EQUALS:
+            return value == limit.bound
+        case Operator.BETWEEN:
+            assert limit.high is not None
+            return limit.bound <= value <= limit.high
+
+
+def credit(value: Number, limit: Limit) -> float:
+    """The share of the points that a value earns, 0 to 1: linear between `zero` and the bound where there is a `zero`."""
+    if satisfies(value, limit):
+        return 1.0
+    number = _number(value)
+    if limit.zero is None or not is_comparable(value, limit) or not math.isfinite(number):
+        return 0.0
+    span = limit.bound - limit.zero
+    share = (number - limit.zero) / span if math.isfinite(span) else 0.0
+    return min(max(share, 0.0), 1.0)
+
+
+def _number(value: Number) -> float:
+    """The value as a float; one that is too large for it is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def matches(measurement: Measurement, requirement: Requirement) -> bool:
+    """Whether a requirement speaks of this measurement."""
+    return measurement.name == requirement.measure and _fits(measurement, requirement)
+
+
+def _fits(measurement: Measurement, requirement: Requirement) -> bool:
+    return all(measurement.labels.get(key) == wanted for key, wanted in requirement.where.items())
+
+
+def count_of_stack(accelerators: Iterable[AcceleratorFacts | Joined], one: AcceleratorFacts) -> int:
+    """How many of these accelerators are of the stack of one of them."""
+    return sum(facts.stack == one.stack for facts in accelerators)
+
+
+def applies(requirement: Requirement, facts: AcceleratorFacts, chips: int = 1) -> bool:
+    """Whether a requirement holds for an accelerator of this stack, of which so many are under test."""
+    if chips < requirement.least_chips:
+        return False
+    if requirement.only_on and not any(fnmatchcase(facts.stack, glob) for glob in requirement.only_on):
+        return False
+    return not any(fnmatchcase(facts.stack, glob) for glob in requirement.not_on)
+
+
+def level(requirement: Requirement, chips: int = 1) -> Level:
+    """The level of a requirement where so many accelerators of the stack are under test."""
+    return requirement.level_of_several or requirement.level if chips > 1 else requirement.level
+
+
+def _find(
+    requirement: Requirement, use: Use, facts: AcceleratorFacts, evidence: Evidence | None, chips: int
+) -> Finding:
+    def finding(
+        outcome: Outcome, reason: str | None, worst: Measurement | None = None, earned: float = 0.0
+    ) -> Finding:
+        return Finding(
+            requirement=requirement.id,
+            use=use,
+            level=level(requirement, chips),
+            outcome=outcome,
+            limit=str(requirement.limit),
+            weight=requirement.weight,
+            check=requirement.check,
+            measure=requirement.measure,
+            labels=dict(worst.labels if worst is not None else requirement.where),
+            value=None if worst is None else worst.value,
+            unit=None if worst is None else worst.unit,
+            earned=earned,
+            reason=reason,
+            why=requirement.why,
+            title=requirement.title,
+            remedy=_remedy(requirement, outcome, evidence),
+        )
+
+    if chips < requirement.least_chips:
+        return finding(Outcome.NOT_APPLICABLE, f"it applies to {requirement.least_chips} chips or more under test together")
+    if not applies(requirement, facts, chips):
+        return finding(Outcome.NOT_APPLICABLE, f"it does not apply to the {facts.stack} stack")
+    if evidence is None:
+        return finding(Outcome.UNKNOWN, f"{requirement.check} was not run")
+    meant = [item for item in evidence.measurements if matches(item, requirement)]
+    comparable = [item for item in meant if is_comparable(item.value, requirement.limit)]
+    worst = _worst(comparable, requirement.limit)
+    if worst is not None and not satisfies(worst.value, requirement.limit):
+        earned = credit(worst.value, requirement.limit)
+        return finding(Outcome.FAIL, worst.about, worst, earned if evidence.status is Status.MEASURED else 0.0)
+    match evidence.status:
+        case Status.CRASHED | Status.TIMEOUT:
+            return finding(Outcome.FAIL, f"{requirement.check} did not finish: {evidence.reason}")
+        case Status.ERROR | Status.SKIPPED:
+            return finding(Outcome.UNKNOWN, f"{requirement.check}: {evidence.reason}")
+        case Status.MEASURED:
+            if len(comparable) < len(meant):
+                kinds = ("a truth value", "a number") if isinstance(meant[0].value, bool) else ("a number", "a truth value")
+                return finding(Outcome.UNKNOWN, f"{requirement.check} yielded {kinds[0]}, and the limit is {kinds[1]}")
+            if worst is None:
+                return finding(Outcome.UNKNOWN, _absence(requirement, evidence))
+            return finding(Outcome.PASS, None, worst, 1.0)
+
+
+def _remedy(requirement: Requirement, outcome: Outcome, evidence: Evidence | None) -> Remedy | None:
+    """What to do: the profile knows it for a failure; what is not known must be found out first."""
+    if outcome is Outcome.FAIL:
+        return requirement.remedy
+    if outcome is not Outcome.UNKNOWN:
+        return None
+    if evidence is None or evidence.attempts == 0:
+        # Of a check that did not run at all the labels say nothing: its requirements share one remedy in a report.
+        return Remedy(f"Run {requirement.check}.", Action.GATHER_EVIDENCE)
+    if evidence.status is Status.MEASURED:
+        there = any(_fits(measurement, requirement) for measurement in evidence.measurements)
+        where = f" where {_labels(requirement)} can be had" if requirement.where and not there else " again" if there else ""
+        return Remedy(f"Run {requirement.check}{where}.", Action.GATHER_EVIDENCE)
+    if evidence.status is Status.ERROR:
+        return Remedy("Read its log in the JSON assessment, mend the cause, run it again with -k.", Action.RETRY)
+    return Remedy("Provide what it lacks, or accept that this stays unknown.", Action.GATHER_EVIDENCE)
+
+
+def _absence(requirement: Requirement, evidence: Evidence) -> str:
+    if not any(_fits(measurement, requirement) for measurement in evidence.measurements):
+        return f"{requirement.check} measured nothing for {_labels(requirement)}"
+    where = f" for {_labels(requirement)}" if requirement.where else ""
+    return f"{requirement.check} yielded no {requirement.measure}{where}"
+
+
+def _labels(requirement: Requirement) -> str:
+    return ", ".join(f"{key}={value}" for key, value in requirement.where.items())
+
+
+def _worst(measurements: Sequence[Measurement], limit: Limit) -> Measurement | None:
+    """The measurement that is furthest from the limit; ties are broken by its text, never by order."""
+
+    def badness(measurement: Measurement) -> tuple[bool, float, float, str]:
+        value = measurement.value
+        number = _number(value)
+        text = f"{sorted(measurement.labels.items())} {number!r} {measurement.unit} {measurement.about}"
+        if math.isnan(number):
+            return True, 1.0, math.inf, text
+        match limit.operator:
+            case Operator.AT_LEAST:
+                distance = -number
+            case Operator.AT_MOST:
+                distance = number
+            case Operator.EQUALS:
+                distance = abs(number - float(limit.bound))
+            case Operator.BETWEEN:
+                assert limit.high is not None
+                distance = max(float(limit.bound) - number, number - limit.high)
+        return not satisfies(value, limit), -credit(value, limit), distance, text
+
+    return max(measurements, key=badness, default=None)
+
+
+def _waive(finding: Finding, facts: AcceleratorFacts, waivers: Sequence[Waiver], today: str) -> Finding:
+    # Only a failure can be waived: it is known what one decides to live with. The unknown is not.
+    if finding.outcome is not Outcome.FAIL:
+        return finding
+    meant = [
+        waiver
+        for waiver in waivers
+        if waiver.requirement == finding.requirement and fnmatchcase(facts.id, waiver.accelerator)
+    ]
+    if not meant:
+        return finding
+    latest = max(meant, key=lambda waiver: (waiver.until, waiver.by, waiver.reason))
+    if today > latest.until:
+        return replace(finding, expired_waiver=latest)
+    return replace(finding, waived=latest, earned=0.0)  # not even in part: nobody is to be paid for deciding
+
+
+def worst_exit(assessments: Iterable[AcceleratorAssessment], fail_on: Level | None = Level.MUST) -> Decision:
+    """The decision over all accelerators and uses: not ready before undetermined before ready.
+
+    With `fail_on` should, a failed should counts as not ready; with None only what is asked of the caller remains: ready.
+    """
+    if fail_on is None:
+        return Decision.READY
+    verdicts: list[Verdict] = [verdict for item in assessments for verdict in item.verdicts.values()]
+    if any(
+        verdict.decision is Decision.NOT_READY or (fail_on is Level.SHOULD and verdict.limits) for verdict in verdicts
+    ):
+        return Decision.NOT_READY
+    if not verdicts or any(verdict.decision is Decision.UNDETERMINED for verdict in verdicts):
+        return Decision.UNDETERMINED
+    return Decision.READY
+

@@ -1,0 +1,66 @@
+"""What may be a measurement, and which limit can tell anything about it: for whoever makes or reads one. Pure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from readiness.datamodel import Limit, Measurement
+
+LONGEST_NAME = 300
+LONGEST_UNIT = 300
+MOST_LABELS = 100
+LONGEST_LABEL_NAME = 300
+LONGEST_LABEL = 20_000
+LONGEST_ABOUT = 100_000
+MOST_SAMPLES = 2**63 - 1
+
+
+def refusal(measurement: Measurement) -> str | None:
+    """Why this cannot be a measurement, whatever its fields hold; None where it can.
+
+    NaN and infinity are values: that a device gave them is evidence, and no limit is satisfied by them. A truth value is
+    one too, for limits that are truth values; it is no number (`is_comparable`).
+    """
+    if not _is_text(measurement.name, LONGEST_NAME) or not measurement.name:
+        return "its name is no text of 1 to 300 characters"
+    problem = number_refusal(measurement.value)
+    if problem is not None:
+        return f"its value is {problem}"
+    if not isinstance(measurement.labels, Mapping) or len(measurement.labels) > MOST_LABELS:
+        return f"its labels are no mapping of at most {MOST_LABELS} names"
+    for name, label in measurement.labels.items():
+        if not _is_text(name, LONGEST_LABEL_NAME) or not _is_text(label, LONGEST_LABEL):
+            return "its labels are not texts by name, or too long"
+    if measurement.unit is not None and not _is_text(measurement.unit, LONGEST_UNIT):
+        return "its unit is no text, or too long"
+    if measurement.spread is not None:
+        problem = number_refusal(measurement.spread)
+        if problem is not None or isinstance(measurement.spread, bool):
+            return f"its spread is {problem or 'a truth value, not a number'}"
+    samples = measurement.samples
+    if samples is not None and (type(samples) is not int or not 0 <= samples <= MOST_SAMPLES):
+        return "its number of samples is no whole number from 0 on"
+    if measurement.about is not None and not _is_text(measurement.about, LONGEST_ABOUT):
+        return "what it is about is no text, or too long"
+    return None
+
+
+def number_refusal(value: object) -> str | None:
+    """What a value is that cannot be a figure, in words that follow `it is`; None where it can be one."""
+    if isinstance(value, bool | float):
+        return None
+    if not isinstance(value, int):
+        return f"{type(value).__name__}, not a number"
+    if abs(value) > sys.float_info.max:
+        return f"a whole number of {value.bit_length()} bits, more than any reader of numbers keeps"
+    return None
+
+
+def is_comparable(value: float, limit: Limit) -> bool:
+    """Whether a limit can tell anything about a value: a truth value is not 1, and no number is true."""
+    return isinstance(value, bool) is isinstance(limit.bound, bool)
+
+
+def _is_text(value: object, longest: int) -> bool:
+    return isinstance(value, str) and len(value) <= longest

@@ -1,0 +1,184 @@
+"""Saved evidence judged again under a profile, without hardware. Pure, as `readiness.judging.judge` is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from readiness.datamodel import (
+    AcceleratorAssessment,
+    Action,
+    Assessment,
+    Basis,
+    Evidence,
+    Finding,
+    Outcome,
+    Profile,
+    Remedy,
+    Status,
+    Use,
+    Waiver,
+)
+from readiness.judging.judge import judge
+from readiness.judging.verdict import decide
+
+#: Settings that choose what is measured, with the label by which each measurement says of which of them it is.
+_LABELS = {
+    "dtypes": "dtype", "core_dtypes": "dtype", "modes": "mode", "optimizers": "optimizer", "powers": "elements",
+    "architectures": "architecture",
+}  # fmt: skip
+#: The same of one thing, which every measurement names. All other settings change how something is measured.
+_NAMED = frozenset({"catalogue"})
+
+
+def rejudge(
+    saved: Assessment,
+    profile: Profile,
+    uses: Sequence[Use],
+    *,
+    waivers: Sequence[Waiver] = (),
+    today: str = "",
+    basis: Basis | None = None,
+) -> Assessment:
+    """Saved evidence judged again under a profile, without hardware.
+
+    What was measured with other settings than the profile asks for tells it nothing; what was measured of a part of what it
+    asks for nothing of the whole. `basis` has the settings of its checks; without it those that the profile itself gives.
+    """
+    if basis is None:
+        basis = Basis(profile.demands, profile.settings, files=profile.files)
+    judging = Rejudging(saved, profile, uses, basis, waivers, today)
+    return replace(
+        saved,
+        profile_name=profile.name,
+        profile_title=profile.title,
+        profile_sha256=profile.sha256,
+        uses=tuple(uses),
+        accelerators=tuple(map(judging.judged, saved.accelerators)),
+        basis=basis,
+    )
+
+
+class Rejudging:
+    """The accelerators of one assessment judged again, one by one."""
+
+    def __init__(
+        self,
+        saved: Assessment,
+        profile: Profile,
+        uses: Sequence[Use],
+        basis: Basis,
+        waivers: Sequence[Waiver] = (),
+        today: str = "",
+    ) -> None:
+        self.profile, self.uses, self.basis, self.waivers, self.today = profile, uses, basis, waivers, today
+        self.of_stack = Counter(item.facts.stack for item in saved.accelerators)
+        self.of_stack.update(joined.stack for joined in saved.joined)
+        self.where = {requirement.id: requirement.where for requirement in profile.requirements}
+
+    def judged(self, item: AcceleratorAssessment) -> AcceleratorAssessment:
+        """One of them, with the evidence that it had."""
+        usable = [self._as_asked(piece) for piece in item.evidence]
+        chips = self.of_stack[item.facts.stack]
+        found = judge(
+            self.profile, item.facts, usable, uses=self.uses, waivers=self.waivers, today=self.today, chips=chips
+        )
+        evidence = tuple(sorted(item.evidence, key=lambda piece: piece.check))
+        other = {piece.check: others for piece in usable if (others := self._other_than_asked(piece))}
+        if not other:
+            return replace(found, evidence=evidence)
+        findings = tuple(self._unless_of_other(finding, other.get(finding.check, {})) for finding in found.findings)
+        verdicts = {use: decide([finding for finding in findings if finding.use is use]) for use in found.verdicts}
+        return replace(found, evidence=evidence, findings=findings, verdicts=verdicts)
+
+    def _asked(self, evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
+        """Name of each setting, what it was (None where the evidence does not say), and what it should be."""
+        for name, wanted in self.basis.settings.get(evidence.check, {}).items():
+            yield name, _plain(evidence.settings.get(name)), _plain(wanted)
+
+    def _as_asked(self, evidence: Evidence) -> Evidence:
+        """The evidence, without what it says of more than is asked for, by its labels.
+
+        Nothing is left of it where a setting that no label tells of was another one than is asked for, or is not known here;
+        and, where a check did not come to its end, any setting: under what is asked for it might have.
+        """
+        if evidence.status in (Status.SKIPPED, Status.ERROR) and not evidence.measurements:
+            return evidence
+        if (unknown := self._unknown_setting(evidence)) is not None:
+            how = f"with {unknown} = {evidence.settings[unknown]}"
+            return _of_another(evidence, f"it was measured {how}, a setting that is not known here")
+        ended = evidence.status not in (Status.CRASHED, Status.TIMEOUT)
+        beyond: dict[str, set[str]] = {}
+        asked: dict[str, set[str]] = {}
+        for name, used, wanted in self._asked(evidence):
+            if isinstance(wanted, str) and wanted in self.basis.files and (evidence.rows or evidence.measurements):
+                if all(row.get("sha256") != self.basis.files[wanted] for row in evidence.rows):
+                    reason = f"it was measured with another file than {wanted}, or does not say with which"
+                    return _of_another(evidence, reason)
+            elif name in _LABELS and (ended or used == wanted):
+                beyond.setdefault(_LABELS[name], set()).update(map(str, used if isinstance(used, list) else ()))
+                asked.setdefault(_LABELS[name], set()).update(map(str, wanted if isinstance(wanted, list) else ()))
+            elif (name not in _NAMED or not ended) and used != wanted:
+                how = f"with {name} = {used}" if name in evidence.settings else f"before {name} could be chosen"
+                return _of_another(evidence, f"it was measured {how}, and this profile asks for {wanted}")
+        extra = {label: values - asked[label] for label, values in beyond.items() if values - asked[label]}
+        if not extra:
+            return evidence
+        kept = [
+            item
+            for item in evidence.measurements
+            if all(item.labels.get(label) not in values for label, values in extra.items())
+        ]
+        return replace(evidence, measurements=tuple(kept))
+
+    def _unknown_setting(self, evidence: Evidence) -> str | None:
+        """A setting that neither the profile nor the check knows: what it does to the figures, nobody can tell."""
+        known = self.basis.settings.get(evidence.check)
+        if known is None:
+            return None
+        lasting = self.basis.lasting.get(evidence.check)
+        return next((name for name in evidence.settings if name not in known and name != lasting), None)
+
+    def _other_than_asked(self, evidence: Evidence) -> dict[tuple[str, Outcome], str]:
+        """What a finding tells nothing of, by the label that it lacks and its outcome, in words.
+
+        One that passed, of a whole of which not all was measured; one that failed, of a whole that more was measured of.
+        """
+        found: dict[tuple[str, Outcome], str] = {}
+        for name, used, wanted in self._asked(evidence):
+            if name in _LABELS and isinstance(wanted, list) and used != wanted:
+                had = used if isinstance(used, list) else []
+                lacking = ", ".join(str(item) for item in wanted if item not in had)
+                beyond = ", ".join(str(item) for item in had if item not in wanted)
+                label = _LABELS[name]
+                if lacking:
+                    how = f"was measured without {label} {lacking}, which this profile asks for"
+                    found[label, Outcome.PASS] = how
+                if beyond:
+                    found[label, Outcome.FAIL] = f"was measured with {label} {beyond}, which it does not ask for"
+        return found
+
+    def _unless_of_other(self, finding: Finding, other: Mapping[tuple[str, Outcome], str]) -> Finding:
+        """The finding; unknown where it speaks of a whole that was another one than is asked for."""
+        where = self.where[finding.requirement]
+        for (label, outcome), how in other.items():
+            told = label in where or (outcome is Outcome.FAIL and label in finding.labels)
+            if finding.outcome is outcome and not told:
+                remedy = Remedy(f"Run {finding.check}.", Action.GATHER_EVIDENCE)
+                reason = f"{finding.check} {how}"
+                return replace(
+                    finding, outcome=Outcome.UNKNOWN, earned=0.0, value=None, unit=None, reason=reason, remedy=remedy,
+                    waived=None, expired_waiver=None,
+                )  # fmt: skip
+        return finding
+
+
+def _of_another(evidence: Evidence, reason: str) -> Evidence:
+    """As if it had not been run: so the remedy is to run it."""
+    return replace(evidence, status=Status.SKIPPED, reason=reason, attempts=0, measurements=(), rows=())
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

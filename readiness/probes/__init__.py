@@ -1,0 +1,5 @@
+"""Probes: what the checks of each topic measure with. Only workers import them.
+
+In each folder of several chips `rank.py` runs on every rank, `parent.py` starts and watches the group, and
+`measurements.py` turns reports of ranks into measurements.
+"""

@@ -1,0 +1,258 @@
+"""Measurements of `multichip.bandwidth` from the reports of its ranks. Pure.
+
+Of a group that did not finish only wrong results are reported, and what was refused.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from readiness.datamodel import Labels, Measurement, Row, Yield
+from readiness.distributed.types import LONGEST_ABOUT, Placement, RanksOutcome
+from readiness.probes.bandwidth import link_counters
+from readiness.probes.bandwidth.bus_bandwidth import bus_factor
+from readiness.probes.bandwidth.reports import CollectiveTimes, LinkState, OverlapTimes, PairTimes, TailTimes, TimeUp
+from readiness.probes.ranks_common.measurements import unsupported
+from readiness.probes.ranks_common.process_groups import Team
+
+if TYPE_CHECKING:
+    from readiness.accelerators.base import Stack
+
+#: Fewer calls than these have no hundredth.
+LEAST_CALLS = 100
+#: Bus bandwidth and what it is of, by operation and size, then by how many ranks the group has.
+Buses = dict[tuple[str, int], dict[int, tuple[float, str]]]
+
+
+def measurements(outcome: RanksOutcome, placement: Placement, stack: Stack) -> Iterator[Yield]:
+    """All figures of a group, and what happened on its links meanwhile."""
+    yield from bandwidth(outcome, placement)
+    yield from link_counters.measurements(stack, outcome, placement)
+
+
+def bandwidth(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
+    """All figures of a group that finished."""
+    yield from unsupported(outcome)
+    yield from _wrong(outcome, placement)
+    if outcome.failure is None:
+        yield from _collectives(outcome, placement)
+        yield from _pairs(outcome, placement)
+        yield from _tail(outcome, placement)
+        yield from _overlap(outcome, placement)
+
+
+def _wrong(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
+    """Results that were timed and not what they must be."""
+    looked = [(rank, one) for rank, of_rank in enumerate(outcome.reports) for one in of_rank if _work(one)]
+    wrong = [(rank, one) for rank, one in looked if one.wrong]
+    for rank, one in wrong[:100]:
+        first = asdict(one.first) if isinstance(one, CollectiveTimes) and one.first is not None else {}
+        yield Row({"rank": rank, "work": _work(one), "wrong": one.wrong, **first})
+    if wrong or (outcome.failure is None and looked):
+        about = None
+        if wrong:
+            works = ", ".join(sorted({_work(one) for _, one in wrong}))
+            about = f"{works}: wrong on {placement.name(*sorted({rank for rank, _ in wrong}))}"[:LONGEST_ABOUT]
+        total = sum(one.wrong for _, one in wrong)
+        yield Measurement("wrong_results", total, placement.labels, samples=len(looked), about=about)
+
+
+def _work(report: object) -> str:
+    """What a report is of, in words; empty for one without results."""
+    match report:
+        case CollectiveTimes(op=op):
+            return op
+        case PairTimes(pair=(one, other)):
+            return f"transfers between ranks {one} and {other}"
+        case TailTimes() | OverlapTimes():
+            return "all_reduce"
+    return ""
+
+
+def _collectives(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
+    """Of every operation, size and group size the slowest group's best; a call takes as long as on its slowest rank."""
+    teams: dict[tuple[str, int, Team], dict[int, list[float]]] = {}
+    for rank, report in outcome.of(CollectiveTimes):
+        if report.seconds:
+            of_team = teams.setdefault((report.op, report.bytes, report.team), {})
+            of_team.setdefault(rank, []).extend(report.seconds)
+    groups: dict[tuple[str, int, int], dict[Team, tuple[float, float]]] = {}
+    for (op, size, team), of_team in teams.items():
+        best, usual = max(map(min, of_team.values())), max(map(statistics.median, of_team.values()))
+        groups.setdefault((op, size, len(team)), {})[team] = best, usual
+    buses: Buses = {}
+    smallest, largest = (pick((size for _, size, _ in groups), default=0) for pick in (min, max))
+    for (op, size, ranks), found in sorted(groups.items()):
+        team = max(found, key=lambda team: found[team])
+        best, usual = found[team]
+        here = {**placement.labels, "op": op, "group": str(ranks), "bytes": str(size)}
+        between = f"{op} of {size} bytes between {_names(team, placement)}"
+        about = f"{between}: {best * 1e6:.4g} us at best, usually {usual * 1e6:.4g} us"
+        if size == smallest < largest:
+            yield Measurement("latency_us", usual * 1e6, here, about=about)
+        else:
+            bus = size / best * bus_factor(op, ranks) / 1e9
+            buses.setdefault((op, size), {})[ranks] = bus, between
+            yield Measurement("algorithm_gbps", size / best / 1e9, here, about=about)
+            yield Measurement("bus_gbps", bus, here, about=about)
+    yield from _small_groups(buses, placement)
+    stopped = next((report for _, report in outcome.of(TimeUp)), None)
+    if stopped is None:
+        yield from _peaks(buses, _carried_gbps(outcome, placement), placement)
+    else:  # larger messages may well be faster: what links carry at most is not known
+        yield Row({"messages": f"none beyond {stopped.bytes} bytes: the time was up", "after_s": stopped.after_s})
+
+
+def _small_groups(buses: Buses, placement: Placement) -> Iterator[Yield]:
+    """Small groups compared with all ranks, size by size."""
+    everyone = len(placement.ranks)
+    for (op, size), found in sorted(buses.items()):
+        together, _ = found.get(everyone, (0.0, ""))
+        for ranks, (bus, between) in found.items():
+            if ranks < everyone and together:
+                here = {**placement.labels, "op": op, "group": str(ranks), "bytes": str(size)}
+                about = f"{between}: {bus:.3g} GB/s, {together:.3g} GB/s between all {everyone}"
+                yield Measurement("group_bus_share", bus / together, here, about=about)
+
+
+def _peaks(buses: Buses, carried_gbps: float | None, placement: Placement) -> Iterator[Yield]:
+    """Of each operation the most that all ranks together reach in any size, and that over what a chip's links carry."""
+    everyone = len(placement.ranks)
+    most: dict[str, tuple[float, str]] = {}
+    for (op, _), found in sorted(buses.items()):
+        if everyone in found:
+            most[op] = max(most.get(op, (0.0, "")), found[everyone])
+    for op, (bus, between) in most.items():
+        here = {**placement.labels, "op": op}
+        yield Measurement("peak_bus_gbps", bus, here, about=f"{between}: {bus:.3g} GB/s at best")
+        if carried_gbps is not None:
+            about = f"{between}: {bus:.3g} GB/s of the {carried_gbps:.4g} GB/s that a chip's links carry"
+            yield Measurement("share_of_links", bus / carried_gbps, here, about=about)
+
+
+def _carried_gbps(outcome: RanksOutcome, placement: Placement) -> float | None:
+    """What the links of the chip with the least carry, as the vendor's library reports it.
+
+    None unless every chip's links are known, all are of one host (between hosts other links count), and those that go
+    straight to chips go to all that take part and to no others: with islands of chips another way counts, too.
+    """
+    everyone = len(placement.ranks)
+    links = [state.links for _, state in outcome.of(LinkState) if state.links is not None]
+    carried = [one.gbps for one in links if one.gbps]
+    if len(carried) < max(everyone, len(links)) or placement.between_hosts(range(everyone)):
+        return None
+    if any(one.peers is not None and one.peers != everyone - 1 for one in links):
+        return None
+    return float(min(carried))
+
+
+def _pairs(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
+    """Each pair's rates by its best, the worse of the two ends; judged is the share of the raw transfer in the same run."""
+    pairs: dict[Team, list[PairTimes]] = {}
+    for _, report in outcome.of(PairTimes):
+        if report.one_way:
+            pairs.setdefault(report.pair, []).append(report)
+    shares: dict[Team, float] = {}
+    gains: dict[Team, float] = {}
+    rates: dict[Team, float] = {}
+    raws: dict[Team, float] = {}
+    latencies: dict[Team, float] = {}
+    kind = ""
+    for pair, both in pairs.items():
+        seconds = max(min(report.one_way) for report in both)
+        together = max(min(report.both_ways) for report in both)
+        plain = max(min(report.raw) for report in both)
+        latencies[pair] = max(statistics.median(report.latency) for report in both)
+        size, kind = both[0].bytes, both[0].raw_kind
+        rates[pair], raws[pair] = 2 * size / seconds / 1e9, 2 * size / plain / 1e9
+        shares[pair], gains[pair] = plain / seconds, seconds / together
+        yield Row({
+            "link": placement.name(*pair), "bytes": size, "gigabytes_a_second": round(rates[pair], 3),
+            "both_ways_gigabytes_a_second": round(2 * size / together / 1e9, 3),
+            f"raw_{kind}_gigabytes_a_second": round(raws[pair], 3), "share_of_raw": round(shares[pair], 3),
+            "latency_us": round(latencies[pair] * 1e6, 1),
+        })  # fmt: skip
+    if not shares:
+        return
+    labels = {**placement.labels, "raw": kind}
+
+    def about(pair: Team) -> str:
+        return f"the link between {placement.name(*pair)}: {rates[pair]:.3g} GB/s, a raw {kind} {raws[pair]:.3g} GB/s"
+
+    slowest, fastest = min(shares, key=lambda one: shares[one]), max(shares, key=lambda one: shares[one])
+    yield Measurement("share_of_raw", shares[slowest], labels, samples=len(shares), about=about(slowest))
+    usual = statistics.median(shares.values())
+    half = f"half of all links reach {usual:.3g} of a raw {kind}"
+    yield Measurement("usual_share_of_raw", usual, labels, samples=len(shares), about=half)
+    yield Measurement("most_of_raw", shares[fastest], labels, samples=len(shares), about=about(fastest))
+    weakest = min(rates, key=lambda one: rates[one])
+    yield Measurement("link_gbps", rates[weakest], placement.labels, samples=len(rates), about=about(weakest))
+    least = min(gains, key=lambda one: gains[one])
+    gain = f"the link between {placement.name(*least)}: both ways at once carry {gains[least]:.3g} times what one does"
+    yield Measurement("both_ways_gain", gains[least], placement.labels, samples=len(gains), about=gain)
+    late = max(latencies, key=lambda one: latencies[one])
+    latency = f"the link between {placement.name(*late)}: one number takes {latencies[late] * 1e6:.4g} us"
+    here = {**placement.labels, "op": "send_recv", "group": "2", "bytes": "4"}
+    yield Measurement("latency_us", latencies[late] * 1e6, here, samples=len(latencies), about=latency)
+
+
+def _tail(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
+    """Each call as its slowest rank saw it; as it was, and less the time for which all ranks together waited.
+
+    Of several series the one with the shortest tail counts.
+    """
+    series: dict[int, list[TailTimes]] = {}
+    for _, report in outcome.of(TailTimes):
+        series.setdefault(report.series, []).append(report)
+    calls: dict[str, list[list[float]]] = {"included": [], "excluded": []}
+    for of_ranks in series.values():
+        seconds = [max(call) for call in zip(*(report.seconds for report in of_ranks), strict=True)]
+        waited = [sum(call) for call in zip(*(report.waited for report in of_ranks), strict=True)]
+        if len(seconds) >= LEAST_CALLS:
+            calls["included"].append(seconds)
+            shortest = min(seconds)
+            calls["excluded"].append([max(taken - late, shortest) for taken, late in zip(seconds, waited, strict=True)])
+    for host, found in calls.items():
+        if found:
+            yield from _quantiles(min(found, key=_tail_ratio), {**placement.labels, "op": "all_reduce", "host": host})
+
+
+def _tail_ratio(seconds: Sequence[float]) -> float:
+    return sorted(seconds)[int(0.99 * (len(seconds) - 1))] / statistics.median(seconds)
+
+
+def _quantiles(seconds: Sequence[float], here: Labels) -> Iterator[Measurement]:
+    ordered = sorted(seconds)
+    usual, late = statistics.median(ordered), ordered[int(0.99 * (len(ordered) - 1))]
+    quarter, three = ordered[len(ordered) // 4], ordered[3 * len(ordered) // 4]
+    about = (
+        f"of {len(ordered)} calls half take {usual * 1e3:.3g} ms, 1 of 100 {late * 1e3:.3g} ms,"
+        f" the longest {ordered[-1] * 1e3:.3g} ms"
+    )
+    ratios = {"tail_ratio": late / usual, "longest_ratio": ordered[-1] / usual, "jitter": (three - quarter) / usual}
+    for name, value in ratios.items():
+        yield Measurement(name, value, here, samples=len(ordered), about=about)
+
+
+def _overlap(outcome: RanksOutcome, placement: Placement) -> Iterator[Measurement]:
+    """Both at once over the longer of the two: 1 where one hides behind the other. The rank that hides least."""
+    found: Mapping[int, OverlapTimes] = dict(outcome.of(OverlapTimes))
+    if not found:
+        return
+    ratios = {rank: times.both / max(times.exchange, times.compute) for rank, times in found.items()}
+    worst = max(ratios, key=lambda rank: ratios[rank])
+    times = found[worst]
+    about = (
+        f"{placement.name(worst)}: exchange {times.exchange * 1e3:.3g} ms, products {times.compute * 1e3:.3g} ms,"
+        f" both at once {times.both * 1e3:.3g} ms"
+    )
+    yield Measurement("overlap_ratio", ratios[worst], placement.labels, samples=len(ratios), about=about)
+
+
+def _names(team: Team, placement: Placement) -> str:
+    if len(team) <= 2:
+        return placement.name(*team)
+    return f"{placement.name(team[0])} to {placement.name(team[-1])}"

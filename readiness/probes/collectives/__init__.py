@@ -1,0 +1,1 @@
+"""What `multichip.collectives` measures with: every operation of torch.distributed against known answers."""

@@ -1,0 +1,1 @@
+"""Cases of collectives: operations with their inputs and known answers."""

@@ -1,0 +1,171 @@
+"""Cases of collectives of some of the ranks, of several communicators, and of several calls under way at once.
+
+Models split over chips in more than one way use all of these in every step: tensor-parallel pairs, data-parallel halves,
+a second communicator over the same ranks, and sums of gradients that are waited for only at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from readiness.probes.ranks_common.exact_inputs import Case, Inputs, exact_sum
+from readiness.probes.ranks_common.process_groups import Team
+
+Groups = Mapping[tuple[str, Team], Any]
+
+#: Sums under way at once, waited for in the reverse order.
+IN_FLIGHT = 5
+
+
+def teams(kind: str, world_size: int) -> list[Team]:
+    """The groups of one kind; none where there are too few ranks for another one than all together."""
+    everyone = tuple(range(world_size))
+    middle = world_size // 2
+    match kind:
+        case "pairs":
+            return [(first, first + 1) for first in range(0, world_size - 1, 2)] if world_size > 2 else []
+        case "halves":
+            return [everyone[:middle], everyone[middle:]] if world_size > 3 else []
+        case "overlapping":
+            ring = [(rank, (rank + 1) % world_size) for rank in everyone]
+            return [(min(pair), max(pair)) for pair in ring] if world_size > 2 else []
+        case "communicators":
+            return [everyone] * 2 if world_size > 1 else []
+    raise AssertionError(kind)
+
+
+KINDS = ("pairs", "halves", "overlapping", "communicators")
+
+
+def make_groups(world_size: int) -> Groups:
+    """Make all groups, in the same order on every rank, as torch.distributed needs it. The default one counts as first."""
+    made: dict[tuple[str, Team], Any] = {}
+    for kind in KINDS:
+        for number, team in enumerate(teams(kind, world_size)):
+            if kind == "communicators" and number == 0:
+                made["default", team] = None
+            else:
+                made[kind, team] = dist.new_group(list(team))
+    return made
+
+
+def _handle(groups: Groups, kind: str, number: int, team: Team) -> Any:
+    return groups["default", team] if kind == "communicators" and number == 0 else groups[kind, team]
+
+
+def _sums(inputs: Inputs, kind: str) -> Iterator[Case]:
+    """A sum in every group that this rank is in, all of them under way at once, each in a piece of the buffer."""
+    if not inputs.groups:
+        return
+    rank, size = inputs.context.rank, inputs.size
+    mine = [(n, team) for n, team in enumerate(teams(kind, inputs.context.world_size)) if rank in team]
+    if not mine:
+        return
+    sent = torch.cat([inputs.values(rank, size, number, summed=True) for number, _ in mine])
+    expected = torch.cat([_total(inputs, team, number) for number, team in mine])
+    handles = [_handle(inputs.groups, kind, number, team) for number, team in mine]
+
+    def call(_: torch.Tensor, out: torch.Tensor) -> None:
+        pieces = zip(out.tensor_split(len(mine)), handles, strict=True)
+        _wait([dist.all_reduce(piece, group=group, async_op=True) for piece, group in pieces])
+
+    yield Case(sent, expected, call, in_place=True, function="all_reduce", calls=len(mine))
+
+
+def _total(inputs: Inputs, team: Sequence[int], number: int) -> torch.Tensor:
+    return exact_sum(inputs.values(rank, inputs.size, number, summed=True) for rank in team)
+
+
+def _gathers(inputs: Inputs, kind: str) -> Iterator[Case]:
+    """all_gather within groups: parts in the order of the group's ranks."""
+    rank = inputs.context.rank
+    team = next((team for team in teams(kind, inputs.context.world_size) if rank in team), None)
+    if team is None or not inputs.groups:
+        return
+    size = inputs.part_size
+    every = [inputs.values(other, size) for other in team]
+    group = inputs.groups[kind, team]
+
+    def call(source: torch.Tensor, out: torch.Tensor) -> None:
+        dist.all_gather(list(out.tensor_split(len(team))), source, group=group)
+
+    yield Case(every[team.index(rank)], torch.cat(every), call, function="all_gather")
+
+
+def _broadcasts(inputs: Inputs) -> Iterator[Case]:
+    """From the last rank of each half, whose number in the group is another one than among all ranks."""
+    rank = inputs.context.rank
+    team = next((team for team in teams("halves", inputs.context.world_size) if rank in team), None)
+    if team is None or not inputs.groups:
+        return
+    group, root = inputs.groups["halves", team], team[-1]
+    yield Case(
+        inputs.values(rank, inputs.size),
+        inputs.values(root, inputs.size),
+        lambda _, out: dist.broadcast(out, src=root, group=group),
+        in_place=True,
+        function="broadcast",
+    )
+
+
+def _in_flight(inputs: Inputs) -> Iterator[Case]:
+    """Sums of pieces of one buffer, cut where nothing is aligned, begun one after the other and waited for in reverse."""
+    every = inputs.all_values(inputs.size, summed=True)
+    expected = exact_sum(every)
+
+    def call(_: torch.Tensor, out: torch.Tensor) -> None:
+        _wait([dist.all_reduce(piece, async_op=True) for piece in out.tensor_split(IN_FLIGHT)])
+
+    yield Case(every[inputs.context.rank], expected, call, in_place=True, function="all_reduce", calls=IN_FLIGHT)
+
+
+def _mixed(inputs: Inputs) -> Iterator[Case]:
+    """all_gather, broadcast, all_to_all and a sum under way together, waited for in reverse."""
+    rank, world_size, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
+    gathered = [inputs.values(other, size, "gather") for other in range(world_size)]
+    exchanged = [inputs.values(other, size * world_size, "exchange").tensor_split(world_size) for other in range(world_size)]
+    root = (inputs.size + inputs.round) % world_size
+    spread = [inputs.values(other, size, "broadcast") for other in (rank, root)]
+    summed = [inputs.values(other, size, "sum", summed=True) for other in range(world_size)]
+    sent = torch.cat([gathered[rank], *exchanged[rank], spread[0], summed[rank]])
+    expected = torch.cat([*gathered, *(parts[rank] for parts in exchanged), spread[1], exact_sum(summed)])
+
+    def call(source: torch.Tensor, out: torch.Tensor) -> None:
+        one, whole = size, world_size * size
+        sends = torch.split_with_sizes(source, [one, whole, one, one])
+        outs = torch.split_with_sizes(out, [whole, whole, one, one])
+        for given, taken in ((sends[2], outs[2]), (sends[3], outs[3])):
+            taken.copy_(given)
+        _wait(
+            [
+                dist.all_gather(list(outs[0].tensor_split(world_size)), sends[0], async_op=True),
+                dist.broadcast(outs[2], src=root, async_op=True),
+                dist.all_to_all_single(outs[1], sends[1], async_op=True),
+                dist.all_reduce(outs[3], async_op=True),
+            ]
+        )
+
+    yield Case(sent, expected, call)
+
+
+def _wait(works: Sequence[Any]) -> None:
+    for work in reversed(works):
+        if work is not None:  # some libraries finish at once what is empty
+            work.wait()
+
+
+OPERATIONS: dict[str, Callable[[Inputs], Iterator[Case]]] = {
+    "all_reduce_in_flight": _in_flight,
+    "mixed_in_flight": _mixed,
+    "all_reduce_pairs": lambda inputs: _sums(inputs, "pairs"),
+    "all_reduce_halves": lambda inputs: _sums(inputs, "halves"),
+    "all_reduce_overlapping": lambda inputs: _sums(inputs, "overlapping"),
+    "all_reduce_communicators": lambda inputs: _sums(inputs, "communicators"),
+    "all_gather_pairs": lambda inputs: _gathers(inputs, "pairs"),
+    "all_gather_halves": lambda inputs: _gathers(inputs, "halves"),
+    "broadcast_halves": _broadcasts,
+}

@@ -1,0 +1,1 @@
+"""What `multichip.data_parallel` measures with: training on several ranks against training in one process."""

@@ -1,0 +1,1 @@
+"""What `multichip.elastic` measures with: a job under torchrun that loses a worker."""

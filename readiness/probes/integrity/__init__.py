@@ -1,0 +1,1 @@
+"""What `multichip.integrity` measures with: whose doing a wrong result between chips is."""

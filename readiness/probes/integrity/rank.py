@@ -1,0 +1,232 @@
+"""Ranks of `multichip.integrity`: the same things computed by all, and known data between every two of them.
+
+Every result is compared where it arrives; what is wrong goes to the parent through a pipe, never through the collectives
+under test. The culprit is found there (`readiness.probes.integrity.error_localisation`): one rank alone sees only its end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.nn import functional
+
+from readiness.distributed.reports import Report
+from readiness.distributed.types import RankContext
+from readiness.numerics.unsupported import unsupported_as_reason
+from readiness.probes.ranks_common.known_allreduce import known_allreduce, known_sum
+from readiness.probes.ranks_common.process_groups import Team, pairings
+from readiness.probes.ranks_common.tensor_diff import TensorDiff, Unsupported, difference, digest
+from readiness.probes.ranks_common.torch_collectives import all_gather_single
+
+#: Width of the products with known answers: sums of so many products of -1, 0 and 1 are exact in every type of 8 bits.
+WIDTH = 64
+#: Pairings in which ranks meet: of many ranks not all pairs, but all ranks about equally often.
+MOST_PAIRINGS = 15
+#: Calls between two exchanges of the ranks.
+AT_ONCE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Rounds of each kind of exchange, products of each rank, elements of a block, and types."""
+
+    rounds: int
+    products: int
+    size: int
+    dtypes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FirstWrong:
+    """The first wrong element of the first wrong result of one kind of work, and in which call."""
+
+    wrong: int
+    index: int
+    found: int | float
+    expected: int | float
+    call: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkReport(Report):
+    """How often this rank did one kind of work, and how many results were wrong.
+
+    `source` is the other rank of transfers, `team` the ranks of sums; `slots` counts wrong parts of all-gathers by the rank
+    that they are from, `wrong_calls` has the numbers of sums whose result was wrong.
+    """
+
+    kind: str
+    calls: int
+    wrong: int
+    first: FirstWrong | None
+    source: int | None = None
+    team: Team | None = None
+    slots: tuple[tuple[int, int], ...] | None = None
+    wrong_calls: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Vote(Report):
+    """Digests of what this rank computes from the same random numbers as all others, by operation, in one type."""
+
+    dtype: str
+    digests: dict[str, str]
+
+
+def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
+    """Do each kind of work, and report how often this rank did it and what of it was wrong."""
+    rounds = pairings(context.world_size)[:MOST_PAIRINGS]
+    with context.step("making groups of ranks"):
+        groups = {team: dist.new_group(list(team)) for team in chain(*rounds)}
+    yield from _products(context)
+    yield from _votes(context)
+    for teams in rounds:
+        mine = next((team for team in teams if context.rank in team), None)
+        yield from _transfers(context, mine)
+        yield from _sums(context, mine, groups)
+    if context.world_size > 2:
+        yield from _sums(context, tuple(range(context.world_size)), {})
+    yield from _gathers(context)
+
+
+def _products(context: RankContext[Settings]) -> Iterator[WorkReport]:
+    """Products whose every element is a small whole number, known from whole numbers on the host."""
+    generator = context.accelerator.generator("integrity", "product")
+    left, right = (torch.randint(-1, 2, (WIDTH, WIDTH), generator=generator) for _ in range(2))
+    expected = left @ right
+    products = context.settings.products
+    for name in context.settings.dtypes:
+        dtype = getattr(torch, name)
+        a, b = (matrix.to(dtype).to(context.device) for matrix in (left, right))
+        wrong = 0
+        first: FirstWrong | None = None
+        for begin in range(0, products, 50):
+            with context.step(f"products in {name}, number {begin + 1} and on"):
+                for number in range(begin, min(begin + 50, products)):
+                    if found := difference((a @ b).cpu().double().flatten(), expected.double().flatten()):
+                        wrong += 1
+                        first = first or _first(found, f"product number {number + 1} in {name}")
+        yield WorkReport("compute", products, wrong, first)
+
+
+def _votes(context: RankContext[Settings]) -> Iterator[Vote]:
+    """Digests of what every rank computes from the same random numbers: chips of one make agree to the bit."""
+    generator = context.accelerator.generator("integrity", "vote")
+    drawn = torch.randn(128, 256, generator=generator), torch.randn(256, 128, generator=generator)
+    work: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+        "product": torch.mm,
+        "softmax": lambda x, _: functional.softmax(x, -1),
+        "norm": lambda x, _: functional.layer_norm(x, (256,)),
+        "gelu": lambda x, _: functional.gelu(x),
+        "sum": lambda x, _: x.sum(0),
+    }
+    for name in context.settings.dtypes:
+        left, right = (matrix.to(getattr(torch, name)).to(context.device) for matrix in drawn)
+        digests: dict[str, str] = {}
+        for what, call in work.items():
+            with context.step(f"{what} in {name} for a vote"):
+                digests[what] = digest(call(left, right))
+        yield Vote(name, digests)
+
+
+def _block(context: RankContext[Settings], *labels: object, limit: int = 2**20) -> torch.Tensor:
+    generator = context.accelerator.generator("integrity", *labels)
+    return torch.randint(-limit, limit, (context.settings.size,), generator=generator).float()
+
+
+def _transfers(context: RankContext[Settings], team: Team | None) -> Iterator[Report]:
+    """Send blocks there and back, each unlike the one before; the receiver knows what must come."""
+    rounds = context.settings.rounds
+    blocks = {} if team is None else {end: _block(context, "transfer", *team, end) for end in team}
+    calls, wrong, refused = 0, 0, ""
+    first: FirstWrong | None = None
+    for begin in range(0, rounds, AT_ONCE):
+        context.exchange()
+        with context.step(f"transfers {begin + 1} and on {_between(team)}"):
+            with unsupported_as_reason() as refusal:
+                for number in range(begin, min(begin + AT_ONCE, rounds)) if team else ():
+                    sent, expected = (blocks[end] + number for end in _ends(context.rank, team))
+                    received = torch.zeros_like(expected).to(context.device)
+                    _send_and_receive(context, team, sent.to(context.device), received)
+                    calls += 1
+                    if found := difference(received.cpu(), expected):
+                        wrong += 1
+                        first = first or _first(found, f"transfer number {number + 1}")
+            refused = refusal.reason or ""
+        if any(context.exchange(bool(refused))):
+            break
+    if refused:
+        yield Unsupported("send and recv", refused)
+    elif team is not None and calls:
+        yield WorkReport("transfer", calls, wrong, first, source=team[0] + team[1] - context.rank)
+
+
+def _ends(rank: int, team: Team | None) -> tuple[int, int]:
+    assert team is not None
+    return rank, team[0] + team[1] - rank
+
+
+def _send_and_receive(context: RankContext, team: Team | None, sent: torch.Tensor, received: torch.Tensor) -> None:
+    rank, other = _ends(context.rank, team)
+    if rank < other:
+        dist.send(sent, other)
+        dist.recv(received, other)
+    else:
+        dist.recv(received, other)
+        dist.send(sent, other)
+    context.accelerator.synchronize()
+
+
+def _sums(context: RankContext[Settings], team: Team | None, groups: Mapping[Team, Any]) -> Iterator[WorkReport]:
+    """Sums of a team, of whole numbers; at the end the calls whose result was wrong here."""
+    rounds = context.settings.rounds
+    blocks = {} if team is None else {rank: _block(context, "sum", rank, limit=2**16) for rank in team}
+    wrong: list[int] = []
+    first: FirstWrong | None = None
+    for begin in range(0, rounds, AT_ONCE):
+        context.exchange()
+        with context.step(f"all_reduce {begin + 1} and on {_between(team)}"):
+            for number in range(begin, min(begin + AT_ONCE, rounds)) if team else ():
+                known = known_sum(context, {rank: block + number for rank, block in blocks.items()})
+                if found := known_allreduce(context, known, groups.get(team or ())):
+                    wrong.append(number)
+                    first = first or _first(found, f"all_reduce number {number + 1}")
+    if team is not None:
+        yield WorkReport("all_reduce", rounds, len(wrong), first, team=team, wrong_calls=tuple(wrong))
+
+
+def _gathers(context: RankContext[Settings]) -> Iterator[WorkReport]:
+    """all_gather, and from which ranks what arrived here was wrong."""
+    rounds, size = context.settings.rounds, context.settings.size
+    blocks = [_block(context, "gather", rank) for rank in range(context.world_size)]
+    gather = all_gather_single()
+    slots: Counter[int] = Counter()
+    first: FirstWrong | None = None
+    for begin in range(0, rounds, AT_ONCE):
+        context.exchange()
+        with context.step(f"all_gather {begin + 1} and on"):
+            for number in range(begin, min(begin + AT_ONCE, rounds)):
+                found = torch.zeros(size * context.world_size).to(context.device)
+                gather(found, (blocks[context.rank] + number).to(context.device))
+                context.accelerator.synchronize()
+                for rank, part in enumerate(found.cpu().tensor_split(context.world_size)):
+                    if wrong := difference(part, blocks[rank] + number):
+                        slots[rank] += 1
+                        first = first or _first(wrong, f"all_gather number {number + 1}")
+    yield WorkReport("all_gather", rounds, sum(slots.values()), first, slots=tuple(slots.items()))
+
+
+def _first(found: TensorDiff, call: str) -> FirstWrong:
+    return FirstWrong(found.wrong, found.index, found.found, found.expected, call)
+
+
+def _between(team: Team | None) -> str:
+    if team is None:
+        return "of others"
+    return f"between ranks {team[0]} and {team[1]}" if len(team) == 2 else "of all ranks"

@@ -1,0 +1,1 @@
+"""What `multichip.links` measures with: links and ranks over thousands of calls."""

@@ -1,0 +1,279 @@
+"""Measurements of `multichip.links` from the reports of its ranks. Pure.
+
+A group that did not finish proves faults only: wrong elements, ranks that disagree and interruptions are reported if there
+are any. Of speeds only those of the links are, where every rank had come to the end of the transfers.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from operator import truediv
+
+from readiness.datamodel import Measurement, Row, Yield
+from readiness.distributed.types import LONGEST_ABOUT, Placement, RanksOutcome
+from readiness.probes.links.reports import (
+    CallReport,
+    HostStalls,
+    LaterLinkTimes,
+    LinkTimes,
+    OwnAllReduceTime,
+    ProductTimes,
+    TransfersDone,
+    WrongResult,
+)
+from readiness.probes.ranks_common.measurements import unsupported
+from readiness.probes.ranks_common.process_groups import Team
+from readiness.probes.ranks_common.stall_detector import stalled_s
+
+#: Fewer calls than these in a quarter of the time, and their best shows little of what can be had.
+LEAST_CALLS = 8
+#: Fewer pairs than these have no usual speed that one of them could fall short of.
+LEAST_PAIRS = 3
+#: One or two calls that took long count if one of them took so long; several count in any case. A busy host interrupts
+#: a transfer now and then for most of a second, a link that comes back takes seconds, or does it again.
+ALONE_S, SEVERAL = 1.5, 3
+#: A pair this much slower than usual counts as slow where a common chip is looked for.
+SLOW_SHARE = 0.8
+
+
+def links(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
+    """All figures of a group, finished or not."""
+    finished = outcome.failure is None
+    yield from unsupported(outcome)
+    yield from _wrong_elements(outcome, placement, finished)
+    yield from _mismatches(outcome, placement, finished)
+    yield from _interruptions(outcome, placement, finished)
+    if finished or len(outcome.of(TransfersDone)) == len(outcome.reports):
+        yield from _transfers(outcome, placement)
+    if finished:
+        yield from _speed_kept(outcome, placement)
+        yield from _links_kept(outcome, placement)
+        yield from _stragglers(outcome, placement)
+
+
+def _wrong_elements(outcome: RanksOutcome, placement: Placement, finished: bool) -> Iterator[Yield]:
+    calls: Counter[str] = Counter()
+    for _, report in outcome.of(CallReport):
+        calls[report.op] += report.timings.calls
+    wrong: dict[str, list[tuple[int, WrongResult]]] = {"all_reduce": [], "send_recv": []}
+    for rank, found in outcome.of(WrongResult):
+        wrong[found.op].append((rank, found))
+    for op, reports in wrong.items():
+        for rank, one in reports[:100]:
+            yield Row({
+                "rank": rank, "op": op, "dtype": one.dtype, "team": _numbers(one.team), "turn": one.turn, "call": one.call,
+                **asdict(one.difference),
+            })  # fmt: skip
+        if reports or (finished and calls[op]):
+            total = sum(one.difference.wrong for _, one in reports)
+            about = _about_wrong(op, reports, placement) if reports else None
+            yield Measurement(
+                "wrong_elements", total, {**placement.labels, "op": op}, samples=calls[op] or None, about=about
+            )
+
+
+def _about_wrong(op: str, reports: Sequence[tuple[int, WrongResult]], placement: Placement) -> str:
+    rank, first = reports[0]
+    types = ", ".join(sorted({report.dtype for _, report in reports}))
+    # A fault of one chip spoils the sums of all its teams: the suspect is what all of them have in common.
+    suspects = set.intersection(*(set(report.team) for _, report in reports))
+    where = f"in every case with {placement.name(*sorted(suspects))}" if suspects else "no rank is in all of them"
+    calls = len({(report.team, report.turn) for _, report in reports})
+    return (
+        f"{op} in {types}: {calls} calls wrong, {where}; first on {placement.name(rank)}, {first.call} of ranks"
+        f" {_numbers(first.team)}: {first.difference.found:g} instead of {first.difference.expected:g}"
+        f" at index {first.difference.index}"
+    )[:LONGEST_ABOUT]
+
+
+def _mismatches(outcome: RanksOutcome, placement: Placement, finished: bool) -> Iterator[Yield]:
+    """Ranks that hold another result of a sum than the first rank of the same team; right ones have no digest."""
+    digests: dict[tuple[Team, int], dict[int, str]] = {}
+    calls: dict[tuple[Team, int], WrongResult] = {}
+    for rank, report in outcome.of(WrongResult):
+        if report.op == "all_reduce":
+            key = (report.team, report.turn)
+            digests.setdefault(key, {})[rank] = report.difference.digest
+            calls[key] = report
+    disagreeing: dict[int, tuple[WrongResult, int]] = {}
+    for (team, turn), by_rank in digests.items():
+        for rank in team[1:]:
+            if by_rank.get(rank) != by_rank.get(team[0]):
+                disagreeing.setdefault(rank, (calls[team, turn], team[0]))
+    if disagreeing or (finished and any(report.op == "all_reduce" for _, report in outcome.of(CallReport))):
+        about = None
+        if disagreeing:
+            rank, (report, first) = next(iter(disagreeing.items()))
+            about = (
+                f"{report.call} in {report.dtype}: {placement.name(rank)} and {placement.name(first)}"
+                f" hold different sums; {len(disagreeing)} ranks disagree with the first of their team"
+            )
+        yield Measurement("rank_mismatches", len(disagreeing), placement.labels, about=about)
+
+
+def _interruptions(outcome: RanksOutcome, placement: Placement, finished: bool) -> Iterator[Yield]:
+    """Each counted once, however many ranks waited through it; less the time in which the host did not run some rank."""
+    stalls: dict[int, list[tuple[float, float]]] = {}
+    for rank, stalled in outcome.of(HostStalls):
+        stalls.setdefault(rank, []).extend(stalled.stalls)
+    reports = [report for _, report in outcome.of(CallReport)]
+    seen: dict[tuple[str, Team, int], tuple[float, float]] = {}
+    longest, excused = max((report.timings.longest for report in reports), default=0.0), 0
+    for report in reports:
+        limit = report.timings.limit
+        for number, began, seconds in report.timings.interruptions:
+            left = seconds - max((stalled_s(of_rank, began, seconds) for of_rank in stalls.values()), default=0.0)
+            excused += left <= limit
+            key = (report.kind, report.team, number)
+            if left > max(limit, seen.get(key, (0.0, 0.0))[0]):
+                seen[key] = (left, report.timings.median)
+    if len(seen) < SEVERAL and all(seconds < ALONE_S for seconds, _ in seen.values()):
+        excused, seen = excused + len(seen), {}
+    looked = finished and bool(reports)
+    if looked:
+        yield Row({"longest_call_s": round(longest, 4), "long_calls_laid_at_the_host": excused})
+    if seen or looked:
+        about = _about_interruptions(seen, placement) if seen else None
+        yield Measurement("interruptions", len(seen), placement.labels, about=about)
+
+
+def _about_interruptions(seen: Mapping[tuple[str, Team, int], tuple[float, float]], placement: Placement) -> str:
+    (kind, team, number), (seconds, median) = max(seen.items(), key=lambda item: item[1][0])
+    suspects = set.intersection(*(set(team) for _, team, _ in seen))
+    where = f"; all of them with {placement.name(*sorted(suspects))}" if suspects and len(seen) > 1 else ""
+    return (
+        f"the longest: {kind} number {number} between {placement.name(*team)} took {seconds:.2g} s,"
+        f" usually {median:.2g} s{where}"
+    )[:LONGEST_ABOUT]
+
+
+def _speed_kept(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
+    """The worst team's best time in the first quarter over that in the last; of sums by two, as they are the many."""
+    for block in ("small", "large"):
+        teams: dict[Team, list[CallReport]] = {}
+        for _, report in outcome.of(CallReport):
+            if report.block == block and len(report.team) == 2:
+                teams.setdefault(report.team, []).append(report)
+        kept = {
+            team: (min(report.timings.first[0] for report in both), min(report.timings.last[0] for report in both))
+            for team, both in teams.items()
+            if all(min(report.timings.first[1], report.timings.last[1]) >= LEAST_CALLS for report in both)
+        }
+        if kept:
+            team, (first, last) = min(kept.items(), key=lambda item: item[1][0] / item[1][1])
+            about = f"all_reduce ({block} block) of {placement.name(*team)}: at best {_ms(first)}, in the end {_ms(last)}"
+            samples = sum(report.timings.calls for both in teams.values() for report in both)
+            labels = {**placement.labels, "block": block}
+            yield Measurement("collective_speed_kept", first / last, labels, samples=samples, about=about)
+
+
+def _links_kept(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
+    """The worst pair's best transfer at first over its best one after all sums, of blocks as large as links need them."""
+    pairs: dict[Team, list[LaterLinkTimes]] = {}
+    for _, report in outcome.of(LaterLinkTimes):
+        pairs.setdefault(report.pair, []).append(report)
+    times = {pair: (min(one.first for one in both), min(one.last for one in both)) for pair, both in pairs.items()}
+    if times:
+        pair, (first, last) = min(times.items(), key=lambda item: item[1][0] / item[1][1])
+        size = pairs[pair][0].bytes / 2**20
+        both_times = f"{size:g} MiB there and back in {_ms(first)}, in the end in {_ms(last)}"
+        about = f"the link between {placement.name(*pair)}: {both_times}"
+        samples = sum(report.calls for both in pairs.values() for report in both)
+        yield Measurement("link_speed_kept", first / last, placement.labels, samples=samples, about=about)
+
+
+def _transfers(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
+    links: dict[Team, tuple[float, ...]] = {}  # seconds, by quantile; the worse of the two ends
+    size = calls = 0
+    for _, report in outcome.of(LinkTimes):
+        links[report.pair] = tuple(map(max, report.quantiles, links.get(report.pair, report.quantiles)))
+        size, calls = report.bytes, calls + report.calls
+    rates = {team: 2 * size / seconds[0] / 1e9 for team, seconds in links.items()}
+    for team, rate in rates.items():
+        yield Row({"link": placement.name(*team), "bytes": size, "gigabytes_a_second": round(rate, 3)})
+    if not rates:
+        return
+    slowest = min(rates, key=lambda team: rates[team])
+    about = f"the link between {placement.name(*slowest)}"
+    yield Measurement("link_gbps", rates[slowest], placement.labels, samples=calls, about=about)
+    if placement.labels["chips"] != "several":
+        return
+    # Within a host links are of another kind than between hosts: each is compared with its own kind.
+    kinds = [{team: links[team] for team in links if placement.between_hosts(team) == between} for between in (False, True)]
+    shares = {team: share for kind in kinds if len(kind) >= LEAST_PAIRS for team, share in _shares(kind).items()}
+    if not shares:
+        return
+    slowest = min(shares, key=lambda team: shares[team])
+    slow = {team for team, share in shares.items() if share < SLOW_SHARE}
+    common = [rank for rank in range(len(placement.ranks)) if slow == {team for team in shares if rank in team}]
+    about = f"every link of {placement.name(common[0])}" if common else f"the link between {placement.name(*slowest)}"
+    alike = [team for team in shares if placement.between_hosts(team) == placement.between_hosts(slowest)]
+    usual = _usual([1 / rates[team] for team in alike])
+    about += f": {rates[slowest]:.3g} GB/s at best, where {1 / usual:.3g} GB/s is usual"
+    yield Measurement("slowest_link_share", shares[slowest], placement.labels, samples=len(shares), about=about)
+
+
+def _shares(links: Mapping[Team, Sequence[float]]) -> dict[Team, float]:
+    """Each link's speed over the usual one, by the quantile that is kindest to it.
+
+    A busy host spoils now the best of a link and now its median; a slow link is slow in all of them.
+    """
+    usual = [_usual(seconds) for seconds in zip(*links.values(), strict=True)]
+    return {team: max(map(truediv, usual, seconds)) for team, seconds in links.items()}
+
+
+def _usual(seconds: Sequence[float]) -> float:
+    """The lower quartile. Not the median: a chip that is slow to all spoils half of the pairs of four."""
+    return sorted(seconds)[(len(seconds) - 1) // 4]
+
+
+def _stragglers(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
+    for load in ("alone", "together"):
+        widths: dict[int, dict[str, float]] = {}
+        for rank, report in outcome.of(ProductTimes):
+            if report.load == load:
+                best = widths.setdefault(rank, {})
+                best |= {width: min(seconds, best.get(width, seconds)) for width, seconds in report.seconds.items()}
+        if len(widths) < 2:
+            continue
+        width = max(set.intersection(*(set(found) for found in widths.values())), key=int)
+        seconds = {rank: found[width] for rank, found in widths.items()}
+        median, slowest = statistics.median_low(seconds.values()), max(seconds, key=lambda rank: seconds[rank])
+        about = f"{placement.name(slowest)}: a product of width {width} takes {_ms(seconds[slowest])}, usually {_ms(median)}"
+        share = median / seconds[slowest]
+        if load == "alone":
+            turns = _turns(outcome, slowest, width)
+            slow = sum(turn < 0.8 for turn in turns)
+            about += f"; it was the slow one in {slow} of {len(turns)} turns"
+            # The best time of another may be luck that came once; a rank that is slow is slow beside it, too.
+            share = max(share, min(1.0, statistics.median_high(turns)))
+        labels = {**placement.labels, "load": load}
+        yield Measurement("straggler_share", share, labels, samples=len(seconds), about=about)
+    own: dict[int, float] = {}
+    for rank, one in outcome.of(OwnAllReduceTime):
+        own[rank] = min(one.seconds, own.get(rank, math.inf))
+    if len(own) > 1:
+        median, slowest = statistics.median_low(own.values()), max(own, key=lambda rank: own[rank])
+        about = f"{placement.name(slowest)}: all_reduce with itself takes {_ms(own[slowest])}, usually {_ms(median)}"
+        yield Measurement("straggler_delay_s", own[slowest] - median, placement.labels, samples=len(own), about=about)
+
+
+def _turns(outcome: RanksOutcome, rank: int, width: str) -> list[float]:
+    """Of each turn the median rank's time over this rank's, both of that turn: what slows the host down slows both."""
+    turns: dict[int, list[float]] = {}
+    for other, report in outcome.of(ProductTimes):
+        if report.load == "alone" and width in report.seconds:
+            turns.setdefault(other, []).append(report.seconds[width])
+    return [statistics.median_low(of_all) / own for own, *of_all in zip(turns[rank], *turns.values(), strict=False)]
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g} ms"
+
+
+def _numbers(team: Sequence[int]) -> str:
+    return ", ".join(map(str, team))

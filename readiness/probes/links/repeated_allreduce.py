@@ -1,0 +1,143 @@
+"""Repeated all-reduces with known answers: some thousand by two, with each partner in turn, and by all ranks in between.
+
+Two ranks finish a sum in a fraction of the time that all need, so many more calls fit; and a wrong or slow one names
+its pair.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from readiness.distributed.reports import Report
+from readiness.distributed.types import RankContext
+from readiness.numerics.unsupported import unsupported_as_reason
+from readiness.probes.links.reports import CallReport, Settings, WrongResult
+from readiness.probes.ranks_common.call_timings import CallTimings
+from readiness.probes.ranks_common.known_allreduce import KnownAllReduce, KnownSum, known_sums
+from readiness.probes.ranks_common.process_groups import Team, rounds
+from readiness.probes.ranks_common.tensor_diff import Unsupported
+
+#: Elements of a sum: mostly latency, and mostly bandwidth. Every so many sums one is large.
+SMALL, LARGE, LARGE_EVERY = 1024, 65536, 4
+#: Sets of inputs that take turns, so that a result left over from the call before is seen.
+VARIANTS = 4
+#: Sums between two exchanges of the ranks; one of them by all ranks for so many by two.
+MOST_AT_ONCE, WORLD_EVERY = 48, 12
+#: Share of the speed kept below which more is tried, and for how long.
+DOUBTFUL_SHARE, DOUBT_S = 0.6, 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One set of inputs in one type and size, for each of this rank's teams."""
+
+    dtype: str
+    size: str
+    sums: Mapping[Team, KnownSum]
+
+
+class RepeatedAllReduce:
+    """The all-reduces of one rank. `number` counts its calls since its process began."""
+
+    def __init__(self, context: RankContext[Settings], groups: Mapping[Team, Any]) -> None:
+        self.context = context
+        self.groups = groups
+        self.number = 0
+        self._turn = 0
+        self._timings: dict[tuple[Team, str], CallTimings] = {}
+        self._connected: set[tuple[Team, str]] = set()
+
+    def run(self) -> Iterator[Report]:
+        """Make `repeats` sums by two, or as many as fit into `budget_s`: a report for each wrong one, then for each team."""
+        settings = self.context.settings
+        small: list[Block] = []
+        large: list[Block] = []
+        for dtype in settings.dtypes:
+            if reason := self._refusal(getattr(torch, dtype)):
+                yield Unsupported(f"all_reduce in {dtype}", reason)
+            else:
+                small += [self._block(dtype, "small", SMALL, variant) for variant in range(VARIANTS)]
+                large += [self._block(dtype, "large", LARGE, variant) for variant in range(VARIANTS)]
+        partners = sum(len(teams[0]) == 2 for teams in rounds(self.context.world_size))
+        started, at_once, done = time.monotonic(), 1, 0
+        while small and done < settings.repeats:
+            yield from self._round(at_once, small, large)
+            done += at_once * partners
+            at_once = min(2 * at_once, MOST_AT_ONCE)
+            if max(self.context.exchange(time.monotonic() - started)) > settings.budget_s:
+                break  # all together: the slowest rank decides
+        yield from self._again_if_slow(small, large)
+        for (team, size), timings in self._timings.items():
+            yield CallReport("all_reduce", team, timings.summary(settings.interruption_s), size)
+
+    def _round(self, at_once: int, small: list[Block], large: list[Block]) -> Iterator[Report]:
+        """Make so many sums with each partner, fewer by all."""
+        for teams in rounds(self.context.world_size):
+            everyone = len(teams[0]) == self.context.world_size > 2
+            mine = next((team for team in teams if self.context.rank in team), None)
+            yield from self._several(mine, -(-at_once // WORLD_EVERY) if everyone else at_once, small, large)
+
+    def _again_if_slow(self, small: list[Block], large: list[Block]) -> Iterator[Report]:
+        """Go on where sums seem slower than at first: slow ones stay so, while a busy host lets a good time through."""
+        started = time.monotonic()
+        while small:
+            kept = [timings.speed_kept for (team, _), timings in self._timings.items() if len(team) == 2]
+            if min(self.context.exchange(min(kept, default=1.0))) >= DOUBTFUL_SHARE:
+                break
+            if max(self.context.exchange(time.monotonic() - started)) > DOUBT_S:
+                break
+            yield from self._round(MOST_AT_ONCE // 4, small, large)
+
+    def all_reduce(self, buffer: torch.Tensor, group: Any) -> None:
+        """Sum a buffer over a group, counted and waited for."""
+        self.number += 1
+        dist.all_reduce(buffer, group=group)
+        self.context.accelerator.synchronize()
+
+    def _refusal(self, dtype: torch.dtype) -> str:
+        """Why the library takes no sum of this type on some rank; empty where it does."""
+        with self.context.step(f"first all_reduce in {dtype}"), unsupported_as_reason() as refusal:
+            self.all_reduce(torch.zeros(SMALL, dtype=dtype).to(self.context.device), None)
+        refused = sum(self.context.exchange(bool(refusal.reason)))
+        return refusal.reason or (f"refused on {refused:g} ranks" if refused else "")
+
+    def _block(self, dtype: str, size: str, numel: int, variant: int) -> Block:
+        teams = [team for team in self.groups if len(team) > 1]
+        return Block(dtype, size, known_sums(self.context, getattr(torch, dtype), numel, variant, teams))
+
+    def _several(self, team: Team | None, number: int, small: list[Block], large: list[Block]) -> Iterator[Report]:
+        """Make so many sums of one team, begun together by all teams; a rank without one rests."""
+        self.context.exchange()
+        for _ in range(number):
+            self._turn += 1
+            blocks = small if self._turn % LARGE_EVERY else large
+            block = blocks[self._turn // (1 if blocks is small else LARGE_EVERY) % len(blocks)]
+            if team is None:
+                with self.context.step("resting"):
+                    pass
+            else:
+                yield from self._sum(team, block)
+
+    def _sum(self, team: Team, block: Block) -> Iterator[Report]:
+        call = KnownAllReduce(self.context, block.sums[team], self.groups[team])
+        self.number += 1
+        with self.context.step(f"all_reduce number {self.number}, {block.dtype}, of ranks {_names(team)}"):
+            began = self.context.clock()
+            call.run()
+            seconds = self.context.clock() - began
+        if (team, block.size) in self._connected:  # a group's first sum connects it, for each size perhaps in another way
+            self._timings.setdefault((team, block.size), CallTimings()).add(self._turn, began, seconds)
+        self._connected.add((team, block.size))
+        if wrong := call.wrong():
+            name = f"all_reduce number {self.number}"
+            yield WrongResult("all_reduce", block.dtype, team, self._turn, name, wrong)
+
+
+def _names(team: Team) -> str:
+    return ", ".join(map(str, team)) if len(team) <= 8 else f"{team[0]} to {team[-1]}"

@@ -1,0 +1,93 @@
+"""Stragglers: the same work on each rank, in turn while the others rest, and on all together.
+
+In a collective all wait for the slowest, so all look slow. The time that each rank takes by itself shows which one it is.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+
+from readiness.distributed.reports import Report
+from readiness.distributed.types import RankContext
+from readiness.probes.links.repeated_allreduce import RepeatedAllReduce
+from readiness.probes.links.reports import OwnAllReduceTime, ProductTimes
+from readiness.probes.ranks_common.process_groups import Team
+
+#: Widths of a product of square matrices, until one takes this long: a short one would time the launch, not the chip.
+WIDTHS, LONG_ENOUGH_S = (256, 512, 1024, 2048, 4096), 3e-4
+#: Turns around all ranks; how often each repeats in one turn for its best time, and for how long at most.
+TURNS, REPETITIONS, REPEAT_S = 8, 30, 0.1
+#: So many times as many turns again, while a rank looks slower than the median by more than this share: a busy host may be
+#: what is slow, and best times of a rank that is not will show it.
+FURTHER, SUSPECT = 2, 0.9
+
+
+def compare_ranks(context: RankContext, groups: Mapping[Team, Any], sums: RepeatedAllReduce) -> Iterator[Report]:
+    """Best times of this rank: of products by width, alone and together, and of an all_reduce with itself."""
+    block = torch.ones(256).to(context.device)
+    best: dict[str, float] = {}
+    for rank in [*range(context.world_size)] * TURNS:
+        yield from _turn(context, rank, best)
+        with context.step(f"all_reduce of rank {rank} with itself, from number {sums.number + 1} on"):
+            if rank == context.rank:
+                yield OwnAllReduceTime(_best(context, partial(sums.all_reduce, block, groups[context.rank,])))
+        context.exchange()
+    for _ in range(FURTHER):
+        if not _suspicious(context, best):
+            break
+        for rank in [*range(context.world_size)] * TURNS:
+            yield from _turn(context, rank, best)
+    with context.step("products of all ranks together"):
+        yield ProductTimes("together", _products(context))
+
+
+def _turn(context: RankContext, rank: int, best: dict[str, float]) -> Iterator[Report]:
+    """Time one rank's products while the others rest. This rank's best times so far are kept in `best`."""
+    with context.step(f"products of rank {rank} alone"):
+        if rank == context.rank:
+            seconds = _products(context)
+            best |= {width: min(found, best.get(width, found)) for width, found in seconds.items()}
+            yield ProductTimes("alone", seconds)
+    context.exchange()
+
+
+def _suspicious(context: RankContext, best: dict[str, float]) -> bool:
+    """True if a rank looks slow in the widest product that all have done. All ranks come to the same answer."""
+    slow = False
+    for width in WIDTHS:
+        times = context.exchange(best.get(str(width), 0.0))
+        if not all(times):
+            break
+        slow = statistics.median_low(times) < SUSPECT * max(times)
+    return slow
+
+
+def _products(context: RankContext) -> dict[str, float]:
+    """Best times by width. Ranks may stop at different widths: they are compared in the widest that all have done."""
+    generator = context.accelerator.generator("links", "products")
+    found: dict[str, float] = {}
+    for width in WIDTHS:
+        left, right = (torch.randn(width, width, generator=generator).to(context.device) for _ in range(2))
+        found[str(width)] = best = _best(context, partial(torch.mm, left, right))
+        if best > LONG_ENOUGH_S:
+            break
+    return found
+
+
+def _best(context: RankContext, call: Callable[[], object]) -> float:
+    """The shortest time of a call; the first one, which may compile or connect, does not count."""
+    seconds: list[float] = []
+    until = time.monotonic() + REPEAT_S
+    while len(seconds) < 4 or (len(seconds) <= REPETITIONS and time.monotonic() < until):
+        context.accelerator.synchronize()
+        began = time.monotonic()
+        call()
+        context.accelerator.synchronize()
+        seconds.append(time.monotonic() - began)
+    return min(seconds[1:])

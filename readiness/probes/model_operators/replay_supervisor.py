@@ -1,0 +1,152 @@
+"""Replay supervisor: plays a model's operators on a device, one at a time, since what is timed must not be disturbed.
+
+They are played in a process that may die of them; whatever happens to it costs the operator it was at and nothing else. All
+of them are played small first, so that each has its outcome; what time is left is spent on large sizes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from readiness.accelerators.base import Accelerator
+from readiness.host import disk
+from readiness.isolation.task_process import TaskProcess
+from readiness.isolation.task_supervisor import StartError, TaskEnd, TaskStatus, TaskSupervisor
+from readiness.numerics import USUAL, Strictness
+from readiness.probes.model_operators import replay_sizes, replay_worker
+from readiness.probes.model_operators.outcomes import ReplayResult
+from readiness.probes.model_operators.replay import Part
+from readiness.probes.operators.outcomes import Outcome, Phase
+from readiness.tracing.workload_schema import Workload
+
+#: A call that ran into its limit is tried once more with that many times as much: a cold compiler is no hang.
+_SECOND_LIMIT = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the worker is told, and what each of its calls may take."""
+
+    message: dict[str, Any]
+    limit_s: float
+
+
+def run(
+    accelerator: Accelerator, workload: Workload, file: Path, *, parts: Sequence[Part], budget_s: float, large_s: float,
+    call_limit_s: float, strictness: Strictness = USUAL, forks: bool | None = None,
+) -> Iterator[tuple[Part, ReplayResult]]:  # fmt: skip
+    """Each part exactly once, with what became of it. Those not begun within `budget_s` are told as not reached.
+
+    Of that time, at most `large_s` are spent on large sizes, once all are played small.
+
+    `call_limit_s` is what a single call, or the comparison of one, may take. Raises StartError, OSError for want of disk.
+    """
+    if forks is None:
+        forks = accelerator.stack.forks and accelerator.stack.driverless
+
+    def start() -> TaskProcess:
+        return replay_worker.fork(accelerator, workload) if forks else replay_worker.spawn(accelerator, file)
+
+    with TaskSupervisor[Task](
+        start, lambda task: task.message, lambda task: task.limit_s, phases=True
+    ) as supervisor:
+        replay = _Replay(workload, supervisor, call_limit_s, strictness, time.monotonic() + budget_s)
+        found = {part: replay.play(part, large=False) for part in parts}
+        # The cheap ones first: what they leave of their share is for those that need more.
+        left = sorted((part for part in parts if found[part].outcome.right), key=replay.bytes_moved)
+        if left and large_s > 0:
+            replay.measure_pace()
+        replay.deadline = min(replay.deadline, time.monotonic() + large_s)
+        for position, part in enumerate(left):
+            records = sum(len(other.records) for other in left[position:])
+            later = replay.play(part, large=True, records=records)
+            if later.reached:
+                found[part] = _together(found[part], later)
+            yield part, replay.extrapolate(found[part])
+        yield from ((part, replay.extrapolate(found[part])) for part in parts if part not in left)
+
+
+def _together(small: ReplayResult, large: ReplayResult) -> ReplayResult:
+    """What both sizes say of an operator: the worse of the two, and all that was played."""
+    worse = small if small.outcome in (Outcome.FALLBACK, Outcome.NONDETERMINISTIC) and large.outcome.right else large
+    forward = small.forward or (small.outcome if worse.phase is Phase.BACKWARD else None)
+    timings = {**small.timings, **large.timings}
+    return replace(worse, backward=small.backward, forward=forward, timings=timings, refused_offset=small.refused_offset)
+
+
+@dataclass(slots=True)
+class _Replay:
+    """A replay under way: nothing begins after `deadline` (monotonic)."""
+
+    workload: Workload
+    supervisor: TaskSupervisor[Task]
+    call_limit_s: float
+    strictness: Strictness
+    deadline: float
+    pace: tuple[float, float] | None = None
+
+    def bytes_moved(self, part: Part) -> float:
+        """How much there is to move for it at the model's own size."""
+        return replay_sizes.burden(self.workload, (self.workload.records[number] for number in part.records))
+
+    def extrapolate(self, result: ReplayResult) -> ReplayResult:
+        """With times as at the model's own size, by what the device was seen to do."""
+        pace = self.pace or replay_sizes.UNMEASURED
+        return replace(result, timings={number: timing.extrapolate(*pace) for number, timing in result.timings.items()})
+
+    def measure_pace(self) -> None:
+        """How fast the device is, where that can be told without losing a process."""
+        with contextlib.suppress(StartError):
+            end = self.supervisor.do(Task({"measure": True}, self.call_limit_s))
+            if end.status is TaskStatus.DONE and end.result is not None:
+                self.pace = (end.result[0], end.result[1])
+
+    def play(self, part: Part, *, large: bool, records: int = 1) -> ReplayResult:
+        """One part, in a process that may die of it. `records` are those that must share the time left.
+
+        Where it refuses inputs at an offset, it is played once more without. Whatever is to be told of its gradient, it may
+        serve: it is played once more without that.
+        """
+        result = self._play(part, large=large, records=records, gradients=True)
+        offsets, refused = True, ""
+        if result.visible_failure_at_offset:
+            offsets, refused = False, result.explained
+            result = self._play(part, large=large, records=records, gradients=True, offsets=False)
+            result = replace(result, refused_offset=refused)
+        if large or result.phase is not Phase.BACKWARD:
+            return result
+        alone = self._play(part, large=False, records=records, gradients=False, offsets=offsets)
+        if alone.reached and not alone.outcome.right and alone.outcome is not Outcome.UNJUDGED:
+            return replace(alone, refused_offset=refused)
+        return replace(result, forward=alone.outcome, reached=alone.reached, timings=alone.timings or result.timings)
+
+    def _play(self, part: Part, *, large: bool, records: int, gradients: bool, offsets: bool = True) -> ReplayResult:
+        limit_s = self.call_limit_s
+        while True:
+            left_s = self.deadline - time.monotonic()
+            if left_s <= 0:
+                return ReplayResult(Outcome.UNJUDGED, detail="time was up", reached=False)
+            end = self.supervisor.do(Task({
+                "part": [part.name, part.dtype, list(part.records)], "left_s": left_s, "large": large,
+                "record_s": left_s / records, "pace": self.pace, "gradients": gradients, "offsets": offsets,
+                "strictness": asdict(self.strictness),
+            }, limit_s))  # fmt: skip
+            if end.status is not TaskStatus.HUNG or limit_s > self.call_limit_s:
+                return _result_of(end)
+            limit_s *= _SECOND_LIMIT
+
+
+def _result_of(end: TaskEnd[Task]) -> ReplayResult:
+    if end.status is TaskStatus.DONE:
+        result = replay_worker.result_of(end.result)
+    else:
+        outcome = Outcome.HANG if end.status is TaskStatus.HUNG else Outcome.CRASHED
+        result = ReplayResult(outcome, Phase(end.phase or Phase.FORWARD), end.reason, True, end.detail)
+    if not result.outcome.right:
+        disk.refuse(result.detail)
+    return result

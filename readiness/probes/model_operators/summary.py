@@ -1,0 +1,236 @@
+"""Outcomes counted: what stands between this chip and this model, in figures and in one line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from readiness.datamodel import Measurement
+from readiness.probes.model_operators.outcomes import CallTiming, ReplayResult
+from readiness.probes.model_operators.replay import Part
+from readiness.probes.operators.outcomes import Outcome
+from readiness.probes.operators.outcomes import Phase as TrialPhase
+from readiness.tracing.workload_schema import INFERENCE, TRAINING, Phase, Workload
+
+#: So many operators are named, the others counted; and so many characters are never exceeded.
+_NAMED, _LONGEST = 6, 420
+_COUNTED: Mapping[str, tuple[Outcome, ...]] = {
+    "missing": (Outcome.MISSING,), "wrong": (Outcome.WRONG,), "crashed": (Outcome.CRASHED, Outcome.HANG),
+    "nondeterministic": (Outcome.NONDETERMINISTIC,), "fallbacks": (Outcome.FALLBACK,),
+}  # fmt: skip
+_STANDING = (Outcome.MISSING, Outcome.WRONG, Outcome.CRASHED, Outcome.HANG)
+_SHARES: Mapping[str, tuple[Outcome, ...]] = {
+    "native_share": (Outcome.NATIVE,), "decomposed_share": (Outcome.DECOMPOSED,), "fallback_share": (Outcome.FALLBACK,),
+}  # fmt: skip
+USES: Mapping[str, tuple[Phase, ...]] = {"training": TRAINING, "inference": INFERENCE}
+Weigh = Callable[[int, Sequence[Phase]], float]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of each part of a workload on one accelerator."""
+
+    accelerator: str
+    workload: Workload
+    found: list[tuple[Part, ReplayResult]] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every operator was tried."""
+        return all(result.reached for _, result in self.found)
+
+    def measurements(self) -> Iterator[Measurement]:
+        """For each use, over all dtypes and for each floating one."""
+        for use, phases in USES.items():
+            dtypes = dict.fromkeys(
+                part.dtype for part, _ in self._of(phases) if part.dtype.startswith(("float", "bfloat"))
+            )
+            for dtype in ("all", *sorted(dtypes)):
+                part_of = [pair for pair in self._of(phases) if dtype in ("all", pair[0].dtype)]
+                if use == "inference":
+                    part_of = [(part, result.without_gradient) for part, result in part_of]
+                labels = {"workload": self.workload.name, "phase": use, "dtype": dtype}
+                yield from self._measure(part_of, use, phases, labels)
+
+    def _of(self, phases: Sequence[Phase]) -> list[tuple[Part, ReplayResult]]:
+        return [pair for pair in self.found if self._count(pair[0], phases)]
+
+    def _count(self, part: Part, phases: Sequence[Phase]) -> int:
+        return sum(self.workload.records[number].count(phases) for number in part.records)
+
+    def _measure(
+        self, pairs: Sequence[tuple[Part, ReplayResult]], use: str, phases: Sequence[Phase], labels: dict[str, str]
+    ) -> Iterator[Measurement]:
+        reached = all(result.reached for _, result in pairs)
+        judged = all(result.outcome is not Outcome.UNJUDGED for _, result in pairs)
+        extent = {"extent": "all" if reached and judged else "part"}  # what nobody could judge is not known to be right
+        names = {part.name for part, _ in pairs}
+        yield Measurement("operators", len(names), labels | extent)
+        unjudged = {part.name for part, result in pairs if result.outcome is Outcome.UNJUDGED and result.reached}
+        yield Measurement("unjudged", len(unjudged), labels | (extent if not unjudged else {"extent": "all"}))
+        if all(result.outcome is Outcome.UNJUDGED for _, result in pairs):
+            return  # nothing is known to be right
+        for name, outcomes in _COUNTED.items():
+            poor = [(part, result) for part, result in pairs if result.outcome in outcomes]
+            # What is bad in a part is bad in the whole.
+            told = labels | (extent if not poor else {"extent": "all"})
+            yield Measurement(name, len({part.name for part, _ in poor}), told, about=self._named(poor))
+        refusing = [part.label for part, result in pairs if result.refused_offset]
+        yield Measurement(
+            "refuse_unaligned", len({part.name for part, result in pairs if result.refused_offset}),
+            labels | (extent if not refusing else {"extent": "all"}),
+            about=f"{self.accelerator}: {'; '.join(refusing)}"[:_LONGEST] if refusing else None,
+        )  # fmt: skip
+        standing = [pair for pair in pairs if pair[1].outcome in _STANDING]
+        yield Measurement(
+            "obstacles", len({part.name for part, _ in standing}), labels | (extent if not standing else {"extent": "all"}),
+            about=self.line(pairs, phases) if standing else None,
+        )  # fmt: skip
+        for weight, weigh in (("calls", self._by_calls), ("time", self._by_time)):
+            yield from self._covered(pairs, use, phases, labels | extent | {"weight": weight}, weigh)
+
+    def _covered(
+        self, pairs: Sequence[tuple[Part, ReplayResult]], use: str, phases: Sequence[Phase], labels: dict[str, str],
+        weigh: Weigh,
+    ) -> Iterator[Measurement]:
+        judged = [pair for pair in pairs if pair[1].outcome is not Outcome.UNJUDGED]
+        forward = tuple(phase for phase in phases if phase is not Phase.BACKWARD)
+        yield from _share(
+            "forward_coverage", judged, lambda pair: self._weight(pair, forward, weigh),
+            lambda result: result.outcome.right or result.phase is TrialPhase.BACKWARD, labels, self._named,
+        )  # fmt: skip
+        if use == "training":
+            due = [pair for pair in judged if pair[1].backward or self._count(pair[0], (Phase.BACKWARD,))]
+            yield from _share(
+                "backward_coverage", due, lambda pair: self._weight(pair, (Phase.FORWARD, Phase.BACKWARD), weigh),
+                lambda result: result.outcome.right, labels, self._named,
+            )  # fmt: skip
+        for name, outcomes in _SHARES.items():
+            yield from _share(
+                name, judged, lambda pair: self._weight(pair, phases, weigh),
+                lambda result, outcomes=outcomes: result.outcome in outcomes, labels, None,  # type: ignore[misc]
+            )  # fmt: skip
+
+    def _weight(self, pair: tuple[Part, ReplayResult], phases: Sequence[Phase], weigh: Weigh) -> float:
+        return sum(weigh(number, phases) for number in pair[0].records)
+
+    def _by_calls(self, number: int, phases: Sequence[Phase]) -> float:
+        return float(self.workload.records[number].count(phases))
+
+    def _by_time(self, number: int, phases: Sequence[Phase]) -> float:
+        """Seconds of one step, as far as they are known."""
+        played = self.times.get(number)
+        if played is None:
+            return 0.0
+        whole = self.workload.records[number].call.op == "aten::scaled_dot_product_attention"
+        total = 0.0
+        for phase in phases:
+            count = self.workload.records[number].calls.get(phase, 0)
+            inside = whole and phase is Phase.BACKWARD
+            total += count * (played.backward_seconds if inside else played.seconds)
+        return total
+
+    @property
+    def times(self) -> Mapping[int, CallTiming]:
+        """How each record was played, by its number."""
+        return {number: played for _, result in self.found for number, played in result.timings.items()}
+
+    def full_share(self) -> float:
+        """The share of all calls whose record was played at the model's own size."""
+        calls = {number: sum(record.calls.values()) for number, record in enumerate(self.workload.records)}
+        full = sum(calls[number] for number, played in self.times.items() if played.full)
+        return full / max(sum(calls.values()), 1)
+
+    def line(self, pairs: Sequence[tuple[Part, ReplayResult]], phases: Sequence[Phase]) -> str:
+        """`sim:0: 3 of 97 operators of deepseek-v3 missing, 2 wrong in backward (bfloat16): 11 % of its calls (...)`."""
+        total = len({part.name for part, _ in pairs})
+        groups: dict[str, list[tuple[Part, ReplayResult]]] = {}
+        for part, result in pairs:
+            if result.outcome in (*_STANDING, Outcome.FALLBACK, Outcome.NONDETERMINISTIC):
+                backward = result.phase is TrialPhase.BACKWARD and result.outcome is not Outcome.FALLBACK
+                late = " in backward" if backward else ""
+                groups.setdefault(_WORDS[result.outcome] + late, []).append((part, result))
+        order = [words + late for words in _WORDS.values() for late in ("", " in backward")]
+        told: list[str] = []
+        for words, members in sorted(groups.items(), key=lambda entry: order.index(entry[0])):
+            dtypes = sorted({part.dtype for part, _ in members})
+            count = len({part.name for part, _ in members})
+            first = f"{count} of {total} operators of {self.workload.name} {words}" if not told else f"{count} {words}"
+            told.append(first + (f" ({', '.join(dtypes)})" if "in backward" in words else ""))
+        concerned = [pair for members in groups.values() for pair in members]
+        calls = sum(self._count(part, phases) for part, _ in concerned)
+        share = calls / max(sum(self._count(part, phases) for part, _ in pairs), 1)
+        named = self._named([pair for pair in concerned if pair[1].outcome in _STANDING], prefix="")
+        return f"{self.accelerator}: {', '.join(told)}: {_percent(share)} of its calls ({named})"[:_LONGEST]
+
+    def _named(self, poor: Sequence[tuple[Part, ReplayResult]], prefix: str | None = None) -> str | None:
+        """`sim:0: mm in bfloat16: wrong on a strided input; and 12 more`."""
+        if not poor:
+            return None
+        told = [_told(part, result) for part, result in sorted(poor, key=lambda pair: -self._count(pair[0], list(Phase)))]
+        start = f"{self.accelerator}: " if prefix is None else prefix
+        text = ""
+        for named in range(min(_NAMED, len(told)), 0, -1):
+            more = [f"and {len(told) - named} more"] if len(told) > named else []
+            text = start + "; ".join([*told[:named], *more])
+            if len(text) <= 280:
+                break
+        return text[:280]
+
+    def __str__(self) -> str:
+        """`97 operators in 115 dtypes: 60 native, 55 decomposed`."""
+        counts = Counter(result.outcome.value for _, result in self.found)
+        told = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
+        return f"{len({part.name for part, _ in self.found})} operators, by dtype: {told}"
+
+
+#: In the order in which they are told.
+_WORDS = {
+    Outcome.MISSING: "missing", Outcome.WRONG: "wrong", Outcome.CRASHED: "crash", Outcome.HANG: "hang",
+    Outcome.NONDETERMINISTIC: "nondeterministic", Outcome.FALLBACK: "on the CPU",
+}  # fmt: skip
+
+
+def row(part: Part, result: ReplayResult) -> Mapping[str, Any]:
+    """A row of detail about one operator in one dtype."""
+    sizes = Counter(played.size for played in result.timings.values())
+    return {
+        "operator": part.name, "dtype": part.dtype, "phase": result.phase.value, "outcome": result.outcome.value,
+        "detail": f"but {result.refused_offset}" if result.refused_offset and result.outcome.clean else result.explained,
+        "records": len(part.records),
+        "largest": "; ".join(f"{count} at {size}" for size, count in sizes.most_common(4)),
+        "seconds": round(sum(played.seconds for played in result.timings.values()), 6),
+    }  # fmt: skip
+
+
+def _share(
+    name: str,
+    pairs: Sequence[tuple[Part, ReplayResult]],
+    weight: Callable[[tuple[Part, ReplayResult]], float],
+    counts: Callable[[ReplayResult], bool],
+    labels: dict[str, str],
+    about: Callable[[Sequence[tuple[Part, ReplayResult]]], str | None] | None,
+) -> Iterator[Measurement]:
+    """A weighted share; nothing of nothing."""
+    total = sum(map(weight, pairs))
+    if total <= 0:
+        return
+    poor = [pair for pair in pairs if not counts(pair[1]) and (weight(pair) > 0 or labels["weight"] == "time")]
+    good = sum(weight(pair) for pair in pairs if counts(pair[1]))
+    value = good / total if poor else 1.0
+    yield Measurement(name, value, labels, samples=len(pairs), about=about(poor) if about else None)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}".replace("%", " %") if share >= 0.01 or not share else f"{share:.1%}".replace("%", " %")
+
+
+def _told(part: Part, result: ReplayResult) -> str:
+    words = [{Outcome.FALLBACK: "runs on the CPU", Outcome.CRASHED: "crashes", Outcome.HANG: "hangs"}.get(
+        result.outcome, result.outcome.value
+    )]  # fmt: skip
+    words += ["in its gradient"] if result.phase is TrialPhase.BACKWARD else []
+    words += [result.where] if result.where else []
+    return f"{part.label}: {' '.join(words)}"

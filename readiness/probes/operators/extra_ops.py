@@ -1,0 +1,297 @@
+"""What models use and PyTorch's database lacks: lists of tensors, optimizers, attention back-ends, loss scaling.
+
+Each is an entry like those of the database and is judged as they are. Names that PyTorch does not have are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from readiness.probes.operators.edge_shapes import Calls, Make
+from readiness.probes.operators.outcomes import NotClaimedError
+
+FLOATS = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
+#: In float16 squares of small gradients vanish: nobody keeps parameters in it.
+_STEPPED = FLOATS - {torch.float16}
+Tensors = list[torch.Tensor]
+
+_UNARY = (
+    "abs", "acos", "asin", "atan", "ceil", "cos", "cosh", "erf", "erfc", "exp", "expm1", "floor", "frac", "lgamma", "log",
+    "log10", "log1p", "log2", "neg", "reciprocal", "round", "rsqrt", "sigmoid", "sign", "sin", "sinh", "sqrt", "tan", "tanh",
+    "trunc",
+)  # fmt: skip
+_BINARY = ("add", "clamp_max", "clamp_min", "div", "maximum", "minimum", "mul", "pow", "sub")
+_SHAPES = ((5, 3), (129,), (), (0, 2), (1,))
+_BACKENDS = {
+    "math": SDPBackend.MATH, "flash": SDPBackend.FLASH_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+}  # fmt: skip
+_NO_BACKEND = re.compile(r"no (viable|available) (backend|kernel)", re.IGNORECASE)
+#: Numbers drawn where their distribution is looked at.
+_DRAWN = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A sample as the database's own are."""
+
+    input: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def output_process_fn_grad(self, result: Any) -> Any:
+        """All of it is comparable."""
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """What the database says of an operator, for one that it lacks."""
+
+    name: str
+    function: Callable[..., Any]
+    calls: Callable[[Make], Calls]
+    dtypes: frozenset[torch.dtype] = FLOATS
+    supports_autograd: bool = False
+    aten_name: str = ""
+    supports_out: bool = False
+    inplace_variant: None = None
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Call it."""
+        return self.function(*arguments, **keywords)
+
+    def supported_dtypes(self, device_type: str) -> frozenset[torch.dtype]:  # noqa: ARG002
+        """Of the CPU, as for all."""
+        return self.dtypes
+
+    def supported_backward_dtypes(self, device_type: str) -> frozenset[torch.dtype]:  # noqa: ARG002
+        """The same for gradients."""
+        return self.dtypes if self.supports_autograd else frozenset()
+
+    def sample_inputs_func(self, info: Operator, device: str, dtype: torch.dtype, gradients: bool) -> Iterator[Given]:  # noqa: ARG002
+        """Inputs from PyTorch's own generator."""
+        for _, given in self.calls(Make(dtype, gradients)):
+            yield Given(given[0], tuple(given[1:]), {})
+
+
+def operators() -> Iterator[Operator]:
+    """All of them that this PyTorch has."""
+    for name in _UNARY:
+        yield from _lists(name, _some_lists(1))
+    for name in _BINARY:
+        yield from _lists(name, _some_lists(2))
+    for name in ("addcdiv", "addcmul"):
+        yield from _lists(name, _some_lists(3))
+    yield from _lists("lerp", _some_lists(3))
+    yield from _lists("norm", _some_lists(1))
+    yield Operator("_foreach_copy", _copied, _some_lists(2), aten_name="_foreach_copy")
+    yield Operator("_foreach_zero", _zeroed, _some_lists(1), aten_name="_foreach_zero")
+    yield from _optimizers()
+    for name, backend in _BACKENDS.items():
+        yield Operator(
+            f"attention.{name}", partial(_attend, backend), _some_attention, supports_autograd=True,
+            aten_name="scaled_dot_product_attention",
+        )  # fmt: skip
+    if hasattr(torch, "_grouped_mm"):
+        yield Operator(
+            "_grouped_mm", _grouped, _some_groups, frozenset({torch.float32, torch.bfloat16}), supports_autograd=True,
+            aten_name="_grouped_mm",
+        )  # fmt: skip
+    yield Operator("index_put_.accumulate", _put, _some_places, supports_autograd=True, aten_name="index_put_")
+    yield Operator("amp.unscale", _unscale, _some_lists(1), aten_name="_amp_foreach_non_finite_check_and_unscale_")
+    yield Operator("_assert_async", _assert, _one, frozenset({torch.float32}), aten_name="_assert_async")
+    yield Operator("exponential.statistics", _exponential, _one, frozenset({torch.float32}), aten_name="exponential")
+    for function in (_multinomial, _dropout, _normal, _bernoulli):
+        name = function.__name__.strip("_")
+        yield Operator(f"{name}.statistics", function, _one, aten_name=name)
+    yield Operator("randperm", _permute, _one, frozenset({torch.int64}), aten_name="randperm")
+
+
+def _lists(name: str, calls: Callable[[Make], Calls]) -> Iterator[Operator]:
+    if hasattr(torch, f"_foreach_{name}"):
+        yield Operator(f"_foreach_{name}", partial(_foreach, name), calls, aten_name=f"_foreach_{name}")
+
+
+def _some_lists(count: int) -> Callable[[Make], Calls]:
+    def calls(make: Make) -> Calls:
+        # Between 0.1 and 0.7, where all of them are defined.
+        yield "", tuple([make.positive(*shape) * 0.6 - 0.2 for shape in _SHAPES] for _ in range(count))
+
+    return calls
+
+
+def _foreach(name: str, first: Tensors, *rest: Tensors) -> Tensors:
+    """What it returns, and then what it writes in place."""
+    result = list(getattr(torch, f"_foreach_{name}")(first, *rest))
+    if (in_place := getattr(torch, f"_foreach_{name}_", None)) is not None:
+        in_place(first, *rest)
+    return [*result, *first]
+
+
+def _copied(first: Tensors, second: Tensors) -> Tensors:
+    torch._foreach_copy_(first, second)
+    return first
+
+
+def _zeroed(first: Tensors) -> Tensors:
+    torch._foreach_zero_(first)
+    return first
+
+
+def _optimizers() -> Iterator[Operator]:
+    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
+        "AdamW": (torch.optim.AdamW, {"lr": 0.1}),
+        "SGD": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}),
+    }
+    for name, (kind, options) in kinds.items():
+        for way in ("fused", "foreach"):
+            step = partial(_step, partial(kind, **options, **{way: True}), False)
+            yield Operator(f"optim.{name}.{way}", step, _some_parameters, _STEPPED, aten_name=f"_{way}_{name.lower()}")
+        step = partial(_step, partial(kind, **options, fused=True), True)
+        yield Operator(f"optim.{name}.fused.found_inf", step, _some_parameters, _STEPPED, aten_name=f"_fused_{name.lower()}")
+
+
+def _some_parameters(make: Make) -> Calls:
+    shapes = ((5, 3), (129,), (17, 9))
+    yield "", ([make.numbers(*shape) for shape in shapes], [make.numbers(*shape) for shape in shapes])
+
+
+def _step(kind: Callable[..., torch.optim.Optimizer], overflow: bool, values: Tensors, gradients: Tensors) -> Tensors:
+    """Two steps; with `overflow` the second is told of it and must change nothing."""
+    device = values[0].device
+    parameters = [value.detach().requires_grad_() for value in values]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    optimizer = kind(parameters)
+    optimizer.step()
+    if overflow:
+        for name in ("found_inf", "grad_scale"):  # as a gradient scaler sets them
+            setattr(optimizer, name, torch.ones((), dtype=torch.float32, device=device))
+    optimizer.step()
+    return [parameter.detach() for parameter in parameters]
+
+
+def _some_attention(make: Make) -> Calls:
+    yield "", tuple(make.numbers(2, 3, 17, 8) for _ in range(3))
+
+
+def _attend(backend: SDPBackend, *arguments: Any, **keywords: Any) -> torch.Tensor:
+    chosen = SDPBackend.MATH if arguments[0].dtype is torch.float64 else backend
+    try:
+        with sdpa_kernel([chosen]):
+            return torch.nn.functional.scaled_dot_product_attention(*arguments, **keywords)
+    except RuntimeError as problem:
+        if _NO_BACKEND.search(str(problem)):
+            raise NotClaimedError("the device does not claim this back-end of attention") from problem
+        raise
+
+
+def _some_groups(make: Make) -> Calls:
+    yield "", (make.numbers(40, 32), make.numbers(4, 32, 16), torch.tensor([8, 8, 24, 40], dtype=torch.int32))
+
+
+def _grouped(rows: torch.Tensor, weights: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    if rows.dtype is not torch.float64:
+        result: torch.Tensor = torch._grouped_mm(rows, weights, offs=ends)
+        return result
+    stops = [0, *ends.tolist()]
+    parts = zip(stops[:-1], stops[1:], weights, strict=True)
+    return torch.cat([rows[start:stop] @ weight for start, stop, weight in parts])
+
+
+def _some_places(make: Make) -> Calls:
+    yield "", (make.numbers(9, 5), torch.randint(0, 9, (40,)), make.numbers(40, 5))
+
+
+def _put(target: torch.Tensor, places: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    return target.clone().index_put_((places,), values, accumulate=True)
+
+
+def _unscale(gradients: Tensors) -> Sequence[torch.Tensor]:
+    """Of gradients that are finite, and of some that are not: they are scaled, and the overflow is told."""
+    device = gradients[0].device
+    overflowed = [gradient.clone() for gradient in gradients]
+    overflowed[1][7] = float("inf")
+    result: Tensors = []
+    for several in (gradients, overflowed):
+        found, scale = (torch.full((), value, dtype=torch.float32, device=device) for value in (0.0, 0.25))
+        torch._amp_foreach_non_finite_check_and_unscale_(several, found, scale)
+        result += [*several, found]
+    return result
+
+
+def _one(make: Make) -> Calls:
+    yield "", (make.numbers(3),)
+
+
+def _assert(values: torch.Tensor) -> torch.Tensor:
+    """An assertion on the device that holds: one that fails would rightly cost the device's context."""
+    torch._assert_async(torch.ones((), dtype=torch.bool, device=values.device))
+    return values + 1
+
+
+def _exponential(values: torch.Tensor) -> torch.Tensor:
+    """Whether the mean and the spread are 1, within six standard errors, and hardly a number comes twice."""
+    drawn = torch.empty(_DRAWN, device=values.device, dtype=torch.float32).exponential_().cpu().double()
+    different = len(set(drawn.tolist()))
+    right = [abs(float(drawn.mean()) - 1) < 0.045, abs(float(drawn.std()) - 1) < 0.09, different > 0.99 * _DRAWN]
+    return torch.tensor(right, device=values.device)
+
+
+def _within(found: torch.Tensor, wanted: float, deviation: float, dtype: torch.dtype) -> bool:
+    """Whether a mean of so many draws is what it should be: six standard errors, and the dtype's own rounding."""
+    return bool(abs(float(found) - wanted) < 6 * deviation / _DRAWN**0.5 + float(torch.finfo(dtype).eps))
+
+
+def _multinomial(values: torch.Tensor) -> torch.Tensor:
+    """Whether tokens are sampled as often as they weigh, and one of no weight never."""
+    weights = torch.tensor([0.0, 0.25, 0.5, 0.0, 0.25], dtype=values.dtype, device=values.device)
+    drawn = torch.multinomial(weights, _DRAWN, replacement=True).cpu()
+    shares = torch.bincount(drawn.clamp(0, 4), minlength=5).double() / _DRAWN
+    inside = bool((drawn >= 0).all()) and bool((drawn < 5).all())
+    right = [inside, float(shares[0]) == 0, float(shares[3]) == 0, _within(shares[1], 0.25, 0.433, torch.float32)]
+    return torch.tensor([*right, _within(shares[2], 0.5, 0.5, torch.float32)], device=values.device)
+
+
+def _dropout(values: torch.Tensor) -> torch.Tensor:
+    """Whether a quarter is left out, the rest grows by a third, and gradients go where it did."""
+    given = torch.ones(_DRAWN, dtype=values.dtype, device=values.device).requires_grad_()
+    with torch.enable_grad():
+        left = torch.nn.functional.dropout(given, 0.25)
+        (gradient,) = torch.autograd.grad(left, given, torch.ones_like(left))
+    kept, back = left.detach().cpu().double(), gradient.cpu().double()
+    grown = float(torch.tensor(4 / 3, dtype=values.dtype))
+    right = bool((((kept - grown).abs() <= grown * torch.finfo(values.dtype).eps) | (kept == 0)).all())
+    share = (kept != 0).double().mean()
+    return torch.tensor([right, _within(share, 0.75, 0.433, values.dtype), torch.equal(kept, back)], device=values.device)
+
+
+def _normal(values: torch.Tensor) -> torch.Tensor:
+    """Whether mean and spread are 0 and 1."""
+    drawn = torch.empty(_DRAWN, dtype=values.dtype, device=values.device).normal_().cpu().double()
+    right = [_within(drawn.mean(), 0.0, 1.0, values.dtype), _within(drawn.square().mean(), 1.0, 2**0.5, values.dtype)]
+    return torch.tensor(right, device=values.device)
+
+
+def _bernoulli(values: torch.Tensor) -> torch.Tensor:
+    """Whether a quarter is 1 and the rest 0."""
+    drawn = torch.empty(_DRAWN, dtype=values.dtype, device=values.device).bernoulli_(0.25).cpu().double()
+    right = [bool(((drawn == 0) | (drawn == 1)).all()), _within(drawn.mean(), 0.25, 0.433, values.dtype)]
+    return torch.tensor(right, device=values.device)
+
+
+def _permute(values: torch.Tensor) -> Tensors:
+    """Sorted again: each number once, in every dtype that an index may have. And whether they were shuffled at all."""
+    drawn = [
+        torch.randperm(257, dtype=dtype, device=values.device) for dtype in (torch.int64, torch.int32, torch.int16)
+    ]
+    shuffled = [bool((one.cpu() != torch.arange(257)).any()) for one in drawn]
+    return [*(one.cpu().sort().values.to(values.device) for one in drawn), torch.tensor(shuffled, device=values.device)]

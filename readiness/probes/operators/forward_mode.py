@@ -1,0 +1,142 @@
+"""Derivatives along a direction of the inputs, computed with the result: forward-mode differentiation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.autograd.forward_ad as forward_ad
+
+from readiness.numerics.unsupported import describe
+from readiness.probes.operators import comparison, layouts, op_semantics, samples
+from readiness.probes.operators.layouts import Layout
+from readiness.probes.operators.op_call import CPU, seed_all
+from readiness.probes.operators.op_entry import Entry
+from readiness.probes.operators.op_trial import OpTrial
+from readiness.probes.operators.outcomes import Outcome, Phase, SweepResult, failed
+from readiness.probes.operators.samples import Sample
+
+Tangents = list[torch.Tensor | None]
+
+
+def claims(entry: Entry, dtype: torch.dtype) -> bool:
+    """Whether PyTorch says that the operator has it and its result can be compared."""
+    loose = entry.within(op_semantics.RANDOM | op_semantics.UNORDERED | op_semantics.UNSPECIFIED)
+    return bool(getattr(entry.info, "supports_forward_ad", False)) and entry.claims_backward(dtype) and not loose
+
+
+def judged(trial: OpTrial, first: Callable[[], Sample], result: SweepResult) -> SweepResult:
+    """Return the result of a trial with what became of forward mode on its first sample.
+
+    Where forward failed it is due and lost. Where the reference or the CPU itself cannot, or is wrong, nobody need.
+    """
+    if not claims(trial.entry, trial.dtype):
+        return result
+    if not result.outcome.right and result.phase is Phase.FORWARD:
+        return replace(result, forward_mode=False)
+    problem = _Directional(trial, first()).problem()
+    if problem is None:
+        return result
+    return replace(result, forward_mode=not problem, forward_mode_detail=problem)
+
+
+@dataclass(slots=True)
+class _Directional:
+    """One sample, differentiated along one direction on the device, on the CPU and in float64."""
+
+    trial: OpTrial
+    sample: Sample
+    _drawn: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def problem(self) -> str | None:
+        """What is wrong, empty where nothing is; None where it cannot be judged."""
+        device = self.trial.accelerator.device
+        self.trial.enter(Phase.FORWARD_MODE, self.sample.label)
+        try:
+            reference = self._wide(samples.widened)
+        except Exception:  # noqa: BLE001 - PyTorch itself has no formula for these arguments
+            return None
+        native = None if device.type == "cpu" else self._native()
+        try:
+            moved = layouts.in_layout(Layout.CONTIGUOUS, device)
+            found = self._call(self.sample.converted(moved, device), None)
+            self.trial.accelerator.synchronize()
+        except Exception as problem:  # noqa: BLE001 - whatever it raises is what became of it
+            if native is None and device.type != "cpu":
+                return None
+            failure = failed(problem, Phase.FORWARD_MODE, "")
+            return None if failure.outcome is Outcome.UNJUDGED or device.type == "cpu" else describe(problem)
+        wrong = self._wrong(found, reference, native)
+        if wrong and native is not None and self._wrong(native, reference, None):
+            return None
+        return wrong or ""
+
+    def _wrong(self, found: Tangents, reference: Tangents, native: Tangents | None) -> str | None:
+        judge = comparison.Comparison(self.trial.entry, self.trial.dtype, self.sample, self.trial.strictness)
+        if judge.chooses:
+            return None
+        wrong = judge.gradients(found, reference, native, self._moved, [out for out in reference if out is not None])
+        return wrong.replace("gradient", "derivative", 1) if wrong else None
+
+    def _moved(self) -> list[Tangents]:
+        generator = self.trial.accelerator.generator("sensitivity", self.trial.entry.name)
+        convert = samples.perturbed(comparison.roundoff(self.trial.dtype), generator)
+        return [self._wide(convert) for _ in range(samples.PERTURBATIONS)]
+
+    def _native(self) -> Tangents | None:
+        try:
+            return self._call(self.sample.converted(layouts.in_layout(Layout.CONTIGUOUS, CPU), CPU), None)
+        except Exception:  # noqa: BLE001 - then the reference alone must do
+            return None
+
+    def _wide(self, convert: samples.Convert) -> Tangents:
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        try:
+            return self._call(self.sample.converted(convert, CPU, widen=True), convert)
+        finally:
+            torch.set_default_dtype(default)
+
+    def _call(self, given: Sample, move: Callable[[torch.Tensor], torch.Tensor] | None) -> Tangents:
+        """The derivative of each floating output; None where it has none. Directions are moved as inputs are."""
+        seed_all(self.trial.accelerator, self.trial.caller.seed)
+        wanted = [tensor for tensor in given.tensors() if tensor.requires_grad]
+        with forward_ad.dual_level():
+            duals: dict[int, torch.Tensor] = {}
+            for position, tensor in enumerate(wanted):
+                direction = self._direction(position, tensor)
+                direction = direction if move is None else move(direction)
+                direction = direction.to(tensor.device, tensor.dtype)
+                duals[id(tensor)] = forward_ad.make_dual(tensor.detach(), direction)  # type: ignore[no-untyped-call]
+
+            def change(leaf: Any) -> Any:
+                if not isinstance(leaf, torch.Tensor):
+                    return leaf
+                return duals.get(id(leaf), leaf.detach())
+
+            call = given.having(
+                samples.map_leaves(change, given.arguments), samples.map_leaves(change, given.keywords)
+            )
+            outputs = samples.leaves(call.source.output_process_fn_grad(call.call(self.trial.entry.info)))
+            return [_tangent(out) for out in outputs if isinstance(out, torch.Tensor) and _differentiable(out)]
+
+    def _direction(self, position: int, tensor: torch.Tensor) -> torch.Tensor:
+        """Standard normal values that the dtype under test can hold: the same on every device."""
+        if position not in self._drawn:
+            generator = self.trial.accelerator.generator("direction", self.trial.entry.name, position)
+            kind = torch.complex64 if tensor.is_complex() else torch.float32
+            values = torch.randn(tensor.shape, generator=generator, dtype=kind)
+            self._drawn[position] = values if tensor.is_complex() else values.to(self.trial.dtype)
+        return self._drawn[position]
+
+
+def _differentiable(out: torch.Tensor) -> bool:
+    return out.is_floating_point() or out.is_complex()
+
+
+def _tangent(out: torch.Tensor) -> torch.Tensor | None:
+    tangent: torch.Tensor | None = forward_ad.unpack_dual(out).tangent  # type: ignore[no-untyped-call]
+    # One that PyTorch leaves out is zero, and some devices write the zeros down.
+    return torch.zeros_like(out.detach()) if tangent is None else tangent.detach().clone()

@@ -1,0 +1,71 @@
+"""The same values in other memory: views as programs make them, for kernels that believe every input is contiguous."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+
+import torch
+
+from readiness.probes.operators.samples import Convert, Sample
+
+
+class Layout(StrEnum):
+    """How the inputs of a call lie in memory, in words that end a sentence."""
+
+    CONTIGUOUS = ""
+    STRIDED = "on a strided input"
+    OFFSET = "on an input at an offset"
+
+
+#: What is tried besides the database's own samples, nearly all of which are contiguous.
+VIEWS = (Layout.STRIDED, Layout.OFFSET)
+
+
+def in_layout(layout: Layout, device: torch.device) -> Convert:
+    """A conversion of a tensor on the host into a view on the device: equal values, other values around it in memory."""
+    make = _MAKERS[layout]
+    return lambda tensor: make(tensor, device)
+
+
+def lies_differently(layout: Layout, sample: Sample) -> bool:
+    """Whether any input of this call would lie otherwise in this layout: a number has no strides."""
+    return any(
+        tensor.numel() > (1 if layout is Layout.STRIDED else 0) and tensor.layout == torch.strided
+        for tensor in sample.tensors()
+    )
+
+
+def _contiguous(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return tensor.clone().to(device)
+
+
+def _strided(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Dimensions in reverse order, and in memory a foreign value after every element: no stride is what it was."""
+    order = tuple(reversed(range(tensor.ndim)))
+    values = tensor.resolve_conj().resolve_neg()
+    base = torch.stack((values.permute(order), _others(values).permute(order)), dim=-1)
+    return base.to(device).select(-1, 0).permute(order)
+
+
+def _offset(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Contiguous from the second element of its memory on: aligned to nothing but its own size."""
+    flat = tensor.resolve_conj().resolve_neg().reshape(-1)
+    base = torch.cat((_others(flat)[:1], flat, _others(flat)[:1]))
+    return base.to(device)[1 : 1 + flat.numel()].view(tensor.shape)
+
+
+def _others(values: torch.Tensor) -> torch.Tensor:
+    """Values that differ, and that an index may have: a kernel that reads them should be wrong and need not crash."""
+    if values.dtype == torch.bool:
+        return ~values
+    if values.is_floating_point() or values.is_complex():
+        return (-1 - values.to(torch.complex128 if values.is_complex() else torch.float64)).to(values.dtype)
+    return values.reshape(-1).roll(1).reshape(values.shape)
+
+
+_MAKERS: Mapping[Layout, Callable[[torch.Tensor, torch.device], torch.Tensor]] = {
+    Layout.CONTIGUOUS: _contiguous,
+    Layout.STRIDED: _strided,
+    Layout.OFFSET: _offset,
+}

@@ -1,0 +1,53 @@
+"""Description of one operator under test: its name, what it claims, and which tables of `classes` speak of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from readiness.numerics import name_of
+from readiness.probes.operators import op_semantics
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One operator, or one variant of it, as the database describes it (`info` is its OpInfo)."""
+
+    name: str
+    base: str
+    info: Any
+
+    @property
+    def core(self) -> bool:
+        """Whether language models train and serve with it."""
+        return self.within(op_semantics.CORE)
+
+    def claims(self, dtype: torch.dtype) -> bool:
+        """Whether PyTorch says that the CPU's forward has this dtype: the yardstick for every device."""
+        return dtype in self.info.supported_dtypes("cpu")
+
+    def claims_backward(self, dtype: torch.dtype) -> bool:
+        """The same for its gradient. The database lists integers there too, which have none."""
+        differentiable = dtype.is_floating_point or dtype.is_complex
+        if self.within(op_semantics.HOST_ONLY_BACKWARD.get(name_of(dtype), frozenset())):
+            return False
+        return bool(differentiable and self.info.supports_autograd) and dtype in self.info.supported_backward_dtypes("cpu")
+
+    def host_only(self, dtype: torch.dtype) -> str | None:
+        """Why no accelerator need have it in this dtype, or None."""
+        listed = self.within(op_semantics.HOST_ONLY.get(name_of(dtype), frozenset()))
+        whole = not (dtype.is_floating_point or dtype.is_complex)
+        if listed or (whole and dtype not in self.info.supported_dtypes("cuda")):
+            return "PyTorch has it on no accelerator of its own in this dtype"
+        return None
+
+    def within(self, names: frozenset[str]) -> bool:
+        """Whether a table of `classes` speaks of this entry."""
+        return self.name in names or self.base in names
+
+    def unjudgeable(self, dtype: torch.dtype) -> str | None:
+        """Why it cannot be judged in this dtype, or None."""
+        in_dtype = op_semantics.UNJUDGEABLE_IN.get(name_of(dtype), {})
+        return op_semantics.UNJUDGEABLE.get(self.name) or in_dtype.get(self.name)

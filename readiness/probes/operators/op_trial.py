@@ -1,0 +1,139 @@
+"""One operator in one dtype: called on the device, on the CPU in the same dtype, and on the CPU in float64.
+
+The database's operators (`opinfo_trial`) and the calls recorded of a model (`readiness.probes.model_operators.trial`) are
+tried by it alike; `op_oracle` says whether what the device gave is right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from readiness.accelerators.base import Accelerator
+from readiness.numerics import USUAL, Strictness
+from readiness.numerics.unsupported import describe
+from readiness.probes.operators import comparison, cpu_fallback, layouts, profiler_traffic, samples
+from readiness.probes.operators.layouts import Layout
+from readiness.probes.operators.op_call import CPU, CallResult, OpCaller
+from readiness.probes.operators.op_entry import Entry
+from readiness.probes.operators.outcomes import FailedError, Outcome, Phase, failed
+from readiness.probes.operators.samples import Convert, Sample
+
+#: So many errors of one operator may still be on their way.
+_PENDING_ERRORS = 16
+
+Enter = Callable[[Phase, str], None]
+
+
+@dataclass(slots=True)
+class OpTrial:
+    """One operator in one dtype on one device.
+
+    `enter` is called with each phase, and with what is special about the call, before it begins. `place` converts inputs
+    for a layout and a device; `reference` is called in float64 in place of the operator. `fallbacks` collects warnings that
+    something ran on the host, `nondeterministic` calls that differed from the same ones before: the outcome, unless
+    something worse is found. `forward_s` and `backward_s` are what the last call on the device took.
+    """
+
+    accelerator: Accelerator
+    entry: Entry
+    dtype: torch.dtype
+    enter: Enter
+    strictness: Strictness = USUAL
+    place: Callable[[Layout, torch.device], Convert] = layouts.in_layout
+    reference: Callable[..., Any] | None = None
+    fallbacks: list[tuple[Phase, str, str]] = field(default_factory=list)
+    nondeterministic: list[FailedError] = field(default_factory=list)
+    forward_s: float = 0.0
+    backward_s: float = 0.0
+    caller: OpCaller = field(init=False)
+
+    def __post_init__(self) -> None:
+        """The seed is the same in every process that tries this operator in this dtype in this run."""
+        seed = self.accelerator.generator("operators", self.entry.name, self.dtype).initial_seed()
+        self.caller = OpCaller(self.accelerator, self.entry, self.dtype, seed)
+
+    @property
+    def on_cpu(self) -> bool:
+        """True if the device is the host: then there is no benchmark but float64."""
+        return self.accelerator.device.type == "cpu"
+
+    def on_device(self, sample: Sample, gradients: bool, layout: Layout = Layout.CONTIGUOUS) -> CallResult:
+        """Move the inputs there, call it, and wait for it. Raises FailedError for what the device raises, late or not."""
+        phase, where = Phase.FORWARD, layout.value or sample.label
+        start = turn = 0.0
+
+        def enter(entered: Phase) -> None:
+            nonlocal phase, start, turn
+            self.accelerator.synchronize()  # an error that forward left behind is not the gradient's
+            turn = time.perf_counter()
+            start = start or turn
+            phase = entered
+            self.enter(entered, where)
+
+        device = self.accelerator.device
+        try:
+            given = sample.converted(self.place(layout, device), device)
+            with cpu_fallback.watched(lambda said: self.fallbacks.append((phase, where, said))):
+                called = self.caller.call(given, gradients, enter)
+                self.accelerator.synchronize()
+        except Exception as problem:
+            self.flush_async_errors()
+            raise failed(problem, phase, where) from problem
+        end = time.perf_counter()
+        self.forward_s, self.backward_s = (turn - start, end - turn) if called.backward else (end - turn, 0.0)
+        return called.detached()
+
+    def on_host(
+        self, sample: Sample, gradients: bool, convert: Convert, move: Convert | None = None
+    ) -> CallResult:
+        """Call it on the CPU in float64, with inputs so converted. Raises FailedError where that cannot be done."""
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)  # what integers divide to, and what factories make
+        try:
+            given = sample.converted(convert, CPU, widen=True)
+            return self.caller.call(given, gradients, _unannounced, move, self.reference).detached()
+        except Exception as problem:
+            detail = f"the float64 reference could not be computed: {describe(problem)}"
+            raise FailedError(Outcome.UNJUDGED, Phase.FORWARD, detail) from problem
+        finally:
+            torch.set_default_dtype(default)
+
+    def benchmark(self, sample: Sample, gradients: bool, layout: Layout = Layout.CONTIGUOUS) -> CallResult | None:
+        """Call it on the CPU in its own dtype; None where the CPU refuses."""
+        try:
+            return self.caller.call(sample.converted(self.place(layout, CPU), CPU), gradients, _unannounced).detached()
+        except Exception:  # noqa: BLE001 - then the reference alone must do
+            return None
+
+    def perturbed(self, sample: Sample, gradients: bool) -> list[CallResult]:
+        """Call the reference several times, with inputs and cotangents moved by one rounding of the dtype under test."""
+        generator = self.accelerator.generator("sensitivity", self.entry.name)
+        convert = samples.perturbed(comparison.roundoff(self.dtype), generator)
+        return [self.on_host(sample, gradients, convert, convert) for _ in range(samples.PERTURBATIONS)]
+
+    def seen_on_host(self, sample: Sample) -> str | None:
+        """Return what the profiler says of a forward call that was the host's work; None where nothing is known."""
+        place = self.place(Layout.CONTIGUOUS, self.accelerator.device)
+        with contextlib.suppress(Exception):  # it was judged without
+            return profiler_traffic.seen_on_host(
+                self.accelerator, lambda: sample.converted(place, self.accelerator.device),
+                lambda given: self.caller.call(given, False, _unannounced).outputs,
+            )  # fmt: skip
+        return None
+
+    def flush_async_errors(self) -> None:
+        """Wait until no error of this operator is on its way: none may be laid at the next one's door."""
+        for _ in range(_PENDING_ERRORS):
+            with contextlib.suppress(Exception):  # the operator has failed already
+                self.accelerator.synchronize()
+                return
+
+
+def _unannounced(phase: Phase) -> None:
+    """Phases on the host are not announced."""

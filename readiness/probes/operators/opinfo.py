@@ -1,0 +1,95 @@
+"""PyTorch's operator database behind one adapter: it is private to PyTorch, and its import changes global settings."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+
+from readiness.probes.operators import extra_ops
+from readiness.probes.operators.op_entry import Entry
+
+_MODULE = "torch.testing._internal.common_methods_invocations"
+_FREE_FLAGS = "__allow_nonbracketed_mutation_flag"
+
+
+class UnavailableError(Exception):
+    """The database cannot be imported here; the message says why."""
+
+
+def load() -> tuple[Entry, ...]:
+    """All operators, in the database's order, and then those that it lacks.
+
+    Raises UnavailableError where this torch does not bring the database.
+    Strict float32 arithmetic is switched on first: PyTorch's test-suite, which the import drags in, freezes the flags.
+    What else the import changes for the process (the freeze itself, a variable of the compiler's cache) is undone.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    if not torch.backends.flags_frozen():  # type: ignore[no-untyped-call]
+        torch.backends.cudnn.allow_tf32 = False
+    cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    flags = torch.backends.disable_global_flags.__globals__
+    free = flags.get(_FREE_FLAGS)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            operators = importlib.import_module(_MODULE).op_db
+    except Exception as problem:
+        raise UnavailableError(f"{type(problem).__name__}: {problem}") from problem
+    finally:
+        if cache is None:
+            os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)
+        if free is not None:
+            flags[_FREE_FLAGS] = free
+    return tuple(_entries(operators))
+
+
+def select(entries: Sequence[Entry], catalogue: str, only: Sequence[str] = ()) -> tuple[int, ...]:
+    """Indices of the entries of a catalogue (`all` or `core`), narrowed to those that match a glob of `only`.
+
+    Raises ValueError for another catalogue and for a glob that matches nothing: a slip must not shorten the list.
+    """
+    match catalogue:
+        case "all":
+            chosen = list(range(len(entries)))
+        case "core":
+            chosen = [index for index, entry in enumerate(entries) if entry.core]
+        case _:
+            raise ValueError(f"no catalogue is called {catalogue!r}: 'all' and 'core' are")
+    for pattern in only:
+        if not any(_matches(entries[index], pattern) for index in chosen):
+            raise ValueError(f"no operator of catalogue {catalogue!r} matches {pattern!r}")
+    return tuple(index for index in chosen if not only or any(_matches(entries[index], pattern) for pattern in only))
+
+
+def parts(catalogue: str, only: Sequence[str] = ()) -> tuple[str, ...]:
+    """What a sweep may claim to speak of, as labels: never of a catalogue of which it saw a part."""
+    if only:
+        return ("chosen",)
+    return ("all", "core") if catalogue == "all" else (catalogue,)
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """`torch.float32` for `float32`. Raises ValueError for a name that is no dtype."""
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"{name!r} is no dtype of torch")
+    return found
+
+
+def _matches(entry: Entry, pattern: str) -> bool:
+    return fnmatchcase(entry.name, pattern) or entry.base == pattern
+
+
+def _entries(operators: Sequence[Any]) -> Iterator[Entry]:
+    for info in operators:
+        variant = info.variant_test_name
+        yield Entry(f"{info.name}.{variant}" if variant else info.name, info.name, info)
+    for operator in extra_ops.operators():
+        yield Entry(operator.name, operator.name, operator)

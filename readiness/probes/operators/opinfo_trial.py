@@ -1,0 +1,208 @@
+"""Try one operator of PyTorch's database in one dtype on one device: its samples, their variants, and whose kernels ran."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from readiness.accelerators.base import Accelerator
+from readiness.numerics import USUAL, Strictness
+from readiness.numerics.unsupported import describe
+from readiness.probes.operators import edge_shapes, forward_mode, kernel_provenance, layouts, op_semantics, sample_variants
+from readiness.probes.operators.kernel_provenance import Provenance, Recorder
+from readiness.probes.operators.layouts import Layout
+from readiness.probes.operators.op_call import CallResult
+from readiness.probes.operators.op_entry import Entry
+from readiness.probes.operators.op_oracle import OpOracle
+from readiness.probes.operators.op_trial import Enter, OpTrial
+from readiness.probes.operators.outcomes import FailedError, Outcome, Phase, SweepResult
+from readiness.probes.operators.samples import Drawer, Sample
+
+#: So many further samples are tried where results are empty.
+_SPARE = 4
+
+#: Whose kernels ran, by operator and whether backward too: the same in every dtype, so each process asks once.
+Provenances = dict[tuple[str, bool], tuple[Provenance, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialOptions:
+    """Options of all trials of a sweep: how many samples of each operator, held to which limits, with forward mode too."""
+
+    samples: int = 1
+    strictness: Strictness = USUAL
+    forward_mode: bool = False
+
+
+class OpInfoTrials:
+    """Tries operators on one device in this process; `enter` is called as in `OpTrial`."""
+
+    def __init__(self, accelerator: Accelerator, enter: Enter, options: TrialOptions) -> None:
+        self._accelerator, self._enter, self._options = accelerator, enter, options
+        self._provenances: Provenances = {}
+        self._drawer = Drawer()
+
+    def run(
+        self, entry: Entry, dtype: torch.dtype, *, full_variants: bool, gradients: bool = True, offsets: bool = True
+    ) -> SweepResult:
+        """Try one operator in one dtype. `full_variants`: whatever is the same in all dtypes too. `offsets`: at them too."""
+        options = self._options
+        common = OpTrial(self._accelerator, entry, dtype, self._enter, options.strictness)
+        trial = OpInfoTrial(common, self._drawer, self._provenances, offsets)
+        result = trial.run(options.samples, full_variants=full_variants, gradients=gradients)
+        if options.forward_mode and gradients and result.outcome is not Outcome.UNJUDGED:
+            return forward_mode.judged(common, lambda: trial.drawn(True)[0], result)
+        return result
+
+
+@dataclass(slots=True)
+class OpInfoTrial:
+    """One operator of the database in one dtype, about to be tried."""
+
+    trial: OpTrial
+    drawer: Drawer = field(default_factory=Drawer)
+    provenances: Provenances = field(default_factory=dict)
+    offsets: bool = True
+
+    @property
+    def _entry(self) -> Entry:
+        return self.trial.entry
+
+    def drawn(self, gradients: bool) -> list[Sample]:
+        """The database's samples for it, the same at every call."""
+        return self.drawer.draw(self._entry, self.trial.dtype, seed=self.trial.caller.seed, gradients=gradients)
+
+    def run(self, count: int, *, full_variants: bool = True, gradients: bool = True) -> SweepResult:
+        """Try `count` samples that have a result to look at, or as many as there are; the first failure is the outcome.
+
+        The first of them, which is the largest, is tried in other layouts too. Without `gradients` forward alone is tried.
+        """
+        gradients &= self._entry.claims_backward(self.trial.dtype)
+        try:
+            drawn = self.drawn(gradients)
+        except Exception as problem:  # noqa: BLE001 - the database's own code; the CPU made no input, no device was asked
+            return SweepResult(Outcome.UNJUDGED, Phase.FORWARD, f"no sample: {describe(problem)}", gradients)
+        backward = False
+        try:
+            differentiate = gradients and not self._entry.within(op_semantics.UNSPECIFIED)
+            for called in self._checked(drawn, count, differentiate):
+                backward |= called.backward
+            if full_variants:
+                self._check_variants(drawn, differentiate)
+            self.trial.accelerator.synchronize()
+        except FailedError as failure:
+            self.trial.flush_async_errors()
+            worse = self._forward_failure(drawn, count, full_variants) if failure.phase is Phase.BACKWARD else None
+            worst = worse or failure
+            if worst.outcome is Outcome.UNJUDGED and self.trial.nondeterministic:
+                worst = self.trial.nondeterministic[0]
+            return _failed(worst, gradients)
+        if self.trial.nondeterministic:
+            return _failed(self.trial.nondeterministic[0], gradients)
+        if self.trial.fallbacks:
+            phase, where, said = self.trial.fallbacks[0]
+            return SweepResult(Outcome.FALLBACK, phase, said, backward, where)
+        return self._clean(drawn[0], backward)
+
+    def _forward_failure(self, drawn: Sequence[Sample], count: int, full_variants: bool) -> FailedError | None:
+        """What else is wrong where no gradient is asked for: an operator whose gradient has failed may still serve."""
+        try:
+            for _ in self._checked(drawn, count, False):
+                pass
+            if full_variants:
+                self._check_variants(drawn, False)
+            self.trial.accelerator.synchronize()
+        except FailedError as failure:
+            self.trial.flush_async_errors()
+            return failure
+        return None
+
+    def _oracle(self, sample: Sample, gradients: bool) -> OpOracle:
+        views = [layout for layout in layouts.VIEWS if self.offsets or layout is not Layout.OFFSET]
+        views = [] if self._entry.within(op_semantics.NO_VIEWS) else views
+        return OpOracle(self.trial, sample, gradients, views)
+
+    def _checked(self, drawn: Sequence[Sample], count: int, gradients: bool) -> Iterator[CallResult]:
+        """What each sample gave, which was right. Raises FailedError."""
+        shown = 0
+        for sample in drawn[: count + _SPARE]:
+            oracle = self._oracle(sample, gradients)
+            called = oracle.check()
+            yield called
+            if _shows(called) and not shown:
+                oracle.check_again(called)
+            elif self._entry.within(op_semantics.RANDOM):
+                oracle.repeat(called)
+            shown += _shows(called)
+            if shown == count:
+                break
+
+    def _check_variants(self, drawn: Sequence[Sample], gradients: bool) -> None:
+        """The same operator in other circumstances. Raises FailedError."""
+        torch.default_generator.manual_seed(self.trial.caller.seed)
+        sizes = edge_shapes.of(self._entry.name, self.trial.dtype, gradients=gradients)
+        for sample in (*sample_variants.further(self._entry, self.trial.dtype, drawn, drawn[0]), *sizes):
+            oracle = self._oracle(sample, gradients)
+            try:
+                oracle.check()
+            except FailedError as failure:
+                if failure.outcome is Outcome.UNJUDGED or not oracle.cpu_agrees():
+                    continue
+                raise
+
+    def _clean(self, sample: Sample, backward: bool) -> SweepResult:
+        """Right and repeatable: whose kernels did it?"""
+        known = self.provenances
+        if (self._entry.name, backward) not in known:
+            known[self._entry.name, backward] = self._provenance(sample, backward)
+        whose, name = known[self._entry.name, backward]
+        match whose:
+            case Provenance.NATIVE:
+                return SweepResult(Outcome.NATIVE, Phase.FORWARD, name, backward)
+            case Provenance.FALLBACK:
+                return SweepResult(Outcome.FALLBACK, Phase.FORWARD, name, backward)
+            case _:
+                return SweepResult(Outcome.DECOMPOSED, Phase.FORWARD, "", backward)
+
+    def _provenance(self, sample: Sample, backward: bool) -> tuple[Provenance, str]:
+        # A call of its own: with a listener PyTorch chooses other formulas for some gradients, which round otherwise.
+        device = self.trial.accelerator.device
+        recorder = Recorder()
+        forward: tuple[str, ...] = ()
+
+        def enter(phase: Phase) -> None:
+            nonlocal forward
+            if phase is Phase.BACKWARD:
+                forward = recorder.seen
+
+        with contextlib.suppress(Exception):  # it was judged without; what was recorded until then is what there is
+            given = sample.converted(layouts.in_layout(Layout.CONTIGUOUS, device), device)
+            # Of gradients only a fallback is to be told: few devices have one, and few operators are worth another call.
+            asked = backward and self._entry.core and kernel_provenance.falls_back(device.type)
+            with warnings.catch_warnings(action="ignore"), recorder:
+                self.trial.caller.call(given, asked, enter)
+        if (hosted := self.trial.seen_on_host(sample)) is not None:
+            return Provenance.FALLBACK, hosted
+        aten_name = self._entry.info.aten_name
+        whose, name = kernel_provenance.of_call(device.type, aten_name, forward or recorder.seen, recorder.seen)
+        if whose is Provenance.FALLBACK:
+            return whose, f"{name} has no kernel of this device's and runs by its fallback"
+        return whose, name
+
+
+def _shows(called: CallResult) -> bool:
+    """True if there is any result to look at."""
+    return any(not isinstance(out, torch.Tensor) or out.numel() for out in called.outputs)
+
+
+def _failed(failure: FailedError, backward: bool) -> SweepResult:
+    return SweepResult(failure.outcome, failure.phase, failure.detail, backward, failure.where, failure.raised)
+
+
+def unjudged(entry: Entry, dtype: torch.dtype, reason: str) -> SweepResult:
+    """Return the result of an entry that is not tried."""
+    return SweepResult(Outcome.UNJUDGED, Phase.FORWARD, reason, entry.claims_backward(dtype))

@@ -1,0 +1,172 @@
+"""Further calls of an operator, made of the samples that were drawn: the circumstances in which real devices break.
+
+They are tried in one dtype only, after the plain samples: other arguments, fewer elements, strides that must be kept.
+For what language models use also: single gradients, memory to write to, writing in place, and values that are no
+numbers. Where the CPU refuses such a call, nobody else need take it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import torch
+
+from readiness.probes.operators import op_semantics
+from readiness.probes.operators.op_entry import Entry
+from readiness.probes.operators.samples import Sample, leaves, map_leaves
+
+#: So many samples with other arguments are tried, of core operators and of others.
+_OTHERS = {True: 3, False: 1}
+#: Gradients of every subset are asked for up to so many inputs, of single ones and of all but one beyond.
+_ALL_SUBSETS = 3
+_PLAIN = 1.0
+#: Samples of few elements lose more digits by chance (16 bits have none to lose); an argument ignored is far beyond this.
+_LENIENCY = {False: 32.0, True: 4.0}
+
+
+def further(entry: Entry, dtype: torch.dtype, drawn: Sequence[Sample], tried: Sample) -> Iterator[Sample]:
+    """The further calls of an operator of which `tried`, among those that were drawn, was right."""
+    leniency = _LENIENCY[dtype.itemsize < torch.float32.itemsize]
+    usual = [tried]
+    for _ in range(_OTHERS[entry.core]):
+        if (other := _other_arguments(drawn, usual)) is None:
+            break
+        usual.append(other)
+        yield replace(other, leniency=leniency)
+    smallest = min(drawn, key=lambda sample: (not _elements(sample), _elements(sample)))
+    if _elements(smallest) < _elements(tried) and smallest not in usual and not entry.within(op_semantics.VANISHES):
+        yield without_gradients(smallest)  # of which too little would remain to be compared
+    if entry.within(op_semantics.KEEPS_STRIDES):
+        yield _turned(tried)
+    if entry.within(op_semantics.PASSES_NAN):
+        yield without_gradients(_without_numbers(tried))
+    if entry.core:
+        yield from _circumstances(entry, tried)
+
+
+def _circumstances(entry: Entry, sample: Sample) -> Iterator[Sample]:
+    yield from _subsets(sample)
+    if entry.info.supports_out and not entry.within(op_semantics.NOT_INTO_STRIDED_MEMORY):
+        yield without_gradients(replace(sample, label="with strided memory to write to", through=_into_strided_memory))
+    if (in_place := entry.info.inplace_variant) is not None and not entry.within(op_semantics.RANDOM):
+        def write(_: Callable[..., Any], given: Sample) -> Any:
+            return _in_place(in_place, given)
+
+        yield without_gradients(replace(sample, label="in place on a view", through=write))
+
+
+def without_gradients(sample: Sample) -> Sample:
+    """The same call of tensors that require no gradient."""
+    return _mapped(sample, torch.Tensor.detach)
+
+
+def _other_arguments(drawn: Sequence[Sample], usual: Sequence[Sample]) -> Sample | None:
+    """Of all samples that show something the one whose arguments, tensors aside, have most that the usual ones lack."""
+    known = set().union(*(_peculiar(sample) for sample in usual))
+    counted = [(len(_peculiar(sample) - known), sample) for sample in drawn if _elements(sample)]
+    most, found = max(counted, key=lambda pair: pair[0], default=(0, None))
+    return found if most else None
+
+
+def _peculiar(sample: Sample) -> set[tuple[Any, str]]:
+    given = [*enumerate(sample.arguments), *sample.keywords.items()]
+    return {
+        (place, "a tensor" if isinstance(value, torch.Tensor) else repr(value))
+        for place, value in given
+        if value is not None and not (place == 0 or _holds_tensors(value))
+    } | {(place, "a tensor") for place, value in given if isinstance(value, torch.Tensor)}
+
+
+def _holds_tensors(value: Any) -> bool:
+    return any(isinstance(leaf, torch.Tensor) for leaf in leaves(value))
+
+
+def _elements(sample: Sample) -> int:
+    return sum(tensor.numel() for tensor in sample.tensors())
+
+
+def _mapped(sample: Sample, change: Callable[[torch.Tensor], torch.Tensor]) -> Sample:
+    memo: dict[int, torch.Tensor] = {}
+
+    def once(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        if id(leaf) not in memo:
+            memo[id(leaf)] = change(leaf)
+        return memo[id(leaf)]
+
+    return sample.having(map_leaves(once, sample.arguments), map_leaves(once, sample.keywords))
+
+
+def _turned(sample: Sample) -> Sample:
+    """Dense, with dimensions in reverse order in memory: what is to keep strides shows whether it does."""
+
+    def turn(tensor: torch.Tensor) -> torch.Tensor:
+        order = tuple(reversed(range(tensor.ndim)))
+        turned = tensor.detach().permute(order).contiguous().permute(order)
+        return turned.requires_grad_(tensor.requires_grad)
+
+    return replace(_mapped(sample, turn), label="on a transposed input", keeps_strides=True)
+
+
+def _subsets(sample: Sample) -> Iterator[Sample]:
+    """Gradients of some of the inputs alone, as where the others are frozen."""
+    inputs = [tensor for tensor in sample.tensors() if tensor.requires_grad]
+    sizes = range(1, len(inputs)) if len(inputs) <= _ALL_SUBSETS else {1, len(inputs) - 1}
+    for size in sizes:
+        for chosen in combinations(range(len(inputs)), size):
+            part = _mapped(sample, partial(_requiring, {id(inputs[position]) for position in chosen}))
+            numbers = " and ".join(str(position) for position in chosen)
+            yield replace(part, label=f"where only tensor {numbers} of {len(inputs)} requires a gradient")
+
+
+def _requiring(wanted: set[int], tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().requires_grad_(id(tensor) in wanted)
+
+
+def _without_numbers(sample: Sample) -> Sample:
+    """NaN and both infinities among the values."""
+
+    def spoil(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_floating_point() or tensor.numel() < len(_NO_NUMBERS):
+            return tensor.detach()
+        spoilt = tensor.detach().clone(memory_format=torch.contiguous_format)
+        flat = spoilt.view(-1)
+        for position, value in enumerate(_NO_NUMBERS):
+            flat[position * (flat.numel() // len(_NO_NUMBERS))] = value
+        return spoilt
+
+    return replace(_mapped(sample, spoil), label="on values that are no numbers")
+
+
+_NO_NUMBERS = (float("nan"), float("inf"), float("-inf"))
+
+
+def _into_strided_memory(function: Callable[..., Any], given: Sample) -> Any:
+    """Into views with a stride and an offset; what lies around them must stay as it is."""
+    plain = given.plain(function)
+    if not all(isinstance(out, torch.Tensor) for out in leaves(plain)):
+        raise NotImplementedError("the result is no tensor")
+    views, around = zip(*(_memory_like(out) for out in leaves(plain)), strict=True)
+    out = views if isinstance(plain, tuple | list) else views[0]
+    function(*given.arguments, **given.keywords, out=out)
+    return [*views, *around]
+
+
+def _in_place(function: Callable[..., Any], given: Sample) -> Any:
+    """On a view with a stride and an offset; what lies around it must stay as it is."""
+    first, *rest = given.arguments
+    view, around = _memory_like(first)
+    view.copy_(first)
+    function(view, *rest, **given.keywords)
+    return [view, around]
+
+
+def _memory_like(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A view of that shape, every other element from the second on, and the elements between."""
+    base = torch.full((tensor.numel() * 2 + 1,), _PLAIN, dtype=tensor.dtype, device=tensor.device)
+    return base[1::2].view(tensor.shape), base[::2]

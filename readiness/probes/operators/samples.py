@@ -1,0 +1,237 @@
+"""Inputs for one operator: drawn on the CPU by the database's own generators, moved to a device, widened to float64."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+import numpy
+import torch
+
+from readiness.probes.operators import op_semantics
+from readiness.probes.operators.op_entry import Entry
+
+#: Of so many of the database's samples those with the most elements are used: the first ones are often scalars.
+_LOOK_AT = 24
+#: Larger samples take seconds and show nothing that these do not.
+_MOST_ELEMENTS = 200_000
+#: So often a reference is moved by a rounding where that matters: a single time a result may stand still by chance.
+PERTURBATIONS = 4
+
+Convert = Callable[[torch.Tensor], torch.Tensor]
+_WIDE = {torch.complex64: torch.complex128, torch.complex32: torch.complex128}
+
+
+class NoSampleError(Exception):
+    """The database offers no sample that could be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One call of an operator: positional and keyword arguments, tensors on the CPU. `source` is the database's own.
+
+    `hosted` are the positions of arguments that stay on the CPU whatever the device; `label` says in words what is
+    special about it; `keeps_strides` that results must lie in memory as on the CPU; `through` calls the operator in
+    another way than by plainly calling it; `leniency` widens what is allowed where sums are long.
+    """
+
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+    source: Any
+    hosted: frozenset[int] = frozenset()
+    label: str = ""
+    keeps_strides: bool = False
+    leniency: float = 1.0
+    through: Callable[[Callable[..., Any], Sample], Any] | None = None
+    _tensors: list[torch.Tensor] = field(default_factory=list)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """All tensors among the arguments, each once."""
+        if not self._tensors:
+            found = {id(leaf): leaf for leaf in leaves((self.arguments, self.keywords)) if _is_tensor(leaf)}
+            self._tensors.extend(found.values())
+        return self._tensors
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether all its tensors lie on the CPU; of a call without any that is not known."""
+        return bool(self.tensors()) and all(tensor.device.type == "cpu" for tensor in self.tensors())
+
+    def having(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Sample:
+        """The same call with other arguments."""
+        return replace(self, arguments=arguments, keywords=keywords, _tensors=[])
+
+    def narrowed(self, before: torch.dtype, after: torch.dtype) -> Sample:
+        """The same call in another dtype: tensors and dtypes among the arguments change from the one to the other."""
+        memo: dict[int, Any] = {}
+
+        def change(leaf: Any) -> Any:
+            if isinstance(leaf, torch.Tensor) and leaf.dtype is before:
+                if id(leaf) not in memo:
+                    memo[id(leaf)] = leaf.detach().to(after).requires_grad_(leaf.requires_grad)
+                return memo[id(leaf)]
+            return after if leaf is before else leaf
+
+        return self.having(map_leaves(change, self.arguments), map_leaves(change, self.keywords))
+
+    def converted(self, convert: Convert, device: torch.device, *, widen: bool = False) -> Sample:
+        """The same call with every tensor replaced by a leaf of its own, and arguments that name a device by `device`.
+
+        A tensor that occurs twice stays one tensor. With `widen`, floating dtypes among the arguments become float64.
+        """
+        memo: dict[int, torch.Tensor] = {}
+
+        def change(leaf: Any) -> Any:
+            if isinstance(leaf, torch.Tensor):
+                if id(leaf) not in memo:
+                    memo[id(leaf)] = convert(leaf.detach()).detach().requires_grad_(leaf.requires_grad)
+                return memo[id(leaf)]
+            if isinstance(leaf, torch.device) or leaf == "cpu":
+                return device
+            return wide(leaf) if widen and isinstance(leaf, torch.dtype) else leaf
+
+        keywords = {
+            name: str(device) if name == "device" and isinstance(value, str) else map_leaves(change, value)
+            for name, value in self.keywords.items()
+        }
+        arguments = tuple(
+            argument if position in self.hosted else map_leaves(change, argument)
+            for position, argument in enumerate(self.arguments)
+        )
+        return self.having(arguments, keywords)
+
+    def call(self, function: Callable[..., Any]) -> Any:
+        """The function's result on these arguments, by the way that the sample asks for."""
+        return self.plain(function) if self.through is None else self.through(function, self)
+
+    def plain(self, function: Callable[..., Any]) -> Any:
+        """The function's result on these arguments."""
+        return function(*self.arguments, **self.keywords)
+
+
+def draw(entry: Entry, dtype: torch.dtype, *, seed: int, gradients: bool) -> list[Sample]:
+    """Some samples from this seed, the largest first. Raises NoSampleError if there is none, else what its maker raises."""
+    torch.default_generator.manual_seed(seed)
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    # Not `sample_inputs`: that draws the same values every time, and looks through the stack for a test it belongs to.
+    offered = islice(entry.info.sample_inputs_func(entry.info, "cpu", dtype, gradients), _LOOK_AT)
+    hosted = op_semantics.HOSTED.get(entry.base, frozenset())
+    usable = [
+        _of_no_wider(sample, dtype)
+        for sample in (
+            _sober(entry, Sample((given.input, *given.args), dict(given.kwargs), given, hosted)) for given in offered
+        )
+        if _usable(sample)
+    ]
+    if not usable:
+        raise NoSampleError("the database offers no dense sample without dropout for it in this dtype")
+    return sorted(usable, key=_elements, reverse=True)
+
+
+def _of_no_wider(sample: Sample, dtype: torch.dtype) -> Sample:
+    """Without float64 among its arguments (`dtype=`), unless that is under test: what a device lacks is told there."""
+    if dtype in (torch.float64, torch.complex128):
+        return sample
+    narrower = {torch.float64: torch.float32, torch.complex128: torch.complex64}
+
+    def change(leaf: Any) -> Any:
+        return narrower.get(leaf, leaf) if isinstance(leaf, torch.dtype) else leaf
+
+    return sample.having(map_leaves(change, sample.arguments), map_leaves(change, sample.keywords))
+
+
+class Drawer:
+    """Draws the samples of an operator once for all floating dtypes: the narrower ones get the same values, rounded."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Entry, torch.dtype, bool, list[Sample]] | None = None
+
+    def draw(self, entry: Entry, dtype: torch.dtype, *, seed: int, gradients: bool) -> list[Sample]:
+        """As `draw`."""
+        if self._last is not None and dtype.is_floating_point and dtype.itemsize == 2:
+            before, other, differentiated, drawn = self._last
+            if before is entry and other is torch.float32 and (differentiated or not gradients):
+                return [sample.narrowed(other, dtype) for sample in drawn]
+        drawn = draw(entry, dtype, seed=seed, gradients=gradients)
+        self._last = entry, dtype, gradients, drawn
+        return drawn
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which references are computed: float64 or complex128; integers stay as they are."""
+    return torch.float64 if dtype.is_floating_point else _WIDE.get(dtype, dtype)
+
+
+def widened(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in `wide(tensor.dtype)`."""
+    return tensor.to(wide(tensor.dtype), copy=True)
+
+
+def perturbed(roundoff: float, generator: torch.Generator) -> Convert:
+    """A conversion that widens and moves every floating element up or down by one rounding, at random."""
+
+    def convert(tensor: torch.Tensor) -> torch.Tensor:
+        reference = widened(tensor)
+        if not (reference.is_floating_point() or reference.is_complex()):
+            return reference
+        signs = torch.randint(0, 2, reference.shape, generator=generator).to(torch.float64) * 2 - 1
+        return reference * (1 + roundoff * signs)
+
+    return convert
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """What is in nested tuples, lists and dictionaries, in order."""
+    if isinstance(value, tuple | list):
+        for item in value:
+            yield from leaves(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from leaves(item)
+    else:
+        yield value
+
+
+def map_leaves(change: Callable[[Any], Any], value: Any) -> Any:
+    """The same nest with every leaf changed."""
+    if isinstance(value, dict):
+        return {key: map_leaves(change, item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [map_leaves(change, item) for item in value]
+    if isinstance(value, torch.Size):
+        return value
+    if isinstance(value, tuple):
+        items = [map_leaves(change, item) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return change(value)
+
+
+def _is_tensor(leaf: Any) -> bool:
+    return isinstance(leaf, torch.Tensor)
+
+
+def _elements(sample: Sample) -> int:
+    count = sum(tensor.numel() for tensor in sample.tensors())
+    return count if count <= _MOST_ELEMENTS else -count
+
+
+def _usable(sample: Sample) -> bool:
+    if any(tensor.layout != torch.strided for tensor in sample.tensors()):
+        return False
+    # `gels` is the one driver of least squares that every device has.
+    if sample.keywords.get("driver", "gels") not in (None, "gels"):
+        return False
+    # Where an attention drops at random, no two devices drop the same.
+    return not sample.keywords.get("dropout_p") or not sample.keywords.get("training", True)
+
+
+def _sober(entry: Entry, sample: Sample) -> Sample:
+    """An attention that is told by position to drop at random, told not to: there is no other one in the database."""
+    position = op_semantics.DROPS_AT_RANDOM.get(entry.name)
+    if position is None or len(sample.arguments) <= position:
+        return sample
+    return sample.having((*sample.arguments[:position], 0.0, *sample.arguments[position + 1 :]), sample.keywords)

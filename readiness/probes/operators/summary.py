@@ -1,0 +1,142 @@
+"""Outcomes counted: what a sweep says in figures, and of which operators it speaks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from readiness.probes.operators.outcomes import Outcome, Phase, SweepResult
+from readiness.probes.operators.sweep import Swept
+
+_COUNTED = {
+    "native": (Outcome.NATIVE,),
+    "decomposed": (Outcome.DECOMPOSED,),
+    "missing": (Outcome.MISSING,),
+    "wrong": (Outcome.WRONG,),
+    "crashed": (Outcome.CRASHED, Outcome.HANG),
+    "nondeterministic": (Outcome.NONDETERMINISTIC,),
+    "errors": (Outcome.MISSING,),
+    "fallbacks": (Outcome.FALLBACK,),
+}
+#: Two figures for one outcome: a profile may forgive what is not there and not what is there and raises.
+_RAISED = {"missing": False, "errors": True}
+#: The outcome in a sentence, where its own name does not do.
+_TOLD = {Outcome.CRASHED: "crashes", Outcome.HANG: "hangs", Outcome.FALLBACK: "runs on the CPU"}
+_IN = {Phase.FORWARD: [], Phase.BACKWARD: ["in its gradient"], Phase.FORWARD_MODE: ["in forward mode"]}
+#: So many operators are named, the others counted; and so many characters are never exceeded.
+_NAMED, _LONGEST = 5, 280
+
+
+class Tally:
+    """The outcomes of one dtype on one accelerator."""
+
+    def __init__(self, accelerator: str) -> None:
+        self._accelerator = accelerator
+        self.outcomes: Counter[Outcome] = Counter()
+        self._poor: list[Swept] = []
+        self._refuse_unaligned: list[Swept] = []
+        self.judged = self.judged_backward = self.forward = self.backward = 0
+        self.judged_forward_mode = self.forward_mode = 0
+
+    def add(self, swept: Swept) -> None:
+        """Count one operator."""
+        result = swept.result
+        self.outcomes[result.outcome] += 1
+        if result.outcome is Outcome.UNJUDGED:
+            return
+        if not result.outcome.clean or result.forward_mode is False:
+            self._poor.append(swept)
+        if result.refused_offset:
+            self._refuse_unaligned.append(swept)
+        self.judged += 1
+        self.forward += _forward(swept)
+        self.judged_backward += result.backward
+        self.backward += result.backward and not _lost_backward(result)
+        self.judged_forward_mode += result.forward_mode is not None
+        self.forward_mode += result.forward_mode is True
+
+    def measurements(self) -> Iterator[tuple[str, float, str | None]]:
+        """Name, value, and the operators that a poor value is about.
+
+        Where nothing could be judged nothing is known to be right: what counts the poor is then left out, as is coverage.
+        """
+        if self.judged:
+            about = self._about([swept for swept in self._poor if not _forward(swept)])
+            yield "forward_coverage", self.forward / self.judged, about
+        if self.judged_backward:
+            lost = [swept for swept in self._poor if swept.result.backward and _lost_backward(swept.result)]
+            yield "backward_coverage", self.backward / self.judged_backward, self._about(lost)
+        if self.judged_forward_mode:
+            lost = [swept for swept in self._poor if swept.result.forward_mode is False]
+            about = self._about(lost, "fails in forward mode")
+            yield "forward_mode_coverage", self.forward_mode / self.judged_forward_mode, about
+        if self.judged:
+            unaligned = self._refuse_unaligned
+            yield "refuse_unaligned", len(unaligned), self._about(unaligned, "refuses an input at an offset")
+        yield "judged", self.judged, None
+        yield "judged_backward", self.judged_backward, None
+        yield "unjudged", self.outcomes[Outcome.UNJUDGED], None
+        for name, outcomes in _COUNTED.items() if self.judged else ():
+            poor = [swept for swept in self._poor if swept.result.outcome in outcomes and not swept.result.outcome.clean]
+            if name in _RAISED:
+                poor = [swept for swept in poor if swept.result.raised is _RAISED[name]]
+                yield name, len(poor), self._about(poor)
+            else:
+                yield name, sum(self.outcomes[outcome] for outcome in outcomes), self._about(poor)
+
+    def _about(self, poor: Sequence[Swept], words: str = "") -> str | None:
+        """`sim:0: softmax in bfloat16: wrong on a strided input; mm in bfloat16: missing; and 12 more`."""
+        if not poor:
+            return None
+        # What models need first: the list is cut.
+        ranked = sorted(poor, key=lambda swept: (not swept.entry.core, swept.entry.name))
+        told = [f"{swept.entry.name} in {swept.dtype}: {words}" if words else _told(swept) for swept in ranked]
+        for named in range(min(_NAMED, len(told)), 0, -1):
+            more = [f"and {len(told) - named} more"] if len(told) > named else []
+            text = f"{self._accelerator}: " + "; ".join([*told[:named], *more])
+            if len(text) <= _LONGEST:
+                break
+        return text[:_LONGEST]
+
+    def __str__(self) -> str:
+        """`670 operators: 402 native, 266 decomposed, 2 wrong`."""
+        told = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.most_common())
+        return f"{self.outcomes.total()} operators: {told or 'none claims this dtype'}"
+
+
+def row(swept: Swept) -> Mapping[str, Any] | None:
+    """A row of detail about what is neither native nor decomposed, or refuses an input at an offset; None otherwise."""
+    result = swept.result
+    if result.outcome.clean and result.refused_offset:
+        return {
+            "operator": swept.entry.name, "dtype": swept.dtype, "phase": result.phase.value,
+            "outcome": result.outcome.value, "detail": f"but {result.refused_offset}",
+        }  # fmt: skip
+    if result.outcome.clean:
+        if result.forward_mode is not False:
+            return None
+        return {
+            "operator": swept.entry.name, "dtype": swept.dtype, "phase": Phase.FORWARD_MODE.value,
+            "outcome": result.outcome.value, "detail": result.forward_mode_detail,
+        }  # fmt: skip
+    return {
+        "operator": swept.entry.name, "dtype": swept.dtype, "phase": result.phase.value,
+        "outcome": result.outcome.value, "detail": result.explained,
+    }  # fmt: skip
+
+
+def _forward(swept: Swept) -> bool:
+    return swept.result.outcome.right or swept.result.phase is not Phase.FORWARD
+
+
+def _lost_backward(result: SweepResult) -> bool:
+    return not result.outcome.right and result.phase is not Phase.FORWARD_MODE
+
+
+def _told(swept: Swept) -> str:
+    result = swept.result
+    words = ["fails" if result.raised else _TOLD.get(result.outcome, result.outcome.value)]
+    words += _IN[result.phase]
+    words += [str(result.where)] if result.where else []
+    return f"{swept.entry.name} in {swept.dtype}: {' '.join(words)}"

@@ -1,0 +1,67 @@
+"""Operators that tell places: of several equal values any will do, and only of those."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from readiness.probes.operators import op_semantics
+from readiness.probes.operators.samples import Sample
+
+
+def point_alike(name: str, sample: Sample, have: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether the places that a device told hold the values that they should; of what tells them otherwise, yes."""
+    base = name.partition(".")[0]
+    given = sample.tensors()
+    if base not in op_semantics.PLACES_ALONG or len(given) != 1 or have.shape != expected.shape or not given[0].ndim:
+        return True
+    chosen, dimension = given[0].detach(), _dimension(base, sample)
+    have, expected = have.long(), expected.long()
+    if dimension is None:
+        chosen, dimension, have, expected = chosen.reshape(-1), 0, have.reshape(-1), expected.reshape(-1)
+    if have.ndim == chosen.ndim - 1:
+        have, expected = have.unsqueeze(dimension), expected.unsqueeze(dimension)
+    if have.ndim != chosen.ndim or not have.numel():
+        return True
+    if bool((have < 0).any()) or bool((have >= chosen.shape[dimension]).any()):
+        return False
+    if base in ("argsort", "sort", "topk") and bool((have.sort(dimension).values.diff(dim=dimension) == 0).any()):
+        return False  # one place twice
+    one, other = chosen.gather(dimension, have), chosen.gather(dimension, expected)
+    alike = one == other
+    if one.is_floating_point():
+        alike |= one.isnan() & other.isnan()
+    return bool(alike.all())
+
+
+def in_any_order(name: str, sample: Sample) -> bool:
+    """Whether it was told that the largest values may come in any order."""
+    given = sample.arguments
+    told = given[4] if len(given) > 4 else sample.keywords.get("sorted", True)
+    return name.removeprefix("aten::") == "topk" and told is False
+
+
+def along(sample: Sample) -> int:
+    """The dimension along which the largest values are chosen."""
+    found = _dimension("topk", sample)
+    return -1 if found is None else found
+
+
+def ordered(sample: Sample, found: Sequence[Any]) -> list[Any]:
+    """Of the largest values in any order: them, and what the indices point at, by size."""
+    dimension = along(sample)
+    values, indices = found[0].detach().cpu(), found[1].cpu()
+    chosen = sample.arguments[0].detach()
+    inside = indices.clamp(0, max(chosen.shape[dimension] - 1, 0)) if chosen.ndim else indices
+    pointed = chosen.gather(dimension, inside) if chosen.ndim else chosen.expand(indices.shape)
+    return [tensor.sort(dimension).values if tensor.ndim else tensor for tensor in (values, pointed)]
+
+
+def _dimension(base: str, sample: Sample) -> int | None:
+    """Along which it chose; None where over all."""
+    position = 2 if base in ("kthvalue", "topk") else 1
+    usual = None if base in ("argmax", "argmin") else -1
+    told = sample.keywords.get("dim", sample.arguments[position] if len(sample.arguments) > position else usual)
+    return told if isinstance(told, int) and not isinstance(told, bool) else usual

@@ -1,0 +1,123 @@
+"""Data parallel training: replicas, sharded optimizer state, sharded parameters, and both."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from readiness.distributed.types import RankContext
+from readiness.probes.parallelism.model import Decoder
+from readiness.probes.parallelism.strategy import LocalParameter, Strategy, local_part, local_sequences
+
+Tensor = torch.Tensor
+
+
+#: The gradients of a small model fit into one bucket; those of a large one never do. Several, so that one can be stale.
+BUCKET_MIB = 0.02
+
+
+def distributed_data_parallel(model: nn.Module, device: torch.device) -> DistributedDataParallel:
+    """Wrap a model, which is on the device, as one of the replicas of all ranks."""
+    indices = None if device.index is None else [device.index]
+    return DistributedDataParallel(model, device_ids=indices, bucket_cap_mb=BUCKET_MIB)
+
+
+class DataParallel(Strategy):
+    """Replicas in DistributedDataParallel: each rank has its sequences of the batch."""
+
+    def __init__(self, context: RankContext, model: Decoder) -> None:
+        self.context, self.model = context, model
+        self.wrapped = distributed_data_parallel(model, context.device)
+
+    @property
+    def parameters(self) -> Sequence[Tensor]:
+        """All parameters of the replica."""
+        return list(self.model.parameters())
+
+    def compute(self, tokens: Tensor) -> Tensor | None:
+        """On this rank's sequences; the gradients are averaged while they come."""
+        mine = local_sequences(tokens, self.context.rank, self.context.world_size)
+        return self.forward_backward(self.wrapped, mine[:, :-1], mine[:, 1:])
+
+    def local_parameters(self) -> Iterator[LocalParameter]:
+        """Every rank has all of it."""
+        for name, parameter in self.model.named_parameters():
+            yield LocalParameter(name, parameter, self.context.world_size, "all")
+
+
+class ZeroRedundancy(DataParallel):
+    """Replicas, each with the optimizer state of a part of the parameters, which it updates for all (ZeRO-1)."""
+
+    def optimizer(self, kind: type[torch.optim.Optimizer], settings: dict[str, Any]) -> torch.optim.Optimizer:
+        """PyTorch's ZeroRedundancyOptimizer around the usual optimizer."""
+        return zero_redundancy()(self.parameters, optimizer_class=kind, **settings)  # type: ignore[no-any-return]
+
+
+def zero_redundancy() -> Any:
+    """PyTorch's ZeroRedundancyOptimizer."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, which its package uses
+        from torch.distributed.optim import ZeroRedundancyOptimizer
+    return ZeroRedundancyOptimizer
+
+
+def shard(model: Decoder, mesh: Any) -> None:
+    """`fully_shard` of each block and of the whole, over a mesh of one dimension, or of two whose first one replicates."""
+    from torch.distributed.fsdp import fully_shard
+
+    for block in model.blocks.values():
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+class Sharded(Strategy):
+    """Parameters sharded by PyTorch over a mesh; each rank gets its part of the batch, or with one part all of it."""
+
+    def __init__(self, context: RankContext, model: Decoder, *, part: int = 0, parts: int = 1) -> None:
+        self.context, self.model, self.part, self.parts = context, model, part, parts
+
+    @property
+    def parameters(self) -> Sequence[Tensor]:
+        """Sharded and copied parameters."""
+        return list(self.model.parameters())
+
+    def compute(self, tokens: Tensor) -> Tensor | None:
+        """On this rank's sequences."""
+        mine = local_sequences(tokens, self.part, self.parts)
+        return self.forward_backward(self.model, mine[:, :-1], mine[:, 1:])
+
+    def local_parameters(self) -> Iterator[LocalParameter]:
+        """Each rank's shards: on each dimension of its mesh a parameter is sharded or copied."""
+        for name, parameter in self.model.named_parameters():
+            yield _sharded(name, parameter, self.context)
+
+
+def _sharded(name: str, parameter: Any, context: RankContext) -> LocalParameter:
+    from torch.distributed.tensor import Replicate
+
+    if not hasattr(parameter, "placements"):
+        return LocalParameter(name, parameter, context.world_size, "all")
+    mesh = parameter.device_mesh
+    kept = [isinstance(placement, Replicate) for placement in parameter.placements]
+    # Ranks outside the parameter's mesh (in another one of its kind) hold the same as those at their place in it.
+    copies = context.world_size // mesh.size()
+    for dimension, copied in enumerate(kept):
+        copies *= mesh.size(dimension) if copied else 1
+    place = [coordinate for coordinate, copied in zip(mesh.get_coordinate(), kept, strict=True) if not copied]
+    return LocalParameter(name, parameter, copies, f"part {place}" if place else "all", full=True)
+
+
+def gradient(parameter: LocalParameter) -> Tensor | None:
+    """The gradient of what is here; one that PyTorch keeps as partial sums is reduced first (all ranks must call it)."""
+    tensor: Any = parameter.parameter
+    found: Any = tensor.grad
+    if found is None:
+        return None
+    if hasattr(found, "placements") and tuple(found.placements) != tuple(tensor.placements):
+        found = found.redistribute(tensor.device_mesh, tensor.placements)
+    return local_part(found)

@@ -1,0 +1,127 @@
+"""The small transformer trained and decoded twice: on the device, and in float64 on the host."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from readiness.numerics import name_of, on_host, unit_roundoff
+from readiness.probes.parity.transformer import Cache, Transformer
+
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How a training went: each step's loss, and the gradients of the first step by parameter, on the host."""
+
+    losses: tuple[float, ...]
+    gradients: dict[str, Tensor]
+
+
+def train(
+    model: Transformer,
+    batches: Sequence[Tensor],
+    device: torch.device,
+    *,
+    autocast: torch.dtype | None = None,
+    rate: float = 0.2,
+    momentum: float = 0.9,
+) -> Course:
+    """Train the model, moved to the device, one step on each batch of token ids; autocast lowers the forward pass.
+
+    Plain gradient descent with momentum: an adaptive optimizer divides each gradient by its own size, which would hide a
+    gradient that is wrong by a factor and blow up the roundoff of those that are nearly zero.
+    """
+    model = model.to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=momentum)
+    losses: list[Tensor] = []
+    gradients: dict[str, Tensor] = {}
+    for step, tokens in enumerate(batches):
+        optimizer.zero_grad()
+        with lowered(device, autocast):
+            loss = model.loss(tokens.to(device))
+        loss.backward()  # type: ignore[no-untyped-call]
+        if step == 0:
+            gradients = {name: gradient(parameter) for name, parameter in model.named_parameters()}
+        optimizer.step()
+        losses.append(loss.detach())
+    return Course(tuple(float(loss.cpu()) for loss in losses), gradients)
+
+
+@contextlib.contextmanager
+def lowered(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
+    """Autocast to the dtype; NotImplementedError where torch would only warn and go on in full precision."""
+    if dtype is None:
+        yield
+        return
+    with warnings.catch_warnings(), torch.autocast(device.type, dtype=dtype):
+        warnings.simplefilter("ignore")  # of a dtype that autocast does not know; the line below tells
+        if not torch.is_autocast_enabled(device.type) or torch.get_autocast_dtype(device.type) != dtype:
+            raise NotImplementedError(f"autocast to {name_of(dtype)} is not available on {device.type}")
+        yield
+
+
+def gradient(parameter: Tensor) -> Tensor:
+    """The gradient on the host; one that never came is as wrong as NaN."""
+    return torch.full(parameter.shape, torch.nan) if parameter.grad is None else parameter.grad.detach().cpu().clone()
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Greedy decoding: the tokens chosen (B, N), and the logits each was chosen from (B, N, vocabulary), on the host."""
+
+    tokens: Tensor
+    logits: Tensor
+
+
+@torch.no_grad()
+def decode(model: Transformer, prompt: Tensor, count: int) -> Decoded:
+    """`count` tokens after the prompt (B, T), each the most likely one, one position at a time through the cache."""
+    cache: Cache | None = None
+    given, tokens, seen = prompt, [], []
+    for _ in range(count):
+        logits, cache = model(given, cache)
+        seen.append(logits[:, -1])
+        given = logits[:, -1].argmax(-1, keepdim=True)
+        tokens.append(given)
+    return Decoded(torch.cat(tokens, 1).cpu(), torch.stack(seen, 1).cpu())
+
+
+@torch.no_grad()
+def forward(model: Transformer, prompt: Tensor, chosen: Tensor) -> Tensor:
+    """The logits (B, N, vocabulary), on the host, that the chosen tokens should have come from; one pass, no cache."""
+    sequence = torch.cat([prompt, chosen[:, :-1].to(prompt.device)], 1)
+    logits: Tensor = model(sequence)[0][:, prompt.shape[1] - 1 :]
+    return logits.cpu()
+
+
+def disagreements(chosen: Tensor, reference: Tensor, dtype: torch.dtype, doubt: float = 64.0) -> tuple[int, int]:
+    """How many chosen tokens (B, N) float64 would clearly not have chosen, and how many it clearly chooses at all.
+
+    `reference` are the float64 logits at those places. A choice is in doubt, and not counted, where the best logit leads
+    the chosen one by no more than `doubt` roundoffs of the dtype times the row's root mean square.
+    """
+    logits = on_host(reference)
+    margin = doubt * unit_roundoff(dtype) * logits.square().mean(-1).sqrt()
+    best = logits.topk(2, -1).values
+    valid = (chosen >= 0) & (chosen < logits.shape[-1])
+    lead = best[..., 0] - logits.gather(-1, chosen.clamp(0, logits.shape[-1] - 1).unsqueeze(-1)).squeeze(-1)
+    return int((~valid | (lead > margin)).sum()), int((best[..., 0] - best[..., 1] > margin).sum())
+
+
+def loss_difference(course: Course, reference: Course) -> float:
+    """The worst |loss - reference| / |reference| over the steps; infinite where a loss is no finite number."""
+    pairs = zip(course.losses, reference.losses, strict=True)
+    return max(abs(have - want) / abs(want) if math.isfinite(have) else math.inf for have, want in pairs)
+
+
+def decrease(course: Course) -> float:
+    """The mean of the last three losses over the first; infinite where the first is no positive number."""
+    last = course.losses[-3:]
+    return sum(last) / len(last) / course.losses[0] if course.losses[0] > 0 else math.inf

@@ -1,0 +1,58 @@
+"""Measurements that every check of several ranks makes of a group's outcome. Pure.
+
+A group that did not finish can prove a fault, never its absence: of such a group only what is wrong is reported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from readiness.datamodel import Labels, Measurement, Row, Yield
+from readiness.distributed.types import LONGEST_ABOUT, Failure, Placement, RanksOutcome
+from readiness.probes.ranks_common.tensor_diff import Unsupported
+
+
+def completion(outcome: RanksOutcome, placement: Placement, labels: Labels | None = None) -> Iterator[Yield]:
+    """`completed`, and of a group that did not finish a row: what, who, where, when. `labels`, unless the placement's."""
+    failure = outcome.failure
+    if failure is not None:
+        yield Row({
+            "trouble": failure.trouble.value,
+            **culprits(failure, placement),
+            "ranks": len(placement.ranks),
+            "operation": failure.operation,
+            "after_s": failure.after_s,
+            "reason": failure.reason,
+            "log": failure.log,
+        })  # fmt: skip
+    about = None if failure is None else _blame(failure, placement)
+    yield Measurement("completed", int(failure is None), placement.labels if labels is None else labels, about=about)
+
+
+def culprits(failure: Failure, placement: Placement) -> dict[str, str | None]:
+    """Cells of a row: the ranks to blame for a failure, and their chips."""
+    return {
+        "culprit_ranks": ", ".join(map(str, failure.culprits)) or None,
+        "culprit_chips": ", ".join(dict.fromkeys(placement.ranks[rank].id for rank in failure.culprits)) or None,
+    }
+
+
+def _blame(failure: Failure, placement: Placement) -> str:
+    who = f"{placement.name(*failure.culprits)} to blame: " if failure.culprits else ""
+    return f"{who}{failure.reason}"[:LONGEST_ABOUT]
+
+
+def unsupported(outcome: RanksOutcome) -> Iterator[Row]:
+    """A row for each report of something that the library does not have."""
+    for rank, report in outcome.of(Unsupported):
+        yield Row({"rank": rank, "unsupported": report.what, "reason": report.reason})
+
+
+def relative_difference(found: float, expected: float) -> float:
+    """|found - expected| / |expected|; infinite where either is not finite, or only the expected one is zero."""
+    if not (math.isfinite(found) and math.isfinite(expected)):
+        return math.inf
+    if expected == 0:
+        return 0.0 if found == 0 else math.inf
+    return abs(found - expected) / abs(expected)

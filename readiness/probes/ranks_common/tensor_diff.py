@@ -1,0 +1,45 @@
+"""Difference of tensors from the right ones, their digests, and the report of what a library does not have."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from readiness.distributed.reports import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported(Report):
+    """Report of something that the library does not have."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TensorDiff:
+    """Difference of a result from the right one: how many elements are wrong, the first of them, a digest of the result."""
+
+    wrong: int
+    index: int
+    found: int | float
+    expected: int | float
+    digest: str
+
+
+def difference(found: torch.Tensor, expected: torch.Tensor) -> TensorDiff | None:
+    """Compare a result (on the CPU) with the right one, element by element; None where they are equal."""
+    if torch.equal(found, expected):
+        return None
+    wrong = (found != expected).nonzero().flatten()
+    index = int(wrong[0])
+    return TensorDiff(wrong.numel(), index, found[index].item(), expected[index].item(), digest(found))
+
+
+def digest(tensor: torch.Tensor) -> str:
+    """A short digest of a tensor's bytes."""
+    content: Any = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
+    return hashlib.sha256(content.tobytes()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""What `multichip.recovery` measures with: training that is killed and resumed from checkpoints."""

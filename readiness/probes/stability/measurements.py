@@ -1,0 +1,100 @@
+"""What a load found, as measurements that name what they are about."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from readiness.datamodel import Measurement, Row, Yield
+from readiness.probes.stability.load import Load
+from readiness.probes.stability.memory_usage import Growth
+from readiness.probes.stability.per_op_stats import Tally
+from readiness.probes.stability.thermal_load import Drop
+
+
+def of_load(load: Load) -> Iterator[Yield]:
+    """A row for every operation that was not flawless, and the measurements of each dtype and phase.
+
+    Of a load that was cut short nobody can say that it would have found nothing: what it did not find is not told.
+    """
+    for tally in load.tallies:
+        if tally.wrong or tally.errors or tally.refusal is not None or not tally.repeatable:
+            yield Row({"operation": tally.name, "calls": tally.calls, "wrong": tally.wrong, "errors": tally.errors,
+                       "error": tally.error, "refused": tally.refusal, "repeatable": tally.repeatable})  # fmt: skip
+    for phase in dict.fromkeys(tally.phase for tally in load.tallies):
+        errors = _errors([tally for tally in load.tallies if tally.phase == phase], phase)
+        if errors.value or not load.cut_short:
+            yield errors
+    for dtype, phase in dict.fromkeys((tally.dtype, tally.phase) for tally in load.tallies if tally.dtype):
+        chosen = [tally for tally in load.tallies if (tally.dtype, tally.phase) == (dtype, phase)]
+        for told in _of_kind(chosen, {"dtype": dtype, "phase": phase}):
+            if not (load.cut_short and isinstance(told, Measurement) and told.name == "mismatches" and not told.value):
+                yield told
+    if load.cut_short:
+        yield Row({"cut_short": load.ended, "after_s": load.elapsed_s, "of_s": load.seconds})
+    drop = load.heat.drop() if load.heat is not None else None
+    if load.heat is not None:
+        yield Row({"rounds": load.rounds, "seconds": load.elapsed_s, "ended": load.ended, "product": load.heat.size,
+                   "device_ms": [round(1e3 * span.device_s, 4) for span in load.heat.spans],
+                   "host_ms": [round(1e3 * span.host_s, 4) for span in load.heat.spans if load.heat.theirs]})  # fmt: skip
+    if drop is not None and not load.cut_short:
+        yield Measurement("speed_kept", drop.kept, samples=load.rounds, about=_told_drop(drop, load))
+    for growth in load.usage.growth() if not load.cut_short else ():
+        labels = {"memory": growth.memory}
+        yield Measurement("memory_growth_bytes", growth.bytes_per_1000_calls, labels, samples=growth.readings,
+                          about=_told_growth(growth, load.elapsed_s))  # fmt: skip
+
+
+def _errors(tallies: Sequence[Tally], phase: str) -> Measurement:
+    raised = sorted((tally for tally in tallies if tally.errors), key=lambda tally: -tally.errors)
+    about = f"{raised[0].name}{_others(raised)}: {raised[0].error}" if raised else None
+    calls = sum(tally.calls for tally in tallies)
+    return Measurement("errors", sum(tally.errors for tally in raised), {"phase": phase}, samples=calls, about=about)
+
+
+def _of_kind(tallies: Sequence[Tally], labels: dict[str, str]) -> Iterator[Yield]:
+    refused = [tally for tally in tallies if tally.refusal is not None]
+    ran = [tally for tally in tallies if tally.calls]
+    share = 1 - len(refused) / len(tallies)
+    about = f"{refused[0].name}{_others(refused)}: {refused[0].refusal}" if refused else None
+    yield Measurement("supported", share, labels, samples=len(tallies), about=about)
+    if not ran:
+        return
+    calls = sum(tally.calls for tally in ran)
+    yield Measurement("calls", calls, labels, samples=len(ran))
+    wrong = sorted((tally for tally in ran if tally.wrong), key=lambda tally: -tally.wrong)
+    changing = [tally for tally in ran if not tally.repeatable]
+    compared = sum(tally.calls for tally in ran if tally.repeatable)
+    if wrong or 2 * len(changing) <= len(ran):  # of what differs at once no later call can be told to be wrong
+        about = f"{wrong[0].told()}{_others(wrong)}" if wrong else None
+        yield Measurement("mismatches", sum(tally.wrong for tally in wrong), labels, samples=compared, about=about)
+    about = f"{changing[0].name}{_others(changing)}: equal inputs gave other bits at once" if changing else None
+    yield Measurement("unrepeatable", len(changing), labels, samples=len(ran), about=about)
+    first = [tally for tally in ran if tally.first_error is not None]
+    if first:
+        worst = max(first, key=lambda tally: math.inf if math.isnan(tally.first_error or 0.0) else tally.first_error or 0.0)
+        about = f"{worst.name}: its first result is off by {worst.first_error:.2g} of its size"
+        yield Measurement("first_error", worst.first_error or 0.0, labels, samples=len(first), about=about)
+
+
+def _others(tallies: Sequence[Tally]) -> str:
+    """How many more there are than the one that was named, and the next of them."""
+    match len(tallies):
+        case 0 | 1:
+            return ""
+        case 2:
+            return f" (and {tallies[1].name})"
+        case count:
+            return f" (and {tallies[1].name}, and {count - 2} more)"
+
+
+def _told_drop(drop: Drop, load: Load) -> str:
+    assert load.heat is not None
+    span = f"from {drop.span.began_s:.0f} to {drop.span.ended_s:.0f} s"
+    before, now = 1e3 * drop.seconds_before, 1e3 * drop.seconds
+    return f"matrix products of {load.heat.size} x {load.heat.size} took {now:.3g} ms at best {span}, {before:.3g} ms before"
+
+
+def _told_growth(growth: Growth, elapsed_s: float) -> str:
+    grown = (growth.ended_bytes - growth.began_bytes) / 2**20
+    return f"{growth.memory} memory changed by {grown:.3g} MiB in the second half of {elapsed_s:.0f} s of load"

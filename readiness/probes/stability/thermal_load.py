@@ -1,0 +1,140 @@
+"""Large matrix products between the small operations: they keep a device hot, and their pace shows one that gives way."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from readiness.accelerators.base import Accelerator
+from readiness.probes.throughput.timing import once
+
+Tensor = torch.Tensor
+
+_SMALLEST, _LARGEST = 64, 4096
+_SAMPLE_S = 3e-4     # long against starting and waiting for it, short against a busy host's time slices
+_SHARE = 0.25        # of the time
+_MOST_SAMPLES = 12   # at a time
+_LEAST_SAMPLES = 40  # in a span: fewer say nothing on a busy host
+
+
+@dataclass(slots=True)
+class Span:
+    """The least seconds of one product on the device and on the host's CPU between two moments of the load."""
+
+    began_s: float
+    ended_s: float = 0.0
+    samples: int = 0
+    device_s: float = float("inf")
+    host_s: float = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Where the pace fell most: what was kept of it, and the seconds of a product at best in that span and before."""
+
+    kept: float
+    seconds: float
+    seconds_before: float
+    span: Span
+
+
+@dataclass(slots=True)
+class Product:
+    """Square matrices and how many of their products make a sample."""
+
+    left: Tensor
+    right: Tensor
+    seconds: float
+    count: int
+
+    def run(self) -> Tensor:
+        """One sample's products; the last result."""
+        out = self.left @ self.right
+        for _ in range(self.count - 1):
+            out = self.left @ self.right
+        return out
+
+
+@dataclass(slots=True)
+class Heat:
+    """The same product over and over on the device, and one of about its length on the host to tell what others do."""
+
+    accelerator: Accelerator
+    ours: Product
+    theirs: Product | None
+    span_s: float
+    spans: list[Span] = field(default_factory=lambda: [Span(0.0)])
+
+    @property
+    def size(self) -> int:
+        """Rows of the matrices."""
+        return self.ours.left.shape[0]
+
+    def beat(self, elapsed_s: float, round_s: float) -> Tensor:
+        """As many samples as keep to their share of the time; the last result."""
+        span = self._span(elapsed_s)
+        out: list[Tensor] = [self.ours.left]
+
+        def work() -> None:
+            out[0] = self.ours.run()
+
+        wanted = _SHARE * round_s / (self.ours.seconds * self.ours.count)
+        for _ in range(int(min(max(wanted, 1), _MOST_SAMPLES))):
+            span.device_s = min(span.device_s, once(work, self.accelerator.synchronize) / self.ours.count)
+            if self.theirs is not None:
+                span.host_s = min(span.host_s, once(self.theirs.run, _nothing) / self.theirs.count)
+            span.samples += 1
+        return out[0]
+
+    def _span(self, elapsed_s: float) -> Span:
+        span = self.spans[-1]
+        if elapsed_s >= span.began_s + self.span_s and span.samples >= _LEAST_SAMPLES:
+            self.spans.append(Span(elapsed_s))
+        self.spans[-1].ended_s = elapsed_s
+        return self.spans[-1]
+
+    def drop(self) -> Drop | None:
+        """The largest fall of the pace against what it was before; None with fewer than two spans that say something.
+
+        Other work on the host makes calls slow, never fast: the least time of a span counts, and where the host's own
+        product became slower too, only what the device lost beyond that. A device that gets faster has lost nothing.
+        """
+        return min(self._drops(), key=lambda drop: drop.kept, default=None)
+
+    def _drops(self) -> Iterator[Drop]:
+        told = [span for span in self.spans if span.samples >= _LEAST_SAMPLES]
+        for index, span in enumerate(told[1:], 1):
+            before = min(other.device_s for other in told[:index])
+            kept = before / span.device_s
+            if self.theirs is not None:
+                usual = statistics.median(other.device_s / other.host_s for other in told[:index])
+                kept = max(kept, usual / (span.device_s / span.host_s))
+            yield Drop(min(kept, 1.0), span.device_s, before, span)
+
+
+def kindle(accelerator: Accelerator, dtype: torch.dtype, span_s: float) -> Heat:
+    """Matrices that double in size until a product takes a good part of a millisecond. Raises what torch raises."""
+    ours = _grow(accelerator, dtype, accelerator.device)
+    host = torch.device("cpu")
+    return Heat(accelerator, ours, None if accelerator.device == host else _grow(accelerator, torch.float32, host), span_s)
+
+
+def _grow(accelerator: Accelerator, dtype: torch.dtype, device: torch.device) -> Product:
+    size = _SMALLEST
+    drawn = torch.randn(2, _SMALLEST, _SMALLEST, generator=accelerator.generator("heat", dtype))
+    synchronize = _nothing if device.type == "cpu" else accelerator.synchronize
+    while True:
+        left, right = (part.repeat(size // _SMALLEST, size // _SMALLEST).to(dtype).to(device) for part in drawn)
+        product = Product(left, right, 0.0, 1)
+        product.seconds = max(min(once(product.run, synchronize) for _ in range(4)), 1e-7)
+        if product.seconds >= _SAMPLE_S / 2 or 2 * size > _LARGEST:
+            product.count = max(1, round(_SAMPLE_S / product.seconds))
+            return product
+        size *= 2
+
+
+def _nothing() -> None:
+    """The host is always done."""

@@ -1,0 +1,360 @@
+"""Profiles: load, extend, validate against the schema and against the checklist.
+
+A profile is looked up by name among the shipped ones, or read from a file. What it extends is looked up by name only,
+beside the file first, so that no path in a file can climb anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from readiness import accelerators, package_data
+from readiness.check_registry import Check
+from readiness.datamodel import Action, Basis, Level, Limit, Operator, Profile, Remedy, Requirement, Use
+from readiness.documents import files, toml
+from readiness.errors import BadFileError, UsageError
+from readiness.judging.profile_demands import BESIDE, canonical, digest_of
+from readiness.profile import matrix
+from readiness.profile.inheritance import LIMIT_KEYS, View, below, lay_over
+from readiness.profile.settings import refuse_impossible
+
+
+def names() -> list[str]:
+    """The shipped profiles."""
+    return sorted(file.stem for file in package_data.shipped("profiles").glob("*.toml"))
+
+
+def stated() -> dict[str, list[str]]:
+    """Which requirements each shipped profile states itself, by their ids; what it extends states more."""
+    return {name: [entry["id"] for entry in _shipped(name).get("require", [])] for name in names()}
+
+
+def title(name: str) -> str:
+    """What a shipped profile is for."""
+    return str(_shipped(name).get("title", ""))
+
+
+def _shipped(name: str) -> dict[str, Any]:
+    """The document of a shipped profile: ours, and as it should be."""
+    return tomllib.loads((package_data.shipped("profiles") / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def load(name_or_file: str, checklist: Mapping[str, Check]) -> Profile:
+    """A profile by name or file, with all that it extends, every requirement understood by the checklist.
+
+    Raises UsageError for an unknown name and BadFileError, with file and line, for everything else.
+    """
+    merged = _gather(_find(name_or_file), {}, ())
+    requirements = []
+    for id, entry in merged.entries.items():
+        requirement = _requirement(id, matrix.with_values(entry, merged.values), merged)
+        _refuse_what_no_check_measures(requirement, checklist)
+        _refuse_unknown_stacks(requirement)
+        requirements.append(replace(requirement, title=requirement.title or _title(requirement, checklist)))
+    refuse_impossible(merged.settings(resolved=True), merged.settings_places(), checklist)
+    profile = Profile(
+        name=merged.name,
+        title=merged.title,
+        uses=merged.uses or tuple(Use),
+        requirements=tuple(requirements),
+        settings=merged.settings(resolved=True),
+        description=merged.description,
+        files=_files(merged),
+    )
+    return _with_digest(profile, merged.settings(resolved=False))
+
+
+def _find(name_or_file: str) -> Path:
+    if name_or_file.endswith(".toml") or "/" in name_or_file:
+        return Path(name_or_file)
+    if name_or_file not in names():
+        near = get_close_matches(name_or_file, names(), n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(
+            f"there is no profile {name_or_file!r}",
+            place="--profile",
+            remedy=f"{hint}choose one of {', '.join(names())}, or give a file that ends in .toml",
+        )
+    return package_data.shipped("profiles") / f"{name_or_file}.toml"
+
+
+def _gather(file: Path, known: dict[Path, View], children: tuple[Path, ...]) -> View:
+    """What a file says together with all that it extends; `known` are the files that were read before."""
+    document, lines = toml.read(file, "profile")
+    parents = []
+    for parent in document.get("extends", []):
+        place = f"{file}:{lines.line(('extends',))}"
+        found = _parent(parent, file, place)
+        if found.resolve() in (path.resolve() for path in (*children, file)):
+            raise BadFileError(
+                f"it extends itself through {parent!r}", place=place, remedy="take one of the profiles out of the circle"
+            )
+        parents.append(known.get(found.resolve()) or _gather(found, known, (*children, file)))
+    view = below(file.resolve(), parents, {path: one.above for path, one in known.items()})
+    view.name, view.title = document["name"], document["title"]
+    view.description = document.get("description", "").strip()
+    if "uses" in document:
+        view.say(("uses",), tuple(use for use in Use if use.value in document["uses"]), f"{file}:{lines.line(('uses',))}")
+    _say(view, document, file, lines)
+    for key, (one, other) in view.conflicts.items():
+        names = " and ".join(sorted(path.stem for path in (min(one.owners), min(other.owners))))
+        what, how = _WHAT[key[0]]
+        which = f" {'.'.join(key[1:])!r}" if key[1:] else ""
+        raise BadFileError(
+            f"{names}, which it extends, say different things of {what}{which}",
+            place=f"{file}:{lines.line(('extends',))}",
+            remedy=f"say in {file.name} what holds: {how}",
+        )
+    known[file.resolve()] = view
+    return view
+
+
+def _say(view: View, document: Mapping[str, Any], file: Path, lines: toml.Lines) -> None:
+    """What a file itself says: what it drops, what it requires, and with which settings."""
+    _choose(view, document, file, lines)
+    own: set[str] = set()
+    for entry, place in _entries(document, file, lines):
+        if entry["id"] in own:
+            raise BadFileError(
+                f"two requirements have the id {entry['id']!r}", place=place, remedy="give one of them another id"
+            )
+        own.add(entry["id"])
+        parent = view.entries.get(entry["id"], {})
+        if ("require", entry["id"]) in view.conflicts:
+            parent = {}  # none of those that disagree is the one below, whichever was named first
+            if lacking := [key for key in ("check", "measure") if key not in entry]:
+                raise BadFileError(
+                    f"requirement {entry['id']!r} has no {lacking[0]!r}, and what it extends says different things of it",
+                    place=place,
+                    remedy="state it whole: check, measure, limit, and where, level and weight unless the usual ones hold",
+                )
+        # Of what it is demanded does not change with who extends this file.
+        usual = {} if parent or view.uses is None else {"use": [use.value for use in view.uses]}
+        view.say(("require", entry["id"]), usual | lay_over(parent, entry), place)
+    for name, value in document.get("values", {}).items():
+        view.say(("value", name), value, f"{file}:{lines.line(('values', name))}")
+    for check, settings in document.get("settings", {}).items():
+        place = f"{file}:{lines.line(('settings', check))}"
+        for name, value in settings.items():
+            view.say(("setting", check, name), (value, _beside(value, file, place)), place)
+
+
+def _choose(view: View, document: Mapping[str, Any], file: Path, lines: toml.Lines) -> None:
+    """Drop what `drop` names and, where there is a `keep`, what it does not name."""
+    asked = {key[1]: said.value for key, said in view.said.items() if key[0] == "require"}
+    asked |= {key[1]: other.value for key, (_, other) in view.conflicts.items() if key[0] == "require" and other.value}
+    named: dict[str, set[str]] = {"keep": set(), "drop": set()}
+    for key, found in named.items():
+        place = f"{file}:{lines.line((key,))}"
+        for position, glob in enumerate(document.get(key, [])):
+            fitting = {id for id, entry in asked.items() if fnmatchcase(id, glob) or fnmatchcase(_check_of(entry), glob)}
+            if not fitting:
+                raise BadFileError(
+                    f"{key}[{position}]: no profile that this one extends has a requirement, or asks a check, {glob!r}",
+                    place=place,
+                    remedy="correct the id, or take it out",
+                )
+            found.update(fitting)
+    for id in asked:
+        if id in named["drop"] or ("keep" in document and id not in named["keep"]):
+            view.say(("require", id), None, f"{file}:{lines.line(('drop' if id in named['drop'] else 'keep',))}")
+
+
+def _check_of(entry: Mapping[str, Any] | None) -> str:
+    return str((entry or {}).get("check", ""))
+
+
+def _entries(document: Mapping[str, Any], file: Path, lines: toml.Lines) -> Iterator[tuple[dict[str, Any], str]]:
+    """The plain entries of a file, groups and matrix entries expanded, each with its place."""
+    for position, near in matrix.texts_of_nobody(document):
+        raise BadFileError(
+            f"{position[2]}: the group has no requirement {position[3]!r}",
+            place=f"{file}:{lines.line(position)}",
+            remedy=f"did you mean {near!r}?" if near else "correct the id, or take it out",
+        )
+    for position, entry in matrix.entries(document):
+        place = f"{file}:{lines.line(position)}"
+        for plain in matrix.expand(entry, place):
+            yield plain, place
+
+
+_WHAT = {
+    "require": ("the requirement", "a [[require]] of this id, or a drop"),
+    "setting": ("the setting", "a value"),
+    "value": ("the value", "one, in [values]"),
+    "uses": ("the uses", 'uses = ["training", "inference"], or one of them'),
+}
+_LARGEST_FILE_BYTES = 2**24
+
+
+def _files(merged: View) -> dict[str, str]:
+    """The files beside profiles that settings name, with the SHA-256 of their content; what is not there has none."""
+    found, resolved = {}, merged.settings(resolved=True)
+    for check, settings in merged.settings(resolved=False).items():
+        for name, value in settings.items():
+            if isinstance(value, str) and value.startswith(BESIDE) and (file := Path(resolved[check][name])).is_file():
+                packed = files.read_bytes(file, largest_bytes=_LARGEST_FILE_BYTES)
+                found[str(file)] = hashlib.sha256(packed).hexdigest()
+    return found
+
+
+def _beside(value: Any, file: Path, place: str) -> Any:
+    """A setting `beside:NAME` is the file of that name beside the profile, wherever that is; nothing climbs from there."""
+    if not isinstance(value, str) or not value.startswith(BESIDE):
+        return value
+    name = value.removeprefix(BESIDE)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
+        raise BadFileError(f"{name[:60]!r} is no name of a file", place=place, remedy="name a file beside the profile")
+    return str(file.resolve().parent / name)
+
+
+def _parent(name: str, child: Path, place: str) -> Path:
+    beside = child.parent / f"{name}.toml"
+    shipped = package_data.shipped("profiles") / f"{name}.toml"
+    if not shipped.is_file():
+        shipped = package_data.shipped("profiles") / "bases" / f"{name}.toml"  # what shipped profiles have in common
+    # A profile may extend the shipped one of its own name: then the file beside it is itself.
+    if beside.is_file() and beside.resolve() != child.resolve():
+        return beside
+    if shipped.is_file():
+        return shipped
+    if beside.is_file():
+        return beside
+    raise BadFileError(
+        f"it extends {name!r}, which is neither beside it nor shipped",
+        place=place,
+        remedy=f"choose one of {', '.join(names())}, or put {name}.toml beside it",
+    )
+
+
+def _requirement(id: str, entry: Mapping[str, Any], merged: View) -> Requirement:
+    place = merged.place(id)
+    for key in ("check", "measure"):
+        if key not in entry:
+            raise BadFileError(
+                f"requirement {id!r} has no {key!r}", place=place, remedy="say which check measures it and what it is"
+            )
+    remedy = entry.get("remedy")
+    return Requirement(
+        id=id,
+        uses=tuple(Use(use) for use in entry.get("use", [use.value for use in merged.uses or Use])),
+        check=entry["check"],
+        measure=entry["measure"],
+        limit=_limit(id, entry, place),
+        where=dict(entry.get("where", {})),
+        level=Level(entry.get("level", "must")),
+        weight=entry.get("weight", 1),
+        why=" ".join(entry.get("why", "").split()),
+        source=" ".join(entry.get("source", "").split()),
+        remedy=Remedy(" ".join(remedy.split()), Action(entry.get("action", "none"))) if remedy else None,
+        only_on=tuple(entry.get("only_on", ())),
+        not_on=tuple(entry.get("not_on", ())),
+        least_chips=int(entry.get("least_chips", 1)),
+        level_of_several=Level(entry["level_of_several"]) if "level_of_several" in entry else None,
+        place=place,
+        title=" ".join(entry.get("title", "").split()),
+    )
+
+
+def _title(requirement: Requirement, checklist: Mapping[str, Check]) -> str:
+    """`Matrix products agree with float64 (relative error, dtype=bfloat16)`: of one that the profile gave no title."""
+    labels = (f"{key}={value}" for key, value in requirement.where.items())
+    about = ", ".join((requirement.measure.replace("_", " "), *labels))
+    return f"{checklist[requirement.check].title} ({about})"
+
+
+def _limit(id: str, entry: Mapping[str, Any], place: str) -> Limit:
+    given = [key for key in LIMIT_KEYS if key in entry]
+    if len(given) != 1:
+        what = "no limit" if not given else f"{len(given)} limits ({', '.join(given)})"
+        raise BadFileError(
+            f"requirement {id!r} has {what}", place=place, remedy=f"give exactly one of {', '.join(LIMIT_KEYS)}"
+        )
+    operator = Operator(given[0])
+    zero = entry.get("zero")
+    if operator is Operator.BETWEEN:
+        low, high = entry["between"]
+        if low > high:
+            raise BadFileError(
+                f"requirement {id!r}: between {low:g} and {high:g} holds for nothing",
+                place=place,
+                remedy="give the lower end first",
+            )
+        limit = Limit(operator, low, high=high)
+    else:
+        limit = Limit(operator, entry[operator.value], zero=zero)
+    if zero is not None and not _zero_makes_sense(limit, zero):
+        raise BadFileError(
+            f"requirement {id!r}: zero = {zero:g} does not fit {limit}",
+            place=place,
+            remedy="zero lies below at_least or above at_most; the other limits have none",
+        )
+    return limit
+
+
+def _zero_makes_sense(limit: Limit, zero: float) -> bool:
+    match limit.operator:
+        case Operator.AT_LEAST:
+            return zero < limit.bound
+        case Operator.AT_MOST:
+            return zero > limit.bound
+        case _:
+            return False
+
+
+def _refuse_what_no_check_measures(requirement: Requirement, checklist: Mapping[str, Check]) -> None:
+    check = checklist.get(requirement.check)
+    if check is None:
+        near = get_close_matches(requirement.check, checklist, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise BadFileError(
+            f"requirement {requirement.id!r}: there is no check {requirement.check!r}",
+            place=requirement.place,
+            remedy=f"{hint}a check of your own is found with --checks DIR; `readiness list` shows all that are known",
+        )
+    if requirement.measure not in check.measures:
+        raise BadFileError(
+            f"requirement {requirement.id!r}: {check.id} does not measure {requirement.measure!r}",
+            place=requirement.place,
+            remedy=f"it measures {', '.join(check.measures)}",
+        )
+
+
+def _refuse_unknown_stacks(requirement: Requirement) -> None:
+    """A mistyped stack would make a requirement apply nowhere, or everywhere, without a word."""
+    for glob in (*requirement.only_on, *requirement.not_on):
+        if not any(fnmatchcase(name, glob) for name in accelerators.KNOWN):
+            raise BadFileError(
+                f"requirement {requirement.id!r}: {glob!r} fits no stack",
+                place=requirement.place,
+                remedy=f"the stacks are {', '.join(accelerators.KNOWN)}",
+            )
+
+
+def _with_digest(profile: Profile, settings: Mapping[str, Any]) -> Profile:
+    """The profile with what it demands in canonical form, and the digest of that."""
+    demands = canonical(profile, settings)
+    return replace(profile, demands=demands, sha256=digest_of(demands))
+
+
+def basis_of(profile: Profile, checklist: Mapping[str, Check]) -> Basis:
+    """By what findings are judged under a profile: what it demands, and what its checks are to be told."""
+    asked = {requirement.check: checklist[requirement.check] for requirement in profile.requirements}
+    return Basis(
+        demands=profile.demands,
+        settings={
+            id: {name: value for name, value in check.settings.items() if name != check.lasting}
+            | dict(profile.settings.get(id, {}))
+            for id, check in sorted(asked.items())
+        },
+        lasting={id: check.lasting for id, check in sorted(asked.items()) if check.lasting is not None},
+        files=profile.files,
+    )

@@ -1,0 +1,310 @@
+"""What a rehearsal showed: which planted defect was caught by which check, and who blamed what is sound. Pure.
+
+The laws it keeps (tests/rehearsal/test_matrix.py proves them):
+
+- a check catches a defect where a must or a should of the profile fails by it on a chip that has the defect, while the
+  same requirement holds on a yardstick and fails on none;
+- every check that ran on a planted chip has caught the defect, missed it, not met it, or could not tell: nothing falls out;
+- a failed requirement on a chip with nothing wrong is a false alarm, unless the host's CPU fails it as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from readiness import rendering
+from readiness.check_registry import Scope
+from readiness.datamodel import AcceleratorFacts, Evidence, Finding, Level, Outcome, Profile, Status, Use
+from readiness.errors import Exit
+from readiness.judging import judge
+from readiness.rehearsal.plan import Key, Script, Task, Trial
+from readiness.rehearsal.seeded_faults import Plant
+from readiness.simulator.fault_reached import KEY as MET
+
+_LONGEST_REASON = 600
+_RANK = {Level.MUST: 0, Level.SHOULD: 1}
+Found = Mapping[Key, Evidence]
+
+
+class Word(StrEnum):
+    """What is to be said of one planted defect."""
+
+    CAUGHT = "caught"
+    MISSED = "missed"              # although a check of the profile claims its kind
+    UNFINISHED = "not finished"    # somebody stopped the rehearsal before all that claim it had run
+    NOT_TRIED = "not tried"        # no chosen check has met it, and others that claim its kind were left out
+    NOT_CLAIMED = "not claimed"    # and not caught: nobody said that it would be
+
+
+@dataclass(frozen=True, slots=True)
+class Catch:
+    """One check that saw a defect, told by the weightiest requirement that failed; `requirements` are all that did.
+
+    `seconds` is how far a run of the rehearsed checks on that chip would have come when this one ended. `accelerators`
+    are the chips on which it was seen. `status` is how the check ended there: one that did not end may have met a busy host.
+    """
+
+    check: str
+    requirement: str
+    level: Level
+    seconds: float
+    about: str
+    accelerators: tuple[str, ...]
+    requirements: tuple[str, ...]
+    claimed: bool
+    status: Status = Status.MEASURED
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One planted defect. `missed_by` ran, claim its kind and saw nothing; `not_run` claim it and were cut off.
+
+    `not_met` ran, claim its kind and called nothing that it is about; `left_out` claim it, and nobody chose them. `unable`
+    could not tell, by check with the reason.
+    """
+
+    plant: Plant
+    claimed_by: tuple[str, ...]
+    catches: tuple[Catch, ...]
+    missed_by: tuple[str, ...]
+    unable: Mapping[str, str]
+    not_run: tuple[str, ...] = ()
+    not_met: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def word(self) -> Word:
+        """The result in a word."""
+        if self.catches:
+            return Word.CAUGHT
+        if not self.claimed_by:
+            return Word.NOT_CLAIMED
+        if self.not_run:
+            return Word.UNFINISHED
+        return Word.NOT_TRIED if self.left_out and set(self.claimed_by) <= set(self.not_met) else Word.MISSED
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A requirement that failed on a chip with nothing wrong. `machine` is whose chip it was."""
+
+    machine: str
+    seed: int
+    check: str
+    requirement: str
+    about: str
+    accelerator: str
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """The result. `unknown` are the requirements that could not be told on healthy chips, with the number of runs.
+
+    `host_fails` are requirements that the host's own CPU fails: nothing can be learned from them here. `rehearsed` is
+    false where no check came to an end on any simulated chip.
+    """
+
+    lines: tuple[Line, ...]
+    alarms: tuple[Alarm, ...]
+    healthy_runs: int
+    unknown: Mapping[str, int]
+    host_fails: tuple[str, ...]
+    rehearsed: bool
+
+    def of(self, word: Word) -> list[Line]:
+        """The defects of which this is to be said."""
+        return [line for line in self.lines if line.word is word]
+
+    def exit(self) -> Exit:
+        """The exit code: whether every claim was kept and nobody was blamed without cause."""
+        if not self.rehearsed or (self.lines and len(self.of(Word.NOT_TRIED)) == len(self.lines) and not self.alarms):
+            return Exit.UNDETERMINED
+        return Exit.NOT_READY if self.alarms or self.of(Word.MISSED) else Exit.READY
+
+
+def matrix(script: Script, found: Found, profile: Profile, uses: Sequence[Use]) -> Matrix:
+    """The result of a script from the evidence that its tasks left."""
+    judging = _Judging(profile, tuple(uses), found)
+    blamed = [alarm for trial in script.trials for alarm in _innocents_blamed(trial, judging)]
+    alarms, unknown = _healthy(script, judging)
+    on_host = {name: finding for task in script.host.values() for name, finding in judging.findings(task).items()}
+    return Matrix(
+        lines=tuple(_line(trial, judging) for trial in script.trials),
+        alarms=(*alarms, *blamed),
+        healthy_runs=sum(any(task.key in found for task in run.tasks) for run in script.healthy),
+        unknown=unknown,
+        host_fails=tuple(sorted(name for name, finding in on_host.items() if finding.outcome is Outcome.FAIL)),
+        rehearsed=any(
+            found[task.key].status not in (Status.ERROR, Status.SKIPPED)
+            for task in script.tasks()
+            if task.key in found and task.key not in {host.key for host in script.host.values()}
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Judging:
+    profile: Profile
+    uses: tuple[Use, ...]
+    found: Found
+
+    def findings(self, task: Task) -> dict[str, Finding]:
+        """What a task's evidence says of the profile's requirements on its check, by id; empty where it did not run."""
+        evidence = self.found.get(task.key)
+        if evidence is None:
+            return {}
+        chips = len(task.job.accelerators)
+        asked = replace(
+            self.profile,
+            requirements=tuple(
+                item
+                for item in self.profile.requirements
+                if item.check == evidence.check and judge.level(item, chips) is not Level.INFO
+            ),
+        )
+        judged = judge.judge(asked, task.job.accelerators[0], [evidence], uses=self.uses, chips=chips)
+        return {finding.requirement: finding for finding in judged.findings}
+
+    def failed(self, task: Task) -> list[Finding]:
+        """Those that fail, the weightiest first; one that names what it is about before one that does not."""
+        failed = [finding for finding in self.findings(task).values() if finding.outcome is Outcome.FAIL]
+        return sorted(failed, key=lambda item: (_RANK[item.level], not item.reason, -item.weight, item.requirement))
+
+    def counts(self, requirement: str, yardsticks: Sequence[Task]) -> bool:
+        """Whether a failure of this requirement is a finding about the chip: it can be met here, and always was."""
+        outcomes = self.outcomes(requirement, yardsticks)
+        return Outcome.PASS in outcomes and Outcome.FAIL not in outcomes
+
+    def outcomes(self, requirement: str, yardsticks: Sequence[Task]) -> set[Outcome]:
+        """What became of a requirement on the yardsticks."""
+        judged = (self.findings(task).get(requirement) for task in yardsticks)
+        return {finding.outcome for finding in judged if finding is not None}
+
+
+def _about(finding: Finding) -> str:
+    return rendering.reason(finding) or rendering.measured(finding)
+
+
+def _can_have_it(plant: Plant, task: Task) -> bool:
+    """Whether the defect can act there: a check of one chip only meets what that chip has."""
+    return any(plant.defect.on_chip(facts.index) for facts in task.job.accelerators)
+
+
+def _line(trial: Trial, judging: _Judging) -> Line:
+    catches: dict[str, Catch] = {}
+    saw_nothing: set[str] = set()
+    met: set[str] = set()
+    not_run: set[str] = set()
+    unable: dict[str, str] = {}
+    spent: dict[str, float] = {}
+    for task in trial.tasks:
+        evidence = judging.found.get(task.key)
+        if evidence is None:
+            not_run.add(task.job.check.id)
+            continue
+        ids = [facts.id for facts in task.job.accelerators]
+        seconds = max(spent.get(id, 0.0) for id in ids) + evidence.seconds
+        spent |= dict.fromkeys(ids, seconds)
+        if not _can_have_it(trial.plant, task):
+            continue
+        check = evidence.check
+        yardsticks = trial.yardsticks.get(check, ())
+        failed = judging.failed(task)
+        blamed = [finding for finding in failed if judging.counts(finding.requirement, yardsticks)]
+        if blamed:
+            catches[check] = _joined(catches.get(check), _catch(trial, blamed, seconds, task, evidence.status))
+        elif failed:
+            unable[check] = _not_counted(failed, judging, yardsticks)
+        elif evidence.status in (Status.ERROR, Status.SKIPPED):
+            unable[check] = rendering.clean(evidence.reason or evidence.status, _LONGEST_REASON)
+        else:
+            saw_nothing.add(check)
+        if evidence.environment.get(MET) is not False:  # nobody knows for a defect that acts on no call
+            met.add(check)
+    claimed = set(trial.claimed_by)
+    silent = saw_nothing & claimed - catches.keys()
+    return Line(
+        plant=trial.plant,
+        claimed_by=trial.claimed_by,
+        catches=tuple(sorted(catches.values(), key=lambda catch: (catch.seconds, catch.check))),
+        missed_by=tuple(sorted(silent & met)),
+        unable={check: why for check, why in sorted(unable.items()) if check not in catches.keys() | saw_nothing},
+        not_run=tuple(sorted(not_run & claimed - catches.keys())),
+        not_met=tuple(sorted(silent - met)),
+        left_out=trial.left_out,
+    )
+
+
+def _catch(trial: Trial, blamed: Sequence[Finding], seconds: float, task: Task, status: Status) -> Catch:
+    first = blamed[0]
+    return Catch(
+        check=first.check,
+        requirement=first.requirement,
+        level=first.level,
+        seconds=seconds,
+        about=_about(first),
+        accelerators=tuple(facts.id for facts in task.job.accelerators),
+        requirements=tuple(sorted(finding.requirement for finding in blamed)),
+        claimed=first.check in trial.claimed_by,
+        status=status,
+    )
+
+
+def _joined(one: Catch | None, other: Catch) -> Catch:
+    """The same check on several chips of a machine: what the first to see it said."""
+    if one is None:
+        return other
+    first = min(one, other, key=lambda catch: catch.seconds)
+    return replace(
+        first,
+        accelerators=tuple(dict.fromkeys((*one.accelerators, *other.accelerators))),
+        requirements=tuple(sorted({*one.requirements, *other.requirements})),
+    )
+
+
+def _not_counted(failed: Sequence[Finding], judging: _Judging, yardsticks: Sequence[Task]) -> str:
+    requirement = failed[0].requirement
+    if Outcome.FAIL in judging.outcomes(requirement, yardsticks):
+        return f"{requirement} fails, and so it does without the defect"
+    return f"{requirement} fails, and nothing without the defect could be judged by it"
+
+
+def _innocents_blamed(trial: Trial, judging: _Judging) -> Iterator[Alarm]:
+    """Failures on the chips of a machine that the defect spares."""
+    for task in trial.tasks:
+        if task.job.check.scope is Scope.GROUP or _can_have_it(trial.plant, task):
+            continue
+        for finding in judging.failed(task):
+            if judging.counts(finding.requirement, trial.yardsticks.get(finding.check, ())):
+                yield _alarm(trial.plant.name, task, finding)
+
+
+def _alarm(machine: str, task: Task, finding: Finding) -> Alarm:
+    accelerators: tuple[AcceleratorFacts, ...] = task.job.accelerators
+    return Alarm(
+        machine=machine,
+        seed=task.seed,
+        check=finding.check,
+        requirement=finding.requirement,
+        about=_about(finding),
+        accelerator=rendering.names([facts.id for facts in accelerators]),
+    )
+
+
+def _healthy(script: Script, judging: _Judging) -> tuple[list[Alarm], dict[str, int]]:
+    alarms: list[Alarm] = []
+    unknown: dict[str, int] = {}
+    for run in script.healthy:
+        outcomes: dict[str, set[Outcome]] = {}
+        for task in run.tasks:
+            host = [script.host[task.job.check.id]] if task.job.check.id in script.host else []
+            for name, finding in judging.findings(task).items():
+                outcomes.setdefault(name, set()).add(finding.outcome)
+                if finding.outcome is Outcome.FAIL and Outcome.FAIL not in judging.outcomes(name, host):
+                    alarms.append(_alarm(run.chip, task, finding))
+        for name, seen in outcomes.items():
+            if seen == {Outcome.UNKNOWN}:
+                unknown[name] = unknown.get(name, 0) + 1
+    return alarms, dict(sorted(unknown.items()))

@@ -1,0 +1,86 @@
+"""A rehearsal as one HTML page that needs nothing else: no script, no font, no image, no network."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from readiness import __version__, rendering
+from readiness.rehearsal import text as rehearsal_text
+from readiness.rehearsal.detection_matrix import Line, Word
+from readiness.rehearsal.run import Rehearsal
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+_CLASSES = {
+    Word.CAUGHT: "caught", Word.MISSED: "missed", Word.UNFINISHED: "open", Word.NOT_TRIED: "open", Word.NOT_CLAIMED: "none",
+}  # fmt: skip
+_CELLS = {"caught": "✔", "missed": "✘", "unseen": "✘", "open": "?", "none": ""}
+
+
+def render(rehearsal: Rehearsal) -> str:
+    """The page. Names and texts come from files: the template escapes every one of them."""
+    lines = rehearsal.result.lines
+    checks = sorted(
+        {check for line in lines for check in (*line.claimed_by, *(catch.check for catch in line.catches), *line.unable)}
+    )
+    return _template().render(
+        warning=rehearsal_text.WARNING,
+        head=rehearsal_text.head(rehearsal),
+        sentences=(*rehearsal_text.summary(rehearsal), *rehearsal_text.healthy(rehearsal)),
+        accusations=list(rehearsal_text.accusations(rehearsal)),
+        checks=checks,
+        rows=[_row(line, checks) for line in lines],
+        foot=f"readiness {__version__}, started {rehearsal.started}, seed {rehearsal.request.seed}",
+    )
+
+
+def _row(line: Line, checks: list[str]) -> dict[str, object]:
+    plant = line.plant
+    return {
+        "word": line.word.value,
+        "style": _CLASSES[line.word],
+        "name": plant.name,
+        "kind": rehearsal_text.kind(plant),
+        "title": plant.title,
+        "severity": rehearsal_text.severity(plant),
+        "cells": [_cell(line, check) for check in checks],
+        "catches": [
+            (catch.check, catch.requirement, rendering.names(catch.accelerators), catch.about) for catch in line.catches
+        ],
+        "reasons": rehearsal_text.reasons(line),
+        # Only these become links: a file may write anything there.
+        "sources": [(source, source.startswith(("https://", "http://"))) for source in rehearsal_text.sources(line)],
+    }
+
+
+def _cell(line: Line, check: str) -> dict[str, str]:
+    caught = next((catch for catch in line.catches if catch.check == check), None)
+    if caught is not None:
+        return _as("caught", rendering.duration(caught.seconds), caught.about)
+    if check in line.missed_by:
+        # What another check saw is no hole: only where all were blind does it shout.
+        style = "missed" if line.word is Word.MISSED else "unseen"
+        return _as(style, "missed", "it claims this kind, ran, and saw nothing")
+    if check in line.not_met:
+        return _as("none", "not met", "it claims this kind, ran, and called nothing that the defect is about")
+    if check in line.unable:
+        return _as("open", "could not tell", line.unable[check])
+    if check in line.not_run:
+        return _as("open", "not run", "the rehearsal was stopped before")
+    return _as("none", "", "")
+
+
+def _as(style: str, text: str, hint: str) -> dict[str, str]:
+    return {"style": style, "sign": _CELLS[style], "text": text, "hint": hint}
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["clean"] = rendering.clean
+    return environment.from_string(Path(__file__).with_name("html.html.jinja").read_text(encoding="utf-8"))

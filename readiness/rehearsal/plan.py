@@ -1,0 +1,232 @@
+"""Which checks are rehearsed on which machines, and by which yardsticks. Pure.
+
+A simulated chip computes with the host's kernels: what fails on the host's CPU is no finding about the chip, and
+neither is what fails on the same machine without its defect. These two are the yardsticks of everything planted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+
+from readiness.accelerators import sim
+from readiness.check_registry import Check, Scope
+from readiness.datamodel import AcceleratorFacts, Level, Profile, Use
+from readiness.engine import plan
+from readiness.engine.plan import Job
+from readiness.judging import judge
+from readiness.rehearsal.seeded_faults import Cast, Plant, sound
+from readiness.simulator.machine_file import Chip
+
+HOST = "host"
+#: What hangs shall not hold up the rehearsal for as long as a real device may take; but for as long as a check waits, twice
+#: if it must, before it names the operator or the rank that hangs.
+HANG_LIKE, HANG_PATIENCE_S = frozenset({"hang", "rank-exit"}), 100.0
+Key = tuple[str, int, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to rehearse. `checks` keeps only these ids; `full` runs all of them on every planted chip.
+
+    `seeds` are those of the healthy runs; the first one, or `seed` where there is none, is that of all else.
+    """
+
+    profile: Profile
+    checklist: Mapping[str, Check]
+    cast: Cast
+    uses: tuple[Use, ...]
+    seed: int
+    seeds: tuple[int, ...]
+    full: bool = False
+    expression: str | None = None
+    checks: frozenset[str] | None = None
+    timeout_s: float | None = None
+    jobs: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One check on one machine. `planted` is the kind of its defect, None for a machine with nothing wrong."""
+
+    machine: str
+    seed: int
+    job: Job
+    planted: str | None = None
+
+    @property
+    def key(self) -> Key:
+        """What tells it from all others."""
+        lead, check = self.job.key
+        return self.machine, self.seed, check, lead
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One planted defect: its tasks in the order of a run, the checks that claim its kind, the yardsticks by check.
+
+    `left_out` are checks of the profile that claim its kind too, and that nobody chose.
+    """
+
+    plant: Plant
+    tasks: tuple[Task, ...]
+    claimed_by: tuple[str, ...]
+    yardsticks: Mapping[str, tuple[Task, ...]]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HealthyRun:
+    """The whole profile on a machine with nothing wrong, at one seed."""
+
+    chip: str
+    seed: int
+    tasks: tuple[Task, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """All that is to be done.
+
+    `host` are the tasks on the host's CPU by check; `left_out` counts the planted defects that no chosen check claims.
+    """
+
+    trials: tuple[Trial, ...]
+    healthy: tuple[HealthyRun, ...]
+    host: Mapping[str, Task]
+    left_out: int = 0
+
+    def tasks(self) -> list[Task]:
+        """Every task once: yardsticks, planted chips, further healthy runs.
+
+        In each of these the slow come first, and those that want to be alone last.
+        """
+        stages: dict[Key, tuple[int, Task]] = {}
+        for stage, task in self._staged():
+            stages.setdefault(task.key, (stage, task))
+        return [task for _, task in sorted(stages.values(), key=_order)]
+
+    def _staged(self) -> Iterator[tuple[int, Task]]:
+        for task in self.host.values():
+            yield 0, task
+        for trial in self.trials:
+            for yardsticks in trial.yardsticks.values():
+                for task in yardsticks:
+                    yield 0, task
+            for task in trial.tasks:
+                yield 1, task
+        for run in self.healthy:
+            for task in run.tasks:
+                yield 2, task
+
+
+def _order(staged: tuple[int, Task]) -> tuple[int, bool, float, Key]:
+    stage, task = staged
+    return stage, task.job.check.alone, -task.job.check.typical_s, task.key
+
+
+def script(request: Request, host: AcceleratorFacts) -> Script:
+    """The script of a rehearsal. Raises UsageError for a bad expression."""
+    writer = _Writer(request, host)
+    trials = [writer.trial(plant) for plant in request.cast.plants]
+    narrowed = (request.expression is not None or request.checks is not None) and not request.full
+    kept = [trial for trial in trials if trial.tasks or not narrowed]
+    sizes = sorted(
+        {trial.plant.chip.chips for trial in kept for task in trial.tasks if task.job.check.scope is Scope.GROUP}
+    )
+    healthy = [
+        writer.healthy(chip, seed, sizes if seed == request.seeds[0] else sizes[-1:])
+        for seed in request.seeds
+        for chip in request.cast.healthy
+    ]
+    return Script(tuple(kept), tuple(healthy), writer.host_tasks(kept, healthy), left_out=len(trials) - len(kept))
+
+
+class _Writer:
+    def __init__(self, request: Request, host: AcceleratorFacts) -> None:
+        self.request = request
+        self.seed = request.seeds[0] if request.seeds else request.seed
+        self.host = {job.check.id: Task(HOST, self.seed, job) for job in self.jobs([host])}
+
+    def jobs(self, accelerators: Sequence[AcceleratorFacts], *, chosen: bool = True) -> list[Job]:
+        """What a run would do there, without what decides nothing; where not `chosen`, also what nobody chose."""
+        request = self.request
+        planned = plan.plan(
+            request.profile, request.uses, accelerators, request.checklist, expression=request.expression if chosen else None
+        )
+        return [
+            job
+            for job in planned
+            if job.left_out is None
+            and _decides(job, request.profile, request.uses)
+            and (not chosen or request.checks is None or job.check.id in request.checks)
+        ]
+
+    def trial(self, plant: Plant) -> Trial:
+        """Its checks: those that claim the defect's kind, or all."""
+        jobs = self.jobs(sim.facts(plant.chip))
+        kind = plant.defect.kind
+        tried = _few_innocents([job for job in jobs if self.request.full or kind in job.check.catches], plant)
+        every = self.jobs(sim.facts(plant.chip), chosen=False)
+        chosen, claiming = ({job.check.id for job in some if kind in job.check.catches} for some in (jobs, every))
+        return Trial(
+            plant=plant,
+            tasks=tuple(Task(f"planted {plant.name}", self.seed, job, planted=kind) for job in tried),
+            claimed_by=tuple(sorted(chosen)),
+            yardsticks={job.check.id: self.yardsticks(plant.chip, job.check) for job in tried},
+            left_out=tuple(sorted(claiming - chosen)),
+        )
+
+    def yardsticks(self, chip: Chip, check: Check) -> tuple[Task, ...]:
+        """The same check on the host, and on the same machine without its defect: there one chip speaks for all."""
+        host = [self.host[check.id]] if check.id in self.host else []
+        return (*host, *self.on_sound(chip, [chip.chips], self.seed, {check.id}))
+
+    def healthy(self, chip: Chip, seed: int, sizes: Sequence[int]) -> HealthyRun:
+        """Checks of one accelerator on one chip; those of a group on machines of the sizes that have defects planted."""
+        return HealthyRun(chip.name, seed, self.on_sound(chip, sizes or [chip.chips], seed, None))
+
+    def on_sound(self, chip: Chip, sizes: Sequence[int], seed: int, only: Set[str] | None) -> tuple[Task, ...]:
+        tasks = []
+        for scope, counts in ((Scope.ACCELERATOR, [1]), (Scope.GROUP, sizes)):
+            for count in counts:
+                machine = sound(chip, count)
+                name = f"healthy {json.dumps(machine.to_json(), sort_keys=True)}"
+                tasks += [
+                    Task(name, seed, job)
+                    for job in self.jobs(sim.facts(machine))
+                    if job.check.scope is scope and (only is None or job.check.id in only)
+                ]
+        return tuple(tasks)
+
+    def host_tasks(self, trials: Sequence[Trial], healthy: Sequence[HealthyRun]) -> dict[str, Task]:
+        """Those that anything is compared with."""
+        tasks = [task for trial in trials for task in trial.tasks] + [task for run in healthy for task in run.tasks]
+        needed = {task.job.check.id for task in tasks}
+        return {check: task for check, task in self.host.items() if check in needed}
+
+
+def _few_innocents(jobs: Sequence[Job], plant: Plant) -> list[Job]:
+    """Without the jobs on chips that the defect spares, but for the first of them: one tells whether the wrong is blamed."""
+    spared = [facts.index for facts in sim.facts(plant.chip) if not plant.defect.on_chip(facts.index)]
+    return [
+        job for job in jobs if job.check.scope is Scope.GROUP or job.accelerators[0].index not in spared[1:]
+    ]
+
+
+def _decides(job: Job, profile: Profile, uses: Sequence[Use]) -> bool:
+    return any(
+        requirement.check == job.check.id
+        and judge.level(requirement, len(job.accelerators)) is not Level.INFO
+        and set(requirement.uses) & set(uses)
+        and any(judge.applies(requirement, facts, len(job.accelerators)) for facts in job.accelerators)
+        for requirement in profile.requirements
+    )
+
+
+def only_claimed(request: Request, checks: Set[str]) -> Request:
+    """The same rehearsal with these checks, and with the defects whose kind one of them claims."""
+    claimed = {kind for id in checks if id in request.checklist for kind in request.checklist[id].catches}
+    plants = tuple(plant for plant in request.cast.plants if plant.defect.kind in claimed)
+    return replace(request, checks=frozenset(checks), cast=replace(request.cast, plants=plants))

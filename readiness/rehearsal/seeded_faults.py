@@ -1,0 +1,132 @@
+"""What is rehearsed: planted defects, each on a machine of its own, and machines with nothing wrong. No torch here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from readiness.accelerators import sim
+from readiness.errors import UsageError
+from readiness.simulator import machine_file as chips
+from readiness.simulator.faults import kinds
+from readiness.simulator.injection import FaultKind
+from readiness.simulator.machine_file import Chip, Defect
+
+FLAG = "--chip"
+HEALTHY = "healthy"
+_PREFIX = f"{sim.STACK.name}:"
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """One planted defect. `chip` is the machine that has it, and no other defect; `name` tells it from all others."""
+
+    name: str
+    title: str
+    chip: Chip
+    kind: FaultKind
+
+    @property
+    def defect(self) -> Defect:
+        """The one thing that is wrong with the machine."""
+        return self.chip.defects[0]
+
+    @property
+    def severity(self) -> float:
+        """How bad it is, in the unit of its kind."""
+        return self.kind.severity if self.defect.severity is None else self.defect.severity
+
+    @property
+    def source(self) -> str | None:
+        """Where such trouble is reported."""
+        return self.defect.source or self.chip.source
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Who appears: the planted defects, and the machines that nobody may blame."""
+
+    plants: tuple[Plant, ...]
+    healthy: tuple[Chip, ...]
+
+
+def cast(wanted: Sequence[str] = ()) -> Cast:
+    """The machines that `--chip` asks for; without any, all that are shipped with one planted defect.
+
+    A machine with several defects becomes several machines, one for each: what was seen must be of one cause. A
+    machine without a defect stands for the healthy one. Raises UsageError and BadFileError.
+    """
+    known = kinds()
+    found = _unique(_chips(wanted, known) if wanted else _planted(known))
+    plants = [plant for chip in found for plant in _plants(chip, known)]
+    healthy = [chip for chip in found if not chip.defects] or [_shipped(HEALTHY, known)]
+    return Cast(tuple(_told_apart(plants)), tuple(healthy))
+
+
+def sound(chip: Chip, count: int) -> Chip:
+    """The same machine with so many chips and nothing wrong; equal for machines that differ in their words only."""
+    return replace(
+        chip, name=HEALTHY, title="Nothing is wrong with it", description="", source=None, chips=count, vendor=None,
+        model=None, defects=(), sha256="", path="",
+    )  # fmt: skip
+
+
+def _chips(wanted: Iterable[str], known: Collection[str]) -> list[Chip]:
+    return [chip for word in wanted for chip in _meant(word.removeprefix(_PREFIX), known)]
+
+
+def _meant(word: str, known: Collection[str]) -> list[Chip]:
+    if word.endswith(".toml") or any(separator in word for separator in ("/", os.sep)):
+        return [chips.load(Path(word), known)]
+    shipped = chips.names()
+    names = [name for name in shipped if name == word or fnmatchcase(name, word)]
+    if not names:
+        near = get_close_matches(word, shipped, n=3)
+        raise UsageError(
+            f"there is no simulated chip {word[:100]!r}",
+            place=FLAG,
+            remedy=f"choose of {', '.join(near or list(shipped)[:40])}, or give a glob or a file that ends in .toml",
+        )
+    return [chips.load(shipped[name], known) for name in names]
+
+
+def _planted(known: Collection[str]) -> list[Chip]:
+    return [chips.load(file, known) for file in chips.names().values() if file.parent.name == "planted"]
+
+
+def _shipped(name: str, known: Collection[str]) -> Chip:
+    return chips.load(chips.names()[name], known)
+
+
+def _unique(found: Iterable[Chip]) -> list[Chip]:
+    return list({chip.sha256: chip for chip in found}.values())
+
+
+def _plants(chip: Chip, known: Mapping[str, FaultKind]) -> list[Plant]:
+    if len(chip.defects) == 1:
+        return [Plant(chip.name, chip.title, chip, known[chip.defects[0].kind])]
+    return [
+        Plant(f"{chip.name}/{defect.name or number}", _title(defect), replace(chip, defects=(defect,)), known[defect.kind])
+        for number, defect in enumerate(chip.defects, 1)
+    ]
+
+
+def _title(defect: Defect) -> str:
+    dtypes = f" in {', '.join(defect.dtype)}" if defect.dtype else ""
+    return f"{defect.kind}: {', '.join(defect.op)}{dtypes}"
+
+
+def _told_apart(plants: Iterable[Plant]) -> list[Plant]:
+    """Chips of two files may share a name."""
+    kept: dict[str, Plant] = {}
+    for plant in plants:
+        name, number = plant.name, 1
+        while name in kept:
+            number += 1
+            name = f"{plant.name}#{number}"
+        kept[name] = replace(plant, name=name)
+    return list(kept.values())

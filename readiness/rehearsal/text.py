@@ -1,0 +1,176 @@
+"""What all formats say of a rehearsal alike: texts that are harmless on a terminal, with markup not yet escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from readiness.datamodel import Status
+from readiness.rehearsal.detection_matrix import Alarm, Catch, Line, Word
+from readiness.rehearsal.document import NOTICE
+from readiness.rehearsal.run import Rehearsal
+from readiness.rehearsal.seeded_faults import Plant
+from readiness.rendering import clean, duration, figure, names
+
+WARNING = f"These are {NOTICE}."
+_MOST_SEEDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Accusation:
+    """One false alarm, told once for all the seeds at which it rang."""
+
+    who: str
+    about: str
+    seeds: str
+
+    @property
+    def text(self) -> str:
+        """All of it on one line."""
+        return f"{self.who} ({self.seeds}): {self.about}"
+
+
+def head(rehearsal: Rehearsal) -> str:
+    """`general: 41 planted defects, 3 healthy runs (seeds 7, 8, 9), 2 min 10 s`."""
+    request = rehearsal.request
+    parts = [_count(len(rehearsal.result.lines), "planted defect"), _healthy_runs(rehearsal), duration(rehearsal.seconds)]
+    if request.expression is not None:
+        parts.append(f"-k {clean(request.expression, 100)!r}")
+    if request.full:
+        parts.append("all checks on every chip")
+    return f"{clean(request.profile.name, 100)}: {', '.join(parts)}"
+
+
+def summary(rehearsal: Rehearsal) -> list[str]:
+    """The result in a few sentences."""
+    result = rehearsal.result
+    lines = result.lines
+    kinds = {line.plant.kind.name for line in lines}
+    caught = result.of(Word.CAUGHT)
+    said = []
+    if not result.rehearsed:
+        said.append("Nothing could be rehearsed: no check came to an end on a simulated chip.")
+    if rehearsal.interrupted:
+        said.append("The rehearsal was stopped before its end: what had not run by then is not judged.")
+    if lines:
+        said.append(
+            f"{len(caught)} of {_count(len(lines), 'planted defect')} caught, "
+            f"{len({line.plant.kind.name for line in caught})} of {_count(len(kinds), 'kind')}."
+        )
+    for word, how in (
+        (Word.MISSED, "Missed although claimed"),
+        (Word.UNFINISHED, "Not finished"),
+        (Word.NOT_TRIED, "Not tried, since no chosen check has met it"),
+        (Word.NOT_CLAIMED, "Claimed by no check"),
+    ):
+        if plants := [clean(line.plant.name, 100) for line in result.of(word)]:
+            said.append(f"{how}: {', '.join(plants)}.")
+    if rehearsal.left_out:
+        said.append(f"{_count(rehearsal.left_out, 'planted defect')} left out: no chosen check claims them.")
+    return said
+
+
+def healthy(rehearsal: Rehearsal) -> list[str]:
+    """What healthy chips were blamed for, and what could not be told of them or of the host."""
+    result = rehearsal.result
+    alarms = len(result.alarms)
+    if result.healthy_runs or alarms:
+        said = [f"False alarms: {alarms or 'none'} over {_healthy_runs(rehearsal)}."]
+    else:
+        said = ["False alarms: not known, no healthy chip was run."]
+    if result.unknown:
+        unknown = ", ".join(f"{clean(name, 100)} ({count})" for name, count in result.unknown.items())
+        said.append(f"Unknown on healthy chips: {sum(result.unknown.values())}: {unknown}.")
+    elif result.healthy_runs:
+        said.append("Unknown on healthy chips: none.")
+    if result.host_fails:
+        said.append(f"Not counted, since this host's CPU fails them: {clean(', '.join(result.host_fails), 2000)}.")
+    return said
+
+
+def accusations(rehearsal: Rehearsal) -> Iterator[Accusation]:
+    """The false alarms, those of one requirement on one machine together."""
+    rang: dict[tuple[str, str, str], list[Alarm]] = {}
+    for alarm in rehearsal.result.alarms:
+        rang.setdefault((alarm.check, alarm.requirement, alarm.machine), []).append(alarm)
+    for (check, requirement, machine), alarms in rang.items():
+        yield Accusation(
+            who=clean(f"{check} for {requirement} on {machine}", 300),
+            about=clean(f"{alarms[0].accelerator}: {alarms[0].about}", 600),
+            seeds=_seeds([alarm.seed for alarm in alarms]),
+        )
+
+
+def severity(plant: Plant, *, short: bool = False) -> str:
+    """`0.01 relative error`, or `0.01` where it must be short; empty where the kind knows none."""
+    unit = clean(plant.kind.unit.partition(",")[0], 60)
+    if not plant.severity:
+        return ""
+    if short:
+        unit = next((word for word in ("MiB", "bits", "s") if unit.split()[:1] == [word]), "1")
+    return figure(plant.severity, unit)
+
+
+def kind(plant: Plant) -> str:
+    """The kind where the name does not say it."""
+    return "" if plant.kind.name in plant.name else plant.kind.name
+
+
+def seen(line: Line) -> str:
+    """`parity.matmul 2.1 s, operators.sweep 14.0 s`: the checks that caught it, in the order of a run."""
+    return ", ".join(
+        f"{clean(catch.check, 100)} {duration(catch.seconds)}{_remarks(line, catch)}"
+        for catch in line.catches
+    )
+
+
+def _remarks(line: Line, catch: Catch) -> str:
+    """On which chips of several it was seen, whether anybody claims it, and how the check ended where not as usual."""
+    ends = {Status.TIMEOUT: "no end", Status.CRASHED: "crashed"}
+    said = [f"on {names(catch.accelerators)}"] if len(catch.accelerators) < line.plant.chip.chips else []
+    said += ([] if catch.claimed else ["unclaimed"]) + ([ends[catch.status]] if catch.status in ends else [])
+    return f" ({', '.join(said)})" if said else ""
+
+
+def unseen(line: Line) -> str:
+    """`missed by parity.training; could not tell: multichip.links`; empty where all that claim it saw it."""
+    left_out = line.left_out if line.word is Word.NOT_TRIED else ()
+    parts = [
+        f"{how} {clean(', '.join(checks), 1000)}"
+        for how, checks in (
+            ("missed by", line.missed_by), ("not met by", line.not_met), ("could not tell:", tuple(line.unable)),
+            ("not run:", line.not_run), ("left out:", left_out),
+        )
+        if checks
+    ]
+    return "; ".join(parts)
+
+
+def reasons(line: Line) -> list[str]:
+    """Why checks could not tell, one text each."""
+    return [f"{clean(check, 100)} could not tell: {clean(why, 600)}" for check, why in line.unable.items()]
+
+
+def sources(line: Line) -> list[str]:
+    """Where such trouble is reported, one text for each place."""
+    return [clean(part, 500) for part in (line.plant.source or "").split(" ; ") if part.strip()]
+
+
+def _healthy_runs(rehearsal: Rehearsal) -> str:
+    runs = rehearsal.result.healthy_runs
+    return f"{_count(runs, 'healthy run')}{f' ({_seeds(rehearsal.request.seeds)})' if runs else ''}"
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """`seed 7`, `seeds 7 to 56` or `seeds 7, 9, 12 and 20 more`."""
+    unique = sorted(set(seeds))
+    if len(unique) == 1:
+        return f"seed {unique[0]}"
+    if len(unique) > 2 and unique[-1] - unique[0] == len(unique) - 1:
+        return f"seeds {unique[0]} to {unique[-1]}"
+    more = f" and {len(unique) - _MOST_SEEDS} more" if len(unique) > _MOST_SEEDS else ""
+    return f"seeds {', '.join(map(str, unique[:_MOST_SEEDS]))}{more}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

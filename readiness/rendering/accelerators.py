@@ -1,0 +1,101 @@
+"""What an accelerator is, in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from readiness.datamodel import AcceleratorAssessment, AcceleratorFacts, Assessment
+from readiness.rendering.text import clean, memory
+
+
+def device(item: AcceleratorAssessment) -> str:
+    """`NVIDIA H20, 96 GiB`: what the accelerator is, as far as it is known."""
+    facts = item.facts
+    vendor, model = clean(facts.vendor or "", 100), clean(facts.model or "", 200)
+    # GenuineIntel and Intel(R) Xeon(R) say the same twice; Acme and A1 do not.
+    words = re.findall(r"[^\W\d_]{3,}", model.casefold())
+    if vendor and model and not any(word in vendor.casefold() for word in words):
+        model = f"{vendor} {model}"
+    return ", ".join(part for part in (model or vendor or "unknown model", memory(facts.memory_bytes)) if part)
+
+
+def failed_stacks(assessment: Assessment) -> dict[str, str]:
+    """Stacks that are there and whose accelerators could not be listed, with the reason: none of those was assessed."""
+    failed = assessment.host.get("failed_stacks")
+    if not isinstance(failed, Mapping):
+        return {}
+    return {clean(stack, 100): clean(reason) for stack, reason in failed.items()}
+
+
+def joined(assessment: Assessment) -> str:
+    """` with 8 accelerators of node2 and node3`: what other hosts gave to the run; empty where there was but one."""
+    hosts = list(dict.fromkeys(clean(item.host, 60) for item in assessment.joined))
+    if not hosts:
+        return ""
+    number = len(assessment.joined)
+    return f" with {number} accelerator{'s' if number > 1 else ''} of {', '.join(hosts)}"
+
+
+def earlier(assessment: Assessment) -> list[str]:
+    """`26 checks as measured in the run of 2026-11-23T10:00:00Z`: what a run took over from others before it."""
+    runs: dict[str, set[str]] = {}
+    for item in assessment.accelerators:
+        for evidence in item.evidence:
+            if evidence.earlier is not None:
+                runs.setdefault(clean(evidence.earlier, 40), set()).add(evidence.check)
+    return [
+        f"{len(checks)} check{'s' if len(checks) > 1 else ''} as measured in the run of {started}"
+        for started, checks in sorted(runs.items())
+    ]
+
+
+def software(item: AcceleratorAssessment) -> str:
+    """`torch 2.9.1, driver 570.86`; a component without a version says so."""
+    return ", ".join(
+        f"{clean(name, 60)} {clean(version, 60) if version else '(version unknown)'}"
+        for name, version in item.facts.software.items()
+    )
+
+
+def simulated(facts: AcceleratorFacts) -> str | None:
+    """What to say of a simulated chip wherever a verdict on it is told; None of a real accelerator.
+
+    `simulated chip example: a rehearsal, not a measurement of a product`; a chip with a source rehearses reported trouble.
+    """
+    if not facts.properties.get("simulated"):
+        return None
+    chip = facts.properties.get("chip")
+    chip = chip if isinstance(chip, Mapping) else {"name": chip}
+    name = clean(chip.get("name") or chip.get("title") or "without a name", 60)
+    reported = " of reported trouble" if chip.get("source") or facts.properties.get("source") else ""
+    return f"simulated chip {name}: a rehearsal{reported}, not a measurement of a product"
+
+
+def rehearsals(assessment: Assessment) -> dict[str, str]:
+    """What to say near the top of a report: by what `simulated` says, the accelerators that it is said of."""
+    found: dict[str, list[str]] = {}
+    for item in assessment.accelerators:
+        if (said := simulated(item.facts)) is not None:
+            found.setdefault(said, []).append(item.facts.id)
+    return {said: names(ids) for said, ids in found.items()}
+
+
+def names(ids: Sequence[str], show: Callable[[str], str] = lambda id: clean(id, 40)) -> str:
+    """`sim:0, sim:1, sim:3`, and four or more in a row as `npu:0 to npu:6`."""
+    runs: list[list[str]] = []
+    for id in ids:
+        if runs and _next(runs[-1][-1]) == id:
+            runs[-1].append(id)
+        else:
+            runs.append([id])
+    return ", ".join(
+        part
+        for run in runs
+        for part in ([f"{show(run[0])} to {show(run[-1])}"] if len(run) > 3 else map(show, run))
+    )
+
+
+def _next(id: str) -> str | None:
+    kind, colon, index = id.rpartition(":")
+    return f"{kind}:{int(index) + 1}" if colon and index.isascii() and index.isdecimal() and len(index) < 10 else None

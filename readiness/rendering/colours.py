@@ -1,0 +1,28 @@
+"""Colours of a terminal: the same ones for the same meaning in every report for people."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from readiness.datamodel import Decision
+
+Paint = Callable[[str, str], str]
+_STYLES = {"bold": "1", "dim": "2", "bad": "1;31", "good": "1;32", "open": "1;33"}
+_DECISIONS = {Decision.NOT_READY: "bad", Decision.UNDETERMINED: "open", Decision.READY: "good"}
+#: The longest first: READY is part of NOT READY.
+_WORDS = re.compile("|".join(sorted((decision.value.upper() for decision in Decision), key=len, reverse=True)))
+
+
+def painter(colour: bool) -> Paint:
+    """What puts a text into a style (`bold`, `dim`, `bad`, `good`, `open`); without `colour` it changes nothing."""
+
+    def paint(text: str, style: str) -> str:
+        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if colour and text else text
+
+    return paint
+
+
+def paint_decisions(line: str, paint: Paint) -> str:
+    """The decisions in a line in colour."""
+    return _WORDS.sub(lambda match: paint(match[0], _DECISIONS[Decision(match[0].lower())]), line)

@@ -1,0 +1,333 @@
+"""Accelerators of which the same is to be said, told once: eight healthy ones must not fill eight screens.
+
+Alike are accelerators of one model and one stack of software whose verdicts name the same requirements, and whose
+findings differ in nothing but figures, labels and words. Where those differ, each is told with whose it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from readiness.causes import Cause, SkipCause
+from readiness.datamodel import AcceleratorAssessment, Assessment, Evidence, Finding, Level, Status, Use, Verdict
+from readiness.rendering.accelerators import device, names, simulated, software
+from readiness.rendering.findings import Kind, Told, figure_of, labels, reading, reason, strays, told
+from readiness.rendering.text import clean, figure
+from readiness.rendering.verdicts import badness, span
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What is said alike of some accelerators of a group. `whose` is empty where it is said of all of them."""
+
+    whose: str
+    reading: str
+    reason: str
+    value: str
+    finding: Finding
+
+    @property
+    def lines(self) -> list[str]:
+        """The figure, then the words; where there is no figure, the words come first."""
+        parts = [self.reading, self.reason]
+        return [part for part in (parts if self.finding.value is not None else reversed(parts)) if part]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """One finding as each accelerator of a group has it, in their order.
+
+    `only` names those that have it where others under test do not; `together` those that were measured as one. `causes` say
+    for each, for programs, why its check has no evidence.
+    """
+
+    ids: tuple[str, ...]
+    told: tuple[Told, ...]
+    only: str = ""
+    together: str = ""
+    causes: tuple[Cause | None, ...] = ()
+
+    @classmethod
+    def of(cls, entries: Sequence[tuple[str, Finding]]) -> Shared:
+        """Findings of one requirement and one use, by the names of those that have them."""
+        return cls(tuple(id for id, _ in entries), tuple(Told(finding, (finding.use,)) for _, finding in entries))
+
+    @property
+    def finding(self) -> Finding:
+        """Stands for all in everything but figure, labels and words."""
+        return self.told[0].finding
+
+    @property
+    def uses_text(self) -> str:
+        """`training, inference`."""
+        return self.told[0].uses_text
+
+    @property
+    def statements(self) -> list[Statement]:
+        """Figure and words; once where all agree, figures of one finding that differ as the range that they span."""
+        parts: dict[tuple[str, ...], list[tuple[str, Finding]]] = {}
+        for id, finding in self._each():
+            value = "number" if _plain_number(finding) else figure_of(finding)
+            key = (value, str(finding.unit), labels(finding.labels), _said(id, finding))
+            parts.setdefault(key, []).append((id, finding))
+        return [_statement(part, alone=len(parts) == 1) for part in parts.values()]
+
+    @property
+    def reasons(self) -> list[tuple[str, str]]:
+        """The words alone, each with whose they are; that is empty where they are all of them's."""
+        found: dict[str, list[str]] = {}
+        for id, finding in self._each():
+            found.setdefault(_said(id, finding) or "no reason was given", []).append(id)
+        return [(names(ids) if len(found) > 1 else "", text) for text, ids in found.items()]
+
+    def _each(self) -> Iterable[tuple[str, Finding]]:
+        return ((id, entry.finding) for id, entry in zip(self.ids, self.told, strict=True))
+
+
+def _said(id: str, finding: Finding) -> str:
+    """The reason without the accelerator's own name in front, which stands before it anyway: so eight chips say the same."""
+    return reason(finding).removeprefix(f"{id}: ")
+
+
+def _statement(part: Sequence[tuple[str, Finding]], *, alone: bool) -> Statement:
+    finding = part[0][1]
+    value = _range(part)
+    whose = "" if alone else names([id for id, _ in part])
+    return Statement(whose, reading(finding, value), _said(*part[0]), value, finding)
+
+
+def _plain_number(finding: Finding) -> bool:
+    value = finding.value
+    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _range(part: Sequence[tuple[str, Finding]]) -> str:
+    """`11.5 (npu:3) to 11.9 GB/s (npu:5)`, or the one figure of all; empty where nothing was measured."""
+    first = part[0][1]
+    if first.value is None:
+        return ""
+    if len({figure_of(finding) for _, finding in part}) == 1:
+        return figure_of(first)
+    ordered = sorted(part, key=lambda entry: 0 if entry[1].value is None else entry[1].value)
+    low, high = ordered[0], ordered[-1]
+    low_text = figure(low[1].value, beside=clean(low[1].limit, 200))
+    return f"{low_text} ({clean(low[0], 40)}) to {figure_of(high[1])} ({clean(high[0], 40)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Unknown findings that share their reasons and their remedy."""
+
+    entries: tuple[Shared, ...]
+
+    @property
+    def first(self) -> Shared:
+        """Stands for all of them in reasons and remedy."""
+        return self.entries[0]
+
+
+def grouped(entries: Iterable[Shared]) -> list[Group]:
+    """Entries of one level, reason, remedy and uses together: one check that died must not fill three screens."""
+    groups: dict[tuple[object, ...], list[Shared]] = {}
+    for entry in entries:
+        finding = entry.finding
+        key = (
+            finding.level, tuple(told.finding.reason for told in entry.told), repr(finding.remedy),
+            repr(finding.expired_waiver), entry.uses_text,
+        )  # fmt: skip
+        groups.setdefault(key, []).append(entry)
+    return [Group(tuple(group)) for group in groups.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Requirements of which nothing is known because the caller chose so, by one option."""
+
+    option: str
+    entries: tuple[Shared, ...]
+
+    @property
+    def words(self) -> str:
+        """`214 requirements of 33 checks (120 must, 84 should, 10 info): left out by -k`."""
+        levels = Counter(entry.finding.level for entry in self.entries)
+        by_level = ", ".join(f"{levels[level]} {level}" for level in Level if levels[level])
+        checks = len({entry.finding.check for entry in self.entries})
+        count = len({entry.finding.requirement for entry in self.entries})
+        return (
+            f"{count} requirement{'s' if count != 1 else ''} of {checks} check{'s' if checks != 1 else ''} ({by_level}): "
+            f"left out by {self.option}"
+        )
+
+    @property
+    def remedy(self) -> str:
+        """What to do."""
+        return f"Run without {self.option}."
+
+
+def left_out(entries: Iterable[Shared]) -> tuple[list[Shared], list[LeftOut]]:
+    """What is to be told one by one, and what the caller left out himself: of that he need not be told at length."""
+    kept: list[Shared] = []
+    options: dict[str, list[Shared]] = {}
+    for entry in entries:
+        found = set(map(_option, entry.causes))
+        option = found.pop() if len(found) == 1 else ""
+        (options.setdefault(option, []) if option else kept).append(entry)
+    return kept, [LeftOut(option, tuple(group)) for option, group in options.items()]
+
+
+def _option(cause: Cause | None) -> str:
+    """The option by which the caller left a check out; empty where it was not so."""
+    return cause.option if isinstance(cause, SkipCause) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """What a check took on a group: the longest time, in seconds. `whose` is empty where all of them fared alike."""
+
+    check: str
+    seconds: float
+    status: Status
+    attempts: int
+    reason: str
+    whose: str
+    cause: Cause | None = None
+
+    @property
+    def left_out(self) -> bool:
+        """Whether it did not run because the caller chose so."""
+        return _option(self.cause) != ""
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Accelerators of which the same is to be said; mostly one."""
+
+    items: tuple[AcceleratorAssessment, ...]
+    entries: Mapping[Kind, tuple[Shared, ...]]
+
+    @property
+    def lead(self) -> AcceleratorAssessment:
+        """Stands for all in everything but figures, labels and words."""
+        return self.items[0]
+
+    def names(self, show: Callable[[str], str] = lambda id: clean(id, 40)) -> str:
+        """`sim:0, sim:1, sim:3`."""
+        return names([item.facts.id for item in self.items], show)
+
+    def title(self, show: Callable[[str], str] = lambda id: clean(id, 40)) -> str:
+        """`cuda:0`, or `sim:0, sim:1, sim:3 (3 alike, simulated)`."""
+        notes = [f"{len(self.items)} alike"] if len(self.items) > 1 else []
+        if self.is_simulated:
+            notes.append("simulated")
+        return f"{self.names(show)} ({', '.join(notes)})" if notes else self.names(show)
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether its verdicts are a rehearsal's and not a product's."""
+        return simulated(self.lead.facts) is not None
+
+    def verdict(self, use: Use) -> Verdict | None:
+        """Stands for all but the score."""
+        return self.lead.verdicts.get(use)
+
+    def span(self, use: Use) -> str:
+        """Score and ceiling, over all of them."""
+        return span(*(item.verdicts[use] for item in self.items))
+
+    @property
+    def urgency(self) -> tuple[tuple[int, float], ...]:
+        """Sorts groups by their verdicts, the worst first."""
+        return tuple(sorted(badness(verdict) for verdict in self.lead.verdicts.values()))
+
+    @property
+    def seconds(self) -> float:
+        """What the checks of one accelerator took together, at most."""
+        return max(sum(entry.seconds for entry in item.evidence) for item in self.items)
+
+    @property
+    def times(self) -> list[Time]:
+        """Where the time went, slowest first."""
+        found: dict[tuple[str, Status, int, str, Cause | None], list[tuple[str, Evidence]]] = {}
+        for item in self.items:
+            for entry in item.evidence:
+                words = clean(entry.reason or "", 300) if entry.status is not Status.MEASURED else ""
+                key = entry.check, entry.status, entry.attempts, words, entry.cause
+                found.setdefault(key, []).append((item.facts.id, entry))
+        times = [
+            Time(
+                check, max(entry.seconds for _, entry in part), status, attempts, words,
+                whose=names([id for id, _ in part]) if len(part) < len(self.items) else "", cause=cause,
+            )
+            for (check, status, attempts, words, cause), part in found.items()
+        ]  # fmt: skip
+        return sorted(times, key=lambda time: (-time.seconds, time.check))
+
+
+def alike(assessment: Assessment) -> list[Alike]:
+    """All accelerators, those that are alike together, in the order in which they were given."""
+    groups: dict[tuple[object, ...], list[tuple[AcceleratorAssessment, dict[Kind, list[Told]]]]] = {}
+    having: dict[tuple[Kind, str], list[str]] = {}
+    for item in assessment.accelerators:
+        kinds = told(item)
+        groups.setdefault(_likeness(item, kinds), []).append((item, kinds))
+        for kind, entries in kinds.items():
+            for requirement in dict.fromkeys(entry.finding.requirement for entry in entries):
+                having.setdefault((kind, requirement), []).append(item.facts.id)
+    return [
+        Alike(
+            items=tuple(item for item, _ in members),
+            entries={
+                kind: tuple(
+                    _shared(members, column, having[kind, column[0].finding.requirement], len(assessment.accelerators))
+                    for column in zip(*(kinds[kind] for _, kinds in members), strict=True)
+                )
+                for kind in Kind
+            },
+        )
+        for members in groups.values()
+    ]
+
+
+def _shared(
+    members: Sequence[tuple[AcceleratorAssessment, object]], column: tuple[Told, ...], having: Sequence[str], count: int
+) -> Shared:
+    return Shared(
+        ids=tuple(item.facts.id for item, _ in members),
+        told=column,
+        only=names(having) if len(having) < count else "",
+        together=together(members[0][0], column[0].finding),
+        causes=tuple(_cause(item, entry.finding) for (item, _), entry in zip(members, column, strict=True)),
+    )
+
+
+def _cause(item: AcceleratorAssessment, finding: Finding) -> Cause | None:
+    return next((entry.cause for entry in item.evidence if entry.check == finding.check), None)
+
+
+def together(item: AcceleratorAssessment, finding: Finding) -> str:
+    """The accelerators that were measured as one for this finding: it may be any one's doing. Empty for a single one."""
+    ids = next((entry.accelerators for entry in item.evidence if entry.check == finding.check), ())
+    return names(ids) if len(ids) > 1 else ""
+
+
+def _likeness(item: AcceleratorAssessment, kinds: Mapping[Kind, Sequence[Told]]) -> tuple[object, ...]:
+    """What accelerators must have in common to be told as one."""
+    return (
+        device(item), software(item), simulated(item.facts), tuple(strays(item)),
+        tuple(
+            (use, verdict.decision, verdict.blockers, verdict.limits, verdict.unknown)
+            for use, verdict in item.verdicts.items()
+        ),
+        tuple((kind, *_shape(entry)) for kind, entries in kinds.items() for entry in entries),
+    )  # fmt: skip
+
+
+def _shape(entry: Told) -> tuple[object, ...]:
+    finding = entry.finding
+    return (
+        finding.requirement, entry.uses, finding.level, finding.weight, finding.check, finding.measure, finding.limit,
+        finding.value is None, finding.why, repr(finding.remedy), repr(finding.waived), repr(finding.expired_waiver),
+    )  # fmt: skip

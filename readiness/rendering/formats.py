@@ -1,0 +1,264 @@
+"""The reports: finds the formats, understands what was asked for, renders and writes.
+
+A format is one module of `reports/`: the first line of its docstring describes it, `render(assessment, colour=)`
+returns text. It may take `width` (columns of the terminal), `fail_on` (which level of failure the exit code counts as not
+ready) and `hints` (commands that tell more, by what they tell), and name a `SUFFIX` for its files. Nothing is written unless
+asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any, TextIO
+
+from readiness import package_data
+from readiness.datamodel import Assessment
+from readiness.documents.files import write_atomically
+from readiness.errors import InternalError, ReadinessError, UsageError
+
+_FLAG = "--format"
+#: Terminals outside of these are treated as if they had that many columns.
+NARROWEST, WIDEST = 60, 100
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One way to tell an assessment. `takes` are the names of what else its `render` takes."""
+
+    name: str
+    description: str
+    suffix: str
+    render: Callable[..., str]
+    takes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for with `-f FORMAT[=FILE]`; without a file, or with `-`, it goes to standard output."""
+
+    format: str
+    file: Path | None = None
+
+    @property
+    def place(self) -> str:
+        """As the user wrote it."""
+        return self.format if self.file is None else f"{self.format}={self.file}"
+
+
+@cache
+def formats() -> dict[str, Format]:
+    """All formats by name. Raises InternalError for a module that is none: they are shipped with readiness."""
+    found = {}
+    for file in sorted(package_data.shipped("reports").glob("*.py")):
+        if file.name.startswith(("_", ".")):
+            continue
+        module = importlib.import_module(f"readiness.reports.{file.stem}")
+        render = getattr(module, "render", None)
+        description = (module.__doc__ or "").strip().partition("\n")[0]
+        if not callable(render) or not description:
+            raise InternalError(
+                f"the report {file.stem!r} has no `render` or no docstring",
+                place=str(file),
+                remedy="mend it, or take it out",
+            )
+        found[file.stem] = Format(
+            name=file.stem,
+            description=description,
+            suffix=getattr(module, "SUFFIX", ".txt"),
+            render=render,
+            takes=frozenset(inspect.signature(render).parameters) & {"width", "fail_on", "hints"},
+        )
+    return found
+
+
+def suffixes() -> Mapping[str, str]:
+    """The names of all formats, each with the ending of its files."""
+    return {name: known.suffix for name, known in formats().items()}
+
+
+def parse_request(text: str, known: Mapping[str, str] | None = None) -> Request:
+    """`json`, `json=a.json` or `json=-`. `known` are the formats there are, as `suffixes` gives them.
+
+    Raises UsageError for what is none of these.
+    """
+    name, equals, file = text.partition("=")
+    known = suffixes() if known is None else known
+    if name not in known:
+        near = get_close_matches(name.strip().lower(), known, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        what = f"there is no report format {name!r}" if name else "it names no report format"
+        raise UsageError(what, place=f"{_FLAG} {text!r}", remedy=f"{hint}choose one of {', '.join(known)}")
+    if equals and not file.strip():
+        raise UsageError(
+            "it names no file after the equals sign",
+            place=f"{_FLAG} {text!r}",
+            remedy=f"write {name} for standard output, or {name}=report{known[name]}",
+        )
+    return Request(name, None if file in ("", "-") else Path(file))
+
+
+def parse_requests(texts: Iterable[str], known: Mapping[str, str] | None = None) -> list[Request]:
+    """All that was asked for. Raises UsageError also where two reports would overwrite or mingle with each other."""
+    known = suffixes() if known is None else known
+    requests: list[Request] = []
+    for text in texts:
+        request = parse_request(text, known)
+        for other in requests:
+            if _target(request) == _target(other):
+                where = "standard output" if request.file is None else f"the file {request.file}"
+                example = f"{request.format}=other{known[request.format]}"
+                raise UsageError(
+                    f"both {other.place!r} and {request.place!r} would go to {where}",
+                    place=_FLAG,
+                    remedy=f"give one of them a file of its own, like {example}",
+                )
+        requests.append(request)
+    return requests
+
+
+def _target(request: Request) -> str | None:
+    # os.path: Path.resolve raises for a link that leads to itself.
+    return None if request.file is None else os.path.realpath(os.fspath(request.file).replace("\0", "?"))
+
+
+def check_writable(requests: Iterable[Request]) -> None:
+    """Find out now, and not after an hour of measuring, that a report cannot be written. Raises UsageError."""
+    for request in requests:
+        file = request.file
+        if file is None:
+            continue
+        try:
+            _try_to_write(file)
+        except (OSError, ValueError) as problem:  # ValueError: a NUL in the path
+            raise UsageError(
+                f"no report can be written there: {getattr(problem, 'strerror', None) or problem}",
+                place=f"{_FLAG} {request.place!r}",
+                remedy="name a file in a folder in which you may write",
+            ) from None
+
+
+def _try_to_write(file: Path) -> None:
+    def refuse(what: str, remedy: str) -> None:
+        raise UsageError(what, place=f"{_FLAG} {str(file)!r}", remedy=remedy)
+
+    if file.is_dir():
+        refuse("this is a folder", f"name a file in it, like {file / 'report'}")
+    if file.exists() and not file.is_file():
+        return  # a device, a pipe: opening it now could block or end it
+    folder = Path(os.path.realpath(file)).parent
+    if not folder.is_dir():
+        refuse(f"the folder {str(folder)!r} does not exist", "make it first, or correct the path")
+    if file.exists() and not os.access(file, os.W_OK):
+        refuse("the file is write-protected", "lift the protection, or name another file")
+    # Not os.access: only the attempt knows about quotas, read-only mounts, squashed users and names that are too long.
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{file.name}."):
+        pass
+
+
+def render(name: str, assessment: Assessment, colour: bool = False, width: int | None = None, **further: Any) -> str:
+    """An assessment in a format, as text that any UTF-8 stream takes. `further` is told to formats that take it.
+
+    Raises InternalError where the report fails: that must cost this report only.
+    """
+    format_ = formats()[name]
+    known = further if width is None else further | {"width": width}
+    try:
+        text = format_.render(assessment, colour=colour, **{key: known[key] for key in format_.takes & known.keys()})
+    except ReadinessError:
+        raise
+    except Exception as problem:
+        raise InternalError(
+            f"the report {name!r} failed: {type(problem).__name__}: {problem}",
+            remedy="use another format and report this; `readiness report` can tell the assessment again",
+        ) from problem
+    # Halves of surrogate pairs come from undecodable file names and from JSON escapes; no stream takes them.
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def write(request: Request, assessment: Assessment, colour: bool, stdout: TextIO, **further: Any) -> None:
+    """Render and write one report, a file whole or not at all. Colour goes to `stdout` alone; `further` as for `render`.
+
+    Raises UsageError naming the target where it cannot be written: the assessment itself is untouched, and so is the
+    run's journal.
+    """
+    if request.file is None:
+        text = render(request.format, assessment, colour, columns(stdout), **further)
+        try:
+            put(text, stdout)
+        except (OSError, ValueError) as problem:
+            raise _unwritten(f"standard output ({request.format})", problem) from None
+        return
+    text = render(request.format, assessment, **further)
+    try:
+        write_text(request.file, text)
+    except (OSError, ValueError) as problem:
+        raise _unwritten(str(request.file), problem) from None
+
+
+def write_all(requests: Sequence[Request], assessment: Assessment, colour: bool, stdout: TextIO, **further: Any) -> None:
+    """Write every report; one that fails does not cost the others. Raises the first error at the end."""
+    problems: list[ReadinessError] = []
+    for request in requests:
+        try:
+            write(request, assessment, colour, stdout, **further)
+        except ReadinessError as problem:
+            problems.append(problem)
+    if problems:
+        raise problems[0]
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file whole or not at all. Raises OSError, and ValueError for a path that is none."""
+    if file.exists() and not file.is_file():
+        with file.open("w", encoding="utf-8") as stream:  # /dev/stdout, a pipe: never replaced by a file
+            stream.write(text)
+    else:
+        write_atomically(Path(os.path.realpath(file)), text)  # through links, not over them
+
+
+def columns(stream: TextIO) -> int | None:
+    """The width of the terminal that a stream is, within reason; None where it is none."""
+    try:
+        terminal = stream.isatty()
+    except ValueError:  # closed
+        return None
+    if not terminal:
+        return None
+    return min(max(shutil.get_terminal_size((WIDEST, 24)).columns, NARROWEST), WIDEST)
+
+
+def put(text: str, stream: TextIO) -> None:
+    """Write text to a stream, what its encoding lacks as escapes. Raises OSError, and ValueError where it is closed.
+
+    A reader that has left (`| head`) is no fault of ours: what it did not take is dropped in silence.
+    """
+    try:
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:  # a terminal that is not UTF-8
+            encoding = stream.encoding or "ascii"
+            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+    except BrokenPipeError:
+        # What is still buffered must not complain at exit either.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _unwritten(target: str, problem: Exception) -> UsageError:
+    reason = getattr(problem, "strerror", None) or problem
+    return UsageError(
+        f"the report could not be written: {reason}",
+        place=target,
+        remedy="name another file; nothing measured is lost: `readiness run --resume` tells it again from the journal",
+    )

@@ -1,0 +1,19 @@
+"""What a check says in plain words that it proves, and what it does not: rows with `proves` and `does_not_prove`."""
+
+from __future__ import annotations
+
+from readiness.datamodel import AcceleratorAssessment
+from readiness.rendering.text import clean
+
+TITLE = "What was proven, and what not"
+_LONGEST = 2000
+
+
+def proofs(item: AcceleratorAssessment) -> list[tuple[str, str, str]]:
+    """Check, what it proves, what it does not; in the order of the checks."""
+    return [
+        (clean(entry.check, 100), clean(row["proves"], _LONGEST), clean(row.get("does_not_prove", ""), _LONGEST))
+        for entry in item.evidence
+        for row in entry.rows
+        if "proves" in row
+    ]

@@ -1,0 +1,55 @@
+"""Verdicts in words, and which of them is the worst."""
+
+from __future__ import annotations
+
+import math
+
+from readiness.datamodel import AcceleratorAssessment, Assessment, Decision, Use, Verdict
+
+
+def span(*verdicts: Verdict) -> str:
+    """Score and ceiling: `61..97`; of several verdicts the lowest and the highest: `58..96 to 61..97`.
+
+    Rounded down, so that nothing looks complete that is not.
+    """
+    low, high = (
+        f"{math.floor(end(verdict.score for verdict in verdicts))}.."
+        f"{math.floor(end(verdict.ceiling for verdict in verdicts))}"
+        for end in (min, max)
+    )
+    return low if low == high else f"{low} to {high}"
+
+
+_WORST_FIRST = (Decision.NOT_READY, Decision.UNDETERMINED, Decision.READY)
+
+
+def badness(verdict: Verdict | None) -> tuple[int, float]:
+    """Sorts verdicts worst first: by decision, then by score. A verdict that is missing counts as undetermined."""
+    if verdict is None:
+        return _WORST_FIRST.index(Decision.UNDETERMINED), 0.0
+    return _WORST_FIRST.index(verdict.decision), verdict.score
+
+
+def worst(assessment: Assessment) -> dict[Use, tuple[AcceleratorAssessment, Verdict]]:
+    """For each use, the accelerator that is worst off and its verdict; the worse use first."""
+    found = {
+        use: min(candidates, key=lambda candidate: badness(candidate[1]))
+        for use in Use
+        if (candidates := [(item, item.verdicts[use]) for item in assessment.accelerators if use in item.verdicts])
+    }
+    return dict(sorted(found.items(), key=lambda entry: badness(entry[1][1])))
+
+
+def tally(verdict: Verdict) -> str:
+    """`2 blockers, 1 limit, 3 unknown`, or that nothing stands in the way."""
+    parts = [
+        f"{len(ids)} {word}{'s' if plural and len(ids) != 1 else ''}"
+        for ids, word, plural in (
+            (verdict.blockers, "blocker", True), (verdict.limits, "limit", True), (verdict.unknown, "unknown", False),
+            (verdict.waived, "waived", False),
+        )
+        if ids
+    ]  # fmt: skip
+    if parts:
+        return ", ".join(parts)
+    return "nothing stands in the way" if verdict.decision is Decision.READY else "nothing was judged"

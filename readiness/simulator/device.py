@@ -1,0 +1,231 @@
+"""The chip in this process: its memory, its heat, and the defects that act on every call.
+
+One process has one chip. What it counts and how warm it is begins anew with each process; its fault counters and its
+version stack stand in the facts that every process is handed.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from readiness.simulator import storage_views
+from readiness.simulator.call import Call
+from readiness.simulator.faults import kinds
+from readiness.simulator.injection import ActiveFault, Stage
+from readiness.simulator.machine_file import Chip, Defect
+from readiness.simulator.stale_memory import History
+
+#: Smaller blocks are not counted against the chip's memory: counting costs more than they do.
+COUNTED_BYTES = 2**16
+#: A pause longer than this is no load: the chip cools as it had warmed.
+_PAUSE_S = 0.5
+#: Degrees Celsius at rest and at full load, and the time constant between them: 30 s of load make about 80 degrees.
+_IDLE_C, _LOADED_C, _WARMING_S = 45.0, 85.0, 15.0
+
+
+@dataclass(slots=True)
+class Memory:
+    """Bytes of the chip: how many there are, in use, and leaked for good. `spent` once an allocation was refused."""
+
+    total: int
+    used: int = 0
+    leaked: int = 0
+    refusals: int = 0
+
+    @property
+    def free(self) -> int:
+        """What can still be had."""
+        return max(self.total - self.used - self.leaked, 0)
+
+
+@dataclass(slots=True)
+class _Heat:
+    load_s: float = 0.0
+    warmth: float = 0.0  # 0 at rest, 1 at full load
+    last: float = field(default_factory=time.monotonic)
+
+    def feel(self) -> None:
+        now = time.monotonic()
+        pause = now - self.last
+        self.last = now
+        busy = pause < _PAUSE_S
+        if busy:
+            self.load_s += pause
+        goal = 1.0 if busy else 0.0
+        self.warmth += (goal - self.warmth) * (1 - 2.718281828 ** (-pause / _WARMING_S))
+
+
+class SimulatedDevice:
+    """One simulated chip at work. Implements what the kernels ask for (`kernels.Chip`)."""
+
+    def __init__(self, chip: Chip, number: int, seed: int) -> None:
+        self.chip = chip
+        self.number = number
+        self.memory = Memory(int(chip.memory_gib * 2**30))
+        self.faults = self._active_faults(seed)
+        self.pending: list[tuple[float, str]] = []  # errors that will surface: not before (monotonic), text
+        self.lost = ""  # why this process can use the chip no more
+        self.history = History()
+        self.stream = 0  # the current one's number
+        self._acting: dict[str, tuple[list[ActiveFault], list[ActiveFault]]] = {}
+        self._heat = _Heat()
+        whens = [fault.defect.when for fault in self.faults]
+        self._timed = any(when.after_s is not None or when.temperature is not None for when in whens)
+        self._remembers = any(fault.kind.name == "stale-read" for fault in self.faults)
+
+    def _active_faults(self, seed: int) -> list[ActiveFault]:
+        known = kinds()
+        return [
+            ActiveFault(_warm(defect) if known[defect.kind].warm else defect, known[defect.kind], self.number, seed)
+            for defect in self.chip.defects
+            if known[defect.kind].at is not Stage.NEVER
+        ]
+
+    @property
+    def load_s(self) -> float:
+        """Seconds of load in this process so far; pauses do not count."""
+        return self._heat.load_s
+
+    @property
+    def temperature(self) -> float:
+        """Degrees Celsius."""
+        return _IDLE_C + (_LOADED_C - _IDLE_C) * self._heat.warmth
+
+    def refuse_if_lost(self) -> None:
+        """Raises RuntimeError once the chip is lost to this process."""
+        if self.lost:
+            raise RuntimeError(self.lost)
+
+    def acting(self, name: str) -> tuple[list[ActiveFault], list[ActiveFault]]:
+        """The defects that speak of an operator: those that act before it (or around it), and after it or when it raises."""
+        if name not in self._acting:
+            own = [fault for fault in self.faults if fault.matches(name)]
+            self._acting[name] = (
+                [fault for fault in own if fault.kind.at in (Stage.BEFORE, Stage.AROUND)],
+                [fault for fault in own if fault.kind.at in (Stage.AFTER, Stage.RAISED)],
+            )
+        return self._acting[name]
+
+    def call(
+        self, name: str, operator: Any, arguments: Sequence[Any], keywords: Mapping[str, Any], given: Sequence[Any]
+    ) -> Any:
+        """Run an operator on the host's tensors, with whatever defect acts on it."""
+        self.refuse_if_lost()
+        if self._timed:
+            self._heat.feel()
+        before, after = self.acting(name)
+        if not (before or after or self._remembers):
+            return operator(*arguments, **keywords)
+        call = Call(name, list(arguments), dict(keywords), given)
+        return self.perform(call, lambda: operator(*call.arguments, **call.keywords))
+
+    def perform(self, call: Call, run: Callable[[], Any]) -> Any:
+        """Run a call between the defects that act before it and those that act after it."""
+        before, after = self.acting(call.name)
+        if self._remembers:
+            self.history.begin(call, self.stream)
+        around = []
+        for fault in before:
+            if fault.acts_on(call, self):
+                fault.inject(call, self)
+                around += [fault] if fault.kind.at is Stage.AROUND else []
+        started = time.perf_counter()
+        try:
+            call.results = run()
+        except Exception:
+            self._act(Stage.RAISED, after, call)
+            raise
+        call.seconds, call.ended = time.perf_counter() - started, True
+        for fault in around:
+            fault.inject(call, self)
+        self._act(Stage.AFTER, after, call)
+        if self._remembers:
+            self.history.end(call, self.stream)
+        return call.results
+
+    def _act(self, stage: Stage, faults: Sequence[ActiveFault], call: Call) -> None:
+        for fault in faults:
+            if fault.kind.at is stage and fault.acts_on(call, self):
+                fault.inject(call, self)
+
+    def touch(self, name: str) -> None:
+        """Something without tensors happens (an allocation, a wait): let defects act on it."""
+        if any(self.acting(name)):
+            self.perform(Call(name, [], {}), lambda: None)
+
+    def allocate(self, size_bytes: int) -> None:
+        """Raise torch.OutOfMemoryError where the chip has not so much memory left."""
+        if size_bytes >= COUNTED_BYTES:
+            self.touch("memory::allocate")
+            if size_bytes > self.memory.free:
+                self.memory.refusals += 1
+                raise torch.OutOfMemoryError(
+                    f"SIM out of memory. Tried to allocate {size_bytes / 2**20:.2f} MiB. Chip {self.number} has a total "
+                    f"capacity of {self.memory.total / 2**30:.2f} GiB of which {self.memory.free / 2**20:.2f} MiB is free."
+                )
+
+    def adopt(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A new tensor of the host becomes the device's; its memory is counted where it is large."""
+        if tensor.layout is not torch.strided:
+            raise NotImplementedError(f"the simulated device takes strided tensors, not {tensor.layout}")
+        size = tensor.nbytes
+        if size < COUNTED_BYTES:
+            return storage_views.to_device(tensor)
+        self.allocate(size)
+        self.memory.used += size
+        # The memory lives as long as its storage does, whose Python object lives as long: no hook in C may run Python
+        # code here, since memory is also given back while an exception is on its way.
+        weakref.finalize(tensor.untyped_storage(), _give_back, self.memory, size).atexit = False
+        return storage_views.to_device(tensor)
+
+    def copy(self, source: torch.Tensor, target: torch.Tensor, given: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """Copy between memory that is `given` on host or device (source, target)."""
+        self.refuse_if_lost()
+        if self._timed:
+            self._heat.feel()
+        name = f"copy::{_PLACES[given[0].device.type == 'cpu', given[1].device.type == 'cpu']}"
+        if name == "copy::to_host":
+            self.surface()
+        if not (any(self.acting(name)) or self._remembers):
+            target.copy_(source)
+            return
+        call = Call(name, [source, target], {}, given)
+
+        def run() -> Any:
+            return call.arguments[1].copy_(call.arguments[0])
+
+        self.perform(call, run)
+
+    def synchronize(self) -> None:
+        """The host waits for the device. Raises RuntimeError for an error that is due, and once the device is lost."""
+        self.refuse_if_lost()
+        self.history.settle()
+        self.surface()
+
+    def surface(self) -> None:
+        """Raise the first error that is due. Raises RuntimeError."""
+        now = time.monotonic()
+        for index, (due, text) in enumerate(self.pending):
+            if now >= due:
+                del self.pending[index]
+                raise RuntimeError(text)
+
+
+#: By whether source and target are host memory.
+_PLACES = {(True, False): "to_device", (False, True): "to_host", (False, False): "on_device", (True, True): "on_host"}
+
+
+def _warm(defect: Defect) -> Defect:
+    when = defect.when
+    begins = (when.temperature, when.after_s, when.after_calls, when.every, when.probability)
+    return defect if any(value is not None for value in begins) else replace(defect, when=replace(when, temperature=80.0))
+
+
+def _give_back(memory: Memory, size: int) -> None:
+    memory.used -= size

@@ -1,0 +1,47 @@
+"""What can be wrong with a simulated chip: one function for each kind of defect.
+
+A kind is declared by `@kind` on a function that does the harm. `at` says when it is called: before the operator runs
+(it may raise, hang, end the process, or change the arguments), or after (it changes the results in place or replaces
+them). `domain` is what `op = "*"` stands for: kernels are `aten::...`, collectives `c10d::...`, copies `copy::...`,
+waits between streams `stream::...`, checkpoints `checkpoint::...`, allocations `memory::...`, the layout of new memory
+`layout::strided`.
+
+To add a kind, write a function in one of these files; nothing else needs to know. Nothing here imports torch at the
+top: the command line reads the table to check chip files.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+
+from readiness.simulator.injection import FaultKind, Injection, Stage
+
+_FILES = ("arguments", "collectives", "failures", "memory", "results", "software", "speed", "sums")
+_kinds: dict[str, FaultKind] = {}
+
+
+def kind(
+    name: str,
+    *,
+    at: Stage,
+    domain: str | tuple[str, ...] = "aten::*",
+    severity: float = 0.0,
+    unit: str = "1",
+    warm: bool = False,
+) -> Callable[[Callable[[Injection], None]], Callable[[Injection], None]]:
+    """Declare what a function does as a kind of defect."""
+
+    def declare(act: Callable[[Injection], None]) -> Callable[[Injection], None]:
+        assert name not in _kinds, f"two kinds are called {name}"
+        _kinds[name] = FaultKind(name, at, (domain,) if isinstance(domain, str) else domain, severity, unit, act, warm)
+        return act
+
+    return declare
+
+
+def kinds() -> Mapping[str, FaultKind]:
+    """All kinds by name, sorted."""
+    for file in _FILES:
+        importlib.import_module(f"{__name__}.{file}")
+    return dict(sorted(_kinds.items()))

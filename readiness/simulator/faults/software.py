@@ -1,0 +1,32 @@
+"""Defects around the device: its version stack, its fault counters, its checkpoints."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from readiness.simulator.faults import kind
+from readiness.simulator.injection import Injection, Stage
+
+
+@kind("version", at=Stage.NEVER, domain="software")
+def version(injection: Injection) -> None:
+    """Components of the version stack have the versions that `set` names."""
+
+
+@kind("counter", at=Stage.NEVER, domain="counters")
+def counter(injection: Injection) -> None:
+    """Fault counters rise during the run by what `set` names."""
+
+
+@kind("checkpoint-corrupt", at=Stage.AFTER, domain="checkpoint::load", severity=0.01, unit="share of the bytes")
+def checkpoint_corrupt(injection: Injection) -> None:
+    """What is read back from a checkpoint is not what was written: a share of its bytes is zero.
+
+    With `set = { tensor = "*.exp_avg" }` only of tensors so named, in a distributed checkpoint.
+    """
+    name = injection.settings.get("tensor")
+    if name is not None and not fnmatchcase(str(injection.call.keywords.get("tensor")), str(name)):
+        return
+    for tensor in injection.integers():
+        start = injection.random.randrange(tensor.numel()) if injection.severity < 1 else 0
+        tensor[start : start + max(8, int(tensor.numel() * injection.severity))] = 0

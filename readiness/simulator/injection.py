@@ -1,0 +1,209 @@
+"""Fault injection: what a kind of fault is, whether a fault acts on a call, and what it is handed when it does.
+
+Torch is imported where it is used: the command line reads the table of kinds.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Protocol
+
+from readiness.simulator import fault_reached
+from readiness.simulator.machine_file import Defect
+
+if TYPE_CHECKING:
+    import torch
+
+    from readiness.simulator.call import Call
+    from readiness.simulator.stale_memory import History
+
+
+class Stage(StrEnum):
+    """When a kind acts on a call; `never` is for those that act elsewhere (the version stack, the counters).
+
+    `around` is called twice, before the call and once it has ended (`Call.ended`); `raised` where the call raises.
+    """
+
+    BEFORE = "before"
+    AFTER = "after"
+    RAISED = "raised"
+    AROUND = "around"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class FaultKind:
+    """A kind of defect.
+
+    `severity` is what it has where a chip file gives none, in `unit`. A `warm` kind waits for the chip to be warm where
+    the file names no other beginning.
+    """
+
+    name: str
+    at: Stage
+    domain: tuple[str, ...]
+    severity: float
+    unit: str
+    act: Callable[[Injection], None]
+    warm: bool = False
+
+    @property
+    def summary(self) -> str:
+        """The first line of its docstring."""
+        return (self.act.__doc__ or "").strip().partition("\n")[0]
+
+
+class Memory(Protocol):
+    """What a fault may read and change of a device's memory."""
+
+    leaked: int
+    refusals: int
+
+
+class Device(Protocol):
+    """What a fault may read and change of the device that it acts on."""
+
+    number: int
+    pending: list[tuple[float, str]]
+    lost: str
+    history: History
+
+    @property
+    def memory(self) -> Memory:
+        """Its memory."""
+
+    @property
+    def load_s(self) -> float:
+        """Seconds of load in this process so far."""
+
+    @property
+    def temperature(self) -> float:
+        """Degrees Celsius."""
+
+
+@dataclass(slots=True)
+class Injection:
+    """A fault about to act: on which call, how severely, and on which device. `memory` is what it keeps between calls."""
+
+    call: Call
+    severity: float
+    settings: Mapping[str, Any]
+    random: random.Random
+    device: Device
+    memory: dict[str, Any]
+
+    def outputs(self) -> list[torch.Tensor]:
+        """The results that the defect is about: all, or that whose number `set = { output = 1 }` gives, from 0 on."""
+        chosen = self.settings.get("output")
+        if chosen is None or not isinstance(self.call.results, list | tuple):
+            return self.call.outputs()
+        from readiness.simulator.call import tensors_in
+
+        return list(tensors_in(self.call.results[int(chosen) :][:1]))
+
+    def floats(self) -> list[torch.Tensor]:
+        """The floating-point results that can be changed in place: not empty, each element in memory of its own."""
+        return [
+            tensor
+            for tensor in self.outputs()
+            if (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel() and 0 not in _real_strides(tensor)
+        ]
+
+    def integers(self) -> list[torch.Tensor]:
+        """The same for whole numbers and truth values."""
+        return [
+            tensor
+            for tensor in self.outputs()
+            if not (tensor.is_floating_point() or tensor.is_complex())
+            and tensor.numel()
+            and 0 not in _real_strides(tensor)
+        ]
+
+    def generator(self) -> torch.Generator:
+        """A generator that goes on from where this defect's last draw ended."""
+        import torch
+
+        if "generator" not in self.memory:
+            self.memory["generator"] = torch.Generator().manual_seed(self.random.getrandbits(32))
+        found: torch.Generator = self.memory["generator"]
+        return found
+
+
+@dataclass(slots=True)
+class ActiveFault:
+    """A defect in this process, on this chip: what it has counted, and its own stream of chance."""
+
+    defect: Defect
+    kind: FaultKind
+    number: int
+    seed: int
+    calls: int = 0
+    memory: dict[str, Any] = field(default_factory=dict)
+    random: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        text = f"{self.seed}/{self.number}/{self.defect!r}"
+        self.random = random.Random(zlib.crc32(text.encode()))  # noqa: S311 - a simulation, no secret
+
+    @property
+    def severity(self) -> float:
+        """As the chip says, or as the kind has it."""
+        return self.kind.severity if self.defect.severity is None else self.defect.severity
+
+    def matches(self, name: str) -> bool:
+        """Whether it speaks of an operator of this name. `mm` in a file means `aten::mm`."""
+        return any(fnmatchcase(name, glob) for glob in globs(self.defect, self.kind))
+
+    def concerns(self, call: Call) -> bool:
+        """Whether it can act on this chip at all, in a group of this size, and on a transfer with this peer."""
+        if self.defect.when.chip and self.number not in self.defect.when.chip:
+            return False
+        under = self.defect.when.group_under
+        if under is not None and (call.group is None or call.group >= under):
+            return False
+        peer = self.defect.set.get("peer")
+        return peer is None or call.peer is None or call.peer == peer
+
+    def acts_on(self, call: Call, device: Device) -> bool:
+        """Whether it acts on this call. Counts the calls that it could have acted on."""
+        when = self.defect.when
+        if not self.concerns(call):
+            return False
+        if self.defect.dtype and not call.has_dtype(self.defect.dtype):
+            return False
+        if not call.meets(when):
+            return False
+        if self.calls == 0:
+            fault_reached.mark()
+        self.calls += 1
+        if when.after_s is not None and device.load_s < when.after_s:
+            return False
+        if when.temperature is not None and device.temperature < when.temperature:
+            return False
+        if when.after_calls is not None and self.calls < when.after_calls:
+            return False
+        if when.every is not None and self.calls % when.every:
+            return False
+        return when.probability is None or self.random.random() < when.probability
+
+    def inject(self, call: Call, device: Device) -> None:
+        """Do the harm."""
+        self.kind.act(Injection(call, self.severity, self.defect.set, self.random, device, self.memory))
+
+
+def globs(defect: Defect, kind: FaultKind) -> Iterator[str]:
+    """The full names that a defect's `op` means."""
+    for glob in defect.op:
+        if glob == "*":
+            yield from kind.domain
+        else:
+            yield glob if "::" in glob else f"aten::{glob}"
+
+
+def _real_strides(tensor: torch.Tensor) -> list[int]:
+    return [stride for stride, extent in zip(tensor.stride(), tensor.shape, strict=True) if extent > 1]

@@ -1,0 +1,232 @@
+"""A simulated machine as its TOML file describes it: chips, their software, and what is wrong with them. No torch here.
+
+The command line reads the file once; what it says travels in the facts of each simulated accelerator to the workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from readiness.documents import files, toml
+from readiness.errors import BadFileError, UsageError
+from readiness.simulator.validation import Place, refuse_mistakes, several
+
+#: What a worker is told must fit into one message, and the chip is part of it. As JSON, without blanks.
+LARGEST_CHIP_BYTES = 2**16
+
+_FOLDER = Path(__file__).parent
+_SOFTWARE = {"driver": "1.0.0", "runtime": "1.0.0"}
+_COUNTERS = {"uncorrected": 0, "corrected": 0, "link_errors": 0, "link_retries": 0}
+_WHOLE_NUMBERS = frozenset({
+    "numel_over", "numel_under", "rows_over", "multiple_of", "remainder", "dimension", "after_calls", "every", "group_under",
+})  # fmt: skip
+Value = str | int | float | bool
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """When a defect acts: where everything that is given holds; None and empty say nothing.
+
+    `numel_*` in elements, `temperature` in degrees Celsius, `after_s` in seconds of load. `ndim` and `chip` hold for any
+    of their numbers. The truth values mean only with (True) or only without (False). `argument` holds what arguments are,
+    by the names that the operator's schema has for them, and `of` the one whose size and layout the others speak of.
+    `group_under` speaks of how many ranks a collective is between.
+    """
+
+    numel_over: int | None = None
+    numel_under: int | None = None
+    rows_over: int | None = None
+    noncontiguous: bool | None = None
+    offset: bool | None = None
+    empty: bool | None = None
+    negative: bool | None = None
+    ndim: tuple[int, ...] = ()
+    multiple_of: int | None = None
+    remainder: int = 0
+    dimension: int = -1
+    of: str | None = None
+    argument: Mapping[str, Value] = field(default_factory=dict)
+    after_calls: int | None = None
+    every: int | None = None
+    probability: float | None = None
+    chip: tuple[int, ...] = ()
+    group_under: int | None = None
+    temperature: float | None = None
+    after_s: float | None = None
+    backward: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """One thing that is wrong. `severity` None leaves it to the kind; `set` is what the kind reads besides it."""
+
+    kind: str
+    op: tuple[str, ...] = ("*",)
+    dtype: tuple[str, ...] = ()
+    when: Condition = field(default_factory=Condition)
+    severity: float | None = None
+    set: Mapping[str, Value] = field(default_factory=dict)
+    name: str | None = None
+    source: str | None = None
+
+    def on_chip(self, number: int) -> bool:
+        """Whether it may act on the chip of this number."""
+        return not self.when.chip or number in self.when.chip
+
+    def to_json(self) -> Json:
+        """Plain JSON of what is not the default. Flat (`when.every`): facts are cut below a few levels."""
+        document = _given(self)
+        document.pop("when", None)
+        return document | {f"when.{key}": value for key, value in _given(self.when).items()}
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> Defect:
+        """The inverse of `to_json`."""
+        values = {key: _kept(value) for key, value in document.items()}
+        when = {key.removeprefix("when."): values.pop(key) for key in document if key.startswith("when.")}
+        return Defect(**values, when=Condition(**when))
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """A simulated machine of `chips` equal chips with `memory_gib` GiB each.
+
+    `counters` are the fault counters as they stand at the start. `sha256` is that of the file's bytes, `path` where it
+    was read.
+    """
+
+    name: str
+    title: str
+    description: str = ""
+    source: str | None = None
+    chips: int = 1
+    memory_gib: float = 4.0
+    vendor: str | None = None
+    model: str | None = None
+    software: Mapping[str, str] = field(default_factory=_SOFTWARE.copy)
+    counters: Mapping[str, int] = field(default_factory=_COUNTERS.copy)
+    defects: tuple[Defect, ...] = ()
+    sha256: str = ""
+    path: str = ""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of each chip in bytes, one at the least."""
+        return max(int(self.memory_gib * 2**30), 1)
+
+    def to_json(self) -> Json:
+        """Plain JSON of what is not the default, for `AcceleratorFacts.properties`."""
+        document = _given(self)
+        if self.defects:
+            document["defects"] = [defect.to_json() for defect in self.defects]
+        return document
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> Chip:
+        """The inverse of `to_json`. Raises TypeError for what is not a chip."""
+        defects = tuple(Defect.from_json(defect) for defect in document.get("defects", ()))
+        return Chip(**{**document, "defects": defects})
+
+
+def names() -> dict[str, Path]:
+    """The shipped chips and where they lie: those with a story, then those with one planted defect each."""
+    found: dict[str, Path] = {}
+    for folder in ("chips", "seeded_faults"):
+        for file in sorted((_FOLDER / folder).glob("*.toml")):
+            found.setdefault(file.stem, file)
+    return found
+
+
+def find(name_or_file: str, kinds: Collection[str]) -> Chip:
+    """The chip that `sim:NAME` or `sim:FILE.toml` means. `kinds` are the kinds of defects there are.
+
+    Raises UsageError for an unknown name and BadFileError, with file and line, for everything else.
+    """
+    separators = [separator for separator in ("/", os.sep, os.altsep) if separator]
+    if name_or_file.endswith(".toml") or any(separator in name_or_file for separator in separators):
+        return load(Path(name_or_file), kinds)
+    shipped = names()
+    if name_or_file not in shipped:
+        near = get_close_matches(name_or_file, shipped, n=3)
+        others = [name for name, file in shipped.items() if file.parent.name == "chips" and name not in near]
+        raise UsageError(
+            f"there is no simulated chip {name_or_file[:100]!r}",
+            place="--device",
+            remedy=f"choose one of {', '.join([*near, *others]) or 'none'}, or give a file that ends in .toml",
+        )
+    return load(shipped[name_or_file], kinds)
+
+
+def load(path: Path, kinds: Collection[str]) -> Chip:
+    """The chip in a file. Raises BadFileError, with file and line, for anything that is not one."""
+    document, lines = toml.read(path, "chip")
+    refuse_mistakes(document, Place(path, lines), counters=document.get("counters", _COUNTERS), kinds=kinds)
+    chip = Chip(
+        name=document["name"],
+        title=document["title"],
+        description=document.get("description", "").strip(),
+        source=document.get("source"),
+        chips=int(document.get("chips", 1)),
+        memory_gib=float(document.get("memory_gib", 4.0)),
+        vendor=document.get("vendor"),
+        model=document.get("model"),
+        defects=tuple(_defect(entry) for entry in document.get("defect", [])),
+        sha256=hashlib.sha256(files.read_bytes(path, largest_bytes=toml.LARGEST_FILE_BYTES)).hexdigest(),
+        path=str(path),
+        **{key: document[key] for key in ("software", "counters") if key in document},
+    )
+    size = len(json.dumps(chip.to_json(), separators=(",", ":")))
+    if size > LARGEST_CHIP_BYTES:
+        raise BadFileError(
+            f"it says {size // 2**10} KiB; a simulated chip may say {LARGEST_CHIP_BYTES // 2**10} KiB",
+            place=str(path),
+            remedy="shorten its texts, or split its defects over several files",
+        )
+    return chip
+
+
+def _defect(entry: Mapping[str, Any]) -> Defect:
+    """A defect of a file that has been checked."""
+    when: dict[str, Any] = {}
+    for key, value in entry.get("when", {}).items():
+        if key in ("ndim", "chip"):
+            when[key] = tuple(int(item) for item in several(value))
+        elif key == "argument":
+            when[key] = dict(value)
+        elif key == "of":
+            when[key] = value
+        else:  # TOML's 4.0 is a whole number to the schema
+            when[key] = value if isinstance(value, bool) else int(value) if key in _WHOLE_NUMBERS else float(value)
+    return Defect(
+        kind=entry["kind"],
+        op=tuple(several(entry.get("op", "*"))),
+        dtype=tuple(several(entry.get("dtype", []))),
+        when=Condition(**when),
+        severity=None if "severity" not in entry else float(entry["severity"]),
+        set=dict(entry.get("set", {})),
+        name=entry.get("name"),
+        source=entry.get("source"),
+    )
+
+
+def _given(value: Any) -> Json:
+    """The fields of a dataclass that are not at their default, tuples as lists."""
+    document = {}
+    for known in fields(value):
+        own = getattr(value, known.name)
+        default = known.default_factory() if known.default_factory is not MISSING else known.default
+        if own != default:
+            document[known.name] = list(own) if isinstance(own, tuple) else dict(own) if isinstance(own, Mapping) else own
+    return document
+
+
+def _kept(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,190 @@
+"""`torch.sim`: what PyTorch and checks ask of a device's namespace. Streams run in order; events are kept all the same."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from readiness.simulator.device import SimulatedDevice
+
+_numbers = itertools.count(1)
+
+
+class Event:
+    """A mark in a stream. Everything before it has ended by the time it is recorded: the device works in order."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.recorded = False
+
+    def record(self, stream: Stream | None = None) -> None:
+        """Set the mark."""
+        self.recorded = True
+
+    def query(self) -> bool:
+        """Whether all before it has ended."""
+        return True
+
+    def wait(self, stream: Stream | None = None) -> None:
+        """Have a stream wait for it."""
+        (stream or _current()).wait_event(self)
+
+    def synchronize(self) -> None:
+        """Have the host wait for it."""
+        _device().surface()
+
+
+class Stream:
+    """A queue of the device."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.number = next(_numbers)
+
+    @property
+    def device(self) -> torch.device:
+        """The device whose stream it is."""
+        return torch.device("sim", 0)
+
+    def wait_event(self, event: Event) -> None:
+        """Have what follows on this stream wait for an event."""
+        _device().touch("stream::wait")
+
+    def wait_stream(self, stream: Stream) -> None:
+        """Have what follows on this stream wait for all that stands on another."""
+        _device().touch("stream::wait")
+
+    def record_event(self, event: Event | None = None) -> Event:
+        """Set a mark."""
+        event = event or Event()
+        event.record(self)
+        return event
+
+    def query(self) -> bool:
+        """Whether all on it has ended."""
+        return True
+
+    def synchronize(self) -> None:
+        """Have the host wait for it."""
+        _device().surface()
+
+    def __enter__(self) -> Stream:
+        self._before = _swap(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _swap(self._before)
+
+
+_default = Stream()
+_default.number = 0
+_streams = [_default]
+_devices: list[SimulatedDevice] = []
+
+
+def _device() -> SimulatedDevice:
+    return _devices[0]
+
+
+def _current() -> Stream:
+    return _streams[0]
+
+
+def _swap(stream: Stream) -> Stream:
+    before, _streams[0] = _streams[0], stream
+    _device().stream = stream.number
+    return before
+
+
+@contextlib.contextmanager
+def _stream(stream: Stream | None) -> Iterator[None]:
+    if stream is None:
+        yield
+        return
+    before = _swap(stream)
+    try:
+        yield
+    finally:
+        _swap(before)
+
+
+def _synchronize(device: Any = None) -> None:
+    _device().touch("stream::synchronize")
+    _device().synchronize()
+
+
+def _memory(device: Any = None) -> tuple[int, int]:
+    memory = _device().memory
+    return memory.free, memory.total
+
+
+def use(device: SimulatedDevice) -> None:
+    """From now on the namespace speaks of this chip."""
+    _devices[:] = [device]
+    _swap(_default)
+
+
+def make() -> types.ModuleType:
+    """The namespace, to be registered as `torch.sim`."""
+    module = types.ModuleType("torch.sim")
+    contents: dict[str, Any] = {
+        "Stream": Stream,
+        "Event": Event,
+        "stream": _stream,
+        "current_stream": lambda device=None: _current(),
+        "default_stream": lambda device=None: _default,
+        "set_stream": _swap,
+        "synchronize": _synchronize,
+        "mem_get_info": _memory,
+        "memory_allocated": lambda device=None: _device().memory.used,
+        "memory_reserved": lambda device=None: _device().memory.used,
+        "empty_cache": _nothing,
+        "is_available": lambda: True,
+        "is_initialized": lambda: True,
+        "init": _nothing,
+        "device_count": lambda: 1,
+        "current_device": lambda: 0,
+        "set_device": _nothing,
+        "device": _Device,
+        "get_device_name": lambda device=None: f"simulated {_device().chip.name}",
+        "get_device_capability": lambda device=None: None,
+        "get_amp_supported_dtype": lambda: [torch.bfloat16, torch.float16],
+        "is_bf16_supported": lambda *_: True,
+        # The device draws its random numbers on the host: the host's generator is its own.
+        "get_rng_state": lambda device=None: torch.get_rng_state(),
+        "set_rng_state": lambda state, device=None: torch.set_rng_state(state),
+        "get_rng_state_all": lambda: [torch.get_rng_state()],
+        "set_rng_state_all": lambda states: torch.set_rng_state(states[0]),
+        "manual_seed": torch.default_generator.manual_seed,
+        "manual_seed_all": _seed,  # torch.manual_seed has seeded the host's generator already
+        "seed_all": _nothing,
+        "initial_seed": torch.initial_seed,
+        "_is_in_bad_fork": lambda: False,
+        "_lazy_init": _nothing,
+    }
+    for name, value in contents.items():
+        setattr(module, name, value)
+    return module
+
+
+def _seed(*_: Any) -> None:
+    """There is nothing to do, but of a device that is lost even this cannot be asked."""
+    _device().refuse_if_lost()
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """There is nothing to do."""
+
+
+class _Device(contextlib.AbstractContextManager["_Device"]):
+    """`with torch.sim.device(0)`: there is one device."""
+
+    def __init__(self, device: Any = None) -> None:
+        self.idx = 0
+
+    def __exit__(self, *_: object) -> None:
+        return None
+

@@ -1,0 +1,115 @@
+"""What is wrong with a chip file that fits the schema: each mistake with its line.
+
+A defect that could never act is refused: it would be counted as missed, or as caught for another reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from readiness.documents.schema import Problem
+from readiness.documents.toml import Lines, Path_
+from readiness.errors import BadFileError
+
+#: What a kind cannot act without: a key of `set`, and an example of it.
+_NEEDED = {
+    "wrong-operator": ("operator", 'operator = "remainder"'),
+    "ignore-argument": ("argument", 'argument = "attn_mask"'),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A file and where its keys stand."""
+
+    file: Path
+    lines: Lines
+
+    def mistake(self, path: Path_, what: str, remedy: str) -> BadFileError:
+        """The error to raise for what stands at this path of the document."""
+        place = f"{self.file}:{self.lines.line(path)}"
+        return BadFileError(f"{Problem(path, '').path_text}: {what}", place=place, remedy=remedy)
+
+
+def several(value: Any) -> list[Any]:
+    """One or a list of them, as a list."""
+    return value if isinstance(value, list) else [value]
+
+
+def refuse_mistakes(document: Mapping[str, Any], place: Place, *, counters: Collection[str], kinds: Collection[str]) -> None:
+    """Raise BadFileError for the first mistake. `counters` are the chip's, `kinds` the kinds of defects there are."""
+    named: set[str] = set()
+    for position, entry in enumerate(document.get("defect", [])):
+        path = ("defect", position)
+        _refuse_unknown_kind(entry["kind"], place, (*path, "kind"), kinds)
+        name = entry.get("name")
+        if name in named:
+            raise place.mistake((*path, "name"), f"two defects are called {name!r}", "give one of them another name")
+        named |= set() if name is None else {name}
+        _refuse_impossible_sizes(entry.get("when", {}), place, (*path, "when"))
+        chips = int(document.get("chips", 1))
+        for number in several(entry.get("when", {}).get("chip", [])):
+            if number >= chips:
+                what = f"there is no chip {number}: the machine has {chips}, and the first is 0"
+                raise place.mistake((*path, "when", "chip"), what, "correct the number, or raise `chips`")
+        if entry["kind"] in ("version", "counter"):
+            if "set" not in entry:
+                what = f"kind {entry['kind']} does not say what it changes"
+                raise place.mistake(path, what, 'add set = { driver = "0.9.0" } or set = { uncorrected = 1 }')
+            _refuse_conditions_of_calls(entry, place, path)
+        if (needed := _NEEDED.get(entry["kind"])) and not isinstance(entry.get("set", {}).get(needed[0]), str):
+            raise place.mistake(path, f"kind {entry['kind']} does not say which {needed[0]}", f"add set = {{ {needed[1]} }}")
+        match entry["kind"]:
+            case "version":
+                _refuse_no_version(entry["set"], place, (*path, "set"))
+            case "counter":
+                _refuse_no_counter(entry["set"], place, (*path, "set"), counters)
+
+
+def _refuse_unknown_kind(kind: str, place: Place, path: Path_, kinds: Collection[str]) -> None:
+    if kind not in kinds:
+        near = get_close_matches(kind, sorted(kinds), n=3)
+        remedy = f"did you mean {' or '.join(near)}?" if near else f"the kinds are {', '.join(sorted(kinds))}"
+        raise place.mistake(path, f"there is no kind of defect {kind!r}", remedy)
+
+
+def _refuse_impossible_sizes(when: Mapping[str, Any], place: Place, path: Path_) -> None:
+    if when.get("numel_under", math.inf) - when.get("numel_over", -1) < 2:
+        what = "no number of elements is over the one and under the other"
+        raise place.mistake((*path, "numel_under"), what, "widen the range")
+    if "remainder" in when and when["remainder"] >= when.get("multiple_of", 0):
+        what = f"no size leaves {when['remainder']}" if "multiple_of" in when else "it is the remainder of nothing"
+        raise place.mistake((*path, "remainder"), what, "give multiple_of, and a remainder below it")
+    if "dimension" in when and "multiple_of" not in when:
+        raise place.mistake((*path, "dimension"), "it says nothing without multiple_of", "give multiple_of, or leave it out")
+
+
+def _refuse_no_version(versions: Mapping[str, Any], place: Place, path: Path_) -> None:
+    for name, value in versions.items():
+        if not isinstance(value, str) and value is not False:
+            remedy = "give the version in quotes, or false where it cannot be read"
+            raise place.mistake((*path, name), f"{value!r} is no version", remedy)
+
+
+def _refuse_conditions_of_calls(entry: Mapping[str, Any], place: Place, path: Path_) -> None:
+    """Versions and counters are read, not called: of all conditions only the chip says anything about them."""
+    conditions: list[Path_] = [("when", key) for key in entry.get("when", {}) if key != "chip"]
+    conditions += [(key,) for key in ("op", "dtype", "severity") if key in entry]
+    if conditions:
+        what = f"it says nothing about a {entry['kind']}, which no operator calls"
+        raise place.mistake((*path, *conditions[0]), what, "leave it out; when = { chip = N } is understood")
+
+
+def _refuse_no_counter(rises: Mapping[str, Any], place: Place, path: Path_, counters: Collection[str]) -> None:
+    for name, value in rises.items():
+        if name not in counters:
+            remedy = f"they are {', '.join(counters) or 'none'}; [counters] adds one"
+            raise place.mistake((*path, name), f"the chip has no counter {name!r}", remedy)
+        if isinstance(value, bool | str) or value < 1 or not float(value).is_integer():
+            what = f"a counter does not move by {value!r}"
+            raise place.mistake((*path, name), what, "give a whole number, 1 or more")

@@ -1,0 +1,182 @@
+"""Hear every operator that a model calls, on the meta device: shapes and dtypes without any memory behind them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from readiness.tracing.workload_schema import Call, Named, Phase, Spec
+
+META = torch.device("meta")
+
+
+#: They make no new values and touch no memory, or belong to autograd's bookkeeping: no device can fail at them.
+_SILENT = frozenset({"aten::detach", "aten::alias", "aten::_local_scalar_dense", "profiler::_record_function_exit"})
+#: Kept whole: each device takes them apart in its own way, or not at all. By what torch calls them.
+_WHOLE = {
+    torch.nn.functional.scaled_dot_product_attention: "aten::scaled_dot_product_attention",
+    torch.nn.functional.linear: "aten::linear",
+}
+#: Of those, what is taken apart in its gradient too.
+_WHOLE_BACKWARD = frozenset({"aten::scaled_dot_product_attention"})
+
+
+@dataclass
+class Ear:
+    """What is heard, call by call, in order."""
+
+    phase: Phase = Phase.FORWARD
+    heard: list[tuple[Phase, Call]] = field(default_factory=list)
+    deaf: int = 0
+
+    @contextlib.contextmanager
+    def muted(self) -> Iterator[None]:
+        """Hear nothing meanwhile."""
+        self.deaf += 1
+        try:
+            yield
+        finally:
+            self.deaf -= 1
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear everything that happens on the meta device meanwhile."""
+        with _Functions(self), _Operators(self):
+            yield
+
+    def note(self, op: str, arguments: Sequence[Any], keywords: dict[str, Any]) -> Call | None:
+        """Hear one call; None where it is none of the device's."""
+        if self.deaf or op in _SILENT or not _on_meta((arguments, keywords)):
+            return None
+        grad = self.phase is Phase.FORWARD and torch.is_grad_enabled()
+        told = tuple(spec(item, grad=grad) for item in arguments)
+        named = tuple((name, spec(value, grad=grad)) for name, value in sorted(keywords.items()) if value is not None)
+        call = Call(op, told, named)
+        self.heard.append((self.phase, call))
+        return call
+
+
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Below autograd: what reaches the device."""
+
+    def __init__(self, ear: Ear) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.ear = ear
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        keywords = kwargs or {}
+        self.ear.note(func.name(), args, keywords)
+        return func(*args, **keywords)
+
+
+class _Functions(TorchFunctionMode):
+    """Above autograd: what is to stay whole."""
+
+    def __init__(self, ear: Ear) -> None:
+        super().__init__()
+        self.ear = ear
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        keywords = kwargs or {}
+        name = _WHOLE.get(func)
+        if name is None or self.ear.deaf:
+            return func(*args, **keywords)
+        given = {key: value for key, value in keywords.items() if value is not None}
+        call = self.ear.note(name, args, given)
+        if call is None or name not in _WHOLE_BACKWARD:
+            with self.ear.muted():
+                return func(*args, **keywords)
+        tensors = [item for item in (*args, *keywords.values()) if isinstance(item, torch.Tensor)]
+        return _Whole.apply(self.ear, call, func, args, keywords, *tensors)  # type: ignore[no-untyped-call]
+
+
+class _Whole(torch.autograd.Function):
+    """A function whose inner life is not heard, neither forward nor backward."""
+
+    @staticmethod
+    def forward(ctx: Any, ear: Ear, call: Call, func: Any, args: Any, keywords: Any, *tensors: torch.Tensor) -> Any:
+        ctx.ear, ctx.call = ear, call
+        ctx.shapes = [(tensor.shape, tensor.dtype, tensor.requires_grad) for tensor in tensors]
+        with ear.muted(), torch.no_grad():
+            return func(*args, **keywords)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        with ctx.ear.muted():
+            found = [
+                torch.empty(shape, dtype=dtype, device=META) if needed else None for shape, dtype, needed in ctx.shapes
+            ]
+        ctx.ear.heard.append((ctx.ear.phase, ctx.call))
+        return (None, None, None, None, None, *found)
+
+
+def spec(value: Any, *, grad: bool = False) -> Any:
+    """What is kept of an argument."""
+    match value:
+        case torch.Tensor():
+            stride = None if value.is_contiguous() else tuple(int(step) for step in value.stride())
+            wanted = grad and value.requires_grad
+            return Spec(str(value.dtype).removeprefix("torch."), tuple(int(size) for size in value.shape), stride, wanted)
+        case list() | tuple():
+            return tuple(spec(item, grad=grad) for item in value)
+        case torch.dtype() | torch.layout() | torch.memory_format():
+            return Named(type(value).__name__, str(value).removeprefix("torch."))
+        case torch.device():
+            return Named("device", "model" if value == META else str(value))
+        case float() if value in (float("inf"), float("-inf")) or value != value:
+            return Named("float", str(value))
+        case None | bool() | int() | float() | str():
+            return value
+        case _:
+            return None
+
+
+def _on_meta(value: Any) -> bool:
+    """Whether any tensor lies there, or, where there is none, a new one is to."""
+    tensors = list(_tensors(value))
+    if tensors:
+        return any(tensor.device.type == "meta" for tensor in tensors)
+    _, keywords = value
+    return torch.device(keywords.get("device") or "cpu").type == "meta"
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+
+
+def distinct(call: Call) -> Call:
+    """The same call without rows that are alike, where it is one on lists as those of optimizers are.
+
+    They say nothing new, however many layers there are.
+    """
+    if not call.op.startswith(("aten::_foreach", "aten::_fused")):
+        return call
+    told, named = call.arguments, call.keywords
+    lists = [item for item in (*told, *(value for _, value in named)) if _is_list(item)]
+    length = max(map(len, lists), default=0)
+    full = [item for item in (*told, *(value for _, value in named)) if isinstance(item, tuple) and len(item) == length]
+    seen: dict[tuple[Any, ...], int] = {}
+    for position, row in enumerate(zip(*full, strict=True)):
+        seen.setdefault(row, position)
+    kept = list(seen.values())
+
+    def cut(item: Any) -> Any:
+        return tuple(item[position] for position in kept) if isinstance(item, tuple) and len(item) == length else item
+
+    return Call(call.op, tuple(cut(item) for item in told), tuple((name, cut(value)) for name, value in named))
+
+
+def _is_list(item: Any) -> bool:
+    return isinstance(item, tuple) and any(isinstance(entry, Spec) for entry in item)

@@ -1,0 +1,151 @@
+"""The model whose calls are to be heard: from a `config.json` of transformers, or from a function of the user's.
+
+Weights are never loaded: the model stands on the meta device, where a tensor is a shape and a dtype.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from readiness.errors import UsageError
+from readiness.tracing.call_recorder import META, Ear
+from readiness.tracing.offline import asked_elsewhere
+from readiness.tracing.workload_schema import Phase
+
+_NO_VALUES = "what depends on the values of tensors has none there: leave it out, or give it as module:function"
+_NO_NETWORK = "nothing is asked of the network while a model is traced: have what it needs on this machine"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What can be built at any length. `length` names what it grows with, `kind` what it is."""
+
+    kind: str
+    length: str
+    lengths: tuple[int, ...]
+    build: Callable[[], nn.Module]
+    inputs: Callable[[int], Any]
+    serves: bool
+    dtype: torch.dtype
+    prepare: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def trace(self, length: int) -> Ear:
+        """Everything that is called in one training step, a prefill and one more token, at this length.
+
+        Raises UsageError where the model does not run on the meta device.
+        """
+        ear = Ear()
+        try:
+            with self.prepare(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model = self.build()
+                with META:
+                    given = self.inputs(length)
+                _train(model, given, ear)
+                _serve(model, given, ear, with_cache=self.serves)
+        except UsageError:
+            raise
+        except Exception as problem:
+            raise UsageError(
+                f"it does not run on the meta device: {first(problem)}",
+                place=self.kind,
+                remedy=_NO_NETWORK if asked_elsewhere(problem) else _NO_VALUES,
+            ) from problem
+        return ear
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The models to be heard: whole for the counts; with few layers, and reduced, for the sizes. The last two may lack."""
+
+    whole: Model
+    thin: Model | None = None
+    reduced: Model | None = None
+
+
+def _train(model: nn.Module, given: Any, ear: Ear) -> None:
+    """One step: forward, backward, and the optimizer on a master copy of the weights in float32."""
+    model.train()
+    with ear.listening():
+        ear.phase = Phase.FORWARD
+        loss = _loss(_call(model, given, use_cache=False), ear)
+        ear.phase = Phase.BACKWARD
+        torch.autograd.backward(loss)
+    ear.phase = Phase.OPTIMIZER
+    weights = [weight for weight in model.parameters() if weight.grad is not None]
+    masters = [nn.Parameter(weight.detach().float()) for weight in weights]
+    optimizer = torch.optim.AdamW(masters, lr=1e-4, foreach=True)
+    with ear.listening(), torch.no_grad():
+        gradients = [weight.grad.float() for weight in weights if weight.grad is not None]
+    for master, gradient in zip(masters, gradients, strict=True):
+        master.grad = gradient
+    with ear.listening():
+        _clip(gradients)
+        optimizer.step()
+        with torch.no_grad():
+            torch._foreach_copy_([weight.detach() for weight in weights], [master.detach() for master in masters])
+        optimizer.zero_grad()
+    model.zero_grad()
+
+
+def _clip(gradients: list[torch.Tensor], most: float = 1.0) -> None:
+    """Gradients scaled to a norm of at most one, as on an accelerator: torch's own takes another way on the meta device."""
+    norms = torch._foreach_norm(gradients, 2.0)
+    total = torch.linalg.vector_norm(torch.stack(norms), 2.0)
+    torch._foreach_mul_(gradients, torch.clamp(most / (total + 1e-6), max=1.0))
+
+
+def _serve(model: nn.Module, given: Any, ear: Ear, *, with_cache: bool) -> None:
+    """A prefill of the whole length and, where the model keeps a cache, one token more."""
+    model.eval()
+    plain = {name: value for name, value in given.items() if name != "labels"} if isinstance(given, dict) else given
+    with ear.listening(), torch.no_grad():
+        ear.phase = Phase.PREFILL
+        answer = _call(model, plain, use_cache=True) if with_cache else _call(model, plain)
+        if with_cache:
+            ear.phase = Phase.DECODE
+            with ear.muted():
+                token = given["input_ids"][:, :1].clone()
+            _call(model, {"input_ids": token}, past_key_values=answer.past_key_values, use_cache=True)
+
+
+def _call(model: nn.Module, given: Any, **more: Any) -> Any:
+    if isinstance(given, dict):
+        known = inspect.signature(model.forward).parameters
+        takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+        return model(**given, **{name: value for name, value in more.items() if name in known or takes_all})
+    return model(*given) if isinstance(given, tuple | list) else model(given)
+
+
+def _loss(answer: Any, ear: Ear) -> torch.Tensor:
+    """What the model calls its loss; else the sum of all that it gives, which is ours and is not heard."""
+    loss = getattr(answer, "loss", None)
+    if isinstance(loss, torch.Tensor):
+        return loss
+    if isinstance(answer, torch.Tensor) and answer.ndim == 0:
+        return answer
+    values = answer.values() if isinstance(answer, Mapping) else answer if isinstance(answer, tuple | list) else [answer]
+    floats = [value for value in values if isinstance(value, torch.Tensor) and value.requires_grad]
+    if not floats:
+        raise UsageError(
+            "nothing that the model gives has a gradient",
+            place="trace",
+            remedy="have it return a tensor that depends on its weights, best the loss",
+        )
+    with ear.muted():
+        return torch.stack([value.float().sum() for value in floats]).sum()
+
+
+def first(problem: BaseException) -> str:
+    """An exception in one line."""
+    lines = str(problem).strip().splitlines()
+    return f"{type(problem).__name__}: {lines[0] if lines else ''}"[:300]
