@@ -53,7 +53,7 @@ def render(
 def _notes(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     """What was run, and what must be known before any verdict is read."""
     host = rendering.clean(assessment.host.get("name") or assessment.host.get("hostname") or "", 60)
-    where = f" on {host}" if host else ""
+    where = (f" on {host}" if host else "") + rendering.joined(assessment)
     started, seconds = rendering.clean(assessment.started, 40), rendering.duration(assessment.seconds)
     yield rendering.cut(f"{rendering.clean(assessment.profile_name, 60)}{where}, {started}, {seconds}", width)
     notes = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from readiness.__main__ import main
+from readiness.cli.run import _hints
 from readiness.errors import Exit
 from tests.engine.support import MISBEHAVING, write_profile
+from tests.reports import build
 from tests.test_assessment import HOSTILE as HOSTILE_ASSESSMENTS
 from tests.test_log_commands import obeyed
 from tests.test_profile import HOSTILE as HOSTILE_PROFILES
@@ -111,6 +114,18 @@ def test_a_run_that_was_stopped_says_how_to_read_it(tmp_path: Path) -> None:
     again = readiness(*command.split()[1:], state=tmp_path)
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith("INTERRUPTED")
+
+
+def test_hints_are_short_at_home_and_can_be_pasted_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    ended = build.everything()
+    at_home, elsewhere = tmp_path / "home" / "runs" / "1", tmp_path / "a folder"
+    assert _hints(at_home, ended) == {
+        "saved": "~/runs/1/assessment.json", "more": "readiness report", "explain": "readiness explain REQUIREMENT",
+    }  # fmt: skip
+    stopped = _hints(elsewhere, build.interrupted())
+    assert stopped["saved"] == str(elsewhere / "assessment.json")
+    assert shlex.split(stopped["more"]) == ["readiness", "report", str(elsewhere / "assessment.json")]
 
 
 @pytest.mark.parametrize(("fail_on", "red", "code"), [("must", 0, Exit.READY), ("should", 1, Exit.NOT_READY), ("never", 0, Exit.READY)])

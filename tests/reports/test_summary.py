@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from readiness import rendering
-from readiness.datamodel import Assessment, Level, Outcome, Use
+from readiness.datamodel import Assessment, Joined, Level, Outcome, Use
 from readiness.rendering.formats import render
 from tests.reports import build
 
@@ -105,6 +105,8 @@ def test_hints_are_whole_and_name_the_first_requirement() -> None:
 
 def test_what_must_be_known_first_is_said_first() -> None:
     assert "\nINTERRUPTED  " in render("summary", build.interrupted())
+    together = replace(build.one_use(), joined=(Joined("node2", "node2/cpu:0", "cpu"),))
+    assert render("summary", together).startswith("general on node-17 with 1 accelerator of node2, 2026-11-23T10:00:00Z, ")
     assert "\ncuda  its accelerators could not be listed" in render("summary", build.half_blind())
     text = render("summary", build.simulated())
     assert "\nSIMULATED  sim:0 to sim:3, " in text
