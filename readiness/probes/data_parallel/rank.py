@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch._dynamo  # here once, and not in each rank that is forked
 
 from readiness.distributed.reports import Report
 from readiness.distributed.types import RankContext
