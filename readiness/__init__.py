@@ -1,12 +1,88 @@
 """readiness: can this accelerator train our model, can it serve it, and if not, what stands in the way?
 
-What the author of a check imports is here; all else is the engine.
+What the author of a check imports is here, and in `readiness.probes` what the checks of a topic measure with; all else is
+the engine. Declare a check with `check`, its measurements with `Measure` (`Better`, `Action`), its cost and kind with
+`Cost`, `Scope` and `Phase`. It is handed an `Accelerator` (`AcceleratorFacts` say what it is), yields `Measurement`,
+`Row` and `Note`, and raises `Skip` where there is nothing to measure.
+
+Imported when first used, since they need torch or start processes: `strict_precision` (no TF32 while something is
+compared), `unsupported_as_reason` (a refusal of the device as a reason), `Strictness` (how strictly results are
+compared), `fingerprint` (the bits of tensors as a number), `scratch` (a folder that goes with the check), `place`,
+`Placement` and `run_ranks` (groups of ranks), `host_of` (whose accelerator it is), `fault_counters`, `version_rules` and
+`workload_schema` (what drivers count, which versions fit, what models call).
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from readiness.accelerators.base import Accelerator
-from readiness.check_registry import Scope, Skip, check
-from readiness.datamodel import Cost, Measurement, Note, Row, Yield
+from readiness.check_registry import Phase, Scope, Skip, check
+from readiness.datamodel import AcceleratorFacts, Action, Better, Cost, Measure, Measurement, Note, Row, Yield
+
+if TYPE_CHECKING:
+    from readiness.accelerators import fault_counters, version_rules
+    from readiness.accelerators.remote_devices import host_of
+    from readiness.distributed import Placement, place, run_ranks
+    from readiness.host.temp_dirs import scratch
+    from readiness.numerics import Strictness, fingerprint
+    from readiness.numerics.strict_precision import strict_precision
+    from readiness.numerics.unsupported import unsupported_as_reason
+    from readiness.tracing import workload_schema
 
 __version__ = "0.1.0"
 
-__all__ = ["Accelerator", "Cost", "Measurement", "Note", "Row", "Scope", "Skip", "Yield", "__version__", "check"]
+__all__ = [
+    "Accelerator",
+    "AcceleratorFacts",
+    "Action",
+    "Better",
+    "Cost",
+    "Measure",
+    "Measurement",
+    "Note",
+    "Phase",
+    "Placement",
+    "Row",
+    "Scope",
+    "Skip",
+    "Strictness",
+    "Yield",
+    "__version__",
+    "check",
+    "fault_counters",
+    "fingerprint",
+    "host_of",
+    "place",
+    "run_ranks",
+    "scratch",
+    "strict_precision",
+    "unsupported_as_reason",
+    "version_rules",
+    "workload_schema",
+]
+
+#: Where the names are that are imported when they are first used.
+_LAZY = {
+    "Placement": "readiness.distributed",
+    "Strictness": "readiness.numerics",
+    "fault_counters": "readiness.accelerators",
+    "fingerprint": "readiness.numerics",
+    "host_of": "readiness.accelerators.remote_devices",
+    "place": "readiness.distributed",
+    "run_ranks": "readiness.distributed",
+    "scratch": "readiness.host.temp_dirs",
+    "strict_precision": "readiness.numerics.strict_precision",
+    "unsupported_as_reason": "readiness.numerics.unsupported",
+    "version_rules": "readiness.accelerators",
+    "workload_schema": "readiness.tracing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(_LAZY[name])
+    found = getattr(module, name, None)
+    return found if found is not None else importlib.import_module(f"{_LAZY[name]}.{name}")

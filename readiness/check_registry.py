@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from readiness import package_data
-from readiness.datamodel import Cost, Yield
+from readiness.datamodel import Cost, Measure, Yield
 from readiness.errors import CheckFileError
 
 CheckFunction = Callable[..., Iterator[Yield]]
@@ -49,7 +49,7 @@ class Skip(Exception):  # noqa: N818 - it reads as what the check says, and is n
 class Check:
     """One item of the checklist.
 
-    `measures` maps each measurement's name to its unit. `settings` are the function's keyword-only parameters with
+    `measures` maps each measurement's name to what it means. `settings` are the function's keyword-only parameters with
     their defaults: what a profile may set. `alone` keeps every other check off the machine meanwhile.
     `typical_s` is its duration on two CPU cores; `limit_s` the time limit of its first try. `catches` are the kinds of
     defect of a simulated chip that it claims to see: `readiness rehearse` holds it to that. `vet` looks at the settings that
@@ -64,7 +64,7 @@ class Check:
     id: str
     title: str
     function: CheckFunction
-    measures: Mapping[str, str]
+    measures: Mapping[str, Measure]
     cost: Cost
     typical_s: float
     limit_s: float
@@ -97,7 +97,7 @@ def check(
     id: str,
     *,
     title: str,
-    measures: Mapping[str, str],
+    measures: Mapping[str, str | Measure],
     cost: Cost = Cost.SECONDS,
     typical_s: float | None = None,
     limit_s: float | None = None,
@@ -113,12 +113,13 @@ def check(
 ) -> Callable[[CheckFunction], Check]:
     """Declare a generator function as a check. Its docstring and this call are its only declaration.
 
-    The function takes the accelerator and, keyword-only and with defaults, its settings; it yields `Measurement`,
-    `Row` and `Note`. `measures` gives the unit of each measurement, "1" where it has none; `catches` names the kinds of
-    defect (`readiness rehearse --kinds`) that it is made to see. `vet`, if given, is handed the settings of a profile and
-    raises UsageError for what cannot be, as a file that is none; it must not import torch, nor may `recount`. `least` and
-    `most` are bounds of settings that are numbers, without which the check would measure nothing; none may be below 0. With
-    `recount`, what the check must not lose belongs into the file `accelerator.kept`, one JSON record a line.
+    The function takes the accelerator and, keyword-only and with defaults, its settings; it yields `Measurement`, `Row`
+    and `Note`. `measures` says of each measurement what it means (`Measure`), or its unit alone, "1" where it has none;
+    `catches` names the kinds of defect (`readiness rehearse --kinds`) that it is made to see. `vet`, if given, is handed
+    the settings of a profile and raises UsageError for what cannot be, as a file that is none; it must not import torch,
+    nor may `recount`. `least` and `most` are bounds of settings that are numbers, without which the check would measure
+    nothing; none may be below 0. With `recount`, what the check must not lose belongs into the file `accelerator.kept`,
+    one JSON record a line.
     """
 
     def declare(function: CheckFunction) -> Check:
@@ -128,7 +129,7 @@ def check(
             id=id,
             title=title,
             function=function,
-            measures=dict(measures),
+            measures={name: Measure(given) if isinstance(given, str) else given for name, given in measures.items()},
             cost=cost,
             typical_s=cost.typical_s if typical_s is None else typical_s,
             limit_s=cost.limit_s if limit_s is None else limit_s,
@@ -172,11 +173,20 @@ def _wrong_with_itself(declared: Check) -> Iterator[tuple[str, str]]:
         yield "it has no docstring", "say in its docstring what it measures and why that matters"
     if not declared.measures:
         yield "it declares no measurement", "give measures={'name': 'unit'}"
-    if not all(isinstance(text, str) for text in (declared.title, *declared.catches, *sum(declared.measures.items(), ()))):
+    if not all(isinstance(measure, Measure) for measure in declared.measures.values()):
+        yield "a measure is neither a unit nor a Measure", "give measures={'name': 'unit'}"
+    if not all(isinstance(text, str) for text in (declared.title, *declared.catches, *_texts_of(declared.measures))):
         yield "its title, measures or catches are not text", "give each of them as a string"
     for what, value in (("typical_s", declared.typical_s), ("limit_s", declared.limit_s)):
         if not isinstance(value, int | float) or not 0 < value < math.inf:
             yield f"{what} is {value!r}", "give a number of seconds above 0"
+
+
+def _texts_of(measures: Mapping[str, Measure]) -> Iterator[object]:
+    for name, measure in measures.items():
+        yield name
+        if isinstance(measure, Measure):
+            yield from (measure.unit, measure.meaning, measure.title, measure.why, measure.remedy)
 
 
 def _wrong_with_settings(declared: Check) -> Iterator[tuple[str, str]]:

@@ -88,6 +88,31 @@ class Action(StrEnum):
     GATHER_EVIDENCE = "gather-evidence"
 
 
+class Better(StrEnum):
+    """In which direction a measurement gets better."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a measurement of a check means, and what a requirement on it says where its profile says nothing else.
+
+    `unit` is "1" for a number without one. `meaning` is one sentence about the value; `better` is None where neither
+    direction is better. `title` says in plain words what holds where a requirement is met; in it and in the other texts
+    `{LABEL}` is the value that the requirement asks of a label. `why`, `remedy` and `action` are a requirement's.
+    """
+
+    unit: str
+    meaning: str = ""
+    better: Better | None = None
+    title: str = ""
+    why: str = ""
+    remedy: str = ""
+    action: Action = Action.NONE
+
+
 @dataclass(frozen=True, slots=True)
 class AcceleratorFacts:
     """One device under test: who it is and what drives it. What it can do is measured, never looked up here.

@@ -21,6 +21,7 @@ from readiness.datamodel import (
     Evidence,
     Level,
     Limit,
+    Measure,
     Measurement,
     Operator,
     Profile,
@@ -242,7 +243,7 @@ def test_a_host_that_is_too_busy_to_time_is_told_of(
 ) -> None:
     now, waited = [100.0], iter([5.0, None if in_line is None else 5.0 + in_line])
     devices = chips(1)
-    check = replace(CHECK, measures={"m": unit})
+    check = replace(CHECK, measures={"m": Measure(unit)})
     job = Job(check, devices)
     screen = Screen().plan(devices, job)
     monkeypatch.setattr(progress, "pressure_s", lambda: next(waited))

@@ -4,15 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import check
-from readiness.datamodel import Measurement, Row, Yield
+from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yield, check
 
 
 @check(
     "driver.autocast",
     title="Mixed precision by autocast works",
-    measures={"supported": "1", "autocast_errors": "1", "relative_error": "1"},
+    measures={
+        "supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="1 where autocast accepts the dtype at all.",
+            title="Mixed precision by autocast is supported",
+            why="Mixed precision is how nearly every model is trained.",
+            remedy="Use a stack whose plug-in supports torch.autocast in bfloat16.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "autocast_errors": Measure(
+            "1", better=Better.LOWER,
+            meaning="Results and gradients of another dtype than they should have, and steps that raised.",
+            title="Autocast puts every operator into the right dtype",
+            why="An operator that autocast leaves in the wrong dtype loses precision or speed without a word.",
+            remedy="Update the plug-in; the rows name the operators.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "relative_error": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Worst deviation of a linear layer and its gradients from float64, as a Frobenius norm over that of "
+                "the reference; infinite where NaN or infinity appear."
+            ),
+        ),
+    },
     typical_s=0.3,
     catches=("wrong-dtype",),
     least={"rows": 1, "features": 1},

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import check
-from readiness.datamodel import Measurement, Row, Yield
+from readiness import Accelerator, Better, Measure, Measurement, Row, Yield, check
 
 _DTYPES = (
     "float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64"
@@ -16,7 +14,19 @@ _DTYPES = (
 @check(
     "driver.copies",
     title="Copies between host and device arrive whole",
-    measures={"wrong_bytes": "bytes", "coverage": "1"},
+    measures={
+        "wrong_bytes": Measure(
+            "bytes", better=Better.LOWER,
+            meaning="Bytes that differ over all copies; infinite where shape or dtype are wrong.",
+        ),
+        "coverage": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of dtypes, layouts and directions that the device did not refuse.",
+            title="Every dtype can be copied to the device",
+            why="A dtype that cannot be moved to the device cannot be used there; float64 is the usual one.",
+            remedy="Keep tensors of the dtypes in the rows on the host.",
+        ),
+    },
     typical_s=0.5,
     catches=("stale-read",),
     least={"rows": 1, "columns": 1, "large": 1},

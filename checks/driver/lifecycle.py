@@ -4,15 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import check
-from readiness.datamodel import Measurement, Note, Row, Yield
+from readiness import Accelerator, Action, Better, Measure, Measurement, Note, Row, Yield, check
 
 
 @check(
     "driver.lifecycle",
     title="The device opens and closes repeatedly and nothing piles up",
-    measures={"failed_opens": "1", "memory_growth_bytes": "bytes per cycle", "handle_growth": "1"},
+    measures={
+        "failed_opens": Measure(
+            "1", better=Better.LOWER,
+            meaning="Processes that could not open the device, use it, get the right result and leave.",
+            title="The device opens every time",
+            why=(
+                "Every job, every restart and every worker opens the device; one that does not open every time stops "
+                "jobs at random."
+            ),
+            remedy="Look at the kernel's log for the driver's messages; reset the device, then replace the driver.",
+            action=Action.RESET_DEVICE,
+        ),
+        "memory_growth_bytes": Measure(
+            "bytes per cycle", better=Better.LOWER,
+            meaning="Median growth of memory a cycle of allocating, calculating and freeing, or a process.",
+        ),
+        "handle_growth": Measure(
+            "1", better=Better.LOWER,
+            meaning="File descriptors that this process holds more after the cycles than before.",
+            title="Opening the device leaks no handles",
+            why="Leaked handles end a long-lived process at the limit of open files.",
+            remedy="Update the driver and the runtime.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+    },
     typical_s=2.0,
     catches=("leak",),
     limit_s=300.0,

@@ -4,16 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import check
-from readiness.datamodel import Cost, Measurement, Note, Row, Yield
+from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, Note, Row, Yield, check
 
 
 @check(
     "driver.memory",
     title="Memory can be filled, keeps its content, and running out of it is survived",
     measures={
-        "allocated_share": "1", "usable_gib": "GiB", "wrong_bytes": "bytes", "oom_clean": "1", "oom_recovered": "1",
+        "allocated_share": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the memory asked for that was given.",
+            title="The memory that is advertised can be allocated",
+            why="Memory that is advertised and cannot be had ends a job at its largest step.",
+            remedy="Free what others hold on the device; if nobody does, reset it.",
+            action=Action.RESET_DEVICE,
+        ),
+        "usable_gib": Measure(
+            "GiB", better=Better.HIGHER,
+            meaning="Memory that could be allocated; on the host what the kernel reports.",
+        ),
+        "wrong_bytes": Measure(
+            "bytes", better=Better.LOWER,
+            meaning="Bytes that differ when read back, after a refused request too.",
+            title="Memory keeps its content",
+            why="A byte that reads back differently is a wrong weight, gradient or token.",
+            remedy="Take the device out of service and have its memory tested.",
+            action=Action.REPLACE,
+        ),
+        "oom_clean": Measure(
+            "1", better=Better.HIGHER,
+            meaning="1 where asking for far more than there is raised an error that names memory.",
+            title="Running out of memory is an error and no crash",
+            why="Batch sizes are found by running out of memory; a stack that dies or hangs there cannot be tuned.",
+            remedy="Update the runtime; until then stay far from the limit.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "oom_recovered": Measure(
+            "1", better=Better.HIGHER,
+            meaning="1 where the device allocated and calculated correctly right after running out of memory.",
+            title="Allocation works again after running out of memory",
+            why="After an out-of-memory error the next allocation must work, or every such error costs the whole job.",
+            remedy="Update the runtime.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
     },
     cost=Cost.SECONDS,
     typical_s=1.0,

@@ -4,15 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import check
-from readiness.datamodel import Measurement, Row, Yield
+from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yield, check
 
 
 @check(
     "driver.random",
     title="Random numbers repeat from a seed and have the right distribution",
-    measures={"generator_supported": "1", "reproducibility_failures": "1", "moment_error": "standard errors"},
+    measures={
+        "generator_supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="1 where a generator can be made for the device.",
+        ),
+        "reproducibility_failures": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Broken promises: same seed, same numbers; another seed, others; a restored state continues; dropout "
+                "repeats."
+            ),
+            title="Random numbers repeat from their seed",
+            why="A run can be repeated, resumed or debugged only if its random numbers can.",
+            remedy="Update the plug-in; until then draw random numbers on the host.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "moment_error": Measure(
+            "standard errors", better=Better.LOWER,
+            meaning=(
+                "Largest deviation of a distribution's moments from theory; about 3 by chance alone, infinite for a "
+                "number out of range."
+            ),
+            title="Random numbers have the right distribution",
+            why="Dropout, initialisation and sampling with a wrong distribution train another model and sample other text.",
+            remedy="Update the plug-in; until then draw random numbers on the host.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+    },
     typical_s=0.5,
     catches=("wrong-random",),
     least={"numbers": 1024},

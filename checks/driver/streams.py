@@ -4,15 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import Skip, check
-from readiness.datamodel import Measurement, Row, Yield
+from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Skip, Yield, check
 
 
 @check(
     "driver.streams",
     title="Streams and events keep the order they promise",
-    measures={"order_violations": "1", "synchronize_works": "1", "supported": "1"},
+    measures={
+        "order_violations": Measure(
+            "1", better=Better.LOWER,
+            meaning="Results that were computed from values that were not ready.",
+            title="Streams and events keep their order",
+            why=(
+                "Copies and collectives overlap with computation on streams; an event passed too early reads "
+                "yesterday's values without any error."
+            ),
+            remedy="Update the driver and the runtime; do not train on it meanwhile.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "synchronize_works": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of attempts after which everything queued had ended and arrived.",
+            title="Synchronize waits for all work",
+            why="What is read after a synchronize that does not wait is not the result.",
+            remedy="Update the driver and the runtime.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of attempts that the device did not refuse.",
+        ),
+    },
     typical_s=1.0,
     catches=("stale-read",),
     least={"rounds": 1, "numbers": 1, "work": 1},

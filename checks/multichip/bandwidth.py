@@ -5,19 +5,163 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import Scope, check
-from readiness.datamodel import Cost, Yield
+from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, check
 
 
 @check(
     "multichip.bandwidth",
     title="Collectives are as fast as the links allow",
     measures={
-        "algorithm_gbps": "GB/s", "bus_gbps": "GB/s", "peak_bus_gbps": "GB/s", "group_bus_share": "1", "latency_us": "us",
-        "link_gbps": "GB/s", "share_of_raw": "1", "usual_share_of_raw": "1", "most_of_raw": "1", "both_ways_gain": "1",
-        "tail_ratio": "1", "longest_ratio": "1", "jitter": "1", "overlap_ratio": "1", "wrong_results": "1",
-        "link_faults": "1", "link_retries": "1", "links_up_share": "1", "share_of_links": "1", "completed": "1",
+        "algorithm_gbps": Measure(
+            "GB/s", better=Better.HIGHER,
+            meaning="Size of an operation over its time, best sample of the slowest group of its size.",
+        ),
+        "bus_gbps": Measure(
+            "GB/s", better=Better.HIGHER,
+            meaning=(
+                "The same times the share of the size that passes a link, so that groups of several sizes compare "
+                "with a link."
+            ),
+        ),
+        "peak_bus_gbps": Measure(
+            "GB/s", better=Better.HIGHER,
+            meaning=(
+                "Most that all ranks together reach in any size; not measured where time was up before messages were "
+                "large enough."
+            ),
+        ),
+        "group_bus_share": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Bus bandwidth of a small group over that of all ranks in the same size.",
+            title="Groups of a few chips are about as fast as all",
+            why="Matrices and experts are divided over two or four chips: where only all together are fast, that is slow.",
+            remedy=(
+                "Divide over all chips of the host, or give each group neighbours that have the widest links; look at"
+                " the topology."
+            ),
+            action=Action.CHECK_CONFIG,
+        ),
+        "latency_us": Measure(
+            "us", better=Better.LOWER,
+            meaning="Median time of the smallest size.",
+        ),
+        "link_gbps": Measure(
+            "GB/s", better=Better.HIGHER,
+            meaning="Rate of the slowest pair of ranks, one way.",
+        ),
+        "share_of_raw": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Rate of the slowest pair over that of the raw transfer between the same ranks.",
+        ),
+        "usual_share_of_raw": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Rate of the median pair over that of the raw transfer between the same ranks.",
+            title="The library comes near what a plain socket carries",
+            why="Between ranks of one host a library should come near what a plain socket carries in the same moment.",
+            remedy="Look at what else runs; compare the library's settings (interfaces, threads) with its defaults.",
+            action=Action.CHECK_CONFIG,
+        ),
+        "most_of_raw": Measure(
+            "1",
+            meaning=(
+                "Rate of the fastest pair over that of the raw transfer: what is faster than it can be has not been "
+                "sent."
+            ),
+        ),
+        "both_ways_gain": Measure(
+            "1", better=Better.HIGHER,
+            meaning="What both ways at once carry over what one does; 2 where they do not share.",
+        ),
+        "tail_ratio": Measure(
+            "1", better=Better.LOWER,
+            meaning="99th percentile of many equal small sums over their median.",
+            title="No collective takes far longer than usual",
+            why=(
+                "A link that repeats one message of a hundred slows a training run several times, and makes one word "
+                "of a hundred late; no median shows it."
+            ),
+            remedy="Read the links' counters of errors and retries; reseat or replace cable, module or chip.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "longest_ratio": Measure(
+            "1", better=Better.LOWER,
+            meaning="Longest of many equal small sums over their median.",
+        ),
+        "jitter": Measure(
+            "1", better=Better.LOWER,
+            meaning="Distance of the quartiles of many equal small sums over their median.",
+        ),
+        "overlap_ratio": Measure(
+            "1", better=Better.LOWER,
+            meaning="Time of a sum and products at once over the longer of the two alone.",
+            title="Exchanges and computation overlap",
+            why=(
+                "Training exchanges gradients while it computes; where the two take turns, every exchange is paid for"
+                " in full."
+            ),
+            remedy=(
+                "Look at how many units collectives may take (NCCL_MAX_CTAS and the like) and whether copies have "
+                "engines of their own."
+            ),
+            action=Action.CHECK_CONFIG,
+        ),
+        "wrong_results": Measure(
+            "1", better=Better.LOWER,
+            meaning="Timed results that are not what they must be.",
+            title="Every timed collective gives right results",
+            why="What is fast and wrong is of no use: every timed result is compared.",
+            remedy="Do not use this: have the chip and the links that are named tested.",
+            action=Action.REPLACE,
+        ),
+        "link_faults": Measure(
+            "1", better=Better.LOWER,
+            meaning="By how much the vendor's counters of errors on links rose since the run began.",
+            title="Links count no faults",
+            why="A link that counts errors while everything still comes out right is the one that fails next.",
+            remedy="Reseat or replace cable, module or chip; clear the counters and watch them.",
+            action=Action.REPLACE,
+        ),
+        "link_retries": Measure(
+            "1", better=Better.LOWER,
+            meaning="By how much the vendor's counters of repeated transfers on links rose since the run began.",
+            title="Links repeat no transfers",
+            why="A transfer that is repeated hides a link that fails: results stay right, and some calls take long.",
+            remedy="Find the link whose counter moved; reseat or replace cable, module or chip.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "links_up_share": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Links that are up on the chip with the fewest over those on the chip with the most.",
+            title="All links of every chip are up",
+            why="A chip with a link fewer than its neighbours makes every collective as narrow as itself.",
+            remedy=(
+                "Look at nvidia-smi nvlink --status of the chip named and at the fabric manager's log; reseat the "
+                "module or have it replaced."
+            ),
+            action=Action.REPLACE,
+        ),
+        "share_of_links": Measure(
+            "1", better=Better.HIGHER,
+            meaning="peak_bus_gbps over what a chip's links carry by the vendor's word.",
+            title="Links carry a fair share of their rated speed",
+            why=(
+                "Links that are all equally slow are as good as each other and no good: a wrong setting, or transfers"
+                " that go another way."
+            ),
+            remedy=(
+                "Look at what the collective library says of its way (NCCL_DEBUG=INFO), at the fabric manager, and at"
+                " the IOMMU and access control."
+            ),
+            action=Action.CHECK_CONFIG,
+        ),
+        "completed": Measure(
+            "1", better=Better.HIGHER,
+            meaning="0 where a rank died, hung or raised; a row says which and where.",
+            title="Every timed collective completes",
+            why="A collective that hangs or raises ends the job on every chip.",
+            remedy="The rows name rank, operation and chip: run the vendor's link test, update the library of collectives.",
+            action=Action.CONTACT_VENDOR,
+        ),
     },
     cost=Cost.SECONDS,
     typical_s=6.0,

@@ -4,25 +4,100 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import Scope, check
-from readiness.datamodel import Cost, Yield
+from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, check
 
 
 @check(
     "multichip.collectives",
     title="Collectives deliver every element right",
     measures={
-        "wrong_elements": "1",
-        "unsupported": "1",
-        "optional_supported": "1",
-        "repeat_mismatches": "1",
-        "repeat_spread": "1",
-        "sum_error": "1",
-        "nan_lost": "1",
-        "infinities_wrong": "1",
-        "barriers_left_early": "1",
-        "completed": "1",
+        "wrong_elements": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Wrong elements of one operation in one dtype, over ranks and sizes; what was written beside the "
+                "buffers included."
+            ),
+            title="Collectives give exact results in {dtype}",
+            why="Inputs are chosen so that every sum is exact: any other element is a fault.",
+            remedy="Do not train on this: the rows name the rank; change chip or link, update the library of collectives.",
+            action=Action.REPLACE,
+        ),
+        "unsupported": Measure(
+            "1", better=Better.LOWER,
+            meaning="1 where the library refuses this operation in this dtype.",
+            title="Every collective takes {dtype}",
+            why="A collective that does not take the model's dtype needs a detour through another.",
+            remedy="Update the library of collectives, or exchange that dtype as float32.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "optional_supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="0 where the library refuses what not every library must take.",
+        ),
+        "repeat_mismatches": Measure(
+            "1", better=Better.LOWER,
+            meaning="Results of the same sum of random numbers that differ in any bit from the first rank's first.",
+            title="Collectives repeat bit by bit",
+            why="Sums that change from run to run make two runs incomparable.",
+            remedy="Set the library's deterministic mode.",
+            action=Action.CHECK_CONFIG,
+        ),
+        "repeat_spread": Measure(
+            "1", better=Better.LOWER,
+            meaning="Largest distance between those results over the largest element.",
+        ),
+        "sum_error": Measure(
+            "1", better=Better.LOWER,
+            meaning="Largest error of a sum over what one rounding for each rank may cost.",
+            title="Sums over ranks round no more than they must",
+            why=(
+                "A sum over ranks may round once for each rank; one that is added up in a narrower type loses small "
+                "gradients."
+            ),
+            remedy="Look for a setting that compresses what is exchanged, and update the library of collectives.",
+            action=Action.CHECK_CONFIG,
+        ),
+        "nan_lost": Measure(
+            "1", better=Better.LOWER,
+            meaning="NaN that one rank put in and another did not get out.",
+            title="NaN on one rank reaches all ranks",
+            why=(
+                "A gradient that is no number on one rank must stop the step on all. Maxima are not asked for: gloo "
+                "loses NaN there."
+            ),
+            remedy="Update the library of collectives; look for NaN before the exchange.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "infinities_wrong": Measure(
+            "1", better=Better.LOWER,
+            meaning="Infinities that one rank put in and another did not get out.",
+            title="Infinity on one rank reaches all ranks",
+            why="An overflow on one rank must reach all of them, or some take a step that others leave out.",
+            remedy="Update the library of collectives; look for overflows before the exchange.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "barriers_left_early": Measure(
+            "1", better=Better.LOWER,
+            meaning="Ranks that left a barrier before a late one had come.",
+            title="Barriers wait for every rank",
+            why=(
+                "Behind a barrier that does not wait, a rank reads what another has not yet written: checkpoints and "
+                "caches are spoilt."
+            ),
+            remedy="Update the library of collectives; wait for the device after every barrier.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "completed": Measure(
+            "1", better=Better.HIGHER,
+            meaning="0 where a rank died, hung or raised; a row says which and where.",
+            title="Every collective completes",
+            why="A collective that hangs or raises ends the job on every chip.",
+            remedy=(
+                "The rows name rank, operation and chip: run the vendor's link test between those chips, update the "
+                "library of collectives."
+            ),
+            action=Action.CONTACT_VENDOR,
+        ),
     },
     cost=Cost.SECONDS,
     typical_s=8.0,

@@ -4,15 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import Scope, check
-from readiness.datamodel import Cost, Note, Yield
+from readiness import Accelerator, Action, Better, Cost, Measure, Note, Scope, Yield, check
 
 
 @check(
     "multichip.data_parallel",
     title="Data-parallel training matches one process",
-    measures={"loss_difference": "1", "gradient_norm_difference": "1", "replicas_differ": "1", "completed": "1"},
+    measures={
+        "loss_difference": Measure(
+            "1", better=Better.LOWER,
+            meaning="Worst relative difference of the loss from that of one process, over all steps.",
+            title="Data-parallel training gives the losses of one chip",
+            why="The same global batch on two ranks must give the losses of one.",
+            remedy="Compare the gradients of one step on one and on two ranks.",
+            action=Action.GATHER_EVIDENCE,
+        ),
+        "gradient_norm_difference": Measure(
+            "1", better=Better.LOWER,
+            meaning="Worst relative difference of the gradient's norm from that of one process, over all steps.",
+            title="Data-parallel training gives the gradients of one chip",
+            why="A sum in place of a mean hides in the loss and shows in the norm.",
+            remedy="Compare the gradients of one step on one and on two ranks.",
+            action=Action.GATHER_EVIDENCE,
+        ),
+        "replicas_differ": Measure(
+            "1", better=Better.LOWER,
+            meaning="Steps after which the ranks' parameters are not the same in every bit.",
+            title="Data-parallel replicas stay equal in every bit",
+            why="Replicas that drift apart train several models at once.",
+            remedy="Look for parameters that are not synchronised; suspect a chip that corrupts silently.",
+            action=Action.REPLACE,
+        ),
+        "completed": Measure(
+            "1", better=Better.HIGHER,
+            meaning="0 where a rank died, hung or raised.",
+            title="Data-parallel training completes",
+            why="Data-parallel training is how every larger model is trained.",
+            remedy="The rows name rank and operation: run the vendor's link test, update the library of collectives.",
+            action=Action.CONTACT_VENDOR,
+        ),
+    },
     cost=Cost.SECONDS,
     typical_s=2.0,
     limit_s=300.0,
@@ -32,7 +63,7 @@ def data_parallel(
     over all steps from a single process; `replicas_differ` counts the steps after which the ranks' parameters are not
     the same in every bit. `completed` is 0 when a rank died, hung or raised. Labels as in `multichip.collectives`.
     """
-    from readiness.distributed import Placement, run_ranks
+    from readiness import Placement, run_ranks
     from readiness.probes.data_parallel.measurements import training
     from readiness.probes.data_parallel.rank import Settings, rank_main
     from readiness.probes.ranks_common.measurements import completion

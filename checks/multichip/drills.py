@@ -4,25 +4,78 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import Scope, check
-from readiness.datamodel import Cost, Note, Yield
+from readiness import Accelerator, Action, Better, Cost, Measure, Note, Scope, Yield, check
 
 
 @check(
     "multichip.drills",
     title="A rank that fails is noticed, and the others can stop",
     measures={
-        "noticed": "1",
-        "noticed_after_s": "s",
-        "named_culprit": "1",
-        "others_stopped": "1",
-        "left_group": "1",
-        "silent": "1",
-        "usable_after": "1",
-        "survived": "1",
-        "retransmissions": "1",
-        "completed": "1",
+        "noticed": Measure(
+            "1", better=Better.HIGHER,
+            meaning=(
+                "Share of the other ranks that the stack lets know of the fault, by an error or by ending them, in "
+                "time."
+            ),
+        ),
+        "noticed_after_s": Measure(
+            "s", better=Better.LOWER,
+            meaning="Seconds until the last of them knows.",
+        ),
+        "named_culprit": Measure(
+            "1", better=Better.HIGHER,
+            meaning="1 where exactly the right rank is named, by the stack or by our own monitor (label by).",
+            title="The failed rank is named from outside",
+            why="Whoever restarts the job must know which chip to leave out.",
+            remedy="Read the rows: they tell what each rank was doing.",
+            action=Action.GATHER_EVIDENCE,
+        ),
+        "others_stopped": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the other ranks whose processes ended.",
+            title="Other ranks can be stopped after a failure",
+            why=(
+                "Chips are given back when the processes that hold them can end: an abort that hangs needs a person, "
+                "or a reboot."
+            ),
+            remedy="Update the library of collectives and the driver; end ranks from outside, by their process group.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "left_group": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the ranks that tried to leave their group and came out of it.",
+            title="Other ranks can leave their group after a failure",
+            why=(
+                "A script that leaves its group in a `finally` hangs there when the library waits for a rank that "
+                "will not come."
+            ),
+            remedy="Do not call destroy_process_group() after an error: end the process.",
+            action=Action.CHECK_CONFIG,
+        ),
+        "silent": Measure(
+            "1", better=Better.LOWER,
+            meaning="Ranks that took wrong results without an error.",
+        ),
+        "usable_after": Measure(
+            "1", better=Better.HIGHER,
+            meaning="1 where the group still works after a refused call.",
+        ),
+        "survived": Measure(
+            "1", better=Better.HIGHER,
+            meaning="1 where nothing was to be lost, and nothing was.",
+        ),
+        "retransmissions": Measure(
+            "1",
+            meaning="Segments that TCP sent again meanwhile.",
+        ),
+        "completed": Measure(
+            "1", better=Better.HIGHER,
+            meaning="0 where ranks failed by themselves.",
+            title="Every failure drill could be held",
+            why="A rank that fails while nothing was done to it will fail in a job.",
+            remedy="The rows name rank and operation: run the vendor's link test, update the library of collectives.",
+            action=Action.CONTACT_VENDOR,
+        ),
     },
     cost=Cost.MINUTES,
     typical_s=25.0,

@@ -4,15 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import Scope, check
-from readiness.datamodel import Cost, Yield
+from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, check
 
 
 @check(
     "multichip.elastic",
     title="torchrun brings a job back after a worker has died",
-    measures={"restarted": "1", "restart_s": "s", "wrong_results": "1", "completed": "1"},
+    measures={
+        "restarted": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the jobs that came back after a worker was killed.",
+        ),
+        "restart_s": Measure(
+            "s", better=Better.LOWER,
+            meaning="Longest time from a death to the first right sum on the last rank.",
+        ),
+        "wrong_results": Measure(
+            "1", better=Better.LOWER,
+            meaning="Wrong sums.",
+            title="A job under torchrun adds up exactly",
+            why="Every sum is known beforehand: a wrong one means that a chip, a link or an address is not the right one.",
+            remedy="Do not train on this: have the chip that is named tested, and compare with multichip.integrity.",
+            action=Action.GATHER_EVIDENCE,
+        ),
+        "completed": Measure(
+            "1", better=Better.HIGHER,
+            meaning="0 where a job did not get as far as the death.",
+            title="A job under torchrun completes",
+            why="A job of weeks is looked after by torchrun, or by something built on it.",
+            remedy="The reason is torchrun's last error: look at what the stack wants of a process that torchrun starts.",
+            action=Action.CHECK_CONFIG,
+        ),
+    },
     cost=Cost.MINUTES,
     typical_s=45.0,
     limit_s=900.0,
@@ -44,7 +67,7 @@ def elastic(
     the death within `start_s` seconds. Labels `ranks`, `chips`, `world` as in `multichip.collectives`; `timeout_s` is the
     timeout of the workers' group.
     """
-    from readiness.host.temp_dirs import scratch
+    from readiness import scratch
     from readiness.probes.elastic import parent
     from readiness.probes.ranks_common.rank_check import placed
 

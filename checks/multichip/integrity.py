@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import Scope, check
-from readiness.datamodel import Cost, Yield
+from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, check
 
 
 @check(
     "multichip.integrity",
     title="No chip or link makes results wrong",
-    measures={"wrong_results": "1", "completed": "1"},
+    measures={
+        "wrong_results": Measure(
+            "1", better=Better.LOWER,
+            meaning="Results that were wrong, by kind of work; the suspect is named.",
+        ),
+        "completed": Measure(
+            "1", better=Better.HIGHER,
+            meaning="0 where a rank died, hung or raised.",
+            title="Every chip takes part in the known-answer test",
+            why="A chip that cannot be asked cannot be cleared of a wrong result.",
+            remedy="The rows name rank, operation and chip: run the vendor's link test, update the library of collectives.",
+            action=Action.CONTACT_VENDOR,
+        ),
+    },
     cost=Cost.SECONDS,
     typical_s=3.0,
     limit_s=200.0,

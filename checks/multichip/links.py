@@ -4,25 +4,113 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import Scope, check
-from readiness.datamodel import Cost, Yield
+from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, check
 
 
 @check(
     "multichip.links",
     title="Links and ranks keep pace under load",
     measures={
-        "wrong_elements": "1",
-        "rank_mismatches": "1",
-        "interruptions": "1",
-        "collective_speed_kept": "1",
-        "slowest_link_share": "1",
-        "link_speed_kept": "1",
-        "link_gbps": "GB/s",
-        "straggler_share": "1",
-        "straggler_delay_s": "s",
-        "completed": "1",
+        "wrong_elements": Measure(
+            "1", better=Better.LOWER,
+            meaning="Elements of sums that differ from the known answer.",
+            title="Repeated collectives give exact sums",
+            why=(
+                "A sum that is wrong once in a thousand calls is wrong at every step of a training run, and in every "
+                "answer of a long one."
+            ),
+            remedy=(
+                "Do not train on this: take the chip that all wrong calls share out of service, or have the link "
+                "between the two tested."
+            ),
+            action=Action.REPLACE,
+        ),
+        "rank_mismatches": Measure(
+            "1", better=Better.LOWER,
+            meaning="Ranks that hold another sum than the first of their team.",
+            title="All ranks hold the same sums",
+            why="Ranks that hold different sums of the same gradients train different models from there on.",
+            remedy="Do not train on this: have the chip that is named, and its links, tested.",
+            action=Action.REPLACE,
+        ),
+        "interruptions": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Calls that took so much longer than usual that a link must have been away, less the time the host "
+                "kept ranks waiting."
+            ),
+            title="No link goes away during the run",
+            why="A link that goes away and comes back within a minute of light work stops a training run for good some day.",
+            remedy="Read the link's error counters and the kernel's log; reseat or replace cable, module or chip.",
+            action=Action.REPLACE,
+        ),
+        "collective_speed_kept": Measure(
+            "1", better=Better.HIGHER,
+            meaning=(
+                "Best time of sums in the first quarter over that in the last, of the worst pair: 0.5 is half the "
+                "speed."
+            ),
+            title="Repeated collectives keep their speed",
+            why="A collective that slows down within two thousand calls slows every later step of a training run.",
+            remedy="Look at temperatures and at the link's retries while it runs; update the library of collectives.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "slowest_link_share": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Speed of the slowest pair over the pairs' upper quartile, by the statistic that is kindest to it.",
+            title="All links are about equally fast",
+            why="Every collective goes at the pace of its slowest link.",
+            remedy=(
+                "Have the link between the chips named tested: its width, its speed, its retries. If the machine is "
+                "built so, keep groups on the fast side."
+            ),
+            action=Action.CONTACT_VENDOR,
+        ),
+        "link_speed_kept": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Best time of transfers before all sums over that after them, of the worst pair.",
+            title="Every link keeps its speed",
+            why="A link that has lost lanes or trained down after a thousand calls slows every step from then on.",
+            remedy=(
+                "Look at the link's counters and at temperatures; a link that trained down after an error stays slow "
+                "until it is reset."
+            ),
+            action=Action.CONTACT_VENDOR,
+        ),
+        "link_gbps": Measure(
+            "GB/s", better=Better.HIGHER,
+            meaning="Best rate of the slowest pair.",
+        ),
+        "straggler_share": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Best time of a matrix product on the median rank over that on the slowest.",
+            title="All ranks are about equally fast",
+            why="Every step, of training and of decoding, waits for the slowest chip.",
+            remedy="Compare clocks, power limits and temperatures of the chip named with its neighbours'.",
+            action=Action.GATHER_EVIDENCE,
+        ),
+        "straggler_delay_s": Measure(
+            "s", better=Better.LOWER,
+            meaning="What a collective with itself takes the slowest rank longer than the median.",
+            title="Every rank enters collectives promptly",
+            why="A rank that enters every collective late keeps all the others waiting, and looks no slower than they do.",
+            remedy=(
+                "Look at what else runs on that rank's host cores, and at its driver; compare with another chip on "
+                "the same cores."
+            ),
+            action=Action.GATHER_EVIDENCE,
+        ),
+        "completed": Measure(
+            "1", better=Better.HIGHER,
+            meaning="0 where a rank died, hung or raised.",
+            title="Repeated collectives complete",
+            why="A collective that hangs at its thousandth call hangs a job within its first minute.",
+            remedy=(
+                "The rows name rank, call and chip: run the vendor's link test between those chips, update the "
+                "library of collectives."
+            ),
+            action=Action.CONTACT_VENDOR,
+        ),
     },
     cost=Cost.SECONDS,
     typical_s=3.0,

@@ -4,17 +4,76 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import Scope, check
-from readiness.datamodel import Cost, Yield
+from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, check
 
 
 @check(
     "multichip.parallelism",
     title="Every way to train on several chips matches training on one",
     measures={
-        "supported": "1", "loss_difference": "1", "gradient_norm_difference": "1", "replicas_differ": "1",
-        "parameter_difference": "1", "chip_difference": "1", "completed": "1",
+        "supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="0 where the stack refuses the mode.",
+        ),
+        "loss_difference": Measure(
+            "1", better=Better.LOWER,
+            meaning="Worst relative difference of the loss from that of one chip, over all steps.",
+            title="Divided training with AdamW gives one chip's losses",
+            why=(
+                "Models are trained with AdamW; it divides each gradient by its own size, so that roundoff grows and "
+                "a wrong factor hides."
+            ),
+            remedy="Compare the gradients of one step on one chip and on all, parameter by parameter.",
+            action=Action.GATHER_EVIDENCE,
+        ),
+        "gradient_norm_difference": Measure(
+            "1", better=Better.LOWER,
+            meaning="Worst relative difference of the gradient's norm (in float64) from that of one chip, over all steps.",
+        ),
+        "replicas_differ": Measure(
+            "1", better=Better.LOWER,
+            meaning="Steps after which ranks that should hold the same parameters differ in any bit.",
+            title="Replicas of divided training stay equal in every bit",
+            why=(
+                "One flipped bit moves no loss that anybody would notice, and from there on two ranks train different"
+                " models."
+            ),
+            remedy="Suspect the chip that is named, and its links; look for parameters that are not synchronised.",
+            action=Action.REPLACE,
+        ),
+        "parameter_difference": Measure(
+            "1", better=Better.LOWER,
+            meaning="Worst element of a parameter at the end, over the parameter's root mean square, under SGD.",
+            title="Divided training gives the parameters of one chip",
+            why=(
+                "A part of the model that only one rank holds has no copy that could disagree with it: it must be "
+                "what one chip would have."
+            ),
+            remedy="The reason names parameter, rank and chip: suspect that chip, or how the part is put together.",
+            action=Action.GATHER_EVIDENCE,
+        ),
+        "chip_difference": Measure(
+            "1", better=Better.LOWER,
+            meaning="How far the worst chip by itself is from float64 on the host; it is named.",
+            title="All chips compute divided training alike",
+            why=(
+                "One chip that computes otherwise than the rest spoils what all of them train, and no collective is "
+                "to blame."
+            ),
+            remedy="Run the checks of operators and parity on the chip that is named; take it out of service.",
+            action=Action.REPLACE,
+        ),
+        "completed": Measure(
+            "1", better=Better.HIGHER,
+            meaning="0 where a rank died, hung or raised.",
+            title="Every way to divide training completes",
+            why="A way to divide the work that hangs or dies at its fourth step trains no model.",
+            remedy=(
+                "The rows name mode, step, rank and chip: update the library of collectives, or divide the work "
+                "another way."
+            ),
+            action=Action.CONTACT_VENDOR,
+        ),
     },
     cost=Cost.MINUTES,
     typical_s=20.0,

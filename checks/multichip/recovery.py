@@ -4,21 +4,64 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import Scope, check
-from readiness.datamodel import Cost, Yield
+from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, check
 
 
 @check(
     "multichip.recovery",
     title="Training that is killed goes on as if it had never stopped",
     measures={
-        "resume_mismatches": "1",
-        "state_mismatches": "1",
-        "broken_refused": "1",
-        "reshard_difference": "1",
-        "recovery_s": "s",
-        "completed": "1",
+        "resume_mismatches": Measure(
+            "1", better=Better.LOWER,
+            meaning="Losses, of every step and rank, that are not those of a run that never stopped.",
+            title="Resumed training equals unbroken training",
+            why="What a restart does not bring back exactly is lost at every restart, and nobody is told.",
+            remedy=(
+                "Compare the state after loading with that which was saved: state_mismatches and its rows name tensor"
+                " and rank."
+            ),
+            action=Action.GATHER_EVIDENCE,
+        ),
+        "state_mismatches": Measure(
+            "1", better=Better.LOWER,
+            meaning="Tensors of model and optimizer that a rank did not load as they were saved.",
+            why="A lost optimizer state trains on, and worse, without an error.",
+            remedy="Save tensors on the host, in float32; update the plug-in.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "broken_refused": Measure(
+            "1", better=Better.HIGHER,
+            meaning="1 where every rank refuses a checkpoint that is broken in this way.",
+            why="Half a checkpoint that is taken for a whole one spoils the run.",
+            remedy="Resume only from checkpoints whose .metadata exists; update torch.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "reshard_difference": Measure(
+            "1", better=Better.LOWER,
+            meaning="Worst relative difference of the loss after a checkpoint went to another number of ranks.",
+            title="Training resumes on another number of ranks",
+            why="After a failure there are often fewer chips than before.",
+            remedy="Load with the same number of ranks; update torch.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "recovery_s": Measure(
+            "s", better=Better.LOWER,
+            meaning="Seconds from a death to the end of the first new step.",
+            title="Training comes back quickly",
+            why="Every restart costs the whole job this long, besides the steps since the last checkpoint.",
+            remedy=(
+                "Look at the rows: how long until the death was noticed, until the state was loaded, until the first "
+                "step."
+            ),
+            action=Action.GATHER_EVIDENCE,
+        ),
+        "completed": Measure(
+            "1", better=Better.HIGHER,
+            meaning="0 where a rank died that was not to die, hung or raised.",
+            why="A job of a thousand chips is restarted every few hours: a restart that fails or hangs is an outage.",
+            remedy="The rows name rank and operation: look at what is left of the processes that died, and at the driver.",
+            action=Action.CONTACT_VENDOR,
+        ),
     },
     cost=Cost.SECONDS,
     typical_s=12.0,
@@ -45,7 +88,7 @@ def recovery(accelerator: Accelerator, *, ranks: int = 0, patience_s: float = 30
     `completed` is 0 when a rank died that was not to die, hung or raised. Labels `ranks`, `chips`, `world` as in
     `multichip.collectives`. Ranks of other hosts take part where there is a folder that all hosts see (`--shared`).
     """
-    from readiness.host.temp_dirs import scratch
+    from readiness import scratch
     from readiness.probes.ranks_common.rank_check import placed
     from readiness.probes.recovery import parent
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import Scope, check
-from readiness.datamodel import Cost, Row, Yield
+from readiness import Accelerator, Action, Better, Cost, Measure, Row, Scope, Yield, check
 
 
 def recount(path: Path) -> Iterator[Yield]:
@@ -22,9 +20,81 @@ def recount(path: Path) -> Iterator[Yield]:
     "multichip.soak",
     title="The chips last under a model's work for as long as they are given",
     measures={
-        "faults": "1", "fault_events": "1", "exposure_chip_hours": "h", "chip_mtbf_h": "h", "host_mtbf_h": "h",
-        "job_mtbf_h": "h", "uninterrupted_day": "1", "training_time_share": "1", "exposure_share": "1", "recovery_s": "s",
-        "pace_kept": "1", "completed": "1", "compared_share": "1",
+        "faults": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Wrong results, deaths, hangs and errors, by cause and all together; of one call that several ranks "
+                "see wrong, one."
+            ),
+            title="The soak ends without a fault",
+            why="A fault a day on eight chips is one every eleven minutes on a thousand.",
+            remedy=(
+                "The rows name cause, rank and chip of each fault: take the chip that had part in most of them out of"
+                " service, and soak again."
+            ),
+            action=Action.REPLACE,
+        ),
+        "fault_events": Measure(
+            "1", better=Better.LOWER,
+            meaning="The same, with those within a minute of the first counted as one.",
+        ),
+        "exposure_chip_hours": Measure(
+            "h", better=Better.HIGHER,
+            meaning="Hours of rounds that all ranks finished, times chips, without pauses.",
+        ),
+        "chip_mtbf_h": Measure(
+            "h", better=Better.HIGHER,
+            meaning="Hours between the faults of a chip: lower bound with 95 % confidence.",
+        ),
+        "host_mtbf_h": Measure(
+            "h", better=Better.HIGHER,
+            meaning="Hours between the faults of a host: lower bound with 95 % confidence.",
+        ),
+        "job_mtbf_h": Measure(
+            "h", better=Better.HIGHER,
+            meaning="Hours between the faults of a job of job_chips: lower bound with 95 % confidence.",
+        ),
+        "uninterrupted_day": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Probability that such a job runs a day without a fault: lower bound with 95 % confidence.",
+        ),
+        "training_time_share": Measure(
+            "1", better=Better.HIGHER,
+            meaning=(
+                "Share of time that such a job trains, beside checkpoints and recovery: lower bound with 95 % "
+                "confidence."
+            ),
+            title="The soak spends its time on training",
+            why=(
+                "What a job spends on coming back from faults is not spent on training; a soak that is too short to "
+                "show it shows nothing."
+            ),
+            remedy=(
+                "Soak longer or more chips (readiness run --soak 72h): exposure_share says how much longer. Faults of"
+                " one chip: replace it."
+            ),
+            action=Action.GATHER_EVIDENCE,
+        ),
+        "exposure_share": Measure(
+            "1", better=Better.HIGHER,
+            meaning="What was done of what it takes to show that the job runs job_days through at even odds.",
+        ),
+        "recovery_s": Measure(
+            "s", better=Better.LOWER,
+            meaning="Slowest recovery that was measured.",
+        ),
+        "pace_kept": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Best pace of the last quarter over that of the first.",
+        ),
+        "completed": Measure(
+            "1", better=Better.HIGHER,
+            meaning="0 where there was no progress.",
+        ),
+        "compared_share": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the work that repeats to the bit here, so that a wrong result would be seen.",
+        ),
     },
     cost=Cost.SOAK,
     typical_s=5.0,
@@ -67,7 +137,7 @@ def soak(
     result would be seen: where training does not, or most operations, having no fault says nothing, and is not reported.
     Labels as in `multichip.collectives`.
     """
-    from readiness.distributed import place
+    from readiness import place
     from readiness.probes.soak.measurements import measurements
     from readiness.probes.soak.parent import Soak
 

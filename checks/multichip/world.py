@@ -4,16 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from readiness.accelerators.base import Accelerator
-from readiness.accelerators.remote_devices import host_of
-from readiness.check_registry import Scope, check
-from readiness.datamodel import AcceleratorFacts, Cost, Measurement, Row, Yield
+from readiness import (
+    Accelerator,
+    AcceleratorFacts,
+    Action,
+    Better,
+    Cost,
+    Measure,
+    Measurement,
+    Row,
+    Scope,
+    Yield,
+    check,
+    host_of,
+)
 
 
 @check(
     "multichip.world",
     title="Chips that can work together",
-    measures={"chips": "1", "software_differences": "1", "variable_differences": "1"},
+    measures={
+        "chips": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Accelerators of this stack that the run may use, those of further hosts included.",
+            title="There are enough chips for the model",
+        ),
+        "software_differences": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Chips of which a component has another version than on the chip that leads; measured only where all "
+                "versions could be read."
+            ),
+            title="All chips have the same software versions",
+            why=(
+                "A driver or a collective library that is another version on one host fails late, at some sizes, and "
+                "looks like a bad link."
+            ),
+            remedy="Install the same versions on all hosts; the blocker names the component and the chip.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "variable_differences": Measure(
+            "1", better=Better.LOWER,
+            meaning="Chips of hosts on which the environment tells the library of collectives something else.",
+            title="All ranks have the same library settings",
+            why=(
+                "Ranks whose libraries are told different things choose different ways, and wait for each other for "
+                "ever, or slowly."
+            ),
+            remedy="Set the same variables on all hosts, for shells that nobody logs into as well; the limit names them.",
+            action=Action.CHECK_CONFIG,
+        ),
+    },
     cost=Cost.SECONDS,
     typical_s=0.1,
     scope=Scope.GROUP,

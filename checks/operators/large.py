@@ -4,13 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from readiness import Accelerator, Cost, Measurement, Note, Row, Yield, check
+from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, Note, Row, Yield, check
 
 
 @check(
     "operators.large",
     title="Operators are right on more than 2^31 elements",
-    measures={"wrong": "1", "missing": "1", "wrong_elements": "1", "tried": "1"},
+    measures={
+        "wrong": Measure(
+            "1", better=Better.LOWER,
+            meaning="Operators that are wrong on tensors of so many elements.",
+            title="Tensors beyond 2^31 elements give right results",
+            why=(
+                "The logits of four sequences have more elements than 32 bits can number: a kernel that does so "
+                "spoils them silently."
+            ),
+            remedy="Split the batch, or compute the loss in chunks, until the operators that the rows name are mended.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "missing": Measure(
+            "1", better=Better.LOWER,
+            meaning="Operators that are not there for tensors of so many elements.",
+            title="Tensors beyond 2^31 elements are supported",
+            why="Kernels that refuse large tensors make the batch smaller than memory would.",
+            remedy="Split the batch, or compute the loss in chunks.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "wrong_elements": Measure(
+            "1", better=Better.LOWER,
+            meaning="Wrong elements of one operator's result.",
+        ),
+        "tried": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the operators that were tried: memory and time may not do for all.",
+        ),
+    },
     cost=Cost.MINUTES,
     typical_s=60.0,
     limit_s=900.0,

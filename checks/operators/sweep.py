@@ -4,19 +4,110 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness.accelerators import Accelerator
-from readiness.check_registry import Skip, check
-from readiness.datamodel import Cost, Measurement, Note, Row, Yield
+from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, Note, Row, Skip, Yield, check
 
 
 @check(
     "operators.sweep",
     title="PyTorch's operators are there, right, and come back",
     measures={
-        "forward_coverage": "1", "backward_coverage": "1", "forward_mode_coverage": "1",
-        "judged": "1", "judged_backward": "1", "unjudged": "1", "missing": "1",
-        "wrong": "1", "crashed": "1", "nondeterministic": "1", "errors": "1",
-        "fallbacks": "1", "native": "1", "decomposed": "1", "refuse_unaligned": "1",
+        "forward_coverage": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the operators judged that work forward: native, decomposed, on the CPU, or nondeterministic.",
+            title="All core operators work in {dtype}",
+        ),
+        "backward_coverage": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the gradients judged that work.",
+            title="All gradients of core operators work in {dtype}",
+            why="A missing gradient stops training; there is no fallback at speed.",
+            remedy="The rows of operators.sweep name them; update the plug-in or report them.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "forward_mode_coverage": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the derivatives by forward mode that PyTorch claims and that work.",
+        ),
+        "judged": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Operators that claim the dtype on the CPU and could be judged.",
+        ),
+        "judged_backward": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Gradients that could be judged.",
+        ),
+        "unjudged": Measure(
+            "1", better=Better.LOWER,
+            meaning="Operators that could not be judged; the rows say why.",
+        ),
+        "missing": Measure(
+            "1", better=Better.LOWER,
+            meaning="Operators that are not there.",
+        ),
+        "wrong": Measure(
+            "1", better=Better.LOWER,
+            meaning="Operators whose results or gradients are wrong.",
+            title="No operator gives wrong results in {dtype}",
+            why="A wrong operator is worse than a missing one: nothing stops.",
+            remedy="Do not use the operators that the rows name; report them with the row's seed and figures.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "crashed": Measure(
+            "1", better=Better.LOWER,
+            meaning="Operators that ended or hung their process.",
+            title="No operator crashes or hangs in {dtype}",
+            why="An operator that kills or hangs its process takes hours of work with it.",
+            remedy="Do not use the operators that the rows name; report them.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "nondeterministic": Measure(
+            "1", better=Better.LOWER,
+            meaning="Operators whose results differ from call to call.",
+        ),
+        "errors": Measure(
+            "1", better=Better.LOWER,
+            meaning="Operators that are there and raise.",
+            title="No operator raises an error in {dtype}",
+            why="An operator that is there and fails ends a run as surely as one that is missing.",
+            remedy="The rows of operators.sweep name the operators and quote the errors; report them.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "fallbacks": Measure(
+            "1", better=Better.LOWER,
+            meaning="Operators that run on the host.",
+            title="No operator falls back to the host in {dtype}",
+            why=(
+                "An operator that runs on the host is right and drags every tensor there and back: one in a model's "
+                "inner loop sets its speed."
+            ),
+            remedy=(
+                "Look up the operators in the rows of operators.sweep; keep them out of inner loops, and ask for "
+                "native kernels."
+            ),
+            action=Action.CONTACT_VENDOR,
+        ),
+        "native": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Operators of which a kernel of the device's own ran.",
+        ),
+        "decomposed": Measure(
+            "1",
+            meaning="Operators that were made of others.",
+        ),
+        "refuse_unaligned": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Operators that are right and refuse, or crash, on inputs at an address that is no multiple of 16 "
+                "bytes alone."
+            ),
+            title="Every operator takes unaligned input in {dtype}",
+            why=(
+                "Whoever slices its input so that it begins between two multiples of 16 bytes gets an error, or loses"
+                " the process."
+            ),
+            remedy="Call clone() on sliced inputs of these operators; report the rows to the vendor.",
+            action=Action.CONTACT_VENDOR,
+        ),
     },
     cost=Cost.MINUTES,
     typical_s=10.0,
@@ -72,7 +163,7 @@ def sweep(
 
     Labels: `dtype`, `catalogue`: what was swept, "chosen" where `only` chose; a sweep of all counts its core apart too.
     """
-    from readiness.numerics import Strictness
+    from readiness import Strictness
     from readiness.probes.operators import opinfo, opinfo_trial, summary
     from readiness.probes.operators import sweep as sweeping
 

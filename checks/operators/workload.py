@@ -6,9 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from readiness import Accelerator, Cost, Measurement, Note, Row, Yield, check
-from readiness.check_registry import Skip
-from readiness.tracing import workload_schema
+from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, Note, Row, Skip, Yield, check, workload_schema
 
 
 def vet(settings: Mapping[str, Any]) -> None:
@@ -21,9 +19,94 @@ def vet(settings: Mapping[str, Any]) -> None:
     "operators.workload",
     title="The operators that the model calls are there and right, at the model's shapes",
     measures={
-        "obstacles": "1", "forward_coverage": "1", "backward_coverage": "1", "operators": "1", "missing": "1", "wrong": "1",
-        "crashed": "1", "nondeterministic": "1", "fallbacks": "1", "unjudged": "1", "native_share": "1",
-        "decomposed_share": "1", "fallback_share": "1", "full_size_share": "1", "refuse_unaligned": "1",
+        "obstacles": Measure(
+            "1", better=Better.LOWER,
+            meaning="Operators of the model that are missing, wrong, crash or hang.",
+        ),
+        "forward_coverage": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the model's operators that work forward.",
+        ),
+        "backward_coverage": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the gradients of the model's operators that work.",
+            title="Every gradient that {phase} needs is there",
+            why="A missing gradient stops training; there is no fallback at speed.",
+            remedy=(
+                "The rows of operators.workload name operator, dtype, size and figures; update the plug-in, or report"
+                " them to the vendor."
+            ),
+            action=Action.CONTACT_VENDOR,
+        ),
+        "operators": Measure(
+            "1",
+            meaning="Operators that the model calls.",
+        ),
+        "missing": Measure(
+            "1", better=Better.LOWER,
+            meaning="Operators of the model that are not there.",
+        ),
+        "wrong": Measure(
+            "1", better=Better.LOWER,
+            meaning="Operators of the model whose results or gradients are wrong.",
+        ),
+        "crashed": Measure(
+            "1", better=Better.LOWER,
+            meaning="Operators of the model that ended or hung their process.",
+        ),
+        "nondeterministic": Measure(
+            "1", better=Better.LOWER,
+            meaning="Operators of the model whose results differ from call to call.",
+            why=(
+                "A run whose operators differ from call to call cannot be repeated, and its faults cannot be told "
+                "from noise."
+            ),
+            remedy="Ask the stack for deterministic kernels, or live with it.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "fallbacks": Measure(
+            "1", better=Better.LOWER,
+            meaning="Operators of the model that run on the host.",
+        ),
+        "unjudged": Measure(
+            "1", better=Better.LOWER,
+            meaning="Operators of the model that could not be judged; the rows say why.",
+            why="Of what could not be judged nothing is known.",
+            remedy="The rows say why; try these operators by hand.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "native_share": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the calls, or of the time, of operators with a kernel of the device's own.",
+        ),
+        "decomposed_share": Measure(
+            "1",
+            meaning="Share of the calls, or of the time, of operators that were made of others.",
+        ),
+        "fallback_share": Measure(
+            "1", better=Better.LOWER,
+            meaning="Share of the calls, or of the time, of operators that run on the host.",
+            why="An operator that runs on the host is right and drags every tensor there and back, at each of its calls.",
+            remedy="Keep these operators out of the model's inner loop, and ask the vendor for native kernels.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "full_size_share": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the calls that were replayed at the model's own size.",
+        ),
+        "refuse_unaligned": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Operators of the model that are right and refuse, or crash, on inputs at an address that is no "
+                "multiple of 16 bytes alone."
+            ),
+            why=(
+                "Whoever slices its input so that it begins between two multiples of 16 bytes gets an error, or loses"
+                " the process."
+            ),
+            remedy="Call clone() on sliced inputs of these operators; report the rows to the vendor.",
+            action=Action.CONTACT_VENDOR,
+        ),
     },
     cost=Cost.MINUTES,
     typical_s=47.0,
@@ -64,7 +147,7 @@ def workload(
     """
     from fnmatch import fnmatchcase
 
-    from readiness.numerics import Strictness
+    from readiness import Strictness
     from readiness.probes.model_operators import replay, replay_supervisor, summary
 
     if not workload:

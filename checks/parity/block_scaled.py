@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from readiness import Accelerator, Cost, Yield, check
+from readiness import Accelerator, Better, Cost, Measure, Yield, check
 
 
 @check(
     "parity.block_scaled",
     title="Block-scaled FP8 products agree with float64",
-    measures={"supported": "1", "bound_ratio": "1", "relative_error": "1"},
+    measures={
+        "supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the cases that the device computes at all.",
+        ),
+        "bound_ratio": Measure(
+            "1", better=Better.LOWER,
+            meaning="Worst element's error in units of what rounding 128 terms in float32 may cost.",
+        ),
+        "relative_error": Measure(
+            "1", better=Better.LOWER,
+            meaning="Worst case's root mean square error over that of the product of the very same 8-bit values in float64.",
+        ),
+    },
     cost=Cost.SECONDS,
     typical_s=1.0,
 )
@@ -27,7 +40,7 @@ def block_scaled(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float8_e
     of what rounding 128 terms in float32 may cost; `relative_error` the worst case's root mean square error over that of
     the reference, which is the product of the very same 8-bit values in float64.
     """
-    from readiness.numerics.strict_precision import strict_precision
+    from readiness import strict_precision
     from readiness.probes.parity import block_scaled as scaled
     from readiness.probes.parity.reference_cases import dtype_named, survey
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from readiness import Accelerator, Cost, Measurement, Row, Yield, check
+from readiness import Accelerator, Better, Cost, Measure, Measurement, Row, Yield, check
 
 
 @check(
     "parity.determinism",
     title="The same computation gives the same bits every time",
-    measures={"supported": "1", "distinct_results": "results"},
+    measures={
+        "supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the operations that could be computed in this dtype and mode.",
+        ),
+        "distinct_results": Measure(
+            "results", better=Better.LOWER,
+            meaning="Different results among the repeats: 1 where all are equal bit for bit.",
+        ),
+    },
     cost=Cost.SECONDS,
     typical_s=1.5,
     catches=("nondeterministic",),
@@ -35,8 +44,7 @@ def determinism(
     repeats: 1 where all are equal bit for bit, which is told only where each operation of that dtype and mode could be
     computed (`supported`).
     """
-    from readiness.numerics import fingerprint
-    from readiness.numerics.unsupported import unsupported_as_reason
+    from readiness import fingerprint, unsupported_as_reason
     from readiness.probes.parity import determinism as parity_determinism
     from readiness.probes.parity.reference_cases import dtype_named
 

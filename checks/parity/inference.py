@@ -4,13 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from readiness import Accelerator, Cost, Measurement, Row, Yield, check
+from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, Row, Yield, check
 
 
 @check(
     "parity.inference",
     title="A small transformer decodes as it does in float64, with and without a cache",
-    measures={"supported": "1", "logit_error": "1", "cache_difference": "1", "token_disagreements": "tokens"},
+    measures={
+        "supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="1 where the transformer decodes at all.",
+            title="Decoding works in {dtype}",
+            why="Decoding runs other kernels than training.",
+            remedy="Update the stack; report the rows to the vendor.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "logit_error": Measure(
+            "1", better=Better.LOWER,
+            meaning="Largest deviation of any logit, in one pass without cache, over the root mean square of all logits.",
+            title="Logits of decoding are right in {dtype}",
+            why="Logits that drift change what is sampled.",
+            remedy="Update the stack; report the rows to the vendor.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "cache_difference": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Largest deviation between decoding with the cache and one pass without, over the root mean square of"
+                " all logits."
+            ),
+            title="The key-value cache changes no logits in {dtype}",
+            why="A stale or misplaced cache entry yields fluent nonsense.",
+            remedy="Update the stack; report the rows to the vendor.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "token_disagreements": Measure(
+            "tokens", better=Better.LOWER,
+            meaning="Decoded tokens that float64, given the same text so far, would clearly not have chosen.",
+            title="Decoding chooses the right tokens in {dtype}",
+            why="Tokens that float64 would clearly not have chosen are wrong answers.",
+            remedy="Update the stack; report the rows to the vendor.",
+            action=Action.CONTACT_VENDOR,
+        ),
+    },
     cost=Cost.SECONDS,
     typical_s=0.6,
     catches=("wrong-result", "nan"),
@@ -32,9 +68,7 @@ def inference(
     """
     import torch
 
-    from readiness import numerics
-    from readiness.numerics.strict_precision import strict_precision
-    from readiness.numerics.unsupported import unsupported_as_reason
+    from readiness import numerics, strict_precision, unsupported_as_reason
     from readiness.probes.parity import train_and_decode, transformer
     from readiness.probes.parity.reference_cases import dtype_named
 

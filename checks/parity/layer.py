@@ -4,13 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from readiness import Accelerator, Cost, Measurement, Row, Yield, check
+from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, Row, Yield, check
 
 
 @check(
     "parity.layer",
     title="A decoder layer of Qwen3, its experts and DeepSeek-V3 agrees with float64",
-    measures={"supported": "1", "forward_error": "1", "gradient_error": "1", "misrouted": "1"},
+    measures={
+        "supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="1 where the layer can be computed at all.",
+            title="A layer of the model can be computed",
+            why="A layer that cannot be computed is a model that cannot.",
+            remedy="The reason names the operator; update the plug-in, or report it.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "forward_error": Measure(
+            "1", better=Better.LOWER,
+            meaning="Root mean square deviation of the result over that of the reference.",
+            title="A layer of the model is right in {dtype}",
+            why="Operators that are right one by one can be wrong together.",
+            remedy="Run parity.matmul, parity.attention and parity.normalisation: the one that fails too is the cause.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "gradient_error": Measure(
+            "1", better=Better.LOWER,
+            meaning="The same of the worst gradient, of all weights and the input.",
+            title="Gradients of a layer are right in {dtype}",
+            why="A gradient that is wrong trains another model, without any error.",
+            remedy="The reason names the weight; do not train until its operators agree.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "misrouted": Measure(
+            "1", better=Better.LOWER,
+            meaning="Share of tokens whose choice of experts is worse than rounding explains.",
+            title="Tokens go to the right experts in {dtype}",
+            why="An expert that gets another's tokens answers for it.",
+            remedy="Look at topk, sort, gather and scatter in the rows of operators.workload and operators.sweep.",
+            action=Action.CONTACT_VENDOR,
+        ),
+    },
     cost=Cost.SECONDS,
     typical_s=2.0,
     catches=("wrong-result", "nan"),
@@ -34,9 +67,7 @@ def layer(
     """
     import torch
 
-    from readiness import numerics
-    from readiness.numerics.strict_precision import strict_precision
-    from readiness.numerics.unsupported import unsupported_as_reason
+    from readiness import numerics, strict_precision, unsupported_as_reason
     from readiness.probes.parity import decoder_layers
     from readiness.probes.parity.reference_cases import dtype_named
 

@@ -4,13 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from readiness import Accelerator, Cost, Yield, check
+from readiness import Accelerator, Action, Better, Cost, Measure, Yield, check
 
 
 @check(
     "parity.matmul",
     title="Matrix products agree with float64",
-    measures={"supported": "1", "bound_ratio": "1", "relative_error": "1"},
+    measures={
+        "supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the cases that the device computes at all.",
+            title="Matrix products are supported in {dtype}",
+        ),
+        "bound_ratio": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Worst element's error beyond the rounding of the result, in units of sqrt(K) u (|A||B|), u the "
+                "roundoff of a float32 accumulator."
+            ),
+            title="Matrix products are right in {dtype}",
+            why="A matrix unit that keeps fewer bits than promised trains a wrong model without any error.",
+            remedy=(
+                "Switch reduced-precision modes off (TF32, HF32, reduced accumulation); if it stays, report the rows "
+                "to the vendor."
+            ),
+            action=Action.CONTACT_VENDOR,
+        ),
+        "relative_error": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Worst case's root mean square deviation over that of the reference: it sees a common factor, which "
+                "bound_ratio forgives."
+            ),
+            title="Matrix products keep their scale in {dtype}",
+            why="A product that is off by a common factor stays within every bound on single elements.",
+            remedy=(
+                "Switch reduced-precision modes off (TF32, HF32, reduced accumulation); if it stays, report the rows "
+                "to the vendor."
+            ),
+            action=Action.CONTACT_VENDOR,
+        ),
+    },
     cost=Cost.SECONDS,
     typical_s=0.6,
     catches=(
@@ -31,7 +65,7 @@ def matmul(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfl
     sqrt(K) u (|A||B|), u the roundoff of a float32 accumulator. `relative_error` is the worst case's root mean square
     deviation over that of the reference: it sees a common factor, which the other forgives.
     """
-    from readiness.numerics.strict_precision import strict_precision
+    from readiness import strict_precision
     from readiness.probes.parity.matmul_cases import product_cases
     from readiness.probes.parity.reference_cases import dtype_named, survey
 

@@ -4,13 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from readiness import Accelerator, Cost, Yield, check
+from readiness import Accelerator, Action, Better, Cost, Measure, Yield, check
 
 
 @check(
     "parity.normalisation",
     title="Softmax, layer norm and RMS norm agree with float64, forward and backward",
-    measures={"supported": "1", "bound_ratio": "1", "relative_error": "1", "masked_row_violations": "elements"},
+    measures={
+        "supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the results that the device computes at all.",
+            title="Softmax and norms are supported in {dtype}",
+            why="Softmax and norms stand between all matrix products.",
+            remedy="Update the stack; report the rows to the vendor.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "bound_ratio": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Worst element's error beyond the rounding of the result, in units of what rounding inside the "
+                "formula may cost it."
+            ),
+        ),
+        "relative_error": Measure(
+            "1", better=Better.LOWER,
+            meaning="Worst case's root mean square deviation over that of the reference.",
+        ),
+        "masked_row_violations": Measure(
+            "elements", better=Better.LOWER,
+            meaning=(
+                "Elements of rows that are -inf throughout where softmax gives neither NaN nor 0, and elements of the"
+                " rows beside them that are no number."
+            ),
+        ),
+    },
     cost=Cost.SECONDS,
     typical_s=0.6,
     catches=("wrong-result", "wrong-gradient", "nan", "dtype-unsupported", "ignore-strides"),

@@ -4,13 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from readiness import Accelerator, Measurement, Row, Yield, check
+from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yield, check
 
 
 @check(
     "parity.recomputation",
     title="Activations that are computed again give the same gradients",
-    measures={"supported": "1", "broken_promises": "1", "gradient_error": "1"},
+    measures={
+        "supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="1 where activation checkpointing can be done.",
+            title="Activation checkpointing is supported",
+            why="Large models fit only if activations are thrown away and computed again (activation checkpointing).",
+            remedy=(
+                "Update the plug-in: torch.utils.checkpoint needs the state of the device's random numbers, and its "
+                "autocast."
+            ),
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "broken_promises": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Blocks that ran again otherwise or not at all, and random numbers that do not go on as they would "
+                "have."
+            ),
+            title="Activation checkpointing repeats the forward pass",
+            why=(
+                "A block that runs again otherwise, with another dropout or in another precision, gives gradients of "
+                "another model."
+            ),
+            remedy="Train without activation checkpointing, or without dropout; the rows say what was not kept.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "gradient_error": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Worst parameter's root mean square deviation from the gradient without activation checkpointing, on "
+                "the same device."
+            ),
+            title="Activation checkpointing leaves gradients unchanged",
+            why="Saving memory must not change what is learned.",
+            remedy="Train without activation checkpointing; look for operators that parity.determinism finds unsteady.",
+            action=Action.CONTACT_VENDOR,
+        ),
+    },
     typical_s=0.5,
     catches=("other-random",),
 )
@@ -30,8 +67,7 @@ def recomputation(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32
     """
     import torch
 
-    from readiness.numerics.strict_precision import strict_precision
-    from readiness.numerics.unsupported import unsupported_as_reason
+    from readiness import strict_precision, unsupported_as_reason
     from readiness.probes.parity import activation_checkpointing, transformer
     from readiness.probes.parity.reference_cases import dtype_named
 

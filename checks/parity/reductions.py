@@ -4,13 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from readiness import Accelerator, Cost, Yield, check
+from readiness import Accelerator, Action, Better, Cost, Measure, Yield, check
 
 
 @check(
     "parity.reductions",
     title="Sums, means, variances and maxima agree with float64",
-    measures={"supported": "1", "bound_ratio": "1", "relative_error": "1"},
+    measures={
+        "supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the cases that the device computes at all.",
+            title="Sums and other reductions are supported in {dtype}",
+            why="Losses, norms and optimizers are reductions.",
+            remedy="Update the stack; report the rows to the vendor.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "bound_ratio": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Worst element's error beyond the rounding of the result, in units of what a float32 accumulator may "
+                "lose."
+            ),
+            title="Sums and other reductions are right in {dtype}",
+            why="A sum that loses its small terms, or a maximum that drops NaN, hides that a run goes wrong.",
+            remedy="Update the stack; report the rows to the vendor.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "relative_error": Measure(
+            "1", better=Better.LOWER,
+            meaning="Worst case's root mean square deviation over that of the reference, without the cancelling case.",
+        ),
+    },
     cost=Cost.SECONDS,
     typical_s=0.6,
     catches=("low-precision", "wrong-result", "nan", "dtype-unsupported"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from readiness import Accelerator, Cost, Measurement, Row, Yield, check
+from readiness import Accelerator, Better, Cost, Measure, Measurement, Row, Yield, check
 
 _DTYPES = ("float32", "bfloat16", "float16", "int32", "int64")
 
@@ -13,7 +13,16 @@ _DTYPES = ("float32", "bfloat16", "float16", "int32", "int64")
 @check(
     "parity.special_values",
     title="Subnormals, NaN, infinity, rounding and integers behave as they must",
-    measures={"supported": "1", "violations": "features"},
+    measures={
+        "supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the features that the device could compute at all.",
+        ),
+        "violations": Measure(
+            "features", better=Better.LOWER,
+            meaning="Features with a wrong answer; the rows name them.",
+        ),
+    },
     cost=Cost.SECONDS,
     typical_s=0.3,
     catches=("flush-denormals", "saturate"),
@@ -29,9 +38,7 @@ def special_values(accelerator: Accelerator, *, dtypes: Sequence[str] = _DTYPES)
     `violations` is the number of features with a wrong answer (0 is told only where all were computed), `supported` the
     share that the device could compute at all; the rows name them.
     """
-    from readiness import numerics
-    from readiness.numerics.strict_precision import strict_precision
-    from readiness.numerics.unsupported import unsupported_as_reason
+    from readiness import numerics, strict_precision, unsupported_as_reason
     from readiness.probes.parity.reference_cases import dtype_named
     from readiness.probes.parity.special_values import features
 

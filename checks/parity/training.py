@@ -4,13 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from readiness import Accelerator, Cost, Measurement, Row, Yield, check
+from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, Row, Yield, check
 
 
 @check(
     "parity.training",
     title="A small transformer trains as it does in float64",
-    measures={"supported": "1", "gradient_error": "1", "loss_difference": "1", "loss_decreased": "1"},
+    measures={
+        "supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="1 where the transformer trains at all.",
+            title="A training step works in {dtype}",
+            why="Autograd, autocast, optimizer and allocator meet in a training step.",
+            remedy="Update the stack; report the rows to the vendor.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "gradient_error": Measure(
+            "1", better=Better.LOWER,
+            meaning="First step's worst parameter: root mean square deviation of its gradient over that of the reference.",
+            title="Gradients of a whole model are right in {dtype}",
+            why="Operators that pass one by one can still fail together.",
+            remedy="Compare the parameters in the rows one by one; look for operators that operators.sweep found wrong.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "loss_difference": Measure(
+            "1", better=Better.LOWER,
+            meaning="Worst relative deviation of the loss over all steps.",
+            title="The training loss follows the reference in {dtype}",
+            why="A curve that leaves the reference in thirty steps is another model in a million.",
+            remedy="Compare the parameters in the rows one by one; look for operators that operators.sweep found wrong.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "loss_decreased": Measure(
+            "1", better=Better.LOWER,
+            meaning="Mean loss of the last three steps over the first loss.",
+            title="Training brings the loss down in {dtype}",
+            why="A loss that does not fall shows that gradients do not arrive.",
+            remedy="Look for operators without a gradient in operators.sweep.",
+            action=Action.CONTACT_VENDOR,
+        ),
+    },
     cost=Cost.SECONDS,
     typical_s=2.0,
     catches=("wrong-result", "wrong-gradient", "nan"),
@@ -31,9 +64,7 @@ def training(
     """
     import torch
 
-    from readiness import numerics
-    from readiness.numerics.strict_precision import strict_precision
-    from readiness.numerics.unsupported import unsupported_as_reason
+    from readiness import numerics, strict_precision, unsupported_as_reason
     from readiness.probes.parity import train_and_decode, transformer
     from readiness.probes.parity.reference_cases import dtype_named
 

@@ -4,13 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness import Accelerator, Cost, Measurement, Row, Yield, check
+from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, Row, Yield, check
 
 
 @check(
     "stability.checkpoint",
     title="Training goes on from a checkpoint as if it had never stopped",
-    measures={"resume_mismatches": "1", "wrong_tensors": "1", "supported": "1", "memory_growth_bytes": "bytes per save"},
+    measures={
+        "resume_mismatches": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Tensors, random numbers and losses that differ after loading or at the end from training that never "
+                "stopped."
+            ),
+            title="Training goes on exactly from a checkpoint",
+            why="Long runs are restarted many times; one that goes on from another state trains another model.",
+            remedy="Save tensors on the host and contiguous; update the plug-in and report the tensor that is named.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "wrong_tensors": Measure(
+            "1", better=Better.LOWER,
+            meaning="Tensors that came back with another byte, shape, dtype or device.",
+            title="Saved tensors are loaded unchanged to the {target}",
+            why="A tensor that comes back from a file with other values spoils the model without an error.",
+            remedy="Save tensors on the host and contiguous; update the plug-in and report the tensor that is named.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the tensors and states that could be saved and loaded.",
+            title="Checkpoints can be saved and loaded",
+            why="What cannot be saved and loaded cannot be trained for long.",
+            remedy="Save tensors on the host; update the plug-in.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "memory_growth_bytes": Measure(
+            "bytes per save", better=Better.LOWER,
+            meaning="Memory that a save keeps for good.",
+            title="Saving checkpoints leaks no {memory} memory",
+        ),
+    },
     cost=Cost.SECONDS,
     typical_s=2.0,
     limit_s=120.0,
@@ -35,7 +68,7 @@ def checkpoint(accelerator: Accelerator, *, before: int = 4, after: int = 5, sav
     """
     import torch
 
-    from readiness.numerics.unsupported import unsupported_as_reason
+    from readiness import unsupported_as_reason
     from readiness.probes.stability.checkpoint_memory_growth import growths
     from readiness.probes.stability.checkpoints import resume, round_trip
 

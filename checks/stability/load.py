@@ -4,15 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from readiness import Accelerator, Cost, Note, Yield, check
+from readiness import Accelerator, Action, Better, Cost, Measure, Note, Yield, check
 
 
 @check(
     "stability.load",
     title="The same work gives the same result, and at the same speed, under sustained load",
     measures={
-        "supported": "1", "calls": "1", "mismatches": "1", "unrepeatable": "1", "first_error": "1", "errors": "1",
-        "speed_kept": "1", "memory_growth_bytes": "bytes per 1000 calls",
+        "supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the operations that the device has.",
+            why="An operation that the device lacks was not put under load.",
+            remedy="Update the stack; look the operation up in operators.sweep.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "calls": Measure(
+            "1",
+            meaning="Calls that were made and compared.",
+        ),
+        "mismatches": Measure(
+            "1", better=Better.LOWER,
+            meaning="Calls that gave other bits than the first.",
+            why="One wrong result in thousands of calls is many in every training step and in every hour of serving.",
+            remedy=(
+                "Repeat on another chip of the same kind: if that one passes, replace this one; if not, report the "
+                "operation to the vendor."
+            ),
+            action=Action.REPLACE,
+        ),
+        "unrepeatable": Measure(
+            "1", better=Better.LOWER,
+            meaning="Operations that differed at once, though deterministic algorithms were asked for.",
+            why="Where equal inputs give other bits at once, failing silicon cannot be told from noise.",
+            remedy="Set the stack's switch for deterministic algorithms; if bits still change, run the vendor's diagnosis.",
+            action=Action.CHECK_CONFIG,
+        ),
+        "first_error": Measure(
+            "1", better=Better.LOWER,
+            meaning="Worst deviation of a first result from float64, over its root mean square.",
+            why="Where the first result is wrong, that all later ones are like it says nothing.",
+            remedy="Update the stack; do not use the operation that is named in this dtype and layout.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "errors": Measure(
+            "1", better=Better.LOWER,
+            meaning="Calls that raised; 20 end the load.",
+            why="An operation that raises now and then ends a run of weeks, and an answer, at a random moment.",
+            remedy="Look at the kernel's log; update the driver and the runtime, and report the operation that is named.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "speed_kept": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Least, over eight spans of time, of the best pace in one over the best pace before.",
+            title="The device keeps its speed under load",
+            why="A device that slows down when it grows warm slows every other device of the job with it.",
+            remedy="Look at temperatures, power limits and clocks with the vendor's tool; mend the cooling.",
+            action=Action.CHECK_CONFIG,
+        ),
+        "memory_growth_bytes": Measure(
+            "bytes per 1000 calls", better=Better.LOWER,
+            meaning="Median growth of memory over the second half.",
+            title="Load leaks no {memory} memory",
+        ),
     },
     cost=Cost.MINUTES,
     typical_s=45.0,

@@ -4,13 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from readiness import Accelerator, Cost, Measurement, Row, Yield, check
+from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, Row, Yield, check
 
 
 @check(
     "stability.pace",
     title="No core operation is much slower on the device than on the host",
-    measures={"slowdown": "1", "fallbacks": "1", "supported": "1"},
+    measures={
+        "slowdown": Measure(
+            "1", better=Better.LOWER,
+            meaning="Worst operation's time on the device over that on one core of the host.",
+            title="No operation is unduly slow in {dtype}",
+            why=(
+                "An operation without a kernel of its own works, passes every comparison, and sets the pace of the "
+                "whole step."
+            ),
+            remedy="Update the stack; until then avoid the operation that is named, or its layout.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "fallbacks": Measure(
+            "1", better=Better.LOWER,
+            meaning="Operations that the stack itself says it runs on the host.",
+            title="No timed operation runs on the host in {dtype}",
+            why="An operation that runs on the host drags its data across the bus twice with every call.",
+            remedy="Update the stack; until then avoid the operation that is named.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Share of the operations that the device has.",
+        ),
+    },
     cost=Cost.SECONDS,
     typical_s=7.0,
     limit_s=300.0,

@@ -4,17 +4,66 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import Skip, check
-from readiness.datamodel import Measurement, Row, Yield
+from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Skip, Yield, check
 
 
 @check(
     "throughput.copies",
     title="Bandwidth between host and device",
     measures={
-        "bandwidth_gbps": "GB/s", "share_of_memory": "1", "share_of_slot": "1", "wrong_bytes": "bytes",
-        "slot_lanes_share": "1", "slot_pace_share": "1",
+        "bandwidth_gbps": Measure(
+            "GB/s", better=Better.HIGHER,
+            meaning="Median rate of copies of a block, in 10^9 bytes a second.",
+        ),
+        "share_of_memory": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Best sample over the best copy by one thread within the host's memory in the same run.",
+            title="Copies reach a fair share of the host memory's speed",
+            why="Weights are loaded, batches fed, checkpoints written and caches moved through this.",
+            remedy=(
+                "Look at the slot (lspci -vv, LnkSta), at the memory that the process is bound to, and at what else "
+                "uses the slot's switch."
+            ),
+            action=Action.CHECK_CONFIG,
+        ),
+        "share_of_slot": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Best sample with pinned memory over what the slot carries as it is.",
+            title="Copies use what the slot can carry",
+            why="What the slot could carry and does not is lost between memory, processor and switch.",
+            remedy="Bind the process to the processor that the device hangs on; look at access control (ACS) and the IOMMU.",
+            action=Action.CHECK_CONFIG,
+        ),
+        "wrong_bytes": Measure(
+            "bytes", better=Better.LOWER,
+            meaning="Bytes that differ after a block has been there and back.",
+            title="Large copies arrive unchanged",
+            why="Weights and checkpoints cross between host and device in large blocks.",
+            remedy="Look for bus errors in the kernel's log; have the device and its slot tested.",
+            action=Action.REPLACE,
+        ),
+        "slot_lanes_share": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Lanes of the slot in use over those that the device is capable of.",
+            title="The device's slot runs with all its lanes",
+            why="A device that has lost half of its lanes works, slowly: the usual fault of a slot, a riser or a board.",
+            remedy="Reseat the device; compare with its neighbours. If the board has no more lanes there, it is built so.",
+            action=Action.REPLACE,
+        ),
+        "slot_pace_share": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Pace of each lane over that which the device is capable of.",
+            title="The device's slot runs at its full pace",
+            why=(
+                "A link that could not be trained at its pace fell back to a slower one: half of its bandwidth for "
+                "each step."
+            ),
+            remedy=(
+                "Reseat the device, look for corrected errors of the bus, and set the slot's generation in the "
+                "firmware. If the host is of an older one, it is built so."
+            ),
+            action=Action.CHECK_CONFIG,
+        ),
     },
     typical_s=2.0,
     alone=True,

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import check
-from readiness.datamodel import Measurement, Row, Yield
+from readiness import Accelerator, Better, Measure, Measurement, Row, Yield, check
 
 
 @check(
     "throughput.matmul",
     title="Speed of matrix products",
-    measures={"tflops": "TFLOP/s", "supported": "1"},
+    measures={
+        "tflops": Measure(
+            "TFLOP/s", better=Better.HIGHER,
+            meaning="Median rate of a product of square matrices.",
+            title="Matrix products are fast enough for the model",
+        ),
+        "supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="0 where the device refuses the dtype.",
+        ),
+    },
     typical_s=2.5,
     alone=True,
     least={"budget_s": 0.001, "largest": 1},

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import check
-from readiness.datamodel import Measurement, Row, Yield
+from readiness import Accelerator, Better, Measure, Measurement, Row, Yield, check
 
 
 @check(
     "throughput.memory",
     title="Bandwidth of the device's memory",
-    measures={"bandwidth_gbps": "GB/s", "wrong_bytes": "bytes"},
+    measures={
+        "bandwidth_gbps": Measure(
+            "GB/s", better=Better.HIGHER,
+            meaning=(
+                "Median rate of a copy within the device's memory, reading and writing both counted, in 10^9 bytes a "
+                "second."
+            ),
+            title="Memory is fast enough for the model",
+        ),
+        "wrong_bytes": Measure(
+            "bytes", better=Better.LOWER,
+            meaning="Bytes that differ after the copy.",
+        ),
+    },
     typical_s=1.0,
     alone=True,
     least={"device_mib": 1, "host_mib": 1, "budget_s": 0.001},

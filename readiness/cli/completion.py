@@ -54,9 +54,9 @@ def _checks(ctx: typer.Context) -> Iterable[str]:
 
 
 def _whatever_can_be_explained(ctx: typer.Context) -> Iterable[str]:
-    from readiness.profile.loader import stated
+    from readiness.profile.loader import requirement_ids
 
-    return [*_profiles(ctx), *_checks(ctx), *sorted({id for ids in stated().values() for id in ids})]
+    return [*_profiles(ctx), *_checks(ctx), *sorted(requirement_ids())]
 
 
 def _devices(ctx: typer.Context) -> Iterable[str]:

@@ -70,7 +70,7 @@ def _unknown(name: str, profile: str | None, found: Mapping[str, Check]) -> Usag
         known = [item.id for item in profiles.load(profile, found).requirements]
         what = f"the profile {profile} has no requirement {name[:100]!r}"
     else:
-        known = [*found, *profiles.names(), *sorted({id for ids in profiles.stated().values() for id in ids})]
+        known = [*found, *profiles.names(), *sorted(profiles.requirement_ids())]
         what = f"there is neither a check nor a profile nor a requirement {name[:100]!r}"
     near = get_close_matches(name[:200], known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
@@ -88,6 +88,8 @@ def _required(
     from readiness.profile import loader as profiles
 
     stating = sorted((name for name, ids in profiles.stated().items() if id in ids), key=_general_first)
+    if not stating and (taking := profiles.stated_by_bases().get(id)) is not None:
+        stating = [taking]
     for name in [profile] if profile is not None else [*([asked] if asked is not None else []), *stating]:
         try:
             chosen = profiles.load(name, found)
@@ -169,7 +171,15 @@ def _measured(id: str, last: Assessment | None, *, known: bool) -> Iterator[str]
 def _check(check: Check) -> str:
     documentation = [" " * (len(line) - len(line.lstrip())) + clean(line) for line in check.documentation.splitlines()]
     lines = [clean(check.id), clean(check.title), "", *documentation, "", "measures"]
-    lines += [f"  {clean(name)} ({clean(unit)})" for name, unit in check.measures.items()]
+    for name, measure in check.measures.items():
+        better = "" if measure.better is None else f", better {measure.better}"
+        lines.append(f"  {clean(name)} ({clean(measure.unit)}{better})")
+        texts = {"": measure.meaning, "why: ": measure.why, "remedy: ": measure.remedy}
+        lines += [
+            textwrap.fill(f"{label}{clean(text)}", _WIDTH, initial_indent="    ", subsequent_indent="    ")
+            for label, text in texts.items()
+            if text
+        ]
     if check.settings:
         lines += ["", "settings"] + [f"  {name} = {clean(repr(value))}" for name, value in check.settings.items()]
     alone = ", alone on the machine" if check.alone else ""

@@ -56,7 +56,10 @@ def _checks() -> list[dict[str, object]]:
     from readiness.engine.check_declarations import discover
 
     return [
-        {"id": check.id, "title": check.title, "seconds": check.typical_s, "measures": dict(check.measures)}
+        {
+            "id": check.id, "title": check.title, "seconds": check.typical_s,
+            "measures": {name: measure.unit for name, measure in check.measures.items()},
+        }
         for check in discover().values()
     ]
 

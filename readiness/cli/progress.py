@@ -223,7 +223,8 @@ class Told(Silent):
     def _disturbed(self, job: Job) -> str | None:
         """What is to be said of a check whose figures are times on a host that was too busy to take them; else None."""
         before, after = self._pressure.pop(job.key, None), pressure_s()
-        if before is None or after is None or not any(_TIMED.search(unit) for unit in job.check.measures.values()):
+        timed = any(_TIMED.search(measure.unit) for measure in job.check.measures.values())
+        if before is None or after is None or not timed:
             return None
         took, in_line = time.monotonic() - before[0], after - before[1]
         if took < 1.0 or in_line < _MOST_PRESSURE * took or job.check.id in self._too_busy:

@@ -4,8 +4,8 @@ A rank is a process of its own with one device. A group of them is started from 
 and touched no device; whatever becomes of the ranks is a value (`RanksOutcome`), and none of them outlives the worker.
 """
 
+from readiness.distributed.group_runner import run_ranks
 from readiness.distributed.reports import Report
-from readiness.distributed.run_ranks import run_ranks
 from readiness.distributed.types import Failure, Network, Placement, RankContext, RankFunction, RanksOutcome, Trouble, place
 
 __all__ = [

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from readiness import check_registry, package_data
 from readiness.check_registry import Check, Phase, Scope
-from readiness.datamodel import Cost, Measurement, Row, Yield
+from readiness.datamodel import Action, Better, Cost, Measure, Measurement, Row, Yield
 from readiness.errors import CheckFileError, InternalError
 
 if TYPE_CHECKING:  # what it takes to start a process is imported where one is: our own checks need none
@@ -68,13 +69,14 @@ def _declare(note: Callable[[str], object]) -> list[Json]:
 
 
 _PLAIN = ("id", "title", "typical_s", "limit_s", "alone", "lasting", "documentation", "file", "line")
-_TABLES = ("measures", "least", "most")
+_TABLES = ("least", "most")
 
 
 def _to_json(check: Check) -> Json:
     return {
         **{name: getattr(check, name) for name in _PLAIN},
         **{name: dict(getattr(check, name)) for name in _TABLES},
+        "measures": {name: asdict(measure) for name, measure in check.measures.items()},
         "cost": check.cost.value, "scope": check.scope.value, "phase": check.phase.value, "catches": list(check.catches),
         "settings": {name: _told(value) for name, value in check.settings.items()},
         "vets": check.vet is not None, "recounts": check.recount is not None,
@@ -99,7 +101,7 @@ def _from_json(document: Json) -> Check:
 
     return Check(
         id=id, title=str(document["title"]), function=elsewhere, cost=Cost(document["cost"]),
-        measures={str(name): str(unit) for name, unit in document["measures"].items()},
+        measures={str(name): _measure(told) for name, told in document["measures"].items()},
         typical_s=_number(document["typical_s"]), limit_s=_number(document["limit_s"]),
         scope=Scope(document["scope"]), phase=Phase(document["phase"]), alone=document["alone"] is True,
         catches=tuple(map(str, document["catches"])),
@@ -110,6 +112,12 @@ def _from_json(document: Json) -> Check:
         settings={str(name): _understood(value) for name, value in document["settings"].items()},
         documentation=str(document["documentation"]), file=file, line=int(document["line"]),
     )  # fmt: skip
+
+
+def _measure(told: Json) -> Measure:
+    texts = {name: str(told[name]) for name in ("unit", "meaning", "title", "why", "remedy")}
+    better = None if told["better"] is None else Better(told["better"])
+    return Measure(**texts, better=better, action=Action(told["action"]))
 
 
 def _number(value: Any) -> float:

@@ -333,7 +333,7 @@ def with_unit(measurement: Measurement, check: Check) -> Measurement:
         name=measurement.name,
         value=_number(measurement.value),
         labels={str(key)[:200]: str(value)[:1000] for key, value in measurement.labels.items()},
-        unit=check.measures[measurement.name],
+        unit=check.measures[measurement.name].unit,
         spread=None if measurement.spread is None else _number(measurement.spread),
         samples=None if measurement.samples is None else operator.index(_plain(measurement.samples)),
         about=None if measurement.about is None else str(measurement.about)[:MOST_ABOUT],

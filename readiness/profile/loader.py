@@ -23,6 +23,7 @@ from readiness.documents import files, toml
 from readiness.errors import BadFileError, UsageError
 from readiness.judging.profile_demands import BESIDE, canonical, digest_of
 from readiness.profile import matrix
+from readiness.profile.default_prose import with_defaults
 from readiness.profile.inheritance import LIMIT_KEYS, View, below, lay_over
 from readiness.profile.settings import refuse_impossible
 
@@ -33,8 +34,35 @@ def names() -> list[str]:
 
 
 def stated() -> dict[str, list[str]]:
-    """Which requirements each shipped profile states itself, by their ids; what it extends states more."""
-    return {name: [entry["id"] for entry in _shipped(name).get("require", [])] for name in names()}
+    """The ids of the requirements that each shipped profile states itself; what it extends states more."""
+    return {name: _ids(_shipped(name)) for name in names()}
+
+
+def stated_by_bases() -> dict[str, str]:
+    """The ids of the requirements that shipped profiles have in common, each with one profile that takes it over."""
+    found: dict[str, str] = {}
+    for name in names():
+        for base in _bases(_shipped(name)):
+            for id in _ids(base):
+                found.setdefault(id, name)
+    return found
+
+
+def requirement_ids() -> set[str]:
+    """The ids of all requirements of shipped profiles."""
+    return {id for ids in stated().values() for id in ids} | stated_by_bases().keys()
+
+
+def _bases(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for name in document.get("extends", []):
+        if name not in names():
+            base = _shipped(f"bases/{name}")
+            yield base
+            yield from _bases(base)
+
+
+def _ids(document: Mapping[str, Any]) -> list[str]:
+    return [plain["id"] for _, entry in matrix.entries(document) for plain in matrix.expand(entry, "")]
 
 
 def title(name: str) -> str:
@@ -58,7 +86,7 @@ def load(name_or_file: str, checklist: Mapping[str, Check]) -> Profile:
         requirement = _requirement(id, matrix.with_values(entry, merged.values), merged)
         _refuse_what_no_check_measures(requirement, checklist)
         _refuse_unknown_stacks(requirement)
-        requirements.append(replace(requirement, title=requirement.title or _title(requirement, checklist)))
+        requirements.append(with_defaults(requirement, checklist))
     refuse_impossible(merged.settings(resolved=True), merged.settings_places(), checklist)
     profile = Profile(
         name=merged.name,
@@ -262,13 +290,6 @@ def _requirement(id: str, entry: Mapping[str, Any], merged: View) -> Requirement
         place=place,
         title=" ".join(entry.get("title", "").split()),
     )
-
-
-def _title(requirement: Requirement, checklist: Mapping[str, Check]) -> str:
-    """`Matrix products agree with float64 (relative error, dtype=bfloat16)`: of one that the profile gave no title."""
-    labels = (f"{key}={value}" for key, value in requirement.where.items())
-    about = ", ".join((requirement.measure.replace("_", " "), *labels))
-    return f"{checklist[requirement.check].title} ({about})"
 
 
 def _limit(id: str, entry: Mapping[str, Any], place: str) -> Limit:

@@ -34,13 +34,11 @@ from readiness.distributed import (
     rank_process,
     run_ranks,
 )
+from readiness.distributed import group_runner as distributed_run_ranks
 from readiness.distributed import (
     launcher as distributed_launcher,
 )
 from readiness.distributed import rank_entry as rank_side
-from readiness.distributed import (
-    run_ranks as distributed_run_ranks,
-)
 from readiness.distributed.status_board import StatusBoard
 from readiness.distributed.types import Json
 from readiness.host import disk

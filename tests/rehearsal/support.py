@@ -16,6 +16,7 @@ from readiness.datamodel import (
     Evidence,
     Level,
     Limit,
+    Measure,
     Measurement,
     Operator,
     Profile,
@@ -68,7 +69,7 @@ def made_check(id: str, *catches: str, scope: Scope = Scope.ACCELERATOR, alone: 
         """Never run."""
         yield Measurement("figure", 1.0)
 
-    return Check(id, id, function, {"figure": "1"}, Cost.SECONDS, typical_s, 60.0, scope=scope, alone=alone, catches=catches)
+    return Check(id, id, function, {"figure": Measure("1")}, Cost.SECONDS, typical_s, 60.0, scope=scope, alone=alone, catches=catches)
 
 
 def made_profile(*checks: str, level: Level = Level.MUST, uses: tuple[Use, ...] = tuple(Use)) -> Profile:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 
 from readiness.accelerators.base import Accelerator
 from readiness.datamodel import Note, Row, Yield
-from readiness.distributed.run_ranks import run_ranks
+from readiness.distributed.group_runner import run_ranks
 from readiness.distributed.types import Placement, RankFunction, RanksOutcome, place
 from readiness.probes.ranks_common.measurements import completion
 

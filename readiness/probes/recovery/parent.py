@@ -12,7 +12,7 @@ from pathlib import Path
 
 from readiness.accelerators.base import Accelerator
 from readiness.datamodel import Note, Yield
-from readiness.distributed.run_ranks import run_ranks
+from readiness.distributed.group_runner import run_ranks
 from readiness.distributed.types import Placement, RankFunction, RanksOutcome, Trouble, speaks_tcp
 from readiness.probes.ranks_common.measurements import completion
 from readiness.probes.recovery import measurements
