@@ -36,7 +36,7 @@ def _first_that_fits(assessment: Assessment) -> str:
         return f"UNDETERMINED: {counted}{' (simulated)' if any(simulated) else ''}{stopped}"
     stopped = "INTERRUPTED " if assessment.interrupted else ""
     said = stopped + ", ".join(
-        f"{use} {verdict.decision.value.upper()} {rendering.span(verdict)}{_waived(verdict)}"
+        f"{use} {verdict.decision.value.upper()} {rendering.score_range(verdict)}{_waived(verdict)}"
         for use, (_, verdict) in verdicts.items()
     )
     short = stopped + ", ".join(f"{use} {verdict.decision.value.upper()}" for use, (_, verdict) in verdicts.items())

@@ -10,7 +10,7 @@ from typing import Any
 
 from readiness import rendering
 from readiness.datamodel import Assessment, Decision, Finding, Use
-from readiness.rendering import Alike, Kind, Section, Shared, Statement, Time
+from readiness.rendering import DeviceGroup, Kind, Section, SharedFinding, Statement, Time
 from readiness.rendering import escape_markdown as escape
 
 SUFFIX = ".md"
@@ -86,29 +86,29 @@ _NO_USE: tuple[Use | None, ...] = (None,)
 _TABLE_OF_VERDICTS = "| accelerator | use | verdict | score..ceiling | | device |\n|---|---|---|---:|---|---|\n"
 
 
-def _verdicts(groups: Sequence[Alike]) -> list[Part]:
+def _verdicts(groups: Sequence[DeviceGroup]) -> list[Part]:
     """A row for each use of each group, the worst first where not all may find room."""
     ordered = groups if len(groups) <= _MOST_IN_ORDER else sorted(groups, key=lambda group: group.urgency)
     uses = [(group, use) for group in ordered for use in (tuple(group.lead.verdicts) or _NO_USE)]
     return [partial(_verdict, group, use) for group, use in uses]
 
 
-def _verdict(group: Alike, use: Use | None) -> str:
+def _verdict(group: DeviceGroup, use: Use | None) -> str:
     device = escape(rendering.device(group.lead))
     verdict = None if use is None else group.verdict(use)
     if use is None or verdict is None:
         return f"| {group.title(code)} | | no verdict | | | {device} |\n"
     return (
         f"| {group.title(code)} | {use} | {_SIGNS[verdict.decision]} **{verdict.decision}** "
-        f"| {group.span(use)} | {rendering.tally(verdict)} | {device} |\n"
+        f"| {group.score_range(use)} | {rendering.tally(verdict)} | {device} |\n"
     )
 
 
 def _each(
-    title: str, name: str, groups: Sequence[Alike], kind: Kind, order: Mapping[str, int], share: float, unfolded: int
+    title: str, name: str, groups: Sequence[DeviceGroup], kind: Kind, order: Mapping[str, int], share: float, unfolded: int
 ) -> Section:
     """A point for each finding; what is said alike of accelerators that differ otherwise is said once."""
-    points: dict[tuple[object, ...], tuple[Shared, list[str]]] = {}
+    points: dict[tuple[object, ...], tuple[SharedFinding, list[str]]] = {}
     for group in groups:
         for entry in group.entries[kind]:
             points.setdefault(_likeness(entry), (entry, []))[1].extend(entry.ids)
@@ -116,7 +116,7 @@ def _each(
     return Section(name, parts, share, f"\n### {title}\n\n", unfolded)
 
 
-def _likeness(entry: Shared) -> tuple[object, ...]:
+def _likeness(entry: SharedFinding) -> tuple[object, ...]:
     """What two points have in common that say the same."""
     finding = entry.finding
     words = tuple((each.whose, *each.lines) for each in entry.statements)
@@ -124,7 +124,7 @@ def _likeness(entry: Shared) -> tuple[object, ...]:
     return (finding.requirement, finding.title, entry.uses_text, finding.check, entry.together, words, *notes)
 
 
-def _point(entry: Shared, ids: Sequence[str]) -> str:
+def _point(entry: SharedFinding, ids: Sequence[str]) -> str:
     together = f" on {escape(entry.together)} together" if entry.together else ""
     only = " only" if entry.only == rendering.names(ids) else ""
     about = f"({entry.uses_text}; {code(entry.finding.check or 'check unknown')}{together})"
@@ -146,7 +146,7 @@ def _names(findings: Sequence[Finding]) -> str:
     return f"{_name(findings[0])} and {len(findings) - 1} more ({others})"
 
 
-def _said(entry: Shared) -> str:
+def _said(entry: SharedFinding) -> str:
     """Figure and words behind the name; where the accelerators of a group differ in them, a point for each."""
     statements = entry.statements
     if len(statements) == 1:
@@ -155,7 +155,7 @@ def _said(entry: Shared) -> str:
     return "\n" + "".join(f"  - {escape(each.whose)}: {escape('; '.join(each.lines), 1500)}\n" for each in statements)
 
 
-def _unknown(groups: Sequence[Alike], order: Mapping[str, int]) -> Section:
+def _unknown(groups: Sequence[DeviceGroup], order: Mapping[str, int]) -> Section:
     points: dict[tuple[str, str], list[str]] = {}
     for group in groups:
         kept, left_out = rendering.left_out(group.entries[Kind.UNKNOWN])
@@ -175,23 +175,23 @@ def _unknown(groups: Sequence[Alike], order: Mapping[str, int]) -> Section:
     return Section("causes of the unknown", _texts(texts), 0.1, "\n### What could not be told\n\n", 10)
 
 
-def _strays(groups: Sequence[Alike]) -> Iterator[str]:
+def _strays(groups: Sequence[DeviceGroup]) -> Iterator[str]:
     for group in groups:
-        if strays := rendering.strays(group.lead):
-            text = escape(", ".join(strays), 3000)
+        if orphan_verdict_ids := rendering.orphan_verdict_ids(group.lead):
+            text = escape(", ".join(orphan_verdict_ids), 3000)
             yield f"\n{group.names(code)}: named by the verdict, without a finding: {text}\n"
 
 
-def _proofs(groups: Sequence[Alike]) -> Iterator[str]:
+def _proofs(groups: Sequence[DeviceGroup]) -> Iterator[str]:
     for group in groups:
-        for check, proven, not_proven in rendering.proofs(group.lead):
+        for check, proven, not_proven in rendering.soak_claims(group.lead):
             yield (
                 f"- {code(check)} on {group.names(code)} proves: {escape(proven, 3000)}\n"
                 f"- it does not prove: {escape(not_proven, 3000)}\n"
             )
 
 
-def _closing(entry: Shared) -> str:
+def _closing(entry: SharedFinding) -> str:
     finding, text = entry.finding, ""
     for waiver, said in ((finding.waived, "waived"), (finding.expired_waiver, "**waiver expired**, it was")):
         if waiver is not None:
@@ -202,7 +202,7 @@ def _closing(entry: Shared) -> str:
     return text
 
 
-def _details(groups: Sequence[Alike]) -> Iterator[Part]:
+def _details(groups: Sequence[DeviceGroup]) -> Iterator[Part]:
     """Folded: every finding, where the time went, then the rows behind what failed. A table is one part."""
     for group in groups:
         yield from _findings(group)
@@ -214,7 +214,7 @@ def _details(groups: Sequence[Alike]) -> Iterator[Part]:
             yield from _rows(group, check)
 
 
-def _findings(group: Alike) -> Iterator[Part]:
+def _findings(group: DeviceGroup) -> Iterator[Part]:
     rows = [
         partial(_finding, entry, statement, kind)
         for kind, entries in group.entries.items()
@@ -225,7 +225,7 @@ def _findings(group: Alike) -> Iterator[Part]:
     return _folded(f"{group.title()}: findings", header, rows)
 
 
-def _finding(entry: Shared, statement: Statement, kind: Kind) -> str:
+def _finding(entry: SharedFinding, statement: Statement, kind: Kind) -> str:
     return (
         f"| {escape(entry.finding.requirement, 200)} | {entry.uses_text} | {entry.finding.level} | {kind} "
         f"| {escape(_value(statement), 200)} "
@@ -233,7 +233,7 @@ def _finding(entry: Shared, statement: Statement, kind: Kind) -> str:
     )
 
 
-def _times(group: Alike) -> Iterator[Part]:
+def _times(group: DeviceGroup) -> Iterator[Part]:
     times = group.times
     if not times:
         return
@@ -253,7 +253,7 @@ def _time(time: Time) -> str:
     return f"| {code(time.check)} | {seconds} | {time.status} | {time.attempts} | {escape(reason, 300)} |"
 
 
-def _rows(group: Alike, check: str) -> Iterator[Part]:
+def _rows(group: DeviceGroup, check: str) -> Iterator[Part]:
     """The detail behind a failure, as far as it is a matter of a screen or two; what several accelerators share, once."""
     found: dict[str, tuple[Sequence[Mapping[str, Any]], list[str]]] = {}
     for item in group.items:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from readiness import rendering
 from readiness.datamodel import Assessment, Level, Use
-from readiness.rendering import Alike, Kind, Paint, Shared
+from readiness.rendering import DeviceGroup, Kind, Paint, SharedFinding
 
 MOST_LINES = 15
 _MOST_NOTES = 3
@@ -70,7 +70,7 @@ def _notes(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
         yield rendering.cut(f"{word}  {text}", width).replace(word, paint(word, style), 1)
 
 
-def _verdicts(groups: Sequence[Alike], width: int, room: int) -> list[str]:
+def _verdicts(groups: Sequence[DeviceGroup], width: int, room: int) -> list[str]:
     """A line for each use of each group, or, where these are too many, a line for each of the worst groups."""
     if not groups:
         return ["No accelerator was assessed, so nothing is known."]
@@ -86,21 +86,21 @@ def _verdicts(groups: Sequence[Alike], width: int, room: int) -> list[str]:
     return lines
 
 
-def _whole(group: Alike, width: int) -> Iterator[str]:
+def _whole(group: DeviceGroup, width: int) -> Iterator[str]:
     yield rendering.cut(f"{group.title()}  {rendering.device(group.lead)}", width)
     mark = " (simulated)" if group.is_simulated else ""
     verdicts = [(use, verdict) for use in Use if (verdict := group.verdict(use)) is not None]
     column = max((len(verdict.decision.value) for _, verdict in verdicts), default=0) + len(mark)
     for use, verdict in verdicts:
         said = f"{verdict.decision.value.upper()}{mark}"
-        yield rendering.cut(f"{use:{_COLUMN}}  {said:{column}}  {group.span(use)}  {rendering.tally(verdict)}", width)
+        yield rendering.cut(f"{use:{_COLUMN}}  {said:{column}}  {group.score_range(use)}  {rendering.tally(verdict)}", width)
     if not verdicts:
         yield "no verdict"
 
 
-def _short(group: Alike, width: int) -> str:
+def _short(group: DeviceGroup, width: int) -> str:
     verdicts = [(use, verdict) for use in Use if (verdict := group.verdict(use)) is not None]
-    said = ", ".join(f"{use} {verdict.decision.value.upper()} {group.span(use)}" for use, verdict in verdicts)
+    said = ", ".join(f"{use} {verdict.decision.value.upper()} {group.score_range(use)}" for use, verdict in verdicts)
     if len(said) > width // 2:
         said = ", ".join(f"{use} {verdict.decision.value.upper()}" for use, verdict in verdicts)
         if len(verdicts) > 1 and len(decisions := {verdict.decision for _, verdict in verdicts}) == 1:
@@ -110,7 +110,7 @@ def _short(group: Alike, width: int) -> str:
     return f"{rendering.cut(group.names(), max(width - len(said) - len(mark) - 2, 3))}{mark}  {said}"
 
 
-def _causes(groups: Sequence[Alike], assessment: Assessment) -> list[_Cause]:
+def _causes(groups: Sequence[DeviceGroup], assessment: Assessment) -> list[_Cause]:
     """What decides first: failed musts, unknown ones, then failed shoulds, then what else is unknown."""
     several = len(assessment.accelerators) > 1
     order = {item.facts.id: place for place, item in enumerate(assessment.accelerators)}
@@ -121,8 +121,8 @@ def _causes(groups: Sequence[Alike], assessment: Assessment) -> list[_Cause]:
     return [*failed[Kind.BLOCKER], *decisive, *failed[Kind.LIMIT], *others]
 
 
-def _failed(groups: Sequence[Alike], kind: Kind, order: Mapping[str, int], several: bool) -> list[_Cause]:
-    found: dict[str, tuple[Shared, list[str]]] = {}
+def _failed(groups: Sequence[DeviceGroup], kind: Kind, order: Mapping[str, int], several: bool) -> list[_Cause]:
+    found: dict[str, tuple[SharedFinding, list[str]]] = {}
     for group in groups:
         for entry in group.entries[kind]:
             found.setdefault(entry.finding.requirement, (entry, []))[1].extend(entry.ids)
@@ -136,7 +136,7 @@ def _failed(groups: Sequence[Alike], kind: Kind, order: Mapping[str, int], sever
     return causes
 
 
-def _unknown(group: Alike, several: bool) -> Iterator[tuple[_Cause, Level]]:
+def _unknown(group: DeviceGroup, several: bool) -> Iterator[tuple[_Cause, Level]]:
     kept, left_out = rendering.left_out(group.entries[Kind.UNKNOWN])
     whose = f" on {group.names()}" if several else ""
     for chosen in left_out:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from readiness import rendering
 from readiness.datamodel import Assessment, Level, Status, Use
-from readiness.rendering import Alike, Group, Kind, Paint, Shared, Time
+from readiness.rendering import DeviceGroup, Group, Kind, Paint, SharedFinding, Time
 
 #: Quick checks beyond this number are summed up, unless one of them went wrong.
 _MOST_TIMES = 8
@@ -69,7 +69,10 @@ def _summary(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
         row = [rendering.clean(item.facts.id, 40) + (" (simulated)" if rendering.simulated(item.facts) else "")]
         for use in uses:
             verdict = item.verdicts.get(use)
-            row += ["no verdict", ""] if verdict is None else [verdict.decision.value.upper(), rendering.span(verdict)]
+            told = ["no verdict", ""]
+            if verdict is not None:
+                told = [verdict.decision.value.upper(), rendering.score_range(verdict)]
+            row += told
         rows.append([*row, rendering.device(item)])
     headers = ["accelerator", *[text for use in uses for text in (use.value, "score")], "model"]
     text = tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True)
@@ -79,7 +82,7 @@ def _summary(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
         yield rendering.paint_decisions(rendering.cut(line, width), paint)
 
 
-def _accelerators(group: Alike, assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
+def _accelerators(group: DeviceGroup, assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     """All about one accelerator, or about several that are alike."""
     heading = rendering.wrap(group.title(), width)
     device = rendering.device(group.lead)
@@ -99,9 +102,9 @@ def _accelerators(group: Alike, assessment: Assessment, paint: Paint, width: int
     yield from _unknown(group.entries[Kind.UNKNOWN], paint, width)
     yield from _failed("WAIVED", group.entries[Kind.WAIVED], paint, width)
     yield from _failed("FOR INFORMATION", group.entries[Kind.INFORMATION], paint, width)
-    if strays := rendering.strays(group.lead):
+    if orphan_verdict_ids := rendering.orphan_verdict_ids(group.lead):
         yield from _section("NAMED BY THE VERDICT, WITHOUT A FINDING", paint)
-        yield from rendering.wrap(", ".join(strays), width, first="  ")
+        yield from rendering.wrap(", ".join(orphan_verdict_ids), width, first="  ")
     if skipped := sorted({entry.finding.requirement for entry in group.entries[Kind.NOT_APPLICABLE]}):
         yield from _section("NOT APPLICABLE HERE", paint)
         yield from rendering.wrap(rendering.clean(", ".join(skipped), 3000), width, first="  ")
@@ -109,9 +112,9 @@ def _accelerators(group: Alike, assessment: Assessment, paint: Paint, width: int
     yield from _times(group, paint, width)
 
 
-def _proofs(group: Alike, paint: Paint, width: int) -> Iterator[str]:
+def _proofs(group: DeviceGroup, paint: Paint, width: int) -> Iterator[str]:
     """In plain words: what a long check shows, and what it leaves open."""
-    if not (found := rendering.proofs(group.lead)):
+    if not (found := rendering.soak_claims(group.lead)):
         return
     yield from _section(rendering.PROOFS_TITLE.upper(), paint)
     for check, proven, not_proven in found:
@@ -121,12 +124,12 @@ def _proofs(group: Alike, paint: Paint, width: int) -> Iterator[str]:
             yield from rendering.wrap(not_proven, width, first="    not proven:  ")
 
 
-def _verdicts(group: Alike, assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
+def _verdicts(group: DeviceGroup, assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     from tabulate import tabulate
 
     mark = " (simulated)" if group.is_simulated else ""
     verdicts = [(use, verdict) for use in Use if (verdict := group.verdict(use)) is not None]
-    rows = [[use.value, verdict.decision.value.upper() + mark, group.span(use)] for use, verdict in verdicts]
+    rows = [[use.value, verdict.decision.value.upper() + mark, group.score_range(use)] for use, verdict in verdicts]
     table = tabulate(rows, tablefmt="plain", disable_numparse=True).splitlines()
     column = max(map(len, table), default=0)
     for line, (_, verdict) in zip(table, verdicts, strict=True):
@@ -142,7 +145,7 @@ def _section(title: str, paint: Paint) -> Iterator[str]:
     yield paint(title, "bold")
 
 
-def _failed(title: str, entries: Sequence[Shared], paint: Paint, width: int) -> Iterator[str]:
+def _failed(title: str, entries: Sequence[SharedFinding], paint: Paint, width: int) -> Iterator[str]:
     """What was measured against which limit, what that is about, and what to do."""
     if not entries:
         return
@@ -178,7 +181,7 @@ def _failed(title: str, entries: Sequence[Shared], paint: Paint, width: int) -> 
         yield from _closing(entry, paint, width)
 
 
-def _unknown(entries: Sequence[Shared], paint: Paint, width: int) -> Iterator[str]:
+def _unknown(entries: Sequence[SharedFinding], paint: Paint, width: int) -> Iterator[str]:
     """Musts first, since they decide; those of one cause together."""
     if not entries:
         return
@@ -217,7 +220,7 @@ def _named(group: Group, paint: Paint, style: str, width: int) -> Iterator[str]:
     yield from rendering.wrap(f"{more}{about}", width, first="    ")
 
 
-def _closing(entry: Shared, paint: Paint, width: int) -> Iterator[str]:
+def _closing(entry: SharedFinding, paint: Paint, width: int) -> Iterator[str]:
     finding = entry.finding
     if (waiver := finding.waived) is not None:
         by, until = rendering.clean(waiver.by, 100), rendering.clean(waiver.until, 20)
@@ -234,7 +237,7 @@ def _closing(entry: Shared, paint: Paint, width: int) -> Iterator[str]:
         yield from _painted(lines, paint, "do:", "good")
 
 
-def _times(group: Alike, paint: Paint, width: int) -> Iterator[str]:
+def _times(group: DeviceGroup, paint: Paint, width: int) -> Iterator[str]:
     """Slowest first. What did not end well is always named, with its reason; quick and healthy checks are summed up."""
     from tabulate import tabulate
 

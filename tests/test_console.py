@@ -58,7 +58,7 @@ class Screen:
     def __init__(self, *requirements: Requirement, columns: int = 200, terminal: bool = False, **options: Any) -> None:
         self.stream = io.StringIO()
         screen = Console(file=self.stream, width=columns, height=30, force_terminal=terminal, color_system=None)
-        self.told = progress.Told(profile(*requirements), Path("x"), verbose=options.pop("verbose", False), console=screen, **options)
+        self.told = progress.FindingGroup(profile(*requirements), Path("x"), verbose=options.pop("verbose", False), console=screen, **options)
 
     def plan(self, devices: Iterable[AcceleratorFacts], *jobs: Job, known: dict[Any, Evidence] | None = None) -> Screen:
         self.told.planned(tuple(devices), jobs, known or {})
@@ -330,7 +330,7 @@ def test_colours_that_a_pipeline_asks_for_move_nothing(monkeypatch: pytest.Monke
     monkeypatch.setattr("sys.stderr", io.StringIO())
     request: Any = SimpleNamespace(profile=profile(), uses=tuple(Use), waivers=(), within_s=None)
     observer = progress.observer(request, tmp_path, quiet=False, verbose=False, no_color=False)
-    assert isinstance(observer, progress.Told)
+    assert isinstance(observer, progress.FindingGroup)
     assert not observer.moving
 
 

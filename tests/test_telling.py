@@ -104,8 +104,8 @@ def test_durations(seconds: float, expected: str) -> None:
 
 
 def test_nothing_is_rounded_up_to_complete() -> None:
-    assert rendering.span(Verdict(Decision.READY, 99.9, 99.9)) == "99..99"
-    assert rendering.span(Verdict(Decision.READY, 61.9, 97), Verdict(Decision.READY, 58.2, 96)) == "58..96 to 61..97"
+    assert rendering.score_range(Verdict(Decision.READY, 99.9, 99.9)) == "99..99"
+    assert rendering.score_range(Verdict(Decision.READY, 61.9, 97), Verdict(Decision.READY, 58.2, 96)) == "58..96 to 61..97"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_finding_in_words_has_its_figure_its_place_and_what_it_is_about() -> N
     assert len(rendering.reason(build.failed("x", reason="word " * 500))) <= 600
 
 
-def groups(*makes: object, **changes: object) -> list[rendering.Alike]:
+def groups(*makes: object, **changes: object) -> list[rendering.DeviceGroup]:
     """Accelerators cuda:0, cuda:1, ... with these findings each."""
     items = [
         build.accelerator(findings, facts_=build.facts(f"cuda:{number}"))  # type: ignore[arg-type]

@@ -56,7 +56,7 @@ def lifecycle(
     from readiness.probes.driver import lifecycle as life
 
     openings: list[life.Opening] = []
-    for number in range(opens if accelerator.stack.forks else fresh_opens):
+    for number in range(opens if accelerator.stack.fork_safe else fresh_opens):
         openings.append(life.open_once(accelerator, open_timeout_s))
         yield Row({"opened": number, "seconds": round(openings[-1].seconds, 3), "failure": openings[-1].failure})
         if sum(opening.timed_out for opening in openings) == 2:

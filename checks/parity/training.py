@@ -79,16 +79,19 @@ def training(
         labels = {"dtype": name, "precision": "full" if full else "autocast"}
         with strict_precision(), unsupported_as_reason() as refusal:
             ready = transformer.copy(start, dtype if full else torch.float32)
-            course = train_and_decode.train(ready, batches, accelerator.device, autocast=None if full else dtype)
+            training_run = train_and_decode.train(ready, batches, accelerator.device, autocast=None if full else dtype)
         yield Measurement("supported", int(refusal.reason is None), labels)
         if refusal.reason is not None:
             yield Row({**labels, "refused": refusal.reason})
             continue
-        errors = {key: numerics.relative_error(course.gradients[key], want) for key, want in reference.gradients.items()}
+        errors = {
+            key: numerics.relative_error(training_run.gradients[key], want) for key, want in reference.gradients.items()
+        }
         for key, error in errors.items():
             yield Row({**labels, "parameter": key, "gradient_error": error})
-        yield Row({**labels, "losses": course.losses, "reference_losses": reference.losses})
+        yield Row({**labels, "losses": training_run.losses, "reference_losses": reference.losses})
         worst = max(errors, key=errors.__getitem__)
         yield Measurement("gradient_error", max(errors.values()), labels, samples=len(errors), about=f"gradient of {worst}")
-        yield Measurement("loss_difference", train_and_decode.loss_difference(course, reference), labels, samples=steps)
-        yield Measurement("loss_decreased", train_and_decode.decrease(course), labels, samples=steps)
+        difference = train_and_decode.loss_difference(training_run, reference)
+        yield Measurement("loss_difference", difference, labels, samples=steps)
+        yield Measurement("loss_decreased", train_and_decode.decrease(training_run), labels, samples=steps)

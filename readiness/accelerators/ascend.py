@@ -22,8 +22,8 @@ class Ascend(PluggedStack):
     nodes = ("davinci[0-9]*", "davinci_manager")
     hiding = ("ASCEND_RT_VISIBLE_DEVICES",)
     collective_backend = "hccl"
-    beyond_reductions = dict.fromkeys(("prod bfloat16", "prod int16"), "HCCL: CheckReduceDataType, for 910B and 910_93")
-    rest_s = 10.0  # EJ0001 before that: github.com/hiyouga/LlamaFactory/issues/3839
+    unsupported_reductions = dict.fromkeys(("prod bfloat16", "prod int16"), "HCCL: CheckReduceDataType, for 910B and 910_93")
+    cooldown_s = 10.0  # EJ0001 before that: github.com/hiyouga/LlamaFactory/issues/3839
 
     def __init__(self, root: Path = ascend_install.ROOT) -> None:
         self.root = root

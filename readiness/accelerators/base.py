@@ -56,22 +56,22 @@ class Stack(ABC):
     kind: str
     plugin: str | None = None
     collective_backend: str | None = None
-    forks: bool = True
+    fork_safe: bool = True
     asynchronous: bool = True
-    connects_s: float = 60.0  # 55 s on eight B200: github.com/NVIDIA/nccl/issues/1646
-    rest_s: float = 0.0
+    connect_timeout_s: float = 60.0  # 55 s on eight B200: github.com/NVIDIA/nccl/issues/1646
+    cooldown_s: float = 0.0
     root: Path = Path("/")
-    driverless: bool = False
+    host_backed: bool = False
     nodes: tuple[str, ...] = ()
     hiding: tuple[str, ...] = ()
-    beyond: Mapping[str, str] = {}
-    beyond_reductions: Mapping[str, str] = {}
-    beyond_modes: Mapping[str, str] = {}
+    unsupported_ops: Mapping[str, str] = {}
+    unsupported_reductions: Mapping[str, str] = {}
+    unsupported_modes: Mapping[str, str] = {}
 
     @property
-    def forkable(self) -> bool:
+    def from_forkserver(self) -> bool:
         """Whether its workers may be forked from the prepared process, which has imported torch and no plug-in."""
-        return self.forks and self.plugin is None
+        return self.fork_safe and self.plugin is None
 
     @abstractmethod
     def discover(self) -> Iterator[AcceleratorFacts]:

@@ -52,8 +52,8 @@ class Cpu(Stack):
     kind = "cpu"
     collective_backend = "gloo"
     asynchronous = False
-    driverless = True
-    connects_s = 0.0
+    host_backed = True
+    connect_timeout_s = 0.0
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root

@@ -21,7 +21,7 @@ class Mps(Stack):
 
     name = "mps"
     kind = "mps"
-    forks = False  # Metal does not survive a fork
+    fork_safe = False  # Metal does not survive a fork
 
     def absence(self) -> str | None:
         """Metal exists on macOS only."""

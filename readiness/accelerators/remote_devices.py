@@ -20,7 +20,7 @@ _HOST = "host"
 _NOTHING_MEASURED: dict[str, Any] = {"evidence": [], "findings": [], "verdicts": {}}
 
 
-def unlike(facts: AcceleratorFacts, lead: AcceleratorFacts) -> dict[str, Any]:
+def delta_encode(facts: AcceleratorFacts, lead: AcceleratorFacts) -> dict[str, Any]:
     """What `facts_to_json` says of these and not of `lead`: peers of one make differ in little."""
     document, common = facts_to_json(facts), facts_to_json(lead)
     own = {key: value for key, value in document.items() if value != common[key]}
@@ -31,8 +31,8 @@ def unlike(facts: AcceleratorFacts, lead: AcceleratorFacts) -> dict[str, Any]:
     return own
 
 
-def like(document: Mapping[str, Any], lead: Mapping[str, Any]) -> AcceleratorFacts:
-    """The inverse of `unlike`; `lead` as JSON."""
+def delta_decode(document: Mapping[str, Any], lead: Mapping[str, Any]) -> AcceleratorFacts:
+    """The inverse of `delta_encode`; `lead` as JSON."""
     properties = document.get("properties", {})
     if document.get("properties_like", "properties" not in document):
         properties = lead["properties"] | properties

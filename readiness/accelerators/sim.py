@@ -22,10 +22,10 @@ class Sim(Stack):
     name = "sim"
     kind = "sim"
     collective_backend = "cpu:gloo,sim:gloo"
-    driverless = True
-    connects_s = 0.0
-    beyond: Mapping[str, str] = {"to_sparse": "the simulator takes strided tensors only"}
-    beyond_modes: Mapping[str, str] = dict.fromkeys(
+    host_backed = True
+    connect_timeout_s = 0.0
+    unsupported_ops: Mapping[str, str] = {"to_sparse": "the simulator takes strided tensors only"}
+    unsupported_modes: Mapping[str, str] = dict.fromkeys(
         ("fsdp", "hsdp", "fsdp+tensor", "fsdp+expert"),
         "fully_shard resizes storages, which the simulator cannot do: no finding about a chip",
     )

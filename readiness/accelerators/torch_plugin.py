@@ -21,7 +21,7 @@ class PluggedStack(Stack):
     vendor: str
     distribution: str
     machine = Path("/")
-    forks = False  # the plug-in may open the device or start threads while it is being imported
+    fork_safe = False  # the plug-in may open the device or start threads while it is being imported
 
     def absence(self) -> str | None:
         """The plug-in is not installed, or there is no torch. Raises OutOfReachError."""

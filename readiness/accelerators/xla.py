@@ -24,7 +24,7 @@ class Xla(Stack):
     kind = "xla"
     plugin = "torch_xla"
     collective_backend = "xla"
-    forks = False
+    fork_safe = False
 
     def absence(self) -> str | None:
         """The plug-in is not installed, or there is no torch."""

@@ -15,7 +15,7 @@ class Xpu(Stack):
     name = "xpu"
     kind = "xpu"
     collective_backend = "xccl"
-    forks = False  # whether an untouched Level Zero survives a fork has not been seen
+    fork_safe = False  # whether an untouched Level Zero survives a fork has not been seen
 
     def absence(self) -> str | None:
         """Torch was built without it."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from readiness.datamodel import AcceleratorFacts, Evidence, Finding, Level, Outcome, Profile, Use, Waiver
 from readiness.engine.plan import Job
 from readiness.judging import judge
-from readiness.rendering import Kind, Shared, clean, kind, names, title
+from readiness.rendering import Kind, SharedFinding, clean, kind, names, title
 
 Key = tuple[str, str]
 #: Where accelerators do not agree on what is not met, so many say so each in words of their own.
@@ -98,7 +98,7 @@ class LiveFindings:
         said = title(finding)
         name = f"{said} ({id}, {finding.level})" if said else f"{id} ({finding.level})"
         head = f"{_WORDS[meaning]}: {name}"
-        statements = Shared.of(entries).statements
+        statements = SharedFinding.of(entries).statements
         if len(statements) == 1:
             whose = f" on {names([id for id, _ in entries])}" if len(self._accelerators) > 1 else ""
             return Unmet(meaning, finding.level, f"{head}{whose}: {'; '.join(statements[0].lines)}")

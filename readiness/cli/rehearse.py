@@ -74,7 +74,7 @@ def rehearse(
     from readiness.engine import check_declarations
     from readiness.profile import loader as profiles
     from readiness.rehearsal import formats as telling
-    from readiness.rehearsal.seeded_faults import cast
+    from readiness.rehearsal.seeded_faults import selection
 
     add_checks(checks)
     if kinds:
@@ -87,7 +87,7 @@ def rehearse(
     request = rehearsal.Request(
         profile=chosen,
         checklist=found,
-        cast=cast(chip or ()),
+        selection=selection(chip or ()),
         uses=chosen.uses,
         seed=first,
         seeds=tuple((first + number) % 2**31 for number in range(seeds)),
@@ -109,7 +109,7 @@ def after(request: RunRequest, assessment: Assessment, *, quiet: bool, no_color:
     """
     from readiness import rehearsal
     from readiness.rehearsal.plan import only_claimed
-    from readiness.rehearsal.seeded_faults import cast
+    from readiness.rehearsal.seeded_faults import selection
 
     ran = {item.check for one in assessment.accelerators for item in one.evidence if item.attempts}
     if not ran:
@@ -117,7 +117,7 @@ def after(request: RunRequest, assessment: Assessment, *, quiet: bool, no_color:
     wanted = rehearsal.Request(
         profile=request.profile,
         checklist=request.checklist,
-        cast=cast(),
+        selection=selection(),
         uses=request.uses,
         seed=request.seed,
         seeds=(request.seed,),
@@ -132,7 +132,7 @@ def _rehearse(request: Any, *, quiet: bool, no_color: bool) -> Rehearsal:
     from readiness.cli.progress import is_colour_refused
     from readiness.rehearsal import progress
 
-    title = f"rehearsal of {request.profile.name}, {len(request.cast.plants)} planted defects"
+    title = f"rehearsal of {request.profile.name}, {len(request.selection.faults)} planted defects"
     with progress.observer(title, quiet=quiet, no_color=is_colour_refused(no_color)) as observer:
         return rehearsal.rehearse(request, observer)
 

@@ -240,11 +240,12 @@ def _elsewhere(asked: dict[str, Any], journal: Journal, *, begun: bool) -> tuple
     if not asked.get("hosts"):
         return ()
     from readiness.engine.discovery import LIMIT_S
-    from readiness.engine.remote_hosts import REACH, Joining, join
+    from readiness.engine.remote_hosts import REACH, HostOptions, discover_remote
 
     shared = None if asked["shared"] is None else Path(asked["shared"])
-    joining = Joining(tuple(asked["hosts"]), asked["reach"] or REACH, asked["address"], shared)
-    found = join(joining) if asked["within_s"] is None else join(joining, min(LIMIT_S, asked["within_s"] * 0.6))
+    joining = HostOptions(tuple(asked["hosts"]), asked["reach"] or REACH, asked["address"], shared)
+    limit_s = LIMIT_S if asked["within_s"] is None else min(LIMIT_S, asked["within_s"] * 0.6)
+    found = discover_remote(joining, limit_s)
     if begun and _identities(found) != asked.get("elsewhere"):
         raise UsageError(
             "the other hosts no longer have the accelerators that this run began with",

@@ -47,8 +47,8 @@ def run_ranks(
     nothing about the device. Raises OSError where no process can be started, and where a disk was too full for the ranks.
     """
     killed_for_memory = kernel_kills()
-    connects_s = accelerator.stack.connects_s
-    limits = _Limits(patience_s + connects_s, limit_s + 3 * connects_s, start_s, LEAVE_S + connects_s)
+    connect_timeout_s = accelerator.stack.connect_timeout_s
+    limits = _Limits(patience_s + connect_timeout_s, limit_s + 3 * connect_timeout_s, start_s, LEAVE_S + connect_timeout_s)
     # Longer than our own patience: a hang is to be seen here, where the rank that is missing can be named.
     timeout_s = 2 * limits.patience_s + 30
     with rank_group(function, accelerator, placement, settings, timeout_s=timeout_s, network=network) as group:

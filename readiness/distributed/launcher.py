@@ -71,7 +71,7 @@ def rank_group(
             network = Network(networks.interface_of(next(iter(lines)).address))
         store = _tcp_store(stack) if lines else _file_store(stack)
         processes = _Processes(lines)
-        stack.callback(_end_and_cool_down, processes, accelerator.stack.rest_s)
+        stack.callback(_end_and_cool_down, processes, accelerator.stack.cooldown_s)
         here = sum(host_of(facts) is None for facts in placement.ranks)
         if not here:
             raise OSError("no rank is on this host, which serves the store of them all")
@@ -157,11 +157,11 @@ class _Processes:
                 hang_up(line)
 
 
-def _end_and_cool_down(processes: _Processes, rest_s: float) -> None:
+def _end_and_cool_down(processes: _Processes, cooldown_s: float) -> None:
     """End all ranks; where one did not leave by itself, leave the devices alone for as long as their stack needs."""
     processes.end()
     if any(process.handle.poll() for process in processes.all):
-        time.sleep(rest_s)
+        time.sleep(cooldown_s)
 
 
 def _lines(placement: Placement, stack: str) -> dict[Host, Line]:

@@ -27,7 +27,7 @@ from readiness.datamodel import (
 )
 from readiness.errors import BadFileError
 from readiness.judging import profile_demands
-from readiness.judging.early_versions import shown, unfounded, unlike
+from readiness.judging.early_versions import differing_judgements, shown, unfounded
 from readiness.judging.rejudge import Rejudging
 from readiness.judging.verdict import decide
 
@@ -57,7 +57,7 @@ def contradictions(assessment: Assessment) -> Iterator[Contradiction]:
             return
         judging = _judging(assessment, assessment.basis)
     if judging is None:
-        yield from unlike(assessment.accelerators)
+        yield from differing_judgements(assessment.accelerators)
     known = {*ids, *(joined.id for joined in assessment.joined)}
     together: dict[tuple[str, ...], Evidence] = {}
     for number, item in enumerate(assessment.accelerators):

@@ -61,7 +61,7 @@ def discover(pool: Pool, *, limit_s: float = LIMIT_S, stopped: Callable[[], bool
         if reason is not None:
             absent[name] = reason
         else:
-            workers[name] = pool.start({"job": "discover", "stack": name}, fork=stack.forkable, limit_s=LIMIT_S)
+            workers[name] = pool.start({"job": "discover", "stack": name}, fork=stack.from_forkserver, limit_s=LIMIT_S)
     _wait(pool, list(workers.values()), limit_s, stopped)
     found: list[AcceleratorFacts] = []
     failures: dict[str, str] = {}

@@ -77,7 +77,7 @@ class Job:
             "check": self.check.id,
             "file": self.check.file,
             "accelerator": facts_to_json(lead),
-            "peers": [remote_devices.unlike(facts, lead) for facts in (*self.accelerators, *others)],
+            "peers": [remote_devices.delta_encode(facts, lead) for facts in (*self.accelerators, *others)],
             "seed": seed,
             "settings": dict(self.settings),
             "kept": None if kept is None else str(kept),

@@ -50,7 +50,7 @@ _MOST_TOLD_BYTES = LARGEST_MESSAGE_BYTES * 3 // 4
 
 
 @dataclass(frozen=True, slots=True)
-class Joining:
+class HostOptions:
     """What the command line says of other hosts: their names, how to reach them, and where this one is reached from there.
 
     `shared` is a folder that all hosts are said to see.
@@ -119,7 +119,7 @@ def _address_for(name: str) -> str:
         ) from None
 
 
-def join(joining: Joining, limit_s: float = LIMIT_S) -> tuple[AcceleratorFacts, ...]:
+def discover_remote(joining: HostOptions, limit_s: float = LIMIT_S) -> tuple[AcceleratorFacts, ...]:
     """All accelerators of the other hosts. Raises UsageError for a host that cannot take part, or says nothing in time."""
     hosts = joining.hosts()
     with ThreadPoolExecutor(max(len(hosts), 1)) as side_by_side:
@@ -135,7 +135,7 @@ def join(joining: Joining, limit_s: float = LIMIT_S) -> tuple[AcceleratorFacts, 
 def _refuse_too_many(found: Sequence[AcceleratorFacts]) -> None:
     """A worker is told of all accelerators at once, of equal ones what differs: that must fit into one message."""
     leads = {facts.stack: facts for facts in reversed(found)}
-    size = sum(len(json.dumps(remote_devices.unlike(facts, leads[facts.stack]))) for facts in found)
+    size = sum(len(json.dumps(remote_devices.delta_encode(facts, leads[facts.stack]))) for facts in found)
     if size > _MOST_TOLD_BYTES:
         raise UsageError(
             f"it takes {size >> 10} KiB to tell a worker of the {len(found)} accelerators of other hosts, "

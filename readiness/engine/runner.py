@@ -109,7 +109,7 @@ def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
             request.last.take_over(_plan(request, chosen), chosen, journal, time.monotonic() - began)
         taken = {key for key, evidence in journal.evidence.items() if evidence.earlier is not None}
         jobs = _plan(request, chosen, taken, request.within_s)
-        if all(accelerators.stack(facts.stack).driverless for facts in chosen):
+        if all(accelerators.stack(facts.stack).host_backed for facts in chosen):
             prepare(pool)
         loop = _Run(request, journal, observer, pool, jobs, known(jobs, journal), began, stop)
         observer.planned(chosen, jobs, loop.evidence)
@@ -198,7 +198,7 @@ class _Run(Scheduler[Job]):
             return
         if worker.exit_code != 0 and len(job.accelerators) > 1:  # its ranks were killed with it
             stack = accelerators.stack(job.accelerators[0].stack)
-            self.rest_until[stack.name] = time.monotonic() + stack.rest_s
+            self.rest_until[stack.name] = time.monotonic() + stack.cooldown_s
         if worker.held is not None:
             reason = f"process {worker.pid} of {job.check.id} holds the device and cannot be killed"
             self.wedged |= {facts.id: reason for facts in job.accelerators}

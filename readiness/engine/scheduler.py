@@ -140,7 +140,7 @@ class Scheduler(ABC, Generic[T]):
         """Start a worker at a task."""
         stack = accelerators.stack(self.job(task).accelerators[0].stack)
         limit_s = self.limit_s(task) * (1 if attempt == 1 else SECOND_TRY)
-        worker = self.pool.start(self.request(task), fork=stack.forkable, limit_s=limit_s)
+        worker = self.pool.start(self.request(task), fork=stack.from_forkserver, limit_s=limit_s)
         self.running.append(Running(task, worker, attempt))
         self.started(self.running[-1])
 

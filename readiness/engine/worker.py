@@ -105,7 +105,7 @@ def _serve_check(request: Mapping[str, Any], send: Send) -> None:
             facts,
             accelerators.stack(facts.stack),
             seed=request["seed"],
-            peers=[remote_devices.like(peer, request["accelerator"]) for peer in request["peers"]],
+            peers=[remote_devices.delta_decode(peer, request["accelerator"]) for peer in request["peers"]],
             kept=Path(request["kept"]) if request.get("kept") else None,
             shared=Path(request["shared"]) if request.get("shared") else None,
         )

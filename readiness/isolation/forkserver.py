@@ -45,7 +45,7 @@ class _Worker:
     popen: subprocess.Popen[bytes] | None  # of a fresh interpreter; kept so that nobody else waits for it
 
 
-class Nursery:
+class ForkserverLoop:
     """The loop of the prepared process."""
 
     def __init__(self, control: socket.socket) -> None:
@@ -247,8 +247,8 @@ def main(descriptor: str, names: str) -> int:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     control = socket.socket(fileno=int(descriptor))
-    nursery = Nursery(control)
+    forkserver_loop = ForkserverLoop(control)
     problem = preload(filter(None, names.split(",")))
-    nursery.send({"prepared": problem is None, "problem": problem})
-    nursery.run()
+    forkserver_loop.send({"prepared": problem is None, "problem": problem})
+    forkserver_loop.run()
     return 0

@@ -28,7 +28,7 @@ _ANSWER_LIMIT_S = 300.0
 _MARK = "READINESS_RUN"
 
 
-class NurseryProcess:
+class ForkserverProcess:
     """One prepared process and the socket to it."""
 
     def __init__(self, modules: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from readiness.causes import KillCause
 from readiness.errors import InternalError
 from readiness.host import disk, memory
 from readiness.isolation import forkserver
-from readiness.isolation.forkserver_process import STOPPED, VANISH_LIMIT_S, NurseryProcess
+from readiness.isolation.forkserver_process import STOPPED, VANISH_LIMIT_S, ForkserverProcess
 from readiness.isolation.worker_process import Worker, holder, state
 
 #: How long a worker may take to import torch, a plug-in and its check before it must say that it is ready.
@@ -55,8 +55,8 @@ class Pool:
         self.close()
 
     def _open(self) -> None:
-        self._nursery = NurseryProcess(self._modules)
-        self._selector.register(self._nursery.control, selectors.EVENT_READ)
+        self._forkserver = ForkserverProcess(self._modules)
+        self._selector.register(self._forkserver.control, selectors.EVENT_READ)
 
     def start(self, request: Mapping[str, Any], *, fork: bool, limit_s: float) -> Worker:
         """Start a worker at a job. `fork` takes it from the prepared process; else it is a fresh interpreter.
@@ -75,10 +75,10 @@ class Pool:
                 worker.log, log = _pipe(opened)
                 _widen(log)
                 try:
-                    self._nursery.tell(message, [evidence, log])
+                    self._forkserver.tell(message, [evidence, log])
                 except OSError:  # the prepared process died unnoticed: the next one gets the job
                     self._lost()
-                    self._nursery.tell(message, [evidence, log])
+                    self._forkserver.tell(message, [evidence, log])
                 self._selector.register(worker.evidence, selectors.EVENT_READ, worker)
             except OSError as problem:
                 worker.fail(f"its process could not be started: {problem}", KillCause.NOT_STARTED)
@@ -112,17 +112,17 @@ class Pool:
 
     def close(self) -> None:
         """End everything that is left and wait for it, with a deadline."""
-        self._nursery.end()
+        self._forkserver.end()
         for worker in list(self.workers.values()):
             self._forget(worker)
         self._selector.close()
 
     def _tell(self, message: Mapping[str, Any]) -> None:
         with contextlib.suppress(OSError):
-            self._nursery.tell(message)
+            self._forkserver.tell(message)
 
     def _listen(self) -> None:
-        message = self._nursery.hear()
+        message = self._forkserver.hear()
         match message:
             case None:
                 self._lost()
@@ -144,8 +144,8 @@ class Pool:
 
     def _lost(self) -> None:
         """The prepared process died. Its workers died with it; a new one takes its place."""
-        self._selector.unregister(self._nursery.control)
-        self._nursery.end()
+        self._selector.unregister(self._forkserver.control)
+        self._forkserver.end()
         for worker in self.workers.values():
             if not worker.ended:
                 worker.fail("the prepared process died, and the check with it", KillCause.FORKSERVER)
@@ -170,7 +170,7 @@ class Pool:
         now = time.monotonic()
         if now - self._watched >= _WATCH_PERIOD_S:
             self._watched = now
-            self._nursery.go_on()
+            self._forkserver.go_on()
             self._keep_memory()
             self._watch_disk()
         for worker in self.workers.values():
@@ -186,7 +186,7 @@ class Pool:
 
     def _end_in_time(self, worker: Worker) -> None:
         """Its time is up. It is no timeout where it has ended, and only word of it has not come, or where it was stopped."""
-        found = None if worker.pid is None else state(worker.pid, self._nursery.pid)
+        found = None if worker.pid is None else state(worker.pid, self._forkserver.pid)
         if worker.pid is not None and found is None:
             self.kill(worker, "it has ended", KillCause.LOST)
         elif found in STOPPED:
@@ -203,14 +203,14 @@ class Pool:
             worker.killed_directly = True
             self._kill_directly(worker)
         if waited_s > VANISH_LIMIT_S:
-            if worker.pid is not None and (found := state(worker.pid, self._nursery.pid)) is not None:
+            if worker.pid is not None and (found := state(worker.pid, self._forkserver.pid)) is not None:
                 worker.held = holder(worker.pid, found)
             lost = "its exit code was lost" if worker.held is None else f"it cannot be killed ({worker.held})"
             worker.killed = f"{worker.killed}; {lost}"
             worker.finished = time.monotonic()
 
     def _kill_directly(self, worker: Worker) -> None:
-        self._nursery.kill_child(worker.pid)
+        self._forkserver.kill_child(worker.pid)
 
     def _keep_memory(self) -> None:
         """Kill the largest worker before the host runs out of memory: the kernel's choice might be another's process."""

@@ -28,7 +28,7 @@ _LIMIT = re.compile(rf"(at_least|at_most|equals) ({_NUMBER}|true|false)|between 
 _ROUNDED = 5e-6
 
 
-def unlike(items: Sequence[AcceleratorAssessment]) -> Iterator[tuple[str, str]]:
+def differing_judgements(items: Sequence[AcceleratorAssessment]) -> Iterator[tuple[str, str]]:
     """Where findings of one requirement were judged by different measures, or an accelerator lacks what another has."""
     stated: dict[str, tuple[object, ...]] = {}
     owed: set[tuple[str, str]] | None = None

@@ -230,7 +230,7 @@ def _labels(requirement: Requirement) -> str:
 def _worst(measurements: Sequence[Measurement], limit: Limit) -> Measurement | None:
     """The measurement that is furthest from the limit; ties are broken by its text, never by order."""
 
-    def badness(measurement: Measurement) -> tuple[bool, float, float, str]:
+    def severity(measurement: Measurement) -> tuple[bool, float, float, str]:
         value = measurement.value
         number = _number(value)
         text = f"{sorted(measurement.labels.items())} {number!r} {measurement.unit} {measurement.about}"
@@ -248,7 +248,7 @@ def _worst(measurements: Sequence[Measurement], limit: Limit) -> Measurement | N
                 distance = max(float(limit.bound) - number, number - limit.high)
         return not satisfies(value, limit), -credit(value, limit), distance, text
 
-    return max(measurements, key=badness, default=None)
+    return max(measurements, key=severity, default=None)
 
 
 def _waive(finding: Finding, facts: AcceleratorFacts, waivers: Sequence[Waiver], today: str) -> Finding:

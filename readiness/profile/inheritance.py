@@ -1,4 +1,4 @@
-"""Profiles laid over each other: a file stands over what it extends, and files of which neither extends the other agree."""
+"""Inheritance of profiles: a file overrides what it extends; files of which neither extends the other must agree."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Key = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What is said of a requirement (its entry) or a setting (as it stands, and resolved): by which files, and where last.
+class Declaration:
+    """Value of a requirement (its entry), a setting (as it stands, and resolved) or another key, and which files declare it.
 
-    Of a requirement that was dropped the value is None.
+    `place` is where it was declared last. The value of a requirement that was dropped is None.
     """
 
     value: Any
@@ -29,82 +29,82 @@ class Said:
 
 
 @dataclass(slots=True)
-class View:
-    """All that a file says together with what it extends. `above` are the files that it extends, near and far."""
+class ResolvedProfile:
+    """A profile file merged with what it extends. `ancestors` are the files that it extends, near and far."""
 
     file: Path
-    above: frozenset[Path] = frozenset()
+    ancestors: frozenset[Path] = frozenset()
     name: str = ""
     title: str = ""
     description: str = ""
-    said: dict[Key, Said] = field(default_factory=dict)
-    conflicts: dict[Key, tuple[Said, Said]] = field(default_factory=dict)
+    declared: dict[Key, Declaration] = field(default_factory=dict)
+    conflicts: dict[Key, tuple[Declaration, Declaration]] = field(default_factory=dict)
 
-    def say(self, key: Key, value: Any, place: str) -> None:
-        """The file itself says it: that holds, whatever its parents say."""
-        self.said[key] = Said(value, frozenset({self.file}), place)
+    def declare(self, key: Key, value: Any, place: str) -> None:
+        """Declare a key in the file itself: that holds, whatever its parents declare."""
+        self.declared[key] = Declaration(value, frozenset({self.file}), place)
         self.conflicts.pop(key, None)
 
     @property
     def uses(self) -> tuple[Use, ...] | None:
-        """The uses that it is about; None where nobody says."""
-        said = self.said.get(("uses",))
-        return None if said is None else said.value
+        """The uses that it is about; None where no file declares them."""
+        declared = self.declared.get(("uses",))
+        return None if declared is None else declared.value
 
     @property
     def entries(self) -> dict[str, dict[str, Any]]:
         """The requirements by id, without those that were dropped."""
-        return {key[1]: said.value for key, said in self.said.items() if key[0] == "require" and said.value is not None}
+        return {key[1]: found.value for key, found in self.declared.items() if key[0] == "require" and found.value is not None}
 
     @property
     def values(self) -> dict[str, str]:
         """What names in braces stand for."""
-        return {key[1]: said.value for key, said in self.said.items() if key[0] == "value"}
+        return {key[1]: found.value for key, found in self.declared.items() if key[0] == "value"}
 
     def place(self, id: str) -> str:
-        """Where a requirement was said last."""
-        return self.said["require", id].place
+        """Where a requirement was declared last."""
+        return self.declared["require", id].place
 
     def settings(self, *, resolved: bool) -> dict[str, dict[str, Any]]:
         """The settings by check and name: as they stand in the files, or resolved."""
         found: dict[str, dict[str, Any]] = {}
-        for check, name, said in self._settings():
-            found.setdefault(check, {})[name] = said.value[resolved]
+        for check, name, declared in self._settings():
+            found.setdefault(check, {})[name] = declared.value[resolved]
         return found
 
     def settings_places(self) -> dict[str, str]:
-        """Where a check was given settings last."""
-        return {check: said.place for check, _, said in self._settings()}
+        """Where the settings of each check were declared last."""
+        return {check: declared.place for check, _, declared in self._settings()}
 
-    def _settings(self) -> Iterator[tuple[str, str, Said]]:
-        return ((key[1], key[2], said) for key, said in self.said.items() if key[0] == "setting")
+    def _settings(self) -> Iterator[tuple[str, str, Declaration]]:
+        return ((key[1], key[2], declared) for key, declared in self.declared.items() if key[0] == "setting")
 
 
-def below(file: Path, parents: list[View], above: Mapping[Path, frozenset[Path]]) -> View:
-    """What several parents say together, for a file that extends them; `above` are the ancestors of every file so far.
+def merge_parents(file: Path, parents: list[ResolvedProfile], ancestors: Mapping[Path, frozenset[Path]]) -> ResolvedProfile:
+    """Merge several parents for a file that extends them; `ancestors` are those of every file so far.
 
-    One that extends the other stands over it. Of two that do not know each other and differ the first is kept, as a
-    conflict: the file must say what holds.
+    A parent that extends another overrides it. Of two that do not know each other and differ, the first is kept as a
+    conflict: the file must declare what holds.
     """
-    view = View(file, frozenset().union(*(parent.above | {parent.file} for parent in parents)))
+    view = ResolvedProfile(file, frozenset().union(*(parent.ancestors | {parent.file} for parent in parents)))
     for parent in parents:
-        for key, new in parent.said.items():
-            old = view.said.get(key)
-            if old is None or _stands_over(new, old, above):
-                view.said[key] = new
+        for key, new in parent.declared.items():
+            old = view.declared.get(key)
+            if old is None or _overrides(new, old, ancestors):
+                view.declared[key] = new
             elif old.value == new.value:
-                view.said[key] = replace(old, owners=old.owners | new.owners)
-            elif not _stands_over(old, new, above):
+                view.declared[key] = replace(old, owners=old.owners | new.owners)
+            elif not _overrides(old, new, ancestors):
                 view.conflicts.setdefault(key, (old, new))
     return view
 
 
-def _stands_over(upper: Said, lower: Said, above: Mapping[Path, frozenset[Path]]) -> bool:
-    """Whether one of the files that say the first extends all that say the second."""
-    return any(lower.owners <= above[owner] | {owner} for owner in upper.owners)
+def _overrides(upper: Declaration, lower: Declaration, ancestors: Mapping[Path, frozenset[Path]]) -> bool:
+    """True if one of the files that declare the first extends all that declare the second."""
+    return any(lower.owners <= ancestors[owner] | {owner} for owner in upper.owners)
 
 
-def lay_over(parent: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+def overlay(parent: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
     """An entry over its parent's of the same id: what it does not say stays, a new limit replaces the old one whole.
 
     A title stays where the entry is about the same measurement, or about a part of what the parent is about.

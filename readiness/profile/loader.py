@@ -24,7 +24,7 @@ from readiness.errors import BadFileError, UsageError
 from readiness.judging.profile_demands import BESIDE, canonical, digest_of
 from readiness.profile import matrix
 from readiness.profile.default_prose import with_defaults
-from readiness.profile.inheritance import LIMIT_KEYS, View, below, lay_over
+from readiness.profile.inheritance import LIMIT_KEYS, ResolvedProfile, merge_parents, overlay
 from readiness.profile.settings import refuse_impossible
 
 
@@ -114,7 +114,7 @@ def _find(name_or_file: str) -> Path:
     return package_data.shipped("profiles") / f"{name_or_file}.toml"
 
 
-def _gather(file: Path, known: dict[Path, View], children: tuple[Path, ...]) -> View:
+def _gather(file: Path, known: dict[Path, ResolvedProfile], children: tuple[Path, ...]) -> ResolvedProfile:
     """What a file says together with all that it extends; `known` are the files that were read before."""
     document, lines = toml.read(file, "profile")
     parents = []
@@ -126,12 +126,13 @@ def _gather(file: Path, known: dict[Path, View], children: tuple[Path, ...]) -> 
                 f"it extends itself through {parent!r}", place=place, remedy="take one of the profiles out of the circle"
             )
         parents.append(known.get(found.resolve()) or _gather(found, known, (*children, file)))
-    view = below(file.resolve(), parents, {path: one.above for path, one in known.items()})
+    view = merge_parents(file.resolve(), parents, {path: one.ancestors for path, one in known.items()})
     view.name, view.title = document["name"], document["title"]
     view.description = document.get("description", "").strip()
     if "uses" in document:
-        view.say(("uses",), tuple(use for use in Use if use.value in document["uses"]), f"{file}:{lines.line(('uses',))}")
-    _say(view, document, file, lines)
+        uses = tuple(use for use in Use if use.value in document["uses"])
+        view.declare(("uses",), uses, f"{file}:{lines.line(('uses',))}")
+    _declare(view, document, file, lines)
     for key, (one, other) in view.conflicts.items():
         names = " and ".join(sorted(path.stem for path in (min(one.owners), min(other.owners))))
         what, how = _WHAT[key[0]]
@@ -145,7 +146,7 @@ def _gather(file: Path, known: dict[Path, View], children: tuple[Path, ...]) -> 
     return view
 
 
-def _say(view: View, document: Mapping[str, Any], file: Path, lines: toml.Lines) -> None:
+def _declare(view: ResolvedProfile, document: Mapping[str, Any], file: Path, lines: toml.Lines) -> None:
     """What a file itself says: what it drops, what it requires, and with which settings."""
     _choose(view, document, file, lines)
     own: set[str] = set()
@@ -166,18 +167,18 @@ def _say(view: View, document: Mapping[str, Any], file: Path, lines: toml.Lines)
                 )
         # Of what it is demanded does not change with who extends this file.
         usual = {} if parent or view.uses is None else {"use": [use.value for use in view.uses]}
-        view.say(("require", entry["id"]), usual | lay_over(parent, entry), place)
+        view.declare(("require", entry["id"]), usual | overlay(parent, entry), place)
     for name, value in document.get("values", {}).items():
-        view.say(("value", name), value, f"{file}:{lines.line(('values', name))}")
+        view.declare(("value", name), value, f"{file}:{lines.line(('values', name))}")
     for check, settings in document.get("settings", {}).items():
         place = f"{file}:{lines.line(('settings', check))}"
         for name, value in settings.items():
-            view.say(("setting", check, name), (value, _beside(value, file, place)), place)
+            view.declare(("setting", check, name), (value, _beside(value, file, place)), place)
 
 
-def _choose(view: View, document: Mapping[str, Any], file: Path, lines: toml.Lines) -> None:
+def _choose(view: ResolvedProfile, document: Mapping[str, Any], file: Path, lines: toml.Lines) -> None:
     """Drop what `drop` names and, where there is a `keep`, what it does not name."""
-    asked = {key[1]: said.value for key, said in view.said.items() if key[0] == "require"}
+    asked = {key[1]: declared.value for key, declared in view.declared.items() if key[0] == "require"}
     asked |= {key[1]: other.value for key, (_, other) in view.conflicts.items() if key[0] == "require" and other.value}
     named: dict[str, set[str]] = {"keep": set(), "drop": set()}
     for key, found in named.items():
@@ -193,7 +194,7 @@ def _choose(view: View, document: Mapping[str, Any], file: Path, lines: toml.Lin
             found.update(fitting)
     for id in asked:
         if id in named["drop"] or ("keep" in document and id not in named["keep"]):
-            view.say(("require", id), None, f"{file}:{lines.line(('drop' if id in named['drop'] else 'keep',))}")
+            view.declare(("require", id), None, f"{file}:{lines.line(('drop' if id in named['drop'] else 'keep',))}")
 
 
 def _check_of(entry: Mapping[str, Any] | None) -> str:
@@ -223,7 +224,7 @@ _WHAT = {
 _LARGEST_FILE_BYTES = 2**24
 
 
-def _files(merged: View) -> dict[str, str]:
+def _files(merged: ResolvedProfile) -> dict[str, str]:
     """The files beside profiles that settings name, with the SHA-256 of their content; what is not there has none."""
     found, resolved = {}, merged.settings(resolved=True)
     for check, settings in merged.settings(resolved=False).items():
@@ -263,7 +264,7 @@ def _parent(name: str, child: Path, place: str) -> Path:
     )
 
 
-def _requirement(id: str, entry: Mapping[str, Any], merged: View) -> Requirement:
+def _requirement(id: str, entry: Mapping[str, Any], merged: ResolvedProfile) -> Requirement:
     place = merged.place(id)
     for key in ("check", "measure"):
         if key not in entry:

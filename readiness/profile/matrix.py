@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from readiness.errors import BadFileError
-from readiness.profile.inheritance import lay_over
+from readiness.profile.inheritance import overlay
 
 #: Where `{LABEL}` is the value.
 _TEXTS = ("id", "title", "why", "source", "remedy")
@@ -103,7 +103,7 @@ def _values(label: str, values: Any) -> list[tuple[str, str, Mapping[str, Any]]]
 
 def _merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
     """One entry over another of the same file: a limit replaces the other whole, labels join."""
-    merged = lay_over(lower, upper)
+    merged = overlay(lower, upper)
     if "where" in lower and "where" in upper:
         merged["where"] = {**lower["where"], **upper["where"]}
     return merged

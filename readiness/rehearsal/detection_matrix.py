@@ -20,7 +20,7 @@ from readiness.datamodel import AcceleratorFacts, Evidence, Finding, Level, Outc
 from readiness.errors import Exit
 from readiness.judging import judge
 from readiness.rehearsal.plan import Key, Script, Task, Trial
-from readiness.rehearsal.seeded_faults import Plant
+from readiness.rehearsal.seeded_faults import SeededFault
 from readiness.simulator.fault_reached import KEY as MET
 
 _LONGEST_REASON = 600
@@ -65,7 +65,7 @@ class Line:
     could not tell, by check with the reason.
     """
 
-    plant: Plant
+    fault: SeededFault
     claimed_by: tuple[str, ...]
     catches: tuple[Catch, ...]
     missed_by: tuple[str, ...]
@@ -172,14 +172,14 @@ class _Judging:
         failed = [finding for finding in self.findings(task).values() if finding.outcome is Outcome.FAIL]
         return sorted(failed, key=lambda item: (_RANK[item.level], not item.reason, -item.weight, item.requirement))
 
-    def counts(self, requirement: str, yardsticks: Sequence[Task]) -> bool:
+    def counts(self, requirement: str, baselines: Sequence[Task]) -> bool:
         """Whether a failure of this requirement is a finding about the chip: it can be met here, and always was."""
-        outcomes = self.outcomes(requirement, yardsticks)
+        outcomes = self.outcomes(requirement, baselines)
         return Outcome.PASS in outcomes and Outcome.FAIL not in outcomes
 
-    def outcomes(self, requirement: str, yardsticks: Sequence[Task]) -> set[Outcome]:
+    def outcomes(self, requirement: str, baselines: Sequence[Task]) -> set[Outcome]:
         """What became of a requirement on the yardsticks."""
-        judged = (self.findings(task).get(requirement) for task in yardsticks)
+        judged = (self.findings(task).get(requirement) for task in baselines)
         return {finding.outcome for finding in judged if finding is not None}
 
 
@@ -187,9 +187,9 @@ def _about(finding: Finding) -> str:
     return rendering.reason(finding) or rendering.measured(finding)
 
 
-def _can_have_it(plant: Plant, task: Task) -> bool:
+def _can_have_it(fault: SeededFault, task: Task) -> bool:
     """Whether the defect can act there: a check of one chip only meets what that chip has."""
-    return any(plant.defect.on_chip(facts.index) for facts in task.job.accelerators)
+    return any(fault.defect.on_chip(facts.index) for facts in task.job.accelerators)
 
 
 def _line(trial: Trial, judging: _Judging) -> Line:
@@ -207,16 +207,16 @@ def _line(trial: Trial, judging: _Judging) -> Line:
         ids = [facts.id for facts in task.job.accelerators]
         seconds = max(spent.get(id, 0.0) for id in ids) + evidence.seconds
         spent |= dict.fromkeys(ids, seconds)
-        if not _can_have_it(trial.plant, task):
+        if not _can_have_it(trial.fault, task):
             continue
         check = evidence.check
-        yardsticks = trial.yardsticks.get(check, ())
+        baselines = trial.baselines.get(check, ())
         failed = judging.failed(task)
-        blamed = [finding for finding in failed if judging.counts(finding.requirement, yardsticks)]
+        blamed = [finding for finding in failed if judging.counts(finding.requirement, baselines)]
         if blamed:
             catches[check] = _joined(catches.get(check), _catch(trial, blamed, seconds, task, evidence.status))
         elif failed:
-            unable[check] = _not_counted(failed, judging, yardsticks)
+            unable[check] = _not_counted(failed, judging, baselines)
         elif evidence.status in (Status.ERROR, Status.SKIPPED):
             unable[check] = rendering.clean(evidence.reason or evidence.status, _LONGEST_REASON)
         else:
@@ -226,7 +226,7 @@ def _line(trial: Trial, judging: _Judging) -> Line:
     claimed = set(trial.claimed_by)
     silent = saw_nothing & claimed - catches.keys()
     return Line(
-        plant=trial.plant,
+        fault=trial.fault,
         claimed_by=trial.claimed_by,
         catches=tuple(sorted(catches.values(), key=lambda catch: (catch.seconds, catch.check))),
         missed_by=tuple(sorted(silent & met)),
@@ -264,9 +264,9 @@ def _joined(one: Catch | None, other: Catch) -> Catch:
     )
 
 
-def _not_counted(failed: Sequence[Finding], judging: _Judging, yardsticks: Sequence[Task]) -> str:
+def _not_counted(failed: Sequence[Finding], judging: _Judging, baselines: Sequence[Task]) -> str:
     requirement = failed[0].requirement
-    if Outcome.FAIL in judging.outcomes(requirement, yardsticks):
+    if Outcome.FAIL in judging.outcomes(requirement, baselines):
         return f"{requirement} fails, and so it does without the defect"
     return f"{requirement} fails, and nothing without the defect could be judged by it"
 
@@ -274,11 +274,11 @@ def _not_counted(failed: Sequence[Finding], judging: _Judging, yardsticks: Seque
 def _innocents_blamed(trial: Trial, judging: _Judging) -> Iterator[Alarm]:
     """Failures on the chips of a machine that the defect spares."""
     for task in trial.tasks:
-        if task.job.check.scope is Scope.GROUP or _can_have_it(trial.plant, task):
+        if task.job.check.scope is Scope.GROUP or _can_have_it(trial.fault, task):
             continue
         for finding in judging.failed(task):
-            if judging.counts(finding.requirement, trial.yardsticks.get(finding.check, ())):
-                yield _alarm(trial.plant.name, task, finding)
+            if judging.counts(finding.requirement, trial.baselines.get(finding.check, ())):
+                yield _alarm(trial.fault.name, task, finding)
 
 
 def _alarm(machine: str, task: Task, finding: Finding) -> Alarm:

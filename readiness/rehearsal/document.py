@@ -78,15 +78,15 @@ def _only(document: Json, *keys: str) -> Json:
 
 
 def _defect(line: Line) -> Json:
-    plant = line.plant
+    fault = line.fault
     return {
-        "defect": plant.name,
-        "kind": plant.kind.name,
-        "title": plant.title,
-        "source": plant.source,
-        "severity": plant.severity,
-        "unit": plant.kind.unit,
-        "chips": plant.chip.chips,
+        "defect": fault.name,
+        "kind": fault.kind.name,
+        "title": fault.title,
+        "source": fault.source,
+        "severity": fault.severity,
+        "unit": fault.kind.unit,
+        "chips": fault.chip.chips,
         "result": line.word.value,
         "caught": line.word is Word.CAUGHT,
         "claimed": bool(line.claimed_by),

@@ -30,7 +30,7 @@ def render(rehearsal: Rehearsal) -> str:
         warning=rehearsal_text.WARNING,
         head=rehearsal_text.head(rehearsal),
         sentences=(*rehearsal_text.summary(rehearsal), *rehearsal_text.healthy(rehearsal)),
-        accusations=list(rehearsal_text.accusations(rehearsal)),
+        false_alarms=list(rehearsal_text.false_alarms(rehearsal)),
         checks=checks,
         rows=[_row(line, checks) for line in lines],
         foot=f"readiness {__version__}, started {rehearsal.started}, seed {rehearsal.request.seed}",
@@ -38,14 +38,14 @@ def render(rehearsal: Rehearsal) -> str:
 
 
 def _row(line: Line, checks: list[str]) -> dict[str, object]:
-    plant = line.plant
+    fault = line.fault
     return {
         "word": line.word.value,
         "style": _CLASSES[line.word],
-        "name": plant.name,
-        "kind": rehearsal_text.kind(plant),
-        "title": plant.title,
-        "severity": rehearsal_text.severity(plant),
+        "name": fault.name,
+        "kind": rehearsal_text.kind(fault),
+        "title": fault.title,
+        "severity": rehearsal_text.severity(fault),
         "cells": [_cell(line, check) for check in checks],
         "catches": [
             (catch.check, catch.requirement, rendering.names(catch.accelerators), catch.about) for catch in line.catches

@@ -25,7 +25,7 @@ def _sections(rehearsal: Rehearsal) -> Iterator[Section]:
     lines = rehearsal.result.lines
     head = "".join(f"{line}\n" for line in _head(rehearsal))
     yield Section("beginnings", [partial(str, head)], 0.3)
-    accused = [partial(str, f"  - {_escape(accused.text)}\n") for accused in rehearsal_text.accusations(rehearsal)]
+    accused = [partial(str, f"  - {_escape(accused.text)}\n") for accused in rehearsal_text.false_alarms(rehearsal)]
     yield Section("false alarms", accused, 0.2)
     title = "\n| | defect | kind | severity | caught by, seconds in | not seen by |\n|---|---|---|---|---|---|\n"
     yield Section("defects", [partial(_row, line) for line in lines], 0.3, title)
@@ -41,10 +41,10 @@ def _head(rehearsal: Rehearsal) -> Iterator[str]:
 
 
 def _row(line: Line) -> str:
-    plant = line.plant
+    fault = line.fault
     cells = (
-        f"{_SIGNS[line.word]} {line.word.value}", _escape(plant.name), _escape(plant.kind.name),
-        _escape(rehearsal_text.severity(plant)), _escape(rehearsal_text.seen(line)), _escape(rehearsal_text.unseen(line)),
+        f"{_SIGNS[line.word]} {line.word.value}", _escape(fault.name), _escape(fault.kind.name),
+        _escape(rehearsal_text.severity(fault)), _escape(rehearsal_text.seen(line)), _escape(rehearsal_text.unseen(line)),
     )  # fmt: skip
     return f"| {' | '.join(cells)} |\n"
 
@@ -54,7 +54,7 @@ def _account(line: Line) -> str:
 
 
 def _said(line: Line) -> Iterator[str]:
-    yield f"- **{_escape(line.plant.name)}**: {_escape(line.plant.title)}"
+    yield f"- **{_escape(line.fault.name)}**: {_escape(line.fault.title)}"
     for catch in line.catches:
         where = rendering.names(catch.accelerators)
         yield f"  - {_escape(catch.check)}, {_escape(catch.requirement)}, {_escape(where)}: {_escape(catch.about)}"

@@ -16,7 +16,7 @@ from readiness.datamodel import AcceleratorFacts, Level, Profile, Use
 from readiness.engine import plan
 from readiness.engine.plan import Job
 from readiness.judging import judge
-from readiness.rehearsal.seeded_faults import Cast, Plant, sound
+from readiness.rehearsal.seeded_faults import SeededFault, Selection, sound
 from readiness.simulator.machine_file import Chip
 
 HOST = "host"
@@ -35,7 +35,7 @@ class Request:
 
     profile: Profile
     checklist: Mapping[str, Check]
-    cast: Cast
+    selection: Selection
     uses: tuple[Use, ...]
     seed: int
     seeds: tuple[int, ...]
@@ -69,10 +69,10 @@ class Trial:
     `left_out` are checks of the profile that claim its kind too, and that nobody chose.
     """
 
-    plant: Plant
+    fault: SeededFault
     tasks: tuple[Task, ...]
     claimed_by: tuple[str, ...]
-    yardsticks: Mapping[str, tuple[Task, ...]]
+    baselines: Mapping[str, tuple[Task, ...]]
     left_out: tuple[str, ...] = ()
 
 
@@ -111,8 +111,8 @@ class Script:
         for task in self.host.values():
             yield 0, task
         for trial in self.trials:
-            for yardsticks in trial.yardsticks.values():
-                for task in yardsticks:
+            for baselines in trial.baselines.values():
+                for task in baselines:
                     yield 0, task
             for task in trial.tasks:
                 yield 1, task
@@ -129,16 +129,16 @@ def _order(staged: tuple[int, Task]) -> tuple[int, bool, float, Key]:
 def script(request: Request, host: AcceleratorFacts) -> Script:
     """The script of a rehearsal. Raises UsageError for a bad expression."""
     writer = _Writer(request, host)
-    trials = [writer.trial(plant) for plant in request.cast.plants]
+    trials = [writer.trial(fault) for fault in request.selection.faults]
     narrowed = (request.expression is not None or request.checks is not None) and not request.full
     kept = [trial for trial in trials if trial.tasks or not narrowed]
     sizes = sorted(
-        {trial.plant.chip.chips for trial in kept for task in trial.tasks if task.job.check.scope is Scope.GROUP}
+        {trial.fault.chip.chips for trial in kept for task in trial.tasks if task.job.check.scope is Scope.GROUP}
     )
     healthy = [
         writer.healthy(chip, seed, sizes if seed == request.seeds[0] else sizes[-1:])
         for seed in request.seeds
-        for chip in request.cast.healthy
+        for chip in request.selection.healthy
     ]
     return Script(tuple(kept), tuple(healthy), writer.host_tasks(kept, healthy), left_out=len(trials) - len(kept))
 
@@ -163,22 +163,22 @@ class _Writer:
             and (not chosen or request.checks is None or job.check.id in request.checks)
         ]
 
-    def trial(self, plant: Plant) -> Trial:
+    def trial(self, fault: SeededFault) -> Trial:
         """Its checks: those that claim the defect's kind, or all."""
-        jobs = self.jobs(sim.facts(plant.chip))
-        kind = plant.defect.kind
-        tried = _few_innocents([job for job in jobs if self.request.full or kind in job.check.catches], plant)
-        every = self.jobs(sim.facts(plant.chip), chosen=False)
+        jobs = self.jobs(sim.facts(fault.chip))
+        kind = fault.defect.kind
+        tried = _few_innocents([job for job in jobs if self.request.full or kind in job.check.catches], fault)
+        every = self.jobs(sim.facts(fault.chip), chosen=False)
         chosen, claiming = ({job.check.id for job in some if kind in job.check.catches} for some in (jobs, every))
         return Trial(
-            plant=plant,
-            tasks=tuple(Task(f"planted {plant.name}", self.seed, job, planted=kind) for job in tried),
+            fault=fault,
+            tasks=tuple(Task(f"planted {fault.name}", self.seed, job, planted=kind) for job in tried),
             claimed_by=tuple(sorted(chosen)),
-            yardsticks={job.check.id: self.yardsticks(plant.chip, job.check) for job in tried},
+            baselines={job.check.id: self.baselines(fault.chip, job.check) for job in tried},
             left_out=tuple(sorted(claiming - chosen)),
         )
 
-    def yardsticks(self, chip: Chip, check: Check) -> tuple[Task, ...]:
+    def baselines(self, chip: Chip, check: Check) -> tuple[Task, ...]:
         """The same check on the host, and on the same machine without its defect: there one chip speaks for all."""
         host = [self.host[check.id]] if check.id in self.host else []
         return (*host, *self.on_sound(chip, [chip.chips], self.seed, {check.id}))
@@ -207,9 +207,9 @@ class _Writer:
         return {check: task for check, task in self.host.items() if check in needed}
 
 
-def _few_innocents(jobs: Sequence[Job], plant: Plant) -> list[Job]:
+def _few_innocents(jobs: Sequence[Job], fault: SeededFault) -> list[Job]:
     """Without the jobs on chips that the defect spares, but for the first of them: one tells whether the wrong is blamed."""
-    spared = [facts.index for facts in sim.facts(plant.chip) if not plant.defect.on_chip(facts.index)]
+    spared = [facts.index for facts in sim.facts(fault.chip) if not fault.defect.on_chip(facts.index)]
     return [
         job for job in jobs if job.check.scope is Scope.GROUP or job.accelerators[0].index not in spared[1:]
     ]
@@ -228,5 +228,5 @@ def _decides(job: Job, profile: Profile, uses: Sequence[Use]) -> bool:
 def only_claimed(request: Request, checks: Set[str]) -> Request:
     """The same rehearsal with these checks, and with the defects whose kind one of them claims."""
     claimed = {kind for id in checks if id in request.checklist for kind in request.checklist[id].catches}
-    plants = tuple(plant for plant in request.cast.plants if plant.defect.kind in claimed)
-    return replace(request, checks=frozenset(checks), cast=replace(request.cast, plants=plants))
+    faults = tuple(fault for fault in request.selection.faults if fault.defect.kind in claimed)
+    return replace(request, checks=frozenset(checks), selection=replace(request.selection, faults=faults))

@@ -22,7 +22,7 @@ _PREFIX = f"{sim.STACK.name}:"
 
 
 @dataclass(frozen=True, slots=True)
-class Plant:
+class SeededFault:
     """One planted defect. `chip` is the machine that has it, and no other defect; `name` tells it from all others."""
 
     name: str
@@ -47,14 +47,14 @@ class Plant:
 
 
 @dataclass(frozen=True, slots=True)
-class Cast:
+class Selection:
     """Who appears: the planted defects, and the machines that nobody may blame."""
 
-    plants: tuple[Plant, ...]
+    faults: tuple[SeededFault, ...]
     healthy: tuple[Chip, ...]
 
 
-def cast(wanted: Sequence[str] = ()) -> Cast:
+def selection(wanted: Sequence[str] = ()) -> Selection:
     """The machines that `--chip` asks for; without any, all that are shipped with one planted defect.
 
     A machine with several defects becomes several machines, one for each: what was seen must be of one cause. A
@@ -62,9 +62,9 @@ def cast(wanted: Sequence[str] = ()) -> Cast:
     """
     known = kinds()
     found = _unique(_chips(wanted, known) if wanted else _planted(known))
-    plants = [plant for chip in found for plant in _plants(chip, known)]
+    faults = [fault for chip in found for fault in _plants(chip, known)]
     healthy = [chip for chip in found if not chip.defects] or [_shipped(HEALTHY, known)]
-    return Cast(tuple(_told_apart(plants)), tuple(healthy))
+    return Selection(tuple(_told_apart(faults)), tuple(healthy))
 
 
 def sound(chip: Chip, count: int) -> Chip:
@@ -106,11 +106,13 @@ def _unique(found: Iterable[Chip]) -> list[Chip]:
     return list({chip.sha256: chip for chip in found}.values())
 
 
-def _plants(chip: Chip, known: Mapping[str, FaultKind]) -> list[Plant]:
+def _plants(chip: Chip, known: Mapping[str, FaultKind]) -> list[SeededFault]:
     if len(chip.defects) == 1:
-        return [Plant(chip.name, chip.title, chip, known[chip.defects[0].kind])]
+        return [SeededFault(chip.name, chip.title, chip, known[chip.defects[0].kind])]
     return [
-        Plant(f"{chip.name}/{defect.name or number}", _title(defect), replace(chip, defects=(defect,)), known[defect.kind])
+        SeededFault(
+            f"{chip.name}/{defect.name or number}", _title(defect), replace(chip, defects=(defect,)), known[defect.kind]
+        )
         for number, defect in enumerate(chip.defects, 1)
     ]
 
@@ -120,13 +122,13 @@ def _title(defect: Defect) -> str:
     return f"{defect.kind}: {', '.join(defect.op)}{dtypes}"
 
 
-def _told_apart(plants: Iterable[Plant]) -> list[Plant]:
+def _told_apart(faults: Iterable[SeededFault]) -> list[SeededFault]:
     """Chips of two files may share a name."""
-    kept: dict[str, Plant] = {}
-    for plant in plants:
-        name, number = plant.name, 1
+    kept: dict[str, SeededFault] = {}
+    for fault in faults:
+        name, number = fault.name, 1
         while name in kept:
             number += 1
-            name = f"{plant.name}#{number}"
-        kept[name] = replace(plant, name=name)
+            name = f"{fault.name}#{number}"
+        kept[name] = replace(fault, name=name)
     return list(kept.values())

@@ -27,7 +27,7 @@ def render(rehearsal: Rehearsal, *, colour: bool = False, width: int = 100) -> s
     lines.append("")
     for text in (*rehearsal_text.summary(rehearsal), *rehearsal_text.healthy(rehearsal)):
         lines += rendering.wrap(text, width, rest="  ")
-    for accused in rehearsal_text.accusations(rehearsal):
+    for accused in rehearsal_text.false_alarms(rehearsal):
         first, *rest = rendering.wrap(accused.text, width, first="  ", rest="    ")
         lines += [paint(first, _STYLES[Word.MISSED]), *rest]
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -36,10 +36,10 @@ def render(rehearsal: Rehearsal, *, colour: bool = False, width: int = 100) -> s
 def _matrix(rehearsal: Rehearsal, paint: Paint, width: int) -> Iterator[str]:
     rows = []
     for line in rehearsal.result.lines:
-        kind = rehearsal_text.kind(line.plant)
-        defect = rendering.clean(line.plant.name, 40) + (f" ({kind})" if kind else "")
+        kind = rehearsal_text.kind(line.fault)
+        defect = rendering.clean(line.fault.name, 40) + (f" ({kind})" if kind else "")
         word = line.word.value if line.word is not Word.MISSED else "MISSED"
-        rows.append(((word, defect, rehearsal_text.severity(line.plant, short=True)), line))
+        rows.append(((word, defect, rehearsal_text.severity(line.fault, short=True)), line))
     widths = [max(rendering.width(row[place]) for row in [_HEAD, *(cells for cells, _ in rows)]) for place in range(3)]
     # On a narrow terminal the severity goes first, since the JSON has it.
     if sum(widths) + 6 + 24 > width:

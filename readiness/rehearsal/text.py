@@ -9,7 +9,7 @@ from readiness.datamodel import Status
 from readiness.rehearsal.detection_matrix import Alarm, Catch, Line, Word
 from readiness.rehearsal.document import NOTICE
 from readiness.rehearsal.run import Rehearsal
-from readiness.rehearsal.seeded_faults import Plant
+from readiness.rehearsal.seeded_faults import SeededFault
 from readiness.rendering import clean, duration, figure, names
 
 WARNING = f"These are {NOTICE}."
@@ -45,7 +45,7 @@ def summary(rehearsal: Rehearsal) -> list[str]:
     """The result in a few sentences."""
     result = rehearsal.result
     lines = result.lines
-    kinds = {line.plant.kind.name for line in lines}
+    kinds = {line.fault.kind.name for line in lines}
     caught = result.of(Word.CAUGHT)
     said = []
     if not result.rehearsed:
@@ -55,7 +55,7 @@ def summary(rehearsal: Rehearsal) -> list[str]:
     if lines:
         said.append(
             f"{len(caught)} of {_count(len(lines), 'planted defect')} caught, "
-            f"{len({line.plant.kind.name for line in caught})} of {_count(len(kinds), 'kind')}."
+            f"{len({line.fault.kind.name for line in caught})} of {_count(len(kinds), 'kind')}."
         )
     for word, how in (
         (Word.MISSED, "Missed although claimed"),
@@ -63,8 +63,8 @@ def summary(rehearsal: Rehearsal) -> list[str]:
         (Word.NOT_TRIED, "Not tried, since no chosen check has met it"),
         (Word.NOT_CLAIMED, "Claimed by no check"),
     ):
-        if plants := [clean(line.plant.name, 100) for line in result.of(word)]:
-            said.append(f"{how}: {', '.join(plants)}.")
+        if faults := [clean(line.fault.name, 100) for line in result.of(word)]:
+            said.append(f"{how}: {', '.join(faults)}.")
     if rehearsal.left_out:
         said.append(f"{_count(rehearsal.left_out, 'planted defect')} left out: no chosen check claims them.")
     return said
@@ -88,7 +88,7 @@ def healthy(rehearsal: Rehearsal) -> list[str]:
     return said
 
 
-def accusations(rehearsal: Rehearsal) -> Iterator[Accusation]:
+def false_alarms(rehearsal: Rehearsal) -> Iterator[Accusation]:
     """The false alarms, those of one requirement on one machine together."""
     rang: dict[tuple[str, str, str], list[Alarm]] = {}
     for alarm in rehearsal.result.alarms:
@@ -101,19 +101,19 @@ def accusations(rehearsal: Rehearsal) -> Iterator[Accusation]:
         )
 
 
-def severity(plant: Plant, *, short: bool = False) -> str:
+def severity(fault: SeededFault, *, short: bool = False) -> str:
     """`0.01 relative error`, or `0.01` where it must be short; empty where the kind knows none."""
-    unit = clean(plant.kind.unit.partition(",")[0], 60)
-    if not plant.severity:
+    unit = clean(fault.kind.unit.partition(",")[0], 60)
+    if not fault.severity:
         return ""
     if short:
         unit = next((word for word in ("MiB", "bits", "s") if unit.split()[:1] == [word]), "1")
-    return figure(plant.severity, unit)
+    return figure(fault.severity, unit)
 
 
-def kind(plant: Plant) -> str:
+def kind(fault: SeededFault) -> str:
     """The kind where the name does not say it."""
-    return "" if plant.kind.name in plant.name else plant.kind.name
+    return "" if fault.kind.name in fault.name else fault.kind.name
 
 
 def seen(line: Line) -> str:
@@ -127,7 +127,7 @@ def seen(line: Line) -> str:
 def _remarks(line: Line, catch: Catch) -> str:
     """On which chips of several it was seen, whether anybody claims it, and how the check ended where not as usual."""
     ends = {Status.TIMEOUT: "no end", Status.CRASHED: "crashed"}
-    said = [f"on {names(catch.accelerators)}"] if len(catch.accelerators) < line.plant.chip.chips else []
+    said = [f"on {names(catch.accelerators)}"] if len(catch.accelerators) < line.fault.chip.chips else []
     said += ([] if catch.claimed else ["unclaimed"]) + ([ends[catch.status]] if catch.status in ends else [])
     return f" ({', '.join(said)})" if said else ""
 
@@ -153,7 +153,7 @@ def reasons(line: Line) -> list[str]:
 
 def sources(line: Line) -> list[str]:
     """Where such trouble is reported, one text for each place."""
-    return [clean(part, 500) for part in (line.plant.source or "").split(" ; ") if part.strip()]
+    return [clean(part, 500) for part in (line.fault.source or "").split(" ; ") if part.strip()]
 
 
 def _healthy_runs(rehearsal: Rehearsal) -> str:

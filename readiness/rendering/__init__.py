@@ -3,10 +3,10 @@
 from readiness.rendering.accelerators import device, earlier, failed_stacks, joined, names, rehearsals, simulated, software
 from readiness.rendering.colours import Paint, paint_decisions, painter
 from readiness.rendering.device_groups import (
-    Alike,
+    DeviceGroup,
     Group,
     LeftOut,
-    Shared,
+    SharedFinding,
     Statement,
     Time,
     alike,
@@ -14,11 +14,23 @@ from readiness.rendering.device_groups import (
     left_out,
     together,
 )
-from readiness.rendering.findings import Kind, Told, kind, labels, limit, measured, reading, reason, strays, title, told
+from readiness.rendering.findings import (
+    FindingGroup,
+    Kind,
+    kind,
+    labels,
+    limit,
+    measured,
+    orphan_verdict_ids,
+    reading,
+    reason,
+    title,
+    told,
+)
 from readiness.rendering.rehearsal import TITLE as REHEARSAL_TITLE
 from readiness.rendering.rehearsal import rehearsal
 from readiness.rendering.soak_claims import TITLE as PROOFS_TITLE
-from readiness.rendering.soak_claims import proofs
+from readiness.rendering.soak_claims import soak_claims
 from readiness.rendering.text import (
     clean,
     cut,
@@ -33,23 +45,22 @@ from readiness.rendering.text import (
     wrap,
 )
 from readiness.rendering.text_budget import Section, comment, fit
-from readiness.rendering.verdicts import badness, span, tally, worst
+from readiness.rendering.verdicts import score_range, severity_key, tally, worst
 
 __all__ = [
     "PROOFS_TITLE",
     "REHEARSAL_TITLE",
-    "Alike",
+    "DeviceGroup",
+    "FindingGroup",
     "Group",
     "Kind",
     "LeftOut",
     "Paint",
     "Section",
-    "Shared",
+    "SharedFinding",
     "Statement",
     "Time",
-    "Told",
     "alike",
-    "badness",
     "clean",
     "comment",
     "cut",
@@ -70,18 +81,19 @@ __all__ = [
     "memory",
     "message",
     "names",
+    "orphan_verdict_ids",
     "paint_decisions",
     "painter",
-    "proofs",
     "reading",
     "reason",
     "rehearsal",
     "rehearsals",
     "roughly",
+    "score_range",
+    "severity_key",
     "simulated",
+    "soak_claims",
     "software",
-    "span",
-    "strays",
     "tally",
     "title",
     "together",

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from readiness.causes import Cause, SkipCause
 from readiness.datamodel import AcceleratorAssessment, Assessment, Evidence, Finding, Level, Status, Use, Verdict
 from readiness.rendering.accelerators import device, names, simulated, software
-from readiness.rendering.findings import Kind, Told, figure_of, labels, reading, reason, strays, told
+from readiness.rendering.findings import FindingGroup, Kind, figure_of, labels, orphan_verdict_ids, reading, reason, told
 from readiness.rendering.text import clean, figure
-from readiness.rendering.verdicts import badness, span
+from readiness.rendering.verdicts import score_range, severity_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class SharedFinding:
     """One finding as each accelerator of a group has it, in their order.
 
     `only` names those that have it where others under test do not; `together` those that were measured as one. `causes` say
@@ -45,15 +45,15 @@ class Shared:
     """
 
     ids: tuple[str, ...]
-    told: tuple[Told, ...]
+    told: tuple[FindingGroup, ...]
     only: str = ""
     together: str = ""
     causes: tuple[Cause | None, ...] = ()
 
     @classmethod
-    def of(cls, entries: Sequence[tuple[str, Finding]]) -> Shared:
+    def of(cls, entries: Sequence[tuple[str, Finding]]) -> SharedFinding:
         """Findings of one requirement and one use, by the names of those that have them."""
-        return cls(tuple(id for id, _ in entries), tuple(Told(finding, (finding.use,)) for _, finding in entries))
+        return cls(tuple(id for id, _ in entries), tuple(FindingGroup(finding, (finding.use,)) for _, finding in entries))
 
     @property
     def finding(self) -> Finding:
@@ -121,17 +121,17 @@ def _range(part: Sequence[tuple[str, Finding]]) -> str:
 class Group:
     """Unknown findings that share their reasons and their remedy."""
 
-    entries: tuple[Shared, ...]
+    entries: tuple[SharedFinding, ...]
 
     @property
-    def first(self) -> Shared:
+    def first(self) -> SharedFinding:
         """Stands for all of them in reasons and remedy."""
         return self.entries[0]
 
 
-def grouped(entries: Iterable[Shared]) -> list[Group]:
+def grouped(entries: Iterable[SharedFinding]) -> list[Group]:
     """Entries of one level, reason, remedy and uses together: one check that died must not fill three screens."""
-    groups: dict[tuple[object, ...], list[Shared]] = {}
+    groups: dict[tuple[object, ...], list[SharedFinding]] = {}
     for entry in entries:
         finding = entry.finding
         key = (
@@ -147,7 +147,7 @@ class LeftOut:
     """Requirements of which nothing is known because the caller chose so, by one option."""
 
     option: str
-    entries: tuple[Shared, ...]
+    entries: tuple[SharedFinding, ...]
 
     @property
     def words(self) -> str:
@@ -167,10 +167,10 @@ class LeftOut:
         return f"Run without {self.option}."
 
 
-def left_out(entries: Iterable[Shared]) -> tuple[list[Shared], list[LeftOut]]:
+def left_out(entries: Iterable[SharedFinding]) -> tuple[list[SharedFinding], list[LeftOut]]:
     """What is to be told one by one, and what the caller left out himself: of that he need not be told at length."""
-    kept: list[Shared] = []
-    options: dict[str, list[Shared]] = {}
+    kept: list[SharedFinding] = []
+    options: dict[str, list[SharedFinding]] = {}
     for entry in entries:
         found = set(map(_option, entry.causes))
         option = found.pop() if len(found) == 1 else ""
@@ -202,11 +202,11 @@ class Time:
 
 
 @dataclass(frozen=True, slots=True)
-class Alike:
+class DeviceGroup:
     """Accelerators of which the same is to be said; mostly one."""
 
     items: tuple[AcceleratorAssessment, ...]
-    entries: Mapping[Kind, tuple[Shared, ...]]
+    entries: Mapping[Kind, tuple[SharedFinding, ...]]
 
     @property
     def lead(self) -> AcceleratorAssessment:
@@ -233,14 +233,14 @@ class Alike:
         """Stands for all but the score."""
         return self.lead.verdicts.get(use)
 
-    def span(self, use: Use) -> str:
+    def score_range(self, use: Use) -> str:
         """Score and ceiling, over all of them."""
-        return span(*(item.verdicts[use] for item in self.items))
+        return score_range(*(item.verdicts[use] for item in self.items))
 
     @property
     def urgency(self) -> tuple[tuple[int, float], ...]:
         """Sorts groups by their verdicts, the worst first."""
-        return tuple(sorted(badness(verdict) for verdict in self.lead.verdicts.values()))
+        return tuple(sorted(severity_key(verdict) for verdict in self.lead.verdicts.values()))
 
     @property
     def seconds(self) -> float:
@@ -266,9 +266,9 @@ class Alike:
         return sorted(times, key=lambda time: (-time.seconds, time.check))
 
 
-def alike(assessment: Assessment) -> list[Alike]:
+def alike(assessment: Assessment) -> list[DeviceGroup]:
     """All accelerators, those that are alike together, in the order in which they were given."""
-    groups: dict[tuple[object, ...], list[tuple[AcceleratorAssessment, dict[Kind, list[Told]]]]] = {}
+    groups: dict[tuple[object, ...], list[tuple[AcceleratorAssessment, dict[Kind, list[FindingGroup]]]]] = {}
     having: dict[tuple[Kind, str], list[str]] = {}
     for item in assessment.accelerators:
         kinds = told(item)
@@ -277,7 +277,7 @@ def alike(assessment: Assessment) -> list[Alike]:
             for requirement in dict.fromkeys(entry.finding.requirement for entry in entries):
                 having.setdefault((kind, requirement), []).append(item.facts.id)
     return [
-        Alike(
+        DeviceGroup(
             items=tuple(item for item, _ in members),
             entries={
                 kind: tuple(
@@ -292,9 +292,12 @@ def alike(assessment: Assessment) -> list[Alike]:
 
 
 def _shared(
-    members: Sequence[tuple[AcceleratorAssessment, object]], column: tuple[Told, ...], having: Sequence[str], count: int
-) -> Shared:
-    return Shared(
+    members: Sequence[tuple[AcceleratorAssessment, object]],
+    column: tuple[FindingGroup, ...],
+    having: Sequence[str],
+    count: int,
+) -> SharedFinding:
+    return SharedFinding(
         ids=tuple(item.facts.id for item, _ in members),
         told=column,
         only=names(having) if len(having) < count else "",
@@ -313,10 +316,10 @@ def together(item: AcceleratorAssessment, finding: Finding) -> str:
     return names(ids) if len(ids) > 1 else ""
 
 
-def _likeness(item: AcceleratorAssessment, kinds: Mapping[Kind, Sequence[Told]]) -> tuple[object, ...]:
+def _likeness(item: AcceleratorAssessment, kinds: Mapping[Kind, Sequence[FindingGroup]]) -> tuple[object, ...]:
     """What accelerators must have in common to be told as one."""
     return (
-        device(item), software(item), simulated(item.facts), tuple(strays(item)),
+        device(item), software(item), simulated(item.facts), tuple(orphan_verdict_ids(item)),
         tuple(
             (use, verdict.decision, verdict.blockers, verdict.limits, verdict.unknown)
             for use, verdict in item.verdicts.items()
@@ -325,7 +328,7 @@ def _likeness(item: AcceleratorAssessment, kinds: Mapping[Kind, Sequence[Told]])
     )  # fmt: skip
 
 
-def _shape(entry: Told) -> tuple[object, ...]:
+def _shape(entry: FindingGroup) -> tuple[object, ...]:
     finding = entry.finding
     return (
         finding.requirement, entry.uses, finding.level, finding.weight, finding.check, finding.measure, finding.limit,

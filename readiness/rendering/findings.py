@@ -88,7 +88,7 @@ def kind(finding: Finding) -> Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class FindingGroup:
     """One finding with all the uses that it is said of in the same words."""
 
     finding: Finding
@@ -100,7 +100,7 @@ class Told:
         return ", ".join(self.uses)
 
 
-def told(item: AcceleratorAssessment) -> dict[Kind, list[Told]]:
+def told(item: AcceleratorAssessment) -> dict[Kind, list[FindingGroup]]:
     """The findings of one accelerator by what they mean; those common to both uses once. Musts and heavy ones first."""
     merged: dict[tuple[object, ...], tuple[Finding, list[Use]]] = {}
     for finding in item.findings:
@@ -112,12 +112,12 @@ def told(item: AcceleratorAssessment) -> dict[Kind, list[Told]]:
         )  # fmt: skip
         merged.setdefault(key, (finding, []))[1].append(finding.use)
     order = list(Level)
-    entries = [Told(finding, tuple(use for use in Use if use in uses)) for finding, uses in merged.values()]
+    entries = [FindingGroup(finding, tuple(use for use in Use if use in uses)) for finding, uses in merged.values()]
     entries.sort(key=lambda entry: (order.index(entry.finding.level), -entry.finding.weight, entry.finding.requirement))
     return {name: [entry for entry in entries if kind(entry.finding) is name] for name in Kind}
 
 
-def strays(item: AcceleratorAssessment) -> list[str]:
+def orphan_verdict_ids(item: AcceleratorAssessment) -> list[str]:
     """What a verdict names without a finding that says so: files of other writers. Never hidden."""
     wanted = {"blockers": Kind.BLOCKER, "limits": Kind.LIMIT, "unknown": Kind.UNKNOWN}
     there = {(finding.requirement, finding.use, kind(finding)) for finding in item.findings}

@@ -9,7 +9,7 @@ TITLE = "What was proven, and what not"
 _LONGEST = 2000
 
 
-def proofs(item: AcceleratorAssessment) -> list[tuple[str, str, str]]:
+def soak_claims(item: AcceleratorAssessment) -> list[tuple[str, str, str]]:
     """Check, what it proves, what it does not; in the order of the checks."""
     return [
         (clean(entry.check, 100), clean(row["proves"], _LONGEST), clean(row.get("does_not_prove", ""), _LONGEST))

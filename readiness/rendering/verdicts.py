@@ -7,7 +7,7 @@ import math
 from readiness.datamodel import AcceleratorAssessment, Assessment, Decision, Use, Verdict
 
 
-def span(*verdicts: Verdict) -> str:
+def score_range(*verdicts: Verdict) -> str:
     """Score and ceiling: `61..97`; of several verdicts the lowest and the highest: `58..96 to 61..97`.
 
     Rounded down, so that nothing looks complete that is not.
@@ -23,7 +23,7 @@ def span(*verdicts: Verdict) -> str:
 _WORST_FIRST = (Decision.NOT_READY, Decision.UNDETERMINED, Decision.READY)
 
 
-def badness(verdict: Verdict | None) -> tuple[int, float]:
+def severity_key(verdict: Verdict | None) -> tuple[int, float]:
     """Sorts verdicts worst first: by decision, then by score. A verdict that is missing counts as undetermined."""
     if verdict is None:
         return _WORST_FIRST.index(Decision.UNDETERMINED), 0.0
@@ -33,11 +33,11 @@ def badness(verdict: Verdict | None) -> tuple[int, float]:
 def worst(assessment: Assessment) -> dict[Use, tuple[AcceleratorAssessment, Verdict]]:
     """For each use, the accelerator that is worst off and its verdict; the worse use first."""
     found = {
-        use: min(candidates, key=lambda candidate: badness(candidate[1]))
+        use: min(candidates, key=lambda candidate: severity_key(candidate[1]))
         for use in Use
         if (candidates := [(item, item.verdicts[use]) for item in assessment.accelerators if use in item.verdicts])
     }
-    return dict(sorted(found.items(), key=lambda entry: badness(entry[1][1])))
+    return dict(sorted(found.items(), key=lambda entry: severity_key(entry[1][1])))
 
 
 def tally(verdict: Verdict) -> str:

@@ -28,7 +28,7 @@ _WHOLE_BACKWARD = frozenset({"aten::scaled_dot_product_attention"})
 
 
 @dataclass
-class Ear:
+class CallRecorder:
     """What is heard, call by call, in order."""
 
     phase: Phase = Phase.FORWARD
@@ -65,7 +65,7 @@ class Ear:
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Below autograd: what reaches the device."""
 
-    def __init__(self, ear: Ear) -> None:
+    def __init__(self, ear: CallRecorder) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ear = ear
 
@@ -78,7 +78,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
 class _Functions(TorchFunctionMode):
     """Above autograd: what is to stay whole."""
 
-    def __init__(self, ear: Ear) -> None:
+    def __init__(self, ear: CallRecorder) -> None:
         super().__init__()
         self.ear = ear
 
@@ -100,7 +100,7 @@ class _Whole(torch.autograd.Function):
     """A function whose inner life is not heard, neither forward nor backward."""
 
     @staticmethod
-    def forward(ctx: Any, ear: Ear, call: Call, func: Any, args: Any, keywords: Any, *tensors: torch.Tensor) -> Any:
+    def forward(ctx: Any, ear: CallRecorder, call: Call, func: Any, args: Any, keywords: Any, *tensors: torch.Tensor) -> Any:
         ctx.ear, ctx.call = ear, call
         ctx.shapes = [(tensor.shape, tensor.dtype, tensor.requires_grad) for tensor in tensors]
         with ear.muted(), torch.no_grad():

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from readiness.errors import UsageError
-from readiness.tracing.call_recorder import META, Ear
+from readiness.tracing.call_recorder import META, CallRecorder
 from readiness.tracing.offline import asked_elsewhere
 from readiness.tracing.workload_schema import Phase
 
@@ -38,12 +38,12 @@ class Model:
     prepare: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def trace(self, length: int) -> Ear:
+    def trace(self, length: int) -> CallRecorder:
         """Everything that is called in one training step, a prefill and one more token, at this length.
 
         Raises UsageError where the model does not run on the meta device.
         """
-        ear = Ear()
+        ear = CallRecorder()
         try:
             with self.prepare(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -72,7 +72,7 @@ class Sources:
     reduced: Model | None = None
 
 
-def _train(model: nn.Module, given: Any, ear: Ear) -> None:
+def _train(model: nn.Module, given: Any, ear: CallRecorder) -> None:
     """One step: forward, backward, and the optimizer on a master copy of the weights in float32."""
     model.train()
     with ear.listening():
@@ -104,7 +104,7 @@ def _clip(gradients: list[torch.Tensor], most: float = 1.0) -> None:
     torch._foreach_mul_(gradients, torch.clamp(most / (total + 1e-6), max=1.0))
 
 
-def _serve(model: nn.Module, given: Any, ear: Ear, *, with_cache: bool) -> None:
+def _serve(model: nn.Module, given: Any, ear: CallRecorder, *, with_cache: bool) -> None:
     """A prefill of the whole length and, where the model keeps a cache, one token more."""
     model.eval()
     plain = {name: value for name, value in given.items() if name != "labels"} if isinstance(given, dict) else given
@@ -126,7 +126,7 @@ def _call(model: nn.Module, given: Any, **more: Any) -> Any:
     return model(*given) if isinstance(given, tuple | list) else model(given)
 
 
-def _loss(answer: Any, ear: Ear) -> torch.Tensor:
+def _loss(answer: Any, ear: CallRecorder) -> torch.Tensor:
     """What the model calls its loss; else the sum of all that it gives, which is ours and is not heard."""
     loss = getattr(answer, "loss", None)
     if isinstance(loss, torch.Tensor):

@@ -184,7 +184,7 @@ def test_a_lost_exit_code_is_not_laid_on_the_device(monkeypatch: pytest.MonkeyPa
     before = children()
     use_checks(monkeypatch, MISBEHAVING)
     monkeypatch.setattr(worker_pool, "VANISH_LIMIT_S", 1.0)
-    monkeypatch.setattr(forkserver_process.NurseryProcess, "go_on", lambda self: None)
+    monkeypatch.setattr(forkserver_process.ForkserverProcess, "go_on", lambda self: None)
     with worker_pool.Pool() as pool:
         bench = Bench(pool)
         job = Job(bench.checks["hostile.stops_its_parent"], (CPU,))

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from readiness import __version__
-from readiness.accelerators.remote_devices import Host, at, host_of, like, unlike
+from readiness.accelerators.remote_devices import Host, at, host_of
 from readiness.documents.assessment import facts_to_json
 from readiness.engine import discovery, remote_hosts
-from readiness.engine.remote_hosts import REACH, Joining, join
+from readiness.engine.remote_hosts import REACH, HostOptions, discover_remote
 from readiness.errors import Exit, UsageError
 from tests.hosts.support import another
 from tests.support import cpu
@@ -34,16 +34,16 @@ def told(**changes: object) -> str:
 
 
 def test_hosts_are_reached_by_ssh_unless_told_otherwise() -> None:
-    (host,) = Joining(("127.0.0.1",), REACH).hosts()
+    (host,) = HostOptions(("127.0.0.1",), REACH).hosts()
     assert host == Host("127.0.0.1", ("ssh", "-o", "BatchMode=yes", "127.0.0.1", sys.executable), "127.0.0.1")
-    (host,) = Joining(("me@node-2.lan",), "srun -w {host} '/opt/a b/python'", "127.0.0.1").hosts()
+    (host,) = HostOptions(("me@node-2.lan",), "srun -w {host} '/opt/a b/python'", "127.0.0.1").hosts()
     assert host == Host("me@node-2.lan", ("srun", "-w", "me@node-2.lan", "/opt/a b/python"), "127.0.0.1")
 
 
 @pytest.mark.parametrize("name", ["", "-oProxyCommand=x", "a b", "a/b", "a;b", "a\nb", "ü", "x" * 201, "<b>", "$(id)"])
 def test_what_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="no name of a host") as problem:
-        Joining((name,), address="127.0.0.1").hosts()
+        HostOptions((name,), address="127.0.0.1").hosts()
     assert problem.value.place == "--host"
 
 
@@ -61,31 +61,31 @@ def test_what_is_no_name_is_refused(name: str) -> None:
 )
 def test_what_cannot_reach_all_hosts_is_refused(names: tuple[str, ...], reach: str, place: str) -> None:
     with pytest.raises(UsageError) as problem:
-        Joining(names, reach, "127.0.0.1").hosts()
+        HostOptions(names, reach, "127.0.0.1").hosts()
     assert problem.value.place == place
     assert problem.value.remedy
 
 
 def test_a_host_that_no_name_service_knows_needs_an_address() -> None:
     with pytest.raises(UsageError, match="is not known") as problem:
-        Joining(("no-such-host.invalid",)).hosts()
+        HostOptions(("no-such-host.invalid",)).hosts()
     assert "--address" in (problem.value.remedy or "")
 
 
 @pytest.mark.parametrize("address", ["203.0.113.7", "no-such-host.invalid", "", "a" * 300, "1.2.3"])
 def test_an_address_that_is_not_of_this_host_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match="is not this host's") as problem:
-        Joining(("a",), address=address).hosts()
+        HostOptions(("a",), address=address).hosts()
     assert problem.value.place == "--address"
 
 
 def test_the_own_address_may_be_a_name() -> None:
-    (host,) = Joining(("a",), address="localhost").hosts()
+    (host,) = HostOptions(("a",), address="localhost").hosts()
     assert host.address in ("127.0.0.1", "::1")
 
 
 def test_a_host_joins_with_what_it_has(tmp_path: Path) -> None:
-    (found,) = join(Joining(("node2",), reaching(tmp_path, told()), "127.0.0.1"))
+    (found,) = discover_remote(HostOptions(("node2",), reaching(tmp_path, told()), "127.0.0.1"))
     assert found.id == "node2/cpu:0"
     assert (found.kind, found.index, found.stack) == ("cpu", 0, "cpu")
     host = host_of(found)
@@ -123,7 +123,7 @@ def test_a_host_joins_with_what_it_has(tmp_path: Path) -> None:
 )
 def test_a_host_that_cannot_join_is_refused(says: str, code: int, words: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="node2") as problem:
-        join(Joining(("node2",), reaching(tmp_path, says, code=code), "127.0.0.1"))
+        discover_remote(HostOptions(("node2",), reaching(tmp_path, says, code=code), "127.0.0.1"))
     assert words in str(problem.value)
     assert problem.value.remedy
 
@@ -142,7 +142,7 @@ def test_a_host_that_answers_without_end_is_refused(program: str, tmp_path: Path
     file.chmod(0o755)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UsageError, match="it answers with more than 8 MiB"):
-        join(Joining(("node2",), f"{file} {{host}}", "127.0.0.1"))
+        discover_remote(HostOptions(("node2",), f"{file} {{host}}", "127.0.0.1"))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 2**10
 
 
@@ -152,7 +152,7 @@ def test_a_host_that_prints_without_end_is_told_in_its_last_words(tmp_path: Path
     file.chmod(0o755)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UsageError, match=r"exit code 1: x*no way in") as problem:
-        join(Joining(("node2",), f"{file} {{host}}", "127.0.0.1"))
+        discover_remote(HostOptions(("node2",), f"{file} {{host}}", "127.0.0.1"))
     assert len(str(problem.value)) < 2000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 2**10
 
@@ -163,31 +163,31 @@ def test_a_host_that_never_ends_is_refused(program: str, tmp_path: Path) -> None
     file.write_text(f"#!{sys.executable}\n{program}\n")
     file.chmod(0o755)
     with pytest.raises(UsageError, match="no end within 1 s"):
-        join(Joining(("node2",), f"{file} {{host}}", "127.0.0.1"), limit_s=1.0)
+        discover_remote(HostOptions(("node2",), f"{file} {{host}}", "127.0.0.1"), limit_s=1.0)
 
 
 def test_more_accelerators_than_a_worker_can_be_told_of_are_refused(tmp_path: Path) -> None:
     own = cpu().facts
     many = [facts_to_json(replace(own, id=f"cpu:{number}", index=number, serial=str(number).zfill(200))) for number in range(500)]
     with pytest.raises(UsageError, match="tell a worker of the 500 accelerators of other hosts") as problem:
-        join(Joining(("node2",), reaching(tmp_path, told(accelerators=many)), "127.0.0.1"))
+        discover_remote(HostOptions(("node2",), reaching(tmp_path, told(accelerators=many)), "127.0.0.1"))
     assert "fewer hosts" in (problem.value.remedy or "")
 
 
 def test_a_command_that_is_not_there_is_refused() -> None:
     with pytest.raises(UsageError, match="No such file"):
-        join(Joining(("node2",), "/no/such/command {host}", "127.0.0.1"))
+        discover_remote(HostOptions(("node2",), "/no/such/command {host}", "127.0.0.1"))
 
 
 def test_a_folder_that_a_host_does_not_see_is_no_shared_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_hosts, "same_place", lambda one, other: False)  # this machine stands in for another
     reach = reaching(tmp_path, told())  # it answers the question for the folder with that, too
     with pytest.raises(UsageError, match="sees something else") as problem:
-        join(Joining(("node2",), reach, "127.0.0.1", tmp_path))
+        discover_remote(HostOptions(("node2",), reach, "127.0.0.1", tmp_path))
     assert problem.value.place == "--shared"
     with pytest.raises(UsageError, match="cannot be written to"):
-        join(Joining(("node2",), reach, "127.0.0.1", tmp_path / "nowhere"))
-    (found,) = join(Joining(("node2",), "/usr/bin/env {python}", "127.0.0.1", tmp_path))
+        discover_remote(HostOptions(("node2",), reach, "127.0.0.1", tmp_path / "nowhere"))
+    (found,) = discover_remote(HostOptions(("node2",), "/usr/bin/env {python}", "127.0.0.1", tmp_path))
     assert found.id == "node2/cpu:0"
     assert [file.name for file in tmp_path.iterdir()] == ["reach"]
 
@@ -200,9 +200,9 @@ def test_a_shared_folder_in_which_others_may_put_what_is_loaded_is_refused(
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(mode)
-    joining = Joining(("node2",), reaching(tmp_path, told()), "127.0.0.1", shared)
+    joining = HostOptions(("node2",), reaching(tmp_path, told()), "127.0.0.1", shared)
     with pytest.raises(UsageError) as problem:
-        join(joining)
+        discover_remote(joining)
     assert ("others may take away" in str(problem.value)) == refused
     assert ("sees something else" in str(problem.value)) != refused
 
@@ -218,10 +218,10 @@ def test_a_host_without_the_stack_under_test_is_told(tmp_path: Path) -> None:
 def test_a_host_under_two_names_counts_once(tmp_path: Path) -> None:
     elsewhere = told(machine={"boot": "b" * 36, "network": "17", "name": "node2"})
     with pytest.raises(UsageError, match="n3 is n2") as problem:
-        join(Joining(("n2", "n3"), reaching(tmp_path, elsewhere), "127.0.0.1"))
+        discover_remote(HostOptions(("n2", "n3"), reaching(tmp_path, elsewhere), "127.0.0.1"))
     assert problem.value.place == "--host"
     unsaid = reaching(tmp_path, told(machine={"name": "node2"}))
-    assert len(join(Joining(("n2", "n3"), unsaid, "127.0.0.1"))) == 2, "what does not tell is believed"
+    assert len(discover_remote(HostOptions(("n2", "n3"), unsaid, "127.0.0.1"))) == 2, "what does not tell is believed"
 
 
 def test_only_accelerators_of_a_stack_under_test_join() -> None:
@@ -239,7 +239,7 @@ def test_only_accelerators_of_a_stack_under_test_join() -> None:
 def test_a_worker_is_told_where_a_peer_is() -> None:
     own = cpu().facts
     there = at(another("node2"), own)
-    assert like(unlike(there, own), facts_to_json(own)) == there
+    assert delta_decode(delta_encode(there, own), facts_to_json(own)) == there
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_ranks_on_several_hosts_add_up_and_meet(hosts: int) -> None:
 class Fresh(Cpu):
     """The CPU, driven here like a device that must not be forked."""
 
-    forks = False
+    fork_safe = False
 
 
 @pytest.mark.slow

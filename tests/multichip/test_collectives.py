@@ -239,7 +239,7 @@ def test_a_mean_may_be_made_of_products_with_the_reciprocal(monkeypatch: pytest.
 
 
 class NoProductsOfBfloat16(Cpu):
-    beyond_reductions: Mapping[str, str] = MappingProxyType({"prod bfloat16": "a limit of the stand-in"})
+    unsupported_reductions: Mapping[str, str] = MappingProxyType({"prod bfloat16": "a limit of the stand-in"})
 
 
 def test_what_a_library_is_known_to_lack_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

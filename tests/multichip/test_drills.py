@@ -140,7 +140,7 @@ def test_a_slow_start_is_no_fault_as_long_as_it_moves(monkeypatch: pytest.Monkey
 
 
 class ConnectsSlowly(Cpu):
-    connects_s = 20.0
+    connect_timeout_s = 20.0
 
 
 def test_devices_have_their_time_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -388,7 +388,7 @@ def test_many_faults_leave_the_rest_unmeasured(monkeypatch: pytest.MonkeyPatch) 
 
 
 class CannotShard(Cpu):
-    beyond_modes: Mapping[str, str] = MappingProxyType({"fsdp": "a limit of the stand-in"})
+    unsupported_modes: Mapping[str, str] = MappingProxyType({"fsdp": "a limit of the stand-in"})
 
 
 def test_what_a_stand_in_cannot_do_is_not_measured_and_no_finding() -> None:

@@ -34,7 +34,7 @@ PARALLEL = {"mode": "data parallel"}
 class Unsharded(Cpu):
     """A stack of which fully sharded training cannot be asked: it halves the time of a test."""
 
-    beyond: Mapping[str, str] = {"fully_shard": "left out by a test"}
+    unsupported_ops: Mapping[str, str] = {"fully_shard": "left out by a test"}
 
 
 def checked(number: int = 2, stack: Any = None, **settings: Any) -> Evidence:

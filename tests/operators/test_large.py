@@ -159,9 +159,9 @@ def test_an_index_that_lost_its_upper_bits_is_seen_everywhere(power: int) -> Non
     whole = large_tensors.repeated(block, 10 * large_tensors.ROWS).view(-1)
     wrapped = whole[torch.arange(whole.numel()) % 2**power].view(-1, 8)
     found = large_tensors.against(wrapped, block)
-    beyond = max(0, whole.numel() - 2**power)
-    assert found.count == beyond
-    assert found.index == (2**power if beyond else -1)
+    unsupported_ops = max(0, whole.numel() - 2**power)
+    assert found.count == unsupported_ops
+    assert found.index == (2**power if unsupported_ops else -1)
     assert not large_tensors.against(whole.view(-1, 8), block).count
 
 

@@ -395,7 +395,7 @@ def test_fresh_interpreters_judge_alike() -> None:
     entries = opinfo.load()
     chosen = opinfo.select(entries, "all", ("add", "nn.functional.gelu"))
     found = list(sweeping.sweep(
-        cpu(), entries, chosen, ["float32"], options=TrialOptions(), operator_limit_s=60.0, processes=1, forks=False
+        cpu(), entries, chosen, ["float32"], options=TrialOptions(), operator_limit_s=60.0, processes=1, fork_safe=False
     ))  # fmt: skip
     assert {(swept.entry.name, swept.result.outcome.value) for swept in found} == {
         ("add", "native"), ("nn.functional.gelu", "native"),

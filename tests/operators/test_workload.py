@@ -258,7 +258,7 @@ def test_fresh_interpreters_judge_alike(tmp_path: Any) -> None:
     file = workload_schema.find("qwen3-8b")
     loaded = workload_schema.load(file)
     chosen = [part for part in replay.parts(loaded) if part.name == "aten::silu"]
-    found = dict(replay_supervisor.run(cpu(), loaded, file, parts=chosen, budget_s=60.0, large_s=1.0, call_limit_s=20.0, forks=False))
+    found = dict(replay_supervisor.run(cpu(), loaded, file, parts=chosen, budget_s=60.0, large_s=1.0, call_limit_s=20.0, fork_safe=False))
     assert [result.outcome.value for result in found.values()] == ["native"]
 
 

@@ -100,12 +100,12 @@ def test_a_gradient_that_never_came_is_infinitely_wrong() -> None:
 
 
 def test_a_loss_that_is_no_number_is_infinitely_different() -> None:
-    good = train_and_decode.Course((2.0, 1.0), {})
-    assert train_and_decode.loss_difference(train_and_decode.Course((2.0, math.nan), {}), good) == math.inf
-    assert train_and_decode.loss_difference(train_and_decode.Course((2.0, 1.5), {}), good) == 0.5
-    assert train_and_decode.decrease(train_and_decode.Course((2.0, 1.0, 0.5), {})) == pytest.approx(3.5 / 3 / 2)
-    assert train_and_decode.decrease(train_and_decode.Course((0.0, 0.0), {})) == math.inf
-    assert train_and_decode.decrease(train_and_decode.Course((math.nan, 1.0), {})) == math.inf
+    good = train_and_decode.TrainingRun((2.0, 1.0), {})
+    assert train_and_decode.loss_difference(train_and_decode.TrainingRun((2.0, math.nan), {}), good) == math.inf
+    assert train_and_decode.loss_difference(train_and_decode.TrainingRun((2.0, 1.5), {}), good) == 0.5
+    assert train_and_decode.decrease(train_and_decode.TrainingRun((2.0, 1.0, 0.5), {})) == pytest.approx(3.5 / 3 / 2)
+    assert train_and_decode.decrease(train_and_decode.TrainingRun((0.0, 0.0), {})) == math.inf
+    assert train_and_decode.decrease(train_and_decode.TrainingRun((math.nan, 1.0), {})) == math.inf
 
 
 def test_the_same_generator_builds_the_same_model_whatever_else_was_drawn() -> None:

@@ -25,7 +25,7 @@ class Colour(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class OpGroup:
     name: str
     sizes: tuple[int, ...] = ()
 
@@ -35,8 +35,8 @@ class Settings:
     count: int
     share: float
     folder: Path | None
-    parts: Sequence[Part]
-    by_rank: Mapping[int, Part]
+    parts: Sequence[OpGroup]
+    by_rank: Mapping[int, OpGroup]
     colour: Colour = Colour.RED
 
 
@@ -44,14 +44,14 @@ class Settings:
 class Found(Report):
     value: int | float
     pair: tuple[int, float]
-    parts: tuple[Part, ...]
+    parts: tuple[OpGroup, ...]
     by_colour: dict[Colour, list[str]]
-    first: Part | None = None
+    first: OpGroup | None = None
     more: Any = None
 
 
-SETTINGS = Settings(3, 0.5, Path("/tmp/here"), (Part("one", (1, 2)),), {4: Part("two")})
-FOUND = Found(7, (1, 2.0), (Part("one"),), {Colour.RED: ["a"]}, Part("two", (3,)), {"any": [1, None]})
+SETTINGS = Settings(3, 0.5, Path("/tmp/here"), (OpGroup("one", (1, 2)),), {4: OpGroup("two")})
+FOUND = Found(7, (1, 2.0), (OpGroup("one"),), {Colour.RED: ["a"]}, OpGroup("two", (3,)), {"any": [1, None]})
 
 
 def test_a_dataclass_comes_back_from_json_as_it_was() -> None:
@@ -105,7 +105,7 @@ def echoing(context: RankContext[Settings]) -> Iterator[Found]:
 class Fresh(Cpu):
     """The CPU, driven like a device that must not be forked."""
 
-    forks = False
+    fork_safe = False
 
 
 @pytest.mark.parametrize("stack", [Cpu(), pytest.param(Fresh(), marks=pytest.mark.slow)])
@@ -113,7 +113,7 @@ def test_ranks_get_settings_and_send_reports_as_dataclasses(stack: Cpu) -> None:
     accelerator = Accelerator(cpu().facts, stack, seed=7)
     outcome = run_ranks(echoing, accelerator, place(accelerator, 2), SETTINGS)
     assert outcome.failure is None
-    expected = [(rank, Found(3, (rank, 0.5), (Part("one", (1, 2)),), {}, Part("two"))) for rank in range(2)]
+    expected = [(rank, Found(3, (rank, 0.5), (OpGroup("one", (1, 2)),), {}, OpGroup("two"))) for rank in range(2)]
     assert outcome.of(Found) == expected
 
 

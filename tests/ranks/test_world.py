@@ -282,7 +282,7 @@ def test_no_rank_survives_the_kill_of_its_launcher(
 class Fresh(Cpu):
     """The CPU, driven like a device that must not be forked."""
 
-    forks = False
+    fork_safe = False
 
 
 def fresh_cpu() -> Accelerator:
@@ -534,7 +534,7 @@ def dying(context: RankContext) -> None:
 class Resting(Cpu):
     """Devices that cannot be used together for a while after a process of theirs was killed."""
 
-    rest_s = 7.5
+    cooldown_s = 7.5
 
 
 @pytest.mark.parametrize(("settings", "rests"), [({}, []), ({"dies": True}, [7.5])])

@@ -27,7 +27,7 @@ from readiness.datamodel import (
 from readiness.profile import loader
 from readiness.rehearsal import Rehearsal, Request, rehearse
 from readiness.rehearsal.progress import Silent
-from readiness.rehearsal.seeded_faults import Cast, cast
+from readiness.rehearsal.seeded_faults import Selection, selection
 
 CHECKS = Path(__file__).with_name("checks")
 SOFTWARE = 'software = { driver = "1.0.0", driver_library = "1.0.0" }\n'
@@ -58,7 +58,7 @@ def play(profile_path: Path, chips: Sequence[Path | str], observer: Any = None, 
     found = check_registry.discover()
     chosen = loader.load(str(profile_path), found)
     asked: dict[str, Any] = {"seed": 7, "seeds": (7,), "jobs": 2} | options
-    request = Request(profile=chosen, checklist=found, cast=cast([str(chip) for chip in chips]), uses=chosen.uses, **asked)
+    request = Request(profile=chosen, checklist=found, selection=selection([str(chip) for chip in chips]), uses=chosen.uses, **asked)
     return rehearse(request, observer or Silent())
 
 
@@ -79,11 +79,11 @@ def made_profile(*checks: str, level: Level = Level.MUST, uses: tuple[Use, ...] 
     return Profile("made", "Made up", uses, wanted)
 
 
-def made_request(checks: Sequence[Check], made_cast: Cast, *, wanted: Profile | None = None, **options: Any) -> Request:
+def made_request(checks: Sequence[Check], made_cast: Selection, *, wanted: Profile | None = None, **options: Any) -> Request:
     """A request for these checks."""
     chosen = wanted or made_profile(*(check.id for check in checks))
     asked: dict[str, Any] = {"seed": 7, "seeds": (7,)} | options
-    return Request(profile=chosen, checklist={check.id: check for check in checks}, cast=made_cast, uses=chosen.uses, **asked)
+    return Request(profile=chosen, checklist={check.id: check for check in checks}, selection=made_cast, uses=chosen.uses, **asked)
 
 
 def host() -> AcceleratorFacts:

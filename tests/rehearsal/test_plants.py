@@ -7,26 +7,26 @@ from pathlib import Path
 import pytest
 
 from readiness.errors import BadFileError, UsageError
-from readiness.rehearsal.seeded_faults import cast, sound
+from readiness.rehearsal.seeded_faults import selection, sound
 from readiness.simulator import machine_file as chips
 from readiness.simulator.faults import kinds
 from tests.rehearsal.support import chip_file
 
 
 def test_without_a_word_all_shipped_plants_and_the_healthy_chip() -> None:
-    made = cast()
+    made = selection()
     assert [chip.name for chip in made.healthy] == ["healthy"]
-    assert len(made.plants) == len([file for file in chips.names().values() if file.parent.name == "planted"])
-    assert {plant.kind.name for plant in made.plants} <= set(kinds())
-    for plant in made.plants:
-        assert len(plant.chip.defects) == 1
-        assert plant.source, f"{plant.name} names no source"
+    assert len(made.faults) == len([file for file in chips.names().values() if file.parent.name == "planted"])
+    assert {fault.kind.name for fault in made.faults} <= set(kinds())
+    for fault in made.faults:
+        assert len(fault.chip.defects) == 1
+        assert fault.source, f"{fault.name} names no source"
 
 
 def test_names_globs_files_and_the_prefix(tmp_path: Path) -> None:
     file = chip_file(tmp_path / "mine.toml", 'kind = "nan"')
-    made = cast(["nan", "sim:nan", "collective-*", str(file)])
-    names = [plant.name for plant in made.plants]
+    made = selection(["nan", "sim:nan", "collective-*", str(file)])
+    names = [fault.name for fault in made.faults]
     assert names[0] == "nan"
     assert names.count("nan") == 1
     assert "mine" in names
@@ -35,26 +35,26 @@ def test_names_globs_files_and_the_prefix(tmp_path: Path) -> None:
 
 def test_several_defects_become_several_machines(tmp_path: Path) -> None:
     file = chip_file(tmp_path / "both.toml", 'kind = "nan"\nname = "first"', 'kind = "slow"\nop = "mm"\ndtype = "float16"')
-    first, second = cast([str(file)]).plants
+    first, second = selection([str(file)]).faults
     assert (first.name, second.name) == ("both/first", "both/2")
-    assert [len(plant.chip.defects) for plant in (first, second)] == [1, 1]
+    assert [len(fault.chip.defects) for fault in (first, second)] == [1, 1]
     assert second.title == "slow: mm in float16"
 
 
 def test_two_files_may_share_a_name(tmp_path: Path) -> None:
     one = chip_file(tmp_path / "one.toml", 'kind = "nan"', name="same")
     two = chip_file(tmp_path / "two.toml", 'kind = "slow"', name="same")
-    assert [plant.name for plant in cast([str(one), str(two)]).plants] == ["same", "same#2"]
+    assert [fault.name for fault in selection([str(one), str(two)]).faults] == ["same", "same#2"]
 
 
 def test_a_chip_without_a_defect_is_a_healthy_one(tmp_path: Path) -> None:
-    made = cast([str(chip_file(tmp_path / "good.toml"))])
-    assert (made.plants, [chip.name for chip in made.healthy]) == ((), ["good"])
+    made = selection([str(chip_file(tmp_path / "good.toml"))])
+    assert (made.faults, [chip.name for chip in made.healthy]) == ((), ["good"])
 
 
 def test_the_same_machine_without_its_defect(tmp_path: Path) -> None:
-    one = cast([str(chip_file(tmp_path / "one.toml", 'kind = "nan"'))]).plants[0].chip
-    other = cast([str(chip_file(tmp_path / "other.toml", 'kind = "slow"', title="Another"))]).plants[0].chip
+    one = selection([str(chip_file(tmp_path / "one.toml", 'kind = "nan"'))]).faults[0].chip
+    other = selection([str(chip_file(tmp_path / "other.toml", 'kind = "slow"', title="Another"))]).faults[0].chip
     assert sound(one, 2) == sound(other, 2)
     assert (sound(one, 2).chips, sound(one, 2).defects, sound(one, 2).memory_gib) == (2, (), 0.5)
 
@@ -64,7 +64,7 @@ def test_the_same_machine_without_its_defect(tmp_path: Path) -> None:
 )
 def test_hostile_words_are_refused(word: str) -> None:
     with pytest.raises(UsageError) as caught:
-        cast([word])
+        selection([word])
     assert caught.value.remedy
     assert len(str(caught.value)) < 3000
 
@@ -77,4 +77,4 @@ def test_hostile_files_are_refused_with_their_place(tmp_path: Path, text: str) -
     file = tmp_path / "bad.toml"
     file.write_text(text, encoding="latin-1")
     with pytest.raises(BadFileError, match=r"bad\.toml"):
-        cast([str(file)])
+        selection([str(file)])

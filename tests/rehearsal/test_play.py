@@ -54,7 +54,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Rehearsal:
 
 
 def the(done: Rehearsal, name: str) -> Line:
-    (line,) = [line for line in done.result.lines if line.plant.name == name]
+    (line,) = [line for line in done.result.lines if line.fault.name == name]
     return line
 
 
@@ -150,10 +150,10 @@ def test_a_torch_that_is_too_old_is_3(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_limits(tmp_path: Path) -> None:
     from readiness.rehearsal.plan import script
-    from readiness.rehearsal.seeded_faults import cast
+    from readiness.rehearsal.seeded_faults import selection
     from tests.rehearsal.support import host, made_check, made_request
 
-    made = cast([str(chip_file(tmp_path / f"{kind}.toml", f'kind = "{kind}"')) for kind in ("hang", "nan")])
+    made = selection([str(chip_file(tmp_path / f"{kind}.toml", f'kind = "{kind}"')) for kind in ("hang", "nan")])
     tasks = script(made_request([made_check("a.b", "hang", "nan", typical_s=9.0)], made), host()).tasks()
     executor = Executor(None, Silent(), [], [], 2)  # type: ignore[arg-type]
     limits = {task.planted: executor.limit_s(task) for task in tasks}

@@ -21,7 +21,7 @@ from readiness.rehearsal.detection_matrix import Word, matrix
 from readiness.rehearsal.document import NOTICE, for_assessment, to_json
 from readiness.rehearsal.plan import Task, script
 from readiness.rehearsal.progress import Told
-from readiness.rehearsal.seeded_faults import cast
+from readiness.rehearsal.seeded_faults import selection
 from tests.rehearsal.support import chip_file, host, made_check, made_request, said
 from tests.reports import build
 
@@ -37,7 +37,7 @@ def made(folder: Path, *, stopped: bool = False, alarms: bool = True) -> Rehears
         chip_file(folder / "nobody.toml", 'kind = "slow"'),
     ]
     checks = [made_check("a.sees", "nan"), made_check("a.blind", "hang", "nan"), made_check("a.dark", "crash")]
-    request = made_request(checks, cast([str(file) for file in files]), seeds=(7, 8, 9))
+    request = made_request(checks, selection([str(file) for file in files]), seeds=(7, 8, 9))
 
     def say(task: Task) -> Any:
         id = task.job.check.id
@@ -165,7 +165,7 @@ def test_healthy_is_told_in_words(tmp_path: Path) -> None:
     assert "False alarms: none over 3 healthy runs (seeds 7 to 9)." in rehearsal_text.healthy(done)
     never = replace(done, result=replace(done.result, healthy_runs=0))
     assert "not known" in rehearsal_text.healthy(never)[0]
-    assert [line.plant.name for line in done.result.of(Word.NOT_CLAIMED)] == ["nobody"]
+    assert [line.fault.name for line in done.result.of(Word.NOT_CLAIMED)] == ["nobody"]
 
 
 @pytest.mark.parametrize("text", ["", "pdf", "json=", "html= ", "json=/no/such/folder/a.json", "json=/", "json=\0", "table=" + "a" * 5000])
@@ -229,7 +229,7 @@ def test_a_catch_by_the_clock_says_so(rehearsal: Rehearsal) -> None:
 
 def test_the_chip_of_several_that_was_blamed_is_named(tmp_path: Path) -> None:
     file = chip_file(tmp_path / "one.toml", 'kind = "nan"\nwhen = { chip = 1 }', chips=3)
-    request = made_request([made_check("a.sees", "nan")], cast([str(file)]))
+    request = made_request([made_check("a.sees", "nan")], selection([str(file)]))
 
     def say(task: Task) -> Any:
         return said("a.sees", -1.0 if task.planted and task.job.accelerators[0].index == 1 else 1.0)

@@ -53,7 +53,7 @@ def test_any_number_of_accelerators_fits_and_the_worst_is_shown(count: int, kind
     made = replace(of_chips(count, kinds), interrupted=stopped)
     text = render("summary", made, width=width, hints=HINTS)
     assert len(text.splitlines()) <= 15
-    worst = min(rendering.badness(verdict) for item in made.accelerators for verdict in item.verdicts.values())
+    worst = min(rendering.severity_key(verdict) for item in made.accelerators for verdict in item.verdicts.values())
     said = {0: "NOT READY", 1: "UNDETERMINED", 2: "READY"}[worst[0]]
     assert said in text
     assert ("INTERRUPTED" in text) is stopped

@@ -88,10 +88,10 @@ def _prepared(workload: str, seed: int) -> tuple[Any, Any, Any, Any]:
 
 def _play(accelerator: Any, loaded: Any, part: Any) -> Any:
     from readiness.probes.model_operators import replay_sizes
-    from readiness.probes.model_operators.replay import Player
+    from readiness.probes.model_operators.replay import Replayer
 
-    means = replay_sizes.Means(2.0**31, 1.0, 1e9, 1e9)
-    return Player(accelerator, loaded, part, means, lambda *_: None, time.monotonic() + _PLENTY_S).play(large=False)
+    budget = replay_sizes.DeviceBudget(2.0**31, 1.0, 1e9, 1e9)
+    return Replayer(accelerator, loaded, part, budget, lambda *_: None, time.monotonic() + _PLENTY_S).play(large=False)
 
 
 def _mild(workload: str, seed: int, only: Sequence[str]) -> Any:
@@ -140,7 +140,7 @@ def _fatal(workload: str, seed: int, kernels: Sequence[Any]) -> Any:
             _arm(device, plant, kernel, seed)
             ((_, result),) = replay_supervisor.run(
                 accelerator, loaded, workload_schema.find(workload), parts=[parts[index]], budget_s=60.0, large_s=0.0,
-                call_limit_s=_CALL_LIMIT_S, forks=True
+                call_limit_s=_CALL_LIMIT_S, fork_safe=True
             )
             word = "caught" if result.outcome.value in plant.outcomes else "missed"
             rows.append(_row(workload, parts[index], plant, word, f"{kernel}: {result.outcome.value} {result.explained}"[:200]))

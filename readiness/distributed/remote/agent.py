@@ -4,7 +4,7 @@ It is started by a command of the user's (`python -m readiness.distributed.remot
 one a line, on its standard input and answers on its standard output. With the end of its input it ends, and with it all its
 ranks. What it is told: `hello` and `time` (answered), `world` (start these ranks), `records` (what ranks of other hosts
 wrote on their board), `order` (one byte for a rank, `K` to kill it, `S` for its stacks), `alive`, `over` (end the world;
-answered). What it tells: `records` and `beats` of its own ranks, `line` (a report as the rank wrote it), `log`, `fares`.
+answered). What it tells: `records` and `beats` of its own ranks, `line` (a report as the rank wrote it), `log`, `status`.
 Both say `store`: what goes between ranks here and the store of their world, which is on the other end (`forwarding`).
 """
 
@@ -47,13 +47,13 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the end of the input says it, and lets the ranks be ended first
     try:
-        return _Outpost(0, out).serve()
+        return _Agent(0, out).serve()
     except BrokenPipeError:
         return 0
 
 
 @dataclass(slots=True)
-class _Ward:
+class _LocalRank:
     """One rank: its member, what of its log has been told, its last record and state."""
 
     member: RankProcess
@@ -71,10 +71,10 @@ class _World:
     board_file: BinaryIO
     kills: int
     store: FromRanks
-    wards: dict[int, _Ward] = field(default_factory=dict)
+    local_ranks: dict[int, _LocalRank] = field(default_factory=dict)
 
     def end(self) -> None:
-        members = [ward.member for ward in self.wards.values()]
+        members = [local_rank.member for local_rank in self.local_ranks.values()]
         kill_and_reap(members, KILL_S)
         for member in members:
             member.close()
@@ -83,7 +83,7 @@ class _World:
         self.board_file.close()
 
 
-class _Outpost:
+class _Agent:
     def __init__(self, orders: int, out: int) -> None:
         self.orders, self.out = orders, out
         self.selector = selectors.DefaultSelector()
@@ -130,8 +130,8 @@ class _Outpost:
                     self.world.board.copy(int(rank), base64.b64decode(record))
             case {"store": [number, content]} if self.world is not None:
                 self._pass_on(self.world.store.take(number, content))
-            case {"order": [rank, order]} if self.world is not None and rank in self.world.wards:  # else it never started
-                _order(self.world.wards[rank].member, order)
+            case {"order": [rank, order]} if self.world is not None and rank in self.world.local_ranks:  # else never started
+                _order(self.world.local_ranks[rank].member, order)
             case {"over": _}:
                 if self.world is not None:
                     self.world.end()
@@ -162,9 +162,9 @@ class _Outpost:
                 threads = min(plan.threads, share_of_cores(len(plans)))
                 interface = rendezvous.interface_of(self.address)
                 plan = replace(plan, interface=interface, threads=threads, store=store.place(plan.store))
-                members = [ward.member for ward in world.wards.values()]
+                members = [local_rank.member for local_rank in world.local_ranks.values()]
                 close = [self.out, *store.descriptors]
-                world.wards[plan.rank] = _Ward(start_rank(plan, board, board_file, members, close_in_child=close))
+                world.local_ranks[plan.rank] = _LocalRank(start_rank(plan, board, board_file, members, close_in_child=close))
             except Exception as problem:  # noqa: BLE001
                 raised = json.dumps({"raised": f"{type(problem).__name__}: {problem}"[:300]})
                 self._say({"line": [told["rank"], raised]})
@@ -172,42 +172,42 @@ class _Outpost:
 
     def _tell(self, world: _World) -> None:
         records = {}
-        for rank, ward in world.wards.items():
-            self._hand_on(rank, ward)
+        for rank, local_rank in world.local_ranks.items():
+            self._hand_on(rank, local_rank)
             record = world.board.record(rank)
-            if record != ward.record:
-                ward.record = record
+            if record != local_rank.record:
+                local_rank.record = record
                 records[rank] = base64.b64encode(record).decode()
         if records:
             self._say({"records": records})
         if time.monotonic() - self.told > TELL_S:
             self.told = time.monotonic()
-            self._say({"beats": [rank for rank in world.wards if world.board.silent_s(rank) < _SILENT_S]})
-            for rank, ward in world.wards.items():
-                self._tell_how_it_fares(rank, ward, world)
+            self._say({"beats": [rank for rank in world.local_ranks if world.board.silent_s(rank) < _SILENT_S]})
+            for rank, local_rank in world.local_ranks.items():
+                self._tell_how_it_fares(rank, local_rank, world)
 
-    def _hand_on(self, rank: int, ward: _Ward) -> None:
+    def _hand_on(self, rank: int, local_rank: _LocalRank) -> None:
         """The rank's reports, as they are."""
-        for line in ward.member.lines() or ():
+        for line in local_rank.member.lines() or ():
             self._say({"line": [rank, line.decode()]})
 
-    def _tell_how_it_fares(self, rank: int, ward: _Ward, world: _World) -> None:
-        if ward.ended:
+    def _tell_how_it_fares(self, rank: int, local_rank: _LocalRank, world: _World) -> None:
+        if local_rank.ended:
             return
-        code, state = ward.member.handle.poll(), ward.member.state()
-        log = os.pread(ward.member.log.fileno(), 1 << 16, ward.told)
+        code, state = local_rank.member.handle.poll(), local_rank.member.state()
+        log = os.pread(local_rank.member.log.fileno(), 1 << 16, local_rank.told)
         if log:
-            ward.told += len(log)
+            local_rank.told += len(log)
             self._say({"log": [rank, base64.b64encode(log).decode()]})
         if code is not None:
-            while ward.member.open:
-                self._hand_on(rank, ward)
-            ward.ended = True
+            while local_rank.member.open:
+                self._hand_on(rank, local_rank)
+            local_rank.ended = True
             starved = kernel_kills() > world.kills
             self._say({"fares": [rank, {"code": code, "status": None, "starved": starved}]})
-        elif state != ward.state:
-            ward.state = state
-            self._say({"fares": [rank, {"status": state, "pid": ward.member.handle.pid}]})
+        elif state != local_rank.state:
+            local_rank.state = state
+            self._say({"fares": [rank, {"status": state, "pid": local_rank.member.handle.pid}]})
 
     def _pass_on(self, message: Json | None) -> None:
         if message is not None:

@@ -174,10 +174,10 @@ class _Relay:
                 self._report(rank, line)
             case {"log": [rank, log]}:
                 self._log(rank, base64.b64decode(log))
-            case {"fares": [rank, fares]}:
-                if "code" in fares:
+            case {"fares": [rank, status]}:
+                if "code" in status:
                     self.ended.add(rank)
-                self._report(rank, json.dumps({"fares": fares}))
+                self._report(rank, json.dumps({"fares": status}))
             case {"over": _}:
                 self.over = True
 

@@ -25,7 +25,7 @@ _WORD_BITS, _WORD_S = 52, 1.0
 
 def kind(context: RankContext) -> str:
     """`socket` or `copy`."""
-    return "socket" if context.accelerator.stack.driverless else "copy"
+    return "socket" if context.accelerator.stack.host_backed else "copy"
 
 
 @contextlib.contextmanager

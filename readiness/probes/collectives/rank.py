@@ -117,7 +117,7 @@ def _tally(
 ) -> Tally:
     tally = Tally()
     reduction = f"{operation.removeprefix('all_reduce_')} {dtype}".replace("torch.", "")
-    if (reason := context.accelerator.stack.beyond_reductions.get(reduction)) is not None:
+    if (reason := context.accelerator.stack.unsupported_reductions.get(reduction)) is not None:
         tally.unsupported = reason
         return tally
     for number, size in _sizes(context, operation, str(dtype).removeprefix("torch.")):

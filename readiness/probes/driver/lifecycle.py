@@ -77,7 +77,7 @@ def open_once(accelerator: Accelerator, timeout_s: float) -> Opening:
     started = time.monotonic()
     reader, writer = os.pipe()
     try:
-        pid = _fork(accelerator, reader, writer) if accelerator.stack.forks else _spawn(accelerator, writer)
+        pid = _fork(accelerator, reader, writer) if accelerator.stack.fork_safe else _spawn(accelerator, writer)
     finally:
         os.close(writer)
     try:

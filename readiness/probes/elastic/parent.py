@@ -97,8 +97,8 @@ def restarts(accelerator: Accelerator, placement: Placement, folder: Path, *, tr
     Devices that take long to connect are given so much longer, each time that they must. Raises OSError where a disk was
     too full for a job.
     """
-    connects_s = accelerator.stack.connects_s
-    limits = Limits(limits.start_s + connects_s, limits.limit_s + connects_s, limits.timeout_s + connects_s)
+    more_s = accelerator.stack.connect_timeout_s
+    limits = Limits(limits.start_s + more_s, limits.limit_s + more_s, limits.timeout_s + more_s)
     for own_store in (True, False):
         jobs = []
         for number in range(tries):

@@ -18,7 +18,7 @@ from readiness.probes.model_operators import matmul_bounds, op_table, replay_siz
 from readiness.probes.model_operators.input_generation import Drawer
 from readiness.probes.model_operators.op_table import Operator
 from readiness.probes.model_operators.outcomes import CallTiming, ReplayResult
-from readiness.probes.model_operators.replay_sizes import Means
+from readiness.probes.model_operators.replay_sizes import DeviceBudget
 from readiness.probes.model_operators.trial import RecordedTrial
 from readiness.probes.operators import kernel_provenance
 from readiness.probes.operators.op_call import CallResult
@@ -36,7 +36,7 @@ _TAKEN_BACK_BYTES = 2**28
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class OpGroup:
     """One operator in one dtype, and its records by their number in the workload."""
 
     name: str
@@ -49,18 +49,18 @@ class Part:
         return f"{self.name.removeprefix('aten::')} in {self.dtype}"
 
 
-def parts(workload: Workload) -> list[Part]:
+def parts(workload: Workload) -> list[OpGroup]:
     """The workload by operator and dtype, those that are called most first."""
     found: dict[tuple[str, str], list[int]] = {}
     for number, record in enumerate(workload.records):
         found.setdefault((record.call.op, op_table.dtype_of(record.call)), []).append(number)
     calls = [sum(record.calls.values()) for record in workload.records]
     weights = {key: sum(calls[number] for number in numbers) for key, numbers in found.items()}
-    return [Part(*key, tuple(found[key])) for key in sorted(found, key=lambda key: (-weights[key], key))]
+    return [OpGroup(*key, tuple(found[key])) for key in sorted(found, key=lambda key: (-weights[key], key))]
 
 
 @dataclass(slots=True)
-class Player:
+class Replayer:
     """Plays one part, without gradients or inputs at an offset where told so.
 
     `enter` is told what begins; nothing begins after `deadline`.
@@ -68,8 +68,8 @@ class Player:
 
     accelerator: Accelerator
     workload: Workload
-    part: Part
-    means: Means
+    part: OpGroup
+    budget: DeviceBudget
     enter: Enter
     deadline: float
     gradients: bool = True
@@ -162,7 +162,7 @@ class Player:
             if not self._in_time:
                 return False
             if call not in seen:
-                if replay_sizes.size_bytes(call) * 8 > self.means.bytes:
+                if replay_sizes.size_bytes(call) * 8 > self.budget.bytes:
                     continue
                 sample = self._drawer("small", len(seen)).sample(call)
                 self._recorded.check(sample, gradients=self._wants_gradient(record), views=True)
@@ -226,7 +226,7 @@ class Player:
 
     def _affordable(self, record: Record) -> tuple[Size, Call]:
         rungs = list(replay_sizes.ladder(self.workload, record))
-        return next(((size, call) for size, call in rungs if self.means.affords(call)), rungs[-1])
+        return next(((size, call) for size, call in rungs if self.budget.affords(call)), rungs[-1])
 
     def _timed(self, operator: Operator, record: Record, number: int, call: Call, size: Size) -> None:
         label = f"at {replay_sizes.told(self.workload, size)}"
@@ -242,7 +242,7 @@ class Player:
                 raise
             return  # what it makes is larger than what it takes: it stays as it was played
         self._look(operator, sample, called)
-        if self._trial.forward_s < self.means.seconds:  # the first call may have compiled
+        if self._trial.forward_s < self.budget.seconds:  # the first call may have compiled
             self._trial.on_device(sample, gradients)
         self._timings[number] = self._timing(record, call, size)
 

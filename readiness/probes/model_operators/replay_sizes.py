@@ -32,7 +32,7 @@ _BYTES = {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "complex64": 8, "c
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class DeviceBudget:
     """What there is to spend on one record: bytes, seconds, and how fast the device is by a first look."""
 
     bytes: float
@@ -52,9 +52,9 @@ class Means:
         return op_table.work(call) / self.multiplications_per_s + 2 * size_bytes(call) / self.bytes_per_s
 
 
-def unmeasured(accelerator: Accelerator) -> Means:
+def unmeasured(accelerator: Accelerator) -> DeviceBudget:
     """What there is to spend on a device that was not looked at yet: its memory, and a pace that none falls short of."""
-    return Means(_room(accelerator), 1.0, *UNMEASURED)
+    return DeviceBudget(_room(accelerator), 1.0, *UNMEASURED)
 
 
 def measure(accelerator: Accelerator) -> tuple[float, float]:
@@ -108,7 +108,7 @@ def size_bytes(call: Call) -> float:
     return float(sum(math.prod(spec.shape) * _BYTES.get(spec.dtype, 1) for spec in call.specs()))
 
 
-def burden(workload: Workload, records: Iterable[Record]) -> float:
+def bytes_moved(workload: Workload, records: Iterable[Record]) -> float:
     """Bytes of all tensors of these records at the model's own size."""
     calls = [record.call.at(workload.full) or record.call for record in records]
     return sum(map(size_bytes, calls))

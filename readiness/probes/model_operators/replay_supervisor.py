@@ -20,7 +20,7 @@ from readiness.isolation.task_supervisor import StartError, TaskEnd, TaskStatus,
 from readiness.numerics import USUAL, Strictness
 from readiness.probes.model_operators import replay_sizes, replay_worker
 from readiness.probes.model_operators.outcomes import ReplayResult
-from readiness.probes.model_operators.replay import Part
+from readiness.probes.model_operators.replay import OpGroup
 from readiness.probes.operators.outcomes import Outcome, Phase
 from readiness.tracing.workload_schema import Workload
 
@@ -37,20 +37,20 @@ class Task:
 
 
 def run(
-    accelerator: Accelerator, workload: Workload, file: Path, *, parts: Sequence[Part], budget_s: float, large_s: float,
-    call_limit_s: float, strictness: Strictness = USUAL, forks: bool | None = None,
-) -> Iterator[tuple[Part, ReplayResult]]:  # fmt: skip
+    accelerator: Accelerator, workload: Workload, file: Path, *, parts: Sequence[OpGroup], budget_s: float, large_s: float,
+    call_limit_s: float, strictness: Strictness = USUAL, fork_safe: bool | None = None,
+) -> Iterator[tuple[OpGroup, ReplayResult]]:  # fmt: skip
     """Each part exactly once, with what became of it. Those not begun within `budget_s` are told as not reached.
 
     Of that time, at most `large_s` are spent on large sizes, once all are played small.
 
     `call_limit_s` is what a single call, or the comparison of one, may take. Raises StartError, OSError for want of disk.
     """
-    if forks is None:
-        forks = accelerator.stack.forks and accelerator.stack.driverless
+    if fork_safe is None:
+        fork_safe = accelerator.stack.fork_safe and accelerator.stack.host_backed
 
     def start() -> TaskProcess:
-        return replay_worker.fork(accelerator, workload) if forks else replay_worker.spawn(accelerator, file)
+        return replay_worker.fork(accelerator, workload) if fork_safe else replay_worker.spawn(accelerator, file)
 
     with TaskSupervisor[Task](
         start, lambda task: task.message, lambda task: task.limit_s, phases=True
@@ -90,9 +90,9 @@ class _Replay:
     deadline: float
     pace: tuple[float, float] | None = None
 
-    def bytes_moved(self, part: Part) -> float:
+    def bytes_moved(self, part: OpGroup) -> float:
         """How much there is to move for it at the model's own size."""
-        return replay_sizes.burden(self.workload, (self.workload.records[number] for number in part.records))
+        return replay_sizes.bytes_moved(self.workload, (self.workload.records[number] for number in part.records))
 
     def extrapolate(self, result: ReplayResult) -> ReplayResult:
         """With times as at the model's own size, by what the device was seen to do."""
@@ -106,7 +106,7 @@ class _Replay:
             if end.status is TaskStatus.DONE and end.result is not None:
                 self.pace = (end.result[0], end.result[1])
 
-    def play(self, part: Part, *, large: bool, records: int = 1) -> ReplayResult:
+    def play(self, part: OpGroup, *, large: bool, records: int = 1) -> ReplayResult:
         """One part, in a process that may die of it. `records` are those that must share the time left.
 
         Where it refuses inputs at an offset, it is played once more without. Whatever is to be told of its gradient, it may
@@ -125,7 +125,7 @@ class _Replay:
             return replace(alone, refused_offset=refused)
         return replace(result, forward=alone.outcome, reached=alone.reached, timings=alone.timings or result.timings)
 
-    def _play(self, part: Part, *, large: bool, records: int, gradients: bool, offsets: bool = True) -> ReplayResult:
+    def _play(self, part: OpGroup, *, large: bool, records: int, gradients: bool, offsets: bool = True) -> ReplayResult:
         limit_s = self.call_limit_s
         while True:
             left_s = self.deadline - time.monotonic()

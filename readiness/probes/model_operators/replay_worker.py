@@ -24,8 +24,8 @@ from readiness.numerics.strict_precision import strict_precision
 from readiness.numerics.unsupported import describe
 from readiness.probes.model_operators import replay_sizes
 from readiness.probes.model_operators.outcomes import CallTiming, ReplayResult
-from readiness.probes.model_operators.replay import Part, Player
-from readiness.probes.model_operators.replay_sizes import Means
+from readiness.probes.model_operators.replay import OpGroup, Replayer
+from readiness.probes.model_operators.replay_sizes import DeviceBudget
 from readiness.probes.operators import cpu_fallback
 from readiness.probes.operators.outcomes import Outcome, Phase
 from readiness.tracing import workload_schema
@@ -62,12 +62,12 @@ def serve(server: TaskServer, request: Mapping[str, Any]) -> int:
 
 def _serve(server: TaskServer, accelerator: Accelerator, workload: Workload) -> int:
     cpu_fallback.warn_always()
-    means = replay_sizes.unmeasured(accelerator)
+    budget = replay_sizes.unmeasured(accelerator)
 
     def do(task: Mapping[str, Any]) -> tuple[Any, bool]:
         if "measure" in task:
             return _pace(accelerator), False
-        result = _played(server, accelerator, workload, means, task)
+        result = _played(server, accelerator, workload, budget, task)
         # Also of one that cannot be judged: the next one must not be blamed for a device that this one has lost.
         lost = not result.outcome.right and not accelerator.is_usable()
         if lost:
@@ -79,16 +79,16 @@ def _serve(server: TaskServer, accelerator: Accelerator, workload: Workload) -> 
 
 
 def _played(
-    server: TaskServer, accelerator: Accelerator, workload: Workload, means: Means, task: Mapping[str, Any]
+    server: TaskServer, accelerator: Accelerator, workload: Workload, budget: DeviceBudget, task: Mapping[str, Any]
 ) -> ReplayResult:
     name, dtype, records = task["part"]
-    part = Part(name, dtype, tuple(records))
+    part = OpGroup(name, dtype, tuple(records))
     deadline = time.monotonic() + task["left_s"]
     try:
-        pace = task["pace"] or (means.multiplications_per_s, means.bytes_per_s)
-        share = Means(means.bytes, task["record_s"], *pace)
+        pace = task["pace"] or (budget.multiplications_per_s, budget.bytes_per_s)
+        share = DeviceBudget(budget.bytes, task["record_s"], *pace)
         strictness = Strictness(**task["strictness"])
-        player = Player(
+        player = Replayer(
             accelerator, workload, part, share, server.phase.enter, deadline, task["gradients"], task["offsets"], strictness
         )
         return player.play(large=task["large"])

@@ -9,7 +9,7 @@ from typing import Any
 
 from readiness.datamodel import Measurement
 from readiness.probes.model_operators.outcomes import CallTiming, ReplayResult
-from readiness.probes.model_operators.replay import Part
+from readiness.probes.model_operators.replay import OpGroup
 from readiness.probes.operators.outcomes import Outcome
 from readiness.probes.operators.outcomes import Phase as TrialPhase
 from readiness.tracing.workload_schema import INFERENCE, TRAINING, Phase, Workload
@@ -34,7 +34,7 @@ class Tally:
 
     accelerator: str
     workload: Workload
-    found: list[tuple[Part, ReplayResult]] = field(default_factory=list)
+    found: list[tuple[OpGroup, ReplayResult]] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -54,14 +54,14 @@ class Tally:
                 labels = {"workload": self.workload.name, "phase": use, "dtype": dtype}
                 yield from self._measure(part_of, use, phases, labels)
 
-    def _of(self, phases: Sequence[Phase]) -> list[tuple[Part, ReplayResult]]:
+    def _of(self, phases: Sequence[Phase]) -> list[tuple[OpGroup, ReplayResult]]:
         return [pair for pair in self.found if self._count(pair[0], phases)]
 
-    def _count(self, part: Part, phases: Sequence[Phase]) -> int:
+    def _count(self, part: OpGroup, phases: Sequence[Phase]) -> int:
         return sum(self.workload.records[number].count(phases) for number in part.records)
 
     def _measure(
-        self, pairs: Sequence[tuple[Part, ReplayResult]], use: str, phases: Sequence[Phase], labels: dict[str, str]
+        self, pairs: Sequence[tuple[OpGroup, ReplayResult]], use: str, phases: Sequence[Phase], labels: dict[str, str]
     ) -> Iterator[Measurement]:
         reached = all(result.reached for _, result in pairs)
         judged = all(result.outcome is not Outcome.UNJUDGED for _, result in pairs)
@@ -92,7 +92,7 @@ class Tally:
             yield from self._covered(pairs, use, phases, labels | extent | {"weight": weight}, weigh)
 
     def _covered(
-        self, pairs: Sequence[tuple[Part, ReplayResult]], use: str, phases: Sequence[Phase], labels: dict[str, str],
+        self, pairs: Sequence[tuple[OpGroup, ReplayResult]], use: str, phases: Sequence[Phase], labels: dict[str, str],
         weigh: Weigh,
     ) -> Iterator[Measurement]:
         judged = [pair for pair in pairs if pair[1].outcome is not Outcome.UNJUDGED]
@@ -113,7 +113,7 @@ class Tally:
                 lambda result, outcomes=outcomes: result.outcome in outcomes, labels, None,  # type: ignore[misc]
             )  # fmt: skip
 
-    def _weight(self, pair: tuple[Part, ReplayResult], phases: Sequence[Phase], weigh: Weigh) -> float:
+    def _weight(self, pair: tuple[OpGroup, ReplayResult], phases: Sequence[Phase], weigh: Weigh) -> float:
         return sum(weigh(number, phases) for number in pair[0].records)
 
     def _by_calls(self, number: int, phases: Sequence[Phase]) -> float:
@@ -143,10 +143,10 @@ class Tally:
         full = sum(calls[number] for number, played in self.times.items() if played.full)
         return full / max(sum(calls.values()), 1)
 
-    def line(self, pairs: Sequence[tuple[Part, ReplayResult]], phases: Sequence[Phase]) -> str:
+    def line(self, pairs: Sequence[tuple[OpGroup, ReplayResult]], phases: Sequence[Phase]) -> str:
         """`sim:0: 3 of 97 operators of deepseek-v3 missing, 2 wrong in backward (bfloat16): 11 % of its calls (...)`."""
         total = len({part.name for part, _ in pairs})
-        groups: dict[str, list[tuple[Part, ReplayResult]]] = {}
+        groups: dict[str, list[tuple[OpGroup, ReplayResult]]] = {}
         for part, result in pairs:
             if result.outcome in (*_STANDING, Outcome.FALLBACK, Outcome.NONDETERMINISTIC):
                 backward = result.phase is TrialPhase.BACKWARD and result.outcome is not Outcome.FALLBACK
@@ -165,7 +165,7 @@ class Tally:
         named = self._named([pair for pair in concerned if pair[1].outcome in _STANDING], prefix="")
         return f"{self.accelerator}: {', '.join(told)}: {_percent(share)} of its calls ({named})"[:_LONGEST]
 
-    def _named(self, poor: Sequence[tuple[Part, ReplayResult]], prefix: str | None = None) -> str | None:
+    def _named(self, poor: Sequence[tuple[OpGroup, ReplayResult]], prefix: str | None = None) -> str | None:
         """`sim:0: mm in bfloat16: wrong on a strided input; and 12 more`."""
         if not poor:
             return None
@@ -193,7 +193,7 @@ _WORDS = {
 }  # fmt: skip
 
 
-def row(part: Part, result: ReplayResult) -> Mapping[str, Any]:
+def row(part: OpGroup, result: ReplayResult) -> Mapping[str, Any]:
     """A row of detail about one operator in one dtype."""
     sizes = Counter(played.size for played in result.timings.values())
     return {
@@ -207,11 +207,11 @@ def row(part: Part, result: ReplayResult) -> Mapping[str, Any]:
 
 def _share(
     name: str,
-    pairs: Sequence[tuple[Part, ReplayResult]],
-    weight: Callable[[tuple[Part, ReplayResult]], float],
+    pairs: Sequence[tuple[OpGroup, ReplayResult]],
+    weight: Callable[[tuple[OpGroup, ReplayResult]], float],
     counts: Callable[[ReplayResult], bool],
     labels: dict[str, str],
-    about: Callable[[Sequence[tuple[Part, ReplayResult]]], str | None] | None,
+    about: Callable[[Sequence[tuple[OpGroup, ReplayResult]]], str | None] | None,
 ) -> Iterator[Measurement]:
     """A weighted share; nothing of nothing."""
     total = sum(map(weight, pairs))
@@ -227,7 +227,7 @@ def _percent(share: float) -> str:
     return f"{share:.0%}".replace("%", " %") if share >= 0.01 or not share else f"{share:.1%}".replace("%", " %")
 
 
-def _told(part: Part, result: ReplayResult) -> str:
+def _told(part: OpGroup, result: ReplayResult) -> str:
     words = [{Outcome.FALLBACK: "runs on the CPU", Outcome.CRASHED: "crashes", Outcome.HANG: "hangs"}.get(
         result.outcome, result.outcome.value
     )]  # fmt: skip

@@ -46,7 +46,7 @@ def activity(accelerator: Accelerator) -> torch.profiler.ProfilerActivity | None
     A plug-in's device has an activity of its name, whether or not its maker brings what would watch it.
     """
     found = getattr(torch.profiler.ProfilerActivity, accelerator.device.type.upper(), None)
-    if found is None or accelerator.stack.driverless:
+    if found is None or accelerator.stack.host_backed:
         return None
     return found if found in torch.profiler.supported_activities() else None  # type: ignore[no-untyped-call]
 

@@ -68,13 +68,13 @@ def sweep(
     options: TrialOptions,
     operator_limit_s: float,
     processes: int = 0,
-    forks: bool | None = None,
+    fork_safe: bool | None = None,
 ) -> Iterator[Swept]:
     """Every chosen operator in every dtype that it claims, exactly once, in the order in which they finish.
 
     In `core_dtypes` only those that language models use.
 
-    `processes` is the number of workers (0: one per usable core, up to a few). `forks` decides how they start; None:
+    `processes` is the number of workers (0: one per usable core, up to a few). `fork_safe` decides how they start; None:
     as the device allows. Raises StartError when they do not come up, OSError for want of disk. All of them are dead when
     the generator ends, however it does.
     """
@@ -88,7 +88,7 @@ def sweep(
             if not entry.claims(dtype):
                 continue
             host_only = None if accelerator.device.type == "cpu" else entry.host_only(dtype)
-            if reason := entry.unjudgeable(dtype) or accelerator.stack.beyond.get(entry.name) or host_only:
+            if reason := entry.unjudgeable(dtype) or accelerator.stack.unsupported_ops.get(entry.name) or host_only:
                 yield Swept(entry, name, opinfo_trial.unjudged(entry, dtype, reason))
             else:
                 kind = dtype.is_floating_point, dtype.is_complex, dtype is torch.bool
@@ -98,16 +98,16 @@ def sweep(
                 kinds.add(kind)
         if batch:
             queue.put(batch)
-    if forks is None:
-        forks = accelerator.stack.forks and accelerator.stack.driverless
+    if fork_safe is None:
+        fork_safe = accelerator.stack.fork_safe and accelerator.stack.host_backed
 
     def start() -> TaskProcess:
-        return sweep_worker.fork(accelerator, entries, options) if forks else sweep_worker.spawn(accelerator, options)
+        return sweep_worker.fork(accelerator, entries, options) if fork_safe else sweep_worker.spawn(accelerator, options)
 
     def limit_s(task: Task) -> float:
         return operator_limit_s * (_SECOND_LIMIT if task.second else 1)
 
-    most = min(usable_processes(), _MOST_FORKED if forks else _MOST_FRESH)
+    most = min(usable_processes(), _MOST_FORKED if fork_safe else _MOST_FRESH)
     processes = min(processes or most, max(len(queue), 1))
     with TaskSupervisor(start, lambda task: task.message, limit_s, queue=queue, processes=processes) as supervisor:
         for end in supervisor.run():

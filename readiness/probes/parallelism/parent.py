@@ -44,7 +44,7 @@ class ParallelTraining:
         wanted = training_runs(modes, dtypes, optimizers)
         possible = []
         for mode in dict.fromkeys(modes):
-            reason = self.accelerator.stack.beyond_modes.get(mode) or MODES[mode].obstacle(len(self.placement.ranks))
+            reason = self.accelerator.stack.unsupported_modes.get(mode) or MODES[mode].obstacle(len(self.placement.ranks))
             if reason is None:
                 possible.append(mode)
             else:

@@ -52,9 +52,9 @@ def operations(accelerator: Accelerator, dtype: torch.dtype) -> Iterator[tuple[s
 
     def step() -> list[Tensor]:
         model = transformer.copy(weights, dtype if full else torch.float32)
-        course = train_and_decode.train(model, batches, device, autocast=None if full else dtype)
+        training_run = train_and_decode.train(model, batches, device, autocast=None if full else dtype)
         updated = [parameter.detach().cpu() for parameter in model.parameters()]
-        return [*course.gradients.values(), *updated, torch.tensor(course.losses, dtype=torch.float64)]
+        return [*training_run.gradients.values(), *updated, torch.tensor(training_run.losses, dtype=torch.float64)]
 
     yield "training_step", step
 

@@ -17,7 +17,7 @@ Tensor = torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class TrainingRun:
     """How a training went: each step's loss, and the gradients of the first step by parameter, on the host."""
 
     losses: tuple[float, ...]
@@ -32,7 +32,7 @@ def train(
     autocast: torch.dtype | None = None,
     rate: float = 0.2,
     momentum: float = 0.9,
-) -> Course:
+) -> TrainingRun:
     """Train the model, moved to the device, one step on each batch of token ids; autocast lowers the forward pass.
 
     Plain gradient descent with momentum: an adaptive optimizer divides each gradient by its own size, which would hide a
@@ -51,7 +51,7 @@ def train(
             gradients = {name: gradient(parameter) for name, parameter in model.named_parameters()}
         optimizer.step()
         losses.append(loss.detach())
-    return Course(tuple(float(loss.cpu()) for loss in losses), gradients)
+    return TrainingRun(tuple(float(loss.cpu()) for loss in losses), gradients)
 
 
 @contextlib.contextmanager
@@ -115,13 +115,13 @@ def disagreements(chosen: Tensor, reference: Tensor, dtype: torch.dtype, doubt: 
     return int((~valid | (lead > margin)).sum()), int((best[..., 0] - best[..., 1] > margin).sum())
 
 
-def loss_difference(course: Course, reference: Course) -> float:
+def loss_difference(training_run: TrainingRun, reference: TrainingRun) -> float:
     """The worst |loss - reference| / |reference| over the steps; infinite where a loss is no finite number."""
-    pairs = zip(course.losses, reference.losses, strict=True)
+    pairs = zip(training_run.losses, reference.losses, strict=True)
     return max(abs(have - want) / abs(want) if math.isfinite(have) else math.inf for have, want in pairs)
 
 
-def decrease(course: Course) -> float:
+def decrease(training_run: TrainingRun) -> float:
     """The mean of the last three losses over the first; infinite where the first is no positive number."""
-    last = course.losses[-3:]
-    return sum(last) / len(last) / course.losses[0] if course.losses[0] > 0 else math.inf
+    last = training_run.losses[-3:]
+    return sum(last) / len(last) / training_run.losses[0] if training_run.losses[0] > 0 else math.inf

@@ -95,7 +95,7 @@ def inject(
     of memory before the fault, OSError where no process can be started or a disk was too full.
     """
     killed_for_memory = kernel_kills()
-    start_s += accelerator.stack.connects_s
+    start_s += accelerator.stack.connect_timeout_s
     with rank_group(
         rank_faults_rank.rank_main, accelerator, placement, settings, timeout_s=start_s + patience_s, network=network,
         short_watchdog_dumps=True,

@@ -57,7 +57,7 @@ def _inject(
 ) -> FaultOutcome:
     if settings.rank_fault.fault is Fault.NONE:
         # Our own patience ends first, since we can name the rank.
-        relaxed = _with_timeout(settings, start_s + 2 * accelerator.stack.connects_s)
+        relaxed = _with_timeout(settings, start_s + 2 * accelerator.stack.connect_timeout_s)
         return inject(accelerator, placement, relaxed, patience_s=patience_s, start_s=start_s / 2)
     outcome = inject(accelerator, placement, settings, patience_s=settings.timeout_s + patience_s, start_s=start_s)
     if outcome.prevented is None or outcome.responses:

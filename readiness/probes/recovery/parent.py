@@ -116,7 +116,7 @@ class RecoveryRun:
         yield from measurements.resharded(reloaded, fewer, more, labels=self.placement.labels)
 
     def _sharded(self) -> Iterator[Yield]:
-        reason = self.accelerator.stack.beyond_modes.get("fsdp")
+        reason = self.accelerator.stack.unsupported_modes.get("fsdp")
         if reason is not None:
             yield measurements.left_out(FULLY_SHARDED, reason)
             return

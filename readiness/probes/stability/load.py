@@ -22,7 +22,7 @@ from readiness.probes.stability.memory_usage import Usage
 from readiness.probes.stability.op_batches import ERRORS_OF_ONE, Batch, Member, batches
 from readiness.probes.stability.operations import LAYOUTS, Case, cases
 from readiness.probes.stability.per_op_stats import Tally
-from readiness.probes.stability.thermal_load import Heat, kindle
+from readiness.probes.stability.thermal_load import Heat, start
 
 Tensor = torch.Tensor
 
@@ -134,7 +134,7 @@ class Load:
     def _kindle(self, dtype: torch.dtype) -> None:
         """The last dtype that works heats: low precision is what devices are built for, and named last."""
         with contextlib.suppress(Exception):  # the operations above tell what the device lacks or raises
-            heat = kindle(self.accelerator, dtype, self.seconds / _SPANS)
+            heat = start(self.accelerator, dtype, self.seconds / _SPANS)
             yardstick = (heat.ours.left @ heat.ours.right,)
             self.heat = heat
             name = numerics.name_of(dtype)

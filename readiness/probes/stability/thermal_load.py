@@ -115,7 +115,7 @@ class Heat:
             yield Drop(min(kept, 1.0), span.device_s, before, span)
 
 
-def kindle(accelerator: Accelerator, dtype: torch.dtype, span_s: float) -> Heat:
+def start(accelerator: Accelerator, dtype: torch.dtype, span_s: float) -> Heat:
     """Matrices that double in size until a product takes a good part of a millisecond. Raises what torch raises."""
     ours = _grow(accelerator, dtype, accelerator.device)
     host = torch.device("cpu")

@@ -35,7 +35,7 @@ class NanReport(Report):
 def reports(context: RankContext, dtype: torch.dtype, name: str, calls: Counter[str]) -> Iterator[NanReport]:
     """A report for each reduction that the library has."""
     for combine, operator_name in REDUCTIONS.items():
-        if f"{combine} {name}" in context.accelerator.stack.beyond_reductions:
+        if f"{combine} {name}" in context.accelerator.stack.unsupported_reductions:
             continue
         operator = getattr(dist.ReduceOp, operator_name)
         yield from _report(context, f"all_reduce_{combine}", dtype, name, calls, _all_reduce(operator), combine)
