@@ -271,7 +271,7 @@ def start_rank(
     plan = replace(plan, orders=orders_read, reports=reports_write, log=log.fileno(), parent=os.getpid())
     try:
         handle: ProcessHandle
-        if plan.accelerator.stack.forks:
+        if plan.accelerator.stack.fork_safe:
             inherited = [orders_write, reports_read, *close_in_child, *pipe_ends(others)]
             handle = _fork(plan, board, inherited)
         else:

@@ -54,7 +54,8 @@ class ResolvedProfile:
     @property
     def entries(self) -> dict[str, dict[str, Any]]:
         """The requirements by id, without those that were dropped."""
-        return {key[1]: found.value for key, found in self.declared.items() if key[0] == "require" and found.value is not None}
+        found = {key[1]: declared.value for key, declared in self.declared.items() if key[0] == "require"}
+        return {id: entry for id, entry in found.items() if entry is not None}
 
     @property
     def values(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from readiness import __version__
-from readiness.accelerators.remote_devices import Host, at, host_of
+from readiness.accelerators.remote_devices import Host, at, delta_decode, delta_encode, host_of
 from readiness.documents.assessment import facts_to_json
 from readiness.engine import discovery, remote_hosts
 from readiness.engine.remote_hosts import REACH, HostOptions, discover_remote
