@@ -208,6 +208,11 @@ _NUMBER = re.compile(rb"[1-9][0-9]{0,15}")
 _BEGUN = re.compile(rb"[0-9a-f]{0,8}|[0-9a-f]{8} [\x20-\x7e]*")
 
 
+def prepare() -> None:
+    """Import and build what it takes to check an accelerator: for a moment in which there is nothing else to do."""
+    schema.first_problem("assessment", {}, "accelerator")
+
+
 def parse(payload: bytes) -> Message:
     """One message from its JSON, checked in every part. Raises ValueError in words that name what is wrong."""
     try:

@@ -19,7 +19,7 @@ from typing import Any
 from readiness.causes import KillCause
 from readiness.errors import InternalError
 from readiness.host import disk, memory
-from readiness.isolation import forkserver
+from readiness.isolation import evidence_pipe, forkserver
 from readiness.isolation.forkserver_process import STOPPED, VANISH_LIMIT_S, ForkserverProcess
 from readiness.isolation.worker_process import Worker, holder, state
 
@@ -47,6 +47,7 @@ class Pool:
         self._watched = 0.0
         self._looked = time.monotonic()
         self._open()
+        evidence_pipe.prepare()  # while the prepared process imports torch
 
     def __enter__(self) -> Pool:
         return self
