@@ -177,6 +177,8 @@ def _wrong_with_itself(declared: Check) -> Iterator[tuple[str, str]]:
         yield "a measure is neither a unit nor a Measure", "give measures={'name': 'unit'}"
     if not all(isinstance(text, str) for text in (declared.title, *declared.catches, *_texts_of(declared.measures))):
         yield "its title, measures or catches are not text", "give each of them as a string"
+    if not all(isinstance(*pair) for pair in ((declared.cost, Cost), (declared.scope, Scope), (declared.phase, Phase))):
+        yield "its cost, scope or phase is none", "take them from Cost, Scope and Phase"
     for what, value in (("typical_s", declared.typical_s), ("limit_s", declared.limit_s)):
         if not isinstance(value, int | float) or not 0 < value < math.inf:
             yield f"{what} is {value!r}", "give a number of seconds above 0"
@@ -190,13 +192,12 @@ def _texts_of(measures: Mapping[str, Measure]) -> Iterator[object]:
 
 
 def _wrong_with_settings(declared: Check) -> Iterator[tuple[str, str]]:
-    known = declared.settings
-    if declared.lasting is not None and declared.lasting not in known:
+    if declared.lasting is not None and declared.lasting not in declared.settings:
         yield f"it has no setting {declared.lasting!r}", "name the setting that says how long it works"
     for name in (*declared.least, *declared.most):
-        if name not in known:
+        if name not in declared.settings:
             yield f"it has no setting {name!r}", "bound a setting that it has"
-    for name, default in known.items():
+    for name, default in declared.settings.items():
         if default is inspect.Parameter.empty:
             yield f"setting {name!r} has no default", "a check must run without being told anything"
         elif not is_plain(default):

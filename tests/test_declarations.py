@@ -66,6 +66,7 @@ HOSTILE = {
     "limits itself to a word": (GOOD.replace("typical_s=0.1", "limit_s='60'"), "limit_s is '60'"),
     "has an object as a setting": (GOOD.replace("number=3", "number=object()"), "the default of setting 'number'"),
     "has a number as its title": (GOOD.replace('"Good"', "7"), "its title"),
+    "has a scope that is none": (GOOD.replace('title="Good"', 'title="Good", scope="group"'), "its cost, scope or phase"),
     "has an id that is none": (GOOD.replace('"own.good"', "7"), "FAMILY.TOPIC"),
 }
 

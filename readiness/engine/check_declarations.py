@@ -44,11 +44,13 @@ def discover(limit_s: float = IMPORT_LIMIT_S) -> dict[str, Check]:
 
     try:
         answer = call(f"{_HERE}:_declare", {}, limit_s=limit_s, memory_bytes=_MEMORY_BYTES)
-        return check_registry.joined(own, [_from_json(item) for item in answer])
     except FailedCallError as problem:
         raise _unusable(problem) from None
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+    try:
+        declared = [_from_json(item) for item in answer]
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:  # code of others may have answered
         raise _unusable(FailedCallError(f"{type(problem).__name__}: {problem}")) from None
+    return check_registry.joined(own, declared)
 
 
 def _unusable(problem: FailedCallError) -> CheckFileError:
@@ -68,7 +70,7 @@ def _declare(note: Callable[[str], object]) -> list[Json]:
     return [_to_json(item) for item in check_registry.discover(ours=False, begin=lambda file: note(str(file))).values()]
 
 
-_PLAIN = ("id", "title", "typical_s", "limit_s", "alone", "lasting", "documentation", "file", "line")
+_PLAIN = ("id", "title", "typical_s", "limit_s", "lasting", "documentation", "file", "line")
 _TABLES = ("least", "most")
 
 
@@ -79,7 +81,7 @@ def _to_json(check: Check) -> Json:
         "measures": {name: asdict(measure) for name, measure in check.measures.items()},
         "cost": check.cost.value, "scope": check.scope.value, "phase": check.phase.value, "catches": list(check.catches),
         "settings": {name: _told(value) for name, value in check.settings.items()},
-        "vets": check.vet is not None, "recounts": check.recount is not None,
+        "alone": bool(check.alone), "vets": check.vet is not None, "recounts": check.recount is not None,
     }  # fmt: skip
 
 
