@@ -27,7 +27,7 @@ def load(file: Path, profile: Profile) -> tuple[Waiver, ...]:
             raise BadFileError(
                 f"waive[{position}].requirement: the profile {profile.name} has no {entry['requirement']!r}",
                 place=f"{file}:{lines.line(('waive', position, 'requirement'))}",
-                remedy=f"`readiness explain {profile.name}` shows its requirements",
+                remedy=f"`readiness explain {profile.name}` shows its requirements; --profile names another",
             )
         waivers.append(Waiver(**entry))
     return tuple(waivers)

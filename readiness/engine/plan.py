@@ -216,7 +216,7 @@ def refuse_what_fits_nothing(expression: str, profile: Profile, checklist: Mappi
         raise UsageError(
             f"no check that the profile {profile.name} asks for fits",
             place=f"-k {expression!r}",
-            remedy="`readiness list` shows the checks; give an id, a part of one, or a glob",
+            remedy="give an id of `readiness list`, a part of one or a glob; or name the --profile that asks for it",
         )
 
 

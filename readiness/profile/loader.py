@@ -7,6 +7,7 @@ beside the file first, so that no path in a file can climb anywhere.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -105,6 +106,8 @@ def _find(name_or_file: str) -> Path:
         return Path(name_or_file)
     if name_or_file not in names():
         near = get_close_matches(name_or_file, names(), n=1)
+        if os.path.isfile(f"{name_or_file}.toml"):  # noqa: PTH113 - which raises for no name
+            near = [f"the file {name_or_file}.toml"]
         hint = f"did you mean {near[0]}? " if near else ""
         raise UsageError(
             f"there is no profile {name_or_file!r}",
