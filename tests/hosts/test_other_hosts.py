@@ -154,7 +154,7 @@ def failing(context: RankContext) -> Iterator[Json]:
         ("kill_oneself", Trouble.DIED, "rank 1 was ended by SIGKILL in sum 2"),
         ("stop_oneself", Trouble.FROZEN, "rank 1 is stopped in sum 2"),
         ("fail", Trouble.RAISED, "ArithmeticError: the matrix unit gave up"),
-        ("leave", Trouble.DIED, "rank 1 left without a word (exit code 0) in sum 2"),
+        ("leave", Trouble.DIED, "rank 1 exited without a report (exit code 0) in sum 2"),
     ],
 )
 def test_a_rank_that_fails_on_another_host_is_named_as_one_here_is(fault: str, trouble: Trouble, words: str) -> None:

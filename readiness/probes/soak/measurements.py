@@ -137,7 +137,7 @@ def proven(totals: SoakTotals, bounds: FaultBounds) -> str:
     text = f"{who} worked for {_time(totals.exposure_s / 3600)} ({_figure(bounds.chip_hours)} chip-hours)"
     text += f" with {_faults_in_words(totals.count)}" if totals.count else " without a fault"
     if not totals.exposure_s or (totals.silent and not totals.count):
-        return f"{text}: nothing follows from it" + (f", since {totals.silent}" if totals.silent else "")
+        return f"{text}: nothing follows from that" + (f", since {totals.silent}" if totals.silent else "")
     return (
         f"{text}: with {CONFIDENCE:.0%} confidence a chip of these works for at least {_time(bounds.chip_mtbf_h)} between"
         f" faults, and {bounds.job.chips} of them together for at least {_time(bounds.job_mtbf_h)}"
