@@ -47,7 +47,6 @@ def _sections(assessment: Assessment) -> Iterator[Section]:
     yield _each("Waived", "waived failures", groups, Kind.WAIVED, order, 0.05, 5)
     said = [f"- {name}: {escape(text, 4000)}\n" for name, text in rendering.rehearsal(assessment).items()]
     yield Section("lines of the rehearsal", _texts(said), 0.05, f"\n### {rendering.REHEARSAL_TITLE}\n\n")
-    yield Section("names without a finding", _texts(_strays(groups)), 0.05)
     yield Section("proofs", _texts(_proofs(groups)), 0.05, f"\n### {rendering.PROOFS_TITLE}\n\n")
     stacks = [(group.names(code), rendering.software(group.lead)) for group in groups]
     yield Section("stacks of software", _texts(f"\n{ids}: {escape(said, 3000)}\n" for ids, said in stacks if said), 0.05)
@@ -173,13 +172,6 @@ def _unknown(groups: Sequence[DeviceGroup], order: Mapping[str, int]) -> Section
         for (names, body), ids in points.items()
     ]
     return Section("causes of the unknown", _texts(texts), 0.1, "\n### What could not be told\n\n", 10)
-
-
-def _strays(groups: Sequence[DeviceGroup]) -> Iterator[str]:
-    for group in groups:
-        if orphan_verdict_ids := rendering.orphan_verdict_ids(group.lead):
-            text = escape(", ".join(orphan_verdict_ids), 3000)
-            yield f"\n{group.names(code)}: named by the verdict, without a finding: {text}\n"
 
 
 def _proofs(groups: Sequence[DeviceGroup]) -> Iterator[str]:

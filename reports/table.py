@@ -102,9 +102,6 @@ def _accelerators(group: DeviceGroup, assessment: Assessment, paint: Paint, widt
     yield from _unknown(group.entries[Kind.UNKNOWN], paint, width)
     yield from _failed("WAIVED", group.entries[Kind.WAIVED], paint, width)
     yield from _failed("FOR INFORMATION", group.entries[Kind.INFORMATION], paint, width)
-    if orphan_verdict_ids := rendering.orphan_verdict_ids(group.lead):
-        yield from _section("NAMED BY THE VERDICT, WITHOUT A FINDING", paint)
-        yield from rendering.wrap(", ".join(orphan_verdict_ids), width, first="  ")
     if skipped := sorted({entry.finding.requirement for entry in group.entries[Kind.NOT_APPLICABLE]}):
         yield from _section("NOT APPLICABLE HERE", paint)
         yield from rendering.wrap(rendering.clean(", ".join(skipped), 3000), width, first="  ")

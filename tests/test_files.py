@@ -206,3 +206,56 @@ def test_a_day_without_quotes_is_told_what_it_lacks(name: str, tmp_path: Path) -
         toml.read(file, "waivers")
     assert what in str(caught.value)
     assert caught.value.place == f"{file}:7"
+
+
+MANY = 10_000
+CHECK = "driver.autocast"
+SUBSET = """
+schema = "readiness.profile/1"
+name = "subset"
+title = "Of one check"
+[[require]]
+id = "autocast-right"
+check = "driver.autocast"
+measure = "autocast_errors"
+at_most = 0
+[[require]]
+id = "autocast-near"
+check = "driver.autocast"
+measure = "relative_error"
+at_most = 0.01
+level = "should"
+"""
+
+
+@pytest.mark.slow
+def test_ten_thousand_accelerators_are_judged_and_told(tmp_path: Path) -> None:
+    document = json.loads((ROOT / "tests" / "fixtures" / "assessments" / "early.json").read_text())
+    (item,) = document["accelerators"]
+    (piece,) = (entry for entry in item["evidence"] if entry["check"] == CHECK)
+    findings = [entry for entry in item["findings"] if entry["check"] == CHECK]
+    ready = {"verdict": "ready", "score": 100.0, "ceiling": 100.0, "blockers": [], "limits": [], "unknown": [], "waived": []}
+    nothing = ready | {"verdict": "undetermined", "score": 0.0}
+    document["accelerators"] = [
+        item | {
+            "id": f"cuda:{number}", "kind": "cuda", "index": number, "driven_by": "cuda", "findings": findings,
+            "evidence": [piece | {"accelerators": [f"cuda:{number}"], "seconds": number / 1000}],
+            "verdicts": {"training": ready, "inference": nothing},
+        }
+        for number in range(MANY)
+    ]  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(document, indent=1))
+    (tmp_path / "subset.toml").write_text(SUBSET)
+    code = "import sys; from readiness.__main__ import main; sys.argv = ['readiness', *sys.argv[1:]]; main()"
+    told = in_bounds(code, "report", str(tmp_path / "a.json"), *(f"-f{name}={tmp_path / name}" for name in FORMATS))
+    assert f"{MANY} accelerators" in told or "cuda:0 to cuda:9999" in told
+    for name in FORMATS:
+        assert (tmp_path / name).stat().st_size > 50
+    told = in_bounds(
+        code, "judge", str(tmp_path / "a.json"), "-q", f"--profile={tmp_path / 'subset.toml'}", f"-fjson={tmp_path / 'b.json'}"
+    )
+    assert "READY 100..100" in told
+    assert "READY 100..100" in in_bounds(code, "report", str(tmp_path / "b.json"), "-q")
+
+
+FORMATS = ("junit", "markdown", "line")

@@ -144,10 +144,13 @@ def read_waivers(file: Path | None, profile: Profile) -> tuple[Waiver, ...]:
 
 def read_saved(file: Path, *, quiet: bool) -> Assessment:
     """A saved assessment; what must be told beside it goes to stderr. Raises BadFileError for what contradicts itself."""
+    import gc
+
     from readiness import __version__
     from readiness.documents import assessment
 
     saved = assessment.read(file)
+    gc.freeze()  # it may hold millions of values, and none of them is garbage before the end
     if not quiet:
         for note in assessment.notes(saved, __version__):
             print(f"readiness: {file}: {note}", file=sys.stderr)

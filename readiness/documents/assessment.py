@@ -285,7 +285,8 @@ def _accelerator_from_json(document: Mapping[str, Any]) -> AcceleratorAssessment
 
 def read(file: Path) -> Assessment:
     """The assessment in a file. Raises BadFileError for anything that is not one."""
-    return from_json(files.read_json(file, largest_bytes=LARGEST_FILE_BYTES), str(file))
+    with files.without_collection():
+        return from_json(files.read_json(file, largest_bytes=LARGEST_FILE_BYTES), str(file))
 
 
 def dumps(document: Mapping[str, Any]) -> str:

@@ -86,7 +86,7 @@ def parse_json(content: str) -> Any:
     if values > MOST_VALUES:
         raise ValueError(f"it holds some {values:,} values, and the most are {MOST_VALUES:,}")
     long = _whole_number if _LONG_NUMBER.search(content) else None  # such digits may also stand in a text
-    with _without_collection():
+    with without_collection():
         return json.loads(
             content, parse_constant=_no_constant, object_pairs_hook=_no_duplicates, parse_float=_finite, parse_int=long
         )
@@ -152,7 +152,7 @@ def _line_of_second(text: str, literal: str) -> int | None:
 
 
 @contextlib.contextmanager
-def _without_collection() -> Iterator[None]:
+def without_collection() -> Iterator[None]:
     """Millions of new values, none of them garbage: looking for some again and again takes twice as long as making them."""
     was_enabled = gc.isenabled()
     gc.disable()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from readiness.causes import Cause, SkipCause
 from readiness.datamodel import AcceleratorAssessment, Assessment, Evidence, Finding, Level, Status, Use, Verdict
 from readiness.rendering.accelerators import device, names, simulated, software
-from readiness.rendering.findings import FindingGroup, Kind, figure_of, labels, orphan_verdict_ids, reading, reason, told
+from readiness.rendering.findings import FindingGroup, Kind, figure_of, labels, reading, reason, told
 from readiness.rendering.text import clean, figure
 from readiness.rendering.verdicts import score_range, severity_key
 
@@ -319,7 +319,7 @@ def together(item: AcceleratorAssessment, finding: Finding) -> str:
 def _likeness(item: AcceleratorAssessment, kinds: Mapping[Kind, Sequence[FindingGroup]]) -> tuple[object, ...]:
     """What accelerators must have in common to be told as one."""
     return (
-        device(item), software(item), simulated(item.facts), tuple(orphan_verdict_ids(item)),
+        device(item), software(item), simulated(item.facts),
         tuple(
             (use, verdict.decision, verdict.blockers, verdict.limits, verdict.unknown)
             for use, verdict in item.verdicts.items()

@@ -115,16 +115,3 @@ def told(item: AcceleratorAssessment) -> dict[Kind, list[FindingGroup]]:
     entries = [FindingGroup(finding, tuple(use for use in Use if use in uses)) for finding, uses in merged.values()]
     entries.sort(key=lambda entry: (order.index(entry.finding.level), -entry.finding.weight, entry.finding.requirement))
     return {name: [entry for entry in entries if kind(entry.finding) is name] for name in Kind}
-
-
-def orphan_verdict_ids(item: AcceleratorAssessment) -> list[str]:
-    """What a verdict names without a finding that says so: files of other writers. Never hidden."""
-    wanted = {"blockers": Kind.BLOCKER, "limits": Kind.LIMIT, "unknown": Kind.UNKNOWN}
-    there = {(finding.requirement, finding.use, kind(finding)) for finding in item.findings}
-    return [
-        f"{clean(requirement, 100)} ({use}, {meaning})"
-        for use, verdict in item.verdicts.items()
-        for name, meaning in wanted.items()
-        for requirement in getattr(verdict, name)
-        if (requirement, use, meaning) not in there
-    ]

@@ -10,7 +10,7 @@ import pytest
 
 from readiness import rendering
 from readiness.causes import SkipCause
-from readiness.datamodel import AcceleratorAssessment, Assessment, Level, Outcome, Use
+from readiness.datamodel import Assessment, Level, Outcome, Use
 from readiness.rendering import Kind
 from readiness.rendering.formats import render
 from tests.reports import build
@@ -181,13 +181,6 @@ def test_many_accelerators_are_summed_up_first() -> None:
     assert [line.split()[0] for line in table] == [f"npu:{number}" for number in range(8)]
     assert "NOT READY" in table[7]
     assert "accelerator " not in render("table", build.one_use())
-
-
-def test_what_a_verdict_names_without_a_finding_is_not_hidden() -> None:
-    item = build.accelerator(build.on(build.BOTH, build.finding, "x"))
-    verdict = replace(item.verdicts[Use.TRAINING], blockers=("ghost",))
-    odd = AcceleratorAssessment(item.facts, item.evidence, item.findings, {Use.TRAINING: verdict})
-    assert "ghost (training, blocker)" in render("table", build.assessment(odd))
 
 
 def test_the_smallest_document_of_another_writer_is_told() -> None:
