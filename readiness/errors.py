@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from enum import IntEnum
 
 
@@ -14,6 +16,12 @@ class Exit(IntEnum):
     UNDETERMINED = 3
     INTERNAL = 70
     INTERRUPTED = 130
+
+
+def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """`did you mean weight? `, to stand before a remedy; empty where nothing known is like the word."""
+    near = get_close_matches(word[:100], list(known), n=1, cutoff=cutoff)
+    return f"did you mean {near[0]}? " if near else ""
 
 
 class ReadinessError(Exception):

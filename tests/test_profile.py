@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from readiness import package_data
 from readiness.check_registry import Check, check
 from readiness.datamodel import Action, Level, Measurement, Operator, Profile, Use
-from readiness.documents import toml
+from readiness.documents import toml, waivers
 from readiness.errors import BadFileError, Exit, UsageError
 from readiness.profile import loader
 from tests.support import checks
@@ -149,7 +149,7 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "title_is_a_number": (HEAD.replace('"A test"', "3"), r":3: title: 3 is not of type 'string'"),
     "unknown_key": (HEAD + "limit = 3\n", r"'limit' was unexpected"),
     "unknown_key_of_requirement": (HEAD + REQUIREMENT + "at_moost = 2\n", r"'at_moost' was unexpected"),
-    "unknown_check": (HEAD + REQUIREMENT.replace("family.topic", "family.topik"), r":4: .*no check 'family.topik'\n.*'family.topic'"),
+    "unknown_check": (HEAD + REQUIREMENT.replace("family.topic", "family.topik"), r":4: .*no check 'family.topik'\n.*did you mean family.topic\?"),
     "unknown_measure": (HEAD + REQUIREMENT.replace('"error"', '"eror"'), r"does not measure 'eror'\n.*error, speed"),
     "check_is_code": (HEAD + REQUIREMENT.replace("family.topic", "__import__('os')"), r":6: |:4: "),
     "no_limit": (HEAD + REQUIREMENT.replace("at_most = 1.0\n", ""), r"has no limit\n.*at_least, at_most"),
@@ -415,3 +415,49 @@ def test_the_content_of_a_file_beside_it_is_part_of_what_a_profile_demands(tmp_p
         digests.append(loaded.sha256)
         assert list(loaded.files) == [str(tmp_path / "mine.json.gz")]
     assert digests[0] != digests[1]
+
+
+MISTYPED = {
+    "key": (HEAD + REQUIREMENT + "wieght = 2\n", ":9: require[0].wieght:", "did you mean weight?"),
+    "key of the profile": ('titel = "A"\n' + HEAD, ":1: titel:", "did you mean title?"),
+    "limit": (HEAD + REQUIREMENT.replace("at_most", "at_mots"), ":8: require[0].at_mots:", "did you mean at_most?"),
+    "level": (HEAD + REQUIREMENT + 'level = "shoud"\n', ":9: require[0].level:", "did you mean should?"),
+    "use": (HEAD + REQUIREMENT + 'use = ["trainig"]\n', ":9: require[0].use[0]:", "did you mean training?"),
+    "action": (HEAD + REQUIREMENT + 'action = "replacd"\n', ":9: require[0].action:", "did you mean replace?"),
+    "form": (HEAD.replace("profile/1", "profil/1"), ":1: schema:", "did you mean readiness.profile/1?"),
+    "measure": (HEAD + REQUIREMENT.replace('"error"', '"eror"'), ":4: ", "did you mean error?"),
+    "stack": (HEAD + REQUIREMENT + 'only_on = ["cudda"]\n', ":4: ", "did you mean cuda?"),
+    "setting": (HEAD + '[settings."family.topic"]\nrank = 3\n', ":4: ", "did you mean ranks?"),
+    "check of a setting": (HEAD + '[settings."family.topics"]\nranks = 3\n', ":4: ", "did you mean family.topic?"),
+    "parent": (HEAD + 'extends = ["genral"]\n', ":4: ", "did you mean general?"),
+    "drop": (HEAD + 'extends = ["general"]\ndrop = ["gradient-fre-layers"]\n', ":5: ", "correct the id"),
+}
+
+
+@pytest.mark.parametrize("name", MISTYPED)
+def test_what_was_probably_meant_is_told(name: str, tmp_path: Path) -> None:
+    text, where, hint = MISTYPED[name]
+    with pytest.raises(BadFileError) as caught:
+        load(tmp_path, text)
+    assert f"test.toml{where}" in str(caught.value)
+    assert hint in (caught.value.remedy or "")
+
+
+def test_a_later_form_of_a_profile_is_said_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(BadFileError) as caught:
+        load(tmp_path, HEAD.replace("profile/1", "profile/2"))
+    assert "a later version of readiness wrote it" in (caught.value.remedy or "")
+
+
+def test_a_mistyped_waiver_is_told_what_was_meant(tmp_path: Path) -> None:
+    demanded = load(tmp_path, HEAD + REQUIREMENT.replace('"one"', '"matmul-float32"'))
+    entry = '[[waive]]\nrequirement = "{}"\naccelerator = "*"\nreason = "r"\n{} = "b"\nuntil = "2027-01-31"\n'
+    for requirement, by, line, hint in (
+        ("matmul-float23", "by", 3, "did you mean matmul-float32? `readiness explain test`"),
+        ("matmul-float32", "bye", 6, "did you mean by?"),
+    ):
+        (tmp_path / "waivers.toml").write_text('schema = "readiness.waivers/1"\n' + entry.format(requirement, by))
+        with pytest.raises(BadFileError) as caught:
+            waivers.load(tmp_path / "waivers.toml", demanded)
+        assert hint in (caught.value.remedy or "")
+        assert caught.value.place == f"{tmp_path / 'waivers.toml'}:{line}"

@@ -174,11 +174,11 @@ def test_a_key_or_word_that_was_mistyped_comes_with_what_was_meant() -> None:
     profile = {"schema": "readiness.profile/1", "name": "a", "title": "t", "require": [{"id": "a", "wieght": 2}]}
     found = schema.first_problem("profile", profile)
     assert found is not None
-    assert (found.path_text, found.hint) == ("require[0].wieght", "did you mean 'weight'?")
+    assert (found.path_text, found.hint) == ("require[0].wieght", "did you mean weight?")
     profile["require"] = [{"id": "a", "level": "shuold"}]
     found = schema.first_problem("profile", profile)
     assert found is not None
-    assert (found.path_text, found.hint) == ("require[0].level", "did you mean 'should'?")
+    assert (found.path_text, found.hint) == ("require[0].level", "did you mean should?")
     profile["require"] = [{"id": "a", "qqq": 1}]
     found = schema.first_problem("profile", profile)
     assert found is not None

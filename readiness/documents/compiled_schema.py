@@ -211,6 +211,10 @@ def _required(_: _Compiler, schema: Mapping[str, Any], keyword: str) -> Handler:
     def handler(value: dict[str, Any]) -> Violation | None:
         if value.keys() >= wanted:
             return None
+        if schema.get("additionalProperties", True) is False:  # a key that was mistyped is lacking and too many: it is shown
+            for name in value:
+                if name not in schema.get("properties", {}):
+                    return Violation(schema, "additionalProperties", name).below(name)
         return Violation(schema, keyword, next(name for name in schema["required"] if name not in value))
 
     return handler

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from readiness.documents.compiled_schema import Table, Violation, compiled
+from readiness.errors import did_you_mean
 
 NAMES = ("profile", "waivers", "assessment", "chip", "rehearsal", "workload")
 _FOLDER = Path(__file__).parent.parent / "schemas"
@@ -111,8 +111,7 @@ def _hint(found: Violation) -> str | None:
             candidates = [found.schema["const"]]
         case _:
             return None
-    near = get_close_matches(_excerpt(found.value), candidates, n=1) if isinstance(found.value, str) else []
-    return f"did you mean {near[0]!r}?" if near else None
+    return did_you_mean(found.value, candidates).rstrip() or None if isinstance(found.value, str) else None
 
 
 def _is_later_form(value: object, known: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from readiness.datamodel import Profile, Waiver
 from readiness.documents import toml
-from readiness.errors import BadFileError
+from readiness.errors import BadFileError, did_you_mean
 
 
 def load(file: Path, profile: Profile) -> tuple[Waiver, ...]:
@@ -24,10 +24,11 @@ def load(file: Path, profile: Profile) -> tuple[Waiver, ...]:
                 f"waive[{position}].until: {entry['until']!r} is no day", place=place, remedy='write it like "2027-01-31"'
             ) from None
         if entry["requirement"] not in known:
+            hint = did_you_mean(entry["requirement"], sorted(known))
             raise BadFileError(
                 f"waive[{position}].requirement: the profile {profile.name} has no {entry['requirement']!r}",
                 place=f"{file}:{lines.line(('waive', position, 'requirement'))}",
-                remedy=f"`readiness explain {profile.name}` shows its requirements; --profile names another",
+                remedy=f"{hint}`readiness explain {profile.name}` shows its requirements; --profile names another",
             )
         waivers.append(Waiver(**entry))
     return tuple(waivers)

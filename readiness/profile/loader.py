@@ -12,7 +12,6 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from readiness import accelerators, package_data
 from readiness.check_registry import Check
 from readiness.datamodel import Action, Basis, Level, Limit, Operator, Profile, Remedy, Requirement, Use
 from readiness.documents import files, toml
-from readiness.errors import BadFileError, UsageError
+from readiness.errors import BadFileError, UsageError, did_you_mean
 from readiness.judging.profile_demands import BESIDE, canonical, digest_of
 from readiness.profile import matrix
 from readiness.profile.default_prose import with_defaults
@@ -105,10 +104,9 @@ def _find(name_or_file: str) -> Path:
     if name_or_file.endswith(".toml") or "/" in name_or_file:
         return Path(name_or_file)
     if name_or_file not in names():
-        near = get_close_matches(name_or_file, names(), n=1)
+        hint = did_you_mean(name_or_file, names())
         if os.path.isfile(f"{name_or_file}.toml"):  # noqa: PTH113 - which raises for no name
-            near = [f"the file {name_or_file}.toml"]
-        hint = f"did you mean {near[0]}? " if near else ""
+            hint = f"did you mean the file {name_or_file}.toml? "
         raise UsageError(
             f"there is no profile {name_or_file!r}",
             place="--profile",
@@ -192,7 +190,7 @@ def _choose(view: ResolvedProfile, document: Mapping[str, Any], file: Path, line
                 raise BadFileError(
                     f"{key}[{position}]: no profile that this one extends has a requirement, or asks a check, {glob!r}",
                     place=place,
-                    remedy="correct the id, or take it out",
+                    remedy=f"{did_you_mean(glob, asked)}correct the id, or take it out",
                 )
             found.update(fitting)
     for id in asked:
@@ -210,7 +208,7 @@ def _entries(document: Mapping[str, Any], file: Path, lines: toml.Lines) -> Iter
         raise BadFileError(
             f"{position[2]}: the group has no requirement {position[3]!r}",
             place=f"{file}:{lines.line(position)}",
-            remedy=f"did you mean {near!r}?" if near else "correct the id, or take it out",
+            remedy=f"{near}correct the id, or take it out",
         )
     for position, entry in matrix.entries(document):
         place = f"{file}:{lines.line(position)}"
@@ -263,7 +261,7 @@ def _parent(name: str, child: Path, place: str) -> Path:
     raise BadFileError(
         f"it extends {name!r}, which is neither beside it nor shipped",
         place=place,
-        remedy=f"choose one of {', '.join(names())}, or put {name}.toml beside it",
+        remedy=f"{did_you_mean(name, names())}choose one of {', '.join(names())}, or put {name}.toml beside it",
     )
 
 
@@ -338,8 +336,7 @@ def _zero_makes_sense(limit: Limit, zero: float) -> bool:
 def _refuse_what_no_check_measures(requirement: Requirement, checklist: Mapping[str, Check]) -> None:
     check = checklist.get(requirement.check)
     if check is None:
-        near = get_close_matches(requirement.check, checklist, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(requirement.check, checklist)
         raise BadFileError(
             f"requirement {requirement.id!r}: there is no check {requirement.check!r}",
             place=requirement.place,
@@ -349,7 +346,7 @@ def _refuse_what_no_check_measures(requirement: Requirement, checklist: Mapping[
         raise BadFileError(
             f"requirement {requirement.id!r}: {check.id} does not measure {requirement.measure!r}",
             place=requirement.place,
-            remedy=f"it measures {', '.join(check.measures)}",
+            remedy=f"{did_you_mean(requirement.measure, check.measures)}it measures {', '.join(check.measures)}",
         )
 
 
@@ -360,7 +357,7 @@ def _refuse_unknown_stacks(requirement: Requirement) -> None:
             raise BadFileError(
                 f"requirement {requirement.id!r}: {glob!r} fits no stack",
                 place=requirement.place,
-                remedy=f"the stacks are {', '.join(accelerators.KNOWN)}",
+                remedy=f"{did_you_mean(glob, accelerators.KNOWN)}the stacks are {', '.join(accelerators.KNOWN)}",
             )
 
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
 
-from readiness.errors import BadFileError
+from readiness.errors import BadFileError, did_you_mean
 from readiness.profile.inheritance import overlay
 
 #: Where `{LABEL}` is the value.
@@ -42,14 +41,14 @@ def entries(document: Mapping[str, Any]) -> Iterator[tuple[Position, Mapping[str
 
 
 def texts_of_nobody(document: Mapping[str, Any]) -> Iterator[tuple[Position, str]]:
-    """The texts of groups whose id none of their entries has, and the nearest id that one has (or nothing)."""
+    """The texts of groups whose id none of their entries has, each with what was probably meant."""
     for number, group in enumerate(document.get("group", [])):
         ids = [entry["id"] for entry in group.get("require", [])]
         for key in _BY_ID:
             if isinstance(group.get(key), dict):
                 for id in group[key]:
                     if id not in ids:
-                        yield ("group", number, key, id), next(iter(get_close_matches(id, ids, n=1)), "")
+                        yield ("group", number, key, id), did_you_mean(id, ids)
 
 
 def expand(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:

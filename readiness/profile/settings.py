@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from readiness.check_registry import Check, is_plain
-from readiness.errors import BadFileError
+from readiness.errors import BadFileError, did_you_mean
 
 #: What torch calls its dtypes, without importing it: of all releases from 2.6 on (tests/test_settings.py compares).
 DTYPES = frozenset({
@@ -30,8 +29,7 @@ def refuse_impossible(
         place = places[id]
         check = checklist.get(id)
         if check is None:
-            near = get_close_matches(id, checklist, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            hint = did_you_mean(id, checklist)
             raise BadFileError(
                 f"settings for {id!r}, which is no check",
                 place=place,
@@ -39,8 +37,8 @@ def refuse_impossible(
             )
         for name, value in settings.items():
             if name not in check.settings:
-                known = ", ".join(check.settings) or "none"
-                raise BadFileError(f"{id} has no setting {name!r}", place=place, remedy=f"its settings are: {known}")
+                remedy = f"{did_you_mean(name, check.settings)}its settings are: {', '.join(check.settings) or 'none'}"
+                raise BadFileError(f"{id} has no setting {name!r}", place=place, remedy=remedy)
             if not _same_kind(value, check.settings[name]):
                 raise BadFileError(
                     f"{id}: the setting {name!r} is {value!r}, which is not like {check.settings[name]!r}",
@@ -75,9 +73,7 @@ def _refuse_senseless(check: Check, name: str, value: Any, place: str) -> None:
             remedy = f"give {least:g} or more" if most == math.inf else f"give a number from {least:g} to {most:g}"
             raise BadFileError(f"{check.id}: the setting {name!r} is {value!r}", place=place, remedy=remedy)
         if name in _OF_DTYPES and item not in DTYPES:
-            near = get_close_matches(str(item), sorted(DTYPES), n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}? " if near else ""
-            remedy = f"{hint}name it as torch does, like bfloat16"
+            remedy = f"{did_you_mean(str(item), sorted(DTYPES), cutoff=0.4)}name it as torch does, like bfloat16"
             raise BadFileError(f"{check.id}: {str(item)[:60]!r} is no dtype of torch", place=place, remedy=remedy)
     if isinstance(value, list) and len(value) > _MOST_ITEMS:
         what = f"{check.id}: the setting {name!r} has {len(value)} items, the most are {_MOST_ITEMS}"

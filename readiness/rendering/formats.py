@@ -16,7 +16,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,7 +23,7 @@ from typing import Any, TextIO
 from readiness import package_data
 from readiness.datamodel import Assessment
 from readiness.documents.files import write_atomically
-from readiness.errors import InternalError, ReadinessError, UsageError
+from readiness.errors import InternalError, ReadinessError, UsageError, did_you_mean
 
 _FLAG = "--format"
 #: Terminals outside of these are treated as if they had that many columns.
@@ -94,8 +93,7 @@ def parse_request(text: str, known: Mapping[str, str] | None = None) -> Request:
     name, equals, file = text.partition("=")
     known = suffixes() if known is None else known
     if name not in known:
-        near = get_close_matches(name.strip().lower(), known, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(name.strip().lower(), known)
         what = f"there is no report format {name!r}" if name else "it names no report format"
         raise UsageError(what, place=f"{_FLAG} {text!r}", remedy=f"{hint}choose one of {', '.join(known)}")
     if equals and not file.strip():
