@@ -98,7 +98,7 @@ def told(saved: Assessment) -> str:
     items = [
         (
             item.facts.id,
-            [replace(finding, why="", remedy=None, reason=None, waived=None, expired_waiver=None) for finding in item.findings],
+            [replace(finding, title="", why="", remedy=None, reason=None, waived=None, expired_waiver=None) for finding in item.findings],
             [(finding.waived is None, finding.expired_waiver is None) for finding in item.findings],
             sorted(item.verdicts.items()),
         )

@@ -86,7 +86,7 @@ def test_every_shipped_profile_is_read_back_from_what_it_demands() -> None:
         loaded = profiles.load(name, checks())
         again = profile_demands.requirements_of(json.loads(json.dumps(loaded.demands)))
         for before, after in zip(sorted(loaded.requirements, key=lambda item: item.id), again, strict=True):
-            assert replace(before, why="", source="", remedy=None, place=None, uses=tuple(sorted(before.uses))) == after
+            assert replace(before, title="", why="", source="", remedy=None, place=None, uses=tuple(sorted(before.uses))) == after
         assert profile_demands.digest_of(loaded.demands) == loaded.sha256
         assert profile_demands.understood(loaded.demands)
 
@@ -394,7 +394,7 @@ def test_this_and_earlier_versions_are_nothing_to_tell_of(version: str, document
 
 def test_what_a_later_profile_may_demand_is_told_and_not_guessed(document: Any) -> None:
     asked = document["profile"]["demands"]
-    asked["require"][0]["level_of_several"] = "must"
+    asked["require"][0]["level_of_dozens"] = "must"
     document["profile"]["sha256"] = profile_demands.digest_of(asked)
     (note,) = assessment.notes(assessment.from_json(document, "here"), __version__)
     assert "demanded what this version does not know" in note

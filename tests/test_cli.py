@@ -103,7 +103,7 @@ def test_a_run_that_was_stopped_says_how_to_read_it(tmp_path: Path) -> None:
     """It is not the last one that `report` takes by itself."""
     code = CODE.replace(
         "from readiness.__main__",
-        "from dataclasses import replace; from readiness import runner; run = runner.run; "
+        "from dataclasses import replace; from readiness.engine import runner; run = runner.run; "
         "runner.run = lambda *a: replace(run(*a), interrupted=True); from readiness.__main__",
     )
     file = write_profile(tmp_path / "test.toml", ["trouble.well"])
@@ -311,9 +311,9 @@ def test_a_mistake_is_one_clear_error(tmp_path: Path, profile: Path, name: str) 
 @pytest.mark.parametrize("error", ["EOFError()", "BrokenPipeError(32, 'Broken pipe')", "SystemExit(1)", "SystemExit(0)"])
 def test_no_other_way_out_reads_as_a_verdict(tmp_path: Path, error: str) -> None:
     code = (
-        "from readiness import checklist\n"
+        "from readiness import check_registry\n"
         f"def fails(): raise {error}\n"
-        "checklist.ours = fails\n"
+        "check_registry.ours = fails\n"
         "from readiness.__main__ import main; main()"
     )
     result = readiness("list", state=tmp_path, code=code)
@@ -364,7 +364,7 @@ def test_a_file_of_the_same_name_in_two_folders_is_refused(tmp_path: Path) -> No
 
 
 def test_an_internal_fault_is_70_never_1(tmp_path: Path) -> None:
-    code = "from readiness import checklist; checklist.ours = lambda: 1 / 0; from readiness.__main__ import main; main()"
+    code = "from readiness import check_registry; check_registry.ours = lambda: 1 / 0; from readiness.__main__ import main; main()"
     result = readiness("list", state=tmp_path, code=code)
     assert result.returncode == Exit.INTERNAL
     assert "internal fault" in result.stderr
@@ -567,9 +567,9 @@ def test_a_check_file_drives_neither_terminal_nor_pipeline(tmp_path: Path, comma
 
 def test_the_traceback_of_an_internal_fault_drives_no_terminal(tmp_path: Path) -> None:
     code = (
-        "from readiness import checklist\n"
+        "from readiness import check_registry\n"
         "def fault(): raise ValueError('\\x1b[2J \\u202e\\n::error::boom\\n##vso[x]')\n"
-        "checklist.discover = fault\n"
+        "check_registry.ours = fault\n"
         "from readiness.__main__ import main; main()"
     )
     told = readiness("list", state=tmp_path, code=code)

@@ -64,7 +64,7 @@ def test_more_values_than_fit_into_memory_are_refused_before_they_are_made(
 MIB = 2**20 - 100
 #: Texts of a mebibyte that took tomllib or the search for lines a minute and more, and what is said of them.
 TOML: dict[str, tuple[Callable[[], str], str]] = {
-    "one long line": (lambda: "a = 1" + " " * MIB, "'schema' is a required property"),
+    "one long line": (lambda: "a = 1" + " " * MIB, "('a' was unexpected)"),
     "many texts in a line": (lambda: "a = [" + '"",' * (MIB // 3) + "]", "'schema' is a required property"),
     "key of many parts": (lambda: "a." * (MIB // 2) + "a = 1", "a key of more than 30 parts"),
     "key of many quoted parts": (lambda: '"a" . ' * (MIB // 6) + "a = 1", "a key of more than 30 parts"),
@@ -100,7 +100,7 @@ def test_no_text_of_toml_takes_minutes(tmp_path: Path) -> None:
     told = in_bounds(
         "import sys\n"
         "from pathlib import Path\n"
-        "from readiness import toml\n"
+        "from readiness.documents import toml\n"
         "from readiness.errors import BadFileError\n"
         "for file in sys.argv[1:]:\n"
         "    try:\n"
@@ -136,7 +136,7 @@ def test_no_file_of_json_takes_minutes_or_all_memory(tmp_path: Path) -> None:
         told = in_bounds(
             "import sys\n"
             "from pathlib import Path\n"
-            "from readiness import assessment\n"
+            "from readiness.documents import assessment\n"
             "from readiness.errors import BadFileError\n"
             "try:\n"
             "    assessment.read(Path(sys.argv[1]))\n"
@@ -182,9 +182,13 @@ def test_every_key_of_a_shipped_profile_has_its_line() -> None:
     text = (ROOT / "profiles" / "general.toml").read_text()
     lines = text.split("\n")
     found = toml.lines_of(text).by_path
-    assert len(found) > 2000
+    assert len(found) > 800
     for path, number in found.items():
-        assert str(path[-1] if isinstance(path[-1], str) else path[-2]) in lines[number - 1]
+        line = lines[number - 1]
+        if path[-2:-1] == ("require",) and line.startswith("  {"):  # one of an array of inline tables
+            assert "id = " in line, path
+        else:
+            assert str(path[-1] if isinstance(path[-1], str) else path[-2]) in line, path
 
 
 DATES = {

@@ -321,7 +321,7 @@ def test_every_format_tells_every_assessment_as_utf8_text(name: str, made: Any) 
 
 def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:
     code = (
-        "import sys; from readiness import reporting, assessment; reporting.formats();"
+        "import sys; from readiness.documents import assessment; from readiness.rendering import formats; formats.formats();"
         "print([name for name in ('torch', 'jsonschema', 'junitparser', 'tabulate', 'rich') if name in sys.modules])"
     )
     answer = subprocess.run(

@@ -158,7 +158,7 @@ def _measured(id: str, last: Assessment | None, *, known: bool) -> Iterator[str]
     if not known:
         yield f"{clean(id)}  ({first.level}, weight {first.weight:g})"
         yield f"  {clean(first.check)}: {clean(first.measure)} {clean(first.limit)}"
-        yield from _texts({"why": first.why, "remedy": first.remedy.text if first.remedy else None})
+        yield from _texts({"": first.title, "why": first.why, "remedy": first.remedy.text if first.remedy else None})
         yield ""
     yield f"In {when}:"
     for (outcome, words), whose in said.items():
@@ -213,10 +213,10 @@ def _requirement(requirement: Requirement) -> str:
     if requirement.least_chips > 1:
         lines.append(f"  where at least {requirement.least_chips} chips are under test")
     remedy = requirement.remedy.text if requirement.remedy else None
-    return "\n".join([*lines, *_texts({"why": requirement.why, "source": requirement.source, "remedy": remedy})])
+    return "\n".join([*lines, *_texts({"": requirement.title, "why": requirement.why, "source": requirement.source, "remedy": remedy})])
 
 
 def _texts(texts: Mapping[str, str | None]) -> Iterator[str]:
     for label, text in texts.items():
         if text:
-            yield textwrap.fill(f"{label}: {clean(text)}", _WIDTH, initial_indent="  ", subsequent_indent="    ")
+            yield textwrap.fill(f"{label}: {clean(text)}" if label else clean(text), _WIDTH, initial_indent="  ", subsequent_indent="    ")

@@ -23,7 +23,7 @@ def _with(**facts: object) -> Accelerator:
 
 
 def test_the_checks_are_listed_without_torch() -> None:
-    code = "import sys; from readiness import checklist; checklist.discover(); print('torch' in sys.modules)"
+    code = "import sys; from readiness import check_registry; check_registry.discover(); print('torch' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT, check=True)
     assert told.stdout.strip() == "False"
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from readiness import rendering
+from readiness.causes import SkipCause
 from readiness.datamodel import Assessment, Joined, Level, Outcome, Use
 from readiness.rendering.formats import render
 from tests.reports import build
@@ -87,8 +88,9 @@ def test_unknown_ones_of_one_cause_are_one_entry() -> None:
     assert "unknown  open-0 and 6 more" in text
     assert " more\n" in text
     assert text.count("more") == 1
-    left_out = tuple(build.unknown(f"open-{number}", reason="x.y: left out by -k") for number in range(7))
-    text = render("summary", build.assessment(build.accelerator(left_out)), width=100)
+    left_out = tuple(build.unknown(f"open-{number}", check="x.y", reason="x.y: left out by -k") for number in range(7))
+    evidence = (build.left_out("x.y", SkipCause.EXPRESSION),)
+    text = render("summary", build.assessment(build.accelerator(left_out, evidence)), width=100)
     assert "unknown  7 requirements of 1 check (7 must): left out by -k" in text
     assert "Run without -k." in text
 
