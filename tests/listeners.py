@@ -60,7 +60,9 @@ class Watch:
         self.mark = secrets.token_hex(8)
         self.seen: set[Listener] = set()
         self.looks = 0
-        self._known: dict[str, Listener | None] = {}  # by inode; None of somebody else's
+        self._problem: Exception | None = None
+        self._known: set[str] = set()  # inodes
+        self._others = set(_processes())  # nobody has the mark yet
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -79,49 +81,48 @@ class Watch:
         self._thread.start()
 
     def stop(self) -> None:
-        """End it."""
+        """End it. Raises RuntimeError where it has not looked to the end: what it has not seen is no good word then."""
         self._over.set()
         self._thread.join()
+        if self._problem is not None or not self.looks:
+            raise RuntimeError("nobody looked at who listens") from self._problem
 
     def _watch(self) -> None:
         networks: list[Path] = []
-        while not self._over.wait(_PERIOD_S):
-            if self.looks % _LOOKS_AT_ONE_LIST == 0:
-                networks = _networks()
-            self._look(networks)
+        try:
+            while not self._over.wait(_PERIOD_S):
+                if self.looks % _LOOKS_AT_ONE_LIST == 0:
+                    networks = _networks()
+                self._look(networks)
+        except Exception as problem:  # noqa: BLE001 - told in `stop`
+            self._problem = problem
 
     def _look(self, networks: Sequence[Path]) -> None:
         self.looks += 1
         every = dict(listening(networks))
-        new = {inode: found for inode, found in every.items() if inode not in self._known}
+        new = every.keys() - self._known
         if new:
             owners = dict(self._owners())
-            for inode, (kind, address, port) in new.items():
-                # One that has no owner was inherited by nobody yet, or is closed again: the next look tells.
-                if inode in owners:
-                    known = None if owners[inode] is None else Listener(kind, address, str(owners[inode]), port)
-                    self._known[inode] = known
-                    if known is not None:
-                        self.seen.add(known)
-        for gone in self._known.keys() - every.keys():
-            del self._known[gone]  # numbers are used again
+            for inode in new & owners.keys():
+                kind, address, port = every[inode]
+                self._known.add(inode)
+                self.seen.add(Listener(kind, address, owners[inode], port))
+        self._known.intersection_update(every)  # numbers are used again
 
-    def _owners(self) -> Iterator[tuple[str, str | None]]:
-        """The sockets of all processes, by inode, with the name of one of ours that holds it; None where none does."""
-        found: dict[str, str | None] = {}
+    def _owners(self) -> Iterator[tuple[str, str]]:
+        """The sockets of our processes, by inode, each with the name of one that holds it."""
         for process in _processes():
-            ours: str | None = None
+            if process in self._others:
+                continue
             with contextlib.suppress(OSError):
-                if f"{MARK}={self.mark}".encode() in (process / "environ").read_bytes().split(b"\0"):
-                    ours = _name(process)
-            with contextlib.suppress(OSError):
+                if f"{MARK}={self.mark}".encode() not in (process / "environ").read_bytes().split(b"\0"):
+                    continue
+                name = _name(process)
                 for entry in os.scandir(process / "fd"):
                     with contextlib.suppress(OSError):
                         target = str(Path(entry.path).readlink())
                         if target.startswith("socket:["):
-                            inode = target[8:-1]
-                            found[inode] = ours or found.get(inode)
-        yield from found.items()
+                            yield target[8:-1], name
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from readiness.distributed.remote.store_forwarding import Forwarding, FromRanks,
 from readiness.distributed.types import Json
 from readiness.host.temp_dirs import bounded_file
 from readiness.probes.bandwidth import transport_baseline
+from tests import listeners
 from tests.listeners import watching
 
 
@@ -245,3 +246,12 @@ def test_listeners_are_found_with_their_addresses() -> None:
         ("tcp", "127.0.0.1"), ("tcp", "0.0.0.0"), ("tcp6", "::"), ("tcp6", "::1"), ("udp", "0.0.0.0"),
     }  # fmt: skip
     assert {found.address for found in watch.reachable} == {"0.0.0.0", "::"}
+
+
+def test_a_watch_that_could_not_look_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listeners, "listening", lambda networks: 1 / 0)
+    watch = listeners.Watch()
+    watch.start()
+    time.sleep(0.1)
+    with pytest.raises(RuntimeError, match="nobody looked"):
+        watch.stop()

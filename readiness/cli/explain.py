@@ -213,10 +213,12 @@ def _requirement(requirement: Requirement) -> str:
     if requirement.least_chips > 1:
         lines.append(f"  where at least {requirement.least_chips} chips are under test")
     remedy = requirement.remedy.text if requirement.remedy else None
-    return "\n".join([*lines, *_texts({"": requirement.title, "why": requirement.why, "source": requirement.source, "remedy": remedy})])
+    texts = {"": requirement.title, "why": requirement.why, "source": requirement.source, "remedy": remedy}
+    return "\n".join([*lines, *_texts(texts)])
 
 
 def _texts(texts: Mapping[str, str | None]) -> Iterator[str]:
     for label, text in texts.items():
         if text:
-            yield textwrap.fill(f"{label}: {clean(text)}" if label else clean(text), _WIDTH, initial_indent="  ", subsequent_indent="    ")
+            line = f"{label}: {clean(text)}" if label else clean(text)
+            yield textwrap.fill(line, _WIDTH, initial_indent="  ", subsequent_indent="    ")

@@ -198,7 +198,8 @@ def kills(
     figures.sessions += 1
     _, errors = process.communicate(timeout=600)
     if process.returncode != expected:
-        figures.untrue.append(f"exit code {process.returncode}, not {expected}: {errors[-500:]}")
+        told = [f"{item['check']} {item['status']}: {item['reason']}" for item in map(json.loads, evidence(run.records()))]
+        figures.untrue.append(f"exit code {process.returncode}, not {expected}: {errors[-500:]}\n    " + "\n    ".join(told))
     _look_at_the_end(figures, run, seen, file)
     yield f"run {figures.runs}: exit code {process.returncode}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from readiness import __version__
 from readiness.accelerators.remote_devices import Host, at, delta_decode, delta_encode, host_of
+from readiness.cli.run import _of_other_hosts
 from readiness.documents.assessment import facts_to_json
 from readiness.engine import discovery, remote_hosts
 from readiness.engine.remote_hosts import REACH, HostOptions, discover_remote
@@ -190,6 +192,13 @@ def test_a_folder_that_a_host_does_not_see_is_no_shared_one(tmp_path: Path, monk
     (found,) = discover_remote(HostOptions(("node2",), "/usr/bin/env {python}", "127.0.0.1", tmp_path))
     assert found.id == "node2/cpu:0"
     assert [file.name for file in tmp_path.iterdir()] == ["reach"]
+
+
+def test_what_is_said_of_going_on_names_the_other_hosts_again() -> None:
+    asked = {"hosts": ["n2", "n3"], "reach": "srun -w {host} '{python}'", "address": None, "shared": "/mnt/a b"}
+    again = _of_other_hosts(asked)
+    assert shlex.split(again) == ["--host", "n2", "--host", "n3", "--reach", asked["reach"], "--shared", "/mnt/a b"]
+    assert _of_other_hosts({"hosts": [], "reach": None, "address": None, "shared": None}) == ""
 
 
 @pytest.mark.parametrize(("mode", "refused"), [(0o777, True), (0o775, True), (0o1777, False), (0o755, False)])
