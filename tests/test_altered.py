@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from readiness.errors import BadFileError, Exit
 from readiness.judging import early_versions, profile_demands
 from readiness.judging.rejudge import rejudge
 from readiness.profile import loader as profiles
+from readiness.rendering import formats
 from tests import mutations, saved
 from tests.reports import build
 
@@ -199,7 +202,7 @@ ALTERED: dict[str, tuple[Callable[[Any], object], str, str]] = {
         lambda d: d["profile"]["demands"]["require"][0]["limit"].update(bound=9), "another digest than profile.sha256", "profile.demands"
     ),
     "another digest": (lambda d: d["profile"].update(sha256="0" * 64), "another digest than profile.sha256", "profile.demands"),
-    "other settings asked": (lambda d: d["profile"]["settings"]["family.topic"].update(rounds=1), "rounds is another one", "settings.family.topic"),
+    "other settings asked": (lambda d: d["profile"]["settings"]["family.topic"].update(rounds=1), "rounds of family.topic is another one", "profile.settings"),
     "no settings asked": (lambda d: d["profile"]["settings"].pop("group.sum"), "does not say what group.sum was to be told", "profile.settings"),
     "another file asked": (lambda d: d["profile"]["files"].update({"/x": "0" * 64}), "other digests", "profile.files"),
     "a waiver of another requirement": (
@@ -431,3 +434,42 @@ def test_a_profile_that_was_never_in_a_file_leaves_no_basis(folder: Path) -> Non
     made = saved.small(folder, basis=Basis({}, {}))
     assert "demands" not in assessment.to_json(made)["profile"]
     assert assessment.parsed(assessment.to_json(build.everything()), "here").basis is None
+
+
+ODD: list[Any] = [
+    None, True, 0, -1, 7.5, 2**70, 10**300, "", "x", "NaN", "Infinity", "\x1b[2J", "\ud800", "A" * 25_000, [], {}, [1], {"a": {"b": [{}]}},
+    "at_least 1", "2026-13-45", "sim:0", "[!", "beside:x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("made", ["early", "document"])
+def test_nothing_that_stands_in_a_file_makes_more_than_an_error_of_it(
+    made: str, request: pytest.FixtureRequest, folder: Path
+) -> None:
+    """Whatever stands in a place: an error in words, or an assessment that is told in every format and judged again."""
+    document = request.getfixturevalue(made)
+    demanded = saved.profile(folder)
+    chance = random.Random(22)
+    places = [mutation.path for mutation in mutations.mutations(document) if mutation.value is mutations.DELETED]
+    read = 0
+    refused: list[BadFileError] = []
+    for path in chance.sample(places, 250):
+        undo = mutations.applied(document, mutations.Mutation(path, copy.deepcopy(chance.choice(ODD))))
+        try:
+            told = assessment.from_json(document, "here")
+        except BadFileError as problem:
+            refused.append(problem)
+        else:
+            read += 1
+            for name in formats.formats():
+                assert formats.render(name, told)
+            again = rejudge(told, demanded, saved.BOTH, basis=profiles.basis_of(demanded, saved.CHECKLIST))
+            assessment.from_json(assessment.to_json(again), "again")
+        finally:
+            undo()
+    assert read > 10
+    for error in refused:
+        assert error.place
+        assert error.remedy
+        assert str(error).replace("\n", "").isprintable()
+        assert len(str(error)) < 2000

@@ -64,8 +64,8 @@ def test_more_values_than_fit_into_memory_are_refused_before_they_are_made(
 MIB = 2**20 - 100
 #: Texts of a mebibyte that took tomllib or the search for lines a minute and more, and what is said of them.
 TOML: dict[str, tuple[Callable[[], str], str]] = {
-    "one long line": (lambda: "a = 1" + " " * MIB, "('a' was unexpected)"),
-    "many texts in a line": (lambda: "a = [" + '"",' * (MIB // 3) + "]", "'schema' is a required property"),
+    "one long line": (lambda: "a = 1" + " " * MIB, "was unexpected"),
+    "many texts in a line": (lambda: "a = [" + '"",' * (MIB // 3) + "]", "was unexpected"),
     "key of many parts": (lambda: "a." * (MIB // 2) + "a = 1", "a key of more than 30 parts"),
     "key of many quoted parts": (lambda: '"a" . ' * (MIB // 6) + "a = 1", "a key of more than 30 parts"),
     "table of many parts": (lambda: "[" + "a." * (MIB // 2) + "a]", "a key of more than 30 parts"),
@@ -76,7 +76,7 @@ TOML: dict[str, tuple[Callable[[], str], str]] = {
     "open text": (lambda: 'a = "' + "\\" * MIB, "not TOML"),
     "open texts": (lambda: "a = " + '"""x' * (MIB // 4), "not TOML"),
     "brackets": (lambda: "a = " + "[" * MIB, "nested too deeply"),
-    "tables": (lambda: "[[a]]\n" * (MIB // 6), "'schema' is a required property"),
+    "tables": (lambda: "[[a]]\n" * (MIB // 6), "was unexpected"),
 }
 
 

@@ -95,7 +95,7 @@ def _of_basis(assessment: Assessment, basis: Basis) -> Iterator[Contradiction]:
         told = basis.settings.get(check)
         for name, value in settings.items():
             if told is not None and not _is_as_demanded(value, told.get(name)):
-                yield f"profile.settings.{check}", f"{name} is another one than the profile demanded"
+                yield "profile.settings", f"{shown(name)} of {shown(check)} is another one than the profile demanded"
 
 
 def _is_as_demanded(demanded: Any, told: Any) -> bool:
@@ -125,9 +125,9 @@ def _of_evidence(piece: Evidence, id: str, known: set[str]) -> Iterator[str]:
     if piece.attempts == 0 and piece.status in _WITHOUT_TRY:
         yield f"is {piece.status}, and was never tried"
     if piece.status is Status.MEASURED:
-        code = piece.process.get("exit_code")
-        if piece.process.get("signal") or code not in (None, 0):
-            yield f"is measured, and its process ended with {piece.process.get('signal') or f'exit code {code}'}"
+        code, signal = piece.process.get("exit_code"), piece.process.get("signal")
+        if signal or code not in (None, 0):
+            yield f"is measured, and its process ended with {shown(signal) if signal else f'exit code {shown(code)}'}"
     if piece.accelerators and id not in piece.accelerators:
         yield f"was measured on {', '.join(piece.accelerators[:4])}, and stands with another"
     elif missing := [other for other in piece.accelerators if other not in known]:
@@ -186,7 +186,7 @@ def _of_waiver(finding: Finding, id: str, began: str) -> str | None:
         if finding.outcome is not Outcome.FAIL:
             return f"is {finding.outcome}, and only a failure can be waived"
         if waiver.requirement != finding.requirement or not fnmatchcase(id, waiver.accelerator):
-            return f"is waived by what is about {waiver.requirement} on {waiver.accelerator}"
+            return f"is waived by what is about {shown(waiver.requirement)} on {shown(waiver.accelerator)}"
     if finding.waived is not None and finding.expired_waiver is not None:
         return "is waived, and no longer waived"
     if finding.waived is not None and finding.waived.until < began:

@@ -115,5 +115,5 @@ def _limits(text: str) -> tuple[Limit, ...]:
 
 def shown(value: object) -> str:
     """A value as it is quoted in a message."""
-    text = str(value) if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) and value.isprintable() else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
