@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from enum import StrEnum
 
 
@@ -59,3 +60,9 @@ _EARLY_REASONS = {
 def cause_of_early_version(reason: str) -> SkipCause | None:
     """By which option a check that did not run was left out, by its reason; None where it was not."""
     return next((cause for words, cause in _EARLY_REASONS.items() if reason.startswith(words)), None)
+
+#: Signals by which the kernel ends a process for what it did itself. All others somebody sends: a person, a scheduler, the
+#: kernel for want of something, a driver that takes its device back. They say nothing about the device.
+OWN_FAULTS = frozenset({
+    signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS,
+})  # fmt: skip

@@ -181,10 +181,10 @@ ALTERED: dict[str, tuple[Callable[[Any], object], str, str]] = {
         lambda d: piece(d, "family.file")["rows"][0].update(sha256="0" * 64), "of-a-file for training: outcome is pass", "findings"
     ),
     "measured by a process that died": (
-        lambda d: piece(d, "family.topic")["process"].update(exit_code=-11), "is measured, and its process ended with exit code -11", "evidence[3]"
+        lambda d: piece(d, "family.topic")["process"].update(exit_code=-11), "is measured, and its process died by SIGSEGV", "evidence[3]"
     ),
     "measured by a process that a signal ended": (
-        lambda d: piece(d, "family.topic")["process"].update(signal="SIGSEGV"), "its process ended with SIGSEGV", "evidence[3]"
+        lambda d: piece(d, "family.topic")["process"].update(signal="SIGBUS"), "its process died by SIGBUS", "evidence[3]"
     ),
     "measured without a try": (lambda d: piece(d, "family.topic").update(attempts=0), "is measured, and was never tried", "evidence[3]"),
     "measured elsewhere": (lambda d: piece(d, "group.sum").update(accelerators=["sim:1"]), "was measured on sim:1, and stands", "evidence"),
@@ -333,7 +333,7 @@ ALTERED_EARLY: dict[str, tuple[Callable[[Any], object], str]] = {
         "has a finding on some accelerators, and none on others",
     ),
     "an edited score": (lambda d: d["accelerators"][0]["verdicts"]["training"].update(score=62.6), "the score for training is 62.6"),
-    "a process that died": (lambda d: piece(d, "driver.stack")["process"].update(exit_code=-11), "ended with exit code -11"),
+    "a process that died": (lambda d: piece(d, "driver.stack")["process"].update(exit_code=-11), "its process died by SIGSEGV"),
 }  # fmt: skip
 
 

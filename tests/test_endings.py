@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from readiness import check_registry
-from readiness.causes import Cause, KillCause
+from readiness.causes import OWN_FAULTS, Cause, KillCause
 from readiness.datamodel import AcceleratorFacts, Evidence, Measurement, Status
 from readiness.engine import worker_evidence
 from readiness.engine.plan import Job
@@ -29,7 +29,7 @@ def evidence(**changes: Any) -> Evidence:
 def test_every_signal_has_a_word(number: int, name: str) -> None:
     assert worker_evidence.signal_name(number) == name
     found = evidence(exit_code=-number)
-    own = number in worker_evidence.OWN_FAULTS
+    own = number in OWN_FAULTS
     assert found.status is (Status.CRASHED if own else Status.ERROR)
     assert found.reason == (f"its process died by {name}" if own else f"its process was ended from outside by {name}")
     assert found.process["signal"] == name

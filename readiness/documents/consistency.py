@@ -12,6 +12,7 @@ from dataclasses import fields
 from fnmatch import fnmatchcase
 from typing import Any
 
+from readiness.causes import OWN_FAULTS
 from readiness.datamodel import (
     AcceleratorAssessment,
     Assessment,
@@ -125,9 +126,9 @@ def _of_evidence(piece: Evidence, id: str, known: set[str]) -> Iterator[str]:
     if piece.attempts == 0 and piece.status in _WITHOUT_TRY:
         yield f"is {piece.status}, and was never tried"
     if piece.status is Status.MEASURED:
-        code, signal = piece.process.get("exit_code"), piece.process.get("signal")
-        if signal or code not in (None, 0):
-            yield f"is measured, and its process ended with {shown(signal) if signal else f'exit code {shown(code)}'}"
+        for fault in OWN_FAULTS:
+            if piece.process.get("exit_code") == -fault or piece.process.get("signal") == fault.name:
+                yield f"is measured, and its process died by {fault.name}"
     if piece.accelerators and id not in piece.accelerators:
         yield f"was measured on {', '.join(piece.accelerators[:4])}, and stands with another"
     elif missing := [other for other in piece.accelerators if other not in known]:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from readiness import __version__, accelerators
 from readiness.accelerators import remote_devices
-from readiness.causes import SkipCause, StopCause
+from readiness.causes import OWN_FAULTS, SkipCause, StopCause
 from readiness.check_registry import Check
 from readiness.datamodel import AcceleratorFacts, Assessment, Evidence, Joined, Profile, Status, Use, Waiver
 from readiness.engine.discovery import LIMIT_S, Discovery, discover, host, of_stacks, select
@@ -26,7 +26,7 @@ from readiness.engine.last_run import LastRun
 from readiness.engine.plan import Job, plan
 from readiness.engine.resume import known, settle
 from readiness.engine.scheduler import POLL_S, Running, Scheduler, Stop
-from readiness.engine.worker_evidence import OWN_FAULTS, evidence_of, recounted, unless_cut_short
+from readiness.engine.worker_evidence import evidence_of, recounted, unless_cut_short
 from readiness.isolation.worker_pool import Pool
 from readiness.isolation.worker_process import Worker
 from readiness.judging import judge

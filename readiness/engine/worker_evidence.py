@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from readiness.causes import KillCause, SkipCause
+from readiness.causes import OWN_FAULTS, KillCause, SkipCause
 from readiness.datamodel import AcceleratorFacts, Evidence, Measurement, Row, Status
 from readiness.documents.plain_json import plain
 from readiness.engine.plan import Job
@@ -20,11 +20,6 @@ from readiness.isolation.worker_process import Worker
 #: The second try of a check that ran into its limit gets this many times the limit: a cold compile is not a hang.
 SECOND_TRY = 3.0
 _LONGEST_NOTE = 200
-#: What the kernel sends to a process for what it did itself. All others somebody sends: a person, a scheduler, the kernel
-#: for want of something, a driver that takes its device back. They tell nothing about the device.
-OWN_FAULTS = frozenset({
-    signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS,
-})  # fmt: skip
 
 
 def evidence_of(worker: Worker, job: Job, attempt: int) -> Evidence:

@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from readiness.engine.worker_evidence import OWN_FAULTS
+from readiness.causes import OWN_FAULTS
 from readiness.errors import Exit
 from tests.engine.support import leftovers
 from tests.engine.test_resume import STEPS, Tool
