@@ -19,7 +19,7 @@ from readiness.accelerators import sim
 from readiness.accelerators.remote_devices import host_of
 from readiness.causes import KillCause
 from readiness.datamodel import AcceleratorFacts
-from readiness.engine.worker_evidence import discovered
+from readiness.engine.worker_evidence import discovered, is_from_outside
 from readiness.errors import InterruptedRunError, UsageError
 from readiness.isolation.worker_pool import Pool
 from readiness.isolation.worker_process import Worker
@@ -61,8 +61,13 @@ def discover(pool: Pool, *, limit_s: float = LIMIT_S, stopped: Callable[[], bool
         if reason is not None:
             absent[name] = reason
         else:
-            workers[name] = pool.start({"job": "discover", "stack": name}, fork=stack.from_forkserver, limit_s=LIMIT_S)
-    _wait(pool, list(workers.values()), limit_s, stopped)
+            workers[name] = _look(pool, name)
+    deadline = time.monotonic() + limit_s
+    _wait(pool, list(workers.values()), limit_s, deadline, stopped)
+    # A signal that happened to come tells nothing about a stack; a run that believed it could never be gone on with.
+    again = {name: _look(pool, name) for name, worker in workers.items() if is_from_outside(worker)}
+    workers |= again
+    _wait(pool, list(again.values()), limit_s, deadline, stopped)
     found: list[AcceleratorFacts] = []
     failures: dict[str, str] = {}
     for name, worker in workers.items():
@@ -75,8 +80,13 @@ def discover(pool: Pool, *, limit_s: float = LIMIT_S, stopped: Callable[[], bool
     return Discovery(tuple(found), absent, failures, out_of_reach)
 
 
-def _wait(pool: Pool, workers: Sequence[Worker], limit_s: float, stopped: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + limit_s
+def _look(pool: Pool, name: str) -> Worker:
+    return pool.start({"job": "discover", "stack": name}, fork=accelerators.stack(name).from_forkserver, limit_s=LIMIT_S)
+
+
+def _wait(
+    pool: Pool, workers: Sequence[Worker], limit_s: float, deadline: float, stopped: Callable[[], bool]
+) -> None:
     while not all(worker.ended for worker in workers):
         pool.poll(0.1)
         if stopped():

@@ -46,6 +46,13 @@ def evidence_of(worker: Worker, job: Job, attempt: int) -> Evidence:
     )
 
 
+def is_from_outside(worker: Worker) -> bool:
+    """Whether it ended neither by itself nor by our decision: by a signal of somebody's, or with the prepared process."""
+    code = worker.exit_code
+    by_a_signal = worker.kill_sent is None and code is not None and code < 0 and -code not in OWN_FAULTS
+    return worker.kill_cause is KillCause.FORKSERVER or by_a_signal
+
+
 def discovered(worker: Worker) -> tuple[tuple[AcceleratorFacts, ...], str | None]:
     """The accelerators that a worker found, and why they are not known, None where they are."""
     status, reason = _status(worker, 1)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import select
 import signal
 import socket
 import subprocess
@@ -57,8 +58,14 @@ class ForkserverProcess:
         self.go_on()
         socket.send_fds(self.control, [json.dumps(message).encode()], list(descriptors))
 
+    def has_news(self) -> bool:
+        """Whether there is a message, or the end of all."""
+        waiting = select.poll()
+        waiting.register(self.control, select.POLLIN)
+        return bool(waiting.poll(0))
+
     def hear(self) -> dict[str, Any] | None:
-        """The next message, which the socket says is there; None when it is gone."""
+        """The next message, where there is news; None when it is gone."""
         try:
             data = self.control.recv(forkserver.LARGEST_MESSAGE_BYTES)
         except OSError:

@@ -93,8 +93,9 @@ class Pool:
 
     def poll(self, timeout_s: float) -> None:
         """Wait up to `timeout_s` for something to happen, then bring every worker up to date."""
-        if any(key.data is None for key, _ in self._selector.select(timeout_s)):
-            self._listen()
+        self._selector.select(timeout_s)
+        while self._forkserver.has_news() and self._listen():
+            pass
         for worker in self.workers.values():
             if not worker.ended:
                 self._look(worker)
@@ -122,11 +123,13 @@ class Pool:
         with contextlib.suppress(OSError):
             self._forkserver.tell(message)
 
-    def _listen(self) -> None:
+    def _listen(self) -> bool:
+        """Take in one message of the prepared process; False where it has died, and another has taken its place."""
         message = self._forkserver.hear()
         match message:
             case None:
                 self._lost()
+                return False
             case {"prepared": _, "problem": problem}:
                 self.problem = problem
             case {"started": id, "pid": pid} if id in self.workers:
@@ -142,6 +145,7 @@ class Pool:
                 if worker.exit_code != 0:  # it may have died of a full disk before the next look at that
                     worker.full_disk = worker.full_disk or disk.full()
                 worker.finished = time.monotonic()
+        return True
 
     def _lost(self) -> None:
         """The prepared process died. Its workers died with it; a new one takes its place."""
@@ -149,6 +153,7 @@ class Pool:
         self._forkserver.end()
         for worker in self.workers.values():
             if not worker.ended:
+                worker.look()  # its last words
                 worker.fail("the prepared process died, and the check with it", KillCause.FORKSERVER)
         self._open()
 
@@ -189,7 +194,9 @@ class Pool:
         """Its time is up. It is no timeout where it has ended, and only word of it has not come, or where it was stopped."""
         found = None if worker.pid is None else state(worker.pid, self._forkserver.pid)
         if worker.pid is not None and found is None:
-            self.kill(worker, "it has ended", KillCause.LOST)
+            worker.gone_since = worker.gone_since or time.monotonic()
+            if time.monotonic() - worker.gone_since > VANISH_LIMIT_S:
+                worker.fail("it has ended; its exit code was lost", KillCause.LOST)
         elif found in STOPPED:
             reason = f"no end within {worker.limit_s:g} s, and its process was stopped from outside"
             self.kill(worker, reason, KillCause.SUSPENDED)

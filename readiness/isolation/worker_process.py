@@ -57,6 +57,7 @@ class Worker:
     printed: int = 0
     kill_sent: float | None = None
     killed_directly: bool = False
+    gone_since: float | None = None
     dump_sent: float | None = None
     kernel_kills_before: int = 0
     pardoned_s: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -72,7 +73,7 @@ HEAVY = CHIP + '[[defect]]\nkind = "heavy"\n'
 @pytest.fixture
 def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A simulated machine of two chips, as `--device` asks for it."""
-    monkeypatch.setattr("readiness.simulator.kinds.kinds", lambda: {"heavy": None})
+    monkeypatch.setattr("readiness.simulator.faults.kinds", lambda: {"heavy": None})
     (tmp_path / "pair.toml").write_text(HEAVY)
     return f"sim:{tmp_path}/pair.toml"
 
@@ -153,6 +154,27 @@ def bootstrap_with(folder: Path, bootstrap: Callable[..., list[str]], *arguments
         "from readiness", f"import readiness.accelerators as a; a.__path__.insert(0, {str(folder)!r}); from readiness", 1
     )
     return command
+
+
+@pytest.mark.parametrize("whom", ["the worker", "the prepared process"])
+def test_a_signal_that_happens_to_come_is_no_failure_of_a_stack(whom: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerators, "NAMES", ("cpu",))
+    killed: list[int] = []
+
+    with Pool(preload="readiness.engine.worker") as pool:
+
+        def kill_once() -> bool:
+            for process in children():
+                prepared = process.ppid() == os.getpid()
+                if not killed and prepared is (whom == "the prepared process") and (prepared is False or process.children()):
+                    killed.append(process.pid)
+                    process.kill()
+            return False
+
+        found = discovery.discover(pool, stopped=kill_once)
+    assert len(killed) == 1
+    assert ([item.id for item in found.accelerators], found.failures) == (["cpu:0"], {})
+    assert children() == []
 
 
 def test_a_driver_that_does_not_answer_fails_in_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
