@@ -242,13 +242,6 @@ def test_a_file_that_was_named_without_its_ending_is_guessed(tmp_path: Path, mon
         loader.load("ours", CHECKLIST)
 
 
-def test_a_file_that_was_named_without_its_ending_is_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "ours.toml").write_text("")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"did you mean the file ours\.toml"):
-        profile.load("ours", CHECKLIST)
-
-
 def test_a_folder_and_a_fifo_are_no_profiles(tmp_path: Path) -> None:
     import os
 
