@@ -24,9 +24,10 @@ from readiness.judging.rejudge import rejudge
 from readiness.profile import loader as profiles
 from readiness.rendering import formats
 from tests import mutations, saved
+from tests.paths import RESOURCES
 from tests.reports import build
 
-EARLY = Path(__file__).parent / "fixtures" / "assessments" / "early.json"
+EARLY = RESOURCES / "assessments" / "early.json"
 
 
 @pytest.fixture(scope="module")

@@ -14,28 +14,13 @@ import pytest
 from readiness.__main__ import main
 from readiness.cli.run import _hints
 from readiness.errors import Exit
+from tests.command_line import CODE, readiness
 from tests.engine.support import MISBEHAVING, write_profile
+from tests.paths import ROOT
 from tests.reports import build
 from tests.test_assessment import HOSTILE as HOSTILE_ASSESSMENTS
 from tests.test_log_commands import obeyed
 from tests.test_profile import HOSTILE as HOSTILE_PROFILES
-
-ROOT = Path(__file__).parent.parent
-#: As `python -m readiness`, but looking for no other accelerator than the CPU.
-CODE = (
-    "import sys; from readiness import accelerators; accelerators.NAMES = ('cpu',); "
-    "from readiness.__main__ import main; main()"
-)
-
-
-def readiness(
-    *arguments: str, state: Path, code: str = CODE, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-P", "-c", code, *arguments],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(state), "COLUMNS": "100"} | environment,
-        capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("list",), ("list", "profiles"), ("explain", "parity.matmul"), ("schema", "profile"), ("rehearse", "--help"), ("rehearse", "--kinds")])

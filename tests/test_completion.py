@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from readiness.errors import Exit
+from tests.command_line import CODE, readiness
 from tests.engine.support import MISBEHAVING
-from tests.test_cli import CODE, readiness
 
 #: Says on stderr whether torch was imported.
 WITHOUT_TORCH = "import sys, atexit; atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); " + CODE

@@ -17,8 +17,8 @@ from readiness.datamodel import Measurement, Row
 from readiness.engine import check_declarations
 from readiness.errors import CheckFileError, Exit, InternalError, UsageError
 from readiness.profile import loader
+from tests.command_line import readiness
 from tests.engine.support import MISBEHAVING, children, write_profile
-from tests.test_cli import readiness
 
 LASTING = MISBEHAVING.parent / "lasting"
 GOOD = """

@@ -16,9 +16,9 @@ from readiness.isolation.forkserver import LARGEST_MESSAGE_BYTES
 from readiness.profile import loader
 from readiness.rendering import formats
 from tests.engine.support import run, use_checks
+from tests.paths import ROOT
 from tests.support import checks
 
-ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [README, ROOT / "CONTRIBUTING.md", *DOCS]

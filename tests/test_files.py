@@ -13,8 +13,8 @@ import pytest
 
 from readiness.documents import files, toml
 from readiness.errors import BadFileError
+from tests.paths import RESOURCES, ROOT
 
-ROOT = Path(__file__).parent.parent
 #: What a command may take on a file of the largest size, in seconds of a processor and bytes of address space.
 MOST_CPU_S, MOST_BYTES = 60, 5 * 2**30
 
@@ -234,7 +234,7 @@ level = "should"
 
 @pytest.mark.slow
 def test_ten_thousand_accelerators_are_judged_and_told(tmp_path: Path) -> None:
-    document = json.loads((ROOT / "tests" / "fixtures" / "assessments" / "early.json").read_text())
+    document = json.loads((RESOURCES / "assessments" / "early.json").read_text())
     (item,) = document["accelerators"]
     (piece,) = (entry for entry in item["evidence"] if entry["check"] == CHECK)
     findings = [entry for entry in item["findings"] if entry["check"] == CHECK]

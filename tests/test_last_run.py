@@ -14,9 +14,9 @@ from readiness.datamodel import AcceleratorAssessment, Assessment, Evidence, Sta
 from readiness.errors import Exit
 from readiness.profile import loader as profiles
 from readiness.rendering import rows
+from tests.command_line import readiness
 from tests.engine.support import MISBEHAVING, write_profile
 from tests.rehearsal.support import host
-from tests.test_cli import readiness
 
 CHECKS = ("--checks", str(MISBEHAVING))
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.paths import ROOT
+
 CONTENT = ("checks", "profiles", "reports")
 #: As `python -m readiness`, but looking for no other accelerator than the CPU.
 LIST = ("-m", "readiness", "list", "-f", "json")

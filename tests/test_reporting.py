@@ -26,6 +26,7 @@ from readiness.rendering.formats import (
     render,
     write,
 )
+from tests.paths import ROOT
 from tests.reports import build
 
 ASSESSMENT = build.everything()
@@ -325,6 +326,6 @@ def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:
         "print([name for name in ('torch', 'jsonschema', 'junitparser', 'tabulate', 'rich') if name in sys.modules])"
     )
     answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert answer.stdout.strip() == "[]"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import tomllib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +13,9 @@ import torch
 from readiness.numerics import unsupported
 from readiness.numerics.unsupported import describe, is_out_of_memory, is_unsupported, unsupported_as_reason
 from readiness.probes.operators.outcomes import Phase, failed
+from tests.paths import RESOURCES
 
-CORPUS = tomllib.loads((Path(__file__).parent / "fixtures" / "refusals.toml").read_text(encoding="utf-8"))["message"]
+CORPUS = tomllib.loads((RESOURCES / "refusals.toml").read_text(encoding="utf-8"))["message"]
 #: Without their type, so that words alone decide: these are refusals by type on today's stacks.
 BY_WORDS = [message for message in CORPUS if message.get("raised") == "NotImplementedError"]
 

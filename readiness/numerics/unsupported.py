@@ -2,7 +2,7 @@
 
 A refusal (the device, or the library that drives it, lacks an operator, a dtype or a feature) is a measurement. Any other
 exception is an error, of which nothing follows but that something went wrong. Most stacks raise RuntimeError for both and
-tell them apart by words alone, so words are what is looked at. `tests/fixtures/refusals.toml` is the corpus of messages
+tell them apart by words alone, so words are what is looked at. `tests/resources/refusals.toml` is the corpus of messages
 that the table is tested against: add the message there first, then the wording here.
 """
 

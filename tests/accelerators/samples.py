@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-CHECKOUT = Path(__file__).parents[2]
-FIXTURES = CHECKOUT / "tests/fixtures"
-RECORDED = CHECKOUT.parent / "shared/data/vendor_samples"
+from tests.paths import ROOT
+
+RECORDED = ROOT.parent / "shared/data/vendor_samples"
 
 needs_recordings = pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded vendor samples are not on this machine")
 

@@ -9,24 +9,25 @@ import pytest
 from readiness.accelerators import ascend_install
 from readiness.accelerators.ascend import Ascend
 from readiness.accelerators.ascend_install import AscendFiles
-from tests.accelerators.samples import FIXTURES, needs_recordings, recorded
+from tests.accelerators.samples import needs_recordings, recorded
+from tests.paths import RESOURCES
 
 
 def test_an_installation_that_fits() -> None:
-    files = ascend_install.read(FIXTURES / "ascend/fitting")
+    files = ascend_install.read(RESOURCES / "ascend/fitting")
     assert files.software() == {"driver": "31.4.rc2", "firmware": "9.4.2.11.300", "cann": "8.5.0"}
     # The driver does not know this CANN, which came later; but this CANN knows the driver.
     assert files.compatibility() == {"driver_and_firmware": True, "driver_and_cann": True}
 
 
 def test_an_installation_that_does_not_fit() -> None:
-    files = ascend_install.read(FIXTURES / "ascend/misfit")
+    files = ascend_install.read(RESOURCES / "ascend/misfit")
     assert files.software()["cann"] == "8.2.RC1"
     assert files.compatibility() == {"driver_and_firmware": False, "driver_and_cann": False}
 
 
 def test_the_cann_in_use_is_the_one_that_the_environment_names() -> None:
-    fitting, misfit = FIXTURES / "ascend/fitting", FIXTURES / "ascend/misfit"
+    fitting, misfit = RESOURCES / "ascend/fitting", RESOURCES / "ascend/misfit"
     assert ascend_install.read(misfit, str(fitting / "cann")).software()["cann"] == "8.5.0"
     assert ascend_install.read(fitting, str(misfit / "ascend-toolkit/latest")).software()["cann"] == "8.2.RC1"
     arch = str(misfit / "ascend-toolkit/latest/x86_64-linux")
@@ -35,11 +36,11 @@ def test_the_cann_in_use_is_the_one_that_the_environment_names() -> None:
 
 
 def test_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    stack = Ascend(FIXTURES / "ascend/misfit")
+    stack = Ascend(RESOURCES / "ascend/misfit")
     for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME"):
         monkeypatch.delenv(name, raising=False)
     assert stack._files().software()["cann"] == "8.2.RC1"
-    monkeypatch.setenv("ASCEND_TOOLKIT_HOME", str(FIXTURES / "ascend/fitting/cann"))
+    monkeypatch.setenv("ASCEND_TOOLKIT_HOME", str(RESOURCES / "ascend/fitting/cann"))
     assert stack._files().software()["cann"] == "8.5.0"
     monkeypatch.setenv("ASCEND_HOME_PATH", "/nowhere")
     assert stack._files().software()["cann"] is None

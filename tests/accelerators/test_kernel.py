@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from readiness.accelerators import sysfs
-from tests.accelerators.samples import FIXTURES, needs_recordings, recorded
+from tests.accelerators.samples import needs_recordings, recorded
+from tests.paths import RESOURCES
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,7 @@ from tests.accelerators.samples import FIXTURES, needs_recordings, recorded
     [("proprietary", "711.22.03", "proprietary"), ("open", "712.33.04", "open"), ("aarch64", "713.4.0", "open")],
 )
 def test_three_wordings_of_one_driver(file: str, version: str, kind: str) -> None:
-    text = (FIXTURES / "nvidia" / f"{file}.txt").read_text()
+    text = (RESOURCES / "nvidia" / f"{file}.txt").read_text()
     assert sysfs.parse_nvidia_version(text) == (version, kind)
 
 

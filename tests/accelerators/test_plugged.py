@@ -22,7 +22,7 @@ from readiness.accelerators.torch_build import TorchBuild
 from readiness.accelerators.xla import Xla
 from readiness.accelerators.xpu import Xpu
 from readiness.documents.assessment import facts_to_json
-from tests.accelerators.samples import CHECKOUT, FIXTURES
+from tests.paths import RESOURCES, ROOT
 
 PLUGGED = {"ascend": "torch_npu", "mlu": "torch_mlu", "musa": "torch_musa", "hpu": "habana_frameworks", "xla": "torch_xla"}
 
@@ -38,7 +38,7 @@ def _namespace(count: int, name: str, **more: Any) -> SimpleNamespace:
 
 def test_ascend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "npu", _namespace(2, "Ascend910B9"), raising=False)
-    found = list(Ascend(FIXTURES / "ascend/fitting").discover())
+    found = list(Ascend(RESOURCES / "ascend/fitting").discover())
     assert [facts.id for facts in found] == ["npu:0", "npu:1"]
     assert (found[1].vendor, found[1].model, found[1].memory_bytes) == ("Huawei", "Ascend910B9", 60 * 2**30)
     assert found[0].software == {
@@ -67,14 +67,14 @@ def test_other_plug_ins(monkeypatch: pytest.MonkeyPatch, name: str, kind: str, v
 
 def test_a_device_name_that_contradicts_the_plug_in_leaves_the_vendor_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "npu", _namespace(1, "NVIDIA X1"), raising=False)
-    assert next(iter(Ascend(FIXTURES).discover())).vendor is None
+    assert next(iter(Ascend(RESOURCES).discover())).vendor is None
 
 
 def test_missing_properties_are_told_and_not_fatal(monkeypatch: pytest.MonkeyPatch) -> None:
     namespace = _namespace(1, "Ascend910B9")
     del namespace.get_device_properties
     monkeypatch.setattr(torch, "npu", namespace, raising=False)
-    [facts] = Ascend(FIXTURES).discover()
+    [facts] = Ascend(RESOURCES).discover()
     assert facts.memory_bytes is None
     assert "AttributeError" in facts.properties["device_properties_refused"]
 
@@ -85,24 +85,24 @@ def test_a_plug_in_that_fails_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(torch, "npu", SimpleNamespace(device_count=fail), raising=False)
     with pytest.raises(RuntimeError, match="does not answer"):
-        list(Ascend(FIXTURES).discover())
+        list(Ascend(RESOURCES).discover())
 
 
 def test_a_plug_in_that_counts_none_of_the_drivers_devices_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch, "npu", _namespace(0, ""), raising=False)
     monkeypatch.setattr(Ascend, "machine", tmp_path)
-    assert list(Ascend(FIXTURES).discover()) == []  # no driver is loaded
+    assert list(Ascend(RESOURCES).discover()) == []  # no driver is loaded
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/davinci0").touch()
     with pytest.raises(RuntimeError, match="its driver is loaded, and torch finds no device"):
-        list(Ascend(FIXTURES).discover())
+        list(Ascend(RESOURCES).discover())
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "-1")
-    assert list(Ascend(FIXTURES).discover()) == []
+    assert list(Ascend(RESOURCES).discover()) == []
 
 
 def test_a_plug_in_that_adds_nothing_is_reported() -> None:
     with pytest.raises(RuntimeError, match="no namespace 'npu'"):
-        list(Ascend(FIXTURES).discover())
+        list(Ascend(RESOURCES).discover())
 
 
 @pytest.mark.parametrize("name", PLUGGED)
@@ -132,7 +132,7 @@ def test_no_stack_imports_torch_to_tell_that_it_is_absent() -> None:
         "import sys; from readiness import accelerators; "
         "[accelerators.stack(name).absence() for name in accelerators.NAMES]; print('torch' in sys.modules)"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT, check=True)
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert told.stdout.strip() == "False"
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from readiness.probes.operators import op_semantics
+from tests.paths import ROOT
 from tests.support import run_check
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 TABLE = README.partition("| entry | why |")[2].partition("\n\n")[0]
 LISTED = set(re.findall(r"`([^`]+)`", TABLE))
 #: Back-ends of attention that the CPU does not have.

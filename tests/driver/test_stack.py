@@ -5,15 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 from readiness.accelerators.base import Accelerator
+from tests.paths import ROOT
 from tests.support import cpu, run_check, value, values
-
-CHECKOUT = Path(__file__).parents[2]
 
 
 def _with(**facts: object) -> Accelerator:
@@ -24,7 +22,7 @@ def _with(**facts: object) -> Accelerator:
 
 def test_the_checks_are_listed_without_torch() -> None:
     code = "import sys; from readiness import check_registry; check_registry.discover(); print('torch' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT, check=True)
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert told.stdout.strip() == "False"
 
 

@@ -27,7 +27,8 @@ from typing import Any
 
 import psutil
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 #: The variable by which the processes of a run are known, whoever became their parent.
 MARK = "READINESS_TESTS_KILLS"
 #: What a run does: check, measure, limit. The soak lasts for as long as it is told, and counts on.

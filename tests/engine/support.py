@@ -19,10 +19,10 @@ from readiness.datamodel import AcceleratorAssessment, Assessment, Evidence, Use
 from readiness.engine import runner
 from readiness.engine.journal import Journal
 from readiness.profile import loader
+from tests.paths import CHECKS
 
-TESTS = Path(__file__).parent.parent
-MISBEHAVING = TESTS / "misbehaving"
-MANY = TESTS / "many"
+MISBEHAVING = CHECKS / "misbehaving"
+MANY = CHECKS / "many"
 
 
 def use_checks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -72,7 +72,7 @@ def children() -> list[psutil.Process]:
 
 
 def leftovers(environment_value: str) -> list[int]:
-    """Processes whose environment carries this folder, under the name by which `tests/many` knows it."""
+    """Processes whose environment carries this folder, under the name by which `many` knows it."""
     found = []
     for process in psutil.process_iter():
         try:

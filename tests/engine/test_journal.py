@@ -21,8 +21,8 @@ from readiness.engine.journal import Journal
 from readiness.engine.resume import settle
 from readiness.errors import BadFileError, Exit, UsageError
 from readiness.profile import loader as profiles
+from tests.command_line import readiness
 from tests.support import checks, cpu
-from tests.test_cli import readiness
 
 Records = list[dict[str, Any]]
 ASKED = {

@@ -14,10 +14,11 @@ import pytest
 
 from readiness.datamodel import Outcome, Status
 from readiness.errors import Exit
-from tests.engine.support import TESTS, evidence_of, run, use_checks, write_profile
+from tests.engine.support import evidence_of, run, use_checks, write_profile
 from tests.engine.test_resume import CODE
+from tests.paths import CHECKS, ROOT
 
-LASTING = TESTS / "lasting"
+LASTING = CHECKS / "lasting"
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_what_cannot_be_recounted_is_said(tmp_path: Path, profile: Path, monkeyp
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_stopped_goes_on_counting(tmp_path: Path, profile: Path, number: signal.Signals) -> None:
-    environment = os.environ | {"XDG_STATE_HOME": str(tmp_path / "state"), "PYTHONPATH": str(TESTS.parent)}
+    environment = os.environ | {"XDG_STATE_HOME": str(tmp_path / "state"), "PYTHONPATH": str(ROOT)}
 
     def start(*arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-P", "-c", CODE, "run", "--checks", str(LASTING), "--resume", str(tmp_path / "run"), *arguments]

@@ -19,6 +19,7 @@ from readiness.datamodel import Status
 from readiness.engine.journal import Journal
 from readiness.errors import BadFileError, Exit, UsageError
 from tests.engine.support import MANY, evidence_of, leftovers, run, use_checks, write_profile
+from tests.paths import ROOT
 
 STEPS = [f"many.step{number}" for number in range(12)]
 CODE = (
@@ -37,7 +38,7 @@ class Tool:
         self.environment = os.environ | {
             "MANY_TRACE": str(folder / "trace"),
             "XDG_STATE_HOME": str(folder / "state"),
-            "PYTHONPATH": str(Path(__file__).parent.parent.parent),
+            "PYTHONPATH": str(ROOT),
             "TMPDIR": str(folder / "tmp"),
         }
 

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.paths import ROOT
+
 FOLDER = Path(__file__).parent
 MACHINES = ("healthy", "apprentice", "ascend-as-reported", "h20-as-reported")
 COMMANDS = ("run", "judge", "report", "devices", "list", "explain", "rehearse", "schema", "trace")

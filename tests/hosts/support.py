@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.remote_devices import Host, at
+from tests.paths import ROOT
 from tests.support import cpu
 
-ROOT = Path(__file__).resolve().parents[2]
 #: What starts Python with these tests in reach: an outpost imports the function that its ranks run.
 PYTHON = ("/usr/bin/env", f"PYTHONPATH={ROOT}", "OMP_NUM_THREADS=1", sys.executable)
 

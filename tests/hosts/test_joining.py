@@ -18,9 +18,9 @@ from readiness.documents.assessment import facts_to_json
 from readiness.engine import discovery, remote_hosts
 from readiness.engine.remote_hosts import REACH, HostOptions, discover_remote
 from readiness.errors import Exit, UsageError
+from tests.command_line import readiness
 from tests.hosts.support import another
 from tests.support import cpu
-from tests.test_cli import readiness
 
 
 def reaching(folder: Path, says: str, *, code: int = 0) -> str:

@@ -25,6 +25,7 @@ from readiness.probes.elastic.parent import Job, Limits
 from readiness.simulator.machine_file import Condition, Defect
 from tests.listeners import MARK, watching
 from tests.multichip.support import Simulated, chips, machine
+from tests.paths import ROOT
 from tests.support import run_check, value, values
 
 OWN, SHARED = {"store": "own"}, {"store": "shared"}
@@ -146,7 +147,7 @@ def test_nothing_is_left_when_the_tool_is_killed(tmp_path: Path) -> None:
         "from pathlib import Path; from readiness.probes.ranks_common import elastic; from readiness.distributed import place; from tests.multichip.support import chips; "
         f"elastic.job(chips(2), place(chips(2)), Path({str(tmp_path / 'job')!r}), True, 0, elastic.Limits(60.0, 60.0, 30.0))"
     )
-    tool = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2], start_new_session=True)
+    tool = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True)
     deadline = time.monotonic() + 60
     while not list((tmp_path / "job").glob("found-*")) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -28,8 +28,9 @@ from readiness.profile import loader
 from readiness.rehearsal import Rehearsal, Request, rehearse
 from readiness.rehearsal.progress import Silent
 from readiness.rehearsal.seeded_faults import Selection, selection
+from tests import paths
 
-CHECKS = Path(__file__).with_name("checks")
+CHECKS = paths.CHECKS / "rehearsal"
 SOFTWARE = 'software = { driver = "1.0.0", driver_library = "1.0.0" }\n'
 
 

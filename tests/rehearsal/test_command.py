@@ -12,8 +12,8 @@ from readiness.documents import schema
 from readiness.errors import Exit
 from readiness.rehearsal.document import NOTICE
 from readiness.simulator.faults import kinds
+from tests.command_line import readiness
 from tests.rehearsal.support import CHECKS, chip_file, profile_file
-from tests.test_cli import readiness
 
 
 def test_the_options_are_a_promise(tmp_path: Path) -> None:

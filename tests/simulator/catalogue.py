@@ -28,11 +28,11 @@ from readiness import check_registry
 from readiness.datamodel import Requirement
 from readiness.probes.operators import op_semantics
 from readiness.profile import loader
+from tests.paths import RESOURCES, ROOT
 
-TABLE = Path(__file__).with_suffix(".toml")
+TABLE = RESOURCES / "catalogue.toml"
 HEALTHY = "healthy"
 _SWEEP = "operators.sweep"
-_ROOT = Path(__file__).parents[2]
 #: Operators of the database that are judged in float32 (forward, backward) and in bfloat16. Seen on a healthy chip.
 _JUDGED = {
     ("forward_coverage", "float32"): 726, ("backward_coverage", "float32"): 541,
@@ -213,7 +213,7 @@ def _assess(row: Row, seed: int) -> Mapping[str, Any] | str:
             "-k", " or ".join(row.checks), "--seed", str(seed), "-f", f"json={told}",
             *(["--timeout", f"{_LIMIT_S:g}s"] if row.hangs else []),
         ]  # fmt: skip
-        ended = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if told.is_file():
             found: Mapping[str, Any] = json.loads(told.read_text(encoding="utf-8"))
             return found

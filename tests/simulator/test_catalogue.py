@@ -18,13 +18,14 @@ from readiness.simulator import machine_file as chips
 from readiness.simulator.faults import kinds
 from readiness.simulator.injection import Stage, globs
 from readiness.simulator.machine_file import Chip
+from tests.paths import ROOT
 from tests.simulator import catalogue
 from tests.simulator.support import inside
 
 ROWS = catalogue.rows()
 PLANTED = [row for row in ROWS if not row.unsupported_ops]
 BY_ID = {row.id: row for row in ROWS}
-SOURCE = Path(__file__).parents[3] / "shared" / "data" / "defects.json"
+SOURCE = ROOT.parent / "shared" / "data" / "defects.json"
 
 
 def load(row: catalogue.Row, folder: Path) -> Chip:

@@ -19,7 +19,7 @@ from readiness.errors import BadFileError, Exit, UsageError
 from readiness.isolation import forkserver
 from readiness.simulator import machine_file as chips
 from readiness.simulator.machine_file import Chip, Condition, Defect
-from tests.test_cli import readiness
+from tests.command_line import readiness
 
 KINDS = (
     "counter", "hang", "ignore-argument", "low-precision", "nan", "slow", "version", "wrong-gradient", "wrong-operator", "wrong-result",

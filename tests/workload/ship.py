@@ -1,6 +1,6 @@
 """The shipped workloads made anew: `python -m tests.workload.ship`. With the same torch and transformers, the same bytes.
 
-Their configurations lie in `configs/`, as the models' authors publish them; what is heard depends on nothing else.
+Their configurations lie in `tests/resources/configs/`, as the models' authors publish them; what is heard depends on nothing else.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 
 from readiness.tracing import model_config, model_loading, record_workload, workload_schema
+from tests.paths import RESOURCES
 
-CONFIGS = Path(__file__).with_name("configs")
+CONFIGS = RESOURCES / "configs"
 TITLES = {
     "qwen3-8b": "Qwen3-8B", "qwen3-32b": "Qwen3-32B", "qwen3-235b-a22b": "Qwen3-235B-A22B, mixture of experts",
     "deepseek-v3": "DeepSeek-V3, latent attention and mixture of experts", "llama-3.1-8b": "Llama 3.1 8B",

@@ -18,8 +18,9 @@ from readiness.errors import Exit, UsageError
 from readiness.profile import loader
 from readiness.tracing import workload_schema
 from readiness.tracing.workload_schema import Phase, Size
+from tests.command_line import readiness
 from tests.engine.support import evidence_of, run, use_checks
-from tests.test_cli import ROOT, readiness
+from tests.paths import ROOT
 
 transformers = pytest.importorskip("transformers")
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from readiness.errors import Exit
+from tests.command_line import readiness
 from tests.engine.support import children
-from tests.test_cli import ROOT, readiness
+from tests.paths import ROOT
 
 pytest.importorskip("transformers")
 
