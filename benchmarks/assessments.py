@@ -24,7 +24,7 @@ from jsonschema import Draft202012Validator
 from readiness.documents import assessment, consistency, files, schema
 from readiness.judging.rejudge import rejudge
 from readiness.rendering import formats
-from tests import saved
+from tests.support import saved
 
 SIZES = (1, 100, 1_000, 5_000)
 T = TypeVar("T")

@@ -2,7 +2,7 @@
 
 `jsonschema` collects every violation with its path: seconds a megabyte, and minutes for a document that is wrong in many
 places. The keywords are those that the shipped schemas use; any other is refused when it is compiled.
-`tests/test_schema.py` holds both against each other.
+`tests/unit/documents/test_compiled_schema.py` holds both against each other.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Evidence and a profile in, findings, verdicts and scores out. Pure: no clock, no files, no hardware, no order.
 
-The laws it keeps (tests/test_judge.py proves them):
+The laws it keeps (tests/unit/judging/test_judge.py proves them):
 
 - every requirement yields exactly one finding for each use it speaks of;
 - what was not measured is unknown and stays in the denominator: no evidence never passes;

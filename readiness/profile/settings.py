@@ -10,7 +10,7 @@ from typing import Any
 from readiness.check_registry import Check, is_plain
 from readiness.errors import BadFileError, did_you_mean
 
-#: What torch calls its dtypes, without importing it: of all releases from 2.6 on (tests/test_settings.py compares).
+#: What torch calls its dtypes, without importing it: of all releases from 2.6 on (a test compares).
 DTYPES = frozenset({
     "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz",
     "float8_e8m0fnu", "float4_e2m1fn_x2", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool",

@@ -1,6 +1,6 @@
 """What a rehearsal showed: which planted defect was caught by which check, and who blamed what is sound. Pure.
 
-The laws it keeps (tests/rehearsal/test_matrix.py proves them):
+The laws it keeps (tests/unit/rehearsal/test_detection_matrix.py proves them):
 
 - a check catches a defect where a must or a should of the profile fails by it on a chip that has the defect, while the
   same requirement holds on a yardstick and fails on none;

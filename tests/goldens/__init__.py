@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 FOLDER = Path(__file__).parent
 MACHINES = ("healthy", "apprentice", "ascend-as-reported", "h20-as-reported")

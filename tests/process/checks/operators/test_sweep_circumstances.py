@@ -1,0 +1,106 @@
+"""operators.sweep beyond plain calls: defects that show only in one circumstance are caught, and named with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from readiness.accelerators import sim, stack
+from readiness.accelerators.base import Accelerator
+from readiness.probes.operators import op_semantics
+from readiness.simulator import machine_file as chips
+from tests.support import value
+from tests.support.simulator import chip, defect, inside
+
+
+def on_sim(which: chips.Chip, *only: str, dtypes: tuple[str, ...] = ("float32",)) -> dict[str, list[str]]:
+    """Outcome and detail of each operator that is neither native nor decomposed on a simulated chip."""
+
+    def run() -> dict[str, list[str]]:
+        accelerator = Accelerator(sim.facts(which)[0], stack("sim"), seed=7)
+        from tests.support import run_check
+
+        evidence = run_check("operators.sweep", accelerator, only=only, dtypes=dtypes, processes=1)
+        assert evidence.status.value == "measured", evidence.reason
+        return {
+            str(row["operator"]): [str(row["outcome"]), str(row["detail"])] for row in evidence.rows if row["outcome"] != "summary"
+        }
+
+    found: dict[str, list[str]] = inside(which, run)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("planted", "only", "where"),
+    [
+        (defect("wrong-layout", "layout::strided"), "clone", "on a transposed input: output 0 has strides"),
+        (defect("wrong-layout", "layout::strided"), "empty_like", "on a transposed input: output 0 has strides"),
+        (defect("wrong-layout", "layout::strided"), "to", "on a transposed input: output 0 has strides"),
+        (defect("ignore-argument", "std*", options={"argument": "correction"}), "std", "error"),
+        (defect("zero-result", "addmm.out"), "addmm", "with strided memory to write to"),
+        (defect("unwritten", "add_.Tensor", noncontiguous=True, of="self"), "add", "in place on a view"),
+        (defect("wrong-operator", "nanmedian*", options={"operator": "median"}), "nanmedian", "on values that are no numbers"),
+        (defect("zero-result", "native_layer_norm_backward", argument={"output_mask": "[False, True, True]"}),
+         "nn.functional.layer_norm", "where only tensor 1 and 2 of 3 requires a gradient"),
+        (defect("wrong-result", "mm", severity=0.5, rows_over=32768), "mm", "on 65537 rows"),
+        (defect("wrong-result", "convolution", severity=0.5, multiple_of=32, dimension=1, of="input"),
+         "nn.functional.conv2d", "of 32 channels"),
+        (defect("wrong-result", "prod*", severity=0.5, numel_under=71), "prod", "error"),
+        (defect("crash", "_assert_async*"), "_assert_async", "the process died by"),
+        (defect("ignore-argument", "_fused_adam*", options={"argument": "found_inf"}), "optim.AdamW.fused.found_inf", "error"),
+        (defect("unwritten", "_amp_foreach_non_finite_check_and_unscale_"), "amp.unscale", ""),
+        (defect("wrong-random", "exponential_", severity=0.5), "exponential.statistics", "integers differ"),
+    ],
+)  # fmt: skip
+def test_planted(planted: chips.Defect, only: str, where: str) -> None:
+    found = on_sim(chip(planted), only)
+    assert found[only][0] in ("wrong", "crash"), found
+    assert where in found[only][1]
+
+
+@pytest.mark.parametrize(
+    ("planted", "only", "where"),
+    [
+        (defect("wrong-result", "mm", severity=0.5, rows_over=32768), "mm", "on 65537 rows"),
+        (defect("zero-result", "addmm.out"), "addmm", "with strided memory to write to"),
+        (defect("zero-result", "native_layer_norm_backward", argument={"output_mask": "[False, True, True]"}),
+         "nn.functional.layer_norm", "where only tensor 1 and 2 of 3 requires a gradient"),
+        (defect("zero-result", "multinomial"), "multinomial.statistics", "integers differ"),
+        (defect("zero-result", "bernoulli*"), "bernoulli.statistics", "integers differ"),
+        (defect("zero-result", ("native_dropout", "bernoulli*")), "dropout.statistics", "integers differ"),
+        (defect("zero-result", "normal_"), "normal.statistics", "integers differ"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_planted_in_sixteen_bits_alone(planted: chips.Defect, only: str, where: str, dtype: str) -> None:
+    """Kernels for them are other code: what a float32 kernel does in a circumstance says nothing of theirs."""
+    found = on_sim(chip(replace(planted, dtype=(dtype,))), only, dtypes=("float32", dtype))
+    assert found[only][0] == "wrong", found
+    assert where in found[only][1]
+
+
+def test_a_healthy_chip_is_blamed_for_none_of_them() -> None:
+    only = ("clone", "empty_like", "to", "std", "addmm", "add", "nanmedian", "nn.functional.layer_norm", "mm", "prod",
+            "nn.functional.conv2d", "_assert_async", "optim.*", "amp.unscale", "*.statistics", "_foreach_*",
+            "attention.*", "randperm", "_grouped_mm", "nn.functional.scaled_dot_product_attention")  # fmt: skip
+    found = on_sim(chip(), *only, dtypes=("float32", "bfloat16"))
+    assert {outcome for outcome, _ in found.values()} <= {"cannot be judged"}
+    assert set(found) <= {
+        "amp.unscale", "attention.cudnn", "attention.efficient", "optim.SGD.fused", "optim.SGD.fused.found_inf",
+    }  # fmt: skip
+
+
+def test_a_random_permutation_of_short_integers_that_kills() -> None:
+    found = on_sim(chip(defect("crash", "randperm*", dtype=("int16",))), "randperm", dtypes=("int64",))
+    assert found["randperm"][0] == "crash"
+
+
+def test_core_dtypes_are_swept_in_the_core_alone() -> None:
+    from tests.support import run_check
+
+    evidence = run_check("operators.sweep", catalogue="core", dtypes=("bool",), core_dtypes=("int64",))
+    assert value(evidence, "forward_coverage", dtype="int64", catalogue="core") == 1.0
+    assert value(evidence, "forward_coverage", dtype="bool", catalogue="core") == 1.0
+    assert value(evidence, "judged", dtype="int64") > 80
+    assert not op_semantics.CORE.isdisjoint({"where", "std", "randperm"})

@@ -1,0 +1,238 @@
+"""`readiness trace` and models that do what a model must not: end the process, never end, ask the network."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from readiness.errors import Exit
+from tests.support.command_line import readiness
+from tests.support.engine import children
+from tests.support.paths import ROOT
+
+pytest.importorskip("transformers")
+
+#: A model that names its backbone by a repository, as many published ones do.
+BACKBONE = {"model_type": "detr", "backbone": "microsoft/resnet-50", "use_timm_backbone": False}
+TINY = {
+    "model_type": "gemma", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "head_dim": 16, "vocab_size": 100,
+}  # fmt: skip
+MODELS = """
+import ctypes, os, socket, sys, time, urllib.request
+import torch
+class Odd(BaseException):
+    pass
+def well(length):
+    return torch.nn.Linear(8, 8), torch.zeros(length, 8)
+def leaves():
+    os._exit(0)
+def exits():
+    sys.exit(0)
+def raises():
+    raise Odd("no exception that one expects")
+def interrupts():
+    raise KeyboardInterrupt
+def crashes():
+    ctypes.string_at(0)
+def never_ends(length):
+    return torch.nn.Sequential(*[torch.nn.Linear(8, 8) for _ in range(10**9)]), torch.zeros(length, 8)
+def hangs():
+    ctypes.PyDLL(None).sleep(600)
+def nested(length):
+    model = torch.nn.Identity()
+    for _ in range(5000):
+        model = torch.nn.Sequential(model)
+    return model, torch.zeros(length, 8)
+def forges(length):
+    for descriptor in range(3, 64):
+        try:
+            os.write(descriptor, b'{"answer": {"answer": {"workload": "AAAA", "config": null}}}\\n')
+        except OSError:
+            continue
+    os._exit(0)
+def asks(length):
+    urllib.request.urlopen(os.environ["HF_ENDPOINT"] + "/asked?token=" + str(os.environ.get("HF_TOKEN"))).read()
+    return well(length)
+def connects(length):
+    address = os.environ["HF_ENDPOINT"].removeprefix("http://").split(":")
+    socket.create_connection((address[0], int(address[1]))).sendall(b"GET /connected HTTP/1.0\\r\\n\\r\\n")
+    return well(length)
+def looks_up(length):
+    socket.getaddrinfo("example.invalid", 80)
+    return well(length)
+"""
+
+
+def trace(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command as a user calls it, in a folder with these models in it."""
+    (folder / "models.py").write_text(MODELS)
+    return subprocess.run(
+        [sys.executable, "-m", "readiness", "trace", *arguments, "--length", "8"], cwd=folder, text=True, check=False, timeout=200,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(folder), "HOME": str(folder)} | environment,
+        capture_output=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def written(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.suffix in (".gz", ".toml"))
+
+
+WRONG = {
+    "leaves": "exit code 0 before", "exits": "it ends the program", "raises": "Odd: no exception that one expects",
+    "interrupts": "KeyboardInterrupt", "crashes": "died by SIGSEGV", "nested": "RecursionError",
+    "forges": "it cannot be traced",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", WRONG)
+def test_whatever_a_function_does_is_one_error_and_nothing_is_written(tmp_path: Path, model: str) -> None:
+    result = trace(tmp_path, f"models:{model}")
+    assert result.returncode == Exit.USAGE, result
+    assert (result.stdout, written(tmp_path)) == ("", [])
+    assert WRONG[model] in result.stderr
+    assert "remedy:" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("model", ["never_ends", "hangs"])
+def test_what_never_ends_is_ended(tmp_path: Path, model: str) -> None:
+    result = trace(tmp_path, f"models:{model}", "--timeout", "15s")
+    assert result.returncode == Exit.USAGE, result
+    assert "no end within 15 s" in result.stderr
+    assert "--timeout" in result.stderr
+    assert (result.stdout, written(tmp_path), children()) == ("", [], [])
+
+
+class Hub(http.server.ThreadingHTTPServer):
+    """Listens on loopback, and remembers who asked for what with which token."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str | None]] = []
+        hub = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                hub.asked.append((self.path, self.headers.get("authorization")))
+                self.send_error(404)
+
+            do_HEAD = do_POST = do_GET  # noqa: N815
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What leads a user's libraries here, with a token in a variable."""
+        return {"HF_ENDPOINT": f"http://127.0.0.1:{self.server_port}", "HF_TOKEN": "hf_of_a_variable", "NO_PROXY": "*"}
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with Hub() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with a token in a file."""
+    token = tmp_path / ".cache" / "huggingface" / "token"
+    token.parent.mkdir(parents=True)
+    token.write_text("hf_of_a_file")
+    return tmp_path
+
+
+def test_the_listener_hears_the_library_and_its_token(home: Path, hub: Hub) -> None:
+    """Without which the next test would prove nothing."""
+    code = f"from transformers import AutoConfig; AutoConfig.for_model(**{BACKBONE!r})"
+    environment = os.environ | hub.environment | {"HOME": str(home)}
+    for token, variables in (("variable", environment), ("file", {k: v for k, v in environment.items() if k != "HF_TOKEN"})):
+        subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, check=False, timeout=200)
+        assert any(f"hf_of_a_{token}" in str(authorization) for _, authorization in hub.asked), hub.asked
+
+
+def test_a_configuration_that_names_a_backbone_asks_nobody(home: Path, hub: Hub) -> None:
+    (home / "detr.json").write_text(json.dumps(BACKBONE))
+    result = trace(home, "detr.json", **hub.environment)
+    assert result.returncode == Exit.USAGE, result
+    assert hub.asked == []
+    assert "nothing is asked of the network: write into it what it names elsewhere" in result.stderr
+    assert written(home) == []
+
+
+def test_a_configuration_that_names_nothing_asks_nobody_either(home: Path, hub: Hub) -> None:
+    (home / "tiny.json").write_text(json.dumps(TINY))
+    result = trace(home, "tiny.json", **hub.environment)
+    assert result.returncode == Exit.READY, result
+    assert (hub.asked, written(home)) == ([], ["tiny.json.gz", "tiny.toml"])
+
+
+@pytest.mark.parametrize("model", ["asks", "connects", "looks_up"])
+def test_a_function_asks_nobody(home: Path, hub: Hub, model: str) -> None:
+    result = trace(home, f"models:{model}", **hub.environment)
+    assert result.returncode == Exit.USAGE, result
+    assert hub.asked == []
+    assert "nothing is asked of the network while a model is traced" in result.stderr
+
+
+def test_it_works_without_any_network(home: Path) -> None:
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rn", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no network can be taken away here")
+    for name, config in (("tiny", TINY), ("detr", BACKBONE)):
+        (home / f"{name}.json").write_text(json.dumps(config))
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(home), "HOME": str(home)}
+    for name, code in (("tiny", Exit.READY), ("detr", Exit.USAGE)):
+        result = subprocess.run(
+            ["unshare", "-rn", sys.executable, "-m", "readiness", "trace", f"{name}.json", "--length", "8"], cwd=home,
+            env=environment, capture_output=True, text=True, check=False, timeout=200,
+        )  # fmt: skip
+        assert result.returncode == code, result
+
+
+def test_tokens_are_taken_from_the_process_before_anything_is_imported() -> None:
+    code = (
+        "import os, sys; from readiness.tracing.offline import go_offline; go_offline(); "
+        "assert not {'torch', 'transformers', 'huggingface_hub'} & set(sys.modules); "
+        "import huggingface_hub as hub; from huggingface_hub import constants; "
+        "print(hub.get_token(), constants.HF_HUB_OFFLINE, constants.HF_TOKEN_PATH, "
+        "[name for name in os.environ if 'TOKEN' in name and not name.endswith('PATH') and 'DISABLE' not in name and 'HF' in name])"
+    )
+    variables = dict.fromkeys(("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN", "HF_API_TOKEN"), "hf_secret")
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | variables | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert result.stdout.split() == ["None", "True", os.devnull, "[]"], result
+
+
+def test_sockets_of_this_machine_are_let_be() -> None:
+    code = (
+        "import socket, tempfile; from readiness.tracing.offline import go_offline; go_offline(); "
+        "one, other = socket.socketpair(); one.sendall(b'x'); assert other.recv(1) == b'x'; "
+        "name = tempfile.mktemp(); server = socket.socket(socket.AF_UNIX); server.bind(name); server.listen(); "
+        "socket.socket(socket.AF_UNIX).connect(name); print('well')"
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert result.stdout == "well\n", result
+
+
+def test_a_name_that_is_too_long_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    result = readiness("trace", "m" * 120_000 + ":f", state=tmp_path)
+    assert result.returncode == Exit.USAGE
+    assert "longer than 4096 characters" in result.stderr

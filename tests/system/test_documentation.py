@@ -1,0 +1,169 @@
+"""The documentation says what is so: commands, profiles, codes and examples are held against the tool."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from readiness import check_registry
+from readiness.datamodel import Outcome
+from readiness.engine import runner
+from readiness.errors import Exit
+from readiness.isolation.forkserver import LARGEST_MESSAGE_BYTES
+from readiness.profile import loader
+from readiness.rendering import formats
+from tests.support import checks
+from tests.support.engine import run, use_checks
+from tests.support.paths import ROOT
+
+README = ROOT / "README.md"
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [README, ROOT / "CONTRIBUTING.md", *DOCS]
+#: The most lines that a page may have which people read from its top to its end.
+LONGEST = {"README.md": 150, "CONTRIBUTING.md": 100}
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a page in this language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE)
+
+
+def block(page: str, language: str, containing: str) -> str:
+    """The fenced block of the page that contains this text."""
+    found = [text for text in blocks(ROOT / page, language) if containing in text]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as links name them."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text_of(page), flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def commands() -> list[tuple[str, str]]:
+    """Every line of an unnamed or shell block that begins with `readiness`, with the page that it stands on."""
+    return [
+        (page.name, line)
+        for page in PAGES
+        for language in ("", "sh", "bash", "console")
+        for text in blocks(page, language)
+        for line in text.splitlines()
+        if line.startswith("readiness ")
+    ]
+
+
+def test_ci_calls_the_readmes_test_command_to_the_letter() -> None:
+    script = ROOT / ".ci" / "run"
+    if not script.exists():
+        pytest.skip("not a checkout: the script of CI is not shipped")
+    command = block("README.md", "", "pytest").strip()
+    assert command.replace("pip install", "pip install --quiet") in script.read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", text_of(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = page.parent / name if name else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+@pytest.mark.parametrize(("name", "most"), LONGEST.items())
+def test_a_page_for_newcomers_stays_short(name: str, most: int) -> None:
+    assert len(text_of(ROOT / name).splitlines()) <= most
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    assert {page.name for page in DOCS} <= set(re.findall(r"\]\(docs/([a-z-]+\.md)", text_of(README)))
+
+
+def test_the_examples_of_the_pages_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check and the profile that the pages show run together, as they stand there."""
+    (tmp_path / "driver").mkdir()
+    (tmp_path / "driver" / "greeting.py").write_text(block("docs/usage.md", "python", "driver.greeting"))
+    (tmp_path / "ours.toml").write_text(block("docs/profiles.md", "toml", "ones-add-up"))
+    use_checks(monkeypatch, tmp_path)
+    assessment = run(tmp_path / "run", tmp_path / "ours.toml", expression="greeting")
+    outcomes = {finding.requirement: finding.outcome for finding in assessment.accelerators[0].findings}
+    assert outcomes["ones-add-up"] is Outcome.PASS
+
+
+def test_the_readme_names_every_profile_and_family_and_no_other() -> None:
+    named = set(re.findall(r"^\| `([a-z0-9-]+)`(?: \(default\))? \|", text_of(README), re.MULTILINE))
+    families = {check.family for check in checks().values()}
+    assert named == set(loader.names()) | families
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/verdicts.md"])
+def test_the_exit_codes_are_all_named(page: str) -> None:
+    text = text_of(ROOT / page)
+    named = re.findall(r"^\| `[A-Z ]+` \| (\d+) \||^\| (\d+) \||\b(\d+): (?:a mistake|an internal fault|interrupted)", text, re.MULTILINE)
+    assert {int(number) for numbers in named for number in numbers if number} == set(Exit)
+
+
+def test_the_commands_of_the_pages_parse() -> None:
+    from typer.main import get_command
+
+    from readiness.cli import app
+
+    known = get_command(app).commands  # type: ignore[attr-defined]
+    of_all = {"--help", "--install-completion", "--version"}
+    assert len(commands()) > 20
+    for page, line in commands():
+        words = shlex.split(re.split(r"\s{2,}|\s#", line)[0])
+        if words[1].startswith("-"):
+            assert words[1] in of_all, (page, line)
+            continue
+        options = {option for parameter in known[words[1]].params for option in parameter.opts} | of_all
+        for word in words[2:]:
+            if word.startswith("-"):
+                assert word.partition("=")[0] in options, (page, line)
+    for text in ("json=a.json", "junit=a.xml", "markdown=-"):
+        assert formats.parse_request(text)
+
+
+def test_the_readme_names_every_command() -> None:
+    """Or the page on usage, which it links first."""
+    from typer.main import get_command
+
+    from readiness.cli import app
+
+    known = set(get_command(app).commands)  # type: ignore[attr-defined]
+    assert known <= {line.split()[1] for page, line in commands() if page in ("README.md", "usage.md")}
+
+
+def test_every_check_says_why_it_matters_and_fits_its_message() -> None:
+    """A check's documentation is its docstring; a profile's settings must reach its worker."""
+    for check in checks().values():
+        first, _, rest = check.documentation.partition("\n")
+        assert first.endswith("?"), check.id
+        assert len(rest) > 100, check.id
+        assert len(check.title) <= 100, check.id
+        assert len(str(check.settings)) < LARGEST_MESSAGE_BYTES // 4
+
+
+def test_the_engines_files_stay_readable() -> None:
+    """A file of more than 700 lines is probably two things."""
+    long = {
+        str(file.relative_to(ROOT)): count
+        for folder in ("readiness", "checks", "reports")
+        for file in (ROOT / folder).rglob("*.py")
+        if (count := len(file.read_text(encoding="utf-8").splitlines())) > 700
+    }
+    assert long == {}
+
+
+def test_the_modules_that_the_command_line_needs_know_no_family() -> None:
+    assert not {name for name in vars(runner) if name in ("catalogue", "ranks", "parity", "driver")}
+    assert check_registry.discover().keys() == checks().keys()
