@@ -95,7 +95,7 @@ def _meant(word: str, known: Collection[str]) -> list[Chip]:
 
 
 def _planted(known: Collection[str]) -> list[Chip]:
-    return [chips.load(file, known) for file in chips.names().values() if file.parent.name == "planted"]
+    return [chips.load(file, known) for file in chips.names().values() if file.parent.name == "seeded_faults"]
 
 
 def _shipped(name: str, known: Collection[str]) -> Chip:

@@ -16,7 +16,7 @@ from tests.support.rehearsal import chip_file
 def test_without_a_word_all_shipped_plants_and_the_healthy_chip() -> None:
     made = selection()
     assert [chip.name for chip in made.healthy] == ["healthy"]
-    assert len(made.faults) == len([file for file in chips.names().values() if file.parent.name == "planted"])
+    assert len(made.faults) == len([file for file in chips.names().values() if file.parent.name == "seeded_faults"]) > 50
     assert {fault.kind.name for fault in made.faults} <= set(kinds())
     for fault in made.faults:
         assert len(fault.chip.defects) == 1
