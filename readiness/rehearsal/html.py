@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from readiness import __version__, rendering
 from readiness.rehearsal import text as rehearsal_text
 from readiness.rehearsal.detection_matrix import Line, Word
 from readiness.rehearsal.run import Rehearsal
-
-if TYPE_CHECKING:
-    from jinja2 import Template
+from readiness.rendering import html
 
 _CLASSES = {
-    Word.CAUGHT: "caught", Word.MISSED: "missed", Word.UNFINISHED: "open", Word.NOT_TRIED: "open", Word.NOT_CLAIMED: "none",
+    Word.CAUGHT: "good", Word.MISSED: "bad", Word.UNFINISHED: "open", Word.NOT_TRIED: "open", Word.NOT_CLAIMED: "none",
 }  # fmt: skip
-_CELLS = {"caught": "✔", "missed": "✘", "unseen": "✘", "open": "?", "none": ""}
+_CELLS = {"good": "✔", "bad": "✘", "unseen": "✘", "open": "?", "": ""}
 
 
 def render(rehearsal: Rehearsal) -> str:
@@ -26,9 +20,11 @@ def render(rehearsal: Rehearsal) -> str:
     checks = sorted(
         {check for line in lines for check in (*line.claimed_by, *(catch.check for catch in line.catches), *line.unable)}
     )
-    return _template().render(
+    return html.render(
+        "rehearsal.html.jinja",
+        simulated=True,
         warning=rehearsal_text.WARNING,
-        head=rehearsal_text.head(rehearsal),
+        subject=rehearsal_text.head(rehearsal),
         sentences=(*rehearsal_text.summary(rehearsal), *rehearsal_text.healthy(rehearsal)),
         false_alarms=list(rehearsal_text.false_alarms(rehearsal)),
         checks=checks,
@@ -59,28 +55,19 @@ def _row(line: Line, checks: list[str]) -> dict[str, object]:
 def _cell(line: Line, check: str) -> dict[str, str]:
     caught = next((catch for catch in line.catches if catch.check == check), None)
     if caught is not None:
-        return _as("caught", rendering.duration(caught.seconds), caught.about)
+        return _as("good", rendering.duration(caught.seconds), caught.about)
     if check in line.missed_by:
         # What another check saw is no hole: only where all were blind does it shout.
-        style = "missed" if line.word is Word.MISSED else "unseen"
+        style = "bad" if line.word is Word.MISSED else "unseen"
         return _as(style, "missed", "it claims this kind, ran, and saw nothing")
     if check in line.not_met:
-        return _as("none", "not met", "it claims this kind, ran, and called nothing that the defect is about")
+        return _as("", "not met", "it claims this kind, ran, and called nothing that the defect is about")
     if check in line.unable:
         return _as("open", "could not tell", line.unable[check])
     if check in line.not_run:
         return _as("open", "not run", "the rehearsal was stopped before")
-    return _as("none", "", "")
+    return _as("", "", "")
 
 
 def _as(style: str, text: str, hint: str) -> dict[str, str]:
     return {"style": style, "sign": _CELLS[style], "text": text, "hint": hint}
-
-
-@cache
-def _template() -> Template:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["clean"] = rendering.clean
-    return environment.from_string(Path(__file__).with_name("html.html.jinja").read_text(encoding="utf-8"))

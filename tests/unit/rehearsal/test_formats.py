@@ -136,7 +136,7 @@ def test_html_in_names_stays_text(rehearsal: Rehearsal) -> None:
     assert not {"script", "b", "img", "iframe", "link"} & set(reader.tags)
     assert "<script>alert(1)</script>" in reader.text
     assert "<b>T</b> &amp;" in reader.text
-    assert reader.links == ["https://example.org/?a=1&b=<2>"]  # a source that is no web address is no link
+    assert reader.links == ["#main", "https://example.org/?a=1&b=<2>"]  # a source that is no web address is no link
     assert reader.tags.count("tr") == 5
     assert "24.7 s" in reader.text
 
