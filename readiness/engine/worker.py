@@ -60,7 +60,9 @@ _TELLING_VARIABLES = (
 #: name a host's own devices, addresses and files.
 COLLECTIVE_VARIABLES = "collective_variables"
 _LIBRARIES = ("NCCL_", "RCCL_", "HCCL_", "CNCL_", "MCCL_", "CCL_", "TORCH_NCCL_", "GLOO_", "UCX_")
-_OF_ONE_HOST = ("IFNAME", "HCA", "NET_DEVICES", "DEBUG", "FILE", "HOSTID", "IP", "PORT", "LOG", "DIR", "PATH")
+_OF_ONE_HOST = (
+    "IFNAME", "IFACE", "HCA", "NET_DEVICES", "DEBUG", "FILE", "HOSTID", "SUPERPOD", "IP", "PORT", "LOG", "DIR", "PATH",
+)  # fmt: skip
 
 
 def serve(request: Mapping[str, Any], pipe: int) -> int:
@@ -191,11 +193,14 @@ def _serve_call(request: Mapping[str, Any], send: Send) -> None:
 
 
 def collective_variables() -> dict[str, str]:
-    """What the environment tells libraries of collectives, but for what is rightly another on each host."""
+    """The environment's variables of collective libraries, but for those that rightly differ from host to host.
+
+    Whole words between underscores decide: a TRANSPORT is no PORT, and DIRECT no DIR.
+    """
     return {
         name: value[:200]
         for name, value in sorted(os.environ.items())
-        if name.startswith(_LIBRARIES) and not any(word in name for word in _OF_ONE_HOST)
+        if name.startswith(_LIBRARIES) and not any(f"_{word}_" in f"{name}_" for word in _OF_ONE_HOST)
     }
 
 

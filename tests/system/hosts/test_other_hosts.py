@@ -419,12 +419,24 @@ def test_what_libraries_of_collectives_are_told_is_compared_between_hosts() -> N
     assert values(evidence, "variable_differences") == [0], "one host is like itself"
 
 
+_LIBRARIES = ("NCCL_", "GLOO_", "UCX_", "CCL_", "HCCL_", "TORCH_NCCL_")
+_COMPARED = (
+    "NCCL_CROSS_NIC", "NCCL_P2P_DIRECT_DISABLE", "NCCL_NVLS_ENABLE", "GLOO_DEVICE_TRANSPORT", "CCL_ATL_TRANSPORT", "UCX_CUDA_IPC_CACHE",
+)  # fmt: skip
+_OF_ONE_HOST = (
+    "NCCL_SOCKET_IFNAME", "NCCL_IB_HCA", "NCCL_DEBUG", "NCCL_DEBUG_FILE", "NCCL_TOPO_FILE", "NCCL_HOSTID", "GLOO_SOCKET_IFNAME",
+    "TORCH_NCCL_DEBUG_INFO_TEMP_FILE", "CCL_KVS_IP_PORT", "CCL_KVS_IFACE", "CCL_LOG_LEVEL", "UCX_NET_DEVICES", "UCX_MODULE_DIR",
+    "HCCL_IF_IP", "HCCL_IF_BASE_PORT", "HCCL_LOGIC_SUPERPOD_ID",
+)  # fmt: skip
+
+
 def test_what_is_rightly_another_on_each_host_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(("NCCL_", "GLOO_", "UCX_"))]:
+    """Words between underscores decide: TRANSPORT has a PORT in it, DIRECT a DIR, and IPC an IP."""
+    for name in [name for name in os.environ if name.startswith(_LIBRARIES)]:
         monkeypatch.delenv(name)
-    for name in ("NCCL_CROSS_NIC", "NCCL_SOCKET_IFNAME", "NCCL_IB_HCA", "NCCL_DEBUG_FILE", "GLOO_SOCKET_IFNAME"):
+    for name in (*_COMPARED, *_OF_ONE_HOST):
         monkeypatch.setenv(name, "1")
-    assert collective_variables() == {"NCCL_CROSS_NIC": "1"}
+    assert collective_variables() == dict.fromkeys(sorted(_COMPARED), "1")
 
 
 def test_software_that_could_be_read_on_no_host_is_not_alike() -> None:
