@@ -17,6 +17,7 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.datamodel import Evidence, Status
 from readiness.distributed import rank_monitor, rank_process
+from readiness.distributed.flight_recorder import WATCHDOG_DUMP_S
 from readiness.distributed.rank_process import RankProcess
 from readiness.probes.rank_faults import measurements, parent
 from readiness.probes.rank_faults import rank as rank_faults_rank
@@ -327,27 +328,27 @@ def test_parts_are_bounded_so_that_sums_are_exact() -> None:
 
 
 def test_a_pause_of_the_whole_job_is_no_silence_of_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Suspended after the fault for longer than ranks have patience, watcher and ranks alike."""
+    """Suspended after the fault for longer than the monitor has patience, monitor and ranks alike."""
+    timeout_s, patience_s = 2.0, 1.0
     healthy = rank_process.read_reports
-    paused: list[bool] = []
+    ticks_since_fault = 0
 
     def pausing(processes: Sequence[RankProcess], wait_s: float) -> bool:
+        nonlocal ticks_since_fault
         news = healthy(processes, wait_s)
-        if not paused and any(isinstance(report, FaultInjected) for process in processes for report in process.collected):
-            time.sleep(0.3)  # until the others wait for the rank that stays away
-            healthy(processes, 0.0)
+        if any(isinstance(report, FaultInjected) for process in processes for report in process.collected):
+            ticks_since_fault += 1
+        if ticks_since_fault == 20:  # by now the others wait for the rank that stays away, and no mark moves any more
             pids = [process.handle.pid for process in processes]
             for pid in pids:
                 os.kill(pid, signal.SIGSTOP)
-            time.sleep(5.0)
-            paused.append(True)
+            time.sleep(timeout_s + patience_s + WATCHDOG_DUMP_S + 1.0)
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
-            return False
         return news
 
     monkeypatch.setattr(rank_monitor, "read_reports", pausing)
-    evidence = checked(monkeypatch, RankFault(Fault.ABSENT), timeout_s=2.0, patience_s=1.0)
-    assert paused
+    evidence = checked(monkeypatch, RankFault(Fault.ABSENT), timeout_s=timeout_s, patience_s=patience_s)
+    assert ticks_since_fault > 20
     assert value(evidence, "noticed") == 1
     assert value(evidence, "others_stopped") == 1
