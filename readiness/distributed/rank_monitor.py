@@ -1,12 +1,7 @@
-"""Rank monitor: watches the processes of a rank group, on a clock that stands still while this process is paused.
-
-A job that is suspended, a container that is frozen, or a handler of reports that takes its time stops the watching process,
-and often the ranks with it: what did not happen meanwhile is no silence of theirs.
-"""
+"""Rank monitor: watches the processes of a rank group, on a clock that stands still while this process is paused."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,11 +12,10 @@ from readiness.distributed.launcher import RankGroup
 from readiness.distributed.rank_process import RankProcess, kill_and_reap, read_reports
 from readiness.distributed.start_limits import KILL_S
 from readiness.distributed.types import Failure
+from readiness.distributed.watch_clock import WatchClock
 
 #: How long a tick waits for reports.
 TICK_S = 0.1
-#: Two ticks so far apart mean that this process was paused in between.
-PAUSE_S = 2.0
 #: A rank whose process is stopped for so long counts as frozen.
 FROZEN_S = 1.5
 
@@ -29,7 +23,7 @@ FROZEN_S = 1.5
 class RankMonitor:
     """Watches the ranks of one group: reads their reports, sees what moves and what ends, attributes faults, ends them.
 
-    `now` is the time of watching in seconds, without pauses of this process. `ended_at` has the ranks whose processes have
+    `now` is the time of watching in seconds (`WatchClock`). `ended_at` has the ranks whose processes have
     ended, with the moment on the system's monotonic clock at which that was seen. With `on_report`, reports are handed to
     it as they come, and not kept.
     """
@@ -38,9 +32,8 @@ class RankMonitor:
         self.processes: Sequence[RankProcess] = group.processes
         self.board = group.board
         self.on_report = on_report
-        self.now = 0.0
         self.ended_at: dict[int, float] = {}
-        self._ticked_at = time.monotonic()
+        self._clock = WatchClock()
         self._moved_at = 0.0
         self._marks = self.board.marks()
         self._stopped_since: dict[int, float] = {}
@@ -48,16 +41,18 @@ class RankMonitor:
     def tick(self, wait_s: float = TICK_S) -> None:
         """Read what ranks report, waiting so long at most, and notice what has moved and what has ended since last time."""
         news = read_reports(self.processes, wait_s)
-        moment = time.monotonic()
-        passed_s, self._ticked_at = moment - self._ticked_at, moment
-        paused = passed_s > PAUSE_S
-        self.now += 0.0 if paused else passed_s
+        paused = self._clock.tick()
         marks, before = self.board.marks(), self._marks
-        ended = self._notice_ends(moment)
+        ended = self._notice_ends(self._clock.ticked_at)
         if news or ended or marks != before or paused:
             self._moved_at = max(self._moved_at, self.now)
         self._marks = marks
         self._hand_over()
+
+    @property
+    def now(self) -> float:
+        """The time of watching in seconds, without pauses of this process."""
+        return self._clock.now
 
     @property
     def idle_s(self) -> float:
@@ -66,7 +61,7 @@ class RankMonitor:
 
     def count_from(self, moment: float) -> None:
         """Count idle time from this moment of the system's monotonic clock at the earliest."""
-        self._moved_at = max(self._moved_at, self.now + moment - self._ticked_at)
+        self._moved_at = max(self._moved_at, self.now + moment - self._clock.ticked_at)
 
     @property
     def all_ready(self) -> bool:

@@ -31,6 +31,7 @@ from readiness.accelerators.base import Accelerator
 from readiness.datamodel import Measurement, Note, Row, Yield
 from readiness.distributed import rendezvous
 from readiness.distributed.types import LONGEST_ABOUT, LOOPBACK, Json, Placement
+from readiness.distributed.watch_clock import WatchClock
 from readiness.documents.assessment import facts_to_json
 from readiness.host import disk
 from readiness.host.process_control import bootstrap, die_with_parent
@@ -144,20 +145,22 @@ def job(accelerator: Accelerator, placement: Placement, folder: Path, own_store:
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment
         )
         try:
-            code = _ended(process, folder, began, limits)
+            code = _ended(process, folder, limits)
         finally:
             _end(process)
         return Job(own_store, _found(folder), _fault_at(folder), code, _last_error(log), time.monotonic() - began)
 
 
-def _ended(process: subprocess.Popen[bytes], folder: Path, began: float, limits: Limits) -> int | None:
+def _ended(process: subprocess.Popen[bytes], folder: Path, limits: Limits) -> int | None:
     """The exit code; None at a deadline. How long a busy host takes to start workers is not held against the restart."""
-    fault_at = None
-    while time.monotonic() < (began + limits.start_s if fault_at is None else fault_at + limits.limit_s):
+    clock, until_s, faulty = WatchClock(), limits.start_s, False
+    while clock.now < until_s:
         if (code := process.poll()) is not None:
             return code
         time.sleep(_POLL_S)
-        fault_at = fault_at or _fault_at(folder)
+        clock.tick()
+        if not faulty and _fault_at(folder) is not None:
+            faulty, until_s = True, clock.now + limits.limit_s
     return None
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import psutil
 import pytest
 
-from readiness.distributed import rank_monitor
+from readiness.distributed import watch_clock
 from readiness.distributed.launcher import RankGroup
 from readiness.distributed.rank_monitor import RankMonitor
 from readiness.distributed.rank_process import RankProcess
@@ -79,7 +79,7 @@ def ranks() -> Iterator[Ranks]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(rank_monitor, "time", made)
+    monkeypatch.setattr(watch_clock, "time", made)
     return made
 
 

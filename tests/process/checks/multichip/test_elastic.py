@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from readiness.datamodel import Evidence, Measurement, Status
-from readiness.distributed import place
+from readiness.distributed import place, watch_clock
 from readiness.host import disk
 from readiness.probes.elastic import parent, worker
 from readiness.probes.elastic.parent import Job, Limits
@@ -49,6 +49,44 @@ def test_jobs_that_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["restarted", "own"].value == found["restarted", "shared"].value == found["completed", ""].value == 1
     assert found["restart_s", "own"].value == 4.0
     assert found["wrong_results", "own"].value == 0
+
+
+class Agent:
+    """A torchrun that ends after so many looks at it."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    def poll(self) -> int | None:
+        self.looks -= 1
+        return 0 if self.looks < 0 else None
+
+
+class SleepClock:
+    """A clock that goes on while somebody sleeps, at one of the sleeps by an hour."""
+
+    def __init__(self, pause_at: int) -> None:
+        self.now, self.sleeps, self.pause_at = 1000.0, 0, pause_at
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps += 1
+        self.now += 3600.0 if self.sleeps == self.pause_at else seconds
+
+
+@pytest.mark.parametrize("faulty", [False, True])
+@pytest.mark.parametrize(("pause_at", "looks", "code"), [(3, 10, 0), (0, 10, 0), (3, 1000, None)])
+def test_a_pause_of_the_parent_counts_for_no_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faulty: bool, pause_at: int, looks: int, code: int | None
+) -> None:
+    if faulty:
+        worker.write(tmp_path / worker.FAULT, {"at": 1000.0, "round": 0})
+    clock = SleepClock(pause_at)
+    for module in (parent, watch_clock):
+        monkeypatch.setattr(module, "time", clock)
+    assert parent._ended(Agent(looks), tmp_path, Limits(20.0, 20.0, 1.0)) == code  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("code", "words"), [(None, "did not end"), (1, "ended with exit code 1")])
@@ -144,7 +182,7 @@ def test_a_stack_that_hangs_before_anybody_is_killed_cannot_be_told(on_simulated
 
 def test_nothing_is_left_when_the_tool_is_killed(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from readiness.probes.ranks_common import elastic; from readiness.distributed import place; from tests.support.multichip import chips; "
+        "from pathlib import Path; from readiness.probes.elastic import parent as elastic; from readiness.distributed import place; from tests.support.multichip import chips; "
         f"elastic.job(chips(2), place(chips(2)), Path({str(tmp_path / 'job')!r}), True, 0, elastic.Limits(60.0, 60.0, 30.0))"
     )
     tool = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True)
