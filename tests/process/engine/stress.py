@@ -200,10 +200,12 @@ def disturbed_by_full_disks(disks: Sequence[str], chance: random.Random, tally: 
                 "shared memory": Path("/dev/shm"),
             }  # fmt: skip
             place = places[disk]
-            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "tmpfs", str(place)], check=True)
+            # Of its own a tmpfs lets everybody write, and the run's folder would be refused before there is a run to disturb.
+            options = f"size={_DISK_BYTES},mode=0700"
+            subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], check=True)
             try:
-                options = ("-f", f"json={folder / 'out' / 'a.json'}", "-f", "line")
-                scenario = Scenario(tool, f"{disk} full", tally, options)
+                reports = ("-f", f"json={folder / 'out' / 'a.json'}", "-f", "line")
+                scenario = Scenario(tool, f"{disk} full", tally, reports)
                 scenario.play(
                     lambda process: fill(place, tool, chance),  # noqa: B023 - called at once
                     lambda: (place / "filler").unlink(missing_ok=True),  # noqa: B023
