@@ -58,7 +58,9 @@ class Standard:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
             if self._what is not None and problem.errno not in (errno.EPIPE, errno.EIO):
                 self._problem = UsageError(
-                    f"it cannot be written: {problem.strerror}", place=self._what, remedy="free it, or write elsewhere"
+                    f"it cannot be written: {problem.strerror}",
+                    place=self._what,
+                    remedy="check disk space, or write elsewhere",
                 )
                 raise self._problem from None
 
@@ -111,7 +113,7 @@ def _call() -> int:
     try:
         code = app(prog_name="readiness", standalone_mode=False)
     except SystemExit as left:
-        raise InternalError("the command left by a way that none of ours takes", remedy="report this") from left
+        raise InternalError("the command ended in an unexpected way", remedy="report this bug") from left
     except Exception as problem:
         if not callable(getattr(problem, "show", None)):
             raise
@@ -137,8 +139,8 @@ def _complete(app: Any) -> int:
     except SystemExit as left:
         return Exit.USAGE if left.code else Exit.READY
     except (KeyError, ValueError, IndexError) as problem:
-        what = f"no word can be completed: {type(problem).__name__}: {problem}"
-        raise UsageError(what, place=_COMPLETES, remedy="unset this variable, which a shell sets") from None
+        what = f"completion failed: {type(problem).__name__}: {problem}"
+        raise UsageError(what, place=_COMPLETES, remedy="unset this variable, which the shell sets") from None
     return Exit.READY
 
 
@@ -150,7 +152,7 @@ def _give_up() -> NoReturn:
     )
     print(
         f"{text}"
-        "readiness: internal fault; nothing is known about the accelerator\n"
+        "readiness: internal fault; this says nothing about the accelerator\n"
         "  remedy: report the lines above; a run's evidence is safe in its journal (`readiness run --resume DIR`)",
         file=sys.stderr,
     )
@@ -181,7 +183,7 @@ def _refuse_a_folder_that_is_gone() -> None:
     except OSError as problem:
         reason = problem.strerror or str(problem)
         raise UsageError(
-            f"the folder that it was started in cannot be used: {reason}", remedy="change to a folder that is there"
+            f"the current folder cannot be used: {reason}", remedy="change to an existing folder"
         ) from None
 
 

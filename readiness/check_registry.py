@@ -176,9 +176,9 @@ def _wrong_with_itself(declared: Check) -> Iterator[tuple[str, str]]:
     if not all(isinstance(measure, Measure) for measure in declared.measures.values()):
         yield "a measure is neither a unit nor a Measure", "give measures={'name': 'unit'}"
     if not all(isinstance(text, str) for text in (declared.title, *declared.catches, *_texts_of(declared.measures))):
-        yield "its title, measures or catches are not text", "give each of them as a string"
+        yield "its title, measures or catches are not text", "give them as strings"
     if not all(isinstance(*pair) for pair in ((declared.cost, Cost), (declared.scope, Scope), (declared.phase, Phase))):
-        yield "its cost, scope or phase is none", "take them from Cost, Scope and Phase"
+        yield "its cost, scope or phase is not a member of its enum", "use the members of Cost, Scope and Phase"
     for what, value in (("typical_s", declared.typical_s), ("limit_s", declared.limit_s)):
         if not isinstance(value, int | float) or not 0 < value < math.inf:
             yield f"{what} is {value!r}", "give a number of seconds above 0"
@@ -193,15 +193,15 @@ def _texts_of(measures: Mapping[str, Measure]) -> Iterator[object]:
 
 def _wrong_with_settings(declared: Check) -> Iterator[tuple[str, str]]:
     if declared.lasting is not None and declared.lasting not in declared.settings:
-        yield f"it has no setting {declared.lasting!r}", "name the setting that says how long it works"
+        yield f"it has no setting {declared.lasting!r}", "name the setting with its duration"
     for name in (*declared.least, *declared.most):
         if name not in declared.settings:
-            yield f"it has no setting {name!r}", "bound a setting that it has"
+            yield f"it has no setting {name!r}", "bound one of its settings"
     for name, default in declared.settings.items():
         if default is inspect.Parameter.empty:
-            yield f"setting {name!r} has no default", "a check must run without being told anything"
+            yield f"setting {name!r} has no default", "give each setting a default"
         elif not is_plain(default):
-            yield f"no profile could give the default of setting {name!r}", "make it a number, text or a list of them"
+            yield f"a profile cannot express the default of setting {name!r}", "use a number, a text, or a list of them"
     for which, bounds in (("least", declared.least), ("most", declared.most)):
         for name, value in bounds.items():
             if not isinstance(value, int | float) or not math.isfinite(value):
@@ -277,7 +277,7 @@ def load(id: str, file: str) -> Check:
             for declared in vars(module).values():
                 if isinstance(declared, Check) and declared.id == id:
                     return declared
-    raise CheckFileError(f"check {id!r} is not there", place=file, remedy="pass its folder with --checks")
+    raise CheckFileError(f"check {id!r} does not exist", place=file, remedy="name its folder with --checks")
 
 
 def _files(folders: Iterable[str]) -> list[tuple[str, Path, str]]:
@@ -299,7 +299,7 @@ def _files(folders: Iterable[str]) -> list[tuple[str, Path, str]]:
         hiding = [Path(other) / family / "__init__.py" for other in folders if family and other != folder]
         hiding += [other for other in [seen.get(name.rpartition(".")[0])] if other is not None]
         for other in filter(Path.exists, hiding):
-            what = f"it hides the family of {file}: Python looks no further"
+            what = f"it hides the family of {file}: Python stops at the first match"
             raise CheckFileError(what, place=str(other), remedy="rename it, or remove it")
     return found
 
@@ -345,7 +345,7 @@ def _import(name: str, file: Path, folders: list[str]) -> ModuleType:
         raise CheckFileError(
             f"this check file cannot be imported: {type(problem).__name__}: {problem}",
             place=f"{file}:{_failing_line(problem, file)}",
-            remedy="mend it, or move it out of the folder",
+            remedy="fix it, or move it out of the folder",
         ) from problem
     if Path(module.__file__ or "").resolve() != file.resolve():
         raise CheckFileError(

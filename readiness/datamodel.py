@@ -33,7 +33,7 @@ class Status(StrEnum):
     MEASURED = "measured"
     SKIPPED = "skipped"      # it did not run, or found that it has nothing to measure here; the reason says why
     ERROR = "error"          # it raised, was ended from outside, or sent what is no evidence: nothing is known of the device
-    TIMEOUT = "timeout"      # it did not end within its limit, nor within the longer one of the second try
+    TIMEOUT = "timeout"      # it did not finish within its limit, nor within the longer one of the second try
     CRASHED = "crashed"      # its process died of what it did, or left without delivering its evidence
 
 
@@ -151,7 +151,7 @@ class Measurement:
 
     `unit` is filled in from the check's declaration. `labels` tell measurements of one name apart (`dtype`, `op`).
     `about` names in words what a poor value is about (operator, dtype, layout, rank, chip): it becomes the reason of a
-    failed requirement. NaN and infinity are legitimate values, which satisfy no limit; a truth value satisfies none that is
+    failed requirement. NaN and infinity are legitimate values, which satisfy no limit; a boolean satisfies none that is
     a number. What else can be one says `readiness.judging.measurement_values`.
     """
 

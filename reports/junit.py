@@ -33,7 +33,7 @@ def render(
 
     document = junitparser.JUnitXml(name="readiness")
     if assessment.interrupted:
-        _add(document, _suite_of_one("readiness", "interrupted: what was not measured by then is unknown", red=True))
+        _add(document, _suite_of_one("readiness", "interrupted: what was not measured is unknown", red=True))
     common = _of_the_run(assessment)
     for item in assessment.accelerators:
         for use in Use:

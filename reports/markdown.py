@@ -41,7 +41,7 @@ def _sections(assessment: Assessment) -> Iterator[Section]:
         return
     order = {item.facts.id: place for place, item in enumerate(assessment.accelerators)}
     yield Section("verdicts", _verdicts(groups), 0.2, _TABLE_OF_VERDICTS)
-    yield _each("What stands in the way", "blockers", groups, Kind.BLOCKER, order, 0.3, 10)
+    yield _each("Blockers", "blockers", groups, Kind.BLOCKER, order, 0.3, 10)
     yield _each("Limits", "limits", groups, Kind.LIMIT, order, 0.1, 5)
     yield _unknown(groups, order)
     yield _each("Waived", "waived failures", groups, Kind.WAIVED, order, 0.05, 5)
@@ -49,7 +49,7 @@ def _sections(assessment: Assessment) -> Iterator[Section]:
     yield Section("lines of the rehearsal", _texts(said), 0.05, f"\n### {rendering.REHEARSAL_TITLE}\n\n")
     yield Section("proofs", _texts(_proofs(groups)), 0.05, f"\n### {rendering.PROOFS_TITLE}\n\n")
     stacks = [(group.names(code), rendering.software(group.lead)) for group in groups]
-    yield Section("stacks of software", _texts(f"\n{ids}: {escape(said, 3000)}\n" for ids, said in stacks if said), 0.05)
+    yield Section("software stacks", _texts(f"\n{ids}: {escape(said, 3000)}\n" for ids, said in stacks if said), 0.05)
     yield Section("tables", list(_details(groups)), 1.0)
 
 
@@ -60,9 +60,9 @@ def _texts(texts: Iterable[str]) -> list[Part]:
 def _notes(assessment: Assessment) -> Iterator[str]:
     yield f"## Readiness for {_title(assessment)}\n\n"
     if assessment.interrupted:
-        yield "> **Interrupted** before its end: what was not measured by then counts as unknown.\n\n"
+        yield "> **Interrupted**: what was not measured counts as unknown.\n\n"
     if not assessment.accelerators:
-        yield "No accelerator was assessed, so nothing is known.\n"
+        yield "No accelerator was assessed.\n"
     for note, ids in rendering.rehearsals(assessment).items():
         yield f"> **Simulated**: {escape(ids)}, {escape(note)}\n\n"
     for stack, reason in rendering.failed_stacks(assessment).items():
@@ -171,7 +171,7 @@ def _unknown(groups: Sequence[DeviceGroup], order: Mapping[str, int]) -> Section
         f"- {names} on {rendering.names(sorted(ids, key=order.__getitem__), code)} {body}"
         for (names, body), ids in points.items()
     ]
-    return Section("causes of the unknown", _texts(texts), 0.1, "\n### What could not be told\n\n", 10)
+    return Section("causes of unknown results", _texts(texts), 0.1, "\n### Not measured\n\n", 10)
 
 
 def _proofs(groups: Sequence[DeviceGroup]) -> Iterator[str]:
@@ -195,7 +195,7 @@ def _closing(entry: SharedFinding) -> str:
 
 
 def _details(groups: Sequence[DeviceGroup]) -> Iterator[Part]:
-    """Folded: every finding, where the time went, then the rows behind what failed. A table is one part."""
+    """Folded: every finding, time of each check, then the rows behind what failed. A table is one part."""
     for group in groups:
         yield from _findings(group)
     for group in groups:
@@ -229,8 +229,8 @@ def _times(group: DeviceGroup) -> Iterator[Part]:
     times = group.times
     if not times:
         return
-    at_most = " on each, at most" if len(group.items) > 1 else ""
-    title = f"{group.title()}: where the time went{at_most}: {rendering.duration(group.seconds)} together"
+    at_most = " (slowest accelerator)" if len(group.items) > 1 else ""
+    title = f"{group.title()}: time of each check{at_most}: {rendering.duration(group.seconds)} in total"
     header = "| check | time | status | tries | reason |\n|---|---:|---|---:|---|"
     yield from _folded(title, header, [partial(_time, time) for time in times])
 

@@ -58,7 +58,7 @@ def _notes(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     yield rendering.cut(f"{rendering.clean(assessment.profile_name, 60)}{where}, {started}, {seconds}", width)
     notes = []
     if assessment.interrupted:
-        notes.append(("INTERRUPTED", "what was not measured by then counts as unknown", "bad"))
+        notes.append(("INTERRUPTED", "what was not measured counts as unknown", "bad"))
     notes += [("SIMULATED", f"{ids}, {said}", "open") for said, ids in rendering.rehearsals(assessment).items()]
     notes += [
         (stack, f"its accelerators could not be listed and are not assessed: {reason}", "bad")
@@ -73,7 +73,7 @@ def _notes(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
 def _verdicts(groups: Sequence[DeviceGroup], width: int, room: int) -> list[str]:
     """A line for each use of each group, or, where these are too many, a line for each of the worst groups."""
     if not groups:
-        return ["No accelerator was assessed, so nothing is known."]
+        return ["No accelerator was assessed."]
     whole = [line for group in groups[:_MOST_WHOLE] for line in _whole(group, width)]
     if len(groups) <= _MOST_WHOLE and (len(whole) <= room or len(groups) == 1):
         return whole
@@ -82,7 +82,7 @@ def _verdicts(groups: Sequence[DeviceGroup], width: int, room: int) -> list[str]
     lines = [_short(group, width) for group in shown]
     if rest := groups[len(shown) :]:
         count = sum(len(group.items) for group in rest)
-        lines.append(f"and {count} more accelerator{'s' if count > 1 else ''}, none worse")
+        lines.append(f"and {count} more accelerator{'s' if count > 1 else ''}, none of them worse")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""For people at a terminal: verdicts, what stands in the way and what to do about it, and where the time went."""
+"""For people at a terminal: verdicts, what stands in the way and what to do about it, and time of each check."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def render(assessment: Assessment, *, colour: bool = False, width: int = 100) ->
     paint = rendering.painter(colour)
     lines = list(_head(assessment, paint, width))
     if not assessment.accelerators:
-        lines += ["", "No accelerator was assessed, so nothing is known."]
+        lines += ["", "No accelerator was assessed."]
     if len(assessment.accelerators) > 1:
         lines += ["", *_summary(assessment, paint, width)]
     for group in rendering.alike(assessment):
@@ -34,7 +34,7 @@ def render(assessment: Assessment, *, colour: bool = False, width: int = 100) ->
 
 def _head(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     if assessment.interrupted:
-        text = "This run was stopped before its end: what was not measured by then counts as unknown."
+        text = "This run was stopped early: what was not measured counts as unknown."
         yield from _painted(rendering.wrap(text, width, first="INTERRUPTED  "), paint, "INTERRUPTED", "bad")
         yield ""
     for stack, reason in rendering.failed_stacks(assessment).items():
@@ -134,7 +134,7 @@ def _verdicts(group: DeviceGroup, assessment: Assessment, paint: Paint, width: i
             yield rendering.paint_decisions(piece, paint)
     missing = [use.value for use in assessment.uses if group.verdict(use) is None]  # `altered` saw to it: no finding either
     if missing:
-        yield f"{', '.join(missing)}: no verdict; this profile does not speak of it"
+        yield f"{', '.join(missing)}: no verdict; this profile does not cover it"
 
 
 def _section(title: str, paint: Paint) -> Iterator[str]:
@@ -182,7 +182,7 @@ def _unknown(entries: Sequence[SharedFinding], paint: Paint, width: int) -> Iter
     """Musts first, since they decide; those of one cause together."""
     if not entries:
         return
-    yield from _section("WHAT COULD NOT BE TOLD", paint)
+    yield from _section("NOT MEASURED", paint)
     kept, left_out = rendering.left_out(entries)
     for group in rendering.grouped(kept):
         first = group.first
@@ -226,7 +226,7 @@ def _closing(entry: SharedFinding, paint: Paint, width: int) -> Iterator[str]:
         yield from _painted(lines, paint, "waived", "open")
     if (waiver := finding.expired_waiver) is not None:
         by, until = rendering.clean(waiver.by, 100), rendering.clean(waiver.until, 20)
-        text = f"on {until}; it was by {by}: {rendering.clean(waiver.reason)}"
+        text = f"on {until}; given by {by}: {rendering.clean(waiver.reason)}"
         lines = rendering.wrap(text, width, first="    waiver expired ", rest=_HANG)
         yield from _painted(lines, paint, "waiver expired", "bad")
     if finding.remedy is not None:
@@ -242,7 +242,7 @@ def _times(group: DeviceGroup, paint: Paint, width: int) -> Iterator[str]:
     if not ordered:
         return
     several = len(group.items) > 1
-    yield from _section(f"WHERE THE TIME WENT{' ON EACH, AT MOST' if several else ''}", paint)
+    yield from _section(f"TIME OF EACH CHECK{' (SLOWEST ACCELERATOR)' if several else ''}", paint)
     shown: list[Time] = []
     rest: list[Time] = []
     away = [time for time in ordered if time.left_out]
@@ -256,8 +256,8 @@ def _times(group: DeviceGroup, paint: Paint, width: int) -> Iterator[str]:
     if rest:
         rows.append([f"{len(rest)} more", rendering.duration(sum(time.seconds for time in rest)), "measured", ""])
     if away:
-        rows.append([f"{len(away)} more", rendering.duration(0.0), "skipped", "left out by the caller"])
-    rows.append(["together", rendering.duration(group.seconds), "", ""])
+        rows.append([f"{len(away)} more", rendering.duration(0.0), "skipped", "left out by an option"])
+    rows.append(["total", rendering.duration(group.seconds), "", ""])
     table = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "left", "left"))
     for line in table.splitlines():
         yield rendering.cut(f"  {line}", width)

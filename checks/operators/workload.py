@@ -61,7 +61,7 @@ def vet(settings: Mapping[str, Any]) -> None:
                 "A run whose operators differ from call to call cannot be repeated, and its faults cannot be told "
                 "from noise."
             ),
-            remedy="Ask the stack for deterministic kernels, or live with it.",
+            remedy="Select deterministic kernels, or accept it.",
             action=Action.CONTACT_VENDOR,
         ),
         "fallbacks": Measure(
@@ -71,7 +71,7 @@ def vet(settings: Mapping[str, Any]) -> None:
         "unjudged": Measure(
             "1", better=Better.LOWER,
             meaning="Operators of the model that could not be judged; the rows say why.",
-            why="Of what could not be judged nothing is known.",
+            why="The result of an operator that could not be judged is unknown.",
             remedy="The rows say why; try these operators by hand.",
             action=Action.CONTACT_VENDOR,
         ),
@@ -86,7 +86,7 @@ def vet(settings: Mapping[str, Any]) -> None:
         "fallback_share": Measure(
             "1", better=Better.LOWER,
             meaning="Share of the calls, or of the time, of operators that run on the host.",
-            why="An operator that runs on the host is right and drags every tensor there and back, at each of its calls.",
+            why="An operator that runs on the host copies every tensor there and back, at each of its calls.",
             remedy="Keep these operators out of the model's inner loop, and ask the vendor for native kernels.",
             action=Action.CONTACT_VENDOR,
         ),

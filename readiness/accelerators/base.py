@@ -98,7 +98,7 @@ class Stack(ABC):
             return
         ask()
         chosen = "".join(f"; {name} is {os.environ[name]!r}" for name in self.hiding if name in os.environ)
-        raise RuntimeError(f"its driver is loaded, and torch finds no device{chosen}")
+        raise RuntimeError(f"its driver is loaded, but torch finds no device{chosen}")
 
     def enter(self, facts: AcceleratorFacts, seed: int) -> None:  # noqa: ARG002
         """Make this process ready to use a device, torch imported: here, import the plug-in. `seed` is the run's."""

@@ -39,7 +39,7 @@ class Cuda(CudaNamespace):
 
         told = Told(software={"cuda": getattr(torch.version, "cuda", None), "driver": None})
         if maker is not None:
-            told.properties["nvml"] = f"not asked: this torch was built by {maker}"
+            told.properties["nvml"] = f"not read: this torch was built by {maker}"
             return told
         module, kind = sysfs.nvidia_kernel_module(self.root)
         told.software |= {"driver": module, "cuda_driver_api": _driver_api(), "cudnn": _cudnn()}

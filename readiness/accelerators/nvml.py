@@ -167,7 +167,7 @@ def _handle(nvml: Any, uuid: str | None, address: str | None) -> tuple[Any, str]
                 return nvml.nvmlDeviceGetHandleByUUID(candidate), "UUID"
             except Exception as problem:  # noqa: BLE001 - likewise
                 reasons.append(f"{candidate}: {problem}")
-    raise Unavailable(f"NVML knows no such device ({'; '.join(reasons) or 'torch tells neither UUID nor PCI address'})")
+    raise Unavailable(f"NVML has no such device ({'; '.join(reasons) or 'torch reports neither UUID nor PCI address'})")
 
 
 def _ecc(nvml: Any, ask: _Asker) -> bool | None:

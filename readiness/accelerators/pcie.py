@@ -31,10 +31,10 @@ class Slot:
 
     def __str__(self) -> str:
         """In words."""
-        port = "" if self.port_lanes is None else f", its other end {self.port_lanes} lanes"
+        port = "" if self.port_lanes is None else f", its other end of {self.port_lanes} lanes"
         return (
             f"{self.lanes} lanes of {self.pace:g} GT/s are in use: {self.gbps:.3g} GB/s each way;"
-            f" the device is capable of {self.most_lanes} of {self.most_pace:g} GT/s{port}"
+            f" the device supports {self.most_lanes} of {self.most_pace:g} GT/s{port}"
         )
 
 

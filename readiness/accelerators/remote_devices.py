@@ -42,11 +42,11 @@ def delta_decode(document: Mapping[str, Any], lead: Mapping[str, Any]) -> Accele
 def accelerators_from_json(documents: Any) -> tuple[AcceleratorFacts, ...]:
     """The accelerators that a file or another host tells of, each as the assessment's schema has it.
 
-    Raises ValueError for anything else, for one that stands there twice, and for one that says where it is: that is known
+    Raises ValueError for anything else, for one that occurs twice, and for one that says where it is: that is known
     from the command line alone.
     """
     if not isinstance(documents, list) or len(documents) > MOST_ACCELERATORS:
-        raise ValueError(f"no list of {MOST_ACCELERATORS} accelerators at most")
+        raise ValueError(f"not a list of at most {MOST_ACCELERATORS} accelerators")
     found: dict[str, AcceleratorFacts] = {}
     for number, document in enumerate(documents):
         assessed = document | _NOTHING_MEASURED if isinstance(document, dict) else document
@@ -54,9 +54,9 @@ def accelerators_from_json(documents: Any) -> tuple[AcceleratorFacts, ...]:
             raise ValueError(f"accelerator {number}: {problem.path_text}: {problem.message}")
         facts = facts_from_json(document)
         if facts.id in found:
-            raise ValueError(f"the accelerator {facts.id} stands there twice")
+            raise ValueError(f"the accelerator {facts.id} occurs twice")
         if _HOST in facts.properties:
-            raise ValueError(f"the accelerator {facts.id} says on which host it is")
+            raise ValueError(f"the accelerator {facts.id} names a host")
         found[facts.id] = facts
     return tuple(found.values())
 

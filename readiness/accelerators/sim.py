@@ -24,10 +24,10 @@ class Sim(Stack):
     collective_backend = "cpu:gloo,sim:gloo"
     host_backed = True
     connect_timeout_s = 0.0
-    unsupported_ops: Mapping[str, str] = {"to_sparse": "the simulator takes strided tensors only"}
+    unsupported_ops: Mapping[str, str] = {"to_sparse": "the simulator supports strided tensors only"}
     unsupported_modes: Mapping[str, str] = dict.fromkeys(
         ("fsdp", "hsdp", "fsdp+tensor", "fsdp+expert"),
-        "fully_shard resizes storages, which the simulator cannot do: no finding about a chip",
+        "fully_shard resizes storages, which the simulator does not support: not a finding about a chip",
     )
 
     def discover(self) -> Iterator[AcceleratorFacts]:
@@ -36,7 +36,7 @@ class Sim(Stack):
 
     def absence(self) -> str | None:
         """Always absent by itself."""
-        return "simulated chips are only assessed when --device sim:NAME asks for them"
+        return "simulated chips are only assessed with --device sim:NAME"
 
     def enter(self, facts: AcceleratorFacts, seed: int) -> None:
         """Make this chip the device of this process. Raises UnavailableError."""

@@ -73,7 +73,7 @@ def parse(text: str) -> TorchBuild:
             names[name] = literal
     version = names.pop("__version__", None)
     if not version:
-        raise ValueError("it names no version")
+        raise ValueError("it has no version")
     return TorchBuild(version, names)
 
 

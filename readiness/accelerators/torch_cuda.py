@@ -58,7 +58,7 @@ class CudaNamespace(Stack):
         # So it is under Windows and its subsystem for Linux (/dev/dxg), which hands every maker's devices on.
         told_by_nodes = platform.system() == "Linux" and build.maker is None and not sysfs.any_node(("dxg",), self.root)
         if told_by_nodes and not sysfs.any_node(self.nodes, self.root):
-            return f"no device node of its driver is there (/dev/{self.nodes[0]}): no device, or its driver is not loaded"
+            return f"its driver has no device node (/dev/{self.nodes[0]}): there is no device, or its driver is not loaded"
         return None
 
     def discover(self) -> Iterator[AcceleratorFacts]:

@@ -39,7 +39,7 @@ class PluggedStack(Stack):
 
         found = getattr(torch, self.kind, None)
         if found is None:
-            raise RuntimeError(f"{self.plugin} has been imported and torch still has no namespace {self.kind!r}")
+            raise RuntimeError(f"{self.plugin} was imported, but torch still has no namespace {self.kind!r}")
         return found
 
     def discover(self) -> Iterator[AcceleratorFacts]:

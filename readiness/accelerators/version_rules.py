@@ -177,13 +177,13 @@ def _minimums(facts: AcceleratorFacts) -> Iterator[Judged]:
         found, needed = version(software[rule.component]), version(software[rule.needs])
         name = f"{rule.component} {rule.when} needs {rule.needs} {rule.within}"
         if found is None:
-            yield _undecided(f"{rule.component} finds a driver that is new enough", rule.source, rule.component)
+            yield _undecided(f"{rule.component} has a driver that is new enough", rule.source, rule.component)
             return
         if not _within(found, rule.when):
             continue
         newer = version(software.get(rule.or_newer)) if rule.or_newer else None
         if newer is not None and newer.major >= found.major:
-            text = f"{rule.component} {found} is served by {rule.or_newer} {newer}"
+            text = f"{rule.component} {found} needs {rule.or_newer} {newer}"
             yield Judged(name, Ruling.HOLDS, text, rule.source)
         elif needed is None:
             yield _undecided(name, rule.source, rule.needs)
@@ -197,7 +197,7 @@ def _same(software: Mapping[str, str | None]) -> Iterator[Judged]:
     for rule in SAME:
         if rule.component not in software or rule.other not in software:
             continue
-        name = f"{rule.component} and {rule.other} are of one release"
+        name = f"{rule.component} and {rule.other} have the same release"
         if missing := _missing(software, rule.component, rule.other):
             yield _undecided(name, rule.source, *missing)
             continue
@@ -218,7 +218,7 @@ def _pairs(software: Mapping[str, str | None]) -> Iterator[Judged]:
     for component, other in components:
         if component not in software or other not in software:
             continue
-        name, table = f"{component} serves this {other}", [rule for rule in PAIRS if rule.component == component]
+        name, table = f"{component} fits this {other}", [rule for rule in PAIRS if rule.component == component]
         if missing := _missing(software, component, other):
             yield _undecided(name, table[0].source, *missing)
             continue
@@ -239,7 +239,7 @@ def _public(text: str | None) -> str | None:
 
 def _denied(facts: AcceleratorFacts) -> Iterator[Judged]:
     if facts.vendor is None and facts.stack == "cuda" and facts.software.get("nccl") is not None:
-        text = "whose device this is could not be told, and with it which of the rules hold"
+        text = "the vendor is unknown, so it is unknown which rules apply"
         yield Judged("nccl is not a release known to be bad", Ruling.UNDECIDED, text, _NCCL)
     rules = [rule for rule in DENIED if rule.component in facts.software and rule.vendor == facts.vendor]
     for component in dict.fromkeys(rule.component for rule in rules):
@@ -266,7 +266,7 @@ def _compatibility(facts: AcceleratorFacts) -> Iterator[Judged]:
     for pair, accepted in found.items():
         name, source = str(pair).replace("_", " ") + " list each other as compatible", "version files of the installation"
         ruling = {True: Ruling.HOLDS, False: Ruling.BROKEN}.get(accepted, Ruling.UNDECIDED)
-        text = {Ruling.HOLDS: "they do", Ruling.BROKEN: "they do not"}.get(ruling, "their files do not tell")
+        text = {Ruling.HOLDS: "they do", Ruling.BROKEN: "they do not"}.get(ruling, "their files do not say")
         yield Judged(name, ruling, text, source)
 
 
@@ -285,7 +285,7 @@ def _instruction_sets(facts: AcceleratorFacts, capability: str | None) -> Iterat
     sets = facts.properties.get("instruction_sets")
     levels = {"DEFAULT": 0, "NO AVX": 0, "AVX2": 1, "AVX512": 2}
     if sets is None or capability is None or capability.upper() not in levels:
-        yield Judged(name, Ruling.UNDECIDED, "either the processor or torch does not tell", source)
+        yield Judged(name, Ruling.UNDECIDED, "the processor or torch does not report it", source)
         return
     ladder = ({"avx2", "fma"}, {"avx512f", "avx512dq", "avx512bw", "avx512vl"})
     able = len(list(takewhile(lambda needed: needed <= set(sets), ladder)))

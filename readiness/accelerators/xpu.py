@@ -39,7 +39,7 @@ class Xpu(Stack):
         devices = sysfs.pci_devices("8086", "0380", ("xe", "i915"), self.root) if count == 0 else []
         unseen = [address for address in devices if not address.startswith("0000:00:")]  # that is the processor itself
         if unseen:
-            raise RuntimeError(f"its driver is loaded ({', '.join(unseen)}), and torch finds no device")
+            raise RuntimeError(f"its driver is loaded ({', '.join(unseen)}), but torch finds no device")
         for index in range(count):
             properties = torch.xpu.get_device_properties(index)
             name = str(properties.name)

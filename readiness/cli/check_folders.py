@@ -17,7 +17,7 @@ def add_checks(folders: Sequence[Path] | None) -> None:
     known = [folder for folder in os.environ.get(CHECKS_VARIABLE, "").split(os.pathsep) if folder]
     for folder in folders:
         if os.pathsep in str(folder):
-            raise UsageError(f"the path has a {os.pathsep!r} in it", place=f"--checks {folder}", remedy="rename the folder")
+            raise UsageError(f"the path contains {os.pathsep!r}", place=f"--checks {folder}", remedy="rename the folder")
         refuse_unless_folder(folder, f"--checks {folder}", "correct the path")
         if (found := os.path.realpath(folder)) not in known:
             known.append(found)

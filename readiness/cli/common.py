@@ -42,38 +42,38 @@ class FailOn(StrEnum):
 def path(text: str) -> Path:
     """A path that was named. Raises BadParameter for an empty one: a variable that is not set does not mean this folder."""
     if not str(text):
-        raise typer.BadParameter("it is empty, and names nothing")
+        raise typer.BadParameter("it is empty")
     return Path(text)
 
 
 Uses = Annotated[
-    list[Use] | None, typer.Option("--use", help="Judge for this use only (repeatable). Default: those of the profile.")
+    list[Use] | None, typer.Option("--use", help="Judge for this use only (repeatable). Default: the uses of the profile.")
 ]
 Formats = Annotated[
     list[str] | None,
     typer.Option(
-        "--format", "-f", metavar="FORMAT[=FILE]", help="Tell it as FORMAT, into FILE (repeatable).",
+        "--format", "-f", metavar="FORMAT[=FILE]", help="Write the report as FORMAT, to FILE (repeatable).",
         autocompletion=completion.report_format,
     ),
 ]
 Waivers = Annotated[
     Path | None,
     typer.Option(
-        "--waivers", metavar="FILE", parser=path, help="Failed requirements that somebody decided to live with."
+        "--waivers", metavar="FILE", parser=path, help="Waivers: failed requirements that you accept."
     ),
 ]
 ChecksFolders = Annotated[
     list[Path] | None,
-    typer.Option("--checks", metavar="DIR", parser=path, help="A further folder of checks (repeatable)."),
+    typer.Option("--checks", metavar="DIR", parser=path, help="An additional folder of checks (repeatable)."),
 ]
 FailOnOption = Annotated[
     FailOn,
-    typer.Option("--fail-on", help="Exit 1 for failed musts, for failed shoulds too, or never: 0 whatever the verdict."),
+    typer.Option("--fail-on", help="Exit 1 for failed musts, for failed shoulds as well, or never (always 0)."),
 ]
 Expression = Annotated[
     str | None,
     typer.Option(
-        "-k", metavar="EXPR", help="Only checks whose id fits, e.g. 'parity and not training'.",
+        "-k", metavar="EXPR", help="Only checks whose id matches, e.g. 'parity and not training'.",
         autocompletion=completion.check,
     ),
 ]
@@ -85,7 +85,7 @@ SavedArgument = Annotated[
 ]
 ReportFailOn = Annotated[
     FailOn,
-    typer.Option("--fail-on", help="What junit counts as a failure, like the exit code of `run`: musts, shoulds too, none."),
+    typer.Option("--fail-on", help="What junit counts as a failure: failed musts, failed shoulds as well, or nothing."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="One line of at most 80 characters, and no messages.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours. NO_COLOR does the same.")]
@@ -103,7 +103,7 @@ def seconds(text: str, flag: str) -> float:
     except (ValueError, KeyError):
         value = -1.0
     if not 0 < value <= 366 * 86400:
-        raise UsageError(f"{text!r} is no length of time", place=flag, remedy="write it like 50s, 5m or 2h")
+        raise UsageError(f"{text!r} is not a duration", place=flag, remedy="write it like 50s, 5m or 2h")
     return value
 
 
@@ -113,7 +113,7 @@ def saved_or_last(saved: Path | None, *, quiet: bool) -> Path:
         return saved
     from readiness.engine.run_store import last_run
 
-    file = last_run("SAVED", "name an assessment that `run -f json=FILE` wrote, or do a run first") / "assessment.json"
+    file = last_run("SAVED", "name an assessment that `run -f json=FILE` wrote, or start a run first") / "assessment.json"
     if not quiet:
         print(f"readiness: the last run: {file}", file=sys.stderr)
     return file
@@ -126,9 +126,9 @@ def uses_of(profile: Profile, asked: Sequence[Use] | None) -> tuple[Use, ...]:
     for use in asked:
         if use not in profile.uses:
             raise UsageError(
-                f"the profile {profile.name} says nothing about {use}",
+                f"the profile {profile.name} does not cover {use}",
                 place="--use",
-                remedy=f"ask for {' or '.join(profile.uses)}, or choose another profile",
+                remedy=f"choose {' or '.join(profile.uses)}, or another profile",
             )
     return tuple(use for use in profile.uses if use in asked)
 

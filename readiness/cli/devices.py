@@ -11,14 +11,14 @@ from readiness.cli import common
 
 
 class Format(StrEnum):
-    """How to show them."""
+    """Output format."""
 
     TABLE = "table"
     JSON = "json"
 
 
 def devices(
-    format: Annotated[Format, typer.Option("--format", "-f", help="How to show them.")] = Format.TABLE,
+    format: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = Format.TABLE,
 ) -> None:
     """List the accelerators of this machine, and say which stacks are absent or broken and why."""
     from readiness.engine.discovery import discover
@@ -59,7 +59,7 @@ def devices(
     headers = ("id", "vendor", "model", "memory GiB", "stack")
     common.put(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
     for name, reason in {**found.failures, **found.out_of_reach}.items():
-        common.put(f"\n{name} is here but cannot be used: {clean(reason)}")
+        common.put(f"\n{name} is present but cannot be used: {clean(reason)}")
     if found.absent:
         common.put("\nabsent")
         common.put(tabulate([(f"  {name}", clean(reason)) for name, reason in found.absent.items()], tablefmt="plain"))

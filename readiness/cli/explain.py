@@ -34,7 +34,8 @@ def explain(
     profile: Annotated[
         str | None,
         typer.Option(
-            "--profile", "-p", metavar="NAME|FILE", help="Whose requirement. [default: the last run's, or a shipped one]",
+            "--profile", "-p", metavar="NAME|FILE",
+            help="The profile of the requirement. [default: that of the last run, or a shipped one]",
             autocompletion=completion.profile,
         ),
     ] = None,
@@ -71,10 +72,10 @@ def _unknown(name: str, profile: str | None, found: Mapping[str, Check]) -> Usag
         what = f"the profile {profile} has no requirement {name[:100]!r}"
     else:
         known = [*found, *profiles.names(), *sorted(profiles.requirement_ids())]
-        what = f"there is neither a check nor a profile nor a requirement {name[:100]!r}"
+        what = f"there is no check, profile or requirement {name[:100]!r}"
     near = get_close_matches(name[:200], known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    remedy = "`readiness list` shows checks and profiles; `--checks DIR` adds yours, `--profile FILE` a profile of yours"
+    remedy = "`readiness list` shows checks and profiles; `--checks DIR` adds your checks, `--profile FILE` your profile"
     return UsageError(what, remedy=f"{hint}{remedy}")
 
 
@@ -115,7 +116,7 @@ def _whole(requirement: Requirement, profile: Profile, others: list[str], found:
     yield f"  profile: {clean(profile.name)}, at {clean(requirement.place)}"
     if others:
         names = ", ".join(others)
-        yield f"  other profiles say something else of it: {names}; `--profile {others[0]}` explains that"
+        yield f"  other profiles define it differently: {names}; `--profile {others[0]}` explains that one"
 
 
 def _last_run() -> tuple[str | None, Assessment | None]:
@@ -143,7 +144,7 @@ def _measured(id: str, last: Assessment | None, *, known: bool) -> Iterator[str]
     from readiness.rendering import measured, names, wrap
 
     if last is None:
-        yield "No run is kept here: nothing was measured of it."
+        yield "No run is saved on this machine: this requirement was not measured."
         return
     said: dict[tuple[str, str], dict[str, list[str]]] = {}
     first = None
@@ -153,7 +154,7 @@ def _measured(id: str, last: Assessment | None, *, known: bool) -> Iterator[str]
         said.setdefault((outcome, measured(finding)), {}).setdefault(accelerator, []).append(finding.use.value)
     when = f"the last run ({clean(last.started, 40)}, profile {clean(last.profile_name, 100)})"
     if first is None:
-        yield f"Not asked in {when}."
+        yield f"Not required in {when}."
         return
     if not known:
         yield f"{clean(id)}  ({first.level}, weight {first.weight:g})"
@@ -200,7 +201,7 @@ def _profile(profile: Profile) -> str:
 def _requirement(requirement: Requirement) -> str:
     where = "".join(f" {clean(key)}={clean(str(value))}" for key, value in requirement.where.items())
     several = requirement.level_of_several
-    level = f"{requirement.level}, {several} where there are several chips," if several else f"{requirement.level}"
+    level = f"{requirement.level}, {several} on several chips,"if several else f"{requirement.level}"
     lines = [
         f"{requirement.id}  ({level} for {' and '.join(requirement.uses)}, weight {requirement.weight:g})",
         f"  {requirement.check}: {requirement.measure}{where} {requirement.limit}",

@@ -21,7 +21,7 @@ def judge(
     profile: Annotated[
         str | None,
         typer.Option(
-            "--profile", "-p", metavar="NAME|FILE", help="What is required. [default: as it was]",
+            "--profile", "-p", metavar="NAME|FILE", help="The profile to judge by. [default: that of the assessment]",
             autocompletion=completion.profile,
         ),
     ] = None,
@@ -74,8 +74,8 @@ def _as_it_was(evidence: Assessment, saved: Path, found: Mapping[str, Check], *,
         if chosen.sha256 == evidence.profile_sha256:
             return chosen
         which = "the one which is shipped here" if asked is None else f"{asked} does now"
-        what = f"it was judged under a profile {name} that demanded something else than {which}"
+        what = f"it was judged under a profile {name} with other requirements than {which}"
     else:
-        what = f"it was judged under {name!r}, which is no shipped profile"
+        what = f"it was judged under {name!r}, which is not a shipped profile"
     raise UsageError(what, place=str(saved), remedy="name the profile: --profile NAME|FILE")
 

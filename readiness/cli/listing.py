@@ -20,16 +20,16 @@ class What(StrEnum):
 
 
 class Format(StrEnum):
-    """How to show it."""
+    """Output format."""
 
     TABLE = "table"
     JSON = "json"
 
 
 def listing(
-    what: Annotated[What | None, typer.Argument(help="One of them only.")] = None,
+    what: Annotated[What | None, typer.Argument(help="Only one of the lists.")] = None,
     checks: common.ChecksFolders = None,
-    format: Annotated[Format, typer.Option("--format", "-f", help="How to show it.")] = Format.TABLE,
+    format: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = Format.TABLE,
 ) -> None:
     """List the checks, the shipped profiles and the report formats."""
     add_checks(checks)

@@ -137,9 +137,9 @@ class FindingGroup(Silent):
         self._say(f"{who}: {self.profile.name}, {checks}, about {roughly(self.remaining.seconds())}{away}", style="bold")
         earlier = [evidence.earlier for evidence in known.values() if evidence.earlier is not None]
         if earlier:
-            self._say(f"{len(earlier)} of them are taken over from the run of {earlier[0]}")
+            self._say(f"{len(earlier)} of them are reused from the run of {earlier[0]}")
         if len(known) > len(earlier):
-            self._say(f"{len(known) - len(earlier)} of them were done before")
+            self._say(f"{len(known) - len(earlier)} of them were already done")
         if self.verbose:
             self._say(f"journal: {self.folder}")
 
@@ -148,7 +148,7 @@ class FindingGroup(Silent):
         self._begun[job.key] = time.monotonic()
         self._pressure.pop(job.key, None)
         if attempt > 1:
-            self._say(f"{_where(job)}  {job.check.id}: no end within its limit; once more with a longer one", style="yellow")
+            self._say(f"{_where(job)}  {job.check.id}: time limit exceeded; second try with a longer limit", style="yellow")
 
     def running(self, jobs: Sequence[tuple[Job, Worker]]) -> None:
         """What runs, on what, how long; a bar, and how long the rest will take."""
@@ -230,12 +230,12 @@ class FindingGroup(Silent):
         if took < 1.0 or in_line < _MOST_PRESSURE * took or job.check.id in self._too_busy:
             return None
         self._too_busy.add(job.check.id)
-        line = f"processes stood in line for its processors for {duration(in_line)} of {duration(took)}"
-        return f"this host was too busy to time: {line}; what {job.check.id} timed says little"
+        line = f"processes waited for a CPU for {duration(in_line)} of {duration(took)}"
+        return f"this host was too busy for timing: {line}; the times of {job.check.id} are not reliable"
 
     def stopping(self, reason: str, running: Sequence[Job], waiting: Sequence[Job]) -> None:
         """Why the run ends now, and what that leaves unknown."""
-        numbers = {"at work are ended": len(running), "will not begin": len(waiting)}
+        numbers = {"running are stopped": len(running), "will not start": len(waiting)}
         parts = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
         self._say(f"{reason}: of the checks {parts}" if parts else reason, style="yellow")
 

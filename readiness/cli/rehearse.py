@@ -24,34 +24,37 @@ def rehearse(
     profile: Annotated[
         str,
         typer.Option(
-            "--profile", "-p", metavar="NAME|FILE", help="Whose checks are rehearsed, and what judges.",
+            "--profile", "-p", metavar="NAME|FILE", help="The profile: its checks are rehearsed, its limits judge.",
             autocompletion=completion.profile,
         ),
     ] = "general",
     chip: Annotated[
         list[str] | None,
         typer.Option(
-            "--chip", metavar="NAME|FILE|GLOB", help="Simulated chips (repeatable). Default: all with one planted defect.",
+            "--chip", metavar="NAME|FILE|GLOB",
+            help="Simulated chips (repeatable). Default: all chips with one planted defect.",
             autocompletion=completion.chip,
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=0, max=10_000, help="How many healthy runs, each with its seed.")] = 3,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=0, max=10_000, help="Number of runs on healthy chips, each with its own seed.")
+    ] = 3,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, max=_LARGEST_SEED, help="The first of the seeds. [default: a new one]")
+        int | None, typer.Option("--seed", min=0, max=_LARGEST_SEED, help="The first seed. [default: a new one]")
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="All checks on every planted chip, not only those that claim its defect.")
+        bool, typer.Option("--full", help="Run all checks on every chip with a defect, not only the checks that claim it.")
     ] = False,
     expression: common.Expression = None,
     checks: common.ChecksFolders = None,
     timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="TIME", help="Time limit of each check in place of its own.")
+        str | None, typer.Option("--timeout", metavar="TIME", help="Time limit for each check, instead of its own.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, max=256, help="How many at once. [default: the usable cores]")
+        int | None, typer.Option("--jobs", "-j", min=1, max=256, help="Number of parallel jobs. [default: the usable cores]")
     ] = None,
     kinds: Annotated[
-        bool, typer.Option("--kinds", help="List the kinds of defects and the checks that claim them, and run nothing.")
+        bool, typer.Option("--kinds", help="List the kinds of defects and the checks that claim them; run nothing.")
     ] = False,
     formats: Annotated[
         list[str] | None,
@@ -63,9 +66,9 @@ def rehearse(
     quiet: common.Quiet = False,
     no_color: common.NoColor = False,
 ) -> None:
-    """Rehearse on simulated chips: does every check catch the defects that it claims, and blame no healthy chip?
+    """Rehearse on simulated chips: does every check catch the defects that it claims, without false alarms?
 
-    Exit codes: 0 yes, 1 a claimed defect was missed or a healthy chip was blamed, 3 nothing could be rehearsed, or no chosen
+    Exit codes: 0 yes, 1 a claimed defect was missed or a healthy chip failed, 3 nothing could be rehearsed, or no chosen
     check has met any of the defects. These are rehearsals of reported trouble, not measurements of a product.
     """
     import secrets
@@ -143,7 +146,7 @@ def _tell_kinds(formats: list[str] | None) -> None:
     from readiness.simulator.faults import kinds as known
 
     if formats not in (None, [], ["table"], ["json"]):
-        raise UsageError("kinds are told as a table or as json", place="--kinds", remedy="leave -f out, or write -f json")
+        raise UsageError("kinds are shown as a table or as json", place="--kinds", remedy="omit -f, or use -f json")
     found = check_declarations.discover().values()
     rows: list[dict[str, Any]] = [
         {

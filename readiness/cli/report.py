@@ -20,7 +20,7 @@ def report(
     rows: Annotated[
         str | None,
         typer.Option(
-            "--rows", metavar="CHECK", help="The rows of detail that a check left, as a table, or with -f json.",
+            "--rows", metavar="CHECK", help="Show the detail rows of a check, as a table or with -f json.",
             autocompletion=completion.check,
         ),
     ] = None,
@@ -29,10 +29,10 @@ def report(
     quiet: common.Quiet = False,
     no_color: common.NoColor = False,
 ) -> None:
-    """Tell a saved assessment as it was judged. Exits 0 whatever the verdict: `judge` has the exit codes."""
+    """Report a saved assessment as it was judged. Always exits 0: for exit codes by verdict use `judge`."""
     if rows is not None:
         if formats not in (None, [], ["table"], ["json"]):
-            raise UsageError("rows are told as a table or as json", place="--rows", remedy="leave -f out, or write -f json")
+            raise UsageError("rows are shown as a table or as json", place="--rows", remedy="omit -f, or use -f json")
         found = common.read_saved(common.saved_or_last(saved, quiet=quiet), quiet=quiet)
         _tell_rows(found, rows, as_json=formats == ["json"])
         return
@@ -53,7 +53,7 @@ def _tell_rows(assessment: Assessment, check: str, *, as_json: bool) -> None:
         raise UsageError(
             f"the assessment has no evidence of a check {check[:100]!r}",
             place="--rows",
-            remedy=f"{hint}it has some of {', '.join(known)}" if known else "give an assessment of a run that measured",
+            remedy=f"{hint}it has evidence of {', '.join(known)}" if known else "give an assessment with measurements",
         )
     if as_json:
         import json

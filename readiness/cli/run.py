@@ -25,7 +25,7 @@ def run(
     profile: Annotated[
         str | None,
         typer.Option(
-            "--profile", "-p", metavar="NAME|FILE", help="What is required. [default: general]",
+            "--profile", "-p", metavar="NAME|FILE", help="The profile to judge by. [default: general]",
             autocompletion=completion.profile,
         ),
     ] = None,
@@ -40,51 +40,54 @@ def run(
     ] = None,
     expression: common.Expression = None,
     within: Annotated[
-        str | None, typer.Option("--within", metavar="TIME", help="Choose checks by their cost, end by then: 50s, 5m, 1h.")
+        str | None,
+        typer.Option("--within", metavar="TIME", help="Time budget: choose checks by cost and stop in time: 50s, 5m, 1h."),
     ] = None,
     failed: Annotated[
         bool,
-        typer.Option("--failed", help="Only what failed or stayed unknown in the last run; take over from it what passed."),
+        typer.Option("--failed", help="Run only what failed or was unknown in the last run; reuse what passed."),
     ] = False,
     resume: Annotated[
         Path | None,
         typer.Option(
             "--resume", metavar="DIR", parser=common.path,
-            help="Keep the journal there, and go on with the run that it holds.",
+            help="Keep the journal in DIR, and continue the run that it contains.",
         ),
     ] = None,
     checks: common.ChecksFolders = None,
     timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="TIME", help="Time limit of each check in place of its own.")
+        str | None, typer.Option("--timeout", metavar="TIME", help="Time limit for each check, instead of its own.")
     ] = None,
     soak: Annotated[
         str | None,
-        typer.Option("--soak", metavar="TIME", help="Load all chips for so long, every result checked: 60s, 24h, 7d."),
+        typer.Option("--soak", metavar="TIME", help="Load all chips for this long, every result checked: 60s, 24h, 7d."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, max=2**31 - 1, help="Repeat a run's random data. [default: a new one]")
+        int | None, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of the random data. [default: a new one]")
     ] = None,
     host: Annotated[
         list[str] | None,
-        typer.Option("--host", metavar="NAME", help="A further host, whose accelerators join in (repeatable)."),
+        typer.Option("--host", metavar="NAME", help="Another host whose accelerators take part (repeatable)."),
     ] = None,
     reach: Annotated[
         str | None,
         typer.Option(
-            "--reach", metavar="COMMAND", help="What starts Python there. [default: ssh -o BatchMode=yes {host} {python}]"
+            "--reach", metavar="COMMAND",
+            help="Command that starts Python there. [default: ssh -o BatchMode=yes {host} {python}]",
         ),
     ] = None,
     address: Annotated[
-        str | None, typer.Option("--address", metavar="ADDRESS", help="Of this host, in the network of all hosts.")
+        str | None,
+        typer.Option("--address", metavar="ADDRESS", help="Address of this host, in the network of all hosts."),
     ] = None,
     shared: Annotated[
         Path | None,
-        typer.Option("--shared", metavar="DIR", parser=common.path, help="A folder that all hosts see, for checkpoints."),
+        typer.Option("--shared", metavar="DIR", parser=common.path, help="A folder shared by all hosts, for checkpoints."),
     ] = None,
     waivers: common.Waivers = None,
     rehearse: Annotated[
         bool,
-        typer.Option("--rehearse", help="Then rehearse the same checks on simulated chips: what could they see that day?"),
+        typer.Option("--rehearse", help="Then rehearse the same checks on simulated chips: what can they detect?"),
     ] = False,
     fail_on: common.FailOnOption = common.FailOn.MUST,
     formats: common.Formats = None,
@@ -104,9 +107,9 @@ def run(
     add_checks(checks)
     if rehearse and within is not None:
         raise UsageError(
-            "a rehearsal takes its own time, which nobody can grant before",
+            "the time of a rehearsal cannot be limited",
             place="--rehearse with --within",
-            remedy="leave one of them out, or run `readiness rehearse` by itself",
+            remedy="omit one of them, or run `readiness rehearse` separately",
         )
     asked = {
         "profile": _absolute(profile),
@@ -124,20 +127,20 @@ def run(
         "address": address,
         "shared": None if shared is None else os.path.realpath(shared),
     }
-    told = [name for name in ("reach", "address", "shared") if asked[name] is not None]
-    if told and not asked["hosts"]:
-        raise UsageError("it is about other hosts, and none is named", place=f"--{told[0]}", remedy="name them: --host NAME")
+    given = [name for name in ("reach", "address", "shared") if asked[name] is not None]
+    if given and not asked["hosts"]:
+        raise UsageError("it needs other hosts, and none is named", place=f"--{given[0]}", remedy="name them: --host NAME")
     with Journal(resume or new_run_folder()) as journal:
         request = _request(journal, asked, waivers)
         if request.elsewhere and request.shared is None and not quiet:
-            text = "recovery is assessed on this host alone: over several it takes a folder that all see (--shared DIR)"
+            text = "recovery is assessed on this host alone: several hosts need a shared folder (--shared DIR)"
             common.say(f"readiness: {text}")
         observer = progress.observer(request, journal.folder, quiet=quiet, verbose=verbose, no_color=no_color)
         before = len(journal.evidence)
         with observer:
             assessment = runner.run(request, journal, observer)
         if before and journal.appended == 0 and not assessment.interrupted and not quiet:
-            text = f"nothing was measured now: this run, which began at {assessment.started}, had come to its end"
+            text = f"nothing was measured: the run that began at {assessment.started} was already complete"
             common.say(f"readiness: {text}")
         kept = _keep(assessment, journal.folder)
         cut_short = False
@@ -150,7 +153,7 @@ def run(
         )  # fmt: skip
         if assessment.interrupted and not quiet:
             further = _of_other_hosts(asked)
-            common.say(f"readiness: interrupted; go on with: readiness run --resume {journal.folder}{further}")
+            common.say(f"readiness: interrupted; continue with: readiness run --resume {journal.folder}{further}")
     prune_runs()
     if cut_short:
         raise typer.Exit(Exit.INTERRUPTED)
@@ -211,7 +214,7 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
         raise UsageError(
             f"the profile {profile.name} has changed since this run began",
             place=str(journal.folder),
-            remedy="begin a new run, or finish it with the profile as it was",
+            remedy="start a new run, or finish this one with the unchanged profile",
         )
     request = runner.Request(
         profile=profile,
@@ -248,9 +251,9 @@ def _elsewhere(asked: dict[str, Any], journal: Journal, *, begun: bool) -> tuple
     found = discover_remote(joining, limit_s)
     if begun and _identities(found) != asked.get("elsewhere"):
         raise UsageError(
-            "the other hosts no longer have the accelerators that this run began with",
+            "the other hosts no longer have the accelerators that this run started with",
             place=str(journal.folder),
-            remedy="begin a new run: evidence of different machines makes no assessment",
+            remedy="start a new run: evidence of different machines cannot be combined",
         )
     return found
 
@@ -273,16 +276,16 @@ def _of_other_hosts(asked: dict[str, Any]) -> str:
 def _refuse_contradiction(asked: dict[str, Any], earlier: dict[str, Any], folder: Path) -> None:
     if any(earlier.get(name) and not asked[name] for name in _HOST_OPTIONS):
         raise UsageError(
-            "the run that it holds was begun with other hosts, and no command is taken from a file",
+            "the run in it was started with other hosts, and commands are never read from a file",
             place=f"--resume {folder}",
-            remedy="give --host again, and --reach, --address and --shared where they were given, as when it began",
+            remedy="repeat --host, and --reach, --address and --shared if they were given, as at the start",
         )
     for name, value in asked.items():
         if value is not None and value is not False and value != [] and value != earlier.get(name):
             raise UsageError(
-                f"the run that it holds was begun with {name} = {earlier.get(name)!r}, not {value!r}",
+                f"the run in it was started with {name} = {earlier.get(name)!r}, not {value!r}",
                 place=f"--resume {folder}",
-                remedy="leave the other options out when a run goes on, or name another folder",
+                remedy="omit the other options to continue a run, or name another folder",
             )
 
 
@@ -295,8 +298,8 @@ def _keep(assessment: Assessment, folder: Path) -> bool:
     try:
         write_atomically(folder / "assessment.json", dumps(to_json(assessment)), mode=OWN_MODE)
     except OSError as problem:  # it is told all the same
-        text = f"readiness: the assessment could not be kept in {folder}: {problem.strerror or problem}"
-        common.say(f"{text}\n  remedy: free it, and tell the run again with --resume {folder}")
+        text = f"readiness: the assessment could not be saved in {folder}: {problem.strerror or problem}"
+        common.say(f"{text}\n  remedy: check disk space, and write the report again with --resume {folder}")
         return False
     if not assessment.interrupted:
         remember_last(folder)

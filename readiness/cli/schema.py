@@ -21,6 +21,6 @@ class Name(StrEnum):
     REHEARSAL = "rehearsal"
 
 
-def schema(name: Annotated[Name, typer.Argument(help="Which one.")]) -> None:
+def schema(name: Annotated[Name, typer.Argument(help="The name of the schema.")]) -> None:
     """Print the JSON Schema of a file format."""
     common.put(schemas.text(name.value))

@@ -32,35 +32,37 @@ class Dtype(StrEnum):
 def trace(
     model: Annotated[
         str,
-        typer.Argument(metavar="CONFIG", help="A config.json of transformers, or module:function giving model and inputs."),
+        typer.Argument(
+            metavar="CONFIG", help="A config.json of transformers, or module:function that returns model and inputs."
+        ),
     ],
-    name: Annotated[str | None, typer.Option("--name", help="What to call it. [default: after CONFIG]")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the workload. [default: after CONFIG]")] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", parser=common.path, help="Where to write.")
+        Path, typer.Option("--output", "-o", metavar="DIR", parser=common.path, help="Folder to write to.")
     ] = Path(),
-    batch: Annotated[int, typer.Option("--batch", min=1, max=65536, help="Texts, or images, at once.")] = 1,
-    length: Annotated[int, typer.Option("--length", min=1, max=2**24, help="Positions of each text.")] = 4096,
-    dtype: Annotated[Dtype, typer.Option("--dtype", help="What is computed in.")] = Dtype.BFLOAT16,
+    batch: Annotated[int, typer.Option("--batch", min=1, max=65536, help="Batch size: texts or images.")] = 1,
+    length: Annotated[int, typer.Option("--length", min=1, max=2**24, help="Tokens of each text.")] = 4096,
+    dtype: Annotated[Dtype, typer.Option("--dtype", help="Dtype of the model.")] = Dtype.BFLOAT16,
     reduced: Annotated[
-        bool, typer.Option("--reduced", help="The model made small in its configuration, which is written too.")
+        bool, typer.Option("--reduced", help="Reduce the model's configuration to a small model; write that too.")
     ] = False,
     timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="TIME", help="How long it may take. [default: 10m]")
+        str | None, typer.Option("--timeout", metavar="TIME", help="Time limit. [default: 10m]")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
 ) -> None:
-    """Hear every operator that a model calls, at full size and without its weights; write a workload and a ready profile."""
+    """Record every operator that a model calls, at full size, without weights; write a workload and a profile."""
     from readiness.documents.files import write_atomically, write_bytes_atomically
     from readiness.tracing import profile_writer, workload_schema
 
     _refuse_at_once(model, reduced=reduced)
     called = _name(name or _default_name(model))
-    refuse_unless_folder(output, f"--output {output}", "make it, or name another")
+    refuse_unless_folder(output, f"--output {output}", "create it, or name another")
     file, profile = output / f"{called}{workload_schema.SUFFIX}", output / f"{called}.toml"
     config = output / f"{called}.config.json"
     for target in (file, profile, *([config] if reduced else [])):
         if target.exists() and not force:
-            raise UsageError("it is there already", place=str(target), remedy="give another --name, or --force")
+            raise UsageError("it exists already", place=str(target), remedy="use another --name, or --force")
     limit_s = _LIMIT_S if timeout is None else common.seconds(timeout, "--timeout")
     packed, text = _hear(model, called, batch=batch, length=length, dtype=dtype, reduced=reduced, limit_s=limit_s)
     heard = workload_schema.loads(packed, model)
@@ -77,7 +79,7 @@ def trace(
         f"{profile}: run it with `readiness run --profile {profile}`"
     )
     for missed in heard.not_covered:
-        print(f"readiness: not covered, since it is none of PyTorch's operators: {missed}", file=sys.stderr)
+        print(f"readiness: not covered, because it is not one of PyTorch's operators: {missed}", file=sys.stderr)
 
 
 def _hear(
@@ -95,14 +97,14 @@ def _hear(
             note=lambda text: print(f"readiness: {clean(text)}", file=sys.stderr),
         )  # fmt: skip
     except FailedCallError as problem:
-        longer = f"; longer than {limit_s:g} s: --timeout TIME" if problem.timed_out else ""
-        remedy = f"have it build a model and its inputs, and nothing else{longer}"
+        longer = f"; --timeout TIME for more than {limit_s:g} s" if problem.timed_out else ""
+        remedy = f"it should build a model and its inputs, and nothing else{longer}"
         raise UsageError(f"it cannot be traced: {problem}", place=model, remedy=remedy) from None
     match answer:
         case {"workload": str(packed), "config": str() | None as text}:
             with contextlib.suppress(ValueError):
                 return base64.b64decode(packed, validate=True), text
-    raise UsageError("it cannot be traced: its process was made to answer otherwise", place=model, remedy="mend it")
+    raise UsageError("it cannot be traced: its process sent an unknown answer", place=model, remedy="fix it")
 
 
 def _refuse_at_once(model: str, *, reduced: bool) -> None:
@@ -114,7 +116,7 @@ def _refuse_at_once(model: str, *, reduced: bool) -> None:
         what = f"it is longer than {_LONGEST_NAME} characters"
         raise UsageError(what, place="CONFIG", remedy="name a file, or module:function")
     if is_function(model) and reduced:
-        raise UsageError("a function is not reduced", place="--reduced", remedy="have it return a smaller model")
+        raise UsageError("a function cannot be reduced", place="--reduced", remedy="return a smaller model from it")
     if not is_function(model):
         model_config.read(Path(model))
 
@@ -131,5 +133,5 @@ def _default_name(model: str) -> str:
 def _name(text: str) -> str:
     name = re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_")[:64]
     if not name:
-        raise UsageError(f"{text[:40]!r} makes no name", place="--name", remedy="give one of letters and digits")
+        raise UsageError(f"{text[:40]!r} is not a usable name", place="--name", remedy="use letters and digits")
     return name

@@ -114,8 +114,8 @@ def attribute_fault(
     behind = _behind(snapshots) or _fewer_calls(snapshots)
     errors = "; ".join(f"rank {r.rank} {r.position}: {r.error}" for r in raised)
     if behind:
-        return _failure(Trouble.BEHIND, behind, f"{_positions(behind)}, and the others lost it: {errors}")
-    reason = f"ranks lost their connections to each other, and no culprit can be named: {errors}"
+        return _failure(Trouble.BEHIND, behind, f"{_positions(behind)}; the others lost their connection to it: {errors}")
+    reason = f"ranks lost their connections to each other; the culprit is unknown: {errors}"
     return Failure(Trouble.RAISED, (), reason, _operation(raised))
 
 
@@ -124,7 +124,7 @@ def _unreachable(snapshots: Sequence[RankSnapshot], links: Collection[tuple[int,
     common = set.intersection(*(set(link) for link in links)) if len(links) > 1 else set()
     pairs = ", ".join(f"rank {one} and rank {other}" for one, other in sorted(links))
     culprits = [rank for rank in snapshots if rank.rank in common]
-    return _failure(Trouble.UNREACHABLE, culprits, f"what they send is not acknowledged between {pairs}", snapshots)
+    return _failure(Trouble.UNREACHABLE, culprits, f"no acknowledgement between {pairs}", snapshots)
 
 
 def _mismatched(snapshots: Sequence[RankSnapshot]) -> Failure | None:
@@ -143,22 +143,22 @@ def _mismatched(snapshots: Sequence[RankSnapshot]) -> Failure | None:
     odd = [rank for rank in snapshots if usual is not None and texts.get(rank.rank, usual) != usual]
     number = next(iter(calls.values()))["number"]
     each = "; ".join(f"rank {rank} calls {text}" for rank, text in texts.items())
-    return _failure(Trouble.MISMATCHED, odd, f"collective number {number} is not the same everywhere: {each}", snapshots)
+    return _failure(Trouble.MISMATCHED, odd, f"collective number {number} differs between ranks: {each}", snapshots)
 
 
 def _stalled(snapshots: Sequence[RankSnapshot], waited_s: float) -> Failure:
-    stalled = f"nothing moved for {waited_s:.0f} s"
+    stalled = f"no progress for {waited_s:.0f} s"
     alive = [rank for rank in snapshots if rank.alive]
     silent = [rank for rank in alive if not rank.finished and rank.silent_s >= SILENT_S]
     if silent and any(rank.silent_s < SILENT_S for rank in alive):
         where = "; ".join(f"rank {rank.rank} {rank.position}" for rank in silent)
-        return _failure(Trouble.FROZEN, silent, f"{stalled}, and no thread of a rank gets to run: {where}")
+        return _failure(Trouble.FROZEN, silent, f"{stalled}; no thread of any rank makes progress: {where}")
     if behind := _behind(snapshots):
         return _failure(Trouble.BEHIND, behind, f"{stalled}: the others wait, {_positions(behind)}")
     where = "; ".join(f"rank {rank.rank} {rank.position}" for rank in snapshots)
     if fewer := _fewer_calls(snapshots):
         names = ", ".join(f"rank {rank.rank}" for rank in fewer)
-        reason = f"{stalled}, and on {names} the library has no record of the call that the others made: {where}"
+        reason = f"{stalled}, and on {names} the library has no record of the call of the others: {where}"
         return _failure(Trouble.BEHIND, fewer, reason)
     return Failure(Trouble.HUNG, (), f"{stalled}: {where}", _operation(snapshots))
 

@@ -56,7 +56,7 @@ def run_ranks(
     failure = outcome.failure
     starved = kernel_kills() > killed_for_memory or any(process.starved for process in group.processes)
     if failure is not None and failure.trouble is Trouble.DIED and starved:
-        raise MemoryError(f"the kernel killed for want of memory while the ranks ran: {failure.reason}")
+        raise MemoryError(f"the kernel killed processes for lack of memory while the ranks ran: {failure.reason}")
     if failure is not None:
         refuse_want_of_disk(failure, accelerator)
     return outcome
@@ -111,7 +111,7 @@ def _watch(monitor: RankMonitor, limits: _Limits) -> Failure | None:
             return _end(monitor, stalled=True)
         elif monitor.now > limits.limit_s:
             failure = _end(monitor, stalled=True)
-            reason = f"not done after {limits.limit_s:g} s"
+            reason = f"not finished after {limits.limit_s:g} s"
             return replace(failure, trouble=Trouble.OVERDUE, culprits=(), reason=reason)
 
 
@@ -128,7 +128,7 @@ def _dismiss(monitor: RankMonitor, leave_s: float) -> Failure | None:
     codes = ", ".join(f"rank {process.rank}: {process.handle.poll()}" for process in wrong)
     collect(monitor.processes)
     monitor.kill()
-    reason = f"all work was done, but ranks did not leave the group (exit codes, None where still there): {codes}"
+    reason = f"all work was done, but ranks did not leave the group (exit codes, None for running ranks): {codes}"
     return Failure(Trouble.LINGERED, tuple(process.rank for process in wrong), reason, "leaving the group")
 
 

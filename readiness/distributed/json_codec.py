@@ -32,7 +32,7 @@ def to_json(value: object) -> Any:
         return {str(to_json(key)): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
-    raise TypeError(f"{type(value).__name__} has no JSON")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def from_json(kind: Any, value: Any) -> Any:
@@ -117,4 +117,4 @@ def _name(kind: Any) -> str:
 
 
 def _misfit(kind: Any, value: Any) -> ValueError:
-    return ValueError(f"{str(value)[:80]!r} is no {_name(kind)}")
+    return ValueError(f"{str(value)[:80]!r} is not a {_name(kind)}")

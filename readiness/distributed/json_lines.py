@@ -36,7 +36,7 @@ class Lines:
         first, *others = content.split(b"\n")
         self._bytes += len(first)
         if self._bytes > self._longest_bytes:
-            raise ValueError(f"more than {self._longest_bytes >> 20} MiB without the end of a line")
+            raise ValueError(f"more than {self._longest_bytes >> 20} MiB without a newline")
         self._pieces.append(first)
         if not others:
             return []

@@ -74,7 +74,7 @@ def rank_group(
         stack.callback(_end_and_cool_down, processes, accelerator.stack.cooldown_s)
         here = sum(host_of(facts) is None for facts in placement.ranks)
         if not here:
-            raise OSError("no rank is on this host, which serves the store of them all")
+            raise OSError("no rank is on this host, which runs their store")
         plan = RankPlan(
             function=function,
             rank=0,

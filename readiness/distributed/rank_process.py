@@ -78,11 +78,11 @@ class RemoteRank:
     def update(self, status: Json) -> None:
         """Take over a status that the other host has sent; fields that are left out have not changed.
 
-        Raises ValueError for a field that says nothing of a process.
+        Raises ValueError for a field that is not the state of a process.
         """
         for name, value in status.items():
             if not isinstance(value, _STATUS_FIELDS.get(name, ())):
-                raise ValueError(f"{str(name)[:40]!r} says nothing of a process")
+                raise ValueError(f"{str(name)[:40]!r} is not the state of a process")
             setattr(self, name, value)
 
 
@@ -124,7 +124,7 @@ class RankProcess:
         if not content:
             self.open = False
             if isinstance(self.handle, RemoteRank) and self.handle.code is None:
-                self.handle.update({"code": 255, "lost": "what carries its reports has ended"})
+                self.handle.update({"code": 255, "lost": "its report connection has ended"})
             return None
         try:
             return self._lines.take(content)

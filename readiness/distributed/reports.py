@@ -34,7 +34,7 @@ def decode_report(message: dict[str, Any]) -> Any:
         return message["report"]
     kind = _KINDS.get(message["kind"])
     if kind is None:
-        raise ValueError(f"reports of the kind {message['kind']!r} are not known here")
+        raise ValueError(f"reports of the kind {message['kind']!r} are unknown here")
     return from_json(kind, message["report"])
 
 

@@ -116,7 +116,7 @@ class StatusBoard:
             place = other * _RECORD_BYTES + turn
             while _COUNT.unpack_from(self._memory, place)[0] < self._exchanged:
                 if time.monotonic() > until:
-                    raise TimeoutError(f"rank {other} has not come within {within_s:g} s")
+                    raise TimeoutError(f"rank {other} did not arrive within {within_s:g} s")
                 time.sleep(_POLL_S)
             numbers.append(_NUMBER.unpack_from(self._memory, place + _COUNT.size)[0])
         return tuple(numbers)

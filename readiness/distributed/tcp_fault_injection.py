@@ -67,7 +67,7 @@ def _filter(descriptors: list[int], program: list[_Instruction]) -> None:
 def opened_socket(descriptor: int) -> Iterator[socket.socket]:
     """Open a socket that other code of this process owns, for the block. Raises OSError where it is none."""
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-        raise OSError(f"descriptor {descriptor} is no socket")
+        raise OSError(f"descriptor {descriptor} is not a socket")
     copy = os.dup(descriptor)
     try:
         opened = socket.socket(fileno=copy)

@@ -186,11 +186,11 @@ class Placement:
         """The placement as text."""
         if self.labels["chips"] == "several":
             hosts = len({host_of(facts) for facts in self.ranks})
-            return f"{len(self.ranks)} ranks, each on a chip of its own" + (f", on {hosts} hosts" if hosts > 1 else "")
+            return f"{len(self.ranks)} ranks, each on its own chip" + (f", on {hosts} hosts" if hosts > 1 else "")
         if len(self.ids) > 1:
-            return f"{len(self.ranks)} ranks share {len(self.ids)} chips: counted as evidence for the software alone"
+            return f"{len(self.ranks)} ranks share {len(self.ids)} chips: evidence for the software only"
         number = "one rank" if len(self.ranks) == 1 else f"{len(self.ranks)} ranks"
-        return f"{number} on one chip: evidence for the software alone, no link between chips was used"
+        return f"{number} on one chip: evidence for the software only, no link between chips was used"
 
 
 def place(accelerator: Accelerator, ranks: int = 0, *, least: int = 1, here: bool = False) -> Placement:
@@ -205,7 +205,7 @@ def place(accelerator: Accelerator, ranks: int = 0, *, least: int = 1, here: boo
 
     backend = accelerator.stack.collective_backend
     if backend is None:
-        raise Skip(f"the {accelerator.stack.name} stack has no collective library that torch.distributed knows")
+        raise Skip(f"the {accelerator.stack.name} stack has no collective library for torch.distributed")
     if not dist.is_available():
         raise Skip("this build of torch has no torch.distributed")
     missing = [name for name in _backends(backend) if not dist.is_backend_available(name)]
@@ -217,7 +217,7 @@ def place(accelerator: Accelerator, ranks: int = 0, *, least: int = 1, here: boo
     shareable = speaks_tcp(backend) or accelerator.stack.ranks_share(accelerator.facts)
     number = wanted if shareable else min(wanted, len(chips))
     if number < least:
-        raise Skip(f"{backend} wants a chip for each rank: {least} ranks need as many chips, and there is {len(chips)}")
+        raise Skip(f"{backend} needs a chip for each rank: {least} ranks need {least} chips, but there is {len(chips)}")
     return Placement(tuple(chips[rank % len(chips)] for rank in range(number)), len(every))
 
 

@@ -193,7 +193,7 @@ def to_json(assessment: Assessment) -> Json:
     if problem is not None:
         raise InternalError(
             f"the assessment does not fit its own schema at {problem.path_text}: {problem.message}",
-            remedy="report this; the evidence is safe in the run's journal",
+            remedy="report this bug; the evidence is safe in the run's journal",
         )
     return document
 
@@ -204,9 +204,9 @@ def from_json(document: Any, place: str) -> Assessment:
     ids = [item.facts.id for item in assessment.accelerators]
     if document.get("under_test", ids if assessment.basis is None else None) != ids:  # early versions did not say
         raise BadFileError(
-            "the accelerators are others than those that were under test",
+            "the accelerators differ from those under test",
             place=f"{place}, at under_test",
-            remedy=f"give the file as readiness {assessment.version} wrote it",
+            remedy=f"give the file unchanged, as readiness {assessment.version} wrote it",
         )
     consistency.refuse(assessment, place)
     return assessment
@@ -229,14 +229,14 @@ def notes(assessment: Assessment, version: str) -> list[str]:
     """What a reader of a saved assessment must be told beside it by this version of readiness."""
     found = []
     if _is_later(assessment.version, version):
-        found.append(f"readiness {assessment.version} wrote it, and this is {version}: what is new in it is not looked at")
+        found.append(f"readiness {assessment.version} wrote it, and this is {version}: keys new in it are ignored")
     if assessment.basis is None:
         found.append(
-            "it does not say what its profile demanded, as early versions did not: its findings were held against their own "
-            "limits, and not against the profile"
+"an early version wrote it, without the requirements of its profile: its findings were checked against "
+"their own limits only"
         )
     elif not profile_demands.understood(assessment.basis.demands):
-        found.append("its profile demanded what this version does not know: its findings were not derived again")
+        found.append("its profile has requirements that this version does not know: its findings were not derived again")
     return found
 
 

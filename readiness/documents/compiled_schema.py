@@ -115,7 +115,7 @@ class _Compiler:
     def refuse_unknown(schema: Mapping[str, Any]) -> None:
         unknown = set(schema) - _ANNOTATIONS - _KEYWORDS - {"type", "allOf", "$ref", "then", "else"}
         if unknown:
-            raise ValueError(f"the keywords {sorted(unknown)} of the schema are not understood")
+            raise ValueError(f"the keywords {sorted(unknown)} of the schema are not supported")
 
     def own(self, schema: Mapping[str, Any], kind: type) -> Handler | None:
         """What the keywords of this part itself ask of a type."""
@@ -255,10 +255,10 @@ def _unique(_: _Compiler, schema: Mapping[str, Any], keyword: str) -> Handler:
 
 
 def _choice(_: _Compiler, schema: Mapping[str, Any], keyword: str) -> Handler:
-    """`enum` and `const`; of texts alone, so that no number equals a truth value."""
+    """`enum` and `const`; of texts alone, so that no number equals a boolean."""
     choices = schema["enum"] if keyword == "enum" else [schema["const"]]
     if not all(isinstance(choice, str) for choice in choices):
-        raise ValueError(f"{keyword} of something else than texts is not understood")
+        raise ValueError(f"{keyword} of values other than texts is not supported")
     known = frozenset(choices)
     return lambda value: None if isinstance(value, str) and value in known else Violation(schema, keyword, value)
 

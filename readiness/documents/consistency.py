@@ -41,7 +41,7 @@ _WITHOUT_TRY = (Status.MEASURED, Status.TIMEOUT, Status.CRASHED)
 def refuse(assessment: Assessment, place: str) -> None:
     """Raises BadFileError for an assessment that says different things in different places."""
     for path, what in contradictions(assessment):
-        remedy = f"give the file as readiness {assessment.version} wrote it"
+        remedy = f"give the file unchanged, as readiness {assessment.version} wrote it"
         raise BadFileError(what, place=f"{place}, at {path}", remedy=remedy)
 
 
@@ -68,7 +68,7 @@ def contradictions(assessment: Assessment) -> Iterator[Contradiction]:
                 yield f"{path}.evidence[{place}]", f"{item.facts.id}: {piece.check} {what}"
             group = (piece.check, *piece.accelerators)
             if len(piece.accelerators) > 1 and not _is_same(together.setdefault(group, piece), piece):
-                what = f"{piece.check} was measured on several together, and others of them have other evidence of it"
+                what = f"{piece.check} was measured on several accelerators together, but their copies of it differ"
                 yield f"{path}.evidence[{place}]", f"{item.facts.id}: {what}"
         for where, what in _of_one(item, assessment, judging):
             yield path + where, f"{item.facts.id}: {what}"
@@ -80,14 +80,14 @@ def contradictions(assessment: Assessment) -> Iterator[Contradiction]:
 def _of_basis(assessment: Assessment, basis: Basis) -> Iterator[Contradiction]:
     asked, where = basis.demands, "profile.demands"
     if profile_demands.digest_of(asked) != assessment.profile_sha256:
-        yield where, "what the profile demanded has another digest than profile.sha256"
+        yield where, "the digest of the requirements differs from profile.sha256"
     if sorted(basis.files.values()) != asked.get("files", []):
-        yield "profile.files", "the files of the profile have other digests than it demanded"
+        yield "profile.files", "the digests of the profile's files differ from those required"
     for use in assessment.uses:
         if use not in asked["uses"]:
-            yield "uses", f"it was judged for {use}, and its profile does not speak of that"
+            yield "uses", f"it was judged for {use}, which its profile does not cover"
     for check in sorted({entry["check"] for entry in asked["require"]} - basis.settings.keys()):
-        yield "profile.settings", f"it does not say what {check} was to be told"
+        yield "profile.settings", f"it does not contain the settings of {check}"
     for entry in asked["require"]:
         limit = entry["limit"]
         if (limit["operator"] == Operator.BETWEEN) is (limit.get("high") is None):
@@ -96,7 +96,7 @@ def _of_basis(assessment: Assessment, basis: Basis) -> Iterator[Contradiction]:
         told = basis.settings.get(check)
         for name, value in settings.items():
             if told is not None and not _is_as_demanded(value, told.get(name)):
-                yield "profile.settings", f"{shown(name)} of {shown(check)} is another one than the profile demanded"
+                yield "profile.settings", f"{shown(name)} of {shown(check)} differs from what the profile required"
 
 
 def _is_as_demanded(demanded: Any, told: Any) -> bool:
@@ -124,15 +124,15 @@ def _judging(assessment: Assessment, basis: Basis) -> Rejudging | None:
 
 def _of_evidence(piece: Evidence, id: str, known: set[str]) -> Iterator[str]:
     if piece.attempts == 0 and piece.status in _WITHOUT_TRY:
-        yield f"is {piece.status}, and was never tried"
+        yield f"is {piece.status}, and has no attempt"
     if piece.status is Status.MEASURED:
         for fault in OWN_FAULTS:
             if piece.process.get("exit_code") == -fault or piece.process.get("signal") == fault.name:
-                yield f"is measured, and its process died by {fault.name}"
+                yield f"is measured, but its process died by {fault.name}"
     if piece.accelerators and id not in piece.accelerators:
-        yield f"was measured on {', '.join(piece.accelerators[:4])}, and stands with another"
+        yield f"was measured on {', '.join(piece.accelerators[:4])}, but is filed under another accelerator"
     elif missing := [other for other in piece.accelerators if other not in known]:
-        yield f"was measured together with {', '.join(missing[:4])}, which the file lacks"
+        yield f"was measured together with {', '.join(missing[:4])}, which are missing in the file"
 
 
 # ---------------------------------------------------------------------------------------------------- one accelerator
@@ -143,7 +143,7 @@ def _of_one(item: AcceleratorAssessment, assessment: Assessment, judging: Rejudg
     keys = [(finding.requirement, finding.use) for finding in item.findings]
     for what, where, each in (("pieces of evidence", ".evidence", checks), ("findings", ".findings", keys)):
         if len(set(each)) != len(each):
-            yield where, f"two {what} speak of the same"
+            yield where, f"two {what} are about the same"
     if judging is not None:
         yield from _against_derived(item, judging)
     else:
@@ -158,25 +158,25 @@ def _of_one(item: AcceleratorAssessment, assessment: Assessment, judging: Rejudg
         findings = [finding for finding in item.findings if finding.use is use]
         verdict = item.verdicts.get(use)
         if verdict is None and (findings or judging is not None):
-            yield ".verdicts", f"there are findings for {use}, and no verdict" if findings else f"no verdict for {use}"
+            yield ".verdicts", f"there are findings for {use}, but no verdict" if findings else f"no verdict for {use}"
         if use not in assessment.uses and (findings or verdict is not None):
-            yield ".verdicts", f"it is judged for {use}, which nobody asked for"
+            yield ".verdicts", f"it is judged for {use}, which was not requested"
         if verdict is not None:
             yield from ((f".verdicts.{use}", what) for what in _of_verdict(verdict, decide(findings), use))
 
 
 def _of_verdict(verdict: Verdict, follows: Verdict, use: Use) -> Iterator[str]:
     if verdict.decision is not follows.decision:
-        yield f"the verdict for {use} is {verdict.decision}, and from the findings follows {follows.decision}"
+        yield f"the verdict for {use} is {verdict.decision}, but {follows.decision} follows from the findings"
     for name in ("score", "ceiling"):
         said, derived = getattr(verdict, name), getattr(follows, name)
         if said != derived:
-            yield f"the {name} for {use} is {said}, and from the findings follows {derived}"
+            yield f"the {name} for {use} is {said}, but {derived} follows from the findings"
     for name in ("blockers", "limits", "unknown", "waived"):
         said, derived = getattr(verdict, name), getattr(follows, name)
         if sorted(said) != list(derived):
             odd = sorted(set(said) ^ set(derived)) or sorted(said)
-            yield f"{name} for {use} are others than follow from the findings: {', '.join(odd[:3])}"
+            yield f"{name} for {use} differ from what follows from the findings: {', '.join(odd[:3])}"
 
 
 def _of_waiver(finding: Finding, id: str, began: str) -> str | None:
@@ -185,13 +185,13 @@ def _of_waiver(finding: Finding, id: str, began: str) -> str | None:
         if waiver is None:
             continue
         if finding.outcome is not Outcome.FAIL:
-            return f"is {finding.outcome}, and only a failure can be waived"
+            return f"is {finding.outcome}, but only a failure can be waived"
         if waiver.requirement != finding.requirement or not fnmatchcase(id, waiver.accelerator):
-            return f"is waived by what is about {shown(waiver.requirement)} on {shown(waiver.accelerator)}"
+            return f"is waived by a waiver for {shown(waiver.requirement)} on {shown(waiver.accelerator)}"
     if finding.waived is not None and finding.expired_waiver is not None:
-        return "is waived, and no longer waived"
+        return "is waived, but its waiver has also expired"
     if finding.waived is not None and finding.waived.until < began:
-        return f"was waived until {finding.waived.until}, and the run began on {began}"
+        return f"was waived until {finding.waived.until}, but the run began on {began}"
     return None
 
 
@@ -211,11 +211,11 @@ def _against_derived(item: AcceleratorAssessment, judging: Rejudging) -> Iterato
         follows = derived.pop((finding.requirement, finding.use), None)
         name = f"{finding.requirement} for {finding.use}"
         if follows is None:
-            yield f".findings[{number}]", f"the profile does not demand {name}"
+            yield f".findings[{number}]", f"the profile does not require {name}"
         elif (what := _difference(finding, follows)) is not None:
             yield f".findings[{number}]", f"{name}: {what}"
     for requirement, use in derived:
-        yield ".findings", f"there is no finding of {requirement} for {use}, which the profile demands"
+        yield ".findings", f"there is no finding of {requirement} for {use}, which the profile requires"
         return
 
 
@@ -225,9 +225,9 @@ def _difference(finding: Finding, follows: Finding) -> str | None:
         if name == "earned" and finding.waived is not None:
             derived = 0.0
         if not _is_same(said, derived):
-            return f"{name} is {shown(said)}, and from evidence and profile follows {shown(derived)}"
+            return f"{name} is {shown(said)}, but {shown(derived)} follows from evidence and profile"
     if finding.outcome is Outcome.FAIL and follows.value is not None and finding.reason != follows.reason:
-        return "it is about something else than its evidence says"
+        return "it is about something other than its evidence"
     return None
 
 

@@ -29,13 +29,13 @@ def read_bytes(file: Path, *, largest_bytes: int, own: bool = False) -> bytes:
             content = stream.read(largest_bytes + 1)
     except (OSError, ValueError) as problem:  # ValueError: a NUL in the path
         reason = getattr(problem, "strerror", None) or problem
-        remedy = "put a file of your own in its place, or name another folder" if own else "correct the path"
+        remedy = "replace it by a file of your own, or name another folder" if own else "correct the path"
         raise BadFileError(f"it cannot be read: {reason}", place=repr(str(file)), remedy=remedy) from None
     if len(content) > largest_bytes:
         raise BadFileError(
-            f"it is larger than {largest_bytes // 2**10} KiB, the most such a file may have",
+            f"it is larger than {largest_bytes // 2**10} KiB, the limit for such a file",
             place=str(file),
-            remedy="give the file that was meant",
+            remedy="give the intended file",
         )
     return content
 
@@ -54,16 +54,16 @@ def read_json(file: Path, *, largest_bytes: int, own: bool = False) -> Any:
         raise BadFileError(
             f"not JSON: {problem.msg} (column {problem.colno})",
             place=f"{file}:{problem.lineno}",
-            remedy="give the file as it was written; it may have been cut short",
+            remedy="give the unchanged file; it may be truncated",
         ) from None
     except RecursionError:
         raise BadFileError(
-            "not JSON: it is nested too deeply", place=str(file), remedy="give the file as it was written"
+            "not JSON: it is nested too deeply", place=str(file), remedy="give the unchanged file"
         ) from None
     except ValueError as problem:
         line = _line_of(problem, text)
         place = str(file) if line is None else f"{file}:{line}"
-        raise BadFileError(f"not JSON: {problem}", place=place, remedy="give the file as it was written") from None
+        raise BadFileError(f"not JSON: {problem}", place=place, remedy="give the unchanged file") from None
 
 
 #: A text of JSON may hold so many values: as many as an assessment of the largest size, and few enough for memory.
@@ -84,7 +84,7 @@ def parse_json(content: str) -> Any:
     """JSON text read strictly. Raises ValueError (JSONDecodeError where the place is known) or RecursionError."""
     values = sum(map(content.count, ",[{"))  # at most: texts may hold these characters too
     if values > MOST_VALUES:
-        raise ValueError(f"it holds some {values:,} values, and the most are {MOST_VALUES:,}")
+        raise ValueError(f"it has about {values:,} values; the limit is {MOST_VALUES:,}")
     long = _whole_number if _LONG_NUMBER.search(content) else None  # such digits may also stand in a text
     with without_collection():
         return json.loads(
@@ -93,7 +93,7 @@ def parse_json(content: str) -> Any:
 
 
 def _no_constant(constant: str) -> Any:
-    raise _RefusedError(f"{constant} is no JSON number", constant)
+    raise _RefusedError(f"{constant} is not a JSON number", constant)
 
 
 def _no_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -102,13 +102,13 @@ def _no_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         return keys
     names = [name for name, _ in pairs]
     twice = next(name for position, name in enumerate(names) if name in names[:position])
-    raise _RefusedError(f"the key {twice[:100]!r} stands twice in one object", json.dumps(twice, ensure_ascii=False))
+    raise _RefusedError(f"the key {twice[:100]!r} occurs twice in one object", json.dumps(twice, ensure_ascii=False))
 
 
 def _finite(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
-        raise _RefusedError(f"{digits[:40]} is larger than any number here can be", digits)
+        raise _RefusedError(f"{digits[:40]} is too large for a number", digits)
     return number
 
 
@@ -165,7 +165,7 @@ def without_collection() -> Iterator[None]:
 
 #: The mode of what only this user may write, before the user's mask.
 OWN_MODE = 0o644
-_LINK, _NO_FILE = "it is a symbolic link, which is not followed", "it is no regular file"
+_LINK, _NO_FILE = "it is a symbolic link, and links are not followed", "it is not a regular file"
 
 
 def open_own(file: Path, flags: int) -> IO[bytes]:
@@ -199,21 +199,21 @@ def refuse_folder_of_others(folder: Path, *, follow: bool = True) -> None:
     """
     found = folder.stat(follow_symlinks=follow)
     if not stat.S_ISDIR(found.st_mode):
-        refusal: str | None = "it is no folder"
+        refusal: str | None = "it is not a folder"
     else:
         refusal = _of_others(found) or _writable(found)
     if refusal is not None:
         raise UsageError(
-            f"{refusal}: it may hold what others have put there",
+            f"{refusal}: other users may have put files there",
             place=str(folder),
-            remedy=f"name a folder of your own, or look at what is in it and make it yours: chown, and chmod go-w {folder}",
+            remedy=f"name a folder of your own, or check its content and take it over: chown, and chmod go-w {folder}",
         )
 
 
 def refuse_file_of_others(file: Path) -> None:
     """Refuse what is no regular file of this user's own, whatever its name leads to. Raises UsageError."""
     if (refusal := _irregular(file.lstat())) is not None:
-        raise UsageError(refusal, place=str(file), remedy="take it away, or name another folder")
+        raise UsageError(refusal, place=str(file), remedy="remove it, or name another folder")
 
 
 def _irregular(found: os.stat_result) -> str | None:
@@ -226,12 +226,12 @@ def _irregular(found: os.stat_result) -> str | None:
 
 def _of_others(found: os.stat_result) -> str | None:
     own = os.geteuid()
-    return None if found.st_uid == own else f"it belongs to user {found.st_uid}, not to user {own}, who runs this"
+    return None if found.st_uid == own else f"it belongs to user {found.st_uid}, not to user {own}, who runs readiness"
 
 
 def _writable(found: os.stat_result) -> str | None:
     mode = stat.S_IMODE(found.st_mode)
-    return f"others may write to it (mode {mode:o})" if mode & (stat.S_IWGRP | stat.S_IWOTH) else None
+    return f"other users may write to it (mode {mode:o})" if mode & (stat.S_IWGRP | stat.S_IWOTH) else None
 
 
 def write_atomically(file: Path, text: str, *, mode: int = 0o666) -> None:

@@ -132,10 +132,10 @@ def read(file: Path, name: str) -> tuple[dict[str, Any], Lines]:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as problem:
         what, line = _syntax(str(problem), text)
-        raise BadFileError(f"not TOML: {what}", place=f"{file}:{line}", remedy="mend the syntax there") from None
+        raise BadFileError(f"not TOML: {what}", place=f"{file}:{line}", remedy="correct the syntax there") from None
     except (RecursionError, ValueError) as problem:
         what = "it is nested too deeply" if isinstance(problem, RecursionError) else str(problem)
-        raise BadFileError(f"not TOML: {what}", place=str(file), remedy=f"write it as a {name} is written") from None
+        raise BadFileError(f"not TOML: {what}", place=str(file), remedy=f"write it as the schema of a {name} says") from None
     lines = lines_of(text, skeleton)
     found = schema.first_problem(name, document)
     if found is not None:
@@ -160,8 +160,8 @@ def _at(document: Any, path: Sequence[str | int]) -> Any:
 def _refuse_before_parsing(skeleton: str, file: Path) -> None:
     """What would take `tomllib` longer than anybody waits."""
     for pattern, what, remedy in (
-        (_DEEP_KEY, f"a key of more than {_DEEPEST} parts", "write a key as the schema names it"),
-        (_LONG_NUMBER, f"a number of more than {_LONGEST_NUMBER} digits", "write one that means something"),
+        (_DEEP_KEY, f"a key of more than {_DEEPEST} parts", "use the key names of the schema"),
+        (_LONG_NUMBER, f"a number of more than {_LONGEST_NUMBER} digits", "write a shorter number"),
     ):
         if match := pattern.search(skeleton):
             line = skeleton.count("\n", 0, match.start()) + 1

@@ -21,7 +21,9 @@ def load(file: Path, profile: Profile) -> tuple[Waiver, ...]:
             datetime.date.fromisoformat(entry["until"])
         except ValueError:
             raise BadFileError(
-                f"waive[{position}].until: {entry['until']!r} is no day", place=place, remedy='write it like "2027-01-31"'
+                f"waive[{position}].until: {entry['until']!r} is not a date",
+                place=place,
+                remedy='write it like "2027-01-31"',
             ) from None
         if entry["requirement"] not in known:
             hint = did_you_mean(entry["requirement"], sorted(known))

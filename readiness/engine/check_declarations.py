@@ -56,12 +56,12 @@ def discover(limit_s: float = IMPORT_LIMIT_S) -> dict[str, Check]:
 def _unusable(problem: FailedCallError) -> CheckFileError:
     if not problem.note:
         what = f"the user's check files cannot be imported: {problem}"
-        return CheckFileError(what, place="--checks", remedy="name another folder, or mend it")
+        return CheckFileError(what, place="--checks", remedy="name another folder, or fix it")
     line = problem.line_in(problem.note)
     return CheckFileError(
         f"this check file cannot be imported: {problem}",
         place=problem.note if line is None else f"{problem.note}:{line}",
-        remedy="have it declare and do nothing else while it is imported, or move it out of the folder",
+        remedy="at import it should only declare checks; or move it out of the folder",
     )
 
 
@@ -90,7 +90,7 @@ def _from_json(document: Json) -> Check:
     id, file = str(document["id"]), str(document["file"])
 
     def elsewhere(*_: Any, **__: Any) -> Iterator[Yield]:
-        raise InternalError(f"{id} is run by workers alone", place=file, remedy="report this")
+        raise InternalError(f"{id} can be run by workers only", place=file, remedy="report this bug")
 
     def vet(settings: Mapping[str, Any]) -> None:
         _ask(id, file, "_vet", {"settings": dict(settings)}, IMPORT_LIMIT_S)
@@ -124,7 +124,7 @@ def _measure(told: Json) -> Measure:
 
 def _number(value: Any) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     return value
 
 
@@ -155,7 +155,7 @@ def _understood(value: Any) -> Any:
             return [_understood(item) for item in value]
         case None | bool() | int() | float() | str():
             return value
-    raise ValueError(f"{value!r:.60} is no setting")
+    raise ValueError(f"{value!r:.60} is not a setting")
 
 
 def _ask(id: str, file: str, function: str, arguments: Json, limit_s: float) -> Any:
@@ -169,7 +169,7 @@ def _ask(id: str, file: str, function: str, arguments: Json, limit_s: float) -> 
     except FailedCallError as problem:
         what = f"check {id!r}: its {function.removeprefix('_')} fails: {problem}"
         line = problem.line_in(file)
-        raise CheckFileError(what, place=file if line is None else f"{file}:{line}", remedy="mend it") from None
+        raise CheckFileError(what, place=file if line is None else f"{file}:{line}", remedy="fix it") from None
 
 
 def _vet(id: str, file: str, settings: Json, note: Callable[[str], object]) -> None:  # noqa: ARG001

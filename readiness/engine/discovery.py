@@ -121,9 +121,9 @@ def select(discovery: Discovery, specs: Sequence[str]) -> tuple[AcceleratorFacts
             found = list(simulated)
         if not found:
             raise UsageError(
-                f"there is no accelerator {spec!r} here",
+                f"there is no accelerator {spec!r} on this machine",
                 place="--device",
-                remedy=f"present: {', '.join(facts.id for facts in present) or 'none'}; `readiness devices` tells more",
+                remedy=f"present: {', '.join(facts.id for facts in present) or 'none'}; `readiness devices` shows why",
             )
         chosen |= {facts.id: facts for facts in found}
     return tuple(chosen.values())
@@ -139,7 +139,7 @@ def of_stacks(chosen: Sequence[AcceleratorFacts], elsewhere: Sequence[Accelerato
             raise UsageError(
                 f"{host.name} has no accelerator of the stack {', '.join(stacks)}",
                 place="--host",
-                remedy=f"choose with --device what all hosts have; there: {', '.join(own)}",
+                remedy=f"choose with --device what all hosts have; it has: {', '.join(own)}",
             )
     return fitting
 
@@ -157,9 +157,9 @@ def _simulated(specs: Sequence[str]) -> tuple[AcceleratorFacts, ...]:
         wanted = spec.partition(":")[2]
         if not wanted or wanted.isdigit():
             raise UsageError(
-                f"{spec!r} does not say which simulated machine is meant",
+                f"{spec!r} does not name a simulated machine",
                 place="--device",
-                remedy=f"write sim:{next(iter(chips.names()), 'NAME')} or sim:FILE.toml: these are all chips of it",
+                remedy=f"write sim:{next(iter(chips.names()), 'NAME')} or sim:FILE.toml: both mean all its chips",
             )
         machine = chips.find(wanted, kinds())
         machines[machine.sha256] = machine
@@ -167,7 +167,7 @@ def _simulated(specs: Sequence[str]) -> tuple[AcceleratorFacts, ...]:
         raise UsageError(
             f"two simulated machines ({' and '.join(machine.name for machine in machines.values())}) in one run",
             place="--device",
-            remedy="choose one of them; one file may describe several chips",
+            remedy="choose one; one file may describe several chips",
         )
     return tuple(facts for machine in machines.values() for facts in sim.facts(machine))
 

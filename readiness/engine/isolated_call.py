@@ -80,12 +80,12 @@ def _answer(worker: Worker) -> Any:
             raise error(what, place=place, remedy=remedy)
         case {"failed": str(how)}:
             raise FailedCallError(how, note=note, log=worker.log_tail)
-    raise FailedCallError("it answers in no way that is known", note=note, log=worker.log_tail)
+    raise FailedCallError("it sent an unknown answer", note=note, log=worker.log_tail)
 
 
 def _end(worker: Worker) -> str:
     if worker.timed_out:
-        return f"no end within {worker.limit_s:g} s"
+        return f"not finished within {worker.limit_s:g} s"
     if worker.killed is None and worker.exit_code is not None and worker.exit_code >= 0:
         return f"its process ended with exit code {worker.exit_code} before its work was done"
     return describe_end(worker)

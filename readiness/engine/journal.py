@@ -51,13 +51,13 @@ class Journal:
             lock = files.take_lock(folder)
         except OSError as problem:
             raise UsageError(
-                f"no journal can be kept there: {problem}",
+                f"the journal cannot be kept there: {problem}",
                 place=str(folder),
                 remedy="name another folder with --resume DIR, or set XDG_STATE_HOME to one that can be written and locked",
             ) from None
         if lock is None:
             raise UsageError(
-                "another readiness is at work on this run", place=str(folder), remedy="wait for it, or name another folder"
+                "another readiness uses this run", place=str(folder), remedy="wait until it ends, or name another folder"
             )
         self._lock = lock
         # Half of a file that a kill kept from being put in its place; the folder may be the user's, and hold other files.
@@ -87,7 +87,7 @@ class Journal:
         problem = schema.first_problem("run", document)
         if problem is not None:
             raise BadFileError(
-                f"this is not the run.json of a run: {problem.path_text}: {problem.message}",
+                f"this is not a run.json of readiness: {problem.path_text}: {problem.message}",
                 place=str(file),
                 remedy="name the folder of a run, or an empty one",
             )
@@ -117,7 +117,7 @@ class Journal:
             raise UsageError(
                 f"the journal cannot be opened: {problem.strerror or problem}",
                 place=str(file),
-                remedy="free it, or keep the run in another folder: --resume DIR",
+                remedy="check disk space and permissions, or keep the run in another folder: --resume DIR",
             ) from None
         if len(content) > _LARGEST_BYTES:
             raise _no_journal(f"{file}", f"it is larger than {_LARGEST_BYTES >> 20} MiB")
@@ -130,11 +130,13 @@ class Journal:
                 raise _no_journal(f"{file}:{number}", what) from None
         torn = content[len(whole) :]
         if torn.strip(b"\0") and not (torn.startswith(_BEGIN) or _BEGIN.startswith(torn)):
-            raise _no_journal(f"{file}", "its last line is none of ours")
+            raise _no_journal(f"{file}", "its last line is not a record of readiness")
         try:
             self._stream.truncate(len(whole))  # the half line of a run that was killed
         except OSError as problem:
-            raise UsageError(f"the journal cannot be written: {problem}", place=str(file), remedy="free it") from None
+            raise UsageError(
+                f"the journal cannot be written: {problem}", place=str(file), remedy="check disk space"
+            ) from None
         _sync_folder(self.folder)
 
     def _take(self, record: Any) -> None:
@@ -146,7 +148,7 @@ class Journal:
         match kind:
             case "found":
                 if self.accelerators:
-                    raise ValueError("what was found stands there twice")
+                    raise ValueError("the devices found are recorded twice")
                 self.accelerators = remote_devices.accelerators_from_json(record["accelerators"])
                 self.failures = dict(record["failures"])
                 self.machine = dict(record["machine"]) if "machine" in record else None  # early versions kept none
@@ -158,7 +160,7 @@ class Journal:
                 self._session_s = 0.0
         self._session_s = float(record["at"])
         if self.seconds_before > _LONGEST_S:
-            raise ValueError("its sessions took longer than any run")
+            raise ValueError("its sessions are longer than a run can take")
 
     _session_s = 0.0
 
@@ -180,7 +182,10 @@ class Journal:
         return UsageError(
             f"the journal cannot be written: {problem.strerror or problem}",
             place=str(self.folder),
-            remedy=f"free it and go on with --resume {self.folder}, or keep the run elsewhere: --resume DIR",
+            remedy=(
+                f"check disk space and permissions, and continue with --resume {self.folder}, or keep the run "
+                "elsewhere: --resume DIR"
+            ),
         )
 
     def begin_session(self) -> None:
@@ -234,7 +239,7 @@ def _must_fit(problem: schema.Problem | None) -> None:
 
 
 def _no_journal(place: str, what: str) -> BadFileError:
-    return BadFileError(f"this is no record of a run: {what}", place=place, remedy="start anew in another folder")
+    return BadFileError(f"this is not a record of a run: {what}", place=place, remedy="start again in another folder")
 
 
 def _sync_folder(folder: Path) -> None:

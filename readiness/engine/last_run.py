@@ -87,18 +87,18 @@ class LastRun:
             if facts.id not in before:
                 known = " ".join(f"--device {id}" for id in before)
                 raise UsageError(
-                    f"the last run was not of {facts.id}", place=_FLAG, remedy=f"add {known}, or {_ANEW}"
+                    f"the last run did not include {facts.id}", place=_FLAG, remedy=f"add {known}, or {_ANEW}"
                 )
             if accelerator(facts) != accelerator(before[facts.id]):
                 raise UsageError(
-                    f"{facts.id} is no longer the {before[facts.id].model} with the software that the last run was on",
+                    f"{facts.id} is no longer the {before[facts.id].model} with the software of the last run",
                     place=_FLAG,
                     remedy=_ANEW,
                 )
         machine = self.asked.get("machine", {})
         if any(facts.serial is None for facts in chosen) and not same(machine, this_machine()):
             raise UsageError(
-                f"the last run was on {machine.get('name', 'another machine')}, and its accelerators tell no serial number",
+                f"the last run was on {machine.get('name', 'another machine')}, and its accelerators have no serial number",
                 place=_FLAG,
                 remedy=_ANEW,
             )
@@ -114,16 +114,16 @@ def load(profile: Profile, uses: Sequence[Use], asked: Mapping[str, Any]) -> Las
     saved = last.saved
     if saved.profile_name != profile.name:
         raise UsageError(
-            f"the last run was of the profile {saved.profile_name}, not {profile.name}",
+            f"the last run was for the profile {saved.profile_name}, not {profile.name}",
             place=_FLAG,
             remedy=f"add --profile {saved.profile_name}, or {_ANEW} first",
         )
     if saved.profile_sha256 != profile.sha256:
-        what = f"the profile {profile.name} demands something else than in the last run"
+        what = f"the profile {profile.name} has other requirements than in the last run"
         raise UsageError(what, place=_FLAG, remedy=_ANEW)
     if saved.version != __version__:
         raise UsageError(
-            f"the last run was by readiness {saved.version}, and this is {__version__}", place=_FLAG, remedy=_ANEW
+            f"the last run was made by readiness {saved.version}; this is {__version__}", place=_FLAG, remedy=_ANEW
         )
     if not set(uses) <= set(saved.uses):
         raise UsageError(
@@ -135,14 +135,14 @@ def load(profile: Profile, uses: Sequence[Use], asked: Mapping[str, Any]) -> Las
         raise UsageError(
             f"the last run's random data had the seed {saved.seed}, not {asked['seed']}",
             place=_FLAG,
-            remedy=f"leave --seed out, or {_ANEW}",
+            remedy=f"omit --seed, or {_ANEW}",
         )
     if list(asked["hosts"]) != (hosts := last.asked.get("hosts", [])):
-        remedy = f"add {' '.join(f'--host {host}' for host in hosts)}" if hosts else "leave --host out"
+        remedy = f"add {' '.join(f'--host {host}' for host in hosts)}" if hosts else "omit --host"
         what = f"the last run was with {', '.join(hosts) or 'no other host'}"
         raise UsageError(what, place=_FLAG, remedy=f"{remedy}, or {_ANEW}")
     if asked["elsewhere"] != last.asked.get("elsewhere", []):
-        what = "the other hosts no longer have the accelerators that the last run was with"
+        what = "the other hosts no longer have the accelerators of the last run"
         raise UsageError(what, place=_FLAG, remedy=_ANEW)
     wanted = set(last.wanted())
     if not any(
@@ -158,7 +158,7 @@ def _asked(folder: Path) -> Mapping[str, Any]:
     document = files.read_json(folder / "run.json", largest_bytes=_LARGEST_ASKED_BYTES, own=True)
     if (problem := schema.first_problem("run", document)) is not None:
         raise BadFileError(
-            f"this is not the run.json of a run: {problem.path_text}: {problem.message}",
+            f"this is not a run.json of readiness: {problem.path_text}: {problem.message}",
             place=str(folder / "run.json"),
             remedy=_ANEW,
         )

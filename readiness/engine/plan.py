@@ -168,7 +168,7 @@ def _unless_left_out(job: Job, chosen: Callable[[str], bool] | None, only: froze
         if reason := facts.properties.get("unusable"):
             return replace(job, left_out=f"the device cannot be used: {reason}", cause=SkipCause.UNUSABLE)
     if job.check.lasting is not None and job.lasts_s <= 0:
-        return replace(job, left_out="left out: it goes on for as long as --soak TIME says", cause=SkipCause.SOAK)
+        return replace(job, left_out="left out: it runs only with --soak TIME", cause=SkipCause.SOAK)
     if chosen is not None and not chosen(job.check.id):
         return _left_out_by(job, SkipCause.EXPRESSION)
     if only is not None and not any((facts.id, job.check.id) in only for facts in job.accelerators):
@@ -214,9 +214,9 @@ def refuse_what_fits_nothing(expression: str, profile: Profile, checklist: Mappi
     asked = {requirement.check for requirement in profile.requirements}
     if not any(chosen(id) for id in asked | {check.id for check in checklist.values() if check.lasting is not None}):
         raise UsageError(
-            f"no check that the profile {profile.name} asks for fits",
+            f"no check of the profile {profile.name} matches",
             place=f"-k {expression!r}",
-            remedy="give an id of `readiness list`, a part of one or a glob; or name the --profile that asks for it",
+            remedy="give an id of `readiness list`, a part of one or a glob; or name the --profile that requires it",
         )
 
 
@@ -229,14 +229,14 @@ def parse_expression(text: str) -> Callable[[str], bool]:
     while text[position:].strip():
         match = _TOKEN.match(text, position)
         if match is None:
-            raise _bad_expression(text, f"{text[position:].strip()[0]!r} means nothing there")
+            raise _bad_expression(text, f"{text[position:].strip()[0]!r} is unexpected there")
         tokens.append(match[0].strip())
         position = match.end()
     if len(tokens) > 200:
         raise _bad_expression(text, "it has more than 200 words")
     predicate, rest = _either(tokens, text)
     if rest:
-        raise _bad_expression(text, f"{rest[0]!r} is one too many")
+        raise _bad_expression(text, f"{rest[0]!r} is unexpected")
     return predicate
 
 
@@ -261,7 +261,7 @@ def _both(tokens: list[str], text: str) -> _Parsed:
 
 def _single(tokens: list[str], text: str) -> _Parsed:
     if not tokens:
-        raise _bad_expression(text, "it ends where a name should stand")
+        raise _bad_expression(text, "it ends where a name is expected")
     word, *rest = tokens
     if word == "not":
         inner, rest = _single(rest, text)
@@ -272,7 +272,7 @@ def _single(tokens: list[str], text: str) -> _Parsed:
             raise _bad_expression(text, "a parenthesis is not closed")
         return inner, rest[1:]
     if word in (")", "and", "or"):
-        raise _bad_expression(text, f"{word!r} stands where a name should")
+        raise _bad_expression(text, f"{word!r} is in the place of a name")
     glob = word if set(word) & set("*?[") else f"*{word}*"
     return (lambda id: fnmatchcase(id, glob)), rest
 

@@ -65,10 +65,12 @@ class HostOptions:
         """The hosts. Raises UsageError for what cannot be a command, a name or an address."""
         for name in self.names:
             if not _NAME.fullmatch(name):
-                raise UsageError(f"{name!r} is no name of a host", place="--host", remedy="write it as ssh knows it: node2")
+                raise UsageError(f"{name!r} is not the name of a host", place="--host", remedy="write it as for ssh: node2")
         if len(set(self.names)) < len(self.names) or len(self.names) > _MOST_HOSTS:
             raise UsageError(
-                f"hosts are named twice, or more than {_MOST_HOSTS}", place="--host", remedy="name each further host once"
+                f"a host is named twice, or more than {_MOST_HOSTS} are named",
+                place="--host",
+                remedy="name each other host once",
             )
         own = None if self.address is None else _own(self.address)
         return tuple(Host(name, self._command(name), own or _address_for(name)) for name in self.names)
@@ -78,15 +80,15 @@ class HostOptions:
             words = shlex.split(self.reach)
         except ValueError as problem:
             raise UsageError(
-                f"{self.reach!r} is no command: {problem}", place="--reach", remedy=f"write it like {REACH!r}"
+                f"{self.reach!r} is not a command: {problem}", place="--reach", remedy=f"write it like {REACH!r}"
             ) from None
         command = tuple(word.replace("{host}", name).replace("{python}", sys.executable) for word in words)
         if other := [word for word in words if re.search(r"\{(?!host\}|python\})[\w.:!\[\]<>^=+-]*\}", word)]:
-            what = f"{other[0][:100]!r}: nothing stands for what is in braces"
+            what = f"{other[0][:100]!r}: unknown name in braces"
             raise UsageError(what, place="--reach", remedy=f"write it like {REACH!r}")
         if not any("{host}" in word for word in words) and len(self.names) > 1:
             raise UsageError(
-                f"{self.reach!r} reaches the same host whatever its name", place="--reach", remedy="put {host} into it"
+                f"{self.reach!r} reaches the same host for every name", place="--reach", remedy="include {host}"
             )
         if not command:
             raise UsageError("the command is empty", place="--reach", remedy=f"write it like {REACH!r}")
@@ -113,7 +115,7 @@ def _address_for(name: str) -> str:
         return own_address(name.rpartition("@")[2])
     except (OSError, UnicodeError) as problem:
         raise UsageError(
-            f"how {name} reaches this host is not known: {problem}",
+            f"the address by which {name} reaches this host is unknown: {problem}",
             place="--host",
             remedy="give this host's address in the network of all hosts: --address ADDRESS",
         ) from None
@@ -138,8 +140,8 @@ def _refuse_too_many(found: Sequence[AcceleratorFacts]) -> None:
     size = sum(len(json.dumps(remote_devices.delta_encode(facts, leads[facts.stack]))) for facts in found)
     if size > _MOST_TOLD_BYTES:
         raise UsageError(
-            f"it takes {size >> 10} KiB to tell a worker of the {len(found)} accelerators of other hosts, "
-            f"and {_MOST_TOLD_BYTES >> 10} KiB are the most",
+            f"the {len(found)} accelerators of other hosts take {size >> 10} KiB to describe; "
+            f"the limit is {_MOST_TOLD_BYTES >> 10} KiB",
             place="--host",
             remedy="name fewer hosts, or fewer in each run",
         )
@@ -151,7 +153,7 @@ def _refuse_one_twice(hosts: Sequence[Host], machines: Sequence[Identity]) -> No
     for host, machine in zip(hosts, machines, strict=True):
         for name, other in known:
             if same_place(machine, other):
-                remedy = "name each further host once, and not the one that the run is on"
+                remedy = "name each other host once, and not the one that the run is on"
                 raise UsageError(f"{host.name} is {name}", place="--host", remedy=remedy)
         known.append((host.name, machine))
 
@@ -166,13 +168,13 @@ def _look(host: Host, limit_s: float) -> tuple[list[AcceleratorFacts], Identity]
         found = remote_devices.accelerators_from_json(told["accelerators"])
         for facts in found:
             if not _is_known(facts):
-                raise ValueError(f"{facts.id} is no accelerator that this version knows")
+                raise ValueError(f"{facts.id} is not an accelerator that this version knows")
     except (ValueError, RecursionError) as problem:
         why = "nested too deeply" if isinstance(problem, RecursionError) else str(problem)[:200]
         raise UsageError(
-            f"{host.name} answers {text[:80]!r}, which is no list of accelerators ({why})",
+            f"{host.name} answers {text[:80]!r}, which is not a list of accelerators ({why})",
             place="--host",
-            remedy=f"see what this says: {shlex.join(host.command)} -m readiness devices -f json",
+            remedy=f"see the output of: {shlex.join(host.command)} -m readiness devices -f json",
         ) from None
     version, machine = told.get("version"), told.get("machine", {})
     if version != __version__:
@@ -201,7 +203,7 @@ def _must_see(hosts: Sequence[Host], folder: Path) -> None:
             for host in hosts:
                 seen = _run(host, ["-"], f"print(open({str(Path(file.name).resolve())!r}).read())", _SEEN_S)
                 if seen.strip() != word:
-                    raise UsageError(f"{host.name} sees something else in {folder}", place="--shared", remedy=_SHARED)
+                    raise UsageError(f"{host.name} sees other content in {folder}", place="--shared", remedy=_SHARED)
     except OSError as problem:
         raise UsageError(f"{folder} cannot be written to: {problem}", place="--shared", remedy=_SHARED) from None
 
@@ -216,9 +218,9 @@ def _refuse_open_to_others(folder: Path) -> None:
         others, sticky = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH), found.st_mode & stat.S_ISVTX
         if found.st_uid not in (0, os.geteuid()) or (others and not sticky):
             raise UsageError(
-                f"others may take away what is written to {folder} and put something else in its place",
+                f"other users may replace files in {folder}",
                 place="--shared",
-                remedy="name a folder of your own that nobody else may write to: mkdir -m 700 in it makes one",
+                remedy="name a folder that only you may write to: mkdir -m 700 in it creates one",
             )
 
 
@@ -230,7 +232,7 @@ def _run(host: Host, arguments: Sequence[str], program: str | None, limit_s: flo
     if code != 0:
         if program is not None:
             raise UsageError(f"{host.name} does not see the folder: {words}", place="--shared", remedy=_SHARED)
-        raise _unreachable(host, f"exit code {code}: {words or 'no words'}")
+        raise _unreachable(host, f"exit code {code}: {words or 'no output'}")
     return said
 
 
@@ -259,12 +261,12 @@ def _done(command: Sequence[str], given: bytes, limit_s: float) -> tuple[int, st
                     key.data.extend(content)
                 del words[:-_MOST_WORDS]
                 if len(said) > _MOST_BYTES:
-                    raise ValueError(f"it answers with more than {_MOST_BYTES >> 20} MiB")
+                    raise ValueError(f"its answer is larger than {_MOST_BYTES >> 20} MiB")
                 if time.monotonic() >= deadline:
-                    raise TimeoutError(f"no end within {limit_s:g} s")
+                    raise TimeoutError(f"not finished within {limit_s:g} s")
             code = process.wait(max(deadline - time.monotonic(), 0.1))
     except subprocess.TimeoutExpired:
-        raise TimeoutError(f"no end within {limit_s:g} s") from None
+        raise TimeoutError(f"not finished within {limit_s:g} s") from None
     finally:
         process.kill()
         process.wait()
@@ -274,7 +276,7 @@ def _done(command: Sequence[str], given: bytes, limit_s: float) -> tuple[int, st
 def _unreachable(host: Host, why: str) -> UsageError:
     command = shlex.join([*host.command, "-m", "readiness", "devices"])
     return UsageError(
-        f"{host.name} cannot be looked at: {why}",
+        f"{host.name} cannot be examined: {why}",
         place="--host",
-        remedy=f"install readiness there; this must work without a question: {command}",
+        remedy=f"install readiness there; this command must work without a prompt: {command}",
     )

@@ -30,18 +30,18 @@ def settle(
     nameless = any(facts.serial is None for facts in chosen)
     if nameless and journal.machine and not same(journal.machine, this_machine()):
         raise UsageError(
-            f"it began on {journal.machine.get('name', 'another machine')}, and its accelerators tell no serial number",
+            f"it began on {journal.machine.get('name', 'another machine')}, and its accelerators have no serial number",
             place=str(journal.folder),
-            remedy="begin a new run: evidence of two different machines makes no assessment",
+            remedy="start a new run: evidence of different machines cannot be combined",
         )
     settled = []
     for before in journal.accelerators:
         now = next((facts for facts in chosen if accelerator(facts) == accelerator(before)), None)
         if now is None:
             raise UsageError(
-                f"{before.id} is no longer the {before.model} with the software that this run began on",
+                f"{before.id} is no longer the {before.model} with the software of this run",
                 place=str(journal.folder),
-                remedy="begin a new run: evidence of two different machines makes no assessment",
+                remedy="start a new run: evidence of different machines cannot be combined",
             )
         settled.append(replace(now, counters=before.counters))
     return tuple(settled)

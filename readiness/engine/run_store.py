@@ -102,7 +102,7 @@ def last_run(place: str, remedy: str) -> Path:
     except (BadFileError, OSError, ValueError):  # ValueError: a NUL in the path
         raise UsageError("there is no last run", place=place, remedy=remedy) from None
     if not there:
-        raise UsageError(f"the last run is gone ({last})", place=place, remedy=remedy)
+        raise UsageError(f"the last run no longer exists ({last})", place=place, remedy=remedy)
     return last
 
 

@@ -162,7 +162,7 @@ class _Run(Scheduler[Job]):
         if self.signals:
             return Stop(StopCause.INTERRUPTED, f"the run was interrupted ({self.signals[0]})")
         if within is not None and time.monotonic() - self.began > within - CLOSING_S:
-            return Stop(StopCause.TIME_UP, f"the time granted with --within ({within:.0f} s) was up")
+            return Stop(StopCause.TIME_UP, f"the time given with --within ({within:.0f} s) was used up")
         return None
 
     def stopping(self, reason: str) -> None:
@@ -246,7 +246,7 @@ def _assemble(
     for job in jobs:
         evidence = loop.evidence.get(job.key)
         if evidence is None:
-            assert job.left_out is not None or stop is not None, "a job that was to run has no evidence"
+            assert job.left_out is not None or stop is not None, "a planned job has no evidence"
             reason = job.left_out or f"it had not run: {stop.reason if stop else ''}"
             cause = job.cause or (stop.cause if stop else None)
             evidence = Evidence(

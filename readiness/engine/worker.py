@@ -139,7 +139,7 @@ def _serve_check(request: Mapping[str, Any], send: Send) -> None:
     except PipeLostError:
         raise
     except OSError as problem:  # want of disk
-        status, reason, void = Status.ERROR, f"the host's disk did not suffice: {problem.strerror}", True
+        status, reason, void = Status.ERROR, f"the host's disk was too small: {problem.strerror}", True
     except BaseException as problem:  # noqa: BLE001 - a panic of a library in Rust, a cancelled task: evidence too
         worker_log.print_traceback()
         status, reason = Status.ERROR, _told(problem)
@@ -182,7 +182,7 @@ def _serve_call(request: Mapping[str, Any], send: Send) -> None:
             "refused": type(problem).__name__, "what": problem.what, "place": problem.place, "remedy": problem.remedy,
         }  # fmt: skip
     except MemoryError:
-        answer = {"failed": f"it takes more than {request['memory_bytes'] >> 20} MiB of memory"}
+        answer = {"failed": f"it needs more than {request['memory_bytes'] >> 20} MiB of memory"}
     except BaseException as problem:  # noqa: BLE001 - code of others raises what it likes
         worker_log.print_traceback()
         answer = {"failed": _told(problem)}
@@ -254,7 +254,7 @@ def measure(check: Check, accelerator: Accelerator, settings: Mapping[str, Any],
     """Run a check in this process, handing on what it yields; its status and the reason for it.
 
     A measurement that the check did not declare is an error of the check: a profile could never have asked for it. Raises
-    OSError where the host's disk did not suffice: what the check measured may have suffered from that.
+    OSError where the host's disk was too small: what the check measured may have suffered from that.
     """
     counts: Counter[type] = Counter()
     try:
@@ -268,7 +268,7 @@ def measure(check: Check, accelerator: Accelerator, settings: Mapping[str, Any],
     except Skip as skip:
         return Status.SKIPPED, str(skip)[:_LONGEST_REASON] or "the check gave no reason"
     except MemoryError as problem:
-        return Status.ERROR, f"the host's memory did not suffice: {_first_line(problem) or 'MemoryError'}"
+        return Status.ERROR, f"the host's memory was too small: {_first_line(problem) or 'MemoryError'}"
     except PipeLostError:
         raise
     except (Exception, SystemExit) as problem:  # noqa: BLE001 - whatever it raises is evidence
@@ -288,7 +288,7 @@ def _refusal(item: object, check: Check, counts: Mapping[type, int]) -> str | No
     if not isinstance(item, Measurement | Row | Note):
         return f"the check yielded {type(item).__name__}, not a Measurement, Row or Note"
     if isinstance(item, Row) and not isinstance(item.cells, Mapping):
-        return f"the check yielded a row of {type(item.cells).__name__}, not of cells by name"
+        return f"the check yielded a row of {type(item.cells).__name__}, not a mapping"
     if isinstance(item, Measurement) and item.name not in check.measures:
         return f"the check yielded {str(item.name)[:100]!r}, which it does not declare"
     if counts[Measurement] > MOST_MEASUREMENTS:
@@ -300,7 +300,7 @@ def _first_line(problem: BaseException) -> str:
     try:
         text = str(problem).strip()
     except Exception:  # noqa: BLE001 - its words are the check's own code too
-        return "its words cannot be told"
+        return "its message cannot be shown"
     return text.splitlines()[0][:300] if text else ""
 
 
@@ -344,7 +344,7 @@ def with_unit(measurement: Measurement, check: Check) -> Measurement:
         about=None if measurement.about is None else str(measurement.about)[:MOST_ABOUT],
     )
     if (problem := measurement_values.refusal(found)) is not None:
-        raise ValueError(f"{str(measurement.name)[:100]!r} cannot be a measurement: {problem}")
+        raise ValueError(f"{str(measurement.name)[:100]!r} is not a valid measurement: {problem}")
     return found
 
 

@@ -67,7 +67,7 @@ def unless_cut_short(evidence: Evidence, worker: Worker, job: Job) -> Evidence:
     may_take_s = job.limit_s * (SECOND_TRY if evidence.attempts > 1 else 1)
     if evidence.status is not Status.TIMEOUT or worker.limit_s >= may_take_s or worker.held is not None:
         return evidence
-    reason = f"--timeout grants it less than the {may_take_s:g} s that it may take: {evidence.reason}"
+    reason = f"--timeout is shorter than its own limit of {may_take_s:g} s: {evidence.reason}"
     return replace(evidence, status=Status.SKIPPED, reason=reason, cause=SkipCause.SHORT_LIMIT)
 
 
@@ -84,7 +84,7 @@ def recounted(evidence: Evidence, job: Job, kept: Path) -> Evidence:
             elif isinstance(item, Row):
                 rows.append(plain(item.cells))
     except Exception as problem:  # noqa: BLE001 - a check's own code: what cannot be recounted is not told
-        return replace(evidence, reason=f"{evidence.reason}; what it kept cannot be read: {problem}")
+        return replace(evidence, reason=f"{evidence.reason}; what it had saved cannot be read: {problem}")
     return replace(evidence, measurements=tuple(measurements), rows=tuple(rows))
 
 
@@ -94,12 +94,12 @@ def _status(worker: Worker, attempt: int) -> tuple[Status, str | None]:
     What it said after its time limit, or after we had decided to end it, has not been taken.
     """
     if worker.timed_out and worker.ready is None:
-        return Status.ERROR, "its process was not ready to begin in time"
+        return Status.ERROR, "its process was not ready in time"
     if worker.timed_out and worker.full_disk is None:
         tries = f" (a first try had {worker.limit_s / SECOND_TRY:g} s)" if attempt > 1 else ""
         # What the kill met is said too: a process that a driver holds is worse than a slow one.
         held = f"; {worker.killed}" if worker.held is not None else ""
-        return Status.TIMEOUT, f"no end within {worker.limit_s:g} s{tries}{held}{_last_note(worker)}"
+        return Status.TIMEOUT, f"not finished within {worker.limit_s:g} s{tries}{held}{_last_note(worker)}"
     if worker.killed is not None or ran_out_of_memory(worker):
         return Status.ERROR, describe_end(worker)
     if worker.end is not None and (worker.exit_code == 0 or worker.end.status is not Status.MEASURED):
@@ -137,7 +137,7 @@ def _last_note(worker: Worker) -> str:
 
 def describe_end(worker: Worker) -> str:
     """How a worker that did not deliver its evidence ended, in words."""
-    full = f"; {worker.full_disk} was full meanwhile" if worker.full_disk is not None else ""
+    full = f"; {worker.full_disk} was full at that time" if worker.full_disk is not None else ""
     return _end_in_words(worker) + full
 
 
@@ -149,15 +149,15 @@ def _end_in_words(worker: Worker) -> str:
         return "its process was lost"
     if code == Exit.INTERNAL:
         return f"its process could not deliver its evidence (exit code {code})"
-    when = "before it had delivered its evidence" if worker.end is None else "after it had delivered its evidence"
+    when = "before delivering its evidence" if worker.end is None else "after delivering its evidence"
     if code >= 0:
-        return f"its process left with exit code {code} {when}"
+        return f"its process exited with code {code} {when}"
     name = signal_name(-code)
     if killed_by_kernel(worker):
         return f"out of memory: the kernel killed it ({name})"
     if -code in OWN_FAULTS:
         return f"its process died by {name}" + (f" {when}" if worker.end is not None else "")
-    return f"its process was ended from outside by {name}"
+    return f"its process was killed from outside by {name}"
 
 
 def signal_name(number: int) -> str:

@@ -38,7 +38,7 @@ MOST_MESSAGE_BYTES = 4 * 2**20
 _DEEPEST, _MOST_ITEMS, _MOST_NAMES, _LONGEST_TEXT = 8, 100_000, 10_000, 1_000_000
 _LONGEST_NOTE, _LONGEST_REASON = 10_000, 100_000
 _COPY = b"a copy of this process goes on"
-_FOREIGN = "something else than readiness wrote into its evidence pipe"
+_FOREIGN = "something other than readiness wrote to its evidence pipe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Sender:
             os._exit(Exit.INTERNAL)
         payload = json.dumps({kind: value}, allow_nan=False).encode()
         if len(payload) > MOST_MESSAGE_BYTES:
-            raise ValueError(f"a {kind} of {len(payload) >> 20} MiB is more than evidence may hold")
+            raise ValueError(f"a {kind} of {len(payload) >> 20} MiB exceeds the size limit of evidence")
         self._number += 1
         self._write(b"%d %s %s\n" % (self._number, _check_sum(b"%d" % self._number, payload), payload))
 
@@ -175,10 +175,10 @@ class Receiver:
         if not _NUMBER.fullmatch(number) or crc != _check_sum(number, payload):
             raise _FaultError(_FOREIGN)
         if self.ended:
-            raise _FaultError("its evidence goes on after its end")
+            raise _FaultError("its evidence continues after its end")
         self._number += 1
         if int(number) != self._number:
-            raise _FaultError(f"its evidence has a gap or is told twice: message {int(number)} where {self._number} was due")
+            raise _FaultError(f"its evidence has a gap or a repetition: message {int(number)} in place of {self._number}")
         try:
             message = parse(payload)
             self._count(message)
@@ -190,7 +190,7 @@ class Receiver:
     def _count(self, message: Message) -> None:
         for kind, most, what in (
             (Measurement, MOST_MEASUREMENTS, "measurements"), (Row, MOST_ROWS + 1, "rows"),
-            (AcceleratorFacts, MOST_ACCELERATORS, "accelerators"), (Ready, 1, "words that it is ready"),
+            (AcceleratorFacts, MOST_ACCELERATORS, "accelerators"), (Ready, 1, "ready messages"),
             (Answer, 1, "answer"),
         ):  # fmt: skip
             if isinstance(message, kind):
@@ -220,7 +220,7 @@ def parse(payload: bytes) -> Message:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(told, dict) or len(told) != 1:
-        raise ValueError("it is no object of one key")
+        raise ValueError("it is not an object of one key")
     ((kind, value),) = told.items()
     match kind:
         case "ready" if value is True:
@@ -237,11 +237,11 @@ def parse(payload: bytes) -> Message:
             return Answer(value)
         case "end":
             return _end(value)
-    raise ValueError(f"{kind[:50]!r} is no message")
+    raise ValueError(f"{kind[:50]!r} is not a message")
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _measurement(value: Any) -> Measurement:
@@ -257,7 +257,7 @@ def _measurement(value: Any) -> Measurement:
         numbers[name] = number
     found = Measurement(**{**told, **numbers})
     if (problem := measurement_values.refusal(found)) is not None:
-        raise ValueError(f"a measurement of which {problem}")
+        raise ValueError(f"a measurement: {problem}")
     return found
 
 
@@ -272,19 +272,19 @@ def _end(value: Any) -> End:
     told = _object(value, "an end", ("status", "reason"), ("environment", "void"))
     status, reason = told["status"], told["reason"]
     if status not in (Status.MEASURED, Status.SKIPPED, Status.ERROR):  # the others are for us to tell
-        raise ValueError("an end of no known status")
+        raise ValueError("an end with an unknown status")
     if (reason is None) is not (status == Status.MEASURED):
         raise ValueError("an end whose reason does not fit its status")
     if reason is not None:
         _text(reason, "a reason", _LONGEST_REASON)
     if type(told.get("void", False)) is not bool:
-        raise ValueError("an end whose `void` is no truth value")
+        raise ValueError("an end whose `void` is not a boolean")
     return End(Status(status), reason, _details(told.get("environment", {}), "an environment"), told.get("void", False))
 
 
 def _object(value: Any, what: str, needed: Sequence[str], allowed: Sequence[str]) -> Json:
     if not isinstance(value, dict):
-        raise ValueError(f"{what} that is no object")
+        raise ValueError(f"{what} that is not an object")
     if not set(needed) <= value.keys() <= {*needed, *allowed}:
         raise ValueError(f"{what} with other keys than {', '.join((*needed, *allowed))}")
     return value
@@ -292,14 +292,14 @@ def _object(value: Any, what: str, needed: Sequence[str], allowed: Sequence[str]
 
 def _text(value: Any, what: str, longest: int) -> str:
     if not isinstance(value, str) or len(value) > longest:
-        raise ValueError(f"{what} that is no text of at most {longest} characters")
+        raise ValueError(f"{what} that is not a text of at most {longest} characters")
     return value
 
 
 def _details(value: Any, what: str) -> Json:
     """Details for people, as the schema of the assessment bounds them."""
     if not isinstance(value, dict):
-        raise ValueError(f"{what} that is no object")
+        raise ValueError(f"{what} that is not an object")
     left: list[tuple[Any, int]] = [(value, 0)]
     while left:
         item, depth = left.pop()

@@ -111,13 +111,13 @@ class ProcessEnd:
     def __str__(self) -> str:
         """`died by SIGSEGV`."""
         if self.exit_code is None:
-            return "could not be killed: it waits in the kernel"
+            return "could not be killed: it is blocked in the kernel"
         if self.fault:
             return self.fault
         if self.exit_code >= 0:
-            return f"left with exit code {self.exit_code}"
+            return f"exited with code {self.exit_code}"
         with contextlib.suppress(ValueError):
-            hint = " (perhaps for want of memory)" if -self.exit_code == signal.SIGKILL else ""
+            hint = " (perhaps out of memory)" if -self.exit_code == signal.SIGKILL else ""
             return f"died by {signal.Signals(-self.exit_code).name}{hint}"
         return f"died by signal {-self.exit_code}"
 
@@ -228,7 +228,7 @@ class TaskProcess:
             message = json.loads(line)
             if isinstance(message, dict) and set(message) in _MESSAGES and not self._buffer:  # it answers once
                 return message
-        self._fault = "sent something that is no message"
+        self._fault = "sent something that is not a message"
         return None
 
     @property

@@ -198,7 +198,7 @@ class TaskSupervisor(Generic[T]):
             phase, detail = member.process.phase.read()
             status, reason = TaskStatus.CRASHED, f"the process {end}"
             if hung:
-                status, reason = TaskStatus.HUNG, f"did not end within {self._limit_s(member.task):g} s"
+                status, reason = TaskStatus.HUNG, f"did not finish within {self._limit_s(member.task):g} s"
                 reason += f"; its process {end}" if end.exit_code is None else ""
             yield from self._handed_on(member, TaskEnd(
                 member.task, status, member.rest, None, phase, detail, reason, member.process.output()

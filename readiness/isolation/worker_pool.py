@@ -154,7 +154,7 @@ class Pool:
         for worker in self.workers.values():
             if not worker.ended:
                 worker.look()  # its last words
-                worker.fail("the prepared process died, and the check with it", KillCause.FORKSERVER)
+                worker.fail("the forkserver died, and the check with it", KillCause.FORKSERVER)
         self._open()
 
     def _look(self, worker: Worker) -> None:
@@ -196,9 +196,9 @@ class Pool:
         if worker.pid is not None and found is None:
             worker.gone_since = worker.gone_since or time.monotonic()
             if time.monotonic() - worker.gone_since > VANISH_LIMIT_S:
-                worker.fail("it has ended; its exit code was lost", KillCause.LOST)
+                worker.fail("it ended; its exit code was lost", KillCause.LOST)
         elif found in STOPPED:
-            reason = f"no end within {worker.limit_s:g} s, and its process was stopped from outside"
+            reason = f"not finished within {worker.limit_s:g} s, and its process was killed"
             self.kill(worker, reason, KillCause.SUSPENDED)
         else:
             worker.timed_out = True

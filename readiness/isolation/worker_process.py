@@ -174,7 +174,7 @@ def state(pid: int, parent: int) -> str | None:
 
 def holder(pid: int, state: str) -> str:
     """What holds a process that has been killed and is still there, in words; for a check it can only be a driver."""
-    return f"process {pid}, state {state}, waiting in {_waits_in(pid)}"
+    return f"process {pid}, state {state}, blocked in {_waits_in(pid)}"
 
 
 def _living(pid: int) -> list[str]:

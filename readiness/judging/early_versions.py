@@ -36,13 +36,13 @@ def differing_judgements(items: Sequence[AcceleratorAssessment]) -> Iterator[tup
         for place, finding in enumerate(item.findings):
             how = (finding.level, finding.weight, finding.limit, finding.check, finding.measure)
             if stated.setdefault(finding.requirement, how) != how:
-                what = f"{finding.requirement} for {finding.use} is judged by another level, weight or limit elsewhere"
+                what = f"{finding.requirement} for {finding.use} has another level, weight or limit on another accelerator"
                 yield f"accelerators[{number}].findings[{place}]", f"{item.facts.id}: {what}"
         keys = {(finding.requirement, finding.use.value) for finding in item.findings}
         owed = keys if owed is None else owed
         if keys != owed:
             requirement, use = min(keys ^ owed)
-            what = f"{requirement} for {use} has a finding on some accelerators, and none on others"
+            what = f"{requirement} for {use} has a finding on some accelerators, but not on all"
             yield f"accelerators[{number}].findings", f"{item.facts.id}: {what}"
 
 
@@ -50,21 +50,21 @@ def unfounded(finding: Finding, by_check: Mapping[str, Evidence]) -> str | None:
     """What in a finding does not follow from its limit, or its value from the evidence; None where all may be right."""
     value, outcome = finding.value, finding.outcome
     if outcome in (Outcome.UNKNOWN, Outcome.NOT_APPLICABLE):
-        return None if value is None and finding.earned == 0 else f"is {outcome}, and has a value or points"
+        return None if value is None and finding.earned == 0 else f"is {outcome}, but has a value or points"
     if outcome is Outcome.PASS and (value is None or finding.earned != 1):
-        return "passed, and has no value or not all of its points"
+        return "passed, but has no value or not all of its points"
     if outcome is Outcome.FAIL and not 0 <= finding.earned < 1:
-        return f"failed, and has {finding.earned:g} of its points"
+        return f"failed, but has {finding.earned:g} points"
     if value is None:
         piece = by_check.get(finding.check)
         if finding.check and (piece is None or piece.status not in (Status.CRASHED, Status.TIMEOUT)):
-            return f"failed without a value, and {finding.check} did come to its end"
+            return f"failed without a value, although {finding.check} finished"
         return None
     limits = _limits(finding.limit)
     if not limits:
         return f"has a limit that cannot be read: {shown(finding.limit)}"
     if not any(satisfies(value, limit) is (outcome is Outcome.PASS) for limit in limits):
-        return f"is {outcome}, and its value is {shown(value)} against {finding.limit}"
+        return f"is {outcome}, but its value is {shown(value)} and its limit {finding.limit}"
     return _value_from_evidence(finding, value, by_check, limits)
 
 
@@ -76,12 +76,12 @@ def _value_from_evidence(
         pieces = [piece for piece in pieces if piece.status is Status.MEASURED]
     told = [item for piece in pieces for item in piece.measurements if _may_be_of(item, finding)]
     if not any(repr(item.value) == repr(value) for item in told):
-        return f"has the value {shown(value)}, which no evidence has"
+        return f"has the value {shown(value)}, which is in no evidence"
     if finding.outcome is Outcome.PASS and finding.measure:
         alike = [item for item in told if dict(item.labels) == dict(finding.labels)]
         worse = next((item for item in alike if not any(satisfies(item.value, limit) for limit in limits)), None)
         if worse is not None:
-            return f"passed, and its evidence has {shown(worse.value)} against {finding.limit}"
+            return f"passed, but its evidence has {shown(worse.value)}, and the limit is {finding.limit}"
     return None
 
 

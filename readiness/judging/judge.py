@@ -69,7 +69,7 @@ def judge(
         for requirement in sorted(profile.requirements, key=lambda requirement: requirement.id)
         if use in requirement.uses
     )
-    assert len(findings) == declared(profile, uses), "findings declared and findings made differ"
+    assert len(findings) == declared(profile, uses), "declared and emitted findings differ"
     verdicts = {use: decide([finding for finding in findings if finding.use is use]) for use in asked}
     return AcceleratorAssessment(facts=facts, evidence=kept, findings=findings, verdicts=verdicts)
 
@@ -173,7 +173,7 @@ def _find(
         )
 
     if chips < requirement.least_chips:
-        return finding(Outcome.NOT_APPLICABLE, f"it applies to {requirement.least_chips} chips or more under test together")
+        return finding(Outcome.NOT_APPLICABLE, f"it applies to {requirement.least_chips} or more chips")
     if not applies(requirement, facts, chips):
         return finding(Outcome.NOT_APPLICABLE, f"it does not apply to the {facts.stack} stack")
     if evidence is None:
@@ -191,8 +191,8 @@ def _find(
             return finding(Outcome.UNKNOWN, f"{requirement.check}: {evidence.reason}")
         case Status.MEASURED:
             if len(comparable) < len(meant):
-                kinds = ("a truth value", "a number") if isinstance(meant[0].value, bool) else ("a number", "a truth value")
-                return finding(Outcome.UNKNOWN, f"{requirement.check} yielded {kinds[0]}, and the limit is {kinds[1]}")
+                kinds = ("a boolean", "a number") if isinstance(meant[0].value, bool) else ("a number", "a boolean")
+                return finding(Outcome.UNKNOWN, f"{requirement.check} yielded {kinds[0]}, but the limit is {kinds[1]}")
             if worst is None:
                 return finding(Outcome.UNKNOWN, _absence(requirement, evidence))
             return finding(Outcome.PASS, None, worst, 1.0)
@@ -209,11 +209,11 @@ def _remedy(requirement: Requirement, outcome: Outcome, evidence: Evidence | Non
         return Remedy(f"Run {requirement.check}.", Action.GATHER_EVIDENCE)
     if evidence.status is Status.MEASURED:
         there = any(_fits(measurement, requirement) for measurement in evidence.measurements)
-        where = f" where {_labels(requirement)} can be had" if requirement.where and not there else " again" if there else ""
+        where = f" on a system with {_labels(requirement)}" if requirement.where and not there else " again" if there else ""
         return Remedy(f"Run {requirement.check}{where}.", Action.GATHER_EVIDENCE)
     if evidence.status is Status.ERROR:
-        return Remedy("Read its log in the JSON assessment, mend the cause, run it again with -k.", Action.RETRY)
-    return Remedy("Provide what it lacks, or accept that this stays unknown.", Action.GATHER_EVIDENCE)
+        return Remedy("Read its log in the JSON assessment, fix the cause, and run it again with -k.", Action.RETRY)
+    return Remedy("Provide what is missing, or accept that this stays unknown.", Action.GATHER_EVIDENCE)
 
 
 def _absence(requirement: Requirement, evidence: Evidence) -> str:

@@ -23,26 +23,26 @@ def refusal(measurement: Measurement) -> str | None:
     one too, for limits that are truth values; it is no number (`is_comparable`).
     """
     if not _is_text(measurement.name, LONGEST_NAME) or not measurement.name:
-        return "its name is no text of 1 to 300 characters"
+        return "its name is not a text of 1 to 300 characters"
     problem = number_refusal(measurement.value)
     if problem is not None:
         return f"its value is {problem}"
     if not isinstance(measurement.labels, Mapping) or len(measurement.labels) > MOST_LABELS:
-        return f"its labels are no mapping of at most {MOST_LABELS} names"
+        return f"its labels are not a mapping of at most {MOST_LABELS} names"
     for name, label in measurement.labels.items():
         if not _is_text(name, LONGEST_LABEL_NAME) or not _is_text(label, LONGEST_LABEL):
-            return "its labels are not texts by name, or too long"
+            return "its labels are not texts, or are too long"
     if measurement.unit is not None and not _is_text(measurement.unit, LONGEST_UNIT):
-        return "its unit is no text, or too long"
+        return "its unit is not a text, or is too long"
     if measurement.spread is not None:
         problem = number_refusal(measurement.spread)
         if problem is not None or isinstance(measurement.spread, bool):
-            return f"its spread is {problem or 'a truth value, not a number'}"
+            return f"its spread is {problem or 'a boolean, not a number'}"
     samples = measurement.samples
     if samples is not None and (type(samples) is not int or not 0 <= samples <= MOST_SAMPLES):
-        return "its number of samples is no whole number from 0 on"
+        return "its number of samples is not an integer of 0 or more"
     if measurement.about is not None and not _is_text(measurement.about, LONGEST_ABOUT):
-        return "what it is about is no text, or too long"
+        return "its subject is not a text, or is too long"
     return None
 
 
@@ -53,12 +53,12 @@ def number_refusal(value: object) -> str | None:
     if not isinstance(value, int):
         return f"{type(value).__name__}, not a number"
     if abs(value) > sys.float_info.max:
-        return f"a whole number of {value.bit_length()} bits, more than any reader of numbers keeps"
+        return f"an integer of {value.bit_length()} bits, too large for JSON readers"
     return None
 
 
 def is_comparable(value: float, limit: Limit) -> bool:
-    """Whether a limit can tell anything about a value: a truth value is not 1, and no number is true."""
+    """Whether a limit can tell anything about a value: a boolean is not 1, and no number is true."""
     return isinstance(value, bool) is isinstance(limit.bound, bool)
 
 

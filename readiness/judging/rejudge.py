@@ -108,21 +108,21 @@ class Rejudging:
             return evidence
         if (unknown := self._unknown_setting(evidence)) is not None:
             how = f"with {unknown} = {evidence.settings[unknown]}"
-            return _of_another(evidence, f"it was measured {how}, a setting that is not known here")
+            return _of_another(evidence, f"it was measured {how}, a setting that this version does not know")
         ended = evidence.status not in (Status.CRASHED, Status.TIMEOUT)
         beyond: dict[str, set[str]] = {}
         asked: dict[str, set[str]] = {}
         for name, used, wanted in self._asked(evidence):
             if isinstance(wanted, str) and wanted in self.basis.files and (evidence.rows or evidence.measurements):
                 if all(row.get("sha256") != self.basis.files[wanted] for row in evidence.rows):
-                    reason = f"it was measured with another file than {wanted}, or does not say with which"
+                    reason = f"it was measured with another file than {wanted}, or the file is not recorded"
                     return _of_another(evidence, reason)
             elif name in _LABELS and (ended or used == wanted):
                 beyond.setdefault(_LABELS[name], set()).update(map(str, used if isinstance(used, list) else ()))
                 asked.setdefault(_LABELS[name], set()).update(map(str, wanted if isinstance(wanted, list) else ()))
             elif (name not in _NAMED or not ended) and used != wanted:
-                how = f"with {name} = {used}" if name in evidence.settings else f"before {name} could be chosen"
-                return _of_another(evidence, f"it was measured {how}, and this profile asks for {wanted}")
+                how = f"with {name} = {used}" if name in evidence.settings else f"before the setting {name} existed"
+                return _of_another(evidence, f"it was measured {how}, but this profile requires {wanted}")
         extra = {label: values - asked[label] for label, values in beyond.items() if values - asked[label]}
         if not extra:
             return evidence
@@ -154,10 +154,10 @@ class Rejudging:
                 beyond = ", ".join(str(item) for item in had if item not in wanted)
                 label = _LABELS[name]
                 if lacking:
-                    how = f"was measured without {label} {lacking}, which this profile asks for"
+                    how = f"was measured without {label} {lacking}, which this profile requires"
                     found[label, Outcome.PASS] = how
                 if beyond:
-                    found[label, Outcome.FAIL] = f"was measured with {label} {beyond}, which it does not ask for"
+                    found[label, Outcome.FAIL] = f"was measured with {label} {beyond}, which this profile does not include"
         return found
 
     def _unless_of_other(self, finding: Finding, other: Mapping[tuple[str, Outcome], str]) -> Finding:

@@ -124,7 +124,7 @@ def _gather(file: Path, known: dict[Path, ResolvedProfile], children: tuple[Path
         found = _parent(parent, file, place)
         if found.resolve() in (path.resolve() for path in (*children, file)):
             raise BadFileError(
-                f"it extends itself through {parent!r}", place=place, remedy="take one of the profiles out of the circle"
+                f"it extends itself through {parent!r}", place=place, remedy="remove one of the profiles from the cycle"
             )
         parents.append(known.get(found.resolve()) or _gather(found, known, (*children, file)))
     view = merge_parents(file.resolve(), parents, {path: one.ancestors for path, one in known.items()})
@@ -139,9 +139,9 @@ def _gather(file: Path, known: dict[Path, ResolvedProfile], children: tuple[Path
         what, how = _WHAT[key[0]]
         which = f" {'.'.join(key[1:])!r}" if key[1:] else ""
         raise BadFileError(
-            f"{names}, which it extends, say different things of {what}{which}",
+            f"{names}, which it extends, disagree on {what}{which}",
             place=f"{file}:{lines.line(('extends',))}",
-            remedy=f"say in {file.name} what holds: {how}",
+            remedy=f"set the value in {file.name}: {how}",
         )
     known[file.resolve()] = view
     return view
@@ -162,9 +162,9 @@ def _declare(view: ResolvedProfile, document: Mapping[str, Any], file: Path, lin
             parent = {}  # none of those that disagree is the one below, whichever was named first
             if lacking := [key for key in ("check", "measure") if key not in entry]:
                 raise BadFileError(
-                    f"requirement {entry['id']!r} has no {lacking[0]!r}, and what it extends says different things of it",
+                    f"requirement {entry['id']!r} has no {lacking[0]!r}, and the profiles that it extends disagree on it",
                     place=place,
-                    remedy="state it whole: check, measure, limit, and where, level and weight unless the usual ones hold",
+                    remedy="write all of it: check, measure, limit, and where, level and weight if not the default",
                 )
         # Of what it is demanded does not change with who extends this file.
         usual = {} if parent or view.uses is None else {"use": [use.value for use in view.uses]}
@@ -188,9 +188,9 @@ def _choose(view: ResolvedProfile, document: Mapping[str, Any], file: Path, line
             fitting = {id for id, entry in asked.items() if fnmatchcase(id, glob) or fnmatchcase(_check_of(entry), glob)}
             if not fitting:
                 raise BadFileError(
-                    f"{key}[{position}]: no profile that this one extends has a requirement, or asks a check, {glob!r}",
+                    f"{key}[{position}]: no extended profile has a requirement or check {glob!r}",
                     place=place,
-                    remedy=f"{did_you_mean(glob, asked)}correct the id, or take it out",
+                    remedy=f"{did_you_mean(glob, asked)}correct the id, or remove it",
                 )
             found.update(fitting)
     for id in asked:
@@ -208,7 +208,7 @@ def _entries(document: Mapping[str, Any], file: Path, lines: toml.Lines) -> Iter
         raise BadFileError(
             f"{position[2]}: the group has no requirement {position[3]!r}",
             place=f"{file}:{lines.line(position)}",
-            remedy=f"{near}correct the id, or take it out",
+            remedy=f"{near}correct the id, or remove it",
         )
     for position, entry in matrix.entries(document):
         place = f"{file}:{lines.line(position)}"
@@ -242,7 +242,7 @@ def _beside(value: Any, file: Path, place: str) -> Any:
         return value
     name = value.removeprefix(BESIDE)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
-        raise BadFileError(f"{name[:60]!r} is no name of a file", place=place, remedy="name a file beside the profile")
+        raise BadFileError(f"{name[:60]!r} is not a file name", place=place, remedy="name a file beside the profile")
     return str(file.resolve().parent / name)
 
 
@@ -259,7 +259,7 @@ def _parent(name: str, child: Path, place: str) -> Path:
     if beside.is_file():
         return beside
     raise BadFileError(
-        f"it extends {name!r}, which is neither beside it nor shipped",
+        f"it extends {name!r}, which is neither beside it nor a shipped profile",
         place=place,
         remedy=f"{did_you_mean(name, names())}choose one of {', '.join(names())}, or put {name}.toml beside it",
     )
@@ -270,7 +270,7 @@ def _requirement(id: str, entry: Mapping[str, Any], merged: ResolvedProfile) -> 
     for key in ("check", "measure"):
         if key not in entry:
             raise BadFileError(
-                f"requirement {id!r} has no {key!r}", place=place, remedy="say which check measures it and what it is"
+                f"requirement {id!r} has no {key!r}", place=place, remedy="name the check and its measure"
             )
     remedy = entry.get("remedy")
     return Requirement(
@@ -307,7 +307,7 @@ def _limit(id: str, entry: Mapping[str, Any], place: str) -> Limit:
         low, high = entry["between"]
         if low > high:
             raise BadFileError(
-                f"requirement {id!r}: between {low:g} and {high:g} holds for nothing",
+                f"requirement {id!r}: no value is between {low:g} and {high:g}",
                 place=place,
                 remedy="give the lower end first",
             )
@@ -318,7 +318,7 @@ def _limit(id: str, entry: Mapping[str, Any], place: str) -> Limit:
         raise BadFileError(
             f"requirement {id!r}: zero = {zero:g} does not fit {limit}",
             place=place,
-            remedy="zero lies below at_least or above at_most; the other limits have none",
+            remedy="zero must be below at_least or above at_most; other limits have no zero",
         )
     return limit
 
@@ -340,7 +340,7 @@ def _refuse_what_no_check_measures(requirement: Requirement, checklist: Mapping[
         raise BadFileError(
             f"requirement {requirement.id!r}: there is no check {requirement.check!r}",
             place=requirement.place,
-            remedy=f"{hint}a check of your own is found with --checks DIR; `readiness list` shows all that are known",
+            remedy=f"{hint}name the folder of your own checks with --checks DIR; `readiness list` shows all checks",
         )
     if requirement.measure not in check.measures:
         raise BadFileError(
@@ -355,7 +355,7 @@ def _refuse_unknown_stacks(requirement: Requirement) -> None:
     for glob in (*requirement.only_on, *requirement.not_on):
         if not any(fnmatchcase(name, glob) for name in accelerators.KNOWN):
             raise BadFileError(
-                f"requirement {requirement.id!r}: {glob!r} fits no stack",
+                f"requirement {requirement.id!r}: {glob!r} matches no stack",
                 place=requirement.place,
                 remedy=f"{did_you_mean(glob, accelerators.KNOWN)}the stacks are {', '.join(accelerators.KNOWN)}",
             )

@@ -64,9 +64,9 @@ def expand(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
     for label in labels:
         if f"{{{label}}}" not in plain["id"]:
             raise BadFileError(
-                f"the id {plain['id']!r} does not name {{{label}}}, so that all its requirements would be one",
+                f"the id {plain['id']!r} does not contain {{{label}}}, so all its requirements would have one id",
                 place=place,
-                remedy=f"write {{{label}}} into the id",
+                remedy=f"put {{{label}}} into the id",
             )
     choices = [_values(label, values) for label, values in labels.items()]
     count = 1
@@ -126,8 +126,8 @@ def _replaced_in(table: Mapping[str, Any], keys: Iterable[str], values: Mapping[
 def _checked(entry: dict[str, Any], place: str) -> dict[str, Any]:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,99}", entry["id"]):
         raise BadFileError(
-            f"{entry['id']!r} is no id",
+            f"{entry['id']!r} is not an id",
             place=place,
-            remedy="an id has small letters, digits, dots, dashes and underscores alone",
+            remedy="use only lower-case letters, digits, dots, dashes and underscores in an id",
         )
     return entry

@@ -31,9 +31,9 @@ def refuse_impossible(
         if check is None:
             hint = did_you_mean(id, checklist)
             raise BadFileError(
-                f"settings for {id!r}, which is no check",
+                f"settings for {id!r}, which is not a check",
                 place=place,
-                remedy=f"{hint}a check of your own is found with --checks DIR; `readiness list` shows all that are known",
+                remedy=f"{hint}name the folder of your own checks with --checks DIR; `readiness list` shows all checks",
             )
         for name, value in settings.items():
             if name not in check.settings:
@@ -41,14 +41,14 @@ def refuse_impossible(
                 raise BadFileError(f"{id} has no setting {name!r}", place=place, remedy=remedy)
             if not _same_kind(value, check.settings[name]):
                 raise BadFileError(
-                    f"{id}: the setting {name!r} is {value!r}, which is not like {check.settings[name]!r}",
+                    f"{id}: the setting {name!r} is {value!r}; its default is {check.settings[name]!r}",
                     place=place,
                     remedy="give a value of the same kind as the default",
                 )
             _refuse_senseless(check, name, value, place)
         if (size := len(json.dumps(settings))) > _MOST_BYTES:
-            what = f"{id}: its settings take {size // 2**10} KiB, the most are {_MOST_BYTES // 2**10}"
-            raise BadFileError(what, place=place, remedy="name less; globs stand for many names")
+            what = f"{id}: its settings take {size // 2**10} KiB; the limit is {_MOST_BYTES // 2**10}"
+            raise BadFileError(what, place=place, remedy="name fewer; a glob matches many names")
         if check.vet is not None:
             check.vet(settings)
 
@@ -74,9 +74,9 @@ def _refuse_senseless(check: Check, name: str, value: Any, place: str) -> None:
             raise BadFileError(f"{check.id}: the setting {name!r} is {value!r}", place=place, remedy=remedy)
         if name in _OF_DTYPES and item not in DTYPES:
             remedy = f"{did_you_mean(str(item), sorted(DTYPES), cutoff=0.4)}name it as torch does, like bfloat16"
-            raise BadFileError(f"{check.id}: {str(item)[:60]!r} is no dtype of torch", place=place, remedy=remedy)
+            raise BadFileError(f"{check.id}: {str(item)[:60]!r} is not a dtype of torch", place=place, remedy=remedy)
     if isinstance(value, list) and len(value) > _MOST_ITEMS:
-        what = f"{check.id}: the setting {name!r} has {len(value)} items, the most are {_MOST_ITEMS}"
-        raise BadFileError(what, place=place, remedy="name fewer; globs stand for many names")
+        what = f"{check.id}: the setting {name!r} has {len(value)} items; the limit is {_MOST_ITEMS}"
+        raise BadFileError(what, place=place, remedy="name fewer; a glob matches many names")
     if value == [] and check.settings[name]:
-        raise BadFileError(f"{check.id}: the setting {name!r} names nothing", place=place, remedy="name one at least")
+        raise BadFileError(f"{check.id}: the setting {name!r} names nothing", place=place, remedy="name at least one")

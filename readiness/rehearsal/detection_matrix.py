@@ -4,7 +4,7 @@ The laws it keeps (tests/unit/rehearsal/test_detection_matrix.py proves them):
 
 - a check catches a defect where a must or a should of the profile fails by it on a chip that has the defect, while the
   same requirement holds on a yardstick and fails on none;
-- every check that ran on a planted chip has caught the defect, missed it, not met it, or could not tell: nothing falls out;
+- every check that ran on a planted chip has caught the defect, missed it, not met it, or unknown: nothing falls out;
 - a failed requirement on a chip with nothing wrong is a false alarm, unless the host's CPU fails it as well.
 """
 
@@ -267,8 +267,8 @@ def _joined(one: Catch | None, other: Catch) -> Catch:
 def _not_counted(failed: Sequence[Finding], judging: _Judging, baselines: Sequence[Task]) -> str:
     requirement = failed[0].requirement
     if Outcome.FAIL in judging.outcomes(requirement, baselines):
-        return f"{requirement} fails, and so it does without the defect"
-    return f"{requirement} fails, and nothing without the defect could be judged by it"
+        return f"{requirement} fails, but also fails without the defect"
+    return f"{requirement} fails, but was not measured without the defect"
 
 
 def _innocents_blamed(trial: Trial, judging: _Judging) -> Iterator[Alarm]:

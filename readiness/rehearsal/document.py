@@ -43,7 +43,7 @@ def to_json(rehearsal: Rehearsal) -> Json:
     problem = schema.first_problem("rehearsal", document)
     if problem is not None:
         raise InternalError(
-            f"the rehearsal does not fit its own schema at {problem.path_text}: {problem.message}", remedy="report this"
+            f"the rehearsal does not fit its own schema at {problem.path_text}: {problem.message}", remedy="report this bug"
         )
     return document
 

@@ -103,8 +103,8 @@ def host_cpu(pool: Pool, stop: Sequence[str], limit_s: float = 180.0) -> Acceler
     while not worker.ended and time.monotonic() < deadline:
         pool.poll(POLL_S)
         if stop:
-            raise InterruptedRunError("interrupted before the rehearsal had begun", remedy="run it again")
+            raise InterruptedRunError("interrupted before the rehearsal began", remedy="run it again")
     found, reason = discovered(worker)
     if found:
         return found[0]
-    raise InternalError(f"this machine's CPU cannot be looked at: {reason}", remedy="see that torch can be imported")
+    raise InternalError(f"this machine's CPU cannot be examined: {reason}", remedy="make sure that torch can be imported")

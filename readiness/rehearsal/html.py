@@ -59,11 +59,11 @@ def _cell(line: Line, check: str) -> dict[str, str]:
     if check in line.missed_by:
         # What another check saw is no hole: only where all were blind does it shout.
         style = "bad" if line.word is Word.MISSED else "unseen"
-        return _as(style, "missed", "it claims this kind, ran, and saw nothing")
+        return _as(style, "missed", "it claims this kind, ran, and did not detect it")
     if check in line.not_met:
-        return _as("", "not met", "it claims this kind, ran, and called nothing that the defect is about")
+        return _as("", "not met", "it claims this kind and ran, but never triggered the defect")
     if check in line.unable:
-        return _as("open", "could not tell", line.unable[check])
+        return _as("open", "unknown", line.unable[check])
     if check in line.not_run:
         return _as("open", "not run", "the rehearsal was stopped before")
     return _as("", "", "")

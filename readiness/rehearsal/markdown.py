@@ -29,7 +29,7 @@ def _sections(rehearsal: Rehearsal) -> Iterator[Section]:
     yield Section("false alarms", accused, 0.2)
     title = "\n| | defect | kind | severity | caught by, seconds in | not seen by |\n|---|---|---|---|---|---|\n"
     yield Section("defects", [partial(_row, line) for line in lines], 0.3, title)
-    yield Section("accounts", [partial(_account, line) for line in lines], 1.0, "\n### What was said\n\n")
+    yield Section("accounts", [partial(_account, line) for line in lines], 1.0, "\n### Findings\n\n")
 
 
 def _head(rehearsal: Rehearsal) -> Iterator[str]:

@@ -70,7 +70,7 @@ def selection(wanted: Sequence[str] = ()) -> Selection:
 def sound(chip: Chip, count: int) -> Chip:
     """The same machine with so many chips and nothing wrong; equal for machines that differ in their words only."""
     return replace(
-        chip, name=HEALTHY, title="Nothing is wrong with it", description="", source=None, chips=count, vendor=None,
+        chip, name=HEALTHY, title="No defect", description="", source=None, chips=count, vendor=None,
         model=None, defects=(), sha256="", path="",
     )  # fmt: skip
 
@@ -89,7 +89,7 @@ def _meant(word: str, known: Collection[str]) -> list[Chip]:
         raise UsageError(
             f"there is no simulated chip {word[:100]!r}",
             place=FLAG,
-            remedy=f"choose of {', '.join(near or list(shipped)[:40])}, or give a glob or a file that ends in .toml",
+            remedy=f"choose from {', '.join(near or list(shipped)[:40])}, or give a glob or a file that ends in .toml",
         )
     return [chips.load(shipped[name], known) for name in names]
 

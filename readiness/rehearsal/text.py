@@ -49,9 +49,9 @@ def summary(rehearsal: Rehearsal) -> list[str]:
     caught = result.of(Word.CAUGHT)
     said = []
     if not result.rehearsed:
-        said.append("Nothing could be rehearsed: no check came to an end on a simulated chip.")
+        said.append("Nothing could be rehearsed: no check finished on a simulated chip.")
     if rehearsal.interrupted:
-        said.append("The rehearsal was stopped before its end: what had not run by then is not judged.")
+        said.append("The rehearsal was stopped early: what had not run is not judged.")
     if lines:
         said.append(
             f"{len(caught)} of {_count(len(lines), 'planted defect')} caught, "
@@ -60,7 +60,7 @@ def summary(rehearsal: Rehearsal) -> list[str]:
     for word, how in (
         (Word.MISSED, "Missed although claimed"),
         (Word.UNFINISHED, "Not finished"),
-        (Word.NOT_TRIED, "Not tried, since no chosen check has met it"),
+        (Word.NOT_TRIED, "Not triggered by any chosen check"),
         (Word.NOT_CLAIMED, "Claimed by no check"),
     ):
         if faults := [clean(line.fault.name, 100) for line in result.of(word)]:
@@ -77,14 +77,14 @@ def healthy(rehearsal: Rehearsal) -> list[str]:
     if result.healthy_runs or alarms:
         said = [f"False alarms: {alarms or 'none'} over {_healthy_runs(rehearsal)}."]
     else:
-        said = ["False alarms: not known, no healthy chip was run."]
+        said = ["False alarms: unknown, no healthy chip was run."]
     if result.unknown:
         unknown = ", ".join(f"{clean(name, 100)} ({count})" for name, count in result.unknown.items())
         said.append(f"Unknown on healthy chips: {sum(result.unknown.values())}: {unknown}.")
     elif result.healthy_runs:
         said.append("Unknown on healthy chips: none.")
     if result.host_fails:
-        said.append(f"Not counted, since this host's CPU fails them: {clean(', '.join(result.host_fails), 2000)}.")
+        said.append(f"Not counted, because this host's CPU fails them too: {clean(', '.join(result.host_fails), 2000)}.")
     return said
 
 
@@ -133,12 +133,12 @@ def _remarks(line: Line, catch: Catch) -> str:
 
 
 def unseen(line: Line) -> str:
-    """`missed by parity.training; could not tell: multichip.links`; empty where all that claim it saw it."""
+    """`missed by parity.training; unknown: multichip.links`; empty where all that claim it saw it."""
     left_out = line.left_out if line.word is Word.NOT_TRIED else ()
     parts = [
         f"{how} {clean(', '.join(checks), 1000)}"
         for how, checks in (
-            ("missed by", line.missed_by), ("not met by", line.not_met), ("could not tell:", tuple(line.unable)),
+            ("missed by", line.missed_by), ("not met by", line.not_met), ("unknown:", tuple(line.unable)),
             ("not run:", line.not_run), ("left out:", left_out),
         )
         if checks
@@ -148,7 +148,7 @@ def unseen(line: Line) -> str:
 
 def reasons(line: Line) -> list[str]:
     """Why checks could not tell, one text each."""
-    return [f"{clean(check, 100)} could not tell: {clean(why, 600)}" for check, why in line.unable.items()]
+    return [f"{clean(check, 100)} unknown: {clean(why, 600)}" for check, why in line.unable.items()]
 
 
 def sources(line: Line) -> list[str]:

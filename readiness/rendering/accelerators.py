@@ -38,14 +38,14 @@ def joined(assessment: Assessment) -> str:
 
 
 def earlier(assessment: Assessment) -> list[str]:
-    """`26 checks as measured in the run of 2026-11-23T10:00:00Z`: what a run took over from others before it."""
+    """`26 checks from the run of 2026-11-23T10:00:00Z`: what a run took over from others before it."""
     runs: dict[str, set[str]] = {}
     for item in assessment.accelerators:
         for evidence in item.evidence:
             if evidence.earlier is not None:
                 runs.setdefault(clean(evidence.earlier, 40), set()).add(evidence.check)
     return [
-        f"{len(checks)} check{'s' if len(checks) > 1 else ''} as measured in the run of {started}"
+        f"{len(checks)} check{'s' if len(checks) > 1 else ''} from the run of {started}"
         for started, checks in sorted(runs.items())
     ]
 

@@ -80,7 +80,7 @@ class SharedFinding:
         """The words alone, each with whose they are; that is empty where they are all of them's."""
         found: dict[str, list[str]] = {}
         for id, finding in self._each():
-            found.setdefault(_said(id, finding) or "no reason was given", []).append(id)
+            found.setdefault(_said(id, finding) or "no reason given", []).append(id)
         return [(names(ids) if len(found) > 1 else "", text) for text, ids in found.items()]
 
     def _each(self) -> Iterable[tuple[str, Finding]]:
@@ -218,8 +218,8 @@ class DeviceGroup:
         return names([item.facts.id for item in self.items], show)
 
     def title(self, show: Callable[[str], str] = lambda id: clean(id, 40)) -> str:
-        """`cuda:0`, or `sim:0, sim:1, sim:3 (3 alike, simulated)`."""
-        notes = [f"{len(self.items)} alike"] if len(self.items) > 1 else []
+        """`cuda:0`, or `sim:0, sim:1, sim:3 (3 identical, simulated)`."""
+        notes = [f"{len(self.items)} identical"] if len(self.items) > 1 else []
         if self.is_simulated:
             notes.append("simulated")
         return f"{self.names(show)} ({', '.join(notes)})" if notes else self.names(show)

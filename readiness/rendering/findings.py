@@ -37,7 +37,7 @@ def reading(finding: Finding, value: str | None = None) -> str:
     what = clean(finding.measure or "value", 100)
     where = f" ({labels(finding.labels)})" if finding.labels else ""
     if finding.value is None:
-        return f"wanted: {what} {limit(finding)}{where}"
+        return f"required: {what} {limit(finding)}{where}"
     return f"{what} is {value or figure_of(finding)}, limit {limit(finding)}{where}"
 
 

@@ -68,7 +68,7 @@ def formats() -> dict[str, Format]:
             raise InternalError(
                 f"the report {file.stem!r} has no `render` or no docstring",
                 place=str(file),
-                remedy="mend it, or take it out",
+                remedy="fix it, or remove it",
             )
         found[file.stem] = Format(
             name=file.stem,
@@ -94,11 +94,11 @@ def parse_request(text: str, known: Mapping[str, str] | None = None) -> Request:
     known = suffixes() if known is None else known
     if name not in known:
         hint = did_you_mean(name.strip().lower(), known)
-        what = f"there is no report format {name!r}" if name else "it names no report format"
+        what = f"there is no report format {name!r}" if name else "no report format is named"
         raise UsageError(what, place=f"{_FLAG} {text!r}", remedy=f"{hint}choose one of {', '.join(known)}")
     if equals and not file.strip():
         raise UsageError(
-            "it names no file after the equals sign",
+            "no file is named after the equals sign",
             place=f"{_FLAG} {text!r}",
             remedy=f"write {name} for standard output, or {name}=report{known[name]}",
         )
@@ -116,7 +116,7 @@ def parse_requests(texts: Iterable[str], known: Mapping[str, str] | None = None)
                 where = "standard output" if request.file is None else f"the file {request.file}"
                 example = f"{request.format}=other{known[request.format]}"
                 raise UsageError(
-                    f"both {other.place!r} and {request.place!r} would go to {where}",
+                    f"both {other.place!r} and {request.place!r} would be written to {where}",
                     place=_FLAG,
                     remedy=f"give one of them a file of its own, like {example}",
                 )
@@ -155,9 +155,9 @@ def _try_to_write(file: Path) -> None:
         return  # a device, a pipe: opening it now could block or end it
     folder = Path(os.path.realpath(file)).parent
     if not folder.is_dir():
-        refuse(f"the folder {str(folder)!r} does not exist", "make it first, or correct the path")
+        refuse(f"the folder {str(folder)!r} does not exist", "create it first, or correct the path")
     if file.exists() and not os.access(file, os.W_OK):
-        refuse("the file is write-protected", "lift the protection, or name another file")
+        refuse("the file is write-protected", "remove the protection, or name another file")
     # Not os.access: only the attempt knows about quotas, read-only mounts, squashed users and names that are too long.
     with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{file.name}."):
         pass
@@ -177,7 +177,7 @@ def render(name: str, assessment: Assessment, colour: bool = False, width: int |
     except Exception as problem:
         raise InternalError(
             f"the report {name!r} failed: {type(problem).__name__}: {problem}",
-            remedy="use another format and report this; `readiness report` can tell the assessment again",
+            remedy="use another format and report this bug; `readiness report` can write the assessment again",
         ) from problem
     # Halves of surrogate pairs come from undecodable file names and from JSON escapes; no stream takes them.
     return text.encode("utf-8", "replace").decode("utf-8")
@@ -258,5 +258,5 @@ def _unwritten(target: str, problem: Exception) -> UsageError:
     return UsageError(
         f"the report could not be written: {reason}",
         place=target,
-        remedy="name another file; nothing measured is lost: `readiness run --resume` tells it again from the journal",
+        remedy="name another file; no measurement is lost: `readiness run --resume` writes the report again",
     )

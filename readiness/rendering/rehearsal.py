@@ -1,4 +1,4 @@
-"""What the instrument could see that day: the rehearsal on simulated chips that an assessment carries, in words."""
+"""What the checks could detect: the rehearsal on simulated chips that an assessment carries, in words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from readiness.datamodel import Assessment
 from readiness.rendering.text import clean, duration
 
-TITLE = "What the instrument could see that day"
+TITLE = "What the checks could detect"
 _LONGEST = 4000
 _Defects = Sequence[Mapping[str, Any]]
 
@@ -70,7 +70,7 @@ def _name(defect: Mapping[str, Any]) -> str:
 
 def _false_alarms(alarms: _Defects, healthy_runs: int) -> str:
     if not healthy_runs and not alarms:
-        return "not known: no healthy chip was run"
+        return "unknown: no healthy chip was run"
     text = f"{len(alarms) or 'none'} over {_count(healthy_runs, 'healthy run')}"
     named = [f"{_blamed(alarm)} (seed {alarm['seed']})" for alarm in alarms]
     return f"{text}: {'; '.join(named)}" if named else text

@@ -41,7 +41,7 @@ def worst(assessment: Assessment) -> dict[Use, tuple[AcceleratorAssessment, Verd
 
 
 def tally(verdict: Verdict) -> str:
-    """`2 blockers, 1 limit, 3 unknown`, or that nothing stands in the way."""
+    """`2 blockers, 1 limit, 3 unknown`, or that no blockers."""
     parts = [
         f"{len(ids)} {word}{'s' if plural and len(ids) != 1 else ''}"
         for ids, word, plural in (
@@ -52,4 +52,4 @@ def tally(verdict: Verdict) -> str:
     ]  # fmt: skip
     if parts:
         return ", ".join(parts)
-    return "nothing stands in the way" if verdict.decision is Decision.READY else "nothing was judged"
+    return "no blockers" if verdict.decision is Decision.READY else "nothing was judged"

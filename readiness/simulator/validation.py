@@ -59,11 +59,13 @@ def refuse_mistakes(document: Mapping[str, Any], place: Place, *, counters: Coll
                 raise place.mistake((*path, "when", "chip"), what, "correct the number, or raise `chips`")
         if entry["kind"] in ("version", "counter"):
             if "set" not in entry:
-                what = f"kind {entry['kind']} does not say what it changes"
+                what = f"kind {entry['kind']} needs a `set` that says what it changes"
                 raise place.mistake(path, what, 'add set = { driver = "0.9.0" } or set = { uncorrected = 1 }')
             _refuse_conditions_of_calls(entry, place, path)
         if (needed := _NEEDED.get(entry["kind"])) and not isinstance(entry.get("set", {}).get(needed[0]), str):
-            raise place.mistake(path, f"kind {entry['kind']} does not say which {needed[0]}", f"add set = {{ {needed[1]} }}")
+            raise place.mistake(
+                path, f"kind {entry['kind']} needs set.{needed[0]}", f"add set = {{ {needed[1]} }}"
+            )
         match entry["kind"]:
             case "version":
                 _refuse_no_version(entry["set"], place, (*path, "set"))
@@ -80,20 +82,20 @@ def _refuse_unknown_kind(kind: str, place: Place, path: Path_, kinds: Collection
 
 def _refuse_impossible_sizes(when: Mapping[str, Any], place: Place, path: Path_) -> None:
     if when.get("numel_under", math.inf) - when.get("numel_over", -1) < 2:
-        what = "no number of elements is over the one and under the other"
+        what = "no number of elements is in this range"
         raise place.mistake((*path, "numel_under"), what, "widen the range")
     if "remainder" in when and when["remainder"] >= when.get("multiple_of", 0):
-        what = f"no size leaves {when['remainder']}" if "multiple_of" in when else "it is the remainder of nothing"
+        what = f"no size has the remainder {when['remainder']}" if "multiple_of" in when else "a remainder needs multiple_of"
         raise place.mistake((*path, "remainder"), what, "give multiple_of, and a remainder below it")
     if "dimension" in when and "multiple_of" not in when:
-        raise place.mistake((*path, "dimension"), "it says nothing without multiple_of", "give multiple_of, or leave it out")
+        raise place.mistake((*path, "dimension"), "it has no meaning without multiple_of", "give multiple_of, or remove it")
 
 
 def _refuse_no_version(versions: Mapping[str, Any], place: Place, path: Path_) -> None:
     for name, value in versions.items():
         if not isinstance(value, str) and value is not False:
             remedy = "give the version in quotes, or false where it cannot be read"
-            raise place.mistake((*path, name), f"{value!r} is no version", remedy)
+            raise place.mistake((*path, name), f"{value!r} is not a version", remedy)
 
 
 def _refuse_conditions_of_calls(entry: Mapping[str, Any], place: Place, path: Path_) -> None:
@@ -101,8 +103,8 @@ def _refuse_conditions_of_calls(entry: Mapping[str, Any], place: Place, path: Pa
     conditions: list[Path_] = [("when", key) for key in entry.get("when", {}) if key != "chip"]
     conditions += [(key,) for key in ("op", "dtype", "severity") if key in entry]
     if conditions:
-        what = f"it says nothing about a {entry['kind']}, which no operator calls"
-        raise place.mistake((*path, *conditions[0]), what, "leave it out; when = { chip = N } is understood")
+        what = f"it does not apply to a {entry['kind']}, which no operator triggers"
+        raise place.mistake((*path, *conditions[0]), what, "remove it; only when = { chip = N } is supported")
 
 
 def _refuse_no_counter(rises: Mapping[str, Any], place: Place, path: Path_, counters: Collection[str]) -> None:
@@ -111,5 +113,5 @@ def _refuse_no_counter(rises: Mapping[str, Any], place: Place, path: Path_, coun
             remedy = f"they are {', '.join(counters) or 'none'}; [counters] adds one"
             raise place.mistake((*path, name), f"the chip has no counter {name!r}", remedy)
         if isinstance(value, bool | str) or value < 1 or not float(value).is_integer():
-            what = f"a counter does not move by {value!r}"
-            raise place.mistake((*path, name), what, "give a whole number, 1 or more")
+            what = f"a counter cannot increase by {value!r}"
+            raise place.mistake((*path, name), what, "give an integer of 1 or more")

@@ -28,15 +28,15 @@ def read(file: Path) -> dict[str, Any]:
     found = files.read_json(file, largest_bytes=_LARGEST_BYTES)
     if not isinstance(found, dict) or not isinstance(found.get("model_type"), str):
         raise BadFileError(
-            "it names no model_type", place=str(file), remedy="give the config.json of a model of transformers"
+            "it has no model_type", place=str(file), remedy="give the config.json of a model of transformers"
         )
     for name, value, depth in _entries(found):
         if depth > _DEEPEST:
             what = f"it is nested more than {_DEEPEST} deep"
-            raise BadFileError(what, place=str(file), remedy="give the file as it was written")
+            raise BadFileError(what, place=str(file), remedy="give the unchanged file")
         if _LAYERS.search(name) and isinstance(value, int) and value > _MOST_LAYERS:
             raise BadFileError(
-                f"{name} is {value}, and no model is built with more than {_MOST_LAYERS:,}",
+                f"{name} is {value}; the limit is {_MOST_LAYERS:,}",
                 place=str(file),
                 remedy="correct the number",
             )

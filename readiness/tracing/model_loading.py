@@ -25,7 +25,7 @@ _NOT_BUILT = ("torch_dtype", "dtype", "transformers_version")
 #: Of the reduced model: both sides of a tile of 64, and a remainder of 32.
 _REDUCED_LENGTH = 96
 _WRITE_OUT = (
-    "nothing is asked of the network: write into it what it names elsewhere, as `backbone_config` in place of `backbone`"
+    "the network is not used: include what it refers to, e.g. `backbone_config` instead of `backbone`"
 )
 _INSTALL = "pip install 'readiness[trace]'"
 
@@ -43,7 +43,7 @@ def of_config(config: Config, *, batch: int, length: int, dtype: torch.dtype, pl
             with META, _default(dtype):
                 made: nn.Module = maker(settings)
         except Exception as problem:
-            remedy = _WRITE_OUT if asked_elsewhere(problem) else "mend it"
+            remedy = _WRITE_OUT if asked_elsewhere(problem) else "fix it"
             raise BadFileError(f"the model cannot be built: {first(problem)}", place=place, remedy=remedy) from problem
         return made.to(dtype)
 
@@ -73,9 +73,9 @@ def _settings(transformers: Any, config: Config, place: str) -> Any:
     try:
         settings = transformers.AutoConfig.for_model(config["model_type"], **told)
     except Exception as problem:
-        remedy = "give the config.json of a model that this transformers knows; `model_type` names it"
+        remedy = "give the config.json of a model that this transformers supports; see `model_type`"
         raise BadFileError(
-            f"transformers {transformers.__version__} makes no configuration of it: {first(problem)}",
+            f"transformers {transformers.__version__} cannot create a configuration from it: {first(problem)}",
             place=place,
             remedy=_WRITE_OUT if asked_elsewhere(problem) else remedy,
         ) from problem
@@ -127,8 +127,8 @@ def of_function(name: str, *, length: int, dtype: torch.dtype) -> Sources:
             with META, _default(dtype):
                 made = function(*(size, small)[:takes])
         except SystemExit as problem:
-            what = f"it ends the program: {first(problem)}"
-            raise UsageError(what, place=name, remedy="have it return a module and its inputs") from problem
+            what = f"it exits the process: {first(problem)}"
+            raise UsageError(what, place=name, remedy="it must return a module and its inputs") from problem
         if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
             raise UsageError(
                 f"it returned {type(made).__name__}", place=name, remedy="return a torch.nn.Module and its inputs"
@@ -159,7 +159,7 @@ def _maker(transformers: Any, settings: Any, architectures: Any, place: str) -> 
         with contextlib.suppress(KeyError):
             return getattr(transformers, auto)._model_mapping[type(settings)]
     raise BadFileError(
-        "transformers has no model for it", place=place, remedy="name one of its classes under `architectures`"
+        "transformers has no model class for it", place=place, remedy="name one of its classes under `architectures`"
     )
 
 

@@ -43,7 +43,7 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
     address = arguments[place]
     if place and not isinstance(address, tuple):
         return  # of this machine: a path, or a socket that is connected
-    raise OSError(errno.ENETUNREACH, f"nothing is asked of the network while a model is traced, not of {str(address)[:200]}")
+    raise OSError(errno.ENETUNREACH, f"the network is not used while a model is traced; it asked for {str(address)[:200]}")
 
 
 def asked_elsewhere(problem: BaseException) -> bool:

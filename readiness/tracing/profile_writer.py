@@ -8,7 +8,7 @@ from typing import Any
 
 from readiness.tracing.workload_schema import Workload
 
-_SOURCE = "the operators that the model calls, heard while it ran one training step, one prefill and one token more"
+_SOURCE = "the operators that the model calls, recorded during one training step, one prefill and one more token"
 _ROWS = "The rows of operators.workload name operator, dtype, size and figures; update the plug-in, or report them."
 
 #: The titles of these requirements by their ids, which may end in the dtype of the workload.
@@ -34,13 +34,13 @@ def requirements(workload: Workload) -> list[dict[str, Any]]:
         _entry(
             "workload-train", ["training"], "obstacles", {"phase": "training", "dtype": "all", "extent": "all"},
             {"at_most": 0, "zero": 20, "level": "must", "weight": 6},
-            "One operator that is missing, wrong or fatal in forward, backward or optimizer stops training, or spoils it.",
+            "One operator that is missing, wrong or fatal in forward, backward or optimizer stops or corrupts training.",
             workload,
         ),
         _entry(
             "workload-serve", ["inference"], "obstacles", {"phase": "inference", "dtype": "all", "extent": "all"},
             {"at_most": 0, "zero": 20, "level": "must", "weight": 6},
-            "One operator that is missing, wrong or fatal in prefill or decoding stops serving, or spoils what is said.",
+            "One operator that is missing, wrong or fatal in prefill or decoding stops serving or corrupts its output.",
             workload,
         ),
         _entry(
@@ -56,26 +56,28 @@ def requirements(workload: Workload) -> list[dict[str, Any]]:
             _entry(
                 f"workload-native-{short}", [use], "fallback_share", everywhere | {"weight": "calls"},
                 {"at_most": 0, "zero": 0.2, "level": "should", "weight": 3},
-                "An operator that runs on the host is right and drags every tensor there and back, at each of its calls.",
+                "An operator that runs on the host copies every tensor there and back, at each of its calls.",
                 workload, "Keep these operators out of the model's inner loop, and ask the vendor for native kernels.",
             ),
             _entry(
                 f"workload-repeats-{short}", [use], "nondeterministic", everywhere,
                 {"at_most": 0, "zero": 10, "level": "should", "weight": 1},
-                "A run whose operators differ from call to call cannot be repeated: its faults cannot be told from noise.",
-                workload, "Ask the stack for deterministic kernels, or live with it.",
+                "A run whose operators differ from call to call cannot be repeated: its faults cannot be "
+                "distinguished from noise.",
+                workload, "Select deterministic kernels, or accept it.",
             ),
             _entry(
                 f"workload-unaligned-{short}", [use], "refuse_unaligned", everywhere,
                 {"at_most": 0, "zero": 10, "level": "should", "weight": 1},
-                "Whoever slices its input so that it begins between two multiples of 16 bytes gets an error, or loses the "
-                "process.",
+                "An input sliced to start between two multiples of 16 bytes raises an error, or ends the process.",
                 workload, "Call clone() on sliced inputs of these operators; report the rows to the vendor.",
             ),
             _entry(
                 f"workload-judged-{short}", [use], "unjudged", everywhere,
                 {"at_most": 0, "zero": 10, "level": "info", "weight": 1},
-                "Of what could not be judged nothing is known.", workload, "The rows say why; try these operators by hand.",
+                "The result of an operator that could not be judged is unknown.",
+                workload,
+                "The rows say why; try these operators by hand.",
             ),
         ]  # fmt: skip
     return found

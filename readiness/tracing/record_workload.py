@@ -57,11 +57,11 @@ def _aligned(sources: Sources, counted: Heard, note: Note) -> list[tuple[Phase, 
             few = [(length, small.trace(length).heard) for length in small.lengths] if small is not None else []
             found = symbolic_sizes.align(heard, few)
         except (symbolic_sizes.UnalikeError, UsageError) as problem:
-            note(f"it cannot be told at another size: {str(problem).splitlines()[0]}")
+            note(f"it cannot be described at another size: {str(problem).splitlines()[0]}")
             continue
         if not known - _keys([(phase, raw) for phase, _, raw in found]):
             return found
-        note("its first layers do not show all that it calls: all of them are heard at every length")
+        note("its first layers do not show all its calls: all layers are recorded at every length")
     return [(phase, call, call) for phase, call in counted]
 
 

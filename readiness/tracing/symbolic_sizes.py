@@ -34,7 +34,7 @@ def align(full: Sequence[tuple[int, Heard]], reduced: Sequence[tuple[int, Heard]
     for row in zip(*(heard for _, heard in traces), strict=True):
         phase, first = row[0]
         if any(other != phase or call.op != first.op for other, call in row):
-            raise UnalikeError(f"{first.op} in {phase} stands beside {', '.join(sorted({call.op for _, call in row}))}")
+            raise UnalikeError(f"{first.op} in {phase} is recorded beside {', '.join(sorted({call.op for _, call in row}))}")
         merger = _Merger([scale for scale, _ in full], [scale for scale, _ in reduced], first.op)
         arguments = merger.merge([call.arguments for _, call in row])
         keywords = merger.merge([call.keywords for _, call in row])
@@ -114,7 +114,7 @@ def _same(one: Any, other: Any) -> bool:
 def refuse_unalike(problem: UnalikeError, place: str) -> UsageError:
     """The error for a model that cannot be told at several sizes."""
     return UsageError(
-        f"the model's calls cannot be laid side by side: {problem}",
+        f"the model's calls at several sizes cannot be compared: {problem}",
         place=place,
         remedy="trace it at one size with --fixed; the workload then replays at that size alone",
     )

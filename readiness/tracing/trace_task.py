@@ -44,5 +44,5 @@ def trace(
     try:
         heard = workload_schema.dumps(record_workload.record(sources, name=name, title=title, batch=batch, note=note))
     except RecursionError:
-        raise UsageError("it is nested too deeply", place=model, remedy="build the model in fewer levels") from None
+        raise UsageError("it is nested too deeply", place=model, remedy="build the model with fewer levels") from None
     return {"workload": base64.b64encode(heard).decode(), "config": text}

@@ -20,8 +20,8 @@ from readiness.tracing.call_recorder import META, CallRecorder
 from readiness.tracing.offline import asked_elsewhere
 from readiness.tracing.workload_schema import Phase
 
-_NO_VALUES = "what depends on the values of tensors has none there: leave it out, or give it as module:function"
-_NO_NETWORK = "nothing is asked of the network while a model is traced: have what it needs on this machine"
+_NO_VALUES = "what depends on the values of tensors cannot run there: remove it, or give it as module:function"
+_NO_NETWORK = "the network is not used while a model is traced: put what it needs on this machine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +137,9 @@ def _loss(answer: Any, ear: CallRecorder) -> torch.Tensor:
     floats = [value for value in values if isinstance(value, torch.Tensor) and value.requires_grad]
     if not floats:
         raise UsageError(
-            "nothing that the model gives has a gradient",
+            "no output of the model has a gradient",
             place="trace",
-            remedy="have it return a tensor that depends on its weights, best the loss",
+            remedy="it must return a tensor that depends on its weights, best the loss",
         )
     with ear.muted():
         return torch.stack([value.float().sum() for value in floats]).sum()

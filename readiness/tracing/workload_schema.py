@@ -210,7 +210,7 @@ def loads(packed: bytes, place: str) -> Workload:
     """The content of a workload file, read strictly and within bounds. Raises BadFileError with the place."""
     if len(packed) > _LARGEST_BYTES:
         what = f"a workload of {len(packed) // 2**10} KiB is too large"
-        raise BadFileError(what, place=place, remedy="trace a model whose layers are more alike")
+        raise BadFileError(what, place=place, remedy="trace a model with fewer different layers")
     unpacker = zlib.decompressobj(wbits=31)
     try:
         text = unpacker.decompress(packed, _LARGEST_TEXT_BYTES + 1)
@@ -218,9 +218,9 @@ def loads(packed: bytes, place: str) -> Workload:
         raise BadFileError(f"it is not compressed by gzip: {problem}", place=place, remedy=_REDO) from None
     if len(text) > _LARGEST_TEXT_BYTES or unpacker.unconsumed_tail:
         what = f"it unpacks to more than {_LARGEST_TEXT_BYTES // 2**20} MiB"
-        raise BadFileError(what, place=place, remedy="give the file that was meant")
+        raise BadFileError(what, place=place, remedy="give the intended file")
     if not unpacker.eof:
-        raise BadFileError("it is cut short", place=place, remedy=_REDO)
+        raise BadFileError("it is truncated", place=place, remedy=_REDO)
     try:
         document = files.parse_json(text.decode("utf-8"))
     except (ValueError, RecursionError) as problem:
@@ -269,7 +269,7 @@ class _Reader:
                 return value
             case int() | float():
                 if not math.isfinite(value) or abs(value) > 2**63:
-                    raise self._wrong(number, f"{value!r:.40} is no argument")
+                    raise self._wrong(number, f"{value!r:.40} is not an argument")
                 return value
             case str() if value.startswith("$"):
                 return self._form(value, number)
@@ -287,7 +287,7 @@ class _Reader:
                 ((kind, word),) = named.items()
                 return Named(str(kind), str(word)[:100])
             case _:
-                raise self._wrong(number, f"{str(value)[:60]!r} is no argument")
+                raise self._wrong(number, f"{str(value)[:60]!r} is not an argument")
 
     def _sizes(self, value: Any, number: int) -> tuple[Any, ...]:
         if not isinstance(value, list) or len(value) > _MOST_DIMENSIONS:
@@ -296,13 +296,13 @@ class _Reader:
         for item in found:
             plain = isinstance(item, int) and not isinstance(item, bool) and 0 <= item <= _LARGEST_SIZE
             if not plain and not isinstance(item, Form):
-                raise self._wrong(number, f"{str(item)[:40]} is no size")
+                raise self._wrong(number, f"{str(item)[:40]} is not a size")
         return found
 
     def _form(self, word: str, number: int) -> Form:
         index = word[1:]
         if not (index.isascii() and index.isdecimal() and len(index) < 7 and int(index) < len(self.forms)):
-            raise self._wrong(number, f"there is no form {word[:20]!r}")
+            raise self._wrong(number, f"there is no tensor form {word[:20]!r}")
         return self.forms[int(index)]
 
     def _wrong(self, number: int, what: str) -> BadFileError:

@@ -28,7 +28,7 @@ def adds(one: int, other: int, note: Note) -> dict[str, Any]:
 
 
 def refuses(kind: str, note: Note) -> None:
-    raise {"UsageError": UsageError, "BadFileError": BadFileError}[kind]("it is wrong", place="a place", remedy="mend it")
+    raise {"UsageError": UsageError, "BadFileError": BadFileError}[kind]("it is wrong", place="a place", remedy="fix it")
 
 
 def goes_wrong(way: str, note: Note) -> Any:

@@ -122,7 +122,7 @@ def evidence(demanded: Profile) -> list[Evidence]:
                  settings=told(demanded, "group.sum"), accelerators=both),
         Evidence("group.work", Status.MEASURED, measurements=(Measurement("faults", 0, {}, "1"),), process=ended,
                  settings={**told(demanded, "group.work"), "seconds": 60.0}, accelerators=both),
-        Evidence("family.hangs", Status.TIMEOUT, reason="no end within 180 s", attempts=2, process={"exit_code": -9}),
+        Evidence("family.hangs", Status.TIMEOUT, reason="not finished within 180 s", attempts=2, process={"exit_code": -9}),
         Evidence("family.lost", Status.SKIPPED, reason="there is none here", attempts=1, process=ended),
     ]  # fmt: skip
 

@@ -69,7 +69,7 @@ class Line:
         told = self.answer(START_S)
         version, address = told.get("version"), told.get("address")
         if not isinstance(version, str) or not isinstance(address, str):
-            raise self.broken(f"it answers {str(told)[:80]}, which no outpost does")
+            raise self.broken(f"it answers {str(told)[:80]}, which no remote agent answers")
         if version != __version__:
             raise OSError(f"host {self.host.name} has readiness {version[:80]}, this one {__version__}: install the same")
         self.address = address
@@ -106,7 +106,7 @@ class Line:
             except (ValueError, RecursionError):
                 message = None
             if not isinstance(message, dict):
-                raise self.broken(f"it says {line[:80]!r}, which no outpost says")
+                raise self.broken(f"it says {line[:80]!r}, which no remote agent says")
             yield message
 
     def broken(self, why: str) -> OSError:
@@ -137,7 +137,7 @@ class Line:
             there = self.answer(ANSWER_S).get("time")
             answered = time.monotonic()
             if not isinstance(there, float) or not math.isfinite(there):
-                raise self.broken("it does not tell the time")
+                raise self.broken("it does not report its time")
             best = min(best, ((asked + answered) / 2 - there, (answered - asked) / 2), key=lambda pair: pair[1])
         return best
 

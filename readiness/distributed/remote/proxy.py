@@ -106,7 +106,7 @@ class _Relay:
             self._lose(str(problem))
             return 1
         except (LookupError, TypeError, ValueError, AttributeError) as problem:
-            self._lose(str(self.line.broken(f"it says what no outpost says: {type(problem).__name__}: {problem}")))
+            self._lose(str(self.line.broken(f"it sent an unknown message: {type(problem).__name__}: {problem}")))
             return 1
         return 0
 
@@ -184,7 +184,7 @@ class _Relay:
     def _own(self, rank: int) -> int:
         """A rank of that host; it may not speak for others. Raises KeyError."""
         if rank not in self.ends:
-            raise KeyError(f"rank {rank!r:.20} is not there")
+            raise KeyError(f"rank {rank!r:.20} does not exist")
         return rank
 
     def _log(self, rank: int, printed: bytes) -> None:
@@ -199,7 +199,7 @@ class _Relay:
 
     def _look_for_loss(self, now: float) -> None:
         if now - self.heard > _LOST_S:
-            raise self.line.broken(f"it has said nothing for {_LOST_S:g} s")
+            raise self.line.broken(f"it sent nothing for {_LOST_S:g} s")
         for rank, since in self.killed.items():
             if rank not in self.ended and now - since > _KILLED_S:
                 raise self.line.broken(f"it has not ended rank {rank} within {_KILLED_S:g} s")

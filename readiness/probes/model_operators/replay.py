@@ -270,7 +270,7 @@ class Replayer:
         if wrong is None and not bool(torch.isfinite(host).all()):
             finite = all(bool(torch.isfinite(item).all()) for item in sample.tensors() if item.is_floating_point())
             mask = operator.base in ("where", "masked_fill", "_safe_softmax")
-            wrong = "a result is no number" if finite and not mask else None
+            wrong = "a result is not a number" if finite and not mask else None
         if wrong is not None:
             raise FailedError(Outcome.WRONG, Phase.FORWARD, wrong, sample.label)
         if operator.base in op_table.POINTWISE:

@@ -79,7 +79,7 @@ def dtype_of(name: str) -> torch.dtype:
     """`torch.float32` for `float32`. Raises ValueError for a name that is no dtype."""
     found = getattr(torch, name, None)
     if not isinstance(found, torch.dtype):
-        raise ValueError(f"{name!r} is no dtype of torch")
+        raise ValueError(f"{name!r} is not a dtype of torch")
     return found
 
 

@@ -103,7 +103,7 @@ def inject(
         outcome = _FaultMonitor(settings, RankMonitor(group), patience_s, start_s).outcome()
     prevented = outcome.prevented
     if prevented is not None and prevented.trouble is Trouble.DIED and kernel_kills() > killed_for_memory:
-        raise MemoryError(f"the kernel killed for want of memory while the ranks ran: {prevented.reason}")
+        raise MemoryError(f"the kernel killed processes for lack of memory while the ranks ran: {prevented.reason}")
     if prevented is not None:
         refuse_want_of_disk(prevented, accelerator)
     return outcome

@@ -68,7 +68,7 @@ class Soak:
             raise UsageError(
                 "the soak that was begun there had other chips or another number of ranks",
                 place=str(self.accelerator.kept),
-                remedy="begin a new run: exposure of two machines makes no sum",
+                remedy="start a new run: exposure of two machines makes no sum",
             )
         self._before_s = self.log.totals.spent_s
         self._began = self.clock()

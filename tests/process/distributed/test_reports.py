@@ -83,12 +83,12 @@ def test_what_does_not_fit_is_an_error_that_says_where(change: dict[str, Any], w
 
 
 def test_what_has_no_json_is_an_error_where_it_is_sent() -> None:
-    with pytest.raises(TypeError, match="object has no JSON"):
+    with pytest.raises(TypeError, match="object cannot be written as JSON"):
         to_json({"x": object()})
 
 
 def test_reports_of_an_unknown_kind_are_an_error() -> None:
-    with pytest.raises(ValueError, match=r"'no\.Such' are not known here"):
+    with pytest.raises(ValueError, match=r"'no\.Such' are unknown here"):
         decode_report({"report": {}, "kind": "no.Such"})
 
 

@@ -102,7 +102,7 @@ def test_two_simulated_machines_are_one_too_many(pair: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("spec", ["sim:0", "sim:12", "sim:", "sim"])
 def test_a_number_names_no_simulated_machine(spec: str) -> None:
-    with pytest.raises(UsageError, match=r"(?s)does not say which.*sim:FILE.toml") as caught:
+    with pytest.raises(UsageError, match=r"(?s)does not name.*sim:FILE.toml") as caught:
         ids(Discovery((CPU,), {}, {}), spec)
     assert caught.value.place == "--device"
 

@@ -26,7 +26,7 @@ from readiness.isolation.worker_process import Worker
 from readiness.judging import judge
 from tests.support.engine import MISBEHAVING, children, evidence_of, leftovers, run, use_checks, write_profile
 
-FOREIGN = "something else than readiness wrote into its evidence pipe"
+FOREIGN = "something other than readiness wrote to its evidence pipe"
 CPU = AcceleratorFacts("cpu:0", "cpu", 0, "cpu", None, None)
 
 
@@ -72,13 +72,13 @@ def bench() -> Iterator[Bench]:
         ("daemon_writes", FOREIGN),
         ("thread_writes", FOREIGN),
         ("brackets", "malformed: it is nested too deeply"),
-        ("skips_one", "a gap or is told twice: message 3 where 2 was due"),
+        ("skips_one", "a gap or a repetition: message 3 in place of 2"),
         ("goes_on_twice", "a copy of its process, made by fork, went on with the check"),
         ("closes", "could not deliver its evidence"),
         ("huge_line", "a message of more than 4 MiB"),
         ("prints_in_one_breath", "it printed more than 32 MiB"),
         ("breaks_streams", "ValueError: something else"),
-        ("wants_disk", "the host's disk did not suffice: No space left on device"),
+        ("wants_disk", "the host's disk was too small: No space left on device"),
     ],
 )
 def test_what_is_done_to_evidence_makes_it_an_error_and_no_verdict(bench: Bench, way: str, words: str) -> None:
@@ -109,7 +109,7 @@ def test_what_came_before_a_fault_still_stands(bench: Bench) -> None:
     """A bad figure that was delivered whole is a failure, whatever its check does afterwards."""
     evidence, outcome = bench.run("hostile.replays")
     assert (evidence.status, outcome) == (Status.ERROR, Outcome.FAIL)
-    assert "its evidence goes on after its end" in (evidence.reason or "")
+    assert "its evidence continues after its end" in (evidence.reason or "")
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def test_a_lost_exit_code_is_not_laid_on_the_device(monkeypatch: pytest.MonkeyPa
     assert worker.end is not None
     assert (worker.exit_code, worker.timed_out, worker.held) == (None, False, None)
     evidence = worker_evidence.evidence_of(worker, job, 1)
-    assert (evidence.status, evidence.reason) == (Status.ERROR, "it has ended; its exit code was lost")
+    assert (evidence.status, evidence.reason) == (Status.ERROR, "it ended; its exit code was lost")
     assert children() == before
 
 
@@ -204,7 +204,7 @@ def test_a_killed_parent_costs_its_check_alone_and_leaves_nothing(tmp_path: Path
         bench = Bench(pool)
         evidence, outcome = bench.run("hostile.kills_its_parent", marker=str(marker))
         assert (evidence.status, outcome) == (Status.ERROR, Outcome.UNKNOWN), evidence
-        assert "the prepared process died" in (evidence.reason or "")
+        assert "the forkserver died" in (evidence.reason or "")
         assert marker.exists()
         assert len(leftovers(str(tmp_path))) == 1, "the new one, and no daemon"
         assert bench.run("trouble.well")[1] is Outcome.PASS
@@ -215,13 +215,13 @@ def test_a_killed_parent_costs_its_check_alone_and_leaves_nothing(tmp_path: Path
 def test_a_signal_that_somebody_sends_is_not_laid_on_the_device(bench: Bench, number: int) -> None:
     evidence, outcome = bench.run("hostile.is_ended", number=int(number))
     assert (evidence.status, outcome) == (Status.ERROR, Outcome.UNKNOWN), evidence
-    assert "was ended from outside by" in (evidence.reason or "")
+    assert "was killed from outside by" in (evidence.reason or "")
 
 
 def test_a_process_that_somebody_stopped_was_not_late(bench: Bench) -> None:
     evidence, outcome = bench.run("hostile.is_ended", number=int(signal.SIGSTOP), limit_s=0.5)
     assert (evidence.status, outcome) == (Status.ERROR, Outcome.UNKNOWN), evidence
-    assert "no end within 0.5 s, and its process was stopped from outside" in (evidence.reason or "")
+    assert "not finished within 0.5 s, and its process was killed" in (evidence.reason or "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE])
@@ -244,12 +244,12 @@ def test_a_crash_or_a_hang_beside_a_full_disk_tells_nothing(bench: Bench, monkey
     for id, settings in cases:
         evidence, outcome = bench.run(id, limit_s=0.5, **settings)
         assert (evidence.status, outcome) == (Status.ERROR, Outcome.UNKNOWN), evidence
-        assert "/dev/shm was full meanwhile" in (evidence.reason or "")
+        assert "/dev/shm was full at that time" in (evidence.reason or "")
     assert bench.run("trouble.well")[1] is Outcome.PASS
 
 
 @pytest.mark.parametrize(
-    ("how", "words"), [("mute", "MuteError: its words cannot be told"), ("panic", "PanicError: index"), ("interrupt", "Keyb")]
+    ("how", "words"), [("mute", "MuteError: its message cannot be shown"), ("panic", "PanicError: index"), ("interrupt", "Keyb")]
 )
 def test_whatever_is_raised_is_an_error(bench: Bench, how: str, words: str) -> None:
     evidence, outcome = bench.run("hostile.raises_oddly", how=how)
@@ -260,14 +260,14 @@ def test_whatever_is_raised_is_an_error(bench: Bench, how: str, words: str) -> N
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("digits", "its value is a whole number of 16610 bits"),
+        ("digits", "its value is an integer of 16610 bits"),
         ("text", "its value is str, not a number"),
         ("samples", "TypeError"),
         ("negative samples", "its number of samples"),
-        ("spread", "its spread is a whole number of"),
-        ("labels", "no mapping of at most 100 names"),
-        ("row", "a row of list, not of cells by name"),
-        ("huge row", "a row of 8 MiB is more than evidence may hold"),
+        ("spread", "its spread is an integer of"),
+        ("labels", "not a mapping of at most 100 names"),
+        ("row", "a row of list, not a mapping"),
+        ("huge row", "a row of 8 MiB exceeds the size limit of evidence"),
     ],
 )
 def test_what_is_no_figure_is_refused_where_it_is_made(bench: Bench, how: str, words: str) -> None:

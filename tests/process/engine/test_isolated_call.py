@@ -35,7 +35,7 @@ def test_an_error_of_ours_is_raised_here(kind: type[UsageError]) -> None:
     with pytest.raises(kind) as caught:
         ask("refuses", {"kind": kind.__name__})
     assert type(caught.value) is kind
-    assert (caught.value.what, caught.value.place, caught.value.remedy) == ("it is wrong", "a place", "mend it")
+    assert (caught.value.what, caught.value.place, caught.value.remedy) == ("it is wrong", "a place", "fix it")
 
 
 WRONG = {
@@ -46,7 +46,7 @@ WRONG = {
     "crashes": "died by SIGSEGV",
     "kills itself": "died by SIGKILL",
     "takes all memory": "more than 1024 MiB",
-    "talks into every pipe": "something else than readiness wrote",
+    "talks into every pipe": "something other than readiness wrote",
     "closes every pipe": "exit code 70 before",
     "answers what is no JSON": "exit code 70 before",
     "recurs": "RecursionError",
@@ -64,7 +64,7 @@ def test_whatever_goes_wrong_is_one_error(way: str) -> None:
 
 @pytest.mark.parametrize("way", ["hangs", "holds the interpreter", "stops"])
 def test_what_does_not_end_is_ended(way: str) -> None:
-    with pytest.raises(FailedCallError, match="no end within 1 s") as caught:
+    with pytest.raises(FailedCallError, match="not finished within 1 s") as caught:
         ask("goes_wrong", {"way": way}, limit_s=1.0)
     assert caught.value.timed_out
     assert not children()

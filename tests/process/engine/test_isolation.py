@@ -47,13 +47,13 @@ def trouble(tmp_path_factory: pytest.TempPathFactory) -> Assessment:
     ("way", "status", "word"),
     [
         ("well", Status.MEASURED, None),
-        ("hangs", Status.TIMEOUT, "no end within 3 s (a first try had 1 s)"),
-        ("holds_the_lock", Status.TIMEOUT, "no end within 3 s"),
-        ("ignores_signals", Status.TIMEOUT, "no end within 3 s"),
+        ("hangs", Status.TIMEOUT, "not finished within 3 s (a first try had 1 s)"),
+        ("holds_the_lock", Status.TIMEOUT, "not finished within 3 s"),
+        ("ignores_signals", Status.TIMEOUT, "not finished within 3 s"),
         ("slow_at_first", Status.MEASURED, None),
         ("segfaults", Status.CRASHED, "SIGSEGV"),
         ("prints_rubbish", Status.MEASURED, None),
-        ("exits", Status.CRASHED, "exit code 0 before it had delivered its evidence"),
+        ("exits", Status.CRASHED, "exit code 0 before delivering its evidence"),
         ("exits_politely", Status.ERROR, "SystemExit"),
         ("leaves_grandchildren", Status.MEASURED, None),
         ("raises", Status.ERROR, "RuntimeError: CUDA error: device-side assert triggered"),
@@ -136,7 +136,7 @@ def test_the_kernels_kill_is_told_from_another_sigkill(monkeypatch: pytest.Monke
     worker = Worker(1, -1, -1, 1.0, kernel_kills_before=4)
     worker.exit_code = -9
     monkeypatch.setattr(memory, "kernel_kills", lambda: 4)
-    assert worker_evidence.describe_end(worker) == "its process was ended from outside by SIGKILL"
+    assert worker_evidence.describe_end(worker) == "its process was killed from outside by SIGKILL"
     monkeypatch.setattr(memory, "kernel_kills", lambda: 5)
     assert worker_evidence.describe_end(worker).startswith("out of memory: the kernel killed it")
 

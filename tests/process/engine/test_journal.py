@@ -135,7 +135,7 @@ def test_a_bad_record_is_one_clear_error_with_its_line(what: str, folder: Path) 
     assert bad != records
     content = "".join(json.dumps(record) + "\n" for record in bad)
     file.write_text(content)
-    with pytest.raises(BadFileError, match="this is no record of a run") as problem:
+    with pytest.raises(BadFileError, match="this is not a record of a run") as problem:
         read(folder)
     assert str(problem.value.place).startswith(f"{file}:")
     assert problem.value.exit_code is Exit.USAGE
@@ -150,7 +150,7 @@ def test_a_bad_record_is_one_clear_error_with_its_line(what: str, folder: Path) 
 def test_a_line_that_is_no_record_is_told(line: str, folder: Path) -> None:
     with (folder / "journal.jsonl").open("a") as stream:
         stream.write(f"{line}\n")
-    with pytest.raises(BadFileError, match="this is no record of a run") as problem:
+    with pytest.raises(BadFileError, match="this is not a record of a run") as problem:
         read(folder)
     assert str(problem.value.place).endswith("journal.jsonl:4")
 
@@ -158,7 +158,7 @@ def test_a_line_that_is_no_record_is_told(line: str, folder: Path) -> None:
 def test_sessions_that_took_longer_than_any_run_are_told(folder: Path) -> None:
     with (folder / "journal.jsonl").open("a") as stream:
         stream.writelines('{"kind": "session", "at": 1e11}\n' for _ in range(3))
-    with pytest.raises(BadFileError, match="longer than any run"):
+    with pytest.raises(BadFileError, match="longer than a run can take"):
         read(folder)
 
 
@@ -186,10 +186,10 @@ def test_what_a_kill_or_a_power_cut_left_at_the_end_is_dropped(torn: bytes, fold
 
 
 def test_a_file_of_the_users_is_no_torn_line(tmp_path: Path) -> None:
-    (tmp_path / "journal.jsonl").write_text("my diary, without the end of a line")
-    with pytest.raises(BadFileError, match="its last line is none of ours"), Journal(tmp_path) as journal:
+    (tmp_path / "journal.jsonl").write_text("my diary, without a newline")
+    with pytest.raises(BadFileError, match="its last line is not a record of readiness"), Journal(tmp_path) as journal:
         journal.open()
-    assert (tmp_path / "journal.jsonl").read_text() == "my diary, without the end of a line"
+    assert (tmp_path / "journal.jsonl").read_text() == "my diary, without a newline"
 
 
 @pytest.mark.parametrize("content", [b"precious, no line", b"precious\n"])
@@ -219,7 +219,7 @@ def test_a_pipe_in_the_folder_is_not_waited_for(name: str, folder: Path) -> None
 def test_what_checks_keep_leads_nowhere(folder: Path) -> None:
     (folder.parent / "elsewhere").mkdir()
     (folder / "kept").symlink_to(folder.parent / "elsewhere")
-    with pytest.raises(UsageError, match="it is no folder"):
+    with pytest.raises(UsageError, match="it is not a folder"):
         read(folder)
     (folder / "kept").unlink()
     (folder / "kept").mkdir(mode=0o700)
@@ -231,7 +231,7 @@ def test_what_checks_keep_leads_nowhere(folder: Path) -> None:
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
 def test_a_folder_that_others_may_write_is_not_gone_on_with(mode: int, folder: Path) -> None:
     folder.chmod(mode)
-    with pytest.raises(UsageError, match="others may write to it"):
+    with pytest.raises(UsageError, match="other users may write to it"):
         read(folder)
 
 
@@ -281,7 +281,7 @@ def test_no_command_of_a_folder_is_run(folder: Path, tmp_path: Path) -> None:
     (folder / "run.json").write_text(json.dumps(document))
     result = readiness("run", "--resume", str(folder), "-q", state=tmp_path)
     assert result.returncode == Exit.USAGE
-    assert "no command is taken from a file" in " ".join(result.stderr.split())
+    assert "commands are never read from a file" in " ".join(result.stderr.split())
     document["asked"] |= {"hosts": [], "reach": None, "address": None}
     (folder / "run.json").write_text(json.dumps(document))
     journal = folder / "journal.jsonl"
@@ -291,7 +291,7 @@ def test_no_command_of_a_folder_is_run(folder: Path, tmp_path: Path) -> None:
     journal.write_text(json.dumps(session) + "\n" + json.dumps(found) + "\n")
     result = readiness("run", "--resume", str(folder), "-q", state=tmp_path)
     assert result.returncode == Exit.USAGE
-    assert "says on which host it is" in " ".join(result.stderr.split())
+    assert "names a host" in " ".join(result.stderr.split())
     assert not proof.exists()
 
 
@@ -300,11 +300,11 @@ def test_the_command_line_must_name_other_hosts_again(folder: Path, tmp_path: Pa
     document["asked"] |= {"hosts": ["n"], "reach": "true {host}", "address": "127.0.0.1"}
     (folder / "run.json").write_text(json.dumps(document))
     for again, words in {
-        (): "--reach, --address and --shared where they were given",
-        ("--host", "n"): "--reach, --address and --shared where they were given",
-        ("--host", "m", "--reach", "true {host}", "--address", "127.0.0.1"): "was begun with hosts = ['n'], not ['m']",
-        ("--host", "n", "--reach", "false {host}", "--address", "127.0.0.1"): "was begun with reach = 'true {host}'",
-        ("--host", "n", "--reach", "true {host}", "--address", "127.0.0.1"): "n answers '', which is no list of accelerators",
+        (): "--reach, --address and --shared if they were given",
+        ("--host", "n"): "--reach, --address and --shared if they were given",
+        ("--host", "m", "--reach", "true {host}", "--address", "127.0.0.1"): "was started with hosts = ['n'], not ['m']",
+        ("--host", "n", "--reach", "false {host}", "--address", "127.0.0.1"): "was started with reach = 'true {host}'",
+        ("--host", "n", "--reach", "true {host}", "--address", "127.0.0.1"): "n answers '', which is not a list of accelerators",
     }.items():
         result = readiness("run", "--resume", str(folder), "-q", *again, state=tmp_path)
         assert result.returncode == Exit.USAGE

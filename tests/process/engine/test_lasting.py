@@ -76,7 +76,7 @@ def test_what_cannot_be_recounted_is_said(tmp_path: Path, profile: Path, monkeyp
     monkeypatch.setenv("LASTING_DIES", "3")
     evidence = evidence_of(run(tmp_path / "run", profile, soak_s=50.0, expression="lasting"), "lasting.steps")
     assert evidence.measurements == ()
-    assert "what it kept cannot be read" in (evidence.reason or "")
+    assert "what it had saved cannot be read" in (evidence.reason or "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])

@@ -205,7 +205,7 @@ def test_a_torn_last_line_is_dropped_and_nothing_else(tmp_path: Path, monkeypatc
 
 
 def test_two_tools_cannot_work_on_one_run(tmp_path: Path) -> None:
-    with Journal(tmp_path / "run"), pytest.raises(UsageError, match="another readiness is at work"):
+    with Journal(tmp_path / "run"), pytest.raises(UsageError, match="another readiness uses this run"):
         Journal(tmp_path / "run")
 
 

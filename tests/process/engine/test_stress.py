@@ -70,7 +70,7 @@ def test_a_journal_that_finds_no_more_room_ends_the_run_and_nothing_is_lost(room
     output, errors = process.communicate(timeout=120)
     assert (process.returncode, output) == (Exit.USAGE, ""), errors
     assert "the journal cannot be written: File too large" in errors
-    assert "remedy: free it and go on with --resume" in errors
+    assert "remedy: check disk space and permissions, and continue with --resume" in errors
     before = stress.Scenario(tool, "no room", stress.Tally()).recorded()
     assert len(before) < len(STEPS)
     assert {told["status"] for told in before.values()} <= {"measured"}

@@ -32,7 +32,7 @@ SENT: list[tuple[str, Any, Message]] = [
     ("end", {"status": "measured", "reason": None, "environment": {"torch": "2"}}, End(Status.MEASURED, None, {"torch": "2"})),
 ]
 MESSAGES = [message for _, _, message in SENT]
-FOREIGN = "something else than readiness wrote into its evidence pipe"
+FOREIGN = "something other than readiness wrote to its evidence pipe"
 
 
 def framed(number: int, payload: bytes) -> bytes:
@@ -192,7 +192,7 @@ def test_what_is_too_large_or_no_json_is_not_begun(pipe: tuple[int, Sender], mon
     reader, sender = pipe
     monkeypatch.setattr(evidence_pipe, "MOST_MESSAGE_BYTES", 100)
     for value in ({"x": "y" * 100}, {"x": math.nan}):
-        with pytest.raises(ValueError, match=r"more than evidence may hold|not JSON compliant"):
+        with pytest.raises(ValueError, match=r"exceeds the size limit of evidence|not JSON compliant"):
             sender.send("row", value)
     sender.send("ready", True)
     assert received(os.read(reader, 1000)) == ([Ready()], None)

@@ -59,7 +59,7 @@ def test_a_fresh_interpreter_serves_alike_and_is_told_what_it_is_asked() -> None
 
 @pytest.mark.parametrize(
     ("task", "words"),
-    [(("crash",), "died by SIGSEGV"), (("leave", 3), "left with exit code 3"), (("raise",), "left with exit code 70")],
+    [(("crash",), "died by SIGSEGV"), (("leave", 3), "exited with code 3"), (("raise",), "exited with code 70")],
 )
 def test_how_a_child_ended_and_the_phase_that_it_was_in(task: tuple[Any, ...], words: str) -> None:
     with started(capture=True) as process:
@@ -76,7 +76,7 @@ def test_one_that_blocks_in_c_with_the_interpreters_lock_is_killed_from_outside(
         with pytest.raises(TimeoutError):
             process.recv(0.5)
         assert process.phase.read() == ("block", "")
-        assert str(process.reap(kill=True)) == "died by SIGKILL (perhaps for want of memory)"
+        assert str(process.reap(kill=True)) == "died by SIGKILL (perhaps out of memory)"
 
 
 def test_what_is_printed_is_captured_and_never_mixes_with_the_answers() -> None:
@@ -97,8 +97,8 @@ def test_what_is_not_captured_goes_where_the_parents_output_goes(capfd: pytest.C
     ("task", "words"),
     [
         ("flood", "printed more than 1 MiB"),
-        ("babble", "sent something that is no message"),
-        ("garble", "sent something that is no message"),
+        ("babble", "sent something that is not a message"),
+        ("garble", "sent something that is not a message"),
     ],
 )
 def test_one_that_speaks_out_of_turn_is_broken(task: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,9 +170,9 @@ def test_a_message_to_one_that_is_dead_is_no_error() -> None:
 
 
 def test_ends_in_words() -> None:
-    assert str(ProcessEnd(None, "printed too much")) == "could not be killed: it waits in the kernel"
+    assert str(ProcessEnd(None, "printed too much")) == "could not be killed: it is blocked in the kernel"
     assert str(ProcessEnd(-40)) == "died by signal 40"
-    assert str(ProcessEnd(0)) == "left with exit code 0"
+    assert str(ProcessEnd(0)) == "exited with code 0"
 
 
 def test_a_phase_is_cut_where_it_is_too_long_and_empty_before_any() -> None:

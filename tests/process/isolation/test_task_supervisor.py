@@ -49,7 +49,7 @@ def test_a_crash_costs_one_task_and_another_process_does_the_rest() -> None:
 def test_a_hang_is_killed_at_its_limit() -> None:
     with supervisor([("block",), ("echo", 1)], limit_s=1.0) as leader:
         hang, echo = leader.run()
-    assert (hang.status, hang.phase, hang.reason) == (HUNG, "block", "did not end within 1 s")
+    assert (hang.status, hang.phase, hang.reason) == (HUNG, "block", "did not finish within 1 s")
     assert echo.status is DONE
 
 
@@ -108,7 +108,7 @@ def test_no_process_comes_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(task_process, "prepare_child", lambda parent: os._exit(3))
     with TaskSupervisor[Task](start, list, lambda task: 1.0) as leader:
-        with pytest.raises(StartError, match="the last one left with exit code 3"):
+        with pytest.raises(StartError, match="the last one exited with code 3"):
             leader.do(("echo",))
         assert len(starts) == task_supervisor.MOST_FALSE_STARTS
 

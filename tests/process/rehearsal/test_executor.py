@@ -97,7 +97,7 @@ def test_a_blamed_healthy_chip_is_1_and_a_hang_has_one_try(tmp_path: Path, monke
     assert result.exit() is Exit.NOT_READY
     (line,) = result.lines
     (catch,) = line.catches
-    assert "no end within 2 s" in catch.about
+    assert "not finished within 2 s" in catch.about
     assert catch.seconds >= 2.0
     assert not children()
 

@@ -160,7 +160,7 @@ def unprecedented() -> list[str]:
 def healthy(among: Sequence[Row]) -> Row:
     """A machine with nothing wrong, and all that is asked of the others."""
     return Row(
-        id=HEALTHY, vendor="", family="", summary="Nothing is wrong with it", source="none", chips=2,
+        id=HEALTHY, vendor="", family="", summary="No defect", source="none", chips=2,
         checks=tuple(sorted({check for row in among for check in row.checks})),
         operators=tuple(sorted({name for row in among for name in row.operators})),
         defects=({"kind": "throttle", "when": {"after_s": 1e6}},),  # never: a load as long as the longest of the rows

@@ -75,12 +75,12 @@ def test_a_run_ends_with_a_summary_and_where_to_read_all_of_it(tmp_path: Path) -
     assert document["accelerators"][0]["verdicts"]["training"]["verdict"] == "not ready"
     assert "explain  readiness explain trouble.not_a_number" in lines
     table = readiness(*arguments, "-f", "table", state=tmp_path).stdout
-    assert "WHERE THE TIME WENT" in table
+    assert "TIME OF EACH CHECK" in table
     assert len(table.splitlines()) > 15
-    assert "WHERE THE TIME WENT" in readiness(*arguments, "-v", state=tmp_path).stdout
+    assert "TIME OF EACH CHECK" in readiness(*arguments, "-v", state=tmp_path).stdout
     summary = tmp_path / "summary.txt"
     both = readiness(*arguments, "-f", f"summary={summary}", "-f", "table", state=tmp_path)
-    assert "WHERE THE TIME WENT" in both.stdout
+    assert "TIME OF EACH CHECK" in both.stdout
     assert "more     readiness report" in summary.read_text()
 
 
@@ -253,7 +253,7 @@ MISTAKES = {
     "no such folder for a report": ("run", "-f", "json=/no/such/folder/a.json"),
     "a report into a folder": ("run", "-f", "json=/"),
     "twice the same report": ("run", "-f", "json", "-f", "json"),
-    "no length of time": ("run", "--within", "soon"),
+    "is not a duration": ("run", "--within", "soon"),
     "a negative time": ("run", "--timeout=-5s"),
     "a time that is not a number": ("run", "--within", "nan"),
     "a seed out of range": ("run", "--seed", "-1"),
@@ -478,10 +478,10 @@ def test_evidence_of_other_settings_tells_a_profile_nothing(tmp_path: Path) -> N
     assert readiness("judge", str(saved), "-p", str(lax), *checks, state=tmp_path).returncode == Exit.READY
     told = readiness("judge", str(saved), "-p", str(strict), *checks, state=tmp_path)
     assert told.returncode == Exit.UNDETERMINED
-    assert "it was measured with wanted = 5.0, and this profile asks for 1.0" in " ".join(told.stdout.split())
+    assert "it was measured with wanted = 5.0, but this profile requires 1.0" in " ".join(told.stdout.split())
     alone = readiness("judge", str(saved), *checks, state=tmp_path)
     assert alone.returncode == Exit.USAGE
-    assert "which is no shipped profile" in alone.stderr
+    assert "which is not a shipped profile" in alone.stderr
     quiet = readiness("judge", str(saved), "-p", str(lax), *checks, "-q", "-f", "json", state=tmp_path)
     assert json.loads(quiet.stdout)["accelerators"], "the line has no place behind a document"
 
@@ -490,7 +490,7 @@ def test_less_time_than_a_check_may_take_proves_nothing(tmp_path: Path) -> None:
     file = str(write_profile(tmp_path / "test.toml", ["trouble.hangs"]))
     told = readiness("run", "-p", file, "--checks", str(MISBEHAVING), "--timeout", "0.2", "-f", "table", state=tmp_path)
     assert told.returncode == Exit.UNDETERMINED
-    assert "--timeout grants it less than the 3 s" in " ".join(told.stdout.split())
+    assert "--timeout is shorter than its own limit of 3 s" in " ".join(told.stdout.split())
 
 
 def test_a_finished_run_is_told_again_with_its_own_date(tmp_path: Path) -> None:
@@ -502,13 +502,13 @@ def test_a_finished_run_is_told_again_with_its_own_date(tmp_path: Path) -> None:
     told = readiness(*loud, f"json={tmp_path / 'b.json'}", state=tmp_path)
     first, again = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
     assert again["started"] == first["started"]
-    assert f"nothing was measured now: this run, which began at {first['started']}" in told.stderr
+    assert f"nothing was measured: the run that began at {first['started']}" in told.stderr
     asked = json.loads((tmp_path / "run" / "run.json").read_text())
     for change in ({"seed": "x"}, {"profile": 5}, {"devices": None}, {"uses": ["bogus"]}, {"only": [1]}, {"within_s": "1"}):
         (tmp_path / "run" / "run.json").write_text(json.dumps(asked | {"asked": asked["asked"] | change}))
         told = readiness("run", "--resume", str(tmp_path / "run"), "-q", state=tmp_path)
         assert told.returncode == Exit.USAGE, (change, told)
-        assert "this is not the run.json of a run" in told.stderr
+        assert "this is not a run.json of readiness" in told.stderr
 
 
 def test_a_profile_drives_no_terminal(tmp_path: Path) -> None:
@@ -568,4 +568,4 @@ def test_an_expression_that_fits_nothing_is_a_mistake(tmp_path: Path) -> None:
     file = str(write_profile(tmp_path / "test.toml", ["trouble.well"]))
     told = readiness("run", "-p", file, "--checks", str(MISBEHAVING), "-k", "Well", state=tmp_path)
     assert told.returncode == Exit.USAGE
-    assert "no check that the profile test asks for fits" in told.stderr
+    assert "no check of the profile test matches" in told.stderr

@@ -93,7 +93,7 @@ def test_a_last_run_that_is_broken_is_one_clear_error(state: Path, tmp_path: Pat
         assert "Traceback" not in told.stderr
     told = readiness("explain", "stack-consistent", state=tmp_path / "state")
     assert told.returncode == Exit.READY, told
-    assert "No run is kept here" in told.stdout
+    assert "No run is saved on this machine" in told.stdout
 
 
 def test_judge_finds_the_profile_of_the_users_that_the_run_was_asked_for(own: Path) -> None:
@@ -107,7 +107,7 @@ def test_judge_finds_the_profile_of_the_users_that_the_run_was_asked_for(own: Pa
     file.write_text(file.read_text().replace("at_least = 0", "at_least = 5", 1))
     changed = readiness("judge", *CHECKS, "-q", state=own)
     assert changed.returncode == Exit.USAGE
-    assert "demanded something else than" in changed.stderr
+    assert "with other requirements than" in changed.stderr
     assert "--profile NAME|FILE" in changed.stderr
     file.unlink()
     gone = readiness("judge", *CHECKS, "-q", state=own)
@@ -132,7 +132,7 @@ def test_a_requirement_is_explained_without_any_run(tmp_path: Path) -> None:
     told = readiness("explain", "stack-consistent", state=tmp_path)
     assert told.returncode == Exit.READY, told.stderr
     assert "profile: general, at " in told.stdout
-    assert "No run is kept here" in told.stdout
+    assert "No run is saved on this machine" in told.stdout
 
 
 def test_a_requirement_of_which_profile(state: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_requirement_of_which_profile(state: Path) -> None:
     (id, *_) = [id for id in every["deepseek-v3"] if all(id not in ids for name, ids in every.items() if name != "deepseek-v3")]
     found = readiness("explain", id, state=state)
     assert "profile: deepseek-v3, at " in found.stdout
-    assert "Not asked in the last run" in found.stdout
+    assert "Not required in the last run" in found.stdout
     refused = readiness("explain", id, "--profile", "smoke", state=state)
     assert refused.returncode == Exit.USAGE
     assert f"the profile smoke has no requirement '{id}'" in refused.stderr
@@ -178,7 +178,7 @@ def test_rows_of_a_check(state: Path) -> None:
     assert none.stdout == "driver.memory on cpu:0: no rows, skipped: left out by -k\n"
     for arguments, words in (
         (("--rows", "driver.stak"), "did you mean driver.stack?"), (("--rows", ""), "no evidence of a check ''"),
-        (("--rows", "driver.stack", "-f", "html"), "rows are told as a table or as json"),
+        (("--rows", "driver.stack", "-f", "html"), "rows are shown as a table or as json"),
     ):  # fmt: skip
         refused = readiness("report", *arguments, state=state)
         assert (refused.returncode, refused.stdout) == (Exit.USAGE, ""), refused

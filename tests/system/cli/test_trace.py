@@ -131,13 +131,13 @@ def mistakes(folder: Path) -> dict[str, tuple[tuple[str, ...], str]]:
     found = {name: ((str(folder / f"{name}.json"),), name) for name in files}
     return found | {
         "absent": ((str(folder / "absent.json"),), "no such file"),
-        "overwrite": ((str(folder / "there.json"),), "it is there already"),
+        "overwrite": ((str(folder / "there.json"),), "it exists already"),
         "folder": ((str(folder / "there.json"), "-o", str(folder / "nowhere")), "no such folder"),
         "module": (("no_such_module:model",), "cannot be imported"),
         "broken": (("broken:model",), "no model here"),
         "attribute": (("other:four",), "cannot be imported"),
         "no_model": (("other:three",), "it returned int"),
-        "name": ((str(folder / "there.json"), "--name", "../.."), "makes no name"),
+        "name": ((str(folder / "there.json"), "--name", "../.."), "is not a usable name"),
         "long": (("x" * 100_000 + ":model",), "longer than 4096"),
         "long_file": ((str(folder / ("x" * 3000)),), "cannot be read"),
         "pipe": ((str(folder / "pipe.json"),), "not a file"),

@@ -88,7 +88,7 @@ def written(folder: Path) -> list[str]:
 
 
 WRONG = {
-    "leaves": "exit code 0 before", "exits": "it ends the program", "raises": "Odd: no exception that one expects",
+    "leaves": "exit code 0 before", "exits": "it exits the process", "raises": "Odd: no exception that one expects",
     "interrupts": "KeyboardInterrupt", "crashes": "died by SIGSEGV", "nested": "RecursionError",
     "forges": "it cannot be traced",
 }  # fmt: skip
@@ -108,7 +108,7 @@ def test_whatever_a_function_does_is_one_error_and_nothing_is_written(tmp_path: 
 def test_what_never_ends_is_ended(tmp_path: Path, model: str) -> None:
     result = trace(tmp_path, f"models:{model}", "--timeout", "15s")
     assert result.returncode == Exit.USAGE, result
-    assert "no end within 15 s" in result.stderr
+    assert "not finished within 15 s" in result.stderr
     assert "--timeout" in result.stderr
     assert (result.stdout, written(tmp_path), children()) == ("", [], [])
 
@@ -171,7 +171,7 @@ def test_a_configuration_that_names_a_backbone_asks_nobody(home: Path, hub: Hub)
     result = trace(home, "detr.json", **hub.environment)
     assert result.returncode == Exit.USAGE, result
     assert hub.asked == []
-    assert "nothing is asked of the network: write into it what it names elsewhere" in result.stderr
+    assert "the network is not used: include what it refers to" in result.stderr
     assert written(home) == []
 
 
@@ -187,7 +187,7 @@ def test_a_function_asks_nobody(home: Path, hub: Hub, model: str) -> None:
     result = trace(home, f"models:{model}", **hub.environment)
     assert result.returncode == Exit.USAGE, result
     assert hub.asked == []
-    assert "nothing is asked of the network while a model is traced" in result.stderr
+    assert "the network is not used while a model is traced" in result.stderr
 
 
 def test_it_works_without_any_network(home: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_file_that_copies_its_process_makes_no_second_command_line(tmp_path: P
 @pytest.mark.parametrize("text", ["while True:\n    pass", "import ctypes\nctypes.PyDLL(None).sleep(600)", "import os\nos.kill(os.getpid(), 19)"])
 def test_a_file_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv(package_data.CHECKS_VARIABLE, str(folder_of(tmp_path, text)))
-    with pytest.raises(CheckFileError, match="no end within 1 s") as caught:
+    with pytest.raises(CheckFileError, match="not finished within 1 s") as caught:
         check_declarations.discover(limit_s=1.0)
     assert str(tmp_path / "checks" / "own" / "file.py") in (caught.value.place or "")
     if text.startswith("while"):
@@ -142,7 +142,7 @@ def test_declarations_are_the_same_from_another_process(tmp_path: Path, monkeypa
             same = (one is None) == (other is None) if field.name in callables else one == other
             assert same, (id, field.name, one, other)
             assert field.name in callables or repr(one) == repr(other)  # a tuple stays one
-    with pytest.raises(InternalError, match="workers alone"):
+    with pytest.raises(InternalError, match="by workers only"):
         list(found["own.good"].function(None))
 
 

@@ -44,7 +44,7 @@ def test_hosts_are_reached_by_ssh_unless_told_otherwise() -> None:
 
 @pytest.mark.parametrize("name", ["", "-oProxyCommand=x", "a b", "a/b", "a;b", "a\nb", "ü", "x" * 201, "<b>", "$(id)"])
 def test_what_is_no_name_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="no name of a host") as problem:
+    with pytest.raises(UsageError, match="not the name of a host") as problem:
         HostOptions((name,), address="127.0.0.1").hosts()
     assert problem.value.place == "--host"
 
@@ -99,28 +99,28 @@ def test_a_host_joins_with_what_it_has(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("says", "code", "words"),
     [
-        ("Welcome to node2", 0, "answers 'Welcome to node2', which is no list"),
-        ("[]", 0, "no list of accelerators"),
-        ('{"accelerators": [{"id": 3}]}', 0, "no list of accelerators"),
-        (told(accelerators=[facts_to_json(replace(cpu().facts, id="<b>cpu:0"))]), 0, "no list of accelerators"),
-        (told(accelerators=[facts_to_json(replace(cpu().facts, stack="abacus"))]), 0, "no list of accelerators"),
-        (told(accelerators=[facts_to_json(cpu().facts)] * 2), 0, "the accelerator cpu:0 stands there twice"),
-        (told(accelerators=[facts_to_json(at(another("n3"), cpu().facts)) | {"id": "cpu:0"}]), 0, "says on which host it is"),
-        (told(accelerators=[facts_to_json(replace(cpu().facts, index=1))]), 0, "no accelerator that this version knows"),
-        (told(accelerators=[facts_to_json(replace(cpu().facts, kind="cuda"))]), 0, "no accelerator that this version knows"),
+        ("Welcome to node2", 0, "answers 'Welcome to node2', which is not a list"),
+        ("[]", 0, "not a list of accelerators"),
+        ('{"accelerators": [{"id": 3}]}', 0, "not a list of accelerators"),
+        (told(accelerators=[facts_to_json(replace(cpu().facts, id="<b>cpu:0"))]), 0, "not a list of accelerators"),
+        (told(accelerators=[facts_to_json(replace(cpu().facts, stack="abacus"))]), 0, "not a list of accelerators"),
+        (told(accelerators=[facts_to_json(cpu().facts)] * 2), 0, "the accelerator cpu:0 occurs twice"),
+        (told(accelerators=[facts_to_json(at(another("n3"), cpu().facts)) | {"id": "cpu:0"}]), 0, "names a host"),
+        (told(accelerators=[facts_to_json(replace(cpu().facts, index=1))]), 0, "not an accelerator that this version knows"),
+        (told(accelerators=[facts_to_json(replace(cpu().facts, kind="cuda"))]), 0, "not an accelerator that this version knows"),
         (told(accelerators=[facts_to_json(cpu().facts) | {"memory_bytes": "much"}]), 0, "accelerator 0: memory_bytes: "),
         (told(accelerators=[facts_to_json(cpu().facts) | {"stack": ["torch"]}]), 0, "accelerator 0: stack: "),
         (told(accelerators=[facts_to_json(cpu().facts) | {"properties": "none"}]), 0, "accelerator 0: properties: "),
-        (told(accelerators=["cpu:0"]), 0, "no list of accelerators"),
-        (told(accelerators=[{}] * 5000), 0, "no list of accelerators"),
+        (told(accelerators=["cpu:0"]), 0, "not a list of accelerators"),
+        (told(accelerators=[{}] * 5000), 0, "not a list of accelerators"),
         (told(machine=["name"]), 0, "machine: "),
         (told(machine={"boot": 7}), 0, "machine.boot: "),
         (told(version=[1]), 0, "version: "),
-        ("[" * 100_000, 0, "no list of accelerators"),
-        ("\x00" * 100_000, 0, "no list of accelerators"),
+        ("[" * 100_000, 0, "not a list of accelerators"),
+        ("\x00" * 100_000, 0, "not a list of accelerators"),
         (told(version="0.0.1"), 0, f"has readiness 0.0.1, this host {__version__}"),
         (told(version=None), 0, "has readiness of an earlier version"),
-        ("", 255, "cannot be looked at: exit code 255: words"),
+        ("", 255, "cannot be examined: exit code 255: words"),
     ],
 )
 def test_a_host_that_cannot_join_is_refused(says: str, code: int, words: str, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_host_that_answers_without_end_is_refused(program: str, tmp_path: Path
     file.write_text(f"#!{sys.executable}\n{program}\n")
     file.chmod(0o755)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(UsageError, match="it answers with more than 8 MiB"):
+    with pytest.raises(UsageError, match="its answer is larger than 8 MiB"):
         discover_remote(HostOptions(("node2",), f"{file} {{host}}", "127.0.0.1"))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 2**10
 
@@ -164,14 +164,14 @@ def test_a_host_that_never_ends_is_refused(program: str, tmp_path: Path) -> None
     file = tmp_path / "reach"
     file.write_text(f"#!{sys.executable}\n{program}\n")
     file.chmod(0o755)
-    with pytest.raises(UsageError, match="no end within 1 s"):
+    with pytest.raises(UsageError, match="not finished within 1 s"):
         discover_remote(HostOptions(("node2",), f"{file} {{host}}", "127.0.0.1"), limit_s=1.0)
 
 
 def test_more_accelerators_than_a_worker_can_be_told_of_are_refused(tmp_path: Path) -> None:
     own = cpu().facts
     many = [facts_to_json(replace(own, id=f"cpu:{number}", index=number, serial=str(number).zfill(200))) for number in range(500)]
-    with pytest.raises(UsageError, match="tell a worker of the 500 accelerators of other hosts") as problem:
+    with pytest.raises(UsageError, match="the 500 accelerators of other hosts") as problem:
         discover_remote(HostOptions(("node2",), reaching(tmp_path, told(accelerators=many)), "127.0.0.1"))
     assert "fewer hosts" in (problem.value.remedy or "")
 
@@ -184,7 +184,7 @@ def test_a_command_that_is_not_there_is_refused() -> None:
 def test_a_folder_that_a_host_does_not_see_is_no_shared_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_hosts, "same_place", lambda one, other: False)  # this machine stands in for another
     reach = reaching(tmp_path, told())  # it answers the question for the folder with that, too
-    with pytest.raises(UsageError, match="sees something else") as problem:
+    with pytest.raises(UsageError, match="sees other content") as problem:
         discover_remote(HostOptions(("node2",), reach, "127.0.0.1", tmp_path))
     assert problem.value.place == "--shared"
     with pytest.raises(UsageError, match="cannot be written to"):
@@ -212,8 +212,8 @@ def test_a_shared_folder_in_which_others_may_put_what_is_loaded_is_refused(
     joining = HostOptions(("node2",), reaching(tmp_path, told()), "127.0.0.1", shared)
     with pytest.raises(UsageError) as problem:
         discover_remote(joining)
-    assert ("others may take away" in str(problem.value)) == refused
-    assert ("sees something else" in str(problem.value)) != refused
+    assert ("other users may replace" in str(problem.value)) == refused
+    assert ("sees other content" in str(problem.value)) != refused
 
 
 def test_a_host_without_the_stack_under_test_is_told(tmp_path: Path) -> None:
@@ -254,10 +254,10 @@ def test_a_worker_is_told_where_a_peer_is() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--reach", "ssh {host}"], "--reach: it is about other hosts, and none is named"),
-        (["--shared", "/tmp"], "--shared: it is about other hosts"),
-        (["--host", "a b"], "'a b' is no name of a host"),
-        (["--host", "node2", "--address", "127.0.0.1", "--reach", "false {host}"], "node2 cannot be looked at: exit code 1"),
+        (["--reach", "ssh {host}"], "--reach: it needs other hosts, and none is named"),
+        (["--shared", "/tmp"], "--shared: it needs other hosts"),
+        (["--host", "a b"], "'a b' is not the name of a host"),
+        (["--host", "node2", "--address", "127.0.0.1", "--reach", "false {host}"], "node2 cannot be examined: exit code 1"),
         (["--host", "n", "--address", "127.0.0.1", "--reach", "/usr/bin/env {python}"], "--host: n is this host"),
     ],
 )
@@ -278,4 +278,4 @@ def test_a_run_that_goes_on_must_find_the_same_accelerators_on_the_other_hosts(t
     reaching(tmp_path, told(accelerators=[facts_to_json(replace(cpu().facts, model="another"))]))
     result = readiness("run", "--resume", str(folder), *begin[:6], state=tmp_path)
     assert result.returncode == Exit.USAGE
-    assert "no longer have the accelerators that this run began with" in result.stderr
+    assert "no longer have the accelerators that this run started with" in result.stderr

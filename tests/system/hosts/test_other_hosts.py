@@ -127,7 +127,7 @@ def test_what_is_said_of_chips_on_several_hosts() -> None:
     placement = place(accelerator)
     assert placement.labels == {"ranks": "2", "chips": "several", "world": "all"}
     assert placement.name(1) == "rank 1 (node2/cpu:0)"
-    assert placement.scope == "2 ranks, each on a chip of its own, on 2 hosts"
+    assert placement.scope == "2 ranks, each on its own chip, on 2 hosts"
     assert placement.between_hosts((0, 1))
     accelerator.peers = tuple(replace(facts, id=f"{facts.id}.{n}") for facts in accelerator.peers for n in range(20))
     many = place(accelerator)
@@ -187,7 +187,7 @@ def losing(context: RankContext) -> Iterator[Json]:
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(signal.SIGKILL, "the connection ended"), (signal.SIGSTOP, "it has said nothing for 1 s")]
+    ("number", "words"), [(signal.SIGKILL, "the connection ended"), (signal.SIGSTOP, "it sent nothing for 1 s")]
 )
 def test_a_host_that_is_lost_is_to_blame_and_is_called_again(
     number: signal.Signals, words: str, monkeypatch: pytest.MonkeyPatch
@@ -256,17 +256,17 @@ def outpost(folder: Path, program: str) -> tuple[str, ...]:
     ("program", "words"),
     [
         ("sys.exit('Permission denied (publickey).')", "the connection ended (Permission denied (publickey).)"),
-        ("print('Welcome to node2!', flush=True); time.sleep(60)", "it says b'Welcome to node2!', which no outpost says"),
+        ("print('Welcome to node2!', flush=True); time.sleep(60)", "it says b'Welcome to node2!', which no remote agent says"),
         ("time.sleep(60)", "no answer within 1 s"),
         ("print(json.dumps({'version': '0.0.1', 'address': ''}), flush=True); time.sleep(60)", f"this one {__version__}"),
         ("print(json.dumps({'refused': 'KeyError: npu'}), flush=True); time.sleep(60)", "host other: KeyError: npu"),
-        ("print('[1]', flush=True); time.sleep(60)", "it says b'[1]', which no outpost says"),
-        ("print('[' * 100_000, flush=True); time.sleep(60)", "which no outpost says"),
-        ("print(json.dumps({'version': 3}), flush=True); time.sleep(60)", "it answers {'version': 3}, which no outpost does"),
-        ("print(json.dumps({'version': VERSION, 'address': 7}), flush=True); time.sleep(60)", "which no outpost does"),
-        ("print(GREETING, flush=True); ASKED(2); print(json.dumps({'time': 'noon'}), flush=True); time.sleep(60)", "does not tell the time"),
-        ("print(GREETING, flush=True); ASKED(2); print('{\"time\": NaN}', flush=True); time.sleep(60)", "does not tell the time"),
-        ("while True: sys.stdout.write('x' * 65536)", "more than 32 MiB without the end of a line"),
+        ("print('[1]', flush=True); time.sleep(60)", "it says b'[1]', which no remote agent says"),
+        ("print('[' * 100_000, flush=True); time.sleep(60)", "which no remote agent says"),
+        ("print(json.dumps({'version': 3}), flush=True); time.sleep(60)", "it answers {'version': 3}, which no remote agent answers"),
+        ("print(json.dumps({'version': VERSION, 'address': 7}), flush=True); time.sleep(60)", "which no remote agent answers"),
+        ("print(GREETING, flush=True); ASKED(2); print(json.dumps({'time': 'noon'}), flush=True); time.sleep(60)", "does not report its time"),
+        ("print(GREETING, flush=True); ASKED(2); print('{\"time\": NaN}', flush=True); time.sleep(60)", "does not report its time"),
+        ("while True: sys.stdout.write('x' * 65536)", "more than 32 MiB without a newline"),
         ("while True: sys.stderr.write('x' * 65536)", "the connection ended (xxx"),
     ],
 )

@@ -83,7 +83,7 @@ def test_the_uuid_serves_where_the_address_does_not(
 
 def test_another_device_is_not_taken_for_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml.make(uuids=(), addresses=()))
-    with pytest.raises(nvml.Unavailable, match="knows no such device"):
+    with pytest.raises(nvml.Unavailable, match="NVML has no such device"):
         nvml.read(UUID, "0000:17:00.0")
     with pytest.raises(nvml.Unavailable, match="neither UUID nor PCI address"):
         nvml.read(None, None)

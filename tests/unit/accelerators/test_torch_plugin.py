@@ -94,7 +94,7 @@ def test_a_plug_in_that_counts_none_of_the_drivers_devices_is_told(monkeypatch: 
     assert list(Ascend(RESOURCES).discover()) == []  # no driver is loaded
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/davinci0").touch()
-    with pytest.raises(RuntimeError, match="its driver is loaded, and torch finds no device"):
+    with pytest.raises(RuntimeError, match="its driver is loaded, but torch finds no device"):
         list(Ascend(RESOURCES).discover())
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "-1")
     assert list(Ascend(RESOURCES).discover()) == []
@@ -196,7 +196,7 @@ def test_intel_devices_that_torch_does_not_count_are_told(monkeypatch: pytest.Mo
     device("0000:29:00.0", "0x038000", "vfio-pci")  # given to a virtual machine
     assert list(Xpu().discover()) == []
     device("0000:9a:00.0", "0x038000", "xe")
-    with pytest.raises(RuntimeError, match=r"loaded \(0000:9a:00.0\), and torch finds no device"):
+    with pytest.raises(RuntimeError, match=r"loaded \(0000:9a:00.0\), but torch finds no device"):
         list(Xpu().discover())
 
 

@@ -163,7 +163,7 @@ def test_what_is_known_from_before_is_not_waited_for() -> None:
     screen.told.finished(jobs[0], measured())
     assert len(screen.about("not met")) == 1
     assert "[2/2]" in screen.stream.getvalue()
-    assert "1 of them were done before" in screen.stream.getvalue()
+    assert "1 of them were already done" in screen.stream.getvalue()
 
 
 def test_what_was_taken_over_says_from_which_run() -> None:
@@ -171,8 +171,8 @@ def test_what_was_taken_over_says_from_which_run() -> None:
     jobs = [Job(CHECK, (facts,)) for facts in devices]
     taken = replace(measured(), earlier="2026-11-23T10:00:00Z")
     screen = Screen().plan(devices, *jobs, known={job.key: taken for job in jobs})
-    assert "2 of them are taken over from the run of 2026-11-23T10:00:00Z" in screen.lines
-    assert not screen.about("done before")
+    assert "2 of them are reused from the run of 2026-11-23T10:00:00Z" in screen.lines
+    assert not screen.about("already done")
 
 
 def test_what_only_informs_is_neither_not_met_nor_counted_with_it() -> None:
@@ -223,13 +223,13 @@ def test_why_the_run_ends_and_what_that_leaves_open() -> None:
     devices = chips(3)
     jobs = [Job(CHECK, (facts,)) for facts in devices]
     screen = Screen().plan(devices, *jobs)
-    screen.told.stopping("the time granted with --within (50 s) was up", jobs[:1], jobs[1:])
-    assert screen.lines[-1] == "the time granted with --within (50 s) was up: of the checks 1 at work are ended, 2 will not begin"
+    screen.told.stopping("the time given with --within (50 s) was used up", jobs[:1], jobs[1:])
+    assert screen.lines[-1] == "the time given with --within (50 s) was used up: of the checks 1 running are stopped, 2 will not start"
 
 
 def test_what_is_left_out_is_counted_by_the_option_that_did_it() -> None:
     devices = chips(1)
-    reasons = ["left out by -k", "left out by --within: it takes about 40 s", "left out by -k", "left out: it goes on", "the device cannot be used: x"]
+    reasons = ["left out by -k", "left out by --within: it takes about 40 s", "left out by -k", "left out: it runs only", "the device cannot be used: x"]
     jobs = [Job(make(f"a.n{number}"), devices, left_out=reason) for number, reason in enumerate(reasons)]
     screen = Screen().plan(devices, Job(CHECK, devices), *jobs)
     assert screen.lines[0].endswith("p, 1 check, about 20 s; left out: 2 by -k, 1 by --within")
@@ -255,10 +255,10 @@ def test_a_host_that_is_too_busy_to_time_is_told_of(
         screen.told.running([(job, ready)])
     now[0] += 10.0
     screen.told.finished(job, measured(0.5))
-    assert bool(screen.about("this host was too busy to time")) is said
+    assert bool(screen.about("this host was too busy for timing")) is said
     if said:
         assert screen.about("too busy")[0].startswith(
-            f"this host was too busy to time: processes stood in line for its processors for {in_line} s of 10.0 s; what a.check"
+            f"this host was too busy for timing: processes waited for a CPU for {in_line} s of 10.0 s; what a.check"
         )
 
 

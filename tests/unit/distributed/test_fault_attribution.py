@@ -135,7 +135,7 @@ def test_the_rank_that_calls_otherwise_than_most_is_named() -> None:
             snapshots = [RankSnapshot(rank, IN_SUM, error=error, call=odd if rank == 1 else call()) for rank in range(3)]
             failure = judged(*snapshots, stalled=error is None)
             assert (failure.trouble, failure.culprits) == (Trouble.MISMATCHED, (1,))
-            assert "collective number 3 is not the same everywhere" in failure.reason
+            assert "collective number 3 differs between ranks" in failure.reason
 
 
 def test_of_two_that_call_differently_nobody_is_named() -> None:
@@ -177,7 +177,7 @@ def test_a_cause_comes_before_a_mismatch() -> None:
 def test_a_rank_whose_heart_has_stopped_is_named_among_those_that_hang() -> None:
     failure = judged(RankSnapshot(0, IN_SUM), RankSnapshot(1, IN_SUM, silent_s=9.0), RankSnapshot(2, AFTER_SUM, silent_s=0.2), stalled=True)
     assert (failure.trouble, failure.culprits) == (Trouble.FROZEN, (1,))
-    assert "no thread of a rank gets to run: rank 1 in all_reduce" in failure.reason
+    assert "no thread of any rank makes progress: rank 1 in all_reduce" in failure.reason
 
 
 def test_when_nobodys_heart_beats_the_machine_stood_still() -> None:

@@ -42,7 +42,7 @@ def test_a_line_without_an_end_is_refused_and_lines_of_any_number_are_not() -> N
         assert len(lines.take(b"x" * 2**15 + b"\n" + b"x" * 2**15)) == 1
     for _ in range(15):
         assert lines.take(b"x" * 2**16) == []
-    with pytest.raises(ValueError, match="more than 1 MiB without the end of a line"):
+    with pytest.raises(ValueError, match="more than 1 MiB without a newline"):
         lines.take(b"x" * 2**16)
 
 

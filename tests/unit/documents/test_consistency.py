@@ -135,21 +135,21 @@ def both_edited(document: Any) -> None:
 
 
 ALTERED: dict[str, tuple[Callable[[Any], object], str, str]] = {
-    "all evidence gone": (no_evidence, "and from evidence and profile follows unknown", "accelerators[0].findings[1]"),
+    "all evidence gone": (no_evidence, "but unknown follows from evidence and profile", "accelerators[0].findings[1]"),
     "one piece gone": (lambda d: d["accelerators"][1]["evidence"].pop(0), "follows unknown", "accelerators[1].findings"),
     "everything passed": (all_passed, "follows not_applicable", "accelerators[0].findings[0]"),
     "a pass that misses its limit": (
-        lambda d: finding(d, "met").update(value=0.5), "value is 0.5, and from evidence and profile follows 0.002", "findings[4]"
+        lambda d: finding(d, "met").update(value=0.5), "value is 0.5, but 0.002 follows from evidence and profile", "findings[4]"
     ),
-    "a pass for what failed": (both_edited, "partly for training: outcome is pass, and from evidence", "accelerators[0].findings"),
+    "a pass for what failed": (both_edited, "partly for training: outcome is pass, but", "accelerators[0].findings"),
     "another limit": (lambda d: finding(d, "met").update(limit="at_most 1"), "limit is at_most 1, and from", "findings[4]"),
-    "another level": (lambda d: finding(d, "partly").update(level="info"), "level is info, and from evidence", "findings[8]"),
+    "another level": (lambda d: finding(d, "partly").update(level="info"), "level is info, but", "findings[8]"),
     "another weight": (lambda d: finding(d, "partly").update(weight=0.1), "weight is 0.1", "findings[8]"),
-    "more points": (lambda d: finding(d, "partly").update(earned=0.9), "earned is 0.9, and from evidence", "findings[8]"),
-    "another cause": (lambda d: finding(d, "partly").update(reason="sim:1"), "about something else", "findings[8]"),
+    "more points": (lambda d: finding(d, "partly").update(earned=0.9), "earned is 0.9, but", "findings[8]"),
+    "another cause": (lambda d: finding(d, "partly").update(reason="sim:1"), "about something other", "findings[8]"),
     "a finding gone": (lambda d: d["accelerators"][0]["findings"].pop(4), "no finding of met for training", "[0].findings"),
     "a finding too many": (
-        lambda d: d["accelerators"][0]["findings"].append(finding(d, "met") | {"requirement": "more"}), "does not demand more", "findings[22]"
+        lambda d: d["accelerators"][0]["findings"].append(finding(d, "met") | {"requirement": "more"}), "does not require more", "findings[22]"
     ),
     "an edited score": (
         lambda d: d["accelerators"][1]["verdicts"]["training"].update(score=67.9), "the score for training is 67.9", "[1].verdicts.training"
@@ -160,8 +160,8 @@ ALTERED: dict[str, tuple[Callable[[Any], object], str, str]] = {
     "a limit left out": (lambda d: d["accelerators"][0]["verdicts"]["training"]["limits"].pop(), "limits for training", "verdicts.training"),
     "an unknown left out": (lambda d: d["accelerators"][0]["verdicts"]["training"]["unknown"].pop(), "unknown for training", "verdicts"),
     "a waived left out": (lambda d: d["accelerators"][0]["verdicts"]["training"]["waived"].pop(), "waived for training", "verdicts"),
-    "a verdict gone": (lambda d: d["accelerators"][0]["verdicts"].pop("training"), "there are findings for training, and no verdict", "verdicts"),
-    "a use gone": (lambda d: d["uses"].pop(), "the profile does not demand elsewhere for inference", "findings[11]"),
+    "a verdict gone": (lambda d: d["accelerators"][0]["verdicts"].pop("training"), "there are findings for training, but no verdict", "verdicts"),
+    "a use gone": (lambda d: d["uses"].pop(), "the profile does not require elsewhere for inference", "findings[11]"),
     "a better figure": (
         lambda d: piece(d, "family.topic")["measurements"][3].update(value=19.0), "value is 16.0, and from", "accelerators[0].findings"
     ),
@@ -175,38 +175,38 @@ ALTERED: dict[str, tuple[Callable[[Any], object], str, str]] = {
         lambda d: piece(d, "family.topic")["settings"].update(rounds=1), "expired for training: outcome is fail, and", "findings"
     ),
     "a setting that nobody knows": (
-        lambda d: piece(d, "family.topic")["settings"].update(tolerance=9), "outcome is fail, and from evidence and profile follows unknown", ""
+        lambda d: piece(d, "family.topic")["settings"].update(tolerance=9), "outcome is fail, but unknown follows from evidence and profile", ""
     ),
     "evidence of another file": (
         lambda d: piece(d, "family.file")["rows"][0].update(sha256="0" * 64), "of-a-file for training: outcome is pass", "findings"
     ),
     "measured by a process that died": (
-        lambda d: piece(d, "family.topic")["process"].update(exit_code=-11), "is measured, and its process died by SIGSEGV", "evidence[3]"
+        lambda d: piece(d, "family.topic")["process"].update(exit_code=-11), "is measured, but its process died by SIGSEGV", "evidence[3]"
     ),
     "measured by a process that a signal ended": (
         lambda d: piece(d, "family.topic")["process"].update(signal="SIGBUS"), "its process died by SIGBUS", "evidence[3]"
     ),
-    "measured without a try": (lambda d: piece(d, "family.topic").update(attempts=0), "is measured, and was never tried", "evidence[3]"),
+    "measured without a try": (lambda d: piece(d, "family.topic").update(attempts=0), "is measured, and has no attempt", "evidence[3]"),
     "measured elsewhere": (lambda d: piece(d, "group.sum").update(accelerators=["sim:1"]), "was measured on sim:1, and stands", "evidence"),
-    "measured with one that is not there": (
-        lambda d: piece(d, "group.sum").update(accelerators=["sim:0", "sim:7"]), "together with sim:7, which the file lacks", "evidence"
+    "measured with one that does not exist": (
+        lambda d: piece(d, "group.sum").update(accelerators=["sim:0", "sim:7"]), "together with sim:7, which are missing in the file", "evidence"
     ),
-    "other evidence of what was measured together": (
-        lambda d: piece(d, "group.sum", 1).update(seconds=9.0), "others of them have other evidence", "accelerators[1].evidence"
+    "copies": (
+        lambda d: piece(d, "group.sum", 1).update(seconds=9.0), "their copies of it differ", "accelerators[1].evidence"
     ),
     "the joined one gone": (lambda d: d.pop("joined"), "together for training: outcome is pass, and", "findings"),
-    "an accelerator gone": (first_gone, "others than those that were under test", "under_test"),
-    "who was under test gone": (lambda d: d.pop("under_test"), "others than those that were under test", "under_test"),
+    "an accelerator gone": (first_gone, "the accelerators differ from those under test", "under_test"),
+    "who was under test gone": (lambda d: d.pop("under_test"), "the accelerators differ from those under test", "under_test"),
     "another stack": (lambda d: d["accelerators"][0].update(driven_by="cuda"), "outcome is not_applicable, and from", "findings"),
     "another limit demanded": (
-        lambda d: d["profile"]["demands"]["require"][0]["limit"].update(bound=9), "another digest than profile.sha256", "profile.demands"
+        lambda d: d["profile"]["demands"]["require"][0]["limit"].update(bound=9), "the digest of the requirements differs from profile.sha256", "profile.demands"
     ),
-    "another digest": (lambda d: d["profile"].update(sha256="0" * 64), "another digest than profile.sha256", "profile.demands"),
+    "another digest": (lambda d: d["profile"].update(sha256="0" * 64), "the digest of the requirements differs from profile.sha256", "profile.demands"),
     "other settings asked": (lambda d: d["profile"]["settings"]["family.topic"].update(rounds=1), "rounds of family.topic is another one", "profile.settings"),
     "no settings asked": (lambda d: d["profile"]["settings"].pop("group.sum"), "does not say what group.sum was to be told", "profile.settings"),
-    "another file asked": (lambda d: d["profile"]["files"].update({"/x": "0" * 64}), "other digests", "profile.files"),
+    "another file asked": (lambda d: d["profile"]["files"].update({"/x": "0" * 64}), "the digests of the profile's files differ", "profile.files"),
     "a waiver of another requirement": (
-        lambda d: finding(d, "waived")["waived"].update(requirement="met"), "is waived by what is about met", "findings[10]"
+        lambda d: finding(d, "waived")["waived"].update(requirement="met"), "is waived by a waiver for met", "findings[10]"
     ),
     "a waiver of another chip": (lambda d: finding(d, "waived")["waived"].update(accelerator="cuda:*"), "on cuda:*", "findings[10]"),
     "a waiver that had run out": (
@@ -214,10 +214,10 @@ ALTERED: dict[str, tuple[Callable[[Any], object], str, str]] = {
     ),
     "a waiver of the unknown": (
         lambda d: finding(d, "not-known").update(waived=finding(d, "waived")["waived"] | {"requirement": "not-known"}),
-        "is unknown, and only a failure can be waived", "findings",
+        "is unknown, but only a failure can be waived", "findings",
     ),
     "a waiver in force and run out": (
-        lambda d: finding(d, "waived").update(expired_waiver=finding(d, "waived")["waived"]), "is waived, and no longer waived", "findings[10]"
+        lambda d: finding(d, "waived").update(expired_waiver=finding(d, "waived")["waived"]), "is waived, but its waiver has also expired", "findings[10]"
     ),
     "points for what is waived": (lambda d: finding(d, "waived").update(earned=0.5), "earned is 0.5", "findings[10]"),
     "two of an id": (lambda d: (d["accelerators"][1].update(id="sim:0"), d.update(under_test=["sim:0", "sim:0"])), "share an id", "accelerators"),
@@ -233,7 +233,7 @@ def test_what_contradicts_itself_is_refused(name: str, document: Any) -> None:
     assert what in caught.value.what
     assert (caught.value.place or "").startswith("a.json, at ")
     assert place in (caught.value.place or "")
-    assert caught.value.remedy == "give the file as readiness 0.1.0 wrote it"
+    assert caught.value.remedy == "give the file unchanged, as readiness 0.1.0 wrote it"
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
@@ -308,29 +308,29 @@ def test_a_file_of_an_early_version_is_read_and_a_note_says_what_was_not_looked_
 
 
 ALTERED_EARLY: dict[str, tuple[Callable[[Any], object], str]] = {
-    "all evidence gone": (no_evidence, "which no evidence has"),
-    "a pass that misses its limit": (lambda d: finding(d, "autocast-right").update(value=2), "is pass, and its value is 2 against at_most 0"),
+    "all evidence gone": (no_evidence, "which is in no evidence"),
+    "a pass that misses its limit": (lambda d: finding(d, "autocast-right").update(value=2), "is pass, but its value is 2 and its limit at_most 0"),
     "a limit that is none": (lambda d: finding(d, "autocast-right").update(limit="fine"), "a limit that cannot be read: fine"),
     "a value without evidence": (
         lambda d: (finding(d, "autocast-right").update(value=0.5, limit="at_most 1"), None),
-        "has the value 0.5, which no evidence has",
+        "has the value 0.5, which is in no evidence",
     ),
-    "evidence of a check that raised": (lambda d: piece(d, "driver.autocast").update(status="error"), "which no evidence has"),
+    "evidence of a check that raised": (lambda d: piece(d, "driver.autocast").update(status="error"), "which is in no evidence"),
     "worse evidence": (
         lambda d: piece(d, "driver.stack")["measurements"].append(piece(d, "driver.stack")["measurements"][-1] | {"value": 7}),
-        "passed, and its evidence has 7 against",
+        "passed, but its evidence has 7",
     ),
     "a pass without its points": (lambda d: finding(d, "autocast-right").update(earned=0.5), "not all of its points"),
     "a pass without a value": (lambda d: finding(d, "autocast-right").update(value=None), "has no value"),
-    "an unknown with points": (lambda d: finding(d, "no-new-faults").update(earned=1), "is unknown, and has a value or points"),
-    "a failure with all points": (lambda d: finding(d, "autocast-right").update(outcome="fail", value=1), "failed, and has 1 of its points"),
+    "an unknown with points": (lambda d: finding(d, "no-new-faults").update(earned=1), "is unknown, but has a value or points"),
+    "a failure with all points": (lambda d: finding(d, "autocast-right").update(outcome="fail", value=1), "failed, but has 1 points"),
     "a failure of what ended": (
-        lambda d: finding(d, "autocast-right").update(outcome="fail", value=None, earned=0), "failed without a value, and driver.autocast did come"
+        lambda d: finding(d, "autocast-right").update(outcome="fail", value=None, earned=0), "failed without a value, although driver.autocast finished"
     ),
-    "another level for one use": (lambda d: finding(d, "no-new-faults").update(level="info"), "another level, weight or limit elsewhere"),
+    "another level for one use": (lambda d: finding(d, "no-new-faults").update(level="info"), "another level, weight or limit on another accelerator"),
     "a finding of one accelerator": (
         lambda d: (d["accelerators"].append({**d["accelerators"][0], "id": "cpu:1", "evidence": [], "findings": []})),
-        "has a finding on some accelerators, and none on others",
+        "has a finding on some accelerators, but not on all",
     ),
     "an edited score": (lambda d: d["accelerators"][0]["verdicts"]["training"].update(score=62.6), "the score for training is 62.6"),
     "a process that died": (lambda d: piece(d, "driver.stack")["process"].update(exit_code=-11), "its process died by SIGSEGV"),
@@ -385,7 +385,7 @@ def test_a_later_version_is_told(version: str, document: Any) -> None:
     (note,) = assessment.notes(assessment.from_json(document, "here"), "0.1.0")
     assert note.startswith(f"readiness {version} wrote it, and this is 0.1.0")
     no_evidence(document)
-    with pytest.raises(BadFileError, match=f"give the file as readiness {version} wrote it"):
+    with pytest.raises(BadFileError, match=f"give the file unchanged, as readiness {version} wrote it"):
         assessment.from_json(document, "here")
 
 
@@ -400,7 +400,7 @@ def test_what_a_later_profile_may_demand_is_told_and_not_guessed(document: Any) 
     asked["require"][0]["level_of_dozens"] = "must"
     document["profile"]["sha256"] = profile_demands.digest_of(asked)
     (note,) = assessment.notes(assessment.from_json(document, "here"), __version__)
-    assert "demanded what this version does not know" in note
+    assert "requirements that this version does not know" in note
     document["accelerators"][0]["verdicts"]["training"]["score"] = 99.0
     with pytest.raises(BadFileError, match=r"the score for training is 99\.0"):
         assessment.from_json(document, "here")

@@ -50,7 +50,7 @@ def of_another(file: Path) -> None:
 
 WAYS: dict[str, Callable[[Path], object]] = {
     "a symbolic link": link,
-    "link, which": link_to_nothing,
+    "link, and": link_to_nothing,
     "a hard link": second_name,
     "mode 666": open_to_all,
     "mode 664": open_to_the_group,
@@ -107,7 +107,7 @@ def test_a_folder_that_others_may_write_is_refused(mode: int, refused: bool, tmp
     if not refused:
         files.refuse_folder_of_others(folder)
         return
-    with pytest.raises(UsageError, match=f"others may write to it .mode {mode:o}") as problem:
+    with pytest.raises(UsageError, match=f"other users may write to it .mode {mode:o}") as problem:
         files.refuse_folder_of_others(folder)
     assert "chmod go-w" in (problem.value.remedy or "")
 
@@ -126,5 +126,5 @@ def test_a_link_to_a_folder_is_followed_only_where_told(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "folder")
     files.refuse_folder_of_others(tmp_path / "link")
-    with pytest.raises(UsageError, match="it is no folder"):
+    with pytest.raises(UsageError, match="it is not a folder"):
         files.refuse_folder_of_others(tmp_path / "link", follow=False)

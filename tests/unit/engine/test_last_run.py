@@ -146,7 +146,7 @@ def test_what_was_mended_turns_the_whole_run_green(tool: Tool) -> None:
     assert not {"broken", "back"} & {name for name, item in evidence.items() if "earlier" in item}
     assert all(item["status"] == "measured" for item in evidence.values())
     told = assessment.from_json(second, "here")
-    said = f"1 check as measured in the run of {first['started']}"
+    said = f"1 check from the run of {first['started']}"
     for name in ("table", "summary", "markdown", "junit"):
         assert said in " ".join(render(name, told).split()).replace("\\", ""), name
 
@@ -259,15 +259,15 @@ def none(tool: Tool) -> None:
 
 REFUSALS: dict[str, tuple[Callable[[Tool], object], tuple[str, ...], str]] = {
     "no last run": (none, (), "there is no last run"),
-    "a last run that is gone": (gone, (), "the last run is gone"),
-    "another version": (older, (), "the last run was by readiness 0.0.1"),
-    "another profile of the name": (stricter, (), "the profile own demands something else than in the last run"),
-    "another machine": (elsewhere, (), "the last run was on node-17, and its accelerators tell no serial number"),
+    "a last run that is gone": (gone, (), "the last run no longer exists"),
+    "another version": (older, (), "the last run was made by readiness 0.0.1"),
+    "another profile of the name": (stricter, (), "the profile own has other requirements than in the last run"),
+    "another machine": (elsewhere, (), "the last run was on node-17, and its accelerators have no serial number"),
     "a machine that nobody knows": (without_a_machine, (), "the last run was on another machine"),
     "another accelerator": (other_model, (), "cpu:0 is no longer the Acme A1"),
-    "other software": (other_software, (), "with the software that the last run was on"),
+    "other software": (other_software, (), "with the software of the last run"),
     "other hosts": (other_hosts, (), "the last run was with node2"),
-    "a spoilt run": (spoilt, (), "this is not the run.json of a run"),
+    "a spoilt run": (spoilt, (), "this is not a run.json of readiness"),
     "another seed": (lambda tool: None, ("--seed", "8"), "the last run's random data had the seed 7, not 8"),
 }
 
@@ -364,7 +364,7 @@ def test_one_bad_chip_of_a_group_makes_all_of_it_run_again(tmp_path: Path) -> No
 
 
 def test_an_accelerator_that_was_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="the last run was not of cuda:1"):
+    with pytest.raises(UsageError, match="the last run did not include cuda:1"):
         taken(last(), job(2, GROUP), tmp_path)
 
 

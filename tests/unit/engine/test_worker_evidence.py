@@ -31,7 +31,7 @@ def test_every_signal_has_a_word(number: int, name: str) -> None:
     found = evidence(exit_code=-number)
     own = number in OWN_FAULTS
     assert found.status is (Status.CRASHED if own else Status.ERROR)
-    assert found.reason == (f"its process died by {name}" if own else f"its process was ended from outside by {name}")
+    assert found.reason == (f"its process died by {name}" if own else f"its process was killed from outside by {name}")
     assert found.process["signal"] == name
 
 
@@ -52,13 +52,13 @@ def test_the_word_that_it_measured_counts_only_from_a_process_that_left_by_itsel
     end = End(Status.MEASURED, None)
     assert evidence(end=end, exit_code=0).status is Status.MEASURED
     for changes, status, words in (
-        ({"exit_code": -11}, Status.CRASHED, "SIGSEGV after it had delivered its evidence"),
-        ({"exit_code": 3}, Status.CRASHED, "exit code 3 after it had delivered its evidence"),
-        ({"exit_code": -9}, Status.ERROR, "ended from outside by SIGKILL"),
+        ({"exit_code": -11}, Status.CRASHED, "SIGSEGV after delivering its evidence"),
+        ({"exit_code": 3}, Status.CRASHED, "exit code 3 after delivering its evidence"),
+        ({"exit_code": -9}, Status.ERROR, "killed from outside by SIGKILL"),
         ({"exit_code": 70}, Status.ERROR, "could not deliver its evidence"),
         ({"exit_code": None}, Status.ERROR, "its process was lost"),
         ({"exit_code": -9, "killed": "the run was interrupted", "kill_sent": 1.0}, Status.ERROR, "the run was interrupted"),
-        ({"exit_code": -9, "killed": "time limit", "kill_sent": 1.0, "timed_out": True}, Status.TIMEOUT, "no end within"),
+        ({"exit_code": -9, "killed": "time limit", "kill_sent": 1.0, "timed_out": True}, Status.TIMEOUT, "not finished within"),
     ):
         found = evidence(end=end, **changes)
         assert (found.status, words in (found.reason or "")) == (status, True), found
@@ -66,7 +66,7 @@ def test_the_word_that_it_measured_counts_only_from_a_process_that_left_by_itsel
 
 def test_what_a_full_disk_spoiled_is_not_told() -> None:
     spoiled = [Measurement("figure", -1.0)]
-    end = End(Status.ERROR, "the host's disk did not suffice", void=True)
+    end = End(Status.ERROR, "the host's disk was too small", void=True)
     assert evidence(end=end, exit_code=0, measurements=spoiled).measurements == ()
     assert evidence(end=End(Status.ERROR, "another"), exit_code=0, measurements=spoiled).measurements == tuple(spoiled)
 
@@ -76,7 +76,7 @@ def test_a_full_disk_explains_a_crash_and_a_hang() -> None:
         assert evidence(**changes).status in (Status.CRASHED, Status.TIMEOUT)
         found = evidence(full_disk="/tmp", **changes)
         assert found.status is Status.ERROR
-        assert "; /tmp was full meanwhile" in (found.reason or "")
+        assert "; /tmp was full at that time" in (found.reason or "")
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_what_torch_raises_over_a_full_disk_is_known() -> None:
 def test_errors_that_lead_in_a_circle_or_cannot_be_told_end() -> None:
     class MuteError(Exception):
         def __str__(self) -> str:
-            raise RuntimeError("no words")
+            raise RuntimeError("no output")
 
     one, other = MuteError(), ValueError()
     one.__context__, other.__context__ = other, one

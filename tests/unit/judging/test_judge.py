@@ -232,7 +232,7 @@ def test_no_device_has_an_infinite_speed() -> None:
 
 
 def test_a_truth_value_is_no_number_and_no_number_is_true() -> None:
-    for value, bound, words in ((True, 1, "a truth value, and the limit is a number"), (1, True, "a number, and the limit is a truth value")):
+    for value, bound, words in ((True, 1, "a boolean, and the limit is a number"), (1, True, "a number, and the limit is a boolean")):
         for operator in (Operator.AT_LEAST, Operator.EQUALS):
             limit = Limit(operator, bound)
             assert not satisfies(value, limit)
@@ -331,7 +331,7 @@ def test_what_several_chips_owe_is_asked_of_several_only() -> None:
     hung = Evidence("a.one", Status.MEASURED, measurements=(Measurement("completed", 0),))
     alone = judge(profile, FACTS, [hung])
     assert alone.findings[0].outcome is Outcome.NOT_APPLICABLE
-    assert "2 chips or more" in (alone.findings[0].reason or "")
+    assert "2 or more chips" in (alone.findings[0].reason or "")
     assert alone.verdicts[Use.TRAINING].decision is not Decision.NOT_READY
     assert judge(profile, FACTS, [hung], chips=2).verdicts[Use.TRAINING].decision is Decision.NOT_READY
     # What was not run is never passed over: of two chips it is unknown, not inapplicable.
@@ -417,7 +417,7 @@ def test_a_setting_that_evidence_does_not_say_is_not_the_one_asked_for() -> None
     assert {outcome for outcome, _ in outcomes(evidence).values()} == {Outcome.PASS}
     for outcome, reason in outcomes(replace(evidence, settings={"dtypes": ["float32"]})).values():
         assert outcome is Outcome.UNKNOWN
-        assert "before rounds could be chosen" in reason
+        assert "before the setting rounds existed" in reason
     for unsaid in ({"rounds": 3}, {"rounds": 3, "dtypes": "float32"}):
         found = outcomes(replace(evidence, settings=unsaid))
         assert found["whole"][0] is Outcome.UNKNOWN
@@ -448,7 +448,7 @@ def test_what_was_measured_beyond_what_is_asked_for_blames_nobody() -> None:
     found = _judged_again(evidence, {"modes": ["ddp"]}, ANY_MODE, WHOLE, defaults={"modes": ("ddp",)})
     assert found["any-mode"].outcome is Outcome.PASS
     assert found["whole"].outcome is Outcome.UNKNOWN, "whose doing it was, nobody knows"
-    assert "was measured with mode ring, which it does not ask for" in (found["whole"].reason or "")
+    assert "was measured with mode ring, which this profile does not include" in (found["whole"].reason or "")
     found = _judged_again(evidence, {"modes": ["ddp", "ring"]}, ANY_MODE, WHOLE, defaults={"modes": ("ddp",)})
     assert {finding.outcome for finding in found.values()} == {Outcome.FAIL}
 

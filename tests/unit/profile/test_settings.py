@@ -43,7 +43,7 @@ def load(tmp_path: Path, id: str, setting: str) -> None:
         ("stability.pace", "repeats = 0", "give 1 or more"),
         ("stability.load", "seconds = 0.0", "give 0.1 or more"),
         ("stability.load", 'dtypes = ["bf16"]', "did you mean bfloat16?"),
-        ("stability.load", "dtypes = []", "name one at least"),
+        ("stability.load", "dtypes = []", "name at least one"),
         ("operators.sweep", 'core_dtypes = ["float"]', "did you mean float16?|did you mean float32?|did you mean float64?"),
         ("multichip.collectives", "sizes = [4, -1]", "give 0 or more"),
         ("operators.large", "powers = [31, 99]", "give a number from 1 to 40"),
@@ -69,7 +69,7 @@ def test_what_makes_sense_is_taken(tmp_path: Path, id: str, setting: str) -> Non
 
 
 def test_what_no_worker_could_be_told_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadFileError, match=r"(?s)its settings take \d+ KiB, the most are 64.*remedy"):
+    with pytest.raises(BadFileError, match=r"(?s)its settings take \d+ KiB; the limit is 64.*remedy"):
         load(tmp_path, "operators.sweep", f'only = ["{"x" * 2**17}"]')
 
 

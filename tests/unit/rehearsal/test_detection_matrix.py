@@ -141,7 +141,7 @@ def test_without_any_yardstick_nothing_counts(one: Selection) -> None:
 
     result = judged(made_request([made_check("a.sees", "nan")], one), say)
     assert (the(result).word, result.exit()) == (Word.MISSED, Exit.NOT_READY)
-    assert "nothing without the defect" in the(result).unable["a.sees"]
+    assert "was not measured without the defect" in the(result).unable["a.sees"]
 
 
 def test_healthy_blamed_is_1_with_the_seed(one: Selection) -> None:

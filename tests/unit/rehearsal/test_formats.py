@@ -101,7 +101,7 @@ def test_the_table_fits_and_colours_change_no_word(rehearsal: Rehearsal, width: 
     plain, coloured = (table.render(rehearsal, colour=colour, width=width) for colour in (False, True))
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
     assert max(map(len, plain.splitlines())) <= width
-    for text in ("MISSED", "missed by a.blind", "could not tell: a.dark", "a.sees 24.7 s", "not claimed", "seeds 8, 9", "7 to 9"):
+    for text in ("MISSED", "missed by a.blind", "unknown: a.dark", "a.sees 24.7 s", "not claimed", "seeds 8, 9", "7 to 9"):
         assert text in " ".join(plain.split()), text
 
 
@@ -176,7 +176,7 @@ def test_impossible_formats_are_refused(text: str) -> None:
 
 def test_two_formats_do_not_share_a_target(tmp_path: Path) -> None:
     for pair in (["json", "html"], [f"json={tmp_path / 'a'}", f"html={tmp_path / '.' / 'a'}"]):
-        with pytest.raises(UsageError, match="would go to"):
+        with pytest.raises(UsageError, match="would be written to"):
             formats.requests(pair)
 
 

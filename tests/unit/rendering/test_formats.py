@@ -119,14 +119,14 @@ def test_unknown_formats_are_told_which_there_are() -> None:
     ],
 )
 def test_two_reports_never_share_a_target(texts: list[str]) -> None:
-    with pytest.raises(UsageError, match="would go to"):
+    with pytest.raises(UsageError, match="would be written to"):
         parse_requests(texts)
 
 
 def test_two_reports_never_share_a_target_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "real.json").write_text("")
     (tmp_path / "link.json").symlink_to("real.json")
-    with pytest.raises(UsageError, match="would go to"):
+    with pytest.raises(UsageError, match="would be written to"):
         parse_requests([f"json={tmp_path}/real.json", f"markdown={tmp_path}/link.json"])
 
 
@@ -147,12 +147,12 @@ def test_what_can_be_written_passes_and_leaves_nothing_behind(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("target", "what", "remedy"),
     [
-        ("missing/a.json", "does not exist", "make it first"),
-        ("a-file/a.json", "does not exist", "make it first"),
+        ("missing/a.json", "does not exist", "create it first"),
+        ("a-file/a.json", "does not exist", "create it first"),
         ("folder", "this is a folder", "report"),
         (f"{'x' * 255}.json", "File name too long", "name a file"),
         ("nul\0.json", "null byte|null character", "name a file|correct the path"),
-        ("dangling", "does not exist", "make it first"),
+        ("dangling", "does not exist", "create it first"),
     ],
 )
 def test_what_cannot_be_written_is_told_before_the_run(tmp_path: Path, target: str, what: str, remedy: str) -> None:

@@ -182,7 +182,7 @@ def groups(*makes: object, **changes: object) -> list[rendering.DeviceGroup]:
 def test_accelerators_are_alike_if_the_same_is_said_of_them() -> None:
     good, bad = (build.finding("x"), build.finding("y")), (build.failed("x"), build.finding("y"))
     found = groups(good, good, bad, good)
-    assert [group.title() for group in found] == ["cuda:0, cuda:1, cuda:3 (3 alike)", "cuda:2"]
+    assert [group.title() for group in found] == ["cuda:0, cuda:1, cuda:3 (3 identical)", "cuda:2"]
     assert found[1].entries[rendering.Kind.BLOCKER][0].only == "cuda:2"
     assert [group.names() for group in groups(bad, bad)] == ["cuda:0, cuda:1"]
     assert groups(bad, bad)[0].entries[rendering.Kind.BLOCKER][0].only == ""
@@ -276,4 +276,4 @@ def test_a_rehearsal_without_trouble_and_an_empty_one() -> None:
     assert said["false alarms"] == "none over 1 healthy run"
     said = rendering.rehearsal(build.assessment(rehearsal=clean | {"defects": [], "healthy_runs": 0}))
     assert said["caught"] == "nothing: no defect was planted"
-    assert said["false alarms"] == "not known: no healthy chip was run"
+    assert said["false alarms"] == "unknown: no healthy chip was run"

@@ -28,7 +28,7 @@ def test_the_verdicts_come_first_then_what_stands_in_the_way() -> None:
     text = render("markdown", build.everything())
     order = [
         "| accelerator | use | verdict |", "| `cuda:0` | training | ❌ **not ready** | 61..97 |",
-        "### What stands in the way", "### Limits", "### What could not be told", "### Waived", "<details>",
+        "### Blockers", "### Limits", "### Not measured", "### Waived", "<details>",
     ]  # fmt: skip
     places = [text.index(part) for part in order]
     assert places == sorted(places)
@@ -100,11 +100,11 @@ def test_a_comment_takes_it_whole_and_it_says_what_is_missing(chips: int) -> Non
     text = render("markdown", huge(chips))
     assert 40_000 < len(text.encode()) <= 65_536
     assert text.startswith("## Readiness for")
-    places = [text.index(part) for part in ("**not ready**", "### What stands in the way", "### Limits", "### What could not", "### Waived")]
+    places = [text.index(part) for part in ("**not ready**", "### Blockers", "### Limits", "### Not measured", "### Waived")]
     assert places == sorted(places)
     assert text.count("<details>") == text.count("</details>") == text.count("<summary>") >= 2
     (left_out,) = re.findall("Left out here, to stay below 64 KB: (.*)\\. The JSON report has all of it", text)
-    for kind in ("blockers", "limits", "causes of the unknown", "waived failures", "tables"):
+    for kind in ("blockers", "limits", "causes of unknown results", "waived failures", "tables"):
         gone, total = map(int, re.findall(rf"(\d+) of (\d+) {kind}", left_out)[0])
         assert 0 < gone < total or kind == "tables"
         if kind == "blockers":
@@ -173,7 +173,7 @@ def test_a_renderer_sees_text_where_a_device_wrote_markup() -> None:
 
 def test_alike_accelerators_are_told_together_and_the_odd_one_is_named() -> None:
     text = render("markdown", build.simulated())
-    assert "| `sim:0`, `sim:1`, `sim:3` (3 alike, simulated) | training | ❌ **not ready** | 58..97 to 61..97 |" in text
+    assert "| `sim:0`, `sim:1`, `sim:3` (3 identical, simulated) | training | ❌ **not ready** | 58..97 to 61..97 |" in text
     assert "- **softmax-bfloat16** on `sim:2` only (training, inference; `operators.sweep`): " in text
     shared = "- **collectives-correct** on `sim:0` to `sim:3` (training, inference; `multichip.collectives` on sim:0 to sim:3 together)"
     assert text.count("**collectives-correct**") == text.count(shared) == 1
@@ -199,6 +199,6 @@ def test_where_words_differ_each_accelerator_has_its_own() -> None:
 def test_a_simulated_chip_and_a_rehearsal_are_said() -> None:
     text = plain(render("markdown", build.simulated()))
     assert text.index("> Simulated: sim:0 to sim:3, simulated chip ascend-as-reported: a rehearsal") < text.index("| accel")
-    assert "### What the instrument could see that day" in text
+    assert "### What the checks could detect" in text
     assert "- caught: 2 of 3 kinds of defect" in text
     assert "imulated" not in render("markdown", build.everything())

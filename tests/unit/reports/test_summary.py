@@ -102,7 +102,7 @@ def test_hints_are_whole_and_name_the_first_requirement() -> None:
     assert "explain  readiness explain backward-coverage\n" in text
     ready = render("summary", build.assessment(build.accelerator(build.on(build.BOTH, build.finding, "x"))), hints=HINTS)
     assert "explain" not in ready
-    assert "nothing stands in the way" in ready
+    assert "no blockers" in ready
 
 
 def test_what_must_be_known_first_is_said_first() -> None:

@@ -120,7 +120,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "huge": (b"\x1f\x8b" + b"x" * 2**20, "larger than 1024 KiB"),
     "no_text": (gzip.compress(b"\xff\xfe\x00"), "not JSON"),
     "no_json": (gzip.compress(b"{"), "not JSON"),
-    "nan": (gzip.compress(b'{"schema": NaN}'), "NaN is no JSON number"),
+    "nan": (gzip.compress(b'{"schema": NaN}'), "NaN is not a JSON number"),
     "deep": (gzip.compress(b"[" * 100_000), "nested too deeply|not JSON"),
     "twice": (gzip.compress(b'{"name": 1, "name": 2}'), "stands twice"),
     "another_schema": (changed(schema="readiness.tracing/9"), "schema: 'readiness.tracing/1' was expected"),
@@ -131,16 +131,16 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "operator_climbs": (record(op="aten::mm.__globals__.x"), r"records\[0\].op: "),
     "negative_count": (record(calls={"forward": -1}), "forward: -1 is less"),
     "no_phase": (record(calls={"sideways": 1}), "sideways"),
-    "negative_size": (record(arguments=[{"tensor": "float32", "shape": [-1]}]), r"records\[0\]: -1 is no size"),
-    "endless_size": (record(arguments=[{"tensor": "float32", "shape": [2**60]}]), r"records\[0\]: 1152921504606846976 is no size"),
-    "size_is_text": (record(arguments=[{"tensor": "float32", "shape": ["x"]}]), r"records\[0\]: x is no size"),
-    "size_is_true": (record(arguments=[{"tensor": "float32", "shape": [True]}]), r"records\[0\]: True is no size"),
+    "negative_size": (record(arguments=[{"tensor": "float32", "shape": [-1]}]), r"records\[0\]: -1 is not a size"),
+    "endless_size": (record(arguments=[{"tensor": "float32", "shape": [2**60]}]), r"records\[0\]: 1152921504606846976 is not a size"),
+    "size_is_text": (record(arguments=[{"tensor": "float32", "shape": ["x"]}]), r"records\[0\]: x is not a size"),
+    "size_is_true": (record(arguments=[{"tensor": "float32", "shape": [True]}]), r"records\[0\]: True is not a size"),
     "strides_missing": (record(arguments=[{"tensor": "float32", "shape": [2, 2], "stride": [1]}]), "as many strides"),
-    "no_such_form": (record(arguments=["$99"]), "there is no form"),
-    "form_is_no_number": (record(arguments=["$-1"]), "there is no form"),
-    "unknown_kind": (record(arguments=[{"eval": "1"}]), "is no argument"),
+    "no_such_form": (record(arguments=["$99"]), "there is no tensor form"),
+    "form_is_no_number": (record(arguments=["$-1"]), "there is no tensor form"),
+    "unknown_kind": (record(arguments=[{"eval": "1"}]), "is not an argument"),
     "nested_lists": (record(arguments=[[[[[[[1]]]]]]]), "nested too deeply"),
-    "endless_number": (record(arguments=[2**70]), "is no argument"),
+    "endless_number": (record(arguments=[2**70]), "is not an argument"),
     "slope_is_text": (changed(forms=[["1", 0, 0, 0]]), "forms"),
     "many_dimensions": (record(arguments=[{"tensor": "float32", "shape": [1] * 17}]), "short list"),
 }  # fmt: skip
@@ -173,7 +173,7 @@ PROFILE = (
 
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [("beside:test.json.gz", "cut short"), ("beside:../test.json.gz", "no name of a file"), ("beside:other.json.gz", "no such file"),
+    [("beside:test.json.gz", "cut short"), ("beside:../test.json.gz", "not a file name"), ("beside:other.json.gz", "no such file"),
      ("nothing", "there is no workload")],
 )  # fmt: skip
 def test_a_profile_is_refused_before_anything_runs(tmp_path: Path, setting: str, message: str) -> None:

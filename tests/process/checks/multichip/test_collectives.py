@@ -77,7 +77,7 @@ def test_healthy_ranks_deliver_every_element(seed: int, ranks: int) -> None:
     assert {0 <= error <= 1 for error in values(evidence, "sum_error", **where)} == {True}
     assert values(evidence, "nan_lost", **where, op="all_reduce_sum") == [0] * 4
     assert value(evidence, "barriers_left_early", **where) == 0
-    assert "software alone" in evidence.rows[0]["scope"]
+    assert "software only" in evidence.rows[0]["scope"]
 
 
 def test_one_rank_alone_has_nobody_to_send_to() -> None:

@@ -105,7 +105,7 @@ def test_bfloat16_is_trained_when_asked() -> None:
 def test_ranks_that_share_a_chip_say_so() -> None:
     evidence = checked(cpu(), ranks=2)
     assert value(evidence, "completed", chips="one", ranks="2") == 1
-    assert "software alone" in evidence.rows[0]["scope"]
+    assert "software only" in evidence.rows[0]["scope"]
 
 
 Fault = Callable[[Strategy, int], None]

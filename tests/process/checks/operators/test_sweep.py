@@ -363,7 +363,7 @@ def test_unable_to_tell_when_no_process_starts(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(task_process, "prepare_child", lambda parent: os._exit(3))
     evidence = sweep()
     assert evidence.status is Status.ERROR
-    assert "left with exit code 3" in (evidence.reason or "")
+    assert "exited with code 3" in (evidence.reason or "")
     assert evidence.measurements == ()
 
 

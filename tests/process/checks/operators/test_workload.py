@@ -151,7 +151,7 @@ def test_one_defect_costs_one_operator_by_name(planted: Any, operator: str, outc
 def test_a_hang_costs_one_operator() -> None:
     found = on_chip(defect("hang", "silu"), only=("aten::silu", "aten::sigmoid"), call_limit_s=3.0)
     assert found["outcomes"] == {"silu bfloat16": ["hang", "forward"]}
-    assert "did not end within 6 s" in found["details"]["silu"]
+    assert "did not finish within 6 s" in found["details"]["silu"]
 
 
 @pytest.mark.parametrize("kind", ["wrong-gradient", "crash", "missing"])
@@ -226,7 +226,7 @@ def test_unable_when_no_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_process, "prepare_child", lambda parent: os._exit(3))
     evidence = played()
     assert evidence.status is Status.ERROR
-    assert "left with exit code 3" in (evidence.reason or "")
+    assert "exited with code 3" in (evidence.reason or "")
     assert evidence.measurements == ()
 
 

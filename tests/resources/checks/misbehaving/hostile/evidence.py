@@ -266,7 +266,7 @@ class MuteError(Exception):
     """Cannot be told."""
 
     def __str__(self) -> str:
-        raise RuntimeError("no words")
+        raise RuntimeError("no output")
 
 
 class PanicError(BaseException):
