@@ -135,7 +135,7 @@ def _of_jobs() -> Iterator[str]:
     for process in psutil.process_iter(["cmdline"]):
         text = " ".join(process.info["cmdline"] or ())
         with contextlib.suppress(psutil.NoSuchProcess):
-            if "multichip.restarted" in text and not beside & {one.pid for one in process.parents()}:
+            if worker.__name__ in text and not beside & {one.pid for one in process.parents()}:
                 yield text
 
 
