@@ -12,9 +12,9 @@ import typer
 
 from readiness.cli import common, completion
 from readiness.cli.check_folders import add_checks
-from readiness.datamodel import Use
+from readiness.datamodel import Action, Use
 from readiness.errors import ReadinessError, UsageError
-from readiness.rendering import clean
+from readiness.rendering import clean, message
 
 if TYPE_CHECKING:
     from readiness.check_registry import Check
@@ -170,21 +170,22 @@ def _measured(id: str, last: Assessment | None, *, known: bool) -> Iterator[str]
 
 
 def _check(check: Check) -> str:
-    documentation = [" " * (len(line) - len(line.lstrip())) + clean(line) for line in check.documentation.splitlines()]
-    lines = [clean(check.id), clean(check.title), "", *documentation, "", "measures"]
+    from readiness.rendering.check_reference import settings, time_needed
+
+    lines = [clean(check.id), clean(check.title), "", message(check.documentation), "", "measures"]
     for name, measure in check.measures.items():
         better = "" if measure.better is None else f", better {measure.better}"
         lines.append(f"  {clean(name)} ({clean(measure.unit)}{better})")
-        texts = {"": measure.meaning, "why: ": measure.why, "remedy: ": measure.remedy}
+        action = "" if measure.action is Action.NONE else f" ({measure.action})"
+        texts = {"": measure.meaning, "why: ": measure.why, "remedy: ": f"{measure.remedy}{action}".strip()}
         lines += [
             textwrap.fill(f"{label}{clean(text)}", _WIDTH, initial_indent="    ", subsequent_indent="    ")
             for label, text in texts.items()
             if text
         ]
     if check.settings:
-        lines += ["", "settings"] + [f"  {name} = {clean(repr(value))}" for name, value in check.settings.items()]
-    alone = ", alone on the machine" if check.alone else ""
-    lines += ["", f"cost     about {check.typical_s:g} s; limit {check.limit_s:g} s, then three times that{alone}"]
+        lines += ["", "settings"] + [f"  {clean(line)}" for line in settings(check)]
+    lines += ["", f"cost     {time_needed(check)}"]
     lines += [f"scope    {check.scope.value}", f"declared {clean(check.place)}"]
     return "\n".join(lines)
 

@@ -7,20 +7,28 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from readiness.check_registry import Check
-from readiness.datamodel import Labels, Remedy, Requirement
+from readiness.datamodel import Labels, Measure, Remedy, Requirement
 
 
 def with_defaults(requirement: Requirement, checklist: Mapping[str, Check]) -> Requirement:
     """The requirement with title, why and remedy; its check and measure are known to the checklist."""
     check = checklist[requirement.check]
     measure = check.measures[requirement.measure]
-    remedy = _filled(measure.remedy, requirement.where)
     return replace(
         requirement,
         title=requirement.title or _filled(measure.title, requirement.where) or _title(requirement, check),
         why=requirement.why or _filled(measure.why, requirement.where),
-        remedy=requirement.remedy or (Remedy(remedy, measure.action) if remedy else None),
+        remedy=_remedy(requirement, measure),
     )
+
+
+def _remedy(requirement: Requirement, measure: Measure) -> Remedy | None:
+    """What the profile says, or the measure's; of a profile that names an action alone, that with the measure's text."""
+    said = requirement.remedy
+    if said is not None and said.text:
+        return said
+    text = _filled(measure.remedy, requirement.where)
+    return Remedy(text, measure.action if said is None else said.action) if text else None
 
 
 def _filled(text: str, labels: Labels) -> str:

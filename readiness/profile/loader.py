@@ -272,7 +272,7 @@ def _requirement(id: str, entry: Mapping[str, Any], merged: ResolvedProfile) -> 
             raise BadFileError(
                 f"requirement {id!r} has no {key!r}", place=place, remedy="name the check and its measure"
             )
-    remedy = entry.get("remedy")
+    remedy = " ".join(entry.get("remedy", "").split())
     return Requirement(
         id=id,
         uses=tuple(Use(use) for use in entry.get("use", [use.value for use in merged.uses or Use])),
@@ -284,7 +284,7 @@ def _requirement(id: str, entry: Mapping[str, Any], merged: ResolvedProfile) -> 
         weight=entry.get("weight", 1),
         why=" ".join(entry.get("why", "").split()),
         source=" ".join(entry.get("source", "").split()),
-        remedy=Remedy(" ".join(remedy.split()), Action(entry.get("action", "none"))) if remedy else None,
+        remedy=Remedy(remedy, Action(entry.get("action", "none"))) if remedy or "action" in entry else None,
         only_on=tuple(entry.get("only_on", ())),
         not_on=tuple(entry.get("not_on", ())),
         least_chips=int(entry.get("least_chips", 1)),
