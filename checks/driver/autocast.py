@@ -30,9 +30,12 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
         "relative_error": Measure(
             "1", better=Better.LOWER,
             meaning=(
-                "Worst deviation of a linear layer and its gradients from float64, as a Frobenius norm over that of "
-                "the reference; infinite where NaN or infinity appear."
+                "Worst deviation of a linear layer and its gradients from float64, as a Frobenius norm over that of the "
+                "reference; infinite where NaN or infinity appear."
             ),
+            why="A result far from float64 in the precision of every training step trains another model.",
+            remedy="Train in the full precision; report the row to the vendor.",
+            action=Action.CONTACT_VENDOR,
         ),
     },
     typical_s=0.3,
@@ -42,12 +45,11 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
 def autocast(
     accelerator: Accelerator, *, dtypes: tuple[str, ...] = ("bfloat16", "float16"), rows: int = 64, features: int = 96
 ) -> Iterator[Yield]:
-    """Does `torch.autocast` compute in the lower precision, give gradients of the parameters' dtype, and switch off again?
+    """Checks that `torch.autocast` lowers the precision, keeps gradients in the parameters' dtype, and switches off again.
 
-    Nearly every training script relies on it. `supported` tells whether autocast accepts the dtype at all;
-    `autocast_errors` counts results and gradients of another dtype than they should have and steps that raised;
-    `relative_error` is the Frobenius norm of a linear layer's deviation from float64 over that of the float64 result,
-    worst of forward and gradients, infinite where NaN or infinity appear.
+    Nearly every training script relies on it. A linear layer of `features` values takes a batch of `rows`.
+
+    Labels: `dtype`.
     """
     import torch
 

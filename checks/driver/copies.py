@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness import Accelerator, Better, Measure, Measurement, Row, Yield, check
+from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yield, check
 
 _DTYPES = (
     "float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64"
@@ -18,6 +18,9 @@ _DTYPES = (
         "wrong_bytes": Measure(
             "bytes", better=Better.LOWER,
             meaning="Bytes that differ over all copies; infinite where shape or dtype are wrong.",
+            why="Every batch, weight and token crosses between host and device.",
+            remedy="Look for bus errors in the kernel's log; have the device and its slot tested.",
+            action=Action.REPLACE,
         ),
         "coverage": Measure(
             "1", better=Better.HIGHER,
@@ -34,13 +37,13 @@ _DTYPES = (
 def copies(
     accelerator: Accelerator, *, dtypes: tuple[str, ...] = _DTYPES, rows: int = 67, columns: int = 129, large: int = 1025
 ) -> Iterator[Yield]:
-    """Does every byte arrive, to the device, back and within it, whatever the layout of either side?
+    """Copies tensors to the device, back and within it, and compares every byte, whatever the layout of either side.
 
     Drivers copy whole blocks well and views badly: strides and offsets that are ignored, neighbours overwritten, data
-    read before a non-blocking copy has ended. `wrong_bytes` counts differing bytes over all copies (label `memory`:
-    pageable or pinned host memory), infinite where shape or dtype are wrong; `coverage` is the share of dtypes,
-    layouts and directions that the device did not refuse. Each dtype is copied as `rows` x `columns`, float32 also as
-    `large` x `large`.
+    read before a non-blocking copy has ended. Each dtype is copied as `rows` x `columns`, float32 also as `large` x
+    `large`.
+
+    Labels: `memory` (pageable or pinned host memory).
     """
     from readiness.probes.driver.memcpy import copies as copy_all
     from readiness.probes.driver.memcpy import pinning

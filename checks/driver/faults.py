@@ -45,12 +45,12 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Phase, 
     phase=Phase.LAST,
 )
 def faults(accelerator: Accelerator) -> Iterator[Yield]:
-    """Did the device count new faults while it was being assessed, and which had it before?
+    """Reads the device's fault counters at the end of the run and compares them with those at its beginning.
 
     Memory that corrects itself today fails tomorrow, and an uncorrected error may have changed a result without a word.
-    `new_faults` sums what the counters of a kind rose since the run began (label `kind`: uncorrected, corrected, other);
-    `standing_faults` sums what they stood at when it began, which a reset or a repair should clear, without those of a
-    device's whole life; `lost_counters` are those that could be read then and cannot be read now.
+    What stood when the run began should have been cleared by a reset or a repair.
+
+    Labels: `kind` (uncorrected, corrected, other).
     """
     from readiness import fault_counters
 

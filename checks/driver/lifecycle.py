@@ -16,8 +16,8 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Note, R
             meaning="Processes that could not open the device, use it, get the right result and leave.",
             title="The device opens every time",
             why=(
-                "Every job, every restart and every worker opens the device; one that does not open every time stops "
-                "jobs at random."
+                "Every job, every restart and every worker opens the device; one that does not open every time stops jobs "
+                "at random."
             ),
             remedy="Look at the kernel's log for the driver's messages; reset the device, then replace the driver.",
             action=Action.RESET_DEVICE,
@@ -25,6 +25,9 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Note, R
         "memory_growth_bytes": Measure(
             "bytes per cycle", better=Better.LOWER,
             meaning="Median growth of memory a cycle of allocating, calculating and freeing, or a process.",
+            why="A stack that loses memory with every cycle ends a service in days and a training run in weeks.",
+            remedy="Update the driver and the runtime; until then restart the process before its memory is gone.",
+            action=Action.UPDATE_SOFTWARE,
         ),
         "handle_growth": Measure(
             "1", better=Better.LOWER,
@@ -43,15 +46,15 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Note, R
 def lifecycle(
     accelerator: Accelerator, *, opens: int = 6, fresh_opens: int = 3, cycles: int = 30, open_timeout_s: float = 60.0
 ) -> Iterator[Yield]:
-    """Does the device open in one fresh process after another, and does use leave memory or handles behind?
+    """Opens the device in one fresh process after another, and looks for memory and handles that use leaves behind.
 
-    A restart is part of every long training run, and a leak per step ends it after days. `failed_opens` counts
-    processes that could not open the device, use it, get the right result and leave (`opens` of them where a process
-    that has imported torch can be forked, `fresh_opens` new interpreters elsewhere; two that ran out of time are
-    enough). `memory_growth_bytes` is the median slope over `cycles` of allocating, calculating and freeing within one
-    process (label `over` = cycles) and over the processes as they came (processes), of the device's memory and the
-    host's (label `memory`); where the host's memory is the device's, both are what this process keeps resident.
-    `handle_growth` is how many more file descriptors this process holds afterwards.
+    A restart is part of every long training run, and a leak per step ends it after days. `opens` processes are tried
+    where one that has imported torch can be forked, `fresh_opens` new interpreters elsewhere; two that run out of time
+    are enough.
+
+    Labels: `over` (cycles of allocating, calculating and freeing within one process, `cycles` of them; processes as they
+    come), `memory` (of the device, of the host; where the host's memory is the device's, both are what this process
+    keeps resident).
     """
     from readiness.probes.driver import lifecycle as life
 

@@ -22,6 +22,9 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
         "usable_gib": Measure(
             "GiB", better=Better.HIGHER,
             meaning="Memory that could be allocated; on the host what the kernel reports.",
+            why="A model that does not fit into memory can be neither trained nor served.",
+            remedy="Use devices with more memory, or shard over more of them.",
+            action=Action.ADD_HARDWARE,
         ),
         "wrong_bytes": Measure(
             "bytes", better=Better.LOWER,
@@ -58,14 +61,12 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
 def memory(
     accelerator: Accelerator, *, share: float = 0.9, piece_gib: float = 1.0, host_gib: float = 0.25
 ) -> Iterator[Yield]:
-    """How much memory can be used, does it keep what is written, and is running out of it an error one can recover from?
+    """Fills memory, reads it back, and runs out of it on purpose.
 
     Training runs at the edge of memory: an allocator that fails early, bits that change, or an out-of-memory error that
-    leaves the device unusable end it. `share` of the free memory is filled in pieces; on the host at most `host_gib`,
-    and there `usable_gib` is what the kernel reports (label `how`). `allocated_share` is what was given of what was
-    asked for. `wrong_bytes` counts bytes that differ when read back, after the refused request. `oom_clean` is 1 where
-    asking for far more than there is raised an error that names memory, `oom_recovered` 1 where the device allocated
-    and calculated correctly right after it.
+    leaves the device unusable end it. `share` of the free memory is filled in pieces; on the host `host_gib` at most.
+
+    Labels: `how` of `usable_gib` (written; reported, on the host, by the kernel).
     """
     from readiness.probes.driver import memory_fill
 

@@ -14,6 +14,9 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
         "generator_supported": Measure(
             "1", better=Better.HIGHER,
             meaning="1 where a generator can be made for the device.",
+            why="Dropout and sampling that repeat need a generator on the device.",
+            remedy="Draw random numbers on the host; update the plug-in.",
+            action=Action.UPDATE_SOFTWARE,
         ),
         "reproducibility_failures": Measure(
             "1", better=Better.LOWER,
@@ -43,13 +46,12 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
     least={"numbers": 1024},
 )
 def random(accelerator: Accelerator, *, numbers: int = 1 << 18) -> Iterator[Yield]:
-    """Does the same seed give the same numbers, and are they distributed as they should be?
+    """Draws random numbers twice from the same seed, and compares their distribution with theory.
 
-    A training run can only be repeated, resumed or debugged if its random numbers can, and dropout with a wrong rate
-    trains another model. `reproducibility_failures` counts broken promises of the default generator and of one made for
-    the device: same seed same numbers, another seed others, a restored state continues, dropout repeats.
-    `moment_error` is the largest deviation of a distribution's moments from theory, in standard errors (label
-    `distribution`): about 3 by chance alone, infinite where a number is not finite or outside its range.
+    A training run can be repeated, resumed or debugged only if its random numbers can, and dropout with a wrong rate
+    trains another model. The default generator and one made for the device are tried.
+
+    Labels: `distribution` of `moment_error`.
     """
     from readiness.probes.driver.rng import moment_errors, promises
 

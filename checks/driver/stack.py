@@ -51,12 +51,10 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
     catches=("version",),
 )
 def stack(accelerator: Accelerator) -> Iterator[Yield]:
-    """Can every component's version be read, and do the versions fit together?
+    """Reads every component's version and compares it with known rules about versions that fit together.
 
     A driver that is too old for its runtime, a plug-in made for another torch or a collectives library with a known
-    defect costs days later and a look now. `versions_found` is the share of the stack's components whose version could
-    be read; `inconsistencies` counts rules that are broken, `undecided_rules` those for which a version was missing,
-    `advisories` releases that are bad in the circumstances which the row names.
+    defect costs days later and a look now.
     """
     import torch
 

@@ -16,8 +16,8 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
             meaning="Results that were computed from values that were not ready.",
             title="Streams and events keep their order",
             why=(
-                "Copies and collectives overlap with computation on streams; an event passed too early reads "
-                "yesterday's values without any error."
+                "Copies and collectives overlap with computation on streams; an event passed too early reads yesterday's "
+                "values without any error."
             ),
             remedy="Update the driver and the runtime; do not train on it meanwhile.",
             action=Action.UPDATE_SOFTWARE,
@@ -33,6 +33,9 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
         "supported": Measure(
             "1", better=Better.HIGHER,
             meaning="Share of attempts that the device did not refuse.",
+            why="Without streams and events, copies and collectives cannot overlap with computation.",
+            remedy="Update the plug-in; until then run everything on one stream.",
+            action=Action.UPDATE_SOFTWARE,
         ),
     },
     typical_s=1.0,
@@ -40,12 +43,10 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
     least={"rounds": 1, "numbers": 1, "work": 1},
 )
 def streams(accelerator: Accelerator, *, rounds: int = 10, numbers: int = 1 << 20, work: int = 50) -> Iterator[Yield]:
-    """Does work on one stream wait for another when it is told to, and is everything done after synchronising?
+    """Checks that work on one stream waits for another when it is told to, and that everything is done after synchronising.
 
-    Overlapping copies and collectives with computation rests on this. When an event is passed too early a step reads
-    yesterday's values, and no error is raised. `order_violations` counts results computed from values that were not
-    ready; `synchronize_works` is the share of attempts after which everything queued had ended and arrived;
-    `supported` the share of attempts that the device did not refuse.
+    Overlapping copies and collectives with computation rests on this: when an event is passed too early a step reads
+    yesterday's values, and no error is raised.
     """
     from readiness.probes.driver.streams import attempts, missing
 

@@ -15,13 +15,19 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         "algorithm_gbps": Measure(
             "GB/s", better=Better.HIGHER,
             meaning="Size of an operation over its time, best sample of the slowest group of its size.",
+            why="This is the speed that a training script sees for an operation of this size.",
+            remedy="Compare with other sizes and with link_gbps; look at the topology and at the library's settings.",
+            action=Action.CHECK_CONFIG,
         ),
         "bus_gbps": Measure(
             "GB/s", better=Better.HIGHER,
             meaning=(
-                "The same times the share of the size that passes a link, so that groups of several sizes compare "
-                "with a link."
+                "The same times the share of the size that passes a link, so that groups of several sizes compare with a "
+                "link."
             ),
+            why="It shows how much of what a link can carry an operation uses.",
+            remedy="Compare with other sizes and with link_gbps; look at the topology and at the library's settings.",
+            action=Action.CHECK_CONFIG,
         ),
         "peak_bus_gbps": Measure(
             "GB/s", better=Better.HIGHER,
@@ -29,6 +35,9 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
                 "Most that all ranks together reach in any size; not measured where time was up before messages were "
                 "large enough."
             ),
+            why="Gradients, parameters and tokens of every step pass at this rate at best.",
+            remedy="Check that transfers go over the chips' own links and not over the host's bus; look at the topology.",
+            action=Action.CHECK_CONFIG,
         ),
         "group_bus_share": Measure(
             "1", better=Better.HIGHER,
@@ -36,22 +45,31 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
             title="Groups of a few chips are about as fast as all",
             why="Matrices and experts are divided over two or four chips: where only all together are fast, that is slow.",
             remedy=(
-                "Divide over all chips of the host, or give each group neighbours that have the widest links; look at"
-                " the topology."
+                "Divide over all chips of the host, or give each group neighbours that have the widest links; look at the "
+                "topology."
             ),
             action=Action.CHECK_CONFIG,
         ),
         "latency_us": Measure(
             "us", better=Better.LOWER,
             meaning="Median time of the smallest size.",
+            why="Decoding, and every small tensor, waits for it twice in every layer.",
+            remedy="Use a library of collectives with a path for small messages, graph capture, or fewer chips to a group.",
+            action=Action.UPDATE_SOFTWARE,
         ),
         "link_gbps": Measure(
             "GB/s", better=Better.HIGHER,
             meaning="Rate of the slowest pair of ranks, one way.",
+            why="Pipelines, rings and experts send between two chips at a time.",
+            remedy="Have the link between the pair that is named tested: its width, its speed, its retries.",
+            action=Action.CONTACT_VENDOR,
         ),
         "share_of_raw": Measure(
             "1", better=Better.HIGHER,
             meaning="Rate of the slowest pair over that of the raw transfer between the same ranks.",
+            why="Between any two ranks a library should come near what a plain transfer carries.",
+            remedy="Look at what else runs; compare the library's settings (interfaces, threads) with its defaults.",
+            action=Action.CHECK_CONFIG,
         ),
         "usual_share_of_raw": Measure(
             "1", better=Better.HIGHER,
@@ -64,21 +82,26 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         "most_of_raw": Measure(
             "1",
             meaning=(
-                "Rate of the fastest pair over that of the raw transfer: what is faster than it can be has not been "
-                "sent."
+                "Rate of the fastest pair over that of the raw transfer: what is faster than it can be has not been sent."
             ),
+            why="A transfer that is several times as fast as a plain one between the same ranks has not been made.",
+            remedy="Have the results compared: something answers before the data are there.",
+            action=Action.GATHER_EVIDENCE,
         ),
         "both_ways_gain": Measure(
             "1", better=Better.HIGHER,
             meaning="What both ways at once carry over what one does; 2 where they do not share.",
+            why="Rings and exchanges of tokens send and receive at once: directions that share a link halve each other.",
+            remedy="Look at the link's width and at the library's channels; compare with another pair.",
+            action=Action.CHECK_CONFIG,
         ),
         "tail_ratio": Measure(
             "1", better=Better.LOWER,
             meaning="99th percentile of many equal small sums over their median.",
             title="No collective takes far longer than usual",
             why=(
-                "A link that repeats one message of a hundred slows a training run several times, and makes one word "
-                "of a hundred late; no median shows it."
+                "A link that repeats one message of a hundred slows a training run several times, and makes one word of a "
+                "hundred late; no median shows it."
             ),
             remedy="Read the links' counters of errors and retries; reseat or replace cable, module or chip.",
             action=Action.CONTACT_VENDOR,
@@ -86,22 +109,28 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         "longest_ratio": Measure(
             "1", better=Better.LOWER,
             meaning="Longest of many equal small sums over their median.",
+            why="One call that takes very long holds up the step of every chip.",
+            remedy="Read the links' counters of errors and retries; look at what else runs on the hosts.",
+            action=Action.GATHER_EVIDENCE,
         ),
         "jitter": Measure(
             "1", better=Better.LOWER,
             meaning="Distance of the quartiles of many equal small sums over their median.",
+            why="Where times scatter, every step waits for the slowest of many calls.",
+            remedy="Look at what else runs on the hosts, at power states and at the links' retries.",
+            action=Action.GATHER_EVIDENCE,
         ),
         "overlap_ratio": Measure(
             "1", better=Better.LOWER,
             meaning="Time of a sum and products at once over the longer of the two alone.",
             title="Exchanges and computation overlap",
             why=(
-                "Training exchanges gradients while it computes; where the two take turns, every exchange is paid for"
-                " in full."
+                "Training exchanges gradients while it computes; where the two take turns, every exchange is paid for in "
+                "full."
             ),
             remedy=(
-                "Look at how many units collectives may take (NCCL_MAX_CTAS and the like) and whether copies have "
-                "engines of their own."
+                "Look at how many units collectives may take (NCCL_MAX_CTAS and the like) and whether copies have engines "
+                "of their own."
             ),
             action=Action.CHECK_CONFIG,
         ),
@@ -135,8 +164,8 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
             title="All links of every chip are up",
             why="A chip with a link fewer than its neighbours makes every collective as narrow as itself.",
             remedy=(
-                "Look at nvidia-smi nvlink --status of the chip named and at the fabric manager's log; reseat the "
-                "module or have it replaced."
+                "Look at nvidia-smi nvlink --status of the chip named and at the fabric manager's log; reseat the module "
+                "or have it replaced."
             ),
             action=Action.REPLACE,
         ),
@@ -145,12 +174,12 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
             meaning="peak_bus_gbps over what a chip's links carry by the vendor's word.",
             title="Links carry a fair share of their rated speed",
             why=(
-                "Links that are all equally slow are as good as each other and no good: a wrong setting, or transfers"
-                " that go another way."
+                "Links that are all equally slow are as good as each other and no good: a wrong setting, or transfers "
+                "that go another way."
             ),
             remedy=(
-                "Look at what the collective library says of its way (NCCL_DEBUG=INFO), at the fabric manager, and at"
-                " the IOMMU and access control."
+                "Look at what the collective library says of its way (NCCL_DEBUG=INFO), at the fabric manager, and at the "
+                "IOMMU and access control."
             ),
             action=Action.CHECK_CONFIG,
         ),
@@ -183,29 +212,15 @@ def bandwidth(
     budget_s: float = 10.0,
     patience_s: float = 30.0,
 ) -> Iterator[Yield]:
-    """How fast do chips exchange, whatever the size, the group and the partner, and how late are the latest calls?
+    """Times collectives of several sizes and groups, transfers between every pair of ranks, and many equal small sums.
 
-    `algorithm_gbps` is the size of an operation (`bytes`, as nccl-tests count it) over its time, `bus_gbps` that times
-    the share of it that passes a link, so that groups of several sizes compare with each other and with a link; both by
-    the best sample of the slowest group of its size. Larger sizes follow those asked for, up to `most_mib`, while a sum
-    takes less than 5 ms and `budget_s` lasts. `peak_bus_gbps` is the most that all ranks together reach in any size
-    (not reported where the time was up before messages were large enough), `group_bus_share` a small group's bus bandwidth
-    over that of all ranks in the same size. `latency_us` is the median of the smallest size.
+    Sizes (`bytes`) are as nccl-tests count them. Larger ones follow those asked for, up to `most_mib`, while a sum takes
+    less than 5 ms and `budget_s` lasts. Every pair of ranks sends a block there and back, then both ways at once, and
+    beside it the same block the raw way: over a socket where the device is host memory, else as a copy within the device
+    (label `raw`); blocks grow likewise. The tail of small sums is told with and without the time for which the host kept
+    a rank waiting. Every timed result is compared.
 
-    Every pair of ranks sends a block there and back, then both ways at once, and beside it the same block the raw way: over
-    a socket where the device is host memory, else as a copy within the device (label `raw`); blocks grow likewise.
-    `link_gbps` is the slowest pair's rate one way. `share_of_raw` is the slowest pair's rate over that of the raw way,
-    `usual_share_of_raw` the median pair's, `most_of_raw` the fastest pair's: what is faster than it can be has not been
-    sent. `both_ways_gain` is what both ways at once carry over what one does, 2 where they do not share.
-
-    `tail_ratio` is the 99th percentile of many equal small sums over their median, `longest_ratio` the longest's, `jitter`
-    the distance of the quartiles over the median, with and without the time for which the host kept a rank waiting.
-    `overlap_ratio` is the time of a sum and products at once over the longer of the two. Every result is compared:
-    `wrong_results`. `link_faults` and `link_retries` are how far the vendor's counters of errors and of repeated transfers
-    on links rose since the run began, `links_up_share` the links that are up on the chip with the fewest over those on the
-    chip with the most, `share_of_links` is `peak_bus_gbps` over what a chip's links carry by the vendor's word.
-
-    `completed` and labels as in `multichip.collectives`.
+    Labels: as in `multichip.collectives`, and `raw`.
     """
     from readiness.probes.bandwidth.measurements import measurements
     from readiness.probes.bandwidth.rank import rank_main

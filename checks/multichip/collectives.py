@@ -14,8 +14,8 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         "wrong_elements": Measure(
             "1", better=Better.LOWER,
             meaning=(
-                "Wrong elements of one operation in one dtype, over ranks and sizes; what was written beside the "
-                "buffers included."
+                "Wrong elements of one operation in one dtype, over ranks and sizes; what was written beside the buffers "
+                "included."
             ),
             title="Collectives give exact results in {dtype}",
             why="Inputs are chosen so that every sum is exact: any other element is a fault.",
@@ -33,6 +33,9 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         "optional_supported": Measure(
             "1", better=Better.HIGHER,
             meaning="0 where the library refuses what not every library must take.",
+            why="A script that uses this operation needs a detour through others.",
+            remedy="Update the library of collectives, or build the operation of others that it takes.",
+            action=Action.UPDATE_SOFTWARE,
         ),
         "repeat_mismatches": Measure(
             "1", better=Better.LOWER,
@@ -45,6 +48,9 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         "repeat_spread": Measure(
             "1", better=Better.LOWER,
             meaning="Largest distance between those results over the largest element.",
+            why="It tells roundoff of another order from results that really differ.",
+            remedy="Set the library's deterministic mode; suspect a chip where the spread exceeds rounding.",
+            action=Action.CHECK_CONFIG,
         ),
         "sum_error": Measure(
             "1", better=Better.LOWER,
@@ -62,8 +68,8 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
             meaning="NaN that one rank put in and another did not get out.",
             title="NaN on one rank reaches all ranks",
             why=(
-                "A gradient that is no number on one rank must stop the step on all. Maxima are not asked for: gloo "
-                "loses NaN there."
+                "A gradient that is no number on one rank must stop the step on all. Maxima are not asked for: gloo loses "
+                "NaN there."
             ),
             remedy="Update the library of collectives; look for NaN before the exchange.",
             action=Action.UPDATE_SOFTWARE,
@@ -119,25 +125,20 @@ def collectives(
     repeats: int = 3,
     patience_s: float = 30.0,
 ) -> Iterator[Yield]:
-    """Do the ranks of a group receive exactly what the others sent?
+    """Compares every element that the ranks of a group receive with what the others sent.
 
     A collective that now and then delivers a wrong element spoils a training run without any error, and a test of one
-    repetition on a constant does not see it. Every operation of torch.distributed (all_reduce with sum, product, maximum,
-    minimum and mean; all forms of all_gather, reduce_scatter and all_to_all, parts of several sizes and of none among
-    them; broadcast, reduce, gather and scatter with every root; sends and receives in turn, at once and batched) is
-    compared element by element on every rank: in place and not, at once and waited for in reverse, in pairs, halves and
-    overlapping groups, over two communicators, at every second round in memory that is aligned to nothing.
-    `wrong_elements` is the sum over ranks and sizes of one operation in one type, what was written beside the buffers
-    included; each of the `rounds` draws new data. Beside every power of two up to `largest` the main ones are tried in
-    the first type too, as far as `sweep_s` seconds for each reach. `unsupported` is 1 where the library refuses the two
-    together; `optional_supported` is 0 where it refuses what not every library must take. `repeat_mismatches` counts
-    results of the same sum of random numbers that differ in any bit from the first rank's first, `repeat_spread` is the
-    largest distance between them over the largest element, `sum_error` the largest error over what one rounding for each
-    rank may cost. `nan_lost` is how many NaN that one rank put in another did not get out, `infinities_wrong` the same
-    for infinities. `barriers_left_early` counts the ranks that left a barrier before a late one had come. `completed` is
-    0 when a rank died, hung or raised: a row tells which and where. The labels `ranks` and `chips` say what it is
-    evidence about: ranks that share one chip (`chips="one"`) have used no link; with `world="all"` every chip takes part,
-    which is what `ranks` = 0 is for: one rank on each chip, two at least and sixteen at most.
+    repetition on a constant does not see it. Every operation of torch.distributed is tried: all_reduce with sum,
+    product, maximum, minimum and mean; all forms of all_gather, reduce_scatter and all_to_all, parts of several sizes
+    and of none among them; broadcast, reduce, gather and scatter with every root; sends and receives in turn, at once
+    and batched. They are tried in place and not, at once and waited for in reverse, in pairs, halves and overlapping
+    groups, over two communicators, at every second round in memory that is aligned to nothing. Each of the `rounds`
+    draws new data. Beside `sizes`, the main operations are tried in the first dtype at every power of two up to
+    `largest`, as far as `sweep_s` seconds for each reach.
+
+    Labels: `ranks` and `chips` say what it is evidence about: ranks that share one chip (`chips="one"`) have used no
+    link. With `world="all"` every chip takes part, which is what `ranks` = 0 is for: one rank on each chip, two at least
+    and sixteen at most.
     """
     from readiness.probes.collectives.measurements import collectives as measurements
     from readiness.probes.collectives.rank import Settings, rank_main

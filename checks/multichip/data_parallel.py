@@ -55,13 +55,13 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Note, Scope, Y
 def data_parallel(
     accelerator: Accelerator, *, ranks: int = 0, steps: int = 20, patience_s: float = 30.0
 ) -> Iterator[Yield]:
-    """Does training on several ranks follow the curve of one process with the same global batch?
+    """Trains a small transformer on several ranks and compares its curve with that of one process and the same batch.
 
     Gradients that are summed instead of averaged, one parameter left out of the exchange, a stale bucket: such faults
-    raise no error and hide behind a loss that still falls. A small transformer is trained in float32 with momentum
-    through DistributedDataParallel. `loss_difference` and `gradient_norm_difference` are the worst relative differences
-    over all steps from a single process; `replicas_differ` counts the steps after which the ranks' parameters are not
-    the same in every bit. `completed` is 0 when a rank died, hung or raised. Labels as in `multichip.collectives`.
+    raise no error and hide behind a loss that still falls. The transformer is trained in float32 with momentum through
+    DistributedDataParallel.
+
+    Labels: as in `multichip.collectives`.
     """
     from readiness import Placement, run_ranks
     from readiness.probes.data_parallel.measurements import training

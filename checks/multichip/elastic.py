@@ -14,10 +14,19 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         "restarted": Measure(
             "1", better=Better.HIGHER,
             meaning="Share of the jobs that came back after a worker was killed.",
+            why="On a thousand chips one is lost every few hours, nights and holidays included.",
+            remedy=(
+                "Read the rows: the last error, and how many rounds there were; start jobs anew from outside until it "
+                "works."
+            ),
+            action=Action.GATHER_EVIDENCE,
         ),
         "restart_s": Measure(
             "s", better=Better.LOWER,
             meaning="Longest time from a death to the first right sum on the last rank.",
+            why="Every restart costs the whole job this long.",
+            remedy="Look at how long workers take to start, to connect and to reach the first sum.",
+            action=Action.GATHER_EVIDENCE,
         ),
         "wrong_results": Measure(
             "1", better=Better.LOWER,
@@ -53,19 +62,17 @@ def elastic(
     limit_s: float = 60.0,
     timeout_s: float = 15.0,
 ) -> Iterator[Yield]:
-    """Does a job that torchrun looks after go on by itself when one of its workers is killed?
+    """Kills a worker of a job that torchrun looks after, and looks whether the job goes on by itself.
 
     Jobs of weeks rely on it: nobody gets up at night to start them anew. Under torchrun all ranks add up numbers whose
     sums are known; one of them kills itself; torchrun starts them all anew, and they are to come to the end. torchrun
     hands its workers one store for all rounds unless it is configured otherwise, and they may then take addresses of the
-    dead for those of the living (torch 2.5 and later); so both ways are tried, `tries` times each.
+    dead for those of the living (torch 2.5 and later); so both ways are tried, `tries` times each. `timeout_s` is the
+    timeout of the workers' group. A job that has not ended `limit_s` seconds after the death is ended, and has not come
+    back.
 
-    `restarted` is the share of the jobs that came back, by label `store`: `own` where each round had a store of its own
-    (TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1), `shared` where torchrun did as it does by itself. A job that has not ended
-    `limit_s` seconds after the death is ended, and has not come back. `restart_s` is the longest time from a death to the
-    first right sum on the last rank, `wrong_results` counts wrong sums. `completed` is 0 where a job did not get as far as
-    the death within `start_s` seconds. Labels `ranks`, `chips`, `world` as in `multichip.collectives`; `timeout_s` is the
-    timeout of the workers' group.
+    Labels: `store` (`own`: each round had a store of its own, TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1; `shared`: torchrun
+    did as it does by itself); `ranks`, `chips` and `world` as in `multichip.collectives`.
     """
     from readiness import scratch
     from readiness.probes.elastic import parent

@@ -14,6 +14,9 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         "wrong_results": Measure(
             "1", better=Better.LOWER,
             meaning="Results that were wrong, by kind of work; the suspect is named.",
+            why="A chip or a link that makes one result of some hundred wrong makes every step of a training run wrong.",
+            remedy="Do not train on this: take the chip or the link that is named out of service.",
+            action=Action.REPLACE,
         ),
         "completed": Measure(
             "1", better=Better.HIGHER,
@@ -42,15 +45,15 @@ def integrity(
     dtypes: Sequence[str] = ("float32", "bfloat16"),
     patience_s: float = 30.0,
 ) -> Iterator[Yield]:
-    """Which chip or link is it, where results between chips are wrong?
+    """Finds the chip or the link that makes results between chips wrong.
 
-    A wrong sum over all ranks is wrong on all of them and names nobody. So every rank computes what is known beforehand, and
-    what all ranks of one make must agree on to the bit; blocks go from every rank to every other; sums are made by two;
-    and all ranks gather from all. What was wrong together tells whose doing it is: all that one rank computes, all that
-    comes from it, all that comes to it, or all between two. `wrong_results` counts the results that were wrong by kind of
-    `work` (compute, transfer, all_reduce, all_gather), and names the suspect; rows name rank and chip. Two ranks
-    cannot tell a link from its ends, nor can a fault that was seen once or twice: then all of them are named. `completed`
-    and labels as in `multichip.collectives`; `ranks` = 0 is one on each chip.
+    A wrong sum over all ranks is wrong on all of them and names nobody. So every rank computes what is known beforehand,
+    and what all ranks of one make must agree on to the bit; blocks go from every rank to every other; sums are made by
+    two; and all ranks gather from all. What was wrong together tells whose doing it is: all that one rank computes, all
+    that comes from it, all that comes to it, or all between two. Two ranks cannot tell a link from its ends, nor can a
+    fault that was seen once or twice: then all of them are named.
+
+    Labels: `work` (compute, transfer, all_reduce, all_gather); others as in `multichip.collectives`.
     """
     from readiness.probes.integrity.measurements import integrity as measurements
     from readiness.probes.integrity.rank import Settings, rank_main

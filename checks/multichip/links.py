@@ -20,8 +20,8 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
                 "answer of a long one."
             ),
             remedy=(
-                "Do not train on this: take the chip that all wrong calls share out of service, or have the link "
-                "between the two tested."
+                "Do not train on this: take the chip that all wrong calls share out of service, or have the link between "
+                "the two tested."
             ),
             action=Action.REPLACE,
         ),
@@ -36,8 +36,8 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         "interruptions": Measure(
             "1", better=Better.LOWER,
             meaning=(
-                "Calls that took so much longer than usual that a link must have been away, less the time the host "
-                "kept ranks waiting."
+                "Calls of 50 times their kind's median and `interruption_s` at least, less the time the host kept ranks "
+                "waiting (one or two such calls count from 1.5 s on): a link that went and came back."
             ),
             title="No link goes away during the run",
             why="A link that goes away and comes back within a minute of light work stops a training run for good some day.",
@@ -47,8 +47,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         "collective_speed_kept": Measure(
             "1", better=Better.HIGHER,
             meaning=(
-                "Best time of sums in the first quarter over that in the last, of the worst pair: 0.5 is half the "
-                "speed."
+                "Best time of sums in the first quarter over that in the last, of the worst pair: 0.5 is half the speed."
             ),
             title="Repeated collectives keep their speed",
             why="A collective that slows down within two thousand calls slows every later step of a training run.",
@@ -57,12 +56,15 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         ),
         "slowest_link_share": Measure(
             "1", better=Better.HIGHER,
-            meaning="Speed of the slowest pair over the pairs' upper quartile, by the statistic that is kindest to it.",
+            meaning=(
+                "Speed of the slowest pair over the pairs' upper quartile, by best, lower quartile or median, whichever "
+                "is kindest to it."
+            ),
             title="All links are about equally fast",
             why="Every collective goes at the pace of its slowest link.",
             remedy=(
-                "Have the link between the chips named tested: its width, its speed, its retries. If the machine is "
-                "built so, keep groups on the fast side."
+                "Have the link between the chips named tested: its width, its speed, its retries. If the machine is built "
+                "so, keep groups on the fast side."
             ),
             action=Action.CONTACT_VENDOR,
         ),
@@ -80,10 +82,16 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         "link_gbps": Measure(
             "GB/s", better=Better.HIGHER,
             meaning="Best rate of the slowest pair.",
+            why="Pipelines, rings and experts send between two chips at a time.",
+            remedy="Have the link between the pair that is named tested: its width, its speed, its retries.",
+            action=Action.CONTACT_VENDOR,
         ),
         "straggler_share": Measure(
             "1", better=Better.HIGHER,
-            meaning="Best time of a matrix product on the median rank over that on the slowest.",
+            meaning=(
+                "Best time of a matrix product on the median rank over that on the slowest, or that share in the middle "
+                "one of all turns where it is kinder."
+            ),
             title="All ranks are about equally fast",
             why="Every step, of training and of decoding, waits for the slowest chip.",
             remedy="Compare clocks, power limits and temperatures of the chip named with its neighbours'.",
@@ -95,8 +103,8 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
             title="Every rank enters collectives promptly",
             why="A rank that enters every collective late keeps all the others waiting, and looks no slower than they do.",
             remedy=(
-                "Look at what else runs on that rank's host cores, and at its driver; compare with another chip on "
-                "the same cores."
+                "Look at what else runs on that rank's host cores, and at its driver; compare with another chip on the "
+                "same cores."
             ),
             action=Action.GATHER_EVIDENCE,
         ),
@@ -106,8 +114,8 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
             title="Repeated collectives complete",
             why="A collective that hangs at its thousandth call hangs a job within its first minute.",
             remedy=(
-                "The rows name rank, call and chip: run the vendor's link test between those chips, update the "
-                "library of collectives."
+                "The rows name rank, call and chip: run the vendor's link test between those chips, update the library of "
+                "collectives."
             ),
             action=Action.CONTACT_VENDOR,
         ),
@@ -133,22 +141,15 @@ def links(
     budget_s: float = 10.0,
     patience_s: float = 20.0,
 ) -> Iterator[Yield]:
-    """Do links and ranks work as well after a thousand calls as at the first, and are they all alike?
+    """Repeats transfers and sums some thousand times, and compares the last with the first and the ranks with each other.
 
     Pairs exchange blocks, one pair at a time, of `block_mib` and of more, up to `most_mib`, until there and back takes a
-    quarter of a millisecond: `link_gbps` is the slowest pair's best, `slowest_link_share` the slowest pair's speed over the
-    pairs' upper quartile (three pairs at least, on chips of their own; pairs on one host and pairs on two each for
-    themselves), by their best, lower quartile or median, whichever is kindest to it: a busy host disturbs one of them. Each
-    rank then sums with one partner after the other, `repeats` times in all, and with all ranks in between: `wrong_elements`
-    counts what differs from the known answer, `rank_mismatches` the ranks that hold another sum than the first of their
-    team. `collective_speed_kept` is the worst pair's best time in the first quarter over that in the last: 0.5 is half the
-    speed; `link_speed_kept` is the same of transfers of those blocks, which are done again after all sums. `interruptions`
-    counts calls of 50 times their kind's median and `interruption_s` at least, less the time in which the host did not let
-    the ranks run (one or two of them count from 1.5 s on): a link that went and came back. Then every rank works by itself:
-    `straggler_share` is the median rank's best time of a matrix product over the slowest's, or that share in the middle one
-    of all turns where it is kinder (more turns where a rank looks slow); `straggler_delay_s` what a collective with itself
-    takes the slowest longer than the median. `completed` as in `multichip.collectives`, and labels too. `ranks` = 0 is one
-    on each chip.
+    quarter of a millisecond. Each rank then sums with one partner after the other, `repeats` times in all, and with all
+    ranks in between; transfers are done again after all sums. Then every rank works by itself. Three pairs at least, on
+    chips of their own, are compared with each other; pairs on one host and pairs on two each for themselves. A busy host
+    disturbs one statistic or another: what is kindest to a pair counts, and a rank that looks slow gets more turns.
+
+    Labels: as in `multichip.collectives`.
     """
     from readiness.probes.links.measurements import links as measurements
     from readiness.probes.links.rank import rank_main

@@ -13,12 +13,15 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
     measures={
         "resume_mismatches": Measure(
             "1", better=Better.LOWER,
-            meaning="Losses, of every step and rank, that are not those of a run that never stopped.",
+            meaning=(
+                "Losses, of every step and rank, that are not those of a run that never stopped, to the bit or as far as "
+                "two such runs may differ."
+            ),
             title="Resumed training equals unbroken training",
             why="What a restart does not bring back exactly is lost at every restart, and nobody is told.",
             remedy=(
-                "Compare the state after loading with that which was saved: state_mismatches and its rows name tensor"
-                " and rank."
+                "Compare the state after loading with that which was saved: state_mismatches and its rows name tensor and "
+                "rank."
             ),
             action=Action.GATHER_EVIDENCE,
         ),
@@ -72,21 +75,16 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
     least={"patience_s": 1},
 )
 def recovery(accelerator: Accelerator, *, ranks: int = 0, patience_s: float = 30.0) -> Iterator[Yield]:
-    """Does training on several ranks survive the death of one, twice in a row, to the very last bit?
+    """Kills a rank of a training job twice, and compares the resumed training with one that never stopped, to the bit.
 
     A thousand chips lose one every few hours: what is not restored exactly is lost then. A small transformer trains with
     AdamW through DistributedDataParallel and saves itself by torch.distributed.checkpoint. One rank is killed in the
     middle of a step, the next group resumes, one of its ranks is killed while saving, and a third group resumes from the
-    last checkpoint that is complete.
+    last checkpoint that is complete. Where two runs that never stopped differ, resumed ones may differ by ten times as
+    much. Ranks of other hosts take part where there is a folder that all hosts see (`--shared`).
 
-    `resume_mismatches` counts the losses, of every step and rank, that are not those of a run that never stopped: to the
-    bit, or where two such runs differ, by ten times as much. `state_mismatches` counts tensors of model and optimizer
-    that a rank did not load as they were saved. `broken_refused` is 1 where every rank refuses a checkpoint whose label
-    `broken` tells what happened to it. With labels `from` and `to`, a checkpoint went to another number of ranks:
-    `reshard_difference` is the worst relative difference of the loss from then on. `recovery_s` is the time from a death
-    to the end of the first new step. Label `mode`: `data parallel`, and `fully sharded` where the stack can.
-    `completed` is 0 when a rank died that was not to die, hung or raised. Labels `ranks`, `chips`, `world` as in
-    `multichip.collectives`. Ranks of other hosts take part where there is a folder that all hosts see (`--shared`).
+    Labels: `mode` (`data parallel`, and `fully sharded` where the stack can); `broken` (what happened to a checkpoint);
+    `from` and `to` (ranks that saved and ranks that loaded); `ranks`, `chips` and `world` as in `multichip.collectives`.
     """
     from readiness import scratch
     from readiness.probes.ranks_common.rank_check import placed

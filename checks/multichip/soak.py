@@ -23,77 +23,112 @@ def recount(path: Path) -> Iterator[Yield]:
         "faults": Measure(
             "1", better=Better.LOWER,
             meaning=(
-                "Wrong results, deaths, hangs and errors, by cause and all together; of one call that several ranks "
-                "see wrong, one."
+                "Wrong results, deaths, hangs and errors, by cause and all together; of one call that several ranks see "
+                "wrong, one."
             ),
             title="The soak ends without a fault",
             why="A fault a day on eight chips is one every eleven minutes on a thousand.",
             remedy=(
-                "The rows name cause, rank and chip of each fault: take the chip that had part in most of them out of"
-                " service, and soak again."
+                "The rows name cause, rank and chip of each fault: take the chip that had part in most of them out of "
+                "service, and soak again."
             ),
             action=Action.REPLACE,
         ),
         "fault_events": Measure(
             "1", better=Better.LOWER,
-            meaning="The same, with those within a minute of the first counted as one.",
+            meaning=(
+                "The same, with those within a minute of the first counted as one: faults of one host come together, and "
+                "would break the arithmetic of the bounds."
+            ),
+            why="Bounds on how often faults come must count those that come together once.",
+            remedy="Take the chip or the host that had part in most of them out of service, and soak again.",
+            action=Action.REPLACE,
         ),
         "exposure_chip_hours": Measure(
             "h", better=Better.HIGHER,
-            meaning="Hours of rounds that all ranks finished, times chips, without pauses.",
+            meaning="Hours of rounds that all ranks finished, times chips, without pauses (a suspended job).",
+            why="Without hours of work, having no fault proves nothing.",
+            remedy="Soak longer, or more chips (readiness run --soak 72h).",
+            action=Action.GATHER_EVIDENCE,
         ),
         "chip_mtbf_h": Measure(
             "h", better=Better.HIGHER,
             meaning="Hours between the faults of a chip: lower bound with 95 % confidence.",
+            why="How often a chip fails decides how many of them can work at one job.",
+            remedy="Soak longer if no fault was seen; else replace what failed.",
+            action=Action.GATHER_EVIDENCE,
         ),
         "host_mtbf_h": Measure(
             "h", better=Better.HIGHER,
             meaning="Hours between the faults of a host: lower bound with 95 % confidence.",
+            why="How often a host fails decides how many of them can work at one job.",
+            remedy="Soak longer if no fault was seen; else replace what failed.",
+            action=Action.GATHER_EVIDENCE,
         ),
         "job_mtbf_h": Measure(
             "h", better=Better.HIGHER,
             meaning="Hours between the faults of a job of job_chips: lower bound with 95 % confidence.",
+            why="It decides how often the job must save, and how much it loses.",
+            remedy="Soak longer if no fault was seen; else replace what failed.",
+            action=Action.GATHER_EVIDENCE,
         ),
         "uninterrupted_day": Measure(
             "1", better=Better.HIGHER,
             meaning="Probability that such a job runs a day without a fault: lower bound with 95 % confidence.",
+            why="It tells whether somebody must stand by at night.",
+            remedy="Soak longer if no fault was seen; else replace what failed.",
+            action=Action.GATHER_EVIDENCE,
         ),
         "training_time_share": Measure(
             "1", better=Better.HIGHER,
             meaning=(
-                "Share of time that such a job trains, beside checkpoints and recovery: lower bound with 95 % "
-                "confidence."
+                "Share of time that such a job trains, beside checkpoints and recovery: lower bound with 95 % confidence."
             ),
             title="The soak spends its time on training",
             why=(
-                "What a job spends on coming back from faults is not spent on training; a soak that is too short to "
-                "show it shows nothing."
+                "What a job spends on coming back from faults is not spent on training; a soak that is too short to show "
+                "it shows nothing."
             ),
             remedy=(
-                "Soak longer or more chips (readiness run --soak 72h): exposure_share says how much longer. Faults of"
-                " one chip: replace it."
+                "Soak longer or more chips (readiness run --soak 72h): exposure_share says how much longer. Faults of one "
+                "chip: replace it."
             ),
             action=Action.GATHER_EVIDENCE,
         ),
         "exposure_share": Measure(
             "1", better=Better.HIGHER,
             meaning="What was done of what it takes to show that the job runs job_days through at even odds.",
+            why="Below 1 the soak was too short to promise what the job needs.",
+            remedy="Soak longer, or more chips (readiness run --soak 72h).",
+            action=Action.GATHER_EVIDENCE,
         ),
         "recovery_s": Measure(
             "s", better=Better.LOWER,
             meaning="Slowest recovery that was measured.",
+            why="Every fault costs the whole job this long, besides the steps since the last checkpoint.",
+            remedy="Look at how long workers take to start, to load the state and to take the first step.",
+            action=Action.GATHER_EVIDENCE,
         ),
         "pace_kept": Measure(
             "1", better=Better.HIGHER,
             meaning="Best pace of the last quarter over that of the first.",
+            why="A device that slows down within hours slows every other device of the job with it.",
+            remedy="Look at temperatures, power limits and clocks with the vendor's tool; mend the cooling.",
+            action=Action.CHECK_CONFIG,
         ),
         "completed": Measure(
             "1", better=Better.HIGHER,
             meaning="0 where there was no progress.",
+            why="A soak that comes no further shows nothing but that something is broken.",
+            remedy="The rows name cause, rank and chip; run multichip.collectives and multichip.recovery.",
+            action=Action.CONTACT_VENDOR,
         ),
         "compared_share": Measure(
             "1", better=Better.HIGHER,
             meaning="Share of the work that repeats to the bit here, so that a wrong result would be seen.",
+            why="Where results do not repeat, a wrong one cannot be seen, and having no fault says nothing.",
+            remedy="Set the stack's switch for deterministic algorithms.",
+            action=Action.CHECK_CONFIG,
         ),
     },
     cost=Cost.SOAK,
@@ -117,7 +152,7 @@ def soak(
     recovery_s: float = 0.0,
     patience_s: float = 60.0,
 ) -> Iterator[Yield]:
-    """How often do the chips fail under a model's work, and how long a job does that let one hope for?
+    """Works all chips with a model's operations for as long as asked, counts every fault, and bounds how often they come.
 
     What fails once a day passes every test of an hour, and stops a job on a thousand chips every other minute. For
     `seconds` (`run --soak`), rounds of work go on: steps of training, each done twice from the same checkpoint; the
@@ -126,16 +161,12 @@ def soak(
     from the checkpoint. It ends early only where there is no progress. What it found is on disk: `--resume` goes on
     counting.
 
-    `faults` by `cause`, and `all`; of one call that several ranks see wrong, one. `fault_events` counts those within a
-    minute of the first as one: faults of one host come together, and break the arithmetic below. `exposure_chip_hours` is
-    the time of rounds that all ranks finished, without pauses (a suspended job). The others are bounds with 95 % confidence
-    (exact for Poisson): `chip_mtbf_h` and `host_mtbf_h`, hours between faults, and for a job of `job_chips` `job_mtbf_h`,
-    the probability of an `uninterrupted_day`, and `training_time_share` with checkpoints of `checkpoint_s` and `recovery_s`
-    to come back (0: the slowest that was measured, `recovery_s`; without one, no share is reported). `exposure_share` is
-    what was done of what it takes to show that the job runs `job_days` through at even odds. `pace_kept` is the last
-    quarter's best pace over the first's. `compared_share` is how much of the work repeats to the bit here, so that a wrong
-    result would be seen: where training does not, or most operations, having no fault says nothing, and is not reported.
-    Labels as in `multichip.collectives`.
+    Bounds are exact for Poisson, with 95 % confidence; they are about a job of `job_chips` that saves every
+    `checkpoint_s` seconds and needs `recovery_s` to come back (0: the slowest recovery that was measured; without one,
+    no share of time is reported). Where training does not repeat to the bit, or most operations do not, having no fault
+    says nothing, and is not reported.
+
+    Labels: `cause` of `faults` (`all`: together); others as in `multichip.collectives`.
     """
     from readiness import place
     from readiness.probes.soak.measurements import measurements

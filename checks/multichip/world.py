@@ -28,12 +28,15 @@ from readiness import (
             "1", better=Better.HIGHER,
             meaning="Accelerators of this stack that the run may use, those of further hosts included.",
             title="There are enough chips for the model",
+            why="A model that is split over several chips needs as many that can work together.",
+            remedy="Give the run all chips of the host, or join hosts that have enough together (--host).",
+            action=Action.ADD_HARDWARE,
         ),
         "software_differences": Measure(
             "1", better=Better.LOWER,
             meaning=(
-                "Chips of which a component has another version than on the chip that leads; measured only where all "
-                "versions could be read."
+                "Chips of which a component has another version than on the chip that leads; 0 is reported only where "
+                "every version could be read on all hosts."
             ),
             title="All chips have the same software versions",
             why=(
@@ -48,8 +51,8 @@ from readiness import (
             meaning="Chips of hosts on which the environment tells the library of collectives something else.",
             title="All ranks have the same library settings",
             why=(
-                "Ranks whose libraries are told different things choose different ways, and wait for each other for "
-                "ever, or slowly."
+                "Ranks whose libraries are told different things choose different ways, and wait for each other for ever, "
+                "or slowly."
             ),
             remedy="Set the same variables on all hosts, for shells that nobody logs into as well; the limit names them.",
             action=Action.CHECK_CONFIG,
@@ -60,14 +63,12 @@ from readiness import (
     scope=Scope.GROUP,
 )
 def world(accelerator: Accelerator) -> Iterator[Yield]:
-    """How many chips of this stack can work at one job, and are they driven by the same software?
+    """Counts the chips that can work at one job, and compares their software and their libraries' settings.
 
     A model that is split over eight chips needs eight of them; all processors of a host together are one chip, as they
-    are one device in torch. `chips` counts the accelerators that the run may use: those it was pointed at, if any, and
-    those of further hosts (`--host`). `software_differences` counts the chips of which a component (torch, driver,
-    collective library) has another version than on the chip that leads; kernels may differ. It is 0 only where every
-    version could be read on all hosts. `variable_differences` counts the chips of hosts on which the environment tells the
-    library of collectives (NCCL_*, HCCL_*, ...) something else: ranks that disagree hang, or are slow, without a word.
+    are one device in torch. Compared are torch, driver and collective library (kernels may differ), and between hosts
+    the variables that the collective library reads (NCCL_*, HCCL_*, ...), but for those that name a host's own devices,
+    addresses and files.
     """
     own = _versions(accelerator.facts)
     odd: dict[str, str] = {}

@@ -16,8 +16,8 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
             meaning="Operators that are wrong on tensors of so many elements.",
             title="Tensors beyond 2^31 elements give right results",
             why=(
-                "The logits of four sequences have more elements than 32 bits can number: a kernel that does so "
-                "spoils them silently."
+                "The logits of four sequences have more elements than 32 bits can number: a kernel that does so spoils "
+                "them silently."
             ),
             remedy="Split the batch, or compute the loss in chunks, until the operators that the rows name are mended.",
             action=Action.CONTACT_VENDOR,
@@ -33,10 +33,19 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
         "wrong_elements": Measure(
             "1", better=Better.LOWER,
             meaning="Wrong elements of one operator's result.",
+            why=(
+                "The logits of four sequences have more elements than 32 bits can number: a kernel that does so spoils "
+                "them silently."
+            ),
+            remedy="Split the batch, or compute the loss in chunks, until the operators that the rows name are mended.",
+            action=Action.CONTACT_VENDOR,
         ),
         "tried": Measure(
             "1", better=Better.HIGHER,
             meaning="Share of the operators that were tried: memory and time may not do for all.",
+            why="Of what was not tried nothing is known.",
+            remedy="Give it more time (budget_s), or a device whose memory holds four such tensors.",
+            action=Action.CHECK_CONFIG,
         ),
     },
     cost=Cost.MINUTES,
@@ -48,16 +57,16 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
 def large(
     accelerator: Accelerator, *, powers: Sequence[int] = (31,), budget_s: float = 60.0, only: Sequence[str] = ()
 ) -> Iterator[Yield]:
-    """Do operators that models use work on tensors of more than 2^31 elements?
+    """Runs operators that models use on tensors of more than 2^31 elements.
 
     The logits of four sequences of Qwen3 have so many, the experts of one layer of DeepSeek-V3 have 7.5 x 10^9; a kernel
     that numbers elements in 32 bits reads and writes elsewhere, without any error. Each operator gets a block that
     repeats, of more than 2 to the `powers`, while memory and `budget_s` allow, and every element of its result is looked
-    at: moved values must be equal, computed ones be right to some roundings; gradients of the loss too.
+    at: moved values must be equal, computed ones be right to some roundings; gradients of the loss too. It takes two to
+    four tensors of 4 GiB each.
 
-    Labels: `elements` ("2^31": more than that); `op` of `wrong_elements`; `extent` of the counts of operators `wrong` and
-    `missing`: "part" where memory or time did not do for all of them, which speaks for no whole unless it is bad already.
-    `tried` is the share of the operators that were tried. It takes two to four tensors of 4 GiB each.
+    Labels: `elements` ("2^31": more than that); `op` of `wrong_elements`; `extent` of `wrong` and `missing`: "part"
+    where memory or time did not do for all operators, which speaks for no whole unless it is bad already.
     """
     from readiness.probes.operators import large_ops as operators
 

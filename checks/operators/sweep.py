@@ -13,8 +13,14 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
     measures={
         "forward_coverage": Measure(
             "1", better=Better.HIGHER,
-            meaning="Share of the operators judged that work forward: native, decomposed, on the CPU, or nondeterministic.",
+            meaning=(
+                "Share of the operators judged that work forward: native, decomposed, on the CPU, or nondeterministic. "
+                "Judged are those that claim the dtype on the CPU, the benchmark of every device, and can be judged."
+            ),
             title="All core operators work in {dtype}",
+            why="An operator that does not work stops the model that calls it.",
+            remedy="The rows of operators.sweep name them; update the plug-in or report them.",
+            action=Action.CONTACT_VENDOR,
         ),
         "backward_coverage": Measure(
             "1", better=Better.HIGHER,
@@ -26,23 +32,41 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
         ),
         "forward_mode_coverage": Measure(
             "1", better=Better.HIGHER,
-            meaning="Share of the derivatives by forward mode that PyTorch claims and that work.",
+            meaning=(
+                "Share of the derivatives by forward mode that work, of those that PyTorch claims and whose forward "
+                "works."
+            ),
+            why="Products of Jacobians with vectors are computed by forward mode; most training does without.",
+            remedy="Use reverse mode for the operators that the rows name, and report them.",
+            action=Action.CONTACT_VENDOR,
         ),
         "judged": Measure(
             "1", better=Better.HIGHER,
             meaning="Operators that claim the dtype on the CPU and could be judged.",
+            why="Coverage of few operators says little of the rest.",
+            remedy="Look at the operators in the rows that could not be judged.",
+            action=Action.GATHER_EVIDENCE,
         ),
         "judged_backward": Measure(
             "1", better=Better.HIGHER,
             meaning="Gradients that could be judged.",
+            why="Coverage of few gradients says little of the rest.",
+            remedy="Look at the operators in the rows that could not be judged.",
+            action=Action.GATHER_EVIDENCE,
         ),
         "unjudged": Measure(
             "1", better=Better.LOWER,
             meaning="Operators that could not be judged; the rows say why.",
+            why="Of what could not be judged nothing is known.",
+            remedy="The rows say why; try these operators by hand.",
+            action=Action.CONTACT_VENDOR,
         ),
         "missing": Measure(
             "1", better=Better.LOWER,
-            meaning="Operators that are not there.",
+            meaning="Operators that are not there; not reported where nothing could be judged, as wrong and crashed.",
+            why="A model stops at the first operator that its device lacks.",
+            remedy="The rows of operators.sweep name them; update the plug-in or report them.",
+            action=Action.CONTACT_VENDOR,
         ),
         "wrong": Measure(
             "1", better=Better.LOWER,
@@ -63,10 +87,16 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
         "nondeterministic": Measure(
             "1", better=Better.LOWER,
             meaning="Operators whose results differ from call to call.",
+            why=(
+                "A run whose operators differ from call to call cannot be repeated, and its faults cannot be told from "
+                "noise."
+            ),
+            remedy="Ask the stack for deterministic kernels, or live with it.",
+            action=Action.CONTACT_VENDOR,
         ),
         "errors": Measure(
             "1", better=Better.LOWER,
-            meaning="Operators that are there and raise.",
+            meaning="Operators that are missing because they are there and raise.",
             title="No operator raises an error in {dtype}",
             why="An operator that is there and fails ends a run as surely as one that is missing.",
             remedy="The rows of operators.sweep name the operators and quote the errors; report them.",
@@ -77,33 +107,37 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
             meaning="Operators that run on the host.",
             title="No operator falls back to the host in {dtype}",
             why=(
-                "An operator that runs on the host is right and drags every tensor there and back: one in a model's "
-                "inner loop sets its speed."
+                "An operator that runs on the host is right and drags every tensor there and back: one in a model's inner "
+                "loop sets its speed."
             ),
             remedy=(
-                "Look up the operators in the rows of operators.sweep; keep them out of inner loops, and ask for "
-                "native kernels."
+                "Look up the operators in the rows of operators.sweep; keep them out of inner loops, and ask for native "
+                "kernels."
             ),
             action=Action.CONTACT_VENDOR,
         ),
         "native": Measure(
             "1", better=Better.HIGHER,
             meaning="Operators of which a kernel of the device's own ran.",
+            why="Only kernels of the device's own run at its speed.",
+            remedy="The rows tell which operators are decomposed or run on the host; ask for native kernels.",
+            action=Action.CONTACT_VENDOR,
         ),
         "decomposed": Measure(
             "1",
             meaning="Operators that were made of others.",
+            why="A decomposition is right, and costs a call and a pass over memory for each of its parts.",
         ),
         "refuse_unaligned": Measure(
             "1", better=Better.LOWER,
             meaning=(
-                "Operators that are right and refuse, or crash, on inputs at an address that is no multiple of 16 "
-                "bytes alone."
+                "Operators that are right and refuse, or crash, on inputs at an address that is no multiple of 16 bytes "
+                "alone."
             ),
             title="Every operator takes unaligned input in {dtype}",
             why=(
-                "Whoever slices its input so that it begins between two multiples of 16 bytes gets an error, or loses"
-                " the process."
+                "Whoever slices its input so that it begins between two multiples of 16 bytes gets an error, or loses the "
+                "process."
             ),
             remedy="Call clone() on sliced inputs of these operators; report the rows to the vendor.",
             action=Action.CONTACT_VENDOR,
@@ -136,32 +170,21 @@ def sweep(
     roundoffs: float = 1.0,
     sums: float = 1.0,
 ) -> Iterator[Yield]:
-    """Which of PyTorch's operators work on this device, forward and backward?
+    """Tries PyTorch's operators one by one, forward and backward, and compares each result with float64.
 
     A model stops at the first operator that its device lacks, learns nonsense from one that is wrong, and loses its run
     to one that crashes. Operators and inputs come from PyTorch's own database (`catalogue` "all", or "core": what
     language models use, also in `core_dtypes`); each result is held against float64, against itself repeated, and
-    against the CPU's error. The same values are tried as a strided view and at an offset too, where the CPU gives the
-    same for them; and once an operator with other arguments, few elements, transposed, into given memory, in place on a
-    view, with gradients of some inputs alone, and with NaN and infinities among the values.
-
-    Each operator has exactly one outcome per dtype, told in the rows: native (a kernel of the device's own ran under its
-    name, by the dispatch table), decomposed into others, CPU fallback, missing, wrong, nondeterministic, crash, hang, or
-    it cannot be judged. `forward_coverage` and `backward_coverage` are shares of the operators judged (`judged`,
-    `judged_backward`): those that claim the dtype on the CPU, the yardstick for every device, and can be judged. Only the
-    first three and nondeterministic ones are covered; a forward that fails takes the gradient due with it. What is
-    right and refuses, or crashes, on inputs at an offset alone (an address that is no multiple of 16 bytes) has the
-    outcome that it has without, and counts as `refuse_unaligned`: few programs make such inputs, and whoever does is
-    told. The other figures count operators: `crashed` with those that hung; `missing` those that are not there, `errors`
-    those that are missing because they are there and raise; where nothing could be judged there are none of these. With
-    `forward_mode` derivatives along a direction are tried as well: `forward_mode_coverage` is the share of those that
-    PyTorch claims and that forward does not lose already.
-
-    A floating result may be `rms_ratio` times as far from float64 as the CPU's in the same dtype (root mean square), in
+    against the CPU's error. The same values are tried as a strided view and at an offset too, and each operator once
+    with unusual arguments, layouts and values. With `forward_mode` derivatives along a direction are tried as well. A
+    floating result may be `rms_ratio` times as far from float64 as the CPU's in the same dtype (root mean square), in
     its largest element `max_ratio` times, and at any rate by a few roundings times `roundoffs`; a product of matrices by
-    `sums` times what rounding them may cost. Stricter limits are a profile's to ask for.
+    `sums` times what rounding them may cost.
 
-    Labels: `dtype`, `catalogue`: what was swept, "chosen" where `only` chose; a sweep of all counts its core apart too.
+    Each operator has exactly one outcome per dtype, told in the rows: native, decomposed, CPU fallback, missing, wrong,
+    nondeterministic, crash, hang, or it cannot be judged (docs/operators.md).
+
+    Labels: `dtype`; `catalogue`: what was swept, "chosen" where `only` chose; a sweep of all counts its core apart too.
     """
     from readiness import Strictness
     from readiness.probes.operators import opinfo, opinfo_trial, summary

@@ -21,11 +21,26 @@ def vet(settings: Mapping[str, Any]) -> None:
     measures={
         "obstacles": Measure(
             "1", better=Better.LOWER,
-            meaning="Operators of the model that are missing, wrong, crash or hang.",
+            meaning=(
+                "Operators of the model that are missing, wrong, crash or hang; one line says what stands between the "
+                "device and the model."
+            ),
+            why="One operator that is missing, wrong or fatal stops the model, or spoils what it learns and says.",
+            remedy=(
+                "The rows of operators.workload name operator, dtype, size and figures; update the plug-in, or report "
+                "them to the vendor."
+            ),
+            action=Action.CONTACT_VENDOR,
         ),
         "forward_coverage": Measure(
             "1", better=Better.HIGHER,
             meaning="Share of the model's operators that work forward.",
+            why="An operator of the model that does not work stops it.",
+            remedy=(
+                "The rows of operators.workload name operator, dtype, size and figures; update the plug-in, or report "
+                "them to the vendor."
+            ),
+            action=Action.CONTACT_VENDOR,
         ),
         "backward_coverage": Measure(
             "1", better=Better.HIGHER,
@@ -33,33 +48,52 @@ def vet(settings: Mapping[str, Any]) -> None:
             title="Every gradient that {phase} needs is there",
             why="A missing gradient stops training; there is no fallback at speed.",
             remedy=(
-                "The rows of operators.workload name operator, dtype, size and figures; update the plug-in, or report"
-                " them to the vendor."
+                "The rows of operators.workload name operator, dtype, size and figures; update the plug-in, or report "
+                "them to the vendor."
             ),
             action=Action.CONTACT_VENDOR,
         ),
         "operators": Measure(
             "1",
             meaning="Operators that the model calls.",
+            why="It says of how much of the model the other figures speak.",
         ),
         "missing": Measure(
             "1", better=Better.LOWER,
             meaning="Operators of the model that are not there.",
+            why="A model stops at the first operator that its device lacks.",
+            remedy=(
+                "The rows of operators.workload name operator, dtype, size and figures; update the plug-in, or report "
+                "them to the vendor."
+            ),
+            action=Action.CONTACT_VENDOR,
         ),
         "wrong": Measure(
             "1", better=Better.LOWER,
             meaning="Operators of the model whose results or gradients are wrong.",
+            why="A wrong operator is worse than a missing one: nothing stops.",
+            remedy=(
+                "The rows of operators.workload name operator, dtype, size and figures; update the plug-in, or report "
+                "them to the vendor."
+            ),
+            action=Action.CONTACT_VENDOR,
         ),
         "crashed": Measure(
             "1", better=Better.LOWER,
             meaning="Operators of the model that ended or hung their process.",
+            why="An operator that kills or hangs its process takes hours of work with it.",
+            remedy=(
+                "The rows of operators.workload name operator, dtype, size and figures; update the plug-in, or report "
+                "them to the vendor."
+            ),
+            action=Action.CONTACT_VENDOR,
         ),
         "nondeterministic": Measure(
             "1", better=Better.LOWER,
             meaning="Operators of the model whose results differ from call to call.",
             why=(
-                "A run whose operators differ from call to call cannot be repeated, and its faults cannot be told "
-                "from noise."
+                "A run whose operators differ from call to call cannot be repeated, and its faults cannot be told from "
+                "noise."
             ),
             remedy="Select deterministic kernels, or accept it.",
             action=Action.CONTACT_VENDOR,
@@ -67,6 +101,9 @@ def vet(settings: Mapping[str, Any]) -> None:
         "fallbacks": Measure(
             "1", better=Better.LOWER,
             meaning="Operators of the model that run on the host.",
+            why="An operator that runs on the host is right and drags every tensor there and back, at each of its calls.",
+            remedy="Keep these operators out of the model's inner loop, and ask the vendor for native kernels.",
+            action=Action.CONTACT_VENDOR,
         ),
         "unjudged": Measure(
             "1", better=Better.LOWER,
@@ -78,10 +115,14 @@ def vet(settings: Mapping[str, Any]) -> None:
         "native_share": Measure(
             "1", better=Better.HIGHER,
             meaning="Share of the calls, or of the time, of operators with a kernel of the device's own.",
+            why="Only kernels of the device's own run at its speed.",
+            remedy="Ask the vendor for native kernels of the operators that the rows name.",
+            action=Action.CONTACT_VENDOR,
         ),
         "decomposed_share": Measure(
             "1",
             meaning="Share of the calls, or of the time, of operators that were made of others.",
+            why="A decomposition is right, and costs a call and a pass over memory for each of its parts.",
         ),
         "fallback_share": Measure(
             "1", better=Better.LOWER,
@@ -93,16 +134,19 @@ def vet(settings: Mapping[str, Any]) -> None:
         "full_size_share": Measure(
             "1", better=Better.HIGHER,
             meaning="Share of the calls that were replayed at the model's own size.",
+            why="Times of calls that were not replayed at the model's own size are estimates.",
+            remedy="Give it more time (large_s), or a device with more memory.",
+            action=Action.CHECK_CONFIG,
         ),
         "refuse_unaligned": Measure(
             "1", better=Better.LOWER,
             meaning=(
-                "Operators of the model that are right and refuse, or crash, on inputs at an address that is no "
-                "multiple of 16 bytes alone."
+                "Operators of the model that are right and refuse, or crash, on inputs at an address that is no multiple "
+                "of 16 bytes alone, which no record of the model has: they are no obstacle."
             ),
             why=(
-                "Whoever slices its input so that it begins between two multiples of 16 bytes gets an error, or loses"
-                " the process."
+                "Whoever slices its input so that it begins between two multiples of 16 bytes gets an error, or loses the "
+                "process."
             ),
             remedy="Call clone() on sliced inputs of these operators; report the rows to the vendor.",
             action=Action.CONTACT_VENDOR,
@@ -128,22 +172,20 @@ def workload(
     roundoffs: float = 1.0,
     sums: float = 1.0,
 ) -> Iterator[Yield]:
-    """Can this device do what one step of the model asks of it, operator by operator?
+    """Replays every operator that the profile's model calls, in its dtypes and shapes, and compares each with float64.
 
     A model stops at the first operator that its device lacks in the dtype and shape of the moment. `workload` names what
-    was heard of the model (`readiness trace` makes it): every distinct call of forward, backward, optimizer, prefill and
-    decode, attention kept whole. Each operator has one outcome in each dtype: native, decomposed, CPU fallback, missing,
-    wrong, nondeterministic, crash, hang, cannot be judged. Every element is held against float64 on the reduced model's
-    shapes, gradients through autograd, also as strided views and at offsets and at lengths on both sides of tiles' edges;
-    then the call is made as large as memory and `large_s` allow, at best the model's own size, timed, and chosen
-    elements are held against float64. A crash or hang (a call over `call_limit_s`, twice) costs one operator. Chips that
-    are made of the host's memory share `large_s`. The limits of the comparison are those of `operators.sweep`.
+    was recorded of the model (`readiness trace` makes it): every distinct call of forward, backward, optimizer, prefill
+    and decode, attention kept whole. Each operator has one outcome in each dtype, as in `operators.sweep`, whose limits
+    of comparison hold here too. Every element is held against float64 on the reduced model's shapes, gradients through
+    autograd, also as strided views and at offsets and at lengths on both sides of tiles' edges; then the call is made as
+    large as memory and `large_s` allow, at best the model's own size, timed, and chosen elements are held against
+    float64. A crash or hang (a call over `call_limit_s`, twice) costs one operator. Chips that are made of the host's
+    memory share `large_s`.
 
     Labels: `workload`, `phase` (training, inference), `dtype` ("all", or one), `extent` ("part" where time was up: that
-    speaks for no whole), `weight` of shares: calls of one step, or time (estimated for records that were not played at
-    full size; `full_size_share` says of how many calls that is untrue). `obstacles` counts operators missing, wrong,
-    crashing or hanging; what it is about tells in one line what stands between this device and the model. Those that do
-    all of it and refuse, or crash, at an offset that no record has are no obstacle: `refuse_unaligned` counts them.
+    speaks for no whole), `weight` of shares: calls of one step, or time (estimated for records that were not replayed at
+    full size).
     """
     from fnmatch import fnmatchcase
 

@@ -25,6 +25,9 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Yield, check
                 "Worst element's error beyond the rounding of the result, in units of what float32 accumulators and "
                 "probabilities rounded to the dtype may cost it."
             ),
+            why="A fused kernel that ignores the mask, the scale or the grouping looks like excellent training.",
+            remedy="Use the stack's unfused attention for the shapes in the rows, and report them.",
+            action=Action.CONTACT_VENDOR,
         ),
         "relative_error": Measure(
             "1", better=Better.LOWER,
@@ -37,8 +40,8 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Yield, check
         "masked_row_violations": Measure(
             "elements", better=Better.LOWER,
             meaning=(
-                "Elements for queries that may see no key that are not 0, and gradients that are no number because of"
-                " them."
+                "Elements for queries that may see no key that are not 0, and gradients that are no number because of "
+                "them."
             ),
             title="Fully masked rows of attention are right in {dtype}",
             why="Queries that may see nothing are padding; a NaN from them spreads through the whole batch.",
@@ -51,17 +54,13 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Yield, check
     catches=("wrong-result", "wrong-gradient", "nan", "dtype-unsupported"),
 )
 def attention(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfloat16")) -> Iterator[Yield]:
-    """How far is attention from float64, and how far are its gradients?
+    """Compares scaled dot product attention and its gradients with float64.
 
     Fused attention is the most intricate kernel of a stack, with one code path for each mask, width of heads and
     grouping; a path that ignores the mask lets a model see the future and looks like excellent training. Causal, boolean
-    and additive masks, grouped heads, odd lengths, one query over many keys, values narrower than keys.
+    and additive masks, grouped heads, odd lengths, one query over many keys, and values narrower than keys are tried.
 
-    Labels: `dtype`, `op` (attention), `phase` (forward, backward). `supported` is the share of results that the device
-    computes at all. `bound_ratio` is the worst element's error beyond the rounding of the result, in units of what
-    float32 accumulators and probabilities rounded to the dtype may cost that element. `relative_error` is the worst
-    case's root mean square deviation over that of the reference. `masked_row_violations` (label `dtype`): elements of the
-    result for queries that may see no key that are not 0, and gradients that are no number because of them.
+    Labels: `dtype`, `op` (attention), `phase` (forward, backward).
     """
     from readiness import strict_precision
     from readiness.probes.parity.attention_cases import attention_cases, masked_row_violations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from readiness import Accelerator, Better, Cost, Measure, Measurement, Row, Yield, check
+from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, Row, Yield, check
 
 
 @check(
@@ -13,11 +13,26 @@ from readiness import Accelerator, Better, Cost, Measure, Measurement, Row, Yiel
     measures={
         "supported": Measure(
             "1", better=Better.HIGHER,
-            meaning="Share of the operations that could be computed in this dtype and mode.",
+            meaning="1 where the operation could be computed in this dtype and mode.",
+            why="What cannot be computed cannot be shown to repeat.",
+            remedy="Look the operation up in the rows of operators.sweep; update the plug-in.",
+            action=Action.UPDATE_SOFTWARE,
         ),
         "distinct_results": Measure(
             "results", better=Better.LOWER,
-            meaning="Different results among the repeats: 1 where all are equal bit for bit.",
+            meaning=(
+                "Different results among the repeats: 1 where all are equal bit for bit, reported only where each "
+                "operation of that dtype and mode could be computed."
+            ),
+            why=(
+                "Bits that change by themselves are how a failing chip shows, and a run that cannot be repeated cannot be "
+                "debugged."
+            ),
+            remedy=(
+                "Set the stack's switch (CUBLAS_WORKSPACE_CONFIG, HCCL_DETERMINISTIC); if bits still change, run the "
+                "vendor's diagnosis and suspect the chip."
+            ),
+            action=Action.CHECK_CONFIG,
         ),
     },
     cost=Cost.SECONDS,
@@ -32,17 +47,15 @@ def determinism(
     modes: Sequence[str] = ("deterministic", "default"),
     repeats: int = 10,
 ) -> Iterator[Yield]:
-    """Does a computation that is repeated with other work in between give the same bits every time?
+    """Repeats a computation with other work in between and compares its bits.
 
     A run that cannot be repeated cannot be debugged, and bits that change by themselves are how failing silicon shows
     long before it gives a NaN. Compared are a matrix product, attention with its gradients, sums, additions to repeated
-    places, and two whole training steps with gradients and updated weights.
+    places, and two whole training steps with gradients and updated weights. Where torch has a deterministic algorithm it
+    must take it; where it says that it has none, it is asked and only warned.
 
-    Where torch has a deterministic algorithm it must take it; where it says that it has none, it is asked and only warned.
     Labels: `op` (matmul, attention, sum, scatter, training_step), `dtype`, `mode` (deterministic: torch was asked for
-    deterministic algorithms; default: it was not). `distinct_results` is the number of different results among the
-    repeats: 1 where all are equal bit for bit, which is told only where each operation of that dtype and mode could be
-    computed (`supported`).
+    deterministic algorithms; default: it was not).
     """
     from readiness import fingerprint, unsupported_as_reason
     from readiness.probes.parity import determinism as parity_determinism

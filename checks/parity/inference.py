@@ -30,8 +30,8 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, R
         "cache_difference": Measure(
             "1", better=Better.LOWER,
             meaning=(
-                "Largest deviation between decoding with the cache and one pass without, over the root mean square of"
-                " all logits."
+                "Largest deviation between decoding with the cache and one pass without, over the root mean square of all "
+                "logits."
             ),
             title="The key-value cache changes no logits in {dtype}",
             why="A stale or misplaced cache entry yields fluent nonsense.",
@@ -40,7 +40,10 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, R
         ),
         "token_disagreements": Measure(
             "tokens", better=Better.LOWER,
-            meaning="Decoded tokens that float64, given the same text so far, would clearly not have chosen.",
+            meaning=(
+                "Decoded tokens that float64, given the same text so far, would clearly not have chosen: by more than 64 "
+                "roundoffs."
+            ),
             title="Decoding chooses the right tokens in {dtype}",
             why="Tokens that float64 would clearly not have chosen are wrong answers.",
             remedy="Update the stack; report the rows to the vendor.",
@@ -55,16 +58,13 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, R
 def inference(
     accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfloat16"), tokens: int = 24
 ) -> Iterator[Yield]:
-    """Does a small transformer choose the tokens that float64 on the host chooses, and does its cache tell it the same?
+    """Decodes with a small transformer, with and without a cache, and compares its logits and tokens with float64.
 
     Decoding runs other kernels than training: one query at a time over a growing cache of keys and values. A stale or
     misplaced cache entry yields fluent nonsense. Weights are rounded to the dtype first; the reference uses those very
     values in float64.
 
-    Label: `dtype`. `logit_error` is the largest deviation of any logit, in one pass without cache, over the root mean
-    square of all logits. `cache_difference` is the same between decoding with the cache and that pass, both on the
-    device. `token_disagreements` counts decoded tokens that float64, given the same text so far, would clearly not have
-    chosen: by more than 64 roundoffs. `supported` is 1 where it decodes at all.
+    Labels: `dtype`.
     """
     import torch
 

@@ -54,16 +54,14 @@ def layer(
     architectures: Sequence[str] = ("qwen3-dense", "qwen3-moe", "deepseek-v3"),
     dtypes: Sequence[str] = ("float32", "bfloat16"),
 ) -> Iterator[Yield]:
-    """Does one whole layer of a model give what it gives in float64 on the host, and do all its gradients?
+    """Computes one whole decoder layer of a model and all its gradients, and compares them with float64.
 
     Operators that are right one by one can be wrong together: a view that is read too early, a mask made for another
     layout, an expert that gets its neighbour's tokens. Qwen3's attention and feed-forward, its experts behind a softmax,
-    DeepSeek-V3's latent attention and its experts behind sigmoid gates with groups; small, with weights drawn anew.
+    DeepSeek-V3's latent attention and its experts behind sigmoid gates with groups are tried; small, with weights drawn
+    anew. Which experts work on a token is decided by small differences: the reference takes the device's choice.
 
-    Labels: `architecture`, `dtype`. `forward_error` is the root mean square deviation of the result over that of the
-    reference, `gradient_error` the worst of all weights' and the input's. Which experts work on a token is decided by
-    small differences: the reference takes the device's choice, and `misrouted` is the share of tokens for which that
-    choice is worse than rounding explains. `supported` is 1 where the layer can be computed at all.
+    Labels: `architecture`, `dtype`.
     """
     import torch
 

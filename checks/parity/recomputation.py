@@ -25,8 +25,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
         "broken_promises": Measure(
             "1", better=Better.LOWER,
             meaning=(
-                "Blocks that ran again otherwise or not at all, and random numbers that do not go on as they would "
-                "have."
+                "Blocks that ran again otherwise or not at all, and random numbers that do not go on as they would have."
             ),
             title="Activation checkpointing repeats the forward pass",
             why=(
@@ -39,8 +38,9 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
         "gradient_error": Measure(
             "1", better=Better.LOWER,
             meaning=(
-                "Worst parameter's root mean square deviation from the gradient without activation checkpointing, on "
-                "the same device."
+                "Worst parameter's root mean square deviation from the gradient without activation checkpointing, on the "
+                "same device: 0 where its results repeat to the bit; not reported where torch itself stops because "
+                "tensors are not what they were."
             ),
             title="Activation checkpointing leaves gradients unchanged",
             why="Saving memory must not change what is learned.",
@@ -52,18 +52,15 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
     catches=("other-random",),
 )
 def recomputation(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfloat16")) -> Iterator[Yield]:
-    """Does a small transformer have the gradients that it would have had without activation checkpointing?
+    """Compares the gradients of a small transformer with and without activation checkpointing.
 
-    Large models are trained so: a block's activations are thrown away, and the block runs again in the backward pass. That
-    is right only if it does the same thing again: dropout must leave the same elements, so that the state of the device's
-    random numbers has to be read and restored, and autocast must be what it was. A device that fails there trains on wrong
-    gradients, and the loss still falls.
+    Large models are trained so: a block's activations are thrown away, and the block runs again in the backward pass.
+    That is right only if it does the same thing again: dropout must leave the same elements, so that the state of the
+    device's random numbers has to be read and restored, and autocast must be what it was. A device that fails there
+    trains on wrong gradients, and the loss still falls.
 
-    Labels: `dtype` (float32 as it is, a lower one through autocast), `mode` (reentrant, non-reentrant: torch's two ways).
-    `broken_promises` counts blocks that ran again otherwise (dropout, autocast) or not at all, and random numbers that do
-    not go on as they would have. `gradient_error` is the worst parameter's root mean square deviation over that of the
-    gradient without, on the same device: 0 where its results repeat to the bit; not told where torch itself stops because
-    tensors are not what they were. `supported` is 1 where it can be done.
+    Labels: `dtype` (float32 as it is, a lower one through autocast), `mode` (reentrant, non-reentrant: torch's two
+    ways).
     """
     import torch
 

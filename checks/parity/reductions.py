@@ -22,8 +22,8 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Yield, check
         "bound_ratio": Measure(
             "1", better=Better.LOWER,
             meaning=(
-                "Worst element's error beyond the rounding of the result, in units of what a float32 accumulator may "
-                "lose."
+                "Worst element's error beyond the rounding of the result, in units of what a float32 accumulator may lose "
+                "(amax may lose nothing: any error is infinite)."
             ),
             title="Sums and other reductions are right in {dtype}",
             why="A sum that loses its small terms, or a maximum that drops NaN, hides that a run goes wrong.",
@@ -33,6 +33,9 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Yield, check
         "relative_error": Measure(
             "1", better=Better.LOWER,
             meaning="Worst case's root mean square deviation over that of the reference, without the cancelling case.",
+            why="Losses, norms and optimizers are reductions: one that is off by a factor trains another model.",
+            remedy="Update the stack; report the rows to the vendor.",
+            action=Action.CONTACT_VENDOR,
         ),
     },
     cost=Cost.SECONDS,
@@ -40,17 +43,13 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Yield, check
     catches=("low-precision", "wrong-result", "nan", "dtype-unsupported"),
 )
 def reductions(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfloat16")) -> Iterator[Yield]:
-    """How far are long sums and what is made of them from float64?
+    """Compares long sums, means, variances and maxima with float64.
 
     Losses, norms and optimizers are reductions over thousands of elements: a sum kept in bfloat16 stops growing after
-    256 ones, a variance as a difference of squares loses all its digits on an offset, and a maximum that drops NaN
-    hides a run that has gone wrong. Inputs are long, offset, cancelling, strided and reduced over several dimensions.
+    256 ones, a variance as a difference of squares loses all its digits on an offset, and a maximum that drops NaN hides
+    a run that has gone wrong. Inputs are long, offset, cancelling, strided and reduced over several dimensions.
 
-    Labels: `dtype`, `op` (sum, mean, var, logsumexp, cumsum, amax), `kind` (running for cumsum, else total). `supported`
-    is the share of the cases that the device computes at all. `bound_ratio` is the worst element's error beyond the
-    rounding of the result, in units of what a float32 accumulator may lose (amax: nothing, any error is infinite).
-    `relative_error` is the worst case's root mean square deviation over that of the reference, without the cancelling
-    case.
+    Labels: `dtype`, `op` (sum, mean, var, logsumexp, cumsum, amax), `kind` (running for cumsum, else total).
     """
     from readiness.probes.parity.matmul_cases import reduction_cases
     from readiness.probes.parity.reference_cases import dtype_named, survey

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from readiness import Accelerator, Better, Cost, Measure, Measurement, Row, Yield, check
+from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, Row, Yield, check
 
 _DTYPES = ("float32", "bfloat16", "float16", "int32", "int64")
 
@@ -17,10 +17,19 @@ _DTYPES = ("float32", "bfloat16", "float16", "int32", "int64")
         "supported": Measure(
             "1", better=Better.HIGHER,
             meaning="Share of the features that the device could compute at all.",
+            why="What cannot be computed cannot be relied on in a mask, an index or a loss scale.",
+            remedy="The rows name the feature; update the stack.",
+            action=Action.UPDATE_SOFTWARE,
         ),
         "violations": Measure(
             "features", better=Better.LOWER,
-            meaning="Features with a wrong answer; the rows name them.",
+            meaning="Features with a wrong answer, which the rows name; 0 is reported only where all were computed.",
+            why=(
+                "Each of these questions has one right answer: a wrong one defeats loss scaling, breaks indices or hides "
+                "NaN."
+            ),
+            remedy="Update the stack; report the rows to the vendor.",
+            action=Action.CONTACT_VENDOR,
         ),
     },
     cost=Cost.SECONDS,
@@ -28,15 +37,13 @@ _DTYPES = ("float32", "bfloat16", "float16", "int32", "int64")
     catches=("flush-denormals", "saturate"),
 )
 def special_values(accelerator: Accelerator, *, dtypes: Sequence[str] = _DTYPES) -> Iterator[Yield]:
-    """Does arithmetic give the right answer where there is exactly one?
+    """Computes what has exactly one right answer: subnormals, NaN, infinity, rounding and integers.
 
     A maximum that drops NaN lets a broken run go on; an overflow that saturates instead of becoming infinite defeats
     loss scaling; an int64 kept in 32 bits breaks indices; flushed subnormals and TF32 cost digits. These questions need
     no tolerance and take milliseconds.
 
     Labels: `dtype`, `kind` (subnormal, subnormal matmul, propagation, overflow, precision, rounding, integer).
-    `violations` is the number of features with a wrong answer (0 is told only where all were computed), `supported` the
-    share that the device could compute at all; the rows name them.
     """
     from readiness import numerics, strict_precision, unsupported_as_reason
     from readiness.probes.parity.reference_cases import dtype_named

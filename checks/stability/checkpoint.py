@@ -42,6 +42,9 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, R
             "bytes per save", better=Better.LOWER,
             meaning="Memory that a save keeps for good.",
             title="Saving checkpoints leaks no {memory} memory",
+            why="A run saves hundreds of times; what each save keeps ends it, days later, for want of memory.",
+            remedy="Save from a process of its own; update the plug-in.",
+            action=Action.UPDATE_SOFTWARE,
         ),
     },
     cost=Cost.SECONDS,
@@ -51,20 +54,16 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, R
     least={"before": 1, "after": 1, "saves": 3},
 )
 def checkpoint(accelerator: Accelerator, *, before: int = 4, after: int = 5, saves: int = 12) -> Iterator[Yield]:
-    """Does training that is saved, loaded and continued come to the very same weights as training that never stopped?
+    """Saves, loads and continues a training, and compares its weights with those of one that never stopped.
 
-    Long runs are restarted many times. A checkpoint that loses the layout of a tensor or a part of the optimizer's
-    state loads without an error and spoils the model afterwards. A small transformer trains with AdamW for `before`
-    steps, is saved, and trains `after` steps more, once going on and once from the file in a fresh model and optimizer.
-    And tensors that are hard to save (transposed, behind an offset, in shared memory, empty, ...) go through a file. At
-    last the same 8 MiB are saved `saves` times.
+    Long runs are restarted many times. A checkpoint that loses the layout of a tensor or a part of the optimizer's state
+    loads without an error and spoils the model afterwards. A small transformer trains with AdamW for `before` steps, is
+    saved, and trains `after` steps more, once going on and once from the file in a fresh model and optimizer. And
+    tensors that are hard to save (transposed, behind an offset, in shared memory, empty, ...) go through a file. At last
+    the same 8 MiB are saved `saves` times. Where two uninterrupted runs differ, a resumed one may differ by ten times as
+    much as the worst of those does; it is not judged where that is as far as training moves most parameters.
 
-    Labels: `part` (training, tensors), `target` of loading (device, host). `resume_mismatches` counts tensors of model
-    and optimizer, and random numbers, that differ after loading, and tensors and losses that differ at the end: to the
-    bit, or where two uninterrupted runs differ, by ten times as much as the worst of those does (not told where that is
-    as far as training moves most parameters). `wrong_tensors` counts tensors that came back with another byte, shape,
-    dtype or device. `supported` is the share that could be saved and loaded. `memory_growth_bytes` is what a save keeps
-    for good of the host's and the device's memory (label `memory`).
+    Labels: `part` (training, tensors), `target` of loading (device, host), `memory` (host, device) of what saves keep.
     """
     import torch
 

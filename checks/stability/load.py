@@ -21,6 +21,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Note, Yield, c
         "calls": Measure(
             "1",
             meaning="Calls that were made and compared.",
+            why="The more calls were compared, the rarer a fault that would have shown.",
         ),
         "mismatches": Measure(
             "1", better=Better.LOWER,
@@ -65,6 +66,9 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Note, Yield, c
             "bytes per 1000 calls", better=Better.LOWER,
             meaning="Median growth of memory over the second half.",
             title="Load leaks no {memory} memory",
+            why="A stack that loses memory with every call ends a service in days and a training run in weeks.",
+            remedy="Update the driver and the runtime; until then restart the process before its memory is gone.",
+            action=Action.UPDATE_SOFTWARE,
         ),
     },
     cost=Cost.MINUTES,
@@ -78,21 +82,15 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Note, Yield, c
 def load(
     accelerator: Accelerator, *, seconds: float = 40.0, rounds: int = 1500, dtypes: Sequence[str] = ("float32", "bfloat16")
 ) -> Iterator[Yield]:
-    """Does a device that is right at first stay right, and as fast, when it works without a pause?
+    """Runs the operations of language models without a pause, and compares every result bit for bit with the first.
 
     A fault that strikes once in a thousand calls, or only when the device has grown warm, passes every test of one call
-    and ruins a run of weeks. For `seconds`, the operations of language models run round robin: each dtype, dense and
-    transposed inputs, forward and backward, large products in between; half as long again on a host too busy
-    for `rounds` of them (chips of one simulator, which keep each other busy, get four fifths of `seconds` and no more).
-    Every result is compared bit for bit with the first one.
+    and ruins a run of weeks. For `seconds`, operations run round robin: each dtype, dense and transposed inputs, forward
+    and backward, large products in between; half as long again on a host too busy for `rounds` of them (chips of one
+    simulator, which keep each other busy, get four fifths of `seconds` and no more). A host that runs out of memory ends
+    the load: neither `mismatches` nor `errors` is then reported where it is 0.
 
-    Labels: `dtype`, `phase` (forward, backward); `memory` (host, device). `mismatches` counts the calls that gave other
-    bits, out of `calls`. `unrepeatable` is how many operations differed at once, though deterministic algorithms were
-    asked for: they are not counted as mismatches. `first_error` is the worst deviation of a first result from float64,
-    over its root mean square. `errors` counts calls that raised; 20 end the load. A host that runs out of memory ends
-    it too, and then neither is told where it is 0. `speed_kept` is the least, over eight spans of time, of the best
-    pace in one over the best pace before. `memory_growth_bytes` is the median slope over the second half. `supported`
-    is the share of operations that the device has.
+    Labels: `dtype`, `phase` (forward, backward); `memory` (host, device).
     """
     from readiness.probes.stability.load import Load
     from readiness.probes.stability.measurements import of_load

@@ -13,11 +13,14 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, R
     measures={
         "slowdown": Measure(
             "1", better=Better.LOWER,
-            meaning="Worst operation's time on the device over that on one core of the host.",
+            meaning=(
+                "Worst operation's time on the device over that on one core of the host, of which half a millisecond is "
+                "counted at least; time in which this process stood in line for a processor does not count."
+            ),
             title="No operation is unduly slow in {dtype}",
             why=(
-                "An operation without a kernel of its own works, passes every comparison, and sets the pace of the "
-                "whole step."
+                "An operation without a kernel of its own works, passes every comparison, and sets the pace of the whole "
+                "step."
             ),
             remedy="Update the stack; until then avoid the operation that is named, or its layout.",
             action=Action.CONTACT_VENDOR,
@@ -33,6 +36,9 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, R
         "supported": Measure(
             "1", better=Better.HIGHER,
             meaning="Share of the operations that the device has.",
+            why="An operation that the device lacks has no time to compare.",
+            remedy="Update the stack; look the operation up in operators.sweep.",
+            action=Action.UPDATE_SOFTWARE,
         ),
     },
     cost=Cost.SECONDS,
@@ -44,16 +50,14 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, R
 def pace(
     accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfloat16"), repeats: int = 30
 ) -> Iterator[Yield]:
-    """Does the device have a kernel worth the name for each core operation, or is one of them absurdly slow?
+    """Times each core operation on the device and on one core of the host, and looks for one that is absurdly slow.
 
     An operation without a good kernel works, passes every comparison, and makes a training step ten times as long. Each
     runs at a size of some milliseconds on a CPU core, dense and transposed, forward and backward, in turn on the device
-    and on one core of the host; the least time of three counts, of up to `repeats` while the device looks slow. On the
-    CPU itself the two are the same, and the ratio is about 1.
+    and on the host; the least time of three counts, of up to `repeats` while the device looks slow. On the CPU itself
+    the two are the same, and the ratio is about 1.
 
-    Labels: `dtype`. `slowdown` is the worst operation's time on the device over that on the host, of which half a
-    millisecond is counted at least, and time that this process stood in line for a processor not at all. `fallbacks` is
-    how many operations the stack itself says it runs on the host. `supported` is the share that the device has.
+    Labels: `dtype`.
     """
     from readiness.probes.parity.reference_cases import dtype_named
     from readiness.probes.stability.cpu_relative_latency import paces

@@ -13,7 +13,13 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
     measures={
         "bandwidth_gbps": Measure(
             "GB/s", better=Better.HIGHER,
-            meaning="Median rate of copies of a block, in 10^9 bytes a second.",
+            meaning=(
+                "Median rate of copies of a block, in 10^9 bytes a second; its spread is the distance between the "
+                "quartiles."
+            ),
+            why="Weights are loaded, batches fed and checkpoints written at this rate.",
+            remedy="Look at share_of_memory and share_of_slot, which tell the host's part from the slot's.",
+            action=Action.CHECK_CONFIG,
         ),
         "share_of_memory": Measure(
             "1", better=Better.HIGHER,
@@ -21,8 +27,8 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
             title="Copies reach a fair share of the host memory's speed",
             why="Weights are loaded, batches fed, checkpoints written and caches moved through this.",
             remedy=(
-                "Look at the slot (lspci -vv, LnkSta), at the memory that the process is bound to, and at what else "
-                "uses the slot's switch."
+                "Look at the slot (lspci -vv, LnkSta), at the memory that the process is bound to, and at what else uses "
+                "the slot's switch."
             ),
             action=Action.CHECK_CONFIG,
         ),
@@ -36,7 +42,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
         ),
         "wrong_bytes": Measure(
             "bytes", better=Better.LOWER,
-            meaning="Bytes that differ after a block has been there and back.",
+            meaning="Bytes that differ after a block has been there and back: a copy that was not made is fast.",
             title="Large copies arrive unchanged",
             why="Weights and checkpoints cross between host and device in large blocks.",
             remedy="Look for bus errors in the kernel's log; have the device and its slot tested.",
@@ -55,12 +61,12 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
             meaning="Pace of each lane over that which the device is capable of.",
             title="The device's slot runs at its full pace",
             why=(
-                "A link that could not be trained at its pace fell back to a slower one: half of its bandwidth for "
-                "each step."
+                "A link that could not be trained at its pace fell back to a slower one: half of its bandwidth for each "
+                "step."
             ),
             remedy=(
-                "Reseat the device, look for corrected errors of the bus, and set the slot's generation in the "
-                "firmware. If the host is of an older one, it is built so."
+                "Reseat the device, look for corrected errors of the bus, and set the slot's generation in the firmware. "
+                "If the host is of an older one, it is built so."
             ),
             action=Action.CHECK_CONFIG,
         ),
@@ -71,20 +77,15 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
     least={"mib": 1, "budget_s": 0.001},
 )  # fmt: skip
 def copies(accelerator: Accelerator, *, mib: int = 128, budget_s: float = 0.15) -> Iterator[Yield]:
-    """How many bytes a second pass between host and device, and is the slot between them used as it could be?
+    """Times copies between host and device, and reads how the slot between them is used.
 
-    Weights are loaded, checkpoints written and batches fed this way; a slot that has lost lanes makes all of it slow, and
-    nothing says so. A block of random bytes (`mib`, never more than an eighth of the free memory) is copied to the device
-    and back, from and to pageable and, where the host can pin memory for the device, pinned memory (labels `memory`,
-    `direction`). `bandwidth_gbps` is the median over the samples in 10^9 bytes a second, its spread the distance between
-    the quartiles; `share_of_memory` is the best sample over the best copy by one thread within the host's memory in the
-    same run.
+    Weights are loaded, checkpoints written and batches fed this way; a slot that has lost lanes makes all of it slow,
+    and nothing says so. A block of random bytes (`mib`, never more than an eighth of the free memory) is copied to the
+    device and back, from and to pageable and, where the host can pin memory for the device, pinned memory. Where the
+    kernel shows the slot (PCI Express; not in virtual machines, whose hosts make it up) it is read while copies are
+    under way, as devices at rest slow their slots down.
 
-    Where the kernel shows the slot (PCI Express; not in virtual machines, whose hosts make it up) it is read while copies
-    are under way, as devices at rest slow their slots down: `slot_lanes_share` are the lanes in use, `slot_pace_share` the
-    pace of each, over what the device is capable of; `share_of_slot` is the best sample with pinned memory over what the
-    slot carries as it is. `wrong_bytes` counts what differs after a block has been there and back: a copy that was not
-    made is fast.
+    Labels: `memory` (pageable, pinned), `direction`.
     """
     from readiness.probes.driver.memcpy import pinning
     from readiness.probes.throughput import host_device_copy

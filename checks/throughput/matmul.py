@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness import Accelerator, Better, Measure, Measurement, Row, Yield, check
+from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yield, check
 
 
 @check(
@@ -13,12 +13,18 @@ from readiness import Accelerator, Better, Measure, Measurement, Row, Yield, che
     measures={
         "tflops": Measure(
             "TFLOP/s", better=Better.HIGHER,
-            meaning="Median rate of a product of square matrices.",
+            meaning="Median rate of a product of square matrices; its spread is the distance between the quartiles.",
             title="Matrix products are fast enough for the model",
+            why="Most of a transformer's time goes into matrix products.",
+            remedy="Use faster chips, or plan with more of them.",
+            action=Action.ADD_HARDWARE,
         ),
         "supported": Measure(
             "1", better=Better.HIGHER,
             meaning="0 where the device refuses the dtype.",
+            why="Nearly all the work of a model is matrix products.",
+            remedy="Use a device and a stack that multiply in {dtype}.",
+            action=Action.REPLACE,
         ),
     },
     typical_s=2.5,
@@ -32,12 +38,13 @@ def matmul(
     budget_s: float = 0.6,
     largest: int = 8192,
 ) -> Iterator[Yield]:
-    """How many floating-point operations a second does a product of square matrices reach?
+    """Times products of square matrices.
 
     Most of a transformer's time is spent here. The size doubles from 256 until one product takes a twentieth of
     `budget_s`, or `largest` is reached; random matrices, each product the input of the next, so that none can be left
-    out. `tflops` is the median over the samples, its spread the distance between the quartiles; for each dtype.
-    `supported` is 0 where the device refuses the dtype.
+    out.
+
+    Labels: `dtype`.
     """
     import torch
 

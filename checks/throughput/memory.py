@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness import Accelerator, Better, Measure, Measurement, Row, Yield, check
+from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yield, check
 
 
 @check(
@@ -15,13 +15,19 @@ from readiness import Accelerator, Better, Measure, Measurement, Row, Yield, che
             "GB/s", better=Better.HIGHER,
             meaning=(
                 "Median rate of a copy within the device's memory, reading and writing both counted, in 10^9 bytes a "
-                "second."
+                "second; its spread is the distance between the quartiles."
             ),
             title="Memory is fast enough for the model",
+            why="Decoding and every element-wise operation are bound by it.",
+            remedy="Use devices with faster memory, shard over several, or quantise the weights.",
+            action=Action.ADD_HARDWARE,
         ),
         "wrong_bytes": Measure(
             "bytes", better=Better.LOWER,
-            meaning="Bytes that differ after the copy.",
+            meaning="Bytes that differ after the copy: a copy that was not made is fast.",
+            why="Memory that gives back other bytes than were written spoils whatever lies in it.",
+            remedy="Take the device out of service and have its memory tested.",
+            action=Action.REPLACE,
         ),
     },
     typical_s=1.0,
@@ -31,12 +37,10 @@ from readiness import Accelerator, Better, Measure, Measurement, Row, Yield, che
 def memory(
     accelerator: Accelerator, *, device_mib: int = 1024, host_mib: int = 256, budget_s: float = 0.6
 ) -> Iterator[Yield]:
-    """How many bytes a second does a copy within the device's memory move, reading and writing both counted?
+    """Times a copy within the device's memory.
 
     Decoding tokens and every element-wise operation are bound by it. One block of random bytes (`device_mib`, on the
-    host `host_mib`; never more than an eighth of the free memory) is copied to another. `bandwidth_gbps` is the median
-    over the samples in 10^9 bytes a second, its spread the distance between the quartiles. `wrong_bytes` counts what
-    differs afterwards: a copy that was not made is fast.
+    host `host_mib`; never more than an eighth of the free memory) is copied to another.
     """
     import torch
 
