@@ -364,6 +364,25 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One defect that explains several failed requirements: what is wrong in a sentence, and what to do first.
+
+    `rule` names the rule that found it, `subject` what its evidence has in common (`operator`, `dtype`, `phase`, `layout`,
+    `op`, `link`, ...). `requirements` are ids, the blockers among them in `blockers`; `stops` are the uses that these keep
+    from being ready.
+    """
+
+    rule: str
+    sentence: str
+    accelerators: tuple[str, ...]
+    requirements: tuple[str, ...]
+    blockers: tuple[str, ...]
+    stops: tuple[Use, ...]
+    remedy: Remedy
+    subject: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class AcceleratorAssessment:
     """One accelerator with its evidence, findings and verdicts."""
 

@@ -26,6 +26,7 @@ from readiness.documents import consistency, files, json_escapes, schema
 from readiness.documents.judged_json import (
     basis_from_json,
     basis_to_json,
+    diagnosis_to_json,
     finding_from_json,
     finding_to_json,
     verdict_from_json,
@@ -34,6 +35,7 @@ from readiness.documents.judged_json import (
 from readiness.documents.plain_json import Json, number_from_json, number_to_json, plain
 from readiness.errors import BadFileError, InternalError
 from readiness.judging import profile_demands
+from readiness.judging.diagnosis import diagnose
 
 SCHEMA = "readiness.assessment/1"
 #: Larger files are refused before they are read: one of three hundred accelerators of 0.8 MB each stays below.
@@ -185,6 +187,7 @@ def to_json(assessment: Assessment) -> Json:
             for item in assessment.accelerators
         ],
     }
+    document["diagnosis"] = list(map(diagnosis_to_json, diagnose(assessment)))
     if assessment.joined:
         document["joined"] = [asdict(joined) for joined in assessment.joined]
     if assessment.rehearsal is not None:

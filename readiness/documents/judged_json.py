@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from readiness.datamodel import Action, Basis, Decision, Finding, Level, Outcome, Remedy, Use, Verdict, Waiver
+from readiness.datamodel import Action, Basis, Decision, Diagnosis, Finding, Level, Outcome, Remedy, Use, Verdict, Waiver
 from readiness.documents.plain_json import Json, number_from_json, number_to_json, plain
 from readiness.judging.verdict import decide
+
+_MOST_SUBJECTS = 1000
 
 
 def _remedy_to_json(remedy: Remedy | None) -> Json | None:
@@ -83,6 +85,20 @@ def verdict_from_json(document: Mapping[str, Any], findings: Sequence[Finding]) 
         ceiling=document["ceiling"],
         **{name: tuple(said[name]) for name in ("blockers", "limits", "unknown", "waived")},
     )
+
+
+def diagnosis_to_json(diagnosis: Diagnosis) -> Json:
+    """One defect that explains several failures."""
+    return {
+        "rule": diagnosis.rule,
+        "sentence": diagnosis.sentence,
+        "accelerators": list(diagnosis.accelerators),
+        "requirements": list(diagnosis.requirements),
+        "blockers": list(diagnosis.blockers),
+        "stops": [use.value for use in diagnosis.stops],
+        "remedy": {"text": diagnosis.remedy.text, "action": diagnosis.remedy.action.value},
+        "subject": {name: list(values[:_MOST_SUBJECTS]) for name, values in diagnosis.subject.items()},
+    }
 
 
 def basis_to_json(basis: Basis | None) -> Json:

@@ -1,0 +1,368 @@
+"""Rules of the diagnosis, as data: by what failed requirements are one defect, how it is called, and what to do first.
+
+Patterns are "CHECK MEASURE" with globs. Tests hold every rule against simulated chips with one planted defect each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from readiness.datamodel import Action
+
+#: Requirements about whole models, of which operators are parts: they fail where an operator is wrong, missing or slow.
+WHOLE_MODELS = (
+    "parity.training *", "parity.inference *", "parity.layer *", "parity.recomputation gradient_error",
+    "parity.recomputation supported", "stability.checkpoint resume_mismatches", "parity.determinism * op=training_step",
+    "driver.autocast relative_error", "stability.load mismatches", "stability.load first_error", "stability.load errors",
+    "stability.load supported", "operators.large *", "parity.special_values violations kind=precision",
+)  # fmt: skip
+#: What ranks do together and compute: any operator that is wrong on one chip spoils it, and every wrong collective.
+SEVERAL_RANKS_COMPUTE = (
+    "multichip.data_parallel *", "multichip.parallelism *", "multichip.recovery *", "multichip.elastic *",
+    "multichip.soak *",
+    "multichip.integrity wrong_results",
+)  # fmt: skip
+#: What ranks do together: it fails where a rank is lost.
+SEVERAL_RANKS = (
+    *SEVERAL_RANKS_COMPUTE, "multichip.integrity *", "multichip.collectives *", "multichip.links *", "multichip.bandwidth *",
+    "multichip.drills *",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorRule:
+    """How operators of one outcome are told of. `outcome` is as in the rows of operators.*, or "nan": wrong, and not finite.
+
+    `follows` are the findings that such an operator explains besides, where dtype and phase may be its own.
+    """
+
+    id: str
+    outcome: str
+    says: str
+    remedy: str
+    action: Action
+    follows: tuple[str, ...] = ()
+    died: str = ""  # the status of checks that such an operator ends
+    as_one: bool = False  # whatever operators there are, they are one defect
+
+
+_REPORT = "Report it with the rows; until then use another implementation of the operator."
+_ALONE = "Run the operator alone with the shapes in the rows of operators.sweep, and report it; keep it out of the model."
+OPERATOR_RULES = (
+    OperatorRule(
+        "operator-missing", "missing", "{operators} cannot be used{in_dtypes}{phase}{layout}",
+        "Update the plug-in, or replace the operator in the model; the rows quote what the stack said.",
+        Action.UPDATE_SOFTWARE,
+        (*WHOLE_MODELS, *SEVERAL_RANKS_COMPUTE), as_one=True,
+    ),
+    OperatorRule(
+        "operator-crashes", "crash", "{operators} {end} the process{in_dtypes}{phase}{layout}", _ALONE,
+        Action.CONTACT_VENDOR,
+        (*WHOLE_MODELS, *SEVERAL_RANKS_COMPUTE), died="crashed",
+    ),
+    OperatorRule(
+        "operator-hangs", "hang", "{operators} {do} not return{in_dtypes}{phase}{layout}", _ALONE, Action.CONTACT_VENDOR,
+        (*WHOLE_MODELS, *SEVERAL_RANKS_COMPUTE), died="timeout",
+    ),
+    OperatorRule(
+        "operator-nan", "nan", "{operators} {yield} NaN or infinity where there is none{in_dtypes}{phase}{layout}", _REPORT,
+        Action.CONTACT_VENDOR, (*WHOLE_MODELS, *SEVERAL_RANKS_COMPUTE),
+    ),
+    OperatorRule(
+        "operator-wrong", "wrong", "{operators} {give} wrong results{in_dtypes}{phase}{layout}", _REPORT,
+        Action.CONTACT_VENDOR, (*WHOLE_MODELS, *SEVERAL_RANKS_COMPUTE),
+    ),
+    OperatorRule(
+        "operator-nondeterministic", "nondeterministic",
+        "{operators} {give} other bits for equal inputs{in_dtypes}{phase}{layout}",
+        "Look for a deterministic mode of the stack's for it, and report the operators.", Action.CHECK_CONFIG,
+        ("parity.determinism * op=training_step", "stability.load unrepeatable", "stability.checkpoint resume_mismatches"),
+    ),
+    OperatorRule(
+        "operator-on-host", "CPU fallback", "{operators} {run} on the host's CPU instead of the accelerator{in_dtypes}",
+        "Keep the operator out of inner loops, and ask the vendor for a kernel.", Action.CONTACT_VENDOR,
+        ("stability.pace *", "operators.workload *"), as_one=True,
+    ),
+    OperatorRule(
+        "operator-slow", "slow", "{operators} {take} far longer than on the host{in_dtypes}",
+        "Look at clocks and power limit first; then ask the vendor for a faster kernel.", Action.CHECK_CONFIG,
+        ("stability.pace slowdown",), as_one=True,
+    ),
+)  # fmt: skip
+#: Which outcome of an operator each finding of these is about.
+OUTCOMES: Mapping[str, tuple[str, ...]] = {
+    "operators.* missing": ("missing",), "operators.* errors": ("missing",), "operators.* wrong": ("wrong",),
+    "operators.* crashed": ("crash", "hang"), "operators.* nondeterministic": ("nondeterministic",),
+    "operators.* fallbacks": ("CPU fallback",), "operators.* fallback_share": ("CPU fallback",),
+    "operators.* *_coverage": ("missing", "wrong", "crash", "hang"),
+    "operators.* obstacles": ("missing", "wrong", "crash", "hang", "nondeterministic"),
+    "parity.attention supported": ("missing",), "parity.matmul supported": ("missing",),
+    "parity.reductions supported": ("missing",), "parity.normalisation supported": ("missing",),
+    "parity.determinism supported": ("missing",), "parity.determinism distinct_results": ("nondeterministic",),
+    "parity.* bound_ratio": ("wrong",), "parity.* relative_error": ("wrong",), "parity.* masked_row_violations": ("wrong",),
+    "stability.pace fallbacks": ("CPU fallback",), "stability.pace slowdown": ("slow",),
+    "stability.pace supported": ("missing",),
+}  # fmt: skip
+#: The operator that a finding is about where no label says so.
+IMPLIED: Mapping[str, str] = {
+    "parity.attention": "attention", "parity.normalisation": "softmax", "parity.matmul": "matmul",
+}  # fmt: skip
+#: From so many different operators on, one dtype or one layout is at fault rather than each of them.
+WIDESPREAD = 6
+#: What one operator's failure carries into others, by name: globs of its own names, and of operators that are made of it.
+FAMILIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "matmul": (
+        ("matmul", "mm", "bmm", "addmm", "addbmm", "baddbmm", "mv", "addmv", "dot", "vdot", "inner", "linear", "__rmatmul__",
+         "addmm.*", "mm.*", "bmm.*", "matmul *", "linear *"),
+        ("linear*", "linalg.*", "attention*", "scaled_dot_product_attention*", "multi_head_attention*", "einsum",
+         "tensordot",
+         "chain_matmul", "outer", "ger", "addr", "kron", "bilinear", "svd*", "pca_lowrank", "cdist", "ormqr", "lu*",
+         "pinverse",
+         "corrcoef", "cov", "cholesky*", "triangular_solve", "conv*", "lstm*", "gru*", "rnn*", "training_step", "matrix_exp",
+         "experts*", "grouped_mm*", "_grouped_mm*"),
+    ),
+    "where": (
+        ("where*",), ("masked_fill*", "clamp*", "maximum", "minimum", "pow", "prod", "attention*", "nan_to_num",
+         "masked_scatter"),
+    ),
+    "softmax": (
+        ("softmax*", "_softmax*", "log_softmax*", "softmin*", "_log_softmax*"),
+        ("attention*", "scaled_dot_product_attention*", "multi_head_attention*", "cross_entropy*", "gumbel_softmax*",
+         "linear_cross_entropy*", "training_step", "*safe_softmax*", "masked.softmax*", "masked.log_softmax*",
+         "masked.softmin*"),
+    ),
+    "attention": (
+        ("attention*", "scaled_dot_product_attention*", "_scaled_dot_product*", "*flash_attention*",
+         "*efficient_attention*"),
+        ("multi_head_attention*", "training_step"),
+    ),
+    "layer_norm": (("layer_norm*", "native_layer_norm*"), ("group_norm*", "training_step")),
+    "rms_norm": (("rms_norm*", "_fused_rms_norm*"), ("training_step",)),
+    "batch_norm": (("batch_norm*", "native_batch_norm*", "_native_batch_norm*", "_batch_norm*"), ("instance_norm*",)),
+    "convolution": (("conv1d*", "conv2d*", "conv3d*", "conv_transpose*", "convolution*"), ()),
+    "embedding": (("embedding*",), ("training_step",)),
+    "cross_entropy": (("cross_entropy*", "nll_loss*"), ("linear_cross_entropy*", "training_step")),
+    "sum": (("sum", "sum.*", "sum *", "sum_to_size", "nansum"), ("mean*", "var*", "std*", "trace", "norm*",
+    "linalg.*norm*", "cov")),
+    "sort": (("sort*", "argsort*", "msort*"), ("quantile*", "nanquantile*", "median*", "nanmedian*", "kthvalue*",
+    "topk*", "unique*", "mode*")),
+    "upsample": (("upsample*", "interpolate*"), ()),
+    "grid_sample": (("grid_sample*", "grid_sampler*"), ()),
+    "pooling": (("*max_pool*", "*avg_pool*", "*lp_pool*"), ()),
+}  # fmt: skip
+#: Beginnings and ends of names that say nothing about which operator it is.
+PREFIXES = ("torch.ops.aten.", "aten::", "aten.", "torch.nn.functional.", "nn.functional.", "torch.", "ops.", "special.")
+#: How inputs lie, as the rows of operators.* and of parity.* say it, and how it is called.
+LAYOUTS: Mapping[str, str] = {
+    "on a strided input": "where inputs are strided", "on an input at an offset": "where inputs begin at an offset",
+    "permuted": "where inputs are strided", "transposed": "where inputs are strided",
+    "both transposed": "where inputs are strided",
+    "sliced": "where inputs are strided",
+}  # fmt: skip
+NOT_FINITE = ("NaN", "infinity", "not finite", "Infinity")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One defect. `shows` are the findings by which it is known, `follows` those that it explains besides.
+
+    In `says` stand what labels and reasons name: {about} is the reason of the worst finding, {chips} whom the evidence
+    blames, and {NAME} or {in_NAME} a label. `statuses` keep it to checks that ended so. `unless` names findings beside
+    which another rule knows better. The first rule that fits a finding has it.
+    """
+
+    id: str
+    shows: tuple[str, ...]
+    says: str
+    remedy: str
+    action: Action
+    follows: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    bad: tuple[str, object] | None = None  # a cell of rows and the value that it must not have
+    names: str = ""                         # the cell of such rows that says what they are about
+
+
+RULES = (
+    Rule(
+        "device-lost", ("*",),
+        "The accelerator is lost to the process that uses it: {about}",
+        "Reset the accelerator or reboot the host, run driver.* alone, and read the driver's log.",
+        Action.RESET_DEVICE, follows=("*",), words=("device is lost", "device lost", "DEVICE_LOST", "device was lost"),
+    ),
+    Rule(
+        "versions", ("driver.stack *", "multichip.world software_differences", "multichip.world variable_differences"),
+        "Parts of the software stack do not fit each other: {about}",
+        "Install parts of one release; the rows of driver.stack name the rule and its source.",
+        Action.UPDATE_SOFTWARE,
+    ),
+    Rule(
+        "fault-counters", ("driver.faults new_faults", "driver.faults standing_faults", "multichip.bandwidth link_faults"),
+        "The accelerator itself counts faults: {about}",
+        "Look the counter up in the vendor's list of faults, and follow its action before anything else.",
+        Action.CONTACT_VENDOR,
+    ),
+    Rule(
+        "memory-leak", ("* memory_growth_bytes", "* handle_growth"),
+        "Memory is not given back: {about}",
+        "Run the same work for an hour and watch its memory; report it with the rows.",
+        Action.CONTACT_VENDOR,
+    ),
+    Rule(
+        "out-of-memory", ("driver.memory oom_*",),
+        "The accelerator is not usable after it ran out of memory: {about}",
+        "Restart the process after every out-of-memory error, and report it.",
+        Action.UPDATE_SOFTWARE, follows=("driver.memory *",),
+    ),
+    Rule(
+        "memory-wrong", ("driver.memory wrong_bytes", "throughput.memory wrong_bytes"),
+        "Memory does not hold what was written: {about}",
+        "Take the accelerator out of service and have its memory tested.",
+        Action.REPLACE, follows=("driver.memory *",),
+    ),
+    Rule(
+        "memory-short", ("driver.memory allocated_share", "driver.memory usable_gib"),
+        "Not all of the memory can be used: {about}",
+        "See what else uses the accelerator's memory.",
+        Action.CHECK_CONFIG,
+    ),
+    Rule(
+        "order", ("driver.streams *",),
+        "Work of several streams is not kept in order: {about}",
+        "Keep to one stream until the vendor has mended it, and report it.",
+        Action.CONTACT_VENDOR, follows=("driver.copies *",),
+    ),
+    Rule(
+        "copies-wrong", ("driver.copies *", "throughput.copies wrong_bytes"),
+        "Copies between host and accelerator do not arrive as they were sent: {about}",
+        "Copy synchronously and from pageable memory until it is mended, and report it.",
+        Action.CONTACT_VENDOR,
+    ),
+    Rule(
+        "opens", ("driver.lifecycle *",),
+        "The accelerator cannot be opened and closed reliably: {about}",
+        "Look into the driver's log; reset the accelerator.",
+        Action.RESET_DEVICE,
+    ),
+    Rule(
+        "random", ("driver.random *", "parity.recomputation broken_promises"),
+        "Random numbers are not what the generator promises: {about}",
+        "Draw random numbers on the host until it is mended, and report it.",
+        Action.CONTACT_VENDOR, follows=("parity.recomputation *",),
+    ),
+    Rule(
+        "autocast", ("driver.autocast *",),
+        "Automatic mixed precision does not do what it promises: {about}",
+        "Cast by hand, and report it.",
+        Action.UPDATE_SOFTWARE, follows=("parity.training *",),
+    ),
+    Rule(
+        "special-values", ("parity.special_values violations",),
+        "Special values are not handled as they should be{in_dtype}: {about}",
+        "Look for a setting of the stack's that flushes or saturates them; until then keep such values out of the model.",
+        Action.CHECK_CONFIG, follows=("parity.special_values *",), bad=("correct", False), names="feature",
+    ),
+    Rule(
+        "drifts-under-load", ("stability.load mismatches", "stability.load unrepeatable"),
+        "Results change while the accelerator is under load: {about}",
+        "Take the accelerator out of service and run stability.load for an hour: silent corruption spoils every model.",
+        Action.REPLACE, follows=("stability.load *",),
+    ),
+    Rule(
+        "errors-under-load", ("stability.load errors",),
+        "Calls fail while the accelerator is under load: {about}",
+        "Read the driver's log at that time, and report it with the rows.",
+        Action.CONTACT_VENDOR, follows=("stability.load *",),
+    ),
+    Rule(
+        "throttles", ("stability.load speed_kept", "multichip.soak pace_kept"),
+        "The accelerator gets slower under load: {about}",
+        "Look at temperature, power limit and clocks while it works; see to its cooling.",
+        Action.CHECK_CONFIG,
+    ),
+    Rule(
+        "checkpoint", ("stability.checkpoint *", "multichip.recovery state_mismatches", "multichip.recovery broken_refused",
+                       "multichip.recovery reshard_difference", "multichip.recovery resume_mismatches"),
+        "A checkpoint does not bring back what was saved: {about}",
+        "Save and load over the host's memory, compare every tensor after loading, and report it.",
+        Action.CONTACT_VENDOR, follows=("multichip.recovery *", "multichip.elastic *"),
+    ),
+    Rule(
+        "copies-slow", ("throughput.copies *",),
+        "Copies between host and accelerator are slow: {about}",
+        "Look at the slot's lanes and pace, and whether another device shares them.",
+        Action.CHECK_CONFIG,
+    ),
+    Rule(
+        "slow", ("stability.pace slowdown", "throughput.* *"),
+        "Operations take longer than they should: {about}",
+        "Look at clocks and power limit; ask the vendor for a kernel of the operation.",
+        Action.CHECK_CONFIG,
+    ),
+    Rule(
+        "drill", ("multichip.drills *",),
+        "A fault of a rank is not handled as it should be: {about}",
+        "Set the time limit of collectives that the stack honours, and restart the whole group after every fault.",
+        Action.CHECK_CONFIG,
+    ),
+    Rule(
+        "rank-lost", ("multichip.* completed", "multichip.elastic restarted", "multichip.links interruptions"),
+        "Work of several ranks does not come to its end: {about}",
+        "Run the named rank's chip alone; look into the driver's log and at its links.",
+        Action.CONTACT_VENDOR, follows=SEVERAL_RANKS,
+    ),
+    Rule(
+        "collective-wrong",
+        ("multichip.collectives wrong_elements", "multichip.collectives sum_error", "multichip.collectives nan_lost",
+         "multichip.collectives infinities_wrong", "multichip.links wrong_elements", "multichip.integrity wrong_results",
+         "multichip.bandwidth wrong_results", "multichip.collectives repeat_mismatches",
+         "multichip.collectives repeat_spread",
+         "multichip.links rank_mismatches", "multichip.collectives barriers_left_early"),
+        "Collectives give wrong results{in_op}{in_dtype}: {about}",
+        "Report the operation, dtype and ranks in the rows; try another algorithm or protocol of the collective library.",
+        Action.CONTACT_VENDOR, follows=(*SEVERAL_RANKS_COMPUTE, "multichip.collectives *"),
+    ),
+    Rule(
+        "collective-unsupported", ("multichip.collectives unsupported", "multichip.parallelism supported"),
+        "The collective library lacks what training needs{in_op}{in_dtype}: {about}",
+        "Update the collective library.",
+        Action.UPDATE_SOFTWARE, follows=SEVERAL_RANKS_COMPUTE,
+    ),
+    Rule(
+        "straggler", ("multichip.links straggler_*",),
+        "One chip makes all others wait: {about}",
+        "Run the named chip alone; look at its clocks, its temperature and its host's load.",
+        Action.CHECK_CONFIG, follows=("multichip.bandwidth *", "multichip.links *"),
+    ),
+    Rule(
+        "link-slow", ("multichip.links *", "multichip.bandwidth *"),
+        "Links between chips are slow or unsteady: {about}",
+        "Look at the named link: cable, lanes, route and error counters.",
+        Action.CHECK_CONFIG,
+    ),
+    Rule(
+        "ranks-differ", ("multichip.*",),
+        "Training on several ranks differs from training on one: {about}",
+        "Compare the losses in the rows step by step; run multichip.collectives and parity.training.",
+        Action.GATHER_EVIDENCE,
+    ),
+    Rule(
+        "check-crashed", ("*",),
+        "The process dies in {check}: {about}",
+        "Run that check alone with -k and read its log in the JSON assessment.",
+        Action.CONTACT_VENDOR, statuses=("crashed",),
+    ),
+    Rule(
+        "check-hangs", ("*",),
+        "{check} does not come to its end: {about}",
+        "Run that check alone with -k and a longer --timeout, and read its log in the JSON assessment.",
+        Action.CONTACT_VENDOR, statuses=("timeout",),
+    ),
+    Rule(
+        "whole-model", WHOLE_MODELS,
+        "Whole models go wrong{in_dtype} although each operator tried alone is right: {about}",
+        "Compare the gradients in the rows of parity.training one by one, from the last layer to the first.",
+        Action.GATHER_EVIDENCE,
+    ),
+)  # fmt: skip
