@@ -344,6 +344,7 @@ class Finding:
     waived: Waiver | None = None
     expired_waiver: Waiver | None = None
     title: str = ""  # the requirement's; documents of early versions have none
+    source: str = ""  # where the requirement's limit comes from; documents of early versions have none
 
 
 @dataclass(frozen=True, slots=True)

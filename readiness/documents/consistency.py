@@ -200,7 +200,7 @@ def _of_waiver(finding: Finding, id: str, began: str) -> str | None:
 #: What is compared of a finding. Prose may change from version to version.
 _COMPARED = tuple(
     field.name for field in fields(Finding) if field.name not in (
-        "title", "why", "remedy", "reason", "waived", "expired_waiver",
+        "title", "why", "source", "remedy", "reason", "waived", "expired_waiver",
     )
 )
 

@@ -169,6 +169,7 @@ def _find(
             reason=reason,
             why=requirement.why,
             title=requirement.title,
+            source=requirement.source,
             remedy=_remedy(requirement, outcome, evidence),
         )
 

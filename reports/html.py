@@ -1,0 +1,259 @@
+"""One HTML file for people who decide: verdicts, diagnosis, blockers with what to do, then all of it with pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from readiness import rendering
+from readiness.datamodel import Assessment, Decision, Finding, Level, Use
+from readiness.rendering import DeviceGroup, Kind, SharedFinding, diagnosis, html, pictures
+
+SUFFIX = ".html"
+
+#: Groups of accelerators beyond these are in the table of verdicts alone, the worst first.
+_MOST_GROUPS = 6
+#: Points of a list beyond these open by a click.
+_UNFOLDED = 12
+_MOST_POINTS = 300
+_MOST_VERDICTS = 200
+_ANSWERS = {
+    (Use.TRAINING, Decision.READY): "Ready to train",
+    (Use.TRAINING, Decision.NOT_READY): "Not ready to train",
+    (Use.TRAINING, Decision.UNDETERMINED): "Not known whether it can train",
+    (Use.INFERENCE, Decision.READY): "Ready to serve",
+    (Use.INFERENCE, Decision.NOT_READY): "Not ready to serve",
+    (Use.INFERENCE, Decision.UNDETERMINED): "Not known whether it can serve",
+}
+_FAMILIES = {
+    "driver": "Driver and runtime",
+    "operators": "Operators",
+    "parity": "Numerical parity",
+    "stability": "Stability",
+    "throughput": "Throughput",
+    "multichip": "Several chips",
+}
+
+
+def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG001
+    """The page; needs no script, no request and no other file. Two renderings of one assessment give the same bytes."""
+    groups = sorted(rendering.alike(assessment), key=lambda group: group.urgency)
+    found, rest = diagnosis.told(assessment)
+    return html.render(
+        "report.html.jinja",
+        simulated=bool(rendering.rehearsals(assessment)),
+        profile=_profile(assessment),
+        facts=list(_facts(assessment, groups)),
+        notes=list(_notes(assessment)),
+        cards=list(_cards(groups)),
+        verdicts=_verdicts(groups[:_MOST_VERDICTS]),
+        further=max(len(groups) - _MOST_VERDICTS, 0),
+        diagnosis=found,
+        unexplained=rest,
+        lists=[_list(title, words, groups, kind) for title, words, kind in _LISTS],
+        unknown=_unknown(groups),
+        rehearsal=rendering.rehearsal(assessment),
+        proofs=[claim for group in groups for claim in rendering.soak_claims(group.lead)],
+        groups=[_group(group) for group in groups[:_MOST_GROUPS]],
+        not_shown=sum(len(group.items) for group in groups[_MOST_GROUPS:]),
+        foot=f"readiness {rendering.clean(assessment.version, 100)}, seed {assessment.seed}, profile digest "
+             f"{assessment.profile_sha256 or 'not known'}",
+    )  # fmt: skip
+
+
+def _profile(assessment: Assessment) -> str:
+    name, title = assessment.profile_name, assessment.profile_title
+    return name if title in ("", name) else f"{name}: {title}"
+
+
+def _facts(assessment: Assessment, groups: Sequence[DeviceGroup]) -> Iterator[tuple[str, str]]:
+    """What was assessed, against what, when and with what."""
+    shown = groups[:_MOST_GROUPS]
+    for group in shown:
+        yield "Accelerator" if len(group.items) == 1 else "Accelerators", f"{group.title()}: {rendering.device(group.lead)}"
+    if len(groups) > len(shown):
+        yield "and", f"{sum(len(group.items) for group in groups[_MOST_GROUPS:])} further accelerators"
+    yield "Profile", _profile(assessment)
+    for stack in dict.fromkeys(rendering.software(group.lead) for group in shown):
+        if stack:
+            yield "Software", stack
+    host = rendering.clean(assessment.host.get("name") or assessment.host.get("hostname") or "", 60)
+    if host or rendering.joined(assessment):
+        yield "Host", f"{host}{rendering.joined(assessment)}"
+    yield "Run", f"{rendering.clean(assessment.started, 40)}, took {rendering.duration(assessment.seconds)}"
+
+
+def _notes(assessment: Assessment) -> Iterator[str]:
+    """What must be known before any verdict is read."""
+    if assessment.interrupted:
+        yield "This run was stopped before its end: what was not measured by then counts as unknown."
+    if not assessment.accelerators:
+        yield "No accelerator was assessed, so nothing is known."
+    for stack, reason in rendering.failed_stacks(assessment).items():
+        yield f"{stack}: its accelerators could not be listed and are not assessed: {reason}"
+    for said, ids in rendering.rehearsals(assessment).items():
+        yield f"{ids}: {said}"
+    if taken := rendering.earlier(assessment):
+        yield f"Taken over: {', '.join(taken)}"
+
+
+def _cards(groups: Sequence[DeviceGroup]) -> Iterator[dict[str, Any]]:
+    """The answer for each use; of several accelerators the worst one's."""
+    for use in Use:
+        candidates = [(verdict, group) for group in groups if (verdict := group.verdict(use)) is not None]
+        if not candidates:
+            continue
+        verdict, group = min(candidates, key=lambda entry: rendering.severity_key(entry[0]))
+        count = sum(len(one.items) for _, one in candidates)
+        ready = sum(len(one.items) for said, one in candidates if said.decision is Decision.READY)
+        whose = f"{group.names()}, the worst of {count} accelerators; {ready} ready" if len(groups) > 1 else group.title()
+        yield {
+            "use": use.value,
+            "style": html.STYLES[verdict.decision],
+            "answer": _ANSWERS[use, verdict.decision],
+            "range": group.score_range(use),
+            "score": min(item.verdicts[use].score for item in group.items),
+            "ceiling": min(item.verdicts[use].ceiling for item in group.items),
+            "tally": rendering.tally(verdict),
+            "whose": whose,
+        }
+
+
+def _verdicts(groups: Sequence[DeviceGroup]) -> list[list[Any]]:
+    """A row for each group: accelerators, device, and for each use the verdict and the points."""
+    rows = []
+    for group in groups:
+        row: list[Any] = [group.title(), rendering.device(group.lead)]
+        for use in Use:
+            verdict = group.verdict(use)
+            if verdict is None:
+                row += ["no verdict", ""]
+            else:
+                row += [_word(verdict.decision), {"text": group.score_range(use), "number": True}]
+        rows.append(row)
+    return rows
+
+
+def _word(word: str) -> dict[str, str]:
+    return {"text": word, "style": html.STYLES.get(word, "none")}
+
+
+# --------------------------------------------------------------------------------------------------------------- lists
+
+_LISTS = (
+    ("Blockers", "Musts that failed: each keeps a use from being ready.", Kind.BLOCKER),
+    ("Limits", "Shoulds that failed: usable, with restrictions.", Kind.LIMIT),
+    ("Waived", "Failures that somebody has decided to live with.", Kind.WAIVED),
+)
+
+
+def _list(title: str, words: str, groups: Sequence[DeviceGroup], kind: Kind) -> dict[str, Any]:
+    """One list of failures: a sentence each, whose it is, what was measured, and what to do."""
+    several = sum(len(group.items) for group in groups) > 1
+    points: dict[tuple[str, ...], dict[str, Any]] = {}
+    for group in groups:
+        for entry in group.entries[kind]:
+            point = _point(entry)
+            key = point["title"], point["id"], point["uses"], *point["lines"]
+            points.setdefault(key, {**point, "ids": []})["ids"].extend(entry.ids)
+    for point in points.values():
+        point["whose"] = rendering.names(point["ids"]) if several else ""
+    every = list(points.values())
+    shown = every[:_MOST_POINTS]
+    return {
+        "title": title, "words": words, "count": len(every), "style": html.STYLES[kind],
+        "first": shown[:_UNFOLDED], "rest": shown[_UNFOLDED:], "left_out": len(every) - len(shown),
+    }  # fmt: skip
+
+
+def _point(entry: SharedFinding) -> dict[str, Any]:
+    finding = entry.finding
+    statements = entry.statements
+    lines = [
+        f"{statement.whose}: {line}" if statement.whose else line for statement in statements for line in statement.lines
+    ]
+    return {
+        "title": rendering.title(finding), "id": finding.requirement, "uses": entry.uses_text, "check": finding.check,
+        "together": entry.together, "lines": lines, "why": finding.why if finding.level is Level.MUST else "",
+        "remedy": finding.remedy.text if finding.remedy is not None else "", "waivers": list(_waivers(finding)),
+    }  # fmt: skip
+
+
+def _waivers(finding: Finding) -> Iterator[str]:
+    for waiver, words in ((finding.waived, "Waived"), (finding.expired_waiver, "Waiver expired, it was")):
+        if waiver is not None:
+            yield f"{words} by {waiver.by} until {waiver.until}: {waiver.reason}"
+
+
+def _unknown(groups: Sequence[DeviceGroup]) -> list[dict[str, Any]]:
+    """What was not measured, those of one cause together, and what would settle it."""
+    several = sum(len(group.items) for group in groups) > 1
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for group in groups:
+        kept, left_out = rendering.left_out(group.entries[Kind.UNKNOWN])
+        for cause in rendering.grouped(kept):
+            finding = cause.first.finding
+            reasons = [f"{whose}: {said}" if whose else said for whose, said in cause.first.reasons]
+            ids = [entry.finding.requirement for entry in cause.entries]
+            entry = {
+                "level": finding.level.value, "uses": cause.first.uses_text, "ids": ids, "reasons": reasons,
+                "title": rendering.title(finding), "remedy": finding.remedy.text if finding.remedy is not None else "",
+                "waivers": list(_waivers(finding)), "accelerators": [],
+            }  # fmt: skip
+            key = (finding.level, entry["uses"], *ids, *reasons)
+            found.setdefault(key, entry)["accelerators"].extend(cause.first.ids)
+        for chosen in left_out:
+            ids = [entry.finding.requirement for entry in chosen.entries]
+            entry = {
+                "level": "", "uses": "", "ids": ids, "reasons": [chosen.words], "title": "", "remedy": chosen.remedy,
+                "waivers": [], "accelerators": [],
+            }  # fmt: skip
+            found.setdefault((chosen.option, *ids), entry)["accelerators"].extend(chosen.entries[0].ids)
+    for entry in found.values():
+        entry["whose"] = rendering.names(entry["accelerators"]) if several else ""
+    return list(found.values())[:_MOST_POINTS]
+
+
+# ------------------------------------------------------------------------------------------------------------- details
+
+
+def _group(group: DeviceGroup) -> dict[str, Any]:
+    """One group of accelerators, family by family."""
+    drawn = pictures.of_families(group.lead)
+    tables = _tables(group)
+    families = [name for name in (*_FAMILIES, *tables, *drawn) if name in tables or name in drawn]
+    return {
+        "title": group.title(),
+        "device": rendering.device(group.lead),
+        "lead": group.lead.facts.id if len(group.items) > 1 else "",
+        "families": [
+            {
+                "title": _FAMILIES.get(name, name), "rows": tables.get(name, []), "pictures": drawn.get(name, []),
+                "failed": sum(row[4]["style"] in ("bad", "warn") for row in tables.get(name, [])),
+            }
+            for name in dict.fromkeys(families)
+        ],
+        "times": pictures.times(group.lead),
+        "took": rendering.duration(group.seconds),
+    }  # fmt: skip
+
+
+def _tables(group: DeviceGroup) -> Mapping[str, list[list[Any]]]:
+    """Rows by family: requirement, measured, limit, source, outcome; what failed first."""
+    found: dict[str, list[list[Any]]] = {}
+    for kind, entries in group.entries.items():
+        for entry in entries:
+            finding = entry.finding
+            family = finding.check.partition(".")[0] or "other"
+            for statement in entry.statements:
+                whose = f" ({statement.whose})" if statement.whose else ""
+                where = rendering.labels(statement.finding.labels)
+                found.setdefault(family, []).append([
+                    f"{finding.requirement}{whose}",
+                    f"{finding.measure} {statement.value}{f' ({where})' if where else ''}" if statement.value else "nothing",
+                    rendering.limit(finding),
+                    finding.source,
+                    {"text": kind.value, "style": html.STYLES[kind]},
+                    entry.uses_text,
+                ])  # fmt: skip
+    return found
