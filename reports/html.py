@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -39,9 +40,11 @@ def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG
     """The page; needs no script, no request and no other file. Two renderings of one assessment give the same bytes."""
     groups = sorted(rendering.alike(assessment), key=lambda group: group.urgency)
     found, rest = diagnosis.told(assessment)
+    order = {item.facts.id: place for place, item in enumerate(assessment.accelerators)}
     return html.render(
         "report.html.jinja",
         simulated=bool(rendering.rehearsals(assessment)),
+        name=assessment.profile_name,
         profile=_profile(assessment),
         facts=list(_facts(assessment, groups)),
         notes=list(_notes(assessment)),
@@ -50,8 +53,9 @@ def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG
         further=max(len(groups) - _MOST_VERDICTS, 0),
         diagnosis=found,
         unexplained=rest,
-        lists=[_list(title, words, groups, kind) for title, words, kind in _LISTS],
-        unknown=_unknown(groups),
+        lists=[_list(title, words, groups, kind, order) for title, words, kind in _LISTS],
+        unknown=_unknown(groups, order),
+        unfolded=_UNFOLDED,
         rehearsal=rendering.rehearsal(assessment),
         proofs=[claim for group in groups for claim in rendering.soak_claims(group.lead)],
         groups=[_group(group) for group in groups[:_MOST_GROUPS]],
@@ -147,9 +151,10 @@ _LISTS = (
 )
 
 
-def _list(title: str, words: str, groups: Sequence[DeviceGroup], kind: Kind) -> dict[str, Any]:
+def _list(
+    title: str, words: str, groups: Sequence[DeviceGroup], kind: Kind, order: Mapping[str, int]
+) -> dict[str, Any]:
     """One list of failures: a sentence each, whose it is, what was measured, and what to do."""
-    several = sum(len(group.items) for group in groups) > 1
     points: dict[tuple[str, ...], dict[str, Any]] = {}
     for group in groups:
         for entry in group.entries[kind]:
@@ -157,7 +162,7 @@ def _list(title: str, words: str, groups: Sequence[DeviceGroup], kind: Kind) -> 
             key = point["title"], point["id"], point["uses"], *point["lines"]
             points.setdefault(key, {**point, "ids": []})["ids"].extend(entry.ids)
     for point in points.values():
-        point["whose"] = rendering.names(point["ids"]) if several else ""
+        point["whose"] = _whose(point["ids"], order)
     every = list(points.values())
     shown = every[:_MOST_POINTS]
     return {
@@ -185,33 +190,42 @@ def _waivers(finding: Finding) -> Iterator[str]:
             yield f"{words} by {waiver.by} until {waiver.until}: {waiver.reason}"
 
 
-def _unknown(groups: Sequence[DeviceGroup]) -> list[dict[str, Any]]:
-    """What was not measured, those of one cause together, and what would settle it."""
-    several = sum(len(group.items) for group in groups) > 1
-    found: dict[tuple[str, ...], dict[str, Any]] = {}
+def _unknown(groups: Sequence[DeviceGroup], order: Mapping[str, int]) -> list[dict[str, Any]]:
+    """What was not measured, by the reason; what would settle it, and of how many requirements of which level it speaks."""
+    found: dict[tuple[str, ...], tuple[dict[str, Level], list[str], list[str]]] = {}
     for group in groups:
         kept, left_out = rendering.left_out(group.entries[Kind.UNKNOWN])
-        for cause in rendering.grouped(kept):
-            finding = cause.first.finding
-            reasons = [f"{whose}: {said}" if whose else said for whose, said in cause.first.reasons]
-            ids = [entry.finding.requirement for entry in cause.entries]
-            entry = {
-                "level": finding.level.value, "uses": cause.first.uses_text, "ids": ids, "reasons": reasons,
-                "title": rendering.title(finding), "remedy": finding.remedy.text if finding.remedy is not None else "",
-                "waivers": list(_waivers(finding)), "accelerators": [],
-            }  # fmt: skip
-            key = (finding.level, entry["uses"], *ids, *reasons)
-            found.setdefault(key, entry)["accelerators"].extend(cause.first.ids)
+        for entry in kept:
+            finding = entry.finding
+            reasons = [f"{whose}: {said}" if whose else said for whose, said in entry.reasons]
+            remedy = finding.remedy.text if finding.remedy is not None else ""
+            levels, ids, waivers = found.setdefault(("; ".join(reasons), remedy), ({}, [], []))
+            levels[finding.requirement] = finding.level
+            ids += entry.ids
+            waivers += _waivers(finding)
         for chosen in left_out:
-            ids = [entry.finding.requirement for entry in chosen.entries]
-            entry = {
-                "level": "", "uses": "", "ids": ids, "reasons": [chosen.words], "title": "", "remedy": chosen.remedy,
-                "waivers": [], "accelerators": [],
-            }  # fmt: skip
-            found.setdefault((chosen.option, *ids), entry)["accelerators"].extend(chosen.entries[0].ids)
-    for entry in found.values():
-        entry["whose"] = rendering.names(entry["accelerators"]) if several else ""
-    return list(found.values())[:_MOST_POINTS]
+            levels, ids, _ = found.setdefault((chosen.words, chosen.remedy), ({}, [], []))
+            levels.update({entry.finding.requirement: entry.finding.level for entry in chosen.entries})
+            ids += chosen.entries[0].ids
+    causes = [
+        {
+            "reason": reason, "remedy": remedy, "requirements": sorted(levels), "waivers": list(dict.fromkeys(waivers)),
+            "count": _levels(levels), "whose": _whose(ids, order), "musts": list(levels.values()).count(Level.MUST),
+        }
+        for (reason, remedy), (levels, ids, waivers) in found.items()
+    ]  # fmt: skip
+    return sorted(causes, key=lambda cause: -int(str(cause["musts"])))
+
+
+def _levels(levels: Mapping[str, Level]) -> str:
+    """`7 must, 10 should`."""
+    counts = Counter(levels.values())
+    return ", ".join(f"{counts[level]} {level}" for level in Level if counts[level])
+
+
+def _whose(ids: Sequence[str], order: Mapping[str, int]) -> str:
+    """The accelerators, in their order; empty where there is but one under test."""
+    return rendering.names(sorted(set(ids), key=order.__getitem__)) if len(order) > 1 else ""
 
 
 # ------------------------------------------------------------------------------------------------------------- details

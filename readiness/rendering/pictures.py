@@ -302,8 +302,7 @@ def bandwidth_by_size(piece: Evidence) -> Iterator[Picture]:
         rules = [(max(raw), f"raw link {figure(max(raw))} GB/s")] if raw else []
         chart = line_chart(
             title, series, x_label="size of the message", y_label="GB/s (bus)", log_x=True, log_y=True, rules=rules,
-            x_text=bytes_text, summary="; ".join(f"{one.name} up to {figure(max(map(_height,
-            one.points)))}" for one in series),
+            x_text=bytes_text, summary="; ".join(f"{one.name} up to {figure(_highest(one.points))}" for one in series),
         )  # fmt: skip
         if chart is not None:
             beside = " The dashed line is what a raw copy over the link reached." if raw else ""
@@ -381,8 +380,8 @@ def _spoken(bars: Iterable[tuple[str, float, str, bool]]) -> str:
     return "; ".join(f"{name} {text}" for name, _, text, _ in bars)
 
 
-def _height(point: tuple[float, float]) -> float:
-    return point[1]
+def _highest(points: Sequence[tuple[float, float]]) -> float:
+    return max(y for _, y in points)
 
 
 def _is_number(value: object) -> bool:
