@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from readiness.cli import devices, explain, judge, listing, rehearse, report, run, schema, trace
+from readiness.cli import devices, explain, judge, listing, pack, rehearse, report, run, schema, trace
 
 app = typer.Typer(
     name="readiness",
@@ -19,6 +19,8 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("judge")(judge.judge)
 app.command("report")(report.report)
+app.command("pack")(pack.pack)
+app.command("verify")(pack.verify)
 app.command("devices")(devices.devices)
 app.command("list")(listing.listing)
 app.command("explain")(explain.explain)

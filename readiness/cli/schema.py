@@ -19,6 +19,7 @@ class Name(StrEnum):
     ASSESSMENT = "assessment"
     CHIP = "chip"
     REHEARSAL = "rehearsal"
+    PACK = "pack"
 
 
 def schema(name: Annotated[Name, typer.Argument(help="The name of the schema.")]) -> None:

@@ -18,13 +18,20 @@ def rehearsal(assessment: Assessment) -> dict[str, str]:
 
     A kind counts as caught where one of its defects was; every defect that was missed is named all the same.
     """
-    document = assessment.rehearsal
-    if document is None:
-        return {}
-    defects: _Defects = document["defects"]
+    return {} if assessment.rehearsal is None else said_of(assessment.rehearsal)
+
+
+def said_of(document: Mapping[str, Any]) -> dict[str, str]:
+    """The same of a rehearsal's own document, or of the part of it that an assessment carries.
+
+    What was left unfinished or never tried was neither caught nor missed.
+    """
+    defects: _Defects = [one for one in document["defects"] if one.get("result") not in ("not finished", "not tried")]
+    profile = document["profile"]
+    name = profile["name"] if isinstance(profile, Mapping) else profile
     said = {
         "rehearsed": (
-            f"under {clean(document['profile'], 100)} on simulated chips, {duration(document['seconds'])}, "
+            f"under {clean(name, 100)} on simulated chips, {duration(document['seconds'])}, "
             f"{_count(len(document['seeds']), 'seed')}"
         ),
         "caught": _caught(defects),

@@ -1,0 +1,204 @@
+"""`readiness pack` and `readiness verify`: assessments handed to a buyer, and checked by him."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from readiness.cli import common, completion
+from readiness.cli.check_folders import add_checks
+from readiness.errors import Exit, UsageError
+
+if TYPE_CHECKING:
+    from readiness.datamodel import Profile
+
+#: What opens a private key that is protected; never an argument, which others can see.
+PASSWORD_VARIABLE = "READINESS_SIGN_PASSWORD"
+_LONGEST_TEXT = 1000
+
+
+class Status(StrEnum):
+    """Whether one can buy the system."""
+
+    AVAILABLE = "available"
+    PREVIEW = "preview"
+    RDI = "rdi"
+    LOAN = "loan"
+
+
+class Keep(StrEnum):
+    """What is not taken out."""
+
+    SERIALS = "serials"
+    HOSTS = "hosts"
+    ADDRESSES = "addresses"
+    USERS = "users"
+    ALL = "all"
+
+
+class VerifyFormat(StrEnum):
+    """How the answer is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Profiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--profile", "-p", metavar="NAME|FILE", help="A profile of your own that an assessment names (repeatable).",
+        autocompletion=completion.profile,
+    ),
+]
+
+
+def pack(
+    saved: Annotated[
+        list[Path], typer.Argument(metavar="SAVED...", parser=common.path, help="Assessments that `run -f json=FILE` wrote.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="DIR|ZIP", parser=common.path, help="A new folder, or a new file *.zip."),
+    ],
+    subject: Annotated[str, typer.Option("--subject", metavar="TEXT", help="What is accepted: the report's title.")] = "",
+    operator: Annotated[str, typer.Option("--operator", metavar="TEXT", help="Who ran the tests.")] = "",
+    status: Annotated[
+        Status | None, typer.Option("--status", help="Whether the system is on sale, announced, internal or on loan.")
+    ] = None,
+    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="A sentence for the first page.")] = "",
+    profile: Profiles = None,
+    checks: common.ChecksFolders = None,
+    rehearsal: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--rehearsal", metavar="FILE", parser=common.path,
+            help="What the checks find of planted defects: `rehearse -f json=FILE` (repeatable).",
+        ),
+    ] = None,
+    attach: Annotated[
+        list[Path] | None,
+        typer.Option("--attach", metavar="FILE", parser=common.path, help="A picture or other file to hash (repeatable)."),
+    ] = None,
+    system: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--system", metavar="FILE", parser=common.path,
+            help="MLPerf's system description of an assessment, as JSON; one for each, in their order (repeatable).",
+        ),
+    ] = None,
+    keep: Annotated[
+        list[Keep] | None,
+        typer.Option("--keep", help="Do not take out serial numbers, host names, ... (repeatable)."),
+    ] = None,
+    workbook: Annotated[bool, typer.Option("--workbook", help="Add requirements.xlsx, for the vendor to fill in.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Add report.pdf, the report to print and to keep.")] = False,
+    sign: Annotated[
+        Path | None,
+        typer.Option("--sign", metavar="KEY", parser=common.path, help="Sign with this Ed25519 or ECDSA private key (PEM)."),
+    ] = None,
+    quiet: common.Quiet = False,
+) -> None:
+    """Make an acceptance pack of saved assessments: report, evidence, profiles, bill of materials, hashes and signature.
+
+    Serial numbers, host names, addresses and user names are taken out and listed. The same assessments give the same bytes.
+    """
+    from readiness.documents import assessment
+    from readiness.pack import build, container, redaction, signing
+
+    for flag, text in (("--subject", subject), ("--operator", operator), ("--note", note)):
+        if len(text) > _LONGEST_TEXT:
+            raise UsageError(f"a text of more than {_LONGEST_TEXT} characters", place=flag, remedy="say it shorter")
+    container.refuse_target(output)
+    password = os.environ.get(PASSWORD_VARIABLE)
+    key = None if sign is None else signing.read_private(sign, None if password is None else password.encode())
+    _refuse_missing_extras(workbook=workbook, pdf=pdf)
+    add_checks(checks)
+    names = {assessment.read(file).profile_name for file in saved}
+    request = build.Request(
+        assessments=saved,
+        cover=build.Cover(subject, operator, "" if status is None else status.value, note),
+        profiles=list(_known_profiles(names, profile).values()),
+        rehearsals=rehearsal or (),
+        attachments=attach or (),
+        systems=system or (),
+        kept=redaction.kinds_of(keep or ()),
+        with_workbook=workbook,
+        with_pdf=pdf,
+    )
+    core = build.read(request)
+    contents = build.whole(core, key)
+    container.write(output, contents)
+    if not quiet:
+        size = sum(map(len, contents.values())) / 2**20
+        signed = "not signed" if key is None else f"signed by the key {key.signer.public_key.keyid}"
+        taken = ", ".join(f"{number} {what}" for what, number in redaction.words(core.pack["redactions"]).items())
+        common.say(f"readiness: {output}: {len(contents)} files, {size:.1f} MiB, {signed}; taken out: {taken or 'nothing'}")
+
+
+def verify(
+    pack: Annotated[Path, typer.Argument(metavar="PACK", parser=common.path, help="What `readiness pack` made.")],
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="PUB", parser=common.path, help="The public key of the signer (PEM).")
+    ] = None,
+    profile: Profiles = None,
+    checks: common.ChecksFolders = None,
+    format: Annotated[VerifyFormat, typer.Option("--format", "-f", help="For people or for programs.")] = VerifyFormat.TEXT,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="The first line only.")] = False,
+) -> None:
+    """Check a pack: every byte against its manifest, every verdict against its evidence, and who signed it.
+
+    Exit codes: 0 whole and signed by the key, 1 whole but unsigned, by another key or of a profile that has changed since,
+    2 altered, with the file named. A signature proves who signed these files, not that the machine exists.
+    """
+    from readiness.pack import signing
+    from readiness.pack import verify as verifying
+
+    public = None if key is None else signing.read_public(key)
+    add_checks(checks)
+    found = verifying.verify(pack, public)
+    if found.core is not None and not found.altered:
+        names = {subject.assessment.profile_name for subject in found.core.subjects}
+        verifying.stale(found.core, _known_profiles(names, profile), found)
+    if format is VerifyFormat.JSON:
+        from readiness.documents.assessment import dumps
+
+        common.put(dumps(verifying.as_json(found, pack)))
+    else:
+        lines = verifying.as_text(found, pack)
+        common.put("\n".join(lines[:1] if quiet else lines))
+    raise typer.Exit({
+        verifying.State.SIGNED: Exit.READY, verifying.State.UNVOUCHED: Exit.NOT_READY, verifying.State.ALTERED: Exit.USAGE,
+    }[found.state])  # fmt: skip
+
+
+def _known_profiles(names: Iterable[str], given: list[str] | None) -> Mapping[str, Profile]:
+    """The shipped profiles of these names, and those that were given, by their names. Raises UsageError and BadFileError."""
+    from readiness.engine import check_declarations
+    from readiness.profile import loader
+
+    shipped = [name for name in sorted(names) if name in loader.names()]
+    if not shipped and not given:
+        return {}
+    found = check_declarations.discover()
+    known = {}
+    for name_or_file in (*shipped, *(given or ())):
+        loaded = loader.load(name_or_file, found)
+        known[loaded.name] = loaded
+    return known
+
+
+def _refuse_missing_extras(*, workbook: bool, pdf: bool) -> None:
+    """Find out before any work what is not installed. Raises UsageError."""
+    if workbook:
+        from readiness.pack import workbook as of_workbook
+
+        of_workbook.refuse_missing()
+    if pdf:
+        from readiness.pack import pdf as of_pdf
+
+        of_pdf.refuse_missing()

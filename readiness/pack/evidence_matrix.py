@@ -1,0 +1,145 @@
+"""Requirement by requirement: what was required, what was measured, by which evidence. Of the page and of the workbook."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from readiness import rendering
+from readiness.datamodel import AcceleratorAssessment, Finding, Limit, Measurement, Operator, Outcome
+from readiness.judging import profile_demands
+from readiness.pack.contents import Subject
+from readiness.rendering import DeviceGroup, Kind, SharedFinding
+from readiness.rendering.text import clean, figure
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixRow:
+    """One requirement on accelerators that fared alike. `ratio` is what was measured over the limit, where both are numbers.
+
+    `value` and `number_limit` are numbers for a workbook, None where there is none. `evidence` says where in the pack the
+    figure stands.
+    """
+
+    subject: str
+    requirement: str
+    title: str
+    level: str
+    uses: str
+    accelerators: str
+    required: str
+    measured: str
+    ratio: str
+    spread: str
+    outcome: Kind
+    reason: str
+    source: str
+    evidence: str
+    value: float | None
+    unit: str
+
+
+def rows(subject: Subject, profile: Mapping[str, Any]) -> Iterator[MatrixRow]:
+    """All requirements of one assessment, accelerators that are alike together; in the order of the requirements."""
+    limits = limits_of(subject)
+    requirements = profile["requirements"]
+    for group in rendering.alike(subject.assessment):
+        entries = [(kind, entry) for kind, shared in group.entries.items() for entry in shared]
+        for kind, entry in sorted(entries, key=lambda pair: (pair[1].finding.requirement, pair[1].uses_text)):
+            yield _row(subject, group, kind, entry, limits, requirements.get(entry.finding.requirement, {}))
+
+
+def _row(
+    subject: Subject,
+    group: DeviceGroup,
+    kind: Kind,
+    entry: SharedFinding,
+    limits: Mapping[str, Limit],
+    said: Mapping[str, Any],
+) -> MatrixRow:
+    finding = entry.finding
+    statements = entry.statements
+    measured = "; ".join(
+        f"{one.value}{f' ({one.whose})' if one.whose else ''}" for one in statements if one.finding.value is not None
+    )
+    findings = [one.finding for one in entry.told]
+    return MatrixRow(
+        subject=subject.name,
+        requirement=finding.requirement,
+        title=rendering.title(finding) or clean(said.get("title", ""), 200),
+        level=finding.level.value,
+        uses=entry.uses_text,
+        accelerators=group.names(),
+        required=rendering.limit(finding),
+        measured=measured,
+        ratio=_ratios(findings, limits.get(finding.requirement)),
+        spread=_spreads(group, findings),
+        outcome=kind,
+        reason="; ".join(
+            f"{whose}: {text}" if whose else text for whose, text in entry.reasons
+        ) if finding.outcome is not Outcome.PASS and any(one.reason for one in findings) else "",
+        source=clean(said.get("source", ""), 1000),
+        evidence=f"{subject.path}: {clean(finding.check or 'check unknown', 100)}",
+        value=_plain(finding.value) if len({repr(one.value) for one in findings}) == 1 else None,
+        unit=clean(finding.unit or "", 40) if finding.unit != "1" else "",
+    )
+
+
+def limits_of(subject: Subject) -> dict[str, Limit]:
+    """The limit of each requirement, with all its digits; empty where an early version did not say."""
+    basis = subject.assessment.basis
+    if basis is None or not profile_demands.understood(basis.demands):
+        return {}
+    return {one.id: one.limit for one in profile_demands.requirements_of(basis.demands)}
+
+
+def _ratios(findings: list[Finding], limit: Limit | None) -> str:
+    found = [value for finding in findings if (value := ratio(finding, limit)) is not None]
+    if not found:
+        return ""
+    low, high = f"{min(found):.3g}", f"{max(found):.3g}"
+    return low if low == high else f"{low} to {high}"
+
+
+def ratio(finding: Finding, limit: Limit | None) -> float | None:
+    """What was measured over the limit: `at_least` is met from 1 on, `at_most` up to 1. None where that means nothing."""
+    value = _plain(finding.value)
+    if limit is None or value is None or limit.operator not in (Operator.AT_LEAST, Operator.AT_MOST):
+        return None
+    bound = _plain(limit.bound)
+    return None if not bound else value / bound
+
+
+def _plain(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _spreads(group: DeviceGroup, findings: list[Finding]) -> str:
+    """`0.1 over 5 repetitions`: how far repetitions within the run lay apart; empty where it was measured once."""
+    found = []
+    for item, finding in zip(group.items, findings, strict=True):
+        measurement = decisive(item, finding)
+        if measurement is not None and measurement.spread is not None:
+            samples = f" over {measurement.samples}" if measurement.samples else ""
+            found.append(f"{figure(measurement.spread)}{samples}")
+    return ", ".join(dict.fromkeys(found[:4]))
+
+
+def decisive(item: AcceleratorAssessment, finding: Finding) -> Measurement | None:
+    """The measurement that a finding rests upon."""
+    if finding.value is None:
+        return None
+    for evidence in item.evidence:
+        if evidence.check == finding.check:
+            for one in evidence.measurements:
+                if one.name == finding.measure and one.labels == finding.labels and repr(one.value) == repr(finding.value):
+                    return one
+    return None
