@@ -156,14 +156,15 @@ def _read_folder(place: Path) -> dict[str, bytes]:
 def _walk(folder: Path, above: str) -> Iterator[tuple[os.DirEntry[str], str]]:
     """Every file below, and every link, pipe and folder without a file in it."""
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
     except OSError as problem:
         raise AlteredError(f"it cannot be read: {problem.strerror}", place=folder) from None
     for entry in entries:
         name = f"{above}{entry.name}"
         if not entry.is_dir(follow_symlinks=False):
             yield entry, name
-        elif name.count("/") > 3 or not any(os.scandir(entry.path)):
+        elif name.count("/") > 3 or not os.listdir(entry.path):  # noqa: PTH208 - a name is enough
             raise AlteredError("no pack has such a folder in it", place=folder, name=ascii(name))
         else:
             yield from _walk(Path(entry.path), f"{name}/")

@@ -88,13 +88,15 @@ def verify(place: Path, key: SSlibKey | None) -> Verification:
 
     Raises BadFileError where there is none. What is no pack at all is an altered one.
     """
-    found = Verification()
     try:
-        contents = container.read(place)
+        return of_contents(container.read(place), key)
     except container.AlteredError as problem:
-        found.altered.append(Alteration(problem.name, problem.what))
-        return found
-    found.files = len(contents)
+        return Verification(altered=[Alteration(problem.name, problem.what)])
+
+
+def of_contents(contents: Mapping[str, bytes], key: SSlibKey | None) -> Verification:
+    """The same of the files of a pack, wherever they came from."""
+    found = Verification(files=len(contents))
     found.altered += _against_manifest(contents)
     if not found.altered:
         found.core = _core(contents, found)
