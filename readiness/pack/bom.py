@@ -48,7 +48,7 @@ def bom(core: Core) -> Json:
 
 def _system(subject: Subject) -> Json:
     assessment = subject.assessment
-    parts = _devices(subject) + _software(subject)
+    parts = list({part["bom-ref"]: part for part in _devices(subject) + _software(subject)}.values())
     return {
         "type": "platform",
         "bom-ref": subject.name,
