@@ -299,13 +299,15 @@ class Basis:
     """By what findings were judged: with the evidence, enough to derive each of them again.
 
     `demands` is the profile's canonical form; `settings` are those that its checks were to be told, their own defaults among
-    them; `lasting` names by check the setting that says for how long it works; `files` are the profile's.
+    them; `lasting` names by check the setting that says for how long it works; `files` are the profile's. `places` say for
+    people where each requirement is declared (`file:line`, see `readiness.profile.places`); nothing is judged by them.
     """
 
     demands: Mapping[str, Any]
     settings: Mapping[str, Mapping[str, Any]]
     lasting: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,8 @@ def basis_to_json(basis: Basis | None) -> Json:
         found["lasting"] = dict(basis.lasting)
     if basis.files:
         found["files"] = dict(basis.files)
+    if basis.places:
+        found["places"] = {id: plain(place) for id, place in basis.places.items()}
     return found
 
 
@@ -119,4 +121,5 @@ def basis_from_json(profile: Mapping[str, Any]) -> Basis | None:
     """The inverse of `basis_to_json`; None where an early version wrote nothing of it."""
     if "demands" not in profile:
         return None
-    return Basis(profile["demands"], profile.get("settings", {}), profile.get("lasting", {}), profile.get("files", {}))
+    parts = (profile.get(name, {}) for name in ("settings", "lasting", "files", "places"))
+    return Basis(profile["demands"], *parts)

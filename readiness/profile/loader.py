@@ -25,6 +25,7 @@ from readiness.judging.profile_demands import BESIDE, canonical, digest_of
 from readiness.profile import matrix
 from readiness.profile.default_prose import with_defaults
 from readiness.profile.inheritance import LIMIT_KEYS, ResolvedProfile, merge_parents, overlay
+from readiness.profile.places import places_of
 from readiness.profile.settings import refuse_impossible
 
 
@@ -379,4 +380,5 @@ def basis_of(profile: Profile, checklist: Mapping[str, Check]) -> Basis:
         },
         lasting={id: check.lasting for id, check in sorted(asked.items()) if check.lasting is not None},
         files=profile.files,
+        places=places_of(profile),
     )
