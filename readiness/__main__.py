@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,10 +35,17 @@ class Standard:
         self._stream = stream
         self._what = what
         self._problem: UsageError | None = None
-        self._broken = Breaker()
+        self._broken: Callable[[str], str] = Breaker()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+    @property
+    def obeyed(self) -> Standard:
+        """The same stream, for commands that a pipeline is to take: whoever writes them has escaped what they quote."""
+        stream = Standard(self._stream, self._what)
+        stream._broken = lambda text: text
+        return stream
 
     def write(self, text: str) -> int:
         """Write, as far as somebody reads."""
@@ -83,17 +91,35 @@ def main() -> NoReturn:
         sys.exit(code)
     except ReadinessError as problem:
         _complain(f"readiness: {problem}")
-        sys.exit(problem.exit_code)
+        sys.exit(_failed(problem.exit_code, str(problem)))
     except FileNotFoundError as problem:
         if "usable temporary directory" not in str(problem):  # tempfile's words
             _give_up()
         _complain(f"readiness: {problem.strerror or problem}\n  remedy: point TMPDIR to a folder that can be written")
-        sys.exit(Exit.USAGE)
+        sys.exit(_failed(Exit.USAGE, str(problem)))
     except KeyboardInterrupt:
         print("readiness: interrupted", file=sys.stderr)
-        sys.exit(Exit.INTERRUPTED)
+        sys.exit(_failed(Exit.INTERRUPTED, "interrupted"))
     except Exception:  # noqa: BLE001 - the last resort
         _give_up()
+
+
+def _failed(code: Exit, message: str) -> int:
+    """The exit code where no verdict was reached; with `--exit-style nagios` that plugin's, and its line on stdout.
+
+    Looked up among the arguments, since it holds for those that cannot be understood as well: 2 would read `critical`.
+    """
+    arguments = sys.argv[1:]
+    if "--exit-style=nagios" not in arguments and ("--exit-style", "nagios") not in pairwise(arguments):
+        return code
+    from readiness.judging.plugin_status import PluginStatus
+    from readiness.rendering import clean
+
+    with contextlib.suppress(ReadinessError, OSError):
+        said = clean(message.partition("\n")[0], 600).replace("|", "/")
+        print(f"READINESS {PluginStatus.UNKNOWN.name} - {said}")
+        sys.stdout.flush()
+    return PluginStatus.UNKNOWN
 
 
 def _call() -> int:
@@ -118,7 +144,7 @@ def _call() -> int:
         if not callable(getattr(problem, "show", None)):
             raise
         _tell_mistake(problem)
-        return Exit.USAGE
+        return _failed(Exit.USAGE, str(getattr(problem, "message", problem)))
     return code if isinstance(code, int) else Exit.READY
 
 
@@ -156,7 +182,7 @@ def _give_up() -> NoReturn:
         "  remedy: report the lines above; a run's evidence is safe in its journal (`readiness run --resume DIR`)",
         file=sys.stderr,
     )
-    sys.exit(Exit.INTERNAL)
+    sys.exit(_failed(Exit.INTERNAL, "internal fault; nothing is known about the accelerator"))
 
 
 def _open_standard_streams() -> Standard:

@@ -39,6 +39,13 @@ class FailOn(StrEnum):
         return {"must": Level.MUST, "should": Level.SHOULD, "never": None}[self.value]
 
 
+class ExitStyle(StrEnum):
+    """Whose exit codes a command ends with."""
+
+    READINESS = "readiness"
+    NAGIOS = "nagios"
+
+
 def path(text: str) -> Path:
     """A path that was named. Raises BadParameter for an empty one: a variable that is not set does not mean this folder."""
     if not str(text):
@@ -70,6 +77,12 @@ FailOnOption = Annotated[
     FailOn,
     typer.Option("--fail-on", help="Exit 1 for failed musts, for failed shoulds as well, or never (always 0)."),
 ]
+ExitStyleOption = Annotated[
+    ExitStyle,
+    typer.Option(
+        "--exit-style", help="Exit codes of readiness, or of a Nagios plugin: 0 OK, 1 warning, 2 critical, 3 unknown."
+    ),
+]
 Expression = Annotated[
     str | None,
     typer.Option(
@@ -85,7 +98,7 @@ SavedArgument = Annotated[
 ]
 ReportFailOn = Annotated[
     FailOn,
-    typer.Option("--fail-on", help="What junit counts as a failure: failed musts, failed shoulds as well, or nothing."),
+    typer.Option("--fail-on", help="What formats for pipelines count as a failure: failed musts, failed shoulds as well, or nothing."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="One line of at most 80 characters, and no messages.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours. NO_COLOR does the same.")]
@@ -215,10 +228,18 @@ def say(text: str) -> None:
     print(message(text), file=sys.stderr)
 
 
-def leave(assessment: Assessment, fail_on: FailOn) -> None:
-    """End the command with the code of the worst verdict."""
+def leave(
+    assessment: Assessment, fail_on: FailOn, style: ExitStyle = ExitStyle.READINESS, *, least: Exit = Exit.READY
+) -> None:
+    """End the command with the code of the worst verdict; where that is ready, with `least`."""
     from readiness.judging.judge import worst_exit
+    from readiness.judging.plugin_status import PluginStatus, plugin_status
 
+    if style is ExitStyle.NAGIOS:
+        found = plugin_status(assessment, fail_on.level)
+        of_least = {Exit.NOT_READY: PluginStatus.CRITICAL, Exit.UNDETERMINED: PluginStatus.UNKNOWN}.get(least)
+        raise typer.Exit(found if of_least is None or found is PluginStatus.CRITICAL else of_least)
     if assessment.interrupted:
         raise typer.Exit(Exit.INTERRUPTED)
-    raise typer.Exit(EXIT_OF[worst_exit(assessment.accelerators, fail_on.level)])
+    code = EXIT_OF[worst_exit(assessment.accelerators, fail_on.level)]
+    raise typer.Exit(least if code is Exit.READY or least is Exit.NOT_READY else code)

@@ -29,6 +29,7 @@ def judge(
     checks: common.ChecksFolders = None,
     waivers: common.Waivers = None,
     fail_on: common.FailOnOption = common.FailOn.MUST,
+    exit_style: common.ExitStyleOption = common.ExitStyle.READINESS,
     formats: common.Formats = None,
     quiet: common.Quiet = False,
     no_color: common.NoColor = False,
@@ -57,7 +58,7 @@ def judge(
         basis=profiles.basis_of(chosen, found),
     )  # fmt: skip
     common.tell(judged, requests, quiet=quiet, no_color=no_color, fail_on=fail_on)
-    common.leave(judged, fail_on)
+    common.leave(judged, fail_on, exit_style)
 
 
 def _as_it_was(evidence: Assessment, saved: Path, found: Mapping[str, Check], *, asked: str | None) -> Profile:

@@ -25,11 +25,15 @@ def report(
         ),
     ] = None,
     fail_on: common.ReportFailOn = common.FailOn.MUST,
+    exit_style: common.ExitStyleOption = common.ExitStyle.READINESS,
     formats: common.Formats = None,
     quiet: common.Quiet = False,
     no_color: common.NoColor = False,
 ) -> None:
-    """Report a saved assessment as it was judged. Always exits 0: for exit codes by verdict use `judge`."""
+    """Report a saved assessment as it was judged. Exits 0 whatever the verdict: for exit codes by verdict use `judge`.
+
+    With --exit-style nagios it exits as a plugin does, 0 only where the verdict is ready.
+    """
     if rows is not None:
         if formats not in (None, [], ["table"], ["json"]):
             raise UsageError("rows are shown as a table or as json", place="--rows", remedy="omit -f, or use -f json")
@@ -39,6 +43,8 @@ def report(
     requests = common.requests_of(formats)
     found = common.read_saved(common.saved_or_last(saved, quiet=quiet), quiet=quiet)
     common.tell(found, requests, quiet=quiet, no_color=no_color, fail_on=fail_on)
+    if exit_style is common.ExitStyle.NAGIOS:
+        common.leave(found, fail_on, exit_style)
 
 
 def _tell_rows(assessment: Assessment, check: str, *, as_json: bool) -> None:

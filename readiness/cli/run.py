@@ -90,6 +90,7 @@ def run(
         typer.Option("--rehearse", help="Then rehearse the same checks on simulated chips: what can they detect?"),
     ] = False,
     fail_on: common.FailOnOption = common.FailOn.MUST,
+    exit_style: common.ExitStyleOption = common.ExitStyle.READINESS,
     formats: common.Formats = None,
     quiet: common.Quiet = False,
     verbose: Annotated[
@@ -157,7 +158,7 @@ def run(
     prune_runs()
     if cut_short:
         raise typer.Exit(Exit.INTERRUPTED)
-    common.leave(assessment, fail_on)
+    common.leave(assessment, fail_on, exit_style)
 
 
 def _rehearsed(request: Request, assessment: Assessment, *, quiet: bool, no_color: bool) -> tuple[Assessment, bool]:

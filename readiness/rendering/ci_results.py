@@ -1,8 +1,8 @@
 """What a pipeline is to see: suites of results, each red or not. All formats for pipelines show the same ones.
 
-Red exactly where the exit code is not 0: a failed must is a failure, and with `fail_on` should a failed should too. An unknown
-must is an error, so that it looks fine nowhere. Other failures and unknowns, and what is waived or not applicable, are
-skipped, with the reason. With `fail_on` None nothing is red but a run that was interrupted.
+Red exactly where the exit code is not 0: a failed must is a failure, and with `fail_on` should a failed should too. An
+unknown must is an error, so that it looks fine nowhere. Other failures and unknowns, and what is waived or not applicable,
+are skipped, with the reason. With `fail_on` None nothing is red but a run that was interrupted.
 """
 
 from __future__ import annotations

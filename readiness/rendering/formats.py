@@ -2,8 +2,9 @@
 
 A format is one module of `reports/`: the first line of its docstring describes it, `render(assessment, colour=)`
 returns text. It may take `width` (columns of the terminal), `fail_on` (which level of failure the exit code counts as not
-ready) and `hints` (commands that tell more, by what they tell), and name a `SUFFIX` for its files. Nothing is written unless
-asked for.
+ready), `hints` (commands that tell more, by what they tell) and `to_file` (whether it goes to a file), and name a `SUFFIX`
+for its files. `COMMANDS` says that the log of a pipeline is to obey what goes to stdout; `APPENDS_TO` names a variable of
+the environment: to the file that this names is appended what a file would hold. Nothing else is written unless asked for.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Format:
     suffix: str
     render: Callable[..., str]
     takes: frozenset[str]
+    commands: bool = False
+    appends_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,9 @@ def formats() -> dict[str, Format]:
             description=description,
             suffix=getattr(module, "SUFFIX", ".txt"),
             render=render,
-            takes=frozenset(inspect.signature(render).parameters) & {"width", "fail_on", "hints"},
+            takes=frozenset(inspect.signature(render).parameters) & {"width", "fail_on", "hints", "to_file"},
+            commands=getattr(module, "COMMANDS", False),
+            appends_to=getattr(module, "APPENDS_TO", None),
         )
     return found
 
@@ -191,12 +196,20 @@ def write(request: Request, assessment: Assessment, colour: bool, stdout: TextIO
     """
     if request.file is None:
         text = render(request.format, assessment, colour, columns(stdout), **further)
+        format_ = formats()[request.format]
         try:
-            put(text, stdout)
+            put(text, getattr(stdout, "obeyed", stdout) if format_.commands else stdout)
         except (OSError, ValueError) as problem:
             raise _unwritten(f"standard output ({request.format})", problem) from None
+        if format_.appends_to is not None and (named := os.environ.get(format_.appends_to)):
+            text = render(request.format, assessment, to_file=True, **further)
+            try:
+                with Path(named).open("a", encoding="utf-8") as stream:
+                    stream.write(text)
+            except (OSError, ValueError) as problem:
+                raise _unwritten(f"{format_.appends_to}={named}", problem) from None
         return
-    text = render(request.format, assessment, **further)
+    text = render(request.format, assessment, to_file=True, **further)
     try:
         write_text(request.file, text)
     except (OSError, ValueError) as problem:

@@ -1,0 +1,35 @@
+"""The four states of Nagios and Icinga plugins, and which of them an assessment is. Pure."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from readiness.datamodel import Assessment, Decision, Level
+from readiness.judging.judge import worst_exit
+
+
+class PluginStatus(IntEnum):
+    """Exit codes of the Monitoring Plugins' guidelines. Not readiness's own: there 1 is `not ready` and 3 `undetermined`."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNKNOWN = 3
+
+
+def plugin_status(assessment: Assessment, fail_on: Level | None = Level.MUST) -> PluginStatus:
+    """Critical where the exit code says not ready, unknown where it says undetermined or the run was stopped.
+
+    Ready with limits, or with something waived, is a warning. With `fail_on` None all but a stopped run is OK.
+    """
+    if assessment.interrupted:
+        return PluginStatus.UNKNOWN
+    match worst_exit(assessment.accelerators, fail_on):
+        case Decision.NOT_READY:
+            return PluginStatus.CRITICAL
+        case Decision.UNDETERMINED:
+            return PluginStatus.UNKNOWN
+        case Decision.READY:
+            verdicts = [verdict for item in assessment.accelerators for verdict in item.verdicts.values()]
+            some = fail_on is not None and any(verdict.limits or verdict.waived for verdict in verdicts)
+            return PluginStatus.WARNING if some else PluginStatus.OK
