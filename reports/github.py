@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 from readiness import rendering
 from readiness.datamodel import Assessment, Level
-from readiness.rendering import Kind, ci_results
+from readiness.rendering import Kind, ci_results, formats
 from readiness.rendering.ci_results import Result
-from readiness.reports import markdown
 
 SUFFIX = ".md"
 #: What goes to stdout is meant to be obeyed there; whatever it quotes is escaped here.
@@ -25,13 +24,13 @@ _WORDS = {Kind.BLOCKER: "warning", Kind.LIMIT: "warning", Kind.UNKNOWN: "notice"
 def render(
     assessment: Assessment,
     *,
-    colour: bool = False,
+    colour: bool = False,  # noqa: ARG001
     fail_on: Level | None = Level.MUST,
     to_file: bool = False,
 ) -> str:
     """Annotations, an `::error` exactly where the exit code is not 0; in a file the step summary."""
     if to_file:
-        return markdown.render(assessment, colour=colour)
+        return formats.render("markdown", assessment)
     found = list(_annotations(assessment, fail_on))
     shown = found if len(found) <= MOST else found[: MOST - 1]
     lines = [_command(word, properties, message) for word, properties, message in shown]

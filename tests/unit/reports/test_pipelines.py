@@ -25,7 +25,7 @@ from readiness.documents.plain_json import plain
 from readiness.judging.judge import worst_exit
 from readiness.judging.plugin_status import PluginStatus, plugin_status
 from readiness.rendering import Kind, kind
-from readiness.rendering.formats import render
+from readiness.rendering.formats import formats, render
 from tests import saved
 from tests.reports import build
 
@@ -131,9 +131,7 @@ def test_without_places_the_profile_is_named() -> None:
 
 
 def test_results_beyond_what_readers_take_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    from readiness.reports import sarif as module
-
-    monkeypatch.setattr(module, "MOST_RESULTS", 3)
+    monkeypatch.setattr(sys.modules[formats()["sarif"].render.__module__], "MOST_RESULTS", 3)
     run = sarif(build.everything())
     assert len(run["results"]) == 3
     assert "are left out" in run["invocations"][0]["toolExecutionNotifications"][-1]["message"]["text"]
@@ -160,7 +158,7 @@ def families(assessment: Assessment, fail_on: Level | None = Level.MUST) -> dict
     """By both readers, which must agree."""
     text = render("openmetrics", assessment, fail_on=fail_on)
     found = {family.name: family for family in openmetrics_parser.text_string_to_metric_families(text)}
-    older = {family.name: family for family in parser.text_string_to_metric_families(text)}
+    older = {family.name: family for family in parser.text_string_to_metric_families(text)}  # type: ignore[no-untyped-call]
     assert {name: str(family.samples) for name, family in found.items()} == {
         name: str(family.samples) for name, family in older.items()
     }
@@ -242,7 +240,7 @@ def test_a_plugin_names_what_stands_in_the_way() -> None:
 COMMAND = re.compile(r"::(?P<word>[a-z]+) (?P<properties>[^\n]*?)::(?P<message>[^\n]*)")
 
 
-def annotations(assessment: Assessment, fail_on: Level | None = Level.MUST) -> list[re.Match[str]]:
+def commands_of(assessment: Assessment, fail_on: Level | None = Level.MUST) -> list[re.Match[str]]:
     lines = render("github", assessment, fail_on=fail_on).split("\n")
     assert lines.pop() == ""
     found = [COMMAND.fullmatch(line) for line in lines]
@@ -253,7 +251,7 @@ def annotations(assessment: Assessment, fail_on: Level | None = Level.MUST) -> l
 @pytest.mark.parametrize("made", EVERY)
 def test_annotations_are_few_and_red_where_the_exit_code_is(made: Any, fail_on: Level | None) -> None:
     assessment = made()
-    found = annotations(assessment, fail_on)
+    found = commands_of(assessment, fail_on)
     assert len(found) <= 10
     assert {match["word"] for match in found} <= {"error", "warning", "notice"}
     assert any(match["word"] == "error" for match in found) == is_red(assessment, fail_on)
@@ -261,7 +259,7 @@ def test_annotations_are_few_and_red_where_the_exit_code_is(made: Any, fail_on: 
 
 def test_what_finds_no_room_is_counted() -> None:
     blockers = tuple(build.failed(f"must-{number}") for number in range(30))
-    found = annotations(build.assessment(build.accelerator(blockers)))
+    found = commands_of(build.assessment(build.accelerator(blockers)))
     assert len(found) == 10
     assert found[-1]["properties"] == "title=21 more"
     assert found[-1]["word"] == "error"
@@ -271,7 +269,7 @@ def test_an_annotation_stands_at_the_line_of_the_profile(tmp_path: Path) -> None
     assessment = saved.small(tmp_path)
     assert assessment.basis is not None
     places = {id: place.replace("small.toml", "ci/a,b:c.toml") for id, place in assessment.basis.places.items()}
-    first = annotations(replace(assessment, basis=replace(assessment.basis, places=places)))[0]
+    first = commands_of(replace(assessment, basis=replace(assessment.basis, places=places)))[0]
     assert "file=ci/a%2Cb%3Ac.toml,line=" in first["properties"]
 
 
@@ -341,7 +339,7 @@ def test_a_command_in_a_text_of_a_device_reaches_no_runner(name: str) -> None:
     text = render(name, build.assessment(build.accelerator((bad,), facts_=device), profile_title=evil))
     assert not re.search(r"^\s*::(stop-commands|add-mask)|##\[|##vso\[", text, re.MULTILINE)
     if name == "github":
-        for match in annotations(build.assessment(build.accelerator((bad,), facts_=device))):
+        for match in commands_of(build.assessment(build.accelerator((bad,), facts_=device))):
             assert match["word"] == "error"
             assert re.search(r"%(?!0A|25)", match["message"]) is None
     else:
