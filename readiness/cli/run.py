@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from readiness.datamodel import AcceleratorFacts, Assessment
     from readiness.engine.journal import Journal
     from readiness.engine.runner import Request
+    from readiness.rendering.formats import Request as Formats
 
 
 def run(
@@ -89,6 +91,13 @@ def run(
         bool,
         typer.Option("--rehearse", help="Then rehearse the same checks on simulated chips: what can they detect?"),
     ] = False,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline", metavar="FILE", parser=common.path,
+            help="Hold the run against a baseline (or an earlier run): 1 for a regression, 3 where it cannot be told.",
+        ),
+    ] = None,
     fail_on: common.FailOnOption = common.FailOn.MUST,
     exit_style: common.ExitStyleOption = common.ExitStyle.READINESS,
     formats: common.Formats = None,
@@ -105,6 +114,7 @@ def run(
     from readiness.engine.run_store import new_run_folder, prune_runs
 
     requests = common.requests_of(formats)
+    held_against = None if baseline is None else _held_against(baseline, quiet=quiet)
     add_checks(checks)
     if rehearse and within is not None:
         raise UsageError(
@@ -156,9 +166,29 @@ def run(
             further = _of_other_hosts(asked)
             common.say(f"readiness: interrupted; continue with: readiness run --resume {journal.folder}{further}")
     prune_runs()
+    least = Exit.READY if held_against is None else held_against(assessment, requests, no_color)
     if cut_short:
         raise typer.Exit(Exit.INTERRUPTED)
-    common.leave(assessment, fail_on, exit_style)
+    common.leave(assessment, fail_on, exit_style, least=Exit.READY if fail_on is common.FailOn.NEVER else least)
+
+
+def _held_against(file: Path, *, quiet: bool) -> Callable[[Assessment, Sequence[Formats], bool], Exit]:
+    """What tells how a run differs from a baseline, and its exit code. The file is read now, before hours of measuring."""
+    from readiness.cli.diff import known_directions, read_reference, tell_difference
+
+    directions = known_directions()
+    reference = read_reference(file, directions, quiet=quiet)
+
+    def tell(assessment: Assessment, requests: Sequence[Formats], no_color: bool) -> Exit:
+        from readiness.comparison.changes import compare
+
+        difference = compare(reference, assessment, directions, title="this run")
+        if not quiet:
+            taken = any(request.file is None for request in requests)  # stdout has a report that a program may read
+            tell_difference(difference, [], quiet=False, verbose=False, no_color=no_color, errors=taken)
+        return difference.exit_code
+
+    return tell
 
 
 def _rehearsed(request: Request, assessment: Assessment, *, quiet: bool, no_color: bool) -> tuple[Assessment, bool]:

@@ -17,6 +17,7 @@ class Name(StrEnum):
     PROFILE = "profile"
     WAIVERS = "waivers"
     ASSESSMENT = "assessment"
+    BASELINE = "baseline"
     CHIP = "chip"
     REHEARSAL = "rehearsal"
     PACK = "pack"

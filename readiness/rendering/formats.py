@@ -14,6 +14,7 @@ import importlib
 import inspect
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -214,6 +215,18 @@ def write(request: Request, assessment: Assessment, colour: bool, stdout: TextIO
         write_text(request.file, text)
     except (OSError, ValueError) as problem:
         raise _unwritten(str(request.file), problem) from None
+
+
+def deliver(request: Request, text: str, stdout: TextIO | None = None) -> None:
+    """Write a text that is made already, a file whole or not at all. Raises UsageError that names the target."""
+    try:
+        if request.file is None:
+            put(text, sys.stdout if stdout is None else stdout)
+        else:
+            write_text(request.file, text.encode("utf-8", "replace").decode("utf-8"))
+    except (OSError, ValueError) as problem:
+        target = f"standard output ({request.format})" if request.file is None else str(request.file)
+        raise _unwritten(target, problem) from None
 
 
 def write_all(requests: Sequence[Request], assessment: Assessment, colour: bool, stdout: TextIO, **further: Any) -> None:

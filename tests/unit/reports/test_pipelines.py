@@ -157,8 +157,8 @@ def test_ctrf_fails_exactly_where_the_exit_code_is_not_0(made: Any, fail_on: Lev
 def families(assessment: Assessment, fail_on: Level | None = Level.MUST) -> dict[str, Any]:
     """By both readers, which must agree."""
     text = render("openmetrics", assessment, fail_on=fail_on)
-    found = {family.name: family for family in openmetrics_parser.text_string_to_metric_families(text)}
-    older = {family.name: family for family in parser.text_string_to_metric_families(text)}  # type: ignore[no-untyped-call]
+    found = {family.name: family for family in openmetrics_parser.text_string_to_metric_families(text)}  # type: ignore[no-untyped-call]
+    older = {family.name: family for family in parser.text_string_to_metric_families(text)}
     assert {name: str(family.samples) for name, family in found.items()} == {
         name: str(family.samples) for name, family in older.items()
     }

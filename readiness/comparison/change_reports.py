@@ -1,0 +1,173 @@
+"""A difference in words: as text for a terminal, as Markdown and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+from readiness import __version__, rendering
+from readiness.comparison.changes import Change, Difference, Entry, by_change
+from readiness.comparison.measures import FEWEST_RUNS
+from readiness.errors import Exit
+from readiness.rendering import Paint, escape_markdown, wrap
+
+FORMATS = ("table", "markdown", "json")
+#: Of values that moved without a known spread so many are told one by one.
+_MOST = 8
+#: Of values that moved, where too few runs are known.
+WITHOUT_SPREAD = (
+    f"Fewer than {FEWEST_RUNS} whole runs cannot tell whether a value moved further than runs differ anyway; a baseline can."
+)
+_STYLES = {
+    Change.WORSE: "bad", Change.UNCLEAR: "open", Change.BETTER: "good", Change.GONE: "open", Change.NEW: "bold",
+}  # fmt: skip
+_ANSWERS = {
+    Exit.READY: ("NO REGRESSION", "good"),
+    Exit.NOT_READY: ("REGRESSION", "bad"),
+    Exit.UNDETERMINED: ("CANNOT BE TOLD", "open"),
+}
+
+
+def answer(difference: Difference) -> str:
+    """`REGRESSION: 2 worse, 1 better; 328 as before`: one line."""
+    word, _ = _ANSWERS[difference.exit_code]
+    counts = [f"{len(entries)} {change}" for change, entries in by_change(difference).items() if entries]
+    said = ", ".join([*counts, f"{difference.unchanged} as before"])
+    return f"{word}: {said}"
+
+
+def subject(difference: Difference) -> str:
+    """What is held against what."""
+    return rendering.clean(f"{difference.title} against {difference.reference.title}", 400)
+
+
+def table(difference: Difference, *, colour: bool = False, width: int = 100, verbose: bool = False) -> str:
+    """Lines of at most `width` columns: the answer, what differs around it, then the changes, the most urgent first."""
+    return "\n".join(_lines(difference, rendering.painter(colour), width, verbose)) + "\n"
+
+
+def _lines(difference: Difference, paint: Paint, width: int, verbose: bool) -> Iterator[str]:
+    word, style = _ANSWERS[difference.exit_code]
+    yield from wrap(subject(difference), width)
+    line, *more = wrap(answer(difference), width)
+    yield line.replace(word, paint(word, style), 1)
+    yield from more
+    if difference.conditions:
+        yield ""
+        for condition in difference.conditions:
+            yield from wrap(condition, width, first="differs  ", rest=" " * 9)
+    if difference.retest is not None:
+        yield ""
+        yield from wrap(difference.retest.words, width, first="re-test  ", rest=" " * 9)
+        for entry in (*difference.retest.missed, *difference.retest.missing):
+            yield from wrap(_sentence(entry), width, first=" " * 9 + "- ", rest=" " * 11)
+    for change, entries in by_change(difference).items():
+        if not entries:
+            continue
+        shown, left_out = _shown(entries, verbose)
+        yield ""
+        yield paint(change.value, _STYLES[change]) + f"  {len(entries)}"
+        if any(entry.without_spread for entry in entries):
+            yield from wrap(WITHOUT_SPREAD, width, first="  ", rest="  ")
+        for entry in shown:
+            yield from wrap(_sentence(entry), width, first="  ", rest="    ")
+        if left_out:
+            yield f"  and {left_out} more: -v tells all of them"
+    if difference.hidden:
+        yield ""
+        text = f"{len(difference.hidden)} values differ so much from run to run that a change of 10% cannot be seen in them"
+        yield from wrap(text if verbose else f"{text}: -v names them", width, first="hidden   ", rest=" " * 9)
+        for hidden in difference.hidden if verbose else ():
+            yield from wrap(hidden, width, first=" " * 9 + "- ", rest=" " * 11)
+
+
+def _shown(entries: list[Entry], verbose: bool) -> tuple[list[Entry], int]:
+    """Changed requirements all, values as many as there is room for."""
+    if verbose:
+        return entries, 0
+    kept = [entry for entry in entries if entry.requirement or entry.change is Change.WORSE]
+    kept += [entry for entry in entries if entry not in kept][:_MOST]
+    return [entry for entry in entries if entry in kept], len(entries) - len(kept)
+
+
+def _sentence(entry: Entry, show: Callable[[str], str] = str) -> str:
+    """`Softmax is right in bfloat16 (softmax-bfloat16; must for training) on cuda:0: met, now not met: ...`."""
+    name = show(entry.title or entry.requirement or entry.subject)
+    about = []
+    if entry.requirement:
+        uses = f" for {', '.join(entry.uses)}" if entry.uses else ""
+        about.append(f"{show(entry.requirement) + '; ' if entry.title else ''}{entry.level}{uses}")
+    if not entry.counts and entry.change in (Change.WORSE, Change.UNCLEAR):
+        about.append("does not count")
+    where = f" on {show(rendering.names(entry.ids))}" if entry.ids else ""
+    moved = show(f"{entry.before}, now {entry.after}") if entry.before and entry.after else show(entry.after or entry.before)
+    said = ": ".join(part for part in (moved, show(entry.note)) if part)
+    described = f" ({'; '.join(about)})" if about else ""
+    return f"{name}{described}{where}: {said}"
+
+
+def markdown(difference: Difference) -> str:
+    """For a comment or a step summary; below 64 KB."""
+    signs = {Exit.READY: "✅", Exit.NOT_READY: "❌", Exit.UNDETERMINED: "❔"}
+    head = [
+        f"## {escape_markdown(subject(difference))}\n\n",
+        f"{signs[difference.exit_code]} **{escape_markdown(answer(difference))}**\n\n",
+        *(f"> **Differs**: {escape_markdown(condition)}\n\n" for condition in difference.conditions),
+    ]
+    sections = [rendering.Section("notes", _parts(head), 0.2)]
+    if difference.retest is not None:
+        head = ["\n### Re-test rule\n\n", f"{escape_markdown(difference.retest.words)}\n\n"]
+        points = _points((*difference.retest.missed, *difference.retest.missing))
+        sections += [rendering.Section("lines", _parts(head), 0.1), rendering.Section("values", points, 0.2, "", 20)]
+    for change, entries in by_change(difference).items():
+        remark = f"{WITHOUT_SPREAD}\n\n" if any(entry.without_spread for entry in entries) else ""
+        heading = f"\n### {change.value.capitalize()}\n\n{remark}"
+        sections.append(rendering.Section(f"changes ({change})", _points(entries), 0.4, heading, 15))
+    return rendering.comment(sections, f"\n<sub>readiness {__version__}</sub>\n")
+
+
+def _parts(texts: Iterable[str]) -> list[Callable[[], str]]:
+    return [partial(str, text) for text in texts]
+
+
+def _points(entries: Iterable[Entry]) -> list[Callable[[], str]]:
+    return _parts(f"- {_sentence(entry, escape_markdown)}\n" for entry in entries)
+
+
+def as_json(difference: Difference) -> dict[str, Any]:
+    """For programs: `readiness.difference/1`."""
+    document: dict[str, Any] = {
+        "schema": "readiness.difference/1",
+        "tool": {"name": "readiness", "version": __version__},
+        "run": difference.title,
+        "reference": {
+            "title": difference.reference.title, "kind": "baseline" if difference.reference.by_model else "run",
+            "profile": {"name": difference.reference.profile_name, "sha256": difference.reference.profile_sha256},
+        },
+        "answer": {Exit.READY: "no regression", Exit.NOT_READY: "regression", Exit.UNDETERMINED: "cannot be told"}[
+            difference.exit_code
+        ],
+        "exit_code": int(difference.exit_code),
+        "conditions": list(difference.conditions),
+        "compared_values": difference.compared,
+        "unchanged": difference.unchanged,
+        "changes": [_entry(entry) for entry in difference.entries],
+        "hidden_by_spread": list(difference.hidden),
+    }  # fmt: skip
+    if difference.retest is not None:
+        document["retest"] = {
+            "share": difference.retest.share, "reached": difference.retest.reached,
+            "missed": [_entry(entry) for entry in difference.retest.missed],
+            "missing": [_entry(entry) for entry in difference.retest.missing],
+        }  # fmt: skip
+    return document
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    return {
+        "change": entry.change.value, "accelerators": list(entry.ids), "subject": entry.subject,
+        "requirement": entry.requirement or None, "title": entry.title or None, "uses": [use.value for use in entry.uses],
+        "level": None if entry.level is None else entry.level.value, "before": entry.before, "after": entry.after,
+        "note": entry.note or None, "counts": entry.counts,
+    }  # fmt: skip

@@ -1,0 +1,374 @@
+"""A run against a reference: what got worse, better, is new or gone, and of what that cannot be told. Pure.
+
+Requirements are compared by their outcomes, values by whole runs' spread (`readiness.comparison.measures`). A value of one
+run against one value of another cannot tell a slower chip from a busier host: such a difference is `unclear`, never `worse`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from readiness import rendering
+from readiness.comparison.measures import FEWEST_RUNS, Key, Kind, figures, kind, number, settings_of, worse_by
+from readiness.comparison.reference import Directions, Expected, Figure, Reference, Subject
+from readiness.datamodel import AcceleratorAssessment, Assessment, Better, Finding, Level, Measurement, Outcome, Use
+from readiness.errors import Exit
+from readiness.rendering import clean, figure
+
+#: What is allowed for a speed where the spread between runs is not known.
+TOLERANCE = 0.10
+
+
+class Change(StrEnum):
+    """What became of a requirement or a value, most urgent first."""
+
+    WORSE = "worse"
+    UNCLEAR = "cannot be told"
+    BETTER = "better"
+    GONE = "gone"
+    NEW = "new"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One change. `requirement` is empty where it is about a value that no requirement changed with.
+
+    `counts` says whether the exit code counts it: what only informs, or is waived, does not.
+    """
+
+    change: Change
+    ids: tuple[str, ...]
+    subject: str
+    before: str
+    after: str
+    note: str = ""
+    requirement: str = ""
+    title: str = ""
+    uses: tuple[Use, ...] = ()
+    level: Level | None = None
+    counts: bool = True
+    without_spread: bool = False  # of a value: too few runs are known to tell
+
+
+@dataclass(frozen=True, slots=True)
+class Retest:
+    """The rule of contracts: a re-test must reach so large a share of each accepted value of performance."""
+
+    share: float
+    reached: int
+    missed: tuple[Entry, ...]
+    missing: tuple[Entry, ...]
+
+    @property
+    def words(self) -> str:
+        """One line."""
+        total = self.reached + len(self.missed) + len(self.missing)
+        text = f"{self.reached} of {total} accepted values of performance reach {self.share:.0%} of what was accepted"
+        if self.missing:
+            text += f"; {len(self.missing)} were not measured again"
+        return text if total else "no value of performance was accepted, so none can be held against one"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A run against a reference. `conditions` are circumstances that differ; `unchanged` counts what stayed as it was."""
+
+    title: str
+    reference: Reference
+    entries: tuple[Entry, ...]
+    conditions: tuple[str, ...]
+    unchanged: int
+    compared: int
+    hidden: tuple[str, ...] = ()
+    retest: Retest | None = None
+
+    def of(self, change: Change) -> list[Entry]:
+        """The entries of one kind."""
+        return [entry for entry in self.entries if entry.change is change]
+
+    @property
+    def exit_code(self) -> Exit:
+        """1 for a regression, 3 where it cannot be told, else 0."""
+        if any(entry.counts for entry in self.of(Change.WORSE)) or (self.retest is not None and self.retest.missed):
+            return Exit.NOT_READY
+        if any(entry.counts for entry in self.of(Change.UNCLEAR)):
+            return Exit.UNDETERMINED
+        if self.retest is not None and (self.retest.missing or not self.retest.reached):
+            return Exit.UNDETERMINED
+        return Exit.READY
+
+
+def compare(
+    reference: Reference,
+    assessment: Assessment,
+    directions: Directions,
+    *,
+    title: str = "",
+    tolerance: float = TOLERANCE,
+    retest: float | None = None,
+) -> Difference:
+    """A run held against a reference. `tolerance` and `retest` are shares of values of the reference."""
+    judge = _Comparison(reference, assessment, directions, tolerance)
+    entries = _merged(judge.entries())
+    order = list(Change)
+    entries.sort(key=lambda entry: (order.index(entry.change), not entry.counts, not entry.requirement))
+    return Difference(
+        title=title, reference=reference, entries=tuple(entries), conditions=tuple(judge.conditions()),
+        unchanged=judge.unchanged, compared=judge.compared, hidden=tuple(sorted(judge.hidden)),
+        retest=None if retest is None else judge.retest(retest),
+    )  # fmt: skip
+
+
+class _Comparison:
+    def __init__(self, reference: Reference, assessment: Assessment, directions: Directions, tolerance: float) -> None:
+        self.reference, self.assessment, self.tolerance = reference, assessment, tolerance
+        self.directions = directions
+        self.unchanged = self.compared = 0
+        self.hidden: set[str] = set()
+        self.pairs = [(item, reference.subject(item.facts)) for item in assessment.accelerators]
+
+    def conditions(self) -> Iterator[str]:
+        """Circumstances that differ, each in a sentence."""
+        old, new = self.reference, self.assessment
+        if old.profile_sha256 != new.profile_sha256:
+            yield (
+                f"the profile differs: {clean(old.profile_name, 100)} ({old.profile_sha256[:12]}) and "
+                f"{clean(new.profile_name, 100)} ({new.profile_sha256[:12]}); only what both ask alike is compared"
+            )
+        if old.versions != (new.version,):
+            yield f"the version of readiness differs: {', '.join(old.versions)} and {new.version}"
+        for item, subject in self.pairs:
+            if subject is not None and (subject.vendor, subject.model) != (item.facts.vendor, item.facts.model):
+                yield (
+                    f"{clean(item.facts.id, 40)} is another model: {clean(subject.model or 'unknown', 100)} and "
+                    f"{clean(item.facts.model or 'unknown', 100)}"
+                )
+        yield from dict.fromkeys(self._software())
+
+    def _software(self) -> Iterator[str]:
+        for item, subject in self.pairs:
+            if subject is None:
+                continue
+            now = {name: version or "unknown" for name, version in item.facts.software.items()}
+            for name in sorted(subject.software.keys() | now.keys()):
+                before = subject.software.get(name, ("none",))
+                if before != (now.get(name, "none"),):
+                    yield f"{clean(name, 60)}: {clean(', '.join(before), 100)}, now {clean(now.get(name, 'none'), 60)}"
+
+    def entries(self) -> Iterator[Entry]:
+        """All changes, accelerator by accelerator."""
+        if self.assessment.interrupted:
+            yield Entry(Change.UNCLEAR, (), "the run", "", "interrupted", "what was not measured by then is unknown")
+        for item, subject in self.pairs:
+            if subject is None:
+                what = f"the baseline knows no {clean(item.facts.model or 'model', 100)}" if self.reference.by_model else ""
+                change = Change.UNCLEAR if self.reference.by_model else Change.NEW
+                yield Entry(change, (item.facts.id,), "the accelerator", "", rendering.device(item), what)
+                continue
+            changed = list(self._requirements(item, subject))
+            yield from changed
+            yield from self._values(item, subject, _about(item, changed))
+        if not self.reference.by_model:
+            there = {item.facts.id for item in self.assessment.accelerators}
+            for subject in self.reference.subjects:
+                if subject.name not in there:
+                    note = "it was assessed before and is not now: nothing is known of it"
+                    before = clean(subject.model or "unknown model", 100)
+                    yield Entry(Change.UNCLEAR, (subject.name,), "the accelerator", before, "gone", note)
+        if not self.pairs:
+            yield Entry(Change.UNCLEAR, (), "the run", "", "no accelerator", "nothing was assessed")
+
+    # ------------------------------------------------------------------------------------------------- requirements
+
+    def _requirements(self, item: AcceleratorAssessment, subject: Subject) -> Iterator[Entry]:
+        now = {(finding.requirement, finding.use): finding for finding in item.findings}
+        uses = {finding.use for finding in item.findings}
+        for where, finding in now.items():
+            expected = subject.expected.get(where)
+            found = self._requirement(item.facts.id, finding, expected)
+            if found is not None:
+                yield found
+            else:
+                self.unchanged += 1
+        for (id, use), expected in subject.expected.items():
+            if (id, use) not in now and use in uses and expected.outcome is not Outcome.NOT_APPLICABLE:
+                entry = _entry(Change.GONE, item.facts.id, expected, _outcomes(expected), "not asked")
+                yield replace(entry, counts=False)
+
+    def _requirement(self, accelerator: str, finding: Finding, expected: Expected | None) -> Entry | None:
+        if expected is None:
+            if finding.outcome is Outcome.NOT_APPLICABLE:
+                return None
+            return replace(_entry(Change.NEW, accelerator, finding, "not asked", _now(finding)), counts=False)
+        before, after = expected.outcome, finding.outcome
+        asked_alike = (expected.limit, expected.check, expected.measure) == (finding.limit, finding.check, finding.measure)
+        if before is after or (before is None and expected.outcomes.get(after)):
+            return None
+        counts = finding.level is not Level.INFO and finding.waived is None
+        entry = replace(_entry(Change.WORSE, accelerator, finding, _outcomes(expected), _now(finding)), counts=counts)
+        if not asked_alike:
+            note = f"it was asked otherwise: {clean(expected.limit, 100)}, now {clean(finding.limit, 100)}"
+            return replace(entry, change=Change.UNCLEAR, note=note, counts=counts and after is not Outcome.PASS)
+        match before, after:
+            case _, Outcome.NOT_APPLICABLE:
+                return replace(entry, change=Change.GONE, counts=False)
+            case Outcome.NOT_APPLICABLE, _:
+                return replace(entry, change=Change.NEW, counts=False)
+            case _, Outcome.PASS:
+                return replace(entry, change=Change.BETTER)
+            case Outcome.PASS, Outcome.FAIL:
+                return entry
+            case None, Outcome.FAIL if expected.outcomes.get(Outcome.PASS):
+                return entry
+            case Outcome.UNKNOWN | None, Outcome.FAIL:
+                return replace(entry, change=Change.UNCLEAR, note="it fails now; before, nothing was known")
+            case _:
+                return replace(entry, change=Change.UNCLEAR, note="nothing is known now")
+
+    # ------------------------------------------------------------------------------------------------------- values
+
+    def _values(self, item: AcceleratorAssessment, subject: Subject, told: set[tuple[str, ...]]) -> Iterator[Entry]:
+        """Values that moved and that no changed requirement speaks of already."""
+        odd: set[str] = set()
+        for evidence, key, measurement in figures(item):
+            known = subject.figures.get(key)
+            if known is None:
+                continue
+            if dict(subject.settings.get(evidence.check, {})) != settings_of(self.assessment, evidence):
+                if evidence.check not in odd:
+                    odd.add(evidence.check)
+                    note = "it was measured with other settings: its values are not compared"
+                    yield Entry(Change.UNCLEAR, (item.facts.id,), evidence.check, "", "", note, counts=False)
+                continue
+            found = self._value(item, measurement, known)
+            if found is not None and _subject(key) not in told:
+                yield found
+
+    def _value(self, item: AcceleratorAssessment, measurement: Measurement, known: Figure) -> Entry | None:
+        better = known.better or self.directions.get((known.check, known.name))
+        of = kind(known.name, known.unit, better)
+        if of is Kind.OTHER or better is None:
+            return None
+        self.compared += 1
+        value, spread = number(measurement.value), known.spread
+        entry = Entry(
+            Change.WORSE, (item.facts.id,), _name(known.key), figure(spread.median, known.unit),
+            figure(measurement.value, known.unit), _moved(spread.median, value, better),
+        )  # fmt: skip
+        if value is None:
+            return replace(entry, note="it is not finite now")
+        if of in (Kind.PERFORMANCE, Kind.SHARE) and (spread.share or 0) > self.tolerance and spread.runs >= FEWEST_RUNS:
+            self.hidden.add(f"{_name(known.key)}: runs lie up to {spread.share:.0%} from their median")
+        worse = worse_by(of, known.name, better, spread, value, self.tolerance)
+        if worse is None:
+            self.unchanged += 1
+            return None
+        if spread.runs < FEWEST_RUNS:
+            return replace(entry, change=Change.UNCLEAR, counts=worse, without_spread=True)
+        note = f"{entry.note}; {spread.runs} runs lay between {figure(spread.low)} and {figure(spread.high, known.unit)}"
+        return replace(entry, change=Change.WORSE if worse else Change.BETTER, note=note)
+
+    def retest(self, share: float) -> Retest:
+        """Every accepted value of performance held against the rule."""
+        reached, missed, missing = 0, [], []
+        for item, subject in self.pairs:
+            now = {key: measurement for _, key, measurement in figures(item)}
+            for key, known in subject.figures.items() if subject is not None else ():
+                better, accepted = known.better or self.directions.get((known.check, known.name)), known.spread.median
+                if better is None or kind(known.name, known.unit, better) is not Kind.PERFORMANCE or accepted <= 0:
+                    continue
+                entry = Entry(
+                    Change.WORSE, (item.facts.id,), _name(key), figure(accepted, known.unit), "not measured",
+                    f"{share:.0%} of it was to be reached",
+                )  # fmt: skip
+                value = number(now[key].value) if key in now else None
+                if key not in now:
+                    missing.append(replace(entry, change=Change.UNCLEAR))
+                elif value is not None and value > 0 and _ratio(value, accepted, better) >= share - 1e-12:
+                    reached += 1
+                else:
+                    ratio = _ratio(value, accepted, better) if value else 0.0
+                    after = f"{figure(now[key].value, known.unit)}, {math.floor(ratio * 1000) / 10:g}% of it"
+                    missed.append(replace(entry, after=after))
+        return Retest(share, reached, tuple(missed), tuple(missing))
+
+
+def _ratio(value: float, accepted: float, better: Better) -> float:
+    return value / accepted if better is Better.HIGHER else accepted / value
+
+
+def _moved(before: float, value: float | None, better: Better) -> str:
+    if value is None or before == 0:
+        return ""
+    moved = value / before - 1
+    if abs(moved) >= 1:
+        return f"{value / before:.3g} times"
+    words = ("higher", "lower")[moved < 0]
+    return f"{abs(moved):.1%} {words}, and {better.value} is better"
+
+
+def _entry(change: Change, accelerator: str, of: Finding | Expected, before: str, after: str) -> Entry:
+    return Entry(
+        change, (accelerator,), of.check, before, after, requirement=clean(of.requirement, 200), title=clean(of.title, 200),
+        uses=(of.use,), level=of.level,
+    )  # fmt: skip
+
+
+_WORDS = {Outcome.PASS: "met", Outcome.FAIL: "not met", Outcome.UNKNOWN: "unknown", Outcome.NOT_APPLICABLE: "not applicable"}
+
+
+def _outcomes(expected: Expected) -> str:
+    if expected.outcome is not None:
+        return _WORDS[expected.outcome]
+    total = sum(expected.outcomes.values())
+    return ", ".join(f"{_WORDS[outcome]} in {count} of {total}" for outcome, count in expected.outcomes.items() if count)
+
+
+def _now(finding: Finding) -> str:
+    word = _WORDS[finding.outcome] + (" (waived)" if finding.waived is not None else "")
+    if finding.outcome is Outcome.PASS:
+        return word
+    return f"{word}: {rendering.measured(finding)}"
+
+
+def _subject(key: Key) -> tuple[str, ...]:
+    """What a value is about, coarsely: a check, and its operator and dtype where it has them."""
+    labels = dict(key[2])
+    return key[0], labels.get("op", ""), labels.get("dtype", "")
+
+
+def _about(item: AcceleratorAssessment, entries: Iterable[Entry]) -> set[tuple[str, ...]]:
+    changed = {entry.requirement for entry in entries if entry.change in (Change.WORSE, Change.UNCLEAR, Change.BETTER)}
+    return {
+        (finding.check, finding.labels.get("op", ""), finding.labels.get("dtype", ""))
+        for finding in item.findings
+        if clean(finding.requirement, 200) in changed
+    }
+
+
+def _name(key: Key) -> str:
+    check, name, labels = key
+    where = ", ".join(f"{label}={value}" for label, value in labels)
+    return clean(f"{check} {name}" + (f" ({where})" if where else ""), 300)
+
+
+def _merged(entries: Iterable[Entry]) -> list[Entry]:
+    """The same change of several accelerators or of both uses, said once."""
+    found: dict[tuple[object, ...], Entry] = {}
+    for entry in entries:
+        key = (entry.change, entry.subject, entry.requirement, entry.before, entry.after, entry.note, entry.counts)
+        known = found.get(key)
+        if known is None:
+            found[key] = entry
+        else:
+            ids = tuple(dict.fromkeys((*known.ids, *entry.ids)))
+            found[key] = replace(known, ids=ids, uses=tuple(use for use in Use if use in (*known.uses, *entry.uses)))
+    return list(found.values())
+
+
+def by_change(difference: Difference) -> Mapping[Change, list[Entry]]:
+    """All kinds of changes with their entries, most urgent first."""
+    return {change: difference.of(change) for change in Change}

@@ -1,0 +1,168 @@
+"""What a run is held against: an earlier run, chip by chip, or a baseline of whole runs, by model of accelerator. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from readiness.comparison.measures import Key, Spread, figures, number, settings_of
+from readiness.datamodel import AcceleratorAssessment, AcceleratorFacts, Assessment, Better, Finding, Level, Outcome, Use
+
+Directions = Mapping[tuple[str, str], Better | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What was found of one requirement for one use, over all runs of a reference."""
+
+    requirement: str
+    use: Use
+    level: Level
+    title: str
+    limit: str
+    check: str
+    measure: str
+    outcomes: Mapping[Outcome, int]
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What was found in every run; None where runs differ."""
+        found = [outcome for outcome, count in self.outcomes.items() if count]
+        return found[0] if len(found) == 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measurement over the runs of a reference."""
+
+    check: str
+    name: str
+    labels: tuple[tuple[str, str], ...]
+    unit: str | None
+    better: Better | None
+    spread: Spread
+
+    @property
+    def key(self) -> Key:
+        """As runs are compared by."""
+        return self.check, self.name, self.labels
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a reference knows of one accelerator, or of all of one model."""
+
+    name: str
+    vendor: str | None
+    model: str | None
+    stack: str
+    simulated: bool
+    runs: int
+    samples: int
+    software: Mapping[str, tuple[str, ...]]
+    expected: Mapping[tuple[str, Use], Expected]
+    figures: Mapping[Key, Figure]
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Something to hold a run against. `by_model` of a baseline; else its subjects are accelerators of one earlier run."""
+
+    title: str
+    by_model: bool
+    profile_name: str
+    profile_sha256: str
+    subjects: tuple[Subject, ...]
+    versions: tuple[str, ...]
+
+    def subject(self, facts: AcceleratorFacts) -> Subject | None:
+        """What is known of this accelerator, or of its model."""
+        if not self.by_model:
+            return next((subject for subject in self.subjects if subject.name == facts.id), None)
+        return next((subject for subject in self.subjects if _identity(subject) == model_of(facts)), None)
+
+
+#: Vendor, model, stack, and whether it is simulated.
+Model = tuple[str | None, str | None, str, bool]
+
+
+def model_of(facts: AcceleratorFacts) -> Model:
+    """What accelerators must have in common to share a baseline."""
+    return facts.vendor, facts.model, facts.stack, bool(facts.properties.get("simulated"))
+
+
+def _identity(subject: Subject) -> Model:
+    return subject.vendor, subject.model, subject.stack, subject.simulated
+
+
+def of_run(assessment: Assessment, directions: Directions, title: str) -> Reference:
+    """One earlier run, each accelerator by its id."""
+    subjects = (
+        subject_of(item.facts.id, [(0, assessment, item)], directions) for item in assessment.accelerators
+    )
+    return Reference(
+        title, False, assessment.profile_name, assessment.profile_sha256, tuple(subjects), (assessment.version,)
+    )
+
+
+def of_runs(assessments: Sequence[Assessment], directions: Directions, title: str) -> Reference:
+    """A baseline of whole runs under one profile, by model."""
+    models: dict[Model, list[tuple[int, Assessment, AcceleratorAssessment]]] = {}
+    for number_of_run, assessment in enumerate(assessments):
+        for item in assessment.accelerators:
+            models.setdefault(model_of(item.facts), []).append((number_of_run, assessment, item))
+    subjects = tuple(
+        subject_of(model[1] or model[0] or "unknown model", entries, directions) for model, entries in models.items()
+    )
+    first = assessments[0]
+    versions = tuple(sorted({assessment.version for assessment in assessments}))
+    return Reference(title, True, first.profile_name, first.profile_sha256, subjects, versions)
+
+
+def subject_of(
+    name: str, entries: Sequence[tuple[int, Assessment, AcceleratorAssessment]], directions: Directions
+) -> Subject:
+    """What some accelerators of some runs have shown, the number of its run beside each."""
+    facts = entries[0][2].facts
+    by_key: dict[Key, dict[int, list[float]]] = {}
+    units: dict[Key, str | None] = {}
+    settings: dict[str, Mapping[str, Any]] = {}
+    for number_of_run, assessment, item in entries:
+        for evidence, key, measurement in figures(item):
+            settings.setdefault(evidence.check, settings_of(assessment, evidence))
+            if (value := number(measurement.value)) is not None:
+                by_key.setdefault(key, {}).setdefault(number_of_run, []).append(value)
+                units.setdefault(key, measurement.unit)
+    software: dict[str, set[str]] = {}
+    for _, _, item in entries:
+        for component, version in item.facts.software.items():
+            software.setdefault(component, set()).add(version or "unknown")
+    return Subject(
+        name=name, vendor=facts.vendor, model=facts.model, stack=facts.stack,
+        simulated=bool(facts.properties.get("simulated")),
+        runs=len({number_of_run for number_of_run, _, _ in entries}), samples=len(entries),
+        software={component: tuple(sorted(versions)) for component, versions in sorted(software.items())},
+        expected=_expected(finding for _, _, item in entries for finding in item.findings),
+        figures={
+            key: Figure(*key, units[key], directions.get(key[:2]), Spread.of(values)) for key, values in by_key.items()
+        },
+        settings=settings,
+    )  # fmt: skip
+
+
+def _expected(findings: Iterable[Finding]) -> dict[tuple[str, Use], Expected]:
+    counts: dict[tuple[str, Use], Counter[Outcome]] = {}
+    last: dict[tuple[str, Use], Finding] = {}
+    for finding in findings:
+        where = finding.requirement, finding.use
+        counts.setdefault(where, Counter())[finding.outcome] += 1
+        last[where] = finding
+    return {
+        (id, use): Expected(
+            id, use, finding.level, finding.title, finding.limit, finding.check, finding.measure, dict(counts[id, use])
+        )
+        for (id, use), finding in last.items()
+    }
