@@ -1,0 +1,62 @@
+"""The sources of device health, one line of data each: whose devices, what it takes, and which function reads it.
+
+Nothing is imported before a source is read, and that happens in a child process (`readiness.accelerators.readers.child`).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from readiness.accelerators.readers import tools
+from readiness.accelerators.readers.contract import Reading
+from readiness.accelerators.readers.tools import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source. `glance` and `detail` are functions of `module`, None where it has no such stage.
+
+    `tool` is a program that it needs, `needs` the name of a function of its module that says whether it is here, and
+    `files` are globs below the root of which one must match. Where none of them is given it is always tried.
+    Sources of a vendor that stand first here are believed before the others.
+    """
+
+    name: str
+    vendor: str
+    module: str
+    glance: str | None = "glance"
+    detail: str | None = None
+    tool: str | None = None
+    needs: str | None = None
+    files: tuple[str, ...] = ()
+
+    def is_here(self, root: Path = Path("/")) -> bool:
+        """True if it is worth starting a process for it."""
+        if self.tool is not None:
+            return tools.find(self.tool, root) is not None
+        if self.needs is not None:
+            return bool(getattr(self._module(), self.needs)(root))
+        return not self.files or any(next(root.glob(pattern), None) is not None for pattern in self.files)
+
+    def read(self, stage: str, context: Context) -> list[Reading]:
+        """What it says. Raises SourceError, and whatever its module raises."""
+        name = {"glance": self.glance, "detail": self.detail}[stage]
+        function: Callable[[Context], list[Reading]] = getattr(self._module(), name or "")
+        return function(context)
+
+    def _module(self) -> object:
+        return importlib.import_module(f"readiness.accelerators.readers.{self.module}")
+
+
+SOURCES: tuple[Source, ...] = (
+    Source("libdcmi", "Huawei", "ascend_dcmi", needs="find"),
+    Source("npu-smi", "Huawei", "npu_smi", detail="detail", tool="npu-smi"),
+    Source("hccn_tool", "Huawei", "npu_smi", glance=None, detail="links", tool="hccn_tool"),
+    Source("Ascend logs", "Huawei", "ascend_logs", files=("usr/slog", "var/log/npu/slog")),
+    Source("kernel log", "", "kernel_log", files=("dev/kmsg",)),
+)
+
+BY_NAME = {source.name: source for source in SOURCES}

@@ -1,0 +1,137 @@
+"""Vendors' command line tools: run one with a time limit and a bound on what it may print."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+#: No vendor's tool prints more about a host with sixteen devices.
+MOST_OUTPUT_BYTES = 8 * 2**20
+
+
+#: Where a tool lies that its installation does not put on PATH.
+_PLACES = {"hccn_tool": "usr/local/Ascend/driver/tools/hccn_tool", "amd-smi": "opt/rocm/bin/amd-smi"}
+
+
+class SourceError(Exception):
+    """A source gives no answer; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a tool printed on both streams, and its exit code."""
+
+    text: str
+    errors: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a reader is handed: where the files of the host begin, how long it has, and where its data are if not there.
+
+    `settings` are the reader's own: the address of an exporter, the devices to look at.
+    """
+
+    root: Path = Path("/")
+    limit_s: float = 2.0
+    settings: Mapping[str, str] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def remaining_s(self) -> float:
+        """How much of its time is left."""
+        return max(self.started + self.limit_s - time.monotonic(), 0.0)
+
+    def tool(self, name: str, *arguments: str, may_fail: bool = False) -> str:
+        """What a tool on PATH prints on stdout. Raises SourceError where it is not there, fails, hangs or floods."""
+        path = find(name, self.root)
+        if path is None:
+            raise SourceError(f"{name} is not on PATH")
+        done = run([path, *arguments], max(self.remaining_s - 0.1, 0.1))
+        if done.exit_code != 0 and not may_fail:
+            words = " ".join((done.errors or done.text).split())[:300]
+            raise SourceError(f"{name} {_end(done.exit_code)}" + (f": {words}" if words else ""))
+        if not done.text.strip() and not may_fail:
+            raise SourceError(f"{name} printed nothing")
+        return done.text
+
+
+def find(name: str, root: Path = Path("/")) -> str | None:
+    """Where a tool is: on PATH, or where its installation puts it; None for nowhere."""
+    if (found := shutil.which(name)) is not None or name not in _PLACES:
+        return found
+    file = root / _PLACES[name]
+    return str(file) if os.access(file, os.X_OK) else None
+
+
+def run(command: Sequence[str], limit_s: float) -> Output:
+    """Run a tool. Raises SourceError where it cannot be run, hangs or floods.
+
+    It stays in the process group of its reader, with which whatever it started is killed.
+    """
+    name = Path(command[0]).name
+    # English: what a tool prints in the language of its user cannot be read.
+    environment = os.environ | {"LC_ALL": "C", "LANG": "C", "LANGUAGE": "C", "NO_COLOR": "1"}
+    try:
+        process = subprocess.Popen(
+            list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        )
+    except OSError as problem:
+        raise SourceError(f"{name} cannot be run: {problem.strerror or problem}") from None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        return _listen(name, process, process.stdout, process.stderr, limit_s)
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.stderr.close()
+        with suppress(subprocess.TimeoutExpired):  # one that waits in its driver is left to whoever started us
+            process.wait(1.0)
+
+
+def _listen(
+    name: str, process: subprocess.Popen[bytes], stdout: IO[bytes], stderr: IO[bytes], limit_s: float
+) -> Output:
+    deadline = time.monotonic() + limit_s
+    parts: dict[int, list[bytes]] = {stdout.fileno(): [], stderr.fileno(): []}
+    size = 0
+    with selectors.DefaultSelector() as waiting:
+        for stream in (stdout, stderr):
+            waiting.register(stream, selectors.EVENT_READ)
+        while waiting.get_map():
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise SourceError(f"{name} did not answer within {limit_s:.1f} s")
+            for key, _ in waiting.select(left_s):
+                data = os.read(key.fd, 2**16)
+                if not data:
+                    waiting.unregister(key.fileobj)
+                    continue
+                parts[key.fd].append(data)
+                size += len(data)
+                if size > MOST_OUTPUT_BYTES:
+                    raise SourceError(f"{name} printed more than {MOST_OUTPUT_BYTES >> 20} MiB")
+    try:
+        code = process.wait(max(deadline - time.monotonic(), 0.05))
+    except subprocess.TimeoutExpired:
+        raise SourceError(f"{name} did not end within {limit_s:.1f} s") from None
+    text, errors = (b"".join(parts[stream.fileno()]).decode("utf-8", "replace") for stream in (stdout, stderr))
+    return Output(text, errors, code)
+
+
+def _end(code: int) -> str:
+    if code < 0:
+        with suppress(ValueError):
+            return f"died by {signal.Signals(-code).name}"
+    return f"left with exit code {code}"
