@@ -8,8 +8,9 @@ the engine. Declare a check with `check`, its measurements with `Measure` (`Bett
 Imported when first used, since they need torch or start processes: `strict_precision` (no TF32 while something is
 compared), `unsupported_as_reason` (a refusal of the device as a reason), `Strictness` (how strictly results are
 compared), `fingerprint` (the bits of tensors as a number), `scratch` (a folder that goes with the check), `place`,
-`Placement` and `run_ranks` (groups of ranks), `host_of` (whose accelerator it is), `fault_counters`, `version_rules` and
-`workload_schema` (what drivers count, which versions fit, what models call).
+`Placement` and `run_ranks` (groups of ranks), `host_of` (whose accelerator it is), `fault_counters`, `device_health`,
+`version_rules` and `workload_schema` (what drivers count, what is wrong with a device, which versions fit, what models
+call).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from readiness.datamodel import AcceleratorFacts, Action, Better, Cost, Measure,
 
 if TYPE_CHECKING:
     from readiness.accelerators import fault_counters, version_rules
+    from readiness.accelerators.readers import health as device_health
     from readiness.accelerators.remote_devices import host_of
     from readiness.distributed import Placement, place, run_ranks
     from readiness.host.temp_dirs import scratch
@@ -51,6 +53,7 @@ __all__ = [
     "Yield",
     "__version__",
     "check",
+    "device_health",
     "fault_counters",
     "fingerprint",
     "host_of",
@@ -67,6 +70,7 @@ __all__ = [
 _LAZY = {
     "Placement": "readiness.distributed",
     "Strictness": "readiness.numerics",
+    "device_health": "readiness.accelerators.readers.health",
     "fault_counters": "readiness.accelerators",
     "fingerprint": "readiness.numerics",
     "host_of": "readiness.accelerators.remote_devices",
@@ -84,5 +88,7 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(_LAZY[name])
+    if name == "device_health":  # the module itself, under a name that says of what
+        return module
     found = getattr(module, name, None)
     return found if found is not None else importlib.import_module(f"{_LAZY[name]}.{name}")

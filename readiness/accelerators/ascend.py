@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from readiness.accelerators import ascend_install
+from readiness.accelerators.readers import match
+from readiness.accelerators.readers.contract import Reading
+from readiness.accelerators.readers.gather import Gathered, gather
 from readiness.accelerators.torch_plugin import PluggedStack
+from readiness.datamodel import AcceleratorFacts
 
 
 class Ascend(PluggedStack):
     """torch_npu adds the device type `npu`; driver, firmware and CANN tell their versions in files."""
 
     name = "ascend"
+    makers = ("Huawei",)
     kind = "npu"
     plugin = "torch_npu"
     distribution = "torch-npu"
@@ -25,8 +31,39 @@ class Ascend(PluggedStack):
     unsupported_reductions = dict.fromkeys(("prod bfloat16", "prod int16"), "HCCL: CheckReduceDataType, for 910B and 910_93")
     cooldown_s = 10.0  # EJ0001 before that: github.com/hiyouga/LlamaFactory/issues/3839
 
-    def __init__(self, root: Path = ascend_install.ROOT) -> None:
-        self.root = root
+    def __init__(self, installation: Path = ascend_install.ROOT) -> None:
+        self.installation = installation
+
+    def discover(self) -> Iterator[AcceleratorFacts]:
+        """The devices that the plug-in counts, with what the management library or tool says of who each is.
+
+        Raises what the plug-in raises.
+        """
+        found = list(super().discover())
+        seen = gather(vendors=self.makers, root=self.root) if found else Gathered()
+        for facts in found:
+            own = match.of_device(seen.devices, facts, self.hiding)
+            yield facts if own is None else _identified(facts, own)
+
+    def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:
+        """Memory and link errors that the management library or tool counts; None where neither does."""
+        own = self._own(facts)
+        return None if own is None else _counters(own)
+
+    def sensors(self, facts: AcceleratorFacts) -> Mapping[str, float]:
+        """Temperature, power and clock now."""
+        own = self._own(facts)
+        if own is None:
+            return {}
+        hottest = max((own.value("temperatures_c") or {}).values(), default=None)
+        said = {
+            "temperature_c": hottest, "power_w": own.value("power_w"),
+            "clock_mhz": (own.value("clocks_mhz") or {}).get("aicore"),
+        }  # fmt: skip
+        return {name: float(value) for name, value in said.items() if value is not None}
+
+    def _own(self, facts: AcceleratorFacts) -> Reading | None:
+        return match.of_device(gather(vendors=self.makers, root=self.root).devices, facts, self.hiding)
 
     def software(self) -> Mapping[str, str | None]:
         """torch, torch_npu, driver, firmware and CANN."""
@@ -38,7 +75,23 @@ class Ascend(PluggedStack):
 
     def _files(self) -> ascend_install.AscendFiles:
         home = next((value for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME") if (value := os.environ.get(name))), None)
-        return ascend_install.read(self.root, home)
+        return ascend_install.read(self.installation, home)
+
+
+def _identified(facts: AcceleratorFacts, own: Reading) -> AcceleratorFacts:
+    address = own.value("pci_address")
+    return replace(
+        facts,
+        serial=own.value("serial") or facts.serial,
+        memory_bytes=facts.memory_bytes or own.value("memory_total_bytes"),
+        properties={**facts.properties, "pci_address": address, "npu_id": own.index, "management": list(own.sources)},
+        counters=_counters(own),
+    )
+
+
+def _counters(own: Reading) -> dict[str, int] | None:
+    counted = {**(own.value("memory_errors") or {}), **(own.value("link_errors") or {})}
+    return {name: int(count) for name, count in counted.items() if isinstance(count, int | float)} or None
 
 
 STACK = Ascend()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from readiness.accelerators import pcie, sysfs
 from readiness.accelerators.interconnect import Links
 from readiness.accelerators.pcie import Slot
+from readiness.accelerators.readers.contract import Reading
 from readiness.datamodel import AcceleratorFacts
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Stack(ABC):
     rest_s              for how long its devices cannot be used together again after a process that did was killed
     root                where the files of the kernel begin; tests bring their own
     driverless          its devices are the host's memory: whatever is imported before a fork, they survive it
+    makers              whose management tools and libraries may speak of its devices
     nodes               globs below /dev that its driver makes
     hiding              variables of the environment that choose which devices a process sees
     beyond              operators of PyTorch's database that say nothing about a device of this stack, and why
@@ -62,6 +64,7 @@ class Stack(ABC):
     cooldown_s: float = 0.0
     root: Path = Path("/")
     host_backed: bool = False
+    makers: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     hiding: tuple[str, ...] = ()
     unsupported_ops: Mapping[str, str] = {}
@@ -130,6 +133,19 @@ class Stack(ABC):
     def sensors(self, facts: AcceleratorFacts) -> Mapping[str, float]:  # noqa: ARG002
         """Readings of this device that change with load, each with its unit in its name; empty where none can be had."""
         return {}
+
+    def reading(self, facts: AcceleratorFacts) -> Reading | None:
+        """All that the vendor's management tools and libraries say of this device now; None where there are none for it.
+
+        Each source is read in a process of its own, with a time limit: one that blocks or crashes costs itself.
+        """
+        from readiness.accelerators.readers.gather import of_device
+
+        return of_device(facts, self.makers, self.hiding, self.root)
+
+    def throttle_reasons(self, facts: AcceleratorFacts) -> Sequence[str] | None:  # noqa: ARG002
+        """What slows this device down now, read within milliseconds; None where nobody tells."""
+        return None
 
     def links(self, facts: AcceleratorFacts) -> Links | None:  # noqa: ARG002
         """The links of this device to others as they are now; None where it has none or nobody tells."""
@@ -247,3 +263,11 @@ class Accelerator:
     def counters(self) -> Mapping[str, int] | None:
         """The vendor's cumulative fault counters now; None where it offers none."""
         return self.stack.counters(self.facts)
+
+    def reading(self) -> Reading | None:
+        """What the vendor's management tools and libraries say of the device now; None where there are none for it."""
+        return self.stack.reading(self.facts)
+
+    def throttle_reasons(self) -> Sequence[str] | None:
+        """What slows the device down now; None where nobody tells."""
+        return self.stack.throttle_reasons(self.facts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from packaging.version import Version
 
@@ -22,6 +22,7 @@ class Cuda(CudaNamespace):
     """`torch.cuda` on CUDA, joined with NVML where the device is NVIDIA's."""
 
     name = "cuda"
+    makers = ("NVIDIA", "MetaX", "Iluvatar")
     #: The control node of a discrete device, and those of Tegra.
     nodes = ("nvidiactl", "nvidia[0-9]*", "nvhost-*", "nvgpu", "nvmap")
 
@@ -85,6 +86,13 @@ class Cuda(CudaNamespace):
             return nvml.sensors(facts.properties.get("uuid"), facts.properties.get("pci_address"))
         except nvml.Unavailable:
             return {}
+
+    def throttle_reasons(self, facts: AcceleratorFacts) -> Sequence[str] | None:
+        """What NVML says slows it down now."""
+        try:
+            return nvml.throttle_reasons(facts.properties.get("uuid"), facts.properties.get("pci_address"))
+        except nvml.Unavailable:
+            return None
 
     def links(self, facts: AcceleratorFacts) -> Links | None:
         """Its NVLinks, as NVML sees them."""

@@ -17,6 +17,7 @@ class Hpu(PluggedStack):
     """habana_frameworks adds the device type `hpu`; a process holds one device at a time."""
 
     name = "hpu"
+    makers = ("Habana",)
     kind = "hpu"
     plugin = "habana_frameworks.torch"
     distribution = "habana-torch-plugin"

@@ -14,6 +14,7 @@ class Mlu(PluggedStack):
     """torch_mlu adds the device type `mlu`; the runtime (Neuware) tells its version in a file."""
 
     name = "mlu"
+    makers = ("Cambricon",)
     kind = "mlu"
     plugin = "torch_mlu"
     distribution = "torch-mlu"

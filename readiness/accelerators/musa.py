@@ -13,6 +13,7 @@ class Musa(PluggedStack):
     """torch_musa adds the device type `musa`. Its collectives exist on some models only: that is measured, not known."""
 
     name = "musa"
+    makers = ("Moore Threads",)
     kind = "musa"
     plugin = "torch_musa"
     distribution = "torch-musa"

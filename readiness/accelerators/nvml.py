@@ -101,6 +101,36 @@ def sensors(uuid: str | None, address: str | None) -> dict[str, float]:
         return {name: float(value) for name, value in found.items() if value is not None}
 
 
+#: Reasons of throttling by their names in the library; newer ones call them event reasons.
+_REASONS = {
+    "GpuIdle": "idle", "ApplicationsClocksSetting": "applications clocks setting", "SwPowerCap": "sw power cap",
+    "HwSlowdown": "hw slowdown", "SyncBoost": "sync boost", "SwThermalSlowdown": "sw thermal slowdown",
+    "HwThermalSlowdown": "hw thermal slowdown", "HwPowerBrakeSlowdown": "hw power brake slowdown",
+    "DisplayClockSetting": "display clock setting",
+}  # fmt: skip
+
+
+def throttle_reasons(uuid: str | None, address: str | None) -> list[str] | None:
+    """What slows the device down now; None where NVML does not tell. Raises Unavailable."""
+    with library() as nvml:
+        handle, _ = _handle(nvml, uuid, address)
+        for words in ("Event", "Throttle"):
+            question = getattr(nvml, f"nvmlDeviceGetCurrentClocks{words}Reasons", None)
+            if question is None:
+                continue
+            bits = _Asker(nvml, handle)("throttle_reasons", question)
+            if bits is not None:
+                return [text for name, text in _REASONS.items() if bits & _bit(nvml, name)]
+    return None
+
+
+def _bit(nvml: Any, name: str) -> int:
+    for prefix in ("nvmlClocksEventReason", "nvmlClocksThrottleReason"):
+        if (found := getattr(nvml, f"{prefix}{name}", None)) is not None:
+            return int(found)
+    return 0
+
+
 def links(uuid: str | None, address: str | None) -> Links | None:
     """The device's NVLinks that are up; None where it answers for none. Raises Unavailable."""
     with library() as nvml:

@@ -15,6 +15,7 @@ class Rocm(CudaNamespace):
     """`torch.cuda` on HIP, joined with what the amdgpu driver shows below /sys."""
 
     name = "rocm"
+    makers = ("AMD", "Hygon")
     collectives = "rccl"
     nodes = ("kfd",)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from readiness.accelerators import torch_build
 from readiness.accelerators.base import Stack
+from readiness.accelerators.readers.contract import Reading
 from readiness.datamodel import AcceleratorFacts
 from readiness.simulator.machine_file import Chip
 
@@ -76,12 +77,32 @@ class Sim(Stack):
         """What they stood at when the run began, and what the chip's defects have added."""
         if facts.counters is None:
             return None
+        from readiness.simulator.install import installed
+
         now = dict(facts.counters)
+        device = installed()
+        load_s = 0.0 if device is None else device.load_s
         for defect in Chip.from_json(facts.properties["chip"]).defects:
-            if defect.kind == "counter" and defect.on_chip(facts.properties["number"]):
+            if defect.kind in ("counter", "counter-under-load") and defect.on_chip(facts.properties["number"]):
+                times = 1.0 if defect.kind == "counter" else load_s
                 for name, rise in defect.set.items():
-                    now[name] = now.get(name, 0) + int(rise)
+                    now[name] = now.get(name, 0) + int(float(rise) * times)
         return now
+
+    def reading(self, facts: AcceleratorFacts) -> Reading:
+        """What the chip's own management library says."""
+        from readiness.accelerators.readers import simulated
+
+        chip, number = Chip.from_json(facts.properties["chip"]), int(facts.properties["number"])
+        return simulated.read(
+            chip, number, counters=self.counters(facts), software=facts.software,
+            temperature_c=self.sensors(facts).get("temperature_c"),
+        )  # fmt: skip
+
+    def throttle_reasons(self, facts: AcceleratorFacts) -> Sequence[str]:
+        """What a defect of health says."""
+        reasons: Sequence[str] = self.reading(facts).value("throttle_reasons")
+        return reasons
 
 
 STACK = Sim()

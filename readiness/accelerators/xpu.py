@@ -13,6 +13,7 @@ class Xpu(Stack):
     """`torch.xpu`, on Level Zero and SYCL."""
 
     name = "xpu"
+    makers = ("Intel",)
     kind = "xpu"
     collective_backend = "xccl"
     fork_safe = False  # whether an untouched Level Zero survives a fork has not been seen

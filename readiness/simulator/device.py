@@ -76,7 +76,9 @@ class SimulatedDevice:
         self._acting: dict[str, tuple[list[ActiveFault], list[ActiveFault]]] = {}
         self._heat = _Heat()
         whens = [fault.defect.when for fault in self.faults]
-        self._timed = any(when.after_s is not None or when.temperature is not None for when in whens)
+        self._timed = any(when.after_s is not None or when.temperature is not None for when in whens) or any(
+            defect.kind == "counter-under-load" for defect in chip.defects
+        )
         self._remembers = any(fault.kind.name == "stale-read" for fault in self.faults)
 
     def _active_faults(self, seed: int) -> list[ActiveFault]:

@@ -6,6 +6,7 @@ A defect that could never act is refused: it would be counted as missed, or as c
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -21,6 +22,13 @@ _NEEDED = {
     "wrong-operator": ("operator", 'operator = "remainder"'),
     "ignore-argument": ("argument", 'argument = "attn_mask"'),
 }
+#: What a kind that is read, not called, must say it changes.
+_SET_EXAMPLES = {
+    "version": '{ driver = "0.9.0" }', "counter": "{ uncorrected = 1 }", "counter-under-load": "{ corrected = 1000 }",
+    "health": '{ health = "Alarm" }',
+}  # fmt: skip
+#: What a defect of health may say, and of which type that is.
+_HEALTH_KEYS: Mapping[str, Any] = {"health": str, "codes": str, "throttle": str, "power_w": int | float}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +65,10 @@ def refuse_mistakes(document: Mapping[str, Any], place: Place, *, counters: Coll
             if number >= chips:
                 what = f"there is no chip {number}: the machine has {chips}, and the first is 0"
                 raise place.mistake((*path, "when", "chip"), what, "correct the number, or raise `chips`")
-        if entry["kind"] in ("version", "counter"):
+        if entry["kind"] in ("version", "counter", "counter-under-load", "health"):
             if "set" not in entry:
                 what = f"kind {entry['kind']} needs a `set` that says what it changes"
-                raise place.mistake(path, what, 'add set = { driver = "0.9.0" } or set = { uncorrected = 1 }')
+                raise place.mistake(path, what, f"add set = {_SET_EXAMPLES[entry['kind']]}")
             _refuse_conditions_of_calls(entry, place, path)
         if (needed := _NEEDED.get(entry["kind"])) and not isinstance(entry.get("set", {}).get(needed[0]), str):
             raise place.mistake(
@@ -69,7 +77,9 @@ def refuse_mistakes(document: Mapping[str, Any], place: Place, *, counters: Coll
         match entry["kind"]:
             case "version":
                 _refuse_no_version(entry["set"], place, (*path, "set"))
-            case "counter":
+            case "health":
+                _refuse_no_health(entry["set"], place, (*path, "set"))
+            case "counter" | "counter-under-load":
                 _refuse_no_counter(entry["set"], place, (*path, "set"), counters)
 
 
@@ -105,6 +115,19 @@ def _refuse_conditions_of_calls(entry: Mapping[str, Any], place: Place, path: Pa
     if conditions:
         what = f"it does not apply to a {entry['kind']}, which no operator triggers"
         raise place.mistake((*path, *conditions[0]), what, "remove it; only when = { chip = N } is supported")
+
+
+def _refuse_no_health(said: Mapping[str, Any], place: Place, path: Path_) -> None:
+    for name, value in said.items():
+        if name not in _HEALTH_KEYS:
+            remedy = f"choose of {', '.join(_HEALTH_KEYS)}"
+            raise place.mistake((*path, name), f"a chip's health has no {name!r}", remedy)
+        if not isinstance(value, _HEALTH_KEYS[name]) or isinstance(value, bool):
+            remedy = "give a number" if name == "power_w" else "give it in quotes"
+            raise place.mistake((*path, name), f"{value!r} is no {name}", remedy)
+        if name == "codes" and not re.fullmatch(r"[0-9A-Fa-f]{8}( [0-9A-Fa-f]{8})*", str(value)):
+            remedy = 'give eight digits each, as "80E18005 8C084E00"'
+            raise place.mistake((*path, name), f"{value!r} is no list of codes", remedy)
 
 
 def _refuse_no_counter(rises: Mapping[str, Any], place: Place, path: Path_, counters: Collection[str]) -> None:

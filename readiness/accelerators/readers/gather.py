@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from readiness.accelerators.readers import contract
+from readiness.accelerators.readers import contract, match
 from readiness.accelerators.readers.contract import Reading
 from readiness.accelerators.readers.sources import BY_NAME, SOURCES, Source
+from readiness.datamodel import AcceleratorFacts
 from readiness.isolation.task_process import TaskProcess
 from readiness.isolation.task_supervisor import StartError, TaskEnd, TaskQueue, TaskStatus, TaskSupervisor
+
+#: Whose devices there are sources for.
+VENDORS = frozenset(source.vendor for source in SOURCES) - {""}
 
 _ENTRY = "readiness.accelerators.readers.child:serve"
 #: How long one source may take for a look at all devices, and for all that it says of those that are asked for.
@@ -41,7 +45,7 @@ class _Task:
 def gather(
     *,
     vendors: Sequence[str] | None = None,
-    detail: bool = False,
+    stages: Sequence[str] = ("glance",),
     root: Path = Path("/"),
     settings: Mapping[str, str] | None = None,
     glance_limit_s: float = GLANCE_LIMIT_S,
@@ -50,11 +54,11 @@ def gather(
 ) -> Gathered:
     """What the sources of these vendors (of all where None) say. Never raises for what a source does.
 
-    `settings` are told to every source: `pci_address` and `index` of the one device that `detail` is about.
+    `stages` are `glance`, a quick look at all devices, and `detail`. `settings` are told to every source: `pci_address` and
+    `index` of the one device that `detail` is about.
     """
     chosen = [source for source in sources if vendors is None or source.vendor in (*vendors, "")]
     here = [source for source in chosen if source.is_here(root)]
-    stages = ("glance", "detail") if detail else ("glance",)
     batches = [
         [_Task(source, stage) for stage in stages if getattr(source, stage) is not None]
         for source in here
@@ -93,6 +97,32 @@ def gather(
                     problems.setdefault(source.name, str(problem))
     told = [reading for source in here for reading in reversed(readings[source.name])]
     return _join([reading for reading in told if vendors is None or reading.vendor in vendors], problems)
+
+
+def of_device(
+    facts: AcceleratorFacts, makers: Sequence[str], hiding: Sequence[str], root: Path = Path("/")
+) -> Reading | None:
+    """All that is said of one accelerator; None where no source is here that could speak of it.
+
+    First all devices are looked at, to find out which is this one; then it alone is asked for the rest.
+    """
+    vendors = (facts.vendor,) if facts.vendor in VENDORS else tuple(makers)
+    if not any(source.vendor in vendors and source.is_here(root) for source in SOURCES):
+        return None
+    seen = gather(vendors=vendors, root=root)
+    own = match.of_device(seen.devices, facts, hiding)
+    if own is None:
+        others = f"none of {len(seen.devices)} devices that are reported is surely this one" if seen.devices else ""
+        problems = {**seen.problems, **({"match": others} if others else {})}
+        return Reading(vendors[0], problems=problems)
+    settings = {"pci_address": own.value("pci_address"), "index": own.index}
+    more = gather(
+        vendors=vendors, root=root, stages=("detail",),
+        settings={name: str(value) for name, value in settings.items() if value is not None},
+    )  # fmt: skip
+    further = [reading for reading in more.devices if contract.same_device(own, reading)]
+    merged = contract.merge([own, *further])
+    return contract.with_problems(merged, _own(merged, more.problems))
 
 
 def _understood(end: TaskEnd[_Task]) -> tuple[list[Reading], str | None]:

@@ -74,7 +74,9 @@ _RATED_MIB = {
 _TOOLS = ("hl-smi", "ixsmi", "npu-smi", "cnmon")
 
 _LINK_DOWN = re.compile(r"down|fail|unreach|fault|exceeded|timed out|error|inactive|degraded", re.IGNORECASE)
-_REASONS_WITHOUT_FAULT = re.compile(r"idle|none|not active|applications? clocks?|sw power cap|sync boost|display", re.IGNORECASE)
+_REASONS_WITHOUT_FAULT = re.compile(
+    r"idle|none|not active|applications? clocks?|sw power cap|sync boost|display", re.IGNORECASE
+)
 
 
 def judge(reading: Reading, now: float | None = None) -> tuple[HealthFinding, ...]:
@@ -124,10 +126,8 @@ def _memory_errors(reading: Reading) -> Iterator[HealthFinding]:
         words = name.replace("_", " ")
         if "fail" in name:
             yield HealthFinding(f"{words}: {count:g}", _F, Action.REPLACE, field.source)
-        elif "pending" in name:
+        else:  # newer devices contain such an error; whether it may stand is for the fault codes to say
             yield HealthFinding(f"{words}: {count:g}", _D, Action.RESET_DEVICE, field.source)
-        else:
-            yield HealthFinding(f"{words}: {count:g}", _F, Action.RESET_DEVICE, field.source)
 
 
 def _capacity(reading: Reading) -> Iterator[HealthFinding]:
@@ -148,8 +148,13 @@ def _links(reading: Reading) -> Iterator[HealthFinding]:
 def _throttling(reading: Reading) -> Iterator[HealthFinding]:
     field = reading.field("throttle_reasons")
     for reason in field.value or ():
-        if not _REASONS_WITHOUT_FAULT.search(str(reason)):
+        if slows_by_fault(str(reason)):
             yield HealthFinding(f"it is slowed down: {reason}", _D, Action.CHECK_CONFIG, field.source)
+
+
+def slows_by_fault(reason: str) -> bool:
+    """True for a reason of throttling that is a fault: not for rest, nor for what somebody has set."""
+    return _REASONS_WITHOUT_FAULT.search(reason) is None
 
 
 def _versions(reading: Reading) -> Iterator[HealthFinding]:

@@ -1,4 +1,4 @@
-"""Defects around the device: its version stack, its fault counters, its checkpoints."""
+"""Defects around the device: its version stack, its health, its fault counters, its checkpoints."""
 
 from __future__ import annotations
 
@@ -16,6 +16,20 @@ def version(injection: Injection) -> None:
 @kind("counter", at=Stage.NEVER, domain="counters")
 def counter(injection: Injection) -> None:
     """Fault counters rise during the run by what `set` names."""
+
+
+@kind("counter-under-load", at=Stage.NEVER, domain="counters")
+def counter_under_load(injection: Injection) -> None:
+    """Fault counters rise while the chip works, by what `set` names a second, and stand still when it is idle."""
+
+
+@kind("health", at=Stage.NEVER, domain="health")
+def health(injection: Injection) -> None:
+    """The chip's management library says that it is not well.
+
+    `set` may name the vendor's word (`health = "Alarm"`), fault codes of an Ascend that stand (`codes = "80E18005"`), a
+    reason of throttling (`throttle = "thermal"`), and what its power sensor says (`power_w = 6553.5`).
+    """
 
 
 @kind("checkpoint-corrupt", at=Stage.AFTER, domain="checkpoint::load", severity=0.01, unit="share of the bytes")

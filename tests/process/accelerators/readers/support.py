@@ -62,8 +62,9 @@ def use(monkeypatch: pytest.MonkeyPatch, *, tools: Path | None = None, libraries
 def look(root: Path, *vendors: str, detail: bool = False, limit_s: float = 10.0, **settings: str) -> Gathered:
     """What the sources of these vendors say now, with time enough for a busy host."""
     return gather(
-        vendors=vendors, detail=detail, root=root, settings=settings, glance_limit_s=limit_s, detail_limit_s=limit_s
-    )
+        vendors=vendors, stages=("glance", "detail") if detail else ("glance",), root=root, settings=settings,
+        glance_limit_s=limit_s, detail_limit_s=limit_s,
+    )  # fmt: skip
 
 
 def faults(reading: Reading) -> list[HealthFinding]:

@@ -11,8 +11,8 @@ import pytest
 from readiness.accelerators.readers import npu_smi
 from readiness.accelerators.readers.contract import Report, State
 from readiness.accelerators.readers.tools import SourceError
-from tests.accelerators.samples import needs_recordings, recorded
-from tests.readers.support import (
+from tests.unit.accelerators.samples import needs_recordings, recorded
+from tests.process.accelerators.readers.support import (
     actions,
     fake_dcmi,
     fake_tool,
