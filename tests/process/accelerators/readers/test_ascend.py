@@ -11,7 +11,6 @@ import pytest
 from readiness.accelerators.readers import npu_smi
 from readiness.accelerators.readers.contract import Report, State
 from readiness.accelerators.readers.tools import SourceError
-from tests.unit.accelerators.samples import needs_recordings, recorded
 from tests.process.accelerators.readers.support import (
     actions,
     fake_dcmi,
@@ -22,6 +21,7 @@ from tests.process.accelerators.readers.support import (
     present,
     use,
 )
+from tests.unit.accelerators.samples import needs_recordings, recorded
 
 OK = "Health Status : OK\nError Code : NA\nError Information : NA\n"
 #: In the layout of the 910B, with invented values.

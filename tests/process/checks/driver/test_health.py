@@ -14,9 +14,9 @@ from readiness.accelerators.readers.contract import Reading, Report
 from readiness.datamodel import AcceleratorFacts, Evidence, Status
 from readiness.simulator import machine_file
 from readiness.simulator.faults import kinds
-from tests.unit.checks.driver.fakes import FakeStack, fake
-from tests.support.simulator import chip, defect, inside
 from tests.support import run_check, value, values
+from tests.support.simulator import chip, defect, inside
+from tests.unit.checks.driver.fakes import FakeStack, fake
 
 ACTIONS = {"retry", "check-config", "update-software", "contact-vendor", "reset-device", "reboot", "replace", "gather-evidence"}
 
