@@ -45,6 +45,7 @@ class Stack(ABC):
     rest_s              for how long its devices cannot be used together again after a process that did was killed
     root                where the files of the kernel begin; tests bring their own
     driverless          its devices are the host's memory: whatever is imported before a fork, they survive it
+    needs_torch         whether its devices can be listed with torch only
     makers              whose management tools and libraries may speak of its devices
     nodes               globs below /dev that its driver makes
     hiding              variables of the environment that choose which devices a process sees
@@ -64,6 +65,7 @@ class Stack(ABC):
     cooldown_s: float = 0.0
     root: Path = Path("/")
     host_backed: bool = False
+    needs_torch: bool = True
     makers: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     hiding: tuple[str, ...] = ()

@@ -49,6 +49,7 @@ class Cpu(Stack):
     """All sockets together are one accelerator, `cpu:0`, as they are one device in torch."""
 
     name = "cpu"
+    needs_torch = False
     kind = "cpu"
     collective_backend = "gloo"
     asynchronous = False

@@ -19,14 +19,26 @@ class Format(StrEnum):
 
 def devices(
     format: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = Format.TABLE,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show every field that can be read, and why not.")] = False,
 ) -> None:
-    """List the accelerators of this machine, and say which stacks are absent or broken and why."""
-    from readiness.engine.discovery import discover
+    """List the accelerators of this machine, their health, and which stacks are absent or broken and why."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from readiness.accelerators.readers import overview
+    from readiness.accelerators.readers.gather import gather
+    from readiness.engine import discovery
+    from readiness.isolation.forkserver import WORKER
     from readiness.isolation.worker_pool import Pool
     from readiness.rendering import clean
 
-    with Pool() as pool:
-        found = discover(pool)
+    with ThreadPoolExecutor(1) as beside:
+        readings = beside.submit(gather)
+        found = discovery.at_hand()
+        if found is None:
+            with Pool(preload=WORKER) as pool:
+                found = discovery.discover(pool)
+        gathered = readings.result()
+    named = list(zip(overview.names(gathered.devices, found.accelerators, _hiding()), gathered.devices, strict=True))
     if format is Format.JSON:
         from readiness import __version__
         from readiness.documents.assessment import dumps, facts_to_json
@@ -40,6 +52,7 @@ def devices(
                     "accelerators": [facts_to_json(facts) for facts in found.accelerators],
                     "absent": dict(found.absent),
                     "failed": {**found.failures, **found.out_of_reach},
+                    "health": overview.to_json(named, gathered),
                 }
             )
         )
@@ -58,8 +71,28 @@ def devices(
     ]
     headers = ("id", "vendor", "model", "memory GiB", "stack")
     common.put(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
+    if named:
+        common.put("\nhealth, as the vendors' own libraries, tools and logs say")
+        lines = [tuple(map(clean, overview.row(name, reading))) for name, reading in named]
+        common.put(tabulate(lines, headers=overview.HEADERS, tablefmt="simple", disable_numparse=True))
+        for name, reading in named:
+            for fault in overview.faults(name, reading):
+                common.put(f"  {clean(fault)}")
+            if verbose:
+                common.put(f"\n{clean(name)}")
+                fields = [tuple(map(clean, field)) for field in overview.details(reading)]
+                common.put(tabulate([(f"  {field}", value, source) for field, value, source in fields], tablefmt="plain"))
+    for name, reason in gathered.problems.items():
+        common.put(f"\n{name} could not be read: {clean(reason)}")
     for name, reason in {**found.failures, **found.out_of_reach}.items():
         common.put(f"\n{name} is present but cannot be used: {clean(reason)}")
     if found.absent:
         common.put("\nabsent")
         common.put(tabulate([(f"  {name}", clean(reason)) for name, reason in found.absent.items()], tablefmt="plain"))
+
+
+def _hiding() -> dict[str, tuple[str, ...]]:
+    """By stack the variables of the environment that choose which devices a process sees."""
+    from readiness import accelerators
+
+    return {name: accelerators.stack(name).hiding for name in accelerators.NAMES}

@@ -48,20 +48,8 @@ def discover(pool: Pool, *, limit_s: float = LIMIT_S, stopped: Callable[[], bool
     After `limit_s`, start-up included, what has not answered has failed. Raises InterruptedRunError once `stopped` is
     true: half a look at the machine is none.
     """
-    absent: dict[str, str] = {}
-    out_of_reach: dict[str, str] = {}
-    workers: dict[str, Worker] = {}
-    for name in accelerators.NAMES:
-        stack = accelerators.stack(name)
-        try:
-            reason = stack.absence()
-        except accelerators.OutOfReachError as problem:
-            out_of_reach[name] = str(problem)
-            continue
-        if reason is not None:
-            absent[name] = reason
-        else:
-            workers[name] = _look(pool, name)
+    absent, out_of_reach, present = _absences()
+    workers = {name: _look(pool, name) for name in present}
     deadline = time.monotonic() + limit_s
     _wait(pool, list(workers.values()), limit_s, deadline, stopped)
     # A signal that happened to come tells nothing about a stack; a run that believed it could never be gone on with.
@@ -78,6 +66,33 @@ def discover(pool: Pool, *, limit_s: float = LIMIT_S, stopped: Callable[[], bool
             absent[name] = "no device"
         found += own
     return Discovery(tuple(found), absent, failures, out_of_reach)
+
+
+def at_hand() -> Discovery | None:
+    """What there is, where finding that out takes neither torch nor any library of a vendor's; None where it does."""
+    absent, out_of_reach, present = _absences()
+    stacks = [accelerators.stack(name) for name in present]
+    if any(stack.needs_torch for stack in stacks):
+        return None
+    return Discovery(tuple(facts for stack in stacks for facts in stack.discover()), absent, {}, out_of_reach)
+
+
+def _absences() -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """Why stacks cannot be here, why others are out of reach, and which may be here."""
+    absent: dict[str, str] = {}
+    out_of_reach: dict[str, str] = {}
+    present = []
+    for name in accelerators.NAMES:
+        try:
+            reason = accelerators.stack(name).absence()
+        except accelerators.OutOfReachError as problem:
+            out_of_reach[name] = str(problem)
+            continue
+        if reason is None:
+            present.append(name)
+        else:
+            absent[name] = reason
+    return absent, out_of_reach, present
 
 
 def _look(pool: Pool, name: str) -> Worker:

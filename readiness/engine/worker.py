@@ -152,7 +152,8 @@ def _serve_discovery(request: Mapping[str, Any], send: Send) -> None:
     send("ready", True)
     try:
         stack = accelerators.stack(request["stack"])
-        import torch  # noqa: F401
+        if stack.needs_torch:
+            import torch  # noqa: F401
 
         if stack.plugin is not None:
             importlib.import_module(stack.plugin)
