@@ -18,7 +18,9 @@ from readiness.cli.progress import Silent
 from readiness.datamodel import AcceleratorAssessment, Assessment, Evidence, Use
 from readiness.engine import runner
 from readiness.engine.journal import Journal
+from readiness.isolation.worker_pool import Pool
 from readiness.profile import loader
+from tests.support.command_line import WITHOUT_TORCH
 from tests.support.paths import CHECKS
 
 MISBEHAVING = CHECKS / "misbehaving"
@@ -26,9 +28,16 @@ MANY = CHECKS / "many"
 
 
 def use_checks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Add a folder of checks, and look for no other accelerator than the CPU."""
+    """Add a folder of checks, and look for no other accelerator than the CPU. The tests' own folders need no torch."""
     monkeypatch.setenv(package_data.CHECKS_VARIABLE, str(folder))
     monkeypatch.setattr(accelerators, "NAMES", ("cpu",))
+    if folder.is_relative_to(CHECKS):
+        without_torch(monkeypatch)
+
+
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this process hand out workers that have a stand-in for torch."""
+    monkeypatch.setitem(Pool.__init__.__kwdefaults__, "preload", WITHOUT_TORCH)
 
 
 def write_profile(

@@ -1,8 +1,8 @@
 """Signals and full disks at random moments of a run: nothing lost, nothing left, no verdict from nothing.
 
 `python -m tests.process.engine.stress [ROUNDS] [SEED]` sends each of the signals below to the command line, to the prepared process,
-to a worker and to all of them, and fills each of four disks while a run is at work; a smaller part of it is a test. Filling
-disks takes a mount namespace (`unshare`), as root or where users may have their own.
+to a worker and to all of them, and fills each of four disks while a run is at work, torch imported; a smaller part of it is a
+test, without torch. Filling disks takes a mount namespace (`unshare`), as root or where users may have their own.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import psutil
 from readiness.causes import OWN_FAULTS
 from readiness.errors import Exit
 from tests.process.engine.test_resume import STEPS, Tool
+from tests.support.command_line import CODE, CODE_WITHOUT_TORCH
 from tests.support.engine import leftovers
 
 TARGETS = ("tool", "prepared", "worker", "all")
@@ -137,7 +138,7 @@ def _named(code: int) -> str:
 def at_a_random_moment(tool: Tool, chance: random.Random) -> None:
     """Wait: half of the time for any moment of a run, else for one between its checks."""
     if chance.random() < 0.5:
-        time.sleep(chance.uniform(0.0, 6.0))
+        time.sleep(chance.uniform(0.0, 2.0 if tool.code is CODE_WITHOUT_TORCH else 6.0))
         return
     journal = tool.folder / "run" / "journal.jsonl"
     records = chance.randrange(1, len(STEPS))
@@ -177,22 +178,26 @@ def fill(disk: Path, tool: Tool, chance: random.Random) -> None:
                     filler.write(bytes(size))
 
 
-def disturbed_by_signals(numbers: Sequence[int], targets: Sequence[str], chance: random.Random, tally: Tally) -> None:
-    """One scenario for each signal and target."""
+def disturbed_by_signals(
+    numbers: Sequence[int], targets: Sequence[str], chance: random.Random, tally: Tally, code: str = CODE_WITHOUT_TORCH
+) -> None:
+    """One scenario for each signal and target. `code` is how the command line is started."""
     for number in numbers:
         for target in targets:
             with _folder() as folder:
-                tool = Tool(folder)
+                tool = Tool(folder, code)
                 scenario = Scenario(tool, f"{signal.Signals(number).name} to {target}", tally)
                 scenario.play(lambda process: send(number, target, tool, process, chance))  # noqa: B023 - called at once
             print(".", end="", file=sys.stderr, flush=True)
 
 
-def disturbed_by_full_disks(disks: Sequence[str], chance: random.Random, tally: Tally) -> None:
+def disturbed_by_full_disks(
+    disks: Sequence[str], chance: random.Random, tally: Tally, code: str = CODE_WITHOUT_TORCH
+) -> None:
     """One scenario for each disk. Must be called where file systems may be mounted that nobody else sees."""
     for disk in disks:
         with _folder() as folder:
-            tool = Tool(folder)
+            tool = Tool(folder, code)
             (folder / "run").mkdir()
             (folder / "out").mkdir()
             places = {
@@ -230,9 +235,9 @@ def main(arguments: Sequence[str]) -> int:
         return subprocess.run(command, env=os.environ | {"READINESS_STRESS_INSIDE": "1"}, check=False).returncode
     chance, tally = random.Random(seed), Tally()
     for _ in range(rounds):
-        disturbed_by_signals(SIGNALS, ("tool", "prepared"), chance, tally)
-        disturbed_by_signals(HARMLESS, ("worker", "all"), chance, tally)
-        disturbed_by_full_disks(DISKS, chance, tally)
+        disturbed_by_signals(SIGNALS, ("tool", "prepared"), chance, tally, CODE)
+        disturbed_by_signals(HARMLESS, ("worker", "all"), chance, tally, CODE)
+        disturbed_by_full_disks(DISKS, chance, tally, CODE)
     print(f"\ndisturbed runs, by exit code: {dict(tally.disturbed)}\nthe same, gone on with: {dict(tally.resumed)}")
     print(f"checks measured in the end, of {len(STEPS)}: {dict(tally.measured)}\nnot right: {len(tally.wrong)}")
     for wrong in tally.wrong:

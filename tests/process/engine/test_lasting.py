@@ -14,7 +14,7 @@ import pytest
 
 from readiness.datamodel import Outcome, Status
 from readiness.errors import Exit
-from tests.process.engine.test_resume import CODE
+from tests.support.command_line import CODE_WITHOUT_TORCH
 from tests.support.engine import evidence_of, run, use_checks, write_profile
 from tests.support.paths import CHECKS, ROOT
 
@@ -84,7 +84,7 @@ def test_a_run_that_is_stopped_goes_on_counting(tmp_path: Path, profile: Path, n
     environment = os.environ | {"XDG_STATE_HOME": str(tmp_path / "state"), "PYTHONPATH": str(ROOT)}
 
     def start(*arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-P", "-c", CODE, "run", "--checks", str(LASTING), "--resume", str(tmp_path / "run"), *arguments]
+        command = [sys.executable, "-P", "-c", CODE_WITHOUT_TORCH, "run", "--checks", str(LASTING), "--resume", str(tmp_path / "run"), *arguments]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     process = start("--profile", str(profile), "--soak", "300s", "-k", "lasting", "-f", f"json={tmp_path / 'a.json'}")

@@ -18,21 +18,19 @@ import pytest
 from readiness.datamodel import Status
 from readiness.engine.journal import Journal
 from readiness.errors import BadFileError, Exit, UsageError
+from tests.support.command_line import CODE_WITHOUT_TORCH
 from tests.support.engine import MANY, evidence_of, leftovers, run, use_checks, write_profile
 from tests.support.paths import ROOT
 
 STEPS = [f"many.step{number}" for number in range(12)]
-CODE = (
-    "import sys; from readiness import accelerators; accelerators.NAMES = ('cpu',); "
-    "from readiness.__main__ import main; main()"
-)
 
 
 class Tool:
     """The command line in a process of its own, as a user starts it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, code: str = CODE_WITHOUT_TORCH) -> None:
         self.folder = folder
+        self.code = code
         self.profile = write_profile(folder / "test.toml", STEPS)
         (folder / "tmp").mkdir()
         self.environment = os.environ | {
@@ -44,7 +42,7 @@ class Tool:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-P", "-c", CODE, "run", "--checks", str(MANY), "--resume", str(self.folder / "run"), *arguments],
+            [sys.executable, "-P", "-c", self.code, "run", "--checks", str(MANY), "--resume", str(self.folder / "run"), *arguments],
             env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -68,7 +66,7 @@ def test_killed_twenty_times_at_random_moments(tmp_path: Path) -> None:
     while kills < 20:
         try:
             # Most of a session is start-up: moments are drawn over all of it and over the first checks.
-            process.wait(timeout=chance.uniform(0.05, 2.2))
+            process.wait(timeout=chance.uniform(0.05, 1.2))
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()

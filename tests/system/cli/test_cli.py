@@ -15,7 +15,7 @@ from readiness.__main__ import main
 from readiness.cli.run import _hints
 from readiness.errors import Exit
 from tests.support import build
-from tests.support.command_line import CODE, readiness
+from tests.support.command_line import CODE, CODE_WITHOUT_TORCH, readiness
 from tests.support.engine import MISBEHAVING, write_profile
 from tests.support.paths import ROOT
 from tests.unit.documents.test_assessment import HOSTILE as HOSTILE_ASSESSMENTS
@@ -55,7 +55,8 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_ready_is_0_with_data_on_stdout_and_progress_on_stderr(tmp_path: Path, profile: Path) -> None:
-    result = readiness("run", "--profile", str(profile), "--checks", str(MISBEHAVING), state=tmp_path)
+    """With torch, which the other runs of this file have a stand-in for."""
+    result = readiness("run", "--profile", str(profile), "--checks", str(MISBEHAVING), state=tmp_path, code=CODE)
     assert result.returncode == Exit.READY, result.stderr
     assert "READY" in result.stdout
     assert "trouble.well" in result.stderr
@@ -86,7 +87,7 @@ def test_a_run_ends_with_a_summary_and_where_to_read_all_of_it(tmp_path: Path) -
 
 def test_a_run_that_was_stopped_says_how_to_read_it(tmp_path: Path) -> None:
     """It is not the last one that `report` takes by itself."""
-    code = CODE.replace(
+    code = CODE_WITHOUT_TORCH.replace(
         "from readiness.__main__",
         "from dataclasses import replace; from readiness.engine import runner; run = runner.run; "
         "runner.run = lambda *a: replace(run(*a), interrupted=True); from readiness.__main__",
@@ -356,7 +357,7 @@ def test_an_internal_fault_is_70_never_1(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_leaves_early_changes_no_exit_code(tmp_path: Path, profile: Path) -> None:
-    command = [sys.executable, "-P", "-c", CODE, "run", "-p", str(profile), "--checks", str(MISBEHAVING), "-f", "json"]
+    command = [sys.executable, "-P", "-c", CODE_WITHOUT_TORCH, "run", "-p", str(profile), "--checks", str(MISBEHAVING), "-f", "json"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -380,7 +381,7 @@ def test_devices_are_listed_as_table_and_json(tmp_path: Path) -> None:
 
 def test_a_broken_stack_is_not_replaced_by_the_cpu(tmp_path: Path, profile: Path) -> None:
     """A driver that fails must not turn into a good word for the CPU: the device is there, and nothing is known of it."""
-    code = CODE.replace("('cpu',)", "('cuda', 'cpu')").replace(
+    code = CODE_WITHOUT_TORCH.replace("('cpu',)", "('cuda', 'cpu')").replace(
         "from readiness.__main__",
         "import readiness.engine.discovery as d; d.discover = lambda pool, f=d.discover, **limits: d.Discovery("
         "f(pool, **limits).accelerators, {}, {'cuda': 'the driver and its library do not fit'}); from readiness.__main__",
@@ -395,7 +396,7 @@ def test_a_broken_stack_is_not_replaced_by_the_cpu(tmp_path: Path, profile: Path
 def test_closed_streams_are_no_obstacle(tmp_path: Path, profile: Path, closed: str) -> None:
     report = tmp_path / "a.json"
     script = f'exec "$0" "$@" {closed}'
-    command = [sys.executable, "-P", "-c", CODE, "run", "-p", str(profile), "--checks", str(MISBEHAVING), "-f", f"json={report}"]
+    command = [sys.executable, "-P", "-c", CODE_WITHOUT_TORCH, "run", "-p", str(profile), "--checks", str(MISBEHAVING), "-f", f"json={report}"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path)}
     result = subprocess.run(["sh", "-c", script, *command], env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == Exit.READY, result.stderr
@@ -448,7 +449,7 @@ def test_messages_that_nobody_can_read_change_no_exit_code(tmp_path: Path, gone:
     command = f'"$0" -P -c "$1" run -p {file} --checks {MISBEHAVING} -v -f json={tmp_path / "a.json"} {gone}; echo "code ${{PIPESTATUS[0]}}"'
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path)}
     told = subprocess.run(
-        ["bash", "-c", command, sys.executable, CODE], env=environment, capture_output=True, text=True, check=False, timeout=120
+        ["bash", "-c", command, sys.executable, CODE_WITHOUT_TORCH], env=environment, capture_output=True, text=True, check=False, timeout=120
     )
     assert told.stdout.splitlines()[-1] == "code 0", told
     assert len(json.loads((tmp_path / "a.json").read_text())["accelerators"][0]["evidence"]) == 2

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ import pytest
 from readiness import check_registry
 from readiness.cli.trace import trace
 from readiness.datamodel import Outcome
+from readiness.engine import isolated_call
 from readiness.errors import Exit, UsageError
+from readiness.isolation.worker_pool import Pool
 from readiness.profile import loader
 from readiness.tracing import workload_schema
 from readiness.tracing.workload_schema import Phase, Size
@@ -35,6 +39,22 @@ def write(folder: Path, **changes: Any) -> Path:
     file = folder / "mine.json"
     file.write_text(json.dumps(CONFIG | changes))
     return file
+
+
+#: What a model of transformers is heard with: seconds of each process that imports it.
+PREPARED = "torch,transformers.models.auto.modeling_auto,readiness.tracing.record_workload,readiness.engine.worker"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder whose models are heard by processes forked from one that has imported what they need."""
+    made = tmp_path_factory.mktemp("models")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        patch.syspath_prepend(str(made))
+        with Pool(preload=PREPARED) as pool:
+            patch.setattr(isolated_call, "Pool", lambda **_: contextlib.nullcontext(pool))
+            yield made
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +81,9 @@ def test_what_is_written(traced: Path) -> None:
     assert sum(record.calls.get(Phase.DECODE, 0) for record in attention) == 3
 
 
+@pytest.mark.usefixtures("folder")
 def test_other_lengths_are_what_the_model_calls_there(traced: Path, tmp_path: Path) -> None:
-    result = readiness("trace", str(write(tmp_path)), "-o", str(tmp_path), "--length", "40", state=tmp_path)
-    assert result.returncode == Exit.READY, result.stderr
+    trace(str(write(tmp_path)), output=tmp_path, length=40)
     long, short = workload_schema.load(traced / "mine.json.gz"), workload_schema.load(tmp_path / "mine.json.gz")
     at_40 = {record.call.at(Size(40, reduced=False)) for record in long.records}
     assert {record.call.at(short.full) for record in short.records} == at_40
@@ -81,16 +101,15 @@ def test_the_profile_runs_on_the_cpu(traced: Path, tmp_path: Path, monkeypatch: 
     assert set(outcomes.values()) == {Outcome.PASS}, evidence_of(assessment, "operators.workload").reason
 
 
+@pytest.mark.usefixtures("folder")
 def test_the_reduced_model_is_a_model_of_its_own(tmp_path: Path) -> None:
     file = write(tmp_path, hidden_size=2048, intermediate_size=8192, vocab_size=60_000, head_dim=256)
-    result = readiness("trace", str(file), "-o", str(tmp_path), "--reduced", "--length", "64", "--name", "Small One", state=tmp_path)
-    assert result.returncode == Exit.READY, result.stderr
+    trace(str(file), output=tmp_path, reduced=True, length=64, name="Small One")
     found = workload_schema.load(tmp_path / "small-one.json.gz")
     assert found.model["parameters"] < 1e6
     config = json.loads((tmp_path / "small-one.config.json").read_text())
     assert (config["hidden_size"], config["vocab_size"], config["num_hidden_layers"]) == (128, 1024, 3)
-    again = readiness("trace", str(tmp_path / "small-one.config.json"), "-o", str(tmp_path), "--name", "again", "--length", "64", state=tmp_path)
-    assert again.returncode == Exit.READY, again.stderr
+    trace(str(tmp_path / "small-one.config.json"), output=tmp_path, name="again", length=64)
 
 
 def test_a_function_of_the_users(tmp_path: Path) -> None:
@@ -144,23 +163,26 @@ def mistakes(folder: Path) -> dict[str, tuple[tuple[str, ...], str]]:
     }
 
 
+@pytest.fixture(scope="module")
+def known(folder: Path) -> dict[str, tuple[tuple[str, ...], str]]:
+    """All of them, in one folder: none writes anything."""
+    return mistakes(folder)
+
+
 @pytest.mark.parametrize("name", [
     "absent", "attribute", "broken", "folder", "inner_layers", "layers", "list", "long", "long_file", "module", "name", "nan",
     "nested", "nested_further", "no_json", "no_model", "no_type", "overwrite", "pipe", "text", "type", "unknown", "zero",
 ])  # fmt: skip
-def test_mistakes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    given, message = mistakes(tmp_path)[name]
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    model, *options = given
+def test_mistakes_are_told(folder: Path, known: dict[str, tuple[tuple[str, ...], str]], name: str) -> None:
+    (model, *options), message = known[name]
     chosen = dict(zip(options[::2], options[1::2], strict=True))
     with pytest.raises(UsageError) as caught:
-        trace(model, name=chosen.get("--name"), output=Path(chosen.get("-o", tmp_path)))
+        trace(model, name=chosen.get("--name"), output=Path(chosen.get("-o", folder)))
     assert message in str(caught.value)
     assert caught.value.exit_code is Exit.USAGE
     assert caught.value.remedy
-    assert not list(tmp_path.glob("*.gz"))
-    assert (tmp_path / "there.toml").read_text() == "kept"
+    assert not list(folder.glob("*.gz"))
+    assert (folder / "there.toml").read_text() == "kept"
 
 
 def test_a_mistake_is_code_2_and_no_traceback(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
@@ -14,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from readiness.errors import Exit
+from readiness.cli.trace import trace as hear
+from readiness.engine import isolated_call
+from readiness.errors import Exit, UsageError
+from readiness.isolation.worker_pool import Pool
 from tests.support.command_line import readiness
 from tests.support.engine import children
 from tests.support.paths import ROOT
@@ -94,8 +98,33 @@ WRONG = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with these models in it, which are heard by processes forked from one that has imported torch."""
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "models.py").write_text(MODELS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(folder))
+        with Pool(preload="torch,readiness.tracing.record_workload,readiness.engine.worker") as pool:
+            patch.setattr(isolated_call, "Pool", lambda **_: contextlib.nullcontext(pool))
+            yield folder
+
+
 @pytest.mark.parametrize("model", WRONG)
-def test_whatever_a_function_does_is_one_error_and_nothing_is_written(tmp_path: Path, model: str) -> None:
+def test_whatever_a_function_does_is_one_error_and_nothing_is_written(
+    models: Path, capfd: pytest.CaptureFixture[str], model: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        hear(f"models:{model}", output=models, length=8)
+    assert WRONG[model] in str(caught.value)
+    assert caught.value.exit_code is Exit.USAGE
+    assert caught.value.remedy
+    assert (capfd.readouterr().out, written(models)) == ("", [])
+
+
+@pytest.mark.parametrize("model", ["exits", "forges"])
+def test_the_command_tells_it_and_nothing_else(tmp_path: Path, model: str) -> None:
     result = trace(tmp_path, f"models:{model}")
     assert result.returncode == Exit.USAGE, result
     assert (result.stdout, written(tmp_path)) == ("", [])
@@ -105,12 +134,13 @@ def test_whatever_a_function_does_is_one_error_and_nothing_is_written(tmp_path: 
 
 
 @pytest.mark.parametrize("model", ["never_ends", "hangs"])
-def test_what_never_ends_is_ended(tmp_path: Path, model: str) -> None:
-    result = trace(tmp_path, f"models:{model}", "--timeout", "15s")
-    assert result.returncode == Exit.USAGE, result
-    assert "not finished within 15 s" in result.stderr
-    assert "--timeout" in result.stderr
-    assert (result.stdout, written(tmp_path), children()) == ("", [], [])
+def test_what_never_ends_is_ended(models: Path, model: str) -> None:
+    """In time, whatever it was at by then."""
+    before = children()
+    with pytest.raises(UsageError, match="not finished within 3 s") as caught:
+        hear(f"models:{model}", output=models, length=8, timeout="3s")
+    assert "--timeout" in (caught.value.remedy or "")
+    assert (written(models), children()) == ([], before)
 
 
 class Hub(http.server.ThreadingHTTPServer):
