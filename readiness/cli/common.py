@@ -98,7 +98,9 @@ SavedArgument = Annotated[
 ]
 ReportFailOn = Annotated[
     FailOn,
-    typer.Option("--fail-on", help="What formats for pipelines count as a failure: failed musts, failed shoulds as well, or nothing."),
+    typer.Option(
+        "--fail-on", help="What formats for pipelines count as a failure: failed musts, failed shoulds as well, or nothing."
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="One line of at most 80 characters, and no messages.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours. NO_COLOR does the same.")]

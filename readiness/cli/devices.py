@@ -19,7 +19,7 @@ class Format(StrEnum):
 
 def devices(
     format: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = Format.TABLE,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show every field that can be read, and why not.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show each field, or why it is unreadable.")] = False,
 ) -> None:
     """List the accelerators of this machine, their health, and which stacks are absent or broken and why."""
     from concurrent.futures import ThreadPoolExecutor

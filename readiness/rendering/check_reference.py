@@ -21,16 +21,20 @@ _INTRODUCTION = """\
 
 # Checks
 
-What each check measures, what it needs, and what its measurements mean. A check holds no limit: a [profile](profiles.md) says what
-is good enough. `readiness explain CHECK` prints one of these sections, also for your own checks.
+What each check measures, what it needs, and what its measurements mean. A check holds no limit: a
+[profile](profiles.md) says what is good enough. `readiness explain CHECK` prints one of these sections, also for your
+own checks.
 
-- **Time** is the usual duration on two CPU cores; a check that takes longer than its limit is tried once more with three times that.
-- A check of **all chips together** starts one rank on each chip of a stack, those of other hosts included (`--host`). Where there is
-  only one chip, two ranks share it if its collective library can do that; the label `chips="one"` then says that no link was used.
-- **Parameters** are what a profile may set: `[settings."parity.matmul"]`. They stand here as TOML with their defaults.
+- **Time** is the usual duration on two CPU cores; a check that takes longer than its limit is tried once more with
+  three times that.
+- A check of **all chips together** starts one rank on each chip of a stack, those of other hosts included (`--host`).
+  Where there is only one chip, two ranks share it if its collective library can do that; the label `chips="one"` then
+  says that no link was used.
+- **Parameters** are what a profile may set: `[settings."parity.matmul"]`. They stand here as TOML with their
+  defaults.
 - **Better** says in which direction a measurement gets better; a unit of 1 is a number without one.
-- Of each measure, the list below its table says why it matters, what to do where it is poor, and the action for machines. A requirement
-  says the same unless its profile says otherwise.
+- Of each measure, the list below its table says why it matters, what to do where it is poor, and the action for
+  machines. A requirement says the same unless its profile says otherwise.
 """
 
 
@@ -64,7 +68,8 @@ def markdown(checks: Iterable[Check]) -> str:
 
 def _contents(family: str, members: Sequence[Check]) -> str:
     rows = [
-        f"| [{check.id}](#{_anchor(check.id)}) | {_cell(check.title)} | {_runs_on(check)} | {check.typical_s:g} s |" for check in members
+        f"| [{check.id}](#{_anchor(check.id)}) | {_cell(check.title)} | {_runs_on(check)} | {check.typical_s:g} s |"
+        for check in members
     ]
     return "\n".join([f"| [{family}](#{_anchor(family)}) | | runs on | time |", "|---|---|---|---|", *rows, ""])
 

@@ -37,7 +37,9 @@ def use_checks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of this process hand out workers that have a stand-in for torch."""
-    monkeypatch.setitem(Pool.__init__.__kwdefaults__, "preload", WITHOUT_TORCH)
+    defaults = Pool.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "preload", WITHOUT_TORCH)
 
 
 def write_profile(

@@ -16,7 +16,7 @@ from readiness.accelerators import version_rules
 from readiness.accelerators.fault_counters import kind_of, lifelong
 from readiness.accelerators.readers import fault_codes
 from readiness.accelerators.readers.contract import Reading, State
-from readiness.accelerators.readers.fault_codes import Severity
+from readiness.accelerators.readers.fault_codes import Severity as Severity  # noqa: PLC0414 - checks import this module alone
 from readiness.datamodel import Action
 
 #: A fault that a log names is of today for so long; later it is history, since nobody says what was done about it.

@@ -24,7 +24,9 @@ def state(reading: Reading) -> str:
     return "ok" if reading.health_is_known else "unknown"
 
 
-def names(readings: Sequence[Reading], accelerators: Sequence[AcceleratorFacts], hiding: dict[str, tuple[str, ...]]) -> list[str]:
+def names(
+    readings: Sequence[Reading], accelerators: Sequence[AcceleratorFacts], hiding: dict[str, tuple[str, ...]]
+) -> list[str]:
     """What each device is called: torch's id where torch has it, else the vendor and the vendor's number."""
     ids: dict[int, str] = {}
     for facts in accelerators:

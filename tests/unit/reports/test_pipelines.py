@@ -26,11 +26,10 @@ from readiness.judging.judge import worst_exit
 from readiness.judging.plugin_status import PluginStatus, plugin_status
 from readiness.rendering import Kind, kind
 from readiness.rendering.formats import formats, render
-from tests import saved
-from tests.reports import build
+from tests.support import build, saved
+from tests.support.paths import ROOT
 
 FOLDER = Path(__file__).parent / "schemas"
-ROOT = FOLDER.parent.parent.parent
 FORMATS = ("junit", "sarif", "ctrf", "openmetrics", "nagios", "github")
 LEVELS = (Level.MUST, Level.SHOULD, None)
 EVERY = [

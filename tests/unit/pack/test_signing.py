@@ -18,13 +18,13 @@ from readiness.errors import BadFileError, Exit, UsageError
 from readiness.pack import signing, verify
 from readiness.pack.contents import ENVELOPES, STATEMENT
 from readiness.pack.verify import State
-from tests.pack import support
+from tests.support import packs
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "SECP256R1", "SECP384R1", "SECP521R1"])
 def test_an_envelope_is_verified_by_securesystemslib_itself(tmp_path: Path, kind: str) -> None:
-    mine, public = support.key_files(tmp_path, kind)
-    files = support.contents(tmp_path, signing.read_private(mine))
+    mine, public = packs.key_files(tmp_path, kind)
+    files = packs.contents(tmp_path, signing.read_private(mine))
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     key = SSlibKey.from_crypto(load_pem_public_key(public.read_bytes()))
@@ -40,8 +40,8 @@ def test_an_envelope_is_verified_by_securesystemslib_itself(tmp_path: Path, kind
 
 
 def test_ed25519_signs_the_same_pack_with_the_same_bytes(tmp_path: Path) -> None:
-    key = signing.read_private(support.key_files(tmp_path)[0])
-    assert support.contents(tmp_path, key) == support.contents(tmp_path, key)
+    key = signing.read_private(packs.key_files(tmp_path)[0])
+    assert packs.contents(tmp_path, key) == packs.contents(tmp_path, key)
 
 
 def test_a_private_key_with_a_password(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_private_key_with_a_password(tmp_path: Path) -> None:
 
 
 def test_what_is_no_such_key_is_refused(tmp_path: Path) -> None:
-    mine, public = support.key_files(tmp_path)
+    mine, public = packs.key_files(tmp_path)
     other = rsa.generate_private_key(65537, 2048)
     (tmp_path / "rsa.pem").write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     (tmp_path / "no.pem").write_bytes(b"no key")
@@ -118,8 +118,8 @@ def test_a_library_of_the_system_that_is_missing_is_told_as_well(monkeypatch: py
 def test_a_signed_pack_is_whole_where_the_extras_are_not_installed_and_the_signature_is_not_believed(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    mine, public = support.key_files(tmp_path)
-    files = support.contents(tmp_path, signing.read_private(mine), with_workbook=True)
+    mine, public = packs.key_files(tmp_path)
+    files = packs.contents(tmp_path, signing.read_private(mine), with_workbook=True)
     request.getfixturevalue("without_extras")
     found = verify.of_contents(files, None)
     assert found.state is State.UNVOUCHED

@@ -12,7 +12,7 @@ from pypdf import PdfReader
 from readiness.pack import build, pdf
 from readiness.pack.contents import PAGE, PDF, Core
 from readiness.pack.page import TITLES
-from tests.pack import support
+from tests.support import packs
 
 #: WeasyPrint leaves the file of its own colour profile open.
 pytestmark = pytest.mark.filterwarnings("ignore:.*sRGB2014:pytest.PytestUnraisableExceptionWarning")
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*sRGB2014:pytest.PytestUnraisab
 
 @pytest.fixture(scope="module")
 def core(tmp_path_factory: pytest.TempPathFactory) -> Core:
-    return support.core(tmp_path_factory.mktemp("pack"), with_pdf=True)
+    return packs.core(tmp_path_factory.mktemp("pack"), with_pdf=True)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_it_says_that_it_is_pdf_a(files: dict[str, bytes]) -> None:
     metadata = reader.metadata
     assert metadata is not None
     assert metadata.title == "Acceptance report: a"
-    xmp = reader.trailer["/Root"]["/Metadata"].get_data().decode()
+    xmp = reader.trailer["/Root"]["/Metadata"].get_data().decode()  # type: ignore[index]
     assert 'pdfaid:part="3"' in xmp or "<pdfaid:part>3<" in xmp
     assert 'pdfaid:conformance="U"' in xmp or "<pdfaid:conformance>U<" in xmp
 

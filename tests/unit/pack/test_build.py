@@ -21,18 +21,17 @@ from readiness.pack import build, statement, system
 from readiness.pack.contents import BOM, MANIFEST, PACK, PAGE, STATEMENT, SYSTEM, TEST_RESULT, WAIVERS, WORKBOOK
 from readiness.pack.page import TITLES
 from readiness.pack.statement import Result
-from tests import saved
-from tests.pack import support
+from tests.support import packs, saved
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    return support.contents(tmp_path_factory.mktemp("pack"))
+    return packs.contents(tmp_path_factory.mktemp("pack"))
 
 
 def test_two_packs_of_the_same_assessment_are_the_same(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
-    first = support.contents(tmp_path, with_workbook=True)
+    first = packs.contents(tmp_path, with_workbook=True)
     file = tmp_path / "b" / "a.json"
     file.write_bytes((tmp_path / "a.json").read_bytes())
     second = build.whole(build.read(build.Request(assessments=[file], with_workbook=True)))
@@ -59,11 +58,11 @@ def test_the_assessment_in_it_can_be_judged_again(files: dict[str, bytes]) -> No
 def test_the_profile_as_judged_has_the_sources_of_its_limits_where_it_is_known(tmp_path: Path) -> None:
     made = saved.profile(tmp_path)
     told = replace(made, requirements=tuple(replace(one, source="A data sheet.") for one in made.requirements))
-    known = support.contents(tmp_path, profiles=[told])
+    known = packs.contents(tmp_path, profiles=[told])
     path = next(path for path in known if path.startswith("profiles/"))
     assert json.loads(known[path])["requirements"]["met"]["source"] == "A data sheet."
     assert "A data sheet." in known[PAGE].decode()
-    unknown = support.contents(tmp_path)
+    unknown = packs.contents(tmp_path)
     assert "The profile itself was not at hand" in " ".join(unknown[PAGE].decode().split())
 
 
@@ -137,7 +136,7 @@ def test_the_page_says_what_a_buyer_asks_for(files: dict[str, bytes]) -> None:
 def test_simulated_chips_are_marked(tmp_path: Path) -> None:
     made = saved.small(tmp_path)
     items = tuple(replace(item, facts=replace(item.facts, properties={"simulated": True})) for item in made.accelerators)
-    files = build.whole(build.read(build.Request(assessments=[support.written(tmp_path, replace(made, accelerators=items))])))
+    files = build.whole(build.read(build.Request(assessments=[packs.written(tmp_path, replace(made, accelerators=items))])))
     assert "Simulated chips: a rehearsal, not a measurement of a product" in files[PAGE].decode()
     assert all(one["simulated"] for one in json.loads(files[STATEMENT])["predicate"]["assessments"][0]["verdicts"])
 
@@ -146,14 +145,14 @@ def test_a_hostile_text_is_shown_as_text_on_every_page(tmp_path: Path) -> None:
     made = saved.small(tmp_path)
     items = tuple(
         replace(
-            item, facts=replace(item.facts, model=support.HOSTILE, vendor=support.HOSTILE, software={support.HOSTILE: support.HOSTILE}),
-            evidence=tuple(replace(piece, log=support.HOSTILE) for piece in item.evidence),
+            item, facts=replace(item.facts, model=packs.HOSTILE, vendor=packs.HOSTILE, software={packs.HOSTILE: packs.HOSTILE}),
+            evidence=tuple(replace(piece, log=packs.HOSTILE) for piece in item.evidence),
         )
         for item in made.accelerators
     )  # fmt: skip
-    made = support.with_host(replace(made, accelerators=items), system=support.HOSTILE)
-    cover = build.Cover(subject=support.HOSTILE, operator=support.HOSTILE, note=support.HOSTILE)
-    files = build.whole(build.read(build.Request(assessments=[support.written(tmp_path, made)], cover=cover, with_workbook=True)))
+    made = packs.with_host(replace(made, accelerators=items), system=packs.HOSTILE)
+    cover = build.Cover(subject=packs.HOSTILE, operator=packs.HOSTILE, note=packs.HOSTILE)
+    files = build.whole(build.read(build.Request(assessments=[packs.written(tmp_path, made)], cover=cover, with_workbook=True)))
     page = parsed(files[PAGE])
     assert page.open == []
     assert "script" not in page.tags
@@ -165,8 +164,8 @@ def test_a_hostile_text_is_shown_as_text_on_every_page(tmp_path: Path) -> None:
 
 
 def test_several_assessments_are_compared(tmp_path: Path) -> None:
-    first = support.written(tmp_path / "x", name="one")
-    second = support.written(tmp_path / "y", name="one")
+    first = packs.written(tmp_path / "x", name="one")
+    second = packs.written(tmp_path / "y", name="one")
     files = build.whole(build.read(build.Request(assessments=[first, second])))
     assert {"assessments/one.json", "assessments/one-2.json"} < files.keys()
     text = files[PAGE].decode()
@@ -179,7 +178,7 @@ def test_several_assessments_are_compared(tmp_path: Path) -> None:
 
 def test_a_rehearsal_is_taken_in_and_told(tmp_path: Path) -> None:
     made = replace(saved.small(tmp_path), rehearsal=REHEARSAL)
-    text = build.whole(build.read(build.Request(assessments=[support.written(tmp_path, made)])))[PAGE].decode()
+    text = build.whole(build.read(build.Request(assessments=[packs.written(tmp_path, made)])))[PAGE].decode()
     assert "1 of 2 kinds of defect" in text
     assert "although claimed: late (hang; by parity.matmul)" in text
     (tmp_path / "r.json").write_text("{}")
@@ -201,14 +200,14 @@ def test_attachments_are_hashed_and_never_looked_at(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "Rack photo (1).JPG").write_bytes(b"another")
     pictures = [tmp_path / "Rack photo (1).JPG", tmp_path / "sub" / "Rack photo (1).JPG"]
-    files = support.contents(tmp_path, attachments=pictures)
+    files = packs.contents(tmp_path, attachments=pictures)
     assert files["attachments/Rack-photo--1.JPG"] == b"\xff\xd8 no picture at all"
     assert files["attachments/Rack-photo--1-2.JPG"] == b"another"
     assert hashlib.sha256(b"another").hexdigest() in files[PAGE].decode()
 
 
 def test_an_assessment_that_contradicts_itself_gets_no_pack(tmp_path: Path) -> None:
-    file = support.written(tmp_path)
+    file = packs.written(tmp_path)
     document = json.loads(file.read_text())
     document["accelerators"][0]["verdicts"]["training"]["score"] = 100
     file.write_text(json.dumps(document))
@@ -221,7 +220,7 @@ def test_an_assessment_that_contradicts_itself_gets_no_pack(tmp_path: Path) -> N
 
 def test_the_fields_of_mlperf_say_whence_they_come(tmp_path: Path) -> None:
     (tmp_path / "system.json").write_text('{"submitter": "Acme", "cooling": "liquid", "host_network_card_count": 4}')
-    found = json.loads(support.contents(tmp_path, systems=[tmp_path / "system.json"])[SYSTEM])["assessments/a.json"]
+    found = json.loads(packs.contents(tmp_path, systems=[tmp_path / "system.json"])[SYSTEM])["assessments/a.json"]
     assert found.keys() == set(system.FIELDS)
     assert (len(system.FIELDS), len(system.MEANINGFUL)) == (35, 26)
     assert found["cooling"] == {"value": "liquid", "from": "stated"}
@@ -247,7 +246,7 @@ def test_a_field_that_mlperf_does_not_have_is_refused_with_the_one_that_was_mean
             system.read(file)
     file.write_text("{}")
     with pytest.raises(UsageError, match="2 descriptions of 1"):
-        support.core(tmp_path, systems=[file, file])
+        packs.core(tmp_path, systems=[file, file])
 
 
 # ------------------------------------------------------------------------------------------------ bill of materials
@@ -257,8 +256,8 @@ def test_the_bill_of_materials_fits_the_schema_of_cyclonedx(tmp_path: Path) -> N
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
-    second = support.written(tmp_path / "second", name="b")
-    files = build.whole(build.read(build.Request(assessments=[support.written(tmp_path), second])))
+    second = packs.written(tmp_path / "second", name="b")
+    files = build.whole(build.read(build.Request(assessments=[packs.written(tmp_path), second])))
     validator = JsonStrictValidator(SchemaVersion.V1_7)
     assert validator.validate_str(files[BOM].decode()) is None
     assert validator.validate_str(files[BOM].decode().replace('"device"', '"gadget"')) is not None
@@ -277,12 +276,12 @@ def test_a_bill_of_materials_of_odd_names_fits_too(tmp_path: Path) -> None:
     from cyclonedx.validation.json import JsonStrictValidator
 
     made = saved.small(tmp_path)
-    odd = {"": None, " ": "", support.HOSTILE: "x" * 5000, "a b/c@d": "1"}
+    odd = {"": None, " ": "", packs.HOSTILE: "x" * 5000, "a b/c@d": "1"}
     items = tuple(
         replace(item, facts=replace(item.facts, software=odd, model="", vendor=None, serial=None)) for item in made.accelerators
     )
-    made = support.with_host(replace(made, accelerators=items), system="", packages={"": "", "torch": None})
-    files = build.whole(build.read(build.Request(assessments=[support.written(tmp_path, made)])))
+    made = packs.with_host(replace(made, accelerators=items), system="", packages={"": "", "torch": None})
+    files = build.whole(build.read(build.Request(assessments=[packs.written(tmp_path, made)])))
     assert JsonStrictValidator(SchemaVersion.V1_7).validate_str(files[BOM].decode()) is None
 
 
@@ -323,7 +322,7 @@ def test_the_statements_name_the_files_and_the_verdicts(files: dict[str, bytes])
 def test_nothing_assessed_and_an_interrupted_run_have_failed(tmp_path: Path) -> None:
     for changes in ({"accelerators": ()}, {"interrupted": True}):
         made: Any = saved.small(tmp_path, **changes)
-        core = build.read(build.Request(assessments=[support.written(tmp_path, made)]))
+        core = build.read(build.Request(assessments=[packs.written(tmp_path, made)]))
         assert statement.overall(core) is Result.FAILED
         assert json.loads(build.whole(core)[TEST_RESULT])["predicate"]["result"] == "FAILED"
 
@@ -341,7 +340,7 @@ def cells(content: bytes) -> list[Any]:
 def test_the_workbook_is_read_by_another_program(tmp_path: Path) -> None:
     from openpyxl import load_workbook
 
-    book = load_workbook(io.BytesIO(support.contents(tmp_path, with_workbook=True)[WORKBOOK]))
+    book = load_workbook(io.BytesIO(packs.contents(tmp_path, with_workbook=True)[WORKBOOK]))
     assert book.sheetnames == ["Verdicts", "Requirements", "Glossary"]
     sheet = book["Requirements"]
     heads = [cell.value for cell in sheet[1]]
@@ -370,7 +369,7 @@ def test_no_cell_is_a_formula_or_a_link(tmp_path: Path, begin: str) -> None:
     )  # fmt: skip
     made = rejudged(tmp_path, replace(made, accelerators=items))
     request = build.Request(
-        assessments=[support.written(tmp_path, made)], cover=build.Cover(subject=text, operator=text), with_workbook=True
+        assessments=[packs.written(tmp_path, made)], cover=build.Cover(subject=text, operator=text), with_workbook=True
     )
     book = load_workbook(io.BytesIO(build.whole(build.read(request))[WORKBOOK]))
     found = [cell for sheet in book.worksheets for row in sheet.iter_rows() for cell in row if "calc" in str(cell.value)]

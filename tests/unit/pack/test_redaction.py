@@ -14,8 +14,7 @@ from readiness.documents import assessment as documents
 from readiness.judging.rejudge import rejudge
 from readiness.pack import build
 from readiness.pack.redaction import Redaction, Secret, kinds_of
-from tests import saved
-from tests.pack import support
+from tests.support import packs, saved
 
 SECRETS = (
     "gpu-node17", "gpu-node17.lab.example.com", "node2", "S0", "GPU-7d3f7a1c-aaaa-bbbb-cccc-123456789abc", "alice", "10.11.12.13",
@@ -122,7 +121,7 @@ def test_everything_can_be_kept(made: Assessment) -> None:
 def test_a_host_of_any_name_leaves_a_sound_document(tmp_path: Path, name: str) -> None:
     """Host names are words like others: ids, outcomes and measures must not lose theirs."""
     made = saved.small(tmp_path, joined=(Joined(name, f"{name}/sim:0", "sim"),))
-    document, _ = taken_out(support.with_host(made, name=name))
+    document, _ = taken_out(packs.with_host(made, name=name))
     read = documents.from_json(document, "here")
     assert read.host["name"].startswith("host-") or name in ("sim", "cpu")
     assert read.accelerators[0].verdicts == made.accelerators[0].verdicts
@@ -141,7 +140,7 @@ def test_a_user_in_the_paths_of_a_profile_is_taken_out_and_its_digest_stays(tmp_
 
 
 def test_a_pack_holds_the_redacted_file_and_the_digest_of_the_other(tmp_path: Path) -> None:
-    file = support.written(tmp_path, telling(tmp_path))
+    file = packs.written(tmp_path, telling(tmp_path))
     core = build.read(build.Request(assessments=[file]))
     files = build.whole(core)
     for path, content in files.items():

@@ -22,7 +22,7 @@ from readiness.pack.contents import (
     manifest,
     sha256,
 )
-from tests import saved
+from tests.support import saved
 
 HOSTILE = "<script>alert(1)</script> =cmd()|' /C calc'!A0 ]]> \x1b[31mred\x07 \u202eevil\u200b \"quote' &amp; ::error::x"
 

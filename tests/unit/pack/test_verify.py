@@ -16,9 +16,20 @@ from openpyxl import load_workbook
 from readiness.datamodel import Profile
 from readiness.judging.profile_demands import digest_of
 from readiness.pack import build, container, signing, verify
-from readiness.pack.contents import ENVELOPES, MANIFEST, OUTSIDE_MANIFEST, PACK, PAGE, PUBLIC_KEY, STATEMENT, TEST_RESULT, dumped, manifest
+from readiness.pack.contents import (
+    ENVELOPES,
+    MANIFEST,
+    OUTSIDE_MANIFEST,
+    PACK,
+    PAGE,
+    PUBLIC_KEY,
+    STATEMENT,
+    TEST_RESULT,
+    dumped,
+    manifest,
+)
 from readiness.pack.verify import State
-from tests.pack import support
+from tests.support import packs
 
 ASSESSMENT = "assessments/a.json"
 Files = dict[str, bytes]
@@ -27,7 +38,7 @@ Files = dict[str, bytes]
 @pytest.fixture(scope="module")
 def key(tmp_path_factory: pytest.TempPathFactory) -> tuple[signing.SigningKey, Path]:
     """A private key and the file of its public half."""
-    mine, public = support.key_files(tmp_path_factory.mktemp("key"))
+    mine, public = packs.key_files(tmp_path_factory.mktemp("key"))
     return signing.read_private(mine), public
 
 
@@ -36,7 +47,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, key: tuple[signing.SigningKe
     """A signed pack with everything in it but the PDF."""
     folder = tmp_path_factory.mktemp("pack")
     (folder / "rack.png").write_bytes(b"\x89PNG a picture")
-    return support.contents(folder, key[0], attachments=[folder / "rack.png"], with_workbook=True)
+    return packs.contents(folder, key[0], attachments=[folder / "rack.png"], with_workbook=True)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +55,7 @@ def unsigned(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """The same without signatures, as whoever forges one starts from."""
     folder = tmp_path_factory.mktemp("unsigned")
     (folder / "rack.png").write_bytes(b"\x89PNG a picture")
-    return support.contents(folder, attachments=[folder / "rack.png"], with_workbook=True)
+    return packs.contents(folder, attachments=[folder / "rack.png"], with_workbook=True)
 
 
 def profile_of(files: Files) -> str:
@@ -62,13 +73,13 @@ def test_a_signed_pack_is_whole(files: Files, key: tuple[signing.SigningKey, Pat
 
 def test_without_a_key_or_with_another_one_it_is_whole_and_not_vouched_for(files: Files, tmp_path: Path) -> None:
     assert verify.of_contents(files, None).state is State.UNVOUCHED
-    other = verify.of_contents(files, signing.read_public(support.key_files(tmp_path)[1]))
+    other = verify.of_contents(files, signing.read_public(packs.key_files(tmp_path)[1]))
     assert other.state is State.UNVOUCHED
     assert "and not by" in other.reasons[0]
 
 
 def test_an_unsigned_pack_is_whole_and_not_vouched_for(tmp_path: Path, key: tuple[signing.SigningKey, Path]) -> None:
-    found = verify.of_contents(support.contents(tmp_path), signing.read_public(key[1]))
+    found = verify.of_contents(packs.contents(tmp_path), signing.read_public(key[1]))
     assert (found.state, found.reasons) == (State.UNVOUCHED, ["it is not signed"])
 
 
@@ -99,8 +110,8 @@ def test_each_of_a_thousand_single_bit_changes_is_found_and_named(files: Files, 
     public = signing.read_public(key[1])
     bits = [(path, bit) for path, content in files.items() for bit in random_.sample(range(8 * len(content)), 40)]
     sizes = [8 * len(content) for content in files.values()]
-    for path in random_.choices(list(files), weights=sizes, k=1000 - len(bits)):
-        bits.append((path, random_.randrange(8 * len(files[path]))))
+    further = random_.choices(list(files), weights=sizes, k=1000 - len(bits))
+    bits += [(path, random_.randrange(8 * len(files[path]))) for path in further]
     assert len(bits) == 1000
     for path, bit in bits:
         found = verify.of_contents({**files, path: flipped(files[path], bit)}, public)
@@ -134,11 +145,11 @@ def test_every_file_that_is_taken_out_or_added_counts(unsigned: Files) -> None:
         found = verify.of_contents(left, None)
         assert path in [one.file for one in found.altered], path
         if path not in OUTSIDE_MANIFEST and path != PUBLIC_KEY:
-            assert verify.of_contents(support.made_anew(left) if path != PACK else left, None).state is State.ALTERED, path
+            assert verify.of_contents(packs.made_anew(left) if path != PACK else left, None).state is State.ALTERED, path
     for name in ("more.txt", "assessments/b.json", "signatures/more.pem"):
         assert verify.of_contents({**unsigned, name: b"{}"}, None).state is State.ALTERED, name
         if not name.startswith("signatures/"):
-            assert verify.of_contents(support.made_anew({**unsigned, name: b"{}"}), None).state is State.ALTERED, name
+            assert verify.of_contents(packs.made_anew({**unsigned, name: b"{}"}), None).state is State.ALTERED, name
 
 
 # -------------------------------------------------------------------------------------- altered, and the manifest made anew
@@ -147,7 +158,7 @@ def test_every_file_that_is_taken_out_or_added_counts(unsigned: Files) -> None:
 def edited(files: Files, path: str, edit: Callable[[Any], None]) -> Files:
     document = json.loads(files[path])
     edit(document)
-    return support.altered(files, path, document)
+    return packs.altered(files, path, document)
 
 
 def verdict(document: Any) -> None:
@@ -208,7 +219,7 @@ EDITS = [
 
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edited_assessment_is_found_even_when_the_manifest_is_made_anew(unsigned: Files, edit: Callable[[Any], None]) -> None:
-    forged = support.made_anew(edited(unsigned, ASSESSMENT, edit))
+    forged = packs.made_anew(edited(unsigned, ASSESSMENT, edit))
     found = verify.of_contents(forged, None)
     assert found.state is State.ALTERED
     assert ASSESSMENT in [one.file for one in found.altered]
@@ -220,7 +231,7 @@ def test_every_piece_of_evidence_that_is_dropped_is_found(unsigned: Files) -> No
         for place in range(len(item["evidence"])):
             document = json.loads(unsigned[ASSESSMENT])
             del document["accelerators"][number]["evidence"][place]
-            found = verify.of_contents(support.made_anew(support.altered(unsigned, ASSESSMENT, document)), None)
+            found = verify.of_contents(packs.made_anew(packs.altered(unsigned, ASSESSMENT, document)), None)
             assert found.state is State.ALTERED, (number, place)
             if item["evidence"][place]["measurements"]:
                 assert ASSESSMENT in [one.file for one in found.altered], (number, place)
@@ -239,7 +250,7 @@ def test_a_swapped_profile_is_found_even_when_the_manifest_is_made_anew(unsigned
         document["sha256"] = "0" * 64
 
     for edit in (easier, renamed, of_another):
-        found = verify.of_contents(support.made_anew(edited(unsigned, path, edit)), None)
+        found = verify.of_contents(packs.made_anew(edited(unsigned, path, edit)), None)
         assert [one.file for one in found.altered] == [path], edit
 
 
@@ -252,7 +263,7 @@ def test_a_swapped_profile_is_found_even_when_the_manifest_is_made_anew(unsigned
 )  # fmt: skip
 def test_an_edited_report_is_found_even_when_the_manifest_is_made_anew(unsigned: Files, path: str, old: bytes, new: bytes) -> None:
     assert old in unsigned[path]
-    found = verify.of_contents(support.made_anew({**unsigned, path: unsigned[path].replace(old, new)}), None)
+    found = verify.of_contents(packs.made_anew({**unsigned, path: unsigned[path].replace(old, new)}), None)
     assert [one.file for one in found.altered] == [path]
 
 
@@ -262,7 +273,7 @@ def test_an_edited_workbook_is_found_even_when_the_manifest_is_made_anew(unsigne
     changed = io.BytesIO()
     book.save(changed)
     for content in (changed.getvalue(), b"no archive", b""):
-        found = verify.of_contents(support.made_anew({**unsigned, "requirements.xlsx": content}), None)
+        found = verify.of_contents(packs.made_anew({**unsigned, "requirements.xlsx": content}), None)
         assert [one.file for one in found.altered] == ["requirements.xlsx"]
 
 
@@ -271,7 +282,7 @@ def test_an_edited_statement_is_found(unsigned: Files, path: str) -> None:
     def better(document: Any) -> None:
         document["predicate"]["result"] = "PASSED"
 
-    found = verify.of_contents(support.made_anew(edited(unsigned, path, better)), None)
+    found = verify.of_contents(packs.made_anew(edited(unsigned, path, better)), None)
     assert [one.file for one in found.altered] == [path]
 
 
@@ -285,11 +296,11 @@ def test_edited_redactions_and_covers_are_found(unsigned: Files) -> None:
         document["redactions"] = []
 
     for edit in (other_cover, no_redactions):
-        assert verify.of_contents(support.made_anew(edited(unsigned, PACK, edit)), None).state is State.ALTERED
+        assert verify.of_contents(packs.made_anew(edited(unsigned, PACK, edit)), None).state is State.ALTERED
 
 
 def test_a_signature_of_another_pack_does_not_fit(files: Files, tmp_path: Path, key: tuple[signing.SigningKey, Path]) -> None:
-    other = support.contents(tmp_path, key[0], cover=build.Cover(subject="Another"))
+    other = packs.contents(tmp_path, key[0], cover=build.Cover(subject="Another"))
     mixed = files | {path: other[path] for path in ENVELOPES.values()}
     found = verify.of_contents(mixed, signing.read_public(key[1]))
     assert {one.file for one in found.altered} == set(ENVELOPES.values())
@@ -299,8 +310,8 @@ def test_forged_and_signed_by_another_key_is_not_signed_by_the_one_that_was_aske
     files: Files, tmp_path: Path, key: tuple[signing.SigningKey, Path]
 ) -> None:
     """Whoever makes a whole pack of his own can sign it; not as somebody else."""
-    mine = signing.read_private(support.key_files(tmp_path)[0])
-    forged = support.contents(tmp_path / "b", mine)
+    mine = signing.read_private(packs.key_files(tmp_path)[0])
+    forged = packs.contents(tmp_path / "b", mine)
     assert verify.of_contents(forged, signing.read_public(key[1])).state is State.UNVOUCHED
     assert verify.of_contents(forged | {PUBLIC_KEY: files[PUBLIC_KEY]}, signing.read_public(key[1])).state is State.ALTERED
 
@@ -312,7 +323,7 @@ def test_pages_of_another_build_are_not_made_again_and_it_says_so(
     found = verify.of_contents(files, signing.read_public(key[1]))
     assert found.state is State.SIGNED
     assert any("another build" in note for note in found.notes)
-    forged = support.made_anew(edited(unsigned, ASSESSMENT, verdict))
+    forged = packs.made_anew(edited(unsigned, ASSESSMENT, verdict))
     assert ASSESSMENT in [one.file for one in verify.of_contents(forged, None).altered]
 
 
@@ -324,7 +335,7 @@ def test_nonsense_in_any_file_is_altered_and_no_fault(unsigned: Files, content: 
     for path in unsigned:
         assert verify.of_contents({**unsigned, path: content}, None).state is State.ALTERED, path
         if path not in OUTSIDE_MANIFEST and path not in (PACK, PUBLIC_KEY) and not path.startswith("attachments/"):
-            assert verify.of_contents(support.made_anew({**unsigned, path: content}), None).state is State.ALTERED, path
+            assert verify.of_contents(packs.made_anew({**unsigned, path: content}), None).state is State.ALTERED, path
 
 
 def test_nonsense_in_pack_json_with_the_manifest_made_anew(unsigned: Files) -> None:
