@@ -337,7 +337,7 @@ def dumps(workload: Workload) -> bytes:
     ]
     length = {"unit": workload.unit, "full": workload.length}
     document = {
-        "schema": "readiness.tracing/1", "name": workload.name, "title": workload.title, "model": dict(workload.model),
+        "schema": "readiness.workload/1", "name": workload.name, "title": workload.title, "model": dict(workload.model),
         "traced": dict(workload.traced), "dtype": workload.dtype, "batch": workload.batch,
         "length": length if workload.reduced_length is None else length | {"reduced": workload.reduced_length},
         "not_covered": list(workload.not_covered),

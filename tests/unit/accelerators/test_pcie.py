@@ -46,7 +46,7 @@ def test_a_sound_slot(tmp_path: Path) -> None:
     assert found == Slot(16, 32.0, 16, 32.0, 16)
     assert found.gbps == pytest.approx(63.0, abs=0.02)
     assert str(found) == (
-        "16 lanes of 32 GT/s are in use: 63 GB/s each way; the device supports 16 of 32 GT/s, its other end 16 lanes"
+        "16 lanes of 32 GT/s are in use: 63 GB/s each way; the device supports 16 of 32 GT/s, its other end of 16 lanes"
     )
 
 

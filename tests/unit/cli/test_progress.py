@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from readiness.causes import SkipCause
 from readiness.check_registry import Check, Scope
 from readiness.cli import common, progress
 from readiness.cli.live_findings import count
@@ -229,8 +230,8 @@ def test_why_the_run_ends_and_what_that_leaves_open() -> None:
 
 def test_what_is_left_out_is_counted_by_the_option_that_did_it() -> None:
     devices = chips(1)
-    reasons = ["left out by -k", "left out by --within: it takes about 40 s", "left out by -k", "left out: it runs only", "the device cannot be used: x"]
-    jobs = [Job(make(f"a.n{number}"), devices, left_out=reason) for number, reason in enumerate(reasons)]
+    causes = (SkipCause.EXPRESSION, SkipCause.WITHIN, SkipCause.EXPRESSION, SkipCause.SOAK, SkipCause.UNUSABLE)
+    jobs = [Job(make(f"a.n{number}"), devices, left_out="left out", cause=cause) for number, cause in enumerate(causes)]
     screen = Screen().plan(devices, Job(CHECK, devices), *jobs)
     assert screen.lines[0].endswith("p, 1 check, about 20 s; left out: 2 by -k, 1 by --within")
 
@@ -258,7 +259,7 @@ def test_a_host_that_is_too_busy_to_time_is_told_of(
     assert bool(screen.about("this host was too busy for timing")) is said
     if said:
         assert screen.about("too busy")[0].startswith(
-            f"this host was too busy for timing: processes waited for a CPU for {in_line} s of 10.0 s; what a.check"
+            f"this host was too busy for timing: processes waited for a CPU for {in_line} s of 10.0 s; the times of a.check"
         )
 
 

@@ -67,7 +67,7 @@ def test_a_soak_takes_as_long_as_it_was_told_whatever_the_pace() -> None:
     assert remaining.pace == pytest.approx(2.0)
 
 
-@given(st.lists(st.tuples(st.floats(0, 1000), st.integers(0, 5), st.booleans()), max_size=20), st.integers(1, 64))
+@given(st.lists(st.tuples(st.floats(0.001, 1000), st.integers(0, 5), st.booleans()), max_size=20), st.integers(1, 64))
 def test_it_is_never_less_than_one_chips_own_work_nor_more_than_all_of_it(
     work: list[tuple[float, int, bool]], cores: int
 ) -> None:

@@ -318,7 +318,7 @@ HOSTILE: dict[str, tuple[Callable[[], str | bytes], str, str]] = {
     "deep but closed details": (literally('"Linux"', "[" * 200 + "]" * 200), "of type 'null'", "host.system"),
     "NaN literal": (literally("41.8", "NaN"), "NaN is not a JSON number", "a.json"),
     "infinity literal": (literally("100.0", "-Infinity"), "-Infinity is not a JSON number", "a.json"),
-    "duplicated key": (literally('"schema"', '"schema": "x", "schema"'), "'schema' stands twice", "a.json"),
+    "duplicated key": (literally('"schema"', '"schema": "x", "schema"'), "'schema' occurs twice", "a.json"),
     "a number of 5000 digits": (literally('"seed": 7', f'"seed": {"9" * 5000}'), "a number of 5000 digits", "a.json:1"),
     "a huge number": (change("tool", "seed", to=10**300), "greater than the maximum", "tool.seed"),
     "score 1e999": (literally('"score": 100.0', '"score": 1e999'), "1e999 is too large for a number", "a.json:1"),

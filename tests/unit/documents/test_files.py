@@ -23,8 +23,8 @@ LINES = {
     "minus infinity": ('{"a":\n\n -Infinity}', "-Infinity is not a JSON number", 3),
     "too large": ('{"a": "1e999",\n "b": 0.1,\n "c": -1e999}', "-1e999 is too large for a number", 3),
     "long number": ('{"a": "' + "9" * 500 + '",\n "b": ' + "9" * 500 + "}", "a number of 500 digits", 2),
-    "same key": ('{"a": {"x": 1},\n "b": {"x": 1,\n "y": "x",\n "x": 2}}', "the key 'x' stands twice", 4),
-    "same key with quotes": ('{"a": 1,\n "b\\"c": 1, "d": "b\\"c",\n "b\\"c": 2}', "stands twice", 3),
+    "same key": ('{"a": {"x": 1},\n "b": {"x": 1,\n "y": "x",\n "x": 2}}', "the key 'x' occurs twice", 4),
+    "same key with quotes": ('{"a": 1,\n "b\\"c": 1, "d": "b\\"c",\n "b\\"c": 2}', "occurs twice", 3),
     "syntax": ('{"a": 1,\n\n oops}', "not JSON", 3),
 }
 
@@ -42,7 +42,7 @@ def test_the_line_of_a_mistake_in_json(name: str, tmp_path: Path) -> None:
 
 def test_a_key_that_is_written_in_two_ways_stands_twice_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"a": 1, "\\u0061": 2}}}}')
-    with pytest.raises(BadFileError, match="the key 'a' stands twice") as caught:
+    with pytest.raises(BadFileError, match="the key 'a' occurs twice") as caught:
         files.read_json(tmp_path / "a.json", largest_bytes=2**20)
     assert caught.value.place == str(tmp_path / "a.json")
 
@@ -120,7 +120,7 @@ ASSESSMENTS: dict[str, tuple[Callable[[], str], str]] = {
     "numbers for accelerators": (lambda: '{"accelerators": [' + "1," * 600_000 + "1]}", "is a required property"),
     "228 MB of nothing": (lambda: "[" + "{}," * (228 * 10**6 // 3) + "{}]", "values; the limit is 16,000,000"),
     "100 MB of one key": (lambda: "{" + '"a":1,' * (10**8 // 6) + '"a":1}', "values; the limit is 16,000,000"),
-    "5 MB of one key": (lambda: "{" + '"a":1,' * (5 * 10**6 // 6) + '"a":1}', "the key 'a' stands twice"),
+    "5 MB of one key": (lambda: "{" + '"a":1,' * (5 * 10**6 // 6) + '"a":1}', "the key 'a' occurs twice"),
     "many keys": (lambda: "{" + ",".join(f'"{number}":1' for number in range(10**6)) + "}", "is a required property"),
     "a text of 200 MB": (lambda: '"' + "x" * 200 * 10**6 + '"', "is not of type 'object'"),
     "blanks": (lambda: " " * 250 * 2**20, "not JSON"),

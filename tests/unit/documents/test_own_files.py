@@ -55,8 +55,8 @@ WAYS: dict[str, Callable[[Path], object]] = {
     "mode 666": open_to_all,
     "mode 664": open_to_the_group,
     "belongs to user 4711": of_another,
-    "no regular file": os.mkfifo,
-    "no regular": Path.mkdir,
+    "not a regular file": os.mkfifo,
+    "not a regular": Path.mkdir,
 }
 
 

@@ -53,7 +53,7 @@ def test_the_word_that_it_measured_counts_only_from_a_process_that_left_by_itsel
     assert evidence(end=end, exit_code=0).status is Status.MEASURED
     for changes, status, words in (
         ({"exit_code": -11}, Status.CRASHED, "SIGSEGV after delivering its evidence"),
-        ({"exit_code": 3}, Status.CRASHED, "exit code 3 after delivering its evidence"),
+        ({"exit_code": 3}, Status.CRASHED, "code 3 after delivering its evidence"),
         ({"exit_code": -9}, Status.ERROR, "killed from outside by SIGKILL"),
         ({"exit_code": 70}, Status.ERROR, "could not deliver its evidence"),
         ({"exit_code": None}, Status.ERROR, "its process was lost"),

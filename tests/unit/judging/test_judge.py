@@ -232,7 +232,7 @@ def test_no_device_has_an_infinite_speed() -> None:
 
 
 def test_a_truth_value_is_no_number_and_no_number_is_true() -> None:
-    for value, bound, words in ((True, 1, "a boolean, and the limit is a number"), (1, True, "a number, and the limit is a boolean")):
+    for value, bound, words in ((True, 1, "a boolean, but the limit is a number"), (1, True, "a number, but the limit is a boolean")):
         for operator in (Operator.AT_LEAST, Operator.EQUALS):
             limit = Limit(operator, bound)
             assert not satisfies(value, limit)
@@ -297,7 +297,7 @@ def test_the_remedy_names_labels_only_where_the_check_ran_without_them() -> None
     profile = Profile("p", "P", (Use.TRAINING,), (requirement,))
     left_out = Evidence("a.one", Status.SKIPPED, reason="left out by -k", attempts=0)
     elsewhere = Evidence("a.one", Status.MEASURED, measurements=(Measurement("m", 0.1, {"dtype": "float32"}),))
-    for evidence, text in (([], "Run a.one."), ([left_out], "Run a.one."), ([elsewhere], "Run a.one where dtype=bfloat16 can be had.")):
+    for evidence, text in (([], "Run a.one."), ([left_out], "Run a.one."), ([elsewhere], "Run a.one on a system with dtype=bfloat16.")):
         (finding,) = judge(profile, FACTS, evidence).findings
         assert finding.remedy is not None
         assert finding.remedy.text == text
