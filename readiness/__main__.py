@@ -182,7 +182,7 @@ def _give_up() -> NoReturn:
         "  remedy: report the lines above; a run's evidence is safe in its journal (`readiness run --resume DIR`)",
         file=sys.stderr,
     )
-    sys.exit(_failed(Exit.INTERNAL, "internal fault; nothing is known about the accelerator"))
+    sys.exit(_failed(Exit.INTERNAL, "internal fault; this says nothing about the accelerator"))
 
 
 def _open_standard_streams() -> Standard:

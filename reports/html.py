@@ -90,9 +90,9 @@ def _facts(assessment: Assessment, groups: Sequence[DeviceGroup]) -> Iterator[tu
 def _notes(assessment: Assessment) -> Iterator[str]:
     """What must be known before any verdict is read."""
     if assessment.interrupted:
-        yield "This run was stopped before its end: what was not measured by then counts as unknown."
+        yield "This run was stopped early: what was not measured counts as unknown."
     if not assessment.accelerators:
-        yield "No accelerator was assessed, so nothing is known."
+        yield "No accelerator was assessed."
     for stack, reason in rendering.failed_stacks(assessment).items():
         yield f"{stack}: its accelerators could not be listed and are not assessed: {reason}"
     for said, ids in rendering.rehearsals(assessment).items():

@@ -29,7 +29,7 @@ def recount(path: Path) -> Iterator[Yield]:
             title="The soak ends without a fault",
             why="A fault a day on eight chips is one every eleven minutes on a thousand.",
             remedy=(
-                "The rows name cause, rank and chip of each fault: take the chip that had part in most of them out of "
+                "The rows name cause, rank and chip of each fault: take the chip that took part in most of them out of "
                 "service, and soak again."
             ),
             action=Action.REPLACE,
@@ -41,7 +41,7 @@ def recount(path: Path) -> Iterator[Yield]:
                 "would break the arithmetic of the bounds."
             ),
             why="Bounds on how often faults come must count those that come together once.",
-            remedy="Take the chip or the host that had part in most of them out of service, and soak again.",
+            remedy="Take the chip or the host that took part in most of them out of service, and soak again.",
             action=Action.REPLACE,
         ),
         "exposure_chip_hours": Measure(

@@ -57,7 +57,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
         "unjudged": Measure(
             "1", better=Better.LOWER,
             meaning="Operators that could not be judged; the rows say why.",
-            why="Of what could not be judged nothing is known.",
+            why="The result of an operator that could not be judged is unknown.",
             remedy="The rows say why; try these operators by hand.",
             action=Action.CONTACT_VENDOR,
         ),
@@ -91,7 +91,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
                 "A run whose operators differ from call to call cannot be repeated, and its faults cannot be told from "
                 "noise."
             ),
-            remedy="Ask the stack for deterministic kernels, or live with it.",
+            remedy="Select deterministic kernels, or accept it.",
             action=Action.CONTACT_VENDOR,
         ),
         "errors": Measure(

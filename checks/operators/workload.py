@@ -101,7 +101,7 @@ def vet(settings: Mapping[str, Any]) -> None:
         "fallbacks": Measure(
             "1", better=Better.LOWER,
             meaning="Operators of the model that run on the host.",
-            why="An operator that runs on the host is right and drags every tensor there and back, at each of its calls.",
+            why="An operator that runs on the host copies every tensor there and back, at each of its calls.",
             remedy="Keep these operators out of the model's inner loop, and ask the vendor for native kernels.",
             action=Action.CONTACT_VENDOR,
         ),
@@ -183,7 +183,7 @@ def workload(
     float64. A crash or hang (a call over `call_limit_s`, twice) costs one operator. Chips that are made of the host's
     memory share `large_s`.
 
-    Labels: `workload`, `phase` (training, inference), `dtype` ("all", or one), `extent` ("part" where time was up: that
+    Labels: `workload`, `phase` (training, inference), `dtype` ("all", or one), `extent` ("part" where no time was left: that
     speaks for no whole), `weight` of shares: calls of one step, or time (estimated for records that were not replayed at
     full size).
     """

@@ -173,7 +173,7 @@ def refuse_bad_pack(pack: object) -> None:
     problem = schema.first_problem("pack", pack)
     if problem is not None:
         what = f"{PACK} does not fit its own schema at {problem.path_text}: {problem.message}"
-        raise InternalError(what, remedy="report this")
+        raise InternalError(what, remedy="report this bug")
 
 
 # ------------------------------------------------------------------------------------------------- what follows from it

@@ -74,7 +74,7 @@ def refuse_target(target: Path) -> None:
             remedy="name a new folder, or a file that ends in .zip",
         )
     if not where.parent.is_dir():
-        raise UsageError("its folder does not exist", place=str(target), remedy="make it first, or correct the path")
+        raise UsageError("its folder does not exist", place=str(target), remedy="create it first, or correct the path")
     if not os.access(where.parent, os.W_OK):
         raise UsageError("its folder cannot be written", place=str(target), remedy="name one where you may write")
 
@@ -142,7 +142,7 @@ def _read_folder(place: Path) -> dict[str, bytes]:
         if len(found) >= MOST_FILES:
             raise AlteredError(f"it holds more than {MOST_FILES} files", place=place)
         if not entry.is_file(follow_symlinks=False):
-            raise AlteredError("it is no regular file", place=place, name=name)
+            raise AlteredError("it is not a regular file", place=place, name=name)
         total += entry.stat(follow_symlinks=False).st_size
         _refuse_large(total, place)
         try:

@@ -184,7 +184,7 @@ def _deviations(assessment: Assessment) -> Iterator[str]:
     for cause, checks in sorted(by_option.items()):
         yield f"Not run ({cause}): {', '.join(sorted(checks))}"
     for check, ids in sorted(retried.items()):
-        yield f"{check} did not end within its first time limit on {rendering.names(sorted(ids))} and was tried again."
+        yield f"{check} did not finish within its first time limit on {rendering.names(sorted(ids))} and was tried again."
 
 
 def _unknown(assessment: Assessment) -> tuple[list[tuple[str, str]], list[dict[str, Any]]]:

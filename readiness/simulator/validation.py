@@ -120,7 +120,7 @@ def _refuse_conditions_of_calls(entry: Mapping[str, Any], place: Place, path: Pa
 def _refuse_no_health(said: Mapping[str, Any], place: Place, path: Path_) -> None:
     for name, value in said.items():
         if name not in _HEALTH_KEYS:
-            remedy = f"choose of {', '.join(_HEALTH_KEYS)}"
+            remedy = f"choose from {', '.join(_HEALTH_KEYS)}"
             raise place.mistake((*path, name), f"a chip's health has no {name!r}", remedy)
         if not isinstance(value, _HEALTH_KEYS[name]) or isinstance(value, bool):
             remedy = "give a number" if name == "power_w" else "give it in quotes"

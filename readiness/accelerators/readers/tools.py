@@ -125,7 +125,7 @@ def _listen(
     try:
         code = process.wait(max(deadline - time.monotonic(), 0.05))
     except subprocess.TimeoutExpired:
-        raise SourceError(f"{name} did not end within {limit_s:.1f} s") from None
+        raise SourceError(f"{name} did not finish within {limit_s:.1f} s") from None
     text, errors = (b"".join(parts[stream.fileno()]).decode("utf-8", "replace") for stream in (stdout, stderr))
     return Output(text, errors, code)
 

@@ -103,7 +103,7 @@ def _collectives(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]
     if stopped is None:
         yield from _peaks(buses, _carried_gbps(outcome, placement), placement)
     else:  # larger messages may well be faster: what links carry at most is not known
-        yield Row({"messages": f"none beyond {stopped.bytes} bytes: the time was up", "after_s": stopped.after_s})
+        yield Row({"messages": f"none beyond {stopped.bytes} bytes: no time was left", "after_s": stopped.after_s})
 
 
 def _small_groups(buses: Buses, placement: Placement) -> Iterator[Yield]:
@@ -229,7 +229,7 @@ def _quantiles(seconds: Sequence[float], here: Labels) -> Iterator[Measurement]:
     usual, late = statistics.median(ordered), ordered[int(0.99 * (len(ordered) - 1))]
     quarter, three = ordered[len(ordered) // 4], ordered[3 * len(ordered) // 4]
     about = (
-        f"of {len(ordered)} calls half take {usual * 1e3:.3g} ms, 1 of 100 {late * 1e3:.3g} ms,"
+        f"of {len(ordered)} calls, half take {usual * 1e3:.3g} ms, 1 of 100 {late * 1e3:.3g} ms,"
         f" the longest {ordered[-1] * 1e3:.3g} ms"
     )
     ratios = {"tail_ratio": late / usual, "longest_ratio": ordered[-1] / usual, "jitter": (three - quarter) / usual}

@@ -37,7 +37,7 @@ class CollectiveTimes(Report):
 
 @dataclass(frozen=True, slots=True)
 class TimeUp(Report):
-    """Messages grew no further than to this size, since the time was up."""
+    """The largest message size that was tried: no time was left for larger ones."""
 
     bytes: int
     after_s: float

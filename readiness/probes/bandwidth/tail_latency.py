@@ -58,7 +58,7 @@ def _series(context: RankContext[Settings], series: int) -> TailTimes:
     wrong = 0
     for begin in range(0, context.settings.tail_calls, AT_ONCE):
         context.exchange()
-        with context.step(f"all_reduce {begin + 1} to {begin + AT_ONCE} of many alike"):
+        with context.step(f"all_reduce {begin + 1} to {begin + AT_ONCE} of many equal ones"):
             dist.all_reduce(known.part.clone())  # brings the ranks together
             for _ in range(AT_ONCE):
                 call = KnownAllReduce(context, known)

@@ -71,7 +71,7 @@ def _accepted(listener: socket.socket, word: bytes) -> socket.socket:
             if secrets.compare_digest(said, word):
                 return come
         come.close()
-    raise TimeoutError("nobody has come with the word")
+    raise TimeoutError("no connection with the password arrived")
 
 
 def synchronize(link: socket.socket) -> None:

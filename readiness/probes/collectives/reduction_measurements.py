@@ -57,7 +57,7 @@ def _repetitions(
             rank, number = other[0]
             about = (
                 f"{op} in {dtype}: {len(other)} of {len(results)} results differ from the first of"
-                f" {placement.name(reports[0][0])}; repetition {number} on {placement.name(rank)} is the first"
+                f" {placement.name(reports[0][0])}; the first is repetition {number} on {placement.name(rank)}"
             )[:LONGEST_ABOUT]
         yield Measurement("repeat_mismatches", len(other), here, samples=len(results), about=about)
     spread = max(report.spread for _, report in reports)
@@ -66,7 +66,7 @@ def _repetitions(
         yield Row({"op": op, "dtype": dtype, "mismatches": len(other), "spread": spread, "worst_error": error})
     if finished:
         worst = max(reports, key=lambda item: item[1].error)[0]
-        about = f"{op} in {dtype}: {error:.3g} times what rounding in any order may cost, on {placement.name(worst)}"
+        about = f"{op} in {dtype}: {error:.3g} times the largest rounding error of any order, on {placement.name(worst)}"
         yield Measurement("repeat_spread", spread, here, samples=len(results))
         yield Measurement("sum_error", error, here, samples=len(results), about=about)
 
@@ -75,7 +75,7 @@ def _special_values(
     op: str, dtype: str, reports: Sequence[tuple[int, NanReport]], placement: Placement, finished: bool
 ) -> Iterator[Measurement]:
     here = {**placement.labels, "op": op, "dtype": dtype}
-    for name, what in (("nan_lost", "NaN is lost on"), ("infinities_wrong", "what an infinity becomes is wrong on")):
+    for name, what in (("nan_lost", "NaN is lost on"), ("infinities_wrong", "infinity is wrong on")):
         counts: dict[int, int] = {rank: getattr(report, name) for rank, report in reports}
         losers = [rank for rank, count in counts.items() if count]
         if losers or finished:
@@ -92,7 +92,7 @@ def _barriers(
         if early:
             late = placement.name(*early[0][1].late_ranks[:2])
             who = placement.name(*(rank for rank, _ in early))
-            about = f"{who} left a barrier before {late} had come to it"[:LONGEST_ABOUT]
+            about = f"{who} left a barrier before {late} arrived"[:LONGEST_ABOUT]
         count = sum(report.left_early for _, report in early)
         samples = sum(report.barriers for _, report in reports)
         yield Measurement("barriers_left_early", count, placement.labels, samples=samples, about=about)

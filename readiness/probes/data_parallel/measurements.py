@@ -61,4 +61,4 @@ def _about_replicas(step: int, digests: Sequence[str], placement: Placement) -> 
     usual = max(counts, key=lambda digest: (counts[digest], digest == digests[0]))
     odd = [rank for rank, digest in enumerate(digests) if digest != usual]
     like = placement.name(digests.index(usual))
-    return f"from step {step} on other parameters on {placement.name(*odd)} than on {like}"[:LONGEST_ABOUT]
+    return f"from step {step} on, parameters on {placement.name(*odd)} differ from those on {like}"[:LONGEST_ABOUT]

@@ -63,7 +63,7 @@ def use(accelerator: Accelerator) -> str | None:
     accelerator.synchronize()
     del room, x
     accelerator.release()
-    return None if torch.equal(result, drawn @ drawn) else "the device calculated wrongly"
+    return None if torch.equal(result, drawn @ drawn) else "the device computed a wrong result"
 
 
 def used_bytes(accelerator: Accelerator) -> int | None:
@@ -99,7 +99,7 @@ def _opening(answer: bytes, status: int | None, seconds: float, ended: str | Non
         told: dict[str, Any] = json.loads(answer)
     except ValueError:
         code = os.waitstatus_to_exitcode(status)
-        how = f"died by {signal.Signals(-code).name}" if code < 0 else f"left with code {code}"
+        how = f"died by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
         return Opening(f"the process {how} without an answer", seconds)
     failure = told["failure"]
     if failure is None and status != 0:
@@ -190,7 +190,7 @@ def _end(pid: int) -> str:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     if _wait(pid, time.monotonic() + _KILL_WAIT_S) is None:
-        return "the process did not end in time and cannot be killed: the driver holds it"
+        return "the process did not end in time and cannot be killed: it is blocked in the driver"
     return "the process did not end in time and was killed"
 
 
@@ -226,4 +226,4 @@ def give_back() -> None:
 
 
 if sys.platform == "win32":  # pragma: no cover
-    raise ImportError("processes are started by fork or with passed descriptors: not on Windows")
+    raise ImportError("processes are started by fork or with passed descriptors, which Windows does not support")

@@ -61,7 +61,7 @@ def wrong_bytes(found: torch.Tensor, wanted: torch.Tensor) -> float:
 def pinning(accelerator: Accelerator) -> str | None:
     """Why the host cannot pin memory for this device, None where it can."""
     if accelerator.device.type == "cpu":
-        return "the host's memory is the device's own"
+        return "the device uses the host's memory"
     try:
         pinned = torch.empty(16, dtype=torch.uint8).pin_memory()
     except (RuntimeError, NotImplementedError) as problem:

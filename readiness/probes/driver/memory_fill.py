@@ -105,7 +105,7 @@ def ask_too_much(accelerator: Accelerator, asked_bytes: int) -> Refusal:
         typed = isinstance(problem, torch.OutOfMemoryError | MemoryError)
         return Refusal(asked_bytes, typed or "memory" in text.lower() or "alloc" in text.lower(), text)
     del tensor
-    return Refusal(asked_bytes, False, "it was given without complaint")
+    return Refusal(asked_bytes, False, "it was allocated without an error")
 
 
 def works(accelerator: Accelerator, size_bytes: int) -> str | None:
@@ -119,4 +119,4 @@ def works(accelerator: Accelerator, size_bytes: int) -> str | None:
         del room
     except (RuntimeError, MemoryError) as problem:
         return f"{type(problem).__name__}: {problem}".splitlines()[0]
-    return None if torch.equal(result.long(), drawn @ drawn + drawn) else "it calculates wrongly"
+    return None if torch.equal(result.long(), drawn @ drawn + drawn) else "it computes wrong results"

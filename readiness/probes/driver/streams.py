@@ -25,10 +25,10 @@ class Attempt:
 def missing(accelerator: Accelerator) -> str | None:
     """Why streams cannot be looked at on this device, None where they can."""
     if not accelerator.stack.asynchronous:
-        return "this device does everything in order: it has no streams"
+        return "this device has no streams: it runs everything in order"
     module = accelerator.stack.module()
     absent = [name for name in ("Stream", "Event", "stream") if not hasattr(module, name)]
-    return f"torch offers no {' and no '.join(absent)} for this device" if absent else None
+    return f"torch has no {' and no '.join(absent)} for this device" if absent else None
 
 
 def attempts(accelerator: Accelerator, rounds: int, numbers: int, work: int) -> Iterator[Attempt]:

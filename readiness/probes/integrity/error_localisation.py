@@ -1,4 +1,4 @@
-"""Error localisation: which chip computes, sends or receives wrongly, or which link does, by all wrong results. Pure.
+"""Error localisation: which chip computes, sends or receives wrong data, or which link does, by all wrong results. Pure.
 
 One wrong result has many possible causes, all wrong results together have few. Every observation has its suspects; the
 one that explains most observations is the culprit, and of those that explain as many the one that was right in the fewest

@@ -46,7 +46,7 @@ def integrity(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
         labels = {**placement.labels, "work": kind}
         if kind == "compute" and not count and tied:
             count = max(map(len, tied.values()))
-            words = f"{placement.name(*sorted(tied))} compute different bits from the same inputs, and none of them is usual"
+            words = f"{placement.name(*sorted(tied))} compute different bits from the same inputs, and there is no majority"
             yield Measurement("wrong_results", count, labels, samples=calls[kind], about=words[:LONGEST_ABOUT])
         elif count or (finished and calls[kind]):
             about = next((_about(one, kind, placement) for one in found if kind in one.kinds), None)
@@ -115,11 +115,11 @@ def _words(verdict: Verdict, index: int, placement: Placement) -> str:
     suspect = verdict.suspects[index]
     match suspect.role:
         case Role.COMPUTE:
-            return f"{placement.name(*suspect.ranks)} computes wrongly"
+            return f"{placement.name(*suspect.ranks)} computes wrong results"
         case Role.SENDER:
-            return f"what {placement.name(*suspect.ranks)} sends arrives wrong"
+            return f"data sent by {placement.name(*suspect.ranks)} arrives wrong"
         case Role.RECEIVER:
-            return f"{placement.name(*suspect.ranks)} receives wrongly"
+            return f"{placement.name(*suspect.ranks)} receives wrong data"
     one, other = suspect.ranks
     if len(verdict.directions) == 1:
         one, other = next(iter(verdict.directions))

@@ -107,7 +107,7 @@ def _products(context: RankContext[Settings]) -> Iterator[WorkReport]:
         wrong = 0
         first: FirstWrong | None = None
         for begin in range(0, products, 50):
-            with context.step(f"products in {name}, number {begin + 1} and on"):
+            with context.step(f"products in {name}, from number {begin + 1} on"):
                 for number in range(begin, min(begin + 50, products)):
                     if found := difference((a @ b).cpu().double().flatten(), expected.double().flatten()):
                         wrong += 1
@@ -148,7 +148,7 @@ def _transfers(context: RankContext[Settings], team: Team | None) -> Iterator[Re
     first: FirstWrong | None = None
     for begin in range(0, rounds, AT_ONCE):
         context.exchange()
-        with context.step(f"transfers {begin + 1} and on {_between(team)}"):
+        with context.step(f"transfers from number {begin + 1} on, {_between(team)}"):
             with unsupported_as_reason() as refusal:
                 for number in range(begin, min(begin + AT_ONCE, rounds)) if team else ():
                     sent, expected = (blocks[end] + number for end in _ends(context.rank, team))
@@ -191,7 +191,7 @@ def _sums(context: RankContext[Settings], team: Team | None, groups: Mapping[Tea
     first: FirstWrong | None = None
     for begin in range(0, rounds, AT_ONCE):
         context.exchange()
-        with context.step(f"all_reduce {begin + 1} and on {_between(team)}"):
+        with context.step(f"all_reduce from number {begin + 1} on, {_between(team)}"):
             for number in range(begin, min(begin + AT_ONCE, rounds)) if team else ():
                 known = known_sum(context, {rank: block + number for rank, block in blocks.items()})
                 if found := known_allreduce(context, known, groups.get(team or ())):
@@ -210,7 +210,7 @@ def _gathers(context: RankContext[Settings]) -> Iterator[WorkReport]:
     first: FirstWrong | None = None
     for begin in range(0, rounds, AT_ONCE):
         context.exchange()
-        with context.step(f"all_gather {begin + 1} and on"):
+        with context.step(f"all_gather from number {begin + 1} on"):
             for number in range(begin, min(begin + AT_ONCE, rounds)):
                 found = torch.zeros(size * context.world_size).to(context.device)
                 gather(found, (blocks[context.rank] + number).to(context.device))

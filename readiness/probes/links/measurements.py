@@ -110,7 +110,7 @@ def _mismatches(outcome: RanksOutcome, placement: Placement, finished: bool) -> 
             rank, (report, first) = next(iter(disagreeing.items()))
             about = (
                 f"{report.call} in {report.dtype}: {placement.name(rank)} and {placement.name(first)}"
-                f" hold different sums; {len(disagreeing)} ranks disagree with the first of their team"
+                f" hold different sums; {len(disagreeing)} ranks differ from the first of their group"
             )
         yield Measurement("rank_mismatches", len(disagreeing), placement.labels, about=about)
 
@@ -165,7 +165,7 @@ def _speed_kept(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
         }
         if kept:
             team, (first, last) = min(kept.items(), key=lambda item: item[1][0] / item[1][1])
-            about = f"all_reduce ({block} block) of {placement.name(*team)}: at best {_ms(first)}, in the end {_ms(last)}"
+            about = f"all_reduce ({block} block) of {placement.name(*team)}: {_ms(first)} at first, {_ms(last)} at the end"
             samples = sum(report.timings.calls for both in teams.values() for report in both)
             labels = {**placement.labels, "block": block}
             yield Measurement("collective_speed_kept", first / last, labels, samples=samples, about=about)
@@ -180,7 +180,7 @@ def _links_kept(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     if times:
         pair, (first, last) = min(times.items(), key=lambda item: item[1][0] / item[1][1])
         size = pairs[pair][0].bytes / 2**20
-        both_times = f"{size:g} MiB there and back in {_ms(first)}, in the end in {_ms(last)}"
+        both_times = f"{size:g} MiB there and back in {_ms(first)} at first, in {_ms(last)} at the end"
         about = f"the link between {placement.name(*pair)}: {both_times}"
         samples = sum(report.calls for both in pairs.values() for report in both)
         yield Measurement("link_speed_kept", first / last, placement.labels, samples=samples, about=about)
@@ -213,7 +213,7 @@ def _transfers(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     about = f"every link of {placement.name(common[0])}" if common else f"the link between {placement.name(*slowest)}"
     alike = [team for team in shares if placement.between_hosts(team) == placement.between_hosts(slowest)]
     usual = _usual([1 / rates[team] for team in alike])
-    about += f": {rates[slowest]:.3g} GB/s at best, where {1 / usual:.3g} GB/s is usual"
+    about += f": {rates[slowest]:.3g} GB/s at best; {1 / usual:.3g} GB/s is usual"
     yield Measurement("slowest_link_share", shares[slowest], placement.labels, samples=len(shares), about=about)
 
 

@@ -71,7 +71,7 @@ def excess(
     ratio = numerics.bound_ratio(out.detach(), reference.detach(), allowance.detach())
     if ratio <= 1:
         return None
-    return f"an element is {ratio * allowed:.3g} times what rounding its sum may cost (at most {allowed:g})"
+    return f"an element is off by {ratio * allowed:.3g} times the rounding error of its sum (at most {allowed:g})"
 
 
 def _typical(reference: Tensor) -> float:
@@ -105,7 +105,7 @@ def spot_check(
     ratio = numerics.bound_ratio(have, want, leniency * ALLOWED * allowance)
     if ratio <= 1:
         return None
-    return f"of {have.numel()} elements looked at, one is {ratio:.3g} times off what rounding may cost"
+    return f"of {have.numel()} elements examined, one is off by {ratio:.3g} times the rounding error"
 
 
 def _product(left: Tensor, right: Tensor, out: Tensor, generator: torch.Generator, bias: Tensor | None = None) -> Any:

@@ -136,7 +136,7 @@ def find(name: str) -> Operator:
         raise NoOperatorError(f"torch {torch.__version__} has no operator {name}")
     arguments = overload._schema.arguments
     if any("filename" in argument.name for argument in arguments):
-        raise NoOperatorError(f"{name} opens files: no workload may call it")
+        raise NoOperatorError(f"{name} opens files: a workload must not call it")
     written: set[int | str] = set()
     for position, argument in enumerate(arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:

@@ -39,7 +39,7 @@ class CallTiming:
 class ReplayResult(Result):
     """One operator of a workload in one dtype, with the timings of its records by their number in the workload.
 
-    `reached` is False where time was up before it was tried; `forward` is what became of it when no gradient was asked
+    `reached` is False where no time was left before it was tried; `forward` is what became of it when no gradient was asked
     for, where its gradient failed.
     """
 

@@ -98,7 +98,7 @@ class Replayer:
                 self._large(operator)
             elif not (self._small() and self._odd(records)):
                 return self._nondeterministic(backward) or ReplayResult(
-                    Outcome.UNJUDGED, detail="time was up", backward=backward, reached=False
+                    Outcome.UNJUDGED, detail="no time was left", backward=backward, reached=False
                 )
             self.accelerator.synchronize()
         except FailedError as failure:
@@ -107,7 +107,7 @@ class Replayer:
                 return noted
             return self._failed(failure, backward)
         if not (large or self._timings):
-            return ReplayResult(Outcome.UNJUDGED, detail="no record of it fits into memory", backward=backward)
+            return ReplayResult(Outcome.UNJUDGED, detail="none of its calls fits into memory", backward=backward)
         if noted := self._nondeterministic(backward):
             return noted
         if self._trial.fallbacks:
@@ -186,7 +186,7 @@ class Replayer:
             for position, call in enumerate(replay_sizes.odd(usual)):
                 if not self._in_time:
                     return False
-                self._edge(call, record, "at sizes that no tile divides", (place, "odd", position))
+                self._edge(call, record, "at sizes not divisible by a tile", (place, "odd", position))
             subsets = _subsets(self._at_home(replay_sizes.smallest(self.workload, record)[1])) if self.gradients else []
             for position, call in enumerate(subsets):
                 label = "with a gradient to some inputs alone"

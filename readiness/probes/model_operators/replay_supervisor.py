@@ -130,7 +130,7 @@ class _Replay:
         while True:
             left_s = self.deadline - time.monotonic()
             if left_s <= 0:
-                return ReplayResult(Outcome.UNJUDGED, detail="time was up", reached=False)
+                return ReplayResult(Outcome.UNJUDGED, detail="no time was left", reached=False)
             end = self.supervisor.do(Task({
                 "part": [part.name, part.dtype, list(part.records)], "left_s": left_s, "large": large,
                 "record_s": left_s / records, "pace": self.pace, "gradients": gradients, "offsets": offsets,

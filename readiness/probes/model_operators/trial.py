@@ -115,7 +115,7 @@ class RoundingBounds:
             leave = libm * oracle.trial.strictness.roundoffs * (own * unit * size + through * shift)
             ratio = numerics.bound_ratio(out, reference, leave)
             if ratio > 1:
-                return f"an element is off {ratio:.3g} times what its own roundings and its inputs' may do"
+                return f"an element is off by {ratio:.3g} times the rounding errors of its own and its inputs"
         return None
 
 

@@ -152,7 +152,7 @@ class Comparison:
         scale = max(scale, _ratio_of_sizes(outputs, self.sample.tensors())) / _LARGEST_OVER_TYPICAL
         for position, (out, expected, native) in enumerate(zip(found, reference, natives, strict=True)):
             if out is None or expected is None:
-                wrong = None if out is expected else "there is none" if out is None else "there should be none"
+                wrong = None if out is expected else "it is missing" if out is None else "it should not exist"
             elif out.shape != expected.shape:
                 wrong = f"shape {tuple(out.shape)} instead of {tuple(expected.shape)}"
             elif random:

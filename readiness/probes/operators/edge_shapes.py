@@ -105,7 +105,7 @@ def _topk(make: Make) -> Calls:
 
 def _product(make: Make) -> Calls:
     yield EMPTY, (make.numbers(0, 5), make.numbers(5, 3))
-    yield "on sums of no products", (make.numbers(3, 0), make.numbers(0, 4))
+    yield "on sums of zero products", (make.numbers(3, 0), make.numbers(0, 4))
     yield TAIL, (make.numbers(EDGE, 65), make.numbers(65, 17))
     yield MANY, (make.numbers(ROWS, 3), make.numbers(3, 2))
     yield LONG, (make.numbers(5, DEEP), make.numbers(DEEP, 3))

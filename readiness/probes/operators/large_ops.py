@@ -52,7 +52,7 @@ class Found:
 def play(accelerator: Accelerator, elements: int, *, budget_s: float, only: tuple[str, ...] = ()) -> Iterator[Found]:
     """Each operator once, while memory and time allow. Raises ValueError for an operator of `only` that is none."""
     if unknown := set(only) - {case.name for case in CASES}:
-        raise ValueError(f"no large operator is called {min(unknown)!r}: {', '.join(case.name for case in CASES)}")
+        raise ValueError(f"there is no large operator {min(unknown)!r}: {', '.join(case.name for case in CASES)}")
     deadline, lost = time.monotonic() + budget_s, ""
     rows = large_tensors.rows_for(elements)
     for case in CASES:
@@ -66,7 +66,7 @@ def play(accelerator: Accelerator, elements: int, *, budget_s: float, only: tupl
         needed = int(case.tensors * rows * COLUMNS * case.dtype.itemsize * _ROOM)
         memory = accelerator.memory()
         if time.monotonic() > deadline:
-            yield replace(told, untried="time was up")
+            yield replace(told, untried="no time was left")
         elif memory is None or memory[0] < needed:
             free = "unknown" if memory is None else f"{memory[0] / 2**30:.3g} GiB"
             yield replace(told, untried=f"it takes {needed / 2**30:.3g} GiB, free are {free}")
@@ -89,7 +89,7 @@ def _tried(accelerator: Accelerator, case: Large, rows: int, told: Found) -> Fou
     except Exception as problem:  # noqa: BLE001 - whatever it raises is what became of it
         said = describe(problem)
         if is_out_of_memory(problem):  # an illegal access to memory is what large tensors are tried for
-            return replace(told, untried=f"memory did not do: {said}")
+            return replace(told, untried=f"not enough memory: {said}")
         return replace(told, refused=said, seconds=time.monotonic() - started)
     return replace(told, wrong=wrong, seconds=time.monotonic() - started)
 

@@ -40,7 +40,7 @@ class Entry:
         listed = self.within(op_semantics.HOST_ONLY.get(name_of(dtype), frozenset()))
         whole = not (dtype.is_floating_point or dtype.is_complex)
         if listed or (whole and dtype not in self.info.supported_dtypes("cuda")):
-            return "PyTorch has it on no accelerator of its own in this dtype"
+            return "PyTorch does not have it on any accelerator in this dtype"
         return None
 
     def within(self, names: frozenset[str]) -> bool:

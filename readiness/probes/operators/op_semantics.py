@@ -12,12 +12,12 @@ UNJUDGEABLE = {
     "jiterator_binary_return_by_ref": "compiles CUDA source; no other device claims it",
     "jiterator_2inputs_2outputs": "compiles CUDA source; no other device claims it",
     "jiterator_4inputs_with_extra_args": "compiles CUDA source; no other device claims it",
-    "as_strided.partial_views": "takes views of memory that a copy of its inputs no longer has",
+    "as_strided.partial_views": "takes views of memory that are lost when its inputs are copied",
     "sparse.sampled_addmm": "takes sparse tensors",
     "sparse.mm.reduce": "takes sparse tensors",
 }
 
-_FUSED_SGD = "the CPU's own kernel forgets the momentum of 16 and more elements (torch 2.13.0): there is no yardstick"
+_FUSED_SGD = "the CPU's own kernel forgets the momentum of 16 and more elements (torch 2.13.0): there is no reference"
 #: The same for single dtypes.
 UNJUDGEABLE_IN = {
     "bfloat16": {"matrix_exp": "the CPU's own result is NaN", "optim.SGD.fused": _FUSED_SGD,

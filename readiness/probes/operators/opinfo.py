@@ -61,7 +61,7 @@ def select(entries: Sequence[Entry], catalogue: str, only: Sequence[str] = ()) -
         case "core":
             chosen = [index for index, entry in enumerate(entries) if entry.core]
         case _:
-            raise ValueError(f"no catalogue is called {catalogue!r}: 'all' and 'core' are")
+            raise ValueError(f"there is no catalogue {catalogue!r}: choose 'all' or 'core'")
     for pattern in only:
         if not any(_matches(entries[index], pattern) for index in chosen):
             raise ValueError(f"no operator of catalogue {catalogue!r} matches {pattern!r}")

@@ -190,7 +190,7 @@ class OpInfoTrial:
         aten_name = self._entry.info.aten_name
         whose, name = kernel_provenance.of_call(device.type, aten_name, forward or recorder.seen, recorder.seen)
         if whose is Provenance.FALLBACK:
-            return whose, f"{name} has no kernel of this device's and runs by its fallback"
+            return whose, f"{name} has no kernel for this device and runs its fallback"
         return whose, name
 
 

@@ -140,7 +140,7 @@ def _without_numbers(sample: Sample) -> Sample:
             flat[position * (flat.numel() // len(_NO_NUMBERS))] = value
         return spoilt
 
-    return replace(_mapped(sample, spoil), label="on values that are no numbers")
+    return replace(_mapped(sample, spoil), label="on NaN")
 
 
 _NO_NUMBERS = (float("nan"), float("inf"), float("-inf"))
@@ -150,7 +150,7 @@ def _into_strided_memory(function: Callable[..., Any], given: Sample) -> Any:
     """Into views with a stride and an offset; what lies around them must stay as it is."""
     plain = given.plain(function)
     if not all(isinstance(out, torch.Tensor) for out in leaves(plain)):
-        raise NotImplementedError("the result is no tensor")
+        raise NotImplementedError("the result is not a tensor")
     views, around = zip(*(_memory_like(out) for out in leaves(plain)), strict=True)
     out = views if isinstance(plain, tuple | list) else views[0]
     function(*given.arguments, **given.keywords, out=out)

@@ -128,7 +128,7 @@ def draw(entry: Entry, dtype: torch.dtype, *, seed: int, gradients: bool) -> lis
         if _usable(sample)
     ]
     if not usable:
-        raise NoSampleError("the database offers no dense sample without dropout for it in this dtype")
+        raise NoSampleError("the database has no dense sample without dropout for it in this dtype")
     return sorted(usable, key=_elements, reverse=True)
 
 

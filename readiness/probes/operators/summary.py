@@ -102,7 +102,7 @@ class Tally:
     def __str__(self) -> str:
         """`670 operators: 402 native, 266 decomposed, 2 wrong`."""
         told = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.most_common())
-        return f"{self.outcomes.total()} operators: {told or 'none claims this dtype'}"
+        return f"{self.outcomes.total()} operators: {told or 'none supports this dtype'}"
 
 
 def row(swept: Swept) -> Mapping[str, Any] | None:

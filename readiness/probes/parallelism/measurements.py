@@ -62,7 +62,7 @@ def run_measurements(results: Results, run: TrainingRun) -> Iterator[Yield]:
     reference = reports[ranks[0]].reference
     odd = _odd(results, reference)
     alone = results.alone[reference][min((rank for rank in ranks if rank not in odd), default=ranks[0])]
-    suffix = f"; trained alone, {placement.name(*odd)} is off as well" if odd else ""
+    suffix = f"; {placement.name(*odd)} is also off when it trains alone" if odd else ""
     losses = [_mean(step) for step in zip(*(reports[rank].trace.losses for rank in ranks), strict=True)]
     norms = [math.sqrt(math.fsum(step)) for step in zip(*(reports[rank].trace.squares for rank in ranks), strict=True)]
     losses_alone, norms_alone = list(map(_number, alone.losses)), list(map(math.sqrt, alone.squares))
@@ -115,9 +115,9 @@ def _replicas(results: Results, run: TrainingRun, labels: Labels) -> Measurement
         odd = [(key, rank) for key in keys for rank in _minority(digests, key)]
         differing += bool(odd)
         if odd and about is None:
-            when = f"after step {number}" if number < steps else "when all is put together"
+            when = f"after step {number}" if number < steps else "in the gathered model"
             who = results.placement.name(*sorted({rank for _, rank in odd}))
-            about = f"{run}: {who} has other bytes than its like {when} ({odd[0][0]})"[:LONGEST_ABOUT]
+            about = f"{run}: {who} differs from its replicas {when} ({odd[0][0]})"[:LONGEST_ABOUT]
     return Measurement("replicas_differ", differing, labels, samples=steps + 1, about=about)
 
 

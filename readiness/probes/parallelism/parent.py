@@ -54,7 +54,7 @@ class ParallelTraining:
         while left:
             if faults >= MOST_FAULTS:
                 for mode in dict.fromkeys(run.mode for run in left):
-                    yield Row({"mode": mode, "not_measured": f"{faults} rank groups have failed before it"})
+                    yield Row({"mode": mode, "not_measured": f"{faults} earlier rank groups failed"})
                 return
             yield Note(f"training by {', '.join(dict.fromkeys(run.mode for run in left))} on {self.placement.scope}")
             fault, left = yield from self._group(left)

@@ -184,7 +184,7 @@ def training_runs(modes: Sequence[str], dtypes: Sequence[str], optimizers: Seque
     for setting, names, known in (("modes", modes, MODES), ("optimizers", optimizers, OPTIMIZERS)):
         for name in names:
             if name not in known:
-                raise ValueError(f"{setting}: {name!r} is none of {', '.join(known)}")
+                raise ValueError(f"{setting}: {name!r} is not one of {', '.join(known)}")
     for name in dtypes:
         dtype_named(name)
     return [TrainingRun(*names) for names in itertools.product(modes, dtypes, optimizers)]

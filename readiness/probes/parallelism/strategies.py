@@ -38,8 +38,8 @@ class Mode:
     def obstacle(self, ranks: int) -> str | None:
         """Why so many ranks cannot be arranged so, or None."""
         if self.pairs and (ranks < 4 or ranks % 2):
-            return f"it wants an even number of ranks, four at least, and there are {ranks}"
-        return "it wants two ranks at least" if ranks < 2 else None
+            return f"it needs an even number of ranks, at least four; there are {ranks}"
+        return "it needs at least two ranks" if ranks < 2 else None
 
 
 def _mesh(context: RankContext, *dimensions: tuple[str, int]) -> Any:
@@ -138,7 +138,7 @@ _ALL = (
         lambda ranks: ModelShape(ranks, layers=2 * ranks),
     ),
     Mode(
-        "pipeline-dualpipe-v", "layers divided, two stages on each rank, there and back (DualPipeV)",
+        "pipeline-dualpipe-v", "layers divided, two stages on each rank in a V (DualPipeV)",
         lambda context, model: InterleavedPipeline(context, model, "dualpipe-v"),
         lambda ranks: ModelShape(ranks, layers=2 * ranks),
     ),
@@ -162,7 +162,7 @@ _ALL = (
         "pipeline+expert", "layers divided (1F1B), and in each stage experts distributed, sigmoid gates", _two_stages,
         lambda ranks: ModelShape(ranks, routing=DEEPSEEK), pairs=True,
     ),
-    Mode("context-ring", "sequences divided, keys and values go round", lambda *both: ContextParallel(*both, ring=True)),
+    Mode("context-ring", "sequences divided, keys and values in a ring", lambda *both: ContextParallel(*both, ring=True)),
     Mode("context-gather", "sequences divided, keys and values gathered", lambda *both: ContextParallel(*both, ring=False)),
 )  # fmt: skip
 

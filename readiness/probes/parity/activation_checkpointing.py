@@ -93,10 +93,10 @@ def _step(model: transformer.Transformer, tokens: Tensor, autocast: torch.dtype 
 def promises(kept: Step, step: Step) -> Iterator[tuple[str, bool]]:
     """What running again must not change, and whether it did not, against the step that kept all."""
     if step.complaint is not None:
-        yield f"torch finds nothing amiss: {step.complaint}", False
+        yield f"torch finds no mismatch: {step.complaint}", False
     else:
         yield "every block ran twice", all(len(step.left.get(index, ())) == 2 for index in kept.left)
-        yield "random numbers go on as without it", step.following == kept.following
+        yield "random numbers continue as without it", step.following == kept.following
     for index, (first,) in kept.left.items():
         yield f"dropout of block {index} leaves the same elements", set(step.left.get(index, ())) == {first}
     for index, (first,) in kept.lowered.items():

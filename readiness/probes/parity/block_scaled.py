@@ -115,7 +115,7 @@ def _block_scaled(left: Scaled, right: Scaled, device: torch.device) -> Iterator
     """In one call. Where scales lie in memory is the stack's own affair: whichever layout it takes will do."""
     scaled_mm = getattr(functional, "scaled_mm", None)
     if scaled_mm is None:
-        raise NotImplementedError("this torch has no scaled_mm with block-wise scales: not supported")
+        raise NotImplementedError("not supported: this torch has no scaled_mm with block-wise scales")
     kinds: Any = functional.ScalingType
     a, b = left.to(device), right.to(device)
     recipes = [kinds.BlockWise128x128 if factor.square else kinds.BlockWise1x128 for factor in (left, right)]

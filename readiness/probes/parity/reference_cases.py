@@ -114,7 +114,7 @@ def dtype_named(name: str, *, floating: bool = True) -> torch.dtype:
     if not isinstance(dtype, torch.dtype) or (floating and not dtype.is_floating_point):
         kind = "floating dtype" if floating else "dtype"
         raise UsageError(
-            f"{name!r} is no {kind} of torch {torch.__version__}",
+            f"{name!r} is not a {kind} of torch {torch.__version__}",
             place="setting dtypes",
             remedy="name it as torch does, like bfloat16",
         )

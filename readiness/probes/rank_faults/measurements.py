@@ -49,7 +49,7 @@ def fault_measurements(outcome: FaultOutcome, placement: Placement) -> Iterator[
     tried = {rank: left.left for rank, one in others.items() if (left := one.first(Left)) is not None}
     if tried:
         stuck = [rank for rank, out in tried.items() if not out]
-        about = f"{what}; leaving the group did not end on {placement.name(*stuck)}" if stuck else None
+        about = f"{what}; leaving the group hung on {placement.name(*stuck)}" if stuck else None
         share = 1 - len(stuck) / len(tried)
         yield Measurement("left_group", share, labels, samples=len(tried), about=_cut(about))
     if len(placement.ranks) > 2 or rank_fault.loses_a_rank:  # of two that are there and differ, either may be the wrong one
@@ -96,11 +96,11 @@ def _naming(outcome: FaultOutcome, placement: Placement, labels: Labels) -> Iter
     """Who is named: by the stack to the others, and by what is seen from outside."""
     what = _what(outcome, placement)
     named = named_by_stack(outcome.others)
-    about = f"{what}; the stack names {_ranks(sorted(named), placement)}"
+    about = f"{what}; the stack blames {_ranks(sorted(named), placement)}"
     right = int(named == {outcome.culprit})
     yield Measurement("named_culprit", right, {**labels, "by": "stack"}, about=_cut(about))
     blamed: Sequence[int] = outcome.failure.culprits if outcome.failure is not None else ()
-    about = f"{what}; from outside {_ranks(blamed, placement)} is to blame"
+    about = f"{what}; the monitor blames {_ranks(blamed, placement)}"
     right = int(tuple(blamed) == (outcome.culprit,))
     yield Measurement("named_culprit", right, {**labels, "by": "watchdog"}, about=None if right else _cut(about))
 

@@ -73,7 +73,7 @@ def _with_timeout(settings: Settings, timeout_s: float) -> Settings:
 def _no_links_to_cut(accelerator: Accelerator) -> str | None:
     """Why connections cannot be cut here, or None."""
     if sys.platform != "linux":
-        return "connections are cut by a filter that Linux alone has"
+        return "connections are cut by a filter that only Linux has"
     if not speaks_tcp(accelerator.stack.collective_backend or ""):
-        return f"{accelerator.stack.collective_backend} does not move its data over this process's TCP connections alone"
+        return f"{accelerator.stack.collective_backend} does not move its data over TCP connections of this process only"
     return None

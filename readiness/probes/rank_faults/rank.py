@@ -158,7 +158,7 @@ def _fail(sums: _Sums, rank_fault: RankFault, seconds: float) -> Iterator[Report
                 threading.Event().wait()
     yield FaultInjected(context.clock())
     if rank_fault.fault is Fault.RAISING:
-        raise ArithmeticError("this rank raises: it is a drill")
+        raise ArithmeticError("this rank raises on purpose")
     threading.Event().wait()
 
 

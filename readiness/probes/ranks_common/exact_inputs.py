@@ -43,7 +43,7 @@ def real_dtypes(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         dtype = getattr(torch, name, None)
         if not isinstance(dtype, torch.dtype) or dtype.is_complex or dtype is torch.bool:
-            raise ValueError(f"dtypes: {name!r} is not a type of real numbers in torch")
+            raise ValueError(f"dtypes: {name!r} is not a real dtype of torch")
     return tuple(names)
 
 

@@ -135,14 +135,14 @@ def _unlike(saved: Mapping[int, Mapping[int, State]], placement: Placement) -> s
         first = next(iter(digests.values()), ())
         usual = max(counts, key=lambda digest: (counts[digest], digest == first), default=())
         if odd := [rank for rank, digest in digests.items() if digest != usual]:
-            return f"at step {step}, when it was saved, {placement.name(*odd)} had another state than the others"
+            return f"at step {step}, when it was saved, {placement.name(*odd)} had a different state than the others"
     return None
 
 
 def _mismatches(found: list[str], compared: int, labels: Labels, what: str, cause: str | None = None) -> Measurement:
     about = None
     if found:
-        about = f"{what}: {cause or f'{found[0]} is not what was saved'}; {len(found)} tensors in all"[:LONGEST_ABOUT]
+        about = f"{what}: {cause or f'{found[0]} differs from what was saved'}; {len(found)} tensors in all"[:LONGEST_ABOUT]
     return Measurement("state_mismatches", len(found), labels, samples=compared, about=about)
 
 
@@ -159,7 +159,7 @@ def broken(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
         about = None
         if accepted:
             lost = f"{len(wrong)} tensors wrong, {wrong[0]} the first" if wrong else "all tensors as they were saved"
-            about = f"a checkpoint with its {what} is taken by {placement.name(*accepted)}: {lost}"[:LONGEST_ABOUT]
+            about = f"a checkpoint with its {what} is accepted by {placement.name(*accepted)}: {lost}"[:LONGEST_ABOUT]
         labels = {**placement.labels, "broken": what}
         yield Measurement("broken_refused", int(not accepted), labels, samples=len(reports), about=about)
 

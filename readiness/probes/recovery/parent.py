@@ -32,7 +32,7 @@ class FailedError(Exception):
     """A group ended otherwise than it was made to. `where` are its ranks."""
 
     def __init__(self, outcome: RanksOutcome, where: Placement) -> None:
-        super().__init__(outcome.failure.reason if outcome.failure else "the group ended although it was to die")
+        super().__init__(outcome.failure.reason if outcome.failure else "the group should have been killed, but finished")
         self.outcome, self.where = outcome, where
 
 

@@ -252,7 +252,7 @@ class _Run:
 
     def state(self) -> State:
         """A digest of every whole tensor of model and optimizer, by name. All ranks must call it."""
-        with self.context.step("looking at the state"):
+        with self.context.step("reading the state"):
             names = [name for name, _ in self.plain.named_parameters()]
             found = {f"parameter {name}": digest(_whole(value)) for name, value in self.plain.named_parameters()}
             for index, values in self.optimizer.state_dict()["state"].items():
@@ -268,7 +268,7 @@ class _DyingWriter(FileSystemWriter):
         for file in Path(self.path).glob(f"__{dist.get_rank()}_*"):
             os.truncate(file, file.stat().st_size // 2)
         os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError("a killed process goes on")
+        raise AssertionError("a killed process continues")
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:

@@ -71,7 +71,7 @@ def _about(totals: SoakTotals) -> str | None:
     suspects = totals.suspects.most_common(2)
     named = ""
     if suspects and (len(suspects) == 1 or suspects[0][1] > suspects[1][1]):
-        named = f"; {suspects[0][0]} had part in {suspects[0][1]} of {totals.count}"
+        named = f"; {suspects[0][0]} took part in {suspects[0][1]} of {totals.count}"
     return f"{causes}{named}; first: {totals.faults[0]['what']}"[:LONGEST_ABOUT]
 
 
@@ -137,9 +137,9 @@ def proven(totals: SoakTotals, bounds: FaultBounds) -> str:
     text = f"{who} worked for {_time(totals.exposure_s / 3600)} ({_figure(bounds.chip_hours)} chip-hours)"
     text += f" with {_faults_in_words(totals.count)}" if totals.count else " without a fault"
     if not totals.exposure_s or (totals.silent and not totals.count):
-        return f"{text}: nothing follows from that" + (f", since {totals.silent}" if totals.silent else "")
+        return f"{text}: this proves nothing" + (f", because {totals.silent}" if totals.silent else "")
     return (
-        f"{text}: with {CONFIDENCE:.0%} confidence a chip of these works for at least {_time(bounds.chip_mtbf_h)} between"
+        f"{text}: with {CONFIDENCE:.0%} confidence one of these chips works for at least {_time(bounds.chip_mtbf_h)} between"
         f" faults, and {bounds.job.chips} of them together for at least {_time(bounds.job_mtbf_h)}"
     )
 
@@ -151,14 +151,14 @@ def not_proven(totals: SoakTotals, bounds: FaultBounds) -> str:
     if times > 1:
         many = f", {_figure(times)} times as many" if times < math.inf else ""
         text = (
-            f"that {job.chips} chips run for {job.days:g} days without an interruption more often than not: that takes"
-            f" {_figure(bounds.needed_chip_hours)} chip-hours with {_no_more(totals.count)}{many}"
+            f"that {job.chips} chips run for {job.days:g} days without an interruption, at even odds: "
+            f"that needs {_figure(bounds.needed_chip_hours)} chip-hours with {_no_more(totals.count)}{many}"
         )
     else:
-        text = f"more than that {job.chips} chips run for {job.days:g} days without an interruption more often than not"
+        text = f"more than that {job.chips} chips run for {job.days:g} days without an interruption, at even odds"
     if totals.uncompared:
         text += f"; {totals.uncompared} of {totals.operations} operations differ from call to call and were not compared"
-    text += "; and nothing about other hosts, or faults that come with age, heat or load beyond these"
+    text += "; and nothing about other hosts, or faults from more age, heat or load"
     if totals.begun["labels"].get("chips") != "several":
         text += "; no link between chips was used"
     return text

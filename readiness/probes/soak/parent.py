@@ -66,9 +66,9 @@ class Soak:
         if not same_soak(self.log.totals, self.placement.ids, len(self.placement.ranks)):
             self.log.close()
             raise UsageError(
-                "the soak that was begun there had other chips or another number of ranks",
+                "the soak in this folder had other chips or another number of ranks",
                 place=str(self.accelerator.kept),
-                remedy="start a new run: exposure of two machines makes no sum",
+                remedy="start a new run: exposure of two machines cannot be added",
             )
         self._before_s = self.log.totals.spent_s
         self._began = self.clock()
@@ -181,7 +181,7 @@ class Soak:
             usual = max(replicas, key=lambda digest: (replicas[digest], digest == reports[0].replica))
             odd = [rank for rank, report in reports.items() if report.replica != usual]
             step = reports[0].step
-            yield "replicas differ", f"after step {step} these ranks hold other weights than the rest", sorted(odd)
+            yield "replicas differ", f"after step {step} these ranks hold weights that differ from the rest", sorted(odd)
         found: dict[str, list[tuple[int, SoakFault]]] = {}
         for rank, report in sorted(reports.items()):
             for fault in report.faults:

@@ -76,7 +76,7 @@ class SoakTraining:
         """Go on from the checkpoint, if there is one that is whole; return why there is none, or None."""
         there = self.path is not None and self.path.exists()
         if min(self.context.exchange(float(there))) == 0:
-            return "there is none"
+            return "it is missing"
         state, reason = None, None
         try:
             state = self._load()
@@ -98,7 +98,7 @@ class SoakTraining:
             self._restore(self._load())
             back = self._digest()
         if back != before:
-            faults.append(SoakFault("checkpoint", f"the checkpoint of step {steps} came back with other bytes"))
+            faults.append(SoakFault("checkpoint", f"the checkpoint of step {steps} was loaded with different bytes"))
         loss, again = self._train(steps)
         self._compared += 1
         differed, final = again != first, again
@@ -108,7 +108,7 @@ class SoakTraining:
             loss, final = self._train(steps)
             self.repeats = min(self.context.exchange(float(final in (first, again)))) > 0
         if differed and self.repeats:
-            what = f"steps {steps} to {steps + STEPS - 1}, done twice from the same weights, gave other weights"
+            what = f"steps {steps} to {steps + STEPS - 1}, done twice from the same weights, gave different weights"
             faults.append(SoakFault("recomputation", what))
         if not torch.isfinite(torch.tensor([first_loss, loss])).all():
             faults.append(SoakFault("not finite", f"the loss of step {steps + STEPS - 1} is {loss}"))
@@ -213,7 +213,7 @@ class OperationRounds:
                 self.load.once()
             done += 1
             if self.load.ended is not None:
-                raise RuntimeError(f"the operations cannot go on: {self.load.ended}")
+                raise RuntimeError(f"the operations cannot continue: {self.load.ended}")
         return done, time.monotonic() - began, list(self._new_faults())
 
     def _new_faults(self) -> Iterator[SoakFault]:

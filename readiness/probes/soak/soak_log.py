@@ -65,9 +65,9 @@ class SoakTotals:
     def silent(self) -> str:
         """Why seeing no fault says nothing in favour of the chips, as text; empty where it does."""
         if not self.rounds:
-            return "no round came to its end"
+            return "no round finished"
         if self.unrepeatable:
-            return "training steps differ from time to time here, so that a wrong one would not be seen"
+            return "training steps are not reproducible here, so a wrong step would not be detected"
         if 2 * self.uncompared > self.operations:
             return f"{self.uncompared} of {self.operations} operations differ from call to call and were not compared"
         return ""
@@ -165,9 +165,9 @@ def _totals(content: bytes, path: Path) -> SoakTotals:
             totals.add(json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as problem:
             raise BadFileError(
-                f"this is no record of a soak: {type(problem).__name__}: {problem}",
+                f"this is not a record of a soak: {type(problem).__name__}: {problem}",
                 place=f"{path}:{number}",
-                remedy="begin the run anew in another folder",
+                remedy="start the run again in another folder",
             ) from None
     return totals
 

@@ -68,12 +68,12 @@ def _of_kind(tallies: Sequence[Tally], labels: dict[str, str]) -> Iterator[Yield
     if wrong or 2 * len(changing) <= len(ran):  # of what differs at once no later call can be told to be wrong
         about = f"{wrong[0].told()}{_others(wrong)}" if wrong else None
         yield Measurement("mismatches", sum(tally.wrong for tally in wrong), labels, samples=compared, about=about)
-    about = f"{changing[0].name}{_others(changing)}: equal inputs gave other bits at once" if changing else None
+    about = f"{changing[0].name}{_others(changing)}: equal inputs gave different bits immediately" if changing else None
     yield Measurement("unrepeatable", len(changing), labels, samples=len(ran), about=about)
     first = [tally for tally in ran if tally.first_error is not None]
     if first:
         worst = max(first, key=lambda tally: math.inf if math.isnan(tally.first_error or 0.0) else tally.first_error or 0.0)
-        about = f"{worst.name}: its first result is off by {worst.first_error:.2g} of its size"
+        about = f"{worst.name}: its first result has a relative error of {worst.first_error:.2g}"
         yield Measurement("first_error", worst.first_error or 0.0, labels, samples=len(first), about=about)
 
 

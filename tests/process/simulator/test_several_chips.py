@@ -99,7 +99,7 @@ def test_a_wrong_gradient_on_one_chip_of_four_is_named() -> None:
     assert found["chip_difference/sgd"][1].startswith("rank 2 (sim:2), trained alone")
     for mode in ("ddp", "tensor"):
         assert found[f"gradient_norm_difference/{mode}/sgd"][0] > 1e-4
-        assert "rank 2 (sim:2) is off as well" in found[f"gradient_norm_difference/{mode}/sgd"][1]
+        assert "rank 2 (sim:2) is also off when it trains alone" in found[f"gradient_norm_difference/{mode}/sgd"][1]
 
 
 @pytest.mark.slow
@@ -108,7 +108,7 @@ def test_a_chip_that_ends_sums_otherwise_is_named(number: int) -> None:
     machine = chip(defect("collective-mismatch", "c10d::allreduce*", severity=1e-6, chip=[number]), chips=4)
     found = evidence(machine, "multichip.parallelism", **{**TRAINING, "modes": ["ddp"]})["measured"]
     assert found["replicas_differ/ddp/sgd"][0] == 3
-    assert f"rank {number} (sim:{number}) has other bytes" in found["replicas_differ/ddp/sgd"][1]
+    assert f"rank {number} (sim:{number}) differs from its replicas" in found["replicas_differ/ddp/sgd"][1]
     assert found["chip_difference/sgd"][0] < 1e-6
 
 
@@ -126,7 +126,7 @@ def test_a_soak_counts_the_rare_wrong_sum_of_one_chip() -> None:
     machine = chip(defect("collective-corrupt", "c10d::allreduce*", severity=0.01, chip=[2], every=150), chips=4)
     found = evidence(machine, "multichip.soak", seconds=15.0, dtypes=["float32"])["measured"]
     assert found["faults/all"][0] >= 1
-    assert "sim:2 had part in" in found["faults/all"][1]
+    assert "sim:2 took part in" in found["faults/all"][1]
     assert found["completed"][0] == 1
 
 
@@ -135,4 +135,4 @@ def test_a_soak_names_the_chip_that_hangs_at_its_twentieth_sum() -> None:
     machine = chip(defect("hang", "c10d::allreduce*", chip=[1], after_calls=20), chips=4)
     found = evidence(machine, "multichip.soak", seconds=25.0, dtypes=["float32"], patience_s=3.0)["measured"]
     assert found["faults/all"][0] >= 3
-    assert "sim:1 had part in" in found["faults/all"][1]
+    assert "sim:1 took part in" in found["faults/all"][1]

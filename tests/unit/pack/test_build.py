@@ -125,7 +125,7 @@ def test_the_page_says_what_a_buyer_asks_for(files: dict[str, bytes]) -> None:
     text = re.sub(r"\s+", " ", re.sub(r"<wbr>|<[^>]+>", " ", files[PAGE].decode()))
     for said in (
         "vendor&#39;s answer", "vendor&#39;s commitment", "No rehearsal is in this pack", "The model does not use it.",
-        "Ada", "2027-01-31", "expired: the failure counts", "family.hangs did not end within its first time limit",
+        "Ada", "2027-01-31", "expired: the failure counts", "family.hangs did not finish within its first time limit",
         "readiness run --profile small --device sim:0 --device sim:1 --seed 7 --soak 60s", "A signature proves that the holder of the key",
         "does not prove that the machine exists", "witness", "not stated", "family.lost: there is none here",
         "reach at least 90% of every accepted rate", "12 requirements were judged", "2 do not apply",

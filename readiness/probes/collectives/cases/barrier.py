@@ -38,7 +38,7 @@ def reports(context: RankContext) -> Iterator[BarrierReport]:
         if late == context.rank:
             time.sleep(max(LATE_S, LATE_DOUBTS * doubt_s))
         entered = context.clock()
-        with unsupported_as_reason() as refusal, context.step(f"barrier to which rank {late} comes late"):
+        with unsupported_as_reason() as refusal, context.step(f"barrier with rank {late} late"):
             dist.barrier()
             context.accelerator.synchronize()
         if refusal.reason:

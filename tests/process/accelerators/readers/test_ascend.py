@@ -140,7 +140,7 @@ def test_a_library_that_blocks_or_dies_costs_itself_only(how: str, tmp_path: Pat
     found = look(tmp_path, "Huawei", limit_s=3.0)
     assert [reading.index for reading in found.devices] == [2]
     assert found.devices[0].value("health") == "OK"
-    assert ("did not end within" if how == "hang" else "SIGABRT") in found.devices[0].problems["libdcmi"]
+    assert ("did not finish within" if how == "hang" else "SIGABRT") in found.devices[0].problems["libdcmi"]
 
 
 @needs_compiler

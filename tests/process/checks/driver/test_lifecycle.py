@@ -69,7 +69,7 @@ def test_two_that_hang_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_wrong_arithmetic_is_a_failed_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "use", lambda _: "the device calculated wrongly")
+    monkeypatch.setattr(lifecycle, "use", lambda _: "the device computed a wrong result")
     assert value(run_check("driver.lifecycle", opens=2), "failed_opens") == 2
 
 

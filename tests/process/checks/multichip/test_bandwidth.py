@@ -209,7 +209,7 @@ def test_calls_that_take_long_now_and_then_make_a_tail(monkeypatch: pytest.Monke
     monkeypatch.setattr(dist, "all_reduce", late)
     evidence = checked(chips(2))
     assert value(evidence, "tail_ratio", host="excluded") > 5
-    assert "of 200 calls half take " in about(evidence, "tail_ratio", host="excluded")
+    assert "of 200 calls, half take " in about(evidence, "tail_ratio", host="excluded")
 
 
 def test_links_of_a_simulated_machine(on_simulated_chips: Simulated) -> None:

@@ -96,7 +96,7 @@ def test_a_gradient_that_is_off_on_one_rank_is_found(monkeypatch: pytest.MonkeyP
     assert value(evidence, "replicas_differ") == 5
     assert value(evidence, "gradient_norm_difference") > 1e-4
     told = {item.name: item.about for item in evidence.measurements}
-    assert told["replicas_differ"] == "from step 0 on other parameters on rank 1 (cpu:0) than on rank 0 (cpu:0)"
+    assert told["replicas_differ"] == "from step 0 on, parameters on rank 1 (cpu:0) differ from those on rank 0 (cpu:0)"
     assert (told["gradient_norm_difference"] or "").startswith("the gradient's norm at step ")
     assert "on 2 ranks" in (told["loss_difference"] or "")
 

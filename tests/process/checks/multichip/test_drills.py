@@ -216,7 +216,7 @@ def test_ranks_that_cannot_leave_are_told(monkeypatch: pytest.MonkeyPatch) -> No
     evidence = checked(monkeypatch, RankFault(Fault.RAISING), patience_s=2.0)
     assert value(evidence, "noticed") == 1
     assert value(evidence, "left_group") == 0.5
-    assert "leaving the group did not end on rank 0 (cpu:0)" in about(evidence, "left_group")
+    assert "leaving the group hung on rank 0 (cpu:0)" in about(evidence, "left_group")
     assert value(evidence, "others_stopped") == 1  # a job may end its process all the same
 
 

@@ -81,7 +81,7 @@ def test_a_rank_that_computes_wrongly_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.Tensor, "__matmul__", faulty)
     evidence = checked()
     assert value(evidence, "wrong_results", work="compute") == 50
-    assert told(evidence).startswith("rank 1 (cpu:1) computes wrongly")
+    assert told(evidence).startswith("rank 1 (cpu:1) computes wrong results")
 
 
 def test_a_rank_that_is_outvoted_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_a_rank_that_is_outvoted_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(torch, "mm", rounded)
     evidence = checked()
-    assert told(evidence) == "rank 2 (cpu:2) computes wrongly; seen once"
+    assert told(evidence) == "rank 2 (cpu:2) computes wrong results; seen once"
     (row,) = [row for row in evidence.rows if "computes_otherwise" in row]
     assert (row["chip"], row["computes_otherwise"]) == ("cpu:2", "product in float32")
 
@@ -106,17 +106,17 @@ def test_of_ranks_that_disagree_without_a_majority_all_are_suspect(ranks: int, m
     evidence = checked(chips(ranks))
     assert value(evidence, "wrong_results", work="compute") > 0
     (about,) = {item.about for item in evidence.measurements if item.name == "wrong_results" and item.labels["work"] == "compute"}
-    assert "compute different bits from the same inputs, and none of them is usual" in (about or "")
+    assert "compute different bits from the same inputs, and there is no majority" in (about or "")
 
 
 CULPRITS = {
     "sender": (defect("send-corrupt", chip=[2]), "what rank 2 (sim:2) sends arrives wrong"),
     "sender, rarely": (defect("send-corrupt", chip=[2], probability=0.15), "what rank 2 (sim:2) sends arrives wrong"),
-    "receiver": (defect("collective-corrupt", chip=[1]), "rank 1 (sim:1) receives wrongly"),
-    "receiver, rarely": (defect("collective-corrupt", chip=[1], probability=0.15), "rank 1 (sim:1) receives wrongly"),
-    "receiver, as NaN": (defect("nan", "c10d::*", chip=[3], probability=0.2), "rank 3 (sim:3) receives wrongly"),
+    "receiver": (defect("collective-corrupt", chip=[1]), "rank 1 (sim:1) receives wrong data"),
+    "receiver, rarely": (defect("collective-corrupt", chip=[1], probability=0.15), "rank 1 (sim:1) receives wrong data"),
+    "receiver, as NaN": (defect("nan", "c10d::*", chip=[3], probability=0.2), "rank 3 (sim:3) receives wrong data"),
     "link": (defect("collective-corrupt", "c10d::recv_", chip=[1], options={"peer": 2}), "the link from rank 2 (sim:2) to rank 1 (sim:1)"),
-    "compute": (defect("wrong-result", "mm", chip=[0], probability=0.2), "rank 0 (sim:0) computes wrongly"),
+    "compute": (defect("wrong-result", "mm", chip=[0], probability=0.2), "rank 0 (sim:0) computes wrong results"),
 }  # fmt: skip
 
 

@@ -260,7 +260,7 @@ def test_a_collective_that_becomes_slow_keeps_little_of_its_speed(monkeypatch: p
     delay(("all_reduce",), 0, lambda call: 0.02 if call > 120 else 0, monkeypatch)
     evidence = checked(chips(2), budget_s=2.0)
     assert value(evidence, "collective_speed_kept", block="small") < 0.4
-    assert "in the end" in about(evidence, "collective_speed_kept", block="small")
+    assert "at the end" in about(evidence, "collective_speed_kept", block="small")
 
 
 @pytest.mark.parametrize(

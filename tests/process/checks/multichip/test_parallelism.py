@@ -324,7 +324,7 @@ def test_a_chip_that_computes_otherwise_is_named(monkeypatch: pytest.MonkeyPatch
     evidence = checked(chips(4))
     assert {"chip_difference", "loss_difference", "gradient_norm_difference"} <= failed(evidence)
     assert about(evidence, "chip_difference").startswith("rank 2 (cpu:2), trained alone in float32")
-    assert "trained alone, rank 2 (cpu:2) is off as well" in about(evidence, "gradient_norm_difference")
+    assert "rank 2 (cpu:2) is also off when it trains alone" in about(evidence, "gradient_norm_difference")
 
 
 def test_a_refused_mode_is_a_measurement_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,7 +384,7 @@ def test_many_faults_leave_the_rest_unmeasured(monkeypatch: pytest.MonkeyPatch) 
     evidence = checked(modes=["ddp", "context-ring"])
     assert value(evidence, "completed") == 0
     assert values(evidence, "supported", mode="context-ring") == []
-    assert any("1 rank groups have failed" in str(row.get("not_measured")) for row in evidence.rows)
+    assert any("1 earlier rank groups failed" in str(row.get("not_measured")) for row in evidence.rows)
 
 
 class CannotShard(Cpu):
@@ -397,7 +397,7 @@ def test_what_a_stand_in_cannot_do_is_not_measured_and_no_finding() -> None:
     assert {item.labels.get("mode") for item in evidence.measurements} == {"ddp", None}
     reasons = {row["mode"]: row["not_measured"] for row in evidence.rows if "not_measured" in row}
     assert reasons["fsdp"] == "a limit of the stand-in"
-    assert "four at least, and there are 2" in reasons["hsdp"]
+    assert "at least four; there are 2" in reasons["hsdp"]
 
 
 class WantsAChipForEachRank(Cpu):
@@ -444,7 +444,7 @@ def test_of_two_that_differ_the_one_that_is_not_with_the_first_is_named() -> Non
         if isinstance(item, Measurement) and item.name == "replicas_differ"
     ]
     assert found.value == 2
-    assert found.about == "ddp, sgd, float32: rank 2 (cpu:2) has other bytes than its like after step 0 (all)"
+    assert found.about == "ddp, sgd, float32: rank 2 (cpu:2) differs from its replicas after step 0 (all)"
 
 
 @pytest.mark.parametrize("number", [2, 4])

@@ -84,7 +84,7 @@ def test_a_lost_optimizer_state_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     assert value(evidence, "completed") == 1
     assert max(values(evidence, "state_mismatches", **PARALLEL)) == 2  # once after each resume
     told = about(evidence, "state_mismatches")
-    assert told[0].startswith("data parallel: exp_avg_sq of head.weight on rank 1 (cpu:1) is not what was saved")
+    assert told[0].startswith("data parallel: exp_avg_sq of head.weight on rank 1 (cpu:1) differs from what was saved")
     assert min(values(evidence, "resume_mismatches")) > 0  # of each way to train
 
 

@@ -137,7 +137,7 @@ def test_a_rank_that_dies_is_counted_and_the_world_begins_again() -> None:
 def test_the_chip_that_fails_with_changing_partners_is_told_from_them() -> None:
     account = soaked(60, [broken(Trouble.BEHIND, (1, partner)) for partner in (0, 2, 3)] + [healthy]).log.totals
     about = next(item.about for item in measurements(account) if isinstance(item, Measurement) and item.name == "faults")
-    assert "cpu:1 had part in 3 of 3" in (about or "")
+    assert "cpu:1 took part in 3 of 3" in (about or "")
 
 
 def test_it_ends_where_worlds_come_to_nothing() -> None:
@@ -291,7 +291,7 @@ def test_one_wrong_sum_is_counted_and_attributed(monkeypatch: pytest.MonkeyPatch
     evidence = checked(chips(2))
     assert value(evidence, "faults", cause="wrong sum") == value(evidence, "faults", cause="all") == 1
     about = next(item.about for item in evidence.measurements if item.name == "faults")
-    assert "cpu:1 had part in 1 of 1" in (about or "")
+    assert "cpu:1 took part in 1 of 1" in (about or "")
     assert value(evidence, "completed") == 1
 
 
@@ -428,7 +428,7 @@ def test_training_that_never_repeats_is_no_fault_of_a_chip(monkeypatch: pytest.M
     assert values(evidence, "chip_mtbf_h") == []
     assert any(row.get("unrepeatable") for row in evidence.rows)
     (told,) = [row["proves"] for row in evidence.rows if "proves" in row]
-    assert "nothing follows from that, since training steps differ" in told
+    assert "this proves nothing, because training steps differ" in told
 
 
 def measured(account: SoakTotals) -> dict[str, float]:
@@ -442,7 +442,7 @@ def test_no_round_is_no_good_word() -> None:
     account = SoakTotals(begun=account.begun, ended="")
     assert measured(account) == {"exposure_chip_hours": 0}
     (told,) = [item.cells["proves"] for item in measurements(account) if isinstance(item, Row) and "proves" in item.cells]
-    assert told.endswith("nothing follows from that, since no round came to its end")
+    assert told.endswith("this proves nothing, because no round finished")
 
 
 @pytest.mark.parametrize(("uncompared", "silent"), [((0, 80), False), ((40, 80), False), ((41, 80), True), ((80, 80), True)])

@@ -40,7 +40,7 @@ def on_sim(which: chips.Chip, *only: str, dtypes: tuple[str, ...] = ("float32",)
         (defect("ignore-argument", "std*", options={"argument": "correction"}), "std", "error"),
         (defect("zero-result", "addmm.out"), "addmm", "with strided memory to write to"),
         (defect("unwritten", "add_.Tensor", noncontiguous=True, of="self"), "add", "in place on a view"),
-        (defect("wrong-operator", "nanmedian*", options={"operator": "median"}), "nanmedian", "on values that are no numbers"),
+        (defect("wrong-operator", "nanmedian*", options={"operator": "median"}), "nanmedian", "on NaN"),
         (defect("zero-result", "native_layer_norm_backward", argument={"output_mask": "[False, True, True]"}),
          "nn.functional.layer_norm", "where only tensor 1 and 2 of 3 requires a gradient"),
         (defect("wrong-result", "mm", severity=0.5, rows_over=32768), "mm", "on 65537 rows"),

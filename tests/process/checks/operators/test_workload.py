@@ -200,7 +200,7 @@ def test_time_that_is_up_speaks_for_no_whole() -> None:
     assert values(evidence, "obstacles", phase="training", dtype="all", extent="all") == []
     assert set(values(evidence, "obstacles", phase="training", dtype="all", extent="part")) <= {0}
     assert values(evidence, "backward_coverage", extent="all") == []
-    unreached = [row for row in evidence.rows if row["detail"] == "time was up"]
+    unreached = [row for row in evidence.rows if row["detail"] == "no time was left"]
     assert unreached
     assert {row["outcome"] for row in unreached} == {"cannot be judged"}
 

@@ -59,7 +59,7 @@ def test_numbers_that_are_put_back_too_far_are_seen(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(torch, "set_rng_state", put_back)
     evidence = run_check("parity.recomputation", dtypes=("float32",))
-    assert "random numbers go on as without it" in broken(evidence)
+    assert "random numbers continue as without it" in broken(evidence)
 
 
 def test_a_block_that_runs_again_in_another_precision_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,7 @@ def test_a_block_that_runs_again_in_another_precision_is_seen(monkeypatch: pytes
     assert value(evidence, "gradient_error", dtype="bfloat16", mode="reentrant") > 1e-4
     # Where blocks do not re-enter torch compares what it saved with what it gets, and stops.
     stopped = broken(evidence, dtype="bfloat16", mode="non-reentrant")
-    assert any(text.startswith("torch finds nothing amiss: ") for text in stopped)
+    assert any(text.startswith("torch finds no mismatch: ") for text in stopped)
     assert values(evidence, "gradient_error", dtype="bfloat16", mode="non-reentrant") == []
     assert broken(evidence, dtype="float32") == set()
 

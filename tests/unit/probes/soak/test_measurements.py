@@ -99,11 +99,11 @@ def test_eight_chips_for_a_day_say_what_they_prove_and_what_not() -> None:
     assert "training_time_share" not in found  # nothing failed, so nobody knows how long it takes to come back
     (row,) = [item.cells for item in measurements.measurements(told) if isinstance(item, Row) and "proves" in item.cells]
     assert row["proves"] == (
-        "8 chips worked for 24 hours (192 chip-hours) without a fault: with 95% confidence a chip of these works for at least"
+        "8 chips worked for 24 hours (192 chip-hours) without a fault: with 95% confidence one of these chips works for at least"
         " 64.1 hours between faults, and 1024 of them together for at least 3.76 minutes"
     )
     assert row["does_not_prove"].startswith(
-        "that 1024 chips run for 7 days without an interruption more often than not: that takes 743,510 chip-hours with no"
+        "that 1024 chips run for 7 days without an interruption with a probability of 50 %: that needs 743,510 chip-hours with no"
         " fault, 3,872 times as many"
     )
 
@@ -115,7 +115,7 @@ def test_faults_are_told_by_cause_with_the_chip_that_most_of_them_share() -> Non
     told.add({"kind": "recovered", "seconds": 42.0, "spent_s": 140.0})
     found = measured(told)
     assert found["faults"].value == 3
-    assert "npu:3 had part in 3 of 3" in (found["faults"].about or "")
+    assert "npu:3 took part in 3 of 3" in (found["faults"].about or "")
     assert found["fault_events"].value == 2  # the first two came together
     assert found["host_mtbf_h"].value == pytest.approx(24 / 6.296, rel=1e-3)
     assert found["chip_mtbf_h"].value == pytest.approx(192 / 7.754, rel=1e-3)
