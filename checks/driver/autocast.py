@@ -23,7 +23,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
             "1", better=Better.LOWER,
             meaning="Results and gradients of another dtype than they should have, and steps that raised.",
             title="Autocast puts every operator into the right dtype",
-            why="An operator that autocast leaves in the wrong dtype loses precision or speed without a word.",
+            why="An operator that autocast leaves in the wrong dtype loses precision or speed without an error.",
             remedy="Update the plug-in; the rows name the operators.",
             action=Action.UPDATE_SOFTWARE,
         ),

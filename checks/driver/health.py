@@ -13,8 +13,8 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
     measures={
         "faults": Measure(
             "1", better=Better.LOWER,
-            meaning="Faults that stand, for which the vendor's documents ask for this action.",
-            title="No fault stands that asks for: {action}",
+            meaning="Current faults for which the vendor's documents ask for this action.",
+            title="No current fault asks for: {action}",
             why="What the vendor's own tools report of a device is seen by its users sooner or later.",
             remedy="Do what the rows of driver.health name: {action}.",
             action=Action.GATHER_EVIDENCE,
@@ -23,15 +23,15 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
             "1", better=Better.LOWER,
             meaning="Faults with which the device must not be used before something is done about them.",
             title="The device has no fatal fault",
-            why="A device that its vendor's tools call unusable ends a run, or gives wrong results without a word.",
+            why="A device that its vendor's tools call unusable ends a run, or gives wrong results without an error.",
             remedy="Drain the device and do what the rows of driver.health name: reset it, reboot the host, replace it.",
             action=Action.RESET_DEVICE,
         ),
         "unknown_codes": Measure(
             "1", better=Better.LOWER,
             meaning="Fault codes and words of health that no public document explains.",
-            title="Every fault code that stands is explained",
-            why="A code that nobody can look up may mean anything.",
+            title="Every current fault code is explained",
+            why="A code without an explanation may mean anything.",
             remedy="Ask the vendor what the codes mean that the rows of driver.health name.",
             action=Action.CONTACT_VENDOR,
         ),
@@ -61,7 +61,7 @@ def health(accelerator: Accelerator) -> Iterator[Yield]:
 
     reading = accelerator.reading()
     if reading is None:
-        raise Skip("no library or tool of the vendor's that tells of health is here, or none is known for this device")
+        raise Skip("no library or tool of the vendor reports health here, or none is known for this device")
     if not reading.sources:
         raise Skip("; ".join(f"{name}: {reason}" for name, reason in reading.problems.items()))
     for name, field in reading.complete().fields.items():

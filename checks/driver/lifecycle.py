@@ -26,7 +26,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Note, R
             "bytes per cycle", better=Better.LOWER,
             meaning="Median growth of memory a cycle of allocating, calculating and freeing, or a process.",
             why="A stack that loses memory with every cycle ends a service in days and a training run in weeks.",
-            remedy="Update the driver and the runtime; until then restart the process before its memory is gone.",
+            remedy="Update the driver and the runtime; until then restart the process before its memory is used up.",
             action=Action.UPDATE_SOFTWARE,
         ),
         "handle_growth": Measure(

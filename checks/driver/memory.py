@@ -13,10 +13,10 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
     measures={
         "allocated_share": Measure(
             "1", better=Better.HIGHER,
-            meaning="Share of the memory asked for that was given.",
+            meaning="Share of the requested memory that was allocated.",
             title="The memory that is advertised can be allocated",
-            why="Memory that is advertised and cannot be had ends a job at its largest step.",
-            remedy="Free what others hold on the device; if nobody does, reset it.",
+            why="Memory that is advertised but cannot be allocated ends a job at its largest step.",
+            remedy="Free memory that other processes use on the device; if there is none, reset the device.",
             action=Action.RESET_DEVICE,
         ),
         "usable_gib": Measure(

@@ -34,7 +34,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
             "1", better=Better.LOWER,
             meaning="Rules about versions for which a version was missing.",
             title="Every rule about versions can be decided",
-            why="A rule whose versions could not be read has not been kept: it has not been looked at.",
+            why="A rule whose versions could not be read was not checked.",
             remedy="Install the vendor's management library and make its files readable, in the container too.",
             action=Action.CHECK_CONFIG,
         ),

@@ -16,7 +16,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
             meaning="Results that were computed from values that were not ready.",
             title="Streams and events keep their order",
             why=(
-                "Copies and collectives overlap with computation on streams; an event passed too early reads yesterday's "
+                "Copies and collectives overlap with computation on streams; an event passed too early reads old "
                 "values without any error."
             ),
             remedy="Update the driver and the runtime; do not train on it meanwhile.",

@@ -82,15 +82,15 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         "most_of_raw": Measure(
             "1",
             meaning=(
-                "Rate of the fastest pair over that of the raw transfer: what is faster than it can be has not been sent."
+                "Rate of the fastest pair over that of the raw transfer: what is faster than the link has not been sent."
             ),
             why="A transfer that is several times as fast as a plain one between the same ranks has not been made.",
-            remedy="Have the results compared: something answers before the data are there.",
+            remedy="Compare the results: the operation returns before the data have arrived.",
             action=Action.GATHER_EVIDENCE,
         ),
         "both_ways_gain": Measure(
             "1", better=Better.HIGHER,
-            meaning="What both ways at once carry over what one does; 2 where they do not share.",
+            meaning="Rate of both directions at once over that of one; 2 where they do not share.",
             why="Rings and exchanges of tokens send and receive at once: directions that share a link halve each other.",
             remedy="Look at the link's width and at the library's channels; compare with another pair.",
             action=Action.CHECK_CONFIG,
@@ -115,14 +115,14 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         ),
         "jitter": Measure(
             "1", better=Better.LOWER,
-            meaning="Distance of the quartiles of many equal small sums over their median.",
+            meaning="Interquartile range of many equal small sums over their median.",
             why="Where times scatter, every step waits for the slowest of many calls.",
             remedy="Look at what else runs on the hosts, at power states and at the links' retries.",
             action=Action.GATHER_EVIDENCE,
         ),
         "overlap_ratio": Measure(
             "1", better=Better.LOWER,
-            meaning="Time of a sum and products at once over the longer of the two alone.",
+            meaning="Time of a sum and products at once over the longer time of each alone.",
             title="Exchanges and computation overlap",
             why=(
                 "Training exchanges gradients while it computes; where the two take turns, every exchange is paid for in "
@@ -138,7 +138,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
             "1", better=Better.LOWER,
             meaning="Timed results that are not what they must be.",
             title="Every timed collective gives right results",
-            why="What is fast and wrong is of no use: every timed result is compared.",
+            why="Fast but wrong results are useless: every timed result is compared.",
             remedy="Do not use this: have the chip and the links that are named tested.",
             action=Action.REPLACE,
         ),
@@ -171,10 +171,10 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         ),
         "share_of_links": Measure(
             "1", better=Better.HIGHER,
-            meaning="peak_bus_gbps over what a chip's links carry by the vendor's word.",
+            meaning="peak_bus_gbps over the rated speed of a chip's links.",
             title="Links carry a fair share of their rated speed",
             why=(
-                "Links that are all equally slow are as good as each other and no good: a wrong setting, or transfers "
+                "Links that are all equally slow pass every comparison among themselves: a wrong setting, or transfers "
                 "that go another way."
             ),
             remedy=(

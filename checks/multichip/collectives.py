@@ -48,7 +48,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         "repeat_spread": Measure(
             "1", better=Better.LOWER,
             meaning="Largest distance between those results over the largest element.",
-            why="It tells roundoff of another order from results that really differ.",
+            why="It distinguishes roundoff of another order from results that really differ.",
             remedy="Set the library's deterministic mode; suspect a chip where the spread exceeds rounding.",
             action=Action.CHECK_CONFIG,
         ),
@@ -65,10 +65,10 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         ),
         "nan_lost": Measure(
             "1", better=Better.LOWER,
-            meaning="NaN that one rank put in and another did not get out.",
+            meaning="NaN sent by one rank that another did not receive.",
             title="NaN on one rank reaches all ranks",
             why=(
-                "A gradient that is no number on one rank must stop the step on all. Maxima are not asked for: gloo loses "
+                "A NaN gradient on one rank must stop the step on all. Maxima are not required: gloo loses "
                 "NaN there."
             ),
             remedy="Update the library of collectives; look for NaN before the exchange.",
@@ -76,7 +76,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         ),
         "infinities_wrong": Measure(
             "1", better=Better.LOWER,
-            meaning="Infinities that one rank put in and another did not get out.",
+            meaning="Infinities sent by one rank that another did not receive.",
             title="Infinity on one rank reaches all ranks",
             why="An overflow on one rank must reach all of them, or some take a step that others leave out.",
             remedy="Update the library of collectives; look for overflows before the exchange.",
@@ -84,11 +84,11 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         ),
         "barriers_left_early": Measure(
             "1", better=Better.LOWER,
-            meaning="Ranks that left a barrier before a late one had come.",
+            meaning="Ranks that left a barrier before a late one arrived.",
             title="Barriers wait for every rank",
             why=(
                 "Behind a barrier that does not wait, a rank reads what another has not yet written: checkpoints and "
-                "caches are spoilt."
+                "caches are corrupted."
             ),
             remedy="Update the library of collectives; wait for the device after every barrier.",
             action=Action.UPDATE_SOFTWARE,

@@ -26,7 +26,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Note, Scope, Y
         "noticed_after_s": Measure(
             "s", better=Better.LOWER,
             meaning="Seconds until the last of them knows.",
-            why="Until the last rank knows, all chips of the job stand still.",
+            why="Until the last rank knows, all chips of the job wait.",
             remedy="Shorten the stack's own timeout; watch every rank from outside.",
             action=Action.CHECK_CONFIG,
         ),
@@ -34,8 +34,8 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Note, Scope, Y
             "1", better=Better.HIGHER,
             meaning="1 where exactly the right rank is named, by the stack or by our own monitor (label by).",
             title="The failed rank is named from outside",
-            why="Whoever restarts the job must know which chip to leave out.",
-            remedy="Read the rows: they tell what each rank was doing.",
+            why="To restart the job, one must know which chip to leave out.",
+            remedy="Read the rows: they show what each rank was doing.",
             action=Action.GATHER_EVIDENCE,
         ),
         "others_stopped": Measure(
@@ -63,7 +63,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Note, Scope, Y
         "silent": Measure(
             "1", better=Better.LOWER,
             meaning="Ranks that took wrong results without an error.",
-            why="Ranks that sum what does not belong together go on with garbage.",
+            why="Ranks that sum unrelated tensors continue with garbage.",
             remedy="Train a first step under TORCH_DISTRIBUTED_DEBUG=DETAIL.",
             action=Action.CHECK_CONFIG,
         ),

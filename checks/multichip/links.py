@@ -37,10 +37,10 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
             "1", better=Better.LOWER,
             meaning=(
                 "Calls of 50 times their kind's median and `interruption_s` at least, less the time the host kept ranks "
-                "waiting (one or two such calls count from 1.5 s on): a link that went and came back."
+                "waiting (one or two such calls count from 1.5 s on): a link that was lost and came back."
             ),
-            title="No link goes away during the run",
-            why="A link that goes away and comes back within a minute of light work stops a training run for good some day.",
+            title="No link is lost during the run",
+            why="A link that is lost and comes back within a minute of light work ends a training run some day.",
             remedy="Read the link's error counters and the kernel's log; reseat or replace cable, module or chip.",
             action=Action.REPLACE,
         ),

@@ -47,7 +47,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
             ),
             title="Replicas of divided training stay equal in every bit",
             why=(
-                "One flipped bit moves no loss that anybody would notice, and from there on two ranks train different "
+                "One flipped bit changes no loss visibly, and from there on two ranks train different "
                 "models."
             ),
             remedy="Suspect the chip that is named, and its links; look for parameters that are not synchronised.",
@@ -70,9 +70,9 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         "chip_difference": Measure(
             "1", better=Better.LOWER,
             meaning="How far the worst chip by itself is from float64 on the host; it is named.",
-            title="All chips compute divided training alike",
+            title="All chips compute divided training equally",
             why=(
-                "One chip that computes otherwise than the rest spoils what all of them train, and no collective is to "
+                "One chip that computes differently from the rest corrupts the training of all, and no collective is to "
                 "blame."
             ),
             remedy="Run the checks of operators and parity on the chip that is named; take it out of service.",

@@ -9,7 +9,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
 
 @check(
     "multichip.recovery",
-    title="Training that is killed goes on as if it had never stopped",
+    title="Killed training continues as if it had never stopped",
     measures={
         "resume_mismatches": Measure(
             "1", better=Better.LOWER,
@@ -18,7 +18,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
                 "two such runs may differ."
             ),
             title="Resumed training equals unbroken training",
-            why="What a restart does not bring back exactly is lost at every restart, and nobody is told.",
+            why="What a restart does not restore exactly is lost at every restart, without an error.",
             remedy=(
                 "Compare the state after loading with that which was saved: state_mismatches and its rows name tensor and "
                 "rank."
@@ -35,7 +35,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         "broken_refused": Measure(
             "1", better=Better.HIGHER,
             meaning="1 where every rank refuses a checkpoint that is broken in this way.",
-            why="Half a checkpoint that is taken for a whole one spoils the run.",
+            why="A partial checkpoint that is accepted corrupts the run.",
             remedy="Resume only from checkpoints whose .metadata exists; update torch.",
             action=Action.UPDATE_SOFTWARE,
         ),
@@ -62,7 +62,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
             "1", better=Better.HIGHER,
             meaning="0 where a rank died that was not to die, hung or raised.",
             why="A job of a thousand chips is restarted every few hours: a restart that fails or hangs is an outage.",
-            remedy="The rows name rank and operation: look at what is left of the processes that died, and at the driver.",
+            remedy="The rows name rank and operation: check what the dead processes left behind, and at the driver.",
             action=Action.CONTACT_VENDOR,
         ),
     },

@@ -75,7 +75,7 @@ def recount(path: Path) -> Iterator[Yield]:
         "uninterrupted_day": Measure(
             "1", better=Better.HIGHER,
             meaning="Probability that such a job runs a day without a fault: lower bound with 95 % confidence.",
-            why="It tells whether somebody must stand by at night.",
+            why="It shows whether somebody must be on call at night.",
             remedy="Soak longer if no fault was seen; else replace what failed.",
             action=Action.GATHER_EVIDENCE,
         ),
@@ -113,7 +113,7 @@ def recount(path: Path) -> Iterator[Yield]:
             "1", better=Better.HIGHER,
             meaning="Best pace of the last quarter over that of the first.",
             why="A device that slows down within hours slows every other device of the job with it.",
-            remedy="Look at temperatures, power limits and clocks with the vendor's tool; mend the cooling.",
+            remedy="Look at temperatures, power limits and clocks with the vendor's tool; repair the cooling.",
             action=Action.CHECK_CONFIG,
         ),
         "completed": Measure(
@@ -126,7 +126,7 @@ def recount(path: Path) -> Iterator[Yield]:
         "compared_share": Measure(
             "1", better=Better.HIGHER,
             meaning="Share of the work that repeats to the bit here, so that a wrong result would be seen.",
-            why="Where results do not repeat, a wrong one cannot be seen, and having no fault says nothing.",
+            why="Where results are not reproducible, a wrong one cannot be detected, and no fault proves nothing.",
             remedy="Set the stack's switch for deterministic algorithms.",
             action=Action.CHECK_CONFIG,
         ),

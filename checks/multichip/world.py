@@ -35,7 +35,7 @@ from readiness import (
         "software_differences": Measure(
             "1", better=Better.LOWER,
             meaning=(
-                "Chips of which a component has another version than on the chip that leads; 0 is reported only where "
+                "Chips with a component in another version than on the first chip; 0 is reported only where "
                 "every version could be read on all hosts."
             ),
             title="All chips have the same software versions",
@@ -48,13 +48,14 @@ from readiness import (
         ),
         "variable_differences": Measure(
             "1", better=Better.LOWER,
-            meaning="Chips of hosts on which the environment tells the library of collectives something else.",
+            meaning="Chips on hosts whose environment configures the library of collectives differently.",
             title="All ranks have the same library settings",
             why=(
-                "Ranks whose libraries are told different things choose different ways, and wait for each other for ever, "
+                "Ranks whose libraries are configured differently choose different algorithms, and wait for each "
+                "other for ever, "
                 "or slowly."
             ),
-            remedy="Set the same variables on all hosts, for shells that nobody logs into as well; the limit names them.",
+            remedy="Set the same variables on all hosts, for non-login shells as well; the limit names them.",
             action=Action.CHECK_CONFIG,
         ),
     },

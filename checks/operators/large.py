@@ -19,12 +19,12 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
                 "The logits of four sequences have more elements than 32 bits can number: a kernel that does so spoils "
                 "them silently."
             ),
-            remedy="Split the batch, or compute the loss in chunks, until the operators that the rows name are mended.",
+            remedy="Split the batch, or compute the loss in chunks, until the operators that the rows name are fixed.",
             action=Action.CONTACT_VENDOR,
         ),
         "missing": Measure(
             "1", better=Better.LOWER,
-            meaning="Operators that are not there for tensors of so many elements.",
+            meaning="Operators that do not support tensors of so many elements.",
             title="Tensors beyond 2^31 elements are supported",
             why="Kernels that refuse large tensors make the batch smaller than memory would.",
             remedy="Split the batch, or compute the loss in chunks.",
@@ -37,7 +37,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
                 "The logits of four sequences have more elements than 32 bits can number: a kernel that does so spoils "
                 "them silently."
             ),
-            remedy="Split the batch, or compute the loss in chunks, until the operators that the rows name are mended.",
+            remedy="Split the batch, or compute the loss in chunks, until the operators that the rows name are fixed.",
             action=Action.CONTACT_VENDOR,
         ),
         "tried": Measure(

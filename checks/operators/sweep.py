@@ -9,7 +9,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
 
 @check(
     "operators.sweep",
-    title="PyTorch's operators are there, right, and come back",
+    title="PyTorch's operators exist, are right, and return",
     measures={
         "forward_coverage": Measure(
             "1", better=Better.HIGHER,
@@ -88,7 +88,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
             "1", better=Better.LOWER,
             meaning="Operators whose results differ from call to call.",
             why=(
-                "A run whose operators differ from call to call cannot be repeated, and its faults cannot be told from "
+                "A run whose operators differ from call to call cannot be repeated, and its faults look like "
                 "noise."
             ),
             remedy="Select deterministic kernels, or accept it.",
@@ -96,9 +96,9 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
         ),
         "errors": Measure(
             "1", better=Better.LOWER,
-            meaning="Operators that are missing because they are there and raise.",
+            meaning="Operators that exist and raise an error.",
             title="No operator raises an error in {dtype}",
-            why="An operator that is there and fails ends a run as surely as one that is missing.",
+            why="An operator that fails ends a run like a missing one.",
             remedy="The rows of operators.sweep name the operators and quote the errors; report them.",
             action=Action.CONTACT_VENDOR,
         ),
@@ -107,7 +107,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
             meaning="Operators that run on the host.",
             title="No operator falls back to the host in {dtype}",
             why=(
-                "An operator that runs on the host is right and drags every tensor there and back: one in a model's inner "
+                "An operator that runs on the host copies every tensor there and back: one in a model's inner "
                 "loop sets its speed."
             ),
             remedy=(
@@ -118,25 +118,25 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
         ),
         "native": Measure(
             "1", better=Better.HIGHER,
-            meaning="Operators of which a kernel of the device's own ran.",
+            meaning="Operators that ran a kernel of the device.",
             why="Only kernels of the device's own run at its speed.",
-            remedy="The rows tell which operators are decomposed or run on the host; ask for native kernels.",
+            remedy="The rows show which operators are decomposed or run on the host; ask for native kernels.",
             action=Action.CONTACT_VENDOR,
         ),
         "decomposed": Measure(
             "1",
-            meaning="Operators that were made of others.",
+            meaning="Operators that were decomposed into others.",
             why="A decomposition is right, and costs a call and a pass over memory for each of its parts.",
         ),
         "refuse_unaligned": Measure(
             "1", better=Better.LOWER,
             meaning=(
-                "Operators that are right and refuse, or crash, on inputs at an address that is no multiple of 16 bytes "
+                "Operators that are right and refuse, or crash, on inputs at an address that is not a multiple of 16 bytes "
                 "alone."
             ),
             title="Every operator takes unaligned input in {dtype}",
             why=(
-                "Whoever slices its input so that it begins between two multiples of 16 bytes gets an error, or loses the "
+                "An input sliced to start between two multiples of 16 bytes raises an error, or ends the "
                 "process."
             ),
             remedy="Call clone() on sliced inputs of these operators; report the rows to the vendor.",

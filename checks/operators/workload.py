@@ -17,7 +17,7 @@ def vet(settings: Mapping[str, Any]) -> None:
 
 @check(
     "operators.workload",
-    title="The operators that the model calls are there and right, at the model's shapes",
+    title="The operators that the model calls exist and are right, at the model's shapes",
     measures={
         "obstacles": Measure(
             "1", better=Better.LOWER,
@@ -25,7 +25,7 @@ def vet(settings: Mapping[str, Any]) -> None:
                 "Operators of the model that are missing, wrong, crash or hang; one line says what stands between the "
                 "device and the model."
             ),
-            why="One operator that is missing, wrong or fatal stops the model, or spoils what it learns and says.",
+            why="One operator that is missing, wrong or fatal stops the model or corrupts its results.",
             remedy=(
                 "The rows of operators.workload name operator, dtype, size and figures; update the plug-in, or report "
                 "them to the vendor."
@@ -45,7 +45,7 @@ def vet(settings: Mapping[str, Any]) -> None:
         "backward_coverage": Measure(
             "1", better=Better.HIGHER,
             meaning="Share of the gradients of the model's operators that work.",
-            title="Every gradient that {phase} needs is there",
+            title="Every gradient that {phase} needs exists",
             why="A missing gradient stops training; there is no fallback at speed.",
             remedy=(
                 "The rows of operators.workload name operator, dtype, size and figures; update the plug-in, or report "
@@ -56,11 +56,11 @@ def vet(settings: Mapping[str, Any]) -> None:
         "operators": Measure(
             "1",
             meaning="Operators that the model calls.",
-            why="It says of how much of the model the other figures speak.",
+            why="It says how much of the model the other figures cover.",
         ),
         "missing": Measure(
             "1", better=Better.LOWER,
-            meaning="Operators of the model that are not there.",
+            meaning="Operators of the model that are missing.",
             why="A model stops at the first operator that its device lacks.",
             remedy=(
                 "The rows of operators.workload name operator, dtype, size and figures; update the plug-in, or report "
@@ -92,7 +92,7 @@ def vet(settings: Mapping[str, Any]) -> None:
             "1", better=Better.LOWER,
             meaning="Operators of the model whose results differ from call to call.",
             why=(
-                "A run whose operators differ from call to call cannot be repeated, and its faults cannot be told from "
+                "A run whose operators differ from call to call cannot be repeated, and its faults look like "
                 "noise."
             ),
             remedy="Select deterministic kernels, or accept it.",
@@ -114,14 +114,14 @@ def vet(settings: Mapping[str, Any]) -> None:
         ),
         "native_share": Measure(
             "1", better=Better.HIGHER,
-            meaning="Share of the calls, or of the time, of operators with a kernel of the device's own.",
+            meaning="Share of the calls, or of the time, of operators that run a kernel of the device.",
             why="Only kernels of the device's own run at its speed.",
             remedy="Ask the vendor for native kernels of the operators that the rows name.",
             action=Action.CONTACT_VENDOR,
         ),
         "decomposed_share": Measure(
             "1",
-            meaning="Share of the calls, or of the time, of operators that were made of others.",
+            meaning="Share of the calls, or of the time, of operators that were decomposed into others.",
             why="A decomposition is right, and costs a call and a pass over memory for each of its parts.",
         ),
         "fallback_share": Measure(
@@ -141,11 +141,11 @@ def vet(settings: Mapping[str, Any]) -> None:
         "refuse_unaligned": Measure(
             "1", better=Better.LOWER,
             meaning=(
-                "Operators of the model that are right and refuse, or crash, on inputs at an address that is no multiple "
+                "Operators of the model that are right and refuse, or crash, on inputs at an address that is not a multiple "
                 "of 16 bytes alone, which no record of the model has: they are no obstacle."
             ),
             why=(
-                "Whoever slices its input so that it begins between two multiples of 16 bytes gets an error, or loses the "
+                "An input sliced to start between two multiples of 16 bytes raises an error, or ends the "
                 "process."
             ),
             remedy="Call clone() on sliced inputs of these operators; report the rows to the vendor.",

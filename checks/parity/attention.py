@@ -33,14 +33,14 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Yield, check
             "1", better=Better.LOWER,
             meaning="Worst case's root mean square deviation over that of the reference.",
             title="Gradients of attention keep their scale in {dtype}",
-            why="A gradient that is off by a few per cent throughout shows only against its own size.",
+            why="A gradient that is off by a few per cent everywhere shows only relative to its own size.",
             remedy="Use the stack's unfused attention for the shapes in the rows, and report them.",
             action=Action.CONTACT_VENDOR,
         ),
         "masked_row_violations": Measure(
             "elements", better=Better.LOWER,
             meaning=(
-                "Elements for queries that may see no key that are not 0, and gradients that are no number because of "
+                "Elements for queries that may see no key that are not 0, and gradients that are NaN because of "
                 "them."
             ),
             title="Fully masked rows of attention are right in {dtype}",

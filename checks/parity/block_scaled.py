@@ -27,7 +27,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Yield, check
         ),
         "relative_error": Measure(
             "1", better=Better.LOWER,
-            meaning="Worst case's root mean square error over that of the product of the very same 8-bit values in float64.",
+            meaning="Worst case's root mean square error over that of the product of the same 8-bit values in float64.",
             why="A unit that keeps too few bits of its sums trains another model: 14 bits over 4096 terms cost up to 2 %.",
             remedy="Add up fewer terms in the unit, or switch fast accumulation off.",
             action=Action.CONTACT_VENDOR,

@@ -34,7 +34,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, R
                 "logits."
             ),
             title="The key-value cache changes no logits in {dtype}",
-            why="A stale or misplaced cache entry yields fluent nonsense.",
+            why="A stale or misplaced cache entry yields fluent but wrong text.",
             remedy="Update the stack; report the rows to the vendor.",
             action=Action.CONTACT_VENDOR,
         ),
@@ -61,7 +61,7 @@ def inference(
     """Decodes with a small transformer, with and without a cache, and compares its logits and tokens with float64.
 
     Decoding runs other kernels than training: one query at a time over a growing cache of keys and values. A stale or
-    misplaced cache entry yields fluent nonsense. Weights are rounded to the dtype first; the reference uses those very
+    misplaced cache entry yields fluent but wrong text. Weights are rounded to the dtype first; the reference uses those very
     values in float64.
 
     Labels: `dtype`.

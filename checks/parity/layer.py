@@ -37,9 +37,9 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, R
         ),
         "misrouted": Measure(
             "1", better=Better.LOWER,
-            meaning="Share of tokens whose choice of experts is worse than rounding explains.",
+            meaning="Share of tokens with a worse choice of experts than rounding explains.",
             title="Tokens go to the right experts in {dtype}",
-            why="An expert that gets another's tokens answers for it.",
+            why="A token that goes to the wrong expert gets a wrong result.",
             remedy="Look at topk, sort, gather and scatter in the rows of operators.workload and operators.sweep.",
             action=Action.CONTACT_VENDOR,
         ),

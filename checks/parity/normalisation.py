@@ -40,7 +40,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Yield, check
             "elements", better=Better.LOWER,
             meaning=(
                 "Elements of rows that are -inf throughout where softmax gives neither NaN nor 0, and elements of the "
-                "rows beside them that are no number."
+                "rows beside them that are NaN."
             ),
             why="Rows that see nothing are padding; a NaN from them spreads through the whole batch.",
             remedy="Give padding rows something to see; report the rows to the vendor.",

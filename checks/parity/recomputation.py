@@ -9,13 +9,13 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
 
 @check(
     "parity.recomputation",
-    title="Activations that are computed again give the same gradients",
+    title="Recomputed activations give the same gradients",
     measures={
         "supported": Measure(
             "1", better=Better.HIGHER,
             meaning="1 where activation checkpointing can be done.",
             title="Activation checkpointing is supported",
-            why="Large models fit only if activations are thrown away and computed again (activation checkpointing).",
+            why="Large models fit only if activations are discarded and recomputed (activation checkpointing).",
             remedy=(
                 "Update the plug-in: torch.utils.checkpoint needs the state of the device's random numbers, and its "
                 "autocast."
@@ -25,7 +25,8 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
         "broken_promises": Measure(
             "1", better=Better.LOWER,
             meaning=(
-                "Blocks that ran again otherwise or not at all, and random numbers that do not go on as they would have."
+                "Blocks that were recomputed differently or not at all, and random numbers that do not continue "
+                "as they would have."
             ),
             title="Activation checkpointing repeats the forward pass",
             why=(
@@ -43,8 +44,11 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
                 "tensors are not what they were."
             ),
             title="Activation checkpointing leaves gradients unchanged",
-            why="Saving memory must not change what is learned.",
-            remedy="Train without activation checkpointing; look for operators that parity.determinism finds unsteady.",
+            why="Saving memory must not change the gradients.",
+            remedy=(
+                "Train without activation checkpointing; look for operators that parity.determinism finds "
+                "nondeterministic."
+            ),
             action=Action.CONTACT_VENDOR,
         ),
     },

@@ -9,7 +9,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, R
 
 @check(
     "stability.checkpoint",
-    title="Training goes on from a checkpoint as if it had never stopped",
+    title="Training continues from a checkpoint as if it had never stopped",
     measures={
         "resume_mismatches": Measure(
             "1", better=Better.LOWER,
@@ -17,8 +17,8 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, R
                 "Tensors, random numbers and losses that differ after loading or at the end from training that never "
                 "stopped."
             ),
-            title="Training goes on exactly from a checkpoint",
-            why="Long runs are restarted many times; one that goes on from another state trains another model.",
+            title="Training continues exactly from a checkpoint",
+            why="Long runs are restarted many times; one that continues from another state trains another model.",
             remedy="Save tensors on the host and contiguous; update the plug-in and report the tensor that is named.",
             action=Action.CONTACT_VENDOR,
         ),
@@ -26,7 +26,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, R
             "1", better=Better.LOWER,
             meaning="Tensors that came back with another byte, shape, dtype or device.",
             title="Saved tensors are loaded unchanged to the {target}",
-            why="A tensor that comes back from a file with other values spoils the model without an error.",
+            why="A tensor loaded with other values corrupts the model without an error.",
             remedy="Save tensors on the host and contiguous; update the plug-in and report the tensor that is named.",
             action=Action.CONTACT_VENDOR,
         ),
@@ -34,16 +34,16 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, R
             "1", better=Better.HIGHER,
             meaning="Share of the tensors and states that could be saved and loaded.",
             title="Checkpoints can be saved and loaded",
-            why="What cannot be saved and loaded cannot be trained for long.",
+            why="A model that cannot be saved and loaded cannot be trained for long.",
             remedy="Save tensors on the host; update the plug-in.",
             action=Action.UPDATE_SOFTWARE,
         ),
         "memory_growth_bytes": Measure(
             "bytes per save", better=Better.LOWER,
-            meaning="Memory that a save keeps for good.",
+            meaning="Memory that a save never frees.",
             title="Saving checkpoints leaks no {memory} memory",
-            why="A run saves hundreds of times; what each save keeps ends it, days later, for want of memory.",
-            remedy="Save from a process of its own; update the plug-in.",
+            why="A run saves hundreds of times; memory that each save keeps ends it days later.",
+            remedy="Save from a separate process; update the plug-in.",
             action=Action.UPDATE_SOFTWARE,
         ),
     },

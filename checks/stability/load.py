@@ -26,7 +26,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Note, Yield, c
         "mismatches": Measure(
             "1", better=Better.LOWER,
             meaning="Calls that gave other bits than the first.",
-            why="One wrong result in thousands of calls is many in every training step and in every hour of serving.",
+            why="One wrong result in thousands of calls means many in every training step and every hour of serving.",
             remedy=(
                 "Repeat on another chip of the same kind: if that one passes, replace this one; if not, report the "
                 "operation to the vendor."
@@ -35,15 +35,15 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Note, Yield, c
         ),
         "unrepeatable": Measure(
             "1", better=Better.LOWER,
-            meaning="Operations that differed at once, though deterministic algorithms were asked for.",
-            why="Where equal inputs give other bits at once, failing silicon cannot be told from noise.",
+            meaning="Operations that differed immediately, although deterministic algorithms were requested.",
+            why="Where equal inputs give different bits immediately, failing silicon cannot be distinguished from noise.",
             remedy="Set the stack's switch for deterministic algorithms; if bits still change, run the vendor's diagnosis.",
             action=Action.CHECK_CONFIG,
         ),
         "first_error": Measure(
             "1", better=Better.LOWER,
             meaning="Worst deviation of a first result from float64, over its root mean square.",
-            why="Where the first result is wrong, that all later ones are like it says nothing.",
+            why="If the first result is wrong, equal later results prove nothing.",
             remedy="Update the stack; do not use the operation that is named in this dtype and layout.",
             action=Action.CONTACT_VENDOR,
         ),
@@ -56,10 +56,10 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Note, Yield, c
         ),
         "speed_kept": Measure(
             "1", better=Better.HIGHER,
-            meaning="Least, over eight spans of time, of the best pace in one over the best pace before.",
+            meaning="Over eight intervals, the least of the best speed in one over the best speed before.",
             title="The device keeps its speed under load",
             why="A device that slows down when it grows warm slows every other device of the job with it.",
-            remedy="Look at temperatures, power limits and clocks with the vendor's tool; mend the cooling.",
+            remedy="Look at temperatures, power limits and clocks with the vendor's tool; repair the cooling.",
             action=Action.CHECK_CONFIG,
         ),
         "memory_growth_bytes": Measure(
@@ -67,7 +67,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Note, Yield, c
             meaning="Median growth of memory over the second half.",
             title="Load leaks no {memory} memory",
             why="A stack that loses memory with every call ends a service in days and a training run in weeks.",
-            remedy="Update the driver and the runtime; until then restart the process before its memory is gone.",
+            remedy="Update the driver and the runtime; until then restart the process before its memory is used up.",
             action=Action.UPDATE_SOFTWARE,
         ),
     },

@@ -19,7 +19,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, R
             ),
             title="No operation is unduly slow in {dtype}",
             why=(
-                "An operation without a kernel of its own works, passes every comparison, and sets the pace of the whole "
+                "An operation without its own kernel works, passes every comparison, and slows down the whole "
                 "step."
             ),
             remedy="Update the stack; until then avoid the operation that is named, or its layout.",

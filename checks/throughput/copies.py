@@ -18,7 +18,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
                 "quartiles."
             ),
             why="Weights are loaded, batches fed and checkpoints written at this rate.",
-            remedy="Look at share_of_memory and share_of_slot, which tell the host's part from the slot's.",
+            remedy="Look at share_of_memory and share_of_slot, which separate the host's part from the slot's.",
             action=Action.CHECK_CONFIG,
         ),
         "share_of_memory": Measure(
@@ -34,10 +34,13 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
         ),
         "share_of_slot": Measure(
             "1", better=Better.HIGHER,
-            meaning="Best sample with pinned memory over what the slot carries as it is.",
+            meaning="Best sample with pinned memory over the rate of the slot in its current state.",
             title="Copies use what the slot can carry",
-            why="What the slot could carry and does not is lost between memory, processor and switch.",
-            remedy="Bind the process to the processor that the device hangs on; look at access control (ACS) and the IOMMU.",
+            why="Rate that the slot could carry but does not is lost between memory, processor and switch.",
+            remedy=(
+                "Bind the process to the processor that the device is attached to; look at access control "
+                "(ACS) and the IOMMU."
+            ),
             action=Action.CHECK_CONFIG,
         ),
         "wrong_bytes": Measure(
@@ -50,15 +53,18 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
         ),
         "slot_lanes_share": Measure(
             "1", better=Better.HIGHER,
-            meaning="Lanes of the slot in use over those that the device is capable of.",
+            meaning="Lanes of the slot in use over the lanes that the device supports.",
             title="The device's slot runs with all its lanes",
             why="A device that has lost half of its lanes works, slowly: the usual fault of a slot, a riser or a board.",
-            remedy="Reseat the device; compare with its neighbours. If the board has no more lanes there, it is built so.",
+            remedy=(
+                "Reseat the device; compare with its neighbours. If the board has no more lanes there, this "
+                "is by design."
+            ),
             action=Action.REPLACE,
         ),
         "slot_pace_share": Measure(
             "1", better=Better.HIGHER,
-            meaning="Pace of each lane over that which the device is capable of.",
+            meaning="Speed of each lane over the speed that the device supports.",
             title="The device's slot runs at its full pace",
             why=(
                 "A link that could not be trained at its pace fell back to a slower one: half of its bandwidth for each "
@@ -66,7 +72,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
             ),
             remedy=(
                 "Reseat the device, look for corrected errors of the bus, and set the slot's generation in the firmware. "
-                "If the host is of an older one, it is built so."
+                "If the host has an older generation, this is by design."
             ),
             action=Action.CHECK_CONFIG,
         ),

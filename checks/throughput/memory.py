@@ -25,7 +25,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
         "wrong_bytes": Measure(
             "bytes", better=Better.LOWER,
             meaning="Bytes that differ after the copy: a copy that was not made is fast.",
-            why="Memory that gives back other bytes than were written spoils whatever lies in it.",
+            why="Memory that returns other bytes than were written corrupts all data in it.",
             remedy="Take the device out of service and have its memory tested.",
             action=Action.REPLACE,
         ),

@@ -15,7 +15,7 @@ _ROWS = "The rows of operators.workload name operator, dtype, size and figures; 
 _TITLES = {
     "workload-train": "Every operator that training needs works",
     "workload-serve": "Every operator that serving needs works",
-    "workload-gradients": "Every gradient that training needs is there",
+    "workload-gradients": "Every gradient that training needs exists",
     "workload-native-train": "Training runs no operator on the host",
     "workload-native-serve": "Serving runs no operator on the host",
     "workload-repeats-train": "Operators of training repeat bit by bit",
