@@ -6,12 +6,24 @@ a busy machine is no fault, and draws the same examples in CI every time, new on
 
 from __future__ import annotations
 
+import compileall
 import os
+import sys
 
+import pytest
 from hypothesis import settings
+
+from tests.support.paths import ROOT
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
 settings.register_profile("readiness", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("readiness")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile readiness once for the hundreds of interpreters that import it, where they are told to keep nothing compiled."""
+    if sys.dont_write_bytecode and not hasattr(session.config, "workerinput"):
+        for folder in ("readiness", "checks", "reports", "tests/support"):
+            compileall.compile_dir(ROOT / folder, quiet=2)

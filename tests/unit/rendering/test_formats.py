@@ -6,7 +6,6 @@ import io
 import json
 import os
 import stat
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from readiness.rendering.formats import (
     write,
 )
 from tests.support import build
-from tests.support.paths import ROOT
 
 ASSESSMENT = build.everything()
 
@@ -319,14 +317,3 @@ def test_every_format_tells_every_assessment_as_utf8_text(name: str, made: Any) 
     assert text.endswith("\n")
     assert text.strip()
     assert render(name, made()) == text  # nothing depends on the clock or on hashing
-
-
-def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:
-    code = (
-        "import sys; from readiness.documents import assessment; from readiness.rendering import formats; formats.formats();"
-        "print([name for name in ('torch', 'jsonschema', 'junitparser', 'tabulate', 'rich') if name in sys.modules])"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert answer.stdout.strip() == "[]"

@@ -12,7 +12,6 @@ from readiness.datamodel import Evidence, Status
 from readiness.probes.parity import block_scaled
 from tests.support import cpu, run_check, value, values
 from tests.support.parity import Change, Defect, Tensor, refuse, spoil
-from tests.support.simulator import chip, inside
 
 FP8 = torch.float8_e4m3fn
 #: As profile deepseek-v3 asks.
@@ -46,19 +45,6 @@ def test_what_is_not_there_has_no_error() -> None:
     assert len(values(evidence, "relative_error", op="block_scaled_mm")) == (1 if supported else 0)
     refused = {row["refused"] for row in evidence.rows if "refused" in row}
     assert bool(refused) == (supported < 1)
-
-
-def test_a_healthy_simulated_chip() -> None:
-    def look() -> list[float]:
-        from readiness import accelerators
-        from readiness.accelerators import sim
-        from readiness.accelerators.base import Accelerator
-
-        found = run_check("parity.block_scaled", Accelerator(sim.facts(chip())[0], accelerators.stack("sim"), seed=3))
-        assert broken(found) == set()
-        return values(found, "supported")
-
-    assert inside(chip(), look) == values(run_check("parity.block_scaled", cpu(3)), "supported")
 
 
 def narrow(bits: int) -> Change:
