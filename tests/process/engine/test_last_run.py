@@ -29,6 +29,7 @@ from readiness.errors import Exit, UsageError
 from readiness.host.identity import identity
 from readiness.rendering.formats import render
 from tests.support import build
+from tests.support.engine import without_torch
 from tests.unit.engine.test_plan import CHECKLIST, make
 
 CHECKS = """
@@ -89,6 +90,7 @@ class Tool:
         """This process looks for its state there, and for no other accelerator than the CPU."""
         self.monkeypatch.setenv(package_data.CHECKS_VARIABLE, "")
         self.monkeypatch.setattr(accelerators, "NAMES", ("cpu",))
+        without_torch(self.monkeypatch)
         self.monkeypatch.setattr(run_store, "folder", lambda: self.folder / "state")
 
     def copy(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Tool:
