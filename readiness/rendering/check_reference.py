@@ -132,8 +132,9 @@ def _prose(text: str, known: re.Pattern[str] | None = None) -> str:
 
 
 def _plain(text: str, known: re.Pattern[str] | None) -> str:
-    escaped = re.sub(r"([*<\[\]{}])", r"\\\1", text)
-    return escaped if known is None else known.sub(lambda found: f"`{found[0]}`", escaped)
+    escaped = re.sub(r"([*<\[\]])", r"\\\1", text)
+    labelled = re.sub(r"\{([A-Za-z_]+)\}", r"`\1`", escaped)  # the value of that label
+    return labelled if known is None else known.sub(lambda found: f"`{found[0]}`", labelled)
 
 
 def _anchor(heading: str) -> str:
