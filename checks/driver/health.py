@@ -29,7 +29,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
         ),
         "unknown_codes": Measure(
             "1", better=Better.LOWER,
-            meaning="Fault codes and words of health that no public document explains.",
+            meaning="Current fault codes, and words about health, that no public document explains.",
             title="Every current fault code is explained",
             why="A code without an explanation may mean anything.",
             remedy="Ask the vendor what the codes mean that the rows of driver.health name.",
@@ -49,13 +49,14 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
     catches=("health",),
 )
 def health(accelerator: Accelerator) -> Iterator[Yield]:
-    """Is the device well by its vendor's own word: health, fault codes, memory errors, links, throttling, versions?
+    """Reads what the vendor's own libraries, tools, sysfs and logs say of the device's health.
 
-    Every source of the vendor's that is here (library, tool, sysfs, logs) is read in a process of its own: one that blocks
-    or crashes costs itself. Rows name each field with its source, or the reason why there is none, and each fault with its
-    action. `faults` counts the faults that stand by what is to be done about them (label `action`); `fatal_faults` those
-    with which the device must not be used; `unknown_codes` what no public document explains. None of these is told where
-    neither health nor fault codes nor memory errors could be read. `fields_read` is the share of fields that have a value.
+    A device that its vendor's tools call sick fails its users sooner or later. Every source that is here is read in a
+    process of its own: one that blocks or crashes costs itself. Rows name each field (health, fault codes, memory errors,
+    links, throttling, versions) with its source, or the reason why there is none, and each fault with its action. Where
+    neither health nor fault codes nor memory errors could be read, faults are not reported, but for fatal ones.
+
+    Labels: `action` of `faults` (what is to be done about them).
     """
     from readiness import device_health
 

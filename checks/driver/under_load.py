@@ -36,13 +36,14 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Note, R
     least={"seconds": 0.2},
 )
 def under_load(accelerator: Accelerator, *, seconds: float = 3.0) -> Iterator[Yield]:
-    """Do errors come, or does heat or power slow the device down, while it works, though nothing is seen of it at rest?
+    """Counts faults and looks for throttling while the device works, and at rest before it.
 
     Corrected errors at 17,700 a second under load, and none as soon as a device is idle, are on record: a look before and
     after sees nothing of them. Counters are read at both ends of a third of `seconds` at rest and of `seconds` of matrix
-    products; `errors_per_s` is their rise over the time (labels: `kind` as in driver.faults, `phase` idle or load).
-    `throttled_share` is the share of samples under load at which the driver named a reason that is a fault: heat, power
-    supply, a brake. Where neither can be read, nothing is told.
+    products. Throttling counts where the driver names a reason that is a fault: heat, power supply, a brake. Where
+    neither can be read, nothing is reported.
+
+    Labels: `kind` (as in `driver.faults`), `phase` (idle, load).
     """
     from readiness import device_health, fault_counters
     from readiness.probes.driver import under_load as probe

@@ -41,6 +41,8 @@ own checks.
 def time_needed(check: Check) -> str:
     """`about 0.6 s; limit 60 s, then three times that, alone on the machine`."""
     alone = ", alone on the machine" if check.alone else ""
+    if check.lasting is not None:
+        return f"for as long as `run --soak` says{alone}"
     return f"about {check.typical_s:g} s; limit {check.limit_s:g} s, then three times that{alone}"
 
 
@@ -67,11 +69,16 @@ def markdown(checks: Iterable[Check]) -> str:
 
 
 def _contents(family: str, members: Sequence[Check]) -> str:
-    rows = [
-        f"| [{check.id}](#{_anchor(check.id)}) | {_cell(check.title)} | {_runs_on(check)} | {check.typical_s:g} s |"
+    head = f"| [{family}](#{_anchor(family)}) | what holds where all is well | runs on | time |\n|---|---|---|---|"
+    rows = (
+        f"| [{check.id}](#{_anchor(check.id)}) | {_cell(check.title)} | {_runs_on(check)} | {_time(check)} |"
         for check in members
-    ]
-    return "\n".join([f"| [{family}](#{_anchor(family)}) | | runs on | time |", "|---|---|---|---|", *rows, ""])
+    )
+    return "\n".join([head, *rows, ""])
+
+
+def _time(check: Check) -> str:
+    return "`--soak`" if check.lasting is not None else f"{check.typical_s:g} s"
 
 
 def _section(check: Check) -> Iterator[str]:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from readiness import check_registry
-from readiness.datamodel import Outcome
 from readiness.engine import runner
 from readiness.errors import Exit
 from readiness.isolation.forkserver import LARGEST_MESSAGE_BYTES
 from readiness.profile import loader
 from readiness.rendering import formats
 from tests.support import checks
-from tests.support.engine import run, use_checks
+from tests.support.command_line import readiness
 from tests.support.paths import ROOT
 
 README = ROOT / "README.md"
@@ -31,8 +35,9 @@ def text_of(page: Path) -> str:
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of a page in this language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE)
+    """The fenced blocks of a page in this language; all are read in order, so that no end of one is taken for a beginning."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text_of(page), re.DOTALL | re.MULTILINE)
+    return [text for which, text in found if which == language]
 
 
 def block(page: str, language: str, containing: str) -> str:
@@ -88,15 +93,77 @@ def test_every_page_is_linked_from_the_readme() -> None:
     assert {page.name for page in DOCS} <= set(re.findall(r"\]\(docs/([a-z-]+\.md)", text_of(README)))
 
 
-def test_the_examples_of_the_pages_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check and the profile that the pages show run together, as they stand there."""
-    (tmp_path / "driver").mkdir()
-    (tmp_path / "driver" / "greeting.py").write_text(block("docs/usage.md", "python", "driver.greeting"))
-    (tmp_path / "ours.toml").write_text(block("docs/profiles.md", "toml", "ones-add-up"))
-    use_checks(monkeypatch, tmp_path)
-    assessment = run(tmp_path / "run", tmp_path / "ours.toml", expression="greeting")
-    outcomes = {finding.requirement: finding.outcome for finding in assessment.accelerators[0].findings}
-    assert outcomes["ones-add-up"] is Outcome.PASS
+def files_to_write(page: str) -> dict[str, str]:
+    """The files that a page asks its readers to write, by name."""
+    return dict(re.findall(r"Put this into `([^`]+)`[^\n]*\n\n```\w+\n(.*?)^```", text_of(ROOT / page), re.DOTALL | re.MULTILINE))
+
+
+def test_who_follows_the_pages_has_a_check_and_a_profile_that_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file is written and every command typed as the pages say; only the run of all that `general` asks is left out."""
+    monkeypatch.chdir(tmp_path)
+    files = files_to_write("docs/usage.md") | files_to_write("docs/profiles.md")
+    assert {name: len(text.splitlines()) <= most for (name, text), most in zip(files.items(), (30, 15), strict=True)} == {
+        "mychecks/driver/pattern.py": True, "ours.toml": True,
+    }  # fmt: skip
+    for name, text in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text)
+    typed = [line for page, line in commands() if page in ("usage.md", "profiles.md") and "mychecks" in line]
+    assert len(typed) == 5
+    for line in typed:
+        words = shlex.split(line)[1:]
+        if words[0] == "run" and "-k" not in words:
+            continue
+        result = readiness(*words, *(["-f", "json=a.json"] if words[0] == "run" else []), state=tmp_path)
+        assert result.returncode == (Exit.UNDETERMINED if words[0] == "run" else Exit.READY), (line, result.stderr)
+        assert "driver.pattern" in result.stdout or words[0] == "run", line
+    (item,) = json.loads(Path("a.json").read_text())["accelerators"]
+    findings = [finding for finding in item["findings"] if finding["requirement"] == "pattern-comes-back"]
+    assert [finding["outcome"] for finding in findings] == ["pass", "pass"]
+    assert {finding["title"] for finding in findings} == {"Numbers come back from the device as they went (wrong elements, dtype=float32)"}
+    assert {finding["why"] for finding in findings} == {"A number that comes back otherwise is a wrong weight."}
+    (evidence,) = [one for one in item["evidence"] if one["check"] == "driver.pattern"]
+    assert (evidence["rows"], evidence["settings"]) == ([{"numbers": 4096, "wrong": 0}], {"numbers": 4096})
+
+
+def test_waivers_and_chips_of_the_pages_are_read(tmp_path: Path) -> None:
+    from readiness.documents import waivers
+    from readiness.simulator import machine_file
+    from readiness.simulator.faults import kinds
+
+    file = tmp_path / "file.toml"
+    file.write_text(block("docs/usage.md", "toml", "readiness.waivers/1"))
+    assert len(waivers.load(file, loader.load("general", checks()))) == 1
+    file.write_text(block("docs/simulator.md", "toml", "readiness.chip/1"))
+    assert machine_file.load(file, kinds()).chips == 4
+
+
+def test_the_kind_of_defect_of_contributing_works(tmp_path: Path) -> None:
+    """In a process of its own: it joins the kinds."""
+    (tmp_path / "zero_tail.py").write_text(block("CONTRIBUTING.md", "python", "zero-tail"))
+    code = (
+        "import torch, zero_tail; from readiness.simulator.faults import kinds\n"
+        "class One:\n  severity = kinds()['zero-tail'].severity\n  whole = torch.ones(100)\n"
+        "  def floats(self): return [self.whole]\n"
+        "kinds()['zero-tail'].act(One()); print(int(One.whole.sum()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["90"]
+
+
+def test_settings_on_the_page_of_checks_are_what_profiles_take(tmp_path: Path) -> None:
+    shown = {}
+    for text in blocks(ROOT / "docs" / "checks.md", "toml"):
+        shown |= tomllib.loads(text)["settings"]
+    as_lists = {id: json.loads(json.dumps(check.settings)) for id, check in checks().items() if check.settings}
+    assert shown == as_lists
+    text = "\n".join(blocks(ROOT / "docs" / "checks.md", "toml")).replace('workload = ""', "")  # none: the file must be there
+    head = 'schema = "readiness.profile/1"\nname = "all"\ntitle = "All"\nextends = ["deepseek-v3"]\n'
+    (tmp_path / "all.toml").write_text(head + text)
+    assert loader.load(str(tmp_path / "all.toml"), checks()).settings["parity.matmul"] == as_lists["parity.matmul"]
 
 
 def test_the_readme_names_every_profile_and_family_and_no_other() -> None:
@@ -147,7 +214,9 @@ def test_every_check_says_why_it_matters_and_fits_its_message() -> None:
     """A check's documentation is its docstring; a profile's settings must reach its worker."""
     for check in checks().values():
         first, _, rest = check.documentation.partition("\n")
-        assert first.endswith("?"), check.id
+        assert first.endswith("."), check.id
+        assert re.match(r"[A-Z][a-z]+s\b", first), f"{check.id}: say what it does: `Compares ...`"
+        assert len(check.documentation.splitlines()) <= 22, f"{check.id}: what measures mean stands in measures="
         assert len(rest) > 100, check.id
         assert len(check.title) <= 100, check.id
         assert len(str(check.settings)) < LARGEST_MESSAGE_BYTES // 4

@@ -17,9 +17,10 @@ from readiness.profile import loader, matrix
 from readiness.profile.default_prose import with_defaults
 from readiness.rendering import check_reference
 from tests.support import checks
-from tests.test_profile import HEAD, write
+from tests.support.paths import ROOT
+from tests.unit.profile.test_loader import HEAD, write
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "checks.md"
+DOCUMENT = ROOT / "docs" / "checks.md"
 REQUIREMENT = '[[require]]\nid = "one"\ncheck = "own.topic"\nmeasure = "error"\nat_most = 1.0\n'
 
 
@@ -69,6 +70,13 @@ def test_the_document_has_all_of_a_check() -> None:
     assert "[own.topic](#owntopic)" in made
 
 
+def test_a_check_that_lasts_as_long_as_it_is_told_has_no_usual_duration() -> None:
+    lasting = replace(topic, lasting="count")
+    assert "Runs on each accelerator; for as long as `run --soak` says." in check_reference.markdown([lasting])
+    assert "| each accelerator | `--soak` |" in check_reference.markdown([lasting])
+    assert "cost     for as long as `run --soak` says\n" in explain._check(lasting)
+
+
 def test_explain_has_all_of_a_check() -> None:
     shown = " ".join(explain._check(topic).split())
     assert "error (m|s, better lower) Worst a|b of *all* [x] in share_of_all." in shown
@@ -76,10 +84,10 @@ def test_explain_has_all_of_a_check() -> None:
     assert "plain (GB/s)" in shown
     assert 'count = 3 # at least 2, at most 9 names = ["a\\nb", "c\\"d"] share = 1.0 # none is not set' in shown
     for item in checks().values():
-        shown = " ".join(explain._check(item).split())
+        shown = "".join(explain._check(item).split())  # lines break at blanks and at hyphens
         for measure in item.measures.values():
             for text in (measure.meaning, measure.why, measure.remedy):
-                assert text in shown, (item.id, text)
+                assert "".join(text.split()) in shown, (item.id, text)
 
 
 def required(folder: Path, further: str) -> Requirement:
@@ -120,9 +128,10 @@ def test_no_profile_says_again_what_the_measure_says(name: str) -> None:
     for id, entry in merged.entries.items():
         stated = loader._requirement(id, matrix.with_values(entry, merged.values), merged)
         default = with_defaults(replace(stated, title="", why="", remedy=None), checks())
-        assert stated.title in ("",) or stated.title != default.title, (id, "title")
-        assert stated.why in ("",) or stated.why != default.why, (id, "why")
-        assert stated.remedy is None or stated.remedy != default.remedy, (id, "remedy")
+        assert not stated.title or stated.title != default.title, (id, "title")
+        assert not stated.why or stated.why != default.why, (id, "why")
+        said = stated.remedy.text if stated.remedy else ""
+        assert not said or default.remedy is None or said != default.remedy.text, (id, "remedy")
 
 
 def test_every_measure_says_what_it_means_and_why_it_matters() -> None:
