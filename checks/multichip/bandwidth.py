@@ -217,7 +217,7 @@ def bandwidth(
     Sizes (`bytes`) are as nccl-tests count them. Larger ones follow those asked for, up to `most_mib`, while a sum takes
     less than 5 ms and `budget_s` lasts. Every pair of ranks sends a block there and back, then both ways at once, and
     beside it the same block the raw way: over a socket where the device is host memory, else as a copy within the device
-    (label `raw`); blocks grow likewise. The tail of small sums is told with and without the time for which the host kept
+    (label `raw`); blocks grow likewise. The tail of small sums is reported with and without the time for which the host kept
     a rank waiting. Every timed result is compared.
 
     Labels: as in `multichip.collectives`, and `raw`.

@@ -181,7 +181,7 @@ def sweep(
     its largest element `max_ratio` times, and at any rate by a few roundings times `roundoffs`; a product of matrices by
     `sums` times what rounding them may cost.
 
-    Each operator has exactly one outcome per dtype, told in the rows: native, decomposed, CPU fallback, missing, wrong,
+    Each operator has exactly one outcome per dtype, which the rows name: native, decomposed, CPU fallback, missing, wrong,
     nondeterministic, crash, hang, or it cannot be judged (docs/operators.md).
 
     Labels: `dtype`; `catalogue`: what was swept, "chosen" where `only` chose; a sweep of all counts its core apart too.

@@ -63,8 +63,9 @@ def markdown(checks: Iterable[Check]) -> str:
     ordered = sorted(checks, key=lambda check: check.id)
     families = {family: list(members) for family, members in groupby(ordered, key=lambda check: check.family)}
     parts = [_INTRODUCTION, *(_contents(family, members) for family, members in families.items())]
+    ids = [check.id for check in ordered]
     for family, members in families.items():
-        parts += [f"## {family}\n", *("\n".join(_section(check)) for check in members)]
+        parts += [f"## {family}\n", *("\n".join(_section(check, ids)) for check in members)]
     return "\n".join(parts)
 
 
@@ -81,9 +82,9 @@ def _time(check: Check) -> str:
     return "`--soak`" if check.lasting is not None else f"{check.typical_s:g} s"
 
 
-def _section(check: Check) -> Iterator[str]:
+def _section(check: Check, ids: Sequence[str]) -> Iterator[str]:
     sentence, _, rest = check.documentation.partition("\n")
-    known = _names(check)
+    known = _names(check, ids)
     yield f"### {check.id}\n"
     yield f"**{_prose(check.title)}.** {_prose(sentence)}\n"
     if rest.strip():
@@ -121,11 +122,10 @@ def _runs_on(check: Check) -> str:
     return "all chips together" if check.scope is Scope.GROUP else "each accelerator"
 
 
-def _names(check: Check) -> re.Pattern[str]:
+def _names(check: Check, ids: Sequence[str]) -> re.Pattern[str]:
     """Names in plain texts that stand there as code: measures and settings that are no ordinary words, and ids of checks."""
-    compound = [name for name in (*check.measures, *check.settings) if "_" in name]
-    ids = r"(?:driver|multichip|operators|parity|stability|throughput)\.[a-z_]+"
-    return re.compile(rf"(?<![\w.`])(?:{'|'.join([*map(re.escape, compound), ids])})(?![\w`])")
+    names = [*(name for name in (*check.measures, *check.settings) if "_" in name), *ids]
+    return re.compile(rf"(?<![\w.`])(?:{'|'.join(map(re.escape, sorted(names, key=len, reverse=True)))})(?![\w`])")
 
 
 def _cell(text: str, known: re.Pattern[str] | None = None) -> str:

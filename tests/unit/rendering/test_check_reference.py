@@ -32,7 +32,7 @@ REQUIREMENT = '[[require]]\nid = "one"\ncheck = "own.topic"\nmeasure = "error"\n
             "m|s", meaning="Worst a|b of *all* [x] in share_of_all.", better=Better.LOWER, title="Things are right in {dtype}",
             why="Why {dtype} matters.", remedy="Mend {dtype}.", action=Action.REPLACE,
         ),
-        "share_of_all": Measure("1", meaning="A share.", why="Shares count.", remedy="See parity.matmul."),
+        "share_of_all": Measure("1", meaning="A share.", why="Shares count.", remedy="See own.topic."),
         "plain": Measure("GB/s"),
     },
     typical_s=0.5,
@@ -66,7 +66,7 @@ def test_the_document_has_all_of_a_check() -> None:
     assert "| `error` | m\\|s | lower | Worst a\\|b of \\*all\\* \\[x\\] in `share_of_all`. |" in made
     assert "| `plain` | GB/s |  |  |" in made
     assert "- `error`: Why `dtype` matters. **What to do:** Mend `dtype`. (`replace`)\n" in made
-    assert "- `share_of_all`: Shares count. **What to do:** See `parity.matmul`.\n" in made
+    assert "- `share_of_all`: Shares count. **What to do:** See `own.topic`.\n" in made
     assert "[own.topic](#owntopic)" in made
 
 
