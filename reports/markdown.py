@@ -10,7 +10,7 @@ from typing import Any
 
 from readiness import rendering
 from readiness.datamodel import Assessment, Decision, Finding, Use
-from readiness.rendering import DeviceGroup, Kind, Section, SharedFinding, Statement, Time
+from readiness.rendering import DeviceGroup, Kind, Section, SharedFinding, Statement, Time, diagnosis
 from readiness.rendering import escape_markdown as escape
 
 SUFFIX = ".md"
@@ -41,6 +41,7 @@ def _sections(assessment: Assessment) -> Iterator[Section]:
         return
     order = {item.facts.id: place for place, item in enumerate(assessment.accelerators)}
     yield Section("verdicts", _verdicts(groups), 0.2, _TABLE_OF_VERDICTS)
+    yield Section("sentences of the diagnosis", _texts(_diagnosis(assessment)), 0.1, f"\n### {diagnosis.TITLE}\n\n")
     yield _each("Blockers", "blockers", groups, Kind.BLOCKER, order, 0.3, 10)
     yield _each("Limits", "limits", groups, Kind.LIMIT, order, 0.1, 5)
     yield _unknown(groups, order)
@@ -69,6 +70,15 @@ def _notes(assessment: Assessment) -> Iterator[str]:
         yield f"> **{escape(stack)}**: its accelerators could not be listed and are not assessed: {escape(reason)}\n\n"
     for taken in rendering.earlier(assessment):
         yield f"> **Earlier**: {escape(taken)}\n\n"
+
+
+def _diagnosis(assessment: Assessment) -> Iterator[str]:
+    """A point for each defect: what is wrong, what it explains, what to do first."""
+    found, rest = diagnosis.told(assessment)
+    for number, one in enumerate(found, 1):
+        yield f"{number}. **{escape(one.sentence)}** {escape(one.weight)}\n   - **first:** {escape(one.remedy)}\n"
+    if rest:
+        yield f"\n{escape(rest)}\n"
 
 
 def code(text: str) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from readiness import rendering
-from readiness.datamodel import Assessment, Level, Use
-from readiness.rendering import DeviceGroup, Kind, Paint, SharedFinding
+from readiness.datamodel import Assessment, Diagnosis, Level, Use
+from readiness.rendering import DeviceGroup, Kind, Paint, SharedFinding, diagnosis
 
 MOST_LINES = 15
 _MOST_NOTES = 3
@@ -29,6 +29,7 @@ class _Cause:
     detail: str
     requirement: str
     count: int = 1
+    label: str = ""
 
 
 def render(
@@ -114,11 +115,28 @@ def _causes(groups: Sequence[DeviceGroup], assessment: Assessment) -> list[_Caus
     """What decides first: failed musts, unknown ones, then failed shoulds, then what else is unknown."""
     several = len(assessment.accelerators) > 1
     order = {item.facts.id: place for place, item in enumerate(assessment.accelerators)}
-    failed = {kind: _failed(groups, kind, order, several) for kind in (Kind.BLOCKER, Kind.LIMIT)}
+    diagnosed = _diagnosed(assessment)
+    explained = {requirement for _, one in diagnosed for requirement in one.requirements}
+    failed: dict[Kind, list[_Cause]] = {}
+    for kind in (Kind.BLOCKER, Kind.LIMIT):
+        alone = [cause for cause in _failed(groups, kind, order, several) if cause.requirement not in explained]
+        failed[kind] = [*(cause for cause, _ in diagnosed if cause.kind is kind), *alone]
     unknown = [(cause, level) for group in groups for cause, level in _unknown(group, several)]
     decisive = list(dict.fromkeys(cause for cause, level in unknown if level is Level.MUST))
     others = list(dict.fromkeys(cause for cause, level in unknown if level is not Level.MUST))
     return [*failed[Kind.BLOCKER], *decisive, *failed[Kind.LIMIT], *others]
+
+
+def _diagnosed(assessment: Assessment) -> list[tuple[_Cause, Diagnosis]]:
+    """Defects that explain several failures: they stand for these. One that explains one tells nothing besides."""
+    found = []
+    for one in diagnosis.told(assessment)[0]:
+        if len(one.diagnosis.requirements) > 1:
+            first = rendering.clean((one.diagnosis.blockers or one.diagnosis.requirements)[0], 100)
+            kind = Kind.BLOCKER if one.stops else Kind.LIMIT
+            cause = _Cause(kind, one.sentence, f"{one.weight} {one.remedy}", first, len(one.diagnosis.requirements), "wrong")
+            found.append((cause, one.diagnosis))
+    return found
 
 
 def _failed(groups: Sequence[DeviceGroup], kind: Kind, order: Mapping[str, int], several: bool) -> list[_Cause]:
@@ -156,8 +174,12 @@ def _told(causes: Sequence[_Cause], room: int, paint: Paint, width: int) -> Iter
     shown = causes if 2 * len(causes) <= room else causes[: max(room - 1, 0) // 2]
     for cause in shown:
         label, style = _LABELS[cause.kind]
-        yield paint(f"{label:{_COLUMN}}", style) + rendering.cut(cause.title, width - _COLUMN)
-        yield " " * _COLUMN + rendering.cut(cause.detail, width - _COLUMN)
+        title, detail = cause.title, cause.detail
+        if cause.label:  # a sentence: what does not fit its line goes on in the next
+            title, *rest = rendering.wrap(f"{title} {detail}", width - _COLUMN)
+            detail = " ".join(rest)
+        yield paint(f"{cause.label or label:{_COLUMN}}", style) + rendering.cut(title, width - _COLUMN)
+        yield " " * _COLUMN + rendering.cut(detail, width - _COLUMN)
     left: Counter[Kind] = Counter()
     for cause in causes[len(shown) :]:
         left[cause.kind] += cause.count

@@ -6,28 +6,37 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from readiness import rendering
 from readiness.datamodel import Assessment, Level, Status, Use
-from readiness.rendering import DeviceGroup, Group, Kind, Paint, SharedFinding, Time
+from readiness.rendering import DeviceGroup, Group, Kind, Paint, SharedFinding, Time, diagnosis
 
 #: Quick checks beyond this number are summed up, unless one of them went wrong.
 _MOST_TIMES = 8
 #: So many requirements that are unknown for one cause are named with their titles.
 _MOST_TITLES = 4
 
+#: Longer lists are folded to a count.
+_MOST_ENTRIES = {"BLOCKERS": 12, "LIMITS": 6, "WAIVED": 20, "FOR INFORMATION": 4}
+_MOST_CAUSES = 8
+_MOST_NAMES = 4
+
 #: Where what belongs to an entry begins, and the second line of that.
 _INDENT = " " * 4
 _HANG = " " * 9
 
 
-def render(assessment: Assessment, *, colour: bool = False, width: int = 100) -> str:
-    """Lines of at most `width` columns. ANSI colours only with `colour`; what came from a device is made harmless."""
+def render(assessment: Assessment, *, colour: bool = False, width: int = 100, verbose: bool = False) -> str:
+    """Lines of at most `width` columns. ANSI colours only with `colour`; what came from a device is made harmless.
+
+    Long lists are folded to a count, unless `verbose`.
+    """
     paint = rendering.painter(colour)
     lines = list(_head(assessment, paint, width))
+    lines += _diagnosis(assessment, paint, width)
     if not assessment.accelerators:
         lines += ["", "No accelerator was assessed."]
     if len(assessment.accelerators) > 1:
         lines += ["", *_summary(assessment, paint, width)]
     for group in rendering.alike(assessment):
-        lines += ["", *_accelerators(group, assessment, paint, width)]
+        lines += ["", *_accelerators(group, assessment, paint, width, whole=verbose)]
     lines += _rehearsal(assessment, paint, width)
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -59,6 +68,22 @@ def _head(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
         yield from rendering.wrap(", ".join(taken), width, first="earlier  ")
 
 
+_STYLES = {"stop": "bad", "limit": "bold", "weight": ""}
+
+
+def _diagnosis(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
+    """What is wrong in a few sentences, before all that follows from it."""
+    lines = list(diagnosis.lines(assessment, width))
+    if not lines:
+        return
+    yield from _section(diagnosis.TITLE.upper(), paint)
+    for style, line in lines:
+        if style == "do":
+            yield line.replace("do:", paint("do:", "good"), 1)
+        else:
+            yield paint(line, _STYLES[style]) if _STYLES[style] else line
+
+
 def _summary(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     """One line for each accelerator, in the order given; the model last, where its width harms no column."""
     from tabulate import tabulate
@@ -82,8 +107,10 @@ def _summary(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
         yield rendering.paint_decisions(rendering.cut(line, width), paint)
 
 
-def _accelerators(group: DeviceGroup, assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
-    """All about one accelerator, or about several that are alike."""
+def _accelerators(
+    group: DeviceGroup, assessment: Assessment, paint: Paint, width: int, *, whole: bool
+) -> Iterator[str]:
+    """All about one accelerator, or about several that are alike; long lists folded unless the `whole` is wanted."""
     heading = rendering.wrap(group.title(), width)
     device = rendering.device(group.lead)
     if len(heading) == 1 and rendering.width(heading[0]) + 2 + rendering.width(device) <= width:
@@ -97,14 +124,17 @@ def _accelerators(group: DeviceGroup, assessment: Assessment, paint: Paint, widt
         yield from rendering.wrap(stack, width, first="stack    ")
     yield ""
     yield from _verdicts(group, assessment, paint, width)
-    yield from _failed("BLOCKERS", group.entries[Kind.BLOCKER], paint, width)
-    yield from _failed("LIMITS", group.entries[Kind.LIMIT], paint, width)
-    yield from _unknown(group.entries[Kind.UNKNOWN], paint, width)
-    yield from _failed("WAIVED", group.entries[Kind.WAIVED], paint, width)
-    yield from _failed("FOR INFORMATION", group.entries[Kind.INFORMATION], paint, width)
+    for title, kind in (("BLOCKERS", Kind.BLOCKER), ("LIMITS", Kind.LIMIT)):
+        yield from _failed(title, group.entries[kind], paint, width, whole=whole)
+    yield from _unknown(group.entries[Kind.UNKNOWN], paint, width, whole=whole)
+    for title, kind in (("WAIVED", Kind.WAIVED), ("FOR INFORMATION", Kind.INFORMATION)):
+        yield from _failed(title, group.entries[kind], paint, width, whole=whole)
     if skipped := sorted({entry.finding.requirement for entry in group.entries[Kind.NOT_APPLICABLE]}):
         yield from _section("NOT APPLICABLE HERE", paint)
-        yield from rendering.wrap(rendering.clean(", ".join(skipped), 3000), width, first="  ")
+        if whole or len(skipped) <= _MOST_NAMES:
+            yield from rendering.wrap(rendering.clean(", ".join(skipped), 3000), width, first="  ")
+        else:
+            yield rendering.cut(f"  {len(skipped)} requirements; -v names them", width)
     yield from _proofs(group, paint, width)
     yield from _times(group, paint, width)
 
@@ -142,12 +172,15 @@ def _section(title: str, paint: Paint) -> Iterator[str]:
     yield paint(title, "bold")
 
 
-def _failed(title: str, entries: Sequence[SharedFinding], paint: Paint, width: int) -> Iterator[str]:
+def _failed(
+    title: str, entries: Sequence[SharedFinding], paint: Paint, width: int, *, whole: bool
+) -> Iterator[str]:
     """What was measured against which limit, what that is about, and what to do."""
     if not entries:
         return
     yield from _section(title, paint)
-    for entry in entries:
+    shown = entries if whole else entries[: _MOST_ENTRIES[title]]
+    for entry in shown:
         finding = entry.finding
         name = rendering.clean(finding.requirement, 100)
         check = rendering.clean(finding.check, 100)
@@ -176,21 +209,30 @@ def _failed(title: str, entries: Sequence[SharedFinding], paint: Paint, width: i
         if finding.why and title == "BLOCKERS":
             yield from rendering.wrap(rendering.clean(finding.why), width, first="    why: ")
         yield from _closing(entry, paint, width)
+    yield from _further(len(entries) - len(shown), width)
 
 
-def _unknown(entries: Sequence[SharedFinding], paint: Paint, width: int) -> Iterator[str]:
+def _further(count: int, width: int) -> Iterator[str]:
+    if count:
+        yield rendering.cut(f"  and {count} more; -v shows {'them' if count > 1 else 'it'}", width)
+
+
+def _unknown(entries: Sequence[SharedFinding], paint: Paint, width: int, *, whole: bool) -> Iterator[str]:
     """Musts first, since they decide; those of one cause together."""
     if not entries:
         return
     yield from _section("NOT MEASURED", paint)
     kept, left_out = rendering.left_out(entries)
-    for group in rendering.grouped(kept):
+    causes = rendering.grouped(kept)
+    shown = causes if whole else causes[:_MOST_CAUSES]
+    for group in shown:
         first = group.first
         style = "open" if first.finding.level is Level.MUST else "bold"
         yield from _named(group, paint, style, width)
         for whose, reason in first.reasons:
             yield from rendering.wrap(f"{whose}: {reason}" if whose else reason, width, first=_INDENT)
         yield from _closing(first, paint, width)
+    yield from _further(len(causes) - len(shown), width)
     for chosen in left_out:
         yield from rendering.wrap(chosen.words, width, first="  ", rest="    ")
         yield from _painted(rendering.wrap(chosen.remedy, width, first="    do:  "), paint, "do:", "good")

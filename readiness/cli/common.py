@@ -103,6 +103,7 @@ ReportFailOn = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="One line of at most 80 characters, and no messages.")]
+Whole = Annotated[bool, typer.Option("--verbose", "-v", help="Every list to its end: nothing is folded to a count.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours. NO_COLOR does the same.")]
 
 
@@ -197,11 +198,12 @@ def tell(
     fail_on: FailOn = FailOn.MUST,
     usual: str = "table",
     hints: Mapping[str, str] | None = None,
+    verbose: bool = False,
 ) -> None:
     """Write every report that was asked for; the `usual` one (the line with -q) on stdout unless a report goes there.
 
     `hints` are commands that tell more, by what they tell. All reports are tried; the first that failed is raised afterwards
-    (UsageError).
+    (UsageError). With `verbose` no long list is folded.
     """
     from readiness.rendering import formats as rendering_formats
 
@@ -209,7 +211,8 @@ def tell(
     if all(request.file is not None for request in requests):
         wanted.append(rendering_formats.Request("line" if quiet else usual))
     colour = colour_for(sys.stdout.isatty(), no_color)
-    rendering_formats.write_all(wanted, assessment, colour, sys.stdout, fail_on=fail_on.level, hints=hints or {})
+    further = {"fail_on": fail_on.level, "hints": hints or {}, "verbose": verbose}
+    rendering_formats.write_all(wanted, assessment, colour, sys.stdout, **further)
 
 
 def put(text: str) -> None:

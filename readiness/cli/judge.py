@@ -32,6 +32,7 @@ def judge(
     exit_style: common.ExitStyleOption = common.ExitStyle.READINESS,
     formats: common.Formats = None,
     quiet: common.Quiet = False,
+    verbose: common.Whole = False,
     no_color: common.NoColor = False,
 ) -> None:
     """Judge saved evidence under a profile, on any machine. What that profile asks and nobody measured is unknown."""
@@ -57,7 +58,7 @@ def judge(
         evidence, chosen, uses, waivers=common.read_waivers(waivers, chosen), today=today,
         basis=profiles.basis_of(chosen, found),
     )  # fmt: skip
-    common.tell(judged, requests, quiet=quiet, no_color=no_color, fail_on=fail_on)
+    common.tell(judged, requests, quiet=quiet, no_color=no_color, fail_on=fail_on, verbose=verbose)
     common.leave(judged, fail_on, exit_style)
 
 

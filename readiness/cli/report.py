@@ -28,6 +28,7 @@ def report(
     exit_style: common.ExitStyleOption = common.ExitStyle.READINESS,
     formats: common.Formats = None,
     quiet: common.Quiet = False,
+    verbose: common.Whole = False,
     no_color: common.NoColor = False,
 ) -> None:
     """Report a saved assessment as it was judged. Exits 0 whatever the verdict: for exit codes by verdict use `judge`.
@@ -42,7 +43,7 @@ def report(
         return
     requests = common.requests_of(formats)
     found = common.read_saved(common.saved_or_last(saved, quiet=quiet), quiet=quiet)
-    common.tell(found, requests, quiet=quiet, no_color=no_color, fail_on=fail_on)
+    common.tell(found, requests, quiet=quiet, no_color=no_color, fail_on=fail_on, verbose=verbose)
     if exit_style is common.ExitStyle.NAGIOS:
         common.leave(found, fail_on, exit_style)
 

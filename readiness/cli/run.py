@@ -161,6 +161,7 @@ def run(
         common.tell(
             assessment, requests, quiet=quiet, no_color=no_color, fail_on=fail_on,
             usual="table" if verbose else "summary", hints=_hints(journal.folder, assessment) if kept else {},
+            verbose=verbose,
         )  # fmt: skip
         if assessment.interrupted and not quiet:
             further = _of_other_hosts(asked)

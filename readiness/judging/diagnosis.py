@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
@@ -266,17 +266,18 @@ def _by_operators(left: list[_Failure], limits: Mapping[str, Limit]) -> tuple[li
         for name, part in _together(rule, meant):
             told = _as_nan(rule, part)
             also = _dying_with(told, part, atoms)
-            atoms = [atom for atom in atoms if atom not in also]
+            atoms = _without(atoms, also)
             made = _operator_group(told, name, part)
             made.failures += [by_key[key] for key in dict.fromkeys(atom.key for atom in (*part, *also))]
             groups.append((told, part, made))
     explained = {failure.key for _, _, group in groups for failure in group.failures}
     groups.sort(key=lambda entry: -len(entry[2].failures))
+    reach = [({atom.key[0] for atom in part}, {atom.dtype for atom in part}) for _, part, _ in groups]
     for failure in left:
         if failure.key in explained:
             continue
-        for rule, part, group in groups:
-            if _follows(failure, rule, part):
+        for (rule, _, group), (accelerators, dtypes) in zip(groups, reach, strict=True):
+            if failure.accelerator in accelerators and _follows(failure, rule, dtypes):
                 group.failures.append(failure)
                 explained.add(failure.key)
                 break
@@ -305,18 +306,15 @@ def _dying_with(rule: OperatorRule, part: Sequence[_Atom], atoms: Sequence[_Atom
     ]  # fmt: skip
 
 
-def _follows(failure: _Failure, rule: OperatorRule, part: Sequence[_Atom]) -> bool:
-    """Whether a failure may be the doing of these operators: by accelerator, by check, and by dtype as far as it has one."""
-    if all(atom.key[0] != failure.accelerator for atom in part):
-        return False
+def _follows(failure: _Failure, rule: OperatorRule, dtypes: Collection[str]) -> bool:
+    """Whether a failure may be the doing of operators that fail in these dtypes: by check, and by its own dtype."""
     if rule.died and failure.status == rule.died:
         return True
     if failure.status is not None or not failure.fits(rule.follows):
         return False
     dtype = failure.finding.labels.get("dtype")
-    theirs = {atom.dtype for atom in part}
     # Work in a narrow type keeps some of its operators in float32.
-    return dtype is None or dtype in theirs or ("float32" in theirs and failure.finding.labels.get("precision") != "full")
+    return dtype is None or dtype in dtypes or ("float32" in dtypes and failure.finding.labels.get("precision") != "full")
 
 
 def _atoms(failure: _Failure, limit: Limit | None) -> Iterator[_Atom]:
@@ -447,13 +445,13 @@ def _together(rule: OperatorRule, atoms: list[_Atom]) -> Iterator[tuple[str, lis
     if len({bare(atom.operator) for atom in atoms}) >= rules.WIDESPREAD:
         for layout, part in _shared(atoms, lambda atom: atom.layout):
             yield layout, part
-            atoms = [atom for atom in atoms if atom not in part]
+            atoms = _without(atoms, part)
     while atoms:
         name, part = _family(atoms)
         if not part:
             break
         yield name, part
-        atoms = [atom for atom in atoms if atom not in part]
+        atoms = _without(atoms, part)
     by_operator: dict[str, list[_Atom]] = {}
     for atom in atoms:
         by_operator.setdefault(bare(atom.operator), []).append(atom)
@@ -461,6 +459,11 @@ def _together(rule: OperatorRule, atoms: list[_Atom]) -> Iterator[tuple[str, lis
         yield "", atoms
     else:
         yield from by_operator.items()
+
+
+def _without(atoms: Sequence[_Atom], others: Iterable[_Atom]) -> list[_Atom]:
+    gone = set(others)
+    return [atom for atom in atoms if atom not in gone]
 
 
 def _shared(atoms: Sequence[_Atom], of: Callable[[_Atom], str]) -> Iterator[tuple[str, list[_Atom]]]:
@@ -491,11 +494,12 @@ def _family(atoms: Sequence[_Atom]) -> tuple[str, list[_Atom]]:
 def _operator_group(rule: OperatorRule, name: str, part: Sequence[_Atom]) -> _Group:
     subject = _operator_subject(name, part)
     text, plural = _operators_text(name, part, subject["operator"])
-    phases = subject.get("phase", ())
+    in_gradients = bool(subject.get("phase")) and "forward" not in subject["phase"]
     where = {
         "operators": text,
         "in_dtypes": f" in {_listed(subject['dtype'])}" if subject.get("dtype") else "",
-        "phase": " in gradients" if phases and "forward" not in phases else "",
+        "phase": " in gradients" if in_gradients else "",
+        "results": "gradients" if in_gradients else "results",
         "layout": f" {subject['layout'][0]}" if "layout" in subject else "",
         **{verb: verb if plural else f"{verb}es" if verb == "do" else f"{verb}s" for verb in _VERBS},
     }

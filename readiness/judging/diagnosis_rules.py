@@ -51,31 +51,31 @@ _REPORT = "Report it with the rows; until then use another implementation of the
 _ALONE = "Run the operator alone with the shapes in the rows of operators.sweep, and report it; keep it out of the model."
 OPERATOR_RULES = (
     OperatorRule(
-        "operator-missing", "missing", "{operators} cannot be used{in_dtypes}{phase}{layout}",
+        "operator-missing", "missing", "{operators} cannot be used{phase}{in_dtypes}{layout}",
         "Update the plug-in, or replace the operator in the model; the rows quote what the stack said.",
         Action.UPDATE_SOFTWARE,
         (*WHOLE_MODELS, *SEVERAL_RANKS_COMPUTE), as_one=True,
     ),
     OperatorRule(
-        "operator-crashes", "crash", "{operators} {end} the process{in_dtypes}{phase}{layout}", _ALONE,
+        "operator-crashes", "crash", "{operators} {end} the process{phase}{in_dtypes}{layout}", _ALONE,
         Action.CONTACT_VENDOR,
         (*WHOLE_MODELS, *SEVERAL_RANKS_COMPUTE), died="crashed",
     ),
     OperatorRule(
-        "operator-hangs", "hang", "{operators} {do} not return{in_dtypes}{phase}{layout}", _ALONE, Action.CONTACT_VENDOR,
+        "operator-hangs", "hang", "{operators} {do} not return{phase}{in_dtypes}{layout}", _ALONE, Action.CONTACT_VENDOR,
         (*WHOLE_MODELS, *SEVERAL_RANKS_COMPUTE), died="timeout",
     ),
     OperatorRule(
-        "operator-nan", "nan", "{operators} {yield} NaN or infinity where there is none{in_dtypes}{phase}{layout}", _REPORT,
+        "operator-nan", "nan", "{operators} {yield} NaN or infinity{phase}{in_dtypes}{layout}", _REPORT,
         Action.CONTACT_VENDOR, (*WHOLE_MODELS, *SEVERAL_RANKS_COMPUTE),
     ),
     OperatorRule(
-        "operator-wrong", "wrong", "{operators} {give} wrong results{in_dtypes}{phase}{layout}", _REPORT,
+        "operator-wrong", "wrong", "{operators} {give} wrong {results}{in_dtypes}{layout}", _REPORT,
         Action.CONTACT_VENDOR, (*WHOLE_MODELS, *SEVERAL_RANKS_COMPUTE),
     ),
     OperatorRule(
         "operator-nondeterministic", "nondeterministic",
-        "{operators} {give} other bits for equal inputs{in_dtypes}{phase}{layout}",
+        "{operators} {give} other bits for equal inputs{phase}{in_dtypes}{layout}",
         "Look for a deterministic mode of the stack's for it, and report the operators.", Action.CHECK_CONFIG,
         ("parity.determinism * op=training_step", "stability.load unrepeatable", "stability.checkpoint resume_mismatches"),
     ),

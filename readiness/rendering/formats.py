@@ -2,7 +2,8 @@
 
 A format is one module of `reports/`: the first line of its docstring describes it, `render(assessment, colour=)`
 returns text. It may take `width` (columns of the terminal), `fail_on` (which level of failure the exit code counts as not
-ready), `hints` (commands that tell more, by what they tell) and `to_file` (whether it goes to a file), and name a `SUFFIX`
+ready), `hints` (commands that tell more, by what they tell),
+`verbose` (no long list is folded) and `to_file` (whether it goes to a file), and name a `SUFFIX`
 for its files. `COMMANDS` says that the log of a pipeline is to obey what goes to stdout; `APPENDS_TO` names a variable of
 the environment: to the file that this names is appended what a file would hold. Nothing else is written unless asked for.
 """
@@ -79,7 +80,7 @@ def formats() -> dict[str, Format]:
             description=description,
             suffix=getattr(module, "SUFFIX", ".txt"),
             render=render,
-            takes=frozenset(inspect.signature(render).parameters) & {"width", "fail_on", "hints", "to_file"},
+            takes=frozenset(inspect.signature(render).parameters) & {"width", "fail_on", "hints", "to_file", "verbose"},
             commands=getattr(module, "COMMANDS", False),
             appends_to=getattr(module, "APPENDS_TO", None),
         )
