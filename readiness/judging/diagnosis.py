@@ -151,10 +151,27 @@ def _of_alike(items: Sequence[AcceleratorAssessment], limits: Mapping[str, Limit
     lost, left = _by_rules(rules.RULES[:1], left)
     operators, left = _by_operators(left, limits)
     others, _ = _by_rules(rules.RULES[1:], left)
+    operators = _absorbed(operators, others)
     order = {item.facts.id: place for place, item in enumerate(items)}
     for group in (*lost, *operators, *others):
         group.failures.sort(key=lambda failure: (order[failure.accelerator], failure.id))
         yield group
+
+
+def _absorbed(operators: Sequence[_Group], others: Sequence[_Group]) -> list[_Group]:
+    """Without the slow operators that a slow copy is to blame for, which go to its group."""
+    absorbing = {rule.id: rule.absorbs for rule in rules.RULES if rule.absorbs}
+    kept = []
+    for group in operators:
+        into = next(
+            (other for other in others if group.rule == "operator-slow" and other.rule in absorbing
+             and all(_named(operator, absorbing[other.rule]) for operator in group.subject["operator"])), None,
+        )  # fmt: skip
+        if into is None:
+            kept.append(group)
+        else:
+            into.failures += group.failures
+    return kept
 
 
 def _failures(item: AcceleratorAssessment) -> list[_Failure]:
@@ -217,7 +234,10 @@ def _sentence(rule: Rule, shown: Sequence[_Failure]) -> str:
     worst = max(shown, key=lambda failure: (bool(failure.blocks), bool(failure.finding.reason), failure.finding.weight))
     subject = _subject(shown)
     told = (said for one in (worst, *shown) if (said := _about(one)))
-    about = _listed(_named_by_rows(rule, shown)) or next(told, worst.id)
+    about = _named_by_rows(rule, shown) or next(told, "")
+    if not about:
+        title = worst.finding.title.removesuffix(".")
+        about = f"not met is that {title[:1].lower()}{title[1:]}" if title else worst.id
     values = {f"in_{name}": f" in {_listed(list(found))}" for name, found in subject.items()}
     text = rule.says.format_map(_Blank(values | {"about": about, "check": _listed(list(subject["check"]))}))
     return text.removesuffix(".") + "."
@@ -230,24 +250,32 @@ class _Blank(dict[str, str]):
         return ""
 
 
-def _named_by_rows(rule: Rule, shown: Sequence[_Failure]) -> list[str]:
-    """What the rows of the checks name that is as the rule says it must not be, each once."""
+def _named_by_rows(rule: Rule, shown: Sequence[_Failure]) -> str:
+    """What the rows of the checks name that is as the rule says it must not be: `subnormal (a, b); overflow (c)`."""
     if rule.bad is None:
-        return []
-    cell, value = rule.bad
-    found: dict[str, None] = {}
+        return ""
+    cell, values = rule.bad
+    *heads, last = rule.names
+    found: dict[str, dict[str, None]] = {}
     for failure in shown:
         labels = failure.finding.labels
         for row in failure.evidence.rows[:_MOST_ROWS] if failure.evidence is not None else ():
-            if row.get(cell) == value and all(row.get(name, said) == said for name, said in labels.items()):
-                found[str(row.get(rule.names))] = None
-    return list(found)
+            if cell in row and _is_trouble(row[cell], values) and all(row.get(name, said) == said for name,
+            said in labels.items()):
+                found.setdefault(" ".join(str(row.get(name)) for name in heads), {})[str(row.get(last))] = None
+    if "" in found:
+        return _listed(list(found[""]))
+    return "; ".join(f"{head} ({_listed(list(names))})" for head, names in found.items())
+
+
+def _is_trouble(value: object, values: Sequence[object]) -> bool:
+    if rules.POSITIVE in values and isinstance(value, int | float) and not isinstance(value, bool):
+        return value > 0
+    return value in values
 
 
 def _about(failure: _Failure) -> str:
     said = (failure.finding.reason or "").removeprefix(f"{failure.accelerator}: ").strip()
-    if not said and failure.finding.value is not None:
-        said = failure.finding.title
     return said if len(said) <= _LONGEST_ABOUT else f"{said[:_LONGEST_ABOUT - 3].rstrip()}..."
 
 
@@ -416,21 +444,27 @@ _CHOSEN_BY = ("dtype", "phase", "mode", "kind")
 
 
 def _layout_of_cases(evidence: Evidence, operator: str, dtype: str, phase: str, limit: Limit | None) -> str:
-    """The layout of inputs if only cases of one fail."""
+    """The layout of inputs if nearly all cases that fail have it."""
     if limit is None:
         return ""
-    found = set()
+    found: Counter[str] = Counter()
     for row in evidence.rows[:_MOST_ROWS]:
         value = row.get("bound_ratio")
         value = math.inf if isinstance(value, str) else value
         meant = (row.get("op"), row.get("dtype")) == (operator, dtype) and row.get("phase") in (phase, None)
         if meant and value is not None and not satisfies(value, limit):
-            found.add(_layout(str(row.get("case", ""))))
-    return found.pop() if len(found) == 1 else ""
+            found[_layout(str(row.get("case", "")))] += 1
+    return _usual(found)
+
+
+def _usual(layouts: Counter[str]) -> str:
+    """The layout of most; empty where less than two thirds share one."""
+    name, count = layouts.most_common(1)[0] if layouts else ("", 0)
+    return name if 3 * count >= 2 * layouts.total() else ""
 
 
 def _layout(said: str) -> str:
-    return next((words for begins, words in rules.LAYOUTS.items() if said.startswith(begins)), "")
+    return next((words for glob, words in rules.LAYOUTS.items() if fnmatchcase(said, glob)), "")
 
 
 def _together(rule: OperatorRule, atoms: list[_Atom]) -> Iterator[tuple[str, list[_Atom]]]:
@@ -529,15 +563,14 @@ _VERBS = ("end", "do", "yield", "give", "run", "take")
 
 
 def _operator_subject(name: str, part: Sequence[_Atom]) -> dict[str, tuple[str, ...]]:
-    """What they have in common; a layout only where all of them show it."""
-    layouts = {atom.layout for atom in part}
+    """What they have in common; a layout only where nearly all of them show it."""
     found = {
         "operator": {bare(atom.operator) for atom in part},
         "kernel": {atom.kernel for atom in part},
         "family": {name} if name in rules.FAMILIES else set(),
         "dtype": {atom.dtype for atom in part},
         "phase": {atom.phase for atom in part},
-        "layout": layouts if len(layouts) == 1 else set(),
+        "layout": {_usual(Counter(atom.layout for atom in part))},
     }
     return {key: tuple(sorted(value for value in values if value)) for key, values in found.items() if any(values)}
 

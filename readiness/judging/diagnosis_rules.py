@@ -155,12 +155,16 @@ FAMILIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 PREFIXES = ("torch.ops.aten.", "aten::", "aten.", "torch.nn.functional.", "nn.functional.", "torch.", "ops.", "special.")
 #: How inputs lie, as the rows of operators.* and of parity.* say it, and how it is called.
 LAYOUTS: Mapping[str, str] = {
-    "on a strided input": "where inputs are strided", "on an input at an offset": "where inputs begin at an offset",
-    "permuted": "where inputs are strided", "transposed": "where inputs are strided",
-    "both transposed": "where inputs are strided",
-    "sliced": "where inputs are strided",
+    "on a strided input*": "where inputs are strided", "on an input at an offset*": "where inputs begin at an offset",
+    "*permuted*": "where inputs are strided", "*transposed*": "where inputs are strided",
+    "sliced*": "where inputs are strided", "every second*": "where inputs are strided",
+    "*unaligned*": "where inputs begin at an offset",
 }  # fmt: skip
 NOT_FINITE = ("NaN", "infinity", "not finite", "Infinity")
+
+
+#: Stands for every number above zero among the values of a cell.
+POSITIVE = ">0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +184,9 @@ class Rule:
     follows: tuple[str, ...] = ()
     statuses: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
-    bad: tuple[str, object] | None = None  # a cell of rows and the value that it must not have
-    names: str = ""                         # the cell of such rows that says what they are about
+    bad: tuple[str, tuple[object, ...]] | None = None  # a cell of rows, and the values of it that stand for trouble
+    names: tuple[str, ...] = ()                         # the cells of such rows that say what they are about
+    absorbs: tuple[str, ...] = ()                       # operators whose slowness is this defect's doing
 
 
 RULES = (
@@ -195,13 +200,14 @@ RULES = (
         "versions", ("driver.stack *", "multichip.world software_differences", "multichip.world variable_differences"),
         "Parts of the software stack do not fit each other: {about}",
         "Install parts of one release; the rows of driver.stack name the rule and its source.",
-        Action.UPDATE_SOFTWARE,
+        Action.UPDATE_SOFTWARE, bad=("ruling", ("broken",)), names=("why",),
     ),
     Rule(
-        "fault-counters", ("driver.faults new_faults", "driver.faults standing_faults", "multichip.bandwidth link_faults"),
+        "fault-counters", ("driver.faults new_faults", "driver.faults standing_faults", "multichip.bandwidth link_faults",
+                           "multichip.bandwidth link_retries"),
         "The accelerator itself counts faults: {about}",
         "Look the counter up in the vendor's list of faults, and follow its action before anything else.",
-        Action.CONTACT_VENDOR,
+        Action.CONTACT_VENDOR, bad=("new", (POSITIVE,)), names=("counter",),
     ),
     Rule(
         "memory-leak", ("* memory_growth_bytes", "* handle_growth"),
@@ -231,7 +237,7 @@ RULES = (
         "order", ("driver.streams *",),
         "Work of several streams is not kept in order: {about}",
         "Keep to one stream until the vendor has mended it, and report it.",
-        Action.CONTACT_VENDOR, follows=("driver.copies *",),
+        Action.CONTACT_VENDOR, follows=("driver.copies *",), bad=("kept", (False,)), names=("promise",),
     ),
     Rule(
         "copies-wrong", ("driver.copies *", "throughput.copies wrong_bytes"),
@@ -249,7 +255,7 @@ RULES = (
         "random", ("driver.random *", "parity.recomputation broken_promises"),
         "Random numbers are not what the generator promises: {about}",
         "Draw random numbers on the host until it is mended, and report it.",
-        Action.CONTACT_VENDOR, follows=("parity.recomputation *",),
+        Action.CONTACT_VENDOR, follows=("parity.recomputation *",), bad=("kept", (False,)), names=("promise",),
     ),
     Rule(
         "autocast", ("driver.autocast *",),
@@ -261,7 +267,7 @@ RULES = (
         "special-values", ("parity.special_values violations",),
         "Special values are not handled as they should be{in_dtype}: {about}",
         "Look for a setting of the stack's that flushes or saturates them; until then keep such values out of the model.",
-        Action.CHECK_CONFIG, follows=("parity.special_values *",), bad=("correct", False), names="feature",
+        Action.CHECK_CONFIG, follows=("parity.special_values *",), bad=("correct", (False,)), names=("kind", "feature"),
     ),
     Rule(
         "drifts-under-load", ("stability.load mismatches", "stability.load unrepeatable"),
@@ -282,17 +288,10 @@ RULES = (
         Action.CHECK_CONFIG,
     ),
     Rule(
-        "checkpoint", ("stability.checkpoint *", "multichip.recovery state_mismatches", "multichip.recovery broken_refused",
-                       "multichip.recovery reshard_difference", "multichip.recovery resume_mismatches"),
-        "A checkpoint does not bring back what was saved: {about}",
-        "Save and load over the host's memory, compare every tensor after loading, and report it.",
-        Action.CONTACT_VENDOR, follows=("multichip.recovery *", "multichip.elastic *"),
-    ),
-    Rule(
         "copies-slow", ("throughput.copies *",),
         "Copies between host and accelerator are slow: {about}",
         "Look at the slot's lanes and pace, and whether another device shares them.",
-        Action.CHECK_CONFIG,
+        Action.CHECK_CONFIG, absorbs=("cast", "copy*", "clone*", "contiguous*"),
     ),
     Rule(
         "slow", ("stability.pace slowdown", "throughput.* *"),
@@ -307,7 +306,7 @@ RULES = (
         Action.CHECK_CONFIG,
     ),
     Rule(
-        "rank-lost", ("multichip.* completed", "multichip.elastic restarted", "multichip.links interruptions"),
+        "rank-lost", ("multichip.* completed", "multichip.elastic restarted"),
         "Work of several ranks does not come to its end: {about}",
         "Run the named rank's chip alone; look into the driver's log and at its links.",
         Action.CONTACT_VENDOR, follows=SEVERAL_RANKS,
@@ -330,10 +329,23 @@ RULES = (
         Action.UPDATE_SOFTWARE, follows=SEVERAL_RANKS_COMPUTE,
     ),
     Rule(
+        "checkpoint", ("stability.checkpoint *", "multichip.recovery state_mismatches", "multichip.recovery broken_refused",
+                       "multichip.recovery reshard_difference", "multichip.recovery resume_mismatches"),
+        "A checkpoint does not bring back what was saved: {about}",
+        "Save and load over the host's memory, compare every tensor after loading, and report it.",
+        Action.CONTACT_VENDOR, follows=("multichip.recovery *", "multichip.elastic *"),
+    ),
+    Rule(
         "straggler", ("multichip.links straggler_*",),
         "One chip makes all others wait: {about}",
         "Run the named chip alone; look at its clocks, its temperature and its host's load.",
         Action.CHECK_CONFIG, follows=("multichip.bandwidth *", "multichip.links *"),
+    ),
+    Rule(
+        "link-interrupted", ("multichip.links interruptions",),
+        "Links between chips stop for a while now and then: {about}",
+        "Look at the named link: cable, seating and error counters; ask for its retrain count.",
+        Action.CHECK_CONFIG, follows=("multichip.links *", "multichip.bandwidth *"),
     ),
     Rule(
         "link-slow", ("multichip.links *", "multichip.bandwidth *"),
