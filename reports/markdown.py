@@ -12,6 +12,7 @@ from readiness import rendering
 from readiness.datamodel import Assessment, Decision, Finding, Use
 from readiness.rendering import DeviceGroup, Kind, Section, SharedFinding, Statement, Time, diagnosis
 from readiness.rendering import escape_markdown as escape
+from readiness.rendering.rows import SHAPE
 
 SUFFIX = ".md"
 
@@ -260,8 +261,9 @@ def _rows(group: DeviceGroup, check: str) -> Iterator[Part]:
     found: dict[str, tuple[Sequence[Mapping[str, Any]], list[str]]] = {}
     for item in group.items:
         for entry in item.evidence:
-            if entry.check == check and entry.rows:
-                found.setdefault(repr(entry.rows), (entry.rows, []))[1].append(item.facts.id)
+            shown = [row for row in entry.rows if SHAPE not in row] if entry.check == check else []
+            if shown:
+                found.setdefault(repr(shown), (shown, []))[1].append(item.facts.id)
     for every, ids in found.values():
         shown = every[:_MOST_ROWS]
         columns, every_column = _columns(shown)

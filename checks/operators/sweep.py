@@ -200,6 +200,7 @@ def sweep(
     options = opinfo_trial.TrialOptions(samples, Strictness(rms_ratio, max_ratio, roundoffs, sums), forward_mode)
     counts = {(dtype, part): summary.Tally(accelerator.id) for dtype in dtypes for part in parts}
     counts |= {(dtype, parts[-1]): summary.Tally(accelerator.id) for dtype in further}
+    outcomes = summary.OperatorMap()
     for done, swept in enumerate(sweeping.sweep(
         accelerator, entries, chosen, (*dtypes, *further) if only else dtypes, core_dtypes=() if only else further,
         options=options, operator_limit_s=operator_limit_s, processes=processes,
@@ -207,10 +208,13 @@ def sweep(
         for part in parts:
             if (swept.dtype, part) in counts and (part != "core" or swept.entry.core):
                 counts[swept.dtype, part].add(swept)
+        outcomes.add(swept)
         if done % 100 == 0:
             yield Note(f"{done} operators done, now {swept.entry.name} in {swept.dtype}")
         if (cells := summary.row(swept)) is not None:
             yield Row(cells)
+    for cells in outcomes.rows():
+        yield Row(cells)
     for (dtype, part), count in counts.items():
         yield Row({"operator": f"* ({part})", "dtype": dtype, "phase": "both", "outcome": "summary", "detail": str(count)})
         for name, value, about in count.measurements():

@@ -70,7 +70,7 @@ def of_families(item: AcceleratorAssessment) -> dict[str, list[Picture]]:
         family = check.partition(".")[0]
         for maker in makers:
             if (piece := by_check.get(check)) is not None:
-                found.setdefault(family, []).extend(maker(piece))
+                found.setdefault(family, []).extend(maker(piece, item.findings))
     found.setdefault("parity", []).extend(errors_against_limits(item.findings))
     return {family: pictures for family, pictures in found.items() if pictures}
 
@@ -78,7 +78,7 @@ def of_families(item: AcceleratorAssessment) -> dict[str, list[Picture]]:
 # ---------------------------------------------------------------------------------------------------------- operators
 
 
-def operator_map(piece: Evidence) -> Iterator[Picture]:
+def operator_map(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Picture]:
     """Operators by dtype and phase: counted by outcome, and each by name that is not simply right."""
     whole = [row for row in piece.rows if row.get("shape") == "operators/1"]
     if whole:
@@ -178,7 +178,7 @@ def _bound(finding: Finding) -> float:
         return 0.0
 
 
-def training_curves(piece: Evidence) -> Iterator[Picture]:
+def training_curves(piece: Evidence, findings: Sequence[Finding] = ()) -> Iterator[Picture]:
     """Losses of a training run beside those of the reference in float64."""
     for row in piece.rows:
         losses, reference = _numbers(row.get("losses")), _numbers(row.get("reference_losses", row.get("losses_alone")))
@@ -187,7 +187,7 @@ def training_curves(piece: Evidence) -> Iterator[Picture]:
         what = " ".join(clean(row[key], 40) for key in ("mode", "dtype", "precision",
         "optimizer") if isinstance(row.get(key), str))
         name = "on one chip" if "losses_alone" in row else "reference in float64"
-        allowed = _allowed(piece, row)
+        allowed = _allowed(piece.check, findings, row)
         band = [(step, value * (1 - allowed), value * (1 + allowed)) for step,
         value in enumerate(reference)] if allowed else []
         title = f"Training curve, {what}" if what else "Training curve"
@@ -197,7 +197,7 @@ def training_curves(piece: Evidence) -> Iterator[Picture]:
             summary=f"{_from_to(losses)}; the reference {_from_to(reference)}",
         )  # fmt: skip
         if chart is not None:
-            shown = f" The band is {figure(100 * allowed)} % wide either way." if allowed else ""
+            shown = f" The band is what is allowed: {figure(100 * allowed)} % either way." if allowed else ""
             yield Picture(title, f"The loss at each step beside the reference.{shown}", chart)
 
 
@@ -205,19 +205,21 @@ def _from_to(values: Sequence[float]) -> str:
     return f"from {figure(values[0])} to {figure(values[-1])}"
 
 
-def _allowed(piece: Evidence, row: Mapping[str, Any]) -> float:
-    """How far from the reference the loss was at most, by the measurement of it."""
-    for item in piece.measurements:
-        if item.name == "loss_difference" and all(row.get(key, value) == value for key, value in item.labels.items()):
-            value = float(item.value)
-            return value if math.isfinite(value) and value < 1 else 0.0
+def _allowed(check: str, findings: Iterable[Finding], row: Mapping[str, Any]) -> float:
+    """How far from the reference a loss may be, as a share of it,
+    by the requirement that speaks of this run; 0 without one.
+    """
+    for finding in findings:
+        meant = (finding.check, finding.measure) == (check, "loss_difference")
+        if meant and all(row.get(key, value) == value for key, value in finding.labels.items()):
+            return _bound(finding)
     return 0.0
 
 
 # ----------------------------------------------------------------------------------------------------------- stability
 
 
-def over_time(piece: Evidence) -> Iterator[Picture]:
+def over_time(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Picture]:
     """Temperature, clock, power and pace over the time of a load or a soak."""
     for row in piece.rows:
         if row.get("shape") == "series/1" and isinstance(row.get("columns"), Mapping):
@@ -260,7 +262,7 @@ def _series(check: str, columns: Mapping[str, Sequence[float]]) -> Iterator[Pict
             yield Picture(chart.title, "Dotted lines are moments at which it throttled." if throttled else "", chart)
 
 
-def soak_exposure(piece: Evidence) -> Iterator[Picture]:
+def soak_exposure(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Picture]:
     """What a soak proves about the time between faults, beside what was asked."""
     exposure = next((row for row in piece.rows if _is_number(row.get("exposure_s"))), None)
     bounds = [
@@ -285,7 +287,7 @@ def soak_exposure(piece: Evidence) -> Iterator[Picture]:
 # ----------------------------------------------------------------------------------------------------------- multichip
 
 
-def bandwidth_by_size(piece: Evidence) -> Iterator[Picture]:
+def bandwidth_by_size(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Picture]:
     """Bus bandwidth of each collective by the size of its message, with the raw link beside it."""
     groups: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for item in piece.measurements:
@@ -316,7 +318,7 @@ def _raw_rates(rows: Iterable[Mapping[str, Any]]) -> list[float]:
     ]  # fmt: skip
 
 
-def pair_matrix(piece: Evidence) -> Iterator[Picture]:
+def pair_matrix(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Picture]:
     """The bandwidth between each pair of chips."""
     for row in piece.rows:
         chips, values = row.get("chips"), row.get("values")

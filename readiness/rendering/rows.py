@@ -11,6 +11,8 @@ from readiness.rendering.accelerators import names
 from readiness.rendering.text import clean, figure, width, wrap
 
 _LONGEST_CELL = 500
+#: The cell of rows that are made for pictures and programs (docs/rows.md): too wide for a table.
+SHAPE = "shape"
 
 
 def of_check(assessment: Assessment, check: str) -> dict[str, Evidence]:
@@ -50,24 +52,27 @@ def as_text(found: Mapping[str, Evidence], columns: int | None) -> str:
 
 
 def _part(evidence: Evidence, ids: list[str], columns: int | None) -> Iterable[str]:
-    count = len(evidence.rows)
+    rows = [row for row in evidence.rows if SHAPE not in row]
+    count = len(rows)
     reason = clean(evidence.reason or "no reason given")
     ended = "" if evidence.status is Status.MEASURED else f", {evidence.status}: {reason}"
     yield f"{clean(evidence.check, 100)} on {names(ids)}: {count or 'no'} row{'' if count == 1 else 's'}{ended}"
-    if not evidence.rows:
+    if drawn := len(evidence.rows) - count:
+        yield f"and {drawn} for pictures, in the JSON and HTML reports"
+    if not rows:
         return
     yield ""
     from tabulate import tabulate
 
-    heads = list(dict.fromkeys(key for row in evidence.rows for key in row))
-    cells = [[_cell(row.get(key)) for key in heads] for row in evidence.rows]
+    heads = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[_cell(row.get(key)) for key in heads] for row in rows]
     table = tabulate(
         cells, headers=[clean(key, 60) for key in heads], tablefmt="simple", disable_numparse=True
     ).splitlines()
     if columns is None or max(map(width, table)) <= columns:
         yield from table
         return
-    for row in evidence.rows:
+    for row in rows:
         text = "; ".join(f"{clean(key, 60)}: {_cell(value)}" for key, value in row.items() if _cell(value))
         yield from wrap(text, columns, rest="    ")
 

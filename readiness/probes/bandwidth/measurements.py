@@ -15,7 +15,7 @@ from readiness.distributed.types import LONGEST_ABOUT, Placement, RanksOutcome
 from readiness.probes.bandwidth import link_counters
 from readiness.probes.bandwidth.bus_bandwidth import bus_factor
 from readiness.probes.bandwidth.reports import CollectiveTimes, LinkState, OverlapTimes, PairTimes, TailTimes, TimeUp
-from readiness.probes.ranks_common.measurements import unsupported
+from readiness.probes.ranks_common.measurements import pair_matrix, unsupported
 from readiness.probes.ranks_common.process_groups import Team
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ def _pairs(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
         })  # fmt: skip
     if not shares:
         return
+    yield from pair_matrix(placement, rates, "a large message there and back", "GB/s")
     labels = {**placement.labels, "raw": kind}
 
     def about(pair: Team) -> str:

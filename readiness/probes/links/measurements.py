@@ -25,7 +25,7 @@ from readiness.probes.links.reports import (
     TransfersDone,
     WrongResult,
 )
-from readiness.probes.ranks_common.measurements import unsupported
+from readiness.probes.ranks_common.measurements import pair_matrix, unsupported
 from readiness.probes.ranks_common.process_groups import Team
 from readiness.probes.ranks_common.stall_detector import stalled_s
 
@@ -195,6 +195,7 @@ def _transfers(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     rates = {team: 2 * size / seconds[0] / 1e9 for team, seconds in links.items()}
     for team, rate in rates.items():
         yield Row({"link": placement.name(*team), "bytes": size, "gigabytes_a_second": round(rate, 3)})
+    yield from pair_matrix(placement, rates, "a large message there and back", "GB/s")
     if not rates:
         return
     slowest = min(rates, key=lambda team: rates[team])

@@ -105,6 +105,40 @@ class Tally:
         return f"{self.outcomes.total()} operators: {told or 'none supports this dtype'}"
 
 
+#: A letter for each outcome; `r` is right before its gradient fails, `-` has no gradient to judge.
+_CODES = {
+    "n": Outcome.NATIVE.value, "d": Outcome.DECOMPOSED.value, "f": Outcome.FALLBACK.value, "m": Outcome.MISSING.value,
+    "w": Outcome.WRONG.value, "v": Outcome.NONDETERMINISTIC.value, "c": Outcome.CRASHED.value, "h": Outcome.HANG.value,
+    "u": Outcome.UNJUDGED.value, "r": "right", "-": "no gradient",
+}  # fmt: skip
+_LETTERS = {name: letter for letter, name in _CODES.items()}
+
+
+class OperatorMap:
+    """Every operator with its outcome forward and backward, one row of shape `operators/1` for each dtype."""
+
+    def __init__(self) -> None:
+        self._by_dtype: dict[str, dict[str, tuple[str, str]]] = {}
+
+    def add(self, swept: Swept) -> None:
+        """Note one operator."""
+        result = swept.result
+        letter = _LETTERS[result.outcome.value]
+        fails_backward = not result.outcome.clean and result.phase is Phase.BACKWARD
+        backward = letter if result.backward else "-"
+        self._by_dtype.setdefault(swept.dtype, {})[swept.entry.name] = ("r" if fails_backward else letter), backward
+
+    def rows(self) -> Iterator[Mapping[str, Any]]:
+        """A row for each dtype, operators by name."""
+        for dtype, outcomes in self._by_dtype.items():
+            names = sorted(outcomes)
+            yield {
+                "shape": "operators/1", "dtype": dtype, "codes": _CODES, "operators": names,
+                "forward": "".join(outcomes[name][0] for name in names),
+                "backward": "".join(outcomes[name][1] for name in names),
+            }  # fmt: skip
+
+
 def row(swept: Swept) -> Mapping[str, Any] | None:
     """A row of detail about what is neither native nor decomposed, or refuses an input at an offset; None otherwise."""
     result = swept.result

@@ -6,10 +6,11 @@ A group that did not finish can prove a fault, never its absence: of such a grou
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from readiness.datamodel import Labels, Measurement, Row, Yield
 from readiness.distributed.types import LONGEST_ABOUT, Failure, Placement, RanksOutcome
+from readiness.probes.ranks_common.process_groups import Team
 from readiness.probes.ranks_common.tensor_diff import Unsupported
 
 
@@ -41,6 +42,19 @@ def culprits(failure: Failure, placement: Placement) -> dict[str, str | None]:
 def _blame(failure: Failure, placement: Placement) -> str:
     who = f"caused by {placement.name(*failure.culprits)}:  " if failure.culprits else ""
     return f"{who}{failure.reason}"[:LONGEST_ABOUT]
+
+
+def pair_matrix(placement: Placement, rates: Mapping[Team, float], what: str, unit: str) -> Iterator[Row]:
+    """A row of shape `pairs/1`: a figure for each pair of chips,
+    None where there is none; nothing where chips are shared.
+    """
+    names = [facts.id for facts in placement.ranks]
+    if not rates or len(set(names)) < len(names):
+        return
+    values: list[list[float | None]] = [[None] * len(names) for _ in names]
+    for (one, other), rate in rates.items():
+        values[one][other] = values[other][one] = float(f"{rate:.4g}")
+    yield Row({"shape": "pairs/1", "what": what, "unit": unit, "chips": names, "values": values})
 
 
 def unsupported(outcome: RanksOutcome) -> Iterator[Row]:

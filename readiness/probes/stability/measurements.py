@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from readiness.datamodel import Measurement, Row, Yield
 from readiness.probes.stability.load import Load
 from readiness.probes.stability.memory_usage import Growth
 from readiness.probes.stability.per_op_stats import Tally
-from readiness.probes.stability.thermal_load import Drop
+from readiness.probes.stability.thermal_load import Drop, Span
 
 
 def of_load(load: Load) -> Iterator[Yield]:
@@ -37,12 +38,30 @@ def of_load(load: Load) -> Iterator[Yield]:
         yield Row({"rounds": load.rounds, "seconds": load.elapsed_s, "ended": load.ended, "product": load.heat.size,
                    "device_ms": [round(1e3 * span.device_s, 4) for span in load.heat.spans],
                    "host_ms": [round(1e3 * span.host_s, 4) for span in load.heat.spans if load.heat.theirs]})  # fmt: skip
+        yield Row(_series(load.heat.spans))
     if drop is not None and not load.cut_short:
         yield Measurement("speed_kept", drop.kept, samples=load.rounds, about=_told_drop(drop, load))
     for growth in load.usage.growth() if not load.cut_short else ():
         labels = {"memory": growth.memory}
         yield Measurement("memory_growth_bytes", growth.bytes_per_1000_calls, labels, samples=growth.readings,
                           about=_told_growth(growth, load.elapsed_s))  # fmt: skip
+
+
+def _series(spans: Sequence[Span]) -> dict[str, Any]:
+    """A row of shape `series/1`: the pace of the load, and what the sensors said, over its seconds."""
+    host = [1e3 * span.host_s for span in spans]
+    columns: dict[str, list[float | None]] = {
+        "at_s": [round(span.ended_s, 3) for span in spans],
+        "device_ms": [_finite(1e3 * span.device_s) for span in spans],
+        **({"host_ms": list(map(_finite, host))} if any(map(math.isfinite, host)) else {}),
+    }
+    for name in dict.fromkeys(name for span in spans for name in span.sensors):
+        columns[name] = [_finite(span.sensors.get(name, math.nan)) for span in spans]
+    return {"shape": "series/1", "columns": columns}
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 4) if math.isfinite(value) else None
 
 
 def _errors(tallies: Sequence[Tally], phase: str) -> Measurement:

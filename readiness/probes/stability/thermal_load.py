@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -29,6 +29,7 @@ class Span:
     samples: int = 0
     device_s: float = float("inf")
     host_s: float = float("inf")
+    sensors: Mapping[str, float] = field(default_factory=dict)  # at its beginning
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,11 @@ class Heat:
         span = self.spans[-1]
         if elapsed_s >= span.began_s + self.span_s and span.samples >= _LEAST_SAMPLES:
             self.spans.append(Span(elapsed_s))
-        self.spans[-1].ended_s = elapsed_s
-        return self.spans[-1]
+        current = self.spans[-1]
+        if not current.samples:
+            current.sensors = self.accelerator.sensors()
+        current.ended_s = elapsed_s
+        return current
 
     def drop(self) -> Drop | None:
         """The largest fall of the pace against what it was before; None with fewer than two spans that say something.
