@@ -19,8 +19,8 @@ from readiness.rendering.text import clean, figure
 class MatrixRow:
     """One requirement on accelerators that fared alike. `ratio` is what was measured over the limit, where both are numbers.
 
-    `value` and `number_limit` are numbers for a workbook, None where there is none. `evidence` says where in the pack the
-    figure stands.
+    `value` is a number for a workbook, None where there is none or several. The evidence is that of `check` in the file
+    `path` of the pack.
     """
 
     subject: str
@@ -36,7 +36,8 @@ class MatrixRow:
     outcome: Kind
     reason: str
     source: str
-    evidence: str
+    check: str
+    path: str
     value: float | None
     unit: str
 
@@ -81,7 +82,8 @@ def _row(
             f"{whose}: {text}" if whose else text for whose, text in entry.reasons
         ) if finding.outcome is not Outcome.PASS and any(one.reason for one in findings) else "",
         source=clean(said.get("source", ""), 1000),
-        evidence=f"{subject.path}: {clean(finding.check or 'check unknown', 100)}",
+        check=clean(finding.check or "check unknown", 100),
+        path=subject.path,
         value=_plain(finding.value) if len({repr(one.value) for one in findings}) == 1 else None,
         unit=clean(finding.unit or "", 40) if finding.unit != "1" else "",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 WORDS: tuple[tuple[str, str], ...] = (
     ("accelerator", "one device under test, like cuda:0 or npu:3, with its vendor, model, memory and driver"),
     ("assessment", "the whole record of one run: what was measured, and what follows from it"),
-    ("blocker", "a requirement of level must that failed: it alone makes the verdict `not ready`"),
+    ("blocker", "a requirement of level must that failed: it alone makes the verdict not ready"),
     ("ceiling", "the score if everything that is unknown had passed"),
     ("check", "one item of the checklist: a program that measures, and judges nothing"),
     ("deviation", "where the run did otherwise than planned: interrupted, retried, left out, taken over from another run"),

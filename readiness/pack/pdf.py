@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING, Any
+import re
+from typing import Any
 
 from readiness.errors import InternalError
 from readiness.pack.contents import PAGE, Core, sha256
 from readiness.pack.extras import needs
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from readiness.rendering.text import clean
 
 VARIANT = "pdf/a-3u"
-#: What only a sheet of paper needs: nothing folds, and wide tables lie across.
-_PAPER = """
-@page { size: A4; margin: 16mm 12mm 14mm; }
+#: What only a sheet of paper needs, behind the rules of the screen: nothing folds, and wide tables lie across.
+_PAPER = """<style>
 @page wide { size: A4 landscape; margin: 12mm 10mm; }
 details > summary { list-style: none; }
-details, details > * { display: block; }
-h2 { break-before: auto; }
-.evidence { page: wide; font-size: 6.5pt; }
+th, td { overflow-wrap: break-word; }
+.sheet { page: wide; }
+.evidence { width: 100%; table-layout: fixed; font-size: 7pt; }
+.evidence th, .evidence td { overflow-wrap: anywhere; }
+.sign { width: 100%; break-inside: avoid; }
+.contents { columns: 1; }
 .contents a::after { content: leader('.') target-counter(attr(href), page); }
-"""
+</style>"""
+#: WeasyPrint gives pictures within a page neither its style sheet nor its variables.
+_PICTURES = """<style>
+.back { fill: #e8ebee; stroke: #535c66; stroke-width: .5 } .proven { fill: #0b62a8 } .hatch { stroke: #0b62a8 }
+</style>"""
+_PICTURE = re.compile(r'<svg class="bar"[^>]*>')
 
 
 def refuse_missing() -> None:
     """Raises UsageError, which names the extra, where it is not installed or lacks a library of the system."""
     with needs("pdf", "--pdf"):
         import weasyprint  # noqa: F401
-
-
-class RefusedError(Exception):
-    """Something in the page names an address. None is looked at."""
 
 
 def render(page: str, core: Core) -> bytes:
@@ -42,9 +44,9 @@ def render(page: str, core: Core) -> bytes:
 
     assessments = {subject.path: subject.content for subject in core.subjects}
     made = max(subject.assessment.started for subject in core.subjects)
+    refusing = _fetcher()
     options = {"pdf_variant": VARIANT, "pdf_identifier": _identifier(core)}
-    paper = weasyprint.CSS(string=_PAPER, url_fetcher=_refuse)
-    document = weasyprint.HTML(string=_open(page), url_fetcher=_refuse).render(stylesheets=[paper], **options)
+    document = weasyprint.HTML(string=_on_paper(page), url_fetcher=refusing).render(**options)
     document.metadata.attachments = [
         weasyprint.Attachment(
             string=content, name=path.rpartition("/")[2], description=f"{path}, SHA-256 {sha256(content)}",
@@ -58,9 +60,22 @@ def render(page: str, core: Core) -> bytes:
     return written
 
 
-def _open(page: str) -> str:
-    """Everything that folds, unfolded: paper has no folds."""
-    return page.replace("<details>", "<details open>")
+def _fetcher() -> Any:
+    """What WeasyPrint asks for the content of an address: it refuses every one, those of files too."""
+    from weasyprint.urls import URLFetcher
+
+    class Refusing(URLFetcher):  # type: ignore[misc]
+        def fetch(self, url: str, headers: object = None) -> Any:  # noqa: ARG002 - WeasyPrint's
+            raise ValueError(f"no address is looked at: {clean(url, 200)}")
+
+    return Refusing()
+
+
+def _on_paper(page: str) -> str:
+    """Everything that folds, unfolded, the rules of paper behind those of the screen, pictures with colours of their own."""
+    coloured = _PICTURE.sub(lambda match: match[0] + _PICTURES, page.replace("<details>", "<details open>"))
+    before, end, after = coloured.rpartition("</body>")
+    return before + _PAPER + end + after
 
 
 def _identifier(core: Core) -> bytes:
@@ -73,6 +88,3 @@ def _day(started: str) -> datetime.datetime:
     except ValueError:
         return datetime.datetime(1980, 1, 1, tzinfo=datetime.UTC)
 
-
-def _refuse(url: str, *_: Any, **__: Any) -> Mapping[str, Any]:
-    raise RefusedError(url)

@@ -214,8 +214,7 @@ def _unknown(assessment: Assessment) -> tuple[list[tuple[str, str]], list[dict[s
 def _families(rows: list[MatrixRow]) -> Iterator[tuple[str, list[MatrixRow], dict[Kind, int]]]:
     found: dict[str, list[MatrixRow]] = {}
     for row in rows:
-        check = row.evidence.rpartition(": ")[2]
-        found.setdefault(check.partition(".")[0] if "." in check else "other", []).append(row)
+        found.setdefault(row.check.partition(".")[0] if "." in row.check else "other", []).append(row)
     for family, members in sorted(found.items()):
         counts = Counter(row.outcome for row in members)
         yield family, members, {kind: counts[kind] for kind in _OUTCOMES if counts[kind]}

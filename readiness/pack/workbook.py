@@ -140,7 +140,7 @@ def _requirement(sheet: Any, formats: dict[Any, Any], number: int, row: MatrixRo
     cells: Sequence[object] = (
         row.subject, row.requirement, row.title, row.level, row.uses, row.accelerators, row.required,
         row.measured or "nothing", row.value, row.unit, row.ratio, row.spread, row.outcome, row.reason, row.source,
-        row.evidence,
+        f"{row.path}: {row.check}",
     )
     for column, value in enumerate(cells):
         if isinstance(value, float):
