@@ -93,7 +93,7 @@ def pack(
     ] = None,
     keep: Annotated[
         list[Keep] | None,
-        typer.Option("--keep", help="Do not take out serial numbers, host names, ... (repeatable)."),
+        typer.Option("--keep", help="Do not take these out, or nothing at all (repeatable)."),
     ] = None,
     workbook: Annotated[bool, typer.Option("--workbook", help="Add requirements.xlsx, for the vendor to fill in.")] = False,
     pdf: Annotated[bool, typer.Option("--pdf", help="Add report.pdf, the report to print and to keep.")] = False,
@@ -101,7 +101,7 @@ def pack(
         Path | None,
         typer.Option("--sign", metavar="KEY", parser=common.path, help="Sign with this Ed25519 or ECDSA private key (PEM)."),
     ] = None,
-    quiet: common.Quiet = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages.")] = False,
 ) -> None:
     """Make an acceptance pack of saved assessments: report, evidence, profiles, bill of materials, hashes and signature.
 

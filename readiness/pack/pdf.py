@@ -22,6 +22,7 @@ th, td { overflow-wrap: break-word; }
 .evidence th, .evidence td { overflow-wrap: anywhere; }
 .sign { width: 100%; break-inside: avoid; }
 .contents { columns: 1; }
+.cards { grid-template-columns: 1fr 1fr; }
 .contents a::after { content: leader('.') target-counter(attr(href), page); }
 </style>"""
 #: WeasyPrint gives pictures within a page neither its style sheet nor its variables.
