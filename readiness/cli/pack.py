@@ -15,7 +15,7 @@ from readiness.cli.check_folders import add_checks
 from readiness.errors import Exit, UsageError
 
 if TYPE_CHECKING:
-    from readiness.datamodel import Profile
+    from readiness.datamodel import Assessment, Profile
 
 #: What opens a private key that is protected; never an argument, which others can see.
 PASSWORD_VARIABLE = "READINESS_SIGN_PASSWORD"
@@ -118,11 +118,11 @@ def pack(
     key = None if sign is None else signing.read_private(sign, None if password is None else password.encode())
     _refuse_missing_extras(workbook=workbook, pdf=pdf)
     add_checks(checks)
-    names = {assessment.read(file).profile_name for file in saved}
+    lacking = {found.profile_name for file in saved if not _says_sources(found := assessment.read(file))}
     request = build.Request(
         assessments=saved,
         cover=build.Cover(subject, operator, "" if status is None else status.value, note),
-        profiles=list(_known_profiles(names, profile).values()),
+        profiles=list(_known_profiles(lacking, profile).values()),
         rehearsals=rehearsal or (),
         attachments=attach or (),
         systems=system or (),
@@ -190,6 +190,11 @@ def _known_profiles(names: Iterable[str], given: list[str] | None) -> Mapping[st
         loaded = loader.load(name_or_file, found)
         known[loaded.name] = loaded
     return known
+
+
+def _says_sources(saved: Assessment) -> bool:
+    """Whether its findings say where their limits come from; those of early versions do not."""
+    return any(finding.source for item in saved.accelerators for finding in item.findings)
 
 
 def _refuse_missing_extras(*, workbook: bool, pdf: bool) -> None:

@@ -37,6 +37,7 @@ from readiness.pack.contents import (
 )
 from readiness.pack.redaction import Redaction, Secret
 from readiness.pack.signing import SigningKey
+from readiness.rendering import formats
 
 _LARGEST_REHEARSAL_BYTES = 2**26
 _LARGEST_ATTACHMENT_BYTES = 2**28
@@ -183,6 +184,7 @@ def derived(core: Core) -> dict[str, bytes]:
     """All files that follow from what was given, byte for byte the same each time; without the PDF and the workbook."""
     return {
         PAGE: page.render(core).encode(),
+        **{subject.report_path: formats.render("html", subject.assessment).encode() for subject in core.subjects},
         BOM: dumped(bom.bom(core)),
         SYSTEM: dumped({
             subject.path: system.described(subject.assessment, core.pack["system"].get(subject.path, {}))

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from readiness import package_data
 from readiness.datamodel import Assessment
 from readiness.documents import assessment as documents
 from readiness.documents.plain_json import Json
@@ -45,6 +46,11 @@ class Subject:
     def name(self) -> str:
         """As it is called in tables: the file without folder and ending."""
         return Path(self.path).stem
+
+    @property
+    def report_path(self) -> str:
+        """Where its own report with pictures lies."""
+        return f"reports/{self.name}.html"
 
     @property
     def profile_path(self) -> str:
@@ -133,7 +139,7 @@ def _from_findings(assessment: Assessment) -> Json:
     found: Json = {}
     for item in assessment.accelerators:
         for finding in item.findings:
-            found.setdefault(finding.requirement, {"title": finding.title, "why": finding.why, "source": ""})
+            found.setdefault(finding.requirement, {"title": finding.title, "why": finding.why, "source": finding.source})
     return {id: found[id] for id in sorted(found)}
 
 
@@ -150,14 +156,13 @@ def is_profile_of(document: Mapping[str, Any], assessment: Assessment) -> bool:
 @cache
 def source_digest() -> str:
     """The SHA-256 over the files of this tool that decide what a pack says: the same one for the same wheel or checkout."""
-    import readiness
-
-    root = Path(readiness.__file__).parent
+    root = Path(package_data.__file__).parent
     total = hashlib.sha256()
     for folder in ("documents", "judging", "rendering", "pack", "schemas"):
         for file in sorted((root / folder).rglob("*")):
             if file.is_file() and file.suffix in (".py", ".jinja", ".json"):
                 total.update(file.relative_to(root).as_posix().encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    total.update(hashlib.sha256((package_data.shipped("reports") / "html.py").read_bytes()).digest())
     return total.hexdigest()
 
 

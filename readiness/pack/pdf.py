@@ -29,6 +29,8 @@ th, td { overflow-wrap: break-word; }
 _PICTURES = """<style>
 .back { fill: #e8ebee; stroke: #535c66; stroke-width: .5 } .proven { fill: #0b62a8 } .hatch { stroke: #0b62a8 }
 </style>"""
+#: A sheet of paper leads to no other file.
+_LINK = re.compile(r'<a href="reports/[^"]*">([^<]*)</a>')
 _PICTURE = re.compile(r'<svg class="bar"[^>]*>')
 
 
@@ -75,7 +77,7 @@ def _fetcher() -> Any:
 def _on_paper(page: str) -> str:
     """Everything that folds, unfolded, the rules of paper behind those of the screen, pictures with colours of their own."""
     coloured = _PICTURE.sub(lambda match: match[0] + _PICTURES, page.replace("<details>", "<details open>"))
-    before, end, after = coloured.rpartition("</body>")
+    before, end, after = _LINK.sub(r"\1", coloured).rpartition("</body>")
     return before + _PAPER + end + after
 
 

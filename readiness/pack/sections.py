@@ -23,7 +23,7 @@ from readiness.pack.contents import Core, Subject, sha256
 from readiness.pack.evidence_matrix import MatrixRow
 from readiness.pack.glossary import WORDS
 from readiness.pack.statement import overall
-from readiness.rendering import Kind
+from readiness.rendering import Kind, diagnosis
 from readiness.rendering.rehearsal import said_of
 from readiness.rendering.text import clean, duration, figure, memory
 
@@ -65,7 +65,11 @@ def _part(core: Core, subject: Subject) -> dict[str, Any]:
     assessment = subject.assessment
     rows = list(evidence_matrix.rows(subject, core.profiles[subject.profile_path]))
     left_out, unknown = _unknown(assessment)
+    defects, unexplained = diagnosis.told(assessment)
     return {
+        "diagnosis": defects,
+        "unexplained": unexplained,
+        "report": subject.report_path,
         "name": subject.name,
         "path": subject.path,
         "assessment": assessment,
@@ -375,7 +379,7 @@ def _profile(path: str, core: Core, document: Mapping[str, Any]) -> dict[str, An
     asked = {row[0] for row in rows if row[2]}
     return {
         "path": path, "name": document["name"], "title": document["title"], "sha256": document["sha256"], "rows": rows,
-        "prose": document["prose_of_the_profile"], "asked": len(asked),
+        "sources": any(said["source"] for said in document["requirements"].values()), "asked": len(asked),
         "inapplicable": sum(all(one.outcome is Outcome.NOT_APPLICABLE for one in of) for of in findings.values()),
         "uses": ", ".join(subject.assessment.uses),
         "other_uses": ", ".join(use for use in Use if use not in subject.assessment.uses),

@@ -160,7 +160,8 @@ def _core(contents: Mapping[str, bytes], found: Verification) -> Core | None:
         return None
     attachments = {path: content for path, content in contents.items() if path.startswith("attachments/")}
     core = Core(pack, tuple(subjects), profiles, rehearsals, attachments, contents.get(PUBLIC_KEY))
-    usual = {*core.given(), *OUTSIDE_MANIFEST, *_USUAL, *pack["files"]}
+    reports = [subject.report_path for subject in subjects]
+    usual = {*core.given(), *OUTSIDE_MANIFEST, *_USUAL, *reports, *pack["files"]}
     found.altered += [Alteration(path, "nothing in a pack is called so") for path in sorted(contents.keys() - usual)]
     for path in sorted(usual - OUTSIDE_MANIFEST - contents.keys()):
         found.altered.append(Alteration(path, f"{PACK} names it, and it is missing"))
@@ -247,8 +248,8 @@ def _against_derived(contents: Mapping[str, bytes], core: Core, found: Verificat
         made_again = set(follows)
     else:
         found.notes.append(
-            f"{PAGE}, {BOM}, {SYSTEM} and {WAIVERS} were made by another build of readiness ({tool['version']}) and were "
-            "not made again here; the verdicts were: `readiness report` shows them from the assessments"
+            f"{PAGE}, reports/, {BOM}, {SYSTEM} and {WAIVERS} were made by another build of readiness ({tool['version']}) and "
+            "were not made again here; the verdicts were: `readiness report` shows them from the assessments"
         )
     for path in sorted(made_again):
         if contents[path] != follows[path]:
