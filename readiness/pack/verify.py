@@ -248,8 +248,8 @@ def _against_derived(contents: Mapping[str, bytes], core: Core, found: Verificat
         made_again = set(follows)
     else:
         found.notes.append(
-            f"{PAGE}, reports/, {BOM}, {SYSTEM} and {WAIVERS} were made by another build of readiness ({tool['version']}) and "
-            "were not made again here; the verdicts were: `readiness report` shows them from the assessments"
+            f"{PAGE}, reports/, {BOM}, {SYSTEM} and {WAIVERS} were made by another build of readiness ({tool['version']}): "
+            "they were not made again here, the verdicts were; `readiness report` shows those from the assessments"
         )
     for path in sorted(made_again):
         if contents[path] != follows[path]:
