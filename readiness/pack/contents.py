@@ -29,9 +29,9 @@ SIGNATURES = "signatures"
 ENVELOPES: Mapping[str, str] = {
     STATEMENT: f"{SIGNATURES}/statement.dsse.json", TEST_RESULT: f"{SIGNATURES}/test-result.dsse.json",
 }  # fmt: skip
-PUBLIC_KEY, TIME_STAMP = f"{SIGNATURES}/public-key.pem", f"{SIGNATURES}/statement.tsr"
+PUBLIC_KEY = f"{SIGNATURES}/public-key.pem"
 #: Made from the manifest, and so not in it.
-OUTSIDE_MANIFEST = frozenset({MANIFEST, STATEMENT, TEST_RESULT, *ENVELOPES.values(), TIME_STAMP})
+OUTSIDE_MANIFEST = frozenset({MANIFEST, STATEMENT, TEST_RESULT, *ENVELOPES.values()})
 
 
 @dataclass(frozen=True, slots=True)

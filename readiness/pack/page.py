@@ -23,7 +23,7 @@ TITLES = (
     "Comparison",
     "Baseline for a re-test",
     "Bill of materials",
-    "Files, signature and time stamp",
+    "Files, signature and redactions",
     "Sign-off and witnesses",
     "Glossary",
 )

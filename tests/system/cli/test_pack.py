@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -137,3 +138,30 @@ def test_no_torch_is_imported_and_nothing_of_an_extra_that_is_not_asked_for(smok
     )
     assert done.stdout.splitlines()[-1] == "[]"
     assert (tmp_path / "p" / "index.html").is_file()
+
+
+def test_the_recipe_for_a_time_stamp_works_with_an_authority_of_our_own(call: Called, smoke: Path, tmp_path: Path) -> None:
+    """As docs/packs.md has it, the authority's answer made by openssl instead of fetched."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl here")
+
+    def run(*arguments: object, right: bool = True) -> None:
+        done = subprocess.run([openssl, *map(str, arguments)], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (done.returncode == 0) is right, done.stderr
+
+    (tmp_path / "tsa.cnf").write_text(
+        "[req]\ndistinguished_name = dn\nx509_extensions = ext\nprompt = no\n[dn]\nCN = an authority\n"
+        "[ext]\nextendedKeyUsage = critical,timeStamping\n[tsa]\ndefault_tsa = own\n"
+        "[own]\nserial = serial\nsigner_digest = sha256\ndefault_policy = 1.2.3\ndigests = sha256\naccuracy = secs:1\n"
+        "ess_cert_id_chain = no\n"
+    )
+    (tmp_path / "serial").write_text("01\n")
+    run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "tsa.key", "-out", "tsa.pem", "-config", "tsa.cnf", "-days", "2")
+    mine, _ = packs.key_files(tmp_path)
+    assert call("pack", smoke, "-o", tmp_path / "PACK", "--sign", mine) == 0
+    envelope = "PACK/signatures/statement.dsse.json"
+    run("ts", "-query", "-data", envelope, "-sha256", "-cert", "-out", "pack.tsq")
+    run("ts", "-reply", "-queryfile", "pack.tsq", "-signer", "tsa.pem", "-inkey", "tsa.key", "-config", "tsa.cnf", "-out", "pack.tsr")
+    run("ts", "-verify", "-data", envelope, "-in", "pack.tsr", "-CAfile", "tsa.pem")
+    run("ts", "-verify", "-data", "PACK/statement.json", "-in", "pack.tsr", "-CAfile", "tsa.pem", right=False)

@@ -146,7 +146,7 @@ def test_every_file_that_is_taken_out_or_added_counts(unsigned: Files) -> None:
         assert path in [one.file for one in found.altered], path
         if path not in OUTSIDE_MANIFEST and path != PUBLIC_KEY:
             assert verify.of_contents(packs.made_anew(left) if path != PACK else left, None).state is State.ALTERED, path
-    for name in ("more.txt", "assessments/b.json", "signatures/more.pem"):
+    for name in ("more.txt", "assessments/b.json", "signatures/more.pem", "signatures/statement.tsr"):
         assert verify.of_contents({**unsigned, name: b"{}"}, None).state is State.ALTERED, name
         if not name.startswith("signatures/"):
             assert verify.of_contents(packs.made_anew({**unsigned, name: b"{}"}), None).state is State.ALTERED, name
