@@ -81,12 +81,14 @@ class Redaction:
         self.found: dict[tuple[Secret, str], Redacted] = {}
         self._counts: dict[Secret, int] = {}
         self._words: list[tuple[str, re.Pattern[str], Redacted]] = []
+        self._labels: frozenset[str] = frozenset()
 
     def applied(self, name: str, document: Json) -> Json:
         """A document without them; `name` stands before the places in the list."""
         for path, value in _strings(document, ()):
             for secret, text in _named(path, value):
                 self._placeholder(secret, text)
+        self._labels = frozenset(_demanded_labels(document))
         self._words = [
             (word, _pattern(secret, word), item)
             for (secret, word), item in sorted(self.found.items(), key=lambda entry: -len(entry[0][1]))
@@ -137,6 +139,8 @@ class Redaction:
         }  # fmt: skip
 
     def _text(self, text: str, path: Path, name: str) -> str:
+        if text in self._labels and "labels" in path:
+            return text
         for secret, whole in _named(path, text):
             if whole == text and (known := self._placeholder(secret, text)) is not None:
                 return _note(known, path, name)
@@ -217,6 +221,14 @@ def _strings(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
                 yield from _strings(item, (*path, key))
 
 
+def _demanded_labels(document: Json) -> Iterator[str]:
+    """Values of labels by which a profile chooses measurements: words of its own, whatever a host is called."""
+    profile = document.get("profile")
+    demands = profile.get("demands") if isinstance(profile, dict) else None
+    for entry in demands["require"] if demands else ():
+        yield from entry["where"].values()
+
+
 _BY_KEY: tuple[tuple[re.Pattern[str], Secret], ...] = (
     (_SERIAL_KEYS, Secret.SERIALS), (_USER_KEYS, Secret.USERS), (_HOST_KEYS, Secret.HOSTS),
 )  # fmt: skip
@@ -229,7 +241,7 @@ def _named(path: Path, text: str) -> Iterator[tuple[Secret, str]]:
         yield Secret.HOSTS, text
     elif _is_id(path) and "/" in text:
         yield Secret.HOSTS, text.partition("/")[0]
-    else:
+    elif "labels" not in path:  # a label called `host` says how something was measured
         for pattern, secret in _BY_KEY:
             if pattern.search(key) and len(text) <= 200:
                 yield secret, text

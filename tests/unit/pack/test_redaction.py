@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from readiness.datamodel import Assessment, Joined
+from readiness.datamodel import Assessment, Joined, Measurement
 from readiness.documents import assessment as documents
 from readiness.judging.rejudge import rejudge
 from readiness.pack import build
@@ -117,7 +117,7 @@ def test_everything_can_be_kept(made: Assessment) -> None:
     assert redaction.listed() == []
 
 
-@pytest.mark.parametrize("name", ["vm", "a", "sim", "cpu", "general", "mm", "training", "pass", "measured", "torch", "node.2", "x" * 60])
+@pytest.mark.parametrize("name", ["vm", "a", "sim", "cpu", "general", "mm", "training", "pass", "measured", "torch", "node.2", "x" * 60, "float32", "two"])
 def test_a_host_of_any_name_leaves_a_sound_document(tmp_path: Path, name: str) -> None:
     """Host names are words like others: ids, outcomes and measures must not lose theirs."""
     made = saved.small(tmp_path, joined=(Joined(name, f"{name}/sim:0", "sim"),))
@@ -125,6 +125,24 @@ def test_a_host_of_any_name_leaves_a_sound_document(tmp_path: Path, name: str) -
     read = documents.from_json(document, "here")
     assert read.host["name"].startswith("host-") or name in ("sim", "cpu")
     assert read.accelerators[0].verdicts == made.accelerators[0].verdicts
+
+
+def test_a_label_called_host_is_no_name_of_one(tmp_path: Path) -> None:
+    made = saved.small(tmp_path)
+    items = tuple(
+        replace(
+            item,
+            evidence=tuple(
+                replace(piece, measurements=(*piece.measurements, Measurement("wrong", 0, {"host": "excluded"}, "1")))
+                if piece.check == "group.sum" else piece
+                for piece in item.evidence
+            ),
+        )
+        for item in made.accelerators
+    )  # fmt: skip
+    document, redaction = taken_out(replace(made, accelerators=items))
+    assert '"host": "excluded"' in json.dumps(document)
+    assert "excluded" not in [value for _, value in redaction.found]
 
 
 def test_a_user_in_the_paths_of_a_profile_is_taken_out_and_its_digest_stays(tmp_path: Path) -> None:
