@@ -22,6 +22,7 @@ def baseline(
     Repeats inside one run share its bias, so one run has no spread. Runs on busy and idle hosts make a baseline that holds
     on both. `readiness diff BASELINE NEW` and `readiness run --baseline` hold a run against it.
     """
+    from readiness import __version__
     from readiness.cli.diff import known_directions
     from readiness.comparison.baseline import made_of
     from readiness.documents.assessment import dumps
@@ -31,7 +32,7 @@ def baseline(
     request = Request("json", output)
     rendering_formats.check_writable([request])
     read = [(file, common.read_saved(file, quiet=quiet)) for file in runs]
-    document, notes = made_of(read, known_directions())
+    document, notes = made_of(read, known_directions(), __version__)
     rendering_formats.deliver(request, dumps(document) + "\n")
     if not quiet:
         for note in notes:

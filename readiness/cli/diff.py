@@ -108,6 +108,7 @@ def tell_difference(
     difference: Difference, requests: list[Request], *, quiet: bool, verbose: bool, no_color: bool, errors: bool = False
 ) -> None:
     """Write every report of a difference; by itself the table, with -q its answer, on stdout (`errors`: on stderr)."""
+    from readiness import __version__
     from readiness.comparison import change_reports
     from readiness.documents.assessment import dumps
     from readiness.rendering import formats as rendering_formats
@@ -122,9 +123,9 @@ def tell_difference(
         colour = target is not None and common.colour_for(target.isatty(), no_color)
         width = (columns(stream) if target is not None else None) or rendering_formats.WIDEST
         if request.format == "json":
-            text = dumps(change_reports.as_json(difference)) + "\n"
+            text = dumps(change_reports.as_json(difference, __version__)) + "\n"
         elif request.format == "markdown":
-            text = change_reports.markdown(difference)
+            text = change_reports.markdown(difference, __version__)
         elif quiet:
             text = change_reports.answer(difference) + "\n"
         else:

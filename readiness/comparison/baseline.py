@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from readiness import __version__
 from readiness.comparison.measures import FEWEST_RUNS, Spread, settings_of
 from readiness.comparison.reference import Directions, Expected, Figure, Reference, Subject, of_runs
 from readiness.datamodel import Assessment, Better, Level, Outcome, Use
@@ -19,11 +18,14 @@ SCHEMA = "readiness.baseline/1"
 LARGEST_FILE_BYTES = 256 * 2**20
 
 
-def made_of(runs: Sequence[tuple[Path, Assessment]], directions: Directions) -> tuple[Json, list[str]]:
-    """The document, and what must be said beside it. Raises UsageError for runs that make no baseline."""
+def made_of(runs: Sequence[tuple[Path, Assessment]], directions: Directions, version: str) -> tuple[Json, list[str]]:
+    """The document by this version of readiness, and what must be said beside it.
+
+    Raises UsageError for runs that make no baseline.
+    """
     _refuse(runs)
     reference = of_runs([assessment for _, assessment in runs], directions, "")
-    return to_json(reference, runs), list(_notes(reference))
+    return to_json(reference, runs, version), list(_notes(reference))
 
 
 def _refuse(runs: Sequence[tuple[Path, Assessment]]) -> None:
@@ -74,11 +76,11 @@ def _notes(reference: Reference) -> list[str]:
     return notes
 
 
-def to_json(reference: Reference, runs: Sequence[tuple[Path, Assessment]] = ()) -> Json:
+def to_json(reference: Reference, runs: Sequence[tuple[Path, Assessment]], version: str) -> Json:
     """The document, validated. Raises AssertionError where it does not fit: only readiness itself can be at fault."""
     document: Json = {
         "schema": SCHEMA,
-        "tool": {"name": "readiness", "version": __version__},
+        "tool": {"name": "readiness", "version": version},
         "profile": {"name": reference.profile_name, "sha256": reference.profile_sha256},
         "runs": [
             {"started": run.started, "seed": run.seed, "version": run.version, "sha256": _digest(file)}

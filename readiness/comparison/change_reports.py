@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from readiness import __version__, rendering
-from readiness.comparison.changes import Change, Difference, Entry, by_change
+from readiness import rendering
+from readiness.comparison.changes import UNKNOWN, Change, Difference, Entry, by_change
 from readiness.comparison.measures import FEWEST_RUNS
 from readiness.errors import Exit
 from readiness.rendering import Paint, escape_markdown, wrap
@@ -63,23 +63,46 @@ def _lines(difference: Difference, paint: Paint, width: int, verbose: bool) -> I
         for entry in (*difference.retest.missed, *difference.retest.missing):
             yield from wrap(_sentence(entry), width, first=" " * 9 + "- ", rest=" " * 11)
     for change, entries in by_change(difference).items():
-        if not entries:
-            continue
-        shown, left_out = _shown(entries, verbose)
-        yield ""
-        yield paint(change.value, _STYLES[change]) + f"  {len(entries)}"
-        if any(entry.without_spread for entry in entries):
-            yield from wrap(WITHOUT_SPREAD, width, first="  ", rest="  ")
-        for entry in shown:
-            yield from wrap(_sentence(entry), width, first="  ", rest="    ")
-        if left_out:
-            yield f"  and {left_out} more: -v tells all of them"
+        yield from _section(change, entries, paint, width, verbose)
     if difference.hidden:
         yield ""
         text = f"{len(difference.hidden)} values differ so much from run to run that a change of 10% cannot be seen in them"
         yield from wrap(text if verbose else f"{text}: -v names them", width, first="hidden   ", rest=" " * 9)
         for hidden in difference.hidden if verbose else ():
             yield from wrap(hidden, width, first=" " * 9 + "- ", rest=" " * 11)
+
+
+def _section(change: Change, every: list[Entry], paint: Paint, width: int, verbose: bool) -> Iterator[str]:
+    if not every:
+        return
+    yield ""
+    yield paint(change.value, _STYLES[change]) + f"  {len(every)}"
+    entries, lost = _without_lost(every)
+    for text in lost:
+        yield from wrap(text, width, first="  ", rest="    ")
+    shown, left_out = _shown(entries, verbose)
+    if any(entry.without_spread for entry in entries):
+        yield from wrap(WITHOUT_SPREAD, width, first="  ", rest="  ")
+    for entry in shown:
+        yield from wrap(_sentence(entry), width, first="  ", rest="    ")
+    if left_out:
+        yield f"  and {left_out} more: -v tells all of them"
+
+
+def _without_lost(entries: list[Entry]) -> tuple[list[Entry], list[str]]:
+    """What is to be told one by one; and of what is unknown now, by its reason, a sentence: one check lost is one cause."""
+    lost: dict[tuple[str, tuple[str, ...]], list[Entry]] = {}
+    for entry in entries:
+        if entry.change is Change.UNCLEAR and entry.requirement and entry.after == UNKNOWN:
+            lost.setdefault((entry.note.removeprefix(f"{entry.subject}: "), entry.ids), []).append(entry)
+    texts = []
+    for (reason, ids), of in lost.items():
+        checks = sorted({entry.subject for entry in of})
+        those = checks[0] if len(checks) == 1 else f"{len(checks)} checks"
+        names = "1 requirement" if len(of) == 1 else f"{len(of)} requirements"
+        texts.append(f"{names} of {those} on {rendering.names(ids)}: unknown now: {reason}")
+    told = {id(entry) for of in lost.values() for entry in of}
+    return [entry for entry in entries if id(entry) not in told], texts
 
 
 def _shown(entries: list[Entry], verbose: bool) -> tuple[list[Entry], int]:
@@ -107,8 +130,8 @@ def _sentence(entry: Entry, show: Callable[[str], str] = str) -> str:
     return f"{name}{described}{where}: {said}"
 
 
-def markdown(difference: Difference) -> str:
-    """For a comment or a step summary; below 64 KB."""
+def markdown(difference: Difference, version: str) -> str:
+    """For a comment or a step summary, below 64 KB, by this version of readiness."""
     signs = {Exit.READY: "✅", Exit.NOT_READY: "❌", Exit.UNDETERMINED: "❔"}
     head = [
         f"## {escape_markdown(subject(difference))}\n\n",
@@ -123,8 +146,10 @@ def markdown(difference: Difference) -> str:
     for change, entries in by_change(difference).items():
         remark = f"{WITHOUT_SPREAD}\n\n" if any(entry.without_spread for entry in entries) else ""
         heading = f"\n### {change.value.capitalize()}\n\n{remark}"
-        sections.append(rendering.Section(f"changes ({change})", _points(entries), 0.4, heading, 15))
-    return rendering.comment(sections, f"\n<sub>readiness {__version__}</sub>\n")
+        single, lost = _without_lost(entries)
+        points = [*_parts(f"- {escape_markdown(text)}\n" for text in lost), *_points(single)]
+        sections.append(rendering.Section(f"changes ({change})", points, 0.4, heading, 15))
+    return rendering.comment(sections, f"\n<sub>readiness {escape_markdown(version)}</sub>\n")
 
 
 def _parts(texts: Iterable[str]) -> list[Callable[[], str]]:
@@ -135,11 +160,11 @@ def _points(entries: Iterable[Entry]) -> list[Callable[[], str]]:
     return _parts(f"- {_sentence(entry, escape_markdown)}\n" for entry in entries)
 
 
-def as_json(difference: Difference) -> dict[str, Any]:
-    """For programs: `readiness.difference/1`."""
+def as_json(difference: Difference, version: str) -> dict[str, Any]:
+    """For programs: `readiness.difference/1`, by this version of readiness."""
     document: dict[str, Any] = {
         "schema": "readiness.difference/1",
-        "tool": {"name": "readiness", "version": __version__},
+        "tool": {"name": "readiness", "version": version},
         "run": difference.title,
         "reference": {
             "title": difference.reference.title, "kind": "baseline" if difference.reference.by_model else "run",

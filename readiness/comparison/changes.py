@@ -226,7 +226,8 @@ class _Comparison:
             case Outcome.UNKNOWN | None, Outcome.FAIL:
                 return replace(entry, change=Change.UNCLEAR, note="it fails now; before, nothing was known")
             case _:
-                return replace(entry, change=Change.UNCLEAR, note="nothing is known now")
+                reason = rendering.reason(finding) or "no reason was given"
+                return replace(entry, change=Change.UNCLEAR, after=UNKNOWN, note=reason)
 
     # ------------------------------------------------------------------------------------------------------- values
 
@@ -317,7 +318,8 @@ def _entry(change: Change, accelerator: str, of: Finding | Expected, before: str
     )  # fmt: skip
 
 
-_WORDS = {Outcome.PASS: "met", Outcome.FAIL: "not met", Outcome.UNKNOWN: "unknown", Outcome.NOT_APPLICABLE: "not applicable"}
+UNKNOWN = "unknown"
+_WORDS = {Outcome.PASS: "met", Outcome.FAIL: "not met", Outcome.UNKNOWN: UNKNOWN, Outcome.NOT_APPLICABLE: "not applicable"}
 
 
 def _outcomes(expected: Expected) -> str:
