@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from readiness.cli import baseline, devices, diff, explain, judge, listing, pack, rehearse, report, run, schema, trace
+from readiness.cli import baseline, compare, devices, diff, explain, judge, listing, pack, rehearse, report, run, schema, trace
 
 app = typer.Typer(
     name="readiness",
@@ -21,6 +21,7 @@ app.command("judge")(judge.judge)
 app.command("report")(report.report)
 app.command("pack")(pack.pack)
 app.command("verify")(pack.verify)
+app.command("compare")(compare.compare)
 app.command("diff")(diff.diff)
 app.command("baseline")(baseline.baseline)
 app.command("devices")(devices.devices)

@@ -73,7 +73,11 @@ def _formats_of_a_difference(_: typer.Context) -> Iterable[str]:
     return ("table", "markdown", "json")
 
 
+def _formats_of_a_comparison(_: typer.Context) -> Iterable[str]:
+    return ("table", "html", "markdown", "xlsx", "json")
+
+
 profile, check, chip, device = _of(_profiles), _of(_checks), _of(_chips), _of(_devices)
 report_format, rehearsal_format = _of(_formats), _of(_formats_of_a_rehearsal)
-difference_format = _of(_formats_of_a_difference)
+difference_format, comparison_format = _of(_formats_of_a_difference), _of(_formats_of_a_comparison)
 explained = _of(_whatever_can_be_explained)

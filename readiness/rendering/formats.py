@@ -25,7 +25,7 @@ from typing import Any, TextIO
 
 from readiness import package_data
 from readiness.datamodel import Assessment
-from readiness.documents.files import write_atomically
+from readiness.documents.files import write_atomically, write_bytes_atomically
 from readiness.errors import InternalError, ReadinessError, UsageError, did_you_mean
 
 _FLAG = "--format"
@@ -218,10 +218,13 @@ def write(request: Request, assessment: Assessment, colour: bool, stdout: TextIO
         raise _unwritten(str(request.file), problem) from None
 
 
-def deliver(request: Request, text: str, stdout: TextIO | None = None) -> None:
-    """Write a text that is made already, a file whole or not at all. Raises UsageError that names the target."""
+def deliver(request: Request, text: str | bytes, stdout: TextIO | None = None) -> None:
+    """Write what is made already, a file whole or not at all; bytes only to a file. Raises UsageError with the target."""
     try:
-        if request.file is None:
+        if isinstance(text, bytes):
+            assert request.file is not None, "no terminal takes bytes"
+            _write_bytes(request.file, text)
+        elif request.file is None:
             put(text, sys.stdout if stdout is None else stdout)
         else:
             write_text(request.file, text.encode("utf-8", "replace").decode("utf-8"))
@@ -249,6 +252,13 @@ def write_text(file: Path, text: str) -> None:
             stream.write(text)
     else:
         write_atomically(Path(os.path.realpath(file)), text)  # through links, not over them
+
+
+def _write_bytes(file: Path, content: bytes) -> None:
+    if file.exists() and not file.is_file():
+        file.write_bytes(content)  # a pipe
+    else:
+        write_bytes_atomically(Path(os.path.realpath(file)), content)
 
 
 def columns(stream: TextIO) -> int | None:

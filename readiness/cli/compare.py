@@ -1,0 +1,83 @@
+"""`readiness compare`: machines side by side, for somebody who must choose one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from readiness.cli import common, completion
+from readiness.errors import UsageError
+
+_SUFFIXES = {"table": ".txt", "html": ".html", "markdown": ".md", "xlsx": ".xlsx", "json": ".json"}
+
+
+def compare(
+    saved: Annotated[
+        list[Path], typer.Argument(metavar="A B...", parser=common.path, help="Assessments of two machines or more.")
+    ],
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", "-f", metavar="FORMAT[=FILE]", help="table, html, markdown, xlsx or json, into FILE (repeatable).",
+            autocompletion=completion.comparison_format,
+        ),
+    ] = None,
+    quiet: common.Quiet = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every requirement not met alike, every value.")] = False,
+    no_color: common.NoColor = False,
+) -> None:
+    """Machines side by side: which is ready for training, which for inference and why; best verdicts first.
+
+    Judge them under one profile before: verdicts under different ones answer different questions. Exits 0.
+    """
+    from readiness import __version__
+    from readiness.cli.diff import known_directions
+    from readiness.comparison import machine_page, machine_reports, machine_workbook, machines
+    from readiness.documents.assessment import dumps
+    from readiness.rendering import formats as rendering_formats
+    from readiness.rendering.formats import Request, columns
+
+    if len(saved) < 2:
+        raise UsageError("one assessment is nothing to compare", place="compare", remedy="name two or more")
+    requests = rendering_formats.parse_requests(formats or (), _SUFFIXES)
+    if any(request.format == "xlsx" and request.file is None for request in requests):
+        raise UsageError("a workbook is no text", place="-f xlsx", remedy="name a file: -f xlsx=machines.xlsx")
+    rendering_formats.check_writable(requests)
+    read = [common.read_saved(file, quiet=quiet) for file in saved]
+    comparison = machines.compare(list(zip(names(saved), read, strict=True)), known_directions())
+    wanted = list(requests)
+    if all(request.file is not None for request in requests):
+        wanted.append(Request("table"))
+    for request in wanted:
+        to_terminal = request.file is None
+        if request.format == "xlsx":
+            rendering_formats.deliver(request, machine_workbook.render(comparison, __version__))
+            continue
+        if request.format == "html":
+            text = machine_page.render(comparison, __version__)
+        elif request.format == "markdown":
+            text = machine_reports.markdown(comparison, __version__)
+        elif request.format == "json":
+            text = dumps(machine_reports.as_json(comparison, __version__)) + "\n"
+        elif quiet:
+            text = "".join(f"{use}: {sentence}\n" for use, said in comparison.answers.items() for sentence in said[:1])
+        else:
+            text = machine_reports.table(
+                comparison, colour=to_terminal and common.colour_for(sys.stdout.isatty(), no_color), verbose=verbose,
+                width=(columns(sys.stdout) if to_terminal else None) or rendering_formats.WIDEST,
+            )  # fmt: skip
+        rendering_formats.deliver(request, text)
+
+
+def names(files: Sequence[Path]) -> list[str]:
+    """What machines are called: their files without the ending, with as many folders as it takes to tell them apart."""
+    parts = [(*file.parent.absolute().parts, file.stem) for file in files]
+    for depth in range(1, max(map(len, parts)) + 1):
+        found = ["/".join(part[-depth:]) for part in parts]
+        if len(set(found)) == len(found):
+            return found
+    return [f"{file.stem} ({number})" for number, file in enumerate(files, 1)]
