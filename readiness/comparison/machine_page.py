@@ -30,7 +30,7 @@ def render(comparison: Comparison, version: str) -> str:
         bandwidth=list(_line_charts(comparison)),
         ratios=list(_ratio_charts(comparison)),
         differing=[_row(row) for row in comparison.differing],
-        alike=[_row(row) for row in comparison.alike],
+        others=[_row(row) for row in comparison.others],
         values=[[row.name, *(_ratio(cell) for cell in row.cells)] for row in comparison.values],
         lacks=[[lack.check, *map(_lack, lack.says)] for lack in comparison.lacks],
         conditions=[[name, *texts] for name, texts in comparison.conditions],

@@ -9,7 +9,7 @@ from typing import Any
 from readiness import rendering
 from readiness.comparison.machines import Cell, Comparison, Machine, Row, ranked
 from readiness.datamodel import Decision, Use
-from readiness.rendering import Kind, Paint, Section, clean, escape_markdown, wrap
+from readiness.rendering import Paint, Section, clean, escape_markdown, wrap
 
 _STYLES = {Decision.READY: "good", Decision.NOT_READY: "bad", Decision.UNDETERMINED: "open"}
 _MOST_ROWS = 25
@@ -36,12 +36,9 @@ def _lines(comparison: Comparison, paint: Paint, width: int, verbose: bool) -> I
             yield from wrap(sentence, width, first="  ", rest="  ")
         for machine in ranked(comparison.machines, use):
             yield from _standing(machine, use, paint, width)
-    rows = [row for row in comparison.differing if verbose or _matters(row)]
+    rows = comparison.differing
     yield ""
-    yield from wrap(
-        f"{len(comparison.differing)} of {len(comparison.rows)} requirements are not met alike"
-        + (f"; {len(rows)} of them where one fails or is unknown" if len(rows) < len(comparison.differing) else ""), width,
-    )  # fmt: skip
+    yield from wrap(f"{len(rows)} of {len(comparison.rows)} requirements are not met alike", width)
     shown = rows if verbose else rows[:_MOST_ROWS]
     yield from _grid(
         ["requirement", *(machine.name for machine in comparison.machines)],
@@ -70,10 +67,6 @@ def _standing(machine: Machine, use: Use, paint: Paint, width: int) -> Iterator[
         yield from wrap(reason, width, first="    - ", rest="      ")
     if standing.further:
         yield f"    - and {standing.further} more"
-
-
-def _matters(row: Row) -> bool:
-    return any(cell.kind in (Kind.BLOCKER, Kind.LIMIT, Kind.UNKNOWN, Kind.WAIVED) for cell in row.cells)
 
 
 def _name(row: Row) -> str:
@@ -151,7 +144,7 @@ def markdown(comparison: Comparison, version: str) -> str:
         sections.append(Section("machines", _parts(points), 0.2, f"\n### {use.value.capitalize()}\n\n{text}\n"))
     for title, rows, share in (
         ("Requirements that are not met alike", comparison.differing, 0.4),
-        ("Requirements that are met alike", comparison.alike, 0.3),
+        ("Other requirements", comparison.others, 0.3),
     ):
         lines = [
             f"| {escape_markdown(_name(row))}<br>{escape_markdown(row.title)} | {escape_markdown(row.limit)} | "

@@ -132,7 +132,7 @@ class _Sheets:
         heads += [part for name in names for part in (name, f"{name}: measured")]
         widths = [30, 44, 9, 20, 24, 22, 8, *(w for _ in names for w in (26, 14))]
         sheet = self._sheet("Requirements", heads, widths)
-        rows = [*comparison.differing, *comparison.alike]
+        rows = [*comparison.differing, *comparison.others]
         for number, row in enumerate(rows, 1):
             texts = (
                 row.requirement, row.title, row.level.value, ", ".join(row.uses), row.check, row.limit,

@@ -25,6 +25,8 @@ from readiness.rendering import Kind as FindingKind
 from readiness.rendering import clean, diagnosis
 
 _MOST_REASONS = 3
+_URGENCY = list(FindingKind)
+_OPEN = (FindingKind.BLOCKER, FindingKind.LIMIT, FindingKind.UNKNOWN, FindingKind.WAIVED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,16 @@ class Row:
     alike: bool
     asked_alike: bool = True
 
+    @property
+    def matters(self) -> bool:
+        """Whether it is failed, waived or unknown somewhere, or asked otherwise."""
+        return not self.asked_alike or any(cell.kind in _OPEN for cell in self.cells)
+
+    @property
+    def urgency(self) -> int:
+        """The worst outcome among the machines."""
+        return min((_URGENCY.index(cell.kind) for cell in self.cells if cell.kind is not None), default=len(_URGENCY))
+
 
 @dataclass(frozen=True, slots=True)
 class ValueRow:
@@ -113,13 +125,13 @@ class Comparison:
 
     @property
     def differing(self) -> list[Row]:
-        """Requirements that the machines do not meet alike."""
-        return [row for row in self.rows if not row.alike]
+        """Requirements that some machines meet and others fail, or of which nothing is known there; failures first."""
+        return [row for row in self.rows if not row.alike and row.matters]
 
     @property
-    def alike(self) -> list[Row]:
-        """The others."""
-        return [row for row in self.rows if row.alike]
+    def others(self) -> list[Row]:
+        """Those that all fare alike with, or that do not apply to some and that the others meet."""
+        return [row for row in self.rows if row.alike or not row.matters]
 
 
 def compare(assessments: Sequence[tuple[str, Assessment]], directions: Directions) -> Comparison:
@@ -174,7 +186,7 @@ def _reasons(assessment: Assessment, item: AcceleratorAssessment, verdict: Verdi
     if verdict.decision is Decision.READY:
         return
     if verdict.decision is Decision.NOT_READY:
-        found, _ = diagnosis.told(assessment)
+        found, _ = diagnosis.told(_of_use(assessment, use))
         stopping = [one for one in found if use in one.diagnosis.stops]
         for one in stopping:
             yield one.sentence
@@ -194,6 +206,17 @@ def _reasons(assessment: Assessment, item: AcceleratorAssessment, verdict: Verdi
         checks[reason] = checks.get(reason, 0) + 1
     for reason, count in sorted(checks.items(), key=lambda entry: -entry[1]):
         yield f"{count} requirement{'s' if count > 1 else ''} unknown: {reason}"
+
+
+def _of_use(assessment: Assessment, use: Use) -> Assessment:
+    """The same with nothing but what is said of one use: a reason for inference must not speak of training."""
+    return replace(
+        assessment,
+        accelerators=tuple(
+            replace(item, findings=tuple(finding for finding in item.findings if finding.use is use))
+            for item in assessment.accelerators
+        ),
+    )
 
 
 def _sentence(finding: Finding) -> str:
@@ -340,9 +363,6 @@ def _conditions(machines: Sequence[Machine]) -> Iterator[tuple[str, tuple[str, .
 
 # ------------------------------------------------------------------------------------------------ requirement by requirement
 
-_URGENCY = list(FindingKind)
-
-
 def _rows(machines: Sequence[Machine]) -> Iterator[Row]:
     tables = [_by_requirement(machine) for machine in machines]
     order: dict[str, None] = {}
@@ -363,7 +383,7 @@ def _rows(machines: Sequence[Machine]) -> Iterator[Row]:
             merged[key] = row if known is None else replace(row, uses=(*known.uses, use))
         rows += merged.values()
     levels = list(Level)
-    rows.sort(key=lambda row: (levels.index(row.level), row.check, row.requirement))
+    rows.sort(key=lambda row: (row.urgency, levels.index(row.level), row.check, row.requirement))
     yield from rows
 
 
