@@ -78,6 +78,7 @@ def run(
     settings: dict[str, Any] | None = None,
     waivers: Sequence[Waiver] = (),
     lost: bool = True,
+    seconds: float = 5.0,
     **changes: Any,
 ) -> Assessment:
     """A whole run of one or more chips; `number` tells runs apart."""
@@ -88,7 +89,7 @@ def run(
     pieces = [
         Evidence(
             "family.topic", status, reason=None if status is Status.MEASURED else "it broke",
-            measurements=figures if status is Status.MEASURED else (), settings=settings or {"rounds": 3},
+            measurements=figures if status is Status.MEASURED else (), settings=settings or {"rounds": 3}, seconds=seconds,
         ),
         *([] if lost else [Evidence("family.lost", Status.MEASURED, measurements=(Measurement("count", 0),))]),
     ]  # fmt: skip
@@ -149,6 +150,19 @@ def test_what_is_lost_cannot_be_told(profile: Profile) -> None:
     assert told(difference, Change.UNCLEAR) == ["fast", "right"] or told(difference, Change.UNCLEAR) == ["right", "fast"]
     assert difference.exit_code is Exit.UNDETERMINED
     assert "2 requirements of family.topic on sim:0: unknown now: it broke" in change_reports.table(difference)
+
+
+def test_a_check_that_did_not_end_in_time_hangs_only_if_it_was_quick_before(profile: Profile) -> None:
+    late = run(profile, 1, status=Status.TIMEOUT, seconds=180.0)
+    busy = against(run(profile, seconds=110.0), late)
+    assert set(told(busy, Change.UNCLEAR)) == {"fast", "right"}
+    assert busy.exit_code is Exit.UNDETERMINED
+    assert "a hang, or a busy host" in change_reports.table(busy, width=200)
+    hung = against(run(profile, seconds=5.0), late)
+    assert set(told(hung, Change.WORSE)) == {"fast", "right"}
+    assert hung.exit_code is Exit.NOT_READY
+    crashed = against(run(profile, seconds=110.0), run(profile, 1, status=Status.CRASHED))
+    assert set(told(crashed, Change.WORSE)) == {"fast", "right"}
 
 
 def test_what_was_unknown_and_fails_cannot_be_told(profile: Profile) -> None:

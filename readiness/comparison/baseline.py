@@ -103,6 +103,7 @@ def _model(subject: Subject) -> Json:
         "simulated": subject.simulated, "runs": subject.runs, "samples": subject.samples,
         "software": {name: list(versions) for name, versions in subject.software.items()},
         "settings": {check: plain(settings) for check, settings in sorted(subject.settings.items())},
+        "seconds": dict(subject.seconds),
         "requirements": [
             {
                 "requirement": expected.requirement, "title": expected.title, "use": expected.use.value,
@@ -180,5 +181,5 @@ def _subject(model: Mapping[str, Any]) -> Subject:
         software={name: tuple(versions) for name, versions in model["software"].items()},
         expected={(one.requirement, one.use): one for one in expected},
         figures={one.key: one for one in figures},
-        settings=model.get("settings", {}),
+        settings=model.get("settings", {}), seconds=model.get("seconds", {}),
     )  # fmt: skip

@@ -14,12 +14,14 @@ from enum import StrEnum
 from readiness import rendering
 from readiness.comparison.measures import FEWEST_RUNS, Key, Kind, figures, kind, number, settings_of, worse_by
 from readiness.comparison.reference import Directions, Expected, Figure, Reference, Subject
-from readiness.datamodel import AcceleratorAssessment, Assessment, Better, Finding, Level, Measurement, Outcome, Use
+from readiness.datamodel import AcceleratorAssessment, Assessment, Better, Finding, Level, Measurement, Outcome, Status, Use
 from readiness.errors import Exit
 from readiness.rendering import clean, figure
 
 #: What is allowed for a speed where the spread between runs is not known.
 TOLERANCE = 0.10
+#: So many times as long as before is no matter of the host's load any more.
+_HANG = 10.0
 
 
 class Change(StrEnum):
@@ -190,7 +192,7 @@ class _Comparison:
             expected = subject.expected.get(where)
             found = self._requirement(item.facts.id, finding, expected)
             if found is not None:
-                yield found
+                yield _unless_busy(found, item, finding, subject)
             else:
                 self.unchanged += 1
         for (id, use), expected in subject.expected.items():
@@ -319,6 +321,20 @@ def _entry(change: Change, accelerator: str, of: Finding | Expected, before: str
 
 
 UNKNOWN = "unknown"
+def _unless_busy(entry: Entry, item: AcceleratorAssessment, finding: Finding, subject: Subject) -> Entry:
+    """A check that did not end in time, and took no small part of that time before, may have had a busy host."""
+    evidence = next((piece for piece in item.evidence if piece.check == finding.check), None)
+    if evidence is None or evidence.status is not Status.TIMEOUT or finding.value is not None:
+        return entry
+    if entry.change is not Change.WORSE:
+        return entry
+    usual = subject.seconds.get(finding.check)
+    if usual is not None and evidence.seconds > _HANG * max(usual, 1.0):
+        return replace(entry, note=f"it took {rendering.duration(usual)} before: that is no busy host")
+    reason = rendering.reason(finding) or "it did not end"
+    return replace(entry, change=Change.UNCLEAR, after=UNKNOWN, note=f"{reason}: a hang, or a busy host")
+
+
 _WORDS = {Outcome.PASS: "met", Outcome.FAIL: "not met", Outcome.UNKNOWN: UNKNOWN, Outcome.NOT_APPLICABLE: "not applicable"}
 
 

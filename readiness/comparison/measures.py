@@ -115,8 +115,10 @@ _TIMES_OF_MANY = 2.0
 #: However small their spread, less than this is no change of a speed; and of an error less than a digit.
 _LEAST_SHARE = 0.05
 _LEAST_FACTOR = 10.0
-#: An error that is still this far below its own bound is none.
-_LEAST_BOUND_RATIO = 0.25
+#: Of few runs nobody knows how far such maxima reach: two digits.
+_LEAST_FACTOR_OF_FEW = 100.0
+#: An error below its own bound is none, however much larger it has become.
+_LEAST_BOUND_RATIO = 1.0
 
 
 def margin(kind: Kind, spread: Spread, tolerance: float) -> float:
@@ -138,9 +140,10 @@ def worse_by(kind: Kind, name: str, better: Better, spread: Spread, value: float
     if kind is Kind.ERROR:
         if name == "bound_ratio" and max(value, spread.median) < _LEAST_BOUND_RATIO:
             return None
-        if spread.high > 0 and value > _LEAST_FACTOR * spread.high:
+        factor = _LEAST_FACTOR if spread.runs >= FEWEST_RUNS else _LEAST_FACTOR_OF_FEW
+        if spread.high > 0 and value > factor * spread.high:
             return True
-        return False if 0 < value < spread.low / _LEAST_FACTOR else None
+        return False if 0 < value < spread.low / factor else None
     allowed = margin(kind, spread, tolerance) * (1 + 1e-9)
     if abs(value - spread.median) <= allowed:
         return None

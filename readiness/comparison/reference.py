@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from readiness.comparison.measures import Key, Spread, figures, number, settings_of
-from readiness.datamodel import AcceleratorAssessment, AcceleratorFacts, Assessment, Better, Finding, Level, Outcome, Use
+from readiness.datamodel import (
+    AcceleratorAssessment,
+    AcceleratorFacts,
+    Assessment,
+    Better,
+    Finding,
+    Level,
+    Outcome,
+    Status,
+    Use,
+)
 
 Directions = Mapping[tuple[str, str], Better | None]
 
@@ -65,6 +75,7 @@ class Subject:
     expected: Mapping[tuple[str, Use], Expected]
     figures: Mapping[Key, Figure]
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)  # by check the longest that a last try of it took
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +147,12 @@ def subject_of(
             if (value := number(measurement.value)) is not None:
                 by_key.setdefault(key, {}).setdefault(number_of_run, []).append(value)
                 units.setdefault(key, measurement.unit)
+    seconds: dict[str, float] = {}
     software: dict[str, set[str]] = {}
     for _, _, item in entries:
+        for evidence in item.evidence:
+            if evidence.status is Status.MEASURED:
+                seconds[evidence.check] = max(seconds.get(evidence.check, 0.0), round(evidence.seconds, 3))
         for component, version in item.facts.software.items():
             software.setdefault(component, set()).add(version or "unknown")
     return Subject(
@@ -149,7 +164,7 @@ def subject_of(
         figures={
             key: Figure(*key, units[key], directions.get(key[:2]), Spread.of(values)) for key, values in by_key.items()
         },
-        settings=settings,
+        settings=settings, seconds=dict(sorted(seconds.items())),
     )  # fmt: skip
 
 
