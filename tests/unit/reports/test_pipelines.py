@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 import unicodedata
 from dataclasses import replace
@@ -27,7 +25,6 @@ from readiness.judging.plugin_status import PluginStatus, plugin_status
 from readiness.rendering import Kind, kind
 from readiness.rendering.formats import formats, render
 from tests.support import build, saved
-from tests.support.paths import ROOT
 
 FOLDER = Path(__file__).parent / "schemas"
 FORMATS = ("junit", "sarif", "ctrf", "openmetrics", "nagios", "github")
@@ -272,40 +269,6 @@ def test_an_annotation_stands_at_the_line_of_the_profile(tmp_path: Path) -> None
     assert "file=ci/a%2Cb%3Ac.toml,line=" in first["properties"]
 
 
-def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "readiness", *arguments], capture_output=True, text=True, check=False, timeout=120, cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-    )  # fmt: skip
-
-
-def written(assessment: Assessment, file: Path) -> str:
-    file.write_text(documents.dumps(documents.to_json(assessment)))
-    return str(file)
-
-
-def test_the_runner_is_given_its_commands_and_the_summary(tmp_path: Path) -> None:
-    file, summary = written(saved.small(tmp_path), tmp_path / "a.json"), tmp_path / "summary.md"
-    summary.write_text("of an earlier step\n")
-    done = command("report", file, "-f", "github", GITHUB_STEP_SUMMARY=str(summary))
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
-    assert lines
-    assert all(COMMAND.fullmatch(line) for line in lines)
-    text = summary.read_text()
-    assert text.startswith("of an earlier step\n## Readiness for")
-    into_file = tmp_path / "own.md"
-    assert command("report", file, "-f", f"github={into_file}").returncode == 0
-    assert into_file.read_text() == text.removeprefix("of an earlier step\n")
-
-
-def test_a_summary_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    file = written(saved.small(tmp_path), tmp_path / "a.json")
-    done = command("report", file, "-f", "github", GITHUB_STEP_SUMMARY=str(tmp_path / "none" / "summary.md"))
-    assert done.returncode == 2
-    assert "GITHUB_STEP_SUMMARY" in done.stderr
-
-
 # -------------------------------------------------------------------------------------------------------------- all of them
 
 
@@ -354,29 +317,6 @@ def test_the_same_assessment_gives_the_same_bytes(name: str) -> None:
 def test_a_text_of_ten_megabytes_is_cut(name: str) -> None:
     bad = build.failed("strange", reason="x" * 10_000_000, labels={"op": "y" * 10_000_000})
     assert len(render(name, build.assessment(build.accelerator((bad,))))) < 50_000
-
-
-# --------------------------------------------------------------------------------------------------- exit codes of a plugin
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "line"),
-    [
-        (["report", "FILE", "-f", "nagios"], 0, "READINESS WARNING"),
-        (["report", "FILE", "-f", "nagios", "--exit-style", "nagios"], 1, "READINESS WARNING"),
-        (["report", "FILE", "-f", "nagios", "--exit-style", "nagios", "--fail-on", "should"], 2, "READINESS CRITICAL"),
-        (["report", "FILE", "-f", "nagios", "--exit-style=nagios", "--fail-on", "never"], 0, "READINESS OK"),
-        (["report", "nowhere.json", "--exit-style", "nagios"], 3, "READINESS UNKNOWN - nowhere.json: there is no such file"),
-        (["report", "FILE", "--exit-style", "nagios", "--such"], 3, "READINESS UNKNOWN - No such option: --such"),
-        (["judge", "FILE", "-p", "no|ne", "--exit-style=nagios"], 3, "READINESS UNKNOWN - --profile: there is no profile 'no/ne'"),
-        (["report", "nowhere.json"], 2, ""),
-    ],
-)
-def test_exit_codes_of_a_plugin(arguments: list[str], code: int, line: str, tmp_path: Path) -> None:
-    file = written(saved.small(tmp_path), tmp_path / "a.json")
-    done = command(*(file if argument == "FILE" else argument for argument in arguments))
-    assert done.returncode == code, done.stderr
-    assert done.stdout.startswith(line)
 
 
 def test_places_are_kept_and_read_back(tmp_path: Path) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
 import re
-import subprocess
 import sys
 import unicodedata
 from dataclasses import replace
@@ -20,13 +18,9 @@ from readiness.cli.compare import names
 from readiness.comparison import machine_page, machine_reports, machine_workbook, measures
 from readiness.comparison.machines import Comparison, compare, ranked
 from readiness.datamodel import Assessment, Better, Decision, Level, Measurement, Use
-from readiness.documents import assessment as documents
 from readiness.errors import UsageError
-from tests import saved
-from tests.reports import build
-from tests.support import checks
+from tests.support import build, checks
 
-ROOT = Path(__file__).parent.parent
 DIRECTIONS = {**measures.directions(checks()), ("parity.matmul", "speed"): Better.HIGHER}
 
 
@@ -270,33 +264,3 @@ def test_files_give_machines_their_names() -> None:
     assert names([Path("a.json"), Path("b.json")]) == ["a", "b"]
     assert names([Path("/x/a/run.json"), Path("/x/b/run.json")]) == ["a/run", "b/run"]
     assert names([Path("a.json"), Path("a.json")]) == ["a (1)", "a (2)"]
-
-
-def readiness(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "readiness", *arguments], capture_output=True, text=True, check=False, timeout=120, cwd=cwd,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "XDG_STATE_HOME": str(cwd)},
-    )  # fmt: skip
-
-
-def test_the_command(tmp_path: Path) -> None:
-    small = saved.small(tmp_path)
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.json").write_text(documents.dumps(documents.to_json(small)))
-    done = readiness(
-        "compare", "a.json", "b.json", "-f", "html=c.html", "-f", "xlsx=c.xlsx", "-f", "json", "-f", "markdown=c.md", cwd=tmp_path
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    document = json.loads(done.stdout)
-    assert document["order"] == {"training": ["a", "b"], "inference": ["a", "b"]}
-    assert (tmp_path / "c.html").read_text().lstrip().startswith("<!DOCTYPE html>")
-    assert (tmp_path / "c.xlsx").read_bytes()[:2] == b"PK"
-    for arguments, message in (
-        (("compare", "a.json"), "nothing to compare"),
-        (("compare", "a.json", "b.json", "-f", "xlsx"), "name a file"),
-        (("compare", "a.json", "none.json"), "there is no such file"),
-        (("compare", "a.json", "b.json", "-f", "junit"), "there is no report format"),
-    ):
-        refused = readiness(*arguments, cwd=tmp_path)
-        assert (refused.returncode, refused.stdout) == (2, ""), arguments
-        assert message in refused.stderr

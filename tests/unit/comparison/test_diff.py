@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,11 +23,8 @@ from readiness.documents import schema
 from readiness.errors import BadFileError, Exit, UsageError
 from readiness.judging.judge import judge
 from readiness.profile import loader
-from tests import saved
-from tests.reports import build
-from tests.support import checks
+from tests.support import build, checks, saved
 
-ROOT = Path(__file__).parent.parent
 DIRECTIONS = measures.directions(checks()) | {
     ("family.topic", "speed"): Better.HIGHER, ("family.topic", "error"): Better.LOWER, ("family.topic", "covered"): Better.HIGHER,
     ("family.topic", "wait"): Better.LOWER,
@@ -419,7 +414,7 @@ def test_a_median_outside_of_its_ends_is_refused(profile: Profile, tmp_path: Pat
         baseline.from_json(document, "b.json")
 
 
-# ------------------------------------------------------------------------------------------------------------ reports, command
+# ----------------------------------------------------------------------------------------------------------------- reports
 
 
 def every_change(profile: Profile) -> Difference:
@@ -442,38 +437,3 @@ def test_reports_of_a_difference_stay_text(profile: Profile) -> None:
     assert "<script>" not in page
     for columns in (60, 80, 200):
         assert max(map(len, change_reports.table(difference, width=columns).splitlines())) <= columns
-
-
-def readiness(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "readiness", *arguments], capture_output=True, text=True, check=False, timeout=120, cwd=cwd,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "XDG_STATE_HOME": str(cwd)},
-    )  # fmt: skip
-
-
-def test_the_commands(tmp_path: Path) -> None:
-    """With assessments as `run` writes them: a baseline of three runs, one more run, and one with a defect."""
-    small = saved.small(tmp_path)
-    for number in range(4):
-        text = documents.dumps(documents.to_json(replace(small, started=f"2026-11-23T10:0{number}:00Z", seed=number)))
-        (tmp_path / f"{number}.json").write_text(text)
-    made = readiness("baseline", "0.json", "1.json", "2.json", "-o", "base.json", cwd=tmp_path)
-    assert (made.returncode, made.stdout) == (0, "")
-    assert "3 runs" in made.stderr
-    assert readiness("diff", "base.json", "3.json", "-q", cwd=tmp_path).stdout.startswith("NO REGRESSION")
-    same = readiness("diff", "0.json", "3.json", "-f", "json", "-f", "markdown=d.md", cwd=tmp_path)
-    assert same.returncode == 0
-    assert json.loads(same.stdout)["answer"] == "no regression"
-    assert (tmp_path / "d.md").read_text().startswith("## 3.json against 0.json")
-    for arguments, message in (
-        (("diff", "0.json", "none.json"), "there is no such file"),
-        (("diff", "0.json", "base.json"), "not an assessment"),
-        (("diff", "0.json", "3.json", "--retest", "x"), "is no share"),
-        (("diff", "0.json", "3.json", "-f", "sarif"), "there is no report format"),
-        (("baseline", "0.json", "0.json", "-o", "b.json"), "once more"),
-        (("run", "--baseline", "none.json"), "there is no such file"),
-    ):
-        refused = readiness(*arguments, cwd=tmp_path)
-        assert (refused.returncode, refused.stdout) == (2, ""), arguments
-        assert message in refused.stderr
-
