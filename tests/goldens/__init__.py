@@ -19,8 +19,11 @@ from tests.support.paths import ROOT
 
 FOLDER = Path(__file__).parent
 MACHINES = ("healthy", "apprentice", "ascend-as-reported", "h20-as-reported")
-COMMANDS = ("run", "judge", "report", "pack", "verify", "devices", "list", "explain", "rehearse", "schema", "trace")
-SCHEMAS = ("assessment", "chip", "pack", "profile", "rehearsal", "waivers", "workload")
+COMMANDS = (
+    "run", "judge", "report", "compare", "diff", "baseline", "pack", "verify", "devices", "list", "explain", "rehearse",
+    "schema", "trace",
+)  # fmt: skip
+SCHEMAS = ("assessment", "baseline", "chip", "pack", "profile", "rehearsal", "waivers", "workload")
 SEED = 7
 
 _PRINT = """
