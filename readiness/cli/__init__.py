@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from readiness.cli import baseline, compare, devices, diff, explain, judge, listing, pack, rehearse, report, run, schema, trace
+from readiness.cli import (
+    baseline,
+    compare,
+    devices,
+    diff,
+    explain,
+    judge,
+    listing,
+    pack,
+    rehearse,
+    report,
+    run,
+    schema,
+    trace,
+)
 
 app = typer.Typer(
     name="readiness",

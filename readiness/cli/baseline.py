@@ -15,7 +15,7 @@ def baseline(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", parser=common.path, help="Where the baseline goes.")
     ],
-    quiet: common.Quiet = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages.")] = False,
 ) -> None:
     """Make a baseline of at least three whole runs under one profile: median and spread between runs, by model.
 

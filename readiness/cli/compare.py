@@ -26,7 +26,7 @@ def compare(
             autocompletion=completion.comparison_format,
         ),
     ] = None,
-    quiet: common.Quiet = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="One line for each use, and no messages.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every requirement not met alike, every value.")] = False,
     no_color: common.NoColor = False,
 ) -> None:

@@ -111,6 +111,7 @@ def tell_difference(
     from readiness import __version__
     from readiness.comparison import change_reports
     from readiness.documents.assessment import dumps
+    from readiness.rendering import cut
     from readiness.rendering import formats as rendering_formats
     from readiness.rendering.formats import Request, columns
 
@@ -127,7 +128,7 @@ def tell_difference(
         elif request.format == "markdown":
             text = change_reports.markdown(difference, __version__)
         elif quiet:
-            text = change_reports.answer(difference) + "\n"
+            text = cut(change_reports.answer(difference), 80) + "\n"
         else:
             text = change_reports.table(difference, colour=colour, width=width, verbose=verbose)
         rendering_formats.deliver(request, text, stream)

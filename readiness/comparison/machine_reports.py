@@ -103,7 +103,7 @@ def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> It
         min(max(rendering.width(row[column]) for row in cells), _LONGEST_CELL) for column in range(1, len(heads))
     ]
     first = width - sum(others) - 2 * len(others)
-    if first < 24:
+    if first < 18:
         for row in rows:
             yield from wrap(row[0], width)
             for head, text in zip(heads[1:], row[1:], strict=True):

@@ -369,7 +369,7 @@ def _rows(machines: Sequence[Machine]) -> Iterator[Row]:
     for table in tables:
         for requirement, _ in table:
             order.setdefault(requirement)
-    rows = []
+    rows: list[Row] = []
     for requirement in order:
         merged: dict[tuple[object, ...], Row] = {}
         for use in Use:

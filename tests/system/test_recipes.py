@@ -44,7 +44,7 @@ def accepted(line: str) -> bool:
     assert all(word.partition("=")[0] in options for word in words[2:] if word.startswith("-")), line
     for position, word in enumerate(words):
         if word == "-f":
-            formats.parse_request(words[position + 1], formats.suffixes() | {"xlsx": ".xlsx"})
+            formats.parse_request(words[position + 1], {**formats.suffixes(), "xlsx": ".xlsx"})
     return True
 
 

@@ -17,7 +17,7 @@ import pytest
 from readiness.cli.compare import names
 from readiness.comparison import machine_page, machine_reports, machine_workbook, measures
 from readiness.comparison.machines import Comparison, compare, ranked
-from readiness.datamodel import Assessment, Better, Decision, Level, Measurement, Use
+from readiness.datamodel import Assessment, Better, Decision, Level, Measurement, Outcome, Use
 from readiness.errors import UsageError
 from tests.support import build, checks
 
@@ -134,7 +134,7 @@ def test_what_differs_stands_apart_and_failures_come_first() -> None:
     one = machine(*common, build.failed("z-worse"), build.unknown("a-open"), build.finding("n-a"))
     other = machine(
         *common, build.finding("z-worse"), build.finding("a-open"),
-        build.finding("n-a", outcome=build.Outcome.NOT_APPLICABLE, value=None),
+        build.finding("n-a", outcome=Outcome.NOT_APPLICABLE, value=None),
     )  # fmt: skip
     comparison = compared(one=one, other=other)
     assert [row.requirement for row in comparison.differing] == ["z-worse", "a-open"]
