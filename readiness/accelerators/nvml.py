@@ -63,7 +63,7 @@ def read(uuid: str | None, address: str | None) -> Reading:
     """Everything NVML says of the device with this UUID or this PCI address. Raises Unavailable."""
     with library() as nvml:
         handle, matched_by = _handle(nvml, uuid, address)
-        ask = _Asker(nvml, handle)
+        ask = Asker(nvml, handle)
         return Reading(
             uuid=ask("uuid", nvml.nvmlDeviceGetUUID),
             name=ask("name", nvml.nvmlDeviceGetName),
@@ -75,7 +75,7 @@ def read(uuid: str | None, address: str | None) -> Reading:
             mig=ask("mig", lambda device: bool(nvml.nvmlDeviceGetMigMode(device)[0])),
             ecc=_ecc(nvml, ask),
             matched_by=matched_by,
-            counters=_counters(nvml, ask),
+            counters=counters_of(nvml, ask),
             refused=ask.refused,
         )
 
@@ -84,14 +84,14 @@ def counters(uuid: str | None, address: str | None) -> dict[str, int]:
     """The fault counters alone, as they stand now. Raises Unavailable."""
     with library() as nvml:
         handle, _ = _handle(nvml, uuid, address)
-        return _counters(nvml, _Asker(nvml, handle))
+        return counters_of(nvml, Asker(nvml, handle))
 
 
 def sensors(uuid: str | None, address: str | None) -> dict[str, float]:
     """What changes with load, as it stands now: degrees Celsius, watts, megahertz. Raises Unavailable."""
     with library() as nvml:
         handle, _ = _handle(nvml, uuid, address)
-        ask = _Asker(nvml, handle)
+        ask = Asker(nvml, handle)
         milliwatts = ask("power", nvml.nvmlDeviceGetPowerUsage)
         found = {
             "temperature_c": ask("temperature", nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
@@ -114,13 +114,18 @@ def throttle_reasons(uuid: str | None, address: str | None) -> list[str] | None:
     """What slows the device down now; None where NVML does not tell. Raises Unavailable."""
     with library() as nvml:
         handle, _ = _handle(nvml, uuid, address)
-        for words in ("Event", "Throttle"):
-            question = getattr(nvml, f"nvmlDeviceGetCurrentClocks{words}Reasons", None)
-            if question is None:
-                continue
-            bits = _Asker(nvml, handle)("throttle_reasons", question)
-            if bits is not None:
-                return [text for name, text in _REASONS.items() if bits & _bit(nvml, name)]
+        return throttle_reasons_of(nvml, handle)
+
+
+def throttle_reasons_of(nvml: Any, handle: Any) -> list[str] | None:
+    """The same for a device that has been looked up."""
+    for words in ("Event", "Throttle"):
+        question = getattr(nvml, f"nvmlDeviceGetCurrentClocks{words}Reasons", None)
+        if question is None:
+            continue
+        bits = Asker(nvml, handle)("throttle_reasons", question)
+        if bits is not None:
+            return [text for name, text in _REASONS.items() if bits & _bit(nvml, name)]
     return None
 
 
@@ -135,7 +140,7 @@ def links(uuid: str | None, address: str | None) -> Links | None:
     """The device's NVLinks that are up; None where it answers for none. Raises Unavailable."""
     with library() as nvml:
         handle, _ = _handle(nvml, uuid, address)
-        states = list(_link_states(nvml, handle))
+        states = list(link_states(nvml, handle))
         up = [link for link, state in enumerate(states) if state]
         rates = [_link_gbps(nvml, handle, link) for link in up]
         peers = {_peer(nvml, handle, link) for link in up}
@@ -166,7 +171,7 @@ def _link_gbps(nvml: Any, device: Any, link: int) -> float | None:
     return None
 
 
-class _Asker:
+class Asker:
     """Asks for one reading after another; an error costs that reading only."""
 
     def __init__(self, nvml: Any, handle: Any) -> None:
@@ -200,13 +205,13 @@ def _handle(nvml: Any, uuid: str | None, address: str | None) -> tuple[Any, str]
     raise Unavailable(f"NVML has no such device ({'; '.join(reasons) or 'torch reports neither UUID nor PCI address'})")
 
 
-def _ecc(nvml: Any, ask: _Asker) -> bool | None:
+def _ecc(nvml: Any, ask: Asker) -> bool | None:
     """Whether errors of the device's memory are watched for; None where it does not say."""
     watched: bool | None = ask("ecc", lambda device: bool(nvml.nvmlDeviceGetEccMode(device)[0]))
     return watched
 
 
-def _counters(nvml: Any, ask: _Asker) -> dict[str, int]:
+def counters_of(nvml: Any, ask: Asker) -> dict[str, int]:
     found: dict[str, int | None] = {}
     kinds = {"corrected": nvml.NVML_MEMORY_ERROR_TYPE_CORRECTED, "uncorrected": nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED}
     spans = {"volatile": nvml.NVML_VOLATILE_ECC, "aggregate": nvml.NVML_AGGREGATE_ECC}
@@ -237,7 +242,7 @@ def _link_errors(nvml: Any, device: Any, error: int) -> int:
     """One kind of error summed over the links that are up. Raises what NVML raises where no link answers."""
     total, answered, refusal = 0, False, None
     try:
-        for link, up in enumerate(_link_states(nvml, device, strict=True)):
+        for link, up in enumerate(link_states(nvml, device, strict=True)):
             if up:
                 total += nvml.nvmlDeviceGetNvLinkErrorCounter(device, link, error)
                 answered = True
@@ -248,7 +253,7 @@ def _link_errors(nvml: Any, device: Any, error: int) -> int:
     return total
 
 
-def _link_states(nvml: Any, device: Any, *, strict: bool = False) -> Iterator[bool]:
+def link_states(nvml: Any, device: Any, *, strict: bool = False) -> Iterator[bool]:
     """Whether each link is up, until the device has no more; `strict` raises what NVML raises then."""
     for link in range(_LINKS):
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 from readiness.accelerators.readers import sources
 from readiness.accelerators.readers.contract import Reading
-from readiness.accelerators.readers.tools import Context, SourceError
+from readiness.accelerators.readers.tools import Context, NotMineError, SourceError
 from readiness.isolation.task_process import TaskServer
 
 #: No host has more devices.
@@ -21,7 +21,7 @@ def serve(server: TaskServer, request: Mapping[str, Any]) -> int:
     root = Path(request["root"])
 
     def do(task: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-        context = Context(root, float(task["limit_s"]), dict(task["settings"]))
+        context = Context(root, float(task["limit_s"]), dict(task["settings"]), task["source"])
         server.phase.enter(task["stage"], task["source"])
         return answer(task["source"], task["stage"], context), False
 
@@ -33,6 +33,8 @@ def answer(source: str, stage: str, context: Context) -> dict[str, Any]:
     try:
         readings: list[Reading] = sources.BY_NAME[source].read(stage, context)
         return {"readings": [reading.to_json() for reading in readings[:_MOST_READINGS]]}
+    except NotMineError:
+        return {"readings": []}
     except SourceError as problem:
         return {"problem": str(problem)}
     except Exception as problem:  # noqa: BLE001 - a parser that meets what nobody foresaw

@@ -234,12 +234,15 @@ def merge(readings: Iterable[Reading]) -> Reading:
 
 
 def same_device(one: Reading, other: Reading) -> bool:
-    """True if two readings are of one device: by PCI address where both tell it, else by the vendor's number."""
+    """True if two readings are of one device: by PCI address or serial number where both tell it, else by number."""
     if one.vendor != other.vendor:
         return False
     addresses = [reading.value("pci_address") for reading in (one, other)]
     if all(addresses):
         return bool(addresses[0] == addresses[1])
+    serials = [reading.value("serial") for reading in (one, other)]
+    if all(serials) and serials[0] == serials[1]:
+        return True
     return one.index is not None and one.index == other.index
 
 

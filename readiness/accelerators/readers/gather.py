@@ -107,7 +107,7 @@ def of_device(
     First all devices are looked at, to find out which is this one; then it alone is asked for the rest.
     """
     vendors = (facts.vendor,) if facts.vendor in VENDORS else tuple(makers)
-    if not any(source.vendor in vendors and source.is_here(root) for source in SOURCES):
+    if not any((source.vendor in vendors or source.name == "exporter") and source.is_here(root) for source in SOURCES):
         return None
     seen = gather(vendors=vendors, root=root)
     own = match.of_device(seen.devices, facts, hiding)

@@ -54,7 +54,7 @@ _WORDS: Mapping[str, Mapping[str, tuple[Severity, Action]]] = {
         "wedged": (_F, Action.REBOOT), "survivability": (_F, Action.UPDATE_SOFTWARE),
     },
     "Hygon": {"normal": (_N, Action.NONE)},
-    "MetaX": {"available": (_N, Action.NONE)},
+    "MetaX": {"available": (_N, Action.NONE), "not available": (_F, Action.RESET_DEVICE)},
     "Cambricon": {"ok": (_N, Action.NONE)},
     "simulated": {
         "ok": (_N, Action.NONE), "warning": (_D, Action.CHECK_CONFIG), "alarm": (_F, Action.RESET_DEVICE),
@@ -73,7 +73,7 @@ _RATED_MIB = {
 #: A tool and the driver it belongs to, where an older tool is known to be wrong about a newer driver.
 _TOOLS = ("hl-smi", "ixsmi", "npu-smi", "cnmon")
 
-_LINK_DOWN = re.compile(r"down|fail|unreach|fault|exceeded|timed out|error|inactive|degraded", re.IGNORECASE)
+_LINK_DOWN = re.compile(r"down|fail|unreach|fault|exceeded|timed out|error|inactive|degraded|not started", re.IGNORECASE)
 _REASONS_WITHOUT_FAULT = re.compile(
     r"idle|none|not active|applications? clocks?|sw power cap|sync boost|display", re.IGNORECASE
 )
@@ -94,7 +94,7 @@ def _word(reading: Reading, others: list[HealthFinding]) -> Iterator[HealthFindi
     if field.state is not State.PRESENT:
         return
     word = str(field.value)
-    known = _WORDS.get(reading.vendor, {}).get(word.lower())
+    known = _known(reading.vendor, word)
     severity, action = known or (_D, Action.CONTACT_VENDOR)
     if severity is _N:
         return
@@ -102,6 +102,14 @@ def _word(reading: Reading, others: list[HealthFinding]) -> Iterator[HealthFindi
     if severity is _F and explained:
         action = explained[0]
     yield HealthFinding(f"the vendor says {word!r}", severity, action, field.source, known is not None)
+
+
+def _known(vendor: str, word: str) -> tuple[Severity, Action] | None:
+    """What a word means; some have a reason in brackets behind them. `unhealthy` is an exporter's."""
+    plain = word.lower().partition("(")[0].strip()
+    if plain == "unhealthy":
+        return _F, Action.RESET_DEVICE
+    return _WORDS.get(vendor, {}).get(plain)
 
 
 def _codes(reading: Reading, now: float) -> Iterator[HealthFinding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from readiness.accelerators.readers import health, match
@@ -25,7 +25,7 @@ def state(reading: Reading) -> str:
 
 
 def names(
-    readings: Sequence[Reading], accelerators: Sequence[AcceleratorFacts], hiding: dict[str, tuple[str, ...]]
+    readings: Sequence[Reading], accelerators: Sequence[AcceleratorFacts], hiding: Mapping[str, Sequence[str]]
 ) -> list[str]:
     """What each device is called: torch's id where torch has it, else the vendor and the vendor's number."""
     ids: dict[int, str] = {}

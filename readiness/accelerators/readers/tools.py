@@ -26,6 +26,10 @@ class SourceError(Exception):
     """A source gives no answer; the text says why."""
 
 
+class NotMineError(SourceError):
+    """What was found is another maker's, or there is no device: nothing to report, and no problem either."""
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """What a tool printed on both streams, and its exit code."""
@@ -37,14 +41,15 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a reader is handed: where the files of the host begin, how long it has, and where its data are if not there.
+    """What a reader is handed: where the files of the host begin, how long it has, and the name of its source.
 
-    `settings` are the reader's own: the address of an exporter, the devices to look at.
+    `settings` are the reader's own: the address of an exporter, the device to look at.
     """
 
     root: Path = Path("/")
     limit_s: float = 2.0
     settings: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
     started: float = field(default_factory=time.monotonic)
 
     @property

@@ -1,0 +1,278 @@
+"""Tools of further makers, as recorded: cnmon, hy-smi, ixsmi, mx-smi, mthreads-gmi, hl-smi and Kunlunxin's xpu-smi.
+
+Each function takes what the tool printed and gives a report for each device; what a tool does not say is absent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from readiness.accelerators.readers.contract import Reading, Report, number, pci_address, whole
+from readiness.accelerators.readers.tools import Context, NotMineError, SourceError
+
+_MIB = 2**20
+
+
+def _pairs(text: str) -> list[tuple[list[str], list[str]]]:
+    """The cells of each device's two lines, in tables drawn as nvidia-smi draws them. Raises SourceError for one cut off."""
+    found: list[tuple[list[str], list[str]]] = []
+    begun: list[str] | None = None
+    in_body = False
+    for line in (line.strip() for line in text.splitlines()):
+        if re.match(r"[|+][=+]{5}", line):
+            in_body = True
+        elif in_body and line.startswith("|") and not line.startswith("|--"):
+            if not line.endswith("|"):
+                raise SourceError("its table is cut off")
+            cells = [cell.strip() for cell in line[1:-1].split("|")]
+            if begun is None:
+                if re.match(r"\d+\b", cells[0]) is None:
+                    in_body = False  # the table of processes, or a line of text
+                else:
+                    begun = cells
+            else:
+                found.append((begun, cells))
+                begun = None
+    if begun is not None:
+        raise SourceError("its table is cut off")
+    if not found:
+        raise SourceError("it lists no device")
+    return found
+
+
+def _memory(report: Report, text: str) -> None:
+    match = re.search(r"(\d+(?:\.\d+)?)\s*MiB\s*[/(]\s*(\d+(?:\.\d+)?)\s*MiB", text)
+    if match is not None:
+        report.say("memory_used_bytes", int(float(match[1]) * _MIB))
+        report.say("memory_total_bytes", int(float(match[2]) * _MIB))
+
+
+def _power(report: Report, text: str) -> None:
+    match = re.search(r"(\d+(?:\.\d+)?)\s*W\s*/\s*(\d+(?:\.\d+)?)\s*W", text)
+    if match is not None:
+        report.say("power_w", float(match[1]))
+        report.say("power_limit_w", float(match[2]))
+
+
+def _temperature(report: Report, text: str) -> None:
+    match = re.search(r"\b(\d+(?:\.\d+)?)C\b", text)
+    report.say("temperatures_c", {"chip": None if match is None else float(match[1])})
+
+
+def _percent(report: Report, text: str) -> None:
+    match = re.match(r"\s*(\d+(?:\.\d+)?)%", text)
+    report.say("utilisation_percent", None if match is None else float(match[1]))
+
+
+def cambricon(text: str) -> list[Report]:
+    """cnmon: until 4 the driver stands in each row, from 5 on in the header, and the row has the address."""
+    tool = re.search(r"CNMON v?([\w.]+)", text)
+    driver = re.search(r"\bDriver v([\w.]+)", text)
+    found = []
+    for one, other in _pairs(text):
+        name = re.match(r"(\d+)\s+\S+\s+(\S+)\s+v?(\S+)", one[0])
+        if name is None:
+            continue
+        report = Report("cnmon", "Cambricon", int(name[1]))
+        report.say("model", name[2])
+        report.say("firmware", name[3])
+        own = re.search(r"\bv([\d.]+)", one[1])
+        version = driver[1] if driver else own[1] if own else None
+        report.say("versions", {"cnmon": tool[1] if tool else None, "driver": version})
+        report.say("pci_address", pci_address(one[1]))
+        _percent(report, one[2])
+        errors = whole(re.sub(r"^\S+\s+", "", one[2]))
+        if errors is None:
+            report.absent("memory_errors", "cnmon says 'N/A'")
+        else:
+            report.say("memory_errors", {"ecc_uncorrected": errors})
+        _temperature(report, other[0])
+        _power(report, other[0])
+        _memory(report, other[1])
+        found.append(report)
+    return found
+
+
+def hygon(text: str) -> list[Report]:
+    """hy-smi: columns named in the header, DCU or HCU; with or without columns for coders."""
+    header: list[str] = []
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        if words and words[0] in ("DCU", "HCU") and "Temp" in words:
+            header = words
+        elif header and words and words[0].isdecimal():
+            if len(words) != len(header):
+                raise SourceError("a line of its table is cut off")
+            said = dict(zip(header, words, strict=True))
+            report = Report("hy-smi", "Hygon", int(words[0]))
+            report.say("temperatures_c", {"chip": number(said.get("Temp"))})
+            report.say("power_limit_w", number(said.get("PwrCap")))
+            report.say("utilisation_percent", number(said.get(f"{header[0]}%")))
+            report.say("power_w", number(said.get("AvgPwr")))
+            report.say("health", said.get("Mode"))
+            report.say("mode", {"performance": said.get("Perf"), "memory_used": said.get("VRAM%")})
+            found.append(report)
+    return found
+
+
+def iluvatar(text: str) -> list[Report]:
+    """ixsmi: a table like nvidia-smi's."""
+    versions = {
+        "ixsmi": _search(r"IX-ML:\s*([\w.]+)", text), "driver": _search(r"Driver Version:\s*([\w.]+)", text),
+    }  # fmt: skip
+    found = []
+    for one, other in _pairs(text):
+        name = re.match(r"(\d+)\s+(.+)", one[0])
+        if name is None:
+            continue
+        report = Report("ixsmi", "Iluvatar", int(name[1]))
+        report.say("model", name[2].strip())
+        report.say("versions", versions)
+        report.say("pci_address", pci_address(one[1].split()[0] if one[1] else None))
+        clocks = re.findall(r"(\d+)MHz", one[2]) if len(one) > 2 else []
+        report.say("clocks_mhz", dict(zip(("sm", "memory"), map(float, clocks), strict=False)))
+        _temperature(report, other[0])
+        _power(report, other[0])
+        _memory(report, other[1])
+        _percent(report, other[2] if len(other) > 2 else "")
+        found.append(report)
+    return found
+
+
+def gaudi(text: str) -> list[Report]:
+    """hl-smi: a table like nvidia-smi's, with uncorrected errors since the driver was loaded."""
+    versions = {
+        "hl-smi": _search(r"HL-SMI Version:\s*hl-([\d.]+)", text),
+        "driver": _search(r"(?<!Nic )Driver Version:\s*([\w.-]+)", text),
+        "nic_driver": _search(r"Nic Driver Version:\s*([\w.-]+)", text),
+        "firmware": _search(r"HL-SMI Version:\s*\S*-fw-([\d.]+)", text),
+    }  # fmt: skip
+    found = []
+    for one, other in _pairs(text):
+        name = re.match(r"(\d+)\s+(\S+)", one[0])
+        if name is None:
+            continue
+        report = Report("hl-smi", "Habana", int(name[1]))
+        report.say("model", name[2])
+        report.say("versions", versions)
+        report.say("firmware", versions["firmware"])
+        report.say("pci_address", pci_address(one[1].split()[0] if one[1] else None))
+        errors = whole(one[2].split()[0]) if len(one) > 2 and one[2] else None
+        report.say("memory_errors", None if errors is None else {"ecc_uncorrected_volatile": errors})
+        _temperature(report, other[0])
+        _power(report, other[0])
+        _memory(report, other[1])
+        _percent(report, other[2] if len(other) > 2 else "")
+        found.append(report)
+    return found
+
+
+def metax(text: str) -> list[Report]:
+    """`mx-smi -L`: one line a device, with its state; and the header of its tables, which has the versions."""
+    versions = {
+        "mx-smi": _search(r"mx-smi\s+version:\s*([\w.]+)", text),
+        "driver": _search(r"Kernel Mode Driver Version:\s*([\w.]+)", text),
+        "maca": _search(r"MACA Version:\s*([\w.]+)", text), "bios": _search(r"BIOS Version:\s*([\w.]+)", text),
+    }  # fmt: skip
+    found: dict[int, Report] = {}
+    current: Report | None = None
+    for line in text.splitlines():
+        if match := re.match(r"\s*GPU#(\d+)\s+(\S+)\s+([0-9a-fA-F:.]+)\s*(.*)$", line):
+            current = found.setdefault(int(match[1]), Report("mx-smi", "MetaX", int(match[1])))
+            current.say("model", match[2])
+            current.say("pci_address", pci_address(match[3]))
+            current.say("versions", versions)
+            uuid = re.search(r"\(UUID:\s*(\S+?)\)", match[4])
+            current.say("serial", uuid[1] if uuid else None)
+            state = re.sub(r"\s*\(UUID:.*", "", match[4]).strip()
+            if state:
+                current.say("health", state)
+        elif current is not None and (match := re.match(r"\s*([\w-]+(?:\(sensor\d+\))?)\s*:\s*([\d.]+) C\s*$", line)):
+            current.say("temperatures_c", {match[1]: float(match[2])})
+    return list(found.values())
+
+
+def moore_threads(text: str) -> list[Report]:
+    """mthreads-gmi: three lines a device, in columns that `|` divides."""
+    versions = {
+        "mthreads-gmi": _search(r"mthreads-gmi:\s*([\w.]+)", text),
+        "driver": _search(r"Driver Version:\s*([\w.-]+)", text),
+    }  # fmt: skip
+    found: list[Report] = []
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) >= 3 and (match := re.match(r"(\d+)\s+(.+)", cells[0])):
+            report = Report("mthreads-gmi", "Moore Threads", int(match[1]))
+            report.say("model", match[2].strip())
+            report.say("versions", versions)
+            report.say("pci_address", pci_address(cells[1]))
+            usage = re.match(r"(\d+)%\s+(.*)", " ".join(cells[2:]))
+            if usage is not None:
+                report.say("utilisation_percent", float(usage[1]))
+                _memory(report, usage[2])
+            found.append(report)
+        elif found and len(cells) >= 3:
+            if (match := re.match(r"(\d+)x\((\d+)x\)", cells[1])) is not None:
+                state = f"{match[1]} of {match[2]} lanes" + ("" if match[1] == match[2] else ", degraded")
+                found[-1].say("links", {"pcie": state})
+            if (match := re.match(r"(\d+)C\b", cells[2])) is not None:
+                found[-1].say("temperatures_c", {"chip": float(match[1])})
+            elif cells[2] and not cells[0] and not cells[1]:
+                found[-1].say("mode", {"ecc": cells[2]})
+    return found
+
+
+def kunlunxin(text: str) -> list[Report]:
+    """Kunlunxin's xpu-smi: identity alone. Raises SourceError where the tool is Intel's."""
+    named = re.search(r"kunlun|\bXPU-?ML\b|\bXPU-SMI\b|\bP800\b|\bR[23]\d\d\b", text)
+    if named is None or re.search(r"intel", text, re.IGNORECASE):
+        raise NotMineError("this xpu-smi is not Kunlunxin's")
+    versions = {"driver": _search(r"Driver Version:\s*([\w.-]+)", text)}
+    found = []
+    for match in re.finditer(r"^\|\s*(\d+)\s+(\S[^|]*?)\s*\|\s*([0-9A-Fa-f:.]+)", text, re.MULTILINE):
+        report = Report("xpu-smi (Kunlunxin)", "Kunlunxin", int(match[1]))
+        report.say("model", match[2])
+        report.say("pci_address", pci_address(match[3]))
+        report.say("versions", versions)
+        found.append(report)
+    return found
+
+
+def _search(pattern: str, text: str) -> str | None:
+    match = re.search(pattern, text)
+    return match[1] if match else None
+
+
+#: By the name of a source: its command, and who understands it.
+TOOLS: Mapping[str, tuple[tuple[str, ...], Callable[[str], list[Report]]]] = {
+    "cnmon": (("cnmon",), cambricon),
+    "hy-smi": (("hy-smi",), hygon),
+    "ixsmi": (("ixsmi",), iluvatar),
+    "mx-smi": (("mx-smi", "-L"), metax),
+    "mthreads-gmi": (("mthreads-gmi",), moore_threads),
+    "hl-smi": (("hl-smi",), gaudi),
+    "xpu-smi (Kunlunxin)": (("xpu-smi",), kunlunxin),
+}
+
+
+def glance(context: Context) -> list[Reading]:
+    """What the tool of this source says of every device. Raises SourceError."""
+    command, understand = TOOLS[context.source]
+    try:
+        reports = understand(context.tool(*command))
+    except NotMineError:
+        raise
+    except SourceError as problem:
+        text = str(problem)
+        raise SourceError(text if command[0] in text else f"{command[0]}: {text}") from None
+    if not reports:
+        raise SourceError(f"{command[0]} printed nothing that is known")
+    return [report.reading() for report in reports]
+
+
+def metax_detail(context: Context) -> list[Reading]:
+    """Temperatures of MetaX's devices."""
+    return [report.reading() for report in metax(context.tool("mx-smi", "--show-temperature"))]
+
