@@ -63,7 +63,8 @@ def health(accelerator: Accelerator) -> Iterator[Yield]:
     reading = accelerator.reading()
     if reading is None:
         raise Skip("no library or tool of the vendor reports health here, or none is known for this device")
-    if not reading.sources:
+    found = device_health.judge(reading)
+    if not reading.sources and not found:
         raise Skip("; ".join(f"{name}: {reason}" for name, reason in reading.problems.items()))
     for name, field in reading.complete().fields.items():
         plain = field.value is None or isinstance(field.value, str | int | float)
@@ -71,7 +72,6 @@ def health(accelerator: Accelerator) -> Iterator[Yield]:
         yield Row({"field": name, "state": field.state.value, "value": value, "why": field.reason, "source": field.source})
     for name, reason in reading.problems.items():
         yield Row({"source": name, "state": "unreadable", "why": reason})
-    found = device_health.judge(reading)
     for one in found:
         yield Row({"fault": one.text, "severity": one.severity.value, "action": one.action.value, "source": one.source})
     yield Measurement("fields_read", reading.share_present)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from readiness.accelerators import interconnect, sysfs
+from readiness.accelerators import interconnect, sysfs, torch_build, version_rules
 from readiness.accelerators.interconnect import Links
 from readiness.accelerators.torch_build import TorchBuild
 from readiness.accelerators.torch_cuda import CudaNamespace, Told
@@ -25,6 +25,15 @@ class Rocm(CudaNamespace):
             return True
         return False if "hip" in build.names else None
 
+    def discover(self) -> Iterator[AcceleratorFacts]:
+        """The devices that torch counts. Raises RuntimeError, and names the package that is known to hide them."""
+        try:
+            yield from super().discover()
+        except RuntimeError as problem:
+            if (version := torch_build.distribution_version("amdsmi")) is not None:
+                raise RuntimeError(f"{problem}; {version_rules.amdsmi_text(version)}") from problem
+            raise
+
     def ask_vendor(self, uuid: str | None, address: str | None, maker: str | None) -> Told:  # noqa: ARG002
         """Driver, ROCm, serial, firmware and error counts from the kernel's files."""
         import torch
@@ -37,6 +46,7 @@ class Rocm(CudaNamespace):
             },
             counters=sysfs.ras_counters(address, self.root),
         )
+        told.properties["amdsmi"] = torch_build.distribution_version("amdsmi")
         if address is not None:
             folder = self.root / "sys/bus/pci/devices" / address
             told.serial = sysfs.read_text(folder / "serial_number") or sysfs.read_text(folder / "unique_id")

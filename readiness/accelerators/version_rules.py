@@ -141,6 +141,7 @@ def judge(facts: AcceleratorFacts, capability: str | None = None) -> tuple[Judge
         *_denied(facts),
         *_compatibility(facts),
         *_library(facts),
+        *_modules(facts),
         *_instruction_sets(facts, capability),
     )
 
@@ -275,6 +276,22 @@ def _library(facts: AcceleratorFacts) -> Iterator[Judged]:
     told = str(facts.properties.get("nvml", ""))
     if re.search(r"driver/library version mismatch", told, re.IGNORECASE):
         yield Judged("the management library fits the loaded driver", Ruling.BROKEN, told, SAME[1].source)
+
+
+def amdsmi_text(version: str) -> str:
+    """Why the published package amdsmi should not stand beside torch."""
+    return f"amdsmi {version} is installed: torch imports it, and with the published package it may count no device"
+
+
+def _modules(facts: AcceleratorFacts) -> Iterator[Judged]:
+    """Packages that do harm by being importable."""
+    if "amdsmi" not in facts.properties:
+        return
+    name, source = "no package hides devices from torch", "https://github.com/pytorch/pytorch/issues/186516"
+    installed = facts.properties["amdsmi"]
+    if installed is not None:
+        yield Judged(name, Ruling.ADVISORY, f"{amdsmi_text(str(installed))}; uninstall it", source)
+    yield Judged(name, Ruling.HOLDS, "amdsmi is not installed" if installed is None else "torch counts devices", source)
 
 
 def _instruction_sets(facts: AcceleratorFacts, capability: str | None) -> Iterator[Judged]:

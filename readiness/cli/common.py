@@ -46,6 +46,14 @@ class ExitStyle(StrEnum):
     NAGIOS = "nagios"
 
 
+def use_exporters(places: list[str] | None, remote: bool) -> None:
+    """Have health be read from these exporters too, in this process and its workers. Raises UsageError."""
+    if places:
+        from readiness.accelerators.readers import prometheus
+
+        prometheus.use(places, remote=remote)
+
+
 def path(text: str) -> Path:
     """A path that was named. Raises BadParameter for an empty one: a variable that is not set does not mean this folder."""
     if not str(text):
@@ -72,6 +80,15 @@ Waivers = Annotated[
 ChecksFolders = Annotated[
     list[Path] | None,
     typer.Option("--checks", metavar="DIR", parser=path, help="An additional folder of checks (repeatable)."),
+]
+Exporters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exporter", metavar="URL|FILE", help="Ask an exporter of metrics that runs here about health too (repeatable)."
+    ),
+]
+RemoteExporter = Annotated[
+    bool, typer.Option("--remote-exporter", help="Also where its address is another host's.")
 ]
 FailOnOption = Annotated[
     FailOn,

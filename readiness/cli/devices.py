@@ -19,6 +19,8 @@ class Format(StrEnum):
 
 def devices(
     format: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = Format.TABLE,
+    exporter: common.Exporters = None,
+    remote_exporter: common.RemoteExporter = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show each field, or why it is unreadable.")] = False,
 ) -> None:
     """List the accelerators of this machine, their health, and which stacks are absent or broken and why."""
@@ -31,6 +33,7 @@ def devices(
     from readiness.isolation.worker_pool import Pool
     from readiness.rendering import clean
 
+    common.use_exporters(exporter, remote_exporter)
     with ThreadPoolExecutor(1) as beside:
         readings = beside.submit(gather)
         found = discovery.at_hand()
@@ -82,6 +85,8 @@ def devices(
                 common.put(f"\n{clean(name)}")
                 fields = [tuple(map(clean, field)) for field in overview.details(reading)]
                 common.put(tabulate([(f"  {field}", value, source) for field, value, source in fields], tablefmt="plain"))
+    for fault in overview.host_faults(gathered) if not named else ():
+        common.put(f"\n{clean(fault)}")
     for name, reason in gathered.problems.items():
         common.put(f"\n{name} could not be read: {clean(reason)}")
     for name, reason in {**found.failures, **found.out_of_reach}.items():

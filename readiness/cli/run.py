@@ -57,6 +57,8 @@ def run(
         ),
     ] = None,
     checks: common.ChecksFolders = None,
+    exporter: common.Exporters = None,
+    remote_exporter: common.RemoteExporter = False,
     timeout: Annotated[
         str | None, typer.Option("--timeout", metavar="TIME", help="Time limit for each check, instead of its own.")
     ] = None,
@@ -116,6 +118,7 @@ def run(
     requests = common.requests_of(formats)
     held_against = None if baseline is None else _held_against(baseline, quiet=quiet)
     add_checks(checks)
+    common.use_exporters(exporter, remote_exporter)
     if rehearse and within is not None:
         raise UsageError(
             "the time of a rehearsal cannot be limited",

@@ -194,6 +194,11 @@ def _sources(reading: Reading) -> Iterator[HealthFinding]:
             yield HealthFinding(text, _F, Action.REBOOT, name)
 
 
+def of_problems(problems: Mapping[str, str]) -> tuple[HealthFinding, ...]:
+    """The faults of a host that reveal themselves by what sources refuse, where no device could be listed."""
+    return tuple(_sources(Reading("", problems=problems)))
+
+
 def _release(version: Version) -> tuple[int, ...]:
     """Two numbers: tools of one release and drivers of it differ after them."""
     return (*version.release, 0)[:2]

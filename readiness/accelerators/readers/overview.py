@@ -57,6 +57,12 @@ def faults(name: str, reading: Reading) -> Iterator[str]:
             yield f"{name}: {finding.text} ({finding.severity.value}; {finding.action.value}; {finding.source})"
 
 
+def host_faults(gathered: Gathered) -> Iterator[str]:
+    """A line for each fault that keeps devices from being listed."""
+    for finding in health.of_problems(gathered.problems):
+        yield f"{finding.text} ({finding.severity.value}; {finding.action.value}; {finding.source})"
+
+
 def details(reading: Reading) -> Iterator[tuple[str, str, str]]:
     """Every field: its value, or the reason why there is none, and its source."""
     for name, field in reading.complete().fields.items():
@@ -83,6 +89,7 @@ def to_json(named: Sequence[tuple[str, Reading]], gathered: Gathered) -> dict[st
             for name, reading in named
         ],
         "problems": dict(gathered.problems),
+        "faults": [finding.text for finding in health.of_problems(gathered.problems)],
     }  # fmt: skip
 
 

@@ -96,7 +96,8 @@ METRICS: Mapping[str, Meaning] = {
     "DCGM_FI_DEV_PCIE_REPLAY_COUNTER": Meaning("link_errors", "pcie_replays"),
     "DCGM_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL": Meaning("link_errors", "nvlink_crc_flit_errors"),
     "DCGM_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL": Meaning("link_errors", "nvlink_replays"),
-    "gpu_edge_temperature": Meaning("temperatures_c", "edge"), "gpu_junction_temperature": Meaning("temperatures_c", "junction"),
+    "gpu_edge_temperature": Meaning("temperatures_c", "edge"),
+    "gpu_junction_temperature": Meaning("temperatures_c", "junction"),
     "gpu_memory_temperature": Meaning("temperatures_c", "memory"), "gpu_power_usage": Meaning("power_w"),
     "gpu_package_power": Meaning("power_w"), "gpu_gfx_activity": Meaning("utilisation_percent"),
     "gpu_used_vram": Meaning("memory_used_bytes", scale=_MIB), "gpu_total_vram": Meaning("memory_total_bytes", scale=_MIB),
@@ -222,11 +223,6 @@ def _say_xid(report: Report, number: int) -> None:
     }])  # fmt: skip
 
 
-def is_configured(root: Path) -> bool:  # noqa: ARG001
-    """True where an exporter was named."""
-    return bool(_named())
-
-
 def _named() -> list[str]:
     return [line for line in os.environ.get(VARIABLE, "").splitlines() if line.strip()]
 
@@ -307,7 +303,8 @@ def _refuse_other_hosts(url: str, remote: bool) -> None:
     try:
         found = {entry[4][0] for entry in socket.getaddrinfo(host, port or 80, type=socket.SOCK_STREAM)}
     except OSError as problem:
-        raise UsageError(f"{host} cannot be resolved ({problem})", place="--exporter", remedy="correct the address") from None
+        what = f"{host} cannot be resolved ({problem})"
+        raise UsageError(what, place="--exporter", remedy="correct the address") from None
     own = {entry.address.partition("%")[0] for entries in psutil.net_if_addrs().values() for entry in entries}
     others = [address for address in found if not (ipaddress.ip_address(str(address)).is_loopback or address in own)]
     if others:

@@ -6,6 +6,7 @@ Nothing is imported before a source is read, and that happens in a child process
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,9 @@ from readiness.accelerators.readers.tools import Context
 class Source:
     """A source. `glance` and `detail` are functions of `module`, None where it has no such stage.
 
-    `tool` is a program that it needs, `needs` the name of a function of its module that says whether it is here, and
-    `files` are globs below the root of which one must match. Where none of them is given it is always tried.
-    Sources of a vendor that stand first here are believed before the others.
+    What it takes is one of: a program (`tool`), a variable of the environment, a function of its module that says whether
+    it is here (`needs`), or one match of globs below the root (`files`). Where none is given it is always tried. Sources of
+    a vendor that stand first here are believed before the others.
     """
 
     name: str
@@ -31,12 +32,15 @@ class Source:
     detail: str | None = None
     tool: str | None = None
     needs: str | None = None
+    variable: str | None = None
     files: tuple[str, ...] = ()
 
     def is_here(self, root: Path = Path("/")) -> bool:
         """True if it is worth starting a process for it."""
         if self.tool is not None:
             return tools.find(self.tool, root) is not None
+        if self.variable is not None:
+            return bool(os.environ.get(self.variable))
         if self.needs is not None:
             return bool(getattr(self._module(), self.needs)(root))
         return not self.files or any(next(root.glob(pattern), None) is not None for pattern in self.files)
@@ -70,7 +74,7 @@ SOURCES: tuple[Source, ...] = (
     Source("mthreads-gmi", "Moore Threads", "tables", tool="mthreads-gmi"),
     Source("hl-smi", "Habana", "tables", tool="hl-smi"),
     Source("xpu-smi (Kunlunxin)", "Kunlunxin", "tables", tool="xpu-smi"),
-    Source("exporter", "", "prometheus", needs="is_configured"),
+    Source("exporter", "", "prometheus", variable="READINESS_EXPORTERS"),
     Source("kernel log", "", "kernel_log", files=("dev/kmsg",)),
 )
 

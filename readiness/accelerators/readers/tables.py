@@ -32,6 +32,8 @@ def _pairs(text: str) -> list[tuple[list[str], list[str]]]:
                 else:
                     begun = cells
             else:
+                if len(cells) != len(begun):
+                    raise SourceError("its table is cut off")
                 found.append((begun, cells))
                 begun = None
     if begun is not None:
@@ -39,6 +41,12 @@ def _pairs(text: str) -> list[tuple[list[str], list[str]]]:
     if not found:
         raise SourceError("it lists no device")
     return found
+
+
+def _refuse_cut(text: str) -> None:
+    """Raise SourceError for a text that ends within a line: half a word of health is none."""
+    if text and not text.endswith("\n"):
+        raise SourceError("its last line is cut off")
 
 
 def _memory(report: Report, text: str) -> None:
@@ -96,6 +104,7 @@ def cambricon(text: str) -> list[Report]:
 
 def hygon(text: str) -> list[Report]:
     """hy-smi: columns named in the header, DCU or HCU; with or without columns for coders."""
+    _refuse_cut(text)
     header: list[str] = []
     found = []
     for line in text.splitlines():
@@ -176,6 +185,7 @@ def metax(text: str) -> list[Report]:
         "driver": _search(r"Kernel Mode Driver Version:\s*([\w.]+)", text),
         "maca": _search(r"MACA Version:\s*([\w.]+)", text), "bios": _search(r"BIOS Version:\s*([\w.]+)", text),
     }  # fmt: skip
+    _refuse_cut(text)
     found: dict[int, Report] = {}
     current: Report | None = None
     for line in text.splitlines():

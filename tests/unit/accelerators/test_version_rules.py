@@ -104,3 +104,11 @@ def test_every_rule_names_its_source_and_can_be_read() -> None:
     assert all(rule.source for rule in MINIMUMS)
     assert all(rule.source for rule in DENIED)
     assert all(version(pair.release) is not None and all(map(version, pair.versions)) for pair in PAIRS)
+
+
+def test_a_package_that_hides_devices_from_torch_is_warned_of() -> None:
+    installed = _rulings({}, stack="rocm", vendor="AMD", properties={"amdsmi": "7.1.1"})
+    assert {ruling for ruling, _ in installed} == {Ruling.ADVISORY, Ruling.HOLDS}
+    assert any("amdsmi 7.1.1 is installed" in text for _, text in installed)
+    assert {ruling for ruling, _ in _rulings({}, stack="rocm", vendor="AMD", properties={"amdsmi": None})} == {Ruling.HOLDS}
+    assert _rulings({}, properties={}) == []
