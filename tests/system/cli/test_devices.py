@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from readiness import accelerators
+from readiness.engine import discovery
 from readiness.errors import Exit
 from tests.process.accelerators.readers.support import fake_tool, write_program
 from tests.process.accelerators.readers.test_ascend import TABLE
@@ -57,20 +59,21 @@ def test_a_tool_that_hangs_is_named_and_waited_for_shortly(tmp_path: Path) -> No
 def test_torch_is_not_imported_where_no_stack_needs_it(tmp_path: Path) -> None:
     code = (
         "import sys; from readiness import accelerators; accelerators.NAMES = ('cpu',); from readiness.__main__ import main\n"
-        "try:\n main()\nfinally:\n print('torch' in sys.modules, 'readiness.isolation.forkserver_process' in sys.modules)"
+        "try:\n    main()\nfinally:\n    print([name for name in ('torch', 'multiprocessing.forkserver') if name in sys.modules])"
     )
-    assert readiness("devices", state=tmp_path, code=code).stdout.rstrip().startswith("id")
-    from readiness import accelerators
-    from readiness.engine import discovery
+    done = readiness("devices", state=tmp_path, code=code)
+    assert "cpu:0" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout
 
-    names = accelerators.NAMES
-    try:
-        accelerators.NAMES = ("cpu",)
-        found = discovery.at_hand()
-    finally:
-        accelerators.NAMES = names
+
+def test_what_is_at_hand_is_told_without_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerators, "NAMES", ("cpu",))
+    found = discovery.at_hand()
     assert found is not None
     assert [facts.id for facts in found.accelerators] == ["cpu:0"]
+    monkeypatch.setattr(accelerators, "NAMES", ("xpu", "cpu"))
+    monkeypatch.setattr(accelerators.stack("xpu"), "absence", lambda: None)
+    assert discovery.at_hand() is None
 
 
 def test_an_exporter_by_a_file(tmp_path: Path) -> None:

@@ -327,11 +327,11 @@ def test_nvml_says_all_that_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library is faked: what it lacks or refuses costs one field each."""
     import sys
 
-    class Refusing(Exception):
+    class RefusingError(Exception):
         pass
 
     def refuse(*_: object) -> None:
-        raise Refusing("Not Supported")
+        raise RefusingError("Not Supported")
 
     fake = SimpleNamespace(
         nvmlInit=lambda: None, nvmlShutdown=lambda: None, nvmlDeviceGetCount=lambda: 1, nvmlDeviceGetHandleByIndex=lambda index: index,
