@@ -10,14 +10,17 @@ import pytest
 
 from readiness.accelerators.readers import amd, fault_codes, intel, kernel_log, nvidia
 from readiness.accelerators.readers.contract import Report, State
+from readiness.accelerators.readers.gather import Gathered
 from tests.process.accelerators.readers.support import actions, fake_tool, faults, look, use
 from tests.unit.accelerators.samples import needs_recordings, recorded
 
 
-def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vendor: str, tool: str, answers: dict[str, str], **more: str):  # type: ignore[no-untyped-def]
+def told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vendor: str, tool: str, answers: dict[str, str], *, detail: bool = False
+) -> Gathered:
     fake_tool(tmp_path / "bin", tool, answers)
     use(monkeypatch, tools=tmp_path / "bin")
-    return look(tmp_path, vendor, **more)
+    return look(tmp_path, vendor, detail=detail)
 
 
 @needs_recordings
@@ -75,7 +78,7 @@ def test_links_and_processes_of_nvidia(tmp_path: Path, monkeypatch: pytest.Monke
         "-q": recorded("nvidia-smi-h100-80gb-hbm3-590.48.01-q-load.txt"),
         "nvlink -s": recorded("nvidia-smi-h100-80gb-hbm3-590.48.01-nvlink-s.txt"),
     }
-    (reading,) = told(tmp_path, monkeypatch, "NVIDIA", "nvidia-smi", answers, detail=True).devices  # type: ignore[arg-type]
+    (reading,) = told(tmp_path, monkeypatch, "NVIDIA", "nvidia-smi", answers, detail=True).devices
     assert reading.value("links")["fabric"] == "Completed, Success"
     assert reading.value("links")["nvlink0"] == "26.562 GB/s"
     assert [one["name"] for one in reading.value("processes")] == ["memhog", "memhog", "./gpu_burn"]
