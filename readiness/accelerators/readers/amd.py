@@ -100,7 +100,7 @@ def _say_throttling(report: Report, file: Path) -> None:
         return
     (bits,) = struct.unpack_from("<Q", data, _INDEPENDENT_STATUS_AT)
     if bits == 2**64 - 1:
-        report.absent("throttle_reasons", "this chip does not tell")
+        report.absent("throttle_reasons", "this chip does not report it")
         return
     report.say("throttle_reasons", [text for own, text in _THROTTLERS if any(bits >> bit & 1 for bit in own)])
 

@@ -119,7 +119,7 @@ class Reading:
 
     def _nobody(self) -> str:
         if self.sources:
-            return f"{' and '.join(self.sources)} {'do' if len(self.sources) > 1 else 'does'} not tell"
+            return f"{' and '.join(self.sources)} {'do' if len(self.sources) > 1 else 'does'} not report it"
         return "; ".join(f"{name}: {reason}" for name, reason in self.problems.items()) or "no source for it is on this host"
 
     def to_json(self) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class Report:
                 self.absent(name, f"it says {value!r}" if value else "it says nothing")
                 return
         if value is None:
-            self.absent(name, "it does not tell")
+            self.absent(name, "it does not report it")
             return
         if (wrong := _implausible(name, value)) is not None:
             self.unreadable(name, wrong)
@@ -173,7 +173,7 @@ class Report:
             if before is not None and before.state is State.PRESENT:
                 value = {**before.value, **value}
             if not value:
-                self.absent(name, "it does not tell")
+                self.absent(name, "it does not report it")
                 return
             value = dict(list(value.items())[:_MOST_ITEMS])
         elif isinstance(value, list | tuple):

@@ -155,7 +155,7 @@ def with_index(event: Event, index: int | None) -> Event:
 def readings(found: Iterable[Event], source: str) -> list[Reading]:
     """One reading for each device that events speak of; those that name none are of the vendor's number None.
 
-    A code that comes again and again is told once: the last time, and how often.
+    A code that comes again and again is reported once: the last time, and how often.
     """
     devices: dict[tuple[str, str | None, int | None], dict[str, dict[str, Any]]] = {}
     for event in found:

@@ -33,7 +33,7 @@ def test_health_at_a_glance(tmp_path: Path) -> None:
     assert "HBMC parity error (HBMC, 80E18005) (fatal; reset-device; npu-smi)" in done.stdout
     full = readiness("devices", "-v", state=tmp_path, PATH=path_with(tmp_path / "bin")).stdout
     assert "link_errors" in full
-    assert "absent: npu-smi does not tell" in full
+    assert "absent: npu-smi does not report it" in full
 
 
 def test_health_as_json(tmp_path: Path) -> None:
