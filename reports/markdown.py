@@ -265,11 +265,11 @@ def _rows(group: DeviceGroup, check: str) -> Iterator[Part]:
             if shown:
                 found.setdefault(repr(shown), (shown, []))[1].append(item.facts.id)
     for every, ids in found.values():
-        shown = every[:_MOST_ROWS]
-        columns, every_column = _columns(shown)
+        rows_shown = every[:_MOST_ROWS]
+        columns, every_column = _columns(rows_shown)
         header = "| " + " | ".join(escape(name, 60) for name in columns) + " |\n" + "|---" * len(columns) + "|"
-        rows = [partial(_row, row, columns) for row in shown]
-        count = f"{len(shown)} of {len(every)}" if len(shown) < len(every) else f"{len(shown)}"
+        rows = [partial(_row, row, columns) for row in rows_shown]
+        count = f"{len(rows_shown)} of {len(every)}" if len(rows_shown) < len(every) else f"{len(rows_shown)}"
         some = f", {len(columns)} of {every_column} columns" if len(columns) < every_column else ""
         yield from _folded(f"{rendering.names(ids)}: {check}, rows of detail: {count}{some}", header, rows)
 

@@ -319,7 +319,7 @@ def say_link(report: Report, text: str) -> None:
 
 
 def say_network(report: Report, text: str) -> None:
-    """Whether the port reaches the peer that it is told to look for."""
+    """Whether the port reaches the peer that it is set to look for."""
     if match := re.search(r"net health status\s*:\s*(.+?)\s*$", text, re.MULTILINE):
         report.say("links", {"network": match[1].lower()})
 
