@@ -234,6 +234,40 @@ def _writable(found: os.stat_result) -> str | None:
     return f"other users may write to it (mode {mode:o})" if mode & (stat.S_IWGRP | stat.S_IWOTH) else None
 
 
+#: As many links as Linux follows.
+_MOST_LINKS = 40
+
+
+def written_through(file: Path) -> Path:
+    """What is written where a file is named by a link: its target, for a link stays a link.
+
+    A link or a pipe that another user has put into a folder that everybody may write, such as /tmp, is refused: this user
+    would overwrite a file of his own, or wait for ever. Linux does the same where fs.protected_symlinks and protected_fifos
+    are set, but not for a program that resolves links by itself. Raises OSError.
+    """
+    if file.name in ("", ".."):
+        return Path(os.path.realpath(file))
+    for _ in range(_MOST_LINKS):
+        folder = Path(os.path.realpath(file.parent))
+        file = folder / file.name
+        try:
+            found = file.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return file
+        if not stat.S_ISREG(found.st_mode):
+            _refuse_planted(file, found, folder.stat())
+        if not stat.S_ISLNK(found.st_mode):
+            return file
+        file = folder / file.readlink()
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(file))
+
+
+def _refuse_planted(file: Path, found: os.stat_result, folder: os.stat_result) -> None:
+    if folder.st_mode & stat.S_IWOTH and found.st_uid not in (os.geteuid(), folder.st_uid):
+        what = f"user {found.st_uid} has put something else than a file into a folder that everybody may write"
+        raise PermissionError(errno.EACCES, what, str(file))
+
+
 def write_atomically(file: Path, text: str, *, mode: int = 0o666) -> None:
     """Write a file whole or not at all: a reader never sees half of it. Raises OSError.
 
@@ -260,10 +294,14 @@ def write_bytes_atomically(file: Path, content: bytes, *, mode: int = 0o666) -> 
 
 
 def remove_halves(file: Path) -> None:
-    """Remove what a kill kept from being put in the place of a file that is written atomically, and nothing else."""
+    """Remove what a kill kept from being put in the place of a file that is written atomically, and nothing else.
+
+    What cannot be removed stays: it is in nobody's way.
+    """
     for half in file.parent.glob(f".{file.name}.????????"):
         if re.fullmatch("[a-z0-9_]{8}", half.suffix[1:]):  # as tempfile names them
-            half.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                half.unlink()
 
 
 def take_lock(folder: Path) -> IO[bytes] | None:

@@ -95,7 +95,10 @@ def remember_last(run: Path) -> None:
 
 
 def last_run(place: str, remedy: str) -> Path:
-    """The folder of the run that was the last to end, with its assessment. Raises UsageError, from `place`, for none."""
+    """The folder of the run that was the last to end, with its assessment. Raises UsageError, from `place`, for none.
+
+    Nor is one taken that others may have changed since: nobody has named it, and it would be believed.
+    """
     try:
         last = Path(os.fsdecode(files.read_bytes(folder() / "last", largest_bytes=_LONGEST_PATH_BYTES, own=True)))
         there = (last / "assessment.json").is_file()
@@ -103,6 +106,12 @@ def last_run(place: str, remedy: str) -> Path:
         raise UsageError("there is no last run", place=place, remedy=remedy) from None
     if not there:
         raise UsageError(f"the last run no longer exists ({last})", place=place, remedy=remedy)
+    try:
+        files.refuse_folder_of_others(last)
+        files.open_own(last / "assessment.json", os.O_RDONLY).close()
+    except OSError as problem:
+        what = f"the last run's assessment is not to be believed: {problem.strerror} ({last / 'assessment.json'})"
+        raise UsageError(what, place=place, remedy=remedy) from None
     return last
 
 

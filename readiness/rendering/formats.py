@@ -25,7 +25,7 @@ from typing import Any, TextIO
 
 from readiness import package_data
 from readiness.datamodel import Assessment
-from readiness.documents.files import write_atomically, write_bytes_atomically
+from readiness.documents.files import write_atomically, write_bytes_atomically, written_through
 from readiness.errors import InternalError, ReadinessError, UsageError, did_you_mean
 
 _FLAG = "--format"
@@ -156,11 +156,12 @@ def _try_to_write(file: Path) -> None:
     def refuse(what: str, remedy: str) -> None:
         raise UsageError(what, place=f"{_FLAG} {str(file)!r}", remedy=remedy)
 
+    target = written_through(file)
     if file.is_dir():
         refuse("this is a folder", f"name a file in it, like {file / 'report'}")
     if file.exists() and not file.is_file():
         return  # a device, a pipe: opening it now could block or end it
-    folder = Path(os.path.realpath(file)).parent
+    folder = target.parent
     if not folder.is_dir():
         refuse(f"the folder {str(folder)!r} does not exist", "create it first, or correct the path")
     if file.exists() and not os.access(file, os.W_OK):
@@ -247,18 +248,20 @@ def write_all(requests: Sequence[Request], assessment: Assessment, colour: bool,
 
 def write_text(file: Path, text: str) -> None:
     """Write a file whole or not at all. Raises OSError, and ValueError for a path that is none."""
+    target = written_through(file)
     if file.exists() and not file.is_file():
         with file.open("w", encoding="utf-8") as stream:  # /dev/stdout, a pipe: never replaced by a file
             stream.write(text)
     else:
-        write_atomically(Path(os.path.realpath(file)), text)  # through links, not over them
+        write_atomically(target, text)  # through links, not over them
 
 
 def _write_bytes(file: Path, content: bytes) -> None:
+    target = written_through(file)
     if file.exists() and not file.is_file():
         file.write_bytes(content)  # a pipe
     else:
-        write_bytes_atomically(Path(os.path.realpath(file)), content)
+        write_bytes_atomically(target, content)
 
 
 def columns(stream: TextIO) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,16 @@ def _folder_instead(file: Path) -> None:
     file.mkdir()
 
 
+def _link_instead(file: Path) -> None:
+    file.symlink_to(file.replace(file.with_name("another")))
+
+
+def _give_away(file: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    os.chown(file, 4711, -1)
+
+
 HOSTILE_STATES: dict[str, Callable[[Path, Path], object]] = {
     "empty": lambda last, _: last.write_text(""),
     "a NUL": lambda last, _: last.write_text("a\0b"),
@@ -75,6 +86,11 @@ HOSTILE_STATES: dict[str, Callable[[Path, Path], object]] = {
     "a folder": lambda last, _: _folder_instead(last),
     "gone": lambda _, run: shutil.rmtree(run),
     "not JSON": lambda _, run: (run / "assessment.json").write_text("{"),
+    "open to others": lambda _, run: run.chmod(0o777),
+    "a file that is open to others": lambda _, run: (run / "assessment.json").chmod(0o666),
+    "a link": lambda _, run: _link_instead(run / "assessment.json"),
+    "of another user": lambda _, run: _give_away(run),
+    "a file of another user": lambda _, run: _give_away(run / "assessment.json"),
     "a folder for a file": lambda _, run: _folder_instead(run / "assessment.json"),
 }
 

@@ -13,6 +13,7 @@ import pytest
 from readiness.documents import files
 from readiness.errors import BadFileError, UsageError
 from readiness.probes.soak.soak_log import SoakLog
+from tests.support.other_users import planted
 
 WRITING = os.O_RDWR | os.O_CREAT | os.O_APPEND
 
@@ -128,3 +129,36 @@ def test_a_link_to_a_folder_is_followed_only_where_told(tmp_path: Path) -> None:
     files.refuse_folder_of_others(tmp_path / "link")
     with pytest.raises(UsageError, match="it is not a folder"):
         files.refuse_folder_of_others(tmp_path / "link", follow=False)
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o777])
+@pytest.mark.parametrize("way", ["a link", "a link to nothing", "a pipe"])
+def test_what_another_user_put_where_everybody_may_write_is_not_written_through(way: str, mode: int, tmp_path: Path) -> None:
+    file = planted(tmp_path, way, mode)
+    with pytest.raises(PermissionError, match="user 4711 has put something else than a file into a folder that everybody"):
+        files.written_through(file)
+    (tmp_path / "own").symlink_to(file)
+    with pytest.raises(PermissionError, match="user 4711"):
+        files.written_through(tmp_path / "own")
+    os.chown(file, 0, -1, follow_symlinks=False)
+    assert files.written_through(file) == (file if way == "a pipe" else file.readlink())
+
+
+def test_links_are_written_through_to_their_end_and_no_further(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "one").symlink_to("../two")
+    (tmp_path / "two").symlink_to(tmp_path / "folder" / "three")
+    (tmp_path / "there").symlink_to("folder")
+    assert files.written_through(tmp_path / "there" / "one") == tmp_path / "folder" / "three"
+    assert files.written_through(tmp_path / "new") == tmp_path / "new"
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        files.written_through(tmp_path / "loop")
+
+
+def test_halves_that_cannot_be_removed_are_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / ".run.json.abcdefgh").mkdir()
+    (tmp_path / ".run.json.12345678").write_text("{")
+    (tmp_path / ".run.json.of-users").write_text("{")
+    files.remove_halves(tmp_path / "run.json")
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".run.json.abcdefgh", ".run.json.of-users"]

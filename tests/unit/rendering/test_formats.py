@@ -26,6 +26,7 @@ from readiness.rendering.formats import (
     write,
 )
 from tests.support import build
+from tests.support.other_users import planted
 
 ASSESSMENT = build.everything()
 
@@ -215,6 +216,17 @@ def test_a_pipe_is_written_into_and_not_replaced(tmp_path: Path) -> None:
     finally:
         os.close(reader)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+@pytest.mark.parametrize("way", ["a link", "a link to nothing", "a pipe"])
+def test_what_another_user_put_in_the_place_of_a_report_is_refused_at_once_and_at_the_end(way: str, tmp_path: Path) -> None:
+    request = Request("line", planted(tmp_path, way))
+    for act in (lambda: check_writable([request]), lambda: write(request, ASSESSMENT, False, io.StringIO())):
+        with pytest.raises(UsageError, match="user 4711 has put something else than a file") as refused:
+            act()
+        assert refused.value.remedy
+    assert (tmp_path / "target").read_bytes() == b"precious"
+    assert not (tmp_path / "nothing").exists()
 
 
 def test_files_hold_no_colour_and_streams_do_when_asked(tmp_path: Path) -> None:
