@@ -345,7 +345,7 @@ def test_what_is_said_over_parents_that_disagree_is_said_whole(tmp_path: Path) -
             """)
     for order in (["left", "right"], ["right", "left"]):
         file = _small(tmp_path, "both", order, {}, '[[require]]\nid = "one"\nat_least = 4\n')
-        with pytest.raises(BadFileError, match="different things") as caught:
+        with pytest.raises(BadFileError, match="disagree on it") as caught:
             _limits(file)
         assert "write all of it" in str(caught.value)
         assert f"{file}:" in str(caught.value)
