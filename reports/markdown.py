@@ -261,9 +261,9 @@ def _rows(group: DeviceGroup, check: str) -> Iterator[Part]:
     found: dict[str, tuple[Sequence[Mapping[str, Any]], list[str]]] = {}
     for item in group.items:
         for entry in item.evidence:
-            shown = [row for row in entry.rows if SHAPE not in row] if entry.check == check else []
-            if shown:
-                found.setdefault(repr(shown), (shown, []))[1].append(item.facts.id)
+            told = [row for row in entry.rows if SHAPE not in row] if entry.check == check else []
+            if told:
+                found.setdefault(repr(told), (told, []))[1].append(item.facts.id)
     for every, ids in found.values():
         rows_shown = every[:_MOST_ROWS]
         columns, every_column = _columns(rows_shown)

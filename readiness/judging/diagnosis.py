@@ -276,6 +276,7 @@ def _is_trouble(value: object, values: Sequence[object]) -> bool:
 
 def _about(failure: _Failure) -> str:
     said = (failure.finding.reason or "").removeprefix(f"{failure.accelerator}: ").strip()
+    said = said.removeprefix(f"{failure.finding.check} did not finish: ")
     return said if len(said) <= _LONGEST_ABOUT else f"{said[:_LONGEST_ABOUT - 3].rstrip()}..."
 
 
@@ -298,6 +299,7 @@ def _by_operators(left: list[_Failure], limits: Mapping[str, Limit]) -> tuple[li
             made = _operator_group(told, name, part)
             made.failures += [by_key[key] for key in dict.fromkeys(atom.key for atom in (*part, *also))]
             groups.append((told, part, made))
+    groups = _without_noise(groups)
     explained = {failure.key for _, _, group in groups for failure in group.failures}
     groups.sort(key=lambda entry: -len(entry[2].failures))
     reach = [({atom.key[0] for atom in part}, {atom.dtype for atom in part}) for _, part, _ in groups]
@@ -310,6 +312,23 @@ def _by_operators(left: list[_Failure], limits: Mapping[str, Limit]) -> tuple[li
                 explained.add(failure.key)
                 break
     return [group for _, _, group in groups], [failure for failure in left if failure.key not in explained]
+
+
+def _without_noise(
+    groups: list[tuple[OperatorRule, list[_Atom], _Group]]
+) -> list[tuple[OperatorRule, list[_Atom], _Group]]:
+    """Without wrong results of an operator that gives other bits each time: that it varies says more."""
+    varying = {name: group for rule, _, group in groups if rule.outcome == "nondeterministic"
+               for name in (*group.subject.get("family", ()), *group.subject["operator"])}  # fmt: skip
+    kept = []
+    for rule, part, group in groups:
+        names = (*group.subject.get("family", ()), *group.subject["operator"])
+        into = next((varying[name] for name in names if name in varying), None)
+        if rule.outcome in ("wrong", _NAN) and into is not None:
+            into.failures += [failure for failure in group.failures if failure not in into.failures]
+        else:
+            kept.append((rule, part, group))
+    return kept
 
 
 _NAN = "nan"
@@ -385,7 +404,8 @@ def _from_operations(failure: _Failure, outcome: str) -> Iterator[_Atom]:
     """Operations as stability.pace names them: `sort in float32, contiguous inputs, backward`."""
     finding = failure.finding
     assert failure.evidence is not None
-    names = [str(name) for row in failure.evidence.rows for name in row.get("on the host") or ()]
+    listed = (row.get("on the host") for row in failure.evidence.rows)
+    names = [str(name) for cell in listed if isinstance(cell, list | tuple) for name in cell]
     for name in names if outcome == "CPU fallback" else [finding.reason or ""]:
         match = _OPERATION.match(name)
         if match is not None and finding.labels.get("dtype", match["dtype"]) == match["dtype"]:
@@ -480,6 +500,15 @@ def _together(rule: OperatorRule, atoms: list[_Atom]) -> Iterator[tuple[str, lis
         for layout, part in _shared(atoms, lambda atom: atom.layout):
             yield layout, part
             atoms = _without(atoms, part)
+    families = list(_families(atoms))
+    if len(families) > rules.MOST_APART:
+        yield "", atoms
+    else:
+        yield from families
+
+
+def _families(atoms: list[_Atom]) -> Iterator[tuple[str, list[_Atom]]]:
+    """Operators by what they are made of; those of no family each alone, or together where they are many."""
     while atoms:
         name, part = _family(atoms)
         if not part:

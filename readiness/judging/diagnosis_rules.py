@@ -110,6 +110,8 @@ IMPLIED: Mapping[str, str] = {
 }  # fmt: skip
 #: From so many different operators on, one dtype or one layout is at fault rather than each of them.
 WIDESPREAD = 6
+#: So many unrelated operators that are wrong at once have one cause below them all.
+MOST_APART = 3
 #: What one operator's failure carries into others, by name: globs of its own names, and of operators that are made of it.
 FAMILIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "matmul": (
@@ -143,8 +145,10 @@ FAMILIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "convolution": (("conv1d*", "conv2d*", "conv3d*", "conv_transpose*", "convolution*"), ()),
     "embedding": (("embedding*",), ("training_step",)),
     "cross_entropy": (("cross_entropy*", "nll_loss*"), ("linear_cross_entropy*", "training_step")),
-    "sum": (("sum", "sum.*", "sum *", "sum_to_size", "nansum"), ("mean*", "var*", "std*", "trace", "norm*",
+    "sum": (("sum", "sum.*", "sum *", "sum_to_size", "nansum"), ("mean*", "trace", "norm*",
     "linalg.*norm*", "cov")),
+    "variance": (("var*", "std*"), ("normalize*",)),
+    "cumsum": (("cumsum*",), ("cumprod*", "cumulative_trapezoid*", "logcumsumexp*")),
     "sort": (("sort*", "argsort*", "msort*"), ("quantile*", "nanquantile*", "median*", "nanmedian*", "kthvalue*",
     "topk*", "unique*", "mode*")),
     "upsample": (("upsample*", "interpolate*"), ()),
@@ -201,6 +205,18 @@ RULES = (
         "Parts of the software stack do not fit each other: {about}",
         "Install parts of one release; the rows of driver.stack name the rule and its source.",
         Action.UPDATE_SOFTWARE, bad=("ruling", ("broken",)), names=("why",),
+    ),
+    Rule(
+        "device-health", ("driver.health faults", "driver.health fatal_faults", "driver.health unknown_codes"),
+        "The vendor's own management says that the accelerator is faulty: {about}",
+        "Do what the vendor's list of faults asks for; the rows of driver.health name fault and action.",
+        Action.CONTACT_VENDOR,
+    ),
+    Rule(
+        "faults-under-load", ("driver.under_load errors_per_s",),
+        "Fault counters rise while the accelerator works: {about}",
+        "Look the counter up in the vendor's list of faults, and follow its action before anything else.",
+        Action.CONTACT_VENDOR, bad=("rise", (POSITIVE,)), names=("phase", "counter"),
     ),
     Rule(
         "fault-counters", ("driver.faults new_faults", "driver.faults standing_faults", "multichip.bandwidth link_faults",
@@ -282,7 +298,7 @@ RULES = (
         Action.CONTACT_VENDOR, follows=("stability.load *",),
     ),
     Rule(
-        "throttles", ("stability.load speed_kept", "multichip.soak pace_kept"),
+        "throttles", ("driver.under_load throttled_share", "stability.load speed_kept", "multichip.soak pace_kept"),
         "The accelerator gets slower under load: {about}",
         "Look at temperature, power limit and clocks while it works; see to its cooling.",
         Action.CHECK_CONFIG,
