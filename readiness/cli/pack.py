@@ -136,8 +136,8 @@ def pack(
     if not quiet:
         size = sum(map(len, contents.values())) / 2**20
         signed = "not signed" if key is None else f"signed by the key {key.signer.public_key.keyid}"
-        taken = ", ".join(f"{number} {what}" for what, number in redaction.words(core.pack["redactions"]).items())
-        common.say(f"readiness: {output}: {len(contents)} files, {size:.1f} MiB, {signed}; taken out: {taken or 'nothing'}")
+        taken = redaction.words(core.pack["redactions"])
+        common.say(f"readiness: {output}: {len(contents)} files, {size:.1f} MiB, {signed}; taken out: {taken}")
 
 
 def verify(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -197,6 +198,8 @@ def _is_of_nobody(text: str) -> bool:
     """Whether it is no address, or one that every machine has."""
     if _MAC.fullmatch(text):
         return False
+    if ":" in text and len(text.replace("::", ":").strip(":").split(":")) < 2:
+        return True  # `c10d::*` is a glob over operators
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -258,9 +261,10 @@ def kinds_of(texts: Iterable[str]) -> frozenset[Secret]:
     return frozenset(secret for text in texts for secret in (Secret if text == "all" else (Secret(text),)))
 
 
-def words(listed: Iterable[Mapping[str, Any]]) -> Json:
-    """How many values of each kind were taken out."""
-    counts: Json = {}
-    for item in listed:
-        counts[item["what"]] = counts.get(item["what"], 0) + 1
-    return counts
+_IN_WORDS = {"hosts": "host names", "serials": "serial numbers", "addresses": "addresses", "users": "user names"}
+
+
+def words(listed: Iterable[Mapping[str, Any]]) -> str:
+    """`host names (1), serial numbers (8)`: how many values of each kind were taken out."""
+    counts = Counter(item["what"] for item in listed)
+    return ", ".join(f"{_IN_WORDS[what]} ({number})" for what, number in counts.items()) or "nothing"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from readiness import rendering
+from readiness.causes import Cause, SkipCause
 from readiness.datamodel import (
     AcceleratorAssessment,
     Assessment,
@@ -50,7 +51,9 @@ def context(core: Core) -> dict[str, Any]:
         "profiles": [_profile(path, core, document) for path, document in core.profiles.items()],
         "redactions": core.pack["redactions"],
         "kept": core.pack["kept"],
-        "rehearsals": [(path, said_of(document)) for path, document in core.rehearsal_documents()],
+        "rehearsals": [
+            (path, said_of(document), list(_planted(document))) for path, document in core.rehearsal_documents()
+        ],
         "comparison": _comparison(core, parts) if len(parts) > 1 else None,
         "hashes": [(path, len(content), sha256(content)) for path, content in core.given().items()],
         "attachments": [(path, len(content), sha256(content)) for path, content in core.attachments.items()],
@@ -177,18 +180,24 @@ def _deviations(assessment: Assessment) -> Iterator[str]:
         yield f"Accelerators of the stack {stack} could not be listed, and none of them was assessed: {reason}"
     for text in rendering.earlier(assessment):
         yield f"Taken over: {text}."
-    by_option: dict[str, set[str]] = {}
+    by_cause: dict[str, set[str]] = {}
     retried: dict[str, set[str]] = {}
     for item in assessment.accelerators:
         for piece in item.evidence:
             if piece.attempts > 1:
                 retried.setdefault(piece.check, set()).add(item.facts.id)
             elif piece.attempts == 0 and piece.cause is not None:
-                by_option.setdefault(piece.cause.value, set()).add(piece.check)
-    for cause, checks in sorted(by_option.items()):
-        yield f"Not run ({cause}): {', '.join(sorted(checks))}"
+                by_cause.setdefault(_why(piece.cause), set()).add(piece.check)
+    for why, checks in sorted(by_cause.items()):
+        yield f"Not run ({why}): {', '.join(sorted(checks))}"
     for check, ids in sorted(retried.items()):
         yield f"{check} did not finish within its first time limit on {rendering.names(sorted(ids))} and was tried again."
+
+
+def _why(cause: Cause) -> str:
+    """`left out by -k`, `no soak`: why a check did not run."""
+    option = cause.option if isinstance(cause, SkipCause) else ""
+    return f"left out by {option}" if option else cause.value.replace("-", " ")
 
 
 def _unknown(assessment: Assessment) -> tuple[list[tuple[str, str]], list[dict[str, Any]]]:
@@ -222,6 +231,17 @@ def _families(rows: list[MatrixRow]) -> Iterator[tuple[str, list[MatrixRow], dic
     for family, members in sorted(found.items()):
         counts = Counter(row.outcome for row in members)
         yield family, members, {kind: counts[kind] for kind in _OUTCOMES if counts[kind]}
+
+
+def _planted(rehearsal: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """A row of the detection matrix for each planted defect: what it was, whether it was seen, and by what."""
+    for defect in rehearsal["defects"]:
+        caught, claimed = defect["caught"], defect.get("claimed")
+        result = defect.get("result") or ("caught" if caught else "missed" if claimed else "not claimed")
+        style = "good" if caught else "bad" if result == "missed" else "open" if claimed else "none"
+        seen_by = ", ".join(dict.fromkeys(one["check"] for one in defect.get("by") or ()))
+        missed_by = ", ".join(defect.get("missed_by") or ())
+        yield defect["defect"], defect["kind"], {"text": result, "style": style}, seen_by, missed_by
 
 
 def _comparison(core: Core, parts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def test_the_exit_codes_of_verify(call: Called, smoke: Path, tmp_path: Path, nam
     assert call("pack", smoke, "-o", place, "--sign", mine) == 0
     assert call.out == ""
     assert "signed by the key" in call.err
-    assert "1 hosts, 1 serials" in call.err
+    assert "host names (1), serial numbers (1)" in call.err
     assert call("verify", place, "--key", public) == 0
     assert "whole and signed by" in call.out
     assert "cuda:0, training: undetermined (0..100), judged again from its evidence" in call.out

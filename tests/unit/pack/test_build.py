@@ -182,6 +182,7 @@ def test_a_rehearsal_is_taken_in_and_told(tmp_path: Path) -> None:
     text = build.whole(build.read(build.Request(assessments=[packs.written(tmp_path, made)])))[PAGE].decode()
     assert "1 of 2 kinds of defect" in text
     assert "although claimed: late (hang; by parity.matmul)" in text
+    assert "2 planted defects, and what saw each" in text
     (tmp_path / "r.json").write_text("{}")
     with pytest.raises(BadFileError, match="not a rehearsal"):
         build.read(build.Request(assessments=[tmp_path / "a.json"], rehearsals=[tmp_path / "r.json"]))

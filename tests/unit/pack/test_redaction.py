@@ -20,7 +20,7 @@ SECRETS = (
     "gpu-node17", "gpu-node17.lab.example.com", "node2", "S0", "GPU-7d3f7a1c-aaaa-bbbb-cccc-123456789abc", "alice", "10.11.12.13",
     "fe80::1ff:fe23:4567:890a", "02:42:ac:11:00:02", "BOARD-9931", "172.16.254.9",
 )  # fmt: skip
-KEPT = ("127.0.0.1", "0.0.0.0", "25.0.3.2", "0000:3b:00.0", "12:30:45", "aten::mm")
+KEPT = ("127.0.0.1", "0.0.0.0", "25.0.3.2", "0000:3b:00.0", "12:30:45", "aten::mm", "c10d::*")
 
 
 def telling(folder: Path) -> Assessment:
@@ -31,7 +31,7 @@ def telling(folder: Path) -> Assessment:
         pieces = tuple(
             replace(
                 piece,
-                log="on gpu-node17.lab.example.com at 12:30:45: aten::mm of /home/alice/run; peer 10.11.12.13:29500, "
+                log="on gpu-node17.lab.example.com at 12:30:45: aten::mm, c10d::* of /home/alice/run; peer 10.11.12.13:29500, "
                 "eth0 02:42:ac:11:00:02, lo 127.0.0.1, listens 0.0.0.0, device 0000:3b:00.0",
                 environment={"variables": {"NCCL_SOCKET_IFNAME": "172.16.254.9", "HOME": "/home/alice"}},
                 rows=tuple({**row, "host": "gpu-node17", "gpu-node17": "fe80::1ff:fe23:4567:890a"} for row in piece.rows),
