@@ -200,7 +200,7 @@ def test_a_defect_of_one_chip_of_four_is_said_of_that_chip() -> None:
 )
 def test_a_chip_with_three_defects_has_three_groups_the_one_that_explains_most_first(faults: tuple[str, ...]) -> None:
     made = chip(*faults)
-    merged = {}
+    merged: dict[tuple[str, Use], Finding] = {}
     for item in made.accelerators:  # two defects may fail one requirement: the judge knows the worst of both
         for finding in item.findings:
             merged.setdefault((finding.requirement, finding.use), finding)

@@ -7,6 +7,8 @@ import json
 import os
 import stat
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +223,10 @@ def test_a_pipe_is_written_into_and_not_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize("way", ["a link", "a link to nothing", "a pipe"])
 def test_what_another_user_put_in_the_place_of_a_report_is_refused_at_once_and_at_the_end(way: str, tmp_path: Path) -> None:
     request = Request("line", planted(tmp_path, way))
-    for act in (lambda: check_writable([request]), lambda: write(request, ASSESSMENT, False, io.StringIO())):
+    acts: list[Callable[[], None]] = [
+        partial(check_writable, [request]), partial(write, request, ASSESSMENT, False, io.StringIO()),
+    ]  # fmt: skip
+    for act in acts:
         with pytest.raises(UsageError, match="user 4711 has put something else than a file") as refused:
             act()
         assert refused.value.remedy
