@@ -38,7 +38,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         ),
         "completed": Measure(
             "1", better=Better.HIGHER,
-            meaning="0 where a job did not get as far as the death.",
+            meaning="0 where a job did not get as far as the death within start_s seconds.",
             title="A job under torchrun completes",
             why="A job of weeks is looked after by torchrun, or by something built on it.",
             remedy="The reason is torchrun's last error: check what the stack requires of a process that torchrun starts.",

@@ -35,7 +35,10 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Note, Yield, c
         ),
         "unrepeatable": Measure(
             "1", better=Better.LOWER,
-            meaning="Operations that differed immediately, although deterministic algorithms were requested.",
+            meaning=(
+                "Operations that differed immediately, although deterministic algorithms were requested; they do not count "
+                "as mismatches."
+            ),
             why="Where equal inputs give different bits immediately, failing silicon cannot be distinguished from noise.",
             remedy="Set the stack's switch for deterministic algorithms; if bits still change, run the vendor's diagnosis.",
             action=Action.CHECK_CONFIG,
