@@ -63,7 +63,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
         ),
         "missing": Measure(
             "1", better=Better.LOWER,
-            meaning="Operators that are not there; not reported where nothing could be judged, as wrong and crashed.",
+            meaning="Operators that are not there. Like the other counts, it is not reported where nothing could be judged.",
             why="A model stops at the first operator that its device lacks.",
             remedy="The rows of operators.sweep name them; update the plug-in or report them.",
             action=Action.CONTACT_VENDOR,
