@@ -1,4 +1,4 @@
-"""`python -m readiness` and the `readiness` command: every way out has its exit code."""
+"""Entry point of `python -m readiness` and the `readiness` command: every exit has its code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NARROW = ("ascii", "us-ascii", "ansi_x3.4-1968")
 
 
 class Standard:
-    """A standard stream that changes no exit code: a reader that has left, or a terminal that was closed, reads no more.
+    """Standard stream whose closed reader or terminal changes no exit code.
 
     What else keeps data from being written (a full disk) is an error where they are wanted (`what` names the stream);
     messages are dropped. What a pipeline would take for its commands is broken. Raises UsageError.
@@ -48,13 +48,13 @@ class Standard:
         return stream
 
     def write(self, text: str) -> int:
-        """Write, as far as somebody reads."""
+        """Write as long as there is a reader."""
         safe = self._broken(text)
         self._try(lambda: self._stream.write(safe))
         return len(text)
 
     def flush(self) -> None:
-        """Hand on what was written, as far as somebody reads."""
+        """Flush as long as there is a reader."""
         self._try(self._stream.flush)
 
     def _try(self, act: Callable[[], object]) -> None:
@@ -73,7 +73,7 @@ class Standard:
                 raise self._problem from None
 
     def finish(self) -> None:
-        """Hand on what is left. Raises what was raised before, too: who wrote may have kept it to himself."""
+        """Flush the rest. Raises an earlier error again: the writer may have suppressed it."""
         self.flush()
         if self._problem is not None:
             raise self._problem
@@ -123,7 +123,7 @@ def _failed(code: Exit, message: str) -> int:
 
 
 def _call() -> int:
-    """The exit code of the command that the arguments name.
+    """Run the command and return its exit code.
 
     None that typer has by itself is taken over: its 1, for a broken pipe or the end of some input, would read `not ready`.
     Nor is a word completed where there are arguments, as shells give none then: a variable that somebody has left behind
@@ -149,7 +149,7 @@ def _call() -> int:
 
 
 def _tell_mistake(problem: Any) -> None:
-    """What typer says of a command line that cannot be, without an argument of many thousand characters."""
+    """Print typer's message about a wrong command line, without very long arguments."""
     from readiness.rendering import clean
 
     message = getattr(problem, "message", None)
@@ -159,7 +159,7 @@ def _tell_mistake(problem: Any) -> None:
 
 
 def _complete(app: Any) -> int:
-    """Have a word completed; whatever goes wrong, no shell is told of a verdict."""
+    """Run shell completion; errors never return a verdict's exit code."""
     try:
         app(prog_name="readiness")
     except SystemExit as left:
@@ -186,7 +186,7 @@ def _give_up() -> NoReturn:
 
 
 def _open_standard_streams() -> Standard:
-    """Closed standard streams lead to nowhere: else the next pipe to a worker would take their numbers. The one for data."""
+    """Redirect closed standard streams to null, else a pipe to a worker gets their numbers. Return the one for data."""
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)
@@ -214,7 +214,7 @@ def _refuse_a_folder_that_is_gone() -> None:
 
 
 def _complain(text: str) -> None:
-    """An error on stderr; what it quotes from a file must not drive the terminal."""
+    """Print an error to stderr, cleaned of control sequences."""
     from readiness.rendering import message
 
     print(message(text), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Causes, for programs, of what has no evidence or ended early; the reason beside each says it in words for people."""
+"""Causes for programs: why evidence is missing or a run ended early; a reason for people stands beside each."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from enum import StrEnum
 
 
 class StopCause(StrEnum):
-    """Why a run, or a rehearsal, ended before all was done."""
+    """Why a run or a rehearsal ended early."""
 
     INTERRUPTED = "interrupted"  # by a signal
     TIME_UP = "time-up"          # the time granted with --within
 
 
 class KillCause(StrEnum):
-    """Why the process of a check was ended from outside, or could not begin."""
+    """Why the process of a check was killed from outside, or could not start."""
 
     TIME_LIMIT = "time-limit"
     MEMORY = "host-memory"         # by us or by the kernel, before the host had none left
@@ -27,7 +27,7 @@ class KillCause(StrEnum):
 
 
 class SkipCause(StrEnum):
-    """Why a check did not run, or its end says nothing about the accelerator."""
+    """Why a check did not run, or its result says nothing about the accelerator."""
 
     EXPRESSION = "left-out-by-expression"
     FAILED = "left-out-by-failed"
@@ -39,7 +39,7 @@ class SkipCause(StrEnum):
 
     @property
     def option(self) -> str:
-        """The option by which whoever started the run left the check out; empty where nobody did."""
+        """The option that left the check out; empty if none did."""
         return {SkipCause.EXPRESSION: "-k", SkipCause.FAILED: "--failed", SkipCause.WITHIN: "--within"}.get(self, "")
 
 
@@ -47,7 +47,7 @@ Cause = StopCause | KillCause | SkipCause
 
 
 def cause_of(name: str) -> Cause | None:
-    """The cause of this name; None where this version knows none."""
+    """Return the cause of this name; None for an unknown name."""
     return next((cause for kind in (StopCause, KillCause, SkipCause) for cause in kind if cause == name), None)
 
 
@@ -58,7 +58,7 @@ _EARLY_REASONS = {
 
 
 def cause_of_early_version(reason: str) -> SkipCause | None:
-    """By which option a check that did not run was left out, by its reason; None where it was not."""
+    """Return the option that left a check out, from its reason; None if none did."""
     return next((cause for words, cause in _EARLY_REASONS.items() if reason.startswith(words)), None)
 
 #: Signals by which the kernel ends a process for what it did itself. All others somebody sends: a person, a scheduler, the

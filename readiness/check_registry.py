@@ -28,21 +28,21 @@ Recount = Callable[[Path], Iterator[Yield]]
 
 
 class Scope(StrEnum):
-    """Whether a check runs once for each accelerator or once for all the accelerators of a stack together."""
+    """Scope of a check: once for each accelerator, or once for all accelerators of a stack together."""
 
     ACCELERATOR = "accelerator"
     GROUP = "group"
 
 
 class Phase(StrEnum):
-    """When a check runs: last are those that look back on the whole run (fault counters)."""
+    """When a check runs: `last` are checks on the whole run (fault counters)."""
 
     ANY = "any"
     LAST = "last"
 
 
 class Skip(Exception):  # noqa: N818 - it reads as what the check says, and is no error
-    """Raised by a check that finds nothing to measure here. The reason becomes evidence; what asked for it is unknown."""
+    """Raised by a check that has nothing to measure here. The reason becomes evidence; its requirements are unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def check(
     lasting: str | None = None,
     recount: Recount | None = None,
 ) -> Callable[[CheckFunction], Check]:
-    """Declare a generator function as a check. Its docstring and this call are its only declaration.
+    """Declare a generator function as a check. Its docstring and this call are its whole declaration.
 
     The function takes the accelerator and, keyword-only and with defaults, its settings; it yields `Measurement`, `Row`
     and `Note`. `measures` says of each measurement what it means (`Measure`), or its unit alone, "1" where it has none;
@@ -209,7 +209,7 @@ def _wrong_with_settings(declared: Check) -> Iterator[tuple[str, str]]:
 
 
 def is_plain(value: Any, depth: int = 4) -> bool:
-    """Whether a value can be told to another process, and stand in a profile."""
+    """Return whether a value can be sent to another process and written in a profile."""
     match value:
         case None | bool() | float() | str():
             return True
@@ -224,13 +224,13 @@ def is_plain(value: Any, depth: int = 4) -> bool:
 
 
 def ours() -> dict[str, Check]:
-    """The checks that are shipped with readiness, by id, sorted: their files are trusted, and imported here."""
+    """Return the shipped checks by id, sorted; their files are trusted and imported here."""
     folder = [str(package_data.shipped("checks"))]
     return _imported([(name, file) for name, file, _ in _files(folder)], folder, lambda _: None)
 
 
 def discover(*, ours: bool = True, begin: Callable[[Path], object] = lambda _: None) -> dict[str, Check]:
-    """The whole checklist by id, sorted, or without `ours` that of the user's folders: all of it imported in this process.
+    """Return all checks by id, sorted, or without `ours` those of the user's folders: all imported in this process.
 
     Files of others may end or hold up a process: the command line asks `readiness.engine.check_declarations`. `begin` is
     told of each file first. Raises CheckFileError for one that cannot be imported and for two checks of one id, naming both
@@ -254,7 +254,7 @@ def _imported(
 
 
 def joined(one: Mapping[str, Check], others: Iterable[Check]) -> dict[str, Check]:
-    """A checklist with more checks, by id, sorted. Raises CheckFileError for two of one id, naming both places."""
+    """Merge two checklists by id, sorted. Raises CheckFileError for two checks of one id, with both places."""
     found = dict(one)
     for declared in others:
         twin = found.get(declared.id)
@@ -269,7 +269,7 @@ def joined(one: Mapping[str, Check], others: Iterable[Check]) -> dict[str, Check
 
 
 def load(id: str, file: str) -> Check:
-    """One check by id and file, for a worker: nothing else is imported."""
+    """Load one check by id and file, for a worker: nothing else is imported."""
     folders = package_data.folders("checks")
     for folder in folders:
         if Path(file).is_relative_to(folder):
@@ -281,7 +281,7 @@ def load(id: str, file: str) -> Check:
 
 
 def _files(folders: Iterable[str]) -> list[tuple[str, Path, str]]:
-    """Every check file with its module's name and its folder.
+    """Yield every check file with its module name and folder.
 
     Folder by folder: `pkgutil.iter_modules` over the whole `__path__` would hide a file of the same name without a word.
     """

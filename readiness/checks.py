@@ -1,4 +1,4 @@
-"""Every check file is a module of this package, wherever it lies, so that any process can import it."""
+"""Package of all check files, wherever they are, so that any process can import them."""
 
 from readiness import package_data
 

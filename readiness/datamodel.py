@@ -1,4 +1,4 @@
-"""The nouns: what a run consists of, as frozen values; how each looks in JSON is in `readiness.documents.assessment`."""
+"""Data model of a run, as frozen dataclasses; their JSON is in `readiness.documents.assessment`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Labels = Mapping[str, str]
 
 
 class Use(StrEnum):
-    """What an accelerator is wanted for; each has a verdict and a score of its own."""
+    """Use of an accelerator; each has its own verdict and score."""
 
     TRAINING = "training"
     INFERENCE = "inference"
 
 
 class Level(StrEnum):
-    """How much a requirement weighs in the verdict: musts decide, shoulds limit, infos only inform."""
+    """Level of a requirement: musts decide the verdict, shoulds limit, infos only inform."""
 
     MUST = "must"
     SHOULD = "should"
@@ -64,7 +64,7 @@ class Cost(StrEnum):
 
     @property
     def typical_s(self) -> float:
-        """What `--within` counts for a check that does not say more precisely."""
+        """The time that `--within` assumes for a check without its own `typical_s`."""
         return {"seconds": 5.0, "minutes": 60.0, "long": 600.0, "soak": 3600.0}[self.value]
 
     @property
@@ -115,7 +115,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class AcceleratorFacts:
-    """One device under test: who it is and what drives it. What it can do is measured, never looked up here.
+    """One device under test: its identity and driver stack. What it can do is measured, never looked up here.
 
     `id` is the device as the user names it (`cpu:0`, `cuda:3`); `kind` the part before the colon; `stack` the software
     that drives it (`cuda` and `rocm` both present as `cuda:N`). `software` maps a component to its version, None where
@@ -147,7 +147,7 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One figure. Where it was repeated, `value` says which statistic in the check's docstring (median unless told).
+    """One figure. For repeated measurements the check's docstring names the statistic (default: median).
 
     `unit` is filled in from the check's declaration. `labels` tell measurements of one name apart (`dtype`, `op`).
     `about` names in words what a poor value is about (operator, dtype, layout, rank, chip): it becomes the reason of a
@@ -173,7 +173,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a long check is doing now, for the progress display. Not kept."""
+    """What a long check is doing now, for the progress display. Not saved."""
 
     text: str
 
@@ -183,7 +183,7 @@ Yield = Measurement | Row | Note
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that one check yielded on one accelerator.
+    """Everything that one check yielded on one accelerator.
 
     `seconds` is the wall time of the last try, `attempts` the number of tries, 0 where it did not run, `cause` for programs
     what `reason` is for people, `log` the tail of what was printed, `process` how it ended (`exit_code`, `signal`, ...),
@@ -232,7 +232,7 @@ class Limit:
     zero: float | None = None
 
     def __str__(self) -> str:
-        """As it stands in reports, e.g. `at_most 1e-05`."""
+        """The limit as text in reports, e.g. `at_most 1e-05`."""
         if self.operator is Operator.BETWEEN:
             return f"between {self.bound:g} and {self.high:g}"
         if isinstance(self.bound, bool):
@@ -278,7 +278,7 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A workload and what it requires. `settings` are told to its checks; `files` that they name, by path with SHA-256.
+    """A workload and its requirements. `settings` go to its checks; `files` are those they name, by path with SHA-256.
 
     `demands` is all that it demands in canonical form, of which `sha256` is the digest.
     """
@@ -296,7 +296,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """By what findings were judged: with the evidence, enough to derive each of them again.
+    """The basis of findings: with the evidence, enough to derive each of them again.
 
     `demands` is the profile's canonical form; `settings` are those that its checks were to be told, their own defaults among
     them; `lasting` names by check the setting that says for how long it works; `files` are the profile's. `places` say for
@@ -312,7 +312,7 @@ class Basis:
 
 @dataclass(frozen=True, slots=True)
 class Waiver:
-    """A named person's decision to live with one failed requirement on some accelerators until a day (inclusive)."""
+    """A named person's decision to accept one failed requirement on some accelerators until a day (inclusive)."""
 
     requirement: str
     accelerator: str

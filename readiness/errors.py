@@ -1,4 +1,4 @@
-"""One tree of errors: each knows its exit code and tells where the mistake is and what to do about it."""
+"""The error tree: each error has an exit code, the place of the mistake, and a remedy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Exit(IntEnum):
 
 
 def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """`did you mean weight? `, to stand before a remedy; empty where nothing known is like the word."""
+    """Return `did you mean weight? ` to put before a remedy; empty if no known word is similar."""
     near = get_close_matches(word[:100], list(known), n=1, cutoff=cutoff)
     return f"did you mean {near[0]}? " if near else ""
 
@@ -45,26 +45,26 @@ class ReadinessError(Exception):
 
 
 class UsageError(ReadinessError):
-    """The command line or the environment asks for something that cannot be."""
+    """The command line or the environment asks for something impossible."""
 
     exit_code = Exit.USAGE
 
 
 class BadFileError(UsageError):
-    """A file that readiness was given (profile, waivers, assessment, chip, journal) is unusable."""
+    """An input file (profile, waivers, assessment, chip, journal) is unusable."""
 
 
 class CheckFileError(UsageError):
-    """A file of the checklist cannot be loaded or declares something impossible."""
+    """A check file cannot be loaded or has an impossible declaration."""
 
 
 class InternalError(ReadinessError):
-    """readiness itself is at fault; nothing is known about the accelerator."""
+    """A fault of readiness itself; it says nothing about the accelerator."""
 
     exit_code = Exit.INTERNAL
 
 
 class InterruptedRunError(ReadinessError):
-    """A person or a scheduler stopped the run; what was found so far is kept."""
+    """A person or a scheduler stopped the run; the evidence so far is saved."""
 
     exit_code = Exit.INTERRUPTED

@@ -19,13 +19,13 @@ _HERE = Path(__file__).resolve().parent
 
 
 def shipped(kind: Kind) -> Path:
-    """The folder of this kind that belongs to readiness itself."""
+    """Return the shipped folder of this kind."""
     inside = _HERE / "content" / kind
     return inside if inside.is_dir() else _HERE.parent / kind
 
 
 def folders(kind: Kind) -> list[str]:
-    """All folders of this kind, ours first, then the user's (checks only). Paths as `__path__` wants them."""
+    """Return all folders of this kind for `__path__`: the shipped one, then the user's (checks only)."""
     own = [str(shipped(kind))]
     if kind == "checks":
         named = os.environ.get(CHECKS_VARIABLE, "").split(os.pathsep)

@@ -1,4 +1,4 @@
-"""Every report format is a module of this package, wherever it lies."""
+"""Package of all report formats, wherever they are."""
 
 from readiness import package_data
 

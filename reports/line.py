@@ -26,7 +26,7 @@ def _waived(verdict: Verdict) -> str:
 
 
 def _first_that_fits(assessment: Assessment) -> str:
-    """From the most telling wording to the shortest; what goes first is what is needed least."""
+    """Return the first wording that fits, from the longest to the shortest; the least needed part is dropped first."""
     verdicts = rendering.worst(assessment)
     count = len(assessment.accelerators)
     simulated = [rendering.simulated(item.facts) is not None for item in assessment.accelerators]

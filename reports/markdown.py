@@ -26,7 +26,7 @@ Part = Callable[[], str]
 
 
 def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG001
-    """The whole text: the most urgent first, the rest folded; what finds no room is counted, and nothing is cut in two."""
+    """Render the text: the most urgent first, the rest folded; omitted parts are counted, and no part is cut."""
     end = (
         f"\n<sub>readiness {escape(assessment.version, 100)}, seed {assessment.seed}, "
         f"started {escape(assessment.started, 100)}, took {rendering.duration(assessment.seconds)}</sub>\n"
@@ -97,7 +97,7 @@ _TABLE_OF_VERDICTS = "| accelerator | use | verdict | score..ceiling | | device 
 
 
 def _verdicts(groups: Sequence[DeviceGroup]) -> list[Part]:
-    """A row for each use of each group, the worst first where not all may find room."""
+    """Return a row for each use of each group, the worst first where not all may fit."""
     ordered = groups if len(groups) <= _MOST_IN_ORDER else sorted(groups, key=lambda group: group.urgency)
     uses = [(group, use) for group in ordered for use in (tuple(group.lead.verdicts) or _NO_USE)]
     return [partial(_verdict, group, use) for group, use in uses]
@@ -117,7 +117,7 @@ def _verdict(group: DeviceGroup, use: Use | None) -> str:
 def _each(
     title: str, name: str, groups: Sequence[DeviceGroup], kind: Kind, order: Mapping[str, int], share: float, unfolded: int
 ) -> Section:
-    """A point for each finding; what is said alike of accelerators that differ otherwise is said once."""
+    """Return a list item for each finding; equal items of different groups are merged."""
     points: dict[tuple[object, ...], tuple[SharedFinding, list[str]]] = {}
     for group in groups:
         for entry in group.entries[kind]:
@@ -127,7 +127,7 @@ def _each(
 
 
 def _likeness(entry: SharedFinding) -> tuple[object, ...]:
-    """What two points have in common that say the same."""
+    """Return the key that equal list items share."""
     finding = entry.finding
     words = tuple((each.whose, *each.lines) for each in entry.statements)
     notes = repr(finding.waived), repr(finding.expired_waiver), repr(finding.remedy)
@@ -149,7 +149,7 @@ def _name(finding: Finding) -> str:
 
 
 def _names(findings: Sequence[Finding]) -> str:
-    """Those of one cause: each with its title where they are few, else the first one's."""
+    """Return the names of findings of one cause: each with its title where they are few, else only the first title."""
     if len(findings) <= _MOST_TITLES or not rendering.title(findings[0]):
         return ", ".join(map(_name, findings))
     others = ", ".join(code(rendering.clean(finding.requirement, 200)) for finding in findings[1:])
@@ -157,7 +157,7 @@ def _names(findings: Sequence[Finding]) -> str:
 
 
 def _said(entry: SharedFinding) -> str:
-    """Figure and words behind the name; where the accelerators of a group differ in them, a point for each."""
+    """Return figure and reason behind the name; a list item for each where the accelerators of a group differ."""
     statements = entry.statements
     if len(statements) == 1:
         first, *rest = statements[0].lines
@@ -257,7 +257,7 @@ def _time(time: Time) -> str:
 
 
 def _rows(group: DeviceGroup, check: str) -> Iterator[Part]:
-    """The detail behind a failure, as far as it is a matter of a screen or two; what several accelerators share, once."""
+    """Yield the detail rows behind a failure, limited in number; equal rows of several accelerators once."""
     found: dict[str, tuple[Sequence[Mapping[str, Any]], list[str]]] = {}
     for item in group.items:
         for entry in item.evidence:
@@ -279,7 +279,7 @@ def _row(row: Mapping[str, Any], columns: Sequence[str]) -> str:
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
-    """The columns that most rows fill, in their order, and how many there are; what no row fills is none."""
+    """Return the columns that most rows fill, in order, and the number of filled columns."""
     filled: dict[str, int] = {}
     for row in rows:
         for name, value in row.items():
@@ -296,7 +296,7 @@ def _cell(value: object) -> str:
 
 
 def _folded(title: str, header: str, rows: Sequence[Part]) -> Iterator[Part]:
-    """A table that opens by a click; long ones in several, so that what does not fit costs no more than it must."""
+    """Yield a folded table; long ones in several parts, so that only what does not fit is omitted."""
     title = html.escape(rendering.clean(title, 300))  # raw HTML there: a backslash would be seen
     for start in range(0, len(rows), _ROWS_A_TABLE):
         part = rows[start : start + _ROWS_A_TABLE]

@@ -1,4 +1,4 @@
-"""How a run ends at a terminal: the verdicts, the first causes and where to read all of it, in at most 15 lines."""
+"""Summary of a run at a terminal: verdicts, first causes and further commands, in at most 15 lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LABELS = {Kind.BLOCKER: ("not met", "bad"), Kind.UNKNOWN: ("unknown", "open"), 
 
 @dataclass(frozen=True, slots=True)
 class _Cause:
-    """Something that stands in the way: in a line, in detail, and of how many requirements it is the cause."""
+    """A cause of failures: in a line, in detail, and with the number of its requirements."""
 
     kind: Kind
     title: str
@@ -35,7 +35,7 @@ class _Cause:
 def render(
     assessment: Assessment, *, colour: bool = False, width: int = 100, hints: Mapping[str, str] | None = None
 ) -> str:
-    """Lines of at most `width` columns, but for the hints, which are of use only whole.
+    """Render lines of at most `width` columns; hints are never cut.
 
     `hints` are places and commands by what they tell; REQUIREMENT in one stands for the requirement of the first cause.
     """
@@ -52,7 +52,7 @@ def render(
 
 
 def _notes(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
-    """What was run, and what must be known before any verdict is read."""
+    """Yield what was run, and notes to read before the verdicts."""
     host = rendering.clean(assessment.host.get("name") or assessment.host.get("hostname") or "", 60)
     where = (f" on {host}" if host else "") + rendering.joined(assessment)
     started, seconds = rendering.clean(assessment.started, 40), rendering.duration(assessment.seconds)
@@ -72,7 +72,7 @@ def _notes(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
 
 
 def _verdicts(groups: Sequence[DeviceGroup], width: int, room: int) -> list[str]:
-    """A line for each use of each group, or, where these are too many, a line for each of the worst groups."""
+    """Yield a line for each use of each group, or, if these are too many, a line for each of the worst groups."""
     if not groups:
         return ["No accelerator was assessed."]
     whole = [line for group in groups[:_MOST_WHOLE] for line in _whole(group, width)]
@@ -112,7 +112,7 @@ def _short(group: DeviceGroup, width: int) -> str:
 
 
 def _causes(groups: Sequence[DeviceGroup], assessment: Assessment) -> list[_Cause]:
-    """What decides first: failed musts, unknown ones, then failed shoulds, then what else is unknown."""
+    """Return the causes by importance: failed musts, unknown musts, failed shoulds, then other unknown ones."""
     several = len(assessment.accelerators) > 1
     order = {item.facts.id: place for place, item in enumerate(assessment.accelerators)}
     diagnosed = _diagnosed(assessment)
@@ -170,7 +170,7 @@ def _unknown(group: DeviceGroup, several: bool) -> Iterator[tuple[_Cause, Level]
 
 
 def _told(causes: Sequence[_Cause], room: int, paint: Paint, width: int) -> Iterator[str]:
-    """Two lines for each cause, as far as there is room, and how many more there are."""
+    """Yield two lines for each cause as far as they fit, and the number of the rest."""
     shown = causes if 2 * len(causes) <= room else causes[: max(room - 1, 0) // 2]
     for cause in shown:
         label, style = _LABELS[cause.kind]

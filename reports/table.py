@@ -1,4 +1,4 @@
-"""For people at a terminal: verdicts, what stands in the way and what to do about it, and time of each check."""
+"""For people at a terminal: verdicts, blockers and limits with remedies, and the time of each check."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HANG = " " * 9
 
 
 def render(assessment: Assessment, *, colour: bool = False, width: int = 100, verbose: bool = False) -> str:
-    """Lines of at most `width` columns. ANSI colours only with `colour`; what came from a device is made harmless.
+    """Render lines of at most `width` columns. ANSI colours only with `colour`; text from devices is cleaned.
 
     Long lists are folded to a count, unless `verbose`.
     """
@@ -85,7 +85,7 @@ def _diagnosis(assessment: Assessment, paint: Paint, width: int) -> Iterator[str
 
 
 def _summary(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
-    """One line for each accelerator, in the order given; the model last, where its width harms no column."""
+    """Yield one line for each accelerator, in the given order; the model in the last column."""
     from tabulate import tabulate
 
     uses = [use for use in Use if any(use in item.verdicts for item in assessment.accelerators)]
@@ -140,7 +140,7 @@ def _accelerators(
 
 
 def _proofs(group: DeviceGroup, paint: Paint, width: int) -> Iterator[str]:
-    """In plain words: what a long check shows, and what it leaves open."""
+    """Yield the claims of soaks: what is proven and what is not."""
     if not (found := rendering.soak_claims(group.lead)):
         return
     yield from _section(rendering.PROOFS_TITLE.upper(), paint)
@@ -175,7 +175,7 @@ def _section(title: str, paint: Paint) -> Iterator[str]:
 def _failed(
     title: str, entries: Sequence[SharedFinding], paint: Paint, width: int, *, whole: bool
 ) -> Iterator[str]:
-    """What was measured against which limit, what that is about, and what to do."""
+    """Yield failed requirements: measured value, limit, subject and remedy."""
     if not entries:
         return
     yield from _section(title, paint)
@@ -218,7 +218,7 @@ def _further(count: int, width: int) -> Iterator[str]:
 
 
 def _unknown(entries: Sequence[SharedFinding], paint: Paint, width: int, *, whole: bool) -> Iterator[str]:
-    """Musts first, since they decide; those of one cause together."""
+    """Yield unknown requirements: musts first; those of one cause together."""
     if not entries:
         return
     yield from _section("NOT MEASURED", paint)
@@ -239,7 +239,7 @@ def _unknown(entries: Sequence[SharedFinding], paint: Paint, width: int, *, whol
 
 
 def _named(group: Group, paint: Paint, style: str, width: int) -> Iterator[str]:
-    """What is unknown for one cause: each with its title where they are few, else the first one's."""
+    """Yield the requirements that are unknown for one cause: all titles where they are few, else only the first."""
     findings = [entry.finding for entry in group.entries]
     names = [rendering.clean(finding.requirement, 100) for finding in findings]
     about = f"({findings[0].level}; {group.first.uses_text})"
@@ -277,7 +277,7 @@ def _closing(entry: SharedFinding, paint: Paint, width: int) -> Iterator[str]:
 
 
 def _times(group: DeviceGroup, paint: Paint, width: int) -> Iterator[str]:
-    """Slowest first. What did not end well is always named, with its reason; quick and healthy checks are summed up."""
+    """Yield times, slowest first. Checks that failed are always named, with the reason; quick ones are summed up."""
     from tabulate import tabulate
 
     ordered = group.times
@@ -321,6 +321,6 @@ def _rehearsal(assessment: Assessment, paint: Paint, width: int) -> Iterator[str
 
 
 def _painted(lines: Iterable[str], paint: Paint, wanted: str, style: str) -> Iterator[str]:
-    """The lines, with the first occurrence of `wanted` in the first of them in colour."""
+    """Yield the lines, with the first `wanted` in the first line coloured."""
     for number, line in enumerate(lines):
         yield line.replace(wanted, paint(wanted, style), 1) if number == 0 else line

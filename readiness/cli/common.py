@@ -1,4 +1,4 @@
-"""What several commands share: options, reading what they name, and writing what they tell."""
+"""Options, readers and report writers that several commands share."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def use_exporters(places: list[str] | None, remote: bool) -> None:
 
 
 def path(text: str) -> Path:
-    """A path that was named. Raises BadParameter for an empty one: a variable that is not set does not mean this folder."""
+    """Parse a path. Raises BadParameter for an empty one: an unset variable does not mean the current folder."""
     if not str(text):
         raise typer.BadParameter("it is empty")
     return Path(text)
@@ -141,7 +141,7 @@ def seconds(text: str, flag: str) -> float:
 
 
 def saved_or_last(saved: Path | None, *, quiet: bool) -> Path:
-    """The assessment to read: that which is named, else that of the run that was the last to end. Raises UsageError."""
+    """Return the assessment to read: the named one, else that of the last run. Raises UsageError."""
     if saved is not None:
         return saved
     from readiness.engine.run_store import last_run
@@ -153,7 +153,7 @@ def saved_or_last(saved: Path | None, *, quiet: bool) -> Path:
 
 
 def uses_of(profile: Profile, asked: Sequence[Use] | None) -> tuple[Use, ...]:
-    """The uses to judge for. Raises UsageError for one that the profile says nothing about."""
+    """Return the uses to judge for. Raises UsageError for one that the profile does not cover."""
     if not asked:
         return profile.uses
     for use in asked:
@@ -167,7 +167,7 @@ def uses_of(profile: Profile, asked: Sequence[Use] | None) -> tuple[Use, ...]:
 
 
 def read_waivers(file: Path | None, profile: Profile) -> tuple[Waiver, ...]:
-    """The waivers of a file. Raises BadFileError."""
+    """Read the waivers of a file. Raises BadFileError."""
     if file is None:
         return ()
     from readiness.documents.waivers import load
@@ -176,7 +176,7 @@ def read_waivers(file: Path | None, profile: Profile) -> tuple[Waiver, ...]:
 
 
 def read_saved(file: Path, *, quiet: bool) -> Assessment:
-    """A saved assessment; what must be told beside it goes to stderr. Raises BadFileError for what contradicts itself."""
+    """Read a saved assessment; notes about it go to stderr. Raises BadFileError for contradictions."""
     import gc
 
     from readiness import __version__
@@ -191,14 +191,14 @@ def read_saved(file: Path, *, quiet: bool) -> Assessment:
 
 
 def colour_for(stream_is_terminal: bool, no_color: bool) -> bool:
-    """Whether to colour what goes to a stream."""
+    """Return whether output to a stream is coloured."""
     from readiness.cli.progress import is_colour_refused
 
     return stream_is_terminal and not is_colour_refused(no_color) and os.environ.get("TERM") != "dumb"
 
 
 def requests_of(formats: Sequence[str] | None) -> list[Request]:
-    """What `-f` asks for, checked before an hour is spent measuring. Raises UsageError."""
+    """Parse and check the `-f` options before any measurement. Raises UsageError."""
     from readiness.rendering import formats as rendering_formats
 
     requests = rendering_formats.parse_requests(formats or ())
@@ -217,9 +217,9 @@ def tell(
     hints: Mapping[str, str] | None = None,
     verbose: bool = False,
 ) -> None:
-    """Write every report that was asked for; the `usual` one (the line with -q) on stdout unless a report goes there.
+    """Write every requested report; the `usual` one (the line with -q) to stdout unless a report goes there.
 
-    `hints` are commands that tell more, by what they tell. All reports are tried; the first that failed is raised afterwards
+    `hints` are further commands, by subject. All reports are tried; the first failure is raised afterwards
     (UsageError). With `verbose` no long list is folded.
     """
     from readiness.rendering import formats as rendering_formats
@@ -233,9 +233,9 @@ def tell(
 
 
 def put(text: str) -> None:
-    """Write data to stdout, without what a terminal would act upon: documentation and titles come from files.
+    """Write data to stdout without control sequences: documentation and titles come from files.
 
-    A reader that has left (`| head`) is no fault of ours and changes no exit code.
+    A reader that has exited (`| head`) changes no exit code.
     """
     from readiness.rendering import visible
     from readiness.rendering.formats import put as put_on
@@ -244,7 +244,7 @@ def put(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """A message on stderr; what it names may come from a file."""
+    """Write a message to stderr; its content may come from a file."""
     from readiness.rendering import message
 
     print(message(text), file=sys.stderr)

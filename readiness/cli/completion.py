@@ -1,4 +1,4 @@
-"""What a shell is told when it asks how a word goes on. Nothing here imports torch, and nothing here complains."""
+"""Shell completion of options and arguments. Nothing here imports torch or reports errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Complete = Callable[[typer.Context, str], list[str]]
 
 
 def _of(names: Callable[[typer.Context], Iterable[str]]) -> Complete:
-    """Those of some names that go on from what was typed."""
+    """Return the names that start with the typed text."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
         # A broken folder or file is told of when the command runs: a word being typed is no place for it.

@@ -1,4 +1,4 @@
-"""`readiness explain`: what a check measures, what a profile requires, or one requirement and what became of it."""
+"""`readiness explain`: what a check measures, what a profile requires, or one requirement and its last result."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def _unknown(name: str, profile: str | None, found: Mapping[str, Check]) -> Usag
 def _required(
     id: str, profile: str | None, asked: str | None, found: Mapping[str, Check]
 ) -> tuple[Requirement, Profile, list[str]] | None:
-    """A requirement, whose it is, and which shipped profiles say something else of it; None where no profile known has it.
+    """Return a requirement, its profile, and the shipped profiles that define it differently; None where no profile has it.
 
-    `asked` is the profile of the last run, which may be gone or want checks that are not here.
+    `asked` is the profile of the last run, which may not exist any more or need checks that are not here.
     """
     from readiness.profile import loader as profiles
 
@@ -120,7 +120,7 @@ def _whole(requirement: Requirement, profile: Profile, others: list[str], found:
 
 
 def _last_run() -> tuple[str | None, Assessment | None]:
-    """The profile that the last run was asked for, and what it found; None where nobody knows or it cannot be read."""
+    """Return the profile of the last run and its assessment; None where there is none or it cannot be read."""
     from readiness.documents import assessment
     from readiness.engine.run_store import last_run, profile_of_run
 
@@ -140,7 +140,7 @@ def _findings(assessment: Assessment | None, id: str) -> Iterator[tuple[str, Fin
 
 
 def _measured(id: str, last: Assessment | None, *, known: bool) -> Iterator[str]:
-    """What became of a requirement in the last run; where its profile is not `known`, what that demands too."""
+    """Describe a requirement's findings in the last run; also its definition where its profile is not `known`."""
     from readiness.rendering import measured, names, wrap
 
     if last is None:

@@ -1,4 +1,4 @@
-"""`readiness judge`: decide again over saved evidence, without hardware."""
+"""`readiness judge`: judge saved evidence again, without hardware."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def judge(
     verbose: common.Whole = False,
     no_color: common.NoColor = False,
 ) -> None:
-    """Judge saved evidence under a profile, on any machine. What that profile asks and nobody measured is unknown."""
+    """Judge saved evidence under a profile, on any machine. What that profile requires but was not measured is unknown."""
     import datetime
 
     from readiness.engine import check_declarations
@@ -63,7 +63,7 @@ def judge(
 
 
 def _as_it_was(evidence: Assessment, saved: Path, found: Mapping[str, Check], *, asked: str | None) -> Profile:
-    """The profile under which it was judged: that which a run of this user was `asked` for, else the shipped one.
+    """Return the profile of the assessment: the one given to that run by this user, else the shipped one.
 
     Raises UsageError: a name in a file that somebody handed over leads to no other file.
     """

@@ -1,4 +1,4 @@
-"""`readiness list`: what there is to run, to require and to tell."""
+"""`readiness list`: checks, profiles and report formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run finds not to hold while it goes on: said once for all accelerators that agree, when the last one has ended."""
+"""Findings during a run: unmet requirements, once for all accelerators that agree, when the last one has finished."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WORDS = {Kind.BLOCKER: "not met", Kind.LIMIT: "not met", Kind.INFORMATION: "for
 
 @dataclass(frozen=True, slots=True)
 class Unmet:
-    """One requirement that does not hold: what is said of it, and of which accelerators each further line is."""
+    """One unmet requirement: its headline, and a line for each group of accelerators."""
 
     kind: Kind
     level: Level
@@ -27,7 +27,7 @@ class Unmet:
 
 
 class LiveFindings:
-    """Judges each check as it ends, by the requirements of the profile that are about it."""
+    """Judges each check as it finishes, by the requirements of the profile on it."""
 
     def __init__(
         self, profile: Profile, uses: Sequence[Use] | None = None, waivers: Sequence[Waiver] = (), today: str = ""
@@ -46,7 +46,7 @@ class LiveFindings:
         self.informing: set[str] = set()
 
     def plan(self, accelerators: Sequence[AcceleratorFacts], jobs: Sequence[Job], known: Collection[Key]) -> None:
-        """These are under test, and these jobs will end; those that are known have ended before."""
+        """Set the accelerators under test and the jobs to wait for; jobs in `known` have already finished."""
         self._accelerators = tuple(accelerators)
         self._places = {facts.id: place for place, facts in enumerate(accelerators)}
         for job in jobs:
@@ -54,7 +54,7 @@ class LiveFindings:
                 self._awaited.setdefault(job.check.id, set()).add(job.key)
 
     def take(self, job: Job, evidence: Evidence) -> list[Unmet]:
-        """A job has ended. What there is to say, once all accelerators have done this check."""
+        """Record a finished job. Return its unmet requirements once all accelerators have finished this check."""
         ids = [facts.id for facts in job.accelerators]
         for finding in self._failed(job, evidence):
             entries = self._found.setdefault(job.check.id, {}).setdefault(finding.requirement, {})
@@ -68,11 +68,11 @@ class LiveFindings:
         return [] if awaited else list(self._told(job.check.id))
 
     def rest(self) -> list[Unmet]:
-        """What has not been said yet: the run ends before all accelerators have done these checks."""
+        """Return what was not returned yet: the run ends before all accelerators have finished these checks."""
         return [unmet for check in list(self._found) for unmet in self._told(check)]
 
     def _failed(self, job: Job, evidence: Evidence) -> list[Finding]:
-        """The findings of this check that failed, each once."""
+        """Return the failed findings of this check, each once."""
         lead = job.accelerators[0]
         about = replace(
             self._profile, requirements=tuple(item for item in self._profile.requirements if item.check == evidence.check)
@@ -109,6 +109,6 @@ class LiveFindings:
 
 
 def count(findings: LiveFindings) -> str:
-    """`2 not met, 1 for information`; empty where there is nothing of either."""
+    """Return `2 not met, 1 for information`; empty where there is neither."""
     parts: Mapping[str, int] = {"not met": len(findings.unmet), "for information": len(findings.informing - findings.unmet)}
     return ", ".join(f"{number} {word}" for word, number in parts.items() if number)

@@ -1,4 +1,4 @@
-"""How a run goes, on stderr: a living display on a terminal, plain lines elsewhere, nothing with `-q`."""
+"""Progress of a run on stderr: a live display on a terminal, plain lines elsewhere, nothing with `-q`."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ _TIMED = re.compile(r"^(?:s|ms|us|min)$|/s$")
 
 
 class Silent:
-    """Says nothing. Base of the other."""
+    """Observer without output; base of the other one."""
 
     def __enter__(self) -> Silent:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to put away."""
+        """Do nothing."""
 
     def looking(self) -> None:
         """See `readiness.engine.runner.Observer`."""
@@ -70,7 +70,7 @@ class Silent:
 
 
 class FindingGroup(Silent):
-    """Says what happens through rich: the same words with and without a terminal."""
+    """Observer that prints through rich: the same text with and without a terminal."""
 
     def __init__(
         self,
@@ -117,12 +117,12 @@ class FindingGroup(Silent):
             self._say("")  # what comes next on this terminal is the result
 
     def looking(self) -> None:
-        """Starting and looking take a few seconds: say so."""
+        """Show that the search for accelerators has started: it takes a few seconds."""
         if self.live is not None:
             self.live.update("looking for accelerators ...")
 
     def planned(self, accelerators: Sequence[AcceleratorFacts], jobs: Sequence[Job], known: Mapping[Key, Evidence]) -> None:
-        """Who is under test, how much there is to do and what is left out, and where the journal is."""
+        """Print the accelerators under test, the number of checks, what is left out, and the journal's folder."""
         asked = [job for job in jobs if job.left_out is None]
         self.total, self.done = len(asked), len(known)
         self.findings.plan(accelerators, asked, known.keys())
@@ -144,14 +144,14 @@ class FindingGroup(Silent):
             self._say(f"journal: {self.folder}")
 
     def started(self, job: Job, attempt: int) -> None:
-        """A second try is worth a line."""
+        """Note the start of a job; print a line for a second try."""
         self._begun[job.key] = time.monotonic()
         self._pressure.pop(job.key, None)
         if attempt > 1:
             self._say(f"{_where(job)}  {job.check.id}: time limit exceeded; second try with a longer limit", style="yellow")
 
     def running(self, jobs: Sequence[tuple[Job, Worker]]) -> None:
-        """What runs, on what, how long; a bar, and how long the rest will take."""
+        """Update the live display: running jobs, a bar, and the remaining time."""
         for job, worker in jobs:
             if worker.ready and job.key not in self._pressure and (pressure := pressure_s()) is not None:
                 self._pressure[job.key] = time.monotonic(), pressure
@@ -163,7 +163,7 @@ class FindingGroup(Silent):
         self.live.update(Group(self._at_work(jobs), self._progress(at_work)))
 
     def _at_work(self, jobs: Sequence[tuple[Job, Worker]]) -> Text:
-        """A line for each, as many as fit; what a check notes gets the columns that are left."""
+        """Return a line for each running job, as many as fit; notes get the remaining columns."""
         from rich.text import Text
 
         most = max(self.console.height - 4, 1)
@@ -200,7 +200,7 @@ class FindingGroup(Silent):
         return line
 
     def finished(self, job: Job, evidence: Evidence) -> None:
-        """One line a check, and one for each requirement that it shows to be unmet."""
+        """Print one line for a finished check, and one for each requirement that it does not meet."""
         self.done += 1
         took = time.monotonic() - self._begun.pop(job.key, time.monotonic())  # more than its own time: a start has its cost
         self.remaining.finish(job, took)
@@ -221,7 +221,7 @@ class FindingGroup(Silent):
         self._tell(self.findings.take(job, evidence))
 
     def _disturbed(self, job: Job) -> str | None:
-        """What is to be said of a check whose figures are times on a host that was too busy to take them; else None."""
+        """Return a warning for a check whose measured times are unreliable on a busy host; else None."""
         before, after = self._pressure.pop(job.key, None), pressure_s()
         timed = any(_TIMED.search(measure.unit) for measure in job.check.measures.values())
         if before is None or after is None or not timed:
@@ -234,7 +234,7 @@ class FindingGroup(Silent):
         return f"this host was too busy for timing: {line}; the times of {job.check.id} are not reliable"
 
     def stopping(self, reason: str, running: Sequence[Job], waiting: Sequence[Job]) -> None:
-        """Why the run ends now, and what that leaves unknown."""
+        """Print why the run ends now, and how many checks that stops."""
         numbers = {"running are stopped": len(running), "will not start": len(waiting)}
         parts = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
         self._say(f"{reason}: of the checks {parts}" if parts else reason, style="yellow")
@@ -248,7 +248,7 @@ class FindingGroup(Silent):
                 self._say(line, first=f"{_INDENT}  ", style=style)
 
     def _say(self, text: str, style: str = "", first: str = "") -> None:
-        """One line; on a terminal as many as it takes, broken between words, those behind the first indented."""
+        """Print one line; on a terminal wrapped between words, with the further lines indented."""
         lines = [f"{first}{text}"]
         columns = self.console.width
         rest = " " * max(len(first) - len(first.lstrip()), len(_INDENT)) + "  "
@@ -271,7 +271,7 @@ def _where(job: Job) -> str:
 
 
 def observer(request: Request, folder: Path, *, quiet: bool, verbose: bool, no_color: bool) -> Silent:
-    """Who tells how the run goes."""
+    """Return the observer that reports the progress of the run."""
     if quiet:
         return Silent()
     from rich.console import Console
@@ -285,5 +285,5 @@ def observer(request: Request, folder: Path, *, quiet: bool, verbose: bool, no_c
 
 
 def is_colour_refused(no_color: bool) -> bool:
-    """Whether the user wants no colours: `--no-color`, or a NO_COLOR that is not empty."""
+    """Return whether colours are off: `--no-color`, or a NO_COLOR that is not empty."""
     return no_color or bool(os.environ.get("NO_COLOR"))

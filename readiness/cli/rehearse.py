@@ -1,4 +1,4 @@
-"""`readiness rehearse`: what the checks see of defects planted on simulated chips."""
+"""`readiness rehearse`: which planted defects of simulated chips the checks detect."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def rehearse(
 
 
 def after(request: RunRequest, assessment: Assessment, *, quiet: bool, no_color: bool) -> Rehearsal | None:
-    """For `run --rehearse`: the checks that ran, the planted defects whose kind one of them claims, one healthy run.
+    """Rehearse for `run --rehearse`: the checks that ran, the planted defects that they claim, one healthy run.
 
     None where nothing ran.
     """
@@ -141,7 +141,7 @@ def _rehearse(request: Any, *, quiet: bool, no_color: bool) -> Rehearsal:
 
 
 def _tell_kinds(formats: list[str] | None) -> None:
-    """The table of kinds, or the same as JSON."""
+    """Print the kinds of defects as a table or as JSON."""
     from readiness.engine import check_declarations
     from readiness.simulator.faults import kinds as known
 

@@ -1,4 +1,4 @@
-"""How long the rest of a run will take, by what its checks usually take and by the pace that it has had so far. Pure."""
+"""Estimate of a run's remaining time, from the usual times of its checks and its speed so far. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LATE = 0.1
 
 
 class Remaining:
-    """What is left of some jobs. Accelerators work side by side, as far as the host has cores; some jobs want all of it."""
+    """Remaining time of jobs. Accelerators work in parallel as far as the host has cores; some jobs need the whole host."""
 
     def __init__(self, jobs: Iterable[Job], cores: int) -> None:
         self._left = {job.key: job for job in jobs}
@@ -23,18 +23,18 @@ class Remaining:
         self._usual_s = self._taken_s = 0.0
 
     def finish(self, job: Job, seconds: float) -> None:
-        """A job took so long."""
+        """Record the time that a job took."""
         if self._left.pop(job.key, None) is not None and job.lasts_s == 0:  # one that is told for how long says nothing
             self._usual_s += job.typical_s
             self._taken_s += seconds
 
     @property
     def pace(self) -> float:
-        """How much longer checks take than usual."""
+        """The ratio of measured to usual times."""
         return (self._taken_s + _PRIOR_S) / (self._usual_s + _PRIOR_S)
 
     def seconds(self, running: Iterable[tuple[Job, float]] = ()) -> float:
-        """Until all are done; `running` are those at work, with the seconds that they have taken so far."""
+        """Return the seconds until all are done; `running` are the current jobs with their seconds so far."""
         at_work = {job.key: seconds for job, seconds in running}
         lanes = dict.fromkeys(self._lanes, 0.0)
         total = 0.0

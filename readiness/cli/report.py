@@ -1,4 +1,4 @@
-"""`readiness report`: tell a saved assessment in another format."""
+"""`readiness report`: write a saved assessment in another format."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ def _held_against(file: Path, *, quiet: bool) -> Callable[[Assessment, Sequence[
 
 
 def _rehearsed(request: Request, assessment: Assessment, *, quiet: bool, no_color: bool) -> tuple[Assessment, bool]:
-    """The assessment with what its checks could see that day, and whether somebody stopped the rehearsal."""
+    """Return the assessment with its rehearsal, and whether the rehearsal was interrupted."""
     from dataclasses import replace
 
     from readiness.cli.rehearse import after
@@ -212,12 +212,12 @@ def _rehearsed(request: Request, assessment: Assessment, *, quiet: bool, no_colo
 
 
 def _absolute(profile: str | None) -> str | None:
-    """A profile as it can be found again from another folder."""
+    """Return a profile's name or absolute path, valid from another folder."""
     return os.path.realpath(profile) if profile and (profile.endswith(".toml") or "/" in profile) else profile
 
 
 def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> Request:
-    """What to run: as asked now, or as the journal says that it was asked when the run began."""
+    """Return the request: from the command line, or from the journal of a run that is continued."""
     import secrets
 
     from readiness.datamodel import Use
@@ -274,7 +274,7 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
 
 
 def _elsewhere(asked: dict[str, Any], journal: Journal, *, begun: bool) -> tuple[AcceleratorFacts, ...]:
-    """The accelerators of other hosts: of a run that was begun the same ones as then."""
+    """Return the accelerators of other hosts; a continued run must find the same ones."""
     if not asked.get("hosts"):
         return ()
     from readiness.engine.discovery import LIMIT_S
@@ -302,7 +302,7 @@ _HOST_OPTIONS = ("hosts", "reach", "address", "shared")
 
 
 def _of_other_hosts(asked: dict[str, Any]) -> str:
-    """The options about other hosts, as the command line must give them again."""
+    """Return the options about other hosts, for the command that continues the run."""
     options = [("--host", name) for name in asked["hosts"]]
     options += [(f"--{name}", asked[name]) for name in _HOST_OPTIONS[1:] if asked[name] is not None]
     return "".join(f" {flag} {shlex.quote(value)}" for flag, value in options)
@@ -325,7 +325,7 @@ def _refuse_contradiction(asked: dict[str, Any], earlier: dict[str, Any], folder
 
 
 def _keep(assessment: Assessment, folder: Path) -> bool:
-    """Leave the assessment beside its journal, for `--failed`, `judge` and `report`; whether that could be done."""
+    """Save the assessment beside its journal, for `--failed`, `judge` and `report`. Return whether it was saved."""
     from readiness.documents.assessment import dumps, to_json
     from readiness.documents.files import OWN_MODE, write_atomically
     from readiness.engine.run_store import remember_last
@@ -342,7 +342,7 @@ def _keep(assessment: Assessment, folder: Path) -> bool:
 
 
 def _hints(folder: Path, assessment: Assessment) -> dict[str, str]:
-    """Where it is kept, and what tells more. A run that was stopped is not the last one that `report` takes by itself."""
+    """Return where the assessment is saved and further commands. `report` does not take an interrupted run by default."""
     from readiness.profile import loader as profiles
 
     file = folder.resolve() / "assessment.json"

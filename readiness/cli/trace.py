@@ -1,4 +1,4 @@
-"""`readiness trace`: hear what a model calls, and write a workload and a profile that asks for it."""
+"""`readiness trace`: record a model's operator calls, and write a workload and a profile."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LONGEST_NAME = 4096
 
 
 class Dtype(StrEnum):
-    """What the weights are computed in."""
+    """Dtype of the model."""
 
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
@@ -85,7 +85,7 @@ def trace(
 def _hear(
     model: str, name: str, *, batch: int, length: int, dtype: Dtype, reduced: bool, limit_s: float
 ) -> tuple[bytes, str | None]:
-    """The packed workload, and the configuration that was made for it where it is a reduced one."""
+    """Return the packed workload, and the reduced configuration if there is one."""
     import base64
 
     from readiness.engine.isolated_call import FailedCallError, call
@@ -108,7 +108,7 @@ def _hear(
 
 
 def _refuse_at_once(model: str, *, reduced: bool) -> None:
-    """Raise UsageError for what needs no look at the model."""
+    """Raise UsageError for mistakes that can be seen without loading the model."""
     from readiness.tracing import model_config
     from readiness.tracing.trace_task import is_function
 

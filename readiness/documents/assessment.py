@@ -202,7 +202,7 @@ def to_json(assessment: Assessment) -> Json:
 
 
 def from_json(document: Any, place: str) -> Assessment:
-    """An assessment from its document. Raises BadFileError with the place, also for one that contradicts itself."""
+    """Parse an assessment. Raises BadFileError with the place, also for contradictions."""
     assessment = parsed(document, place)
     ids = [item.facts.id for item in assessment.accelerators]
     if document.get("under_test", ids if assessment.basis is None else None) != ids:  # early versions did not say
@@ -216,7 +216,7 @@ def from_json(document: Any, place: str) -> Assessment:
 
 
 def parsed(document: Any, place: str) -> Assessment:
-    """What a document says, whether it agrees with itself or not. Raises BadFileError where it does not fit the schema."""
+    """Parse a document without checking for contradictions. Raises BadFileError where it does not fit the schema."""
     problem = schema.first_problem("assessment", document)
     if problem is not None:
         remedy = "give a file that `readiness run -f json=FILE` wrote; `readiness schema assessment` shows its form"
@@ -229,7 +229,7 @@ def parsed(document: Any, place: str) -> Assessment:
 
 
 def notes(assessment: Assessment, version: str) -> list[str]:
-    """What a reader of a saved assessment must be told beside it by this version of readiness."""
+    """Return notes about a saved assessment from this version of readiness."""
     found = []
     if _is_later(assessment.version, version):
         found.append(f"readiness {assessment.version} wrote it, and this is {version}: keys new in it are ignored")
@@ -244,7 +244,7 @@ def notes(assessment: Assessment, version: str) -> list[str]:
 
 
 def _is_later(version: str, other: str) -> bool:
-    """Whether a version is later than another, or none that can be compared."""
+    """Return whether a version is later than another, or cannot be compared."""
     from packaging.version import InvalidVersion, Version
 
     try:
@@ -287,13 +287,13 @@ def _accelerator_from_json(document: Mapping[str, Any]) -> AcceleratorAssessment
 
 
 def read(file: Path) -> Assessment:
-    """The assessment in a file. Raises BadFileError for anything that is not one."""
+    """Read the assessment in a file. Raises BadFileError for any other file."""
     with files.without_collection():
         return from_json(files.read_json(file, largest_bytes=LARGEST_FILE_BYTES), str(file))
 
 
 def dumps(document: Mapping[str, Any]) -> str:
-    """Strict JSON, indented; NaN and infinity are refused rather than written as what no other reader understands.
+    """Return strict JSON, indented; NaN and infinity are refused, since other readers do not understand them.
 
     What a terminal, an editor or the log of a pipeline would act upon stands as its escape: the same value to a reader.
     """

@@ -24,7 +24,7 @@ _MOST_REMEMBERED = 10_000
 
 
 class Violation:
-    """The first thing that is wrong with a document: where, and which keyword of which part of the schema it breaks.
+    """The first violation in a document: its place, and the violated keyword of the schema.
 
     `value` is what breaks it; of a key that is missing or not allowed, its name.
     """
@@ -36,13 +36,13 @@ class Violation:
         self.steps: list[str | int] = []
 
     def below(self, step: str | int) -> Violation:
-        """The same, seen from the object or list that holds the value."""
+        """Return the violation seen from the enclosing object or list."""
         self.steps.append(step)
         return self
 
     @property
     def path(self) -> tuple[str | int, ...]:
-        """The way to the value from the top of the document."""
+        """The path to the value from the top of the document."""
         return tuple(reversed(self.steps))
 
 
@@ -50,7 +50,7 @@ Handler = Callable[[Any], Violation | None]
 
 
 class Table(dict[type, Handler | None]):
-    """What a part of a schema asks of a value, by the type of the value; None where that type is free."""
+    """The requirements of a part of a schema, by type of the value; None where that type is unrestricted."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         super().__init__()
@@ -63,13 +63,13 @@ class Table(dict[type, Handler | None]):
         return handler
 
     def first(self, value: Any) -> Violation | None:
-        """The first violation in a value."""
+        """Return the first violation in a value."""
         handler = self[type(value)]
         return None if handler is None else handler(value)
 
 
 def compiled(schema: Mapping[str, Any]) -> Table:
-    """The table of a whole schema. Raises ValueError for a keyword that is not understood."""
+    """Compile a schema. Raises ValueError for an unsupported keyword."""
     return _Compiler(schema).table(schema)
 
 
@@ -118,7 +118,7 @@ class _Compiler:
             raise ValueError(f"the keywords {sorted(unknown)} of the schema are not supported")
 
     def own(self, schema: Mapping[str, Any], kind: type) -> Handler | None:
-        """What the keywords of this part itself ask of a type."""
+        """Return the requirements of this part's own keywords on a type."""
         handler: Handler | None = None
         for keyword, (kinds, make) in _MAKERS.items():
             if keyword in schema and kind in kinds:
@@ -128,7 +128,7 @@ class _Compiler:
         return handler
 
     def members(self, schema: Mapping[str, Any]) -> Handler:
-        """What is asked of the members of an object."""
+        """Return the requirements on the members of an object."""
         tables = {name: self.table(part) for name, part in schema.get("properties", {}).items()}
         rest = schema.get("additionalProperties", True)
         other = None if isinstance(rest, bool) else self.table(rest)
@@ -180,7 +180,7 @@ def _whole_number(schema: Mapping[str, Any]) -> Handler:
 
 
 def _bound(holds: Callable[[Any, Any], bool]) -> Callable[[_Compiler, Mapping[str, Any], str], Handler]:
-    """The maker of a keyword that compares a value with a limit."""
+    """Return the compiler of a keyword that compares a value with a limit."""
 
     def make(_: _Compiler, schema: Mapping[str, Any], keyword: str) -> Handler:
         limit = schema[keyword]

@@ -1,4 +1,4 @@
-"""Whether a saved assessment agrees with itself: no schema can say that a verdict follows from evidence.
+"""Consistency of a saved assessment: a schema cannot check that a verdict follows from evidence.
 
 All that follows from something else is derived again and compared: findings from evidence and from what the profile
 demanded, verdicts, scores and lists from findings. A file that early versions wrote does not say what its profile demanded:
@@ -39,14 +39,14 @@ _WITHOUT_TRY = (Status.MEASURED, Status.TIMEOUT, Status.CRASHED)
 
 
 def refuse(assessment: Assessment, place: str) -> None:
-    """Raises BadFileError for an assessment that says different things in different places."""
+    """Raise BadFileError for an assessment that contradicts itself."""
     for path, what in contradictions(assessment):
         remedy = f"give the file unchanged, as readiness {assessment.version} wrote it"
         raise BadFileError(what, place=f"{place}, at {path}", remedy=remedy)
 
 
 def contradictions(assessment: Assessment) -> Iterator[Contradiction]:
-    """All of them, one after the other."""
+    """Yield all contradictions with their places."""
     ids = [item.facts.id for item in assessment.accelerators]
     if len(set(ids)) != len(ids):
         yield "accelerators", "two accelerators share an id"
@@ -100,14 +100,14 @@ def _of_basis(assessment: Assessment, basis: Basis) -> Iterator[Contradiction]:
 
 
 def _is_as_demanded(demanded: Any, told: Any) -> bool:
-    """Whether a check was told what the profile demanded: of a file beside the profile, where it lay that day."""
+    """Return whether a check's setting is what the profile required; of a file beside the profile, only the name counts."""
     if isinstance(demanded, str) and demanded.startswith(profile_demands.BESIDE) and isinstance(told, str):
         return told.rpartition("/")[2] == demanded.removeprefix(profile_demands.BESIDE)
     return _is_same(demanded, told)
 
 
 def _judging(assessment: Assessment, basis: Basis) -> Rejudging | None:
-    """What derives the findings again; None where only a later version knows what the profile demanded."""
+    """Return the judge that derives the findings again; None if only a later version knows the requirements."""
     if not profile_demands.understood(basis.demands):
         return None
     profile = Profile(
@@ -180,7 +180,7 @@ def _of_verdict(verdict: Verdict, follows: Verdict, use: Use) -> Iterator[str]:
 
 
 def _of_waiver(finding: Finding, id: str, began: str) -> str | None:
-    """What keeps a decision to live with a failure from being about this one."""
+    """Return why a waiver does not apply to this finding, or None."""
     for waiver in (finding.waived, finding.expired_waiver):
         if waiver is None:
             continue
@@ -232,5 +232,5 @@ def _difference(finding: Finding, follows: Finding) -> str | None:
 
 
 def _is_same(one: object, other: object) -> bool:
-    """Equal; NaN equals itself, and no truth value a number."""
+    """Return whether two values are equal; NaN equals itself, and no boolean equals a number."""
     return (one == other and isinstance(one, bool) is isinstance(other, bool)) or repr(one) == repr(other)

@@ -1,4 +1,4 @@
-"""Reading what people and other programs hand in, strictly and within bounds; writing whole or not at all; locks."""
+"""Files: strict and bounded reading of input, atomic writing, locks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from readiness.errors import BadFileError, UsageError
 
 
 def read_bytes(file: Path, *, largest_bytes: int, own: bool = False) -> bytes:
-    """The content of a regular file of bounded size, of this user's own where told (`open_own`). Raises BadFileError."""
+    """Read a regular file of bounded size, on request only this user's own (`open_own`). Raises BadFileError."""
     try:
         if not own and not file.is_file():
             what = "this is not a file" if file.exists() else "there is no such file"
@@ -41,7 +41,7 @@ def read_bytes(file: Path, *, largest_bytes: int, own: bool = False) -> bytes:
 
 
 def read_json(file: Path, *, largest_bytes: int, own: bool = False) -> Any:
-    """A JSON file read strictly: no NaN, no infinity, no key twice. Raises BadFileError with the line."""
+    """Read a JSON file strictly: no NaN, no infinity, no repeated key. Raises BadFileError with the line."""
     try:
         text = read_bytes(file, largest_bytes=largest_bytes, own=own).decode("utf-8")
     except UnicodeDecodeError as problem:
@@ -73,7 +73,7 @@ _LONG_NUMBER = re.compile(r"[0-9]{400}")
 
 
 class _RefusedError(ValueError):
-    """JSON of another kind than is read here: where the literal or the key stands that is to blame."""
+    """Refused JSON, with the position of the literal or key."""
 
     def __init__(self, what: str, literal: str) -> None:
         super().__init__(what)
@@ -81,7 +81,7 @@ class _RefusedError(ValueError):
 
 
 def parse_json(content: str) -> Any:
-    """JSON text read strictly. Raises ValueError (JSONDecodeError where the place is known) or RecursionError."""
+    """Parse JSON text strictly. Raises ValueError (JSONDecodeError where the place is known) or RecursionError."""
     values = sum(map(content.count, ",[{"))  # at most: texts may hold these characters too
     if values > MOST_VALUES:
         raise ValueError(f"it has about {values:,} values; the limit is {MOST_VALUES:,}")
@@ -119,7 +119,7 @@ def _whole_number(digits: str) -> int:
 
 
 def _line_of(problem: ValueError, text: str) -> int | None:
-    """The line of what was refused; of a key that stands twice, the line of the second."""
+    """Return the line of what was refused; for a repeated key, the line of the second."""
     if not isinstance(problem, _RefusedError):
         return None
     wanted = re.escape(problem.literal)
@@ -153,7 +153,7 @@ def _line_of_second(text: str, literal: str) -> int | None:
 
 @contextlib.contextmanager
 def without_collection() -> Iterator[None]:
-    """Millions of new values, none of them garbage: looking for some again and again takes twice as long as making them."""
+    """Turn garbage collection off while millions of values are created: it would double the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -169,7 +169,7 @@ _LINK, _NO_FILE = "it is a symbolic link, and links are not followed", "it is no
 
 
 def open_own(file: Path, flags: int) -> IO[bytes]:
-    """Open a file that readiness keeps for itself, with flags of `os.open`: a regular file of this user's and nobody else's.
+    """Open a file that readiness keeps for itself, with flags of `os.open`: a regular file owned by this user.
 
     Its folder may have come from somebody else. A link is not followed, a pipe is not waited for, and what others own, may
     write or have under another name is refused, before anything in it is read or changed. Raises OSError.
@@ -193,7 +193,7 @@ def open_own(file: Path, flags: int) -> IO[bytes]:
 
 
 def refuse_folder_of_others(folder: Path, *, follow: bool = True) -> None:
-    """Refuse a folder that is not this user's own, or that others may write: what is in it would be believed.
+    """Refuse a folder of another user, or one that others may write: its content would be trusted.
 
     A link to a folder is one if told to `follow` it. Raises UsageError, and OSError where there is none.
     """
@@ -211,7 +211,7 @@ def refuse_folder_of_others(folder: Path, *, follow: bool = True) -> None:
 
 
 def refuse_file_of_others(file: Path) -> None:
-    """Refuse what is no regular file of this user's own, whatever its name leads to. Raises UsageError."""
+    """Refuse anything but a regular file owned by this user. Raises UsageError."""
     if (refusal := _irregular(file.lstat())) is not None:
         raise UsageError(refusal, place=str(file), remedy="remove it, or name another folder")
 
@@ -277,7 +277,7 @@ def write_atomically(file: Path, text: str, *, mode: int = 0o666) -> None:
 
 
 def write_bytes_atomically(file: Path, content: bytes, *, mode: int = 0o666) -> None:
-    """The same for what is no text. Raises OSError."""
+    """Write bytes to a file whole or not at all. Raises OSError."""
     descriptor, temporary = tempfile.mkstemp(dir=file.parent or ".", prefix=f".{file.name}.")
     try:
         mask = os.umask(0)
@@ -294,7 +294,7 @@ def write_bytes_atomically(file: Path, content: bytes, *, mode: int = 0o666) -> 
 
 
 def remove_halves(file: Path) -> None:
-    """Remove what a kill kept from being put in the place of a file that is written atomically, and nothing else.
+    """Remove temporary files that a killed atomic write left, and nothing else.
 
     What cannot be removed stays: it is in nobody's way.
     """
@@ -305,7 +305,7 @@ def remove_halves(file: Path) -> None:
 
 
 def take_lock(folder: Path) -> IO[bytes] | None:
-    """Hold a folder by a file in it, until what is returned is closed; None where another process does. Raises OSError."""
+    """Lock a folder by a file in it until the result is closed; None if another process has the lock. Raises OSError."""
     lock = open_own(folder / "lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""JSON text in which nothing is left that a terminal, an editor or the log of a pipeline would act upon."""
+"""Escapes in JSON text for characters that a terminal, editor or CI log would interpret."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _KEPT_CATEGORIES = ("Zs", "Cs")  # blanks; halves of surrogate pairs, which beco
 
 
 def escaped(text: str) -> str:
-    """The same document, with control, format, private and unassigned characters as escapes; letters stay letters."""
+    """Return the document with control, format, private and unassigned characters as escapes; letters stay."""
     return _UNSAFE.sub(_of_run, text)
 
 

@@ -1,4 +1,4 @@
-"""Findings, verdicts, and by what they were judged, as JSON and back: a part of `readiness.documents.assessment`."""
+"""Findings, verdicts and their basis as JSON and back: a part of `readiness.documents.assessment`."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def diagnosis_to_json(diagnosis: Diagnosis) -> Json:
 
 
 def basis_to_json(basis: Basis | None) -> Json:
-    """What is said of it in `profile`; nothing of a profile that was never in a file."""
+    """Return the keys of the basis in `profile`; none for a profile that was never in a file."""
     if basis is None or not basis.demands:
         return {}
     found: Json = {"demands": basis.demands, "settings": plain(basis.settings)}
@@ -118,7 +118,7 @@ def basis_to_json(basis: Basis | None) -> Json:
 
 
 def basis_from_json(profile: Mapping[str, Any]) -> Basis | None:
-    """The inverse of `basis_to_json`; None where an early version wrote nothing of it."""
+    """The inverse of `basis_to_json`; None if an early version did not write it."""
     if "demands" not in profile:
         return None
     parts = (profile.get(name, {}) for name in ("settings", "lasting", "files", "places"))

@@ -1,4 +1,4 @@
-"""Values as strict JSON: it has no NaN and no infinity, whose names stand for them."""
+"""Values as strict JSON: NaN and infinity are written as their names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def number_from_json(value: Number | str | None) -> Number | None:
 
 
 def plain(value: Any, depth: int = 5) -> Any:
-    """Anything a check put into a row or the environment, as strict JSON: unknown types by their text, NaN by its name.
+    """Convert a value of a row or the environment to strict JSON: unknown types as text, NaN as its name.
 
     Texts are cut, and what is nested deeper than `depth` becomes text: one odd check must not cost the whole document.
     """

@@ -1,4 +1,4 @@
-"""The published JSON Schemas, and the first thing that is wrong with a document under one of them."""
+"""The published JSON Schemas, and the first violation in a document."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_ITEMS, _LONGEST_TEXT = 5, 100
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """The first thing wrong with a document: where in it, and what. `hint` says what was probably meant."""
+    """The first violation in a document: its place and a message. `hint` names what was probably meant."""
 
     path: tuple[str | int, ...]
     message: str
@@ -48,7 +48,7 @@ def _table(name: str, part: str | None) -> Table:
 
 
 def first_problem(name: str, document: Any, part: str | None = None) -> Problem | None:
-    """The first violation of the schema of this name, or of a part that it defines, or None."""
+    """Return the first violation of this schema, or of a part that it defines, or None."""
     try:
         found = _table(name, part).first(document)
     except RecursionError:
@@ -59,7 +59,7 @@ def first_problem(name: str, document: Any, part: str | None = None) -> Problem 
 
 
 def _words(found: Violation) -> str:
-    """What is wrong. `jsonschema` words it, asked about the broken keyword alone and an excerpt of the value."""
+    """Return the message. It comes from `jsonschema`, for the violated keyword and an excerpt of the value."""
     value, limit = found.value, found.schema.get(found.keyword)
     match found.keyword:
         case "required":
@@ -83,12 +83,12 @@ def _words(found: Violation) -> str:
 
 
 def _name(step: str) -> str:
-    """A key as it can be shown: it may come from anybody's file."""
+    """Return a key, cleaned for display."""
     return step if len(step) <= _LONGEST_TEXT and step.isprintable() and " " not in step else repr(step[:_LONGEST_TEXT])
 
 
 def _excerpt(value: Any) -> Any:
-    """The beginning of a value: a message has no room for a list of a million."""
+    """Return the start of a value: a message has no room for a list of a million items."""
     if isinstance(value, str):
         return value if len(value) <= _LONGEST_TEXT else f"{value[:_LONGEST_TEXT]}..."
     if isinstance(value, list):
@@ -99,7 +99,7 @@ def _excerpt(value: Any) -> Any:
 
 
 def _hint(found: Violation) -> str | None:
-    """The key or the word that was probably meant."""
+    """Return the key or word that was probably meant."""
     match found.keyword:
         case "additionalProperties":
             candidates = list(found.schema.get("properties", {}))
@@ -115,7 +115,7 @@ def _hint(found: Violation) -> str | None:
 
 
 def _is_later_form(value: object, known: str) -> bool:
-    """Whether it is `readiness.profile/2` where this version knows `readiness.profile/1`."""
+    """Return whether the form is later than this version knows, e.g. `readiness.profile/2`."""
     name, _, number = str(value)[:_LONGEST_TEXT].rpartition("/")
     wanted, _, own = known.rpartition("/")
     return name == wanted and re.fullmatch("[0-9]{1,6}", number) is not None and int(number) > int(own)

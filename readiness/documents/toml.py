@@ -59,7 +59,7 @@ class Lines:
 
 
 def _skeleton(text: str) -> str:
-    """The text without what its strings and comments say, each line and each place in a line where it was."""
+    """Return the text with blanked strings and comments; all positions stay the same."""
 
     def blank(match: re.Match[str]) -> str:
         found = match[0]
@@ -73,13 +73,13 @@ def _skeleton(text: str) -> str:
 
 
 def _split(dotted: str, skeleton: str) -> list[str]:
-    """The parts of a key, which stand in the text where they do in its skeleton."""
+    """Return the parts of a key, located by the skeleton."""
     parts = [dotted[match.start() : match.end()] for match in re.finditer(_KEY, skeleton)]
     return [part[1:-1] if part[0] in "\"'" else part for part in parts]
 
 
 def lines_of(text: str, skeleton: str | None = None) -> Lines:
-    """Where each table header and key of this (valid) TOML text stands. Keys within inline tables stand at their table.
+    """Return the line of each table header and key of a valid TOML text. Keys within inline tables have the table's line.
 
     The inline tables of an array stand where they stand, if each begins a line.
     """
@@ -116,7 +116,7 @@ def _enter(array: bool, keys: list[str], counts: dict[Path_, int]) -> Path_:
 
 
 def read(file: Path, name: str) -> tuple[dict[str, Any], Lines]:
-    """A TOML file that fits the schema of this name, and where its keys stand.
+    """Read a TOML file that fits the named schema, with the lines of its keys.
 
     Raises BadFileError with `file:line` and the remedy.
     """
@@ -158,7 +158,7 @@ def _at(document: Any, path: Sequence[str | int]) -> Any:
 
 
 def _refuse_before_parsing(skeleton: str, file: Path) -> None:
-    """What would take `tomllib` longer than anybody waits."""
+    """Refuse input that would take `tomllib` too long."""
     for pattern, what, remedy in (
         (_DEEP_KEY, f"a key of more than {_DEEPEST} parts", "use the key names of the schema"),
         (_LONG_NUMBER, f"a number of more than {_LONGEST_NUMBER} digits", "write a shorter number"),
@@ -169,7 +169,7 @@ def _refuse_before_parsing(skeleton: str, file: Path) -> None:
 
 
 def _refuse_infinity(document: Any, file: Path, lines: Lines, path: Path_ = ()) -> None:
-    """NaN is within every range of a schema, and infinity above what has no limit: no key of these files may be one."""
+    """Refuse NaN and infinity, which pass the ranges of a schema."""
     items = document.items() if isinstance(document, dict) else enumerate(document)
     for key, value in items:
         if isinstance(value, float) and not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""Waivers: who decided to live with which failed requirement, why and until when. All of it is required."""
+"""Waivers: who accepts which failed requirement, why and until when. All of it is required."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from readiness.errors import BadFileError, did_you_mean
 
 
 def load(file: Path, profile: Profile) -> tuple[Waiver, ...]:
-    """The waivers of a file. Raises BadFileError, with the line, for a day that is none or a requirement unknown here."""
+    """Read the waivers of a file. Raises BadFileError, with the line, for a wrong date or an unknown requirement."""
     document, lines = toml.read(file, "waivers")
     known = {requirement.id for requirement in profile.requirements}
     waivers = []

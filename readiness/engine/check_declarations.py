@@ -1,4 +1,4 @@
-"""The checklist as the command line knows it: our check files imported here, those of the user in a process of their own.
+"""Discovery of checks for the command line: shipped files are imported here, the user's in a separate process.
 
 What a user's file declares comes back as data. Its functions never do: a worker imports the file itself to run a check, and
 what a check brings along for the command line (`vet`, `recount`) is called over there as well.
@@ -32,7 +32,7 @@ Json = dict[str, Any]
 
 
 def discover(limit_s: float = IMPORT_LIMIT_S) -> dict[str, Check]:
-    """The whole checklist by id, sorted; the user's folders are those of --checks and READINESS_CHECKS.
+    """Return all checks by id, sorted; the user's folders are those of --checks and READINESS_CHECKS.
 
     Raises CheckFileError, which names the file, for one that cannot be imported, that ends or holds up whoever imports it,
     and for two checks of one id.
@@ -66,7 +66,7 @@ def _unusable(problem: FailedCallError) -> CheckFileError:
 
 
 def _declare(note: Callable[[str], object]) -> list[Json]:
-    """In the other process: what the files of the user's folders declare."""
+    """Return the declarations of the user's check files; runs in the other process."""
     return [_to_json(item) for item in check_registry.discover(ours=False, begin=lambda file: note(str(file))).values()]
 
 
@@ -86,7 +86,7 @@ def _to_json(check: Check) -> Json:
 
 
 def _from_json(document: Json) -> Check:
-    """The inverse. Raises KeyError, TypeError or ValueError for what is no declaration: code of others may have said it."""
+    """Parse a declaration. Raises KeyError, TypeError or ValueError for an invalid one: it may come from the user's code."""
     id, file = str(document["id"]), str(document["file"])
 
     def elsewhere(*_: Any, **__: Any) -> Iterator[Yield]:
@@ -129,7 +129,7 @@ def _number(value: Any) -> float:
 
 
 def _told(value: Any) -> Any:
-    """A default of a setting as JSON that keeps what it is: tuples, tables, and numbers that JSON has none for."""
+    """Encode a setting's default as JSON that keeps tuples, tables, NaN and infinity."""
     match value:
         case tuple():
             return {"tuple": [_told(item) for item in value]}
@@ -159,7 +159,7 @@ def _understood(value: Any) -> Any:
 
 
 def _ask(id: str, file: str, function: str, arguments: Json, limit_s: float) -> Any:
-    """What a function that a check brings along says. Raises CheckFileError where it says nothing."""
+    """Call a function that a check declares. Raises CheckFileError where it fails."""
     from readiness.engine.isolated_call import FailedCallError, call
 
     try:
@@ -173,14 +173,14 @@ def _ask(id: str, file: str, function: str, arguments: Json, limit_s: float) -> 
 
 
 def _vet(id: str, file: str, settings: Json, note: Callable[[str], object]) -> None:  # noqa: ARG001
-    """In the other process: have a check look at the settings of a profile."""
+    """Let a check validate the settings of a profile; runs in the other process."""
     vet = check_registry.load(id, file).vet
     assert vet is not None
     vet(settings)
 
 
 def _recount(id: str, file: str, path: str, note: Callable[[str], object]) -> list[tuple[str, Json]]:  # noqa: ARG001
-    """In the other process: what a file that a check has kept proves."""
+    """Return what a file saved by a check proves; runs in the other process."""
     check = check_registry.load(id, file)
     assert check.recount is not None
     return [_yielded(item, check) for item in check.recount(Path(path)) if isinstance(item, Measurement | Row)]

@@ -1,4 +1,4 @@
-"""Which accelerators this machine has: every stack is looked at in a process of its own, side by side."""
+"""Discovery of this machine's accelerators: every stack is queried in a separate process, in parallel."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Discovery:
 
 
 def discover(pool: Pool, *, limit_s: float = LIMIT_S, stopped: Callable[[], bool] = lambda: False) -> Discovery:
-    """Look at every stack that may be here. A stack that fails, crashes or hangs costs itself only.
+    """Query every stack that may be present. A stack that fails, crashes or hangs affects only itself.
 
     After `limit_s`, start-up included, what has not answered has failed. Raises InterruptedRunError once `stopped` is
     true: half a look at the machine is none.
@@ -113,7 +113,7 @@ def _wait(
 
 
 def select(discovery: Discovery, specs: Sequence[str]) -> tuple[AcceleratorFacts, ...]:
-    """The accelerators that `--device` asks for; without any, all but the CPU, or the CPU where there is nothing else.
+    """Return the accelerators that `--device` selects; by default all but the CPU, or the CPU if there is nothing else.
 
     A stack that is here but failed is under test too, as a device of which nothing can be known: a broken driver must
     not turn into a good word for the CPU. So is one whose driver is loaded while torch cannot reach it, unless another
@@ -145,7 +145,7 @@ def select(discovery: Discovery, specs: Sequence[str]) -> tuple[AcceleratorFacts
 
 
 def of_stacks(chosen: Sequence[AcceleratorFacts], elsewhere: Sequence[AcceleratorFacts]) -> tuple[AcceleratorFacts, ...]:
-    """Those of other hosts' accelerators that are of a stack under test. Raises UsageError for a host that has none."""
+    """Return the other hosts' accelerators of a stack under test. Raises UsageError for a host without any."""
     stacks = dict.fromkeys(facts.stack for facts in chosen)
     fitting = tuple(facts for facts in elsewhere if facts.stack in stacks and "unusable" not in facts.properties)
     for host in dict.fromkeys(map(host_of, elsewhere)):
@@ -164,7 +164,7 @@ def _is_simulated(spec: str) -> bool:
 
 
 def _simulated(specs: Sequence[str]) -> tuple[AcceleratorFacts, ...]:
-    """The chips of the one simulated machine that these specs name; none where no spec does."""
+    """Return the chips of the simulated machine that these specs name; none if no spec does."""
     from readiness.simulator.faults import kinds
 
     machines: dict[str, chips.Chip] = {}
@@ -188,7 +188,7 @@ def _simulated(specs: Sequence[str]) -> tuple[AcceleratorFacts, ...]:
 
 
 def host(discovery: Discovery) -> dict[str, Any]:
-    """The machine around the accelerators."""
+    """Return facts about the host."""
     packages = {}
     for name in ("torch", "numpy", "nvidia-ml-py"):
         with contextlib.suppress(metadata.PackageNotFoundError):

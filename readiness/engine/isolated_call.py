@@ -1,4 +1,4 @@
-"""A function of readiness called in a process of its own, since it meets code of others: that may end a process or hang it.
+"""Isolated call: a function that runs foreign code, called in a separate process that may crash or hang.
 
 The process is a worker like those of checks: in a group of its own, killed from outside with whatever it left behind, when
 its time is up, when the host's memory runs out, or when the command line dies.
@@ -21,7 +21,7 @@ _POLL_S = 0.1
 
 
 class FailedCallError(Exception):
-    """What was called did not come to its end. The text says how; `note` is the last that it said, `log` what it printed."""
+    """The call did not finish. The text says how; `note` is its last progress note, `log` its output."""
 
     def __init__(self, how: str, *, note: str = "", log: str = "", timed_out: bool = False) -> None:
         super().__init__(how)
@@ -30,7 +30,7 @@ class FailedCallError(Exception):
         self.timed_out = timed_out
 
     def line_in(self, file: str | Path) -> int | None:
-        """The line of a file where the process stood when it crashed or was stopped; None where nobody knows."""
+        """Return the line of a file where the process crashed or was stopped; None if unknown."""
         found = re.search(rf'File "{re.escape(str(file))}", line (\d+)', self.log)
         return int(found[1]) if found else None
 
@@ -43,7 +43,7 @@ def call(
     memory_bytes: int,
     note: Callable[[str], object] = lambda _: None,
 ) -> Any:
-    """What `module:function` returns, which must be JSON, as its arguments must; it is given `note`, to say what it does.
+    """Call `module:function` with JSON arguments and return its JSON result; its parameter `note` reports progress.
 
     Raises what it raised of readiness's own errors, and FailedCallError for everything else: another exception, its end,
     `limit_s` seconds without an end, or more than `memory_bytes` of its own.
@@ -62,7 +62,7 @@ def call(
 
 
 def _notes(worker: Worker) -> list[str]:
-    """All that it said it was doing."""
+    """Return all its progress notes."""
     return [str(row.cells.get("note")) for row in worker.rows]
 
 

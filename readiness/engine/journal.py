@@ -1,4 +1,4 @@
-"""The journal of a run: what was found is on disk before the next check starts, so that nothing is lost or repeated.
+"""The journal of a run: evidence is on disk before the next check starts, so that nothing is lost or repeated.
 
 A run's folder holds `run.json` (what was asked, written whole) and `journal.jsonl` (one record a line, each forced to
 disk before `append` returns). A last line that a kill cut short is dropped; anything else that is wrong is an error.
@@ -36,7 +36,7 @@ class Journal:
     """One run's folder, locked for as long as this object is open."""
 
     def __init__(self, folder: Path) -> None:
-        """Open or create the folder. Raises UsageError where it cannot be had or another run holds it."""
+        """Open or create the folder. Raises UsageError if that fails or another run uses it."""
         self.folder = folder
         self.evidence: dict[Key, Evidence] = {}
         self.accelerators: tuple[AcceleratorFacts, ...] = ()
@@ -72,14 +72,14 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Release the folder."""
         if self._stream is not None:
             with contextlib.suppress(OSError):  # half a line that found no room, and was told of
                 self._stream.close()
         self._lock.close()
 
     def asked(self) -> dict[str, Any] | None:
-        """What the run that this folder holds was asked for; None where it holds none yet."""
+        """Return the request of the run in this folder; None if there is none yet."""
         file = self.folder / "run.json"
         if not os.path.lexists(file):
             return None
@@ -97,7 +97,7 @@ class Journal:
         return asked
 
     def ask(self, asked: Mapping[str, Any]) -> None:
-        """Write down what is asked, once, before anything runs."""
+        """Write the request, once, before anything runs."""
         self.started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         document = {"schema": SCHEMA, "started": self.started, "asked": dict(asked)}
         try:
@@ -107,7 +107,7 @@ class Journal:
         _sync_folder(self.folder)
 
     def open(self) -> None:
-        """Read what is there and make ready to append. Raises UsageError for a journal that is not one, or not ours."""
+        """Read the records and prepare to append. Raises UsageError for a file that is not a journal, or another user's."""
         file = self.folder / "journal.jsonl"
         self._refuse_kept_of_others()
         try:
@@ -140,7 +140,7 @@ class Journal:
         _sync_folder(self.folder)
 
     def _take(self, record: Any) -> None:
-        """One record. Raises ValueError for what is none."""
+        """Read one record. Raises ValueError for an invalid one."""
         _must_fit(schema.first_problem("journal", record))
         kind = record["kind"]
         if kind in ("found", "session", "evidence"):
@@ -166,7 +166,7 @@ class Journal:
 
     @property
     def seconds_before(self) -> float:
-        """Wall time of the earlier sessions of this run, as far as their records reach."""
+        """Return the wall time of the earlier sessions of this run, up to their last records."""
         return self.earlier_s + self._session_s
 
     def _append(self, record: Mapping[str, Any]) -> None:
@@ -178,7 +178,7 @@ class Journal:
             raise self._unwritable(problem) from None
 
     def _unwritable(self, problem: OSError) -> UsageError:
-        """What was on disk before is kept; half a line at its end is dropped when the run goes on."""
+        """Return the error for a failed write. Earlier records stay; half a line at the end is dropped on resume."""
         return UsageError(
             f"the journal cannot be written: {problem.strerror or problem}",
             place=str(self.folder),
@@ -189,11 +189,11 @@ class Journal:
         )
 
     def begin_session(self) -> None:
-        """Mark that a process took the run up."""
+        """Record that a process started or continued the run."""
         self._append({"kind": "session", "at": 0.0, "pid": os.getpid()})
 
     def found(self, accelerators: tuple[AcceleratorFacts, ...], failures: Mapping[str, str], at: float) -> None:
-        """Keep which accelerators are under test."""
+        """Record the accelerators under test."""
         self.accelerators, self.failures, self.machine = accelerators, dict(failures), identity()
         self._append(
             {
@@ -206,7 +206,7 @@ class Journal:
         )
 
     def kept(self, key: Key, *, make: bool = False) -> Path:
-        """The file in which a check may keep what must outlive it; with `make`, its folder is there."""
+        """Return the file in which a check may save data across runs; with `make`, its folder is created."""
         folder = self.folder / _KEPT
         if make:
             try:
@@ -216,7 +216,7 @@ class Journal:
         return folder / f"{_PLAIN.sub('_', key[1])}-{_PLAIN.sub('_', key[0])}.jsonl"
 
     def _refuse_kept_of_others(self) -> None:
-        """Raises UsageError for a place of checks' own files that leads elsewhere: they open them by their names."""
+        """Raise UsageError if the folder of checks' files leads elsewhere: they are opened by name."""
         folder = self.folder / _KEPT
         try:
             if os.path.lexists(folder):
@@ -227,7 +227,7 @@ class Journal:
             raise self._unwritable(problem) from None
 
     def append(self, accelerator: str, evidence: Evidence, at: float) -> None:
-        """Keep what a check yielded. When this returns, it is on disk."""
+        """Append the evidence of a check. When this returns, it is on disk."""
         self._append({"kind": "evidence", "at": at, "accelerator": accelerator, "evidence": evidence_to_json(evidence)})
         self.evidence[accelerator, evidence.check] = evidence
         self.appended += 1

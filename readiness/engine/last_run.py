@@ -1,4 +1,4 @@
-"""The last run, for `--failed`: what of it must run again, and what a run takes over from it so that nothing is left out.
+"""The last run, for `--failed`: what must run again, and what a new run reuses from it.
 
 Evidence is taken over where it would be the same again as far as anybody can know: of the same machine and accelerators, by
 the same version, under the same profile, with the same settings and random data, and of a check whose file is the same. All
@@ -32,23 +32,23 @@ _LARGEST_ASKED_BYTES = 2**24
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """What the last run found, and what it was asked for."""
+    """The evidence and the request of the last run."""
 
     saved: Assessment
     asked: Mapping[str, Any]
 
     @property
     def seed(self) -> int:
-        """Of its random data."""
+        """The seed of its random data."""
         return self.saved.seed
 
     @property
     def soak_s(self) -> float | None:
-        """For how long it worked the checks that last as long as they are told."""
+        """The duration of its soak."""
         return self.asked.get("soak_s")
 
     def wanted(self) -> list[tuple[str, str]]:
-        """The (accelerator, check) pairs that it did not leave out because nobody wanted them."""
+        """Return the (accelerator, check) pairs that it was asked to run."""
         return sorted(
             (item.facts.id, piece.check)
             for item in self.saved.accelerators
@@ -57,7 +57,7 @@ class LastRun:
         )
 
     def take_over(self, jobs: Sequence[Job], chosen: Sequence[AcceleratorFacts], journal: Journal, at: float) -> None:
-        """Write into the journal what need not be measured again. Raises UsageError where this is another machine."""
+        """Copy reusable evidence to the journal. Raises UsageError on another machine."""
         self._refuse_others(chosen)
         for job in jobs:
             if (evidence := self._sound(job)) is not None:
@@ -65,7 +65,7 @@ class LastRun:
                 journal.append(job.key[0], replace(evidence, earlier=earlier), at)
 
     def _sound(self, job: Job) -> Evidence | None:
-        """What it measured of a job, where nothing of that failed or stayed unknown and a new run would ask the same."""
+        """Return its evidence of a job if nothing failed or was unknown and a new run would do the same."""
         ids = tuple(facts.id for facts in job.accelerators)
         items = [item for item in self.saved.accelerators if item.facts.id in ids]
         evidence = next((piece for item in items[:1] for piece in item.evidence if piece.check == job.check.id), None)
@@ -105,7 +105,7 @@ class LastRun:
 
 
 def load(profile: Profile, uses: Sequence[Use], asked: Mapping[str, Any]) -> LastRun:
-    """The last run, where this one may go on from it. Raises UsageError where there is none, or where it asked other things.
+    """Load the last run for reuse. Raises UsageError if there is none, or if its request was different.
 
     `asked` is what this run is asked for: `seed`, `hosts`, and `elsewhere`, who the accelerators of those are.
     """
@@ -167,7 +167,7 @@ def _asked(folder: Path) -> Mapping[str, Any]:
 
 
 def _is_older(file: Path, started: str) -> bool:
-    """Whether a check's file was written before a run began."""
+    """Return whether a check's file is older than a run."""
     try:
         return file.stat().st_mtime <= datetime.datetime.fromisoformat(started).timestamp()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What a run does: which checks, on which accelerators, in what order. Pure."""
+"""Plan of a run: which checks, on which accelerators, in what order. Pure."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Job:
 
     @property
     def lasts_s(self) -> float:
-        """For how long it was told to work, in seconds; 0 for a check that ends by itself."""
+        """The soak duration in seconds; 0 for a check that ends by itself."""
         return float(self.settings[self.check.lasting]) if self.check.lasting is not None else 0.0
 
     @property
     def typical_s(self) -> float:
-        """How long it takes on two CPU cores."""
+        """The usual time on two CPU cores, in seconds."""
         return self.check.typical_s + self.lasts_s
 
     @property
@@ -66,7 +66,7 @@ class Job:
         elsewhere: Sequence[AcceleratorFacts] = (),
         shared: Path | None = None,
     ) -> dict[str, Any]:
-        """What a worker is told: which check, on which accelerators, with which settings, seed and places for files.
+        """Return the request to a worker: check, accelerators, settings, seed and files.
 
         A check of a group may use those `elsewhere`, on other hosts, that are of its stack.
         """
@@ -98,7 +98,7 @@ def plan(
     elsewhere: Sequence[AcceleratorFacts] = (),
     known: Collection[tuple[str, str]] = (),
 ) -> list[Job]:
-    """Every job that the profile's requirements ask for, in order of execution; those left out carry the reason.
+    """Return every job that the profile requires, in order of execution; omitted ones have a reason.
 
     `only` keeps the jobs of these (accelerator, check) pairs. `soak_s` is for how long checks work that go on for as long
     as they are told: it is given to all of these, also where no requirement asks for them. `elsewhere` are accelerators of
@@ -181,7 +181,7 @@ def _left_out_by(job: Job, cause: SkipCause, detail: str = "") -> Job:
 
 
 def _fit(jobs: Sequence[Job], within_s: float, known: Collection[tuple[str, str]]) -> list[Job]:
-    """Leave out what does not fit: musts first, the cheap before the dear. Accelerators side by side share the time.
+    """Omit what does not fit into the time: musts first, cheap before expensive. Accelerators run in parallel.
 
     A check that wants the machine to itself takes everybody's.
     """
@@ -200,7 +200,7 @@ def _fit(jobs: Sequence[Job], within_s: float, known: Collection[tuple[str, str]
 
 
 def _order(job: Job) -> tuple[bool, bool, float, str, str]:
-    """Fault counters last, checks that want the machine to themselves before them, the cheap before the dear."""
+    """Sort key: fault counters last, checks that need the whole machine before them, cheap before expensive."""
     check = job.check
     return check.phase is Phase.LAST, check.alone, job.typical_s, check.id, job.key[0]
 
@@ -209,7 +209,7 @@ _TOKEN = re.compile(r"\s*(?:(\()|(\))|([\w.*?\[\]:-]+))")
 
 
 def refuse_what_fits_nothing(expression: str, profile: Profile, checklist: Mapping[str, Check]) -> None:
-    """Raises UsageError for an expression that fits no check that a profile asks for, or that lasts as long as one likes."""
+    """Raise UsageError for an expression that matches no check of the profile and no soak."""
     chosen = parse_expression(expression)
     asked = {requirement.check for requirement in profile.requirements}
     if not any(chosen(id) for id in asked | {check.id for check in checklist.values() if check.lasting is not None}):
@@ -221,7 +221,7 @@ def refuse_what_fits_nothing(expression: str, profile: Profile, checklist: Mappi
 
 
 def parse_expression(text: str) -> Callable[[str], bool]:
-    """The predicate over check ids that `-k` means: names and globs with `and`, `or`, `not` and parentheses.
+    """Parse `-k` into a predicate over check ids: names and globs with `and`, `or`, `not` and parentheses.
 
     A name without glob characters matches any id that contains it. Raises UsageError.
     """

@@ -1,4 +1,4 @@
-"""Further hosts of a run: they are looked at through the command that reaches them, and join with what they have.
+"""Remote hosts of a run: their accelerators are listed through the command that reaches them.
 
 readiness must be installed there, in the same version. No service of ours listens: whoever can start a command on that host,
 by ssh or a scheduler, can have its accelerators take part. While ranks of several hosts work together, their libraries of
@@ -51,7 +51,7 @@ _MOST_TOLD_BYTES = LARGEST_MESSAGE_BYTES * 3 // 4
 
 @dataclass(frozen=True, slots=True)
 class HostOptions:
-    """What the command line says of other hosts: their names, how to reach them, and where this one is reached from there.
+    """Options about other hosts: their names, the command that reaches them, and this host's address.
 
     `shared` is a folder that all hosts are said to see.
     """
@@ -62,7 +62,7 @@ class HostOptions:
     shared: Path | None = None
 
     def hosts(self) -> tuple[Host, ...]:
-        """The hosts. Raises UsageError for what cannot be a command, a name or an address."""
+        """Return the hosts. Raises UsageError for an invalid command, name or address."""
         for name in self.names:
             if not _NAME.fullmatch(name):
                 raise UsageError(f"{name!r} is not the name of a host", place="--host", remedy="write it as for ssh: node2")
@@ -96,7 +96,7 @@ class HostOptions:
 
 
 def _own(address: str) -> str:
-    """The address of this host, given as a number or a name."""
+    """Resolve the address of this host, given as a number or a name."""
     try:
         found = str(socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)[0][4][0])
         interface_of(found)
@@ -110,7 +110,7 @@ def _own(address: str) -> str:
 
 
 def _address_for(name: str) -> str:
-    """The address by which a host of this name reaches this one, as far as this one can tell."""
+    """Guess the address by which a host of this name reaches this one."""
     try:
         return own_address(name.rpartition("@")[2])
     except (OSError, UnicodeError) as problem:
@@ -122,7 +122,7 @@ def _address_for(name: str) -> str:
 
 
 def discover_remote(joining: HostOptions, limit_s: float = LIMIT_S) -> tuple[AcceleratorFacts, ...]:
-    """All accelerators of the other hosts. Raises UsageError for a host that cannot take part, or says nothing in time."""
+    """Return all accelerators of the other hosts. Raises UsageError for a host that cannot take part or answer."""
     hosts = joining.hosts()
     with ThreadPoolExecutor(max(len(hosts), 1)) as side_by_side:
         found = list(side_by_side.map(partial(_look, limit_s=limit_s), hosts))
@@ -135,7 +135,7 @@ def discover_remote(joining: HostOptions, limit_s: float = LIMIT_S) -> tuple[Acc
 
 
 def _refuse_too_many(found: Sequence[AcceleratorFacts]) -> None:
-    """A worker is told of all accelerators at once, of equal ones what differs: that must fit into one message."""
+    """Raise UsageError if the description of all accelerators does not fit into one message to a worker."""
     leads = {facts.stack: facts for facts in reversed(found)}
     size = sum(len(json.dumps(remote_devices.delta_encode(facts, leads[facts.stack]))) for facts in found)
     if size > _MOST_TOLD_BYTES:
@@ -148,7 +148,7 @@ def _refuse_too_many(found: Sequence[AcceleratorFacts]) -> None:
 
 
 def _refuse_one_twice(hosts: Sequence[Host], machines: Sequence[Identity]) -> None:
-    """The same chips under two names would count for two."""
+    """Raise UsageError for a host under two names: its chips would count twice."""
     known: list[tuple[str, Identity]] = [("this host", identity())]
     for host, machine in zip(hosts, machines, strict=True):
         for name, other in known:
@@ -159,7 +159,7 @@ def _refuse_one_twice(hosts: Sequence[Host], machines: Sequence[Identity]) -> No
 
 
 def _look(host: Host, limit_s: float) -> tuple[list[AcceleratorFacts], Identity]:
-    """What another host has and which machine it is, as `readiness devices` tells it there."""
+    """Return another host's accelerators and identity, from `readiness devices` there."""
     text = _run(host, ["-m", "readiness", "devices", "-f", "json"], None, limit_s)
     try:
         told = files.parse_json(text)
@@ -187,13 +187,13 @@ def _look(host: Host, limit_s: float) -> tuple[list[AcceleratorFacts], Identity]
 
 
 def _is_known(facts: AcceleratorFacts) -> bool:
-    """Whether its names are those that a rank there would use. Simulated ones are not told by other hosts."""
+    """Return whether a rank there would use its name. Other hosts do not list simulated ones."""
     named = (facts.id, facts.kind) == (f"{facts.kind}:{facts.index}", facts.id.partition(":")[0])
     return named and _ID.fullmatch(facts.id) is not None and facts.stack in accelerators.NAMES
 
 
 def _must_see(hosts: Sequence[Host], folder: Path) -> None:
-    """Every host must find there what this one has just written; nobody else may put his own in its place."""
+    """Check that every host sees what this one has just written, and that other users cannot replace it."""
     _refuse_open_to_others(folder)
     word = secrets.token_hex(16)
     try:
@@ -212,7 +212,7 @@ _SHARED = "name a folder on a file system that all hosts have mounted at the sam
 
 
 def _refuse_open_to_others(folder: Path) -> None:
-    """What ranks leave there to be loaded again can do anything when it is loaded: torch's checkpoints hold pickles."""
+    """Refuse a folder that others may write: torch's checkpoints contain pickles, which can run code when loaded."""
     with contextlib.suppress(OSError):  # it is not there: told soon
         found = folder.stat()
         others, sticky = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH), found.st_mode & stat.S_ISVTX
@@ -237,7 +237,7 @@ def _run(host: Host, arguments: Sequence[str], program: str | None, limit_s: flo
 
 
 def _done(command: Sequence[str], given: bytes, limit_s: float) -> tuple[int, str, str]:
-    """Exit code, output, and the last words on standard error of a command, which is ended at any of its limits.
+    """Run a command with limits; return its exit code, output, and the end of its standard error.
 
     Raises OSError where it cannot be started or does not end in time, and ValueError where it says more than a list of
     accelerators can be.

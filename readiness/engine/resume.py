@@ -1,4 +1,4 @@
-"""What a run that goes on takes over from its journal: the accelerators it began on, and evidence of the same settings."""
+"""Resume: what a continued run takes from its journal: its accelerators, and evidence with the same settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from readiness.host.identity import identity as this_machine
 def settle(
     chosen: tuple[AcceleratorFacts, ...], discovery: Discovery, journal: Journal, at: float
 ) -> tuple[AcceleratorFacts, ...]:
-    """The accelerators under test: of a resumed run the ones that it began on, which must be there still.
+    """Return the accelerators under test; a resumed run needs the ones that it started with.
 
     From the journal come their names and their fault counters, as they stood at the very start; all else is what was found
     now, since a worker does what the description of an accelerator says.
@@ -48,7 +48,7 @@ def settle(
 
 
 def known(jobs: Sequence[Job], journal: Journal) -> dict[tuple[str, str], Evidence]:
-    """What is there already, of the same settings: a check's own may have changed with its version.
+    """Return the evidence with the same settings: a check's defaults may have changed with its version.
 
     A check that counts on from what it kept is gone on with where an error had ended it.
     """

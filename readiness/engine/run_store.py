@@ -1,4 +1,4 @@
-"""Where runs are kept between commands: journals, and which run was the last."""
+"""Storage of runs between commands: journals, and the last run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GIVEN_UP_S = 86400.0
 
 @cache
 def folder() -> Path:
-    """The user's state folder, or a temporary one where that cannot be written (a health program under a bare root)."""
+    """Return the user's state folder, or a temporary one if that is not writable (a health program without a home)."""
     import platformdirs
 
     try:
@@ -38,7 +38,7 @@ def folder() -> Path:
 
 
 def _in_temporary() -> Path | None:
-    """The same folder every time, so that runs do not pile up; None where somebody else might have made it."""
+    """Return always the same temporary folder, so that runs do not pile up; None if another user may have created it."""
     place = Path(tempfile.gettempdir()) / f"readiness-state-{os.getuid()}"
     with contextlib.suppress(OSError):
         place.mkdir(mode=0o700, exist_ok=True)
@@ -50,13 +50,13 @@ def _in_temporary() -> Path | None:
 
 
 def new_run_folder() -> Path:
-    """A folder for a new run; created when its journal is."""
+    """Return a folder for a new run; it is created with its journal."""
     # Containers that share a home begin in the same second as the same process number.
     return folder() / "runs" / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def prune_runs() -> None:
-    """Remove all but the newest runs, of those that have ended or were given up. What cannot be removed stays."""
+    """Remove all but the newest runs, if finished or abandoned. What cannot be removed stays."""
     with contextlib.suppress(OSError):
         found = [path for path in (folder() / "runs").iterdir() if not path.is_symlink()]
         runs = sorted(path for path in found if (path / "run.json").exists())
@@ -66,7 +66,7 @@ def prune_runs() -> None:
 
 
 def _remove(run: Path) -> None:
-    """Remove a run that nobody is at work on, or will go on with. Raises OSError."""
+    """Remove a run that is not in use and will not be continued. Raises OSError."""
     lock = files.take_lock(run)
     if lock is None:
         return
@@ -76,7 +76,7 @@ def _remove(run: Path) -> None:
 
 
 def _goes_on(run: Path) -> bool:
-    """Whether somebody may go on with a run, or is at work on it on another machine that shares this folder.
+    """Return whether a run may be continued, or is in use on another machine that shares this folder.
 
     One that was interrupted has an assessment too, of what there was until then.
     """
@@ -89,13 +89,13 @@ def _goes_on(run: Path) -> bool:
 
 
 def remember_last(run: Path) -> None:
-    """Note which run was the last to end."""
+    """Record the last finished run."""
     with contextlib.suppress(OSError):
         files.write_bytes_atomically(folder() / "last", os.fsencode(os.path.realpath(run)), mode=files.OWN_MODE)
 
 
 def last_run(place: str, remedy: str) -> Path:
-    """The folder of the run that was the last to end, with its assessment. Raises UsageError, from `place`, for none.
+    """Return the folder of the last finished run, with its assessment. Raises UsageError, from `place`, if there is none.
 
     Nor is one taken that others may have changed since: nobody has named it, and it would be believed.
     """
@@ -116,7 +116,7 @@ def last_run(place: str, remedy: str) -> Path:
 
 
 def profile_of_run(run: Path) -> str | None:
-    """The profile that a run of this user was asked for, as it was named; None where nobody knows."""
+    """Return the profile as named in a run's request; None if unknown."""
     with contextlib.suppress(BadFileError):
         document = files.read_json(run / "run.json", largest_bytes=2**24, own=True)
         match document:

@@ -1,4 +1,4 @@
-"""A run from the first look at the machine to the assessment: every job in a process of its own, every result on disk.
+"""Runner: a run from discovery to the assessment; every job in a separate process, every result on disk.
 
 An accelerator does one check at a time; several accelerators work side by side.
 """
@@ -67,31 +67,31 @@ class Request:
 
 
 class Observer(Protocol):
-    """Who is told how the run goes (`readiness.cli.progress`). Called from the loop: must return at once."""
+    """Observer of a run's progress (`readiness.cli.progress`). Called from the loop: must return at once."""
 
     def looking(self) -> None:
-        """The machine is being looked at."""
+        """Accelerators are being discovered."""
 
     def planned(
         self, accelerators: Sequence[AcceleratorFacts], jobs: Sequence[Job], known: Mapping[tuple[str, str], Evidence]
     ) -> None:
-        """These are all jobs, those that are left out too; of some there is evidence already."""
+        """All jobs are known, with the omitted ones; some have evidence already."""
 
     def started(self, job: Job, attempt: int) -> None:
-        """A job runs."""
+        """A job was started."""
 
     def running(self, jobs: Sequence[tuple[Job, Worker]]) -> None:
-        """These jobs are at work; called several times a second."""
+        """These jobs are running; called several times a second."""
 
     def finished(self, job: Job, evidence: Evidence) -> None:
-        """A job ended."""
+        """A job finished."""
 
     def stopping(self, reason: str, running: Sequence[Job], waiting: Sequence[Job]) -> None:
-        """The run ends before all is done: these jobs are ended, and those will not begin."""
+        """The run ends early: running jobs are stopped, waiting ones will not start."""
 
 
 def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
-    """Assess this machine's accelerators. The journal has been opened; what it holds is not measured again.
+    """Assess this machine's accelerators. The journal is open; evidence in it is not measured again.
 
     An interrupted run (SIGINT, SIGTERM) returns what it has, with `interrupted` set. Raises UsageError.
     """
@@ -131,12 +131,12 @@ def _plan(
 
 
 def prepare(pool: Pool) -> None:
-    """Import once what most workers would import each. Only where no driver could be touched by it before a fork."""
+    """Preload the imports that most workers need, unless they could touch a driver before a fork."""
     pool.preload(_SOON_IMPORTED)
 
 
 class _Run(Scheduler[Job]):
-    """The jobs of a run; see the module's docstring. `wedged` are devices that hold on to a dead process, and why."""
+    """The jobs of a run. `wedged` are devices that a process blocks although it was killed, and why."""
 
     observer: Observer
 
@@ -157,7 +157,7 @@ class _Run(Scheduler[Job]):
         return task
 
     def wants_stop(self) -> Stop | None:
-        """A signal, or the end of the granted time."""
+        """Return the reason to stop: a signal, or the end of the time."""
         within = self.asked.within_s
         if self.signals:
             return Stop(StopCause.INTERRUPTED, f"the run was interrupted ({self.signals[0]})")
@@ -177,7 +177,7 @@ class _Run(Scheduler[Job]):
         return not held
 
     def limit_s(self, task: Job) -> float:
-        """The check's own limit, or that of `--timeout`."""
+        """Return the check's own limit, or that of `--timeout`."""
         own_s = self.asked.timeout_s
         return task.limit_s if own_s is None else own_s + 1.1 * task.lasts_s
 
@@ -191,7 +191,7 @@ class _Run(Scheduler[Job]):
         self.observer.started(running.task, running.attempt)
 
     def finish(self, running: Running[Job]) -> None:
-        """Turn what a worker left into evidence, or try once more with a longer limit."""
+        """Turn a worker's result into evidence, or try once more with a longer limit."""
         job, worker = running.task, running.worker
         if self.is_stopped_with_us(worker):
             self.put_back(running)
@@ -211,7 +211,7 @@ class _Run(Scheduler[Job]):
         self.keep(job, recounted(evidence, job, self.journal.kept(job.key)))
 
     def is_stopped_with_us(self, worker: Worker) -> bool:
-        """Whether it ended since somebody ends all processes of the run, as systemd and schedulers do: no evidence.
+        """Return whether it was stopped together with the run, as by systemd or a scheduler: not evidence.
 
         Its end may come before the signal to us does, which may be one that ends us too.
         """
@@ -225,7 +225,7 @@ class _Run(Scheduler[Job]):
         return bool(self.signals)
 
     def keep(self, job: Job, evidence: Evidence) -> None:
-        """Write it to disk before anything else happens."""
+        """Write the evidence to disk before anything else happens."""
         self.journal.append(job.key[0], evidence, time.monotonic() - self.began)
         self.evidence[job.key] = evidence
         self.observer.finished(job, evidence)

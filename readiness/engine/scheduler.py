@@ -21,15 +21,15 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class Observer(Protocol[T_contra]):
-    """Who is told how it goes. Called from the loop: must return at once."""
+    """Observer of the scheduler. Called from the loop: must return at once."""
 
     def running(self, tasks: Sequence[tuple[T_contra, Worker]], /) -> None:
-        """These tasks are at work; called several times a second."""
+        """These tasks are running; called several times a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why nothing more is started and what runs is ended, for programs and in words."""
+    """The reason for a stop, as a cause for programs and as text."""
 
     cause: StopCause
     reason: str
@@ -37,7 +37,7 @@ class Stop:
 
 @dataclass(slots=True)
 class Running(Generic[T]):
-    """A task at work in a worker; `stopped` once a stop has ended it, which is no evidence."""
+    """A task in a worker; `stopped` once a stop has ended it, which is not evidence."""
 
     task: T
     worker: Worker
@@ -46,7 +46,7 @@ class Running(Generic[T]):
 
 
 class Scheduler(ABC, Generic[T]):
-    """One thread that starts whatever may start, waits for something to happen and looks at what ended.
+    """One thread that starts tasks, waits for events, and handles finished tasks.
 
     Tasks are started in order, at most `slots` at once (None: any number), and each lane does one at a time. A check that
     wants the machine to itself waits until all others are done, and is not overtaken meanwhile. What a task asks of its
@@ -67,7 +67,7 @@ class Scheduler(ABC, Generic[T]):
 
     @abstractmethod
     def request(self, task: T) -> Mapping[str, Any]:
-        """What the worker of a task is told."""
+        """Return the request to the worker of a task."""
 
     @abstractmethod
     def limit_s(self, task: T) -> float:
@@ -75,28 +75,28 @@ class Scheduler(ABC, Generic[T]):
 
     @abstractmethod
     def wants_stop(self) -> Stop | None:
-        """A reason to stop, None where there is none."""
+        """Return a reason to stop, or None."""
 
     @abstractmethod
     def finish(self, running: Running[T]) -> None:
-        """Take in what a worker left, or `try_again`, or `put_back`."""
+        """Handle a finished worker: take its result, `try_again`, or `put_back`."""
 
     def lanes(self, task: T) -> set[str]:
-        """What a task needs for itself: the accelerators that it uses."""
+        """Return the exclusive resources of a task: its accelerators."""
         return {facts.id for facts in self.job(task).accelerators}
 
     def admits(self, task: T) -> bool:  # noqa: ARG002
-        """False where a task was dealt with and will not run."""
+        """Return False for a task that was handled and will not run."""
         return True
 
     def started(self, running: Running[T]) -> None:
-        """A worker has been started at a task."""
+        """A worker was started for a task."""
 
     def stopping(self, reason: str) -> None:
-        """What runs is about to be ended, and what waits will not begin."""
+        """Running tasks are about to be stopped, and waiting ones will not start."""
 
     def run(self) -> None:
-        """Until every task has ended, or all that ran have after a stop."""
+        """Run until every task has finished, or after a stop until running tasks have ended."""
         while self.waiting or self.running:
             self.look_for_stop()
             if self.stop is None:
@@ -110,7 +110,7 @@ class Scheduler(ABC, Generic[T]):
             self.observer.running([(item.task, item.worker) for item in self.running])
 
     def look_for_stop(self) -> None:
-        """Where there is a reason to stop, end what runs."""
+        """Stop running tasks if there is a reason."""
         if self.stop is None and (stop := self.wants_stop()) is not None:
             self.stop = stop
             self.stopping(stop.reason)
@@ -119,11 +119,11 @@ class Scheduler(ABC, Generic[T]):
                 self.pool.kill(running.worker, stop.reason, KillCause.STOP)
 
     def put_back(self, running: Running[T]) -> None:
-        """The task has not run."""
+        """Put the task back: it has not run."""
         self.waiting.insert(0, running.task)
 
     def try_again(self, running: Running[T]) -> bool:
-        """Whether a task is given a second, longer try, since it ran into its limit: a cold compile is no hang.
+        """Return whether a task gets a second, longer try after its limit: a cold compile is not a hang.
 
         After a stop it has not run.
         """
@@ -137,7 +137,7 @@ class Scheduler(ABC, Generic[T]):
         return True
 
     def start(self, task: T, attempt: int = 1) -> None:
-        """Start a worker at a task."""
+        """Start a worker for a task."""
         stack = accelerators.stack(self.job(task).accelerators[0].stack)
         limit_s = self.limit_s(task) * (1 if attempt == 1 else SECOND_TRY)
         worker = self.pool.start(self.request(task), fork=stack.from_forkserver, limit_s=limit_s)

@@ -66,7 +66,7 @@ _OF_ONE_HOST = (
 
 
 def serve(request: Mapping[str, Any], pipe: int) -> int:
-    """Do one job in this process and send what it yields; the exit code of the process.
+    """Do one job in this process and send its results; return the exit code.
 
     `request` is what `readiness.isolation.worker_pool` asks for: a check on an accelerator, the discovery of a stack, or a
     call. The exit code is 70 where what it yields could not be delivered: nothing is known then.
@@ -76,7 +76,7 @@ def serve(request: Mapping[str, Any], pipe: int) -> int:
     with contextlib.suppress(AttributeError):  # not everywhere
         faulthandler.register(signal.SIGUSR1, all_threads=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fresh interpreter inherits that the prepared process ignores it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fresh interpreter inherits that the forkserver ignores it
     _be_the_first_to_go()
     try:
         send = Sender(pipe).send
@@ -168,7 +168,7 @@ def _serve_discovery(request: Mapping[str, Any], send: Send) -> None:
 
 
 def _serve_call(request: Mapping[str, Any], send: Send) -> None:
-    """Call a function of readiness that meets code of others, and send what it returns: `readiness.engine.isolated_call`."""
+    """Call a function that runs foreign code, and send its result: `readiness.engine.isolated_call`."""
     send("ready", True)
     ours = os.getpid()
     module, _, name = request["function"].partition(":")
@@ -206,7 +206,7 @@ def collective_variables() -> dict[str, str]:
 
 
 def _like(value: Any, default: Any) -> Any:
-    """A setting as its default is: JSON and TOML know lists only."""
+    """Convert a setting to the type of its default: JSON and TOML have only lists."""
     return tuple(value) if isinstance(default, tuple) and isinstance(value, list) else value
 
 
@@ -215,7 +215,7 @@ def _told(problem: BaseException) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """What of this process's surroundings can change results: versions, threads, precision flags, variables."""
+    """Return the environment that can change results: versions, threads, precision flags, variables."""
     torch = sys.modules.get("torch")
     found: dict[str, Any] = {
         "python": platform.python_version(),
@@ -232,7 +232,7 @@ def environment() -> dict[str, Any]:
 
 
 def main(descriptor: str, parent: str) -> NoReturn:
-    """The entry of a fresh interpreter: the request comes on standard input, evidence goes to this descriptor.
+    """Entry point in a fresh interpreter: the request comes on standard input, evidence goes to this descriptor.
 
     It leaves as a forked worker does, without waiting for threads and libraries: what there was to tell has been told, and
     how programs end on a device is what `driver.lifecycle` looks at.
@@ -252,7 +252,7 @@ def main(descriptor: str, parent: str) -> NoReturn:
 
 
 def measure(check: Check, accelerator: Accelerator, settings: Mapping[str, Any], emit: Emit) -> tuple[Status, str | None]:
-    """Run a check in this process, handing on what it yields; its status and the reason for it.
+    """Run a check in this process and send what it yields; return its status and reason.
 
     A measurement that the check did not declare is an error of the check: a profile could never have asked for it. Raises
     OSError where the host's disk was too small: what the check measured may have suffered from that.
@@ -285,7 +285,7 @@ def measure(check: Check, accelerator: Accelerator, settings: Mapping[str, Any],
 
 
 def _refusal(item: object, check: Check, counts: Mapping[type, int]) -> str | None:
-    """Why what a check yielded cannot be evidence, or None."""
+    """Return why a yielded item cannot be evidence, or None."""
     if not isinstance(item, Measurement | Row | Note):
         return f"the check yielded {type(item).__name__}, not a Measurement, Row or Note"
     if isinstance(item, Row) and not isinstance(item.cells, Mapping):
@@ -306,7 +306,7 @@ def _first_line(problem: BaseException) -> str:
 
 
 def collect(check: Check, accelerator: Accelerator, **settings: Any) -> Evidence:
-    """Run a check in this very process and gather its evidence. For tests and notebooks: nothing protects the caller.
+    """Run a check in this process and collect its evidence. For tests and notebooks: without isolation.
 
     Raises what `measure` raises, and what the check raises that is no Exception.
     """
@@ -334,7 +334,7 @@ def collect(check: Check, accelerator: Accelerator, **settings: Any) -> Evidence
 
 
 def with_unit(measurement: Measurement, check: Check) -> Measurement:
-    """The measurement with the unit that its check declares. Raises ValueError for what can be none."""
+    """Return the measurement with its declared unit. Raises ValueError for an invalid one."""
     found = Measurement(
         name=measurement.name,
         value=_number(measurement.value),
@@ -350,7 +350,7 @@ def with_unit(measurement: Measurement, check: Check) -> Measurement:
 
 
 def _plain(value: Any) -> Any:
-    """A plain Python number: numpy's and torch's scalars have `item`."""
+    """Return a plain Python number: scalars of numpy and torch have `item`."""
     return value.item() if hasattr(value, "item") else value
 
 

@@ -1,4 +1,4 @@
-"""How a worker ended: in words, and as evidence."""
+"""Evidence from a finished worker, and a description of how it ended."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LONGEST_NOTE = 200
 
 
 def evidence_of(worker: Worker, job: Job, attempt: int) -> Evidence:
-    """What a worker that has ended says about its accelerator."""
+    """Return the evidence of a finished worker."""
     status, reason = _status(worker, attempt)
     void = worker.end is not None and worker.end.void
     process: dict[str, Any] = {"exit_code": worker.exit_code, **worker.usage}
@@ -47,20 +47,20 @@ def evidence_of(worker: Worker, job: Job, attempt: int) -> Evidence:
 
 
 def is_from_outside(worker: Worker) -> bool:
-    """Whether it ended neither by itself nor by our decision: by a signal of somebody's, or with the prepared process."""
+    """Return whether it was killed from outside: by a foreign signal, or with the forkserver."""
     code = worker.exit_code
     by_a_signal = worker.kill_sent is None and code is not None and code < 0 and -code not in OWN_FAULTS
     return worker.kill_cause is KillCause.FORKSERVER or by_a_signal
 
 
 def discovered(worker: Worker) -> tuple[tuple[AcceleratorFacts, ...], str | None]:
-    """The accelerators that a worker found, and why they are not known, None where they are."""
+    """Return the accelerators that a worker found, and the reason if they are unknown."""
     status, reason = _status(worker, 1)
     return (tuple(worker.accelerators), None) if status is Status.MEASURED else ((), reason)
 
 
 def unless_cut_short(evidence: Evidence, worker: Worker, job: Job) -> Evidence:
-    """The same, where it was given the time that its check may take; with less of it, a sound device ends late as well.
+    """Downgrade a timeout to skipped if `--timeout` was shorter than the check's own limit.
 
     A process that cannot be killed is in a driver's hands, whatever time it had.
     """
@@ -72,7 +72,7 @@ def unless_cut_short(evidence: Evidence, worker: Worker, job: Job) -> Evidence:
 
 
 def recounted(evidence: Evidence, job: Job, kept: Path) -> Evidence:
-    """The same with what the check had found before it was cut off, where it kept that and has not told it itself."""
+    """Add the results that a check had saved before it was cut off and did not report."""
     if job.check.recount is None or evidence.status is Status.MEASURED or evidence.measurements or not kept.exists():
         return evidence
     measurements: list[Measurement] = []
@@ -89,7 +89,7 @@ def recounted(evidence: Evidence, job: Job, kept: Path) -> Evidence:
 
 
 def _status(worker: Worker, attempt: int) -> tuple[Status, str | None]:
-    """How it ended. Its own word that it measured counts only from a process that then left by itself.
+    """Return its status. `measured` counts only from a process that then exited by itself.
 
     What it said after its time limit, or after we had decided to end it, has not been taken.
     """
@@ -122,7 +122,7 @@ def _cause(worker: Worker, status: Status) -> KillCause | None:
 
 
 def is_own_fault(worker: Worker) -> bool:
-    """Whether a process that did not deliver ended of what it did, and nothing around it explains that."""
+    """Return whether a process without evidence ended by its own fault, not by its environment."""
     code = worker.exit_code
     if code is None or code == Exit.INTERNAL or worker.full_disk is not None:
         return False
@@ -130,13 +130,13 @@ def is_own_fault(worker: Worker) -> bool:
 
 
 def _last_note(worker: Worker) -> str:
-    """What it said last that it was doing: the operator or the step that hung or crashed is not far from it."""
+    """Return its last progress note: it is near the operator or step that hung or crashed."""
     note = " ".join(worker.note.split())[:_LONGEST_NOTE]
     return f"; its last note was: {note}" if note else ""
 
 
 def describe_end(worker: Worker) -> str:
-    """How a worker that did not deliver its evidence ended, in words."""
+    """Describe how a worker without evidence ended."""
     full = f"; {worker.full_disk} was full at that time" if worker.full_disk is not None else ""
     return _end_in_words(worker) + full
 
@@ -161,16 +161,16 @@ def _end_in_words(worker: Worker) -> str:
 
 
 def signal_name(number: int) -> str:
-    """`SIGSEGV`; real-time signals have no name: `signal 40`."""
+    """Return `SIGSEGV`; real-time signals have no name: `signal 40`."""
     return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def killed_by_kernel(worker: Worker) -> bool:
-    """Whether the kernel's out-of-memory killer took it: SIGKILL, not ours, and the kernel's count has moved."""
+    """Return whether the kernel's out-of-memory killer ended it: a foreign SIGKILL, and the kernel's count has risen."""
     ours = worker.kill_sent is not None
     return worker.exit_code == -signal.SIGKILL and not ours and memory.kernel_kills() > worker.kernel_kills_before
 
 
 def ran_out_of_memory(worker: Worker) -> bool:
-    """Whether it ended for want of host memory, by our hand or the kernel's."""
+    """Return whether it was killed for lack of host memory, by readiness or the kernel."""
     return worker.kill_cause is KillCause.MEMORY or killed_by_kernel(worker)

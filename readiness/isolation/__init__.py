@@ -1,1 +1,1 @@
-"""Isolation: child processes that may die or hang without harm to whoever started them."""
+"""Isolation: child processes that may die or hang without harm to their parent."""

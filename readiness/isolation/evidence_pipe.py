@@ -48,7 +48,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The worker's last word. `void` says that nothing it measured can be told from what went wrong around it."""
+    """The worker's end message. `void` means that its measurements are invalid because its environment failed."""
 
     status: Status
     reason: str | None
@@ -121,7 +121,7 @@ def _identity(descriptor: int) -> tuple[int, int]:
 
 
 class Receiver:
-    """The command line's end: bytes in, messages out, up to the first thing that is no evidence.
+    """The command line's end: bytes in, messages out, up to the first invalid one.
 
     `fault` says what that was, in words; None as long as everything was in order. `flooded`: it was too much of all.
     """
@@ -136,7 +136,7 @@ class Receiver:
         self._counts = {Measurement: 0, Row: 0, AcceleratorFacts: 0, Ready: 0, Answer: 0}
 
     def feed(self, data: bytes) -> list[Message]:
-        """The messages that these bytes complete."""
+        """Return the messages that these bytes complete."""
         if self.fault is not None:
             return []
         self._received += len(data)
@@ -160,7 +160,7 @@ class Receiver:
         return found
 
     def close(self) -> None:
-        """Nothing more will come. A message that was cut short is how a process dies; anything else left is a fault."""
+        """Close the stream. A truncated message is normal for a dead process; any other rest is a fault."""
         rest, self._buffer = bytes(self._buffer), bytearray()
         due = b"%d " % (self._number + 1)
         begun = due.startswith(rest) or (rest.startswith(due) and _BEGUN.fullmatch(rest[len(due) :]))
@@ -200,7 +200,7 @@ class Receiver:
 
 
 class _FaultError(Exception):
-    """What makes everything from here on no evidence."""
+    """A fault that invalidates everything after it."""
 
 
 _NUMBER = re.compile(rb"[1-9][0-9]{0,15}")

@@ -46,7 +46,7 @@ class _Worker:
 
 
 class ForkserverLoop:
-    """The loop of the prepared process."""
+    """The loop of the forkserver."""
 
     def __init__(self, control: socket.socket) -> None:
         self.control = control
@@ -239,7 +239,7 @@ def _no_cache_folder() -> Iterator[None]:
 
 
 def main(descriptor: str, names: str) -> int:
-    """The entry of the prepared process: `descriptor` is the control socket, `names` what to import, by commas."""
+    """The entry of the forkserver: `descriptor` is the control socket, `names` what to import, by commas."""
     os.setsid()
     die_with_parent()
     take_in_orphans()

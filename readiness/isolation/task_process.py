@@ -49,42 +49,42 @@ Message = dict[str, Any]
 
 
 class SharedPhase:
-    """The phase that a child is in, with a detail and the time of its beginning, in memory that two processes share."""
+    """The current phase of a child, with a detail and its start time, in shared memory."""
 
     BYTES = 264
     _TIME_BYTES = 8
 
     def __init__(self, descriptor: int = -1) -> None:
-        """Anonymous memory, which a fork shares, or that of a file of `BYTES` bytes."""
+        """Use anonymous memory, which a fork shares, or that of a file of `BYTES` bytes."""
         self._memory = mmap.mmap(descriptor, self.BYTES)
 
     def enter(self, phase: str, detail: str = "") -> None:
-        """Note what begins now."""
+        """Set the current phase."""
         room = self.BYTES - self._TIME_BYTES
         self._memory[self._TIME_BYTES :] = f"{phase}\t{detail}\n".encode()[:room].ljust(room, b"\n")
         self._memory[: self._TIME_BYTES] = time.monotonic_ns().to_bytes(self._TIME_BYTES, "little")
 
     def read(self) -> tuple[str, str]:
-        """The phase entered last and its detail; both are empty where none was."""
+        """Return the current phase and its detail; both are empty if there is none."""
         text = self._memory[self._TIME_BYTES :].strip(b"\0").partition(b"\n")[0].decode(errors="replace")
         phase, _, detail = text.partition("\t")
         return phase, detail
 
     @property
     def entered(self) -> float:
-        """When that was, on the monotonic clock; 0 where none was entered."""
+        """The start of the phase on the monotonic clock; 0 if there is none."""
         return int.from_bytes(self._memory[: self._TIME_BYTES], "little") / 1e9
 
 
 @dataclass(frozen=True, slots=True)
 class TaskServer:
-    """The child's side: it takes tasks, notes its phase in `phase` and answers."""
+    """The child's side: receives tasks, sets `phase`, and answers."""
 
     connection: socket.socket
     phase: SharedPhase
 
     def serve(self, do: Callable[[Any], tuple[Any, bool]]) -> int:
-        """Do each task that comes until none does; the exit code. `do` gives the result, and whether to leave after it."""
+        """Do tasks until there are no more; return the exit code. `do` returns the result, and whether to exit after it."""
         self._send({"ready": True})
         with self.connection.makefile("r", encoding="utf-8") as lines:
             for line in lines:
@@ -148,7 +148,7 @@ class TaskProcess:
     def fork(
         cls, serve: Callable[[TaskServer], int], *, capture: bool = False, own_group: bool = False
     ) -> TaskProcess:
-        """A child that has all that this process has imported, and leaves with what `serve` returns.
+        """Fork a child with this process's imports; it exits with the result of `serve`.
 
         Only for devices that survive a fork, or that this process has not touched.
         """
@@ -180,7 +180,7 @@ class TaskProcess:
     def spawn(
         cls, entry: str, request: Mapping[str, Any], *, capture: bool = False, own_group: bool = False
     ) -> TaskProcess:
-        """A child in a fresh interpreter, which calls `entry` (`module:function`) with its `TaskServer` and the request."""
+        """Start a fresh interpreter that calls `entry` (`module:function`) with its `TaskServer` and the request."""
         output = _output_file(capture)
         ours, theirs = socket.socketpair()
         with theirs, tempfile.TemporaryFile() as shared:
@@ -196,17 +196,17 @@ class TaskProcess:
             return cls(popen.pid, ours, SharedPhase(shared.fileno()), popen, output, own_group)
 
     def submit(self, task: Any) -> None:
-        """Hand it a task. If it is dead already, the next `recv` tells."""
+        """Send it a task. If it is already dead, the next `recv` returns None."""
         self.phase.enter("")
         self.send({"task": task})
 
     def send(self, message: Message) -> None:
-        """Send it a message. If it is dead already, the next `recv` tells."""
+        """Send it a message. If it is already dead, the next `recv` returns None."""
         with contextlib.suppress(OSError):
             self.connection.sendall(json.dumps(message).encode() + b"\n")
 
     def recv(self, timeout_s: float) -> Message | None:
-        """Its next message; None once it is gone, or broken. Raises TimeoutError where it sends none within the time."""
+        """Return its next message; None once it is dead or broken. Raises TimeoutError if it sends none in time."""
         deadline = time.monotonic() + timeout_s
         while b"\n" not in self._buffer:
             if self._is_flooding():
@@ -233,11 +233,11 @@ class TaskProcess:
 
     @property
     def check_period_s(self) -> float:
-        """How often `recv` must be called for a limit on what it prints to be kept."""
+        """The period in which `recv` must be called to limit the child's output."""
         return float("inf") if self._output is None else _OUTPUT_CHECK_PERIOD_S
 
     def output(self) -> str:
-        """The last of what it and its libraries printed, where that is captured."""
+        """The end of its captured output."""
         if self._output is None or self._output.closed:
             return self._last_output
         # pread: the descriptor's own offset is where the child writes next.
@@ -245,7 +245,7 @@ class TaskProcess:
         return os.pread(self._output.fileno(), OUTPUT_TAIL_BYTES, start).decode(errors="replace")
 
     def reap(self, *, kill: bool = False) -> ProcessEnd:
-        """Make sure that it is gone; how it ended. Without `kill` it gets a moment to end by itself."""
+        """Wait for or kill the child, and return how it ended. Without `kill` it gets a moment to exit by itself."""
         self.connection.close()
         now = time.monotonic()
         patience, deadline = now + (0.0 if kill or self._fault else _LEAVING_S), now + VANISH_LIMIT_S
@@ -271,7 +271,7 @@ class TaskProcess:
                 os.kill(self.pid, signal.SIGKILL)
 
     def _poll(self) -> int | None:
-        """Its exit code, negative for a signal; None while it lives. 0 where somebody else has waited for it."""
+        """Return its exit code, negative for a signal; None while it lives; 0 if something else has waited for it."""
         if self._exit_code is None:
             if self._popen is not None:
                 self._exit_code = self._popen.poll()
@@ -292,7 +292,7 @@ class TaskProcess:
 
 
 def main(entry: str, connection: str, phase: str, parent: str, request: str) -> int:
-    """The start of a fresh interpreter; see `TaskProcess.spawn`."""
+    """Entry point of a fresh interpreter; see `TaskProcess.spawn`."""
     prepare_child(int(parent))
     module, _, function = entry.partition(":")
     serve = getattr(importlib.import_module(module), function)
@@ -301,7 +301,7 @@ def main(entry: str, connection: str, phase: str, parent: str, request: str) -> 
 
 
 def prepare_child(parent: int) -> None:
-    """In a child: die with the parent, leave no core, and print where it crashed."""
+    """Prepare a child: it dies with the parent, leaves no core, and prints where it crashed."""
     die_with_parent(parent)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -315,7 +315,7 @@ def _output_file(capture: bool) -> IO[bytes] | None:
 
 
 def _print_into(output: int, errors: int) -> None:
-    """Have Python and libraries print there. What the parent had put in place of its streams may stand on closed files."""
+    """Redirect the output of Python and libraries. The parent's replaced streams may use closed files."""
     os.dup2(output, 1)
     os.dup2(errors, 2)
     sys.stdout = open(1, "w", buffering=1, closefd=False, errors="replace")  # noqa: SIM115

@@ -1,4 +1,4 @@
-"""Task supervisor: leads task processes through a queue of tasks, whatever becomes of the processes.
+"""Task supervisor: runs a queue of tasks in task processes, even if processes die.
 
 A single call that may block in a driver is one task of one process:
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class StartError(Exception):
-    """No child comes up for the device. What was not reached is not judged."""
+    """No child process can be started for the device. The remaining tasks are not judged."""
 
 
 class TaskQueue(Generic[T]):
@@ -43,7 +43,7 @@ class TaskQueue(Generic[T]):
         self._batches = deque(deque(batch) for batch in batches)
 
     def __len__(self) -> int:
-        """How many batches there are."""
+        """The number of batches."""
         return len(self._batches)
 
     def put(self, batch: Iterable[T]) -> None:
@@ -55,7 +55,7 @@ class TaskQueue(Generic[T]):
         self._batches.appendleft(deque(batch))
 
     def take(self) -> deque[T]:
-        """The next batch; an empty one where there is none."""
+        """Return the next batch; an empty one if there is none."""
         return self._batches.popleft() if self._batches else deque()
 
 
@@ -69,7 +69,7 @@ class TaskStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TaskEnd(Generic[T]):
-    """How a task ended: its `result` where it is done, else the phase that it was in, that phase's detail and a `reason`.
+    """End of a task: its `result`, or its last phase with the phase's detail and a `reason`.
 
     `rest` are the tasks of its batch that are still to do: what is put there first is done next. `output` is what the child
     had printed, where that is captured.
@@ -97,7 +97,7 @@ class _Member(Generic[T]):
 
 
 class TaskSupervisor(Generic[T]):
-    """Leads children through a queue of tasks: starts them, gives out tasks, keeps limits and tells how each task ended.
+    """Runs a queue of tasks in child processes: starts them, assigns tasks, enforces limits, reports each result.
 
     `start` makes a child and `message` what it is told of a task. `limit_s` is what a task may take, or each of its phases
     where `phases` says so. All children are dead when the block of this context manager ends.
@@ -126,13 +126,13 @@ class TaskSupervisor(Generic[T]):
         self._members.clear()
 
     def do(self, task: T) -> TaskEnd[T]:
-        """One task, now, where no other is waiting. Raises StartError."""
+        """Run one task now; no other is waiting. Raises StartError."""
         self.queue.put([task])
         (end,) = self.run()
         return end
 
     def run(self) -> Iterator[TaskEnd[T]]:
-        """Do what the queue holds; the end of each task as it comes. Raises StartError when children do not come up."""
+        """Run the queue; yield the end of each task. Raises StartError if children cannot be started."""
         while self.queue or any(member.task is not None or member.rest for member in self._members):
             for member in self._members:
                 if member.ready and member.task is None:
@@ -158,7 +158,7 @@ class TaskSupervisor(Generic[T]):
             member.process.submit(self._message(member.task))
 
     def retire(self, member: _Member[T], *, kill: bool) -> ProcessEnd:
-        """End a child; how it ended."""
+        """End a child and return how it ended."""
         self._members.remove(member)
         return member.process.reap(kill=kill)
 
@@ -172,7 +172,7 @@ class TaskSupervisor(Generic[T]):
         return begun + self._limit_s(member.task) - now
 
     def _advance(self, member: _Member[T]) -> Iterator[TaskEnd[T]]:
-        """Take in what a child has to say, or that it has nothing to say any more."""
+        """Handle a child's message or the end of its connection."""
         try:
             message = member.process.recv(0.0)
         except TimeoutError:
@@ -192,7 +192,7 @@ class TaskSupervisor(Generic[T]):
             yield from self._handed_on(member, end)
 
     def _ended(self, member: _Member[T], *, hung: bool) -> Iterator[TaskEnd[T]]:
-        """A child died, or was over its limit and is killed."""
+        """Handle a child that died or exceeded its limit."""
         end = self.retire(member, kill=hung)
         if member.task is not None:
             phase, detail = member.process.phase.read()
@@ -211,7 +211,7 @@ class TaskSupervisor(Generic[T]):
                 raise StartError(f"no process could be started for the device: the last one {words}")
 
     def _handed_on(self, member: _Member[T], end: TaskEnd[T]) -> Iterator[TaskEnd[T]]:
-        """Tell the end of a task; what is left of the batch of a child that is gone is done by another."""
+        """Return the end of a task; another child does the rest of a dead child's batch."""
         yield end
         if member not in self._members and end.rest:
             self.queue.put_first(end.rest)

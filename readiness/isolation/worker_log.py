@@ -1,4 +1,4 @@
-"""What a worker's check and its libraries print: taken whatever becomes of it. A log is for people, and fails nobody."""
+"""Log of a worker: the output of its check and libraries. Errors of the log never fail a check."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class _Log(io.FileIO):
-    """Takes all that is printed: what cannot be written is dropped, and is no failure of whoever printed it."""
+    """Text stream that drops what cannot be written, without an error for the writer."""
 
     def write(self, data: Any) -> int:
         with contextlib.suppress(OSError):
@@ -20,14 +20,14 @@ class _Log(io.FileIO):
 
 
 def open_streams() -> None:
-    """Have `sys.stdout` and `sys.stderr` lead to descriptors 1 and 2, line by line, without ever raising for them."""
+    """Redirect `sys.stdout` and `sys.stderr` to descriptors 1 and 2, line by line, without ever raising."""
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         raw = io.BufferedWriter(_Log(descriptor, "w", closefd=False))
         setattr(sys, name, io.TextIOWrapper(raw, "utf-8", "replace", line_buffering=True))
 
 
 def flush() -> None:
-    """Hand on what is still held back."""
+    """Flush buffered output."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # the check may have closed or replaced them
             stream.flush()

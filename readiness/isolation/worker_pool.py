@@ -1,4 +1,4 @@
-"""The command line's side of the worker processes: start them, listen to them, keep their limits, end them.
+"""Worker pool: starts worker processes, reads from them, enforces their limits, and ends them.
 
 `Pool.poll` moves all workers forward; whoever calls it looks at `Worker.ended`. Nothing here blocks for longer than it is
 told to, whatever a worker does.
@@ -25,7 +25,7 @@ from readiness.isolation.worker_process import Worker, holder, state
 
 #: How long a worker may take to import torch, a plug-in and its check before it must say that it is ready.
 START_LIMIT_S = 300.0
-#: After this a kill that the prepared process has not carried out is carried out from here.
+#: After this a kill that the forkserver has not carried out is carried out from here.
 _DIRECT_KILL_S = 1.0
 #: What a worker may print before the next look at it without having to wait.
 _LOG_PIPE_BYTES = 2**20
@@ -35,7 +35,7 @@ _STALL_S = 2.0
 
 
 class Pool:
-    """All workers of a run and the prepared process that makes them."""
+    """All workers of a run and the forkserver."""
 
     def __init__(self, *, preload: str = f"torch,{forkserver.WORKER}", memory_floor_bytes: int | None = None) -> None:
         self._modules = list(filter(None, preload.split(",")))
@@ -47,7 +47,7 @@ class Pool:
         self._watched = 0.0
         self._looked = time.monotonic()
         self._open()
-        evidence_pipe.prepare()  # while the prepared process imports torch
+        evidence_pipe.prepare()  # while the forkserver imports torch
 
     def __enter__(self) -> Pool:
         return self
@@ -60,7 +60,7 @@ class Pool:
         self._selector.register(self._forkserver.control, selectors.EVENT_READ)
 
     def start(self, request: Mapping[str, Any], *, fork: bool, limit_s: float) -> Worker:
-        """Start a worker at a job. `fork` takes it from the prepared process; else it is a fresh interpreter.
+        """Start a worker for a job. With `fork` it comes from the forkserver, else it is a fresh interpreter.
 
         Where that cannot be done, the worker has ended before it began, and says why.
         """
@@ -77,7 +77,7 @@ class Pool:
                 _widen(log)
                 try:
                     self._forkserver.tell(message, [evidence, log])
-                except OSError:  # the prepared process died unnoticed: the next one gets the job
+                except OSError:  # the forkserver died unnoticed: the next one gets the job
                     self._lost()
                     self._forkserver.tell(message, [evidence, log])
                 self._selector.register(worker.evidence, selectors.EVENT_READ, worker)
@@ -87,12 +87,12 @@ class Pool:
         return worker
 
     def preload(self, names: Sequence[str]) -> None:
-        """Have the prepared process import more: workers forked from now on need not. Returns at once."""
+        """Let the forkserver import modules for later workers. Returns at once."""
         self._modules += names
         self._tell({"import": list(names)})
 
     def poll(self, timeout_s: float) -> None:
-        """Wait up to `timeout_s` for something to happen, then bring every worker up to date."""
+        """Wait up to `timeout_s` for events, then update every worker."""
         self._selector.select(timeout_s)
         while self._forkserver.has_news() and self._listen():
             pass
@@ -124,7 +124,7 @@ class Pool:
             self._forkserver.tell(message)
 
     def _listen(self) -> bool:
-        """Take in one message of the prepared process; False where it has died, and another has taken its place."""
+        """Handle one message of the forkserver; return False if it died and was replaced."""
         message = self._forkserver.hear()
         match message:
             case None:
@@ -148,7 +148,7 @@ class Pool:
         return True
 
     def _lost(self) -> None:
-        """The prepared process died. Its workers died with it; a new one takes its place."""
+        """Handle the death of the forkserver: its workers died with it, and a new one is started."""
         self._selector.unregister(self._forkserver.control)
         self._forkserver.end()
         for worker in self.workers.values():
@@ -165,7 +165,7 @@ class Pool:
             self.kill(worker, problem, KillCause.OUTPUT)
 
     def _pardon(self, timeout_s: float) -> None:
-        """Time in which this process was stopped, or held up, counts towards nobody's limit."""
+        """Extend all limits by the time in which this process was stopped or delayed."""
         now = time.monotonic()
         late_s, self._looked = now - self._looked - timeout_s, now
         if late_s > _STALL_S:
@@ -191,7 +191,7 @@ class Pool:
                 self._end_in_time(worker)
 
     def _end_in_time(self, worker: Worker) -> None:
-        """Its time is up. It is no timeout where it has ended, and only word of it has not come, or where it was stopped."""
+        """Handle an exceeded limit. It is not a timeout if the process has already ended or was stopped."""
         found = None if worker.pid is None else state(worker.pid, self._forkserver.pid)
         if worker.pid is not None and found is None:
             worker.gone_since = worker.gone_since or time.monotonic()
@@ -206,7 +206,7 @@ class Pool:
             self._tell({"dump": worker.id})
 
     def _see_to_the_end(self, worker: Worker, waited_s: float) -> None:
-        """A kill was sent: carry it out from here if need be, and do not wait for ever."""
+        """Make sure that a kill takes effect, without waiting for ever."""
         if waited_s > _DIRECT_KILL_S and not worker.killed_directly:
             worker.killed_directly = True
             self._kill_directly(worker)
@@ -230,7 +230,7 @@ class Pool:
         self.kill(largest, reason, KillCause.MEMORY)
 
     def _watch_disk(self) -> None:
-        """Remember a disk that is full while workers run: some will have made room again when they have died of it."""
+        """Record a disk that is full while workers run: it may have room again after they died."""
         running = [worker for worker in self._running() if worker.full_disk is None]
         if running and (folder := disk.full()) is not None:
             for worker in running:
@@ -250,7 +250,7 @@ class Pool:
 
 
 def _pipe(opened: contextlib.ExitStack) -> tuple[int, int]:
-    """A pipe whose reader is ours and does not block; its writer is closed with `opened`."""
+    """Return a pipe with a non-blocking reader; its writer is closed with `opened`."""
     reader, writer = os.pipe()
     opened.callback(os.close, writer)
     os.set_blocking(reader, False)

@@ -1,4 +1,4 @@
-"""One worker as the command line sees it: what it sent, what it printed, and how it ended."""
+"""A worker as the command line sees it: its messages, its output, and how it ended."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Worker:
 
     @property
     def ended(self) -> bool:
-        """Whether it is over, one way or another."""
+        """True once it has ended."""
         return self.finished is not None
 
     @property
@@ -83,11 +83,11 @@ class Worker:
 
     @property
     def log_tail(self) -> str:
-        """The last of what the process and its libraries printed."""
+        """Return the end of its output."""
         return self._tail.decode(errors="replace")
 
     def look(self) -> str | None:
-        """Take in what has come through its pipes, without waiting for more; what is wrong with it, if anything."""
+        """Read its pipes without waiting; return what is wrong, if anything."""
         data, self.told_all = _read(self.evidence)
         for message in self.receiver.feed(data):
             # The request for its stack interrupts system calls: what it says after its time limit is no evidence. Neither
@@ -105,7 +105,7 @@ class Worker:
         return self.receiver.fault
 
     def last_look(self) -> str | None:
-        """The same for a process that has ended: all that is left in its pipes."""
+        """Read the rest of the pipes of a process that has ended."""
         self._idle = False
         while not self._idle:
             if (problem := self.look()) is not None:
@@ -131,18 +131,18 @@ class Worker:
                 self.end = message
 
     def fail(self, reason: str, cause: KillCause) -> None:
-        """It is over: it never began, or nobody will learn how it ended."""
+        """Mark it as failed: it never started, or how it ended is unknown."""
         self.killed, self.kill_cause, self.finished = reason, cause, time.monotonic()
 
     def close(self) -> None:
-        """Let go of its pipes."""
+        """Close its pipes."""
         for descriptor in (self.evidence, self.log):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
 
 def _read(descriptor: int) -> tuple[bytes, bool]:
-    """What there is in a pipe that does not block, within bounds; and whether nothing more can come."""
+    """Read a non-blocking pipe within bounds; return the data, and whether it is closed."""
     parts: list[bytes] = []
     size = 0
     try:
@@ -173,12 +173,12 @@ def state(pid: int, parent: int) -> str | None:
 
 
 def holder(pid: int, state: str) -> str:
-    """What holds a process that has been killed and is still there, in words; for a check it can only be a driver."""
+    """Describe what blocks a killed process that still exists; for a check this can only be a driver."""
     return f"process {pid}, state {state}, blocked in {_waits_in(pid)}"
 
 
 def _living(pid: int) -> list[str]:
-    """The threads of a process that have not ended; none where the system does not tell."""
+    """Return the living threads of a process; none if the system does not list them."""
     found = []
     for thread in Path(f"/proc/{pid}/task").glob("*"):
         with contextlib.suppress(OSError, IndexError):

@@ -1,4 +1,4 @@
-"""What all reports say alike: text made harmless, figures, and findings sorted by what they mean to the reader."""
+"""Parts that all reports share: escaped text, figures, and findings sorted by urgency."""
 
 from readiness.rendering.accelerators import device, earlier, failed_stacks, joined, names, rehearsals, simulated, software
 from readiness.rendering.colours import Paint, paint_decisions, painter

@@ -1,4 +1,4 @@
-"""What an accelerator is, in words."""
+"""Descriptions of accelerators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from readiness.rendering.text import clean, memory
 
 
 def device(item: AcceleratorAssessment) -> str:
-    """`NVIDIA H20, 96 GiB`: what the accelerator is, as far as it is known."""
+    """Return `NVIDIA H20, 96 GiB`: the accelerator as far as it is known."""
     facts = item.facts
     vendor, model = clean(facts.vendor or "", 100), clean(facts.model or "", 200)
     # GenuineIntel and Intel(R) Xeon(R) say the same twice; Acme and A1 do not.
@@ -21,7 +21,7 @@ def device(item: AcceleratorAssessment) -> str:
 
 
 def failed_stacks(assessment: Assessment) -> dict[str, str]:
-    """Stacks that are there and whose accelerators could not be listed, with the reason: none of those was assessed."""
+    """Return the present stacks whose accelerators could not be listed, with the reason; these were not assessed."""
     failed = assessment.host.get("failed_stacks")
     if not isinstance(failed, Mapping):
         return {}
@@ -29,7 +29,7 @@ def failed_stacks(assessment: Assessment) -> dict[str, str]:
 
 
 def joined(assessment: Assessment) -> str:
-    """` with 8 accelerators of node2 and node3`: what other hosts gave to the run; empty where there was but one."""
+    """Return ` with 8 accelerators of node2 and node3` for a run on several hosts; empty for one host."""
     hosts = list(dict.fromkeys(clean(item.host, 60) for item in assessment.joined))
     if not hosts:
         return ""
@@ -38,7 +38,7 @@ def joined(assessment: Assessment) -> str:
 
 
 def earlier(assessment: Assessment) -> list[str]:
-    """`26 checks from the run of 2026-11-23T10:00:00Z`: what a run took over from others before it."""
+    """Return `26 checks from the run of 2026-11-23T10:00:00Z`: evidence reused from earlier runs."""
     runs: dict[str, set[str]] = {}
     for item in assessment.accelerators:
         for evidence in item.evidence:
@@ -51,7 +51,7 @@ def earlier(assessment: Assessment) -> list[str]:
 
 
 def software(item: AcceleratorAssessment) -> str:
-    """`torch 2.9.1, driver 570.86`; a component without a version says so."""
+    """Return `torch 2.9.1, driver 570.86`; a missing version is marked."""
     return ", ".join(
         f"{clean(name, 60)} {clean(version, 60) if version else '(version unknown)'}"
         for name, version in item.facts.software.items()
@@ -59,7 +59,7 @@ def software(item: AcceleratorAssessment) -> str:
 
 
 def simulated(facts: AcceleratorFacts) -> str | None:
-    """What to say of a simulated chip wherever a verdict on it is told; None of a real accelerator.
+    """Return the notice for a simulated chip, shown with every verdict on it; None for a real accelerator.
 
     `simulated chip example: a rehearsal, not a measurement of a product`; a chip with a source rehearses reported trouble.
     """
@@ -73,7 +73,7 @@ def simulated(facts: AcceleratorFacts) -> str | None:
 
 
 def rehearsals(assessment: Assessment) -> dict[str, str]:
-    """What to say near the top of a report: by what `simulated` says, the accelerators that it is said of."""
+    """Return the notices about simulated chips, each with the names of its accelerators."""
     found: dict[str, list[str]] = {}
     for item in assessment.accelerators:
         if (said := simulated(item.facts)) is not None:
@@ -82,7 +82,7 @@ def rehearsals(assessment: Assessment) -> dict[str, str]:
 
 
 def names(ids: Sequence[str], show: Callable[[str], str] = lambda id: clean(id, 40)) -> str:
-    """`sim:0, sim:1, sim:3`, and four or more in a row as `npu:0 to npu:6`."""
+    """Join names: `sim:0, sim:1, sim:3`; four or more in a row as `npu:0 to npu:6`."""
     runs: list[list[str]] = []
     for id in ids:
         if runs and _next(runs[-1][-1]) == id:

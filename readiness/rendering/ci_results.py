@@ -1,6 +1,6 @@
-"""What a pipeline is to see: suites of results, each red or not. All formats for pipelines show the same ones.
+"""Results for pipelines: suites of results, each failed or not. All formats for pipelines show the same ones.
 
-Red exactly where the exit code is not 0: a failed must is a failure, and with `fail_on` should a failed should too. An
+Results fail exactly where the exit code is not 0: for failed musts, with `fail_on` should for failed shoulds. An
 unknown must is an error, so that it looks fine nowhere. Other failures and unknowns, and what is waived or not applicable,
 are skipped, with the reason. With `fail_on` None nothing is red but a run that was interrupted.
 """

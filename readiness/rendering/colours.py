@@ -1,4 +1,4 @@
-"""Colours of a terminal: the same ones for the same meaning in every report for people."""
+"""Terminal colours: the same meaning has the same colour in every report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WORDS = re.compile("|".join(sorted((decision.value.upper() for decision in Deci
 
 
 def painter(colour: bool) -> Paint:
-    """What puts a text into a style (`bold`, `dim`, `bad`, `good`, `open`); without `colour` it changes nothing."""
+    """Return a function that styles a text (`bold`, `dim`, `bad`, `good`, `open`); without `colour` it changes nothing."""
 
     def paint(text: str, style: str) -> str:
         return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if colour and text else text
@@ -24,5 +24,5 @@ def painter(colour: bool) -> Paint:
 
 
 def paint_decisions(line: str, paint: Paint) -> str:
-    """The decisions in a line in colour."""
+    """Colour the verdicts in a line."""
     return _WORDS.sub(lambda match: paint(match[0], _DECISIONS[Decision(match[0].lower())]), line)

@@ -1,7 +1,7 @@
-"""Accelerators of which the same is to be said, told once: eight healthy ones must not fill eight screens.
+"""Groups of accelerators with the same findings, reported once: eight healthy ones must not fill eight screens.
 
-Alike are accelerators of one model and one stack of software whose verdicts name the same requirements, and whose
-findings differ in nothing but figures, labels and words. Where those differ, each is told with whose it is.
+Accelerators are in one group if they have the same model and software stack, their verdicts name the same
+requirements, and their findings differ only in figures, labels and reasons. These are shown with their accelerators.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from readiness.rendering.verdicts import score_range, severity_key
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What is said alike of some accelerators of a group. `whose` is empty where it is said of all of them."""
+    """A statement about some accelerators of a group. `whose` is empty where it applies to all of them."""
 
     whose: str
     reading: str
@@ -31,14 +31,14 @@ class Statement:
 
     @property
     def lines(self) -> list[str]:
-        """The figure, then the words; where there is no figure, the words come first."""
+        """The figure, then the reason; without a figure the reason comes first."""
         parts = [self.reading, self.reason]
         return [part for part in (parts if self.finding.value is not None else reversed(parts)) if part]
 
 
 @dataclass(frozen=True, slots=True)
 class SharedFinding:
-    """One finding as each accelerator of a group has it, in their order.
+    """One finding of each accelerator of a group, in their order.
 
     `only` names those that have it where others under test do not; `together` those that were measured as one. `causes` say
     for each, for programs, why its check has no evidence.
@@ -52,12 +52,12 @@ class SharedFinding:
 
     @classmethod
     def of(cls, entries: Sequence[tuple[str, Finding]]) -> SharedFinding:
-        """Findings of one requirement and one use, by the names of those that have them."""
+        """Combine findings of one requirement and one use, given with the names of their accelerators."""
         return cls(tuple(id for id, _ in entries), tuple(FindingGroup(finding, (finding.use,)) for _, finding in entries))
 
     @property
     def finding(self) -> Finding:
-        """Stands for all in everything but figure, labels and words."""
+        """The finding that represents all in everything but figure, labels and reason."""
         return self.told[0].finding
 
     @property
@@ -67,7 +67,7 @@ class SharedFinding:
 
     @property
     def statements(self) -> list[Statement]:
-        """Figure and words; once where all agree, figures of one finding that differ as the range that they span."""
+        """Figures and reasons; once where all agree, different figures of one finding as a range."""
         parts: dict[tuple[str, ...], list[tuple[str, Finding]]] = {}
         for id, finding in self._each():
             value = "number" if _plain_number(finding) else figure_of(finding)
@@ -77,7 +77,7 @@ class SharedFinding:
 
     @property
     def reasons(self) -> list[tuple[str, str]]:
-        """The words alone, each with whose they are; that is empty where they are all of them's."""
+        """The reasons, each with its accelerators; these are empty where all share the reason."""
         found: dict[str, list[str]] = {}
         for id, finding in self._each():
             found.setdefault(_said(id, finding) or "no reason given", []).append(id)
@@ -88,7 +88,7 @@ class SharedFinding:
 
 
 def _said(id: str, finding: Finding) -> str:
-    """The reason without the accelerator's own name in front, which stands before it anyway: so eight chips say the same."""
+    """Return the reason without the accelerator's name at its start, so that eight chips have equal reasons."""
     return reason(finding).removeprefix(f"{id}: ")
 
 
@@ -105,7 +105,7 @@ def _plain_number(finding: Finding) -> bool:
 
 
 def _range(part: Sequence[tuple[str, Finding]]) -> str:
-    """`11.5 (npu:3) to 11.9 GB/s (npu:5)`, or the one figure of all; empty where nothing was measured."""
+    """Return `11.5 (npu:3) to 11.9 GB/s (npu:5)`, or the one figure of all; empty where nothing was measured."""
     first = part[0][1]
     if first.value is None:
         return ""
@@ -125,12 +125,12 @@ class Group:
 
     @property
     def first(self) -> SharedFinding:
-        """Stands for all of them in reasons and remedy."""
+        """The entry that represents all in reasons and remedy."""
         return self.entries[0]
 
 
 def grouped(entries: Iterable[SharedFinding]) -> list[Group]:
-    """Entries of one level, reason, remedy and uses together: one check that died must not fill three screens."""
+    """Group entries of one level, reason, remedy and uses: one crashed check must not fill three screens."""
     groups: dict[tuple[object, ...], list[SharedFinding]] = {}
     for entry in entries:
         finding = entry.finding
@@ -144,7 +144,7 @@ def grouped(entries: Iterable[SharedFinding]) -> list[Group]:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Requirements of which nothing is known because the caller chose so, by one option."""
+    """Requirements that are unknown because an option left their checks out."""
 
     option: str
     entries: tuple[SharedFinding, ...]
@@ -168,7 +168,7 @@ class LeftOut:
 
 
 def left_out(entries: Iterable[SharedFinding]) -> tuple[list[SharedFinding], list[LeftOut]]:
-    """What is to be told one by one, and what the caller left out himself: of that he need not be told at length."""
+    """Split entries into those to show one by one, and those that an option left out, which are summed up."""
     kept: list[SharedFinding] = []
     options: dict[str, list[SharedFinding]] = {}
     for entry in entries:
@@ -179,13 +179,13 @@ def left_out(entries: Iterable[SharedFinding]) -> tuple[list[SharedFinding], lis
 
 
 def _option(cause: Cause | None) -> str:
-    """The option by which the caller left a check out; empty where it was not so."""
+    """Return the option that left a check out; empty if none did."""
     return cause.option if isinstance(cause, SkipCause) else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """What a check took on a group: the longest time, in seconds. `whose` is empty where all of them fared alike."""
+    """Time of a check on a group: the longest, in seconds. `whose` is empty where all had the same result."""
 
     check: str
     seconds: float
@@ -197,20 +197,20 @@ class Time:
 
     @property
     def left_out(self) -> bool:
-        """Whether it did not run because the caller chose so."""
+        """True if an option left the check out."""
         return _option(self.cause) != ""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceGroup:
-    """Accelerators of which the same is to be said; mostly one."""
+    """Accelerators with the same findings; mostly one."""
 
     items: tuple[AcceleratorAssessment, ...]
     entries: Mapping[Kind, tuple[SharedFinding, ...]]
 
     @property
     def lead(self) -> AcceleratorAssessment:
-        """Stands for all in everything but figures, labels and words."""
+        """The accelerator that represents all in everything but figures, labels and reasons."""
         return self.items[0]
 
     def names(self, show: Callable[[str], str] = lambda id: clean(id, 40)) -> str:
@@ -226,30 +226,30 @@ class DeviceGroup:
 
     @property
     def is_simulated(self) -> bool:
-        """Whether its verdicts are a rehearsal's and not a product's."""
+        """True if its verdicts are about a simulated chip."""
         return simulated(self.lead.facts) is not None
 
     def verdict(self, use: Use) -> Verdict | None:
-        """Stands for all but the score."""
+        """The verdict that represents all in everything but the score."""
         return self.lead.verdicts.get(use)
 
     def score_range(self, use: Use) -> str:
-        """Score and ceiling, over all of them."""
+        """Return score and ceiling over all of them."""
         return score_range(*(item.verdicts[use] for item in self.items))
 
     @property
     def urgency(self) -> tuple[tuple[int, float], ...]:
-        """Sorts groups by their verdicts, the worst first."""
+        """Sort key: groups by their verdicts, the worst first."""
         return tuple(sorted(severity_key(verdict) for verdict in self.lead.verdicts.values()))
 
     @property
     def seconds(self) -> float:
-        """What the checks of one accelerator took together, at most."""
+        """The largest total time of the checks of one accelerator."""
         return max(sum(entry.seconds for entry in item.evidence) for item in self.items)
 
     @property
     def times(self) -> list[Time]:
-        """Where the time went, slowest first."""
+        """Times of the checks, slowest first."""
         found: dict[tuple[str, Status, int, str, Cause | None], list[tuple[str, Evidence]]] = {}
         for item in self.items:
             for entry in item.evidence:
@@ -267,7 +267,7 @@ class DeviceGroup:
 
 
 def alike(assessment: Assessment) -> list[DeviceGroup]:
-    """All accelerators, those that are alike together, in the order in which they were given."""
+    """Return groups of equal accelerators, in the given order."""
     groups: dict[tuple[object, ...], list[tuple[AcceleratorAssessment, dict[Kind, list[FindingGroup]]]]] = {}
     having: dict[tuple[Kind, str], list[str]] = {}
     for item in assessment.accelerators:
@@ -311,13 +311,13 @@ def _cause(item: AcceleratorAssessment, finding: Finding) -> Cause | None:
 
 
 def together(item: AcceleratorAssessment, finding: Finding) -> str:
-    """The accelerators that were measured as one for this finding: it may be any one's doing. Empty for a single one."""
+    """Return the accelerators that were measured together for this finding. Empty for a single one."""
     ids = next((entry.accelerators for entry in item.evidence if entry.check == finding.check), ())
     return names(ids) if len(ids) > 1 else ""
 
 
 def _likeness(item: AcceleratorAssessment, kinds: Mapping[Kind, Sequence[FindingGroup]]) -> tuple[object, ...]:
-    """What accelerators must have in common to be told as one."""
+    """Return the key that accelerators of one group share."""
     return (
         device(item), software(item), simulated(item.facts),
         tuple(

@@ -1,4 +1,4 @@
-"""Findings in words, sorted by what they mean to the reader."""
+"""Findings as text, sorted by urgency."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ LONGEST_REASON = 600
 
 
 def title(finding: Finding) -> str:
-    """`Matrix products are right in bfloat16`: what holds where it is met; empty in documents of early versions."""
+    """Return the title: `Matrix products are right in bfloat16`; empty in documents of early versions."""
     return clean(finding.title, _LONGEST_TITLE)
 
 
 def limit(finding: Finding) -> str:
-    """A limit for people: `at most 0.01 GB/s`."""
+    """Return a limit as text: `at most 0.01 GB/s`."""
     text = clean(finding.limit, 200)
     for operator in ("at_least", "at_most"):
         text = text.replace(operator, operator.replace("_", " "))
@@ -28,12 +28,12 @@ def limit(finding: Finding) -> str:
 
 
 def labels(finding_labels: Mapping[str, str]) -> str:
-    """Labels for people: `dtype=bfloat16, op=softmax`; empty where there are none."""
+    """Return labels as text: `dtype=bfloat16, op=softmax`; empty where there are none."""
     return clean(", ".join(f"{key}={value}" for key, value in sorted(finding_labels.items())), 300)
 
 
 def reading(finding: Finding, value: str | None = None) -> str:
-    """The figure against its limit and where; or, without one, what is wanted. `value` stands in for the finding's own."""
+    """Return the figure with its limit and labels; without a figure, the requirement. `value` replaces the finding's own."""
     what = clean(finding.measure or "value", 100)
     where = f" ({labels(finding.labels)})" if finding.labels else ""
     if finding.value is None:
@@ -42,17 +42,17 @@ def reading(finding: Finding, value: str | None = None) -> str:
 
 
 def figure_of(finding: Finding) -> str:
-    """The measured value with its unit, told apart from the limit that it misses."""
+    """Return the measured value with its unit, with enough digits to differ from the limit."""
     return figure(finding.value, finding.unit, beside=clean(finding.limit, 200))
 
 
 def reason(finding: Finding) -> str:
-    """In words: what failed (operator, dtype, layout, rank, chip), or why it could not be told; empty where nobody said."""
+    """Return what failed (operator, dtype, layout, rank, chip), or why it is unknown; empty without a reason."""
     return clean(finding.reason or "", LONGEST_REASON)
 
 
 def measured(finding: Finding) -> str:
-    """On one line: what was measured, against which limit and where, and in words what it is about; or why nothing was."""
+    """Return one line: the measured value, limit, labels and subject; or why nothing was measured."""
     parts = [reading(finding), reason(finding)]
     return "; ".join(part for part in (parts if finding.value is not None else reversed(parts)) if part)
 
@@ -89,7 +89,7 @@ def kind(finding: Finding) -> Kind:
 
 @dataclass(frozen=True, slots=True)
 class FindingGroup:
-    """One finding with all the uses that it is said of in the same words."""
+    """One finding with all the uses that share it."""
 
     finding: Finding
     uses: tuple[Use, ...]
@@ -101,7 +101,7 @@ class FindingGroup:
 
 
 def told(item: AcceleratorAssessment) -> dict[Kind, list[FindingGroup]]:
-    """The findings of one accelerator by what they mean; those common to both uses once. Musts and heavy ones first."""
+    """Group the findings of one accelerator by kind; those common to both uses once. Musts and large weights first."""
     merged: dict[tuple[object, ...], tuple[Finding, list[Use]]] = {}
     for finding in item.findings:
         # repr: NaN must equal NaN here.

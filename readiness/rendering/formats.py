@@ -1,4 +1,4 @@
-"""The reports: finds the formats, understands what was asked for, renders and writes.
+"""Report formats: find them, parse requests, render and write.
 
 A format is one module of `reports/`: the first line of its docstring describes it, `render(assessment, colour=)`
 returns text. It may take `width` (columns of the terminal), `fail_on` (which level of failure the exit code counts as not
@@ -35,7 +35,7 @@ NARROWEST, WIDEST = 60, 100
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One way to tell an assessment. `takes` are the names of what else its `render` takes."""
+    """A report format. `takes` are the further parameters of its `render`."""
 
     name: str
     description: str
@@ -48,7 +48,7 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked for with `-f FORMAT[=FILE]`; without a file, or with `-`, it goes to standard output."""
+    """A request `-f FORMAT[=FILE]`; without a file, or with `-`, it goes to standard output."""
 
     format: str
     file: Path | None = None
@@ -61,7 +61,7 @@ class Request:
 
 @cache
 def formats() -> dict[str, Format]:
-    """All formats by name. Raises InternalError for a module that is none: they are shipped with readiness."""
+    """Return all formats by name. Raises InternalError for a module that is not a format: all are shipped."""
     found = {}
     for file in sorted(package_data.shipped("reports").glob("*.py")):
         if file.name.startswith(("_", ".")):
@@ -88,7 +88,7 @@ def formats() -> dict[str, Format]:
 
 
 def suffixes() -> Mapping[str, str]:
-    """The names of all formats, each with the ending of its files."""
+    """Return the names of all formats, each with its file suffix."""
     return {name: known.suffix for name, known in formats().items()}
 
 
@@ -113,7 +113,7 @@ def parse_request(text: str, known: Mapping[str, str] | None = None) -> Request:
 
 
 def parse_requests(texts: Iterable[str], known: Mapping[str, str] | None = None) -> list[Request]:
-    """All that was asked for. Raises UsageError also where two reports would overwrite or mingle with each other."""
+    """Parse all requests. Raises UsageError also where two reports would overwrite each other or be mixed."""
     known = suffixes() if known is None else known
     requests: list[Request] = []
     for text in texts:
@@ -137,7 +137,7 @@ def _target(request: Request) -> str | None:
 
 
 def check_writable(requests: Iterable[Request]) -> None:
-    """Find out now, and not after an hour of measuring, that a report cannot be written. Raises UsageError."""
+    """Check before the measurements that every report can be written. Raises UsageError."""
     for request in requests:
         file = request.file
         if file is None:

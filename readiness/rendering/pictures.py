@@ -350,7 +350,7 @@ def _row(line: object, count: int) -> list[object]:
 
 
 def times(item: AcceleratorAssessment) -> Picture | None:
-    """Where the time went, slowest first."""
+    """Times of the checks, slowest first."""
     pieces = sorted((piece for piece in item.evidence if piece.seconds > 0), key=lambda piece: (-piece.seconds, piece.check))
     bars = [
         (clean(piece.check, 60), piece.seconds, duration(piece.seconds), piece.status in (Status.CRASHED, Status.TIMEOUT))

@@ -1,4 +1,4 @@
-"""What the checks could detect: the rehearsal on simulated chips that an assessment carries, in words."""
+"""What the checks could detect: the rehearsal in an assessment, as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Defects = Sequence[Mapping[str, Any]]
 
 
 def rehearsal(assessment: Assessment) -> dict[str, str]:
-    """`rehearsed`, `caught`, `missed`, `false alarms`, each with what is to be said; empty without a rehearsal.
+    """Return texts for `rehearsed`, `caught`, `missed` and `false alarms`; empty without a rehearsal.
 
     A kind counts as caught where one of its defects was; every defect that was missed is named all the same.
     """
@@ -67,7 +67,7 @@ def _missed(defects: _Defects) -> str:
 
 
 def _name(defect: Mapping[str, Any]) -> str:
-    """The defect, its kind where the name does not say it, and who claimed to see it."""
+    """Return the defect's name, its kind where the name differs, and the checks that claim it."""
     name, kind = clean(defect["defect"], 100), clean(defect["kind"], 60)
     by = ", ".join(clean(check, 100) for check in defect.get("missed_by") or ())
     further = [kind if kind != name else "", f"by {by}" if by and defect.get("claimed") else ""]

@@ -1,4 +1,4 @@
-"""The rows of detail that a check left: what remedies mean by "the rows of operators.sweep"."""
+"""Detail rows of a check: what remedies call "the rows of operators.sweep"."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SHAPE = "shape"
 
 
 def of_check(assessment: Assessment, check: str) -> dict[str, Evidence]:
-    """The evidence of a check, by the id of the accelerator that it is filed under."""
+    """Return the evidence of a check, by accelerator id."""
     return {
         item.facts.id: evidence for item in assessment.accelerators for evidence in item.evidence if evidence.check == check
     }
 
 
 def checks(assessment: Assessment) -> list[str]:
-    """Every check that the assessment has evidence of, those with rows first."""
+    """Return every check with evidence, those with rows first."""
     found: dict[str, bool] = {}
     for item in assessment.accelerators:
         for evidence in item.evidence:
@@ -43,7 +43,7 @@ def as_json(found: Mapping[str, Evidence]) -> list[dict[str, Any]]:
 
 
 def as_text(found: Mapping[str, Evidence], columns: int | None) -> str:
-    """A table for each accelerator, or for several whose rows are the same; rows that are wider than `columns` as lines."""
+    """Return a table for each accelerator, or for several with equal rows; rows wider than `columns` as lines."""
     parts: dict[str, tuple[Evidence, list[str]]] = {}
     for id, evidence in found.items():
         same = json.dumps([evidence.status.value, evidence.reason, [dict(row) for row in evidence.rows]])

@@ -1,4 +1,4 @@
-"""What a check says in plain words that it proves, and what it does not: rows with `proves` and `does_not_prove`."""
+"""Claims of soaks: what a check proves and what it does not, from rows with `proves` and `does_not_prove`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LONGEST = 2000
 
 
 def soak_claims(item: AcceleratorAssessment) -> list[tuple[str, str, str]]:
-    """Check, what it proves, what it does not; in the order of the checks."""
+    """Return check, what it proves, and what it does not prove, in the order of the checks."""
     return [
         (clean(entry.check, 100), clean(row["proves"], _LONGEST), clean(row.get("does_not_prove", ""), _LONGEST))
         for entry in item.evidence

@@ -23,7 +23,7 @@ _ESCAPES = re.compile(
 
 
 def clean(text: object, longest: int = 1000) -> str:
-    """One line, at most `longest` characters, without what a terminal, a pipeline's log, an editor or an XML parser obeys.
+    """Return one line of at most `longest` characters, without what a terminal, CI log, editor or XML parser interprets.
 
     Escape sequences go as a whole; blanks and line breaks become one space; control, format (direction, zero width),
     private and unassigned characters and halves of surrogate pairs go; commands of pipelines are broken.
@@ -37,12 +37,12 @@ def clean(text: object, longest: int = 1000) -> str:
 
 
 def message(text: str) -> str:
-    """Some lines for a person, each as `clean` leaves it behind its indentation."""
+    """Clean several lines; their indentation stays."""
     return "\n".join(" " * (len(line) - len(line.lstrip())) + clean(line) for line in text.splitlines())
 
 
 def visible(text: str) -> str:
-    """The same of a whole text whose lines and blanks stay as they are: a table, a documentation."""
+    """Clean a text whose lines and blanks stay as they are: a table, a documentation."""
     return "\n".join(
         "".join(" " if character.isspace() else character for character in _without_controls(line)).rstrip()
         for line in text.split("\n")
@@ -61,7 +61,7 @@ def _without_controls(text: str) -> str:
 
 
 def width(text: str) -> int:
-    """How many columns of a terminal a clean text takes: wide characters take two, combining ones none."""
+    """Return the terminal columns of a clean text: wide characters take two, combining ones none."""
     if text.isascii():
         return len(text)
     return sum(_columns(character) for character in text)
@@ -74,7 +74,7 @@ def _columns(character: str) -> int:
 
 
 def cut(text: str, columns: int) -> str:
-    """A clean line in at most so many columns; three points stand for what did not fit."""
+    """Cut a clean line to so many columns; `...` marks a cut."""
     text = text.rstrip()
     if width(text) <= columns:
         return text
@@ -84,7 +84,7 @@ def cut(text: str, columns: int) -> str:
 
 
 def wrap(text: str, columns: int, *, first: str = "", rest: str | None = None) -> list[str]:
-    """A clean text in lines of at most `columns`: the first begins with `first`, all others with `rest` (else blanks).
+    """Wrap a clean text to `columns`: the first line starts with `first`, the others with `rest` (else blanks).
 
     A word that is longer than a line is broken. The two beginnings may hold colour only if they take no columns.
     """
@@ -158,7 +158,7 @@ def duration(seconds: float) -> str:
 
 
 def roughly(seconds: float) -> str:
-    """`5 s`, `40 s`, `4 min`, `2 h`: as far as anybody can know beforehand."""
+    """Format an estimated time: `5 s`, `40 s`, `4 min`, `2 h`."""
     if seconds < 100:
         return f"{seconds:.0f} s" if seconds < 10 else f"{round(seconds / 5) * 5} s"
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.0f} h"
@@ -174,7 +174,7 @@ def memory(size: int | None) -> str:
 
 
 def escape_markdown(text: object, longest: int = 1000) -> str:
-    """Text that stays text: no markup, no HTML, no link, no mention, no new table cell."""
+    """Escape text for Markdown: no markup, HTML, link, mention or new table cell."""
     safe = clean(text, longest).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     safe = re.sub(r"([\\`*_\[\]#|~$])", r"\\\1", safe)
     return safe.replace("@", "&#64;").replace("://", "&#58;//").replace("www.", "www&#46;")

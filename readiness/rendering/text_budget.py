@@ -1,4 +1,4 @@
-"""A text of limited size: sections share the room, what is less urgent is folded, and what found no room is counted."""
+"""Text of limited size: sections share the room; less urgent parts are folded, and omitted parts are counted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FOLD_BYTES = 200
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Parts of one kind, the most important first; each is made only if there may be room for it.
+    """Parts of one kind, the most important first; each is rendered only if there may be room for it.
 
     `name` says in the plural what they are. `share` is how much of the whole text they may take, besides what the sections
     before them left over. Parts beyond the first `unfolded` open by a click; None folds nothing.
@@ -29,12 +29,12 @@ class Section:
 
 
 def size(text: str) -> int:
-    """Bytes as UTF-8; halves of surrogate pairs become question marks."""
+    """Return the size in bytes as UTF-8; lone surrogates become question marks."""
     return len(text.encode("utf-8", "replace"))
 
 
 def comment(sections: Sequence[Section], end: str) -> str:
-    """Markdown that fits a comment: what there is room for, what is left out, and the end."""
+    """Return Markdown that fits a comment: what fits, a list of omissions, and the end."""
     text, left_out = fit(sections, LARGEST_COMMENT_BYTES - _END_BYTES)
     if left_out:
         text += f"\n> Left out here, to stay below 64 KB: {', '.join(left_out)}. The JSON report has all of it.\n"
@@ -42,7 +42,7 @@ def comment(sections: Sequence[Section], end: str) -> str:
 
 
 def fit(sections: Sequence[Section], longest: int) -> tuple[str, list[str]]:
-    """What there is room for in so many bytes, and what is left out: `84 of 143 blockers`."""
+    """Return what fits into so many bytes, and what is omitted: `84 of 143 blockers`."""
     text, used, granted = "", 0, 0.0
     left_out: list[str] = []
     for section in sections:
@@ -56,7 +56,7 @@ def fit(sections: Sequence[Section], longest: int) -> tuple[str, list[str]]:
 
 
 def _filled(section: Section, room: int) -> tuple[str, int]:
-    """The text of a section in so many bytes, and how many of its parts are in it."""
+    """Return the text of a section in so many bytes, and the number of its parts in it."""
     unfolded = len(section.parts) if section.unfolded is None else section.unfolded
     room -= size(section.heading)
     shown: list[str] = []

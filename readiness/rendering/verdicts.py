@@ -1,4 +1,4 @@
-"""Verdicts in words, and which of them is the worst."""
+"""Verdicts as text, and the worst of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from readiness.datamodel import AcceleratorAssessment, Assessment, Decision, Use
 
 
 def score_range(*verdicts: Verdict) -> str:
-    """Score and ceiling: `61..97`; of several verdicts the lowest and the highest: `58..96 to 61..97`.
+    """Return score and ceiling: `61..97`; for several verdicts the lowest and highest: `58..96 to 61..97`.
 
     Rounded down, so that nothing looks complete that is not.
     """
@@ -24,14 +24,14 @@ _WORST_FIRST = (Decision.NOT_READY, Decision.UNDETERMINED, Decision.READY)
 
 
 def severity_key(verdict: Verdict | None) -> tuple[int, float]:
-    """Sorts verdicts worst first: by decision, then by score. A verdict that is missing counts as undetermined."""
+    """Sort key: verdicts worst first, by decision, then score. A missing verdict counts as undetermined."""
     if verdict is None:
         return _WORST_FIRST.index(Decision.UNDETERMINED), 0.0
     return _WORST_FIRST.index(verdict.decision), verdict.score
 
 
 def worst(assessment: Assessment) -> dict[Use, tuple[AcceleratorAssessment, Verdict]]:
-    """For each use, the accelerator that is worst off and its verdict; the worse use first."""
+    """Return for each use the accelerator with the worst verdict; the worse use first."""
     found = {
         use: min(candidates, key=lambda candidate: severity_key(candidate[1]))
         for use in Use
@@ -41,7 +41,7 @@ def worst(assessment: Assessment) -> dict[Use, tuple[AcceleratorAssessment, Verd
 
 
 def tally(verdict: Verdict) -> str:
-    """`2 blockers, 1 limit, 3 unknown`, or that no blockers."""
+    """Return `2 blockers, 1 limit, 3 unknown`, or `no blockers`."""
     parts = [
         f"{len(ids)} {word}{'s' if plural and len(ids) != 1 else ''}"
         for ids, word, plural in (
