@@ -21,6 +21,7 @@ MOST_LINES = 6
 _MOST_POINTS = 400
 _MOST_DOTS = 60
 _BAR_STEP = 22.0
+_FARTHEST = 1e300
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ def line_chart(
     points = [point for one in shown for point in one.points if _finite(point)]
     sides = [(x, side) for x, low, high in band for side in (low, high) if _finite((x, side))]
     horizontal = _Scale([x for x, _ in (*points, *sides)], _LEFT, _RIGHT, log=log_x, text=x_text)
-    heights = [y for _, y in (*points, *sides)] + [at for at, _ in rules if math.isfinite(at)]
+    heights = [y for _, y in (*points, *sides)] + [at for at, _ in rules if abs(at) < _FARTHEST]
     vertical = _Scale(heights, _BOTTOM, _TOP, log=log_y, text=y_text, margin=True)
     left_out = len([one for one in series if any(map(_finite, one.points))]) - len(shown)
     further = (f"{left_out} further lines are in the JSON assessment",) if left_out else ()
@@ -140,8 +141,8 @@ def line_chart(
         title=title, x_label=x_label, y_label=y_label, summary=summary, notes=(*notes, *further),
         lines=tuple(_line(one, number, horizontal, vertical) for number, one in enumerate(shown)),
         x_ticks=horizontal.ticks(7), y_ticks=vertical.ticks(5),
-        band=_band([edge for edge in band if all(map(math.isfinite, edge))], horizontal, vertical),
-        rules=tuple(Tick(vertical(at), text) for at, text in rules if math.isfinite(at)),
+        band=_band([(x, low, high) for x, low, high in band if _finite((low, high))], horizontal, vertical),
+        rules=tuple(Tick(vertical(at), text) for at, text in rules if abs(at) < _FARTHEST),
         marks=tuple(Tick(horizontal(at), text) for at, text in marks if horizontal.covers(at)),
     )  # fmt: skip
 
@@ -213,7 +214,8 @@ def bytes_text(size: float) -> str:
 
 
 def _finite(point: Point) -> bool:
-    return math.isfinite(point[0]) and math.isfinite(point[1])
+    """Whether it has a place: what is beyond all measure has none either, since the span of two such is infinite."""
+    return abs(point[0]) < _FARTHEST and abs(point[1]) < _FARTHEST
 
 
 def _line(series: Series, number: int, horizontal: _Scale, vertical: _Scale) -> Line:

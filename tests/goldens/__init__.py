@@ -78,6 +78,15 @@ def texts() -> dict[str, str]:
     return {key: re.sub(r"(?m)^(declared ).*?/(checks/.*?):\d+$", r"\1\2", text) for key, text in printed.items()}
 
 
+def page(folder: Path) -> str:
+    """The HTML report of a small assessment in which every kind of finding occurs; its profile is written into the folder."""
+    from readiness.documents import assessment
+    from readiness.rendering import formats
+    from tests.support import saved
+
+    return formats.render("html", assessment.from_json(assessment.to_json(saved.small(folder)), "here"))
+
+
 def digests() -> dict[str, str]:
     """The digest of each shipped profile: of what it demands, whatever its prose says."""
     code = (

@@ -16,6 +16,8 @@ def _write_texts() -> None:
         file = goldens.file_of(arguments.split(" "))
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
+    with tempfile.TemporaryDirectory() as folder:
+        (goldens.FOLDER / "report.html").write_text(goldens.page(Path(folder)))
     (goldens.FOLDER / "digests.json").write_text(json.dumps(goldens.digests(), indent=1) + "\n")
 
 

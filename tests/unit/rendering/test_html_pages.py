@@ -70,7 +70,7 @@ def test_a_chart_without_a_point_is_none() -> None:
     assert charts.bar_chart("t", []) is None
 
 
-@pytest.mark.parametrize("values", [[0.0, 0.0], [5.0], [-3.0, 7.0], [1e-300, 1e300], [1e15, 1e15 + 1]])
+@pytest.mark.parametrize("values", [[0.0, 0.0], [5.0], [-3.0, 7.0], [1e-300, 1e299], [1e15, 1e15 + 1]])
 @pytest.mark.parametrize("log", [False, True])
 def test_axes_have_round_ticks_whatever_the_values(values: list[float], log: bool) -> None:
     chart = charts.line_chart("t", [charts.Series("a", list(enumerate(values, 1)))], x_label="", y_label="", log_y=log, log_x=log)

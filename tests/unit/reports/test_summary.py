@@ -59,23 +59,32 @@ def test_any_number_of_accelerators_fits_and_the_worst_is_shown(count: int, kind
     assert said in text
     assert ("INTERRUPTED" in text) is stopped
     if worst[0] == 0:
-        assert re.search(r"^not met  bad-\d+-0 *", text, re.MULTILINE)
+        assert re.search(r"^(not met  bad-\d+-0|wrong    matmul gives wrong results in bfloat16) *", text, re.MULTILINE)
         assert "blocker" in text
     if worst[0] == 1:
         assert re.search(r"^unknown  open-\d+", text, re.MULTILINE)
 
 
 def test_what_is_left_out_is_counted() -> None:
-    text = render("summary", of_chips(1, [1]), width=80, hints=HINTS)
+    findings = tuple(build.failed(f"bad-{number}", check="family.topic") for number in range(5))
+    text = render("summary", build.assessment(build.accelerator(findings)), width=80, hints=HINTS)
     assert "training   NOT READY  61..97  5 blockers" in text
     assert "and 3 blockers more" in text
     assert text.count("not met  ") == 2
 
 
+def test_a_defect_that_explains_several_failures_stands_for_them() -> None:
+    text = render("summary", of_chips(1, [1]), width=80, hints=HINTS)
+    assert "training   NOT READY  61..97  5 blockers" in text
+    assert "wrong    matmul gives wrong results in bfloat16. It explains 5 blockers and" in text
+    assert "not met" not in text
+    assert "explain  readiness explain bad-0-0\n" in text
+
+
 def test_musts_that_failed_come_first_then_unknown_ones_then_limits() -> None:
     findings = (
-        build.unknown("open", level=Level.SHOULD, reason="a"), build.failed("slow", level=Level.SHOULD),
-        build.unknown("dark", reason="b"), build.failed("bad"),
+        build.unknown("open", level=Level.SHOULD, reason="a"), build.failed("slow", level=Level.SHOULD, check="family.topic"),
+        build.unknown("dark", reason="b"), build.failed("bad", check="family.topic"),
     )  # fmt: skip
     text = render("summary", build.assessment(build.accelerator(findings)), width=100)
     places = [text.index(word) for word in ("not met  bad", "unknown  dark", "limit    slow", "unknown  open")]
@@ -99,7 +108,7 @@ def test_hints_are_whole_and_name_the_first_requirement() -> None:
     long = "~/" + "x" * 150
     text = render("summary", build.everything(), width=60, hints=HINTS | {"saved": long})
     assert f"saved    {long}\n" in text
-    assert "explain  readiness explain backward-coverage\n" in text
+    assert "explain  readiness explain matmul-bfloat16\n" in text
     ready = render("summary", build.assessment(build.accelerator(build.on(build.BOTH, build.finding, "x"))), hints=HINTS)
     assert "explain" not in ready
     assert "no blockers" in ready
