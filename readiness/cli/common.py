@@ -250,6 +250,13 @@ def say(text: str) -> None:
     print(message(text), file=sys.stderr)
 
 
+def interrupted(style: ExitStyle) -> int:
+    """The exit code of what somebody stopped."""
+    from readiness.judging.plugin_status import PluginStatus
+
+    return PluginStatus.UNKNOWN if style is ExitStyle.NAGIOS else Exit.INTERRUPTED
+
+
 def leave(
     assessment: Assessment, fail_on: FailOn, style: ExitStyle = ExitStyle.READINESS, *, least: Exit = Exit.READY
 ) -> None:
@@ -262,6 +269,6 @@ def leave(
         of_least = {Exit.NOT_READY: PluginStatus.CRITICAL, Exit.UNDETERMINED: PluginStatus.UNKNOWN}.get(least)
         raise typer.Exit(found if of_least is None or found is PluginStatus.CRITICAL else of_least)
     if assessment.interrupted:
-        raise typer.Exit(Exit.INTERRUPTED)
+        raise typer.Exit(interrupted(style))
     code = EXIT_OF[worst_exit(assessment.accelerators, fail_on.level)]
     raise typer.Exit(least if code is Exit.READY or least is Exit.NOT_READY else code)

@@ -172,7 +172,7 @@ def run(
     prune_runs()
     least = Exit.READY if held_against is None else held_against(assessment, requests, no_color)
     if cut_short:
-        raise typer.Exit(Exit.INTERRUPTED)
+        raise typer.Exit(common.interrupted(exit_style))
     common.leave(assessment, fail_on, exit_style, least=Exit.READY if fail_on is common.FailOn.NEVER else least)
 
 

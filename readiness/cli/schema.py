@@ -18,6 +18,8 @@ class Name(StrEnum):
     WAIVERS = "waivers"
     ASSESSMENT = "assessment"
     BASELINE = "baseline"
+    DIFFERENCE = "difference"
+    COMPARISON = "comparison"
     CHIP = "chip"
     REHEARSAL = "rehearsal"
     PACK = "pack"

@@ -478,7 +478,7 @@ def _values(machines: Sequence[Machine], directions: Directions) -> Iterator[Val
         assert better is not None
         cells = tuple(
             Cell(None, "not measured") if value is None else
-            Cell(None, rendering.figure(value, unit), value, value / first if first else None)
+            Cell(None, rendering.figure(value, unit), value, number(value / first) if first else None)
             for value in values
         )  # fmt: skip
         labels = ", ".join(f"{name}={text}" for name, text in key[2])

@@ -12,7 +12,9 @@ from typing import Any
 from readiness.documents.compiled_schema import Table, Violation, compiled
 from readiness.errors import did_you_mean
 
-NAMES = ("profile", "waivers", "assessment", "baseline", "chip", "rehearsal", "workload", "pack")
+NAMES = (
+    "profile", "waivers", "assessment", "baseline", "difference", "comparison", "chip", "rehearsal", "workload", "pack",
+)  # fmt: skip
 _FOLDER = Path(__file__).parent.parent / "schemas"
 #: Of a value that is wrong so much is quoted.
 _MOST_ITEMS, _LONGEST_TEXT = 5, 100

@@ -23,7 +23,7 @@ COMMANDS = (
     "run", "judge", "report", "compare", "diff", "baseline", "pack", "verify", "devices", "list", "explain", "rehearse",
     "schema", "trace",
 )  # fmt: skip
-SCHEMAS = ("assessment", "baseline", "chip", "pack", "profile", "rehearsal", "waivers", "workload")
+SCHEMAS = ("assessment", "baseline", "difference", "comparison", "chip", "pack", "profile", "rehearsal", "waivers", "workload")
 SEED = 7
 
 _PRINT = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import sys
 import unicodedata
@@ -13,11 +14,14 @@ from typing import Any
 
 import openpyxl
 import pytest
+from jsonschema import Draft202012Validator
 
 from readiness.cli.compare import names
 from readiness.comparison import machine_page, machine_reports, machine_workbook, measures
 from readiness.comparison.machines import Comparison, compare, ranked
 from readiness.datamodel import Assessment, Better, Decision, Level, Measurement, Outcome, Use
+from readiness.documents import assessment as documents
+from readiness.documents import schema
 from readiness.errors import UsageError
 from tests.support import build, checks
 
@@ -258,6 +262,15 @@ def test_texts_fit_their_places_and_stay_text() -> None:
 @pytest.mark.parametrize("write", [machine_page.render, machine_reports.markdown, machine_workbook.render])
 def test_the_same_machines_give_the_same_bytes(write: Any) -> None:
     assert write(everything(), "1.0") == write(everything(), "1.0")
+
+
+def test_a_comparison_as_json_fits_its_schema() -> None:
+    fits = Draft202012Validator(json.loads(schema.text("comparison")))
+    for comparison in (everything(), hostile(), compared(a=good(), b=build.nothing())):
+        document = json.loads(documents.dumps(machine_reports.as_json(comparison, "1.0")))
+        fits.validate(document)
+        assert schema.first_problem("comparison", document) is None
+        assert all(len(row["machines"]) == len(document["machines"]) for row in document["requirements"])
 
 
 def test_files_give_machines_their_names() -> None:

@@ -437,3 +437,16 @@ def test_reports_of_a_difference_stay_text(profile: Profile) -> None:
     assert "<script>" not in page
     for columns in (60, 80, 200):
         assert max(map(len, change_reports.table(difference, width=columns).splitlines())) <= columns
+
+
+def test_a_difference_as_json_fits_its_schema(profile: Profile) -> None:
+    fits = Draft202012Validator(json.loads(schema.text("difference")))
+    runs = quiet_runs(profile, 5, spread=0.4)
+    for difference in (
+        every_change(profile), against(run(profile), run(profile, 1)), against(run(profile), build.nothing()),
+        against_runs(runs, run(profile, 50, error=0.5), retest=0.9),
+    ):  # fmt: skip
+        document = json.loads(documents.dumps(change_reports.as_json(difference, "1.0")))
+        fits.validate(document)
+        assert schema.first_problem("difference", document) is None
+        assert document["exit_code"] == difference.exit_code
