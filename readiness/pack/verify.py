@@ -100,8 +100,11 @@ def of_contents(contents: Mapping[str, bytes], key: SSlibKey | None) -> Verifica
     if not found.altered:
         found.core = _core(contents, found)
     if found.core is not None and not found.altered:
-        _against_derived(contents, found.core, found)
+        follow = build.statements(found.core, _strict(contents[MANIFEST]))
+        _compare(contents, follow, "the assessments and the manifest", found)
     _signatures(contents, key, found)
+    if found.core is not None and not found.altered:  # the most work, and only where all else fits
+        _against_derived(contents, found.core, found)
     return found
 
 
@@ -239,21 +242,13 @@ def _against_derived(contents: Mapping[str, bytes], core: Core, found: Verificat
     """Every file that follows from what was given is made again. Pages of another build of the tool cannot be."""
     tool = core.pack["tool"]
     is_same_build = tool["version"] == __version__ and tool["source_sha256"] == source_digest()
-    listed = _strict(contents[MANIFEST])
-    follows: dict[str, bytes] = build.statements(core, listed)
-    made_again = set(follows)
     if is_same_build:
-        follows |= build.derived(core)
-        made_again = set(follows)
+        _compare(contents, build.derived(core), "the assessments", found)
     else:
         found.notes.append(
             f"{PAGE}, reports/, {BOM}, {SYSTEM} and {WAIVERS} were made by another build of readiness ({tool['version']}): "
             "they were not made again here, the verdicts were; `readiness report` shows those from the assessments"
         )
-    for path in sorted(made_again):
-        if contents[path] != follows[path]:
-            whence = "the assessments and the manifest" if path in (STATEMENT, TEST_RESULT) else "the assessments"
-            found.altered.append(Alteration(path, f"it does not follow from {whence}"))
     if WORKBOOK in core.pack["files"]:
         _workbook(contents[WORKBOOK], core, found, is_same_build=is_same_build)
     if PDF in core.pack["files"]:
@@ -261,6 +256,12 @@ def _against_derived(contents: Mapping[str, bytes], core: Core, found: Verificat
     for subject in core.subjects:
         for note in documents.notes(subject.assessment, __version__):
             found.notes.append(f"{subject.path}: {note}")
+
+
+def _compare(contents: Mapping[str, bytes], follow: Mapping[str, bytes], whence: str, found: Verification) -> None:
+    for path, content in sorted(follow.items()):
+        if contents[path] != content:
+            found.altered.append(Alteration(path, f"it does not follow from {whence}"))
 
 
 def _workbook(content: bytes, core: Core, found: Verification, *, is_same_build: bool) -> None:
