@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from readiness.accelerators import ascend_install
-from readiness.accelerators.readers import match
+from readiness.accelerators.readers import gather, match
 from readiness.accelerators.readers.contract import Reading
-from readiness.accelerators.readers.gather import Gathered, gather
+from readiness.accelerators.readers.gather import Gathered
 from readiness.accelerators.torch_plugin import PluggedStack
 from readiness.datamodel import AcceleratorFacts
 
@@ -40,7 +40,7 @@ class Ascend(PluggedStack):
         Raises what the plug-in raises.
         """
         found = list(super().discover())
-        seen = gather(vendors=self.makers, root=self.root) if found else Gathered()
+        seen = self._gather() if found else Gathered()
         for facts in found:
             own = match.of_device(seen.devices, facts, self.hiding)
             yield facts if own is None else _identified(facts, own)
@@ -63,7 +63,10 @@ class Ascend(PluggedStack):
         return {name: float(value) for name, value in said.items() if value is not None}
 
     def _own(self, facts: AcceleratorFacts) -> Reading | None:
-        return match.of_device(gather(vendors=self.makers, root=self.root).devices, facts, self.hiding)
+        return match.of_device(self._gather().devices, facts, self.hiding)
+
+    def _gather(self) -> Gathered:
+        return gather.gather(vendors=self.makers, root=self.root, glance_limit_s=gather.PATIENT_LIMIT_S)
 
     def software(self) -> Mapping[str, str | None]:
         """torch, torch_npu, driver, firmware and CANN."""
@@ -79,9 +82,11 @@ class Ascend(PluggedStack):
 
 
 def _identified(facts: AcceleratorFacts, own: Reading) -> AcceleratorFacts:
-    address = own.value("pci_address")
+    address, versions = own.value("pci_address"), own.value("versions") or {}
+    versions = {**versions, "firmware": own.value("firmware")}
     return replace(
         facts,
+        software={name: version or versions.get(name) for name, version in facts.software.items()},
         serial=own.value("serial") or facts.serial,
         memory_bytes=facts.memory_bytes or own.value("memory_total_bytes"),
         properties={**facts.properties, "pci_address": address, "npu_id": own.index, "management": list(own.sources)},

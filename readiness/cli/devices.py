@@ -87,7 +87,9 @@ def devices(
                 common.put(tabulate([(f"  {field}", value, source) for field, value, source in fields], tablefmt="plain"))
     for fault in overview.host_faults(gathered) if not named else ():
         common.put(f"\n{clean(fault)}")
-    for name, reason in gathered.problems.items():
+    # Who may not read the kernel's log need not know where there is nobody that it could be about.
+    problems = {name: reason for name, reason in gathered.problems.items() if named or verbose or name != "kernel log"}
+    for name, reason in problems.items():
         common.put(f"\n{name} could not be read: {clean(reason)}")
     for name, reason in {**found.failures, **found.out_of_reach}.items():
         common.put(f"\n{name} is present but cannot be used: {clean(reason)}")

@@ -20,6 +20,8 @@ VENDORS = frozenset(source.vendor for source in SOURCES) - {""}
 _ENTRY = "readiness.accelerators.readers.child:serve"
 #: How long one source may take for a look at all devices, and for all that it says of those that are asked for.
 GLANCE_LIMIT_S, DETAIL_LIMIT_S = 2.0, 20.0
+#: The former where nobody waits at a terminal: tools that ask eight cards one after the other take seconds.
+PATIENT_LIMIT_S = 15.0
 #: What a fresh interpreter without torch may take to start, on a busy host too.
 _START_LIMIT_S = 20.0
 
@@ -109,7 +111,7 @@ def of_device(
     vendors = (facts.vendor,) if facts.vendor in VENDORS else tuple(makers)
     if not any((source.vendor in vendors or source.name == "exporter") and source.is_here(root) for source in SOURCES):
         return None
-    seen = gather(vendors=vendors, root=root)
+    seen = gather(vendors=vendors, root=root, glance_limit_s=PATIENT_LIMIT_S)
     own = match.of_device(seen.devices, facts, hiding)
     if own is None:
         others = f"none of {len(seen.devices)} devices that are reported is surely this one" if seen.devices else ""

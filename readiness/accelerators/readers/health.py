@@ -142,7 +142,7 @@ def _capacity(reading: Reading) -> Iterator[HealthFinding]:
     total, model = reading.value("memory_total_bytes"), str(reading.value("model") or "")
     rated = next((mib for prefix, mib in _RATED_MIB.items() if model.startswith(prefix)), None)
     if total is not None and rated is not None and total < _LEAST_MEMORY_SHARE * rated * 2**20:
-        text = f"{total / 2**20:g} MiB of the {rated} MiB of a {model} are left"
+        text = f"{total / 2**20:g} MiB of the {rated} MiB of {model} are left"
         yield HealthFinding(text, _D, Action.CONTACT_VENDOR, reading.field("memory_total_bytes").source)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from readiness.accelerators.ascend import Ascend
 from readiness.accelerators.base import Accelerator
+from readiness.accelerators.readers import gather
 from readiness.datamodel import AcceleratorFacts, Status
 from tests.process.accelerators.readers.support import actions, fake_dcmi, fake_tool, needs_compiler, use
 from tests.process.accelerators.readers.test_ascend import TABLE
@@ -84,6 +85,7 @@ def test_without_library_and_tool_nothing_is_said(stack: Ascend) -> None:
 def test_a_tool_that_hangs_leaves_health_open(stack: Ascend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_tool(tmp_path / "bin", "npu-smi", {})
     (tmp_path / "bin/npu-smi").write_text("#!/bin/sh\nexec sleep 600\n")
+    monkeypatch.setattr(gather, "PATIENT_LIMIT_S", 2.0)
     use(monkeypatch, tools=tmp_path / "bin")
     facts = AcceleratorFacts(id="npu:0", kind="npu", index=0, stack="ascend", vendor="Huawei", model="Ascend910B3")
     found = run_check("driver.health", Accelerator(facts, stack))
