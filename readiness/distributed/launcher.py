@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -89,6 +90,7 @@ def rank_group(
             threads=_threads(here),
             short_watchdog_dumps=short_watchdog_dumps,
             addresses=_addresses(placement, lines),
+            secret=secrets.token_hex(32),
         )
         for rank, facts in enumerate(placement.ranks):
             own = Accelerator(facts, accelerator.stack, seed=accelerator.seed, peers=accelerator.peers)

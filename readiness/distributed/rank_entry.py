@@ -24,6 +24,7 @@ from readiness.accelerators.base import Accelerator
 from readiness.distributed import flight_recorder, rendezvous, tcp_info
 from readiness.distributed.json_lines import write_message
 from readiness.distributed.reports import encode_report
+from readiness.distributed.signed_objects import sign_objects
 from readiness.distributed.status_board import StatusBoard
 from readiness.distributed.types import Json, RankContext, RankFunction
 from readiness.host import disk
@@ -39,7 +40,8 @@ class RankPlan:
     """Everything that a rank is started with; see `RankContext` and `Network`.
 
     `orders`, `reports` and `log` are its open file descriptors, which `start_rank` fills in. `serves` is that of the socket
-    with which the store of the group is to listen, for the rank that serves it, else -1.
+    with which the store of the group is to listen, for the rank that serves it, else -1. `secret` is known to the group's ranks
+    alone, in hexadecimal digits.
     """
 
     function: RankFunction
@@ -53,6 +55,7 @@ class RankPlan:
     namespace: str | None
     timeout_s: float
     threads: int
+    secret: str
     short_watchdog_dumps: bool = False
     addresses: Sequence[str] = ()
     clock_s: float = 0.0
@@ -134,6 +137,7 @@ def _work(plan: RankPlan, board: StatusBoard) -> None:
             rendezvous.enter(plan.namespace)
         rendezvous.bind(plan.interface)
         take_device(context.accelerator)
+        sign_objects(bytes.fromhex(plan.secret))
         dist.init_process_group(
             plan.backend,
             store=store,

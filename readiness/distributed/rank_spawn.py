@@ -17,7 +17,7 @@ from readiness.documents.assessment import facts_from_json, facts_to_json
 
 #: The fields of a plan that are JSON as they are.
 _SCALARS = (
-    "rank", "world_size", "backend", "store", "interface", "namespace", "timeout_s", "threads",
+    "rank", "world_size", "backend", "store", "interface", "namespace", "timeout_s", "threads", "secret",
     "short_watchdog_dumps", "addresses", "clock_s", "doubt_s", "parent", "orders", "reports", "log", "serves",
 )  # fmt: skip
 
