@@ -40,8 +40,8 @@ class RankPlan:
     """Everything that a rank is started with; see `RankContext` and `Network`.
 
     `orders`, `reports` and `log` are its open file descriptors, which `start_rank` fills in. `serves` is that of the socket
-    with which the store of the group is to listen, for the rank that serves it, else -1. `secret` is known to the group's ranks
-    alone, in hexadecimal digits.
+    with which the store of the group is to listen, for the rank that serves it, else -1. `secret` is known to the group's
+    ranks alone, in hexadecimal digits.
     """
 
     function: RankFunction

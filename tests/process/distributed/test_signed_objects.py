@@ -32,7 +32,7 @@ def exchanging(context: RankContext) -> Iterator[Json]:
     gathered: list[Any] = [None] * context.world_size
     dist.all_gather_object(gathered, {"rank": context.rank})
     if context.rank == 0:
-        distributed_c10d._pickler = pickle.Pickler  # type: ignore[attr-defined]
+        distributed_c10d._pickler = pickle.Pickler
     refused = ""
     try:
         dist.broadcast_object_list([Command(context.settings["file"])], src=0)

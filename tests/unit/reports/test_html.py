@@ -171,10 +171,11 @@ def test_each_picture_is_made_of_its_rows_and_left_out_without() -> None:
 
 @pytest.mark.parametrize("check", list(pictures._MAKERS))
 def test_rows_of_another_form_make_no_picture_and_no_fault(check: str) -> None:
+    values: list[Any] = [None, 3, "x", [], [[]], {"at_s": "x"}, {"at_s": [1], "device_ms": ["NaN"]}, [1, None, "NaN"]]
     odd: list[dict[str, Any]] = [
         {"shape": shape, "columns": value, "codes": value, "chips": value, "values": value, "dtype": value, "forward": value}
         for shape in ("operators/1", "pairs/1", "series/1", "unknown/9", 7)
-        for value in (None, 3, "x", [], [[]], {"at_s": "x"}, {"at_s": [1], "device_ms": ["NaN"]}, [1, None, "NaN"])
+        for value in values
     ]
     odd += [{"losses": value, "reference_losses": value} for value in (None, [], ["NaN"], ["NaN", "Infinity"], [1e308, -1e308], 10**400)]
     odd += [{"sample_at_s": 10**400}, {"sample_at_s": True}, {"exposure_s": "NaN"}, {"operator": "x", "outcome": "wrong", "phase": None}]
