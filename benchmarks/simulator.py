@@ -124,11 +124,11 @@ def main() -> None:
         healthy = best(make("sim"))
         install(WATCHED, 0)
         watched = best(make("sim"))
-        tell(name, host, healthy, watched)
-    tell("sweep of all operators", *(min(swept(chip) for _ in range(2)) for chip in (None, HEALTHY, WATCHED)))
+        report(name, host, healthy, watched)
+    report("sweep of all operators", *(min(swept(chip) for _ in range(2)) for chip in (None, HEALTHY, WATCHED)))
 
 
-def tell(name: str, host: float, healthy: float, watched: float) -> None:
+def report(name: str, host: float, healthy: float, watched: float) -> None:
     """One line."""
     print(
         f"{name:34s} {host * 1e3:8.1f}ms {healthy * 1e3:8.1f}ms {healthy / host:6.2f} "

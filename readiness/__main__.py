@@ -143,12 +143,12 @@ def _call() -> int:
     except Exception as problem:
         if not callable(getattr(problem, "show", None)):
             raise
-        _tell_mistake(problem)
+        _print_usage_error(problem)
         return _failed(Exit.USAGE, str(getattr(problem, "message", problem)))
     return code if isinstance(code, int) else Exit.READY
 
 
-def _tell_mistake(problem: Any) -> None:
+def _print_usage_error(problem: Any) -> None:
     """Print typer's message about a wrong command line, without very long arguments."""
     from readiness.rendering import clean
 

@@ -39,7 +39,7 @@ _FAMILIES = {
 def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG001
     """The page; needs no script, no request and no other file. Two renderings of one assessment give the same bytes."""
     groups = sorted(rendering.alike(assessment), key=lambda group: group.urgency)
-    found, rest = diagnosis.told(assessment)
+    found, rest = diagnosis.diagnosis_texts(assessment)
     order = {item.facts.id: place for place, item in enumerate(assessment.accelerators)}
     return html.render(
         "report.html.jinja",
@@ -112,7 +112,9 @@ def _cards(groups: Sequence[DeviceGroup]) -> Iterator[dict[str, Any]]:
         verdict, group = min(candidates, key=lambda entry: rendering.severity_key(entry[0]))
         count = sum(len(one.items) for _, one in candidates)
         ready = sum(len(one.items) for said, one in candidates if said.decision is Decision.READY)
-        whose = f"{group.names()}, the worst of {count} accelerators; {ready} ready" if len(groups) > 1 else group.title()
+        applies_to = f"{group.names()}, the worst of {count} accelerators; {ready} ready"
+        if len(groups) < 2:
+            applies_to = group.title()
         yield {
             "use": use.value,
             "style": html.STYLES[verdict.decision],
@@ -121,7 +123,7 @@ def _cards(groups: Sequence[DeviceGroup]) -> Iterator[dict[str, Any]]:
             "score": min(item.verdicts[use].score for item in group.items),
             "ceiling": min(item.verdicts[use].ceiling for item in group.items),
             "tally": rendering.tally(verdict),
-            "whose": whose,
+            "applies_to": applies_to,
         }
 
 
@@ -164,7 +166,7 @@ def _list(
             key = point["title"], point["id"], point["uses"], *point["lines"]
             points.setdefault(key, {**point, "ids": []})["ids"].extend(entry.ids)
     for point in points.values():
-        point["whose"] = _whose(point["ids"], order)
+        point["applies_to"] = _applies_to(point["ids"], order)
     every = list(points.values())
     shown = every[:_MOST_POINTS]
     return {
@@ -177,7 +179,8 @@ def _point(entry: SharedFinding) -> dict[str, Any]:
     finding = entry.finding
     statements = entry.statements
     lines = [
-        f"{statement.whose}: {line}" if statement.whose else line for statement in statements for line in statement.lines
+        f"{statement.applies_to}: {line}" if statement.applies_to else line
+        for statement in statements for line in statement.lines
     ]
     return {
         "title": rendering.title(finding), "id": finding.requirement, "uses": entry.uses_text, "check": finding.check,
@@ -199,7 +202,7 @@ def _unknown(groups: Sequence[DeviceGroup], order: Mapping[str, int]) -> list[di
         kept, left_out = rendering.left_out(group.entries[Kind.UNKNOWN])
         for entry in kept:
             finding = entry.finding
-            reasons = [f"{whose}: {said}" if whose else said for whose, said in entry.reasons]
+            reasons = [f"{applies_to}: {said}" if applies_to else said for applies_to, said in entry.reasons]
             remedy = finding.remedy.text if finding.remedy is not None else ""
             levels, ids, waivers = found.setdefault(("; ".join(reasons), remedy), ({}, [], []))
             levels[finding.requirement] = finding.level
@@ -212,7 +215,8 @@ def _unknown(groups: Sequence[DeviceGroup], order: Mapping[str, int]) -> list[di
     causes = [
         {
             "reason": reason, "remedy": remedy, "requirements": sorted(levels), "waivers": list(dict.fromkeys(waivers)),
-            "count": _levels(levels), "whose": _whose(ids, order), "musts": list(levels.values()).count(Level.MUST),
+            "count": _levels(levels), "applies_to": _applies_to(ids, order),
+            "musts": list(levels.values()).count(Level.MUST),
         }
         for (reason, remedy), (levels, ids, waivers) in found.items()
     ]  # fmt: skip
@@ -225,7 +229,7 @@ def _levels(levels: Mapping[str, Level]) -> str:
     return ", ".join(f"{counts[level]} {level}" for level in Level if counts[level])
 
 
-def _whose(ids: Sequence[str], order: Mapping[str, int]) -> str:
+def _applies_to(ids: Sequence[str], order: Mapping[str, int]) -> str:
     """The accelerators, in their order; empty where there is but one under test."""
     return rendering.names(sorted(set(ids), key=order.__getitem__)) if len(order) > 1 else ""
 
@@ -262,10 +266,10 @@ def _tables(group: DeviceGroup) -> Mapping[str, list[list[Any]]]:
             finding = entry.finding
             family = finding.check.partition(".")[0] or "other"
             for statement in entry.statements:
-                whose = f" ({statement.whose})" if statement.whose else ""
+                applies_to = f" ({statement.applies_to})" if statement.applies_to else ""
                 where = rendering.labels(statement.finding.labels)
                 found.setdefault(family, []).append([
-                    f"{finding.requirement}{whose}",
+                    f"{finding.requirement}{applies_to}",
                     f"{finding.measure} {statement.value}{f' ({where})' if where else ''}" if statement.value else "nothing",
                     rendering.limit(finding),
                     finding.source,

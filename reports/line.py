@@ -48,8 +48,8 @@ def _first_that_fits(assessment: Assessment) -> str:
     blind = "".join(f"; {stack} could not be read" for stack in rendering.failed_stacks(assessment))
     unread = [blind, "; some could not be read", "; some unread"] if blind else []
     candidates = [
-        *(f"{words}{told}; {whose}" for told in unread for words in (said, short) for whose in (which, count)),
-        *(f"{words}{told}" for told in unread for words in (said, short)),
+        *(f"{words}{ending}; {applies_to}" for ending in unread for words in (said, short) for applies_to in (which, count)),
+        *(f"{words}{ending}" for ending in unread for words in (said, short)),
         f"{said}; {which}; {profile}",
         f"{said}; {which}",
         *([f"{said}; worst of {count}: {id}"] if count > 1 else []),
@@ -64,9 +64,9 @@ def _first_that_fits(assessment: Assessment) -> str:
         several = count > 1
         worst_of = f"; worst of {count}" if several else ""
         candidates = [
-            *(f"{id} ({mark}) {words}{told}{worst_of}" for told in unread for words in (said, short)),
-            *(f"{some}: {words}{told}; {count}" for told in unread for words in (said, short)),
-            *(f"{some}: {short}{told}" for told in unread),
+            *(f"{id} ({mark}) {words}{ending}{worst_of}" for ending in unread for words in (said, short)),
+            *(f"{some}: {words}{ending}; {count}" for ending in unread for words in (said, short)),
+            *(f"{some}: {short}{ending}" for ending in unread),
             f"{id} ({mark}) {said}{worst_of}; {profile}",
             f"{id} ({mark}) {said}{worst_of}",
             *([f"{id} of {count} ({mark}) {said}", f"{id} ({mark}) {short}{worst_of}"] if several else []),

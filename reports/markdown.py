@@ -75,7 +75,7 @@ def _notes(assessment: Assessment) -> Iterator[str]:
 
 def _diagnosis(assessment: Assessment) -> Iterator[str]:
     """A point for each defect: what is wrong, what it explains, what to do first."""
-    found, rest = diagnosis.told(assessment)
+    found, rest = diagnosis.diagnosis_texts(assessment)
     for number, one in enumerate(found, 1):
         yield f"{number}. **{escape(one.sentence)}** {escape(one.weight)}\n   - **first:** {escape(one.remedy)}\n"
     if rest:
@@ -129,7 +129,7 @@ def _each(
 def _likeness(entry: SharedFinding) -> tuple[object, ...]:
     """Return the key that equal list items share."""
     finding = entry.finding
-    words = tuple((each.whose, *each.lines) for each in entry.statements)
+    words = tuple((each.applies_to, *each.lines) for each in entry.statements)
     notes = repr(finding.waived), repr(finding.expired_waiver), repr(finding.remedy)
     return (finding.requirement, finding.title, entry.uses_text, finding.check, entry.together, words, *notes)
 
@@ -162,7 +162,7 @@ def _said(entry: SharedFinding) -> str:
     if len(statements) == 1:
         first, *rest = statements[0].lines
         return f": {escape(first)}\n" + "".join(f"  - {escape(line)}\n" for line in rest)
-    return "\n" + "".join(f"  - {escape(each.whose)}: {escape('; '.join(each.lines), 1500)}\n" for each in statements)
+    return "\n" + "".join(f"  - {escape(each.applies_to)}: {escape('; '.join(each.lines), 1500)}\n" for each in statements)
 
 
 def _unknown(groups: Sequence[DeviceGroup], order: Mapping[str, int]) -> Section:
@@ -172,12 +172,12 @@ def _unknown(groups: Sequence[DeviceGroup], order: Mapping[str, int]) -> Section
         for cause in rendering.grouped(kept):
             first = cause.first
             names = _names([entry.finding for entry in cause.entries])
-            reasons = "; ".join(f"{whose}: {reason}" if whose else reason for whose, reason in first.reasons)
+            reasons = "; ".join(f"{applies_to}: {reason}" if applies_to else reason for applies_to, reason in first.reasons)
             body = f"({first.finding.level}; {first.uses_text}): {escape(reasons, 3000)}\n{_closing(first)}"
             points.setdefault((names, body), []).extend(first.ids)
         for chosen in left_out:
-            told = escape(chosen.words), f"\n  - **do:** {escape(chosen.remedy)}\n"
-            points.setdefault(told, []).extend(chosen.entries[0].ids)
+            point = escape(chosen.words), f"\n  - **do:** {escape(chosen.remedy)}\n"
+            points.setdefault(point, []).extend(chosen.entries[0].ids)
     texts = [
         f"- {names} on {rendering.names(sorted(ids, key=order.__getitem__), code)} {body}"
         for (names, body), ids in points.items()
@@ -247,11 +247,11 @@ def _times(group: DeviceGroup) -> Iterator[Part]:
 
 
 def _value(statement: Statement) -> str:
-    return f"{statement.value} ({statement.whose})".lstrip() if statement.whose else statement.value
+    return f"{statement.value} ({statement.applies_to})".lstrip() if statement.applies_to else statement.value
 
 
 def _time(time: Time) -> str:
-    reason = ": ".join(part for part in (time.whose, time.reason) if part)
+    reason = ": ".join(part for part in (time.applies_to, time.reason) if part)
     seconds = rendering.duration(time.seconds)
     return f"| {code(time.check)} | {seconds} | {time.status} | {time.attempts} | {escape(reason, 300)} |"
 
@@ -261,9 +261,9 @@ def _rows(group: DeviceGroup, check: str) -> Iterator[Part]:
     found: dict[str, tuple[Sequence[Mapping[str, Any]], list[str]]] = {}
     for item in group.items:
         for entry in item.evidence:
-            told = [row for row in entry.rows if SHAPE not in row] if entry.check == check else []
-            if told:
-                found.setdefault(repr(told), (told, []))[1].append(item.facts.id)
+            point = [row for row in entry.rows if SHAPE not in row] if entry.check == check else []
+            if point:
+                found.setdefault(repr(point), (point, []))[1].append(item.facts.id)
     for every, ids in found.values():
         rows_shown = every[:_MOST_ROWS]
         columns, every_column = _columns(rows_shown)

@@ -47,7 +47,7 @@ def render(
     left = MOST_LINES - len(notes) - len(tail) - 2  # two empty lines
     verdicts = _verdicts(groups, width, left - min(2 * len(causes), _FOR_CAUSES))
     head = [*notes, *(rendering.paint_decisions(line, paint) for line in verdicts)]
-    blocks = [head, list(_told(causes, left - len(verdicts), paint, width)), tail]
+    blocks = [head, list(_lines(causes, left - len(verdicts), paint, width)), tail]
     return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks if block) + "\n"
 
 
@@ -130,7 +130,7 @@ def _causes(groups: Sequence[DeviceGroup], assessment: Assessment) -> list[_Caus
 def _diagnosed(assessment: Assessment) -> list[tuple[_Cause, Diagnosis]]:
     """Defects that explain several failures: they stand for these. One that explains one tells nothing besides."""
     found = []
-    for one in diagnosis.told(assessment)[0]:
+    for one in diagnosis.diagnosis_texts(assessment)[0]:
         if len(one.diagnosis.requirements) > 1:
             first = rendering.clean((one.diagnosis.blockers or one.diagnosis.requirements)[0], 100)
             kind = Kind.BLOCKER if one.stops else Kind.LIMIT
@@ -147,29 +147,29 @@ def _failed(groups: Sequence[DeviceGroup], kind: Kind, order: Mapping[str, int],
     causes = []
     for requirement, (entry, ids) in found.items():
         id = rendering.clean(requirement, 100)
-        whose = f" on {rendering.names(sorted(set(ids), key=order.__getitem__))}" if several else ""
+        applies_to = f" on {rendering.names(sorted(set(ids), key=order.__getitem__))}" if several else ""
         statement = entry.statements[0]  # of which accelerator is said by the full report
         detail = f"{id}: {'; '.join(part for part in (statement.reason, statement.reading) if part)}"
-        causes.append(_Cause(kind, f"{rendering.title(entry.finding) or id}{whose}", detail, id))
+        causes.append(_Cause(kind, f"{rendering.title(entry.finding) or id}{applies_to}", detail, id))
     return causes
 
 
 def _unknown(group: DeviceGroup, several: bool) -> Iterator[tuple[_Cause, Level]]:
     kept, left_out = rendering.left_out(group.entries[Kind.UNKNOWN])
-    whose = f" on {group.names()}" if several else ""
+    applies_to = f" on {group.names()}" if several else ""
     for chosen in left_out:
         levels = [entry.finding.level for entry in chosen.entries]
         level = Level.MUST if Level.MUST in levels else levels[0]
-        yield _Cause(Kind.UNKNOWN, f"{chosen.words}{whose}", chosen.remedy, "", len(levels)), level
+        yield _Cause(Kind.UNKNOWN, f"{chosen.words}{applies_to}", chosen.remedy, "", len(levels)), level
     for cause in rendering.grouped(kept):
         finding = cause.first.finding
         id, count = rendering.clean(finding.requirement, 100), len(cause.entries)
         more = f" and {count - 1} more" if count > 1 else ""
-        title = f"{rendering.title(finding) or id}{more}{whose}"
+        title = f"{rendering.title(finding) or id}{more}{applies_to}"
         yield _Cause(Kind.UNKNOWN, title, f"{id}: {cause.first.reasons[0][1]}", id, count), finding.level
 
 
-def _told(causes: Sequence[_Cause], room: int, paint: Paint, width: int) -> Iterator[str]:
+def _lines(causes: Sequence[_Cause], room: int, paint: Paint, width: int) -> Iterator[str]:
     """Yield two lines for each cause as far as they fit, and the number of the rest."""
     shown = causes if 2 * len(causes) <= room else causes[: max(room - 1, 0) // 2]
     for cause in shown:

@@ -94,10 +94,10 @@ def _summary(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
         row = [rendering.clean(item.facts.id, 40) + (" (simulated)" if rendering.simulated(item.facts) else "")]
         for use in uses:
             verdict = item.verdicts.get(use)
-            told = ["no verdict", ""]
+            cells = ["no verdict", ""]
             if verdict is not None:
-                told = [verdict.decision.value.upper(), rendering.score_range(verdict)]
-            row += told
+                cells = [verdict.decision.value.upper(), rendering.score_range(verdict)]
+            row += cells
         rows.append([*row, rendering.device(item)])
     headers = ["accelerator", *[text for use in uses for text in (use.value, "score")], "model"]
     text = tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True)
@@ -184,12 +184,12 @@ def _failed(
         finding = entry.finding
         name = rendering.clean(finding.requirement, 100)
         check = rendering.clean(finding.check, 100)
-        whose = [
+        applies_to = [
             f"{entry.only} only" if entry.only else "",
             entry.uses_text,
             f"{check} on {entry.together} together" if entry.together else check,
         ]
-        text = f"({'; '.join(part for part in whose if part)})"
+        text = f"({'; '.join(part for part in applies_to if part)})"
         style = "bad" if title == "BLOCKERS" else "bold"
         said = rendering.title(finding)
         for line in rendering.wrap(said, width, first="  ") if said else ():
@@ -201,8 +201,8 @@ def _failed(
         yield from lines if said else _painted(lines, paint, name, style)
         for statement in entry.statements:
             indent = _INDENT
-            if statement.whose:
-                yield from rendering.wrap(f"{statement.whose}:", width, first=_INDENT)
+            if statement.applies_to:
+                yield from rendering.wrap(f"{statement.applies_to}:", width, first=_INDENT)
                 indent += "  "
             for line in statement.lines:
                 yield from rendering.wrap(line, width, first=indent)
@@ -229,8 +229,8 @@ def _unknown(entries: Sequence[SharedFinding], paint: Paint, width: int, *, whol
         first = group.first
         style = "open" if first.finding.level is Level.MUST else "bold"
         yield from _named(group, paint, style, width)
-        for whose, reason in first.reasons:
-            yield from rendering.wrap(f"{whose}: {reason}" if whose else reason, width, first=_INDENT)
+        for applies_to, reason in first.reasons:
+            yield from rendering.wrap(f"{applies_to}: {reason}" if applies_to else reason, width, first=_INDENT)
         yield from _closing(first, paint, width)
     yield from _further(len(causes) - len(shown), width)
     for chosen in left_out:
@@ -307,7 +307,7 @@ def _times(group: DeviceGroup, paint: Paint, width: int) -> Iterator[str]:
 
 def _remark(time: Time) -> str:
     tries = f"({time.attempts} tries) " if time.attempts > 1 else ""
-    return tries + ": ".join(part for part in (time.whose, time.reason) if part)
+    return tries + ": ".join(part for part in (time.applies_to, time.reason) if part)
 
 
 def _rehearsal(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:

@@ -86,11 +86,11 @@ def world(accelerator: Accelerator) -> Iterator[Yield]:
     if odd or not unread:
         about = "; ".join(f"{chip}: {what}" for chip, what in odd.items())
         yield Measurement("software_differences", len(odd), about=about or None)
-    abroad = {facts.id: _variables(facts) for facts in accelerator.peers if host_of(facts) is not None}
-    ours = _variables(accelerator.facts)
-    other = {id: found for id, found in abroad.items() if found is not None and ours is not None and found != ours}
-    if other or not abroad or not (ours is None or None in abroad.values()):
-        about = "; ".join(f"{id}: {_differing(found, ours or {}, accelerator.id)}" for id, found in other.items())
+    remote = {facts.id: _variables(facts) for facts in accelerator.peers if host_of(facts) is not None}
+    local = _variables(accelerator.facts)
+    other = {id: found for id, found in remote.items() if found is not None and local is not None and found != local}
+    if other or not remote or not (local is None or None in remote.values()):
+        about = "; ".join(f"{id}: {_differing(found, local or {}, accelerator.id)}" for id, found in other.items())
         yield Measurement("variable_differences", len(other), about=about[:290] or None)
 
 

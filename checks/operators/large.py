@@ -89,5 +89,5 @@ def large(
             about = f"{accelerator.id}: {', '.join(f'{result.name} in {result.dtype}' for result in bad)}"[:280]
             whole = "chosen" if only else "all" if bad or len(tried) == len(found) else "part"
             if tried:
-                told = {**here, "extent": whole}
-                yield Measurement(name, len(bad), told, samples=len(tried), about=about if bad else None)
+                labels = {**here, "extent": whole}
+                yield Measurement(name, len(bad), labels, samples=len(tried), about=about if bad else None)

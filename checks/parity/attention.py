@@ -64,10 +64,10 @@ def attention(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "
     """
     from readiness import strict_precision
     from readiness.probes.parity.attention_cases import attention_cases, masked_row_violations
-    from readiness.probes.parity.reference_cases import dtype_named, survey
+    from readiness.probes.parity.reference_cases import dtype_named, run_cases
 
     with strict_precision():
         for name in dtypes:
             dtype, generator = dtype_named(name), accelerator.generator("attention", name)
-            yield from survey(accelerator, attention_cases(dtype, generator), phases=True, dtype=name)
+            yield from run_cases(accelerator, attention_cases(dtype, generator), phases=True, dtype=name)
             yield from masked_row_violations(accelerator, dtype, generator)

@@ -49,11 +49,11 @@ def block_scaled(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float8_e
     """
     from readiness import strict_precision
     from readiness.probes.parity import block_scaled as scaled
-    from readiness.probes.parity.reference_cases import dtype_named, survey
+    from readiness.probes.parity.reference_cases import dtype_named, run_cases
 
     with strict_precision():
         for name in dtypes:
             dtype = dtype_named(name)
             generator = accelerator.generator("block_scaled", name)
-            yield from survey(accelerator, scaled.conversions(dtype, generator), dtype=name)
-            yield from survey(accelerator, scaled.cases(dtype, generator), dtype=name)
+            yield from run_cases(accelerator, scaled.conversions(dtype, generator), dtype=name)
+            yield from run_cases(accelerator, scaled.cases(dtype, generator), dtype=name)

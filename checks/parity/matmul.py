@@ -67,9 +67,9 @@ def matmul(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", "bfl
     """
     from readiness import strict_precision
     from readiness.probes.parity.matmul_cases import product_cases
-    from readiness.probes.parity.reference_cases import dtype_named, survey
+    from readiness.probes.parity.reference_cases import dtype_named, run_cases
 
     with strict_precision():
         for name in dtypes:
             cases = product_cases(dtype_named(name), accelerator.generator("matmul", name))
-            yield from survey(accelerator, cases, dtype=name)
+            yield from run_cases(accelerator, cases, dtype=name)

@@ -61,12 +61,12 @@ def normalisation(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32
     Labels: `dtype`, `op`, `phase`: forward, backward (the gradient of the input), parameters (the gradients of weight
     and bias, sums over all rows: a stack that adds them up in bfloat16 shows here).
     """
-    from readiness.probes.parity.reference_cases import dtype_named, survey
+    from readiness.probes.parity.reference_cases import dtype_named, run_cases
     from readiness.probes.parity.softmax_norm_cases import masked_row_violations, norm_cases, softmax_cases
 
     for name in dtypes:
         dtype = dtype_named(name)
         generator = accelerator.generator("normalisation", name)
-        yield from survey(accelerator, softmax_cases(dtype, generator), phases=True, dtype=name)
-        yield from survey(accelerator, norm_cases(dtype, generator), phases=True, dtype=name)
+        yield from run_cases(accelerator, softmax_cases(dtype, generator), phases=True, dtype=name)
+        yield from run_cases(accelerator, norm_cases(dtype, generator), phases=True, dtype=name)
         yield from masked_row_violations(accelerator, dtype, generator)

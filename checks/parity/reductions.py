@@ -52,10 +52,10 @@ def reductions(accelerator: Accelerator, *, dtypes: Sequence[str] = ("float32", 
     Labels: `dtype`, `op` (sum, mean, var, logsumexp, cumsum, amax), `kind` (running for cumsum, else total).
     """
     from readiness.probes.parity.matmul_cases import reduction_cases
-    from readiness.probes.parity.reference_cases import dtype_named, survey
+    from readiness.probes.parity.reference_cases import dtype_named, run_cases
 
     for name in dtypes:
         cases = list(reduction_cases(dtype_named(name), accelerator.generator("reductions", name)))
         running = [case for case in cases if case.op == "cumsum"]
-        yield from survey(accelerator, [case for case in cases if case not in running], dtype=name, kind="total")
-        yield from survey(accelerator, running, dtype=name, kind="running")
+        yield from run_cases(accelerator, [case for case in cases if case not in running], dtype=name, kind="total")
+        yield from run_cases(accelerator, running, dtype=name, kind="running")

@@ -75,7 +75,7 @@ def checkpoint(accelerator: Accelerator, *, before: int = 4, after: int = 5, sav
         resumed = resume(accelerator, before, after)
     yield Measurement("supported", int(refusal.reason is None), {"part": "training"}, about=refusal.reason)
     if refusal.reason is None:
-        found = {**{f"{name} after loading": told for name, told in resumed.after_loading.items()}, **resumed.at_the_end}
+        found = {**{f"{name} after loading": words for name, words in resumed.after_loading.items()}, **resumed.at_the_end}
         yield Row({"repeats": resumed.repeats, "doubt": resumed.doubt, "compared": resumed.compared, "differing": found})
         about = f"{next(iter(found))} {next(iter(found.values()))}; {len(found)} in all" if found else None
         if found or resumed.doubt is None:
@@ -88,7 +88,7 @@ def checkpoint(accelerator: Accelerator, *, before: int = 4, after: int = 5, sav
         first = next(iter(returned.refused.items()), None)
         yield Measurement("supported", share, labels, samples=returned.count, about=first and f"{first[0]}: {first[1]}")
         if share > 0:
-            about = "; ".join(f"{name}: {told}" for name, told in returned.wrong.items())[:300] or None
+            about = "; ".join(f"{name}: {words}" for name, words in returned.wrong.items())[:300] or None
             yield Measurement("wrong_tensors", len(returned.wrong), labels, samples=returned.count, about=about)
     with unsupported_as_reason():  # what cannot be saved was told above
         for memory, growth in growths(accelerator, saves).items():

@@ -74,4 +74,4 @@ def pace(
         if timed:
             slowest = max(timed, key=lambda item: item.slowdown)
             yield Measurement("fallbacks", len(fallen), {"dtype": name}, about=next(iter(fallen), None))
-            yield Measurement("slowdown", slowest.slowdown, {"dtype": name}, samples=len(timed), about=slowest.told())
+            yield Measurement("slowdown", slowest.slowdown, {"dtype": name}, samples=len(timed), about=slowest.describe())

@@ -113,11 +113,11 @@ def copies(accelerator: Accelerator, *, mib: int = 128, budget_s: float = 0.15) 
             rate, spread = timing.rate(block.numel()), timing.spread(block.numel()) / 1e9
             yield Measurement("bandwidth_gbps", rate / 1e9, here, spread=spread, samples=len(timing.seconds))
             best = block.numel() / min(timing.seconds)
-            told = f"{memory} memory {direction}: {best / 1e9:.3g} GB/s, within the host's memory {within / 1e9:.3g} GB/s"
-            yield Measurement("share_of_memory", best / within, here, samples=len(timing.seconds), about=told)
+            about = f"{memory} memory {direction}: {best / 1e9:.3g} GB/s, within the host's memory {within / 1e9:.3g} GB/s"
+            yield Measurement("share_of_memory", best / within, here, samples=len(timing.seconds), about=about)
             if memory == "pinned" and crossed.slot is not None:
-                told = f"{direction}: {best / 1e9:.3g} GB/s; {crossed.slot}"
-                yield Measurement("share_of_slot", best / 1e9 / crossed.slot.gbps, here, about=told)
+                about = f"{direction}: {best / 1e9:.3g} GB/s; {crossed.slot}"
+                yield Measurement("share_of_slot", best / 1e9 / crossed.slot.gbps, here, about=about)
     yield Measurement("wrong_bytes", wrong, samples=samples)
     if slot is not None:
         yield Measurement("slot_lanes_share", slot.lanes / slot.most_lanes, about=str(slot))

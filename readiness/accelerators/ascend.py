@@ -12,11 +12,11 @@ from readiness.accelerators import ascend_install
 from readiness.accelerators.readers import gather, match
 from readiness.accelerators.readers.contract import Reading
 from readiness.accelerators.readers.gather import Gathered
-from readiness.accelerators.torch_plugin import PluggedStack
+from readiness.accelerators.torch_plugin import PluginStack
 from readiness.datamodel import AcceleratorFacts
 
 
-class Ascend(PluggedStack):
+class Ascend(PluginStack):
     """torch_npu adds the device type `npu`; driver, firmware and CANN tell their versions in files."""
 
     name = "ascend"

@@ -80,8 +80,8 @@ def parse(text: str) -> dict[str, str]:
 
 
 def _together(how: Callable[[Iterable[bool]], bool], *answers: bool | None) -> bool | None:
-    told = [answer for answer in answers if answer is not None]
-    return how(told) if told else None
+    known = [answer for answer in answers if answer is not None]
+    return how(known) if known else None
 
 
 def _in_prefixes(version: str | None, listed: str | None) -> bool | None:

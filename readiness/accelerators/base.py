@@ -110,7 +110,7 @@ class Stack(ABC):
         if self.plugin is not None:
             importlib.import_module(self.plugin)
 
-    def told(self, facts: AcceleratorFacts) -> Mapping[str, Any]:  # noqa: ARG002
+    def process_facts(self, facts: AcceleratorFacts) -> Mapping[str, Any]:  # noqa: ARG002
         """What of this process's work on a device belongs into the environment of its evidence."""
         return {}
 

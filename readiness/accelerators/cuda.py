@@ -12,7 +12,7 @@ from packaging.version import Version
 from readiness.accelerators import nvml, sysfs, version_rules
 from readiness.accelerators.interconnect import Links
 from readiness.accelerators.torch_build import TorchBuild
-from readiness.accelerators.torch_cuda import CudaNamespace, Told
+from readiness.accelerators.torch_cuda import CudaNamespace, VendorFacts
 from readiness.datamodel import AcceleratorFacts
 
 _SHARES_SINCE = Version("2.30")
@@ -34,42 +34,42 @@ class Cuda(CudaNamespace):
             return True
         return False if "cuda" in build.names else None
 
-    def ask_vendor(self, uuid: str | None, address: str | None, maker: str | None) -> Told:
+    def ask_vendor(self, uuid: str | None, address: str | None, maker: str | None) -> VendorFacts:
         """NVML's reading and the kernel module's version; for a foreign build neither is asked."""
         import torch
 
-        told = Told(software={"cuda": getattr(torch.version, "cuda", None), "driver": None})
+        vendor_facts = VendorFacts(software={"cuda": getattr(torch.version, "cuda", None), "driver": None})
         if maker is not None:
-            told.properties["nvml"] = f"not read: this torch was built by {maker}"
-            return told
+            vendor_facts.properties["nvml"] = f"not read: this torch was built by {maker}"
+            return vendor_facts
         module, kind = sysfs.nvidia_kernel_module(self.root)
-        told.software |= {"driver": module, "cuda_driver_api": _driver_api(), "cudnn": _cudnn()}
-        told.properties["kernel_module"] = kind
+        vendor_facts.software |= {"driver": module, "cuda_driver_api": _driver_api(), "cudnn": _cudnn()}
+        vendor_facts.properties["kernel_module"] = kind
         try:
             reading = nvml.read(uuid, address)
         except nvml.Unavailable as reason:
-            told.properties["nvml"] = str(reason)
-            told.software["driver_library"] = sysfs.loaded_library("libcuda", self.root)
-            return told
-        told.vendor = "NVIDIA"
-        told.serial = reading.serial or reading.uuid
-        told.software["driver"] = module or reading.driver
+            vendor_facts.properties["nvml"] = str(reason)
+            vendor_facts.software["driver_library"] = sysfs.loaded_library("libcuda", self.root)
+            return vendor_facts
+        vendor_facts.vendor = "NVIDIA"
+        vendor_facts.serial = reading.serial or reading.uuid
+        vendor_facts.software["driver"] = module or reading.driver
         # NVML's own version has CUDA's major number in front of the driver's.
-        told.software["driver_library"] = reading.library.partition(".")[2] or None if reading.library else None
+        vendor_facts.software["driver_library"] = reading.library.partition(".")[2] or None if reading.library else None
         if module is None and sysfs.any_node(("dxg",), self.root):
             # Under Windows' subsystem for Linux the driver is Windows', and its library for Linux has a number of its own
             # (github.com/microsoft/WSL/issues/11277).
-            del told.software["driver_library"]
-        told.software["firmware"] = reading.firmware
-        told.counters = dict(reading.counters) or None
-        told.properties |= {
+            del vendor_facts.software["driver_library"]
+        vendor_facts.software["firmware"] = reading.firmware
+        vendor_facts.counters = dict(reading.counters) or None
+        vendor_facts.properties |= {
             "nvml": f"matched by {reading.matched_by}",
             "nvml_refused": dict(reading.refused),
             "nvml_memory_bytes": reading.memory_bytes,
             "mig": reading.mig,
             "ecc": reading.ecc,
         }
-        return told
+        return vendor_facts
 
     def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:
         """NVML's fault counters now; None where they could not be read when the device was found, or now."""

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from readiness.accelerators import sysfs, torch_build
-from readiness.accelerators.torch_plugin import PluggedStack
+from readiness.accelerators.torch_plugin import PluginStack
 
 if TYPE_CHECKING:
     import torch
 
 
-class Hpu(PluggedStack):
+class Hpu(PluginStack):
     """habana_frameworks adds the device type `hpu`; a process holds one device at a time."""
 
     name = "hpu"

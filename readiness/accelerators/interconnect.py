@@ -40,14 +40,14 @@ def xgmi(address: str | None, root: Path = _ROOT) -> Links | None:
     topology = root / "sys/class/kfd/kfd/topology/nodes"
     nodes = {folder.name: _numbers(folder / "properties") for folder in _folders(topology)}
     own = [
-        name for name, told in nodes.items() if told.get("simd_count") and sought.items() <= {"domain": 0, **told}.items()
+        name for name, node in nodes.items() if node.get("simd_count") and sought.items() <= {"domain": 0, **node}.items()
     ]
     if len(own) != 1:
         return None
     every = [_numbers(folder / "properties") for folder in _folders(topology / own[0] / "io_links")]
-    devices = {int(name) for name, told in nodes.items() if told.get("simd_count")}
-    ours = [told for told in every if told.get("type") == _XGMI and told.get("node_to") in devices]
-    rates, peers = [told.get("max_bandwidth", 0) for told in ours], {told["node_to"] for told in ours}
+    devices = {int(name) for name, node in nodes.items() if node.get("simd_count")}
+    ours = [node for node in every if node.get("type") == _XGMI and node.get("node_to") in devices]
+    rates, peers = [node.get("max_bandwidth", 0) for node in ours], {node["node_to"] for node in ours}
     return Links(len(ours), sum(rates) / 1000 if all(rates) else None, len(peers)) if ours else None
 
 

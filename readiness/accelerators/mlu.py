@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from readiness.accelerators import sysfs
-from readiness.accelerators.torch_plugin import PluggedStack
+from readiness.accelerators.torch_plugin import PluginStack
 
 
-class Mlu(PluggedStack):
+class Mlu(PluginStack):
     """torch_mlu adds the device type `mlu`; the runtime (Neuware) tells its version in a file."""
 
     name = "mlu"

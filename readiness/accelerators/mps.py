@@ -63,12 +63,12 @@ class Mps(Stack):
 
 def _model() -> str | None:
     try:
-        told = subprocess.run(
+        done = subprocess.run(
             ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, timeout=10, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return told.stdout.strip() or None
+    return done.stdout.strip() or None
 
 
 STACK = Mps()

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from readiness.accelerators import sysfs
-from readiness.accelerators.torch_plugin import PluggedStack
+from readiness.accelerators.torch_plugin import PluginStack
 
 
-class Musa(PluggedStack):
+class Musa(PluginStack):
     """torch_musa adds the device type `musa`. Its collectives exist on some models only: that is measured, not known."""
 
     name = "musa"

@@ -82,5 +82,5 @@ def at(host: Host, facts: AcceleratorFacts) -> AcceleratorFacts:
 
 def host_of(facts: AcceleratorFacts) -> Host | None:
     """The other host that an accelerator is on; None where that is this one."""
-    told = facts.properties.get(_HOST)
-    return None if told is None else Host(told["name"], tuple(told["command"]), told["address"])
+    host = facts.properties.get(_HOST)
+    return None if host is None else Host(host["name"], tuple(host["command"]), host["address"])

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from readiness.accelerators import interconnect, sysfs, torch_build, version_rules
 from readiness.accelerators.interconnect import Links
 from readiness.accelerators.torch_build import TorchBuild
-from readiness.accelerators.torch_cuda import CudaNamespace, Told
+from readiness.accelerators.torch_cuda import CudaNamespace, VendorFacts
 from readiness.datamodel import AcceleratorFacts
 
 
@@ -34,11 +34,11 @@ class Rocm(CudaNamespace):
                 raise RuntimeError(f"{problem}; {version_rules.amdsmi_text(version)}") from problem
             raise
 
-    def ask_vendor(self, uuid: str | None, address: str | None, maker: str | None) -> Told:  # noqa: ARG002
+    def ask_vendor(self, uuid: str | None, address: str | None, maker: str | None) -> VendorFacts:  # noqa: ARG002
         """Driver, ROCm, serial, firmware and error counts from the kernel's files."""
         import torch
 
-        told = Told(
+        vendor_facts = VendorFacts(
             software={
                 "hip": getattr(torch.version, "hip", None),
                 "driver": sysfs.module_version("amdgpu", root=self.root),
@@ -46,13 +46,13 @@ class Rocm(CudaNamespace):
             },
             counters=sysfs.ras_counters(address, self.root),
         )
-        told.properties["amdsmi"] = torch_build.distribution_version("amdsmi")
+        vendor_facts.properties["amdsmi"] = torch_build.distribution_version("amdsmi")
         if address is not None:
             folder = self.root / "sys/bus/pci/devices" / address
-            told.serial = sysfs.read_text(folder / "serial_number") or sysfs.read_text(folder / "unique_id")
+            vendor_facts.serial = sysfs.read_text(folder / "serial_number") or sysfs.read_text(folder / "unique_id")
             if firmware := sysfs.read_text(folder / "vbios_version"):
-                told.software["firmware"] = firmware
-        return told
+                vendor_facts.software["firmware"] = firmware
+        return vendor_facts
 
     def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:
         """The driver's error counts now; None where it keeps none for this device."""

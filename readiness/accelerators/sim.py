@@ -45,7 +45,7 @@ class Sim(Stack):
 
         install(Chip.from_json(facts.properties["chip"]), facts.properties["number"], seed)
 
-    def told(self, facts: AcceleratorFacts) -> Mapping[str, Any]:
+    def process_facts(self, facts: AcceleratorFacts) -> Mapping[str, Any]:
         """Whether any call was made that a planted defect is about, where all of them act on calls."""
         from readiness.simulator import fault_reached
         from readiness.simulator.faults import kinds

@@ -15,7 +15,7 @@ from readiness.datamodel import AcceleratorFacts
 
 
 @dataclass(slots=True)
-class Told:
+class VendorFacts:
     """What the vendor's own sources add to what torch says of a device. `vendor` is whom they name, if anybody."""
 
     vendor: str | None = None
@@ -41,7 +41,7 @@ class CudaNamespace(Stack):
         """Whether this torch was built for this stack; None where its text does not tell."""
 
     @abstractmethod
-    def ask_vendor(self, uuid: str | None, address: str | None, maker: str | None) -> Told:
+    def ask_vendor(self, uuid: str | None, address: str | None, maker: str | None) -> VendorFacts:
         """What the vendor's library and the kernel say of the device with this UUID and PCI address. Never raises."""
 
     def absence(self) -> str | None:
@@ -56,8 +56,8 @@ class CudaNamespace(Stack):
             return reason
         # Imitators bring device nodes of their own making: for their builds only torch can tell.
         # So it is under Windows and its subsystem for Linux (/dev/dxg), which hands every maker's devices on.
-        told_by_nodes = platform.system() == "Linux" and build.maker is None and not sysfs.any_node(("dxg",), self.root)
-        if told_by_nodes and not sysfs.any_node(self.nodes, self.root):
+        nodes_are_decisive = platform.system() == "Linux" and build.maker is None and not sysfs.any_node(("dxg",), self.root)
+        if nodes_are_decisive and not sysfs.any_node(self.nodes, self.root):
             return f"its driver has no device node (/dev/{self.nodes[0]}): there is no device, or its driver is not loaded"
         return None
 
@@ -91,8 +91,8 @@ class CudaNamespace(Stack):
         uuid = getattr(properties, "uuid", None)
         address = sysfs.pci_address(properties)
         pci, raw = sysfs.pci_vendor(address, self.root)
-        told = self.ask_vendor(None if uuid is None else str(uuid), address, maker)
-        witnesses = {"build": maker, "name": vendor_id.of_name(name), "pci": pci, "vendor_library": told.vendor}
+        vendor_facts = self.ask_vendor(None if uuid is None else str(uuid), address, maker)
+        witnesses = {"build": maker, "name": vendor_id.of_name(name), "pci": pci, "vendor_library": vendor_facts.vendor}
         return AcceleratorFacts(
             id=f"{self.kind}:{index}",
             kind=self.kind,
@@ -100,9 +100,9 @@ class CudaNamespace(Stack):
             stack=self.name,
             vendor=vendor_id.decide(witnesses),
             model=name,
-            serial=told.serial or (None if uuid is None else str(uuid)),
+            serial=vendor_facts.serial or (None if uuid is None else str(uuid)),
             memory_bytes=int(properties.total_memory),
-            software={"torch": str(torch.__version__), self.collectives: _collectives(), **told.software},
+            software={"torch": str(torch.__version__), self.collectives: _collectives(), **vendor_facts.software},
             properties={
                 "uuid": None if uuid is None else str(uuid),
                 "pci_address": address,
@@ -110,9 +110,9 @@ class CudaNamespace(Stack):
                 "vendor_witnesses": {witness: vendor for witness, vendor in witnesses.items() if vendor is not None},
                 "capability": f"{properties.major}.{properties.minor}",
                 "processors": getattr(properties, "multi_processor_count", None),
-                **told.properties,
+                **vendor_facts.properties,
             },
-            counters=told.counters,
+            counters=vendor_facts.counters,
         )
 
 

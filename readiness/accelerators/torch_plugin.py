@@ -11,7 +11,7 @@ from readiness.accelerators.base import OutOfReachError, Stack
 from readiness.datamodel import AcceleratorFacts
 
 
-class PluggedStack(Stack):
+class PluginStack(Stack):
     """A device type that exists once its plug-in has been imported, with a namespace much like `torch.cuda`.
 
     vendor          the maker of every device that this plug-in drives

@@ -273,9 +273,9 @@ def _compatibility(facts: AcceleratorFacts) -> Iterator[Judged]:
 
 def _library(facts: AcceleratorFacts) -> Iterator[Judged]:
     """NVML refuses to start where the library is not of the loaded kernel module's release: then it told no version."""
-    told = str(facts.properties.get("nvml", ""))
-    if re.search(r"driver/library version mismatch", told, re.IGNORECASE):
-        yield Judged("the management library fits the loaded driver", Ruling.BROKEN, told, SAME[1].source)
+    reported = str(facts.properties.get("nvml", ""))
+    if re.search(r"driver/library version mismatch", reported, re.IGNORECASE):
+        yield Judged("the management library fits the loaded driver", Ruling.BROKEN, reported, SAME[1].source)
 
 
 def amdsmi_text(version: str) -> str:

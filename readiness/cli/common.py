@@ -206,7 +206,7 @@ def requests_of(formats: Sequence[str] | None) -> list[Request]:
     return requests
 
 
-def tell(
+def write_reports(
     assessment: Assessment,
     requests: Sequence[Request],
     *,

@@ -56,7 +56,7 @@ def diff(
     reference = read_reference(old, directions, quiet=quiet)
     assessment = common.read_saved(new, quiet=quiet)
     difference = changes.compare(reference, assessment, directions, title=new.name, tolerance=allowed, retest=rule)
-    tell_difference(difference, wanted, quiet=quiet, verbose=verbose, no_color=no_color)
+    report_difference(difference, wanted, quiet=quiet, verbose=verbose, no_color=no_color)
     raise typer.Exit(difference.exit_code)
 
 
@@ -104,7 +104,7 @@ def difference_requests(formats: list[str] | None) -> list[Request]:
     return requests
 
 
-def tell_difference(
+def report_difference(
     difference: Difference, requests: list[Request], *, quiet: bool, verbose: bool, no_color: bool, errors: bool = False
 ) -> None:
     """Write every report of a difference; by itself the table, with -q its answer, on stdout (`errors`: on stderr)."""

@@ -162,9 +162,9 @@ def _measured(id: str, last: Assessment | None, *, known: bool) -> Iterator[str]
         yield from _texts({"": first.title, "why": first.why, "remedy": first.remedy.text if first.remedy else None})
         yield ""
     yield f"In {when}:"
-    for (outcome, words), whose in said.items():
-        uses = [use for use in Use if any(use.value in said_of for said_of in whose.values())]
-        yield from wrap(f"{names(list(whose))} ({', '.join(uses)}): {outcome}; {words}", _WIDTH, first="  ", rest="    ")
+    for (outcome, words), found_on in said.items():
+        uses = [use for use in Use if any(use.value in said_of for said_of in found_on.values())]
+        yield from wrap(f"{names(list(found_on))} ({', '.join(uses)}): {outcome}; {words}", _WIDTH, first="  ", rest="    ")
     if any(item.check == first.check and item.rows for one in last.accelerators for item in one.evidence):
         yield f"  `readiness report --rows {clean(first.check)}` shows its rows of detail"
 

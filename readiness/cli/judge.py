@@ -58,7 +58,7 @@ def judge(
         evidence, chosen, uses, waivers=common.read_waivers(waivers, chosen), today=today,
         basis=profiles.basis_of(chosen, found),
     )  # fmt: skip
-    common.tell(judged, requests, quiet=quiet, no_color=no_color, fail_on=fail_on, verbose=verbose)
+    common.write_reports(judged, requests, quiet=quiet, no_color=no_color, fail_on=fail_on, verbose=verbose)
     common.leave(judged, fail_on, exit_style)
 
 

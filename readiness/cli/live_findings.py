@@ -65,11 +65,11 @@ class LiveFindings:
                 self.unmet.add(finding.requirement)
         awaited = self._awaited.get(job.check.id, set())
         awaited.discard(job.key)
-        return [] if awaited else list(self._told(job.check.id))
+        return [] if awaited else list(self._unmet(job.check.id))
 
     def rest(self) -> list[Unmet]:
         """Return what was not returned yet: the run ends before all accelerators have finished these checks."""
-        return [unmet for check in list(self._found) for unmet in self._told(check)]
+        return [unmet for check in list(self._found) for unmet in self._unmet(check)]
 
     def _failed(self, job: Job, evidence: Evidence) -> list[Finding]:
         """Return the failed findings of this check, each once."""
@@ -84,11 +84,11 @@ class LiveFindings:
         failed = {finding.requirement: finding for finding in judged.findings if finding.outcome is Outcome.FAIL}
         return list(failed.values())
 
-    def _told(self, check: str) -> Iterator[Unmet]:
+    def _unmet(self, check: str) -> Iterator[Unmet]:
         for requirement, entries in self._found.pop(check, {}).items():
             by_kind: dict[Kind, list[tuple[str, Finding]]] = {}  # a waiver may be for one accelerator alone
-            for _, (whose, finding) in sorted(entries.items()):
-                by_kind.setdefault(kind(finding), []).append((whose, finding))
+            for _, (applies_to, finding) in sorted(entries.items()):
+                by_kind.setdefault(kind(finding), []).append((applies_to, finding))
             for meaning, part in by_kind.items():
                 yield self._one(requirement, meaning, part)
 
@@ -100,9 +100,9 @@ class LiveFindings:
         head = f"{_WORDS[meaning]}: {name}"
         statements = SharedFinding.of(entries).statements
         if len(statements) == 1:
-            whose = f" on {names([id for id, _ in entries])}" if len(self._accelerators) > 1 else ""
-            return Unmet(meaning, finding.level, f"{head}{whose}: {'; '.join(statements[0].lines)}")
-        lines = [f"{each.whose}: {'; '.join(each.lines)}" for each in statements[:_MOST_STATEMENTS]]
+            applies_to = f" on {names([id for id, _ in entries])}" if len(self._accelerators) > 1 else ""
+            return Unmet(meaning, finding.level, f"{head}{applies_to}: {'; '.join(statements[0].lines)}")
+        lines = [f"{each.applies_to}: {'; '.join(each.lines)}" for each in statements[:_MOST_STATEMENTS]]
         if more := len(statements) - len(lines):
             lines.append(f"and {more} more")
         return Unmet(meaning, finding.level, head, tuple(lines))

@@ -110,7 +110,7 @@ class FindingGroup(Silent):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._tell(self.findings.rest())
+        self._show(self.findings.rest())
         if self.live is not None:
             self.live.stop()
         if self.total and self.on_screen:
@@ -218,7 +218,7 @@ class FindingGroup(Silent):
                 self._say(clean(f"{item.name} = {figure(item.value, item.unit)}  {labels}"), first=_INDENT)
         if (disturbed := self._disturbed(job)) is not None:
             self._say(disturbed, first=_INDENT, style="yellow")
-        self._tell(self.findings.take(job, evidence))
+        self._show(self.findings.take(job, evidence))
 
     def _disturbed(self, job: Job) -> str | None:
         """Return a warning for a check whose measured times are unreliable on a busy host; else None."""
@@ -239,7 +239,7 @@ class FindingGroup(Silent):
         parts = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
         self._say(f"{reason}: of the checks {parts}" if parts else reason, style="yellow")
 
-    def _tell(self, found: Sequence[Unmet]) -> None:
+    def _show(self, found: Sequence[Unmet]) -> None:
         for unmet in found:
             quiet = unmet.kind in (Kind.INFORMATION, Kind.WAIVED)
             style = "dim" if quiet else "red" if unmet.level is Level.MUST else "yellow"

@@ -81,7 +81,7 @@ def rehearse(
 
     add_checks(checks)
     if kinds:
-        _tell_kinds(formats)
+        _print_kinds(formats)
         return
     asked = telling.requests(formats or ())
     found = check_declarations.discover()
@@ -140,7 +140,7 @@ def _rehearse(request: Any, *, quiet: bool, no_color: bool) -> Rehearsal:
         return rehearsal.rehearse(request, observer)
 
 
-def _tell_kinds(formats: list[str] | None) -> None:
+def _print_kinds(formats: list[str] | None) -> None:
     """Print the kinds of defects as a table or as JSON."""
     from readiness.engine import check_declarations
     from readiness.simulator.faults import kinds as known

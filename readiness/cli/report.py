@@ -39,16 +39,16 @@ def report(
         if formats not in (None, [], ["table"], ["json"]):
             raise UsageError("rows are shown as a table or as json", place="--rows", remedy="omit -f, or use -f json")
         found = common.read_saved(common.saved_or_last(saved, quiet=quiet), quiet=quiet)
-        _tell_rows(found, rows, as_json=formats == ["json"])
+        _print_rows(found, rows, as_json=formats == ["json"])
         return
     requests = common.requests_of(formats)
     found = common.read_saved(common.saved_or_last(saved, quiet=quiet), quiet=quiet)
-    common.tell(found, requests, quiet=quiet, no_color=no_color, fail_on=fail_on, verbose=verbose)
+    common.write_reports(found, requests, quiet=quiet, no_color=no_color, fail_on=fail_on, verbose=verbose)
     if exit_style is common.ExitStyle.NAGIOS:
         common.leave(found, fail_on, exit_style)
 
 
-def _tell_rows(assessment: Assessment, check: str, *, as_json: bool) -> None:
+def _print_rows(assessment: Assessment, check: str, *, as_json: bool) -> None:
     from readiness.rendering import rows
     from readiness.rendering.formats import columns
 

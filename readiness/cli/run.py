@@ -161,7 +161,7 @@ def run(
         if (journal.asked() or {}).get("rehearse") and not assessment.interrupted:
             assessment, cut_short = _rehearsed(request, assessment, quiet=quiet, no_color=no_color)
             kept = _keep(assessment, journal.folder)
-        common.tell(
+        common.write_reports(
             assessment, requests, quiet=quiet, no_color=no_color, fail_on=fail_on,
             usual="table" if verbose else "summary", hints=_hints(journal.folder, assessment) if kept else {},
             verbose=verbose,
@@ -178,21 +178,21 @@ def run(
 
 def _held_against(file: Path, *, quiet: bool) -> Callable[[Assessment, Sequence[Formats], bool], Exit]:
     """What tells how a run differs from a baseline, and its exit code. The file is read now, before hours of measuring."""
-    from readiness.cli.diff import known_directions, read_reference, tell_difference
+    from readiness.cli.diff import known_directions, read_reference, report_difference
 
     directions = known_directions()
     reference = read_reference(file, directions, quiet=quiet)
 
-    def tell(assessment: Assessment, requests: Sequence[Formats], no_color: bool) -> Exit:
+    def write_reports(assessment: Assessment, requests: Sequence[Formats], no_color: bool) -> Exit:
         from readiness.comparison.changes import compare
 
         difference = compare(reference, assessment, directions, title="this run")
         if not quiet:
             taken = any(request.file is None for request in requests)  # stdout has a report that a program may read
-            tell_difference(difference, [], quiet=False, verbose=False, no_color=no_color, errors=taken)
+            report_difference(difference, [], quiet=False, verbose=False, no_color=no_color, errors=taken)
         return difference.exit_code
 
-    return tell
+    return write_reports
 
 
 def _rehearsed(request: Request, assessment: Assessment, *, quiet: bool, no_color: bool) -> tuple[Assessment, bool]:
@@ -281,9 +281,9 @@ def _elsewhere(asked: dict[str, Any], journal: Journal, *, begun: bool) -> tuple
     from readiness.engine.remote_hosts import REACH, HostOptions, discover_remote
 
     shared = None if asked["shared"] is None else Path(asked["shared"])
-    joining = HostOptions(tuple(asked["hosts"]), asked["reach"] or REACH, asked["address"], shared)
+    host_options = HostOptions(tuple(asked["hosts"]), asked["reach"] or REACH, asked["address"], shared)
     limit_s = LIMIT_S if asked["within_s"] is None else min(LIMIT_S, asked["within_s"] * 0.6)
-    found = discover_remote(joining, limit_s)
+    found = discover_remote(host_options, limit_s)
     if begun and _identities(found) != asked.get("elsewhere"):
         raise UsageError(
             "the other hosts no longer have the accelerators that this run started with",

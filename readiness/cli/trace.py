@@ -64,25 +64,25 @@ def trace(
         if target.exists() and not force:
             raise UsageError("it exists already", place=str(target), remedy="use another --name, or --force")
     limit_s = _LIMIT_S if timeout is None else common.seconds(timeout, "--timeout")
-    packed, text = _hear(model, called, batch=batch, length=length, dtype=dtype, reduced=reduced, limit_s=limit_s)
-    heard = workload_schema.loads(packed, model)
+    packed, text = _record(model, called, batch=batch, length=length, dtype=dtype, reduced=reduced, limit_s=limit_s)
+    workload = workload_schema.loads(packed, model)
     try:
         write_bytes_atomically(file, packed)
-        write_atomically(profile, profile_writer.profile(heard, file=file.name))
+        write_atomically(profile, profile_writer.profile(workload, file=file.name))
         if text is not None:
             write_atomically(config, text)
     except OSError as problem:
         raise UsageError(f"it cannot be written: {problem}", place=str(output), remedy="name another folder") from problem
     common.put(
-        f"{file}: {len(heard.operators)} operators in {len(heard.records)} distinct calls, "
-        f"{sum(sum(record.calls.values()) for record in heard.records)} calls a step\n"
+        f"{file}: {len(workload.operators)} operators in {len(workload.records)} distinct calls, "
+        f"{sum(sum(record.calls.values()) for record in workload.records)} calls a step\n"
         f"{profile}: run it with `readiness run --profile {profile}`"
     )
-    for missed in heard.not_covered:
+    for missed in workload.not_covered:
         print(f"readiness: not covered, because it is not one of PyTorch's operators: {missed}", file=sys.stderr)
 
 
-def _hear(
+def _record(
     model: str, name: str, *, batch: int, length: int, dtype: Dtype, reduced: bool, limit_s: float
 ) -> tuple[bytes, str | None]:
     """Return the packed workload, and the reduced configuration if there is one."""

@@ -31,7 +31,7 @@ def made_of(runs: Sequence[tuple[Path, Assessment]], directions: Directions, ver
 def _refuse(runs: Sequence[tuple[Path, Assessment]]) -> None:
     seen: dict[tuple[object, ...], Path] = {}
     first_file, first = runs[0]
-    told: dict[tuple[str, str], tuple[Path, Mapping[str, Any]]] = {}
+    seen_settings: dict[tuple[str, str], tuple[Path, Mapping[str, Any]]] = {}
     for file, assessment in runs:
         if assessment.interrupted:
             raise UsageError(
@@ -54,7 +54,7 @@ def _refuse(runs: Sequence[tuple[Path, Assessment]]) -> None:
             for evidence in item.evidence:
                 if evidence.measurements:
                     model, settings = str(item.facts.model), settings_of(assessment, evidence)
-                    other, before = told.setdefault((model, evidence.check), (file, settings))
+                    other, before = seen_settings.setdefault((model, evidence.check), (file, settings))
                     if plain(before) != plain(settings):
                         raise UsageError(
                             f"{evidence.check} was measured with other settings than in {other}",

@@ -233,7 +233,7 @@ class _Comparison:
 
     # ------------------------------------------------------------------------------------------------------- values
 
-    def _values(self, item: AcceleratorAssessment, subject: Subject, told: set[tuple[str, ...]]) -> Iterator[Entry]:
+    def _values(self, item: AcceleratorAssessment, subject: Subject, reported: set[tuple[str, ...]]) -> Iterator[Entry]:
         """Values that moved and that no changed requirement speaks of already."""
         odd: set[str] = set()
         for evidence, key, measurement in figures(item):
@@ -247,7 +247,7 @@ class _Comparison:
                     yield Entry(Change.UNCLEAR, (item.facts.id,), evidence.check, "", "", note, counts=False)
                 continue
             found = self._value(item, measurement, known)
-            if found is not None and _subject(key) not in told:
+            if found is not None and _subject(key) not in reported:
                 yield found
 
     def _value(self, item: AcceleratorAssessment, measurement: Measurement, known: Figure) -> Entry | None:

@@ -53,7 +53,7 @@ def _standing(machine: Machine, use: Use) -> dict[str, Any]:
         "name": machine.name, "decision": standing.decision.value, "style": html.STYLES[standing.decision],
         "points": standing.points, "score": 0.0 if verdict is None else verdict.score,
         "ceiling": 100.0 if verdict is None else verdict.ceiling, "reasons": standing.reasons, "further": standing.further,
-        "tally": "" if verdict is None else rendering.tally(verdict), "whose": standing.whose,
+        "tally": "" if verdict is None else rendering.tally(verdict), "applies_to": standing.applies_to,
     }  # fmt: skip
 
 

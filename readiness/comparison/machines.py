@@ -35,7 +35,7 @@ class Standing:
 
     verdict: Verdict | None
     points: str
-    whose: str
+    applies_to: str
     reasons: tuple[str, ...]
     further: int
 
@@ -186,7 +186,7 @@ def _reasons(assessment: Assessment, item: AcceleratorAssessment, verdict: Verdi
     if verdict.decision is Decision.READY:
         return
     if verdict.decision is Decision.NOT_READY:
-        found, _ = diagnosis.told(_of_use(assessment, use))
+        found, _ = diagnosis.diagnosis_texts(_of_use(assessment, use))
         stopping = [one for one in found if use in one.diagnosis.stops]
         for one in stopping:
             yield one.sentence

@@ -82,7 +82,7 @@ class _Limits:
 def _outcome(monitor: RankMonitor, limits: _Limits) -> RanksOutcome:
     """Watch until all ranks have finished or one has failed, and end them."""
     started = time.monotonic()
-    failure = _watch(monitor, limits) or _dismiss(monitor, limits.leave_s)
+    failure = _watch(monitor, limits) or _end_ranks(monitor, limits.leave_s)
     if failure is not None:
         culprits = failure.culprits or [process.rank for process in monitor.processes]
         log = monitor.logs(culprits, 2000 // len(culprits))
@@ -115,7 +115,7 @@ def _watch(monitor: RankMonitor, limits: _Limits) -> Failure | None:
             return replace(failure, trouble=Trouble.OVERDUE, culprits=(), reason=reason)
 
 
-def _dismiss(monitor: RankMonitor, leave_s: float) -> Failure | None:
+def _end_ranks(monitor: RankMonitor, leave_s: float) -> Failure | None:
     """Have all ranks, whose work is done, leave the group, which may hang or crash as well; the failure, if it does."""
     for process in monitor.processes:
         process.ask_to_leave()

@@ -30,7 +30,7 @@ from readiness.distributed.rank_entry import RankPlan
 from readiness.distributed.rank_process import ForkedProcess, RankProcess, RemoteRank, kill_and_reap, start_rank
 from readiness.distributed.rank_spawn import plan_to_json
 from readiness.distributed.remote.client import Line, hang_up, lines_to
-from readiness.distributed.remote.proxy import Ends, member_abroad, start_relay, wait_for_end
+from readiness.distributed.remote.proxy import Ends, remote_member, start_relay, wait_for_end
 from readiness.distributed.start_limits import KILL_S, share_of_cores
 from readiness.distributed.status_board import StatusBoard
 from readiness.distributed.types import LOOPBACK, Json, Network, Placement, RankFunction
@@ -127,7 +127,7 @@ class _Processes:
 
     def add_remote(self, plan: RankPlan, host: Host) -> None:
         """Add a rank on another host, which a relay will have started there."""
-        process, ends = member_abroad(plan.rank, host.name)
+        process, ends = remote_member(plan.rank, host.name)
         self.all.append(process)
         line = self.lines[host]
         self.plans[host].append(plan_to_json(replace(plan, clock_s=line.clock_s, doubt_s=line.doubt_s)))

@@ -102,7 +102,7 @@ def serve(plan: RankPlan, board: StatusBoard) -> NoReturn:
         except BaseException as problem:  # noqa: BLE001 - whatever it raises is evidence
             with contextlib.suppress(Exception):  # an exception's own words may raise
                 traceback.print_exc()
-            _report(plan, {"raised": disk.told(problem, f"{type(problem).__name__}: {_first_line(problem)}")})
+            _report(plan, {"raised": disk.describe(problem, f"{type(problem).__name__}: {_first_line(problem)}")})
         else:
             _report(plan, {"finished": True})
             leave.wait()  # a rank that leaves early looks like a dead peer to the others

@@ -93,17 +93,17 @@ def _of_basis(assessment: Assessment, basis: Basis) -> Iterator[Contradiction]:
         if (limit["operator"] == Operator.BETWEEN) is (limit.get("high") is None):
             yield where, f"the limit of {entry['id']} is none"
     for check, settings in asked["settings"].items():
-        told = basis.settings.get(check)
+        given = basis.settings.get(check)
         for name, value in settings.items():
-            if told is not None and not _is_as_demanded(value, told.get(name)):
+            if given is not None and not _is_as_demanded(value, given.get(name)):
                 yield "profile.settings", f"{shown(name)} of {shown(check)} differs from what the profile required"
 
 
-def _is_as_demanded(demanded: Any, told: Any) -> bool:
+def _is_as_demanded(demanded: Any, given: Any) -> bool:
     """Return whether a check's setting is what the profile required; of a file beside the profile, only the name counts."""
-    if isinstance(demanded, str) and demanded.startswith(profile_demands.BESIDE) and isinstance(told, str):
-        return told.rpartition("/")[2] == demanded.removeprefix(profile_demands.BESIDE)
-    return _is_same(demanded, told)
+    if isinstance(demanded, str) and demanded.startswith(profile_demands.BESIDE) and isinstance(given, str):
+        return given.rpartition("/")[2] == demanded.removeprefix(profile_demands.BESIDE)
+    return _is_same(demanded, given)
 
 
 def _judging(assessment: Assessment, basis: Basis) -> Rejudging | None:

@@ -80,7 +80,7 @@ def _to_json(check: Check) -> Json:
         **{name: dict(getattr(check, name)) for name in _TABLES},
         "measures": {name: asdict(measure) for name, measure in check.measures.items()},
         "cost": check.cost.value, "scope": check.scope.value, "phase": check.phase.value, "catches": list(check.catches),
-        "settings": {name: _told(value) for name, value in check.settings.items()},
+        "settings": {name: _plain(value) for name, value in check.settings.items()},
         "alone": bool(check.alone), "vets": check.vet is not None, "recounts": check.recount is not None,
     }  # fmt: skip
 
@@ -103,7 +103,7 @@ def _from_json(document: Json) -> Check:
 
     return Check(
         id=id, title=str(document["title"]), function=elsewhere, cost=Cost(document["cost"]),
-        measures={str(name): _measure(told) for name, told in document["measures"].items()},
+        measures={str(name): _measure(declared) for name, declared in document["measures"].items()},
         typical_s=_number(document["typical_s"]), limit_s=_number(document["limit_s"]),
         scope=Scope(document["scope"]), phase=Phase(document["phase"]), alone=document["alone"] is True,
         catches=tuple(map(str, document["catches"])),
@@ -116,10 +116,10 @@ def _from_json(document: Json) -> Check:
     )  # fmt: skip
 
 
-def _measure(told: Json) -> Measure:
-    texts = {name: str(told[name]) for name in ("unit", "meaning", "title", "why", "remedy")}
-    better = None if told["better"] is None else Better(told["better"])
-    return Measure(**texts, better=better, action=Action(told["action"]))
+def _measure(declared: Json) -> Measure:
+    texts = {name: str(declared[name]) for name in ("unit", "meaning", "title", "why", "remedy")}
+    better = None if declared["better"] is None else Better(declared["better"])
+    return Measure(**texts, better=better, action=Action(declared["action"]))
 
 
 def _number(value: Any) -> float:
@@ -128,15 +128,15 @@ def _number(value: Any) -> float:
     return value
 
 
-def _told(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """Encode a setting's default as JSON that keeps tuples, tables, NaN and infinity."""
     match value:
         case tuple():
-            return {"tuple": [_told(item) for item in value]}
+            return {"tuple": [_plain(item) for item in value]}
         case list():
-            return [_told(item) for item in value]
+            return [_plain(item) for item in value]
         case dict():
-            return {"table": {name: _told(item) for name, item in value.items()}}
+            return {"table": {name: _plain(item) for name, item in value.items()}}
         case float() if not math.isfinite(value):
             return {"float": str(value)}
         case _:

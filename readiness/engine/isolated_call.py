@@ -49,15 +49,15 @@ def call(
     `limit_s` seconds without an end, or more than `memory_bytes` of its own.
     """
     request = {"job": "call", "function": function, "arguments": dict(arguments), "memory_bytes": memory_bytes}
-    told = 0
+    shown = 0
     with Pool(preload="readiness.engine.worker") as pool:
         worker = pool.start(request, fork=True, limit_s=limit_s)
         while not worker.ended:
             pool.poll(_POLL_S)
             notes = _notes(worker)
-            for text in notes[told:]:
+            for text in notes[shown:]:
                 note(text)
-            told = len(notes)
+            shown = len(notes)
     return _answer(worker)
 
 

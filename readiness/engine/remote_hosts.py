@@ -46,7 +46,7 @@ _SEEN_S = 60.0
 #: More than this is no list of accelerators: sixteen take some 60 KiB. And as much of what was printed is told.
 _MOST_BYTES, _MOST_WORDS = 8 * 2**20, 4096
 #: The rest of a message is for the accelerators of this host, and for settings.
-_MOST_TOLD_BYTES = LARGEST_MESSAGE_BYTES * 3 // 4
+_MOST_DESCRIPTION_BYTES = LARGEST_MESSAGE_BYTES * 3 // 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +121,14 @@ def _address_for(name: str) -> str:
         ) from None
 
 
-def discover_remote(joining: HostOptions, limit_s: float = LIMIT_S) -> tuple[AcceleratorFacts, ...]:
+def discover_remote(options: HostOptions, limit_s: float = LIMIT_S) -> tuple[AcceleratorFacts, ...]:
     """Return all accelerators of the other hosts. Raises UsageError for a host that cannot take part or answer."""
-    hosts = joining.hosts()
+    hosts = options.hosts()
     with ThreadPoolExecutor(max(len(hosts), 1)) as side_by_side:
         found = list(side_by_side.map(partial(_look, limit_s=limit_s), hosts))
     _refuse_one_twice(hosts, [machine for _, machine in found])
-    if joining.shared is not None:
-        _must_see(hosts, joining.shared)
+    if options.shared is not None:
+        _must_see(hosts, options.shared)
     every = tuple(at(host, facts) for host, (own, _) in zip(hosts, found, strict=True) for facts in own)
     _refuse_too_many(every)
     return every
@@ -138,10 +138,10 @@ def _refuse_too_many(found: Sequence[AcceleratorFacts]) -> None:
     """Raise UsageError if the description of all accelerators does not fit into one message to a worker."""
     leads = {facts.stack: facts for facts in reversed(found)}
     size = sum(len(json.dumps(remote_devices.delta_encode(facts, leads[facts.stack]))) for facts in found)
-    if size > _MOST_TOLD_BYTES:
+    if size > _MOST_DESCRIPTION_BYTES:
         raise UsageError(
             f"the {len(found)} accelerators of other hosts take {size >> 10} KiB to describe; "
-            f"the limit is {_MOST_TOLD_BYTES >> 10} KiB",
+            f"the limit is {_MOST_DESCRIPTION_BYTES >> 10} KiB",
             place="--host",
             remedy="name fewer hosts, or fewer in each run",
         )
@@ -162,10 +162,10 @@ def _look(host: Host, limit_s: float) -> tuple[list[AcceleratorFacts], Identity]
     """Return another host's accelerators and identity, from `readiness devices` there."""
     text = _run(host, ["-m", "readiness", "devices", "-f", "json"], None, limit_s)
     try:
-        told = files.parse_json(text)
-        if (problem := schema.first_problem("devices", told)) is not None:
+        answer = files.parse_json(text)
+        if (problem := schema.first_problem("devices", answer)) is not None:
             raise ValueError(f"{problem.path_text}: {problem.message}")
-        found = remote_devices.accelerators_from_json(told["accelerators"])
+        found = remote_devices.accelerators_from_json(answer["accelerators"])
         for facts in found:
             if not _is_known(facts):
                 raise ValueError(f"{facts.id} is not an accelerator that this version knows")
@@ -176,7 +176,7 @@ def _look(host: Host, limit_s: float) -> tuple[list[AcceleratorFacts], Identity]
             place="--host",
             remedy=f"see the output of: {shlex.join(host.command)} -m readiness devices -f json",
         ) from None
-    version, machine = told.get("version"), told.get("machine", {})
+    version, machine = answer.get("version"), answer.get("machine", {})
     if version != __version__:
         raise UsageError(
             f"{host.name} has readiness {version or 'of an earlier version'}, this host {__version__}",

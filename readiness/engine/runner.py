@@ -184,8 +184,8 @@ class _Run(Scheduler[Job]):
     def request(self, task: Job) -> Mapping[str, Any]:
         asked = self.asked
         kept = None if task.check.recount is None else self.journal.kept(task.key, make=True)
-        told = task.asked(asked.seed, kept=kept, elsewhere=asked.elsewhere, shared=asked.shared)
-        return told | {"not_before": self.rest_until.get(task.accelerators[0].stack, 0.0)}
+        request = task.asked(asked.seed, kept=kept, elsewhere=asked.elsewhere, shared=asked.shared)
+        return request | {"not_before": self.rest_until.get(task.accelerators[0].stack, 0.0)}
 
     def started(self, running: Running[Job]) -> None:
         self.observer.started(running.task, running.attempt)

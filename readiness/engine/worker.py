@@ -47,7 +47,7 @@ Send = Callable[[str, Any], None]
 
 
 #: Environment variables that change results or recovery; their values become evidence.
-_TELLING_VARIABLES = (
+_REPORTED_VARIABLES = (
     "CUDA_VISIBLE_DEVICES", "CUDA_LAUNCH_BLOCKING", "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "OMP_NUM_THREADS",
     "MKL_NUM_THREADS", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ENABLE_MPS_FALLBACK",
     "TORCH_NPU_FALLBACK_CPU_DISABLE", "INF_NAN_MODE_ENABLE", "TASK_QUEUE_ENABLE", "HCCL_DETERMINISTIC",
@@ -118,7 +118,7 @@ def _serve_check(request: Mapping[str, Any], send: Send) -> None:
         settings = {name: _like(value, check.settings[name]) for name, value in request["settings"].items()}
     except BaseException as problem:  # noqa: BLE001 - it becomes evidence
         worker_log.print_traceback()
-        send("end", {"status": Status.ERROR.value, "reason": f"the check could not be started: {_told(problem)}"})
+        send("end", {"status": Status.ERROR.value, "reason": f"the check could not be started: {_reason(problem)}"})
         return
     # Devices whose stack wants it are left alone for a while after a process that used them together was killed.
     time.sleep(max(request.get("not_before", 0.0) - time.monotonic(), 0.0))
@@ -142,9 +142,9 @@ def _serve_check(request: Mapping[str, Any], send: Send) -> None:
         status, reason, void = Status.ERROR, f"the host's disk was too small: {problem.strerror}", True
     except BaseException as problem:  # noqa: BLE001 - a panic of a library in Rust, a cancelled task: evidence too
         worker_log.print_traceback()
-        status, reason = Status.ERROR, _told(problem)
+        status, reason = Status.ERROR, _reason(problem)
     worker_log.flush()
-    surroundings = {**environment(), **accelerator.stack.told(facts)}
+    surroundings = {**environment(), **accelerator.stack.process_facts(facts)}
     send("end", {"status": status.value, "reason": reason, "environment": surroundings, "void": void})
 
 
@@ -162,7 +162,7 @@ def _serve_discovery(request: Mapping[str, Any], send: Send) -> None:
             send("accelerator", assessment.facts_to_json(replace(facts, properties={**facts.properties, **told})))
     except BaseException as problem:  # noqa: BLE001 - a stack that cannot be looked at is a finding
         worker_log.print_traceback()
-        send("end", {"status": Status.ERROR.value, "reason": _told(problem)})
+        send("end", {"status": Status.ERROR.value, "reason": _reason(problem)})
         return
     send("end", {"status": Status.MEASURED.value, "reason": None})
 
@@ -186,7 +186,7 @@ def _serve_call(request: Mapping[str, Any], send: Send) -> None:
         answer = {"failed": f"it needs more than {request['memory_bytes'] >> 20} MiB of memory"}
     except BaseException as problem:  # noqa: BLE001 - code of others raises what it likes
         worker_log.print_traceback()
-        answer = {"failed": _told(problem)}
+        answer = {"failed": _reason(problem)}
     if os.getpid() != ours:  # a copy of this process, which that code has made: there is one answer
         os._exit(Exit.INTERNAL)
     send("answer", answer)
@@ -210,7 +210,7 @@ def _like(value: Any, default: Any) -> Any:
     return tuple(value) if isinstance(default, tuple) and isinstance(value, list) else value
 
 
-def _told(problem: BaseException) -> str:
+def _reason(problem: BaseException) -> str:
     return f"{type(problem).__name__}: {_first_line(problem)}"
 
 
@@ -219,7 +219,7 @@ def environment() -> dict[str, Any]:
     torch = sys.modules.get("torch")
     found: dict[str, Any] = {
         "python": platform.python_version(),
-        "variables": {name: os.environ[name] for name in _TELLING_VARIABLES if name in os.environ},
+        "variables": {name: os.environ[name] for name in _REPORTED_VARIABLES if name in os.environ},
     }
     if torch is not None:
         found |= {
@@ -276,7 +276,7 @@ def measure(check: Check, accelerator: Accelerator, settings: Mapping[str, Any],
         worker_log.print_traceback()
         if disk.is_want(problem):
             raise disk.want(_first_line(problem)) from None
-        return Status.ERROR, _told(problem)
+        return Status.ERROR, _reason(problem)
     if counts[Measurement] == 0:
         return Status.ERROR, "the check ended without measuring anything"
     if counts[Row] > MOST_ROWS:

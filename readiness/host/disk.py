@@ -62,7 +62,7 @@ def refuse(failure: str, folders: Iterable[Path] = ()) -> None:
         raise want(f"{folder} is full: {failure}")
 
 
-def told(problem: BaseException, words: str) -> str:
+def describe(problem: BaseException, words: str) -> str:
     """What is told of an error, with what it does not say itself: that want of disk led to it."""
     return f"{words} ({os.strerror(errno.ENOSPC)})" if is_want(problem) and not says_want(words) else words
 

@@ -17,8 +17,8 @@ from typing import BinaryIO
 
 #: Waits until its input ends, which it does with the last process that holds the other end of the pipe, and clears away.
 #: Without a word before, that end was a violent one: somebody may still have been writing.
-_BROOM = 'read -r word; rm -rf -- "$1"; if [ -z "$word" ]; then sleep 1; rm -rf -- "$1"; fi'
-_SWEEP_S = 5.0
+_CLEANUP_SCRIPT = 'read -r word; rm -rf -- "$1"; if [ -z "$word" ]; then sleep 1; rm -rf -- "$1"; fi'
+_PURGE_S = 5.0
 #: In a worker and in all that it starts: what paths begin with that are removed once the worker has ended.
 SWEPT_VARIABLE = "READINESS_SWEPT"
 
@@ -47,23 +47,23 @@ def scratch(within: Path | None = None) -> Iterator[Path]:
     A small process of its own stands by for the case that this one does not come to that. Raises OSError.
     """
     folder = tempfile.mkdtemp(prefix=_prefix(os.getpid()), dir=within)
-    broom = subprocess.Popen(
-        ["/bin/sh", "-c", _BROOM, "sh", folder],
+    helper = subprocess.Popen(
+        ["/bin/sh", "-c", _CLEANUP_SCRIPT, "sh", folder],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,
     )  # fmt: skip
-    assert broom.stdin is not None
+    assert helper.stdin is not None
     try:
         yield Path(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(BrokenPipeError):
-            broom.stdin.write(b"done\n")
-            broom.stdin.close()
+            helper.stdin.write(b"done\n")
+            helper.stdin.close()
         try:
-            broom.wait(_SWEEP_S)
+            helper.wait(_PURGE_S)
         except subprocess.TimeoutExpired:
-            broom.kill()
-            broom.wait()
+            helper.kill()
+            helper.wait()
 
 
 def swept_prefix() -> str:

@@ -216,12 +216,12 @@ def prepare() -> None:
 def parse(payload: bytes) -> Message:
     """One message from its JSON, checked in every part. Raises ValueError in words that name what is wrong."""
     try:
-        told = json.loads(payload, parse_constant=_no_constant)
+        message = json.loads(payload, parse_constant=_no_constant)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if not isinstance(told, dict) or len(told) != 1:
+    if not isinstance(message, dict) or len(message) != 1:
         raise ValueError("it is not an object of one key")
-    ((kind, value),) = told.items()
+    ((kind, value),) = message.items()
     match kind:
         case "ready" if value is True:
             return Ready()
@@ -245,17 +245,17 @@ def _no_constant(name: str) -> None:
 
 
 def _measurement(value: Any) -> Measurement:
-    told = _object(value, "a measurement", ("name", "value", "unit", "labels"), ("spread", "samples", "about"))
+    message = _object(value, "a measurement", ("name", "value", "unit", "labels"), ("spread", "samples", "about"))
     numbers = {}
     for name in ("value", "spread"):
-        number = told.get(name)
+        number = message.get(name)
         if isinstance(number, str):
             try:
                 number = number_from_json(number)
             except KeyError:
                 raise ValueError(f"a measurement whose {name} is a text") from None
         numbers[name] = number
-    found = Measurement(**{**told, **numbers})
+    found = Measurement(**{**message, **numbers})
     if (problem := measurement_values.refusal(found)) is not None:
         raise ValueError(f"a measurement: {problem}")
     return found
@@ -269,17 +269,19 @@ def _accelerator(value: Any) -> AcceleratorFacts:
 
 
 def _end(value: Any) -> End:
-    told = _object(value, "an end", ("status", "reason"), ("environment", "void"))
-    status, reason = told["status"], told["reason"]
+    message = _object(value, "an end", ("status", "reason"), ("environment", "void"))
+    status, reason = message["status"], message["reason"]
     if status not in (Status.MEASURED, Status.SKIPPED, Status.ERROR):  # the others are for us to tell
         raise ValueError("an end with an unknown status")
     if (reason is None) is not (status == Status.MEASURED):
         raise ValueError("an end whose reason does not fit its status")
     if reason is not None:
         _text(reason, "a reason", _LONGEST_REASON)
-    if type(told.get("void", False)) is not bool:
+    if type(message.get("void", False)) is not bool:
         raise ValueError("an end whose `void` is not a boolean")
-    return End(Status(status), reason, _details(told.get("environment", {}), "an environment"), told.get("void", False))
+    return End(
+        Status(status), reason, _details(message.get("environment", {}), "an environment"), message.get("void", False)
+    )
 
 
 def _object(value: Any, what: str, needed: Sequence[str], allowed: Sequence[str]) -> Json:

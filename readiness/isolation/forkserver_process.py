@@ -53,7 +53,7 @@ class ForkserverProcess:
         """Its process."""
         return self._popen.pid
 
-    def tell(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
+    def send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
         """Send it a message, with descriptors for the worker that it is about. Raises OSError when it is gone."""
         self.go_on()
         socket.send_fds(self.control, [json.dumps(message).encode()], list(descriptors))
@@ -64,7 +64,7 @@ class ForkserverProcess:
         waiting.register(self.control, select.POLLIN)
         return bool(waiting.poll(0))
 
-    def hear(self) -> dict[str, Any] | None:
+    def receive(self) -> dict[str, Any] | None:
         """The next message, where there is news; None when it is gone."""
         try:
             data = self.control.recv(forkserver.LARGEST_MESSAGE_BYTES)

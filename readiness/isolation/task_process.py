@@ -187,9 +187,9 @@ class TaskProcess:
             shared.write(bytes(SharedPhase.BYTES))
             shared.flush()
             handed = theirs.fileno(), shared.fileno()
-            told = entry, *map(str, (*handed, os.getpid())), json.dumps(request)
+            arguments = entry, *map(str, (*handed, os.getpid())), json.dumps(request)
             popen = subprocess.Popen(
-                bootstrap("readiness.isolation.task_process:main", *told),
+                bootstrap("readiness.isolation.task_process:main", *arguments),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=handed,
                 process_group=0 if own_group else None,
             )  # fmt: skip

@@ -76,10 +76,10 @@ class Pool:
                 worker.log, log = _pipe(opened)
                 _widen(log)
                 try:
-                    self._forkserver.tell(message, [evidence, log])
+                    self._forkserver.send(message, [evidence, log])
                 except OSError:  # the forkserver died unnoticed: the next one gets the job
                     self._lost()
-                    self._forkserver.tell(message, [evidence, log])
+                    self._forkserver.send(message, [evidence, log])
                 self._selector.register(worker.evidence, selectors.EVENT_READ, worker)
             except OSError as problem:
                 worker.fail(f"its process could not be started: {problem}", KillCause.NOT_STARTED)
@@ -89,7 +89,7 @@ class Pool:
     def preload(self, names: Sequence[str]) -> None:
         """Let the forkserver import modules for later workers. Returns at once."""
         self._modules += names
-        self._tell({"import": list(names)})
+        self._send({"import": list(names)})
 
     def poll(self, timeout_s: float) -> None:
         """Wait up to `timeout_s` for events, then update every worker."""
@@ -110,7 +110,7 @@ class Pool:
         if worker.kill_sent is None:
             worker.killed, worker.kill_cause = reason, cause
             worker.kill_sent = time.monotonic()
-            self._tell({"kill": worker.id})
+            self._send({"kill": worker.id})
 
     def close(self) -> None:
         """End everything that is left and wait for it, with a deadline."""
@@ -119,13 +119,13 @@ class Pool:
             self._forget(worker)
         self._selector.close()
 
-    def _tell(self, message: Mapping[str, Any]) -> None:
+    def _send(self, message: Mapping[str, Any]) -> None:
         with contextlib.suppress(OSError):
-            self._forkserver.tell(message)
+            self._forkserver.send(message)
 
     def _listen(self) -> bool:
         """Handle one message of the forkserver; return False if it died and was replaced."""
-        message = self._forkserver.hear()
+        message = self._forkserver.receive()
         match message:
             case None:
                 self._lost()
@@ -159,7 +159,7 @@ class Pool:
 
     def _look(self, worker: Worker) -> None:
         problem = worker.look()
-        if worker.told_all:
+        if worker.pipe_closed:
             self._leave(worker)
         if problem is not None:
             self.kill(worker, problem, KillCause.OUTPUT)
@@ -203,7 +203,7 @@ class Pool:
         else:
             worker.timed_out = True
             worker.dump_sent = time.monotonic()
-            self._tell({"dump": worker.id})
+            self._send({"dump": worker.id})
 
     def _see_to_the_end(self, worker: Worker, waited_s: float) -> None:
         """Make sure that a kill takes effect, without waiting for ever."""

@@ -62,7 +62,7 @@ class Worker:
     kernel_kills_before: int = 0
     pardoned_s: float = 0.0
     receiver: Receiver = field(default_factory=Receiver)
-    told_all: bool = False
+    pipe_closed: bool = False
     _tail: bytes = b""
     _idle: bool = False
 
@@ -88,7 +88,7 @@ class Worker:
 
     def look(self) -> str | None:
         """Read its pipes without waiting; return what is wrong, if anything."""
-        data, self.told_all = _read(self.evidence)
+        data, self.pipe_closed = _read(self.evidence)
         for message in self.receiver.feed(data):
             # The request for its stack interrupts system calls: what it says after its time limit is no evidence. Neither
             # is what it says once we have decided to end it.

@@ -233,8 +233,8 @@ _BLAMED = {"culprit_chips": "chip", "culprit_ranks": "rank", "operation": "opera
 def _sentence(rule: Rule, shown: Sequence[_Failure]) -> str:
     worst = max(shown, key=lambda failure: (bool(failure.blocks), bool(failure.finding.reason), failure.finding.weight))
     subject = _subject(shown)
-    told = (said for one in (worst, *shown) if (said := _about(one)))
-    about = _named_by_rows(rule, shown) or next(told, "")
+    found_rule = (said for one in (worst, *shown) if (said := _about(one)))
+    about = _named_by_rows(rule, shown) or next(found_rule, "")
     if not about:
         title = worst.finding.title.removesuffix(".")
         about = f"not met is that {title[:1].lower()}{title[1:]}" if title else worst.id
@@ -293,12 +293,12 @@ def _by_operators(left: list[_Failure], limits: Mapping[str, Limit]) -> tuple[li
             continue  # looked at with what is wrong: which of the two a group is shows in the group
         meant = [atom for atom in atoms if atom.outcome == rule.outcome]
         for name, part in _together(rule, meant):
-            told = _as_nan(rule, part)
-            also = _dying_with(told, part, atoms)
+            found_rule = _as_nan(rule, part)
+            also = _dying_with(found_rule, part, atoms)
             atoms = _without(atoms, also)
-            made = _operator_group(told, name, part)
+            made = _operator_group(found_rule, name, part)
             made.failures += [by_key[key] for key in dict.fromkeys(atom.key for atom in (*part, *also))]
-            groups.append((told, part, made))
+            groups.append((found_rule, part, made))
     groups = _without_noise(groups)
     explained = {failure.key for _, _, group in groups for failure in group.failures}
     groups.sort(key=lambda entry: -len(entry[2].failures))
@@ -366,7 +366,7 @@ def _follows(failure: _Failure, rule: OperatorRule, dtypes: Collection[str]) -> 
 
 def _atoms(failure: _Failure, limit: Limit | None) -> Iterator[_Atom]:
     """The operators that a failure is about, from the rows of its check or from its labels."""
-    outcomes = next((told for pattern, told in rules.OUTCOMES.items() if _fits(pattern, failure.finding)), ())
+    outcomes = next((found_rule for pattern, found_rule in rules.OUTCOMES.items() if _fits(pattern, failure.finding)), ())
     if not outcomes or failure.evidence is None or failure.status is not None:
         return
     if failure.finding.check.startswith("operators."):

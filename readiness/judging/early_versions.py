@@ -31,7 +31,7 @@ _ROUNDED = 5e-6
 def differing_judgements(items: Sequence[AcceleratorAssessment]) -> Iterator[tuple[str, str]]:
     """Where findings of one requirement were judged by different measures, or an accelerator lacks what another has."""
     stated: dict[str, tuple[object, ...]] = {}
-    owed: set[tuple[str, str]] | None = None
+    expected: set[tuple[str, str]] | None = None
     for number, item in enumerate(items):
         for place, finding in enumerate(item.findings):
             how = (finding.level, finding.weight, finding.limit, finding.check, finding.measure)
@@ -39,9 +39,9 @@ def differing_judgements(items: Sequence[AcceleratorAssessment]) -> Iterator[tup
                 what = f"{finding.requirement} for {finding.use} has another level, weight or limit on another accelerator"
                 yield f"accelerators[{number}].findings[{place}]", f"{item.facts.id}: {what}"
         keys = {(finding.requirement, finding.use.value) for finding in item.findings}
-        owed = keys if owed is None else owed
-        if keys != owed:
-            requirement, use = min(keys ^ owed)
+        expected = keys if expected is None else expected
+        if keys != expected:
+            requirement, use = min(keys ^ expected)
             what = f"{requirement} for {use} has a finding on some accelerators, but not on all"
             yield f"accelerators[{number}].findings", f"{item.facts.id}: {what}"
 
@@ -74,11 +74,11 @@ def _value_from_evidence(
     pieces = [piece for check, piece in by_check.items() if finding.check in ("", check)]
     if finding.outcome is Outcome.PASS:
         pieces = [piece for piece in pieces if piece.status is Status.MEASURED]
-    told = [item for piece in pieces for item in piece.measurements if _may_be_of(item, finding)]
-    if not any(repr(item.value) == repr(value) for item in told):
+    candidates = [item for piece in pieces for item in piece.measurements if _may_be_of(item, finding)]
+    if not any(repr(item.value) == repr(value) for item in candidates):
         return f"has the value {shown(value)}, which is in no evidence"
     if finding.outcome is Outcome.PASS and finding.measure:
-        alike = [item for item in told if dict(item.labels) == dict(finding.labels)]
+        alike = [item for item in candidates if dict(item.labels) == dict(finding.labels)]
         worse = next((item for item in alike if not any(satisfies(item.value, limit) for limit in limits)), None)
         if worse is not None:
             return f"passed, but its evidence has {shown(worse.value)}, and the limit is {finding.limit}"

@@ -164,8 +164,8 @@ class Rejudging:
         """The finding; unknown where it speaks of a whole that was another one than is asked for."""
         where = self.where[finding.requirement]
         for (label, outcome), how in other.items():
-            told = label in where or (outcome is Outcome.FAIL and label in finding.labels)
-            if finding.outcome is outcome and not told:
+            is_fixed = label in where or (outcome is Outcome.FAIL and label in finding.labels)
+            if finding.outcome is outcome and not is_fixed:
                 remedy = Remedy(f"Run {finding.check}.", Action.GATHER_EVIDENCE)
                 reason = f"{finding.check} {how}"
                 return replace(

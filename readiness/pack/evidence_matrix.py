@@ -63,9 +63,10 @@ def _row(
     finding = entry.finding
     statements = entry.statements
     measured = "; ".join(
-        f"{one.value}{f' ({one.whose})' if one.whose else ''}" for one in statements if one.finding.value is not None
+        f"{one.value}{f' ({one.applies_to})' if one.applies_to else ''}"
+        for one in statements if one.finding.value is not None
     )
-    findings = [one.finding for one in entry.told]
+    findings = [one.finding for one in entry.per_device]
     return MatrixRow(
         subject=subject.name,
         requirement=finding.requirement,
@@ -79,7 +80,7 @@ def _row(
         spread=_spreads(group, findings),
         outcome=kind,
         reason="; ".join(
-            f"{whose}: {text}" if whose else text for whose, text in entry.reasons
+            f"{applies_to}: {text}" if applies_to else text for applies_to, text in entry.reasons
         ) if finding.outcome is not Outcome.PASS and any(one.reason for one in findings) else "",
         source=clean(said.get("source", ""), 1000),
         check=clean(finding.check or "check unknown", 100),

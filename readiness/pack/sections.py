@@ -68,7 +68,7 @@ def _part(core: Core, subject: Subject) -> dict[str, Any]:
     assessment = subject.assessment
     rows = list(evidence_matrix.rows(subject, core.profiles[subject.profile_path]))
     left_out, unknown = _unknown(assessment)
-    defects, unexplained = diagnosis.told(assessment)
+    defects, unexplained = diagnosis.diagnosis_texts(assessment)
     return {
         "diagnosis": defects,
         "unexplained": unexplained,
@@ -153,7 +153,8 @@ def _points(assessment: Assessment, kind: Kind) -> Iterator[dict[str, Any]]:
                 "requirement": finding.requirement, "title": rendering.title(finding), "accelerators": group.names(),
                 "uses": entry.uses_text,
                 "said": "; ".join(
-                    f"{one.whose}: {'; '.join(one.lines)}" if one.whose else "; ".join(one.lines) for one in entry.statements
+                    f"{one.applies_to}: {'; '.join(one.lines)}" if one.applies_to else "; ".join(one.lines)
+                    for one in entry.statements
                 ),
                 "remedy": "" if finding.remedy is None else finding.remedy.text,
             }  # fmt: skip
@@ -215,7 +216,7 @@ def _unknown(assessment: Assessment) -> tuple[list[tuple[str, str]], list[dict[s
                     rendering.title(entry.finding) or entry.finding.requirement for entry in cause.entries
                 ],
                 "ids": [entry.finding.requirement for entry in cause.entries],
-                "reasons": "; ".join(f"{whose}: {text}" if whose else text for whose, text in first.reasons),
+                "reasons": "; ".join(f"{applies_to}: {text}" if applies_to else text for applies_to, text in first.reasons),
                 "remedy": "" if first.finding.remedy is None else first.finding.remedy.text,
             })  # fmt: skip
     return left, found

@@ -127,7 +127,7 @@ class Matrix:
 def matrix(script: Script, found: Found, profile: Profile, uses: Sequence[Use]) -> Matrix:
     """The result of a script from the evidence that its tasks left."""
     judging = _Judging(profile, tuple(uses), found)
-    blamed = [alarm for trial in script.trials for alarm in _innocents_blamed(trial, judging)]
+    blamed = [alarm for trial in script.trials for alarm in _false_alarms_of(trial, judging)]
     alarms, unknown = _healthy(script, judging)
     on_host = {name: finding for task in script.host.values() for name, finding in judging.findings(task).items()}
     return Matrix(
@@ -271,7 +271,7 @@ def _not_counted(failed: Sequence[Finding], judging: _Judging, baselines: Sequen
     return f"{requirement} fails, but was not measured without the defect"
 
 
-def _innocents_blamed(trial: Trial, judging: _Judging) -> Iterator[Alarm]:
+def _false_alarms_of(trial: Trial, judging: _Judging) -> Iterator[Alarm]:
     """Failures on the chips of a machine that the defect spares."""
     for task in trial.tasks:
         if task.job.check.scope is Scope.GROUP or _can_have_it(trial.fault, task):

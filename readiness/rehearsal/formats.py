@@ -40,9 +40,9 @@ def write_all(asked: Sequence[Request], rehearsal: Rehearsal, *, quiet: bool, co
         except ReadinessError as problem:
             problems.append(problem)
         except (OSError, ValueError) as problem:
-            told = f"it cannot be written: {getattr(problem, 'strerror', None) or problem}"
+            what = f"it cannot be written: {getattr(problem, 'strerror', None) or problem}"
             remedy = "name a file in a folder in which you may write"
-            problems.append(UsageError(told, place=f"--format {request.place!r}", remedy=remedy))
+            problems.append(UsageError(what, place=f"--format {request.place!r}", remedy=remedy))
     if all(request.file is not None for request in asked):
         put(table.line(rehearsal) if quiet else _render("table", rehearsal, colour, stdout), stdout)
     if problems:

@@ -167,7 +167,7 @@ class _Writer:
         """Its checks: those that claim the defect's kind, or all."""
         jobs = self.jobs(sim.facts(fault.chip))
         kind = fault.defect.kind
-        tried = _few_innocents([job for job in jobs if self.request.full or kind in job.check.catches], fault)
+        tried = _few_unaffected([job for job in jobs if self.request.full or kind in job.check.catches], fault)
         every = self.jobs(sim.facts(fault.chip), chosen=False)
         chosen, claiming = ({job.check.id for job in some if kind in job.check.catches} for some in (jobs, every))
         return Trial(
@@ -207,7 +207,7 @@ class _Writer:
         return {check: task for check, task in self.host.items() if check in needed}
 
 
-def _few_innocents(jobs: Sequence[Job], fault: SeededFault) -> list[Job]:
+def _few_unaffected(jobs: Sequence[Job], fault: SeededFault) -> list[Job]:
     """Without the jobs on chips that the defect spares, but for the first of them: one tells whether the wrong is blamed."""
     spared = [facts.index for facts in sim.facts(fault.chip) if not fault.defect.on_chip(facts.index)]
     return [

@@ -39,7 +39,7 @@ class Silent:
         """See `readiness.rehearsal.executor.Observer`."""
 
 
-class Told(Silent):
+class RichProgress(Silent):
     """Says what happens through rich: the same words with and without a terminal."""
 
     def __init__(self, title: str, console: Console, *, moving: bool = True) -> None:
@@ -49,7 +49,7 @@ class Told(Silent):
         self.total = self.done = 0
         self.bar: Progress | None = None
 
-    def __enter__(self) -> Told:
+    def __enter__(self) -> RichProgress:
         if self.moving and self.console.is_terminal and not self.console.is_dumb_terminal:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -115,4 +115,4 @@ def observer(title: str, *, quiet: bool, no_color: bool) -> Silent:
     from rich.console import Console
 
     console = Console(stderr=True, no_color=True if no_color else None)
-    return Told(title, console, moving=sys.stderr.isatty())  # as in readiness.cli.progress
+    return RichProgress(title, console, moving=sys.stderr.isatty())  # as in readiness.cli.progress

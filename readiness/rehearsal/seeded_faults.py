@@ -62,9 +62,9 @@ def selection(wanted: Sequence[str] = ()) -> Selection:
     """
     known = kinds()
     found = _unique(_chips(wanted, known) if wanted else _planted(known))
-    faults = [fault for chip in found for fault in _plants(chip, known)]
+    faults = [fault for chip in found for fault in _faults_of(chip, known)]
     healthy = [chip for chip in found if not chip.defects] or [_shipped(HEALTHY, known)]
-    return Selection(tuple(_told_apart(faults)), tuple(healthy))
+    return Selection(tuple(_with_unique_names(faults)), tuple(healthy))
 
 
 def sound(chip: Chip, count: int) -> Chip:
@@ -106,7 +106,7 @@ def _unique(found: Iterable[Chip]) -> list[Chip]:
     return list({chip.sha256: chip for chip in found}.values())
 
 
-def _plants(chip: Chip, known: Mapping[str, FaultKind]) -> list[SeededFault]:
+def _faults_of(chip: Chip, known: Mapping[str, FaultKind]) -> list[SeededFault]:
     if len(chip.defects) == 1:
         return [SeededFault(chip.name, chip.title, chip, known[chip.defects[0].kind])]
     return [
@@ -122,7 +122,7 @@ def _title(defect: Defect) -> str:
     return f"{defect.kind}: {', '.join(defect.op)}{dtypes}"
 
 
-def _told_apart(faults: Iterable[SeededFault]) -> list[SeededFault]:
+def _with_unique_names(faults: Iterable[SeededFault]) -> list[SeededFault]:
     """Chips of two files may share a name."""
     kept: dict[str, SeededFault] = {}
     for fault in faults:

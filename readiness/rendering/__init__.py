@@ -17,6 +17,7 @@ from readiness.rendering.device_groups import (
 from readiness.rendering.findings import (
     FindingGroup,
     Kind,
+    group_by_kind,
     kind,
     labels,
     limit,
@@ -24,7 +25,6 @@ from readiness.rendering.findings import (
     reading,
     reason,
     title,
-    told,
 )
 from readiness.rendering.rehearsal import TITLE as REHEARSAL_TITLE
 from readiness.rendering.rehearsal import rehearsal
@@ -70,6 +70,7 @@ __all__ = [
     "failed_stacks",
     "figure",
     "fit",
+    "group_by_kind",
     "grouped",
     "joined",
     "kind",
@@ -95,7 +96,6 @@ __all__ = [
     "tally",
     "title",
     "together",
-    "told",
     "visible",
     "width",
     "worst",

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from readiness.causes import Cause, SkipCause
 from readiness.datamodel import AcceleratorAssessment, Assessment, Evidence, Finding, Level, Status, Use, Verdict
 from readiness.rendering.accelerators import device, names, simulated, software
-from readiness.rendering.findings import FindingGroup, Kind, figure_of, labels, reading, reason, told
+from readiness.rendering.findings import FindingGroup, Kind, figure_of, group_by_kind, labels, reading, reason
 from readiness.rendering.text import clean, figure
 from readiness.rendering.verdicts import score_range, severity_key
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement about some accelerators of a group. `whose` is empty where it applies to all of them."""
+    """A statement about some accelerators of a group. `applies_to` is empty where it applies to all of them."""
 
-    whose: str
+    applies_to: str
     reading: str
     reason: str
     value: str
@@ -45,7 +45,7 @@ class SharedFinding:
     """
 
     ids: tuple[str, ...]
-    told: tuple[FindingGroup, ...]
+    per_device: tuple[FindingGroup, ...]
     only: str = ""
     together: str = ""
     causes: tuple[Cause | None, ...] = ()
@@ -58,12 +58,12 @@ class SharedFinding:
     @property
     def finding(self) -> Finding:
         """The finding that represents all in everything but figure, labels and reason."""
-        return self.told[0].finding
+        return self.per_device[0].finding
 
     @property
     def uses_text(self) -> str:
         """`training, inference`."""
-        return self.told[0].uses_text
+        return self.per_device[0].uses_text
 
     @property
     def statements(self) -> list[Statement]:
@@ -84,7 +84,7 @@ class SharedFinding:
         return [(names(ids) if len(found) > 1 else "", text) for text, ids in found.items()]
 
     def _each(self) -> Iterable[tuple[str, Finding]]:
-        return ((id, entry.finding) for id, entry in zip(self.ids, self.told, strict=True))
+        return ((id, entry.finding) for id, entry in zip(self.ids, self.per_device, strict=True))
 
 
 def _said(id: str, finding: Finding) -> str:
@@ -95,8 +95,8 @@ def _said(id: str, finding: Finding) -> str:
 def _statement(part: Sequence[tuple[str, Finding]], *, alone: bool) -> Statement:
     finding = part[0][1]
     value = _range(part)
-    whose = "" if alone else names([id for id, _ in part])
-    return Statement(whose, reading(finding, value), _said(*part[0]), value, finding)
+    applies_to = "" if alone else names([id for id, _ in part])
+    return Statement(applies_to, reading(finding, value), _said(*part[0]), value, finding)
 
 
 def _plain_number(finding: Finding) -> bool:
@@ -135,7 +135,7 @@ def grouped(entries: Iterable[SharedFinding]) -> list[Group]:
     for entry in entries:
         finding = entry.finding
         key = (
-            finding.level, tuple(told.finding.reason for told in entry.told), repr(finding.remedy),
+            finding.level, tuple(each.finding.reason for each in entry.per_device), repr(finding.remedy),
             repr(finding.expired_waiver), entry.uses_text,
         )  # fmt: skip
         groups.setdefault(key, []).append(entry)
@@ -185,14 +185,14 @@ def _option(cause: Cause | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """Time of a check on a group: the longest, in seconds. `whose` is empty where all had the same result."""
+    """Time of a check on a group: the longest, in seconds. `applies_to` is empty where all had the same result."""
 
     check: str
     seconds: float
     status: Status
     attempts: int
     reason: str
-    whose: str
+    applies_to: str
     cause: Cause | None = None
 
     @property
@@ -259,7 +259,7 @@ class DeviceGroup:
         times = [
             Time(
                 check, max(entry.seconds for _, entry in part), status, attempts, words,
-                whose=names([id for id, _ in part]) if len(part) < len(self.items) else "", cause=cause,
+                applies_to=names([id for id, _ in part]) if len(part) < len(self.items) else "", cause=cause,
             )
             for (check, status, attempts, words, cause), part in found.items()
         ]  # fmt: skip
@@ -271,7 +271,7 @@ def alike(assessment: Assessment) -> list[DeviceGroup]:
     groups: dict[tuple[object, ...], list[tuple[AcceleratorAssessment, dict[Kind, list[FindingGroup]]]]] = {}
     having: dict[tuple[Kind, str], list[str]] = {}
     for item in assessment.accelerators:
-        kinds = told(item)
+        kinds = group_by_kind(item)
         groups.setdefault(_likeness(item, kinds), []).append((item, kinds))
         for kind, entries in kinds.items():
             for requirement in dict.fromkeys(entry.finding.requirement for entry in entries):
@@ -299,7 +299,7 @@ def _shared(
 ) -> SharedFinding:
     return SharedFinding(
         ids=tuple(item.facts.id for item, _ in members),
-        told=column,
+        per_device=column,
         only=names(having) if len(having) < count else "",
         together=together(members[0][0], column[0].finding),
         causes=tuple(_cause(item, entry.finding) for (item, _), entry in zip(members, column, strict=True)),

@@ -15,7 +15,7 @@ _LONGEST_SENTENCE = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class DiagnosisText:
     """One defect: the sentence, what it explains and stops, and what to do first."""
 
     sentence: str
@@ -25,7 +25,7 @@ class Told:
     diagnosis: Diagnosis
 
 
-def told(assessment: Assessment) -> tuple[list[Told], str]:
+def diagnosis_texts(assessment: Assessment) -> tuple[list[DiagnosisText], str]:
     """All defects, the one that explains most first,
     and in words what none of them explains; empty where that is nothing.
     """
@@ -36,10 +36,10 @@ def told(assessment: Assessment) -> tuple[list[Told], str]:
     if left:
         by = "these" if found else "any rule"
         rest = f"Not explained by {by}: {_counted(len(left), 'requirement')}, in the lists below."
-    return [_told(one, ids) for one in found], rest
+    return [_text(one, ids) for one in found], rest
 
 
-def _told(one: Diagnosis, ids: list[str]) -> Told:
+def _text(one: Diagnosis, ids: list[str]) -> DiagnosisText:
     blockers, others = len(one.blockers), len(one.requirements) - len(one.blockers)
     parts = [_counted(count, word) for count, word in ((blockers, "blocker"), (others, "limit")) if count]
     weight = f"It explains {' and '.join(parts)}"
@@ -47,14 +47,14 @@ def _told(one: Diagnosis, ids: list[str]) -> Told:
     if len(ids) > 1:
         where = "all accelerators" if set(one.accelerators) == set(ids) else f"{names(one.accelerators)} only"
         weight += f"; on {where}"
-    return Told(clean(one.sentence, _LONGEST_SENTENCE), f"{weight}.", clean(one.remedy.text), bool(one.stops), one)
+    return DiagnosisText(clean(one.sentence, _LONGEST_SENTENCE), f"{weight}.", clean(one.remedy.text), bool(one.stops), one)
 
 
 def lines(assessment: Assessment, width: int, most: int | None = None) -> Iterator[tuple[str, str]]:
     """Lines of at most `width` columns, each with its style: `sentence`, `weight` or `do`. At most so many defects, the rest
     counted.
     """
-    found, rest = told(assessment)
+    found, rest = diagnosis_texts(assessment)
     shown = found if most is None else found[:most]
     for number, one in enumerate(shown, 1):
         first = f"  {number}. " if len(found) > 1 else "  "

@@ -100,7 +100,7 @@ class FindingGroup:
         return ", ".join(self.uses)
 
 
-def told(item: AcceleratorAssessment) -> dict[Kind, list[FindingGroup]]:
+def group_by_kind(item: AcceleratorAssessment) -> dict[Kind, list[FindingGroup]]:
     """Group the findings of one accelerator by kind; those common to both uses once. Musts and large weights first."""
     merged: dict[tuple[object, ...], tuple[Finding, list[Use]]] = {}
     for finding in item.findings:

@@ -156,7 +156,7 @@ def errors_against_limits(findings: Iterable[Finding]) -> list[Picture]:
             for name, (share, finding) in worst
         ]
         title = f"Error against its limit{f' in {dtype}' if dtype else ''}"
-        chart = bar_chart(title, bars, limit=1.0, log=True, summary=_spoken(bars))
+        chart = bar_chart(title, bars, limit=1.0, log=True, summary=_in_words(bars))
         if chart is not None:
             more = "Measured error as a share of what the requirement allows (dashed line), on a logarithmic scale."
             pictures.append(Picture(title, more, chart))
@@ -276,7 +276,7 @@ def soak_exposure(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Pictur
     words = {"chip_mtbf_h": "one chip", "host_mtbf_h": "one host", "job_mtbf_h": "the job"}
     bars = [("observed (chip hours)", hours, f"{figure(hours)} h", False)] if math.isfinite(hours) else []
     bars += [(f"proven, {words[name]}", value, f"{figure(value)} h", False) for name, value in bounds]
-    chart = bar_chart("Hours between faults", bars, log=True, summary=_spoken(bars))
+    chart = bar_chart("Hours between faults", bars, log=True, summary=_in_words(bars))
     if chart is not None:
         work = duration(float(exposure["exposure_s"]))
         seen = f"{int(faults)} fault{'' if faults == 1 else 's'} in {work} of work; " if math.isfinite(faults) else ""
@@ -361,7 +361,7 @@ def times(item: AcceleratorAssessment) -> Picture | None:
         seconds = sum(piece.seconds for piece in rest)
         bars.append((f"{len(rest)} more", seconds, duration(seconds), False))
     title = "Where the time went"
-    chart = bar_chart(title, bars, summary=_spoken(bars))
+    chart = bar_chart(title, bars, summary=_in_words(bars))
     return None if chart is None else Picture(title, "", chart)
 
 
@@ -377,7 +377,7 @@ _MAKERS = {
 }
 
 
-def _spoken(bars: Iterable[tuple[str, float, str, bool]]) -> str:
+def _in_words(bars: Iterable[tuple[str, float, str, bool]]) -> str:
     """Bars in words, for those who cannot see them."""
     return "; ".join(f"{name} {text}" for name, _, text, _ in bars)
 

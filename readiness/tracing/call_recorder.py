@@ -32,7 +32,7 @@ class CallRecorder:
     """What is heard, call by call, in order."""
 
     phase: Phase = Phase.FORWARD
-    heard: list[tuple[Phase, Call]] = field(default_factory=list)
+    recorded: list[tuple[Phase, Call]] = field(default_factory=list)
     deaf: int = 0
 
     @contextlib.contextmanager
@@ -55,64 +55,66 @@ class CallRecorder:
         if self.deaf or op in _SILENT or not _on_meta((arguments, keywords)):
             return None
         grad = self.phase is Phase.FORWARD and torch.is_grad_enabled()
-        told = tuple(spec(item, grad=grad) for item in arguments)
+        specs = tuple(spec(item, grad=grad) for item in arguments)
         named = tuple((name, spec(value, grad=grad)) for name, value in sorted(keywords.items()) if value is not None)
-        call = Call(op, told, named)
-        self.heard.append((self.phase, call))
+        call = Call(op, specs, named)
+        self.recorded.append((self.phase, call))
         return call
 
 
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Below autograd: what reaches the device."""
 
-    def __init__(self, ear: CallRecorder) -> None:
+    def __init__(self, recorder: CallRecorder) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.ear = ear
+        self.recorder = recorder
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         keywords = kwargs or {}
-        self.ear.note(func.name(), args, keywords)
+        self.recorder.note(func.name(), args, keywords)
         return func(*args, **keywords)
 
 
 class _Functions(TorchFunctionMode):
     """Above autograd: what is to stay whole."""
 
-    def __init__(self, ear: CallRecorder) -> None:
+    def __init__(self, recorder: CallRecorder) -> None:
         super().__init__()
-        self.ear = ear
+        self.recorder = recorder
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         keywords = kwargs or {}
         name = _WHOLE.get(func)
-        if name is None or self.ear.deaf:
+        if name is None or self.recorder.deaf:
             return func(*args, **keywords)
         given = {key: value for key, value in keywords.items() if value is not None}
-        call = self.ear.note(name, args, given)
+        call = self.recorder.note(name, args, given)
         if call is None or name not in _WHOLE_BACKWARD:
-            with self.ear.muted():
+            with self.recorder.muted():
                 return func(*args, **keywords)
         tensors = [item for item in (*args, *keywords.values()) if isinstance(item, torch.Tensor)]
-        return _Whole.apply(self.ear, call, func, args, keywords, *tensors)  # type: ignore[no-untyped-call]
+        return _Whole.apply(self.recorder, call, func, args, keywords, *tensors)  # type: ignore[no-untyped-call]
 
 
 class _Whole(torch.autograd.Function):
     """A function whose inner life is not heard, neither forward nor backward."""
 
     @staticmethod
-    def forward(ctx: Any, ear: CallRecorder, call: Call, func: Any, args: Any, keywords: Any, *tensors: torch.Tensor) -> Any:
-        ctx.ear, ctx.call = ear, call
+    def forward(
+        ctx: Any, recorder: CallRecorder, call: Call, func: Any, args: Any, keywords: Any, *tensors: torch.Tensor
+    ) -> Any:
+        ctx.recorder, ctx.call = recorder, call
         ctx.shapes = [(tensor.shape, tensor.dtype, tensor.requires_grad) for tensor in tensors]
-        with ear.muted(), torch.no_grad():
+        with recorder.muted(), torch.no_grad():
             return func(*args, **keywords)
 
     @staticmethod
     def backward(ctx: Any, *_: Any) -> Any:
-        with ctx.ear.muted():
+        with ctx.recorder.muted():
             found = [
                 torch.empty(shape, dtype=dtype, device=META) if needed else None for shape, dtype, needed in ctx.shapes
             ]
-        ctx.ear.heard.append((ctx.ear.phase, ctx.call))
+        ctx.recorder.recorded.append((ctx.recorder.phase, ctx.call))
         return (None, None, None, None, None, *found)
 
 
@@ -163,10 +165,10 @@ def distinct(call: Call) -> Call:
     """
     if not call.op.startswith(("aten::_foreach", "aten::_fused")):
         return call
-    told, named = call.arguments, call.keywords
-    lists = [item for item in (*told, *(value for _, value in named)) if _is_list(item)]
+    specs, named = call.arguments, call.keywords
+    lists = [item for item in (*specs, *(value for _, value in named)) if _is_list(item)]
     length = max(map(len, lists), default=0)
-    full = [item for item in (*told, *(value for _, value in named)) if isinstance(item, tuple) and len(item) == length]
+    full = [item for item in (*specs, *(value for _, value in named)) if isinstance(item, tuple) and len(item) == length]
     seen: dict[tuple[Any, ...], int] = {}
     for position, row in enumerate(zip(*full, strict=True)):
         seen.setdefault(row, position)
@@ -175,7 +177,7 @@ def distinct(call: Call) -> Call:
     def cut(item: Any) -> Any:
         return tuple(item[position] for position in kept) if isinstance(item, tuple) and len(item) == length else item
 
-    return Call(call.op, tuple(cut(item) for item in told), tuple((name, cut(value)) for name, value in named))
+    return Call(call.op, tuple(cut(item) for item in specs), tuple((name, cut(value)) for name, value in named))
 
 
 def _is_list(item: Any) -> bool:

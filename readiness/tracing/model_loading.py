@@ -68,10 +68,10 @@ def of_config(config: Config, *, batch: int, length: int, dtype: torch.dtype, pl
 
 
 def _settings(transformers: Any, config: Config, place: str) -> Any:
-    told = {name: value for name, value in config.items() if name not in (*_NOT_BUILT, "architectures", "model_type")}
-    told = model_config.without_code(told)
+    options = {name: value for name, value in config.items() if name not in (*_NOT_BUILT, "architectures", "model_type")}
+    options = model_config.without_code(options)
     try:
-        settings = transformers.AutoConfig.for_model(config["model_type"], **told)
+        settings = transformers.AutoConfig.for_model(config["model_type"], **options)
     except Exception as problem:
         remedy = "give the config.json of a model that this transformers supports; see `model_type`"
         raise BadFileError(

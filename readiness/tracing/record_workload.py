@@ -14,7 +14,7 @@ from readiness.tracing.call_recorder import distinct
 from readiness.tracing.traced_model import Sources
 from readiness.tracing.workload_schema import Call, Phase, Record, Workload
 
-Heard = Sequence[tuple[Phase, Call]]
+Calls = Sequence[tuple[Phase, Call]]
 Note = Callable[[str], None]
 
 
@@ -23,7 +23,7 @@ def record(sources: Sources, *, name: str, title: str, batch: int, note: Note) -
     whole = sources.whole
     longest = whole.lengths[0]
     note(f"{whole.kind} at {longest} {whole.length}")
-    counted = whole.trace(longest).heard
+    counted = whole.trace(longest).recorded
     aligned = _aligned(sources, counted, note)
     records = _counted(aligned, counted)
     parameters = sum(weight.numel() for weight in whole.build().parameters())
@@ -45,17 +45,17 @@ def record(sources: Sources, *, name: str, title: str, batch: int, note: Note) -
     )  # fmt: skip
 
 
-def _aligned(sources: Sources, counted: Heard, note: Note) -> list[tuple[Phase, Call, Call]]:
+def _aligned(sources: Sources, counted: Calls, note: Note) -> list[tuple[Phase, Call, Call]]:
     """The calls with forms for sizes: of as many models and lengths as can be laid side by side."""
     whole = sources.whole
     known = _keys(counted)
     for full, small in ((sources.thin, sources.reduced), (None, sources.reduced), (sources.thin, None), (None, None)):
         model = full or whole
         try:
-            heard = [(length, counted if model is whole and length == whole.lengths[0] else model.trace(length).heard)
+            recorded = [(length, counted if model is whole and length == whole.lengths[0] else model.trace(length).recorded)
                      for length in model.lengths]  # fmt: skip
-            few = [(length, small.trace(length).heard) for length in small.lengths] if small is not None else []
-            found = symbolic_sizes.align(heard, few)
+            few = [(length, small.trace(length).recorded) for length in small.lengths] if small is not None else []
+            found = symbolic_sizes.align(recorded, few)
         except (symbolic_sizes.UnalikeError, UsageError) as problem:
             note(f"it cannot be described at another size: {str(problem).splitlines()[0]}")
             continue
@@ -65,11 +65,11 @@ def _aligned(sources: Sources, counted: Heard, note: Note) -> list[tuple[Phase, 
     return [(phase, call, call) for phase, call in counted]
 
 
-def _keys(heard: Heard) -> set[tuple[Phase, str]]:
-    return {(phase, call.op) for phase, call in heard if call.op.startswith("aten::")}
+def _keys(recorded: Calls) -> set[tuple[Phase, str]]:
+    return {(phase, call.op) for phase, call in recorded if call.op.startswith("aten::")}
 
 
-def _counted(aligned: Sequence[tuple[Phase, Call, Call]], counted: Heard) -> list[Record]:
+def _counted(aligned: Sequence[tuple[Phase, Call, Call]], counted: Calls) -> list[Record]:
     """Records with the counts of the whole model.
 
     Calls that look alike at one length and differ at others share a count as they do among the layers heard; so do

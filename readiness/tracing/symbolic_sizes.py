@@ -14,24 +14,24 @@ from typing import Any
 from readiness.errors import UsageError
 from readiness.tracing.workload_schema import Call, Form, Phase, Spec
 
-Heard = Sequence[tuple[Phase, Call]]
+Calls = Sequence[tuple[Phase, Call]]
 
 
 class UnalikeError(Exception):
     """Two traces cannot be laid side by side; the message says where they part."""
 
 
-def align(full: Sequence[tuple[int, Heard]], reduced: Sequence[tuple[int, Heard]]) -> list[tuple[Phase, Call, Call]]:
+def align(full: Sequence[tuple[int, Calls]], reduced: Sequence[tuple[int, Calls]]) -> list[tuple[Phase, Call, Call]]:
     """Phase, the call with forms in place of sizes, and the call as it was at the first full length; in order.
 
     Raises UnalikeError where the traces call different operators.
     """
     traces = [*full, *reduced]
-    lengths = {len(heard) for _, heard in traces}
+    lengths = {len(recorded) for _, recorded in traces}
     if len(lengths) != 1:
         raise UnalikeError(f"the number of calls depends on the size: {sorted(lengths)}")
     aligned = []
-    for row in zip(*(heard for _, heard in traces), strict=True):
+    for row in zip(*(recorded for _, recorded in traces), strict=True):
         phase, first = row[0]
         if any(other != phase or call.op != first.op for other, call in row):
             raise UnalikeError(f"{first.op} in {phase} is recorded beside {', '.join(sorted({call.op for _, call in row}))}")

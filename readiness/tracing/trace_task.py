@@ -42,7 +42,7 @@ def trace(
         title = f"{name}: {sources.whole.kind}{size}, {dtype}, {sources.whole.lengths[0]} {sources.whole.length}"
         text = json.dumps(config, indent=1) + "\n" if reduced else None
     try:
-        heard = workload_schema.dumps(record_workload.record(sources, name=name, title=title, batch=batch, note=note))
+        packed = workload_schema.dumps(record_workload.record(sources, name=name, title=title, batch=batch, note=note))
     except RecursionError:
         raise UsageError("it is nested too deeply", place=model, remedy="build the model with fewer levels") from None
-    return {"workload": base64.b64encode(heard).decode(), "config": text}
+    return {"workload": base64.b64encode(packed).decode(), "config": text}

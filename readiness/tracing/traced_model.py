@@ -43,15 +43,15 @@ class Model:
 
         Raises UsageError where the model does not run on the meta device.
         """
-        ear = CallRecorder()
+        recorder = CallRecorder()
         try:
             with self.prepare(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 model = self.build()
                 with META:
                     given = self.inputs(length)
-                _train(model, given, ear)
-                _serve(model, given, ear, with_cache=self.serves)
+                _train(model, given, recorder)
+                _serve(model, given, recorder, with_cache=self.serves)
         except UsageError:
             raise
         except Exception as problem:
@@ -60,7 +60,7 @@ class Model:
                 place=self.kind,
                 remedy=_NO_NETWORK if asked_elsewhere(problem) else _NO_VALUES,
             ) from problem
-        return ear
+        return recorder
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +72,23 @@ class Sources:
     reduced: Model | None = None
 
 
-def _train(model: nn.Module, given: Any, ear: CallRecorder) -> None:
+def _train(model: nn.Module, given: Any, recorder: CallRecorder) -> None:
     """One step: forward, backward, and the optimizer on a master copy of the weights in float32."""
     model.train()
-    with ear.listening():
-        ear.phase = Phase.FORWARD
-        loss = _loss(_call(model, given, use_cache=False), ear)
-        ear.phase = Phase.BACKWARD
+    with recorder.listening():
+        recorder.phase = Phase.FORWARD
+        loss = _loss(_call(model, given, use_cache=False), recorder)
+        recorder.phase = Phase.BACKWARD
         torch.autograd.backward(loss)
-    ear.phase = Phase.OPTIMIZER
+    recorder.phase = Phase.OPTIMIZER
     weights = [weight for weight in model.parameters() if weight.grad is not None]
     masters = [nn.Parameter(weight.detach().float()) for weight in weights]
     optimizer = torch.optim.AdamW(masters, lr=1e-4, foreach=True)
-    with ear.listening(), torch.no_grad():
+    with recorder.listening(), torch.no_grad():
         gradients = [weight.grad.float() for weight in weights if weight.grad is not None]
     for master, gradient in zip(masters, gradients, strict=True):
         master.grad = gradient
-    with ear.listening():
+    with recorder.listening():
         _clip(gradients)
         optimizer.step()
         with torch.no_grad():
@@ -104,16 +104,16 @@ def _clip(gradients: list[torch.Tensor], most: float = 1.0) -> None:
     torch._foreach_mul_(gradients, torch.clamp(most / (total + 1e-6), max=1.0))
 
 
-def _serve(model: nn.Module, given: Any, ear: CallRecorder, *, with_cache: bool) -> None:
+def _serve(model: nn.Module, given: Any, recorder: CallRecorder, *, with_cache: bool) -> None:
     """A prefill of the whole length and, where the model keeps a cache, one token more."""
     model.eval()
     plain = {name: value for name, value in given.items() if name != "labels"} if isinstance(given, dict) else given
-    with ear.listening(), torch.no_grad():
-        ear.phase = Phase.PREFILL
+    with recorder.listening(), torch.no_grad():
+        recorder.phase = Phase.PREFILL
         answer = _call(model, plain, use_cache=True) if with_cache else _call(model, plain)
         if with_cache:
-            ear.phase = Phase.DECODE
-            with ear.muted():
+            recorder.phase = Phase.DECODE
+            with recorder.muted():
                 token = given["input_ids"][:, :1].clone()
             _call(model, {"input_ids": token}, past_key_values=answer.past_key_values, use_cache=True)
 
@@ -126,7 +126,7 @@ def _call(model: nn.Module, given: Any, **more: Any) -> Any:
     return model(*given) if isinstance(given, tuple | list) else model(given)
 
 
-def _loss(answer: Any, ear: CallRecorder) -> torch.Tensor:
+def _loss(answer: Any, recorder: CallRecorder) -> torch.Tensor:
     """What the model calls its loss; else the sum of all that it gives, which is ours and is not heard."""
     loss = getattr(answer, "loss", None)
     if isinstance(loss, torch.Tensor):
@@ -141,7 +141,7 @@ def _loss(answer: Any, ear: CallRecorder) -> torch.Tensor:
             place="trace",
             remedy="it must return a tensor that depends on its weights, best the loss",
         )
-    with ear.muted():
+    with recorder.muted():
         return torch.stack([value.float().sum() for value in floats]).sum()
 
 

@@ -313,25 +313,25 @@ def dumps(workload: Workload) -> bytes:
     """The file of a workload; the same bytes for the same workload."""
     forms: dict[Form, int] = {}
 
-    def told(value: Any) -> Any:
+    def plain(value: Any) -> Any:
         match value:
             case Form():
                 return f"${forms.setdefault(value, len(forms))}"
             case Spec():
-                found = {"tensor": value.dtype, "shape": [told(size) for size in value.shape]}
-                found |= {} if value.stride is None else {"stride": [told(step) for step in value.stride]}
+                found = {"tensor": value.dtype, "shape": [plain(size) for size in value.shape]}
+                found |= {} if value.stride is None else {"stride": [plain(step) for step in value.stride]}
                 return found | ({"grad": True} if value.grad else {})
             case Named():
                 return {value.kind: value.value}
             case tuple():
-                return [told(item) for item in value]
+                return [plain(item) for item in value]
             case _:
                 return value
 
     records = [
         {"op": record.call.op}
-        | ({"arguments": [told(item) for item in record.call.arguments]} if record.call.arguments else {})
-        | ({"keywords": {name: told(value) for name, value in record.call.keywords}} if record.call.keywords else {})
+        | ({"arguments": [plain(item) for item in record.call.arguments]} if record.call.arguments else {})
+        | ({"keywords": {name: plain(value) for name, value in record.call.keywords}} if record.call.keywords else {})
         | {"calls": {phase.value: record.calls[phase] for phase in Phase if phase in record.calls}}
         for record in workload.records
     ]

@@ -221,9 +221,9 @@ def merge(readings: Iterable[Reading]) -> Reading:
         raise ValueError("there is no reading to merge")
     fields: dict[str, Field] = {}
     for name in FIELDS:
-        told = [reading.fields[name] for reading in every if name in reading.fields]
+        present = [reading.fields[name] for reading in every if name in reading.fields]
         for state in (State.PRESENT, State.UNREADABLE, State.ABSENT):
-            own = [one for one in told if one.state is state]
+            own = [one for one in present if one.state is state]
             if own:
                 fields[name] = _joined(own) if state is State.PRESENT else _reasons(own)
                 break

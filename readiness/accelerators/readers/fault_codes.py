@@ -131,8 +131,8 @@ def xid(number: int, text: str = "") -> Fault:
     if row is None:
         unknown = f"Xid {number}: not in the catalogue"
         return Fault(f"Xid {number}", unknown, _D, Action.CONTACT_VENDOR, table.source, known=False)
-    told = row["description"] if row["description"] not in ("", "Unused") else row["mnemonic"]
-    words = f"{row['mnemonic']} {told}".replace("_", " ")
+    meaning = row["description"] if row["description"] not in ("", "Unused") else row["mnemonic"]
+    words = f"{row['mnemonic']} {meaning}".replace("_", " ")
     severity, action = _XID_RESOLUTIONS.get(row["immediate_resolution"]) or _by_words(words)
     if number == 154:
         severity, action = _recovery(text)
@@ -140,7 +140,7 @@ def xid(number: int, text: str = "") -> Fault:
         severity, action = _D, Action.RESET_DEVICE
     elif row["immediate_resolution"] == "WORKFLOW_NVLINK5_ERR" and re.search(r"\bnon-?fatal\b", text, re.IGNORECASE):
         severity, action = _D, Action.GATHER_EVIDENCE
-    return Fault(f"Xid {number}", f"{told} (Xid {number})", severity, action, table.source)
+    return Fault(f"Xid {number}", f"{meaning} (Xid {number})", severity, action, table.source)
 
 
 def _recovery(text: str) -> tuple[Severity, Action]:

@@ -97,8 +97,8 @@ def gather(
             for source in here:
                 if not readings[source.name]:
                     problems.setdefault(source.name, str(problem))
-    told = [reading for source in here for reading in reversed(readings[source.name])]
-    return _join([reading for reading in told if vendors is None or reading.vendor in vendors], problems)
+    gathered = [reading for source in here for reading in reversed(readings[source.name])]
+    return _join([reading for reading in gathered if vendors is None or reading.vendor in vendors], problems)
 
 
 def of_device(
@@ -148,8 +148,8 @@ def _join(readings: Sequence[Reading], problems: Mapping[str, str]) -> Gathered:
     named = [reading for reading in readings if reading not in assigned]
     devices = contract.join(assigned)
     devices.sort(key=_order)
-    told = tuple(contract.with_problems(reading, _own(reading, problems)) for reading in devices)
-    return Gathered(told, problems, tuple(named))
+    gathered = tuple(contract.with_problems(reading, _own(reading, problems)) for reading in devices)
+    return Gathered(gathered, problems, tuple(named))
 
 
 def _order(reading: Reading) -> tuple[str, bool, int, str]:

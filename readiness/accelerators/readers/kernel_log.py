@@ -162,14 +162,14 @@ def readings(found: Iterable[Event], source: str) -> list[Reading]:
         codes = devices.setdefault((event.vendor, event.pci_address, event.index), {})
         times = codes.get(event.fault.code, {}).get("times", 0) + 1
         codes[event.fault.code] = event.to_json() | {"times": times}
-    told = []
+    readings = []
     for (vendor, address, index), codes in devices.items():
         report = Report(source, vendor, index)
         if address is not None:
             report.say("pci_address", address)
         report.say("fault_codes", list(codes.values()))
-        told.append(report.reading())
-    return told
+        readings.append(report.reading())
+    return readings
 
 
 def _text(context: Context) -> str:

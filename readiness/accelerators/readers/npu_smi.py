@@ -166,8 +166,8 @@ def key_values(text: str) -> dict[str, str]:
 
 def say_health(report: Report, text: str) -> None:
     """What `-t health` says: the word, and the codes that stand."""
-    told = key_values(text)
-    word, codes = told.get("health status") or told.get("health"), told.get("error code")
+    values = key_values(text)
+    word, codes = values.get("health status") or values.get("health"), values.get("error code")
     if word is None:
         report.unreadable("health", f"its answer about health has none ({' '.join(text.split())[:80] or 'nothing'})")
         return
@@ -191,24 +191,24 @@ def of_code(code: str | int) -> dict[str, object]:
 
 def say_board(report: Report, text: str) -> None:
     """What `-t board` says of identity, firmware and whether driver and firmware fit."""
-    told = key_values(text)
-    report.say("serial", told.get("serial number"))
-    report.say("firmware", told.get("firmware version"))
-    report.say("versions", {"driver": told.get("software version"), "firmware": told.get("firmware version")})
-    report.say("pci_address", pci_address(told.get("pcie bus info")))
-    if (word := told.get("compatibility")) is not None:
+    values = key_values(text)
+    report.say("serial", values.get("serial number"))
+    report.say("firmware", values.get("firmware version"))
+    report.say("versions", {"driver": values.get("software version"), "firmware": values.get("firmware version")})
+    report.say("pci_address", pci_address(values.get("pcie bus info")))
+    if (word := values.get("compatibility")) is not None:
         report.say("mode", {"compatibility": word})
 
 
 def say_ecc(report: Report, text: str) -> None:
     """What `-t ecc` says, under names by which counters of other vendors go."""
-    told = key_values(text)
+    values = key_values(text)
     counts: dict[str, int | None] = {}
     for memory in ("hbm", "ddr"):
         for bits, kind in (("single", "corrected"), ("double", "uncorrected")):
-            counts[f"{memory}_{kind}_volatile"] = whole(told.get(f"{memory} {bits} bit error count"))
-            counts[f"{memory}_{kind}_aggregate"] = whole(told.get(f"{memory} {bits} bit aggregate total err cnt"))
-            counts[f"{memory}_retired_pages_{bits}_bit"] = whole(told.get(f"{memory} {bits} bit isolated pages count"))
+            counts[f"{memory}_{kind}_volatile"] = whole(values.get(f"{memory} {bits} bit error count"))
+            counts[f"{memory}_{kind}_aggregate"] = whole(values.get(f"{memory} {bits} bit aggregate total err cnt"))
+            counts[f"{memory}_retired_pages_{bits}_bit"] = whole(values.get(f"{memory} {bits} bit isolated pages count"))
     if any(count is not None for count in counts.values()):
         report.say("memory_errors", counts)
     else:
@@ -217,11 +217,12 @@ def say_ecc(report: Report, text: str) -> None:
 
 def say_common(report: Report, text: str) -> None:
     """What `-t common` says: clocks, temperatures and power."""
-    told = key_values(text)
+    values = key_values(text)
     report.say("clocks_mhz", {
-        "aicore": number(told.get("aicore curfreq") or told.get("aicore freq")), "hbm": number(told.get("hbm clock speed")),
+        "aicore": number(values.get("aicore curfreq") or values.get("aicore freq")),
+        "hbm": number(values.get("hbm clock speed")),
     })  # fmt: skip
-    report.say("temperatures_c", {"hbm": number(told.get("hbm temperature"))})
+    report.say("temperatures_c", {"hbm": number(values.get("hbm temperature"))})
 
 
 #: What is asked of each chip beyond the table, and who understands the answer.

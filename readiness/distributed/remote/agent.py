@@ -25,7 +25,7 @@ from readiness.distributed import rendezvous
 from readiness.distributed.json_lines import Lines, write_message
 from readiness.distributed.rank_process import RankProcess, kill_and_reap, start_rank
 from readiness.distributed.rank_spawn import plan_from_json
-from readiness.distributed.remote.client import TELL_S, TICK_S
+from readiness.distributed.remote.client import STATUS_EVERY_S, TICK_S
 from readiness.distributed.remote.store_forwarding import FromRanks
 from readiness.distributed.start_limits import KILL_S, share_of_cores
 from readiness.distributed.status_board import StatusBoard
@@ -57,7 +57,7 @@ class _LocalRank:
     """One rank: its member, what of its log has been told, its last record and state."""
 
     member: RankProcess
-    told: int = 0
+    log_offset: int = 0
     record: bytes = b""
     state: str | None = None
     ended: bool = False
@@ -89,30 +89,30 @@ class _Agent:
         self.selector = selectors.DefaultSelector()
         self.selector.register(orders, selectors.EVENT_READ)
         self.lines = Lines()
-        self.heard = time.monotonic()
-        self.told = 0.0
+        self.last_message = time.monotonic()
+        self.last_status = 0.0
         self.address = ""
         self.world: _World | None = None
 
     def serve(self) -> int:
         """Until the input ends, or nothing has come for too long."""
         try:
-            while time.monotonic() - self.heard < (_IDLE_S if self.world is None else _DEAF_S):
+            while time.monotonic() - self.last_message < (_IDLE_S if self.world is None else _DEAF_S):
                 for key, _ in self.selector.select(1.0 if self.world is None else TICK_S):
                     if key.data is not None:
                         self._pass_on(key.data.ready(key.fileobj))
-                    elif not self._hear():
+                    elif not self._receive():
                         return 0
                 if self.world is not None:
-                    self._tell(self.world)
+                    self._send_reports(self.world)
             return 1
         finally:
             if self.world is not None:
                 self.world.end()
 
-    def _hear(self) -> bool:
+    def _receive(self) -> bool:
         content = os.read(self.orders, 1 << 20)
-        self.heard = time.monotonic()
+        self.last_message = time.monotonic()
         for line in self.lines.take(content):
             self._obey(json.loads(line))
         return bool(content)
@@ -155,9 +155,9 @@ class _Agent:
         board = StatusBoard(board_file.fileno(), plans[0]["world_size"])
         store = FromRanks(self.selector)
         self.world = world = _World(board, board_file, kernel_kills(), store)
-        for told in plans:
+        for encoded in plans:
             try:
-                plan = plan_from_json(told)
+                plan = plan_from_json(encoded)
                 # No more threads than a rank has there: equal ranks are to be equally fast.
                 threads = min(plan.threads, share_of_cores(len(plans)))
                 interface = rendezvous.interface_of(self.address)
@@ -167,10 +167,10 @@ class _Agent:
                 world.local_ranks[plan.rank] = _LocalRank(start_rank(plan, board, board_file, members, close_in_child=close))
             except Exception as problem:  # noqa: BLE001
                 raised = json.dumps({"raised": f"{type(problem).__name__}: {problem}"[:300]})
-                self._say({"line": [told["rank"], raised]})
-                self._say({"fares": [told["rank"], {"code": 1}]})
+                self._say({"line": [encoded["rank"], raised]})
+                self._say({"fares": [encoded["rank"], {"code": 1}]})
 
-    def _tell(self, world: _World) -> None:
+    def _send_reports(self, world: _World) -> None:
         records = {}
         for rank, local_rank in world.local_ranks.items():
             self._hand_on(rank, local_rank)
@@ -180,24 +180,24 @@ class _Agent:
                 records[rank] = base64.b64encode(record).decode()
         if records:
             self._say({"records": records})
-        if time.monotonic() - self.told > TELL_S:
-            self.told = time.monotonic()
+        if time.monotonic() - self.last_status > STATUS_EVERY_S:
+            self.last_status = time.monotonic()
             self._say({"beats": [rank for rank in world.local_ranks if world.board.silent_s(rank) < _SILENT_S]})
             for rank, local_rank in world.local_ranks.items():
-                self._tell_how_it_fares(rank, local_rank, world)
+                self._send_status(rank, local_rank, world)
 
     def _hand_on(self, rank: int, local_rank: _LocalRank) -> None:
         """The rank's reports, as they are."""
         for line in local_rank.member.lines() or ():
             self._say({"line": [rank, line.decode()]})
 
-    def _tell_how_it_fares(self, rank: int, local_rank: _LocalRank, world: _World) -> None:
+    def _send_status(self, rank: int, local_rank: _LocalRank, world: _World) -> None:
         if local_rank.ended:
             return
         code, state = local_rank.member.handle.poll(), local_rank.member.state()
-        log = os.pread(local_rank.member.log.fileno(), 1 << 16, local_rank.told)
+        log = os.pread(local_rank.member.log.fileno(), 1 << 16, local_rank.log_offset)
         if log:
-            local_rank.told += len(log)
+            local_rank.log_offset += len(log)
             self._say({"log": [rank, base64.b64encode(log).decode()]})
         if code is not None:
             while local_rank.member.open:

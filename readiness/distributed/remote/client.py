@@ -26,7 +26,7 @@ from readiness.host.temp_dirs import bounded_file
 #: How long an outpost may take to come up, which includes a log-in and the import of torch; and to answer afterwards.
 START_S, ANSWER_S = 120.0, 20.0
 #: While there is a world, boards are carried so often; signs of life, states and logs are told so often.
-TICK_S, TELL_S = 0.001, 0.1
+TICK_S, STATUS_EVERY_S = 0.001, 0.1
 #: How often the other host is asked for the time: the fastest answer says most.
 _TIMES = 8
 #: What a command may print; its last words are told where it ends.
@@ -66,10 +66,10 @@ class Line:
         """Wait until the outpost is ready. Raises OSError with what its command printed, and where versions differ."""
         if self.greeted:
             return
-        told = self.answer(START_S)
-        version, address = told.get("version"), told.get("address")
+        greeting = self.answer(START_S)
+        version, address = greeting.get("version"), greeting.get("address")
         if not isinstance(version, str) or not isinstance(address, str):
-            raise self.broken(f"it answers {str(told)[:80]}, which no remote agent answers")
+            raise self.broken(f"it answers {str(greeting)[:80]}, which no remote agent answers")
         if version != __version__:
             raise OSError(f"host {self.host.name} has readiness {version[:80]}, this one {__version__}: install the same")
         self.address = address

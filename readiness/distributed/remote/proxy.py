@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from readiness.distributed.json_lines import write_line
 from readiness.distributed.rank_process import ForkedProcess, RankProcess, RemoteRank, pipe_ends
-from readiness.distributed.remote.client import TELL_S, TICK_S, Line
+from readiness.distributed.remote.client import STATUS_EVERY_S, TICK_S, Line
 from readiness.distributed.remote.store_forwarding import ToStore
 from readiness.distributed.status_board import StatusBoard
 from readiness.distributed.types import Json
@@ -46,7 +46,7 @@ class Ends:
         os.close(self.reports)
 
 
-def member_abroad(rank: int, host: str) -> tuple[RankProcess, Ends]:
+def remote_member(rank: int, host: str) -> tuple[RankProcess, Ends]:
     """A rank on another host as its parent here sees it, and the ends that a relay is to serve."""
     orders_read, orders_write = os.pipe()
     reports_read, reports_write = os.pipe()
@@ -93,7 +93,7 @@ class _Relay:
     sent: dict[int, bytes] = field(default_factory=dict)
     ended: set[int] = field(default_factory=set)
     killed: dict[int, float] = field(default_factory=dict)
-    heard: float = field(default_factory=time.monotonic)
+    last_message: float = field(default_factory=time.monotonic)
     over: bool = False
     store: ToStore | None = None
 
@@ -111,7 +111,7 @@ class _Relay:
         return 0
 
     def _carry(self, place: str) -> None:
-        told = 0.0
+        last_status = 0.0
         with selectors.DefaultSelector() as selector, contextlib.closing(ToStore(selector, place)) as self.store:
             selector.register(self.line.back, selectors.EVENT_READ, None)
             for rank, end in self.ends.items():
@@ -120,7 +120,7 @@ class _Relay:
             while not self.over:
                 for key, _ in selector.select(TICK_S):
                     if key.data is None:
-                        self.heard = time.monotonic()
+                        self.last_message = time.monotonic()
                         for message in self.line.receive():
                             self._take(message)
                     elif key.data is self.store:
@@ -132,8 +132,8 @@ class _Relay:
                             self.line.send({"over": True})
                 self._send_records()
                 now = time.monotonic()
-                if now - told > TELL_S:
-                    told = now
+                if now - last_status > STATUS_EVERY_S:
+                    last_status = now
                     self.line.send({"alive": True})
                 self._look_for_loss(now)
 
@@ -198,7 +198,7 @@ class _Relay:
             write_line(self.ends[rank].reports, line)
 
     def _look_for_loss(self, now: float) -> None:
-        if now - self.heard > _LOST_S:
+        if now - self.last_message > _LOST_S:
             raise self.line.broken(f"it sent nothing for {_LOST_S:g} s")
         for rank, since in self.killed.items():
             if rank not in self.ended and now - since > _KILLED_S:

@@ -96,18 +96,18 @@ def _opening(answer: bytes, status: int | None, seconds: float, ended: str | Non
         return Opening(ended, seconds, timed_out=True)
     assert status is not None
     try:
-        told: dict[str, Any] = json.loads(answer)
+        reported: dict[str, Any] = json.loads(answer)
     except ValueError:
         code = os.waitstatus_to_exitcode(status)
         how = f"died by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
         return Opening(f"the process {how} without an answer", seconds)
-    failure = told["failure"]
+    failure = reported["failure"]
     if failure is None and status != 0:
         failure = f"the device worked, then the process ended with status {os.waitstatus_to_exitcode(status)}"
-    return Opening(failure, seconds, told["used_bytes"])
+    return Opening(failure, seconds, reported["used_bytes"])
 
 
-def _tell(accelerator: Accelerator, descriptor: int) -> None:
+def _report_use(accelerator: Accelerator, descriptor: int) -> None:
     """In the child: the whole job, its outcome written to the pipe."""
     try:
         import torch  # noqa: F401
@@ -116,7 +116,7 @@ def _tell(accelerator: Accelerator, descriptor: int) -> None:
         before = None if accelerator.device.type == "cpu" else used_bytes(accelerator)
         answer = {"failure": use(accelerator), "used_bytes": before}
     except Exception as problem:  # noqa: BLE001 - whatever it is, it is why the device did not open
-        answer = {"failure": disk.told(problem, f"{type(problem).__name__}: {problem}"), "used_bytes": None}
+        answer = {"failure": disk.describe(problem, f"{type(problem).__name__}: {problem}"), "used_bytes": None}
     os.write(descriptor, json.dumps(answer).encode())
 
 
@@ -137,7 +137,7 @@ def _become_child(accelerator: Accelerator, reader: int, writer: int) -> NoRetur
         import torch
 
         torch.set_num_threads(1)  # the parent's pool of threads does not exist here, though its bookkeeping does
-        _tell(accelerator, writer)
+        _report_use(accelerator, writer)
         os._exit(0)
     finally:
         os._exit(1)
@@ -157,9 +157,9 @@ def _spawn(accelerator: Accelerator, writer: int) -> int:
 def spawned(descriptor: str, request: str) -> int:
     """The entry of a fresh interpreter: import torch and the plug-in, do the job, and end as programs do."""
     die_with_parent()
-    told = json.loads(request)
-    facts = assessment.facts_from_json(told["accelerator"])
-    _tell(Accelerator(facts, accelerators.stack(facts.stack), seed=told["seed"]), int(descriptor))
+    reported = json.loads(request)
+    facts = assessment.facts_from_json(reported["accelerator"])
+    _report_use(Accelerator(facts, accelerators.stack(facts.stack), seed=reported["seed"]), int(descriptor))
     return 0
 
 
@@ -208,8 +208,8 @@ def own_bytes(status: Path = Path("/proc/self/status")) -> int:
     Without pages of files: the kernel drops them when memory is short and brings them back, which looks like growth.
     """
     with contextlib.suppress(OSError, ValueError, KeyError):
-        told = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return sum(1024 * int(told[name].split()[0]) for name in ("RssAnon", "RssShmem", "VmSwap"))
+        reported = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return sum(1024 * int(reported[name].split()[0]) for name in ("RssAnon", "RssShmem", "VmSwap"))
     import psutil
 
     return int(psutil.Process().memory_info().rss)

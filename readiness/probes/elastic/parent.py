@@ -113,7 +113,7 @@ def restarts(accelerator: Accelerator, placement: Placement, folder: Path, *, tr
                 yield Measurement("completed", 0, placement.labels, about=f"torchrun: {reason}"[:LONGEST_ABOUT])
                 return
             jobs.append(done)
-        yield from _told(jobs, own_store, placement)
+        yield from _measurements(jobs, own_store, placement)
     yield Measurement("completed", 1, placement.labels)
 
 
@@ -219,7 +219,7 @@ def _restart_s(done: Job, ranks: int) -> float | None:
     return max(float(done.found[rank, done.last_round]["first_right"]) for rank in range(ranks)) - done.fault_at
 
 
-def _told(jobs: Sequence[Job], own_store: bool, placement: Placement) -> Iterator[Yield]:
+def _measurements(jobs: Sequence[Job], own_store: bool, placement: Placement) -> Iterator[Yield]:
     ranks, labels = len(placement.ranks), {**placement.labels, "store": "own" if own_store else "shared"}
     lost = [done for done in jobs if not done.came_back(ranks)]
     about = None

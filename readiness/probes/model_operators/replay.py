@@ -229,7 +229,7 @@ class Replayer:
         return next(((size, call) for size, call in rungs if self.budget.affords(call)), rungs[-1])
 
     def _timed(self, operator: Operator, record: Record, number: int, call: Call, size: Size) -> None:
-        label = f"at {replay_sizes.told(self.workload, size)}"
+        label = f"at {replay_sizes.describe_size(self.workload, size)}"
         try:
             sample = self._drawer("large", number).sample(call, label=label)
         except RuntimeError:  # the host has not the memory: it stays as it was played
@@ -254,7 +254,7 @@ class Replayer:
         if not full and whole is not None:
             work = max(op_table.work(whole) - op_table.work(call), 0.0)
             traffic = max(replay_sizes.size_bytes(whole) - replay_sizes.size_bytes(call), 0.0)
-        words = replay_sizes.told(self.workload, self.workload.full if full else size)
+        words = replay_sizes.describe_size(self.workload, self.workload.full if full else size)
         return CallTiming(self._trial.forward_s, full, words, self._trial.backward_s, work, traffic)
 
     def _look(self, operator: Operator, sample: Sample, called: CallResult) -> None:

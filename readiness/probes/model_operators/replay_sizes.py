@@ -157,6 +157,6 @@ def _shifted(value: object, shift: int) -> Any:
     return tuple(_shifted(item, shift) for item in value) if isinstance(value, tuple) else value
 
 
-def told(workload: Workload, size: Size) -> str:
+def describe_size(workload: Workload, size: Size) -> str:
     """`4096 positions`, or `96 positions of the reduced model`."""
     return f"{size.length} {workload.unit}{' of the reduced model' if size.reduced else ''}"

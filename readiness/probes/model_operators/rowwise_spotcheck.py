@@ -67,9 +67,9 @@ def softmax(sample: Sample, out: Tensor, generator: torch.Generator, *, logarith
     given, dimension = sample.arguments[0].detach(), int(_option(sample, 1, "dim", -1))
     if out.shape != given.shape or not given.ndim:
         return None
-    every, told = given.movedim(dimension, -1).flatten(0, -2), out.movedim(dimension, -1).flatten(0, -2)
+    every, given_dim = given.movedim(dimension, -1).flatten(0, -2), out.movedim(dimension, -1).flatten(0, -2)
     chosen = some(every.shape[0], _ROWS, generator)
-    rows, have = every[chosen].double(), told[chosen.to(out.device)].detach().cpu()
+    rows, have = every[chosen].double(), given_dim[chosen.to(out.device)].detach().cpu()
     unit, summed = numerics.unit_roundoff(out.dtype), math.sqrt(rows.shape[-1])
     if logarithm:
         want = rows.log_softmax(-1)
@@ -81,10 +81,12 @@ def softmax(sample: Sample, out: Tensor, generator: torch.Generator, *, logarith
 def total(sample: Sample, out: Tensor, generator: torch.Generator, *, mean: bool = False) -> Looked | None:
     """Of some sums over dimensions, or means."""
     given = sample.arguments[0].detach()
-    told = _option(sample, 1, "dim", None)
-    if not given.is_floating_point() or not given.ndim or isinstance(told, torch.dtype):
+    given_dim = _option(sample, 1, "dim", None)
+    if not given.is_floating_point() or not given.ndim or isinstance(given_dim, torch.dtype):
         return None
-    gone = sorted({int(dim) % given.ndim for dim in ([told] if isinstance(told, int) else told or range(given.ndim))})
+    gone = sorted(
+        {int(dim) % given.ndim for dim in ([given_dim] if isinstance(given_dim, int) else given_dim or range(given.ndim))}
+    )
     rest = [dim for dim in range(given.ndim) if dim not in gone]
     rows = given.permute(*rest, *gone).reshape(math.prod(given.shape[dim] for dim in rest), -1)
     have = out.reshape(-1)

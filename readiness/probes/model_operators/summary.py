@@ -75,8 +75,8 @@ class Tally:
         for name, outcomes in _COUNTED.items():
             poor = [(part, result) for part, result in pairs if result.outcome in outcomes]
             # What is bad in a part is bad in the whole.
-            told = labels | (extent if not poor else {"extent": "all"})
-            yield Measurement(name, len({part.name for part, _ in poor}), told, about=self._named(poor))
+            phrases = labels | (extent if not poor else {"extent": "all"})
+            yield Measurement(name, len({part.name for part, _ in poor}), phrases, about=self._named(poor))
         refusing = [part.label for part, result in pairs if result.refused_offset]
         yield Measurement(
             "refuse_unaligned", len({part.name for part, result in pairs if result.refused_offset}),
@@ -153,28 +153,29 @@ class Tally:
                 late = " in backward" if backward else ""
                 groups.setdefault(_WORDS[result.outcome] + late, []).append((part, result))
         order = [words + late for words in _WORDS.values() for late in ("", " in backward")]
-        told: list[str] = []
+        phrases: list[str] = []
         for words, members in sorted(groups.items(), key=lambda entry: order.index(entry[0])):
             dtypes = sorted({part.dtype for part, _ in members})
             count = len({part.name for part, _ in members})
-            first = f"{count} of {total} operators of {self.workload.name} {words}" if not told else f"{count} {words}"
-            told.append(first + (f" ({', '.join(dtypes)})" if "in backward" in words else ""))
+            first = f"{count} of {total} operators of {self.workload.name} {words}" if not phrases else f"{count} {words}"
+            phrases.append(first + (f" ({', '.join(dtypes)})" if "in backward" in words else ""))
         concerned = [pair for members in groups.values() for pair in members]
         calls = sum(self._count(part, phases) for part, _ in concerned)
         share = calls / max(sum(self._count(part, phases) for part, _ in pairs), 1)
         named = self._named([pair for pair in concerned if pair[1].outcome in _STANDING], prefix="")
-        return f"{self.accelerator}: {', '.join(told)}: {_percent(share)} of its calls ({named})"[:_LONGEST]
+        return f"{self.accelerator}: {', '.join(phrases)}: {_percent(share)} of its calls ({named})"[:_LONGEST]
 
     def _named(self, poor: Sequence[tuple[OpGroup, ReplayResult]], prefix: str | None = None) -> str | None:
         """`sim:0: mm in bfloat16: wrong on a strided input; and 12 more`."""
         if not poor:
             return None
-        told = [_told(part, result) for part, result in sorted(poor, key=lambda pair: -self._count(pair[0], list(Phase)))]
+        ranked = sorted(poor, key=lambda pair: -self._count(pair[0], list(Phase)))
+        phrases = [_describe(part, result) for part, result in ranked]
         start = f"{self.accelerator}: " if prefix is None else prefix
         text = ""
-        for named in range(min(_NAMED, len(told)), 0, -1):
-            more = [f"and {len(told) - named} more"] if len(told) > named else []
-            text = start + "; ".join([*told[:named], *more])
+        for named in range(min(_NAMED, len(phrases)), 0, -1):
+            more = [f"and {len(phrases) - named} more"] if len(phrases) > named else []
+            text = start + "; ".join([*phrases[:named], *more])
             if len(text) <= 280:
                 break
         return text[:280]
@@ -182,8 +183,8 @@ class Tally:
     def __str__(self) -> str:
         """`97 operators in 115 dtypes: 60 native, 55 decomposed`."""
         counts = Counter(result.outcome.value for _, result in self.found)
-        told = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
-        return f"{len({part.name for part, _ in self.found})} operators, by dtype: {told}"
+        phrases = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
+        return f"{len({part.name for part, _ in self.found})} operators, by dtype: {phrases}"
 
 
 #: In the order in which they are told.
@@ -227,7 +228,7 @@ def _percent(share: float) -> str:
     return f"{share:.0%}".replace("%", " %") if share >= 0.01 or not share else f"{share:.1%}".replace("%", " %")
 
 
-def _told(part: OpGroup, result: ReplayResult) -> str:
+def _describe(part: OpGroup, result: ReplayResult) -> str:
     words = [{Outcome.FALLBACK: "runs on the CPU", Outcome.CRASHED: "crashes", Outcome.HANG: "hangs"}.get(
         result.outcome, result.outcome.value
     )]  # fmt: skip

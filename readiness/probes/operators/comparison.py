@@ -201,8 +201,8 @@ class Comparison:
         have = out.cpu()
         if torch.equal(have, expected.to(have.dtype)) or (native is not None and torch.equal(have, native)):
             return None
-        tells = native is not None and self.entry.within(op_semantics.TELL_PLACES) and self._ties()
-        if tells and tie_indices.point_alike(self.entry.base, self.sample, have, expected):
+        returns_indices = native is not None and self.entry.within(op_semantics.RETURNS_INDICES) and self._ties()
+        if returns_indices and tie_indices.point_alike(self.entry.base, self.sample, have, expected):
             return None  # which of several equal values is picked is not defined
         return f"{int((have != expected).sum())} of {have.numel()} integers differ"
 

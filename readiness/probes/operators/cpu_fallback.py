@@ -20,7 +20,7 @@ def warn_always() -> None:
 
 
 @contextmanager
-def watched(tell: Callable[[str], None]) -> Iterator[None]:
+def watched(report: Callable[[str], None]) -> Iterator[None]:
     """Tell of every warning given meanwhile, in whichever thread, that something ran on the host.
 
     All other warnings vanish. PyTorch gives most of its warnings once per process only, unless
@@ -30,7 +30,7 @@ def watched(tell: Callable[[str], None]) -> Iterator[None]:
     def hear(message: Warning | str, *_: object) -> None:
         text = " ".join(str(message).split())
         if _SAID.search(text):
-            tell(text[:300])
+            report(text[:300])
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")

@@ -146,9 +146,9 @@ def _attention(make: Make) -> Calls:
             mask = torch.rand(queries, keys) > 0.3
             mask[:, 0] = True  # a row that may look at nothing has no defined result
             given["attn_mask"] = mask
-        told = "".join(f", {name}" for name in options)
+        suffix = "".join(f", {name}" for name in options)
         inputs = (make.numbers(1, 2, length, 8) for length in (queries, keys, keys))
-        yield f"on {queries} queries of {keys} keys{told}", (*inputs, given)
+        yield f"on {queries} queries of {keys} keys{suffix}", (*inputs, given)
     yield "with values wider than keys", tuple(make.numbers(1, 2, 17, width) for width in (8, 8, 16))
     yield "with grouped queries", (*(make.numbers(1, heads, 17, 8) for heads in (4, 2, 2)), {"enable_gqa": True})
 

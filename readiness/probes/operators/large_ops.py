@@ -59,19 +59,19 @@ def play(accelerator: Accelerator, elements: int, *, budget_s: float, only: tupl
         if only and case.name not in only:
             continue
         dtype = str(case.dtype).removeprefix("torch.")
-        told = Found(case.name, dtype, rows * COLUMNS)
+        result = Found(case.name, dtype, rows * COLUMNS)
         if lost:  # it would say the same of every other operator
-            yield replace(told, untried=f"the device was lost in {lost}")
+            yield replace(result, untried=f"the device was lost in {lost}")
             continue
         needed = int(case.tensors * rows * COLUMNS * case.dtype.itemsize * _ROOM)
         memory = accelerator.memory()
         if time.monotonic() > deadline:
-            yield replace(told, untried="no time was left")
+            yield replace(result, untried="no time was left")
         elif memory is None or memory[0] < needed:
             free = "unknown" if memory is None else f"{memory[0] / 2**30:.3g} GiB"
-            yield replace(told, untried=f"it takes {needed / 2**30:.3g} GiB, free are {free}")
+            yield replace(result, untried=f"it takes {needed / 2**30:.3g} GiB, free are {free}")
         else:
-            found = _tried(accelerator, case, rows, told)
+            found = _tried(accelerator, case, rows, result)
             if found.refused and not accelerator.is_usable():
                 lost = case.name
                 found = replace(found, refused=f"it left the device unusable: {found.refused}")
@@ -80,7 +80,7 @@ def play(accelerator: Accelerator, elements: int, *, budget_s: float, only: tupl
             accelerator.release()
 
 
-def _tried(accelerator: Accelerator, case: Large, rows: int, told: Found) -> Found:
+def _tried(accelerator: Accelerator, case: Large, rows: int, result: Found) -> Found:
     host = _block(accelerator, case)
     started = time.monotonic()
     try:
@@ -89,9 +89,9 @@ def _tried(accelerator: Accelerator, case: Large, rows: int, told: Found) -> Fou
     except Exception as problem:  # noqa: BLE001 - whatever it raises is what became of it
         said = describe(problem)
         if is_out_of_memory(problem):  # an illegal access to memory is what large tensors are tried for
-            return replace(told, untried=f"not enough memory: {said}")
-        return replace(told, refused=said, seconds=time.monotonic() - started)
-    return replace(told, wrong=wrong, seconds=time.monotonic() - started)
+            return replace(result, untried=f"not enough memory: {said}")
+        return replace(result, refused=said, seconds=time.monotonic() - started)
+    return replace(result, wrong=wrong, seconds=time.monotonic() - started)
 
 
 def _block(accelerator: Accelerator, case: Large) -> Tensor:

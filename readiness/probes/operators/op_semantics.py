@@ -47,7 +47,7 @@ CHOOSES = frozenset({"kthvalue", "median", "mode", "msort", "nanmedian", "sort",
 
 #: Tell where what they chose stood, or which rows they exchanged: of equal values any will do. All other whole numbers, and
 #: what is true or false, are the same on every device.
-TELL_PLACES = CHOOSES | frozenset({
+RETURNS_INDICES = CHOOSES | frozenset({
     "argmax", "argmin", "argsort", "cummax", "cummin", "max.reduction_with_dim", "min.reduction_with_dim",
     "nn.functional.adaptive_max_pool1d", "nn.functional.adaptive_max_pool2d", "nn.functional.adaptive_max_pool3d",
     "nn.functional.fractional_max_pool2d", "nn.functional.fractional_max_pool3d", "nn.functional.max_pool1d",

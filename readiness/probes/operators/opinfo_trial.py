@@ -159,8 +159,8 @@ class OpInfoTrial:
         known = self.provenances
         if (self._entry.name, backward) not in known:
             known[self._entry.name, backward] = self._provenance(sample, backward)
-        whose, name = known[self._entry.name, backward]
-        match whose:
+        applies_to, name = known[self._entry.name, backward]
+        match applies_to:
             case Provenance.NATIVE:
                 return SweepResult(Outcome.NATIVE, Phase.FORWARD, name, backward)
             case Provenance.FALLBACK:
@@ -188,10 +188,10 @@ class OpInfoTrial:
         if (hosted := self.trial.seen_on_host(sample)) is not None:
             return Provenance.FALLBACK, hosted
         aten_name = self._entry.info.aten_name
-        whose, name = kernel_provenance.of_call(device.type, aten_name, forward or recorder.seen, recorder.seen)
-        if whose is Provenance.FALLBACK:
-            return whose, f"{name} has no kernel for this device and runs its fallback"
-        return whose, name
+        applies_to, name = kernel_provenance.of_call(device.type, aten_name, forward or recorder.seen, recorder.seen)
+        if applies_to is Provenance.FALLBACK:
+            return applies_to, f"{name} has no kernel for this device and runs its fallback"
+        return applies_to, name
 
 
 def _shows(called: CallResult) -> bool:

@@ -22,7 +22,7 @@ _COUNTED = {
 #: Two figures for one outcome: a profile may forgive what is not there and not what is there and raises.
 _RAISED = {"missing": False, "errors": True}
 #: The outcome in a sentence, where its own name does not do.
-_TOLD = {Outcome.CRASHED: "crashes", Outcome.HANG: "hangs", Outcome.FALLBACK: "runs on the CPU"}
+_PHRASES = {Outcome.CRASHED: "crashes", Outcome.HANG: "hangs", Outcome.FALLBACK: "runs on the CPU"}
 _IN = {Phase.FORWARD: [], Phase.BACKWARD: ["in its gradient"], Phase.FORWARD_MODE: ["in forward mode"]}
 #: So many operators are named, the others counted; and so many characters are never exceeded.
 _NAMED, _LONGEST = 5, 280
@@ -91,18 +91,18 @@ class Tally:
             return None
         # What models need first: the list is cut.
         ranked = sorted(poor, key=lambda swept: (not swept.entry.core, swept.entry.name))
-        told = [f"{swept.entry.name} in {swept.dtype}: {words}" if words else _told(swept) for swept in ranked]
-        for named in range(min(_NAMED, len(told)), 0, -1):
-            more = [f"and {len(told) - named} more"] if len(told) > named else []
-            text = f"{self._accelerator}: " + "; ".join([*told[:named], *more])
+        parts = [f"{swept.entry.name} in {swept.dtype}: {words}" if words else _describe(swept) for swept in ranked]
+        for named in range(min(_NAMED, len(parts)), 0, -1):
+            more = [f"and {len(parts) - named} more"] if len(parts) > named else []
+            text = f"{self._accelerator}: " + "; ".join([*parts[:named], *more])
             if len(text) <= _LONGEST:
                 break
         return text[:_LONGEST]
 
     def __str__(self) -> str:
         """`670 operators: 402 native, 266 decomposed, 2 wrong`."""
-        told = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.most_common())
-        return f"{self.outcomes.total()} operators: {told or 'none supports this dtype'}"
+        parts = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.most_common())
+        return f"{self.outcomes.total()} operators: {parts or 'none supports this dtype'}"
 
 
 #: A letter for each outcome; `r` is right before its gradient fails, `-` has no gradient to judge.
@@ -168,9 +168,9 @@ def _lost_backward(result: SweepResult) -> bool:
     return not result.outcome.right and result.phase is not Phase.FORWARD_MODE
 
 
-def _told(swept: Swept) -> str:
+def _describe(swept: Swept) -> str:
     result = swept.result
-    words = ["fails" if result.raised else _TOLD.get(result.outcome, result.outcome.value)]
+    words = ["fails" if result.raised else _PHRASES.get(result.outcome, result.outcome.value)]
     words += _IN[result.phase]
     words += [str(result.where)] if result.where else []
     return f"{swept.entry.name} in {swept.dtype}: {' '.join(words)}"

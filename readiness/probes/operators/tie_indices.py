@@ -39,8 +39,8 @@ def point_alike(name: str, sample: Sample, have: torch.Tensor, expected: torch.T
 def in_any_order(name: str, sample: Sample) -> bool:
     """Whether it was told that the largest values may come in any order."""
     given = sample.arguments
-    told = given[4] if len(given) > 4 else sample.keywords.get("sorted", True)
-    return name.removeprefix("aten::") == "topk" and told is False
+    argument = given[4] if len(given) > 4 else sample.keywords.get("sorted", True)
+    return name.removeprefix("aten::") == "topk" and argument is False
 
 
 def along(sample: Sample) -> int:
@@ -63,5 +63,5 @@ def _dimension(base: str, sample: Sample) -> int | None:
     """Along which it chose; None where over all."""
     position = 2 if base in ("kthvalue", "topk") else 1
     usual = None if base in ("argmax", "argmin") else -1
-    told = sample.keywords.get("dim", sample.arguments[position] if len(sample.arguments) > position else usual)
-    return told if isinstance(told, int) and not isinstance(told, bool) else usual
+    argument = sample.keywords.get("dim", sample.arguments[position] if len(sample.arguments) > position else usual)
+    return argument if isinstance(argument, int) and not isinstance(argument, bool) else usual

@@ -52,7 +52,7 @@ class _Tally:
     errors: list[tuple[float, str]] = field(default_factory=list)
 
 
-def survey(accelerator: Accelerator, cases: Iterable[Case], *, phases: bool = False, **labels: str) -> Iterator[Yield]:
+def run_cases(accelerator: Accelerator, cases: Iterable[Case], *, phases: bool = False, **labels: str) -> Iterator[Yield]:
     """A row for each tensor of each case, then for each operator (and phase) its measurements over all its cases.
 
     `supported`: the share of its cases that the device could compute at all. `bound_ratio`: the worst element of all
@@ -78,14 +78,14 @@ def survey(accelerator: Accelerator, cases: Iterable[Case], *, phases: bool = Fa
             where = f"{case.op}, {case.name}, {expected.what} ({expected.phase})"
             yield Row(cells | (_compare(out, expected, tally, where) if refused is None else {"refused": refused}))
     for (op, phase), tally in tallies.items():
-        told = {"op": op, **labels} | ({"phase": phase} if phases else {})
-        yield Measurement("supported", sum(tally.ran) / len(tally.ran), told, samples=len(tally.ran))
+        all_labels = {"op": op, **labels} | ({"phase": phase} if phases else {})
+        yield Measurement("supported", sum(tally.ran) / len(tally.ran), all_labels, samples=len(tally.ran))
         if tally.ratios:
             worst, about = _worst(tally.ratios)
-            yield Measurement("bound_ratio", worst, told, samples=len(tally.ratios), about=about)
+            yield Measurement("bound_ratio", worst, all_labels, samples=len(tally.ratios), about=about)
         if tally.errors:
             worst, about = _worst(tally.errors)
-            yield Measurement("relative_error", worst, told, samples=len(tally.errors), about=about)
+            yield Measurement("relative_error", worst, all_labels, samples=len(tally.errors), about=about)
 
 
 def _worst(found: list[tuple[float, str]]) -> tuple[float, str]:

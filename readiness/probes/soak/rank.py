@@ -220,7 +220,7 @@ class OperationRounds:
         for tally in self.load.tallies:
             wrong, errors = self._counted.get(id(tally), (0, 0))
             if tally.wrong > wrong:
-                yield SoakFault("wrong result", tally.told())
+                yield SoakFault("wrong result", tally.describe())
             if tally.errors > errors:
                 yield SoakFault("error", f"{tally.name}: {tally.error}")
             self._counted[id(tally)] = tally.wrong, tally.errors

@@ -49,7 +49,7 @@ class Run:
             named |= {f"{what} of {names[index]}": value for what, value in held.items()}
         return {name: value.detach().cpu().clone() for name, value in named.items()}
 
-    def told(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """The state and each loss."""
         return self.state() | {f"loss of step {step}": loss.cpu() for step, loss in enumerate(self.losses, 1)}
 
@@ -119,9 +119,9 @@ def _resumed(accelerator: Accelerator, weights: Mapping[str, Tensor], batches: S
     second.steps(batches[before:])
     again = begin(accelerator, weights)
     again.steps(batches)
-    uninterrupted, other = first.told(), again.told()
+    uninterrupted, other = first.tensors(), again.tensors()
     noise = max(_distance(other[name], value) for name, value in uninterrupted.items())
-    at_the_end = _differences(second.told(), uninterrupted, noise)
+    at_the_end = _differences(second.tensors(), uninterrupted, noise)
     moved = {name: _distance(saved[name], value) for name, value in uninterrupted.items() if name.startswith("parameter ")}
     lost = [name for name, distance in moved.items() if distance <= _SLACK * noise]
     doubt = f"two uninterrupted runs differ by {noise:.2g} of a tensor's size" if 2 * len(lost) > len(moved) else None

@@ -45,7 +45,7 @@ class Pace:
         """
         return self.device_s / max(self.host_s, _LEAST_S)
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """In words."""
         return f"{self.case} took {1e3 * self.device_s:.3g} ms, the host's CPU {1e3 * self.host_s:.3g} ms"
 

@@ -127,7 +127,7 @@ class Load:
         tally.yardstick = results[prints.index(usual)]
         tally.repeatable = often >= _FIRST - 1
         if often == _FIRST - 1:
-            self._count_wrong(tally, next(number for number, told in enumerate(prints, 1) if told != usual))
+            self._count_wrong(tally, next(number for number, print_ in enumerate(prints, 1) if print_ != usual))
         pairs = zip(tally.yardstick, case.reference(), strict=True)
         tally.first_error = max(numerics.worst_error(have, want) for have, want in pairs)
 
@@ -146,7 +146,7 @@ class Load:
         if self._heat_tally is not None:
             self.tallies.append(self._heat_tally)
         self._began = started = time.monotonic()
-        told_s = 0.0
+        shown_s = 0.0
         with _steady():
             while self.ended is None and self._unfinished():
                 self._round()
@@ -154,8 +154,8 @@ class Load:
                 starved = self.usage.read(self.elapsed_s, sum(tally.calls for tally in self.tallies))
                 if starved is not None and self.ended is None:
                     self.ended, self.out_of_memory = starved, True
-                if self.elapsed_s > told_s + _PROGRESS_S:
-                    told_s = self.elapsed_s
+                if self.elapsed_s > shown_s + _PROGRESS_S:
+                    shown_s = self.elapsed_s
                     yield f"{self.elapsed_s:.0f} of {self.seconds:g} s, {self.rounds} rounds"
 
     def once(self) -> None:

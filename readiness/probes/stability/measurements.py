@@ -28,9 +28,9 @@ def of_load(load: Load) -> Iterator[Yield]:
             yield errors
     for dtype, phase in dict.fromkeys((tally.dtype, tally.phase) for tally in load.tallies if tally.dtype):
         chosen = [tally for tally in load.tallies if (tally.dtype, tally.phase) == (dtype, phase)]
-        for told in _of_kind(chosen, {"dtype": dtype, "phase": phase}):
-            if not (load.cut_short and isinstance(told, Measurement) and told.name == "mismatches" and not told.value):
-                yield told
+        for item in _of_kind(chosen, {"dtype": dtype, "phase": phase}):
+            if not (load.cut_short and isinstance(item, Measurement) and item.name == "mismatches" and not item.value):
+                yield item
     if load.cut_short:
         yield Row({"cut_short": load.ended, "after_s": load.elapsed_s, "of_s": load.seconds})
     drop = load.heat.drop() if load.heat is not None else None
@@ -40,11 +40,11 @@ def of_load(load: Load) -> Iterator[Yield]:
                    "host_ms": [round(1e3 * span.host_s, 4) for span in load.heat.spans if load.heat.theirs]})  # fmt: skip
         yield Row(_series(load.heat.spans))
     if drop is not None and not load.cut_short:
-        yield Measurement("speed_kept", drop.kept, samples=load.rounds, about=_told_drop(drop, load))
+        yield Measurement("speed_kept", drop.kept, samples=load.rounds, about=_describe_drop(drop, load))
     for growth in load.usage.growth() if not load.cut_short else ():
         labels = {"memory": growth.memory}
         yield Measurement("memory_growth_bytes", growth.bytes_per_1000_calls, labels, samples=growth.readings,
-                          about=_told_growth(growth, load.elapsed_s))  # fmt: skip
+                          about=_describe_growth(growth, load.elapsed_s))  # fmt: skip
 
 
 def _series(spans: Sequence[Span]) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def _of_kind(tallies: Sequence[Tally], labels: dict[str, str]) -> Iterator[Yield
     changing = [tally for tally in ran if not tally.repeatable]
     compared = sum(tally.calls for tally in ran if tally.repeatable)
     if wrong or 2 * len(changing) <= len(ran):  # of what differs at once no later call can be told to be wrong
-        about = f"{wrong[0].told()}{_others(wrong)}" if wrong else None
+        about = f"{wrong[0].describe()}{_others(wrong)}" if wrong else None
         yield Measurement("mismatches", sum(tally.wrong for tally in wrong), labels, samples=compared, about=about)
     about = f"{changing[0].name}{_others(changing)}: equal inputs gave different bits immediately" if changing else None
     yield Measurement("unrepeatable", len(changing), labels, samples=len(ran), about=about)
@@ -107,13 +107,13 @@ def _others(tallies: Sequence[Tally]) -> str:
             return f" (and {tallies[1].name}, and {count - 2} more)"
 
 
-def _told_drop(drop: Drop, load: Load) -> str:
+def _describe_drop(drop: Drop, load: Load) -> str:
     assert load.heat is not None
     span = f"from {drop.span.began_s:.0f} to {drop.span.ended_s:.0f} s"
     before, now = 1e3 * drop.seconds_before, 1e3 * drop.seconds
     return f"matrix products of {load.heat.size} x {load.heat.size} took {now:.3g} ms at best {span}, {before:.3g} ms before"
 
 
-def _told_growth(growth: Growth, elapsed_s: float) -> str:
+def _describe_growth(growth: Growth, elapsed_s: float) -> str:
     grown = (growth.ended_bytes - growth.began_bytes) / 2**20
     return f"{growth.memory} memory changed by {grown:.3g} MiB in the second half of {elapsed_s:.0f} s of load"

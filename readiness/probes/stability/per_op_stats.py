@@ -27,7 +27,7 @@ class Tally:
     first_error: float | None = None
     yardstick: tuple[Tensor, ...] = ()
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """In words how often it differed."""
         first = f"first in call {self.first_wrong_call} after {self.first_wrong_s:.1f} s"
         return f"{self.name}: {self.wrong} of {self.calls} calls differed, {first}"

@@ -109,12 +109,12 @@ class Heat:
         return min(self._drops(), key=lambda drop: drop.kept, default=None)
 
     def _drops(self) -> Iterator[Drop]:
-        told = [span for span in self.spans if span.samples >= _LEAST_SAMPLES]
-        for index, span in enumerate(told[1:], 1):
-            before = min(other.device_s for other in told[:index])
+        measured = [span for span in self.spans if span.samples >= _LEAST_SAMPLES]
+        for index, span in enumerate(measured[1:], 1):
+            before = min(other.device_s for other in measured[:index])
             kept = before / span.device_s
             if self.theirs is not None:
-                usual = statistics.median(other.device_s / other.host_s for other in told[:index])
+                usual = statistics.median(other.device_s / other.host_s for other in measured[:index])
                 kept = max(kept, usual / (span.device_s / span.host_s))
             yield Drop(min(kept, 1.0), span.device_s, before, span)
 

@@ -205,7 +205,7 @@ def test_a_device_held_by_an_unkillable_process_is_left_alone(tmp_path: Path, mo
     """A process in a driver's hands is given up after a deadline; the device's other checks are skipped, and it is said."""
     use_checks(monkeypatch, MISBEHAVING)
     monkeypatch.setattr(worker_pool, "VANISH_LIMIT_S", 0.5)
-    monkeypatch.setattr(worker_pool.Pool, "_tell", lambda self, message: None)  # the kill never arrives
+    monkeypatch.setattr(worker_pool.Pool, "_send", lambda self, message: None)  # the kill never arrives
     monkeypatch.setattr(worker_pool.Pool, "_kill_directly", lambda self, worker: None)
     profile = write_profile(tmp_path / "test.toml", ["trouble.hangs", "trouble.well"])
     assessment = run(tmp_path / "run", profile, timeout_s=0.5, expression="hangs or well")

@@ -89,7 +89,7 @@ def test_of_several_accelerators_the_worst_stands_for_the_machine() -> None:
     both = build.assessment(good().accelerators[0], replace(bad().accelerators[0], facts=build.facts("cuda:1")))
     comparison = compared(both=both, good=good())
     standing = next(one for one in comparison.machines if one.name == "both").standings[Use.TRAINING]
-    assert (standing.decision, standing.whose) == (Decision.NOT_READY, "cuda:1")
+    assert (standing.decision, standing.applies_to) == (Decision.NOT_READY, "cuda:1")
     (row,) = [row for row in comparison.rows if Use.TRAINING in row.uses]
     assert [cell.text.partition(":")[0] for cell in row.cells] == ["met", "not met"]
 

@@ -51,7 +51,7 @@ def test_what_torch_raises_over_a_full_disk_is_known() -> None:
     with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123
         problem = caught(lambda: torch.save({"a": torch.zeros(10_000)}, full))
     assert disk.is_want(problem)
-    assert disk.says_want(disk.told(problem, "RuntimeError: unexpected pos"))
+    assert disk.says_want(disk.describe(problem, "RuntimeError: unexpected pos"))
 
 
 def test_errors_that_lead_in_a_circle_or_cannot_be_told_end() -> None:

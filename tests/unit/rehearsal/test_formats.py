@@ -20,7 +20,7 @@ from readiness.rehearsal import text as rehearsal_text
 from readiness.rehearsal.detection_matrix import Word, matrix
 from readiness.rehearsal.document import NOTICE, for_assessment, to_json
 from readiness.rehearsal.plan import Task, script
-from readiness.rehearsal.progress import Told
+from readiness.rehearsal.progress import RichProgress
 from readiness.rehearsal.seeded_faults import selection
 from tests.support import build
 from tests.support.rehearsal import chip_file, host, made_check, made_request, said
@@ -208,7 +208,7 @@ def test_progress_says_the_same_words_everywhere(rehearsal: Rehearsal, terminal:
     stream = io.StringIO()
     tasks = script(rehearsal.request, host()).tasks()
     console = Console(file=stream, force_terminal=terminal, width=200, no_color=True, _environ={"TERM": "xterm"})
-    with Told("a rehearsal", console) as told:
+    with RichProgress("a rehearsal", console) as told:
         told.planned(tasks, 2)
         told.running([])
         told.finished(tasks[0], replace(said("a.sees", None, status=Status.ERROR), reason=EVIL))

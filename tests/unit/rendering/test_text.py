@@ -215,15 +215,15 @@ def test_figures_that_differ_are_a_range_that_names_its_ends() -> None:
     assert statement.lines == [
         "relative_error is 0.25 (cuda:1) to 0.75 GB/s (cuda:2), limit at most 0.01 GB/s (dtype=bfloat16)"
     ]
-    assert statement.whose == ""
+    assert statement.applies_to == ""
 
 
 def test_words_that_differ_are_told_with_whose_they_are() -> None:
     nan, wrong = build.failed("x", value=float("nan"), reason="mm"), build.failed("x", reason="softmax")
     (group,) = groups((nan,), (wrong,), (nan,))
     first, second = group.entries[rendering.Kind.BLOCKER][0].statements
-    assert (first.whose, first.reason, first.value) == ("cuda:0, cuda:2", "mm", "NaN")
-    assert (second.whose, second.reason, second.value) == ("cuda:1", "softmax", "0.031")
+    assert (first.applies_to, first.reason, first.value) == ("cuda:0, cuda:2", "mm", "NaN")
+    assert (second.applies_to, second.reason, second.value) == ("cuda:1", "softmax", "0.031")
 
 
 def test_their_own_names_in_front_of_words_make_no_difference() -> None:
@@ -232,7 +232,7 @@ def test_their_own_names_in_front_of_words_make_no_difference() -> None:
     (group,) = groups(*((one,) for one in found))
     (shared,) = group.entries[rendering.Kind.BLOCKER]
     (statement,) = shared.statements
-    assert statement.whose == ""
+    assert statement.applies_to == ""
     assert statement.reason == "sort in bfloat16 is missing"
 
 
@@ -246,7 +246,7 @@ def test_what_was_measured_on_several_as_one_says_so() -> None:
 
 def test_the_time_of_several_is_the_longest_and_mishaps_are_told_apart() -> None:
     (first, _) = rendering.alike(build.simulated())
-    assert [(time.check, time.seconds, time.whose) for time in first.times] == [
+    assert [(time.check, time.seconds, time.applies_to) for time in first.times] == [
         ("multichip.collectives", 33.0, ""), ("operators.sweep", 13.0, ""),
     ]  # fmt: skip
     assert first.seconds == 46.0

@@ -199,7 +199,7 @@ def test_wide_characters_and_long_words_are_counted_in_columns() -> None:
     text = render("table", assessment, width=80)
     assert max(map(rendering.width, text.splitlines())) <= 80
     assert text.count("水") == 300
-    assert set(rendering.told(assessment.accelerators[0])) == set(Kind)
+    assert set(rendering.group_by_kind(assessment.accelerators[0])) == set(Kind)
 
 
 def test_alike_accelerators_are_one_section_and_the_odd_one_is_named() -> None:

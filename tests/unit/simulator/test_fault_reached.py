@@ -38,6 +38,6 @@ def test_a_mark_of_another_process_counts(tmp_path: Path, monkeypatch: pytest.Mo
 def test_it_is_told_of_defects_that_act_on_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, defect: str, told: dict[str, bool]) -> None:
     monkeypatch.setenv(SWEPT_VARIABLE, str(tmp_path / "prefix-"))
     facts = sim.facts(chips.load(chip_file(tmp_path / "one.toml", defect), kinds()))[0]
-    assert accelerators.stack("sim").told(facts) == told
+    assert accelerators.stack("sim").process_facts(facts) == told
     monkeypatch.delenv(SWEPT_VARIABLE)
-    assert accelerators.stack("sim").told(facts) == {}
+    assert accelerators.stack("sim").process_facts(facts) == {}

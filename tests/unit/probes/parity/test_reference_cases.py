@@ -10,7 +10,7 @@ import torch
 from readiness.datamodel import Measurement, Row
 from readiness.errors import UsageError
 from readiness.numerics.strict_precision import strict_precision
-from readiness.probes.parity.reference_cases import Case, Expected, dtype_named, survey
+from readiness.probes.parity.reference_cases import Case, Expected, dtype_named, run_cases
 from tests.support import cpu
 
 
@@ -25,7 +25,7 @@ def test_what_follows_a_refusal_was_not_had_either() -> None:
         raise NotImplementedError("no gradient")
 
     case = Case("op", "case", compute, [expected(1.0), expected(1.0), expected(1.0)])
-    items = list(survey(cpu(), [case]))
+    items = list(run_cases(cpu(), [case]))
     told = {item.name: item.value for item in items if isinstance(item, Measurement)}
     assert told == {"supported": 1 / 3, "bound_ratio": 0.0, "relative_error": 0.0}
     assert ["refused" in item.cells for item in items if isinstance(item, Row)] == [False, True, True]
@@ -38,7 +38,7 @@ def test_an_error_that_surfaces_only_when_waited_for_belongs_to_its_case(monkeyp
         raise NotImplementedError("found out later")
 
     monkeypatch.setattr(accelerator, "synchronize", late)
-    items = list(survey(accelerator, [Case("op", "case", lambda device: iter([torch.ones(3)]), [expected(1.0)])]))
+    items = list(run_cases(accelerator, [Case("op", "case", lambda device: iter([torch.ones(3)]), [expected(1.0)])]))
     assert [item.value for item in items if isinstance(item, Measurement)] == [0.0]
 
 
