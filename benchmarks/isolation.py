@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from readiness import accelerators, check_registry
 from readiness.datamodel import Status
 from readiness.documents.assessment import facts_to_json
-from readiness.isolation.worker_pool import Pool
+from readiness.isolation.worker_pool import WorkerPool
 
 ROUNDS = 7
 CHECK = "driver.stack"
@@ -33,7 +33,7 @@ def main() -> None:
     total: dict[bool, list[float]] = {True: [], False: []}
     work: list[float] = []  # of forked ones: a fresh interpreter finds everything cold
     begun = time.perf_counter()
-    with Pool() as pool:
+    with WorkerPool() as pool:
         for number in range(ROUNDS + 1):
             for fork in (True, False):
                 started = time.perf_counter()

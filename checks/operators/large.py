@@ -73,7 +73,7 @@ def large(
     for power in powers:
         here = {"elements": f"2^{power}"}
         found = []
-        for result in operators.play(accelerator, 2**power, budget_s=budget_s, only=tuple(only)):
+        for result in operators.try_operators(accelerator, 2**power, budget_s=budget_s, only=tuple(only)):
             found.append(result)
             yield Row(operators.row(result))
             yield Note(f"{result.name} on more than 2^{power} elements is done")

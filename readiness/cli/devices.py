@@ -30,7 +30,7 @@ def devices(
     from readiness.accelerators.readers.gather import gather
     from readiness.engine import discovery
     from readiness.isolation.forkserver import WORKER
-    from readiness.isolation.worker_pool import Pool
+    from readiness.isolation.worker_pool import WorkerPool
     from readiness.rendering import clean
 
     common.use_exporters(exporter, remote_exporter)
@@ -38,7 +38,7 @@ def devices(
         readings = beside.submit(gather)
         found = discovery.at_hand()
         if found is None:
-            with Pool(preload=WORKER) as pool:
+            with WorkerPool(preload=WORKER) as pool:
                 found = discovery.discover(pool)
         gathered = readings.result()
     named = list(zip(overview.names(gathered.devices, found.accelerators, _hiding()), gathered.devices, strict=True))

@@ -29,8 +29,8 @@ from readiness.distributed import rendezvous as networks
 from readiness.distributed.rank_entry import RankPlan
 from readiness.distributed.rank_process import ForkedProcess, RankProcess, RemoteRank, kill_and_reap, start_rank
 from readiness.distributed.rank_spawn import plan_to_json
-from readiness.distributed.remote.client import Line, hang_up, lines_to
-from readiness.distributed.remote.proxy import Ends, remote_member, start_relay, wait_for_end
+from readiness.distributed.remote.client import Connection, close_connection, connections_to
+from readiness.distributed.remote.proxy import Ends, remote_member, start_proxy, wait_for_end
 from readiness.distributed.start_limits import KILL_S, share_of_cores
 from readiness.distributed.status_board import StatusBoard
 from readiness.distributed.types import LOOPBACK, Json, Network, Placement, RankFunction
@@ -112,7 +112,7 @@ def rank_group(
 class _Processes:
     """All ranks of a group, and the relays to those that are on other hosts."""
 
-    def __init__(self, lines: Mapping[Host, Line]) -> None:
+    def __init__(self, lines: Mapping[Host, Connection]) -> None:
         self.lines = lines
         self.all: list[RankProcess] = []
         self.plans: dict[Host, list[Json]] = {host: [] for host in lines}
@@ -126,7 +126,7 @@ class _Processes:
         return of_lines + [fd for ends in self.ends.values() for end in ends.values() for fd in (end.orders, end.reports)]
 
     def add_remote(self, plan: RankPlan, host: Host) -> None:
-        """Add a rank on another host, which a relay will have started there."""
+        """Add a rank on another host, which a proxy will have started there."""
         process, ends = remote_member(plan.rank, host.name)
         self.all.append(process)
         line = self.lines[host]
@@ -134,11 +134,11 @@ class _Processes:
         self.ends[host][plan.rank] = ends
 
     def start_relays(self, board: StatusBoard) -> None:
-        """Start a relay for each host; from now on the pipe ends are its own."""
+        """Start a proxy for each host; from now on the pipe ends are its own."""
         for host, line in self.lines.items():
             served = {line.to, line.back} | {fd for end in self.ends[host].values() for fd in (end.orders, end.reports)}
             others = [descriptor for descriptor in self.own_descriptors if descriptor not in served]
-            self.relays[host] = start_relay(line, self.plans[host], board, self.ends[host], self.all, others)
+            self.relays[host] = start_proxy(line, self.plans[host], board, self.ends[host], self.all, others)
             for served_there in self.ends.pop(host).values():
                 served_there.close()
 
@@ -156,7 +156,7 @@ class _Processes:
                 left.close()
         for host, line in self.lines.items():
             if host in self.relays and not wait_for_end(self.relays[host]):
-                hang_up(line)
+                close_connection(line)
 
 
 def _end_and_cool_down(processes: _Processes, cooldown_s: float) -> None:
@@ -166,11 +166,11 @@ def _end_and_cool_down(processes: _Processes, cooldown_s: float) -> None:
         time.sleep(cooldown_s)
 
 
-def _lines(placement: Placement, stack: str) -> dict[Host, Line]:
-    return lines_to(dict.fromkeys(host for host in map(host_of, placement.ranks) if host is not None), stack)
+def _lines(placement: Placement, stack: str) -> dict[Host, Connection]:
+    return connections_to(dict.fromkeys(host for host in map(host_of, placement.ranks) if host is not None), stack)
 
 
-def _addresses(placement: Placement, lines: Mapping[Host, Line]) -> tuple[str, ...]:
+def _addresses(placement: Placement, lines: Mapping[Host, Connection]) -> tuple[str, ...]:
     """The address at which each rank listens for others."""
     own = next(iter(lines)).address if lines else LOOPBACK
     hosts = map(host_of, placement.ranks)

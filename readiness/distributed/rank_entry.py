@@ -169,7 +169,7 @@ def _handle_orders(plan: RankPlan, board: StatusBoard, leave: threading.Event) -
     selector = selectors.DefaultSelector()
     selector.register(plan.orders, selectors.EVENT_READ)
     while True:
-        board.beat(plan.rank)
+        board.heartbeat(plan.rank)
         if not selector.select(HEARTBEAT_S):
             continue
         match os.read(plan.orders, 1):

@@ -208,7 +208,7 @@ class RankProcess:
 
     def _receive(self, message: Json) -> None:
         match message:
-            case {"fares": status} if isinstance(self.handle, RemoteRank):
+            case {"rank_status": status} if isinstance(self.handle, RemoteRank):
                 self.handle.update(status)
             case {"last_call": call}:
                 self.answered = True

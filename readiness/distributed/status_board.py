@@ -65,7 +65,7 @@ class StatusBoard:
         """All records."""
         return tuple(map(self.read, range(self.ranks)))
 
-    def beat(self, rank: int) -> None:
+    def heartbeat(self, rank: int) -> None:
         """Write a heartbeat: the rank's process gets to run."""
         _BEAT.pack_into(self._memory, rank * _RECORD_BYTES + _BEAT_AT, time.monotonic())
 

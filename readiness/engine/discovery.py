@@ -21,7 +21,7 @@ from readiness.causes import KillCause
 from readiness.datamodel import AcceleratorFacts
 from readiness.engine.worker_evidence import discovered, is_from_outside
 from readiness.errors import InterruptedRunError, UsageError
-from readiness.isolation.worker_pool import Pool
+from readiness.isolation.worker_pool import WorkerPool
 from readiness.isolation.worker_process import Worker
 from readiness.simulator import machine_file as chips
 
@@ -42,7 +42,7 @@ class Discovery:
     out_of_reach: Mapping[str, str] = field(default_factory=dict)
 
 
-def discover(pool: Pool, *, limit_s: float = LIMIT_S, stopped: Callable[[], bool] = lambda: False) -> Discovery:
+def discover(pool: WorkerPool, *, limit_s: float = LIMIT_S, stopped: Callable[[], bool] = lambda: False) -> Discovery:
     """Query every stack that may be present. A stack that fails, crashes or hangs affects only itself.
 
     After `limit_s`, start-up included, what has not answered has failed. Raises InterruptedRunError once `stopped` is
@@ -95,12 +95,12 @@ def _absences() -> tuple[dict[str, str], dict[str, str], list[str]]:
     return absent, out_of_reach, present
 
 
-def _look(pool: Pool, name: str) -> Worker:
+def _look(pool: WorkerPool, name: str) -> Worker:
     return pool.start({"job": "discover", "stack": name}, fork=accelerators.stack(name).from_forkserver, limit_s=LIMIT_S)
 
 
 def _wait(
-    pool: Pool, workers: Sequence[Worker], limit_s: float, deadline: float, stopped: Callable[[], bool]
+    pool: WorkerPool, workers: Sequence[Worker], limit_s: float, deadline: float, stopped: Callable[[], bool]
 ) -> None:
     while not all(worker.ended for worker in workers):
         pool.poll(0.1)

@@ -14,7 +14,7 @@ from typing import Any
 from readiness import errors
 from readiness.engine.worker_evidence import describe_end
 from readiness.errors import ReadinessError
-from readiness.isolation.worker_pool import Pool
+from readiness.isolation.worker_pool import WorkerPool
 from readiness.isolation.worker_process import Worker
 
 _POLL_S = 0.1
@@ -50,7 +50,7 @@ def call(
     """
     request = {"job": "call", "function": function, "arguments": dict(arguments), "memory_bytes": memory_bytes}
     shown = 0
-    with Pool(preload="readiness.engine.worker") as pool:
+    with WorkerPool(preload="readiness.engine.worker") as pool:
         worker = pool.start(request, fork=True, limit_s=limit_s)
         while not worker.ended:
             pool.poll(_POLL_S)

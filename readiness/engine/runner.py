@@ -27,7 +27,7 @@ from readiness.engine.plan import Job, plan
 from readiness.engine.resume import known, settle
 from readiness.engine.scheduler import POLL_S, Running, Scheduler, Stop
 from readiness.engine.worker_evidence import evidence_of, recounted, unless_cut_short
-from readiness.isolation.worker_pool import Pool
+from readiness.isolation.worker_pool import WorkerPool
 from readiness.isolation.worker_process import Worker
 from readiness.judging import judge
 from readiness.profile import loader
@@ -97,7 +97,7 @@ def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
     """
     began = time.monotonic()
     started = journal.started or _now()
-    with stop_signals() as stop, Pool() as pool:
+    with stop_signals() as stop, WorkerPool() as pool:
         journal.begin_session()
         observer.looking()
         # A wedged driver must not eat all the time that was granted: that it is wedged is the answer.
@@ -130,7 +130,7 @@ def _plan(
     )  # fmt: skip
 
 
-def prepare(pool: Pool) -> None:
+def prepare(pool: WorkerPool) -> None:
     """Preload the imports that most workers need, unless they could touch a driver before a fork."""
     pool.preload(_SOON_IMPORTED)
 
@@ -141,7 +141,7 @@ class _Run(Scheduler[Job]):
     observer: Observer
 
     def __init__(
-        self, request: Request, journal: Journal, observer: Observer, pool: Pool, jobs: Sequence[Job],
+        self, request: Request, journal: Journal, observer: Observer, pool: WorkerPool, jobs: Sequence[Job],
         evidence: dict[tuple[str, str], Evidence], began: float, signals: list[str],
     ) -> None:  # fmt: skip
         super().__init__(pool, observer, [job for job in jobs if job.left_out is None and job.key not in evidence])

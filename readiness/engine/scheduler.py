@@ -11,7 +11,7 @@ from readiness import accelerators
 from readiness.causes import KillCause, StopCause
 from readiness.engine.plan import Job
 from readiness.engine.worker_evidence import SECOND_TRY
-from readiness.isolation.worker_pool import Pool
+from readiness.isolation.worker_pool import WorkerPool
 from readiness.isolation.worker_process import Worker
 
 POLL_S = 0.1
@@ -53,7 +53,7 @@ class Scheduler(ABC, Generic[T]):
     worker and what its end means is said by the subclass. Once there is a `stop`, nothing more is started.
     """
 
-    def __init__(self, pool: Pool, observer: Observer[T], waiting: Sequence[T], *, slots: int | None = None) -> None:
+    def __init__(self, pool: WorkerPool, observer: Observer[T], waiting: Sequence[T], *, slots: int | None = None) -> None:
         self.pool = pool
         self.observer = observer
         self.waiting = list(waiting)

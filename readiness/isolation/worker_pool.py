@@ -1,6 +1,6 @@
 """Worker pool: starts worker processes, reads from them, enforces their limits, and ends them.
 
-`Pool.poll` moves all workers forward; whoever calls it looks at `Worker.ended`. Nothing here blocks for longer than it is
+`WorkerPool.poll` moves all workers forward; the caller looks at `Worker.ended`. Nothing here blocks for longer than it is
 told to, whatever a worker does.
 """
 
@@ -34,7 +34,7 @@ _WATCH_PERIOD_S = 0.1
 _STALL_S = 2.0
 
 
-class Pool:
+class WorkerPool:
     """All workers of a run and the forkserver."""
 
     def __init__(self, *, preload: str = f"torch,{forkserver.WORKER}", memory_floor_bytes: int | None = None) -> None:
@@ -49,7 +49,7 @@ class Pool:
         self._open()
         evidence_pipe.prepare()  # while the forkserver imports torch
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:

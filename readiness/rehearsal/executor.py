@@ -12,7 +12,7 @@ from readiness.engine.plan import Job
 from readiness.engine.scheduler import POLL_S, Running, Scheduler, Stop
 from readiness.engine.worker_evidence import SECOND_TRY, discovered, evidence_of
 from readiness.errors import InternalError, InterruptedRunError
-from readiness.isolation.worker_pool import Pool
+from readiness.isolation.worker_pool import WorkerPool
 from readiness.isolation.worker_process import Worker
 from readiness.rehearsal.plan import HANG_LIKE, HANG_PATIENCE_S, Key, Task
 
@@ -40,7 +40,7 @@ class Executor(Scheduler[Task]):
     observer: Observer
 
     def __init__(
-        self, pool: Pool, observer: Observer, signals: Sequence[str], tasks: Sequence[Task], jobs: int,
+        self, pool: WorkerPool, observer: Observer, signals: Sequence[str], tasks: Sequence[Task], jobs: int,
         timeout_s: float | None = None,
     ) -> None:  # fmt: skip
         super().__init__(pool, observer, tasks, slots=jobs)
@@ -96,7 +96,7 @@ class Executor(Scheduler[Task]):
         self.observer.finished(task, evidence)
 
 
-def host_cpu(pool: Pool, stop: Sequence[str], limit_s: float = 180.0) -> AcceleratorFacts:
+def host_cpu(pool: WorkerPool, stop: Sequence[str], limit_s: float = 180.0) -> AcceleratorFacts:
     """The host's CPU, the first yardstick. Raises InterruptedRunError and InternalError."""
     worker = pool.start({"job": "discover", "stack": "cpu"}, fork=True, limit_s=limit_s)
     deadline = time.monotonic() + limit_s

@@ -11,7 +11,7 @@ from typing import Any
 from readiness.engine import discovery, plan
 from readiness.engine.discovery import Discovery
 from readiness.engine.runner import prepare, stop_signals
-from readiness.isolation.worker_pool import Pool
+from readiness.isolation.worker_pool import WorkerPool
 from readiness.rehearsal.detection_matrix import Matrix, matrix
 from readiness.rehearsal.executor import Executor, Observer, host_cpu
 from readiness.rehearsal.plan import Request, script
@@ -42,7 +42,7 @@ def rehearse(request: Request, observer: Observer) -> Rehearsal:
     started = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     if request.expression is not None:
         plan.parse_expression(request.expression)  # before any process is started
-    with stop_signals() as stop, Pool() as pool:
+    with stop_signals() as stop, WorkerPool() as pool:
         cpu = host_cpu(pool, stop)
         prepare(pool)
         written = script(request, cpu)

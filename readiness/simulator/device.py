@@ -19,7 +19,7 @@ from readiness.simulator.call import Call
 from readiness.simulator.faults import kinds
 from readiness.simulator.injection import ActiveFault, Stage
 from readiness.simulator.machine_file import Chip, Defect
-from readiness.simulator.stale_memory import History
+from readiness.simulator.stale_memory import StaleMemory
 
 #: Smaller blocks are not counted against the chip's memory: counting costs more than they do.
 COUNTED_BYTES = 2**16
@@ -71,7 +71,7 @@ class SimulatedDevice:
         self.faults = self._active_faults(seed)
         self.pending: list[tuple[float, str]] = []  # errors that will surface: not before (monotonic), text
         self.lost = ""  # why this process can use the chip no more
-        self.history = History()
+        self.history = StaleMemory()
         self.stream = 0  # the current one's number
         self._acting: dict[str, tuple[list[ActiveFault], list[ActiveFault]]] = {}
         self._heat = _Heat()

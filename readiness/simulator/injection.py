@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from readiness.simulator.call import Call
-    from readiness.simulator.stale_memory import History
+    from readiness.simulator.stale_memory import StaleMemory
 
 
 class Stage(StrEnum):
@@ -71,7 +71,7 @@ class Device(Protocol):
     number: int
     pending: list[tuple[float, str]]
     lost: str
-    history: History
+    history: StaleMemory
 
     @property
     def memory(self) -> Memory:

@@ -14,7 +14,7 @@ from readiness.simulator.call import Call
 _MOST_WRITES, _MOST_ELEMENTS = 512, 2**22
 
 
-class History:
+class StaleMemory:
     """The last content of memory that was written in place, and which stream made a tensor."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from readiness.cli.progress import Silent
 from readiness.datamodel import AcceleratorAssessment, Assessment, Evidence, Use
 from readiness.engine import runner
 from readiness.engine.journal import Journal
-from readiness.isolation.worker_pool import Pool
+from readiness.isolation.worker_pool import WorkerPool
 from readiness.profile import loader
 from tests.support.command_line import WITHOUT_TORCH
 from tests.support.paths import CHECKS
@@ -37,7 +37,7 @@ def use_checks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of this process hand out workers that have a stand-in for torch."""
-    defaults = Pool.__init__.__kwdefaults__
+    defaults = WorkerPool.__init__.__kwdefaults__
     assert defaults is not None
     monkeypatch.setitem(defaults, "preload", WITHOUT_TORCH)
 

@@ -9,7 +9,7 @@ from readiness.accelerators.remote_devices import Host, at
 from tests.support import cpu
 from tests.support.paths import ROOT
 
-#: What starts Python with these tests in reach: an outpost imports the function that its ranks run.
+#: What starts Python with these tests in reach: a remote agent imports the function that its ranks run.
 PYTHON = ("/usr/bin/env", f"PYTHONPATH={ROOT}", "OMP_NUM_THREADS=1", sys.executable)
 
 

@@ -1,8 +1,8 @@
-"""The other host's side of a run over several hosts: one process that starts ranks there and tells how they fare.
+"""Remote agent: the process on another host that starts ranks there and reports their status.
 
 It is started by a command of the user's (`python -m readiness.distributed.remote.agent` through ssh), takes JSON messages,
 one a line, on its standard input and answers on its standard output. With the end of its input it ends, and with it all its
-ranks. What it is told: `hello` and `time` (answered), `world` (start these ranks), `records` (what ranks of other hosts
+ranks. What it is told: `hello` and `time` (answered), `group` (start these ranks), `records` (what ranks of other hosts
 wrote on their board), `order` (one byte for a rank, `K` to kill it, `S` for its stacks), `alive`, `over` (end the world;
 answered). What it tells: `records` and `beats` of its own ranks, `line` (a report as the rank wrote it), `log`, `status`.
 Both say `store`: what goes between ranks here and the store of their world, which is on the other end (`forwarding`).
@@ -33,7 +33,7 @@ from readiness.distributed.types import Json
 from readiness.host.memory import kernel_kills
 from readiness.host.temp_dirs import anonymous_file
 
-#: A world is ended when nothing has come for so long, the outpost when it has had nothing to do.
+#: A world is ended when nothing has come for so long, the remote agent when it has had nothing to do.
 _DEAF_S, _IDLE_S = 60.0, 3600.0
 _SILENT_S = 0.3
 
@@ -54,9 +54,9 @@ def main() -> int:
 
 @dataclass(slots=True)
 class _LocalRank:
-    """One rank: its member, what of its log has been told, its last record and state."""
+    """A rank on this host: its process, the offset of its reported log, its last record and state."""
 
-    member: RankProcess
+    process: RankProcess
     log_offset: int = 0
     record: bytes = b""
     state: str | None = None
@@ -64,8 +64,8 @@ class _LocalRank:
 
 
 @dataclass(slots=True)
-class _World:
-    """The ranks of one world that are on this host."""
+class _RankGroup:
+    """The ranks of a group that are on this host."""
 
     board: StatusBoard
     board_file: BinaryIO
@@ -74,10 +74,10 @@ class _World:
     local_ranks: dict[int, _LocalRank] = field(default_factory=dict)
 
     def end(self) -> None:
-        members = [local_rank.member for local_rank in self.local_ranks.values()]
+        members = [local_rank.process for local_rank in self.local_ranks.values()]
         kill_and_reap(members, KILL_S)
-        for member in members:
-            member.close()
+        for process in members:
+            process.close()
         self.store.close()
         self.board.close()
         self.board_file.close()
@@ -92,23 +92,23 @@ class _Agent:
         self.last_message = time.monotonic()
         self.last_status = 0.0
         self.address = ""
-        self.world: _World | None = None
+        self.group: _RankGroup | None = None
 
     def serve(self) -> int:
-        """Until the input ends, or nothing has come for too long."""
+        """Serve until the input ends, or is silent for too long."""
         try:
-            while time.monotonic() - self.last_message < (_IDLE_S if self.world is None else _DEAF_S):
-                for key, _ in self.selector.select(1.0 if self.world is None else TICK_S):
+            while time.monotonic() - self.last_message < (_IDLE_S if self.group is None else _DEAF_S):
+                for key, _ in self.selector.select(1.0 if self.group is None else TICK_S):
                     if key.data is not None:
                         self._pass_on(key.data.ready(key.fileobj))
                     elif not self._receive():
                         return 0
-                if self.world is not None:
-                    self._send_reports(self.world)
+                if self.group is not None:
+                    self._send_reports(self.group)
             return 1
         finally:
-            if self.world is not None:
-                self.world.end()
+            if self.group is not None:
+                self.group.end()
 
     def _receive(self) -> bool:
         content = os.read(self.orders, 1 << 20)
@@ -125,21 +125,21 @@ class _Agent:
                 self._say({"time": time.monotonic()})
             case {"world": plans}:
                 self._begin(plans)
-            case {"records": records} if self.world is not None:
+            case {"records": records} if self.group is not None:
                 for rank, record in records.items():
-                    self.world.board.copy(int(rank), base64.b64decode(record))
-            case {"store": [number, content]} if self.world is not None:
-                self._pass_on(self.world.store.take(number, content))
-            case {"order": [rank, order]} if self.world is not None and rank in self.world.local_ranks:  # else never started
-                _order(self.world.local_ranks[rank].member, order)
+                    self.group.board.copy(int(rank), base64.b64decode(record))
+            case {"store": [number, content]} if self.group is not None:
+                self._pass_on(self.group.store.take(number, content))
+            case {"order": [rank, order]} if self.group is not None and rank in self.group.local_ranks:  # else never started
+                _order(self.group.local_ranks[rank].process, order)
             case {"over": _}:
-                if self.world is not None:
-                    self.world.end()
-                    self.world = None
+                if self.group is not None:
+                    self.group.end()
+                    self.group = None
                 self._say({"over": True})
 
     def _introduce(self, name: str, address: str) -> Json:
-        """Get ready to start ranks, as a worker is."""
+        """Prepare for starting ranks, as a worker does."""
         try:
             accelerators.stack(name)
             import torch  # noqa: F401 - once, and not in each rank that is forked
@@ -150,11 +150,11 @@ class _Agent:
             return {"refused": f"{type(problem).__name__}: {problem}"[:300]}
 
     def _begin(self, plans: list[Json]) -> None:
-        """Start the ranks; one that cannot be started has raised, as far as the world is concerned."""
+        """Start the ranks; one that cannot be started is reported as raised."""
         board_file = anonymous_file("board of ranks")
         board = StatusBoard(board_file.fileno(), plans[0]["world_size"])
         store = FromRanks(self.selector)
-        self.world = world = _World(board, board_file, kernel_kills(), store)
+        self.group = group = _RankGroup(board, board_file, kernel_kills(), store)
         for encoded in plans:
             try:
                 plan = plan_from_json(encoded)
@@ -162,19 +162,19 @@ class _Agent:
                 threads = min(plan.threads, share_of_cores(len(plans)))
                 interface = rendezvous.interface_of(self.address)
                 plan = replace(plan, interface=interface, threads=threads, store=store.place(plan.store))
-                members = [local_rank.member for local_rank in world.local_ranks.values()]
+                members = [local_rank.process for local_rank in group.local_ranks.values()]
                 close = [self.out, *store.descriptors]
-                world.local_ranks[plan.rank] = _LocalRank(start_rank(plan, board, board_file, members, close_in_child=close))
+                group.local_ranks[plan.rank] = _LocalRank(start_rank(plan, board, board_file, members, close_in_child=close))
             except Exception as problem:  # noqa: BLE001
                 raised = json.dumps({"raised": f"{type(problem).__name__}: {problem}"[:300]})
                 self._say({"line": [encoded["rank"], raised]})
-                self._say({"fares": [encoded["rank"], {"code": 1}]})
+                self._say({"rank_status": [encoded["rank"], {"code": 1}]})
 
-    def _send_reports(self, world: _World) -> None:
+    def _send_reports(self, group: _RankGroup) -> None:
         records = {}
-        for rank, local_rank in world.local_ranks.items():
+        for rank, local_rank in group.local_ranks.items():
             self._hand_on(rank, local_rank)
-            record = world.board.record(rank)
+            record = group.board.record(rank)
             if record != local_rank.record:
                 local_rank.record = record
                 records[rank] = base64.b64encode(record).decode()
@@ -182,32 +182,32 @@ class _Agent:
             self._say({"records": records})
         if time.monotonic() - self.last_status > STATUS_EVERY_S:
             self.last_status = time.monotonic()
-            self._say({"beats": [rank for rank in world.local_ranks if world.board.silent_s(rank) < _SILENT_S]})
-            for rank, local_rank in world.local_ranks.items():
-                self._send_status(rank, local_rank, world)
+            self._say({"beats": [rank for rank in group.local_ranks if group.board.silent_s(rank) < _SILENT_S]})
+            for rank, local_rank in group.local_ranks.items():
+                self._send_status(rank, local_rank, group)
 
     def _hand_on(self, rank: int, local_rank: _LocalRank) -> None:
-        """The rank's reports, as they are."""
-        for line in local_rank.member.lines() or ():
+        """Forward the rank's reports unchanged."""
+        for line in local_rank.process.lines() or ():
             self._say({"line": [rank, line.decode()]})
 
-    def _send_status(self, rank: int, local_rank: _LocalRank, world: _World) -> None:
+    def _send_status(self, rank: int, local_rank: _LocalRank, group: _RankGroup) -> None:
         if local_rank.ended:
             return
-        code, state = local_rank.member.handle.poll(), local_rank.member.state()
-        log = os.pread(local_rank.member.log.fileno(), 1 << 16, local_rank.log_offset)
+        code, state = local_rank.process.handle.poll(), local_rank.process.state()
+        log = os.pread(local_rank.process.log.fileno(), 1 << 16, local_rank.log_offset)
         if log:
             local_rank.log_offset += len(log)
             self._say({"log": [rank, base64.b64encode(log).decode()]})
         if code is not None:
-            while local_rank.member.open:
+            while local_rank.process.open:
                 self._hand_on(rank, local_rank)
             local_rank.ended = True
-            starved = kernel_kills() > world.kills
-            self._say({"fares": [rank, {"code": code, "status": None, "starved": starved}]})
+            starved = kernel_kills() > group.kills
+            self._say({"rank_status": [rank, {"code": code, "status": None, "starved": starved}]})
         elif state != local_rank.state:
             local_rank.state = state
-            self._say({"fares": [rank, {"status": state, "pid": local_rank.member.handle.pid}]})
+            self._say({"rank_status": [rank, {"status": state, "pid": local_rank.process.handle.pid}]})
 
     def _pass_on(self, message: Json | None) -> None:
         if message is not None:
@@ -217,14 +217,14 @@ class _Agent:
         write_message(self.out, message)
 
 
-def _order(member: RankProcess, order: str) -> None:
+def _order(process: RankProcess, order: str) -> None:
     match order:
         case "K":
-            member.kill()
+            process.kill()
         case "S":
-            member.ask_for_stacks()
+            process.ask_for_stacks()
         case _:
-            member.order(order.encode())
+            process.order(order.encode())
 
 
 if __name__ == "__main__":

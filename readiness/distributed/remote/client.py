@@ -1,8 +1,8 @@
-"""A line to another host: a command that starts an outpost there, and JSON messages, one a line, through its pipes.
+"""Client of a remote agent: starts it on another host by a command, and exchanges JSON lines through its pipes.
 
 Whoever may log in there by that command may use that host, nobody else: nothing listens for it. What ranks need to find
 each other goes through it too (`readiness.distributed.remote.store_forwarding`). The line is closed by the end of this
-process, however that comes, and the outpost ends with it and all that it has started.
+process, however that comes, and the remote agent ends with it and all that it has started.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from readiness.distributed.json_lines import Lines, write_message
 from readiness.distributed.types import Json
 from readiness.host.temp_dirs import bounded_file
 
-#: How long an outpost may take to come up, which includes a log-in and the import of torch; and to answer afterwards.
+#: How long a remote agent may take to come up, which includes a log-in and the import of torch; and to answer afterwards.
 START_S, ANSWER_S = 120.0, 20.0
 #: While there is a world, boards are carried so often; signs of life, states and logs are told so often.
 TICK_S, STATUS_EVERY_S = 0.001, 0.1
@@ -31,18 +31,18 @@ TICK_S, STATUS_EVERY_S = 0.001, 0.1
 _TIMES = 8
 #: What a command may print; its last words are told where it ends.
 _MOST_PRINTED_BYTES, _LAST_WORDS_BYTES = 16 * 2**20, 4096
-_open: dict[tuple[Host, str], Line] = {}
+_open: dict[tuple[Host, str], Connection] = {}
 
 
-class Line:
-    """The line of this process to an outpost: its command's pipes, and what is known of the clock there.
+class Connection:
+    """Connection to a remote agent: the pipes of its command, and the offset of its clock.
 
     `clock_s` is what is added to the monotonic clock there to get this host's, right to `doubt_s`; `address` how that host
     is reached from here.
     """
 
     def __init__(self, host: Host, stack: str) -> None:
-        """Start the outpost, which takes its time to come up (`greet`). Raises OSError."""
+        """Start the remote agent; `greet` waits until it is ready. Raises OSError."""
         self.host = host
         self.greeted = False
         self.address, self.clock_s, self.doubt_s = "", 0.0, 0.0
@@ -63,7 +63,7 @@ class Line:
             self.send({"hello": stack, "address": host.address})
 
     def greet(self) -> None:
-        """Wait until the outpost is ready. Raises OSError with what its command printed, and where versions differ."""
+        """Wait until the remote agent is ready. Raises OSError with its output, also for different versions."""
         if self.greeted:
             return
         greeting = self.answer(START_S)
@@ -77,11 +77,11 @@ class Line:
         self.greeted = True
 
     def send(self, message: Json) -> None:
-        """Send a message. Raises OSError where the line is dead."""
+        """Send a message. Raises OSError on a dead connection."""
         write_message(self.to, message)
 
     def answer(self, limit_s: float) -> Json:
-        """Wait for the answer to a message. Raises OSError where there is none in time."""
+        """Wait for an answer. Raises OSError if there is none in time."""
         deadline = time.monotonic() + limit_s
         while (left_s := deadline - time.monotonic()) > 0:
             if select.select([self.back], [], [], left_s)[0]:
@@ -92,7 +92,7 @@ class Line:
         raise self.broken(f"no answer within {limit_s:g} s")
 
     def receive(self) -> Iterator[Json]:
-        """The messages that have come. Raises OSError at the end of the line."""
+        """Return the received messages. Raises OSError at the end of the connection."""
         content = os.read(self.back, 1 << 20)
         if not content:
             raise self.broken("the connection ended")
@@ -110,7 +110,7 @@ class Line:
             yield message
 
     def broken(self, why: str) -> OSError:
-        """The error of a line that is of no use, with the last words of its command."""
+        """Return the error of a dead connection, with the end of its command's output."""
         end = os.lseek(self.log.fileno(), 0, os.SEEK_CUR)  # of what was printed: that process writes at the same place
         begin = max(end - _LAST_WORDS_BYTES, 0)
         printed = os.pread(self.log.fileno(), end - begin, begin)
@@ -118,7 +118,7 @@ class Line:
         return OSError(f"host {self.host.name} cannot be reached: {why}" + (f" ({words})" if words else ""))
 
     def close(self) -> None:
-        """End the line, and with it the outpost."""
+        """Close the connection, which ends the remote agent."""
         for descriptor in (self.process.stdin, self.process.stdout):
             if descriptor is not None:
                 descriptor.close()
@@ -142,33 +142,33 @@ class Line:
         return best
 
 
-def lines_to(hosts: Iterable[Host], stack: str) -> dict[Host, Line]:
-    """The lines of this process to these hosts; those that are not yet open come up side by side. Raises OSError."""
-    lines: dict[Host, Line] = {}
+def connections_to(hosts: Iterable[Host], stack: str) -> dict[Host, Connection]:
+    """Return the connections to these hosts; new ones are opened in parallel. Raises OSError."""
+    lines: dict[Host, Connection] = {}
     for host in hosts:
         known = _open.get((host, stack))
         if known is not None and known.process.poll() is not None:
-            hang_up(known)
+            close_connection(known)
         if (host, stack) not in _open:
-            _open[host, stack] = Line(host, stack)
+            _open[host, stack] = Connection(host, stack)
         lines[host] = _open[host, stack]
     for line in lines.values():
         try:
             line.greet()
         except BaseException:
-            hang_up(line)
+            close_connection(line)
             raise
     return lines
 
 
-def hang_up(line: Line) -> None:
-    """Close a line that may hold what an earlier world left: the next one gets a new line."""
+def close_connection(line: Connection) -> None:
+    """Close a connection that may hold data of an earlier group: the next group opens a new one."""
     with contextlib.suppress(StopIteration):
         del _open[next(key for key, known in _open.items() if known is line)]
     line.close()
 
 
-def hang_up_all() -> None:
-    """Close every line of this process, before its end does it."""
+def close_all_connections() -> None:
+    """Close every connection of this process."""
     while _open:
-        hang_up(next(iter(_open.values())))
+        close_connection(next(iter(_open.values())))

@@ -1,4 +1,4 @@
-"""What stands between the ranks of a world and those on another host: a process that carries reports, orders and boards.
+"""Proxy process that forwards orders, reports and the status board between a rank group and a remote host.
 
 To whoever watches the world, a rank abroad is a `RankProcess` like any other. A process of its own carries, since ranks
 meet over the board many times a second, and the watch must be free to look at all of them.
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from readiness.distributed.json_lines import write_line
 from readiness.distributed.rank_process import ForkedProcess, RankProcess, RemoteRank, pipe_ends
-from readiness.distributed.remote.client import STATUS_EVERY_S, TICK_S, Line
+from readiness.distributed.remote.client import STATUS_EVERY_S, TICK_S, Connection
 from readiness.distributed.remote.store_forwarding import ToStore
 from readiness.distributed.status_board import StatusBoard
 from readiness.distributed.types import Json
@@ -34,20 +34,20 @@ _MOST_LOG_BYTES = 32 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """The rank's ends of its pipes, and its log: what a rank abroad has here."""
+    """The local pipe ends and log of a remote rank."""
 
     orders: int
     reports: int
     log: int
 
     def close(self) -> None:
-        """Close the pipes; the log is the member's."""
+        """Close the pipes; the log belongs to the rank process."""
         os.close(self.orders)
         os.close(self.reports)
 
 
 def remote_member(rank: int, host: str) -> tuple[RankProcess, Ends]:
-    """A rank on another host as its parent here sees it, and the ends that a relay is to serve."""
+    """Return a rank process for a remote rank, and the pipe ends for its proxy."""
     orders_read, orders_write = os.pipe()
     reports_read, reports_write = os.pipe()
     os.set_blocking(reports_read, False)
@@ -56,15 +56,15 @@ def remote_member(rank: int, host: str) -> tuple[RankProcess, Ends]:
     return member, Ends(orders_read, reports_write, log.fileno())
 
 
-def start_relay(
-    line: Line,
+def start_proxy(
+    line: Connection,
     plans: Sequence[Json],
     board: StatusBoard,
     ends: Mapping[int, Ends],
     members: Sequence[RankProcess],
     ours: Sequence[int],
 ) -> ForkedProcess:
-    """Have the other host start these ranks, and a new process carry between them and the board here.
+    """Start these ranks on the other host, and a proxy process between them and the local board.
 
     `members` and `ours` are what the new process inherits and must close: the other ends of all pipes, other lines.
     """
@@ -87,7 +87,7 @@ def start_relay(
 
 @dataclass(slots=True)
 class _Relay:
-    line: Line
+    line: Connection
     board: StatusBoard
     ends: Mapping[int, Ends]
     sent: dict[int, bytes] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class _Relay:
     store: ToStore | None = None
 
     def carry(self, plans: Sequence[Json]) -> int:
-        """Until the world is over here, or the other host is lost; 0 where the line can be used again."""
+        """Forward until the group ends or the host is lost; return 0 if the connection can be used again."""
         try:
             self.line.send({"world": list(plans)})
             self._carry(plans[0]["store"])
@@ -142,7 +142,7 @@ class _Relay:
             self.line.send(message)
 
     def _order(self, rank: int) -> bool:
-        """Hand on the orders for a rank; False where there will be no more."""
+        """Forward the orders for a rank; return False after the last one."""
         orders = os.read(self.ends[rank].orders, 64)
         for order in orders.decode():
             self.line.send({"order": [rank, order]})
@@ -151,7 +151,7 @@ class _Relay:
         return bool(orders)
 
     def _send_records(self) -> None:
-        """What all ranks but those over there have told each other, where that is new."""
+        """Send new records of all ranks that are not on that host."""
         records = {}
         for rank in range(self.board.ranks):
             if rank not in self.ends and (turns := self.board.turns(rank)) != self.sent.get(rank):
@@ -169,26 +169,26 @@ class _Relay:
                 self._send(self.store.take(number, content))
             case {"beats": ranks}:
                 for rank in ranks:
-                    self.board.beat(self._own(rank))
+                    self.board.heartbeat(self._own(rank))
             case {"line": [rank, line]}:
                 self._report(rank, line)
             case {"log": [rank, log]}:
                 self._log(rank, base64.b64decode(log))
-            case {"fares": [rank, status]}:
+            case {"rank_status": [rank, status]}:
                 if "code" in status:
                     self.ended.add(rank)
-                self._report(rank, json.dumps({"fares": status}))
+                self._report(rank, json.dumps({"rank_status": status}))
             case {"over": _}:
                 self.over = True
 
     def _own(self, rank: int) -> int:
-        """A rank of that host; it may not speak for others. Raises KeyError."""
+        """Return the local index of a rank of that host. Raises KeyError for any other rank."""
         if rank not in self.ends:
             raise KeyError(f"rank {rank!r:.20} does not exist")
         return rank
 
     def _log(self, rank: int, printed: bytes) -> None:
-        """Keep what a rank has printed, as far as anybody would read it: it lies in memory."""
+        """Keep the end of a rank's output, which is in memory."""
         log = self.ends[rank].log
         if os.fstat(log).st_size < _MOST_LOG_BYTES:
             os.write(log, printed)
@@ -206,17 +206,17 @@ class _Relay:
 
     def _lose(self, why: str) -> None:
         for rank in self.ends.keys() - self.ended:
-            self._report(rank, json.dumps({"fares": {"code": 255, "lost": why}}))
+            self._report(rank, json.dumps({"rank_status": {"code": 255, "lost": why}}))
 
 
-def wait_for_end(relay: ForkedProcess) -> bool:
-    """Wait until a relay whose pipes have been closed has ended; whether its line can be used again."""
+def wait_for_end(proxy: ForkedProcess) -> bool:
+    """Wait until a proxy with closed pipes has ended; return whether its connection can be used again."""
     deadline = time.monotonic() + OVER_S
-    while relay.poll() is None and time.monotonic() < deadline:
+    while proxy.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
-    if relay.poll() is None:
-        os.kill(relay.pid, signal.SIGKILL)
-        while relay.poll() is None:
+    if proxy.poll() is None:
+        os.kill(proxy.pid, signal.SIGKILL)
+        while proxy.poll() is None:
             time.sleep(0.002)
-    return relay.poll() == 0
+    return proxy.poll() == 0
 

@@ -1,6 +1,6 @@
-"""The store through which ranks on several hosts find each other, carried over the lines to these hosts.
+"""Forwarding of the rendezvous store to ranks on other hosts.
 
-It listens on the loopback interface of the run's host. On another host the outpost listens, on loopback too, and what ranks
+It listens on the loopback interface of the run's host. On another host the agent listens, on loopback too, and what ranks
 there send goes through the line to a connection here, as it is: nothing of the store can be reached through a network.
 """
 
@@ -24,7 +24,7 @@ _MOST_CONNECTIONS = 4096
 
 
 class Forwarding:
-    """The connections of one world at one end of a line, by number. Registers its sockets with a selector, as their data.
+    """The store connections of a rank group at one end, by number. Registers its sockets with a selector, as their data.
 
     Messages are `{"store": [number, base64 of what came]}`, with nothing in them where the connection has ended.
     """
@@ -34,7 +34,7 @@ class Forwarding:
         self._connections: dict[int, socket.socket] = {}
 
     def ready(self, opened: object) -> Json | None:
-        """What came through a socket that the selector has told, as a message to the other end; None where nothing did."""
+        """Return the data of a ready socket as a message to the other end; None if there is none."""
         number, known = next((pair for pair in self._connections.items() if pair[1] is opened), (0, None))
         if known is None:
             return None
@@ -46,7 +46,7 @@ class Forwarding:
         return {"store": [number, base64.b64encode(content).decode()]}
 
     def take(self, number: int, text: str) -> Json | None:
-        """Hand on what came from the other end; a message that the connection has ended where it cannot be handed on.
+        """Forward data from the other end; return an end message if that fails.
 
         Raises ValueError for what no other end says.
         """
@@ -88,7 +88,7 @@ class Forwarding:
 
 
 class ToStore(Forwarding):
-    """The end on the run's host: a connection to the store for each that was made on the other host."""
+    """The end on the run's host: one connection to the store for each connection on the other host."""
 
     def __init__(self, selector: selectors.BaseSelector, place: str) -> None:
         super().__init__(selector)
@@ -115,17 +115,17 @@ class FromRanks(Forwarding):
         selector.register(self._listener, selectors.EVENT_READ, self)
 
     def place(self, place: str) -> str:
-        """Where ranks of this host find the store that is served at a place of the run's host."""
+        """Return the local place of the store that the run's host serves."""
         _, attempt = rendezvous.served_at(place)
         return f"tcp://{LOOPBACK}:{self._port}/{attempt}"
 
     @property
     def descriptors(self) -> list[int]:
-        """What a forked rank must close."""
+        """The descriptors that a forked rank must close."""
         return [self._listener.fileno(), *(opened.fileno() for opened in self._connections.values())]
 
     def ready(self, opened: object) -> Json | None:
-        """As of all; a new connection is told of by what comes through it first."""
+        """As in the base class; a new connection is announced by its first data."""
         if opened is not self._listener:
             return super().ready(opened)
         with contextlib.suppress(OSError):

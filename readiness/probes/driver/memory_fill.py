@@ -17,7 +17,7 @@ _LEAST_PIECE_BYTES = 2**26
 
 
 @dataclass(slots=True)
-class Filling:
+class MemoryFill:
     """Pieces of the device's memory, and the random pattern on host and device that their blocks are windows of."""
 
     pattern: torch.Tensor
@@ -31,7 +31,7 @@ class Filling:
         return self.on_device.numel() + sum(piece.numel() for piece in self.pieces)
 
 
-def fill(accelerator: Accelerator, target_bytes: int, piece_bytes: int) -> Filling:
+def fill(accelerator: Accelerator, target_bytes: int, piece_bytes: int) -> MemoryFill:
     """Allocate up to `target_bytes` in pieces, smaller ones when they are refused, and write the pattern to all of them.
 
     Every block holds another window of the pattern: pieces that overlap in memory would overwrite each other's.
@@ -41,7 +41,7 @@ def fill(accelerator: Accelerator, target_bytes: int, piece_bytes: int) -> Filli
     )
     device = accelerator.device
     on_device = torch.empty(pattern.shape, dtype=torch.uint8, device=device).copy_(pattern)
-    filling = Filling(pattern, on_device)
+    filling = MemoryFill(pattern, on_device)
     size, least = piece_bytes, min(piece_bytes, _LEAST_PIECE_BYTES)
     while (left := target_bytes - filling.allocated_bytes) > 0 and size >= min(least, left):
         try:
@@ -55,7 +55,7 @@ def fill(accelerator: Accelerator, target_bytes: int, piece_bytes: int) -> Filli
     return filling
 
 
-def wrong_bytes(filling: Filling) -> int:
+def wrong_bytes(filling: MemoryFill) -> int:
     """How many bytes are not what was written: every block compared on the device, the first of each piece on the host."""
     wrong = position = 0
     for piece in filling.pieces:
@@ -68,7 +68,7 @@ def wrong_bytes(filling: Filling) -> int:
     return wrong
 
 
-def _blocks(filling: Filling) -> Iterator[torch.Tensor]:
+def _blocks(filling: MemoryFill) -> Iterator[torch.Tensor]:
     for piece in filling.pieces:
         yield from _split(piece)
 

@@ -79,7 +79,7 @@ class Replayer:
     _timings: dict[int, CallTiming] = field(default_factory=dict)
     _hosted: str = ""
 
-    def play(self, *, large: bool) -> ReplayResult:
+    def replay_group(self, *, large: bool) -> ReplayResult:
         """The outcome of the operator in this dtype; the first failure is it.
 
         At small sizes every element is looked at; at `large` ones what time allows, and what it does not is no failure.

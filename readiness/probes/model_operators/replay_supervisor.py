@@ -56,7 +56,7 @@ def run(
         start, lambda task: task.message, lambda task: task.limit_s, phases=True
     ) as supervisor:
         replay = _Replay(workload, supervisor, call_limit_s, strictness, time.monotonic() + budget_s)
-        found = {part: replay.play(part, large=False) for part in parts}
+        found = {part: replay.replay_group(part, large=False) for part in parts}
         # The cheap ones first: what they leave of their share is for those that need more.
         left = sorted((part for part in parts if found[part].outcome.right), key=replay.bytes_moved)
         if left and large_s > 0:
@@ -64,7 +64,7 @@ def run(
         replay.deadline = min(replay.deadline, time.monotonic() + large_s)
         for position, part in enumerate(left):
             records = sum(len(other.records) for other in left[position:])
-            later = replay.play(part, large=True, records=records)
+            later = replay.replay_group(part, large=True, records=records)
             if later.reached:
                 found[part] = _together(found[part], later)
             yield part, replay.extrapolate(found[part])
@@ -106,26 +106,28 @@ class _Replay:
             if end.status is TaskStatus.DONE and end.result is not None:
                 self.pace = (end.result[0], end.result[1])
 
-    def play(self, part: OpGroup, *, large: bool, records: int = 1) -> ReplayResult:
+    def replay_group(self, part: OpGroup, *, large: bool, records: int = 1) -> ReplayResult:
         """One part, in a process that may die of it. `records` are those that must share the time left.
 
         Where it refuses inputs at an offset, it is played once more without. Whatever is to be told of its gradient, it may
         serve: it is played once more without that.
         """
-        result = self._play(part, large=large, records=records, gradients=True)
+        result = self._replay_group(part, large=large, records=records, gradients=True)
         offsets, refused = True, ""
         if result.visible_failure_at_offset:
             offsets, refused = False, result.explained
-            result = self._play(part, large=large, records=records, gradients=True, offsets=False)
+            result = self._replay_group(part, large=large, records=records, gradients=True, offsets=False)
             result = replace(result, refused_offset=refused)
         if large or result.phase is not Phase.BACKWARD:
             return result
-        alone = self._play(part, large=False, records=records, gradients=False, offsets=offsets)
+        alone = self._replay_group(part, large=False, records=records, gradients=False, offsets=offsets)
         if alone.reached and not alone.outcome.right and alone.outcome is not Outcome.UNJUDGED:
             return replace(alone, refused_offset=refused)
         return replace(result, forward=alone.outcome, reached=alone.reached, timings=alone.timings or result.timings)
 
-    def _play(self, part: OpGroup, *, large: bool, records: int, gradients: bool, offsets: bool = True) -> ReplayResult:
+    def _replay_group(
+        self, part: OpGroup, *, large: bool, records: int, gradients: bool, offsets: bool = True
+    ) -> ReplayResult:
         limit_s = self.call_limit_s
         while True:
             left_s = self.deadline - time.monotonic()

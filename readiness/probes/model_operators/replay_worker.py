@@ -67,7 +67,7 @@ def _serve(server: TaskServer, accelerator: Accelerator, workload: Workload) -> 
     def do(task: Mapping[str, Any]) -> tuple[Any, bool]:
         if "measure" in task:
             return _pace(accelerator), False
-        result = _played(server, accelerator, workload, budget, task)
+        result = _replayed(server, accelerator, workload, budget, task)
         # Also of one that cannot be judged: the next one must not be blamed for a device that this one has lost.
         lost = not result.outcome.right and not accelerator.is_usable()
         if lost:
@@ -78,7 +78,7 @@ def _serve(server: TaskServer, accelerator: Accelerator, workload: Workload) -> 
     return server.serve(do)
 
 
-def _played(
+def _replayed(
     server: TaskServer, accelerator: Accelerator, workload: Workload, budget: DeviceBudget, task: Mapping[str, Any]
 ) -> ReplayResult:
     name, dtype, records = task["part"]
@@ -88,10 +88,10 @@ def _played(
         pace = task["pace"] or (budget.multiplications_per_s, budget.bytes_per_s)
         share = DeviceBudget(budget.bytes, task["record_s"], *pace)
         strictness = Strictness(**task["strictness"])
-        player = Replayer(
+        replayer = Replayer(
             accelerator, workload, part, share, server.phase.enter, deadline, task["gradients"], task["offsets"], strictness
         )
-        return player.play(large=task["large"])
+        return replayer.replay_group(large=task["large"])
     except Exception as problem:  # noqa: BLE001 - one operator's, not the run's
         traceback.print_exc()
         return ReplayResult(Outcome.UNJUDGED, detail=f"it could not be compared: {describe(problem)}")

@@ -121,26 +121,26 @@ class Tally:
 
     def _by_time(self, number: int, phases: Sequence[Phase]) -> float:
         """Seconds of one step, as far as they are known."""
-        played = self.times.get(number)
-        if played is None:
+        timing = self.times.get(number)
+        if timing is None:
             return 0.0
         whole = self.workload.records[number].call.op == "aten::scaled_dot_product_attention"
         total = 0.0
         for phase in phases:
             count = self.workload.records[number].calls.get(phase, 0)
             inside = whole and phase is Phase.BACKWARD
-            total += count * (played.backward_seconds if inside else played.seconds)
+            total += count * (timing.backward_seconds if inside else timing.seconds)
         return total
 
     @property
     def times(self) -> Mapping[int, CallTiming]:
         """How each record was played, by its number."""
-        return {number: played for _, result in self.found for number, played in result.timings.items()}
+        return {number: timing for _, result in self.found for number, timing in result.timings.items()}
 
     def full_share(self) -> float:
         """The share of all calls whose record was played at the model's own size."""
         calls = {number: sum(record.calls.values()) for number, record in enumerate(self.workload.records)}
-        full = sum(calls[number] for number, played in self.times.items() if played.full)
+        full = sum(calls[number] for number, timing in self.times.items() if timing.full)
         return full / max(sum(calls.values()), 1)
 
     def line(self, pairs: Sequence[tuple[OpGroup, ReplayResult]], phases: Sequence[Phase]) -> str:
@@ -196,13 +196,13 @@ _WORDS = {
 
 def row(part: OpGroup, result: ReplayResult) -> Mapping[str, Any]:
     """A row of detail about one operator in one dtype."""
-    sizes = Counter(played.size for played in result.timings.values())
+    sizes = Counter(timing.size for timing in result.timings.values())
     return {
         "operator": part.name, "dtype": part.dtype, "phase": result.phase.value, "outcome": result.outcome.value,
         "detail": f"but {result.refused_offset}" if result.refused_offset and result.outcome.clean else result.explained,
         "records": len(part.records),
         "largest": "; ".join(f"{count} at {size}" for size, count in sizes.most_common(4)),
-        "seconds": round(sum(played.seconds for played in result.timings.values()), 6),
+        "seconds": round(sum(timing.seconds for timing in result.timings.values()), 6),
     }  # fmt: skip
 
 

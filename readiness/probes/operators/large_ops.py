@@ -49,7 +49,9 @@ class Found:
     untried: str = ""
 
 
-def play(accelerator: Accelerator, elements: int, *, budget_s: float, only: tuple[str, ...] = ()) -> Iterator[Found]:
+def try_operators(
+    accelerator: Accelerator, elements: int, *, budget_s: float, only: tuple[str, ...] = ()
+) -> Iterator[Found]:
     """Each operator once, while memory and time allow. Raises ValueError for an operator of `only` that is none."""
     if unknown := set(only) - {case.name for case in CASES}:
         raise ValueError(f"there is no large operator {min(unknown)!r}: {', '.join(case.name for case in CASES)}")

@@ -75,7 +75,7 @@ def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
     if rank_fault.harmless:
         yield from _sum_through_fault(sums, rank_fault, connections, wrong)
     else:
-        yield from _meet_fault(sums, rank_fault, connections, is_culprit=is_culprit)
+        yield from _trigger_fault(sums, rank_fault, connections, is_culprit=is_culprit)
     yield from _leave(context)
 
 
@@ -162,7 +162,7 @@ def _fail(sums: _Sums, rank_fault: RankFault, seconds: float) -> Iterator[Report
     threading.Event().wait()
 
 
-def _meet_fault(sums: _Sums, rank_fault: RankFault, connections: list[int], *, is_culprit: bool) -> Iterator[Report]:
+def _trigger_fault(sums: _Sums, rank_fault: RankFault, connections: list[int], *, is_culprit: bool) -> Iterator[Report]:
     """Take part in the collective that fails, and report what comes of it."""
     context = sums.context
     if rank_fault.affects_links:

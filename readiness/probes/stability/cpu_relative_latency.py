@@ -25,7 +25,7 @@ _FALLS_BACK = re.compile(r"(?:fall|run|runs|execut)\w*\s(?:back\s)?.{0,40}\bcpu\
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class CpuRelativeLatency:
     """The least seconds of one call on device and host, or why there are none; `fallback` is the stack's own warning.
 
     `case` only names it: the case itself would keep its tensors on the device.
@@ -50,7 +50,7 @@ class Pace:
         return f"{self.case} took {1e3 * self.device_s:.3g} ms, the host's CPU {1e3 * self.host_s:.3g} ms"
 
 
-def paces(accelerator: Accelerator, dtype: torch.dtype, *, repeats: int) -> Iterator[Pace]:
+def paces(accelerator: Accelerator, dtype: torch.dtype, *, repeats: int) -> Iterator[CpuRelativeLatency]:
     """Every core operation at a size of some milliseconds, in both layouts and phases."""
     host = torch.device("cpu")
     with _one_thread():
@@ -63,7 +63,7 @@ def paces(accelerator: Accelerator, dtype: torch.dtype, *, repeats: int) -> Iter
                     yield _pace(accelerator, device_case, host_case, repeats)
 
 
-def _pace(accelerator: Accelerator, ours: Case, theirs: Case, repeats: int) -> Pace:
+def _pace(accelerator: Accelerator, ours: Case, theirs: Case, repeats: int) -> CpuRelativeLatency:
     """Alternately, so that whatever else the host does meets both; the least time of each, which others only lengthen.
 
     Three times, and again up to `repeats` while the device looks slow: by chance it is not slow every time. What takes
@@ -73,12 +73,12 @@ def _pace(accelerator: Accelerator, ours: Case, theirs: Case, repeats: int) -> P
         ours.call()
         accelerator.synchronize()
     if refusal.reason is not None:
-        return Pace(str(ours), refusal=refusal.reason)
+        return CpuRelativeLatency(str(ours), refusal=refusal.reason)
     fallback = next((text for text in said if _FALLS_BACK.search(text.lower())), None)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs.call()
-        found = Pace(str(ours), math.inf, math.inf, fallback=fallback)
+        found = CpuRelativeLatency(str(ours), math.inf, math.inf, fallback=fallback)
         began = time.monotonic()
         for number in range(repeats):
             device_s, host_s = once(_kept(ours.call), accelerator.synchronize), once(_kept(theirs.call), _nothing)

@@ -22,7 +22,7 @@ from readiness.probes.stability.memory_usage import Usage
 from readiness.probes.stability.op_batches import ERRORS_OF_ONE, Batch, Member, batches
 from readiness.probes.stability.operations import LAYOUTS, Case, cases
 from readiness.probes.stability.per_op_stats import Tally
-from readiness.probes.stability.thermal_load import Heat, start
+from readiness.probes.stability.thermal_load import ThermalLoad, start
 
 Tensor = torch.Tensor
 
@@ -55,7 +55,7 @@ class Load:
     seconds: float
     least_rounds: int = 0
     tallies: list[Tally] = field(default_factory=list)
-    heat: Heat | None = None
+    heat: ThermalLoad | None = None
     usage: Usage = field(init=False)
     ended: str | None = None
     out_of_memory: bool = False
@@ -64,7 +64,7 @@ class Load:
     _groups: list[_Group] = field(default_factory=list)
     _batches: list[Batch] = field(default_factory=list)
     _waits: dict[str, Tally] = field(default_factory=dict)
-    _heat_tally: Tally | None = None
+    _gemm_tally: Tally | None = None
     _began: float = 0.0
 
     def __post_init__(self) -> None:
@@ -97,7 +97,7 @@ class Load:
                     tally = self._begin(case)
                     if tally.yardstick and tally.repeatable:
                         members.append((case, tally))
-            self._kindle(dtype)
+            self._start_thermal_load(dtype)
         kinds: defaultdict[tuple[str, torch.dtype], list[Tally]] = defaultdict(list)
         for case, tally in members:
             kinds[case.dtype, tally.yardstick[0].dtype].append(tally)
@@ -131,20 +131,20 @@ class Load:
         pairs = zip(tally.yardstick, case.reference(), strict=True)
         tally.first_error = max(numerics.worst_error(have, want) for have, want in pairs)
 
-    def _kindle(self, dtype: torch.dtype) -> None:
+    def _start_thermal_load(self, dtype: torch.dtype) -> None:
         """The last dtype that works heats: low precision is what devices are built for, and named last."""
         with contextlib.suppress(Exception):  # the operations above tell what the device lacks or raises
             heat = start(self.accelerator, dtype, self.seconds / _SPANS)
             yardstick = (heat.ours.left @ heat.ours.right,)
             self.heat = heat
             name = numerics.name_of(dtype)
-            self._heat_tally = Tally(f"matmul of {heat.size} x {heat.size} in {name}, forward", name, FORWARD)
-            self._heat_tally.yardstick = yardstick
+            self._gemm_tally = Tally(f"matmul of {heat.size} x {heat.size} in {name}, forward", name, FORWARD)
+            self._gemm_tally.yardstick = yardstick
 
     def run(self) -> Iterator[str]:
         """Load the device until the time is up or it cannot go on; yields from time to time what it is at."""
-        if self._heat_tally is not None:
-            self.tallies.append(self._heat_tally)
+        if self._gemm_tally is not None:
+            self.tallies.append(self._gemm_tally)
         self._began = started = time.monotonic()
         shown_s = 0.0
         with _steady():
@@ -160,8 +160,8 @@ class Load:
 
     def once(self) -> None:
         """One round, for those who keep time themselves."""
-        if self._heat_tally is not None and all(tally is not self._heat_tally for tally in self.tallies):
-            self.tallies.append(self._heat_tally)
+        if self._gemm_tally is not None and all(tally is not self._gemm_tally for tally in self.tallies):
+            self.tallies.append(self._gemm_tally)
         with _steady():
             self._round()
         self.elapsed_s = time.monotonic() - self._began
@@ -183,10 +183,10 @@ class Load:
         for group in self._groups:
             with self._counting(group.tally):
                 self._compare(group, [(tally, found.get(id(tally))) for tally in group.members])
-        if self.heat is not None and self._heat_tally is not None:
-            tally = self._heat_tally
+        if self.heat is not None and self._gemm_tally is not None:
+            tally = self._gemm_tally
             with self._counting(tally):
-                out = self.heat.beat(self.elapsed_s, time.perf_counter() - began)
+                out = self.heat.step(self.elapsed_s, time.perf_counter() - began)
                 tally.calls += 1
                 if not _same((out,), tally.yardstick):
                     self._count_wrong(tally, tally.calls)

@@ -60,7 +60,7 @@ class Product:
 
 
 @dataclass(slots=True)
-class Heat:
+class ThermalLoad:
     """The same product over and over on the device, and one of about its length on the host to tell what others do."""
 
     accelerator: Accelerator
@@ -74,7 +74,7 @@ class Heat:
         """Rows of the matrices."""
         return self.ours.left.shape[0]
 
-    def beat(self, elapsed_s: float, round_s: float) -> Tensor:
+    def step(self, elapsed_s: float, round_s: float) -> Tensor:
         """As many samples as keep to their share of the time; the last result."""
         span = self._span(elapsed_s)
         out: list[Tensor] = [self.ours.left]
@@ -119,11 +119,13 @@ class Heat:
             yield Drop(min(kept, 1.0), span.device_s, before, span)
 
 
-def start(accelerator: Accelerator, dtype: torch.dtype, span_s: float) -> Heat:
+def start(accelerator: Accelerator, dtype: torch.dtype, span_s: float) -> ThermalLoad:
     """Matrices that double in size until a product takes a good part of a millisecond. Raises what torch raises."""
     ours = _grow(accelerator, dtype, accelerator.device)
     host = torch.device("cpu")
-    return Heat(accelerator, ours, None if accelerator.device == host else _grow(accelerator, torch.float32, host), span_s)
+    return ThermalLoad(
+        accelerator, ours, None if accelerator.device == host else _grow(accelerator, torch.float32, host), span_s
+    )
 
 
 def _grow(accelerator: Accelerator, dtype: torch.dtype, device: torch.device) -> Product:

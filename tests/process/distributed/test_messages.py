@@ -97,17 +97,17 @@ def test_a_store_is_reached_through_what_is_carried(ends: Ends) -> None:
     serving = threading.Thread(target=lambda: stores.append(rendezvous.store(ends.place, 2, ends.listener.detach())))
     stores: list[Any] = []
     serving.start()
-    abroad = rendezvous.store(ends.there.place(ends.place), 2)
+    remote = rendezvous.store(ends.there.place(ends.place), 2)
     serving.join()
     (here,) = stores
     here.set("from here", "a")
-    assert abroad.get("from here") == b"a"
-    abroad.set("from there", b"\0\n" * 100_000)
+    assert remote.get("from here") == b"a"
+    remote.set("from there", b"\0\n" * 100_000)
     assert here.get("from there") == b"\0\n" * 100_000
-    assert abroad.add("count", 2) == 2
+    assert remote.add("count", 2) == 2
     assert here.add("count", 3) == 5
     stores.clear()
-    del here, abroad, serving  # they hold sockets
+    del here, remote, serving  # they hold sockets
 
 
 def test_a_store_that_is_gone_ends_the_connections_to_it(ends: Ends) -> None:

@@ -16,7 +16,7 @@ from readiness.engine import discovery
 from readiness.engine.discovery import Discovery, select
 from readiness.errors import BadFileError, InterruptedRunError, UsageError
 from readiness.host import process_control
-from readiness.isolation.worker_pool import Pool
+from readiness.isolation.worker_pool import WorkerPool
 from tests.support.engine import children, without_torch
 
 
@@ -161,7 +161,7 @@ def test_a_signal_that_happens_to_come_is_no_failure_of_a_stack(whom: str, monke
     monkeypatch.setattr(accelerators, "NAMES", ("cpu",))
     killed: list[int] = []
 
-    with Pool(preload="readiness.engine.worker") as pool:
+    with WorkerPool(preload="readiness.engine.worker") as pool:
 
         def kill_once() -> bool:
             for process in children():
@@ -180,7 +180,7 @@ def test_a_signal_that_happens_to_come_is_no_failure_of_a_stack(whom: str, monke
 def test_a_driver_that_does_not_answer_fails_in_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     hang(monkeypatch, tmp_path)
     without_torch(monkeypatch)
-    with Pool() as pool:
+    with WorkerPool() as pool:
         found = discovery.discover(pool, limit_s=12)  # time enough for the CPU on a busy host
     assert [item.id for item in found.accelerators] == ["cpu:0"]
     assert found.failures == {"cuda": "its devices could not be listed within 12 s"}
@@ -192,7 +192,7 @@ def test_a_driver_that_does_not_answer_fails_in_time(monkeypatch: pytest.MonkeyP
 def test_an_interrupt_while_looking_ends_the_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     hang(monkeypatch, tmp_path)
     without_torch(monkeypatch)
-    with Pool() as pool, pytest.raises(InterruptedRunError):
+    with WorkerPool() as pool, pytest.raises(InterruptedRunError):
         discovery.discover(pool, stopped=lambda: True)
     assert children() == []
 
@@ -206,7 +206,7 @@ def test_one_stack_that_crashes_costs_itself_only(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(accelerators.stack("mps"), "absence", lambda: None)  # it will be looked at, and fail
     monkeypatch.setattr(accelerators.stack("xpu"), "absence", out_of_reach)
     without_torch(monkeypatch)
-    with Pool() as pool:
+    with WorkerPool() as pool:
         found = discovery.discover(pool)
     assert [item.id for item in found.accelerators] == ["cpu:0"]
     assert set(found.failures) | set(found.absent) == {"mps"}

@@ -34,7 +34,7 @@ CPU = AcceleratorFacts("cpu:0", "cpu", 0, "cpu", None, None)
 class Bench:
     """Where single checks are run, each in a worker of one pool."""
 
-    pool: worker_pool.Pool
+    pool: worker_pool.WorkerPool
     checks: dict[str, Check] = field(default_factory=check_registry.discover)
 
     def run(self, check: str, *, limit_s: float = 60.0, fork: bool = True, **settings: Any) -> tuple[Evidence, Outcome]:
@@ -58,7 +58,7 @@ class Bench:
 def bench() -> Iterator[Bench]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         use_checks(monkeypatch, MISBEHAVING)
-        with worker_pool.Pool() as pool:
+        with worker_pool.WorkerPool() as pool:
             yield Bench(pool)
         assert children() == []
 
@@ -185,7 +185,7 @@ def test_a_lost_exit_code_is_not_laid_on_the_device(monkeypatch: pytest.MonkeyPa
     use_checks(monkeypatch, MISBEHAVING)
     monkeypatch.setattr(worker_pool, "VANISH_LIMIT_S", 1.0)
     monkeypatch.setattr(forkserver_process.ForkserverProcess, "go_on", lambda self: None)
-    with worker_pool.Pool() as pool:
+    with worker_pool.WorkerPool() as pool:
         bench = Bench(pool)
         job = Job(bench.checks["hostile.stops_its_parent"], (CPU,))
         worker = bench.finished(job, limit_s=1.0)
@@ -200,7 +200,7 @@ def test_a_killed_parent_costs_its_check_alone_and_leaves_nothing(tmp_path: Path
     use_checks(monkeypatch, MISBEHAVING)
     monkeypatch.setenv("MANY_TRACE", str(tmp_path))
     marker = tmp_path / "marker"
-    with worker_pool.Pool() as pool:
+    with worker_pool.WorkerPool() as pool:
         bench = Bench(pool)
         evidence, outcome = bench.run("hostile.kills_its_parent", marker=str(marker))
         assert (evidence.status, outcome) == (Status.ERROR, Outcome.UNKNOWN), evidence

@@ -142,7 +142,7 @@ def test_the_kernels_kill_is_told_from_another_sigkill(monkeypatch: pytest.Monke
 
 
 def test_the_death_of_the_prepared_process_costs_one_check(tmp_path: Path) -> None:
-    with worker_pool.Pool(preload="readiness.engine.worker") as pool:
+    with worker_pool.WorkerPool(preload="readiness.engine.worker") as pool:
         worker = pool.start({"job": "discover", "stack": "cpu"}, fork=True, limit_s=30)
         while not worker.ended:
             pool.poll(0.05)
@@ -164,7 +164,7 @@ def test_what_is_preloaded_is_imported_once_and_again_after_a_death(tmp_path: Pa
     (tmp_path / "costly_module.py").write_text(f"import os\nopen({str(trace)!r}, 'a').write(f'{{os.getpid()}} ')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
-    with worker_pool.Pool(preload="readiness.engine.worker") as pool:
+    with worker_pool.WorkerPool(preload="readiness.engine.worker") as pool:
         pool.preload(["no_such_module_anywhere"])  # costs nothing but itself
         pool.preload(["costly_module"])
 
@@ -205,8 +205,8 @@ def test_a_device_held_by_an_unkillable_process_is_left_alone(tmp_path: Path, mo
     """A process in a driver's hands is given up after a deadline; the device's other checks are skipped, and it is said."""
     use_checks(monkeypatch, MISBEHAVING)
     monkeypatch.setattr(worker_pool, "VANISH_LIMIT_S", 0.5)
-    monkeypatch.setattr(worker_pool.Pool, "_send", lambda self, message: None)  # the kill never arrives
-    monkeypatch.setattr(worker_pool.Pool, "_kill_directly", lambda self, worker: None)
+    monkeypatch.setattr(worker_pool.WorkerPool, "_send", lambda self, message: None)  # the kill never arrives
+    monkeypatch.setattr(worker_pool.WorkerPool, "_kill_directly", lambda self, worker: None)
     profile = write_profile(tmp_path / "test.toml", ["trouble.hangs", "trouble.well"])
     assessment = run(tmp_path / "run", profile, timeout_s=0.5, expression="hangs or well")
     hung, well = (evidence_of(assessment, f"trouble.{way}") for way in ("hangs", "well"))

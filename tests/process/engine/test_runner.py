@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from readiness.engine import discovery, runner
-from readiness.isolation.worker_pool import Pool
+from readiness.isolation.worker_pool import WorkerPool
 from tests.support.engine import evidence_of, run, use_checks, without_torch, write_profile
 
 TIMES = '''
@@ -56,7 +56,7 @@ def test_accelerators_work_side_by_side_and_some_checks_alone(tmp_path: Path, mo
     without_torch(monkeypatch)
     real = discovery.discover
 
-    def two(pool: Pool, **limits: Any) -> discovery.Discovery:
+    def two(pool: WorkerPool, **limits: Any) -> discovery.Discovery:
         found = real(pool, **limits)
         (one,) = found.accelerators
         return replace(found, accelerators=(one, replace(one, id="cpu:1", index=1)))

@@ -18,7 +18,7 @@ from readiness.cli.trace import trace
 from readiness.datamodel import Outcome
 from readiness.engine import isolated_call
 from readiness.errors import Exit, UsageError
-from readiness.isolation.worker_pool import Pool
+from readiness.isolation.worker_pool import WorkerPool
 from readiness.profile import loader
 from readiness.tracing import workload_schema
 from readiness.tracing.workload_schema import Phase, Size
@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(made)
         patch.syspath_prepend(str(made))
-        with Pool(preload=PREPARED) as pool:
+        with WorkerPool(preload=PREPARED) as pool:
             patch.setattr(isolated_call, "Pool", lambda **_: contextlib.nullcontext(pool))
             yield made
 

@@ -18,7 +18,7 @@ import pytest
 from readiness.cli.trace import trace as hear
 from readiness.engine import isolated_call
 from readiness.errors import Exit, UsageError
-from readiness.isolation.worker_pool import Pool
+from readiness.isolation.worker_pool import WorkerPool
 from tests.support.command_line import readiness
 from tests.support.engine import children
 from tests.support.paths import ROOT
@@ -106,7 +106,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(str(folder))
-        with Pool(preload="torch,readiness.tracing.record_workload,readiness.engine.worker") as pool:
+        with WorkerPool(preload="torch,readiness.tracing.record_workload,readiness.engine.worker") as pool:
             patch.setattr(isolated_call, "Pool", lambda **_: contextlib.nullcontext(pool))
             yield folder
 

@@ -1,4 +1,4 @@
-"""Ranks that an outpost starts on another host: as if they were here, and lost when their host is.
+"""Ranks that a remote agent starts on another host: as if they were here, and lost when their host is.
 
 The other host is this machine, reached by a command: what carries between hosts is the same.
 """
@@ -43,18 +43,18 @@ from tests.support.hosts import another, with_hosts
 
 @pytest.fixture(autouse=True, scope="module")
 def _nothing_left() -> Iterator[None]:
-    """One outpost serves all tests that do it no harm; at the end nothing may be left."""
+    """One remote agent serves all tests that do it no harm; at the end nothing may be left."""
     with support.nothing_left():
         yield
-        client.hang_up_all()
+        client.close_all_connections()
 
 
 @pytest.fixture
 def called_anew() -> Iterator[None]:
     """The other host is called by this test, and again by the next one."""
-    client.hang_up_all()
+    client.close_all_connections()
     yield
-    client.hang_up_all()
+    client.close_all_connections()
 
 
 def run(function: Any, settings: Json | None = None, *, hosts: int = 1, ranks: int = 0, **options: Any) -> RanksOutcome:
@@ -106,14 +106,14 @@ def test_ranks_of_which_none_is_here_have_no_store() -> None:
         run_ranks(summing, accelerator, Placement(accelerator.peers[1:]))
 
 
-def test_one_outpost_serves_world_after_world() -> None:
+def test_one_remote_agent_serves_group_after_group() -> None:
     first, second = run(summing), run(summing, ranks=4)
     assert first.failure is second.failure is None
     there = first.reports[1][0]["parent"]
     assert [reports[0]["parent"] for reports in second.reports] == [os.getpid(), there, os.getpid(), there]
 
 
-def test_an_outpost_that_has_gone_meanwhile_is_called_again() -> None:
+def test_a_dead_remote_agent_is_started_again() -> None:
     first = run(summing)
     os.kill(first.reports[1][0]["parent"], signal.SIGKILL)
     assert support.wait_for_end([first.reports[1][0]["parent"]]) == []
@@ -175,7 +175,7 @@ def test_of_a_rank_that_hangs_on_another_host_the_stacks_are_told() -> None:
 
 
 def losing(context: RankContext) -> Iterator[Json]:
-    """The rank on the other host does something to the outpost that started it."""
+    """The rank on the other host does something to the remote agent that started it."""
     yield {"pid": os.getpid()}
     context.exchange()
     if context.rank == 1:
@@ -215,10 +215,10 @@ def test_with_the_process_that_holds_the_line_everything_on_the_other_host_ends(
     os.close(writer)
     with os.fdopen(reader) as told:
         pids = [int(told.readline()) for _ in range(2)]
-    outposts = [psutil.Process(pid).ppid() for pid in pids]
+    agents = [psutil.Process(pid).ppid() for pid in pids]
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    assert support.wait_for_end([*pids, *(pid for pid in outposts if pid != child)]) == []
+    assert support.wait_for_end([*pids, *(pid for pid in agents if pid != child)]) == []
 
 
 def telling_its_pid(context: RankContext) -> Iterator[Json]:
@@ -232,18 +232,18 @@ def unknown_to_others(context: RankContext) -> Iterator[Json]:
 
 
 def test_a_function_that_the_other_host_does_not_have_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    (known,) = client.lines_to([another("other0")], "cpu").values()
+    (known,) = client.connections_to([another("other0")], "cpu").values()
     monkeypatch.setattr(unknown_to_others, "__module__", "checks_of_this_host_alone")
     outcome = run(unknown_to_others)
     assert outcome.failure is not None
     assert outcome.failure.culprits == (1,)
     assert "No module named 'checks_of_this_host_alone'" in outcome.failure.reason
-    (there,) = client.lines_to([another("other0")], "cpu").values()
-    assert there is known  # no order to the rank that never was has ended the outpost
+    (there,) = client.connections_to([another("other0")], "cpu").values()
+    assert there is known  # no order to the rank that never was has ended the remote agent
 
 
-def outpost(folder: Path, program: str) -> tuple[str, ...]:
-    """A command that runs this program in place of an outpost."""
+def agent_command(folder: Path, program: str) -> tuple[str, ...]:
+    """A command that runs this program in place of a remote agent."""
     file = folder / "python"
     greeting = json.dumps({"version": __version__, "address": "127.0.0.1"})
     known = f"VERSION, GREETING = {__version__!r}, {greeting!r}\ndef ASKED(times): [sys.stdin.readline() for _ in range(times)]"
@@ -270,18 +270,18 @@ def outpost(folder: Path, program: str) -> tuple[str, ...]:
         ("while True: sys.stderr.write('x' * 65536)", "the connection ended (xxx"),
     ],
 )
-def test_what_is_no_outpost_is_told_with_its_words(
+def test_the_output_of_what_is_not_a_remote_agent_is_shown(
     program: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "START_S", 1.0 if program == "time.sleep(60)" else 20.0)
     monkeypatch.setattr(client, "ANSWER_S", 4.0)
-    accelerator = with_hosts(another(command=outpost(tmp_path, program)))
+    accelerator = with_hosts(another(command=agent_command(tmp_path, program)))
     with pytest.raises(OSError, match="host other") as problem:
         run_ranks(summing, accelerator, place(accelerator), patience_s=5.0)
     assert words in str(problem.value)
 
 
-#: An outpost until it is to start ranks.
+#: A remote agent until it is to start ranks.
 GREETS = """
 print(GREETING, flush=True)
 for line in sys.stdin:
@@ -298,14 +298,14 @@ for line in sys.stdin:
     [
         "nonsense", "[1]", "[" * 100_000, '{"records": 3}', '{"records": {"9": "AAAA"}}', '{"records": {"1": "AAAA"}}',
         '{"records": {"one": ""}}', '{"records": {"0": ""}}', '{"beats": [0]}', '{"beats": [99]}', '{"beats": 1}', '{"line": [7, "x"]}', '{"line": [1, 5]}', '{"line": [1, "x"]}',
-        '{"line": [1, "[]"]}', '{"log": [1, 5]}', '{"log": [9, ""]}', '{"fares": [1, 3]}', '{"fares": [1, {"code": "x"}]}',
-        '{"fares": [1, {"process": 1}]}', '{"store": ["a", "AAAA"]}', '{"store": [1, "?"]}', '{"store": [1, 7]}',
+        '{"line": [1, "[]"]}', '{"log": [1, 5]}', '{"log": [9, ""]}', '{"rank_status": [1, 3]}', '{"rank_status": [1, {"code": "x"}]}',
+        '{"rank_status": [1, {"process": 1}]}', '{"store": ["a", "AAAA"]}', '{"store": [1, "?"]}', '{"store": [1, 7]}',
     ],
 )  # fmt: skip
-def test_what_no_outpost_says_loses_its_ranks_and_no_more(says: str, tmp_path: Path) -> None:
-    accelerator = with_hosts(another(command=outpost(tmp_path, f"{GREETS}print({says!r}, flush=True); time.sleep(60)")))
+def test_an_unknown_message_loses_the_ranks_of_its_host_and_no_more(says: str, tmp_path: Path) -> None:
+    accelerator = with_hosts(another(command=agent_command(tmp_path, f"{GREETS}print({says!r}, flush=True); time.sleep(60)")))
     outcome = run_ranks(on_a_clock, accelerator, place(accelerator), patience_s=2.0, start_s=4.0)
-    client.hang_up_all()
+    client.close_all_connections()
     assert outcome.failure is not None
     assert outcome.failure.culprits in ((1,), ()), outcome.failure
     assert outcome.failure.trouble is not Trouble.DIED
@@ -319,7 +319,7 @@ def test_a_command_that_is_not_there_is_told() -> None:
 
 @pytest.mark.usefixtures("called_anew")
 def test_clocks_of_one_machine_agree_within_the_doubt() -> None:
-    (found,) = client.lines_to([another()], "cpu").values()
+    (found,) = client.connections_to([another()], "cpu").values()
     assert abs(found.clock_s) <= found.doubt_s < 0.5
 
 
@@ -328,8 +328,8 @@ def on_a_clock(context: RankContext) -> Iterator[Json]:
 
 
 @pytest.mark.usefixtures("called_anew")
-def test_a_rank_abroad_tells_moments_on_the_clock_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client.Line, "_compare_clocks", lambda _: (-1000.0, 0.25))
+def test_a_remote_rank_reports_times_on_the_clock_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client.Connection, "_compare_clocks", lambda _: (-1000.0, 0.25))
     outcome = run(on_a_clock)
     assert [round(reports[0]["early"]) for reports in outcome.reports] == [0, -1000]
     assert [reports[0]["doubt"] for reports in outcome.reports] == [0.0, 0.25]
@@ -347,8 +347,8 @@ def barriers(context: RankContext) -> Iterator[barrier.BarrierReport]:
 def test_a_barrier_is_judged_by_clocks_that_are_wrong_within_their_doubt(
     wrong_s: float, broken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = client.Line._compare_clocks
-    monkeypatch.setattr(client.Line, "_compare_clocks", lambda this: (right(this)[0] + wrong_s, abs(wrong_s) + right(this)[1]))
+    right = client.Connection._compare_clocks
+    monkeypatch.setattr(client.Connection, "_compare_clocks", lambda this: (right(this)[0] + wrong_s, abs(wrong_s) + right(this)[1]))
     outcome = run(barriers, {"broken": broken})
     assert outcome.failure is None, outcome.failure
     assert [reports[0].left_early for reports in outcome.reports] == ([1, 1] if broken else [0, 0])

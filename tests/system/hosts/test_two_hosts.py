@@ -170,7 +170,7 @@ def test_frames_that_are_changed_past_the_checksum_are_found_by_known_answers_al
     assert any(item.about and "wrong on" in item.about for item in evidence.measurements if item.name == "wrong_elements")
 
 
-def test_a_wire_to_an_outpost_that_is_cut_for_ever_is_blamed_and_no_rank(laid: wire.Wire) -> None:
+def test_a_wire_to_a_remote_agent_that_is_cut_for_ever_is_blamed_and_no_rank(laid: wire.Wire) -> None:
     """What carries orders and reports goes another way, as a management network does."""
     there = another("node2", address=wire.ADDRESSES[0], command=("nsenter", f"--net={laid.namespaces[1]}", *PYTHON))
     accelerator = with_hosts(there)
@@ -183,7 +183,7 @@ def test_a_wire_to_an_outpost_that_is_cut_for_ever_is_blamed_and_no_rank(laid: w
         summing_on, accelerator, place(accelerator), {"seconds": 60.0}, network=way, patience_s=4.0,
         on_report=lambda _, report: laid.cut(1e9) if "under_way" in report else None,
     )  # fmt: skip
-    client.hang_up_all()
+    client.close_all_connections()
     assert outcome.failure is not None
     assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.UNREACHABLE, ())
     assert "between rank 0 and rank 1" in outcome.failure.reason

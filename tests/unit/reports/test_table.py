@@ -134,7 +134,7 @@ def test_checks_that_were_left_out_took_no_time_worth_a_line_each() -> None:
 def test_waivers_name_who_until_and_why_and_expired_ones_count() -> None:
     text = render("table", build.everything())
     assert "waived by Ada Lovelace until 2027-01-31: The model does not use it." in section(text, "WAIVED")
-    assert "waiver expired on 2026-01-31; it was by Ada Lovelace" in section(text, "LIMITS")
+    assert "waiver expired on 2026-01-31; given by Ada Lovelace" in section(text, "LIMITS")
     assert "float64" not in section(text, "BLOCKERS")
 
 

@@ -111,7 +111,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "no_json": (gzip.compress(b"{"), "not JSON"),
     "nan": (gzip.compress(b'{"schema": NaN}'), "NaN is not a JSON number"),
     "deep": (gzip.compress(b"[" * 100_000), "nested too deeply|not JSON"),
-    "twice": (gzip.compress(b'{"name": 1, "name": 2}'), "stands twice"),
+    "twice": (gzip.compress(b'{"name": 1, "name": 2}'), "occurs twice"),
     "another_schema": (changed(schema="readiness.tracing/9"), "schema: 'readiness.tracing/1' was expected"),
     "path_as_name": (changed(name="../../etc/passwd"), "name: "),
     "unknown_key": (changed(code="import os"), "'code' was unexpected"),

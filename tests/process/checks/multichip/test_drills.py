@@ -114,7 +114,7 @@ def test_without_the_guard_a_mismatch_ends_ranks_or_times_out(fault: Fault, monk
 def test_who_waits_for_a_rank_that_its_library_has_ended_can_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a call of other shapes one rank may be served and return, while the watchdog of another ends that."""
 
-    healthy = rank_faults_rank._meet_fault
+    healthy = rank_faults_rank._trigger_fault
 
     def meet_fault(sums: Any, *arguments: Any, **options: Any) -> Any:
         sums.run = lambda count: 0

@@ -91,7 +91,7 @@ def _play(accelerator: Any, loaded: Any, part: Any) -> Any:
     from readiness.probes.model_operators.replay import Replayer
 
     budget = replay_sizes.DeviceBudget(2.0**31, 1.0, 1e9, 1e9)
-    return Replayer(accelerator, loaded, part, budget, lambda *_: None, time.monotonic() + _PLENTY_S).play(large=False)
+    return Replayer(accelerator, loaded, part, budget, lambda *_: None, time.monotonic() + _PLENTY_S).replay_group(large=False)
 
 
 def _mild(workload: str, seed: int, only: Sequence[str]) -> Any:

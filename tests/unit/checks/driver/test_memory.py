@@ -30,10 +30,10 @@ def test_a_flipped_bit_shows(monkeypatch: pytest.MonkeyPatch) -> None:
         filled[-1].pieces[-1][-1] ^= 4
         return honest(accelerator, size)
 
-    filled: list[memory_fill.Filling] = []
+    filled: list[memory_fill.MemoryFill] = []
     fill = memory_fill.fill
 
-    def kept(*arguments: Any) -> memory_fill.Filling:
+    def kept(*arguments: Any) -> memory_fill.MemoryFill:
         filled.append(fill(*arguments))
         return filled[-1]
 

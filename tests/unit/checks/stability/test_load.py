@@ -21,7 +21,7 @@ from readiness.probes.stability.measurements import of_load
 from readiness.probes.stability.memory_usage import Usage
 from readiness.probes.stability.op_batches import ERRORS_OF_ONE
 from readiness.probes.stability.operations import OPERATIONS
-from readiness.probes.stability.thermal_load import Heat, Product, Span
+from readiness.probes.stability.thermal_load import Product, Span, ThermalLoad
 from readiness.profile import loader
 from tests.support import cpu, run_check, value, values, want_of_disk
 from tests.support.parity import Change, Defect, Tensor, refuse, scale_gradient
@@ -257,9 +257,9 @@ def test_a_dtype_that_the_device_lacks_tells_nothing_of_results() -> None:
     assert set(nothing) == {"supported"}
 
 
-def heat(*device_ms: float, host_ms: tuple[float, ...] = (), samples: int = 100) -> Heat:
+def heat(*device_ms: float, host_ms: tuple[float, ...] = (), samples: int = 100) -> ThermalLoad:
     product = Product(torch.ones(2, 2), torch.ones(2, 2), 1e-3, 1)
-    found = Heat(cpu(), product, product if host_ms else None, 5.0)
+    found = ThermalLoad(cpu(), product, product if host_ms else None, 5.0)
     host = host_ms or (float("inf"),) * len(device_ms)
     found.spans = [
         Span(5.0 * index, 5.0 * (index + 1), samples, ours, theirs)
