@@ -1,8 +1,8 @@
-"""What reading, judging and reporting a saved assessment costs, by its size, against parsing its JSON alone.
+"""What reading and judging a saved assessment costs, by its size, against parsing its JSON alone.
 
 Run by hand: `python benchmarks/assessments.py [ACCELERATORS ...]`. Seconds of a processor, so that a busy host changes
 little; the named alternatives are `json.loads` of the same text, and `jsonschema` in place of the compiled schema (for up
-to a thousand accelerators).
+to a thousand accelerators). What each report costs is in `benchmarks/reports.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from jsonschema import Draft202012Validator
 
 from readiness.documents import assessment, consistency, files, schema
 from readiness.judging.rejudge import rejudge
-from readiness.rendering import formats
 from tests.support import saved
 
 SIZES = (1, 100, 1_000, 5_000)
@@ -76,8 +75,6 @@ def measure(folder: Path, count: int) -> None:
     step("derived again and compared", lambda: consistency.refuse(read, "here"))
     demanded = saved.profile(folder)
     step("judged", lambda: rejudge(read, demanded, saved.BOTH, basis=read.basis))
-    for name in formats.formats():
-        step(f"reported as {name}", lambda name=name: formats.render(name, read))  # type: ignore[misc]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,87 @@
+"""What each report of a saved assessment costs, in seconds of a processor and in memory, by the number of accelerators.
+
+Run by hand: `python benchmarks/reports.py [ACCELERATORS ...]`. Each format is rendered in a process of its own that has read
+the assessment before; the named alternative is `json.dumps` of the same document. All accelerators are alike in the first
+table; in the second each is of a model of its own, so that nothing can be said once for several.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import assessments
+
+from readiness.documents import assessment, files
+from readiness.rendering import formats
+
+SIZES = (1, 8, 1_000)
+_ALTERNATIVE = "(json.dumps)"
+
+
+def main() -> None:
+    """Print a table for alike and one for unlike accelerators; or, as a child, one figure."""
+    if sys.argv[1:2] == ["--one"]:
+        _one(sys.argv[2], Path(sys.argv[3]))
+        return
+    sizes = [int(word) for word in sys.argv[1:]] or list(SIZES)
+    with tempfile.TemporaryDirectory() as folder:
+        for title, unlike in (("alike", False), ("each of a model of its own", True)):
+            print(f"{'accelerators':>12}  {title:28} {'s':>7} {'x json.dumps':>13} {'MiB':>6} {'kB of text':>10}")
+            for count in sizes:
+                _table(Path(folder), count, unlike)
+
+
+def _table(folder: Path, count: int, unlike: bool) -> None:
+    file = folder / "assessment.json"
+    file.write_text(_unlike(assessments.made(folder, count)) if unlike else assessments.made(folder, count))
+    floor = 0.0
+    for name in (_ALTERNATIVE, *formats.formats()):
+        command = [sys.executable, __file__, "--one", name, str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(f"{count:12}  {name:28} failed: {done.stderr.strip().splitlines()[-1]}")
+            continue
+        seconds, grown, size = map(float, done.stdout.split())
+        floor = floor or seconds
+        print(f"{count:12}  {name:28} {seconds:7.3f} {seconds / floor:13.1f} {grown:6.0f} {size / 1000:10.0f}", flush=True)
+
+
+def _unlike(text: str) -> str:
+    """The same assessment with another model for each accelerator."""
+    read = assessment.from_json(json.loads(text), "here")
+    items = tuple(
+        replace(item, facts=replace(item.facts, model=f"model {number}")) for number, item in enumerate(read.accelerators)
+    )
+    return assessment.dumps(assessment.to_json(replace(read, accelerators=items)))
+
+
+def _one(name: str, file: Path) -> None:
+    """Seconds of a processor, MiB by which memory grew at most, and bytes of the report."""
+    document = files.read_json(file, largest_bytes=assessment.LARGEST_FILE_BYTES)
+    read = assessment.parsed(document, str(file))
+    formats.formats()
+
+    def render() -> str:
+        return json.dumps(document) if name == _ALTERNATIVE else formats.render(name, read)
+
+    before, begun = _peak_mib(), time.process_time()
+    text = render()
+    print(time.process_time() - begun, _peak_mib() - before, len(text.encode()))
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+if __name__ == "__main__":
+    main()
