@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: The most characters of a cell.
 _LONGEST = 32_000
+#: Points that a line of text is high: programs other than Excel find no height by themselves.
+_LINE = 15
 _COLOURS = {
     "good": ("#0f5323", "#d9f2de"), "bad": ("#8a0f14", "#fbdcdc"), "open": ("#634200", "#fdeec6"),
     "warn": ("#7a3500", "#ffe5d0"),
@@ -81,6 +83,7 @@ class _Sheets:
         for column, (head, width) in enumerate(zip(heads, widths, strict=True)):
             sheet.set_column(column, column, width)
             sheet.write_string(first, column, _text(head), self.head)
+        sheet.set_row(first, 2 * _LINE)
         sheet.freeze_panes(first + 1, 1)
         sheet.set_landscape()
         sheet.fit_to_pages(1, 0)
@@ -96,7 +99,7 @@ class _Sheets:
         for row, text in enumerate(lines):
             sheet.merge_range(row, 0, row, len(heads) - 1, "", self.loud)
             sheet.write_string(row, 0, _text(f"WARNING: {text}"), self.loud)
-            sheet.set_row(row, 15 * (1 + len(text) // 170))
+            sheet.set_row(row, _LINE * (1 + len(text) // 170))
         row = len(lines) + (1 if lines else 0)
         for use in comparison.answers:
             for place, machine in enumerate(ranked(comparison.machines, use), 1):
@@ -118,6 +121,7 @@ class _Sheets:
                         sheet.write_number(row, column, value, self.number)
                 more = [f"and {standing.further} more"] if standing.further else []
                 sheet.write_string(row, 9, _text("\n".join([*standing.reasons, *more])), self.plain)
+                sheet.set_row(row, _LINE * max(sum(1 + len(text) // 90 for text in (*standing.reasons, *more)), 1))
         row += 2
         for use, sentences in comparison.answers.items():
             for sentence in sentences:
@@ -130,7 +134,7 @@ class _Sheets:
         names = [machine.name for machine in comparison.machines]
         heads = ["requirement", "what holds where it is met", "level", "use", "check", "limit", "alike"]
         heads += [part for name in names for part in (name, f"{name}: measured")]
-        widths = [30, 44, 9, 20, 24, 22, 8, *(w for _ in names for w in (26, 14))]
+        widths = [34, 50, 9, 20, 24, 34, 8, *(w for _ in names for w in (26, 14))]
         sheet = self._sheet("Requirements", heads, widths)
         rows = [*comparison.differing, *comparison.others]
         for number, row in enumerate(rows, 1):
