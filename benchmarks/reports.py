@@ -16,11 +16,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import assessments
-
+from benchmarks import assessments
 from readiness.documents import assessment, files
 from readiness.rendering import formats
 

@@ -75,8 +75,8 @@ def pci_devices(vendor: str, kind: str, drivers: Collection[str], root: Path = _
     """The addresses of a vendor's PCI devices (`8086`) whose class begins with `kind` (`0380`), bound to such a driver."""
     found = []
     for place in sorted((root / "sys/bus/pci/devices").glob("*")):
-        found = [(read_text(place / name) or "").lower().removeprefix("0x") for name in ("vendor", "class")]
-        if found[0] == vendor and found[1].startswith(kind) and (place / "driver").resolve().name in drivers:
+        numbers = [(read_text(place / name) or "").lower().removeprefix("0x") for name in ("vendor", "class")]
+        if numbers[0] == vendor and numbers[1].startswith(kind) and (place / "driver").resolve().name in drivers:
             found.append(place.name)
     return found
 

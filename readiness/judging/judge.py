@@ -192,7 +192,7 @@ def _find(
             return finding(Outcome.UNKNOWN, f"{requirement.check}: {evidence.reason}")
         case Status.MEASURED:
             if len(comparable) < len(meant):
-                kinds = ("a boolean", "a number") if isinstance(meant[0].value, bool) else ("a number", "a boolean")
+                kinds = ("a number", "a boolean") if isinstance(requirement.limit.bound, bool) else ("a boolean", "a number")
                 return finding(Outcome.UNKNOWN, f"{requirement.check} yielded {kinds[0]}, but the limit is {kinds[1]}")
             if worst is None:
                 return finding(Outcome.UNKNOWN, _absence(requirement, evidence))
@@ -234,7 +234,7 @@ def _worst(measurements: Sequence[Measurement], limit: Limit) -> Measurement | N
     def severity(measurement: Measurement) -> tuple[bool, float, float, str]:
         value = measurement.value
         number = _number(value)
-        text = f"{sorted(measurement.labels.items())} {number!r} {measurement.unit} {measurement.about}"
+        text = f"{sorted(measurement.labels.items())} {value!r} {measurement.unit} {measurement.about}"
         if math.isnan(number):
             return True, 1.0, math.inf, text
         match limit.operator:

@@ -51,7 +51,7 @@ def environment() -> Environment:
 def render(template: str, **values: Any) -> str:
     """A page of a template of this folder: `report.html.jinja`. `ids` counts what needs a name of its own in the page."""
     numbers = count(1)
-    return environment().get_template(template).render(ids=lambda: f"n{next(numbers)}", **values)
+    return environment().get_template(template).render(ids=lambda: f"n{next(numbers)}", **values).rstrip("\n") + "\n"
 
 
 def _harmless(value: object) -> object:

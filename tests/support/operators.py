@@ -20,12 +20,12 @@ def sweep(*only: str, dtypes: tuple[str, ...] = ("float32",), **settings: Any) -
 
 def outcomes(evidence: Evidence) -> dict[str, tuple[str, str]]:
     """Outcome and phase of each operator that is neither native nor decomposed."""
-    return {row["operator"]: (row["outcome"], row["phase"]) for row in evidence.rows if row["outcome"] != "summary"}
+    return {row["operator"]: (row["outcome"], row["phase"]) for row in evidence.rows if row.get("outcome", "summary") != "summary"}
 
 
 def detail(evidence: Evidence, operator: str) -> str:
     """What the row of an operator says."""
-    return next(str(row["detail"]) for row in evidence.rows if row["operator"] == operator)
+    return next(str(row["detail"]) for row in evidence.rows if row.get("operator") == operator)
 
 
 def about(evidence: Evidence, name: str) -> str | None:

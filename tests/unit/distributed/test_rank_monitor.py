@@ -137,9 +137,6 @@ def test_a_stopped_rank_is_frozen_after_a_while_that_was_watched(
     ranks: Ranks, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     states = {1: "stopped"}
-    monkeypatch.setattr(
-        psutil, "Process", lambda pid: types.SimpleNamespace(status=lambda: states.get(pid, psutil.STATUS_SLEEPING))
-    )
     for rank, handle in enumerate(ranks.handles):
         handle.pid = rank
     monitor = RankMonitor(ranks.group)
@@ -149,15 +146,19 @@ def test_a_stopped_rank_is_frozen_after_a_while_that_was_watched(
         monitor.tick(0.0)
         return monitor.any_frozen()
 
-    assert not frozen(0.1)
-    assert not frozen(60.0)  # both were paused: the rank is continued after the monitor
-    assert not frozen(1.0)
-    states.clear()
-    assert not frozen(1.0)
-    states[1] = "stopped"
-    assert not frozen(0.1)
-    assert not frozen(1.0)
-    assert frozen(1.0)
+    with monkeypatch.context() as patch:  # undone before others look for processes
+        patch.setattr(
+            psutil, "Process", lambda pid: types.SimpleNamespace(status=lambda: states.get(pid, psutil.STATUS_SLEEPING))
+        )
+        assert not frozen(0.1)
+        assert not frozen(60.0)  # both were paused: the rank is continued after the monitor
+        assert not frozen(1.0)
+        states.clear()
+        assert not frozen(1.0)
+        states[1] = "stopped"
+        assert not frozen(0.1)
+        assert not frozen(1.0)
+        assert frozen(1.0)
 
 
 def test_reports_are_handed_over_and_not_kept(ranks: Ranks, clock: Clock) -> None:

@@ -164,7 +164,7 @@ def test_healthy_is_told_in_words(tmp_path: Path) -> None:
     done = made(tmp_path, alarms=False)
     assert "False alarms: none over 3 healthy runs (seeds 7 to 9)." in rehearsal_text.healthy(done)
     never = replace(done, result=replace(done.result, healthy_runs=0))
-    assert "not known" in rehearsal_text.healthy(never)[0]
+    assert "unknown, no healthy chip was run" in rehearsal_text.healthy(never)[0]
     assert [line.fault.name for line in done.result.of(Word.NOT_CLAIMED)] == ["nobody"]
 
 

@@ -206,7 +206,7 @@ def test_another_model_or_software_or_a_simulated_one_is_not_alike() -> None:
         build.facts("a:3", properties=build.SIMULATED), build.facts("a:4"),
     ]  # fmt: skip
     found = rendering.alike(build.assessment(*(build.accelerator((), facts_=device) for device in devices)))
-    assert [group.title() for group in found] == ["a:0, a:4 (2 alike)", "a:1", "a:2", "a:3 (simulated)"]
+    assert [group.title() for group in found] == ["a:0, a:4 (2 identical)", "a:1", "a:2", "a:3 (simulated)"]
 
 
 def test_figures_that_differ_are_a_range_that_names_its_ends() -> None:

@@ -153,7 +153,7 @@ def test_odd_cells_do_not_break_it() -> None:
 
 def test_special_situations_are_said() -> None:
     assert "**cuda**: its accelerators could not be listed" in render("markdown", build.half_blind())
-    assert "nothing is known" in render("markdown", build.nothing())
+    assert "No accelerator was assessed" in render("markdown", build.nothing())
     assert "**Interrupted**" in render("markdown", build.interrupted())
     assert "| training |" not in render("markdown", build.one_use())
 

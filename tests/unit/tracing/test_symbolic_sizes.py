@@ -36,7 +36,7 @@ def test_a_curve_has_no_slope() -> None:
 
 @pytest.mark.parametrize(
     ("other", "message"),
-    [(heard(), "number of calls"), (heard(Call("aten::bmm", (), ())), "stands beside"),
+    [(heard(), "number of calls"), (heard(Call("aten::bmm", (), ())), "is recorded beside"),
      (heard(Call("aten::mm", (Spec("bfloat16", (2, 5)), Spec("float32", (5, 7))), ())), "differs in kind")],
 )  # fmt: skip
 def test_what_is_not_alike_is_told(other: list[tuple[Phase, Call]], message: str) -> None:

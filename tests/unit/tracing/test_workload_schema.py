@@ -102,9 +102,9 @@ def record(**changes: Any) -> bytes:
 
 
 HOSTILE: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "cut short|not compressed"),
+    "empty": (b"", "truncated|not compressed"),
     "no_gzip": (b"PK\x03\x04 nothing", "not compressed"),
-    "cut": (workload_schema.dumps(workload(MM))[:-20], "cut short"),
+    "cut": (workload_schema.dumps(workload(MM))[:-20], "truncated"),
     "bomb": (gzip.compress(b" " * (2**24 + 10)), "unpacks to more than 16 MiB"),
     "huge": (b"\x1f\x8b" + b"x" * 2**20, "larger than 1024 KiB"),
     "no_text": (gzip.compress(b"\xff\xfe\x00"), "not JSON"),
@@ -112,7 +112,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "nan": (gzip.compress(b'{"schema": NaN}'), "NaN is not a JSON number"),
     "deep": (gzip.compress(b"[" * 100_000), "nested too deeply|not JSON"),
     "twice": (gzip.compress(b'{"name": 1, "name": 2}'), "occurs twice"),
-    "another_schema": (changed(schema="readiness.tracing/9"), "schema: 'readiness.tracing/1' was expected"),
+    "another_schema": (changed(schema="readiness.tracing/9"), "schema: 'readiness.workload/1' was expected"),
     "path_as_name": (changed(name="../../etc/passwd"), "name: "),
     "unknown_key": (changed(code="import os"), "'code' was unexpected"),
     "no_records": (changed(records=[]), "records: "),
@@ -162,7 +162,7 @@ PROFILE = (
 
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [("beside:test.json.gz", "cut short"), ("beside:../test.json.gz", "not a file name"), ("beside:other.json.gz", "no such file"),
+    [("beside:test.json.gz", "truncated"), ("beside:../test.json.gz", "not a file name"), ("beside:other.json.gz", "no such file"),
      ("nothing", "there is no workload")],
 )  # fmt: skip
 def test_a_profile_is_refused_before_anything_runs(tmp_path: Path, setting: str, message: str) -> None:
@@ -187,4 +187,4 @@ def test_a_file_beside_a_profile_is_found_wherever_both_lie(tmp_path: Path) -> N
 
 def test_the_schema_is_published() -> None:
     assert "workload" in schema.NAMES
-    assert json.loads(schema.text("workload"))["$id"] == "readiness.tracing/1"
+    assert json.loads(schema.text("workload"))["$id"] == "readiness.workload/1"

@@ -31,7 +31,7 @@ def blamed(other: Callable[..., Any], check: str, seed: int, **settings: Any) ->
         accelerator = Accelerator(sim.facts(planted)[0], accelerators.stack("sim"), seed=seed)
         evidence = run_check(check, accelerator, **settings)
         sound = ("native", "decomposed", "summary", "cannot be judged")
-        poor = [f"{row['operator']} {row['dtype']}: {row['detail']}" for row in evidence.rows if row["outcome"] not in sound]
+        poor = [f"{row['operator']} {row['dtype']}: {row['detail']}" for row in evidence.rows if row.get("outcome", "native") not in sound]
         judged = max(values(evidence, "judged", dtype="float32"), default=len(evidence.rows))
         return [evidence.reason, poor, judged, len(changed)]
 

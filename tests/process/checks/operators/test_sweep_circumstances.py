@@ -24,7 +24,7 @@ def on_sim(which: chips.Chip, *only: str, dtypes: tuple[str, ...] = ("float32",)
         evidence = run_check("operators.sweep", accelerator, only=only, dtypes=dtypes, processes=1)
         assert evidence.status.value == "measured", evidence.reason
         return {
-            str(row["operator"]): [str(row["outcome"]), str(row["detail"])] for row in evidence.rows if row["outcome"] != "summary"
+            str(row["operator"]): [str(row["outcome"]), str(row["detail"])] for row in evidence.rows if row.get("outcome", "summary") != "summary"
         }
 
     found: dict[str, list[str]] = inside(which, run)

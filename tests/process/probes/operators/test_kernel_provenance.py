@@ -96,7 +96,7 @@ def _structured() -> list[str]:
 def test_a_kernel_registered_as_out_or_before_autograd_is_the_devices_own() -> None:
     import multiprocessing
 
-    with multiprocessing.get_context("spawn").WorkerPool(1) as pool:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(_structured) == ["decomposed", "native", "decomposed", "native"]
 
 

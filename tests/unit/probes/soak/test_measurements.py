@@ -103,7 +103,7 @@ def test_eight_chips_for_a_day_say_what_they_prove_and_what_not() -> None:
         " 64.1 hours between faults, and 1024 of them together for at least 3.76 minutes"
     )
     assert row["does_not_prove"].startswith(
-        "that 1024 chips run for 7 days without an interruption with a probability of 50 %: that needs 743,510 chip-hours with no"
+        "that 1024 chips run for 7 days without an interruption, at even odds: that needs 743,510 chip-hours with no"
         " fault, 3,872 times as many"
     )
 
