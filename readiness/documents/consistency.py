@@ -7,12 +7,13 @@ its findings are held against their own limits, and their values against the evi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import signal
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from fnmatch import fnmatchcase
 from typing import Any
 
-from readiness.causes import OWN_FAULTS
 from readiness.datamodel import (
     AcceleratorAssessment,
     Assessment,
@@ -125,14 +126,23 @@ def _judging(assessment: Assessment, basis: Basis) -> Rejudging | None:
 def _of_evidence(piece: Evidence, id: str, known: set[str]) -> Iterator[str]:
     if piece.attempts == 0 and piece.status in _WITHOUT_TRY:
         yield f"is {piece.status}, and has no attempt"
-    if piece.status is Status.MEASURED:
-        for fault in OWN_FAULTS:
-            if piece.process.get("exit_code") == -fault or piece.process.get("signal") == fault.name:
-                yield f"is measured, but its process died by {fault.name}"
+    if piece.status is Status.MEASURED and (end := _bad_end(piece.process)) is not None:
+        yield f"is measured, but its process {end}"
     if piece.accelerators and id not in piece.accelerators:
         yield f"was measured on {', '.join(piece.accelerators[:4])}, but is filed under another accelerator"
     elif missing := [other for other in piece.accelerators if other not in known]:
         yield f"was measured together with {', '.join(missing[:4])}, which are missing in the file"
+
+
+def _bad_end(process: Mapping[str, Any]) -> str | None:
+    """How a process ended, in words; None where it left by itself with 0, as each does that has measured, or nobody says."""
+    code, died_by = process.get("exit_code", 0), process.get("signal")
+    if type(code) is int and code < 0:
+        with contextlib.suppress(ValueError):
+            died_by = signal.Signals(-code).name
+    if died_by is not None:
+        return f"died by {str(died_by)[:20]}"
+    return None if type(code) is int and code == 0 else f"ended with exit code {str(code)[:20]}"
 
 
 # ---------------------------------------------------------------------------------------------------- one accelerator

@@ -120,7 +120,10 @@ def _is_later_form(value: object, known: str) -> bool:
     """Return whether the form is later than this version knows, e.g. `readiness.profile/2`."""
     name, _, number = str(value)[:_LONGEST_TEXT].rpartition("/")
     wanted, _, own = known.rpartition("/")
-    return name == wanted and re.fullmatch("[0-9]{1,6}", number) is not None and int(number) > int(own)
+    numbers = (number, own)
+    if name != wanted or not all(re.fullmatch("[0-9]{1,6}", each, re.ASCII) for each in numbers):
+        return False  # not every constant is the name of a form
+    return int(number) > int(own)
 
 
 def _shorten(message: str, longest: int = 300) -> str:

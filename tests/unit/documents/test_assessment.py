@@ -190,6 +190,15 @@ def test_a_document_with_the_keys_of_the_contract_alone_is_read() -> None:
     assert documents.from_json(documents.to_json(read), "here") == read
 
 
+@pytest.mark.parametrize("name", [1, 70, "9", "readiness/2", None])
+def test_a_name_that_is_not_ours_is_a_bad_file_whatever_it_is(name: object) -> None:
+    document = copy()
+    document["tool"]["name"] = name
+    with pytest.raises(BadFileError) as caught:
+        documents.from_json(document, "here")
+    assert "tool.name" in str(caught.value)
+
+
 def paths(document: Any, above: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
     """The way to every key of a document."""
     found: list[tuple[str | int, ...]] = []

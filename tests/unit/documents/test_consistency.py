@@ -186,6 +186,21 @@ ALTERED: dict[str, tuple[Callable[[Any], object], str, str]] = {
     "measured by a process that a signal ended": (
         lambda d: piece(d, "family.topic")["process"].update(signal="SIGBUS"), "its process died by SIGBUS", "evidence[3]"
     ),
+    "measured by a process that failed": (
+        lambda d: piece(d, "family.topic")["process"].update(exit_code=70), "its process ended with exit code 70", "evidence[3]"
+    ),
+    "measured by a process that a shell saw die": (
+        lambda d: piece(d, "family.topic")["process"].update(exit_code=139), "its process ended with exit code 139", "evidence[3]"
+    ),
+    "measured by a process that was killed": (
+        lambda d: piece(d, "family.topic")["process"].update(exit_code=-9), "its process died by SIGKILL", "evidence[3]"
+    ),
+    "measured by a process that was lost": (
+        lambda d: piece(d, "family.topic")["process"].update(exit_code=None), "its process ended with exit code None", "evidence[3]"
+    ),
+    "measured with an exit code that is none": (
+        lambda d: piece(d, "family.topic")["process"].update(exit_code=False), "its process ended with exit code False", "evidence[3]"
+    ),
     "measured without a try": (lambda d: piece(d, "family.topic").update(attempts=0), "is measured, and has no attempt", "evidence[3]"),
     "measured elsewhere": (lambda d: piece(d, "group.sum").update(accelerators=["sim:1"]), "was measured on sim:1, but is filed", "evidence"),
     "measured with one that does not exist": (
