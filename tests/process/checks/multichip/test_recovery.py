@@ -113,7 +113,7 @@ def test_a_checkpoint_that_should_be_refused_and_is_not_is_told(monkeypatch: pyt
     monkeypatch.setattr(rank._Run, "load", credulous)
     evidence = checked()
     assert values(evidence, "broken_refused", broken="file missing") == [0]
-    assert "a checkpoint with its file missing is taken by rank 0 (cpu:0), rank 1 (cpu:1)" in about(evidence, "broken_refused")[2]
+    assert "a checkpoint with its file missing is accepted by rank 0 (cpu:0), rank 1 (cpu:1)" in about(evidence, "broken_refused")[2]
 
 
 @pytest.mark.parametrize(("fault", "what"), [(support.kill_oneself, "died"), (support.fail, "raised")])
