@@ -14,8 +14,10 @@ from itertools import pairwise
 from readiness.rendering.text import figure
 
 Point = tuple[float, float]
-_WIDTH, _HEIGHT = 560.0, 260.0
+_WIDTH, _HEIGHT = 576.0, 260.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 546.0, 22.0, 216.0
+DECIMAL = (2.0, 10.0, 1e3, 1e6)
+BINARY = (2.0, 4.0, 16.0, 64.0, 1024.0)
 #: So many lines have a style of their own.
 MOST_LINES = 6
 _MOST_POINTS = 400
@@ -122,17 +124,19 @@ def line_chart(
     notes: Sequence[str] = (),
     x_text: Callable[[float], str] = figure,
     y_text: Callable[[float], str] = figure,
+    x_powers: Sequence[float] = DECIMAL,
 ) -> LineChart | None:
     """Lines, a band (x, low, high), horizontal limits and vertical marks; None where there is no point to draw.
 
-    More lines than there are styles are counted in a note.
+    More lines than there are styles are counted in a note. `x_powers` are the numbers whose powers may be ticks where it
+    is logarithmic, from which the first is taken that gives few enough.
     """
     shown = [one for one in series if any(map(_finite, one.points))][:MOST_LINES]
     if not shown:
         return None
     points = [point for one in shown for point in one.points if _finite(point)]
     sides = [(x, side) for x, low, high in band for side in (low, high) if _finite((x, side))]
-    horizontal = _Scale([x for x, _ in (*points, *sides)], _LEFT, _RIGHT, log=log_x, text=x_text)
+    horizontal = _Scale([x for x, _ in (*points, *sides)], _LEFT, _RIGHT, log=log_x, text=x_text, powers=x_powers)
     heights = [y for _, y in (*points, *sides)] + [at for at, _ in rules if abs(at) < _FARTHEST]
     vertical = _Scale(heights, _BOTTOM, _TOP, log=log_y, text=y_text, margin=True)
     left_out = len([one for one in series if any(map(_finite, one.points))]) - len(shown)
@@ -268,8 +272,9 @@ class _Scale:
         log: bool,
         text: Callable[[float], str],
         margin: bool = False,
+        powers: Sequence[float] = DECIMAL,
     ) -> None:
-        self.begin, self.end, self.text = begin, end, text
+        self.begin, self.end, self.text, self.bases = begin, end, text, powers
         self.log = log and min(values) > 0
         low, high = (self._of(pick(values)) for pick in (min, max))
         if low == high:
@@ -300,7 +305,7 @@ class _Scale:
 
     def _powers(self, most: int) -> list[float]:
         powers = range(0)
-        for base in (2.0, 10.0, 1e3, 1e6):
+        for base in self.bases:
             step = math.log10(base)
             powers = range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1)
             if len(powers) <= most:

@@ -12,6 +12,7 @@ from typing import Any
 
 from readiness.datamodel import AcceleratorAssessment, Evidence, Finding, Labels, Outcome, Status
 from readiness.rendering.charts import (
+    BINARY,
     BarChart,
     Cell,
     LineChart,
@@ -304,7 +305,8 @@ def bandwidth_by_size(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Pi
         rules = [(max(raw), f"raw link {figure(max(raw))} GB/s")] if raw else []
         chart = line_chart(
             title, series, x_label="size of the message", y_label="GB/s (bus)", log_x=True, log_y=True, rules=rules,
-            x_text=bytes_text, summary="; ".join(f"{one.name} up to {figure(_highest(one.points))}" for one in series),
+            x_text=bytes_text, x_powers=BINARY,
+            summary="; ".join(f"{one.name} up to {figure(_highest(one.points))}" for one in series),
         )  # fmt: skip
         if chart is not None:
             beside = " The dashed line is what a raw copy over the link reached." if raw else ""

@@ -117,3 +117,12 @@ def test_sparklines() -> None:
 def test_cells_of_a_heat_map() -> None:
     assert [charts.heat_style(value, 0.0, 10.0) for value in (0.0, 5.0, 10.0, None, math.nan)] == ["h0", "h2", "h4", "", ""]
     assert charts.heat_style(3.0, 3.0, 3.0) == "h4"
+
+
+def test_sizes_in_bytes_have_ticks_at_powers_of_two() -> None:
+    points = [(float(2**power), 1.0) for power in range(12, 31, 3)]
+    chart = charts.line_chart(
+        "t", [charts.Series("a", points)], x_label="", y_label="", log_x=True, x_text=charts.bytes_text, x_powers=charts.BINARY
+    )
+    assert chart is not None
+    assert [tick.text for tick in chart.x_ticks] == ["4 KiB", "64 KiB", "1 MiB", "16 MiB", "256 MiB"]
