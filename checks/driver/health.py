@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Skip, Yield, check
+from readiness import Accelerator, Action, Better, Measure, Measurement, Phase, Row, Skip, Yield, check
 
 
 @check(
@@ -47,6 +47,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
     typical_s=2.0,
     limit_s=90.0,
     catches=("health",),
+    phase=Phase.LAST,
 )
 def health(accelerator: Accelerator) -> Iterator[Yield]:
     """Reads what the vendor's own libraries, tools, sysfs and logs say of the device's health.
