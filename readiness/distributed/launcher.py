@@ -105,7 +105,7 @@ def rank_group(
                 )
                 processes.all.append(process)
                 store = store.served()
-        processes.start_relays(board)
+        processes.start_proxies(board)
         yield RankGroup(processes.all, board)
 
 
@@ -133,7 +133,7 @@ class _Processes:
         self.plans[host].append(plan_to_json(replace(plan, clock_s=line.clock_s, doubt_s=line.doubt_s)))
         self.ends[host][plan.rank] = ends
 
-    def start_relays(self, board: StatusBoard) -> None:
+    def start_proxies(self, board: StatusBoard) -> None:
         """Start a proxy for each host; from now on the pipe ends are its own."""
         for host, line in self.lines.items():
             served = {line.to, line.back} | {fd for end in self.ends[host].values() for fd in (end.orders, end.reports)}

@@ -18,7 +18,7 @@ CODE = (
 WITHOUT_TORCH = "tests.support.stand_in_torch,readiness.engine.worker"
 #: The same for runs of the tests' own checks.
 CODE_WITHOUT_TORCH = (
-    f"from readiness.isolation.worker_pool import Pool; Pool.__init__.__kwdefaults__['preload'] = {WITHOUT_TORCH!r}; {CODE}"
+    f"from readiness.isolation.worker_pool import WorkerPool; WorkerPool.__init__.__kwdefaults__['preload'] = {WITHOUT_TORCH!r}; {CODE}"
 )
 
 

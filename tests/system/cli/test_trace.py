@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(made)
         patch.syspath_prepend(str(made))
         with WorkerPool(preload=PREPARED) as pool:
-            patch.setattr(isolated_call, "Pool", lambda **_: contextlib.nullcontext(pool))
+            patch.setattr(isolated_call, "WorkerPool", lambda **_: contextlib.nullcontext(pool))
             yield made
 
 

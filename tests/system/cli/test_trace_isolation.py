@@ -107,7 +107,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         patch.syspath_prepend(str(folder))
         with WorkerPool(preload="torch,readiness.tracing.record_workload,readiness.engine.worker") as pool:
-            patch.setattr(isolated_call, "Pool", lambda **_: contextlib.nullcontext(pool))
+            patch.setattr(isolated_call, "WorkerPool", lambda **_: contextlib.nullcontext(pool))
             yield folder
 
 

@@ -120,7 +120,7 @@ def test_who_waits_for_a_rank_that_its_library_has_ended_can_stop(monkeypatch: p
         sums.run = lambda count: 0
         yield from healthy(sums, *arguments, **options)
 
-    monkeypatch.setattr(rank_faults_rank, "_meet_fault", meet_fault)
+    monkeypatch.setattr(rank_faults_rank, "_trigger_fault", meet_fault)
     monkeypatch.setattr(rank_faults_rank._Sums, "mismatched_call", lambda *_: os.abort())
     evidence = checked(monkeypatch, RankFault(Fault.SHAPE), timeout_s=1.0)
     assert value(evidence, "others_stopped") == 1, evidence.rows
