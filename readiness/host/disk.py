@@ -33,7 +33,7 @@ def full(folders: Iterable[Path] = ()) -> str | None:
 
 
 def is_want(problem: BaseException | None) -> bool:
-    """Whether an error, or one that led to it, says that a disk is full or a quota used up."""
+    """Return whether an error, or its cause, says that a disk is full or a quota is used up."""
     seen: set[int] = set()
     while problem is not None and id(problem) not in seen:
         seen.add(id(problem))
@@ -44,7 +44,7 @@ def is_want(problem: BaseException | None) -> bool:
 
 
 def says_want(text: str) -> bool:
-    """Whether a message of a library, which may have lost the error's number, says so."""
+    """Return whether a library's message, without the error number, says so."""
     return any(words in text.lower() for words in _WORDS)
 
 
@@ -63,7 +63,7 @@ def refuse(failure: str, folders: Iterable[Path] = ()) -> None:
 
 
 def describe(problem: BaseException, words: str) -> str:
-    """What is told of an error, with what it does not say itself: that want of disk led to it."""
+    """Describe an error; add that a full disk caused it, if the text does not say so."""
     return f"{words} ({os.strerror(errno.ENOSPC)})" if is_want(problem) and not says_want(words) else words
 
 

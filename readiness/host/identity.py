@@ -15,7 +15,7 @@ Identity = Mapping[str, str]
 
 
 def identity(root: Path = Path("/")) -> dict[str, str]:
-    """What tells this machine from others: `boot` (since it was started), `id` (its installation), `name`, `network`.
+    """Return the host's identity: `boot` (since its start), `id` (its installation), `name`, `network`.
 
     A container has its host's `boot`, and a network of its own, or its host's. What cannot be read is left out. The ids of
     the system are told as digests of ours: systemd asks not to hand its own around (machine-id(5)).
@@ -31,7 +31,7 @@ def identity(root: Path = Path("/")) -> dict[str, str]:
 
 
 def same(one: Identity, other: Identity) -> bool:
-    """Whether both are of one machine, now or before it was started again; also where neither tells enough to know.
+    """Return whether both are of one machine, also over restarts; true if neither has enough information.
 
     A container is called anew each time that it is made, and is the machine that it runs on; images of containers have the
     `id` of whoever made them, on every machine.
@@ -44,11 +44,11 @@ def same(one: Identity, other: Identity) -> bool:
 
 
 def accelerator(facts: AcceleratorFacts) -> tuple[Any, ...]:
-    """What tells an accelerator and the software that drives it from others, as far as they say."""
+    """Return the identity of an accelerator and its software, as far as known."""
     odd = (facts.properties.get(key) for key in ("unusable", "chip"))
     return facts.id, facts.stack, facts.model, facts.serial, dict(facts.software), *odd
 
 
 def same_place(one: Identity, other: Identity) -> bool:
-    """Whether both are of one machine at this moment, in one network: two names for one host."""
+    """Return whether both are the same machine now, in one network: two names for one host."""
     return all(key in one and one[key] == other.get(key) for key in ("boot", "network"))

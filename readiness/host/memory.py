@@ -9,7 +9,7 @@ import psutil
 
 
 def kernel_kills() -> int:
-    """How many processes the kernel killed for want of memory so far, on the host and in our control group."""
+    """Return the number of processes that the kernel killed for lack of memory, on the host and in our control group."""
     count = 0
     for file in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
         with contextlib.suppress(OSError, ValueError):
@@ -47,7 +47,7 @@ def control_group_limit(root: Path = Path("/")) -> tuple[int, int] | None:
 
 
 def floor() -> int:
-    """What the workers must leave to the host: a fiftieth of its memory, at least 256 MiB, never over a quarter."""
+    """Return the memory that workers must leave free: 2 % of the host's, at least 256 MiB, never over 25 %."""
     total: int = psutil.virtual_memory().total
     return min(max(total // 50, 256 * 2**20), total // 4)
 

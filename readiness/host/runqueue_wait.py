@@ -1,4 +1,4 @@
-"""What the host's scheduler tells of this process: how long its threads stood in line for a processor."""
+"""Run-queue wait of this process: how long its threads waited for a CPU."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def in_line_s() -> float:
 
 
 def usable_cores() -> int:
-    """How many processors this process may use; all that there are where the system does not tell."""
+    """Return the number of CPUs that this process may use; all if the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

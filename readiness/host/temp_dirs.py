@@ -24,14 +24,14 @@ SWEPT_VARIABLE = "READINESS_SWEPT"
 
 
 def anonymous_file(name: str) -> BinaryIO:
-    """A file without a name: it goes with the last process that holds it, however that ends."""
+    """Open a file without a name: it is deleted with the last process that uses it."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create(name), "w+b")
     return tempfile.TemporaryFile("w+b")
 
 
 def bounded_file(name: str, most_bytes: int) -> BinaryIO:
-    """The same for what another process writes: the kernel refuses what goes beyond this size (Linux)."""
+    """Open such a file for another process, with a size limit enforced by the kernel (Linux)."""
     if not hasattr(fcntl, "F_ADD_SEALS"):
         return anonymous_file(name)
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -42,7 +42,7 @@ def bounded_file(name: str, most_bytes: int) -> BinaryIO:
 
 @contextlib.contextmanager
 def scratch(within: Path | None = None) -> Iterator[Path]:
-    """A fresh folder for files that a library wants to name, in another one if told; removed at the end of the block.
+    """Create a temporary folder, optionally within another one; it is removed at the end of the block.
 
     A small process of its own stands by for the case that this one does not come to that. Raises OSError.
     """
@@ -67,7 +67,7 @@ def scratch(within: Path | None = None) -> Iterator[Path]:
 
 
 def swept_prefix() -> str:
-    """What paths begin with that `sweep` removes once this process has ended."""
+    """Return the prefix of paths that `sweep` removes after this process has ended."""
     return str(Path(tempfile.gettempdir()) / _prefix(os.getpid()))
 
 

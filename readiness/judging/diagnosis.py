@@ -49,7 +49,7 @@ class _Failure:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells it from all others."""
+        """A unique key."""
         return self.accelerator, self.finding.requirement
 
     @property

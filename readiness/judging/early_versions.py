@@ -29,7 +29,7 @@ _ROUNDED = 5e-6
 
 
 def differing_judgements(items: Sequence[AcceleratorAssessment]) -> Iterator[tuple[str, str]]:
-    """Where findings of one requirement were judged by different measures, or an accelerator lacks what another has."""
+    """Return a place where findings of one requirement differ in level or limit, or are missing on an accelerator."""
     stated: dict[str, tuple[object, ...]] = {}
     expected: set[tuple[str, str]] | None = None
     for number, item in enumerate(items):
@@ -47,7 +47,7 @@ def differing_judgements(items: Sequence[AcceleratorAssessment]) -> Iterator[tup
 
 
 def unfounded(finding: Finding, by_check: Mapping[str, Evidence]) -> str | None:
-    """What in a finding does not follow from its limit, or its value from the evidence; None where all may be right."""
+    """Return what in a finding contradicts its limit or the evidence; None if nothing does."""
     value, outcome = finding.value, finding.outcome
     if outcome in (Outcome.UNKNOWN, Outcome.NOT_APPLICABLE):
         return None if value is None and finding.earned == 0 else f"is {outcome}, but has a value or points"
@@ -86,7 +86,7 @@ def _value_from_evidence(
 
 
 def _may_be_of(item: Measurement, finding: Finding) -> bool:
-    """Whether a finding may speak of a measurement: other writers leave out by which name, unit and labels."""
+    """Return whether a finding may be about a measurement: early versions omit its name, unit and labels."""
     return (
         finding.measure in ("", item.name)
         and finding.unit in (None, item.unit)
@@ -114,6 +114,6 @@ def _limits(text: str) -> tuple[Limit, ...]:
 
 
 def shown(value: object) -> str:
-    """A value as it is quoted in a message."""
+    """Return a value as quoted in messages."""
     text = value if isinstance(value, str) and value.isprintable() else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

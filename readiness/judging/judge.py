@@ -56,7 +56,7 @@ def judge(
     today: str = "",
     chips: int = 1,
 ) -> AcceleratorAssessment:
-    """One accelerator judged, of `chips` of its stack that are under test.
+    """Judge one accelerator; `chips` of its stack are under test.
 
     `today` (ISO 8601) decides which waivers still hold; it is data, not the clock's word.
     """
@@ -75,7 +75,7 @@ def judge(
 
 
 def declared(profile: Profile, uses: Sequence[Use] | None = None) -> int:
-    """How many findings a profile owes for each accelerator."""
+    """Return the number of findings that a profile declares for each accelerator."""
     return sum(use in requirement.uses for requirement in profile.requirements for use in _asked(profile, uses))
 
 
@@ -84,7 +84,7 @@ def _asked(profile: Profile, uses: Sequence[Use] | None) -> list[Use]:
 
 
 def satisfies(value: Number, limit: Limit) -> bool:
-    """Whether a value keeps a limit. What is not finite keeps none: no device has it. A truth value is no number."""
+    """Return whether a value satisfies a limit. NaN and infinity never do; a boolean is not a number."""
     if not is_comparable(value, limit) or not math.isfinite(_number(value)):
         return False
     match limit.operator:
@@ -120,7 +120,7 @@ def _number(value: Number) -> float:
 
 
 def matches(measurement: Measurement, requirement: Requirement) -> bool:
-    """Whether a requirement speaks of this measurement."""
+    """Return whether a requirement is about this measurement."""
     return measurement.name == requirement.measure and _fits(measurement, requirement)
 
 
@@ -129,12 +129,12 @@ def _fits(measurement: Measurement, requirement: Requirement) -> bool:
 
 
 def count_of_stack(accelerators: Iterable[AcceleratorFacts | Joined], one: AcceleratorFacts) -> int:
-    """How many of these accelerators are of the stack of one of them."""
+    """Return the number of accelerators with the same stack as one of them."""
     return sum(facts.stack == one.stack for facts in accelerators)
 
 
 def applies(requirement: Requirement, facts: AcceleratorFacts, chips: int = 1) -> bool:
-    """Whether a requirement holds for an accelerator of this stack, of which so many are under test."""
+    """Return whether a requirement applies to an accelerator of this stack with so many under test."""
     if chips < requirement.least_chips:
         return False
     if requirement.only_on and not any(fnmatchcase(facts.stack, glob) for glob in requirement.only_on):
@@ -200,7 +200,7 @@ def _find(
 
 
 def _remedy(requirement: Requirement, outcome: Outcome, evidence: Evidence | None) -> Remedy | None:
-    """What to do: the profile knows it for a failure; what is not known must be found out first."""
+    """Return the remedy: the profile's for a failure; for an unknown result, how to measure it."""
     if outcome is Outcome.FAIL:
         return requirement.remedy
     if outcome is not Outcome.UNKNOWN:

@@ -1,4 +1,4 @@
-"""What may be a measurement, and which limit can tell anything about it: for whoever makes or reads one. Pure."""
+"""Rules for values of measurements, and their comparison with limits. Pure."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def refusal(measurement: Measurement) -> str | None:
 
 
 def number_refusal(value: object) -> str | None:
-    """What a value is that cannot be a figure, in words that follow `it is`; None where it can be one."""
+    """Return why a value cannot be a figure, as text after `it is`; None if it can."""
     if isinstance(value, bool | float):
         return None
     if not isinstance(value, int):

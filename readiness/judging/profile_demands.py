@@ -1,4 +1,4 @@
-"""What a profile demands, in canonical form: its digest is the profile's, and requirements are read back from it. Pure.
+"""The requirements of a profile in canonical form: the profile's digest is made from it. Pure.
 
 An assessment carries it, so that whoever has the file alone can derive every finding again.
 """
@@ -24,7 +24,7 @@ _KEYS_OF_LIMIT = frozenset({"operator", "bound", "high", "zero"})
 
 
 def canonical(profile: Profile, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """All that decides a finding, parents included, wherever the profile's files lie; `settings` as they stand in them."""
+    """Return everything that decides a finding, parents included, without paths; `settings` as written in the files."""
     demands = {
         "uses": sorted(profile.uses),
         "settings": settings,
@@ -52,7 +52,7 @@ def digest_of(demands: Mapping[str, Any]) -> str:
 
 
 def understood(demands: Mapping[str, Any]) -> bool:
-    """Whether nothing stands in it that only a later version knows: without that no finding can be derived."""
+    """Return whether this version knows all its keys; otherwise no finding can be derived."""
     return demands.keys() <= _KEYS and all(
         entry.keys() <= _KEYS_OF_REQUIREMENT and entry["limit"].keys() <= _KEYS_OF_LIMIT for entry in demands["require"]
     )

@@ -134,7 +134,7 @@ class Rejudging:
         return replace(evidence, measurements=tuple(kept))
 
     def _unknown_setting(self, evidence: Evidence) -> str | None:
-        """A setting that neither the profile nor the check knows: what it does to the figures, nobody can tell."""
+        """Return a setting that neither the profile nor the check knows: its effect is unknown."""
         known = self.basis.settings.get(evidence.check)
         if known is None:
             return None
@@ -142,7 +142,7 @@ class Rejudging:
         return next((name for name in evidence.settings if name not in known and name != lasting), None)
 
     def _other_than_asked(self, evidence: Evidence) -> dict[tuple[str, Outcome], str]:
-        """What a finding tells nothing of, by the label that it lacks and its outcome, in words.
+        """Return what a finding does not cover, by the missing label and its outcome.
 
         One that passed, of a whole of which not all was measured; one that failed, of a whole that more was measured of.
         """
@@ -176,7 +176,7 @@ class Rejudging:
 
 
 def _of_another(evidence: Evidence, reason: str) -> Evidence:
-    """As if it had not been run: so the remedy is to run it."""
+    """Return evidence as if the check had not run: so the remedy is to run it."""
     return replace(evidence, status=Status.SKIPPED, reason=reason, attempts=0, measurements=(), rows=())
 
 

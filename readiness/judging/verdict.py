@@ -1,4 +1,4 @@
-"""What follows from findings: musts alone decide. Said in one place, for judging and for reading what was judged. Pure."""
+"""Verdicts from findings: musts alone decide. Used for judging and for reading judged files. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a tensor is from what it should be. Pure: tensors in, numbers out; no device, no limit, no verdict.
+"""Error metrics of tensors. Pure: tensors in, numbers out; no device, no limit, no verdict.
 
 Every measure obeys one order. First what cannot be compared: another shape, another dtype, NaN or infinity where the
 reference has none or none where it has some: the error is infinite. Then every element by itself, in float64 on the
@@ -123,7 +123,7 @@ def worst_error(out: torch.Tensor, reference: torch.Tensor, *, dtype: torch.dtyp
 
 
 def mismatches(out: torch.Tensor, reference: torch.Tensor) -> float:
-    """How many elements differ at all, NaN being equal to NaN and -0 to 0; infinite for another shape or dtype.
+    """Return the number of different elements; NaN equals NaN, -0 equals 0; infinite for another shape or dtype.
 
     Floats are compared by their bits: a host that takes subnormals for zero cannot tell them from zero otherwise.
     """

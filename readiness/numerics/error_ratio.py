@@ -1,4 +1,4 @@
-"""How a result's error stands against what another honest implementation would err by: the error ratio.
+"""Error ratio: a result's error over the error of another correct implementation.
 
 Pure, like `errors`: tensors in, numbers out. PyTorch's default tolerance against float64 rejects the CPU itself in up to a
 hundred operators; held to some times the CPU's own error, twice as many planted faults are found with fewer false alarms.
@@ -22,7 +22,7 @@ _MOVES = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Strictness:
-    """How far a floating result may stand from float64, as the error ratio judges it; a profile may ask for other limits.
+    """Limits of the error ratio for floating-point results; a profile may set others.
 
     `rms_ratio` and `max_ratio` are how many times the benchmark's error a result's may be, root mean square and largest
     element: published practice is 2 and 10, 1.5 and 5, or 1.2 and 2, from lenient to strict (Ascend msprobe, levels L0 to
@@ -48,7 +48,7 @@ USUAL = Strictness()
 
 @dataclass(frozen=True, slots=True)
 class RatioComparison:
-    """How a result's error stands against what is allowed; both in absolute units, root mean square and largest."""
+    """A result's error and the allowed error, in absolute units: root mean square and largest."""
 
     agrees: bool
     rms_error: float
@@ -70,7 +70,7 @@ def compare_by_ratio(
     forgive_overflow: float = 0.0,
     strictness: Strictness = USUAL,
 ) -> RatioComparison:
-    """Whether a floating result errs no more than another honest implementation in the same precision would.
+    """Compare a floating-point result's error with that of another correct implementation in the same precision.
 
     `reference` is the result in float64 of the very same inputs. `benchmark` is what the host's CPU gets in the dtype
     under test. The error may be twice the benchmark's (root mean square) and ten times (largest element), or what else

@@ -59,7 +59,7 @@ class ResolvedProfile:
 
     @property
     def values(self) -> dict[str, str]:
-        """What names in braces stand for."""
+        """The values of names in braces."""
         return {key[1]: found.value for key, found in self.declared.items() if key[0] == "value"}
 
     def place(self, id: str) -> str:
@@ -106,7 +106,7 @@ def _overrides(upper: Declaration, lower: Declaration, ancestors: Mapping[Path, 
 
 
 def overlay(parent: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry over its parent's of the same id: what it does not say stays, a new limit replaces the old one whole.
+    """Lay an entry over its parent's of the same id: missing keys are inherited, a new limit replaces the old one.
 
     A title stays where the entry is about the same measurement, or about a part of what the parent is about.
     """
@@ -120,7 +120,7 @@ def overlay(parent: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, An
 
 
 def _is_about_other(parent: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
-    """Whether an entry asks for another measurement than its parent: then its parent's title says what is not so."""
+    """Return whether an entry has another measurement than its parent: then the parent's title does not apply."""
     if any(key in entry and entry[key] != parent.get(key) for key in ("check", "measure")):
         return True
     where = entry.get("where", parent.get("where", {}))

@@ -67,7 +67,7 @@ def _ids(document: Mapping[str, Any]) -> list[str]:
 
 
 def title(name: str) -> str:
-    """What a shipped profile is for."""
+    """Return the title of a shipped profile."""
     return str(_shipped(name).get("title", ""))
 
 
@@ -77,7 +77,7 @@ def _shipped(name: str) -> dict[str, Any]:
 
 
 def load(name_or_file: str, checklist: Mapping[str, Check]) -> Profile:
-    """A profile by name or file, with all that it extends, every requirement understood by the checklist.
+    """Load a profile by name or file, with all that it extends; every requirement is checked against the checks.
 
     Raises UsageError for an unknown name and BadFileError, with file and line, for everything else.
     """
@@ -117,7 +117,7 @@ def _find(name_or_file: str) -> Path:
 
 
 def _gather(file: Path, known: dict[Path, ResolvedProfile], children: tuple[Path, ...]) -> ResolvedProfile:
-    """What a file says together with all that it extends; `known` are the files that were read before."""
+    """Merge a file with all that it extends; `known` are the files already read."""
     document, lines = toml.read(file, "profile")
     parents = []
     for parent in document.get("extends", []):
@@ -149,7 +149,7 @@ def _gather(file: Path, known: dict[Path, ResolvedProfile], children: tuple[Path
 
 
 def _declare(view: ResolvedProfile, document: Mapping[str, Any], file: Path, lines: toml.Lines) -> None:
-    """What a file itself says: what it drops, what it requires, and with which settings."""
+    """Return a file's own declarations: drops, requirements and settings."""
     _choose(view, document, file, lines)
     own: set[str] = set()
     for entry, place in _entries(document, file, lines):
@@ -238,7 +238,7 @@ def _files(merged: ResolvedProfile) -> dict[str, str]:
 
 
 def _beside(value: Any, file: Path, place: str) -> Any:
-    """A setting `beside:NAME` is the file of that name beside the profile, wherever that is; nothing climbs from there."""
+    """Resolve a setting `beside:NAME` to the file beside the profile; paths outside its folder are refused."""
     if not isinstance(value, str) or not value.startswith(BESIDE):
         return value
     name = value.removeprefix(BESIDE)
@@ -352,7 +352,7 @@ def _refuse_what_no_check_measures(requirement: Requirement, checklist: Mapping[
 
 
 def _refuse_unknown_stacks(requirement: Requirement) -> None:
-    """A mistyped stack would make a requirement apply nowhere, or everywhere, without a word."""
+    """Refuse unknown stacks: a mistyped one would silently make a requirement apply nowhere, or everywhere."""
     for glob in (*requirement.only_on, *requirement.not_on):
         if not any(fnmatchcase(name, glob) for name in accelerators.KNOWN):
             raise BadFileError(

@@ -85,7 +85,7 @@ def expand(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
 
 
 def with_values(entry: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
-    """An entry with each `{NAME}` of its labels and prose replaced by the profile's value of that name."""
+    """Replace each `{NAME}` in an entry's labels and prose by the profile's value."""
     if not values:
         return dict(entry)
     filled = _filled(entry, values)
@@ -101,7 +101,7 @@ def _values(label: str, values: Any) -> list[tuple[str, str, Mapping[str, Any]]]
 
 
 def _merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    """One entry over another of the same file: a limit replaces the other whole, labels join."""
+    """Merge two entries of one file: a limit replaces the other, labels are joined."""
     merged = overlay(lower, upper)
     if "where" in lower and "where" in upper:
         merged["where"] = {**lower["where"], **upper["where"]}

@@ -1,4 +1,4 @@
-"""What a rehearsal showed: which planted defect was caught by which check, and who blamed what is sound. Pure.
+"""Detection matrix: which check caught which planted defect, and false alarms. Pure.
 
 The laws it keeps (tests/unit/rehearsal/test_detection_matrix.py proves them):
 
@@ -29,7 +29,7 @@ Found = Mapping[Key, Evidence]
 
 
 class Word(StrEnum):
-    """What is to be said of one planted defect."""
+    """The result of one planted defect."""
 
     CAUGHT = "caught"
     MISSED = "missed"              # although a check of the profile claims its kind
@@ -40,7 +40,7 @@ class Word(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Catch:
-    """One check that saw a defect, told by the weightiest requirement that failed; `requirements` are all that did.
+    """A check that caught a defect, with the weightiest failed requirement; `requirements` are all failed ones.
 
     `seconds` is how far a run of the rehearsed checks on that chip would have come when this one ended. `accelerators`
     are the chips on which it was seen. `status` is how the check ended there: one that did not end may have met a busy host.
@@ -59,7 +59,7 @@ class Catch:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One planted defect. `missed_by` ran, claim its kind and saw nothing; `not_run` claim it and were cut off.
+    """A planted defect. Checks in `missed_by` claim its kind and ran, but did not detect it; `not_run` were cut off.
 
     `not_met` ran, claim its kind and called nothing that it is about; `left_out` claim it, and nobody chose them. `unable`
     could not tell, by check with the reason.
@@ -88,7 +88,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A requirement that failed on a chip with nothing wrong. `machine` is whose chip it was."""
+    """A false alarm: a requirement that failed on a healthy chip of `machine`."""
 
     machine: str
     seed: int
@@ -151,7 +151,7 @@ class _Judging:
     found: Found
 
     def findings(self, task: Task) -> dict[str, Finding]:
-        """What a task's evidence says of the profile's requirements on its check, by id; empty where it did not run."""
+        """Return the findings of a task's evidence, by requirement id; empty if it did not run."""
         evidence = self.found.get(task.key)
         if evidence is None:
             return {}
@@ -168,17 +168,17 @@ class _Judging:
         return {finding.requirement: finding for finding in judged.findings}
 
     def failed(self, task: Task) -> list[Finding]:
-        """Those that fail, the weightiest first; one that names what it is about before one that does not."""
+        """Return the failed findings, the weightiest first; those with a subject before others."""
         failed = [finding for finding in self.findings(task).values() if finding.outcome is Outcome.FAIL]
         return sorted(failed, key=lambda item: (_RANK[item.level], not item.reason, -item.weight, item.requirement))
 
     def counts(self, requirement: str, baselines: Sequence[Task]) -> bool:
-        """Whether a failure of this requirement is a finding about the chip: it can be met here, and always was."""
+        """Return whether a failure of this requirement is due to the defect: without it the requirement was always met."""
         outcomes = self.outcomes(requirement, baselines)
         return Outcome.PASS in outcomes and Outcome.FAIL not in outcomes
 
     def outcomes(self, requirement: str, baselines: Sequence[Task]) -> set[Outcome]:
-        """What became of a requirement on the yardsticks."""
+        """Return the outcomes of a requirement on the baselines."""
         judged = (self.findings(task).get(requirement) for task in baselines)
         return {finding.outcome for finding in judged if finding is not None}
 
@@ -188,7 +188,7 @@ def _about(finding: Finding) -> str:
 
 
 def _can_have_it(fault: SeededFault, task: Task) -> bool:
-    """Whether the defect can act there: a check of one chip only meets what that chip has."""
+    """Return whether the defect can act there: a check of one chip only sees that chip's defects."""
     return any(fault.defect.on_chip(facts.index) for facts in task.job.accelerators)
 
 
@@ -253,7 +253,7 @@ def _catch(trial: Trial, blamed: Sequence[Finding], seconds: float, task: Task, 
 
 
 def _joined(one: Catch | None, other: Catch) -> Catch:
-    """The same check on several chips of a machine: what the first to see it said."""
+    """Combine the same check on several chips of a machine: the first detection counts."""
     if one is None:
         return other
     first = min(one, other, key=lambda catch: catch.seconds)

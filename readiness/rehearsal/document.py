@@ -49,7 +49,7 @@ def to_json(rehearsal: Rehearsal) -> Json:
 
 
 def for_assessment(rehearsal: Rehearsal) -> Json:
-    """What `run --rehearse` puts into the assessment: the same words, without what the assessment says itself.
+    """Return the part that `run --rehearse` puts into the assessment, without what the assessment contains anyway.
 
     What a stop left unfinished is not in it, nor what was not tried: it was neither caught nor missed.
     """

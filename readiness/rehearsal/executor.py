@@ -18,7 +18,7 @@ from readiness.rehearsal.plan import HANG_LIKE, HANG_PATIENCE_S, Key, Task
 
 
 class Observer(Protocol):
-    """Who is told how the rehearsal goes. Called from the loop: must return at once."""
+    """Observer of a rehearsal's progress. Called from the loop: must return at once."""
 
     def planned(self, tasks: Sequence[Task], jobs: int) -> None:
         """These tasks will run, so many at once."""
@@ -27,7 +27,7 @@ class Observer(Protocol):
         """These are at work; called several times a second."""
 
     def finished(self, task: Task, evidence: Evidence) -> None:
-        """A task ended."""
+        """A task finished."""
 
 
 class Executor(Scheduler[Task]):
@@ -80,7 +80,7 @@ class Executor(Scheduler[Task]):
         return max(limit_s, round(SECOND_TRY * self._usual_s.get(check.id, 0.0), 1))
 
     def wants_stop(self) -> Stop | None:
-        """A signal."""
+        """Return the reason to stop: a signal."""
         return Stop(StopCause.INTERRUPTED, f"the rehearsal was interrupted ({self.signals[0]})") if self.signals else None
 
     def finish(self, running: Running[Task]) -> None:

@@ -1,4 +1,4 @@
-"""What `-f FORMAT[=FILE]` means for a rehearsal: understood before anything runs, written at the end."""
+"""Report formats of a rehearsal: `-f FORMAT[=FILE]` is parsed before anything runs, and written at the end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PLAIN: dict[str, Callable[[Rehearsal], str]] = {
 
 
 def requests(texts: Iterable[str]) -> list[Request]:
-    """All that was asked for. Raises UsageError, also for a file that cannot be written."""
+    """Parse all requests. Raises UsageError, also for a file that cannot be written."""
     asked = parse_requests(texts, SUFFIXES)
     check_writable(asked)
     return asked

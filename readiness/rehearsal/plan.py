@@ -48,7 +48,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One check on one machine. `planted` is the kind of its defect, None for a machine with nothing wrong."""
+    """One check on one machine. `planted` is the kind of its defect, None for a healthy machine."""
 
     machine: str
     seed: int
@@ -57,14 +57,14 @@ class Task:
 
     @property
     def key(self) -> Key:
-        """What tells it from all others."""
+        """A unique key."""
         lead, check = self.job.key
         return self.machine, self.seed, check, lead
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One planted defect: its tasks in the order of a run, the checks that claim its kind, the yardsticks by check.
+    """One planted defect: its tasks in the order of a run, the checks that claim its kind, the baselines by check.
 
     `left_out` are checks of the profile that claim its kind too, and that nobody chose.
     """
@@ -98,7 +98,7 @@ class Script:
     left_out: int = 0
 
     def tasks(self) -> list[Task]:
-        """Every task once: yardsticks, planted chips, further healthy runs.
+        """Return every task once: baselines, chips with defects, further healthy runs.
 
         In each of these the slow come first, and those that want to be alone last.
         """
@@ -150,7 +150,7 @@ class _Writer:
         self.host = {job.check.id: Task(HOST, self.seed, job) for job in self.jobs([host])}
 
     def jobs(self, accelerators: Sequence[AcceleratorFacts], *, chosen: bool = True) -> list[Job]:
-        """What a run would do there, without what decides nothing; where not `chosen`, also what nobody chose."""
+        """Return a run's jobs on a machine without informational ones; if not `chosen`, also those not selected."""
         request = self.request
         planned = plan.plan(
             request.profile, request.uses, accelerators, request.checklist, expression=request.expression if chosen else None
@@ -164,7 +164,7 @@ class _Writer:
         ]
 
     def trial(self, fault: SeededFault) -> Trial:
-        """Its checks: those that claim the defect's kind, or all."""
+        """Return the tasks of a defect: of the checks that claim its kind, or all."""
         jobs = self.jobs(sim.facts(fault.chip))
         kind = fault.defect.kind
         tried = _few_unaffected([job for job in jobs if self.request.full or kind in job.check.catches], fault)
@@ -179,7 +179,7 @@ class _Writer:
         )
 
     def baselines(self, chip: Chip, check: Check) -> tuple[Task, ...]:
-        """The same check on the host, and on the same machine without its defect: there one chip speaks for all."""
+        """Return baselines: the check on the host, and on the same machine without its defect (one chip for all)."""
         host = [self.host[check.id]] if check.id in self.host else []
         return (*host, *self.on_sound(chip, [chip.chips], self.seed, {check.id}))
 
@@ -201,7 +201,7 @@ class _Writer:
         return tuple(tasks)
 
     def host_tasks(self, trials: Sequence[Trial], healthy: Sequence[HealthyRun]) -> dict[str, Task]:
-        """Those that anything is compared with."""
+        """Return the baseline tasks on the host."""
         tasks = [task for trial in trials for task in trial.tasks] + [task for run in healthy for task in run.tasks]
         needed = {task.job.check.id for task in tasks}
         return {check: task for check, task in self.host.items() if check in needed}
@@ -226,7 +226,7 @@ def _decides(job: Job, profile: Profile, uses: Sequence[Use]) -> bool:
 
 
 def only_claimed(request: Request, checks: Set[str]) -> Request:
-    """The same rehearsal with these checks, and with the defects whose kind one of them claims."""
+    """Return the rehearsal limited to these checks and to defects whose kind one of them claims."""
     claimed = {kind for id in checks if id in request.checklist for kind in request.checklist[id].catches}
     faults = tuple(fault for fault in request.selection.faults if fault.defect.kind in claimed)
     return replace(request, checks=frozenset(checks), selection=replace(request.selection, faults=faults))

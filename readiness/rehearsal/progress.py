@@ -1,4 +1,4 @@
-"""How a rehearsal goes, on stderr: a bar on a terminal, plain lines beside it and elsewhere, nothing with `-q`."""
+"""Progress of a rehearsal on stderr: a bar on a terminal, plain lines elsewhere, nothing with `-q`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Silent:
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to put away."""
+        """Do nothing."""
 
     def planned(self, tasks: Sequence[Task], jobs: int) -> None:
         """See `readiness.rehearsal.executor.Observer`."""
@@ -68,7 +68,7 @@ class RichProgress(Silent):
             self.bar.stop()
 
     def planned(self, tasks: Sequence[Task], jobs: int) -> None:
-        """How much there is to do, and that none of it measures a product."""
+        """Print the number of checks, and that none of them measures a product."""
         self.total = len(tasks)
         seconds = sum(task.job.check.typical_s for task in tasks if task.job.check.alone)
         seconds += sum(task.job.check.typical_s for task in tasks if not task.job.check.alone) / jobs
@@ -78,13 +78,13 @@ class RichProgress(Silent):
             self.bar.update(self.bar.task_ids[0], total=self.total)
 
     def running(self, tasks: Sequence[tuple[Task, Worker]]) -> None:
-        """What is at work, on a terminal."""
+        """Show the running tasks on a terminal."""
         if self.bar is not None:
             text = "; ".join(f"{task.job.check.id} on {_where(task)}" for task, _ in tasks)
             self.bar.update(self.bar.task_ids[0], description=clean(text, 60), completed=self.done)
 
     def finished(self, task: Task, evidence: Evidence) -> None:
-        """One line a check."""
+        """Print one line for a finished check."""
         self.done += 1
         width = len(str(self.total))
         reason = f"  {clean(evidence.reason, 200)}" if evidence.reason else ""
@@ -109,7 +109,7 @@ def _where(task: Task) -> str:
 
 
 def observer(title: str, *, quiet: bool, no_color: bool) -> Silent:
-    """Who tells how the rehearsal goes."""
+    """Return the observer that reports the progress of the rehearsal."""
     if quiet:
         return Silent()
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""A rehearsal from the script to the result."""
+"""Run a rehearsal from the plan to the result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from readiness.rehearsal.plan import Request, script
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """What was rehearsed and what it showed. `started` is UTC, ISO 8601 with `Z`; `seconds` wall time.
+    """A rehearsal and its result. `started` is UTC, ISO 8601 with `Z`; `seconds` wall time.
 
     `left_out` counts the planted defects whose kind no chosen check claims.
     """

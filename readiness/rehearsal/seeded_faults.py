@@ -1,4 +1,4 @@
-"""What is rehearsed: planted defects, each on a machine of its own, and machines with nothing wrong. No torch here."""
+"""Selection of planted defects, each on a separate machine, and of healthy machines. No torch here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PREFIX = f"{sim.STACK.name}:"
 
 @dataclass(frozen=True, slots=True)
 class SeededFault:
-    """One planted defect. `chip` is the machine that has it, and no other defect; `name` tells it from all others."""
+    """One planted defect. `chip` is a machine with this defect only; `name` is unique."""
 
     name: str
     title: str
@@ -37,18 +37,18 @@ class SeededFault:
 
     @property
     def severity(self) -> float:
-        """How bad it is, in the unit of its kind."""
+        """Its severity, in the unit of its kind."""
         return self.kind.severity if self.defect.severity is None else self.defect.severity
 
     @property
     def source(self) -> str | None:
-        """Where such trouble is reported."""
+        """The source of the report."""
         return self.defect.source or self.chip.source
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Who appears: the planted defects, and the machines that nobody may blame."""
+    """The planted defects and the healthy machines of a rehearsal."""
 
     faults: tuple[SeededFault, ...]
     healthy: tuple[Chip, ...]
@@ -68,7 +68,7 @@ def selection(wanted: Sequence[str] = ()) -> Selection:
 
 
 def sound(chip: Chip, count: int) -> Chip:
-    """The same machine with so many chips and nothing wrong; equal for machines that differ in their words only."""
+    """Return the healthy machine with so many chips; equal for machines that differ only in texts."""
     return replace(
         chip, name=HEALTHY, title="No defect", description="", source=None, chips=count, vendor=None,
         model=None, defects=(), sha256="", path="",

@@ -1,4 +1,4 @@
-"""A rehearsal for people at a terminal: the detection matrix, then who was blamed without cause."""
+"""A rehearsal at a terminal: the detection matrix, then false alarms."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _left(cells: tuple[str, ...], widths: list[int]) -> str:
 
 
 def line(rehearsal: Rehearsal) -> str:
-    """One line of at most 80 characters."""
+    """Return one line of at most 80 characters."""
     result = rehearsal.result
     counts = [f"{len(result.of(word))} {word.value}" for word in Word if word is Word.CAUGHT or result.of(word)]
     text = f"{', '.join(counts)}, {len(result.alarms)} false alarms in {result.healthy_runs} healthy runs"

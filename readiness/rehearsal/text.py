@@ -1,4 +1,4 @@
-"""What all formats say of a rehearsal alike: texts that are harmless on a terminal, with markup not yet escaped."""
+"""Texts that all formats of a rehearsal share: cleaned for a terminal, markup not yet escaped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_SEEDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Accusation:
-    """One false alarm, told once for all the seeds at which it rang."""
+    """One false alarm, merged over its seeds."""
 
     who: str
     about: str
@@ -26,7 +26,7 @@ class Accusation:
 
     @property
     def text(self) -> str:
-        """All of it on one line."""
+        """Return the text on one line."""
         return f"{self.who} ({self.seeds}): {self.about}"
 
 
@@ -71,7 +71,7 @@ def summary(rehearsal: Rehearsal) -> list[str]:
 
 
 def healthy(rehearsal: Rehearsal) -> list[str]:
-    """What healthy chips were blamed for, and what could not be told of them or of the host."""
+    """Return false alarms, and what is unknown about healthy chips or the host."""
     result = rehearsal.result
     alarms = len(result.alarms)
     if result.healthy_runs or alarms:
@@ -152,7 +152,7 @@ def reasons(line: Line) -> list[str]:
 
 
 def sources(line: Line) -> list[str]:
-    """Where such trouble is reported, one text for each place."""
+    """Return the sources of a defect, one text for each."""
     return [clean(part, 500) for part in (line.fault.source or "").split(" ; ") if part.strip()]
 
 

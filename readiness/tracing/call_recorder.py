@@ -29,7 +29,7 @@ _WHOLE_BACKWARD = frozenset({"aten::scaled_dot_product_attention"})
 
 @dataclass
 class CallRecorder:
-    """What is heard, call by call, in order."""
+    """Recorder of operator calls, in order."""
 
     phase: Phase = Phase.FORWARD
     recorded: list[tuple[Phase, Call]] = field(default_factory=list)
@@ -97,7 +97,7 @@ class _Functions(TorchFunctionMode):
 
 
 class _Whole(torch.autograd.Function):
-    """A function whose inner life is not heard, neither forward nor backward."""
+    """A function whose inner calls are not recorded, neither forward nor backward."""
 
     @staticmethod
     def forward(
@@ -119,7 +119,7 @@ class _Whole(torch.autograd.Function):
 
 
 def spec(value: Any, *, grad: bool = False) -> Any:
-    """What is kept of an argument."""
+    """Return the recorded form of an argument."""
     match value:
         case torch.Tensor():
             stride = None if value.is_contiguous() else tuple(int(step) for step in value.stride())
@@ -140,7 +140,7 @@ def spec(value: Any, *, grad: bool = False) -> Any:
 
 
 def _on_meta(value: Any) -> bool:
-    """Whether any tensor lies there, or, where there is none, a new one is to."""
+    """Return whether any tensor is on the meta device, or a new one is created there."""
     tensors = list(_tensors(value))
     if tensors:
         return any(tensor.device.type == "meta" for tensor in tensors)
@@ -159,7 +159,7 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 
 def distinct(call: Call) -> Call:
-    """The same call without rows that are alike, where it is one on lists as those of optimizers are.
+    """Return the call without equal rows, for calls on lists like those of optimizers.
 
     They say nothing new, however many layers there are.
     """

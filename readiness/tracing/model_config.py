@@ -24,7 +24,7 @@ _DROPPED = (
 
 
 def read(file: Path) -> dict[str, Any]:
-    """A configuration. Raises BadFileError."""
+    """Read a configuration. Raises BadFileError."""
     found = files.read_json(file, largest_bytes=_LARGEST_BYTES)
     if not isinstance(found, dict) or not isinstance(found.get("model_type"), str):
         raise BadFileError(
@@ -58,7 +58,7 @@ def _entries(document: Mapping[str, Any]) -> Iterator[tuple[str, Any, int]]:
 
 
 def without_code(value: Any) -> Any:
-    """The same without what would fetch code or weights from elsewhere."""
+    """Return the configuration without keys that would fetch code or weights."""
     if isinstance(value, dict):
         return {name: without_code(item) for name, item in value.items() if name not in _DROPPED}
     return [without_code(item) for item in value] if isinstance(value, list) else value

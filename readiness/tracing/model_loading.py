@@ -31,7 +31,7 @@ _INSTALL = "pip install 'readiness[trace]'"
 
 
 def of_config(config: Config, *, batch: int, length: int, dtype: torch.dtype, place: str, thin: bool = False) -> Model:
-    """A model of transformers from its configuration. `thin` leaves out layers that are like others."""
+    """Build a model of transformers from its configuration. `thin` omits equal layers."""
     transformers = _transformers()
     settings = _settings(transformers, shrink_config.thinned(config) if thin else config, place)
     maker = _maker(transformers, settings, config.get("architectures"), place)
@@ -96,7 +96,7 @@ def sources(
 
 
 def _completed(config: Config, place: str) -> dict[str, Any]:
-    """A configuration with all that it leaves to defaults: those can be reduced too."""
+    """Return a configuration with its defaults filled in: these can be reduced too."""
     settings = _settings(_transformers(), config, place)
     known = {
         name: value for name, value in settings.to_dict().items() if shrink_config.fills(name) and isinstance(value, int)
@@ -105,7 +105,7 @@ def _completed(config: Config, place: str) -> dict[str, Any]:
 
 
 def of_function(name: str, *, length: int, dtype: torch.dtype) -> Sources:
-    """What `module:function` returns: a module and its inputs, a dictionary, a tuple or one tensor.
+    """Call `module:function`; it returns a module and its inputs: a dictionary, a tuple or one tensor.
 
     Called on the meta device. Where the function takes an argument it is the length, and it is asked for several; where it
     takes two, the second says whether the model is to be a small one of the same build.
@@ -172,7 +172,7 @@ def _transformers() -> Any:
 
 @contextlib.contextmanager
 def _without_data_dependence() -> Iterator[None]:
-    """Whether a batch is packed of several texts is read from its values, which the meta device does not have: it is not."""
+    """Disable the detection of packed batches: it reads values, which the meta device does not have."""
     try:
         masks = importlib.import_module("transformers.masking_utils")
     except ImportError:

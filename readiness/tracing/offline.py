@@ -47,7 +47,7 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def asked_elsewhere(problem: BaseException) -> bool:
-    """Whether an exception comes from something that wanted to ask the network."""
+    """Return whether an exception comes from an attempt to use the network."""
     chain: BaseException | None = problem
     for _ in range(20):
         if chain is None:

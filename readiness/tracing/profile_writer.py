@@ -28,7 +28,7 @@ _TITLES = {
 
 
 def requirements(workload: Workload) -> list[dict[str, Any]]:
-    """What a workload requires of a device, as entries of a profile."""
+    """Return the requirements of a workload, as entries of a profile."""
     dtype = workload.dtype
     found = [
         _entry(

@@ -24,12 +24,12 @@ _FEW_HEADS = 8
 
 
 def fills(name: str) -> bool:
-    """Whether a default of this name is worth knowing, since it can be made smaller; a head's width follows from others."""
+    """Return whether a default of this name can be reduced; a head's width follows from others."""
     return name in (*_SMALLER, *_HEADS, *_LAYERS, _KEY_HEADS) and name != "head_dim"
 
 
 def thinned(config: Config) -> dict[str, Any]:
-    """The same configuration with as few layers as still meet every kind of layer."""
+    """Return the configuration with as few layers as have every kind of layer."""
     dense = config.get("first_k_dense_replace")
     wanted = _THIN if not isinstance(dense, int) or isinstance(dense, bool) else max(dense + 1, 2)
     found = dict(config)
@@ -40,7 +40,7 @@ def thinned(config: Config) -> dict[str, Any]:
 
 
 def reduced(config: Config) -> dict[str, Any]:
-    """The same configuration with the same layers, heads, experts and widths made few and narrow.
+    """Return the configuration with fewer and narrower layers, heads and experts.
 
     What is not known by name stays. Whether the result can be built is for the model to say.
     """

@@ -1,4 +1,4 @@
-"""How the sizes of a workload depend on its length: the same calls at several lengths, laid side by side.
+"""Symbolic sizes: how the sizes of a workload depend on its length, from calls at several lengths.
 
 A model called at 4,096 positions and at 1,024 calls the same operators; of each size it is then known whether it stays
 or grows with the length, and the calls of any other length follow. The same model, made smaller in its configuration
@@ -49,7 +49,7 @@ class _Merger:
     op: str
 
     def merge(self, row: Sequence[Any]) -> Any:
-        """The same argument in every trace, with forms where its sizes differ."""
+        """Merge an argument over all traces, with forms where its sizes differ."""
         first = row[0]
         if all(_same(other, first) for other in row):
             return first

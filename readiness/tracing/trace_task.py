@@ -1,4 +1,4 @@
-"""What `readiness trace` has done in a process of its own: hear a model, whoever wrote it."""
+"""Task of `readiness trace` in a separate process: build and record a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from readiness.tracing.offline import go_offline
 
 
 def is_function(model: str) -> bool:
-    """Whether it names a function of the user's, `module:function`, and no file."""
+    """Return whether it names a function, `module:function`, not a file."""
     return ":" in model and not model.endswith(".json")
 
 

@@ -26,7 +26,7 @@ _NO_NETWORK = "the network is not used while a model is traced: put what it need
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What can be built at any length. `length` names what it grows with, `kind` what it is."""
+    """A model that can be built at any length. `length` names its unit, `kind` describes it."""
 
     kind: str
     length: str
@@ -39,7 +39,7 @@ class Model:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def trace(self, length: int) -> CallRecorder:
-        """Everything that is called in one training step, a prefill and one more token, at this length.
+        """Record everything called in one training step, a prefill and one more token, at this length.
 
         Raises UsageError where the model does not run on the meta device.
         """
@@ -73,7 +73,7 @@ class Sources:
 
 
 def _train(model: nn.Module, given: Any, recorder: CallRecorder) -> None:
-    """One step: forward, backward, and the optimizer on a master copy of the weights in float32."""
+    """Run one step: forward, backward, and the optimizer on a master copy of the weights in float32."""
     model.train()
     with recorder.listening():
         recorder.phase = Phase.FORWARD
@@ -105,7 +105,7 @@ def _clip(gradients: list[torch.Tensor], most: float = 1.0) -> None:
 
 
 def _serve(model: nn.Module, given: Any, recorder: CallRecorder, *, with_cache: bool) -> None:
-    """A prefill of the whole length and, where the model keeps a cache, one token more."""
+    """Run a prefill of the whole length and, if the model has a cache, one more token."""
     model.eval()
     plain = {name: value for name, value in given.items() if name != "labels"} if isinstance(given, dict) else given
     with recorder.listening(), torch.no_grad():
@@ -127,7 +127,7 @@ def _call(model: nn.Module, given: Any, **more: Any) -> Any:
 
 
 def _loss(answer: Any, recorder: CallRecorder) -> torch.Tensor:
-    """What the model calls its loss; else the sum of all that it gives, which is ours and is not heard."""
+    """Return the model's loss; else the sum of all its outputs, which is not recorded."""
     loss = getattr(answer, "loss", None)
     if isinstance(loss, torch.Tensor):
         return loss
@@ -146,6 +146,6 @@ def _loss(answer: Any, recorder: CallRecorder) -> torch.Tensor:
 
 
 def first(problem: BaseException) -> str:
-    """An exception in one line."""
+    """Return an exception in one line."""
     lines = str(problem).strip().splitlines()
     return f"{type(problem).__name__}: {lines[0] if lines else ''}"[:300]

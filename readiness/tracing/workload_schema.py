@@ -31,7 +31,7 @@ _REDO = "trace the model again: `readiness trace`"
 
 
 class Phase(StrEnum):
-    """What the model was doing when it called."""
+    """The phase of a model in which a call is made."""
 
     FORWARD = "forward"
     BACKWARD = "backward"
@@ -81,7 +81,7 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a record is played: the length, and of which model. `own` where it is the one that was traced."""
+    """Size of a replayed record: the length, and of which model. `own` is true for the traced size."""
 
     length: int
     reduced: bool
@@ -97,14 +97,14 @@ class Call:
     keywords: tuple[tuple[str, Any], ...]
 
     def at(self, size: Size) -> Call | None:
-        """The same call with all sizes worked out; None where it cannot be had at this size."""
+        """Return the call with all sizes computed; None if it does not exist at this size."""
         try:
             return Call(self.op, _at(self.arguments, size), _at(self.keywords, size))
         except _NoSuchSizeError:
             return None
 
     def specs(self) -> list[Spec]:
-        """All tensors among its arguments."""
+        """Return all tensors among its arguments."""
         return list(_specs((self.arguments, self.keywords)))
 
 
@@ -116,13 +116,13 @@ class Record:
     calls: Mapping[Phase, int]
 
     def count(self, phases: Sequence[Phase]) -> int:
-        """How often in these phases together."""
+        """Return the number of calls in these phases."""
         return sum(self.calls.get(phase, 0) for phase in phases)
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """All that a model calls. `length` is what it was traced at (`unit` says what it counts), `reduced_length` likewise."""
+    """All calls of a model. `length` is the traced length in `unit`, `reduced_length` likewise."""
 
     name: str
     title: str
@@ -202,7 +202,7 @@ def _folder() -> Path:
 
 
 def load(file: Path) -> Workload:
-    """A workload file, read strictly and within bounds. Raises BadFileError with the place."""
+    """Read a workload file strictly and within bounds. Raises BadFileError with the place."""
     return loads(files.read_bytes(file, largest_bytes=_LARGEST_BYTES), str(file))
 
 
