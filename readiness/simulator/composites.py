@@ -1,4 +1,4 @@
-"""Operators that PyTorch takes apart in another way for out-of-tree devices than for the CPU: here as for the CPU.
+"""Operators that PyTorch decomposes differently for out-of-tree devices: here as for the CPU.
 
 Cells of recurrent networks would need fused kernels that the CPU does not have (they differ from the CPU's in the last
 digit: the biases arrive apart); dropout would round once more.

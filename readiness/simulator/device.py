@@ -1,4 +1,4 @@
-"""The chip in this process: its memory, its heat, and the defects that act on every call.
+"""The chip in this process: its memory, its temperature, and its defects.
 
 One process has one chip. What it counts and how warm it is begins anew with each process; its fault counters and its
 version stack stand in the facts that every process is handed.

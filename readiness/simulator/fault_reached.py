@@ -1,4 +1,4 @@
-"""Whether a check has called what a planted defect is about, in any of its processes: else it cannot have seen the defect.
+"""Whether a check has triggered a planted defect in any of its processes: else it cannot have detected it.
 
 The mark is a folder that is swept with the worker. Nothing here imports torch.
 """

@@ -1,4 +1,4 @@
-"""Fault injection: what a kind of fault is, whether a fault acts on a call, and what it is handed when it does.
+"""Fault injection: kinds of faults, the conditions under which a fault acts on a call, and its arguments.
 
 Torch is imported where it is used: the command line reads the table of kinds.
 """

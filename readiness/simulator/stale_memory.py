@@ -1,4 +1,4 @@
-"""What stood in the chip's memory before the last write, for defects that read too early. Kept only where one is planted."""
+"""Stale memory: the chip's memory before the last write, for defects that read too early. Kept only where needed."""
 
 from __future__ import annotations
 

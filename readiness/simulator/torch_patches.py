@@ -1,4 +1,4 @@
-"""What PyTorch lets only C++ register, made up for in Python: generators, pinned memory, waiting for the accelerator.
+"""PyTorch patches: what only C++ can register, replaced in Python: generators, pinned memory, synchronisation.
 
 Not closed: more than one device in a process, resizing a storage (which FSDP2 does), sparse tensors. Those are limits of
 the simulator, not of any chip.

@@ -1,4 +1,4 @@
-"""What is wrong with a chip file that fits the schema: each mistake with its line.
+"""Validation of a chip file beyond its schema: each mistake with its line.
 
 A defect that could never act is refused: it would be counted as missed, or as caught for another reason.
 """

@@ -1,1 +1,1 @@
-"""What the checks of the driver family share. Most of it imports torch: it is imported by workers, within a check."""
+"""Probes of the driver checks. Most of it imports torch: only workers import it, within a check."""

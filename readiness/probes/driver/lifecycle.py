@@ -1,4 +1,4 @@
-"""Opening a device in fresh processes, using it and leaving; and what a series of readings says about growth.
+"""Lifecycle of a device: opened, used and closed in fresh processes; growth of memory over a series of readings.
 
 A child is forked where the stack allows it and a fresh interpreter elsewhere. Every wait has a deadline of its own: a
 child that a driver holds is killed, and one that cannot be killed is left behind and said so.

@@ -1,4 +1,4 @@
-"""What a generator of random numbers promises, and how its numbers are distributed. Only workers import this."""
+"""Random number generators: reproducibility and distribution. Only workers import this."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work on several streams of a device, whose order events and waits must keep. Only workers import this."""
+"""Streams of a device: events and waits must keep the order of work. Only workers import this."""
 
 from __future__ import annotations
 

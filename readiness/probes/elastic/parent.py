@@ -1,4 +1,4 @@
-"""The parent's side of `multichip.elastic`: a job under torchrun of which one worker dies, watched from outside.
+"""Parent of `multichip.elastic`: a job under torchrun that loses a worker, watched from outside.
 
 torchrun has no deadline for a job, and a known defect in restarting one: since torch 2.5 the agent's store serves every
 round, and what the workers of the round before left in it is taken for the addresses of those that live

@@ -1,1 +1,1 @@
-"""What `multichip.integrity` measures with: whose doing a wrong result between chips is."""
+"""Probes of `multichip.integrity`: which chip or link causes a wrong result."""

@@ -1,4 +1,4 @@
-"""What rounding may cost a sum of products: a bound for each element, of whole results and of chosen elements.
+"""Bounds of the rounding error of sums of products, for each element, whole results and chosen elements.
 
 The same operator on magnitudes gives |A||B|: it is linear in each of its inputs. See `numerics` for the bound.
 """

@@ -1,4 +1,4 @@
-"""What is known of an operator: how it is called, what it writes, how it is judged."""
+"""Operator table: how an operator is called, what it writes, how it is judged."""
 
 from __future__ import annotations
 

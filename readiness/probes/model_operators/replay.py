@@ -1,4 +1,4 @@
-"""All records of one operator, played on a device: every element at a small size, odd sizes, views; then large ones."""
+"""Replay of all records of one operator: every element at a small size, odd sizes, views; then large ones."""
 
 from __future__ import annotations
 

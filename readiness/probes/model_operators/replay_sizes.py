@@ -1,4 +1,4 @@
-"""How large a record is played: as large as the model has it, or as large as memory and time allow."""
+"""Replay sizes: as large as in the model, or as large as memory and time allow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replay supervisor: plays a model's operators on a device, one at a time, since what is timed must not be disturbed.
+"""Replay supervisor: replays a model's operators on a device, one at a time, for undisturbed timing.
 
 They are played in a process that may die of them; whatever happens to it costs the operator it was at and nothing else. All
 of them are played small first, so that each has its outcome; what time is left is spent on large sizes.

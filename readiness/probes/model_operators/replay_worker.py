@@ -1,4 +1,4 @@
-"""Replay worker: the process in which a workload's operators are played, one part at a time.
+"""Replay worker: the process in which a workload's operators are replayed, one group at a time.
 
 A task asks for a part, or for the pace of the device (`{"measure": true}`). The phase that the process notes is that of the
 call, with what is special about it as the detail.

@@ -1,4 +1,4 @@
-"""Rows of results too large to be checked whole, each of which can be worked out alone: attention, softmax, sums.
+"""Row-wise spot checks of results too large to check whole: attention, softmax, sums.
 
 Each gives what is there, what should be, and one unit of what rounding may cost each element; None where it cannot tell.
 """

@@ -1,4 +1,4 @@
-"""Outcomes counted: what stands between this chip and this model, in figures and in one line."""
+"""Summary of outcomes: what stands between this chip and this model, in figures and in one line."""
 
 from __future__ import annotations
 

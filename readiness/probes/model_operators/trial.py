@@ -1,4 +1,4 @@
-"""Try the calls of one operator as they were recorded of a model: at their own strides, held to what its class allows."""
+"""Trial of one operator's recorded calls: with their strides, within the bounds of its class."""
 
 from __future__ import annotations
 

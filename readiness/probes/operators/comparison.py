@@ -1,4 +1,4 @@
-"""Is what an operator gave what it should have given? By class: exact, random, unspecified, or by error ratio."""
+"""Comparison of an operator's outputs with the expected ones, by class: exact, random, unspecified, or by error ratio."""
 
 from __future__ import annotations
 

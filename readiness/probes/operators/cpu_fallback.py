@@ -1,4 +1,4 @@
-"""Operators that a device's software runs on the host instead: they are right, and as slow as the way there and back."""
+"""CPU fallback: operators that a device's software runs on the host, right but slow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What models use and PyTorch's database lacks: lists of tensors, optimizers, attention back-ends, loss scaling.
+"""Operators that PyTorch's database lacks: lists of tensors, optimizers, attention back-ends, loss scaling.
 
 Each is an entry like those of the database and is judged as they are. Names that PyTorch does not have are left out.
 """

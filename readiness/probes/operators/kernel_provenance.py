@@ -1,4 +1,4 @@
-"""Whose kernel runs when an operator is called on a device: told by PyTorch's own dispatch table, without a call.
+"""Kernel provenance: which kernel runs for an operator on a device, from PyTorch's dispatch table.
 
 PyTorch fills each place of the table (one overload, one kind of device) from the first of these that there is: a kernel
 registered for the device itself; one composite of other operators, which serves every device; the device's fallback,

@@ -1,4 +1,4 @@
-"""Tensors of more elements than 32 bits can number, made of one block that repeats: what each must hold is known.
+"""Tensors with more elements than 32 bits can index, made of one repeated block with known results.
 
 The block's length is no divisor of a power of two, so that an index that lost its upper bits reads another element. All
 comparisons are made in pieces small enough for any index.

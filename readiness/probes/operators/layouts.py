@@ -1,4 +1,4 @@
-"""The same values in other memory: views as programs make them, for kernels that believe every input is contiguous."""
+"""Layouts: the same values as strided and offset views, for kernels that assume contiguous inputs."""
 
 from __future__ import annotations
 

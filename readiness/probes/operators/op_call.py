@@ -1,4 +1,4 @@
-"""One call of an operator, forward and backward, on whatever device its inputs lie."""
+"""One call of an operator, forward and backward, on the device of its inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Description of one operator under test: its name, what it claims, and which tables of `classes` speak of it."""
+"""Description of one operator under test: its name, its claims, and its entries in `op_semantics`."""
 
 from __future__ import annotations
 

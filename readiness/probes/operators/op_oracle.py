@@ -1,4 +1,4 @@
-"""One sample of one operator: is what the device gives for it right, on other views too, and the same again?"""
+"""Operator oracle: whether a device's result for one sample is right, also on views, and repeatable."""
 
 from __future__ import annotations
 

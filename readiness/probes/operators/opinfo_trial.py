@@ -1,4 +1,4 @@
-"""Try one operator of PyTorch's database in one dtype on one device: its samples, their variants, and whose kernels ran."""
+"""Trial of one operator of PyTorch's database in one dtype: its samples, their variants, and the kernels that ran."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the work of a call was done, as PyTorch's profiler sees it: kernels on the device, and bytes there and back.
+"""Profiler traffic: where a call was computed, from PyTorch's profiler: kernels on the device, and bytes copied.
 
 A vendor may run an operator on the host without a word and under a kernel of its own in the dispatch table. Then all of
 its inputs go to the host and its result comes back; an operator that is the device's own copies a few numbers at most

@@ -1,4 +1,4 @@
-"""Further calls of an operator, made of the samples that were drawn: the circumstances in which real devices break.
+"""Sample variants: further calls of an operator, in circumstances in which real devices break.
 
 They are tried in one dtype only, after the plain samples: other arguments, fewer elements, strides that must be kept.
 For what language models use also: single gradients, memory to write to, writing in place, and values that are no

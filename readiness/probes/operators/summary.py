@@ -1,4 +1,4 @@
-"""Outcomes counted: what a sweep says in figures, and of which operators it speaks."""
+"""Summary of a sweep: its figures, and the operators that they cover."""
 
 from __future__ import annotations
 

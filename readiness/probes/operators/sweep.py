@@ -1,4 +1,4 @@
-"""Operator sweep: all operators in all dtypes, in processes that may die of them; whatever happens costs one operator."""
+"""Operator sweep: all operators in all dtypes, in processes that may die; a crash affects one operator."""
 
 from __future__ import annotations
 

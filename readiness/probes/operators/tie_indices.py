@@ -1,4 +1,4 @@
-"""Operators that tell places: of several equal values any will do, and only of those."""
+"""Tie indices: operators that return indices may return any index of equal values."""
 
 from __future__ import annotations
 

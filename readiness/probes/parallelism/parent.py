@@ -1,4 +1,4 @@
-"""Parent of `multichip.parallelism`: one rank group for all runs, and a new one after each that did not end well."""
+"""Parent of `multichip.parallelism`: one rank group for all runs, and a new one after each failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ring attention: causal attention over parts of sequences; keys and values go round the ranks, or are gathered."""
+"""Ring attention: causal attention over parts of sequences; keys and values go around a ring of ranks, or are gathered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the checks of the parity family share: cases with their float64 references, and how a device is put through them.
+"""Probes of the parity checks: cases with float64 references, and their execution on a device.
 
 Only workers import it: torch is imported at once.
 """

@@ -1,4 +1,4 @@
-"""A transformer whose blocks run again in the backward pass, against one that kept what they computed.
+"""Activation checkpointing: a transformer that recomputes its blocks in the backward pass, compared with one that does not.
 
 Activation checkpointing trades work for memory: what a block computes the second time must be what it computed the first
 time, with the same dropout, under the same autocast. Only workers import this.

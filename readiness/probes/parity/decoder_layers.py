@@ -1,4 +1,4 @@
-"""One decoder layer of each of three architectures, in plain torch and small: whether operators that are right also compose.
+"""Decoder layers of three architectures, small, in plain torch: whether right operators also compose.
 
 Built from what their authors publish: Qwen3 (arXiv 2505.09388; grouped-query attention with norms of queries and keys),
 its mixture of experts (softmax over 128 experts, the chosen ones' weights normalised), DeepSeek-V3 (arXiv 2412.19437:

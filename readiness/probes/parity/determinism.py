@@ -1,4 +1,4 @@
-"""The same computation over and over: its inputs stay, what happens around it changes, and every bit is compared."""
+"""Determinism: the same computation repeated in changing circumstances, every bit compared."""
 
 from __future__ import annotations
 

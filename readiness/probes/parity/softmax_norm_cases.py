@@ -1,4 +1,4 @@
-"""Cases of what works row by row: softmax, log_softmax, layer_norm and rms_norm, forward and backward.
+"""Cases of row-wise operators: softmax, log_softmax, layer_norm and rms_norm, forward and backward.
 
 The allowances follow each formula's own sensitivity: what one roundoff in its inputs and intermediates does to each
 element. `fine` is the roundoff of the float32 in which a row is expected to be worked out, `coarse` that of the dtype

@@ -1,4 +1,4 @@
-"""Questions of arithmetic with one right answer each: no tolerance, a few elements, the sharpest tests there are.
+"""Special values: arithmetic with exactly one right result, on a few elements, without tolerance.
 
 Each feature computes a tensor on the device and is compared bit for bit (NaN being NaN) with what IEEE 754 arithmetic,
 or torch's documentation for integers, says. Kinds: `subnormal` (numbers below the smallest normal one are kept),

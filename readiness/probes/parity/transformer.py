@@ -1,4 +1,4 @@
-"""A small decoder-only language model, built the way today's large ones are: the whole of a model's operators in one.
+"""A small decoder-only language model, built like today's large ones.
 
 RMS norm before each block, rotary positions, grouped-query attention through `scaled_dot_product_attention`, a gated
 feed-forward (SwiGLU), output tied to nothing. Random weights: what is compared is arithmetic, not skill.

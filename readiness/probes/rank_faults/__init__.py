@@ -1,1 +1,1 @@
-"""What `multichip.drills` measures with: a fault in one rank, and what the others make of it."""
+"""Probes of `multichip.drills`: a fault in one rank, and the reaction of the others."""

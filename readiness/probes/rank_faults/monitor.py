@@ -1,4 +1,4 @@
-"""Monitor of one injected rank fault: the group is watched until the other ranks have got away, or have not.
+"""Monitor of one injected rank fault: watches until the other ranks have stopped, or have failed to.
 
 Two watchdogs are told apart: what the stack notices by itself (an error on the others, or the end of their processes),
 and what is seen from outside (marks, states, last calls), which needs nothing of the stack.

@@ -1,4 +1,4 @@
-"""Stall detector: when this host did not let its processes run, which otherwise looks like a link that went away."""
+"""Stall detector: times in which this host did not run its processes, which otherwise look like a lost link."""
 
 from __future__ import annotations
 

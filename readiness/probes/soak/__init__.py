@@ -1,1 +1,1 @@
-"""Soak: a model's work for as long as is asked, and what it proves: `multichip.soak`."""
+"""Soak: a model's work for a given time, and what it proves: `multichip.soak`."""

@@ -1,1 +1,1 @@
-"""What the checks of stability stand on: core operations repeated for long, paced, and carried over a restart."""
+"""Probes of the stability checks: core operations under sustained load, their latency, and checkpoints."""

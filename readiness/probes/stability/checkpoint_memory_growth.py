@@ -1,4 +1,4 @@
-"""The same state saved again and again: what each save leaves in memory."""
+"""Memory growth of repeated checkpoint saves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training that is saved and resumed, and tensors that are hard to save: what comes back must be what was there."""
+"""Checkpoints: training that is saved and resumed, and tensors that are hard to save, must be restored exactly."""
 
 from __future__ import annotations
 

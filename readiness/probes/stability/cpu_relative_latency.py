@@ -1,4 +1,4 @@
-"""How long an operation takes on the device, next to what the very same call takes on the host's CPU."""
+"""Latency of an operation on the device relative to the same call on the host's CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Core operations round robin for as long as asked, every result compared bit for bit with what it was at first."""
+"""Sustained load: core operations in turn for a given time, every result compared bit for bit with the first."""
 
 from __future__ import annotations
 

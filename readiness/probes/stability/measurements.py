@@ -1,4 +1,4 @@
-"""What a load found, as measurements that name what they are about."""
+"""Measurements of a sustained load."""
 
 from __future__ import annotations
 

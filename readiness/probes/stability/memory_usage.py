@@ -1,4 +1,4 @@
-"""How much memory a process holds on host and device while work goes on, and by how much that grows."""
+"""Memory use of a process on host and device during work, and its growth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many operations asked for in one go, so that the device, not the host, sets the pace."""
+"""Batches of operations, so that the device and not the host limits the speed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of one operation under load."""
+"""Statistics of one operation under load."""
 
 from __future__ import annotations
 

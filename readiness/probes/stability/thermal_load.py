@@ -1,4 +1,4 @@
-"""Large matrix products between the small operations: they keep a device hot, and their pace shows one that gives way."""
+"""Thermal load: background GEMMs that keep the device hot and reveal throttling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Timing on a host that others use too: the time that this process stood in line for a processor is not the device's."""
+"""Timing on a shared host: time in which this process waited for a CPU is not counted."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the checks of the throughput family share; imported by workers, within a check."""
+"""Probes of the throughput checks; imported by workers, within a check."""

@@ -1,4 +1,4 @@
-"""What can be wrong with a simulated chip: one function for each kind of defect.
+"""Kinds of defects of a simulated chip: one function for each kind.
 
 A kind is declared by `@kind` on a function that does the harm. `at` says when it is called: before the operator runs
 (it may raise, hang, end the process, or change the arguments), or after (it changes the results in place or replaces

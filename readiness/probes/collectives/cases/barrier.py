@@ -1,4 +1,4 @@
-"""Cases of a barrier: each rank in turn comes late, and no other may have left before it came.
+"""Cases of a barrier: each rank in turn arrives late, and no other may leave before it arrives.
 
 Moments are compared on a clock that all ranks share, through shared memory. Ranks on other hosts know that clock less
 exactly; they come late by more than that.
