@@ -94,7 +94,7 @@ def _notes(assessment: Assessment) -> Iterator[str]:
     if assessment.interrupted:
         yield "This run was stopped early: what was not measured counts as unknown."
     if not assessment.accelerators:
-        yield "No accelerator was assessed."
+        yield "No accelerator was assessed, so nothing is known."
     for stack, reason in rendering.failed_stacks(assessment).items():
         yield f"{stack}: its accelerators could not be listed and are not assessed: {reason}"
     for said, ids in rendering.rehearsals(assessment).items():

@@ -64,7 +64,7 @@ def _notes(assessment: Assessment) -> Iterator[str]:
     if assessment.interrupted:
         yield "> **Interrupted**: what was not measured counts as unknown.\n\n"
     if not assessment.accelerators:
-        yield "No accelerator was assessed.\n"
+        yield "No accelerator was assessed, so nothing is known.\n"
     for note, ids in rendering.rehearsals(assessment).items():
         yield f"> **Simulated**: {escape(ids)}, {escape(note)}\n\n"
     for stack, reason in rendering.failed_stacks(assessment).items():

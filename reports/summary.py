@@ -74,7 +74,7 @@ def _notes(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
 def _verdicts(groups: Sequence[DeviceGroup], width: int, room: int) -> list[str]:
     """Yield a line for each use of each group, or, if these are too many, a line for each of the worst groups."""
     if not groups:
-        return ["No accelerator was assessed."]
+        return ["No accelerator was assessed, so nothing is known."]
     whole = [line for group in groups[:_MOST_WHOLE] for line in _whole(group, width)]
     if len(groups) <= _MOST_WHOLE and (len(whole) <= room or len(groups) == 1):
         return whole

@@ -32,7 +32,7 @@ def render(assessment: Assessment, *, colour: bool = False, width: int = 100, ve
     lines = list(_head(assessment, paint, width))
     lines += _diagnosis(assessment, paint, width)
     if not assessment.accelerators:
-        lines += ["", "No accelerator was assessed."]
+        lines += ["", "No accelerator was assessed, so nothing is known."]
     if len(assessment.accelerators) > 1:
         lines += ["", *_summary(assessment, paint, width)]
     for group in rendering.alike(assessment):

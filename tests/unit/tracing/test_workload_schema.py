@@ -112,7 +112,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "nan": (gzip.compress(b'{"schema": NaN}'), "NaN is not a JSON number"),
     "deep": (gzip.compress(b"[" * 100_000), "nested too deeply|not JSON"),
     "twice": (gzip.compress(b'{"name": 1, "name": 2}'), "occurs twice"),
-    "another_schema": (changed(schema="readiness.tracing/9"), "schema: 'readiness.workload/1' was expected"),
+    "another_schema": (changed(schema="readiness.workload/9"), "schema: 'readiness.workload/1' was expected"),
     "path_as_name": (changed(name="../../etc/passwd"), "name: "),
     "unknown_key": (changed(code="import os"), "'code' was unexpected"),
     "no_records": (changed(records=[]), "records: "),
