@@ -170,7 +170,7 @@ def test_of_a_rank_that_hangs_on_another_host_the_stacks_are_told() -> None:
     outcome = run(failing, {"fault": "hang"}, patience_s=2.0)
     assert outcome.failure is not None
     assert outcome.failure.culprits == (1,)
-    assert "support.py" in outcome.failure.log
+    assert "ranks.py" in outcome.failure.log
     assert "in hang" in outcome.failure.log
 
 
