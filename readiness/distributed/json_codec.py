@@ -117,4 +117,4 @@ def _name(kind: Any) -> str:
 
 
 def _misfit(kind: Any, value: Any) -> ValueError:
-    return ValueError(f"{str(value)[:80]!r} is not a {_name(kind)}")
+    return ValueError(f"{str(value)[:80]!r} is not of type {_name(kind)}")

@@ -25,7 +25,7 @@ class Colour(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class OpGroup:
+class Part:
     name: str
     sizes: tuple[int, ...] = ()
 
@@ -35,8 +35,8 @@ class Settings:
     count: int
     share: float
     folder: Path | None
-    parts: Sequence[OpGroup]
-    by_rank: Mapping[int, OpGroup]
+    parts: Sequence[Part]
+    by_rank: Mapping[int, Part]
     colour: Colour = Colour.RED
 
 
@@ -44,14 +44,14 @@ class Settings:
 class Found(Report):
     value: int | float
     pair: tuple[int, float]
-    parts: tuple[OpGroup, ...]
+    parts: tuple[Part, ...]
     by_colour: dict[Colour, list[str]]
-    first: OpGroup | None = None
+    first: Part | None = None
     more: Any = None
 
 
-SETTINGS = Settings(3, 0.5, Path("/tmp/here"), (OpGroup("one", (1, 2)),), {4: OpGroup("two")})
-FOUND = Found(7, (1, 2.0), (OpGroup("one"),), {Colour.RED: ["a"]}, OpGroup("two", (3,)), {"any": [1, None]})
+SETTINGS = Settings(3, 0.5, Path("/tmp/here"), (Part("one", (1, 2)),), {4: Part("two")})
+FOUND = Found(7, (1, 2.0), (Part("one"),), {Colour.RED: ["a"]}, Part("two", (3,)), {"any": [1, None]})
 
 
 def test_a_dataclass_comes_back_from_json_as_it_was() -> None:
@@ -66,15 +66,15 @@ def test_a_dataclass_comes_back_from_json_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"count": "3"}, "Settings.count: '3' is no int"),
-        ({"count": True}, "Settings.count: 'True' is no int"),
-        ({"share": None}, "Settings.share: 'None' is no float"),
+        ({"count": "3"}, "Settings.count: '3' is not of type int"),
+        ({"count": True}, "Settings.count: 'True' is not of type int"),
+        ({"share": None}, "Settings.share: 'None' is not of type float"),
         ({"colour": "green"}, "Settings.colour: 'green' is not a valid Colour"),
         ({"parts": {}}, "Settings.parts"),
         ({"parts": [{"name": "x", "size": 1}]}, "Settings.parts: Part has no field 'size'"),
         ({"parts": [{}]}, "Settings.parts: Part"),
         ({"by_rank": {"x": {"name": "x"}}}, "Settings.by_rank"),
-        ({"folder": 3}, "Settings.folder: '3' is no Path | NoneType"),
+        ({"folder": 3}, "Settings.folder: '3' is not of type Path | NoneType"),
     ],
 )
 def test_what_does_not_fit_is_an_error_that_says_where(change: dict[str, Any], words: str) -> None:
@@ -113,7 +113,7 @@ def test_ranks_get_settings_and_send_reports_as_dataclasses(stack: Cpu) -> None:
     accelerator = Accelerator(cpu().facts, stack, seed=7)
     outcome = run_ranks(echoing, accelerator, place(accelerator, 2), SETTINGS)
     assert outcome.failure is None
-    expected = [(rank, Found(3, (rank, 0.5), (OpGroup("one", (1, 2)),), {}, OpGroup("two"))) for rank in range(2)]
+    expected = [(rank, Found(3, (rank, 0.5), (Part("one", (1, 2)),), {}, Part("two"))) for rank in range(2)]
     assert outcome.of(Found) == expected
 
 
@@ -132,7 +132,7 @@ def test_a_report_that_cannot_be_read_is_a_fault_of_its_rank() -> None:
     outcome = run_ranks(secretive, accelerator, place(accelerator, 2), patience_s=10.0)
     assert outcome.failure is not None
     assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.RAISED, (1,))
-    assert "a report cannot be read: Secret.number: '7' is no int" in outcome.failure.reason
+    assert "a report cannot be read: Secret.number: '7' is not of type int" in outcome.failure.reason
 
 
 def test_each_kind_of_report_is_known_once() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from readiness import check_registry
+from readiness.causes import KillCause
 from readiness.check_registry import Check
 from readiness.datamodel import AcceleratorFacts, Evidence, Limit, Operator, Outcome, Profile, Requirement, Status, Use
 from readiness.documents.assessment import evidence_to_json
@@ -294,6 +295,6 @@ def test_time_in_which_nobody_looked_counts_towards_no_limit(bench: Bench, tmp_p
         now += 2.0
         bench.pool.poll(0.05)
         assert worker.timed_out
-    bench.pool.kill(worker, "enough")
+    bench.pool.kill(worker, "enough", KillCause.STOP)
     while not worker.ended:
         bench.pool.poll(0.05)

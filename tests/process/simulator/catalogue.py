@@ -59,7 +59,7 @@ class Row:
     operators: tuple[str, ...] = ()
     note: str | None = None
     missed: str | None = None
-    unsupported_ops: str | None = None
+    beyond: str | None = None
 
     @property
     def kinds(self) -> str:
@@ -133,13 +133,13 @@ class Result:
     @property
     def word(self) -> str:
         """In a word."""
-        if self.row.unsupported_ops:
+        if self.row.beyond:
             return "beyond"
         return "caught" if self.caught_by else "unable to tell" if self.unable else "missed"
 
     def cells(self) -> list[str]:
         """Its line of the table."""
-        text = self.row.unsupported_ops or self.text or self.unable or self.row.missed or ""
+        text = self.row.beyond or self.text or self.unable or self.row.missed or ""
         outcome = f"caught by {', '.join(self.caught_by)}" if self.caught_by else self.word
         return [
             self.row.id, self.row.family, self.row.kinds, ", ".join(self.row.checks), outcome, f"{self.seconds:.0f}", text
@@ -191,7 +191,7 @@ def as_toml(value: Any) -> str:
 
 def run(row: Row, seed: int) -> Result:
     """Run the checks of a row on its chip, in processes of their own."""
-    if row.unsupported_ops:
+    if row.beyond:
         return Result(row)
     started = time.monotonic()
     told = _assess(row, seed)

@@ -445,7 +445,7 @@ def as_toml(value: Any) -> str:
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three shipped chips, two of them with a story; one name is in both folders."""
-    for name in ("chips/apprentice", "chips/veteran", "planted/hang", "planted/veteran"):
+    for name in ("chips/apprentice", "chips/veteran", "seeded_faults/hang", "seeded_faults/veteran"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write(tmp_path, HEAD.replace("test", Path(name).name), f"{name}.toml")
     (tmp_path / "chips" / "notes.txt").write_text("no chip")
@@ -457,7 +457,7 @@ def test_a_name_is_looked_up_among_the_shipped(shipped: Path) -> None:
     assert chips.names() == {
         "apprentice": shipped / "chips" / "apprentice.toml",
         "veteran": shipped / "chips" / "veteran.toml",
-        "hang": shipped / "planted" / "hang.toml",
+        "hang": shipped / "seeded_faults" / "hang.toml",
     }
     assert chips.find("hang", KINDS).name == "hang"
     assert chips.find("veteran", KINDS).path == str(shipped / "chips" / "veteran.toml")

@@ -101,7 +101,7 @@ def test_too_few_readings_tell_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_fresh_interpreter_opens_it_where_forking_is_no_way(monkeypatch: pytest.MonkeyPatch) -> None:
     accelerator = cpu()
-    monkeypatch.setattr(type(accelerator.stack), "forks", False)
+    monkeypatch.setattr(type(accelerator.stack), "fork_safe", False)
     opening = lifecycle.open_once(accelerator, 60.0)
     assert opening.failure is None
 

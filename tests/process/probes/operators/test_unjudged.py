@@ -1,4 +1,4 @@
-"""Operators that cannot be judged on the CPU are listed in the README, and no others are."""
+"""Operators that cannot be judged on the CPU are listed in docs/operators.md, and no others are."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from readiness.probes.operators import op_semantics
 from tests.support import run_check
 from tests.support.paths import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-TABLE = README.partition("| entry | why |")[2].partition("\n\n")[0]
+PAGE = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
+TABLE = PAGE.partition("| entry | why |")[2].partition("\n\n")[0]
 LISTED = set(re.findall(r"`([^`]+)`", TABLE))
 #: Back-ends of attention that the CPU does not have.
 UNCLAIMED = {"attention.cudnn", "attention.efficient"}
 
 
-def test_the_readme_lists_them() -> None:
+def test_the_page_on_operators_lists_them() -> None:
     single = {name for names in op_semantics.UNJUDGEABLE_IN.values() for name in names}
     assert op_semantics.UNJUDGEABLE.keys() | single | UNCLAIMED == LISTED
 
