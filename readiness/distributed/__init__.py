@@ -5,7 +5,7 @@ and touched no device; whatever becomes of the ranks is a value (`RanksOutcome`)
 """
 
 from readiness.distributed.group_runner import run_ranks
-from readiness.distributed.reports import Report
+from readiness.distributed.rank_messages import Report
 from readiness.distributed.types import Failure, Network, Placement, RankContext, RankFunction, RanksOutcome, Trouble, place
 
 __all__ = [

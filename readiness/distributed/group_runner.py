@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from readiness.accelerators.base import Accelerator
-from readiness.distributed.diagnostics import collect
+from readiness.distributed.failure_snapshot import collect
 from readiness.distributed.launcher import rank_group
 from readiness.distributed.rank_monitor import TICK_S, RankMonitor
 from readiness.distributed.start_limits import PROCESSES_S

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 from readiness.accelerators.base import Accelerator
 from readiness.distributed import flight_recorder, rendezvous, tcp_info
 from readiness.distributed.json_lines import write_message
-from readiness.distributed.reports import encode_report
+from readiness.distributed.rank_messages import encode_report
 from readiness.distributed.signed_objects import sign_objects
 from readiness.distributed.status_board import StatusBoard
 from readiness.distributed.types import Json, RankContext, RankFunction

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from readiness.distributed.diagnostics import collect, dead_links, snapshot
+from readiness.distributed.failure_snapshot import collect, dead_links, snapshot
 from readiness.distributed.fault_attribution import RankSnapshot, attribute_fault
 from readiness.distributed.launcher import RankGroup
 from readiness.distributed.rank_process import RankProcess, kill_and_reap, read_reports

@@ -20,8 +20,8 @@ import psutil
 from readiness.distributed import rank_entry as rank_side
 from readiness.distributed.json_lines import Lines
 from readiness.distributed.rank_entry import RankPlan
+from readiness.distributed.rank_messages import decode_report
 from readiness.distributed.rank_spawn import plan_to_json
-from readiness.distributed.reports import decode_report
 from readiness.distributed.status_board import StatusBoard
 from readiness.distributed.types import Json
 from readiness.host.process_control import bootstrap

@@ -10,7 +10,7 @@ from readiness import accelerators
 from readiness.accelerators.base import Accelerator
 from readiness.datamodel import AcceleratorFacts
 from readiness.distributed.rank_entry import RankPlan, detach, serve
-from readiness.distributed.reports import decode_settings, encode_settings
+from readiness.distributed.rank_messages import decode_settings, encode_settings
 from readiness.distributed.status_board import StatusBoard
 from readiness.distributed.types import Json
 from readiness.documents.assessment import facts_from_json, facts_to_json

@@ -13,7 +13,7 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.remote_devices import host_of
 from readiness.check_registry import Skip
 from readiness.datamodel import AcceleratorFacts, Labels
-from readiness.distributed.reports import Report
+from readiness.distributed.rank_messages import Report
 from readiness.distributed.status_board import StatusBoard
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from readiness.documents import assessment as documents
 from readiness.documents import files, schema
 from readiness.documents.plain_json import Json
 from readiness.errors import BadFileError, InternalError, UsageError
-from readiness.pack import bom, container, page, statement, system
+from readiness.pack import bom, container, in_toto, page, system
 from readiness.pack.contents import (
     BOM,
     ENVELOPES,
@@ -233,8 +233,8 @@ def whole(core: Core, key: SigningKey | None = None) -> dict[str, bytes]:
 def statements(core: Core, listed: Json) -> dict[str, bytes]:
     """What is signed."""
     return {
-        STATEMENT: dumped(statement.statement(core, listed)),
-        TEST_RESULT: dumped(statement.test_result(core, listed)),
+        STATEMENT: dumped(in_toto.statement(core, listed)),
+        TEST_RESULT: dumped(in_toto.test_result(core, listed)),
     }
 
 

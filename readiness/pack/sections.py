@@ -23,7 +23,7 @@ from readiness.pack import evidence_matrix, system
 from readiness.pack.contents import Core, Subject, sha256
 from readiness.pack.evidence_matrix import MatrixRow
 from readiness.pack.glossary import WORDS
-from readiness.pack.statement import overall
+from readiness.pack.in_toto import overall
 from readiness.rendering import Kind, diagnosis
 from readiness.rendering.rehearsal import said_of
 from readiness.rendering.text import clean, duration, figure, memory

@@ -11,7 +11,7 @@ from readiness.documents import files
 from readiness.errors import BadFileError
 from readiness.pack.contents import dumped
 from readiness.pack.extras import needs
-from readiness.pack.statement import PAYLOAD_TYPE
+from readiness.pack.in_toto import PAYLOAD_TYPE
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner, SSlibKey

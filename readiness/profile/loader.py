@@ -22,7 +22,7 @@ from readiness.datamodel import Action, Basis, Level, Limit, Operator, Profile, 
 from readiness.documents import files, toml
 from readiness.errors import BadFileError, UsageError, did_you_mean
 from readiness.judging.profile_demands import BESIDE, canonical, digest_of
-from readiness.profile import matrix
+from readiness.profile import group_expansion
 from readiness.profile.default_prose import with_defaults
 from readiness.profile.inheritance import LIMIT_KEYS, ResolvedProfile, merge_parents, overlay
 from readiness.profile.places import places_of
@@ -63,7 +63,7 @@ def _bases(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _ids(document: Mapping[str, Any]) -> list[str]:
-    return [plain["id"] for _, entry in matrix.entries(document) for plain in matrix.expand(entry, "")]
+    return [plain["id"] for _, entry in group_expansion.entries(document) for plain in group_expansion.expand(entry, "")]
 
 
 def title(name: str) -> str:
@@ -84,7 +84,7 @@ def load(name_or_file: str, checklist: Mapping[str, Check]) -> Profile:
     merged = _gather(_find(name_or_file), {}, ())
     requirements = []
     for id, entry in merged.entries.items():
-        requirement = _requirement(id, matrix.with_values(entry, merged.values), merged)
+        requirement = _requirement(id, group_expansion.with_values(entry, merged.values), merged)
         _refuse_what_no_check_measures(requirement, checklist)
         _refuse_unknown_stacks(requirement)
         requirements.append(with_defaults(requirement, checklist))
@@ -205,15 +205,15 @@ def _check_of(entry: Mapping[str, Any] | None) -> str:
 
 def _entries(document: Mapping[str, Any], file: Path, lines: toml.Lines) -> Iterator[tuple[dict[str, Any], str]]:
     """The plain entries of a file, groups and matrix entries expanded, each with its place."""
-    for position, near in matrix.texts_of_nobody(document):
+    for position, near in group_expansion.texts_of_nobody(document):
         raise BadFileError(
             f"{position[2]}: the group has no requirement {position[3]!r}",
             place=f"{file}:{lines.line(position)}",
             remedy=f"{near}correct the id, or remove it",
         )
-    for position, entry in matrix.entries(document):
+    for position, entry in group_expansion.entries(document):
         place = f"{file}:{lines.line(position)}"
-        for plain in matrix.expand(entry, place):
+        for plain in group_expansion.expand(entry, place):
             yield plain, place
 
 

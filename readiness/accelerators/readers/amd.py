@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from readiness.accelerators import interconnect, sysfs
-from readiness.accelerators.readers import documents
+from readiness.accelerators.readers import tool_output
 from readiness.accelerators.readers.contract import Reading, Report, number, pci_address, whole
-from readiness.accelerators.readers.documents import first
+from readiness.accelerators.readers.tool_output import first
 from readiness.accelerators.readers.tools import Context, NotMineError, SourceError
 
 VENDOR = "AMD"
@@ -124,14 +124,14 @@ def tool(context: Context) -> list[Reading]:
 
 def _answers(text: str) -> list[tuple[int, dict[str, str]]]:
     if re.search(r"^GPU: \d+\s*$", text, re.MULTILINE):
-        found = list(documents.indented(text, "GPU"))
+        found = list(tool_output.indented(text, "GPU"))
         if not found:
             raise SourceError("amd-smi printed nothing that is known")
         return found
-    value = documents.loads(text, "amd-smi")
+    value = tool_output.loads(text, "amd-smi")
     value = value.get("gpu_data", [value]) if isinstance(value, Mapping) else value
     return [
-        (int(item["gpu"]), documents.flatten({key: part for key, part in item.items() if key != "gpu"}))
+        (int(item["gpu"]), tool_output.flatten({key: part for key, part in item.items() if key != "gpu"}))
         for item in value if isinstance(item, Mapping) and str(item.get("gpu", "")).isdecimal()
     ]  # fmt: skip
 
@@ -218,15 +218,15 @@ def older_tool(context: Context) -> list[Reading]:
 
 def of_rocm_smi(text: str) -> list[Reading]:
     """Its JSON, whose keys change with the release. Raises SourceError."""
-    document = documents.loads(text, "rocm-smi")
+    document = tool_output.loads(text, "rocm-smi")
     if not isinstance(document, Mapping):
         raise SourceError("rocm-smi printed JSON that is no object")
-    shared = documents.flatten(document.get("system", {}))
+    shared = tool_output.flatten(document.get("system", {}))
     found = []
     for name, value in document.items():
         if (match := re.fullmatch(r"card(\d+)", str(name))) is None:
             continue
-        said = documents.flatten(value)
+        said = tool_output.flatten(value)
         report = Report("rocm-smi", VENDOR, int(match[1]))
         report.say("model", first(said, "card_series", "card_model", "device_name"))
         report.say("serial", first(said, "serial_number", "unique_id"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from readiness.accelerators import sysfs
-from readiness.accelerators.readers import documents
+from readiness.accelerators.readers import tool_output
 from readiness.accelerators.readers.contract import Reading, Report, number, pci_address, whole
 from readiness.accelerators.readers.tools import Context, NotMineError, SourceError
 
@@ -39,7 +39,7 @@ def tool(context: Context) -> list[Reading]:
 
 
 def _devices(text: str) -> list[Mapping[str, Any]]:
-    document = documents.loads(text, "xpu-smi")
+    document = tool_output.loads(text, "xpu-smi")
     listed = document.get("device_list") if isinstance(document, Mapping) else None
     if not isinstance(listed, list):
         raise SourceError("xpu-smi lists no device")

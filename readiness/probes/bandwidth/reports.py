@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from readiness.accelerators.interconnect import Links
-from readiness.distributed.reports import Report
+from readiness.distributed.rank_messages import Report
 from readiness.probes.ranks_common.process_groups import Team
 from readiness.probes.ranks_common.tensor_diff import TensorDiff
 

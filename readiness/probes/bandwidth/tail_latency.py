@@ -13,7 +13,7 @@ from functools import partial
 import torch
 import torch.distributed as dist
 
-from readiness.distributed.reports import Report
+from readiness.distributed.rank_messages import Report
 from readiness.distributed.types import RankContext
 from readiness.host.runqueue_wait import in_line_s
 from readiness.probes.bandwidth.reports import OverlapTimes, Settings, TailTimes

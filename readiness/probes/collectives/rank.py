@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from readiness.distributed.reports import Report
+from readiness.distributed.rank_messages import Report
 from readiness.distributed.types import RankContext
 from readiness.numerics.unsupported import describe, is_unsupported
 from readiness.probes.collectives import reproducibility

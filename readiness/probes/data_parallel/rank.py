@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch._dynamo  # here once, and not in each rank that is forked
 
-from readiness.distributed.reports import Report
+from readiness.distributed.rank_messages import Report
 from readiness.distributed.types import RankContext
 from readiness.numerics.strict_precision import strict_precision
 from readiness.probes.parallelism.data_parallel import DataParallel

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional
 
-from readiness.distributed.reports import Report
+from readiness.distributed.rank_messages import Report
 from readiness.distributed.types import RankContext
 from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.probes.ranks_common.known_allreduce import known_allreduce, known_sum

@@ -25,9 +25,9 @@ from readiness.probes.links.reports import (
     TransfersDone,
     WrongResult,
 )
+from readiness.probes.ranks_common.host_pauses import stalled_s
 from readiness.probes.ranks_common.measurements import pair_matrix, unsupported
 from readiness.probes.ranks_common.process_groups import Team
-from readiness.probes.ranks_common.stall_detector import stalled_s
 
 #: Fewer calls than these in a quarter of the time, and their best shows little of what can be had.
 LEAST_CALLS = 8

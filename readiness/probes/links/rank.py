@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator, Mapping
 import torch
 import torch.distributed as dist
 
-from readiness.distributed.reports import Report
+from readiness.distributed.rank_messages import Report
 from readiness.distributed.types import RankContext
 from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.probes.links.repeated_allreduce import RepeatedAllReduce
@@ -27,9 +27,9 @@ from readiness.probes.links.reports import (
 )
 from readiness.probes.links.stragglers import compare_ranks
 from readiness.probes.ranks_common.call_timings import CallTimings, quantiles
+from readiness.probes.ranks_common.host_pauses import StallDetector
 from readiness.probes.ranks_common.message_sizes import GROWTH, PERIOD, most_bytes, repeat_values
 from readiness.probes.ranks_common.process_groups import Team, groups, pairs
-from readiness.probes.ranks_common.stall_detector import StallDetector
 from readiness.probes.ranks_common.tensor_diff import Unsupported, difference
 
 #: How often all pairs take turns: on a busy machine a pair's best time needs more than one moment.

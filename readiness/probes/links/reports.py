@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from readiness.distributed.reports import Report
+from readiness.distributed.rank_messages import Report
 from readiness.probes.ranks_common.call_timings import TimingSummary
 from readiness.probes.ranks_common.process_groups import Team
 from readiness.probes.ranks_common.tensor_diff import TensorDiff

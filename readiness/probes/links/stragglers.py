@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from readiness.distributed.reports import Report
+from readiness.distributed.rank_messages import Report
 from readiness.distributed.types import RankContext
 from readiness.probes.links.repeated_allreduce import RepeatedAllReduce
 from readiness.probes.links.reports import OwnAllReduceTime, ProductTimes

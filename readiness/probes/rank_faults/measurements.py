@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from readiness.datamodel import Labels, Measurement, Row, Yield
-from readiness.distributed.reports import Report
+from readiness.distributed.rank_messages import Report
 from readiness.distributed.types import LONGEST_ABOUT, Failure, Placement
+from readiness.probes.rank_faults.fault_injection import FaultOutcome, RankResponse
 from readiness.probes.rank_faults.faults import Connections, Guard, Left, RankFault, Returned, Usable
-from readiness.probes.rank_faults.monitor import FaultOutcome, RankResponse
 from readiness.probes.ranks_common.measurements import culprits
 
 _ReportT = TypeVar("_ReportT", bound=Report)

@@ -11,8 +11,8 @@ from readiness.datamodel import Measurement, Note, Yield
 from readiness.distributed import flight_recorder
 from readiness.distributed.types import Failure, Placement, RanksOutcome, Trouble, speaks_tcp
 from readiness.probes.rank_faults import measurements
+from readiness.probes.rank_faults.fault_injection import FaultOutcome, inject
 from readiness.probes.rank_faults.faults import RANK_FAULTS, Fault, Settings
-from readiness.probes.rank_faults.monitor import FaultOutcome, inject
 from readiness.probes.ranks_common.measurements import completion
 
 #: Where a group fails before its fault, it is tried once more with so much more time: a busy host is no fault of a chip.

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from readiness.distributed import flight_recorder, tcp_fault_injection, tcp_info
-from readiness.distributed.reports import Report
+from readiness.distributed.rank_messages import Report
 from readiness.distributed.status_board import Mark
 from readiness.distributed.types import Json, RankContext
 from readiness.probes.rank_faults.faults import (

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from readiness.distributed.reports import Report
+from readiness.distributed.rank_messages import Report
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from readiness.distributed.reports import Report
+from readiness.distributed.rank_messages import Report
 from readiness.distributed.types import RankContext
 from readiness.numerics.strict_precision import strict_precision
 from readiness.numerics.unsupported import describe

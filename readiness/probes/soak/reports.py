@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from readiness.distributed.reports import Report
+from readiness.distributed.rank_messages import Report
 
 
 @dataclass(frozen=True, slots=True)

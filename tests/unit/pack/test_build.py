@@ -17,10 +17,10 @@ from readiness.datamodel import Decision, Use, Verdict
 from readiness.documents import assessment as documents
 from readiness.documents import schema
 from readiness.errors import BadFileError, UsageError
-from readiness.pack import build, statement, system
+from readiness.pack import build, in_toto, system
 from readiness.pack.contents import BOM, MANIFEST, PACK, PAGE, STATEMENT, SYSTEM, TEST_RESULT, WAIVERS, WORKBOOK
+from readiness.pack.in_toto import Result
 from readiness.pack.page import TITLES
-from readiness.pack.statement import Result
 from tests.support import packs, saved
 
 
@@ -302,7 +302,7 @@ def test_a_bill_of_materials_of_odd_names_fits_too(tmp_path: Path) -> None:
     ],
 )
 def test_a_verdict_in_the_words_of_in_toto_is_never_better_than_it_is(verdict: Verdict, result: Result) -> None:
-    assert statement.result(verdict) is result
+    assert in_toto.result(verdict) is result
 
 
 def test_the_statements_name_the_files_and_the_verdicts(files: dict[str, bytes]) -> None:
@@ -325,7 +325,7 @@ def test_nothing_assessed_and_an_interrupted_run_have_failed(tmp_path: Path) -> 
     for changes in ({"accelerators": ()}, {"interrupted": True}):
         made: Any = saved.small(tmp_path, **changes)
         core = build.read(build.Request(assessments=[packs.written(tmp_path, made)]))
-        assert statement.overall(core) is Result.FAILED
+        assert in_toto.overall(core) is Result.FAILED
         assert json.loads(build.whole(core)[TEST_RESULT])["predicate"]["result"] == "FAILED"
 
 

@@ -13,7 +13,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, check
 from readiness.check_registry import Check
 from readiness.cli import explain
 from readiness.datamodel import Remedy, Requirement
-from readiness.profile import loader, matrix
+from readiness.profile import group_expansion, loader
 from readiness.profile.default_prose import with_defaults
 from readiness.rendering import check_reference
 from tests.support import checks
@@ -126,7 +126,7 @@ def test_prose_of_the_measure_is_no_demand(tmp_path: Path) -> None:
 def test_no_profile_says_again_what_the_measure_says(name: str) -> None:
     merged = loader._gather(loader._find(name), {}, ())
     for id, entry in merged.entries.items():
-        stated = loader._requirement(id, matrix.with_values(entry, merged.values), merged)
+        stated = loader._requirement(id, group_expansion.with_values(entry, merged.values), merged)
         default = with_defaults(replace(stated, title="", why="", remedy=None), checks())
         assert not stated.title or stated.title != default.title, (id, "title")
         assert not stated.why or stated.why != default.why, (id, "why")

@@ -21,8 +21,8 @@ from readiness.distributed.flight_recorder import WATCHDOG_DUMP_S
 from readiness.distributed.rank_process import RankProcess
 from readiness.probes.rank_faults import measurements, parent
 from readiness.probes.rank_faults import rank as rank_faults_rank
+from readiness.probes.rank_faults.fault_injection import RankResponse
 from readiness.probes.rank_faults.faults import RANK_FAULTS, Fault, FaultInjected, Guard, Noticed, RankFault
-from readiness.probes.rank_faults.monitor import RankResponse
 from tests.support import cpu, run_check, value, values, want_of_disk
 from tests.support import ranks as support
 

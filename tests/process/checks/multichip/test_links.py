@@ -18,8 +18,8 @@ from readiness.probes.links import measurements, stragglers
 from readiness.probes.links import rank as links_rank
 from readiness.probes.links.reports import CallReport, HostStalls
 from readiness.probes.ranks_common.call_timings import CallTimings
+from readiness.probes.ranks_common.host_pauses import StallDetector, stalled_s
 from readiness.probes.ranks_common.process_groups import pairings, pairs
-from readiness.probes.ranks_common.stall_detector import StallDetector, stalled_s
 from tests.support import cpu, run_check, value, values
 from tests.support import ranks as support
 from tests.support.multichip import Simulated, chips, machine
@@ -412,7 +412,7 @@ def test_short_interruptions_count_where_they_come_back(longest: float, times: i
     assert found == [interruptions]
 
 
-def test_the_stall_detector_notes_when_it_could_not_run() -> None:
+def test_a_pause_of_the_host_is_noted_when_it_could_not_run() -> None:
     detector = StallDetector()
     began = time.monotonic()
     sum(range(30_000_000))  # one call in C that keeps the interpreter

@@ -14,9 +14,9 @@ import pytest
 
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
-from readiness.distributed import RankContext, Report, Trouble, place, reports, run_ranks
+from readiness.distributed import RankContext, Report, Trouble, place, rank_messages, run_ranks
 from readiness.distributed.json_codec import from_json, to_json
-from readiness.distributed.reports import decode_report, decode_settings, encode_report, encode_settings
+from readiness.distributed.rank_messages import decode_report, decode_settings, encode_report, encode_settings
 from tests.support import cpu
 
 
@@ -136,4 +136,4 @@ def test_a_report_that_cannot_be_read_is_a_fault_of_its_rank() -> None:
 
 
 def test_each_kind_of_report_is_known_once() -> None:
-    assert reports._KINDS[f"{__name__}.Found"] is Found
+    assert rank_messages._KINDS[f"{__name__}.Found"] is Found

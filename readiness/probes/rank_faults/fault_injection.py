@@ -15,9 +15,9 @@ from readiness.accelerators.base import Accelerator
 from readiness.distributed.fault_attribution import RankSnapshot
 from readiness.distributed.group_runner import refuse_want_of_disk
 from readiness.distributed.launcher import rank_group
+from readiness.distributed.rank_messages import Report
 from readiness.distributed.rank_monitor import RankMonitor
 from readiness.distributed.rank_process import RankProcess
-from readiness.distributed.reports import Report
 from readiness.distributed.start_limits import PROCESSES_S
 from readiness.distributed.types import Failure, Network, Placement, Trouble
 from readiness.host.memory import kernel_kills
