@@ -211,6 +211,21 @@ def test_the_readme_names_every_command() -> None:
     assert known <= {line.split()[1] for page, line in commands() if page in ("README.md", "usage.md")}
 
 
+def test_the_map_of_the_code_names_what_is_there() -> None:
+    """Every package and every module that the picture of the house names."""
+    house = blocks(ROOT / "docs" / "architecture.md", "")[0]
+    shown = re.findall(r"^  ([a-z_]+)/\s+(.*)$", house, re.MULTILINE)
+    packages = {folder.name for folder in (ROOT / "readiness").iterdir() if (folder / "__init__.py").exists()}
+    assert {name for name, _ in shown} == packages
+    for name, text in shown:
+        files = {file.stem for file in (ROOT / "readiness" / name).rglob("*.py")}
+        named = set(re.findall(r"\b[a-z]+_[a-z_]+\b", text)) - {folder.name for folder in (ROOT / "readiness" / name).rglob("*")}
+        assert named <= files, name
+    text = text_of(ROOT / "docs" / "architecture.md")
+    for package, module in re.findall(r"`([a-z]+)/([a-z_]+)\.py`", text):
+        assert any((ROOT / top / package / f"{module}.py").exists() for top in ("", "readiness", "checks")), module
+
+
 def test_every_check_says_why_it_matters_and_fits_its_message() -> None:
     """A check's documentation is its docstring; a profile's settings must reach its worker."""
     for check in checks().values():
