@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from readiness import errors
+from readiness.causes import KillCause
 from readiness.engine.worker_evidence import describe_end
 from readiness.errors import ReadinessError
 from readiness.isolation.worker_pool import WorkerPool
@@ -70,7 +71,8 @@ def _answer(worker: Worker) -> Any:
     note = next(reversed(_notes(worker)), "")
     # What was told after a time limit, or by a process that then died, is believed no more than that of a check.
     if worker.end is None or worker.killed is not None or worker.timed_out or worker.answer is None:
-        raise FailedCallError(_end(worker), note=note, log=worker.log_tail, timed_out=worker.timed_out)
+        late = worker.timed_out or worker.kill_cause is KillCause.SUSPENDED
+        raise FailedCallError(_end(worker), note=note, log=worker.log_tail, timed_out=late)
     match worker.answer.value:
         case {"answer": answer}:
             return answer

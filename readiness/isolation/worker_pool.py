@@ -198,7 +198,7 @@ class WorkerPool:
             if time.monotonic() - worker.gone_since > VANISH_LIMIT_S:
                 worker.fail("it ended; its exit code was lost", KillCause.LOST)
         elif found in STOPPED:
-            reason = f"not finished within {worker.limit_s:g} s, and its process was killed"
+            reason = f"not finished within {worker.limit_s:g} s, and its process was stopped from outside"
             self.kill(worker, reason, KillCause.SUSPENDED)
         else:
             worker.timed_out = True

@@ -25,8 +25,9 @@ CODE_WITHOUT_TORCH = (
 def readiness(
     *arguments: str, state: Path, code: str | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `readiness` with these arguments to its end: without torch where it runs checks of the tests' own."""
-    own = any(Path(argument).is_relative_to(CHECKS) for argument in arguments)
+    """Run `readiness` with these arguments to its end: without torch where it runs checks of the tests' own on the CPU."""
+    simulated = any(argument.startswith("sim:") or argument in ("rehearse", "--rehearse") for argument in arguments)
+    own = not simulated and any(Path(argument).is_relative_to(CHECKS) for argument in arguments)
     return subprocess.run(
         [sys.executable, "-P", "-c", code or (CODE_WITHOUT_TORCH if own else CODE), *arguments],
         env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(state), "COLUMNS": "100"} | environment,

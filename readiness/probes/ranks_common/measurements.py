@@ -40,7 +40,7 @@ def culprits(failure: Failure, placement: Placement) -> dict[str, str | None]:
 
 
 def _blame(failure: Failure, placement: Placement) -> str:
-    who = f"caused by {placement.name(*failure.culprits)}:  " if failure.culprits else ""
+    who = f"caused by {placement.name(*failure.culprits)}: " if failure.culprits else ""
     return f"{who}{failure.reason}"[:LONGEST_ABOUT]
 
 

@@ -229,7 +229,7 @@ def test_a_kill_for_want_of_memory_tells_nothing_about_the_device(monkeypatch: p
     kills = iter((3, 4))
     monkeypatch.setattr(distributed_run_ranks, "kernel_kills", lambda: next(kills))
     support.at_call("all_reduce", 1, 0, support.kill_oneself, monkeypatch)
-    with pytest.raises(MemoryError, match="want of memory"):
+    with pytest.raises(MemoryError, match="for lack of memory"):
         run(summing)
 
 
@@ -502,7 +502,7 @@ def test_reading_what_a_rank_prints_takes_nothing_from_it(monkeypatch: pytest.Mo
 def test_a_meeting_that_nobody_else_comes_to_can_be_left() -> None:
     with anonymous_file("board") as file:
         board = StatusBoard(file.fileno(), 2)
-        with pytest.raises(TimeoutError, match="rank 1 has not come"):
+        with pytest.raises(TimeoutError, match="rank 1 did not arrive"):
             board.exchange(0, 1.0, 0.05)
         board.close()
 

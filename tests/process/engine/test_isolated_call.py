@@ -44,7 +44,7 @@ WRONG = {
     "is interrupted": "KeyboardInterrupt",
     "raises what is no exception": "OddError: odd",
     "crashes": "died by SIGSEGV",
-    "kills itself": "died by SIGKILL",
+    "kills itself": "killed from outside by SIGKILL",
     "takes all memory": "more than 1024 MiB",
     "talks into every pipe": "something other than readiness wrote",
     "closes every pipe": "exit code 70 before",

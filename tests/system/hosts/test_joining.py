@@ -69,7 +69,7 @@ def test_what_cannot_reach_all_hosts_is_refused(names: tuple[str, ...], reach: s
 
 
 def test_a_host_that_no_name_service_knows_needs_an_address() -> None:
-    with pytest.raises(UsageError, match="is not known") as problem:
+    with pytest.raises(UsageError, match="is unknown") as problem:
         HostOptions(("no-such-host.invalid",)).hosts()
     assert "--address" in (problem.value.remedy or "")
 
@@ -242,7 +242,7 @@ def test_only_accelerators_of_a_stack_under_test_join() -> None:
     assert [facts.id for facts in discovery.of_stacks([other], elsewhere)] == ["a/cuda:0"]
     with pytest.raises(UsageError, match="b has no accelerator of the stack cuda") as problem:
         discovery.of_stacks([other], [*elsewhere, at(another("b"), own)])
-    assert "there: cpu:0" in (problem.value.remedy or "")
+    assert "it has: cpu:0" in (problem.value.remedy or "")
 
 
 def test_a_worker_is_told_where_a_peer_is() -> None:

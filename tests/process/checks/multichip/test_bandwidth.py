@@ -69,7 +69,7 @@ def test_groups_are_powers_of_two_and_all() -> None:
 
 @pytest.mark.parametrize(("seed", "number"), [(1, 2), (2, 3), (3, 4), (4, 5)])
 def test_healthy_ranks_are_measured_in_every_way(seed: int, number: int) -> None:
-    evidence = checked(chips(number, seed))
+    evidence = checked(chips(number, seed), tail_calls=200)
     where = {"ranks": str(number), "chips": "several", "world": "all"}
     assert value(evidence, "completed", **where) == 1
     assert value(evidence, "wrong_results", **where) == 0
@@ -359,14 +359,14 @@ def test_a_rank_that_dies_is_named_and_no_speed_is_told(monkeypatch: pytest.Monk
     support.at_call("broadcast", 5, 3, support.kill_oneself, monkeypatch)
     evidence = checked()
     assert value(evidence, "completed") == 0
-    assert about(evidence, "completed").startswith("rank 3 (cpu:3) to blame")
+    assert about(evidence, "completed").startswith("caused by rank 3 (cpu:3)")
     assert {item.name for item in evidence.measurements} == {"completed"}
 
 
 def test_a_hang_between_two_is_told_with_both(monkeypatch: pytest.MonkeyPatch) -> None:
     support.hang_between(1, 3, monkeypatch)
     evidence = checked(patience_s=3.0)
-    assert about(evidence, "completed").startswith("rank 1 (cpu:1), rank 3 (cpu:3) to blame")
+    assert about(evidence, "completed").startswith("caused by rank 1 (cpu:1), rank 3 (cpu:3)")
 
 
 def test_a_library_without_transfers_is_measured_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

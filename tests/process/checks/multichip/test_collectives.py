@@ -134,7 +134,7 @@ def test_default_settings_call_all_reduce_often_enough(monkeypatch: pytest.Monke
     support.at_call("all_reduce", 90, 0, support.fail, monkeypatch)
     evidence = run_check("multichip.collectives")
     (told,) = about(evidence, "completed")
-    assert told.startswith("rank 0 (cpu:0) to blame: rank 0 in ")
+    assert told.startswith("caused by rank 0 (cpu:0): rank 0 in ")
     assert "(all_reduce number 90)" in told
 
 
@@ -187,7 +187,7 @@ def test_results_that_change_from_run_to_run_are_counted(monkeypatch: pytest.Mon
     assert value(evidence, "repeat_mismatches", dtype="float32", op="all_reduce_sum") == 1
     assert value(evidence, "repeat_spread", dtype="float32", op="all_reduce_sum") == pytest.approx(2**-20, rel=0.1)
     (told,) = about(evidence, "repeat_mismatches")
-    assert "1 of 6 results differ from the first of rank 0 (cpu:0); repetition 1 on rank 1 (cpu:0)" in told
+    assert "1 of 6 results differ from the first of rank 0 (cpu:0); the first is repetition 1 on rank 1 (cpu:0)" in told
 
 
 def test_a_sum_in_place_of_a_mean_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

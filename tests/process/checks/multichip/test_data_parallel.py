@@ -142,7 +142,7 @@ def test_a_rank_that_fails_is_named_and_no_difference_is_told(
     evidence = checked(steps=5)
     assert value(evidence, "completed") == 0
     (told,) = [item.about for item in evidence.measurements if item.name == "completed"]
-    assert (told or "").startswith("rank 1 (cpu:0) to blame: rank 1")
+    assert (told or "").startswith("caused by rank 1 (cpu:0): rank 1")
     assert "forward of step 3" in (told or "")
     (row,) = [row for row in evidence.rows if "trouble" in row]
     assert (row["trouble"], row["culprit_ranks"], row["ranks"]) == (what, "1", 2)

@@ -241,7 +241,7 @@ def test_a_rank_that_goes_by_itself_is_named_and_nothing_else_is_told(fault: Any
     support.at_call("all_reduce", 20, 2, fault, monkeypatch)
     evidence = checked(monkeypatch, RankFault(Fault.NONE), RankFault(Fault.KILLED))
     assert [item.name for item in evidence.measurements] == ["completed"]
-    assert about(evidence, "completed").startswith("rank 2 (cpu:2) to blame: rank 2")
+    assert about(evidence, "completed").startswith("caused by rank 2 (cpu:2): rank 2")
     (row,) = [row for row in evidence.rows if "not_held" in row]
     assert row["culprit_chips"] == "cpu:2"
 

@@ -110,8 +110,8 @@ def test_of_ranks_that_disagree_without_a_majority_all_are_suspect(ranks: int, m
 
 
 CULPRITS = {
-    "sender": (defect("send-corrupt", chip=[2]), "what rank 2 (sim:2) sends arrives wrong"),
-    "sender, rarely": (defect("send-corrupt", chip=[2], probability=0.15), "what rank 2 (sim:2) sends arrives wrong"),
+    "sender": (defect("send-corrupt", chip=[2]), "data sent by rank 2 (sim:2) arrives wrong"),
+    "sender, rarely": (defect("send-corrupt", chip=[2], probability=0.15), "data sent by rank 2 (sim:2) arrives wrong"),
     "receiver": (defect("collective-corrupt", chip=[1]), "rank 1 (sim:1) receives wrong data"),
     "receiver, rarely": (defect("collective-corrupt", chip=[1], probability=0.15), "rank 1 (sim:1) receives wrong data"),
     "receiver, as NaN": (defect("nan", "c10d::*", chip=[3], probability=0.2), "rank 3 (sim:3) receives wrong data"),

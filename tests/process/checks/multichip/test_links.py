@@ -272,7 +272,7 @@ def test_a_rank_that_fails_is_named_and_only_what_was_done_before_is_told(
     support.at_call("all_reduce", 100, 3, fault, monkeypatch)
     evidence = checked()
     assert value(evidence, "completed", world="all") == 0
-    assert about(evidence, "completed").startswith("rank 3 (cpu:3) to blame: rank 3")
+    assert about(evidence, "completed").startswith("caused by rank 3 (cpu:3): rank 3")
     assert "all_reduce number 100" in about(evidence, "completed")
     (row,) = [row for row in evidence.rows if "trouble" in row]
     assert (row["trouble"], row["culprit_chips"]) == (what, "cpu:3")
@@ -309,14 +309,14 @@ def test_what_was_wrong_before_a_hang_is_still_told(monkeypatch: pytest.MonkeyPa
 def test_a_rank_that_hangs_at_work_of_its_own_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stragglers, "_products", lambda context: support.hang() if context.rank == 2 else {"256": 1e-3})
     told = about(checked(patience_s=3.0), "completed")
-    assert told.startswith("rank 2 (cpu:2) to blame")
+    assert told.startswith("caused by rank 2 (cpu:2)")
     assert "products of rank 2 alone" in told
 
 
 def test_a_hang_of_a_transfer_names_its_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     support.hang_between(1, 3, monkeypatch)
     evidence = checked(patience_s=3.0)
-    assert about(evidence, "completed").startswith("rank 1 (cpu:1), rank 3 (cpu:3) to blame")
+    assert about(evidence, "completed").startswith("caused by rank 1 (cpu:1), rank 3 (cpu:3)")
 
 
 def test_a_library_without_transfers_is_measured_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,7 +128,7 @@ def test_a_rank_that_fails_by_itself_is_named(fault: Any, what: str, monkeypatch
     monkeypatch.setattr(rank._Run, "step", step)
     evidence = checked()
     assert value(evidence, "completed", world="all") == 0
-    assert about(evidence, "completed")[0].startswith("rank 1 (cpu:1) to blame")
+    assert about(evidence, "completed")[0].startswith("caused by rank 1 (cpu:1)")
     (row,) = [row for row in evidence.rows if "trouble" in row]
     assert (row["trouble"], row["culprit_chips"]) == (what, "cpu:1")
     assert {item.name for item in evidence.measurements} == {"completed"}

@@ -428,7 +428,7 @@ def test_training_that_never_repeats_is_no_fault_of_a_chip(monkeypatch: pytest.M
     assert values(evidence, "chip_mtbf_h") == []
     assert any(row.get("unrepeatable") for row in evidence.rows)
     (told,) = [row["proves"] for row in evidence.rows if "proves" in row]
-    assert "this proves nothing, because training steps differ" in told
+    assert "this proves nothing, because training steps are not reproducible" in told
 
 
 def measured(account: SoakTotals) -> dict[str, float]:
