@@ -86,6 +86,13 @@ class Ends:
         self.listener.close()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _first_store() -> None:
+    """The library under the first store of a process keeps a pipe for good."""
+    listener = rendezvous.listener("127.0.0.1")
+    rendezvous.store(f"tcp://127.0.0.1:{listener.getsockname()[1]}/0", 1, listener.detach())
+
+
 @pytest.fixture
 def ends() -> Iterator[Ends]:
     made = Ends()
