@@ -1,6 +1,6 @@
 """Pictures of what was measured, made of evidence alone: each is left out where its evidence is not there.
 
-What the evidence holds for them is told in docs/rows.md: some rows have a `shape`, whose form `readiness schema rows` shows.
+What the evidence holds for them stands in docs/reports.md: some rows have a `shape`, a published form with a version.
 """
 
 from __future__ import annotations

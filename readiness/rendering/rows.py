@@ -11,7 +11,7 @@ from readiness.rendering.accelerators import names
 from readiness.rendering.text import clean, figure, width, wrap
 
 _LONGEST_CELL = 500
-#: The cell of rows that are made for pictures and programs (docs/rows.md): too wide for a table.
+#: The cell of rows that are made for pictures and programs (docs/reports.md): too wide for a table.
 SHAPE = "shape"
 
 

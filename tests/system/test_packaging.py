@@ -56,7 +56,9 @@ def test_the_wheel_holds_what_git_tracks_and_no_generic_name(distributions: tupl
 def test_the_sdist_can_be_tested(distributions: tuple[Path, Path]) -> None:
     with tarfile.open(distributions[0]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    for name in ("pyproject.toml", "README.md", "tests/support/__init__.py", "profiles/general.toml", "checks/parity/matmul.py"):
+    for name in (
+        "pyproject.toml", "README.md", "docs/usage.md", "tests/support/__init__.py", "profiles/general.toml", "checks/parity/matmul.py",
+    ):  # fmt: skip
         assert name in names
 
 
