@@ -131,11 +131,16 @@ def _outline(assessment: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 MASKED = "masked"
+#: What two runs agree on by chance: memory, bandwidth and time.
+_UNSTEADY = re.compile(r"growth|gbps|_us\b|_s\b|pace|speed|share_of|ratio \(|latency|jitter|overlap")
 
 
 def masked(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """The outline that two runs agree on; values that differ between them are masked, places in one of them alone are left out."""
-    return {place: one[place] if one[place] == other[place] else MASKED for place in one if place in other}
+    return {
+        place: one[place] if one[place] == other[place] and not _UNSTEADY.search(place) else MASKED
+        for place in one if place in other
+    }  # fmt: skip
 
 
 def differences(golden: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
