@@ -29,6 +29,7 @@ import torch
 
 from readiness import accelerators
 from readiness.accelerators.base import Accelerator
+from readiness.host.runqueue_wait import usable_cores
 from readiness.probes.operators import opinfo, samples
 from readiness.probes.operators import sweep as sweeping
 from readiness.probes.operators.op_call import CPU
@@ -131,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "plain process": partial(plain, entries, dtypes),
         "consistency": partial(consistency, entries, dtypes),
         "sweep, 1 process": partial(swept, entries, dtypes, 1),
-        f"sweep, {sweeping.usable_processes()} processes": partial(swept, entries, dtypes, 0),
+        f"sweep, {usable_cores()} processes": partial(swept, entries, dtypes, 0),
     }
     best = {name: min((timed(side) for _ in range(REPETITIONS)), key=lambda found: found[1]) for name, side in sides.items()}
     base = best["plain process"][0] / best["plain process"][1]

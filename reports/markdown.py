@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from readiness.datamodel import Assessment, Decision, Finding, Use
 from readiness.rendering import DeviceGroup, Kind, Section, SharedFinding, Statement, Time, diagnosis
 from readiness.rendering import escape_markdown as escape
 from readiness.rendering.rows import SHAPE
+from readiness.rendering.text_budget import ready_parts
 
 SUFFIX = ".md"
 
@@ -36,27 +37,23 @@ def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG
 
 def _sections(assessment: Assessment) -> Iterator[Section]:
     """The most important first: notes, all verdicts, all blockers, ..., then the details."""
-    yield Section("notes", _texts(_notes(assessment)), 0.15)
+    yield Section("notes", ready_parts(_notes(assessment)), 0.15)
     groups = rendering.alike(assessment)
     if not groups:
         return
     order = {item.facts.id: place for place, item in enumerate(assessment.accelerators)}
     yield Section("verdicts", _verdicts(groups), 0.2, _TABLE_OF_VERDICTS)
-    yield Section("sentences of the diagnosis", _texts(_diagnosis(assessment)), 0.1, f"\n### {diagnosis.TITLE}\n\n")
+    yield Section("sentences of the diagnosis", ready_parts(_diagnosis(assessment)), 0.1, f"\n### {diagnosis.TITLE}\n\n")
     yield _each("Blockers", "blockers", groups, Kind.BLOCKER, order, 0.3, 10)
     yield _each("Limits", "limits", groups, Kind.LIMIT, order, 0.1, 5)
     yield _unknown(groups, order)
     yield _each("Waived", "waived failures", groups, Kind.WAIVED, order, 0.05, 5)
     said = [f"- {name}: {escape(text, 4000)}\n" for name, text in rendering.rehearsal(assessment).items()]
-    yield Section("lines of the rehearsal", _texts(said), 0.05, f"\n### {rendering.REHEARSAL_TITLE}\n\n")
-    yield Section("proofs", _texts(_proofs(groups)), 0.05, f"\n### {rendering.PROOFS_TITLE}\n\n")
+    yield Section("lines of the rehearsal", ready_parts(said), 0.05, f"\n### {rendering.REHEARSAL_TITLE}\n\n")
+    yield Section("proofs", ready_parts(_proofs(groups)), 0.05, f"\n### {rendering.PROOFS_TITLE}\n\n")
     stacks = [(group.names(code), rendering.software(group.lead)) for group in groups]
-    yield Section("software stacks", _texts(f"\n{ids}: {escape(said, 3000)}\n" for ids, said in stacks if said), 0.05)
+    yield Section("software stacks", ready_parts(f"\n{ids}: {escape(said, 3000)}\n" for ids, said in stacks if said), 0.05)
     yield Section("tables", list(_details(groups)), 1.0)
-
-
-def _texts(texts: Iterable[str]) -> list[Part]:
-    return [partial(str, text) for text in texts]
 
 
 def _notes(assessment: Assessment) -> Iterator[str]:
@@ -182,7 +179,7 @@ def _unknown(groups: Sequence[DeviceGroup], order: Mapping[str, int]) -> Section
         f"- {names} on {rendering.names(sorted(ids, key=order.__getitem__), code)} {body}"
         for (names, body), ids in points.items()
     ]
-    return Section("causes of unknown results", _texts(texts), 0.1, "\n### Not measured\n\n", 10)
+    return Section("causes of unknown results", ready_parts(texts), 0.1, "\n### Not measured\n\n", 10)
 
 
 def _proofs(groups: Sequence[DeviceGroup]) -> Iterator[str]:

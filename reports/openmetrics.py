@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from readiness import rendering
 from readiness.datamodel import Assessment, Decision, Level, Use
 from readiness.judging.judge import worst_exit
+from readiness.judging.measurement_values import as_float
 from readiness.rendering import Kind
 
 SUFFIX = ".prom"
@@ -111,7 +112,7 @@ def _of_requirements(assessment: Assessment) -> Iterator[_Family]:
                 unmet.add(1, **named, use=finding.use, level=finding.level, kind=kind)
             if finding.value is not None:
                 value.add(
-                    _float(finding.value), **named, check=finding.check, measure=finding.measure, unit=finding.unit or "",
+                    as_float(finding.value), **named, check=finding.check, measure=finding.measure, unit=finding.unit or "",
                     where=rendering.labels(finding.labels),
                 )  # fmt: skip
     yield from (unmet, value)
@@ -125,13 +126,6 @@ def _labels(labels: Labels) -> str:
 
 def _escaped(text: str) -> str:
     return re.sub(r'([\\"])', r"\\\1", text)
-
-
-def _float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
 
 
 def _number(value: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import Any
 
 from readiness import rendering
@@ -11,6 +10,7 @@ from readiness.comparison.changes import UNKNOWN, Change, Difference, Entry, by_
 from readiness.comparison.measures import FEWEST_RUNS
 from readiness.errors import Exit
 from readiness.rendering import Paint, escape_markdown, wrap
+from readiness.rendering.text_budget import ready_parts
 
 FORMATS = ("table", "markdown", "json")
 #: Of values that moved without a known spread so many are told one by one.
@@ -138,26 +138,22 @@ def markdown(difference: Difference, version: str) -> str:
         f"{signs[difference.exit_code]} **{escape_markdown(answer(difference))}**\n\n",
         *(f"> **Differs**: {escape_markdown(condition)}\n\n" for condition in difference.conditions),
     ]
-    sections = [rendering.Section("notes", _parts(head), 0.2)]
+    sections = [rendering.Section("notes", ready_parts(head), 0.2)]
     if difference.retest is not None:
         head = ["\n### Re-test rule\n\n", f"{escape_markdown(difference.retest.words)}\n\n"]
         points = _points((*difference.retest.missed, *difference.retest.missing))
-        sections += [rendering.Section("lines", _parts(head), 0.1), rendering.Section("values", points, 0.2, "", 20)]
+        sections += [rendering.Section("lines", ready_parts(head), 0.1), rendering.Section("values", points, 0.2, "", 20)]
     for change, entries in by_change(difference).items():
         remark = f"{WITHOUT_SPREAD}\n\n" if any(entry.without_spread for entry in entries) else ""
         heading = f"\n### {change.value.capitalize()}\n\n{remark}"
         single, lost = _without_lost(entries)
-        points = [*_parts(f"- {escape_markdown(text)}\n" for text in lost), *_points(single)]
+        points = [*ready_parts(f"- {escape_markdown(text)}\n" for text in lost), *_points(single)]
         sections.append(rendering.Section(f"changes ({change})", points, 0.4, heading, 15))
     return rendering.comment(sections, f"\n<sub>readiness {escape_markdown(version)}</sub>\n")
 
 
-def _parts(texts: Iterable[str]) -> list[Callable[[], str]]:
-    return [partial(str, text) for text in texts]
-
-
 def _points(entries: Iterable[Entry]) -> list[Callable[[], str]]:
-    return _parts(f"- {_sentence(entry, escape_markdown)}\n" for entry in entries)
+    return ready_parts(f"- {_sentence(entry, escape_markdown)}\n" for entry in entries)
 
 
 def as_json(difference: Difference, version: str) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from readiness import rendering
 from readiness.comparison.machines import Cell, Comparison, Machine, Row, ranked
 from readiness.datamodel import Decision, Use
 from readiness.rendering import Paint, Section, clean, escape_markdown, wrap
+from readiness.rendering.text_budget import ready_parts
 
 _STYLES = {Decision.READY: "good", Decision.NOT_READY: "bad", Decision.UNDETERMINED: "open"}
 _MOST_ROWS = 25
@@ -132,7 +132,7 @@ def markdown(comparison: Comparison, version: str) -> str:
     head = [f"## {escape_markdown(names)}\n\n", *warnings]
     columns = "| " + " | ".join(escape_markdown(machine.name) for machine in comparison.machines) + " |\n"
     rule = "|---" * len(comparison.machines) + "|\n"
-    sections = [Section("notes", _parts(head), 0.2)]
+    sections = [Section("notes", ready_parts(head), 0.2)]
     for use, sentences in comparison.answers.items():
         text = "".join(f"{escape_markdown(sentence)}\n" for sentence in sentences)
         points = [
@@ -141,7 +141,7 @@ def markdown(comparison: Comparison, version: str) -> str:
             + "".join(f"  - {escape_markdown(reason)}\n" for reason in machine.standings[use].reasons)
             for machine in ranked(comparison.machines, use)
         ]
-        sections.append(Section("machines", _parts(points), 0.2, f"\n### {use.value.capitalize()}\n\n{text}\n"))
+        sections.append(Section("machines", ready_parts(points), 0.2, f"\n### {use.value.capitalize()}\n\n{text}\n"))
     for title, rows, share in (
         ("Requirements that are not met alike", comparison.differing, 0.4),
         ("Other requirements", comparison.others, 0.3),
@@ -153,25 +153,21 @@ def markdown(comparison: Comparison, version: str) -> str:
         ]  # fmt: skip
         if lines:
             heading = f"\n### {title}\n\n| requirement | limit {columns}|---|---{rule}"
-            sections.append(Section("requirements", _parts(lines), share, heading))
+            sections.append(Section("requirements", ready_parts(lines), share, heading))
     if comparison.values:
         lines = [
             f"| {escape_markdown(row.name)} | " + " | ".join(escape_markdown(_ratio(cell)) for cell in row.cells) + " |\n"
             for row in comparison.values
         ]
-        sections.append(Section("speeds", _parts(lines), 0.2, f"\n### Speeds\n\n| speed {columns}|---{rule}"))
+        sections.append(Section("speeds", ready_parts(lines), 0.2, f"\n### Speeds\n\n| speed {columns}|---{rule}"))
     if comparison.lacks:
         lines = [
             f"| {escape_markdown(lack.check)} | " + " | ".join(map(escape_markdown, lack.says)) + " |\n"
             for lack in comparison.lacks
         ]
         heading = f"\n### Measured on one and not on another\n\n| check {columns}|---{rule}"
-        sections.append(Section("checks", _parts(lines), 0.1, heading))
+        sections.append(Section("checks", ready_parts(lines), 0.1, heading))
     return rendering.comment(sections, f"\n<sub>readiness {escape_markdown(version)}</sub>\n")
-
-
-def _parts(texts: Iterable[str]) -> list[Callable[[], str]]:
-    return [partial(str, text) for text in texts]
 
 
 # ------------------------------------------------------------------------------------------------------------------- JSON

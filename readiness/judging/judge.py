@@ -42,7 +42,7 @@ from readiness.datamodel import (
     Verdict,
     Waiver,
 )
-from readiness.judging.measurement_values import is_comparable
+from readiness.judging.measurement_values import as_float, is_comparable
 from readiness.judging.verdict import decide
 
 
@@ -85,7 +85,7 @@ def _asked(profile: Profile, uses: Sequence[Use] | None) -> list[Use]:
 
 def satisfies(value: Number, limit: Limit) -> bool:
     """Return whether a value satisfies a limit. NaN and infinity never do; a boolean is not a number."""
-    if not is_comparable(value, limit) or not math.isfinite(_number(value)):
+    if not is_comparable(value, limit) or not math.isfinite(as_float(value)):
         return False
     match limit.operator:
         case Operator.AT_LEAST:
@@ -103,20 +103,12 @@ def credit(value: Number, limit: Limit) -> float:
     """The share of the points that a value earns, 0 to 1: linear between `zero` and the bound where there is a `zero`."""
     if satisfies(value, limit):
         return 1.0
-    number = _number(value)
+    number = as_float(value)
     if limit.zero is None or not is_comparable(value, limit) or not math.isfinite(number):
         return 0.0
     span = limit.bound - limit.zero
     share = (number - limit.zero) / span if math.isfinite(span) else 0.0
     return min(max(share, 0.0), 1.0)
-
-
-def _number(value: Number) -> float:
-    """The value as a float; one that is too large for it is infinite."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
 
 
 def matches(measurement: Measurement, requirement: Requirement) -> bool:
@@ -233,7 +225,7 @@ def _worst(measurements: Sequence[Measurement], limit: Limit) -> Measurement | N
 
     def severity(measurement: Measurement) -> tuple[bool, float, float, str]:
         value = measurement.value
-        number = _number(value)
+        number = as_float(value)
         text = f"{sorted(measurement.labels.items())} {value!r} {measurement.unit} {measurement.about}"
         if math.isnan(number):
             return True, 1.0, math.inf, text

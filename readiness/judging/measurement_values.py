@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 
-from readiness.datamodel import Limit, Measurement
+from readiness.datamodel import Limit, Measurement, Number
 
 LONGEST_NAME = 300
 LONGEST_UNIT = 300
@@ -14,6 +15,14 @@ LONGEST_LABEL_NAME = 300
 LONGEST_LABEL = 20_000
 LONGEST_ABOUT = 100_000
 MOST_SAMPLES = 2**63 - 1
+
+
+def as_float(value: Number) -> float:
+    """The value as a float; one that is too large for it is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def refusal(measurement: Measurement) -> str | None:

@@ -11,6 +11,7 @@ from readiness.rehearsal.document import NOTICE
 from readiness.rehearsal.run import Rehearsal
 from readiness.rehearsal.seeded_faults import SeededFault
 from readiness.rendering import clean, duration, figure, names
+from readiness.rendering.text import counted
 
 WARNING = f"These are {NOTICE}."
 _MOST_SEEDS = 10
@@ -33,7 +34,7 @@ class Accusation:
 def head(rehearsal: Rehearsal) -> str:
     """`general: 41 planted defects, 3 healthy runs (seeds 7, 8, 9), 2 min 10 s`."""
     request = rehearsal.request
-    parts = [_count(len(rehearsal.result.lines), "planted defect"), _healthy_runs(rehearsal), duration(rehearsal.seconds)]
+    parts = [counted(len(rehearsal.result.lines), "planted defect"), _healthy_runs(rehearsal), duration(rehearsal.seconds)]
     if request.expression is not None:
         parts.append(f"-k {clean(request.expression, 100)!r}")
     if request.full:
@@ -54,8 +55,8 @@ def summary(rehearsal: Rehearsal) -> list[str]:
         said.append("The rehearsal was stopped early: what had not run is not judged.")
     if lines:
         said.append(
-            f"{len(caught)} of {_count(len(lines), 'planted defect')} caught, "
-            f"{len({line.fault.kind.name for line in caught})} of {_count(len(kinds), 'kind')}."
+            f"{len(caught)} of {counted(len(lines), 'planted defect')} caught, "
+            f"{len({line.fault.kind.name for line in caught})} of {counted(len(kinds), 'kind')}."
         )
     for word, how in (
         (Word.MISSED, "Missed although claimed"),
@@ -66,7 +67,7 @@ def summary(rehearsal: Rehearsal) -> list[str]:
         if faults := [clean(line.fault.name, 100) for line in result.of(word)]:
             said.append(f"{how}: {', '.join(faults)}.")
     if rehearsal.left_out:
-        said.append(f"{_count(rehearsal.left_out, 'planted defect')} left out: no chosen check claims them.")
+        said.append(f"{counted(rehearsal.left_out, 'planted defect')} left out: no chosen check claims them.")
     return said
 
 
@@ -158,7 +159,7 @@ def sources(line: Line) -> list[str]:
 
 def _healthy_runs(rehearsal: Rehearsal) -> str:
     runs = rehearsal.result.healthy_runs
-    return f"{_count(runs, 'healthy run')}{f' ({_seeds(rehearsal.request.seeds)})' if runs else ''}"
+    return f"{counted(runs, 'healthy run')}{f' ({_seeds(rehearsal.request.seeds)})' if runs else ''}"
 
 
 def _seeds(seeds: Sequence[int]) -> str:
@@ -170,7 +171,3 @@ def _seeds(seeds: Sequence[int]) -> str:
         return f"seeds {unique[0]} to {unique[-1]}"
     more = f" and {len(unique) - _MOST_SEEDS} more" if len(unique) > _MOST_SEEDS else ""
     return f"seeds {', '.join(map(str, unique[:_MOST_SEEDS]))}{more}"
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"

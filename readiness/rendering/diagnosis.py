@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from readiness.datamodel import Assessment, Diagnosis
 from readiness.judging.diagnosis import diagnose, unexplained
 from readiness.rendering.accelerators import names
-from readiness.rendering.text import clean, wrap
+from readiness.rendering.text import clean, counted, wrap
 
 TITLE = "Diagnosis"
 _LONGEST_SENTENCE = 400
@@ -35,13 +35,13 @@ def diagnosis_texts(assessment: Assessment) -> tuple[list[DiagnosisText], str]:
     rest = ""
     if left:
         by = "these" if found else "any rule"
-        rest = f"Not explained by {by}: {_counted(len(left), 'requirement')}, in the lists below."
+        rest = f"Not explained by {by}: {counted(len(left), 'requirement')}, in the lists below."
     return [_text(one, ids) for one in found], rest
 
 
 def _text(one: Diagnosis, ids: list[str]) -> DiagnosisText:
     blockers, others = len(one.blockers), len(one.requirements) - len(one.blockers)
-    parts = [_counted(count, word) for count, word in ((blockers, "blocker"), (others, "limit")) if count]
+    parts = [counted(count, word) for count, word in ((blockers, "blocker"), (others, "limit")) if count]
     weight = f"It explains {' and '.join(parts)}"
     weight += f" and stops {' and '.join(one.stops)}" if one.stops else " and stops no use"
     if len(ids) > 1:
@@ -69,7 +69,3 @@ def lines(assessment: Assessment, width: int, most: int | None = None) -> Iterat
     if rest:
         for line in wrap(rest, width, first="  "):
             yield "weight", line
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"

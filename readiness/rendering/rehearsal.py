@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from readiness.datamodel import Assessment
-from readiness.rendering.text import clean, duration
+from readiness.rendering.text import clean, counted, duration
 
 TITLE = "What the checks could detect"
 _LONGEST = 4000
@@ -32,7 +32,7 @@ def said_of(document: Mapping[str, Any]) -> dict[str, str]:
     said = {
         "rehearsed": (
             f"under {clean(name, 100)} on simulated chips, {duration(document['seconds'])}, "
-            f"{_count(len(document['seeds']), 'seed')}"
+            f"{counted(len(document['seeds']), 'seed')}"
         ),
         "caught": _caught(defects),
         "missed": _missed(defects),
@@ -41,16 +41,12 @@ def said_of(document: Mapping[str, Any]) -> dict[str, str]:
     return {name: clean(text, _LONGEST) for name, text in said.items()}
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
-
-
 def _caught(defects: _Defects) -> str:
     if not defects:
         return "nothing: no defect was planted"
     kinds = {defect["kind"] for defect in defects}
     caught = {defect["kind"] for defect in defects if defect["caught"]}
-    text = f"{len(caught)} of {_count(len(kinds), 'kind')} of defect"
+    text = f"{len(caught)} of {counted(len(kinds), 'kind')} of defect"
     if len(defects) > len(kinds):
         text += f", {sum(bool(defect['caught']) for defect in defects)} of {len(defects)} planted defects"
     return text
@@ -78,7 +74,7 @@ def _name(defect: Mapping[str, Any]) -> str:
 def _false_alarms(alarms: _Defects, healthy_runs: int) -> str:
     if not healthy_runs and not alarms:
         return "unknown: no healthy chip was run"
-    text = f"{len(alarms) or 'none'} over {_count(healthy_runs, 'healthy run')}"
+    text = f"{len(alarms) or 'none'} over {counted(healthy_runs, 'healthy run')}"
     named = [f"{_blamed(alarm)} (seed {alarm['seed']})" for alarm in alarms]
     return f"{text}: {'; '.join(named)}" if named else text
 

@@ -147,6 +147,11 @@ def _float(value: float, beside: Sequence[str]) -> str:
     return next((text for digits in (4, 6, 9) if (text := f"{value:.{digits}g}") not in beside), repr(value))
 
 
+def counted(count: int, word: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """`0.4 s`, `41.8 s`, `3 min 20 s`, `2 h 05 min`."""
     if seconds < 99.95:

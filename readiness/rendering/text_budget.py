@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 #: GitHub refuses a comment of more than 65,536 characters; in bytes, so that other places take it as well.
 LARGEST_COMMENT_BYTES = 65_536
@@ -26,6 +27,11 @@ class Section:
     share: float
     heading: str = ""
     unfolded: int | None = None
+
+
+def ready_parts(texts: Iterable[str]) -> list[Callable[[], str]]:
+    """Parts of a section whose texts are there already."""
+    return [partial(str, text) for text in texts]
 
 
 def size(text: str) -> int:

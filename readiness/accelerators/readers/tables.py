@@ -6,7 +6,7 @@ Each function takes what the tool printed and gives a report for each device; wh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from readiness.accelerators.readers.contract import Reading, Report, number, pci_address, whole
 from readiness.accelerators.readers.tools import Context, NotMineError, SourceError
@@ -71,6 +71,14 @@ def _temperature(report: Report, text: str) -> None:
 def _percent(report: Report, text: str) -> None:
     match = re.match(r"\s*(\d+(?:\.\d+)?)%", text)
     report.say("utilisation_percent", None if match is None else float(match[1]))
+
+
+def _second_row(report: Report, cells: Sequence[str]) -> None:
+    """The second of the two rows of a device in a table like nvidia-smi's: temperature and power, memory, utilisation."""
+    _temperature(report, cells[0])
+    _power(report, cells[0])
+    _memory(report, cells[1])
+    _percent(report, cells[2] if len(cells) > 2 else "")
 
 
 def cambricon(text: str) -> list[Report]:
@@ -142,10 +150,7 @@ def iluvatar(text: str) -> list[Report]:
         report.say("pci_address", pci_address(one[1].split()[0] if one[1] else None))
         clocks = re.findall(r"(\d+)MHz", one[2]) if len(one) > 2 else []
         report.say("clocks_mhz", dict(zip(("sm", "memory"), map(float, clocks), strict=False)))
-        _temperature(report, other[0])
-        _power(report, other[0])
-        _memory(report, other[1])
-        _percent(report, other[2] if len(other) > 2 else "")
+        _second_row(report, other)
         found.append(report)
     return found
 
@@ -170,10 +175,7 @@ def gaudi(text: str) -> list[Report]:
         report.say("pci_address", pci_address(one[1].split()[0] if one[1] else None))
         errors = whole(one[2].split()[0]) if len(one) > 2 and one[2] else None
         report.say("memory_errors", None if errors is None else {"ecc_uncorrected_volatile": errors})
-        _temperature(report, other[0])
-        _power(report, other[0])
-        _memory(report, other[1])
-        _percent(report, other[2] if len(other) > 2 else "")
+        _second_row(report, other)
         found.append(report)
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +9,7 @@ import torch
 
 from readiness.accelerators.base import Accelerator
 from readiness.host import disk
+from readiness.host.runqueue_wait import usable_cores
 from readiness.isolation.task_process import TaskProcess
 from readiness.isolation.task_supervisor import TaskEnd, TaskQueue, TaskStatus, TaskSupervisor
 from readiness.probes.operators import edge_shapes, forward_mode, opinfo, opinfo_trial, sweep_worker
@@ -51,11 +51,6 @@ class Swept:
     entry: Entry
     dtype: str
     result: SweepResult
-
-
-def usable_processes() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def sweep(
@@ -107,7 +102,7 @@ def sweep(
     def limit_s(task: Task) -> float:
         return operator_limit_s * (_SECOND_LIMIT if task.second else 1)
 
-    most = min(usable_processes(), _MOST_FORKED if fork_safe else _MOST_FRESH)
+    most = min(usable_cores(), _MOST_FORKED if fork_safe else _MOST_FRESH)
     processes = min(processes or most, max(len(queue), 1))
     with TaskSupervisor(start, lambda task: task.message, limit_s, queue=queue, processes=processes) as supervisor:
         for end in supervisor.run():
