@@ -6,17 +6,26 @@ and touched no device; whatever becomes of the ranks is a value (`RanksOutcome`)
 
 from readiness.distributed.group_runner import run_ranks
 from readiness.distributed.rank_messages import Report
-from readiness.distributed.types import Failure, Network, Placement, RankContext, RankFunction, RanksOutcome, Trouble, place
+from readiness.distributed.types import (
+    Failure,
+    FailureKind,
+    Network,
+    Placement,
+    RankContext,
+    RankFunction,
+    RanksOutcome,
+    place,
+)
 
 __all__ = [
     "Failure",
+    "FailureKind",
     "Network",
     "Placement",
     "RankContext",
     "RankFunction",
     "RanksOutcome",
     "Report",
-    "Trouble",
     "place",
     "run_ranks",
 ]

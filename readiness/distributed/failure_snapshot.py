@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from readiness.distributed import tcp_info
-from readiness.distributed.fault_attribution import RankSnapshot, gave_up
+from readiness.distributed.fault_attribution import RankSnapshot, ended_by_watchdog
 from readiness.distributed.rank_process import RankProcess, read_reports
 from readiness.distributed.status_board import StatusBoard
 from readiness.distributed.types import Json
@@ -30,7 +30,7 @@ def snapshot(processes: Sequence[RankProcess], board: StatusBoard) -> list[RankS
             state=process.state(),
             silent_s=board.silent_s(process.rank),
             lost=process.lost,
-            gave_up=gave_up(process.handle.poll(), process.log_tail(_LOG_CHARACTERS)),
+            ended_by_watchdog=ended_by_watchdog(process.handle.poll(), process.log_tail(_LOG_CHARACTERS)),
         )
         for process, mark in zip(processes, board.marks(), strict=True)
     ]
@@ -50,10 +50,10 @@ def collect(processes: Sequence[RankProcess]) -> Mapping[int, Json]:
     alive = [process for process in processes if process.handle.poll() is None and process.state() != "stopped"]
     for process in alive:
         if process.ready:  # before that, the signal may end it
-            process.ask_for_diagnostics()
-            process.ask_for_stacks()
-    asked = time.monotonic()
-    while alive and (waited_s := time.monotonic() - asked) < _ANSWER_S:
+            process.request_diagnostics()
+            process.request_stacks()
+    requested_at = time.monotonic()
+    while alive and (waited_s := time.monotonic() - requested_at) < _ANSWER_S:
         if waited_s > _STACKS_S and all(process.answered or not process.ready or not process.open for process in alive):
             break
         read_reports(alive, 0.02)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from readiness.distributed import flight_recorder
 from readiness.distributed.status_board import Mark
-from readiness.distributed.types import Failure, Json, Trouble
+from readiness.distributed.types import Failure, FailureKind, Json
 
 #: A rank without a heartbeat for so long is frozen, if the others have theirs: there should be one every tenth of a second.
 SILENT_S = 3.0
@@ -41,7 +41,7 @@ class RankSnapshot:
     `exit_code` is negative for a signal and None while the process lives; `error` what the rank raised; `state` the process
     state as psutil names it; `silent_s` the time since its last heartbeat; `call` its last collective as the flight
     recorder has it (`readiness.distributed.flight_recorder`), None where it has none; `lost` why the status of a rank on
-    another host is unknown; `gave_up` that its library ended it because a call was overdue.
+    another host is unknown; `ended_by_watchdog` that its library ended it because a call was overdue.
     """
 
     rank: int
@@ -53,7 +53,7 @@ class RankSnapshot:
     silent_s: float = 0.0
     call: Json | None = None
     lost: str | None = None
-    gave_up: bool = False
+    ended_by_watchdog: bool = False
 
     @property
     def alive(self) -> bool:
@@ -73,7 +73,7 @@ def is_victim(error: str) -> bool:
     return bool(_VICTIM.search(error))
 
 
-def gave_up(exit_code: int | None, log: str) -> bool:
+def ended_by_watchdog(exit_code: int | None, log: str) -> bool:
     """True if a library's watchdog ended the rank because another did not come, by the end of its log."""
     return exit_code == -signal.SIGABRT and bool(_OVERDUE.search(log))
 
@@ -86,7 +86,9 @@ def attribute_fault(
     `dead_links` are the pairs of ranks between which what is sent goes unanswered (`readiness.distributed.tcp_info`).
     """
     snapshots = [
-        replace(rank, exit_code=None, error=rank.error or "ended by its library: a call timed out") if rank.gave_up else rank
+        replace(rank, exit_code=None, error=rank.error or "ended by its library: a call timed out")
+        if rank.ended_by_watchdog
+        else rank
         for rank in snapshots
     ]
     mismatched = _mismatched(snapshots)
@@ -94,11 +96,13 @@ def attribute_fault(
         if mismatched is not None and all(rank.exit_code == -signal.SIGABRT for rank in dead):
             return mismatched  # a library gave up over what it received: that is a victim's end
         reason = "; ".join(f"rank {rank.rank} was ended by {_signal(rank)} {rank.position}" for rank in dead)
-        return _failure(Trouble.DIED, dead, reason)
+        return _failure(FailureKind.DIED, dead, reason)
     if frozen := [rank for rank in snapshots if rank.state in ("stopped", "tracing-stop") and not rank.finished]:
-        return _failure(Trouble.FROZEN, frozen, "; ".join(f"rank {r.rank} is stopped {r.position}" for r in frozen))
+        return _failure(FailureKind.FROZEN, frozen, "; ".join(f"rank {r.rank} is stopped {r.position}" for r in frozen))
     if lost := [rank for rank in snapshots if rank.lost is not None]:
-        return _failure(Trouble.UNREACHABLE, lost, "; ".join(f"rank {r.rank} was lost {r.position}: {r.lost}" for r in lost))
+        return _failure(
+            FailureKind.UNREACHABLE, lost, "; ".join(f"rank {r.rank} was lost {r.position}: {r.lost}" for r in lost)
+        )
     if dead_links and not any(rank.error and not is_victim(rank.error) for rank in snapshots):
         return _unreachable(snapshots, dead_links)
     if mismatched is not None and not any(rank.error and not is_victim(rank.error) for rank in snapshots):
@@ -107,16 +111,18 @@ def attribute_fault(
         return _stalled(snapshots, waited_s)
     raised = [rank for rank in snapshots if rank.error is not None]
     if causes := [rank for rank in raised if not is_victim(rank.error or "")]:
-        return _failure(Trouble.RAISED, causes, "; ".join(f"rank {r.rank} {r.position}: {r.error}" for r in causes))
+        return _failure(FailureKind.RAISED, causes, "; ".join(f"rank {r.rank} {r.position}: {r.error}" for r in causes))
     if gone := [rank for rank in snapshots if rank.exit_code is not None and rank.error is None]:
         reason = "; ".join(f"rank {r.rank} exited without a report (exit code {r.exit_code}) {r.position}" for r in gone)
-        return _failure(Trouble.DIED, gone, reason)
+        return _failure(FailureKind.DIED, gone, reason)
     behind = _behind(snapshots) or _fewer_calls(snapshots)
     errors = "; ".join(f"rank {r.rank} {r.position}: {r.error}" for r in raised)
     if behind:
-        return _failure(Trouble.BEHIND, behind, f"{_positions(behind)}; the others lost their connection to it: {errors}")
+        return _failure(
+            FailureKind.BEHIND, behind, f"{_positions(behind)}; the others lost their connection to it: {errors}"
+        )
     reason = f"ranks lost their connections to each other; the culprit is unknown: {errors}"
-    return Failure(Trouble.RAISED, (), reason, _operation(raised))
+    return Failure(FailureKind.RAISED, (), reason, _operation(raised))
 
 
 def _unreachable(snapshots: Sequence[RankSnapshot], links: Collection[tuple[int, int]]) -> Failure:
@@ -124,7 +130,7 @@ def _unreachable(snapshots: Sequence[RankSnapshot], links: Collection[tuple[int,
     common = set.intersection(*(set(link) for link in links)) if len(links) > 1 else set()
     pairs = ", ".join(f"rank {one} and rank {other}" for one, other in sorted(links))
     culprits = [rank for rank in snapshots if rank.rank in common]
-    return _failure(Trouble.UNREACHABLE, culprits, f"no acknowledgement between {pairs}", snapshots)
+    return _failure(FailureKind.UNREACHABLE, culprits, f"no acknowledgement between {pairs}", snapshots)
 
 
 def _mismatched(snapshots: Sequence[RankSnapshot]) -> Failure | None:
@@ -143,7 +149,7 @@ def _mismatched(snapshots: Sequence[RankSnapshot]) -> Failure | None:
     odd = [rank for rank in snapshots if usual is not None and texts.get(rank.rank, usual) != usual]
     number = next(iter(calls.values()))["number"]
     each = "; ".join(f"rank {rank} calls {text}" for rank, text in texts.items())
-    return _failure(Trouble.MISMATCHED, odd, f"collective number {number} differs between ranks: {each}", snapshots)
+    return _failure(FailureKind.MISMATCHED, odd, f"collective number {number} differs between ranks: {each}", snapshots)
 
 
 def _stalled(snapshots: Sequence[RankSnapshot], waited_s: float) -> Failure:
@@ -152,15 +158,15 @@ def _stalled(snapshots: Sequence[RankSnapshot], waited_s: float) -> Failure:
     silent = [rank for rank in alive if not rank.finished and rank.silent_s >= SILENT_S]
     if silent and any(rank.silent_s < SILENT_S for rank in alive):
         where = "; ".join(f"rank {rank.rank} {rank.position}" for rank in silent)
-        return _failure(Trouble.FROZEN, silent, f"{stalled}; no thread of any rank makes progress: {where}")
+        return _failure(FailureKind.FROZEN, silent, f"{stalled}; no thread of any rank makes progress: {where}")
     if behind := _behind(snapshots):
-        return _failure(Trouble.BEHIND, behind, f"{stalled}: the others wait, {_positions(behind)}")
+        return _failure(FailureKind.BEHIND, behind, f"{stalled}: the others wait, {_positions(behind)}")
     where = "; ".join(f"rank {rank.rank} {rank.position}" for rank in snapshots)
     if fewer := _fewer_calls(snapshots):
         names = ", ".join(f"rank {rank.rank}" for rank in fewer)
         reason = f"{stalled}, and on {names} the library has no record of the call of the others: {where}"
-        return _failure(Trouble.BEHIND, fewer, reason)
-    return Failure(Trouble.HUNG, (), f"{stalled}: {where}", _operation(snapshots))
+        return _failure(FailureKind.BEHIND, fewer, reason)
+    return Failure(FailureKind.HUNG, (), f"{stalled}: {where}", _operation(snapshots))
 
 
 def _behind(snapshots: Sequence[RankSnapshot]) -> list[RankSnapshot]:
@@ -195,8 +201,10 @@ def _positions(ranks: Sequence[RankSnapshot]) -> str:
     )
 
 
-def _failure(trouble: Trouble, culprits: Sequence[RankSnapshot], reason: str, where: Sequence[RankSnapshot] = ()) -> Failure:
-    return Failure(trouble, tuple(rank.rank for rank in culprits), reason, _operation(culprits or where))
+def _failure(
+    kind: FailureKind, culprits: Sequence[RankSnapshot], reason: str, where: Sequence[RankSnapshot] = ()
+) -> Failure:
+    return Failure(kind, tuple(rank.rank for rank in culprits), reason, _operation(culprits or where))
 
 
 def _operation(snapshots: Sequence[RankSnapshot]) -> str | None:

@@ -13,7 +13,7 @@ from readiness.distributed.failure_snapshot import collect
 from readiness.distributed.launcher import rank_group
 from readiness.distributed.rank_monitor import TICK_S, RankMonitor
 from readiness.distributed.start_limits import PROCESSES_S
-from readiness.distributed.types import Failure, Network, Placement, RankFunction, RanksOutcome, Trouble
+from readiness.distributed.types import Failure, FailureKind, Network, Placement, RankFunction, RanksOutcome
 from readiness.host import disk
 from readiness.host.memory import kernel_kills
 
@@ -55,14 +55,14 @@ def run_ranks(
         outcome = _outcome(RankMonitor(group, on_report), limits)
     failure = outcome.failure
     starved = kernel_kills() > killed_for_memory or any(process.starved for process in group.processes)
-    if failure is not None and failure.trouble is Trouble.DIED and starved:
+    if failure is not None and failure.kind is FailureKind.DIED and starved:
         raise MemoryError(f"the kernel killed processes for lack of memory while the ranks ran: {failure.reason}")
     if failure is not None:
-        refuse_want_of_disk(failure, accelerator)
+        raise_if_disk_full(failure, accelerator)
     return outcome
 
 
-def refuse_want_of_disk(failure: Failure, accelerator: Accelerator) -> None:
+def raise_if_disk_full(failure: Failure, accelerator: Accelerator) -> None:
     """Raises OSError where a group failed for want of disk, or while a disk was full: no rank is to blame for that."""
     if disk.says_want(failure.log):
         raise disk.want(failure.reason)
@@ -112,13 +112,13 @@ def _watch(monitor: RankMonitor, limits: _Limits) -> Failure | None:
         elif monitor.now > limits.limit_s:
             failure = _end(monitor, stalled=True)
             reason = f"not finished after {limits.limit_s:g} s"
-            return replace(failure, trouble=Trouble.OVERDUE, culprits=(), reason=reason)
+            return replace(failure, kind=FailureKind.OVERDUE, culprits=(), reason=reason)
 
 
 def _end_ranks(monitor: RankMonitor, leave_s: float) -> Failure | None:
     """Have all ranks, whose work is done, leave the group, which may hang or crash as well; the failure, if it does."""
     for process in monitor.processes:
-        process.ask_to_leave()
+        process.request_leave()
     deadline = monitor.now + leave_s
     while monitor.now < deadline and not monitor.all_ended:
         monitor.tick(TICK_S / 20)
@@ -129,7 +129,7 @@ def _end_ranks(monitor: RankMonitor, leave_s: float) -> Failure | None:
     collect(monitor.processes)
     monitor.kill()
     reason = f"all work was done, but ranks did not leave the group (exit codes, None for running ranks): {codes}"
-    return Failure(Trouble.LINGERED, tuple(process.rank for process in wrong), reason, "leaving the group")
+    return Failure(FailureKind.LINGERED, tuple(process.rank for process in wrong), reason, "leaving the group")
 
 
 def _end(monitor: RankMonitor, *, stalled: bool) -> Failure:

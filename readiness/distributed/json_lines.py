@@ -33,14 +33,14 @@ class Lines:
 
     def take(self, content: bytes) -> list[bytes]:
         """The lines that this piece completes. Raises ValueError once one is longer than any message."""
-        first, *others = content.split(b"\n")
+        first, *further = content.split(b"\n")
         self._bytes += len(first)
         if self._bytes > self._longest_bytes:
             raise ValueError(f"more than {self._longest_bytes >> 20} MiB without a newline")
         self._pieces.append(first)
-        if not others:
+        if not further:
             return []
-        *whole, rest = others
-        lines = [b"".join(self._pieces), *whole]
+        *complete, rest = further
+        lines = [b"".join(self._pieces), *complete]
         self._pieces, self._bytes = [rest], len(rest)
         return lines

@@ -30,7 +30,7 @@ from readiness.distributed.rank_entry import RankPlan
 from readiness.distributed.rank_process import ForkedProcess, RankProcess, RemoteRank, kill_and_reap, start_rank
 from readiness.distributed.rank_spawn import plan_to_json
 from readiness.distributed.remote.client import Connection, close_connection, connections_to
-from readiness.distributed.remote.proxy import Ends, remote_member, start_proxy, wait_for_end
+from readiness.distributed.remote.proxy import PipeEnds, remote_rank_process, start_proxy, wait_for_end
 from readiness.distributed.start_limits import KILL_S, share_of_cores
 from readiness.distributed.status_board import StatusBoard
 from readiness.distributed.types import LOOPBACK, Json, Network, Placement, RankFunction
@@ -64,14 +64,14 @@ def rank_group(
     process at once (`flight`). Raises OSError where no process can be started.
     """
     with contextlib.ExitStack() as stack:
-        lines = _lines(placement, accelerator.stack.name)
+        connections = _connections(placement, accelerator.stack.name)
         board_file = stack.enter_context(anonymous_file("board of ranks"))
         board = StatusBoard(board_file.fileno(), len(placement.ranks))
         stack.callback(board.close)
-        if network is None and lines:
-            network = Network(networks.interface_of(next(iter(lines)).address))
-        store = _tcp_store(stack) if lines else _file_store(stack)
-        processes = _Processes(lines)
+        if network is None and connections:
+            network = Network(networks.interface_of(next(iter(connections)).address))
+        store = _tcp_store(stack) if connections else _file_store(stack)
+        processes = _Processes(connections)
         stack.callback(_end_and_cool_down, processes, accelerator.stack.cooldown_s)
         here = sum(host_of(facts) is None for facts in placement.ranks)
         if not here:
@@ -89,7 +89,7 @@ def rank_group(
             timeout_s=timeout_s,
             threads=_threads(here),
             short_watchdog_dumps=short_watchdog_dumps,
-            addresses=_addresses(placement, lines),
+            addresses=_addresses(placement, connections),
             secret=secrets.token_hex(32),
         )
         for rank, facts in enumerate(placement.ranks):
@@ -112,39 +112,43 @@ def rank_group(
 class _Processes:
     """All ranks of a group, and the relays to those that are on other hosts."""
 
-    def __init__(self, lines: Mapping[Host, Connection]) -> None:
-        self.lines = lines
+    def __init__(self, connections: Mapping[Host, Connection]) -> None:
+        self.connections = connections
         self.all: list[RankProcess] = []
-        self.plans: dict[Host, list[Json]] = {host: [] for host in lines}
-        self.ends: dict[Host, dict[int, Ends]] = {host: {} for host in lines}
-        self.relays: dict[Host, ForkedProcess] = {}
+        self.plans: dict[Host, list[Json]] = {host: [] for host in connections}
+        self.ends: dict[Host, dict[int, PipeEnds]] = {host: {} for host in connections}
+        self.proxies: dict[Host, ForkedProcess] = {}
 
     @property
     def own_descriptors(self) -> list[int]:
         """Descriptors that no rank may hold: pipes to other hosts, and the pipe ends that relays serve."""
-        of_lines = [descriptor for line in self.lines.values() for descriptor in (line.to, line.back)]
+        of_lines = [
+            descriptor for connection in self.connections.values() for descriptor in (connection.to, connection.back)
+        ]
         return of_lines + [fd for ends in self.ends.values() for end in ends.values() for fd in (end.orders, end.reports)]
 
     def add_remote(self, plan: RankPlan, host: Host) -> None:
         """Add a rank on another host, which a proxy will have started there."""
-        process, ends = remote_member(plan.rank, host.name)
+        process, ends = remote_rank_process(plan.rank, host.name)
         self.all.append(process)
-        line = self.lines[host]
-        self.plans[host].append(plan_to_json(replace(plan, clock_s=line.clock_s, doubt_s=line.doubt_s)))
+        connection = self.connections[host]
+        self.plans[host].append(plan_to_json(replace(plan, clock_s=connection.clock_s, doubt_s=connection.doubt_s)))
         self.ends[host][plan.rank] = ends
 
     def start_proxies(self, board: StatusBoard) -> None:
         """Start a proxy for each host; from now on the pipe ends are its own."""
-        for host, line in self.lines.items():
-            served = {line.to, line.back} | {fd for end in self.ends[host].values() for fd in (end.orders, end.reports)}
+        for host, connection in self.connections.items():
+            served = {connection.to, connection.back} | {
+                fd for end in self.ends[host].values() for fd in (end.orders, end.reports)
+            }
             others = [descriptor for descriptor in self.own_descriptors if descriptor not in served]
-            self.relays[host] = start_proxy(line, self.plans[host], board, self.ends[host], self.all, others)
-            for served_there in self.ends.pop(host).values():
-                served_there.close()
+            self.proxies[host] = start_proxy(connection, self.plans[host], board, self.ends[host], self.all, others)
+            for ends_there in self.ends.pop(host).values():
+                ends_there.close()
 
     def end(self) -> None:
         """Kill and reap every rank, and close all pipes to them."""
-        called = {host.name for host in self.relays}
+        called = {host.name for host in self.proxies}
         for process in self.all:
             if isinstance(process.handle, RemoteRank) and process.handle.host not in called:
                 process.handle.update({"code": 255})  # it was never started
@@ -154,9 +158,9 @@ class _Processes:
         for ends in self.ends.values():
             for left in ends.values():
                 left.close()
-        for host, line in self.lines.items():
-            if host in self.relays and not wait_for_end(self.relays[host]):
-                close_connection(line)
+        for host, connection in self.connections.items():
+            if host in self.proxies and not wait_for_end(self.proxies[host]):
+                close_connection(connection)
 
 
 def _end_and_cool_down(processes: _Processes, cooldown_s: float) -> None:
@@ -166,15 +170,15 @@ def _end_and_cool_down(processes: _Processes, cooldown_s: float) -> None:
         time.sleep(cooldown_s)
 
 
-def _lines(placement: Placement, stack: str) -> dict[Host, Connection]:
+def _connections(placement: Placement, stack: str) -> dict[Host, Connection]:
     return connections_to(dict.fromkeys(host for host in map(host_of, placement.ranks) if host is not None), stack)
 
 
-def _addresses(placement: Placement, lines: Mapping[Host, Connection]) -> tuple[str, ...]:
+def _addresses(placement: Placement, connections: Mapping[Host, Connection]) -> tuple[str, ...]:
     """The address at which each rank listens for others."""
-    own = next(iter(lines)).address if lines else LOOPBACK
+    own = next(iter(connections)).address if connections else LOOPBACK
     hosts = map(host_of, placement.ranks)
-    return tuple(own if host is None else lines[host].address for host in hosts)
+    return tuple(own if host is None else connections[host].address for host in hosts)
 
 
 @dataclass(frozen=True, slots=True)

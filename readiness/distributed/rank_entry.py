@@ -136,7 +136,7 @@ def _work(plan: RankPlan, board: StatusBoard) -> None:
         if plan.namespace is not None:
             rendezvous.enter(plan.namespace)
         rendezvous.bind(plan.interface)
-        take_device(context.accelerator)
+        set_current_device(context.accelerator)
         sign_objects(bytes.fromhex(plan.secret))
         dist.init_process_group(
             plan.backend,
@@ -149,7 +149,7 @@ def _work(plan: RankPlan, board: StatusBoard) -> None:
         _report(plan, encode_report(report))
 
 
-def take_device(accelerator: Accelerator) -> None:
+def set_current_device(accelerator: Accelerator) -> None:
     """Make the accelerator's device the current one of this process, where the stack has one."""
     if accelerator.device.index is not None:
         choose = getattr(accelerator.stack.module(), "set_device", None)

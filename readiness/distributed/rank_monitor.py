@@ -59,9 +59,9 @@ class RankMonitor:
         """For how long nothing has moved: no report, no mark on the status board, no end of a process."""
         return self.now - self._moved_at
 
-    def count_from(self, moment: float) -> None:
+    def count_from(self, time_s: float) -> None:
         """Count idle time from this moment of the system's monotonic clock at the earliest."""
-        self._moved_at = max(self._moved_at, self.now + moment - self._clock.ticked_at)
+        self._moved_at = max(self._moved_at, self.now + time_s - self._clock.ticked_at)
 
     @property
     def all_ready(self) -> bool:
@@ -109,11 +109,11 @@ class RankMonitor:
         chosen = [process for process in self.processes if process.rank in ranks]
         return "\n".join(f"rank {process.rank}: {process.log_tail(characters)}" for process in chosen)
 
-    def _notice_ends(self, moment: float) -> bool:
+    def _notice_ends(self, time_s: float) -> bool:
         new = [one for one in self.processes if one.rank not in self.ended_at and one.handle.poll() is not None]
         for process in new:
-            process.drain()
-            self.ended_at[process.rank] = moment
+            process.read_rest()
+            self.ended_at[process.rank] = time_s
         return bool(new)
 
     def _hand_over(self) -> None:

@@ -132,7 +132,7 @@ class RankProcess:
             self.error, self.open = str(problem), False
             return None
 
-    def drain(self) -> None:
+    def read_rest(self) -> None:
         """Read all that is left in the pipe of a process that has ended."""
         while self.open and self.read():
             pass
@@ -146,15 +146,15 @@ class RankProcess:
         except psutil.Error:
             return None
 
-    def ask_to_leave(self) -> None:
+    def request_leave(self) -> None:
         """Let a rank that has finished leave the group and end."""
         self.order(b"L")
 
-    def ask_for_tcp_report(self) -> None:
+    def request_tcp_report(self) -> None:
         """Have the rank report the state of its TCP connections."""
         self.order(b"W")
 
-    def ask_for_diagnostics(self) -> None:
+    def request_diagnostics(self) -> None:
         """Have the rank report its last call and the state of its TCP connections. A rank that cannot does not answer."""
         self.answered = False
         self.order(b"F")
@@ -169,7 +169,7 @@ class RankProcess:
         """True if the kernel of the rank's own host killed processes for want of memory while it ran."""
         return isinstance(self.handle, RemoteRank) and self.handle.starved
 
-    def ask_for_stacks(self) -> None:
+    def request_stacks(self) -> None:
         """Have the rank write its stacks into its log, even while it is blocked in C."""
         if isinstance(self.handle, RemoteRank):
             self.order(b"S")

@@ -54,17 +54,17 @@ def bind(interface: str | None) -> None:
 def own_address(towards: str) -> str:
     """The address of this host from which another one (a name or an address) is reached. Raises OSError."""
     family, kind, protocol, _, target = socket.getaddrinfo(towards, 9, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, kind, protocol) as asking:
-        asking.connect(target)  # of a datagram socket: nothing is sent, the kernel looks for the way
-        return str(asking.getsockname()[0])
+    with socket.socket(family, kind, protocol) as probe:
+        probe.connect(target)  # of a datagram socket: nothing is sent, the kernel looks for the way
+        return str(probe.getsockname()[0])
 
 
 def interface_of(address: str) -> str:
     """The network interface that has this address. Raises OSError where none has."""
     import psutil
 
-    for name, known in psutil.net_if_addrs().items():
-        if any(own.address == address for own in known):
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(own.address == address for own in addresses):
             return name
     raise OSError(f"no network interface of this host has the address {address}")
 

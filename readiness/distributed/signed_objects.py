@@ -50,8 +50,8 @@ def _classes(secret: bytes) -> tuple[type, type]:
 
         def load(self) -> Any:
             """Read one object. Raises UnpicklingError for what no rank of the group has sent."""
-            told, content = self._file.read(_CODE_BYTES), self._file.read()
-            if not hmac.compare_digest(told, code(content)):
+            signature, content = self._file.read(_CODE_BYTES), self._file.read()
+            if not hmac.compare_digest(signature, code(content)):
                 raise pickle.UnpicklingError("an object was received that no rank of this group sent, or not as it was sent")
             return pickle.loads(content)  # noqa: S301 - of our own group
 

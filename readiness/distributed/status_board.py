@@ -20,11 +20,11 @@ from dataclasses import dataclass
 _MARK = struct.Struct("<QQ112s")
 #: A number that a rank hands to the others, and how many it has handed out. Two slots take turns: a rank may be one ahead.
 _COUNT, _NUMBER = struct.Struct("<Q"), struct.Struct("<d")
-_TURN_BYTES = _COUNT.size + _NUMBER.size
+_SLOT_BYTES = _COUNT.size + _NUMBER.size
 #: The time of the rank's last heartbeat, on the clock that all processes of a machine share; 0 before the first one.
-_BEAT = struct.Struct("<d")
-_BEAT_AT = _MARK.size + 2 * _TURN_BYTES
-_RECORD_BYTES = _BEAT_AT + _BEAT.size
+_HEARTBEAT = struct.Struct("<d")
+_HEARTBEAT_AT = _MARK.size + 2 * _SLOT_BYTES
+_RECORD_BYTES = _HEARTBEAT_AT + _HEARTBEAT.size
 _POLL_S = 0.0005
 
 
@@ -67,11 +67,11 @@ class StatusBoard:
 
     def heartbeat(self, rank: int) -> None:
         """Write a heartbeat: the rank's process gets to run."""
-        _BEAT.pack_into(self._memory, rank * _RECORD_BYTES + _BEAT_AT, time.monotonic())
+        _HEARTBEAT.pack_into(self._memory, rank * _RECORD_BYTES + _HEARTBEAT_AT, time.monotonic())
 
     def silent_s(self, rank: int) -> float:
         """Seconds since the rank's last heartbeat; 0 where there was none."""
-        (last,) = _BEAT.unpack_from(self._memory, rank * _RECORD_BYTES + _BEAT_AT)
+        (last,) = _HEARTBEAT.unpack_from(self._memory, rank * _RECORD_BYTES + _HEARTBEAT_AT)
         return max(time.monotonic() - last, 0.0) if last else 0.0
 
     def record(self, rank: int) -> bytes:
@@ -79,26 +79,26 @@ class StatusBoard:
         place = rank * _RECORD_BYTES
         mark = self._memory[place : place + _MARK.size]
         # The count before its number, as `exchange` reads them.
-        counts = [self._memory[at : at + _COUNT.size] for at in self._turns(rank)]
-        numbers = [self._memory[at + _COUNT.size : at + _TURN_BYTES] for at in self._turns(rank)]
+        counts = [self._memory[at : at + _COUNT.size] for at in self._slots(rank)]
+        numbers = [self._memory[at + _COUNT.size : at + _SLOT_BYTES] for at in self._slots(rank)]
         return b"".join([mark, *itertools.chain(*zip(counts, numbers, strict=True))])
 
-    def turns(self, rank: int) -> bytes:
+    def exchanged_bytes(self, rank: int) -> bytes:
         """The numbers that a rank has handed to the others (`exchange`), as bytes that change with every one."""
         return self.record(rank)[_MARK.size :]
 
     def copy(self, rank: int, record: bytes) -> None:
         """Write what a rank wrote on another board: a number before its count, as `exchange` does."""
         place = rank * _RECORD_BYTES
-        for number, at in enumerate(self._turns(rank)):
-            begin = _MARK.size + number * _TURN_BYTES
-            self._memory[at + _COUNT.size : at + _TURN_BYTES] = record[begin + _COUNT.size : begin + _TURN_BYTES]
+        for number, at in enumerate(self._slots(rank)):
+            begin = _MARK.size + number * _SLOT_BYTES
+            self._memory[at + _COUNT.size : at + _SLOT_BYTES] = record[begin + _COUNT.size : begin + _SLOT_BYTES]
             self._memory[at : at + _COUNT.size] = record[begin : begin + _COUNT.size]
         self._memory[place : place + _MARK.size] = record[: _MARK.size]
 
-    def _turns(self, rank: int) -> tuple[int, int]:
+    def _slots(self, rank: int) -> tuple[int, int]:
         first = rank * _RECORD_BYTES + _MARK.size
-        return first, first + _TURN_BYTES
+        return first, first + _SLOT_BYTES
 
     def exchange(self, rank: int, number: float, within_s: float = float("inf")) -> tuple[float, ...]:
         """Every rank's number, by rank: an all-gather in shared memory, and a barrier. All ranks must call it as often.
@@ -107,13 +107,13 @@ class StatusBoard:
         """
         until = time.monotonic() + within_s
         self._exchanged += 1
-        turn = _MARK.size + self._exchanged % 2 * _TURN_BYTES
+        slot = _MARK.size + self._exchanged % 2 * _SLOT_BYTES
         # The number before its count: who sees the count must not find the number of two turns ago.
-        _NUMBER.pack_into(self._memory, rank * _RECORD_BYTES + turn + _COUNT.size, number)
-        _COUNT.pack_into(self._memory, rank * _RECORD_BYTES + turn, self._exchanged)
+        _NUMBER.pack_into(self._memory, rank * _RECORD_BYTES + slot + _COUNT.size, number)
+        _COUNT.pack_into(self._memory, rank * _RECORD_BYTES + slot, self._exchanged)
         numbers = []
         for other in range(self.ranks):
-            place = other * _RECORD_BYTES + turn
+            place = other * _RECORD_BYTES + slot
             while _COUNT.unpack_from(self._memory, place)[0] < self._exchanged:
                 if time.monotonic() > until:
                     raise TimeoutError(f"rank {other} did not arrive within {within_s:g} s")

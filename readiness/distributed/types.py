@@ -86,7 +86,7 @@ LEAST_RANKS, MOST_RANKS = 2, 16
 RankFunction = Callable[[RankContext], Iterator[Report] | Iterator[Json] | None]
 
 
-class Trouble(StrEnum):
+class FailureKind(StrEnum):
     """How a rank group that did not finish ended. Causes are looked for in this order."""
 
     DIED = "died"            # a rank's process was ended by a signal, or left without reporting
@@ -108,7 +108,7 @@ class Failure:
     were taken before the end.
     """
 
-    trouble: Trouble
+    kind: FailureKind
     culprits: tuple[int, ...]
     reason: str
     operation: str | None

@@ -24,8 +24,8 @@ class WatchClock:
 
     def tick(self) -> bool:
         """Go on to this moment; True if this process was paused since the last tick, which then counts for nothing."""
-        moment = time.monotonic()
-        passed_s, self.ticked_at = moment - self.ticked_at, moment
+        present = time.monotonic()
+        passed_s, self.ticked_at = present - self.ticked_at, present
         paused = passed_s > PAUSE_S
         self.now += 0.0 if paused else passed_s
         return paused

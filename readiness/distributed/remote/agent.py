@@ -34,8 +34,8 @@ from readiness.host.memory import kernel_kills
 from readiness.host.temp_dirs import anonymous_file
 
 #: A world is ended when nothing has come for so long, the remote agent when it has had nothing to do.
-_DEAF_S, _IDLE_S = 60.0, 3600.0
-_SILENT_S = 0.3
+_LOST_S, _IDLE_S = 60.0, 3600.0
+_FRESH_HEARTBEAT_S = 0.3
 
 
 def main() -> int:
@@ -74,9 +74,9 @@ class _RankGroup:
     local_ranks: dict[int, _LocalRank] = field(default_factory=dict)
 
     def end(self) -> None:
-        members = [local_rank.process for local_rank in self.local_ranks.values()]
-        kill_and_reap(members, KILL_S)
-        for process in members:
+        processes = [local_rank.process for local_rank in self.local_ranks.values()]
+        kill_and_reap(processes, KILL_S)
+        for process in processes:
             process.close()
         self.store.close()
         self.board.close()
@@ -97,10 +97,10 @@ class _Agent:
     def serve(self) -> int:
         """Serve until the input ends, or is silent for too long."""
         try:
-            while time.monotonic() - self.last_message < (_IDLE_S if self.group is None else _DEAF_S):
+            while time.monotonic() - self.last_message < (_IDLE_S if self.group is None else _LOST_S):
                 for key, _ in self.selector.select(1.0 if self.group is None else TICK_S):
                     if key.data is not None:
-                        self._pass_on(key.data.ready(key.fileobj))
+                        self._send_if_any(key.data.ready(key.fileobj))
                     elif not self._receive():
                         return 0
                 if self.group is not None:
@@ -114,31 +114,31 @@ class _Agent:
         content = os.read(self.orders, 1 << 20)
         self.last_message = time.monotonic()
         for line in self.lines.take(content):
-            self._obey(json.loads(line))
+            self._handle_message(json.loads(line))
         return bool(content)
 
-    def _obey(self, message: Json) -> None:
+    def _handle_message(self, message: Json) -> None:
         match message:
             case {"hello": stack, "address": address}:
-                self._say(self._introduce(str(stack), str(address)))
+                self._send(self._prepare(str(stack), str(address)))
             case {"time": _}:
-                self._say({"time": time.monotonic()})
-            case {"world": plans}:
-                self._begin(plans)
+                self._send({"time": time.monotonic()})
+            case {"group": plans}:
+                self._start_ranks(plans)
             case {"records": records} if self.group is not None:
                 for rank, record in records.items():
                     self.group.board.copy(int(rank), base64.b64decode(record))
             case {"store": [number, content]} if self.group is not None:
-                self._pass_on(self.group.store.take(number, content))
+                self._send_if_any(self.group.store.take(number, content))
             case {"order": [rank, order]} if self.group is not None and rank in self.group.local_ranks:  # else never started
                 _order(self.group.local_ranks[rank].process, order)
             case {"over": _}:
                 if self.group is not None:
                     self.group.end()
                     self.group = None
-                self._say({"over": True})
+                self._send({"over": True})
 
-    def _introduce(self, name: str, address: str) -> Json:
+    def _prepare(self, name: str, address: str) -> Json:
         """Prepare for starting ranks, as a worker does."""
         try:
             accelerators.stack(name)
@@ -149,7 +149,7 @@ class _Agent:
         except Exception as problem:  # noqa: BLE001 - whatever it is, it is told there
             return {"refused": f"{type(problem).__name__}: {problem}"[:300]}
 
-    def _begin(self, plans: list[Json]) -> None:
+    def _start_ranks(self, plans: list[Json]) -> None:
         """Start the ranks; one that cannot be started is reported as raised."""
         board_file = anonymous_file("board of ranks")
         board = StatusBoard(board_file.fileno(), plans[0]["world_size"])
@@ -162,34 +162,36 @@ class _Agent:
                 threads = min(plan.threads, share_of_cores(len(plans)))
                 interface = rendezvous.interface_of(self.address)
                 plan = replace(plan, interface=interface, threads=threads, store=store.place(plan.store))
-                members = [local_rank.process for local_rank in group.local_ranks.values()]
+                processes = [local_rank.process for local_rank in group.local_ranks.values()]
                 close = [self.out, *store.descriptors]
-                group.local_ranks[plan.rank] = _LocalRank(start_rank(plan, board, board_file, members, close_in_child=close))
+                group.local_ranks[plan.rank] = _LocalRank(
+                    start_rank(plan, board, board_file, processes, close_in_child=close)
+                )
             except Exception as problem:  # noqa: BLE001
                 raised = json.dumps({"raised": f"{type(problem).__name__}: {problem}"[:300]})
-                self._say({"line": [encoded["rank"], raised]})
-                self._say({"rank_status": [encoded["rank"], {"code": 1}]})
+                self._send({"line": [encoded["rank"], raised]})
+                self._send({"rank_status": [encoded["rank"], {"code": 1}]})
 
     def _send_reports(self, group: _RankGroup) -> None:
         records = {}
         for rank, local_rank in group.local_ranks.items():
-            self._hand_on(rank, local_rank)
+            self._forward_reports(rank, local_rank)
             record = group.board.record(rank)
             if record != local_rank.record:
                 local_rank.record = record
                 records[rank] = base64.b64encode(record).decode()
         if records:
-            self._say({"records": records})
+            self._send({"records": records})
         if time.monotonic() - self.last_status > STATUS_EVERY_S:
             self.last_status = time.monotonic()
-            self._say({"beats": [rank for rank in group.local_ranks if group.board.silent_s(rank) < _SILENT_S]})
+            self._send({"beats": [rank for rank in group.local_ranks if group.board.silent_s(rank) < _FRESH_HEARTBEAT_S]})
             for rank, local_rank in group.local_ranks.items():
                 self._send_status(rank, local_rank, group)
 
-    def _hand_on(self, rank: int, local_rank: _LocalRank) -> None:
+    def _forward_reports(self, rank: int, local_rank: _LocalRank) -> None:
         """Forward the rank's reports unchanged."""
         for line in local_rank.process.lines() or ():
-            self._say({"line": [rank, line.decode()]})
+            self._send({"line": [rank, line.decode()]})
 
     def _send_status(self, rank: int, local_rank: _LocalRank, group: _RankGroup) -> None:
         if local_rank.ended:
@@ -198,22 +200,22 @@ class _Agent:
         log = os.pread(local_rank.process.log.fileno(), 1 << 16, local_rank.log_offset)
         if log:
             local_rank.log_offset += len(log)
-            self._say({"log": [rank, base64.b64encode(log).decode()]})
+            self._send({"log": [rank, base64.b64encode(log).decode()]})
         if code is not None:
             while local_rank.process.open:
-                self._hand_on(rank, local_rank)
+                self._forward_reports(rank, local_rank)
             local_rank.ended = True
             starved = kernel_kills() > group.kills
-            self._say({"rank_status": [rank, {"code": code, "status": None, "starved": starved}]})
+            self._send({"rank_status": [rank, {"code": code, "status": None, "starved": starved}]})
         elif state != local_rank.state:
             local_rank.state = state
-            self._say({"rank_status": [rank, {"status": state, "pid": local_rank.process.handle.pid}]})
+            self._send({"rank_status": [rank, {"status": state, "pid": local_rank.process.handle.pid}]})
 
-    def _pass_on(self, message: Json | None) -> None:
+    def _send_if_any(self, message: Json | None) -> None:
         if message is not None:
-            self._say(message)
+            self._send(message)
 
-    def _say(self, message: Json) -> None:
+    def _send(self, message: Json) -> None:
         write_message(self.out, message)
 
 
@@ -222,7 +224,7 @@ def _order(process: RankProcess, order: str) -> None:
         case "K":
             process.kill()
         case "S":
-            process.ask_for_stacks()
+            process.request_stacks()
         case _:
             process.order(order.encode())
 

@@ -30,7 +30,7 @@ TICK_S, STATUS_EVERY_S = 0.001, 0.1
 #: How often the other host is asked for the time: the fastest answer says most.
 _TIMES = 8
 #: What a command may print; its last words are told where it ends.
-_MOST_PRINTED_BYTES, _LAST_WORDS_BYTES = 16 * 2**20, 4096
+_MOST_PRINTED_BYTES, _OUTPUT_TAIL_BYTES = 16 * 2**20, 4096
 _open: dict[tuple[Host, str], Connection] = {}
 
 
@@ -42,9 +42,9 @@ class Connection:
     """
 
     def __init__(self, host: Host, stack: str) -> None:
-        """Start the remote agent; `greet` waits until it is ready. Raises OSError."""
+        """Start the remote agent; `wait_ready` waits until it is ready. Raises OSError."""
         self.host = host
-        self.greeted = False
+        self.is_ready = False
         self.address, self.clock_s, self.doubt_s = "", 0.0, 0.0
         self.log: BinaryIO = bounded_file(f"line to {host.name}", _MOST_PRINTED_BYTES)
         self.lines = Lines()
@@ -62,9 +62,9 @@ class Connection:
         with contextlib.suppress(OSError):  # who waits for the answer will notice
             self.send({"hello": stack, "address": host.address})
 
-    def greet(self) -> None:
+    def wait_ready(self) -> None:
         """Wait until the remote agent is ready. Raises OSError with its output, also for different versions."""
-        if self.greeted:
+        if self.is_ready:
             return
         greeting = self.answer(START_S)
         version, address = greeting.get("version"), greeting.get("address")
@@ -74,7 +74,7 @@ class Connection:
             raise OSError(f"host {self.host.name} has readiness {version[:80]}, this one {__version__}: install the same")
         self.address = address
         self.clock_s, self.doubt_s = self._compare_clocks()
-        self.greeted = True
+        self.is_ready = True
 
     def send(self, message: Json) -> None:
         """Send a message. Raises OSError on a dead connection."""
@@ -112,10 +112,10 @@ class Connection:
     def broken(self, why: str) -> OSError:
         """Return the error of a dead connection, with the end of its command's output."""
         end = os.lseek(self.log.fileno(), 0, os.SEEK_CUR)  # of what was printed: that process writes at the same place
-        begin = max(end - _LAST_WORDS_BYTES, 0)
+        begin = max(end - _OUTPUT_TAIL_BYTES, 0)
         printed = os.pread(self.log.fileno(), end - begin, begin)
-        words = " ".join(printed.decode(errors="replace").split())[-300:]
-        return OSError(f"host {self.host.name} cannot be reached: {why}" + (f" ({words})" if words else ""))
+        output = " ".join(printed.decode(errors="replace").split())[-300:]
+        return OSError(f"host {self.host.name} cannot be reached: {why}" + (f" ({output})" if output else ""))
 
     def close(self) -> None:
         """Close the connection, which ends the remote agent."""
@@ -132,40 +132,42 @@ class Connection:
     def _compare_clocks(self) -> tuple[float, float]:
         best = (0.0, float("inf"))
         for _ in range(_TIMES):
-            asked = time.monotonic()
+            sent_at = time.monotonic()
             self.send({"time": True})
-            there = self.answer(ANSWER_S).get("time")
-            answered = time.monotonic()
-            if not isinstance(there, float) or not math.isfinite(there):
+            remote_time = self.answer(ANSWER_S).get("time")
+            received_at = time.monotonic()
+            if not isinstance(remote_time, float) or not math.isfinite(remote_time):
                 raise self.broken("it does not report its time")
-            best = min(best, ((asked + answered) / 2 - there, (answered - asked) / 2), key=lambda pair: pair[1])
+            best = min(
+                best, ((sent_at + received_at) / 2 - remote_time, (received_at - sent_at) / 2), key=lambda pair: pair[1]
+            )
         return best
 
 
 def connections_to(hosts: Iterable[Host], stack: str) -> dict[Host, Connection]:
     """Return the connections to these hosts; new ones are opened in parallel. Raises OSError."""
-    lines: dict[Host, Connection] = {}
+    connections: dict[Host, Connection] = {}
     for host in hosts:
-        known = _open.get((host, stack))
-        if known is not None and known.process.poll() is not None:
-            close_connection(known)
+        opened = _open.get((host, stack))
+        if opened is not None and opened.process.poll() is not None:
+            close_connection(opened)
         if (host, stack) not in _open:
             _open[host, stack] = Connection(host, stack)
-        lines[host] = _open[host, stack]
-    for line in lines.values():
+        connections[host] = _open[host, stack]
+    for connection in connections.values():
         try:
-            line.greet()
+            connection.wait_ready()
         except BaseException:
-            close_connection(line)
+            close_connection(connection)
             raise
-    return lines
+    return connections
 
 
-def close_connection(line: Connection) -> None:
+def close_connection(connection: Connection) -> None:
     """Close a connection that may hold data of an earlier group: the next group opens a new one."""
     with contextlib.suppress(StopIteration):
-        del _open[next(key for key, known in _open.items() if known is line)]
-    line.close()
+        del _open[next(key for key, opened in _open.items() if opened is connection)]
+    connection.close()
 
 
 def close_all_connections() -> None:

@@ -33,7 +33,7 @@ _MOST_LOG_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class PipeEnds:
     """The local pipe ends and log of a remote rank."""
 
     orders: int
@@ -46,27 +46,27 @@ class Ends:
         os.close(self.reports)
 
 
-def remote_member(rank: int, host: str) -> tuple[RankProcess, Ends]:
+def remote_rank_process(rank: int, host: str) -> tuple[RankProcess, PipeEnds]:
     """Return a rank process for a remote rank, and the pipe ends for its proxy."""
     orders_read, orders_write = os.pipe()
     reports_read, reports_write = os.pipe()
     os.set_blocking(reports_read, False)
     log = anonymous_file(f"rank {rank}")
-    member = RankProcess(rank, RemoteRank(host), orders_write, reports_read, log)
-    return member, Ends(orders_read, reports_write, log.fileno())
+    process = RankProcess(rank, RemoteRank(host), orders_write, reports_read, log)
+    return process, PipeEnds(orders_read, reports_write, log.fileno())
 
 
 def start_proxy(
-    line: Connection,
+    connection: Connection,
     plans: Sequence[Json],
     board: StatusBoard,
-    ends: Mapping[int, Ends],
-    members: Sequence[RankProcess],
-    ours: Sequence[int],
+    ends: Mapping[int, PipeEnds],
+    processes: Sequence[RankProcess],
+    inherited: Sequence[int],
 ) -> ForkedProcess:
     """Start these ranks on the other host, and a proxy process between them and the local board.
 
-    `members` and `ours` are what the new process inherits and must close: the other ends of all pipes, other lines.
+    `processes` and `inherited` are what the new process inherits and must close: the other ends of all pipes, other lines.
     """
     pid = os.fork()
     if pid == 0:
@@ -77,75 +77,77 @@ def start_proxy(
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
             signal.set_wakeup_fd(-1)
-            for descriptor in (*pipe_ends(members), *ours):
+            for descriptor in (*pipe_ends(processes), *inherited):
                 os.close(descriptor)
-            code = _Relay(line, board, ends).carry(plans)
+            code = _Proxy(connection, board, ends).forward(plans)
         finally:
             os._exit(code)
     return ForkedProcess(pid)
 
 
 @dataclass(slots=True)
-class _Relay:
-    line: Connection
+class _Proxy:
+    connection: Connection
     board: StatusBoard
-    ends: Mapping[int, Ends]
+    ends: Mapping[int, PipeEnds]
     sent: dict[int, bytes] = field(default_factory=dict)
     ended: set[int] = field(default_factory=set)
     killed: dict[int, float] = field(default_factory=dict)
     last_message: float = field(default_factory=time.monotonic)
-    over: bool = False
+    ended_there: bool = False
     store: ToStore | None = None
 
-    def carry(self, plans: Sequence[Json]) -> int:
+    def forward(self, plans: Sequence[Json]) -> int:
         """Forward until the group ends or the host is lost; return 0 if the connection can be used again."""
         try:
-            self.line.send({"world": list(plans)})
-            self._carry(plans[0]["store"])
+            self.connection.send({"group": list(plans)})
+            self._forward(plans[0]["store"])
         except OSError as problem:
-            self._lose(str(problem))
+            self._report_lost(str(problem))
             return 1
         except (LookupError, TypeError, ValueError, AttributeError) as problem:
-            self._lose(str(self.line.broken(f"it sent an unknown message: {type(problem).__name__}: {problem}")))
+            self._report_lost(
+                str(self.connection.broken(f"it sent an unknown message: {type(problem).__name__}: {problem}"))
+            )
             return 1
         return 0
 
-    def _carry(self, place: str) -> None:
+    def _forward(self, place: str) -> None:
         last_status = 0.0
         with selectors.DefaultSelector() as selector, contextlib.closing(ToStore(selector, place)) as self.store:
-            selector.register(self.line.back, selectors.EVENT_READ, None)
+            selector.register(self.connection.back, selectors.EVENT_READ, None)
             for rank, end in self.ends.items():
                 selector.register(end.orders, selectors.EVENT_READ, rank)
             served = len(self.ends)
-            while not self.over:
+            while not self.ended_there:
                 for key, _ in selector.select(TICK_S):
                     if key.data is None:
                         self.last_message = time.monotonic()
-                        for message in self.line.receive():
-                            self._take(message)
+                        for message in self.connection.receive():
+                            self._handle_message(message)
                     elif key.data is self.store:
                         self._send(self.store.ready(key.fileobj))
-                    elif not self._order(key.data):
+                    elif not self._forward_orders(key.data):
                         selector.unregister(key.fileobj)
                         served -= 1
                         if not served:
-                            self.line.send({"over": True})
+                            self.connection.send({"over": True})
                 self._send_records()
                 now = time.monotonic()
                 if now - last_status > STATUS_EVERY_S:
                     last_status = now
-                    self.line.send({"alive": True})
-                self._look_for_loss(now)
+                    self.connection.send({"alive": True})
+                self._check_connection(now)
 
     def _send(self, message: Json | None) -> None:
         if message is not None:
-            self.line.send(message)
+            self.connection.send(message)
 
-    def _order(self, rank: int) -> bool:
+    def _forward_orders(self, rank: int) -> bool:
         """Forward the orders for a rank; return False after the last one."""
         orders = os.read(self.ends[rank].orders, 64)
         for order in orders.decode():
-            self.line.send({"order": [rank, order]})
+            self.connection.send({"order": [rank, order]})
             if order == "K":
                 self.killed.setdefault(rank, time.monotonic())
         return bool(orders)
@@ -154,22 +156,22 @@ class _Relay:
         """Send new records of all ranks that are not on that host."""
         records = {}
         for rank in range(self.board.ranks):
-            if rank not in self.ends and (turns := self.board.turns(rank)) != self.sent.get(rank):
-                self.sent[rank] = turns
+            if rank not in self.ends and (exchanged_bytes := self.board.exchanged_bytes(rank)) != self.sent.get(rank):
+                self.sent[rank] = exchanged_bytes
                 records[rank] = base64.b64encode(self.board.record(rank)).decode()
         if records:
-            self.line.send({"records": records})
+            self.connection.send({"records": records})
 
-    def _take(self, message: Json) -> None:
+    def _handle_message(self, message: Json) -> None:
         match message:
             case {"records": records}:
                 for rank, record in records.items():
-                    self.board.copy(self._own(int(rank)), base64.b64decode(record))
+                    self.board.copy(self._local_index(int(rank)), base64.b64decode(record))
             case {"store": [number, content]} if self.store is not None:
                 self._send(self.store.take(number, content))
             case {"beats": ranks}:
                 for rank in ranks:
-                    self.board.heartbeat(self._own(rank))
+                    self.board.heartbeat(self._local_index(rank))
             case {"line": [rank, line]}:
                 self._report(rank, line)
             case {"log": [rank, log]}:
@@ -179,9 +181,9 @@ class _Relay:
                     self.ended.add(rank)
                 self._report(rank, json.dumps({"rank_status": status}))
             case {"over": _}:
-                self.over = True
+                self.ended_there = True
 
-    def _own(self, rank: int) -> int:
+    def _local_index(self, rank: int) -> int:
         """Return the local index of a rank of that host. Raises KeyError for any other rank."""
         if rank not in self.ends:
             raise KeyError(f"rank {rank!r:.20} does not exist")
@@ -197,14 +199,14 @@ class _Relay:
         with contextlib.suppress(BrokenPipeError):  # the world is being ended
             write_line(self.ends[rank].reports, line)
 
-    def _look_for_loss(self, now: float) -> None:
+    def _check_connection(self, now: float) -> None:
         if now - self.last_message > _LOST_S:
-            raise self.line.broken(f"it sent nothing for {_LOST_S:g} s")
+            raise self.connection.broken(f"it sent nothing for {_LOST_S:g} s")
         for rank, since in self.killed.items():
             if rank not in self.ended and now - since > _KILLED_S:
-                raise self.line.broken(f"it has not ended rank {rank} within {_KILLED_S:g} s")
+                raise self.connection.broken(f"it has not ended rank {rank} within {_KILLED_S:g} s")
 
-    def _lose(self, why: str) -> None:
+    def _report_lost(self, why: str) -> None:
         for rank in self.ends.keys() - self.ended:
             self._report(rank, json.dumps({"rank_status": {"code": 255, "lost": why}}))
 

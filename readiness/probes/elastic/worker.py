@@ -16,7 +16,7 @@ from typing import Any
 
 from readiness.accelerators.base import Accelerator
 from readiness.distributed import rendezvous
-from readiness.distributed.rank_entry import take_device
+from readiness.distributed.rank_entry import set_current_device
 from readiness.distributed.rank_spawn import accelerator_of
 from readiness.documents.assessment import facts_from_json
 from readiness.host.process_control import die_with_parent
@@ -58,7 +58,7 @@ def _join(accelerator: Accelerator, timeout_s: float) -> None:
 
     rendezvous.bind(None)
     rendezvous.serve_stores_at_their_address()
-    take_device(accelerator)
+    set_current_device(accelerator)
     dist.init_process_group(accelerator.stack.collective_backend, timeout=timedelta(seconds=timeout_s))
 
 

@@ -12,7 +12,7 @@ import torch.distributed.tensor.parallel  # noqa: F401 - here once, and not in e
 
 from readiness.accelerators.base import Accelerator
 from readiness.datamodel import Measurement, Note, Row, Yield
-from readiness.distributed import Placement, Trouble, run_ranks
+from readiness.distributed import FailureKind, Placement, run_ranks
 from readiness.distributed.types import LONGEST_ABOUT
 from readiness.probes.parallelism import measurements
 from readiness.probes.parallelism.data_parallel import zero_redundancy
@@ -82,7 +82,7 @@ class ParallelTraining:
         failed = begun or next((run for run in reversed(left) if run in results.ended), left[0])
         labels = measurements.labels_of(failed, self.placement)
         refusals = results.refused.get(failed, {})
-        refused = bool(refusals) and failure.trouble is Trouble.RAISED and set(failure.culprits) <= set(refusals)
+        refused = bool(refusals) and failure.kind is FailureKind.RAISED and set(failure.culprits) <= set(refusals)
         if refused:
             rank, reason = next(iter(refusals.items()))
             yield Row({"mode": failed.mode, "dtype": failed.dtype, "optimizer": failed.optimizer, "refused": reason})

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 from readiness.accelerators.base import Accelerator
 from readiness.distributed.fault_attribution import RankSnapshot
-from readiness.distributed.group_runner import refuse_want_of_disk
+from readiness.distributed.group_runner import raise_if_disk_full
 from readiness.distributed.launcher import rank_group
 from readiness.distributed.rank_messages import Report
 from readiness.distributed.rank_monitor import RankMonitor
 from readiness.distributed.rank_process import RankProcess
 from readiness.distributed.start_limits import PROCESSES_S
-from readiness.distributed.types import Failure, Network, Placement, Trouble
+from readiness.distributed.types import Failure, FailureKind, Network, Placement
 from readiness.host.memory import kernel_kills
 from readiness.probes.rank_faults import rank as rank_faults_rank
 from readiness.probes.rank_faults.faults import FaultInjected, LastCall, Noticed, RankFault, Returned, Settings, Usable
@@ -102,10 +102,10 @@ def inject(
     ) as group:  # fmt: skip
         outcome = _FaultMonitor(settings, RankMonitor(group), patience_s, start_s).outcome()
     prevented = outcome.prevented
-    if prevented is not None and prevented.trouble is Trouble.DIED and kernel_kills() > killed_for_memory:
+    if prevented is not None and prevented.kind is FailureKind.DIED and kernel_kills() > killed_for_memory:
         raise MemoryError(f"the kernel killed processes for lack of memory while the ranks ran: {prevented.reason}")
     if prevented is not None:
-        refuse_want_of_disk(prevented, accelerator)
+        raise_if_disk_full(prevented, accelerator)
     return outcome
 
 
@@ -139,10 +139,10 @@ class _FaultMonitor:
                 look_at = float("inf")
                 for process in self.processes:
                     if process.rank not in monitor.ended_at:
-                        process.ask_for_tcp_report()
+                        process.request_tcp_report()
             for process in self.processes:
                 if process.finished:
-                    process.ask_to_leave()
+                    process.request_leave()
                     process.finished = False  # asked once
         monitor.tick(0.0)  # who ended since then
         return self._injected(fault_at)
@@ -161,7 +161,7 @@ class _FaultMonitor:
         failure = None if self.rank_fault.harmless else self._attribute(snapshots)
         outcome = FaultOutcome(self.rank_fault, self.settings.culprit, fault_at, tuple(responses), failure)
         if left := monitor.kill():
-            return replace(outcome, prevented=Failure(Trouble.LINGERED, (), left, None))
+            return replace(outcome, prevented=Failure(FailureKind.LINGERED, (), left, None))
         return outcome
 
     def _attribute(self, snapshots: Sequence[RankSnapshot]) -> Failure:
@@ -181,7 +181,7 @@ class _FaultMonitor:
     def _prevented(self) -> FaultOutcome:
         time.sleep(0.3)  # the others may still report what they saw
         for process in self.processes:
-            process.drain()
+            process.read_rest()
         failure = self._attribute(self.monitor.examine())
         log = self.monitor.logs(failure.culprits, 1000)
         self.monitor.kill()

@@ -119,7 +119,7 @@ def prevented(rank_fault: RankFault, failure: Failure, placement: Placement) -> 
     return Row({
         "drill": rank_fault.name,
         "not_held": failure.reason,
-        "trouble": failure.trouble.value,
+        "trouble": failure.kind.value,
         **culprits(failure, placement),
         "log": failure.log or None,
     })  # fmt: skip

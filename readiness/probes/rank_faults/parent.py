@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from readiness.accelerators.base import Accelerator
 from readiness.datamodel import Measurement, Note, Yield
 from readiness.distributed import flight_recorder
-from readiness.distributed.types import Failure, Placement, RanksOutcome, Trouble, speaks_tcp
+from readiness.distributed.types import Failure, FailureKind, Placement, RanksOutcome, speaks_tcp
 from readiness.probes.rank_faults import measurements
 from readiness.probes.rank_faults.fault_injection import FaultOutcome, inject
 from readiness.probes.rank_faults.faults import RANK_FAULTS, Fault, Settings
@@ -18,7 +18,7 @@ from readiness.probes.ranks_common.measurements import completion
 #: Where a group fails before its fault, it is tried once more with so much more time: a busy host is no fault of a chip.
 _SECOND_CHANCE = 3.0
 #: What a busy host never does to a rank.
-_CERTAIN = (Trouble.DIED, Trouble.LINGERED)
+_CERTAIN = (FailureKind.DIED, FailureKind.LINGERED)
 
 
 def inject_all(
@@ -44,7 +44,7 @@ def inject_all(
         if outcome.prevented is None:
             continue
         yield measurements.prevented(rank_fault, outcome.prevented, placement)
-        if rank_fault.fault is Fault.NONE or outcome.prevented.trouble in _CERTAIN:
+        if rank_fault.fault is Fault.NONE or outcome.prevented.kind in _CERTAIN:
             failure = outcome.prevented
         if rank_fault.fault is Fault.NONE:
             break

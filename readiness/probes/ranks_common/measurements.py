@@ -19,7 +19,7 @@ def completion(outcome: RanksOutcome, placement: Placement, labels: Labels | Non
     failure = outcome.failure
     if failure is not None:
         yield Row({
-            "trouble": failure.trouble.value,
+            "trouble": failure.kind.value,
             **culprits(failure, placement),
             "ranks": len(placement.ranks),
             "operation": failure.operation,

@@ -13,7 +13,7 @@ from pathlib import Path
 from readiness.accelerators.base import Accelerator
 from readiness.datamodel import Note, Yield
 from readiness.distributed.group_runner import run_ranks
-from readiness.distributed.types import Placement, RankFunction, RanksOutcome, Trouble, speaks_tcp
+from readiness.distributed.types import FailureKind, Placement, RankFunction, RanksOutcome, speaks_tcp
 from readiness.probes.ranks_common.measurements import completion
 from readiness.probes.recovery import measurements
 from readiness.probes.recovery import rank as recovery_rank
@@ -141,7 +141,7 @@ class RecoveryRun:
         outcome = self._run(recovery_rank.rank_main, self.placement, settings)
         failure = outcome.failure
         killed = [report.at for own, report in outcome.of(Killed) if own == rank]
-        if failure is None or not killed or failure.trouble is not Trouble.DIED or failure.culprits != (rank,):
+        if failure is None or not killed or failure.kind is not FailureKind.DIED or failure.culprits != (rank,):
             raise FailedError(outcome, self.placement)
         self.deaths.append((killed[0], time.monotonic()))
         return outcome

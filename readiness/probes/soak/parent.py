@@ -203,7 +203,7 @@ class Soak:
         self.log.add("fault", cause=cause, what=f"{who}{what}"[:400], chips=chips, round=number, spent_s=self.spent_s)
 
     def _fail(self, failure: Failure) -> None:
-        self._fault(failure.trouble.value, failure.reason, failure.culprits)
+        self._fault(failure.kind.value, failure.reason, failure.culprits)
         # The work stood still since the last round that all had finished: from there on the time counts as lost.
         self._failed_at = self._failed_at or min(self._last_round_at or self.clock(), self.clock())
 

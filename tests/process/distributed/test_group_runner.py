@@ -24,10 +24,10 @@ from readiness.accelerators.cpu import Cpu
 from readiness.check_registry import Skip
 from readiness.datamodel import AcceleratorFacts
 from readiness.distributed import (
+    FailureKind,
     Placement,
     RankContext,
     RanksOutcome,
-    Trouble,
     flight_recorder,
     place,
     rank_monitor,
@@ -113,20 +113,20 @@ def test_reports_larger_than_a_pipe_arrive_whole() -> None:
 @pytest.mark.parametrize(
     ("fault", "trouble", "told"),
     [
-        (support.kill_oneself, Trouble.DIED, "SIGKILL"),
-        (support.stop_oneself, Trouble.FROZEN, "stopped"),
-        (support.fail, Trouble.RAISED, "ArithmeticError: the matrix unit gave up"),
-        (support.leave, Trouble.DIED, "exited without a report"),
+        (support.kill_oneself, FailureKind.DIED, "SIGKILL"),
+        (support.stop_oneself, FailureKind.FROZEN, "stopped"),
+        (support.fail, FailureKind.RAISED, "ArithmeticError: the matrix unit gave up"),
+        (support.leave, FailureKind.DIED, "exited without a report"),
     ],
 )
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_a_fault_is_laid_at_the_door_of_its_rank(
-    fault: Any, trouble: Trouble, told: str, ranks: int, monkeypatch: pytest.MonkeyPatch
+    fault: Any, trouble: FailureKind, told: str, ranks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     support.at_call("all_reduce", 3, 1, fault, monkeypatch)
     outcome = run(summing, ranks)
     assert outcome.failure is not None
-    assert (outcome.failure.trouble, outcome.failure.culprits) == (trouble, (1,))
+    assert (outcome.failure.kind, outcome.failure.culprits) == (trouble, (1,))
     assert told in outcome.failure.reason
     assert outcome.failure.operation == "sum 2"
     assert outcome.reports[1] == ({"sum": ranks * (ranks + 1) / 2},) * 2
@@ -158,7 +158,7 @@ def waiting(context: RankContext) -> Iterator[Json]:
 def test_a_rank_that_stays_away_is_named_and_its_stack_kept() -> None:
     outcome = run(waiting, 3, patience_s=1.5)
     assert outcome.failure is not None
-    assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.BEHIND, (1,))
+    assert (outcome.failure.kind, outcome.failure.culprits) == (FailureKind.BEHIND, (1,))
     assert "hang" in outcome.failure.log
 
 
@@ -170,7 +170,7 @@ def all_waiting(context: RankContext) -> None:
 def test_when_all_hang_nobody_is_named() -> None:
     outcome = run(all_waiting, patience_s=1.0)
     assert outcome.failure is not None
-    assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.HUNG, ())
+    assert (outcome.failure.kind, outcome.failure.culprits) == (FailureKind.HUNG, ())
     assert "all_waiting" in outcome.failure.log
 
 
@@ -201,7 +201,7 @@ def test_a_pause_of_the_whole_tool_counts_for_no_limit() -> None:
 def test_a_world_that_never_ends_is_overdue() -> None:
     outcome = run(endless, limit_s=1.0)
     assert outcome.failure is not None
-    assert outcome.failure.trouble is Trouble.OVERDUE
+    assert outcome.failure.kind is FailureKind.OVERDUE
     assert len(outcome.reports[0]) > 1
 
 
@@ -210,14 +210,14 @@ def test_a_rank_that_cannot_leave_is_told_after_its_work_is_kept(monkeypatch: py
     monkeypatch.setattr(distributed_run_ranks, "LEAVE_S", 0.5)
     outcome = run(summing)
     assert outcome.failure is not None
-    assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.LINGERED, (1,))
+    assert (outcome.failure.kind, outcome.failure.culprits) == (FailureKind.LINGERED, (1,))
     assert len(outcome.reports[1]) == 5
 
 
 def test_different_shapes_are_a_failure_and_not_the_end_of_this_process() -> None:
     outcome = run(mismatched, patience_s=3.0)
     assert outcome.failure is not None
-    assert outcome.failure.trouble in (Trouble.DIED, Trouble.RAISED, Trouble.HUNG)
+    assert outcome.failure.kind in (FailureKind.DIED, FailureKind.RAISED, FailureKind.HUNG)
 
 
 def mismatched(context: RankContext) -> None:
@@ -305,7 +305,7 @@ def test_a_fresh_interpreter_that_cannot_begin_is_a_failure(monkeypatch: pytest.
     accelerator = fresh_cpu()
     outcome = run_ranks(summing, accelerator, place(accelerator, 2))
     assert outcome.failure is not None
-    assert outcome.failure.trouble is Trouble.DIED
+    assert outcome.failure.kind is FailureKind.DIED
 
 
 def chips(number: int, backend: str | None) -> Accelerator:
@@ -403,7 +403,7 @@ def never_meeting(context: RankContext) -> None:
 def test_a_rank_that_does_not_come_to_a_meeting_is_named() -> None:
     outcome = run(never_meeting, 3, patience_s=1.5)
     assert outcome.failure is not None
-    assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.BEHIND, (2,))
+    assert (outcome.failure.kind, outcome.failure.culprits) == (FailureKind.BEHIND, (2,))
     assert "in thinking" in outcome.failure.reason
 
 
@@ -417,7 +417,7 @@ def keeping_the_interpreter(context: RankContext) -> None:
 def test_a_rank_that_keeps_the_interpreter_is_told_from_those_that_wait() -> None:
     outcome = run(keeping_the_interpreter, 3, patience_s=5.0)
     assert outcome.failure is not None
-    assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.FROZEN, (1,))
+    assert (outcome.failure.kind, outcome.failure.culprits) == (FailureKind.FROZEN, (1,))
     assert "keeping_the_interpreter" in outcome.failure.log
 
 
@@ -435,7 +435,7 @@ def calling_something_else(context: RankContext) -> None:
 def test_a_rank_that_calls_another_collective_is_named_by_the_flight_recorder() -> None:
     outcome = run(calling_something_else, 4, patience_s=2.0)
     assert outcome.failure is not None
-    if outcome.failure.trouble is not Trouble.MISMATCHED:
+    if outcome.failure.kind is not FailureKind.MISMATCHED:
         pytest.skip(f"this torch keeps no record of gloo's calls: {outcome.failure.reason}")
     assert outcome.failure.culprits == (2,)
     assert "rank 2 calls broadcast of 8 Float" in outcome.failure.reason

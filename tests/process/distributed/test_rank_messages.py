@@ -14,7 +14,7 @@ import pytest
 
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
-from readiness.distributed import RankContext, Report, Trouble, place, rank_messages, run_ranks
+from readiness.distributed import FailureKind, RankContext, Report, place, rank_messages, run_ranks
 from readiness.distributed.json_codec import from_json, to_json
 from readiness.distributed.rank_messages import decode_report, decode_settings, encode_report, encode_settings
 from tests.support import cpu
@@ -131,7 +131,7 @@ def test_a_report_that_cannot_be_read_is_a_fault_of_its_rank() -> None:
     accelerator = cpu()
     outcome = run_ranks(secretive, accelerator, place(accelerator, 2), patience_s=10.0)
     assert outcome.failure is not None
-    assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.RAISED, (1,))
+    assert (outcome.failure.kind, outcome.failure.culprits) == (FailureKind.RAISED, (1,))
     assert "a report cannot be read: Secret.number: '7' is not of type int" in outcome.failure.reason
 
 

@@ -26,7 +26,7 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.accelerators.remote_devices import host_of
 from readiness.datamodel import Measurement
-from readiness.distributed import Placement, RankContext, RanksOutcome, Trouble, place, run_ranks
+from readiness.distributed import FailureKind, Placement, RankContext, RanksOutcome, place, run_ranks
 from readiness.distributed.remote import client, proxy
 from readiness.distributed.status_board import StatusBoard
 from readiness.distributed.types import Json
@@ -151,16 +151,16 @@ def failing(context: RankContext) -> Iterator[Json]:
 @pytest.mark.parametrize(
     ("fault", "trouble", "words"),
     [
-        ("kill_oneself", Trouble.DIED, "rank 1 was ended by SIGKILL in sum 2"),
-        ("stop_oneself", Trouble.FROZEN, "rank 1 is stopped in sum 2"),
-        ("fail", Trouble.RAISED, "ArithmeticError: the matrix unit gave up"),
-        ("leave", Trouble.DIED, "rank 1 exited without a report (exit code 0) in sum 2"),
+        ("kill_oneself", FailureKind.DIED, "rank 1 was ended by SIGKILL in sum 2"),
+        ("stop_oneself", FailureKind.FROZEN, "rank 1 is stopped in sum 2"),
+        ("fail", FailureKind.RAISED, "ArithmeticError: the matrix unit gave up"),
+        ("leave", FailureKind.DIED, "rank 1 exited without a report (exit code 0) in sum 2"),
     ],
 )
-def test_a_rank_that_fails_on_another_host_is_named_as_one_here_is(fault: str, trouble: Trouble, words: str) -> None:
+def test_a_rank_that_fails_on_another_host_is_named_as_one_here_is(fault: str, trouble: FailureKind, words: str) -> None:
     outcome = run(failing, {"fault": fault})
     assert outcome.failure is not None
-    assert (outcome.failure.trouble, outcome.failure.culprits) == (trouble, (1,))
+    assert (outcome.failure.kind, outcome.failure.culprits) == (trouble, (1,))
     assert words in outcome.failure.reason
     (pid,) = (report["pid"] for report in outcome.reports[1])
     assert support.wait_for_end([pid]) == []
@@ -196,7 +196,7 @@ def test_a_host_that_is_lost_is_to_blame_and_is_called_again(
     monkeypatch.setattr(client, "ANSWER_S", 2.0)
     outcome = run(losing, {"signal": number})
     assert outcome.failure is not None
-    assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.UNREACHABLE, (1,))
+    assert (outcome.failure.kind, outcome.failure.culprits) == (FailureKind.UNREACHABLE, (1,))
     assert f"host other0 cannot be reached: {words}" in outcome.failure.reason
     assert support.wait_for_end([report["pid"] for reports in outcome.reports for report in reports]) == []
     monkeypatch.undo()  # a busy host may say nothing for longer
@@ -308,7 +308,7 @@ def test_an_unknown_message_loses_the_ranks_of_its_host_and_no_more(says: str, t
     client.close_all_connections()
     assert outcome.failure is not None
     assert outcome.failure.culprits in ((1,), ()), outcome.failure
-    assert outcome.failure.trouble is not Trouble.DIED
+    assert outcome.failure.kind is not FailureKind.DIED
 
 
 def test_a_command_that_is_not_there_is_told() -> None:
@@ -361,9 +361,9 @@ def test_a_board_is_carried_whole() -> None:
             there.copy(1, here.record(1))
         assert there.read(1).operation == "a step"
         assert (there.read(1).entered, there.read(1).left) == (1, 0)
-        before = here.turns(1)
+        before = here.exchanged_bytes(1)
         here.copy(0, here.record(0))
-        assert here.turns(1) == before
+        assert here.exchanged_bytes(1) == before
         here.close()
         there.close()
 

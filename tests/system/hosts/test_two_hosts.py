@@ -23,7 +23,7 @@ import torch.distributed as dist
 
 from readiness import check_registry
 from readiness.datamodel import Evidence, Status
-from readiness.distributed import Network, RankContext, RanksOutcome, Trouble, place, run_ranks, tcp_info
+from readiness.distributed import FailureKind, Network, RankContext, RanksOutcome, place, run_ranks, tcp_info
 from readiness.distributed.remote import client
 from readiness.distributed.types import Json
 from readiness.documents import assessment
@@ -131,7 +131,7 @@ def test_a_cut_of_three_seconds_is_survived_and_seen(laid: wire.Wire) -> None:
 def test_a_wire_that_is_cut_for_ever_is_blamed_and_no_rank(laid: wire.Wire) -> None:
     outcome = run(summing, laid, {"seconds": 60.0, "laid": laid, "cut_s": 1e9}, patience_s=4.0)
     assert outcome.failure is not None
-    assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.UNREACHABLE, ())
+    assert (outcome.failure.kind, outcome.failure.culprits) == (FailureKind.UNREACHABLE, ())
     assert "between rank 0 and rank 1" in outcome.failure.reason
     assert (outcome.failure.operation or "").startswith("sum ")
 
@@ -139,7 +139,7 @@ def test_a_wire_that_is_cut_for_ever_is_blamed_and_no_rank(laid: wire.Wire) -> N
 def test_of_four_ranks_the_links_between_the_hosts_are_named_and_no_others(laid: wire.Wire) -> None:
     outcome = run(summing, laid, {"seconds": 60.0, "laid": laid, "cut_s": 1e9}, ranks=4, patience_s=4.0)
     assert outcome.failure is not None
-    assert outcome.failure.trouble is Trouble.UNREACHABLE
+    assert outcome.failure.kind is FailureKind.UNREACHABLE
     assert not any(f"rank {one} and rank {other}" in outcome.failure.reason for one, other in ((0, 1), (2, 3)))
 
 
@@ -185,7 +185,7 @@ def test_a_wire_to_a_remote_agent_that_is_cut_for_ever_is_blamed_and_no_rank(lai
     )  # fmt: skip
     client.close_all_connections()
     assert outcome.failure is not None
-    assert (outcome.failure.trouble, outcome.failure.culprits) == (Trouble.UNREACHABLE, ())
+    assert (outcome.failure.kind, outcome.failure.culprits) == (FailureKind.UNREACHABLE, ())
     assert "between rank 0 and rank 1" in outcome.failure.reason
 
 

@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from readiness.accelerators.base import Accelerator
 from readiness.datamodel import Evidence, Measurement, Row, Status
-from readiness.distributed import Failure, Placement, RanksOutcome, Trouble
+from readiness.distributed import Failure, FailureKind, Placement, RanksOutcome
 from readiness.documents.files import open_own
 from readiness.errors import UsageError
 from readiness.probes.soak import parent as soaks
@@ -91,7 +91,7 @@ def healthy(seconds: float) -> tuple[list[list[Any]], None]:
     return [round_of(number, 4) for number in range(math.ceil(seconds))], None
 
 
-def broken(trouble: Trouble, culprits: tuple[int, ...], rounds: int = 3) -> World:
+def broken(trouble: FailureKind, culprits: tuple[int, ...], rounds: int = 3) -> World:
     def world(seconds: float) -> tuple[list[list[Any]], Failure]:
         done = [round_of(number, 4) for number in range(min(rounds, math.ceil(seconds)))]
         return done, Failure(trouble, culprits, "it went", "all_reduce")
@@ -126,7 +126,7 @@ def test_a_world_lasts_no_longer_than_a_session() -> None:
 
 
 def test_a_rank_that_dies_is_counted_and_the_world_begins_again() -> None:
-    account = soaked(100, [broken(Trouble.DIED, (2,)), healthy]).log.totals
+    account = soaked(100, [broken(FailureKind.DIED, (2,)), healthy]).log.totals
     assert dict(account.causes) == {"died": 1}
     assert account.faults[0]["chips"] == ["cpu:2"]
     assert (account.restarts, account.recoveries_s) == (1, [11.0])  # ten seconds without work, and the first round after them
@@ -135,13 +135,13 @@ def test_a_rank_that_dies_is_counted_and_the_world_begins_again() -> None:
 
 
 def test_the_chip_that_fails_with_changing_partners_is_told_from_them() -> None:
-    account = soaked(60, [broken(Trouble.BEHIND, (1, partner)) for partner in (0, 2, 3)] + [healthy]).log.totals
+    account = soaked(60, [broken(FailureKind.BEHIND, (1, partner)) for partner in (0, 2, 3)] + [healthy]).log.totals
     about = next(item.about for item in measurements(account) if isinstance(item, Measurement) and item.name == "faults")
     assert "cpu:1 took part in 3 of 3" in (about or "")
 
 
 def test_it_ends_where_worlds_come_to_nothing() -> None:
-    account = soaked(10_000, [broken(Trouble.HUNG, (), rounds=0)]).log.totals
+    account = soaked(10_000, [broken(FailureKind.HUNG, (), rounds=0)]).log.totals
     assert account.count == soaks.MOST_FRUITLESS_GROUPS
     assert "completed no round" in (account.ended or "")
     assert {item.name: item.value for item in measurements(account) if isinstance(item, Measurement)}["completed"] == 0
@@ -197,7 +197,7 @@ def test_a_soak_that_was_cut_off_goes_on_counting(tmp_path: Path) -> None:
         raise KilledError
 
     with pytest.raises(KilledError):
-        soaked(100, [broken(Trouble.DIED, (0,), rounds=40), world], kept=kept)
+        soaked(100, [broken(FailureKind.DIED, (0,), rounds=40), world], kept=kept)
     before = read(kept)
     assert (before.exposure_s, before.count, before.ended) == (40, 1, None)
     account = soaked(100, [healthy], kept=kept).log.totals
@@ -436,7 +436,7 @@ def measured(account: SoakTotals) -> dict[str, float]:
 
 
 def test_no_round_is_no_good_word() -> None:
-    account = soaked(30.0, [lambda _: ([], Failure(Trouble.HUNG, (), "nothing moved", "a sum"))]).log.totals
+    account = soaked(30.0, [lambda _: ([], Failure(FailureKind.HUNG, (), "nothing moved", "a sum"))]).log.totals
     assert account.rounds == 0
     assert measured(account)["faults"] > 0, "what was seen is told"
     account = SoakTotals(begun=account.begun, ended="")
