@@ -199,7 +199,7 @@ class _Run(Scheduler[Job]):
         if worker.exit_code != 0 and len(job.accelerators) > 1:  # its ranks were killed with it
             stack = accelerators.stack(job.accelerators[0].stack)
             self.rest_until[stack.name] = time.monotonic() + stack.cooldown_s
-        if worker.held is not None:
+        if worker.blocker is not None:
             reason = f"process {worker.pid} of {job.check.id} holds the device and cannot be killed"
             self.wedged |= {facts.id: reason for facts in job.accelerators}
         elif running.stopped:

@@ -65,7 +65,7 @@ def unless_cut_short(evidence: Evidence, worker: Worker, job: Job) -> Evidence:
     A process that cannot be killed is in a driver's hands, whatever time it had.
     """
     may_take_s = job.limit_s * (SECOND_TRY if evidence.attempts > 1 else 1)
-    if evidence.status is not Status.TIMEOUT or worker.limit_s >= may_take_s or worker.held is not None:
+    if evidence.status is not Status.TIMEOUT or worker.limit_s >= may_take_s or worker.blocker is not None:
         return evidence
     reason = f"--timeout is shorter than its own limit of {may_take_s:g} s: {evidence.reason}"
     return replace(evidence, status=Status.SKIPPED, reason=reason, cause=SkipCause.SHORT_LIMIT)
@@ -98,7 +98,7 @@ def _status(worker: Worker, attempt: int) -> tuple[Status, str | None]:
     if worker.timed_out and worker.full_disk is None:
         tries = f" (a first try had {worker.limit_s / SECOND_TRY:g} s)" if attempt > 1 else ""
         # What the kill met is said too: a process that a driver holds is worse than a slow one.
-        held = f"; {worker.killed}" if worker.held is not None else ""
+        held = f"; {worker.killed}" if worker.blocker is not None else ""
         return Status.TIMEOUT, f"not finished within {worker.limit_s:g} s{tries}{held}{_last_note(worker)}"
     if worker.killed is not None or ran_out_of_memory(worker):
         return Status.ERROR, describe_end(worker)

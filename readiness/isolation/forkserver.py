@@ -100,10 +100,10 @@ class ForkserverLoop:
         popen = None
         try:
             if message["fork"]:
-                ours = os.getpid()
+                own_pid = os.getpid()
                 pid = os.fork()
                 if pid == 0:
-                    self.become_worker(message["request"], evidence, log, ours)
+                    self.become_worker(message["request"], evidence, log, own_pid)
             else:
                 popen = subprocess.Popen(
                     bootstrap(f"{WORKER}:main", str(evidence), str(os.getpid())),

@@ -35,12 +35,12 @@ class ForkserverProcess:
     def __init__(self, modules: Sequence[str]) -> None:
         """Start it; it imports `modules` first. Returns at once."""
         self._mark = secrets.token_hex(16)
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM))
+        self.control, child_end = socket.socketpair(socket.AF_UNIX, getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM))
         self.control.settimeout(_ANSWER_LIMIT_S)
-        with theirs:
+        with child_end:
             self._popen = subprocess.Popen(
-                process_control.bootstrap("readiness.isolation.forkserver:main", str(theirs.fileno()), ",".join(modules)),
-                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                process_control.bootstrap("readiness.isolation.forkserver:main", str(child_end.fileno()), ",".join(modules)),
+                pass_fds=[child_end.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 # Plug-ins load themselves with torch: they must not touch a device in the process that is forked from.
                 env=os.environ | {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
@@ -55,10 +55,10 @@ class ForkserverProcess:
 
     def send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
         """Send it a message, with descriptors for the worker that it is about. Raises OSError when it is gone."""
-        self.go_on()
+        self.resume()
         socket.send_fds(self.control, [json.dumps(message).encode()], list(descriptors))
 
-    def has_news(self) -> bool:
+    def has_message(self) -> bool:
         """Whether there is a message, or the end of all."""
         waiting = select.poll()
         waiting.register(self.control, select.POLLIN)
@@ -72,13 +72,13 @@ class ForkserverProcess:
             return None
         return dict(json.loads(data)) if data else None
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Let it go on where a check, whose parent it is, has stopped it: no end of a worker would be noticed otherwise."""
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             if self._process.status() in STOPPED:
                 os.kill(self.pid, signal.SIGCONT)
 
-    def kill_child(self, pid: int | None) -> None:
+    def kill_worker(self, pid: int | None) -> None:
         """Kill one of its children with its group, where it does not do so itself."""
         with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
             if pid is not None and psutil.Process(pid).ppid() == self.pid:
@@ -88,7 +88,7 @@ class ForkserverProcess:
     def end(self) -> None:
         """Have it end all its workers and leave; kill what does not."""
         self.control.close()
-        self.go_on()
+        self.resume()
         try:
             self._popen.wait(VANISH_LIMIT_S)
         except subprocess.TimeoutExpired:

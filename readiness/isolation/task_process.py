@@ -153,7 +153,7 @@ class TaskProcess:
         Only for devices that survive a fork, or that this process has not touched.
         """
         phase, output = SharedPhase(), _output_file(capture)
-        ours, theirs = socket.socketpair()
+        parent_end, child_end = socket.socketpair()
         parent = os.getpid()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python warns of threads: the child keeps to one
@@ -163,7 +163,7 @@ class TaskProcess:
             try:
                 _print_into(1 if output is None else output.fileno(), 2 if output is None else output.fileno())
                 # Nothing of the parent's may be held open: whoever waits for those ends would wait for this child too.
-                connection = socket.socket(fileno=os.dup2(theirs.fileno(), 3))
+                connection = socket.socket(fileno=os.dup2(child_end.fileno(), 3))
                 os.closerange(4, os.sysconf("SC_OPEN_MAX"))
                 if own_group:
                     os.setpgid(0, 0)
@@ -173,8 +173,8 @@ class TaskProcess:
                 traceback.print_exc()
             finally:
                 os._exit(code)
-        theirs.close()
-        return cls(pid, ours, phase, None, output, own_group)
+        child_end.close()
+        return cls(pid, parent_end, phase, None, output, own_group)
 
     @classmethod
     def spawn(
@@ -182,18 +182,18 @@ class TaskProcess:
     ) -> TaskProcess:
         """Start a fresh interpreter that calls `entry` (`module:function`) with its `TaskServer` and the request."""
         output = _output_file(capture)
-        ours, theirs = socket.socketpair()
-        with theirs, tempfile.TemporaryFile() as shared:
+        parent_end, child_end = socket.socketpair()
+        with child_end, tempfile.TemporaryFile() as shared:
             shared.write(bytes(SharedPhase.BYTES))
             shared.flush()
-            handed = theirs.fileno(), shared.fileno()
-            arguments = entry, *map(str, (*handed, os.getpid())), json.dumps(request)
+            inherited = child_end.fileno(), shared.fileno()
+            arguments = entry, *map(str, (*inherited, os.getpid())), json.dumps(request)
             popen = subprocess.Popen(
                 bootstrap("readiness.isolation.task_process:main", *arguments),
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=handed,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=inherited,
                 process_group=0 if own_group else None,
             )  # fmt: skip
-            return cls(popen.pid, ours, SharedPhase(shared.fileno()), popen, output, own_group)
+            return cls(popen.pid, parent_end, SharedPhase(shared.fileno()), popen, output, own_group)
 
     def submit(self, task: Any) -> None:
         """Send it a task. If it is already dead, the next `recv` returns None."""

@@ -86,7 +86,7 @@ class TaskEnd(Generic[T]):
 
 
 @dataclass(slots=True)
-class _Member(Generic[T]):
+class _Child(Generic[T]):
     """A child of a supervisor. `since` is when it was started or given its task (monotonic)."""
 
     process: TaskProcess
@@ -114,16 +114,16 @@ class TaskSupervisor(Generic[T]):
         self._processes = processes
         self._phases = phases
         self._start_limit_s = start_limit_s
-        self._members: list[_Member[T]] = []
+        self._children: list[_Child[T]] = []
         self._false_starts = 0
 
     def __enter__(self) -> TaskSupervisor[T]:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for member in self._members:
-            member.process.reap(kill=True)
-        self._members.clear()
+        for child in self._children:
+            child.process.reap(kill=True)
+        self._children.clear()
 
     def do(self, task: T) -> TaskEnd[T]:
         """Run one task now; no other is waiting. Raises StartError."""
@@ -133,85 +133,85 @@ class TaskSupervisor(Generic[T]):
 
     def run(self) -> Iterator[TaskEnd[T]]:
         """Run the queue; yield the end of each task. Raises StartError if children cannot be started."""
-        while self.queue or any(member.task is not None or member.rest for member in self._members):
-            for member in self._members:
-                if member.ready and member.task is None:
-                    self.assign(member)
-            while len(self.queue) and len(self._members) < self._processes:
+        while self.queue or any(child.task is not None or child.rest for child in self._children):
+            for child in self._children:
+                if child.ready and child.task is None:
+                    self.assign(child)
+            while len(self.queue) and len(self._children) < self._processes:
                 self.start()
-            processes = [member.process for member in self._members]
+            processes = [child.process for child in self._children]
             period_s = min(process.check_period_s for process in processes)
-            remaining_s = min(period_s, *map(self._remaining, self._members))
+            remaining_s = min(period_s, *map(self._remaining, self._children))
             wait([process.connection for process in processes], None if remaining_s == float("inf") else remaining_s)
-            for member in list(self._members):
-                yield from self._advance(member)
+            for child in list(self._children):
+                yield from self._advance(child)
 
     def start(self) -> None:
         """Start one more child."""
-        self._members.append(_Member(self._start()))
+        self._children.append(_Child(self._start()))
 
-    def assign(self, member: _Member[T]) -> None:
+    def assign(self, child: _Child[T]) -> None:
         """Give a child the next task of its batch, or of the next batch."""
-        member.rest = member.rest or self.queue.take()
-        if member.rest:
-            member.task, member.since = member.rest.popleft(), time.monotonic()
-            member.process.submit(self._message(member.task))
+        child.rest = child.rest or self.queue.take()
+        if child.rest:
+            child.task, child.since = child.rest.popleft(), time.monotonic()
+            child.process.submit(self._message(child.task))
 
-    def retire(self, member: _Member[T], *, kill: bool) -> ProcessEnd:
+    def retire(self, child: _Child[T], *, kill: bool) -> ProcessEnd:
         """End a child and return how it ended."""
-        self._members.remove(member)
-        return member.process.reap(kill=kill)
+        self._children.remove(child)
+        return child.process.reap(kill=kill)
 
-    def _remaining(self, member: _Member[T]) -> float:
-        if not member.ready:
-            return member.since + self._start_limit_s - time.monotonic()
-        if member.task is None:
+    def _remaining(self, child: _Child[T]) -> float:
+        if not child.ready:
+            return child.since + self._start_limit_s - time.monotonic()
+        if child.task is None:
             return float("inf")
         now = time.monotonic()
-        begun = max(member.since, min(member.process.phase.entered, now)) if self._phases else member.since
-        return begun + self._limit_s(member.task) - now
+        begun = max(child.since, min(child.process.phase.entered, now)) if self._phases else child.since
+        return begun + self._limit_s(child.task) - now
 
-    def _advance(self, member: _Member[T]) -> Iterator[TaskEnd[T]]:
+    def _advance(self, child: _Child[T]) -> Iterator[TaskEnd[T]]:
         """Handle a child's message or the end of its connection."""
         try:
-            message = member.process.recv(0.0)
+            message = child.process.recv(0.0)
         except TimeoutError:
-            if self._remaining(member) <= 0:
-                yield from self._ended(member, hung=True)
+            if self._remaining(child) <= 0:
+                yield from self._ended(child, hung=True)
             return
         if message is None:
-            yield from self._ended(member, hung=False)
+            yield from self._ended(child, hung=False)
         elif "ready" in message:
-            member.ready = True
+            child.ready = True
             self._false_starts = 0
-        elif member.task is not None:
-            end = TaskEnd(member.task, TaskStatus.DONE, member.rest, result=message["result"])
-            member.task = None
+        elif child.task is not None:
+            end = TaskEnd(child.task, TaskStatus.DONE, child.rest, result=message["result"])
+            child.task = None
             if message["leaves"]:  # what it would be given next is not to be blamed for its end
-                self.retire(member, kill=False)
-            yield from self._handed_on(member, end)
+                self.retire(child, kill=False)
+            yield from self._requeue_rest(child, end)
 
-    def _ended(self, member: _Member[T], *, hung: bool) -> Iterator[TaskEnd[T]]:
+    def _ended(self, child: _Child[T], *, hung: bool) -> Iterator[TaskEnd[T]]:
         """Handle a child that died or exceeded its limit."""
-        end = self.retire(member, kill=hung)
-        if member.task is not None:
-            phase, detail = member.process.phase.read()
+        end = self.retire(child, kill=hung)
+        if child.task is not None:
+            phase, detail = child.process.phase.read()
             status, reason = TaskStatus.CRASHED, f"the process {end}"
             if hung:
-                status, reason = TaskStatus.HUNG, f"did not finish within {self._limit_s(member.task):g} s"
+                status, reason = TaskStatus.HUNG, f"did not finish within {self._limit_s(child.task):g} s"
                 reason += f"; its process {end}" if end.exit_code is None else ""
-            yield from self._handed_on(member, TaskEnd(
-                member.task, status, member.rest, None, phase, detail, reason, member.process.output()
+            yield from self._requeue_rest(child, TaskEnd(
+                child.task, status, child.rest, None, phase, detail, reason, child.process.output()
             ))  # fmt: skip
-        elif not member.ready:
+        elif not child.ready:
             self._false_starts += 1
             if self._false_starts >= MOST_FALSE_STARTS:
                 self._false_starts = 0
-                words = f"was not ready after {self._start_limit_s:g} s" if hung else str(end)
-                raise StartError(f"no process could be started for the device: the last one {words}")
+                cause = f"was not ready after {self._start_limit_s:g} s" if hung else str(end)
+                raise StartError(f"no process could be started for the device: the last one {cause}")
 
-    def _handed_on(self, member: _Member[T], end: TaskEnd[T]) -> Iterator[TaskEnd[T]]:
+    def _requeue_rest(self, child: _Child[T], end: TaskEnd[T]) -> Iterator[TaskEnd[T]]:
         """Return the end of a task; another child does the rest of a dead child's batch."""
         yield end
-        if member not in self._members and end.rest:
+        if child not in self._children and end.rest:
             self.queue.put_first(end.rest)

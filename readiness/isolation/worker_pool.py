@@ -44,8 +44,8 @@ class WorkerPool:
         self.problem: str | None = None
         self._ids = itertools.count(1)
         self._selector = selectors.DefaultSelector()
-        self._watched = 0.0
-        self._looked = time.monotonic()
+        self._checked_at = 0.0
+        self._polled_at = time.monotonic()
         self._open()
         evidence_pipe.prepare()  # while the forkserver imports torch
 
@@ -94,13 +94,13 @@ class WorkerPool:
     def poll(self, timeout_s: float) -> None:
         """Wait up to `timeout_s` for events, then update every worker."""
         self._selector.select(timeout_s)
-        while self._forkserver.has_news() and self._listen():
+        while self._forkserver.has_message() and self._listen():
             pass
         for worker in self.workers.values():
             if not worker.ended:
-                self._look(worker)
-        self._pardon(timeout_s)
-        self._keep_limits()
+                self._update(worker)
+        self._extend_limits(timeout_s)
+        self._enforce_limits()
         for worker in list(self.workers.values()):
             if worker.ended:
                 self._forget(worker)
@@ -140,7 +140,7 @@ class WorkerPool:
                 worker = self.workers[id]
                 worker.exit_code = message["code"]
                 worker.usage = {key: message[key] for key in ("peak_memory_bytes", "cpu_s", "left_behind")}
-                if (problem := worker.last_look()) is not None:  # what it sent before it ended
+                if (problem := worker.read_rest()) is not None:  # what it sent before it ended
                     self.kill(worker, problem, KillCause.OUTPUT)
                 if worker.exit_code != 0:  # it may have died of a full disk before the next look at that
                     worker.full_disk = worker.full_disk or disk.full()
@@ -153,37 +153,37 @@ class WorkerPool:
         self._forkserver.end()
         for worker in self.workers.values():
             if not worker.ended:
-                worker.look()  # its last words
+                worker.read_pipes()  # its last words
                 worker.fail("the forkserver died, and the check with it", KillCause.FORKSERVER)
         self._open()
 
-    def _look(self, worker: Worker) -> None:
-        problem = worker.look()
+    def _update(self, worker: Worker) -> None:
+        problem = worker.read_pipes()
         if worker.pipe_closed:
             self._leave(worker)
         if problem is not None:
             self.kill(worker, problem, KillCause.OUTPUT)
 
-    def _pardon(self, timeout_s: float) -> None:
+    def _extend_limits(self, timeout_s: float) -> None:
         """Extend all limits by the time in which this process was stopped or delayed."""
         now = time.monotonic()
-        late_s, self._looked = now - self._looked - timeout_s, now
+        late_s, self._polled_at = now - self._polled_at - timeout_s, now
         if late_s > _STALL_S:
             for worker in self.workers.values():
-                worker.pardoned_s += min(late_s, now - (worker.ready or worker.started))
+                worker.paused_s += min(late_s, now - (worker.ready or worker.started))
 
-    def _keep_limits(self) -> None:
+    def _enforce_limits(self) -> None:
         now = time.monotonic()
-        if now - self._watched >= _WATCH_PERIOD_S:
-            self._watched = now
-            self._forkserver.go_on()
-            self._keep_memory()
-            self._watch_disk()
+        if now - self._checked_at >= _WATCH_PERIOD_S:
+            self._checked_at = now
+            self._forkserver.resume()
+            self._check_memory()
+            self._check_disk()
         for worker in self.workers.values():
             if worker.ended:
                 continue
             if worker.kill_sent is not None:
-                self._see_to_the_end(worker, now - worker.kill_sent)
+                self._ensure_killed(worker, now - worker.kill_sent)
             elif worker.dump_sent is not None:
                 if now - worker.dump_sent > 0.3:  # the stack dump has had its moment
                     self.kill(worker, "time limit", KillCause.TIME_LIMIT)
@@ -194,8 +194,8 @@ class WorkerPool:
         """Handle an exceeded limit. It is not a timeout if the process has already ended or was stopped."""
         found = None if worker.pid is None else state(worker.pid, self._forkserver.pid)
         if worker.pid is not None and found is None:
-            worker.gone_since = worker.gone_since or time.monotonic()
-            if time.monotonic() - worker.gone_since > VANISH_LIMIT_S:
+            worker.vanished_at = worker.vanished_at or time.monotonic()
+            if time.monotonic() - worker.vanished_at > VANISH_LIMIT_S:
                 worker.fail("it ended; its exit code was lost", KillCause.LOST)
         elif found in STOPPED:
             reason = f"not finished within {worker.limit_s:g} s, and its process was stopped from outside"
@@ -205,22 +205,22 @@ class WorkerPool:
             worker.dump_sent = time.monotonic()
             self._send({"dump": worker.id})
 
-    def _see_to_the_end(self, worker: Worker, waited_s: float) -> None:
+    def _ensure_killed(self, worker: Worker, waited_s: float) -> None:
         """Make sure that a kill takes effect, without waiting for ever."""
         if waited_s > _DIRECT_KILL_S and not worker.killed_directly:
             worker.killed_directly = True
             self._kill_directly(worker)
         if waited_s > VANISH_LIMIT_S:
             if worker.pid is not None and (found := state(worker.pid, self._forkserver.pid)) is not None:
-                worker.held = holder(worker.pid, found)
-            lost = "its exit code was lost" if worker.held is None else f"it cannot be killed ({worker.held})"
+                worker.blocker = holder(worker.pid, found)
+            lost = "its exit code was lost" if worker.blocker is None else f"it cannot be killed ({worker.blocker})"
             worker.killed = f"{worker.killed}; {lost}"
             worker.finished = time.monotonic()
 
     def _kill_directly(self, worker: Worker) -> None:
-        self._forkserver.kill_child(worker.pid)
+        self._forkserver.kill_worker(worker.pid)
 
-    def _keep_memory(self) -> None:
+    def _check_memory(self) -> None:
         """Kill the largest worker before the host runs out of memory: the kernel's choice might be another's process."""
         running = [worker for worker in self._running() if worker.pid and not worker.kill_sent]
         if not running or memory.available() >= self.memory_floor_bytes:
@@ -229,7 +229,7 @@ class WorkerPool:
         reason = f"out of memory: less than {self.memory_floor_bytes >> 20} MiB of the host's were left"
         self.kill(largest, reason, KillCause.MEMORY)
 
-    def _watch_disk(self) -> None:
+    def _check_disk(self) -> None:
         """Record a disk that is full while workers run: it may have room again after they died."""
         running = [worker for worker in self._running() if worker.full_disk is None]
         if running and (folder := disk.full()) is not None:

@@ -29,7 +29,7 @@ class Worker:
     `evidence` and `log` are our ends of its pipes: what it prints is held back there, a pipe's length at a time, and never
     on a disk. `measurements`, `rows`, `accelerators` and `answer` are what it sent, `end` its last word, None while it has
     not spoken it. Once `ended`: `exit_code` is the exit code, negative for a signal, None where nobody learned it;
-    `killed` says why we killed it, if we did, and `kill_cause` the same for programs; `held` what holds a process that we
+    `killed` says why we killed it, if we did, and `kill_cause` the same for programs; `blocker` what holds a process that we
     could not kill.
     """
 
@@ -50,17 +50,17 @@ class Worker:
     exit_code: int | None = None
     killed: str | None = None
     kill_cause: KillCause | None = None
-    held: str | None = None
+    blocker: str | None = None
     timed_out: bool = False
     full_disk: str | None = None
     usage: dict[str, Any] = field(default_factory=dict)
     printed: int = 0
     kill_sent: float | None = None
     killed_directly: bool = False
-    gone_since: float | None = None
+    vanished_at: float | None = None
     dump_sent: float | None = None
     kernel_kills_before: int = 0
-    pardoned_s: float = 0.0
+    paused_s: float = 0.0
     receiver: Receiver = field(default_factory=Receiver)
     pipe_closed: bool = False
     _tail: bytes = b""
@@ -79,21 +79,21 @@ class Worker:
     @property
     def spent_s(self) -> float:
         """The same, without the time in which nobody could have noticed its end."""
-        return self.seconds - self.pardoned_s
+        return self.seconds - self.paused_s
 
     @property
     def log_tail(self) -> str:
         """Return the end of its output."""
         return self._tail.decode(errors="replace")
 
-    def look(self) -> str | None:
+    def read_pipes(self) -> str | None:
         """Read its pipes without waiting; return what is wrong, if anything."""
         data, self.pipe_closed = _read(self.evidence)
         for message in self.receiver.feed(data):
             # The request for its stack interrupts system calls: what it says after its time limit is no evidence. Neither
             # is what it says once we have decided to end it.
             if not self.timed_out and self.kill_sent is None:
-                self._take(message)
+                self._record(message)
         if self.receiver.flooded:
             self.rows.clear()  # nobody reads them, and every report would have to hold them
         printed, _ = _read(self.log)
@@ -104,16 +104,16 @@ class Worker:
         self._idle = not data and not printed
         return self.receiver.fault
 
-    def last_look(self) -> str | None:
+    def read_rest(self) -> str | None:
         """Read the rest of the pipes of a process that has ended."""
         self._idle = False
         while not self._idle:
-            if (problem := self.look()) is not None:
+            if (problem := self.read_pipes()) is not None:
                 return problem
         self.receiver.close()
         return self.receiver.fault
 
-    def _take(self, message: Message) -> None:
+    def _record(self, message: Message) -> None:
         match message:
             case Measurement():
                 self.measurements.append(message)
@@ -124,7 +124,7 @@ class Worker:
             case Note():
                 self.note = message.text
             case Ready():
-                self.ready, self.pardoned_s = time.monotonic(), 0.0
+                self.ready, self.paused_s = time.monotonic(), 0.0
             case Answer():
                 self.answer = message
             case End():
@@ -167,7 +167,7 @@ def state(pid: int, parent: int) -> str | None:
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         found = str(process.status())
-        if process.ppid() == parent and (found != psutil.STATUS_ZOMBIE or _living(pid)):
+        if process.ppid() == parent and (found != psutil.STATUS_ZOMBIE or _live_threads(pid)):
             return found
     return None
 
@@ -177,7 +177,7 @@ def holder(pid: int, state: str) -> str:
     return f"process {pid}, state {state}, blocked in {_waits_in(pid)}"
 
 
-def _living(pid: int) -> list[str]:
+def _live_threads(pid: int) -> list[str]:
     """Return the living threads of a process; none if the system does not list them."""
     found = []
     for thread in Path(f"/proc/{pid}/task").glob("*"):
@@ -188,7 +188,7 @@ def _living(pid: int) -> list[str]:
 
 
 def _waits_in(pid: int) -> str:
-    for thread in (str(pid), *_living(pid)):
+    for thread in (str(pid), *_live_threads(pid)):
         with contextlib.suppress(OSError):
             if (where := Path(f"/proc/{pid}/task/{thread}/wchan").read_text()) not in ("", "0"):
                 return where

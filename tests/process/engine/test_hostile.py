@@ -185,13 +185,13 @@ def test_a_lost_exit_code_is_not_laid_on_the_device(monkeypatch: pytest.MonkeyPa
     before = children()
     use_checks(monkeypatch, MISBEHAVING)
     monkeypatch.setattr(worker_pool, "VANISH_LIMIT_S", 1.0)
-    monkeypatch.setattr(forkserver_process.ForkserverProcess, "go_on", lambda self: None)
+    monkeypatch.setattr(forkserver_process.ForkserverProcess, "resume", lambda self: None)
     with worker_pool.WorkerPool() as pool:
         bench = Bench(pool)
         job = Job(bench.checks["hostile.stops_its_parent"], (CPU,))
         worker = bench.finished(job, limit_s=1.0)
     assert worker.end is not None
-    assert (worker.exit_code, worker.timed_out, worker.held) == (None, False, None)
+    assert (worker.exit_code, worker.timed_out, worker.blocker) == (None, False, None)
     evidence = worker_evidence.evidence_of(worker, job, 1)
     assert (evidence.status, evidence.reason) == (Status.ERROR, "it ended; its exit code was lost")
     assert children() == before
