@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from readiness.simulator.kernels import as_host, is_ours
+from readiness.simulator.kernels import as_host, is_simulated
 
 _FLASH = int(torch.nn.attention.SDPBackend.FLASH_ATTENTION.value)
 
@@ -44,5 +44,5 @@ def _attention(
 
 
 def _hosted(tensor: torch.Tensor) -> torch.Tensor:
-    plain = as_host(tensor.detach()) if is_ours(tensor) else tensor.detach()
+    plain = as_host(tensor.detach()) if is_simulated(tensor) else tensor.detach()
     return plain.requires_grad_(tensor.requires_grad)

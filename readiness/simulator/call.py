@@ -52,7 +52,9 @@ class Call:
 
         Each is met when one of the tensors meets it; sizes are those of the largest.
         """
-        tensors = list(tensors_in([self.given_as(when.of)])) if when.of is not None else self.tensors or self.outputs()
+        tensors = (
+            list(tensors_in([self.device_argument(when.of)])) if when.of is not None else self.tensors or self.outputs()
+        )
         if when.of is not None and not tensors:
             return False
         if when.backward is not None and self.backward is not when.backward:
@@ -90,7 +92,7 @@ class Call:
         """The argument of this name, its default where it was left out; None where the operator has none such."""
         return self._find(name, [*self.arguments, *self.keywords.values()])
 
-    def given_as(self, name: str) -> Any:
+    def device_argument(self, name: str) -> Any:
         """The same as the device has it."""
         return self._find(name, self.given)
 

@@ -56,9 +56,9 @@ def _collective(name: str, current: _HasDevice) -> Callable[..., Any]:
     def kernel(*arguments: Any) -> Any:
         hosted = [_host(argument) for argument in arguments]
         device = current.device
-        before, after = device.acting(f"c10d::{name}")
+        before, after = device.faults_of(f"c10d::{name}")
         if not before and not after:
-            return _ours(operator(*hosted), arguments)
+            return _written_results(operator(*hosted), arguments)
         waiting = [*after, *(fault for fault in before if fault.kind.at is Stage.AROUND)]
         call = Call(f"c10d::{name}", hosted, {}, arguments)
         if position is not None:
@@ -76,7 +76,7 @@ def _collective(name: str, current: _HasDevice) -> Callable[..., Any]:
             return [call.arguments[index] for index in written]
 
         device.perform(call, run)
-        return _ours(given[0], arguments)
+        return _written_results(given[0], arguments)
 
     return kernel
 
@@ -89,7 +89,7 @@ def _group_size(argument: Any) -> int | None:
     return int(group.unbox(argument).size())
 
 
-def _ours(result: Any, arguments: Any) -> Any:
+def _written_results(result: Any, arguments: Any) -> Any:
     """What a collective returns beside its work object are the tensors that it was given to write to."""
     if isinstance(result, tuple):
         return (arguments[0], *result[1:])

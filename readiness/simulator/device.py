@@ -45,12 +45,12 @@ class Memory:
 
 
 @dataclass(slots=True)
-class _Heat:
+class _Temperature:
     load_s: float = 0.0
-    warmth: float = 0.0  # 0 at rest, 1 at full load
+    level: float = 0.0  # 0 at rest, 1 at full load
     last: float = field(default_factory=time.monotonic)
 
-    def feel(self) -> None:
+    def update(self) -> None:
         now = time.monotonic()
         pause = now - self.last
         self.last = now
@@ -58,7 +58,7 @@ class _Heat:
         if busy:
             self.load_s += pause
         goal = 1.0 if busy else 0.0
-        self.warmth += (goal - self.warmth) * (1 - 2.718281828 ** (-pause / _WARMING_S))
+        self.level += (goal - self.level) * (1 - 2.718281828 ** (-pause / _WARMING_S))
 
 
 class SimulatedDevice:
@@ -71,15 +71,15 @@ class SimulatedDevice:
         self.faults = self._active_faults(seed)
         self.pending: list[tuple[float, str]] = []  # errors that will surface: not before (monotonic), text
         self.lost = ""  # why this process can use the chip no more
-        self.history = StaleMemory()
+        self.stale = StaleMemory()
         self.stream = 0  # the current one's number
-        self._acting: dict[str, tuple[list[ActiveFault], list[ActiveFault]]] = {}
-        self._heat = _Heat()
+        self._faults_by_name: dict[str, tuple[list[ActiveFault], list[ActiveFault]]] = {}
+        self._temperature = _Temperature()
         whens = [fault.defect.when for fault in self.faults]
         self._timed = any(when.after_s is not None or when.temperature is not None for when in whens) or any(
             defect.kind == "counter-under-load" for defect in chip.defects
         )
-        self._remembers = any(fault.kind.name == "stale-read" for fault in self.faults)
+        self._keeps_stale_memory = any(fault.kind.name == "stale-read" for fault in self.faults)
 
     def _active_faults(self, seed: int) -> list[ActiveFault]:
         known = kinds()
@@ -92,46 +92,46 @@ class SimulatedDevice:
     @property
     def load_s(self) -> float:
         """Seconds of load in this process so far; pauses do not count."""
-        return self._heat.load_s
+        return self._temperature.load_s
 
     @property
     def temperature(self) -> float:
         """Degrees Celsius."""
-        return _IDLE_C + (_LOADED_C - _IDLE_C) * self._heat.warmth
+        return _IDLE_C + (_LOADED_C - _IDLE_C) * self._temperature.level
 
-    def refuse_if_lost(self) -> None:
+    def raise_if_lost(self) -> None:
         """Raises RuntimeError once the chip is lost to this process."""
         if self.lost:
             raise RuntimeError(self.lost)
 
-    def acting(self, name: str) -> tuple[list[ActiveFault], list[ActiveFault]]:
+    def faults_of(self, name: str) -> tuple[list[ActiveFault], list[ActiveFault]]:
         """The defects that speak of an operator: those that act before it (or around it), and after it or when it raises."""
-        if name not in self._acting:
+        if name not in self._faults_by_name:
             own = [fault for fault in self.faults if fault.matches(name)]
-            self._acting[name] = (
+            self._faults_by_name[name] = (
                 [fault for fault in own if fault.kind.at in (Stage.BEFORE, Stage.AROUND)],
                 [fault for fault in own if fault.kind.at in (Stage.AFTER, Stage.RAISED)],
             )
-        return self._acting[name]
+        return self._faults_by_name[name]
 
     def call(
         self, name: str, operator: Any, arguments: Sequence[Any], keywords: Mapping[str, Any], given: Sequence[Any]
     ) -> Any:
         """Run an operator on the host's tensors, with whatever defect acts on it."""
-        self.refuse_if_lost()
+        self.raise_if_lost()
         if self._timed:
-            self._heat.feel()
-        before, after = self.acting(name)
-        if not (before or after or self._remembers):
+            self._temperature.update()
+        before, after = self.faults_of(name)
+        if not (before or after or self._keeps_stale_memory):
             return operator(*arguments, **keywords)
         call = Call(name, list(arguments), dict(keywords), given)
         return self.perform(call, lambda: operator(*call.arguments, **call.keywords))
 
     def perform(self, call: Call, run: Callable[[], Any]) -> Any:
         """Run a call between the defects that act before it and those that act after it."""
-        before, after = self.acting(call.name)
-        if self._remembers:
-            self.history.begin(call, self.stream)
+        before, after = self.faults_of(call.name)
+        if self._keeps_stale_memory:
+            self.stale.begin_call(call, self.stream)
         around = []
         for fault in before:
             if fault.acts_on(call, self):
@@ -147,8 +147,8 @@ class SimulatedDevice:
         for fault in around:
             fault.inject(call, self)
         self._act(Stage.AFTER, after, call)
-        if self._remembers:
-            self.history.end(call, self.stream)
+        if self._keeps_stale_memory:
+            self.stale.end_call(call, self.stream)
         return call.results
 
     def _act(self, stage: Stage, faults: Sequence[ActiveFault], call: Call) -> None:
@@ -156,15 +156,15 @@ class SimulatedDevice:
             if fault.kind.at is stage and fault.acts_on(call, self):
                 fault.inject(call, self)
 
-    def touch(self, name: str) -> None:
+    def inject_without_tensors(self, name: str) -> None:
         """Something without tensors happens (an allocation, a wait): let defects act on it."""
-        if any(self.acting(name)):
+        if any(self.faults_of(name)):
             self.perform(Call(name, [], {}), lambda: None)
 
     def allocate(self, size_bytes: int) -> None:
         """Raise torch.OutOfMemoryError where the chip has not so much memory left."""
         if size_bytes >= COUNTED_BYTES:
-            self.touch("memory::allocate")
+            self.inject_without_tensors("memory::allocate")
             if size_bytes > self.memory.free:
                 self.memory.refusals += 1
                 raise torch.OutOfMemoryError(
@@ -172,7 +172,7 @@ class SimulatedDevice:
                     f"capacity of {self.memory.total / 2**30:.2f} GiB of which {self.memory.free / 2**20:.2f} MiB is free."
                 )
 
-    def adopt(self, tensor: torch.Tensor) -> torch.Tensor:
+    def to_chip(self, tensor: torch.Tensor) -> torch.Tensor:
         """A new tensor of the host becomes the device's; its memory is counted where it is large."""
         if tensor.layout is not torch.strided:
             raise NotImplementedError(f"the simulated device takes strided tensors, not {tensor.layout}")
@@ -183,18 +183,18 @@ class SimulatedDevice:
         self.memory.used += size
         # The memory lives as long as its storage does, whose Python object lives as long: no hook in C may run Python
         # code here, since memory is also given back while an exception is on its way.
-        weakref.finalize(tensor.untyped_storage(), _give_back, self.memory, size).atexit = False
+        weakref.finalize(tensor.untyped_storage(), _free_memory, self.memory, size).atexit = False
         return storage_views.to_device(tensor)
 
     def copy(self, source: torch.Tensor, target: torch.Tensor, given: tuple[torch.Tensor, torch.Tensor]) -> None:
         """Copy between memory that is `given` on host or device (source, target)."""
-        self.refuse_if_lost()
+        self.raise_if_lost()
         if self._timed:
-            self._heat.feel()
-        name = f"copy::{_PLACES[given[0].device.type == 'cpu', given[1].device.type == 'cpu']}"
+            self._temperature.update()
+        name = f"copy::{_DIRECTIONS[given[0].device.type == 'cpu', given[1].device.type == 'cpu']}"
         if name == "copy::to_host":
-            self.surface()
-        if not (any(self.acting(name)) or self._remembers):
+            self.raise_pending()
+        if not (any(self.faults_of(name)) or self._keeps_stale_memory):
             target.copy_(source)
             return
         call = Call(name, [source, target], {}, given)
@@ -206,11 +206,11 @@ class SimulatedDevice:
 
     def synchronize(self) -> None:
         """The host waits for the device. Raises RuntimeError for an error that is due, and once the device is lost."""
-        self.refuse_if_lost()
-        self.history.settle()
-        self.surface()
+        self.raise_if_lost()
+        self.stale.forget_all()
+        self.raise_pending()
 
-    def surface(self) -> None:
+    def raise_pending(self) -> None:
         """Raise the first error that is due. Raises RuntimeError."""
         now = time.monotonic()
         for index, (due, text) in enumerate(self.pending):
@@ -220,7 +220,7 @@ class SimulatedDevice:
 
 
 #: By whether source and target are host memory.
-_PLACES = {(True, False): "to_device", (False, True): "to_host", (False, False): "on_device", (True, True): "on_host"}
+_DIRECTIONS = {(True, False): "to_device", (False, True): "to_host", (False, False): "on_device", (True, True): "on_host"}
 
 
 def _warm(defect: Defect) -> Defect:
@@ -229,5 +229,5 @@ def _warm(defect: Defect) -> Defect:
     return defect if any(value is not None for value in begins) else replace(defect, when=replace(when, temperature=80.0))
 
 
-def _give_back(memory: Memory, size: int) -> None:
+def _free_memory(memory: Memory, size: int) -> None:
     memory.used -= size

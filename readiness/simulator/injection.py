@@ -71,7 +71,7 @@ class Device(Protocol):
     number: int
     pending: list[tuple[float, str]]
     lost: str
-    history: StaleMemory
+    stale: StaleMemory
 
     @property
     def memory(self) -> Memory:

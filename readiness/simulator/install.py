@@ -37,8 +37,8 @@ class _Current:
     def allocate(self, size_bytes: int) -> None:
         self.device.allocate(size_bytes)
 
-    def adopt(self, tensor: torch.Tensor) -> torch.Tensor:
-        return self.device.adopt(tensor)
+    def to_chip(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self.device.to_chip(tensor)
 
     def copy(self, source: torch.Tensor, target: torch.Tensor, given: tuple[torch.Tensor, torch.Tensor]) -> None:
         self.device.copy(source, target, given)

@@ -46,7 +46,7 @@ class Chip(Protocol):
     def allocate(self, size_bytes: int) -> None:
         """Raise torch.OutOfMemoryError where the chip has not so much memory left."""
 
-    def adopt(self, tensor: torch.Tensor) -> torch.Tensor:
+    def to_chip(self, tensor: torch.Tensor) -> torch.Tensor:
         """A new tensor of the host becomes the device's; its memory is counted."""
 
     def copy(self, source: torch.Tensor, target: torch.Tensor, given: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -63,7 +63,7 @@ class _Signature:
     out: tuple[str, ...]
 
 
-def is_ours(value: Any) -> bool:
+def is_simulated(value: Any) -> bool:
     """Whether it is a tensor of the simulated device."""
     return isinstance(value, torch.Tensor) and value.device.type == KIND
 
@@ -155,39 +155,39 @@ class Interpreter:
         return self.run(name, operator, signature(operator), arguments, keywords)
 
     def run(
-        self, name: str, operator: Any, known: _Signature, arguments: Sequence[Any], keywords: Mapping[str, Any]
+        self, name: str, operator: Any, signature: _Signature, arguments: Sequence[Any], keywords: Mapping[str, Any]
     ) -> Any:
         """Run it on the host's view of the arguments and give back the device's view of the results."""
         hosted = [_host(argument) for argument in arguments]
         named = {key: _host(value) for key, value in keywords.items()} if keywords else {}
-        fresh: list[tuple[torch.Tensor, torch.Tensor]] = []
-        for key in known.out:  # the memory of a relabelled tensor cannot grow: what is empty is made anew
+        replaced: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for key in signature.out:  # the memory of a relabelled tensor cannot grow: what is empty is made anew
             given = keywords.get(key)
-            if given is not None and is_ours(given) and given.numel() == 0:
+            if given is not None and is_simulated(given) and given.numel() == 0:
                 named[key] = torch.empty(0, dtype=given.dtype)
-                fresh.append((given, named[key]))
-        given_all = (*arguments, *keywords.values())
+                replaced.append((given, named[key]))
+        device_values = (*arguments, *keywords.values())
         try:
-            result = self.chip.call(name, operator, hosted, named, given_all)
+            result = self.chip.call(name, operator, hosted, named, device_values)
         except RuntimeError as problem:
             if "Expected a value of type 'Tensor'" in str(problem):  # a number in a tensor's place: another overload's
                 return self._back(
-                    self.chip.call(name, operator.overloadpacket, hosted, named, given_all), None, arguments, keywords
+                    self.chip.call(name, operator.overloadpacket, hosted, named, device_values), None, arguments, keywords
                 )
-            if not known.out or "resize" not in str(problem):
+            if not signature.out or "resize" not in str(problem):
                 raise
-            fresh = []
-            for key in known.out:
+            replaced = []
+            for key in signature.out:
                 named[key] = torch.empty(0, dtype=keywords[key].dtype)
-                fresh.append((keywords[key], named[key]))
-            result = self.chip.call(name, operator, hosted, named, given_all)
-        for given, made in fresh:
-            point(given, self.chip.adopt(made))
-        if known.single:
-            return self._back(result, known.returns[0], arguments, keywords)
+                replaced.append((keywords[key], named[key]))
+            result = self.chip.call(name, operator, hosted, named, device_values)
+        for given, replacement in replaced:
+            set_alias(given, self.chip.to_chip(replacement))
+        if signature.single:
+            return self._back(result, signature.returns[0], arguments, keywords)
         if isinstance(result, tuple):
             return tuple(
-                self._back(item, place, arguments, keywords) for item, place in zip(result, known.returns, strict=True)
+                self._back(item, place, arguments, keywords) for item, place in zip(result, signature.returns, strict=True)
             )
         return self._back(result, None, arguments, keywords)
 
@@ -195,7 +195,7 @@ class Interpreter:
         if place is not None:
             return keywords[place] if isinstance(place, str) else arguments[place]
         if isinstance(result, torch.Tensor):
-            return self.chip.adopt(result)
+            return self.chip.to_chip(result)
         if isinstance(result, list):
             return [self._back(item, None, arguments, keywords) for item in result]
         return result
@@ -206,20 +206,20 @@ class Interpreter:
     ) -> torch.Tensor:  # fmt: skip
         kind = dtype or torch.get_default_dtype()
         self.chip.allocate(_product(size) * kind.itemsize)
-        arranged = {} if memory_format is None else {"memory_format": memory_format}
-        return self.chip.adopt(torch.empty(size, dtype=kind, **arranged))
+        memory_layout = {} if memory_format is None else {"memory_format": memory_format}
+        return self.chip.to_chip(torch.empty(size, dtype=kind, **memory_layout))
 
     def _empty_strided(
         self, size: Any, stride: Any, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: Any = None
     ) -> torch.Tensor:
         kind = dtype or torch.get_default_dtype()
         self.chip.allocate(_product(size) * kind.itemsize)
-        return self.chip.adopt(self.chip.call("layout::strided", torch.empty_strided, (size, stride), {"dtype": kind}, ()))
+        return self.chip.to_chip(self.chip.call("layout::strided", torch.empty_strided, (size, stride), {"dtype": kind}, ()))
 
     def _zeros(
         self, size: Any, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: Any = None
     ) -> torch.Tensor:
-        return self.chip.adopt(torch.zeros(size, dtype=dtype or torch.get_default_dtype()))
+        return self.chip.to_chip(torch.zeros(size, dtype=dtype or torch.get_default_dtype()))
 
     def _resize(self, tensor: torch.Tensor, size: Any, *, memory_format: Any = None) -> torch.Tensor:
         shape = tuple(map(int, size))
@@ -229,8 +229,8 @@ class Interpreter:
             shape, dtype=tensor.dtype, device="meta",
             **({} if memory_format in (None, torch.preserve_format) else {"memory_format": memory_format}),
         )  # fmt: skip
-        room = tensor.untyped_storage().nbytes() // tensor.itemsize - tensor.storage_offset()
-        if _product(shape) <= room:
+        capacity = tensor.untyped_storage().nbytes() // tensor.itemsize - tensor.storage_offset()
+        if _product(shape) <= capacity:
             _set_storage(tensor, tensor.untyped_storage(), int(tensor.storage_offset()), shape, model.stride())
             return tensor
         larger = self._empty_strided(shape, model.stride(), dtype=tensor.dtype)
@@ -239,15 +239,15 @@ class Interpreter:
             before = torch.as_strided(tensor, (kept,), (1,), 0)
             after = torch.as_strided(larger, (min(kept, _product(shape)),), (1,), 0)
             as_host(after).copy_(as_host(before)[: after.numel()])
-        point(tensor, larger)
+        set_alias(tensor, larger)
         return tensor
 
     def _copy_from(self, source: torch.Tensor, target: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
-        written = storage_views.to_host(target) if is_ours(target) else target
-        read = as_host(source) if is_ours(source) else source.resolve_conj().resolve_neg()
+        written = storage_views.to_host(target) if is_simulated(target) else target
+        read = as_host(source) if is_simulated(source) else source.resolve_conj().resolve_neg()
         if read._is_zerotensor():
             read = torch.zeros(read.shape, dtype=read.dtype)
-        if is_ours(target) and target.is_complex() and target.is_conj():
+        if is_simulated(target) and target.is_complex() and target.is_conj():
             written, read = storage_views.to_host(torch.ops.aten._conj.default(target)), read.conj().resolve_conj()
         self.chip.copy(read, written, (source, target))
         return target
@@ -311,7 +311,7 @@ def signature(operator: Any) -> _Signature:
     return _signatures[operator]
 
 
-def point(tensor: torch.Tensor, other: torch.Tensor) -> None:
+def set_alias(tensor: torch.Tensor, other: torch.Tensor) -> None:
     """Have a tensor of the device be what another one is: the same memory and shape."""
     _set_storage(tensor, other.untyped_storage(), int(other.storage_offset()), other.shape, other.stride())
 

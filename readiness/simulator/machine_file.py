@@ -16,7 +16,7 @@ from typing import Any
 
 from readiness.documents import files, toml
 from readiness.errors import BadFileError, UsageError
-from readiness.simulator.validation import Place, refuse_mistakes, several
+from readiness.simulator.validation import Place, as_list, validate
 
 #: What a worker is told must fit into one message, and the chip is part of it. As JSON, without blanks.
 LARGEST_CHIP_BYTES = 2**16
@@ -24,7 +24,7 @@ LARGEST_CHIP_BYTES = 2**16
 _FOLDER = Path(__file__).parent
 _SOFTWARE = {"driver": "1.0.0", "runtime": "1.0.0"}
 _COUNTERS = {"uncorrected": 0, "corrected": 0, "link_errors": 0, "link_retries": 0}
-_WHOLE_NUMBERS = frozenset({
+_INTEGERS = frozenset({
     "numel_over", "numel_under", "rows_over", "multiple_of", "remainder", "dimension", "after_calls", "every", "group_under",
 })  # fmt: skip
 Value = str | int | float | bool
@@ -83,14 +83,14 @@ class Defect:
 
     def to_json(self) -> Json:
         """Plain JSON of what is not the default. Flat (`when.every`): facts are cut below a few levels."""
-        document = _given(self)
+        document = _changed_fields(self)
         document.pop("when", None)
-        return document | {f"when.{key}": value for key, value in _given(self.when).items()}
+        return document | {f"when.{key}": value for key, value in _changed_fields(self.when).items()}
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> Defect:
         """The inverse of `to_json`."""
-        values = {key: _kept(value) for key, value in document.items()}
+        values = {key: _as_tuple(value) for key, value in document.items()}
         when = {key.removeprefix("when."): values.pop(key) for key in document if key.startswith("when.")}
         return Defect(**values, when=Condition(**when))
 
@@ -124,7 +124,7 @@ class Chip:
 
     def to_json(self) -> Json:
         """Plain JSON of what is not the default, for `AcceleratorFacts.properties`."""
-        document = _given(self)
+        document = _changed_fields(self)
         if self.defects:
             document["defects"] = [defect.to_json() for defect in self.defects]
         return document
@@ -168,7 +168,7 @@ def find(name_or_file: str, kinds: Collection[str]) -> Chip:
 def load(path: Path, kinds: Collection[str]) -> Chip:
     """The chip in a file. Raises BadFileError, with file and line, for anything that is not one."""
     document, lines = toml.read(path, "chip")
-    refuse_mistakes(document, Place(path, lines), counters=document.get("counters", _COUNTERS), kinds=kinds)
+    validate(document, Place(path, lines), counters=document.get("counters", _COUNTERS), kinds=kinds)
     chip = Chip(
         name=document["name"],
         title=document["title"],
@@ -198,17 +198,17 @@ def _defect(entry: Mapping[str, Any]) -> Defect:
     when: dict[str, Any] = {}
     for key, value in entry.get("when", {}).items():
         if key in ("ndim", "chip"):
-            when[key] = tuple(int(item) for item in several(value))
+            when[key] = tuple(int(item) for item in as_list(value))
         elif key == "argument":
             when[key] = dict(value)
         elif key == "of":
             when[key] = value
         else:  # TOML's 4.0 is a whole number to the schema
-            when[key] = value if isinstance(value, bool) else int(value) if key in _WHOLE_NUMBERS else float(value)
+            when[key] = value if isinstance(value, bool) else int(value) if key in _INTEGERS else float(value)
     return Defect(
         kind=entry["kind"],
-        op=tuple(several(entry.get("op", "*"))),
-        dtype=tuple(several(entry.get("dtype", []))),
+        op=tuple(as_list(entry.get("op", "*"))),
+        dtype=tuple(as_list(entry.get("dtype", []))),
         when=Condition(**when),
         severity=None if "severity" not in entry else float(entry["severity"]),
         set=dict(entry.get("set", {})),
@@ -217,7 +217,7 @@ def _defect(entry: Mapping[str, Any]) -> Defect:
     )
 
 
-def _given(value: Any) -> Json:
+def _changed_fields(value: Any) -> Json:
     """The fields of a dataclass that are not at their default, tuples as lists."""
     document = {}
     for known in fields(value):
@@ -228,5 +228,5 @@ def _given(value: Any) -> Json:
     return document
 
 
-def _kept(value: Any) -> Any:
+def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value

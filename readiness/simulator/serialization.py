@@ -32,7 +32,7 @@ def register(current: _HasDevice) -> None:
         content = torch.empty(0, dtype=torch.uint8).set_(storage)
         call = Call(_LOAD, [content], {}, results=content)
         loaded = current.device.perform(call, lambda: content)
-        return current.device.adopt(loaded).untyped_storage()
+        return current.device.to_chip(loaded).untyped_storage()
 
     # Before PyTorch's own entry for such devices, whose priority is higher by some tens.
     torch.serialization.register_package(5, tag, restore)
@@ -43,7 +43,7 @@ def register_distributed(current: _HasDevice) -> None:
 
     Only for chips that have such defects: it takes an import. Each call has the tensor's name as its `tensor`.
     """
-    if not torch.distributed.is_available() or not any(current.device.acting(_LOAD)):
+    if not torch.distributed.is_available() or not any(current.device.faults_of(_LOAD)):
         return
     from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 

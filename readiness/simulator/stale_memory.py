@@ -20,15 +20,15 @@ class StaleMemory:
     def __init__(self) -> None:
         self.unsynchronised = False  # a wait between streams was skipped
         self._before: OrderedDict[int, torch.Tensor] = OrderedDict()
-        self._maker: OrderedDict[int, int] = OrderedDict()
+        self._stream_of: OrderedDict[int, int] = OrderedDict()
 
-    def before(self, tensor: torch.Tensor) -> torch.Tensor | None:
+    def last_content(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """What stood in this memory before the last write to it; None where none is remembered."""
         found = self._before.get(tensor.data_ptr())
         fits = found is not None and found.shape == tensor.shape and found.dtype == tensor.dtype
         return found if fits else None
 
-    def begin(self, call: Call, stream: int) -> None:
+    def begin_call(self, call: Call, stream: int) -> None:
         """A call begins on a stream: what it reads from another may be stale, what it overwrites is remembered."""
         if self.unsynchronised:
             call.arguments = [self._stale(value, stream) for value in call.arguments]
@@ -39,20 +39,20 @@ class StaleMemory:
                 if len(self._before) > _MOST_WRITES:
                     self._before.popitem(last=False)
 
-    def end(self, call: Call, stream: int) -> None:
+    def end_call(self, call: Call, stream: int) -> None:
         """A call has ended on a stream: its results are that stream's."""
         for tensor in call.outputs():
-            self._maker[tensor.data_ptr()] = stream
-            if len(self._maker) > _MOST_WRITES:
-                self._maker.popitem(last=False)
+            self._stream_of[tensor.data_ptr()] = stream
+            if len(self._stream_of) > _MOST_WRITES:
+                self._stream_of.popitem(last=False)
 
-    def settle(self) -> None:
+    def forget_all(self) -> None:
         """The device has been waited for: nothing is stale any more."""
         self.unsynchronised = False
-        self._maker.clear()
+        self._stream_of.clear()
 
     def _stale(self, value: Any, stream: int) -> Any:
-        if isinstance(value, torch.Tensor) and self._maker.get(value.data_ptr(), stream) != stream:
+        if isinstance(value, torch.Tensor) and self._stream_of.get(value.data_ptr(), stream) != stream:
             return torch.zeros_like(value)
         return value
 
@@ -62,7 +62,7 @@ def _written(call: Call) -> Iterator[torch.Tensor]:
         yield call.arguments[1]
     elif call.name.partition("::")[2].partition(".")[0].endswith("_") and call.arguments:
         first = call.arguments[0]
-        several = first if isinstance(first, list | tuple) else [first]
-        yield from (item for item in several if isinstance(item, torch.Tensor))
+        as_list = first if isinstance(first, list | tuple) else [first]
+        yield from (item for item in as_list if isinstance(item, torch.Tensor))
     elif isinstance(out := call.keywords.get("out"), torch.Tensor):
         yield out

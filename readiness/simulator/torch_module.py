@@ -35,7 +35,7 @@ class Event:
 
     def synchronize(self) -> None:
         """Have the host wait for it."""
-        _device().surface()
+        _device().raise_pending()
 
 
 class Stream:
@@ -51,11 +51,11 @@ class Stream:
 
     def wait_event(self, event: Event) -> None:
         """Have what follows on this stream wait for an event."""
-        _device().touch("stream::wait")
+        _device().inject_without_tensors("stream::wait")
 
     def wait_stream(self, stream: Stream) -> None:
         """Have what follows on this stream wait for all that stands on another."""
-        _device().touch("stream::wait")
+        _device().inject_without_tensors("stream::wait")
 
     def record_event(self, event: Event | None = None) -> Event:
         """Set a mark."""
@@ -69,7 +69,7 @@ class Stream:
 
     def synchronize(self) -> None:
         """Have the host wait for it."""
-        _device().surface()
+        _device().raise_pending()
 
     def __enter__(self) -> Stream:
         self._before = _swap(self)
@@ -112,7 +112,7 @@ def _stream(stream: Stream | None) -> Iterator[None]:
 
 
 def _synchronize(device: Any = None) -> None:
-    _device().touch("stream::synchronize")
+    _device().inject_without_tensors("stream::synchronize")
     _device().synchronize()
 
 
@@ -172,7 +172,7 @@ def make() -> types.ModuleType:
 
 def _seed(*_: Any) -> None:
     """There is nothing to do, but of a device that is lost even this cannot be asked."""
-    _device().refuse_if_lost()
+    _device().raise_if_lost()
 
 
 def _nothing(*_: Any, **__: Any) -> None:

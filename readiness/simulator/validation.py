@@ -38,103 +38,103 @@ class Place:
     file: Path
     lines: Lines
 
-    def mistake(self, path: Path_, what: str, remedy: str) -> BadFileError:
+    def error_at(self, path: Path_, what: str, remedy: str) -> BadFileError:
         """The error to raise for what stands at this path of the document."""
         place = f"{self.file}:{self.lines.line(path)}"
         return BadFileError(f"{Problem(path, '').path_text}: {what}", place=place, remedy=remedy)
 
 
-def several(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     """One or a list of them, as a list."""
     return value if isinstance(value, list) else [value]
 
 
-def refuse_mistakes(document: Mapping[str, Any], place: Place, *, counters: Collection[str], kinds: Collection[str]) -> None:
+def validate(document: Mapping[str, Any], place: Place, *, counters: Collection[str], kinds: Collection[str]) -> None:
     """Raise BadFileError for the first mistake. `counters` are the chip's, `kinds` the kinds of defects there are."""
     named: set[str] = set()
     for position, entry in enumerate(document.get("defect", [])):
         path = ("defect", position)
-        _refuse_unknown_kind(entry["kind"], place, (*path, "kind"), kinds)
+        _validate_kind(entry["kind"], place, (*path, "kind"), kinds)
         name = entry.get("name")
         if name in named:
-            raise place.mistake((*path, "name"), f"two defects are called {name!r}", "give one of them another name")
+            raise place.error_at((*path, "name"), f"two defects are called {name!r}", "give one of them another name")
         named |= set() if name is None else {name}
-        _refuse_impossible_sizes(entry.get("when", {}), place, (*path, "when"))
+        _validate_sizes(entry.get("when", {}), place, (*path, "when"))
         chips = int(document.get("chips", 1))
-        for number in several(entry.get("when", {}).get("chip", [])):
+        for number in as_list(entry.get("when", {}).get("chip", [])):
             if number >= chips:
                 what = f"there is no chip {number}: the machine has {chips}, and the first is 0"
-                raise place.mistake((*path, "when", "chip"), what, "correct the number, or raise `chips`")
+                raise place.error_at((*path, "when", "chip"), what, "correct the number, or raise `chips`")
         if entry["kind"] in ("version", "counter", "counter-under-load", "health"):
             if "set" not in entry:
                 what = f"kind {entry['kind']} needs a `set` that says what it changes"
-                raise place.mistake(path, what, f"add set = {_SET_EXAMPLES[entry['kind']]}")
-            _refuse_conditions_of_calls(entry, place, path)
+                raise place.error_at(path, what, f"add set = {_SET_EXAMPLES[entry['kind']]}")
+            _validate_conditions(entry, place, path)
         if (needed := _NEEDED.get(entry["kind"])) and not isinstance(entry.get("set", {}).get(needed[0]), str):
-            raise place.mistake(
+            raise place.error_at(
                 path, f"kind {entry['kind']} needs set.{needed[0]}", f"add set = {{ {needed[1]} }}"
             )
         match entry["kind"]:
             case "version":
-                _refuse_no_version(entry["set"], place, (*path, "set"))
+                _validate_versions(entry["set"], place, (*path, "set"))
             case "health":
-                _refuse_no_health(entry["set"], place, (*path, "set"))
+                _validate_health(entry["set"], place, (*path, "set"))
             case "counter" | "counter-under-load":
-                _refuse_no_counter(entry["set"], place, (*path, "set"), counters)
+                _validate_counters(entry["set"], place, (*path, "set"), counters)
 
 
-def _refuse_unknown_kind(kind: str, place: Place, path: Path_, kinds: Collection[str]) -> None:
+def _validate_kind(kind: str, place: Place, path: Path_, kinds: Collection[str]) -> None:
     if kind not in kinds:
         near = get_close_matches(kind, sorted(kinds), n=3)
         remedy = f"did you mean {' or '.join(near)}?" if near else f"the kinds are {', '.join(sorted(kinds))}"
-        raise place.mistake(path, f"there is no kind of defect {kind!r}", remedy)
+        raise place.error_at(path, f"there is no kind of defect {kind!r}", remedy)
 
 
-def _refuse_impossible_sizes(when: Mapping[str, Any], place: Place, path: Path_) -> None:
+def _validate_sizes(when: Mapping[str, Any], place: Place, path: Path_) -> None:
     if when.get("numel_under", math.inf) - when.get("numel_over", -1) < 2:
         what = "no number of elements is in this range"
-        raise place.mistake((*path, "numel_under"), what, "widen the range")
+        raise place.error_at((*path, "numel_under"), what, "widen the range")
     if "remainder" in when and when["remainder"] >= when.get("multiple_of", 0):
         what = f"no size has the remainder {when['remainder']}" if "multiple_of" in when else "a remainder needs multiple_of"
-        raise place.mistake((*path, "remainder"), what, "give multiple_of, and a remainder below it")
+        raise place.error_at((*path, "remainder"), what, "give multiple_of, and a remainder below it")
     if "dimension" in when and "multiple_of" not in when:
-        raise place.mistake((*path, "dimension"), "it has no meaning without multiple_of", "give multiple_of, or remove it")
+        raise place.error_at((*path, "dimension"), "it has no meaning without multiple_of", "give multiple_of, or remove it")
 
 
-def _refuse_no_version(versions: Mapping[str, Any], place: Place, path: Path_) -> None:
+def _validate_versions(versions: Mapping[str, Any], place: Place, path: Path_) -> None:
     for name, value in versions.items():
         if not isinstance(value, str) and value is not False:
             remedy = "give the version in quotes, or false where it cannot be read"
-            raise place.mistake((*path, name), f"{value!r} is not a version", remedy)
+            raise place.error_at((*path, name), f"{value!r} is not a version", remedy)
 
 
-def _refuse_conditions_of_calls(entry: Mapping[str, Any], place: Place, path: Path_) -> None:
+def _validate_conditions(entry: Mapping[str, Any], place: Place, path: Path_) -> None:
     """Versions and counters are read, not called: of all conditions only the chip says anything about them."""
     conditions: list[Path_] = [("when", key) for key in entry.get("when", {}) if key != "chip"]
     conditions += [(key,) for key in ("op", "dtype", "severity") if key in entry]
     if conditions:
         what = f"it does not apply to a {entry['kind']}, which no operator triggers"
-        raise place.mistake((*path, *conditions[0]), what, "remove it; only when = { chip = N } is supported")
+        raise place.error_at((*path, *conditions[0]), what, "remove it; only when = { chip = N } is supported")
 
 
-def _refuse_no_health(said: Mapping[str, Any], place: Place, path: Path_) -> None:
-    for name, value in said.items():
+def _validate_health(health: Mapping[str, Any], place: Place, path: Path_) -> None:
+    for name, value in health.items():
         if name not in _HEALTH_KEYS:
             remedy = f"choose from {', '.join(_HEALTH_KEYS)}"
-            raise place.mistake((*path, name), f"a chip's health has no {name!r}", remedy)
+            raise place.error_at((*path, name), f"a chip's health has no {name!r}", remedy)
         if not isinstance(value, _HEALTH_KEYS[name]) or isinstance(value, bool):
             remedy = "give a number" if name == "power_w" else "give it in quotes"
-            raise place.mistake((*path, name), f"{value!r} is no {name}", remedy)
+            raise place.error_at((*path, name), f"{value!r} is no {name}", remedy)
         if name == "codes" and not re.fullmatch(r"[0-9A-Fa-f]{8}( [0-9A-Fa-f]{8})*", str(value)):
             remedy = 'give eight digits each, as "80E18005 8C084E00"'
-            raise place.mistake((*path, name), f"{value!r} is no list of codes", remedy)
+            raise place.error_at((*path, name), f"{value!r} is no list of codes", remedy)
 
 
-def _refuse_no_counter(rises: Mapping[str, Any], place: Place, path: Path_, counters: Collection[str]) -> None:
+def _validate_counters(rises: Mapping[str, Any], place: Place, path: Path_, counters: Collection[str]) -> None:
     for name, value in rises.items():
         if name not in counters:
             remedy = f"they are {', '.join(counters) or 'none'}; [counters] adds one"
-            raise place.mistake((*path, name), f"the chip has no counter {name!r}", remedy)
+            raise place.error_at((*path, name), f"the chip has no counter {name!r}", remedy)
         if isinstance(value, bool | str) or value < 1 or not float(value).is_integer():
             what = f"a counter cannot increase by {value!r}"
-            raise place.mistake((*path, name), what, "give an integer of 1 or more")
+            raise place.error_at((*path, name), what, "give an integer of 1 or more")

@@ -150,13 +150,13 @@ def stale_read(injection: Injection) -> None:
     On `aten::...` and `copy::...` it misses the last write in place of each input; on `stream::wait` a stream does not
     wait for another's event, and what the other wrote since is read as it was before.
     """
-    history = injection.device.history
+    memory = injection.device.stale
     if injection.call.name.startswith("stream::"):
-        history.unsynchronised = True
+        memory.unsynchronised = True
         return
 
     def before(value: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-        found = history.before(value)
+        found = memory.last_content(value)
         return value if found is None else found
 
     _replace(injection.call, before)

@@ -8,7 +8,7 @@ from readiness.simulator.faults import kind
 from readiness.simulator.injection import Injection, Stage
 
 
-def _stretch(injection: Injection) -> None:
+def _delay(injection: Injection) -> None:
     """Make a call take as long as if only so much of the speed remained."""
     share = min(max(injection.severity, 1e-4), 1.0)
     time.sleep(injection.call.seconds * (1 / share - 1))
@@ -17,13 +17,13 @@ def _stretch(injection: Injection) -> None:
 @kind("slow", at=Stage.AFTER, severity=0.1, unit="share of the speed that remains")
 def slow(injection: Injection) -> None:
     """The call takes longer than it should, always."""
-    _stretch(injection)
+    _delay(injection)
 
 
 @kind("throttle", at=Stage.AFTER, severity=0.3, unit="share of the speed that remains", warm=True)
 def throttle(injection: Injection) -> None:
     """The chip slows down once it is warm: from 80 degrees, or from the moment that `when` names."""
-    _stretch(injection)
+    _delay(injection)
 
 
 @kind("straggler", at=Stage.BEFORE, severity=0.05, unit="s a call", domain=("c10d::*",))

@@ -19,7 +19,7 @@ def _x(*shape: int) -> torch.Tensor:
 def test_an_argument_is_found_by_its_name() -> None:
     call = Call("aten::add.Tensor", [1, 2], {"alpha": 3}, (10, 20, 30))
     assert [call.argument(name) for name in ("self", "other", "alpha", "beta")] == [1, 2, 3, None]
-    assert [call.given_as(name) for name in ("self", "other", "alpha", "beta")] == [10, 20, 30, None]
+    assert [call.device_argument(name) for name in ("self", "other", "alpha", "beta")] == [10, 20, 30, None]
     assert Call("aten::add.Tensor", [1, 2], {}).argument("alpha") == 1
     for name in ("copy::to_host", "aten::no_such", "aten::add.no_such", "stream::wait", "checkpoint::load"):
         assert Call(name, [1], {}).argument("self") is None
@@ -83,7 +83,7 @@ def _gradients(needs_input: bool = True) -> list[torch.Tensor | None]:
 def test_one_result_of_several() -> None:
     def ask() -> list[Any]:
         found = [_gradients(), _gradients(needs_input=False)]
-        return [[None if item is None else bool((item.cpu() == 0).all()) for item in several] for several in found]
+        return [[None if item is None else bool((item.cpu() == 0).all()) for item in as_list] for as_list in found]
 
     which = chip(defect("zero-result", "native_layer_norm_backward", options={"output": 1}))
     assert inside(which, ask) == [[False, True, False], [None, True, False]]
