@@ -3,8 +3,8 @@
 They show what the instrument can see, with the code of a real run. They are no measurement of any product.
 """
 
-from readiness.rehearsal.detection_matrix import Matrix
+from readiness.rehearsal.detection_matrix import DetectionMatrix
 from readiness.rehearsal.plan import Request
 from readiness.rehearsal.run import Rehearsal, rehearse
 
-__all__ = ["Matrix", "Rehearsal", "Request", "rehearse"]
+__all__ = ["DetectionMatrix", "Rehearsal", "Request", "rehearse"]

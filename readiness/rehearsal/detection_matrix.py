@@ -19,7 +19,7 @@ from readiness.check_registry import Scope
 from readiness.datamodel import AcceleratorFacts, Evidence, Finding, Level, Outcome, Profile, Status, Use
 from readiness.errors import Exit
 from readiness.judging import judge
-from readiness.rehearsal.plan import Key, Script, Task, Trial
+from readiness.rehearsal.plan import Key, RehearsalPlan, Task, Trial
 from readiness.rehearsal.seeded_faults import SeededFault
 from readiness.simulator.fault_reached import KEY as MET
 
@@ -28,7 +28,7 @@ _RANK = {Level.MUST: 0, Level.SHOULD: 1}
 Found = Mapping[Key, Evidence]
 
 
-class Word(StrEnum):
+class Detection(StrEnum):
     """The result of one planted defect."""
 
     CAUGHT = "caught"
@@ -58,7 +58,7 @@ class Catch:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class DefectResult:
     """A planted defect. Checks in `missed_by` claim its kind and ran, but did not detect it; `not_run` were cut off.
 
     `not_met` ran, claim its kind and called nothing that it is about; `left_out` claim it, and nobody chose them. `unable`
@@ -75,19 +75,19 @@ class Line:
     left_out: tuple[str, ...] = ()
 
     @property
-    def word(self) -> Word:
+    def detection(self) -> Detection:
         """The result in a word."""
         if self.catches:
-            return Word.CAUGHT
+            return Detection.CAUGHT
         if not self.claimed_by:
-            return Word.NOT_CLAIMED
+            return Detection.NOT_CLAIMED
         if self.not_run:
-            return Word.UNFINISHED
-        return Word.NOT_TRIED if self.left_out and set(self.claimed_by) <= set(self.not_met) else Word.MISSED
+            return Detection.UNFINISHED
+        return Detection.NOT_TRIED if self.left_out and set(self.claimed_by) <= set(self.not_met) else Detection.MISSED
 
 
 @dataclass(frozen=True, slots=True)
-class Alarm:
+class FalseAlarm:
     """A false alarm: a requirement that failed on a healthy chip of `machine`."""
 
     machine: str
@@ -99,53 +99,55 @@ class Alarm:
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
+class DetectionMatrix:
     """The result. `unknown` are the requirements that could not be told on healthy chips, with the number of runs.
 
     `host_fails` are requirements that the host's own CPU fails: nothing can be learned from them here. `rehearsed` is
     false where no check came to an end on any simulated chip.
     """
 
-    lines: tuple[Line, ...]
-    alarms: tuple[Alarm, ...]
+    defects: tuple[DefectResult, ...]
+    alarms: tuple[FalseAlarm, ...]
     healthy_runs: int
     unknown: Mapping[str, int]
     host_fails: tuple[str, ...]
     rehearsed: bool
 
-    def of(self, word: Word) -> list[Line]:
+    def of(self, detection: Detection) -> list[DefectResult]:
         """The defects of which this is to be said."""
-        return [line for line in self.lines if line.word is word]
+        return [line for line in self.defects if line.detection is detection]
 
     def exit(self) -> Exit:
         """The exit code: whether every claim was kept and nobody was blamed without cause."""
-        if not self.rehearsed or (self.lines and len(self.of(Word.NOT_TRIED)) == len(self.lines) and not self.alarms):
+        if not self.rehearsed or (
+            self.defects and len(self.of(Detection.NOT_TRIED)) == len(self.defects) and not self.alarms
+        ):
             return Exit.UNDETERMINED
-        return Exit.NOT_READY if self.alarms or self.of(Word.MISSED) else Exit.READY
+        return Exit.NOT_READY if self.alarms or self.of(Detection.MISSED) else Exit.READY
 
 
-def matrix(script: Script, found: Found, profile: Profile, uses: Sequence[Use]) -> Matrix:
+def build_matrix(plan: RehearsalPlan, found: Found, profile: Profile, uses: Sequence[Use]) -> DetectionMatrix:
     """The result of a script from the evidence that its tasks left."""
-    judging = _Judging(profile, tuple(uses), found)
-    blamed = [alarm for trial in script.trials for alarm in _false_alarms_of(trial, judging)]
-    alarms, unknown = _healthy(script, judging)
-    on_host = {name: finding for task in script.host.values() for name, finding in judging.findings(task).items()}
-    return Matrix(
-        lines=tuple(_line(trial, judging) for trial in script.trials),
+    evaluator = _Evaluator(profile, tuple(uses), found)
+    blamed = [alarm for trial in plan.trials for alarm in _alarms_on_spared_chips(trial, evaluator)]
+    alarms, unknown = _healthy(plan, evaluator)
+    on_host = {name: finding for task in plan.host.values() for name, finding in evaluator.findings(task).items()}
+    return DetectionMatrix(
+        defects=tuple(_defect_result(trial, evaluator) for trial in plan.trials),
         alarms=(*alarms, *blamed),
-        healthy_runs=sum(any(task.key in found for task in run.tasks) for run in script.healthy),
+        healthy_runs=sum(any(task.key in found for task in run.tasks) for run in plan.healthy),
         unknown=unknown,
         host_fails=tuple(sorted(name for name, finding in on_host.items() if finding.outcome is Outcome.FAIL)),
         rehearsed=any(
             found[task.key].status not in (Status.ERROR, Status.SKIPPED)
-            for task in script.tasks()
-            if task.key in found and task.key not in {host.key for host in script.host.values()}
+            for task in plan.tasks()
+            if task.key in found and task.key not in {host.key for host in plan.host.values()}
         ),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Judging:
+class _Evaluator:
     profile: Profile
     uses: tuple[Use, ...]
     found: Found
@@ -187,50 +189,50 @@ def _about(finding: Finding) -> str:
     return rendering.reason(finding) or rendering.measured(finding)
 
 
-def _can_have_it(fault: SeededFault, task: Task) -> bool:
+def _can_act_on(fault: SeededFault, task: Task) -> bool:
     """Return whether the defect can act there: a check of one chip only sees that chip's defects."""
     return any(fault.defect.on_chip(facts.index) for facts in task.job.accelerators)
 
 
-def _line(trial: Trial, judging: _Judging) -> Line:
+def _defect_result(trial: Trial, evaluator: _Evaluator) -> DefectResult:
     catches: dict[str, Catch] = {}
-    saw_nothing: set[str] = set()
+    detected_nothing: set[str] = set()
     met: set[str] = set()
     not_run: set[str] = set()
     unable: dict[str, str] = {}
     spent: dict[str, float] = {}
     for task in trial.tasks:
-        evidence = judging.found.get(task.key)
+        evidence = evaluator.found.get(task.key)
         if evidence is None:
             not_run.add(task.job.check.id)
             continue
         ids = [facts.id for facts in task.job.accelerators]
         seconds = max(spent.get(id, 0.0) for id in ids) + evidence.seconds
         spent |= dict.fromkeys(ids, seconds)
-        if not _can_have_it(trial.fault, task):
+        if not _can_act_on(trial.fault, task):
             continue
         check = evidence.check
         baselines = trial.baselines.get(check, ())
-        failed = judging.failed(task)
-        blamed = [finding for finding in failed if judging.counts(finding.requirement, baselines)]
+        failed = evaluator.failed(task)
+        blamed = [finding for finding in failed if evaluator.counts(finding.requirement, baselines)]
         if blamed:
             catches[check] = _joined(catches.get(check), _catch(trial, blamed, seconds, task, evidence.status))
         elif failed:
-            unable[check] = _not_counted(failed, judging, baselines)
+            unable[check] = _not_counted(failed, evaluator, baselines)
         elif evidence.status in (Status.ERROR, Status.SKIPPED):
             unable[check] = rendering.clean(evidence.reason or evidence.status, _LONGEST_REASON)
         else:
-            saw_nothing.add(check)
+            detected_nothing.add(check)
         if evidence.environment.get(MET) is not False:  # nobody knows for a defect that acts on no call
             met.add(check)
     claimed = set(trial.claimed_by)
-    silent = saw_nothing & claimed - catches.keys()
-    return Line(
+    silent = detected_nothing & claimed - catches.keys()
+    return DefectResult(
         fault=trial.fault,
         claimed_by=trial.claimed_by,
         catches=tuple(sorted(catches.values(), key=lambda catch: (catch.seconds, catch.check))),
         missed_by=tuple(sorted(silent & met)),
-        unable={check: why for check, why in sorted(unable.items()) if check not in catches.keys() | saw_nothing},
+        unable={check: why for check, why in sorted(unable.items()) if check not in catches.keys() | detected_nothing},
         not_run=tuple(sorted(not_run & claimed - catches.keys())),
         not_met=tuple(sorted(silent - met)),
         left_out=trial.left_out,
@@ -264,26 +266,26 @@ def _joined(one: Catch | None, other: Catch) -> Catch:
     )
 
 
-def _not_counted(failed: Sequence[Finding], judging: _Judging, baselines: Sequence[Task]) -> str:
+def _not_counted(failed: Sequence[Finding], evaluator: _Evaluator, baselines: Sequence[Task]) -> str:
     requirement = failed[0].requirement
-    if Outcome.FAIL in judging.outcomes(requirement, baselines):
+    if Outcome.FAIL in evaluator.outcomes(requirement, baselines):
         return f"{requirement} fails, but also fails without the defect"
     return f"{requirement} fails, but was not measured without the defect"
 
 
-def _false_alarms_of(trial: Trial, judging: _Judging) -> Iterator[Alarm]:
+def _alarms_on_spared_chips(trial: Trial, evaluator: _Evaluator) -> Iterator[FalseAlarm]:
     """Failures on the chips of a machine that the defect spares."""
     for task in trial.tasks:
-        if task.job.check.scope is Scope.GROUP or _can_have_it(trial.fault, task):
+        if task.job.check.scope is Scope.GROUP or _can_act_on(trial.fault, task):
             continue
-        for finding in judging.failed(task):
-            if judging.counts(finding.requirement, trial.baselines.get(finding.check, ())):
+        for finding in evaluator.failed(task):
+            if evaluator.counts(finding.requirement, trial.baselines.get(finding.check, ())):
                 yield _alarm(trial.fault.name, task, finding)
 
 
-def _alarm(machine: str, task: Task, finding: Finding) -> Alarm:
+def _alarm(machine: str, task: Task, finding: Finding) -> FalseAlarm:
     accelerators: tuple[AcceleratorFacts, ...] = task.job.accelerators
-    return Alarm(
+    return FalseAlarm(
         machine=machine,
         seed=task.seed,
         check=finding.check,
@@ -293,16 +295,16 @@ def _alarm(machine: str, task: Task, finding: Finding) -> Alarm:
     )
 
 
-def _healthy(script: Script, judging: _Judging) -> tuple[list[Alarm], dict[str, int]]:
-    alarms: list[Alarm] = []
+def _healthy(plan: RehearsalPlan, evaluator: _Evaluator) -> tuple[list[FalseAlarm], dict[str, int]]:
+    alarms: list[FalseAlarm] = []
     unknown: dict[str, int] = {}
-    for run in script.healthy:
+    for run in plan.healthy:
         outcomes: dict[str, set[Outcome]] = {}
         for task in run.tasks:
-            host = [script.host[task.job.check.id]] if task.job.check.id in script.host else []
-            for name, finding in judging.findings(task).items():
+            host = [plan.host[task.job.check.id]] if task.job.check.id in plan.host else []
+            for name, finding in evaluator.findings(task).items():
                 outcomes.setdefault(name, set()).add(finding.outcome)
-                if finding.outcome is Outcome.FAIL and Outcome.FAIL not in judging.outcomes(name, host):
+                if finding.outcome is Outcome.FAIL and Outcome.FAIL not in evaluator.outcomes(name, host):
                     alarms.append(_alarm(run.chip, task, finding))
         for name, seen in outcomes.items():
             if seen == {Outcome.UNKNOWN}:

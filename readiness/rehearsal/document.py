@@ -8,7 +8,7 @@ from readiness import __version__
 from readiness.documents import schema
 from readiness.documents.plain_json import plain
 from readiness.errors import InternalError
-from readiness.rehearsal.detection_matrix import Alarm, Catch, Line, Word
+from readiness.rehearsal.detection_matrix import Catch, DefectResult, Detection, FalseAlarm
 from readiness.rehearsal.run import Rehearsal
 from readiness.rendering import names
 
@@ -33,7 +33,7 @@ def to_json(rehearsal: Rehearsal) -> Json:
         "full": request.full,
         "seeds": list(request.seeds),
         "healthy_runs": result.healthy_runs,
-        "defects": [_defect(line) for line in result.lines],
+        "defects": [_defect(line) for line in result.defects],
         "left_out": rehearsal.left_out,
         "false_alarms": [_alarm(alarm) for alarm in result.alarms],
         "unknown": dict(result.unknown),
@@ -54,7 +54,7 @@ def for_assessment(rehearsal: Rehearsal) -> Json:
     What a stop left unfinished is not in it, nor what was not tried: it was neither caught nor missed.
     """
     document = to_json(rehearsal)
-    finished = [item for item in document["defects"] if item["result"] not in (Word.UNFINISHED, Word.NOT_TRIED)]
+    finished = [item for item in document["defects"] if item["result"] not in (Detection.UNFINISHED, Detection.NOT_TRIED)]
     return {
         "profile": document["profile"]["name"],
         **_only(document, "notice", "seconds", "seeds", "healthy_runs", "interrupted"),
@@ -77,7 +77,7 @@ def _only(document: Json, *keys: str) -> Json:
     return {key: document[key] for key in keys}
 
 
-def _defect(line: Line) -> Json:
+def _defect(line: DefectResult) -> Json:
     fault = line.fault
     return {
         "defect": fault.name,
@@ -87,8 +87,8 @@ def _defect(line: Line) -> Json:
         "severity": fault.severity,
         "unit": fault.kind.unit,
         "chips": fault.chip.chips,
-        "result": line.word.value,
-        "caught": line.word is Word.CAUGHT,
+        "result": line.detection.value,
+        "caught": line.detection is Detection.CAUGHT,
         "claimed": bool(line.claimed_by),
         "claimed_by": list(line.claimed_by),
         "by": [_catch(catch) for catch in line.catches],
@@ -114,7 +114,7 @@ def _catch(catch: Catch) -> Json:
     }
 
 
-def _alarm(alarm: Alarm) -> Json:
+def _alarm(alarm: FalseAlarm) -> Json:
     return {
         "chip": alarm.machine,
         "seed": alarm.seed,

@@ -72,10 +72,10 @@ class Executor(Scheduler[Task]):
         check = task.job.check
         if self.timeout_s is not None:
             return self.timeout_s
-        if task.planted is None:
+        if task.fault_kind is None:
             return task.job.limit_s
         limit_s = check.limit_s
-        if task.planted in HANG_LIKE:
+        if task.fault_kind in HANG_LIKE:
             limit_s = min(limit_s, 2 * check.typical_s + HANG_PATIENCE_S)
         return max(limit_s, round(SECOND_TRY * self._usual_s.get(check.id, 0.0), 1))
 
@@ -86,10 +86,10 @@ class Executor(Scheduler[Task]):
     def finish(self, running: Running[Task]) -> None:
         """Turn what a worker left into evidence, or try once more where nothing is planted."""
         task, worker = running.task, running.worker
-        if running.stopped or (task.planted is None and self.try_again(running)):
+        if running.stopped or (task.fault_kind is None and self.try_again(running)):
             return
         evidence = evidence_of(worker, task.job, running.attempt)
-        if task.planted is None:
+        if task.fault_kind is None:
             check = evidence.check
             self._usual_s[check] = max(self._usual_s.get(check, 0.0), evidence.seconds)
         self.evidence[task.key] = evidence

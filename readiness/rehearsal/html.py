@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from readiness import __version__, rendering
 from readiness.rehearsal import text as rehearsal_text
-from readiness.rehearsal.detection_matrix import Line, Word
+from readiness.rehearsal.detection_matrix import DefectResult, Detection
 from readiness.rehearsal.run import Rehearsal
 from readiness.rendering import html
 
 _CLASSES = {
-    Word.CAUGHT: "good", Word.MISSED: "bad", Word.UNFINISHED: "open", Word.NOT_TRIED: "open", Word.NOT_CLAIMED: "none",
+    Detection.CAUGHT: "good", Detection.MISSED: "bad", Detection.UNFINISHED: "open", Detection.NOT_TRIED: "open",
+    Detection.NOT_CLAIMED: "none",
 }  # fmt: skip
 _CELLS = {"good": "✔", "bad": "✘", "unseen": "✘", "open": "?", "": ""}
 
 
 def render(rehearsal: Rehearsal) -> str:
     """The page. Names and texts come from files: the template escapes every one of them."""
-    lines = rehearsal.result.lines
+    lines = rehearsal.result.defects
     checks = sorted(
         {check for line in lines for check in (*line.claimed_by, *(catch.check for catch in line.catches), *line.unable)}
     )
@@ -33,11 +34,11 @@ def render(rehearsal: Rehearsal) -> str:
     )
 
 
-def _row(line: Line, checks: list[str]) -> dict[str, object]:
+def _row(line: DefectResult, checks: list[str]) -> dict[str, object]:
     fault = line.fault
     return {
-        "word": line.word.value,
-        "style": _CLASSES[line.word],
+        "result": line.detection.value,
+        "style": _CLASSES[line.detection],
         "name": fault.name,
         "kind": rehearsal_text.kind(fault),
         "title": fault.title,
@@ -52,13 +53,13 @@ def _row(line: Line, checks: list[str]) -> dict[str, object]:
     }
 
 
-def _cell(line: Line, check: str) -> dict[str, str]:
+def _cell(line: DefectResult, check: str) -> dict[str, str]:
     caught = next((catch for catch in line.catches if catch.check == check), None)
     if caught is not None:
         return _as("good", rendering.duration(caught.seconds), caught.about)
     if check in line.missed_by:
         # What another check saw is no hole: only where all were blind does it shout.
-        style = "bad" if line.word is Word.MISSED else "unseen"
+        style = "bad" if line.detection is Detection.MISSED else "unseen"
         return _as(style, "missed", "it claims this kind, ran, and did not detect it")
     if check in line.not_met:
         return _as("", "not met", "it claims this kind and ran, but never triggered the defect")

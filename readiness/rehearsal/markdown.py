@@ -7,12 +7,18 @@ from functools import partial
 
 from readiness import rendering
 from readiness.rehearsal import text as rehearsal_text
-from readiness.rehearsal.detection_matrix import Line, Word
+from readiness.rehearsal.detection_matrix import DefectResult, Detection
 from readiness.rehearsal.run import Rehearsal
 from readiness.rendering import Section
 from readiness.rendering import escape_markdown as _escape
 
-_SIGNS = {Word.CAUGHT: "✅", Word.MISSED: "❌", Word.UNFINISHED: "❔", Word.NOT_TRIED: "➖", Word.NOT_CLAIMED: "➖"}
+_SIGNS = {
+    Detection.CAUGHT: "✅",
+    Detection.MISSED: "❌",
+    Detection.UNFINISHED: "❔",
+    Detection.NOT_TRIED: "➖",
+    Detection.NOT_CLAIMED: "➖",
+}
 
 
 def render(rehearsal: Rehearsal) -> str:
@@ -22,11 +28,11 @@ def render(rehearsal: Rehearsal) -> str:
 
 
 def _sections(rehearsal: Rehearsal) -> Iterator[Section]:
-    lines = rehearsal.result.lines
+    lines = rehearsal.result.defects
     head = "".join(f"{line}\n" for line in _head(rehearsal))
     yield Section("beginnings", [partial(str, head)], 0.3)
-    accused = [partial(str, f"  - {_escape(accused.text)}\n") for accused in rehearsal_text.false_alarms(rehearsal)]
-    yield Section("false alarms", accused, 0.2)
+    alarms = [partial(str, f"  - {_escape(alarms.text)}\n") for alarms in rehearsal_text.false_alarms(rehearsal)]
+    yield Section("false alarms", alarms, 0.2)
     title = "\n| | defect | kind | severity | caught by, seconds in | not seen by |\n|---|---|---|---|---|---|\n"
     yield Section("defects", [partial(_row, line) for line in lines], 0.3, title)
     yield Section("accounts", [partial(_account, line) for line in lines], 1.0, "\n### Findings\n\n")
@@ -40,20 +46,21 @@ def _head(rehearsal: Rehearsal) -> Iterator[str]:
         yield f"- {_escape(text, 4000)}"
 
 
-def _row(line: Line) -> str:
+def _row(line: DefectResult) -> str:
     fault = line.fault
     cells = (
-        f"{_SIGNS[line.word]} {line.word.value}", _escape(fault.name), _escape(fault.kind.name),
-        _escape(rehearsal_text.severity(fault)), _escape(rehearsal_text.seen(line)), _escape(rehearsal_text.unseen(line)),
+        f"{_SIGNS[line.detection]} {line.detection.value}", _escape(fault.name), _escape(fault.kind.name),
+        _escape(rehearsal_text.severity(fault)), _escape(rehearsal_text.detections(line)),
+        _escape(rehearsal_text.undetected(line)),
     )  # fmt: skip
     return f"| {' | '.join(cells)} |\n"
 
 
-def _account(line: Line) -> str:
-    return "".join(f"{text}\n" for text in _said(line))
+def _account(line: DefectResult) -> str:
+    return "".join(f"{text}\n" for text in _account_lines(line))
 
 
-def _said(line: Line) -> Iterator[str]:
+def _account_lines(line: DefectResult) -> Iterator[str]:
     yield f"- **{_escape(line.fault.name)}**: {_escape(line.fault.title)}"
     for catch in line.catches:
         where = rendering.names(catch.accelerators)

@@ -16,7 +16,7 @@ from readiness.datamodel import AcceleratorFacts, Level, Profile, Use
 from readiness.engine import plan
 from readiness.engine.plan import Job
 from readiness.judging import judge
-from readiness.rehearsal.seeded_faults import SeededFault, Selection, sound
+from readiness.rehearsal.seeded_faults import SeededFault, Selection, healthy_machine
 from readiness.simulator.machine_file import Chip
 
 HOST = "host"
@@ -48,12 +48,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One check on one machine. `planted` is the kind of its defect, None for a healthy machine."""
+    """One check on one machine. `fault_kind` is the kind of its defect, None for a healthy machine."""
 
     machine: str
     seed: int
     job: Job
-    planted: str | None = None
+    fault_kind: str | None = None
 
     @property
     def key(self) -> Key:
@@ -86,7 +86,7 @@ class HealthyRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
+class RehearsalPlan:
     """All that is to be done.
 
     `host` are the tasks on the host's CPU by check; `left_out` counts the planted defects that no chosen check claims.
@@ -102,12 +102,12 @@ class Script:
 
         In each of these the slow come first, and those that want to be alone last.
         """
-        stages: dict[Key, tuple[int, Task]] = {}
-        for stage, task in self._staged():
-            stages.setdefault(task.key, (stage, task))
-        return [task for _, task in sorted(stages.values(), key=_order)]
+        priorities: dict[Key, tuple[int, Task]] = {}
+        for priority, task in self._prioritised():
+            priorities.setdefault(task.key, (priority, task))
+        return [task for _, task in sorted(priorities.values(), key=_order)]
 
-    def _staged(self) -> Iterator[tuple[int, Task]]:
+    def _prioritised(self) -> Iterator[tuple[int, Task]]:
         for task in self.host.values():
             yield 0, task
         for trial in self.trials:
@@ -121,12 +121,12 @@ class Script:
                 yield 2, task
 
 
-def _order(staged: tuple[int, Task]) -> tuple[int, bool, float, Key]:
-    stage, task = staged
-    return stage, task.job.check.alone, -task.job.check.typical_s, task.key
+def _order(item: tuple[int, Task]) -> tuple[int, bool, float, Key]:
+    priority, task = item
+    return priority, task.job.check.alone, -task.job.check.typical_s, task.key
 
 
-def script(request: Request, host: AcceleratorFacts) -> Script:
+def plan_rehearsal(request: Request, host: AcceleratorFacts) -> RehearsalPlan:
     """The script of a rehearsal. Raises UsageError for a bad expression."""
     writer = _Writer(request, host)
     trials = [writer.trial(fault) for fault in request.selection.faults]
@@ -140,7 +140,7 @@ def script(request: Request, host: AcceleratorFacts) -> Script:
         for seed in request.seeds
         for chip in request.selection.healthy
     ]
-    return Script(tuple(kept), tuple(healthy), writer.host_tasks(kept, healthy), left_out=len(trials) - len(kept))
+    return RehearsalPlan(tuple(kept), tuple(healthy), writer.host_tasks(kept, healthy), left_out=len(trials) - len(kept))
 
 
 class _Writer:
@@ -167,12 +167,12 @@ class _Writer:
         """Return the tasks of a defect: of the checks that claim its kind, or all."""
         jobs = self.jobs(sim.facts(fault.chip))
         kind = fault.defect.kind
-        tried = _few_unaffected([job for job in jobs if self.request.full or kind in job.check.catches], fault)
+        tried = _limit_unaffected([job for job in jobs if self.request.full or kind in job.check.catches], fault)
         every = self.jobs(sim.facts(fault.chip), chosen=False)
         chosen, claiming = ({job.check.id for job in some if kind in job.check.catches} for some in (jobs, every))
         return Trial(
             fault=fault,
-            tasks=tuple(Task(f"planted {fault.name}", self.seed, job, planted=kind) for job in tried),
+            tasks=tuple(Task(f"planted {fault.name}", self.seed, job, fault_kind=kind) for job in tried),
             claimed_by=tuple(sorted(chosen)),
             baselines={job.check.id: self.baselines(fault.chip, job.check) for job in tried},
             left_out=tuple(sorted(claiming - chosen)),
@@ -181,17 +181,17 @@ class _Writer:
     def baselines(self, chip: Chip, check: Check) -> tuple[Task, ...]:
         """Return baselines: the check on the host, and on the same machine without its defect (one chip for all)."""
         host = [self.host[check.id]] if check.id in self.host else []
-        return (*host, *self.on_sound(chip, [chip.chips], self.seed, {check.id}))
+        return (*host, *self.on_healthy(chip, [chip.chips], self.seed, {check.id}))
 
     def healthy(self, chip: Chip, seed: int, sizes: Sequence[int]) -> HealthyRun:
         """Checks of one accelerator on one chip; those of a group on machines of the sizes that have defects planted."""
-        return HealthyRun(chip.name, seed, self.on_sound(chip, sizes or [chip.chips], seed, None))
+        return HealthyRun(chip.name, seed, self.on_healthy(chip, sizes or [chip.chips], seed, None))
 
-    def on_sound(self, chip: Chip, sizes: Sequence[int], seed: int, only: Set[str] | None) -> tuple[Task, ...]:
+    def on_healthy(self, chip: Chip, sizes: Sequence[int], seed: int, only: Set[str] | None) -> tuple[Task, ...]:
         tasks = []
         for scope, counts in ((Scope.ACCELERATOR, [1]), (Scope.GROUP, sizes)):
             for count in counts:
-                machine = sound(chip, count)
+                machine = healthy_machine(chip, count)
                 name = f"healthy {json.dumps(machine.to_json(), sort_keys=True)}"
                 tasks += [
                     Task(name, seed, job)
@@ -207,7 +207,7 @@ class _Writer:
         return {check: task for check, task in self.host.items() if check in needed}
 
 
-def _few_unaffected(jobs: Sequence[Job], fault: SeededFault) -> list[Job]:
+def _limit_unaffected(jobs: Sequence[Job], fault: SeededFault) -> list[Job]:
     """Without the jobs on chips that the defect spares, but for the first of them: one tells whether the wrong is blamed."""
     spared = [facts.index for facts in sim.facts(fault.chip) if not fault.defect.on_chip(facts.index)]
     return [

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-class Silent:
+class NoProgress:
     """Says nothing. Base of the other."""
 
-    def __enter__(self) -> Silent:
+    def __enter__(self) -> NoProgress:
         return self
 
     def __exit__(
@@ -39,7 +39,7 @@ class Silent:
         """See `readiness.rehearsal.executor.Observer`."""
 
 
-class RichProgress(Silent):
+class RichProgress(NoProgress):
     """Says what happens through rich: the same words with and without a terminal."""
 
     def __init__(self, title: str, console: Console, *, moving: bool = True) -> None:
@@ -72,8 +72,8 @@ class RichProgress(Silent):
         self.total = len(tasks)
         seconds = sum(task.job.check.typical_s for task in tasks if task.job.check.alone)
         seconds += sum(task.job.check.typical_s for task in tasks if not task.job.check.alone) / jobs
-        self._say(f"{self.title}: {self.total} checks, {jobs} at once, about {duration(seconds)} and more", style="bold")
-        self._say(f"these are {NOTICE}")
+        self._print(f"{self.title}: {self.total} checks, {jobs} at once, about {duration(seconds)} and more", style="bold")
+        self._print(f"these are {NOTICE}")
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], total=self.total)
 
@@ -88,13 +88,13 @@ class RichProgress(Silent):
         self.done += 1
         width = len(str(self.total))
         reason = f"  {clean(evidence.reason, 200)}" if evidence.reason else ""
-        self._say(
+        self._print(
             f"[{self.done:{width}}/{self.total}] {_where(task):32} {evidence.check:26} {evidence.status.value:9}"
             f" {evidence.seconds:6.1f} s{reason}",
             style="" if evidence.status is Status.MEASURED else "yellow",
         )
 
-    def _say(self, text: str, style: str = "") -> None:
+    def _print(self, text: str, style: str = "") -> None:
         self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -103,15 +103,15 @@ def _where(task: Task) -> str:
     if task.machine == HOST:
         return "the host's CPU"
     ids = names([facts.id for facts in task.job.accelerators])
-    if task.planted is None:
+    if task.fault_kind is None:
         return f"healthy {ids}, seed {task.seed}"
     return clean(f"{task.machine.removeprefix('planted ')} {ids}", 60)
 
 
-def observer(title: str, *, quiet: bool, no_color: bool) -> Silent:
+def observer(title: str, *, quiet: bool, no_color: bool) -> NoProgress:
     """Return the observer that reports the progress of the rehearsal."""
     if quiet:
-        return Silent()
+        return NoProgress()
     from rich.console import Console
 
     console = Console(stderr=True, no_color=True if no_color else None)

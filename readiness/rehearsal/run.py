@@ -12,9 +12,9 @@ from readiness.engine import discovery, plan
 from readiness.engine.discovery import Discovery
 from readiness.engine.runner import prepare, stop_signals
 from readiness.isolation.worker_pool import WorkerPool
-from readiness.rehearsal.detection_matrix import Matrix, matrix
+from readiness.rehearsal.detection_matrix import DetectionMatrix, build_matrix
 from readiness.rehearsal.executor import Executor, Observer, host_cpu
-from readiness.rehearsal.plan import Request, script
+from readiness.rehearsal.plan import Request, plan_rehearsal
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Rehearsal:
     """
 
     request: Request
-    result: Matrix
+    result: DetectionMatrix
     started: str
     seconds: float
     host: Mapping[str, Any]
@@ -45,13 +45,13 @@ def rehearse(request: Request, observer: Observer) -> Rehearsal:
     with stop_signals() as stop, WorkerPool() as pool:
         cpu = host_cpu(pool, stop)
         prepare(pool)
-        written = script(request, cpu)
+        written = plan_rehearsal(request, cpu)
         executor = Executor(pool, observer, stop, written.tasks(), request.jobs, request.timeout_s)
         executor.run()
         interrupted = bool(stop)
     return Rehearsal(
         request=request,
-        result=matrix(written, executor.evidence, request.profile, request.uses),
+        result=build_matrix(written, executor.evidence, request.profile, request.uses),
         started=started,
         seconds=time.monotonic() - began,
         host=discovery.host(Discovery((cpu,), {}, {})),

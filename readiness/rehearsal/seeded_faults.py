@@ -54,20 +54,20 @@ class Selection:
     healthy: tuple[Chip, ...]
 
 
-def selection(wanted: Sequence[str] = ()) -> Selection:
+def selection(patterns: Sequence[str] = ()) -> Selection:
     """The machines that `--chip` asks for; without any, all that are shipped with one planted defect.
 
     A machine with several defects becomes several machines, one for each: what was seen must be of one cause. A
     machine without a defect stands for the healthy one. Raises UsageError and BadFileError.
     """
     known = kinds()
-    found = _unique(_chips(wanted, known) if wanted else _planted(known))
+    found = _unique(_chips(patterns, known) if patterns else _shipped_faults(known))
     faults = [fault for chip in found for fault in _faults_of(chip, known)]
     healthy = [chip for chip in found if not chip.defects] or [_shipped(HEALTHY, known)]
     return Selection(tuple(_with_unique_names(faults)), tuple(healthy))
 
 
-def sound(chip: Chip, count: int) -> Chip:
+def healthy_machine(chip: Chip, count: int) -> Chip:
     """Return the healthy machine with so many chips; equal for machines that differ only in texts."""
     return replace(
         chip, name=HEALTHY, title="No defect", description="", source=None, chips=count, vendor=None,
@@ -75,26 +75,26 @@ def sound(chip: Chip, count: int) -> Chip:
     )  # fmt: skip
 
 
-def _chips(wanted: Iterable[str], known: Collection[str]) -> list[Chip]:
-    return [chip for word in wanted for chip in _meant(word.removeprefix(_PREFIX), known)]
+def _chips(patterns: Iterable[str], known: Collection[str]) -> list[Chip]:
+    return [chip for pattern in patterns for chip in _resolve(pattern.removeprefix(_PREFIX), known)]
 
 
-def _meant(word: str, known: Collection[str]) -> list[Chip]:
-    if word.endswith(".toml") or any(separator in word for separator in ("/", os.sep)):
-        return [chips.load(Path(word), known)]
+def _resolve(pattern: str, known: Collection[str]) -> list[Chip]:
+    if pattern.endswith(".toml") or any(separator in pattern for separator in ("/", os.sep)):
+        return [chips.load(Path(pattern), known)]
     shipped = chips.names()
-    names = [name for name in shipped if name == word or fnmatchcase(name, word)]
+    names = [name for name in shipped if name == pattern or fnmatchcase(name, pattern)]
     if not names:
-        near = get_close_matches(word, shipped, n=3)
+        near = get_close_matches(pattern, shipped, n=3)
         raise UsageError(
-            f"there is no simulated chip {word[:100]!r}",
+            f"there is no simulated chip {pattern[:100]!r}",
             place=FLAG,
             remedy=f"choose from {', '.join(near or list(shipped)[:40])}, or give a glob or a file that ends in .toml",
         )
     return [chips.load(shipped[name], known) for name in names]
 
 
-def _planted(known: Collection[str]) -> list[Chip]:
+def _shipped_faults(known: Collection[str]) -> list[Chip]:
     return [chips.load(file, known) for file in chips.names().values() if file.parent.name == "seeded_faults"]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from readiness.datamodel import Status
-from readiness.rehearsal.detection_matrix import Alarm, Catch, Line, Word
+from readiness.rehearsal.detection_matrix import Catch, DefectResult, Detection, FalseAlarm
 from readiness.rehearsal.document import NOTICE
 from readiness.rehearsal.run import Rehearsal
 from readiness.rehearsal.seeded_faults import SeededFault
@@ -18,7 +18,7 @@ _MOST_SEEDS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Accusation:
+class MergedAlarm:
     """One false alarm, merged over its seeds."""
 
     who: str
@@ -34,7 +34,7 @@ class Accusation:
 def head(rehearsal: Rehearsal) -> str:
     """`general: 41 planted defects, 3 healthy runs (seeds 7, 8, 9), 2 min 10 s`."""
     request = rehearsal.request
-    parts = [counted(len(rehearsal.result.lines), "planted defect"), _healthy_runs(rehearsal), duration(rehearsal.seconds)]
+    parts = [counted(len(rehearsal.result.defects), "planted defect"), _healthy_runs(rehearsal), duration(rehearsal.seconds)]
     if request.expression is not None:
         parts.append(f"-k {clean(request.expression, 100)!r}")
     if request.full:
@@ -45,30 +45,30 @@ def head(rehearsal: Rehearsal) -> str:
 def summary(rehearsal: Rehearsal) -> list[str]:
     """The result in a few sentences."""
     result = rehearsal.result
-    lines = result.lines
+    lines = result.defects
     kinds = {line.fault.kind.name for line in lines}
-    caught = result.of(Word.CAUGHT)
-    said = []
+    caught = result.of(Detection.CAUGHT)
+    sentences = []
     if not result.rehearsed:
-        said.append("Nothing could be rehearsed: no check finished on a simulated chip.")
+        sentences.append("Nothing could be rehearsed: no check finished on a simulated chip.")
     if rehearsal.interrupted:
-        said.append("The rehearsal was stopped early: what had not run is not judged.")
+        sentences.append("The rehearsal was stopped early: what had not run is not judged.")
     if lines:
-        said.append(
+        sentences.append(
             f"{len(caught)} of {counted(len(lines), 'planted defect')} caught, "
             f"{len({line.fault.kind.name for line in caught})} of {counted(len(kinds), 'kind')}."
         )
-    for word, how in (
-        (Word.MISSED, "Missed although claimed"),
-        (Word.UNFINISHED, "Not finished"),
-        (Word.NOT_TRIED, "Not triggered by any chosen check"),
-        (Word.NOT_CLAIMED, "Claimed by no check"),
+    for detection, how in (
+        (Detection.MISSED, "Missed although claimed"),
+        (Detection.UNFINISHED, "Not finished"),
+        (Detection.NOT_TRIED, "Not triggered by any chosen check"),
+        (Detection.NOT_CLAIMED, "Claimed by no check"),
     ):
-        if faults := [clean(line.fault.name, 100) for line in result.of(word)]:
-            said.append(f"{how}: {', '.join(faults)}.")
+        if faults := [clean(line.fault.name, 100) for line in result.of(detection)]:
+            sentences.append(f"{how}: {', '.join(faults)}.")
     if rehearsal.left_out:
-        said.append(f"{counted(rehearsal.left_out, 'planted defect')} left out: no chosen check claims them.")
-    return said
+        sentences.append(f"{counted(rehearsal.left_out, 'planted defect')} left out: no chosen check claims them.")
+    return sentences
 
 
 def healthy(rehearsal: Rehearsal) -> list[str]:
@@ -76,26 +76,28 @@ def healthy(rehearsal: Rehearsal) -> list[str]:
     result = rehearsal.result
     alarms = len(result.alarms)
     if result.healthy_runs or alarms:
-        said = [f"False alarms: {alarms or 'none'} over {_healthy_runs(rehearsal)}."]
+        sentences = [f"False alarms: {alarms or 'none'} over {_healthy_runs(rehearsal)}."]
     else:
-        said = ["False alarms: unknown, no healthy chip was run."]
+        sentences = ["False alarms: unknown, no healthy chip was run."]
     if result.unknown:
         unknown = ", ".join(f"{clean(name, 100)} ({count})" for name, count in result.unknown.items())
-        said.append(f"Unknown on healthy chips: {sum(result.unknown.values())}: {unknown}.")
+        sentences.append(f"Unknown on healthy chips: {sum(result.unknown.values())}: {unknown}.")
     elif result.healthy_runs:
-        said.append("Unknown on healthy chips: none.")
+        sentences.append("Unknown on healthy chips: none.")
     if result.host_fails:
-        said.append(f"Not counted, because this host's CPU fails them too: {clean(', '.join(result.host_fails), 2000)}.")
-    return said
+        sentences.append(
+            f"Not counted, because this host's CPU fails them too: {clean(', '.join(result.host_fails), 2000)}."
+        )
+    return sentences
 
 
-def false_alarms(rehearsal: Rehearsal) -> Iterator[Accusation]:
+def false_alarms(rehearsal: Rehearsal) -> Iterator[MergedAlarm]:
     """The false alarms, those of one requirement on one machine together."""
-    rang: dict[tuple[str, str, str], list[Alarm]] = {}
+    by_requirement: dict[tuple[str, str, str], list[FalseAlarm]] = {}
     for alarm in rehearsal.result.alarms:
-        rang.setdefault((alarm.check, alarm.requirement, alarm.machine), []).append(alarm)
-    for (check, requirement, machine), alarms in rang.items():
-        yield Accusation(
+        by_requirement.setdefault((alarm.check, alarm.requirement, alarm.machine), []).append(alarm)
+    for (check, requirement, machine), alarms in by_requirement.items():
+        yield MergedAlarm(
             who=clean(f"{check} for {requirement} on {machine}", 300),
             about=clean(f"{alarms[0].accelerator}: {alarms[0].about}", 600),
             seeds=_seeds([alarm.seed for alarm in alarms]),
@@ -108,7 +110,7 @@ def severity(fault: SeededFault, *, short: bool = False) -> str:
     if not fault.severity:
         return ""
     if short:
-        unit = next((word for word in ("MiB", "bits", "s") if unit.split()[:1] == [word]), "1")
+        unit = next((short_unit for short_unit in ("MiB", "bits", "s") if unit.split()[:1] == [short_unit]), "1")
     return figure(fault.severity, unit)
 
 
@@ -117,7 +119,7 @@ def kind(fault: SeededFault) -> str:
     return "" if fault.kind.name in fault.name else fault.kind.name
 
 
-def seen(line: Line) -> str:
+def detections(line: DefectResult) -> str:
     """`parity.matmul 2.1 s, operators.sweep 14.0 s`: the checks that caught it, in the order of a run."""
     return ", ".join(
         f"{clean(catch.check, 100)} {duration(catch.seconds)}{_remarks(line, catch)}"
@@ -125,17 +127,17 @@ def seen(line: Line) -> str:
     )
 
 
-def _remarks(line: Line, catch: Catch) -> str:
+def _remarks(line: DefectResult, catch: Catch) -> str:
     """On which chips of several it was seen, whether anybody claims it, and how the check ended where not as usual."""
     ends = {Status.TIMEOUT: "no end", Status.CRASHED: "crashed"}
-    said = [f"on {names(catch.accelerators)}"] if len(catch.accelerators) < line.fault.chip.chips else []
-    said += ([] if catch.claimed else ["unclaimed"]) + ([ends[catch.status]] if catch.status in ends else [])
-    return f" ({', '.join(said)})" if said else ""
+    sentences = [f"on {names(catch.accelerators)}"] if len(catch.accelerators) < line.fault.chip.chips else []
+    sentences += ([] if catch.claimed else ["unclaimed"]) + ([ends[catch.status]] if catch.status in ends else [])
+    return f" ({', '.join(sentences)})" if sentences else ""
 
 
-def unseen(line: Line) -> str:
+def undetected(line: DefectResult) -> str:
     """`missed by parity.training; unknown: multichip.links`; empty where all that claim it saw it."""
-    left_out = line.left_out if line.word is Word.NOT_TRIED else ()
+    left_out = line.left_out if line.detection is Detection.NOT_TRIED else ()
     parts = [
         f"{how} {clean(', '.join(checks), 1000)}"
         for how, checks in (
@@ -147,12 +149,12 @@ def unseen(line: Line) -> str:
     return "; ".join(parts)
 
 
-def reasons(line: Line) -> list[str]:
+def reasons(line: DefectResult) -> list[str]:
     """Why checks could not tell, one text each."""
     return [f"{clean(check, 100)} unknown: {clean(why, 600)}" for check, why in line.unable.items()]
 
 
-def sources(line: Line) -> list[str]:
+def sources(line: DefectResult) -> list[str]:
     """Return the sources of a defect, one text for each."""
     return [clean(part, 500) for part in (line.fault.source or "").split(" ; ") if part.strip()]
 

@@ -13,11 +13,11 @@ import pytest
 from readiness.datamodel import Evidence, Status
 from readiness.errors import Exit
 from readiness.rehearsal import Rehearsal
-from readiness.rehearsal.detection_matrix import Line, Word
+from readiness.rehearsal.detection_matrix import DefectResult, Detection
 from readiness.rehearsal.document import to_json
 from readiness.rehearsal.executor import Executor
 from readiness.rehearsal.plan import HOST, Task
-from readiness.rehearsal.progress import Silent
+from readiness.rehearsal.progress import NoProgress
 from tests.support.engine import children
 from tests.support.rehearsal import chip_file, play, profile_file, use_checks
 
@@ -53,13 +53,13 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Rehearsal:
         return play(wanted, chips, seeds=(7, 8))
 
 
-def the(done: Rehearsal, name: str) -> Line:
-    (line,) = [line for line in done.result.lines if line.fault.name == name]
+def the(done: Rehearsal, name: str) -> DefectResult:
+    (line,) = [line for line in done.result.defects if line.fault.name == name]
     return line
 
 
 def test_real_defects_are_caught_by_real_checks_and_healthy_chips_are_not_blamed(done: Rehearsal) -> None:
-    assert done.result.exit() is Exit.READY, (done.result.alarms, done.result.of(Word.MISSED))
+    assert done.result.exit() is Exit.READY, (done.result.alarms, done.result.of(Detection.MISSED))
     assert (done.result.alarms, done.result.healthy_runs, done.result.host_fails) == ((), 2, ())
     assert dict(done.result.unknown) == {"acting.skips": 2}
     misfit = {catch.check: catch for catch in the(done, "misfit").catches}
@@ -95,14 +95,14 @@ def test_a_blamed_healthy_chip_is_1_and_a_hang_has_one_try(tmp_path: Path, monke
     result = play(wanted, [chip_file(tmp_path / "stuck.toml", 'kind = "hang"')], timeout_s=2.0).result
     assert [(alarm.check, alarm.seed, alarm.about) for alarm in result.alarms] == [("acting.suspicious", 7, "a chip that looked at me")]
     assert result.exit() is Exit.NOT_READY
-    (line,) = result.lines
+    (line,) = result.defects
     (catch,) = line.catches
     assert "not finished within 2 s" in catch.about
     assert catch.seconds >= 2.0
     assert not children()
 
 
-class Stopper(Silent):
+class Stopper(NoProgress):
     """Stops the rehearsal with the signal that a terminal sends, once something has ended on a simulated chip."""
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class Stopper(Silent):
         self.sent = False
 
     def running(self, tasks: Sequence[tuple[Task, object]]) -> None:
-        if not self.sent and any(task.planted for task, _ in tasks) and self.done:
+        if not self.sent and any(task.fault_kind for task, _ in tasks) and self.done:
             self.sent = True
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -124,7 +124,7 @@ def test_an_interrupt_keeps_what_there_is(tmp_path: Path, monkeypatch: pytest.Mo
     observer = Stopper()
     stopped = play(wanted, [chip_file(tmp_path / "stuck.toml", 'kind = "hang"')], observer)
     assert stopped.interrupted
-    assert [line.word for line in stopped.result.lines] == [Word.UNFINISHED]
+    assert [line.detection for line in stopped.result.defects] == [Detection.UNFINISHED]
     assert HOST in {task.machine for task in observer.done}
     assert to_json(stopped)["interrupted"] is True
     assert not children()
@@ -149,19 +149,19 @@ def test_a_torch_that_is_too_old_is_3(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_limits(tmp_path: Path) -> None:
-    from readiness.rehearsal.plan import script
+    from readiness.rehearsal.plan import plan_rehearsal
     from readiness.rehearsal.seeded_faults import selection
     from tests.support.rehearsal import host, made_check, made_request
 
     made = selection([str(chip_file(tmp_path / f"{kind}.toml", f'kind = "{kind}"')) for kind in ("hang", "nan")])
-    tasks = script(made_request([made_check("a.b", "hang", "nan", typical_s=9.0)], made), host()).tasks()
-    executor = Executor(None, Silent(), [], [], 2)  # type: ignore[arg-type]
-    limits = {task.planted: executor.limit_s(task) for task in tasks}
+    tasks = plan_rehearsal(made_request([made_check("a.b", "hang", "nan", typical_s=9.0)], made), host()).tasks()
+    executor = Executor(None, NoProgress(), [], [], 2)  # type: ignore[arg-type]
+    limits = {task.fault_kind: executor.limit_s(task) for task in tasks}
     assert limits == {None: 60.0, "hang": 60.0, "nan": 60.0}
-    few = script(made_request([replace(made_check("a.b", "hang", "nan", typical_s=2.0), limit_s=300.0)], made), host()).tasks()
-    assert {task.planted: executor.limit_s(task) for task in few} == {None: 300.0, "hang": 104.0, "nan": 300.0}
+    few = plan_rehearsal(made_request([replace(made_check("a.b", "hang", "nan", typical_s=2.0), limit_s=300.0)], made), host()).tasks()
+    assert {task.fault_kind: executor.limit_s(task) for task in few} == {None: 300.0, "hang": 104.0, "nan": 300.0}
     executor._usual_s["a.b"] = 25.0  # the healthy chip took that long: this machine is busy
-    assert {task.planted: executor.limit_s(task) for task in tasks} == {None: 60.0, "hang": 75.0, "nan": 75.0}
+    assert {task.fault_kind: executor.limit_s(task) for task in tasks} == {None: 60.0, "hang": 75.0, "nan": 75.0}
     executor.timeout_s = 5.0
     assert {executor.limit_s(task) for task in tasks} == {5.0}
 

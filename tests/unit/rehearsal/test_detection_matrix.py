@@ -10,19 +10,19 @@ import pytest
 from readiness.check_registry import Check, Scope
 from readiness.datamodel import Evidence, Level, Status
 from readiness.errors import Exit
-from readiness.rehearsal.detection_matrix import Line, Matrix, Word, matrix
-from readiness.rehearsal.plan import HOST, Request, Task, only_claimed, script
+from readiness.rehearsal.detection_matrix import DefectResult, Detection, DetectionMatrix, build_matrix
+from readiness.rehearsal.plan import HOST, Request, Task, only_claimed, plan_rehearsal
 from readiness.rehearsal.seeded_faults import Selection, selection
 from tests.support.rehearsal import chip_file, host, made_check, made_profile, made_request, said
 
 Say = Callable[[Task], Evidence | None]
 
 
-def judged(request: Request, say: Say) -> Matrix:
+def judged(request: Request, say: Say) -> DetectionMatrix:
     """The matrix, where `say` is the evidence of each task."""
-    written = script(request, host())
+    written = plan_rehearsal(request, host())
     found = {task.key: evidence for task in written.tasks() if (evidence := say(task)) is not None}
-    return matrix(written, found, request.profile, request.uses)
+    return build_matrix(written, found, request.profile, request.uses)
 
 
 @pytest.fixture
@@ -31,19 +31,19 @@ def one(tmp_path: Path) -> Selection:
     return selection([str(chip_file(tmp_path / "one.toml", 'kind = "nan"'))])
 
 
-def the(result: Matrix) -> Line:
-    (line,) = result.lines
+def the(result: DetectionMatrix) -> DefectResult:
+    (line,) = result.defects
     return line
 
 
 def seeing(task: Task) -> Evidence:
-    return said(task.job.check.id, -1.0 if task.planted else 1.0, seconds=2.0, about="op x in bfloat16")
+    return said(task.job.check.id, -1.0 if task.fault_kind else 1.0, seconds=2.0, about="op x in bfloat16")
 
 
 def test_caught(one: Selection) -> None:
     result = judged(made_request([made_check("a.sees", "nan"), made_check("a.other", "hang")], one), seeing)
     line = the(result)
-    assert (line.word, line.claimed_by, line.missed_by, dict(line.unable)) == (Word.CAUGHT, ("a.sees",), (), {})
+    assert (line.detection, line.claimed_by, line.missed_by, dict(line.unable)) == (Detection.CAUGHT, ("a.sees",), (), {})
     (catch,) = line.catches
     assert (catch.check, catch.requirement, catch.seconds, catch.about) == ("a.sees", "a.sees", 2.0, "op x in bfloat16")
     assert (catch.accelerators, catch.claimed, catch.level) == (("sim:0",), True, Level.MUST)
@@ -52,13 +52,13 @@ def test_caught(one: Selection) -> None:
 
 def test_missed_is_1(one: Selection) -> None:
     result = judged(made_request([made_check("a.blind", "nan")], one), lambda task: said("a.blind", 1.0))
-    assert (the(result).word, the(result).missed_by, result.exit()) == (Word.MISSED, ("a.blind",), Exit.NOT_READY)
+    assert (the(result).detection, the(result).missed_by, result.exit()) == (Detection.MISSED, ("a.blind",), Exit.NOT_READY)
 
 
 def test_one_that_sees_is_enough_and_the_blind_one_is_named(one: Selection) -> None:
     checks = [made_check("a.blind", "nan"), made_check("a.sees", "nan")]
     result = judged(made_request(checks, one), lambda task: said(task.job.check.id, 1.0) if task.job.check.id == "a.blind" else seeing(task))
-    assert (the(result).word, the(result).missed_by, result.exit()) == (Word.CAUGHT, ("a.blind",), Exit.READY)
+    assert (the(result).detection, the(result).missed_by, result.exit()) == (Detection.CAUGHT, ("a.blind",), Exit.READY)
 
 
 def test_what_no_chosen_check_meets_is_not_tried_where_others_were_left_out(one: Selection) -> None:
@@ -66,20 +66,20 @@ def test_what_no_chosen_check_meets_is_not_tried_where_others_were_left_out(one:
     request = made_request(checks, one, expression="a.elsewhere")
     result = judged(request, lambda task: said("a.elsewhere", 1.0, met=False))
     line = the(result)
-    assert (line.word, line.missed_by, line.not_met, line.left_out) == (Word.NOT_TRIED, (), ("a.elsewhere",), ("b.sees",))
+    assert (line.detection, line.missed_by, line.not_met, line.left_out) == (Detection.NOT_TRIED, (), ("a.elsewhere",), ("b.sees",))
     assert result.exit() is Exit.UNDETERMINED  # nothing was tried, and nothing is proven
     for met in (True, None):  # it looked at the defect, or nobody knows whether it did
         result = judged(request, lambda task, met=met: said("a.elsewhere", 1.0, met=met))  # type: ignore[misc]
-        assert (the(result).word, the(result).missed_by, result.exit()) == (Word.MISSED, ("a.elsewhere",), Exit.NOT_READY)
+        assert (the(result).detection, the(result).missed_by, result.exit()) == (Detection.MISSED, ("a.elsewhere",), Exit.NOT_READY)
     failed = judged(request, lambda task: said("a.elsewhere", None, status=Status.ERROR, met=False))
-    assert the(failed).word is Word.MISSED  # an error is no reason to let it pass
+    assert the(failed).detection is Detection.MISSED  # an error is no reason to let it pass
 
 
 def test_what_nobody_meets_is_missed_where_nobody_was_left_out(one: Selection) -> None:
     """A check that no longer calls what it did has lost what it claims."""
     result = judged(made_request([made_check("a.elsewhere", "nan")], one), lambda task: said("a.elsewhere", 1.0, met=False))
     line = the(result)
-    assert (line.word, line.missed_by, line.not_met, result.exit()) == (Word.MISSED, (), ("a.elsewhere",), Exit.NOT_READY)
+    assert (line.detection, line.missed_by, line.not_met, result.exit()) == (Detection.MISSED, (), ("a.elsewhere",), Exit.NOT_READY)
 
 
 def test_one_that_is_tried_decides_beside_one_that_is_not(tmp_path: Path) -> None:
@@ -88,42 +88,42 @@ def test_one_that_is_tried_decides_beside_one_that_is_not(tmp_path: Path) -> Non
     request = made_request(checks, made, expression="a.chosen")
 
     def say(task: Task) -> Evidence:
-        return said("a.chosen", -1.0 if task.planted == "hang" else 1.0, met=task.planted == "hang")
+        return said("a.chosen", -1.0 if task.fault_kind == "hang" else 1.0, met=task.fault_kind == "hang")
 
     result = judged(request, say)
-    assert [line.word for line in result.lines] == [Word.NOT_TRIED, Word.CAUGHT]
+    assert [line.detection for line in result.defects] == [Detection.NOT_TRIED, Detection.CAUGHT]
     assert result.exit() is Exit.READY
 
 
 def test_claimed_by_nobody_is_no_fault(one: Selection) -> None:
     result = judged(made_request([made_check("a.other", "hang")], one), seeing)
-    assert (the(result).word, result.exit()) == (Word.NOT_CLAIMED, Exit.READY)
+    assert (the(result).detection, result.exit()) == (Detection.NOT_CLAIMED, Exit.READY)
 
 
 def test_in_full_an_unclaimed_catch_counts_and_says_so(one: Selection) -> None:
     result = judged(made_request([made_check("a.other", "hang")], one, full=True), seeing)
-    assert (the(result).word, the(result).catches[0].claimed) == (Word.CAUGHT, False)
+    assert (the(result).detection, the(result).catches[0].claimed) == (Detection.CAUGHT, False)
 
 
-@pytest.mark.parametrize(("status", "word"), [(Status.CRASHED, Word.CAUGHT), (Status.TIMEOUT, Word.CAUGHT), (Status.ERROR, Word.MISSED), (Status.SKIPPED, Word.MISSED)])
-def test_a_crash_is_a_catch_and_an_error_is_no_evidence(one: Selection, status: Status, word: Word) -> None:
+@pytest.mark.parametrize(("status", "word"), [(Status.CRASHED, Detection.CAUGHT), (Status.TIMEOUT, Detection.CAUGHT), (Status.ERROR, Detection.MISSED), (Status.SKIPPED, Detection.MISSED)])
+def test_a_crash_is_a_catch_and_an_error_is_no_evidence(one: Selection, status: Status, word: Detection) -> None:
     def say(task: Task) -> Evidence:
-        return said("a.sees", None, status=status) if task.planted else said("a.sees", 1.0)
+        return said("a.sees", None, status=status) if task.fault_kind else said("a.sees", 1.0)
 
     line = the(judged(made_request([made_check("a.sees", "nan")], one), say))
-    assert line.word is word
+    assert line.detection is word
     assert line.missed_by == ()  # it did not look and see nothing
-    assert dict(line.unable) == ({} if word is Word.CAUGHT else {"a.sees": "a reason"})
+    assert dict(line.unable) == ({} if word is Detection.CAUGHT else {"a.sees": "a reason"})
 
 
 @pytest.mark.parametrize("where", ["cpu", "sim"])
 def test_what_fails_without_the_defect_is_no_catch(one: Selection, where: str) -> None:
     def say(task: Task) -> Evidence:
-        return said("a.sees", -1.0 if task.planted or task.job.accelerators[0].kind == where else 1.0)
+        return said("a.sees", -1.0 if task.fault_kind or task.job.accelerators[0].kind == where else 1.0)
 
     result = judged(made_request([made_check("a.sees", "nan")], one), say)
     assert "without the defect" in the(result).unable["a.sees"]
-    assert (the(result).word, result.exit()) == (Word.MISSED, Exit.NOT_READY)
+    assert (the(result).detection, result.exit()) == (Detection.MISSED, Exit.NOT_READY)
     assert bool(result.alarms) is (where == "sim")
     assert bool(result.host_fails) is (where == "cpu")
 
@@ -132,24 +132,24 @@ def test_what_the_host_cannot_judge_is_judged_on_the_healthy_chip(one: Selection
     def say(task: Task) -> Evidence:
         return said("a.sees", None, status=Status.SKIPPED) if task.machine == HOST else seeing(task)
 
-    assert the(judged(made_request([made_check("a.sees", "nan")], one), say)).word is Word.CAUGHT
+    assert the(judged(made_request([made_check("a.sees", "nan")], one), say)).detection is Detection.CAUGHT
 
 
 def test_without_any_yardstick_nothing_counts(one: Selection) -> None:
     def say(task: Task) -> Evidence:
-        return seeing(task) if task.planted else said("a.sees", None, status=Status.SKIPPED)
+        return seeing(task) if task.fault_kind else said("a.sees", None, status=Status.SKIPPED)
 
     result = judged(made_request([made_check("a.sees", "nan")], one), say)
-    assert (the(result).word, result.exit()) == (Word.MISSED, Exit.NOT_READY)
+    assert (the(result).detection, result.exit()) == (Detection.MISSED, Exit.NOT_READY)
     assert "was not measured without the defect" in the(result).unable["a.sees"]
 
 
 def test_healthy_blamed_is_1_with_the_seed(one: Selection) -> None:
     request = made_request([made_check("a.sees", "nan")], one, seeds=(7, 8))
-    result = judged(request, lambda task: said("a.sees", -1.0 if task.planted or task.seed == 8 else 1.0, about="words"))
+    result = judged(request, lambda task: said("a.sees", -1.0 if task.fault_kind or task.seed == 8 else 1.0, about="words"))
     (alarm,) = result.alarms
     assert (alarm.seed, alarm.check, alarm.requirement, alarm.about, alarm.machine) == (8, "a.sees", "a.sees", "words", "healthy")
-    assert (the(result).word, result.healthy_runs, result.exit()) == (Word.CAUGHT, 2, Exit.NOT_READY)
+    assert (the(result).detection, result.healthy_runs, result.exit()) == (Detection.CAUGHT, 2, Exit.NOT_READY)
 
 
 def test_a_crash_on_a_healthy_chip_is_an_alarm_and_unknown_is_counted(one: Selection) -> None:
@@ -175,7 +175,7 @@ def test_a_machine_where_nothing_ran_is_3(one: Selection) -> None:
 def test_what_a_stop_cut_off_is_not_missed(one: Selection) -> None:
     checks = [made_check("a.late", "nan"), made_check("a.blind", "nan")]
     result = judged(made_request(checks, one), lambda task: None if task.job.check.id == "a.late" else said("a.blind", 1.0))
-    assert (the(result).word, the(result).not_run, the(result).missed_by) == (Word.UNFINISHED, ("a.late",), ("a.blind",))
+    assert (the(result).detection, the(result).not_run, the(result).missed_by) == (Detection.UNFINISHED, ("a.late",), ("a.blind",))
 
 
 def test_the_chip_is_named_and_a_blamed_innocent_is_an_alarm(tmp_path: Path) -> None:
@@ -183,14 +183,14 @@ def test_the_chip_is_named_and_a_blamed_innocent_is_an_alarm(tmp_path: Path) -> 
     request = made_request([made_check("a.sees", "nan")], made)
 
     def blames(*numbers: int) -> Say:
-        return lambda task: said("a.sees", -1.0 if task.planted and task.job.accelerators[0].index in numbers else 1.0)
+        return lambda task: said("a.sees", -1.0 if task.fault_kind and task.job.accelerators[0].index in numbers else 1.0)
 
-    tasks = script(request, host()).tasks()
-    assert sorted(task.job.accelerators[0].index for task in tasks if task.planted) == [0, 2]  # one innocent is enough
+    tasks = plan_rehearsal(request, host()).tasks()
+    assert sorted(task.job.accelerators[0].index for task in tasks if task.fault_kind) == [0, 2]  # one innocent is enough
     right = judged(request, blames(2))
     assert (the(right).catches[0].accelerators, right.exit()) == (("sim:2",), Exit.READY)
     wrong = judged(request, blames(0))
-    assert (the(wrong).word, [alarm.accelerator for alarm in wrong.alarms]) == (Word.MISSED, ["sim:0"])
+    assert (the(wrong).detection, [alarm.accelerator for alarm in wrong.alarms]) == (Detection.MISSED, ["sim:0"])
     assert {alarm.machine for alarm in wrong.alarms} == {"four"}
 
 
@@ -203,27 +203,27 @@ def test_seconds_are_those_of_a_run_of_that_chip(one: Selection) -> None:
 def test_information_decides_nothing(one: Selection) -> None:
     check = made_check("a.sees", "nan")
     result = judged(made_request([check], one, wanted=made_profile("a.sees", level=Level.INFO)), seeing)
-    assert (the(result).word, the(result).claimed_by) == (Word.NOT_CLAIMED, ())
+    assert (the(result).detection, the(result).claimed_by) == (Detection.NOT_CLAIMED, ())
 
 
 def test_a_group_meets_all_chips_and_its_yardstick_has_as_many(tmp_path: Path) -> None:
     made = selection([str(chip_file(tmp_path / name, 'kind = "hang"', chips=chips)) for name, chips in (("a.toml", 3), ("b.toml", 2))])
     group, single = made_check("a.group", "hang", scope=Scope.GROUP, alone=True), made_check("a.single", "hang")
-    written = script(made_request([group, single], made, seeds=(7, 8)), host())
-    met = sorted(len(task.job.accelerators) for task in written.tasks() if task.planted is None and task.job.check is group and task.seed == 7)
+    written = plan_rehearsal(made_request([group, single], made, seeds=(7, 8)), host())
+    met = sorted(len(task.job.accelerators) for task in written.tasks() if task.fault_kind is None and task.job.check is group and task.seed == 7)
     assert met == [1, 2, 3]  # the CPU by itself, and healthy machines of both sizes
     later = [task for task in written.tasks() if task.seed == 8]
     assert sorted((task.job.check.id, len(task.job.accelerators)) for task in later) == [("a.group", 3), ("a.single", 1)]
     assert all(task.job.check is group for task in written.tasks()[-1:])
-    order = [(task.planted is not None, task.seed, task.job.check.alone) for task in written.tasks()]
+    order = [(task.fault_kind is not None, task.seed, task.job.check.alone) for task in written.tasks()]
     assert order == sorted(order, key=lambda item: (item[1], item[0], item[2]))  # yardsticks, planted, further seeds; alone last
 
 
 def test_k_leaves_out_what_no_chosen_check_claims(tmp_path: Path) -> None:
     made = selection([str(chip_file(tmp_path / f"{kind}.toml", f'kind = "{kind}"')) for kind in ("nan", "hang")])
     checks: list[Check] = [made_check("a.nan", "nan"), made_check("b.hang", "hang")]
-    written = script(made_request(checks, made, expression="a.nan"), host())
+    written = plan_rehearsal(made_request(checks, made, expression="a.nan"), host())
     assert ([trial.fault.name for trial in written.trials], written.left_out) == (["nan"], 1)
     narrowed = only_claimed(made_request(checks, made), {"b.hang"})
     assert [fault.name for fault in narrowed.selection.faults] == ["hang"]
-    assert {task.job.check.id for task in script(narrowed, host()).tasks()} == {"b.hang"}
+    assert {task.job.check.id for task in plan_rehearsal(narrowed, host()).tasks()} == {"b.hang"}

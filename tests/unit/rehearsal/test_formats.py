@@ -17,9 +17,9 @@ from readiness.errors import UsageError
 from readiness.rehearsal import Rehearsal, formats, markdown, table
 from readiness.rehearsal import html as rehearsal_html
 from readiness.rehearsal import text as rehearsal_text
-from readiness.rehearsal.detection_matrix import Word, matrix
+from readiness.rehearsal.detection_matrix import Detection, build_matrix
 from readiness.rehearsal.document import NOTICE, for_assessment, to_json
-from readiness.rehearsal.plan import Task, script
+from readiness.rehearsal.plan import Task, plan_rehearsal
 from readiness.rehearsal.progress import RichProgress
 from readiness.rehearsal.seeded_faults import selection
 from tests.support import build
@@ -43,14 +43,14 @@ def made(folder: Path, *, stopped: bool = False, alarms: bool = True) -> Rehears
         id = task.job.check.id
         if stopped and id == "a.blind":
             return None
-        if id == "a.dark" and task.planted:
+        if id == "a.dark" and task.fault_kind:
             return replace(said(id, None, status=Status.ERROR), reason=EVIL)
-        poor = (task.planted == "nan" and id == "a.sees") or (alarms and id == "a.blind" and task.seed > 7)
+        poor = (task.fault_kind == "nan" and id == "a.sees") or (alarms and id == "a.blind" and task.seed > 7)
         return said(id, -1.0 if poor else 1.0, seconds=12.3456, about=EVIL)
 
-    written = script(request, host())
+    written = plan_rehearsal(request, host())
     found = {task.key: evidence for task in written.tasks() if (evidence := say(task)) is not None}
-    result = matrix(written, found, request.profile, request.uses)
+    result = build_matrix(written, found, request.profile, request.uses)
     return Rehearsal(request, result, "2026-01-02T03:04:05Z", 61.2, {"name": "here"}, left_out=2, interrupted=stopped)
 
 
@@ -152,7 +152,7 @@ def test_markdown_stays_a_table(rehearsal: Rehearsal) -> None:
 
 
 def test_markdown_fits_a_comment_and_counts_what_it_leaves_out(rehearsal: Rehearsal) -> None:
-    many = replace(rehearsal, result=replace(rehearsal.result, lines=rehearsal.result.lines * 300))
+    many = replace(rehearsal, result=replace(rehearsal.result, defects=rehearsal.result.defects * 300))
     text = markdown.render(many)
     assert 30_000 < len(text.encode()) <= 65_536
     assert " of 1200 defects, " in text
@@ -165,7 +165,7 @@ def test_healthy_is_told_in_words(tmp_path: Path) -> None:
     assert "False alarms: none over 3 healthy runs (seeds 7 to 9)." in rehearsal_text.healthy(done)
     never = replace(done, result=replace(done.result, healthy_runs=0))
     assert "unknown, no healthy chip was run" in rehearsal_text.healthy(never)[0]
-    assert [line.fault.name for line in done.result.of(Word.NOT_CLAIMED)] == ["nobody"]
+    assert [line.fault.name for line in done.result.of(Detection.NOT_CLAIMED)] == ["nobody"]
 
 
 @pytest.mark.parametrize("text", ["", "pdf", "json=", "html= ", "json=/no/such/folder/a.json", "json=/", "json=\0", "table=" + "a" * 5000])
@@ -206,7 +206,7 @@ def test_progress_says_the_same_words_everywhere(rehearsal: Rehearsal, terminal:
     from rich.console import Console
 
     stream = io.StringIO()
-    tasks = script(rehearsal.request, host()).tasks()
+    tasks = plan_rehearsal(rehearsal.request, host()).tasks()
     console = Console(file=stream, force_terminal=terminal, width=200, no_color=True, _environ={"TERM": "xterm"})
     with RichProgress("a rehearsal", console) as told:
         told.planned(tasks, 2)
@@ -222,9 +222,9 @@ def test_progress_says_the_same_words_everywhere(rehearsal: Rehearsal, terminal:
 
 
 def test_a_catch_by_the_clock_says_so(rehearsal: Rehearsal) -> None:
-    line = rehearsal.result.lines[0]
+    line = rehearsal.result.defects[0]
     late = replace(line, catches=(replace(line.catches[0], status=Status.TIMEOUT, claimed=False),))
-    assert rehearsal_text.seen(late) == "a.sees 24.7 s (unclaimed, no end)"
+    assert rehearsal_text.detections(late) == "a.sees 24.7 s (unclaimed, no end)"
 
 
 def test_the_chip_of_several_that_was_blamed_is_named(tmp_path: Path) -> None:
@@ -232,11 +232,11 @@ def test_the_chip_of_several_that_was_blamed_is_named(tmp_path: Path) -> None:
     request = made_request([made_check("a.sees", "nan")], selection([str(file)]))
 
     def say(task: Task) -> Any:
-        return said("a.sees", -1.0 if task.planted and task.job.accelerators[0].index == 1 else 1.0)
+        return said("a.sees", -1.0 if task.fault_kind and task.job.accelerators[0].index == 1 else 1.0)
 
-    written = script(request, host())
-    result = matrix(written, {task.key: say(task) for task in written.tasks()}, request.profile, request.uses)
+    written = plan_rehearsal(request, host())
+    result = build_matrix(written, {task.key: say(task) for task in written.tasks()}, request.profile, request.uses)
     done = Rehearsal(request, result, "2026-01-02T03:04:05Z", 1.0, {"name": "here"})
-    assert "(on sim:1)" in rehearsal_text.seen(done.result.lines[0])
+    assert "(on sim:1)" in rehearsal_text.detections(done.result.defects[0])
     (caught,) = for_assessment(done)["defects"]
     assert caught["by"][0]["where"] == "sim:1"

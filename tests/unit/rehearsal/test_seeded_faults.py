@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from readiness.errors import BadFileError, UsageError
-from readiness.rehearsal.seeded_faults import selection, sound
+from readiness.rehearsal.seeded_faults import healthy_machine, selection
 from readiness.simulator import machine_file as chips
 from readiness.simulator.faults import kinds
 from tests.support.rehearsal import chip_file
@@ -55,8 +55,8 @@ def test_a_chip_without_a_defect_is_a_healthy_one(tmp_path: Path) -> None:
 def test_the_same_machine_without_its_defect(tmp_path: Path) -> None:
     one = selection([str(chip_file(tmp_path / "one.toml", 'kind = "nan"'))]).faults[0].chip
     other = selection([str(chip_file(tmp_path / "other.toml", 'kind = "slow"', title="Another"))]).faults[0].chip
-    assert sound(one, 2) == sound(other, 2)
-    assert (sound(one, 2).chips, sound(one, 2).defects, sound(one, 2).memory_gib) == (2, (), 0.5)
+    assert healthy_machine(one, 2) == healthy_machine(other, 2)
+    assert (healthy_machine(one, 2).chips, healthy_machine(one, 2).defects, healthy_machine(one, 2).memory_gib) == (2, (), 0.5)
 
 
 @pytest.mark.parametrize(
