@@ -17,14 +17,14 @@ META = torch.device("meta")
 
 
 #: They make no new values and touch no memory, or belong to autograd's bookkeeping: no device can fail at them.
-_SILENT = frozenset({"aten::detach", "aten::alias", "aten::_local_scalar_dense", "profiler::_record_function_exit"})
+_NOT_RECORDED = frozenset({"aten::detach", "aten::alias", "aten::_local_scalar_dense", "profiler::_record_function_exit"})
 #: Kept whole: each device takes them apart in its own way, or not at all. By what torch calls them.
-_WHOLE = {
+_OPAQUE = {
     torch.nn.functional.scaled_dot_product_attention: "aten::scaled_dot_product_attention",
     torch.nn.functional.linear: "aten::linear",
 }
 #: Of those, what is taken apart in its gradient too.
-_WHOLE_BACKWARD = frozenset({"aten::scaled_dot_product_attention"})
+_OPAQUE_BACKWARD = frozenset({"aten::scaled_dot_product_attention"})
 
 
 @dataclass
@@ -33,26 +33,26 @@ class CallRecorder:
 
     phase: Phase = Phase.FORWARD
     recorded: list[tuple[Phase, Call]] = field(default_factory=list)
-    deaf: int = 0
+    pauses: int = 0
 
     @contextlib.contextmanager
-    def muted(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """Hear nothing meanwhile."""
-        self.deaf += 1
+        self.pauses += 1
         try:
             yield
         finally:
-            self.deaf -= 1
+            self.pauses -= 1
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
+    def recording(self) -> Iterator[None]:
         """Hear everything that happens on the meta device meanwhile."""
         with _Functions(self), _Operators(self):
             yield
 
     def note(self, op: str, arguments: Sequence[Any], keywords: dict[str, Any]) -> Call | None:
         """Hear one call; None where it is none of the device's."""
-        if self.deaf or op in _SILENT or not _on_meta((arguments, keywords)):
+        if self.pauses or op in _NOT_RECORDED or not _on_meta((arguments, keywords)):
             return None
         grad = self.phase is Phase.FORWARD and torch.is_grad_enabled()
         specs = tuple(spec(item, grad=grad) for item in arguments)
@@ -84,19 +84,19 @@ class _Functions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         keywords = kwargs or {}
-        name = _WHOLE.get(func)
-        if name is None or self.recorder.deaf:
+        name = _OPAQUE.get(func)
+        if name is None or self.recorder.pauses:
             return func(*args, **keywords)
         given = {key: value for key, value in keywords.items() if value is not None}
         call = self.recorder.note(name, args, given)
-        if call is None or name not in _WHOLE_BACKWARD:
-            with self.recorder.muted():
+        if call is None or name not in _OPAQUE_BACKWARD:
+            with self.recorder.paused():
                 return func(*args, **keywords)
         tensors = [item for item in (*args, *keywords.values()) if isinstance(item, torch.Tensor)]
-        return _Whole.apply(self.recorder, call, func, args, keywords, *tensors)  # type: ignore[no-untyped-call]
+        return _OpaqueFunction.apply(self.recorder, call, func, args, keywords, *tensors)  # type: ignore[no-untyped-call]
 
 
-class _Whole(torch.autograd.Function):
+class _OpaqueFunction(torch.autograd.Function):
     """A function whose inner calls are not recorded, neither forward nor backward."""
 
     @staticmethod
@@ -105,12 +105,12 @@ class _Whole(torch.autograd.Function):
     ) -> Any:
         ctx.recorder, ctx.call = recorder, call
         ctx.shapes = [(tensor.shape, tensor.dtype, tensor.requires_grad) for tensor in tensors]
-        with recorder.muted(), torch.no_grad():
+        with recorder.paused(), torch.no_grad():
             return func(*args, **keywords)
 
     @staticmethod
     def backward(ctx: Any, *_: Any) -> Any:
-        with ctx.recorder.muted():
+        with ctx.recorder.paused():
             found = [
                 torch.empty(shape, dtype=dtype, device=META) if needed else None for shape, dtype, needed in ctx.shapes
             ]
@@ -123,8 +123,10 @@ def spec(value: Any, *, grad: bool = False) -> Any:
     match value:
         case torch.Tensor():
             stride = None if value.is_contiguous() else tuple(int(step) for step in value.stride())
-            wanted = grad and value.requires_grad
-            return Spec(str(value.dtype).removeprefix("torch."), tuple(int(size) for size in value.shape), stride, wanted)
+            requires_grad = grad and value.requires_grad
+            return Spec(
+                str(value.dtype).removeprefix("torch."), tuple(int(size) for size in value.shape), stride, requires_grad
+            )
         case list() | tuple():
             return tuple(spec(item, grad=grad) for item in value)
         case torch.dtype() | torch.layout() | torch.memory_format():
@@ -174,10 +176,12 @@ def distinct(call: Call) -> Call:
         seen.setdefault(row, position)
     kept = list(seen.values())
 
-    def cut(item: Any) -> Any:
+    def select_rows(item: Any) -> Any:
         return tuple(item[position] for position in kept) if isinstance(item, tuple) and len(item) == length else item
 
-    return Call(call.op, tuple(cut(item) for item in specs), tuple((name, cut(value)) for name, value in named))
+    return Call(
+        call.op, tuple(select_rows(item) for item in specs), tuple((name, select_rows(value)) for name, value in named)
+    )
 
 
 def _is_list(item: Any) -> bool:

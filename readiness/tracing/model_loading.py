@@ -16,7 +16,7 @@ from torch import nn
 from readiness.errors import BadFileError, UsageError
 from readiness.tracing import model_config, shrink_config
 from readiness.tracing.call_recorder import META
-from readiness.tracing.offline import asked_elsewhere
+from readiness.tracing.offline import is_network_error
 from readiness.tracing.shrink_config import Config
 from readiness.tracing.traced_model import Model, Sources, first
 
@@ -43,7 +43,7 @@ def of_config(config: Config, *, batch: int, length: int, dtype: torch.dtype, pl
             with META, _default(dtype):
                 made: nn.Module = maker(settings)
         except Exception as problem:
-            remedy = _WRITE_OUT if asked_elsewhere(problem) else "fix it"
+            remedy = _WRITE_OUT if is_network_error(problem) else "fix it"
             raise BadFileError(f"the model cannot be built: {first(problem)}", place=place, remedy=remedy) from problem
         return made.to(dtype)
 
@@ -77,7 +77,7 @@ def _settings(transformers: Any, config: Config, place: str) -> Any:
         raise BadFileError(
             f"transformers {transformers.__version__} cannot create a configuration from it: {first(problem)}",
             place=place,
-            remedy=_WRITE_OUT if asked_elsewhere(problem) else remedy,
+            remedy=_WRITE_OUT if is_network_error(problem) else remedy,
         ) from problem
     return settings
 

@@ -20,7 +20,7 @@ _FILES = {"HF_TOKEN_PATH": os.devnull, "HF_STORED_TOKENS_PATH": os.devnull, "NET
 _REFUSALS = ("OfflineModeIsEnabled", "LocalEntryNotFoundError")
 _HUBS = ("HF_", "HUGGING", "TRANSFORMERS_")
 #: The events of the interpreter that lead out of this machine, with the place of the address among their arguments.
-_ASKING = {
+_NETWORK_EVENTS = {
     "socket.connect": 1, "socket.sendto": 1, "socket.sendmsg": 1, "socket.getaddrinfo": 0, "socket.gethostbyname": 0,
     "socket.gethostbyaddr": 0,
 }  # fmt: skip
@@ -34,11 +34,11 @@ def go_offline() -> None:
     for name in [name for name in os.environ if name.upper().startswith(_HUBS) and "TOKEN" in name.upper()]:
         del os.environ[name]
     os.environ.update(_SWITCHES | _FILES)
-    sys.addaudithook(_refuse)
+    sys.addaudithook(_block)
 
 
-def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
-    if (place := _ASKING.get(event)) is None:
+def _block(event: str, arguments: tuple[Any, ...]) -> None:
+    if (place := _NETWORK_EVENTS.get(event)) is None:
         return
     address = arguments[place]
     if place and not isinstance(address, tuple):
@@ -46,7 +46,7 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
     raise OSError(errno.ENETUNREACH, f"the network is not used while a model is traced; it asked for {str(address)[:200]}")
 
 
-def asked_elsewhere(problem: BaseException) -> bool:
+def is_network_error(problem: BaseException) -> bool:
     """Return whether an exception comes from an attempt to use the network."""
     chain: BaseException | None = problem
     for _ in range(20):

@@ -48,7 +48,7 @@ def record(sources: Sources, *, name: str, title: str, batch: int, note: Note) -
 def _aligned(sources: Sources, counted: Calls, note: Note) -> list[tuple[Phase, Call, Call]]:
     """The calls with forms for sizes: of as many models and lengths as can be laid side by side."""
     whole = sources.whole
-    known = _keys(counted)
+    operators = _keys(counted)
     for full, small in ((sources.thin, sources.reduced), (None, sources.reduced), (sources.thin, None), (None, None)):
         model = full or whole
         try:
@@ -56,10 +56,10 @@ def _aligned(sources: Sources, counted: Calls, note: Note) -> list[tuple[Phase, 
                      for length in model.lengths]  # fmt: skip
             few = [(length, small.trace(length).recorded) for length in small.lengths] if small is not None else []
             found = symbolic_sizes.align(recorded, few)
-        except (symbolic_sizes.UnalikeError, UsageError) as problem:
+        except (symbolic_sizes.AlignmentError, UsageError) as problem:
             note(f"it cannot be described at another size: {str(problem).splitlines()[0]}")
             continue
-        if not known - _keys([(phase, raw) for phase, _, raw in found]):
+        if not operators - _keys([(phase, raw) for phase, _, raw in found]):
             return found
         note("its first layers do not show all its calls: all layers are recorded at every length")
     return [(phase, call, call) for phase, call in counted]
@@ -85,7 +85,7 @@ def _counted(aligned: Sequence[tuple[Phase, Call, Call]], counted: Calls) -> lis
     calls: defaultdict[Call, Counter[Phase]] = defaultdict(Counter)
     for (phase, raw), total in totals.items():
         share = shares.get((phase, raw)) or others[phase, raw.op]
-        for call, part in _divided(total, share):
+        for call, part in _apportion(total, share):
             calls[call][phase] += part
     for phase, call, _ in aligned:  # rare beside its like, and there all the same
         if call.op.startswith("aten::"):
@@ -93,7 +93,7 @@ def _counted(aligned: Sequence[tuple[Phase, Call, Call]], counted: Calls) -> lis
     return [Record(call, {phase: found[phase] for phase in Phase if found[phase]}) for call, found in _sorted(calls)]
 
 
-def _divided(total: int, share: Counter[Call]) -> list[tuple[Call, int]]:
+def _apportion(total: int, share: Counter[Call]) -> list[tuple[Call, int]]:
     whole = sum(share.values())
     return [(call, round(total * part / whole)) for call, part in share.items()]
 

@@ -31,11 +31,11 @@ def fills(name: str) -> bool:
 def thinned(config: Config) -> dict[str, Any]:
     """Return the configuration with as few layers as have every kind of layer."""
     dense = config.get("first_k_dense_replace")
-    wanted = _THIN if not isinstance(dense, int) or isinstance(dense, bool) else max(dense + 1, 2)
+    layers = _THIN if not isinstance(dense, int) or isinstance(dense, bool) else max(dense + 1, 2)
     found = dict(config)
     for name in _LAYERS:
-        if isinstance(found.get(name), int) and found[name] > wanted:
-            found = _cut_lists(found, found[name], wanted) | {name: wanted}
+        if isinstance(found.get(name), int) and found[name] > layers:
+            found = _shorten_lists(found, found[name], layers) | {name: layers}
     return found
 
 
@@ -63,7 +63,7 @@ def reduced(config: Config) -> dict[str, Any]:
     return found
 
 
-def _cut_lists(config: dict[str, Any], before: int, after: int) -> dict[str, Any]:
+def _shorten_lists(config: dict[str, Any], before: int, after: int) -> dict[str, Any]:
     """Lists with an entry for each layer, as `layer_types`, become as short as the layers are few."""
     return {
         name: value[:after] if isinstance(value, list) and len(value) == before else value for name, value in config.items()

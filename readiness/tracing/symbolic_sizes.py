@@ -17,7 +17,7 @@ from readiness.tracing.workload_schema import Call, Form, Phase, Spec
 Calls = Sequence[tuple[Phase, Call]]
 
 
-class UnalikeError(Exception):
+class AlignmentError(Exception):
     """Two traces cannot be laid side by side; the message says where they part."""
 
 
@@ -29,12 +29,14 @@ def align(full: Sequence[tuple[int, Calls]], reduced: Sequence[tuple[int, Calls]
     traces = [*full, *reduced]
     lengths = {len(recorded) for _, recorded in traces}
     if len(lengths) != 1:
-        raise UnalikeError(f"the number of calls depends on the size: {sorted(lengths)}")
+        raise AlignmentError(f"the number of calls depends on the size: {sorted(lengths)}")
     aligned = []
     for row in zip(*(recorded for _, recorded in traces), strict=True):
         phase, first = row[0]
         if any(other != phase or call.op != first.op for other, call in row):
-            raise UnalikeError(f"{first.op} in {phase} is recorded beside {', '.join(sorted({call.op for _, call in row}))}")
+            raise AlignmentError(
+                f"{first.op} in {phase} is recorded beside {', '.join(sorted({call.op for _, call in row}))}"
+            )
         merger = _Merger([scale for scale, _ in full], [scale for scale, _ in reduced], first.op)
         arguments = merger.merge([call.arguments for _, call in row])
         keywords = merger.merge([call.keywords for _, call in row])
@@ -57,19 +59,19 @@ class _Merger:
             return self._tensor(row)
         if all(isinstance(item, tuple) for item in row):
             if len({len(item) for item in row}) != 1:
-                raise UnalikeError(f"a list of {self.op} is longer at one size than at another")
+                raise AlignmentError(f"a list of {self.op} is longer at one size than at another")
             return tuple(self.merge(column) for column in zip(*row, strict=True))
         if all(isinstance(item, int) and not isinstance(item, bool) for item in row):
             form = self._form(row)
             return form if form.constant is None else form.constant
         if all(isinstance(item, float) for item in row):
             return first  # a factor that depends on a size, as of attention: any such factor will do
-        raise UnalikeError(f"an argument of {self.op} differs in kind: {first!r}, {row[-1]!r}")
+        raise AlignmentError(f"an argument of {self.op} differs in kind: {first!r}, {row[-1]!r}")
 
     def _tensor(self, row: Sequence[Spec]) -> Spec:
         first = row[0]
         if len({(item.dtype, len(item.shape), item.grad) for item in row}) != 1:
-            raise UnalikeError(f"a tensor of {self.op} differs in kind: {first}, {row[-1]}")
+            raise AlignmentError(f"a tensor of {self.op} differs in kind: {first}, {row[-1]}")
         shape = self.merge([item.shape for item in row])
         if all(item.stride is None for item in row):
             return Spec(first.dtype, shape, None, first.grad)
@@ -81,13 +83,13 @@ class _Merger:
 
     def _form(self, row: Sequence[int]) -> Form:
         count = len(self.full)
-        slope, base = _line(self.full, row[:count])
+        slope, base = _fit_line(self.full, row[:count])
         if not self.reduced:
             return Form(slope, base, slope, base)
-        return Form(slope, base, *_line(self.reduced, row[count:]))
+        return Form(slope, base, *_fit_line(self.reduced, row[count:]))
 
 
-def _line(lengths: Sequence[int], sizes: Sequence[int]) -> tuple[int | None, int]:
+def _fit_line(lengths: Sequence[int], sizes: Sequence[int]) -> tuple[int | None, int]:
     """Slope and base of the line through all points; where there is none, no slope, and the size at the first length."""
     if len(set(sizes)) == 1:
         return 0, sizes[0]
@@ -111,7 +113,7 @@ def _same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def refuse_unalike(problem: UnalikeError, place: str) -> UsageError:
+def alignment_usage_error(problem: AlignmentError, place: str) -> UsageError:
     """The error for a model that cannot be told at several sizes."""
     return UsageError(
         f"the model's calls at several sizes cannot be compared: {problem}",

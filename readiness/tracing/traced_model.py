@@ -17,7 +17,7 @@ from torch import nn
 
 from readiness.errors import UsageError
 from readiness.tracing.call_recorder import META, CallRecorder
-from readiness.tracing.offline import asked_elsewhere
+from readiness.tracing.offline import is_network_error
 from readiness.tracing.workload_schema import Phase
 
 _NO_VALUES = "what depends on the values of tensors cannot run there: remove it, or give it as module:function"
@@ -58,7 +58,7 @@ class Model:
             raise UsageError(
                 f"it does not run on the meta device: {first(problem)}",
                 place=self.kind,
-                remedy=_NO_NETWORK if asked_elsewhere(problem) else _NO_VALUES,
+                remedy=_NO_NETWORK if is_network_error(problem) else _NO_VALUES,
             ) from problem
         return recorder
 
@@ -75,7 +75,7 @@ class Sources:
 def _train(model: nn.Module, given: Any, recorder: CallRecorder) -> None:
     """Run one step: forward, backward, and the optimizer on a master copy of the weights in float32."""
     model.train()
-    with recorder.listening():
+    with recorder.recording():
         recorder.phase = Phase.FORWARD
         loss = _loss(_call(model, given, use_cache=False), recorder)
         recorder.phase = Phase.BACKWARD
@@ -84,11 +84,11 @@ def _train(model: nn.Module, given: Any, recorder: CallRecorder) -> None:
     weights = [weight for weight in model.parameters() if weight.grad is not None]
     masters = [nn.Parameter(weight.detach().float()) for weight in weights]
     optimizer = torch.optim.AdamW(masters, lr=1e-4, foreach=True)
-    with recorder.listening(), torch.no_grad():
+    with recorder.recording(), torch.no_grad():
         gradients = [weight.grad.float() for weight in weights if weight.grad is not None]
     for master, gradient in zip(masters, gradients, strict=True):
         master.grad = gradient
-    with recorder.listening():
+    with recorder.recording():
         _clip(gradients)
         optimizer.step()
         with torch.no_grad():
@@ -108,12 +108,12 @@ def _serve(model: nn.Module, given: Any, recorder: CallRecorder, *, with_cache: 
     """Run a prefill of the whole length and, if the model has a cache, one more token."""
     model.eval()
     plain = {name: value for name, value in given.items() if name != "labels"} if isinstance(given, dict) else given
-    with recorder.listening(), torch.no_grad():
+    with recorder.recording(), torch.no_grad():
         recorder.phase = Phase.PREFILL
         answer = _call(model, plain, use_cache=True) if with_cache else _call(model, plain)
         if with_cache:
             recorder.phase = Phase.DECODE
-            with recorder.muted():
+            with recorder.paused():
                 token = given["input_ids"][:, :1].clone()
             _call(model, {"input_ids": token}, past_key_values=answer.past_key_values, use_cache=True)
 
@@ -141,7 +141,7 @@ def _loss(answer: Any, recorder: CallRecorder) -> torch.Tensor:
             place="trace",
             remedy="it must return a tensor that depends on its weights, best the loss",
         )
-    with recorder.muted():
+    with recorder.paused():
         return torch.stack([value.float().sum() for value in floats]).sum()
 
 
