@@ -198,8 +198,8 @@ def sweep(
     further = tuple(dtype for dtype in core_dtypes if dtype not in dtypes)
     parts = opinfo.parts(catalogue, only)
     options = opinfo_trial.TrialOptions(samples, Strictness(rms_ratio, max_ratio, roundoffs, sums), forward_mode)
-    counts = {(dtype, part): summary.Tally(accelerator.id) for dtype in dtypes for part in parts}
-    counts |= {(dtype, parts[-1]): summary.Tally(accelerator.id) for dtype in further}
+    counts = {(dtype, part): summary.SweepSummary(accelerator.id) for dtype in dtypes for part in parts}
+    counts |= {(dtype, parts[-1]): summary.SweepSummary(accelerator.id) for dtype in further}
     outcomes = summary.OperatorMap()
     for done, swept in enumerate(sweeping.sweep(
         accelerator, entries, chosen, (*dtypes, *further) if only else dtypes, core_dtypes=() if only else further,

@@ -198,18 +198,20 @@ def workload(
     loaded = workload_schema.load(file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()  # `judge` asks for it where a profile names a file
     yield Row({"operator": "*", "outcome": "summary", "detail": f"operators of {loaded.name}", "sha256": digest})
-    parts = [part for part in replay.parts(loaded) if not only or any(fnmatchcase(part.name, glob) for glob in only)]
-    counts = summary.Tally(accelerator.id, loaded)
+    op_groups = [
+        group for group in replay.op_groups(loaded) if not only or any(fnmatchcase(group.name, glob) for glob in only)
+    ]
+    counts = summary.WorkloadSummary(accelerator.id, loaded)
     strictness = Strictness(rms_ratio, max_ratio, roundoffs, sums)
     large_s /= accelerator.stack.sharing(accelerator.facts)
-    for part, result in replay_supervisor.run(
-        accelerator, loaded, file, parts=parts, budget_s=budget_s, large_s=large_s,
+    for group, result in replay_supervisor.run(
+        accelerator, loaded, file, op_groups=op_groups, budget_s=budget_s, large_s=large_s,
         call_limit_s=call_limit_s, strictness=strictness,
     ):  # fmt: skip
-        counts.found.append((part, result))
-        yield Row(summary.row(part, result))
+        counts.found.append((group, result))
+        yield Row(summary.row(group, result))
         if len(counts.found) % 20 == 0:
-            yield Note(f"{len(counts.found)} of {len(parts)} operators done, now {part.label}")
+            yield Note(f"{len(counts.found)} of {len(op_groups)} operators done, now {group.label}")
     yield Row({"operator": "*", "outcome": "summary", "detail": str(counts)})
     chosen = {"extent": "chosen"} if only else {}
     for item in counts.measurements():

@@ -32,7 +32,7 @@ class _Plain:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawer:
+class InputGenerator:
     """Draws the arguments of calls from one generator."""
 
     generator: torch.Generator
@@ -90,8 +90,8 @@ class Drawer:
         dtype = getattr(torch, spec.dtype)
         dense = self._dense(spec.shape, dtype, values)
         if spec.stride is not None and math.prod(spec.shape):
-            room = 1 + sum((size - 1) * step for size, step in zip(spec.shape, spec.stride, strict=True))
-            base = self._dense((room,), dtype, values if values.kind in ("normal", "positive", "share") else Values())
+            extent = 1 + sum((size - 1) * step for size, step in zip(spec.shape, spec.stride, strict=True))
+            base = self._dense((extent,), dtype, values if values.kind in ("normal", "positive", "share") else Values())
             view = base.as_strided(spec.shape, spec.stride)
             if values.kind not in ("normal", "positive", "share") and 0 not in spec.stride:
                 view.copy_(dense)

@@ -31,14 +31,14 @@ def grouped_mm(left: Tensor, right: Tensor, offs: Tensor | None = None, **_: Any
     if offs is None:
         return left @ right
     ends = [0, *offs.tolist()]
-    parts = list(itertools.pairwise(ends))
+    ranges = list(itertools.pairwise(ends))
     if left.ndim == 2 and right.ndim == 3:
-        found = [left[start:end] @ right[expert] for expert, (start, end) in enumerate(parts)]
+        found = [left[start:end] @ right[expert] for expert, (start, end) in enumerate(ranges)]
         # Rows behind the last expert's belong to none.
         return torch.cat([*found, left.new_zeros(left.shape[0] - ends[-1], right.shape[-1])])
     if left.ndim == 2:
-        return torch.stack([left[:, start:end] @ right[start:end] for start, end in parts])
-    return torch.cat([left[expert] @ right[:, start:end] for expert, (start, end) in enumerate(parts)], 1)
+        return torch.stack([left[:, start:end] @ right[start:end] for start, end in ranges])
+    return torch.cat([left[expert] @ right[:, start:end] for expert, (start, end) in enumerate(ranges)], 1)
 
 
 def histc(values: Tensor, *arguments: Any, **keywords: Any) -> Tensor:

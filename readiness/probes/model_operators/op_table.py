@@ -76,7 +76,7 @@ class Operator:
     def entry(self) -> Entry:
         """As the comparisons of the catalogue take it."""
         base = self.base
-        if base in op_semantics.PLACES_ALONG:  # they tell places as well, and of equal values any
+        if base in op_semantics.INDICES_ALONG:  # they tell places as well, and of equal values any
             reduces = base in ("max", "min") and self.name.endswith(".dim")
             return Entry(self.name, f"{base}.reduction_with_dim" if reduces else base, self)
         alias = next((member for member, names in _CLASS if base in names), _ALIASES.get(base, base))

@@ -15,7 +15,7 @@ from readiness.accelerators.base import Accelerator
 from readiness.numerics import USUAL, Strictness
 from readiness.numerics.unsupported import is_out_of_memory
 from readiness.probes.model_operators import matmul_bounds, op_table, replay_sizes
-from readiness.probes.model_operators.input_generation import Drawer
+from readiness.probes.model_operators.input_generation import InputGenerator
 from readiness.probes.model_operators.op_table import Operator
 from readiness.probes.model_operators.outcomes import CallTiming, ReplayResult
 from readiness.probes.model_operators.replay_sizes import DeviceBudget
@@ -49,7 +49,7 @@ class OpGroup:
         return f"{self.name.removeprefix('aten::')} in {self.dtype}"
 
 
-def parts(workload: Workload) -> list[OpGroup]:
+def op_groups(workload: Workload) -> list[OpGroup]:
     """The workload by operator and dtype, those that are called most first."""
     found: dict[tuple[str, str], list[int]] = {}
     for number, record in enumerate(workload.records):
@@ -68,7 +68,7 @@ class Replayer:
 
     accelerator: Accelerator
     workload: Workload
-    part: OpGroup
+    group: OpGroup
     budget: DeviceBudget
     enter: Enter
     deadline: float
@@ -85,18 +85,18 @@ class Replayer:
         At small sizes every element is looked at; at `large` ones what time allows, and what it does not is no failure.
         """
         try:
-            operator = op_table.find(self.part.name)
+            operator = op_table.find(self.group.name)
         except op_table.NoOperatorError as problem:
             return ReplayResult(Outcome.UNJUDGED, detail=str(problem))
         self._recorded = RecordedTrial(
-            self.accelerator, operator, getattr(torch, self.part.dtype), self.enter, self.strictness, self.offsets
+            self.accelerator, operator, getattr(torch, self.group.dtype), self.enter, self.strictness, self.offsets
         )
-        records = [self.workload.records[number] for number in self.part.records]
+        records = [self.workload.records[number] for number in self.group.records]
         backward = any(self._wants_gradient(record) for record in records)
         try:
             if large:
                 self._large(operator)
-            elif not (self._small() and self._odd(records)):
+            elif not (self._small() and self._odd_sizes(records)):
                 return self._nondeterministic(backward) or ReplayResult(
                     Outcome.UNJUDGED, detail="no time was left", backward=backward, reached=False
                 )
@@ -111,8 +111,8 @@ class Replayer:
         if noted := self._nondeterministic(backward):
             return noted
         if self._trial.fallbacks:
-            phase, where, said = self._trial.fallbacks[0]
-            return ReplayResult(Outcome.FALLBACK, phase, said, backward, where, timings=self._timings)
+            phase, where, warning = self._trial.fallbacks[0]
+            return ReplayResult(Outcome.FALLBACK, phase, warning, backward, where, timings=self._timings)
         return ReplayResult(*self._where(), backward=backward, timings=self._timings)
 
     @property
@@ -130,7 +130,7 @@ class Replayer:
     def _where(self) -> tuple[Outcome, Phase, str]:
         if self._hosted:
             return Outcome.FALLBACK, Phase.FORWARD, self._hosted
-        match kernel_provenance.of_overload(self.accelerator.device.type, self.part.name):
+        match kernel_provenance.of_overload(self.accelerator.device.type, self.group.name):
             case kernel_provenance.Provenance.FALLBACK:
                 return Outcome.FALLBACK, Phase.FORWARD, "by the dispatch table"
             case kernel_provenance.Provenance.DECOMPOSED:
@@ -139,40 +139,40 @@ class Replayer:
                 return Outcome.NATIVE, Phase.FORWARD, ""
 
     def _wants_gradient(self, record: Record) -> bool:
-        asked = any(spec.grad for spec in record.call.specs()) and any(phase in record.calls for phase in TRAINING)
-        return self.gradients and asked
+        requested = any(spec.grad for spec in record.call.specs()) and any(phase in record.calls for phase in TRAINING)
+        return self.gradients and requested
 
     @property
     def _in_time(self) -> bool:
         return time.monotonic() < self.deadline
 
-    def _drawer(self, *labels: object) -> Drawer:
-        return Drawer(self.accelerator.generator("workload", self.part.name, self.part.dtype, *labels))
+    def _input_generator(self, *labels: object) -> InputGenerator:
+        return InputGenerator(self.accelerator.generator("workload", self.group.name, self.group.dtype, *labels))
 
     def _at_home(self, call: Call) -> Call:
         return op_table.at_home(call, self.accelerator.device.type)
 
     def _small(self) -> bool:
         """Every distinct record, every element, forward and backward, on other views too."""
-        seen: dict[Call, CallTiming] = {}
-        for number in self.part.records:
+        distinct: dict[Call, CallTiming] = {}
+        for number in self.group.records:
             record = self.workload.records[number]
             size, small = replay_sizes.smallest(self.workload, record)
             call = self._at_home(small)
             if not self._in_time:
                 return False
-            if call not in seen:
+            if call not in distinct:
                 if replay_sizes.size_bytes(call) * 8 > self.budget.bytes:
                     continue
-                sample = self._drawer("small", len(seen)).sample(call)
+                sample = self._input_generator("small", len(distinct)).sample(call)
                 self._recorded.check(sample, gradients=self._wants_gradient(record), views=True)
-                seen[call] = self._timing(record, call, size)
-                if len(seen) == 1:
-                    self._hosted = self._trial.seen_on_host(sample) or ""
-            self._timings[number] = seen[call]
+                distinct[call] = self._timing(record, call, size)
+                if len(distinct) == 1:
+                    self._hosted = self._trial.host_work_reason(sample) or ""
+            self._timings[number] = distinct[call]
         return True
 
-    def _odd(self, records: Sequence[Record]) -> bool:
+    def _odd_sizes(self, records: Sequence[Record]) -> bool:
         """The largest records at lengths on both sides of tiles' edges, and with fewer inputs that want a gradient."""
         def size(record: Record) -> float:
             return replay_sizes.size_bytes(replay_sizes.smallest(self.workload, record)[1])
@@ -183,14 +183,14 @@ class Replayer:
                     return False
                 self._edge(self._at_home(call), record, f"at length {length}", (place, length))
             usual = self._at_home(replay_sizes.smallest(self.workload, record)[1])
-            for position, call in enumerate(replay_sizes.odd(usual)):
+            for position, call in enumerate(replay_sizes.odd_sizes(usual)):
                 if not self._in_time:
                     return False
                 self._edge(call, record, "at sizes not divisible by a tile", (place, "odd", position))
             subsets = _subsets(self._at_home(replay_sizes.smallest(self.workload, record)[1])) if self.gradients else []
             for position, call in enumerate(subsets):
                 label = "with a gradient to some inputs alone"
-                sample = self._drawer("subset", place, position).sample(call, label=label)
+                sample = self._input_generator("subset", place, position).sample(call, label=label)
                 self._recorded.check(sample, gradients=True)
         return True
 
@@ -203,7 +203,7 @@ class Replayer:
         """
         gradients = self._wants_gradient(record)
         try:
-            sample = self._drawer("edge", *labels).sample(call, label=label)
+            sample = self._input_generator("edge", *labels).sample(call, label=label)
         except (RuntimeError, IndexError, ValueError, TypeError):  # no choice of values fits
             return
         oracle = self._recorded.oracle(sample, gradients=gradients)
@@ -217,7 +217,7 @@ class Replayer:
 
     def _large(self, operator: Operator) -> None:
         """Each record as large as memory and time allow: is it there, how long does it take, are chosen elements right?"""
-        for number in self.part.records:
+        for number in self.group.records:
             record = self.workload.records[number]
             size, call = self._affordable(record)
             if not self._in_time or size == replay_sizes.smallest(self.workload, record)[0]:
@@ -231,7 +231,7 @@ class Replayer:
     def _timed(self, operator: Operator, record: Record, number: int, call: Call, size: Size) -> None:
         label = f"at {replay_sizes.describe_size(self.workload, size)}"
         try:
-            sample = self._drawer("large", number).sample(call, label=label)
+            sample = self._input_generator("large", number).sample(call, label=label)
         except RuntimeError:  # the host has not the memory: it stays as it was played
             return
         gradients = self._wants_gradient(record)
@@ -241,7 +241,7 @@ class Replayer:
             if not is_out_of_memory(failure.__cause__):
                 raise
             return  # what it makes is larger than what it takes: it stays as it was played
-        self._look(operator, sample, called)
+        self._check_elements(operator, sample, called)
         if self._trial.forward_s < self.budget.seconds:  # the first call may have compiled
             self._trial.on_device(sample, gradients)
         self._timings[number] = self._timing(record, call, size)
@@ -254,17 +254,17 @@ class Replayer:
         if not full and whole is not None:
             work = max(op_table.work(whole) - op_table.work(call), 0.0)
             traffic = max(replay_sizes.size_bytes(whole) - replay_sizes.size_bytes(call), 0.0)
-        words = replay_sizes.describe_size(self.workload, self.workload.full if full else size)
-        return CallTiming(self._trial.forward_s, full, words, self._trial.backward_s, work, traffic)
+        size_text = replay_sizes.describe_size(self.workload, self.workload.full if full else size)
+        return CallTiming(self._trial.forward_s, full, size_text, self._trial.backward_s, work, traffic)
 
-    def _look(self, operator: Operator, sample: Sample, called: CallResult) -> None:
+    def _check_elements(self, operator: Operator, sample: Sample, called: CallResult) -> None:
         """Chosen elements of a large result against float64; those that are no number where there should be one."""
         out = called.outputs[0] if called.outputs else None
         if not isinstance(out, torch.Tensor) or not out.is_floating_point() or operator.unspecified:
             return
         if out.numel() * out.itemsize > _TAKEN_BACK_BYTES or not out.numel():
             return
-        generator = self.accelerator.generator("looked at", self.part.name)
+        generator = self.accelerator.generator("looked at", self.group.name)
         host = out.cpu()
         wrong = matmul_bounds.spot_check(operator, sample, host, generator, self.strictness.sums)
         if wrong is None and not bool(torch.isfinite(host).all()):
@@ -274,9 +274,9 @@ class Replayer:
         if wrong is not None:
             raise FailedError(Outcome.WRONG, Phase.FORWARD, wrong, sample.label)
         if operator.base in op_table.POINTWISE:
-            self._look_at_some(sample, host, generator)
+            self._check_some_elements(sample, host, generator)
 
-    def _look_at_some(self, sample: Sample, host: torch.Tensor, generator: torch.Generator) -> None:
+    def _check_some_elements(self, sample: Sample, host: torch.Tensor, generator: torch.Generator) -> None:
         shape = host.shape
         if any(tensor.ndim > len(shape) for tensor in sample.tensors()):
             return

@@ -54,7 +54,7 @@ class DeviceBudget:
 
 def unmeasured(accelerator: Accelerator) -> DeviceBudget:
     """What there is to spend on a device that was not looked at yet: its memory, and a pace that none falls short of."""
-    return DeviceBudget(_room(accelerator), 1.0, *UNMEASURED)
+    return DeviceBudget(_free_bytes(accelerator), 1.0, *UNMEASURED)
 
 
 def measure(accelerator: Accelerator) -> tuple[float, float]:
@@ -71,7 +71,7 @@ def measure(accelerator: Accelerator) -> tuple[float, float]:
             break
     moved, copy_s = 0, 1.0
     for count in (2**22, 2**26, 2**28):
-        if moved and 4 * count * _COPIES > _room(accelerator):
+        if moved and 4 * count * _COPIES > _free_bytes(accelerator):
             break
         values = torch.zeros(count, device=accelerator.device)
         moved, copy_s = 2 * values.nbytes, _timed(accelerator, values.clone)
@@ -80,7 +80,7 @@ def measure(accelerator: Accelerator) -> tuple[float, float]:
     return float(side) ** 3 / product_s, moved / copy_s
 
 
-def _room(accelerator: Accelerator) -> float:
+def _free_bytes(accelerator: Accelerator) -> float:
     """Bytes that may be had on the device and on the host at once."""
     host_bytes = _host_memory()
     memory = accelerator.memory()
@@ -145,7 +145,7 @@ def edges(workload: Workload, record: Record) -> Iterator[tuple[int, Call]]:
             yield length, call
 
 
-def odd(call: Call) -> Iterator[Call]:
+def odd_sizes(call: Call) -> Iterator[Call]:
     """The same call with sizes that no tile divides: those that were alike stay alike. Some operators cannot take it."""
     for shift in (-3, 1):
         yield Call(call.op, _shifted(call.arguments, shift), _shifted(call.keywords, shift))

@@ -37,7 +37,8 @@ class Task:
 
 
 def run(
-    accelerator: Accelerator, workload: Workload, file: Path, *, parts: Sequence[OpGroup], budget_s: float, large_s: float,
+    accelerator: Accelerator, workload: Workload, file: Path, *, op_groups: Sequence[OpGroup], budget_s: float,
+    large_s: float,
     call_limit_s: float, strictness: Strictness = USUAL, fork_safe: bool | None = None,
 ) -> Iterator[tuple[OpGroup, ReplayResult]]:  # fmt: skip
     """Each part exactly once, with what became of it. Those not begun within `budget_s` are told as not reached.
@@ -56,22 +57,22 @@ def run(
         start, lambda task: task.message, lambda task: task.limit_s, phases=True
     ) as supervisor:
         replay = _Replay(workload, supervisor, call_limit_s, strictness, time.monotonic() + budget_s)
-        found = {part: replay.replay_group(part, large=False) for part in parts}
+        found = {group: replay.replay_group(group, large=False) for group in op_groups}
         # The cheap ones first: what they leave of their share is for those that need more.
-        left = sorted((part for part in parts if found[part].outcome.right), key=replay.bytes_moved)
+        left = sorted((group for group in op_groups if found[group].outcome.right), key=replay.bytes_moved)
         if left and large_s > 0:
-            replay.measure_pace()
+            replay.measure_speed()
         replay.deadline = min(replay.deadline, time.monotonic() + large_s)
-        for position, part in enumerate(left):
+        for position, group in enumerate(left):
             records = sum(len(other.records) for other in left[position:])
-            later = replay.replay_group(part, large=True, records=records)
+            later = replay.replay_group(group, large=True, records=records)
             if later.reached:
-                found[part] = _together(found[part], later)
-            yield part, replay.extrapolate(found[part])
-        yield from ((part, replay.extrapolate(found[part])) for part in parts if part not in left)
+                found[group] = _merged(found[group], later)
+            yield group, replay.extrapolate(found[group])
+        yield from ((group, replay.extrapolate(found[group])) for group in op_groups if group not in left)
 
 
-def _together(small: ReplayResult, large: ReplayResult) -> ReplayResult:
+def _merged(small: ReplayResult, large: ReplayResult) -> ReplayResult:
     """What both sizes say of an operator: the worse of the two, and all that was played."""
     worse = small if small.outcome in (Outcome.FALLBACK, Outcome.NONDETERMINISTIC) and large.outcome.right else large
     forward = small.forward or (small.outcome if worse.phase is Phase.BACKWARD else None)
@@ -88,45 +89,50 @@ class _Replay:
     call_limit_s: float
     strictness: Strictness
     deadline: float
-    pace: tuple[float, float] | None = None
+    speed: tuple[float, float] | None = None
 
-    def bytes_moved(self, part: OpGroup) -> float:
+    def bytes_moved(self, group: OpGroup) -> float:
         """How much there is to move for it at the model's own size."""
-        return replay_sizes.bytes_moved(self.workload, (self.workload.records[number] for number in part.records))
+        return replay_sizes.bytes_moved(self.workload, (self.workload.records[number] for number in group.records))
 
     def extrapolate(self, result: ReplayResult) -> ReplayResult:
         """With times as at the model's own size, by what the device was seen to do."""
-        pace = self.pace or replay_sizes.UNMEASURED
-        return replace(result, timings={number: timing.extrapolate(*pace) for number, timing in result.timings.items()})
+        speed = self.speed or replay_sizes.UNMEASURED
+        return replace(result, timings={number: timing.extrapolate(*speed) for number, timing in result.timings.items()})
 
-    def measure_pace(self) -> None:
+    def measure_speed(self) -> None:
         """How fast the device is, where that can be told without losing a process."""
         with contextlib.suppress(StartError):
             end = self.supervisor.do(Task({"measure": True}, self.call_limit_s))
             if end.status is TaskStatus.DONE and end.result is not None:
-                self.pace = (end.result[0], end.result[1])
+                self.speed = (end.result[0], end.result[1])
 
-    def replay_group(self, part: OpGroup, *, large: bool, records: int = 1) -> ReplayResult:
+    def replay_group(self, group: OpGroup, *, large: bool, records: int = 1) -> ReplayResult:
         """One part, in a process that may die of it. `records` are those that must share the time left.
 
         Where it refuses inputs at an offset, it is played once more without. Whatever is to be told of its gradient, it may
         serve: it is played once more without that.
         """
-        result = self._replay_group(part, large=large, records=records, gradients=True)
+        result = self._replay_group(group, large=large, records=records, gradients=True)
         offsets, refused = True, ""
         if result.visible_failure_at_offset:
             offsets, refused = False, result.explained
-            result = self._replay_group(part, large=large, records=records, gradients=True, offsets=False)
+            result = self._replay_group(group, large=large, records=records, gradients=True, offsets=False)
             result = replace(result, refused_offset=refused)
         if large or result.phase is not Phase.BACKWARD:
             return result
-        alone = self._replay_group(part, large=False, records=records, gradients=False, offsets=offsets)
-        if alone.reached and not alone.outcome.right and alone.outcome is not Outcome.UNJUDGED:
-            return replace(alone, refused_offset=refused)
-        return replace(result, forward=alone.outcome, reached=alone.reached, timings=alone.timings or result.timings)
+        forward_only = self._replay_group(group, large=False, records=records, gradients=False, offsets=offsets)
+        if forward_only.reached and not forward_only.outcome.right and forward_only.outcome is not Outcome.UNJUDGED:
+            return replace(forward_only, refused_offset=refused)
+        return replace(
+            result,
+            forward=forward_only.outcome,
+            reached=forward_only.reached,
+            timings=forward_only.timings or result.timings,
+        )
 
     def _replay_group(
-        self, part: OpGroup, *, large: bool, records: int, gradients: bool, offsets: bool = True
+        self, group: OpGroup, *, large: bool, records: int, gradients: bool, offsets: bool = True
     ) -> ReplayResult:
         limit_s = self.call_limit_s
         while True:
@@ -134,8 +140,8 @@ class _Replay:
             if left_s <= 0:
                 return ReplayResult(Outcome.UNJUDGED, detail="no time was left", reached=False)
             end = self.supervisor.do(Task({
-                "part": [part.name, part.dtype, list(part.records)], "left_s": left_s, "large": large,
-                "record_s": left_s / records, "pace": self.pace, "gradients": gradients, "offsets": offsets,
+                "group": [group.name, group.dtype, list(group.records)], "left_s": left_s, "large": large,
+                "record_s": left_s / records, "speed": self.speed, "gradients": gradients, "offsets": offsets,
                 "strictness": asdict(self.strictness),
             }, limit_s))  # fmt: skip
             if end.status is not TaskStatus.HUNG or limit_s > self.call_limit_s:

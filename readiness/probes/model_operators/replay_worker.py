@@ -66,7 +66,7 @@ def _serve(server: TaskServer, accelerator: Accelerator, workload: Workload) -> 
 
     def do(task: Mapping[str, Any]) -> tuple[Any, bool]:
         if "measure" in task:
-            return _pace(accelerator), False
+            return _measure_speed(accelerator), False
         result = _replayed(server, accelerator, workload, budget, task)
         # Also of one that cannot be judged: the next one must not be blamed for a device that this one has lost.
         lost = not result.outcome.right and not accelerator.is_usable()
@@ -81,15 +81,15 @@ def _serve(server: TaskServer, accelerator: Accelerator, workload: Workload) -> 
 def _replayed(
     server: TaskServer, accelerator: Accelerator, workload: Workload, budget: DeviceBudget, task: Mapping[str, Any]
 ) -> ReplayResult:
-    name, dtype, records = task["part"]
-    part = OpGroup(name, dtype, tuple(records))
+    name, dtype, records = task["group"]
+    group = OpGroup(name, dtype, tuple(records))
     deadline = time.monotonic() + task["left_s"]
     try:
-        pace = task["pace"] or (budget.multiplications_per_s, budget.bytes_per_s)
-        share = DeviceBudget(budget.bytes, task["record_s"], *pace)
+        speed = task["speed"] or (budget.multiplications_per_s, budget.bytes_per_s)
+        share = DeviceBudget(budget.bytes, task["record_s"], *speed)
         strictness = Strictness(**task["strictness"])
         replayer = Replayer(
-            accelerator, workload, part, share, server.phase.enter, deadline, task["gradients"], task["offsets"], strictness
+            accelerator, workload, group, share, server.phase.enter, deadline, task["gradients"], task["offsets"], strictness
         )
         return replayer.replay_group(large=task["large"])
     except Exception as problem:  # noqa: BLE001 - one operator's, not the run's
@@ -97,7 +97,7 @@ def _replayed(
         return ReplayResult(Outcome.UNJUDGED, detail=f"it could not be compared: {describe(problem)}")
 
 
-def _pace(accelerator: Accelerator) -> tuple[float, float] | None:
+def _measure_speed(accelerator: Accelerator) -> tuple[float, float] | None:
     try:
         return replay_sizes.measure(accelerator)
     except Exception:  # noqa: BLE001 - the operators' own trials say what is wrong

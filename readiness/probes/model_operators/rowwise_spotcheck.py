@@ -101,8 +101,8 @@ def total(sample: Sample, out: Tensor, generator: torch.Generator, *, mean: bool
 
 def joined(sample: Sample, out: Tensor, generator: torch.Generator) -> Looked | None:  # noqa: ARG001
     """What was put side by side, all of it: to the bit."""
-    parts = [part.detach() for part in sample.arguments[0]]
-    want = torch.cat(parts, int(_option(sample, 1, "dim", 0)))
+    tensors = [tensor.detach() for tensor in sample.arguments[0]]
+    want = torch.cat(tensors, int(_option(sample, 1, "dim", 0)))
     return (out.detach().cpu(), want, torch.zeros(())) if want.dtype is out.dtype else None
 
 

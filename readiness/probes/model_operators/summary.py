@@ -29,7 +29,7 @@ Weigh = Callable[[int, Sequence[Phase]], float]
 
 
 @dataclass(slots=True)
-class Tally:
+class WorkloadSummary:
     """What became of each part of a workload on one accelerator."""
 
     accelerator: str
@@ -45,20 +45,20 @@ class Tally:
         """For each use, over all dtypes and for each floating one."""
         for use, phases in USES.items():
             dtypes = dict.fromkeys(
-                part.dtype for part, _ in self._of(phases) if part.dtype.startswith(("float", "bfloat"))
+                group.dtype for group, _ in self._of(phases) if group.dtype.startswith(("float", "bfloat"))
             )
             for dtype in ("all", *sorted(dtypes)):
                 part_of = [pair for pair in self._of(phases) if dtype in ("all", pair[0].dtype)]
                 if use == "inference":
-                    part_of = [(part, result.without_gradient) for part, result in part_of]
+                    part_of = [(group, result.without_gradient) for group, result in part_of]
                 labels = {"workload": self.workload.name, "phase": use, "dtype": dtype}
                 yield from self._measure(part_of, use, phases, labels)
 
     def _of(self, phases: Sequence[Phase]) -> list[tuple[OpGroup, ReplayResult]]:
         return [pair for pair in self.found if self._count(pair[0], phases)]
 
-    def _count(self, part: OpGroup, phases: Sequence[Phase]) -> int:
-        return sum(self.workload.records[number].count(phases) for number in part.records)
+    def _count(self, group: OpGroup, phases: Sequence[Phase]) -> int:
+        return sum(self.workload.records[number].count(phases) for number in group.records)
 
     def _measure(
         self, pairs: Sequence[tuple[OpGroup, ReplayResult]], use: str, phases: Sequence[Phase], labels: dict[str, str]
@@ -66,26 +66,27 @@ class Tally:
         reached = all(result.reached for _, result in pairs)
         judged = all(result.outcome is not Outcome.UNJUDGED for _, result in pairs)
         extent = {"extent": "all" if reached and judged else "part"}  # what nobody could judge is not known to be right
-        names = {part.name for part, _ in pairs}
+        names = {group.name for group, _ in pairs}
         yield Measurement("operators", len(names), labels | extent)
-        unjudged = {part.name for part, result in pairs if result.outcome is Outcome.UNJUDGED and result.reached}
+        unjudged = {group.name for group, result in pairs if result.outcome is Outcome.UNJUDGED and result.reached}
         yield Measurement("unjudged", len(unjudged), labels | (extent if not unjudged else {"extent": "all"}))
         if all(result.outcome is Outcome.UNJUDGED for _, result in pairs):
             return  # nothing is known to be right
         for name, outcomes in _COUNTED.items():
-            poor = [(part, result) for part, result in pairs if result.outcome in outcomes]
+            poor = [(group, result) for group, result in pairs if result.outcome in outcomes]
             # What is bad in a part is bad in the whole.
             phrases = labels | (extent if not poor else {"extent": "all"})
-            yield Measurement(name, len({part.name for part, _ in poor}), phrases, about=self._named(poor))
-        refusing = [part.label for part, result in pairs if result.refused_offset]
+            yield Measurement(name, len({group.name for group, _ in poor}), phrases, about=self._named(poor))
+        refusing = [group.label for group, result in pairs if result.refused_offset]
         yield Measurement(
-            "refuse_unaligned", len({part.name for part, result in pairs if result.refused_offset}),
+            "refuse_unaligned", len({group.name for group, result in pairs if result.refused_offset}),
             labels | (extent if not refusing else {"extent": "all"}),
             about=f"{self.accelerator}: {'; '.join(refusing)}"[:_LONGEST] if refusing else None,
         )  # fmt: skip
         standing = [pair for pair in pairs if pair[1].outcome in _STANDING]
         yield Measurement(
-            "obstacles", len({part.name for part, _ in standing}), labels | (extent if not standing else {"extent": "all"}),
+            "obstacles", len({group.name for group, _ in standing}),
+            labels | (extent if not standing else {"extent": "all"}),
             about=self.line(pairs, phases) if standing else None,
         )  # fmt: skip
         for weight, weigh in (("calls", self._by_calls), ("time", self._by_time)):
@@ -145,23 +146,23 @@ class Tally:
 
     def line(self, pairs: Sequence[tuple[OpGroup, ReplayResult]], phases: Sequence[Phase]) -> str:
         """`sim:0: 3 of 97 operators of deepseek-v3 missing, 2 wrong in backward (bfloat16): 11 % of its calls (...)`."""
-        total = len({part.name for part, _ in pairs})
+        total = len({group.name for group, _ in pairs})
         groups: dict[str, list[tuple[OpGroup, ReplayResult]]] = {}
-        for part, result in pairs:
+        for group, result in pairs:
             if result.outcome in (*_STANDING, Outcome.FALLBACK, Outcome.NONDETERMINISTIC):
                 backward = result.phase is TrialPhase.BACKWARD and result.outcome is not Outcome.FALLBACK
                 late = " in backward" if backward else ""
-                groups.setdefault(_WORDS[result.outcome] + late, []).append((part, result))
-        order = [words + late for words in _WORDS.values() for late in ("", " in backward")]
+                groups.setdefault(_OUTCOME_PHRASES[result.outcome] + late, []).append((group, result))
+        order = [phrase + late for phrase in _OUTCOME_PHRASES.values() for late in ("", " in backward")]
         phrases: list[str] = []
-        for words, members in sorted(groups.items(), key=lambda entry: order.index(entry[0])):
-            dtypes = sorted({part.dtype for part, _ in members})
-            count = len({part.name for part, _ in members})
-            first = f"{count} of {total} operators of {self.workload.name} {words}" if not phrases else f"{count} {words}"
-            phrases.append(first + (f" ({', '.join(dtypes)})" if "in backward" in words else ""))
-        concerned = [pair for members in groups.values() for pair in members]
-        calls = sum(self._count(part, phases) for part, _ in concerned)
-        share = calls / max(sum(self._count(part, phases) for part, _ in pairs), 1)
+        for phrase, results in sorted(groups.items(), key=lambda entry: order.index(entry[0])):
+            dtypes = sorted({group.dtype for group, _ in results})
+            count = len({group.name for group, _ in results})
+            first = f"{count} of {total} operators of {self.workload.name} {phrase}" if not phrases else f"{count} {phrase}"
+            phrases.append(first + (f" ({', '.join(dtypes)})" if "in backward" in phrase else ""))
+        concerned = [pair for results in groups.values() for pair in results]
+        calls = sum(self._count(group, phases) for group, _ in concerned)
+        share = calls / max(sum(self._count(group, phases) for group, _ in pairs), 1)
         named = self._named([pair for pair in concerned if pair[1].outcome in _STANDING], prefix="")
         return f"{self.accelerator}: {', '.join(phrases)}: {_percent(share)} of its calls ({named})"[:_LONGEST]
 
@@ -170,7 +171,7 @@ class Tally:
         if not poor:
             return None
         ranked = sorted(poor, key=lambda pair: -self._count(pair[0], list(Phase)))
-        phrases = [_describe(part, result) for part, result in ranked]
+        phrases = [_describe(group, result) for group, result in ranked]
         start = f"{self.accelerator}: " if prefix is None else prefix
         text = ""
         for named in range(min(_NAMED, len(phrases)), 0, -1):
@@ -184,23 +185,23 @@ class Tally:
         """`97 operators in 115 dtypes: 60 native, 55 decomposed`."""
         counts = Counter(result.outcome.value for _, result in self.found)
         phrases = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
-        return f"{len({part.name for part, _ in self.found})} operators, by dtype: {phrases}"
+        return f"{len({group.name for group, _ in self.found})} operators, by dtype: {phrases}"
 
 
 #: In the order in which they are told.
-_WORDS = {
+_OUTCOME_PHRASES = {
     Outcome.MISSING: "missing", Outcome.WRONG: "wrong", Outcome.CRASHED: "crash", Outcome.HANG: "hang",
     Outcome.NONDETERMINISTIC: "nondeterministic", Outcome.FALLBACK: "on the CPU",
 }  # fmt: skip
 
 
-def row(part: OpGroup, result: ReplayResult) -> Mapping[str, Any]:
+def row(group: OpGroup, result: ReplayResult) -> Mapping[str, Any]:
     """A row of detail about one operator in one dtype."""
     sizes = Counter(timing.size for timing in result.timings.values())
     return {
-        "operator": part.name, "dtype": part.dtype, "phase": result.phase.value, "outcome": result.outcome.value,
+        "operator": group.name, "dtype": group.dtype, "phase": result.phase.value, "outcome": result.outcome.value,
         "detail": f"but {result.refused_offset}" if result.refused_offset and result.outcome.clean else result.explained,
-        "records": len(part.records),
+        "records": len(group.records),
         "largest": "; ".join(f"{count} at {size}" for size, count in sizes.most_common(4)),
         "seconds": round(sum(timing.seconds for timing in result.timings.values()), 6),
     }  # fmt: skip
@@ -228,10 +229,10 @@ def _percent(share: float) -> str:
     return f"{share:.0%}".replace("%", " %") if share >= 0.01 or not share else f"{share:.1%}".replace("%", " %")
 
 
-def _describe(part: OpGroup, result: ReplayResult) -> str:
+def _describe(group: OpGroup, result: ReplayResult) -> str:
     words = [{Outcome.FALLBACK: "runs on the CPU", Outcome.CRASHED: "crashes", Outcome.HANG: "hangs"}.get(
         result.outcome, result.outcome.value
     )]  # fmt: skip
     words += ["in its gradient"] if result.phase is TrialPhase.BACKWARD else []
     words += [result.where] if result.where else []
-    return f"{part.label}: {' '.join(words)}"
+    return f"{group.label}: {' '.join(words)}"

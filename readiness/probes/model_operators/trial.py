@@ -23,7 +23,7 @@ from readiness.probes.operators.samples import Convert, Sample
 
 #: So many of its own roundings, and of what its inputs' roundings move it by, an honest element may be off: steps in
 #: between round too. Where a row hangs together, what its elements are moved by is a random walk: six deviations.
-_ALONE, _IN_ROWS = (4.0, 4.0), (2.0, 6.0)
+_ELEMENTWISE, _IN_ROWS = (4.0, 4.0), (2.0, 6.0)
 #: What they sum inside may cost an element more than its own rounding.
 _SUM_INSIDE = ("norm_backward", "softmax_backward_data", "norm", "embedding_dense_backward")
 
@@ -75,11 +75,11 @@ class RoundingBounds:
     def exceeded(self, oracle: OpOracle, called: CallResult, reference: CallResult, phase: Phase) -> str | None:
         """Return what is wrong with the outputs or the gradients, or None."""
         if phase is Phase.BACKWARD:
-            return self._beyond_sums(oracle, called.gradients, reference.gradients, phase)
-        wrong = self._beyond_sums(oracle, called.outputs, reference.outputs, phase)
-        return wrong or self._beyond_rounding(oracle, called.outputs, reference.outputs)
+            return self._sum_bound_exceeded(oracle, called.gradients, reference.gradients, phase)
+        wrong = self._sum_bound_exceeded(oracle, called.outputs, reference.outputs, phase)
+        return wrong or self._rounding_exceeded(oracle, called.outputs, reference.outputs)
 
-    def _beyond_sums(self, oracle: OpOracle, have: Sequence[Any], want: Sequence[Any], phase: Phase) -> str | None:
+    def _sum_bound_exceeded(self, oracle: OpOracle, have: Sequence[Any], want: Sequence[Any], phase: Phase) -> str | None:
         """Of sums of products: what rounding cannot have done."""
         if not self.operator.contraction:
             return None
@@ -94,23 +94,23 @@ class RoundingBounds:
                     return wrong
         return None
 
-    def _beyond_rounding(self, oracle: OpOracle, have: Sequence[Any], want: Sequence[Any]) -> str | None:
+    def _rounding_exceeded(self, oracle: OpOracle, have: Sequence[Any], want: Sequence[Any]) -> str | None:
         """An element that is off by more than some roundings of it and of its inputs, in units of its own or its row's."""
         operator, dtype = self.operator, oracle.trial.dtype
         loose = operator.unspecified or operator.entry.within(op_semantics.RANDOM) or operator.base.endswith(_SUM_INSIDE)
         if loose or operator.exact or operator.contraction or operator.on_lists:
             return None
-        alone = operator.base in POINTWISE
+        elementwise = operator.base in POINTWISE
         moved = [other.outputs for other in oracle.sensitivity()]
         for position, (out, reference) in enumerate(zip(have, want, strict=True)):
             if not (isinstance(out, torch.Tensor) and out.is_floating_point() and reference.is_floating_point()):
                 continue
             shift = torch.stack([(other[position] - reference).abs() for other in moved]).nan_to_num(0.0, 0.0, 0.0)
-            by_row = not alone and reference.ndim > 0  # by chance a single one stands still
+            by_row = not elementwise and reference.ndim > 0  # by chance a single one stands still
             shift = shift.square().mean(0).mean(-1, keepdim=True).sqrt() if by_row else shift.amax(0)
             unit = max(comparison.roundoff(dtype), comparison.roundoff(out.dtype))
             size = torch.where(torch.isfinite(reference), reference.abs(), 0.0)
-            own, through = _ALONE if alone else _IN_ROWS
+            own, through = _ELEMENTWISE if elementwise else _IN_ROWS
             libm = op_semantics.LIBM if dtype is torch.float32 and operator.base in op_semantics.ELEMENTARY else 1.0
             leave = libm * oracle.trial.strictness.roundoffs * (own * unit * size + through * shift)
             ratio = numerics.bound_ratio(out, reference, leave)
@@ -121,15 +121,15 @@ class RoundingBounds:
 
 def _place(layout: Layout, device: torch.device) -> Convert:
     """To the device as it lies on the host, strides and all; or in another layout."""
-    return _moved_as_it_lies(device) if layout is Layout.CONTIGUOUS else layouts.in_layout(layout, device)
+    return _moved_with_strides(device) if layout is Layout.CONTIGUOUS else layouts.in_layout(layout, device)
 
 
-def _moved_as_it_lies(device: torch.device) -> Convert:
+def _moved_with_strides(device: torch.device) -> Convert:
     def convert(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.is_contiguous():
             return tensor.clone().to(device)
-        room = tensor.untyped_storage().nbytes() // tensor.itemsize
-        base = torch.as_strided(tensor, (room,), (1,), 0).clone().to(device)
+        capacity = tensor.untyped_storage().nbytes() // tensor.itemsize
+        base = torch.as_strided(tensor, (capacity,), (1,), 0).clone().to(device)
         return base.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
     return convert

@@ -108,7 +108,7 @@ class Comparison:
                 scale = _size(self.sample.tensors()[0]) if self.entry.within(op_semantics.SHRINKS) else 0.0
                 wrong = self._by_ratio(out, expected, native, partial(_at, sensitivity, position), scale)
                 # The order of summation is free, and another one may err several times as much as the CPU's.
-                wrong = None if wrong is not None and self._is_an_honest_sum(out) else wrong
+                wrong = None if wrong is not None and self._within_sum_bound(out) else wrong
             if wrong:
                 return f"output {position}: {wrong}" if len(reference) > 1 else wrong
         return None
@@ -123,7 +123,7 @@ class Comparison:
         """Whether it takes some of equal values here, and nobody says which."""
         return self.entry.within(op_semantics.CHOOSES) and self._ties()
 
-    def _is_an_honest_sum(self, out: torch.Tensor) -> bool:
+    def _within_sum_bound(self, out: torch.Tensor) -> bool:
         """Whether this is a matrix product and within the bound on the error of its sums."""
         factors = _FACTORS.get(self.entry.name)
         plain = self.dtype.is_floating_point and self.sample.through is None and not self.sample.keywords
@@ -202,7 +202,7 @@ class Comparison:
         if torch.equal(have, expected.to(have.dtype)) or (native is not None and torch.equal(have, native)):
             return None
         returns_indices = native is not None and self.entry.within(op_semantics.RETURNS_INDICES) and self._ties()
-        if returns_indices and tie_indices.point_alike(self.entry.base, self.sample, have, expected):
+        if returns_indices and tie_indices.indices_equivalent(self.entry.base, self.sample, have, expected):
             return None  # which of several equal values is picked is not defined
         return f"{int((have != expected).sum())} of {have.numel()} integers differ"
 
@@ -220,13 +220,15 @@ class Comparison:
         coarsest = max(roundoff(self.dtype), roundoff(out.dtype))
         if self.entry.within(op_semantics.ADDED_UP_WIDER):
             native = None
-        delicate = op_semantics.DELICATE.get(self.entry.name, op_semantics.DELICATE.get(self.entry.base, 1.0))
+        conditioning = op_semantics.ILL_CONDITIONED.get(
+            self.entry.name, op_semantics.ILL_CONDITIONED.get(self.entry.base, 1.0)
+        )
         if self.dtype is torch.float32 and self.entry.within(op_semantics.KEEP_LOGARITHMS):
-            delicate = 4.0
+            conditioning = 4.0
         strictness = self.strictness
-        if delicate != 1.0:  # what loses digits in any formula loses others in another one than the CPU's
+        if conditioning != 1.0:  # what loses digits in any formula loses others in another one than the CPU's
             strictness = replace(
-                strictness, rms_ratio=strictness.rms_ratio * delicate, max_ratio=strictness.max_ratio * delicate
+                strictness, rms_ratio=strictness.rms_ratio * conditioning, max_ratio=strictness.max_ratio * conditioning
             )
         if self.dtype is torch.float32 and self.entry.within(op_semantics.ELEMENTARY):
             strictness = replace(strictness, roundoffs=strictness.roundoffs * op_semantics.LIBM)
@@ -240,13 +242,15 @@ class Comparison:
         def compare(moved: torch.Tensor | None) -> numerics.RatioComparison:
             return numerics.compare_by_ratio(
                 out.detach(), expected.detach(), native, roundoff=coarsest, scale=scale, sensitivity=moved,
-                leniency=delicate * self.sample.leniency, forgive_overflow=forgive, strictness=strictness,
+                leniency=conditioning * self.sample.leniency, forgive_overflow=forgive, strictness=strictness,
             )  # fmt: skip
 
         found = compare(None)
         if not found.agrees and math.isfinite(found.rms_error) and sensitivity is not None:
             # More runs of the reference: only where the plain floor does not already settle it.
-            distances = [(other.detach() - expected.detach()).abs() for other in sensitivity() if _alike(other, expected)]
+            distances = [
+                (other.detach() - expected.detach()).abs() for other in sensitivity() if _is_comparable(other, expected)
+            ]
             if distances:
                 found = compare(torch.stack(distances).nan_to_num(0.0, 0.0, 0.0).amax(0).to(expected.dtype))
         return None if found.agrees else found.detail
@@ -325,7 +329,7 @@ def _at(moved: Moved, position: int, group: Group | None = None) -> list[Any]:
     return found if group is None else [group(gradient) for gradient in found]
 
 
-def _alike(other: Any, expected: torch.Tensor) -> bool:
+def _is_comparable(other: Any, expected: torch.Tensor) -> bool:
     return isinstance(other, torch.Tensor) and other.shape == expected.shape
 
 

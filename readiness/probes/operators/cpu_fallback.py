@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 
 #: "will fall back to run on the CPU" (MPS, Ascend), "Aten Op fallback from XPU to CPU happends", "falling back to CPU".
-_SAID = re.compile(r"\bfall(s|ing)?[ -]?back\b.{0,80}\b(CPU|host)\b", re.IGNORECASE | re.DOTALL)
+_FALLBACK_WARNING = re.compile(r"\bfall(s|ing)?[ -]?back\b.{0,80}\b(CPU|host)\b", re.IGNORECASE | re.DOTALL)
 
 
 def warn_always() -> None:
@@ -27,12 +27,12 @@ def watched(report: Callable[[str], None]) -> Iterator[None]:
     `torch.set_warn_always` is on.
     """
 
-    def hear(message: Warning | str, *_: object) -> None:
+    def record(message: Warning | str, *_: object) -> None:
         text = " ".join(str(message).split())
-        if _SAID.search(text):
+        if _FALLBACK_WARNING.search(text):
             report(text[:300])
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = hear  # type: ignore[assignment]
+        warnings.showwarning = record  # type: ignore[assignment]
         yield

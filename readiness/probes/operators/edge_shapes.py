@@ -29,7 +29,7 @@ _LENIENCY_NARROW = 16.0
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class EdgeSample:
     """As a sample of the database's own: all of its results are comparable."""
 
     def output_process_fn_grad(self, result: Any) -> Any:
@@ -38,7 +38,7 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class Make:
+class InputFactory:
     """Makes the inputs of one operator in one dtype."""
 
     dtype: torch.dtype
@@ -58,7 +58,7 @@ class Make:
             return (torch.rand(shape) + 0.5).to(self.dtype).requires_grad_(self.gradients)
         return torch.randint(1, 10, shape).to(self.dtype)
 
-    def places(self, count: int, *shape: int) -> torch.Tensor:
+    def indices(self, count: int, *shape: int) -> torch.Tensor:
         """Indices below `count`."""
         return torch.randint(0, count, shape)
 
@@ -68,75 +68,75 @@ Calls = Iterator[tuple[str, tuple[Any, ...]]]
 EMPTY, TAIL, MANY, LONG = "on no elements", "on sizes one over a tile", f"on {ROWS} rows", f"on sums of {DEEP} products"
 
 
-def _elementwise(make: Make) -> Calls:
-    yield EMPTY, (make.positive(0, 3),)
-    yield TAIL, (make.positive(9, EDGE),)
+def _elementwise(factory: InputFactory) -> Calls:
+    yield EMPTY, (factory.positive(0, 3),)
+    yield TAIL, (factory.positive(9, EDGE),)
 
 
-def _pairwise(make: Make) -> Calls:
-    yield EMPTY, (make.positive(0, 3), make.positive(3))
-    yield TAIL, (make.positive(9, EDGE), make.positive(9, 1))
+def _pairwise(factory: InputFactory) -> Calls:
+    yield EMPTY, (factory.positive(0, 3), factory.positive(3))
+    yield TAIL, (factory.positive(9, EDGE), factory.positive(9, 1))
 
 
-def _triple(make: Make) -> Calls:
-    yield EMPTY, (make.numbers(0, 3), make.positive(0, 3), make.positive(3))
-    yield TAIL, (make.numbers(9, EDGE), make.positive(9, EDGE), make.positive(EDGE))
+def _triple(factory: InputFactory) -> Calls:
+    yield EMPTY, (factory.numbers(0, 3), factory.positive(0, 3), factory.positive(3))
+    yield TAIL, (factory.numbers(9, EDGE), factory.positive(9, EDGE), factory.positive(EDGE))
 
 
-def _along(make: Make) -> Calls:
-    yield TAIL, (make.numbers(9, EDGE), -1)
-    yield TAIL, (make.numbers(BELOW, 17), 0)
-    yield MANY, (make.numbers(ROWS, 3), 0)
+def _along(factory: InputFactory) -> Calls:
+    yield TAIL, (factory.numbers(9, EDGE), -1)
+    yield TAIL, (factory.numbers(BELOW, 17), 0)
+    yield MANY, (factory.numbers(ROWS, 3), 0)
 
 
-def _reduction(make: Make) -> Calls:
-    yield EMPTY, (make.numbers(0, 3), 0)
-    yield from _along(make)
+def _reduction(factory: InputFactory) -> Calls:
+    yield EMPTY, (factory.numbers(0, 3), 0)
+    yield from _along(factory)
 
 
-def _extreme(make: Make) -> Calls:
-    yield EMPTY, (make.numbers(0, 3), 1)
-    yield from _along(make)
+def _extreme(factory: InputFactory) -> Calls:
+    yield EMPTY, (factory.numbers(0, 3), 1)
+    yield from _along(factory)
 
 
-def _topk(make: Make) -> Calls:
-    yield TAIL, (make.numbers(9, EDGE), 3)
+def _topk(factory: InputFactory) -> Calls:
+    yield TAIL, (factory.numbers(9, EDGE), 3)
 
 
-def _product(make: Make) -> Calls:
-    yield EMPTY, (make.numbers(0, 5), make.numbers(5, 3))
-    yield "on sums of zero products", (make.numbers(3, 0), make.numbers(0, 4))
-    yield TAIL, (make.numbers(EDGE, 65), make.numbers(65, 17))
-    yield MANY, (make.numbers(ROWS, 3), make.numbers(3, 2))
-    yield LONG, (make.numbers(5, DEEP), make.numbers(DEEP, 3))
+def _product(factory: InputFactory) -> Calls:
+    yield EMPTY, (factory.numbers(0, 5), factory.numbers(5, 3))
+    yield "on sums of zero products", (factory.numbers(3, 0), factory.numbers(0, 4))
+    yield TAIL, (factory.numbers(EDGE, 65), factory.numbers(65, 17))
+    yield MANY, (factory.numbers(ROWS, 3), factory.numbers(3, 2))
+    yield LONG, (factory.numbers(5, DEEP), factory.numbers(DEEP, 3))
 
 
-def _batched(make: Make) -> Calls:
-    yield EMPTY, (make.numbers(0, 2, 5), make.numbers(0, 5, 3))
-    yield TAIL, (make.numbers(3, 17, 65), make.numbers(3, 65, 9))
-    yield LONG, (make.numbers(2, 3, DEEP), make.numbers(2, DEEP, 3))
+def _batched(factory: InputFactory) -> Calls:
+    yield EMPTY, (factory.numbers(0, 2, 5), factory.numbers(0, 5, 3))
+    yield TAIL, (factory.numbers(3, 17, 65), factory.numbers(3, 65, 9))
+    yield LONG, (factory.numbers(2, 3, DEEP), factory.numbers(2, DEEP, 3))
 
 
-def _added_product(make: Make) -> Calls:
-    yield EMPTY, (make.numbers(3), make.numbers(0, 5), make.numbers(5, 3))
-    yield TAIL, (make.numbers(17), make.numbers(EDGE, 65), make.numbers(65, 17))
-    yield LONG, (make.numbers(3), make.numbers(5, DEEP), make.numbers(DEEP, 3))
+def _added_product(factory: InputFactory) -> Calls:
+    yield EMPTY, (factory.numbers(3), factory.numbers(0, 5), factory.numbers(5, 3))
+    yield TAIL, (factory.numbers(17), factory.numbers(EDGE, 65), factory.numbers(65, 17))
+    yield LONG, (factory.numbers(3), factory.numbers(5, DEEP), factory.numbers(DEEP, 3))
 
 
-def _linear(make: Make) -> Calls:
-    yield EMPTY, (make.numbers(0, 5), make.numbers(3, 5), make.numbers(3))
-    yield TAIL, (make.numbers(3, 17, 65), make.numbers(EDGE, 65), make.numbers(EDGE))
-    yield MANY, (make.numbers(ROWS, 3), make.numbers(2, 3), make.numbers(2))
-    yield LONG, (make.numbers(5, DEEP), make.numbers(3, DEEP), make.numbers(3))
+def _linear(factory: InputFactory) -> Calls:
+    yield EMPTY, (factory.numbers(0, 5), factory.numbers(3, 5), factory.numbers(3))
+    yield TAIL, (factory.numbers(3, 17, 65), factory.numbers(EDGE, 65), factory.numbers(EDGE))
+    yield MANY, (factory.numbers(ROWS, 3), factory.numbers(2, 3), factory.numbers(2))
+    yield LONG, (factory.numbers(5, DEEP), factory.numbers(3, DEEP), factory.numbers(3))
 
 
-def _normed(make: Make) -> Calls:
+def _normed(factory: InputFactory) -> Calls:
     # What is added before dividing is told: left to itself it is another in every dtype.
     for label, rows, width in ((EMPTY, 0, 8), (TAIL, 9, EDGE), (MANY, ROWS, 4)):
-        yield label, (make.numbers(rows, width), (width,), make.positive(width), {"eps": 1e-5})
+        yield label, (factory.numbers(rows, width), (width,), factory.positive(width), {"eps": 1e-5})
 
 
-def _attention(make: Make) -> Calls:
+def _attention(factory: InputFactory) -> Calls:
     for queries, keys, options in (
         (1, 69, {}), (69, 69, {"is_causal": True}), (192, 192, {"is_causal": True}), (192, 192, {"attn_mask": True}),
         (127, EDGE, {"attn_mask": True}),
@@ -147,43 +147,46 @@ def _attention(make: Make) -> Calls:
             mask[:, 0] = True  # a row that may look at nothing has no defined result
             given["attn_mask"] = mask
         suffix = "".join(f", {name}" for name in options)
-        inputs = (make.numbers(1, 2, length, 8) for length in (queries, keys, keys))
+        inputs = (factory.numbers(1, 2, length, 8) for length in (queries, keys, keys))
         yield f"on {queries} queries of {keys} keys{suffix}", (*inputs, given)
-    yield "with values wider than keys", tuple(make.numbers(1, 2, 17, width) for width in (8, 8, 16))
-    yield "with grouped queries", (*(make.numbers(1, heads, 17, 8) for heads in (4, 2, 2)), {"enable_gqa": True})
+    yield "with values wider than keys", tuple(factory.numbers(1, 2, 17, width) for width in (8, 8, 16))
+    yield "with grouped queries", (*(factory.numbers(1, heads, 17, 8) for heads in (4, 2, 2)), {"enable_gqa": True})
 
 
-def _looked_up(make: Make) -> Calls:
-    yield "at no places", (make.numbers(7, 5), torch.zeros(0, dtype=torch.int64))
-    yield MANY, (make.numbers(7, 3), make.places(7, ROWS))
+def _embedding(factory: InputFactory) -> Calls:
+    yield "at no places", (factory.numbers(7, 5), torch.zeros(0, dtype=torch.int64))
+    yield MANY, (factory.numbers(7, 3), factory.indices(7, ROWS))
 
 
-def _added_at(make: Make) -> Calls:
-    yield "at no places", (make.numbers(5, 3), 0, torch.zeros(0, dtype=torch.int64), make.numbers(0, 3))
-    yield TAIL, (make.numbers(EDGE, 17), 0, torch.randperm(EDGE)[:65], make.numbers(65, 17))
+def _index_add(factory: InputFactory) -> Calls:
+    yield "at no places", (factory.numbers(5, 3), 0, torch.zeros(0, dtype=torch.int64), factory.numbers(0, 3))
+    yield TAIL, (factory.numbers(EDGE, 17), 0, torch.randperm(EDGE)[:65], factory.numbers(65, 17))
 
 
-def _selected(make: Make) -> Calls:
-    yield "at no places", (make.numbers(5, 3), 0, torch.zeros(0, dtype=torch.int64))
-    yield TAIL, (make.numbers(EDGE, 17), 0, make.places(EDGE, 65))
+def _selected(factory: InputFactory) -> Calls:
+    yield "at no places", (factory.numbers(5, 3), 0, torch.zeros(0, dtype=torch.int64))
+    yield TAIL, (factory.numbers(EDGE, 17), 0, factory.indices(EDGE, 65))
 
 
-def _loss(make: Make) -> Calls:
-    yield TAIL, (make.numbers(EDGE, 65), make.places(65, EDGE))
+def _loss(factory: InputFactory) -> Calls:
+    yield TAIL, (factory.numbers(EDGE, 65), factory.indices(65, EDGE))
 
 
-def _convolved(make: Make) -> Calls:
-    yield "of 32 channels", (make.numbers(2, 32, 6, 5), make.numbers(32, 32, 3, 3), make.numbers(32), {"padding": 1})
+def _convolved(factory: InputFactory) -> Calls:
+    yield (
+        "of 32 channels",
+        (factory.numbers(2, 32, 6, 5), factory.numbers(32, 32, 3, 3), factory.numbers(32), {"padding": 1}),
+    )
 
 
-def _padded_by_nothing(mode: str) -> Callable[[Make], Calls]:
-    def calls(make: Make) -> Calls:
-        yield "by nothing", (make.numbers(1, 2, 5, 4), (0, 0, 0, 0), {"mode": mode})
+def _padded_by_nothing(mode: str) -> Callable[[InputFactory], Calls]:
+    def calls(factory: InputFactory) -> Calls:
+        yield "by nothing", (factory.numbers(1, 2, 5, 4), (0, 0, 0, 0), {"mode": mode})
 
     return calls
 
 
-_MAKERS: dict[Callable[[Make], Calls], tuple[str, ...]] = {
+_MAKERS: dict[Callable[[InputFactory], Calls], tuple[str, ...]] = {
     _elementwise: (
         "abs", "cos", "exp", "isfinite", "isnan", "log", "logical_not", "neg", "nn.functional.gelu", "nn.functional.relu",
         "nn.functional.silu", "nn.functional.softplus", "reciprocal", "rsqrt", "sigmoid", "sin", "sqrt", "square", "tanh",
@@ -203,8 +206,8 @@ _MAKERS: dict[Callable[[Make], Calls], tuple[str, ...]] = {
         "attention.cudnn", "attention.efficient", "attention.flash", "attention.math",
         "nn.functional.scaled_dot_product_attention",
     ),
-    _looked_up: ("nn.functional.embedding",),
-    _added_at: ("index_add", "index_copy"),
+    _embedding: ("nn.functional.embedding",),
+    _index_add: ("index_add", "index_copy"),
     _selected: ("index_select",),
     _loss: ("nn.functional.cross_entropy",),
     _convolved: ("nn.functional.conv2d",),
@@ -222,10 +225,12 @@ def has(name: str) -> bool:
 def of(name: str, dtype: torch.dtype, *, gradients: bool) -> Iterator[Sample]:
     """The calls of this operator in these sizes, none where the table has none. They draw from PyTorch's own generator."""
     maker = _BY_NAME.get(name)
-    for label, given in maker(Make(dtype, gradients)) if maker is not None else ():
+    for label, given in maker(InputFactory(dtype, gradients)) if maker is not None else ():
         *arguments, last = given
         named = isinstance(last, dict)
         leniency = _LENIENCY if label in (MANY, LONG) else 1.0
         if label == MANY and dtype.is_floating_point and dtype.itemsize == 2:
             leniency = _LENIENCY_NARROW
-        yield Sample(tuple(arguments if named else given), last if named else {}, Made(), label=label, leniency=leniency)
+        yield Sample(
+            tuple(arguments if named else given), last if named else {}, EdgeSample(), label=label, leniency=leniency
+        )

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from readiness.probes.operators.edge_shapes import Calls, Make
+from readiness.probes.operators.edge_shapes import Calls, InputFactory
 from readiness.probes.operators.outcomes import NotClaimedError
 
 FLOATS = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
@@ -39,7 +39,7 @@ _DRAWN = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class ExtraSample:
     """A sample as the database's own are."""
 
     input: Any
@@ -57,7 +57,7 @@ class Operator:
 
     name: str
     function: Callable[..., Any]
-    calls: Callable[[Make], Calls]
+    calls: Callable[[InputFactory], Calls]
     dtypes: frozenset[torch.dtype] = FLOATS
     supports_autograd: bool = False
     aten_name: str = ""
@@ -76,10 +76,10 @@ class Operator:
         """The same for gradients."""
         return self.dtypes if self.supports_autograd else frozenset()
 
-    def sample_inputs_func(self, info: Operator, device: str, dtype: torch.dtype, gradients: bool) -> Iterator[Given]:  # noqa: ARG002
+    def sample_inputs_func(self, info: Operator, device: str, dtype: torch.dtype, gradients: bool) -> Iterator[ExtraSample]:  # noqa: ARG002
         """Inputs from PyTorch's own generator."""
-        for _, given in self.calls(Make(dtype, gradients)):
-            yield Given(given[0], tuple(given[1:]), {})
+        for _, given in self.calls(InputFactory(dtype, gradients)):
+            yield ExtraSample(given[0], tuple(given[1:]), {})
 
 
 def operators() -> Iterator[Operator]:
@@ -105,7 +105,7 @@ def operators() -> Iterator[Operator]:
             "_grouped_mm", _grouped, _some_groups, frozenset({torch.float32, torch.bfloat16}), supports_autograd=True,
             aten_name="_grouped_mm",
         )  # fmt: skip
-    yield Operator("index_put_.accumulate", _put, _some_places, supports_autograd=True, aten_name="index_put_")
+    yield Operator("index_put_.accumulate", _put, _some_indices, supports_autograd=True, aten_name="index_put_")
     yield Operator("amp.unscale", _unscale, _some_lists(1), aten_name="_amp_foreach_non_finite_check_and_unscale_")
     yield Operator("_assert_async", _assert, _one, frozenset({torch.float32}), aten_name="_assert_async")
     yield Operator("exponential.statistics", _exponential, _one, frozenset({torch.float32}), aten_name="exponential")
@@ -115,15 +115,15 @@ def operators() -> Iterator[Operator]:
     yield Operator("randperm", _permute, _one, frozenset({torch.int64}), aten_name="randperm")
 
 
-def _lists(name: str, calls: Callable[[Make], Calls]) -> Iterator[Operator]:
+def _lists(name: str, calls: Callable[[InputFactory], Calls]) -> Iterator[Operator]:
     if hasattr(torch, f"_foreach_{name}"):
         yield Operator(f"_foreach_{name}", partial(_foreach, name), calls, aten_name=f"_foreach_{name}")
 
 
-def _some_lists(count: int) -> Callable[[Make], Calls]:
-    def calls(make: Make) -> Calls:
+def _some_lists(count: int) -> Callable[[InputFactory], Calls]:
+    def calls(factory: InputFactory) -> Calls:
         # Between 0.1 and 0.7, where all of them are defined.
-        yield "", tuple([make.positive(*shape) * 0.6 - 0.2 for shape in _SHAPES] for _ in range(count))
+        yield "", tuple([factory.positive(*shape) * 0.6 - 0.2 for shape in _SHAPES] for _ in range(count))
 
     return calls
 
@@ -159,9 +159,9 @@ def _optimizers() -> Iterator[Operator]:
         yield Operator(f"optim.{name}.fused.found_inf", step, _some_parameters, _STEPPED, aten_name=f"_fused_{name.lower()}")
 
 
-def _some_parameters(make: Make) -> Calls:
+def _some_parameters(factory: InputFactory) -> Calls:
     shapes = ((5, 3), (129,), (17, 9))
-    yield "", ([make.numbers(*shape) for shape in shapes], [make.numbers(*shape) for shape in shapes])
+    yield "", ([factory.numbers(*shape) for shape in shapes], [factory.numbers(*shape) for shape in shapes])
 
 
 def _step(kind: Callable[..., torch.optim.Optimizer], overflow: bool, values: Tensors, gradients: Tensors) -> Tensors:
@@ -179,8 +179,8 @@ def _step(kind: Callable[..., torch.optim.Optimizer], overflow: bool, values: Te
     return [parameter.detach() for parameter in parameters]
 
 
-def _some_attention(make: Make) -> Calls:
-    yield "", tuple(make.numbers(2, 3, 17, 8) for _ in range(3))
+def _some_attention(factory: InputFactory) -> Calls:
+    yield "", tuple(factory.numbers(2, 3, 17, 8) for _ in range(3))
 
 
 def _attend(backend: SDPBackend, *arguments: Any, **keywords: Any) -> torch.Tensor:
@@ -194,8 +194,8 @@ def _attend(backend: SDPBackend, *arguments: Any, **keywords: Any) -> torch.Tens
         raise
 
 
-def _some_groups(make: Make) -> Calls:
-    yield "", (make.numbers(40, 32), make.numbers(4, 32, 16), torch.tensor([8, 8, 24, 40], dtype=torch.int32))
+def _some_groups(factory: InputFactory) -> Calls:
+    yield "", (factory.numbers(40, 32), factory.numbers(4, 32, 16), torch.tensor([8, 8, 24, 40], dtype=torch.int32))
 
 
 def _grouped(rows: torch.Tensor, weights: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
@@ -207,12 +207,12 @@ def _grouped(rows: torch.Tensor, weights: torch.Tensor, ends: torch.Tensor) -> t
     return torch.cat([rows[start:stop] @ weight for start, stop, weight in parts])
 
 
-def _some_places(make: Make) -> Calls:
-    yield "", (make.numbers(9, 5), torch.randint(0, 9, (40,)), make.numbers(40, 5))
+def _some_indices(factory: InputFactory) -> Calls:
+    yield "", (factory.numbers(9, 5), torch.randint(0, 9, (40,)), factory.numbers(40, 5))
 
 
-def _put(target: torch.Tensor, places: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    return target.clone().index_put_((places,), values, accumulate=True)
+def _put(target: torch.Tensor, indices: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    return target.clone().index_put_((indices,), values, accumulate=True)
 
 
 def _unscale(gradients: Tensors) -> Sequence[torch.Tensor]:
@@ -228,8 +228,8 @@ def _unscale(gradients: Tensors) -> Sequence[torch.Tensor]:
     return result
 
 
-def _one(make: Make) -> Calls:
-    yield "", (make.numbers(3),)
+def _one(factory: InputFactory) -> Calls:
+    yield "", (factory.numbers(3),)
 
 
 def _assert(values: torch.Tensor) -> torch.Tensor:

@@ -56,8 +56,12 @@ def dispatch_key(device_type: str) -> str | None:
     """`CUDA` for `cuda` (also on ROCm), `PrivateUse1` for whatever plug-in has taken that place; None for others."""
     if device_type in _KEYS:
         return _KEYS[device_type]
-    taken = getattr(torch._C, "_get_privateuse1_backend_name", None)
-    return "PrivateUse1" if device_type == "privateuseone" or (taken is not None and taken() == device_type) else None
+    backend_name = getattr(torch._C, "_get_privateuse1_backend_name", None)
+    return (
+        "PrivateUse1"
+        if device_type == "privateuseone" or (backend_name is not None and backend_name() == device_type)
+        else None
+    )
 
 
 def of_overload(device_type: str, name: str) -> Provenance:
@@ -146,24 +150,24 @@ def _marked(table: str, key: str) -> Provenance:
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes down every overload that reaches a device while it is entered: `seen`, in the order of first calls."""
+    """Writes down every overload that reaches a device while it is entered: `recorded`, in the order of first calls."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._seen: dict[str, None] = {}
+        self._recorded: dict[str, None] = {}
 
     @property
-    def seen(self) -> tuple[str, ...]:
+    def recorded(self) -> tuple[str, ...]:
         """The names, each once."""
-        return tuple(self._seen)
+        return tuple(self._recorded)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Note the name and go on."""
-        self._seen[function.name()] = None
+        self._recorded[function.name()] = None
         return function(*args, **(kwargs or {}))
 
 
-def of_call(device_type: str, operator: str, seen: Sequence[str], also: Sequence[str] = ()) -> tuple[Provenance, str]:
+def of_call(device_type: str, operator: str, recorded: Sequence[str], also: Sequence[str] = ()) -> tuple[Provenance, str]:
     """Where a call ran that reached the device as these overloads, and the overload that says so, if one does.
 
     `also` are those of its gradient, which may only show a fallback.
@@ -171,11 +175,11 @@ def of_call(device_type: str, operator: str, seen: Sequence[str], also: Sequence
     Native where a kernel of the device's own runs under the operator's name (`gelu`: `aten::gelu`, `softmax`:
     `aten::_softmax`), a fallback where any of the overloads is; else it is made of other operators: decomposed.
     """
-    for name in dict.fromkeys((*seen, *also)):
+    for name in dict.fromkeys((*recorded, *also)):
         if of_overload(device_type, name) is Provenance.FALLBACK:
             return Provenance.FALLBACK, name
-    named = [name for name in seen if _is_kernel_of(operator, name)]
-    if not seen:
+    named = [name for name in recorded if _is_kernel_of(operator, name)]
+    if not recorded:
         named = list(overloads(f"aten::{operator.rpartition('.')[2]}"))
     # An overload made of another one of the same operator (`sum` of `sum.dim_IntList`) is no composite of others.
     own = next((name for name in named if of_operator(device_type, _parted(name)[0]) is Provenance.NATIVE), "")

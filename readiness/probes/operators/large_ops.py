@@ -20,7 +20,7 @@ Tensor = torch.Tensor
 #: So many roundings of its dtype may an honest element be off; an element from another place is off by thousands.
 _ROUNDINGS = 8
 #: What allocators keep for themselves.
-_ROOM = 1.15
+_MEMORY_FACTOR = 1.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def try_operators(
         if lost:  # it would say the same of every other operator
             yield replace(result, untried=f"the device was lost in {lost}")
             continue
-        needed = int(case.tensors * rows * COLUMNS * case.dtype.itemsize * _ROOM)
+        needed = int(case.tensors * rows * COLUMNS * case.dtype.itemsize * _MEMORY_FACTOR)
         memory = accelerator.memory()
         if time.monotonic() > deadline:
             yield replace(result, untried="no time was left")
@@ -89,10 +89,10 @@ def _tried(accelerator: Accelerator, case: Large, rows: int, result: Found) -> F
         wrong = case.run(host.to(accelerator.device), rows, host.double() if case.dtype.is_floating_point else host)
         accelerator.synchronize()
     except Exception as problem:  # noqa: BLE001 - whatever it raises is what became of it
-        said = describe(problem)
+        detail = describe(problem)
         if is_out_of_memory(problem):  # an illegal access to memory is what large tensors are tried for
-            return replace(result, untried=f"not enough memory: {said}")
-        return replace(result, refused=said, seconds=time.monotonic() - started)
+            return replace(result, untried=f"not enough memory: {detail}")
+        return replace(result, refused=detail, seconds=time.monotonic() - started)
     return replace(result, wrong=wrong, seconds=time.monotonic() - started)
 
 
@@ -312,9 +312,9 @@ CASES = (
 
 def row(found: Found) -> dict[str, Any]:
     """A row of detail."""
-    said = found.refused or found.untried or (str(found.wrong) if found.wrong is not None and found.wrong.count else "")
-    outcome = "missing" if found.refused else "not tried" if found.untried else "wrong" if said else "right"
+    detail = found.refused or found.untried or (str(found.wrong) if found.wrong is not None and found.wrong.count else "")
+    outcome = "missing" if found.refused else "not tried" if found.untried else "wrong" if detail else "right"
     return {
-        "operator": found.name, "dtype": found.dtype, "elements": found.elements, "outcome": outcome, "detail": said,
+        "operator": found.name, "dtype": found.dtype, "elements": found.elements, "outcome": outcome, "detail": detail,
         "seconds": round(found.seconds, 3),
     }  # fmt: skip

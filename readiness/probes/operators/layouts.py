@@ -24,11 +24,11 @@ VIEWS = (Layout.STRIDED, Layout.OFFSET)
 
 def in_layout(layout: Layout, device: torch.device) -> Convert:
     """A conversion of a tensor on the host into a view on the device: equal values, other values around it in memory."""
-    make = _MAKERS[layout]
-    return lambda tensor: make(tensor, device)
+    convert = _MAKERS[layout]
+    return lambda tensor: convert(tensor, device)
 
 
-def lies_differently(layout: Layout, sample: Sample) -> bool:
+def layout_differs(layout: Layout, sample: Sample) -> bool:
     """Whether any input of this call would lie otherwise in this layout: a number has no strides."""
     return any(
         tensor.numel() > (1 if layout is Layout.STRIDED else 0) and tensor.layout == torch.strided

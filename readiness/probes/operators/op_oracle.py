@@ -63,8 +63,8 @@ class OpOracle:
         """
         if self.trial.entry.within(op_semantics.UNSPECIFIED):
             return
-        lie_differently = [layout for layout in self.layouts if layouts.lies_differently(layout, self.sample)]
-        same_bits = [self._check_layout(called, layout) for layout in lie_differently]
+        differing = [layout for layout in self.layouts if layouts.layout_differs(layout, self.sample)]
+        same_bits = [self._check_layout(called, layout) for layout in differing]
         if not any(same_bits):
             self.repeat(called)
 
@@ -138,8 +138,12 @@ class OpOracle:
         """Raises FailedError where the result is not what it should be. `native` is the CPU's in the same dtype."""
         device = device or self.trial.accelerator.device
         comparison = operators_comparison.Comparison(self.trial.entry, self.trial.dtype, self.sample, self.trial.strictness)
-        alike = native is not None and identical(called, native)
-        if native is not None and alike and not comparison.metadata(called.outputs, native.outputs, native.outputs, device):
+        same_as_cpu = native is not None and identical(called, native)
+        if (
+            native is not None
+            and same_as_cpu
+            and not comparison.metadata(called.outputs, native.outputs, native.outputs, device)
+        ):
             return  # bit for bit the CPU's, and so as right as that: no reference need be computed
         reference, where = self._reference, self.sample.label
         wrong = comparison.metadata(called.outputs, reference.outputs, native.outputs if native else None, device)

@@ -145,7 +145,7 @@ ROUNDED_IF_COMPLEX = frozenset({"abs", "sgn", "sign"})
 
 #: Lose more digits than rounding of inputs and results explains, in PyTorch's own formulas and so on every device: how
 #: many times more is forgiven. Seen on the CPU against float64 over many seeds.
-DELICATE = {
+ILL_CONDITIONED = {
     "_upsample_bilinear2d_aa": 4.0,
     "corrcoef": 8.0,                         # of two columns it is exactly 1, and its gradient all cancellation
     "cov": 8.0,                              # gradients of its weights, in bfloat16: what is left of differences
@@ -220,7 +220,7 @@ ELEMENTARY = frozenset({
 })  # fmt: skip
 
 #: Whose whole numbers are places along one dimension of their only tensor.
-PLACES_ALONG = frozenset({
+INDICES_ALONG = frozenset({
     "argmax", "argmin", "argsort", "cummax", "cummin", "kthvalue", "max", "median", "min", "mode", "nanmedian",
     "sort", "topk",
 })  # fmt: skip

@@ -79,7 +79,7 @@ class OpTrial:
         device = self.accelerator.device
         try:
             given = sample.converted(self.place(layout, device), device)
-            with cpu_fallback.watched(lambda said: self.fallbacks.append((phase, where, said))):
+            with cpu_fallback.watched(lambda warning: self.fallbacks.append((phase, where, warning))):
                 called = self.caller.call(given, gradients, enter)
                 self.accelerator.synchronize()
         except Exception as problem:
@@ -117,11 +117,11 @@ class OpTrial:
         convert = samples.perturbed(comparison.roundoff(self.dtype), generator)
         return [self.on_host(sample, gradients, convert, convert) for _ in range(samples.PERTURBATIONS)]
 
-    def seen_on_host(self, sample: Sample) -> str | None:
+    def host_work_reason(self, sample: Sample) -> str | None:
         """Return what the profiler says of a forward call that was the host's work; None where nothing is known."""
         place = self.place(Layout.CONTIGUOUS, self.accelerator.device)
         with contextlib.suppress(Exception):  # it was judged without
-            return profiler_traffic.seen_on_host(
+            return profiler_traffic.host_work_reason(
                 self.accelerator, lambda: sample.converted(place, self.accelerator.device),
                 lambda given: self.caller.call(given, False, _unannounced).outputs,
             )  # fmt: skip

@@ -50,29 +50,29 @@ def load() -> tuple[Entry, ...]:
     return tuple(_entries(operators))
 
 
-def select(entries: Sequence[Entry], catalogue: str, only: Sequence[str] = ()) -> tuple[int, ...]:
+def select(entries: Sequence[Entry], selection: str, only: Sequence[str] = ()) -> tuple[int, ...]:
     """Indices of the entries of a catalogue (`all` or `core`), narrowed to those that match a glob of `only`.
 
     Raises ValueError for another catalogue and for a glob that matches nothing: a slip must not shorten the list.
     """
-    match catalogue:
+    match selection:
         case "all":
             chosen = list(range(len(entries)))
         case "core":
             chosen = [index for index, entry in enumerate(entries) if entry.core]
         case _:
-            raise ValueError(f"there is no catalogue {catalogue!r}: choose 'all' or 'core'")
+            raise ValueError(f"there is no catalogue {selection!r}: choose 'all' or 'core'")
     for pattern in only:
         if not any(_matches(entries[index], pattern) for index in chosen):
-            raise ValueError(f"no operator of catalogue {catalogue!r} matches {pattern!r}")
+            raise ValueError(f"no operator of catalogue {selection!r} matches {pattern!r}")
     return tuple(index for index in chosen if not only or any(_matches(entries[index], pattern) for pattern in only))
 
 
-def parts(catalogue: str, only: Sequence[str] = ()) -> tuple[str, ...]:
+def parts(selection: str, only: Sequence[str] = ()) -> tuple[str, ...]:
     """What a sweep may claim to speak of, as labels: never of a catalogue of which it saw a part."""
     if only:
         return ("chosen",)
-    return ("all", "core") if catalogue == "all" else (catalogue,)
+    return ("all", "core") if selection == "all" else (selection,)
 
 
 def dtype_of(name: str) -> torch.dtype:

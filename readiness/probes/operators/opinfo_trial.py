@@ -20,7 +20,7 @@ from readiness.probes.operators.op_entry import Entry
 from readiness.probes.operators.op_oracle import OpOracle
 from readiness.probes.operators.op_trial import Enter, OpTrial
 from readiness.probes.operators.outcomes import FailedError, Outcome, Phase, SweepResult
-from readiness.probes.operators.samples import Drawer, Sample
+from readiness.probes.operators.samples import Sample, SampleCache
 
 #: So many further samples are tried where results are empty.
 _SPARE = 4
@@ -44,7 +44,7 @@ class OpInfoTrials:
     def __init__(self, accelerator: Accelerator, enter: Enter, options: TrialOptions) -> None:
         self._accelerator, self._enter, self._options = accelerator, enter, options
         self._provenances: Provenances = {}
-        self._drawer = Drawer()
+        self._sample_cache = SampleCache()
 
     def run(
         self, entry: Entry, dtype: torch.dtype, *, full_variants: bool, gradients: bool = True, offsets: bool = True
@@ -52,7 +52,7 @@ class OpInfoTrials:
         """Try one operator in one dtype. `full_variants`: whatever is the same in all dtypes too. `offsets`: at them too."""
         options = self._options
         common = OpTrial(self._accelerator, entry, dtype, self._enter, options.strictness)
-        trial = OpInfoTrial(common, self._drawer, self._provenances, offsets)
+        trial = OpInfoTrial(common, self._sample_cache, self._provenances, offsets)
         result = trial.run(options.samples, full_variants=full_variants, gradients=gradients)
         if options.forward_mode and gradients and result.outcome is not Outcome.UNJUDGED:
             return forward_mode.judged(common, lambda: trial.drawn(True)[0], result)
@@ -64,7 +64,7 @@ class OpInfoTrial:
     """One operator of the database in one dtype, about to be tried."""
 
     trial: OpTrial
-    drawer: Drawer = field(default_factory=Drawer)
+    sample_cache: SampleCache = field(default_factory=SampleCache)
     provenances: Provenances = field(default_factory=dict)
     offsets: bool = True
 
@@ -74,7 +74,7 @@ class OpInfoTrial:
 
     def drawn(self, gradients: bool) -> list[Sample]:
         """The database's samples for it, the same at every call."""
-        return self.drawer.draw(self._entry, self.trial.dtype, seed=self.trial.caller.seed, gradients=gradients)
+        return self.sample_cache.draw(self._entry, self.trial.dtype, seed=self.trial.caller.seed, gradients=gradients)
 
     def run(self, count: int, *, full_variants: bool = True, gradients: bool = True) -> SweepResult:
         """Try `count` samples that have a result to look at, or as many as there are; the first failure is the outcome.
@@ -104,8 +104,8 @@ class OpInfoTrial:
         if self.trial.nondeterministic:
             return _failed(self.trial.nondeterministic[0], gradients)
         if self.trial.fallbacks:
-            phase, where, said = self.trial.fallbacks[0]
-            return SweepResult(Outcome.FALLBACK, phase, said, backward, where)
+            phase, where, warning = self.trial.fallbacks[0]
+            return SweepResult(Outcome.FALLBACK, phase, warning, backward, where)
         return self._clean(drawn[0], backward)
 
     def _forward_failure(self, drawn: Sequence[Sample], count: int, full_variants: bool) -> FailedError | None:
@@ -177,18 +177,18 @@ class OpInfoTrial:
         def enter(phase: Phase) -> None:
             nonlocal forward
             if phase is Phase.BACKWARD:
-                forward = recorder.seen
+                forward = recorder.recorded
 
         with contextlib.suppress(Exception):  # it was judged without; what was recorded until then is what there is
             given = sample.converted(layouts.in_layout(Layout.CONTIGUOUS, device), device)
             # Of gradients only a fallback is to be told: few devices have one, and few operators are worth another call.
-            asked = backward and self._entry.core and kernel_provenance.falls_back(device.type)
+            with_gradient = backward and self._entry.core and kernel_provenance.falls_back(device.type)
             with warnings.catch_warnings(action="ignore"), recorder:
-                self.trial.caller.call(given, asked, enter)
-        if (hosted := self.trial.seen_on_host(sample)) is not None:
+                self.trial.caller.call(given, with_gradient, enter)
+        if (hosted := self.trial.host_work_reason(sample)) is not None:
             return Provenance.FALLBACK, hosted
         aten_name = self._entry.info.aten_name
-        applies_to, name = kernel_provenance.of_call(device.type, aten_name, forward or recorder.seen, recorder.seen)
+        applies_to, name = kernel_provenance.of_call(device.type, aten_name, forward or recorder.recorded, recorder.recorded)
         if applies_to is Provenance.FALLBACK:
             return applies_to, f"{name} has no kernel for this device and runs its fallback"
         return applies_to, name

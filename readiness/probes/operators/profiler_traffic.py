@@ -121,16 +121,16 @@ def on_host(traffic: Traffic | None, inputs: int, outputs: int) -> str | None:
     return f"the profiler saw {traffic.to_host} bytes of {inputs} go to the host and {traffic.to_device} come back"
 
 
-def seen_on_host(
-    accelerator: Accelerator, make: Callable[[], Sample], call: Callable[[Sample], Iterable[object]]
+def host_work_reason(
+    accelerator: Accelerator, make_inputs: Callable[[], Sample], call: Callable[[Sample], Iterable[object]]
 ) -> str | None:
     """What the profiler says of a call that was the host's work, where there is a profiler for this device.
 
-    `make` gives its inputs on the device, `call` takes them and gives all outputs; neither is asked where nobody watches.
+    `make_inputs` returns its inputs on the device, `call` its outputs for them. Without a profiler neither is called.
     """
     if activity(accelerator) is None:
         return None
-    given, outputs = make(), list[object]()
+    given, outputs = make_inputs(), list[object]()
     traffic = watched(accelerator, lambda: outputs.extend(call(given)))
     return on_host(traffic, size(given.tensors()), size(outputs))
 

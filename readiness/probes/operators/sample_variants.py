@@ -131,7 +131,7 @@ def _requiring(wanted: set[int], tensor: torch.Tensor) -> torch.Tensor:
 def _without_numbers(sample: Sample) -> Sample:
     """NaN and both infinities among the values."""
 
-    def spoil(tensor: torch.Tensor) -> torch.Tensor:
+    def insert_nonfinite(tensor: torch.Tensor) -> torch.Tensor:
         if not tensor.is_floating_point() or tensor.numel() < len(_NO_NUMBERS):
             return tensor.detach()
         spoilt = tensor.detach().clone(memory_format=torch.contiguous_format)
@@ -140,7 +140,7 @@ def _without_numbers(sample: Sample) -> Sample:
             flat[position * (flat.numel() // len(_NO_NUMBERS))] = value
         return spoilt
 
-    return replace(_mapped(sample, spoil), label="on NaN")
+    return replace(_mapped(sample, insert_nonfinite), label="on NaN")
 
 
 _NO_NUMBERS = (float("nan"), float("inf"), float("-inf"))

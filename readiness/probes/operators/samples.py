@@ -123,7 +123,8 @@ def draw(entry: Entry, dtype: torch.dtype, *, seed: int, gradients: bool) -> lis
     usable = [
         _of_no_wider(sample, dtype)
         for sample in (
-            _sober(entry, Sample((given.input, *given.args), dict(given.kwargs), given, hosted)) for given in offered
+            _without_dropout(entry, Sample((given.input, *given.args), dict(given.kwargs), given, hosted))
+            for given in offered
         )
         if _usable(sample)
     ]
@@ -144,7 +145,7 @@ def _of_no_wider(sample: Sample, dtype: torch.dtype) -> Sample:
     return sample.having(map_leaves(change, sample.arguments), map_leaves(change, sample.keywords))
 
 
-class Drawer:
+class SampleCache:
     """Draws the samples of an operator once for all floating dtypes: the narrower ones get the same values, rounded."""
 
     def __init__(self) -> None:
@@ -229,7 +230,7 @@ def _usable(sample: Sample) -> bool:
     return not sample.keywords.get("dropout_p") or not sample.keywords.get("training", True)
 
 
-def _sober(entry: Entry, sample: Sample) -> Sample:
+def _without_dropout(entry: Entry, sample: Sample) -> Sample:
     """An attention that is told by position to drop at random, told not to: there is no other one in the database."""
     position = op_semantics.DROPS_AT_RANDOM.get(entry.name)
     if position is None or len(sample.arguments) <= position:

@@ -28,7 +28,7 @@ _IN = {Phase.FORWARD: [], Phase.BACKWARD: ["in its gradient"], Phase.FORWARD_MOD
 _NAMED, _LONGEST = 5, 280
 
 
-class Tally:
+class SweepSummary:
     """The outcomes of one dtype on one accelerator."""
 
     def __init__(self, accelerator: str) -> None:

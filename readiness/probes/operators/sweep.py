@@ -108,10 +108,14 @@ def sweep(
         for end in supervisor.run():
             entry, task = entries[end.task.index], end.task
             if (result := _result_of(end)) is not None:
-                yield Swept(entry, task.dtype, _with_dues(entry, opinfo.dtype_of(task.dtype), task, result, options))
+                yield Swept(
+                    entry, task.dtype, _with_due_derivatives(entry, opinfo.dtype_of(task.dtype), task, result, options)
+                )
 
 
-def _with_dues(entry: Entry, dtype: torch.dtype, task: Task, result: SweepResult, options: TrialOptions) -> SweepResult:
+def _with_due_derivatives(
+    entry: Entry, dtype: torch.dtype, task: Task, result: SweepResult, options: TrialOptions
+) -> SweepResult:
     """What a process that died unknown: which derivatives were due."""
     if task.fatal is None and result.outcome not in (Outcome.CRASHED, Outcome.HANG):
         return result

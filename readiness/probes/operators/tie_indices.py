@@ -11,11 +11,11 @@ from readiness.probes.operators import op_semantics
 from readiness.probes.operators.samples import Sample
 
 
-def point_alike(name: str, sample: Sample, have: torch.Tensor, expected: torch.Tensor) -> bool:
+def indices_equivalent(name: str, sample: Sample, have: torch.Tensor, expected: torch.Tensor) -> bool:
     """Whether the places that a device told hold the values that they should; of what tells them otherwise, yes."""
     base = name.partition(".")[0]
     given = sample.tensors()
-    if base not in op_semantics.PLACES_ALONG or len(given) != 1 or have.shape != expected.shape or not given[0].ndim:
+    if base not in op_semantics.INDICES_ALONG or len(given) != 1 or have.shape != expected.shape or not given[0].ndim:
         return True
     chosen, dimension = given[0].detach(), _dimension(base, sample)
     have, expected = have.long(), expected.long()
@@ -30,10 +30,10 @@ def point_alike(name: str, sample: Sample, have: torch.Tensor, expected: torch.T
     if base in ("argsort", "sort", "topk") and bool((have.sort(dimension).values.diff(dim=dimension) == 0).any()):
         return False  # one place twice
     one, other = chosen.gather(dimension, have), chosen.gather(dimension, expected)
-    alike = one == other
+    equal = one == other
     if one.is_floating_point():
-        alike |= one.isnan() & other.isnan()
-    return bool(alike.all())
+        equal |= one.isnan() & other.isnan()
+    return bool(equal.all())
 
 
 def in_any_order(name: str, sample: Sample) -> bool:

@@ -83,42 +83,42 @@ def _prepared(workload: str, seed: int) -> tuple[Any, Any, Any, Any]:
     facts = AcceleratorFacts(id="sim:0", kind="sim", index=0, stack="sim", vendor=None, model=None)
     accelerator = Accelerator(facts, accelerators.stack("sim"), seed=seed)
     loaded = workload_schema.load(workload_schema.find(workload))
-    return accelerator, loaded, replay.parts(loaded), installed()
+    return accelerator, loaded, replay.op_groups(loaded), installed()
 
 
-def _play(accelerator: Any, loaded: Any, part: Any) -> Any:
+def _play(accelerator: Any, loaded: Any, group: Any) -> Any:
     from readiness.probes.model_operators import replay_sizes
     from readiness.probes.model_operators.replay import Replayer
 
     budget = replay_sizes.DeviceBudget(2.0**31, 1.0, 1e9, 1e9)
-    return Replayer(accelerator, loaded, part, budget, lambda *_: None, time.monotonic() + _PLENTY_S).replay_group(large=False)
+    return Replayer(accelerator, loaded, group, budget, lambda *_: None, time.monotonic() + _PLENTY_S).replay_group(large=False)
 
 
 def _mild(workload: str, seed: int, only: Sequence[str]) -> Any:
     """All defects that leave the process alive; and the kernels of each part, for those that do not."""
     import torch
 
-    accelerator, loaded, parts, device = _prepared(workload, seed)
+    accelerator, loaded, op_groups, device = _prepared(workload, seed)
     rows, kernels = [], []
-    for index, part in enumerate(parts):
-        if only and part.name.removeprefix("aten::") not in only:
+    for index, group in enumerate(op_groups):
+        if only and group.name.removeprefix("aten::") not in only:
             continue
-        seen = _heard(device, partial(_play, accelerator, loaded, part))
-        forward, backward = _chosen(part.name, seen, False), _chosen(part.name, seen, True)
+        seen = _heard(device, partial(_play, accelerator, loaded, group))
+        forward, backward = _chosen(group.name, seen, False), _chosen(group.name, seen, True)
         kernels.append([index, forward])
         for plant in PLANTS:
             if plant.kind in ("crash", "hang"):
                 continue
             kernel = backward if plant.kind == "wrong-gradient" else forward
             if kernel is None or (plant.kind in _ON_FLOATS and not (seen.get((kernel, False)) or seen.get((kernel, True)))):
-                rows.append(_row(workload, part, plant, NOTHING, "no kernel computes" if kernel is None else "no floats"))
+                rows.append(_row(workload, group, plant, NOTHING, "no kernel computes" if kernel is None else "no floats"))
                 continue
             changed = _arm(device, plant, kernel, seed)
-            result = _play(accelerator, loaded, part)
+            result = _play(accelerator, loaded, group)
             device.faults.clear()
             caught = result.outcome.value in plant.outcomes or result.outcome.value == "nondeterministic"
             word = "caught" if caught else "missed" if changed else NOTHING
-            rows.append(_row(workload, part, plant, word, f"{kernel}: {result.outcome.value} {result.explained}"[:200]))
+            rows.append(_row(workload, group, plant, word, f"{kernel}: {result.outcome.value} {result.explained}"[:200]))
     torch.set_warn_always(False)
     return {"rows": rows, "kernels": kernels}
 
@@ -128,27 +128,27 @@ def _fatal(workload: str, seed: int, kernels: Sequence[Any]) -> Any:
     from readiness.probes.model_operators import replay_supervisor
     from readiness.tracing import workload_schema
 
-    accelerator, loaded, parts, device = _prepared(workload, seed)
+    accelerator, loaded, op_groups, device = _prepared(workload, seed)
     rows = []
     for index, kernel in kernels:
         for plant in PLANTS:
             if plant.kind not in ("crash", "hang"):
                 continue
             if kernel is None:
-                rows.append(_row(workload, parts[index], plant, NOTHING, "no kernel computes"))
+                rows.append(_row(workload, op_groups[index], plant, NOTHING, "no kernel computes"))
                 continue
             _arm(device, plant, kernel, seed)
             ((_, result),) = replay_supervisor.run(
-                accelerator, loaded, workload_schema.find(workload), parts=[parts[index]], budget_s=60.0, large_s=0.0,
+                accelerator, loaded, workload_schema.find(workload), op_groups=[op_groups[index]], budget_s=60.0, large_s=0.0,
                 call_limit_s=_CALL_LIMIT_S, fork_safe=True
             )
             word = "caught" if result.outcome.value in plant.outcomes else "missed"
-            rows.append(_row(workload, parts[index], plant, word, f"{kernel}: {result.outcome.value} {result.explained}"[:200]))
+            rows.append(_row(workload, op_groups[index], plant, word, f"{kernel}: {result.outcome.value} {result.explained}"[:200]))
     return rows
 
 
-def _row(workload: str, part: Any, plant: Plant, word: str, detail: str) -> dict[str, str]:
-    return {"workload": workload, "operator": part.label, "defect": plant.name, "outcome": word, "detail": detail}
+def _row(workload: str, group: Any, plant: Plant, word: str, detail: str) -> dict[str, str]:
+    return {"workload": workload, "operator": group.label, "defect": plant.name, "outcome": word, "detail": detail}
 
 
 def _heard(device: Any, play: Any) -> dict[tuple[str, bool], bool]:

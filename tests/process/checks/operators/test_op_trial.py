@@ -11,7 +11,7 @@ import torch
 
 from readiness.probes.model_operators import op_table
 from readiness.probes.model_operators.trial import RecordedTrial
-from readiness.probes.operators.edge_shapes import Made
+from readiness.probes.operators.edge_shapes import EdgeSample
 from readiness.probes.operators.op_call import CPU, OpCaller
 from readiness.probes.operators.outcomes import FailedError, Outcome, Phase
 from readiness.probes.operators.samples import Sample, widened
@@ -52,7 +52,7 @@ def cotangents_of(caller: OpCaller, sample: Sample, *, wide: bool) -> torch.Tens
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_cotangents_have_as_many_bits_as_the_dtype_under_test_and_the_reference_has_the_same(dtype: torch.dtype) -> None:
     caller = recorded("aten::sigmoid", dtype).trial.caller
-    sample = Sample((drawn(40, 3, dtype=dtype),), {}, Made())
+    sample = Sample((drawn(40, 3, dtype=dtype),), {}, EdgeSample())
     narrow, wide = cotangents_of(caller, sample, wide=False), cotangents_of(caller, sample, wide=True)
     assert narrow.dtype is dtype
     assert wide.dtype is torch.float64
@@ -64,7 +64,7 @@ def test_cotangents_have_as_many_bits_as_the_dtype_under_test_and_the_reference_
 def test_a_result_of_fewer_bits_has_the_same_cotangents_in_float64() -> None:
     """A cast from float32: what rounds on the device must not be taken for the device's mistake."""
     caller = recorded("aten::_to_copy").trial.caller
-    sample = Sample((drawn(40, 3),), {"dtype": torch.bfloat16}, Made())
+    sample = Sample((drawn(40, 3),), {"dtype": torch.bfloat16}, EdgeSample())
     narrow, wide = cotangents_of(caller, sample, wide=False), cotangents_of(caller, sample, wide=True)
     assert (narrow.dtype, wide.dtype) == (torch.bfloat16, torch.float64)
     assert torch.equal(narrow.double(), wide)
@@ -96,7 +96,7 @@ def test_a_call_seeds_the_host_and_its_own_device_alone() -> None:
         accelerator = Accelerator(sim.facts(chip())[0], accelerators.stack("sim"), seed=7)
         trial = RecordedTrial(accelerator, op_table.find("aten::native_dropout"), torch.float32, lambda phase, where: None)
         torch.manual_seed = refuse
-        trial.check(Sample((drawn(400, gradient=False), 0.5, True), {}, Made()), gradients=False)
+        trial.check(Sample((drawn(400, gradient=False), 0.5, True), {}, EdgeSample()), gradients=False)
         return [str(noted) for noted in trial.trial.nondeterministic]
 
     assert inside(chip(), look) == []
@@ -120,7 +120,7 @@ def test_random_numbers_that_heed_no_seed_are_wrong_to_both(override: Override) 
     override("uniform_", lambda given, low=0.0, high=1.0, generator=None: given.copy_(unseeded(given.shape)))
     trial = recorded("aten::native_dropout")
     with pytest.raises(FailedError, match="the same seed differ") as caught:
-        trial.check(Sample((drawn(400, gradient=False), 0.5, True), {}, Made()), gradients=False)
+        trial.check(Sample((drawn(400, gradient=False), 0.5, True), {}, EdgeSample()), gradients=False)
     assert caught.value.outcome is Outcome.WRONG
     found = sweep("uniform")
     assert outcomes(found) == {"uniform": ("wrong", "forward")}
@@ -136,7 +136,7 @@ def test_of_equal_values_another_layout_may_pick_another(override: Override) -> 
 
     override("argmax", last_if_strided)
     ties = torch.randint(0, 3, (9, 17), generator=torch.Generator().manual_seed(1)).float()
-    recorded("aten::argmax").check(Sample((ties, -1), {}, Made()), gradients=False, views=True)
+    recorded("aten::argmax").check(Sample((ties, -1), {}, EdgeSample()), gradients=False, views=True)
     assert outcomes(sweep("argmax")) == {}
 
 
@@ -155,5 +155,5 @@ def test_what_differs_from_call_to_call_on_dense_inputs_alone_shows(override: Ov
     override("silu", silu)
     assert outcomes(sweep("nn.functional.silu"))["nn.functional.silu"] == ("nondeterministic", "forward")
     trial = recorded("aten::silu")
-    trial.check(Sample((drawn(40, 3, gradient=False),), {}, Made()), gradients=False, views=True)
+    trial.check(Sample((drawn(40, 3, gradient=False),), {}, EdgeSample()), gradients=False, views=True)
     assert [noted.outcome for noted in trial.trial.nondeterministic] == [Outcome.NONDETERMINISTIC]

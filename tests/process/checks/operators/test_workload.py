@@ -208,15 +208,15 @@ def test_time_that_is_up_speaks_for_no_whole() -> None:
 def test_where_nothing_could_be_judged_nothing_is_known_to_stand_in_no_way() -> None:
     from readiness.probes.model_operators import replay
     from readiness.probes.model_operators.outcomes import ReplayResult
-    from readiness.probes.model_operators.summary import Tally
+    from readiness.probes.model_operators.summary import WorkloadSummary
     from readiness.probes.operators.outcomes import Outcome
     from readiness.tracing import workload_schema
 
     loaded = workload_schema.load(workload_schema.find("qwen3-8b"))
-    of_silu = [part for part in replay.parts(loaded) if part.name == "aten::silu"]
+    of_silu = [group for group in replay.op_groups(loaded) if group.name == "aten::silu"]
     assert of_silu
     for reached in (True, False):
-        tally = Tally("cpu:0", loaded, [(part, ReplayResult(Outcome.UNJUDGED, reached=reached)) for part in of_silu])
+        tally = WorkloadSummary("cpu:0", loaded, [(group, ReplayResult(Outcome.UNJUDGED, reached=reached)) for group in of_silu])
         assert {item.name for item in tally.measurements()} == {"operators", "unjudged"}
 
 
@@ -257,8 +257,8 @@ def test_fresh_interpreters_judge_alike(tmp_path: Any) -> None:
 
     file = workload_schema.find("qwen3-8b")
     loaded = workload_schema.load(file)
-    chosen = [part for part in replay.parts(loaded) if part.name == "aten::silu"]
-    found = dict(replay_supervisor.run(cpu(), loaded, file, parts=chosen, budget_s=60.0, large_s=1.0, call_limit_s=20.0, fork_safe=False))
+    chosen = [group for group in replay.op_groups(loaded) if group.name == "aten::silu"]
+    found = dict(replay_supervisor.run(cpu(), loaded, file, op_groups=chosen, budget_s=60.0, large_s=1.0, call_limit_s=20.0, fork_safe=False))
     assert [result.outcome.value for result in found.values()] == ["native"]
 
 

@@ -114,15 +114,15 @@ def test_a_kernel_registered_as_out_or_before_autograd_is_the_devices_own() -> N
         ("add", [], Provenance.NATIVE),
     ],
 )
-def test_a_call_is_native_where_a_kernel_of_its_name_ran(operator: str, seen: list[str], expected: Provenance) -> None:
-    assert kernel_provenance.of_call("cpu", operator, seen)[0] is expected
+def test_a_call_is_native_where_a_kernel_of_its_name_ran(operator: str, recorded: list[str], expected: Provenance) -> None:
+    assert kernel_provenance.of_call("cpu", operator, recorded)[0] is expected
 
 
 def test_what_a_call_reaches_is_heard() -> None:
     given = torch.ones(3)
     with kernel_provenance.Recorder() as recorder:
         torch.softmax(given, 0)
-    assert recorder.seen == ("aten::_softmax",)
+    assert recorder.recorded == ("aten::_softmax",)
 
 
 def _fallback() -> list[str]:

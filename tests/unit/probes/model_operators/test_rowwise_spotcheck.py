@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from readiness.probes.model_operators import matmul_bounds, op_table
-from readiness.probes.operators.edge_shapes import Made
+from readiness.probes.operators.edge_shapes import EdgeSample
 from readiness.probes.operators.samples import Sample
 
 Tensor = torch.Tensor
@@ -46,7 +46,7 @@ def calls(seed: int, dtype: torch.dtype) -> Cases:
 
 def looked_at(name: str, arguments: tuple[Any, ...], keywords: dict[str, Any], out: Tensor, seed: int) -> str | None:
     found = op_table.find(name)
-    sample = Sample(arguments, keywords, Made())
+    sample = Sample(arguments, keywords, EdgeSample())
     return matmul_bounds.spot_check(found, sample, out, torch.Generator().manual_seed(seed))
 
 

@@ -61,10 +61,10 @@ def test_indices_stay_within_range() -> None:
 
 def test_numbers_have_no_strides() -> None:
     number, row = (samples.Sample((torch.ones(shape),), {}, None) for shape in ((), (3,)))
-    assert not layouts.lies_differently(Layout.STRIDED, number)
-    assert layouts.lies_differently(Layout.OFFSET, number)
-    assert layouts.lies_differently(Layout.STRIDED, row)
-    assert not layouts.lies_differently(Layout.OFFSET, samples.Sample((2.0,), {}, None))
+    assert not layouts.layout_differs(Layout.STRIDED, number)
+    assert layouts.layout_differs(Layout.OFFSET, number)
+    assert layouts.layout_differs(Layout.STRIDED, row)
+    assert not layouts.layout_differs(Layout.OFFSET, samples.Sample((2.0,), {}, None))
 
 
 def test_gradients_are_asked_of_the_view() -> None:

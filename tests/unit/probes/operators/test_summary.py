@@ -7,7 +7,7 @@ import pytest
 from readiness.probes.operators import opinfo
 from readiness.probes.operators.layouts import Layout
 from readiness.probes.operators.outcomes import Outcome, Phase, SweepResult
-from readiness.probes.operators.summary import Tally, row
+from readiness.probes.operators.summary import SweepSummary, row
 from readiness.probes.operators.sweep import Swept
 
 ENTRIES = {entry.name: entry for entry in opinfo.load()}
@@ -20,15 +20,15 @@ def swept(
     return Swept(ENTRIES[name], "bfloat16", SweepResult(outcome, phase, "so it was", backward, layout, raised))
 
 
-def tally(*found: Swept) -> dict[str, tuple[float, str | None]]:
-    counted = Tally("sim:2")
+def summarised(*found: Swept) -> dict[str, tuple[float, str | None]]:
+    counted = SweepSummary("sim:2")
     for one in found:
         counted.add(one)
     return {name: (value, about) for name, value, about in counted.measurements()}
 
 
 def test_nothing_poor_is_about_nothing() -> None:
-    found = tally(swept("mm", Outcome.NATIVE), swept("sparse.mm.reduce", Outcome.UNJUDGED))
+    found = summarised(swept("mm", Outcome.NATIVE), swept("sparse.mm.reduce", Outcome.UNJUDGED))
     assert {about for _, about in found.values()} == {None}
     assert found["forward_coverage"][0] == 1.0
     assert found["judged"][0] == 1
@@ -36,10 +36,10 @@ def test_nothing_poor_is_about_nothing() -> None:
 
 
 def test_where_nothing_could_be_judged_nothing_is_counted_as_right() -> None:
-    assert tally(swept("sparse.mm.reduce", Outcome.UNJUDGED)) == {
+    assert summarised(swept("sparse.mm.reduce", Outcome.UNJUDGED)) == {
         "judged": (0, None), "judged_backward": (0, None), "unjudged": (1, None)
     }  # fmt: skip
-    assert tally() == {"judged": (0, None), "judged_backward": (0, None), "unjudged": (0, None)}
+    assert summarised() == {"judged": (0, None), "judged_backward": (0, None), "unjudged": (0, None)}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_where_nothing_could_be_judged_nothing_is_counted_as_right() -> None:
     ],
 )
 def test_each_outcome_has_its_figure_and_words(outcome: Outcome, name: str, words: str) -> None:
-    found = tally(swept("mm", outcome), swept("add", Outcome.DECOMPOSED))
+    found = summarised(swept("mm", outcome), swept("add", Outcome.DECOMPOSED))
     told = f"sim:2: mm in bfloat16: {words}"
     assert found[name] == (1, told)
     covered = outcome in (Outcome.NONDETERMINISTIC, Outcome.FALLBACK)
@@ -65,14 +65,14 @@ def test_each_outcome_has_its_figure_and_words(outcome: Outcome, name: str, word
 
 
 def test_an_operator_that_is_there_and_raises_is_missing_and_counted_apart() -> None:
-    found = tally(swept("mm", Outcome.MISSING, raised=True), swept("add", Outcome.MISSING), swept("mul", Outcome.NATIVE))
+    found = summarised(swept("mm", Outcome.MISSING, raised=True), swept("add", Outcome.MISSING), swept("mul", Outcome.NATIVE))
     assert found["errors"] == (1, "sim:2: mm in bfloat16: fails")
     assert found["missing"] == (1, "sim:2: add in bfloat16: missing")
     assert found["forward_coverage"][0] == 1 / 3
 
 
 def test_whose_kernels_ran_is_counted() -> None:
-    found = tally(swept("mm", Outcome.NATIVE), swept("add", Outcome.NATIVE), swept("mul", Outcome.DECOMPOSED))
+    found = summarised(swept("mm", Outcome.NATIVE), swept("add", Outcome.NATIVE), swept("mul", Outcome.DECOMPOSED))
     assert (found["native"], found["decomposed"], found["forward_coverage"]) == ((2, None), (1, None), (1.0, None))
 
 
@@ -83,7 +83,7 @@ def test_there_are_nine_outcomes() -> None:
 
 
 def test_gradient_and_layout_are_named() -> None:
-    found = tally(
+    found = summarised(
         swept("softmax", Outcome.WRONG, layout=Layout.STRIDED),
         swept("mm", Outcome.WRONG, Phase.BACKWARD, layout=Layout.OFFSET),
         swept("empty_like", Outcome.MISSING, backward=False),
@@ -103,7 +103,7 @@ def test_many_are_cut_and_counted() -> None:
     """What language models need comes first; the text stays one short line."""
     core = [name for name, entry in ENTRIES.items() if entry.core]
     chosen = list(dict.fromkeys([*sorted(ENTRIES)[:40], *core[:30]]))
-    _, about = tally(*[swept(name, Outcome.WRONG, Phase.BACKWARD, layout=Layout.OFFSET) for name in chosen])["wrong"]
+    _, about = summarised(*[swept(name, Outcome.WRONG, Phase.BACKWARD, layout=Layout.OFFSET) for name in chosen])["wrong"]
     assert about is not None
     assert len(about) < 300
     assert "\n" not in about

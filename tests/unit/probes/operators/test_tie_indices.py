@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.probes.operators.edge_shapes import Made
+from readiness.probes.operators.edge_shapes import EdgeSample
 from readiness.probes.operators.samples import Sample
-from readiness.probes.operators.tie_indices import point_alike
+from readiness.probes.operators.tie_indices import indices_equivalent
 
 VALUES = torch.tensor([[2, 5, 5, 1], [3, 3, 0, 3]])
 
 
 def alike(name: str, have: Any, expected: Any, *arguments: Any, **keywords: Any) -> bool:
-    sample = Sample((VALUES, *arguments), keywords, Made())
-    return point_alike(name, sample, torch.tensor(have), torch.tensor(expected))
+    sample = Sample((VALUES, *arguments), keywords, EdgeSample())
+    return indices_equivalent(name, sample, torch.tensor(have), torch.tensor(expected))
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_what_is_pointed_at_must_be_what_it_should(name: str, have: Any, expecte
 
 def test_not_a_number_is_like_another() -> None:
     values = torch.tensor([torch.nan, 1.0, torch.nan])
-    sample = Sample((values,), {}, Made())
-    assert point_alike("argmax", sample, torch.tensor(2), torch.tensor(0))
-    assert not point_alike("argmax", sample, torch.tensor(1), torch.tensor(0))
+    sample = Sample((values,), {}, EdgeSample())
+    assert indices_equivalent("argmax", sample, torch.tensor(2), torch.tensor(0))
+    assert not indices_equivalent("argmax", sample, torch.tensor(1), torch.tensor(0))
 
 
 def test_what_tells_places_otherwise_is_believed() -> None:
