@@ -119,7 +119,7 @@ def main() -> None:
     torch.set_num_threads(1)
     ranks = int(sys.argv[1]) if len(sys.argv) > 1 else 2
     check = check_registry.discover()["multichip.bandwidth"]
-    ours: dict[str, float] = {}
+    checked: dict[str, float] = {}
     bare: dict[str, float] = {}
     links: dict[str, float] = {}
     for _ in range(ROUNDS):
@@ -128,7 +128,7 @@ def main() -> None:
             labels = dict(item.labels)
             if item.name == "algorithm_gbps" and labels["group"] == str(ranks):
                 key = f"{labels['op']} {labels['bytes']}"
-                ours[key] = max(float(item.value), ours.get(key, 0.0))
+                checked[key] = max(float(item.value), checked.get(key, 0.0))
             elif item.name == "usual_share_of_raw":
                 links["share"] = max(float(item.value), links.get("share", 0.0))
         for row in evidence.rows:
@@ -141,7 +141,7 @@ def main() -> None:
     for size in BYTES:
         for op in OPERATIONS:
             key = f"{op} {size}"
-            print(f"  {key:38s} {ours[key]:8.3f} {bare[key]:8.3f} {ours[key] / bare[key]:8.2f}")
+            print(f"  {key:38s} {checked[key]:8.3f} {bare[key]:8.3f} {checked[key] / bare[key]:8.2f}")
     sent, raw, copied = links["gigabytes_a_second"], links["raw_socket_gigabytes_a_second"], copy_gbps()
     print(f"a block of 1 MiB there and back: {sent:.2f} GB/s; a raw socket {raw:.2f}, ratio {sent / raw:.2f}", end="; ")
     print(f"a copy of memory {copied:.2f}, ratio {sent / copied:.2f}")

@@ -33,15 +33,15 @@ def main() -> None:
         return
     sizes = [int(word) for word in sys.argv[1:]] or list(SIZES)
     with tempfile.TemporaryDirectory() as folder:
-        for title, unlike in (("alike", False), ("each of a model of its own", True)):
+        for title, distinct in (("alike", False), ("each of a model of its own", True)):
             print(f"{'accelerators':>12}  {title:28} {'s':>7} {'x json.dumps':>13} {'MiB':>6} {'kB of text':>10}")
             for count in sizes:
-                _table(Path(folder), count, unlike)
+                _table(Path(folder), count, distinct)
 
 
-def _table(folder: Path, count: int, unlike: bool) -> None:
+def _table(folder: Path, count: int, distinct: bool) -> None:
     file = folder / "assessment.json"
-    file.write_text(_unlike(assessments.made(folder, count)) if unlike else assessments.made(folder, count))
+    file.write_text(_distinct(assessments.made(folder, count)) if distinct else assessments.made(folder, count))
     floor = 0.0
     for name in (_ALTERNATIVE, *formats.formats()):
         command = [sys.executable, __file__, "--one", name, str(file)]
@@ -54,7 +54,7 @@ def _table(folder: Path, count: int, unlike: bool) -> None:
         print(f"{count:12}  {name:28} {seconds:7.3f} {seconds / floor:13.1f} {grown:6.0f} {size / 1000:10.0f}", flush=True)
 
 
-def _unlike(text: str) -> str:
+def _distinct(text: str) -> str:
     """The same assessment with another model for each accelerator."""
     read = assessment.from_json(json.loads(text), "here")
     items = tuple(

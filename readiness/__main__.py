@@ -116,8 +116,8 @@ def _failed(code: Exit, message: str) -> int:
     from readiness.rendering import clean
 
     with contextlib.suppress(ReadinessError, OSError):
-        said = clean(message.partition("\n")[0], 600).replace("|", "/")
-        print(f"READINESS {PluginStatus.UNKNOWN.name} - {said}")
+        text = clean(message.partition("\n")[0], 600).replace("|", "/")
+        print(f"READINESS {PluginStatus.UNKNOWN.name} - {text}")
         sys.stdout.flush()
     return PluginStatus.UNKNOWN
 

@@ -223,21 +223,21 @@ def is_plain(value: Any, depth: int = 4) -> bool:
             return False
 
 
-def ours() -> dict[str, Check]:
+def shipped() -> dict[str, Check]:
     """Return the shipped checks by id, sorted; their files are trusted and imported here."""
     folder = [str(package_data.shipped("checks"))]
     return _imported([(name, file) for name, file, _ in _files(folder)], folder, lambda _: None)
 
 
-def discover(*, ours: bool = True, begin: Callable[[Path], object] = lambda _: None) -> dict[str, Check]:
-    """Return all checks by id, sorted, or without `ours` those of the user's folders: all imported in this process.
+def discover(*, shipped: bool = True, begin: Callable[[Path], object] = lambda _: None) -> dict[str, Check]:
+    """Return all checks by id, sorted, or without `shipped` those of the user's folders: all imported in this process.
 
     Files of others may end or hold up a process: the command line asks `readiness.engine.check_declarations`. `begin` is
     told of each file first. Raises CheckFileError for one that cannot be imported and for two checks of one id, naming both
     places.
     """
     own, folders = str(package_data.shipped("checks")), package_data.folders("checks")
-    files = [(name, file) for name, file, folder in _files(folders) if ours or folder != own]
+    files = [(name, file) for name, file, folder in _files(folders) if shipped or folder != own]
     return _imported(files, folders, begin)
 
 

@@ -81,9 +81,9 @@ def _annotations(assessment: Assessment, fail_on: Level | None) -> Iterator[tupl
 
 def _command(word: str, properties: Mapping[str, str], message: str) -> str:
     """A workflow command: percent and line breaks stand as escapes, in properties also what ends them."""
-    said = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    escaped = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     listed = ",".join(f"{name}={_property(text)}" for name, text in properties.items())
-    return f"::{word} {listed}::{said}"
+    return f"::{word} {listed}::{escaped}"
 
 
 def _property(text: str) -> str:

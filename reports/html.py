@@ -38,7 +38,7 @@ _FAMILIES = {
 
 def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG001
     """The page; needs no script, no request and no other file. Two renderings of one assessment give the same bytes."""
-    groups = sorted(rendering.alike(assessment), key=lambda group: group.urgency)
+    groups = sorted(rendering.group_devices(assessment), key=lambda group: group.urgency)
     found, rest = diagnosis.diagnosis_texts(assessment)
     order = {item.facts.id: place for place, item in enumerate(assessment.accelerators)}
     return html.render(
@@ -58,8 +58,8 @@ def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG
         unfolded=_UNFOLDED,
         rehearsal=rendering.rehearsal(assessment),
         rehearsal_title=rendering.REHEARSAL_TITLE,
-        proofs_title=rendering.PROOFS_TITLE,
-        proofs=[claim for group in groups for claim in rendering.soak_claims(group.lead)],
+        soak_claims_title=rendering.SOAK_CLAIMS_TITLE,
+        soak_claims=[claim for group in groups for claim in rendering.soak_claims(group.lead)],
         groups=[_group(group) for group in groups[:_MOST_GROUPS]],
         not_shown=sum(len(group.items) for group in groups[_MOST_GROUPS:]),
         foot=f"readiness {rendering.clean(assessment.version, 100)}, seed {assessment.seed}, profile digest "
@@ -97,8 +97,8 @@ def _notes(assessment: Assessment) -> Iterator[str]:
         yield "No accelerator was assessed, so nothing is known."
     for stack, reason in rendering.failed_stacks(assessment).items():
         yield f"{stack}: its accelerators could not be listed and are not assessed: {reason}"
-    for said, ids in rendering.rehearsals(assessment).items():
-        yield f"{ids}: {said}"
+    for chip, ids in rendering.rehearsals(assessment).items():
+        yield f"{ids}: {chip}"
     if taken := rendering.earlier(assessment):
         yield f"Taken over: {', '.join(taken)}"
 
@@ -111,7 +111,7 @@ def _cards(groups: Sequence[DeviceGroup]) -> Iterator[dict[str, Any]]:
             continue
         verdict, group = min(candidates, key=lambda entry: rendering.severity_key(entry[0]))
         count = sum(len(one.items) for _, one in candidates)
-        ready = sum(len(one.items) for said, one in candidates if said.decision is Decision.READY)
+        ready = sum(len(one.items) for own, one in candidates if own.decision is Decision.READY)
         applies_to = f"{group.names()}, the worst of {count} accelerators; {ready} ready"
         if len(groups) < 2:
             applies_to = group.title()
@@ -122,7 +122,7 @@ def _cards(groups: Sequence[DeviceGroup]) -> Iterator[dict[str, Any]]:
             "range": group.score_range(use),
             "score": min(item.verdicts[use].score for item in group.items),
             "ceiling": min(item.verdicts[use].ceiling for item in group.items),
-            "tally": rendering.tally(verdict),
+            "outcome_counts": rendering.outcome_counts(verdict),
             "applies_to": applies_to,
         }
 
@@ -202,7 +202,7 @@ def _unknown(groups: Sequence[DeviceGroup], order: Mapping[str, int]) -> list[di
         kept, left_out = rendering.left_out(group.entries[Kind.UNKNOWN])
         for entry in kept:
             finding = entry.finding
-            reasons = [f"{applies_to}: {said}" if applies_to else said for applies_to, said in entry.reasons]
+            reasons = [f"{applies_to}: {reason}" if applies_to else reason for applies_to, reason in entry.reasons]
             remedy = finding.remedy.text if finding.remedy is not None else ""
             levels, ids, waivers = found.setdefault(("; ".join(reasons), remedy), ({}, [], []))
             levels[finding.requirement] = finding.level

@@ -64,10 +64,10 @@ def _case(result: Result, classname: str) -> junitparser.TestCase:
         case.system_out = result.message if finding is None else rendering.measured(finding)
         return case
     kinds = {Status.FAILURE: junitparser.Failure, Status.ERROR: junitparser.Error, Status.SKIPPED: junitparser.Skipped}
-    said = kinds[result.status](result.message, result.type)
+    element = kinds[result.status](result.message, result.type)
     if result.detail and result.kind is not Kind.NOT_APPLICABLE:
-        said.text = result.detail
-    case.result = [said]
+        element.text = result.detail
+    case.result = [element]
     return case
 
 

@@ -35,7 +35,7 @@ def _first_that_fits(assessment: Assessment) -> str:
         stopped = " (interrupted)" if assessment.interrupted else ""
         return f"UNDETERMINED: {counted}{' (simulated)' if any(simulated) else ''}{stopped}"
     stopped = "INTERRUPTED " if assessment.interrupted else ""
-    said = stopped + ", ".join(
+    full = stopped + ", ".join(
         f"{use} {verdict.decision.value.upper()} {rendering.score_range(verdict)}{_waived(verdict)}"
         for use, (_, verdict) in verdicts.items()
     )
@@ -48,14 +48,14 @@ def _first_that_fits(assessment: Assessment) -> str:
     blind = "".join(f"; {stack} could not be read" for stack in rendering.failed_stacks(assessment))
     unread = [blind, "; some could not be read", "; some unread"] if blind else []
     candidates = [
-        *(f"{words}{ending}; {applies_to}" for ending in unread for words in (said, short) for applies_to in (which, count)),
-        *(f"{words}{ending}" for ending in unread for words in (said, short)),
-        f"{said}; {which}; {profile}",
-        f"{said}; {which}",
-        *([f"{said}; worst of {count}: {id}"] if count > 1 else []),
-        f"{said}; {count} accelerator{plural}",
-        f"{said}; {count}",
-        said,
+        *(f"{words}{ending}; {applies_to}" for ending in unread for words in (full, short) for applies_to in (which, count)),
+        *(f"{words}{ending}" for ending in unread for words in (full, short)),
+        f"{full}; {which}; {profile}",
+        f"{full}; {which}",
+        *([f"{full}; worst of {count}: {id}"] if count > 1 else []),
+        f"{full}; {count} accelerator{plural}",
+        f"{full}; {count}",
+        full,
     ]
     if any(simulated):
         # A rehearsal is never taken for a product, however short the space: the word stands in front of all verdicts.
@@ -64,13 +64,13 @@ def _first_that_fits(assessment: Assessment) -> str:
         several = count > 1
         worst_of = f"; worst of {count}" if several else ""
         candidates = [
-            *(f"{id} ({mark}) {words}{ending}{worst_of}" for ending in unread for words in (said, short)),
-            *(f"{some}: {words}{ending}; {count}" for ending in unread for words in (said, short)),
+            *(f"{id} ({mark}) {words}{ending}{worst_of}" for ending in unread for words in (full, short)),
+            *(f"{some}: {words}{ending}; {count}" for ending in unread for words in (full, short)),
             *(f"{some}: {short}{ending}" for ending in unread),
-            f"{id} ({mark}) {said}{worst_of}; {profile}",
-            f"{id} ({mark}) {said}{worst_of}",
-            *([f"{id} of {count} ({mark}) {said}", f"{id} ({mark}) {short}{worst_of}"] if several else []),
-            f"{some}: {said}; {count}",
+            f"{id} ({mark}) {full}{worst_of}; {profile}",
+            f"{id} ({mark}) {full}{worst_of}",
+            *([f"{id} of {count} ({mark}) {full}", f"{id} ({mark}) {short}{worst_of}"] if several else []),
+            f"{some}: {full}; {count}",
             f"{some}: {short}; {count}",
             f"{some}: {short}",
         ]

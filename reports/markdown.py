@@ -38,7 +38,7 @@ def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG
 def _sections(assessment: Assessment) -> Iterator[Section]:
     """The most important first: notes, all verdicts, all blockers, ..., then the details."""
     yield Section("notes", ready_parts(_notes(assessment)), 0.15)
-    groups = rendering.alike(assessment)
+    groups = rendering.group_devices(assessment)
     if not groups:
         return
     order = {item.facts.id: place for place, item in enumerate(assessment.accelerators)}
@@ -48,11 +48,12 @@ def _sections(assessment: Assessment) -> Iterator[Section]:
     yield _each("Limits", "limits", groups, Kind.LIMIT, order, 0.1, 5)
     yield _unknown(groups, order)
     yield _each("Waived", "waived failures", groups, Kind.WAIVED, order, 0.05, 5)
-    said = [f"- {name}: {escape(text, 4000)}\n" for name, text in rendering.rehearsal(assessment).items()]
-    yield Section("lines of the rehearsal", ready_parts(said), 0.05, f"\n### {rendering.REHEARSAL_TITLE}\n\n")
-    yield Section("proofs", ready_parts(_proofs(groups)), 0.05, f"\n### {rendering.PROOFS_TITLE}\n\n")
+    lines = [f"- {name}: {escape(text, 4000)}\n" for name, text in rendering.rehearsal(assessment).items()]
+    yield Section("lines of the rehearsal", ready_parts(lines), 0.05, f"\n### {rendering.REHEARSAL_TITLE}\n\n")
+    yield Section("claims of soaks", ready_parts(_soak_claims(groups)), 0.05, f"\n### {rendering.SOAK_CLAIMS_TITLE}\n\n")
     stacks = [(group.names(code), rendering.software(group.lead)) for group in groups]
-    yield Section("software stacks", ready_parts(f"\n{ids}: {escape(said, 3000)}\n" for ids, said in stacks if said), 0.05)
+    versions = (f"\n{ids}: {escape(software, 3000)}\n" for ids, software in stacks if software)
+    yield Section("software stacks", ready_parts(versions), 0.05)
     yield Section("tables", list(_details(groups)), 1.0)
 
 
@@ -107,7 +108,7 @@ def _verdict(group: DeviceGroup, use: Use | None) -> str:
         return f"| {group.title(code)} | | no verdict | | | {device} |\n"
     return (
         f"| {group.title(code)} | {use} | {_SIGNS[verdict.decision]} **{verdict.decision}** "
-        f"| {group.score_range(use)} | {rendering.tally(verdict)} | {device} |\n"
+        f"| {group.score_range(use)} | {rendering.outcome_counts(verdict)} | {device} |\n"
     )
 
 
@@ -135,7 +136,7 @@ def _point(entry: SharedFinding, ids: Sequence[str]) -> str:
     together = f" on {escape(entry.together)} together" if entry.together else ""
     only = " only" if entry.only == rendering.names(ids) else ""
     about = f"({entry.uses_text}; {code(entry.finding.check or 'check unknown')}{together})"
-    return f"- {_name(entry.finding)} on {rendering.names(ids, code)}{only} {about}{_said(entry)}{_closing(entry)}"
+    return f"- {_name(entry.finding)} on {rendering.names(ids, code)}{only} {about}{_statements(entry)}{_closing(entry)}"
 
 
 def _name(finding: Finding) -> str:
@@ -153,7 +154,7 @@ def _names(findings: Sequence[Finding]) -> str:
     return f"{_name(findings[0])} and {len(findings) - 1} more ({others})"
 
 
-def _said(entry: SharedFinding) -> str:
+def _statements(entry: SharedFinding) -> str:
     """Return figure and reason behind the name; a list item for each where the accelerators of a group differ."""
     statements = entry.statements
     if len(statements) == 1:
@@ -182,7 +183,7 @@ def _unknown(groups: Sequence[DeviceGroup], order: Mapping[str, int]) -> Section
     return Section("causes of unknown results", ready_parts(texts), 0.1, "\n### Not measured\n\n", 10)
 
 
-def _proofs(groups: Sequence[DeviceGroup]) -> Iterator[str]:
+def _soak_claims(groups: Sequence[DeviceGroup]) -> Iterator[str]:
     for group in groups:
         for check, proven, not_proven in rendering.soak_claims(group.lead):
             yield (
@@ -193,10 +194,10 @@ def _proofs(groups: Sequence[DeviceGroup]) -> Iterator[str]:
 
 def _closing(entry: SharedFinding) -> str:
     finding, text = entry.finding, ""
-    for waiver, said in ((finding.waived, "waived"), (finding.expired_waiver, "**waiver expired**, it was")):
+    for waiver, state in ((finding.waived, "waived"), (finding.expired_waiver, "**waiver expired**, it was")):
         if waiver is not None:
             by, until = escape(waiver.by, 100), escape(waiver.until, 20)
-            text += f"  - {said} by {by} until {until}: {escape(waiver.reason)}\n"
+            text += f"  - {state} by {by} until {until}: {escape(waiver.reason)}\n"
     if finding.remedy is not None:
         text += f"  - **do:** {escape(finding.remedy.text)}\n"
     return text

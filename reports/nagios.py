@@ -31,9 +31,9 @@ def render(
     return text
 
 
-def headline(status: PluginStatus, said: str) -> str:
+def headline(status: PluginStatus, text: str) -> str:
     """The first words of a plugin's output; what follows the vertical bar would be figures."""
-    return f"READINESS {status.name} - {_plain(said, 600)}"
+    return f"READINESS {status.name} - {_plain(text, 600)}"
 
 
 def _plain(text: str, longest: int) -> str:
@@ -51,7 +51,7 @@ def _summary(assessment: Assessment) -> Iterator[str]:
         yield "no accelerator was assessed" if count == 0 else f"no verdict on {count} accelerators"
         return
     yield ", ".join(
-        f"{use} {verdict.decision.value.upper()} {rendering.score_range(verdict)} ({rendering.tally(verdict)})"
+        f"{use} {verdict.decision.value.upper()} {rendering.score_range(verdict)} ({rendering.outcome_counts(verdict)})"
         for use, (_, verdict) in verdicts.items()
     )
     worst = next(iter(verdicts.values()))[0].facts.id
@@ -81,7 +81,7 @@ def _details(assessment: Assessment) -> Iterator[str]:
         f"{kind}: {rendering.names(entry.ids)}: {rendering.title(entry.finding) or entry.finding.requirement} "
         f"({entry.uses_text}): {'; '.join(entry.statements[0].lines)}"
         for kind in (Kind.BLOCKER, Kind.LIMIT, Kind.UNKNOWN)
-        for group in sorted(rendering.alike(assessment), key=lambda group: group.urgency)
+        for group in sorted(rendering.group_devices(assessment), key=lambda group: group.urgency)
         for entry in group.entries[kind]
         if kind is not Kind.UNKNOWN or entry.finding.level is Level.MUST
     ]

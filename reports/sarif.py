@@ -94,8 +94,8 @@ def _result(assessment: Assessment, suite: Suite, result: Result) -> Json:
         made["properties"]["simulated"] = simulated
     if result.kind is Kind.WAIVED and finding is not None and finding.waived is not None:
         waiver = finding.waived
-        said = rendering.clean(f"{waiver.reason} (by {waiver.by} until {waiver.until})")
-        made["suppressions"] = [{"kind": "external", "status": "accepted", "justification": said}]
+        justification = rendering.clean(f"{waiver.reason} (by {waiver.by} until {waiver.until})")
+        made["suppressions"] = [{"kind": "external", "status": "accepted", "justification": justification}]
     return made
 
 

@@ -40,7 +40,7 @@ def render(
     `hints` are places and commands by what they tell; REQUIREMENT in one stands for the requirement of the first cause.
     """
     paint = rendering.painter(colour)
-    groups = sorted(rendering.alike(assessment), key=lambda group: group.urgency)
+    groups = sorted(rendering.group_devices(assessment), key=lambda group: group.urgency)
     causes = _causes(groups, assessment)
     tail = [f"{paint(f'{label:{_COLUMN}}', 'dim')}{text}" for label, text in _hints(hints or {}, causes)]
     notes = list(_notes(assessment, paint, width))
@@ -60,7 +60,7 @@ def _notes(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     notes = []
     if assessment.interrupted:
         notes.append(("INTERRUPTED", "what was not measured counts as unknown", "bad"))
-    notes += [("SIMULATED", f"{ids}, {said}", "open") for said, ids in rendering.rehearsals(assessment).items()]
+    notes += [("SIMULATED", f"{ids}, {chip}", "open") for chip, ids in rendering.rehearsals(assessment).items()]
     notes += [
         (stack, f"its accelerators could not be listed and are not assessed: {reason}", "bad")
         for stack, reason in rendering.failed_stacks(assessment).items()
@@ -93,22 +93,23 @@ def _whole(group: DeviceGroup, width: int) -> Iterator[str]:
     verdicts = [(use, verdict) for use in Use if (verdict := group.verdict(use)) is not None]
     column = max((len(verdict.decision.value) for _, verdict in verdicts), default=0) + len(mark)
     for use, verdict in verdicts:
-        said = f"{verdict.decision.value.upper()}{mark}"
-        yield rendering.cut(f"{use:{_COLUMN}}  {said:{column}}  {group.score_range(use)}  {rendering.tally(verdict)}", width)
+        decision = f"{verdict.decision.value.upper()}{mark}"
+        counts = rendering.outcome_counts(verdict)
+        yield rendering.cut(f"{use:{_COLUMN}}  {decision:{column}}  {group.score_range(use)}  {counts}", width)
     if not verdicts:
         yield "no verdict"
 
 
 def _short(group: DeviceGroup, width: int) -> str:
     verdicts = [(use, verdict) for use in Use if (verdict := group.verdict(use)) is not None]
-    said = ", ".join(f"{use} {verdict.decision.value.upper()} {group.score_range(use)}" for use, verdict in verdicts)
-    if len(said) > width // 2:
-        said = ", ".join(f"{use} {verdict.decision.value.upper()}" for use, verdict in verdicts)
+    verdict_text = ", ".join(f"{use} {verdict.decision.value.upper()} {group.score_range(use)}" for use, verdict in verdicts)
+    if len(verdict_text) > width // 2:
+        verdict_text = ", ".join(f"{use} {verdict.decision.value.upper()}" for use, verdict in verdicts)
         if len(verdicts) > 1 and len(decisions := {verdict.decision for _, verdict in verdicts}) == 1:
-            said = f"{decisions.pop().value.upper()} for both"
-    said = said or "no verdict"
+            verdict_text = f"{decisions.pop().value.upper()} for both"
+    verdict_text = verdict_text or "no verdict"
     mark = " (simulated)" if group.is_simulated else ""
-    return f"{rendering.cut(group.names(), max(width - len(said) - len(mark) - 2, 3))}{mark}  {said}"
+    return f"{rendering.cut(group.names(), max(width - len(verdict_text) - len(mark) - 2, 3))}{mark}  {verdict_text}"
 
 
 def _causes(groups: Sequence[DeviceGroup], assessment: Assessment) -> list[_Cause]:

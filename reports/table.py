@@ -35,7 +35,7 @@ def render(assessment: Assessment, *, colour: bool = False, width: int = 100, ve
         lines += ["", "No accelerator was assessed, so nothing is known."]
     if len(assessment.accelerators) > 1:
         lines += ["", *_summary(assessment, paint, width)]
-    for group in rendering.alike(assessment):
+    for group in rendering.group_devices(assessment):
         lines += ["", *_accelerators(group, assessment, paint, width, whole=verbose)]
     lines += _rehearsal(assessment, paint, width)
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -50,8 +50,8 @@ def _head(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
         text = f"its accelerators could not be listed and are not assessed: {reason}"
         yield from _painted(rendering.wrap(text, width, first=f"{stack}  "), paint, stack, "bad")
         yield ""
-    for said, ids in rendering.rehearsals(assessment).items():
-        lines = rendering.wrap(f"{ids}, {said}", width, first="SIMULATED  ")
+    for chip, ids in rendering.rehearsals(assessment).items():
+        lines = rendering.wrap(f"{ids}, {chip}", width, first="SIMULATED  ")
         yield from _painted(lines, paint, "SIMULATED", "open")
         yield ""
     name, title = rendering.clean(assessment.profile_name, 100), rendering.clean(assessment.profile_title, 300)
@@ -135,15 +135,15 @@ def _accelerators(
             yield from rendering.wrap(rendering.clean(", ".join(skipped), 3000), width, first="  ")
         else:
             yield rendering.cut(f"  {len(skipped)} requirements; -v names them", width)
-    yield from _proofs(group, paint, width)
+    yield from _soak_claims(group, paint, width)
     yield from _times(group, paint, width)
 
 
-def _proofs(group: DeviceGroup, paint: Paint, width: int) -> Iterator[str]:
+def _soak_claims(group: DeviceGroup, paint: Paint, width: int) -> Iterator[str]:
     """Yield the claims of soaks: what is proven and what is not."""
     if not (found := rendering.soak_claims(group.lead)):
         return
-    yield from _section(rendering.PROOFS_TITLE.upper(), paint)
+    yield from _section(rendering.SOAK_CLAIMS_TITLE.upper(), paint)
     for check, proven, not_proven in found:
         yield f"  {check}"
         yield from rendering.wrap(proven, width, first="    proven:      ")
@@ -160,7 +160,7 @@ def _verdicts(group: DeviceGroup, assessment: Assessment, paint: Paint, width: i
     table = tabulate(rows, tablefmt="plain", disable_numparse=True).splitlines()
     column = max(map(len, table), default=0)
     for line, (_, verdict) in zip(table, verdicts, strict=True):
-        for piece in rendering.wrap(rendering.tally(verdict), width, first=f"{line:{column}}  "):
+        for piece in rendering.wrap(rendering.outcome_counts(verdict), width, first=f"{line:{column}}  "):
             yield rendering.paint_decisions(piece, paint)
     missing = [use.value for use in assessment.uses if group.verdict(use) is None]  # `altered` saw to it: no finding either
     if missing:
@@ -191,14 +191,14 @@ def _failed(
         ]
         text = f"({'; '.join(part for part in applies_to if part)})"
         style = "bad" if title == "BLOCKERS" else "bold"
-        said = rendering.title(finding)
-        for line in rendering.wrap(said, width, first="  ") if said else ():
+        title_text = rendering.title(finding)
+        for line in rendering.wrap(title_text, width, first="  ") if title_text else ():
             yield f"  {paint(line.strip(), style)}"
-        first, rest = ("    ", "      ") if said else ("  ", "    ")
+        first, rest = ("    ", "      ") if title_text else ("  ", "    ")
         lines = rendering.wrap(text, width, first=f"{first}{name}  ", rest=rest)
         if rendering.width(name) > width // 2:
             lines = rendering.wrap(f"{name} {text}", width, first=first, rest=rest)
-        yield from lines if said else _painted(lines, paint, name, style)
+        yield from lines if title_text else _painted(lines, paint, name, style)
         for statement in entry.statements:
             indent = _INDENT
             if statement.applies_to:
@@ -250,11 +250,11 @@ def _named(group: Group, paint: Paint, style: str, width: int) -> Iterator[str]:
         return
     few = len(findings) <= _MOST_TITLES
     for finding, name in zip(findings, names, strict=True) if few else [(findings[0], names[0])]:
-        said = rendering.title(finding)
-        lines = rendering.wrap(name, width, first=f"  {said}  ", rest="    ")
-        if rendering.width(said) > width - 20:
-            lines = rendering.wrap(f"{said} {name}", width, first="  ", rest="    ")
-        yield from _painted(lines, paint, said, style)
+        title_text = rendering.title(finding)
+        lines = rendering.wrap(name, width, first=f"  {title_text}  ", rest="    ")
+        if rendering.width(title_text) > width - 20:
+            lines = rendering.wrap(f"{title_text} {name}", width, first="  ", rest="    ")
+        yield from _painted(lines, paint, title_text, style)
     more = "" if few else f"and {len(names) - 1} more: {', '.join(names[1:])} "
     yield from rendering.wrap(f"{more}{about}", width, first="    ")
 
@@ -311,12 +311,12 @@ def _remark(time: Time) -> str:
 
 
 def _rehearsal(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
-    said = rendering.rehearsal(assessment)
-    if not said:
+    texts = rendering.rehearsal(assessment)
+    if not texts:
         return
     yield from _section(rendering.REHEARSAL_TITLE.upper(), paint)
-    column = max(map(len, said)) + 2
-    for name, text in said.items():
+    column = max(map(len, texts)) + 2
+    for name, text in texts.items():
         yield from rendering.wrap(text, width, first=f"  {name:{column}}")
 
 

@@ -67,7 +67,7 @@ def copies(
             about = f"{refused.dtype}, {refused.layout}, {refused.direction}: {refused.refusal}"
         yield Measurement("coverage", len(done) / len(found), {"memory": memory}, samples=len(found), about=about)
         if done:
-            spoilt = max(done, key=lambda copied: copied.wrong)
-            about = f"{spoilt.dtype}, {spoilt.layout}, {spoilt.direction}" if spoilt.wrong else None
+            worst_copy = max(done, key=lambda copied: copied.wrong)
+            about = f"{worst_copy.dtype}, {worst_copy.layout}, {worst_copy.direction}" if worst_copy.wrong else None
             wrong = sum(copied.wrong for copied in done)
             yield Measurement("wrong_bytes", wrong, {"memory": memory}, samples=len(done), about=about)

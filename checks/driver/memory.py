@@ -86,8 +86,8 @@ def memory(
             yield Measurement("usable_gib", filled.allocated_bytes / memory_fill.GIB, {"how": "written"})
     yield Note("asking for more memory than there is")
     # A kernel that promises memory it does not have must not be taken at its word on the host: there only the absurd.
-    asked = [2**50] if reading is None or on_host else [2 * reading[1], 2**50]
-    refusals = [memory_fill.ask_too_much(accelerator, size) for size in asked]
+    sizes = [2**50] if reading is None or on_host else [2 * reading[1], 2**50]
+    refusals = [memory_fill.ask_too_much(accelerator, size) for size in sizes]
     for refusal in refusals:
         yield Row({"asked": refusal.asked_bytes, "clean": refusal.clean, "answer": refusal.text})
     yield Measurement("oom_clean", int(all(refusal.clean for refusal in refusals)), samples=len(refusals))

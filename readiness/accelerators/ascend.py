@@ -56,11 +56,11 @@ class Ascend(PluginStack):
         if own is None:
             return {}
         hottest = max((own.value("temperatures_c") or {}).values(), default=None)
-        said = {
+        readings = {
             "temperature_c": hottest, "power_w": own.value("power_w"),
             "clock_mhz": (own.value("clocks_mhz") or {}).get("aicore"),
         }  # fmt: skip
-        return {name: float(value) for name, value in said.items() if value is not None}
+        return {name: float(value) for name, value in readings.items() if value is not None}
 
     def _own(self, facts: AcceleratorFacts) -> Reading | None:
         return match.of_device(self._gather().devices, facts, self.hiding)

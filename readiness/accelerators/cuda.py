@@ -108,8 +108,8 @@ class Cuda(CudaNamespace):
         Source: NVIDIA/nccl, src/init.cc.
         """
         found = version_rules.version(facts.software.get("nccl"))
-        asked = os.environ.get("NCCL_MULTI_RANK_GPU_ENABLE", "0").strip() not in ("", "0")
-        return asked and found is not None and found >= _SHARES_SINCE
+        enabled = os.environ.get("NCCL_MULTI_RANK_GPU_ENABLE", "0").strip() not in ("", "0")
+        return enabled and found is not None and found >= _SHARES_SINCE
 
 
 def _driver_api() -> str | None:

@@ -46,9 +46,9 @@ def xgmi(address: str | None, root: Path = _ROOT) -> Links | None:
         return None
     every = [_numbers(folder / "properties") for folder in _folders(topology / own[0] / "io_links")]
     devices = {int(name) for name, node in nodes.items() if node.get("simd_count")}
-    ours = [node for node in every if node.get("type") == _XGMI and node.get("node_to") in devices]
-    rates, peers = [node.get("max_bandwidth", 0) for node in ours], {node["node_to"] for node in ours}
-    return Links(len(ours), sum(rates) / 1000 if all(rates) else None, len(peers)) if ours else None
+    xgmi_links = [node for node in every if node.get("type") == _XGMI and node.get("node_to") in devices]
+    rates, peers = [node.get("max_bandwidth", 0) for node in xgmi_links], {node["node_to"] for node in xgmi_links}
+    return Links(len(xgmi_links), sum(rates) / 1000 if all(rates) else None, len(peers)) if xgmi_links else None
 
 
 def _folders(parent: Path) -> Iterator[Path]:

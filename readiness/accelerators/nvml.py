@@ -63,20 +63,20 @@ def read(uuid: str | None, address: str | None) -> Reading:
     """Everything NVML says of the device with this UUID or this PCI address. Raises Unavailable."""
     with library() as nvml:
         handle, matched_by = _handle(nvml, uuid, address)
-        ask = Asker(nvml, handle)
+        query = NvmlQuery(nvml, handle)
         return Reading(
-            uuid=ask("uuid", nvml.nvmlDeviceGetUUID),
-            name=ask("name", nvml.nvmlDeviceGetName),
-            serial=ask("serial", nvml.nvmlDeviceGetSerial),
-            memory_bytes=ask("memory", lambda device: int(nvml.nvmlDeviceGetMemoryInfo(device).total)),
-            driver=ask("driver", lambda _: nvml.nvmlSystemGetDriverVersion()),
-            library=ask("library", lambda _: nvml.nvmlSystemGetNVMLVersion()),
-            firmware=ask("firmware", nvml.nvmlDeviceGetVbiosVersion),
-            mig=ask("mig", lambda device: bool(nvml.nvmlDeviceGetMigMode(device)[0])),
-            ecc=_ecc(nvml, ask),
+            uuid=query("uuid", nvml.nvmlDeviceGetUUID),
+            name=query("name", nvml.nvmlDeviceGetName),
+            serial=query("serial", nvml.nvmlDeviceGetSerial),
+            memory_bytes=query("memory", lambda device: int(nvml.nvmlDeviceGetMemoryInfo(device).total)),
+            driver=query("driver", lambda _: nvml.nvmlSystemGetDriverVersion()),
+            library=query("library", lambda _: nvml.nvmlSystemGetNVMLVersion()),
+            firmware=query("firmware", nvml.nvmlDeviceGetVbiosVersion),
+            mig=query("mig", lambda device: bool(nvml.nvmlDeviceGetMigMode(device)[0])),
+            ecc=_ecc(nvml, query),
             matched_by=matched_by,
-            counters=counters_of(nvml, ask),
-            refused=ask.refused,
+            counters=counters_of(nvml, query),
+            refused=query.refused,
         )
 
 
@@ -84,19 +84,19 @@ def counters(uuid: str | None, address: str | None) -> dict[str, int]:
     """The fault counters alone, as they stand now. Raises Unavailable."""
     with library() as nvml:
         handle, _ = _handle(nvml, uuid, address)
-        return counters_of(nvml, Asker(nvml, handle))
+        return counters_of(nvml, NvmlQuery(nvml, handle))
 
 
 def sensors(uuid: str | None, address: str | None) -> dict[str, float]:
     """What changes with load, as it stands now: degrees Celsius, watts, megahertz. Raises Unavailable."""
     with library() as nvml:
         handle, _ = _handle(nvml, uuid, address)
-        ask = Asker(nvml, handle)
-        milliwatts = ask("power", nvml.nvmlDeviceGetPowerUsage)
+        query = NvmlQuery(nvml, handle)
+        milliwatts = query("power", nvml.nvmlDeviceGetPowerUsage)
         found = {
-            "temperature_c": ask("temperature", nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
+            "temperature_c": query("temperature", nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
             "power_w": None if milliwatts is None else milliwatts / 1000,
-            "clock_mhz": ask("clock", nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
+            "clock_mhz": query("clock", nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
         }
         return {name: float(value) for name, value in found.items() if value is not None}
 
@@ -123,7 +123,7 @@ def throttle_reasons_of(nvml: Any, handle: Any) -> list[str] | None:
         question = getattr(nvml, f"nvmlDeviceGetCurrentClocks{words}Reasons", None)
         if question is None:
             continue
-        bits = Asker(nvml, handle)("throttle_reasons", question)
+        bits = NvmlQuery(nvml, handle)("throttle_reasons", question)
         if bits is not None:
             return [text for name, text in _REASONS.items() if bits & _bit(nvml, name)]
     return None
@@ -171,7 +171,7 @@ def _link_gbps(nvml: Any, device: Any, link: int) -> float | None:
     return None
 
 
-class Asker:
+class NvmlQuery:
     """Asks for one reading after another; an error costs that reading only."""
 
     def __init__(self, nvml: Any, handle: Any) -> None:
@@ -205,22 +205,22 @@ def _handle(nvml: Any, uuid: str | None, address: str | None) -> tuple[Any, str]
     raise Unavailable(f"NVML has no such device ({'; '.join(reasons) or 'torch reports neither UUID nor PCI address'})")
 
 
-def _ecc(nvml: Any, ask: Asker) -> bool | None:
+def _ecc(nvml: Any, query: NvmlQuery) -> bool | None:
     """Whether errors of the device's memory are watched for; None where it does not say."""
-    watched: bool | None = ask("ecc", lambda device: bool(nvml.nvmlDeviceGetEccMode(device)[0]))
+    watched: bool | None = query("ecc", lambda device: bool(nvml.nvmlDeviceGetEccMode(device)[0]))
     return watched
 
 
-def counters_of(nvml: Any, ask: Asker) -> dict[str, int]:
+def counters_of(nvml: Any, query: NvmlQuery) -> dict[str, int]:
     found: dict[str, int | None] = {}
     kinds = {"corrected": nvml.NVML_MEMORY_ERROR_TYPE_CORRECTED, "uncorrected": nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED}
     spans = {"volatile": nvml.NVML_VOLATILE_ECC, "aggregate": nvml.NVML_AGGREGATE_ECC}
     for kind, error in kinds.items():
         for span, counter in spans.items():
             name = f"ecc_{kind}_{span}"
-            found[name] = ask(name, nvml.nvmlDeviceGetTotalEccErrors, error, counter)
+            found[name] = query(name, nvml.nvmlDeviceGetTotalEccErrors, error, counter)
     # Where errors are not watched for, NVML answers with zeros all the same (github.com/leptonai/gpud/pull/351).
-    rows = ask("remapped_rows", nvml.nvmlDeviceGetRemappedRows) if _ecc(nvml, ask) else None
+    rows = query("remapped_rows", nvml.nvmlDeviceGetRemappedRows) if _ecc(nvml, query) else None
     if rows is not None:
         names = ("corrected", "uncorrected", "pending", "failure")
         found |= {f"remapped_rows_{name}": int(count) for name, count in zip(names, rows, strict=True)}
@@ -229,12 +229,12 @@ def counters_of(nvml: Any, ask: Asker) -> dict[str, int]:
         "double_bit": nvml.NVML_PAGE_RETIREMENT_CAUSE_DOUBLE_BIT_ECC_ERROR,
     }
     for kind, cause in causes.items():
-        pages = ask(f"retired_pages_{kind}", nvml.nvmlDeviceGetRetiredPages, cause)
+        pages = query(f"retired_pages_{kind}", nvml.nvmlDeviceGetRetiredPages, cause)
         found[f"retired_pages_{kind}"] = None if pages is None else len(pages)
-    found["retired_pages_pending"] = ask("retired_pages_pending", nvml.nvmlDeviceGetRetiredPagesPendingStatus)
-    found["pcie_replays"] = ask("pcie_replays", nvml.nvmlDeviceGetPcieReplayCounter)
+    found["retired_pages_pending"] = query("retired_pages_pending", nvml.nvmlDeviceGetRetiredPagesPendingStatus)
+    found["pcie_replays"] = query("pcie_replays", nvml.nvmlDeviceGetPcieReplayCounter)
     for kind, number in _LINK_ERRORS.items():
-        found[f"nvlink_{kind}"] = ask(f"nvlink_{kind}", partial(_link_errors, nvml), number)
+        found[f"nvlink_{kind}"] = query(f"nvlink_{kind}", partial(_link_errors, nvml), number)
     return {name: int(count) for name, count in found.items() if count is not None}
 
 

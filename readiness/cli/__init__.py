@@ -46,8 +46,8 @@ app.command("schema")(schema.schema)
 app.command("trace")(trace.trace)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         from readiness import __version__
 
         typer.echo(f"readiness {__version__}")

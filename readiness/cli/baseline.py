@@ -36,8 +36,8 @@ def baseline(
     rendering_formats.deliver(request, dumps(document) + "\n")
     if not quiet:
         for note in notes:
-            common.say(f"readiness: {note}")
+            common.put_message(f"readiness: {note}")
         for model in document["models"]:
             name = model["model"] or model["vendor"] or "unknown model"
             size = f"{len(model['requirements'])} requirements, {len(model['measures'])} values"
-            common.say(f"readiness: {name}: {model['runs']} runs, {size}")
+            common.put_message(f"readiness: {name}: {model['runs']} runs, {size}")

@@ -152,18 +152,18 @@ def saved_or_last(saved: Path | None, *, quiet: bool) -> Path:
     return file
 
 
-def uses_of(profile: Profile, asked: Sequence[Use] | None) -> tuple[Use, ...]:
+def uses_of(profile: Profile, requested: Sequence[Use] | None) -> tuple[Use, ...]:
     """Return the uses to judge for. Raises UsageError for one that the profile does not cover."""
-    if not asked:
+    if not requested:
         return profile.uses
-    for use in asked:
+    for use in requested:
         if use not in profile.uses:
             raise UsageError(
                 f"the profile {profile.name} does not cover {use}",
                 place="--use",
                 remedy=f"choose {' or '.join(profile.uses)}, or another profile",
             )
-    return tuple(use for use in profile.uses if use in asked)
+    return tuple(use for use in profile.uses if use in requested)
 
 
 def read_waivers(file: Path | None, profile: Profile) -> tuple[Waiver, ...]:
@@ -243,7 +243,7 @@ def put(text: str) -> None:
     put_on(visible(text).rstrip("\n") + "\n", sys.stdout)
 
 
-def say(text: str) -> None:
+def put_message(text: str) -> None:
     """Write a message to stderr; its content may come from a file."""
     from readiness.rendering import message
 

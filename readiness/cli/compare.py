@@ -64,7 +64,7 @@ def compare(
         elif request.format == "json":
             text = dumps(machine_reports.as_json(comparison, __version__)) + "\n"
         elif quiet:
-            text = "".join(f"{use}: {sentence}\n" for use, said in comparison.answers.items() for sentence in said[:1])
+            text = "".join(f"{use}: {sentences[0]}\n" for use, sentences in comparison.answers.items() if sentences)
         else:
             text = machine_reports.table(
                 comparison, colour=to_terminal and common.colour_for(sys.stdout.isatty(), no_color), verbose=verbose,

@@ -50,7 +50,7 @@ def _checks(ctx: typer.Context) -> Iterable[str]:
         add_checks([Path(folder) for folder in folders])
         return check_declarations.discover(check_declarations.COMPLETION_LIMIT_S)
     except Exception:  # noqa: BLE001 - of the user's files; ours are there all the same
-        return check_registry.ours()
+        return check_registry.shipped()
 
 
 def _whatever_can_be_explained(ctx: typer.Context) -> Iterable[str]:

@@ -76,7 +76,7 @@ def known_directions() -> Directions:
     from readiness import check_registry
     from readiness.comparison.measures import directions
 
-    return directions(check_registry.ours())
+    return directions(check_registry.shipped())
 
 
 def read_reference(file: Path, directions: Directions, *, quiet: bool) -> Reference:

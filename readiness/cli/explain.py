@@ -53,8 +53,8 @@ def explain(
     if profile is None and (name in profiles.names() or name.endswith(".toml")):
         parts.append(_profile(profiles.load(name, found)))
     if profile is not None or not parts:
-        asked, last = _last_run()
-        requirement = _required(name, profile, asked if any(True for _ in _findings(last, name)) else None, found)
+        last_profile, last = _last_run()
+        requirement = _required(name, profile, last_profile if any(True for _ in _findings(last, name)) else None, found)
         if requirement is not None:
             parts.append("\n".join(_whole(*requirement, found)))
         if requirement is not None or any(True for _ in _findings(last, name)):
@@ -80,22 +80,22 @@ def _unknown(name: str, profile: str | None, found: Mapping[str, Check]) -> Usag
 
 
 def _required(
-    id: str, profile: str | None, asked: str | None, found: Mapping[str, Check]
+    id: str, profile: str | None, last_profile: str | None, found: Mapping[str, Check]
 ) -> tuple[Requirement, Profile, list[str]] | None:
     """Return a requirement, its profile, and the shipped profiles that define it differently; None where no profile has it.
 
-    `asked` is the profile of the last run, which may not exist any more or need checks that are not here.
+    `last_profile` is the profile of the last run, which may not exist any more or need checks that are not here.
     """
     from readiness.profile import loader as profiles
 
     stating = sorted((name for name, ids in profiles.stated().items() if id in ids), key=_general_first)
     if not stating and (taking := profiles.stated_by_bases().get(id)) is not None:
         stating = [taking]
-    for name in [profile] if profile is not None else [*([asked] if asked is not None else []), *stating]:
+    for name in [profile] if profile is not None else [*([last_profile] if last_profile is not None else []), *stating]:
         try:
             chosen = profiles.load(name, found)
         except UsageError:
-            if name == profile or name != asked:
+            if name == profile or name != last_profile:
                 raise
             continue
         for requirement in chosen.requirements:
@@ -146,12 +146,12 @@ def _measured(id: str, last: Assessment | None, *, known: bool) -> Iterator[str]
     if last is None:
         yield "No run is saved on this machine: this requirement was not measured."
         return
-    said: dict[tuple[str, str], dict[str, list[str]]] = {}
+    by_outcome: dict[tuple[str, str], dict[str, list[str]]] = {}
     first = None
     for accelerator, finding in _findings(last, id):
         first = first or finding
         outcome = f"{finding.outcome.replace('_', ' ')}{', waived' if finding.waived is not None else ''}"
-        said.setdefault((outcome, measured(finding)), {}).setdefault(accelerator, []).append(finding.use.value)
+        by_outcome.setdefault((outcome, measured(finding)), {}).setdefault(accelerator, []).append(finding.use.value)
     when = f"the last run ({clean(last.started, 40)}, profile {clean(last.profile_name, 100)})"
     if first is None:
         yield f"Not required in {when}."
@@ -162,8 +162,8 @@ def _measured(id: str, last: Assessment | None, *, known: bool) -> Iterator[str]
         yield from _texts({"": first.title, "why": first.why, "remedy": first.remedy.text if first.remedy else None})
         yield ""
     yield f"In {when}:"
-    for (outcome, words), found_on in said.items():
-        uses = [use for use in Use if any(use.value in said_of for said_of in found_on.values())]
+    for (outcome, words), found_on in by_outcome.items():
+        uses = [use for use in Use if any(use.value in uses_found for uses_found in found_on.values())]
         yield from wrap(f"{names(list(found_on))} ({', '.join(uses)}): {outcome}; {words}", _WIDTH, first="  ", rest="    ")
     if any(item.check == first.check and item.rows for one in last.accelerators for item in one.evidence):
         yield f"  `readiness report --rows {clean(first.check)}` shows its rows of detail"

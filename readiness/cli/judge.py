@@ -49,7 +49,7 @@ def judge(
     evidence = common.read_saved(file, quiet=quiet)
     found = check_declarations.discover()
     if profile is None:
-        chosen = _as_it_was(evidence, file, found, asked=None if saved is not None else profile_of_run(file.parent))
+        chosen = _as_it_was(evidence, file, found, run_profile=None if saved is not None else profile_of_run(file.parent))
     else:
         chosen = profiles.load(profile, found)
     uses = common.uses_of(chosen, use)
@@ -62,7 +62,7 @@ def judge(
     common.leave(judged, fail_on, exit_style)
 
 
-def _as_it_was(evidence: Assessment, saved: Path, found: Mapping[str, Check], *, asked: str | None) -> Profile:
+def _as_it_was(evidence: Assessment, saved: Path, found: Mapping[str, Check], *, run_profile: str | None) -> Profile:
     """Return the profile of the assessment: the one given to that run by this user, else the shipped one.
 
     Raises UsageError: a name in a file that somebody handed over leads to no other file.
@@ -71,11 +71,11 @@ def _as_it_was(evidence: Assessment, saved: Path, found: Mapping[str, Check], *,
     from readiness.profile import loader as profiles
 
     name = evidence.profile_name
-    if asked is not None or name in profiles.names():
-        chosen = profiles.load(asked or name, found)
+    if run_profile is not None or name in profiles.names():
+        chosen = profiles.load(run_profile or name, found)
         if chosen.sha256 == evidence.profile_sha256:
             return chosen
-        which = "the one which is shipped here" if asked is None else f"{asked} does now"
+        which = "the one which is shipped here" if run_profile is None else f"{run_profile} does now"
         what = f"it was judged under a profile {name} with other requirements than {which}"
     else:
         what = f"it was judged under {name!r}, which is not a shipped profile"

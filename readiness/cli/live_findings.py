@@ -95,8 +95,8 @@ class LiveFindings:
     def _one(self, requirement: str, meaning: Kind, entries: Sequence[tuple[str, Finding]]) -> Unmet:
         finding = entries[0][1]
         id = clean(requirement, 100)
-        said = title(finding)
-        name = f"{said} ({id}, {finding.level})" if said else f"{id} ({finding.level})"
+        title_text = title(finding)
+        name = f"{title_text} ({id}, {finding.level})" if title_text else f"{id} ({finding.level})"
         head = f"{_WORDS[meaning]}: {name}"
         statements = SharedFinding.of(entries).statements
         if len(statements) == 1:

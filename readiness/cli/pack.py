@@ -118,7 +118,7 @@ def pack(
     key = None if sign is None else signing.read_private(sign, None if password is None else password.encode())
     _refuse_missing_extras(workbook=workbook, pdf=pdf)
     add_checks(checks)
-    lacking = {found.profile_name for file in saved if not _says_sources(found := assessment.read(file))}
+    lacking = {found.profile_name for file in saved if not _contains_sources(found := assessment.read(file))}
     request = build.Request(
         assessments=saved,
         cover=build.Cover(subject, operator, "" if status is None else status.value, note),
@@ -137,7 +137,7 @@ def pack(
         size = sum(map(len, contents.values())) / 2**20
         signed = "not signed" if key is None else f"signed by the key {key.signer.public_key.keyid}"
         taken = redaction.words(core.pack["redactions"])
-        common.say(f"readiness: {output}: {len(contents)} files, {size:.1f} MiB, {signed}; taken out: {taken}")
+        common.put_message(f"readiness: {output}: {len(contents)} files, {size:.1f} MiB, {signed}; taken out: {taken}")
 
 
 def verify(
@@ -192,7 +192,7 @@ def _known_profiles(names: Iterable[str], given: list[str] | None) -> Mapping[st
     return known
 
 
-def _says_sources(saved: Assessment) -> bool:
+def _contains_sources(saved: Assessment) -> bool:
     """Whether its findings say where their limits come from; those of early versions do not."""
     return any(finding.source for item in saved.accelerators for finding in item.findings)
 

@@ -34,8 +34,8 @@ _BAR_COLUMNS = 24
 #: A text with fewer columns than this behind what its line begins with gets lines of its own.
 _LEAST_COLUMNS = 20
 #: What is left is reckoned anew so often, in seconds, and with many accelerators for no more than this share of the time.
-_RECKON_EVERY_S = 1.0
-_MOST_FOR_RECKONING = 0.05
+_ESTIMATE_EVERY_S = 1.0
+_MOST_FOR_ESTIMATES = 0.05
 #: Where somebody stood in line for a processor for more than this share of a check whose figures are times, it is said.
 _MOST_PRESSURE = 0.5
 _TIMED = re.compile(r"^(?:s|ms|us|min)$|/s$")
@@ -96,7 +96,7 @@ class FindingGroup(Silent):
         self.live: Live | None = None
         self.findings = LiveFindings(profile, uses, waivers, datetime.datetime.now(datetime.UTC).date().isoformat())
         self.remaining = Remaining((), 1)
-        self._reckoned = self._reckon_at = 0.0  # when all will be done, and when to reckon that anew
+        self._estimated_end = self._next_estimate_at = 0.0  # when all will be done, and when to reckon that anew
         self._begun: dict[Key, float] = {}
         self._pressure: dict[Key, tuple[float, float]] = {}  # when the check itself began, and how it stood then
         self._too_busy: set[str] = set()  # the checks of which that has been said
@@ -114,7 +114,7 @@ class FindingGroup(Silent):
         if self.live is not None:
             self.live.stop()
         if self.total and self.on_screen:
-            self._say("")  # what comes next on this terminal is the result
+            self._print("")  # what comes next on this terminal is the result
 
     def looking(self) -> None:
         """Show that the search for accelerators has started: it takes a few seconds."""
@@ -123,32 +123,32 @@ class FindingGroup(Silent):
 
     def planned(self, accelerators: Sequence[AcceleratorFacts], jobs: Sequence[Job], known: Mapping[Key, Evidence]) -> None:
         """Print the accelerators under test, the number of checks, what is left out, and the journal's folder."""
-        asked = [job for job in jobs if job.left_out is None]
-        self.total, self.done = len(asked), len(known)
-        self.findings.plan(accelerators, asked, known.keys())
-        self.remaining = Remaining((job for job in asked if job.key not in known), usable_cores())
+        selected = [job for job in jobs if job.left_out is None]
+        self.total, self.done = len(selected), len(known)
+        self.findings.plan(accelerators, selected, known.keys())
+        self.remaining = Remaining((job for job in selected if job.key not in known), usable_cores())
         under_test: dict[str, list[str]] = {}
         for facts in accelerators:
             under_test.setdefault(_introduced(facts), []).append(facts.id)
         who = ", ".join(f"{names(ids)} ({what})" for what, ids in under_test.items())
-        checks = f"{len(asked)} check{'s' if len(asked) != 1 else ''}"
+        checks = f"{len(selected)} check{'s' if len(selected) != 1 else ''}"
         left_out = Counter(job.cause.option for job in jobs if job.cause is not None and job.cause.option)
         away = f"; left out: {', '.join(f'{number} by {option}' for option, number in left_out.items())}" if left_out else ""
-        self._say(f"{who}: {self.profile.name}, {checks}, about {roughly(self.remaining.seconds())}{away}", style="bold")
+        self._print(f"{who}: {self.profile.name}, {checks}, about {roughly(self.remaining.seconds())}{away}", style="bold")
         earlier = [evidence.earlier for evidence in known.values() if evidence.earlier is not None]
         if earlier:
-            self._say(f"{len(earlier)} of them are reused from the run of {earlier[0]}")
+            self._print(f"{len(earlier)} of them are reused from the run of {earlier[0]}")
         if len(known) > len(earlier):
-            self._say(f"{len(known) - len(earlier)} of them were already done")
+            self._print(f"{len(known) - len(earlier)} of them were already done")
         if self.verbose:
-            self._say(f"journal: {self.folder}")
+            self._print(f"journal: {self.folder}")
 
     def started(self, job: Job, attempt: int) -> None:
         """Note the start of a job; print a line for a second try."""
         self._begun[job.key] = time.monotonic()
         self._pressure.pop(job.key, None)
         if attempt > 1:
-            self._say(f"{_where(job)}  {job.check.id}: time limit exceeded; second try with a longer limit", style="yellow")
+            self._print(f"{_where(job)}  {job.check.id}: time limit exceeded; second try with a longer limit", style="yellow")
 
     def running(self, jobs: Sequence[tuple[Job, Worker]]) -> None:
         """Update the live display: running jobs, a bar, and the remaining time."""
@@ -183,11 +183,11 @@ class FindingGroup(Silent):
         from rich.table import Table
 
         now = time.monotonic()
-        if now >= self._reckon_at:
-            self._reckoned = now + self.remaining.seconds(at_work)
+        if now >= self._next_estimate_at:
+            self._estimated_end = now + self.remaining.seconds(at_work)
             took = time.monotonic() - now
-            self._reckon_at = now + max(_RECKON_EVERY_S, took / _MOST_FOR_RECKONING)
-        left = max(self._reckoned - now, 0.0)
+            self._next_estimate_at = now + max(_ESTIMATE_EVERY_S, took / _MOST_FOR_ESTIMATES)
+        left = max(self._estimated_end - now, 0.0)
         if self.within_s is not None:
             left = min(left, max(self.within_s - (now - self.began), 0.0))
         remains = f"about {roughly(left)} left" if self.done < self.total else ""
@@ -206,7 +206,7 @@ class FindingGroup(Silent):
         self.remaining.finish(job, took)
         column = len(str(self.total))
         style = "" if evidence.status is Status.MEASURED else "yellow"
-        self._say(
+        self._print(
             clean(evidence.reason) if evidence.reason else "",
             first=f"[{self.done:{column}}/{self.total}] {_where(job)}  {job.check.id:26} {evidence.status.value:9}"
             f" {evidence.seconds:6.1f} s  ",
@@ -215,9 +215,9 @@ class FindingGroup(Silent):
         if self.verbose:
             for item in evidence.measurements:
                 labels = " ".join(f"{key}={value}" for key, value in item.labels.items())
-                self._say(clean(f"{item.name} = {figure(item.value, item.unit)}  {labels}"), first=_INDENT)
+                self._print(clean(f"{item.name} = {figure(item.value, item.unit)}  {labels}"), first=_INDENT)
         if (disturbed := self._disturbed(job)) is not None:
-            self._say(disturbed, first=_INDENT, style="yellow")
+            self._print(disturbed, first=_INDENT, style="yellow")
         self._show(self.findings.take(job, evidence))
 
     def _disturbed(self, job: Job) -> str | None:
@@ -237,17 +237,17 @@ class FindingGroup(Silent):
         """Print why the run ends now, and how many checks that stops."""
         numbers = {"running are stopped": len(running), "will not start": len(waiting)}
         parts = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
-        self._say(f"{reason}: of the checks {parts}" if parts else reason, style="yellow")
+        self._print(f"{reason}: of the checks {parts}" if parts else reason, style="yellow")
 
     def _show(self, found: Sequence[Unmet]) -> None:
         for unmet in found:
             quiet = unmet.kind in (Kind.INFORMATION, Kind.WAIVED)
             style = "dim" if quiet else "red" if unmet.level is Level.MUST else "yellow"
-            self._say(unmet.head, first=_INDENT, style=style)
+            self._print(unmet.head, first=_INDENT, style=style)
             for line in unmet.lines:
-                self._say(line, first=f"{_INDENT}  ", style=style)
+                self._print(line, first=f"{_INDENT}  ", style=style)
 
-    def _say(self, text: str, style: str = "", first: str = "") -> None:
+    def _print(self, text: str, style: str = "", first: str = "") -> None:
         """Print one line; on a terminal wrapped between words, with the further lines indented."""
         lines = [f"{first}{text}"]
         columns = self.console.width

@@ -76,14 +76,14 @@ def rehearse(
     from readiness import rehearsal
     from readiness.engine import check_declarations
     from readiness.profile import loader as profiles
-    from readiness.rehearsal import formats as telling
+    from readiness.rehearsal import formats as rehearsal_formats
     from readiness.rehearsal.seeded_faults import selection
 
     add_checks(checks)
     if kinds:
         _print_kinds(formats)
         return
-    asked = telling.requests(formats or ())
+    requests = rehearsal_formats.requests(formats or ())
     found = check_declarations.discover()
     chosen = profiles.load(profile, found)
     first = secrets.randbelow(2**31) if seed is None else seed
@@ -101,7 +101,7 @@ def rehearse(
     )
     done = _rehearse(request, quiet=quiet, no_color=no_color)
     colour = common.colour_for(sys.stdout.isatty(), no_color)
-    telling.write_all(asked, done, quiet=quiet, colour=colour, stdout=sys.stdout)
+    rehearsal_formats.write_all(requests, done, quiet=quiet, colour=colour, stdout=sys.stdout)
     raise typer.Exit(Exit.INTERRUPTED if done.interrupted else done.result.exit())
 
 

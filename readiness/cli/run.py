@@ -125,7 +125,7 @@ def run(
             place="--rehearse with --within",
             remedy="omit one of them, or run `readiness rehearse` separately",
         )
-    asked = {
+    requested = {
         "profile": _absolute(profile),
         "uses": [item.value for item in use or ()],
         "devices": list(device or ()),
@@ -141,24 +141,24 @@ def run(
         "address": address,
         "shared": None if shared is None else os.path.realpath(shared),
     }
-    given = [name for name in ("reach", "address", "shared") if asked[name] is not None]
-    if given and not asked["hosts"]:
+    given = [name for name in ("reach", "address", "shared") if requested[name] is not None]
+    if given and not requested["hosts"]:
         raise UsageError("it needs other hosts, and none is named", place=f"--{given[0]}", remedy="name them: --host NAME")
     with Journal(resume or new_run_folder()) as journal:
-        request = _request(journal, asked, waivers)
+        request = _request(journal, requested, waivers)
         if request.elsewhere and request.shared is None and not quiet:
             text = "recovery is assessed on this host alone: several hosts need a shared folder (--shared DIR)"
-            common.say(f"readiness: {text}")
+            common.put_message(f"readiness: {text}")
         observer = progress.observer(request, journal.folder, quiet=quiet, verbose=verbose, no_color=no_color)
         before = len(journal.evidence)
         with observer:
             assessment = runner.run(request, journal, observer)
         if before and journal.appended == 0 and not assessment.interrupted and not quiet:
             text = f"nothing was measured: the run that began at {assessment.started} was already complete"
-            common.say(f"readiness: {text}")
+            common.put_message(f"readiness: {text}")
         kept = _keep(assessment, journal.folder)
         cut_short = False
-        if (journal.asked() or {}).get("rehearse") and not assessment.interrupted:
+        if (journal.saved_request() or {}).get("rehearse") and not assessment.interrupted:
             assessment, cut_short = _rehearsed(request, assessment, quiet=quiet, no_color=no_color)
             kept = _keep(assessment, journal.folder)
         common.write_reports(
@@ -167,8 +167,8 @@ def run(
             verbose=verbose,
         )  # fmt: skip
         if assessment.interrupted and not quiet:
-            further = _of_other_hosts(asked)
-            common.say(f"readiness: interrupted; continue with: readiness run --resume {journal.folder}{further}")
+            further = _of_other_hosts(requested)
+            common.put_message(f"readiness: interrupted; continue with: readiness run --resume {journal.folder}{further}")
     prune_runs()
     least = Exit.READY if held_against is None else held_against(assessment, requests, no_color)
     if cut_short:
@@ -216,7 +216,7 @@ def _absolute(profile: str | None) -> str | None:
     return os.path.realpath(profile) if profile and (profile.endswith(".toml") or "/" in profile) else profile
 
 
-def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> Request:
+def _request(journal: Journal, requested: dict[str, Any], waivers: Path | None) -> Request:
     """Return the request: from the command line, or from the journal of a run that is continued."""
     import secrets
 
@@ -225,27 +225,29 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
     from readiness.engine.plan import refuse_what_fits_nothing
     from readiness.host.identity import identity
     from readiness.profile import loader as profiles
-    earlier = journal.asked()
+    earlier = journal.saved_request()
     if earlier is not None:
-        _refuse_contradiction(asked, earlier, journal.folder)
+        _refuse_contradiction(requested, earlier, journal.folder)
         # A command, and whom it reaches, comes from the command line alone: a folder may have come from anybody.
-        asked = earlier | {name: asked[name] for name in _HOST_OPTIONS}
+        requested = earlier | {name: requested[name] for name in _HOST_OPTIONS}
     found = check_declarations.discover()
-    profile = profiles.load("general" if asked["profile"] is None else asked["profile"], found)
-    uses = common.uses_of(profile, [Use(use) for use in asked["uses"]])
-    if asked["expression"]:
-        refuse_what_fits_nothing(asked["expression"], profile, found)
+    profile = profiles.load("general" if requested["profile"] is None else requested["profile"], found)
+    uses = common.uses_of(profile, [Use(use) for use in requested["uses"]])
+    if requested["expression"]:
+        refuse_what_fits_nothing(requested["expression"], profile, found)
     began = time.monotonic()
-    elsewhere = _elsewhere(asked, journal, begun=earlier is not None)
+    elsewhere = _elsewhere(requested, journal, begun=earlier is not None)
     last = None
     if earlier is None:
-        asked = asked | {"only": None, "sha256": profile.sha256, "elsewhere": _identities(elsewhere), "machine": identity()}
-        if asked["failed"]:
-            last = last_run.load(profile, uses, asked)
-            asked |= {"only": last.wanted(), "seed": last.seed, "soak_s": asked["soak_s"] or last.soak_s}
-        elif asked["seed"] is None:
-            asked["seed"] = secrets.randbelow(2**31)
-    elif asked["sha256"] != profile.sha256:
+        requested = requested | {
+            "only": None, "sha256": profile.sha256, "elsewhere": _identities(elsewhere), "machine": identity(),
+        }  # fmt: skip
+        if requested["failed"]:
+            last = last_run.load(profile, uses, requested)
+            requested |= {"only": last.wanted(), "seed": last.seed, "soak_s": requested["soak_s"] or last.soak_s}
+        elif requested["seed"] is None:
+            requested["seed"] = secrets.randbelow(2**31)
+    elif requested["sha256"] != profile.sha256:
         raise UsageError(
             f"the profile {profile.name} has changed since this run began",
             place=str(journal.folder),
@@ -255,36 +257,36 @@ def _request(journal: Journal, asked: dict[str, Any], waivers: Path | None) -> R
         profile=profile,
         checklist=found,
         uses=uses,
-        devices=tuple(asked["devices"]),
-        expression=asked["expression"],
-        within_s=None if asked["within_s"] is None else max(asked["within_s"] - (time.monotonic() - began), 1.0),
-        timeout_s=asked["timeout_s"],
-        soak_s=asked.get("soak_s"),  # a run that an earlier version began knows none
-        seed=asked["seed"],
-        only=None if asked["only"] is None else frozenset((accelerator, check) for accelerator, check in asked["only"]),
+        devices=tuple(requested["devices"]),
+        expression=requested["expression"],
+        within_s=None if requested["within_s"] is None else max(requested["within_s"] - (time.monotonic() - began), 1.0),
+        timeout_s=requested["timeout_s"],
+        soak_s=requested.get("soak_s"),  # a run that an earlier version began knows none
+        seed=requested["seed"],
+        only=None if requested["only"] is None else frozenset((device, check) for device, check in requested["only"]),
         waivers=common.read_waivers(waivers, profile),
         elsewhere=elsewhere,
-        shared=None if asked.get("shared") is None else Path(asked["shared"]),
+        shared=None if requested.get("shared") is None else Path(requested["shared"]),
         last=last,
     )
     if earlier is None:
-        journal.ask(asked)
+        journal.save_request(requested)
     journal.open()
     return request
 
 
-def _elsewhere(asked: dict[str, Any], journal: Journal, *, begun: bool) -> tuple[AcceleratorFacts, ...]:
+def _elsewhere(requested: dict[str, Any], journal: Journal, *, begun: bool) -> tuple[AcceleratorFacts, ...]:
     """Return the accelerators of other hosts; a continued run must find the same ones."""
-    if not asked.get("hosts"):
+    if not requested.get("hosts"):
         return ()
     from readiness.engine.discovery import LIMIT_S
     from readiness.engine.remote_hosts import REACH, HostOptions, discover_remote
 
-    shared = None if asked["shared"] is None else Path(asked["shared"])
-    host_options = HostOptions(tuple(asked["hosts"]), asked["reach"] or REACH, asked["address"], shared)
-    limit_s = LIMIT_S if asked["within_s"] is None else min(LIMIT_S, asked["within_s"] * 0.6)
+    shared = None if requested["shared"] is None else Path(requested["shared"])
+    host_options = HostOptions(tuple(requested["hosts"]), requested["reach"] or REACH, requested["address"], shared)
+    limit_s = LIMIT_S if requested["within_s"] is None else min(LIMIT_S, requested["within_s"] * 0.6)
     found = discover_remote(host_options, limit_s)
-    if begun and _identities(found) != asked.get("elsewhere"):
+    if begun and _identities(found) != requested.get("elsewhere"):
         raise UsageError(
             "the other hosts no longer have the accelerators that this run started with",
             place=str(journal.folder),
@@ -301,21 +303,21 @@ def _identities(elsewhere: tuple[AcceleratorFacts, ...]) -> list[list[str | None
 _HOST_OPTIONS = ("hosts", "reach", "address", "shared")
 
 
-def _of_other_hosts(asked: dict[str, Any]) -> str:
+def _of_other_hosts(requested: dict[str, Any]) -> str:
     """Return the options about other hosts, for the command that continues the run."""
-    options = [("--host", name) for name in asked["hosts"]]
-    options += [(f"--{name}", asked[name]) for name in _HOST_OPTIONS[1:] if asked[name] is not None]
+    options = [("--host", name) for name in requested["hosts"]]
+    options += [(f"--{name}", requested[name]) for name in _HOST_OPTIONS[1:] if requested[name] is not None]
     return "".join(f" {flag} {shlex.quote(value)}" for flag, value in options)
 
 
-def _refuse_contradiction(asked: dict[str, Any], earlier: dict[str, Any], folder: Path) -> None:
-    if any(earlier.get(name) and not asked[name] for name in _HOST_OPTIONS):
+def _refuse_contradiction(requested: dict[str, Any], earlier: dict[str, Any], folder: Path) -> None:
+    if any(earlier.get(name) and not requested[name] for name in _HOST_OPTIONS):
         raise UsageError(
             "the run in it was started with other hosts, and commands are never read from a file",
             place=f"--resume {folder}",
             remedy="repeat --host, and --reach, --address and --shared if they were given, as at the start",
         )
-    for name, value in asked.items():
+    for name, value in requested.items():
         if value is not None and value is not False and value != [] and value != earlier.get(name):
             raise UsageError(
                 f"the run in it was started with {name} = {earlier.get(name)!r}, not {value!r}",
@@ -334,7 +336,7 @@ def _keep(assessment: Assessment, folder: Path) -> bool:
         write_atomically(folder / "assessment.json", dumps(to_json(assessment)), mode=OWN_MODE)
     except OSError as problem:  # it is told all the same
         text = f"readiness: the assessment could not be saved in {folder}: {problem.strerror or problem}"
-        common.say(f"{text}\n  remedy: check disk space, and write the report again with --resume {folder}")
+        common.put_message(f"{text}\n  remedy: check disk space, and write the report again with --resume {folder}")
         return False
     if not assessment.interrupted:
         remember_last(folder)

@@ -90,10 +90,10 @@ def _record(
 
     from readiness.engine.isolated_call import FailedCallError, call
 
-    asked = {"model": model, "name": name, "batch": batch, "length": length, "dtype": dtype.value, "reduced": reduced}
+    request = {"model": model, "name": name, "batch": batch, "length": length, "dtype": dtype.value, "reduced": reduced}
     try:
         answer = call(
-            "readiness.tracing.trace_task:trace", asked, limit_s=limit_s, memory_bytes=_MEMORY_BYTES,
+            "readiness.tracing.trace_task:trace", request, limit_s=limit_s, memory_bytes=_MEMORY_BYTES,
             note=lambda text: print(f"readiness: {clean(text)}", file=sys.stderr),
         )  # fmt: skip
     except FailedCallError as problem:

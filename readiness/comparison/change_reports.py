@@ -33,8 +33,8 @@ def answer(difference: Difference) -> str:
     """`REGRESSION: 2 worse, 1 better; 328 as before`: one line."""
     word, _ = _ANSWERS[difference.exit_code]
     counts = [f"{len(entries)} {change}" for change, entries in by_change(difference).items() if entries]
-    said = ", ".join([*counts, f"{difference.unchanged} as before"])
-    return f"{word}: {said}"
+    counted = ", ".join([*counts, f"{difference.unchanged} as before"])
+    return f"{word}: {counted}"
 
 
 def subject(difference: Difference) -> str:
@@ -101,8 +101,8 @@ def _without_lost(entries: list[Entry]) -> tuple[list[Entry], list[str]]:
         those = checks[0] if len(checks) == 1 else f"{len(checks)} checks"
         names = "1 requirement" if len(of) == 1 else f"{len(of)} requirements"
         texts.append(f"{names} of {those} on {rendering.names(ids)}: unknown now: {reason}")
-    told = {id(entry) for of in lost.values() for entry in of}
-    return [entry for entry in entries if id(entry) not in told], texts
+    grouped = {id(entry) for of in lost.values() for entry in of}
+    return [entry for entry in entries if id(entry) not in grouped], texts
 
 
 def _shown(entries: list[Entry], verbose: bool) -> tuple[list[Entry], int]:
@@ -125,9 +125,9 @@ def _sentence(entry: Entry, show: Callable[[str], str] = str) -> str:
         about.append("does not count")
     where = f" on {show(rendering.names(entry.ids))}" if entry.ids else ""
     moved = show(f"{entry.before}, now {entry.after}") if entry.before and entry.after else show(entry.after or entry.before)
-    said = ": ".join(part for part in (moved, show(entry.note)) if part)
+    detail = ": ".join(part for part in (moved, show(entry.note)) if part)
     described = f" ({'; '.join(about)})" if about else ""
-    return f"{name}{described}{where}: {said}"
+    return f"{name}{described}{where}: {detail}"
 
 
 def markdown(difference: Difference, version: str) -> str:

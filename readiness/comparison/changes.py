@@ -206,12 +206,12 @@ class _Comparison:
                 return None
             return replace(_entry(Change.NEW, accelerator, finding, "not asked", _now(finding)), counts=False)
         before, after = expected.outcome, finding.outcome
-        asked_alike = (expected.limit, expected.check, expected.measure) == (finding.limit, finding.check, finding.measure)
+        same_limit = (expected.limit, expected.check, expected.measure) == (finding.limit, finding.check, finding.measure)
         if before is after or (before is None and expected.outcomes.get(after)):
             return None
         counts = finding.level is not Level.INFO and finding.waived is None
         entry = replace(_entry(Change.WORSE, accelerator, finding, _outcomes(expected), _now(finding)), counts=counts)
-        if not asked_alike:
+        if not same_limit:
             note = f"it was asked otherwise: {clean(expected.limit, 100)}, now {clean(finding.limit, 100)}"
             return replace(entry, change=Change.UNCLEAR, note=note, counts=counts and after is not Outcome.PASS)
         match before, after:

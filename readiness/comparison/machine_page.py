@@ -32,7 +32,7 @@ def render(comparison: Comparison, version: str) -> str:
         differing=[_row(row) for row in comparison.differing],
         others=[_row(row) for row in comparison.others],
         values=[[row.name, *(_ratio(cell) for cell in row.cells)] for row in comparison.values],
-        lacks=[[lack.check, *map(_lack, lack.says)] for lack in comparison.lacks],
+        lacks=[[lack.check, *map(_lack, lack.statements)] for lack in comparison.lacks],
         conditions=[[name, *texts] for name, texts in comparison.conditions],
         foot=f"readiness {version}",
     )
@@ -53,7 +53,7 @@ def _standing(machine: Machine, use: Use) -> dict[str, Any]:
         "name": machine.name, "decision": standing.decision.value, "style": html.STYLES[standing.decision],
         "points": standing.points, "score": 0.0 if verdict is None else verdict.score,
         "ceiling": 100.0 if verdict is None else verdict.ceiling, "reasons": standing.reasons, "further": standing.further,
-        "tally": "" if verdict is None else rendering.tally(verdict), "applies_to": standing.applies_to,
+        "outcome_counts": "" if verdict is None else rendering.outcome_counts(verdict), "applies_to": standing.applies_to,
     }  # fmt: skip
 
 
@@ -124,5 +124,5 @@ def _ratio_charts(comparison: Comparison) -> Iterator[tuple[str, charts.BarChart
 def _short(name: str) -> str:
     """What tells it from the others, in the room before a bar."""
     check, _, rest = name.partition(" ")
-    said = f"{check.rpartition('.')[2]} {rest}"
-    return said if len(said) <= 30 else f"{said[:29]}…"
+    label = f"{check.rpartition('.')[2]} {rest}"
+    return label if len(label) <= 30 else f"{label[:29]}…"

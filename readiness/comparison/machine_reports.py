@@ -52,15 +52,15 @@ def _lines(comparison: Comparison, paint: Paint, width: int, verbose: bool) -> I
         yield from wrap("Measured on one and not on another", width)
         for lack in comparison.lacks:
             names = (machine.name for machine in comparison.machines)
-            said = "; ".join(f"{name} {text}" for name, text in zip(names, lack.says, strict=True))
-            yield from wrap(f"{lack.check}: {said}", width, first="  ", rest="    ")
+            statements = "; ".join(f"{name} {text}" for name, text in zip(names, lack.statements, strict=True))
+            yield from wrap(f"{lack.check}: {statements}", width, first="  ", rest="    ")
 
 
 def _standing(machine: Machine, use: Use, paint: Paint, width: int) -> Iterator[str]:
     standing = machine.standings[use]
     word = standing.decision.value.upper()
-    tally = "" if standing.verdict is None else f"  {rendering.tally(standing.verdict)}"
-    line, *more = wrap(f"{machine.name}  {word}  {standing.points}{tally}", width, first="  ", rest="    ")
+    outcome_counts = "" if standing.verdict is None else f"  {rendering.outcome_counts(standing.verdict)}"
+    line, *more = wrap(f"{machine.name}  {word}  {standing.points}{outcome_counts}", width, first="  ", rest="    ")
     yield line.replace(word, paint(word, _STYLES[standing.decision]), 1)
     yield from more
     for reason in standing.reasons:
@@ -162,7 +162,7 @@ def markdown(comparison: Comparison, version: str) -> str:
         sections.append(Section("speeds", ready_parts(lines), 0.2, f"\n### Speeds\n\n| speed {columns}|---{rule}"))
     if comparison.lacks:
         lines = [
-            f"| {escape_markdown(lack.check)} | " + " | ".join(map(escape_markdown, lack.says)) + " |\n"
+            f"| {escape_markdown(lack.check)} | " + " | ".join(map(escape_markdown, lack.statements)) + " |\n"
             for lack in comparison.lacks
         ]
         heading = f"\n### Measured on one and not on another\n\n| check {columns}|---{rule}"
@@ -187,7 +187,7 @@ def as_json(comparison: Comparison, version: str) -> dict[str, Any]:
         "requirements": [
             {
                 "requirement": row.requirement, "title": row.title, "level": row.level.value,
-                "uses": [use.value for use in row.uses], "limit": row.limit, "check": row.check, "alike": row.alike,
+                "uses": [use.value for use in row.uses], "limit": row.limit, "check": row.check, "alike": row.uniform,
                 "machines": [
                     {"outcome": None if cell.kind is None else cell.kind.value, "text": cell.text, "value": cell.value}
                     for cell in row.cells
@@ -202,7 +202,7 @@ def as_json(comparison: Comparison, version: str) -> dict[str, Any]:
             }
             for row in comparison.values
         ],
-        "measured_on_some": [{"check": lack.check, "machines": list(lack.says)} for lack in comparison.lacks],
+        "measured_on_some": [{"check": lack.check, "machines": list(lack.statements)} for lack in comparison.lacks],
         "conditions": [{"name": name, "machines": list(texts)} for name, texts in comparison.conditions],
     }  # fmt: skip
 

@@ -140,7 +140,7 @@ class _Sheets:
         for number, row in enumerate(rows, 1):
             texts = (
                 row.requirement, row.title, row.level.value, ", ".join(row.uses), row.check, row.limit,
-                "yes" if row.alike else "no",
+                "yes" if row.uniform else "no",
             )  # fmt: skip
             for column, text in enumerate(texts):
                 sheet.write_string(number, column, _text(text), self.plain)
@@ -168,7 +168,7 @@ class _Sheets:
         names = [machine.name for machine in comparison.machines]
         sheet = self._sheet("Not on all", ["check", *names], [30, *(44 for _ in names)])
         for number, lack in enumerate(comparison.lacks, 1):
-            for column, text in enumerate((lack.check, *lack.says)):
+            for column, text in enumerate((lack.check, *lack.statements)):
                 sheet.write_string(number, column, _text(text), self.plain)
         sheet = self._sheet("Machines", ["", *names], [18, *(44 for _ in names)])
         for number, (name, texts) in enumerate(comparison.conditions, 1):

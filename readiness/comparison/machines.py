@@ -70,7 +70,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One requirement, as each machine meets it. `alike` where all of them fare the same."""
+    """One requirement, as each machine meets it. `uniform` where all of them fare the same."""
 
     requirement: str
     title: str
@@ -79,13 +79,13 @@ class Row:
     limit: str
     check: str
     cells: tuple[Cell, ...]
-    alike: bool
-    asked_alike: bool = True
+    uniform: bool
+    same_limits: bool = True
 
     @property
     def matters(self) -> bool:
         """Whether it is failed, waived or unknown somewhere, or asked otherwise."""
-        return not self.asked_alike or any(cell.kind in _OPEN for cell in self.cells)
+        return not self.same_limits or any(cell.kind in _OPEN for cell in self.cells)
 
     @property
     def urgency(self) -> int:
@@ -108,7 +108,7 @@ class Lack:
     """A check that came to its end on some machines and not on others, with what each says of it."""
 
     check: str
-    says: tuple[str, ...]
+    statements: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +126,12 @@ class Comparison:
     @property
     def differing(self) -> list[Row]:
         """Requirements that some machines meet and others fail, or of which nothing is known there; failures first."""
-        return [row for row in self.rows if not row.alike and row.matters]
+        return [row for row in self.rows if not row.uniform and row.matters]
 
     @property
     def others(self) -> list[Row]:
         """Those that all fare alike with, or that do not apply to some and that the others meet."""
-        return [row for row in self.rows if row.alike or not row.matters]
+        return [row for row in self.rows if row.uniform or not row.matters]
 
 
 def compare(assessments: Sequence[tuple[str, Assessment]], directions: Directions) -> Comparison:
@@ -154,7 +154,7 @@ def compare(assessments: Sequence[tuple[str, Assessment]], directions: Direction
 
 
 def _machine(name: str, assessment: Assessment) -> Machine:
-    groups = rendering.alike(assessment)
+    groups = rendering.group_devices(assessment)
     counted: dict[str, int] = {}
     for group in groups:
         counted[rendering.device(group.lead)] = counted.get(rendering.device(group.lead), 0) + len(group.items)
@@ -162,7 +162,7 @@ def _machine(name: str, assessment: Assessment) -> Machine:
     software = dict.fromkeys(rendering.software(group.lead) for group in groups)
     return Machine(
         name=clean(name, 60), assessment=assessment, device="; ".join(devices) or "no accelerator",
-        software="; ".join(said for said in software if said), simulated=bool(rendering.rehearsals(assessment)),
+        software="; ".join(stack for stack in software if stack), simulated=bool(rendering.rehearsals(assessment)),
         standings={
             use: _standing(assessment, use)
             for use in Use
@@ -409,7 +409,7 @@ def _row(requirement: str, use: Use, first: Finding, found: Sequence[Finding | N
     return Row(
         requirement=clean(requirement, 200), title=rendering.title(first), level=first.level, uses=(use,),
         limit=rendering.limit(first) if len(limits) == 1 else differing, check=clean(first.check, 100), cells=cells,
-        alike=len({cell.kind for cell in cells}) == 1 and len(limits) == 1, asked_alike=len(limits) == 1,
+        uniform=len({cell.kind for cell in cells}) == 1 and len(limits) == 1, same_limits=len(limits) == 1,
     )  # fmt: skip
 
 
@@ -435,18 +435,18 @@ def _lacks(machines: Sequence[Machine]) -> Iterator[Lack]:
     """Checks with evidence on some machines only."""
     by_machine = []
     for machine in machines:
-        said: dict[str, str] = {}
+        by_check: dict[str, str] = {}
         for item in machine.assessment.accelerators:
             for evidence in item.evidence:
                 measured = evidence.status is Status.MEASURED
                 words = "measured" if measured else f"{evidence.status}: {clean(evidence.reason or '', 200)}"
-                if not measured or evidence.check not in said:
-                    said[evidence.check] = words
-        by_machine.append(said)
-    for check in sorted({check for said in by_machine for check in said}):
-        says = tuple(said.get(check, "not run") for said in by_machine)
-        if "measured" in says and any(one != "measured" for one in says):
-            yield Lack(clean(check, 100), says)
+                if not measured or evidence.check not in by_check:
+                    by_check[evidence.check] = words
+        by_machine.append(by_check)
+    for check in sorted({check for by_check in by_machine for check in by_check}):
+        statements = tuple(by_check.get(check, "not run") for by_check in by_machine)
+        if "measured" in statements and any(one != "measured" for one in statements):
+            yield Lack(clean(check, 100), statements)
 
 
 # ----------------------------------------------------------------------------------------------------------------- values

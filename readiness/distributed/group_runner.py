@@ -64,9 +64,9 @@ def run_ranks(
 
 def raise_if_disk_full(failure: Failure, accelerator: Accelerator) -> None:
     """Raises OSError where a group failed for want of disk, or while a disk was full: no rank is to blame for that."""
-    if disk.says_want(failure.log):
-        raise disk.want(failure.reason)
-    disk.refuse(failure.reason, () if accelerator.shared is None else (accelerator.shared,))
+    if disk.mentions_full_disk(failure.log):
+        raise disk.full_error(failure.reason)
+    disk.raise_if_full(failure.reason, () if accelerator.shared is None else (accelerator.shared,))
 
 
 @dataclass(frozen=True, slots=True)

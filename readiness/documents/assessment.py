@@ -211,7 +211,7 @@ def from_json(document: Any, place: str) -> Assessment:
             place=f"{place}, at under_test",
             remedy=f"give the file unchanged, as readiness {assessment.version} wrote it",
         )
-    consistency.refuse(assessment, place)
+    consistency.validate(assessment, place)
     return assessment
 
 

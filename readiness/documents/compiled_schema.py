@@ -35,7 +35,7 @@ class Violation:
         self.schema, self.keyword, self.value = schema, keyword, value
         self.steps: list[str | int] = []
 
-    def below(self, step: str | int) -> Violation:
+    def prefixed(self, step: str | int) -> Violation:
         """Return the violation seen from the enclosing object or list."""
         self.steps.append(step)
         return self
@@ -142,11 +142,11 @@ class _Compiler:
                 table = tables.get(name, other)
                 if table is None:
                     if closed:
-                        return Violation(schema, "additionalProperties", name).below(name)
+                        return Violation(schema, "additionalProperties", name).prefixed(name)
                     continue
                 inner = table[type(item)]
                 if inner is not None and (found := inner(item)) is not None:
-                    return found.below(name)
+                    return found.prefixed(name)
             return None
 
         return handler
@@ -214,7 +214,7 @@ def _required(_: _Compiler, schema: Mapping[str, Any], keyword: str) -> Handler:
         if schema.get("additionalProperties", True) is False:  # a key that was mistyped is lacking and too many: it is shown
             for name in value:
                 if name not in schema.get("properties", {}):
-                    return Violation(schema, "additionalProperties", name).below(name)
+                    return Violation(schema, "additionalProperties", name).prefixed(name)
         return Violation(schema, keyword, next(name for name in schema["required"] if name not in value))
 
     return handler
@@ -228,7 +228,7 @@ def _items(compiler: _Compiler, schema: Mapping[str, Any], _: str) -> Handler:
         for number, item in enumerate(value[skipped:] if skipped else value):
             inner = table[type(item)]
             if inner is not None and (found := inner(item)) is not None:
-                return found.below(number + skipped)
+                return found.prefixed(number + skipped)
         return None
 
     return handler
@@ -240,7 +240,7 @@ def _prefix(compiler: _Compiler, schema: Mapping[str, Any], _: str) -> Handler:
     def handler(value: list[Any]) -> Violation | None:
         for number, (table, item) in enumerate(zip(tables, value, strict=False)):
             if (found := table.first(item)) is not None:
-                return found.below(number)
+                return found.prefixed(number)
         return None
 
     return handler

@@ -29,7 +29,7 @@ from readiness.datamodel import (
 )
 from readiness.errors import BadFileError
 from readiness.judging import profile_demands
-from readiness.judging.early_versions import differing_judgements, shown, unfounded
+from readiness.judging.early_versions import contradiction, differing_judgements, shown
 from readiness.judging.rejudge import Rejudging
 from readiness.judging.verdict import decide
 
@@ -39,7 +39,7 @@ Contradiction = tuple[str, str]
 _WITHOUT_TRY = (Status.MEASURED, Status.TIMEOUT, Status.CRASHED)
 
 
-def refuse(assessment: Assessment, place: str) -> None:
+def validate(assessment: Assessment, place: str) -> None:
     """Raise BadFileError for an assessment that contradicts itself."""
     for path, what in contradictions(assessment):
         remedy = f"give the file unchanged, as readiness {assessment.version} wrote it"
@@ -79,21 +79,21 @@ def contradictions(assessment: Assessment) -> Iterator[Contradiction]:
 
 
 def _of_basis(assessment: Assessment, basis: Basis) -> Iterator[Contradiction]:
-    asked, where = basis.demands, "profile.demands"
-    if profile_demands.digest_of(asked) != assessment.profile_sha256:
+    demands, where = basis.demands, "profile.demands"
+    if profile_demands.digest_of(demands) != assessment.profile_sha256:
         yield where, "the digest of the requirements differs from profile.sha256"
-    if sorted(basis.files.values()) != asked.get("files", []):
+    if sorted(basis.files.values()) != demands.get("files", []):
         yield "profile.files", "the digests of the profile's files differ from those required"
     for use in assessment.uses:
-        if use not in asked["uses"]:
+        if use not in demands["uses"]:
             yield "uses", f"it was judged for {use}, which its profile does not cover"
-    for check in sorted({entry["check"] for entry in asked["require"]} - basis.settings.keys()):
+    for check in sorted({entry["check"] for entry in demands["require"]} - basis.settings.keys()):
         yield "profile.settings", f"it does not contain the settings of {check}"
-    for entry in asked["require"]:
+    for entry in demands["require"]:
         limit = entry["limit"]
         if (limit["operator"] == Operator.BETWEEN) is (limit.get("high") is None):
             yield where, f"the limit of {entry['id']} is none"
-    for check, settings in asked["settings"].items():
+    for check, settings in demands["settings"].items():
         given = basis.settings.get(check)
         for name, value in settings.items():
             if given is not None and not _is_as_demanded(value, given.get(name)):
@@ -159,7 +159,7 @@ def _of_one(item: AcceleratorAssessment, assessment: Assessment, judging: Rejudg
     else:
         by_check = {piece.check: piece for piece in item.evidence}
         for number, finding in enumerate(item.findings):
-            if (unmet := unfounded(finding, by_check)) is not None:
+            if (unmet := contradiction(finding, by_check)) is not None:
                 yield f".findings[{number}]", f"{finding.requirement} for {finding.use} {unmet}"
     for number, finding in enumerate(item.findings):
         if (unmet := _of_waiver(finding, item.facts.id, assessment.started[:10])) is not None:
@@ -179,13 +179,13 @@ def _of_verdict(verdict: Verdict, follows: Verdict, use: Use) -> Iterator[str]:
     if verdict.decision is not follows.decision:
         yield f"the verdict for {use} is {verdict.decision}, but {follows.decision} follows from the findings"
     for name in ("score", "ceiling"):
-        said, derived = getattr(verdict, name), getattr(follows, name)
-        if said != derived:
-            yield f"the {name} for {use} is {said}, but {derived} follows from the findings"
+        recorded, derived = getattr(verdict, name), getattr(follows, name)
+        if recorded != derived:
+            yield f"the {name} for {use} is {recorded}, but {derived} follows from the findings"
     for name in ("blockers", "limits", "unknown", "waived"):
-        said, derived = getattr(verdict, name), getattr(follows, name)
-        if sorted(said) != list(derived):
-            odd = sorted(set(said) ^ set(derived)) or sorted(said)
+        recorded, derived = getattr(verdict, name), getattr(follows, name)
+        if sorted(recorded) != list(derived):
+            odd = sorted(set(recorded) ^ set(derived)) or sorted(recorded)
             yield f"{name} for {use} differ from what follows from the findings: {', '.join(odd[:3])}"
 
 
@@ -231,11 +231,11 @@ def _against_derived(item: AcceleratorAssessment, judging: Rejudging) -> Iterato
 
 def _difference(finding: Finding, follows: Finding) -> str | None:
     for name in _COMPARED:
-        said, derived = getattr(finding, name), getattr(follows, name)
+        recorded, derived = getattr(finding, name), getattr(follows, name)
         if name == "earned" and finding.waived is not None:
             derived = 0.0
-        if not _is_same(said, derived):
-            return f"{name} is {shown(said)}, but {shown(derived)} follows from evidence and profile"
+        if not _is_same(recorded, derived):
+            return f"{name} is {shown(recorded)}, but {shown(derived)} follows from evidence and profile"
     if finding.outcome is Outcome.FAIL and follows.value is not None and finding.reason != follows.reason:
         return "it is about something other than its evidence"
     return None

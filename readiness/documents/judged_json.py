@@ -80,12 +80,12 @@ def verdict_to_json(verdict: Verdict) -> Json:
 
 def verdict_from_json(document: Mapping[str, Any], findings: Sequence[Finding]) -> Verdict:
     """The inverse of `verdict_to_json`; early versions left out which of the findings are waived."""
-    said = document if "waived" in document else {**document, "waived": decide(findings).waived}
+    complete = document if "waived" in document else {**document, "waived": decide(findings).waived}
     return Verdict(
         decision=Decision(document["verdict"]),
         score=document["score"],
         ceiling=document["ceiling"],
-        **{name: tuple(said[name]) for name in ("blockers", "limits", "unknown", "waived")},
+        **{name: tuple(complete[name]) for name in ("blockers", "limits", "unknown", "waived")},
     )
 
 

@@ -37,7 +37,7 @@ def discover(limit_s: float = IMPORT_LIMIT_S) -> dict[str, Check]:
     Raises CheckFileError, which names the file, for one that cannot be imported, that ends or holds up whoever imports it,
     and for two checks of one id.
     """
-    own = check_registry.ours()
+    own = check_registry.shipped()
     if package_data.folders("checks") == [str(package_data.shipped("checks"))]:
         return own
     from readiness.engine.isolated_call import FailedCallError, call
@@ -67,7 +67,7 @@ def _unusable(problem: FailedCallError) -> CheckFileError:
 
 def _declare(note: Callable[[str], object]) -> list[Json]:
     """Return the declarations of the user's check files; runs in the other process."""
-    return [_to_json(item) for item in check_registry.discover(ours=False, begin=lambda file: note(str(file))).values()]
+    return [_to_json(item) for item in check_registry.discover(shipped=False, begin=lambda file: note(str(file))).values()]
 
 
 _PLAIN = ("id", "title", "typical_s", "limit_s", "lasting", "documentation", "file", "line")

@@ -78,7 +78,7 @@ class Journal:
                 self._stream.close()
         self._lock.close()
 
-    def asked(self) -> dict[str, Any] | None:
+    def saved_request(self) -> dict[str, Any] | None:
         """Return the request of the run in this folder; None if there is none yet."""
         file = self.folder / "run.json"
         if not os.path.lexists(file):
@@ -91,15 +91,15 @@ class Journal:
                 place=str(file),
                 remedy="name the folder of a run, or an empty one",
             )
-        asked: dict[str, Any] = document["asked"]
+        requested: dict[str, Any] = document["asked"]
         if isinstance(document.get("started"), str):  # early versions kept none
             self.started = document["started"]
-        return asked
+        return requested
 
-    def ask(self, asked: Mapping[str, Any]) -> None:
+    def save_request(self, requested: Mapping[str, Any]) -> None:
         """Write the request, once, before anything runs."""
         self.started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        document = {"schema": SCHEMA, "started": self.started, "asked": dict(asked)}
+        document = {"schema": SCHEMA, "started": self.started, "asked": dict(requested)}
         try:
             files.write_atomically(self.folder / "run.json", json.dumps(document, indent=1), mode=files.OWN_MODE)
         except OSError as problem:

@@ -20,14 +20,14 @@ from readiness.documents import assessment, files, schema
 from readiness.documents.plain_json import plain
 from readiness.engine import run_store
 from readiness.engine.journal import Journal
-from readiness.engine.plan import NOT_ASKED_FOR, Job
+from readiness.engine.plan import NOT_REQUESTED, Job
 from readiness.errors import BadFileError, UsageError
 from readiness.host.identity import accelerator, same
 from readiness.host.identity import identity as this_machine
 
 _FLAG = "--failed"
 _ANEW = "run without --failed"
-_LARGEST_ASKED_BYTES = 2**24
+_LARGEST_REQUEST_BYTES = 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class LastRun:
     """The evidence and the request of the last run."""
 
     saved: Assessment
-    asked: Mapping[str, Any]
+    request: Mapping[str, Any]
 
     @property
     def seed(self) -> int:
@@ -45,7 +45,7 @@ class LastRun:
     @property
     def soak_s(self) -> float | None:
         """The duration of its soak."""
-        return self.asked.get("soak_s")
+        return self.request.get("soak_s")
 
     def wanted(self) -> list[tuple[str, str]]:
         """Return the (accelerator, check) pairs that it was asked to run."""
@@ -53,7 +53,7 @@ class LastRun:
             (item.facts.id, piece.check)
             for item in self.saved.accelerators
             for piece in item.evidence
-            if piece.cause not in NOT_ASKED_FOR
+            if piece.cause not in NOT_REQUESTED
         )
 
     def take_over(self, jobs: Sequence[Job], chosen: Sequence[AcceleratorFacts], journal: Journal, at: float) -> None:
@@ -95,7 +95,7 @@ class LastRun:
                     place=_FLAG,
                     remedy=_ANEW,
                 )
-        machine = self.asked.get("machine", {})
+        machine = self.request.get("machine", {})
         if any(facts.serial is None for facts in chosen) and not same(machine, this_machine()):
             raise UsageError(
                 f"the last run was on {machine.get('name', 'another machine')}, and its accelerators have no serial number",
@@ -104,13 +104,13 @@ class LastRun:
             )
 
 
-def load(profile: Profile, uses: Sequence[Use], asked: Mapping[str, Any]) -> LastRun:
+def load(profile: Profile, uses: Sequence[Use], requested: Mapping[str, Any]) -> LastRun:
     """Load the last run for reuse. Raises UsageError if there is none, or if its request was different.
 
-    `asked` is what this run is asked for: `seed`, `hosts`, and `elsewhere`, who the accelerators of those are.
+    `request` is what this run is asked for: `seed`, `hosts`, and `elsewhere`, who the accelerators of those are.
     """
     folder = run_store.last_run(_FLAG, f"{_ANEW} first")
-    last = LastRun(assessment.read(folder / "assessment.json"), _asked(folder))
+    last = LastRun(assessment.read(folder / "assessment.json"), _saved_request(folder))
     saved = last.saved
     if saved.profile_name != profile.name:
         raise UsageError(
@@ -131,17 +131,17 @@ def load(profile: Profile, uses: Sequence[Use], asked: Mapping[str, Any]) -> Las
             place=_FLAG,
             remedy=f"add {' '.join(f'--use {use}' for use in saved.uses)}, or {_ANEW}",
         )
-    if asked["seed"] not in (None, saved.seed):
+    if requested["seed"] not in (None, saved.seed):
         raise UsageError(
-            f"the last run's random data had the seed {saved.seed}, not {asked['seed']}",
+            f"the last run's random data had the seed {saved.seed}, not {requested['seed']}",
             place=_FLAG,
             remedy=f"omit --seed, or {_ANEW}",
         )
-    if list(asked["hosts"]) != (hosts := last.asked.get("hosts", [])):
+    if list(requested["hosts"]) != (hosts := last.request.get("hosts", [])):
         remedy = f"add {' '.join(f'--host {host}' for host in hosts)}" if hosts else "omit --host"
         what = f"the last run was with {', '.join(hosts) or 'no other host'}"
         raise UsageError(what, place=_FLAG, remedy=f"{remedy}, or {_ANEW}")
-    if asked["elsewhere"] != last.asked.get("elsewhere", []):
+    if requested["elsewhere"] != last.request.get("elsewhere", []):
         what = "the other hosts no longer have the accelerators of the last run"
         raise UsageError(what, place=_FLAG, remedy=_ANEW)
     wanted = set(last.wanted())
@@ -154,16 +154,16 @@ def load(profile: Profile, uses: Sequence[Use], asked: Mapping[str, Any]) -> Las
     return last
 
 
-def _asked(folder: Path) -> Mapping[str, Any]:
-    document = files.read_json(folder / "run.json", largest_bytes=_LARGEST_ASKED_BYTES, own=True)
+def _saved_request(folder: Path) -> Mapping[str, Any]:
+    document = files.read_json(folder / "run.json", largest_bytes=_LARGEST_REQUEST_BYTES, own=True)
     if (problem := schema.first_problem("run", document)) is not None:
         raise BadFileError(
             f"this is not a run.json of readiness: {problem.path_text}: {problem.message}",
             place=str(folder / "run.json"),
             remedy=_ANEW,
         )
-    asked: Mapping[str, Any] = document["asked"]
-    return asked
+    requested: Mapping[str, Any] = document["asked"]
+    return requested
 
 
 def _is_older(file: Path, started: str) -> bool:

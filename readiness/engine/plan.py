@@ -20,7 +20,7 @@ from readiness.judging import judge
 #: What starting up, looking for accelerators and reporting take off the time that `--within` grants.
 OVERHEAD_S = 6.0
 #: A check that had not run for these was not asked for: it is unknown, and no reason to run it again.
-NOT_ASKED_FOR = (SkipCause.EXPRESSION, SkipCause.FAILED)
+NOT_REQUESTED = (SkipCause.EXPRESSION, SkipCause.FAILED)
 _RANK = {Level.MUST: 0, Level.SHOULD: 1, Level.INFO: 2}
 
 
@@ -58,7 +58,7 @@ class Job:
         """The id of the leading accelerator and of the check."""
         return self.accelerators[0].id, self.check.id
 
-    def asked(
+    def worker_request(
         self,
         seed: int,
         *,
@@ -133,11 +133,11 @@ def _needed_by(
     accelerators: Sequence[AcceleratorFacts],
     elsewhere: Sequence[AcceleratorFacts],
 ) -> list[AcceleratorFacts]:
-    asking = [item for item in profile.requirements if item.check == check.id and set(item.uses) & set(uses)]
+    matching = [item for item in profile.requirements if item.check == check.id and set(item.uses) & set(uses)]
     return [
         facts
         for facts in accelerators
-        if any(judge.applies(item, facts, judge.count_of_stack((*accelerators, *elsewhere), facts)) for item in asking)
+        if any(judge.applies(item, facts, judge.count_of_stack((*accelerators, *elsewhere), facts)) for item in matching)
     ]
 
 
@@ -148,14 +148,14 @@ def _level(
     group: Sequence[AcceleratorFacts],
     accelerators: Sequence[AcceleratorFacts],
 ) -> Level:
-    asking = [
+    matching = [
         judge.level(item, chips)
         for item in profile.requirements
         if item.check == check.id and set(item.uses) & set(uses)
         for facts in group
         if judge.applies(item, facts, chips := judge.count_of_stack(accelerators, facts))
     ]
-    return min(asking, key=_RANK.__getitem__, default=Level.INFO)
+    return min(matching, key=_RANK.__getitem__, default=Level.INFO)
 
 
 def _groups(accelerators: Sequence[AcceleratorFacts]) -> list[tuple[AcceleratorFacts, ...]]:
@@ -211,8 +211,8 @@ _TOKEN = re.compile(r"\s*(?:(\()|(\))|([\w.*?\[\]:-]+))")
 def refuse_what_fits_nothing(expression: str, profile: Profile, checklist: Mapping[str, Check]) -> None:
     """Raise UsageError for an expression that matches no check of the profile and no soak."""
     chosen = parse_expression(expression)
-    asked = {requirement.check for requirement in profile.requirements}
-    if not any(chosen(id) for id in asked | {check.id for check in checklist.values() if check.lasting is not None}):
+    requested = {requirement.check for requirement in profile.requirements}
+    if not any(chosen(id) for id in requested | {check.id for check in checklist.values() if check.lasting is not None}):
         raise UsageError(
             f"no check of the profile {profile.name} matches",
             place=f"-k {expression!r}",

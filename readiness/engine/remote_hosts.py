@@ -226,14 +226,14 @@ def _refuse_open_to_others(folder: Path) -> None:
 
 def _run(host: Host, arguments: Sequence[str], program: str | None, limit_s: float) -> str:
     try:
-        code, said, words = _done([*host.command, *arguments], (program or "").encode(), limit_s)
+        code, output, words = _done([*host.command, *arguments], (program or "").encode(), limit_s)
     except (OSError, ValueError) as problem:
         raise _unreachable(host, str(problem)) from None
     if code != 0:
         if program is not None:
             raise UsageError(f"{host.name} does not see the folder: {words}", place="--shared", remedy=_SHARED)
         raise _unreachable(host, f"exit code {code}: {words or 'no output'}")
-    return said
+    return output
 
 
 def _done(command: Sequence[str], given: bytes, limit_s: float) -> tuple[int, str, str]:
@@ -243,7 +243,7 @@ def _done(command: Sequence[str], given: bytes, limit_s: float) -> tuple[int, st
     accelerators can be.
     """
     deadline = time.monotonic() + limit_s
-    said, words = bytearray(), bytearray()
+    output, words = bytearray(), bytearray()
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -252,7 +252,7 @@ def _done(command: Sequence[str], given: bytes, limit_s: float) -> tuple[int, st
         with contextlib.suppress(BrokenPipeError), process.stdin:
             process.stdin.write(given)  # less than a pipe holds
         with process.stdout, process.stderr, selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ, said)
+            selector.register(process.stdout, selectors.EVENT_READ, output)
             selector.register(process.stderr, selectors.EVENT_READ, words)
             while selector.get_map():
                 for key, _ in selector.select(max(deadline - time.monotonic(), 0.0)):
@@ -260,7 +260,7 @@ def _done(command: Sequence[str], given: bytes, limit_s: float) -> tuple[int, st
                         selector.unregister(key.fileobj)
                     key.data.extend(content)
                 del words[:-_MOST_WORDS]
-                if len(said) > _MOST_BYTES:
+                if len(output) > _MOST_BYTES:
                     raise ValueError(f"its answer is larger than {_MOST_BYTES >> 20} MiB")
                 if time.monotonic() >= deadline:
                     raise TimeoutError(f"not finished within {limit_s:g} s")
@@ -270,7 +270,7 @@ def _done(command: Sequence[str], given: bytes, limit_s: float) -> tuple[int, st
     finally:
         process.kill()
         process.wait()
-    return code, said.decode(errors="replace"), " ".join(words.decode(errors="replace").split())[-300:]
+    return code, output.decode(errors="replace"), " ".join(words.decode(errors="replace").split())[-300:]
 
 
 def _unreachable(host: Host, why: str) -> UsageError:

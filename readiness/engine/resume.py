@@ -15,7 +15,7 @@ from readiness.host.identity import accelerator, same
 from readiness.host.identity import identity as this_machine
 
 
-def settle(
+def reconcile_devices(
     chosen: tuple[AcceleratorFacts, ...], discovery: Discovery, journal: Journal, at: float
 ) -> tuple[AcceleratorFacts, ...]:
     """Return the accelerators under test; a resumed run needs the ones that it started with.
@@ -34,7 +34,7 @@ def settle(
             place=str(journal.folder),
             remedy="start a new run: evidence of different machines cannot be combined",
         )
-    settled = []
+    reconciled = []
     for before in journal.accelerators:
         now = next((facts for facts in chosen if accelerator(facts) == accelerator(before)), None)
         if now is None:
@@ -43,8 +43,8 @@ def settle(
                 place=str(journal.folder),
                 remedy="start a new run: evidence of different machines cannot be combined",
             )
-        settled.append(replace(now, counters=before.counters))
-    return tuple(settled)
+        reconciled.append(replace(now, counters=before.counters))
+    return tuple(reconciled)
 
 
 def known(jobs: Sequence[Job], journal: Journal) -> dict[tuple[str, str], Evidence]:
@@ -52,11 +52,11 @@ def known(jobs: Sequence[Job], journal: Journal) -> dict[tuple[str, str], Eviden
 
     A check that counts on from what it kept is gone on with where an error had ended it.
     """
-    asked = {job.key: job for job in jobs if job.left_out is None}
+    runnable = {job.key: job for job in jobs if job.left_out is None}
     return {
         key: evidence
         for key, evidence in journal.evidence.items()
-        if key in asked
-        and evidence.settings == plain(asked[key].settings)
-        and not (asked[key].check.recount is not None and evidence.status is Status.ERROR)
+        if key in runnable
+        and evidence.settings == plain(runnable[key].settings)
+        and not (runnable[key].check.recount is not None and evidence.status is Status.ERROR)
     }

@@ -24,7 +24,7 @@ from readiness.engine.discovery import LIMIT_S, Discovery, discover, host, of_st
 from readiness.engine.journal import Journal
 from readiness.engine.last_run import LastRun
 from readiness.engine.plan import Job, plan
-from readiness.engine.resume import known, settle
+from readiness.engine.resume import known, reconcile_devices
 from readiness.engine.scheduler import POLL_S, Running, Scheduler, Stop
 from readiness.engine.worker_evidence import evidence_of, recounted, unless_cut_short
 from readiness.isolation.worker_pool import WorkerPool
@@ -103,7 +103,7 @@ def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
         # A wedged driver must not eat all the time that was granted: that it is wedged is the answer.
         limit_s = LIMIT_S if request.within_s is None else min(LIMIT_S, request.within_s * 0.6)
         discovery = discover(pool, limit_s=limit_s, stopped=lambda: bool(stop))
-        chosen = settle(select(discovery, request.devices), discovery, journal, time.monotonic() - began)
+        chosen = reconcile_devices(select(discovery, request.devices), discovery, journal, time.monotonic() - began)
         request = replace(request, elsewhere=of_stacks(chosen, request.elsewhere))
         if request.last is not None:
             request.last.take_over(_plan(request, chosen), chosen, journal, time.monotonic() - began)
@@ -145,7 +145,7 @@ class _Run(Scheduler[Job]):
         evidence: dict[tuple[str, str], Evidence], began: float, signals: list[str],
     ) -> None:  # fmt: skip
         super().__init__(pool, observer, [job for job in jobs if job.left_out is None and job.key not in evidence])
-        self.asked = request
+        self.options = request
         self.journal = journal
         self.evidence = evidence
         self.began = began
@@ -158,7 +158,7 @@ class _Run(Scheduler[Job]):
 
     def wants_stop(self) -> Stop | None:
         """Return the reason to stop: a signal, or the end of the time."""
-        within = self.asked.within_s
+        within = self.options.within_s
         if self.signals:
             return Stop(StopCause.INTERRUPTED, f"the run was interrupted ({self.signals[0]})")
         if within is not None and time.monotonic() - self.began > within - CLOSING_S:
@@ -178,13 +178,13 @@ class _Run(Scheduler[Job]):
 
     def limit_s(self, task: Job) -> float:
         """Return the check's own limit, or that of `--timeout`."""
-        own_s = self.asked.timeout_s
+        own_s = self.options.timeout_s
         return task.limit_s if own_s is None else own_s + 1.1 * task.lasts_s
 
     def request(self, task: Job) -> Mapping[str, Any]:
-        asked = self.asked
+        options = self.options
         kept = None if task.check.recount is None else self.journal.kept(task.key, make=True)
-        request = task.asked(asked.seed, kept=kept, elsewhere=asked.elsewhere, shared=asked.shared)
+        request = task.worker_request(options.seed, kept=kept, elsewhere=options.elsewhere, shared=options.shared)
         return request | {"not_before": self.rest_until.get(task.accelerators[0].stack, 0.0)}
 
     def started(self, running: Running[Job]) -> None:

@@ -113,7 +113,7 @@ def _serve_check(request: Mapping[str, Any], send: Send) -> None:
         )
         import torch  # noqa: F401 - in a fresh interpreter this is what takes time before the limit starts
 
-        os.environ[temp_dirs.SWEPT_VARIABLE] = temp_dirs.swept_prefix()
+        os.environ[temp_dirs.PURGED_VARIABLE] = temp_dirs.purged_prefix()
         accelerator.enter()
         settings = {name: _like(value, check.settings[name]) for name, value in request["settings"].items()}
     except BaseException as problem:  # noqa: BLE001 - it becomes evidence
@@ -157,9 +157,9 @@ def _serve_discovery(request: Mapping[str, Any], send: Send) -> None:
 
         if stack.plugin is not None:
             importlib.import_module(stack.plugin)
-        told = {COLLECTIVE_VARIABLES: collective_variables()}
+        extra = {COLLECTIVE_VARIABLES: collective_variables()}
         for facts in stack.discover():
-            send("accelerator", assessment.facts_to_json(replace(facts, properties={**facts.properties, **told})))
+            send("accelerator", assessment.facts_to_json(replace(facts, properties={**facts.properties, **extra})))
     except BaseException as problem:  # noqa: BLE001 - a stack that cannot be looked at is a finding
         worker_log.print_traceback()
         send("end", {"status": Status.ERROR.value, "reason": _reason(problem)})
@@ -170,7 +170,7 @@ def _serve_discovery(request: Mapping[str, Any], send: Send) -> None:
 def _serve_call(request: Mapping[str, Any], send: Send) -> None:
     """Call a function that runs foreign code, and send its result: `readiness.engine.isolated_call`."""
     send("ready", True)
-    ours = os.getpid()
+    own_pid = os.getpid()
     module, _, name = request["function"].partition(":")
     with contextlib.suppress(OSError, ValueError):  # a lower limit is set already
         _, most = resource.getrlimit(resource.RLIMIT_DATA)
@@ -187,7 +187,7 @@ def _serve_call(request: Mapping[str, Any], send: Send) -> None:
     except BaseException as problem:  # noqa: BLE001 - code of others raises what it likes
         worker_log.print_traceback()
         answer = {"failed": _reason(problem)}
-    if os.getpid() != ours:  # a copy of this process, which that code has made: there is one answer
+    if os.getpid() != own_pid:  # a copy of this process, which that code has made: there is one answer
         os._exit(Exit.INTERNAL)
     send("answer", answer)
     send("end", {"status": Status.MEASURED.value, "reason": None})
@@ -274,8 +274,8 @@ def measure(check: Check, accelerator: Accelerator, settings: Mapping[str, Any],
         raise
     except (Exception, SystemExit) as problem:  # noqa: BLE001 - whatever it raises is evidence
         worker_log.print_traceback()
-        if disk.is_want(problem):
-            raise disk.want(_first_line(problem)) from None
+        if disk.is_disk_full(problem):
+            raise disk.full_error(_first_line(problem)) from None
         return Status.ERROR, _reason(problem)
     if counts[Measurement] == 0:
         return Status.ERROR, "the check ended without measuring anything"

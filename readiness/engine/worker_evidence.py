@@ -167,8 +167,8 @@ def signal_name(number: int) -> str:
 
 def killed_by_kernel(worker: Worker) -> bool:
     """Return whether the kernel's out-of-memory killer ended it: a foreign SIGKILL, and the kernel's count has risen."""
-    ours = worker.kill_sent is not None
-    return worker.exit_code == -signal.SIGKILL and not ours and memory.kernel_kills() > worker.kernel_kills_before
+    killed_by_tool = worker.kill_sent is not None
+    return worker.exit_code == -signal.SIGKILL and not killed_by_tool and memory.kernel_kills() > worker.kernel_kills_before
 
 
 def ran_out_of_memory(worker: Worker) -> bool:

@@ -32,39 +32,39 @@ def full(folders: Iterable[Path] = ()) -> str | None:
     return None
 
 
-def is_want(problem: BaseException | None) -> bool:
+def is_disk_full(problem: BaseException | None) -> bool:
     """Return whether an error, or its cause, says that a disk is full or a quota is used up."""
     seen: set[int] = set()
     while problem is not None and id(problem) not in seen:
         seen.add(id(problem))
-        if (isinstance(problem, OSError) and problem.errno in _NUMBERS) or says_want(_text(problem)):
+        if (isinstance(problem, OSError) and problem.errno in _NUMBERS) or mentions_full_disk(_text(problem)):
             return True
         problem = problem.__cause__ or problem.__context__
     return False
 
 
-def says_want(text: str) -> bool:
+def mentions_full_disk(text: str) -> bool:
     """Return whether a library's message, without the error number, says so."""
     return any(words in text.lower() for words in _WORDS)
 
 
-def want(what: str) -> OSError:
+def full_error(what: str) -> OSError:
     """The error that says that a disk is full, for whoever has found out by other means."""
-    said = os.strerror(errno.ENOSPC)
-    return OSError(errno.ENOSPC, what if said in what else f"{said}: {what}")
+    message = os.strerror(errno.ENOSPC)
+    return OSError(errno.ENOSPC, what if message in what else f"{message}: {what}")
 
 
-def refuse(failure: str, folders: Iterable[Path] = ()) -> None:
+def raise_if_full(failure: str, folders: Iterable[Path] = ()) -> None:
     """Raises OSError where a failure's words say want of disk, or a disk is full now: then it is no device's failure."""
-    if says_want(failure):
-        raise want(failure)
+    if mentions_full_disk(failure):
+        raise full_error(failure)
     if (folder := full(folders)) is not None:
-        raise want(f"{folder} is full: {failure}")
+        raise full_error(f"{folder} is full: {failure}")
 
 
 def describe(problem: BaseException, words: str) -> str:
     """Describe an error; add that a full disk caused it, if the text does not say so."""
-    return f"{words} ({os.strerror(errno.ENOSPC)})" if is_want(problem) and not says_want(words) else words
+    return f"{words} ({os.strerror(errno.ENOSPC)})" if is_disk_full(problem) and not mentions_full_disk(words) else words
 
 
 def _text(problem: BaseException) -> str:

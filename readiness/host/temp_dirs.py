@@ -20,7 +20,7 @@ from typing import BinaryIO
 _CLEANUP_SCRIPT = 'read -r word; rm -rf -- "$1"; if [ -z "$word" ]; then sleep 1; rm -rf -- "$1"; fi'
 _PURGE_S = 5.0
 #: In a worker and in all that it starts: what paths begin with that are removed once the worker has ended.
-SWEPT_VARIABLE = "READINESS_SWEPT"
+PURGED_VARIABLE = "READINESS_SWEPT"
 
 
 def anonymous_file(name: str) -> BinaryIO:
@@ -66,13 +66,13 @@ def scratch(within: Path | None = None) -> Iterator[Path]:
             helper.wait()
 
 
-def swept_prefix() -> str:
-    """Return the prefix of paths that `sweep` removes after this process has ended."""
+def purged_prefix() -> str:
+    """Return the prefix of paths that `purge` removes after this process has ended."""
     return str(Path(tempfile.gettempdir()) / _prefix(os.getpid()))
 
 
-def sweep(pid: int) -> None:
-    """Remove what a process that has ended left in such folders: for whoever has killed it, and its broom as well."""
+def purge(pid: int) -> None:
+    """Remove what a process that has ended left in such folders: for whoever has killed it, and its cleanup helper."""
     for left in Path(tempfile.gettempdir()).glob(f"{_prefix(pid)}*"):
         shutil.rmtree(left, ignore_errors=True)
 

@@ -168,7 +168,7 @@ class ForkserverLoop:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
             left = self.clear_orphans()
-            temp_dirs.sweep(pid)
+            temp_dirs.purge(pid)
             self.send(
                 {
                     "exited": worker.id,

@@ -105,10 +105,10 @@ def diagnose(assessment: Assessment) -> tuple[Diagnosis, ...]:
     Accelerators of one model and stack are looked at together: what they share is one defect.
     """
     limits = _limits(assessment)
-    alike: dict[tuple[str | None, str], list[AcceleratorAssessment]] = {}
+    by_model: dict[tuple[str | None, str], list[AcceleratorAssessment]] = {}
     for item in assessment.accelerators:
-        alike.setdefault((item.facts.model, item.facts.stack), []).append(item)
-    found = [_diagnosis(group) for items in alike.values() for group in _of_alike(items, limits)]
+        by_model.setdefault((item.facts.model, item.facts.stack), []).append(item)
+    found = [_diagnosis(group) for items in by_model.values() for group in _groups_of_kind(items, limits)]
     return tuple(sorted(found, key=lambda one: (-len(one.blockers), -len(one.requirements), one.rule, one.sentence)))
 
 
@@ -144,7 +144,7 @@ def _limits(assessment: Assessment) -> Mapping[str, Limit]:
 # ------------------------------------------------------------------------------------------- accelerators of one kind
 
 
-def _of_alike(items: Sequence[AcceleratorAssessment], limits: Mapping[str, Limit]) -> Iterator[_Group]:
+def _groups_of_kind(items: Sequence[AcceleratorAssessment], limits: Mapping[str, Limit]) -> Iterator[_Group]:
     left = [failure for item in items for failure in _failures(item)]
     if not left:
         return
@@ -209,8 +209,8 @@ def _is_shown(rule: Rule, failure: _Failure) -> bool:
         return False
     if not rule.statuses and failure.status is not None and not rule.words:
         return False  # a check that died or hung says nothing about what it was to measure
-    said = failure.finding.reason or ""
-    return not rule.words or any(word in said for word in rule.words)
+    reason = failure.finding.reason or ""
+    return not rule.words or any(word in reason for word in rule.words)
 
 
 def _subject(shown: Sequence[_Failure]) -> dict[str, tuple[str, ...]]:
@@ -221,8 +221,8 @@ def _subject(shown: Sequence[_Failure]) -> dict[str, tuple[str, ...]]:
             found.setdefault(name, {})[value] = None
         for row in failure.evidence.rows if failure.evidence is not None else ():
             for cell, name in _BLAMED.items():
-                if isinstance(said := row.get(cell), str) and row.get("trouble"):
-                    found.setdefault(name, {})[said] = None
+                if isinstance(text := row.get(cell), str) and row.get("trouble"):
+                    found.setdefault(name, {})[text] = None
     return {name: tuple(sorted(values)) for name, values in found.items()}
 
 
@@ -233,13 +233,13 @@ _BLAMED = {"culprit_chips": "chip", "culprit_ranks": "rank", "operation": "opera
 def _sentence(rule: Rule, shown: Sequence[_Failure]) -> str:
     worst = max(shown, key=lambda failure: (bool(failure.blocks), bool(failure.finding.reason), failure.finding.weight))
     subject = _subject(shown)
-    found_rule = (said for one in (worst, *shown) if (said := _about(one)))
+    found_rule = (text for one in (worst, *shown) if (text := _about(one)))
     about = _named_by_rows(rule, shown) or next(found_rule, "")
     if not about:
         title = worst.finding.title.removesuffix(".")
         about = f"not met is that {title[:1].lower()}{title[1:]}" if title else worst.id
     values = {f"in_{name}": f" in {_listed(list(found))}" for name, found in subject.items()}
-    text = rule.says.format_map(_Blank(values | {"about": about, "check": _listed(list(subject["check"]))}))
+    text = rule.sentence.format_map(_Blank(values | {"about": about, "check": _listed(list(subject["check"]))}))
     return text.removesuffix(".") + "."
 
 
@@ -260,8 +260,8 @@ def _named_by_rows(rule: Rule, shown: Sequence[_Failure]) -> str:
     for failure in shown:
         labels = failure.finding.labels
         for row in failure.evidence.rows[:_MOST_ROWS] if failure.evidence is not None else ():
-            if cell in row and _is_trouble(row[cell], values) and all(row.get(name, said) == said for name,
-            said in labels.items()):
+            if cell in row and _is_trouble(row[cell], values) and all(row.get(name, value) == value for name,
+            value in labels.items()):
                 found.setdefault(" ".join(str(row.get(name)) for name in heads), {})[str(row.get(last))] = None
     if "" in found:
         return _listed(list(found[""]))
@@ -275,9 +275,9 @@ def _is_trouble(value: object, values: Sequence[object]) -> bool:
 
 
 def _about(failure: _Failure) -> str:
-    said = (failure.finding.reason or "").removeprefix(f"{failure.accelerator}: ").strip()
-    said = said.removeprefix(f"{failure.finding.check} did not finish: ")
-    return said if len(said) <= _LONGEST_ABOUT else f"{said[:_LONGEST_ABOUT - 3].rstrip()}..."
+    text = (failure.finding.reason or "").removeprefix(f"{failure.accelerator}: ").strip()
+    text = text.removeprefix(f"{failure.finding.check} did not finish: ")
+    return text if len(text) <= _LONGEST_ABOUT else f"{text[:_LONGEST_ABOUT - 3].rstrip()}..."
 
 
 # --------------------------------------------------------------------------------------------------------- operators
@@ -440,9 +440,9 @@ _LACKING = ("missing", "CPU fallback")
 _KERNEL = re.compile(r"'aten::(?P<name>\w+)(?:\.\w+)?'")
 
 
-def _kernel(said: str) -> str:
+def _kernel(text: str) -> str:
     """The kernel that the stack says it lacks: `where` of "Could not run 'aten::where.self' ..."."""
-    match = _KERNEL.search(said)
+    match = _KERNEL.search(text)
     return match["name"] if match is not None else ""
 
 
@@ -456,8 +456,8 @@ def _breaks(item: Measurement, finding: Finding, limit: Limit | None) -> bool:
         return same
     # Where a requirement chose by a label, all that it speaks of share it: those that differ from the worst in `op` alone.
     chosen = {name: value for name, value in finding.labels.items() if name in _CHOSEN_BY}
-    alike = all(item.labels.get(name) == value for name, value in chosen.items())
-    return same or (alike and not satisfies(item.value, limit))
+    same_choice = all(item.labels.get(name) == value for name, value in chosen.items())
+    return same or (same_choice and not satisfies(item.value, limit))
 
 
 _CHOSEN_BY = ("dtype", "phase", "mode", "kind")
@@ -483,8 +483,8 @@ def _usual(layouts: Counter[str]) -> str:
     return name if 3 * count >= 2 * layouts.total() else ""
 
 
-def _layout(said: str) -> str:
-    return next((words for glob, words in rules.LAYOUTS.items() if fnmatchcase(said, glob)), "")
+def _layout(case: str) -> str:
+    return next((words for glob, words in rules.LAYOUTS.items() if fnmatchcase(case, glob)), "")
 
 
 def _together(rule: OperatorRule, atoms: list[_Atom]) -> Iterator[tuple[str, list[_Atom]]]:
@@ -566,7 +566,7 @@ def _operator_group(rule: OperatorRule, name: str, part: Sequence[_Atom]) -> _Gr
         "layout": f" {subject['layout'][0]}" if "layout" in subject else "",
         **{verb: verb if plural else f"{verb}es" if verb == "do" else f"{verb}s" for verb in _VERBS},
     }
-    sentence = rule.says.format_map(_Blank(where))
+    sentence = rule.sentence.format_map(_Blank(where))
     return _Group(rule.id, f"{sentence}.", Remedy(rule.remedy, rule.action), subject)
 
 

@@ -39,7 +39,7 @@ class OperatorRule:
 
     id: str
     outcome: str
-    says: str
+    sentence: str
     remedy: str
     action: Action
     follows: tuple[str, ...] = ()
@@ -175,14 +175,14 @@ POSITIVE = ">0"
 class Rule:
     """One defect. `shows` are the findings by which it is known, `follows` those that it explains besides.
 
-    In `says` stand what labels and reasons name: {about} is the reason of the worst finding, {chips} whom the evidence
+    In `sentence` stand what labels and reasons name: {about} is the reason of the worst finding, {chips} whom the evidence
     blames, and {NAME} or {in_NAME} a label. `statuses` keep it to checks that ended so. `unless` names findings beside
     which another rule knows better. The first rule that fits a finding has it.
     """
 
     id: str
     shows: tuple[str, ...]
-    says: str
+    sentence: str
     remedy: str
     action: Action
     follows: tuple[str, ...] = ()

@@ -46,7 +46,7 @@ def differing_judgements(items: Sequence[AcceleratorAssessment]) -> Iterator[tup
             yield f"accelerators[{number}].findings", f"{item.facts.id}: {what}"
 
 
-def unfounded(finding: Finding, by_check: Mapping[str, Evidence]) -> str | None:
+def contradiction(finding: Finding, by_check: Mapping[str, Evidence]) -> str | None:
     """Return what in a finding contradicts its limit or the evidence; None if nothing does."""
     value, outcome = finding.value, finding.outcome
     if outcome in (Outcome.UNKNOWN, Outcome.NOT_APPLICABLE):
@@ -78,8 +78,8 @@ def _value_from_evidence(
     if not any(repr(item.value) == repr(value) for item in candidates):
         return f"has the value {shown(value)}, which is in no evidence"
     if finding.outcome is Outcome.PASS and finding.measure:
-        alike = [item for item in candidates if dict(item.labels) == dict(finding.labels)]
-        worse = next((item for item in alike if not any(satisfies(item.value, limit) for limit in limits)), None)
+        same_labels = [item for item in candidates if dict(item.labels) == dict(finding.labels)]
+        worse = next((item for item in same_labels if not any(satisfies(item.value, limit) for limit in limits)), None)
         if worse is not None:
             return f"passed, but its evidence has {shown(worse.value)}, and the limit is {finding.limit}"
     return None

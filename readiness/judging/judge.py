@@ -62,24 +62,24 @@ def judge(
     """
     kept = tuple(sorted(evidence, key=lambda item: item.check))
     by_check = {item.check: item for item in kept}
-    asked = _asked(profile, uses)
+    requested = _requested_uses(profile, uses)
     findings = tuple(
         _waive(_find(requirement, use, facts, by_check.get(requirement.check), chips), facts, waivers, today)
-        for use in asked
+        for use in requested
         for requirement in sorted(profile.requirements, key=lambda requirement: requirement.id)
         if use in requirement.uses
     )
     assert len(findings) == declared(profile, uses), "declared and emitted findings differ"
-    verdicts = {use: decide([finding for finding in findings if finding.use is use]) for use in asked}
+    verdicts = {use: decide([finding for finding in findings if finding.use is use]) for use in requested}
     return AcceleratorAssessment(facts=facts, evidence=kept, findings=findings, verdicts=verdicts)
 
 
 def declared(profile: Profile, uses: Sequence[Use] | None = None) -> int:
     """Return the number of findings that a profile declares for each accelerator."""
-    return sum(use in requirement.uses for requirement in profile.requirements for use in _asked(profile, uses))
+    return sum(use in requirement.uses for requirement in profile.requirements for use in _requested_uses(profile, uses))
 
 
-def _asked(profile: Profile, uses: Sequence[Use] | None) -> list[Use]:
+def _requested_uses(profile: Profile, uses: Sequence[Use] | None) -> list[Use]:
     return [use for use in profile.uses if uses is None or use in uses]
 
 

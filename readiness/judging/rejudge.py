@@ -80,25 +80,25 @@ class Rejudging:
 
     def judged(self, item: AcceleratorAssessment) -> AcceleratorAssessment:
         """One of them, with the evidence that it had."""
-        usable = [self._as_asked(piece) for piece in item.evidence]
+        usable = [self._within_requested(piece) for piece in item.evidence]
         chips = self.of_stack[item.facts.stack]
         found = judge(
             self.profile, item.facts, usable, uses=self.uses, waivers=self.waivers, today=self.today, chips=chips
         )
         evidence = tuple(sorted(item.evidence, key=lambda piece: piece.check))
-        other = {piece.check: others for piece in usable if (others := self._other_than_asked(piece))}
+        other = {piece.check: others for piece in usable if (others := self._missing_coverage(piece))}
         if not other:
             return replace(found, evidence=evidence)
         findings = tuple(self._unless_of_other(finding, other.get(finding.check, {})) for finding in found.findings)
         verdicts = {use: decide([finding for finding in findings if finding.use is use]) for use in found.verdicts}
         return replace(found, evidence=evidence, findings=findings, verdicts=verdicts)
 
-    def _asked(self, evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
+    def _requested_settings(self, evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
         """Name of each setting, what it was (None where the evidence does not say), and what it should be."""
         for name, wanted in self.basis.settings.get(evidence.check, {}).items():
             yield name, _plain(evidence.settings.get(name)), _plain(wanted)
 
-    def _as_asked(self, evidence: Evidence) -> Evidence:
+    def _within_requested(self, evidence: Evidence) -> Evidence:
         """The evidence, without what it says of more than is asked for, by its labels.
 
         Nothing is left of it where a setting that no label tells of was another one than is asked for, or is not known here;
@@ -111,19 +111,19 @@ class Rejudging:
             return _of_another(evidence, f"it was measured {how}, a setting that this version does not know")
         ended = evidence.status not in (Status.CRASHED, Status.TIMEOUT)
         beyond: dict[str, set[str]] = {}
-        asked: dict[str, set[str]] = {}
-        for name, used, wanted in self._asked(evidence):
+        requested: dict[str, set[str]] = {}
+        for name, used, wanted in self._requested_settings(evidence):
             if isinstance(wanted, str) and wanted in self.basis.files and (evidence.rows or evidence.measurements):
                 if all(row.get("sha256") != self.basis.files[wanted] for row in evidence.rows):
                     reason = f"it was measured with another file than {wanted}, or the file is not recorded"
                     return _of_another(evidence, reason)
             elif name in _LABELS and (ended or used == wanted):
                 beyond.setdefault(_LABELS[name], set()).update(map(str, used if isinstance(used, list) else ()))
-                asked.setdefault(_LABELS[name], set()).update(map(str, wanted if isinstance(wanted, list) else ()))
+                requested.setdefault(_LABELS[name], set()).update(map(str, wanted if isinstance(wanted, list) else ()))
             elif (name not in _NAMED or not ended) and used != wanted:
                 how = f"with {name} = {used}" if name in evidence.settings else f"before the setting {name} existed"
                 return _of_another(evidence, f"it was measured {how}, but this profile requires {wanted}")
-        extra = {label: values - asked[label] for label, values in beyond.items() if values - asked[label]}
+        extra = {label: values - requested[label] for label, values in beyond.items() if values - requested[label]}
         if not extra:
             return evidence
         kept = [
@@ -141,13 +141,13 @@ class Rejudging:
         lasting = self.basis.lasting.get(evidence.check)
         return next((name for name in evidence.settings if name not in known and name != lasting), None)
 
-    def _other_than_asked(self, evidence: Evidence) -> dict[tuple[str, Outcome], str]:
+    def _missing_coverage(self, evidence: Evidence) -> dict[tuple[str, Outcome], str]:
         """Return what a finding does not cover, by the missing label and its outcome.
 
         One that passed, of a whole of which not all was measured; one that failed, of a whole that more was measured of.
         """
         found: dict[tuple[str, Outcome], str] = {}
-        for name, used, wanted in self._asked(evidence):
+        for name, used, wanted in self._requested_settings(evidence):
             if name in _LABELS and isinstance(wanted, list) and used != wanted:
                 had = used if isinstance(used, list) else []
                 lacking = ", ".join(str(item) for item in wanted if item not in had)

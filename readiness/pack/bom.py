@@ -61,14 +61,14 @@ def _system(subject: Subject) -> Json:
 def _devices(subject: Subject) -> list[Json]:
     """One device for each accelerator that tells its serial number; those that do not, together with their number."""
     items = [item.facts for item in subject.assessment.accelerators]
-    alike = Counter(_kind(facts) for facts in items if not facts.serial)
+    matching = Counter(_kind(facts) for facts in items if not facts.serial)
     found, seen = [], set()
     for facts in items:
         if facts.serial:
             found.append(_device(subject, facts, 1, facts.id))
         elif _kind(facts) not in seen:
             seen.add(_kind(facts))
-            found.append(_device(subject, facts, alike[_kind(facts)], facts.id))
+            found.append(_device(subject, facts, matching[_kind(facts)], facts.id))
     return found
 
 

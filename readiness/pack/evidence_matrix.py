@@ -46,7 +46,7 @@ def rows(subject: Subject, profile: Mapping[str, Any]) -> Iterator[MatrixRow]:
     """All requirements of one assessment, accelerators that are alike together; in the order of the requirements."""
     limits = limits_of(subject)
     requirements = profile["requirements"]
-    for group in rendering.alike(subject.assessment):
+    for group in rendering.group_devices(subject.assessment):
         entries = [(kind, entry) for kind, shared in group.entries.items() for entry in shared]
         for kind, entry in sorted(entries, key=lambda pair: (pair[1].finding.requirement, pair[1].uses_text)):
             yield _row(subject, group, kind, entry, limits, requirements.get(entry.finding.requirement, {}))
@@ -58,7 +58,7 @@ def _row(
     kind: Kind,
     entry: SharedFinding,
     limits: Mapping[str, Limit],
-    said: Mapping[str, Any],
+    prose: Mapping[str, Any],
 ) -> MatrixRow:
     finding = entry.finding
     statements = entry.statements
@@ -70,7 +70,7 @@ def _row(
     return MatrixRow(
         subject=subject.name,
         requirement=finding.requirement,
-        title=rendering.title(finding) or clean(said.get("title", ""), 200),
+        title=rendering.title(finding) or clean(prose.get("title", ""), 200),
         level=finding.level.value,
         uses=entry.uses_text,
         accelerators=group.names(),
@@ -82,7 +82,7 @@ def _row(
         reason="; ".join(
             f"{applies_to}: {text}" if applies_to else text for applies_to, text in entry.reasons
         ) if finding.outcome is not Outcome.PASS and any(one.reason for one in findings) else "",
-        source=clean(said.get("source", ""), 1000),
+        source=clean(prose.get("source", ""), 1000),
         check=clean(finding.check or "check unknown", 100),
         path=subject.path,
         value=_plain(finding.value) if len({repr(one.value) for one in findings}) == 1 else None,

@@ -57,7 +57,8 @@ def render(core: Core) -> str:
         verdict_table=[
             (
                 row["subject"], row["accelerators"], row["use"],
-                {"text": row["decision"], "style": html.STYLES.get(row["decision"], "none")}, row["score"], row["tally"],
+                {"text": row["decision"], "style": html.STYLES.get(row["decision"], "none")}, row["score"],
+                row["outcome_counts"],
             )
             for row in values["verdict_rows"]
         ],

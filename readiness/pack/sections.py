@@ -25,7 +25,7 @@ from readiness.pack.evidence_matrix import MatrixRow
 from readiness.pack.glossary import WORDS
 from readiness.pack.in_toto import overall
 from readiness.rendering import Kind, diagnosis
-from readiness.rendering.rehearsal import said_of
+from readiness.rendering.rehearsal import describe
 from readiness.rendering.text import clean, duration, figure, memory
 
 #: A re-test must reach so much of an accepted rate.
@@ -52,7 +52,7 @@ def context(core: Core) -> dict[str, Any]:
         "redactions": core.pack["redactions"],
         "kept": core.pack["kept"],
         "rehearsals": [
-            (path, said_of(document), list(_planted(document))) for path, document in core.rehearsal_documents()
+            (path, describe(document), list(_planted(document))) for path, document in core.rehearsal_documents()
         ],
         "comparison": _comparison(core, parts) if len(parts) > 1 else None,
         "hashes": [(path, len(content), sha256(content)) for path, content in core.given().items()],
@@ -68,6 +68,7 @@ def _part(core: Core, subject: Subject) -> dict[str, Any]:
     assessment = subject.assessment
     rows = list(evidence_matrix.rows(subject, core.profiles[subject.profile_path]))
     left_out, unknown = _unknown(assessment)
+    titles = [group.title() for group in rendering.group_devices(assessment)]
     defects, unexplained = diagnosis.diagnosis_texts(assessment)
     return {
         "diagnosis": defects,
@@ -76,7 +77,7 @@ def _part(core: Core, subject: Subject) -> dict[str, Any]:
         "name": subject.name,
         "path": subject.path,
         "assessment": assessment,
-        "title": f"{subject.name}: {', '.join(group.title() for group in rendering.alike(assessment)) or 'no accelerator'}",
+        "title": f"{subject.name}: {', '.join(titles) or 'no accelerator'}",
         "took": duration(assessment.seconds),
         "verdict_rows": list(verdict_rows(subject)),
         "scores": list(_scores(assessment)),
@@ -90,12 +91,12 @@ def _part(core: Core, subject: Subject) -> dict[str, Any]:
         "unknown": unknown,
         "left_out": left_out,
         "families": list(_families(rows)),
-        "soak": [claim for group in rendering.alike(assessment) for claim in rendering.soak_claims(group.lead)],
+        "soak": [claim for group in rendering.group_devices(assessment) for claim in rendering.soak_claims(group.lead)],
         "method": list(_method(assessment)),
         "command": command(assessment),
         "environment": list(_environment(assessment)),
         "retest": list(_retest(subject, rows)),
-        "software": [(group.names(), rendering.software(group.lead)) for group in rendering.alike(assessment)],
+        "software": [(group.names(), rendering.software(group.lead)) for group in rendering.group_devices(assessment)],
     }
 
 
@@ -104,7 +105,7 @@ def _part(core: Core, subject: Subject) -> dict[str, Any]:
 
 def verdict_rows(subject: Subject) -> Iterator[dict[str, Any]]:
     """Verdicts of one assessment, accelerators that are alike together."""
-    for group in rendering.alike(subject.assessment):
+    for group in rendering.group_devices(subject.assessment):
         for use in subject.assessment.uses:
             verdict = group.verdict(use)
             yield {
@@ -112,19 +113,19 @@ def verdict_rows(subject: Subject) -> Iterator[dict[str, Any]]:
                 "device": rendering.device(group.lead),
                 "decision": "no verdict" if verdict is None else verdict.decision,
                 "score": "" if verdict is None else group.score_range(use),
-                "tally": "nothing was judged" if verdict is None else rendering.tally(verdict),
+                "outcome_counts": "nothing was judged" if verdict is None else rendering.outcome_counts(verdict),
                 "started": subject.assessment.started, "profile": subject.assessment.profile_name,
             }  # fmt: skip
     if not subject.assessment.accelerators:
         yield {
             "subject": subject.name, "accelerators": "none", "device": "", "use": "", "decision": "no verdict", "score": "",
-            "tally": "no accelerator was assessed", "started": subject.assessment.started,
+            "outcome_counts": "no accelerator was assessed", "started": subject.assessment.started,
             "profile": subject.assessment.profile_name,
         }  # fmt: skip
 
 
 def _scores(assessment: Assessment) -> Iterator[tuple[str, Use, Verdict]]:
-    for group in rendering.alike(assessment):
+    for group in rendering.group_devices(assessment):
         for use, verdict in group.lead.verdicts.items():
             yield group.title(), use, verdict
 
@@ -146,13 +147,13 @@ def _device(item: AcceleratorAssessment) -> tuple[str, ...]:
 
 
 def _points(assessment: Assessment, kind: Kind) -> Iterator[dict[str, Any]]:
-    for group in rendering.alike(assessment):
+    for group in rendering.group_devices(assessment):
         for entry in group.entries[kind]:
             finding = entry.finding
             yield {
                 "requirement": finding.requirement, "title": rendering.title(finding), "accelerators": group.names(),
                 "uses": entry.uses_text,
-                "said": "; ".join(
+                "statements": "; ".join(
                     f"{one.applies_to}: {'; '.join(one.lines)}" if one.applies_to else "; ".join(one.lines)
                     for one in entry.statements
                 ),
@@ -205,7 +206,7 @@ def _unknown(assessment: Assessment) -> tuple[list[tuple[str, str]], list[dict[s
     """What the caller left out, in a sentence each; and every other reason why something is unknown, with its remedy."""
     left: list[tuple[str, str]] = []
     found: list[dict[str, Any]] = []
-    for group in rendering.alike(assessment):
+    for group in rendering.group_devices(assessment):
         kept, chosen = rendering.left_out(group.entries[Kind.UNKNOWN])
         left += [(f"{group.names()}: {one.words}", one.remedy) for one in chosen]
         for cause in rendering.grouped(kept):
@@ -285,8 +286,8 @@ def _compared(row: MatrixRow | None) -> tuple[str, str]:
 def command(assessment: Assessment) -> str:
     """The command that repeats the run, as far as an assessment says how it was called."""
     words = ["readiness", "run", "--profile", assessment.profile_name]
-    asked = assessment.basis.demands["uses"] if assessment.basis is not None else [use.value for use in Use]
-    if set(asked) != {use.value for use in assessment.uses}:
+    covered = assessment.basis.demands["uses"] if assessment.basis is not None else [use.value for use in Use]
+    if set(covered) != {use.value for use in assessment.uses}:
         words += [word for use in assessment.uses for word in ("--use", use.value)]
     for spec in dict.fromkeys(map(_device_spec, assessment.accelerators)):
         words += ["--device", spec]
@@ -389,18 +390,18 @@ def _profile(path: str, core: Core, document: Mapping[str, Any]) -> dict[str, An
         for finding in item.findings:
             findings.setdefault(finding.requirement, []).append(finding)
     rows = []
-    for id, said in document["requirements"].items():
+    for id, prose in document["requirements"].items():
         of_one = findings.get(id, [])
         first = of_one[0] if of_one else None
         rows.append((
-            id, clean(said["title"], 200), "" if first is None else first.level.value,
+            id, clean(prose["title"], 200), "" if first is None else first.level.value,
             ", ".join(dict.fromkeys(finding.use.value for finding in of_one)),
-            "" if first is None else rendering.limit(first), said["source"] or "not said",
+            "" if first is None else rendering.limit(first), prose["source"] or "not said",
         ))  # fmt: skip
-    asked = {row[0] for row in rows if row[2]}
+    stated = {row[0] for row in rows if row[2]}
     return {
         "path": path, "name": document["name"], "title": document["title"], "sha256": document["sha256"], "rows": rows,
-        "sources": any(said["source"] for said in document["requirements"].values()), "asked": len(asked),
+        "sources": any(prose["source"] for prose in document["requirements"].values()), "stated": len(stated),
         "inapplicable": sum(all(one.outcome is Outcome.NOT_APPLICABLE for one in of) for of in findings.values()),
         "uses": ", ".join(subject.assessment.uses),
         "other_uses": ", ".join(use for use in Use if use not in subject.assessment.uses),

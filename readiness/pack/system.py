@@ -109,8 +109,8 @@ def _seen(assessment: Assessment) -> dict[str, str]:
 
 def _one(*values: Any) -> str:
     """The values without repetition; cores of a container are not the host's, so nothing is guessed."""
-    return ", ".join(dict.fromkeys(str(value) for value in _said(values)))
+    return ", ".join(dict.fromkeys(str(value) for value in _words(values)))
 
 
-def _said(values: Iterable[Any]) -> Iterable[Any]:
+def _words(values: Iterable[Any]) -> Iterable[Any]:
     return (value for value in values if value not in (None, ""))

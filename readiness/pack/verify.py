@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 #: Files of every pack that follow from what was given.
 _USUAL = (PAGE, BOM, SYSTEM, WAIVERS)
-_NOT_OURS = "it is not written as readiness writes one"
+_NOT_CANONICAL = "it is not written as readiness writes one"
 
 
 class State(StrEnum):
@@ -131,7 +131,7 @@ def _against_manifest(contents: Mapping[str, bytes]) -> Iterator[Alteration]:
         if path not in entries and path not in OUTSIDE_MANIFEST:
             yield Alteration(path, "the manifest does not list it")
     if not whole or dumped(manifest(contents)) != contents[MANIFEST]:
-        yield Alteration(MANIFEST, _NOT_OURS)
+        yield Alteration(MANIFEST, _NOT_CANONICAL)
     for path in (PACK, STATEMENT, TEST_RESULT, *_USUAL):
         if path not in contents:
             yield Alteration(path, "it is missing")
@@ -176,7 +176,7 @@ def _pack(contents: Mapping[str, bytes], found: Verification) -> Json | None:
         problem = schema.first_problem("pack", pack)
         what = None if problem is None else problem.message
         if what is None and dumped(pack) != contents[PACK]:
-            what = _NOT_OURS
+            what = _NOT_CANONICAL
     except (ValueError, RecursionError):
         what = "it is no JSON"
     if what is not None:

@@ -32,8 +32,8 @@ _HEADS = (
 #: Keys of a row of verdicts, and what stands above them.
 _VERDICTS = (
     ("subject", "assessment"), ("accelerators", "accelerators"), ("device", "device"), ("use", "use"),
-    ("decision", "verdict"),
-    ("score", "score..ceiling"), ("tally", "what stands in the way"), ("profile", "profile"), ("started", "started"),
+    ("decision", "verdict"), ("score", "score..ceiling"),
+    ("outcome_counts", "what stands in the way"), ("profile", "profile"), ("started", "started"),
 )  # fmt: skip
 _COLOURS = {
     Kind.PASSED: "#D9F2DE", Kind.BLOCKER: "#FBDCDC", Kind.LIMIT: "#FFE5D0", Kind.UNKNOWN: "#FDEEC6", Kind.WAIVED: "#FFE5D0",

@@ -24,11 +24,11 @@ def with_defaults(requirement: Requirement, checklist: Mapping[str, Check]) -> R
 
 def _remedy(requirement: Requirement, measure: Measure) -> Remedy | None:
     """What the profile says, or the measure's; of a profile that names an action alone, that with the measure's text."""
-    said = requirement.remedy
-    if said is not None and said.text:
-        return said
+    own = requirement.remedy
+    if own is not None and own.text:
+        return own
     text = _filled(measure.remedy, requirement.where)
-    return Remedy(text, measure.action if said is None else said.action) if text else None
+    return Remedy(text, measure.action if own is None else own.action) if text else None
 
 
 def _filled(text: str, labels: Labels) -> str:

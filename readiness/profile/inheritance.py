@@ -87,17 +87,17 @@ def merge_parents(file: Path, parents: list[ResolvedProfile], ancestors: Mapping
     A parent that extends another overrides it. Of two that do not know each other and differ, the first is kept as a
     conflict: the file must declare what holds.
     """
-    view = ResolvedProfile(file, frozenset().union(*(parent.ancestors | {parent.file} for parent in parents)))
+    resolved = ResolvedProfile(file, frozenset().union(*(parent.ancestors | {parent.file} for parent in parents)))
     for parent in parents:
         for key, new in parent.declared.items():
-            old = view.declared.get(key)
+            old = resolved.declared.get(key)
             if old is None or _overrides(new, old, ancestors):
-                view.declared[key] = new
+                resolved.declared[key] = new
             elif old.value == new.value:
-                view.declared[key] = replace(old, owners=old.owners | new.owners)
+                resolved.declared[key] = replace(old, owners=old.owners | new.owners)
             elif not _overrides(old, new, ancestors):
-                view.conflicts.setdefault(key, (old, new))
-    return view
+                resolved.conflicts.setdefault(key, (old, new))
+    return resolved
 
 
 def _overrides(upper: Declaration, lower: Declaration, ancestors: Mapping[Path, frozenset[Path]]) -> bool:

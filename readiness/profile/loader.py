@@ -128,14 +128,14 @@ def _gather(file: Path, known: dict[Path, ResolvedProfile], children: tuple[Path
                 f"it extends itself through {parent!r}", place=place, remedy="remove one of the profiles from the cycle"
             )
         parents.append(known.get(found.resolve()) or _gather(found, known, (*children, file)))
-    view = merge_parents(file.resolve(), parents, {path: one.ancestors for path, one in known.items()})
-    view.name, view.title = document["name"], document["title"]
-    view.description = document.get("description", "").strip()
+    resolved = merge_parents(file.resolve(), parents, {path: one.ancestors for path, one in known.items()})
+    resolved.name, resolved.title = document["name"], document["title"]
+    resolved.description = document.get("description", "").strip()
     if "uses" in document:
         uses = tuple(use for use in Use if use.value in document["uses"])
-        view.declare(("uses",), uses, f"{file}:{lines.line(('uses',))}")
-    _declare(view, document, file, lines)
-    for key, (one, other) in view.conflicts.items():
+        resolved.declare(("uses",), uses, f"{file}:{lines.line(('uses',))}")
+    _declare(resolved, document, file, lines)
+    for key, (one, other) in resolved.conflicts.items():
         names = " and ".join(sorted(path.stem for path in (min(one.owners), min(other.owners))))
         what, how = _WHAT[key[0]]
         which = f" {'.'.join(key[1:])!r}" if key[1:] else ""
@@ -144,13 +144,13 @@ def _gather(file: Path, known: dict[Path, ResolvedProfile], children: tuple[Path
             place=f"{file}:{lines.line(('extends',))}",
             remedy=f"set the value in {file.name}: {how}",
         )
-    known[file.resolve()] = view
-    return view
+    known[file.resolve()] = resolved
+    return resolved
 
 
-def _declare(view: ResolvedProfile, document: Mapping[str, Any], file: Path, lines: toml.Lines) -> None:
+def _declare(resolved: ResolvedProfile, document: Mapping[str, Any], file: Path, lines: toml.Lines) -> None:
     """Return a file's own declarations: drops, requirements and settings."""
-    _choose(view, document, file, lines)
+    _choose(resolved, document, file, lines)
     own: set[str] = set()
     for entry, place in _entries(document, file, lines):
         if entry["id"] in own:
@@ -158,8 +158,8 @@ def _declare(view: ResolvedProfile, document: Mapping[str, Any], file: Path, lin
                 f"two requirements have the id {entry['id']!r}", place=place, remedy="give one of them another id"
             )
         own.add(entry["id"])
-        parent = view.entries.get(entry["id"], {})
-        if ("require", entry["id"]) in view.conflicts:
+        parent = resolved.entries.get(entry["id"], {})
+        if ("require", entry["id"]) in resolved.conflicts:
             parent = {}  # none of those that disagree is the one below, whichever was named first
             if lacking := [key for key in ("check", "measure") if key not in entry]:
                 raise BadFileError(
@@ -168,35 +168,35 @@ def _declare(view: ResolvedProfile, document: Mapping[str, Any], file: Path, lin
                     remedy="write all of it: check, measure, limit, and where, level and weight if not the default",
                 )
         # Of what it is demanded does not change with who extends this file.
-        usual = {} if parent or view.uses is None else {"use": [use.value for use in view.uses]}
-        view.declare(("require", entry["id"]), usual | overlay(parent, entry), place)
+        usual = {} if parent or resolved.uses is None else {"use": [use.value for use in resolved.uses]}
+        resolved.declare(("require", entry["id"]), usual | overlay(parent, entry), place)
     for name, value in document.get("values", {}).items():
-        view.declare(("value", name), value, f"{file}:{lines.line(('values', name))}")
+        resolved.declare(("value", name), value, f"{file}:{lines.line(('values', name))}")
     for check, settings in document.get("settings", {}).items():
         place = f"{file}:{lines.line(('settings', check))}"
         for name, value in settings.items():
-            view.declare(("setting", check, name), (value, _beside(value, file, place)), place)
+            resolved.declare(("setting", check, name), (value, _beside(value, file, place)), place)
 
 
-def _choose(view: ResolvedProfile, document: Mapping[str, Any], file: Path, lines: toml.Lines) -> None:
+def _choose(resolved: ResolvedProfile, document: Mapping[str, Any], file: Path, lines: toml.Lines) -> None:
     """Drop what `drop` names and, where there is a `keep`, what it does not name."""
-    asked = {key[1]: declared.value for key, declared in view.declared.items() if key[0] == "require"}
-    asked |= {key[1]: other.value for key, (_, other) in view.conflicts.items() if key[0] == "require" and other.value}
+    by_id = {key[1]: declared.value for key, declared in resolved.declared.items() if key[0] == "require"}
+    by_id |= {key[1]: other.value for key, (_, other) in resolved.conflicts.items() if key[0] == "require" and other.value}
     named: dict[str, set[str]] = {"keep": set(), "drop": set()}
     for key, found in named.items():
         place = f"{file}:{lines.line((key,))}"
         for position, glob in enumerate(document.get(key, [])):
-            fitting = {id for id, entry in asked.items() if fnmatchcase(id, glob) or fnmatchcase(_check_of(entry), glob)}
+            fitting = {id for id, entry in by_id.items() if fnmatchcase(id, glob) or fnmatchcase(_check_of(entry), glob)}
             if not fitting:
                 raise BadFileError(
                     f"{key}[{position}]: no extended profile has a requirement or check {glob!r}",
                     place=place,
-                    remedy=f"{did_you_mean(glob, asked)}correct the id, or remove it",
+                    remedy=f"{did_you_mean(glob, by_id)}correct the id, or remove it",
                 )
             found.update(fitting)
-    for id in asked:
+    for id in by_id:
         if id in named["drop"] or ("keep" in document and id not in named["keep"]):
-            view.declare(("require", id), None, f"{file}:{lines.line(('drop' if id in named['drop'] else 'keep',))}")
+            resolved.declare(("require", id), None, f"{file}:{lines.line(('drop' if id in named['drop'] else 'keep',))}")
 
 
 def _check_of(entry: Mapping[str, Any] | None) -> str:
@@ -370,15 +370,15 @@ def _with_digest(profile: Profile, settings: Mapping[str, Any]) -> Profile:
 
 def basis_of(profile: Profile, checklist: Mapping[str, Check]) -> Basis:
     """By what findings are judged under a profile: what it demands, and what its checks are to be told."""
-    asked = {requirement.check: checklist[requirement.check] for requirement in profile.requirements}
+    used_checks = {requirement.check: checklist[requirement.check] for requirement in profile.requirements}
     return Basis(
         demands=profile.demands,
         settings={
             id: {name: value for name, value in check.settings.items() if name != check.lasting}
             | dict(profile.settings.get(id, {}))
-            for id, check in sorted(asked.items())
+            for id, check in sorted(used_checks.items())
         },
-        lasting={id: check.lasting for id, check in sorted(asked.items()) if check.lasting is not None},
+        lasting={id: check.lasting for id, check in sorted(used_checks.items()) if check.lasting is not None},
         files=profile.files,
         places=places_of(profile),
     )

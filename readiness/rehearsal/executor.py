@@ -62,7 +62,7 @@ class Executor(Scheduler[Task]):
         return set()
 
     def request(self, task: Task) -> Mapping[str, Any]:
-        return task.job.asked(task.seed)
+        return task.job.worker_request(task.seed)
 
     def limit_s(self, task: Task) -> float:
         """The limit of a first try. A planted chip has no second one, so it is generous where the healthy one was slow.

@@ -9,7 +9,7 @@ from readiness.rendering.device_groups import (
     SharedFinding,
     Statement,
     Time,
-    alike,
+    group_devices,
     grouped,
     left_out,
     together,
@@ -28,7 +28,7 @@ from readiness.rendering.findings import (
 )
 from readiness.rendering.rehearsal import TITLE as REHEARSAL_TITLE
 from readiness.rendering.rehearsal import rehearsal
-from readiness.rendering.soak_claims import TITLE as PROOFS_TITLE
+from readiness.rendering.soak_claims import TITLE as SOAK_CLAIMS_TITLE
 from readiness.rendering.soak_claims import soak_claims
 from readiness.rendering.text import (
     clean,
@@ -44,11 +44,11 @@ from readiness.rendering.text import (
     wrap,
 )
 from readiness.rendering.text_budget import Section, comment, fit
-from readiness.rendering.verdicts import score_range, severity_key, tally, worst
+from readiness.rendering.verdicts import outcome_counts, score_range, severity_key, worst
 
 __all__ = [
-    "PROOFS_TITLE",
     "REHEARSAL_TITLE",
+    "SOAK_CLAIMS_TITLE",
     "DeviceGroup",
     "FindingGroup",
     "Group",
@@ -59,7 +59,6 @@ __all__ = [
     "SharedFinding",
     "Statement",
     "Time",
-    "alike",
     "clean",
     "comment",
     "cut",
@@ -71,6 +70,7 @@ __all__ = [
     "figure",
     "fit",
     "group_by_kind",
+    "group_devices",
     "grouped",
     "joined",
     "kind",
@@ -81,6 +81,7 @@ __all__ = [
     "memory",
     "message",
     "names",
+    "outcome_counts",
     "paint_decisions",
     "painter",
     "reading",
@@ -93,7 +94,6 @@ __all__ = [
     "simulated",
     "soak_claims",
     "software",
-    "tally",
     "title",
     "together",
     "visible",

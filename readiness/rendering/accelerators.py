@@ -76,9 +76,9 @@ def rehearsals(assessment: Assessment) -> dict[str, str]:
     """Return the notices about simulated chips, each with the names of its accelerators."""
     found: dict[str, list[str]] = {}
     for item in assessment.accelerators:
-        if (said := simulated(item.facts)) is not None:
-            found.setdefault(said, []).append(item.facts.id)
-    return {said: names(ids) for said, ids in found.items()}
+        if (chip := simulated(item.facts)) is not None:
+            found.setdefault(chip, []).append(item.facts.id)
+    return {chip: names(ids) for chip, ids in found.items()}
 
 
 def names(ids: Sequence[str], show: Callable[[str], str] = lambda id: clean(id, 40)) -> str:

@@ -106,15 +106,15 @@ def _section(check: Check, ids: Sequence[str]) -> Iterator[str]:
 
 def _reasons(measures: Mapping[str, Measure], known: re.Pattern[str]) -> Iterator[str]:
     """Why each measure matters and what to do where it is poor, those of which the same is said together."""
-    said: dict[tuple[str, str, Action], list[str]] = {}
+    by_prose: dict[tuple[str, str, Action], list[str]] = {}
     for name, measure in measures.items():
         if measure.why or measure.remedy:
-            said.setdefault((measure.why, measure.remedy, measure.action), []).append(name)
-    for (why, remedy, action), names in said.items():
+            by_prose.setdefault((measure.why, measure.remedy, measure.action), []).append(name)
+    for (why, remedy, action), names in by_prose.items():
         what = [_prose(text, known) for text in (why, remedy) if text]
         code = f" (`{action}`)" if action is not Action.NONE else ""
         yield f"- {', '.join(f'`{name}`' for name in names)}: {' **What to do:** '.join(what)}{code}"
-    if said:
+    if by_prose:
         yield ""
 
 
@@ -162,4 +162,4 @@ def _toml(value: object) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(markdown(check_registry.ours().values()))
+    sys.stdout.write(markdown(check_registry.shipped().values()))

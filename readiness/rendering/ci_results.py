@@ -19,7 +19,7 @@ from readiness.rendering.accelerators import failed_stacks, simulated
 from readiness.rendering.device_groups import together
 from readiness.rendering.findings import Kind, kind, measured, title
 from readiness.rendering.text import clean
-from readiness.rendering.verdicts import tally
+from readiness.rendering.verdicts import outcome_counts
 
 _PLACE = re.compile(r"(?P<shipped>shipped:)?(?P<file>.+):(?P<line>[0-9]{1,9})")
 
@@ -132,12 +132,12 @@ def _suite(item: AcceleratorAssessment, use: Use, fail_on: Level | None, seconds
 
 
 def _words(verdict: Verdict | None) -> str:
-    return "no verdict: nothing was judged" if verdict is None else f"{verdict.decision.value}: {tally(verdict)}"
+    return "no verdict: nothing was judged" if verdict is None else f"{verdict.decision.value}: {outcome_counts(verdict)}"
 
 
 def _result(finding: Finding, item: AcceleratorAssessment, fail_on: Level | None, seconds: float) -> Result:
-    said = measured(finding)
-    message = f"{title(finding)}: {said}" if title(finding) else said
+    value_text = measured(finding)
+    message = f"{title(finding)}: {value_text}" if title(finding) else value_text
     of = kind(finding)
     status, type_ = Status.SKIPPED, of.value.replace(" ", "_")
     failing = {Level.MUST: (Kind.BLOCKER,), Level.SHOULD: (Kind.BLOCKER, Kind.LIMIT), None: ()}

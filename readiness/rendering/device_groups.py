@@ -71,7 +71,7 @@ class SharedFinding:
         parts: dict[tuple[str, ...], list[tuple[str, Finding]]] = {}
         for id, finding in self._each():
             value = "number" if _plain_number(finding) else figure_of(finding)
-            key = (value, str(finding.unit), labels(finding.labels), _said(id, finding))
+            key = (value, str(finding.unit), labels(finding.labels), _reason(id, finding))
             parts.setdefault(key, []).append((id, finding))
         return [_statement(part, alone=len(parts) == 1) for part in parts.values()]
 
@@ -80,14 +80,14 @@ class SharedFinding:
         """The reasons, each with its accelerators; these are empty where all share the reason."""
         found: dict[str, list[str]] = {}
         for id, finding in self._each():
-            found.setdefault(_said(id, finding) or "no reason given", []).append(id)
+            found.setdefault(_reason(id, finding) or "no reason given", []).append(id)
         return [(names(ids) if len(found) > 1 else "", text) for text, ids in found.items()]
 
     def _each(self) -> Iterable[tuple[str, Finding]]:
         return ((id, entry.finding) for id, entry in zip(self.ids, self.per_device, strict=True))
 
 
-def _said(id: str, finding: Finding) -> str:
+def _reason(id: str, finding: Finding) -> str:
     """Return the reason without the accelerator's name at its start, so that eight chips have equal reasons."""
     return reason(finding).removeprefix(f"{id}: ")
 
@@ -96,7 +96,7 @@ def _statement(part: Sequence[tuple[str, Finding]], *, alone: bool) -> Statement
     finding = part[0][1]
     value = _range(part)
     applies_to = "" if alone else names([id for id, _ in part])
-    return Statement(applies_to, reading(finding, value), _said(*part[0]), value, finding)
+    return Statement(applies_to, reading(finding, value), _reason(*part[0]), value, finding)
 
 
 def _plain_number(finding: Finding) -> bool:
@@ -266,7 +266,7 @@ class DeviceGroup:
         return sorted(times, key=lambda time: (-time.seconds, time.check))
 
 
-def alike(assessment: Assessment) -> list[DeviceGroup]:
+def group_devices(assessment: Assessment) -> list[DeviceGroup]:
     """Return groups of equal accelerators, in the given order."""
     groups: dict[tuple[object, ...], list[tuple[AcceleratorAssessment, dict[Kind, list[FindingGroup]]]]] = {}
     having: dict[tuple[Kind, str], list[str]] = {}

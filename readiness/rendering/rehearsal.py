@@ -18,10 +18,10 @@ def rehearsal(assessment: Assessment) -> dict[str, str]:
 
     A kind counts as caught where one of its defects was; every defect that was missed is named all the same.
     """
-    return {} if assessment.rehearsal is None else said_of(assessment.rehearsal)
+    return {} if assessment.rehearsal is None else describe(assessment.rehearsal)
 
 
-def said_of(document: Mapping[str, Any]) -> dict[str, str]:
+def describe(document: Mapping[str, Any]) -> dict[str, str]:
     """The same of a rehearsal's own document, or of the part of it that an assessment carries.
 
     What was left unfinished or never tried was neither caught nor missed.
@@ -29,7 +29,7 @@ def said_of(document: Mapping[str, Any]) -> dict[str, str]:
     defects: _Defects = [one for one in document["defects"] if one.get("result") not in ("not finished", "not tried")]
     profile = document["profile"]
     name = profile["name"] if isinstance(profile, Mapping) else profile
-    said = {
+    texts = {
         "rehearsed": (
             f"under {clean(name, 100)} on simulated chips, {duration(document['seconds'])}, "
             f"{counted(len(document['seeds']), 'seed')}"
@@ -38,7 +38,7 @@ def said_of(document: Mapping[str, Any]) -> dict[str, str]:
         "missed": _missed(defects),
         "false alarms": _false_alarms(document["false_alarms"], document["healthy_runs"]),
     }
-    return {name: clean(text, _LONGEST) for name, text in said.items()}
+    return {name: clean(text, _LONGEST) for name, text in texts.items()}
 
 
 def _caught(defects: _Defects) -> str:

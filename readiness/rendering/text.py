@@ -28,11 +28,11 @@ def clean(text: object, longest: int = 1000) -> str:
     Escape sequences go as a whole; blanks and line breaks become one space; control, format (direction, zero width),
     private and unassigned characters and halves of surrogate pairs go; commands of pipelines are broken.
     """
-    said = str(text)
-    if len(said) <= longest and said.isprintable():  # nearly all are: nothing in them is to go
-        return broken_anywhere(" ".join(said.split()))
+    plain = str(text)
+    if len(plain) <= longest and plain.isprintable():  # nearly all are: nothing in them is to go
+        return broken_anywhere(" ".join(plain.split()))
     # Cut first, generously: a text of many megabytes is not searched to its end.
-    kept = broken_anywhere(" ".join(_without_controls(said[: 4 * longest + 1000]).split()))
+    kept = broken_anywhere(" ".join(_without_controls(plain[: 4 * longest + 1000]).split()))
     return kept if len(kept) <= longest else f"{kept[: longest - 3].rstrip()}..."
 
 

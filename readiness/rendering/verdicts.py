@@ -40,7 +40,7 @@ def worst(assessment: Assessment) -> dict[Use, tuple[AcceleratorAssessment, Verd
     return dict(sorted(found.items(), key=lambda entry: severity_key(entry[1][1])))
 
 
-def tally(verdict: Verdict) -> str:
+def outcome_counts(verdict: Verdict) -> str:
     """Return `2 blockers, 1 limit, 3 unknown`, or `no blockers`."""
     parts = [
         f"{len(ids)} {word}{'s' if plural and len(ids) != 1 else ''}"

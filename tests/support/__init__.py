@@ -47,7 +47,7 @@ def value(evidence: Evidence, name: str, **where: str) -> float:
     return found[0]
 
 
-def want_of_disk(*_: object, **__: object) -> NoReturn:
+def disk_full(*_: object, **__: object) -> NoReturn:
     """Fail for want of disk as torch does: in words that say nothing of it."""
     try:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -73,10 +73,10 @@ def evidence_of(assessment: Assessment | AcceleratorAssessment, check: str) -> E
 
 def children() -> list[psutil.Process]:
     """All living descendants of this process, but for those of the tests: what hands out processes for simulated chips."""
-    ours = {forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid}  # type: ignore[attr-defined]
+    helpers = {forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid}  # type: ignore[attr-defined]
     found: list[psutil.Process] = []
     for child in psutil.Process(os.getpid()).children():
-        if child.pid not in ours:
+        if child.pid not in helpers:
             with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
                 found += [child, *child.children(recursive=True)]
     return [child for child in found if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]

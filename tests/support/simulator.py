@@ -47,24 +47,24 @@ def inside(which: Chip, function: Callable[[], Json], *, number: int = 0, seed: 
     The device stays for the life of a process, so it must never be installed in the one that runs the tests. Nor may the
     process be forked from it: once a gradient has been computed, PyTorch's engine knows no further device.
     """
-    ours, theirs = _prepared().Pipe(duplex=False)
+    receiver, sender = _prepared().Pipe(duplex=False)
     work = cloudpickle.dumps((which, function, number, seed))
-    process = _prepared().Process(target=_work, args=(theirs, work))
+    process = _prepared().Process(target=_work, args=(sender, work))
     process.start()
-    theirs.close()
+    sender.close()
     try:
-        if not ours.poll(limit_s):
+        if not receiver.poll(limit_s):
             raise TimeoutError
-        told = json.loads(ours.recv())
+        answer = json.loads(receiver.recv())
     except EOFError:
         process.join()
         raise DiedError(process.exitcode) from None
     finally:
         process.kill()
         process.join()
-        ours.close()
-    assert "problem" not in told, told["problem"]
-    return told["value"]
+        receiver.close()
+    assert "problem" not in answer, answer["problem"]
+    return answer["value"]
 
 
 @cache

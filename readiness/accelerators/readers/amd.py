@@ -30,13 +30,13 @@ _INDEPENDENT_STATUS_AT = 112
 def files(context: Context) -> list[Reading]:
     """What the amdgpu driver shows of every device. Raises SourceError where it shows none."""
     folder = context.root / "sys/bus/pci/devices"
-    places = [place for place in sorted(folder.glob("*")) if _is_ours(place)]
+    places = [place for place in sorted(folder.glob("*")) if _is_amdgpu(place)]
     if not places:
         raise NotMineError("the amdgpu driver shows no device")
     return [_of_files(place, index, context.root) for index, place in enumerate(places)]
 
 
-def _is_ours(place: Path) -> bool:
+def _is_amdgpu(place: Path) -> bool:
     vendor = (sysfs.read_text(place / "vendor") or "").lower()
     return vendor == "0x1002" and (place / "driver").resolve().name == "amdgpu"
 
@@ -47,20 +47,20 @@ def _of_files(place: Path, index: int, root: Path) -> Reading:
     def read(name: str) -> str | None:
         return sysfs.read_text(place / name)
 
-    report.say("pci_address", place.name)
-    report.say("model", read("product_name"))
-    report.say("serial", read("serial_number") or read("unique_id"))
-    report.say("firmware", read("vbios_version"))
-    report.say("versions", {
+    report.record("pci_address", place.name)
+    report.record("model", read("product_name"))
+    report.record("serial", read("serial_number") or read("unique_id"))
+    report.record("firmware", read("vbios_version"))
+    report.record("versions", {
         "driver": sysfs.module_version("amdgpu", root=root), "rocm": sysfs.read_text(root / "opt/rocm/.info/version"),
     })  # fmt: skip
-    report.say("utilisation_percent", number(read("gpu_busy_percent")))
-    report.say("memory_used_bytes", whole(read("mem_info_vram_used")))
-    report.say("memory_total_bytes", whole(read("mem_info_vram_total")))
+    report.record("utilisation_percent", number(read("gpu_busy_percent")))
+    report.record("memory_used_bytes", whole(read("mem_info_vram_used")))
+    report.record("memory_total_bytes", whole(read("mem_info_vram_total")))
     if (clock := re.search(r":\s*(\d+)Mhz\s*\*", read("pp_dpm_sclk") or "", re.IGNORECASE)) is not None:
-        report.say("clocks_mhz", {"gfx": float(clock[1])})
+        report.record("clocks_mhz", {"gfx": float(clock[1])})
     for sensors in sorted(place.glob("hwmon/hwmon*")):
-        _say_sensors(report, sensors)
+        _record_sensors(report, sensors)
     errors = sysfs.ras_counters(place.name, root)
     listed = read("ras/gpu_vram_bad_pages") or ""
     pages = re.findall(r"^\s*0x[0-9a-f]+\s*:\s*0x[0-9a-f]+\s*:\s*([RPF])\s*$", listed, re.MULTILINE)
@@ -68,24 +68,24 @@ def _of_files(place: Path, index: int, root: Path) -> Reading:
         report.absent("memory_errors", "the driver keeps no error counts for this device")
     else:
         counts = {"bad_pages_pending": pages.count("P"), "bad_pages_failure": pages.count("F")}
-        report.say("memory_errors", {**errors, **counts})
+        report.record("memory_errors", {**errors, **counts})
     if (links := interconnect.xgmi(place.name, root)) is not None:
-        report.say("links", {"xgmi": f"{links.up} up"})
-    _say_throttling(report, place / "gpu_metrics")
+        report.record("links", {"xgmi": f"{links.up} up"})
+    _record_throttling(report, place / "gpu_metrics")
     return report.reading()
 
 
-def _say_sensors(report: Report, sensors: Path) -> None:
+def _record_sensors(report: Report, sensors: Path) -> None:
     for file in sorted(sensors.glob("temp*_input")):
         value = number(sysfs.read_text(file))
         label = sysfs.read_text(file.with_name(file.name.replace("_input", "_label"))) or file.name.removesuffix("_input")
-        report.say("temperatures_c", {label: None if value is None else value / 1000})
+        report.record("temperatures_c", {label: None if value is None else value / 1000})
     for field, names in (("power_w", ("power1_average", "power1_input")), ("power_limit_w", ("power1_cap",))):
         watts = next((value for name in names if (value := number(sysfs.read_text(sensors / name))) is not None), None)
-        report.say(field, None if watts is None else watts / 1e6)
+        report.record(field, None if watts is None else watts / 1e6)
 
 
-def _say_throttling(report: Report, file: Path) -> None:
+def _record_throttling(report: Report, file: Path) -> None:
     """The throttle status in `gpu_metrics`, of the layout whose bits mean the same on every chip (1.3)."""
     try:
         data = file.read_bytes()
@@ -102,7 +102,7 @@ def _say_throttling(report: Report, file: Path) -> None:
     if bits == 2**64 - 1:
         report.absent("throttle_reasons", "this chip does not report it")
         return
-    report.say("throttle_reasons", [text for own, text in _THROTTLERS if any(bits >> bit & 1 for bit in own)])
+    report.record("throttle_reasons", [text for own, text in _THROTTLERS if any(bits >> bit & 1 for bit in own)])
 
 
 def tool(context: Context) -> list[Reading]:
@@ -138,30 +138,31 @@ def _answers(text: str) -> list[tuple[int, dict[str, str]]]:
 
 def _of_tool(index: int, document: dict[str, str]) -> Reading:
     report = Report("amd-smi", VENDOR, index)
-    report.say("model", first(document, "asic/market_name", "board/product_name"))
-    report.say("serial", first(document, "asic/asic_serial", "board/product_serial"))
-    report.say("pci_address", pci_address(first(document, "bus/bdf", "bdf")))
-    report.say("firmware", first(document, "vbios/version", "ifwi/version"))
-    report.say("versions", {"driver": first(document, "driver/version", "driver/driver_version")})
-    report.say("power_w", number(first(document, "power/(socket|current_socket|average_socket)_power")))
-    report.say("power_limit_w", number(first(document, "limit/socket_power(_limit)?", "limit/(ppt0/)?(max|socket)_power.*")))
-    report.say("temperatures_c", {
+    report.record("model", first(document, "asic/market_name", "board/product_name"))
+    report.record("serial", first(document, "asic/asic_serial", "board/product_serial"))
+    report.record("pci_address", pci_address(first(document, "bus/bdf", "bdf")))
+    report.record("firmware", first(document, "vbios/version", "ifwi/version"))
+    report.record("versions", {"driver": first(document, "driver/version", "driver/driver_version")})
+    report.record("power_w", number(first(document, "power/(socket|current_socket|average_socket)_power")))
+    limit = first(document, "limit/socket_power(_limit)?", "limit/(ppt0/)?(max|socket)_power.*")
+    report.record("power_limit_w", number(limit))
+    report.record("temperatures_c", {
         name: number(first(document, f"temperature/{name}(_temperature)?")) for name in ("edge", "hotspot", "mem", "vram")
     })  # fmt: skip
-    report.say("clocks_mhz", {
+    report.record("clocks_mhz", {
         name: number(first(document, f"clock/{name}_0/(clk|cur_clk|clock)")) for name in ("gfx", "mem")
     })  # fmt: skip
-    report.say("utilisation_percent", number(first(document, "usage/gfx_(activity|usage)")))
+    report.record("utilisation_percent", number(first(document, "usage/gfx_(activity|usage)")))
     for field, name in (("memory_used_bytes", "used_vram"), ("memory_total_bytes", "total_vram")):
         mib = number(first(document, f"(mem_usage|vram|fb_usage)/{name}"))
-        report.say(field, None if mib is None else int(mib * _MIB))
+        report.record(field, None if mib is None else int(mib * _MIB))
     blocks = _ecc(document)
-    report.say("memory_errors", blocks or None)
+    report.record("memory_errors", blocks or None)
     replays = whole(first(document, "pcie/replay_count"))
-    report.say("link_errors", None if replays is None else {"pcie_replays": replays})
-    report.say("throttle_reasons", _throttling(document))
+    report.record("link_errors", None if replays is None else {"pcie_replays": replays})
+    report.record("throttle_reasons", _throttling(document))
     processes = _processes(document)
-    report.say("processes", processes)
+    report.record("processes", processes)
     return report.reading()
 
 
@@ -226,23 +227,23 @@ def of_rocm_smi(text: str) -> list[Reading]:
     for name, value in document.items():
         if (match := re.fullmatch(r"card(\d+)", str(name))) is None:
             continue
-        said = tool_output.flatten(value)
+        values = tool_output.flatten(value)
         report = Report("rocm-smi", VENDOR, int(match[1]))
-        report.say("model", first(said, "card_series", "card_model", "device_name"))
-        report.say("serial", first(said, "serial_number", "unique_id"))
-        report.say("pci_address", pci_address(first(said, "pci_bus")))
-        report.say("firmware", first(said, "vbios_version"))
-        report.say("versions", {"driver": first(shared, "driver_version")})
-        report.say("power_w", number(first(said, "(average|current_socket)_graphics_package_power_w")))
-        report.say("power_limit_w", number(first(said, "max_graphics_package_power_w")))
-        report.say("temperatures_c", {
-            sensor: number(first(said, f"temperature_sensor_{sensor}_c")) for sensor in ("edge", "junction", "memory")
+        report.record("model", first(values, "card_series", "card_model", "device_name"))
+        report.record("serial", first(values, "serial_number", "unique_id"))
+        report.record("pci_address", pci_address(first(values, "pci_bus")))
+        report.record("firmware", first(values, "vbios_version"))
+        report.record("versions", {"driver": first(shared, "driver_version")})
+        report.record("power_w", number(first(values, "(average|current_socket)_graphics_package_power_w")))
+        report.record("power_limit_w", number(first(values, "max_graphics_package_power_w")))
+        report.record("temperatures_c", {
+            sensor: number(first(values, f"temperature_sensor_{sensor}_c")) for sensor in ("edge", "junction", "memory")
         })  # fmt: skip
-        report.say("utilisation_percent", number(first(said, "gpu_use")))
-        report.say("memory_used_bytes", whole(first(said, "vram_total_used_memory_b")))
-        report.say("memory_total_bytes", whole(first(said, "vram_total_memory_b")))
-        replays = whole(first(said, "pcie_replay_count"))
-        report.say("link_errors", None if replays is None else {"pcie_replays": replays})
+        report.record("utilisation_percent", number(first(values, "gpu_use")))
+        report.record("memory_used_bytes", whole(first(values, "vram_total_used_memory_b")))
+        report.record("memory_total_bytes", whole(first(values, "vram_total_memory_b")))
+        replays = whole(first(values, "pcie_replay_count"))
+        report.record("link_errors", None if replays is None else {"pcie_replays": replays})
         found.append(report.reading())
     if not found:
         raise SourceError("rocm-smi lists no device")

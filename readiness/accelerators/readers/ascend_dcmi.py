@@ -69,7 +69,7 @@ def _text(library: Library, function: str) -> str | None:
 
 def _read(library: Library, where: tuple[int, ...], versions: Mapping[str, str | None]) -> Reading:
     report = Report(f"{SOURCE} (interface {library.version})", VENDOR, library.physical(where))
-    report.say("versions", versions)
+    report.record("versions", versions)
     device = tuple(map(c_int, where))
     for name, ask in _QUESTIONS:
         try:
@@ -86,13 +86,13 @@ def _model(library: Library, device: tuple[Any, ...], report: Report) -> None:
     except RefusedError:
         library.call("get_device_chip_info", *device, byref(info))
     name = info.chip_name.decode("utf-8", "replace")
-    report.say("model", name if name.lower().startswith("ascend") else f"Ascend {name}".strip())
+    report.record("model", name if name.lower().startswith("ascend") else f"Ascend {name}".strip())
 
 
 def _address(library: Library, device: tuple[Any, ...], report: Report) -> None:
     info = PcieInfo()
     library.call("get_device_pcie_info_v2", *device, byref(info))
-    report.say("pci_address", f"{info.domain:04x}:{info.bdf_busid:02x}:{info.bdf_deviceid:02x}.{info.bdf_funcid:x}")
+    report.record("pci_address", f"{info.domain:04x}:{info.bdf_busid:02x}:{info.bdf_deviceid:02x}.{info.bdf_funcid:x}")
 
 
 def _serial(library: Library, device: tuple[Any, ...], report: Report) -> None:
@@ -101,13 +101,13 @@ def _serial(library: Library, device: tuple[Any, ...], report: Report) -> None:
         library.call("get_card_elabel_v2", device[0], byref(label))
         serial = label.serial_number.decode("utf-8", "replace").strip()
         if serial and serial.upper() not in ("NA", "N/A"):
-            report.say("serial", serial)
+            report.record("serial", serial)
             return
     except RefusedError:
         pass
     die = DieId()
     library.call("get_device_die_v2", *device, c_int(_VDIE), byref(die))
-    report.say("serial", "-".join(f"{part:08X}" for part in die.soc_die))
+    report.record("serial", "-".join(f"{part:08X}" for part in die.soc_die))
 
 
 def _health(library: Library, device: tuple[Any, ...], report: Report) -> None:
@@ -118,7 +118,7 @@ def _health(library: Library, device: tuple[Any, ...], report: Report) -> None:
     elif level.value not in HEALTH_WORDS:
         report.unreadable("health", f"the library says {level.value}, which is no level of health")
     else:
-        report.say("health", HEALTH_WORDS[level.value])
+        report.record("health", HEALTH_WORDS[level.value])
 
 
 def _codes(library: Library, device: tuple[Any, ...], report: Report) -> None:
@@ -127,7 +127,7 @@ def _codes(library: Library, device: tuple[Any, ...], report: Report) -> None:
     if not 0 <= count.value <= _MOST_CODES:
         report.unreadable("fault_codes", f"the library says that there are {count.value}")
     else:
-        report.say("fault_codes", [npu_smi.of_code(code) for code in codes[: count.value]])
+        report.record("fault_codes", [npu_smi.of_code(code) for code in codes[: count.value]])
 
 
 def _ecc(library: Library, device: tuple[Any, ...], report: Report) -> None:
@@ -139,10 +139,10 @@ def _ecc(library: Library, device: tuple[Any, ...], report: Report) -> None:
         except RefusedError as problem:
             problems.append(problem)
             continue
-        report.say("mode", {f"{memory}_ecc": "on" if info.enable_flag else "off"})
+        report.record("mode", {f"{memory}_ecc": "on" if info.enable_flag else "off"})
         if not info.enable_flag:  # counts of what nobody watches are zeros
             continue
-        report.say("memory_errors", {
+        report.record("memory_errors", {
             f"{memory}_corrected_volatile": info.single_bit_error_cnt,
             f"{memory}_uncorrected_volatile": info.double_bit_error_cnt,
             f"{memory}_corrected_aggregate": info.total_single_bit_error_cnt,
@@ -160,21 +160,21 @@ def _ecc(library: Library, device: tuple[Any, ...], report: Report) -> None:
 def _memory(library: Library, device: tuple[Any, ...], report: Report) -> None:
     info = HbmInfo()
     library.call("get_device_hbm_info", *device, byref(info))
-    report.say("memory_total_bytes", info.memory_size * _MIB)
-    report.say("memory_used_bytes", info.memory_usage * _MIB)
-    report.say("temperatures_c", {"hbm": info.temp})
+    report.record("memory_total_bytes", info.memory_size * _MIB)
+    report.record("memory_used_bytes", info.memory_usage * _MIB)
+    report.record("temperatures_c", {"hbm": info.temp})
 
 
 def _temperature(library: Library, device: tuple[Any, ...], report: Report) -> None:
     found = c_int()
     library.call("get_device_temperature", *device, byref(found))
-    report.say("temperatures_c", {"chip": found.value})
+    report.record("temperatures_c", {"chip": found.value})
 
 
 def _power(library: Library, device: tuple[Any, ...], report: Report) -> None:
     found = c_int()
     library.call("get_device_power_info", *device, byref(found))
-    report.say("power_w", found.value / 10)  # it counts tenths
+    report.record("power_w", found.value / 10)  # it counts tenths
 
 
 def _clocks(library: Library, device: tuple[Any, ...], report: Report) -> None:
@@ -186,7 +186,7 @@ def _clocks(library: Library, device: tuple[Any, ...], report: Report) -> None:
         except RefusedError as problem:
             refusal = problem
         else:
-            report.say("clocks_mhz", {name: found.value})
+            report.record("clocks_mhz", {name: found.value})
     if refusal is not None:
         raise refusal
 
@@ -194,20 +194,20 @@ def _clocks(library: Library, device: tuple[Any, ...], report: Report) -> None:
 def _utilisation(library: Library, device: tuple[Any, ...], report: Report) -> None:
     found = c_uint()
     library.call("get_device_utilization_rate", *device, c_int(_AICORE_UTILISATION), byref(found))
-    report.say("utilisation_percent", found.value)
+    report.record("utilisation_percent", found.value)
 
 
 def _network(library: Library, device: tuple[Any, ...], report: Report) -> None:
     found = c_int()
     library.call("get_device_network_health", *device, byref(found))
-    report.say("links", {"network": _NETWORK.get(found.value, f"result {found.value}")})
+    report.record("links", {"network": _NETWORK.get(found.value, f"result {found.value}")})
 
 
 def _hccs(library: Library, device: tuple[Any, ...], report: Report) -> None:
     counts = HccsStatistics()
     size = c_uint(ctypes.sizeof(counts))
     library.call("get_device_info", *device, c_int(_HCCS), c_uint(_HCCS_STATISTICS_U64), byref(counts), byref(size))
-    report.say("link_errors", {"hccs_crc_errors": sum(counts.crc_err_cnt), "hccs_retries": sum(counts.retry_cnt)})
+    report.record("link_errors", {"hccs_crc_errors": sum(counts.crc_err_cnt), "hccs_retries": sum(counts.retry_cnt)})
 
 
 def _processes(library: Library, device: tuple[Any, ...], report: Report) -> None:
@@ -216,7 +216,7 @@ def _processes(library: Library, device: tuple[Any, ...], report: Report) -> Non
     if not 0 <= count.value <= _MOST_PROCESSES:
         report.unreadable("processes", f"the library says that there are {count.value}")
         return
-    report.say("processes", [
+    report.record("processes", [
         {"pid": one.proc_id, "name": None, "memory_bytes": one.proc_mem_usage} for one in list(found)[: count.value]
     ])  # fmt: skip
 

@@ -32,10 +32,10 @@ def answer(source: str, stage: str, context: Context) -> dict[str, Any]:
     """What the parent is told: readings, or the problem in words."""
     try:
         readings: list[Reading] = sources.BY_NAME[source].read(stage, context)
-        telling = [reading for reading in readings[:_MOST_READINGS] if reading.share_present]
-        if readings and not telling:
+        present = [reading for reading in readings[:_MOST_READINGS] if reading.share_present]
+        if readings and not present:
             return {"problem": "it names devices and says nothing of them that is known"}
-        return {"readings": [reading.to_json() for reading in telling]}
+        return {"readings": [reading.to_json() for reading in present]}
     except NotMineError:
         return {"readings": []}
     except SourceError as problem:

@@ -153,7 +153,7 @@ class Report:
         self.index = index
         self._fields: dict[str, Field] = {}
 
-    def say(self, name: str, value: Any) -> None:
+    def record(self, name: str, value: Any) -> None:
         """A value; None and the words that stand for none make the field absent. Mappings of several calls are joined."""
         assert name in FIELDS, name
         if isinstance(value, str):

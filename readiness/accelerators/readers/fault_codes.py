@@ -48,10 +48,10 @@ class Catalogue:
 def catalogue(name: str) -> Catalogue:
     """The shipped catalogue of this name. Its first lines are comments: source and date."""
     lines = (_DATA / f"{name}.csv").read_text(encoding="utf-8").splitlines()
-    said = dict(re.findall(r"^# (source|date): (.*)$", "\n".join(lines[:4]), re.MULTILINE))
+    header = dict(re.findall(r"^# (source|date): (.*)$", "\n".join(lines[:4]), re.MULTILINE))
     rows = csv.DictReader(line for line in lines if not line.startswith("#"))
     key = (rows.fieldnames or [""])[0]
-    return Catalogue({row[key].upper(): row for row in rows}, said["source"], said["date"])
+    return Catalogue({row[key].upper(): row for row in rows}, header["source"], header["date"])
 
 
 _F, _D, _N = Severity.FATAL, Severity.DEGRADED, Severity.NOTE

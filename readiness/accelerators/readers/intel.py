@@ -51,15 +51,15 @@ def _devices(text: str) -> list[Mapping[str, Any]]:
 
 def _identity(device: Mapping[str, Any]) -> Report:
     report = Report("xpu-smi", VENDOR, whole(str(device.get("device_id", ""))))
-    report.say("model", device.get("device_name"))
-    report.say("serial", device.get("serial_number") or device.get("uuid"))
-    report.say("pci_address", pci_address(str(device.get("pci_bdf_address", ""))))
-    report.say("versions", {"driver": device.get("driver_version")})
+    report.record("model", device.get("device_name"))
+    report.record("serial", device.get("serial_number") or device.get("uuid"))
+    report.record("pci_address", pci_address(str(device.get("pci_bdf_address", ""))))
+    report.record("versions", {"driver": device.get("driver_version")})
     return report
 
 
 def _ask(context: Context, report: Report, what: str, index: int) -> None:
-    understand, field = {"health": (say_health, "health"), "stats": (say_stats, "memory_errors")}[what]
+    understand, field = {"health": (record_health, "health"), "stats": (record_stats, "memory_errors")}[what]
     try:
         understand(report, context.tool("xpu-smi", what, *(("-l",) if what == "health" else ()), "-d", str(index)))
     except SourceError as problem:
@@ -78,7 +78,7 @@ def table(text: str) -> dict[str, list[str]]:
     return found
 
 
-def say_health(report: Report, text: str) -> None:
+def record_health(report: Report, text: str) -> None:
     """The worst of the states of its components; one that is unknown says nothing."""
     states: dict[str, str] = {}
     for name, lines in table(text).items():
@@ -89,25 +89,25 @@ def say_health(report: Report, text: str) -> None:
         report.unreadable("health", "xpu-smi names no state of health")
         return
     worst = max(known.values(), key=lambda state: {"ok": 0, "warning": 1}.get(state.lower(), 2))
-    report.say("health", "OK" if worst.lower() == "ok" else worst)
+    report.record("health", "OK" if worst.lower() == "ok" else worst)
 
 
-def say_stats(report: Report, text: str) -> None:
+def record_stats(report: Report, text: str) -> None:
     """Error counts, power, clock, temperatures, memory in use."""
     rows = {name: lines[0] for name, lines in table(text).items()}
     counts = {name: whole(rows.get(row)) for row, name in _ERRORS.items()}
     if any(count is not None for count in counts.values()):
-        report.say("memory_errors", counts)
+        report.record("memory_errors", counts)
     else:
         report.unreadable("memory_errors", "xpu-smi gives no count of errors")
-    report.say("utilisation_percent", number(rows.get("gpu utilization (%)")))
-    report.say("power_w", number(rows.get("gpu power (w)")))
-    report.say("clocks_mhz", {"gpu": number(rows.get("gpu frequency (mhz)"))})
-    report.say("temperatures_c", {
+    report.record("utilisation_percent", number(rows.get("gpu utilization (%)")))
+    report.record("power_w", number(rows.get("gpu power (w)")))
+    report.record("clocks_mhz", {"gpu": number(rows.get("gpu frequency (mhz)"))})
+    report.record("temperatures_c", {
         "gpu": number(rows.get("gpu core temperature (c)")), "memory": number(rows.get("gpu memory temperature (c)")),
     })  # fmt: skip
     used = number(rows.get("gpu memory used (mib)"))
-    report.say("memory_used_bytes", None if used is None else int(used * _MIB))
+    report.record("memory_used_bytes", None if used is None else int(used * _MIB))
 
 
 def files(context: Context) -> list[Reading]:
@@ -120,19 +120,19 @@ def files(context: Context) -> list[Reading]:
 
 def _of_files(place: Path, index: int) -> Reading:
     report = Report("sysfs", VENDOR, index)
-    report.say("pci_address", place.name)
-    report.say("versions", {"kernel_driver": sysfs.module_version("xe", "i915", root=place.parents[4])})
+    report.record("pci_address", place.name)
+    report.record("versions", {"kernel_driver": sysfs.module_version("xe", "i915", root=place.parents[4])})
     # The file is there while the device's firmware does not start: Linux, drivers/gpu/drm/xe/xe_survivability_mode.c.
     if sysfs.read_text(place / "survivability_mode") is not None:
-        report.say("health", "survivability")
+        report.record("health", "survivability")
     reasons = [
         file.name.removeprefix("reason_").replace("_", " ")
         for file in sorted(place.glob("tile*/gt*/freq*/throttle/reason_*")) if sysfs.read_text(file) == "1"
     ]  # fmt: skip
     if any(place.glob("tile*/gt*/freq*/throttle/status")):
-        report.say("throttle_reasons", list(dict.fromkeys(reasons)))
+        report.record("throttle_reasons", list(dict.fromkeys(reasons)))
     for file in sorted(place.glob("hwmon/hwmon*/temp*_input")):
         value = number(sysfs.read_text(file))
         label = sysfs.read_text(file.with_name(file.name.replace("_input", "_label"))) or file.name.removesuffix("_input")
-        report.say("temperatures_c", {label: None if value is None else value / 1000})
+        report.record("temperatures_c", {label: None if value is None else value / 1000})
     return report.reading()

@@ -166,8 +166,8 @@ def readings(found: Iterable[Event], source: str) -> list[Reading]:
     for (vendor, address, index), codes in devices.items():
         report = Report(source, vendor, index)
         if address is not None:
-            report.say("pci_address", address)
-        report.say("fault_codes", list(codes.values()))
+            report.record("pci_address", address)
+        report.record("fault_codes", list(codes.values()))
         readings.append(report.reading())
     return readings
 

@@ -133,19 +133,19 @@ def of_table(table: Table) -> list[Report]:
     reports = []
     for chip in table.chips:
         report = Report(SOURCE, VENDOR, chip.physical)
-        report.say("model", chip.name if chip.name.lower().startswith("ascend") else f"Ascend {chip.name}")
-        report.say("health", chip.health)
-        report.say("power_w", _figure(chip.power))
-        report.say("temperatures_c", {"chip": _figure(chip.temperature)})
-        report.say("pci_address", pci_address(chip.address))
-        report.say("utilisation_percent", _figure(chip.utilisation))
-        report.say("versions", {"npu-smi": table.tool, "driver": table.driver})
+        report.record("model", chip.name if chip.name.lower().startswith("ascend") else f"Ascend {chip.name}")
+        report.record("health", chip.health)
+        report.record("power_w", _figure(chip.power))
+        report.record("temperatures_c", {"chip": _figure(chip.temperature)})
+        report.record("pci_address", pci_address(chip.address))
+        report.record("utilisation_percent", _figure(chip.utilisation))
+        report.record("versions", {"npu-smi": table.tool, "driver": table.driver})
         # Devices with HBM show their DDR beside it, which newer ones do not have ("0 / 0").
         used, total = (whole(text) for text in (chip.hbm if whole(chip.hbm[1]) else chip.memory))
-        report.say("memory_used_bytes", None if used is None else used * _MIB)
-        report.say("memory_total_bytes", None if not total else total * _MIB)
+        report.record("memory_used_bytes", None if used is None else used * _MIB)
+        report.record("memory_total_bytes", None if not total else total * _MIB)
         if table.lists_processes:
-            report.say("processes", chip.processes)
+            report.record("processes", chip.processes)
         reports.append(report)
     return reports
 
@@ -164,20 +164,20 @@ def key_values(text: str) -> dict[str, str]:
     return found
 
 
-def say_health(report: Report, text: str) -> None:
+def record_health(report: Report, text: str) -> None:
     """What `-t health` says: the word, and the codes that stand."""
     values = key_values(text)
     word, codes = values.get("health status") or values.get("health"), values.get("error code")
     if word is None:
         report.unreadable("health", f"its answer about health has none ({' '.join(text.split())[:80] or 'nothing'})")
         return
-    report.say("health", word)
+    report.record("health", word)
     if codes is None:
         report.unreadable("fault_codes", "its answer about health names no codes")
     elif codes.upper() in ("NA", "N/A", "", "NULL"):
-        report.say("fault_codes", [])
+        report.record("fault_codes", [])
     else:
-        report.say("fault_codes", [of_code(code) for code in re.findall(r"\b(?:0x)?([0-9a-fA-F]{8})\b", codes)])
+        report.record("fault_codes", [of_code(code) for code in re.findall(r"\b(?:0x)?([0-9a-fA-F]{8})\b", codes)])
 
 
 def of_code(code: str | int) -> dict[str, object]:
@@ -189,18 +189,18 @@ def of_code(code: str | int) -> dict[str, object]:
     }  # fmt: skip
 
 
-def say_board(report: Report, text: str) -> None:
+def record_board(report: Report, text: str) -> None:
     """What `-t board` says of identity, firmware and whether driver and firmware fit."""
     values = key_values(text)
-    report.say("serial", values.get("serial number"))
-    report.say("firmware", values.get("firmware version"))
-    report.say("versions", {"driver": values.get("software version"), "firmware": values.get("firmware version")})
-    report.say("pci_address", pci_address(values.get("pcie bus info")))
+    report.record("serial", values.get("serial number"))
+    report.record("firmware", values.get("firmware version"))
+    report.record("versions", {"driver": values.get("software version"), "firmware": values.get("firmware version")})
+    report.record("pci_address", pci_address(values.get("pcie bus info")))
     if (word := values.get("compatibility")) is not None:
-        report.say("mode", {"compatibility": word})
+        report.record("mode", {"compatibility": word})
 
 
-def say_ecc(report: Report, text: str) -> None:
+def record_ecc(report: Report, text: str) -> None:
     """What `-t ecc` says, under names by which counters of other vendors go."""
     values = key_values(text)
     counts: dict[str, int | None] = {}
@@ -210,23 +210,25 @@ def say_ecc(report: Report, text: str) -> None:
             counts[f"{memory}_{kind}_aggregate"] = whole(values.get(f"{memory} {bits} bit aggregate total err cnt"))
             counts[f"{memory}_retired_pages_{bits}_bit"] = whole(values.get(f"{memory} {bits} bit isolated pages count"))
     if any(count is not None for count in counts.values()):
-        report.say("memory_errors", counts)
+        report.record("memory_errors", counts)
     else:
         report.unreadable("memory_errors", f"its answer about ECC has no count ({' '.join(text.split())[:80] or 'nothing'})")
 
 
-def say_common(report: Report, text: str) -> None:
+def record_common(report: Report, text: str) -> None:
     """What `-t common` says: clocks, temperatures and power."""
     values = key_values(text)
-    report.say("clocks_mhz", {
+    report.record("clocks_mhz", {
         "aicore": number(values.get("aicore curfreq") or values.get("aicore freq")),
         "hbm": number(values.get("hbm clock speed")),
     })  # fmt: skip
-    report.say("temperatures_c", {"hbm": number(values.get("hbm temperature"))})
+    report.record("temperatures_c", {"hbm": number(values.get("hbm temperature"))})
 
 
 #: What is asked of each chip beyond the table, and who understands the answer.
-_DETAILS = {"board": say_board, "health": say_health, "ecc": say_ecc, "common": say_common, "memory": say_common}
+_DETAILS = {
+    "board": record_board, "health": record_health, "ecc": record_ecc, "common": record_common, "memory": record_common,
+}  # fmt: skip
 
 
 def glance(context: Context) -> list[Reading]:
@@ -302,7 +304,8 @@ def _ports(context: Context) -> Iterator[Report]:
     tool = "hccn_tool"
     for index in [int(context.settings["index"])] if "index" in context.settings else _nodes(context):
         report = Report(tool, VENDOR, index)
-        for option, understand in (("-link_stat", say_link), ("-net_health", say_network), ("-stat", say_port_errors)):
+        options = (("-link_stat", record_link), ("-net_health", record_network), ("-stat", record_port_errors))
+        for option, understand in options:
             try:
                 understand(report, context.tool(tool, "-i", str(index), option, "-g"))
             except SourceError as problem:
@@ -310,25 +313,25 @@ def _ports(context: Context) -> Iterator[Report]:
         yield report
 
 
-def say_link(report: Report, text: str) -> None:
+def record_link(report: Report, text: str) -> None:
     """The newest of the changes of the port's state stands first."""
     changes = re.findall(r"LINK (UP|DOWN)\s*$", text, re.MULTILINE)
     if changes:
-        report.say("links", {"roce": changes[0].lower()})
+        report.record("links", {"roce": changes[0].lower()})
     else:
         report.unreadable("links", "hccn_tool names no state of the link")
 
 
-def say_network(report: Report, text: str) -> None:
+def record_network(report: Report, text: str) -> None:
     """Whether the port reaches the peer that it is set to look for."""
     if match := re.search(r"net health status\s*:\s*(.+?)\s*$", text, re.MULTILINE):
-        report.say("links", {"network": match[1].lower()})
+        report.record("links", {"network": match[1].lower()})
 
 
-def say_port_errors(report: Report, text: str) -> None:
+def record_port_errors(report: Report, text: str) -> None:
     """Counts of packets that went wrong."""
     found = {name.removesuffix("_num"): int(count) for name, count in re.findall(r"(\w*err\w*)\s*:\s*(\d+)", text)}
     if found:
-        report.say("link_errors", found)
+        report.record("link_errors", found)
     else:
         report.unreadable("link_errors", "hccn_tool names no count")

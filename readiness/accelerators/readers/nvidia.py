@@ -30,45 +30,45 @@ def library(context: Context) -> list[Reading]:  # noqa: ARG001
 def _of_library(found: Any, index: int) -> Reading:
     report = Report("NVML", VENDOR, index)
     handle = found.nvmlDeviceGetHandleByIndex(index)
-    ask = nvml.Asker(found, handle)
+    ask = nvml.NvmlQuery(found, handle)
 
-    def say(field: str, name: str, *arguments: Any, scale: float = 1.0) -> None:
+    def record(field: str, name: str, *arguments: Any, scale: float = 1.0) -> None:
         question = getattr(found, name, None)
         answer = None if question is None else ask(name, question, *arguments)
         if answer is None:
             report.absent(field, ask.refused.get(name, f"this library lacks {name}"))
         else:
-            report.say(field, answer if isinstance(answer, str) else answer * scale)
+            report.record(field, answer if isinstance(answer, str) else answer * scale)
 
-    say("model", "nvmlDeviceGetName")
-    say("serial", "nvmlDeviceGetUUID")
-    say("firmware", "nvmlDeviceGetVbiosVersion")
-    say("power_w", "nvmlDeviceGetPowerUsage", scale=1e-3)
-    say("power_limit_w", "nvmlDeviceGetEnforcedPowerLimit", scale=1e-3)
-    report.say("versions", {
+    record("model", "nvmlDeviceGetName")
+    record("serial", "nvmlDeviceGetUUID")
+    record("firmware", "nvmlDeviceGetVbiosVersion")
+    record("power_w", "nvmlDeviceGetPowerUsage", scale=1e-3)
+    record("power_limit_w", "nvmlDeviceGetEnforcedPowerLimit", scale=1e-3)
+    report.record("versions", {
         "driver": ask("driver", lambda _: found.nvmlSystemGetDriverVersion()),
         "nvml": ask("library", lambda _: found.nvmlSystemGetNVMLVersion()),
     })  # fmt: skip
-    report.say("temperatures_c", {"gpu": ask("temperature", found.nvmlDeviceGetTemperature, found.NVML_TEMPERATURE_GPU)})
-    report.say("clocks_mhz", {"sm": ask("clock", found.nvmlDeviceGetClockInfo, found.NVML_CLOCK_SM)})
+    report.record("temperatures_c", {"gpu": ask("temperature", found.nvmlDeviceGetTemperature, found.NVML_TEMPERATURE_GPU)})
+    report.record("clocks_mhz", {"sm": ask("clock", found.nvmlDeviceGetClockInfo, found.NVML_CLOCK_SM)})
     address = ask("pci", lambda device: _text(found.nvmlDeviceGetPciInfo(device).busId))
-    report.say("pci_address", pci_address(address))
-    report.say("utilisation_percent", ask("utilisation", lambda device: found.nvmlDeviceGetUtilizationRates(device).gpu))
+    report.record("pci_address", pci_address(address))
+    report.record("utilisation_percent", ask("utilisation", lambda device: found.nvmlDeviceGetUtilizationRates(device).gpu))
     memory = ask("memory", found.nvmlDeviceGetMemoryInfo)
-    report.say("memory_used_bytes", None if memory is None else int(memory.used))
-    report.say("memory_total_bytes", None if memory is None else int(memory.total))
-    report.say("throttle_reasons", nvml.throttle_reasons_of(found, handle))
-    _say_counters(report, nvml.counters_of(found, ask))
+    report.record("memory_used_bytes", None if memory is None else int(memory.used))
+    report.record("memory_total_bytes", None if memory is None else int(memory.total))
+    report.record("throttle_reasons", nvml.throttle_reasons_of(found, handle))
+    _record_counters(report, nvml.counters_of(found, ask))
     if states := list(nvml.link_states(found, handle)):
-        report.say("links", {f"nvlink{link}": "up" if up else "down" for link, up in enumerate(states)})
-    _say_fabric(report, found, handle)
-    _say_recovery(report, _field_value(found, handle, "NVML_FI_DEV_GET_GPU_RECOVERY_ACTION"))
-    report.say("mode", {
+        report.record("links", {f"nvlink{link}": "up" if up else "down" for link, up in enumerate(states)})
+    _record_fabric(report, found, handle)
+    _record_recovery(report, _field_value(found, handle, "NVML_FI_DEV_GET_GPU_RECOVERY_ACTION"))
+    report.record("mode", {
         "mig": _on(ask("mig", lambda device: found.nvmlDeviceGetMigMode(device)[0])),
         "ecc": _on(ask("ecc", lambda device: found.nvmlDeviceGetEccMode(device)[0])),
     })  # fmt: skip
     processes = ask("processes", lambda device: list(found.nvmlDeviceGetComputeRunningProcesses(device)))
-    report.say("processes", None if processes is None else [
+    report.record("processes", None if processes is None else [
         {"pid": int(one.pid), "name": None, "memory_bytes": one.usedGpuMemory} for one in processes
     ])  # fmt: skip
     return report.reading()
@@ -82,13 +82,13 @@ def _on(value: object) -> str | None:
     return None if value is None else "enabled" if value else "disabled"
 
 
-def _say_counters(report: Report, counters: Mapping[str, int]) -> None:
+def _record_counters(report: Report, counters: Mapping[str, int]) -> None:
     links = {name: count for name, count in counters.items() if name.startswith(("nvlink", "pcie"))}
-    report.say("memory_errors", {name: count for name, count in counters.items() if name not in links} or None)
-    report.say("link_errors", links or None)
+    report.record("memory_errors", {name: count for name, count in counters.items() if name not in links} or None)
+    report.record("link_errors", links or None)
 
 
-def _say_fabric(report: Report, found: Any, handle: Any) -> None:
+def _record_fabric(report: Report, found: Any, handle: Any) -> None:
     """What becomes of the switches between devices; a device that has none says nothing."""
     question, kind = getattr(found, "nvmlDeviceGetGpuFabricInfoV", None), getattr(found, "c_nvmlGpuFabricInfoV_t", None)
     if question is None or kind is None:
@@ -102,7 +102,7 @@ def _say_fabric(report: Report, found: Any, handle: Any) -> None:
         return
     if (state := _FABRIC.get(int(info.state))) is not None:
         failed = int(info.state) == 3 and int(info.status) != 0
-        report.say("links", {"fabric": f"failed ({info.status})" if failed else state})
+        report.record("links", {"fabric": f"failed ({info.status})" if failed else state})
 
 
 def _field_value(found: Any, handle: Any, name: str) -> str | None:
@@ -116,12 +116,12 @@ def _field_value(found: Any, handle: Any, name: str) -> str | None:
     return _RECOVERY.get(int(answer.value.uiVal)) if answer.nvmlReturn == 0 else None
 
 
-def _say_recovery(report: Report, word: str | None) -> None:
+def _record_recovery(report: Report, word: str | None) -> None:
     """A recovery action that is none means that nothing is wrong."""
     if word is None:
         report.absent("health", "this driver names no recovery action")
     else:
-        report.say("health", "OK" if word.strip().lower() == "none" else word)
+        report.record("health", "OK" if word.strip().lower() == "none" else word)
 
 
 def tool(context: Context) -> list[Reading]:
@@ -250,37 +250,37 @@ def _of_document(index: int, document: Document, processes: list[Document]) -> R
         return _found(document, _PATHS[name])
 
     report = Report("nvidia-smi", VENDOR, index)
-    report.say("model", at("model"))
-    report.say("serial", at("uuid"))
-    report.say("firmware", at("firmware"))
-    report.say("pci_address", pci_address(at("address")))
-    report.say("versions", {"driver": at("driver")})
-    report.say("temperatures_c", {"gpu": number(at("temperature")), "memory": number(at("memory_temperature"))})
-    report.say("power_w", number(at("power")))
-    report.say("power_limit_w", number(at("limit")))
-    report.say("clocks_mhz", {"sm": number(at("clock")), "memory": number(at("memory_clock"))})
-    report.say("utilisation_percent", number(at("busy")))
+    report.record("model", at("model"))
+    report.record("serial", at("uuid"))
+    report.record("firmware", at("firmware"))
+    report.record("pci_address", pci_address(at("address")))
+    report.record("versions", {"driver": at("driver")})
+    report.record("temperatures_c", {"gpu": number(at("temperature")), "memory": number(at("memory_temperature"))})
+    report.record("power_w", number(at("power")))
+    report.record("power_limit_w", number(at("limit")))
+    report.record("clocks_mhz", {"sm": number(at("clock")), "memory": number(at("memory_clock"))})
+    report.record("utilisation_percent", number(at("busy")))
     for field, name in (("memory_used_bytes", "used"), ("memory_total_bytes", "total")):
         mib = number(at(name))
-        report.say(field, None if mib is None else int(mib * _MIB))
-    report.say("mode", {"mig": at("mig"), "ecc": at("ecc")})
+        report.record(field, None if mib is None else int(mib * _MIB))
+    report.record("mode", {"mig": at("mig"), "ecc": at("ecc")})
     if at("reset") == "Yes" or at("drain") == "Yes":
-        report.say("health", "reset" if at("reset") == "Yes" else "drain and reset")
+        report.record("health", "reset" if at("reset") == "Yes" else "drain and reset")
     else:
-        _say_recovery(report, at("recovery") or ("None" if at("reset") == "No" else None))
+        _record_recovery(report, at("recovery") or ("None" if at("reset") == "No" else None))
     reasons = {
         path.rpartition("/")[2]: state for path, state in document.items()
         if re.match(r"clocks_(event|throttle)_reasons/", path)
     }  # fmt: skip
-    report.say("throttle_reasons", None if not reasons else [
+    report.record("throttle_reasons", None if not reasons else [
         re.sub(r"clocks_(event|throttle)_reason_(gpu_)?", "", name).replace("_", " ")
         for name, state in reasons.items() if state == "Active"
     ])  # fmt: skip
-    report.say("memory_errors", _memory_errors(document) or None)
+    report.record("memory_errors", _memory_errors(document) or None)
     if (state := at("fabric")) not in (None, "N/A"):
         status = at("fabric_status")
-        report.say("links", {"fabric": f"{state}, {status}" if status not in (None, "N/A") else state})
-    report.say("processes", [
+        report.record("links", {"fabric": f"{state}, {status}" if status not in (None, "N/A") else state})
+    report.record("processes", [
         {"pid": whole(one.get("pid")), "name": one.get("process_name"), "memory_bytes": _bytes(one.get("used_memory"))}
         for one in processes
     ])  # fmt: skip
@@ -294,8 +294,8 @@ def _bytes(text: str | None) -> int | None:
 
 def _found(document: Document, paths: Sequence[str]) -> str | None:
     """The first of these places that has a value; the tool's word for none where there is no other."""
-    told = [document[path] for path in paths if path in document]
-    return next((value for value in told if value != "N/A"), told[0] if told else None)
+    values = [document[path] for path in paths if path in document]
+    return next((value for value in values if value != "N/A"), values[0] if values else None)
 
 
 def _memory_errors(document: Document) -> dict[str, int]:
@@ -323,5 +323,5 @@ def links(context: Context) -> list[Reading]:
         if match := re.match(r"GPU (\d+):", line):
             found.append(Report("nvidia-smi nvlink", VENDOR, int(match[1])))
         elif (match := re.match(r"\s*Link (\d+): (.+?)\s*$", line)) and found:
-            found[-1].say("links", {f"nvlink{match[1]}": match[2].strip("<>")})
+            found[-1].record("links", {f"nvlink{match[1]}": match[2].strip("<>")})
     return [report.reading() for report in found]

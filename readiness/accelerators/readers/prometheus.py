@@ -153,8 +153,8 @@ def readings(samples: Iterator[Sample]) -> list[Reading]:
         report = reports.get((vendor, identity))
         if report is None:
             report = reports[vendor, identity] = Report(SOURCE, vendor, whole(_label(sample, _INDEX)))
-            _say_identity(report, sample)
-        _say(report, sample)
+            _record_identity(report, sample)
+        _record(report, sample)
     return [report.reading() for report in reports.values()]
 
 
@@ -178,15 +178,15 @@ def _label(sample: Sample, names: tuple[str, ...]) -> str | None:
     return next((sample.labels[name] for name in names if name not in skipped and sample.labels.get(name)), None)
 
 
-def _say_identity(report: Report, sample: Sample) -> None:
+def _record_identity(report: Report, sample: Sample) -> None:
     model = sample.labels.get("gpu") if sample.name.startswith("all_smi_") else _label(sample, _MODEL)
-    report.say("model", model)
-    report.say("serial", _label(sample, _SERIAL))
-    report.say("pci_address", pci_address(_label(sample, _ADDRESS)))
-    report.say("versions", {"driver": sample.labels.get("DCGM_FI_DRIVER_VERSION") or sample.labels.get("driver_version")})
+    report.record("model", model)
+    report.record("serial", _label(sample, _SERIAL))
+    report.record("pci_address", pci_address(_label(sample, _ADDRESS)))
+    report.record("versions", {"driver": sample.labels.get("DCGM_FI_DRIVER_VERSION") or sample.labels.get("driver_version")})
 
 
-def _say(report: Report, sample: Sample) -> None:
+def _record(report: Report, sample: Sample) -> None:
     name, value = sample.name, sample.value
     if not math.isfinite(value):
         if (unread := METRICS.get(name)) is not None:
@@ -194,30 +194,30 @@ def _say(report: Report, sample: Sample) -> None:
         return
     if name in _HEALTH:
         well, word = _HEALTH[name]
-        report.say("health", "OK" if value == well else word)
+        report.record("health", "OK" if value == well else word)
     elif name.startswith("npu_chip_info_error_code"):
-        report.say("fault_codes", [npu_smi.of_code(int(value) & 0xFFFFFFFF)] if value else [])
+        report.record("fault_codes", [npu_smi.of_code(int(value) & 0xFFFFFFFF)] if value else [])
     elif name == "DCGM_FI_DEV_XID_ERRORS":
-        _say_xid(report, int(value))
+        _record_xid(report, int(value))
     elif match := re.match(r"npu_chip_info_hccs_statistic_info_crc_err_cnt_(\d+)", name):
-        report.say("link_errors", {f"hccs_crc_{match[1]}": int(value)})
+        report.record("link_errors", {f"hccs_crc_{match[1]}": int(value)})
     elif name == "npu_chip_info_network_status":
-        report.say("links", {"network": "success" if value == 1 else "fault"})
+        report.record("links", {"network": "success" if value == 1 else "fault"})
     elif name == "npu_chip_info_link_status":
-        report.say("links", {"roce": "up" if value == 1 else "down"})
+        report.record("links", {"roce": "up" if value == 1 else "down"})
     elif (meaning := METRICS.get(name)) is not None:
         scaled: Any = value * meaning.scale
         if meaning.field in ("memory_errors", "link_errors", "memory_used_bytes", "memory_total_bytes"):
             scaled = int(scaled)
-        report.say(meaning.field, scaled if meaning.key is None else {meaning.key: scaled})
+        report.record(meaning.field, scaled if meaning.key is None else {meaning.key: scaled})
 
 
-def _say_xid(report: Report, number: int) -> None:
+def _record_xid(report: Report, number: int) -> None:
     """The last code that came, whenever that was: only one that nothing but an action clears still says something."""
     fault = xid(number) if number else None
     if fault is None or fault.severity is not Severity.FATAL:
         return
-    report.say("fault_codes", [{
+    report.record("fault_codes", [{
         "code": fault.code, "text": f"{fault.text}, the last one", "severity": fault.severity.value,
         "action": fault.action.value, "known": fault.known, "time": None,
     }])  # fmt: skip

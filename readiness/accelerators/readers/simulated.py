@@ -17,26 +17,26 @@ def read(
 ) -> Reading:  # fmt: skip
     """The reading of one chip. `counters` are its fault counters now, `software` its versions."""
     report = Report(SOURCE, VENDOR, number)
-    said: dict[str, object] = {}
+    injected: dict[str, object] = {}
     for defect in chip.defects:
         if defect.kind == "health" and defect.on_chip(number):
-            said |= defect.set
-    codes = str(said.get("codes", "")).split()
-    throttle = said.get("throttle")
-    report.say("model", chip.model or f"simulated {chip.name}")
-    report.say("serial", f"SIM-{chip.name}-{number}")
-    report.say("firmware", software.get("firmware"))
-    report.say("versions", dict(software))
-    report.say("health", str(said.get("health", "OK")))
-    report.say("fault_codes", [npu_smi.of_code(code) for code in codes])
-    report.say("temperatures_c", {"chip": temperature_c})
-    if isinstance(power := said.get("power_w"), int | float):
-        report.say("power_w", float(power))
-    report.say("memory_total_bytes", chip.memory_bytes)
-    report.say("throttle_reasons", [] if throttle is None else [str(throttle)])
+            injected |= defect.set
+    codes = str(injected.get("codes", "")).split()
+    throttle = injected.get("throttle")
+    report.record("model", chip.model or f"simulated {chip.name}")
+    report.record("serial", f"SIM-{chip.name}-{number}")
+    report.record("firmware", software.get("firmware"))
+    report.record("versions", dict(software))
+    report.record("health", str(injected.get("health", "OK")))
+    report.record("fault_codes", [npu_smi.of_code(code) for code in codes])
+    report.record("temperatures_c", {"chip": temperature_c})
+    if isinstance(power := injected.get("power_w"), int | float):
+        report.record("power_w", float(power))
+    report.record("memory_total_bytes", chip.memory_bytes)
+    report.record("throttle_reasons", [] if throttle is None else [str(throttle)])
     errors = {name: count for name, count in (counters or {}).items() if not name.startswith("link")}
     links = {name: count for name, count in (counters or {}).items() if name.startswith("link")}
-    report.say("memory_errors", errors)
-    report.say("link_errors", links)
-    report.say("processes", [])
+    report.record("memory_errors", errors)
+    report.record("link_errors", links)
+    report.record("processes", [])
     return report.reading()

@@ -52,25 +52,25 @@ def _refuse_cut(text: str) -> None:
 def _memory(report: Report, text: str) -> None:
     match = re.search(r"(\d+(?:\.\d+)?)\s*MiB\s*[/(]\s*(\d+(?:\.\d+)?)\s*MiB", text)
     if match is not None:
-        report.say("memory_used_bytes", int(float(match[1]) * _MIB))
-        report.say("memory_total_bytes", int(float(match[2]) * _MIB))
+        report.record("memory_used_bytes", int(float(match[1]) * _MIB))
+        report.record("memory_total_bytes", int(float(match[2]) * _MIB))
 
 
 def _power(report: Report, text: str) -> None:
     match = re.search(r"(\d+(?:\.\d+)?)\s*W\s*/\s*(\d+(?:\.\d+)?)\s*W", text)
     if match is not None:
-        report.say("power_w", float(match[1]))
-        report.say("power_limit_w", float(match[2]))
+        report.record("power_w", float(match[1]))
+        report.record("power_limit_w", float(match[2]))
 
 
 def _temperature(report: Report, text: str) -> None:
     match = re.search(r"\b(\d+(?:\.\d+)?)C\b", text)
-    report.say("temperatures_c", {"chip": None if match is None else float(match[1])})
+    report.record("temperatures_c", {"chip": None if match is None else float(match[1])})
 
 
 def _percent(report: Report, text: str) -> None:
     match = re.match(r"\s*(\d+(?:\.\d+)?)%", text)
-    report.say("utilisation_percent", None if match is None else float(match[1]))
+    report.record("utilisation_percent", None if match is None else float(match[1]))
 
 
 def _second_row(report: Report, cells: Sequence[str]) -> None:
@@ -91,18 +91,18 @@ def cambricon(text: str) -> list[Report]:
         if name is None:
             continue
         report = Report("cnmon", "Cambricon", int(name[1]))
-        report.say("model", name[2])
-        report.say("firmware", name[3])
+        report.record("model", name[2])
+        report.record("firmware", name[3])
         own = re.search(r"\bv([\d.]+)", one[1])
         version = driver[1] if driver else own[1] if own else None
-        report.say("versions", {"cnmon": tool[1] if tool else None, "driver": version})
-        report.say("pci_address", pci_address(one[1]))
+        report.record("versions", {"cnmon": tool[1] if tool else None, "driver": version})
+        report.record("pci_address", pci_address(one[1]))
         _percent(report, one[2])
         errors = whole(re.sub(r"^\S+\s+", "", one[2]))
         if errors is None:
             report.absent("memory_errors", "cnmon says 'N/A'")
         else:
-            report.say("memory_errors", {"ecc_uncorrected": errors})
+            report.record("memory_errors", {"ecc_uncorrected": errors})
         _temperature(report, other[0])
         _power(report, other[0])
         _memory(report, other[1])
@@ -122,14 +122,14 @@ def hygon(text: str) -> list[Report]:
         elif header and words and words[0].isdecimal():
             if len(words) != len(header):
                 raise SourceError("a line of its table is cut off")
-            said = dict(zip(header, words, strict=True))
+            cells = dict(zip(header, words, strict=True))
             report = Report("hy-smi", "Hygon", int(words[0]))
-            report.say("temperatures_c", {"chip": number(said.get("Temp"))})
-            report.say("power_limit_w", number(said.get("PwrCap")))
-            report.say("utilisation_percent", number(said.get(f"{header[0]}%")))
-            report.say("power_w", number(said.get("AvgPwr")))
-            report.say("health", said.get("Mode"))
-            report.say("mode", {"performance": said.get("Perf"), "memory_used": said.get("VRAM%")})
+            report.record("temperatures_c", {"chip": number(cells.get("Temp"))})
+            report.record("power_limit_w", number(cells.get("PwrCap")))
+            report.record("utilisation_percent", number(cells.get(f"{header[0]}%")))
+            report.record("power_w", number(cells.get("AvgPwr")))
+            report.record("health", cells.get("Mode"))
+            report.record("mode", {"performance": cells.get("Perf"), "memory_used": cells.get("VRAM%")})
             found.append(report)
     return found
 
@@ -145,11 +145,11 @@ def iluvatar(text: str) -> list[Report]:
         if name is None:
             continue
         report = Report("ixsmi", "Iluvatar", int(name[1]))
-        report.say("model", name[2].strip())
-        report.say("versions", versions)
-        report.say("pci_address", pci_address(one[1].split()[0] if one[1] else None))
+        report.record("model", name[2].strip())
+        report.record("versions", versions)
+        report.record("pci_address", pci_address(one[1].split()[0] if one[1] else None))
         clocks = re.findall(r"(\d+)MHz", one[2]) if len(one) > 2 else []
-        report.say("clocks_mhz", dict(zip(("sm", "memory"), map(float, clocks), strict=False)))
+        report.record("clocks_mhz", dict(zip(("sm", "memory"), map(float, clocks), strict=False)))
         _second_row(report, other)
         found.append(report)
     return found
@@ -169,12 +169,12 @@ def gaudi(text: str) -> list[Report]:
         if name is None:
             continue
         report = Report("hl-smi", "Habana", int(name[1]))
-        report.say("model", name[2])
-        report.say("versions", versions)
-        report.say("firmware", versions["firmware"])
-        report.say("pci_address", pci_address(one[1].split()[0] if one[1] else None))
+        report.record("model", name[2])
+        report.record("versions", versions)
+        report.record("firmware", versions["firmware"])
+        report.record("pci_address", pci_address(one[1].split()[0] if one[1] else None))
         errors = whole(one[2].split()[0]) if len(one) > 2 and one[2] else None
-        report.say("memory_errors", None if errors is None else {"ecc_uncorrected_volatile": errors})
+        report.record("memory_errors", None if errors is None else {"ecc_uncorrected_volatile": errors})
         _second_row(report, other)
         found.append(report)
     return found
@@ -193,16 +193,16 @@ def metax(text: str) -> list[Report]:
     for line in text.splitlines():
         if match := re.match(r"\s*GPU#(\d+)\s+(\S+)\s+([0-9a-fA-F:.]+)\s*(.*)$", line):
             current = found.setdefault(int(match[1]), Report("mx-smi", "MetaX", int(match[1])))
-            current.say("model", match[2])
-            current.say("pci_address", pci_address(match[3]))
-            current.say("versions", versions)
+            current.record("model", match[2])
+            current.record("pci_address", pci_address(match[3]))
+            current.record("versions", versions)
             uuid = re.search(r"\(UUID:\s*(\S+?)\)", match[4])
-            current.say("serial", uuid[1] if uuid else None)
+            current.record("serial", uuid[1] if uuid else None)
             state = re.sub(r"\s*\(UUID:.*", "", match[4]).strip()
             if state:
-                current.say("health", state)
+                current.record("health", state)
         elif current is not None and (match := re.match(r"\s*([\w-]+(?:\(sensor\d+\))?)\s*:\s*([\d.]+) C\s*$", line)):
-            current.say("temperatures_c", {match[1]: float(match[2])})
+            current.record("temperatures_c", {match[1]: float(match[2])})
     return list(found.values())
 
 
@@ -217,22 +217,22 @@ def moore_threads(text: str) -> list[Report]:
         cells = [cell.strip() for cell in line.split("|")]
         if len(cells) >= 3 and (match := re.match(r"(\d+)\s+(.+)", cells[0])):
             report = Report("mthreads-gmi", "Moore Threads", int(match[1]))
-            report.say("model", match[2].strip())
-            report.say("versions", versions)
-            report.say("pci_address", pci_address(cells[1]))
+            report.record("model", match[2].strip())
+            report.record("versions", versions)
+            report.record("pci_address", pci_address(cells[1]))
             usage = re.match(r"(\d+)%\s+(.*)", " ".join(cells[2:]))
             if usage is not None:
-                report.say("utilisation_percent", float(usage[1]))
+                report.record("utilisation_percent", float(usage[1]))
                 _memory(report, usage[2])
             found.append(report)
         elif found and len(cells) >= 3:
             if (match := re.match(r"(\d+)x\((\d+)x\)", cells[1])) is not None:
                 state = f"{match[1]} of {match[2]} lanes" + ("" if match[1] == match[2] else ", degraded")
-                found[-1].say("links", {"pcie": state})
+                found[-1].record("links", {"pcie": state})
             if (match := re.match(r"(\d+)C\b", cells[2])) is not None:
-                found[-1].say("temperatures_c", {"chip": float(match[1])})
+                found[-1].record("temperatures_c", {"chip": float(match[1])})
             elif cells[2] and not cells[0] and not cells[1]:
-                found[-1].say("mode", {"ecc": cells[2]})
+                found[-1].record("mode", {"ecc": cells[2]})
     return found
 
 
@@ -245,9 +245,9 @@ def kunlunxin(text: str) -> list[Report]:
     found = []
     for match in re.finditer(r"^\|\s*(\d+)\s+(\S[^|]*?)\s*\|\s*([0-9A-Fa-f:.]+)", text, re.MULTILINE):
         report = Report("xpu-smi (Kunlunxin)", "Kunlunxin", int(match[1]))
-        report.say("model", match[2])
-        report.say("pci_address", pci_address(match[3]))
-        report.say("versions", versions)
+        report.record("model", match[2])
+        report.record("pci_address", pci_address(match[3]))
+        report.record("versions", versions)
         found.append(report)
     return found
 

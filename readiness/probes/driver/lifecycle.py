@@ -87,7 +87,7 @@ def open_once(accelerator: Accelerator, timeout_s: float) -> Opening:
     status = _wait(pid, started + timeout_s)
     opening = _opening(answer, status, time.monotonic() - started, None if status is not None else _end(pid))
     if opening.failure is not None:
-        disk.refuse(opening.failure)
+        disk.raise_if_full(opening.failure)
     return opening
 
 

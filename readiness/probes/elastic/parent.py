@@ -107,7 +107,7 @@ def restarts(accelerator: Accelerator, placement: Placement, folder: Path, *, tr
             done = job(accelerator, placement, folder / f"{own_store}-{number}", own_store, number, limits)
             yield _row(done, len(placement.ranks))
             if not done.came_back(len(placement.ranks)):
-                disk.refuse(done.words or "a job under torchrun was not restarted", (folder,))
+                disk.raise_if_full(done.words or "a job under torchrun was not restarted", (folder,))
             if done.fault_at is None:
                 reason = done.words or f"no worker reached its fault within {limits.start_s:g} s"
                 yield Measurement("completed", 0, placement.labels, about=f"torchrun: {reason}"[:LONGEST_ABOUT])

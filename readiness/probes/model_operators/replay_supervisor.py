@@ -156,5 +156,5 @@ def _result_of(end: TaskEnd[Task]) -> ReplayResult:
         outcome = Outcome.HANG if end.status is TaskStatus.HUNG else Outcome.CRASHED
         result = ReplayResult(outcome, Phase(end.phase or Phase.FORWARD), end.reason, True, end.detail)
     if not result.outcome.right:
-        disk.refuse(result.detail)
+        disk.raise_if_full(result.detail)
     return result

@@ -146,6 +146,6 @@ def _result_of(end: TaskEnd[Task]) -> SweepResult | None:
         end.rest[0] = replace(end.rest[0], full_variants=True)
     harmless = result.outcome.right or result.outcome is Outcome.UNJUDGED
     if not harmless:
-        disk.refuse(result.detail)
+        disk.raise_if_full(result.detail)
     result = task.fatal if task.fatal is not None and harmless else result
     return replace(result, refused_offset=task.refused_offset)

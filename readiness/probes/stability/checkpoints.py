@@ -224,8 +224,8 @@ def round_trip(accelerator: Accelerator, target: torch.device, refusals: tuple[t
 
 def _refusal(error: Exception) -> str:
     """Why a tensor cannot be saved, in a line. Raises OSError where the disk is to blame."""
-    if disk.is_want(error):
-        raise disk.want(str(error)) from None
+    if disk.is_disk_full(error):
+        raise disk.full_error(str(error)) from None
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:200]
 
 

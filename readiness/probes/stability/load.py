@@ -222,8 +222,8 @@ class Load:
         tally.wrong += 1
 
     def _count(self, tally: Tally, problem: Exception) -> None:
-        if disk.is_want(problem):
-            raise disk.want(str(problem)) from None
+        if disk.is_disk_full(problem):
+            raise disk.full_error(str(problem)) from None
         tally.errors += 1
         lines = str(problem).strip().splitlines()
         tally.error = f"{type(problem).__name__}: {lines[0] if lines else ''}"[:160]

@@ -43,7 +43,7 @@ from readiness.distributed.status_board import StatusBoard
 from readiness.distributed.types import Json
 from readiness.host import disk
 from readiness.host.temp_dirs import anonymous_file
-from tests.support import cpu, want_of_disk
+from tests.support import cpu, disk_full
 from tests.support import ranks as support
 
 
@@ -134,7 +134,7 @@ def test_a_fault_is_laid_at_the_door_of_its_rank(
 
 def test_a_rank_that_fails_for_want_of_disk_has_failed_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as planted:
-        support.at_call("all_reduce", 3, 1, want_of_disk, planted)
+        support.at_call("all_reduce", 3, 1, disk_full, planted)
         with pytest.raises(OSError, match=r"rank 1 .*No space left on device") as info:
             run(summing)
     assert info.value.errno == errno.ENOSPC

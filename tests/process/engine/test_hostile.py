@@ -49,7 +49,7 @@ class Bench:
 
     def finished(self, job: Job, limit_s: float, *, fork: bool = True) -> Worker:
         """The worker that did a job and has ended."""
-        worker = self.pool.start(job.asked(7), fork=fork, limit_s=limit_s)
+        worker = self.pool.start(job.worker_request(7), fork=fork, limit_s=limit_s)
         while not worker.ended:
             self.pool.poll(0.05)
         return worker
@@ -280,7 +280,7 @@ def test_what_is_no_figure_is_refused_where_it_is_made(bench: Bench, how: str, w
 def test_time_in_which_nobody_looked_counts_towards_no_limit(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command line was stopped (Ctrl-Z, a virtual machine that stood still) while a check worked on."""
     job = Job(bench.checks["trouble.slow_at_first"], (CPU,), settings={"marker": str(tmp_path / "marker")})
-    worker = bench.pool.start(job.asked(7), fork=True, limit_s=30.0)
+    worker = bench.pool.start(job.worker_request(7), fork=True, limit_s=30.0)
     while worker.ready is None:
         bench.pool.poll(0.05)
     now = worker.ready + 1000.0

@@ -18,7 +18,7 @@ from readiness.accelerators.remote_devices import Host
 from readiness.datamodel import Evidence, Status
 from readiness.engine.discovery import Discovery
 from readiness.engine.journal import Journal
-from readiness.engine.resume import settle
+from readiness.engine.resume import reconcile_devices
 from readiness.errors import BadFileError, Exit, UsageError
 from readiness.profile import loader as profiles
 from tests.support import checks, cpu
@@ -36,7 +36,7 @@ ASKED = {
 def folder(tmp_path: Path) -> Path:
     """A run that was begun: what was asked, one accelerator, one piece of evidence."""
     with Journal(tmp_path / "run") as journal:
-        journal.ask(ASKED | {"sha256": profiles.load("smoke", checks()).sha256})
+        journal.save_request(ASKED | {"sha256": profiles.load("smoke", checks()).sha256})
         journal.open()
         journal.begin_session()
         journal.found((cpu().facts,), {}, 0.5)
@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 def read(folder: Path) -> Journal:
     """The journal as a run that goes on finds it."""
     with Journal(folder) as journal:
-        journal.asked()
+        journal.saved_request()
         journal.open()
     return journal
 
@@ -248,8 +248,8 @@ def test_a_run_under_a_mask_that_lets_the_group_write_can_go_on(tmp_path: Path) 
     try:
         for _ in range(2):
             with Journal(tmp_path / "run") as journal:
-                if journal.asked() is None:
-                    journal.ask(ASKED)
+                if journal.saved_request() is None:
+                    journal.save_request(ASKED)
                 journal.open()
                 journal.begin_session()
                 journal.kept(("cpu:0", "many.step0"), make=True)
@@ -265,7 +265,7 @@ def test_what_a_worker_is_told_of_an_accelerator_was_found_now(folder: Path) -> 
         journal.accelerators = (
             replace(now, counters={"faults": 3}, properties={**now.properties, "pci_address": "../../etc"}),
         )
-        (settled,) = settle((now,), Discovery((now,), {}, {}), journal, 0.0)
+        (settled,) = reconcile_devices((now,), Discovery((now,), {}, {}), journal, 0.0)
     assert settled == replace(now, counters={"faults": 3})
 
 

@@ -371,5 +371,5 @@ def test_an_accelerator_that_was_not_there_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_serial_number_tells_more_than_the_machine(tmp_path: Path) -> None:
-    moved = replace(last(), asked={"machine": {"name": "node-17", "boot": "f" * 16}})
+    moved = replace(last(), request={"machine": {"name": "node-17", "boot": "f" * 16}})
     assert taken(moved, job(), tmp_path)

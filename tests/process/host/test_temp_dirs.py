@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from readiness.host.temp_dirs import scratch, sweep
+from readiness.host.temp_dirs import purge, scratch
 
 
 @pytest.fixture
@@ -77,5 +77,5 @@ def test_nothing_is_left_by_a_process_that_is_killed(temporary: Path) -> None:
 def test_what_a_process_left_can_be_swept_by_another(temporary: Path) -> None:
     (temporary / f"readiness-of-{os.getpid()}-abc").mkdir()
     (temporary / "readiness-of-1-abc").mkdir()
-    sweep(os.getpid())
+    purge(os.getpid())
     assert [left.name for left in temporary.iterdir()] == ["readiness-of-1-abc"]

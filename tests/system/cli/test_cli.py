@@ -298,7 +298,7 @@ def test_no_other_way_out_reads_as_a_verdict(tmp_path: Path, error: str) -> None
     code = (
         "from readiness import check_registry\n"
         f"def fails(): raise {error}\n"
-        "check_registry.ours = fails\n"
+        "check_registry.shipped = fails\n"
         "from readiness.__main__ import main; main()"
     )
     result = readiness("list", state=tmp_path, code=code)
@@ -349,7 +349,7 @@ def test_a_file_of_the_same_name_in_two_folders_is_refused(tmp_path: Path) -> No
 
 
 def test_an_internal_fault_is_70_never_1(tmp_path: Path) -> None:
-    code = "from readiness import check_registry; check_registry.ours = lambda: 1 / 0; from readiness.__main__ import main; main()"
+    code = "from readiness import check_registry; check_registry.shipped = lambda: 1 / 0; from readiness.__main__ import main; main()"
     result = readiness("list", state=tmp_path, code=code)
     assert result.returncode == Exit.INTERNAL
     assert "internal fault" in result.stderr
@@ -554,7 +554,7 @@ def test_the_traceback_of_an_internal_fault_drives_no_terminal(tmp_path: Path) -
     code = (
         "from readiness import check_registry\n"
         "def fault(): raise ValueError('\\x1b[2J \\u202e\\n::error::boom\\n##vso[x]')\n"
-        "check_registry.ours = fault\n"
+        "check_registry.shipped = fault\n"
         "from readiness.__main__ import main; main()"
     )
     told = readiness("list", state=tmp_path, code=code)

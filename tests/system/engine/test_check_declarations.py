@@ -167,7 +167,7 @@ def test_what_a_declaration_says_drives_no_terminal(tmp_path: Path) -> None:
 def test_nobody_is_asked_where_there_are_no_files_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(package_data.CHECKS_VARIABLE, raising=False)
     monkeypatch.setattr("readiness.engine.isolated_call.call", None)
-    assert check_declarations.discover() == check_registry.ours()
+    assert check_declarations.discover() == check_registry.shipped()
 
 
 def test_a_check_looks_at_its_settings_in_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,5 +222,5 @@ def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv(package_data.CHECKS_VARIABLE, str(folder))
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(CheckFileError, match="it cannot be listed: Permission denied") as caught:
-        check_registry.discover(ours=False)
+        check_registry.discover(shipped=False)
     assert caught.value.place == str(folder / "own")

@@ -402,11 +402,11 @@ def test_chips_of_other_hosts_count_and_their_software_is_compared() -> None:
 def test_what_libraries_of_collectives_are_told_is_compared_between_hosts() -> None:
     accelerator = with_hosts(another("node2"), another("node3"))
 
-    def with_variables(ours: dict[str, str] | None, *theirs: dict[str, str] | None) -> list[float]:
+    def with_variables(own: dict[str, str] | None, *remote: dict[str, str] | None) -> list[float]:
         first, *others = accelerator.peers
         told = [
             replace(facts, properties={**facts.properties, "collective_variables": variables})
-            for facts, variables in zip((first, *others), (ours, *theirs), strict=True)
+            for facts, variables in zip((first, *others), (own, *remote), strict=True)
         ]
         accelerator.facts, accelerator.peers = told[0], tuple(told)
         return values(run_check("multichip.world", accelerator), "variable_differences")

@@ -156,7 +156,7 @@ def test_requirements_asked_otherwise_say_so() -> None:
 def test_what_was_measured_on_one_only_is_listed() -> None:
     lost = replace(good().accelerators[0], evidence=())
     comparison = compared(a=good(), b=build.assessment(lost))
-    assert [(lack.check, sorted(lack.says)) for lack in comparison.lacks] == [("parity.matmul", ["measured", "not run"])]
+    assert [(lack.check, sorted(lack.statements)) for lack in comparison.lacks] == [("parity.matmul", ["measured", "not run"])]
 
 
 # ---------------------------------------------------------------------------------------------------------------- reports

@@ -366,7 +366,7 @@ def unfounded(limit: str, value: float | bool, outcome: Outcome, earned: float =
     """What is said of a finding whose evidence has its value."""
     made = Finding("a", Use.TRAINING, Level.MUST, outcome, limit, 1.0, "c.d", "m", value=value, earned=earned)
     evidence = Evidence("c.d", Status.MEASURED, measurements=(Measurement("m", value),))
-    return early_versions.unfounded(made, {"c.d": evidence})
+    return early_versions.contradiction(made, {"c.d": evidence})
 
 
 LIMITS = [

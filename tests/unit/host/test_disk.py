@@ -35,23 +35,23 @@ def wrapped(problem: Exception) -> BaseException:
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_known_by_its_number_its_words_and_its_cause(number: int) -> None:
     problem = OSError(number, os.strerror(number))
-    assert disk.is_want(problem)
-    assert disk.is_want(wrapped(problem))
-    assert disk.is_want(RuntimeError(f"NCCL: {os.strerror(number).upper()}"))
-    assert disk.is_want(disk.want("the checkpoint"))
+    assert disk.is_disk_full(problem)
+    assert disk.is_disk_full(wrapped(problem))
+    assert disk.is_disk_full(RuntimeError(f"NCCL: {os.strerror(number).upper()}"))
+    assert disk.is_disk_full(disk.full_error("the checkpoint"))
 
 
 def test_another_error_is_none() -> None:
     for problem in (OSError(errno.EIO, "Input/output error"), wrapped(ValueError("no")), KeyError("space"), None):
-        assert not disk.is_want(problem)
+        assert not disk.is_disk_full(problem)
 
 
 def test_what_torch_raises_over_a_full_disk_is_known() -> None:
     """Its words say nothing of a disk; the error that led to it does."""
     with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123
         problem = caught(lambda: torch.save({"a": torch.zeros(10_000)}, full))
-    assert disk.is_want(problem)
-    assert disk.says_want(disk.describe(problem, "RuntimeError: unexpected pos"))
+    assert disk.is_disk_full(problem)
+    assert disk.mentions_full_disk(disk.describe(problem, "RuntimeError: unexpected pos"))
 
 
 def test_errors_that_lead_in_a_circle_or_cannot_be_told_end() -> None:
@@ -61,7 +61,7 @@ def test_errors_that_lead_in_a_circle_or_cannot_be_told_end() -> None:
 
     one, other = MuteError(), ValueError()
     one.__context__, other.__context__ = other, one
-    assert not disk.is_want(one)
+    assert not disk.is_disk_full(one)
 
 
 @pytest.mark.parametrize(
@@ -83,15 +83,15 @@ def test_a_full_file_system_is_told_from_one_without_a_bound(
     assert disk.full([tmp_path]) == (str(tmp_path) if full else None)
     if full:
         with pytest.raises(OSError, match=f"{tmp_path} is full: rank 1 raised") as info:
-            disk.refuse("rank 1 raised", [tmp_path])
+            disk.raise_if_full("rank 1 raised", [tmp_path])
         assert info.value.errno == errno.ENOSPC
     else:
-        disk.refuse("rank 1 raised", [tmp_path])
+        disk.raise_if_full("rank 1 raised", [tmp_path])
 
 
 def test_a_failure_whose_words_say_it_is_no_failure_of_a_device() -> None:
     with pytest.raises(OSError, match="No space left on device: '/dev/shm/nccl'"):
-        disk.refuse("No space left on device: '/dev/shm/nccl'")
+        disk.raise_if_full("No space left on device: '/dev/shm/nccl'")
 
 
 def test_a_folder_that_is_not_there_is_not_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

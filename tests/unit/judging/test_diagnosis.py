@@ -278,6 +278,6 @@ def test_rules_have_an_id_each_and_say_what_to_do() -> None:
     assert len(set(ids)) == len(ids)
     for rule in (*rules.OPERATOR_RULES, *rules.RULES):
         assert rule.remedy.endswith(".")
-        assert not rule.says.endswith(".")
+        assert not rule.sentence.endswith(".")
 
 

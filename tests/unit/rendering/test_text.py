@@ -176,7 +176,7 @@ def groups(*makes: object, **changes: object) -> list[rendering.DeviceGroup]:
         build.accelerator(findings, facts_=build.facts(f"cuda:{number}"))  # type: ignore[arg-type]
         for number, findings in enumerate(makes)
     ]
-    return rendering.alike(build.assessment(*items))
+    return rendering.group_devices(build.assessment(*items))
 
 
 def test_accelerators_are_alike_if_the_same_is_said_of_them() -> None:
@@ -205,7 +205,7 @@ def test_another_model_or_software_or_a_simulated_one_is_not_alike() -> None:
         build.facts("a:0"), build.facts("a:1", model="A2"), build.facts("a:2", software={}),
         build.facts("a:3", properties=build.SIMULATED), build.facts("a:4"),
     ]  # fmt: skip
-    found = rendering.alike(build.assessment(*(build.accelerator((), facts_=device) for device in devices)))
+    found = rendering.group_devices(build.assessment(*(build.accelerator((), facts_=device) for device in devices)))
     assert [group.title() for group in found] == ["a:0, a:4 (2 identical)", "a:1", "a:2", "a:3 (simulated)"]
 
 
@@ -237,7 +237,7 @@ def test_their_own_names_in_front_of_words_make_no_difference() -> None:
 
 
 def test_what_was_measured_on_several_as_one_says_so() -> None:
-    (first, second) = rendering.alike(build.simulated())
+    (first, second) = rendering.group_devices(build.simulated())
     collectives, = (entry for entry in first.entries[rendering.Kind.BLOCKER] if entry.finding.requirement == "collectives-correct")
     assert collectives.together == "sim:0 to sim:3"
     assert collectives.only == ""
@@ -245,7 +245,7 @@ def test_what_was_measured_on_several_as_one_says_so() -> None:
 
 
 def test_the_time_of_several_is_the_longest_and_mishaps_are_told_apart() -> None:
-    (first, _) = rendering.alike(build.simulated())
+    (first, _) = rendering.group_devices(build.simulated())
     assert [(time.check, time.seconds, time.applies_to) for time in first.times] == [
         ("multichip.collectives", 33.0, ""), ("operators.sweep", 13.0, ""),
     ]  # fmt: skip

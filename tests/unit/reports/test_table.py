@@ -43,8 +43,8 @@ def test_without_colour_nothing_acts_on_a_terminal(made: Any) -> None:
 
 def test_with_colour_only_our_own_sequences_are_there() -> None:
     coloured = render("table", build.hostile(), colour=True)
-    ours = {f"\x1b[{style}m" for style in ("0", "1", "2", "1;31", "1;32", "1;33")}
-    assert set(re.findall(r"\x1b[^m]*m?", coloured)) <= ours
+    styles = {f"\x1b[{style}m" for style in ("0", "1", "2", "1;31", "1;32", "1;33")}
+    assert set(re.findall(r"\x1b[^m]*m?", coloured)) <= styles
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == render("table", build.hostile())
 
 

@@ -253,7 +253,7 @@ def test_the_details_of_a_chip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_driver_and_firmware_that_do_not_fit() -> None:
     report = Report("npu-smi", "Huawei", 0)
-    npu_smi.say_board(report, "Software Version : 25.0\nCompatibility : NOT OK\n")
+    npu_smi.record_board(report, "Software Version : 25.0\nCompatibility : NOT OK\n")
     assert actions(report.reading()) == {"update-software"}
 
 
@@ -272,7 +272,7 @@ def test_a_table_that_is_none_or_cut_off_says_nothing(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "健康状态 : 正常\n", "Health Status : \n", "\ufffd\ufffd", "Health Status : NA\n"])
 def test_an_answer_about_health_that_cannot_be_read_is_not_healthy(text: str) -> None:
     report = Report("npu-smi", "Huawei", 0)
-    npu_smi.say_health(report, text)
+    npu_smi.record_health(report, text)
     reading = report.reading()
     assert reading.field("health").state is not State.PRESENT
     assert not reading.health_is_known
@@ -280,7 +280,7 @@ def test_an_answer_about_health_that_cannot_be_read_is_not_healthy(text: str) ->
 
 def test_a_word_that_nobody_knows_is_neither_healthy_nor_silent() -> None:
     report = Report("npu-smi", "Huawei", 0)
-    npu_smi.say_health(report, "Health Status : Gut\nError Code : NA\n")
+    npu_smi.record_health(report, "Health Status : Gut\nError Code : NA\n")
     assert actions(report.reading()) == {"contact-vendor"}
 
 

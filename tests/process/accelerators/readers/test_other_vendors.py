@@ -261,7 +261,7 @@ def test_metrics_of_another_layout_say_nothing_of_throttling(data: bytes, tmp_pa
     file = tmp_path / "gpu_metrics"
     file.write_bytes(data)
     report = Report("sysfs", "AMD", 0)
-    amd._say_throttling(report, file)
+    amd._record_throttling(report, file)
     assert report.reading().field("throttle_reasons").state is not State.PRESENT
 
 
@@ -322,7 +322,7 @@ def test_a_quiet_log_names_no_fault() -> None:
 
 def test_health_of_intel_that_names_no_state_is_unreadable() -> None:
     report = Report("xpu-smi", "Intel", 0)
-    intel.say_health(report, "| Device ID | 0 |\n")
+    intel.record_health(report, "| Device ID | 0 |\n")
     assert report.reading().field("health").state is State.UNREADABLE
 
 

@@ -45,7 +45,7 @@ class Telling(FakeStack):
 def report(**said: Any) -> Reading:
     made = Report("tool", "Huawei", 0)
     for name, what in said.items():
-        made.say(name, what)
+        made.record(name, what)
     return made.reading()
 
 

@@ -14,7 +14,7 @@ import torch
 
 from readiness.accelerators.base import Accelerator
 from readiness.probes.driver import lifecycle
-from tests.support import cpu, run_check, value, values, want_of_disk
+from tests.support import cpu, disk_full, run_check, value, values
 
 Use = Callable[[Accelerator], str | None]
 
@@ -57,7 +57,7 @@ def test_a_device_that_does_not_open(monkeypatch: pytest.MonkeyPatch, act: Calla
 
 
 def test_a_process_that_finds_no_room_on_the_disk_tells_nothing_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    _in_children(monkeypatch, want_of_disk)
+    _in_children(monkeypatch, disk_full)
     with pytest.raises(OSError, match="No space left on device"):
         run_check("driver.lifecycle", opens=2)
 

@@ -23,7 +23,7 @@ from readiness.probes.rank_faults import measurements, parent
 from readiness.probes.rank_faults import rank as rank_faults_rank
 from readiness.probes.rank_faults.fault_injection import RankResponse
 from readiness.probes.rank_faults.faults import RANK_FAULTS, Fault, FaultInjected, Guard, Noticed, RankFault
-from tests.support import cpu, run_check, value, values, want_of_disk
+from tests.support import cpu, disk_full, run_check, value, values
 from tests.support import ranks as support
 
 LOSSES = (Fault.KILLED, Fault.STOPPED, Fault.ABSENT, Fault.RAISING)
@@ -247,7 +247,7 @@ def test_a_rank_that_goes_by_itself_is_named_and_nothing_else_is_told(fault: Any
 
 
 def test_a_rank_that_finds_no_room_on_the_disk_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    support.at_call("all_reduce", 20, 2, want_of_disk, monkeypatch)
+    support.at_call("all_reduce", 20, 2, disk_full, monkeypatch)
     with pytest.raises(OSError, match=r"rank 2 .*No space left on device"):
         checked(monkeypatch, RankFault(Fault.NONE))
 

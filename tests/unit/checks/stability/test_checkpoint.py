@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from readiness.datamodel import Evidence, Status
-from tests.support import cpu, run_check, value, values, want_of_disk
+from tests.support import cpu, disk_full, run_check, value, values
 
 TENSORS = 16
 
@@ -43,7 +43,7 @@ def test_what_a_full_disk_does_not_take_is_no_refusal_of_the_device(what: str | 
 
     def save(value: Any, *rest: Any) -> None:
         if (isinstance(value, torch.Tensor) and what is None) or (isinstance(value, dict) and what in value):
-            want_of_disk()
+            disk_full()
         honest(value, *rest)
 
     monkeypatch.setattr(torch, "save", save)

@@ -23,7 +23,7 @@ from readiness.probes.stability.op_batches import ERRORS_OF_ONE
 from readiness.probes.stability.operations import OPERATIONS
 from readiness.probes.stability.thermal_load import Product, Span, ThermalLoad
 from readiness.profile import loader
-from tests.support import cpu, run_check, value, values, want_of_disk
+from tests.support import cpu, disk_full, run_check, value, values
 from tests.support.parity import Change, Defect, Tensor, refuse, scale_gradient
 
 SHORT = 0.3
@@ -185,7 +185,7 @@ def test_an_operation_that_finds_no_room_on_the_disk_tells_nothing() -> None:
     calls = itertools.count(1)
 
     def change(function: Any, *args: Any, **kwargs: Any) -> Any:
-        return want_of_disk() if next(calls) > 40 else function(*args, **kwargs)
+        return disk_full() if next(calls) > 40 else function(*args, **kwargs)
 
     with Defect(["rms_norm"], change), pytest.raises(OSError, match="No space left on device"):
         loaded(*[lambda: None] * 30)
@@ -262,8 +262,8 @@ def heat(*device_ms: float, host_ms: tuple[float, ...] = (), samples: int = 100)
     found = ThermalLoad(cpu(), product, product if host_ms else None, 5.0)
     host = host_ms or (float("inf"),) * len(device_ms)
     found.spans = [
-        Span(5.0 * index, 5.0 * (index + 1), samples, ours, theirs)
-        for index, (ours, theirs) in enumerate(zip(device_ms, host, strict=True))
+        Span(5.0 * index, 5.0 * (index + 1), samples, device_time, host_time)
+        for index, (device_time, host_time) in enumerate(zip(device_ms, host, strict=True))
     ]
     return found
 
