@@ -1,4 +1,4 @@
-"""What reading and judging a saved assessment costs, by its size, against parsing its JSON alone.
+"""Cost of reading and judging a saved assessment, by its size, against parsing its JSON alone.
 
 Run by hand: `python benchmarks/assessments.py [ACCELERATORS ...]`. Seconds of a processor, so that a busy host changes
 little; the named alternatives are `json.loads` of the same text, and `jsonschema` in place of the compiled schema (for up

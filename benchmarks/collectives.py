@@ -76,7 +76,7 @@ dist.destroy_process_group()
 
 
 def several(ranks: int) -> Accelerator:
-    """As many chips as ranks, all of them this CPU."""
+    """Return an accelerator with as many chips as ranks, all of them this CPU."""
     stack = accelerators.stack("cpu")
     one = next(iter(stack.discover()))
     facts = [dataclasses.replace(one, id=f"cpu:{index}", index=index) for index in range(ranks)]
@@ -84,7 +84,7 @@ def several(ranks: int) -> Accelerator:
 
 
 def torchrun(script: str, ranks: int, *arguments: str) -> str:
-    """What a script prints under torchrun."""
+    """Return the output of a script under torchrun."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "bare.py")
         file.write_text(script)
@@ -95,7 +95,7 @@ def torchrun(script: str, ranks: int, *arguments: str) -> str:
 
 
 def first_sum(context: RankContext) -> Iterator[dict[str, float]]:
-    """A rank that does nothing but one sum."""
+    """Run a rank that does nothing but one sum."""
     one = torch.ones(1)
     with context.step("the first sum"):
         dist.all_reduce(one)

@@ -1,4 +1,4 @@
-"""What it costs to give every check a process of its own: forked from the prepared one, against a fresh interpreter.
+"""Cost of a process for every check: forked from the forkserver, against a fresh interpreter.
 
 Run by hand: `python benchmarks/isolation.py`. Both kinds do the same job, a look at the versions of the stack, in
 turn in one run; the named alternative is a fresh interpreter per check, which imports torch each time.

@@ -147,13 +147,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def timed(side: Side) -> tuple[int, float, float]:
-    """What a side tells, and its CPU seconds with those of its children."""
+    """Return a side's result, and its CPU seconds with those of its children."""
     before = cpu_seconds()
     return *side(), cpu_seconds() - before
 
 
 def cpu_seconds() -> float:
-    """Of this process and of its children that have ended."""
+    """Return the CPU seconds of this process and of its children that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 

@@ -1,4 +1,4 @@
-"""What each report of a saved assessment costs, in seconds of a processor and in memory, by the number of accelerators.
+"""Cost of each report of a saved assessment, in CPU seconds and in memory, by the number of accelerators.
 
 Run by hand: `python benchmarks/reports.py [ACCELERATORS ...]`. Each format is rendered in a process of its own that has read
 the assessment before; the named alternative is `json.dumps` of the same document. All accelerators are alike in the first
@@ -55,7 +55,7 @@ def _table(folder: Path, count: int, distinct: bool) -> None:
 
 
 def _distinct(text: str) -> str:
-    """The same assessment with another model for each accelerator."""
+    """Return the assessment with another model for each accelerator."""
     read = assessment.from_json(json.loads(text), "here")
     items = tuple(
         replace(item, facts=replace(item.facts, model=f"model {number}")) for number, item in enumerate(read.accelerators)

@@ -1,4 +1,4 @@
-"""What the simulated device costs against the CPU itself: a transformer's training step, single calls, the operator sweep.
+"""Cost of the simulated device against the CPU itself: a transformer's training step, single calls, the operator sweep.
 
     python benchmarks/simulator.py
 

@@ -1,4 +1,4 @@
-"""How fast the command line answers, against the cheapest thing that could answer in its place.
+"""Start-up time of the command line, against the cheapest alternative.
 
 Run by hand: `python benchmarks/startup.py`. Prints medians of interleaved runs and their ratios.
 """

@@ -42,7 +42,9 @@ class Standard:
 
     @property
     def obeyed(self) -> Standard:
-        """The same stream, for commands that a pipeline is to take: whoever writes them has escaped what they quote."""
+        """Return the stream unchanged, for commands that a pipeline is meant to run: their writer has escaped what they
+        quote.
+        """
         stream = Standard(self._stream, self._what)
         stream._broken = lambda text: text
         return stream

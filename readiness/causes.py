@@ -7,14 +7,14 @@ from enum import StrEnum
 
 
 class StopCause(StrEnum):
-    """Why a run or a rehearsal ended early."""
+    """Reason why a run or a rehearsal ended early."""
 
     INTERRUPTED = "interrupted"  # by a signal
     TIME_UP = "time-up"          # the time granted with --within
 
 
 class KillCause(StrEnum):
-    """Why the process of a check was killed from outside, or could not start."""
+    """Reason why the process of a check was killed from outside, or could not start."""
 
     TIME_LIMIT = "time-limit"
     MEMORY = "host-memory"         # by us or by the kernel, before the host had none left
@@ -27,7 +27,7 @@ class KillCause(StrEnum):
 
 
 class SkipCause(StrEnum):
-    """Why a check did not run, or its result says nothing about the accelerator."""
+    """Reason why a check did not run, or why its result says nothing about the accelerator."""
 
     EXPRESSION = "left-out-by-expression"
     FAILED = "left-out-by-failed"

@@ -35,7 +35,7 @@ class Scope(StrEnum):
 
 
 class Phase(StrEnum):
-    """When a check runs: `last` are checks on the whole run (fault counters)."""
+    """Time at which a check runs: `last` are checks on the whole run (fault counters)."""
 
     ANY = "any"
     LAST = "last"

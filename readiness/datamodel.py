@@ -28,7 +28,7 @@ class Level(StrEnum):
 
 
 class Status(StrEnum):
-    """How a check ended on one accelerator."""
+    """Outcome of a check on one accelerator."""
 
     MEASURED = "measured"
     SKIPPED = "skipped"      # it did not run, or found that it has nothing to measure here; the reason says why
@@ -89,7 +89,7 @@ class Action(StrEnum):
 
 
 class Better(StrEnum):
-    """In which direction a measurement gets better."""
+    """Direction in which a measurement gets better."""
 
     HIGHER = "higher"
     LOWER = "lower"
@@ -97,7 +97,7 @@ class Better(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What a measurement of a check means, and what a requirement on it says where its profile says nothing else.
+    """Meaning of a check's measurement, and the default prose of a requirement on it.
 
     `unit` is "1" for a number without one. `meaning` is one sentence about the value; `better` is None where neither
     direction is better. `title` says in plain words what holds where a requirement is met; in it and in the other texts
@@ -173,7 +173,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a long check is doing now, for the progress display. Not saved."""
+    """Current step of a long check, for the progress display. Not saved."""
 
     text: str
 
@@ -183,7 +183,7 @@ Yield = Measurement | Row | Note
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Everything that one check yielded on one accelerator.
+    """Result of one check on one accelerator: status, measurements, rows, environment.
 
     `seconds` is the wall time of the last try, `attempts` the number of tries, 0 where it did not run, `cause` for programs
     what `reason` is for people, `log` the tail of what was printed, `process` how it ended (`exit_code`, `signal`, ...),
@@ -207,7 +207,7 @@ class Evidence:
 
 
 class Operator(StrEnum):
-    """How a limit compares. Fixed: nothing in a profile is code."""
+    """Comparison of a limit. Fixed: nothing in a profile is code."""
 
     AT_LEAST = "at_least"
     AT_MOST = "at_most"
@@ -220,7 +220,7 @@ Number = float | int | bool
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What a measurement must satisfy. `high` is the upper end of `between`.
+    """Condition on a measurement. `high` is the upper end of `between`.
 
     `zero` is the value from which on partial credit begins: nothing there, everything at the bound. Only with
     `at_least` and `at_most`.
@@ -242,7 +242,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """What to do when a requirement is not met."""
+    """Action to take when a requirement is not met."""
 
     text: str
     action: Action = Action.NONE

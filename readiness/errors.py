@@ -25,7 +25,7 @@ def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str
 
 
 class ReadinessError(Exception):
-    """What went wrong, where, and what to do.
+    """Base class of errors: the problem, its place, and the remedy.
 
     `place` is a file, `file:line` or a flag; `remedy` is one sentence. The message is one paragraph for a person.
     """
@@ -59,7 +59,7 @@ class CheckFileError(UsageError):
 
 
 class InternalError(ReadinessError):
-    """A fault of readiness itself; it says nothing about the accelerator."""
+    """A fault of readiness itself, which says nothing about the accelerator."""
 
     exit_code = Exit.INTERNAL
 

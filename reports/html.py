@@ -73,7 +73,7 @@ def _profile(assessment: Assessment) -> str:
 
 
 def _facts(assessment: Assessment, groups: Sequence[DeviceGroup]) -> Iterator[tuple[str, str]]:
-    """What was assessed, against what, when and with what."""
+    """Return what was assessed, against what, when and with what."""
     shown = groups[:_MOST_GROUPS]
     for group in shown:
         yield "Accelerator" if len(group.items) == 1 else "Accelerators", f"{group.title()}: {rendering.device(group.lead)}"
@@ -90,7 +90,7 @@ def _facts(assessment: Assessment, groups: Sequence[DeviceGroup]) -> Iterator[tu
 
 
 def _notes(assessment: Assessment) -> Iterator[str]:
-    """What must be known before any verdict is read."""
+    """Yield what a reader must know before any verdict."""
     if assessment.interrupted:
         yield "This run was stopped early: what was not measured counts as unknown."
     if not assessment.accelerators:
@@ -196,7 +196,7 @@ def _waivers(finding: Finding) -> Iterator[str]:
 
 
 def _unknown(groups: Sequence[DeviceGroup], order: Mapping[str, int]) -> list[dict[str, Any]]:
-    """What was not measured, by the reason; what would settle it, and of how many requirements of which level it speaks."""
+    """Return what was not measured, by reason: the remedy, and how many requirements of which level."""
     found: dict[tuple[str, ...], tuple[dict[str, Level], list[str], list[str]]] = {}
     for group in groups:
         kept, left_out = rendering.left_out(group.entries[Kind.UNKNOWN])

@@ -35,7 +35,7 @@ class _Family:
 
     @property
     def lines(self) -> Iterator[str]:
-        """As text."""
+        """Return the samples as text."""
         if self.samples:
             yield f"# HELP {self.name} {self.help}"
             yield f"# TYPE {self.name} gauge"

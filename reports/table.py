@@ -72,7 +72,7 @@ _STYLES = {"stop": "bad", "limit": "bold", "weight": ""}
 
 
 def _diagnosis(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
-    """What is wrong in a few sentences, before all that follows from it."""
+    """Yield the defects in a few sentences, before all that follows from them."""
     lines = list(diagnosis.lines(assessment, width))
     if not lines:
         return

@@ -1,4 +1,4 @@
-"""What the vendor's own tools and libraries say of the device's health."""
+"""Device health, as reported by the vendor's own tools and libraries."""
 
 from __future__ import annotations
 

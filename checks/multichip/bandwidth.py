@@ -1,4 +1,4 @@
-"""How fast ranks exchange, in every size and group, against a raw transfer in the same run."""
+"""Bandwidth between ranks, in every size and group, against a raw transfer in the same run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose doing a wrong result is: sender, receiver, link or compute, of which chip."""
+"""Origin of a wrong result: sender, receiver, link or compute, and which chip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every way to train one model on several chips against training it on one."""
+"""Every way to train one model on several chips, compared with training it on one."""
 
 from __future__ import annotations
 

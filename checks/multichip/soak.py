@@ -9,7 +9,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Row, Scope, Yi
 
 
 def recount(path: Path) -> Iterator[Yield]:
-    """What a soak that was cut off had found by then."""
+    """Return what a soak had found when it was cut off."""
     from readiness.probes.soak import measurements as soak_measurements
     from readiness.probes.soak import soak_log
 

@@ -1,4 +1,4 @@
-"""How many chips there are to work together."""
+"""Number of chips that work together, and whether their software agrees."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def world(accelerator: Accelerator) -> Iterator[Yield]:
 
 
 def _variables(facts: AcceleratorFacts) -> Mapping[str, str] | None:
-    """What its host tells libraries of collectives; None where that is not known."""
+    """Return the collective libraries' variables on its host; None if unknown."""
     found = facts.properties.get("collective_variables")
     return {str(name): str(value) for name, value in found.items()} if isinstance(found, Mapping) else None
 

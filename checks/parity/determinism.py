@@ -1,4 +1,4 @@
-"""The same inputs again and again: the same bits?"""
+"""Determinism: the same inputs again and again must give the same bits."""
 
 from __future__ import annotations
 

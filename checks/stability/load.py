@@ -1,4 +1,4 @@
-"""The same work again and again for as long as it takes a device to grow warm."""
+"""Sustained load: the same work again and again for as long as it takes a device to grow warm."""
 
 from __future__ import annotations
 

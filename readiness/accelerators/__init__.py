@@ -1,4 +1,4 @@
-"""The stacks readiness knows, one file each, joined with what their vendors' libraries say."""
+"""The stacks readiness supports, one file each, joined with the reports of their vendors' libraries."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from readiness.datamodel import AcceleratorFacts
 
 
 class Ascend(PluginStack):
-    """torch_npu adds the device type `npu`; driver, firmware and CANN tell their versions in files."""
+    """Stack of Huawei's Ascend: torch_npu adds the device type `npu`; versions of driver, firmware and CANN are in files."""
 
     name = "ascend"
     makers = ("Huawei",)
@@ -35,7 +35,7 @@ class Ascend(PluginStack):
         self.installation = installation
 
     def discover(self) -> Iterator[AcceleratorFacts]:
-        """The devices that the plug-in counts, with what the management library or tool says of who each is.
+        """Return the devices that the plug-in counts, with the identity that the management library or tool reports.
 
         Raises what the plug-in raises.
         """
@@ -73,7 +73,7 @@ class Ascend(PluginStack):
         return {**super().software(), **self._files().software()}
 
     def surroundings(self) -> Mapping[str, Any]:
-        """Whether driver, firmware and CANN list each other as compatible."""
+        """Return whether driver, firmware and CANN list each other as compatible."""
         return {"compatibility": self._files().compatibility()}
 
     def _files(self) -> ascend_install.AscendFiles:

@@ -37,7 +37,7 @@ class AscendFiles:
         return {component: lines.get("version") for component, lines in files.items()}
 
     def compatibility(self) -> dict[str, bool | None]:
-        """Whether driver and firmware, driver and CANN accept each other by their own lists; None where they do not tell.
+        """Return whether driver, firmware and CANN accept each other by their own lists; None if they do not say.
 
         An older driver cannot list a CANN that came later: it is enough that one of the two lists the other.
         """
@@ -56,7 +56,7 @@ class AscendFiles:
 
 
 def read(root: Path = ROOT, home: str | None = None) -> AscendFiles:
-    """What the files below this folder say; nothing is raised for one that is not there.
+    """Read the version files below this folder; a missing file is no error.
 
     `home` is where the CANN lies that is in use (`ASCEND_HOME_PATH`, which its `set_env.sh` sets): another one beside it,
     of which hosts often have several, tells nothing.
@@ -71,7 +71,7 @@ def read(root: Path = ROOT, home: str | None = None) -> AscendFiles:
 
 
 def parse(text: str) -> dict[str, str]:
-    """Lines of `key=value`; whatever is no such line is left out, the first of a key counts."""
+    """Parse lines of `key=value`; other lines are skipped, the first value of a key counts."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         if match := re.fullmatch(r"\s*(\w+)\s*=\s*(.*?)\s*", line):
@@ -85,7 +85,7 @@ def _together(how: Callable[[Iterable[bool]], bool], *answers: bool | None) -> b
 
 
 def _in_prefixes(version: str | None, listed: str | None) -> bool | None:
-    """Whether the version begins with one of `[A],[B]` or `[A,B]`: they name branches, not single versions."""
+    """Return whether the version begins with one of `[A],[B]` or `[A,B]`: they name branches, not single versions."""
     if version is None or not listed:
         return None
     prefixes = [item.strip().lower().rstrip(".") for item in re.findall(r"[^\[\],]+", listed) if item.strip()]
@@ -93,7 +93,7 @@ def _in_prefixes(version: str | None, listed: str | None) -> bool | None:
 
 
 def _in_range(version: str | None, listed: str | None) -> bool | None:
-    """Whether the version lies in `[low,high]`, compared number by number as far as the bounds go."""
+    """Return whether the version lies in `[low,high]`, compared number by number as far as the bounds go."""
     bounds = re.fullmatch(r"\s*\[([\d.]+),([\d.]+)\]\s*", listed or "")
     if version is None or bounds is None:
         return None

@@ -1,4 +1,4 @@
-"""What a stack must tell the engine, and what a check is handed: one protocol for all devices.
+"""Interface of a stack to the engine, and the `Accelerator` that a check receives: one protocol for all devices.
 
 Nothing here imports torch before a method needs it: the command line lists checks and stacks without it.
 """
@@ -75,7 +75,7 @@ class Stack(ABC):
 
     @property
     def from_forkserver(self) -> bool:
-        """Whether its workers may be forked from the prepared process, which has imported torch and no plug-in."""
+        """True if its workers may be forked from the forkserver, which has imported torch and no plug-in."""
         return self.fork_safe and self.plugin is None
 
     @abstractmethod
@@ -83,19 +83,19 @@ class Stack(ABC):
         """The devices of this stack on this machine. Called in a worker, torch imported. May raise: then none is usable."""
 
     def absence(self) -> str | None:
-        """Why this stack cannot be here, told without importing torch, or None where that takes a look through torch.
+        """Return why this stack cannot be here, found without importing torch; None if only torch can tell.
 
         Raises OutOfReachError where its devices are here and torch has no way to them.
         """
         return None
 
     def hides_all(self) -> bool:
-        """Whether a variable of the environment hides every device on purpose: it names none, or -1 before any."""
+        """Return whether a variable of the environment hides every device on purpose: it names none, or -1 before any."""
         chosen = (os.environ[name].partition(",")[0].strip().lower() for name in self.hiding if name in os.environ)
         return any(first in _NO_DEVICE for first in chosen)
 
     def refuse_none(self, root: Path, ask: Callable[[], object] = lambda: None) -> None:
-        """For a stack that counts no device: raises RuntimeError where its driver has made some and nothing hides them.
+        """Raise RuntimeError if the stack counts no device although its driver has made some and nothing hides them.
 
         `ask` is called first, where asking raises the driver's own reason.
         """
@@ -111,21 +111,23 @@ class Stack(ABC):
             importlib.import_module(self.plugin)
 
     def process_facts(self, facts: AcceleratorFacts) -> Mapping[str, Any]:  # noqa: ARG002
-        """What of this process's work on a device belongs into the environment of its evidence."""
+        """Return what this process's work on a device adds to the environment of its evidence."""
         return {}
 
     def torch_device(self, facts: AcceleratorFacts) -> torch.device:
-        """What torch calls this device in a process that has entered it."""
+        """Return torch's name of this device in a process that has entered it."""
         import torch
 
         return torch.device(self.kind, facts.index)
 
     def sharing(self, facts: AcceleratorFacts) -> int:  # noqa: ARG002
-        """How many devices, this one included, compute on the same silicon: those of a simulator all run on the host."""
+        """Return how many devices, this one included, compute on the same silicon: a simulator's all run on the host."""
         return 1
 
     def ranks_share(self, facts: AcceleratorFacts) -> bool:  # noqa: ARG002
-        """Whether the vendor's collective library lets several ranks be on one device; most want a device for each."""
+        """Return whether the vendor's collective library allows several ranks on one device; most require a device for
+        each.
+        """
         return False
 
     def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:  # noqa: ARG002
@@ -137,7 +139,7 @@ class Stack(ABC):
         return {}
 
     def reading(self, facts: AcceleratorFacts) -> Reading | None:
-        """All that the vendor's management tools and libraries say of this device now; None where there are none for it.
+        """Read the device's state from the vendor's management tools and libraries; None if there are none for it.
 
         Each source is read in a process of its own, with a time limit: one that blocks or crashes costs itself.
         """
@@ -146,15 +148,15 @@ class Stack(ABC):
         return of_device(facts, self.makers, self.hiding, self.root)
 
     def throttle_reasons(self, facts: AcceleratorFacts) -> Sequence[str] | None:  # noqa: ARG002
-        """What slows this device down now, read within milliseconds; None where nobody tells."""
+        """Return the reasons for which the device is throttled now, read within milliseconds; None if unknown."""
         return None
 
     def links(self, facts: AcceleratorFacts) -> Links | None:  # noqa: ARG002
-        """The links of this device to others as they are now; None where it has none or nobody tells."""
+        """Return the state of this device's links to others; None if it has none or it is unknown."""
         return None
 
     def slot(self, facts: AcceleratorFacts) -> Slot | None:
-        """The slot of this device as it is now; None where the kernel does not tell."""
+        """Return the state of this device's slot; None if the kernel does not report it."""
         return pcie.read(facts.properties.get("pci_address"), self.root)
 
     def module(self) -> Any:
@@ -164,7 +166,7 @@ class Stack(ABC):
         return torch.get_device_module(self.kind)
 
     def synchronize(self, device: torch.device) -> None:
-        """Wait until the device has done all that was asked of it."""
+        """Wait until the device has finished all work."""
         synchronize = getattr(self.module(), "synchronize", None)
         if synchronize is not None:
             synchronize(device)
@@ -212,7 +214,7 @@ class Accelerator:
 
     @property
     def id(self) -> str:
-        """As the user names it: `cpu:0`, `cuda:3`."""
+        """The user's name of the device: `cpu:0`, `cuda:3`."""
         return self.facts.id
 
     @property
@@ -235,7 +237,7 @@ class Accelerator:
         return torch.Generator().manual_seed(zlib.crc32(text.encode()))
 
     def synchronize(self) -> None:
-        """Wait until the device has done all that was asked of it."""
+        """Wait until the device has finished all work."""
         self.stack.synchronize(self.device)
 
     def is_usable(self) -> bool:
@@ -267,9 +269,9 @@ class Accelerator:
         return self.stack.counters(self.facts)
 
     def reading(self) -> Reading | None:
-        """What the vendor's management tools and libraries say of the device now; None where there are none for it."""
+        """Read the device's state from the vendor's management tools and libraries; None if there are none for it."""
         return self.stack.reading(self.facts)
 
     def throttle_reasons(self) -> Sequence[str] | None:
-        """What slows the device down now; None where nobody tells."""
+        """Return the reasons for which the device is throttled now; None if unknown."""
         return self.stack.throttle_reasons(self.facts)

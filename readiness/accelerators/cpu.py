@@ -36,7 +36,7 @@ _ARM_MAKERS = {
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """What the kernel says of the processors; None for what it does not tell."""
+    """The kernel's description of the processors; None for what it does not report."""
 
     vendor: str | None = None
     model: str | None = None
@@ -60,7 +60,7 @@ class Cpu(Stack):
         self.root = root
 
     def absence(self) -> str | None:
-        """The machine always has one, but without torch nothing can be asked of it."""
+        """Return why torch is missing: the machine always has a CPU."""
         return "torch is not installed" if torch_build.installed() is None else None
 
     def discover(self) -> Iterator[AcceleratorFacts]:
@@ -98,7 +98,7 @@ class Cpu(Stack):
         return fault_counters(self.root)
 
     def sensors(self, facts: AcceleratorFacts) -> Mapping[str, float]:  # noqa: ARG002
-        """The hottest sensor of the machine and its processors' mean clock, as far as the kernel tells them."""
+        """Return the machine's hottest temperature and its processors' mean clock, as far as the kernel reports them."""
         found: dict[str, float] = {}
         ask: Any = getattr(psutil, "sensors_temperatures", dict)  # not everywhere
         readings = ask()
@@ -116,7 +116,7 @@ class Cpu(Stack):
         return torch.device("cpu")
 
     def synchronize(self, device: torch.device) -> None:
-        """Nothing to wait for."""
+        """Do nothing: work on the CPU is finished when the call returns."""
 
     def memory(self, device: torch.device) -> tuple[int, int]:  # noqa: ARG002
         """Available and total memory of the machine, within the control group's limit where there is one."""
@@ -127,11 +127,11 @@ class Cpu(Stack):
         return min(machine.available, limit[0]), limit[1]
 
     def release(self) -> None:
-        """Nothing is cached that could be given back."""
+        """Do nothing: torch caches no memory of the CPU."""
 
 
 def read_processor(root: Path = Path("/")) -> Processor:
-    """The first processor in /proc/cpuinfo, and how many sockets there are; elsewhere what the platform module knows."""
+    """Return the first processor in /proc/cpuinfo and the number of sockets; elsewhere what the platform module reports."""
     text = sysfs.read_text(root / "proc/cpuinfo")
     if text is None:
         return Processor(model=platform.processor() or None)
@@ -170,7 +170,7 @@ def fault_counters(root: Path = Path("/")) -> dict[str, int] | None:
 
 
 def control_group_cores(root: Path = Path("/")) -> float | None:
-    """How many cores' worth of time a control group of version 2 allows; None without such a limit."""
+    """Return how many cores' worth of time a control group of version 2 allows; None without such a limit."""
     match = re.fullmatch(r"(\d+) (\d+)", sysfs.read_text(root / "sys/fs/cgroup/cpu.max") or "")
     return int(match[1]) / int(match[2]) if match and int(match[2]) else None
 

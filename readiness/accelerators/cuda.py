@@ -35,7 +35,7 @@ class Cuda(CudaNamespace):
         return False if "cuda" in build.names else None
 
     def ask_vendor(self, uuid: str | None, address: str | None, maker: str | None) -> VendorFacts:
-        """NVML's reading and the kernel module's version; for a foreign build neither is asked."""
+        """Return NVML's reading and the kernel module's version; neither for a foreign build of torch."""
         import torch
 
         vendor_facts = VendorFacts(software={"cuda": getattr(torch.version, "cuda", None), "driver": None})
@@ -88,7 +88,7 @@ class Cuda(CudaNamespace):
             return {}
 
     def throttle_reasons(self, facts: AcceleratorFacts) -> Sequence[str] | None:
-        """What NVML says slows it down now."""
+        """Return NVML's throttle reasons."""
         try:
             return nvml.throttle_reasons(facts.properties.get("uuid"), facts.properties.get("pci_address"))
         except nvml.Unavailable:
@@ -102,9 +102,10 @@ class Cuda(CudaNamespace):
             return None
 
     def ranks_share(self, facts: AcceleratorFacts) -> bool:
-        """NCCL lets ranks share a GPU from 2.30 on, where it is told to; before, it refuses (`Duplicate GPU detected`).
+        """Return whether NCCL lets ranks share a GPU: from 2.30 on, if NCCL_MULTI_RANK_GPU_ENABLE is set.
 
-        Told to it must be by the user: without CUDA's multi-process service such ranks take turns, and may be slow.
+        Earlier versions raise an error (`Duplicate GPU detected`). The user must set the variable: without CUDA's
+        multi-process service such ranks take turns, and may be slow.
         Source: NVIDIA/nccl, src/init.cc.
         """
         found = version_rules.version(facts.software.get("nccl"))

@@ -14,7 +14,10 @@ _CORRECTED = re.compile(r"correct|single_bit|(^|_)ce(_|$)")
 
 
 def kind_of(counter: str) -> str:
-    """One of KINDS. A repair that is pending or failed counts as uncorrected: the fault is still there."""
+    """Return a counter's kind, one of KINDS.
+
+    A repair that is pending or failed counts as uncorrected: the fault is still there.
+    """
     name = counter.lower()
     if _UNCORRECTED.search(name):
         return "uncorrected"
@@ -28,12 +31,12 @@ _LIFELONG = re.compile(r"aggregate|remapped_rows_(un)?corrected|retired_pages_(s
 
 
 def lifelong(counter: str) -> bool:
-    """Whether a counter goes on counting over resets and repairs."""
+    """Return whether a counter goes on counting over resets and repairs."""
     return _LIFELONG.search(counter.lower()) is not None
 
 
 def events(rises: Mapping[str, int]) -> dict[str, int]:
-    """The same rises, where two counters count one event: since the driver was loaded, and since ever.
+    """Return rises without counting an event twice where two counters have it: since the driver was loaded, and since ever.
 
     Together they come to the larger one: the first begins anew with the driver, the second some devices do not have.
     """
@@ -46,7 +49,7 @@ def events(rises: Mapping[str, int]) -> dict[str, int]:
 
 
 def increases(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
-    """How far each counter rose, for those in both readings.
+    """Return how far each counter rose, for those in both readings.
 
     A counter that fell was reset in between: whatever it stands at has come since.
     """

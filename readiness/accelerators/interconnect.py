@@ -1,4 +1,4 @@
-"""Links from device to device, as vendors' libraries and the kernel tell them."""
+"""Links from device to device, as reported by vendors' libraries and the kernel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _XGMI = 11
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """How many links of a device are up, and what these carry together one way, in 10^9 bytes a second.
+    """Number of a device's links that are up, and their total bandwidth one way, in 10^9 bytes a second.
 
     `gbps` is the vendor's word; None where he gives none. `peers` is to how many other devices they go straight; None
     where a switch lies between, or nobody tells.

@@ -11,7 +11,7 @@ from readiness.accelerators.torch_plugin import PluginStack
 
 
 class Mlu(PluginStack):
-    """torch_mlu adds the device type `mlu`; the runtime (Neuware) tells its version in a file."""
+    """Stack of Cambricon: torch_mlu adds the device type `mlu`; the version of the runtime (Neuware) is in a file."""
 
     name = "mlu"
     makers = ("Cambricon",)

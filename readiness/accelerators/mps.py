@@ -54,7 +54,7 @@ class Mps(Stack):
         torch.mps.synchronize()
 
     def memory(self, device: torch.device) -> tuple[int, int]:  # noqa: ARG002
-        """What Metal recommends to use at most, less what this process holds of it."""
+        """Return the memory that Metal recommends as the limit, less what this process holds of it."""
         import torch
 
         total = int(torch.mps.recommended_max_memory())

@@ -26,7 +26,7 @@ class Musa(PluginStack):
         self.root = root
 
     def software(self) -> Mapping[str, str | None]:
-        """torch, torch_musa, kernel driver and the MUSA runtime as the namespace tells it."""
+        """Return the versions of torch, torch_musa, the kernel driver and the MUSA runtime."""
         import torch
 
         return {

@@ -22,7 +22,7 @@ _LINK_ERRORS = {"replays": 0, "recoveries": 1, "crc_flit_errors": 2, "crc_data_e
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What NVML says of one device; every field may be None. `refused` maps a reading to the error in its place."""
+    """NVML's data of one device; every field may be None. `refused` maps a reading to the error in its place."""
 
     uuid: str | None = None
     name: str | None = None
@@ -39,7 +39,7 @@ class Reading:
 
 
 class Unavailable(Exception):  # noqa: N818 - the reason becomes a property of the device, it is no fault of ours
-    """NVML cannot be asked, or does not know the device; the text says why."""
+    """NVML cannot be used, or has no such device; the text says why."""
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def library() -> Iterator[Any]:
 
 
 def read(uuid: str | None, address: str | None) -> Reading:
-    """Everything NVML says of the device with this UUID or this PCI address. Raises Unavailable."""
+    """Read all NVML data of the device with this UUID or this PCI address. Raises Unavailable."""
     with library() as nvml:
         handle, matched_by = _handle(nvml, uuid, address)
         query = NvmlQuery(nvml, handle)
@@ -88,7 +88,7 @@ def counters(uuid: str | None, address: str | None) -> dict[str, int]:
 
 
 def sensors(uuid: str | None, address: str | None) -> dict[str, float]:
-    """What changes with load, as it stands now: degrees Celsius, watts, megahertz. Raises Unavailable."""
+    """Read what changes with load: degrees Celsius, watts, megahertz. Raises Unavailable."""
     with library() as nvml:
         handle, _ = _handle(nvml, uuid, address)
         query = NvmlQuery(nvml, handle)
@@ -111,14 +111,14 @@ _REASONS = {
 
 
 def throttle_reasons(uuid: str | None, address: str | None) -> list[str] | None:
-    """What slows the device down now; None where NVML does not tell. Raises Unavailable."""
+    """Return the reasons for which the device is throttled now; None if NVML does not report them. Raises Unavailable."""
     with library() as nvml:
         handle, _ = _handle(nvml, uuid, address)
         return throttle_reasons_of(nvml, handle)
 
 
 def throttle_reasons_of(nvml: Any, handle: Any) -> list[str] | None:
-    """The same for a device that has been looked up."""
+    """Return the throttle reasons of a device that has been looked up."""
     for words in ("Event", "Throttle"):
         question = getattr(nvml, f"nvmlDeviceGetCurrentClocks{words}Reasons", None)
         if question is None:
@@ -149,7 +149,7 @@ def links(uuid: str | None, address: str | None) -> Links | None:
 
 
 def _peer(nvml: Any, device: Any, link: int) -> str | None:
-    """The PCI address of the device at the other end of a link; None where that is a switch, or NVML does not tell."""
+    """Return the PCI address of the device at the other end of a link; None for a switch, or if NVML does not report it."""
     try:
         if nvml.nvmlDeviceGetNvLinkRemoteDeviceType(device, link) != nvml.NVML_NVLINK_DEVICE_TYPE_GPU:
             return None
@@ -160,7 +160,7 @@ def _peer(nvml: Any, device: Any, link: int) -> str | None:
 
 
 def _link_gbps(nvml: Any, device: Any, link: int) -> float | None:
-    """What one link carries one way; None where NVML does not tell. It tells in 10^6 bytes a second."""
+    """Return the bandwidth of one link one way; None if NVML does not report it. It tells in 10^6 bytes a second."""
     for name, scope in (("NVML_FI_DEV_NVLINK_GET_SPEED", link), ("NVML_FI_DEV_NVLINK_SPEED_MBPS_COMMON", 0)):
         try:
             (answer,) = nvml.nvmlDeviceGetFieldValues(device, [(getattr(nvml, name), scope)])
@@ -172,7 +172,7 @@ def _link_gbps(nvml: Any, device: Any, link: int) -> float | None:
 
 
 class NvmlQuery:
-    """Asks for one reading after another; an error costs that reading only."""
+    """Queries of one device: an error costs that value only, and is kept in `refused`."""
 
     def __init__(self, nvml: Any, handle: Any) -> None:
         self.nvml = nvml
@@ -206,7 +206,7 @@ def _handle(nvml: Any, uuid: str | None, address: str | None) -> tuple[Any, str]
 
 
 def _ecc(nvml: Any, query: NvmlQuery) -> bool | None:
-    """Whether errors of the device's memory are watched for; None where it does not say."""
+    """Return whether ECC is enabled; None if NVML does not report it."""
     watched: bool | None = query("ecc", lambda device: bool(nvml.nvmlDeviceGetEccMode(device)[0]))
     return watched
 
@@ -254,7 +254,7 @@ def _link_errors(nvml: Any, device: Any, error: int) -> int:
 
 
 def link_states(nvml: Any, device: Any, *, strict: bool = False) -> Iterator[bool]:
-    """Whether each link is up, until the device has no more; `strict` raises what NVML raises then."""
+    """Yield whether each link is up, until the device has no more; `strict` raises NVML's error then."""
     for link in range(_LINKS):
         try:
             up = bool(nvml.nvmlDeviceGetNvLinkState(device, link))

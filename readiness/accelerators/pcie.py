@@ -1,4 +1,4 @@
-"""The slot that joins a device to its host, as the kernel's files tell it: lanes and pace, now and at most."""
+"""PCI Express slot of a device, from the kernel's files: lanes and speed, now and at most."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Slot:
 
     @property
     def gbps(self) -> float:
-        """What it carries one way now, in 10^9 bytes a second, before what its packets take for themselves."""
+        """Its bandwidth one way now, in 10^9 bytes a second, before the overhead of packets."""
         return self.lanes * self.pace * _coding(self.pace) / 8
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class Slot:
 
 
 def read(address: str | None, root: Path = _ROOT) -> Slot | None:
-    """The slot of the device at `0000:17:00.0`; None where the kernel does not tell all of it, as in many containers.
+    """Read the slot of the device at `0000:17:00.0`; None if the kernel does not report all of it, as in many containers.
 
     What a virtual machine sees of a slot is made up by its host: it is None as well unless this surely is none.
     """
@@ -70,7 +70,7 @@ def _outermost(folder: Path) -> Path:
 
 
 def _number(file: Path) -> float | None:
-    """What a file like `16.0 GT/s PCIe` begins with; None for `Unknown` and for none."""
+    """Return the number at the start of a file like `16.0 GT/s PCIe`; None for `Unknown` and for none."""
     match = re.match(r"\d+(\.\d+)?", sysfs.read_text(file) or "")
     return float(match[0]) if match else None
 

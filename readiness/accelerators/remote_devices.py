@@ -1,4 +1,4 @@
-"""What a worker is told of the accelerators beside the one it leads: their host, and of equal ones only what differs.
+"""Descriptions of accelerators in a worker's request: only what differs from the one it leads; those of other hosts.
 
 A message to a worker is limited in size, and a simulated machine's chips all carry the same description. Pure.
 """
@@ -21,7 +21,7 @@ _NOTHING_MEASURED: dict[str, Any] = {"evidence": [], "findings": [], "verdicts":
 
 
 def delta_encode(facts: AcceleratorFacts, lead: AcceleratorFacts) -> dict[str, Any]:
-    """What `facts_to_json` says of these and not of `lead`: peers of one make differ in little."""
+    """Return the entries of `facts_to_json` that differ from those of `lead`: peers of one make differ in little."""
     document, common = facts_to_json(facts), facts_to_json(lead)
     own = {key: value for key, value in document.items() if value != common[key]}
     if "properties" in own and document["properties"].keys() == common["properties"].keys():
@@ -40,7 +40,7 @@ def delta_decode(document: Mapping[str, Any], lead: Mapping[str, Any]) -> Accele
 
 
 def accelerators_from_json(documents: Any) -> tuple[AcceleratorFacts, ...]:
-    """The accelerators that a file or another host tells of, each as the assessment's schema has it.
+    """Return the accelerators in a file or another host's answer, each in the form of the assessment's schema.
 
     Raises ValueError for anything else, for one that occurs twice, and for one that says where it is: that is known
     from the command line alone.
@@ -75,7 +75,7 @@ class Host:
 
 
 def at(host: Host, facts: AcceleratorFacts) -> AcceleratorFacts:
-    """An accelerator of another host as this run knows it: `node2/cuda:0`."""
+    """Return an accelerator of another host under this run's name for it: `node2/cuda:0`."""
     properties = {**facts.properties, _HOST: {**asdict(host), "command": list(host.command)}}
     return replace(facts, id=f"{host.name}/{facts.id}", properties=properties)
 

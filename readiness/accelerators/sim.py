@@ -32,7 +32,7 @@ class Sim(Stack):
     )
 
     def discover(self) -> Iterator[AcceleratorFacts]:
-        """None: a simulated chip is never found, only asked for."""
+        """Return nothing: a simulated chip is never found, only requested."""
         yield from ()
 
     def absence(self) -> str | None:
@@ -46,7 +46,7 @@ class Sim(Stack):
         install(Chip.from_json(facts.properties["chip"]), facts.properties["number"], seed)
 
     def process_facts(self, facts: AcceleratorFacts) -> Mapping[str, Any]:
-        """Whether any call was made that a planted defect is about, where all of them act on calls."""
+        """Return whether a call of a seeded fault was made; nothing if some fault does not act on calls."""
         from readiness.simulator import fault_reached
         from readiness.simulator.faults import kinds
         from readiness.simulator.injection import Stage
@@ -57,7 +57,7 @@ class Sim(Stack):
         return {fault_reached.KEY: marked} if acting and marked is not None else {}
 
     def torch_device(self, facts: AcceleratorFacts) -> torch.device:  # noqa: ARG002
-        """Each process has one simulated chip, whatever its number: PyTorch counts one such device."""
+        """Return the device of torch: each process has one simulated chip, whatever its number."""
         import torch
 
         return torch.device("sim", 0)
@@ -67,14 +67,14 @@ class Sim(Stack):
         return Chip.from_json(facts.properties["chip"]).chips
 
     def sensors(self, facts: AcceleratorFacts) -> Mapping[str, float]:  # noqa: ARG002
-        """How warm the simulated chip of this process is."""
+        """Return the temperature of this process's simulated chip."""
         from readiness.simulator.install import installed
 
         device = installed()
         return {} if device is None else {"temperature_c": device.temperature}
 
     def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:
-        """What they stood at when the run began, and what the chip's defects have added."""
+        """Return the counters at the start of the run, plus what the chip's defects have added."""
         if facts.counters is None:
             return None
         from readiness.simulator.install import installed
@@ -90,7 +90,7 @@ class Sim(Stack):
         return now
 
     def reading(self, facts: AcceleratorFacts) -> Reading:
-        """What the chip's own management library says."""
+        """Return the reading of the chip's simulated management library."""
         from readiness.accelerators.readers import simulated
 
         chip, number = Chip.from_json(facts.properties["chip"]), int(facts.properties["number"])
@@ -100,7 +100,7 @@ class Sim(Stack):
         )  # fmt: skip
 
     def throttle_reasons(self, facts: AcceleratorFacts) -> Sequence[str]:
-        """What a defect of health says."""
+        """Return the throttle reasons of a defect of health."""
         reasons: Sequence[str] = self.reading(facts).value("throttle_reasons")
         return reasons
 
@@ -109,7 +109,10 @@ STACK = Sim()
 
 
 def facts(chip: Chip) -> tuple[AcceleratorFacts, ...]:
-    """One accelerator for each simulated chip, as a vendor's stack would tell of it. Defects of the version stack show."""
+    """Return one accelerator for each simulated chip, described as by a vendor's stack.
+
+    Defects of the version stack show.
+    """
     build = torch_build.installed()
     return tuple(
         AcceleratorFacts(

@@ -1,4 +1,4 @@
-"""What the kernel's files say of a device and its driver. Every root folder can be replaced: tests bring their own."""
+"""The kernel's files about a device and its driver. Every root folder can be replaced: tests bring their own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_text(file: Path) -> str | None:
 
 
 def module_version(*modules: str, root: Path = _ROOT) -> str | None:
-    """The version of the first of these kernel modules that is loaded and tells one."""
+    """Return the version of the first of these kernel modules that is loaded and has one."""
     for module in modules:
         version = read_text(root / "sys/module" / module / "version")
         if version is not None:
@@ -33,7 +33,7 @@ def module_version(*modules: str, root: Path = _ROOT) -> str | None:
 
 
 def nvidia_kernel_module(root: Path = _ROOT) -> tuple[str | None, str | None]:
-    """Version and kind (`open` or `proprietary`) of NVIDIA's kernel module; None each where it cannot be told."""
+    """Return version and kind (`open` or `proprietary`) of NVIDIA's kernel module; None for each that is unknown."""
     text = read_text(root / "proc/driver/nvidia/version") or ""
     return parse_nvidia_version(text) if text else (module_version("nvidia", root=root), None)
 
@@ -88,7 +88,7 @@ def pci_place(address: str | None) -> tuple[int, int, int, int] | None:
 
 
 def pci_address(properties: object) -> str | None:
-    """The PCI address in torch's device properties, as the kernel writes it; None where torch does not tell."""
+    """Return the PCI address in torch's device properties, as the kernel writes it; None if torch does not report it."""
     bus = getattr(properties, "pci_bus_id", None)
     if not isinstance(bus, int):
         return None
@@ -114,11 +114,11 @@ def ras_counters(address: str | None, root: Path = _ROOT) -> dict[str, int] | No
 
 
 def is_bare(root: Path = _ROOT) -> bool:
-    """Whether this kernel surely runs in no virtual machine. Processors of x86 tell; where none does, nobody knows."""
+    """Return whether this kernel surely runs in no virtual machine. Only x86 processors report it; others: False."""
     flags = re.search(r"^flags\s*:(.*)$", read_text(root / "proc/cpuinfo") or "", re.MULTILINE)
     return flags is not None and "hypervisor" not in flags[1].split() and not (root / "sys/hypervisor/type").exists()
 
 
 def any_node(patterns: Iterable[str], root: Path = _ROOT) -> bool:
-    """Whether a device node matches one of these globs below /dev."""
+    """Return whether a device node matches one of these globs below /dev."""
     return any(next((root / "dev").glob(pattern), None) is not None for pattern in patterns)

@@ -1,4 +1,4 @@
-"""What the installed torch was built for, read from its text: nothing here imports torch.
+"""What the installed torch was built for, read from its source text: nothing here imports torch.
 
 `torch.cuda` being there says little: ROCm, MetaX, Iluvatar, Hygon and others present themselves as `cuda`. The build
 says for whom it was made: in `torch/version.py` and in the suffix of its version.
@@ -28,7 +28,7 @@ FOREIGN_BUILDS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class TorchBuild:
-    """The version of torch and what `torch/version.py` names: `cuda`, `hip`, `xpu`, `maca`; None where it says None."""
+    """Version of torch and the platforms in `torch/version.py`: `cuda`, `hip`, `xpu`, `maca`; None where it has None."""
 
     version: str
     names: Mapping[str, str | None] = field(default_factory=dict)
@@ -62,7 +62,7 @@ def installed() -> TorchBuild | None:
 
 
 def parse(text: str) -> TorchBuild:
-    """What a `torch/version.py` says. Raises ValueError where it has no version."""
+    """Parse the text of a `torch/version.py`. Raises ValueError if it has no version."""
     names: dict[str, str | None] = {}
     for name, value in re.findall(r"^(\w+)\s*(?::[^=\n]+)?=\s*(.+?)\s*$", text, re.MULTILINE):
         try:
@@ -88,7 +88,7 @@ def distribution_version(*distributions: str) -> str | None:
 
 
 def missing_module(name: str) -> str | None:
-    """Why this plug-in cannot be imported, told without importing it; None where it is there."""
+    """Return why this plug-in cannot be imported, without importing it; None if it is there."""
     try:
         specification = find_spec(name.partition(".")[0])
     except (ImportError, ValueError):

@@ -1,4 +1,4 @@
-"""What every device shares that presents itself as `torch.cuda`: NVIDIA's, AMD's, and those that imitate one of them."""
+"""Base class of stacks whose devices are `torch.cuda`: NVIDIA's, AMD's, and those that imitate one of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from readiness.datamodel import AcceleratorFacts
 
 @dataclass(slots=True)
 class VendorFacts:
-    """What the vendor's own sources add to what torch says of a device. `vendor` is whom they name, if anybody."""
+    """Facts of a device from the vendor's own sources, in addition to torch's. `vendor` is the vendor that they name,
+    if any.
+    """
 
     vendor: str | None = None
     serial: str | None = None
@@ -38,11 +40,11 @@ class CudaNamespace(Stack):
 
     @abstractmethod
     def builds(self, build: torch_build.TorchBuild) -> bool | None:
-        """Whether this torch was built for this stack; None where its text does not tell."""
+        """Return whether this torch was built for this stack; None if its text does not say."""
 
     @abstractmethod
     def ask_vendor(self, uuid: str | None, address: str | None, maker: str | None) -> VendorFacts:
-        """What the vendor's library and the kernel say of the device with this UUID and PCI address. Never raises."""
+        """Return the facts from vendor's library and kernel of the device with this UUID and PCI address. Never raises."""
 
     def absence(self) -> str | None:
         """Torch was built for something else, or the driver has made no device node. Raises OutOfReachError."""

@@ -1,4 +1,7 @@
-"""What the stacks that come as a plug-in of torch have in common. Imports nothing of theirs before it is asked to."""
+"""Base class of stacks that come as a plug-in of torch. Imports a plug-in only when it is used.
+
+Imports nothing of theirs before it is asked to.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ class PluginStack(Stack):
             )
 
     def device_name(self, module: Any, index: int) -> str | None:
-        """The device's name as the plug-in tells it."""
+        """Return the device's name as reported by the plug-in."""
         return _text(module.get_device_name(index))
 
     def device_properties(self, module: Any, index: int) -> tuple[object, dict[str, str]]:
@@ -89,7 +92,7 @@ class PluginStack(Stack):
         }
 
     def surroundings(self) -> Mapping[str, Any]:
-        """What else this stack knows of the machine, for the properties of each device."""
+        """Return further facts of the machine, for the properties of each device."""
         return {}
 
 

@@ -1,4 +1,7 @@
-"""Whose device it really is. Decided by evidence, never by the name of torch's namespace; None where it stays open."""
+"""The real vendor of a device, decided by evidence and never by the name of torch's namespace; None if it stays open.
+
+Decided by evidence, never by the name of torch's namespace; None where it stays open.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ def of_name(name: str | None) -> str | None:
 
 
 def decide(evidence: Mapping[str, str | None]) -> str | None:
-    """The vendor all witnesses that say something agree upon; None where they contradict each other or none speaks.
+    """Return the vendor on which all sources agree; None if they contradict each other or there is none.
 
     `evidence` maps a witness (`build`, `name`, `pci`, `nvml`) to the vendor it names.
     """

@@ -1,4 +1,4 @@
-"""Which versions of a stack's components fit together: rules as data, each with its source, and their evaluation. Pure.
+"""Compatibility of the versions of a stack's components: rules as data, each with its source, and their evaluation. Pure.
 
 A rule applies where the stack lists the components it is about. It is undecided where the version of one of them could
 not be read: no evidence is never a pass.
@@ -19,7 +19,7 @@ from readiness.datamodel import AcceleratorFacts
 
 
 class Ruling(StrEnum):
-    """What a rule says of a stack. An advisory hits in the circumstances it names only, and is no inconsistency."""
+    """Result of a rule for a stack. An advisory hits in the circumstances it names only, and is no inconsistency."""
 
     HOLDS = "holds"
     BROKEN = "broken"
@@ -29,7 +29,7 @@ class Ruling(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A rule applied to one accelerator: what it says and why."""
+    """A rule applied to one accelerator: the result and the reason."""
 
     rule: str
     ruling: Ruling
@@ -133,7 +133,7 @@ DENIED = (
 
 
 def judge(facts: AcceleratorFacts, capability: str | None = None) -> tuple[Judged, ...]:
-    """Every rule that is about this accelerator's stack. `capability` is `torch.backends.cpu.get_cpu_capability()`."""
+    """Apply every rule that is about this accelerator's stack. `capability` is `torch.backends.cpu.get_cpu_capability()`."""
     return (
         *_minimums(facts),
         *_same(facts.software),
@@ -234,7 +234,7 @@ def _pairs(software: Mapping[str, str | None]) -> Iterator[Judged]:
 
 
 def _public(text: str | None) -> str | None:
-    """Without local part and development suffix: nightly builds of a release belong to it."""
+    """Return a version without local part and development suffix: nightly builds of a release belong to it."""
     return None if text is None else re.sub(r"(\+.*|\.dev\d+.*)$", "", text)
 
 
@@ -260,7 +260,7 @@ def _denied(facts: AcceleratorFacts) -> Iterator[Judged]:
 
 
 def _compatibility(facts: AcceleratorFacts) -> Iterator[Judged]:
-    """What the components' own files say of each other (Ascend)."""
+    """Apply the components' own compatibility lists (Ascend)."""
     found = facts.properties.get("compatibility")
     if not isinstance(found, Mapping):
         return
@@ -272,14 +272,14 @@ def _compatibility(facts: AcceleratorFacts) -> Iterator[Judged]:
 
 
 def _library(facts: AcceleratorFacts) -> Iterator[Judged]:
-    """NVML refuses to start where the library is not of the loaded kernel module's release: then it told no version."""
+    """Apply the rule that NVML does not start unless the library is of the loaded kernel module's release."""
     reported = str(facts.properties.get("nvml", ""))
     if re.search(r"driver/library version mismatch", reported, re.IGNORECASE):
         yield Judged("the management library fits the loaded driver", Ruling.BROKEN, reported, SAME[1].source)
 
 
 def amdsmi_text(version: str) -> str:
-    """Why the published package amdsmi should not stand beside torch."""
+    """Return why the published package amdsmi should not be installed beside torch."""
     return f"amdsmi {version} is installed: torch imports it, and with the published package it may count no device"
 
 
@@ -295,7 +295,9 @@ def _modules(facts: AcceleratorFacts) -> Iterator[Judged]:
 
 
 def _instruction_sets(facts: AcceleratorFacts, capability: str | None) -> Iterator[Judged]:
-    """Whether torch uses the widest vector unit it has kernels for; x86 only, elsewhere its levels are not ordered so."""
+    """Return whether torch uses the widest vector unit that it has kernels for; x86 only, as elsewhere its levels have
+    no order.
+    """
     if facts.stack != "cpu" or facts.properties.get("architecture") not in ("x86_64", "AMD64"):
         return
     name, source = "torch uses the processor's vector unit", "ATen/native/DispatchStub.cpp"

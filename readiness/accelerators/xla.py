@@ -1,4 +1,4 @@
-"""Devices behind torch_xla: Google's TPUs, Amazon's Neuron cores, and whatever else PJRT drives."""
+"""Devices of torch_xla: Google's TPUs, Amazon's Neuron cores, and others that PJRT drives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _VENDORS = {"TPU": "Google", "NEURON": "Amazon"}
 
 
 class Xla(Stack):
-    """torch_xla adds the device type `xla`, records operations and runs them when it is told to."""
+    """Stack of torch_xla, which adds the device type `xla`, records operations and runs them on demand."""
 
     name = "xla"
     kind = "xla"
@@ -70,14 +70,14 @@ class Xla(Stack):
         model.wait_device_ops([str(device)])
 
     def memory(self, device: torch.device) -> tuple[int, int] | None:
-        """Free and total memory as the runtime tells it; None where it does not."""
+        """Return free and total memory as reported by the runtime; None if it reports neither."""
         info = _memory_info(str(device))
         if info is None:
             return None
         return info["bytes_limit"] - info["bytes_used"], info["bytes_limit"]
 
     def release(self) -> None:
-        """Nothing is cached that could be given back."""
+        """Do nothing: no memory is cached."""
 
 
 def _memory_info(device: str) -> dict[str, int] | None:

@@ -1,4 +1,4 @@
-"""Intel's GPUs, which torch knows by itself. A tool called xpu-smi proves nothing: another vendor's has the same name."""
+"""Intel's GPUs, which torch supports by itself. A tool called xpu-smi proves nothing: another vendor's has the same name."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ EXIT_OF = {
 
 
 class FailOn(StrEnum):
-    """What makes the exit code say `not ready`."""
+    """Condition for the exit code `not ready`."""
 
     MUST = "must"
     SHOULD = "should"
@@ -40,7 +40,7 @@ class FailOn(StrEnum):
 
 
 class ExitStyle(StrEnum):
-    """Whose exit codes a command ends with."""
+    """Convention of a command's exit codes."""
 
     READINESS = "readiness"
     NAGIOS = "nagios"

@@ -74,7 +74,7 @@ def compare(
 
 
 def names(files: Sequence[Path]) -> list[str]:
-    """What machines are called: their files without the ending, with as many folders as it takes to tell them apart."""
+    """Return the machines' names: their files without the ending, with as many folders as distinguish them."""
     parts = [(*file.parent.absolute().parts, file.stem) for file in files]
     for depth in range(1, max(map(len, parts)) + 1):
         found = ["/".join(part[-depth:]) for part in parts]

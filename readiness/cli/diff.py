@@ -72,7 +72,10 @@ def percent(text: str, flag: str) -> float:
 
 
 def known_directions() -> Directions:
-    """In which direction each measurement of a shipped check gets better. Those of others say so in a baseline alone."""
+    """Return the direction in which each measurement of a shipped check gets better.
+
+    Those of others say so in a baseline alone.
+    """
     from readiness import check_registry
     from readiness.comparison.measures import directions
 
@@ -96,7 +99,7 @@ _SUFFIXES = {"table": ".txt", "markdown": ".md", "json": ".json"}
 
 
 def difference_requests(formats: list[str] | None) -> list[Request]:
-    """What `-f` asks for. Raises UsageError."""
+    """Parse the values of `-f`. Raises UsageError."""
     from readiness.rendering import formats as rendering_formats
 
     requests = rendering_formats.parse_requests(formats or (), _SUFFIXES)

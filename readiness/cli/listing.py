@@ -12,7 +12,7 @@ from readiness.cli.check_folders import add_checks
 
 
 class What(StrEnum):
-    """What to list."""
+    """Kinds of things to list."""
 
     CHECKS = "checks"
     PROFILES = "profiles"

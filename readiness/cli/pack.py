@@ -23,7 +23,7 @@ _LONGEST_TEXT = 1000
 
 
 class Status(StrEnum):
-    """Whether one can buy the system."""
+    """Availability of the system."""
 
     AVAILABLE = "available"
     PREVIEW = "preview"
@@ -32,7 +32,7 @@ class Status(StrEnum):
 
 
 class Keep(StrEnum):
-    """What is not taken out."""
+    """Kinds of secrets that are not redacted."""
 
     SERIALS = "serials"
     HOSTS = "hosts"
@@ -42,7 +42,7 @@ class Keep(StrEnum):
 
 
 class VerifyFormat(StrEnum):
-    """How the answer is written."""
+    """Output format of `pack verify`."""
 
     TEXT = "text"
     JSON = "json"
@@ -193,7 +193,7 @@ def _known_profiles(names: Iterable[str], given: list[str] | None) -> Mapping[st
 
 
 def _contains_sources(saved: Assessment) -> bool:
-    """Whether its findings say where their limits come from; those of early versions do not."""
+    """Return whether findings have the sources of their limits; those of early versions do not."""
     return any(finding.source for item in saved.accelerators for finding in item.findings)
 
 

@@ -148,7 +148,7 @@ class FindingGroup(Silent):
         self._begun[job.key] = time.monotonic()
         self._pressure.pop(job.key, None)
         if attempt > 1:
-            self._print(f"{_where(job)}  {job.check.id}: time limit exceeded; second try with a longer limit", style="yellow")
+            self._print(f"{_where(job)}  {job.check.id}: time limit exceeded; second try with a longer limit", "yellow")
 
     def running(self, jobs: Sequence[tuple[Job, Worker]]) -> None:
         """Update the live display: running jobs, a bar, and the remaining time."""

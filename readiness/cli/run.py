@@ -177,7 +177,10 @@ def run(
 
 
 def _held_against(file: Path, *, quiet: bool) -> Callable[[Assessment, Sequence[Formats], bool], Exit]:
-    """What tells how a run differs from a baseline, and its exit code. The file is read now, before hours of measuring."""
+    """Return a function from a finished run to its difference from a baseline and the exit code.
+
+    The file is read now, before hours of measuring.
+    """
     from readiness.cli.diff import known_directions, read_reference, report_difference
 
     directions = known_directions()

@@ -19,7 +19,7 @@ LARGEST_FILE_BYTES = 256 * 2**20
 
 
 def made_of(runs: Sequence[tuple[Path, Assessment]], directions: Directions, version: str) -> tuple[Json, list[str]]:
-    """The document by this version of readiness, and what must be said beside it.
+    """Return the document of a baseline by this version of readiness, and notes about it.
 
     Raises UsageError for runs that make no baseline.
     """
@@ -125,7 +125,7 @@ def _model(subject: Subject) -> Json:
 
 
 def is_baseline(document: object) -> bool:
-    """Whether a document says that it is one."""
+    """Return whether a document is a baseline by its schema."""
     return isinstance(document, Mapping) and str(document.get("schema")).startswith("readiness.baseline/")
 
 

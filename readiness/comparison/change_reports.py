@@ -38,7 +38,7 @@ def answer(difference: Difference) -> str:
 
 
 def subject(difference: Difference) -> str:
-    """What is held against what."""
+    """Return the names of the two sides of a comparison."""
     return rendering.clean(f"{difference.title} against {difference.reference.title}", 400)
 
 
@@ -90,7 +90,7 @@ def _section(change: Change, every: list[Entry], paint: Paint, width: int, verbo
 
 
 def _without_lost(entries: list[Entry]) -> tuple[list[Entry], list[str]]:
-    """What is to be told one by one; and of what is unknown now, by its reason, a sentence: one check lost is one cause."""
+    """Separate entries to list one by one from those that are unknown now, merged to one sentence for each reason."""
     lost: dict[tuple[str, tuple[str, ...]], list[Entry]] = {}
     for entry in entries:
         if entry.change is Change.UNCLEAR and entry.requirement and entry.after == UNKNOWN:
@@ -131,7 +131,7 @@ def _sentence(entry: Entry, show: Callable[[str], str] = str) -> str:
 
 
 def markdown(difference: Difference, version: str) -> str:
-    """For a comment or a step summary, below 64 KB, by this version of readiness."""
+    """Return the difference as Markdown for a comment or a step summary, below 64 KB."""
     signs = {Exit.READY: "✅", Exit.NOT_READY: "❌", Exit.UNDETERMINED: "❔"}
     head = [
         f"## {escape_markdown(subject(difference))}\n\n",
@@ -157,7 +157,7 @@ def _points(entries: Iterable[Entry]) -> list[Callable[[], str]]:
 
 
 def as_json(difference: Difference, version: str) -> dict[str, Any]:
-    """For programs: `readiness.difference/1`, by this version of readiness."""
+    """Return the difference as JSON: `readiness.difference/1`."""
     document: dict[str, Any] = {
         "schema": "readiness.difference/1",
         "tool": {"name": "readiness", "version": version},

@@ -1,4 +1,4 @@
-"""A run against a reference: what got worse, better, is new or gone, and of what that cannot be told. Pure.
+"""Differences between a run and a reference: what is worse, better, new, gone, or unclear. Pure.
 
 Requirements are compared by their outcomes, values by whole runs' spread (`readiness.comparison.measures`). A value of one
 run against one value of another cannot tell a slower chip from a busier host: such a difference is `unclear`, never `worse`.
@@ -25,7 +25,7 @@ _HANG = 10.0
 
 
 class Change(StrEnum):
-    """What became of a requirement or a value, most urgent first."""
+    """Change of a requirement or a value, most urgent first."""
 
     WORSE = "worse"
     UNCLEAR = "cannot be told"
@@ -93,7 +93,7 @@ class Difference:
 
     @property
     def exit_code(self) -> Exit:
-        """1 for a regression, 3 where it cannot be told, else 0."""
+        """The exit code: 1 for a regression, 3 if unclear, else 0."""
         if any(entry.counts for entry in self.of(Change.WORSE)) or (self.retest is not None and self.retest.missed):
             return Exit.NOT_READY
         if any(entry.counts for entry in self.of(Change.UNCLEAR)):
@@ -275,7 +275,7 @@ class _Comparison:
         return replace(entry, change=Change.WORSE if worse else Change.BETTER, note=note)
 
     def retest(self, share: float) -> Retest:
-        """Every accepted value of performance held against the rule."""
+        """Compare every accepted value of performance with the re-test rule."""
         reached, missed, missing = 0, [], []
         for item, subject in self.pairs:
             now = {key: measurement for _, key, measurement in figures(item)}
@@ -322,7 +322,9 @@ def _entry(change: Change, accelerator: str, of: Finding | Expected, before: str
 
 UNKNOWN = "unknown"
 def _unless_busy(entry: Entry, item: AcceleratorAssessment, finding: Finding, subject: Subject) -> Entry:
-    """A check that did not end in time, and took no small part of that time before, may have had a busy host."""
+    """Return the entry, as unclear for a timeout of a check that already took much of its limit before: the host may be
+    busy.
+    """
     evidence = next((piece for piece in item.evidence if piece.check == finding.check), None)
     if evidence is None or evidence.status is not Status.TIMEOUT or finding.value is not None:
         return entry
@@ -353,7 +355,7 @@ def _now(finding: Finding) -> str:
 
 
 def _subject(key: Key) -> tuple[str, ...]:
-    """What a value is about, coarsely: a check, and its operator and dtype where it has them."""
+    """Return the subject of a value, coarsely: a check, and its operator and dtype if it has them."""
     labels = dict(key[2])
     return key[0], labels.get("op", ""), labels.get("dtype", "")
 
@@ -374,7 +376,7 @@ def _name(key: Key) -> str:
 
 
 def _merged(entries: Iterable[Entry]) -> list[Entry]:
-    """The same change of several accelerators or of both uses, said once."""
+    """Merge equal changes of several accelerators or of both uses."""
     found: dict[tuple[object, ...], Entry] = {}
     for entry in entries:
         key = (entry.change, entry.subject, entry.requirement, entry.before, entry.after, entry.note, entry.counts)

@@ -102,7 +102,7 @@ def _line_charts(comparison: Comparison) -> Iterator[charts.LineChart]:
 
 
 def _ratio_charts(comparison: Comparison) -> Iterator[tuple[str, charts.BarChart]]:
-    """How fast each machine is beside the first one: above 1 is better, whichever direction is."""
+    """Return charts of each machine's speed relative to the first one: above 1 is better, whichever direction is."""
     for number, machine in enumerate(comparison.machines[1:], 1):
         bars = []
         for row in comparison.values:
@@ -122,7 +122,7 @@ def _ratio_charts(comparison: Comparison) -> Iterator[tuple[str, charts.BarChart
 
 
 def _short(name: str) -> str:
-    """What tells it from the others, in the room before a bar."""
+    """Return a short label, for the space before a bar."""
     check, _, rest = name.partition(" ")
     label = f"{check.rpartition('.')[2]} {rest}"
     return label if len(label) <= 30 else f"{label[:29]}…"

@@ -126,7 +126,7 @@ _SIGNS = {Decision.READY: "✅", Decision.NOT_READY: "❌", Decision.UNDETERMINE
 
 
 def markdown(comparison: Comparison, version: str) -> str:
-    """For a comment or a document; below 64 KB."""
+    """Return the comparison as Markdown for a comment or a document, below 64 KB."""
     names = " against ".join(machine.name for machine in comparison.machines)
     warnings = (f"> **Warning**: {escape_markdown(text)}\n\n" for text in comparison.warnings)
     head = [f"## {escape_markdown(names)}\n\n", *warnings]
@@ -174,7 +174,7 @@ def markdown(comparison: Comparison, version: str) -> str:
 
 
 def as_json(comparison: Comparison, version: str) -> dict[str, Any]:
-    """For programs: `readiness.comparison/1`."""
+    """Return the comparison as JSON: `readiness.comparison/1`."""
     return {
         "schema": "readiness.comparison/1",
         "tool": {"name": "readiness", "version": version},

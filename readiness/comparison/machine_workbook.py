@@ -164,7 +164,7 @@ class _Sheets:
         sheet.autofilter(0, 0, max(len(comparison.values), 1), len(heads) - 1)
 
     def rest(self, comparison: Comparison) -> None:
-        """What was measured on some only, and what was assessed."""
+        """Write the sheets of checks measured on some machines only, and of what was assessed."""
         names = [machine.name for machine in comparison.machines]
         sheet = self._sheet("Not on all", ["check", *names], [30, *(44 for _ in names)])
         for number, lack in enumerate(comparison.lacks, 1):
@@ -183,5 +183,5 @@ class _Sheets:
 
 
 def _text(text: str) -> str:
-    """As a cell can hold it; lines stay."""
+    """Return text that a cell can hold; line breaks stay."""
     return "\n".join(clean(line, _LONGEST) for line in text.split("\n"))[:_LONGEST]

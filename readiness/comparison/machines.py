@@ -41,7 +41,7 @@ class Standing:
 
     @property
     def decision(self) -> Decision:
-        """Without a verdict nothing is known."""
+        """The decision; undetermined without a verdict."""
         return Decision.UNDETERMINED if self.verdict is None else self.verdict.decision
 
 
@@ -59,7 +59,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one machine says of a requirement or a value; `text` is empty where it says nothing."""
+    """Result of one machine for a requirement or a value; `text` is empty if it has none."""
 
     kind: FindingKind | None
     text: str
@@ -84,7 +84,7 @@ class Row:
 
     @property
     def matters(self) -> bool:
-        """Whether it is failed, waived or unknown somewhere, or asked otherwise."""
+        """True if it is failed, waived or unknown somewhere, or has different limits."""
         return not self.same_limits or any(cell.kind in _OPEN for cell in self.cells)
 
     @property
@@ -105,7 +105,7 @@ class ValueRow:
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """A check that came to its end on some machines and not on others, with what each says of it."""
+    """A check that finished on some machines and not on others, with its status on each."""
 
     check: str
     statements: tuple[str, ...]
@@ -113,7 +113,7 @@ class Lack:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All of it, the machines by their verdicts, best first. `answers` are the sentences for each use."""
+    """A comparison of machines, ordered by their verdicts, best first. `answers` are the sentences for each use."""
 
     machines: tuple[Machine, ...]
     warnings: tuple[str, ...]
@@ -130,7 +130,7 @@ class Comparison:
 
     @property
     def others(self) -> list[Row]:
-        """Those that all fare alike with, or that do not apply to some and that the others meet."""
+        """The rows with the same outcome everywhere, or that apply to some machines and are met by these."""
         return [row for row in self.rows if row.uniform or not row.matters]
 
 
@@ -182,7 +182,7 @@ def _standing(assessment: Assessment, use: Use) -> Standing:
 
 
 def _reasons(assessment: Assessment, item: AcceleratorAssessment, verdict: Verdict, use: Use) -> Iterator[str]:
-    """Why it is not ready, in sentences: its defects, else its failed musts, else what is unknown."""
+    """Return why it is not ready, in sentences: its defects, else its failed musts, else what is unknown."""
     if verdict.decision is Decision.READY:
         return
     if verdict.decision is Decision.NOT_READY:
@@ -209,7 +209,7 @@ def _reasons(assessment: Assessment, item: AcceleratorAssessment, verdict: Verdi
 
 
 def _of_use(assessment: Assessment, use: Use) -> Assessment:
-    """The same with nothing but what is said of one use: a reason for inference must not speak of training."""
+    """Return the assessment with nothing but what is about one use: a reason for inference must not speak of training."""
     return replace(
         assessment,
         accelerators=tuple(
@@ -247,7 +247,7 @@ _VERBS = {Use.TRAINING: "train", Use.INFERENCE: "serve"}
 
 
 def _answers(machines: Sequence[Machine], use: Use) -> Iterator[str]:
-    """Which machine for this use, in sentences for somebody who reads nothing else."""
+    """Return the best machine for this use, in sentences for a reader who reads nothing else."""
     of_use = ranked(machines, use)
     by_decision = {
         decision: [machine for machine in of_use if machine.standings[use].decision is decision] for decision in Decision
@@ -279,7 +279,7 @@ def _list(machines: Sequence[Machine]) -> str:
 
 
 def _order(ready: Sequence[Machine], use: Use) -> str:
-    """What the points say of machines that are all ready: nothing, where what is unknown could turn them round."""
+    """Return the order by points of machines that are all ready: none if what is unknown could reverse it."""
     verdicts = [verdict for machine in ready if (verdict := machine.standings[use].verdict) is not None]
     first, second = verdicts[0], verdicts[1]
     points = ", ".join(f"{machine.name} {machine.standings[use].points}" for machine in ready)
@@ -338,7 +338,7 @@ def _settings(machine: Machine) -> dict[str, Mapping[str, object]]:
 
 
 def _odd_settings(machines: Sequence[Machine]) -> list[str]:
-    """Checks that were told different things on different machines."""
+    """Return checks that had different settings on different machines."""
     by_machine = [_settings(machine) for machine in machines]
     checks = sorted({check for settings in by_machine for check in settings})
     return [
@@ -349,7 +349,7 @@ def _odd_settings(machines: Sequence[Machine]) -> list[str]:
 
 
 def _conditions(machines: Sequence[Machine]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """What each machine is and how it was assessed, line by line."""
+    """Return each machine's identity and how it was assessed, line by line."""
     assessments = [machine.assessment for machine in machines]
     yield "accelerators", tuple(machine.device for machine in machines)
     yield "software", tuple(machine.software or "not known" for machine in machines)

@@ -1,4 +1,4 @@
-"""Which values can be compared between runs, in which direction they get better, and how far noise moves them. Pure.
+"""Comparable values of runs: the direction in which they get better, and how far noise moves them. Pure.
 
 Repeats inside one run share that run's bias and are never taken for spread: what a value means against others is known only
 from whole runs. Values of errors are maxima over fresh random data and move several times over between runs of one machine;
@@ -27,7 +27,7 @@ _ERROR = re.compile(r"error|difference|bound_ratio|spread")
 
 
 class Kind(StrEnum):
-    """What a value is like, by which it is decided what counts as a change."""
+    """Kind of a value, which decides what counts as a change."""
 
     PERFORMANCE = "performance"   # a rate or a time: moves with the load of the host
     SHARE = "share"               # of speed: likewise
@@ -57,7 +57,7 @@ def directions(checklist: Mapping[str, Check]) -> dict[tuple[str, str], Better |
 
 
 def key(check: str, measurement: Measurement) -> Key:
-    """What makes two measurements of two runs the same one."""
+    """Return the key by which measurements of two runs are compared."""
     return check, measurement.name, tuple(sorted(measurement.labels.items()))
 
 
@@ -90,7 +90,7 @@ class Spread:
 
     @classmethod
     def of(cls, by_run: Mapping[int, Iterable[float]]) -> Spread:
-        """Of all values, by the run that they are from."""
+        """Return the spread of all values, by the run that they are from."""
         values = sorted(value for each in by_run.values() for value in each)
         middle = len(values) // 2
         median = values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
@@ -98,12 +98,12 @@ class Spread:
 
     @property
     def half(self) -> float:
-        """How far the furthest run lies from the median."""
+        """The distance of the farthest run from the median."""
         return max(self.high - self.median, self.median - self.low)
 
     @property
     def share(self) -> float | None:
-        """The same as a share of the median; None where that is zero."""
+        """The farthest distance as a share of the median; None if that is zero."""
         return self.half / abs(self.median) if self.median else None
 
 
@@ -122,7 +122,7 @@ _LEAST_BOUND_RATIO = 1.0
 
 
 def margin(kind: Kind, spread: Spread, tolerance: float) -> float:
-    """How far a value may lie from the median of a reference in the worse direction without being called a change.
+    """Return how far a value may lie from a reference's median in the worse direction without being a change.
 
     `tolerance` is a share of the median: what is allowed for where the spread between runs is not known.
     """
@@ -134,7 +134,7 @@ def margin(kind: Kind, spread: Spread, tolerance: float) -> float:
 
 
 def worse_by(kind: Kind, name: str, better: Better, spread: Spread, value: float, tolerance: float) -> bool | None:
-    """Whether a value is worse than a reference beyond what runs differ in, or (False) better; None for neither."""
+    """Return True if a value is worse than a reference beyond the runs' spread, False if better, None for neither."""
     if kind is Kind.OTHER:
         return None
     if kind is Kind.ERROR:
@@ -151,6 +151,6 @@ def worse_by(kind: Kind, name: str, better: Better, spread: Spread, value: float
 
 
 def settings_of(assessment: Assessment, evidence: Evidence) -> dict[str, Any]:
-    """What a check was told as JSON has it, without for how long it was to work: that changes no figure."""
+    """Return a check's settings as JSON, without the duration of its work, which changes no figure."""
     lasting = assessment.basis.lasting.get(evidence.check) if assessment.basis is not None else None
     return {name: plain(value) for name, value in evidence.settings.items() if name != lasting}

@@ -1,4 +1,4 @@
-"""What a run is held against: an earlier run, chip by chip, or a baseline of whole runs, by model of accelerator. Pure."""
+"""References for a run: an earlier run, chip by chip, or a baseline of whole runs, by model of accelerator. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Directions = Mapping[tuple[str, str], Better | None]
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What was found of one requirement for one use, over all runs of a reference."""
+    """Outcomes of one requirement for one use, over all runs of a reference."""
 
     requirement: str
     use: Use
@@ -38,7 +38,7 @@ class Expected:
 
     @property
     def outcome(self) -> Outcome | None:
-        """What was found in every run; None where runs differ."""
+        """The outcome if it is the same in every run; None otherwise."""
         found = [outcome for outcome, count in self.outcomes.items() if count]
         return found[0] if len(found) == 1 else None
 
@@ -56,13 +56,13 @@ class Figure:
 
     @property
     def key(self) -> Key:
-        """As runs are compared by."""
+        """The key by which runs are compared."""
         return self.check, self.name, self.labels
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a reference knows of one accelerator, or of all of one model."""
+    """A reference's data of one accelerator, or of all of one model."""
 
     name: str
     vendor: str | None
@@ -90,7 +90,7 @@ class Reference:
     versions: tuple[str, ...]
 
     def subject(self, facts: AcceleratorFacts) -> Subject | None:
-        """What is known of this accelerator, or of its model."""
+        """Return the data of this accelerator, or of its model."""
         if not self.by_model:
             return next((subject for subject in self.subjects if subject.name == facts.id), None)
         return next((subject for subject in self.subjects if _identity(subject) == model_of(facts)), None)
@@ -101,7 +101,7 @@ Model = tuple[str | None, str | None, str, bool]
 
 
 def model_of(facts: AcceleratorFacts) -> Model:
-    """What accelerators must have in common to share a baseline."""
+    """Return the properties that accelerators must share to have one baseline."""
     return facts.vendor, facts.model, facts.stack, bool(facts.properties.get("simulated"))
 
 
@@ -136,7 +136,7 @@ def of_runs(assessments: Sequence[Assessment], directions: Directions, title: st
 def subject_of(
     name: str, entries: Sequence[tuple[int, Assessment, AcceleratorAssessment]], directions: Directions
 ) -> Subject:
-    """What some accelerators of some runs have shown, the number of its run beside each."""
+    """Return the data of some accelerators over some runs, each with the number of its run."""
     facts = entries[0][2].facts
     by_key: dict[Key, dict[int, list[float]]] = {}
     units: dict[Key, str | None] = {}

@@ -43,7 +43,7 @@ LARGEST_FILE_BYTES = 256 * 2**20
 
 
 def measurement_to_json(measurement: Measurement) -> Json:
-    """As it stands in the assessment."""
+    """Return a measurement in the form of the assessment."""
     document: Json = {
         "name": measurement.name,
         "value": number_to_json(measurement.value),
@@ -76,7 +76,7 @@ def measurement_from_json(document: Mapping[str, Any]) -> Measurement:
 
 
 def evidence_to_json(evidence: Evidence) -> Json:
-    """As it stands in the assessment and in the journal."""
+    """Return evidence in the form of the assessment and the journal."""
     return {
         "check": evidence.check,
         "status": evidence.status.value,
@@ -123,7 +123,10 @@ def _cause_of(document: Mapping[str, Any]) -> Cause | None:
 
 
 def facts_to_json(facts: AcceleratorFacts) -> Json:
-    """As it stands in the assessment, in `devices` and in what a worker is told. `software` is called `stack` there."""
+    """Return facts in the form of the assessment, of `devices` and of a worker's request.
+
+    `software` is called `stack` there.
+    """
     return {
         "id": facts.id,
         "kind": facts.kind,

@@ -135,7 +135,7 @@ def _of_evidence(piece: Evidence, id: str, known: set[str]) -> Iterator[str]:
 
 
 def _bad_end(process: Mapping[str, Any]) -> str | None:
-    """How a process ended, in words; None where it left by itself with 0, as each does that has measured, or nobody says."""
+    """Return how a process ended, in words; None for exit code 0, as after every measurement, or if it is not recorded."""
     code, died_by = process.get("exit_code", 0), process.get("signal")
     if type(code) is int and code < 0:
         with contextlib.suppress(ValueError):

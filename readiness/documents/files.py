@@ -239,7 +239,7 @@ _MOST_LINKS = 40
 
 
 def written_through(file: Path) -> Path:
-    """What is written where a file is named by a link: its target, for a link stays a link.
+    """Return the file to write for a name that may be a link: its target, for a link stays a link.
 
     A link or a pipe that another user has put into a folder that everybody may write, such as /tmp, is refused: this user
     would overwrite a file of his own, or wait for ever. Linux does the same where fs.protected_symlinks and protected_fifos

@@ -117,7 +117,7 @@ def _hint(found: Violation) -> str | None:
 
 
 def _is_later_form(value: object, known: str) -> bool:
-    """Return whether the form is later than this version knows, e.g. `readiness.profile/2`."""
+    """Return whether the form is later than the one of this version, e.g. `readiness.profile/2`."""
     name, _, number = str(value)[:_LONGEST_TEXT].rpartition("/")
     wanted, _, own = known.rpartition("/")
     numbers = (number, own)

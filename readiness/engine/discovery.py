@@ -69,7 +69,7 @@ def discover(pool: WorkerPool, *, limit_s: float = LIMIT_S, stopped: Callable[[]
 
 
 def at_hand() -> Discovery | None:
-    """What there is, where finding that out takes neither torch nor any library of a vendor's; None where it does."""
+    """Return what is there if that needs neither torch nor any library of a vendor; None otherwise."""
     absent, out_of_reach, present = _absences()
     stacks = [accelerators.stack(name) for name in present]
     if any(stack.needs_torch for stack in stacks):
@@ -78,7 +78,7 @@ def at_hand() -> Discovery | None:
 
 
 def _absences() -> tuple[dict[str, str], dict[str, str], list[str]]:
-    """Why stacks cannot be here, why others are out of reach, and which may be here."""
+    """Return why stacks cannot be here, why others are out of reach, and which may be here."""
     absent: dict[str, str] = {}
     out_of_reach: dict[str, str] = {}
     present = []

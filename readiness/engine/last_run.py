@@ -48,7 +48,7 @@ class LastRun:
         return self.request.get("soak_s")
 
     def wanted(self) -> list[tuple[str, str]]:
-        """Return the (accelerator, check) pairs that it was asked to run."""
+        """Return the (accelerator, check) pairs that were requested."""
         return sorted(
             (item.facts.id, piece.check)
             for item in self.saved.accelerators

@@ -42,7 +42,7 @@ _SIGNALS_SPREAD_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a run is asked to do.
+    """Options of a run.
 
     `within_s` is the time the whole run may take, `timeout_s` the limit of each check in place of its own, to which a check
     that works for `soak_s` gets that; `only` keeps these (accelerator, check) pairs. `elsewhere` are accelerators of other

@@ -1,4 +1,7 @@
-"""The host's disks: whether one is full, and whether an error says so. Want of disk tells nothing about an accelerator."""
+"""The host's disks: detect a full one, and errors caused by it. A full disk says nothing about an accelerator.
+
+Want of disk tells nothing about an accelerator.
+"""
 
 from __future__ import annotations
 
@@ -44,18 +47,18 @@ def is_disk_full(problem: BaseException | None) -> bool:
 
 
 def mentions_full_disk(text: str) -> bool:
-    """Return whether a library's message, without the error number, says so."""
+    """Return whether a library's message, without the error number, says that a disk is full."""
     return any(words in text.lower() for words in _WORDS)
 
 
 def full_error(what: str) -> OSError:
-    """The error that says that a disk is full, for whoever has found out by other means."""
+    """Return the OSError of a full disk, for callers that found out by other means."""
     message = os.strerror(errno.ENOSPC)
     return OSError(errno.ENOSPC, what if message in what else f"{message}: {what}")
 
 
 def raise_if_full(failure: str, folders: Iterable[Path] = ()) -> None:
-    """Raises OSError where a failure's words say want of disk, or a disk is full now: then it is no device's failure."""
+    """Raise OSError if a failure's words mention a full disk, or a disk is full now: then it is no failure of the device."""
     if mentions_full_disk(failure):
         raise full_error(failure)
     if (folder := full(folders)) is not None:

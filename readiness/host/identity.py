@@ -1,4 +1,4 @@
-"""Which machine this is: so that evidence of two is never taken for evidence of one, nor one counted for two."""
+"""Identity of the host: evidence of two machines is never taken for evidence of one, nor one counted for two."""
 
 from __future__ import annotations
 

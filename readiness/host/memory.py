@@ -1,4 +1,4 @@
-"""The host's memory: what can still be had, what a process holds, whom the kernel killed for want of it."""
+"""The host's memory: what is available, what a process holds, and kills by the kernel for lack of it."""
 
 from __future__ import annotations
 

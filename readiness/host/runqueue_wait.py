@@ -10,7 +10,7 @@ _PRESSURE = Path("/proc/pressure/cpu")
 
 
 def pressure_s(file: Path = _PRESSURE) -> float | None:
-    """Seconds, since the host was started, for which some process of it stood in line; None where it does not tell.
+    """Return seconds since boot for which some process waited for a processor; None if the system does not report it.
 
     See the kernel's Documentation/accounting/psi.rst: `some avg10=0.00 ... total=MICROSECONDS`.
     """
@@ -22,7 +22,9 @@ def pressure_s(file: Path = _PRESSURE) -> float | None:
 
 
 def in_line_s() -> float:
-    """Seconds that the threads of this process have been ready to run and did not; 0 where the system does not tell."""
+    """Return seconds for which the threads of this process were ready and did not run; 0 if the system does not report
+    it.
+    """
     total = 0
     try:
         for thread in os.listdir(_TASKS):  # noqa: PTH208 - no Path for each: this is read around every call

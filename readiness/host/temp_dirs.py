@@ -1,4 +1,4 @@
-"""Files and folders that are gone afterwards, however the process ends that made them: even if the whole tool is killed.
+"""Temporary files and folders that are removed however the process that made them ends, even if the whole tool is killed.
 
 Files without names need no care and are used wherever they will do; a folder is for libraries that want a path.
 """
@@ -72,7 +72,9 @@ def purged_prefix() -> str:
 
 
 def purge(pid: int) -> None:
-    """Remove what a process that has ended left in such folders: for whoever has killed it, and its cleanup helper."""
+    """Remove the temporary folders of a process that has ended, for the process that has killed it together with its
+    cleanup helper.
+    """
     for left in Path(tempfile.gettempdir()).glob(f"{_prefix(pid)}*"):
         shutil.rmtree(left, ignore_errors=True)
 

@@ -58,11 +58,11 @@ class _Failure:
 
     @property
     def status(self) -> Status | None:
-        """How its check ended, where it left no value."""
+        """The status of its check, if it left no value."""
         return self.evidence.status if self.evidence is not None and self.finding.value is None else None
 
     def fits(self, patterns: Iterable[str]) -> bool:
-        """Whether one of the patterns means it: check, measure, and perhaps a label."""
+        """Return whether one of the patterns matches it: check, measure, and perhaps a label."""
         return any(_fits(pattern, self.finding) for pattern in patterns)
 
 
@@ -90,7 +90,7 @@ class _Atom:
 
 @dataclass(slots=True)
 class _Group:
-    """What one rule explains on one accelerator."""
+    """The failures on one accelerator that one rule explains."""
 
     rule: str
     sentence: str
@@ -100,7 +100,9 @@ class _Group:
 
 
 def diagnose(assessment: Assessment) -> tuple[Diagnosis, ...]:
-    """What is wrong, the defect that explains most requirements first. Empty where nothing failed, or no rule fits.
+    """Return the defects, the one that explains most requirements first. Empty if nothing failed, or no rule fits.
+
+    Empty where nothing failed, or no rule fits.
 
     Accelerators of one model and stack are looked at together: what they share is one defect.
     """
@@ -159,7 +161,7 @@ def _groups_of_kind(items: Sequence[AcceleratorAssessment], limits: Mapping[str,
 
 
 def _absorbed(operators: Sequence[_Group], others: Sequence[_Group]) -> list[_Group]:
-    """Without the slow operators that a slow copy is to blame for, which go to its group."""
+    """Return the groups without slow operators that a slow copy explains, which join its group."""
     absorbing = {rule.id: rule.absorbs for rule in rules.RULES if rule.absorbs}
     kept = []
     for group in operators:
@@ -214,7 +216,7 @@ def _is_shown(rule: Rule, failure: _Failure) -> bool:
 
 
 def _subject(shown: Sequence[_Failure]) -> dict[str, tuple[str, ...]]:
-    """What the failures name by their labels, and the checks they come from; figures such as sizes apart."""
+    """Return what the failures name by their labels, and their checks; without figures such as sizes."""
     found: dict[str, dict[str, None]] = {"check": dict.fromkeys(failure.finding.check for failure in shown)}
     for failure in shown:
         for name, value in failure.finding.labels.items():
@@ -251,7 +253,7 @@ class _Blank(dict[str, str]):
 
 
 def _named_by_rows(rule: Rule, shown: Sequence[_Failure]) -> str:
-    """What the rows of the checks name that is as the rule says it must not be: `subnormal (a, b); overflow (c)`."""
+    """Return what the rows of the checks name as faulty by the rule: `subnormal (a, b); overflow (c)`."""
     if rule.bad is None:
         return ""
     cell, values = rule.bad
@@ -317,7 +319,7 @@ def _by_operators(left: list[_Failure], limits: Mapping[str, Limit]) -> tuple[li
 def _without_noise(
     groups: list[tuple[OperatorRule, list[_Atom], _Group]]
 ) -> list[tuple[OperatorRule, list[_Atom], _Group]]:
-    """Without wrong results of an operator that gives other bits each time: that it varies says more."""
+    """Remove wrong results of operators that give other bits each time: the variation is the finding."""
     varying = {name: group for rule, _, group in groups if rule.outcome == "nondeterministic"
                for name in (*group.subject.get("family", ()), *group.subject["operator"])}  # fmt: skip
     kept = []
@@ -354,7 +356,7 @@ def _dying_with(rule: OperatorRule, part: Sequence[_Atom], atoms: Sequence[_Atom
 
 
 def _follows(failure: _Failure, rule: OperatorRule, dtypes: Collection[str]) -> bool:
-    """Whether a failure may be the doing of operators that fail in these dtypes: by check, and by its own dtype."""
+    """Return whether operators that fail in these dtypes may have caused a failure: by check, and by its own dtype."""
     if rule.died and failure.status == rule.died:
         return True
     if failure.status is not None or not failure.fits(rule.follows):
@@ -414,7 +416,7 @@ def _from_operations(failure: _Failure, outcome: str) -> Iterator[_Atom]:
 
 
 def _from_labels(failure: _Failure, outcome: str, limit: Limit | None) -> Iterator[_Atom]:
-    """What each measurement that breaks the limit names: the finding itself shows the worst alone."""
+    """Return the labels of every measurement that breaks the limit: the finding itself shows only the worst."""
     finding = failure.finding
     assert failure.evidence is not None
     for item in failure.evidence.measurements:
@@ -431,7 +433,7 @@ def _from_labels(failure: _Failure, outcome: str, limit: Limit | None) -> Iterat
 
 
 def _refusal(evidence: Evidence, operator: str, dtype: str) -> str:
-    """What the stack said when it refused an operator."""
+    """Return the stack's message when it did not support an operator."""
     rows = (row for row in evidence.rows[:_MOST_ROWS] if (row.get("op"), row.get("dtype")) == (operator, dtype))
     return next((str(row["refused"]) for row in rows if row.get("refused")), "")
 
@@ -441,7 +443,7 @@ _KERNEL = re.compile(r"'aten::(?P<name>\w+)(?:\.\w+)?'")
 
 
 def _kernel(text: str) -> str:
-    """The kernel that the stack says it lacks: `where` of "Could not run 'aten::where.self' ..."."""
+    """Return the kernel that the stack reports as missing: `where` of "Could not run 'aten::where.self' ..."."""
     match = _KERNEL.search(text)
     return match["name"] if match is not None else ""
 
@@ -450,7 +452,7 @@ _TRAINING_STEP = "training_step"
 
 
 def _breaks(item: Measurement, finding: Finding, limit: Limit | None) -> bool:
-    """Whether a measurement is one of those that fail this requirement."""
+    """Return whether a measurement is one of those that fail this requirement."""
     same = item.labels == finding.labels
     if limit is None:
         return same
@@ -530,7 +532,7 @@ def _without(atoms: Sequence[_Atom], others: Iterable[_Atom]) -> list[_Atom]:
 
 
 def _shared(atoms: Sequence[_Atom], of: Callable[[_Atom], str]) -> Iterator[tuple[str, list[_Atom]]]:
-    """What nearly all have in common, and those that have it."""
+    """Return what nearly all have in common, and those that have it."""
     counts = Counter(map(of, atoms))
     name, count = counts.most_common(1)[0]
     if name and count >= 0.8 * len(atoms):
@@ -592,7 +594,7 @@ _VERBS = ("end", "do", "yield", "give", "run", "take")
 
 
 def _operator_subject(name: str, part: Sequence[_Atom]) -> dict[str, tuple[str, ...]]:
-    """What they have in common; a layout only where nearly all of them show it."""
+    """Return what they have in common; a layout only if nearly all of them show it."""
     found = {
         "operator": {bare(atom.operator) for atom in part},
         "kernel": {atom.kernel for atom in part},

@@ -32,7 +32,7 @@ SEVERAL_RANKS = (
 
 @dataclass(frozen=True, slots=True)
 class OperatorRule:
-    """How operators of one outcome are told of. `outcome` is as in the rows of operators.*, or "nan": wrong, and not finite.
+    """Wording for operators of one outcome. `outcome` is as in the rows of operators.*, or "nan": wrong, and not finite.
 
     `follows` are the findings that such an operator explains besides, where dtype and phase may be its own.
     """

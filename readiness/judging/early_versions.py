@@ -1,4 +1,5 @@
-"""Findings of early versions, which did not say what their profile demanded: held against their own limits and the evidence.
+"""Consistency of findings of early versions, whose files lack the profile's demands: compared with their limits and the
+evidence.
 
 Nobody can tell from such a file by which labels a requirement chose, where partial credit begins, or how a limit goes on
 after its sixth digit: what may be right passes.

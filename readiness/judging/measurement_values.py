@@ -26,7 +26,7 @@ def as_float(value: Number) -> float:
 
 
 def refusal(measurement: Measurement) -> str | None:
-    """Why this cannot be a measurement, whatever its fields hold; None where it can.
+    """Return why a value cannot be a measurement; None if it can.
 
     NaN and infinity are values: that a device gave them is evidence, and no limit is satisfied by them. A truth value is
     one too, for limits that are truth values; it is no number (`is_comparable`).
@@ -67,7 +67,7 @@ def number_refusal(value: object) -> str | None:
 
 
 def is_comparable(value: float, limit: Limit) -> bool:
-    """Whether a limit can tell anything about a value: a boolean is not 1, and no number is true."""
+    """Return whether a limit applies to a value: a boolean is not 1, and no number is true."""
     return isinstance(value, bool) is isinstance(limit.bound, bool)
 
 

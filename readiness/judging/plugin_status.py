@@ -18,7 +18,7 @@ class PluginStatus(IntEnum):
 
 
 def plugin_status(assessment: Assessment, fail_on: Level | None = Level.MUST) -> PluginStatus:
-    """Critical where the exit code says not ready, unknown where it says undetermined or the run was stopped.
+    """Return critical for the exit code not ready, unknown for undetermined or an interrupted run.
 
     Ready with limits, or with something waived, is a warning. With `fail_on` None all but a stopped run is OK.
     """

@@ -52,7 +52,7 @@ def digest_of(demands: Mapping[str, Any]) -> str:
 
 
 def understood(demands: Mapping[str, Any]) -> bool:
-    """Return whether this version knows all its keys; otherwise no finding can be derived."""
+    """Return whether this version supports all its keys; otherwise no finding can be derived."""
     return demands.keys() <= _KEYS and all(
         entry.keys() <= _KEYS_OF_REQUIREMENT and entry["limit"].keys() <= _KEYS_OF_LIMIT for entry in demands["require"]
     )

@@ -79,7 +79,7 @@ class Rejudging:
         self.where = {requirement.id: requirement.where for requirement in profile.requirements}
 
     def judged(self, item: AcceleratorAssessment) -> AcceleratorAssessment:
-        """One of them, with the evidence that it had."""
+        """Judge one of them again, with its saved evidence."""
         usable = [self._within_requested(piece) for piece in item.evidence]
         chips = self.of_stack[item.facts.stack]
         found = judge(
@@ -94,12 +94,12 @@ class Rejudging:
         return replace(found, evidence=evidence, findings=findings, verdicts=verdicts)
 
     def _requested_settings(self, evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
-        """Name of each setting, what it was (None where the evidence does not say), and what it should be."""
+        """Yield each setting's name, the value used (None if the evidence does not have it), and the requested value."""
         for name, wanted in self.basis.settings.get(evidence.check, {}).items():
             yield name, _plain(evidence.settings.get(name)), _plain(wanted)
 
     def _within_requested(self, evidence: Evidence) -> Evidence:
-        """The evidence, without what it says of more than is asked for, by its labels.
+        """Return the evidence without measurements beyond what is requested, by their labels.
 
         Nothing is left of it where a setting that no label tells of was another one than is asked for, or is not known here;
         and, where a check did not come to its end, any setting: under what is asked for it might have.
@@ -134,7 +134,7 @@ class Rejudging:
         return replace(evidence, measurements=tuple(kept))
 
     def _unknown_setting(self, evidence: Evidence) -> str | None:
-        """Return a setting that neither the profile nor the check knows: its effect is unknown."""
+        """Return a setting that neither the profile nor the check has: its effect is unknown."""
         known = self.basis.settings.get(evidence.check)
         if known is None:
             return None
@@ -161,7 +161,7 @@ class Rejudging:
         return found
 
     def _unless_of_other(self, finding: Finding, other: Mapping[tuple[str, Outcome], str]) -> Finding:
-        """The finding; unknown where it speaks of a whole that was another one than is asked for."""
+        """Return the finding, as unknown if it is about another whole than the requested one."""
         where = self.where[finding.requirement]
         for (label, outcome), how in other.items():
             is_fixed = label in where or (outcome is Outcome.FAIL and label in finding.labels)

@@ -59,7 +59,7 @@ def _system(subject: Subject) -> Json:
 
 
 def _devices(subject: Subject) -> list[Json]:
-    """One device for each accelerator that tells its serial number; those that do not, together with their number."""
+    """Return one device for each accelerator with a serial number; those without one together, with their number."""
     items = [item.facts for item in subject.assessment.accelerators]
     matching = Counter(_kind(facts) for facts in items if not facts.serial)
     found, seen = [], set()

@@ -1,4 +1,4 @@
-"""Make a pack: read what is given, take out what tells who and where, derive all other files, sign, write."""
+"""Build a pack: read the input, redact it, derive all other files, sign, write."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _MOST_ATTACHMENTS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """What people say on the first page. `status` is one of `sections.STATUS`."""
+    """Statements of people for the first page. `status` is one of `sections.STATUS`."""
 
     subject: str = ""
     operator: str = ""
@@ -56,7 +56,7 @@ class Cover:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a pack is made of. The words of `profiles` are added where an assessment was judged by one of them."""
+    """Input of a pack. The words of `profiles` are added where an assessment was judged by one of them."""
 
     assessments: Sequence[Path]
     cover: Cover = Cover()
@@ -70,7 +70,7 @@ class Request:
 
 
 def read(request: Request) -> Core:
-    """What is given, redacted. Raises UsageError and BadFileError."""
+    """Read the input and redact it. Raises UsageError and BadFileError."""
     redaction = Redaction(request.kept)
     subjects, entries, notes = _subjects(request, redaction)
     rehearsals = _rehearsals(request.rehearsals, redaction)
@@ -156,7 +156,7 @@ def _attachments(paths: Sequence[Path]) -> dict[str, bytes]:
 
 
 def _systems(paths: Sequence[Path], subjects: Sequence[Subject]) -> Json:
-    """What people state of each system: the first file is about the first assessment. Raises UsageError."""
+    """Return people's statements about each system: the first file is about the first assessment. Raises UsageError."""
     if len(paths) > len(subjects):
         raise UsageError(
             f"{len(paths)} descriptions of {len(subjects)} assessments", place="--system",
@@ -210,7 +210,7 @@ def _waivers(core: Core) -> list[Json]:
 
 
 def whole(core: Core, key: SigningKey | None = None) -> dict[str, bytes]:
-    """Every file of the pack, the signed statements too where there is a key."""
+    """Return every file of the pack, including the signed statements if there is a key."""
     if key is not None:
         core = replace(core, public_key=key.public)
     contents = core.given() | derived(core)
@@ -231,7 +231,7 @@ def whole(core: Core, key: SigningKey | None = None) -> dict[str, bytes]:
 
 
 def statements(core: Core, listed: Json) -> dict[str, bytes]:
-    """What is signed."""
+    """Return the statements to be signed."""
     return {
         STATEMENT: dumped(in_toto.statement(core, listed)),
         TEST_RESULT: dumped(in_toto.test_result(core, listed)),

@@ -80,7 +80,7 @@ def refuse_target(target: Path) -> None:
 
 
 def is_archive(target: Path) -> bool:
-    """Whether a pack of this name is a zip archive."""
+    """Return whether a pack of this name is a zip archive."""
     return target.suffix.lower() == ".zip"
 
 
@@ -154,7 +154,7 @@ def _read_folder(place: Path) -> dict[str, bytes]:
 
 
 def _walk(folder: Path, above: str) -> Iterator[tuple[os.DirEntry[str], str]]:
-    """Every file below, and every link, pipe and folder without a file in it."""
+    """Yield every file below a folder, and every link, pipe and empty folder."""
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)

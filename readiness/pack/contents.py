@@ -1,4 +1,4 @@
-"""What is in a pack: what people gave, what follows from that, and the list of all of it.
+"""Contents of a pack: its input, what is derived from it, and the manifest.
 
 Given are the assessments, rehearsals and attachments, and `pack.json` with what the cover says. All other files follow from
 these (`readiness.pack.build`), so that whoever has a pack can derive them again and compare.
@@ -36,7 +36,7 @@ OUTSIDE_MANIFEST = frozenset({MANIFEST, STATEMENT, TEST_RESULT, *ENVELOPES.value
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One assessment of a pack: the file in the pack, and what it says."""
+    """One assessment of a pack: its file in the pack, and its content."""
 
     path: str
     content: bytes
@@ -44,23 +44,23 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """As it is called in tables: the file without folder and ending."""
+        """Its name in tables: the file without folder and ending."""
         return Path(self.path).stem
 
     @property
     def report_path(self) -> str:
-        """Where its own report with pictures lies."""
+        """The path of its own report with pictures."""
         return f"reports/{self.name}.html"
 
     @property
     def profile_path(self) -> str:
-        """Where its profile as judged lies."""
+        """The path of its judged profile."""
         return f"profiles/{_safe(self.assessment.profile_name)}-{self.assessment.profile_sha256[:12]}.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """What a pack is made of. `pack` is the content of `pack.json`, `rehearsals` and `attachments` are bytes by path.
+    """Input of a pack. `pack` is the content of `pack.json`, `rehearsals` and `attachments` are bytes by path.
 
     `profiles` are the profiles as judged, with what their files say beyond what decides a finding.
     """
@@ -74,7 +74,7 @@ class Core:
 
     @property
     def is_simulated(self) -> bool:
-        """Whether an accelerator in it is a simulated one."""
+        """True if one of its accelerators is simulated."""
         items = (item for subject in self.subjects for item in subject.assessment.accelerators)
         return any(item.facts.properties.get("simulated") for item in items)
 
@@ -90,7 +90,7 @@ class Core:
         }
 
     def rehearsal_documents(self) -> Iterator[tuple[str, Json]]:
-        """Every rehearsal with where it comes from: files that were given, and parts of assessments."""
+        """Return every rehearsal with its source: files of the input, and parts of assessments."""
         for path, content in self.rehearsals.items():
             yield path, json.loads(content)
         for subject in self.subjects:
@@ -135,7 +135,7 @@ def profile_document(assessment: Assessment, known: Mapping[str, Json]) -> Json:
 
 
 def _from_findings(assessment: Assessment) -> Json:
-    """What the findings say of their requirements, where the profile itself is not at hand."""
+    """Return the prose of requirements from the findings, if the profile itself is not at hand."""
     found: Json = {}
     for item in assessment.accelerators:
         for finding in item.findings:
@@ -144,7 +144,7 @@ def _from_findings(assessment: Assessment) -> Json:
 
 
 def is_profile_of(document: Mapping[str, Any], assessment: Assessment) -> bool:
-    """Whether a profile as judged is that of an assessment, by what it demands and not by what it is called."""
+    """Return whether a judged profile belongs to an assessment, by its demands and not by its name."""
     demands = document.get("demands")
     if document.get("sha256") != assessment.profile_sha256 or document.get("name") != assessment.profile_name:
         return False
@@ -155,7 +155,9 @@ def is_profile_of(document: Mapping[str, Any], assessment: Assessment) -> bool:
 
 @cache
 def source_digest() -> str:
-    """The SHA-256 over the files of this tool that decide what a pack says: the same one for the same wheel or checkout."""
+    """Return the SHA-256 over the files of this tool that determine a pack's content: equal for equal wheels or
+    checkouts.
+    """
     root = Path(package_data.__file__).parent
     total = hashlib.sha256()
     for folder in ("documents", "judging", "rendering", "pack", "schemas"):
@@ -171,7 +173,7 @@ def _safe(name: str) -> str:
 
 
 def safe_name(name: str, taken: Mapping[str, object], folder: str) -> str:
-    """A path within a pack for a file of somebody's, told from those that are taken."""
+    """Return a free path within a pack for a file of somebody's."""
     stem, dot, suffix = name.rpartition(".")
     stem, suffix = (_safe(stem), f".{_safe(suffix)}") if dot and stem else (_safe(name), "")
     lowered = {path.lower() for path in taken}

@@ -91,7 +91,7 @@ def _row(
 
 
 def limits_of(subject: Subject) -> dict[str, Limit]:
-    """The limit of each requirement, with all its digits; empty where an early version did not say."""
+    """Return the limit of each requirement, with all its digits; empty if an early version did not record it."""
     basis = subject.assessment.basis
     if basis is None or not profile_demands.understood(basis.demands):
         return {}
@@ -107,7 +107,10 @@ def _ratios(findings: list[Finding], limit: Limit | None) -> str:
 
 
 def ratio(finding: Finding, limit: Limit | None) -> float | None:
-    """What was measured over the limit: `at_least` is met from 1 on, `at_most` up to 1. None where that means nothing."""
+    """Return the measured value over the limit: `at_least` is met from 1 on, `at_most` up to 1. None if meaningless.
+
+    None where that means nothing.
+    """
     value = _plain(finding.value)
     if limit is None or value is None or limit.operator not in (Operator.AT_LEAST, Operator.AT_MOST):
         return None

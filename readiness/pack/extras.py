@@ -1,4 +1,4 @@
-"""Parts of a pack that need more than readiness itself is installed with."""
+"""Optional imports: parts of a pack that need a package beyond readiness's own dependencies."""
 
 from __future__ import annotations
 

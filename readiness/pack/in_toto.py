@@ -1,4 +1,6 @@
-"""What is signed: in-toto statements about the files of a pack. One has our own predicate, the other in-toto's test-result.
+"""Signed content of a pack: in-toto statements about its files, one with our own predicate, one with in-toto's test-result.
+
+One has our own predicate, the other in-toto's test-result.
 
 in-toto's test-result knows PASSED, WARNED and FAILED alone. The mapping is conservative: `ready` with nothing open is
 PASSED, `ready` with failed shoulds, waivers or unknown requirements is WARNED, all else, `undetermined` too, is FAILED.
@@ -35,7 +37,7 @@ def result(verdict: Verdict) -> Result:
 
 
 def results(core: Core) -> Iterator[tuple[Subject, str, Use, Verdict | None, Result]]:
-    """Every verdict that was asked for; one that is missing has failed, and so has an assessment of nothing."""
+    """Return every requested verdict; a missing one has failed, and so has an assessment of nothing."""
     for subject in core.subjects:
         for item in subject.assessment.accelerators:
             for use in subject.assessment.uses:
@@ -69,7 +71,7 @@ def statement(core: Core, manifest: Json) -> Json:
 
 
 def test_result(core: Core, manifest: Json) -> Json:
-    """The same in in-toto's test-result: a test is one accelerator of one assessment for one use."""
+    """Return the results as in-toto's test-result: a test is one accelerator of one assessment for one use."""
     named: dict[Result, list[str]] = {word: [] for word in Result}
     for subject, id, use, _, word in results(core):
         named[word].append(f"{subject.name} {id} {use}")

@@ -64,7 +64,7 @@ def render(page: str, core: Core) -> bytes:
 
 
 def _fetcher() -> Any:
-    """What WeasyPrint asks for the content of an address: it refuses every one, those of files too."""
+    """Return a fetcher for WeasyPrint that refuses every address, those of files too."""
     from weasyprint.urls import URLFetcher
 
     class Refusing(URLFetcher):  # type: ignore[misc]
@@ -75,7 +75,7 @@ def _fetcher() -> Any:
 
 
 def _on_paper(page: str) -> str:
-    """Everything that folds, unfolded, the rules of paper behind those of the screen, pictures with colours of their own."""
+    """Return the page for paper: folded parts open, rules for paper after those for the screen, colours within pictures."""
     coloured = _PICTURE.sub(lambda match: match[0] + _PICTURES, page.replace("<details>", "<details open>"))
     before, end, after = _LINK.sub(r"\1", coloured).rpartition("</body>")
     return before + _PAPER + end + after

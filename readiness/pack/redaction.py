@@ -1,4 +1,4 @@
-"""What tells who and where somebody is, taken out of an assessment before it leaves the house, and listed.
+"""Redaction of an assessment: remove what identifies people and places before it is given away, and list it.
 
 Serial numbers, host names, network addresses and user names become placeholders (`host-1`), the same one wherever the same
 value stands, so that the document still agrees with itself and is judged again to the same findings. What a profile demanded
@@ -21,7 +21,7 @@ Path = tuple[str | int, ...]
 
 
 class Secret(StrEnum):
-    """What is redacted unless it is asked for."""
+    """Kinds of secrets, redacted by default."""
 
     SERIALS = "serials"
     HOSTS = "hosts"
@@ -30,7 +30,7 @@ class Secret(StrEnum):
 
     @property
     def placeholder(self) -> str:
-        """What stands for one, before its number."""
+        """Return the text in place of a secret, before its number."""
         return {"serials": "serial", "hosts": "host", "addresses": "address", "users": "user"}[self.value]
 
 
@@ -100,7 +100,7 @@ class Redaction:
         return redacted
 
     def listed(self) -> list[Json]:
-        """Every value that was taken out somewhere, without the value."""
+        """Return every secret that was removed, without its value."""
         return [
             {
                 "what": item.secret.value, "placeholder": item.placeholder, "places": len(item.places),
@@ -175,7 +175,7 @@ def _note(item: Redacted, path: Path, name: str) -> str:
 
 
 def _shown(step: str) -> str:
-    """A key within a place: one that itself named somebody is not told."""
+    """Return a key for display; one that itself is a secret is hidden."""
     return step if re.fullmatch(r"[a-z_0-9]{1,40}", step) else "*"
 
 
@@ -184,7 +184,9 @@ def _key(path: Path) -> str:
 
 
 def _pattern(secret: Secret, word: str) -> re.Pattern[str]:
-    """Where a value stands within a text: as a word; a short one only where an accelerator or a path is named by it."""
+    """Return a pattern that finds a value in text as a whole word; a short one only where it names an accelerator or a
+    path.
+    """
     escaped = re.escape(word)
     if secret is Secret.USERS and len(word) <= _SHORTEST_WORD:
         return re.compile(rf"(?:home|Users)[/\\](?P<word>{escaped})(?![\w-])")
@@ -195,7 +197,7 @@ def _pattern(secret: Secret, word: str) -> re.Pattern[str]:
 
 
 def _is_of_nobody(text: str) -> bool:
-    """Whether it is no address, or one that every machine has."""
+    """Return whether it is no address, or one that every machine has."""
     if _MAC.fullmatch(text):
         return False
     if ":" in text and len(text.replace("::", ":").strip(":").split(":")) < 2:
@@ -208,7 +210,7 @@ def _is_of_nobody(text: str) -> bool:
 
 
 def _is_free(path: Path) -> bool:
-    """Whether a path leads into details that a check or a device filled in."""
+    """Return whether a path leads into details that a check or a device filled in."""
     return "demands" not in path and not _DETAILS.isdisjoint(path)
 
 
@@ -225,7 +227,7 @@ def _strings(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _demanded_labels(document: Json) -> Iterator[str]:
-    """Values of labels by which a profile chooses measurements: words of its own, whatever a host is called."""
+    """Return label values by which a profile chooses measurements: they are no secrets, even if a host has such a name."""
     profile = document.get("profile")
     demands = profile.get("demands") if isinstance(profile, dict) else None
     for entry in demands["require"] if demands else ():
@@ -238,7 +240,7 @@ _BY_KEY: tuple[tuple[re.Pattern[str], Secret], ...] = (
 
 
 def _named(path: Path, text: str) -> Iterator[tuple[Secret, str]]:
-    """What a text names by where it stands, or by how a path to somebody's home is written."""
+    """Return what a text names by its position, or by a path in somebody's home."""
     key = _key(path)
     if path == ("host", "name"):
         yield Secret.HOSTS, text
@@ -257,7 +259,7 @@ def _is_id(path: Path) -> bool:
 
 
 def kinds_of(texts: Iterable[str]) -> frozenset[Secret]:
-    """What `--keep` names: `all` for everything. Raises ValueError."""
+    """Return the kinds that `--keep` names: `all` for everything. Raises ValueError."""
     return frozenset(secret for text in texts for secret in (Secret if text == "all" else (Secret(text),)))
 
 

@@ -1,4 +1,4 @@
-"""What the page of a pack says, section by section, as plain values for its template."""
+"""Sections of a pack's page, as plain values for its template."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def context(core: Core) -> dict[str, Any]:
 
 
 def _part(core: Core, subject: Subject) -> dict[str, Any]:
-    """Everything of one assessment."""
+    """Return everything about one assessment."""
     assessment = subject.assessment
     rows = list(evidence_matrix.rows(subject, core.profiles[subject.profile_path]))
     left_out, unknown = _unknown(assessment)
@@ -175,7 +175,7 @@ def _waivers(assessment: Assessment) -> Iterator[tuple[str, ...]]:
 
 
 def _deviations(assessment: Assessment) -> Iterator[str]:
-    """Where the run did otherwise than a run of the whole profile on everything that is there."""
+    """Return how the run deviated from a run of the whole profile on all accelerators."""
     if assessment.interrupted:
         yield "The run was interrupted before its end: what was not measured by then is unknown."
     for stack, reason in rendering.failed_stacks(assessment).items():
@@ -203,7 +203,9 @@ def _why(cause: Cause) -> str:
 
 
 def _unknown(assessment: Assessment) -> tuple[list[tuple[str, str]], list[dict[str, Any]]]:
-    """What the caller left out, in a sentence each; and every other reason why something is unknown, with its remedy."""
+    """Return one sentence for each part that the caller left out, and every other reason for unknown findings, with its
+    remedy.
+    """
     left: list[tuple[str, str]] = []
     found: list[dict[str, Any]] = []
     for group in rendering.group_devices(assessment):
@@ -274,7 +276,7 @@ def _worst_row(rows: list[MatrixRow]) -> MatrixRow | None:
 
 
 def _compared(row: MatrixRow | None) -> tuple[str, str]:
-    """What one assessment has of a requirement, and what that means."""
+    """Return an assessment's result for a requirement, and its meaning."""
     if row is None:
         return "not asked", ""
     return f"{row.outcome}{f': {row.measured}' if row.measured else ''}", row.outcome
@@ -284,7 +286,7 @@ def _compared(row: MatrixRow | None) -> tuple[str, str]:
 
 
 def command(assessment: Assessment) -> str:
-    """The command that repeats the run, as far as an assessment says how it was called."""
+    """Return the command that repeats the run, as far as an assessment records it."""
     words = ["readiness", "run", "--profile", assessment.profile_name]
     covered = assessment.basis.demands["uses"] if assessment.basis is not None else [use.value for use in Use]
     if set(covered) != {use.value for use in assessment.uses}:
@@ -383,7 +385,7 @@ def _retest(subject: Subject, rows: list[MatrixRow]) -> Iterator[tuple[str, str,
 
 
 def _profile(path: str, core: Core, document: Mapping[str, Any]) -> dict[str, Any]:
-    """What was asked: each requirement with its limit and where that comes from."""
+    """Return the demands: each requirement with its limit and the limit's source."""
     subject = next(subject for subject in core.subjects if subject.profile_path == path)
     findings: dict[str, list[Finding]] = {}
     for item in subject.assessment.accelerators:

@@ -100,7 +100,7 @@ def _refuse_other_kinds(key: Any, place: Path | str) -> None:
 
 
 def payload_of(document: Mapping[str, Any], key: SSlibKey) -> bytes | None:
-    """What an envelope holds, where its signature by this key is right; None where it is not. Never raises for content."""
+    """Return the content of an envelope if its signature by this key is valid; else None. Never raises for content."""
     from securesystemslib.dsse import Envelope
     from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
 
@@ -113,7 +113,7 @@ def payload_of(document: Mapping[str, Any], key: SSlibKey) -> bytes | None:
 
 
 def is_canonical(document: Mapping[str, Any]) -> bool:
-    """Whether an envelope is written in the one way in which we write it: base64 has spare bits in its last letter."""
+    """Return whether an envelope is encoded in our canonical way: base64 has spare bits in its last letter."""
     from securesystemslib.dsse import Envelope
 
     envelope = Envelope.from_dict({**document, "signatures": [dict(one) for one in document["signatures"]]})
@@ -121,6 +121,6 @@ def is_canonical(document: Mapping[str, Any]) -> bool:
 
 
 def key_ids(document: Mapping[str, Any]) -> list[str]:
-    """By which keys an envelope says that it is signed."""
+    """Return the key ids that an envelope names for its signatures."""
     signatures = document.get("signatures")
     return [str(one.get("keyid")) for one in signatures if isinstance(one, dict)] if isinstance(signatures, list) else []

@@ -48,7 +48,9 @@ NOT_STATED = "not stated"
 
 
 def read(file: Path) -> dict[str, str]:
-    """What a person states, as MLPerf's JSON has it. Raises BadFileError for an unknown field and for an empty answer."""
+    """Read a person's statements, in the form of MLPerf's JSON. Raises BadFileError for an unknown field and an empty
+    answer.
+    """
     document = files.read_json(file, largest_bytes=_LARGEST_FILE_BYTES)
     if not isinstance(document, dict):
         raise BadFileError("it is no JSON object", place=str(file), remedy="give MLPerf's system description")
@@ -73,7 +75,7 @@ def read(file: Path) -> dict[str, str]:
 
 
 def described(assessment: Assessment, stated: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Every field with its value and whence it comes: `measured` by the run, `stated` by a person, or `not stated`."""
+    """Return every field with its value and its source: `measured` by the run, `stated` by a person, or `not stated`."""
     seen = _seen(assessment)
     found = {}
     for name in (*FIELDS, *(name for name in POWER_FIELDS if name in stated)):

@@ -1,4 +1,4 @@
-"""Whether a pack is as it was made: every byte, every verdict from its evidence, every derived file, every signature."""
+"""Verify a pack: every byte, every verdict from its evidence, every derived file, every signature."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _NOT_CANONICAL = "it is not written as readiness writes one"
 
 
 class State(StrEnum):
-    """What a pack is, the best first."""
+    """State of a pack, the best first."""
 
     SIGNED = "whole and signed"
     UNVOUCHED = "whole"              # unsigned, or by a key that nobody named, or of a profile that has changed
@@ -57,7 +57,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alteration:
-    """A file that is not as it was made, and what is wrong with it."""
+    """A file that differs from what was made, and the difference."""
 
     file: str
     what: str
@@ -65,7 +65,10 @@ class Alteration:
 
 @dataclass(slots=True)
 class Verification:
-    """What was found. `reasons` say why a whole pack is not vouched for, `notes` what could not be looked at."""
+    """Result of a verification. `reasons` are why a whole pack is not vouched for, `notes` what could not be checked.
+
+    `reasons` say why a whole pack is not vouched for, `notes` what could not be looked at.
+    """
 
     altered: list[Alteration] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
@@ -83,7 +86,7 @@ class Verification:
 
 
 def verify(place: Path, key: SSlibKey | None) -> Verification:
-    """Look at a pack; whether its profiles have changed since, `stale` says.
+    """Verify a pack on disk; `stale` reports whether its profiles have changed since.
 
     Raises BadFileError where there is none. What is no pack at all is an altered one.
     """
@@ -94,7 +97,7 @@ def verify(place: Path, key: SSlibKey | None) -> Verification:
 
 
 def of_contents(contents: Mapping[str, bytes], key: SSlibKey | None) -> Verification:
-    """The same of the files of a pack, wherever they came from."""
+    """Verify the files of a pack, wherever they came from."""
     found = Verification(files=len(contents))
     found.altered += _against_manifest(contents)
     if not found.altered:
@@ -146,7 +149,10 @@ def _strict(content: bytes) -> Any:
 
 
 def _core(contents: Mapping[str, bytes], found: Verification) -> Core | None:
-    """What the pack was made of; None where it says so little that nothing can be derived. Notes what is altered."""
+    """Return the input of the pack; None if it is too incomplete to derive anything. Records alterations.
+
+    Notes what is altered.
+    """
     pack = _pack(contents, found)
     if pack is None:
         return None
@@ -187,7 +193,7 @@ def _pack(contents: Mapping[str, bytes], found: Verification) -> Json | None:
 
 
 def _subjects(pack: Json, contents: Mapping[str, bytes], found: Verification) -> Iterator[Subject]:
-    """Each assessment, judged again from its evidence."""
+    """Yield each assessment, judged again from its evidence."""
     for entry in pack["assessments"]:
         path, what = entry["path"], None
         try:
@@ -227,7 +233,7 @@ def _is_rehearsal(content: bytes) -> bool:
 
 
 def _is_profile_document(document: Mapping[str, Any]) -> bool:
-    """Whether the words beside a profile's demands are words."""
+    """Return whether all prose beside a profile's demands is text."""
     requirements = document["requirements"]
     return isinstance(document["prose_of_the_profile"], bool) and isinstance(document["title"], str) and all(
         one.keys() == {"title", "why", "source"} and all(isinstance(text, str) for text in one.values())
@@ -239,7 +245,10 @@ def _is_profile_document(document: Mapping[str, Any]) -> bool:
 
 
 def _against_derived(contents: Mapping[str, bytes], core: Core, found: Verification) -> None:
-    """Every file that follows from what was given is made again. Pages of another build of the tool cannot be."""
+    """Derive every file again and compare. Pages made by another build of the tool cannot be.
+
+    Pages of another build of the tool cannot be.
+    """
     tool = core.pack["tool"]
     is_same_build = tool["version"] == __version__ and tool["source_sha256"] == source_digest()
     if is_same_build:
@@ -304,7 +313,7 @@ def _signatures(contents: Mapping[str, bytes], key: SSlibKey | None, found: Veri
 
 
 def _own_key(content: bytes, key: SSlibKey | None, found: Verification) -> SSlibKey | None:
-    """The key in the pack; None where it is none, or what reads it is not installed and nobody asked whose it is."""
+    """Return the key in the pack; None if it is invalid, or if its library is not installed and no key was given."""
     from readiness.pack import signing
 
     try:
@@ -351,7 +360,7 @@ def stale(core: Core, profiles: Mapping[str, Profile], found: Verification) -> N
 
 
 def as_json(found: Verification, place: Path) -> Json:
-    """For programs."""
+    """Return the result as JSON."""
     return {
         "pack": str(place),
         "state": found.state.value,
@@ -377,7 +386,7 @@ def _verdicts(found: Verification) -> Iterator[Json]:
 
 
 def as_text(found: Verification, place: Path) -> Sequence[str]:
-    """For people: the state first, then what is wrong, then what it holds."""
+    """Return the result as text: the state first, then what is wrong, then what the pack holds."""
     lines = [f"{place}: {found.state}{f' by {found.signed_by}' if found.state is State.SIGNED else ''}"]
     lines += [f"  altered: {one.file or 'the pack itself'}: {one.what}" for one in found.altered]
     if not found.altered:

@@ -78,7 +78,7 @@ def render(core: Core) -> bytes:
 
 
 def is_same(content: bytes, core: Core) -> bool:
-    """Whether a workbook says what one made now would say; how it is compressed does not count. Raises UsageError."""
+    """Return whether a workbook has the content of one made now, however compressed. Raises UsageError."""
     try:
         return _members(content) == _members(render(core))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, OSError, EOFError):

@@ -1,4 +1,4 @@
-"""Default prose of requirements: what the check's `Measure` says where the profile says nothing."""
+"""Default prose of requirements: that of the check's `Measure` for what the profile leaves out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def with_defaults(requirement: Requirement, checklist: Mapping[str, Check]) -> R
 
 
 def _remedy(requirement: Requirement, measure: Measure) -> Remedy | None:
-    """What the profile says, or the measure's; of a profile that names an action alone, that with the measure's text."""
+    """Return the profile's remedy, or the measure's; an action of the profile without a text gets the measure's text."""
     own = requirement.remedy
     if own is not None and own.text:
         return own

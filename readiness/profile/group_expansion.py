@@ -29,7 +29,7 @@ Position = tuple[str | int, ...]
 
 
 def entries(document: Mapping[str, Any]) -> Iterator[tuple[Position, Mapping[str, Any]]]:
-    """The entries of a profile's document with what their groups say, and where in it they stand."""
+    """Return the entries of a profile's document with the keys of their groups, and their places in it."""
     for position, entry in enumerate(document.get("require", [])):
         yield ("require", position), entry
     for number, group in enumerate(document.get("group", [])):

@@ -41,7 +41,7 @@ class ResolvedProfile:
     conflicts: dict[Key, tuple[Declaration, Declaration]] = field(default_factory=dict)
 
     def declare(self, key: Key, value: Any, place: str) -> None:
-        """Declare a key in the file itself: that holds, whatever its parents declare."""
+        """Declare a key in the file itself: it overrides what its parents declare."""
         self.declared[key] = Declaration(value, frozenset({self.file}), place)
         self.conflicts.pop(key, None)
 
@@ -63,7 +63,7 @@ class ResolvedProfile:
         return {key[1]: found.value for key, found in self.declared.items() if key[0] == "value"}
 
     def place(self, id: str) -> str:
-        """Where a requirement was declared last."""
+        """Return the last place where a requirement was declared."""
         return self.declared["require", id].place
 
     def settings(self, *, resolved: bool) -> dict[str, dict[str, Any]]:
@@ -74,7 +74,7 @@ class ResolvedProfile:
         return found
 
     def settings_places(self) -> dict[str, str]:
-        """Where the settings of each check were declared last."""
+        """Return the last place where the settings of each check were declared."""
         return {check: declared.place for check, _, declared in self._settings()}
 
     def _settings(self) -> Iterator[tuple[str, str, Declaration]]:

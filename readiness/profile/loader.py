@@ -369,7 +369,7 @@ def _with_digest(profile: Profile, settings: Mapping[str, Any]) -> Profile:
 
 
 def basis_of(profile: Profile, checklist: Mapping[str, Check]) -> Basis:
-    """By what findings are judged under a profile: what it demands, and what its checks are to be told."""
+    """Return the basis of judgement under a profile: its demands, and the settings of its checks."""
     used_checks = {requirement.check: checklist[requirement.check] for requirement in profile.requirements}
     return Basis(
         demands=profile.demands,

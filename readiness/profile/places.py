@@ -1,4 +1,6 @@
-"""Where requirements are declared, as an assessment keeps it: readable elsewhere, and without this machine's folders."""
+"""Places where requirements are declared, as kept in an assessment: readable elsewhere, and without this machine's
+folders.
+"""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def _same_kind(value: Any, default: Any) -> bool:
 
 
 def _refuse_senseless(check: Check, name: str, value: Any, place: str) -> None:
-    """With which a check would measure nothing, and say that all is well, or never end."""
+    """Raise BadFileError for settings with which a check would measure nothing, always pass, or never end."""
     least, most = check.least.get(name, 0), check.most.get(name, math.inf)
     for item in value if isinstance(value, list) else [value]:
         number = isinstance(item, int | float) and not isinstance(item, bool)

@@ -218,7 +218,7 @@ def bytes_text(size: float) -> str:
 
 
 def _finite(point: Point) -> bool:
-    """Whether it has a place: what is beyond all measure has none either, since the span of two such is infinite."""
+    """Return whether a point is finite: infinities have no position."""
     return abs(point[0]) < _FARTHEST and abs(point[1]) < _FARTHEST
 
 
@@ -291,7 +291,7 @@ class _Scale:
         return math.log10(max(value, sys.float_info.min)) if self.log else value
 
     def covers(self, value: float) -> bool:
-        """Whether it has a place here."""
+        """Return whether a point lies within the axis."""
         return math.isfinite(value) and (value > 0 or not self.log) and self.low <= self._of(value) <= self.high
 
     def __call__(self, value: float) -> float:
@@ -324,5 +324,5 @@ class _Scale:
 
 
 def step_changes(values: Sequence[Point]) -> list[float]:
-    """Where a value rises from one point to the next: moments of a counter or a flag."""
+    """Return the points at which a value rises: moments of a counter or a flag."""
     return [after[0] for before, after in pairwise(values) if after[1] > before[1]]

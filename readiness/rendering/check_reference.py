@@ -47,7 +47,7 @@ def time_needed(check: Check) -> str:
 
 
 def settings(check: Check) -> Iterator[str]:
-    """Each setting as a profile would give its default, in TOML, with its bounds as a comment."""
+    """Return each setting in TOML, as a profile would give its default, with its bounds as a comment."""
     for name, default in check.settings.items():
         line = f"{name} = {_toml(default)}" if default is not None else f"# {name} is not set"
         bounds = [
@@ -105,7 +105,7 @@ def _section(check: Check, ids: Sequence[str]) -> Iterator[str]:
 
 
 def _reasons(measures: Mapping[str, Measure], known: re.Pattern[str]) -> Iterator[str]:
-    """Why each measure matters and what to do where it is poor, those of which the same is said together."""
+    """Return why each measure matters and what to do if it is poor; measures with the same prose are merged."""
     by_prose: dict[tuple[str, str, Action], list[str]] = {}
     for name, measure in measures.items():
         if measure.why or measure.remedy:

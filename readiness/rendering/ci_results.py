@@ -25,7 +25,7 @@ _PLACE = re.compile(r"(?P<shipped>shipped:)?(?P<file>.+):(?P<line>[0-9]{1,9})")
 
 
 class Status(StrEnum):
-    """How a result looks to a pipeline. Failures and errors are red."""
+    """Status of a result in a pipeline. Failures and errors are red."""
 
     PASSED = "passed"
     FAILURE = "failure"
@@ -34,7 +34,7 @@ class Status(StrEnum):
 
     @property
     def red(self) -> bool:
-        """Whether a pipeline is to stop at it."""
+        """True if a pipeline must stop at it."""
         return self in (Status.FAILURE, Status.ERROR)
 
 
@@ -57,7 +57,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """The results of one accelerator for one use, or what must be said beside them."""
+    """Results of one accelerator for one use, or notes about the whole run."""
 
     name: str
     results: tuple[Result, ...]
@@ -72,7 +72,7 @@ class Suite:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a requirement is declared. A shipped file lies in no folder of the user's."""
+    """Place where a requirement is declared. A shipped file lies in no folder of the user's."""
 
     file: str
     line: int
@@ -80,7 +80,7 @@ class Place:
 
 
 def place(assessment: Assessment, requirement: str) -> Place | None:
-    """Where a requirement is declared; None where the assessment does not say."""
+    """Return the place where a requirement is declared; None if the assessment does not have it."""
     basis = assessment.basis
     match = _PLACE.fullmatch(clean(basis.places.get(requirement, ""), 5000)) if basis is not None else None
     if match is None:
@@ -89,7 +89,7 @@ def place(assessment: Assessment, requirement: str) -> Place | None:
 
 
 def suites(assessment: Assessment, fail_on: Level | None = Level.MUST) -> Iterator[Suite]:
-    """All of them: of the run, of each accelerator and use, of stacks that could not be read."""
+    """Return all suites: of the run, of each accelerator and use, of stacks that could not be read."""
     if assessment.interrupted:
         yield _alone("readiness", "interrupted: what was not measured is unknown", red=True)
     for item in assessment.accelerators:

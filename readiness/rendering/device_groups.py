@@ -163,7 +163,7 @@ class LeftOut:
 
     @property
     def remedy(self) -> str:
-        """What to do."""
+        """The remedy in words."""
         return f"Run without {self.option}."
 
 

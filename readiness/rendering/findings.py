@@ -58,7 +58,7 @@ def measured(finding: Finding) -> str:
 
 
 class Kind(StrEnum):
-    """What a finding means to the reader, most urgent first."""
+    """Kind of a finding for the reader, most urgent first."""
 
     BLOCKER = "blocker"                # a must that failed
     LIMIT = "limit"                    # a should that failed
@@ -73,7 +73,7 @@ _OF_LEVEL = {Level.MUST: Kind.BLOCKER, Level.SHOULD: Kind.LIMIT, Level.INFO: Kin
 
 
 def kind(finding: Finding) -> Kind:
-    """What this finding means to the reader."""
+    """Return the kind of a finding."""
     match finding.outcome:
         case Outcome.PASS:
             return Kind.PASSED

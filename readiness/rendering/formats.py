@@ -55,7 +55,7 @@ class Request:
 
     @property
     def place(self) -> str:
-        """As the user wrote it."""
+        """The request in the user's words."""
         return self.format if self.file is None else f"{self.format}={self.file}"
 
 

@@ -55,7 +55,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def _harmless(value: object) -> object:
-    """What a template is about to write: texts without control and direction characters, our own markup as it is."""
+    """Return a template's output value: texts without control and direction characters, our own markup unchanged."""
     from markupsafe import Markup
 
     if isinstance(value, str) and not isinstance(value, Markup):

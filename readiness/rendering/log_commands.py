@@ -1,4 +1,4 @@
-"""Words by which the log of a pipeline obeys whoever printed them: broken, so that what a device or a file says stays text.
+"""Neutralise commands that a pipeline's log would run: text of a device or a file stays text.
 
 GitHub reads `::error::` behind blanks at the start of a line, and `##[error]` anywhere; Azure `##vso[task...]` and TeamCity
 `##teamcity[...]` anywhere; Buildkite `--- `, `+++ `, `~~~ ` and `^^^ ` at the start of a line.
@@ -27,7 +27,7 @@ def broken(text: str) -> str:
 
 
 def broken_anywhere(text: str) -> str:
-    """The same for words that are still to be put into lines: what is done here changes no layout any more."""
+    """Break commands in text that is not yet wrapped into lines: it keeps its width."""
     return _COMMAND_OF_A_WORD.sub(lambda match: f"{match[0]} ", text)
 
 
@@ -36,13 +36,13 @@ def _break(match: re.Match[str]) -> str:
 
 
 class Breaker:
-    """The same for a stream, whose lines may be written in pieces."""
+    """Break commands in a stream, whose lines may be written in pieces."""
 
     def __init__(self) -> None:
         self._line = ""  # what of the present line has been written, as far as it matters
 
     def __call__(self, text: str) -> str:
-        """What is to be written in place of the next piece."""
+        """Return the next piece with its commands broken."""
         # A command is broken before its last character: what was written earlier never holds a whole one.
         whole = broken(self._line + text)
         written = whole[len(self._line) :]

@@ -207,9 +207,7 @@ def _from_to(values: Sequence[float]) -> str:
 
 
 def _allowed(check: str, findings: Iterable[Finding], row: Mapping[str, Any]) -> float:
-    """How far from the reference a loss may be, as a share of it,
-    by the requirement that speaks of this run; 0 without one.
-    """
+    """Return how far a loss may be from the reference, as a share of it, by this run's requirement; 0 without one."""
     for finding in findings:
         meant = (finding.check, finding.measure) == (check, "loss_difference")
         if meant and all(row.get(key, value) == value for key, value in finding.labels.items()):
@@ -264,7 +262,7 @@ def _series(check: str, columns: Mapping[str, Sequence[float]]) -> Iterator[Pict
 
 
 def soak_exposure(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Picture]:
-    """What a soak proves about the time between faults, beside what was asked."""
+    """Return what a soak proves about the time between faults, beside what was requested."""
     exposure = next((row for row in piece.rows if _is_number(row.get("exposure_s"))), None)
     bounds = [
         (item.name, float(item.value)) for item in piece.measurements

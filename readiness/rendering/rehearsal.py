@@ -1,4 +1,4 @@
-"""What the checks could detect: the rehearsal in an assessment, as text."""
+"""Text of the rehearsal in an assessment: which seeded faults the checks detected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def rehearsal(assessment: Assessment) -> dict[str, str]:
 
 
 def describe(document: Mapping[str, Any]) -> dict[str, str]:
-    """The same of a rehearsal's own document, or of the part of it that an assessment carries.
+    """Return these texts for a rehearsal's own document, or for the part of it that an assessment has.
 
     What was left unfinished or never tried was neither caught nor missed.
     """

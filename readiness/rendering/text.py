@@ -50,7 +50,7 @@ def visible(text: str) -> str:
 
 
 def _without_controls(text: str) -> str:
-    """What is neither an escape sequence, nor invisible, nor unassigned; line breaks and other blanks stay."""
+    """Return text without escape sequences, invisible and unassigned characters; line breaks and other blanks stay."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(

@@ -28,7 +28,7 @@ _INDEPENDENT_STATUS_AT = 112
 
 
 def files(context: Context) -> list[Reading]:
-    """What the amdgpu driver shows of every device. Raises SourceError where it shows none."""
+    """Read the amdgpu driver's files of every device. Raises SourceError if there are none."""
     folder = context.root / "sys/bus/pci/devices"
     places = [place for place in sorted(folder.glob("*")) if _is_amdgpu(place)]
     if not places:
@@ -106,7 +106,7 @@ def _record_throttling(report: Report, file: Path) -> None:
 
 
 def tool(context: Context) -> list[Reading]:
-    """What amd-smi says of every device: its JSON, its text where it prints none. Raises SourceError."""
+    """Read the output of amd-smi about every device: its JSON, or its text if it prints none. Raises SourceError."""
     devices: dict[int, dict[str, str]] = {}
     problems = []
     for question in (("static",), ("metric",), ("process",)):
@@ -211,7 +211,7 @@ def _processes(document: Mapping[str, str]) -> list[dict[str, Any]] | None:
 
 
 def older_tool(context: Context) -> list[Reading]:
-    """What rocm-smi says, for releases that have no amd-smi. Raises SourceError."""
+    """Read the output of rocm-smi, for releases without amd-smi. Raises SourceError."""
     arguments = ("--showproductname", "--showbus", "--showtemp", "--showpower", "--showuse", "--showmeminfo", "vram",
                  "--showdriverversion", "--showserial", "--showvbios", "--showreplaycount", "--json")  # fmt: skip
     return of_rocm_smi(context.tool("rocm-smi", *arguments))

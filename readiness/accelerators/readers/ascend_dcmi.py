@@ -1,4 +1,4 @@
-"""What libdcmi says of each Ascend: one question to a field."""
+"""Readings of Ascend devices from libdcmi: one call for each field."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ _VDIE = 1
 
 
 def find(root: Path) -> str | None:
-    """Where the library is, None for nowhere."""
+    """Return the path of the library; None if it is not installed."""
     return dcmi.find(root)
 
 
 def glance(context: Context) -> list[Reading]:
-    """All that the library says of every device, or of those that are asked for. Raises SourceError."""
+    """Read all fields of every device, or of the requested ones. Raises SourceError."""
     path = dcmi.find(context.root)
     if path is None:
         raise SourceError(f"{dcmi.LIBRARY} is not installed")

@@ -29,7 +29,7 @@ def serve(server: TaskServer, request: Mapping[str, Any]) -> int:
 
 
 def answer(source: str, stage: str, context: Context) -> dict[str, Any]:
-    """What the parent is told: readings, or the problem in words."""
+    """Return the answer to the parent: readings, or the problem in words."""
     try:
         readings: list[Reading] = sources.BY_NAME[source].read(stage, context)
         present = [reading for reading in readings[:_MOST_READINGS] if reading.share_present]

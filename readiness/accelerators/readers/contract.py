@@ -1,4 +1,4 @@
-"""What a reader of device health says: one contract for every vendor, many sources. Pure.
+"""Contract of device health readers: one for all vendors and sources. Pure.
 
 A field is present, absent (the source has no such thing) or unreadable (it should have, and did not give it); the last two
 with a reason. Nothing defaults to healthy, and nothing unreadable is sick.
@@ -58,7 +58,7 @@ _NOTHING = re.compile(r"\[?(n/?a|not (supported|available|applicable)|none|unkno
 
 
 class State(StrEnum):
-    """Whether a field has a value."""
+    """State of a field: whether it has a value."""
 
     PRESENT = "present"
     ABSENT = "absent"
@@ -67,7 +67,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field: its value, or why there is none; and which source said so."""
+    """One field: its value, or the reason why there is none, and its source."""
 
     state: State
     value: Any = None
@@ -87,7 +87,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What sources say of one device. `index` is the vendor's own number of it, which need not be torch's.
+    """The data of one device from its sources. `index` is the vendor's own number of it, which need not be torch's.
 
     `sources` are those that answered; `problems` maps a source that did not to the reason.
     """
@@ -109,7 +109,7 @@ class Reading:
 
     @property
     def health_is_known(self) -> bool:
-        """True if a field is present that says something about the device's health."""
+        """True if a field about the device's health is present."""
         return any(self.field(name).state is State.PRESENT for name in HEALTH_FIELDS)
 
     @property
@@ -130,7 +130,7 @@ class Reading:
         }  # fmt: skip
 
     def complete(self) -> Reading:
-        """The same with every field, those that no source speaks of as absent with the reason."""
+        """Return the reading with all fields; those without a source are absent, with the reason."""
         return replace(self, fields={name: self.field(name) for name in FIELDS})
 
     @staticmethod
@@ -145,7 +145,7 @@ class Reading:
 
 
 class Report:
-    """What one source says of one device, while it is being read."""
+    """Builder of a `Reading` from one source."""
 
     def __init__(self, source: str, vendor: str, index: int | None = None) -> None:
         self.source = source
@@ -154,7 +154,9 @@ class Report:
         self._fields: dict[str, Field] = {}
 
     def record(self, name: str, value: Any) -> None:
-        """A value; None and the words that stand for none make the field absent. Mappings of several calls are joined."""
+        """Set a field's value; None and the words that stand for none make it absent. Mappings and lists of several
+        calls are merged.
+        """
         assert name in FIELDS, name
         if isinstance(value, str):
             value = value.strip()[:_LONGEST_TEXT]
@@ -182,11 +184,11 @@ class Report:
         self._fields[name] = Field(State.PRESENT, value, source=self.source)
 
     def absent(self, name: str, reason: str) -> None:
-        """The source has no such thing."""
+        """Mark a field as absent: the source does not have it."""
         self._without(name, State.ABSENT, reason)
 
     def unreadable(self, name: str, reason: str) -> None:
-        """The source should say it, and did not, or said what cannot be."""
+        """Mark a field as unreadable: the source should have it, and its value is missing or impossible."""
         self._without(name, State.UNREADABLE, reason)
 
     def _without(self, name: str, state: State, reason: str) -> None:
@@ -195,7 +197,7 @@ class Report:
             self._fields[name] = Field(state, reason=reason[:_LONGEST_TEXT], source=self.source)
 
     def reading(self) -> Reading:
-        """All that was said."""
+        """Return the finished reading."""
         self._doubt_power()
         return Reading(self.vendor, self.index, dict(self._fields), (self.source,))
 
@@ -212,7 +214,7 @@ class Report:
 
 
 def merge(readings: Iterable[Reading]) -> Reading:
-    """What several sources say of one device, those that come first before the others. Raises ValueError for none.
+    """Merge the readings of several sources about one device; the first sources take precedence. Raises ValueError for none.
 
     A value stands above a reason; unreadable above absent, since somebody should have told.
     """
@@ -234,7 +236,7 @@ def merge(readings: Iterable[Reading]) -> Reading:
 
 
 def same_device(one: Reading, other: Reading) -> bool:
-    """True if two readings are of one device: by PCI address or serial number where both tell it, else by number."""
+    """Return whether two readings are of one device: by PCI address or serial number if both have it, else by number."""
     if one.vendor != other.vendor:
         return False
     addresses = [reading.value("pci_address") for reading in (one, other)]
@@ -259,7 +261,7 @@ def join(readings: Iterable[Reading]) -> list[Reading]:
 
 
 def with_problems(reading: Reading, problems: Mapping[str, str]) -> Reading:
-    """The same, with the sources that did not answer."""
+    """Return the reading with the sources that did not answer."""
     return replace(reading, problems={**reading.problems, **problems})
 
 

@@ -39,7 +39,7 @@ class ChipInfo(ctypes.Structure):
 
 
 class PcieInfo(ctypes.Structure):
-    """Where a chip is on the bus."""
+    """Position of a chip on the PCI bus."""
 
     _fields_ = (
         ("venderid", c_uint), ("subvenderid", c_uint), ("deviceid", c_uint), ("subdeviceid", c_uint), ("domain", c_int),
@@ -132,7 +132,7 @@ class Library:
             raise RefusedError(code, name)
 
     def devices(self) -> list[tuple[int, ...]]:
-        """What every question about a device begins with: its number, or card and device. Raises RefusedError."""
+        """Return the leading arguments of every query of a device: its number, or card and device. Raises RefusedError."""
         numbers, count = (c_int * _MOST_DEVICES)(), c_int()
         if self.version == 2:
             self.call("get_device_list", numbers, byref(count), c_int(_MOST_DEVICES))
@@ -174,7 +174,7 @@ def _bounded(count: int) -> int:
 
 
 def find(root: Path = Path("/")) -> str | None:
-    """Where the library is; None where it is nowhere that this process would look."""
+    """Return the path of the library; None if it is in no place that this process would search."""
     folders = [Path(folder) for folder in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if folder]
     for folder in [*folders, *(root / name for name in _FOLDERS)]:
         if (file := folder / LIBRARY).is_file():

@@ -16,7 +16,7 @@ _DATA = Path(__file__).parent / "data"
 
 
 class Severity(StrEnum):
-    """How grave a fault is: `fatal` where the device must not be used before the action, `note` where nothing is wrong."""
+    """Severity of a fault: `fatal` if the device must not be used before the action, `note` if nothing is wrong."""
 
     FATAL = "fatal"
     DEGRADED = "degraded"
@@ -149,7 +149,7 @@ def _recovery(text: str) -> tuple[Severity, Action]:
 
 
 def recovery_action(word: str) -> tuple[Severity, Action]:
-    """What a recovery action asks for; one of an unknown name asks for the vendor."""
+    """Return the action of a recovery action's name; an unknown name requires the vendor."""
     return RECOVERY_ACTIONS.get(word.strip().lower(), (_D, Action.CONTACT_VENDOR))
 
 

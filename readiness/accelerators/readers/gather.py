@@ -1,4 +1,6 @@
-"""Read all sources of device health at once, each in a process of its own with a time limit, and join what they say."""
+"""Read all sources of device health in parallel, each in a process of its own with a time limit, and merge their
+readings.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,7 @@ def gather(
     detail_limit_s: float = DETAIL_LIMIT_S,
     sources: Sequence[Source] = SOURCES,
 ) -> Gathered:
-    """What the sources of these vendors (of all where None) say. Never raises for what a source does.
+    """Return the readings of these vendors' sources (of all if None). Never raises because of a source.
 
     `stages` are `glance`, a quick look at all devices, and `detail`. `settings` are told to every source: `pci_address` and
     `index` of the one device that `detail` is about.
@@ -104,7 +106,7 @@ def gather(
 def of_device(
     facts: AcceleratorFacts, makers: Sequence[str], hiding: Sequence[str], root: Path = Path("/")
 ) -> Reading | None:
-    """All that is said of one accelerator; None where no source is here that could speak of it.
+    """Return the reading of one accelerator; None if this host has no source for it.
 
     First all devices are looked at, to find out which is this one; then it alone is asked for the rest.
     """

@@ -1,4 +1,4 @@
-"""What a reading says about a device's health: faults, each with how grave it is and what to do. Pure; no limit is here.
+"""Device faults in a reading, each with severity and action. Pure; no limit is here.
 
 Nothing is said where no source could be read: an unreadable device is neither healthy nor sick.
 """
@@ -28,7 +28,7 @@ ACTIONS = tuple(action for action in Action if action not in (Action.NONE, Actio
 
 @dataclass(frozen=True, slots=True)
 class HealthFinding:
-    """A fault of a device, in words, with its action and the source that said so. `known` is False for an unknown code."""
+    """A fault of a device, in words, with its action and its source. `known` is False for an unknown code."""
 
     text: str
     severity: Severity
@@ -80,7 +80,7 @@ _REASONS_WITHOUT_FAULT = re.compile(
 
 
 def judge(reading: Reading, now: float | None = None) -> tuple[HealthFinding, ...]:
-    """Every fault that a reading names; none where nothing is wrong or nothing is known. `now` is the epoch."""
+    """Return every fault that a reading names; none if nothing is wrong or nothing is known. `now` is the epoch."""
     found = [
         *_codes(reading, time.time() if now is None else now), *_memory_errors(reading), *_capacity(reading),
         *_links(reading), *_throttling(reading), *_versions(reading), *_sensors(reading), *_sources(reading),
@@ -105,7 +105,7 @@ def _word(reading: Reading, others: list[HealthFinding]) -> Iterator[HealthFindi
 
 
 def _known(vendor: str, word: str) -> tuple[Severity, Action] | None:
-    """What a word means; some have a reason in brackets behind them. `unhealthy` is an exporter's."""
+    """Return the meaning of a health word; some have a reason in brackets behind them. `unhealthy` is an exporter's."""
     plain = word.lower().partition("(")[0].strip()
     if plain == "unhealthy":
         return _F, Action.RESET_DEVICE
@@ -180,14 +180,14 @@ def _versions(reading: Reading) -> Iterator[HealthFinding]:
 
 
 def _sensors(reading: Reading) -> Iterator[HealthFinding]:
-    """A sensor that says what cannot be is no fault of the device, and hides one."""
+    """Yield sensors with impossible values: no fault of the device, but they may hide one."""
     field = reading.field("power_w")
     if field.state is State.UNREADABLE and re.search("cannot be|no reading", field.reason or ""):
         yield HealthFinding(f"power: {field.reason}", _D, Action.UPDATE_SOFTWARE, field.source)
 
 
 def _sources(reading: Reading) -> Iterator[HealthFinding]:
-    """What made a source refuse, where that is a fault by itself."""
+    """Yield errors of a source that are a fault by themselves."""
     for name, reason in reading.problems.items():
         if re.search(r"driver/library version mismatch", reason, re.IGNORECASE):
             text = f"{reason}: the loaded driver is not of the library's release"

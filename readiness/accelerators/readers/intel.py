@@ -26,7 +26,7 @@ _ERRORS = {
 
 
 def tool(context: Context) -> list[Reading]:
-    """What xpu-smi says of every device. Raises SourceError, also where the tool is another maker's."""
+    """Read the output of xpu-smi about every device. Raises SourceError, also if the tool is another maker's."""
     found = []
     for device in _devices(context.tool("xpu-smi", "discovery", "-j")):
         report = _identity(device)
@@ -79,7 +79,7 @@ def table(text: str) -> dict[str, list[str]]:
 
 
 def record_health(report: Report, text: str) -> None:
-    """The worst of the states of its components; one that is unknown says nothing."""
+    """Record the worst state of its components; unknown ones are ignored."""
     states: dict[str, str] = {}
     for name, lines in table(text).items():
         if match := re.match(r"status:\s*(\w+)", lines[0], re.IGNORECASE):
@@ -111,7 +111,7 @@ def record_stats(report: Report, text: str) -> None:
 
 
 def files(context: Context) -> list[Reading]:
-    """What the xe and i915 drivers show of every device for data centres. Raises SourceError where they show none."""
+    """Read the files of the xe and i915 drivers about every device for data centres. Raises SourceError if there are none."""
     addresses = sysfs.pci_devices("8086", "0380", ("xe", "i915"), context.root)
     if not addresses:
         raise NotMineError("the xe and i915 drivers show no device for data centres")

@@ -25,7 +25,7 @@ _MOST_BYTES = 8 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A fault that a log names: of which vendor's device (by address, number, or none that it says), and when (epoch)."""
+    """A fault in a log: the device (vendor; address or number, if given) and the time (epoch)."""
 
     vendor: str
     fault: Fault
@@ -148,7 +148,7 @@ def glance(context: Context) -> list[Reading]:
 
 
 def with_index(event: Event, index: int | None) -> Event:
-    """The same event of the device that its file names, where the line names none."""
+    """Return the event with the device number of its file, if the line has none."""
     return event if event.index is not None else replace(event, index=index)
 
 

@@ -1,4 +1,4 @@
-"""Which of the readings is that of an accelerator of torch's: vendors and torch number devices differently."""
+"""Match readings of vendors' sources to torch's accelerators: vendors and torch number devices differently."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from readiness.datamodel import AcceleratorFacts
 
 
 def of_device(readings: Sequence[Reading], facts: AcceleratorFacts, hiding: Sequence[str] = ()) -> Reading | None:
-    """The reading of this accelerator: by PCI address, else by serial number, else by order; None where none is surely its.
+    """Return the reading of this accelerator: by PCI address, else by serial number, else by order; None if none surely
+    matches.
 
     `hiding` are the variables of the environment that choose which devices a process sees, and in which order.
     """

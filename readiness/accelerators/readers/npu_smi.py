@@ -22,7 +22,7 @@ _ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", re.IGNORECA
 
 @dataclass(slots=True)
 class Chip:
-    """One chip of the table: card, chip on it, and what the two lines say. `physical` is its number among all chips."""
+    """One chip of the table: card, chip on it, and the cells of its two lines. `physical` is its number among all chips."""
 
     card: int
     chip: int | None
@@ -40,7 +40,7 @@ class Chip:
 
 @dataclass(slots=True)
 class Table:
-    """What `npu-smi info` says. `lists_processes` is False where it has no table of processes."""
+    """The table of `npu-smi info`. `lists_processes` is False where it has no table of processes."""
 
     tool: str | None
     driver: str | None
@@ -165,7 +165,7 @@ def key_values(text: str) -> dict[str, str]:
 
 
 def record_health(report: Report, text: str) -> None:
-    """What `-t health` says: the word, and the codes that stand."""
+    """Record the output of `-t health`: the word, and the active codes."""
     values = key_values(text)
     word, codes = values.get("health status") or values.get("health"), values.get("error code")
     if word is None:
@@ -190,7 +190,7 @@ def of_code(code: str | int) -> dict[str, object]:
 
 
 def record_board(report: Report, text: str) -> None:
-    """What `-t board` says of identity, firmware and whether driver and firmware fit."""
+    """Record the output of `-t board`: identity, firmware, and whether driver and firmware fit."""
     values = key_values(text)
     report.record("serial", values.get("serial number"))
     report.record("firmware", values.get("firmware version"))
@@ -201,7 +201,7 @@ def record_board(report: Report, text: str) -> None:
 
 
 def record_ecc(report: Report, text: str) -> None:
-    """What `-t ecc` says, under names by which counters of other vendors go."""
+    """Record the output of `-t ecc`, under the names that other vendors' counters have."""
     values = key_values(text)
     counts: dict[str, int | None] = {}
     for memory in ("hbm", "ddr"):
@@ -216,7 +216,7 @@ def record_ecc(report: Report, text: str) -> None:
 
 
 def record_common(report: Report, text: str) -> None:
-    """What `-t common` says: clocks, temperatures and power."""
+    """Record the output of `-t common`: clocks, temperatures and power."""
     values = key_values(text)
     report.record("clocks_mhz", {
         "aicore": number(values.get("aicore curfreq") or values.get("aicore freq")),
@@ -250,7 +250,7 @@ def _glance(context: Context) -> list[Report]:
 
 
 def _without_table(context: Context, problem: str) -> list[Report]:
-    """Where there is no table, each card that has a device node is asked for its health."""
+    """Read the health of each card that has a device node, for releases without a table."""
     cards = _nodes(context)
     if not cards:
         raise SourceError(problem)
@@ -270,7 +270,7 @@ def _nodes(context: Context) -> list[int]:
 
 
 def detail(context: Context) -> list[Reading]:
-    """What the `-t` options say of the chips that are asked for."""
+    """Read the `-t` options of the requested chips."""
     table = parse_table(context.tool("npu-smi", "info"))
     wanted = context.settings.get("pci_address")
     readings = []
@@ -296,7 +296,7 @@ def _ask(context: Context, report: Report, kind: str, card: int, chip: int | Non
 
 
 def links(context: Context) -> list[Reading]:
-    """What hccn_tool says of each chip's network port: its last change, whether it reaches its peer, its errors."""
+    """Read hccn_tool about each chip's network port: its last change, whether it reaches its peer, its errors."""
     return [report.reading() for report in _ports(context)]
 
 
@@ -323,7 +323,7 @@ def record_link(report: Report, text: str) -> None:
 
 
 def record_network(report: Report, text: str) -> None:
-    """Whether the port reaches the peer that it is set to look for."""
+    """Record whether the port reaches its configured peer."""
     if match := re.search(r"net health status\s*:\s*(.+?)\s*$", text, re.MULTILINE):
         report.record("links", {"network": match[1].lower()})
 

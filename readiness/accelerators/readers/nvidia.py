@@ -19,7 +19,7 @@ _FABRIC = {0: None, 1: "not started", 2: "in progress", 3: "completed"}
 
 
 def library(context: Context) -> list[Reading]:  # noqa: ARG001
-    """What NVML says of every device. Raises SourceError where it cannot be asked."""
+    """Read NVML about every device. Raises SourceError if NVML cannot be used."""
     try:
         with nvml.library() as found:
             return [_of_library(found, index) for index in range(int(found.nvmlDeviceGetCount()))]
@@ -89,7 +89,7 @@ def _record_counters(report: Report, counters: Mapping[str, int]) -> None:
 
 
 def _record_fabric(report: Report, found: Any, handle: Any) -> None:
-    """What becomes of the switches between devices; a device that has none says nothing."""
+    """Record the state of the switches between devices; nothing for a device without them."""
     question, kind = getattr(found, "nvmlDeviceGetGpuFabricInfoV", None), getattr(found, "c_nvmlGpuFabricInfoV_t", None)
     if question is None or kind is None:
         return
@@ -125,7 +125,7 @@ def _record_recovery(report: Report, word: str | None) -> None:
 
 
 def tool(context: Context) -> list[Reading]:
-    """What nvidia-smi says of every device. Raises SourceError."""
+    """Read the output of nvidia-smi about every device. Raises SourceError."""
     try:
         return of_documents(parse_xml(context.tool("nvidia-smi", "-q", "-x")))
     except SourceError as problem:
@@ -317,7 +317,7 @@ def _memory_errors(document: Document) -> dict[str, int]:
 
 
 def links(context: Context) -> list[Reading]:
-    """What `nvidia-smi nvlink -s` says of each device's links; none where there are none."""
+    """Read the output of `nvidia-smi nvlink -s` about each device's links; nothing if there are none."""
     found: list[Report] = []
     for line in context.tool("nvidia-smi", "nvlink", "-s", may_fail=True).splitlines():
         if match := re.match(r"GPU (\d+):", line):

@@ -15,7 +15,7 @@ HEADERS = ("device", "model", "state", "vendor says", "C", "W", "memory GiB", "b
 
 
 def state(reading: Reading) -> str:
-    """`fault`, `degraded`, `ok`, or `unknown` where no source says anything about health."""
+    """Return `fault`, `degraded`, `ok`, or `unknown` if no source reports health."""
     severities = {finding.severity for finding in health.judge(reading)}
     if Severity.FATAL in severities:
         return "fault"
@@ -27,7 +27,7 @@ def state(reading: Reading) -> str:
 def names(
     readings: Sequence[Reading], accelerators: Sequence[AcceleratorFacts], hiding: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    """What each device is called: torch's id where torch has it, else the vendor and the vendor's number."""
+    """Return each device's name: torch's id if torch has it, else the vendor and the vendor's number."""
     ids: dict[int, str] = {}
     for facts in accelerators:
         own = match.of_device([one for one in readings if one.vendor == facts.vendor], facts, hiding.get(facts.stack, ()))
@@ -64,7 +64,7 @@ def host_faults(gathered: Gathered) -> Iterator[str]:
 
 
 def details(reading: Reading) -> Iterator[tuple[str, str, str]]:
-    """Every field: its value, or the reason why there is none, and its source."""
+    """Return every field: its value, or the reason why there is none, and its source."""
     for name, field in reading.complete().fields.items():
         if field.state is State.PRESENT:
             yield name, _plain(field.value), field.source
@@ -73,7 +73,7 @@ def details(reading: Reading) -> Iterator[tuple[str, str, str]]:
 
 
 def to_json(named: Sequence[tuple[str, Reading]], gathered: Gathered) -> dict[str, Any]:
-    """All of it as JSON."""
+    """Return the overview as JSON."""
     return {
         "devices": [
             {

@@ -1,4 +1,4 @@
-"""Exporters that run on a host already: one adapter for their text, and a table of who says what.
+"""Prometheus exporters that already run on a host: a parser for their text, and a table of their metrics.
 
 Read are npu-exporter (Huawei), DCGM exporter (NVIDIA), device-metrics-exporter (AMD) and all-smi (several makers).
 """
@@ -45,7 +45,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a metric is here: a field, a key within it where the field is a mapping, and the factor to the field's unit."""
+    """Meaning of a metric: a field, a key within it if the field is a mapping, and the factor to the field's unit."""
 
     field: str
     key: str | None = None
@@ -213,7 +213,7 @@ def _record(report: Report, sample: Sample) -> None:
 
 
 def _record_xid(report: Report, number: int) -> None:
-    """The last code that came, whenever that was: only one that nothing but an action clears still says something."""
+    """Record the last Xid code: as its time is unknown, only one that needs an action to clear still counts."""
     fault = xid(number) if number else None
     if fault is None or fault.severity is not Severity.FATAL:
         return
@@ -228,7 +228,7 @@ def _named() -> list[str]:
 
 
 def glance(context: Context) -> list[Reading]:
-    """What all exporters that were named say. Raises SourceError where one gives no answer."""
+    """Read all named exporters. Raises SourceError if one gives no answer."""
     found: list[Reading] = []
     for place in _named():
         text = _fetch(place, context.remaining_s) if _is_url(place) else _file(Path(place))
@@ -256,7 +256,7 @@ def _file(path: Path) -> str:
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
-        """Whoever was named is asked, and nobody else."""
+        """Follow no redirect: only the named address is contacted."""
 
 
 def _fetch(url: str, limit_s: float) -> str:

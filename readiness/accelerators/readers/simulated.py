@@ -1,4 +1,4 @@
-"""What the management library of a simulated chip says: in the words of Huawei's, with what its file plants."""
+"""Management library of a simulated chip: in the words of Huawei's, with the seeded faults of its file."""
 
 from __future__ import annotations
 

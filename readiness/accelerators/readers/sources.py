@@ -46,7 +46,7 @@ class Source:
         return not self.files or any(next(root.glob(pattern), None) is not None for pattern in self.files)
 
     def read(self, stage: str, context: Context) -> list[Reading]:
-        """What it says. Raises SourceError, and whatever its module raises."""
+        """Read the source. Raises SourceError, and whatever its module raises."""
         name = {"glance": self.glance, "detail": self.detail}[stage]
         function: Callable[[Context], list[Reading]] = getattr(self._module(), name or "")
         return function(context)

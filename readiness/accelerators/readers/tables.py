@@ -270,7 +270,7 @@ TOOLS: Mapping[str, tuple[tuple[str, ...], Callable[[str], list[Report]]]] = {
 
 
 def glance(context: Context) -> list[Reading]:
-    """What the tool of this source says of every device. Raises SourceError."""
+    """Read the table of this source's tool about every device. Raises SourceError."""
     command, understand = TOOLS[context.source]
     try:
         reports = understand(context.tool(*command))

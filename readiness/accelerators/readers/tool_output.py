@@ -1,4 +1,4 @@
-"""What tools print as JSON, or as indented `KEY: value` lines, made into one flat map of paths. Pure."""
+"""Parser of tools' output, JSON or indented `KEY: value` lines, into one flat map of paths. Pure."""
 
 from __future__ import annotations
 

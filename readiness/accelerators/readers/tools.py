@@ -23,16 +23,16 @@ _PLACES = {"hccn_tool": "usr/local/Ascend/driver/tools/hccn_tool", "amd-smi": "o
 
 
 class SourceError(Exception):
-    """A source gives no answer; the text says why."""
+    """A source gives no answer; the text is the reason."""
 
 
 class NotMineError(SourceError):
-    """What was found is another maker's, or there is no device: nothing to report, and no problem either."""
+    """The tool or driver is another vendor's, or there is no device: nothing to report, and no problem either."""
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a tool printed on both streams, and its exit code."""
+    """A tool's output on both streams, and its exit code."""
 
     text: str
     errors: str
@@ -41,7 +41,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a reader is handed: where the files of the host begin, how long it has, and the name of its source.
+    """A reader's context: the root of the host's files, its time limit, and the name of its source.
 
     `settings` are the reader's own: the address of an exporter, the device to look at.
     """
@@ -54,11 +54,13 @@ class Context:
 
     @property
     def remaining_s(self) -> float:
-        """How much of its time is left."""
+        """Return the rest of its time limit."""
         return max(self.started + self.limit_s - time.monotonic(), 0.0)
 
     def tool(self, name: str, *arguments: str, may_fail: bool = False) -> str:
-        """What a tool on PATH prints on stdout. Raises SourceError where it is not there, fails, hangs or floods."""
+        """Return the standard output of a tool on PATH. Raises SourceError if it is missing, fails, hangs or prints too
+        much.
+        """
         path = find(name, self.root)
         if path is None:
             raise SourceError(f"{name} is not on PATH")
@@ -72,7 +74,7 @@ class Context:
 
 
 def find(name: str, root: Path = Path("/")) -> str | None:
-    """Where a tool is: on PATH, or where its installation puts it; None for nowhere."""
+    """Return the path of a tool: on PATH, or where its installation puts it; None if it is nowhere."""
     if (found := shutil.which(name)) is not None or name not in _PLACES:
         return found
     file = root / _PLACES[name]
