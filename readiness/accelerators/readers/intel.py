@@ -111,7 +111,7 @@ def record_stats(report: Report, text: str) -> None:
 
 
 def files(context: Context) -> list[Reading]:
-    """Read the files of the xe and i915 drivers about every device for data centres. Raises SourceError if there are none."""
+    """Read the files of the xe and i915 drivers about every data-centre device. Raises SourceError if there are none."""
     addresses = sysfs.pci_devices("8086", "0380", ("xe", "i915"), context.root)
     if not addresses:
         raise NotMineError("the xe and i915 drivers show no device for data centres")
