@@ -61,7 +61,7 @@ def render(
                     "profile": assessment.profile_name, "profile_sha256": assessment.profile_sha256, "seed": assessment.seed,
                     "interrupted": assessment.interrupted,
                     "simulated": [
-                        rendering.clean(f"{ids}, {chip}") for chip, ids in rendering.rehearsals(assessment).items()
+                        rendering.clean(f"{ids}, {chip}") for chip, ids in rendering.simulated_chips(assessment).items()
                     ],
                     "verdicts": _verdicts(assessment),
                 },

@@ -70,7 +70,7 @@ def _annotations(assessment: Assessment, fail_on: Level | None) -> Iterator[tupl
         word = "error" if result.status.red else _WORDS[result.kind or Kind.UNKNOWN]
         where = rendering.names(entry.ids)
         uses = f" ({', '.join(entry.uses)})" if entry.uses else ""
-        simulated = "simulated: " if rendering.rehearsals(assessment) else ""
+        simulated = "simulated: " if rendering.simulated_chips(assessment) else ""
         properties = {"title": f"readiness: {simulated}{where}: {result.name}{uses}"}
         place = None if result.finding is None else ci_results.place(assessment, result.finding.requirement)
         if place is not None and not place.shipped:

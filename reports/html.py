@@ -43,7 +43,7 @@ def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG
     order = {item.facts.id: place for place, item in enumerate(assessment.accelerators)}
     return html.render(
         "report.html.jinja",
-        simulated=bool(rendering.rehearsals(assessment)),
+        simulated=bool(rendering.simulated_chips(assessment)),
         name=assessment.profile_name,
         profile=_profile(assessment),
         facts=list(_facts(assessment, groups)),
@@ -56,7 +56,7 @@ def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG
         lists=[_list(title, words, groups, kind, order) for title, words, kind in _LISTS],
         unknown=_unknown(groups, order),
         unfolded=_UNFOLDED,
-        rehearsal=rendering.rehearsal(assessment),
+        rehearsal=rendering.detection_texts(assessment),
         rehearsal_title=rendering.REHEARSAL_TITLE,
         soak_claims_title=rendering.SOAK_CLAIMS_TITLE,
         soak_claims=[claim for group in groups for claim in rendering.soak_claims(group.lead)],
@@ -97,7 +97,7 @@ def _notes(assessment: Assessment) -> Iterator[str]:
         yield "No accelerator was assessed, so nothing is known."
     for stack, reason in rendering.failed_stacks(assessment).items():
         yield f"{stack}: its accelerators could not be listed and are not assessed: {reason}"
-    for chip, ids in rendering.rehearsals(assessment).items():
+    for chip, ids in rendering.simulated_chips(assessment).items():
         yield f"{ids}: {chip}"
     if taken := rendering.earlier(assessment):
         yield f"Taken over: {', '.join(taken)}"

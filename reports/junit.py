@@ -86,7 +86,7 @@ def _properties(item: AcceleratorAssessment, verdict: Verdict | None) -> dict[st
 
 def _of_the_run(assessment: Assessment) -> dict[str, object]:
     """Properties that all suites have in common."""
-    rehearsal = {f"rehearsal_{name.replace(' ', '_')}": text for name, text in rendering.rehearsal(assessment).items()}
+    rehearsal = {f"rehearsal_{name.replace(' ', '_')}": text for name, text in rendering.detection_texts(assessment).items()}
     return {
         "profile": assessment.profile_name,
         "profile_sha256": assessment.profile_sha256,

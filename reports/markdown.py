@@ -48,7 +48,7 @@ def _sections(assessment: Assessment) -> Iterator[Section]:
     yield _each("Limits", "limits", groups, Kind.LIMIT, order, 0.1, 5)
     yield _unknown(groups, order)
     yield _each("Waived", "waived failures", groups, Kind.WAIVED, order, 0.05, 5)
-    lines = [f"- {name}: {escape(text, 4000)}\n" for name, text in rendering.rehearsal(assessment).items()]
+    lines = [f"- {name}: {escape(text, 4000)}\n" for name, text in rendering.detection_texts(assessment).items()]
     yield Section("lines of the rehearsal", ready_parts(lines), 0.05, f"\n### {rendering.REHEARSAL_TITLE}\n\n")
     yield Section("claims of soaks", ready_parts(_soak_claims(groups)), 0.05, f"\n### {rendering.SOAK_CLAIMS_TITLE}\n\n")
     stacks = [(group.names(code), rendering.software(group.lead)) for group in groups]
@@ -63,7 +63,7 @@ def _notes(assessment: Assessment) -> Iterator[str]:
         yield "> **Interrupted**: what was not measured counts as unknown.\n\n"
     if not assessment.accelerators:
         yield "No accelerator was assessed, so nothing is known.\n"
-    for note, ids in rendering.rehearsals(assessment).items():
+    for note, ids in rendering.simulated_chips(assessment).items():
         yield f"> **Simulated**: {escape(ids)}, {escape(note)}\n\n"
     for stack, reason in rendering.failed_stacks(assessment).items():
         yield f"> **{escape(stack)}**: its accelerators could not be listed and are not assessed: {escape(reason)}\n\n"

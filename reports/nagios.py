@@ -42,7 +42,7 @@ def _plain(text: str, longest: int) -> str:
 
 def _summary(assessment: Assessment) -> Iterator[str]:
     verdicts = rendering.worst(assessment)
-    if rendering.rehearsals(assessment):
+    if rendering.simulated_chips(assessment):
         yield "(simulated)"
     if assessment.interrupted:
         yield "interrupted:"

@@ -161,7 +161,7 @@ def _invocation(assessment: Assessment, fail_on: Level | None, count: int) -> Js
     if started is not None:
         ended = started + datetime.timedelta(seconds=min(assessment.seconds, 1e9))
         made["startTimeUtc"], made["endTimeUtc"] = (f"{at:%Y-%m-%dT%H:%M:%S}Z" for at in (started, ended))
-    notes = [rendering.clean(f"{ids}, {note}") for note, ids in rendering.rehearsals(assessment).items()]
+    notes = [rendering.clean(f"{ids}, {note}") for note, ids in rendering.simulated_chips(assessment).items()]
     if count > MOST_RESULTS:
         notes.append(f"{count - MOST_RESULTS} of {count} results are left out: no reader takes more than {MOST_RESULTS}")
     if notes:

@@ -60,7 +60,7 @@ def _notes(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     notes = []
     if assessment.interrupted:
         notes.append(("INTERRUPTED", "what was not measured counts as unknown", "bad"))
-    notes += [("SIMULATED", f"{ids}, {chip}", "open") for chip, ids in rendering.rehearsals(assessment).items()]
+    notes += [("SIMULATED", f"{ids}, {chip}", "open") for chip, ids in rendering.simulated_chips(assessment).items()]
     notes += [
         (stack, f"its accelerators could not be listed and are not assessed: {reason}", "bad")
         for stack, reason in rendering.failed_stacks(assessment).items()

@@ -50,7 +50,7 @@ def _head(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
         text = f"its accelerators could not be listed and are not assessed: {reason}"
         yield from _painted(rendering.wrap(text, width, first=f"{stack}  "), paint, stack, "bad")
         yield ""
-    for chip, ids in rendering.rehearsals(assessment).items():
+    for chip, ids in rendering.simulated_chips(assessment).items():
         lines = rendering.wrap(f"{ids}, {chip}", width, first="SIMULATED  ")
         yield from _painted(lines, paint, "SIMULATED", "open")
         yield ""
@@ -311,7 +311,7 @@ def _remark(time: Time) -> str:
 
 
 def _rehearsal(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
-    texts = rendering.rehearsal(assessment)
+    texts = rendering.detection_texts(assessment)
     if not texts:
         return
     yield from _section(rendering.REHEARSAL_TITLE.upper(), paint)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from readiness.accelerators import ascend_install
-from readiness.accelerators.readers import gather, match
+from readiness.accelerators.readers import device_matching, gather
 from readiness.accelerators.readers.contract import Reading
 from readiness.accelerators.readers.gather import Gathered
 from readiness.accelerators.torch_plugin import PluginStack
@@ -42,7 +42,7 @@ class Ascend(PluginStack):
         found = list(super().discover())
         seen = self._gather() if found else Gathered()
         for facts in found:
-            own = match.of_device(seen.devices, facts, self.hiding)
+            own = device_matching.of_device(seen.devices, facts, self.hiding)
             yield facts if own is None else _identified(facts, own)
 
     def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:
@@ -63,7 +63,7 @@ class Ascend(PluginStack):
         return {name: float(value) for name, value in readings.items() if value is not None}
 
     def _own(self, facts: AcceleratorFacts) -> Reading | None:
-        return match.of_device(self._gather().devices, facts, self.hiding)
+        return device_matching.of_device(self._gather().devices, facts, self.hiding)
 
     def _gather(self) -> Gathered:
         return gather.gather(vendors=self.makers, root=self.root, glance_limit_s=gather.PATIENT_LIMIT_S)

@@ -162,7 +162,7 @@ def _machine(name: str, assessment: Assessment) -> Machine:
     software = dict.fromkeys(rendering.software(group.lead) for group in groups)
     return Machine(
         name=clean(name, 60), assessment=assessment, device="; ".join(devices) or "no accelerator",
-        software="; ".join(stack for stack in software if stack), simulated=bool(rendering.rehearsals(assessment)),
+        software="; ".join(stack for stack in software if stack), simulated=bool(rendering.simulated_chips(assessment)),
         standings={
             use: _standing(assessment, use)
             for use in Use

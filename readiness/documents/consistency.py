@@ -29,7 +29,7 @@ from readiness.datamodel import (
 )
 from readiness.errors import BadFileError
 from readiness.judging import profile_demands
-from readiness.judging.early_versions import contradiction, differing_judgements, shown
+from readiness.judging.early_findings import contradiction, differing_judgements, shown
 from readiness.judging.rejudge import Rejudging
 from readiness.judging.verdict import decide
 

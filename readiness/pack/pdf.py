@@ -8,7 +8,7 @@ from typing import Any
 
 from readiness.errors import InternalError
 from readiness.pack.contents import PAGE, Core, sha256
-from readiness.pack.extras import needs
+from readiness.pack.optional_imports import optional
 from readiness.rendering.text import clean
 
 VARIANT = "pdf/a-3u"
@@ -36,7 +36,7 @@ _PICTURE = re.compile(r'<svg class="bar"[^>]*>')
 
 def refuse_missing() -> None:
     """Raises UsageError, which names the extra, where it is not installed or lacks a library of the system."""
-    with needs("pdf", "--pdf"):
+    with optional("pdf", "--pdf"):
         import weasyprint  # noqa: F401
 
 

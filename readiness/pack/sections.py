@@ -25,7 +25,7 @@ from readiness.pack.evidence_matrix import MatrixRow
 from readiness.pack.glossary import WORDS
 from readiness.pack.in_toto import overall
 from readiness.rendering import Kind, diagnosis
-from readiness.rendering.rehearsal import describe
+from readiness.rendering.detection_summary import describe
 from readiness.rendering.text import clean, duration, figure, memory
 
 #: A re-test must reach so much of an accepted rate.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from readiness.documents import files
 from readiness.errors import BadFileError
 from readiness.pack.contents import dumped
-from readiness.pack.extras import needs
 from readiness.pack.in_toto import PAYLOAD_TYPE
+from readiness.pack.optional_imports import optional
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner, SSlibKey
@@ -39,7 +39,7 @@ class SigningKey:
 
 def read_private(file: Path, password: bytes | None = None) -> SigningKey:
     """A private key in PEM. Raises UsageError without the extra, BadFileError for what is no such key."""
-    with needs("sign", "--sign"):
+    with optional("sign", "--sign"):
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.serialization import (
             Encoding,
@@ -73,7 +73,7 @@ def read_public(file: Path) -> SSlibKey:
 
 def public_key(content: bytes, place: str) -> SSlibKey:
     """A public key from PEM. Raises as `read_public`."""
-    with needs("sign", "a signature"):
+    with optional("sign", "a signature"):
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
         from securesystemslib.signer import SSlibKey

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from readiness.pack import evidence_matrix, sections
 from readiness.pack.contents import Core
-from readiness.pack.extras import needs
 from readiness.pack.glossary import WORDS
+from readiness.pack.optional_imports import optional
 from readiness.rendering import Kind
 from readiness.rendering.text import clean
 
@@ -44,7 +44,7 @@ _LARGEST_MEMBER_BYTES = 2**28
 
 def refuse_missing() -> None:
     """Raises UsageError, which names the extra, where it is not installed."""
-    with needs("xlsx", "--workbook"):
+    with optional("xlsx", "--workbook"):
         import xlsxwriter  # noqa: F401
 
 

@@ -1,7 +1,18 @@
 """Parts that all reports share: escaped text, figures, and findings sorted by urgency."""
 
-from readiness.rendering.accelerators import device, earlier, failed_stacks, joined, names, rehearsals, simulated, software
+from readiness.rendering.accelerators import (
+    device,
+    earlier,
+    failed_stacks,
+    joined,
+    names,
+    simulated,
+    simulated_chips,
+    software,
+)
 from readiness.rendering.colours import Paint, paint_decisions, painter
+from readiness.rendering.detection_summary import TITLE as REHEARSAL_TITLE
+from readiness.rendering.detection_summary import detection_texts
 from readiness.rendering.device_groups import (
     DeviceGroup,
     Group,
@@ -26,8 +37,6 @@ from readiness.rendering.findings import (
     reason,
     title,
 )
-from readiness.rendering.rehearsal import TITLE as REHEARSAL_TITLE
-from readiness.rendering.rehearsal import rehearsal
 from readiness.rendering.soak_claims import TITLE as SOAK_CLAIMS_TITLE
 from readiness.rendering.soak_claims import soak_claims
 from readiness.rendering.text import (
@@ -62,6 +71,7 @@ __all__ = [
     "clean",
     "comment",
     "cut",
+    "detection_texts",
     "device",
     "duration",
     "earlier",
@@ -86,12 +96,11 @@ __all__ = [
     "painter",
     "reading",
     "reason",
-    "rehearsal",
-    "rehearsals",
     "roughly",
     "score_range",
     "severity_key",
     "simulated",
+    "simulated_chips",
     "soak_claims",
     "software",
     "title",

@@ -72,7 +72,7 @@ def simulated(facts: AcceleratorFacts) -> str | None:
     return f"simulated chip {name}: a rehearsal{reported}, not a measurement of a product"
 
 
-def rehearsals(assessment: Assessment) -> dict[str, str]:
+def simulated_chips(assessment: Assessment) -> dict[str, str]:
     """Return the notices about simulated chips, each with the names of its accelerators."""
     found: dict[str, list[str]] = {}
     for item in assessment.accelerators:

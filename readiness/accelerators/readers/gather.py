@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from readiness.accelerators.readers import contract, match
+from readiness.accelerators.readers import contract, device_matching
 from readiness.accelerators.readers.contract import Reading
 from readiness.accelerators.readers.sources import BY_NAME, SOURCES, Source
 from readiness.datamodel import AcceleratorFacts
@@ -19,7 +19,7 @@ from readiness.isolation.task_supervisor import StartError, TaskEnd, TaskQueue, 
 #: Whose devices there are sources for.
 VENDORS = frozenset(source.vendor for source in SOURCES) - {""}
 
-_ENTRY = "readiness.accelerators.readers.child:serve"
+_ENTRY = "readiness.accelerators.readers.source_process:serve"
 #: How long one source may take for a look at all devices, and for all that it says of those that are asked for.
 GLANCE_LIMIT_S, DETAIL_LIMIT_S = 2.0, 20.0
 #: The former where nobody waits at a terminal: tools that ask eight cards one after the other take seconds.
@@ -114,7 +114,7 @@ def of_device(
     if not any((source.vendor in vendors or source.name == "exporter") and source.is_here(root) for source in SOURCES):
         return None
     seen = gather(vendors=vendors, root=root, glance_limit_s=PATIENT_LIMIT_S)
-    own = match.of_device(seen.devices, facts, hiding)
+    own = device_matching.of_device(seen.devices, facts, hiding)
     if own is None:
         others = f"none of {len(seen.devices)} devices that are reported is surely this one" if seen.devices else ""
         problems = {**seen.problems, **({"match": others} if others else {})}

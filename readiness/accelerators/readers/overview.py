@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from readiness.accelerators.readers import health, match
+from readiness.accelerators.readers import device_matching, health
 from readiness.accelerators.readers.contract import Reading, State
 from readiness.accelerators.readers.fault_codes import Severity
 from readiness.accelerators.readers.gather import Gathered
@@ -30,7 +30,8 @@ def names(
     """Return each device's name: torch's id if torch has it, else the vendor and the vendor's number."""
     ids: dict[int, str] = {}
     for facts in accelerators:
-        own = match.of_device([one for one in readings if one.vendor == facts.vendor], facts, hiding.get(facts.stack, ()))
+        candidates = [one for one in readings if one.vendor == facts.vendor]
+        own = device_matching.of_device(candidates, facts, hiding.get(facts.stack, ()))
         if own is not None:
             ids[readings.index(own)] = facts.id
     return [

@@ -1,6 +1,6 @@
 """The sources of device health, one line of data each: whose devices, what it takes, and which function reads it.
 
-Nothing is imported before a source is read, and that happens in a child process (`readiness.accelerators.readers.child`).
+Nothing is imported before a source is read, and that happens in a process of its own (`source_process`).
 """
 
 from __future__ import annotations

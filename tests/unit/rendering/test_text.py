@@ -253,8 +253,8 @@ def test_the_time_of_several_is_the_longest_and_mishaps_are_told_apart() -> None
 
 
 def test_a_rehearsal_in_words() -> None:
-    assert rendering.rehearsal(build.everything()) == {}
-    assert rendering.rehearsal(build.simulated()) == {
+    assert rendering.detection_texts(build.everything()) == {}
+    assert rendering.detection_texts(build.simulated()) == {
         "rehearsed": "under general on simulated chips, 3 min 30 s, 3 seeds",
         "caught": "2 of 3 kinds of defect, 2 of 4 planted defects",
         "missed": (
@@ -270,10 +270,10 @@ def test_a_rehearsal_in_words() -> None:
 def test_a_rehearsal_without_trouble_and_an_empty_one() -> None:
     one = build.REHEARSAL["defects"][0]
     clean = build.REHEARSAL | {"defects": [one], "false_alarms": [], "healthy_runs": 1, "seeds": [1]}
-    said = rendering.rehearsal(build.assessment(rehearsal=clean))
+    said = rendering.detection_texts(build.assessment(rehearsal=clean))
     assert said["caught"] == "1 of 1 kind of defect"
     assert said["missed"] == "none"
     assert said["false alarms"] == "none over 1 healthy run"
-    said = rendering.rehearsal(build.assessment(rehearsal=clean | {"defects": [], "healthy_runs": 0}))
+    said = rendering.detection_texts(build.assessment(rehearsal=clean | {"defects": [], "healthy_runs": 0}))
     assert said["caught"] == "nothing: no defect was planted"
     assert said["false alarms"] == "unknown: no healthy chip was run"

@@ -9,7 +9,7 @@ from readiness.errors import UsageError
 
 
 @contextlib.contextmanager
-def needs(extra: str, what: str) -> Iterator[None]:
+def optional(extra: str, what: str) -> Iterator[None]:
     """Import within it what belongs to an extra. Raises UsageError, which names the extra, where it is not installed."""
     try:
         yield

@@ -13,7 +13,7 @@ _LONGEST = 4000
 _Defects = Sequence[Mapping[str, Any]]
 
 
-def rehearsal(assessment: Assessment) -> dict[str, str]:
+def detection_texts(assessment: Assessment) -> dict[str, str]:
     """Return texts for `rehearsed`, `caught`, `missed` and `false alarms`; empty without a rehearsal.
 
     A kind counts as caught where one of its defects was; every defect that was missed is named all the same.
