@@ -69,7 +69,7 @@ class Silent:
         """See `readiness.engine.runner.Observer`."""
 
 
-class FindingGroup(Silent):
+class ProgressDisplay(Silent):
     """Observer that prints through rich: the same text with and without a terminal."""
 
     def __init__(
@@ -101,7 +101,7 @@ class FindingGroup(Silent):
         self._pressure: dict[Key, tuple[float, float]] = {}  # when the check itself began, and how it stood then
         self._too_busy: set[str] = set()  # the checks of which that has been said
 
-    def __enter__(self) -> FindingGroup:
+    def __enter__(self) -> ProgressDisplay:
         if self.moving:
             from rich.live import Live
 
@@ -278,7 +278,7 @@ def observer(request: Request, folder: Path, *, quiet: bool, verbose: bool, no_c
 
     console = Console(stderr=True, no_color=True if is_colour_refused(no_color) else None)
     # A pipeline may ask for colours (FORCE_COLOR), which rich takes for a terminal; what moves would fill its log.
-    return FindingGroup(
+    return ProgressDisplay(
         request.profile, folder, verbose=verbose, console=console, moving=sys.stderr.isatty(), uses=request.uses,
         waivers=request.waivers, within_s=request.within_s,
     )  # fmt: skip

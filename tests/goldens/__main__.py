@@ -44,7 +44,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.goldens", description=goldens.__doc__)
     parser.add_argument("--machines", metavar="PROFILE", help="the simulated machines under this profile, not the texts")
     parser.add_argument("--compare", action="store_true", help="compare with what is kept and write nothing")
-    asked = parser.parse_args()
-    if asked.machines:
-        sys.exit(min(_machines(asked.machines, asked.compare), 1))
+    options = parser.parse_args()
+    if options.machines:
+        sys.exit(min(_machines(options.machines, options.compare), 1))
     _write_texts()

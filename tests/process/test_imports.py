@@ -13,8 +13,8 @@ def test_no_stack_imports_torch_to_tell_that_it_is_absent() -> None:
         "import sys; from readiness import accelerators; "
         "[accelerators.stack(name).absence() for name in accelerators.NAMES]; print('torch' in sys.modules)"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert told.stdout.strip() == "False"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert result.stdout.strip() == "False"
 
 
 def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:

@@ -93,7 +93,7 @@ def applied(document: Any, mutation: Mutation) -> Any:
     return undo
 
 
-def told(saved: Assessment) -> str:
+def rendered(saved: Assessment) -> str:
     """All that a report says of verdicts and of what they follow from, and with which exit code `judge` ends."""
     items = [
         (
@@ -118,7 +118,7 @@ class Answer:
 def answers(document: Any) -> Iterator[Answer]:
     """What becomes of each alteration of a document, one at a time."""
     saved = assessment.from_json(document, "here")
-    before, notes = told(saved), assessment.notes(saved, __version__)
+    before, notes = rendered(saved), assessment.notes(saved, __version__)
     for mutation in list(mutations(document)):
         undo = applied(document, mutation)
         try:
@@ -126,7 +126,7 @@ def answers(document: Any) -> Iterator[Answer]:
             if assessment.notes(altered, __version__) != notes:
                 word = "noted"
             else:
-                word = "without consequence" if told(altered) == before else "unnoticed"
+                word = "without consequence" if rendered(altered) == before else "unnoticed"
         except BadFileError:
             word = "refused"
         finally:

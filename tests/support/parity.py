@@ -72,8 +72,8 @@ def violations(evidence: Evidence, limits: dict[tuple[str, ...], float]) -> list
     assert evidence.status is Status.MEASURED, evidence.reason
     found = []
     for (name, *labels), limit in limits.items():
-        asked = [
+        requirements = [
             item for item in evidence.measurements if item.name == name and set(labels) <= set(item.labels.values())
         ]
-        found += [f"{name} {dict(item.labels)} {item.value}" for item in asked if not item.value <= limit]
+        found += [f"{name} {dict(item.labels)} {item.value}" for item in requirements if not item.value <= limit]
     return found

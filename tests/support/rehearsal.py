@@ -58,8 +58,8 @@ def play(profile_path: Path, chips: Sequence[Path | str], observer: Any = None, 
     """A rehearsal in this process (its checks in processes of their own, as ever)."""
     found = check_registry.discover()
     chosen = loader.load(str(profile_path), found)
-    asked: dict[str, Any] = {"seed": 7, "seeds": (7,), "jobs": 2} | options
-    request = Request(profile=chosen, checklist=found, selection=selection([str(chip) for chip in chips]), uses=chosen.uses, **asked)
+    given: dict[str, Any] = {"seed": 7, "seeds": (7,), "jobs": 2} | options
+    request = Request(profile=chosen, checklist=found, selection=selection([str(chip) for chip in chips]), uses=chosen.uses, **given)
     return rehearse(request, observer or NoProgress())
 
 
@@ -83,8 +83,8 @@ def made_profile(*checks: str, level: Level = Level.MUST, uses: tuple[Use, ...] 
 def made_request(checks: Sequence[Check], made_cast: Selection, *, wanted: Profile | None = None, **options: Any) -> Request:
     """A request for these checks."""
     chosen = wanted or made_profile(*(check.id for check in checks))
-    asked: dict[str, Any] = {"seed": 7, "seeds": (7,)} | options
-    return Request(profile=chosen, checklist={check.id: check for check in checks}, selection=made_cast, uses=chosen.uses, **asked)
+    given: dict[str, Any] = {"seed": 7, "seeds": (7,)} | options
+    return Request(profile=chosen, checklist={check.id: check for check in checks}, selection=made_cast, uses=chosen.uses, **given)
 
 
 def host() -> AcceleratorFacts:
@@ -92,7 +92,7 @@ def host() -> AcceleratorFacts:
     return AcceleratorFacts("cpu:0", "cpu", 0, "cpu", "somebody", "a CPU")
 
 
-def said(
+def evidence_of(
     check: str, figure: float | None, *, status: Status = Status.MEASURED, seconds: float = 1.0, about: str | None = None, met: bool | None = None
 ) -> Evidence:
     """Evidence of one figure, or of none; `met` says whether a planted defect was met, where somebody knows."""

@@ -94,7 +94,7 @@ def profile(folder: Path) -> Profile:
     return profiles.load(str(folder / "small.toml"), CHECKLIST)
 
 
-def told(demanded: Profile, id: str) -> Mapping[str, Any]:
+def settings_of(demanded: Profile, id: str) -> Mapping[str, Any]:
     """What a check was told, as evidence has it."""
     settings: Mapping[str, Any] = plain({**CHECKLIST[id].settings, **demanded.settings.get(id, {})})
     return settings
@@ -115,13 +115,13 @@ def evidence(demanded: Profile) -> list[Evidence]:
     ended = {"exit_code": 0, "peak_memory_bytes": 1}
     both = ("sim:0", "sim:1")
     return [
-        Evidence("family.topic", Status.MEASURED, measurements=figures, settings=told(demanded, "family.topic"), process=ended),
+        Evidence("family.topic", Status.MEASURED, measurements=figures, settings=settings_of(demanded, "family.topic"), process=ended),
         Evidence("family.file", Status.MEASURED, measurements=(Measurement("coverage", 1.0, {}, "1"),), process=ended,
-                 settings=told(demanded, "family.file"), rows=({"operator": "*", "sha256": digest},)),
+                 settings=settings_of(demanded, "family.file"), rows=({"operator": "*", "sha256": digest},)),
         Evidence("group.sum", Status.MEASURED, measurements=(Measurement("wrong", 0, {}, "1"),), process=ended,
-                 settings=told(demanded, "group.sum"), accelerators=both),
+                 settings=settings_of(demanded, "group.sum"), accelerators=both),
         Evidence("group.work", Status.MEASURED, measurements=(Measurement("faults", 0, {}, "1"),), process=ended,
-                 settings={**told(demanded, "group.work"), "seconds": 60.0}, accelerators=both),
+                 settings={**settings_of(demanded, "group.work"), "seconds": 60.0}, accelerators=both),
         Evidence("family.hangs", Status.TIMEOUT, reason="not finished within 180 s", attempts=2, process={"exit_code": -9}),
         Evidence("family.lost", Status.SKIPPED, reason="there is none here", attempts=1, process=ended),
     ]  # fmt: skip

@@ -75,9 +75,9 @@ def test_the_licence_goes_with_it(distributions: tuple[Path, Path]) -> None:
         assert member.read().decode() == text
     with zipfile.ZipFile(distributions[1]) as archive:
         (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
-        said = archive.read(metadata).decode().splitlines()
-        assert "License-Expression: Apache-2.0" in said
-        assert "License-File: LICENSE" in said
+        lines = archive.read(metadata).decode().splitlines()
+        assert "License-Expression: Apache-2.0" in lines
+        assert "License-File: LICENSE" in lines
         assert archive.read(metadata.replace("METADATA", "licenses/LICENSE")).decode() == text
 
 

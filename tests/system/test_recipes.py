@@ -145,8 +145,8 @@ def play(script: str, code: int, folder: Path) -> tuple[int, str]:
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 70, 130])
 def test_what_the_scripts_make_of_each_exit_code(code: int, tmp_path: Path) -> None:
     health, prolog, detector = SCRIPTS
-    ended, told = play(health, code, tmp_path)
+    ended, text = play(health, code, tmp_path)
     assert ended == 0
-    assert ("scontrol update NodeName=node-7 State=DRAIN Reason=readiness: a line" in told) == (code == Exit.NOT_READY)
+    assert ("scontrol update NodeName=node-7 State=DRAIN Reason=readiness: a line" in text) == (code == Exit.NOT_READY)
     assert play(prolog, code, tmp_path)[0] == (1 if code == Exit.NOT_READY else 0)
     assert play(detector, code, tmp_path)[0] == {0: 0, 1: 1}.get(code, 2)

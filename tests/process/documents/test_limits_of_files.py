@@ -55,7 +55,7 @@ def in_bounds(code: str, *arguments: str) -> str:
 def test_no_text_of_toml_takes_minutes(tmp_path: Path) -> None:
     for name, (make, _) in TOML.items():
         (tmp_path / f"{name}.toml").write_text(make())
-    told = in_bounds(
+    messages = in_bounds(
         "import sys\n"
         "from pathlib import Path\n"
         "from readiness.documents import toml\n"
@@ -67,8 +67,8 @@ def test_no_text_of_toml_takes_minutes(tmp_path: Path) -> None:
         "        print(problem.place.startswith(f'{file}:') or 'deeply' in problem.what, problem.what)\n",
         *(str(tmp_path / f"{name}.toml") for name in TOML),
     ).splitlines()
-    assert len(told) == len(TOML)
-    for line, (name, (_, what)) in zip(told, TOML.items(), strict=True):
+    assert len(messages) == len(TOML)
+    for line, (name, (_, what)) in zip(messages, TOML.items(), strict=True):
         assert line.startswith("True "), (name, line)
         assert what in line, (name, line)
 
@@ -91,7 +91,7 @@ def test_no_file_of_json_takes_minutes_or_all_memory(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     for name, (make, what) in ASSESSMENTS.items():
         file.write_text(make())
-        told = in_bounds(
+        messages = in_bounds(
             "import sys\n"
             "from pathlib import Path\n"
             "from readiness.documents import assessment\n"
@@ -102,8 +102,8 @@ def test_no_file_of_json_takes_minutes_or_all_memory(tmp_path: Path) -> None:
             "    print(problem.what)\n",
             str(file),
         )
-        assert what in told, (name, told)
-        assert len(told) < 1000, name
+        assert what in messages, (name, messages)
+        assert len(messages) < 1000, name
 
 
 MANY = 10_000
@@ -149,14 +149,14 @@ def test_ten_thousand_accelerators_are_judged_and_told(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(document, indent=1))
     (tmp_path / "subset.toml").write_text(SUBSET)
     code = "import sys; from readiness.__main__ import main; sys.argv = ['readiness', *sys.argv[1:]]; main()"
-    told = in_bounds(code, "report", str(tmp_path / "a.json"), *(f"-f{name}={tmp_path / name}" for name in FORMATS))
-    assert f"{MANY} accelerators" in told or "cuda:0 to cuda:9999" in told
+    messages = in_bounds(code, "report", str(tmp_path / "a.json"), *(f"-f{name}={tmp_path / name}" for name in FORMATS))
+    assert f"{MANY} accelerators" in messages or "cuda:0 to cuda:9999" in messages
     for name in FORMATS:
         assert (tmp_path / name).stat().st_size > 50
-    told = in_bounds(
+    messages = in_bounds(
         code, "judge", str(tmp_path / "a.json"), "-q", f"--profile={tmp_path / 'subset.toml'}", f"-fjson={tmp_path / 'b.json'}"
     )
-    assert "READY 100..100" in told
+    assert "READY 100..100" in messages
     assert "READY 100..100" in in_bounds(code, "report", str(tmp_path / "b.json"), "-q")
 
 

@@ -199,8 +199,8 @@ def kills(
     figures.sessions += 1
     _, errors = process.communicate(timeout=600)
     if process.returncode != expected:
-        told = [f"{item['check']} {item['status']}: {item['reason']}" for item in map(json.loads, evidence(run.records()))]
-        figures.untrue.append(f"exit code {process.returncode}, not {expected}: {errors[-500:]}\n    " + "\n    ".join(told))
+        lines = [f"{item['check']} {item['status']}: {item['reason']}" for item in map(json.loads, evidence(run.records()))]
+        figures.untrue.append(f"exit code {process.returncode}, not {expected}: {errors[-500:]}\n    " + "\n    ".join(lines))
     _look_at_the_end(figures, run, seen, file)
     yield f"run {figures.runs}: exit code {process.returncode}"
 
@@ -236,15 +236,15 @@ def main() -> int:
     parser.add_argument("--soak", type=float, default=10.0, help="seconds")
     parser.add_argument("--longest", type=float, default=20.0, help="seconds of a session before a kill, at most")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31))
-    told = parser.parse_args()
+    lines = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    print(f"seed {told.seed}")
-    chance, figures = random.Random(told.seed), Figures()
-    while figures.kills < told.kills:
+    print(f"seed {lines.seed}")
+    chance, figures = random.Random(lines.seed), Figures()
+    while figures.kills < lines.kills:
         with tempfile.TemporaryDirectory(prefix="kills-") as folder:
-            run = Run(Path(folder), REQUIRED, told.soak, told.seed)
-            number = min(told.a_run, told.kills - figures.kills)
-            for line in kills(figures, run, chance, number, told.longest):
+            run = Run(Path(folder), REQUIRED, lines.soak, lines.seed)
+            number = min(lines.a_run, lines.kills - figures.kills)
+            for line in kills(figures, run, chance, number, lines.longest):
                 print(line, flush=True)
     print(figures)
     return 0 if figures.good else 1

@@ -42,7 +42,7 @@ _KNOWN = {"run.json", "journal.jsonl", "lock", "assessment.json", "kept"}
 
 
 @dataclass(slots=True)
-class Tally:
+class Totals:
     """What came of all rounds: exit codes of the runs that were disturbed, and of those that went on; what was not right."""
 
     disturbed: Counter[str] = field(default_factory=Counter)
@@ -57,7 +57,7 @@ class Scenario:
 
     tool: Tool
     what: str
-    tally: Tally
+    totals: Totals
     options: tuple[str, ...] = ()
 
     def play(self, disturb: Callable[[subprocess.Popen[str]], object], restore: Callable[[], object] = lambda: None) -> None:
@@ -66,7 +66,7 @@ class Scenario:
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             disturb(process)
         code = self._end(process)
-        self.tally.disturbed[_named(code)] += 1
+        self.totals.disturbed[_named(code)] += 1
         self._expect(code in (*_HONEST, Exit.USAGE, Exit.INTERRUPTED) or code < 0, f"it left with {_named(code)}")
         before = self.recorded()
         restore()
@@ -76,7 +76,7 @@ class Scenario:
         begun = (self.folder / "run" / "run.json").exists()
         again = (self.tool.start if begun else self.tool.first)(*_TIMEOUT, *self.options, "-f", f"json={final}")
         code = self._end(again)
-        self.tally.resumed[_named(code)] += 1
+        self.totals.resumed[_named(code)] += 1
         self._expect(code in _HONEST, f"gone on with, it left with {_named(code)}")
         self._nothing_left({file.name for file in (self.folder / "run").iterdir()} - _KNOWN)
         if code in _HONEST:
@@ -97,9 +97,9 @@ class Scenario:
         (accelerator,) = document["accelerators"]
         evidence = {item["check"]: item for item in accelerator["evidence"]}
         self._expect(sorted(evidence) == sorted(STEPS), "checks are missing")
-        self._expect(all(evidence[check] == told for check, told in before.items()), "evidence was lost or changed")
+        self._expect(all(evidence[check] == record for check, record in before.items()), "evidence was lost or changed")
         statuses = Counter(item["status"] for item in evidence.values())
-        self.tally.measured[statuses["measured"]] += 1
+        self.totals.measured[statuses["measured"]] += 1
         self._expect(statuses.keys() <= {"measured", "error", "skipped"}, f"statuses {dict(statuses)}")
         self._expect((code == Exit.READY) is (statuses["measured"] == len(STEPS)), f"{_named(code)} from {dict(statuses)}")
 
@@ -125,7 +125,7 @@ class Scenario:
 
     def _expect(self, holds: bool, otherwise: str) -> None:
         if not holds:
-            self.tally.wrong.append(f"{self.what}: {otherwise}\n{self.errors[-2000:]}")
+            self.totals.wrong.append(f"{self.what}: {otherwise}\n{self.errors[-2000:]}")
 
 
 _HONEST = (Exit.READY, Exit.UNDETERMINED)
@@ -179,20 +179,20 @@ def fill(disk: Path, tool: Tool, chance: random.Random) -> None:
 
 
 def disturbed_by_signals(
-    numbers: Sequence[int], targets: Sequence[str], chance: random.Random, tally: Tally, code: str = CODE_WITHOUT_TORCH
+    numbers: Sequence[int], targets: Sequence[str], chance: random.Random, totals: Totals, code: str = CODE_WITHOUT_TORCH
 ) -> None:
     """One scenario for each signal and target. `code` is how the command line is started."""
     for number in numbers:
         for target in targets:
             with _folder() as folder:
                 tool = Tool(folder, code)
-                scenario = Scenario(tool, f"{signal.Signals(number).name} to {target}", tally)
+                scenario = Scenario(tool, f"{signal.Signals(number).name} to {target}", totals)
                 scenario.play(lambda process: send(number, target, tool, process, chance))  # noqa: B023 - called at once
             print(".", end="", file=sys.stderr, flush=True)
 
 
 def disturbed_by_full_disks(
-    disks: Sequence[str], chance: random.Random, tally: Tally, code: str = CODE_WITHOUT_TORCH
+    disks: Sequence[str], chance: random.Random, totals: Totals, code: str = CODE_WITHOUT_TORCH
 ) -> None:
     """One scenario for each disk. Must be called where file systems may be mounted that nobody else sees."""
     for disk in disks:
@@ -210,7 +210,7 @@ def disturbed_by_full_disks(
             subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], check=True)
             try:
                 reports = ("-f", f"json={folder / 'out' / 'a.json'}", "-f", "line")
-                scenario = Scenario(tool, f"{disk} full", tally, reports)
+                scenario = Scenario(tool, f"{disk} full", totals, reports)
                 scenario.play(
                     lambda process: fill(place, tool, chance),  # noqa: B023 - called at once
                     lambda: (place / "filler").unlink(missing_ok=True),  # noqa: B023
@@ -233,16 +233,16 @@ def main(arguments: Sequence[str]) -> int:
         unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
         command = [*unshare, sys.executable, "-m", "tests.process.engine.stress", *arguments]
         return subprocess.run(command, env=os.environ | {"READINESS_STRESS_INSIDE": "1"}, check=False).returncode
-    chance, tally = random.Random(seed), Tally()
+    chance, totals = random.Random(seed), Totals()
     for _ in range(rounds):
-        disturbed_by_signals(SIGNALS, ("tool", "prepared"), chance, tally, CODE)
-        disturbed_by_signals(HARMLESS, ("worker", "all"), chance, tally, CODE)
-        disturbed_by_full_disks(DISKS, chance, tally, CODE)
-    print(f"\ndisturbed runs, by exit code: {dict(tally.disturbed)}\nthe same, gone on with: {dict(tally.resumed)}")
-    print(f"checks measured in the end, of {len(STEPS)}: {dict(tally.measured)}\nnot right: {len(tally.wrong)}")
-    for wrong in tally.wrong:
+        disturbed_by_signals(SIGNALS, ("tool", "prepared"), chance, totals, CODE)
+        disturbed_by_signals(HARMLESS, ("worker", "all"), chance, totals, CODE)
+        disturbed_by_full_disks(DISKS, chance, totals, CODE)
+    print(f"\ndisturbed runs, by exit code: {dict(totals.disturbed)}\nthe same, gone on with: {dict(totals.resumed)}")
+    print(f"checks measured in the end, of {len(STEPS)}: {dict(totals.measured)}\nnot right: {len(totals.wrong)}")
+    for wrong in totals.wrong:
         print(f"- {wrong}")
-    return int(bool(tally.wrong))
+    return int(bool(totals.wrong))
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ def ask(function: str, arguments: Mapping[str, Any], limit_s: float = 60.0, note
 
 
 def test_what_it_returns_and_says_comes_back() -> None:
-    said: list[str] = []
-    found = ask("adds", {"one": 1, "other": 2}, note=said.append)
+    notes: list[str] = []
+    found = ask("adds", {"one": 1, "other": 2}, note=notes.append)
     assert (found["sum"], found["torch"]) == (3, False)
     assert found["pid"] != os.getpid()
-    assert said == ["began", "went on", "is done"]
+    assert notes == ["began", "went on", "is done"]
     assert not children()
 
 

@@ -25,7 +25,7 @@ from tests.support import checks, cpu
 from tests.support.command_line import readiness
 
 Records = list[dict[str, Any]]
-ASKED = {
+REQUEST = {
     "profile": "smoke", "uses": [], "devices": ["cpu"], "expression": "driver.random", "within_s": None, "timeout_s": None,
     "soak_s": None, "seed": 7, "failed": False, "rehearse": False, "hosts": [], "reach": None, "address": None,
     "shared": None, "only": None, "sha256": "", "elsewhere": [],
@@ -36,7 +36,7 @@ ASKED = {
 def folder(tmp_path: Path) -> Path:
     """A run that was begun: what was asked, one accelerator, one piece of evidence."""
     with Journal(tmp_path / "run") as journal:
-        journal.save_request(ASKED | {"sha256": profiles.load("smoke", checks()).sha256})
+        journal.save_request(REQUEST | {"sha256": profiles.load("smoke", checks()).sha256})
         journal.open()
         journal.begin_session()
         journal.found((cpu().facts,), {}, 0.5)
@@ -249,7 +249,7 @@ def test_a_run_under_a_mask_that_lets_the_group_write_can_go_on(tmp_path: Path) 
         for _ in range(2):
             with Journal(tmp_path / "run") as journal:
                 if journal.saved_request() is None:
-                    journal.save_request(ASKED)
+                    journal.save_request(REQUEST)
                 journal.open()
                 journal.begin_session()
                 journal.kept(("cpu:0", "many.step0"), make=True)

@@ -147,10 +147,10 @@ def test_what_was_mended_turns_the_whole_run_green(tool: Tool) -> None:
     assert evidence["sound"]["earlier"] == first["started"]
     assert not {"broken", "back"} & {name for name, item in evidence.items() if "earlier" in item}
     assert all(item["status"] == "measured" for item in evidence.values())
-    told = assessment.from_json(second, "here")
-    said = f"1 check from the run of {first['started']}"
+    second_run = assessment.from_json(second, "here")
+    expected = f"1 check from the run of {first['started']}"
     for name in ("table", "summary", "markdown", "junit"):
-        assert said in " ".join(render(name, told).split()).replace("\\", ""), name
+        assert expected in " ".join(render(name, second_run).split()).replace("\\", ""), name
 
 
 def test_still_broken_it_stays_red_and_whole_and_keeps_where_evidence_is_from(tool: Tool) -> None:
@@ -288,12 +288,12 @@ def test_what_would_mix_evidence_of_different_things_is_refused(
     one_run: Tool, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tool = one_run.copy(tmp_path / "copy", monkeypatch)
-    spoil, arguments, said = REFUSALS[name]
+    spoil, arguments, expected = REFUSALS[name]
     spoil(tool)
     capsys.readouterr()
     assert tool.run("--failed", *arguments) == Exit.USAGE
     error = capsys.readouterr().err
-    assert said in error
+    assert expected in error
     assert "remedy:" in error
     assert "Traceback" not in error
 

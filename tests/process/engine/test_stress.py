@@ -19,27 +19,27 @@ from tests.process.engine import stress
 from tests.process.engine.test_resume import STEPS, Tool
 
 
-def played(tally: stress.Tally) -> None:
-    assert tally.wrong == []
-    assert tally.resumed.total() == tally.disturbed.total() > 0
+def played(totals: stress.Totals) -> None:
+    assert totals.wrong == []
+    assert totals.resumed.total() == totals.disturbed.total() > 0
 
 
 @pytest.mark.parametrize(
     ("number", "target"), [(signal.SIGKILL, "prepared"), (signal.SIGTERM, "all"), (signal.SIGSTOP, "prepared"), (signal.SIGHUP, "worker")]
 )
 def test_a_signal_at_a_random_moment_loses_nothing_and_makes_no_verdict(number: int, target: str) -> None:
-    tally = stress.Tally()
-    stress.disturbed_by_signals([number], [target], random.Random(number), tally)
-    played(tally)
+    totals = stress.Totals()
+    stress.disturbed_by_signals([number], [target], random.Random(number), totals)
+    played(totals)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", stress.SIGNALS, ids=lambda number: number.name)
 def test_every_signal_to_the_command_line(number: signal.Signals) -> None:
     assert len(stress.SIGNALS) >= 22
-    tally = stress.Tally()
-    stress.disturbed_by_signals([number], ["tool"], random.Random(22 + number), tally)
-    played(tally)
+    totals = stress.Totals()
+    stress.disturbed_by_signals([number], ["tool"], random.Random(22 + number), totals)
+    played(totals)
 
 
 @pytest.mark.slow
@@ -72,9 +72,9 @@ def test_a_journal_that_finds_no_more_room_ends_the_run_and_nothing_is_lost(room
     assert (process.returncode, output) == (Exit.USAGE, ""), errors
     assert "the journal cannot be written: File too large" in errors
     assert "remedy: check disk space and permissions, and continue with --resume" in errors
-    before = stress.Scenario(tool, "no room", stress.Tally()).recorded()
+    before = stress.Scenario(tool, "no room", stress.Totals()).recorded()
     assert len(before) < len(STEPS)
-    assert {told["status"] for told in before.values()} <= {"measured"}
+    assert {record["status"] for record in before.values()} <= {"measured"}
     final = tool.start("-q", "-f", f"json={tmp_path / 'a.json'}")
     _, errors = final.communicate(timeout=120)
     assert (final.returncode, errors) == (Exit.READY, "")

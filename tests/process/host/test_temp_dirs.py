@@ -60,14 +60,14 @@ def child(ready: int) -> None:
 
 
 def test_nothing_is_left_by_a_process_that_is_killed(temporary: Path) -> None:
-    told, tell = os.pipe()
+    reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.close(told)
-        child(tell)
-    os.close(tell)
-    assert os.read(told, 1) == b"r"
-    os.close(told)
+        os.close(reader)
+        child(writer)
+    os.close(writer)
+    assert os.read(reader, 1) == b"r"
+    os.close(reader)
     assert len(list(temporary.iterdir())) == 1
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)

@@ -65,8 +65,8 @@ class DiffusionTransformer(nn.Module):
         for block in self.blocks:
             x = block(x, given)
         shift, scale = self.condition(functional.silu(given)).unsqueeze(1).chunk(2, -1)
-        told = self.out(self.norm(x) * (1 + scale) + shift)
-        return functional.mse_loss(told.float(), noise.float())
+        output = self.out(self.norm(x) * (1 + scale) + shift)
+        return functional.mse_loss(output.float(), noise.float())
 
 
 def dit(images: int, small: bool) -> tuple[nn.Module, dict[str, Any]]:

@@ -33,8 +33,8 @@ def make(name: str) -> bytes:
         config = model_config.read(CONFIGS / f"{name}.json")
         batch = _IMAGES if name.startswith("vit") else 1
         sources, _ = model_loading.sources(config, batch=batch, length=4096, dtype=torch.bfloat16, place=name, reduced=False)
-    heard = record_workload.record(sources, name=name, title=TITLES[name], batch=batch, note=lambda text: print(f"{name}: {text}"))
-    return workload_schema.dumps(heard)
+    recorded = record_workload.record(sources, name=name, title=TITLES[name], batch=batch, note=lambda text: print(f"{name}: {text}"))
+    return workload_schema.dumps(recorded)
 
 
 def main(chosen: Sequence[str]) -> int:

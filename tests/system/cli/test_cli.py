@@ -66,9 +66,9 @@ def test_ready_is_0_with_data_on_stdout_and_progress_on_stderr(tmp_path: Path, p
 def test_a_run_ends_with_a_summary_and_where_to_read_all_of_it(tmp_path: Path) -> None:
     file = write_profile(tmp_path / "test.toml", [f"trouble.{way}" for way in ("segfaults", "raises", "skips", "not_a_number", "well")])
     arguments = ("run", "-p", str(file), "--checks", str(MISBEHAVING))
-    told = readiness(*arguments, state=tmp_path)
-    assert told.returncode == Exit.NOT_READY
-    lines = told.stdout.splitlines()
+    result = readiness(*arguments, state=tmp_path)
+    assert result.returncode == Exit.NOT_READY
+    lines = result.stdout.splitlines()
     assert len(lines) <= 15
     assert "more     readiness report" in lines
     (saved,) = [line.split()[1] for line in lines if line.startswith("saved ")]
@@ -93,10 +93,10 @@ def test_a_run_that_was_stopped_says_how_to_read_it(tmp_path: Path) -> None:
         "runner.run = lambda *a: replace(run(*a), interrupted=True); from readiness.__main__",
     )
     file = write_profile(tmp_path / "test.toml", ["trouble.well"])
-    told = readiness("run", "-p", str(file), "--checks", str(MISBEHAVING), state=tmp_path, code=code)
-    assert told.returncode == Exit.INTERRUPTED
-    assert "INTERRUPTED" in told.stdout
-    (command,) = [line.split(maxsplit=1)[1] for line in told.stdout.splitlines() if line.startswith("more ")]
+    result = readiness("run", "-p", str(file), "--checks", str(MISBEHAVING), state=tmp_path, code=code)
+    assert result.returncode == Exit.INTERRUPTED
+    assert "INTERRUPTED" in result.stdout
+    (command,) = [line.split(maxsplit=1)[1] for line in result.stdout.splitlines() if line.startswith("more ")]
     again = readiness(*command.split()[1:], state=tmp_path)
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith("INTERRUPTED")
@@ -119,11 +119,11 @@ def test_junit_is_red_where_the_exit_code_is(tmp_path: Path, fail_on: str, red: 
     file = write_profile(tmp_path / "test.toml", ["trouble.well", "trouble.not_a_number"])
     file.write_text(file.read_text() + 'level = "should"\n')
     report, saved = tmp_path / "j.xml", tmp_path / "a.json"
-    told = readiness(
+    result = readiness(
         "run", "-p", str(file), "--use", "training", "--checks", str(MISBEHAVING), "--fail-on", fail_on, "-f", f"junit={report}",
         "-f", f"json={saved}", "-q", state=tmp_path,
     )  # fmt: skip
-    assert told.returncode == code, told.stderr
+    assert result.returncode == code, result.stderr
     assert f'failures="{red}" errors="0"' in report.read_text()
     again = readiness("report", str(saved), "--fail-on", fail_on, "-f", "junit", state=tmp_path)
     assert again.returncode == Exit.READY
@@ -166,9 +166,9 @@ def test_saved_evidence_is_judged_and_told_again_without_hardware(tmp_path: Path
     stricter = readiness("judge", str(saved), "-p", str(more), *checks, state=tmp_path)
     assert stricter.returncode == Exit.UNDETERMINED
     assert "was not run" in stricter.stdout
-    told = readiness("report", str(saved), "-f", "markdown", state=tmp_path)
-    assert told.returncode == 0
-    assert told.stdout.startswith("#")
+    result = readiness("report", str(saved), "-f", "markdown", state=tmp_path)
+    assert result.returncode == 0
+    assert result.stdout.startswith("#")
 
 
 def test_the_last_run_gives_the_failed_ones(tmp_path: Path) -> None:
@@ -447,10 +447,10 @@ def test_messages_that_nobody_can_read_change_no_exit_code(tmp_path: Path, gone:
     file = write_profile(tmp_path / "test.toml", ["trouble.well", "trouble.prints_rubbish"])
     command = f'"$0" -P -c "$1" run -p {file} --checks {MISBEHAVING} -v -f json={tmp_path / "a.json"} {gone}; echo "code ${{PIPESTATUS[0]}}"'
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path)}
-    told = subprocess.run(
+    result = subprocess.run(
         ["bash", "-c", command, sys.executable, CODE_WITHOUT_TORCH], env=environment, capture_output=True, text=True, check=False, timeout=120
     )
-    assert told.stdout.splitlines()[-1] == "code 0", told
+    assert result.stdout.splitlines()[-1] == "code 0", result
     assert len(json.loads((tmp_path / "a.json").read_text())["accelerators"][0]["evidence"]) == 2
 
 
@@ -459,12 +459,12 @@ def test_data_that_find_no_room_are_an_error_and_a_reader_that_left_is_none(tmp_
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path)}
     for redirected, code in ((">/dev/full", Exit.USAGE), ("| true", Exit.READY)):
         shell = f'"$0" -P -c "$1" {command} {redirected}; echo "code ${{PIPESTATUS[0]}}"'
-        told = subprocess.run(
+        result = subprocess.run(
             ["bash", "-c", shell, sys.executable, CODE], env=environment, capture_output=True, text=True, check=False, timeout=60
         )
-        assert told.stdout.splitlines()[-1] == f"code {int(code)}", (redirected, told)
-        assert "Traceback" not in told.stderr
-        assert ("standard output" in told.stderr) == (code is Exit.USAGE)
+        assert result.stdout.splitlines()[-1] == f"code {int(code)}", (redirected, result)
+        assert "Traceback" not in result.stderr
+        assert ("standard output" in result.stderr) == (code is Exit.USAGE)
 
 
 def test_evidence_of_other_settings_tells_a_profile_nothing(tmp_path: Path) -> None:
@@ -476,9 +476,9 @@ def test_evidence_of_other_settings_tells_a_profile_nothing(tmp_path: Path) -> N
     saved = tmp_path / "a.json"
     assert readiness("run", "-p", str(lax), *checks, "-q", "-f", f"json={saved}", state=tmp_path).returncode == Exit.READY
     assert readiness("judge", str(saved), "-p", str(lax), *checks, state=tmp_path).returncode == Exit.READY
-    told = readiness("judge", str(saved), "-p", str(strict), *checks, state=tmp_path)
-    assert told.returncode == Exit.UNDETERMINED
-    assert "it was measured with wanted = 5.0, but this profile requires 1.0" in " ".join(told.stdout.split())
+    result = readiness("judge", str(saved), "-p", str(strict), *checks, state=tmp_path)
+    assert result.returncode == Exit.UNDETERMINED
+    assert "it was measured with wanted = 5.0, but this profile requires 1.0" in " ".join(result.stdout.split())
     alone = readiness("judge", str(saved), *checks, state=tmp_path)
     assert alone.returncode == Exit.USAGE
     assert "which is not a shipped profile" in alone.stderr
@@ -488,9 +488,9 @@ def test_evidence_of_other_settings_tells_a_profile_nothing(tmp_path: Path) -> N
 
 def test_less_time_than_a_check_may_take_proves_nothing(tmp_path: Path) -> None:
     file = str(write_profile(tmp_path / "test.toml", ["trouble.hangs"]))
-    told = readiness("run", "-p", file, "--checks", str(MISBEHAVING), "--timeout", "0.2", "-f", "table", state=tmp_path)
-    assert told.returncode == Exit.UNDETERMINED
-    assert "--timeout is shorter than its own limit of 3 s" in " ".join(told.stdout.split())
+    result = readiness("run", "-p", file, "--checks", str(MISBEHAVING), "--timeout", "0.2", "-f", "table", state=tmp_path)
+    assert result.returncode == Exit.UNDETERMINED
+    assert "--timeout is shorter than its own limit of 3 s" in " ".join(result.stdout.split())
 
 
 def test_a_finished_run_is_told_again_with_its_own_date(tmp_path: Path) -> None:
@@ -499,25 +499,25 @@ def test_a_finished_run_is_told_again_with_its_own_date(tmp_path: Path) -> None:
     readiness(*arguments, f"json={tmp_path / 'a.json'}", "-p", file, state=tmp_path)
     loud = [argument for argument in arguments if argument != "-q"]
     assert readiness(*arguments, f"json={tmp_path / 'b.json'}", state=tmp_path).stderr == ""
-    told = readiness(*loud, f"json={tmp_path / 'b.json'}", state=tmp_path)
+    result = readiness(*loud, f"json={tmp_path / 'b.json'}", state=tmp_path)
     first, again = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
     assert again["started"] == first["started"]
-    assert f"nothing was measured: the run that began at {first['started']}" in told.stderr
-    asked = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert f"nothing was measured: the run that began at {first['started']}" in result.stderr
+    request = json.loads((tmp_path / "run" / "run.json").read_text())
     for change in ({"seed": "x"}, {"profile": 5}, {"devices": None}, {"uses": ["bogus"]}, {"only": [1]}, {"within_s": "1"}):
-        (tmp_path / "run" / "run.json").write_text(json.dumps(asked | {"asked": asked["asked"] | change}))
-        told = readiness("run", "--resume", str(tmp_path / "run"), "-q", state=tmp_path)
-        assert told.returncode == Exit.USAGE, (change, told)
-        assert "this is not a run.json of readiness" in told.stderr
+        (tmp_path / "run" / "run.json").write_text(json.dumps(request | {"asked": request["asked"] | change}))
+        result = readiness("run", "--resume", str(tmp_path / "run"), "-q", state=tmp_path)
+        assert result.returncode == Exit.USAGE, (change, result)
+        assert "this is not a run.json of readiness" in result.stderr
 
 
 def test_a_profile_drives_no_terminal(tmp_path: Path) -> None:
     file = write_profile(tmp_path / "test.toml", ["trouble.well"])
     file.write_text(file.read_text() + 'why = "\\u001b[31mred\\u0007 \\u202e"\n')
-    told = readiness("explain", str(file), "--checks", str(MISBEHAVING), state=tmp_path)
-    assert told.returncode == Exit.READY, told.stderr
-    assert "red" in told.stdout
-    assert not set(told.stdout) & {"\x1b", "\x07", "\u202e"}
+    result = readiness("explain", str(file), "--checks", str(MISBEHAVING), state=tmp_path)
+    assert result.returncode == Exit.READY, result.stderr
+    assert "red" in result.stdout
+    assert not set(result.stdout) & {"\x1b", "\x07", "\u202e"}
 
 
 HOSTILE_CHECK = '''
@@ -540,13 +540,13 @@ def one(accelerator: Accelerator) -> Iterator[Measurement]:
 def test_a_check_file_drives_neither_terminal_nor_pipeline(tmp_path: Path, command: tuple[str, ...]) -> None:
     (tmp_path / "checks" / "odd").mkdir(parents=True)
     (tmp_path / "checks" / "odd" / "one.py").write_text(HOSTILE_CHECK)
-    told = readiness(*command, "--checks", str(tmp_path / "checks"), state=tmp_path)
-    assert told.returncode == Exit.READY, told.stderr
-    assert "odd" in told.stdout
-    assert not set(told.stdout) & {"\x1b", "\x07", "\x7f", "\x9b", "\u202e"}
-    assert not obeyed(told.stdout)
+    result = readiness(*command, "--checks", str(tmp_path / "checks"), state=tmp_path)
+    assert result.returncode == Exit.READY, result.stderr
+    assert "odd" in result.stdout
+    assert not set(result.stdout) & {"\x1b", "\x07", "\x7f", "\x9b", "\u202e"}
+    assert not obeyed(result.stdout)
     if command[-1] == "json":
-        (row,) = [row for row in json.loads(told.stdout)["checks"] if row["id"] == "odd.one"]
+        (row,) = [row for row in json.loads(result.stdout)["checks"] if row["id"] == "odd.one"]
         assert row["title"].endswith("##vso[task.complete]\n::error::boom")
 
 
@@ -557,15 +557,15 @@ def test_the_traceback_of_an_internal_fault_drives_no_terminal(tmp_path: Path) -
         "check_registry.shipped = fault\n"
         "from readiness.__main__ import main; main()"
     )
-    told = readiness("list", state=tmp_path, code=code)
-    assert told.returncode == Exit.INTERNAL
-    assert r"\x1b[2J \u202e" in told.stderr
-    assert not set(told.stderr) & {"\x1b", "\u202e"}
-    assert not obeyed(told.stderr)
+    result = readiness("list", state=tmp_path, code=code)
+    assert result.returncode == Exit.INTERNAL
+    assert r"\x1b[2J \u202e" in result.stderr
+    assert not set(result.stderr) & {"\x1b", "\u202e"}
+    assert not obeyed(result.stderr)
 
 
 def test_an_expression_that_fits_nothing_is_a_mistake(tmp_path: Path) -> None:
     file = str(write_profile(tmp_path / "test.toml", ["trouble.well"]))
-    told = readiness("run", "-p", file, "--checks", str(MISBEHAVING), "-k", "Well", state=tmp_path)
-    assert told.returncode == Exit.USAGE
-    assert "no check of the profile test matches" in told.stderr
+    result = readiness("run", "-p", file, "--checks", str(MISBEHAVING), "-k", "Well", state=tmp_path)
+    assert result.returncode == Exit.USAGE
+    assert "no check of the profile test matches" in result.stderr

@@ -45,10 +45,10 @@ def test_report_and_judge_take_it(state: Path) -> None:
     last = (state / "readiness" / "last").read_text()
     named = f"readiness: the last run: {last}/assessment.json\n"
     for command, code in (("report", Exit.READY), ("judge", Exit.UNDETERMINED)):
-        told = readiness(command, state=state)
-        assert told.returncode == code, told
-        assert "UNDETERMINED" in told.stdout
-        assert told.stderr == named
+        result = readiness(command, state=state)
+        assert result.returncode == code, result
+        assert "UNDETERMINED" in result.stdout
+        assert result.stderr == named
         assert readiness(command, "-q", state=state).stderr == ""
     again = readiness("report", f"{last}/assessment.json", state=state)
     assert again.stdout == readiness("report", state=state).stdout
@@ -57,10 +57,10 @@ def test_report_and_judge_take_it(state: Path) -> None:
 
 @pytest.mark.parametrize("command", [("report",), ("judge",), ("report", "--rows", "driver.stack")])
 def test_without_one_that_is_said(tmp_path: Path, command: tuple[str, ...]) -> None:
-    told = readiness(*command, state=tmp_path)
-    assert (told.returncode, told.stdout) == (Exit.USAGE, "")
-    assert "there is no last run" in told.stderr
-    assert "remedy: name an assessment" in told.stderr
+    result = readiness(*command, state=tmp_path)
+    assert (result.returncode, result.stdout) == (Exit.USAGE, "")
+    assert "there is no last run" in result.stderr
+    assert "remedy: name an assessment" in result.stderr
 
 
 def _folder_instead(file: Path) -> None:
@@ -103,18 +103,18 @@ def test_a_last_run_that_is_broken_is_one_clear_error(state: Path, tmp_path: Pat
     last.write_text(str(run))
     HOSTILE_STATES[way](last, run)
     for command in ("report", "judge"):
-        told = readiness(command, state=tmp_path / "state")
-        assert (told.returncode, told.stdout) == (Exit.USAGE, ""), told
-        assert "remedy:" in told.stderr
-        assert "Traceback" not in told.stderr
-    told = readiness("explain", "stack-consistent", state=tmp_path / "state")
-    assert told.returncode == Exit.READY, told
-    assert "No run is saved on this machine" in told.stdout
+        result = readiness(command, state=tmp_path / "state")
+        assert (result.returncode, result.stdout) == (Exit.USAGE, ""), result
+        assert "remedy:" in result.stderr
+        assert "Traceback" not in result.stderr
+    result = readiness("explain", "stack-consistent", state=tmp_path / "state")
+    assert result.returncode == Exit.READY, result
+    assert "No run is saved on this machine" in result.stdout
 
 
 def test_judge_finds_the_profile_of_the_users_that_the_run_was_asked_for(own: Path) -> None:
-    told = readiness("judge", *CHECKS, "-q", state=own)
-    assert told.returncode == Exit.NOT_READY, told
+    result = readiness("judge", *CHECKS, "-q", state=own)
+    assert result.returncode == Exit.NOT_READY, result
     unknown = readiness("judge", "-q", state=own)
     assert unknown.returncode == Exit.USAGE
     assert "there is no check 'trouble.well'" in unknown.stderr
@@ -132,23 +132,23 @@ def test_judge_finds_the_profile_of_the_users_that_the_run_was_asked_for(own: Pa
 
 
 def test_a_requirement_is_explained_with_what_was_measured(state: Path) -> None:
-    told = readiness("explain", "stack-consistent", state=state)
-    assert told.returncode == Exit.READY, told.stderr
+    result = readiness("explain", "stack-consistent", state=state)
+    assert result.returncode == Exit.READY, result.stderr
     for words in (
         "stack-consistent  (must for training and inference, weight 3)", "driver.stack: inconsistencies at_most 0", "why: ",
         "source: ", "remedy: ", "check: driver.stack, ", "profile: smoke, at ", "profile smoke):",
         "cpu:0 (training, inference): ", "inconsistencies is ", "`readiness report --rows driver.stack`",
     ):  # fmt: skip
-        assert words in told.stdout, words
+        assert words in result.stdout, words
     unknown = readiness("explain", "device-opens", state=state).stdout
     assert "cpu:0 (training, inference): unknown; driver.lifecycle: left out by -k" in unknown
 
 
 def test_a_requirement_is_explained_without_any_run(tmp_path: Path) -> None:
-    told = readiness("explain", "stack-consistent", state=tmp_path)
-    assert told.returncode == Exit.READY, told.stderr
-    assert "profile: general, at " in told.stdout
-    assert "No run is saved on this machine" in told.stdout
+    result = readiness("explain", "stack-consistent", state=tmp_path)
+    assert result.returncode == Exit.READY, result.stderr
+    assert "profile: general, at " in result.stdout
+    assert "No run is saved on this machine" in result.stdout
 
 
 def test_a_requirement_of_which_profile(state: Path) -> None:
@@ -183,10 +183,10 @@ def test_a_requirement_of_the_users_profile(own: Path) -> None:
 
 
 def test_rows_of_a_check(state: Path) -> None:
-    told = readiness("report", "--rows", "driver.stack", state=state)
-    assert told.returncode == Exit.READY, told.stderr
-    assert told.stdout.startswith("driver.stack on cpu:0: ")
-    assert "component" in told.stdout
+    result = readiness("report", "--rows", "driver.stack", state=state)
+    assert result.returncode == Exit.READY, result.stderr
+    assert result.stdout.startswith("driver.stack on cpu:0: ")
+    assert "component" in result.stdout
     (entry,) = json.loads(readiness("report", "--rows", "driver.stack", "-f", "json", state=state).stdout)
     assert (entry["accelerator"], entry["check"], entry["status"]) == ("cpu:0", "driver.stack", "measured")
     assert {"component", "version"} <= set(entry["rows"][0])

@@ -54,9 +54,9 @@ def test_bad_input_is_2(
     monkeypatch.setattr("sys.argv", ["readiness", "rehearse", *arguments])
     with pytest.raises(SystemExit) as left:
         main()
-    told = capsys.readouterr()
-    assert (left.value.code, told.out) == (Exit.USAGE, ""), told.err
-    assert words in told.err
+    output = capsys.readouterr()
+    assert (left.value.code, output.out) == (Exit.USAGE, ""), output.err
+    assert words in output.err
 
 
 @pytest.mark.parametrize(("check", "word", "code"), [("parity.matmul", "not tried", Exit.UNDETERMINED), ("parity.attention", "caught", Exit.READY)])
@@ -105,8 +105,8 @@ def test_run_puts_the_rehearsal_into_the_assessment(tmp_path: Path) -> None:
     assert {item["kind"] for item in rehearsal["defects"]} == {"version"}
     assert (rehearsal["seeds"], rehearsal["healthy_runs"], rehearsal["false_alarms"]) == ([7], 1, [])
     assert rehearsal["defects"][0]["missed_by"] == ["acting.blind"]
-    told = readiness("report", str(tmp_path / "a.json"), state=tmp_path)
-    assert "acting.blind" in told.stdout
+    output = readiness("report", str(tmp_path / "a.json"), state=tmp_path)
+    assert "acting.blind" in output.stdout
     refused = readiness("run", "--rehearse", "--within", "50s", state=tmp_path)
     assert refused.returncode == Exit.USAGE
     assert "--rehearse with --within" in refused.stderr

@@ -147,12 +147,12 @@ class Hub(http.server.ThreadingHTTPServer):
     """Listens on loopback, and remembers who asked for what with which token."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str | None]] = []
+        self.requests: list[tuple[str, str | None]] = []
         hub = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                hub.asked.append((self.path, self.headers.get("authorization")))
+                hub.requests.append((self.path, self.headers.get("authorization")))
                 self.send_error(404)
 
             do_HEAD = do_POST = do_GET  # noqa: N815
@@ -193,14 +193,14 @@ def test_the_listener_hears_the_library_and_its_token(home: Path, hub: Hub) -> N
     environment = os.environ | hub.environment | {"HOME": str(home)}
     for token, variables in (("variable", environment), ("file", {k: v for k, v in environment.items() if k != "HF_TOKEN"})):
         subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, check=False, timeout=200)
-        assert any(f"hf_of_a_{token}" in str(authorization) for _, authorization in hub.asked), hub.asked
+        assert any(f"hf_of_a_{token}" in str(authorization) for _, authorization in hub.requests), hub.requests
 
 
 def test_a_configuration_that_names_a_backbone_asks_nobody(home: Path, hub: Hub) -> None:
     (home / "detr.json").write_text(json.dumps(BACKBONE))
     result = trace(home, "detr.json", **hub.environment)
     assert result.returncode == Exit.USAGE, result
-    assert hub.asked == []
+    assert hub.requests == []
     assert "the network is not used: include what it refers to" in result.stderr
     assert written(home) == []
 
@@ -209,14 +209,14 @@ def test_a_configuration_that_names_nothing_asks_nobody_either(home: Path, hub: 
     (home / "tiny.json").write_text(json.dumps(TINY))
     result = trace(home, "tiny.json", **hub.environment)
     assert result.returncode == Exit.READY, result
-    assert (hub.asked, written(home)) == ([], ["tiny.json.gz", "tiny.toml"])
+    assert (hub.requests, written(home)) == ([], ["tiny.json.gz", "tiny.toml"])
 
 
 @pytest.mark.parametrize("model", ["asks", "connects", "looks_up"])
 def test_a_function_asks_nobody(home: Path, hub: Hub, model: str) -> None:
     result = trace(home, f"models:{model}", **hub.environment)
     assert result.returncode == Exit.USAGE, result
-    assert hub.asked == []
+    assert hub.requests == []
     assert "the network is not used while a model is traced" in result.stderr
 
 

@@ -31,7 +31,7 @@ def reaching(folder: Path, says: str, *, code: int = 0) -> str:
     return f"{file} {{host}} {{python}}"
 
 
-def told(**changes: object) -> str:
+def description(**changes: object) -> str:
     return json.dumps({"version": __version__, "accelerators": [facts_to_json(cpu().facts)], **changes})
 
 
@@ -87,7 +87,7 @@ def test_the_own_address_may_be_a_name() -> None:
 
 
 def test_a_host_joins_with_what_it_has(tmp_path: Path) -> None:
-    (found,) = discover_remote(HostOptions(("node2",), reaching(tmp_path, told()), "127.0.0.1"))
+    (found,) = discover_remote(HostOptions(("node2",), reaching(tmp_path, description()), "127.0.0.1"))
     assert found.id == "node2/cpu:0"
     assert (found.kind, found.index, found.stack) == ("cpu", 0, "cpu")
     host = host_of(found)
@@ -102,24 +102,24 @@ def test_a_host_joins_with_what_it_has(tmp_path: Path) -> None:
         ("Welcome to node2", 0, "answers 'Welcome to node2', which is not a list"),
         ("[]", 0, "not a list of accelerators"),
         ('{"accelerators": [{"id": 3}]}', 0, "not a list of accelerators"),
-        (told(accelerators=[facts_to_json(replace(cpu().facts, id="<b>cpu:0"))]), 0, "not a list of accelerators"),
-        (told(accelerators=[facts_to_json(replace(cpu().facts, stack="abacus"))]), 0, "not a list of accelerators"),
-        (told(accelerators=[facts_to_json(cpu().facts)] * 2), 0, "the accelerator cpu:0 occurs twice"),
-        (told(accelerators=[facts_to_json(at(another("n3"), cpu().facts)) | {"id": "cpu:0"}]), 0, "names a host"),
-        (told(accelerators=[facts_to_json(replace(cpu().facts, index=1))]), 0, "not an accelerator that this version knows"),
-        (told(accelerators=[facts_to_json(replace(cpu().facts, kind="cuda"))]), 0, "not an accelerator that this version knows"),
-        (told(accelerators=[facts_to_json(cpu().facts) | {"memory_bytes": "much"}]), 0, "accelerator 0: memory_bytes: "),
-        (told(accelerators=[facts_to_json(cpu().facts) | {"stack": ["torch"]}]), 0, "accelerator 0: stack: "),
-        (told(accelerators=[facts_to_json(cpu().facts) | {"properties": "none"}]), 0, "accelerator 0: properties: "),
-        (told(accelerators=["cpu:0"]), 0, "not a list of accelerators"),
-        (told(accelerators=[{}] * 5000), 0, "not a list of accelerators"),
-        (told(machine=["name"]), 0, "machine: "),
-        (told(machine={"boot": 7}), 0, "machine.boot: "),
-        (told(version=[1]), 0, "version: "),
+        (description(accelerators=[facts_to_json(replace(cpu().facts, id="<b>cpu:0"))]), 0, "not a list of accelerators"),
+        (description(accelerators=[facts_to_json(replace(cpu().facts, stack="abacus"))]), 0, "not a list of accelerators"),
+        (description(accelerators=[facts_to_json(cpu().facts)] * 2), 0, "the accelerator cpu:0 occurs twice"),
+        (description(accelerators=[facts_to_json(at(another("n3"), cpu().facts)) | {"id": "cpu:0"}]), 0, "names a host"),
+        (description(accelerators=[facts_to_json(replace(cpu().facts, index=1))]), 0, "not an accelerator that this version knows"),
+        (description(accelerators=[facts_to_json(replace(cpu().facts, kind="cuda"))]), 0, "not an accelerator that this version knows"),
+        (description(accelerators=[facts_to_json(cpu().facts) | {"memory_bytes": "much"}]), 0, "accelerator 0: memory_bytes: "),
+        (description(accelerators=[facts_to_json(cpu().facts) | {"stack": ["torch"]}]), 0, "accelerator 0: stack: "),
+        (description(accelerators=[facts_to_json(cpu().facts) | {"properties": "none"}]), 0, "accelerator 0: properties: "),
+        (description(accelerators=["cpu:0"]), 0, "not a list of accelerators"),
+        (description(accelerators=[{}] * 5000), 0, "not a list of accelerators"),
+        (description(machine=["name"]), 0, "machine: "),
+        (description(machine={"boot": 7}), 0, "machine.boot: "),
+        (description(version=[1]), 0, "version: "),
         ("[" * 100_000, 0, "not a list of accelerators"),
         ("\x00" * 100_000, 0, "not a list of accelerators"),
-        (told(version="0.0.1"), 0, f"has readiness 0.0.1, this host {__version__}"),
-        (told(version=None), 0, "has readiness of an earlier version"),
+        (description(version="0.0.1"), 0, f"has readiness 0.0.1, this host {__version__}"),
+        (description(version=None), 0, "has readiness of an earlier version"),
         ("", 255, "cannot be examined: exit code 255: words"),
     ],
 )
@@ -172,7 +172,7 @@ def test_more_accelerators_than_a_worker_can_be_told_of_are_refused(tmp_path: Pa
     own = cpu().facts
     many = [facts_to_json(replace(own, id=f"cpu:{number}", index=number, serial=str(number).zfill(200))) for number in range(500)]
     with pytest.raises(UsageError, match="the 500 accelerators of other hosts") as problem:
-        discover_remote(HostOptions(("node2",), reaching(tmp_path, told(accelerators=many)), "127.0.0.1"))
+        discover_remote(HostOptions(("node2",), reaching(tmp_path, description(accelerators=many)), "127.0.0.1"))
     assert "fewer hosts" in (problem.value.remedy or "")
 
 
@@ -183,7 +183,7 @@ def test_a_command_that_is_not_there_is_refused() -> None:
 
 def test_a_folder_that_a_host_does_not_see_is_no_shared_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_hosts, "same_place", lambda one, other: False)  # this machine stands in for another
-    reach = reaching(tmp_path, told())  # it answers the question for the folder with that, too
+    reach = reaching(tmp_path, description())  # it answers the question for the folder with that, too
     with pytest.raises(UsageError, match="sees other content") as problem:
         discover_remote(HostOptions(("node2",), reach, "127.0.0.1", tmp_path))
     assert problem.value.place == "--shared"
@@ -195,9 +195,9 @@ def test_a_folder_that_a_host_does_not_see_is_no_shared_one(tmp_path: Path, monk
 
 
 def test_what_is_said_of_going_on_names_the_other_hosts_again() -> None:
-    asked = {"hosts": ["n2", "n3"], "reach": "srun -w {host} '{python}'", "address": None, "shared": "/mnt/a b"}
-    again = _of_other_hosts(asked)
-    assert shlex.split(again) == ["--host", "n2", "--host", "n3", "--reach", asked["reach"], "--shared", "/mnt/a b"]
+    requested = {"hosts": ["n2", "n3"], "reach": "srun -w {host} '{python}'", "address": None, "shared": "/mnt/a b"}
+    again = _of_other_hosts(requested)
+    assert shlex.split(again) == ["--host", "n2", "--host", "n3", "--reach", requested["reach"], "--shared", "/mnt/a b"]
     assert _of_other_hosts({"hosts": [], "reach": None, "address": None, "shared": None}) == ""
 
 
@@ -209,7 +209,7 @@ def test_a_shared_folder_in_which_others_may_put_what_is_loaded_is_refused(
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(mode)
-    joining = HostOptions(("node2",), reaching(tmp_path, told()), "127.0.0.1", shared)
+    joining = HostOptions(("node2",), reaching(tmp_path, description()), "127.0.0.1", shared)
     with pytest.raises(UsageError) as problem:
         discover_remote(joining)
     assert ("other users may replace" in str(problem.value)) == refused
@@ -217,7 +217,7 @@ def test_a_shared_folder_in_which_others_may_put_what_is_loaded_is_refused(
 
 
 def test_a_host_without_the_stack_under_test_is_told(tmp_path: Path) -> None:
-    reach = reaching(tmp_path, told())
+    reach = reaching(tmp_path, description())
     arguments = ["--host", "n", "--address", "127.0.0.1", "--reach", reach, "-d", "sim:healthy"]
     result = readiness("run", "--profile", "smoke", *arguments, state=tmp_path)
     assert result.returncode == Exit.USAGE
@@ -225,12 +225,12 @@ def test_a_host_without_the_stack_under_test_is_told(tmp_path: Path) -> None:
 
 
 def test_a_host_under_two_names_counts_once(tmp_path: Path) -> None:
-    elsewhere = told(machine={"boot": "b" * 36, "network": "17", "name": "node2"})
+    elsewhere = description(machine={"boot": "b" * 36, "network": "17", "name": "node2"})
     with pytest.raises(UsageError, match="n3 is n2") as problem:
         discover_remote(HostOptions(("n2", "n3"), reaching(tmp_path, elsewhere), "127.0.0.1"))
     assert problem.value.place == "--host"
-    unsaid = reaching(tmp_path, told(machine={"name": "node2"}))
-    assert len(discover_remote(HostOptions(("n2", "n3"), unsaid, "127.0.0.1"))) == 2, "what does not tell is believed"
+    command = reaching(tmp_path, description(machine={"name": "node2"}))
+    assert len(discover_remote(HostOptions(("n2", "n3"), command, "127.0.0.1"))) == 2, "what does not tell is believed"
 
 
 def test_only_accelerators_of_a_stack_under_test_join() -> None:
@@ -271,11 +271,11 @@ def test_the_command_line_tells_what_is_wrong_with_a_host(
 
 
 def test_a_run_that_goes_on_must_find_the_same_accelerators_on_the_other_hosts(tmp_path: Path) -> None:
-    folder, reach = tmp_path / "run", reaching(tmp_path, told())
+    folder, reach = tmp_path / "run", reaching(tmp_path, description())
     begin = ["--host", "node2", "--address", "127.0.0.1", "--reach", reach, "--device", "cpu", "-k", "driver.random"]
     result = readiness("run", "--profile", "smoke", "--resume", str(folder), "-q", *begin, state=tmp_path)
     assert result.returncode == Exit.UNDETERMINED, result.stderr
-    reaching(tmp_path, told(accelerators=[facts_to_json(replace(cpu().facts, model="another"))]))
+    reaching(tmp_path, description(accelerators=[facts_to_json(replace(cpu().facts, model="another"))]))
     result = readiness("run", "--resume", str(folder), *begin[:6], state=tmp_path)
     assert result.returncode == Exit.USAGE
     assert "no longer have the accelerators that this run started with" in result.stderr

@@ -209,19 +209,19 @@ def test_with_the_process_that_holds_the_line_everything_on_the_other_host_ends(
     child = os.fork()
     if child == 0:
         try:
-            run(telling_its_pid, {"pipe": writer}, on_report=lambda _, report: os.write(writer, f"{report['pid']}\n".encode()))
+            run(printing_its_pid, {"pipe": writer}, on_report=lambda _, report: os.write(writer, f"{report['pid']}\n".encode()))
         finally:
             os._exit(1)
     os.close(writer)
-    with os.fdopen(reader) as told:
-        pids = [int(told.readline()) for _ in range(2)]
+    with os.fdopen(reader) as found:
+        pids = [int(found.readline()) for _ in range(2)]
     agents = [psutil.Process(pid).ppid() for pid in pids]
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert support.wait_for_end([*pids, *(pid for pid in agents if pid != child)]) == []
 
 
-def telling_its_pid(context: RankContext) -> Iterator[Json]:
+def printing_its_pid(context: RankContext) -> Iterator[Json]:
     yield {"pid": os.getpid()}
     with context.step("waiting for ever"):
         time.sleep(600)
@@ -404,11 +404,11 @@ def test_what_libraries_of_collectives_are_told_is_compared_between_hosts() -> N
 
     def with_variables(own: dict[str, str] | None, *remote: dict[str, str] | None) -> list[float]:
         first, *others = accelerator.peers
-        told = [
+        found = [
             replace(facts, properties={**facts.properties, "collective_variables": variables})
             for facts, variables in zip((first, *others), (own, *remote), strict=True)
         ]
-        accelerator.facts, accelerator.peers = told[0], tuple(told)
+        accelerator.facts, accelerator.peers = found[0], tuple(found)
         return values(run_check("multichip.world", accelerator), "variable_differences")
 
     assert with_variables({"NCCL_CROSS_NIC": "1"}, {"NCCL_CROSS_NIC": "1"}, {"NCCL_CROSS_NIC": "1"}) == [0]
@@ -460,8 +460,8 @@ def test_links_within_a_host_are_not_held_against_links_between_hosts() -> None:
     placement = Placement(chips, 4)
 
     def share(reports: list[tuple[LinkTimes]]) -> Measurement:
-        told = measurements._transfers(RanksOutcome(tuple(reports), None, 1.0), placement)
-        return next(item for item in told if isinstance(item, Measurement) and item.name == "slowest_link_share")
+        found = measurements._transfers(RanksOutcome(tuple(reports), None, 1.0), placement)
+        return next(item for item in found if isinstance(item, Measurement) and item.name == "slowest_link_share")
 
     reports = [
         (LinkTimes((one, other), 8, (1e-3 if other < 3 else 1e-2,) * 3, 3),)
@@ -482,8 +482,8 @@ def test_two_links_of_a_kind_are_too_few_to_call_one_of_them_slow() -> None:
         for one, other in ((0, 1), (0, 2), (1, 2))
     ]
     outcome = RanksOutcome(tuple(reports), None, 1.0)
-    told = [item for item in measurements._transfers(outcome, Placement(chips, 3)) if isinstance(item, Measurement)]
-    assert [item.name for item in told] == ["link_gbps"]
+    found = [item for item in measurements._transfers(outcome, Placement(chips, 3)) if isinstance(item, Measurement)]
+    assert [item.name for item in found] == ["link_gbps"]
 
 
 def test_raw_connections_go_by_the_network_of_the_hosts() -> None:

@@ -79,7 +79,7 @@ def summing(context: RankContext) -> Iterator[Json]:
     }
 
 
-def told(outcome: RanksOutcome) -> list[Json]:
+def rank_reports(outcome: RanksOutcome) -> list[Json]:
     assert outcome.failure is None, outcome.failure
     reports = [reports[0] for reports in outcome.reports]
     assert all(report["seconds"] for report in reports)
@@ -87,7 +87,7 @@ def told(outcome: RanksOutcome) -> list[Json]:
 
 
 def test_a_good_wire_between_two_hosts(laid: wire.Wire) -> None:
-    one, other = told(run(summing, laid, {"seconds": 1.0}))
+    one, other = rank_reports(run(summing, laid, {"seconds": 1.0}))
     assert one["wrong"] == other["wrong"] == 0
     assert wire.ADDRESSES[0] in one["addresses"]
     assert wire.ADDRESSES[1] in other["addresses"]
@@ -95,15 +95,15 @@ def test_a_good_wire_between_two_hosts(laid: wire.Wire) -> None:
 
 
 def test_four_ranks_on_two_hosts(laid: wire.Wire) -> None:
-    reports = told(run(summing, laid, {"seconds": 0.5}, ranks=4))
+    reports = rank_reports(run(summing, laid, {"seconds": 0.5}, ranks=4))
     assert [report["wrong"] for report in reports] == [0] * 4
     assert [wire.ADDRESSES[1] in report["addresses"] for report in reports] == [False, False, True, True]
 
 
 def test_a_wire_that_loses_one_frame_in_a_hundred_is_right_and_its_retransmissions_are_counted(laid: wire.Wire) -> None:
-    clean = told(run(summing, laid, {"seconds": 1.0}))
+    clean = rank_reports(run(summing, laid, {"seconds": 1.0}))
     laid.spoil(loss=0.01)
-    lossy = told(run(summing, laid, {"seconds": 4.0}))
+    lossy = rank_reports(run(summing, laid, {"seconds": 4.0}))
     assert sum(report["wrong"] for report in lossy) == 0
     # Of a thousand frames ten are lost; on the good wire, next to none had to be sent again.
     per_sum = [sum(r["resent"] for r in reports) / len(reports[0]["seconds"]) for reports in (clean, lossy)]
@@ -115,14 +115,14 @@ def test_a_wire_that_loses_one_frame_in_a_hundred_is_right_and_its_retransmissio
 
 def test_a_wire_with_a_delay_is_right_and_slow_and_loses_nothing(laid: wire.Wire) -> None:
     laid.spoil(delay_s=0.02)
-    for report in told(run(summing, laid, {"seconds": 2.0})):
+    for report in rank_reports(run(summing, laid, {"seconds": 2.0})):
         assert report["wrong"] == 0
         assert report["round_trip_s"] >= 0.04
         assert min(report["seconds"]) >= 0.04  # there and back at least
 
 
 def test_a_cut_of_three_seconds_is_survived_and_seen(laid: wire.Wire) -> None:
-    for report in told(run(summing, laid, {"seconds": 8.0, "laid": laid, "cut_s": 3.0})):
+    for report in rank_reports(run(summing, laid, {"seconds": 8.0, "laid": laid, "cut_s": 3.0})):
         assert report["wrong"] == 0
         assert max(report["seconds"]) > 2.0
         assert statistics.median(report["seconds"]) < 1.0
@@ -175,10 +175,10 @@ def test_a_wire_to_a_remote_agent_that_is_cut_for_ever_is_blamed_and_no_rank(lai
     there = another("node2", address=wire.ADDRESSES[0], command=("nsenter", f"--net={laid.namespaces[1]}", *PYTHON))
     accelerator = with_hosts(there)
     way = Network(wire.DEVICE, (laid.namespaces[0], None))
-    (own, theirs) = run_ranks(summing, accelerator, place(accelerator), {"seconds": 1.0}, network=way).reports
-    assert own[0]["wrong"] == theirs[0]["wrong"] == 0
+    (own, other) = run_ranks(summing, accelerator, place(accelerator), {"seconds": 1.0}, network=way).reports
+    assert own[0]["wrong"] == other[0]["wrong"] == 0
     assert wire.ADDRESSES[0] in own[0]["addresses"]
-    assert wire.ADDRESSES[1] in theirs[0]["addresses"]
+    assert wire.ADDRESSES[1] in other[0]["addresses"]
     outcome = run_ranks(
         summing_on, accelerator, place(accelerator), {"seconds": 60.0}, network=way, patience_s=4.0,
         on_report=lambda _, report: laid.cut(1e9) if "under_way" in report else None,

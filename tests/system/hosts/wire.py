@@ -80,25 +80,25 @@ def hosts() -> Iterator[Wire]:
     with contextlib.ExitStack() as stack:
         holders = [_start(stack, _hold) for _ in range(2)]
         namespaces = (f"/proc/{holders[0]}/ns/net", f"/proc/{holders[1]}/ns/net")
-        ready, told = os.pipe()
+        ready, writer = os.pipe()
         stack.callback(os.close, ready)
-        _start(stack, lambda _: _carry(namespaces, memory, told), ready_by_itself=True)
-        os.close(told)
+        _start(stack, lambda _: _carry(namespaces, memory, writer), ready_by_itself=True)
+        os.close(writer)
         assert os.read(ready, 1) == b"r", "the wire could not be laid"
         yield Wire(namespaces, memory)
 
 
 def _start(stack: contextlib.ExitStack, work: object, *, ready_by_itself: bool = False) -> int:
     """A process that does this and dies with us; its id once it is ready."""
-    ready, told = os.pipe()
+    ready, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):
             die_with_parent()
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            work(told)  # type: ignore[operator]
+            work(writer)  # type: ignore[operator]
         os._exit(1)
-    os.close(told)
+    os.close(writer)
     stack.callback(_end, pid)
     if not ready_by_itself:
         assert os.read(ready, 1) == b"r", "a namespace could not be made"
@@ -116,11 +116,11 @@ def _unshare() -> None:
         raise OSError(ctypes.get_errno(), "no network namespace of one's own")
 
 
-def _hold(told: int) -> None:
+def _hold(writer: int) -> None:
     """Be a host: hold a namespace until killed."""
     _unshare()
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    os.write(told, b"r")
+    os.write(writer, b"r")
     signal.pause()
 
 
@@ -131,7 +131,7 @@ def _tap() -> int:
     return device
 
 
-def _carry(namespaces: tuple[str, str], memory: mmap.mmap, told: int) -> None:
+def _carry(namespaces: tuple[str, str], memory: mmap.mmap, writer: int) -> None:
     """Be the wire: take frames from each host to the other until killed."""
     devices = []
     for namespace, address in zip(namespaces, ADDRESSES, strict=True):
@@ -143,7 +143,7 @@ def _carry(namespaces: tuple[str, str], memory: mmap.mmap, told: int) -> None:
             ["ip", "link", "set", DEVICE, "mtu", "1500", "up"],
         ):
             subprocess.run(command, check=True)
-    os.write(told, b"r")
+    os.write(writer, b"r")
     chance = random.Random(7)
     waiting: list[tuple[float, int, int, bytes]] = []
     number = 0

@@ -204,11 +204,11 @@ def test_counters_are_read_again(plant: Plant, tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_ranks_share_a_gpu_where_nccl_can_and_is_told_to(
-    nccl: str | None, asked: str | None, share: bool, monkeypatch: pytest.MonkeyPatch
+    nccl: str | None, queried: str | None, share: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NCCL_MULTI_RANK_GPU_ENABLE", raising=False)
-    if asked is not None:
-        monkeypatch.setenv("NCCL_MULTI_RANK_GPU_ENABLE", asked)
+    if queried is not None:
+        monkeypatch.setenv("NCCL_MULTI_RANK_GPU_ENABLE", queried)
     facts = AcceleratorFacts("cuda:0", "cuda", 0, "cuda", "NVIDIA", "GPU", software={"nccl": nccl})
     assert Cuda().ranks_share(facts) is share
     assert Rocm().ranks_share(facts) is False
@@ -267,13 +267,13 @@ def test_absence_is_told_without_torch(
     (tmp_path / "dev").mkdir()
     for node in nodes:
         (tmp_path / "dev" / node).touch()
-    for stack, told in ((Cuda(tmp_path), cuda), (Rocm(tmp_path), rocm)):
-        if told == "is loaded":
+    for stack, reason_part in ((Cuda(tmp_path), cuda), (Rocm(tmp_path), rocm)):
+        if reason_part == "is loaded":
             with pytest.raises(OutOfReachError, match=r"was not built for .*, though its driver is loaded"):
                 stack.absence()
             continue
         reason = stack.absence()
-        assert reason is None if told is None else told in (reason or "")
+        assert reason is None if reason_part is None else reason_part in (reason or "")
 
 
 def test_witnesses_that_contradict_each_other_name_nobody() -> None:

@@ -38,10 +38,10 @@ def test_everything_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def speed(mbps: int, refused: tuple[int, ...] = ()) -> Any:
     """What each link carries, by the fields that are not refused: 164 is of one link, 90 of all alike."""
 
-    def answer(_: object, asked: Any) -> Any:
+    def answer(_: object, queried: Any) -> Any:
         return [
             SimpleNamespace(nvmlReturn=3 * (field in refused), value=SimpleNamespace(uiVal=mbps + scope if field == 164 else mbps))
-            for field, scope in asked
+            for field, scope in queried
         ]
 
     return answer
@@ -56,10 +56,10 @@ def speed(mbps: int, refused: tuple[int, ...] = ()) -> Any:
 )
 def test_links_are_counted_as_far_as_there_are_any(state: Any, found: int | None, answer: Any, each: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     def link(device: object, number: int) -> int:
-        told = state(device, number)
-        if told is None:
+        state_value = state(device, number)
+        if state_value is None:
             raise NVMLError("Invalid Argument")
-        return int(told)
+        return int(state_value)
 
     module = fake_nvml.make(nvmlDeviceGetNvLinkState=link, nvmlDeviceGetFieldValues=answer)
     module.NVML_FI_DEV_NVLINK_GET_SPEED, module.NVML_FI_DEV_NVLINK_SPEED_MBPS_COMMON = 164, 90

@@ -23,9 +23,9 @@ SOUND = {
 def device(root: Path, *, port: Mapping[str, str] | None = None, **files: str) -> Path:
     """A device below a port, with these files over those of a sound one; an empty text is no file."""
     bridge = root / "sys/devices/pci0000:16/0000:16:01.0"
-    for folder, told in ((bridge, SOUND if port is None else port), (bridge / ADDRESS, SOUND | files)):
+    for folder, files_of_slot in ((bridge, SOUND if port is None else port), (bridge / ADDRESS, SOUND | files)):
         folder.mkdir(parents=True)
-        for name, text in told.items():
+        for name, text in files_of_slot.items():
             if text:
                 (folder / name).write_text(text + "\n")
     bus = root / "sys/bus/pci/devices"
@@ -79,11 +79,11 @@ def test_half_an_answer_is_none(tmp_path: Path, name: str, text: str) -> None:
 def chain(root: Path, *places: dict[str, str]) -> str:
     """Devices one behind the other, from a port of the root on, with what is told of each. The address of the last."""
     folder, address = root / "sys/devices/pci0000:00", ""
-    for number, told in enumerate(places, start=1):
+    for number, files_of_slot in enumerate(places, start=1):
         address = f"0000:0{number}:00.0"
         folder = folder / address
         folder.mkdir(parents=True)
-        for name, text in (SOUND | told).items():
+        for name, text in (SOUND | files_of_slot).items():
             (folder / name).write_text(text + "\n")
     bus = root / "sys/bus/pci/devices"
     bus.mkdir(parents=True)
@@ -103,8 +103,8 @@ def test_a_switch_on_the_devices_own_board_is_part_of_it(tmp_path: Path) -> None
 
 def test_a_processor_of_the_same_maker_is_no_part_of_the_device(tmp_path: Path) -> None:
     """Hygon's devices hang on Hygon's processors: a port of a later generation than the device is no slow slot."""
-    told = {"vendor": "0x1d94", "current_link_speed": "16.0 GT/s PCIe"}
-    address = chain(tmp_path, told | {"max_link_speed": "32.0 GT/s PCIe"}, told | {"max_link_speed": "16.0 GT/s PCIe"})
+    files_of_slot = {"vendor": "0x1d94", "current_link_speed": "16.0 GT/s PCIe"}
+    address = chain(tmp_path, files_of_slot | {"max_link_speed": "32.0 GT/s PCIe"}, files_of_slot | {"max_link_speed": "16.0 GT/s PCIe"})
     found = pcie.read(address, tmp_path)
     assert found is not None
     assert (found.pace, found.most_pace) == (16.0, 16.0)

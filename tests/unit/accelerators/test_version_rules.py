@@ -65,8 +65,8 @@ def test_driver_and_library_are_of_one_release(library: str | None, ruling: Ruli
 
 
 def test_a_library_that_refuses_to_start_beside_its_driver() -> None:
-    told = {"nvml": "NVML does not start: Driver/library version mismatch"}
-    assert [ruling for ruling, _ in _rulings({}, properties=told)] == [Ruling.BROKEN]
+    properties = {"nvml": "NVML does not start: Driver/library version mismatch"}
+    assert [ruling for ruling, _ in _rulings({}, properties=properties)] == [Ruling.BROKEN]
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_ascend(torch_npu: str | None, torch: str, cann: str, rulings: list[Ruli
 
 
 def test_what_the_files_of_an_installation_say_of_each_other() -> None:
-    told = {"compatibility": {"driver_and_firmware": False, "driver_and_cann": None}}
-    found = [ruling for ruling, _ in _rulings({}, stack="ascend", vendor="Huawei", properties=told)]
+    properties = {"compatibility": {"driver_and_firmware": False, "driver_and_cann": None}}
+    found = [ruling for ruling, _ in _rulings({}, stack="ascend", vendor="Huawei", properties=properties)]
     assert found == [Ruling.BROKEN, Ruling.UNDECIDED]
 
 

@@ -59,10 +59,10 @@ class Screen:
     def __init__(self, *requirements: Requirement, columns: int = 200, terminal: bool = False, **options: Any) -> None:
         self.stream = io.StringIO()
         screen = Console(file=self.stream, width=columns, height=30, force_terminal=terminal, color_system=None)
-        self.told = progress.FindingGroup(profile(*requirements), Path("x"), verbose=options.pop("verbose", False), console=screen, **options)
+        self.display = progress.ProgressDisplay(profile(*requirements), Path("x"), verbose=options.pop("verbose", False), console=screen, **options)
 
     def plan(self, devices: Iterable[AcceleratorFacts], *jobs: Job, known: dict[Any, Evidence] | None = None) -> Screen:
-        self.told.planned(tuple(devices), jobs, known or {})
+        self.display.planned(tuple(devices), jobs, known or {})
         return self
 
     @property
@@ -77,17 +77,17 @@ def chips(count: int, **properties: Any) -> tuple[AcceleratorFacts, ...]:
     return tuple(build.facts(f"sim:{number}", properties=properties) for number in range(count))
 
 
-def told(count: int, **properties: Any) -> str:
+def shown(count: int, **properties: Any) -> str:
     """What is said of a run of one check on so many accelerators together."""
     devices = chips(count, **properties)
     job = Job(CHECK, devices)
     screen = Screen().plan(devices, job)
-    screen.told.finished(job, measured())
+    screen.display.finished(job, measured())
     return screen.stream.getvalue()
 
 
 def test_what_is_not_met_says_what_it_is_about() -> None:
-    text = told(1)
+    text = shown(1)
     assert "not met: r (must): m is NaN, limit at most 1 (dtype=bfloat16); softmax in bfloat16, strided input\n" in text
     assert "\x1b" not in text
 
@@ -96,13 +96,13 @@ def test_it_begins_with_the_title() -> None:
     devices = chips(1)
     job = Job(CHECK, devices)
     screen = Screen(requirement("r", title=TITLE)).plan(devices, job)
-    screen.told.finished(job, measured())
+    screen.display.finished(job, measured())
     assert screen.about("not met")[0].startswith("not met: Softmax is right (r, must): m is NaN")
 
 
 def test_many_accelerators_are_one_name_and_simulated_ones_say_so() -> None:
-    assert told(1).startswith("sim:0 (Acme A1 Ultra): p, 1 check, about 20 s")
-    assert told(8, **build.SIMULATED).startswith("sim:0 to sim:7 (simulated, Acme A1 Ultra): p, 1 check, ")
+    assert shown(1).startswith("sim:0 (Acme A1 Ultra): p, 1 check, about 20 s")
+    assert shown(8, **build.SIMULATED).startswith("sim:0 to sim:7 (simulated, Acme A1 Ultra): p, 1 check, ")
 
 
 def test_chips_that_agree_are_one_line_when_the_last_of_them_has_ended() -> None:
@@ -111,7 +111,7 @@ def test_chips_that_agree_are_one_line_when_the_last_of_them_has_ended() -> None
     screen = Screen().plan(devices, *jobs)
     for number in (0, 3, 1, 2):
         assert screen.about("not met") == []
-        screen.told.finished(jobs[number], measured(2.0 + number / 10))
+        screen.display.finished(jobs[number], measured(2.0 + number / 10))
     (line,) = screen.about("not met")
     assert line.startswith("not met: r (must) on sim:0 to sim:3: m is 2 (sim:0) to 2.3 (sim:3), limit at most 1")
 
@@ -121,7 +121,7 @@ def test_the_odd_one_is_told_apart() -> None:
     jobs = [Job(CHECK, (facts,)) for facts in devices]
     screen = Screen().plan(devices, *jobs)
     for job, about in zip(jobs, ("mm", "mm", "softmax"), strict=True):
-        screen.told.finished(job, measured(about=about))
+        screen.display.finished(job, measured(about=about))
     start = next(number for number, line in enumerate(screen.lines) if "not met" in line)
     assert [line.strip() for line in screen.lines[start : start + 3]] == [
         "not met: r (must)",
@@ -135,7 +135,7 @@ def test_one_chip_of_several_is_named_and_healthy_ones_are_not() -> None:
     jobs = [Job(CHECK, (facts,)) for facts in devices]
     screen = Screen().plan(devices, *jobs)
     for job, value in zip(jobs, (0.5, 7.0, 0.5), strict=True):
-        screen.told.finished(job, measured(value, about=""))
+        screen.display.finished(job, measured(value, about=""))
     assert screen.about("not met") == ["not met: r (must) on sim:1: m is 7, limit at most 1 (dtype=bfloat16)"]
 
 
@@ -143,7 +143,7 @@ def test_what_was_measured_together_says_so() -> None:
     devices = chips(4)
     job = Job(GROUP, devices)
     screen = Screen(requirement("r", GROUP)).plan(devices, job)
-    screen.told.finished(job, measured(2.0, GROUP, ""))
+    screen.display.finished(job, measured(2.0, GROUP, ""))
     assert screen.about("not met") == ["not met: r (must) on sim:0 to sim:3 together: m is 2, limit at most 1 (dtype=bfloat16)"]
 
 
@@ -151,8 +151,8 @@ def test_a_run_that_ends_early_keeps_nothing_to_itself() -> None:
     devices = chips(2)
     jobs = [Job(CHECK, (facts,)) for facts in devices]
     screen = Screen().plan(devices, *jobs)
-    with screen.told:
-        screen.told.finished(jobs[0], measured())
+    with screen.display:
+        screen.display.finished(jobs[0], measured())
         assert screen.about("not met") == []
     assert len(screen.about("not met: r (must) on sim:0: ")) == 1
 
@@ -161,7 +161,7 @@ def test_what_is_known_from_before_is_not_waited_for() -> None:
     devices = chips(2)
     jobs = [Job(CHECK, (facts,)) for facts in devices]
     screen = Screen().plan(devices, *jobs, known={jobs[1].key: measured()})
-    screen.told.finished(jobs[0], measured())
+    screen.display.finished(jobs[0], measured())
     assert len(screen.about("not met")) == 1
     assert "[2/2]" in screen.stream.getvalue()
     assert "1 of them were already done" in screen.stream.getvalue()
@@ -181,10 +181,10 @@ def test_what_only_informs_is_neither_not_met_nor_counted_with_it() -> None:
     job = Job(CHECK, devices)
     requirements = requirement("a"), requirement("b", level=Level.SHOULD), requirement("c", level=Level.INFO)
     screen = Screen(*requirements).plan(devices, job)
-    screen.told.finished(job, measured())
+    screen.display.finished(job, measured())
     assert len(screen.about("not met: ")) == 2
     assert len(screen.about("for information: c (info): m is NaN")) == 1
-    assert count(screen.told.findings) == "2 not met, 1 for information"
+    assert count(screen.display.findings) == "2 not met, 1 for information"
 
 
 def test_what_somebody_lives_with_is_not_counted_and_what_nobody_asked_for_is_not_said() -> None:
@@ -194,10 +194,10 @@ def test_what_somebody_lives_with_is_not_counted_and_what_nobody_asked_for_is_no
     screen = Screen(
         requirement("r"), requirement("t", uses=(Use.TRAINING,)), waivers=(waiver,), uses=(Use.INFERENCE,)
     ).plan(devices, job)
-    screen.told.finished(job, measured())
+    screen.display.finished(job, measured())
     assert screen.about("not met") == []
     assert len(screen.about("waived: r (must)")) == 1
-    assert count(screen.told.findings) == ""
+    assert count(screen.display.findings) == ""
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 200])
@@ -207,8 +207,8 @@ def test_on_a_terminal_lines_break_between_words_and_in_a_file_not_at_all(column
     words = " ".join(f"word{number}" for number in range(60))
     for terminal, moving in ((True, True), (False, True), (True, False)):  # the last: a pipeline that asks for colours
         screen = Screen(columns=columns, terminal=terminal, moving=moving).plan(devices, job)
-        screen.told.finished(job, Evidence(CHECK.id, Status.ERROR, reason=words))
-        screen.told.finished(job, measured(about=words))
+        screen.display.finished(job, Evidence(CHECK.id, Status.ERROR, reason=words))
+        screen.display.finished(job, measured(about=words))
         text = screen.stream.getvalue()
         assert " ".join(text.split()).count(words) == 2
         if terminal and moving:
@@ -224,7 +224,7 @@ def test_why_the_run_ends_and_what_that_leaves_open() -> None:
     devices = chips(3)
     jobs = [Job(CHECK, (facts,)) for facts in devices]
     screen = Screen().plan(devices, *jobs)
-    screen.told.stopping("the time given with --within (50 s) was used up", jobs[:1], jobs[1:])
+    screen.display.stopping("the time given with --within (50 s) was used up", jobs[:1], jobs[1:])
     assert screen.lines[-1] == "the time given with --within (50 s) was used up: of the checks 1 running are stopped, 2 will not start"
 
 
@@ -240,7 +240,7 @@ def test_what_is_left_out_is_counted_by_the_option_that_did_it() -> None:
     ("unit", "in_line", "said"), [("GB/s", 9.0, True), ("s", 6.0, True), ("1", 9.0, False), ("GB/s", 2.0, False), ("GB/s", None, False)]
 )
 def test_a_host_that_is_too_busy_to_time_is_told_of(
-    unit: str, in_line: float | None, said: bool, monkeypatch: pytest.MonkeyPatch
+    unit: str, in_line: float | None, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, waited = [100.0], iter([5.0, None if in_line is None else 5.0 + in_line])
     devices = chips(1)
@@ -249,15 +249,15 @@ def test_a_host_that_is_too_busy_to_time_is_told_of(
     screen = Screen().plan(devices, job)
     monkeypatch.setattr(progress, "pressure_s", lambda: next(waited))
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    screen.told.started(job, 1)
+    screen.display.started(job, 1)
     now[0] += 7.0  # until its process is ready
     ready: Any = SimpleNamespace(ready=107.0)
     for _ in range(3):
-        screen.told.running([(job, ready)])
+        screen.display.running([(job, ready)])
     now[0] += 10.0
-    screen.told.finished(job, measured(0.5))
-    assert bool(screen.about("this host was too busy for timing")) is said
-    if said:
+    screen.display.finished(job, measured(0.5))
+    assert bool(screen.about("this host was too busy for timing")) is expected
+    if expected:
         assert screen.about("too busy")[0].startswith(
             f"this host was too busy for timing: processes waited for a CPU for {in_line} s of 10.0 s; the times of a.check"
         )
@@ -282,9 +282,9 @@ def test_no_color_is_understood_in_one_place(
 def test_what_moves_stays_on_terminals(moving: bool) -> None:
     """rich takes FORCE_COLOR and TTY_COMPATIBLE for a terminal; a log of a pipeline is none."""
     screen = Screen(terminal=True, moving=moving)
-    with screen.told as observer:
+    with screen.display as observer:
         observer.looking()
-        assert (screen.told.live is not None) is moving
+        assert (screen.display.live is not None) is moving
     assert ("\x1b[?25l" in screen.stream.getvalue()) is moving
 
 
@@ -295,8 +295,8 @@ def test_a_bar_and_the_time_that_is_left(columns: int) -> None:
     screen = Screen(columns=columns, terminal=True, within_s=None).plan(devices, *jobs)
     at_work: Any = SimpleNamespace(seconds=5.0, ready=1.0, note="step 3\x1b[2J of 30 ##vso[x]" + " and so on" * 30)
     shown = Console(file=io.StringIO(), width=columns, color_system=None, force_terminal=True)
-    shown.print(screen.told._at_work([(jobs[0], at_work)]))
-    shown.print(screen.told._progress([(jobs[0], 5.0)]))
+    shown.print(screen.display._at_work([(jobs[0], at_work)]))
+    shown.print(screen.display._progress([(jobs[0], 5.0)]))
     lines = shown.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert all(len(line) <= columns for line in lines)
     assert "a.check" in lines[0]
@@ -312,7 +312,7 @@ def test_no_more_is_at_work_on_the_screen_than_fits(monkeypatch: pytest.MonkeyPa
     jobs = [Job(CHECK, (facts,)) for facts in devices]
     screen = Screen(terminal=True).plan(devices, *jobs)
     worker: Any = SimpleNamespace(seconds=5.0, ready=None, note="")
-    lines = screen.told._at_work([(job, worker) for job in jobs]).plain.splitlines()
+    lines = screen.display._at_work([(job, worker) for job in jobs]).plain.splitlines()
     assert len(lines) == 27
     assert lines[-1] == "  and 38 more"
 
@@ -320,9 +320,9 @@ def test_no_more_is_at_work_on_the_screen_than_fits(monkeypatch: pytest.MonkeyPa
 def test_what_is_left_is_never_more_than_was_granted(monkeypatch: pytest.MonkeyPatch) -> None:
     devices = chips(1)
     screen = Screen(terminal=True, within_s=8.0).plan(devices, Job(CHECK, devices))
-    monkeypatch.setattr(screen.told, "began", time.monotonic() - 5.0)
+    monkeypatch.setattr(screen.display, "began", time.monotonic() - 5.0)
     shown = Console(file=io.StringIO(), width=80, color_system=None)
-    shown.print(screen.told._progress([]))
+    shown.print(screen.display._progress([]))
     assert "about 3 s left" in shown.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -331,7 +331,7 @@ def test_colours_that_a_pipeline_asks_for_move_nothing(monkeypatch: pytest.Monke
     monkeypatch.setattr("sys.stderr", io.StringIO())
     request: Any = SimpleNamespace(profile=profile(), uses=tuple(Use), waivers=(), within_s=None)
     observer = progress.observer(request, tmp_path, quiet=False, verbose=False, no_color=False)
-    assert isinstance(observer, progress.FindingGroup)
+    assert isinstance(observer, progress.ProgressDisplay)
     assert not observer.moving
 
 
@@ -340,6 +340,6 @@ def test_with_verbose_what_was_measured_is_told_and_drives_nothing() -> None:
     job = Job(CHECK, devices)
     screen = Screen(verbose=True).plan(devices, job)
     odd = Measurement("m", 1.5, {"a\x1b[2J": "\u202eb\n::error::x"}, "\x9b2Junit")
-    screen.told.finished(job, Evidence(CHECK.id, Status.MEASURED, measurements=(odd,)))
+    screen.display.finished(job, Evidence(CHECK.id, Status.MEASURED, measurements=(odd,)))
     assert "m = 1.5 unit a=b : :error::x" in " ".join(screen.stream.getvalue().split())
     assert not set(screen.stream.getvalue()) & {"\x1b", "\u202e", "\x9b"}

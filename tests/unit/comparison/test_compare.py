@@ -120,9 +120,9 @@ def test_what_makes_no_fair_comparison_is_a_warning(changes: dict[str, Any], war
 
 
 def test_simulated_chips_numbers_and_settings_are_warned_of() -> None:
-    said = " ".join(compared(a=build.simulated(), b=good()).warnings)
-    assert "Simulated: a" in said
-    assert "The numbers of accelerators differ" in said
+    warnings = " ".join(compared(a=build.simulated(), b=good()).warnings)
+    assert "Simulated: a" in warnings
+    assert "The numbers of accelerators differ" in warnings
     other = compared(a=good(), b=machine(*build.on(build.BOTH, build.finding, "right"), settings={"rounds": 9}))
     assert "Measured with different settings, and not compared by value: parity.matmul" in other.warnings[0]
     assert other.values == ()

@@ -106,7 +106,7 @@ def against_runs(runs: Sequence[Assessment], new: Assessment, **further: Any) ->
     return compare(reference.of_runs(runs, DIRECTIONS, "runs"), new, DIRECTIONS, title="new", **further)
 
 
-def told(difference: Difference, change: Change) -> list[str]:
+def sentences(difference: Difference, change: Change) -> list[str]:
     return [entry.requirement or entry.subject for entry in difference.of(change)]
 
 
@@ -130,19 +130,19 @@ def test_the_same_again_is_no_regression(profile: Profile) -> None:
 
 def test_what_was_met_and_is_not_is_worse_and_the_only_one(profile: Profile) -> None:
     difference = against(run(profile), run(profile, 1, error=0.5))
-    assert told(difference, Change.WORSE) == ["right"]
+    assert sentences(difference, Change.WORSE) == ["right"]
     assert [entry.change for entry in difference.entries] == [Change.WORSE]  # its value is not told once more
     (entry,) = difference.entries
     assert (entry.before, entry.uses) == ("met", (Use.TRAINING, Use.INFERENCE))
     assert "error is 0.5" in entry.after
     assert difference.exit_code is Exit.NOT_READY
     back = against(run(profile, error=0.5), run(profile, 1))
-    assert (told(back, Change.BETTER), back.exit_code) == (["right"], Exit.READY)
+    assert (sentences(back, Change.BETTER), back.exit_code) == (["right"], Exit.READY)
 
 
 def test_what_is_lost_cannot_be_told(profile: Profile) -> None:
     difference = against(run(profile), run(profile, 1, status=Status.ERROR))
-    assert told(difference, Change.UNCLEAR) == ["fast", "right"] or told(difference, Change.UNCLEAR) == ["right", "fast"]
+    assert sentences(difference, Change.UNCLEAR) == ["fast", "right"] or sentences(difference, Change.UNCLEAR) == ["right", "fast"]
     assert difference.exit_code is Exit.UNDETERMINED
     assert "2 requirements of family.topic on sim:0: unknown now: it broke" in change_reports.table(difference)
 
@@ -150,20 +150,20 @@ def test_what_is_lost_cannot_be_told(profile: Profile) -> None:
 def test_a_check_that_did_not_end_in_time_hangs_only_if_it_was_quick_before(profile: Profile) -> None:
     late = run(profile, 1, status=Status.TIMEOUT, seconds=180.0)
     busy = against(run(profile, seconds=110.0), late)
-    assert set(told(busy, Change.UNCLEAR)) == {"fast", "right"}
+    assert set(sentences(busy, Change.UNCLEAR)) == {"fast", "right"}
     assert busy.exit_code is Exit.UNDETERMINED
     assert "a hang, or a busy host" in change_reports.table(busy, width=200)
     hung = against(run(profile, seconds=5.0), late)
-    assert set(told(hung, Change.WORSE)) == {"fast", "right"}
+    assert set(sentences(hung, Change.WORSE)) == {"fast", "right"}
     assert hung.exit_code is Exit.NOT_READY
     crashed = against(run(profile, seconds=110.0), run(profile, 1, status=Status.CRASHED))
-    assert set(told(crashed, Change.WORSE)) == {"fast", "right"}
+    assert set(sentences(crashed, Change.WORSE)) == {"fast", "right"}
 
 
 def test_what_was_unknown_and_fails_cannot_be_told(profile: Profile) -> None:
     difference = against(run(profile, status=Status.ERROR), run(profile, 1, error=0.5))
-    assert "right" in told(difference, Change.UNCLEAR)
-    assert "fast" in told(difference, Change.BETTER)
+    assert "right" in sentences(difference, Change.UNCLEAR)
+    assert "fast" in sentences(difference, Change.BETTER)
     assert difference.exit_code is Exit.UNDETERMINED
 
 
@@ -192,9 +192,9 @@ def test_another_limit_is_no_regression_and_is_said(profile: Profile, tmp_path: 
     (tmp_path / "other.toml").write_text(PROFILE.replace("0.01", "0.0001").replace('"known"', '"added"'))
     other = loader.load(str(tmp_path / "other.toml"), saved.CHECKLIST)
     difference = against(run(profile), run(other, 1))
-    assert told(difference, Change.UNCLEAR) == ["right"]
+    assert sentences(difference, Change.UNCLEAR) == ["right"]
     assert difference.entries[0].note == "it was asked otherwise: at_most 0.01, now at_most 0.0001"
-    assert (told(difference, Change.NEW), told(difference, Change.GONE)) == (["added"], ["known"])
+    assert (sentences(difference, Change.NEW), sentences(difference, Change.GONE)) == (["added"], ["known"])
     assert "the profile differs" in difference.conditions[0]
 
 
@@ -202,8 +202,8 @@ def test_other_software_is_named(profile: Profile) -> None:
     new = run(profile, 1)
     item = new.accelerators[0]
     item = replace(item, facts=replace(item.facts, software={"torch": "2.9.1", "driver": "999", "cann": None}))
-    said = against(run(profile), replace(new, accelerators=(item,))).conditions
-    assert said == ("cann: none, now unknown", "driver: 570.86.15, now 999", "firmware: unknown, now none")
+    conditions = against(run(profile), replace(new, accelerators=(item,))).conditions
+    assert conditions == ("cann: none, now unknown", "driver: 570.86.15, now 999", "firmware: unknown, now none")
 
 
 # ------------------------------------------------------------------------------------------------------------------- values
@@ -211,7 +211,7 @@ def test_other_software_is_named(profile: Profile) -> None:
 
 def test_one_run_against_one_cannot_tell_a_slower_chip_from_a_busy_host(profile: Profile) -> None:
     difference = against(run(profile), run(profile, 1, speed=85.0))
-    assert (told(difference, Change.WORSE), told(difference, Change.UNCLEAR)) == ([], ["family.topic speed"])
+    assert (sentences(difference, Change.WORSE), sentences(difference, Change.UNCLEAR)) == ([], ["family.topic speed"])
     assert difference.exit_code is Exit.UNDETERMINED
     assert change_reports.WITHOUT_SPREAD.split()[0] in change_reports.table(difference)
     assert against(run(profile), run(profile, 1, speed=95.0)).entries == ()
@@ -266,17 +266,17 @@ def test_repeats_inside_a_run_are_no_spread(profile: Profile) -> None:
 
 def test_coverage_that_shrinks_is_worse_at_once(profile: Profile) -> None:
     difference = against_runs(quiet_runs(profile, 5), run(profile, 50, covered=0.99))
-    assert told(difference, Change.WORSE) == ["family.topic covered"]
+    assert sentences(difference, Change.WORSE) == ["family.topic covered"]
 
 
 def test_errors_move_with_the_random_data_and_a_digit_is_a_change(profile: Profile) -> None:
     runs = [run(profile, number, error=1e-4 * (1 + number)) for number in range(5)]
     assert not against_runs(runs, run(profile, 50, error=2e-3)).entries
-    assert told(against_runs(runs, run(profile, 50, error=6e-3)), Change.WORSE) == ["family.topic error (dtype=float32, op=mm)"]
+    assert sentences(against_runs(runs, run(profile, 50, error=6e-3)), Change.WORSE) == ["family.topic error (dtype=float32, op=mm)"]
 
 
 def test_what_is_no_longer_finite_is_worse(profile: Profile) -> None:
-    assert told(against(run(profile), run(profile, 1, wait=float("nan"))), Change.WORSE) == ["family.topic wait (part=all)"]
+    assert sentences(against(run(profile), run(profile, 1, wait=float("nan"))), Change.WORSE) == ["family.topic wait (part=all)"]
 
 
 def test_values_of_other_settings_are_not_compared(profile: Profile) -> None:

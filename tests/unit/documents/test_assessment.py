@@ -508,8 +508,8 @@ def test_documents_of_early_versions_name_no_cause(reason: str, cause: Cause | N
     document = documents.evidence_to_json(Evidence("a.b", Status.SKIPPED, reason=reason, attempts=0))
     assert "cause" not in document
     assert documents.evidence_from_json(document).cause is cause
-    told = documents.evidence_to_json(Evidence("a.b", Status.SKIPPED, reason=reason, attempts=1))
-    assert documents.evidence_from_json(told).cause is None  # a check that ran may say what it likes
+    written = documents.evidence_to_json(Evidence("a.b", Status.SKIPPED, reason=reason, attempts=1))
+    assert documents.evidence_from_json(written).cause is None  # a check that ran may say what it likes
 
 
 def test_a_cause_of_a_later_version_is_none_that_is_known() -> None:

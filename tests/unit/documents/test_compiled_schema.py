@@ -21,7 +21,7 @@ from readiness.documents.compiled_schema import compiled
 from tests.support import build
 
 WAIVER = {"requirement": "a", "accelerator": "*", "reason": "r", "by": "b", "until": "2027-01-31"}
-ASKED = {"profile": None, "uses": ["training"], "devices": [], "expression": None, "within_s": 1.5, "timeout_s": None, "seed": 7,
+REQUESTED = {"profile": None, "uses": ["training"], "devices": [], "expression": None, "within_s": 1.5, "timeout_s": None, "seed": 7,
          "only": [["cpu:0", "parity.matmul"]], "sha256": "", "elsewhere": [["cuda:0", None]]}  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def documents() -> list[tuple[str, Any]]:
         *((name, tomllib.loads(file.read_text(encoding="utf-8"))) for name, file in tomls),
         *(("assessment", assessment.to_json(made())) for made in (build.everything, build.simulated, build.hostile)),
         ("waivers", {"schema": "readiness.waivers/1", "waive": [WAIVER, WAIVER]}),
-        ("run", {"schema": "readiness.run/1", "asked": ASKED}),
+        ("run", {"schema": "readiness.run/1", "asked": REQUESTED}),
     ]
 
 

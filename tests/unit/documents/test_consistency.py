@@ -289,7 +289,7 @@ def test_no_alteration_that_changes_what_is_told_goes_unnoticed(document: Any) -
 def test_some_alterations(document: Any) -> None:
     """Every fortieth of them, so that a quick run has tried as well."""
     every: Iterator[mutations.Mutation] = iter(list(mutations.mutations(document))[::40])
-    before = mutations.told(assessment.from_json(document, "here"))
+    before = mutations.rendered(assessment.from_json(document, "here"))
     refused = 0
     for mutation in every:
         undo = mutations.applied(document, mutation)
@@ -299,7 +299,7 @@ def test_some_alterations(document: Any) -> None:
             refused += 1
         else:
             noted = bool(assessment.notes(read, __version__))
-            assert noted or mutations.told(read) == before or str(mutation).endswith(NOT_DERIVABLE), mutation
+            assert noted or mutations.rendered(read) == before or str(mutation).endswith(NOT_DERIVABLE), mutation
         finally:
             undo()
     assert refused > 100
@@ -411,9 +411,9 @@ def test_this_and_earlier_versions_are_nothing_to_tell_of(version: str, document
 
 
 def test_what_a_later_profile_may_demand_is_told_and_not_guessed(document: Any) -> None:
-    asked = document["profile"]["demands"]
-    asked["require"][0]["level_of_dozens"] = "must"
-    document["profile"]["sha256"] = profile_demands.digest_of(asked)
+    demands = document["profile"]["demands"]
+    demands["require"][0]["level_of_dozens"] = "must"
+    document["profile"]["sha256"] = profile_demands.digest_of(demands)
     (note,) = assessment.notes(assessment.from_json(document, "here"), __version__)
     assert "requirements that this version does not know" in note
     document["accelerators"][0]["verdicts"]["training"]["score"] = 99.0
@@ -429,10 +429,10 @@ def test_a_later_form_of_the_document_is_said_to_be_one(document: Any) -> None:
 
 
 def test_a_limit_between_without_an_end_is_none(document: Any) -> None:
-    asked = document["profile"]["demands"]
-    entry = next(entry for entry in asked["require"] if entry["id"] == "within")
+    demands = document["profile"]["demands"]
+    entry = next(entry for entry in demands["require"] if entry["id"] == "within")
     entry["limit"]["high"] = None
-    document["profile"]["sha256"] = profile_demands.digest_of(asked)
+    document["profile"]["sha256"] = profile_demands.digest_of(demands)
     with pytest.raises(BadFileError, match="the limit of within is none"):
         assessment.from_json(document, "here")
 
@@ -471,14 +471,14 @@ def test_nothing_that_stands_in_a_file_makes_more_than_an_error_of_it(
     for path in chance.sample(places, 250):
         undo = mutations.applied(document, mutations.Mutation(path, copy.deepcopy(chance.choice(ODD))))
         try:
-            told = assessment.from_json(document, "here")
+            parsed = assessment.from_json(document, "here")
         except BadFileError as problem:
             refused.append(problem)
         else:
             read += 1
             for name in formats.formats():
-                assert formats.render(name, told)
-            again = rejudge(told, demanded, saved.BOTH, basis=profiles.basis_of(demanded, saved.CHECKLIST))
+                assert formats.render(name, parsed)
+            again = rejudge(parsed, demanded, saved.BOTH, basis=profiles.basis_of(demanded, saved.CHECKLIST))
             assessment.from_json(assessment.to_json(again), "again")
         finally:
             undo()

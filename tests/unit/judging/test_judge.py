@@ -390,8 +390,8 @@ def test_a_part_tells_nothing_of_a_whole_that_another_profile_asks_for() -> None
         ),
     )  # fmt: skip
     saved = replace(build.assessment(), accelerators=(judge(demands, FACTS, [piece]),))
-    told = basis(demands, {"dtypes": ("float32",), "rounds": 3})
-    (item,) = rejudge(saved, demands, [Use.TRAINING], basis=told).accelerators
+    saved_basis = basis(demands, {"dtypes": ("float32",), "rounds": 3})
+    (item,) = rejudge(saved, demands, [Use.TRAINING], basis=saved_basis).accelerators
     assert {finding.requirement: finding.outcome for finding in item.findings} == {"whole": Outcome.UNKNOWN, "part": Outcome.PASS}
     assert item.verdicts[Use.TRAINING].decision is Decision.UNDETERMINED
     assert item.evidence == (piece,)
@@ -408,8 +408,8 @@ def test_a_setting_that_evidence_does_not_say_is_not_the_one_asked_for() -> None
 
     def outcomes(evidence: Evidence) -> dict[str, tuple[Outcome, str]]:
         saved = replace(build.assessment(), accelerators=(judge(demands, FACTS, [evidence]),))
-        told = basis(demands, {"rounds": 3, "dtypes": ("float32",)})
-        (item,) = rejudge(saved, demands, [Use.TRAINING], basis=told).accelerators
+        saved_basis = basis(demands, {"rounds": 3, "dtypes": ("float32",)})
+        (item,) = rejudge(saved, demands, [Use.TRAINING], basis=saved_basis).accelerators
         return {finding.requirement: (finding.outcome, finding.reason or "") for finding in item.findings}
 
     says = {"rounds": 3, "dtypes": ["float32"]}
@@ -418,8 +418,8 @@ def test_a_setting_that_evidence_does_not_say_is_not_the_one_asked_for() -> None
     for outcome, reason in outcomes(replace(evidence, settings={"dtypes": ["float32"]})).values():
         assert outcome is Outcome.UNKNOWN
         assert "before the setting rounds existed" in reason
-    for unsaid in ({"rounds": 3}, {"rounds": 3, "dtypes": "float32"}):
-        found = outcomes(replace(evidence, settings=unsaid))
+    for incomplete in ({"rounds": 3}, {"rounds": 3, "dtypes": "float32"}):
+        found = outcomes(replace(evidence, settings=incomplete))
         assert found["whole"][0] is Outcome.UNKNOWN
         assert found["part"][0] is Outcome.PASS, "its labels say of what it is"
     # What did not run keeps its own reason, whatever it would have run with.
@@ -460,12 +460,12 @@ def test_what_did_not_end_under_other_settings_might_have_under_these(
     status: Status, measurements: tuple[Measurement, ...], used: dict[str, Any]
 ) -> None:
     evidence = Evidence("family.topic", status, reason="no end", measurements=measurements, settings=used)
-    asked = {"size": 10, "modes": ["ddp"]}
-    found = _judged_again(evidence, asked, ANY_MODE, defaults=asked)["any-mode"]
+    requested = {"size": 10, "modes": ["ddp"]}
+    found = _judged_again(evidence, requested, ANY_MODE, defaults=requested)["any-mode"]
     assert found.outcome is Outcome.UNKNOWN
     assert found.remedy is not None
     assert found.remedy.text == "Run family.topic."
-    assert _judged_again(evidence, used, ANY_MODE, defaults=asked)["any-mode"].outcome is Outcome.FAIL
+    assert _judged_again(evidence, used, ANY_MODE, defaults=requested)["any-mode"].outcome is Outcome.FAIL
 
 
 def test_another_choice_and_another_file_of_the_same_name_are_other_evidence() -> None:
@@ -474,10 +474,10 @@ def test_another_choice_and_another_file_of_the_same_name_are_other_evidence() -
     assert _judged_again(evidence, {"only": ["mm"]}, ANY_MODE, defaults={"only": ()})["any-mode"].outcome is Outcome.PASS
     assert _judged_again(evidence, {"only": ["add"]}, ANY_MODE, defaults={"only": ()})["any-mode"].outcome is Outcome.UNKNOWN
 
-    heard, file = {"workload": "/there/mine.json.gz"}, {"/here/mine.json.gz": "a" * 64}
-    evidence = replace(evidence, settings=heard, rows=({"workload": "mine", "sha256": "a" * 64},))
-    asked = {"workload": "/here/mine.json.gz"}
-    assert _judged_again(evidence, asked, ANY_MODE, defaults={}, files=file)["any-mode"].outcome is Outcome.PASS
+    used, file = {"workload": "/there/mine.json.gz"}, {"/here/mine.json.gz": "a" * 64}
+    evidence = replace(evidence, settings=used, rows=({"workload": "mine", "sha256": "a" * 64},))
+    requested = {"workload": "/here/mine.json.gz"}
+    assert _judged_again(evidence, requested, ANY_MODE, defaults={}, files=file)["any-mode"].outcome is Outcome.PASS
     for rows in ((), ({"workload": "mine", "sha256": "b" * 64},)):
         other = replace(evidence, rows=rows)
-        assert _judged_again(other, asked, ANY_MODE, defaults={}, files=file)["any-mode"].outcome is Outcome.UNKNOWN
+        assert _judged_again(other, requested, ANY_MODE, defaults={}, files=file)["any-mode"].outcome is Outcome.UNKNOWN

@@ -57,8 +57,8 @@ def test_the_assessment_in_it_can_be_judged_again(files: dict[str, bytes]) -> No
 
 def test_the_profile_as_judged_has_the_sources_of_its_limits_where_it_is_known(tmp_path: Path) -> None:
     made = saved.profile(tmp_path)
-    told = replace(made, requirements=tuple(replace(one, source="A data sheet.") for one in made.requirements))
-    known = packs.contents(tmp_path, profiles=[told])
+    changed = replace(made, requirements=tuple(replace(one, source="A data sheet.") for one in made.requirements))
+    known = packs.contents(tmp_path, profiles=[changed])
     path = next(path for path in known if path.startswith("profiles/"))
     assert json.loads(known[path])["requirements"]["met"]["source"] == "A data sheet."
     assert "A data sheet." in known[PAGE].decode()
@@ -124,14 +124,14 @@ def test_the_page_has_the_seventeen_sections_and_asks_for_nothing(files: dict[st
 
 def test_the_page_says_what_a_buyer_asks_for(files: dict[str, bytes]) -> None:
     text = re.sub(r"\s+", " ", re.sub(r"<wbr>|<[^>]+>", " ", files[PAGE].decode()))
-    for said in (
+    for sentence in (
         "vendor&#39;s answer", "vendor&#39;s commitment", "No rehearsal is in this pack", "The model does not use it.",
         "Ada", "2027-01-31", "expired: the failure counts", "family.hangs did not finish within its first time limit",
         "readiness run --profile small --device sim:0 --device sim:1 --seed 7 --soak 60s", "A signature proves that the holder of the key",
         "does not prove that the machine exists", "witness", "not stated", "family.lost: there is none here",
         "reach at least 90% of every accepted rate", "12 requirements were judged", "2 do not apply",
     ):  # fmt: skip
-        assert said in text, said
+        assert sentence in text, sentence
 
 
 def test_simulated_chips_are_marked(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ SECRETS = (
 KEPT = ("127.0.0.1", "0.0.0.0", "25.0.3.2", "0000:3b:00.0", "12:30:45", "aten::mm", "c10d::*")
 
 
-def telling(folder: Path) -> Assessment:
+def revealing(folder: Path) -> Assessment:
     """The small assessment of a machine that tells much of itself."""
     made = saved.small(folder)
     items = []
@@ -54,7 +54,7 @@ def telling(folder: Path) -> Assessment:
 
 @pytest.fixture
 def made(tmp_path: Path) -> Assessment:
-    return telling(tmp_path)
+    return revealing(tmp_path)
 
 
 def taken_out(made: Assessment, *kept: Secret) -> tuple[Any, Redaction]:
@@ -158,7 +158,7 @@ def test_a_user_in_the_paths_of_a_profile_is_taken_out_and_its_digest_stays(tmp_
 
 
 def test_a_pack_holds_the_redacted_file_and_the_digest_of_the_other(tmp_path: Path) -> None:
-    file = packs.written(tmp_path, telling(tmp_path))
+    file = packs.written(tmp_path, revealing(tmp_path))
     core = build.read(build.Request(assessments=[file]))
     files = build.whole(core)
     for path, content in files.items():

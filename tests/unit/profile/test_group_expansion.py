@@ -51,13 +51,13 @@ def load(tmp_path: Path, text: str, name: str = "ours.toml") -> Profile:
     return loader.load(str(tmp_path / name), checks())
 
 
-def told(one: Profile) -> list[tuple[object, ...]]:
+def summary(one: Profile) -> list[tuple[object, ...]]:
     return [(r.id, r.check, r.measure, dict(r.where), r.limit, r.level, r.weight, r.why) for r in one.requirements]
 
 
 def test_a_matrix_entry_is_the_plain_entries_that_it_stands_for(tmp_path: Path) -> None:
     plain, matrix = load(tmp_path, PLAIN), load(tmp_path, MATRIX)
-    assert told(plain) == told(matrix)
+    assert summary(plain) == summary(matrix)
     assert plain.sha256 == matrix.sha256
 
 

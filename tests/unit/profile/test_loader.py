@@ -107,9 +107,9 @@ def test_dropping_beside_a_requirement_that_names_no_check_is_a_mistake_of_the_l
 def test_smoke_takes_seconds_on_one_chip_and_on_several() -> None:
     """By what its checks declare: a node health program is killed after a minute."""
     smoke = loader.load("smoke", checks())
-    asked = {item.check for item in smoke.requirements}
-    assert {"multichip.data_parallel", "driver.memory", "parity.matmul"} <= asked
-    assert sum(checks()[id].typical_s for id in asked - {"operators.sweep"}) < 25
+    wanted = {item.check for item in smoke.requirements}
+    assert {"multichip.data_parallel", "driver.memory", "parity.matmul"} <= wanted
+    assert sum(checks()[id].typical_s for id in wanted - {"operators.sweep"}) < 25
     one_chip = {item.check for item in smoke.requirements if item.least_chips < 2}
     assert not any(id.startswith("multichip.") for id in one_chip)
 
@@ -400,9 +400,9 @@ def test_no_shipped_profile_demands_what_its_own_settings_leave_out() -> None:
             settings = {**checks()[item.check].settings, **loaded.settings.get(item.check, {})}
             for label, names in of_label.items():
                 offered = [str(value) for key in names for value in settings.get(key, ())]
-                asked = item.where.get(label)
-                if asked is not None and offered and not (label == "dtype" and item.check.startswith("operators.")):
-                    assert asked in offered, (name, item.id, label)
+                wanted = item.where.get(label)
+                if wanted is not None and offered and not (label == "dtype" and item.check.startswith("operators.")):
+                    assert wanted in offered, (name, item.id, label)
 
 
 def test_the_content_of_a_file_beside_it_is_part_of_what_a_profile_demands(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from readiness.errors import Exit
 from readiness.rehearsal.detection_matrix import DefectResult, Detection, DetectionMatrix, build_matrix
 from readiness.rehearsal.plan import HOST, Request, Task, only_claimed, plan_rehearsal
 from readiness.rehearsal.seeded_faults import Selection, selection
-from tests.support.rehearsal import chip_file, host, made_check, made_profile, made_request, said
+from tests.support.rehearsal import chip_file, evidence_of, host, made_check, made_profile, made_request
 
 Say = Callable[[Task], Evidence | None]
 
@@ -37,7 +37,7 @@ def the(result: DetectionMatrix) -> DefectResult:
 
 
 def seeing(task: Task) -> Evidence:
-    return said(task.job.check.id, -1.0 if task.fault_kind else 1.0, seconds=2.0, about="op x in bfloat16")
+    return evidence_of(task.job.check.id, -1.0 if task.fault_kind else 1.0, seconds=2.0, about="op x in bfloat16")
 
 
 def test_caught(one: Selection) -> None:
@@ -51,33 +51,33 @@ def test_caught(one: Selection) -> None:
 
 
 def test_missed_is_1(one: Selection) -> None:
-    result = judged(made_request([made_check("a.blind", "nan")], one), lambda task: said("a.blind", 1.0))
+    result = judged(made_request([made_check("a.blind", "nan")], one), lambda task: evidence_of("a.blind", 1.0))
     assert (the(result).detection, the(result).missed_by, result.exit()) == (Detection.MISSED, ("a.blind",), Exit.NOT_READY)
 
 
 def test_one_that_sees_is_enough_and_the_blind_one_is_named(one: Selection) -> None:
     checks = [made_check("a.blind", "nan"), made_check("a.sees", "nan")]
-    result = judged(made_request(checks, one), lambda task: said(task.job.check.id, 1.0) if task.job.check.id == "a.blind" else seeing(task))
+    result = judged(made_request(checks, one), lambda task: evidence_of(task.job.check.id, 1.0) if task.job.check.id == "a.blind" else seeing(task))
     assert (the(result).detection, the(result).missed_by, result.exit()) == (Detection.CAUGHT, ("a.blind",), Exit.READY)
 
 
 def test_what_no_chosen_check_meets_is_not_tried_where_others_were_left_out(one: Selection) -> None:
     checks = [made_check("a.elsewhere", "nan"), made_check("b.sees", "nan")]
     request = made_request(checks, one, expression="a.elsewhere")
-    result = judged(request, lambda task: said("a.elsewhere", 1.0, met=False))
+    result = judged(request, lambda task: evidence_of("a.elsewhere", 1.0, met=False))
     line = the(result)
     assert (line.detection, line.missed_by, line.not_met, line.left_out) == (Detection.NOT_TRIED, (), ("a.elsewhere",), ("b.sees",))
     assert result.exit() is Exit.UNDETERMINED  # nothing was tried, and nothing is proven
     for met in (True, None):  # it looked at the defect, or nobody knows whether it did
-        result = judged(request, lambda task, met=met: said("a.elsewhere", 1.0, met=met))  # type: ignore[misc]
+        result = judged(request, lambda task, met=met: evidence_of("a.elsewhere", 1.0, met=met))  # type: ignore[misc]
         assert (the(result).detection, the(result).missed_by, result.exit()) == (Detection.MISSED, ("a.elsewhere",), Exit.NOT_READY)
-    failed = judged(request, lambda task: said("a.elsewhere", None, status=Status.ERROR, met=False))
+    failed = judged(request, lambda task: evidence_of("a.elsewhere", None, status=Status.ERROR, met=False))
     assert the(failed).detection is Detection.MISSED  # an error is no reason to let it pass
 
 
 def test_what_nobody_meets_is_missed_where_nobody_was_left_out(one: Selection) -> None:
     """A check that no longer calls what it did has lost what it claims."""
-    result = judged(made_request([made_check("a.elsewhere", "nan")], one), lambda task: said("a.elsewhere", 1.0, met=False))
+    result = judged(made_request([made_check("a.elsewhere", "nan")], one), lambda task: evidence_of("a.elsewhere", 1.0, met=False))
     line = the(result)
     assert (line.detection, line.missed_by, line.not_met, result.exit()) == (Detection.MISSED, (), ("a.elsewhere",), Exit.NOT_READY)
 
@@ -88,7 +88,7 @@ def test_one_that_is_tried_decides_beside_one_that_is_not(tmp_path: Path) -> Non
     request = made_request(checks, made, expression="a.chosen")
 
     def say(task: Task) -> Evidence:
-        return said("a.chosen", -1.0 if task.fault_kind == "hang" else 1.0, met=task.fault_kind == "hang")
+        return evidence_of("a.chosen", -1.0 if task.fault_kind == "hang" else 1.0, met=task.fault_kind == "hang")
 
     result = judged(request, say)
     assert [line.detection for line in result.defects] == [Detection.NOT_TRIED, Detection.CAUGHT]
@@ -108,7 +108,7 @@ def test_in_full_an_unclaimed_catch_counts_and_says_so(one: Selection) -> None:
 @pytest.mark.parametrize(("status", "word"), [(Status.CRASHED, Detection.CAUGHT), (Status.TIMEOUT, Detection.CAUGHT), (Status.ERROR, Detection.MISSED), (Status.SKIPPED, Detection.MISSED)])
 def test_a_crash_is_a_catch_and_an_error_is_no_evidence(one: Selection, status: Status, word: Detection) -> None:
     def say(task: Task) -> Evidence:
-        return said("a.sees", None, status=status) if task.fault_kind else said("a.sees", 1.0)
+        return evidence_of("a.sees", None, status=status) if task.fault_kind else evidence_of("a.sees", 1.0)
 
     line = the(judged(made_request([made_check("a.sees", "nan")], one), say))
     assert line.detection is word
@@ -119,7 +119,7 @@ def test_a_crash_is_a_catch_and_an_error_is_no_evidence(one: Selection, status: 
 @pytest.mark.parametrize("where", ["cpu", "sim"])
 def test_what_fails_without_the_defect_is_no_catch(one: Selection, where: str) -> None:
     def say(task: Task) -> Evidence:
-        return said("a.sees", -1.0 if task.fault_kind or task.job.accelerators[0].kind == where else 1.0)
+        return evidence_of("a.sees", -1.0 if task.fault_kind or task.job.accelerators[0].kind == where else 1.0)
 
     result = judged(made_request([made_check("a.sees", "nan")], one), say)
     assert "without the defect" in the(result).unable["a.sees"]
@@ -130,14 +130,14 @@ def test_what_fails_without_the_defect_is_no_catch(one: Selection, where: str) -
 
 def test_what_the_host_cannot_judge_is_judged_on_the_healthy_chip(one: Selection) -> None:
     def say(task: Task) -> Evidence:
-        return said("a.sees", None, status=Status.SKIPPED) if task.machine == HOST else seeing(task)
+        return evidence_of("a.sees", None, status=Status.SKIPPED) if task.machine == HOST else seeing(task)
 
     assert the(judged(made_request([made_check("a.sees", "nan")], one), say)).detection is Detection.CAUGHT
 
 
 def test_without_any_yardstick_nothing_counts(one: Selection) -> None:
     def say(task: Task) -> Evidence:
-        return seeing(task) if task.fault_kind else said("a.sees", None, status=Status.SKIPPED)
+        return seeing(task) if task.fault_kind else evidence_of("a.sees", None, status=Status.SKIPPED)
 
     result = judged(made_request([made_check("a.sees", "nan")], one), say)
     assert (the(result).detection, result.exit()) == (Detection.MISSED, Exit.NOT_READY)
@@ -146,7 +146,7 @@ def test_without_any_yardstick_nothing_counts(one: Selection) -> None:
 
 def test_healthy_blamed_is_1_with_the_seed(one: Selection) -> None:
     request = made_request([made_check("a.sees", "nan")], one, seeds=(7, 8))
-    result = judged(request, lambda task: said("a.sees", -1.0 if task.fault_kind or task.seed == 8 else 1.0, about="words"))
+    result = judged(request, lambda task: evidence_of("a.sees", -1.0 if task.fault_kind or task.seed == 8 else 1.0, about="words"))
     (alarm,) = result.alarms
     assert (alarm.seed, alarm.check, alarm.requirement, alarm.about, alarm.machine) == (8, "a.sees", "a.sees", "words", "healthy")
     assert (the(result).detection, result.healthy_runs, result.exit()) == (Detection.CAUGHT, 2, Exit.NOT_READY)
@@ -157,8 +157,8 @@ def test_a_crash_on_a_healthy_chip_is_an_alarm_and_unknown_is_counted(one: Selec
 
     def say(task: Task) -> Evidence:
         if task.job.check.id == "a.skips":
-            return said("a.skips", None, status=Status.SKIPPED)
-        return said("a.crashes", *((1.0,) if task.machine == HOST else (None,)), status=Status.MEASURED if task.machine == HOST else Status.CRASHED)
+            return evidence_of("a.skips", None, status=Status.SKIPPED)
+        return evidence_of("a.crashes", *((1.0,) if task.machine == HOST else (None,)), status=Status.MEASURED if task.machine == HOST else Status.CRASHED)
 
     result = judged(request, say)
     assert [alarm.seed for alarm in result.alarms] == [7, 8]
@@ -167,14 +167,14 @@ def test_a_crash_on_a_healthy_chip_is_an_alarm_and_unknown_is_counted(one: Selec
 
 def test_a_machine_where_nothing_ran_is_3(one: Selection) -> None:
     request = made_request([made_check("a.sees", "nan")], one)
-    result = judged(request, lambda task: said("a.sees", 1.0) if task.machine == HOST else said("a.sees", None, status=Status.ERROR))
+    result = judged(request, lambda task: evidence_of("a.sees", 1.0) if task.machine == HOST else evidence_of("a.sees", None, status=Status.ERROR))
     assert (result.rehearsed, result.exit()) == (False, Exit.UNDETERMINED)
     assert judged(made_request([], one), seeing).exit() is Exit.UNDETERMINED
 
 
 def test_what_a_stop_cut_off_is_not_missed(one: Selection) -> None:
     checks = [made_check("a.late", "nan"), made_check("a.blind", "nan")]
-    result = judged(made_request(checks, one), lambda task: None if task.job.check.id == "a.late" else said("a.blind", 1.0))
+    result = judged(made_request(checks, one), lambda task: None if task.job.check.id == "a.late" else evidence_of("a.blind", 1.0))
     assert (the(result).detection, the(result).not_run, the(result).missed_by) == (Detection.UNFINISHED, ("a.late",), ("a.blind",))
 
 
@@ -183,7 +183,7 @@ def test_the_chip_is_named_and_a_blamed_innocent_is_an_alarm(tmp_path: Path) -> 
     request = made_request([made_check("a.sees", "nan")], made)
 
     def blames(*numbers: int) -> Say:
-        return lambda task: said("a.sees", -1.0 if task.fault_kind and task.job.accelerators[0].index in numbers else 1.0)
+        return lambda task: evidence_of("a.sees", -1.0 if task.fault_kind and task.job.accelerators[0].index in numbers else 1.0)
 
     tasks = plan_rehearsal(request, host()).tasks()
     assert sorted(task.job.accelerators[0].index for task in tasks if task.fault_kind) == [0, 2]  # one innocent is enough

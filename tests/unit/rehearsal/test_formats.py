@@ -23,7 +23,7 @@ from readiness.rehearsal.plan import Task, plan_rehearsal
 from readiness.rehearsal.progress import RichProgress
 from readiness.rehearsal.seeded_faults import selection
 from tests.support import build
-from tests.support.rehearsal import chip_file, host, made_check, made_request, said
+from tests.support.rehearsal import chip_file, evidence_of, host, made_check, made_request
 
 EVIL = "<script>alert(1)</script> | [x](http://evil) \x1b[2J \u202e ![i](u) @all `"
 
@@ -44,9 +44,9 @@ def made(folder: Path, *, stopped: bool = False, alarms: bool = True) -> Rehears
         if stopped and id == "a.blind":
             return None
         if id == "a.dark" and task.fault_kind:
-            return replace(said(id, None, status=Status.ERROR), reason=EVIL)
+            return replace(evidence_of(id, None, status=Status.ERROR), reason=EVIL)
         poor = (task.fault_kind == "nan" and id == "a.sees") or (alarms and id == "a.blind" and task.seed > 7)
-        return said(id, -1.0 if poor else 1.0, seconds=12.3456, about=EVIL)
+        return evidence_of(id, -1.0 if poor else 1.0, seconds=12.3456, about=EVIL)
 
     written = plan_rehearsal(request, host())
     found = {task.key: evidence for task in written.tasks() if (evidence := say(task)) is not None}
@@ -211,7 +211,7 @@ def test_progress_says_the_same_words_everywhere(rehearsal: Rehearsal, terminal:
     with RichProgress("a rehearsal", console) as told:
         told.planned(tasks, 2)
         told.running([])
-        told.finished(tasks[0], replace(said("a.sees", None, status=Status.ERROR), reason=EVIL))
+        told.finished(tasks[0], replace(evidence_of("a.sees", None, status=Status.ERROR), reason=EVIL))
     text = stream.getvalue()
     assert f"these are {NOTICE}" in text
     assert "a.sees" in text
@@ -232,7 +232,7 @@ def test_the_chip_of_several_that_was_blamed_is_named(tmp_path: Path) -> None:
     request = made_request([made_check("a.sees", "nan")], selection([str(file)]))
 
     def say(task: Task) -> Any:
-        return said("a.sees", -1.0 if task.fault_kind and task.job.accelerators[0].index == 1 else 1.0)
+        return evidence_of("a.sees", -1.0 if task.fault_kind and task.job.accelerators[0].index == 1 else 1.0)
 
     written = plan_rehearsal(request, host())
     result = build_matrix(written, {task.key: say(task) for task in written.tasks()}, request.profile, request.uses)

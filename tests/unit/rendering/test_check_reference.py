@@ -130,8 +130,8 @@ def test_no_profile_says_again_what_the_measure_says(name: str) -> None:
         default = with_defaults(replace(stated, title="", why="", remedy=None), checks())
         assert not stated.title or stated.title != default.title, (id, "title")
         assert not stated.why or stated.why != default.why, (id, "why")
-        said = stated.remedy.text if stated.remedy else ""
-        assert not said or default.remedy is None or said != default.remedy.text, (id, "remedy")
+        remedy = stated.remedy.text if stated.remedy else ""
+        assert not remedy or default.remedy is None or remedy != default.remedy.text, (id, "remedy")
 
 
 def test_every_measure_says_what_it_means_and_why_it_matters() -> None:

@@ -270,10 +270,10 @@ def test_a_rehearsal_in_words() -> None:
 def test_a_rehearsal_without_trouble_and_an_empty_one() -> None:
     one = build.REHEARSAL["defects"][0]
     clean = build.REHEARSAL | {"defects": [one], "false_alarms": [], "healthy_runs": 1, "seeds": [1]}
-    said = rendering.detection_texts(build.assessment(rehearsal=clean))
-    assert said["caught"] == "1 of 1 kind of defect"
-    assert said["missed"] == "none"
-    assert said["false alarms"] == "none over 1 healthy run"
-    said = rendering.detection_texts(build.assessment(rehearsal=clean | {"defects": [], "healthy_runs": 0}))
-    assert said["caught"] == "nothing: no defect was planted"
-    assert said["false alarms"] == "unknown: no healthy chip was run"
+    texts = rendering.detection_texts(build.assessment(rehearsal=clean))
+    assert texts["caught"] == "1 of 1 kind of defect"
+    assert texts["missed"] == "none"
+    assert texts["false alarms"] == "none over 1 healthy run"
+    texts = rendering.detection_texts(build.assessment(rehearsal=clean | {"defects": [], "healthy_runs": 0}))
+    assert texts["caught"] == "nothing: no defect was planted"
+    assert texts["false alarms"] == "unknown: no healthy chip was run"

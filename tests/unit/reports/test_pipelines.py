@@ -173,12 +173,12 @@ def test_metrics_say_what_the_run_exited_with(made: Any, fail_on: Level | None) 
     assert count.value == len(assessment.accelerators)
     for item in assessment.accelerators:
         for use, verdict in item.verdicts.items():
-            said = {
+            states = {
                 sample.labels["verdict"]: sample.value
                 for sample in found["readiness_verdict"].samples
                 if (sample.labels["accelerator"], sample.labels["use"]) == (item.facts.id, use.value)
             }
-            assert said == {decision.value: float(decision is verdict.decision) for decision in Decision}
+            assert states == {decision.value: float(decision is verdict.decision) for decision in Decision}
 
 
 def test_metrics_name_what_is_open_and_what_was_measured() -> None:

@@ -55,8 +55,8 @@ def test_any_number_of_accelerators_fits_and_the_worst_is_shown(count: int, kind
     text = render("summary", made, width=width, hints=HINTS)
     assert len(text.splitlines()) <= 15
     worst = min(rendering.severity_key(verdict) for item in made.accelerators for verdict in item.verdicts.values())
-    said = {0: "NOT READY", 1: "UNDETERMINED", 2: "READY"}[worst[0]]
-    assert said in text
+    decision = {0: "NOT READY", 1: "UNDETERMINED", 2: "READY"}[worst[0]]
+    assert decision in text
     assert ("INTERRUPTED" in text) is stopped
     if worst[0] == 0:
         assert re.search(r"^(not met  bad-\d+-0|wrong    matmul gives wrong results in bfloat16) *", text, re.MULTILINE)

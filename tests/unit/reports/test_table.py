@@ -170,8 +170,8 @@ def test_one_use_only() -> None:
     text = render("table", build.one_use())
     assert "inference  READY  91..91  1 limit" in text
     assert "training" not in text.partition("cpu:0")[2]
-    asked_for_both = render("table", replace(build.one_use(), uses=build.BOTH))
-    assert "training: no verdict; this profile does not cover it" in asked_for_both
+    required_for_both = render("table", replace(build.one_use(), uses=build.BOTH))
+    assert "training: no verdict; this profile does not cover it" in required_for_both
 
 
 def test_many_accelerators_are_summed_up_first() -> None:

@@ -55,18 +55,18 @@ def test_the_newer_interface_is_asked_first(
     use(monkeypatch, libraries=tmp_path / "lib", dcmi=dcmi)
     found = look(tmp_path, "Huawei").devices
     assert [reading.index for reading in found] == indices
-    said = present(found)[indices[0]]
+    fields = present(found)[indices[0]]
     assert found[0].sources == (source,)
-    assert said["model"] == model
-    assert said["health"] == "OK"
-    assert said["fault_codes"] == []
-    assert said["pci_address"] == "0000:c1:00.0"
-    assert said["serial"] == "00001000-00001001-00001002-00001003-00001004"
-    assert said["links"] == {"network": "success"}
-    assert said["link_errors"] == {"hccs_crc_errors": 0, "hccs_retries": 7}
-    assert said["processes"] == [{"pid": 4711, "name": None, "memory_bytes": 30780 << 20}]
-    assert said["utilisation_percent"] == 12
-    assert said["power_w"] in (91.8, 195.7)
+    assert fields["model"] == model
+    assert fields["health"] == "OK"
+    assert fields["fault_codes"] == []
+    assert fields["pci_address"] == "0000:c1:00.0"
+    assert fields["serial"] == "00001000-00001001-00001002-00001003-00001004"
+    assert fields["links"] == {"network": "success"}
+    assert fields["link_errors"] == {"hccs_crc_errors": 0, "hccs_retries": 7}
+    assert fields["processes"] == [{"pid": 4711, "name": None, "memory_bytes": 30780 << 20}]
+    assert fields["utilisation_percent"] == 12
+    assert fields["power_w"] in (91.8, 195.7)
     assert not faults(found[0])
 
 

@@ -43,10 +43,10 @@ def test_every_tool_at_once(body: str, words: str, tmp_path: Path, monkeypatch: 
     found = look(tmp_path, "Huawei", "NVIDIA", "AMD", "Intel", "Cambricon", "Hygon", "Iluvatar", "MetaX", "Moore Threads", "Habana", "Kunlunxin", limit_s=3.0 if "sleep" in body else 20.0)
     spent_s = time.monotonic() - started
     assert not [reading for reading in found.devices if reading.health_is_known]
-    asked = {source.name for source in SOURCES if source.tool in TOOLS and source.glance is not None}
-    silent = asked - found.problems.keys()
+    tools = {source.name for source in SOURCES if source.tool in TOOLS and source.glance is not None}
+    silent = tools - found.problems.keys()
     assert silent <= {"xpu-smi", "xpu-smi (Kunlunxin)"}, silent  # of these the one knows that the other is meant
-    assert all(words in reason for name, reason in found.problems.items() if name in asked), found.problems
+    assert all(words in reason for name, reason in found.problems.items() if name in tools), found.problems
     assert spent_s < 120  # not for ever: what the limits are is the business of who sets them
     assert not _left_behind(tmp_path / "bin")
 

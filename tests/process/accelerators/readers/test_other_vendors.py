@@ -15,7 +15,7 @@ from tests.process.accelerators.readers.support import actions, fake_tool, fault
 from tests.unit.accelerators.samples import needs_recordings, recorded
 
 
-def told(
+def single_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vendor: str, tool: str, answers: dict[str, str], *, detail: bool = False
 ) -> Gathered:
     fake_tool(tmp_path / "bin", tool, answers)
@@ -41,7 +41,7 @@ def test_nvidia_smi(
     name: str, arguments: str, count: int, model: str, health: str | None, total_mib: int, errors: int, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    found = told(tmp_path, monkeypatch, "NVIDIA", "nvidia-smi", {arguments: recorded(f"nvidia-smi-{name}.txt")}).devices
+    found = single_reading(tmp_path, monkeypatch, "NVIDIA", "nvidia-smi", {arguments: recorded(f"nvidia-smi-{name}.txt")}).devices
     assert len(found) == count
     (reading,) = found
     assert (reading.value("model"), reading.value("health")) == (model, health)
@@ -54,7 +54,7 @@ def test_nvidia_smi(
 @needs_recordings
 def test_a_remap_that_waits_for_a_reset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {"-q": recorded("nvidia-smi-q-a100-xid63-remap-pending.txt")}
-    (reading,) = told(tmp_path, monkeypatch, "NVIDIA", "nvidia-smi", answers).devices
+    (reading,) = single_reading(tmp_path, monkeypatch, "NVIDIA", "nvidia-smi", answers).devices
     assert actions(reading) == {"reset-device"}
     assert reading.value("memory_errors")["remapped_rows_pending"] == 1
 
@@ -78,7 +78,7 @@ def test_links_and_processes_of_nvidia(tmp_path: Path, monkeypatch: pytest.Monke
         "-q": recorded("nvidia-smi-h100-80gb-hbm3-590.48.01-q-load.txt"),
         "nvlink -s": recorded("nvidia-smi-h100-80gb-hbm3-590.48.01-nvlink-s.txt"),
     }
-    (reading,) = told(tmp_path, monkeypatch, "NVIDIA", "nvidia-smi", answers, detail=True).devices
+    (reading,) = single_reading(tmp_path, monkeypatch, "NVIDIA", "nvidia-smi", answers, detail=True).devices
     assert reading.value("links")["fabric"] == "Completed, Success"
     assert reading.value("links")["nvlink0"] == "26.562 GB/s"
     assert [one["name"] for one in reading.value("processes")] == ["memhog", "memhog", "./gpu_burn"]
@@ -149,7 +149,7 @@ def test_tools_as_recorded(
     vendor: str, tool: str, arguments: str, name: str, count: int, expected: dict[str, object], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    found = told(tmp_path, monkeypatch, vendor, tool, {arguments: recorded(f"{name}.txt")}).devices
+    found = single_reading(tmp_path, monkeypatch, vendor, tool, {arguments: recorded(f"{name}.txt")}).devices
     assert len(found) == count
     assert {key: found[0].value(key) for key in expected} == expected
     assert not faults(found[0])
@@ -165,14 +165,14 @@ def test_tools_as_recorded(
     ],
 )
 def test_faulty_recordings(vendor: str, tool: str, name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reading = told(tmp_path, monkeypatch, vendor, tool, {"*": recorded(f"{name}.txt")}).devices[0]
+    reading = single_reading(tmp_path, monkeypatch, vendor, tool, {"*": recorded(f"{name}.txt")}).devices[0]
     assert actions(reading) == {"update-software"}
     assert any(text in finding.text for finding in faults(reading))
 
 
 def test_a_metax_device_that_is_not_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = "GPU#0    MXC500      0000:08:00.0   Not Available(MetaX Sysfs File Unaccessible) (UUID: GPU-e7)\n"
-    (reading,) = told(tmp_path, monkeypatch, "MetaX", "mx-smi", {"-L": f"mx-smi  version: 2.2.9\n{line}"}).devices
+    (reading,) = single_reading(tmp_path, monkeypatch, "MetaX", "mx-smi", {"-L": f"mx-smi  version: 2.2.9\n{line}"}).devices
     assert actions(reading) == {"reset-device"}
 
 
@@ -182,19 +182,19 @@ def test_amd_smi_by_its_json_and_its_text(tmp_path: Path, monkeypatch: pytest.Mo
         "static --json": recorded("amd-smi-static-MI300A.txt"), "metric --json": recorded("amd-smi-metric-p-json.txt"),
         "process --json": recorded("amd-smi-process-json.txt"),
     }  # fmt: skip
-    (reading,) = told(tmp_path, monkeypatch, "AMD", "amd-smi", answers).devices
+    (reading,) = single_reading(tmp_path, monkeypatch, "AMD", "amd-smi", answers).devices
     assert reading.value("model") == "MI300A"
     assert reading.value("pci_address") == "0000:01:00.0"
     assert reading.value("power_w") == 10.0
     assert reading.value("throttle_reasons") == []
     assert [one["pid"] for one in reading.value("processes")] == [420157, 420315]
     answers["metric --json"] = recorded("amd-smi-metric-ecc-block.txt")
-    (reading,) = told(tmp_path, monkeypatch, "AMD", "amd-smi", answers).devices
+    (reading,) = single_reading(tmp_path, monkeypatch, "AMD", "amd-smi", answers).devices
     assert reading.value("memory_errors")["umc_uncorrected"] == 0
     assert len(reading.value("memory_errors")) == 21
     assert not faults(reading)
     answers["metric --json"] = recorded("amd-smi-metric-throttle.txt").replace("SOCKET_THERMAL_VIOLATION_STATUS: NOT ACTIVE", "SOCKET_THERMAL_VIOLATION_STATUS: ACTIVE")
-    (reading,) = told(tmp_path, monkeypatch, "AMD", "amd-smi", answers).devices
+    (reading,) = single_reading(tmp_path, monkeypatch, "AMD", "amd-smi", answers).devices
     assert reading.value("throttle_reasons") == ["socket thermal"]
     assert actions(reading) == {"check-config"}
 
@@ -204,7 +204,7 @@ def test_amd_smi_by_its_json_and_its_text(tmp_path: Path, monkeypatch: pytest.Mo
     ("name", "count", "address"), [("mi100_rocm571", 6, "0000:1e:00.0"), ("mi100_rocm602", 4, "0000:83:00.0"), ("rx6700xt_rocm612", 1, "0000:07:00.0")]
 )
 def test_rocm_smi(name: str, count: int, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = told(tmp_path, monkeypatch, "AMD", "rocm-smi", {"*": recorded(f"rocm-smi-json-{name}.txt")}).devices
+    found = single_reading(tmp_path, monkeypatch, "AMD", "rocm-smi", {"*": recorded(f"rocm-smi-json-{name}.txt")}).devices
     assert len(found) == count
     assert found[0].value("pci_address") == address
     assert found[0].value("memory_total_bytes") > found[0].value("memory_used_bytes") > 0
@@ -271,19 +271,19 @@ def test_intels_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "discovery -j": recorded("xpu-smi-discovery-j.json.txt"), "health -l -d 0": recorded("xpu-smi-health-l.txt"),
         "stats -d 0": recorded("xpu-smi-stats.txt"),
     }  # fmt: skip
-    (reading,) = told(tmp_path, monkeypatch, "Intel", "xpu-smi", answers).devices
+    (reading,) = single_reading(tmp_path, monkeypatch, "Intel", "xpu-smi", answers).devices
     assert reading.value("health") == "OK"
     assert reading.value("memory_errors")["memory_uncorrected"] == 0
     assert reading.value("power_w") == 15.0
     assert not faults(reading)
     answers["health -l -d 0"] = answers["health -l -d 0"].replace("Status: Ok", "Status: Critical", 1)
-    (reading,) = told(tmp_path, monkeypatch, "Intel", "xpu-smi", answers).devices
+    (reading,) = single_reading(tmp_path, monkeypatch, "Intel", "xpu-smi", answers).devices
     assert actions(reading) == {"reset-device"}
 
 
 def test_the_tool_of_another_maker_with_the_same_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document = '{"device_list": [{"device_id": 0, "vendor_name": "Kunlunxin"}]}'
-    found = told(tmp_path, monkeypatch, "Intel", "xpu-smi", {"*": document})
+    found = single_reading(tmp_path, monkeypatch, "Intel", "xpu-smi", {"*": document})
     assert (found.devices, found.problems) == ((), {})
 
 

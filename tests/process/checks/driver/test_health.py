@@ -21,7 +21,7 @@ from tests.unit.checks.driver.fakes import FakeStack, fake
 ACTIONS = {"retry", "check-config", "update-software", "contact-vendor", "reset-device", "reboot", "replace", "gather-evidence"}
 
 
-class Telling(FakeStack):
+class ReportingStack(FakeStack):
     """A stack whose management library says this."""
 
     def __init__(self, reading: Reading | None, counts: Sequence[Mapping[str, int]] = (), reasons: Sequence[str] | None = None) -> None:
@@ -42,15 +42,15 @@ class Telling(FakeStack):
         return self._reasons
 
 
-def report(**said: Any) -> Reading:
+def report(**fields: Any) -> Reading:
     made = Report("tool", "Huawei", 0)
-    for name, what in said.items():
+    for name, what in fields.items():
         made.record(name, what)
     return made.reading()
 
 
 def evidence(reading: Reading | None) -> Evidence:
-    return run_check("driver.health", fake(Telling(reading)))
+    return run_check("driver.health", fake(ReportingStack(reading)))
 
 
 def test_a_device_that_is_well() -> None:
@@ -73,8 +73,8 @@ def test_a_device_that_is_well() -> None:
         ({"health": "OK", "throttle_reasons": ["hw thermal slowdown"]}, 0, "check-config"),
     ],
 )
-def test_what_is_wrong_is_counted_by_its_action(said: Mapping[str, Any], fatal: int, action: str) -> None:
-    found = evidence(report(**said))
+def test_what_is_wrong_is_counted_by_its_action(fields: Mapping[str, Any], fatal: int, action: str) -> None:
+    found = evidence(report(**fields))
     assert value(found, "fatal_faults") == fatal
     assert value(found, "faults", action=action) >= 1
     assert sum(values(found, "faults")) == value(found, "faults", action=action)
@@ -159,23 +159,23 @@ def test_a_counter_that_moves_under_load_only_is_still_afterwards() -> None:
 
 def test_throttling_that_is_a_fault() -> None:
     count = {"uncorrected": 0}
-    hot = run_check("driver.under_load", fake(Telling(None, [count], ["hw thermal slowdown", "sw power cap"])), seconds=0.6)
+    hot = run_check("driver.under_load", fake(ReportingStack(None, [count], ["hw thermal slowdown", "sw power cap"])), seconds=0.6)
     assert value(hot, "throttled_share") == 1
-    capped = run_check("driver.under_load", fake(Telling(None, [count], ["sw power cap"])), seconds=0.6)
+    capped = run_check("driver.under_load", fake(ReportingStack(None, [count], ["sw power cap"])), seconds=0.6)
     assert value(capped, "throttled_share") == 0
     assert any(row.get("throttle_reason") == "sw power cap" for row in capped.rows)
 
 
 def test_where_neither_can_be_read_nothing_is_told() -> None:
-    found = run_check("driver.under_load", fake(Telling(None)), seconds=0.6)
+    found = run_check("driver.under_load", fake(ReportingStack(None)), seconds=0.6)
     assert found.status is Status.SKIPPED
 
 
 def test_counters_that_are_lost_under_load_are_no_zero() -> None:
-    class Losing(Telling):
+    class Losing(ReportingStack):
         def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:
-            self.asked = getattr(self, "asked", 0) + 1
-            return {"corrected": 0} if self.asked < 5 else None
+            self.reads = getattr(self, "asked", 0) + 1
+            return {"corrected": 0} if self.reads < 5 else None
 
     found = run_check("driver.under_load", fake(Losing(None)), seconds=0.6)
     assert values(found, "errors_per_s", phase="idle") == [0]

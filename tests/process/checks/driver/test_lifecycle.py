@@ -48,11 +48,11 @@ def _in_children(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> 
         (lambda: time.sleep(60), "did not end in time and was killed"),
     ],
 )
-def test_a_device_that_does_not_open(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], told: str) -> None:
+def test_a_device_that_does_not_open(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], message: str) -> None:
     _in_children(monkeypatch, act)
     evidence = run_check("driver.lifecycle", opens=2, open_timeout_s=0.5)
     assert value(evidence, "failed_opens") == 2
-    assert all(told in str(row["failure"]) for row in evidence.rows)
+    assert all(message in str(row["failure"]) for row in evidence.rows)
     assert values(evidence, "memory_growth_bytes") == []
 
 

@@ -22,8 +22,8 @@ def _with(**facts: object) -> Accelerator:
 
 def test_the_checks_are_listed_without_torch() -> None:
     code = "import sys; from readiness import check_registry; check_registry.discover(); print('torch' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert told.stdout.strip() == "False"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert result.stdout.strip() == "False"
 
 
 def test_this_machine_is_complete_and_consistent() -> None:

@@ -137,9 +137,9 @@ def test_an_error_that_large_messages_alone_have_is_seen(op: str, monkeypatch: p
     monkeypatch.setattr(dist, op, faulty)
     evidence = checked(chips(2), bytes=[8, 524288], most_mib=8.0)
     assert value(evidence, "wrong_results") > 0
-    told = about(evidence, "wrong_results")
-    assert told.startswith(f"{op.removesuffix('_single')}: wrong on rank ")
-    assert told.endswith("rank 1 (cpu:1)")
+    reasons = about(evidence, "wrong_results")
+    assert reasons.startswith(f"{op.removesuffix('_single')}: wrong on rank ")
+    assert reasons.endswith("rank 1 (cpu:1)")
 
 
 @pytest.mark.parametrize(("slow_calls", "least", "most"), [(10**6, 0, 0.05), (6, 0.1, 100)])
@@ -156,9 +156,9 @@ def test_small_groups_that_stay_slow_are_told(slow_calls: int, least: float, mos
     evidence = checked(chips(3), most_mib=0)
     where = {"op": "all_to_all", "group": "2"}
     assert least < value(evidence, "group_bus_share", **where) < most
-    told = about(evidence, "group_bus_share", **where)
-    assert told.startswith("all_to_all of 65536 bytes between rank 0 (cpu:0), rank 1 (cpu:1): ")
-    assert told.endswith(" GB/s between all 3")
+    reasons = about(evidence, "group_bus_share", **where)
+    assert reasons.startswith("all_to_all of 65536 bytes between rank 0 (cpu:0), rank 1 (cpu:1): ")
+    assert reasons.endswith(" GB/s between all 3")
 
 
 def test_the_cpu_has_no_counters_of_links_and_none_is_made_up() -> None:
@@ -230,51 +230,51 @@ def test_links_of_a_simulated_machine(on_simulated_chips: Simulated) -> None:
     assert value(slow, "share_of_raw") < value(healthy, "share_of_raw") / 2
 
 
-def told_of(risen: Any, number: int = 2) -> dict[str, Measurement]:
+def counter_values(risen: Any, number: int = 2) -> dict[str, Measurement]:
     placement = Placement(tuple(facts for facts in chips(number).peers))
     return {item.name: item for item in link_counters.rise_measurements(risen, placement) if isinstance(item, Measurement)}
 
 
 def test_counters_that_not_every_chip_has_prove_no_health() -> None:
-    assert told_of({"cpu:0": {"nvlink_crc_flit": 0}, "cpu:1": None}) == {}
-    assert told_of({"cpu:0": {"ecc_uncorrected": 9}, "cpu:1": {"ecc_uncorrected": 0}}) == {}
-    told = told_of({"cpu:0": {"nvlink_crc_flit": 2}, "cpu:1": None})
-    assert told["link_faults"].value == 2
-    told = told_of({"cpu:0": {"nvlink_crc_flit": 0, "pcie_replays": 4}, "cpu:1": {"nvlink_crc_flit": 0, "pcie_replays": 0}})
-    assert (told["link_faults"].value, told["link_retries"].value) == (0, 4)
-    assert told["link_retries"].about == "pcie_replays of cpu:0 rose by 4"
+    assert counter_values({"cpu:0": {"nvlink_crc_flit": 0}, "cpu:1": None}) == {}
+    assert counter_values({"cpu:0": {"ecc_uncorrected": 9}, "cpu:1": {"ecc_uncorrected": 0}}) == {}
+    reasons = counter_values({"cpu:0": {"nvlink_crc_flit": 2}, "cpu:1": None})
+    assert reasons["link_faults"].value == 2
+    reasons = counter_values({"cpu:0": {"nvlink_crc_flit": 0, "pcie_replays": 4}, "cpu:1": {"nvlink_crc_flit": 0, "pcie_replays": 0}})
+    assert (reasons["link_faults"].value, reasons["link_retries"].value) == (0, 4)
+    assert reasons["link_retries"].about == "pcie_replays of cpu:0 rose by 4"
 
 
 def test_a_chip_with_fewer_links_up_than_another_is_told() -> None:
     placement = Placement(tuple(chips(3).peers))
 
-    def told(*counts: int | None) -> list[Measurement]:
+    def reasons(*counts: int | None) -> list[Measurement]:
         states = {rank: LinkState(None, None if count is None else Links(count)) for rank, count in enumerate(counts)}
         return [item for item in link_counters.links_up(placement, states) if isinstance(item, Measurement)]
 
-    (found,) = told(18, 17, 18)
+    (found,) = reasons(18, 17, 18)
     assert (found.name, found.value, found.samples) == ("links_up_share", 17 / 18, 3)
     assert found.about == "cpu:1 has 17 links up, cpu:0 18"
-    assert [item.value for item in told(8, 8, 8)] == [1]
-    assert told(18, None, 18) == told(None, None, None) == told(0, 0, 0) == []
-    assert [item.value for item in told(0, 18, 18)] == [0]
+    assert [item.value for item in reasons(8, 8, 8)] == [1]
+    assert reasons(18, None, 18) == reasons(None, None, None) == reasons(0, 0, 0) == []
+    assert [item.value for item in reasons(0, 18, 18)] == [0]
     assert list(link_counters.links_up(placement, {})) == []
     assert list(link_counters.links_up(Placement(placement.ranks[:1]), {0: LinkState(None, Links(4))})) == []
 
 
-def told_of_links(*gbps: float | None, host: str | None = None, peers: int | None = None) -> dict[str, Measurement]:
+def link_values(*gbps: float | None, host: str | None = None, peers: int | None = None) -> dict[str, Measurement]:
     """What is told of an all_gather between all ranks, 1 GB of which takes 10 ms, where their links carry so much."""
     times = CollectiveTimes("all_gather", 10**9, tuple(range(len(gbps))), (0.01,), 0)
     reports = tuple((times, LinkState(None, None if rate is None else Links(18, rate, peers))) for rate in gbps)
     facts = list(chips(len(gbps)).peers)
     if host is not None:
         facts[-1] = at(Host(host, ("ssh", host), "10.0.0.1"), facts[-1])
-    told = measurements.bandwidth(RanksOutcome(reports, None, 1.0), Placement(tuple(facts)))
-    return {item.name: item for item in told if isinstance(item, Measurement)}
+    reasons = measurements.bandwidth(RanksOutcome(reports, None, 1.0), Placement(tuple(facts)))
+    return {item.name: item for item in reasons if isinstance(item, Measurement)}
 
 
 def test_what_is_reached_is_held_against_what_links_carry() -> None:
-    found = told_of_links(400.0, 375.0, 400.0, 400.0)
+    found = link_values(400.0, 375.0, 400.0, 400.0)
     assert found["peak_bus_gbps"].value == pytest.approx(75)
     assert found["share_of_links"].value == pytest.approx(0.2)
     assert found["share_of_links"].labels["op"] == "all_gather"
@@ -282,12 +282,12 @@ def test_what_is_reached_is_held_against_what_links_carry() -> None:
         "all_gather of 1000000000 bytes between rank 0 (cpu:0) to rank 3 (cpu:3): 75 GB/s of the 375 GB/s that a chip's links carry"
     )
     for gbps in ((400.0, None), (None, None), (400.0, 0.0)):
-        assert "share_of_links" not in told_of_links(*gbps)
-    assert "share_of_links" not in told_of_links(400.0, 400.0, host="node2"), "between hosts other links count"
-    assert "share_of_links" not in told_of_links(400.0, 400.0, peers=7), "most links go to chips that take no part"
-    assert "share_of_links" not in told_of_links(400.0, 400.0, 400.0, 400.0, peers=1), "bridges join pairs, and the rest is slower"
-    assert told_of_links(400.0, 400.0, peers=1)["share_of_links"].value == pytest.approx(50 / 400)
-    assert told_of_links(400.0, 400.0, 400.0, 400.0, peers=3)["share_of_links"].value == pytest.approx(75 / 400)
+        assert "share_of_links" not in link_values(*gbps)
+    assert "share_of_links" not in link_values(400.0, 400.0, host="node2"), "between hosts other links count"
+    assert "share_of_links" not in link_values(400.0, 400.0, peers=7), "most links go to chips that take no part"
+    assert "share_of_links" not in link_values(400.0, 400.0, 400.0, 400.0, peers=1), "bridges join pairs, and the rest is slower"
+    assert link_values(400.0, 400.0, peers=1)["share_of_links"].value == pytest.approx(50 / 400)
+    assert link_values(400.0, 400.0, 400.0, 400.0, peers=3)["share_of_links"].value == pytest.approx(75 / 400)
 
 
 def test_what_links_carry_is_not_known_where_the_time_was_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,8 +347,8 @@ def test_a_call_is_as_long_as_on_its_slowest_rank_and_the_hosts_share_is_told_ap
     seconds = [[0.001] * 98 + [0.001, 0.05], [0.002] * 98 + [0.1, 0.001]]
     waited = [[0.0] * 98 + [0.0, 0.049], [0.0] * 100]
     reports = tuple((TailTimes(0, tuple(s), tuple(w), 0),) for s, w in zip(seconds, waited, strict=True))
-    told = measurements.bandwidth(RanksOutcome(reports, None, 1.0), Placement(chips(2).peers))
-    found = {(m.name, m.labels.get("host")): m.value for m in told if isinstance(m, Measurement)}
+    reasons = measurements.bandwidth(RanksOutcome(reports, None, 1.0), Placement(chips(2).peers))
+    found = {(m.name, m.labels.get("host")): m.value for m in reasons if isinstance(m, Measurement)}
     assert found["longest_ratio", "included"] == pytest.approx(50)
     assert found["tail_ratio", "included"] == pytest.approx(25)
     assert found["tail_ratio", "excluded"] == pytest.approx(1)

@@ -102,16 +102,16 @@ def test_one_wrong_element_on_one_rank_is_found(monkeypatch: pytest.MonkeyPatch)
 
 def about(evidence: Evidence, name: str) -> list[str]:
     """What the poor values of this name are about."""
-    told = [item.about for item in evidence.measurements if item.name == name and item.about]
-    assert all(len(text) < 300 and "\n" not in text for text in told)
-    return told
+    reasons = [item.about for item in evidence.measurements if item.name == name and item.about]
+    assert all(len(text) < 300 and "\n" not in text for text in reasons)
+    return reasons
 
 
 def test_a_wrong_element_is_told_with_rank_chip_call_and_index(monkeypatch: pytest.MonkeyPatch) -> None:
     support.corrupt("all_reduce", 3, 1, monkeypatch, flip)
-    (told,) = about(checked(sizes=[7, 1023], dtypes=["float32"]), "wrong_elements")
-    assert told.startswith("all_reduce_max in float32, wrong on rank 1 (cpu:0); first in all_reduce_max of 7 x float32 ")
-    assert "(all_reduce number 3), output, index 6: " in told
+    (reasons,) = about(checked(sizes=[7, 1023], dtypes=["float32"]), "wrong_elements")
+    assert reasons.startswith("all_reduce_max in float32, wrong on rank 1 (cpu:0); first in all_reduce_max of 7 x float32 ")
+    assert "(all_reduce number 3), output, index 6: " in reasons
 
 
 def test_a_fault_of_the_last_chip_of_four_is_seen_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,17 +125,17 @@ def test_a_fault_of_the_last_chip_of_four_is_seen_and_named(monkeypatch: pytest.
 def test_a_hang_of_the_twentieth_call_is_told_with_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     support.at_call("all_reduce", 20, 1, support.hang, monkeypatch)
     evidence = checked(sizes=[1, 2, 3, 4], dtypes=["float32", "int64"], patience_s=3.0)
-    (told,) = about(evidence, "completed")
-    assert "rank 1 in all_reduce_" in told
-    assert "(all_reduce number 20)" in told
+    (reasons,) = about(evidence, "completed")
+    assert "rank 1 in all_reduce_" in reasons
+    assert "(all_reduce number 20)" in reasons
 
 
 def test_default_settings_call_all_reduce_often_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     support.at_call("all_reduce", 90, 0, support.fail, monkeypatch)
     evidence = run_check("multichip.collectives")
-    (told,) = about(evidence, "completed")
-    assert told.startswith("caused by rank 0 (cpu:0): rank 0 in ")
-    assert "(all_reduce number 90)" in told
+    (reasons,) = about(evidence, "completed")
+    assert reasons.startswith("caused by rank 0 (cpu:0): rank 0 in ")
+    assert "(all_reduce number 90)" in reasons
 
 
 def test_a_nan_is_a_wrong_element(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,8 +186,8 @@ def test_results_that_change_from_run_to_run_are_counted(monkeypatch: pytest.Mon
     evidence = checked(sizes=[1], dtypes=["float32"], largest=0)
     assert value(evidence, "repeat_mismatches", dtype="float32", op="all_reduce_sum") == 1
     assert value(evidence, "repeat_spread", dtype="float32", op="all_reduce_sum") == pytest.approx(2**-20, rel=0.1)
-    (told,) = about(evidence, "repeat_mismatches")
-    assert "1 of 6 results differ from the first of rank 0 (cpu:0); the first is repetition 1 on rank 1 (cpu:0)" in told
+    (reasons,) = about(evidence, "repeat_mismatches")
+    assert "1 of 6 results differ from the first of rank 0 (cpu:0); the first is repetition 1 on rank 1 (cpu:0)" in reasons
 
 
 def test_a_sum_in_place_of_a_mean_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +255,7 @@ def test_what_a_library_is_known_to_lack_is_not_asked_for(monkeypatch: pytest.Mo
     assert value(evidence, "completed") == 1, evidence.reason
     assert value(evidence, "unsupported", op="all_reduce_prod", dtype="bfloat16") == 1
     assert value(evidence, "unsupported", op="all_reduce_prod", dtype="float32") == 0
-    assert any("a limit of the stand-in" in told for told in about(evidence, "unsupported"))
+    assert any("a limit of the stand-in" in reasons for reasons in about(evidence, "unsupported"))
 
 
 def test_a_sum_that_is_rounded_at_every_step_has_an_error_beyond_rounding(monkeypatch: pytest.MonkeyPatch) -> None:

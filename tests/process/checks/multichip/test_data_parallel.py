@@ -95,10 +95,10 @@ def test_a_gradient_that_is_off_on_one_rank_is_found(monkeypatch: pytest.MonkeyP
     evidence = checked(steps=5)
     assert value(evidence, "replicas_differ") == 5
     assert value(evidence, "gradient_norm_difference") > 1e-4
-    told = {item.name: item.about for item in evidence.measurements}
-    assert told["replicas_differ"] == "from step 0 on, parameters on rank 1 (cpu:0) differ from those on rank 0 (cpu:0)"
-    assert (told["gradient_norm_difference"] or "").startswith("the gradient's norm at step ")
-    assert "on 2 ranks" in (told["loss_difference"] or "")
+    reasons = {item.name: item.about for item in evidence.measurements}
+    assert reasons["replicas_differ"] == "from step 0 on, parameters on rank 1 (cpu:0) differ from those on rank 0 (cpu:0)"
+    assert (reasons["gradient_norm_difference"] or "").startswith("the gradient's norm at step ")
+    assert "on 2 ranks" in (reasons["loss_difference"] or "")
 
 
 def test_gradients_that_are_not_exchanged_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,9 +141,9 @@ def test_a_rank_that_fails_is_named_and_no_difference_is_told(
     monkeypatch.setattr(types.RankContext, "step", step)
     evidence = checked(steps=5)
     assert value(evidence, "completed") == 0
-    (told,) = [item.about for item in evidence.measurements if item.name == "completed"]
-    assert (told or "").startswith("caused by rank 1 (cpu:0): rank 1")
-    assert "forward of step 3" in (told or "")
+    (reasons,) = [item.about for item in evidence.measurements if item.name == "completed"]
+    assert (reasons or "").startswith("caused by rank 1 (cpu:0): rank 1")
+    assert "forward of step 3" in (reasons or "")
     (row,) = [row for row in evidence.rows if "trouble" in row]
     assert (row["trouble"], row["culprit_ranks"], row["ranks"]) == (what, "1", 2)
     assert figures(evidence, "loss_difference") == []

@@ -46,11 +46,11 @@ def checked(
 
 
 def about(evidence: Evidence, name: str, **where: str) -> str:
-    (told,) = [
+    (reply,) = [
         item.about or "" for item in evidence.measurements if item.name == name and where.items() <= dict(item.labels).items()
     ]
-    assert len(told) < 300
-    return told
+    assert len(reply) < 300
+    return reply
 
 
 def test_nothing_is_noticed_where_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,7 +292,7 @@ def test_links_are_cut_only_where_all_data_pass_through_tcp() -> None:
     assert parent._no_links_to_cut(cpu()) is None or os.uname().sysname != "Linux"
 
 
-def told(words: str) -> RankResponse:
+def reply(words: str) -> RankResponse:
     return RankResponse((Noticed(1.0, words),), None, None, words)
 
 
@@ -309,7 +309,7 @@ def told(words: str) -> RankResponse:
     ],
 )
 def test_who_is_named_by_a_stack(words: Sequence[str], named: set[int]) -> None:
-    assert measurements.named_by_stack({rank: told(text) for rank, text in enumerate(words)}) == named
+    assert measurements.named_by_stack({rank: reply(text) for rank, text in enumerate(words)}) == named
 
 
 def test_every_fault_has_a_drill_and_the_one_without_comes_first() -> None:

@@ -37,7 +37,7 @@ def job(own_store: bool, *, done: bool = True, code: int | None = 0, fault_at: f
     return Job(own_store, found, fault_at, code, "" if done else "RuntimeError: Connection refused", 60.0)
 
 
-def told(monkeypatch: pytest.MonkeyPatch, jobs: list[Job]) -> dict[tuple[str, str], Measurement]:
+def measured(monkeypatch: pytest.MonkeyPatch, jobs: list[Job]) -> dict[tuple[str, str], Measurement]:
     given = iter(jobs)
     monkeypatch.setattr(parent, "job", lambda *_: next(given))
     items = list(parent.restarts(chips(2), place(chips(2)), Path("/nowhere"), tries=2, limits=Limits(60.0, 60.0, 1.0)))
@@ -45,7 +45,7 @@ def told(monkeypatch: pytest.MonkeyPatch, jobs: list[Job]) -> dict[tuple[str, st
 
 
 def test_jobs_that_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = told(monkeypatch, [job(True), job(True), job(False), job(False)])
+    found = measured(monkeypatch, [job(True), job(True), job(False), job(False)])
     assert found["restarted", "own"].value == found["restarted", "shared"].value == found["completed", ""].value == 1
     assert found["restart_s", "own"].value == 4.0
     assert found["wrong_results", "own"].value == 0
@@ -91,7 +91,7 @@ def test_a_pause_of_the_parent_counts_for_no_deadline(
 
 @pytest.mark.parametrize(("code", "words"), [(None, "did not end"), (1, "ended with exit code 1")])
 def test_a_job_that_does_not_come_back_is_told(monkeypatch: pytest.MonkeyPatch, code: int | None, words: str) -> None:
-    found = told(monkeypatch, [job(True), job(True), job(False, done=False, code=code), job(False)])
+    found = measured(monkeypatch, [job(True), job(True), job(False, done=False, code=code), job(False)])
     assert found["restarted", "own"].value == 1
     assert found["restarted", "shared"].value == 0.5
     about = found["restarted", "shared"].about
@@ -101,7 +101,7 @@ def test_a_job_that_does_not_come_back_is_told(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_job_that_never_failed_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = told(monkeypatch, [job(True, done=False, code=1, fault_at=None)])
+    found = measured(monkeypatch, [job(True, done=False, code=1, fault_at=None)])
     assert list(found) == [("completed", "")]
     assert found["completed", ""].value == 0
 
@@ -109,14 +109,14 @@ def test_a_job_that_never_failed_proves_nothing(monkeypatch: pytest.MonkeyPatch)
 def test_a_job_that_finds_no_room_on_the_disk_proves_nothing_either(monkeypatch: pytest.MonkeyPatch) -> None:
     full = replace(job(True, done=False, code=1, fault_at=None), words="OSError: [Errno 28] No space left on device")
     with pytest.raises(OSError, match="No space left"):
-        told(monkeypatch, [full])
+        measured(monkeypatch, [full])
     monkeypatch.setattr(disk, "full", lambda folders: str(*folders))
     with pytest.raises(OSError, match="/nowhere is full: RuntimeError: Connection refused"):
-        told(monkeypatch, [job(True, done=False, code=1)])
+        measured(monkeypatch, [job(True, done=False, code=1)])
 
 
 def test_wrong_sums_are_counted_and_laid_on_a_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = told(monkeypatch, [job(True, wrong=3), job(True), job(False), job(False)])["wrong_results", "own"]
+    wrong = measured(monkeypatch, [job(True, wrong=3), job(True), job(False), job(False)])["wrong_results", "own"]
     assert wrong.value == 12
     assert wrong.about == "rank 0 (cpu:0) in round 0"
 

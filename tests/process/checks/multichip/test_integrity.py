@@ -25,7 +25,7 @@ def checked(accelerator: Accelerator | None = None, **settings: Any) -> Evidence
     return evidence
 
 
-def told(evidence: Evidence) -> str:
+def verdict_text(evidence: Evidence) -> str:
     """What the poor values are about, all of them of one culprit."""
     abouts = {(item.about or "").partition(": ")[2] for item in evidence.measurements if item.value and item.name == "wrong_results"}
     (about,) = abouts
@@ -64,7 +64,7 @@ def test_a_link_in_one_direction_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     evidence = checked()
     assert value(evidence, "wrong_results", work="transfer") == 10
     assert value(evidence, "wrong_results", work="all_gather") == 0
-    assert told(evidence) == "the link from rank 3 (cpu:3) to rank 0 (cpu:0); seen 10 times in 1 places"
+    assert verdict_text(evidence) == "the link from rank 3 (cpu:3) to rank 0 (cpu:0); seen 10 times in 1 places"
     (row,) = [row for row in evidence.rows if "suspect" in row]
     assert (row["suspect"], row["chips"]) == ("link", "cpu:0, cpu:3")
 
@@ -81,7 +81,7 @@ def test_a_rank_that_computes_wrongly_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.Tensor, "__matmul__", faulty)
     evidence = checked()
     assert value(evidence, "wrong_results", work="compute") == 50
-    assert told(evidence).startswith("rank 1 (cpu:1) computes wrong results")
+    assert verdict_text(evidence).startswith("rank 1 (cpu:1) computes wrong results")
 
 
 def test_a_rank_that_is_outvoted_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_a_rank_that_is_outvoted_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(torch, "mm", rounded)
     evidence = checked()
-    assert told(evidence) == "rank 2 (cpu:2) computes wrong results; seen once"
+    assert verdict_text(evidence) == "rank 2 (cpu:2) computes wrong results; seen once"
     (row,) = [row for row in evidence.rows if "computes_otherwise" in row]
     assert (row["chip"], row["computes_otherwise"]) == ("cpu:2", "product in float32")
 
@@ -125,7 +125,7 @@ def test_a_planted_culprit_is_named(name: str, on_simulated_chips: Simulated) ->
     planted, words = CULPRITS[name]
     evidence = on_simulated_chips("multichip.integrity", machine(planted, chips=4), **{**SMALL, "rounds": 30, "products": 30})
     assert value(evidence, "completed") == 1
-    assert told(evidence).startswith(words + "; seen ")
+    assert verdict_text(evidence).startswith(words + "; seen ")
 
 
 def test_a_healthy_simulated_machine_is_right(on_simulated_chips: Simulated) -> None:

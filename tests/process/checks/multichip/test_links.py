@@ -97,9 +97,9 @@ def test_one_wrong_sum_in_five_hundred_names_call_and_rank(monkeypatch: pytest.M
     evidence = checked(repeats=1200)
     assert value(evidence, "wrong_elements", op="all_reduce") >= 2  # how many calls fit into the time differs
     assert value(evidence, "wrong_elements", op="send_recv") == 0
-    told = about(evidence, "wrong_elements")
-    assert "rank 2 (cpu:2), all_reduce number 500" in told
-    assert "at index 5" in told
+    reasons = about(evidence, "wrong_elements")
+    assert "rank 2 (cpu:2), all_reduce number 500" in reasons
+    assert "at index 5" in reasons
     assert value(evidence, "rank_mismatches") >= 1
     assert "hold different sums" in about(evidence, "rank_mismatches")
 
@@ -107,9 +107,9 @@ def test_one_wrong_sum_in_five_hundred_names_call_and_rank(monkeypatch: pytest.M
 def test_a_fault_in_one_type_is_told_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     spoil("all_reduce", 1, lambda _, tensor: tensor.dtype is torch.bfloat16 and tensor[0].add_(2), monkeypatch)
     evidence = checked()
-    told = about(evidence, "wrong_elements")
-    assert told.startswith("all_reduce in bfloat16: ")
-    assert "in every case with rank 1 (cpu:1)" in told
+    reasons = about(evidence, "wrong_elements")
+    assert reasons.startswith("all_reduce in bfloat16: ")
+    assert "in every case with rank 1 (cpu:1)" in reasons
 
 
 def test_all_ranks_wrong_alike_is_no_mismatch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,18 +212,18 @@ def test_a_chip_that_takes_thirty_percent_longer_is_named(on_simulated_chips: Si
     slow = machine(defect("slow", "mm", severity=1 / 1.3, chip=[2]), chips=4)
     evidence = on_simulated_chips("multichip.links", slow, **SMALL)
     assert value(evidence, "straggler_share", load="alone") < 0.8
-    told = about(evidence, "straggler_share", load="alone")
-    assert told.startswith("rank 2 (sim:2): a product of width ")
-    assert told.endswith(" turns")
+    reasons = about(evidence, "straggler_share", load="alone")
+    assert reasons.startswith("rank 2 (sim:2): a product of width ")
+    assert reasons.endswith(" turns")
 
 
 def test_a_rank_that_was_slow_for_a_while_alone_is_given_further_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever shares the host with it may have been what was slow."""
-    asked = {"turns": 0}
+    requested = {"turns": 0}
 
     def products(context: Any) -> dict[str, float]:
-        asked["turns"] += 1
-        return {"256": 4e-4 if context.rank == 1 and asked["turns"] <= 8 else 2e-4}
+        requested["turns"] += 1
+        return {"256": 4e-4 if context.rank == 1 and requested["turns"] <= 8 else 2e-4}
 
     monkeypatch.setattr(stragglers, "_products", products)
     evidence = checked(chips(2))
@@ -236,11 +236,11 @@ def test_a_rank_that_was_slow_for_a_while_alone_is_given_further_turns(monkeypat
 
 def test_the_luck_of_another_makes_no_rank_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy host a rank may once be much faster than all are in the other turns, in which this one may even be ahead."""
-    asked = {"turns": 0}
+    requested = {"turns": 0}
 
     def products(context: Any) -> dict[str, float]:
-        asked["turns"] += 1
-        return {"256": 2.9e-4 if context.rank == 1 else 2e-4 if asked["turns"] == 3 else 3e-4}
+        requested["turns"] += 1
+        return {"256": 2.9e-4 if context.rank == 1 else 2e-4 if requested["turns"] == 3 else 3e-4}
 
     monkeypatch.setattr(stragglers, "_products", products)
     assert value(checked(chips(2)), "straggler_share", load="alone") == 1.0
@@ -292,9 +292,9 @@ def test_a_hang_of_the_twentieth_sum_is_told_with_its_number(number: int, monkey
     evidence = checked(chips(number), patience_s=3.0)
     assert value(evidence, "completed") == 0
     assert values(evidence, "link_speed_kept") == [], "what came after the sums nobody knows"
-    told = about(evidence, "completed")
-    assert "rank 1" in told
-    assert "in all_reduce number 20" in told
+    reasons = about(evidence, "completed")
+    assert "rank 1" in reasons
+    assert "in all_reduce number 20" in reasons
 
 
 def test_what_was_wrong_before_a_hang_is_still_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,9 +308,9 @@ def test_what_was_wrong_before_a_hang_is_still_told(monkeypatch: pytest.MonkeyPa
 
 def test_a_rank_that_hangs_at_work_of_its_own_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stragglers, "_products", lambda context: support.hang() if context.rank == 2 else {"256": 1e-3})
-    told = about(checked(patience_s=3.0), "completed")
-    assert told.startswith("caused by rank 2 (cpu:2)")
-    assert "products of rank 2 alone" in told
+    reasons = about(checked(patience_s=3.0), "completed")
+    assert reasons.startswith("caused by rank 2 (cpu:2)")
+    assert "products of rank 2 alone" in reasons
 
 
 def test_a_hang_of_a_transfer_names_its_pair(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,12 +380,12 @@ def call_report(calls: list[tuple[int, float, float]]) -> CallReport:
     return CallReport("all_reduce", (0, 1), CallTimings(calls).summary(0.4), "small")
 
 
-def told_of(*stalls: tuple[tuple[float, float], ...]) -> dict[str, float]:
+def link_values(*stalls: tuple[tuple[float, float], ...]) -> dict[str, float]:
     """What is measured of a group whose one long call began at 5 s and took 4 s, with these stalls on its ranks."""
     report = call_report([(number, number * 0.1, 4.0 if number == 50 else 0.001) for number in range(100)])
     outcome = RanksOutcome(tuple((report, HostStalls(of_rank)) if of_rank else (report,) for of_rank in stalls), None, 1.0)
-    told = measurements.links(outcome, Placement((cpu().facts,) * 2))
-    return {item.name: float(item.value) for item in told if isinstance(item, Measurement)}
+    reasons = measurements.links(outcome, Placement((cpu().facts,) * 2))
+    return {item.name: float(item.value) for item in reasons if isinstance(item, Measurement)}
 
 
 @pytest.mark.parametrize(
@@ -400,15 +400,15 @@ def told_of(*stalls: tuple[tuple[float, float], ...]) -> dict[str, float]:
     ],
 )  # fmt: skip
 def test_a_host_that_stands_still_is_no_link_that_went_away(stalls: Any, interruptions: int) -> None:
-    assert told_of(*stalls)["interruptions"] == interruptions
+    assert link_values(*stalls)["interruptions"] == interruptions
 
 
 @pytest.mark.parametrize(("longest", "times", "interruptions"), [(0.9, 2, 0), (0.9, 3, 3), (1.6, 1, 1), (0.3, 9, 0)])
 def test_short_interruptions_count_where_they_come_back(longest: float, times: int, interruptions: int) -> None:
     calls = [(number, number * 2.0, longest if number < times else 0.001) for number in range(100)]
     report = call_report(calls)
-    told = measurements.links(RanksOutcome(((report,), (report,)), None, 1.0), Placement((cpu().facts,) * 2))
-    found = [item.value for item in told if isinstance(item, Measurement) and item.name == "interruptions"]
+    reasons = measurements.links(RanksOutcome(((report,), (report,)), None, 1.0), Placement((cpu().facts,) * 2))
+    found = [item.value for item in reasons if isinstance(item, Measurement) and item.name == "interruptions"]
     assert found == [interruptions]
 
 

@@ -56,23 +56,23 @@ def failed(evidence: Evidence) -> set[str]:
     """The measures that break a limit of `general`, or of `qwen3-dense` for AdamW, which is as strict for eight chips."""
     general = profiles.load("general", checks())
     dense = [item for item in profiles.load("qwen3-dense", checks()).requirements if item.id.endswith("-adamw")]
-    asked = [item for item in general.requirements if item.check == "multichip.parallelism"]
-    asked += [dataclasses.replace(item, where={"optimizer": "adamw", "dtype": "float32"}) for item in dense]
-    assert {item.measure for item in asked} >= set(MEASURES)
+    required = [item for item in general.requirements if item.check == "multichip.parallelism"]
+    required += [dataclasses.replace(item, where={"optimizer": "adamw", "dtype": "float32"}) for item in dense]
+    assert {item.measure for item in required} >= set(MEASURES)
     assert len(dense) == 2
     return {
         item.measure
-        for item in asked
+        for item in required
         for measurement in evidence.measurements
         if judge.matches(measurement, item) and not judge.satisfies(measurement.value, item.limit)
     }
 
 
 def about(evidence: Evidence, name: str) -> str:
-    (told,) = {item.about for item in evidence.measurements if item.name == name}
-    assert told is not None
-    assert len(told) < 300
-    return told
+    (reason,) = {item.about for item in evidence.measurements if item.name == name}
+    assert reason is not None
+    assert len(reason) < 300
+    return reason
 
 
 @pytest.mark.parametrize(
@@ -355,9 +355,9 @@ def test_a_rank_that_fails_in_one_mode_is_named_and_the_others_go_on(
     spoilt(ExpertParallel, monkeypatch, before=at_step_two)
     evidence = checked(modes=["ddp", "expert-qwen", "context-ring"])
     assert value(evidence, "completed", mode="expert-qwen") == 0
-    told = next(item.about or "" for item in evidence.measurements if item.name == "completed" and not item.value)
-    assert "rank 1 (cpu:1)" in told
-    assert "expert-qwen, sgd, float32: update of step 1" in told
+    reason = next(item.about or "" for item in evidence.measurements if item.name == "completed" and not item.value)
+    assert "rank 1 (cpu:1)" in reason
+    assert "expert-qwen, sgd, float32: update of step 1" in reason
     (row,) = [row for row in evidence.rows if "trouble" in row]
     assert (row["trouble"], row["ranks"]) == (what, 2)
     assert values(evidence, "loss_difference", mode="expert-qwen") == []

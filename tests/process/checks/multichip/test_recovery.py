@@ -46,9 +46,9 @@ def checked(number: int = 2, stack: Any = None, **settings: Any) -> Evidence:
 
 
 def about(evidence: Evidence, name: str) -> list[str]:
-    told = [item.about for item in evidence.measurements if item.name == name and item.about]
-    assert all(len(text) < 300 for text in told)
-    return told
+    reasons = [item.about for item in evidence.measurements if item.name == name and item.about]
+    assert all(len(text) < 300 for text in reasons)
+    return reasons
 
 
 @pytest.mark.parametrize("number", [2, pytest.param(4, marks=pytest.mark.slow)])
@@ -83,8 +83,8 @@ def test_a_lost_optimizer_state_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     evidence = checked()
     assert value(evidence, "completed") == 1
     assert max(values(evidence, "state_mismatches", **PARALLEL)) == 2  # once after each resume
-    told = about(evidence, "state_mismatches")
-    assert told[0].startswith("data parallel: exp_avg_sq of head.weight on rank 1 (cpu:1) differs from what was saved")
+    reasons = about(evidence, "state_mismatches")
+    assert reasons[0].startswith("data parallel: exp_avg_sq of head.weight on rank 1 (cpu:1) differs from what was saved")
     assert min(values(evidence, "resume_mismatches")) > 0  # of each way to train
 
 
@@ -165,9 +165,9 @@ def outcome(*losses: float) -> RanksOutcome:
 def test_a_device_that_does_not_repeat_itself_is_held_to_what_it_can(
     resumed: float, again: float | None, mismatches: int
 ) -> None:
-    told = Resumed(outcome(3.0, 2.0), (outcome(3.0, resumed),), (), None if again is None else outcome(3.0, again))
+    reasons = Resumed(outcome(3.0, 2.0), (outcome(3.0, resumed),), (), None if again is None else outcome(3.0, again))
     placement = Placement((cpu().facts,))
-    found = [item for item in measurements.resumed(told, placement) if isinstance(item, Measurement)]
+    found = [item for item in measurements.resumed(reasons, placement) if isinstance(item, Measurement)]
     assert [item.value for item in found if item.name == "resume_mismatches"] == [mismatches]
 
 

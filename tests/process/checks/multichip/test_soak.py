@@ -330,12 +330,12 @@ def test_weights_that_change_between_ranks_are_counted(monkeypatch: pytest.Monke
     healthy_train = soak_rank.SoakTraining._train
 
     def train(self: soak_rank.SoakTraining, begin: int) -> Any:
-        loss, told = healthy_train(self, begin)
+        loss, digest = healthy_train(self, begin)
         if self.context.rank == 1 and begin == 2:
             with torch.no_grad():
                 next(self.model.parameters()).view(torch.int32)[0, 0] ^= 1
-            told = self._digest()
-        return loss, told
+            digest = self._digest()
+        return loss, digest
 
     monkeypatch.setattr(soak_rank.SoakTraining, "_train", train)
     evidence = checked(chips(2), seconds=4.0)
@@ -391,13 +391,13 @@ def test_training_that_is_wrong_once_is_a_fault(
     monkeypatch.setattr(soak_rank, "FIRST_COMPARISONS", first)
 
     def train(self: soak_rank.SoakTraining, begin: int) -> Any:
-        loss, told = healthy_train(self, begin)
+        loss, digest = healthy_train(self, begin)
         self.turn = getattr(self, "turn", 0) + 1  # type: ignore[attr-defined]
         if self.turn == turn and self.context.rank in ranks:  # type: ignore[attr-defined]
             with torch.no_grad():
                 next(self.model.parameters())[0, 0] += 1e-3
-            told = self._digest()
-        return loss, told
+            digest = self._digest()
+        return loss, digest
 
     monkeypatch.setattr(soak_rank.SoakTraining, "_train", train)
     evidence = checked(chips(2), seconds=4.0)
@@ -427,8 +427,8 @@ def test_training_that_never_repeats_is_no_fault_of_a_chip(monkeypatch: pytest.M
     assert values(evidence, "faults") == [], "nor a good word for one"
     assert values(evidence, "chip_mtbf_h") == []
     assert any(row.get("unrepeatable") for row in evidence.rows)
-    (told,) = [row["proves"] for row in evidence.rows if "proves" in row]
-    assert "this proves nothing, because training steps are not reproducible" in told
+    (digest,) = [row["proves"] for row in evidence.rows if "proves" in row]
+    assert "this proves nothing, because training steps are not reproducible" in digest
 
 
 def measured(account: SoakTotals) -> dict[str, float]:
@@ -441,8 +441,8 @@ def test_no_round_is_no_good_word() -> None:
     assert measured(account)["faults"] > 0, "what was seen is told"
     account = SoakTotals(begun=account.begun, ended="")
     assert measured(account) == {"exposure_chip_hours": 0}
-    (told,) = [item.cells["proves"] for item in measurements(account) if isinstance(item, Row) and "proves" in item.cells]
-    assert told.endswith("this proves nothing, because no round finished")
+    (digest,) = [item.cells["proves"] for item in measurements(account) if isinstance(item, Row) and "proves" in item.cells]
+    assert digest.endswith("this proves nothing, because no round finished")
 
 
 @pytest.mark.parametrize(("uncompared", "silent"), [((0, 80), False), ((40, 80), False), ((41, 80), True), ((80, 80), True)])
@@ -452,8 +452,8 @@ def test_operations_that_never_repeat_are_told_and_vouch_for_nothing(uncompared:
     found = measured(account)
     assert ("faults" in found, "job_mtbf_h" in found) == (not silent, not silent)
     assert found["compared_share"] == (81 - uncompared[0]) / 81
-    (told,) = [item.cells["does_not_prove"] for item in measurements(account) if isinstance(item, Row) and "proves" in item.cells]
-    assert (f"{uncompared[0]} of 80 operations differ from call to call" in told) == (uncompared[0] > 0)
+    (digest,) = [item.cells["does_not_prove"] for item in measurements(account) if isinstance(item, Row) and "proves" in item.cells]
+    assert (f"{uncompared[0]} of 80 operations differ from call to call" in digest) == (uncompared[0] > 0)
 
 
 def test_a_world_has_a_round_however_little_time_is_left() -> None:

@@ -80,10 +80,10 @@ def computing(true_call: Call, other: Other, changed: list[str]) -> Call:
         except (RuntimeError, TypeError, ValueError, IndexError):  # it has no such dtype, or no such dimension
             return result
         with torch.no_grad():
-            for mine, theirs in zip(own, found, strict=False):
-                if mine.dtype in _WIDER and mine.shape == theirs.shape and mine.numel():
+            for mine, foreign in zip(own, found, strict=False):
+                if mine.dtype in _WIDER and mine.shape == foreign.shape and mine.numel():
                     before = mine.clone()
-                    mine.copy_(theirs)
+                    mine.copy_(foreign)
                     changed.extend([name] if not torch.equal(before, mine) else [])
         return result
 
@@ -96,5 +96,5 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 def _shared(own: Sequence[torch.Tensor], arguments: Sequence[Any]) -> bool:
     """Whether a result is a view of what was given."""
-    theirs = {tensor.untyped_storage().data_ptr() for tensor in _tensors(list(arguments)) if tensor.numel()}
-    return any(tensor.untyped_storage().data_ptr() in theirs for tensor in own if tensor.numel())
+    foreign = {tensor.untyped_storage().data_ptr() for tensor in _tensors(list(arguments)) if tensor.numel()}
+    return any(tensor.untyped_storage().data_ptr() in foreign for tensor in own if tensor.numel())

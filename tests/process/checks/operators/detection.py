@@ -62,9 +62,9 @@ NOTHING = "nothing is wrong with it"
 
 def table(workload: str, seed: int, only: Sequence[str] = ()) -> list[dict[str, str]]:
     """For each operator in each dtype, each defect: what became of it. Two processes: those that fork compute no gradient."""
-    told = inside(chip(memory_gib=8.0), partial(_mild, workload, seed, tuple(only)), limit_s=7200.0)
-    fatal = inside(chip(memory_gib=8.0), partial(_fatal, workload, seed, told["kernels"]), limit_s=7200.0)
-    return [*told["rows"], *fatal]
+    result = inside(chip(memory_gib=8.0), partial(_mild, workload, seed, tuple(only)), limit_s=7200.0)
+    fatal = inside(chip(memory_gib=8.0), partial(_fatal, workload, seed, result["kernels"]), limit_s=7200.0)
+    return [*result["rows"], *fatal]
 
 
 def _prepared(workload: str, seed: int) -> tuple[Any, Any, Any, Any]:
@@ -103,7 +103,7 @@ def _mild(workload: str, seed: int, only: Sequence[str]) -> Any:
     for index, group in enumerate(op_groups):
         if only and group.name.removeprefix("aten::") not in only:
             continue
-        seen = _heard(device, partial(_play, accelerator, loaded, group))
+        seen = _unhandled(device, partial(_play, accelerator, loaded, group))
         forward, backward = _chosen(group.name, seen, False), _chosen(group.name, seen, True)
         kernels.append([index, forward])
         for plant in PLANTS:
@@ -151,7 +151,7 @@ def _row(workload: str, group: Any, plant: Plant, word: str, detail: str) -> dic
     return {"workload": workload, "operator": group.label, "defect": plant.name, "outcome": word, "detail": detail}
 
 
-def _heard(device: Any, play: Any) -> dict[tuple[str, bool], bool]:
+def _unhandled(device: Any, play: Any) -> dict[tuple[str, bool], bool]:
     """The kernels that reach the chip meanwhile: by name and whether in a gradient; whether they give floats."""
     import torch
 

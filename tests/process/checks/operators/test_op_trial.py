@@ -38,15 +38,15 @@ def silent(phase: Phase) -> None:
 
 def cotangents_of(caller: OpCaller, sample: Sample, *, wide: bool) -> torch.Tensor:
     """Those that a call starts from, heard where a cotangent may be moved."""
-    heard: list[torch.Tensor] = []
+    noted: list[torch.Tensor] = []
 
     def move(cotangent: torch.Tensor) -> torch.Tensor:
-        heard.append(cotangent)
+        noted.append(cotangent)
         return cotangent
 
     given = sample.converted(widened if wide else torch.clone, CPU, widen=wide)
     caller.call(given, True, silent, move)
-    return heard[0]
+    return noted[0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

@@ -12,13 +12,13 @@ from readiness.probes.operators import cpu_fallback
 from tests.support import value
 from tests.support.operators import about, detail, gelu, gelu_gradient, outcomes, sweep
 
-SAID = "The operator 'aten::{}' is not currently supported on the MPS backend and will fall back to run on the CPU."
+WARNING = "The operator 'aten::{}' is not currently supported on the MPS backend and will fall back to run on the CPU."
 
 
 def warn(operator: str) -> None:
     """As PyTorch does: once per process, unless told to warn always."""
     if torch.is_warn_always_enabled():
-        warnings.warn(SAID.format(operator), UserWarning, stacklevel=1)
+        warnings.warn(WARNING.format(operator), UserWarning, stacklevel=1)
 
 
 def test_forward(override: Callable[..., None]) -> None:
@@ -29,7 +29,7 @@ def test_forward(override: Callable[..., None]) -> None:
     override("gelu", kernel)
     evidence = sweep(dtypes=("float32", "bfloat16"))
     assert outcomes(evidence) == {"nn.functional.gelu": ("CPU fallback", "forward")}
-    assert detail(evidence, "nn.functional.gelu") == SAID.format("gelu")
+    assert detail(evidence, "nn.functional.gelu") == WARNING.format("gelu")
     assert about(evidence, "fallbacks") == "cpu:0: nn.functional.gelu in float32: runs on the CPU"
     for dtype in ("float32", "bfloat16"):
         assert value(evidence, "fallbacks", dtype=dtype) == 1
@@ -71,7 +71,7 @@ def test_other_warnings_are_none(override: Callable[..., None]) -> None:
 @pytest.mark.parametrize(
     ("text", "counts"),
     [
-        (SAID.format("sort"), True),
+        (WARNING.format("sort"), True),
         ("CAUTION: The operator 'aten::isin' is not currently supported on the NPU backend and will fall back to run\n"
          "on the CPU. This may have performance implications.", True),
         ("Aten Op fallback from XPU to CPU happends.", True),
@@ -82,8 +82,8 @@ def test_other_warnings_are_none(override: Callable[..., None]) -> None:
     ],
 )  # fmt: skip
 def test_words(text: str, counts: bool) -> None:
-    told: list[str] = []
-    with cpu_fallback.watched(told.append):
+    reasons: list[str] = []
+    with cpu_fallback.watched(reasons.append):
         warnings.warn(text, UserWarning, stacklevel=1)
         warnings.warn(text, UserWarning, stacklevel=1)
-    assert len(told) == (2 if counts else 0)
+    assert len(reasons) == (2 if counts else 0)

@@ -44,8 +44,8 @@ def test_misread_forward(override: Callable[..., None], misread: Misread, layout
         ("nn.functional.gelu", name, "wrong", "forward")
     ]
     assert found[0]["detail"].startswith(f"{layout}: ")
-    told = [measurement.about for measurement in evidence.measurements if measurement.name == "wrong" and measurement.value]
-    assert told == [f"cpu:0: nn.functional.gelu in {name}: wrong {layout}"]
+    reasons = [measurement.about for measurement in evidence.measurements if measurement.name == "wrong" and measurement.value]
+    assert reasons == [f"cpu:0: nn.functional.gelu in {name}: wrong {layout}"]
 
 
 @pytest.mark.parametrize(("misread", "layout"), [(ignore_strides, STRIDED), (ignore_offset, OFFSET)])

@@ -50,8 +50,8 @@ def test_a_healthy_cpu() -> None:
     assert value(evidence, "backward_coverage", dtype="bfloat16", weight="calls") == 1.0
     assert 0 < value(evidence, "full_size_share") <= 1
     assert {measurement.labels.get("extent") for measurement in evidence.measurements} == {"chosen", None}
-    told = {row["operator"]: row for row in evidence.rows}
-    assert "positions" in told["aten::mm"]["largest"]
+    rows = {row["operator"]: row for row in evidence.rows}
+    assert "positions" in rows["aten::mm"]["largest"]
 
 
 def test_a_silent_trip_to_the_host_is_a_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,8 +216,8 @@ def test_where_nothing_could_be_judged_nothing_is_known_to_stand_in_no_way() -> 
     of_silu = [group for group in replay.op_groups(loaded) if group.name == "aten::silu"]
     assert of_silu
     for reached in (True, False):
-        tally = WorkloadSummary("cpu:0", loaded, [(group, ReplayResult(Outcome.UNJUDGED, reached=reached)) for group in of_silu])
-        assert {item.name for item in tally.measurements()} == {"operators", "unjudged"}
+        totals = WorkloadSummary("cpu:0", loaded, [(group, ReplayResult(Outcome.UNJUDGED, reached=reached)) for group in of_silu])
+        assert {item.name for item in totals.measurements()} == {"operators", "unjudged"}
 
 
 def test_unable_when_no_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,13 +29,13 @@ MACHINES = {
 def measured(name: str, *, left_out: str = "") -> Evidence:
     """The evidence of `multichip.bandwidth` on a machine, as far as what follows looks at it."""
     machine = MACHINES[name]
-    told: Iterable[Measurement] = [
+    items: Iterable[Measurement] = [
         Measurement("peak_bus_gbps", machine["all_gather"], WHERE | {"op": "all_gather"}),
         Measurement("peak_bus_gbps", machine["all_to_all"], WHERE | {"op": "all_to_all"}),
         Measurement("latency_us", machine["latency"], WHERE | {"op": "all_to_all", "group": "8", "bytes": "8"}),
         Measurement("group_bus_share", machine["two"], WHERE | {"op": "all_reduce", "group": "2", "bytes": "2097152"}),
     ]
-    return Evidence("multichip.bandwidth", Status.MEASURED, measurements=tuple(item for item in told if item.name != left_out))
+    return Evidence("multichip.bandwidth", Status.MEASURED, measurements=tuple(item for item in items if item.name != left_out))
 
 
 def judged(name: str, model: str, use: Use, *, left_out: str = "") -> dict[str, Outcome]:
@@ -98,8 +98,8 @@ def test_two_chips_have_no_smaller_group() -> None:
     ("ratio", "outcome"), [(1.0, Outcome.PASS), (1.5, Outcome.PASS), (1.6, Outcome.FAIL), (2.0, Outcome.FAIL), (None, Outcome.UNKNOWN)]
 )
 def test_exchanges_that_take_turns_with_computing_are_told(ratio: float | None, outcome: Outcome) -> None:
-    told = [] if ratio is None else [Measurement("overlap_ratio", ratio, WHERE)]
-    evidence = Evidence("multichip.bandwidth", Status.MEASURED, measurements=tuple(told))
+    items = [] if ratio is None else [Measurement("overlap_ratio", ratio, WHERE)]
+    evidence = Evidence("multichip.bandwidth", Status.MEASURED, measurements=tuple(items))
     demands = loader.load("general", check_registry.discover())
     outcomes = {}
     for stack in ("cuda", "cpu", "sim"):

@@ -201,7 +201,7 @@ def test_values_and_scales_lie_as_matrix_units_take_them() -> None:
     for factor in (block_scaled._by_row(upstream.t(), FP8), block_scaled._by_block(upstream.t(), FP8)):
         assert factor.values.is_contiguous()
         assert factor.values.shape == (384, 256)
-    told = {(tuple(scales.shape), scales.stride()) for scales in block_scaled._layouts(block_scaled._by_block(upstream, FP8))}
-    assert ((4, 2), (1, 4)) in told
-    told = {(tuple(scales.shape), scales.stride()) for scales in block_scaled._layouts(block_scaled._by_row(upstream, FP8))}
-    assert ((256, 3), (1, 256)) in told
+    layouts = {(tuple(scales.shape), scales.stride()) for scales in block_scaled._layouts(block_scaled._by_block(upstream, FP8))}
+    assert ((4, 2), (1, 4)) in layouts
+    layouts = {(tuple(scales.shape), scales.stride()) for scales in block_scaled._layouts(block_scaled._by_row(upstream, FP8))}
+    assert ((256, 3), (1, 256)) in layouts

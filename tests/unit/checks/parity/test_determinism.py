@@ -80,9 +80,9 @@ def test_what_has_no_deterministic_algorithm_is_named() -> None:
 
     with Defect(["index_add"], change):
         evidence = run_check("parity.determinism", dtypes=("float32",), repeats=2)
-    told = {(row["op"], row["mode"]): row["warnings"] for row in evidence.rows}
-    assert told["scatter", "deterministic"] == ["index_add does not have a deterministic implementation"]
-    assert told["scatter", "default"] == []
+    warned = {(row["op"], row["mode"]): row["warnings"] for row in evidence.rows}
+    assert warned["scatter", "deterministic"] == ["index_add does not have a deterministic implementation"]
+    assert warned["scatter", "default"] == []
 
 
 def test_the_setting_is_restored_after_an_error() -> None:

@@ -65,9 +65,9 @@ def test_a_lost_part_of_the_optimizers_state_is_named(what: str, monkeypatch: py
     loading(monkeypatch, _lose(what))
     evidence = run_check("stability.checkpoint")
     assert value(evidence, "resume_mismatches") > 1
-    told = about(evidence, "resume_mismatches")
-    assert told.startswith(f"{what} of blocks.0.attention.query.weight after loading differs in ")
-    assert len(told) < 300
+    reason = about(evidence, "resume_mismatches")
+    assert reason.startswith(f"{what} of blocks.0.attention.query.weight after loading differs in ")
+    assert len(reason) < 300
 
 
 def test_random_numbers_that_do_not_go_on_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,7 @@ def test_too_few_saves_tell_nothing_of_memory() -> None:
 
 
 @pytest.mark.parametrize(("noise", "told"), [(0.0, True), (1e-9, True), (0.3, False)])
-def test_runs_that_differ_as_much_as_training_moves_tell_nothing(noise: float, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_that_differ_as_much_as_training_moves_tell_nothing(noise: float, reason: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A resume that forgets the learning rate would pass beside them."""
     silu, draw = torch.nn.functional.silu, torch.Generator().manual_seed(1)
 
@@ -178,5 +178,5 @@ def test_runs_that_differ_as_much_as_training_moves_tell_nothing(noise: float, t
     monkeypatch.setattr(torch.nn.functional, "silu", noisy)
     evidence = run_check("stability.checkpoint", saves=3)
     (row,) = [row for row in evidence.rows if "repeats" in row]
-    assert (row["doubt"] is None) is told
-    assert (values(evidence, "resume_mismatches") == [0]) is told
+    assert (row["doubt"] is None) is reason
+    assert (values(evidence, "resume_mismatches") == [0]) is reason

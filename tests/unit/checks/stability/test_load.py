@@ -319,9 +319,9 @@ def test_wrong_results_before_the_memory_ran_out_are_told(monkeypatch: pytest.Mo
     work.out_of_memory, work.ended = True, "the host's memory ran out"
     work.usage.host, work.usage.calls = [10**8] * 30, list(range(0, 3000, 100))
     work.tallies[0].wrong = 3
-    told = [item for item in of_load(work) if isinstance(item, Measurement)]
-    assert [item.value for item in told if item.name == "mismatches"] == [3]
-    assert not [item for item in told if item.name in ("errors", "speed_kept", "memory_growth_bytes")]
+    measurements = [item for item in of_load(work) if isinstance(item, Measurement)]
+    assert [item.value for item in measurements if item.name == "mismatches"] == [3]
+    assert not [item for item in measurements if item.name in ("errors", "speed_kept", "memory_growth_bytes")]
 
 
 @pytest.mark.parametrize(("gib", "left", "ends"), [(2048, 120, False), (2048, 40, True), (24, 1.5, False), (24, 1.4, True)])
