@@ -47,7 +47,7 @@ class Entry:
         """Whether a table of `classes` speaks of this entry."""
         return self.name in names or self.base in names
 
-    def unjudgeable(self, dtype: torch.dtype) -> str | None:
-        """Why it cannot be judged in this dtype, or None."""
-        in_dtype = op_semantics.UNJUDGEABLE_IN.get(name_of(dtype), {})
-        return op_semantics.UNJUDGEABLE.get(self.name) or in_dtype.get(self.name)
+    @property
+    def unjudgeable(self) -> str | None:
+        """Why it cannot be judged, or None."""
+        return op_semantics.UNJUDGEABLE.get(self.name)

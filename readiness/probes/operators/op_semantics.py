@@ -17,14 +17,6 @@ UNJUDGEABLE = {
     "sparse.mm.reduce": "takes sparse tensors",
 }
 
-_FUSED_SGD = "the CPU's own kernel forgets the momentum of 16 and more elements (torch 2.13.0): there is no reference"
-#: The same for single dtypes.
-UNJUDGEABLE_IN = {
-    "bfloat16": {"matrix_exp": "the CPU's own result is NaN", "optim.SGD.fused": _FUSED_SGD,
-                 "optim.SGD.fused.found_inf": _FUSED_SGD},
-    "float16": {"matrix_exp": "the CPU's own result is NaN"},
-}
-
 #: What PyTorch offers on the CPU and on no accelerator of its own, so that no model can rely on it: not asked of devices.
 #: Of whole numbers its database tells by itself (int64 has no matrix products on CUDA); of others it tells what the machine
 #: at hand has. Source: the database's dtypes for CUDA, and an H100 (torch 2.11, CUDA 13.0).
@@ -67,6 +59,15 @@ UNSPECIFIED = frozenset({
     "empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided",
 })  # fmt: skip
 
+#: Whose results depend on one element of each input alone, besides what the database says of itself.
+ELEMENTWISE = frozenset({
+    "addcdiv", "addcmul", "clamp", "lerp", "nn.functional.celu", "nn.functional.elu", "nn.functional.gelu",
+    "nn.functional.hardshrink", "nn.functional.hardsigmoid", "nn.functional.hardswish", "nn.functional.hardtanh",
+    "nn.functional.leaky_relu", "nn.functional.logsigmoid", "nn.functional.mish", "nn.functional.prelu",
+    "nn.functional.relu", "nn.functional.relu6", "nn.functional.selu", "nn.functional.silu", "nn.functional.softplus",
+    "nn.functional.softshrink", "nn.functional.softsign", "nn.functional.tanhshrink", "nn.functional.threshold", "where",
+})  # fmt: skip
+
 #: Draw random numbers: shape, dtype, finite, and the same again from the same seed. Another device has another stream.
 RANDOM = frozenset({
     "bernoulli", "cauchy", "exponential", "geometric", "log_normal", "multinomial", "nn.functional.alpha_dropout",
@@ -86,9 +87,6 @@ NO_VIEWS = frozenset({"_grouped_mm"})
 KEEPS_STRIDES = frozenset({
     "clone", "contiguous", "empty_like", "full_like", "ones_like", "rand_like", "randn_like", "to", "zeros_like",
 })  # fmt: skip
-
-#: Wrong on the CPU itself: its kernel leaves memory unwritten that is not dense (oneDNN, torch 2.13.0).
-NOT_INTO_STRIDED_MEMORY = frozenset({"nn.functional.gelu"})
 
 #: So small for many an input that a single result says nothing: not tried on few elements.
 VANISHES = frozenset({"special.ndtr"})

@@ -17,7 +17,8 @@ import torch
 from readiness.accelerators.base import Accelerator
 from readiness.numerics import USUAL, Strictness
 from readiness.numerics.unsupported import describe
-from readiness.probes.operators import comparison, cpu_fallback, layouts, profiler_traffic, samples
+from readiness.probes.operators import comparison, cpu_fallback, known_defects, layouts, profiler_traffic, samples
+from readiness.probes.operators.known_defects import KnownDefect
 from readiness.probes.operators.layouts import Layout
 from readiness.probes.operators.op_call import CPU, CallResult, OpCaller
 from readiness.probes.operators.op_entry import Entry
@@ -37,7 +38,8 @@ class OpTrial:
     `enter` is called with each phase, and with what is special about the call, before it begins. `place` converts inputs
     for a layout and a device; `reference` is called in float64 in place of the operator. `fallbacks` collects warnings that
     something ran on the host, `nondeterministic` calls that differed from the same ones before: the outcome, unless
-    something worse is found. `forward_s` and `backward_s` are what the last call on the device took.
+    something worse is found. `known` collects defects of PyTorch's own that it showed. `forward_s` and `backward_s` are what
+    the last call on the device took.
     """
 
     accelerator: Accelerator
@@ -49,6 +51,7 @@ class OpTrial:
     reference: Callable[..., Any] | None = None
     fallbacks: list[tuple[Phase, str, str]] = field(default_factory=list)
     nondeterministic: list[FailedError] = field(default_factory=list)
+    known: list[tuple[KnownDefect, FailedError]] = field(default_factory=list)
     forward_s: float = 0.0
     backward_s: float = 0.0
     caller: OpCaller = field(init=False)
@@ -105,7 +108,9 @@ class OpTrial:
             torch.set_default_dtype(default)
 
     def benchmark(self, sample: Sample, gradients: bool, layout: Layout = Layout.CONTIGUOUS) -> CallResult | None:
-        """Call it on the CPU in its own dtype; None where the CPU refuses."""
+        """Call it on the CPU in its own dtype; None where the CPU refuses, or is known to be wrong."""
+        if known_defects.of_call(self.entry, self.dtype, layout.value or sample.label) is not None:
+            return None
         try:
             return self.caller.call(sample.converted(self.place(layout, CPU), CPU), gradients, _unannounced).detached()
         except Exception:  # noqa: BLE001 - then the reference alone must do
@@ -116,6 +121,13 @@ class OpTrial:
         generator = self.accelerator.generator("sensitivity", self.entry.name)
         convert = samples.perturbed(comparison.roundoff(self.dtype), generator)
         return [self.on_host(sample, gradients, convert, convert) for _ in range(samples.PERTURBATIONS)]
+
+    def excuse(self, failure: FailedError) -> None:
+        """Note a failure that is a known defect of what computes here. Raises any other."""
+        known = known_defects.excusing(self.accelerator, self.entry, self.dtype, failure)
+        if known is None or failure.outcome is not Outcome.WRONG:
+            raise failure
+        self.known.append((known, failure))
 
     def host_work_reason(self, sample: Sample) -> str | None:
         """Return what the profiler says of a forward call that was the host's work; None where nothing is known."""

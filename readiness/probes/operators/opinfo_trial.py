@@ -5,14 +5,22 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from readiness.accelerators.base import Accelerator
 from readiness.numerics import USUAL, Strictness
 from readiness.numerics.unsupported import describe
-from readiness.probes.operators import edge_shapes, forward_mode, kernel_provenance, layouts, op_semantics, sample_variants
+from readiness.probes.operators import (
+    edge_shapes,
+    forward_mode,
+    kernel_provenance,
+    layouts,
+    op_semantics,
+    relations,
+    sample_variants,
+)
 from readiness.probes.operators.kernel_provenance import Provenance, Recorder
 from readiness.probes.operators.layouts import Layout
 from readiness.probes.operators.op_call import CallResult
@@ -54,6 +62,7 @@ class OpInfoTrials:
         common = OpTrial(self._accelerator, entry, dtype, self._enter, options.strictness)
         trial = OpInfoTrial(common, self._sample_cache, self._provenances, offsets)
         result = trial.run(options.samples, full_variants=full_variants, gradients=gradients)
+        result = replace(result, known=_told(common))
         if options.forward_mode and gradients and result.outcome is not Outcome.UNJUDGED:
             return forward_mode.judged(common, lambda: trial.drawn(True)[0], result)
         return result
@@ -93,6 +102,8 @@ class OpInfoTrial:
                 backward |= called.backward
             if full_variants:
                 self._check_variants(drawn, differentiate)
+            for broken in relations.broken(self.trial, drawn, differentiate, everything=full_variants):
+                self.trial.excuse(broken)
             self.trial.accelerator.synchronize()
         except FailedError as failure:
             self.trial.flush_async_errors()
@@ -131,7 +142,12 @@ class OpInfoTrial:
         shown = 0
         for sample in drawn[: count + _SPARE]:
             oracle = self._oracle(sample, gradients)
-            called = oracle.check()
+            try:
+                called = oracle.check()
+            except FailedError as failure:
+                self.trial.excuse(failure)
+                shown += 1
+                continue
             yield called
             if _shows(called) and not shown:
                 oracle.check_again(called)
@@ -152,7 +168,7 @@ class OpInfoTrial:
             except FailedError as failure:
                 if failure.outcome is Outcome.UNJUDGED or not oracle.cpu_agrees():
                     continue
-                raise
+                self.trial.excuse(failure)
 
     def _clean(self, sample: Sample, backward: bool) -> SweepResult:
         """Right and repeatable: whose kernels did it?"""
@@ -201,6 +217,12 @@ def _shows(called: CallResult) -> bool:
 
 def _failed(failure: FailedError, backward: bool) -> SweepResult:
     return SweepResult(failure.outcome, failure.phase, failure.detail, backward, failure.where, failure.raised)
+
+
+def _told(trial: OpTrial) -> str:
+    """The known defects that it showed, each once, with the circumstance."""
+    told = {f"{', '.join(filter(None, (failure.phase, failure.where)))}: {known}": None for known, failure in trial.known}
+    return "; ".join(told)
 
 
 def unjudged(entry: Entry, dtype: torch.dtype, reason: str) -> SweepResult:

@@ -80,11 +80,13 @@ class SweepResult(Result):
     """One operator of the database in one dtype.
 
     `forward_mode` says whether derivatives along a direction are right too, None where nobody asked or they cannot be
-    judged: like `refused_offset` it is no part of the outcome.
+    judged: like `refused_offset` it is no part of the outcome. `known` tells of known defects of PyTorch's own that it
+    showed where PyTorch's own kernels compute: they are no part of the outcome either.
     """
 
     forward_mode: bool | None = None
     forward_mode_detail: str = ""
+    known: str = ""
 
 
 class FailedError(Exception):

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from readiness.probes.operators import op_semantics
+from readiness.probes.operators.known_defects import INTO_STRIDED_MEMORY
 from readiness.probes.operators.op_entry import Entry
 from readiness.probes.operators.samples import Sample, leaves, map_leaves
 
@@ -50,8 +51,8 @@ def further(entry: Entry, dtype: torch.dtype, drawn: Sequence[Sample], tried: Sa
 
 def _circumstances(entry: Entry, sample: Sample) -> Iterator[Sample]:
     yield from _subsets(sample)
-    if entry.info.supports_out and not entry.within(op_semantics.NOT_INTO_STRIDED_MEMORY):
-        yield without_gradients(replace(sample, label="with strided memory to write to", through=_into_strided_memory))
+    if entry.info.supports_out:
+        yield without_gradients(replace(sample, label=INTO_STRIDED_MEMORY, through=into_strided_memory))
     if (in_place := entry.info.inplace_variant) is not None and not entry.within(op_semantics.RANDOM):
         def write(_: Callable[..., Any], given: Sample) -> Any:
             return _in_place(in_place, given)
@@ -146,7 +147,7 @@ def _without_numbers(sample: Sample) -> Sample:
 _NO_NUMBERS = (float("nan"), float("inf"), float("-inf"))
 
 
-def _into_strided_memory(function: Callable[..., Any], given: Sample) -> Any:
+def into_strided_memory(function: Callable[..., Any], given: Sample) -> Any:
     """Into views with a stride and an offset; what lies around them must stay as it is."""
     plain = given.plain(function)
     if not all(isinstance(out, torch.Tensor) for out in leaves(plain)):

@@ -36,6 +36,7 @@ class SweepSummary:
         self.outcomes: Counter[Outcome] = Counter()
         self._poor: list[Swept] = []
         self._refuse_unaligned: list[Swept] = []
+        self._known: list[Swept] = []
         self.judged = self.judged_backward = self.forward = self.backward = 0
         self.judged_forward_mode = self.forward_mode = 0
 
@@ -47,6 +48,8 @@ class SweepSummary:
             return
         if not result.outcome.clean or result.forward_mode is False:
             self._poor.append(swept)
+        if result.known:
+            self._known.append(swept)
         if result.refused_offset:
             self._refuse_unaligned.append(swept)
         self.judged += 1
@@ -74,6 +77,7 @@ class SweepSummary:
         if self.judged:
             unaligned = self._refuse_unaligned
             yield "refuse_unaligned", len(unaligned), self._about(unaligned, "refuses an input at an offset")
+            yield "known_defects", len(self._known), self._about(self._known, "a known defect of PyTorch's own")
         yield "judged", self.judged, None
         yield "judged_backward", self.judged_backward, None
         yield "unjudged", self.outcomes[Outcome.UNJUDGED], None

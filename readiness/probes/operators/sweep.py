@@ -83,7 +83,7 @@ def sweep(
             if not entry.claims(dtype):
                 continue
             host_only = None if accelerator.device.type == "cpu" else entry.host_only(dtype)
-            if reason := entry.unjudgeable(dtype) or accelerator.stack.unsupported_ops.get(entry.name) or host_only:
+            if reason := entry.unjudgeable or accelerator.stack.unsupported_ops.get(entry.name) or host_only:
                 yield Swept(entry, name, opinfo_trial.unjudged(entry, dtype, reason))
             else:
                 kind = dtype.is_floating_point, dtype.is_complex, dtype is torch.bool

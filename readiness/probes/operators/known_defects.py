@@ -1,0 +1,113 @@
+"""Known defects: where PyTorch's own kernels are wrong, with the public report and the builds that were seen to be.
+
+They excuse no device. Where the CPU is what computes (the device is the CPU, or a simulated one made of it), such a result
+is counted as a known defect and told as one; every other device is judged against float64 as if the CPU were right. What
+is `everywhere` is a formula of PyTorch's own, which every device shares.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from readiness.accelerators.base import Accelerator
+from readiness.numerics import name_of
+from readiness.probes.operators.op_entry import Entry
+from readiness.probes.operators.outcomes import FailedError, Phase
+
+#: What is special about calls, in words that start what rows say of them: see `relations` and `sample_variants`.
+INTO_OTHER_MEMORY = "with memory to write to that lies otherwise"
+INTO_STRIDED_MEMORY = "with strided memory to write to"
+ONE_FEATURE = "on rows of one value"
+KNEES = "at knees and extremes"
+_PYTORCH = "https://github.com/pytorch/pytorch/issues/"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDefect:
+    """One defect of PyTorch's: which operators are wrong, in which circumstance, and where it was reported.
+
+    One of `where` starts the words for the circumstance ("" is a plain call); `phase` is None for both. `builds` are the
+    versions of torch on which it was seen.
+    """
+
+    operators: frozenset[str]
+    what: str
+    report: str
+    builds: str
+    where: tuple[str, ...] = ("",)
+    phase: Phase | None = None
+    dtypes: frozenset[str] | None = None
+    everywhere: bool = False
+
+    def covers(self, entry: Entry, dtype: torch.dtype, where: str, phase: Phase | None = None) -> bool:
+        """True if this defect is about such a call; of any phase where none is told."""
+        if not entry.within(self.operators) or (self.dtypes is not None and name_of(dtype) not in self.dtypes):
+            return False
+        if phase is not None and self.phase is not None and phase is not self.phase:
+            return False
+        return any(where.startswith(words) if words else not where for words in self.where)
+
+    def __str__(self) -> str:
+        """`gradients at NaN depend on the place (https://..., seen in torch 2.13.0)`."""
+        return f"{self.what} ({self.report or 'no public report found'}; seen in torch {self.builds})"
+
+
+def equal_values(value: float) -> str:
+    """Words for a call whose inputs are all one value: `on nan in every place`."""
+    return f"on {value:g} in every place"
+
+
+def of_call(entry: Entry, dtype: torch.dtype, where: str) -> KnownDefect | None:
+    """Return a defect of the CPU's kernels in such a call: it is no yardstick there."""
+    found = (defect for defect in KNOWN if defect.covers(entry, dtype, where))
+    return next(found, None)
+
+
+def excusing(accelerator: Accelerator, entry: Entry, dtype: torch.dtype, failure: FailedError) -> KnownDefect | None:
+    """Return the known defect that a failure shows on this device; None where it is the device's own."""
+    hosted = accelerator.stack.host_backed
+    found = (defect for defect in KNOWN if defect.covers(entry, dtype, failure.where, failure.phase))
+    return next((defect for defect in found if defect.everywhere or hosted), None)
+
+
+_SIXTEEN = frozenset({"bfloat16", "float16"})
+
+KNOWN = (
+    KnownDefect(
+        frozenset({
+            "nn.functional.celu", "nn.functional.elu", "nn.functional.hardshrink", "nn.functional.hardswish",
+            "nn.functional.hardtanh", "nn.functional.relu6", "nn.functional.selu", "nn.functional.softshrink",
+        }),
+        "the gradient at NaN is another in whole vectors than in the rest", _PYTORCH + "195075", "2.6.0, 2.13.0",
+        where=(equal_values(math.nan),), phase=Phase.BACKWARD,
+    ),
+    KnownDefect(
+        frozenset({"logit"}), "the gradient at NaN, and at -0, is another in whole vectors than in the rest",
+        _PYTORCH + "195075", "2.6.0, 2.13.0", where=(equal_values(math.nan), equal_values(-0.0)), phase=Phase.BACKWARD,
+    ),
+    KnownDefect(
+        frozenset({"cosh", "sinh"}), "overflow from 88.7 on in whole vectors, and from 89.4 on in the rest",
+        _PYTORCH + "48641", "2.13.0", where=(equal_values(88.8), equal_values(-88.8)),
+    ),
+    KnownDefect(
+        frozenset({"nn.functional.gelu"}), "leaves memory unwritten that is not dense", "", "2.6.0, 2.13.0",
+        where=(INTO_STRIDED_MEMORY,),
+    ),
+    KnownDefect(
+        frozenset({"narrow_copy", "nn.functional.avg_pool3d"}), "write memory that is not dense as if it were",
+        _PYTORCH + "84577", "2.13.0",
+        where=(INTO_OTHER_MEMORY,),
+    ),
+    KnownDefect(
+        frozenset({"optim.SGD.fused", "optim.SGD.fused.found_inf"}),
+        "leaves whole vectors of parameters unchanged and spoils their momentum", _PYTORCH + "191763", "2.6.0, 2.13.0",
+        dtypes=_SIXTEEN,
+    ),
+    KnownDefect(
+        frozenset({"matrix_exp"}), "gives NaN in 16 bits, by a formula made of other operators", "", "2.13.0",
+        dtypes=_SIXTEEN, everywhere=True,
+    ),
+)  # fmt: skip

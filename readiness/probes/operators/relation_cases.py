@@ -1,0 +1,265 @@
+"""Calls whose results relate to those of other calls: of rows that do not know of each other, and of sums with parts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from readiness.probes.operators import op_semantics
+from readiness.probes.operators.edge_shapes import Made, Make
+from readiness.probes.operators.samples import Sample
+
+#: Rows and columns that no tile divides.
+ROWS, WIDTH = 37, 19
+#: Elements of a long sum, one of which the seed chooses: past the sizes at which kernels split their work.
+LENGTHS = (4_099, 32_771, 65_539, 131_101)
+#: Another order of summation, or another kernel for another number of rows.
+_LENIENCY, _LENIENCY_NARROW = 4.0, 4.0
+
+
+Combine = Callable[[Sequence[torch.Tensor]], torch.Tensor]
+
+
+def _added_up(found: Sequence[torch.Tensor]) -> torch.Tensor:
+    return found[0] + found[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One call, and what it has to do with others.
+
+    `relation` "rows": the arguments at `positions` hold rows along their first dimension, as all results do. "parts": the
+    result is what `combine` makes of the results of `parts`; `words` says it.
+    """
+
+    relation: str
+    sample: Sample
+    positions: frozenset[int] = frozenset()
+    parts: tuple[Sample, ...] = ()
+    combine: Combine = _added_up
+    words: str = ""
+    leniency: float = 1.0
+    _drawn: dict[torch.Size, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(self.sample.arguments[min(self.positions)])
+
+    @property
+    def gradient_rows(self) -> list[bool]:
+        """For each gradient whether it has rows, in the order of the tensors that require one."""
+        rowwise = {id(self.sample.arguments[position]) for position in self.positions}
+        return [id(tensor) in rowwise for tensor in self.sample.tensors() if tensor.requires_grad]
+
+    def taking(self, order: torch.Tensor) -> Sample:
+        """The call of these rows alone, in this order."""
+        return self._changed(lambda rows: rows.detach()[order].requires_grad_(rows.requires_grad))
+
+    def padded(self) -> Sample:
+        """The call with three more rows behind, of NaN or zeros, and without gradients."""
+        def longer(rows: torch.Tensor) -> torch.Tensor:
+            more = torch.full((3, *rows.shape[1:]), math.nan if rows.is_floating_point() else 0, dtype=rows.dtype)
+            return torch.cat([rows.detach(), more])
+
+        return self._changed(longer)
+
+    def cotangents(self, root: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
+        """The same incoming gradient for a row wherever it stands."""
+        shape = torch.Size((self.rows, *root.shape[1:]))
+        if shape not in self._drawn:
+            generator = torch.Generator().manual_seed(len(self._drawn) + 17)
+            self._drawn[shape] = torch.randn(shape, generator=generator).to(root.dtype)
+        drawn = self._drawn[shape]
+        return drawn if order is None else drawn[order]
+
+    def _changed(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Sample:
+        given = tuple(
+            change(argument) if position in self.positions else argument
+            for position, argument in enumerate(self.sample.arguments)
+        )
+        return self.sample.having(given, self.sample.keywords)
+
+
+def every_second(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on the device as every second row of a larger one, with NaN or zeros between."""
+    if not tensor.ndim:
+        return tensor.clone().to(device)
+    between = torch.full_like(tensor, math.nan if tensor.is_floating_point() else 0)
+    return torch.stack([tensor, between], dim=1).reshape(-1, *tensor.shape[1:]).to(device)[::2]
+
+
+#: Arguments, keywords, and the positions that hold rows.
+Given = tuple[tuple[Any, ...], dict[str, Any], set[int]]
+
+
+def _values(make: Make) -> Given:
+    return (make.numbers(ROWS, WIDTH),), {}, {0}
+
+
+def _along(make: Make) -> Given:
+    return (make.numbers(ROWS, WIDTH), -1), {}, {0}
+
+
+def _best(make: Make) -> Given:
+    return (make.numbers(ROWS, WIDTH), 3), {}, {0}
+
+
+def _normed(make: Make) -> Given:
+    return (make.numbers(ROWS, WIDTH), (WIDTH,), make.positive(WIDTH)), {"eps": 1e-5}, {0}
+
+
+def _grouped(make: Make) -> Given:
+    return (make.numbers(ROWS, 6, 5), 3, make.positive(6), make.numbers(6)), {}, {0}
+
+
+def _product(make: Make) -> Given:
+    return (make.numbers(ROWS, WIDTH), make.numbers(WIDTH, 11)), {}, {0}
+
+
+def _added(make: Make) -> Given:
+    return (make.numbers(11), make.numbers(ROWS, WIDTH), make.numbers(WIDTH, 11)), {}, {1}
+
+
+def _linear(make: Make) -> Given:
+    return (make.numbers(ROWS, WIDTH), make.numbers(11, WIDTH), make.numbers(11)), {}, {0}
+
+
+def _batched(make: Make) -> Given:
+    return (make.numbers(ROWS, 3, 7), make.numbers(ROWS, 7, 5)), {}, {0, 1}
+
+
+def _added_batches(make: Make) -> Given:
+    return (make.numbers(ROWS, 3, 5), make.numbers(ROWS, 3, 7), make.numbers(ROWS, 7, 5)), {}, {0, 1, 2}
+
+
+def _looked_up(make: Make) -> Given:
+    return (make.numbers(23, 7), make.places(23, ROWS)), {}, {1}
+
+
+def _selected(make: Make) -> Given:
+    return (make.numbers(23, 7), 0, make.places(23, ROWS)), {}, {2}
+
+
+def _gathered(make: Make) -> Given:
+    return (make.numbers(ROWS, WIDTH), 1, make.places(WIDTH, ROWS, 5)), {}, {0, 2}
+
+
+def _losses(make: Make) -> Given:
+    return (make.numbers(ROWS, WIDTH), make.places(WIDTH, ROWS)), {"reduction": "none"}, {0, 1}
+
+
+def _attention(make: Make) -> Given:
+    return tuple(make.numbers(ROWS, 2, 5, 8) for _ in range(3)), {"is_causal": True}, {0, 1, 2}
+
+
+def _convolved(make: Make) -> Given:
+    return (make.numbers(ROWS, 3, 7, 5), make.numbers(4, 3, 3, 3), make.numbers(4)), {"padding": 1}, {0}
+
+
+def _pooled(make: Make) -> Given:
+    return (make.numbers(ROWS, 3, 7, 5), 2), {}, {0}
+
+
+_ROWWISE: dict[Callable[[Make], Given], tuple[str, ...]] = {
+    _values: (
+        "exp", "nn.functional.gelu", "nn.functional.relu", "nn.functional.silu", "sigmoid", "tanh", "abs",
+        "neg", "square", "nn.functional.softplus", "clone",
+    ),
+    _along: (
+        "softmax", "log_softmax", "logsumexp", "cumsum", "sum", "mean", "amax", "argmax", "sort", "max.reduction_with_dim",
+        "nn.functional.softmin", "prod",
+    ),
+    _best: ("topk",),
+    _normed: ("nn.functional.layer_norm", "nn.functional.rms_norm"),
+    _grouped: ("nn.functional.group_norm",),
+    _product: ("mm", "matmul"),
+    _added: ("addmm",),
+    _linear: ("nn.functional.linear",),
+    _batched: ("bmm",),
+    _added_batches: ("baddbmm",),
+    _looked_up: ("nn.functional.embedding",),
+    _selected: ("index_select",),
+    _gathered: ("gather",),
+    _losses: ("nn.functional.cross_entropy", "nn.functional.nll_loss"),
+    _attention: ("attention.flash", "attention.math", "nn.functional.scaled_dot_product_attention"),
+    _convolved: ("nn.functional.conv2d",),
+    _pooled: ("nn.functional.avg_pool2d", "nn.functional.max_pool2d"),
+}  # fmt: skip
+_BY_NAME = {name: maker for maker, names in _ROWWISE.items() for name in names}
+
+
+def of(name: str, dtype: torch.dtype, gradients: bool, seed: int) -> Iterator[Case]:
+    """The calls of this operator in this dtype, the same for the same seed."""
+    if not dtype.is_floating_point and dtype is not torch.int64:
+        return
+    if name not in _BY_NAME and name not in _SUMS:
+        return
+    ties = dtype.itemsize < 4 or not dtype.is_floating_point
+    torch.default_generator.manual_seed(seed)
+    make = Make(dtype, gradients)
+    narrow = dtype.is_floating_point and dtype.itemsize == 2
+    if (maker := _BY_NAME.get(name)) is not None and not (ties and name in op_semantics.RETURNS_INDICES):
+        arguments, keywords, positions = maker(make)
+        sample = Sample(arguments, keywords, Made())
+        yield Case("rows", sample, frozenset(positions), leniency=_LENIENCY_NARROW if narrow else _LENIENCY)
+    if name in _SUMS and dtype.is_floating_point:
+        yield from _SUMS[name](Make(dtype, False), LENGTHS[seed % len(LENGTHS)])
+
+
+def _part(sample: Sample, *arguments: Any) -> Sample:
+    return sample.having(arguments, sample.keywords)
+
+
+def _long_sum(combine: Combine, words: str, *further: Any) -> Callable[[Make, int], Iterator[Case]]:
+    def cases(make: Make, length: int) -> Iterator[Case]:
+        values = make.positive(length)
+        sample = Sample((values, *further), {}, Made())
+        cut = length // 3
+        parts = (_part(sample, values[:cut], *further), _part(sample, values[cut:], *further))
+        yield Case("parts", sample, parts=parts, combine=combine, words=words, leniency=_LENIENCY)
+
+    return cases
+
+
+def _mean(make: Make, length: int) -> Iterator[Case]:
+    values = make.positive(length)
+    sample, cut = Sample((values,), {}, Made()), length // 3
+    parts = (_part(sample, values[:cut]), _part(sample, values[cut:]))
+    yield Case(
+        "parts", sample, parts=parts, combine=lambda found: (found[0] * cut + found[1] * (length - cut)) / length,
+        words="the mean of its parts", leniency=_LENIENCY,
+    )  # fmt: skip
+
+
+def _long_product(
+    arguments: Callable[[torch.Tensor, torch.Tensor], tuple[Any, ...]], batch: bool = False
+) -> Callable[[Make, int], Iterator[Case]]:
+    def cases(make: Make, length: int) -> Iterator[Case]:
+        depth = min(length, 8_209)
+        left, right = make.positive(*([1] if batch else []), 5, depth), make.positive(*([1] if batch else []), depth, 3)
+        sample, cut = Sample(arguments(left, right), {}, Made()), depth // 3
+        parts = (
+            _part(sample, *arguments(left[..., :cut], right[..., :cut, :])),
+            _part(sample, *arguments(left[..., cut:], right[..., cut:, :])),
+        )  # fmt: skip
+        yield Case("parts", sample, parts=parts, words="the sum of its parts", leniency=_LENIENCY)
+
+    return cases
+
+
+_SUMS: dict[str, Callable[[Make, int], Iterator[Case]]] = {
+    "sum": _long_sum(_added_up, "the sum of its parts"),
+    "mean": _mean,
+    "amax": _long_sum(lambda found: torch.maximum(found[0], found[1]), "the larger of its parts"),
+    "linalg.vector_norm": _long_sum(lambda found: (found[0] ** 2 + found[1] ** 2).sqrt(), "the norm of its parts"),
+    "logsumexp": _long_sum(lambda found: torch.logaddexp(found[0], found[1]), "what its parts make", 0),
+    "mm": _long_product(lambda left, right: (left, right)),
+    "matmul": _long_product(lambda left, right: (left, right)),
+    "bmm": _long_product(lambda left, right: (left, right), batch=True),
+    "nn.functional.linear": _long_product(lambda left, right: (left, right.mT)),
+}
