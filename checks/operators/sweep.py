@@ -84,6 +84,18 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
             remedy="Do not use the operators that the rows name; report them.",
             action=Action.CONTACT_VENDOR,
         ),
+        "known_defects": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Operators that show a known defect of PyTorch's own: of the CPU's kernels, where the CPU computes, or of a "
+                "formula that all devices share. They are not counted as wrong; the rows name the public report and the "
+                "builds that were seen to have it (docs/operators.md)."
+            ),
+            title="PyTorch's own kernels show no known defect in {dtype}",
+            why="What PyTorch itself gets wrong is wrong in the model too, and is no reference for another device.",
+            remedy="Avoid the calls that the rows describe, or update PyTorch where the report says that it is mended.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
         "nondeterministic": Measure(
             "1", better=Better.LOWER,
             meaning="Operators whose results differ from call to call.",
@@ -176,10 +188,11 @@ def sweep(
     to one that crashes. Operators and inputs come from PyTorch's own database (`catalogue` "all", or "core": what
     language models use, also in `core_dtypes`); each result is held against float64, against itself repeated, and
     against the CPU's error. The same values are tried as a strided view and at an offset too, and each operator once
-    with unusual arguments, layouts and values. With `forward_mode` derivatives along a direction are tried as well. A
-    floating result may be `rms_ratio` times as far from float64 as the CPU's in the same dtype (root mean square), in
-    its largest element `max_ratio` times, and at any rate by a few roundings times `roundoffs`; a product of matrices by
-    `sums` times what rounding them may cost.
+    with unusual arguments, layouts and values. Beside float64, results are held against each other: one value in every
+    place, rows exchanged, cut apart or padded, memory to write to, sums of parts. With `forward_mode` derivatives along a
+    direction are tried as well. A floating result may be `rms_ratio` times as far from float64 as the CPU's in the same
+    dtype (root mean square), in its largest element `max_ratio` times, and at any rate by a few roundings times
+    `roundoffs`; a product of matrices by `sums` times what rounding them may cost.
 
     Each operator has exactly one outcome per dtype, which the rows name: native, decomposed, CPU fallback, missing, wrong,
     nondeterministic, crash, hang, or it cannot be judged (docs/operators.md).

@@ -18,6 +18,7 @@ from readiness.probes.operators.op_entry import Entry
 from readiness.probes.operators.outcomes import FailedError, Phase
 
 #: What is special about calls, in words that start what rows say of them: see `relations` and `sample_variants`.
+PARTS = "as the sum of two parts"
 INTO_OTHER_MEMORY = "with memory to write to that lies otherwise"
 INTO_STRIDED_MEMORY = "with strided memory to write to"
 ONE_FEATURE = "on rows of one value"
@@ -105,6 +106,10 @@ KNOWN = (
         frozenset({"optim.SGD.fused", "optim.SGD.fused.found_inf"}),
         "leaves whole vectors of parameters unchanged and spoils their momentum", _PYTORCH + "191763", "2.6.0, 2.13.0",
         dtypes=_SIXTEEN,
+    ),
+    KnownDefect(
+        frozenset({"logsumexp"}), "adds up in float16, which leaves its range over more than 65,504 equal elements", "",
+        "2.13.0", where=(PARTS,), dtypes=frozenset({"float16"}), everywhere=True,
     ),
     KnownDefect(
         frozenset({"matrix_exp"}), "gives NaN in 16 bits, by a formula made of other operators", "", "2.13.0",

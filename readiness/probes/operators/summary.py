@@ -109,6 +109,8 @@ class SweepSummary:
         return f"{self.outcomes.total()} operators: {parts or 'none supports this dtype'}"
 
 
+#: The outcome that a row tells of an operator that is right but for what PyTorch itself gets wrong.
+KNOWN_DEFECT = "known defect"
 #: A letter for each outcome; `r` is right before its gradient fails, `-` has no gradient to judge.
 _CODES = {
     "n": Outcome.NATIVE.value, "d": Outcome.DECOMPOSED.value, "f": Outcome.FALLBACK.value, "m": Outcome.MISSING.value,
@@ -146,6 +148,11 @@ class OperatorMap:
 def row(swept: Swept) -> Mapping[str, Any] | None:
     """A row of detail about what is neither native nor decomposed, or refuses an input at an offset; None otherwise."""
     result = swept.result
+    if result.outcome.clean and result.known:
+        return {
+            "operator": swept.entry.name, "dtype": swept.dtype, "phase": result.phase.value,
+            "outcome": KNOWN_DEFECT, "detail": result.known,
+        }  # fmt: skip
     if result.outcome.clean and result.refused_offset:
         return {
             "operator": swept.entry.name, "dtype": swept.dtype, "phase": result.phase.value,
