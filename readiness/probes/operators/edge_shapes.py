@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from readiness.probes.operators.known_defects import ONE_FEATURE
 from readiness.probes.operators.samples import Sample
 
 #: One over a multiple of 128, and so of 64, 16 and 8; and one under one of 16.
@@ -58,6 +59,19 @@ class InputFactory:
             return (torch.rand(shape) + 0.5).to(self.dtype).requires_grad_(self.gradients)
         return torch.randint(1, 10, shape).to(self.dtype)
 
+    def bits(self, *shape: int) -> torch.Tensor:
+        """Whole numbers with every bit at random."""
+        info = torch.iinfo(self.dtype)
+        return torch.randint(max(info.min, -(2**62)), min(info.max, 2**62), shape).to(self.dtype)
+
+    def extremes(self, *shape: int) -> torch.Tensor:
+        """Whole numbers that fewer bits, or float32 or float64 on the way, do not hold."""
+        info = torch.iinfo(self.dtype)
+        wanted = (info.max, info.min, info.max - 1, info.min + 1, 2**24 + 1, 2**31, 2**31 + 1, 2**53 + 1, -(2**24) - 1,
+                  -(2**53) - 1, 2**15 + 1, 257, 200, 0, 1, -1)  # fmt: skip
+        held = torch.tensor([number for number in wanted if info.min <= number <= info.max], dtype=self.dtype)
+        return held[torch.randint(0, len(held), shape)]
+
     def indices(self, count: int, *shape: int) -> torch.Tensor:
         """Indices below `count`."""
         return torch.randint(0, count, shape)
@@ -65,6 +79,8 @@ class InputFactory:
 
 #: Positional arguments, and keyword arguments as a dictionary at their end.
 Calls = Iterator[tuple[str, tuple[Any, ...]]]
+EXTREME, ARGUMENTS, WIDTHS = "on extreme whole numbers", "with arguments on sizes one over a tile", "on rows of {} values"
+SCALAR, TIES, MIDDLE = "with a single number of another dtype", "on equal values in a stable order", "on {} elements"
 EMPTY, TAIL, MANY, LONG = "on no elements", "on sizes one over a tile", f"on {ROWS} rows", f"on sums of {DEEP} products"
 
 
@@ -186,6 +202,293 @@ def _padded_by_nothing(mode: str) -> Callable[[InputFactory], Calls]:
     return calls
 
 
+# ------------------------------------------------------------------------------- further calls of the same operators
+
+
+def _unary_extremes(factory: InputFactory) -> Calls:
+    if _whole(factory):
+        yield EXTREME, (factory.extremes(9, EDGE),)
+
+
+def _binary_extremes(factory: InputFactory) -> Calls:
+    if _whole(factory):
+        yield EXTREME, (factory.extremes(9, EDGE), factory.extremes(9, EDGE))
+
+
+def _divided_extremes(factory: InputFactory) -> Calls:
+    if _whole(factory):  # not the least by -1, which overflows
+        yield EXTREME, (factory.extremes(9, EDGE), factory.positive(9, EDGE))
+
+
+def _extremes_along(factory: InputFactory) -> Calls:
+    if _whole(factory):
+        yield EXTREME, (factory.extremes(9, EDGE), -1)
+
+
+def _best_extremes(factory: InputFactory) -> Calls:
+    if _whole(factory):
+        yield EXTREME, (factory.bits(9, EDGE), 5)
+
+
+def _gathered_extremes(factory: InputFactory) -> Calls:
+    if _whole(factory):
+        yield EXTREME, (factory.extremes(9, EDGE), 1, factory.indices(EDGE, 9, 17))
+
+
+def _scattered_extremes(factory: InputFactory) -> Calls:
+    if _whole(factory):
+        yield EXTREME, (factory.extremes(9, EDGE), 1, torch.arange(17).expand(9, 17).clone(), factory.extremes(9, 17))
+
+
+def _selected_extremes(factory: InputFactory) -> Calls:
+    if _whole(factory):
+        yield EXTREME, (factory.extremes(EDGE, 9), 0, factory.indices(EDGE, 65))
+
+
+def _chosen_extremes(factory: InputFactory) -> Calls:
+    if _whole(factory):
+        yield EXTREME, (factory.indices(2, 9, EDGE).bool(), factory.extremes(9, EDGE), factory.extremes(9, EDGE))
+
+
+def _counted_from_extremes(factory: InputFactory) -> Calls:
+    for start in (2**24 - 3, 2**31 - 3, 2**53 - 3):
+        if factory.dtype is torch.int64:
+            yield EXTREME, (start, start + 37, {"dtype": torch.int64})
+
+
+def _joined_extremes(factory: InputFactory) -> Calls:
+    if _whole(factory):
+        yield EXTREME, ([factory.extremes(9, 17), factory.extremes(9, EDGE)], 1)
+
+
+def _shifted(factory: InputFactory) -> Calls:
+    if _whole(factory):
+        widest = 8 * factory.dtype.itemsize
+        yield EXTREME, (factory.extremes(9, EDGE), factory.indices(widest, 9, EDGE).to(factory.dtype))
+        for dtype in (factory.dtype, torch.int64, torch.int32):
+            yield SCALAR, (factory.bits(9, EDGE), torch.tensor(3).to(dtype))
+
+
+def _with_single_number(factory: InputFactory) -> Calls:
+    """A number in a tensor of no dimensions does not widen the other dtype."""
+    if factory.dtype is not torch.bool:
+        for dtype in (torch.int64, torch.int32, torch.float32):
+            if factory.dtype.is_floating_point or not dtype.is_floating_point:
+                yield SCALAR, (factory.positive(9, EDGE), torch.tensor(3).to(dtype))
+
+
+def _wide_rows(factory: InputFactory) -> Calls:
+    """Widths of models, one of which the seed chooses: kernels are tuned and broken for each."""
+    if factory.dtype.is_floating_point:
+        for width in (768, _drawn(MODEL_WIDTHS)):
+            yield WIDTHS.format(width), (factory.numbers(3, width),)
+
+
+def _wide_rows_of_two(factory: InputFactory) -> Calls:
+    if factory.dtype.is_floating_point:
+        for width in (768, _drawn(MODEL_WIDTHS)):
+            yield WIDTHS.format(width), (factory.numbers(3, width), factory.positive(3, width))
+
+
+def _wide_rows_along(factory: InputFactory) -> Calls:
+    if factory.dtype.is_floating_point:
+        for width in (768, _drawn(MODEL_WIDTHS)):
+            yield WIDTHS.format(width), (factory.numbers(3, width), -1)
+
+
+def _wide_rows_normed(factory: InputFactory) -> Calls:
+    for width in (768, _drawn(MODEL_WIDTHS)):
+        yield WIDTHS.format(width), (factory.numbers(3, width), (width,), factory.positive(width), {"eps": 1e-5})
+    large = 1e4 if factory.dtype is torch.float16 else 1e6
+    yield ONE_FEATURE, (factory.numbers(5, 1) * large, (1,), factory.positive(1), {"eps": 1e-5})
+
+
+def _wide_products(factory: InputFactory) -> Calls:
+    width = _drawn(MODEL_WIDTHS)
+    yield WIDTHS.format(width), (factory.numbers(3, width), factory.numbers(5, width), factory.numbers(5))
+
+
+def _stable(factory: InputFactory) -> Calls:
+    """Few values, many of them equal: the places that are told must be in their order."""
+    if factory.dtype is not torch.bool:
+        for dimension, descending in ((-1, False), (0, True)):
+            values = factory.indices(5, EDGE, 17).to(factory.dtype)
+            yield TIES, (values, {"dim": dimension, "descending": descending, "stable": True})
+
+
+def _scaled_sum(factory: InputFactory) -> Calls:
+    if factory.dtype.is_floating_point:
+        yield ARGUMENTS, (factory.numbers(9, EDGE), factory.numbers(9, EDGE), {"alpha": 0.5})
+
+
+def _weighed_triple(factory: InputFactory) -> Calls:
+    if factory.dtype.is_floating_point:
+        yield ARGUMENTS, (factory.numbers(9, EDGE), factory.positive(9, EDGE), factory.positive(9, EDGE), {"value": 0.5})
+
+
+def _weighed_product(factory: InputFactory) -> Calls:
+    """Beyond the first tile of every size too."""
+    if factory.dtype.is_floating_point:
+        for beta, alpha in ((0.5, 2.0), (1.0, -0.5)):
+            options = {"beta": beta, "alpha": alpha}
+            yield ARGUMENTS, (factory.numbers(EDGE, 65), factory.numbers(EDGE, 33), factory.numbers(33, 65), options)
+
+
+def _weighed_batches(factory: InputFactory) -> Calls:
+    if factory.dtype.is_floating_point:
+        options = {"beta": 0.5, "alpha": 2.0}
+        yield ARGUMENTS, (factory.numbers(2, EDGE, 17), factory.numbers(2, EDGE, 33), factory.numbers(2, 33, 17), options)
+
+
+def _spread(factory: InputFactory) -> Calls:
+    if factory.dtype.is_floating_point:
+        for dimension, correction in ((-1, 0), (0, 2)):
+            yield ARGUMENTS, (factory.numbers(9, EDGE), {"dim": dimension, "correction": correction, "keepdim": True})
+
+
+def _normed_with_eps(factory: InputFactory) -> Calls:
+    yield ARGUMENTS, (factory.numbers(9, EDGE), (EDGE,), factory.positive(EDGE), {"eps": 0.5})
+
+
+def _along_others(factory: InputFactory) -> Calls:
+    if factory.dtype.is_floating_point:
+        for dimension in (0, 1):
+            yield ARGUMENTS, (factory.numbers(17, 5, EDGE), dimension)
+
+
+def _norms(factory: InputFactory) -> Calls:
+    for options in ({"ord": 1, "dim": -1}, {"ord": float("inf"), "dim": 0}, {"ord": 2, "dim": (0, 1)}):
+        yield ARGUMENTS, (factory.numbers(9, EDGE), options)
+    yield MIDDLE.format(70_001), (factory.numbers(70_001),)
+
+
+def _least(factory: InputFactory) -> Calls:
+    if factory.dtype.is_floating_point:
+        yield ARGUMENTS, (factory.numbers(9, EDGE), 5, {"dim": 0, "largest": False})
+
+
+def _smoothed_loss(factory: InputFactory) -> Calls:
+    targets = factory.indices(65, EDGE)
+    targets[::7] = 3
+    yield ARGUMENTS, (factory.numbers(EDGE, 65), targets, {"ignore_index": 3, "label_smoothing": 0.25})
+
+
+def _scaled_attention(factory: InputFactory) -> Calls:
+    yield ARGUMENTS, (*(factory.numbers(1, 2, 69, 8) for _ in range(3)), {"scale": 0.25, "is_causal": True})
+
+
+def _gelu_by_tanh(factory: InputFactory) -> Calls:
+    yield ARGUMENTS, (factory.numbers(9, EDGE), {"approximate": "tanh"})
+
+
+def _softplus_arguments(factory: InputFactory) -> Calls:
+    yield ARGUMENTS, (factory.numbers(9, EDGE), {"beta": 2.0, "threshold": 1.0})
+
+
+def _weighed_addition(factory: InputFactory) -> Calls:
+    if factory.dtype.is_floating_point:
+        rows = torch.randperm(EDGE)[:65]
+        yield ARGUMENTS, (factory.numbers(EDGE, 17), 0, rows, factory.numbers(65, 17), {"alpha": 0.5})
+
+
+def _long_lists(count: int) -> Callable[[InputFactory], Calls]:
+    """A list of some hundred tensors, and one with tensors larger than what a kernel takes at once."""
+
+    def calls(factory: InputFactory) -> Calls:
+        sizes = [1 + number % 7 for number in range(300)]
+        yield "on lists of 300 tensors", tuple([factory.positive(size) for size in sizes] for _ in range(count))
+        yield MIDDLE.format(70_001), tuple([factory.positive(5), factory.positive(70_001)] for _ in range(count))
+
+    return calls
+
+
+def _middle(factory: InputFactory) -> Calls:
+    """Past a power of two at which a kernel may split its work, which the seed chooses."""
+    length = _drawn((8_193, 16_411, 32_771, 65_539, 131_101, 262_147))
+    yield MIDDLE.format(length), (factory.positive(length),)
+
+
+def _sorted_middle(factory: InputFactory) -> Calls:
+    """As many as a sort by blocks takes, along either dimension."""
+    if factory.dtype is torch.float32:
+        shape = (70_001, 3) if _drawn((0, 1)) else (3, 70_001)
+        yield MIDDLE.format(210_003), (factory.numbers(*shape).detach(), shape.index(70_001))
+
+
+def _many_to_one(factory: InputFactory) -> Calls:
+    """More contributions to one row than 16 bits count one by one."""
+    if factory.dtype.is_floating_point:
+        yield "with 600 contributions to one row", (
+            factory.numbers(3, 5), 0, torch.zeros(600, dtype=torch.int64), factory.positive(600, 5)
+        )  # fmt: skip
+
+
+def _whole(factory: InputFactory) -> bool:
+    return not factory.dtype.is_floating_point and factory.dtype is not torch.bool
+
+
+def _drawn(choices: tuple[int, ...]) -> int:
+    return choices[int(torch.randint(0, len(choices), ()))]
+
+
+#: Hidden and intermediate sizes of published language models.
+MODEL_WIDTHS = (512, 576, 896, 1024, 1152, 1408, 1536, 1792, 2048, 2304, 2560, 2880, 3072, 3584, 4096, 5120)
+
+_FURTHER: dict[Callable[[InputFactory], Calls], tuple[str, ...]] = {
+    _unary_extremes: (
+        "abs", "neg", "clone", "square", "sum", "prod", "all", "any", "nonzero", "unique", "bitwise_not", "logical_not",
+        "max.reduction_no_dim", "min.reduction_no_dim",
+    ),
+    _binary_extremes: (
+        "add", "sub", "mul", "maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge", "bitwise_and", "bitwise_or",
+        "bitwise_xor",
+    ),
+    _divided_extremes: ("div.floor_rounding", "div.trunc_rounding", "floor_divide", "remainder", "fmod"),
+    _extremes_along: ("amax", "amin", "argmax", "argmin", "sort", "cumsum", "max.reduction_with_dim", "cummax"),
+    _best_extremes: ("topk",),
+    _gathered_extremes: ("gather",),
+    _scattered_extremes: ("scatter", "scatter_add"),
+    _selected_extremes: ("index_select",),
+    _chosen_extremes: ("where",),
+    _counted_from_extremes: ("arange",),
+    _joined_extremes: ("cat",),
+    _shifted: ("bitwise_left_shift", "bitwise_right_shift"),
+    _with_single_number: (
+        "add", "sub", "mul", "div.no_rounding_mode", "maximum", "minimum", "eq", "lt", "ge", "floor_divide", "remainder",
+    ),
+    _wide_rows: (
+        "exp", "nn.functional.gelu", "nn.functional.relu", "nn.functional.silu", "sigmoid", "tanh", "neg", "sum", "mean",
+    ),
+    _wide_rows_of_two: ("add", "mul"),
+    _wide_rows_along: ("softmax", "log_softmax", "cumsum"),
+    _wide_rows_normed: ("nn.functional.layer_norm", "nn.functional.rms_norm"),
+    _wide_products: ("nn.functional.linear",),
+    _stable: ("sort", "argsort"),
+    _scaled_sum: ("add", "sub"),
+    _weighed_triple: ("addcmul", "addcdiv"),
+    _weighed_product: ("addmm",),
+    _weighed_batches: ("baddbmm",),
+    _spread: ("var", "std"),
+    _normed_with_eps: ("nn.functional.layer_norm", "nn.functional.rms_norm"),
+    _along_others: ("softmax", "log_softmax", "cumsum", "logsumexp", "amax", "mean"),
+    _norms: ("linalg.vector_norm",),
+    _least: ("topk",),
+    _smoothed_loss: ("nn.functional.cross_entropy",),
+    _scaled_attention: ("attention.flash", "attention.math", "nn.functional.scaled_dot_product_attention"),
+    _gelu_by_tanh: ("nn.functional.gelu",),
+    _softplus_arguments: ("nn.functional.softplus",),
+    _weighed_addition: ("index_add",),
+    _long_lists(1): ("_foreach_neg", "_foreach_norm", "_foreach_sqrt", "_foreach_zero"),
+    _long_lists(2): (
+        "_foreach_add", "_foreach_copy", "_foreach_div", "_foreach_mul", "_foreach_sub", "optim.AdamW.foreach",
+        "optim.AdamW.fused", "optim.SGD.foreach", "optim.SGD.fused",
+    ),
+    _long_lists(3): ("_foreach_addcdiv", "_foreach_addcmul", "_foreach_lerp"),
+    _middle: ("all", "amax", "any", "argmax", "max.reduction_no_dim", "mean", "nonzero", "prod", "std", "sum", "var"),
+    _sorted_middle: ("sort",),
+    _many_to_one: ("index_add",),
+}  # fmt: skip
+
 _MAKERS: dict[Callable[[InputFactory], Calls], tuple[str, ...]] = {
     _elementwise: (
         "abs", "cos", "exp", "isfinite", "isnan", "log", "logical_not", "neg", "nn.functional.gelu", "nn.functional.relu",
@@ -214,7 +517,10 @@ _MAKERS: dict[Callable[[InputFactory], Calls], tuple[str, ...]] = {
     _padded_by_nothing("reflect"): ("nn.functional.pad.reflect",),
     _padded_by_nothing("replicate"): ("nn.functional.pad.replicate",),
 }  # fmt: skip
-_BY_NAME = {name: maker for maker, names in _MAKERS.items() for name in names}
+_BY_NAME: dict[str, list[Callable[[InputFactory], Calls]]] = {}
+for _maker, _names in (*_MAKERS.items(), *_FURTHER.items()):
+    for _name in _names:
+        _BY_NAME.setdefault(_name, []).append(_maker)
 
 
 def has(name: str) -> bool:
@@ -224,8 +530,8 @@ def has(name: str) -> bool:
 
 def of(name: str, dtype: torch.dtype, *, gradients: bool) -> Iterator[Sample]:
     """The calls of this operator in these sizes, none where the table has none. They draw from PyTorch's own generator."""
-    maker = _BY_NAME.get(name)
-    for label, given in maker(InputFactory(dtype, gradients)) if maker is not None else ():
+    factory = InputFactory(dtype, gradients)
+    for label, given in (call for maker in _BY_NAME.get(name, ()) for call in maker(factory)):
         *arguments, last = given
         named = isinstance(last, dict)
         leniency = _LENIENCY if label in (MANY, LONG) else 1.0

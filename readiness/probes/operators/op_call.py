@@ -12,7 +12,7 @@ from readiness.accelerators.base import Accelerator
 from readiness.probes.operators import samples
 from readiness.probes.operators.op_entry import Entry
 from readiness.probes.operators.outcomes import Phase
-from readiness.probes.operators.samples import Sample
+from readiness.probes.operators.samples import Incoming, Sample
 
 CPU = torch.device("cpu")
 #: The dtypes of references.
@@ -65,7 +65,7 @@ class OpCaller:
         roots = [out for out in comparable if isinstance(out, torch.Tensor) and out.requires_grad]
         found: tuple[torch.Tensor | None, ...] = ()
         if backward := bool(gradients and inputs and roots):
-            cotangents = [self._cotangent(position, root) for position, root in enumerate(roots)]
+            cotangents = [_laid_out(self._cotangent(position, root), given.incoming) for position, root in enumerate(roots)]
             if move is not None:
                 cotangents = [move(cotangent) for cotangent in cotangents]
             enter(Phase.BACKWARD)
@@ -90,6 +90,15 @@ class OpCaller:
             self._root_dtypes[key] = root.dtype  # a cast to fewer bits, in float64 too, has its reference's root wide
         values = self._drawn[key].to(self._root_dtypes.get(key, self._drawn[key].dtype))
         return values.to(root.dtype, copy=True).to(root.device)
+
+
+def _laid_out(cotangent: torch.Tensor, incoming: Incoming) -> torch.Tensor:
+    """The incoming gradient as it lies in memory where other operators made it; an expanded one has one value."""
+    if incoming is Incoming.EXPANDED and cotangent.numel():
+        return cotangent.reshape(-1)[0].expand(cotangent.shape)
+    if incoming is Incoming.STRIDED:
+        return torch.stack((cotangent, cotangent.neg()), dim=-1)[..., 0]
+    return cotangent
 
 
 def _detached(outputs: list[Any]) -> list[Any]:

@@ -108,8 +108,19 @@ PASSES_NAN = frozenset({
     "abs", "add", "all", "amax", "amin", "any", "argmax", "cat", "clamp", "clone", "cumsum", "div.no_rounding_mode", "eq",
     "exp", "ge", "gt", "isfinite", "isinf", "isnan", "le", "log", "logical_and", "logical_not", "logical_or", "lt",
     "masked_fill", "max.reduction_with_dim", "maximum", "mean", "minimum", "mul", "nanmean", "nanmedian", "nansum", "ne",
-    "neg", "nn.functional.relu", "reciprocal", "rsqrt", "sigmoid", "softmax", "sort", "sqrt", "square", "sub", "sum",
+    "log_softmax", "logsumexp", "neg", "nn.functional.binary_cross_entropy_with_logits",
+    "nn.functional.group_norm", "nn.functional.huber_loss", "nn.functional.l1_loss", "nn.functional.layer_norm",
+    "nn.functional.leaky_relu", "nn.functional.logsigmoid", "nn.functional.mse_loss", "nn.functional.relu",
+    "nn.functional.rms_norm", "nn.functional.silu", "nn.functional.smooth_l1_loss", "nn.functional.softplus", "prod",
+    "reciprocal", "rsqrt", "sigmoid", "softmax", "sort", "sqrt", "square", "sub", "sum",
     "tanh", "topk", "where",
+})  # fmt: skip
+
+#: The same for gradients: what detects an overflow looks for NaN among them.
+PASSES_NAN_BACKWARD = frozenset({
+    "abs", "add", "exp", "log_softmax", "mean", "mul", "nn.functional.layer_norm", "nn.functional.mse_loss",
+    "nn.functional.relu", "nn.functional.rms_norm", "nn.functional.silu", "sigmoid", "softmax", "sqrt", "square", "sub",
+    "sum", "tanh",
 })  # fmt: skip
 
 #: Move, select or compare values without computing new ones: forward results are equal bit by bit.
@@ -240,6 +251,8 @@ CORE = frozenset({
     # comparison and masks
     "eq", "ge", "gt", "isfinite", "isinf", "isnan", "le", "logical_and", "logical_not", "logical_or", "lt",
     "masked_fill", "ne", "tril", "triu", "where",
+    # bits, as packed weights are taken apart
+    "bitwise_and", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "unpack",
     # reduction and choice
     "all", "amax", "any", "argmax", "cumsum", "linalg.vector_norm", "max.reduction_with_dim", "mean", "multinomial",
     "sort", "std", "sum", "topk", "var",
@@ -253,5 +266,6 @@ CORE = frozenset({
     # beyond the database: lists of tensors, and what else optimizers, losses and experts do
     "_foreach_add", "_foreach_addcdiv", "_foreach_addcmul", "_foreach_copy", "_foreach_div", "_foreach_lerp",
     "_foreach_mul", "_foreach_neg", "_foreach_norm", "_foreach_reciprocal", "_foreach_sqrt", "_foreach_sub",
-    "_foreach_zero", "attention.math", "index_put_.accumulate", "optim.AdamW.foreach", "optim.SGD.foreach",
+    "_foreach_zero", "attention.math", "clip_grad_norm", "index_put_.accumulate", "optim.AdamW.foreach",
+    "optim.SGD.foreach",
 })  # fmt: skip

@@ -164,7 +164,8 @@ class OpInfoTrial:
         for sample in (*sample_variants.further(self._entry, self.trial.dtype, drawn, drawn[0]), *sizes):
             oracle = self._oracle(sample, gradients)
             try:
-                oracle.check()
+                with _deterministic() if sample.deterministic else contextlib.nullcontext():
+                    oracle.check()
             except FailedError as failure:
                 if failure.outcome is Outcome.UNJUDGED or not oracle.cpu_agrees():
                     continue
@@ -208,6 +209,17 @@ class OpInfoTrial:
         if applies_to is Provenance.FALLBACK:
             return applies_to, f"{name} has no kernel for this device and runs its fallback"
         return applies_to, name
+
+
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    """PyTorch's deterministic mode; what has no deterministic kernel runs the one that it has."""
+    before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned)
 
 
 def _shows(called: CallResult) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from readiness.probes.operators import op_semantics
-from readiness.probes.operators.edge_shapes import Made, Make
+from readiness.probes.operators.edge_shapes import EdgeSample, InputFactory
 from readiness.probes.operators.samples import Sample
 
 #: Rows and columns that no tile divides.
@@ -97,75 +97,75 @@ def every_second(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 Given = tuple[tuple[Any, ...], dict[str, Any], set[int]]
 
 
-def _values(make: Make) -> Given:
-    return (make.numbers(ROWS, WIDTH),), {}, {0}
+def _values(factory: InputFactory) -> Given:
+    return (factory.numbers(ROWS, WIDTH),), {}, {0}
 
 
-def _along(make: Make) -> Given:
-    return (make.numbers(ROWS, WIDTH), -1), {}, {0}
+def _along(factory: InputFactory) -> Given:
+    return (factory.numbers(ROWS, WIDTH), -1), {}, {0}
 
 
-def _best(make: Make) -> Given:
-    return (make.numbers(ROWS, WIDTH), 3), {}, {0}
+def _best(factory: InputFactory) -> Given:
+    return (factory.numbers(ROWS, WIDTH), 3), {}, {0}
 
 
-def _normed(make: Make) -> Given:
-    return (make.numbers(ROWS, WIDTH), (WIDTH,), make.positive(WIDTH)), {"eps": 1e-5}, {0}
+def _normed(factory: InputFactory) -> Given:
+    return (factory.numbers(ROWS, WIDTH), (WIDTH,), factory.positive(WIDTH)), {"eps": 1e-5}, {0}
 
 
-def _grouped(make: Make) -> Given:
-    return (make.numbers(ROWS, 6, 5), 3, make.positive(6), make.numbers(6)), {}, {0}
+def _grouped(factory: InputFactory) -> Given:
+    return (factory.numbers(ROWS, 6, 5), 3, factory.positive(6), factory.numbers(6)), {}, {0}
 
 
-def _product(make: Make) -> Given:
-    return (make.numbers(ROWS, WIDTH), make.numbers(WIDTH, 11)), {}, {0}
+def _product(factory: InputFactory) -> Given:
+    return (factory.numbers(ROWS, WIDTH), factory.numbers(WIDTH, 11)), {}, {0}
 
 
-def _added(make: Make) -> Given:
-    return (make.numbers(11), make.numbers(ROWS, WIDTH), make.numbers(WIDTH, 11)), {}, {1}
+def _added(factory: InputFactory) -> Given:
+    return (factory.numbers(11), factory.numbers(ROWS, WIDTH), factory.numbers(WIDTH, 11)), {}, {1}
 
 
-def _linear(make: Make) -> Given:
-    return (make.numbers(ROWS, WIDTH), make.numbers(11, WIDTH), make.numbers(11)), {}, {0}
+def _linear(factory: InputFactory) -> Given:
+    return (factory.numbers(ROWS, WIDTH), factory.numbers(11, WIDTH), factory.numbers(11)), {}, {0}
 
 
-def _batched(make: Make) -> Given:
-    return (make.numbers(ROWS, 3, 7), make.numbers(ROWS, 7, 5)), {}, {0, 1}
+def _batched(factory: InputFactory) -> Given:
+    return (factory.numbers(ROWS, 3, 7), factory.numbers(ROWS, 7, 5)), {}, {0, 1}
 
 
-def _added_batches(make: Make) -> Given:
-    return (make.numbers(ROWS, 3, 5), make.numbers(ROWS, 3, 7), make.numbers(ROWS, 7, 5)), {}, {0, 1, 2}
+def _added_batches(factory: InputFactory) -> Given:
+    return (factory.numbers(ROWS, 3, 5), factory.numbers(ROWS, 3, 7), factory.numbers(ROWS, 7, 5)), {}, {0, 1, 2}
 
 
-def _looked_up(make: Make) -> Given:
-    return (make.numbers(23, 7), make.places(23, ROWS)), {}, {1}
+def _looked_up(factory: InputFactory) -> Given:
+    return (factory.numbers(23, 7), factory.indices(23, ROWS)), {}, {1}
 
 
-def _selected(make: Make) -> Given:
-    return (make.numbers(23, 7), 0, make.places(23, ROWS)), {}, {2}
+def _selected(factory: InputFactory) -> Given:
+    return (factory.numbers(23, 7), 0, factory.indices(23, ROWS)), {}, {2}
 
 
-def _gathered(make: Make) -> Given:
-    return (make.numbers(ROWS, WIDTH), 1, make.places(WIDTH, ROWS, 5)), {}, {0, 2}
+def _gathered(factory: InputFactory) -> Given:
+    return (factory.numbers(ROWS, WIDTH), 1, factory.indices(WIDTH, ROWS, 5)), {}, {0, 2}
 
 
-def _losses(make: Make) -> Given:
-    return (make.numbers(ROWS, WIDTH), make.places(WIDTH, ROWS)), {"reduction": "none"}, {0, 1}
+def _losses(factory: InputFactory) -> Given:
+    return (factory.numbers(ROWS, WIDTH), factory.indices(WIDTH, ROWS)), {"reduction": "none"}, {0, 1}
 
 
-def _attention(make: Make) -> Given:
-    return tuple(make.numbers(ROWS, 2, 5, 8) for _ in range(3)), {"is_causal": True}, {0, 1, 2}
+def _attention(factory: InputFactory) -> Given:
+    return tuple(factory.numbers(ROWS, 2, 5, 8) for _ in range(3)), {"is_causal": True}, {0, 1, 2}
 
 
-def _convolved(make: Make) -> Given:
-    return (make.numbers(ROWS, 3, 7, 5), make.numbers(4, 3, 3, 3), make.numbers(4)), {"padding": 1}, {0}
+def _convolved(factory: InputFactory) -> Given:
+    return (factory.numbers(ROWS, 3, 7, 5), factory.numbers(4, 3, 3, 3), factory.numbers(4)), {"padding": 1}, {0}
 
 
-def _pooled(make: Make) -> Given:
-    return (make.numbers(ROWS, 3, 7, 5), 2), {}, {0}
+def _pooled(factory: InputFactory) -> Given:
+    return (factory.numbers(ROWS, 3, 7, 5), 2), {}, {0}
 
 
-_ROWWISE: dict[Callable[[Make], Given], tuple[str, ...]] = {
+_ROWWISE: dict[Callable[[InputFactory], Given], tuple[str, ...]] = {
     _values: (
         "exp", "nn.functional.gelu", "nn.functional.relu", "nn.functional.silu", "sigmoid", "tanh", "abs",
         "neg", "square", "nn.functional.softplus", "clone",
@@ -201,24 +201,24 @@ def of(name: str, dtype: torch.dtype, gradients: bool, seed: int) -> Iterator[Ca
         return
     ties = dtype.itemsize < 4 or not dtype.is_floating_point
     torch.default_generator.manual_seed(seed)
-    make = Make(dtype, gradients)
+    factory = InputFactory(dtype, gradients)
     narrow = dtype.is_floating_point and dtype.itemsize == 2
     if (maker := _BY_NAME.get(name)) is not None and not (ties and name in op_semantics.RETURNS_INDICES):
-        arguments, keywords, positions = maker(make)
-        sample = Sample(arguments, keywords, Made())
+        arguments, keywords, positions = maker(factory)
+        sample = Sample(arguments, keywords, EdgeSample())
         yield Case("rows", sample, frozenset(positions), leniency=_LENIENCY_NARROW if narrow else _LENIENCY)
     if name in _SUMS and dtype.is_floating_point:
-        yield from _SUMS[name](Make(dtype, False), LENGTHS[seed % len(LENGTHS)])
+        yield from _SUMS[name](InputFactory(dtype, False), LENGTHS[seed % len(LENGTHS)])
 
 
 def _part(sample: Sample, *arguments: Any) -> Sample:
     return sample.having(arguments, sample.keywords)
 
 
-def _long_sum(combine: Combine, words: str, *further: Any) -> Callable[[Make, int], Iterator[Case]]:
-    def cases(make: Make, length: int) -> Iterator[Case]:
-        values = make.positive(length)
-        sample = Sample((values, *further), {}, Made())
+def _long_sum(combine: Combine, words: str, *further: Any) -> Callable[[InputFactory, int], Iterator[Case]]:
+    def cases(factory: InputFactory, length: int) -> Iterator[Case]:
+        values = factory.positive(length)
+        sample = Sample((values, *further), {}, EdgeSample())
         cut = length // 3
         parts = (_part(sample, values[:cut], *further), _part(sample, values[cut:], *further))
         yield Case("parts", sample, parts=parts, combine=combine, words=words, leniency=_LENIENCY)
@@ -226,9 +226,9 @@ def _long_sum(combine: Combine, words: str, *further: Any) -> Callable[[Make, in
     return cases
 
 
-def _mean(make: Make, length: int) -> Iterator[Case]:
-    values = make.positive(length)
-    sample, cut = Sample((values,), {}, Made()), length // 3
+def _mean(factory: InputFactory, length: int) -> Iterator[Case]:
+    values = factory.positive(length)
+    sample, cut = Sample((values,), {}, EdgeSample()), length // 3
     parts = (_part(sample, values[:cut]), _part(sample, values[cut:]))
     yield Case(
         "parts", sample, parts=parts, combine=lambda found: (found[0] * cut + found[1] * (length - cut)) / length,
@@ -238,11 +238,12 @@ def _mean(make: Make, length: int) -> Iterator[Case]:
 
 def _long_product(
     arguments: Callable[[torch.Tensor, torch.Tensor], tuple[Any, ...]], batch: bool = False
-) -> Callable[[Make, int], Iterator[Case]]:
-    def cases(make: Make, length: int) -> Iterator[Case]:
+) -> Callable[[InputFactory, int], Iterator[Case]]:
+    def cases(factory: InputFactory, length: int) -> Iterator[Case]:
         depth = min(length, 8_209)
-        left, right = make.positive(*([1] if batch else []), 5, depth), make.positive(*([1] if batch else []), depth, 3)
-        sample, cut = Sample(arguments(left, right), {}, Made()), depth // 3
+        batches = [1] if batch else []
+        left, right = factory.positive(*batches, 5, depth), factory.positive(*batches, depth, 3)
+        sample, cut = Sample(arguments(left, right), {}, EdgeSample()), depth // 3
         parts = (
             _part(sample, *arguments(left[..., :cut], right[..., :cut, :])),
             _part(sample, *arguments(left[..., cut:], right[..., cut:, :])),
@@ -252,7 +253,7 @@ def _long_product(
     return cases
 
 
-_SUMS: dict[str, Callable[[Make, int], Iterator[Case]]] = {
+_SUMS: dict[str, Callable[[InputFactory, int], Iterator[Case]]] = {
     "sum": _long_sum(_added_up, "the sum of its parts"),
     "mean": _mean,
     "amax": _long_sum(lambda found: torch.maximum(found[0], found[1]), "the larger of its parts"),

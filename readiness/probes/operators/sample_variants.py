@@ -18,13 +18,16 @@ import torch
 from readiness.probes.operators import op_semantics
 from readiness.probes.operators.known_defects import INTO_STRIDED_MEMORY
 from readiness.probes.operators.op_entry import Entry
-from readiness.probes.operators.samples import Sample, leaves, map_leaves
+from readiness.probes.operators.samples import Incoming, Sample, leaves, map_leaves
 
 #: So many samples with other arguments are tried, of core operators and of others.
 _OTHERS = {True: 3, False: 1}
 #: Gradients of every subset are asked for up to so many inputs, of single ones and of all but one beyond.
 _ALL_SUBSETS = 3
 _PLAIN = 1.0
+#: What starts the names of operators that work on images.
+_ON_IMAGES = ("nn.functional.", "native_batch_norm", "_native_batch_norm", "_batch_norm", "max_pool2d", "native_group_norm",
+              "_upsample", "grid_sampler_2d", "sigmoid", "tanh", "cat")
 #: Samples of few elements lose more digits by chance (16 bits have none to lose); an argument ignored is far beyond this.
 _LENIENCY = {False: 32.0, True: 4.0}
 
@@ -45,12 +48,21 @@ def further(entry: Entry, dtype: torch.dtype, drawn: Sequence[Sample], tried: Sa
         yield _turned(tried)
     if entry.within(op_semantics.PASSES_NAN):
         yield without_gradients(_without_numbers(tried))
+    if entry.within(op_semantics.PASSES_NAN_BACKWARD):
+        yield _without_numbers(tried)
+    if (image := _channels_last(entry, drawn)) is not None:
+        yield image
     if entry.core:
         yield from _circumstances(entry, tried)
 
 
 def _circumstances(entry: Entry, sample: Sample) -> Iterator[Sample]:
     yield from _subsets(sample)
+    if any(tensor.requires_grad for tensor in sample.tensors()):
+        yield replace(sample, label="with an expanded incoming gradient", incoming=Incoming.EXPANDED)
+        yield replace(sample, label="with a strided incoming gradient", incoming=Incoming.STRIDED)
+    if not entry.within(op_semantics.RANDOM | op_semantics.UNSPECIFIED):
+        yield replace(sample, label="in deterministic mode", deterministic=True)
     if entry.info.supports_out:
         yield without_gradients(replace(sample, label=INTO_STRIDED_MEMORY, through=into_strided_memory))
     if (in_place := entry.info.inplace_variant) is not None and not entry.within(op_semantics.RANDOM):
@@ -129,17 +141,34 @@ def _requiring(wanted: set[int], tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().requires_grad_(id(tensor) in wanted)
 
 
+def _channels_last(entry: Entry, drawn: Sequence[Sample]) -> Sample | None:
+    """A sample of an operator on images, with channels last in memory, as convolutions are told to lie; None without one."""
+    if not entry.base.startswith(_ON_IMAGES):
+        return None
+    images = [sample for sample in drawn if isinstance(sample.arguments[0], torch.Tensor) and sample.arguments[0].ndim == 4]
+    if not images or not images[0].arguments[0].is_floating_point() or not images[0].arguments[0].numel():
+        return None
+
+    def lay(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.ndim != 4:
+            return tensor
+        return tensor.detach().contiguous(memory_format=torch.channels_last).requires_grad_(tensor.requires_grad)
+
+    return replace(_mapped(images[0], lay), label="on a channels-last input")
+
+
 def _without_numbers(sample: Sample) -> Sample:
     """NaN and both infinities among the values."""
 
     def insert_nonfinite(tensor: torch.Tensor) -> torch.Tensor:
         if not tensor.is_floating_point() or tensor.numel() < len(_NO_NUMBERS):
-            return tensor.detach()
+            return tensor
         spoilt = tensor.detach().clone(memory_format=torch.contiguous_format)
         flat = spoilt.view(-1)
         for position, value in enumerate(_NO_NUMBERS):
             flat[position * (flat.numel() // len(_NO_NUMBERS))] = value
-        return spoilt
+        flat[-1] = _NO_NUMBERS[0]  # what vectors leave over has code of its own
+        return spoilt.requires_grad_(tensor.requires_grad)
 
     return replace(_mapped(sample, insert_nonfinite), label="on NaN")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from itertools import islice
 from typing import Any
 
@@ -29,13 +30,22 @@ class NoSampleError(Exception):
     """The database offers no sample that could be used; the message says why."""
 
 
+class Incoming(StrEnum):
+    """How incoming gradients lie in memory."""
+
+    DENSE = "dense"
+    EXPANDED = "expanded"  # as after `.sum().backward()`
+    STRIDED = "strided"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """One call of an operator: positional and keyword arguments, tensors on the CPU. `source` is the database's own.
 
     `hosted` are the positions of arguments that stay on the CPU whatever the device; `label` says in words what is
     special about it; `keeps_strides` that results must lie in memory as on the CPU; `through` calls the operator in
-    another way than by plainly calling it; `leniency` widens what is allowed where sums are long.
+    another way than by plainly calling it; `leniency` widens what is allowed where sums are long; `incoming` is how incoming
+    gradients lie in memory; `deterministic` asks for PyTorch's deterministic mode.
     """
 
     arguments: tuple[Any, ...]
@@ -45,6 +55,8 @@ class Sample:
     label: str = ""
     keeps_strides: bool = False
     leniency: float = 1.0
+    incoming: Incoming = Incoming.DENSE
+    deterministic: bool = False
     through: Callable[[Callable[..., Any], Sample], Any] | None = None
     _tensors: list[torch.Tensor] = field(default_factory=list)
 
