@@ -239,9 +239,9 @@ def _applies_to(ids: Sequence[str], order: Mapping[str, int]) -> str:
 
 def _group(group: DeviceGroup) -> dict[str, Any]:
     """One group of accelerators, family by family."""
-    drawn = pictures.of_families(group.lead)
+    drawn, not_drawn = pictures.of_families(group.lead), pictures.left_out(group.lead)
     tables = _tables(group)
-    families = [name for name in (*_FAMILIES, *tables, *drawn) if name in tables or name in drawn]
+    families = [name for name in (*_FAMILIES, *tables, *drawn, *not_drawn) if name in {*tables, *drawn, *not_drawn}]
     return {
         "title": group.title(),
         "device": rendering.device(group.lead),
@@ -249,6 +249,7 @@ def _group(group: DeviceGroup) -> dict[str, Any]:
         "families": [
             {
                 "title": _FAMILIES.get(name, name), "rows": tables.get(name, []), "pictures": drawn.get(name, []),
+                "not_drawn": not_drawn.get(name, []),
                 "failed": sum(row[4]["style"] in ("bad", "warn") for row in tables.get(name, [])),
             }
             for name in dict.fromkeys(families)

@@ -12,7 +12,7 @@ from readiness import rendering
 from readiness.datamodel import Assessment, Decision, Finding, Use
 from readiness.rendering import DeviceGroup, Kind, Section, SharedFinding, Statement, Time, diagnosis
 from readiness.rendering import escape_markdown as escape
-from readiness.rendering.rows import SHAPE
+from readiness.rendering import rows as detail_rows
 from readiness.rendering.text_budget import ready_parts
 
 SUFFIX = ".md"
@@ -259,7 +259,7 @@ def _rows(group: DeviceGroup, check: str) -> Iterator[Part]:
     found: dict[str, tuple[Sequence[Mapping[str, Any]], list[str]]] = {}
     for item in group.items:
         for entry in item.evidence:
-            point = [row for row in entry.rows if SHAPE not in row] if entry.check == check else []
+            point = detail_rows.for_people(entry.rows) if entry.check == check else []
             if point:
                 found.setdefault(repr(point), (point, []))[1].append(item.facts.id)
     for every, ids in found.values():
@@ -290,7 +290,9 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return rendering.figure(value) if isinstance(value, bool | int | float) else str(value)
+    if isinstance(value, bool | int | float):
+        return rendering.figure(value)
+    return detail_rows.curve(value) or str(value)
 
 
 def _folded(title: str, header: str, rows: Sequence[Part]) -> Iterator[Part]:

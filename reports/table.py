@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from readiness import rendering
 from readiness.datamodel import Assessment, Level, Status, Use
-from readiness.rendering import DeviceGroup, Group, Kind, Paint, SharedFinding, Time, diagnosis
+from readiness.rendering import DeviceGroup, Group, Kind, Paint, SharedFinding, Time, curves, diagnosis
 
 #: Quick checks beyond this number are summed up, unless one of them went wrong.
 _MOST_TIMES = 8
@@ -17,16 +17,19 @@ _MOST_TITLES = 4
 _MOST_ENTRIES = {"BLOCKERS": 12, "LIMITS": 6, "WAIVED": 20, "FOR INFORMATION": 4}
 _MOST_CAUSES = 8
 _MOST_NAMES = 4
+_MOST_CURVES = 8
 
 #: Where what belongs to an entry begins, and the second line of that.
 _INDENT = " " * 4
 _HANG = " " * 9
 
 
-def render(assessment: Assessment, *, colour: bool = False, width: int = 100, verbose: bool = False) -> str:
+def render(
+    assessment: Assessment, *, colour: bool = False, width: int = 100, verbose: bool = False, blocks: bool = True
+) -> str:
     """Render lines of at most `width` columns. ANSI colours only with `colour`; text from devices is cleaned.
 
-    Long lists are folded to a count, unless `verbose`.
+    Long lists are folded to a count, unless `verbose`. Curves are drawn with `blocks`, or in ASCII.
     """
     paint = rendering.painter(colour)
     lines = list(_head(assessment, paint, width))
@@ -35,8 +38,8 @@ def render(assessment: Assessment, *, colour: bool = False, width: int = 100, ve
         lines += ["", "No accelerator was assessed, so nothing is known."]
     if len(assessment.accelerators) > 1:
         lines += ["", *_summary(assessment, paint, width)]
-    for group in rendering.group_devices(assessment):
-        lines += ["", *_accelerators(group, assessment, paint, width, whole=verbose)]
+    for group in rendering.alike(assessment):
+        lines += ["", *_accelerators(group, assessment, paint, width, whole=verbose, blocks=blocks)]
     lines += _rehearsal(assessment, paint, width)
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -108,7 +111,7 @@ def _summary(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
 
 
 def _accelerators(
-    group: DeviceGroup, assessment: Assessment, paint: Paint, width: int, *, whole: bool
+    group: DeviceGroup, assessment: Assessment, paint: Paint, width: int, *, whole: bool, blocks: bool
 ) -> Iterator[str]:
     """All about one accelerator, or about several that are alike; long lists folded unless the `whole` is wanted."""
     heading = rendering.wrap(group.title(), width)
@@ -135,7 +138,8 @@ def _accelerators(
             yield from rendering.wrap(rendering.clean(", ".join(skipped), 3000), width, first="  ")
         else:
             yield rendering.cut(f"  {len(skipped)} requirements; -v names them", width)
-    yield from _soak_claims(group, paint, width)
+    yield from _proofs(group, paint, width)
+    yield from _curves(group, paint, width, whole=whole, blocks=blocks)
     yield from _times(group, paint, width)
 
 
@@ -149,6 +153,17 @@ def _soak_claims(group: DeviceGroup, paint: Paint, width: int) -> Iterator[str]:
         yield from rendering.wrap(proven, width, first="    proven:      ")
         if not_proven:
             yield from rendering.wrap(not_proven, width, first="    not proven:  ")
+
+
+def _curves(group: DeviceGroup, paint: Paint, width: int, *, whole: bool, blocks: bool) -> Iterator[str]:
+    """Yield a line for each curve that the first of them has: losses, sensors, bandwidth."""
+    lines = curves.lines(group.lead, width - 2, blocks=blocks)
+    if not lines:
+        return
+    yield from _section(f"CURVES{f' OF {group.lead.facts.id}' if len(group.items) > 1 else ''}", paint)
+    shown = lines if whole else lines[:_MOST_CURVES]
+    yield from (f"  {line}" for line in shown)
+    yield from _further(len(lines) - len(shown), width)
 
 
 def _verdicts(group: DeviceGroup, assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:

@@ -87,7 +87,9 @@ def training(
         }
         for key, error in errors.items():
             yield Row({**labels, "parameter": key, "gradient_error": error})
-        yield Row({**labels, "losses": training_run.losses, "reference_losses": reference.losses})
+        yield Row({
+            "shape": "training/1", **labels, "losses": training_run.losses, "reference_losses": reference.losses,
+        })  # fmt: skip
         worst = max(errors, key=errors.__getitem__)
         yield Measurement("gradient_error", max(errors.values()), labels, samples=len(errors), about=f"gradient of {worst}")
         difference = train_and_decode.loss_difference(training_run, reference)

@@ -50,6 +50,7 @@ def report(
 
 def _print_rows(assessment: Assessment, check: str, *, as_json: bool) -> None:
     from readiness.rendering import rows
+    from readiness.rendering.charts import shows_blocks
     from readiness.rendering.formats import columns
 
     found = rows.of_check(assessment, check)
@@ -67,4 +68,4 @@ def _print_rows(assessment: Assessment, check: str, *, as_json: bool) -> None:
 
         common.put(json.dumps(rows.as_json(found), indent=1))
         return
-    common.put(rows.as_text(found, columns(sys.stdout)))
+    common.put(rows.as_text(found, columns(sys.stdout), blocks=shows_blocks(sys.stdout.encoding)))

@@ -23,6 +23,7 @@ class Name(StrEnum):
     CHIP = "chip"
     REHEARSAL = "rehearsal"
     PACK = "pack"
+    ROWS = "rows"
 
 
 def schema(name: Annotated[Name, typer.Argument(help="The name of the schema.")]) -> None:

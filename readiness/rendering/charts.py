@@ -194,17 +194,37 @@ def heat_style(value: float | None, low: float, high: float) -> str:
     return f"h{min(int(share * 5), 4)}"
 
 
-def sparkline(values: Sequence[float], columns: int = 24) -> str:
-    """`▁▂▅█`: a curve in one line of a terminal; empty where nothing is finite. What is not finite shows as a blank."""
-    steps = "▁▂▃▄▅▆▇█"
-    if len(values) > columns:
-        values = [values[number * len(values) // columns] for number in range(columns)]
-    finite = [value for value in values if math.isfinite(value)]
+_BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"
+
+
+def shows_blocks(encoding: str | None) -> bool:
+    """Whether a stream of this encoding takes what `sparkline` draws with blocks."""
+    try:
+        _BLOCKS.encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def sparkline(values: Sequence[float], columns: int = 24, *, blocks: bool = True) -> str:
+    """`▁▂▅█`: a curve in one line of a terminal; empty where nothing is finite. What is not finite shows as a blank.
+
+    Of more values than `columns` each column shows the one of its stretch that lies furthest from the middle, so that no
+    spike is lost. Without `blocks` it is drawn in ASCII.
+    """
+    finite = [value for value in values if abs(value) < _FARTHEST]
     if not finite:
         return ""
-    low, span = min(finite), max(finite) - min(finite)
+    low, high = min(finite), max(finite)
+    steps = _BLOCKS if blocks else _ASCII
+    if len(values) > columns:
+        edges = [number * len(values) // columns for number in range(columns + 1)]
+        middle = (low + high) / 2
+        stretches = ([value for value in values[start:end] if abs(value) < _FARTHEST] for start, end in pairwise(edges))
+        values = [max(stretch, key=lambda value: abs(value - middle), default=math.nan) for stretch in stretches]
     return "".join(
-        steps[min(int((value - low) / span * len(steps)), len(steps) - 1) if span else 0] if math.isfinite(value) else " "
+        steps[min(int((value - low) / (high - low) * len(steps)), len(steps) - 1) if high > low else 0]
+        if abs(value) < _FARTHEST else " "
         for value in values
     )
 

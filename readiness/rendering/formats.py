@@ -2,8 +2,8 @@
 
 A format is one module of `reports/`: the first line of its docstring describes it, `render(assessment, colour=)`
 returns text. It may take `width` (columns of the terminal), `fail_on` (which level of failure the exit code counts as not
-ready), `hints` (commands that tell more, by what they tell),
-`verbose` (no long list is folded) and `to_file` (whether it goes to a file), and name a `SUFFIX`
+ready), `hints` (commands that tell more, by what they tell), `verbose` (no long list is folded), `blocks` (whether the
+stream can show `readiness.rendering.charts.sparkline`) and `to_file` (whether it goes to a file), and name a `SUFFIX`
 for its files. `COMMANDS` says that the log of a pipeline is to obey what goes to stdout; `APPENDS_TO` names a variable of
 the environment: to the file that this names is appended what a file would hold. Nothing else is written unless asked for.
 """
@@ -27,8 +27,11 @@ from readiness import package_data
 from readiness.datamodel import Assessment
 from readiness.documents.files import write_atomically, write_bytes_atomically, written_through
 from readiness.errors import InternalError, ReadinessError, UsageError, did_you_mean
+from readiness.rendering.charts import shows_blocks
 
 _FLAG = "--format"
+#: What a format may take beside the assessment and the colour.
+_PARAMETERS = {"width", "fail_on", "hints", "to_file", "verbose", "blocks"}
 #: Terminals outside of these are treated as if they had that many columns.
 NARROWEST, WIDEST = 60, 100
 
@@ -80,7 +83,7 @@ def formats() -> dict[str, Format]:
             description=description,
             suffix=getattr(module, "SUFFIX", ".txt"),
             render=render,
-            takes=frozenset(inspect.signature(render).parameters) & {"width", "fail_on", "hints", "to_file", "verbose"},
+            takes=frozenset(inspect.signature(render).parameters) & _PARAMETERS,
             commands=getattr(module, "COMMANDS", False),
             appends_to=getattr(module, "APPENDS_TO", None),
         )
@@ -198,7 +201,8 @@ def write(request: Request, assessment: Assessment, colour: bool, stdout: TextIO
     run's journal.
     """
     if request.file is None:
-        text = render(request.format, assessment, colour, columns(stdout), **further)
+        blocks = shows_blocks(getattr(stdout, "encoding", None))
+        text = render(request.format, assessment, colour, columns(stdout), blocks=blocks, **further)
         format_ = formats()[request.format]
         try:
             put(text, getattr(stdout, "obeyed", stdout) if format_.commands else stdout)

@@ -6,22 +6,15 @@ What the evidence holds for them stands in docs/reports.md: some rows have a `sh
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from readiness.datamodel import AcceleratorAssessment, Evidence, Finding, Labels, Outcome, Status
-from readiness.rendering.charts import (
-    BINARY,
-    BarChart,
-    Cell,
-    LineChart,
-    Series,
-    bar_chart,
-    bytes_text,
-    heat_style,
-    line_chart,
-)
+from readiness.datamodel import AcceleratorAssessment, Evidence, Finding, Outcome, Status
+from readiness.rendering import curves, row_shapes
+from readiness.rendering.charts import BarChart, Cell, LineChart, bar_chart, heat_style, line_chart
+from readiness.rendering.curves import is_number, number, upper_limit
+from readiness.rendering.row_shapes import SHAPE
 from readiness.rendering.text import clean, duration, figure
 
 #: Of these outcomes of an operator there is nothing to report.
@@ -76,12 +69,26 @@ def of_families(item: AcceleratorAssessment) -> dict[str, list[Picture]]:
     return {family: pictures for family, pictures in found.items() if pictures}
 
 
+def left_out(item: AcceleratorAssessment) -> dict[str, list[str]]:
+    """Rows that name a shape and do not fit it, in a sentence each, by family: no picture is made of them."""
+    found: dict[str, list[str]] = {}
+    for piece in item.evidence:
+        odd = [(row, said) for row in piece.rows if SHAPE in row and (said := row_shapes.problem(row)) is not None]
+        if not odd:
+            continue
+        row, said = odd[0]
+        first = f"{clean(piece.check, 60)}: a row of the shape {clean(row[SHAPE], 60)} makes no picture: {said}"
+        more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
+        found.setdefault(piece.check.partition(".")[0], []).append(first + more)
+    return found
+
+
 # ---------------------------------------------------------------------------------------------------------- operators
 
 
 def operator_map(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Picture]:
     """Operators by dtype and phase: counted by outcome, and each by name that is not simply right."""
-    whole = [row for row in piece.rows if row.get("shape") == "operators/1"]
+    whole = list(row_shapes.of(piece.rows, row_shapes.OPERATORS))
     if whole:
         yield from _counts(whole)
     outcomes: dict[str, dict[tuple[str, str], tuple[str, str]]] = {}
@@ -115,13 +122,9 @@ def _counts(whole: Sequence[Mapping[str, Any]]) -> Iterator[Picture]:
     """A row for each dtype, a column for each outcome."""
     counted: dict[str, dict[str, int]] = {}
     for row in whole:
-        codes = row.get("codes")
-        if not isinstance(codes, Mapping):
-            continue
         for phase in ("forward", "backward"):
-            letters = str(row.get(phase, ""))
-            counts = {str(name): letters.count(code) for code, name in codes.items() if isinstance(code, str) and code}
-            counted[f"{clean(row.get('dtype'), 20)} {phase}"] = counts
+            counts = {name: row[phase].count(code) for code, name in row["codes"].items()}
+            counted[f"{clean(row['dtype'], 20)} {phase}"] = counts
     outcomes = [name for name in _STYLES if any(counts.get(name) for counts in counted.values())]
     if not outcomes:
         return
@@ -143,7 +146,7 @@ def errors_against_limits(findings: Iterable[Finding]) -> list[Picture]:
     for finding in findings:
         if finding.measure not in ("bound_ratio", "relative_error", "gradient_error", "forward_error", "logit_error"):
             continue
-        bound = _bound(finding)
+        bound = upper_limit(finding)
         if finding.outcome in (Outcome.PASS, Outcome.FAIL) and isinstance(finding.value, int | float) and bound:
             dtype = finding.labels.get("dtype", "")
             share = float(finding.value) / bound if math.isfinite(float(finding.value)) else math.inf
@@ -170,100 +173,12 @@ def _short(name: str, dtype: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
-def _bound(finding: Finding) -> float:
-    """The number of an upper limit, 0 where there is none."""
-    operator, _, number = finding.limit.partition(" ")
-    try:
-        return float(number) if operator == "at_most" else 0.0
-    except ValueError:
-        return 0.0
-
-
-def training_curves(piece: Evidence, findings: Sequence[Finding] = ()) -> Iterator[Picture]:
-    """Losses of a training run beside those of the reference in float64."""
-    for row in piece.rows:
-        losses, reference = _numbers(row.get("losses")), _numbers(row.get("reference_losses", row.get("losses_alone")))
-        if len(losses) < 2 or len(reference) != len(losses):
-            continue
-        what = " ".join(clean(row[key], 40) for key in ("mode", "dtype", "precision",
-        "optimizer") if isinstance(row.get(key), str))
-        name = "on one chip" if "losses_alone" in row else "reference in float64"
-        allowed = _allowed(piece.check, findings, row)
-        band = [(step, value * (1 - allowed), value * (1 + allowed)) for step,
-        value in enumerate(reference)] if allowed else []
-        title = f"Training curve, {what}" if what else "Training curve"
-        chart = line_chart(
-            title, [Series("measured", list(enumerate(losses))), Series(name, list(enumerate(reference)))],
-            x_label="step", y_label="loss", band=band,
-            summary=f"{_from_to(losses)}; the reference {_from_to(reference)}",
-        )  # fmt: skip
-        if chart is not None:
-            shown = f" The band is what is allowed: {figure(100 * allowed)} % either way." if allowed else ""
-            yield Picture(title, f"The loss at each step beside the reference.{shown}", chart)
-
-
-def _from_to(values: Sequence[float]) -> str:
-    return f"from {figure(values[0])} to {figure(values[-1])}"
-
-
-def _allowed(check: str, findings: Iterable[Finding], row: Mapping[str, Any]) -> float:
-    """Return how far a loss may be from the reference, as a share of it, by this run's requirement; 0 without one."""
-    for finding in findings:
-        meant = (finding.check, finding.measure) == (check, "loss_difference")
-        if meant and all(row.get(key, value) == value for key, value in finding.labels.items()):
-            return _bound(finding)
-    return 0.0
-
-
 # ----------------------------------------------------------------------------------------------------------- stability
 
 
-def over_time(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Picture]:
-    """Temperature, clock, power and pace over the time of a load or a soak."""
-    for row in piece.rows:
-        if row.get("shape") == "series/1" and isinstance(row.get("columns"), Mapping):
-            columns = {clean(name, 40): _numbers(values) for name, values in row["columns"].items()}
-            yield from _series(piece.check, columns)
-    samples = [row for row in piece.rows if _is_number(row.get("sample_at_s"))]
-    if samples:
-        names = ("temperature_c", "clock_mhz", "power_w", "round_s", "loss")
-        columns = {name: [_number(row.get(name)) for row in samples] for name in names}
-        columns = {name: values for name, values in columns.items() if any(map(math.isfinite, values))}
-        yield from _series(piece.check, {"at_s": [_number(row["sample_at_s"]) for row in samples], **columns})
-
-
-_LABELS = {
-    "temperature_c": ("Temperature", "°C"), "clock_mhz": ("Clock", "MHz"), "power_w": ("Power", "W"),
-    "device_ms": ("Time of one matrix product", "ms"), "round_s": ("Time of one round", "s"), "loss": ("Loss", "loss"),
-}  # fmt: skip
-_BESIDE = {"device_ms": ("host_ms", "on the host"), "round_s": ("", "")}
-
-
-def _series(check: str, columns: Mapping[str, Sequence[float]]) -> Iterator[Picture]:
-    at = columns.get("at_s", ())
-    if len(at) < 2:
-        return
-    throttled = [(moment, "throttled") for moment, flag in zip(at, columns.get("throttled", ()), strict=False) if flag == 1]
-    for name, (title, unit) in _LABELS.items():
-        values = columns.get(name, ())
-        if len(values) != len(at) or not any(map(math.isfinite, values)):
-            continue
-        series = [Series("on the accelerator" if name in _BESIDE else title.lower(), list(zip(at, values, strict=True)))]
-        beside, what = _BESIDE.get(name, ("", ""))
-        if len(columns.get(beside, ())) == len(at):
-            series.append(Series(what, list(zip(at, columns[beside], strict=True))))
-        finite = [value for value in values if math.isfinite(value)]
-        chart = line_chart(
-            f"{title} during {check}", series, x_label="seconds", y_label=unit, marks=throttled,
-            summary=f"between {figure(min(finite))} and {figure(max(finite))} {unit}",
-        )  # fmt: skip
-        if chart is not None:
-            yield Picture(chart.title, "Dotted lines are moments at which it throttled." if throttled else "", chart)
-
-
 def soak_exposure(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Picture]:
-    """Return what a soak proves about the time between faults, beside what was requested."""
-    exposure = next((row for row in piece.rows if _is_number(row.get("exposure_s"))), None)
+    """What a soak proves about the time between faults, beside what was asked."""
+    exposure = next((row for row in piece.rows if is_number(row.get("exposure_s"))), None)
     bounds = [
         (item.name, float(item.value)) for item in piece.measurements
         if item.name in ("chip_mtbf_h", "host_mtbf_h", "job_mtbf_h") and math.isfinite(float(item.value))
@@ -286,48 +201,14 @@ def soak_exposure(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Pictur
 # ----------------------------------------------------------------------------------------------------------- multichip
 
 
-def bandwidth_by_size(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Picture]:
-    """Bus bandwidth of each collective by the size of its message, with the raw link beside it."""
-    groups: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for item in piece.measurements:
-        labels: Labels = item.labels
-        if item.name == "bus_gbps" and labels.get("bytes", "").isdecimal() and labels.get("op"):
-            group = labels.get("group", "")
-            groups.setdefault(group, {}).setdefault(labels["op"], []).append((float(labels["bytes"]), float(item.value)))
-    raw = _raw_rates(piece.rows)
-    for group, operations in groups.items():
-        if max(len(points) for points in operations.values()) < 2:
-            continue
-        series = [Series(clean(name, 40), sorted(points)) for name, points in sorted(operations.items())]
-        title = f"Bandwidth by message size, {clean(group, 20)} ranks" if group else "Bandwidth by message size"
-        rules = [(max(raw), f"raw link {figure(max(raw))} GB/s")] if raw else []
-        chart = line_chart(
-            title, series, x_label="size of the message", y_label="GB/s (bus)", log_x=True, log_y=True, rules=rules,
-            x_text=bytes_text, x_powers=BINARY,
-            summary="; ".join(f"{one.name} up to {figure(_highest(one.points))}" for one in series),
-        )  # fmt: skip
-        if chart is not None:
-            beside = " The dashed line is what a raw copy over the link reached." if raw else ""
-            yield Picture(title, f"Bytes that each link carries a second, by collective.{beside}", chart)
-
-
-def _raw_rates(rows: Iterable[Mapping[str, Any]]) -> list[float]:
-    return [
-        float(value) for row in rows if "link" in row
-        for name, value in row.items() if str(name).startswith("raw_") and _is_number(value)
-    ]  # fmt: skip
-
-
 def pair_matrix(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Picture]:
     """The bandwidth between each pair of chips."""
-    for row in piece.rows:
-        chips, values = row.get("chips"), row.get("values")
-        if row.get("shape") != "pairs/1" or not isinstance(chips, list) or not isinstance(values, list):
-            continue
+    for row in row_shapes.of(piece.rows, row_shapes.PAIRS):
+        chips = row["chips"]
         count = min(len(chips), _MOST_CHIPS)
-        table = [[_number(cell) for cell in _row(line, count)] for line in values[:count]]
+        table = [[number(cell) for cell in line[:count]] for line in row["values"][:count]]
         finite = [cell for line in table for cell in line if math.isfinite(cell)]
-        if len(table) != count or not finite:
+        if not finite:
             continue
         low, high = min(finite), max(finite)
         names = tuple(clean(chip, 30) for chip in chips[:count])
@@ -335,15 +216,10 @@ def pair_matrix(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Picture]
             (name, tuple(Cell(figure(cell) if math.isfinite(cell) else "", heat_style(cell, low, high)) for cell in line))
             for name, line in zip(names, table, strict=True)
         )
-        unit, what = clean(row.get("unit"), 20), clean(row.get("what"), 100)
+        unit, what = clean(row["unit"], 20), clean(row["what"], 100)
         more = f"{unit}; the darker, the faster. Between {figure(low)} and {figure(high)} {unit}."
         more += f" The first {count} of {len(chips)} chips." if count < len(chips) else ""
         yield Picture(f"Between pairs of chips: {what}", more, Grid("from, to", names, rows))
-
-
-def _row(line: object, count: int) -> list[object]:
-    found = list(line) if isinstance(line, list) else []
-    return (found + [None] * count)[:count]
 
 
 # ---------------------------------------------------------------------------------------------------------------- time
@@ -365,42 +241,37 @@ def times(item: AcceleratorAssessment) -> Picture | None:
     return None if chart is None else Picture(title, "", chart)
 
 
-_MAKERS = {
+Maker = Callable[[Evidence, Sequence[Finding]], Iterator[Picture]]
+
+
+def _drawn(maker: curves.Maker) -> Maker:
+    """What draws the curves that `maker` finds."""
+
+    def make(piece: Evidence, findings: Sequence[Finding]) -> Iterator[Picture]:
+        for curve in maker(piece, findings):
+            chart = line_chart(
+                curve.title, curve.series, x_label=curve.x_label, y_label=curve.y_label, log_x=curve.log_x,
+                log_y=curve.log_y, band=curve.band, rules=curve.rules, marks=curve.marks, summary=curve.summary,
+                x_text=curve.x_text, x_powers=curve.x_powers,
+            )  # fmt: skip
+            if chart is not None:
+                yield Picture(chart.title, curve.more, chart)
+
+    return make
+
+
+_MAKERS: Mapping[str, tuple[Maker, ...]] = {
     "operators.sweep": (operator_map,),
     "operators.workload": (operator_map,),
-    "parity.training": (training_curves,),
-    "multichip.parallelism": (training_curves,),
-    "multichip.bandwidth": (bandwidth_by_size, pair_matrix),
+    "parity.training": (_drawn(curves.training_curves),),
+    "multichip.parallelism": (_drawn(curves.training_curves),),
+    "multichip.bandwidth": (_drawn(curves.bandwidth_by_size), pair_matrix),
     "multichip.links": (pair_matrix,),
-    "multichip.soak": (over_time, soak_exposure),
-    "stability.load": (over_time,),
+    "multichip.soak": (_drawn(curves.over_time), soak_exposure),
+    "stability.load": (_drawn(curves.over_time),),
 }
 
 
 def _in_words(bars: Iterable[tuple[str, float, str, bool]]) -> str:
     """Bars in words, for those who cannot see them."""
     return "; ".join(f"{name} {text}" for name, _, text, _ in bars)
-
-
-def _highest(points: Sequence[tuple[float, float]]) -> float:
-    return max(y for _, y in points)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _number(value: object) -> float:
-    """A number of a row; NaN for what is none, by its name or because it is missing."""
-    if isinstance(value, str):
-        return {"Infinity": math.inf, "-Infinity": -math.inf}.get(value, math.nan)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return math.nan
-    try:
-        return float(value)
-    except OverflowError:
-        return math.nan
-
-
-def _numbers(values: object) -> list[float]:
-    return list(map(_number, values)) if isinstance(values, list | tuple) else []

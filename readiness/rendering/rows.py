@@ -7,12 +7,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from readiness.datamodel import Assessment, Evidence, Status
+from readiness.rendering import row_shapes
 from readiness.rendering.accelerators import names
+from readiness.rendering.charts import sparkline
+from readiness.rendering.curves import numbers
+from readiness.rendering.row_shapes import SHAPE
 from readiness.rendering.text import clean, figure, width, wrap
 
 _LONGEST_CELL = 500
-#: The cell of rows that are made for pictures and programs (docs/reports.md): too wide for a table.
-SHAPE = "shape"
+#: Longer lists of numbers are drawn as a curve.
+_LONGEST_LIST = 8
 
 
 def of_check(assessment: Assessment, check: str) -> dict[str, Evidence]:
@@ -42,30 +46,52 @@ def as_json(found: Mapping[str, Evidence]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def as_text(found: Mapping[str, Evidence], columns: int | None) -> str:
-    """Return a table for each accelerator, or for several with equal rows; rows wider than `columns` as lines."""
+def for_people(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that a table can show: those of shapes made for pictures left out, unless they do not fit them."""
+    return [row for found in rows for row in _for_people(found)]
+
+
+def _for_people(row: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    if SHAPE not in row or row_shapes.problem(row) is not None:
+        return [dict(row)]
+    if row[SHAPE] == row_shapes.TRAINING:
+        return [{key: value for key, value in row.items() if key != SHAPE}]
+    if row[SHAPE] == row_shapes.SERIES:
+        return [{"reading": name, "values": values} for name, values in row["columns"].items()]
+    return []
+
+
+def as_text(found: Mapping[str, Evidence], columns: int | None, *, blocks: bool = True) -> str:
+    """Return a table for each accelerator, or for several with equal rows; rows wider than `columns` as lines.
+
+    Lists of numbers are curves, drawn with `blocks` or in ASCII.
+    """
     parts: dict[str, tuple[Evidence, list[str]]] = {}
     for id, evidence in found.items():
         same = json.dumps([evidence.status.value, evidence.reason, [dict(row) for row in evidence.rows]])
         parts.setdefault(same, (evidence, []))[1].append(id)
-    return "\n\n".join("\n".join(_part(evidence, ids, columns)) for evidence, ids in parts.values())
+    texts = (_part(evidence, ids, columns, blocks=blocks) for evidence, ids in parts.values())
+    return "\n\n".join("\n".join(lines) for lines in texts)
 
 
-def _part(evidence: Evidence, ids: list[str], columns: int | None) -> Iterable[str]:
-    rows = [row for row in evidence.rows if SHAPE not in row]
+def _part(evidence: Evidence, ids: list[str], columns: int | None, *, blocks: bool) -> Iterable[str]:
+    rows = for_people(evidence.rows)
     count = len(rows)
     reason = clean(evidence.reason or "no reason given")
     ended = "" if evidence.status is Status.MEASURED else f", {evidence.status}: {reason}"
     yield f"{clean(evidence.check, 100)} on {names(ids)}: {count or 'no'} row{'' if count == 1 else 's'}{ended}"
-    if drawn := len(evidence.rows) - count:
+    if drawn := sum(not _for_people(row) for row in evidence.rows):
         yield f"and {drawn} for pictures, in the JSON and HTML reports"
+    for problem in dict.fromkeys(row_shapes.problem(row) for row in evidence.rows if SHAPE in row):
+        if problem is not None:
+            yield from wrap(f"a row does not fit the shape that it names, and makes no picture: {problem}", columns or 1000)
     if not rows:
         return
     yield ""
     from tabulate import tabulate
 
     heads = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[_cell(row.get(key)) for key in heads] for row in rows]
+    cells = [[_cell(row.get(key), blocks=blocks) for key in heads] for row in rows]
     table = tabulate(
         cells, headers=[clean(key, 60) for key in heads], tablefmt="simple", disable_numparse=True
     ).splitlines()
@@ -73,13 +99,24 @@ def _part(evidence: Evidence, ids: list[str], columns: int | None) -> Iterable[s
         yield from table
         return
     for row in rows:
-        text = "; ".join(f"{clean(key, 60)}: {_cell(value)}" for key, value in row.items() if _cell(value))
-        yield from wrap(text, columns, rest="    ")
+        said = ((key, _cell(value, blocks=blocks)) for key, value in row.items())
+        yield from wrap("; ".join(f"{clean(key, 60)}: {text}" for key, text in said if text), columns, rest="    ")
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, *, blocks: bool) -> str:
     if value is None:
         return ""
     if isinstance(value, bool | int | float):
         return figure(value)
+    if (drawn := curve(value, blocks=blocks)) is not None:
+        return drawn
     return clean(value if isinstance(value, str) else json.dumps(value), _LONGEST_CELL)
+
+
+def curve(value: object, *, blocks: bool = True) -> str | None:
+    """A long list of numbers as a sparkline with its ends; None for anything else."""
+    if not isinstance(value, list | tuple) or len(value) <= _LONGEST_LIST:
+        return None
+    found = numbers(value)
+    drawn = sparkline(found, blocks=blocks)
+    return f"{drawn} {figure(found[0])} to {figure(found[-1])} ({len(found)} values)" if drawn else None

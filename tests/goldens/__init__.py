@@ -23,7 +23,7 @@ COMMANDS = (
     "run", "judge", "report", "compare", "diff", "baseline", "pack", "verify", "devices", "list", "explain", "rehearse",
     "schema", "trace",
 )  # fmt: skip
-SCHEMAS = ("assessment", "baseline", "difference", "comparison", "chip", "pack", "profile", "rehearsal", "waivers", "workload")
+SCHEMAS = ("assessment", "baseline", "difference", "comparison", "chip", "pack", "profile", "rehearsal", "rows", "waivers", "workload")
 SEED = 7
 #: Errors below it are rounding.
 _TINY = 1e-5

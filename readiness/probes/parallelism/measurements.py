@@ -67,7 +67,7 @@ def run_measurements(results: Results, run: TrainingRun) -> Iterator[Yield]:
     norms = [math.sqrt(math.fsum(step)) for step in zip(*(reports[rank].trace.squares for rank in ranks), strict=True)]
     losses_alone, norms_alone = list(map(_number, alone.losses)), list(map(math.sqrt, alone.squares))
     yield Row({
-        "mode": run.mode, "dtype": run.dtype, "optimizer": run.optimizer,
+        "shape": "training/1", "mode": run.mode, "dtype": run.dtype, "optimizer": run.optimizer,
         "losses": losses, "losses_alone": losses_alone, "gradient_norms": norms, "gradient_norms_alone": norms_alone,
     })  # fmt: skip
     for measure, found, wanted, what in (

@@ -46,7 +46,7 @@ def test_the_formats_are_the_files_of_the_folder() -> None:
 def test_what_a_format_asks_for_beside_the_assessment() -> None:
     assert {name: set(format_.takes) for name, format_ in formats().items() if format_.takes} == {
         "junit": {"fail_on"}, "sarif": {"fail_on"}, "ctrf": {"fail_on"}, "openmetrics": {"fail_on"}, "nagios": {"fail_on"},
-        "github": {"fail_on", "to_file"}, "summary": {"width", "hints"}, "table": {"width", "verbose"},
+        "github": {"fail_on", "to_file"}, "summary": {"width", "hints"}, "table": {"width", "verbose", "blocks"},
     }  # fmt: skip
 
 
