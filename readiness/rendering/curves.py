@@ -57,7 +57,7 @@ def training_curves(piece: Evidence, findings: Sequence[Finding] = ()) -> Iterat
             continue
         cells = ("mode", "dtype", "precision", "optimizer")
         what = " ".join(clean(row[key], 40) for key in cells if isinstance(row.get(key), str))
-        name = "one chip alone" if "losses_alone" in row else "reference in float64"
+        name = "on one chip" if "losses_alone" in row else "reference in float64"
         allowed = _allowed(piece.check, findings, row)
         band = ((step, value * (1 - allowed), value * (1 + allowed)) for step, value in enumerate(reference))
         shown = f" The band is what is allowed: {figure(100 * allowed)} % either way." if allowed else ""
@@ -68,7 +68,7 @@ def training_curves(piece: Evidence, findings: Sequence[Finding] = ()) -> Iterat
             more=f"The loss at each step beside the reference.{shown}",
             summary=f"{_from_to(losses)}; the reference {_from_to(reference)}",
             name=f"loss, {what}" if what else "loss",
-            words=f"{figure(losses[0])} to {figure(losses[-1])}, {name.removesuffix(' in float64')} {figure(reference[-1])}",
+            words=f"{figure(losses[0])} to {figure(losses[-1])} against {figure(reference[-1])}",
         )  # fmt: skip
 
 
@@ -135,7 +135,8 @@ def _over_time(check: str, columns: Mapping[str, Sequence[float]]) -> Iterator[C
             f"{title} during {check}", tuple(series), x_label="seconds", y_label=unit, marks=tuple(throttled),
             summary=f"between {low} and {high} {unit}",
             more="Dotted lines are moments at which it throttled." if throttled else "",
-            name=f"{title.lower()}, {check.rpartition('.')[2]}", words=f"{low} to {high} {unit}{moments}",
+            name=f"{title.lower().replace('matrix ', '')}, {check.rpartition('.')[2]}",
+            words=f"{low} to {high} {unit}{moments}",
         )  # fmt: skip
 
 
@@ -201,8 +202,8 @@ def lines(item: AcceleratorAssessment, columns: int, *, blocks: bool = True) -> 
         for curve in maker(by_check[check], item.findings) for entry in _entries(curve)
         if len(entry[1]) >= _FEWEST_POINTS
     ]  # fmt: skip
-    column = min(max((width(name) for name, _, _ in entries), default=0), _LONGEST_NAME, columns // 3)
-    sparks = min(_SPARKS, columns // 5)
+    column = min(max((width(name) for name, _, _ in entries), default=0), _LONGEST_NAME, 2 * columns // 5)
+    sparks = min(_SPARKS, columns // 6)
     drawn = [(cut(name, column), sparkline(values, sparks, blocks=blocks), words) for name, values, words in entries]
     widest = max((width(curve) for _, curve, _ in drawn), default=0)
     return [

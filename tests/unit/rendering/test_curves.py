@@ -78,7 +78,7 @@ def test_the_table_has_the_first_curves_and_all_with_verbose() -> None:
     assert "and 17 more; -v shows them" in short
     assert "all_reduce bandwidth, 4 ranks" in whole
     assert "up to 11 GB/s at 4 MiB" in whole
-    assert "5 to 1, reference 1" in whole
+    assert "5 to 1 against 1" in whole
     assert whole.count("loss, ") == 21
     assert all(width(line) <= 100 for line in whole.splitlines())
 
