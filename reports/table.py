@@ -38,7 +38,7 @@ def render(
         lines += ["", "No accelerator was assessed, so nothing is known."]
     if len(assessment.accelerators) > 1:
         lines += ["", *_summary(assessment, paint, width)]
-    for group in rendering.alike(assessment):
+    for group in rendering.group_devices(assessment):
         lines += ["", *_accelerators(group, assessment, paint, width, whole=verbose, blocks=blocks)]
     lines += _rehearsal(assessment, paint, width)
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -138,7 +138,7 @@ def _accelerators(
             yield from rendering.wrap(rendering.clean(", ".join(skipped), 3000), width, first="  ")
         else:
             yield rendering.cut(f"  {len(skipped)} requirements; -v names them", width)
-    yield from _proofs(group, paint, width)
+    yield from _soak_claims(group, paint, width)
     yield from _curves(group, paint, width, whole=whole, blocks=blocks)
     yield from _times(group, paint, width)
 

@@ -101,6 +101,20 @@ def pack(
         Path | None,
         typer.Option("--sign", metavar="KEY", parser=common.path, help="Sign with this Ed25519 or ECDSA private key (PEM)."),
     ] = None,
+    timestamp_request: Annotated[
+        Path | None,
+        typer.Option(
+            "--timestamp-request", metavar="FILE", parser=common.path,
+            help="Write the query for a time-stamping authority (RFC 3161) into this file.",
+        ),
+    ] = None,
+    timestamp: Annotated[
+        Path | None,
+        typer.Option(
+            "--timestamp", metavar="FILE", parser=common.path,
+            help="Put the authority's reply into the pack, which must be made of the same as for the query.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages.")] = False,
 ) -> None:
     """Make an acceptance pack of saved assessments: report, evidence, profiles, bill of materials, hashes and signature.
@@ -109,14 +123,21 @@ def pack(
     """
     from readiness.documents import assessment
     from readiness.pack import build, container, redaction, signing
+    from readiness.pack import timestamp as stamping
+    from readiness.pack.contents import STATEMENT
+    from readiness.rendering import formats
 
     for flag, text in (("--subject", subject), ("--operator", operator), ("--note", note)):
         if len(text) > _LONGEST_TEXT:
             raise UsageError(f"a text of more than {_LONGEST_TEXT} characters", place=flag, remedy="say it shorter")
     container.refuse_target(output)
+    reply = None if timestamp is None else (timestamp, stamping.read(timestamp))
+    query = None if timestamp_request is None else formats.Request("query", timestamp_request)
+    if query is not None:
+        formats.check_writable([query])
     password = os.environ.get(PASSWORD_VARIABLE)
     key = None if sign is None else signing.read_private(sign, None if password is None else password.encode())
-    _refuse_missing_extras(workbook=workbook, pdf=pdf)
+    _refuse_missing_extras(workbook=workbook, pdf=pdf, query=query is not None)
     add_checks(checks)
     lacking = {found.profile_name for file in saved if not _contains_sources(found := assessment.read(file))}
     request = build.Request(
@@ -131,8 +152,10 @@ def pack(
         with_pdf=pdf,
     )
     core = build.read(request)
-    contents = build.whole(core, key)
+    contents = build.whole(core, key, reply)
     container.write(output, contents)
+    if query is not None:
+        formats.deliver(query, stamping.request(contents[STATEMENT]))
     if not quiet:
         size = sum(map(len, contents.values())) / 2**20
         signed = "not signed" if key is None else f"signed by the key {key.signer.public_key.keyid}"
@@ -145,6 +168,13 @@ def verify(
     key: Annotated[
         Path | None, typer.Option("--key", metavar="PUB", parser=common.path, help="The public key of the signer (PEM).")
     ] = None,
+    timestamp_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--timestamp-ca", metavar="FILE", parser=common.path,
+            help="Certificates (PEM) by which the signature of the time stamp is checked.",
+        ),
+    ] = None,
     profile: Profiles = None,
     checks: common.ChecksFolders = None,
     format: Annotated[VerifyFormat, typer.Option("--format", "-f", help="For people or for programs.")] = VerifyFormat.TEXT,
@@ -156,11 +186,13 @@ def verify(
     2 altered, with the file named. A signature proves who signed these files, not that the machine exists.
     """
     from readiness.pack import signing
+    from readiness.pack import timestamp as stamping
     from readiness.pack import verify as verifying
 
     public = None if key is None else signing.read_public(key)
+    authorities = None if timestamp_ca is None else stamping.read_authorities(timestamp_ca)
     add_checks(checks)
-    found = verifying.verify(pack, public)
+    found = verifying.verify(pack, public, authorities)
     if found.core is not None and not found.altered:
         names = {subject.assessment.profile_name for subject in found.core.subjects}
         verifying.stale(found.core, _known_profiles(names, profile), found)
@@ -197,8 +229,12 @@ def _contains_sources(saved: Assessment) -> bool:
     return any(finding.source for item in saved.accelerators for finding in item.findings)
 
 
-def _refuse_missing_extras(*, workbook: bool, pdf: bool) -> None:
+def _refuse_missing_extras(*, workbook: bool, pdf: bool, query: bool) -> None:
     """Find out before any work what is not installed. Raises UsageError."""
+    if query:
+        from readiness.pack import timestamp
+
+        timestamp.refuse_missing()
     if workbook:
         from readiness.pack import workbook as of_workbook
 

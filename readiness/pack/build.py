@@ -24,6 +24,8 @@ from readiness.pack.contents import (
     STATEMENT,
     SYSTEM,
     TEST_RESULT,
+    TIMESTAMP,
+    TIMESTAMP_REPLY,
     WAIVERS,
     WORKBOOK,
     Core,
@@ -209,8 +211,11 @@ def _waivers(core: Core) -> list[Json]:
     return list(found.values())
 
 
-def whole(core: Core, key: SigningKey | None = None) -> dict[str, bytes]:
-    """Return every file of the pack, including the signed statements if there is a key."""
+def whole(core: Core, key: SigningKey | None = None, reply: tuple[Path, bytes] | None = None) -> dict[str, bytes]:
+    """Return every file of the pack, including the signed statements if there is a key and the time stamp if a `reply`.
+
+    Raises BadFileError where the reply is about something else.
+    """
     if key is not None:
         core = replace(core, public_key=key.public)
     contents = core.given() | derived(core)
@@ -227,6 +232,12 @@ def whole(core: Core, key: SigningKey | None = None) -> dict[str, bytes]:
     contents |= statements(core, listed)
     if key is not None:
         contents |= {ENVELOPES[name]: key.signed(contents[name]) for name in (STATEMENT, TEST_RESULT)}
+    if reply is not None:
+        from readiness.pack import timestamp
+
+        file, content = reply
+        stamp = timestamp.refuse_other(content, contents, str(file))
+        contents |= {TIMESTAMP_REPLY: content, TIMESTAMP: timestamp.described(content, stamp)}
     return contents
 
 

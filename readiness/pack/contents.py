@@ -30,8 +30,10 @@ ENVELOPES: Mapping[str, str] = {
     STATEMENT: f"{SIGNATURES}/statement.dsse.json", TEST_RESULT: f"{SIGNATURES}/test-result.dsse.json",
 }  # fmt: skip
 PUBLIC_KEY = f"{SIGNATURES}/public-key.pem"
-#: Made from the manifest, and so not in it.
-OUTSIDE_MANIFEST = frozenset({MANIFEST, STATEMENT, TEST_RESULT, *ENVELOPES.values()})
+#: The reply of a time-stamping authority, and what it says.
+TIMESTAMP_REPLY, TIMESTAMP = f"{SIGNATURES}/timestamp.tsr", f"{SIGNATURES}/timestamp.json"
+#: Made from the manifest, or given when that is made, and so not in it.
+OUTSIDE_MANIFEST = frozenset({MANIFEST, STATEMENT, TEST_RESULT, *ENVELOPES.values(), TIMESTAMP_REPLY, TIMESTAMP})
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ from readiness.pack.contents import (
     STATEMENT,
     SYSTEM,
     TEST_RESULT,
+    TIMESTAMP,
+    TIMESTAMP_REPLY,
     WAIVERS,
     WORKBOOK,
     Core,
@@ -39,7 +41,10 @@ from readiness.pack.contents import (
 )
 
 if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
     from securesystemslib.signer import SSlibKey
+
+    from readiness.pack.timestamp import Stamp
 
 
 #: Files of every pack that follow from what was given.
@@ -76,6 +81,7 @@ class Verification:
     signed_by: str | None = None
     core: Core | None = None
     files: int = 0
+    stamped: Json | None = None
 
     @property
     def state(self) -> State:
@@ -85,18 +91,20 @@ class Verification:
         return State.UNVOUCHED if self.reasons else State.SIGNED
 
 
-def verify(place: Path, key: SSlibKey | None) -> Verification:
-    """Verify a pack on disk; `stale` reports whether its profiles have changed since.
+def verify(place: Path, key: SSlibKey | None, authorities: list[Certificate] | None = None) -> Verification:
+    """Verify a pack on disk; `stale` reports whether its profiles have changed since. `authorities` may stamp it.
 
     Raises BadFileError where there is none. What is no pack at all is an altered one.
     """
     try:
-        return of_contents(container.read(place), key)
+        return of_contents(container.read(place), key, authorities)
     except container.AlteredError as problem:
         return Verification(altered=[Alteration(problem.name, problem.what)])
 
 
-def of_contents(contents: Mapping[str, bytes], key: SSlibKey | None) -> Verification:
+def of_contents(
+    contents: Mapping[str, bytes], key: SSlibKey | None, authorities: list[Certificate] | None = None
+) -> Verification:
     """Verify the files of a pack, wherever they came from."""
     found = Verification(files=len(contents))
     found.altered += _against_manifest(contents)
@@ -106,6 +114,7 @@ def of_contents(contents: Mapping[str, bytes], key: SSlibKey | None) -> Verifica
         follow = build.statements(found.core, _strict(contents[MANIFEST]))
         _compare(contents, follow, "the assessments and the manifest", found)
     _signatures(contents, key, found)
+    _timestamp(contents, authorities, found)
     if found.core is not None and not found.altered:  # the most work, and only where all else fits
         _against_derived(contents, found.core, found)
     return found
@@ -345,6 +354,60 @@ def _envelope(content: bytes, payload: bytes, own: SSlibKey, path: str, found: V
         found.altered.append(Alteration(path, "what was signed is another statement than the one beside it"))
 
 
+# --------------------------------------------------------------------------------------------------------- time stamp
+
+
+def _timestamp(contents: Mapping[str, bytes], authorities: list[Certificate] | None, found: Verification) -> None:
+    """Check that the time stamp is of this pack; its signature only if `authorities` are given."""
+    there = [path for path in (TIMESTAMP_REPLY, TIMESTAMP) if path in contents]
+    if not there:
+        if authorities is not None:
+            found.reasons.append("it has no time stamp")
+        return
+    if len(there) == 1:
+        missing = TIMESTAMP if there == [TIMESTAMP_REPLY] else TIMESTAMP_REPLY
+        found.altered.append(Alteration(missing, "it has a time stamp, and this is missing"))
+        return
+    try:
+        stamp = _stamp(contents, found)
+    except UsageError as problem:  # the extra is not installed
+        if authorities is not None:
+            raise
+        found.notes.append(f"its time stamp was not looked at: {problem.what}")
+        return
+    if stamp is None or found.altered:
+        return
+    from readiness.pack import timestamp
+
+    wrong = None if authorities is None else timestamp.mismatch(contents[TIMESTAMP_REPLY], stamp, contents, authorities)
+    if wrong is not None:
+        found.reasons.append(f"its time stamp is not by an authority of --timestamp-ca: {wrong}")
+    found.stamped = {**timestamp.as_json(stamp), "signature_checked": authorities is not None and wrong is None}
+
+
+def _stamp(contents: Mapping[str, bytes], found: Verification) -> Stamp | None:
+    """Return what the time stamp states, None if it or its description is altered. Raises UsageError without the extra."""
+    from readiness.pack import timestamp
+
+    reply = contents[TIMESTAMP_REPLY]
+    try:
+        said = _strict(contents[TIMESTAMP])
+        fits = said["sha256"] == sha256(reply) and dumped(said) == contents[TIMESTAMP]
+        stamp = timestamp.stamp(reply, contents) if fits else None
+        fits = fits and (stamp is None or timestamp.described(reply, stamp) == contents[TIMESTAMP])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        fits = False
+    except BadFileError as problem:
+        found.altered.append(Alteration(TIMESTAMP_REPLY, problem.what))
+        return None
+    if not fits:
+        found.altered.append(Alteration(TIMESTAMP, f"it does not follow from {TIMESTAMP_REPLY}"))
+        return None
+    if stamp is None:
+        found.altered.append(Alteration(TIMESTAMP_REPLY, "it is the time stamp of another pack"))
+    return stamp
+
+
 # --------------------------------------------------------------------------------------------------------------- stale
 
 
@@ -369,6 +432,7 @@ def as_json(found: Verification, place: Path) -> Json:
         "altered": [{"file": one.file, "what": one.what} for one in found.altered],
         "reasons": found.reasons,
         "notes": found.notes,
+        "timestamp": found.stamped,
         "verdicts": list(_verdicts(found)),
     }
 
@@ -391,6 +455,11 @@ def as_text(found: Verification, place: Path) -> Sequence[str]:
     lines += [f"  altered: {one.file or 'the pack itself'}: {one.what}" for one in found.altered]
     if not found.altered:
         lines += [f"  {reason}" for reason in found.reasons]
+        if found.stamped is not None:
+            checked = "its signature fits" if found.stamped["signature_checked"] else "its signature was not checked"
+            how = "" if found.stamped["signature_checked"] else " (--timestamp-ca FILE)"
+            what = f"{found.stamped['of']} stamped {found.stamped['time']} by {found.stamped['authority']}"
+            lines.append(f"  {what}: the stamp is of this pack, {checked}{how}")
         lines += [
             f"  {one['assessment']}, {one['accelerator']}, {one['use']}: {one['verdict']} "
             f"({one['score']:g}..{one['ceiling']:g}), judged again from its evidence"

@@ -198,7 +198,7 @@ _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 
 
 def shows_blocks(encoding: str | None) -> bool:
-    """Whether a stream of this encoding takes what `sparkline` draws with blocks."""
+    """Return True if a stream of this encoding takes what `sparkline` draws with blocks."""
     try:
         _BLOCKS.encode(encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -207,7 +207,7 @@ def shows_blocks(encoding: str | None) -> bool:
 
 
 def sparkline(values: Sequence[float], columns: int = 24, *, blocks: bool = True) -> str:
-    """`▁▂▅█`: a curve in one line of a terminal; empty where nothing is finite. What is not finite shows as a blank.
+    """Return a curve as one line of a terminal, `▁▂▅█`; empty where nothing is finite. What is not finite shows as a blank.
 
     Of more values than `columns` each column shows the one of its stretch that lies furthest from the middle, so that no
     spike is lost. Without `blocks` it is drawn in ASCII.

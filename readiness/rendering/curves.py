@@ -22,7 +22,7 @@ _FEWEST_POINTS, _LONGEST_NAME, _SPARKS = 3, 36, 24
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Lines over an axis. `band` is (x, low, high), `rules` horizontal limits, `marks` moments; `more` says how to read it.
+    """Curve: lines over an axis. `band` is (x, low, high), `rules` horizontal limits, `marks` moments; `more` says how to read it.
 
     `name` and `words` are for one line of a terminal: what the first series is, and between which values it runs.
     """
@@ -48,7 +48,7 @@ class Curve:
 
 
 def training_curves(piece: Evidence, findings: Sequence[Finding] = ()) -> Iterator[Curve]:
-    """Losses of a training run beside those of the reference in float64."""
+    """Yield the losses of each training run beside those of the reference in float64."""
     for row in piece.rows:
         if SHAPE in row and (row[SHAPE] != row_shapes.TRAINING or row_shapes.problem(row) is not None):
             continue
@@ -77,7 +77,7 @@ def _from_to(values: Sequence[float]) -> str:
 
 
 def _allowed(check: str, findings: Iterable[Finding], row: Row) -> float:
-    """How far from the reference a loss may be, as a share of it, by the requirement on this run; 0 without one."""
+    """Return how far a loss may be from the reference, as a share of it, by this run's requirement; 0 without one."""
     for finding in findings:
         meant = (finding.check, finding.measure) == (check, "loss_difference")
         if meant and all(row.get(key, value) == value for key, value in finding.labels.items()):
@@ -86,7 +86,7 @@ def _allowed(check: str, findings: Iterable[Finding], row: Row) -> float:
 
 
 def upper_limit(finding: Finding) -> float:
-    """The number of an upper limit, 0 where there is none."""
+    """Return the number of an upper limit, 0 if there is none."""
     operator, _, number_text = finding.limit.partition(" ")
     try:
         return float(number_text) if operator == "at_most" else 0.0
@@ -98,7 +98,7 @@ def upper_limit(finding: Finding) -> float:
 
 
 def over_time(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Curve]:
-    """Temperature, clock, power and pace over the time of a load or a soak."""
+    """Yield temperature, clock, power and pace over the time of a load or a soak."""
     for row in row_shapes.of(piece.rows, row_shapes.SERIES):
         yield from _over_time(piece.check, {clean(name, 40): numbers(values) for name, values in row["columns"].items()})
     samples = [row for row in piece.rows if SHAPE not in row and is_number(row.get("sample_at_s"))]
@@ -149,7 +149,7 @@ def _ends(values: Sequence[float]) -> tuple[str, str]:
 
 
 def bandwidth_by_size(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Curve]:
-    """Bus bandwidth of each collective by the size of its message, with the raw link beside it."""
+    """Yield the bus bandwidth of each collective by the size of its message, with the raw link beside it."""
     groups: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for item in piece.measurements:
         labels: Labels = item.labels
@@ -195,7 +195,7 @@ MAKERS: Mapping[str, Maker] = {
 
 
 def lines(item: AcceleratorAssessment, columns: int, *, blocks: bool = True) -> list[str]:
-    """A line for each curve: its name, a sparkline, and between which values it runs. `blocks` as `sparkline` has it."""
+    """Return a line for each curve: its name, a sparkline, and between which values it runs. `blocks` as `sparkline` has it."""
     by_check = {piece.check: piece for piece in item.evidence}
     entries = [
         entry for check, maker in MAKERS.items() if check in by_check
@@ -213,7 +213,7 @@ def lines(item: AcceleratorAssessment, columns: int, *, blocks: bool = True) -> 
 
 
 def _entries(curve: Curve) -> Iterator[tuple[str, Sequence[float], str]]:
-    """Name, values and words of each line: of the first series, or of several of one kind each."""
+    """Yield name, values and words of each line: of the first series, or of several of one kind each."""
     if curve.words:
         yield curve.name, _heights(curve, curve.series[0]), curve.words
         return
@@ -224,7 +224,7 @@ def _entries(curve: Curve) -> Iterator[tuple[str, Sequence[float], str]]:
 
 
 def _heights(curve: Curve, series: Series) -> list[float]:
-    """The values as far up as the picture has them."""
+    """Return the values as high as the picture draws them."""
     values = [y for _, y in series.points]
     return [math.log(y) if 0 < y < math.inf else math.nan for y in values] if curve.log_y else values
 
@@ -235,12 +235,12 @@ def _heights(curve: Curve, series: Series) -> list[float]:
 
 
 def is_number(value: object) -> bool:
-    """Whether a cell of a row is a number."""
+    """Return True if a cell of a row is a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def number(value: object) -> float:
-    """A number of a row; NaN for what is none, by its name or because it is missing."""
+    """Return a number of a row; NaN for what is none, by its name or because it is missing."""
     if isinstance(value, str):
         return {"Infinity": math.inf, "-Infinity": -math.inf}.get(value, math.nan)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -252,5 +252,5 @@ def number(value: object) -> float:
 
 
 def numbers(values: object) -> list[float]:
-    """The numbers of a cell that is a list; none where it is no list."""
+    """Return the numbers of a cell that is a list; none if it is no list."""
     return list(map(number, values)) if isinstance(values, list | tuple) else []

@@ -70,7 +70,7 @@ def of_families(item: AcceleratorAssessment) -> dict[str, list[Picture]]:
 
 
 def left_out(item: AcceleratorAssessment) -> dict[str, list[str]]:
-    """Rows that name a shape and do not fit it, in a sentence each, by family: no picture is made of them."""
+    """Return a sentence for each check with rows that do not fit the shape that they name, by family."""
     found: dict[str, list[str]] = {}
     for piece in item.evidence:
         odd = [(row, said) for row in piece.rows if SHAPE in row and (said := row_shapes.problem(row)) is not None]
@@ -245,7 +245,7 @@ Maker = Callable[[Evidence, Sequence[Finding]], Iterator[Picture]]
 
 
 def _drawn(maker: curves.Maker) -> Maker:
-    """What draws the curves that `maker` finds."""
+    """Return the maker of pictures of the curves that `maker` finds."""
 
     def make(piece: Evidence, findings: Sequence[Finding]) -> Iterator[Picture]:
         for curve in maker(piece, findings):

@@ -1,4 +1,4 @@
-"""Rows with a published shape: which shapes there are, whether a row fits its own, and what the documentation says.
+"""Rows with a published shape: the shapes, the validation of rows, and their documentation.
 
 The schema `rows` is the one source; `python -m readiness.rendering.row_shapes` prints what docs/reports.md says of it.
 """
@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 
 @cache
 def _definitions() -> Mapping[str, tuple[str, Mapping[str, Any]]]:
-    """By shape: the part of the schema that defines it."""
+    """Return the name and the content of the part of the schema that defines each shape."""
     parts = json.loads(schema.text("rows"))["$defs"].items()
     return {
         part["properties"][SHAPE]["const"]: (name, part) for name, part in parts if SHAPE in part.get("properties", {})
@@ -31,12 +31,12 @@ def _definitions() -> Mapping[str, tuple[str, Mapping[str, Any]]]:
 
 
 def of(rows: Iterable[Row], shape: str) -> Iterator[Row]:
-    """The rows that name this shape and fit it."""
+    """Yield the rows that name this shape and fit it."""
     return (row for row in rows if row.get(SHAPE) == shape and problem(row) is None)
 
 
 def problem(row: Row) -> str | None:
-    """What keeps a row from being read as the shape that it names; None where nothing does."""
+    """Return why a row does not fit the shape that it names, None if it does."""
     shape = row.get(SHAPE)
     if not isinstance(shape, str) or shape not in _definitions():
         return f"the shape {clean(shape, 60)!r} is not known to this version"
@@ -78,7 +78,7 @@ _FURTHER: Mapping[str, Callable[[Row], str | None]] = {
 
 
 def reference() -> str:
-    """What docs/reports.md says of each shape, in Markdown."""
+    """Return the list of shapes in docs/reports.md, in Markdown."""
     return "\n".join(_reference()) + "\n"
 
 

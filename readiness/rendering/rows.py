@@ -47,7 +47,7 @@ def as_json(found: Mapping[str, Evidence]) -> list[dict[str, Any]]:
 
 
 def for_people(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows that a table can show: those of shapes made for pictures left out, unless they do not fit them."""
+    """Return the rows that a table can show, without those of shapes made for pictures that fit them."""
     return [row for found in rows for row in _for_people(found)]
 
 
@@ -114,7 +114,7 @@ def _cell(value: Any, *, blocks: bool) -> str:
 
 
 def curve(value: object, *, blocks: bool = True) -> str | None:
-    """A long list of numbers as a sparkline with its ends; None for anything else."""
+    """Return a long list of numbers as a sparkline with its ends, None for anything else."""
     if not isinstance(value, list | tuple) or len(value) <= _LONGEST_LIST:
         return None
     found = numbers(value)

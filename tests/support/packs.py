@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from readiness.datamodel import Assessment
 from readiness.documents import assessment as documents
@@ -56,6 +60,43 @@ def key_files(folder: Path, kind: str = "ed25519") -> tuple[Path, Path]:
     mine.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     public.write_bytes(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     return mine, public
+
+
+class Authority:
+    """A time-stamping authority of our own, made by openssl in a folder: `certificate` is what its stamps are checked by."""
+
+    def __init__(self, folder: Path) -> None:
+        found = shutil.which("openssl")
+        assert found is not None
+        self.openssl, self.folder = found, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tsa.cnf").write_text(
+            "[req]\ndistinguished_name = dn\nx509_extensions = ext\nprompt = no\n[dn]\nCN = an authority\n"
+            "[ext]\nextendedKeyUsage = critical,timeStamping\n[tsa]\ndefault_tsa = own\n"
+            "[own]\nserial = serial\nsigner_digest = sha256\ndefault_policy = 1.2.3\ndigests = sha256, sha512\n"
+            "accuracy = secs:1\ness_cert_id_chain = no\n"
+        )
+        (folder / "serial").write_text("01\n")
+        self.run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "tsa.key", "-out", "tsa.pem",
+                 "-config", "tsa.cnf", "-days", "2")  # fmt: skip
+        self.certificate = folder / "tsa.pem"
+
+    def run(self, *arguments: object, right: bool = True) -> None:
+        """openssl with these arguments, in the folder."""
+        done = subprocess.run(
+            [self.openssl, *map(str, arguments)], cwd=self.folder, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert (done.returncode == 0) is right, done.stderr
+
+    def reply(self, query: bytes, *options: str) -> bytes:
+        """The answer to a query."""
+        (self.folder / "query.tsq").write_bytes(query)
+        self.run("ts", "-reply", "-queryfile", "query.tsq", "-signer", "tsa.pem", "-inkey", "tsa.key", "-config", "tsa.cnf",
+                 "-out", "reply.tsr", *options)  # fmt: skip
+        return (self.folder / "reply.tsr").read_bytes()
+
+
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl here")
 
 
 def altered(files: Mapping[str, bytes], path: str, document: Any) -> dict[str, bytes]:

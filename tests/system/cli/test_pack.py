@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -140,28 +139,31 @@ def test_no_torch_is_imported_and_nothing_of_an_extra_that_is_not_asked_for(smok
     assert (tmp_path / "p" / "index.html").is_file()
 
 
+@packs.needs_openssl
 def test_the_recipe_for_a_time_stamp_works_with_an_authority_of_our_own(call: Called, smoke: Path, tmp_path: Path) -> None:
     """As docs/packs.md has it, the authority's answer made by openssl instead of fetched."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("there is no openssl here")
-
-    def run(*arguments: object, right: bool = True) -> None:
-        done = subprocess.run([openssl, *map(str, arguments)], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert (done.returncode == 0) is right, done.stderr
-
-    (tmp_path / "tsa.cnf").write_text(
-        "[req]\ndistinguished_name = dn\nx509_extensions = ext\nprompt = no\n[dn]\nCN = an authority\n"
-        "[ext]\nextendedKeyUsage = critical,timeStamping\n[tsa]\ndefault_tsa = own\n"
-        "[own]\nserial = serial\nsigner_digest = sha256\ndefault_policy = 1.2.3\ndigests = sha256\naccuracy = secs:1\n"
-        "ess_cert_id_chain = no\n"
-    )
-    (tmp_path / "serial").write_text("01\n")
-    run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "tsa.key", "-out", "tsa.pem", "-config", "tsa.cnf", "-days", "2")
-    mine, _ = packs.key_files(tmp_path)
-    assert call("pack", smoke, "-o", tmp_path / "PACK", "--sign", mine) == 0
-    envelope = "PACK/signatures/statement.dsse.json"
-    run("ts", "-query", "-data", envelope, "-sha256", "-cert", "-out", "pack.tsq")
-    run("ts", "-reply", "-queryfile", "pack.tsq", "-signer", "tsa.pem", "-inkey", "tsa.key", "-config", "tsa.cnf", "-out", "pack.tsr")
-    run("ts", "-verify", "-data", envelope, "-in", "pack.tsr", "-CAfile", "tsa.pem")
-    run("ts", "-verify", "-data", "PACK/statement.json", "-in", "pack.tsr", "-CAfile", "tsa.pem", right=False)
+    authority = packs.Authority(tmp_path)
+    mine, public = packs.key_files(tmp_path)
+    asked = tmp_path / "pack.tsq"
+    assert call("pack", smoke, "-o", tmp_path / "first.zip", "--sign", mine, "--timestamp-request", asked) == 0
+    (tmp_path / "pack.tsr").write_bytes(authority.reply(asked.read_bytes()))
+    options = ("--sign", mine, "--timestamp", tmp_path / "pack.tsr")
+    assert call("pack", smoke, "-o", tmp_path / "PACK", *options) == 0
+    authority.run("ts", "-verify", "-data", "PACK/statement.json", "-in", "PACK/signatures/timestamp.tsr", "-CAfile", "tsa.pem")
+    assert call("verify", tmp_path / "PACK", "--key", public) == 0
+    assert "statement.json stamped 20" in call.out
+    assert "by CN=an authority: the stamp is of this pack, its signature was not checked" in call.out
+    checked = ("verify", tmp_path / "PACK", "--key", public, "--timestamp-ca", authority.certificate)
+    assert call(*checked) == 0
+    assert "its signature fits" in call.out
+    assert call(*checked, "-f", "json") == 0
+    stamp = json.loads(call.out)["timestamp"]
+    assert (stamp["of"], stamp["policy"], stamp["signature_checked"]) == ("statement.json", "1.2.3", True)
+    stranger = packs.Authority(tmp_path / "stranger")
+    assert call("verify", tmp_path / "PACK", "--key", public, "--timestamp-ca", stranger.certificate) == 1
+    assert "not by an authority of --timestamp-ca" in call.out
+    assert call("verify", tmp_path / "first.zip", "--key", public, "--timestamp-ca", authority.certificate) == 1
+    assert "it has no time stamp" in call.out
+    assert call("pack", smoke, "-o", tmp_path / "other", "--note", "another one", *options) == 2
+    assert "this time stamp is not of this pack" in call.err
+    assert not (tmp_path / "other").exists()
