@@ -38,7 +38,7 @@ _HOW = "ask an authority with the file that `readiness pack --timestamp-request 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Time stamp: an authority states that it has seen the file `of` at this time. `serial` is its own number of the stamp."""
+    """Time stamp: an authority states that it has seen the file `of` at this time; `serial` is its own number."""
 
     of: str
     time: str
@@ -71,7 +71,7 @@ def request(statement: bytes) -> bytes:
 
 
 def read(file: Path) -> bytes:
-    """Read the reply of an authority, in DER. Raises UsageError without the extra, BadFileError for what is none or says no."""
+    """Read the reply of an authority, in DER. Raises UsageError without the extra, BadFileError for no reply or a refusal."""
     content = files.read_bytes(file, largest_bytes=LARGEST_REPLY_BYTES)
     _response(content, str(file))
     return content

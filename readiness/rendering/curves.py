@@ -22,7 +22,7 @@ _FEWEST_POINTS, _LONGEST_NAME, _SPARKS = 3, 36, 24
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Curve: lines over an axis. `band` is (x, low, high), `rules` horizontal limits, `marks` moments; `more` says how to read it.
+    """Curve: lines over an axis. `band` is (x, low, high), `rules` horizontal limits, `marks` moments, `more` an explanation.
 
     `name` and `words` are for one line of a terminal: what the first series is, and between which values it runs.
     """
@@ -195,7 +195,7 @@ MAKERS: Mapping[str, Maker] = {
 
 
 def lines(item: AcceleratorAssessment, columns: int, *, blocks: bool = True) -> list[str]:
-    """Return a line for each curve: its name, a sparkline, and between which values it runs. `blocks` as `sparkline` has it."""
+    """Return a line for each curve: its name, a sparkline, and between which values it runs; `blocks` as in `sparkline`."""
     by_check = {piece.check: piece for piece in item.evidence}
     entries = [
         entry for check, maker in MAKERS.items() if check in by_check

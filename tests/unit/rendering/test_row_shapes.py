@@ -98,7 +98,7 @@ def test_what_checks_write_fits() -> None:
         sensors = MappingProxyType({"temperature_c": 40.0, "power_w": math.nan})
 
     made = [
-        *(found.cells for found in pair_matrix(Placement(), {(0, 1): 3.0}, "one way", "GB/s")),  # type: ignore[arg-type, dict-item]
+        *(found.cells for found in pair_matrix(Placement(), {(0, 1): 3.0}, "one way", "GB/s")),  # type: ignore[arg-type]
         _series([Span()]),  # type: ignore[list-item]
         *OperatorMap().rows(),
         {**OPERATORS, "codes": _CODES},
