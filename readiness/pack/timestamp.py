@@ -71,7 +71,7 @@ def request(statement: bytes) -> bytes:
 
 
 def read(file: Path) -> bytes:
-    """Read the reply of an authority, in DER. Raises UsageError without the extra, BadFileError for no reply or a refusal."""
+    """Read the reply of an authority, in DER. Raises UsageError without the extra, BadFileError for no stamp."""
     content = files.read_bytes(file, largest_bytes=LARGEST_REPLY_BYTES)
     _response(content, str(file))
     return content

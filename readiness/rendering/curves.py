@@ -22,7 +22,7 @@ _FEWEST_POINTS, _LONGEST_NAME, _SPARKS = 3, 36, 24
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Curve: lines over an axis. `band` is (x, low, high), `rules` horizontal limits, `marks` moments, `more` an explanation.
+    """Curve: lines over an axis. `band` is (x, low, high), `rules` horizontal limits, `marks` moments, `more` a sentence.
 
     `name` and `words` are for one line of a terminal: what the first series is, and between which values it runs.
     """
