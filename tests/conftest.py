@@ -8,6 +8,7 @@ a busy machine is no fault, and draws the same examples in CI every time, new on
 from __future__ import annotations
 
 import compileall
+import gc
 import os
 import sys
 
@@ -29,3 +30,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if sys.dont_write_bytecode and not hasattr(session.config, "workerinput"):
         for folder in ("readiness", "checks", "reports", "tests/support"):
             compileall.compile_dir(ROOT / folder, quiet=2)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is there by now out of every garbage collection: of this process, and of those that are forked from it."""
+    gc.collect()
+    gc.freeze()

@@ -20,6 +20,7 @@ _ESCAPES = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
     r"|\x1b[ -/]*[0-~]?"
 )
+_UNUSUAL = re.compile(r"[^ -~]")  # one by one: nearly all of a text is not
 
 
 def clean(text: object, longest: int = 1000) -> str:
@@ -51,13 +52,14 @@ def visible(text: str) -> str:
 
 def _without_controls(text: str) -> str:
     """Return text without escape sequences, invisible and unassigned characters; line breaks and other blanks stay."""
-    if text.isascii() and text.isprintable():
+    if text.isprintable():
         return text
-    return "".join(
-        character
-        for character in _ESCAPES.sub("", text)
-        if character.isspace() or unicodedata.category(character)[0] != "C"
-    )
+    return _UNUSUAL.sub(_seen, _ESCAPES.sub("", text))
+
+
+def _seen(match: re.Match[str]) -> str:
+    """Return the character, or nothing for one that must go."""
+    return match[0] if match[0].isspace() or unicodedata.category(match[0])[0] != "C" else ""
 
 
 def width(text: str) -> int:

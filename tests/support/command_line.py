@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.command_server import command_server
 from tests.support.paths import CHECKS, ROOT
 
 #: As `python -m readiness`, but looking for no other accelerator than the CPU.
@@ -20,16 +21,25 @@ WITHOUT_TORCH = "tests.support.stand_in_torch,readiness.engine.worker"
 CODE_WITHOUT_TORCH = (
     f"from readiness.isolation.worker_pool import WorkerPool; WorkerPool.__init__.__kwdefaults__['preload'] = {WITHOUT_TORCH!r}; {CODE}"
 )
+_LIMIT_S = 120
 
 
 def readiness(
     *arguments: str, state: Path, code: str | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `readiness` with these arguments to its end: without torch where it runs checks of the tests' own on the CPU."""
+    """Run `readiness` with these arguments to its end: without torch where it runs checks of the tests' own on the CPU.
+
+    A server forks it (`command_server`). With code of the test's own it is a fresh interpreter.
+    """
     simulated = any(argument.startswith("sim:") or argument in ("rehearse", "--rehearse") for argument in arguments)
     own = not simulated and any(Path(argument).is_relative_to(CHECKS) for argument in arguments)
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(state), "COLUMNS": "100"} | environment
+    if code is None:
+        from_torch = not own and (simulated or arguments[:1] in (("run",), ("trace",)))
+        server = command_server(torch=from_torch)
+        if server.can(arguments, variables):
+            return server.run(CODE_WITHOUT_TORCH if own else CODE, arguments, variables, _LIMIT_S)
     return subprocess.run(
         [sys.executable, "-P", "-c", code or (CODE_WITHOUT_TORCH if own else CODE), *arguments],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(state), "COLUMNS": "100"} | environment,
-        capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
+        env=variables, capture_output=True, text=True, timeout=_LIMIT_S, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip

@@ -20,6 +20,7 @@ from readiness.engine import runner
 from readiness.engine.journal import Journal
 from readiness.isolation.worker_pool import WorkerPool
 from readiness.profile import loader
+from tests.support import command_server
 from tests.support.command_line import WITHOUT_TORCH
 from tests.support.paths import CHECKS
 
@@ -72,8 +73,9 @@ def evidence_of(assessment: Assessment | AcceleratorAssessment, check: str) -> E
 
 
 def children() -> list[psutil.Process]:
-    """All living descendants of this process, but for those of the tests: what hands out processes for simulated chips."""
+    """All living descendants of this process, but for those of the tests: what hands out simulated chips and command lines."""
     helpers = {forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid}  # type: ignore[attr-defined]
+    helpers.update(command_server.processes())
     found: list[psutil.Process] = []
     for child in psutil.Process(os.getpid()).children():
         if child.pid not in helpers:
