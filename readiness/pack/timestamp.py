@@ -17,7 +17,7 @@ from readiness.documents import files
 from readiness.documents.plain_json import Json
 from readiness.errors import BadFileError, UsageError
 from readiness.pack.contents import ENVELOPES, STATEMENT, TIMESTAMP_REPLY, dumped, sha256
-from readiness.pack.extras import needs
+from readiness.pack.optional_imports import needs
 from readiness.rendering.text import clean
 
 if TYPE_CHECKING:
