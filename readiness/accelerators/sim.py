@@ -46,15 +46,22 @@ class Sim(Stack):
         install(Chip.from_json(facts.properties["chip"]), facts.properties["number"], seed)
 
     def process_facts(self, facts: AcceleratorFacts) -> Mapping[str, Any]:
-        """Return whether a call of a seeded fault was made; nothing if some fault does not act on calls."""
-        from readiness.simulator import fault_reached
+        """How often each planted defect acted on a call so far, and whether any call was one that they are about."""
+        from readiness.simulator import fault_counts
         from readiness.simulator.faults import kinds
         from readiness.simulator.injection import Stage
 
-        known, marked = kinds(), fault_reached.is_marked()
+        known = kinds()
         defects = Chip.from_json(facts.properties["chip"]).defects
-        acting = all(known[defect.kind].at is not Stage.NEVER for defect in defects)
-        return {fault_reached.KEY: marked} if acting and marked is not None else {}
+        calls = [known[defect.kind].at is not Stage.NEVER for defect in defects]
+        told: dict[str, Any] = {}
+        if all(calls) and (marked := fault_counts.is_marked()) is not None:
+            told[fault_counts.MET] = marked
+        if any(calls) and (counts := fault_counts.acted()) is not None:
+            told[fault_counts.ACTED] = {
+                defect.label(position): counts[position] for position, defect in enumerate(defects) if calls[position]
+            }
+        return told
 
     def torch_device(self, facts: AcceleratorFacts) -> torch.device:  # noqa: ARG002
         """Return the device of torch: each process has one simulated chip, whatever its number."""

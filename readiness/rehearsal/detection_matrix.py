@@ -5,13 +5,14 @@ The laws it keeps (tests/unit/rehearsal/test_detection_matrix.py proves them):
 - a check catches a defect where a must or a should of the profile fails by it on a chip that has the defect, while the
   same requirement holds on a yardstick and fails on none;
 - every check that ran on a planted chip has caught the defect, missed it, not met it, or unknown: nothing falls out;
+- what never acted has neither been caught nor missed;
 - a failed requirement on a chip with nothing wrong is a false alarm, unless the host's CPU fails it as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from readiness import rendering
@@ -21,7 +22,7 @@ from readiness.errors import Exit
 from readiness.judging import judge
 from readiness.rehearsal.plan import Key, RehearsalPlan, Task, Trial
 from readiness.rehearsal.seeded_faults import SeededFault
-from readiness.simulator.fault_reached import KEY as MET
+from readiness.simulator.fault_counts import ACTED, MET
 
 _LONGEST_REASON = 600
 _RANK = {Level.MUST: 0, Level.SHOULD: 1}
@@ -35,6 +36,7 @@ class Detection(StrEnum):
     MISSED = "missed"              # although a check of the profile claims its kind
     UNFINISHED = "not finished"    # somebody stopped the rehearsal before all that claim it had run
     NOT_TRIED = "not tried"        # no chosen check has met it, and others that claim its kind were left out
+    DID_NOT_ACT = "did not act"    # on any call of the checks that claim its kind: neither a catch nor a miss
     NOT_CLAIMED = "not claimed"    # and not caught: nobody said that it would be
 
 
@@ -61,8 +63,9 @@ class Catch:
 class DefectResult:
     """A planted defect. Checks in `missed_by` claim its kind and ran, but did not detect it; `not_run` were cut off.
 
-    `not_met` ran, claim its kind and called nothing that it is about; `left_out` claim it, and nobody chose them. `unable`
-    could not tell, by check with the reason.
+    `not_met` ran, claim its kind, and it never acted on their calls; `left_out` claim it, and nobody chose them. `unable`
+    could not tell, by check with the reason. `acted` is how often it acted, by check, as far as that is known. `expected`
+    are the requirements that ought to fail by it, where its chip names any.
     """
 
     fault: SeededFault
@@ -73,6 +76,8 @@ class DefectResult:
     not_run: tuple[str, ...] = ()
     not_met: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    acted: Mapping[str, int] = field(default_factory=dict)
+    expected: tuple[str, ...] = ()
 
     @property
     def detection(self) -> Detection:
@@ -83,7 +88,9 @@ class DefectResult:
             return Detection.NOT_CLAIMED
         if self.not_run:
             return Detection.UNFINISHED
-        return Detection.NOT_TRIED if self.left_out and set(self.claimed_by) <= set(self.not_met) else Detection.MISSED
+        if set(self.claimed_by) <= set(self.not_met):
+            return Detection.NOT_TRIED if self.left_out else Detection.DID_NOT_ACT
+        return Detection.MISSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +130,9 @@ class DetectionMatrix:
             self.defects and len(self.of(Detection.NOT_TRIED)) == len(self.defects) and not self.alarms
         ):
             return Exit.UNDETERMINED
-        return Exit.NOT_READY if self.alarms or self.of(Detection.MISSED) else Exit.READY
+        if self.alarms or self.of(Detection.MISSED):
+            return Exit.NOT_READY
+        return Exit.UNDETERMINED if self.of(Detection.DID_NOT_ACT) else Exit.READY
 
 
 def build_matrix(plan: RehearsalPlan, found: Found, profile: Profile, uses: Sequence[Use]) -> DetectionMatrix:
@@ -201,6 +210,7 @@ def _defect_result(trial: Trial, evaluator: _Evaluator) -> DefectResult:
     not_run: set[str] = set()
     unable: dict[str, str] = {}
     spent: dict[str, float] = {}
+    acted: dict[str, int] = {}
     for task in trial.tasks:
         evidence = evaluator.found.get(task.key)
         if evidence is None:
@@ -215,7 +225,12 @@ def _defect_result(trial: Trial, evaluator: _Evaluator) -> DefectResult:
         baselines = trial.baselines.get(check, ())
         failed = evaluator.failed(task)
         blamed = [finding for finding in failed if evaluator.counts(finding.requirement, baselines)]
-        if blamed:
+        times = _times_acted(evidence)
+        if times is not None:
+            acted[check] = acted.get(check, 0) + times
+        if blamed and times == 0:
+            unable[check] = f"{blamed[0].requirement} fails, but the defect never acted there"
+        elif blamed:
             catches[check] = _joined(catches.get(check), _catch(trial, blamed, seconds, task, evidence.status))
         elif failed:
             unable[check] = _not_counted(failed, evaluator, baselines)
@@ -223,7 +238,7 @@ def _defect_result(trial: Trial, evaluator: _Evaluator) -> DefectResult:
             unable[check] = rendering.clean(evidence.reason or evidence.status, _LONGEST_REASON)
         else:
             detected_nothing.add(check)
-        if evidence.environment.get(MET) is not False:  # nobody knows for a defect that acts on no call
+        if times != 0:  # nobody knows for a defect that acts on no call
             met.add(check)
     claimed = set(trial.claimed_by)
     silent = detected_nothing & claimed - catches.keys()
@@ -236,7 +251,17 @@ def _defect_result(trial: Trial, evaluator: _Evaluator) -> DefectResult:
         not_run=tuple(sorted(not_run & claimed - catches.keys())),
         not_met=tuple(sorted(silent - met)),
         left_out=trial.left_out,
+        acted=dict(sorted(acted.items())),
+        expected=trial.expected,
     )
+
+
+def _times_acted(evidence: Evidence) -> int | None:
+    """Return how often the planted defect acted on calls of a check; None where nobody knows."""
+    counts = evidence.environment.get(ACTED)
+    if isinstance(counts, Mapping) and counts:
+        return sum(int(count) for count in counts.values())
+    return 0 if evidence.environment.get(MET) is False else None
 
 
 def _catch(trial: Trial, blamed: Sequence[Finding], seconds: float, task: Task, status: Status) -> Catch:

@@ -14,6 +14,8 @@ from readiness.rendering import names
 
 SCHEMA = "readiness.rehearsal/1"
 NOTICE = "rehearsals of reported trouble on simulated chips, not measurements of a product"
+#: Neither caught nor missed.
+_NEITHER = (Detection.UNFINISHED, Detection.NOT_TRIED, Detection.DID_NOT_ACT)
 Json = dict[str, Any]
 
 
@@ -51,10 +53,10 @@ def to_json(rehearsal: Rehearsal) -> Json:
 def for_assessment(rehearsal: Rehearsal) -> Json:
     """Return the part that `run --rehearse` puts into the assessment, without what the assessment contains anyway.
 
-    What a stop left unfinished is not in it, nor what was not tried: it was neither caught nor missed.
+    What a stop left unfinished is not in it, nor what was not tried or never acted: it was neither caught nor missed.
     """
     document = to_json(rehearsal)
-    finished = [item for item in document["defects"] if item["result"] not in (Detection.UNFINISHED, Detection.NOT_TRIED)]
+    finished = [item for item in document["defects"] if item["result"] not in _NEITHER]
     return {
         "profile": document["profile"]["name"],
         **_only(document, "notice", "seconds", "seeds", "healthy_runs", "interrupted"),
@@ -97,6 +99,8 @@ def _defect(line: DefectResult) -> Json:
         "not_run": list(line.not_run),
         "not_met": list(line.not_met),
         "left_out": list(line.left_out),
+        "acted": dict(line.acted),
+        "expected": list(line.expected),
     }
 
 

@@ -10,7 +10,7 @@ from readiness.rendering import html
 
 _CLASSES = {
     Detection.CAUGHT: "good", Detection.MISSED: "bad", Detection.UNFINISHED: "open", Detection.NOT_TRIED: "open",
-    Detection.NOT_CLAIMED: "none",
+    Detection.DID_NOT_ACT: "open", Detection.NOT_CLAIMED: "none",
 }  # fmt: skip
 _CELLS = {"good": "✔", "bad": "✘", "unseen": "✘", "open": "?", "": ""}
 
@@ -62,7 +62,7 @@ def _cell(line: DefectResult, check: str) -> dict[str, str]:
         style = "bad" if line.detection is Detection.MISSED else "unseen"
         return _as(style, "missed", "it claims this kind, ran, and did not detect it")
     if check in line.not_met:
-        return _as("", "not met", "it claims this kind and ran, but never triggered the defect")
+        return _as("", "not met", "it claims this kind and ran, but the defect never acted on its calls")
     if check in line.unable:
         return _as("open", "unknown", line.unable[check])
     if check in line.not_run:

@@ -17,6 +17,7 @@ _SIGNS = {
     Detection.MISSED: "❌",
     Detection.UNFINISHED: "❔",
     Detection.NOT_TRIED: "➖",
+    Detection.DID_NOT_ACT: "❔",
     Detection.NOT_CLAIMED: "➖",
 }
 

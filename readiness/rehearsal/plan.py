@@ -64,9 +64,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One planted defect: its tasks in the order of a run, the checks that claim its kind, the baselines by check.
+    """One planted defect: its tasks in the order of a run, the checks that ought to see it, the baselines by check.
 
-    `left_out` are checks of the profile that claim its kind too, and that nobody chose.
+    `left_out` are checks of the profile that ought to see it too, and that nobody chose. `expected` are the requirements
+    that it expects to fail.
     """
 
     fault: SeededFault
@@ -74,6 +75,7 @@ class Trial:
     claimed_by: tuple[str, ...]
     baselines: Mapping[str, tuple[Task, ...]]
     left_out: tuple[str, ...] = ()
+    expected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,17 @@ def plan_rehearsal(request: Request, host: AcceleratorFacts) -> RehearsalPlan:
     return RehearsalPlan(tuple(kept), tuple(healthy), writer.host_tasks(kept, healthy), left_out=len(trials) - len(kept))
 
 
+def claims(check: Check, fault: SeededFault, profile: Profile) -> bool:
+    """Return whether a check ought to see a defect: as the defect itself expects, else where the check claims its kind."""
+    expected = expectations(fault, profile)
+    return check.id in expected.values() if expected else fault.defect.kind in check.catches
+
+
+def expectations(fault: SeededFault, profile: Profile) -> dict[str, str]:
+    """Return the requirements of the profile that a defect expects to fail, with the check of each."""
+    return {item.id: item.check for item in profile.requirements if item.id in fault.defect.expected}
+
+
 class _Writer:
     def __init__(self, request: Request, host: AcceleratorFacts) -> None:
         self.request = request
@@ -164,18 +177,20 @@ class _Writer:
         ]
 
     def trial(self, fault: SeededFault) -> Trial:
-        """Return the tasks of a defect: of the checks that claim its kind, or all."""
+        """Return the tasks of a defect: of the checks that ought to see it, or all."""
         jobs = self.jobs(sim.facts(fault.chip))
         kind = fault.defect.kind
-        tried = _limit_unaffected([job for job in jobs if self.request.full or kind in job.check.catches], fault)
+        profile = self.request.profile
+        tried = _limit_unaffected([job for job in jobs if self.request.full or claims(job.check, fault, profile)], fault)
         every = self.jobs(sim.facts(fault.chip), chosen=False)
-        chosen, claiming = ({job.check.id for job in some if kind in job.check.catches} for some in (jobs, every))
+        chosen, claiming = ({job.check.id for job in some if claims(job.check, fault, profile)} for some in (jobs, every))
         return Trial(
             fault=fault,
             tasks=tuple(Task(f"planted {fault.name}", self.seed, job, fault_kind=kind) for job in tried),
             claimed_by=tuple(sorted(chosen)),
             baselines={job.check.id: self.baselines(fault.chip, job.check) for job in tried},
             left_out=tuple(sorted(claiming - chosen)),
+            expected=tuple(sorted(expectations(fault, profile))),
         )
 
     def baselines(self, chip: Chip, check: Check) -> tuple[Task, ...]:
@@ -226,7 +241,9 @@ def _decides(job: Job, profile: Profile, uses: Sequence[Use]) -> bool:
 
 
 def only_claimed(request: Request, checks: Set[str]) -> Request:
-    """Return the rehearsal limited to these checks and to defects whose kind one of them claims."""
-    claimed = {kind for id in checks if id in request.checklist for kind in request.checklist[id].catches}
-    faults = tuple(fault for fault in request.selection.faults if fault.defect.kind in claimed)
+    """Return the rehearsal limited to these checks and to defects that one of them ought to see."""
+    known = [request.checklist[id] for id in checks if id in request.checklist]
+    faults = tuple(
+        fault for fault in request.selection.faults if any(claims(check, fault, request.profile) for check in known)
+    )
     return replace(request, checks=frozenset(checks), selection=replace(request.selection, faults=faults))

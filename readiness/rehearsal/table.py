@@ -14,6 +14,7 @@ _STYLES = {
     Detection.MISSED: "1;31",
     Detection.UNFINISHED: "1;33",
     Detection.NOT_TRIED: "1;33",
+    Detection.DID_NOT_ACT: "1;33",
     Detection.NOT_CLAIMED: "2",
 }
 _HEAD = ("", "defect", "severity", "caught by, seconds in")

@@ -62,6 +62,7 @@ def summary(rehearsal: Rehearsal) -> list[str]:
         (Detection.MISSED, "Missed although claimed"),
         (Detection.UNFINISHED, "Not finished"),
         (Detection.NOT_TRIED, "Not triggered by any chosen check"),
+        (Detection.DID_NOT_ACT, "Never acted, and so neither caught nor missed"),
         (Detection.NOT_CLAIMED, "Claimed by no check"),
     ):
         if faults := [clean(line.fault.name, 100) for line in result.of(detection)]:
@@ -142,11 +143,17 @@ def undetected(line: DefectResult) -> str:
         f"{how} {clean(', '.join(checks), 1000)}"
         for how, checks in (
             ("missed by", line.missed_by), ("not met by", line.not_met), ("unknown:", tuple(line.unable)),
-            ("not run:", line.not_run), ("left out:", left_out),
+            ("not run:", line.not_run), ("left out:", left_out), ("expected to fail:", _expected(line)),
         )
         if checks
     ]
     return "; ".join(parts)
+
+
+def _expected(line: DefectResult) -> tuple[str, ...]:
+    """The requirements that ought to have failed, where none of them did."""
+    failed = {requirement for catch in line.catches for requirement in catch.requirements}
+    return () if failed & set(line.expected) else line.expected
 
 
 def reasons(line: DefectResult) -> list[str]:

@@ -1,17 +1,20 @@
 """Mixed precision as on the CPU: the same operators in the lower precision, in float32, or in the widest of their inputs.
 
-Which operators PyTorch casts on the CPU is read off its own registrations; which of them go down is in its
-documentation (Autocast op reference, CPU ops that can autocast to bfloat16 or to the widest type), all others go up.
+Each choice is a call `autocast::NAME` of the device, for defects that choose otherwise. Which operators PyTorch casts on
+the CPU is read off its own registrations; which of them go down is in its documentation (Autocast op reference, CPU ops
+that can autocast to bfloat16 or to the widest type), all others go up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch._C import DispatchKey, DispatchKeySet
 
+from readiness.simulator.call import Call
+from readiness.simulator.device import SimulatedDevice
 from readiness.simulator.kernels import KIND, overload
 
 _LOWER = frozenset({
@@ -24,7 +27,11 @@ _WIDEST = frozenset({"stack", "cat", "index_copy", "index_copy.dimname"})
 _KEYS = DispatchKeySet(DispatchKey.AutocastPrivateUse1)  # type: ignore[attr-defined]
 
 
-def register() -> object:
+class _HasDevice(Protocol):
+    device: SimulatedDevice
+
+
+def register(current: _HasDevice) -> object:
     """Register the casts; keep what is returned."""
     fallthrough = torch.library.Library("_", "IMPL")
     fallthrough.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
@@ -34,11 +41,11 @@ def register() -> object:
         if not name.startswith("aten::"):
             continue
         to = _lower if short in _LOWER else _widest if short in _WIDEST else _float32
-        library.impl(short, _casting(short, to), "AutocastPrivateUse1")
+        library.impl(short, _casting(short, to, current), "AutocastPrivateUse1")
     return fallthrough, library
 
 
-def _casting(name: str, choose: Callable[[list[torch.Tensor]], torch.dtype]) -> Callable[..., Any]:
+def _casting(name: str, choose: Callable[[list[torch.Tensor]], torch.dtype], current: _HasDevice) -> Callable[..., Any]:
     operator = overload(name)
 
     def kernel(*arguments: Any, **keywords: Any) -> Any:
@@ -46,6 +53,10 @@ def _casting(name: str, choose: Callable[[list[torch.Tensor]], torch.dtype]) -> 
             found: list[torch.Tensor] = []
             _collect((arguments, keywords), found)
             dtype = choose(found)
+            if any(current.device.faults_of(f"autocast::{name}")):
+                call = Call(f"autocast::{name}", [dtype], {}, found)
+                current.device.perform(call, lambda: None)
+                dtype = call.arguments[0]
             given = _cast((arguments, keywords), dtype)
             return operator(*given[0], **given[1])
 

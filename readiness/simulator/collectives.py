@@ -16,7 +16,7 @@ from readiness.simulator.device import SimulatedDevice
 from readiness.simulator.injection import Stage
 from readiness.simulator.kernels import _host
 
-_NAMES = (
+NAMES = (
     "send", "recv_", "recv_any_source_", "reduce_", "broadcast_", "allreduce_", "allreduce_coalesced_", "allgather_",
     "_allgather_base_", "allgather_coalesced_", "allgather_into_tensor_coalesced_", "reduce_scatter_",
     "_reduce_scatter_base_", "reduce_scatter_tensor_coalesced_", "gather_", "scatter_", "alltoall_", "alltoall_base_",
@@ -44,7 +44,7 @@ def register(current: _HasDevice) -> object:
     if not torch.distributed.is_available():
         return None
     library = torch.library.Library("c10d", "IMPL")
-    for name in _NAMES:
+    for name in NAMES:
         library.impl(name, _collective(name, current), "PrivateUse1")
     return library
 
@@ -63,7 +63,8 @@ def _collective(name: str, current: _HasDevice) -> Callable[..., Any]:
         call = Call(f"c10d::{name}", hosted, {}, arguments)
         if position is not None:
             call.peer = int(arguments[position])
-        call.group = next((size for argument in arguments if (size := _group_size(argument)) is not None), None)
+        groups = (found for argument in arguments if (found := _group(argument)) is not None)
+        call.group, call.rank = next(groups, (None, None))
         given: list[Any] = []
 
         def run() -> Any:
@@ -81,12 +82,13 @@ def _collective(name: str, current: _HasDevice) -> Callable[..., Any]:
     return kernel
 
 
-def _group_size(argument: Any) -> int | None:
-    """How many ranks there are where this argument of a collective is its group; None where it is none."""
+def _group(argument: Any) -> tuple[int, int] | None:
+    """How many ranks there are, and which this is, where an argument of a collective is its group; None where it is none."""
     if not isinstance(argument, torch.ScriptObject) or not argument._type().qualified_name().endswith(".ProcessGroup"):
         return None
     group: Any = torch._C._distributed_c10d.ProcessGroup
-    return int(group.unbox(argument).size())
+    unboxed = group.unbox(argument)
+    return int(unboxed.size()), int(unboxed.rank())
 
 
 def _written_results(result: Any, arguments: Any) -> Any:

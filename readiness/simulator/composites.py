@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 
 Tensor = torch.Tensor
+#: What is made of other operators here, or by PyTorch for every device but its own.
+NAMES = ("_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "dropout", "scaled_dot_product_attention")
 
 
 def register() -> object:

@@ -84,9 +84,9 @@ class SimulatedDevice:
     def _active_faults(self, seed: int) -> list[ActiveFault]:
         known = kinds()
         return [
-            ActiveFault(_warm(defect) if known[defect.kind].warm else defect, known[defect.kind], self.number, seed)
-            for defect in self.chip.defects
-            if known[defect.kind].at is not Stage.NEVER
+            ActiveFault(_warm(defect) if kind.warm else defect, kind, self.number, seed, position)
+            for position, defect in enumerate(self.chip.defects)
+            if (kind := known[defect.kind]).at is not Stage.NEVER
         ]
 
     @property
@@ -137,23 +137,25 @@ class SimulatedDevice:
             if fault.acts_on(call, self):
                 fault.inject(call, self)
                 around += [fault] if fault.kind.at is Stage.AROUND else []
+        # What a condition says of the inputs' values is asked before the call overwrites them.
+        met = {fault.position: fault.meets(call) for fault in after if fault.reads_values}
         started = time.perf_counter()
         try:
             call.results = run()
         except Exception:
-            self._act(Stage.RAISED, after, call)
+            self._act(Stage.RAISED, after, call, met)
             raise
         call.seconds, call.ended = time.perf_counter() - started, True
         for fault in around:
             fault.inject(call, self)
-        self._act(Stage.AFTER, after, call)
+        self._act(Stage.AFTER, after, call, met)
         if self._keeps_stale_memory:
             self.stale.end_call(call, self.stream)
         return call.results
 
-    def _act(self, stage: Stage, faults: Sequence[ActiveFault], call: Call) -> None:
+    def _act(self, stage: Stage, faults: Sequence[ActiveFault], call: Call, met: Mapping[int, bool]) -> None:
         for fault in faults:
-            if fault.kind.at is stage and fault.acts_on(call, self):
+            if fault.kind.at is stage and fault.acts_on(call, self, met.get(fault.position)):
                 fault.inject(call, self)
 
     def inject_without_tensors(self, name: str) -> None:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Protocol
 
-from readiness.simulator import fault_reached
+from readiness.simulator import fault_counts
 from readiness.simulator.machine_file import Defect
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class FaultKind:
     """A kind of defect.
 
     `severity` is what it has where a chip file gives none, in `unit`. A `warm` kind waits for the chip to be warm where
-    the file names no other beginning.
+    the file names no other beginning. `act` returns False for a call that it had nothing to harm in.
     """
 
     name: str
@@ -49,7 +49,7 @@ class FaultKind:
     domain: tuple[str, ...]
     severity: float
     unit: str
-    act: Callable[[Injection], None]
+    act: Callable[[Injection], bool | None]
     warm: bool = False
 
     @property
@@ -136,17 +136,28 @@ class Injection:
 
 @dataclass(slots=True)
 class ActiveFault:
-    """A defect in this process, on this chip: what it has counted, and its own stream of chance."""
+    """A defect in this process, on this chip: what it has counted, and its own stream of chance.
+
+    `number` is the chip's, `position` the defect's in the chip's file.
+    """
 
     defect: Defect
     kind: FaultKind
     number: int
     seed: int
+    position: int = 0
     calls: int = 0
     memory: dict[str, Any] = field(default_factory=dict)
     random: random.Random = field(init=False)
+    meets: Callable[[Call], bool] = field(init=False)
+    reads_values: bool = field(init=False)
+    _seen: set[Any] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        from readiness.simulator import conditions
+
+        self.meets = conditions.compiled(self.defect.when)
+        self.reads_values = conditions.reads_values(self.defect.when)
         text = f"{self.seed}/{self.number}/{self.defect!r}"
         self.random = random.Random(zlib.crc32(text.encode()))  # noqa: S311 - a simulation, no secret
 
@@ -163,23 +174,28 @@ class ActiveFault:
         """Whether it can act on this chip at all, in a group of this size, and on a transfer with this peer."""
         if self.defect.when.chip and self.number not in self.defect.when.chip:
             return False
+        if self.defect.when.rank and call.rank not in self.defect.when.rank:
+            return False
         under = self.defect.when.group_under
         if under is not None and (call.group is None or call.group >= under):
             return False
         peer = self.defect.set.get("peer")
         return peer is None or call.peer is None or call.peer == peer
 
-    def acts_on(self, call: Call, device: Device) -> bool:
-        """Whether it acts on this call. Counts the calls that it could have acted on."""
+    def acts_on(self, call: Call, device: Device, met: bool | None = None) -> bool:
+        """Whether it acts on this call. Counts the calls that it could have acted on.
+
+        `met` is what was found of its conditions before the call, which may have overwritten what they are about.
+        """
         when = self.defect.when
         if not self.concerns(call):
             return False
         if self.defect.dtype and not call.has_dtype(self.defect.dtype):
             return False
-        if not call.meets(when):
+        if not (self.meets(call) if met is None else met) or not self._is_unseen(call):
             return False
         if self.calls == 0:
-            fault_reached.mark()
+            fault_counts.mark()
         self.calls += 1
         if when.after_s is not None and device.load_s < when.after_s:
             return False
@@ -191,9 +207,24 @@ class ActiveFault:
             return False
         return when.probability is None or self.random.random() < when.probability
 
+    def _is_unseen(self, call: Call) -> bool:
+        """Whether a call has what its condition says that no other before had; remembers it. True where there is none."""
+        if self.defect.when.unseen is None:
+            return True
+        from readiness.simulator import conditions
+
+        key = conditions.seen_key(call, self.defect.when.unseen)
+        if key is None or key in self._seen:
+            return False
+        self._seen.add(key)
+        return True
+
     def inject(self, call: Call, device: Device) -> None:
-        """Do the harm."""
-        self.kind.act(Injection(call, self.severity, self.defect.set, self.random, device, self.memory))
+        """Do the harm, and count it: beforehand, since the call may not come back."""
+        if not call.ended or self.kind.at is not Stage.AROUND:
+            fault_counts.add(self.position, 1)
+        if self.kind.act(Injection(call, self.severity, self.defect.set, self.random, device, self.memory)) is False:
+            fault_counts.add(self.position, -1)
 
 
 def globs(defect: Defect, kind: FaultKind) -> Iterator[str]:

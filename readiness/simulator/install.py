@@ -59,6 +59,9 @@ def install(chip: Chip, number: int, seed: int = 0) -> SimulatedDevice:
     torch_module.use(device)
     if not _kept:
         _register()
+    interpreter = _kept[0]
+    assert isinstance(interpreter, Interpreter)
+    interpreter.take_lists_whole((lambda name: any(device.faults_of(name))) if device.faults else None)
     serialization.register_distributed(_current)
     return device
 
@@ -83,6 +86,6 @@ def _register() -> None:
         _kept.append(attention.register())
         _kept.append(composites.register())
         _kept.append(torch_patches.close())
-        _kept.append(autocast.register())
+        _kept.append(autocast.register(_current))
         _kept.append(collectives.register(_current))
         serialization.register(_current)

@@ -23,13 +23,13 @@ _HOST = torch.device("cpu")
 _HOST_KEYS = DispatchKeySet(DispatchKey.CPU)
 
 #: They describe memory and touch none: the CPU's kernel works on any tensor that has storage.
-_METADATA = (
+METADATA = (
     "as_strided", "view", "_reshape_alias", "unfold", "view_as_real", "view_as_complex", "set_.source_Storage",
     "set_.source_Storage_storage_offset", "set_.source_Tensor", "set_",
 )  # fmt: skip
 
 #: Not to be registered from the CPU's list: written here, or must stay composite.
-_OWN = frozenset({
+OWN = frozenset({
     "empty.memory_format", "empty_strided", "resize_", "_copy_from", "_copy_from_and_resize", "_pin_memory", "is_pinned",
     "record_stream", "convolution_overrideable", "convolution_backward_overrideable", "_efficientzerotensor",
 })  # fmt: skip
@@ -96,18 +96,28 @@ def _to_copy(tensor: torch.Tensor, *, non_blocking: bool = False, **options: Any
     return overload("_to_copy").redispatch(_HOST_KEYS, tensor, non_blocking=False, **options)
 
 
+def list_operators() -> list[str]:
+    """Operators on lists of tensors that PyTorch would take apart into single ones: those of optimizers and of clipping."""
+    return sorted(
+        name.removeprefix("aten::")
+        for name in torch._C._dispatch_get_registrations_for_dispatch_key("CompositeExplicitAutograd")
+        if name.startswith("aten::_foreach_")
+    )
+
+
 class Interpreter:
     """All kernels of one chip. Keep it: the registrations end with it."""
 
     def __init__(self, chip: Chip) -> None:
         self.chip = chip
+        self.lists: torch.library.Library | None = None
         self.library = torch.library.Library("aten", "IMPL")
         self.fallbacks = torch.library.Library("_", "IMPL")
         self.names: list[str] = []
 
     def register(self) -> None:
         """Register everything with the dispatcher. Once per process."""
-        for name in _METADATA:
+        for name in METADATA:
             self.library.impl(name, self._metadata(name), "PrivateUse1")
         for key in ("Conjugate", "Negative", "ZeroTensor"):  # else copying such a tensor calls itself for ever
             self.library.impl("_copy_from", torch.library.fallthrough_kernel, key)
@@ -126,10 +136,21 @@ class Interpreter:
             self.library.impl(name, kernel, "PrivateUse1")
         for overload in torch._C._dispatch_get_registrations_for_dispatch_key("CPU"):
             name = overload.removeprefix("aten::")
-            if overload.startswith("aten::") and name not in _OWN and name not in _METADATA:
+            if overload.startswith("aten::") and name not in OWN and name not in METADATA:
                 self.names.append(name)
                 self.library.impl(name, self._kernel(name), "PrivateUse1")
         self.fallbacks.fallback(self._fallback, "PrivateUse1")
+
+    def take_lists_whole(self, wanted: Callable[[str], bool] | None) -> None:
+        """Have operators on lists arrive as such where a defect speaks of them; all others are taken apart, as ever."""
+        if self.lists is not None:
+            self.lists._destroy()
+        self.lists = None
+        names = [name for name in list_operators() if wanted(f"aten::{name}")] if wanted is not None else []
+        if names:
+            self.lists = torch.library.Library("aten", "IMPL")
+            for name in names:
+                self.lists.impl(name, self._kernel(name), "PrivateUse1")
 
     def _metadata(self, name: str) -> Callable[..., Any]:
         operator = overload(name)

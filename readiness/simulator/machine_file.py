@@ -27,6 +27,9 @@ _COUNTERS = {"uncorrected": 0, "corrected": 0, "link_errors": 0, "link_retries":
 _INTEGERS = frozenset({
     "numel_over", "numel_under", "rows_over", "multiple_of", "remainder", "dimension", "after_calls", "every", "group_under",
 })  # fmt: skip
+#: Conditions that are one or several of something, by what each of them is; those that are a word.
+_SEVERAL: Mapping[str, type] = {"ndim": int, "chip": int, "rank": int, "of": str, "dtype": str}
+_WORDS = frozenset({"memory_format", "unseen"})
 Value = str | int | float | bool
 Json = dict[str, Any]
 
@@ -35,10 +38,11 @@ Json = dict[str, Any]
 class Condition:
     """When a defect acts: where everything that is given holds; None and empty say nothing.
 
-    `numel_*` in elements, `temperature` in degrees Celsius, `after_s` in seconds of load. `ndim` and `chip` hold for any
-    of their numbers. The truth values mean only with (True) or only without (False). `argument` holds what arguments are,
-    by the names that the operator's schema has for them, and `of` the one whose size and layout the others speak of.
-    `group_under` speaks of how many ranks a collective is between.
+    `numel_*` in elements, `temperature` in degrees Celsius, `after_s` in seconds of load. `ndim`, `dtype`, `chip` and
+    `rank` hold for any of theirs. The truth values mean only with (True) or only without (False). `argument` holds what
+    arguments are, by the names that the operator's schema has for them, and `of` those of whose tensors each must meet what
+    is said of tensors. `group_under` speaks of how many ranks a collective is between, `rank` of this one's in its group.
+    `unseen` ("shape" or "number") is what a call must have that no such call of this process had.
     """
 
     numel_over: int | None = None
@@ -52,12 +56,23 @@ class Condition:
     multiple_of: int | None = None
     remainder: int = 0
     dimension: int = -1
-    of: str | None = None
+    memory_format: str | None = None
+    conjugate: bool | None = None
+    expanded: bool | None = None
+    dtype: tuple[str, ...] = ()
+    value_over: float | None = None
+    value_under: float | None = None
+    nan: bool | None = None
+    infinite: bool | None = None
+    deterministic: bool | None = None
+    unseen: str | None = None
+    of: tuple[str, ...] = ()
     argument: Mapping[str, Value] = field(default_factory=dict)
     after_calls: int | None = None
     every: int | None = None
     probability: float | None = None
     chip: tuple[int, ...] = ()
+    rank: tuple[int, ...] = ()
     group_under: int | None = None
     temperature: float | None = None
     after_s: float | None = None
@@ -66,7 +81,10 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """One thing that is wrong. `severity` None leaves it to the kind; `set` is what the kind reads besides it."""
+    """One thing that is wrong. `severity` None leaves it to the kind; `set` is what the kind reads besides it.
+
+    `expected` are the requirements that ought to fail by it.
+    """
 
     kind: str
     op: tuple[str, ...] = ("*",)
@@ -76,6 +94,11 @@ class Defect:
     set: Mapping[str, Value] = field(default_factory=dict)
     name: str | None = None
     source: str | None = None
+    expected: tuple[str, ...] = ()
+
+    def label(self, position: int) -> str:
+        """What it is called where several are told apart: its name, or its number in the file, from 1, and its kind."""
+        return self.name or f"{position + 1} {self.kind}"
 
     def on_chip(self, number: int) -> bool:
         """Whether it may act on the chip of this number."""
@@ -197,11 +220,11 @@ def _defect(entry: Mapping[str, Any]) -> Defect:
     """A defect of a file that has been checked."""
     when: dict[str, Any] = {}
     for key, value in entry.get("when", {}).items():
-        if key in ("ndim", "chip"):
-            when[key] = tuple(int(item) for item in as_list(value))
+        if key in _SEVERAL:
+            when[key] = tuple(_SEVERAL[key](item) for item in as_list(value))
         elif key == "argument":
             when[key] = dict(value)
-        elif key == "of":
+        elif key in _WORDS:
             when[key] = value
         else:  # TOML's 4.0 is a whole number to the schema
             when[key] = value if isinstance(value, bool) else int(value) if key in _INTEGERS else float(value)
@@ -214,6 +237,7 @@ def _defect(entry: Mapping[str, Any]) -> Defect:
         set=dict(entry.get("set", {})),
         name=entry.get("name"),
         source=entry.get("source"),
+        expected=tuple(entry.get("expected", ())),
     )
 
 

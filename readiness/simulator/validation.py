@@ -10,12 +10,14 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from readiness.documents.schema import Problem
 from readiness.documents.toml import Lines, Path_
 from readiness.errors import BadFileError
+from readiness.simulator import operator_names
 
 #: What a kind cannot act without: a key of `set`, and an example of it.
 _NEEDED = {
@@ -59,7 +61,9 @@ def validate(document: Mapping[str, Any], place: Place, *, counters: Collection[
         if name in named:
             raise place.error_at((*path, "name"), f"two defects are called {name!r}", "give one of them another name")
         named |= set() if name is None else {name}
+        _validate_operators(entry, place, path)
         _validate_sizes(entry.get("when", {}), place, (*path, "when"))
+        _validate_contradictions(entry, place, path)
         chips = int(document.get("chips", 1))
         for number in as_list(entry.get("when", {}).get("chip", [])):
             if number >= chips:
@@ -88,6 +92,81 @@ def _validate_kind(kind: str, place: Place, path: Path_, kinds: Collection[str])
         near = get_close_matches(kind, sorted(kinds), n=3)
         remedy = f"did you mean {' or '.join(near)}?" if near else f"the kinds are {', '.join(sorted(kinds))}"
         raise place.error_at(path, f"there is no kind of defect {kind!r}", remedy)
+
+
+def _validate_operators(entry: Mapping[str, Any], place: Place, path: Path_) -> None:
+    """Each glob must mean something that reaches the device, and something there must have the arguments that are named."""
+    if "op" not in entry:
+        return
+    found: set[str] = set()
+    for position, glob in enumerate(as_list(entry["op"])):
+        where = (*path, "op", position) if isinstance(entry["op"], list) else (*path, "op")
+        full = glob if "::" in glob or glob == "*" else f"aten::{glob}"
+        if glob == "*" or not any(fnmatchcase(space, full.partition("::")[0]) for space in operator_names.SPACES):
+            _validate_namespace(full, place, where)
+            return  # all of them, or those of a library that has operators of its own
+        names = list(operator_names.matching(full))
+        if not names:
+            raise place.error_at(where, *_no_operator(full))
+        found.update(names)
+    when = entry.get("when", {})
+    arguments = {argument for name in found for argument in operator_names.known()[name]}
+    for key in ("of", "argument"):
+        for name in as_list(when[key]) if key == "of" and key in when else when.get(key, {}):
+            if name not in arguments:
+                raise place.error_at((*path, "when", key), *_no_argument(name, arguments))
+    name = entry.get("set", {}).get("argument")
+    if entry["kind"] == "ignore-argument" and isinstance(name, str) and name not in arguments:
+        raise place.error_at((*path, "set", "argument"), *_no_argument(name, arguments))
+
+
+def _validate_namespace(glob: str, place: Place, path: Path_) -> None:
+    space = glob.partition("::")[0]
+    near = get_close_matches(space, sorted(operator_names.SPACES), n=1, cutoff=0.7)
+    if glob != "*" and near:
+        raise place.error_at(path, f"there are no operators {space}::", f"did you mean {near[0]}::?")
+
+
+def _no_operator(glob: str) -> tuple[str, str]:
+    """What is wrong with a glob that means nothing which reaches the device, and what to write instead."""
+    short = glob.partition("::")[2]
+    apart = [name for name in operator_names.taken_apart() if fnmatchcase(name, glob)]
+    if apart:
+        base = short.partition(".")[0].rstrip("*_")
+        related = sorted((name for name in operator_names.known() if name.startswith("aten::") and base in name), key=len)
+        parts = operator_names.MADE_OF.get(short) or operator_names.MADE_OF.get(base) or " or ".join(related[:3])
+        remedy = f"name what it is made of: {parts}" if parts else "name the operators that it is made of"
+        return f"PyTorch takes {glob} apart before it reaches a device, so that no defect of it could act", remedy
+    near = get_close_matches(glob, list(operator_names.known()), n=3)
+    remedy = f"did you mean {' or '.join(near)}?" if near else "see torch.ops.aten for names, docs/simulator.md for others"
+    return f"nothing called {glob} reaches the device, so that the defect could never act", remedy
+
+
+def _no_argument(name: str, arguments: Collection[str]) -> tuple[str, str]:
+    remedy = f"they have {', '.join(sorted(arguments)[:30])}" if arguments else "remove it: they have none that has a name"
+    return f"none of these operators has an argument {name!r}", remedy
+
+
+def _validate_contradictions(entry: Mapping[str, Any], place: Place, path: Path_) -> None:
+    """Conditions that cannot hold together, or not for this kind."""
+    when = entry.get("when", {})
+    if when.get("value_over", -math.inf) >= when.get("value_under", math.inf):
+        raise place.error_at((*path, "when", "value_under"), "no value is in this range", "widen the range")
+    if when.get("memory_format") and when.get("noncontiguous") is False:
+        what = "a tensor in this format is not contiguous otherwise"
+        raise place.error_at((*path, "when", "memory_format"), what, "remove `noncontiguous`")
+    complex_only = [dtype for dtype in as_list(entry.get("dtype", [])) if dtype.startswith("complex")]
+    if when.get("conjugate") and "dtype" in entry and not complex_only:
+        what = "only complex tensors have a conjugation that is pending"
+        raise place.error_at((*path, "when", "conjugate"), what, "remove `dtype`, or name a complex one")
+    if entry["kind"] == "wrong-gradient" and when.get("backward") is False:
+        what = "a wrong-gradient acts in the backward pass only"
+        raise place.error_at((*path, "when", "backward"), what, "remove it, or choose the kind wrong-result")
+    for key in ("rank", "group_under"):
+        groups = any(fnmatchcase("c10d", glob.partition("::")[0]) for glob in as_list(entry.get("op", "*")) if "::" in glob)
+        if key in when and "op" in entry and not groups:
+            what = "only collectives and transfers have ranks"
+            raise place.error_at((*path, "when", key), what, "name them in `op`: c10d::allreduce_")
 
 
 def _validate_sizes(when: Mapping[str, Any], place: Place, path: Path_) -> None:

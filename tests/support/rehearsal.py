@@ -93,10 +93,12 @@ def host() -> AcceleratorFacts:
 
 
 def evidence_of(
-    check: str, figure: float | None, *, status: Status = Status.MEASURED, seconds: float = 1.0, about: str | None = None, met: bool | None = None
+    check: str, figure: float | None, *, status: Status = Status.MEASURED, seconds: float = 1.0, about: str | None = None, met: bool | None = None,
+    acted: int | None = None,
 ) -> Evidence:
-    """Evidence of one figure, or of none; `met` says whether a planted defect was met, where somebody knows."""
+    """Evidence of one figure, or of none; `met` and `acted` say what became of a planted defect, where somebody knows."""
     measurements = () if figure is None else (Measurement("figure", figure, unit="1", about=about),)
-    environment = {} if met is None else {"planted_defect_met": met}
+    environment: dict[str, Any] = {} if met is None else {"planted_defect_met": met}
+    environment |= {} if acted is None else {"planted_defects_acted": {"1 nan": acted}}
     reason = None if status is Status.MEASURED else "a reason"
     return Evidence(check, status, reason=reason, seconds=seconds, measurements=measurements, environment=environment)

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
 
 @kind("collective-corrupt", at=Stage.AFTER, severity=1e-2, unit="relative error", domain="c10d::*")
-def collective_corrupt(injection: Injection) -> None:
+def collective_corrupt(injection: Injection) -> bool:
     """One element of what a rank receives is wrong by the severity (of whole numbers: by one at least)."""
-    for tensor in [*injection.floats(), *injection.integers()][:1]:
+    found = [*injection.floats(), *injection.integers()][:1]
+    for tensor in found:
         _spoil(injection, tensor)
+    return bool(found)
 
 
 def _spoil(injection: Injection, tensor: torch.Tensor) -> None:
@@ -37,17 +39,16 @@ _READ = {
 
 
 @kind("send-corrupt", at=Stage.BEFORE, severity=1e-2, unit="relative error", domain="c10d::*")
-def send_corrupt(injection: Injection) -> None:
+def send_corrupt(injection: Injection) -> bool:
     """One element of what a rank sends is wrong by the severity on its way out; its own memory stays right."""
     position = _READ.get(injection.call.name.partition("::")[2].partition(".")[0])
     if position is None:
-        return
+        return False
     given = injection.call.arguments[position]
     if position == 0 and not injection.call.name.endswith("::send"):
-        _spoil_first(injection, given)  # what is sent lies where the result comes to lie
-    else:
-        injection.call.arguments[position] = sent = _copied(given)
-        _spoil_first(injection, sent)
+        return _spoil_first(injection, given)  # what is sent lies where the result comes to lie
+    injection.call.arguments[position] = sent = _copied(given)
+    return _spoil_first(injection, sent)
 
 
 def _copied(value: Any) -> Any:
@@ -88,11 +89,13 @@ def sum_for_mean(injection: Injection) -> None:
 
 
 @kind("collective-mismatch", at=Stage.AFTER, severity=1e-6, unit="relative difference", domain="c10d::*")
-def collective_mismatch(injection: Injection) -> None:
+def collective_mismatch(injection: Injection) -> bool:
     """The ranks end with different results: all elements of this one's differ in the last digits."""
     import torch
 
     if injection.device.number == 0 and not injection.settings.get("first", False):
-        return  # somebody must keep the right result for the others to differ from
-    for tensor in injection.floats():
+        return False  # somebody must keep the right result for the others to differ from
+    found = injection.floats()
+    for tensor in found:
         tensor.mul_(1 + max(injection.severity, 2 * torch.finfo(tensor.dtype).eps))
+    return bool(found)

@@ -21,9 +21,10 @@ def leak(injection: Injection) -> None:
 
 
 @kind("oom-sticky", at=Stage.BEFORE, domain="memory::*")
-def oom_sticky(injection: Injection) -> None:
+def oom_sticky(injection: Injection) -> bool:
     """Once an allocation was refused, every later one is, down to the smallest that is counted (64 KiB)."""
     import torch
 
     if injection.device.memory.refusals:
         raise torch.OutOfMemoryError(f"SIM out of memory (chip {injection.device.number} has not recovered from the last)")
+    return False

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def _scale(injection: Injection) -> None:
+def _scale(injection: Injection) -> bool:
     """Every floating element off by the severity, up or down; of whole numbers one element by one."""
     import torch
 
@@ -20,20 +20,23 @@ def _scale(injection: Injection) -> None:
         # At least one unit in the last place: a smaller error would be rounded away in narrow dtypes.
         size = max(injection.severity, torch.finfo(tensor.dtype).eps) if injection.severity else 0.0
         tensor.copy_(tensor * (1 + size * signs))
-    if not injection.floats():
-        _bump(injection)
+    return bool(injection.floats()) or _bump(injection)
 
 
-def _multiply(injection: Injection, factor: float) -> None:
-    for tensor in injection.floats():
+def _multiply(injection: Injection, factor: float) -> bool:
+    found = injection.floats()
+    for tensor in found:
         tensor.mul_(factor)
+    return bool(found)
 
 
-def _bump(injection: Injection) -> None:
-    for tensor in injection.integers():
+def _bump(injection: Injection) -> bool:
+    found = injection.integers()
+    for tensor in found:
         position = injection.random.randrange(tensor.numel())
         cell = tensor[_place(tensor, position)]
         cell.copy_(~cell if cell.dtype == _bool() else cell + 1)
+    return bool(found)
 
 
 def _bool() -> torch.dtype:
@@ -51,55 +54,59 @@ def _place(tensor: torch.Tensor, position: int) -> tuple[int, ...]:
 
 
 @kind("wrong-result", at=Stage.AFTER, severity=1e-2, unit="relative error")
-def wrong_result(injection: Injection) -> None:
+def wrong_result(injection: Injection) -> bool:
     """Every element is off by the severity, up or down; in whole numbers one element is off by one.
 
     With `set = { factor = 0.1 }` every floating element is multiplied by that instead.
     """
     if (factor := injection.settings.get("factor")) is not None:
-        _multiply(injection, float(factor))
-    else:
-        _scale(injection)
+        return _multiply(injection, float(factor))
+    return _scale(injection)
 
 
 @kind("wrong-gradient", at=Stage.AFTER, severity=1e-2, unit="relative error")
-def wrong_gradient(injection: Injection) -> None:
+def wrong_gradient(injection: Injection) -> bool:
     """The forward result is right, and what the same kernel computes for a gradient is too large by the severity.
 
     With `set = { factor = 0.1 }` it is multiplied by that instead.
     """
-    if injection.call.backward:
-        _multiply(injection, float(injection.settings.get("factor", 1 + injection.severity)))
+    factor = float(injection.settings.get("factor", 1 + injection.severity))
+    return injection.call.backward and _multiply(injection, factor)
 
 
 @kind("nan", at=Stage.AFTER, severity=0.0, unit="share of the elements, one at least")
-def nan(injection: Injection) -> None:
+def nan(injection: Injection) -> bool:
     """Some elements are not a number."""
     import torch
 
-    for tensor in injection.floats():
+    found = injection.floats()
+    for tensor in found:
         count = max(1, int(injection.severity * tensor.numel()))
         for _ in range(min(count, 1000)):
             tensor[_place(tensor, injection.random.randrange(tensor.numel()))] = torch.nan
+    return bool(found)
 
 
 @kind("nondeterministic", at=Stage.AFTER, severity=1e-6, unit="relative spread")
-def nondeterministic(injection: Injection) -> None:
+def nondeterministic(injection: Injection) -> bool:
     """The same call gives another result each time, as sums in no fixed order do."""
     import torch
 
-    for tensor in injection.floats():
+    found = injection.floats()
+    for tensor in found:
         size = max(injection.severity, torch.finfo(tensor.dtype).eps)
         noise = torch.rand(tensor.shape, generator=injection.generator()) * 2 - 1
         tensor.copy_(tensor * (1 + size * noise))
+    return bool(found)
 
 
 @kind("bit-flip", at=Stage.AFTER, severity=1.0, unit="bits", domain=("aten::*",))
-def bit_flip(injection: Injection) -> None:
+def bit_flip(injection: Injection) -> bool:
     """Some bits of one element change, as a particle or a weak cell changes them; no error is counted."""
     import torch
 
-    for tensor in [*injection.floats(), *injection.integers()][:1]:
+    found = [*injection.floats(), *injection.integers()][:1]
+    for tensor in found:
         cell = tensor[_place(tensor, injection.random.randrange(tensor.numel()))]
         raw = torch.empty(1, dtype=tensor.dtype).copy_(cell).view(torch.uint8)
         for _ in range(max(1, int(injection.severity))):
@@ -107,6 +114,7 @@ def bit_flip(injection: Injection) -> None:
             index = injection.random.randrange(raw.numel() // 2, raw.numel())
             raw[index] ^= 1 << injection.random.randrange(7)
         cell.copy_(raw.view(tensor.dtype)[0])
+    return bool(found)
 
 
 @kind("wrong-shape", at=Stage.AFTER)
@@ -144,30 +152,36 @@ _RANDOM = (
 
 
 @kind("wrong-random", at=Stage.AFTER, severity=0.5, unit="share that repeats", domain=_RANDOM)
-def wrong_random(injection: Injection) -> None:
+def wrong_random(injection: Injection) -> bool:
     """Random numbers repeat within a tensor: a share of them is a copy of those before."""
+    acted = False
     for tensor in [*injection.floats(), *injection.integers()]:
         flat = tensor.reshape(-1)
         repeated = int(flat.numel() * injection.severity)
         if 0 < repeated <= flat.numel() // 2:
+            acted = True
             flat[-repeated:] = flat[:repeated].clone()
             tensor.copy_(flat.reshape(tensor.shape))
+    return acted
 
 
 @kind("other-random", at=Stage.AFTER, domain=_RANDOM)
-def other_random(injection: Injection) -> None:
+def other_random(injection: Injection) -> bool:
     """Random numbers are others than the generator's state stands for: the right ones, from the last to the first.
 
     With `when = { backward = true }` a block that runs again for its gradients is given other numbers than the first time.
     """
-    for tensor in [*injection.floats(), *injection.integers()]:
+    found = [tensor for tensor in (*injection.floats(), *injection.integers()) if tensor.numel() > 1]
+    for tensor in found:
         tensor.copy_(tensor.reshape(-1).flip(0).reshape(tensor.shape))
+    return bool(found)
 
 
 @kind("zero-result", at=Stage.AFTER, severity=1.0, unit="share of the elements, from the last on")
-def zero_result(injection: Injection) -> None:
+def zero_result(injection: Injection) -> bool:
     """What should have been computed is zero: the kernel never wrote it, or less of it than there is."""
-    for tensor in [*injection.floats(), *injection.integers()]:
+    found = [*injection.floats(), *injection.integers()]
+    for tensor in found:
         count = min(max(1, round(tensor.numel() * injection.severity)), tensor.numel())
         if tensor.is_contiguous():
             tensor.view(-1)[-count:] = 0
@@ -175,16 +189,20 @@ def zero_result(injection: Injection) -> None:
             flat = tensor.reshape(-1).clone()
             flat[-count:] = 0
             tensor.copy_(flat.view(tensor.shape))
+    return bool(found)
 
 
 @kind("saturate", at=Stage.AFTER)
-def saturate(injection: Injection) -> None:
+def saturate(injection: Injection) -> bool:
     """What overflows becomes the largest number instead of infinity, and what is no number becomes 0."""
     import torch
 
+    acted = False
     for tensor in injection.floats():
-        if not tensor.is_complex() and tensor.itemsize > 1:
+        if not tensor.is_complex() and tensor.itemsize > 1 and not bool(tensor.isfinite().all()):
             tensor.copy_(torch.nan_to_num(tensor, nan=0.0))
+            acted = True
+    return acted
 
 
 @kind("wrong-operator", at=Stage.AFTER)
@@ -200,7 +218,7 @@ def wrong_operator(injection: Injection) -> None:
 
 
 @kind("wrong-layout", at=Stage.AFTER, domain=("aten::*", "layout::strided"))
-def wrong_layout(injection: Injection) -> None:
+def wrong_layout(injection: Injection) -> bool:
     """The values are right and lie otherwise in memory than they must: dense where strides were to be kept, else turned.
 
     `layout::strided` is new memory that keeps the strides of what is copied there (`clone`, `to`, `empty_like`): it is
@@ -213,7 +231,9 @@ def wrong_layout(injection: Injection) -> None:
             return tensor.contiguous()
         return tensor.mT.contiguous().mT if turned and tensor.ndim > 1 else tensor
 
+    strides = [tensor.stride() for tensor in injection.call.outputs()]
     injection.call.results = _each(injection.call.results, laid)
+    return strides != [tensor.stride() for tensor in injection.call.outputs()]
 
 
 def _each(value: Any, change: Any) -> Any:

@@ -32,15 +32,34 @@ def health(injection: Injection) -> None:
     """
 
 
+@kind("wrong-autocast", at=Stage.BEFORE, domain="autocast::*")
+def wrong_autocast(injection: Injection) -> bool:
+    """Mixed precision runs an operator in the wrong dtype: in float32 what belongs into the lower one, all else in that.
+
+    `set = { dtype = "float16" }` names the one that it runs in. The call's name is `autocast::linear`, and its only argument
+    the dtype that was chosen.
+    """
+    import torch
+
+    call = injection.call
+    lower = torch.get_autocast_dtype("sim")
+    named = injection.settings.get("dtype")
+    other = getattr(torch, str(named)) if named is not None else torch.float32 if call.arguments[0] == lower else lower
+    before, call.arguments[0] = call.arguments[0], other
+    return bool(before != other)
+
+
 @kind("checkpoint-corrupt", at=Stage.AFTER, domain="checkpoint::load", severity=0.01, unit="share of the bytes")
-def checkpoint_corrupt(injection: Injection) -> None:
+def checkpoint_corrupt(injection: Injection) -> bool:
     """What is read back from a checkpoint is not what was written: a share of its bytes is zero.
 
     With `set = { tensor = "*.exp_avg" }` only of tensors so named, in a distributed checkpoint.
     """
     name = injection.settings.get("tensor")
     if name is not None and not fnmatchcase(str(injection.call.keywords.get("tensor")), str(name)):
-        return
-    for tensor in injection.integers():
+        return False
+    found = injection.integers()
+    for tensor in found:
         start = injection.random.randrange(tensor.numel()) if injection.severity < 1 else 0
         tensor[start : start + max(8, int(tensor.numel() * injection.severity))] = 0
+    return bool(found)

@@ -14,48 +14,56 @@ if TYPE_CHECKING:
 
 
 @kind("narrow-sums", at=Stage.AFTER, severity=64.0, unit="terms summed in float32 before each rounding")
-def narrow_sums(injection: Injection) -> None:
+def narrow_sums(injection: Injection) -> bool:
     """Sums are kept in bfloat16: rounded to it after every so many terms. Matrix products, `sum` and `mean` alone."""
     name = injection.call.name.partition("::")[2].partition(".")[0]
     sums = _SUMS.get(name)
     outputs = injection.floats()
     if sums is None or not outputs:
-        return
+        return False
     import torch
 
     with torch.no_grad():
         found = sums([*injection.call.arguments, *injection.call.keywords.values()], max(int(injection.severity), 1))
     outputs[0].copy_(found.reshape(outputs[0].shape))
+    return True
 
 
 @kind("wrong-tail", at=Stage.AFTER, severity=0.5, unit="relative error")
-def wrong_tail(injection: Injection) -> None:
+def wrong_tail(injection: Injection) -> bool:
     """What is left over where the number of elements is no multiple of eight is wrong, as where a block is not masked."""
+    acted = False
     for tensor in injection.floats():
         left = tensor.numel() % 8
         if left:
+            acted = True
             flat = tensor.reshape(-1).clone()
             flat[-left:] = flat[-left:] * (1 + injection.severity) + injection.severity
             tensor.copy_(flat.view(tensor.shape))
+    return acted
 
 
 @kind("one-element", at=Stage.AFTER, severity=1e-2, unit="share of the largest element")
-def one_element(injection: Injection) -> None:
+def one_element(injection: Injection) -> bool:
     """One element, always the same, is off by a share of the largest."""
-    for tensor in injection.floats():
+    found = injection.floats()
+    for tensor in found:
         flat = tensor.reshape(-1).clone()
         place = flat.numel() * 3 // 8
         flat[place] = flat[place] + injection.severity * flat.abs().nan_to_num(0.0, 0.0, 0.0).max()
         tensor.copy_(flat.view(tensor.shape))
+    return bool(found)
 
 
 @kind("rounded-result", at=Stage.AFTER, severity=2.0**-8, unit="relative rounding of the result")
-def rounded_result(injection: Injection) -> None:
+def rounded_result(injection: Injection) -> bool:
     """The result went through bfloat16 on its way, whatever dtype it has."""
     import torch
 
-    for tensor in injection.floats():
+    found = [tensor for tensor in injection.floats() if tensor.itemsize > 2]
+    for tensor in found:
         tensor.copy_(tensor.to(torch.bfloat16))
+    return bool(found)
 
 
 def _product(left: torch.Tensor, right: torch.Tensor, terms: int) -> torch.Tensor:

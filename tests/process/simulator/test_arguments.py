@@ -66,10 +66,10 @@ def test_of_one_argument_alone() -> None:
         results = (large @ small, small.mT @ large.mT, large @ turned)
         return [bool(result.cpu().isnan().any()) for result in results]
 
-    assert inside(chip(defect("nan", "mm", numel_over=20, of="self")), ask) == [True, False, True]
-    assert inside(chip(defect("nan", "mm", numel_over=20, of="mat2")), ask) == [False, True, False]
-    assert inside(chip(defect("nan", "mm", noncontiguous=True, of="mat2")), ask) == [False, True, True]
-    assert inside(chip(defect("nan", "mm", numel_over=0, of="bias")), ask) == [False, False, False]
+    assert inside(chip(defect("nan", "mm", numel_over=20, of=("self",))), ask) == [True, False, True]
+    assert inside(chip(defect("nan", "mm", numel_over=20, of=("mat2",))), ask) == [False, True, False]
+    assert inside(chip(defect("nan", "mm", noncontiguous=True, of=("mat2",))), ask) == [False, True, True]
+    assert inside(chip(defect("nan", "mm", numel_over=0, of=("bias",))), ask) == [False, False, False]
 
 
 def _gradients(needs_input: bool = True) -> list[torch.Tensor | None]:

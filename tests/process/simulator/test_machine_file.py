@@ -53,7 +53,7 @@ source = "somewhere"
 
 [[defect]]
 kind = "hang"
-op = ["c10d::allreduce*", "c10d::broadcast[!_]?"]
+op = ["c10d::allreduce*", "c10d::broadcas[!_]?"]
 dtype = ["float16", "float8_e4m3fn"]
 set = { peer = 3, text = "x", deep = true, share = 0.25 }
 [defect.when]
@@ -70,7 +70,19 @@ after_calls = 20
 every = 7
 probability = 1
 chip = [0, 3]
+rank = [0, 2]
 group_under = 4
+memory_format = "channels_last"
+conjugate = false
+expanded = true
+dtype = ["int32"]
+value_over = -2
+value_under = 2.5
+nan = true
+infinite = false
+deterministic = true
+unseen = "shape"
+of = "tensors"
 temperature = 70
 after_s = 30
 backward = true
@@ -109,12 +121,13 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     assert chip.path == str(tmp_path / "test.toml")
     soft, hang, version, counter = chip.defects
     assert soft == Defect("low-precision", ("aten::_softmax*",), ("bfloat16",), severity=0.01, name="soft", source="somewhere")
-    assert (hang.op, hang.dtype) == (("c10d::allreduce*", "c10d::broadcast[!_]?"), ("float16", "float8_e4m3fn"))
+    assert (hang.op, hang.dtype) == (("c10d::allreduce*", "c10d::broadcas[!_]?"), ("float16", "float8_e4m3fn"))
     assert hang.set == {"peer": 3, "text": "x", "deep": True, "share": 0.25}
     assert hang.when == Condition(
         numel_over=4096, numel_under=1_000_000, noncontiguous=True, offset=False, empty=False, negative=True, ndim=(2, 3),
-        multiple_of=128, remainder=64, after_calls=20, every=7, probability=1.0, chip=(0, 3), group_under=4, temperature=70.0,
-        after_s=30.0, backward=True,
+        multiple_of=128, remainder=64, after_calls=20, every=7, probability=1.0, chip=(0, 3), rank=(0, 2), group_under=4, temperature=70.0,
+        after_s=30.0, backward=True, memory_format="channels_last", conjugate=False, expanded=True, dtype=("int32",), value_over=-2.0,
+        value_under=2.5, nan=True, infinite=False, deterministic=True, unseen="shape", of=("tensors",),
     )  # fmt: skip
     assert [hang.on_chip(number) for number in range(4)] == [True, False, False, True]
     assert version.when == Condition(chip=(1,))
@@ -365,9 +378,43 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "counter_by_text": (HEAD + '[[defect]]\nkind = "counter"\nset = { corrected = "1" }\n', r":6: .*cannot increase by '1'"),
     "counter_by_half": (HEAD + '[[defect]]\nkind = "counter"\nset = { corrected = 0.5 }\n', r":6: .*cannot increase by 0.5"),
     "counter_back": (HEAD + '[[defect]]\nkind = "counter"\nset = { corrected = -1 }\n', r":6: .*cannot increase by -1"),
+    "an_operator_that_is_none": (HEAD + DEFECT + 'op = "aten::no_such_operator"\n', r":6: defect\[0\].op: nothing called aten::no_such_operator"),
+    "an_operator_misspelt": (HEAD + DEFECT + 'op = ["mm", "adddmm"]\n', r":6: defect\[0\].op\[1\]: .*aten::adddmm.*\n.*did you mean aten::addmm"),
+    "an_operator_taken_apart": (HEAD + DEFECT + 'op = "linear"\n', r":6: defect\[0\].op: PyTorch takes aten::linear apart.*\n.*addmm and mm"),
+    "an_overload_taken_apart": (HEAD + DEFECT + 'op = "fmod.Scalar"\n', r":6: .*takes aten::fmod.Scalar apart.*\n.*aten::fmod.Tensor"),
+    "a_copy_that_is_none": (HEAD + DEFECT + 'op = "copy::to_moon"\n', r":6: .*nothing called copy::to_moon .*\n.*copy::to_host"),
+    "a_space_misspelt": (HEAD + DEFECT + 'op = "atn::mm"\n', r":6: defect\[0\].op: there are no operators atn::\n.*did you mean aten::"),
+    "of_no_argument": (HEAD + DEFECT + 'op = "mm"\nwhen = { of = ["self", "mat3"] }\n', r":7: defect\[0\].when.of: .*argument 'mat3'\n.*mat2"),
+    "a_condition_on_no_argument": (HEAD + DEFECT + 'op = "mm"\nwhen = { argument = { alpha = 2 } }\n', r":7: .*when.argument: .*'alpha'"),
+    "ignores_no_argument": (HEAD + '[[defect]]\nkind = "ignore-argument"\nop = "mm"\nset = { argument = "alpha" }\n', r":7: .*set.argument: .*'alpha'"),
+    "no_value_fits": (HEAD + DEFECT + "when = { value_over = 2, value_under = 2 }\n", r":6: .*value_under: no value is in this range"),
+    "a_value_is_nan": (HEAD + DEFECT + "when = { value_over = nan }\n", r":6: defect\[0\].when.value_over: it is nan"),
+    "a_format_and_contiguous": (HEAD + DEFECT + 'when = { memory_format = "channels_last", noncontiguous = false }\n', r":6: .*memory_format: "),
+    "no_such_format": (HEAD + DEFECT + 'when = { memory_format = "channels_first" }\n', r":6: .*memory_format: 'channels_first' is not one of"),
+    "a_conjugate_of_reals": (HEAD + DEFECT + 'dtype = "float32"\nwhen = { conjugate = true }\n', r":7: .*conjugate: only complex"),
+    "a_gradient_outside": (HEAD + '[[defect]]\nkind = "wrong-gradient"\nwhen = { backward = false }\n', r":6: .*backward: a wrong-gradient acts in the"),
+    "a_rank_of_an_operator": (HEAD + DEFECT + 'op = "mm"\nwhen = { rank = 0 }\n', r":7: .*when.rank: only collectives"),
+    "unseen_what": (HEAD + DEFECT + 'when = { unseen = "colour" }\n', r":6: .*unseen: 'colour' is not one of"),
+    "expects_nothing": (HEAD + DEFECT + "expected = []\n", r":6: defect\[0\].expected"),
     "two_of_a_name": (HEAD + (DEFECT + 'name = "a"\n') * 2, r":9: defect\[1\].name: two defects are called 'a'"),
     "name_of_defect_with_html": (HEAD + DEFECT + 'name = "<b>"\n', r":6: defect\[0\].name"),
 }
+
+
+def test_what_libraries_call_their_operators_is_nobodys_business_here(tmp_path: Path) -> None:
+    chip = load(tmp_path, HEAD + DEFECT + 'op = ["torchvision::nms", "npu::npu_fusion_attention"]\n')
+    assert chip.defects[0].op == ("torchvision::nms", "npu::npu_fusion_attention")
+
+
+def test_the_table_of_operators_is_that_of_the_installed_pytorch() -> None:
+    import torch
+
+    from readiness.simulator import operator_names
+
+    written = Path(operator_names.__file__).with_name("operator_names.txt").read_text().splitlines()
+    if written[0] != f"# torch {torch.__version__.partition('+')[0]}":
+        pytest.skip(f"the table is of {written[0]}, installed is {torch.__version__}")
+    assert written == list(operator_names.lines()), "python -m readiness.simulator.operator_names writes it anew"
 
 
 @pytest.mark.parametrize("name", HOSTILE)

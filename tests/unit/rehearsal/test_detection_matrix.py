@@ -75,11 +75,40 @@ def test_what_no_chosen_check_meets_is_not_tried_where_others_were_left_out(one:
     assert the(failed).detection is Detection.MISSED  # an error is no reason to let it pass
 
 
-def test_what_nobody_meets_is_missed_where_nobody_was_left_out(one: Selection) -> None:
-    """A check that no longer calls what it did has lost what it claims."""
+def test_what_never_acts_is_neither_caught_nor_missed(one: Selection) -> None:
+    """A check that no longer calls what it did proves nothing."""
     result = judged(made_request([made_check("a.elsewhere", "nan")], one), lambda task: evidence_of("a.elsewhere", 1.0, met=False))
     line = the(result)
-    assert (line.detection, line.missed_by, line.not_met, result.exit()) == (Detection.MISSED, (), ("a.elsewhere",), Exit.NOT_READY)
+    assert (line.detection, line.missed_by, line.not_met, result.exit()) == (Detection.DID_NOT_ACT, (), ("a.elsewhere",), Exit.UNDETERMINED)
+    assert result.of(Detection.CAUGHT) == result.of(Detection.MISSED) == []
+
+
+@pytest.mark.parametrize(("acted", "word"), [(0, Detection.DID_NOT_ACT), (3, Detection.MISSED)])
+def test_what_was_met_counts_only_once_it_acted(one: Selection, acted: int, word: Detection) -> None:
+    """A call that the defect is about, at the wrong time or of the wrong size, is no trial of it."""
+    result = judged(made_request([made_check("a.blind", "nan")], one), lambda task: evidence_of("a.blind", 1.0, met=True, acted=acted))
+    assert (the(result).detection, the(result).acted) == (word, {"a.blind": acted})
+
+
+def test_a_failure_without_the_defect_acting_is_no_catch(one: Selection) -> None:
+    request = made_request([made_check("a.sees", "nan")], one)
+
+    def say(task: Task) -> Evidence:
+        return evidence_of("a.sees", -1.0 if task.fault_kind else 1.0, met=True, acted=0 if task.fault_kind else None)
+
+    line = the(judged(request, say))
+    assert line.catches == ()
+    assert line.unable == {"a.sees": "a.sees fails, but the defect never acted there"}
+
+
+def test_the_requirements_that_a_defect_expects_name_who_ought_to_see_it(tmp_path: Path) -> None:
+    made = selection([str(chip_file(tmp_path / "one.toml", 'kind = "nan"\nexpected = ["b.named", "c.of_another_profile"]'))])
+    checks = [made_check("a.claims", "nan"), made_check("b.named")]
+    result = judged(made_request(checks, made), lambda task: evidence_of(task.job.check.id, 1.0, met=True, acted=5))
+    line = the(result)
+    assert (line.claimed_by, line.missed_by, line.expected, line.detection) == (("b.named",), ("b.named",), ("b.named",), Detection.MISSED)
+    elsewhere = selection([str(chip_file(tmp_path / "two.toml", 'kind = "nan"\nexpected = ["c.of_another_profile"]'))])
+    assert the(judged(made_request(checks, elsewhere), lambda task: evidence_of(task.job.check.id, 1.0))).claimed_by == ("a.claims",)
 
 
 def test_one_that_is_tried_decides_beside_one_that_is_not(tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""Names of what reaches the simulated device, so that a defect that could never act is refused. No torch to read them.
+
+The names of PyTorch's operators and of their arguments stand in operator_names.txt, a line each. `python -m
+readiness.simulator.operator_names > FILE` writes it anew for the PyTorch that is installed. A line that begins with `-`
+is an operator that PyTorch takes apart before it reaches a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+
+_FILE = Path(__file__).with_name("operator_names.txt")
+#: What is no operator of PyTorch's, with its arguments.
+_OWN: Mapping[str, tuple[str, ...]] = {
+    "copy::to_device": ("source", "target"), "copy::to_host": ("source", "target"), "copy::on_device": ("source", "target"),
+    "copy::on_host": ("source", "target"), "stream::wait": (), "stream::synchronize": (), "memory::allocate": (),
+    "checkpoint::save": (), "checkpoint::load": (), "layout::strided": (),
+}  # fmt: skip
+#: Namespaces of which every name is known here. Others are those of libraries with operators of their own.
+SPACES = frozenset({"aten", "c10d", "autocast", "copy", "stream", "memory", "checkpoint", "layout"})
+#: What the best known of the operators that are taken apart are made of.
+MADE_OF: Mapping[str, str] = {
+    "linear": "addmm and mm", "matmul": "mm, bmm, mv and dot", "einsum": "bmm",
+    "clone": "copy::on_device and layout::strided", "contiguous": "copy::on_device", "to": "copy::*",
+    "reshape": "copy::on_device", "layer_norm": "native_layer_norm",
+    "group_norm": "native_group_norm", "batch_norm": "native_batch_norm", "softmax": "_softmax",
+    "log_softmax": "_log_softmax",
+    "scaled_dot_product_attention": "_scaled_dot_product_flash_attention_for_cpu",
+    "cross_entropy_loss": "_log_softmax and nll_loss_forward",
+    "dropout": "bernoulli_ and mul.Tensor", "conv1d": "convolution", "conv2d": "convolution", "conv3d": "convolution",
+    "max_pool2d": "max_pool2d_with_indices", "norm": "linalg_vector_norm", "embedding_backward": "embedding_dense_backward",
+    "mul.Scalar": "mul.Tensor", "add.Scalar": "add.Tensor",
+}  # fmt: skip
+
+
+@cache
+def known() -> Mapping[str, tuple[str, ...]]:
+    """The full names of all that reaches the device, with the names of their arguments."""
+    found = dict(_OWN)
+    for line in _FILE.read_text(encoding="utf-8").splitlines():
+        if not line.startswith(("-", "#")):
+            name, *arguments = line.split()
+            found[name] = tuple(arguments)
+    return found
+
+
+@cache
+def taken_apart() -> frozenset[str]:
+    """The full names of operators that PyTorch takes apart before they reach a device, or that touch no memory."""
+    lines = _FILE.read_text(encoding="utf-8").splitlines()
+    return frozenset(line[1:] for line in lines if line.startswith("-"))
+
+
+def matching(glob: str) -> Iterator[str]:
+    """The known names that a glob means."""
+    if not any(character in glob for character in "*?["):
+        if glob in known():
+            yield glob
+        return
+    yield from (name for name in known() if fnmatchcase(name, glob))
+
+
+def lines() -> Iterator[str]:
+    """The lines of the file, for the PyTorch that is installed."""
+    import torch
+
+    from readiness.simulator import collectives, composites, kernels
+
+    def registered(key: str) -> set[str]:
+        return set(torch._C._dispatch_get_registrations_for_dispatch_key(key))
+
+    composite = ("CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional", "CompositeImplicitAutograd")
+    apart = {name for key in composite for name in registered(key)}
+    here = {name for name in registered("CPU") if name.startswith("aten::")}
+    own = {f"aten::{name}" for name in (*kernels.METADATA, *kernels.OWN)}
+    here |= {"aten::convolution", "aten::convolution_backward"} | {f"aten::{name}" for name in kernels.list_operators()}
+    every = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("aten::")}
+    here |= every - apart  # without a kernel anywhere: the device is asked all the same
+    here -= own | {f"aten::{name}" for name in composites.NAMES}
+    yield f"# torch {torch.__version__.partition('+')[0]}"
+    for name in sorted(here | {f"c10d::{name}" for name in collectives.NAMES}):
+        arguments = _arguments(name)
+        if arguments is not None:
+            yield f"{name} {' '.join(arguments)}".rstrip()
+    for name in sorted(registered("AutocastCPU")):
+        if name.startswith("aten::"):
+            yield f"autocast::{name.removeprefix('aten::')}"
+    yield from sorted(f"-{name}" for name in every - here)
+
+
+def _arguments(name: str) -> list[str] | None:
+    from readiness.simulator.call import Call
+
+    schema = Call(name, [], {}).schema
+    return None if schema is None else [argument.name for argument in schema.arguments]
+
+
+if __name__ == "__main__":
+    print("\n".join(lines()))
