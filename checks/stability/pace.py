@@ -60,10 +60,10 @@ def pace(
     Labels: `dtype`.
     """
     from readiness.probes.parity.reference_cases import dtype_named
-    from readiness.probes.stability.cpu_relative_latency import paces
+    from readiness.probes.stability.cpu_relative_latency import latencies
 
     for name in dtypes:
-        found = list(paces(accelerator, dtype_named(name), repeats=repeats))
+        found = list(latencies(accelerator, dtype_named(name), repeats=repeats))
         timed = [item for item in found if item.refusal is None]
         refused = [f"{item.case}: {item.refusal}" for item in found if item.refusal is not None]
         yield Measurement("supported", len(timed) / len(found), {"dtype": name}, about=next(iter(refused), None))

@@ -215,7 +215,7 @@ def own_bytes(status: Path = Path("/proc/self/status")) -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Have the C library hand what is free in its heap back to the system, where it can (glibc).
 
     Else a freed block of megabytes stays in the heap or does not, as it happens, and a reading of memory jumps with it.

@@ -202,8 +202,8 @@ class OperationRounds:
     @property
     def uncompared(self) -> tuple[int, int]:
         """How many operations differed from call to call at first, so that none can be compared, and of how many."""
-        ran = [tally for tally in self.load.tallies if tally.yardstick]
-        return sum(not tally.repeatable for tally in ran), len(ran)
+        ran = [stats for stats in self.load.op_stats if stats.expected_results]
+        return sum(not stats.repeatable for stats in ran), len(ran)
 
     def round(self) -> tuple[int, float, list[SoakFault]]:
         """Run the load for a while; return the number of its rounds, the seconds that they took, and what was wrong."""
@@ -217,13 +217,13 @@ class OperationRounds:
         return done, time.monotonic() - began, list(self._new_faults())
 
     def _new_faults(self) -> Iterator[SoakFault]:
-        for tally in self.load.tallies:
-            wrong, errors = self._counted.get(id(tally), (0, 0))
-            if tally.wrong > wrong:
-                yield SoakFault("wrong result", tally.describe())
-            if tally.errors > errors:
-                yield SoakFault("error", f"{tally.name}: {tally.error}")
-            self._counted[id(tally)] = tally.wrong, tally.errors
+        for stats in self.load.op_stats:
+            wrong, errors = self._counted.get(id(stats), (0, 0))
+            if stats.wrong > wrong:
+                yield SoakFault("wrong result", stats.describe())
+            if stats.errors > errors:
+                yield SoakFault("error", f"{stats.name}: {stats.error}")
+            self._counted[id(stats)] = stats.wrong, stats.errors
 
 
 def rank_main(context: RankContext[Settings]) -> Iterator[RoundReport]:

@@ -27,7 +27,7 @@ def growths(accelerator: Accelerator, saves: int) -> dict[str, float]:
     for _ in range(_WARM + saves):
         with tempfile.TemporaryFile(prefix="readiness-") as file:
             torch.save(state, file)
-        lifecycle.give_back()
+        lifecycle.trim_heap()
         host.append(lifecycle.own_bytes())
         used = None if accelerator.device.type == "cpu" else lifecycle.used_bytes(accelerator)
         device += [] if used is None else [used]

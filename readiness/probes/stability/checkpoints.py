@@ -148,15 +148,15 @@ def _numbers(accelerator: Accelerator, sources: Mapping[str, Source]) -> dict[st
     return {f"random numbers of {name}": torch.rand(64, device=devices[name]).cpu() for name in sources}
 
 
-def _differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], noise: float) -> dict[str, str]:
+def _differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], noise: float) -> dict[str, str]:
     """By name, in words, what is not as it should be: to the bit, or within what the device's own runs differ by."""
-    differing = dict.fromkeys(wanted.keys() - found.keys(), "is missing")
-    for name in [name for name in wanted if name in found]:
-        if numerics.fingerprint(found[name]) == numerics.fingerprint(wanted[name]):
+    differing = dict.fromkeys(expected.keys() - found.keys(), "is missing")
+    for name in [name for name in expected if name in found]:
+        if numerics.fingerprint(found[name]) == numerics.fingerprint(expected[name]):
             continue
-        if _distance(found[name], wanted[name]) > _SLACK * noise:
-            count = numerics.mismatches(found[name], wanted[name])
-            differing[name] = f"differs in {count:g} of {wanted[name].numel()} elements"
+        if _distance(found[name], expected[name]) > _SLACK * noise:
+            count = numerics.mismatches(found[name], expected[name])
+            differing[name] = f"differs in {count:g} of {expected[name].numel()} elements"
     return differing
 
 
@@ -245,15 +245,15 @@ def _passed(value: Any, target: torch.device) -> Any:
         return torch.load(file, map_location=target, weights_only=True)
 
 
-def _one(saved: Tensor, wanted: Tensor, target: torch.device) -> str | None:
+def _one(saved: Tensor, expected: Tensor, target: torch.device) -> str | None:
     """What is wrong with one tensor after a round trip, or None."""
     loaded = _passed(saved, target)
     if loaded.device.type != target.type:
         return f"came back on {loaded.device}"
-    if loaded.shape != wanted.shape or loaded.dtype != wanted.dtype:
+    if loaded.shape != expected.shape or loaded.dtype != expected.dtype:
         return f"came back as {numerics.name_of(loaded.dtype)} of shape {tuple(loaded.shape)}"
-    count = wrong_bytes(loaded.detach().cpu(), wanted)
-    return f"{count:g} of {wanted.nbytes} bytes differ" if count else None
+    count = wrong_bytes(loaded.detach().cpu(), expected)
+    return f"{count:g} of {expected.nbytes} bytes differ" if count else None
 
 
 def _shared(accelerator: Accelerator, target: torch.device) -> str | None:

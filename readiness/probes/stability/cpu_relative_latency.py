@@ -50,38 +50,38 @@ class CpuRelativeLatency:
         return f"{self.case} took {1e3 * self.device_s:.3g} ms, the host's CPU {1e3 * self.host_s:.3g} ms"
 
 
-def paces(accelerator: Accelerator, dtype: torch.dtype, *, repeats: int) -> Iterator[CpuRelativeLatency]:
+def latencies(accelerator: Accelerator, dtype: torch.dtype, *, repeats: int) -> Iterator[CpuRelativeLatency]:
     """Every core operation at a size of some milliseconds, in both layouts and phases."""
     host = torch.device("cpu")
     with _one_thread():
         for operation in (*OPERATIONS, *RARER):
             inputs = draw(accelerator, operation, dtype, large=True)
             for layout in LAYOUTS:
-                ours = both_phases(operation, inputs, dtype, layout, accelerator.device)
-                theirs = both_phases(operation, inputs, dtype, layout, host)
-                for device_case, host_case in zip(ours, theirs, strict=True):
-                    yield _pace(accelerator, device_case, host_case, repeats)
+                device_cases = both_phases(operation, inputs, dtype, layout, accelerator.device)
+                host_cases = both_phases(operation, inputs, dtype, layout, host)
+                for device_case, host_case in zip(device_cases, host_cases, strict=True):
+                    yield _latency(accelerator, device_case, host_case, repeats)
 
 
-def _pace(accelerator: Accelerator, ours: Case, theirs: Case, repeats: int) -> CpuRelativeLatency:
+def _latency(accelerator: Accelerator, device_case: Case, host_case: Case, repeats: int) -> CpuRelativeLatency:
     """Alternately, so that whatever else the host does meets both; the least time of each, which others only lengthen.
 
     Three times, and again up to `repeats` while the device looks slow: by chance it is not slow every time. What takes
     seconds is given up after a third of that.
     """
-    with torch.no_grad(), unsupported_as_reason() as refusal, _warnings() as said:
-        ours.call()
+    with torch.no_grad(), unsupported_as_reason() as refusal, _warnings() as warned:
+        device_case.call()
         accelerator.synchronize()
     if refusal.reason is not None:
-        return CpuRelativeLatency(str(ours), refusal=refusal.reason)
-    fallback = next((text for text in said if _FALLS_BACK.search(text.lower())), None)
+        return CpuRelativeLatency(str(device_case), refusal=refusal.reason)
+    fallback = next((text for text in warned if _FALLS_BACK.search(text.lower())), None)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs.call()
-        found = CpuRelativeLatency(str(ours), math.inf, math.inf, fallback=fallback)
+        host_case.call()
+        found = CpuRelativeLatency(str(device_case), math.inf, math.inf, fallback=fallback)
         began = time.monotonic()
         for number in range(repeats):
-            device_s, host_s = once(_kept(ours.call), accelerator.synchronize), once(_kept(theirs.call), _nothing)
+            device_s, host_s = once(_kept(device_case.call), accelerator.synchronize), once(_kept(host_case.call), _nothing)
             found = replace(found, device_s=min(device_s, found.device_s), host_s=min(host_s, found.host_s))
             if number >= 2 and found.slowdown < _SUSPECT:
                 break
@@ -114,13 +114,13 @@ def _nothing() -> None:
 @contextlib.contextmanager
 def _warnings() -> Iterator[list[str]]:
     """What was warned of, also what torch says only once in a process; filled when it ends."""
-    said: list[str] = []
+    warned: list[str] = []
     before = torch.is_warn_always_enabled()
     torch.set_warn_always(True)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            yield said
+            yield warned
     finally:
         torch.set_warn_always(before)
-        said += [str(item.message) for item in caught]
+        warned += [str(item.message) for item in caught]

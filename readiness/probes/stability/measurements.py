@@ -9,7 +9,7 @@ from typing import Any
 from readiness.datamodel import Measurement, Row, Yield
 from readiness.probes.stability.load import Load
 from readiness.probes.stability.memory_usage import Growth
-from readiness.probes.stability.per_op_stats import Tally
+from readiness.probes.stability.per_op_stats import OpStats
 from readiness.probes.stability.thermal_load import Drop, Span
 
 
@@ -18,27 +18,28 @@ def of_load(load: Load) -> Iterator[Yield]:
 
     Of a load that was cut short nobody can say that it would have found nothing: what it did not find is not told.
     """
-    for tally in load.tallies:
-        if tally.wrong or tally.errors or tally.refusal is not None or not tally.repeatable:
-            yield Row({"operation": tally.name, "calls": tally.calls, "wrong": tally.wrong, "errors": tally.errors,
-                       "error": tally.error, "refused": tally.refusal, "repeatable": tally.repeatable})  # fmt: skip
-    for phase in dict.fromkeys(tally.phase for tally in load.tallies):
-        errors = _errors([tally for tally in load.tallies if tally.phase == phase], phase)
+    for stats in load.op_stats:
+        if stats.wrong or stats.errors or stats.refusal is not None or not stats.repeatable:
+            yield Row({"operation": stats.name, "calls": stats.calls, "wrong": stats.wrong, "errors": stats.errors,
+                       "error": stats.error, "refused": stats.refusal, "repeatable": stats.repeatable})  # fmt: skip
+    for phase in dict.fromkeys(stats.phase for stats in load.op_stats):
+        errors = _errors([stats for stats in load.op_stats if stats.phase == phase], phase)
         if errors.value or not load.cut_short:
             yield errors
-    for dtype, phase in dict.fromkeys((tally.dtype, tally.phase) for tally in load.tallies if tally.dtype):
-        chosen = [tally for tally in load.tallies if (tally.dtype, tally.phase) == (dtype, phase)]
+    for dtype, phase in dict.fromkeys((stats.dtype, stats.phase) for stats in load.op_stats if stats.dtype):
+        chosen = [stats for stats in load.op_stats if (stats.dtype, stats.phase) == (dtype, phase)]
         for item in _of_kind(chosen, {"dtype": dtype, "phase": phase}):
             if not (load.cut_short and isinstance(item, Measurement) and item.name == "mismatches" and not item.value):
                 yield item
     if load.cut_short:
         yield Row({"cut_short": load.ended, "after_s": load.elapsed_s, "of_s": load.seconds})
-    drop = load.heat.drop() if load.heat is not None else None
-    if load.heat is not None:
-        yield Row({"rounds": load.rounds, "seconds": load.elapsed_s, "ended": load.ended, "product": load.heat.size,
-                   "device_ms": [round(1e3 * span.device_s, 4) for span in load.heat.spans],
-                   "host_ms": [round(1e3 * span.host_s, 4) for span in load.heat.spans if load.heat.theirs]})  # fmt: skip
-        yield Row(_series(load.heat.spans))
+    gemms = load.thermal_load
+    drop = gemms.drop() if gemms is not None else None
+    if gemms is not None:
+        yield Row({"rounds": load.rounds, "seconds": load.elapsed_s, "ended": load.ended, "product": gemms.size,
+                   "device_ms": [round(1e3 * span.device_s, 4) for span in gemms.spans],
+                   "host_ms": [round(1e3 * span.host_s, 4) for span in gemms.spans if gemms.host_product]})  # fmt: skip
+        yield Row(_series(gemms.spans))
     if drop is not None and not load.cut_short:
         yield Measurement("speed_kept", drop.kept, samples=load.rounds, about=_describe_drop(drop, load))
     for growth in load.usage.growth() if not load.cut_short else ():
@@ -64,54 +65,55 @@ def _finite(value: float) -> float | None:
     return round(value, 4) if math.isfinite(value) else None
 
 
-def _errors(tallies: Sequence[Tally], phase: str) -> Measurement:
-    raised = sorted((tally for tally in tallies if tally.errors), key=lambda tally: -tally.errors)
+def _errors(op_stats: Sequence[OpStats], phase: str) -> Measurement:
+    raised = sorted((stats for stats in op_stats if stats.errors), key=lambda stats: -stats.errors)
     about = f"{raised[0].name}{_others(raised)}: {raised[0].error}" if raised else None
-    calls = sum(tally.calls for tally in tallies)
-    return Measurement("errors", sum(tally.errors for tally in raised), {"phase": phase}, samples=calls, about=about)
+    calls = sum(stats.calls for stats in op_stats)
+    return Measurement("errors", sum(stats.errors for stats in raised), {"phase": phase}, samples=calls, about=about)
 
 
-def _of_kind(tallies: Sequence[Tally], labels: dict[str, str]) -> Iterator[Yield]:
-    refused = [tally for tally in tallies if tally.refusal is not None]
-    ran = [tally for tally in tallies if tally.calls]
-    share = 1 - len(refused) / len(tallies)
+def _of_kind(op_stats: Sequence[OpStats], labels: dict[str, str]) -> Iterator[Yield]:
+    refused = [stats for stats in op_stats if stats.refusal is not None]
+    ran = [stats for stats in op_stats if stats.calls]
+    share = 1 - len(refused) / len(op_stats)
     about = f"{refused[0].name}{_others(refused)}: {refused[0].refusal}" if refused else None
-    yield Measurement("supported", share, labels, samples=len(tallies), about=about)
+    yield Measurement("supported", share, labels, samples=len(op_stats), about=about)
     if not ran:
         return
-    calls = sum(tally.calls for tally in ran)
+    calls = sum(stats.calls for stats in ran)
     yield Measurement("calls", calls, labels, samples=len(ran))
-    wrong = sorted((tally for tally in ran if tally.wrong), key=lambda tally: -tally.wrong)
-    changing = [tally for tally in ran if not tally.repeatable]
-    compared = sum(tally.calls for tally in ran if tally.repeatable)
+    wrong = sorted((stats for stats in ran if stats.wrong), key=lambda stats: -stats.wrong)
+    changing = [stats for stats in ran if not stats.repeatable]
+    compared = sum(stats.calls for stats in ran if stats.repeatable)
     if wrong or 2 * len(changing) <= len(ran):  # of what differs at once no later call can be told to be wrong
         about = f"{wrong[0].describe()}{_others(wrong)}" if wrong else None
-        yield Measurement("mismatches", sum(tally.wrong for tally in wrong), labels, samples=compared, about=about)
+        yield Measurement("mismatches", sum(stats.wrong for stats in wrong), labels, samples=compared, about=about)
     about = f"{changing[0].name}{_others(changing)}: equal inputs gave different bits immediately" if changing else None
     yield Measurement("unrepeatable", len(changing), labels, samples=len(ran), about=about)
-    first = [tally for tally in ran if tally.first_error is not None]
+    first = [stats for stats in ran if stats.first_error is not None]
     if first:
-        worst = max(first, key=lambda tally: math.inf if math.isnan(tally.first_error or 0.0) else tally.first_error or 0.0)
+        worst = max(first, key=lambda stats: math.inf if math.isnan(stats.first_error or 0.0) else stats.first_error or 0.0)
         about = f"{worst.name}: its first result has a relative error of {worst.first_error:.2g}"
         yield Measurement("first_error", worst.first_error or 0.0, labels, samples=len(first), about=about)
 
 
-def _others(tallies: Sequence[Tally]) -> str:
+def _others(op_stats: Sequence[OpStats]) -> str:
     """How many more there are than the one that was named, and the next of them."""
-    match len(tallies):
+    match len(op_stats):
         case 0 | 1:
             return ""
         case 2:
-            return f" (and {tallies[1].name})"
+            return f" (and {op_stats[1].name})"
         case count:
-            return f" (and {tallies[1].name}, and {count - 2} more)"
+            return f" (and {op_stats[1].name}, and {count - 2} more)"
 
 
 def _describe_drop(drop: Drop, load: Load) -> str:
-    assert load.heat is not None
+    assert load.thermal_load is not None
     span = f"from {drop.span.began_s:.0f} to {drop.span.ended_s:.0f} s"
     before, now = 1e3 * drop.seconds_before, 1e3 * drop.seconds
-    return f"matrix products of {load.heat.size} x {load.heat.size} took {now:.3g} ms at best {span}, {before:.3g} ms before"
+    size = load.thermal_load.size
+    return f"matrix products of {size} x {size} took {now:.3g} ms at best {span}, {before:.3g} ms before"
 
 
 def _describe_growth(growth: Growth, elapsed_s: float) -> str:

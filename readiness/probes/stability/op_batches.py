@@ -10,13 +10,13 @@ import torch
 
 from readiness.probes.parity.reference_cases import BACKWARD
 from readiness.probes.stability.operations import Case
-from readiness.probes.stability.per_op_stats import Tally
+from readiness.probes.stability.per_op_stats import OpStats
 
 Tensor = torch.Tensor
-Member = tuple[Case, Tally]
-Found = tuple[Tally, Sequence[Tensor]]
+MeasuredCase = tuple[Case, OpStats]
+Found = tuple[OpStats, Sequence[Tensor]]
 #: Turns what is raised meanwhile into an error of this tally.
-Counting = Callable[[Tally], AbstractContextManager[None]]
+Counting = Callable[[OpStats], AbstractContextManager[None]]
 
 #: An operation that raised so often is left alone.
 ERRORS_OF_ONE = 3
@@ -26,46 +26,46 @@ ERRORS_OF_ONE = 3
 class Batch:
     """Operations of one dtype, layout and phase. Gradients are asked for together, until that raises."""
 
-    members: list[Member]
-    tally: Tally
+    measured: list[MeasuredCase]
+    stats: OpStats
     together: bool
 
     def run(self, counting: Counting) -> Iterator[Found]:
         """Each member's results, without waiting for them."""
         if self.together:
             found: list[Found] = []
-            with counting(self.tally):
+            with counting(self.stats):
                 found = self._gradients()
             self.together = bool(found)
             yield from found
             return
-        for case, tally in self.members:
-            if tally.errors < ERRORS_OF_ONE:
-                with counting(tally):
+        for case, stats in self.measured:
+            if stats.errors < ERRORS_OF_ONE:
+                with counting(stats):
                     results = case.call()
-                    tally.calls += 1
-                    yield tally, results
+                    stats.calls += 1
+                    yield stats, results
 
     def _gradients(self) -> list[Found]:
-        graphs = [case.graph() for case, _ in self.members if case.graph is not None]
+        graphs = [case.graph() for case, _ in self.measured if case.graph is not None]
         leaves = [leaf for _, own, _ in graphs for leaf in own]
         outputs, cotangents = [out for out, _, _ in graphs], [cotangent for _, _, cotangent in graphs]
         gradients = torch.autograd.grad(outputs, leaves, cotangents, retain_graph=True)
         found: list[Found] = []
         start = 0
-        for (_, tally), (_, own, _) in zip(self.members, graphs, strict=True):
-            found.append((tally, gradients[start : start + len(own)]))
+        for (_, stats), (_, own, _) in zip(self.measured, graphs, strict=True):
+            found.append((stats, gradients[start : start + len(own)]))
             start += len(own)
-            tally.calls += 1
+            stats.calls += 1
         return found
 
 
-def batches(members: Sequence[Member]) -> list[Batch]:
+def batches(measured: Sequence[MeasuredCase]) -> list[Batch]:
     """One for each dtype, layout and phase that occurs, forward first."""
-    kinds = sorted({(case.phase == BACKWARD, case.phase, case.dtype, case.layout) for case, _ in members})
+    kinds = sorted({(case.phase == BACKWARD, case.phase, case.dtype, case.layout) for case, _ in measured})
     found = []
     for backward, phase, dtype, layout in kinds:
-        own = [item for item in members if (item[0].phase, item[0].dtype, item[0].layout) == (phase, dtype, layout)]
-        tally = Tally(f"{len(own)} operations in {dtype}, {layout} inputs, {phase}", "", phase)
-        found.append(Batch(own, tally, together=backward))
+        own = [item for item in measured if (item[0].phase, item[0].dtype, item[0].layout) == (phase, dtype, layout)]
+        stats = OpStats(f"{len(own)} operations in {dtype}, {layout} inputs, {phase}", "", phase)
+        found.append(Batch(own, stats, together=backward))
     return found

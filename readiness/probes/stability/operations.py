@@ -105,7 +105,7 @@ OPERATIONS = (
     Operation("sum", lambda x: x.sum(-1), ((8, 33),), ((1024, 4096),)),
     Operation("cat", lambda *parts: torch.cat(parts, -1), ((6, 16), (6, 8)), ((1024, 2048),) * 2),
     Operation(
-        "index select", lambda x, places: x.index_select(0, places), ((20, 16), Indices(20, (8,))),
+        "index select", lambda x, indices: x.index_select(0, indices), ((20, 16), Indices(20, (8,))),
         ((1000, 256), Indices(1000, (8192,))),
     ),
     Operation("cast", _cast, ((8, 24),), ((1024, 4096),), exact=True),
@@ -120,11 +120,11 @@ RARER = (
     Operation("sort", lambda x: x.sort(-1).values, ((4, 33),), ((64, 4096),)),
     Operation("top-k", lambda x: x.topk(8, -1).values, ((4, 33),), ((256, 4096),)),
     Operation(
-        "index put", lambda x, places, values: x.index_put((places,), values), ((20, 16), Indices(20, (8,)), (8, 16)),
+        "index put", lambda x, indices, values: x.index_put((indices,), values), ((20, 16), Indices(20, (8,)), (8, 16)),
         ((1000, 256), Indices(1000, (4096,)), (4096, 256)),
     ),
     Operation(
-        "index add", lambda x, places, values: x.index_add(0, places, values), ((20, 16), Indices(20, (8,)), (8, 16)),
+        "index add", lambda x, indices, values: x.index_add(0, indices, values), ((20, 16), Indices(20, (8,)), (8, 16)),
         ((1000, 256), Indices(1000, (4096,)), (4096, 256)),
     ),
 )  # fmt: skip
@@ -169,7 +169,7 @@ def both_phases(
 
     def inputs_there() -> list[Tensor]:
         if not placed:
-            placed.extend(lay(tensor, layout, device) for tensor in inputs.tensors)
+            placed.extend(place(tensor, layout, device) for tensor in inputs.tensors)
         return placed
 
     def forward() -> Sequence[Tensor]:
@@ -181,7 +181,7 @@ def both_phases(
             with torch.enable_grad():
                 out = operation.run(*tracked)
             leaves = [tensor for tensor in tracked if tensor.requires_grad]
-            graphs.append((out, leaves, lay(inputs.cotangent.to(out.dtype), layout, device)))
+            graphs.append((out, leaves, place(inputs.cotangent.to(out.dtype), layout, device)))
         return graphs[0]
 
     def backward() -> Sequence[Tensor]:
@@ -193,7 +193,7 @@ def both_phases(
         yield Case(*named, BACKWARD, backward, lambda: reference(operation, inputs, BACKWARD), graph)
 
 
-def lay(tensor: Tensor, layout: str, device: torch.device) -> Tensor:
+def place(tensor: Tensor, layout: str, device: torch.device) -> Tensor:
     """The values on the device, dense, or transposed in memory behind an offset (every other element of a vector)."""
     if layout == CONTIGUOUS or tensor.ndim == 0:
         return tensor.to(device, copy=True)

@@ -10,7 +10,7 @@ Tensor = torch.Tensor
 
 
 @dataclass(slots=True)
-class Tally:
+class OpStats:
     """What became of one operation: its calls, the wrong ones, the first of these, and what it raised."""
 
     name: str
@@ -25,7 +25,7 @@ class Tally:
     refusal: str | None = None
     repeatable: bool = True
     first_error: float | None = None
-    yardstick: tuple[Tensor, ...] = ()
+    expected_results: tuple[Tensor, ...] = ()
 
     def describe(self) -> str:
         """In words how often it differed."""

@@ -64,29 +64,29 @@ class ThermalLoad:
     """The same product over and over on the device, and one of about its length on the host to tell what others do."""
 
     accelerator: Accelerator
-    ours: Product
-    theirs: Product | None
+    device_product: Product
+    host_product: Product | None
     span_s: float
     spans: list[Span] = field(default_factory=lambda: [Span(0.0)])
 
     @property
     def size(self) -> int:
         """Rows of the matrices."""
-        return self.ours.left.shape[0]
+        return self.device_product.left.shape[0]
 
     def step(self, elapsed_s: float, round_s: float) -> Tensor:
         """As many samples as keep to their share of the time; the last result."""
         span = self._span(elapsed_s)
-        out: list[Tensor] = [self.ours.left]
+        out: list[Tensor] = [self.device_product.left]
 
         def work() -> None:
-            out[0] = self.ours.run()
+            out[0] = self.device_product.run()
 
-        wanted = _SHARE * round_s / (self.ours.seconds * self.ours.count)
+        wanted = _SHARE * round_s / (self.device_product.seconds * self.device_product.count)
         for _ in range(int(min(max(wanted, 1), _MOST_SAMPLES))):
-            span.device_s = min(span.device_s, once(work, self.accelerator.synchronize) / self.ours.count)
-            if self.theirs is not None:
-                span.host_s = min(span.host_s, once(self.theirs.run, _nothing) / self.theirs.count)
+            span.device_s = min(span.device_s, once(work, self.accelerator.synchronize) / self.device_product.count)
+            if self.host_product is not None:
+                span.host_s = min(span.host_s, once(self.host_product.run, _nothing) / self.host_product.count)
             span.samples += 1
         return out[0]
 
@@ -113,7 +113,7 @@ class ThermalLoad:
         for index, span in enumerate(measured[1:], 1):
             before = min(other.device_s for other in measured[:index])
             kept = before / span.device_s
-            if self.theirs is not None:
+            if self.host_product is not None:
                 usual = statistics.median(other.device_s / other.host_s for other in measured[:index])
                 kept = max(kept, usual / (span.device_s / span.host_s))
             yield Drop(min(kept, 1.0), span.device_s, before, span)
@@ -121,14 +121,17 @@ class ThermalLoad:
 
 def start(accelerator: Accelerator, dtype: torch.dtype, span_s: float) -> ThermalLoad:
     """Matrices that double in size until a product takes a good part of a millisecond. Raises what torch raises."""
-    ours = _grow(accelerator, dtype, accelerator.device)
+    device_product = _build_product(accelerator, dtype, accelerator.device)
     host = torch.device("cpu")
     return ThermalLoad(
-        accelerator, ours, None if accelerator.device == host else _grow(accelerator, torch.float32, host), span_s
+        accelerator,
+        device_product,
+        None if accelerator.device == host else _build_product(accelerator, torch.float32, host),
+        span_s,
     )
 
 
-def _grow(accelerator: Accelerator, dtype: torch.dtype, device: torch.device) -> Product:
+def _build_product(accelerator: Accelerator, dtype: torch.dtype, device: torch.device) -> Product:
     size = _SMALLEST
     drawn = torch.randn(2, _SMALLEST, _SMALLEST, generator=accelerator.generator("heat", dtype))
     synchronize = _nothing if device.type == "cpu" else accelerator.synchronize

@@ -140,6 +140,6 @@ def test_what_is_free_in_the_heap_is_no_growth() -> None:
     for size in (8, 24, 8, 30, 16, 8, 24, 30):
         room = [bytearray(size * 2**17) for _ in range(8)]
         del room
-        lifecycle.give_back()
+        lifecycle.trim_heap()
         readings.append(lifecycle.own_bytes())
     assert max(readings) - min(readings) < 4 * 2**20

@@ -251,13 +251,13 @@ def test_a_dtype_that_the_device_lacks_tells_nothing_of_results() -> None:
     supported = [item for item in found if item.name == "supported"]
     assert supported[0].value == pytest.approx(36 / 38, abs=0.01)
     assert str(supported[0].about).startswith("gelu in bfloat16, contiguous inputs, forward (and gelu")
-    for tally in work.tallies:
-        tally.calls, tally.refusal = 0, "not implemented"
+    for stats in work.op_stats:
+        stats.calls, stats.refusal = 0, "not implemented"
     nothing = [item.name for item in of_load(work) if isinstance(item, Measurement) and item.labels.get("dtype")]
     assert set(nothing) == {"supported"}
 
 
-def heat(*device_ms: float, host_ms: tuple[float, ...] = (), samples: int = 100) -> ThermalLoad:
+def thermal_load(*device_ms: float, host_ms: tuple[float, ...] = (), samples: int = 100) -> ThermalLoad:
     product = Product(torch.ones(2, 2), torch.ones(2, 2), 1e-3, 1)
     found = ThermalLoad(cpu(), product, product if host_ms else None, 5.0)
     host = host_ms or (float("inf"),) * len(device_ms)
@@ -270,7 +270,7 @@ def heat(*device_ms: float, host_ms: tuple[float, ...] = (), samples: int = 100)
 
 def test_a_device_that_slows_down_is_seen_whenever_it_does() -> None:
     def kept(*device_ms: float, host_ms: tuple[float, ...] = (), samples: int = 100) -> float | None:
-        drop = heat(*device_ms, host_ms=host_ms, samples=samples).drop()
+        drop = thermal_load(*device_ms, host_ms=host_ms, samples=samples).drop()
         return None if drop is None else drop.kept
 
     assert kept(1, 1, 1, 4) == 0.25
@@ -318,7 +318,7 @@ def test_wrong_results_before_the_memory_ran_out_are_told(monkeypatch: pytest.Mo
     work.prepare(["float32"])
     work.out_of_memory, work.ended = True, "the host's memory ran out"
     work.usage.host, work.usage.calls = [10**8] * 30, list(range(0, 3000, 100))
-    work.tallies[0].wrong = 3
+    work.op_stats[0].wrong = 3
     measurements = [item for item in of_load(work) if isinstance(item, Measurement)]
     assert [item.value for item in measurements if item.name == "mismatches"] == [3]
     assert not [item for item in measurements if item.name in ("errors", "speed_kept", "memory_growth_bytes")]

@@ -127,16 +127,16 @@ def test_what_the_device_lacks_has_no_pace(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_inputs_do_not_pile_up_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     placed: list[weakref.ref[Tensor]] = []
-    honest = operations.lay
+    honest = operations.place
 
-    def lay(*args: Any) -> Tensor:
+    def place(*args: Any) -> Tensor:
         tensor = honest(*args)
         placed.append(weakref.ref(tensor))
         return tensor
 
-    monkeypatch.setattr(operations, "lay", lay)
+    monkeypatch.setattr(operations, "lay", place)
     scripted(monkeypatch, 0.002, 0.002)
-    found = list(cpu_relative_latency.paces(cpu(), torch.float32, repeats=3))
+    found = list(cpu_relative_latency.latencies(cpu(), torch.float32, repeats=3))
     gc.collect()
     assert len(found) == 8
     assert len(placed) > 8
