@@ -81,7 +81,7 @@ def lifecycle(
     host: list[int] = []
     for _ in range(cycles):
         life.use(accelerator)
-        life.give_back()
+        life.trim_heap()
         host.append(life.own_bytes())
         used = host[-1] if accelerator.device.type == "cpu" else life.used_bytes(accelerator)
         device += [] if used is None else [used]

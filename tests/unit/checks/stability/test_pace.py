@@ -134,7 +134,7 @@ def test_inputs_do_not_pile_up_on_the_device(monkeypatch: pytest.MonkeyPatch) ->
         placed.append(weakref.ref(tensor))
         return tensor
 
-    monkeypatch.setattr(operations, "lay", place)
+    monkeypatch.setattr(operations, "place", place)
     scripted(monkeypatch, 0.002, 0.002)
     found = list(cpu_relative_latency.latencies(cpu(), torch.float32, repeats=3))
     gc.collect()
