@@ -87,9 +87,9 @@ def memory(
     yield Note("asking for more memory than there is")
     # A kernel that promises memory it does not have must not be taken at its word on the host: there only the absurd.
     sizes = [2**50] if reading is None or on_host else [2 * reading[1], 2**50]
-    refusals = [memory_fill.ask_too_much(accelerator, size) for size in sizes]
+    refusals = [memory_fill.over_allocate(accelerator, size) for size in sizes]
     for refusal in refusals:
-        yield Row({"asked": refusal.asked_bytes, "clean": refusal.clean, "answer": refusal.text})
+        yield Row({"asked": refusal.requested_bytes, "clean": refusal.clean, "answer": refusal.text})
     yield Measurement("oom_clean", int(all(refusal.clean for refusal in refusals)), samples=len(refusals))
     if filled.pieces:
         yield Measurement("wrong_bytes", memory_fill.wrong_bytes(filled), samples=filled.allocated_bytes)

@@ -62,8 +62,8 @@ def links_up(placement: Placement, states: Mapping[int, LinkState]) -> Iterator[
     for chip, count in counts.items():
         yield Row({"chip": chip, "links_up": count})
     fewest, most = min(counts, key=lambda chip: counts[chip]), max(counts, key=lambda chip: counts[chip])
-    words = f"{fewest} has {counts[fewest]} links up, {most} {counts[most]}"
-    yield Measurement("links_up_share", counts[fewest] / counts[most], placement.labels, samples=len(counts), about=words)
+    text = f"{fewest} has {counts[fewest]} links up, {most} {counts[most]}"
+    yield Measurement("links_up_share", counts[fewest] / counts[most], placement.labels, samples=len(counts), about=text)
 
 
 def is_of_links(counter: str) -> bool:
@@ -94,8 +94,8 @@ def rise_measurements(rises_by_chip: Mapping[str, Counters | None], placement: P
         for (chip, counter), rise in moved.items():
             yield Row({"chip": chip, "link_counter": counter, "rose_by": rise})
         if moved or set(rises) == set(placement.ids):
-            words = "; ".join(f"{counter} of {chip} rose by {rise}" for (chip, counter), rise in moved.items())
+            text = "; ".join(f"{counter} of {chip} rose by {rise}" for (chip, counter), rise in moved.items())
             samples = sum(map(len, rises.values()))
             yield Measurement(
-                measure, sum(moved.values()), placement.labels, samples=samples, about=words[:LONGEST_ABOUT] or None
+                measure, sum(moved.values()), placement.labels, samples=samples, about=text[:LONGEST_ABOUT] or None
             )

@@ -16,7 +16,7 @@ from readiness.probes.bandwidth import link_counters
 from readiness.probes.bandwidth.bus_bandwidth import bus_factor
 from readiness.probes.bandwidth.reports import CollectiveTimes, LinkState, OverlapTimes, PairTimes, TailTimes, TimeUp
 from readiness.probes.ranks_common.measurements import pair_matrix, unsupported
-from readiness.probes.ranks_common.process_groups import Team
+from readiness.probes.ranks_common.process_groups import Subgroup
 
 if TYPE_CHECKING:
     from readiness.accelerators.base import Stack
@@ -74,22 +74,22 @@ def _work(report: object) -> str:
 
 def _collectives(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     """Of every operation, size and group size the slowest group's best; a call takes as long as on its slowest rank."""
-    teams: dict[tuple[str, int, Team], dict[int, list[float]]] = {}
+    subgroups: dict[tuple[str, int, Subgroup], dict[int, list[float]]] = {}
     for rank, report in outcome.of(CollectiveTimes):
         if report.seconds:
-            of_team = teams.setdefault((report.op, report.bytes, report.team), {})
-            of_team.setdefault(rank, []).extend(report.seconds)
-    groups: dict[tuple[str, int, int], dict[Team, tuple[float, float]]] = {}
-    for (op, size, team), of_team in teams.items():
-        best, usual = max(map(min, of_team.values())), max(map(statistics.median, of_team.values()))
-        groups.setdefault((op, size, len(team)), {})[team] = best, usual
+            of_subgroup = subgroups.setdefault((report.op, report.bytes, report.subgroup), {})
+            of_subgroup.setdefault(rank, []).extend(report.seconds)
+    groups: dict[tuple[str, int, int], dict[Subgroup, tuple[float, float]]] = {}
+    for (op, size, subgroup), of_subgroup in subgroups.items():
+        best, usual = max(map(min, of_subgroup.values())), max(map(statistics.median, of_subgroup.values()))
+        groups.setdefault((op, size, len(subgroup)), {})[subgroup] = best, usual
     buses: Buses = {}
     smallest, largest = (pick((size for _, size, _ in groups), default=0) for pick in (min, max))
     for (op, size, ranks), found in sorted(groups.items()):
-        team = max(found, key=lambda team: found[team])
-        best, usual = found[team]
+        subgroup = max(found, key=lambda subgroup: found[subgroup])
+        best, usual = found[subgroup]
         here = {**placement.labels, "op": op, "group": str(ranks), "bytes": str(size)}
-        between = f"{op} of {size} bytes between {_names(team, placement)}"
+        between = f"{op} of {size} bytes between {_names(subgroup, placement)}"
         about = f"{between}: {best * 1e6:.4g} us at best, usually {usual * 1e6:.4g} us"
         if size == smallest < largest:
             yield Measurement("latency_us", usual * 1e6, here, about=about)
@@ -151,15 +151,15 @@ def _carried_gbps(outcome: RanksOutcome, placement: Placement) -> float | None:
 
 def _pairs(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     """Each pair's rates by its best, the worse of the two ends; judged is the share of the raw transfer in the same run."""
-    pairs: dict[Team, list[PairTimes]] = {}
+    pairs: dict[Subgroup, list[PairTimes]] = {}
     for _, report in outcome.of(PairTimes):
         if report.one_way:
             pairs.setdefault(report.pair, []).append(report)
-    shares: dict[Team, float] = {}
-    gains: dict[Team, float] = {}
-    rates: dict[Team, float] = {}
-    raws: dict[Team, float] = {}
-    latencies: dict[Team, float] = {}
+    shares: dict[Subgroup, float] = {}
+    gains: dict[Subgroup, float] = {}
+    rates: dict[Subgroup, float] = {}
+    raws: dict[Subgroup, float] = {}
+    latencies: dict[Subgroup, float] = {}
     kind = ""
     for pair, both in pairs.items():
         seconds = max(min(report.one_way) for report in both)
@@ -180,7 +180,7 @@ def _pairs(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     yield from pair_matrix(placement, rates, "a large message there and back", "GB/s")
     labels = {**placement.labels, "raw": kind}
 
-    def about(pair: Team) -> str:
+    def about(pair: Subgroup) -> str:
         return f"the link between {placement.name(*pair)}: {rates[pair]:.3g} GB/s, a raw {kind} {raws[pair]:.3g} GB/s"
 
     slowest, fastest = min(shares, key=lambda one: shares[one]), max(shares, key=lambda one: shares[one])
@@ -215,7 +215,7 @@ def _tail(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
         if len(seconds) >= LEAST_CALLS:
             calls["included"].append(seconds)
             shortest = min(seconds)
-            calls["excluded"].append([max(taken - late, shortest) for taken, late in zip(seconds, waited, strict=True)])
+            calls["excluded"].append([max(call_s - late, shortest) for call_s, late in zip(seconds, waited, strict=True)])
     for host, found in calls.items():
         if found:
             yield from _quantiles(min(found, key=_tail_ratio), {**placement.labels, "op": "all_reduce", "host": host})
@@ -253,7 +253,7 @@ def _overlap(outcome: RanksOutcome, placement: Placement) -> Iterator[Measuremen
     yield Measurement("overlap_ratio", ratios[worst], placement.labels, samples=len(ratios), about=about)
 
 
-def _names(team: Team, placement: Placement) -> str:
-    if len(team) <= 2:
-        return placement.name(*team)
-    return f"{placement.name(team[0])} to {placement.name(team[-1])}"
+def _names(subgroup: Subgroup, placement: Placement) -> str:
+    if len(subgroup) <= 2:
+        return placement.name(*subgroup)
+    return f"{placement.name(subgroup[0])} to {placement.name(subgroup[-1])}"

@@ -24,7 +24,7 @@ from readiness.probes.bandwidth.bus_bandwidth import blocks, bus_factor, group_s
 from readiness.probes.bandwidth.reports import CollectiveTimes, LinkState, Settings, TimeUp
 from readiness.probes.ranks_common.exact_inputs import exact_sum
 from readiness.probes.ranks_common.message_sizes import GROWTH, PERIOD, most_bytes, repeat_values
-from readiness.probes.ranks_common.process_groups import Team
+from readiness.probes.ranks_common.process_groups import Subgroup
 from readiness.probes.ranks_common.tensor_diff import TensorDiff, Unsupported, difference
 from readiness.probes.ranks_common.torch_collectives import all_gather_single, reduce_scatter_single
 
@@ -41,7 +41,7 @@ OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broad
 
 
 #: Seconds of this rank's best call, by operation, size and group.
-Best = dict[tuple[str, int, Team], float]
+Best = dict[tuple[str, int, Subgroup], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +62,23 @@ def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
     world_size, settings = context.world_size, context.settings
     everyone = tuple(range(world_size))
     with context.step("making groups of ranks"):
-        teams = [team for size in group_sizes(world_size) if size < world_size for team in blocks(world_size, size)]
-        groups: dict[Team, Any] = {team: dist.new_group(list(team)) for team in teams} | {everyone: None}
-    asked = sorted(settings.bytes)
-    sizes, size = list(asked), 0
+        subgroups = [
+            subgroup for size in group_sizes(world_size) if size < world_size for subgroup in blocks(world_size, size)
+        ]
+        groups: dict[Subgroup, Any] = {subgroup: dist.new_group(list(subgroup)) for subgroup in subgroups} | {everyone: None}
+    requested = sorted(settings.bytes)
+    sizes, size = list(requested), 0
     best: Best = {}
     _connect(context, groups)
     budget_s, again_s = settings.budget_s, 0.0
     started = time.monotonic()
     while sizes:
         size = sizes.pop(0)
-        for team, group in groups.items():
+        for subgroup, group in groups.items():
             for op in OPERATIONS:
-                if team == everyone or (op in IN_GROUPS and size >= asked[-1]):
-                    yield from _measure(context, op, size, team, group, best)
-        if size >= asked[-1]:
+                if subgroup == everyone or (op in IN_GROUPS and size >= requested[-1]):
+                    yield from _measure(context, op, size, subgroup, group, best)
+        if size >= requested[-1]:
             begun = time.monotonic()
             yield from _slow_groups_again(context, groups, size, best, budget_s - again_s)
             again_s += max(context.exchange(time.monotonic() - begun))  # the same on all ranks, as all that is decided by
@@ -93,13 +95,13 @@ def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
         yield LinkState(stack.counters(facts), stack.links(facts))
 
 
-def _connect(context: RankContext, groups: Mapping[Team, Any]) -> None:
+def _connect(context: RankContext, groups: Mapping[Subgroup, Any]) -> None:
     """Make one call of each group, one after the other: connecting takes some libraries seconds, which measure nothing."""
-    for team, group in groups.items():
+    for subgroup, group in groups.items():
         context.exchange()
-        if context.rank in team:
+        if context.rank in subgroup:
             # What a library refuses is reported where it is timed.
-            with context.step(f"first sum between ranks {team[0]} to {team[-1]}"), unsupported_as_reason():
+            with context.step(f"first sum between ranks {subgroup[0]} to {subgroup[-1]}"), unsupported_as_reason():
                 dist.all_reduce(torch.ones(1).to(context.device), group=group)
                 context.accelerator.synchronize()
 
@@ -109,7 +111,7 @@ def _spent(context: RankContext, started: float, budget_s: float) -> bool:
 
 
 def _slow_groups_again(
-    context: RankContext[Settings], groups: Mapping[Team, Any], size: int, best: Best, budget_s: float
+    context: RankContext[Settings], groups: Mapping[Subgroup, Any], size: int, best: Best, budget_s: float
 ) -> Iterator[Report]:
     """Measure groups that seem far slower than all ranks together in a size, and all ranks, once more."""
     everyone, started = tuple(range(context.world_size)), time.monotonic()
@@ -117,22 +119,24 @@ def _slow_groups_again(
         doubtful = []
         for op in IN_GROUPS:
             buses = {
-                team: bus_factor(op, len(team)) / max(*context.exchange(best.get((op, size, team), 0.0)), 1e-9)
-                for team in groups
-                if all(context.exchange((op, size, team) in best or context.rank not in team))
+                subgroup: bus_factor(op, len(subgroup)) / max(*context.exchange(best.get((op, size, subgroup), 0.0)), 1e-9)
+                for subgroup in groups
+                if all(context.exchange((op, size, subgroup) in best or context.rank not in subgroup))
             }
             doubtful += [
-                (op, team) for team, bus in buses.items() if everyone in buses and bus < DOUBTFUL_SHARE * buses[everyone]
+                (op, subgroup)
+                for subgroup, bus in buses.items()
+                if everyone in buses and bus < DOUBTFUL_SHARE * buses[everyone]
             ]
         if not doubtful or _spent(context, started, budget_s):
             return
         for op in dict.fromkeys(op for op, _ in doubtful):
-            for team in [*(team for other, team in doubtful if other == op), everyone]:
-                yield from _measure(context, op, size, team, groups[team], best)
+            for subgroup in [*(subgroup for other, subgroup in doubtful if other == op), everyone]:
+                yield from _measure(context, op, size, subgroup, groups[subgroup], best)
 
 
 def _measure(
-    context: RankContext[Settings], op: str, size: int, team: Team, group: Any, best: Best
+    context: RankContext[Settings], op: str, size: int, subgroup: Subgroup, group: Any, best: Best
 ) -> Iterator[Report]:
     """Sample one operation: calls back to back after one that is not timed, each result compared.
 
@@ -141,11 +145,11 @@ def _measure(
     seconds: list[float] = []
     first: TensorDiff | None = None
     wrong, calls, refused = 0, 1, ""
-    timed = _timed_call(context, op, size, team, group) if context.rank in team else None
-    most = _most_calls(len(team))
+    timed = _timed_call(context, op, size, subgroup, group) if context.rank in subgroup else None
+    most = _most_calls(len(subgroup))
     for number in range(context.settings.samples + 1):
         context.exchange()
-        with context.step(f"{op} of {size} bytes between ranks {team[0]} to {team[-1]}"):
+        with context.step(f"{op} of {size} bytes between ranks {subgroup[0]} to {subgroup[-1]}"):
             with unsupported_as_reason() as refusal:
                 if timed is not None:
                     took = _sample(context, timed, calls)
@@ -163,8 +167,8 @@ def _measure(
         yield Unsupported(op, refused)
     elif timed is not None:
         if seconds:
-            best[op, size, team] = min(*seconds, best.get((op, size, team), math.inf))
-        yield CollectiveTimes(op, size, team, tuple(seconds), wrong, first)
+            best[op, size, subgroup] = min(*seconds, best.get((op, size, subgroup), math.inf))
+        yield CollectiveTimes(op, size, subgroup, tuple(seconds), wrong, first)
 
 
 def _most_calls(ranks: int) -> int:
@@ -183,12 +187,12 @@ def _sample(context: RankContext, timed: TimedCall, calls: int) -> float:
     return time.perf_counter() - began
 
 
-def _timed_call(context: RankContext, op: str, size: int, team: Team, group: Any) -> TimedCall:
-    ranks, place = len(team), team.index(context.rank)
+def _timed_call(context: RankContext, op: str, size: int, subgroup: Subgroup, group: Any) -> TimedCall:
+    ranks, place = len(subgroup), subgroup.index(context.rank)
     part = max(1, size // 4 // ranks)
     numel = part * ranks if op != "all_reduce" and op != "broadcast" else max(1, size // 4)
     given = part if op == "all_gather" else numel
-    every = [_values(context, op, size, rank, given) for rank in team]
+    every = [_values(context, op, size, rank, given) for rank in subgroup]
     source = repeat_values(every[place], 0, given).to(context.device)
     if op == "all_reduce":
         buffer, total = source.clone(), exact_sum(every)
@@ -202,7 +206,7 @@ def _timed_call(context: RankContext, op: str, size: int, team: Team, group: Any
         buffer = source.clone()
         return TimedCall(
             lambda: _drop(buffer.copy_(source)),
-            lambda: dist.broadcast(buffer, src=team[0], group=group),
+            lambda: dist.broadcast(buffer, src=subgroup[0], group=group),
             buffer,
             cache(lambda _: repeat_values(every[0], 0, numel)),
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from readiness.accelerators.interconnect import Links
 from readiness.distributed.rank_messages import Report
-from readiness.probes.ranks_common.process_groups import Team
+from readiness.probes.ranks_common.process_groups import Subgroup
 from readiness.probes.ranks_common.tensor_diff import TensorDiff
 
 
@@ -29,7 +29,7 @@ class CollectiveTimes(Report):
 
     op: str
     bytes: int
-    team: Team
+    subgroup: Subgroup
     seconds: tuple[float, ...]
     wrong: int
     first: TensorDiff | None = None
@@ -47,7 +47,7 @@ class TimeUp(Report):
 class PairTimes(Report):
     """Seconds between two ranks: of one number, of a block there and back, of both at once, and of the raw transfer."""
 
-    pair: Team
+    pair: Subgroup
     raw_kind: str
     bytes: int
     latency: tuple[float, ...]

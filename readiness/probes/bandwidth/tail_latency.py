@@ -40,7 +40,7 @@ def reports(context: RankContext[Settings], size: int) -> Iterator[Report]:
     for number in range(MOST_SERIES):
         series = _series(context, number)
         yield series
-        own = sorted(max(0.0, taken - waited) for taken, waited in zip(series.seconds, series.waited, strict=True))
+        own = sorted(max(0.0, call_s - waited) for call_s, waited in zip(series.seconds, series.waited, strict=True))
         ratio = own[int(0.99 * (len(own) - 1))] / max(own[len(own) // 2], 1e-9) if own else 0.0
         if max(context.exchange(ratio)) < DOUBTFUL_RATIO:
             break
@@ -91,7 +91,7 @@ def _overlap(context: RankContext, size: int) -> Iterator[OverlapTimes]:
             work.wait()
 
     with context.step("a sum alone"):
-        alone = _best(context, exchange)
+        sum_s = _best(context, exchange)
         wrong = int(not torch.equal(buffer.cpu(), expected))
     with context.step("products alone"):
         for width in WIDTHS:
@@ -99,12 +99,12 @@ def _overlap(context: RankContext, size: int) -> Iterator[OverlapTimes]:
             one = _best(context, partial(compute, left, 10)) / 10
             if min(context.exchange(one)) >= LEAST_PRODUCT_S:
                 break  # all together; a shorter one would time its start
-        times = max(1, min(1000, round(max(context.exchange(alone)) / max(min(context.exchange(one)), 1e-7))))
+        times = max(1, min(1000, round(max(context.exchange(sum_s)) / max(min(context.exchange(one)), 1e-7))))
         products = _best(context, partial(compute, left, times))
     with context.step("a sum and products at once"):
         together = _best(context, partial(both, left, times))
         wrong += int(not torch.equal(buffer.cpu(), expected))
-    yield OverlapTimes(alone, products, together, wrong)
+    yield OverlapTimes(sum_s, products, together, wrong)
 
 
 def _best(context: RankContext, call: Callable[[], None]) -> float:

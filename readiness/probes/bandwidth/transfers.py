@@ -21,7 +21,7 @@ from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.probes.bandwidth import transport_baseline
 from readiness.probes.bandwidth.reports import PairTimes, Settings
 from readiness.probes.ranks_common.message_sizes import GROWTH, most_bytes
-from readiness.probes.ranks_common.process_groups import Team, pairs
+from readiness.probes.ranks_common.process_groups import Subgroup, pairs
 from readiness.probes.ranks_common.tensor_diff import Unsupported, difference
 
 #: Turns around all pairs, and of each kind of transfer in one turn; the first, which connects, is not timed.
@@ -44,14 +44,14 @@ class _Times:
     raw: list[float] = field(default_factory=list)
     wrong: int = 0
 
-    def grow(self, numel: int) -> None:
+    def restart_with(self, numel: int) -> None:
         """Begin anew with larger blocks."""
         self.numel, self.one_way, self.both_ways, self.raw = numel, [], [], []
 
 
 def reports(context: RankContext[Settings]) -> Iterator[Report]:
     """For each pair the seconds of a block there and back, of both at once, and of the raw transfer; and what was wrong."""
-    found: dict[Team, _Times] = {}
+    found: dict[Subgroup, _Times] = {}
     numel = max(1, int(context.settings.block_mib * MEBIBYTE) // 4)
     most = most_bytes(context, context.settings.most_mib, at_once=2)
     started = time.monotonic()
@@ -67,7 +67,7 @@ def reports(context: RankContext[Settings]) -> Iterator[Report]:
         if slowest < LONG_ENOUGH_S and 4 * numel * GROWTH <= most:
             numel *= GROWTH
             for times in found.values():
-                times.grow(numel)
+                times.restart_with(numel)
             number = 0
             continue
         too_long = max(context.exchange(time.monotonic() - started)) > context.settings.budget_s
@@ -82,15 +82,15 @@ def reports(context: RankContext[Settings]) -> Iterator[Report]:
         )  # fmt: skip
 
 
-def _turn(context: RankContext, pair: Team, times: _Times, number: int) -> Generator[Report, None, bool]:
+def _turn(context: RankContext, pair: Subgroup, times: _Times, number: int) -> Generator[Report, None, bool]:
     """One turn of a pair, while the other ranks wait. True if the library refuses it."""
     with contextlib.ExitStack() as stack:
         with context.step(f"raw connection between ranks {pair[0]} and {pair[1]}"):
-            mine = pair if context.rank in pair else None
-            link = stack.enter_context(transport_baseline.connection(context, mine))
+            own_values = pair if context.rank in pair else None
+            link = stack.enter_context(transport_baseline.connection(context, own_values))
         for what, transfer in (("numbers", _numbers), ("blocks", _blocks)):
             context.exchange()
-            if what == "numbers" and mine is not None and link is None:
+            if what == "numbers" and own_values is not None and link is None:
                 yield Unsupported("raw connection", "no loopback connection")
             with context.step(f"{what} between ranks {pair[0]} and {pair[1]}"), unsupported_as_reason() as refusal:
                 if link is not None:
@@ -102,7 +102,7 @@ def _turn(context: RankContext, pair: Team, times: _Times, number: int) -> Gener
     return False
 
 
-def _numbers(context: RankContext, pair: Team, link: socket, times: _Times, _number: int) -> None:
+def _numbers(context: RankContext, pair: Subgroup, link: socket, times: _Times, _number: int) -> None:
     """Send one number there and back: half of that is the latency."""
     sent = torch.ones(1).to(context.device)
     for _ in range(TURNS):
@@ -110,13 +110,13 @@ def _numbers(context: RankContext, pair: Team, link: socket, times: _Times, _num
         times.latency.append(_there_and_back(context, pair, sent, torch.zeros_like(sent)) / 2)
 
 
-def _blocks(context: RankContext, pair: Team, link: socket, times: _Times, number: int) -> None:
+def _blocks(context: RankContext, pair: Subgroup, link: socket, times: _Times, number: int) -> None:
     generators = [context.accelerator.generator("bandwidth", "pair", *pair, end, number) for end in pair]
     contents = [torch.randint(-(2**20), 2**20, (times.numel,), generator=one).float() for one in generators]
     place = pair.index(context.rank)
-    mine, expected = contents[place], contents[1 - place]
-    sent = mine.to(context.device)
-    plain, into = memoryview(bytearray(mine.numpy().tobytes())), memoryview(bytearray(4 * times.numel))
+    own_values, expected = contents[place], contents[1 - place]
+    sent = own_values.to(context.device)
+    plain, into = memoryview(bytearray(own_values.numpy().tobytes())), memoryview(bytearray(4 * times.numel))
     for turn in range(TURNS):
         received = torch.zeros_like(sent)
         transport_baseline.synchronize(link)
@@ -135,7 +135,7 @@ def _blocks(context: RankContext, pair: Team, link: socket, times: _Times, numbe
             times.raw.append(transport_baseline.copy(context, sent, received))
 
 
-def _there_and_back(context: RankContext, pair: Team, sent: torch.Tensor, received: torch.Tensor) -> float:
+def _there_and_back(context: RankContext, pair: Subgroup, sent: torch.Tensor, received: torch.Tensor) -> float:
     context.accelerator.synchronize()
     began = time.perf_counter()
     if context.rank == pair[0]:
@@ -148,7 +148,7 @@ def _there_and_back(context: RankContext, pair: Team, sent: torch.Tensor, receiv
     return time.perf_counter() - began
 
 
-def _both_at_once(context: RankContext, pair: Team, sent: torch.Tensor, received: torch.Tensor) -> float:
+def _both_at_once(context: RankContext, pair: Subgroup, sent: torch.Tensor, received: torch.Tensor) -> float:
     """The first of a pair names its send first, the other its receive: neither begins with what nobody takes."""
     other = pair[0] + pair[1] - context.rank
     context.accelerator.synchronize()

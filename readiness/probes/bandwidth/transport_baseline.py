@@ -66,9 +66,9 @@ def _accepted(listener: socket.socket, word: bytes) -> socket.socket:
         come, _ = listener.accept()
         with contextlib.suppress(OSError):
             come.settimeout(_WORD_S)
-            said = bytearray(len(word))
-            _receive(come, memoryview(said))
-            if secrets.compare_digest(said, word):
+            received = bytearray(len(word))
+            _receive(come, memoryview(received))
+            if secrets.compare_digest(received, word):
                 return come
         come.close()
     raise TimeoutError("no connection with the password arrived")

@@ -66,7 +66,7 @@ class OperationReport(Report):
 
 
 @dataclass(slots=True)
-class Tally:
+class OperationCounts:
     """Counts of one operation in one type while it is called."""
 
     calls: int = 0
@@ -85,9 +85,9 @@ def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
     for name in settings.dtypes:
         dtype: torch.dtype = getattr(torch, name)
         for operation in OPERATIONS:
-            tally = _tally(context, operation, dtype, calls, groups)
-            if tally.calls or tally.unsupported:
-                yield OperationReport(operation, name, tally.compared, tally.wrong, tally.first_wrong, tally.unsupported)
+            counts = _count_calls(context, operation, dtype, calls, groups)
+            if counts.calls or counts.unsupported:
+                yield OperationReport(operation, name, counts.compared, counts.wrong, counts.first_wrong, counts.unsupported)
     for name in settings.dtypes:
         dtype = getattr(torch, name)
         if dtype.is_floating_point:
@@ -112,25 +112,25 @@ def _sizes(context: RankContext[Settings], operation: str, dtype: str) -> Iterat
                 break
 
 
-def _tally(
+def _count_calls(
     context: RankContext[Settings], operation: str, dtype: torch.dtype, calls: Counter[str], groups: subgroups.Groups
-) -> Tally:
-    tally = Tally()
+) -> OperationCounts:
+    counts = OperationCounts()
     reduction = f"{operation.removeprefix('all_reduce_')} {dtype}".replace("torch.", "")
     if (reason := context.accelerator.stack.unsupported_reductions.get(reduction)) is not None:
-        tally.unsupported = reason
-        return tally
+        counts.unsupported = reason
+        return counts
     for number, size in _sizes(context, operation, str(dtype).removeprefix("torch.")):
         for case in OPERATIONS[operation](Inputs(context, operation, dtype, size, number, groups)):
             try:
                 title = f"{operation} of {size} x {dtype} ({numbered(case.function or operation, calls, case.calls)})"
-                _perform(context, case, title.replace("torch.", ""), tally, lead=GUARD + number % 2)
+                _perform(context, case, title.replace("torch.", ""), counts, lead=GUARD + number % 2)
             except (RuntimeError, TypeError, ValueError) as problem:
                 if not is_unsupported(problem) and not (operation in OPTIONAL and _UNEVEN.search(str(problem))):
                     raise
-                tally.unsupported = describe(problem)
-                return tally
-    return tally
+                counts.unsupported = describe(problem)
+                return counts
+    return counts
 
 
 def numbered(function: str, calls: Counter[str], several: int = 1) -> str:
@@ -140,7 +140,7 @@ def numbered(function: str, calls: Counter[str], several: int = 1) -> str:
     return f"{function} number {first}" if several == 1 else f"{function} numbers {first} to {calls[function]}"
 
 
-def _perform(context: RankContext, case: Case, title: str, tally: Tally, lead: int) -> None:
+def _perform(context: RankContext, case: Case, title: str, counts: OperationCounts, lead: int) -> None:
     """Make one call between guards, and compare all that it may have written.
 
     `lead` elements go before the buffer: an odd number of them leaves it aligned to nothing but its type.
@@ -151,26 +151,26 @@ def _perform(context: RankContext, case: Case, title: str, tally: Tally, lead: i
     with context.step(title):
         case.call(_inside(source, lead), _inside(target, lead))
         context.accelerator.synchronize()
-    tally.calls += 1
-    _compare(target, case.expected, case.defined, "output", title, tally, lead)
+    counts.calls += 1
+    _compare(target, case.expected, case.defined, "output", title, counts, lead)
     if not case.in_place:
-        _compare(source, case.sent, True, "input", title, tally, lead)
+        _compare(source, case.sent, True, "input", title, counts, lead)
 
 
 def _compare(
-    buffer: torch.Tensor, expected: torch.Tensor, defined: bool, which: str, title: str, tally: Tally, lead: int
+    buffer: torch.Tensor, expected: torch.Tensor, defined: bool, which: str, title: str, counts: OperationCounts, lead: int
 ) -> None:
     found, right = exact(buffer.cpu()), exact(_guarded(expected, torch.device("cpu"), lead))
     differs = found != right
     if not defined:
         _inside(differs, lead).fill_(False)
     wrong = differs.nonzero().flatten()
-    tally.compared += right.numel() if defined else lead + GUARD
-    tally.wrong += wrong.numel()
-    if wrong.numel() and tally.first_wrong is None:
+    counts.compared += right.numel() if defined else lead + GUARD
+    counts.wrong += wrong.numel()
+    if wrong.numel() and counts.first_wrong is None:
         index = int(wrong[0])
         where = which if lead <= index < lead + expected.numel() else f"beside the {which}"
-        tally.first_wrong = WrongElement(title, where, index - lead, found[index].item(), right[index].item())
+        counts.first_wrong = WrongElement(title, where, index - lead, found[index].item(), right[index].item())
 
 
 def _guarded(values: torch.Tensor, device: torch.device, lead: int) -> torch.Tensor:

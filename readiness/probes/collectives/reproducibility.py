@@ -55,9 +55,9 @@ def reports(
         scatter(found, values)
         return found
 
-    mine = every[context.rank]
-    yield from _repeated(context, "all_reduce_sum", all_reduce, mine, (exact, most), calls, repeats)
-    yield from _repeated(context, "reduce_scatter", reduce_scatter, mine, (exact[part], most[part]), calls, repeats)
+    own_input = every[context.rank]
+    yield from _repeated(context, "all_reduce_sum", all_reduce, own_input, (exact, most), calls, repeats)
+    yield from _repeated(context, "reduce_scatter", reduce_scatter, own_input, (exact[part], most[part]), calls, repeats)
 
 
 def _values(context: RankContext, dtype: torch.dtype, name: str, rank: int, size: int) -> torch.Tensor:

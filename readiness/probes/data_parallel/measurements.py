@@ -16,9 +16,9 @@ from readiness.probes.ranks_common.measurements import relative_difference
 def training(reference: RanksOutcome, outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     """Differences between two groups that both finished: one process, and several ranks."""
     labels = placement.labels
-    alone = _traces(reference)[0]
+    single_device = _traces(reference)[0]
     traces = _traces(outcome)
-    expected_losses, expected_norms = _losses(alone), _norms(alone, 1)
+    expected_losses, expected_norms = _losses(single_device), _norms(single_device, 1)
     losses = [math.fsum(values) / len(values) for values in zip(*map(_losses, traces), strict=True)]
     norms = [
         max(values, key=lambda value: relative_difference(value, expected))
@@ -59,6 +59,6 @@ def _about_replicas(step: int, digests: Sequence[str], placement: Placement) -> 
     """The minority is named; of equally many on both sides, those that are not with the first rank."""
     counts = Counter(digests)
     usual = max(counts, key=lambda digest: (counts[digest], digest == digests[0]))
-    odd = [rank for rank, digest in enumerate(digests) if digest != usual]
+    outliers = [rank for rank, digest in enumerate(digests) if digest != usual]
     like = placement.name(digests.index(usual))
-    return f"from step {step} on, parameters on {placement.name(*odd)} differ from those on {like}"[:LONGEST_ABOUT]
+    return f"from step {step} on, parameters on {placement.name(*outliers)} differ from those on {like}"[:LONGEST_ABOUT]

@@ -56,12 +56,12 @@ def use(accelerator: Accelerator) -> str | None:
     import torch
 
     drawn = torch.randint(-8, 9, (128, 128), generator=accelerator.generator("lifecycle"))
-    room = torch.empty(8 * _MEBIBYTE, dtype=torch.uint8, device=accelerator.device)
-    room[:: 1 << 12] = 7
+    block = torch.empty(8 * _MEBIBYTE, dtype=torch.uint8, device=accelerator.device)
+    block[:: 1 << 12] = 7
     x = drawn.float().to(accelerator.device)
     result = (x @ x).cpu().long()
     accelerator.synchronize()
-    del room, x
+    del block, x
     accelerator.release()
     return None if torch.equal(result, drawn @ drawn) else "the device computed a wrong result"
 

@@ -94,7 +94,7 @@ def _host(tensor: torch.Tensor, pinned: bool) -> torch.Tensor:
     return tensor.pin_memory() if pinned else tensor.clone()
 
 
-def _fresh(accelerator: Accelerator, tensor: torch.Tensor) -> torch.Tensor:
+def _in_new_memory(accelerator: Accelerator, tensor: torch.Tensor) -> torch.Tensor:
     """The values in new memory of the device: `.to` would hand the CPU its own tensor back."""
     return torch.empty(tensor.shape, dtype=tensor.dtype, device=accelerator.device).copy_(tensor)
 
@@ -109,14 +109,14 @@ def _in(accelerator: Accelerator, first: torch.Tensor, second: torch.Tensor, vie
     wanted = second.clone()
     view(wanted)[...] = view(first)
     source = _host(first, pinned)
-    target = _fresh(accelerator, second)
+    target = _in_new_memory(accelerator, second)
     view(target).copy_(view(source), non_blocking=True)
     return wrong_bytes(_read(accelerator, target), wanted)
 
 
 def _out(accelerator: Accelerator, first: torch.Tensor, second: torch.Tensor, view: View, pinned: bool) -> float:
     """From a view into memory of the host that holds other values before."""
-    source = view(_fresh(accelerator, first))
+    source = view(_in_new_memory(accelerator, first))
     wanted = view(first)
     stale = view(second).contiguous()
     target = _host(stale, pinned)
@@ -129,6 +129,6 @@ def _within(accelerator: Accelerator, first: torch.Tensor, second: torch.Tensor,
     """From one view to another on the device, which reads and writes with strides."""
     wanted = second.clone()
     view(wanted)[...] = view(first)
-    source, target = _fresh(accelerator, first), _fresh(accelerator, second)
+    source, target = _in_new_memory(accelerator, first), _in_new_memory(accelerator, second)
     view(target).copy_(view(source))
     return wrong_bytes(_read(accelerator, target), wanted)

@@ -41,35 +41,35 @@ def fill(accelerator: Accelerator, target_bytes: int, piece_bytes: int) -> Memor
     )
     device = accelerator.device
     on_device = torch.empty(pattern.shape, dtype=torch.uint8, device=device).copy_(pattern)
-    filling = MemoryFill(pattern, on_device)
+    memory = MemoryFill(pattern, on_device)
     size, least = piece_bytes, min(piece_bytes, _LEAST_PIECE_BYTES)
-    while (left := target_bytes - filling.allocated_bytes) > 0 and size >= min(least, left):
+    while (left := target_bytes - memory.allocated_bytes) > 0 and size >= min(least, left):
         try:
-            filling.pieces.append(torch.empty(min(size, left), dtype=torch.uint8, device=device))
+            memory.pieces.append(torch.empty(min(size, left), dtype=torch.uint8, device=device))
         except (RuntimeError, MemoryError) as problem:
-            filling.refusal = f"{type(problem).__name__}: {problem}"
+            memory.refusal = f"{type(problem).__name__}: {problem}"
             size //= 2
-    for position, block in enumerate(_blocks(filling)):
-        block.copy_(_window(filling.on_device, position, block.numel()))
+    for position, block in enumerate(_blocks(memory)):
+        block.copy_(_window(memory.on_device, position, block.numel()))
     accelerator.synchronize()
-    return filling
+    return memory
 
 
-def wrong_bytes(filling: MemoryFill) -> int:
+def wrong_bytes(memory: MemoryFill) -> int:
     """How many bytes are not what was written: every block compared on the device, the first of each piece on the host."""
     wrong = position = 0
-    for piece in filling.pieces:
+    for piece in memory.pieces:
         for number, block in enumerate(_split(piece)):
-            differing = _differing(block, _window(filling.on_device, position, block.numel()))
+            differing = _differing(block, _window(memory.on_device, position, block.numel()))
             if number == 0:  # the same bytes once more, without trusting the device's comparison or its pattern
-                differing = max(differing, _differing(block.cpu(), _window(filling.pattern, position, block.numel())))
+                differing = max(differing, _differing(block.cpu(), _window(memory.pattern, position, block.numel())))
             wrong += differing
             position += 1
     return wrong
 
 
-def _blocks(filling: MemoryFill) -> Iterator[torch.Tensor]:
-    for piece in filling.pieces:
+def _blocks(memory: MemoryFill) -> Iterator[torch.Tensor]:
+    for piece in memory.pieces:
         yield from _split(piece)
 
 
@@ -90,22 +90,22 @@ def _differing(found: torch.Tensor, wanted: torch.Tensor) -> int:
 class Refusal:
     """What came of asking for too much: the error, and whether it was one that a program can recognise."""
 
-    asked_bytes: int
+    requested_bytes: int
     clean: bool
     text: str
 
 
-def ask_too_much(accelerator: Accelerator, asked_bytes: int) -> Refusal:
+def over_allocate(accelerator: Accelerator, requested_bytes: int) -> Refusal:
     """Ask for more than the device has. Clean is torch's OutOfMemoryError, or an error that speaks of memory."""
     try:
-        tensor = torch.empty(asked_bytes, dtype=torch.uint8, device=accelerator.device)
+        tensor = torch.empty(requested_bytes, dtype=torch.uint8, device=accelerator.device)
         accelerator.synchronize()
     except (RuntimeError, MemoryError) as problem:
         text = f"{type(problem).__name__}: {problem}".splitlines()[0]
         typed = isinstance(problem, torch.OutOfMemoryError | MemoryError)
-        return Refusal(asked_bytes, typed or "memory" in text.lower() or "alloc" in text.lower(), text)
+        return Refusal(requested_bytes, typed or "memory" in text.lower() or "alloc" in text.lower(), text)
     del tensor
-    return Refusal(asked_bytes, False, "it was allocated without an error")
+    return Refusal(requested_bytes, False, "it was allocated without an error")
 
 
 def works(accelerator: Accelerator, size_bytes: int) -> str | None:
@@ -114,9 +114,9 @@ def works(accelerator: Accelerator, size_bytes: int) -> str | None:
     drawn = torch.randint(-8, 9, (side, side), generator=accelerator.generator("memory", "works"))
     try:
         x = drawn.float().to(accelerator.device)
-        room = torch.empty(size_bytes, dtype=torch.uint8, device=accelerator.device)
+        buffer = torch.empty(size_bytes, dtype=torch.uint8, device=accelerator.device)
         result = (x @ x + x).cpu()
-        del room
+        del buffer
     except (RuntimeError, MemoryError) as problem:
         return f"{type(problem).__name__}: {problem}".splitlines()[0]
     return None if torch.equal(result.long(), drawn @ drawn + drawn) else "it computes wrong results"

@@ -53,14 +53,14 @@ _RAISED = re.compile(r"^(?:\[\w+\d+\]:\s*)?((?:[\w.]+\.)?\w*(?:Error|Exception)\
 class Job:
     """What became of a job: what each worker found, by rank and round; `fault_at` is None where nobody died as told.
 
-    `code` is torchrun's exit code, None where it had to be ended. `words` is the last error in what it printed.
+    `code` is torchrun's exit code, None where it had to be ended. `last_error` is the last error in what it printed.
     """
 
     own_store: bool
     found: dict[tuple[int, int], Json]
     fault_at: float | None
     code: int | None
-    words: str
+    last_error: str
     seconds: float
 
     @property
@@ -68,7 +68,7 @@ class Job:
         """The number of the last round in which a worker got as far as to a sum."""
         return max((number for _, number in self.found), default=0)
 
-    def came_back(self, ranks: int) -> bool:
+    def recovered(self, ranks: int) -> bool:
         """Whether every worker came to the end, in the same round."""
         last = [self.found.get((rank, self.last_round)) for rank in range(ranks)]
         return self.code == 0 and self.fault_at is not None and all(one is not None and one["done"] for one in last)
@@ -103,13 +103,13 @@ def restarts(accelerator: Accelerator, placement: Placement, folder: Path, *, tr
     for own_store in (True, False):
         jobs = []
         for number in range(tries):
-            yield Note(f"torchrun on {placement.scope}, {_words(own_store)}, {number + 1} of {tries}")
+            yield Note(f"torchrun on {placement.scope}, {_store_name(own_store)}, {number + 1} of {tries}")
             done = job(accelerator, placement, folder / f"{own_store}-{number}", own_store, number, limits)
             yield _row(done, len(placement.ranks))
-            if not done.came_back(len(placement.ranks)):
-                disk.raise_if_full(done.words or "a job under torchrun was not restarted", (folder,))
+            if not done.recovered(len(placement.ranks)):
+                disk.raise_if_full(done.last_error or "a job under torchrun was not restarted", (folder,))
             if done.fault_at is None:
-                reason = done.words or f"no worker reached its fault within {limits.start_s:g} s"
+                reason = done.last_error or f"no worker reached its fault within {limits.start_s:g} s"
                 yield Measurement("completed", 0, placement.labels, about=f"torchrun: {reason}"[:LONGEST_ABOUT])
                 return
             jobs.append(done)
@@ -196,37 +196,37 @@ def _last_error(log: BinaryIO) -> str:
     return " ".join(raised[-1].split())[:LONGEST_ABOUT] if raised else ""
 
 
-def _words(own_store: bool) -> str:
+def _store_name(own_store: bool) -> str:
     return "a store for each round" if own_store else "one store for all rounds"
 
 
 def _row(done: Job, ranks: int) -> Row:
     return Row({
-        "store": _words(done.own_store),
-        "came_back": done.came_back(ranks),
+        "store": _store_name(done.own_store),
+        "came_back": done.recovered(ranks),
         "rounds": done.last_round + 1,
         "exit_code": done.code,
         "restart_s": _restart_s(done, ranks),
         "seconds": round(done.seconds, 2),
-        "last_error": done.words or None,
+        "last_error": done.last_error or None,
     })  # fmt: skip
 
 
 def _restart_s(done: Job, ranks: int) -> float | None:
     """From the death to the first right sum of the last rank, in the round that came to the end."""
-    if not done.came_back(ranks) or done.fault_at is None:
+    if not done.recovered(ranks) or done.fault_at is None:
         return None
     return max(float(done.found[rank, done.last_round]["first_right"]) for rank in range(ranks)) - done.fault_at
 
 
 def _measurements(jobs: Sequence[Job], own_store: bool, placement: Placement) -> Iterator[Yield]:
     ranks, labels = len(placement.ranks), {**placement.labels, "store": "own" if own_store else "shared"}
-    lost = [done for done in jobs if not done.came_back(ranks)]
+    lost = [done for done in jobs if not done.recovered(ranks)]
     about = None
     if lost:
         what = "did not end" if lost[0].code is None else f"ended with exit code {lost[0].code}"
-        about = f"{len(lost)} of {len(jobs)} jobs, {_words(own_store)}: torchrun {what} after {lost[0].seconds:.0f} s"
-        about += f"; last: {lost[0].words}" if lost[0].words else ""
+        about = f"{len(lost)} of {len(jobs)} jobs, {_store_name(own_store)}: torchrun {what} after {lost[0].seconds:.0f} s"
+        about += f"; last: {lost[0].last_error}" if lost[0].last_error else ""
     about = about and about[:LONGEST_ABOUT]
     yield Measurement("restarted", 1 - len(lost) / len(jobs), labels, samples=len(jobs), about=about)
     times = [seconds for done in jobs if (seconds := _restart_s(done, ranks)) is not None]

@@ -106,11 +106,11 @@ def verdicts(wrong: Mapping[Observation, int], observed: Iterable[Observation]) 
         most = max(map(len, explained.values()))
         best = sorted(suspect for suspect, observations in explained.items() if len(observations) == most)
         chosen = explained[min(best, key=lambda suspect: (chances.get(suspect, most), suspect))]
-        alike = [suspect for suspect in best if explained[suspect] == chosen]
+        equivalent = [suspect for suspect in best if explained[suspect] == chosen]
         times = sum(wrong[one] for one in chosen)
         if len(ranks) > 2 and times >= SELDOM:
-            least = min(chances.get(suspect, most) for suspect in alike)
-            alike = [suspect for suspect in alike if chances.get(suspect, most) == least]
-        found.append(Verdict(tuple(alike), tuple(sorted(chosen)), times))
+            least = min(chances.get(suspect, most) for suspect in equivalent)
+            equivalent = [suspect for suspect in equivalent if chances.get(suspect, most) == least]
+        found.append(Verdict(tuple(equivalent), tuple(sorted(chosen)), times))
         left -= chosen
     return found

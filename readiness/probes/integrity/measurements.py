@@ -21,7 +21,7 @@ def integrity(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     yield from unsupported(outcome)
     for rank, report in outcome.of(WorkReport):
         if report.first is not None:
-            where: Json = {"source": report.source, "team": _listed(report.team), "slots": _listed(report.slots)}
+            where: Json = {"source": report.source, "team": _listed(report.subgroup), "slots": _listed(report.slots)}
             known = {name: str(value) for name, value in where.items() if value is not None}
             yield Row({"rank": rank, "work": report.kind, "wrong": report.wrong, **known, **asdict(report.first)})
     wrong, observed, calls = _observations(outcome)
@@ -46,8 +46,8 @@ def integrity(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
         labels = {**placement.labels, "work": kind}
         if kind == "compute" and not count and tied:
             count = max(map(len, tied.values()))
-            words = f"{placement.name(*sorted(tied))} compute different bits from the same inputs, and there is no majority"
-            yield Measurement("wrong_results", count, labels, samples=calls[kind], about=words[:LONGEST_ABOUT])
+            text = f"{placement.name(*sorted(tied))} compute different bits from the same inputs, and there is no majority"
+            yield Measurement("wrong_results", count, labels, samples=calls[kind], about=text[:LONGEST_ABOUT])
         elif count or (finished and calls[kind]):
             about = next((_about(one, kind, placement) for one in found if kind in one.kinds), None)
             yield Measurement("wrong_results", count, labels, samples=calls[kind] or None, about=about)
@@ -78,12 +78,12 @@ def _observations(outcome: RanksOutcome) -> tuple[Counter[Observation], set[Obse
                 observed |= {Observation(kind, (source, rank)) for source in range(max(ranks) + 1)}
                 for source, times in slots:
                     wrong[Observation(kind, (source, rank))] += times
-            case WorkReport(kind="all_reduce" as kind, team=tuple(team)):
-                observed.add(Observation(kind, team))
+            case WorkReport(kind="all_reduce" as kind, subgroup=tuple(subgroup)):
+                observed.add(Observation(kind, subgroup))
                 for number in report.wrong_calls:
-                    sums.setdefault((team, number), []).append(rank)
-    for (team, _), receivers in sums.items():
-        wrong[Observation("all_reduce", team, tuple(sorted(receivers)))] += 1
+                    sums.setdefault((subgroup, number), []).append(rank)
+    for (subgroup, _), receivers in sums.items():
+        wrong[Observation("all_reduce", subgroup, tuple(sorted(receivers)))] += 1
     return Counter({one: times for one, times in wrong.items() if times}), observed, calls
 
 
@@ -106,12 +106,12 @@ def _votes(outcome: RanksOutcome, placement: Placement) -> tuple[dict[int, list[
 
 
 def _about(verdict: Verdict, kind: str, placement: Placement) -> str:
-    who = ", or ".join(_words(verdict, index, placement) for index in range(len(verdict.suspects)))
+    who = ", or ".join(_describe_suspect(verdict, index, placement) for index in range(len(verdict.suspects)))
     seen = f"seen {verdict.times} times in {len(verdict.observations)} places" if verdict.times > 1 else "seen once"
     return f"{kind}: {who}; {seen}"[:LONGEST_ABOUT]
 
 
-def _words(verdict: Verdict, index: int, placement: Placement) -> str:
+def _describe_suspect(verdict: Verdict, index: int, placement: Placement) -> str:
     suspect = verdict.suspects[index]
     match suspect.role:
         case Role.COMPUTE:

@@ -20,7 +20,7 @@ from readiness.distributed.rank_messages import Report
 from readiness.distributed.types import RankContext
 from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.probes.ranks_common.known_allreduce import known_allreduce, known_sum
-from readiness.probes.ranks_common.process_groups import Team, pairings
+from readiness.probes.ranks_common.process_groups import Subgroup, pairings
 from readiness.probes.ranks_common.tensor_diff import TensorDiff, Unsupported, difference, digest
 from readiness.probes.ranks_common.torch_collectives import all_gather_single
 
@@ -57,8 +57,8 @@ class FirstWrong:
 class WorkReport(Report):
     """How often this rank did one kind of work, and how many results were wrong.
 
-    `source` is the other rank of transfers, `team` the ranks of sums; `slots` counts wrong parts of all-gathers by the rank
-    that they are from, `wrong_calls` has the numbers of sums whose result was wrong.
+    `source` is the other rank of transfers, `subgroup` the ranks of sums; `slots` counts wrong parts of all-gathers by
+    the rank that they are from, `wrong_calls` has the numbers of sums whose result was wrong.
     """
 
     kind: str
@@ -66,7 +66,7 @@ class WorkReport(Report):
     wrong: int
     first: FirstWrong | None
     source: int | None = None
-    team: Team | None = None
+    subgroup: Subgroup | None = None
     slots: tuple[tuple[int, int], ...] | None = None
     wrong_calls: tuple[int, ...] = ()
 
@@ -83,13 +83,13 @@ def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
     """Do each kind of work, and report how often this rank did it and what of it was wrong."""
     rounds = pairings(context.world_size)[:MOST_PAIRINGS]
     with context.step("making groups of ranks"):
-        groups = {team: dist.new_group(list(team)) for team in chain(*rounds)}
+        groups = {subgroup: dist.new_group(list(subgroup)) for subgroup in chain(*rounds)}
     yield from _products(context)
     yield from _votes(context)
-    for teams in rounds:
-        mine = next((team for team in teams if context.rank in team), None)
-        yield from _transfers(context, mine)
-        yield from _sums(context, mine, groups)
+    for subgroups in rounds:
+        own_subgroup = next((subgroup for subgroup in subgroups if context.rank in subgroup), None)
+        yield from _transfers(context, own_subgroup)
+        yield from _sums(context, own_subgroup, groups)
     if context.world_size > 2:
         yield from _sums(context, tuple(range(context.world_size)), {})
     yield from _gathers(context)
@@ -140,20 +140,20 @@ def _block(context: RankContext[Settings], *labels: object, limit: int = 2**20) 
     return torch.randint(-limit, limit, (context.settings.size,), generator=generator).float()
 
 
-def _transfers(context: RankContext[Settings], team: Team | None) -> Iterator[Report]:
+def _transfers(context: RankContext[Settings], subgroup: Subgroup | None) -> Iterator[Report]:
     """Send blocks there and back, each unlike the one before; the receiver knows what must come."""
     rounds = context.settings.rounds
-    blocks = {} if team is None else {end: _block(context, "transfer", *team, end) for end in team}
+    blocks = {} if subgroup is None else {end: _block(context, "transfer", *subgroup, end) for end in subgroup}
     calls, wrong, refused = 0, 0, ""
     first: FirstWrong | None = None
     for begin in range(0, rounds, AT_ONCE):
         context.exchange()
-        with context.step(f"transfers from number {begin + 1} on, {_between(team)}"):
+        with context.step(f"transfers from number {begin + 1} on, {_between(subgroup)}"):
             with unsupported_as_reason() as refusal:
-                for number in range(begin, min(begin + AT_ONCE, rounds)) if team else ():
-                    sent, expected = (blocks[end] + number for end in _ends(context.rank, team))
+                for number in range(begin, min(begin + AT_ONCE, rounds)) if subgroup else ():
+                    sent, expected = (blocks[end] + number for end in _ends(context.rank, subgroup))
                     received = torch.zeros_like(expected).to(context.device)
-                    _send_and_receive(context, team, sent.to(context.device), received)
+                    _send_and_receive(context, subgroup, sent.to(context.device), received)
                     calls += 1
                     if found := difference(received.cpu(), expected):
                         wrong += 1
@@ -163,17 +163,17 @@ def _transfers(context: RankContext[Settings], team: Team | None) -> Iterator[Re
             break
     if refused:
         yield Unsupported("send and recv", refused)
-    elif team is not None and calls:
-        yield WorkReport("transfer", calls, wrong, first, source=team[0] + team[1] - context.rank)
+    elif subgroup is not None and calls:
+        yield WorkReport("transfer", calls, wrong, first, source=subgroup[0] + subgroup[1] - context.rank)
 
 
-def _ends(rank: int, team: Team | None) -> tuple[int, int]:
-    assert team is not None
-    return rank, team[0] + team[1] - rank
+def _ends(rank: int, subgroup: Subgroup | None) -> tuple[int, int]:
+    assert subgroup is not None
+    return rank, subgroup[0] + subgroup[1] - rank
 
 
-def _send_and_receive(context: RankContext, team: Team | None, sent: torch.Tensor, received: torch.Tensor) -> None:
-    rank, other = _ends(context.rank, team)
+def _send_and_receive(context: RankContext, subgroup: Subgroup | None, sent: torch.Tensor, received: torch.Tensor) -> None:
+    rank, other = _ends(context.rank, subgroup)
     if rank < other:
         dist.send(sent, other)
         dist.recv(received, other)
@@ -183,22 +183,22 @@ def _send_and_receive(context: RankContext, team: Team | None, sent: torch.Tenso
     context.accelerator.synchronize()
 
 
-def _sums(context: RankContext[Settings], team: Team | None, groups: Mapping[Team, Any]) -> Iterator[WorkReport]:
+def _sums(context: RankContext[Settings], subgroup: Subgroup | None, groups: Mapping[Subgroup, Any]) -> Iterator[WorkReport]:
     """Sums of a team, of whole numbers; at the end the calls whose result was wrong here."""
     rounds = context.settings.rounds
-    blocks = {} if team is None else {rank: _block(context, "sum", rank, limit=2**16) for rank in team}
+    blocks = {} if subgroup is None else {rank: _block(context, "sum", rank, limit=2**16) for rank in subgroup}
     wrong: list[int] = []
     first: FirstWrong | None = None
     for begin in range(0, rounds, AT_ONCE):
         context.exchange()
-        with context.step(f"all_reduce from number {begin + 1} on, {_between(team)}"):
-            for number in range(begin, min(begin + AT_ONCE, rounds)) if team else ():
+        with context.step(f"all_reduce from number {begin + 1} on, {_between(subgroup)}"):
+            for number in range(begin, min(begin + AT_ONCE, rounds)) if subgroup else ():
                 known = known_sum(context, {rank: block + number for rank, block in blocks.items()})
-                if found := known_allreduce(context, known, groups.get(team or ())):
+                if found := known_allreduce(context, known, groups.get(subgroup or ())):
                     wrong.append(number)
                     first = first or _first(found, f"all_reduce number {number + 1}")
-    if team is not None:
-        yield WorkReport("all_reduce", rounds, len(wrong), first, team=team, wrong_calls=tuple(wrong))
+    if subgroup is not None:
+        yield WorkReport("all_reduce", rounds, len(wrong), first, subgroup=subgroup, wrong_calls=tuple(wrong))
 
 
 def _gathers(context: RankContext[Settings]) -> Iterator[WorkReport]:
@@ -226,7 +226,7 @@ def _first(found: TensorDiff, call: str) -> FirstWrong:
     return FirstWrong(found.wrong, found.index, found.found, found.expected, call)
 
 
-def _between(team: Team | None) -> str:
-    if team is None:
+def _between(subgroup: Subgroup | None) -> str:
+    if subgroup is None:
         return "of others"
-    return f"between ranks {team[0]} and {team[1]}" if len(team) == 2 else "of all ranks"
+    return f"between ranks {subgroup[0]} and {subgroup[1]}" if len(subgroup) == 2 else "of all ranks"

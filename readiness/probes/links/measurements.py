@@ -27,7 +27,7 @@ from readiness.probes.links.reports import (
 )
 from readiness.probes.ranks_common.host_pauses import stalled_s
 from readiness.probes.ranks_common.measurements import pair_matrix, unsupported
-from readiness.probes.ranks_common.process_groups import Team
+from readiness.probes.ranks_common.process_groups import Subgroup
 
 #: Fewer calls than these in a quarter of the time, and their best shows little of what can be had.
 LEAST_CALLS = 8
@@ -35,7 +35,7 @@ LEAST_CALLS = 8
 LEAST_PAIRS = 3
 #: One or two calls that took long count if one of them took so long; several count in any case. A busy host interrupts
 #: a transfer now and then for most of a second, a link that comes back takes seconds, or does it again.
-ALONE_S, SEVERAL = 1.5, 3
+LONG_INTERRUPTION_S, SEVERAL = 1.5, 3
 #: A pair this much slower than usual counts as slow where a common chip is looked for.
 SLOW_SHARE = 0.8
 
@@ -65,7 +65,8 @@ def _wrong_elements(outcome: RanksOutcome, placement: Placement, finished: bool)
     for op, reports in wrong.items():
         for rank, one in reports[:100]:
             yield Row({
-                "rank": rank, "op": op, "dtype": one.dtype, "team": _numbers(one.team), "turn": one.turn, "call": one.call,
+                "rank": rank, "op": op, "dtype": one.dtype, "team": _numbers(one.subgroup),
+                "turn": one.turn, "call": one.call,
                 **asdict(one.difference),
             })  # fmt: skip
         if reports or (finished and calls[op]):
@@ -80,30 +81,30 @@ def _about_wrong(op: str, reports: Sequence[tuple[int, WrongResult]], placement:
     rank, first = reports[0]
     types = ", ".join(sorted({report.dtype for _, report in reports}))
     # A fault of one chip spoils the sums of all its teams: the suspect is what all of them have in common.
-    suspects = set.intersection(*(set(report.team) for _, report in reports))
+    suspects = set.intersection(*(set(report.subgroup) for _, report in reports))
     where = f"in every case with {placement.name(*sorted(suspects))}" if suspects else "no rank is in all of them"
-    calls = len({(report.team, report.turn) for _, report in reports})
+    calls = len({(report.subgroup, report.turn) for _, report in reports})
     return (
         f"{op} in {types}: {calls} calls wrong, {where}; first on {placement.name(rank)}, {first.call} of ranks"
-        f" {_numbers(first.team)}: {first.difference.found:g} instead of {first.difference.expected:g}"
+        f" {_numbers(first.subgroup)}: {first.difference.found:g} instead of {first.difference.expected:g}"
         f" at index {first.difference.index}"
     )[:LONGEST_ABOUT]
 
 
 def _mismatches(outcome: RanksOutcome, placement: Placement, finished: bool) -> Iterator[Yield]:
     """Ranks that hold another result of a sum than the first rank of the same team; right ones have no digest."""
-    digests: dict[tuple[Team, int], dict[int, str]] = {}
-    calls: dict[tuple[Team, int], WrongResult] = {}
+    digests: dict[tuple[Subgroup, int], dict[int, str]] = {}
+    calls: dict[tuple[Subgroup, int], WrongResult] = {}
     for rank, report in outcome.of(WrongResult):
         if report.op == "all_reduce":
-            key = (report.team, report.turn)
+            key = (report.subgroup, report.turn)
             digests.setdefault(key, {})[rank] = report.difference.digest
             calls[key] = report
     disagreeing: dict[int, tuple[WrongResult, int]] = {}
-    for (team, turn), by_rank in digests.items():
-        for rank in team[1:]:
-            if by_rank.get(rank) != by_rank.get(team[0]):
-                disagreeing.setdefault(rank, (calls[team, turn], team[0]))
+    for (subgroup, turn), by_rank in digests.items():
+        for rank in subgroup[1:]:
+            if by_rank.get(rank) != by_rank.get(subgroup[0]):
+                disagreeing.setdefault(rank, (calls[subgroup, turn], subgroup[0]))
     if disagreeing or (finished and any(report.op == "all_reduce" for _, report in outcome.of(CallReport))):
         about = None
         if disagreeing:
@@ -121,17 +122,17 @@ def _interruptions(outcome: RanksOutcome, placement: Placement, finished: bool) 
     for rank, stalled in outcome.of(HostStalls):
         stalls.setdefault(rank, []).extend(stalled.stalls)
     reports = [report for _, report in outcome.of(CallReport)]
-    seen: dict[tuple[str, Team, int], tuple[float, float]] = {}
+    seen: dict[tuple[str, Subgroup, int], tuple[float, float]] = {}
     longest, excused = max((report.timings.longest for report in reports), default=0.0), 0
     for report in reports:
         limit = report.timings.limit
         for number, began, seconds in report.timings.interruptions:
             left = seconds - max((stalled_s(of_rank, began, seconds) for of_rank in stalls.values()), default=0.0)
             excused += left <= limit
-            key = (report.kind, report.team, number)
+            key = (report.kind, report.subgroup, number)
             if left > max(limit, seen.get(key, (0.0, 0.0))[0]):
                 seen[key] = (left, report.timings.median)
-    if len(seen) < SEVERAL and all(seconds < ALONE_S for seconds, _ in seen.values()):
+    if len(seen) < SEVERAL and all(seconds < LONG_INTERRUPTION_S for seconds, _ in seen.values()):
         excused, seen = excused + len(seen), {}
     looked = finished and bool(reports)
     if looked:
@@ -141,12 +142,12 @@ def _interruptions(outcome: RanksOutcome, placement: Placement, finished: bool) 
         yield Measurement("interruptions", len(seen), placement.labels, about=about)
 
 
-def _about_interruptions(seen: Mapping[tuple[str, Team, int], tuple[float, float]], placement: Placement) -> str:
-    (kind, team, number), (seconds, median) = max(seen.items(), key=lambda item: item[1][0])
-    suspects = set.intersection(*(set(team) for _, team, _ in seen))
+def _about_interruptions(seen: Mapping[tuple[str, Subgroup, int], tuple[float, float]], placement: Placement) -> str:
+    (kind, subgroup, number), (seconds, median) = max(seen.items(), key=lambda item: item[1][0])
+    suspects = set.intersection(*(set(subgroup) for _, subgroup, _ in seen))
     where = f"; all of them with {placement.name(*sorted(suspects))}" if suspects and len(seen) > 1 else ""
     return (
-        f"the longest: {kind} number {number} between {placement.name(*team)} took {seconds:.2g} s,"
+        f"the longest: {kind} number {number} between {placement.name(*subgroup)} took {seconds:.2g} s,"
         f" usually {median:.2g} s{where}"
     )[:LONGEST_ABOUT]
 
@@ -154,26 +155,28 @@ def _about_interruptions(seen: Mapping[tuple[str, Team, int], tuple[float, float
 def _speed_kept(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     """The worst team's best time in the first quarter over that in the last; of sums by two, as they are the many."""
     for block in ("small", "large"):
-        teams: dict[Team, list[CallReport]] = {}
+        subgroups: dict[Subgroup, list[CallReport]] = {}
         for _, report in outcome.of(CallReport):
-            if report.block == block and len(report.team) == 2:
-                teams.setdefault(report.team, []).append(report)
+            if report.block == block and len(report.subgroup) == 2:
+                subgroups.setdefault(report.subgroup, []).append(report)
         kept = {
-            team: (min(report.timings.first[0] for report in both), min(report.timings.last[0] for report in both))
-            for team, both in teams.items()
+            subgroup: (min(report.timings.first[0] for report in both), min(report.timings.last[0] for report in both))
+            for subgroup, both in subgroups.items()
             if all(min(report.timings.first[1], report.timings.last[1]) >= LEAST_CALLS for report in both)
         }
         if kept:
-            team, (first, last) = min(kept.items(), key=lambda item: item[1][0] / item[1][1])
-            about = f"all_reduce ({block} block) of {placement.name(*team)}: {_ms(first)} at first, {_ms(last)} at the end"
-            samples = sum(report.timings.calls for both in teams.values() for report in both)
+            subgroup, (first, last) = min(kept.items(), key=lambda item: item[1][0] / item[1][1])
+            about = (
+                f"all_reduce ({block} block) of {placement.name(*subgroup)}: {_ms(first)} at first, {_ms(last)} at the end"
+            )
+            samples = sum(report.timings.calls for both in subgroups.values() for report in both)
             labels = {**placement.labels, "block": block}
             yield Measurement("collective_speed_kept", first / last, labels, samples=samples, about=about)
 
 
 def _links_kept(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     """The worst pair's best transfer at first over its best one after all sums, of blocks as large as links need them."""
-    pairs: dict[Team, list[LaterLinkTimes]] = {}
+    pairs: dict[Subgroup, list[LaterLinkTimes]] = {}
     for _, report in outcome.of(LaterLinkTimes):
         pairs.setdefault(report.pair, []).append(report)
     times = {pair: (min(one.first for one in both), min(one.last for one in both)) for pair, both in pairs.items()}
@@ -187,44 +190,47 @@ def _links_kept(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
 
 
 def _transfers(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
-    links: dict[Team, tuple[float, ...]] = {}  # seconds, by quantile; the worse of the two ends
+    links: dict[Subgroup, tuple[float, ...]] = {}  # seconds, by quantile; the worse of the two ends
     size = calls = 0
     for _, report in outcome.of(LinkTimes):
         links[report.pair] = tuple(map(max, report.quantiles, links.get(report.pair, report.quantiles)))
         size, calls = report.bytes, calls + report.calls
-    rates = {team: 2 * size / seconds[0] / 1e9 for team, seconds in links.items()}
-    for team, rate in rates.items():
-        yield Row({"link": placement.name(*team), "bytes": size, "gigabytes_a_second": round(rate, 3)})
+    rates = {subgroup: 2 * size / seconds[0] / 1e9 for subgroup, seconds in links.items()}
+    for subgroup, rate in rates.items():
+        yield Row({"link": placement.name(*subgroup), "bytes": size, "gigabytes_a_second": round(rate, 3)})
     yield from pair_matrix(placement, rates, "a large message there and back", "GB/s")
     if not rates:
         return
-    slowest = min(rates, key=lambda team: rates[team])
+    slowest = min(rates, key=lambda subgroup: rates[subgroup])
     about = f"the link between {placement.name(*slowest)}"
     yield Measurement("link_gbps", rates[slowest], placement.labels, samples=calls, about=about)
     if placement.labels["chips"] != "several":
         return
     # Within a host links are of another kind than between hosts: each is compared with its own kind.
-    kinds = [{team: links[team] for team in links if placement.between_hosts(team) == between} for between in (False, True)]
-    shares = {team: share for kind in kinds if len(kind) >= LEAST_PAIRS for team, share in _shares(kind).items()}
+    kinds = [
+        {subgroup: links[subgroup] for subgroup in links if placement.between_hosts(subgroup) == between}
+        for between in (False, True)
+    ]
+    shares = {subgroup: share for kind in kinds if len(kind) >= LEAST_PAIRS for subgroup, share in _shares(kind).items()}
     if not shares:
         return
-    slowest = min(shares, key=lambda team: shares[team])
-    slow = {team for team, share in shares.items() if share < SLOW_SHARE}
-    common = [rank for rank in range(len(placement.ranks)) if slow == {team for team in shares if rank in team}]
+    slowest = min(shares, key=lambda subgroup: shares[subgroup])
+    slow = {subgroup for subgroup, share in shares.items() if share < SLOW_SHARE}
+    common = [rank for rank in range(len(placement.ranks)) if slow == {subgroup for subgroup in shares if rank in subgroup}]
     about = f"every link of {placement.name(common[0])}" if common else f"the link between {placement.name(*slowest)}"
-    alike = [team for team in shares if placement.between_hosts(team) == placement.between_hosts(slowest)]
-    usual = _usual([1 / rates[team] for team in alike])
+    comparable = [subgroup for subgroup in shares if placement.between_hosts(subgroup) == placement.between_hosts(slowest)]
+    usual = _usual([1 / rates[subgroup] for subgroup in comparable])
     about += f": {rates[slowest]:.3g} GB/s at best; {1 / usual:.3g} GB/s is usual"
     yield Measurement("slowest_link_share", shares[slowest], placement.labels, samples=len(shares), about=about)
 
 
-def _shares(links: Mapping[Team, Sequence[float]]) -> dict[Team, float]:
+def _shares(links: Mapping[Subgroup, Sequence[float]]) -> dict[Subgroup, float]:
     """Each link's speed over the usual one, by the quantile that is kindest to it.
 
     A busy host spoils now the best of a link and now its median; a slow link is slow in all of them.
     """
     usual = [_usual(seconds) for seconds in zip(*links.values(), strict=True)]
-    return {team: max(map(truediv, usual, seconds)) for team, seconds in links.items()}
+    return {subgroup: max(map(truediv, usual, seconds)) for subgroup, seconds in links.items()}
 
 
 def _usual(seconds: Sequence[float]) -> float:
@@ -276,5 +282,5 @@ def _ms(seconds: float) -> str:
     return f"{seconds * 1e3:.3g} ms"
 
 
-def _numbers(team: Sequence[int]) -> str:
-    return ", ".join(map(str, team))
+def _numbers(subgroup: Sequence[int]) -> str:
+    return ", ".join(map(str, subgroup))

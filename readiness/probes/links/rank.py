@@ -29,7 +29,7 @@ from readiness.probes.links.stragglers import compare_ranks
 from readiness.probes.ranks_common.call_timings import CallTimings, quantiles
 from readiness.probes.ranks_common.host_pauses import StallDetector
 from readiness.probes.ranks_common.message_sizes import GROWTH, PERIOD, most_bytes, repeat_values
-from readiness.probes.ranks_common.process_groups import Team, groups, pairs
+from readiness.probes.ranks_common.process_groups import Subgroup, groups, pairs
 from readiness.probes.ranks_common.tensor_diff import Unsupported, difference
 
 #: How often all pairs take turns: on a busy machine a pair's best time needs more than one moment.
@@ -51,74 +51,74 @@ def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
     Transfers come first: sums by thousands are what hangs, and links that have been measured stay measured.
     """
     with context.step("making groups of ranks"):
-        teams = groups(context.world_size)
+        subgroups = groups(context.world_size)
     detector, reported = StallDetector(context.clock), 0
-    sums = RepeatedAllReduce(context, teams)
+    sums = RepeatedAllReduce(context, subgroups)
     for report in _transfers_and_sums(context, sums):
         yield report
         if new := detector.stalls[reported:]:
             reported += len(new)
             yield HostStalls(tuple(new))
-    yield from compare_ranks(context, teams, sums)
+    yield from compare_ranks(context, subgroups, sums)
 
 
 def _transfers_and_sums(context: RankContext[Settings], sums: RepeatedAllReduce) -> Iterator[Report]:
-    taken, numel = yield from _passes(context)
+    first_s, numel = yield from _passes(context)
     yield TransfersDone()
     yield from sums.run()
-    yield from _later(context, taken, numel)
+    yield from _later(context, first_s, numel)
 
 
-def _later(context: RankContext[Settings], taken: Mapping[Team, list[float]], numel: int) -> Iterator[Report]:
+def _later(context: RankContext[Settings], first_s: Mapping[Subgroup, list[float]], numel: int) -> Iterator[Report]:
     """Make the same transfers once more, after all sums: a link that has lost lanes or speed is slow from then on."""
-    later: dict[Team, list[float]] = {pair: [] for pair in taken}
+    later: dict[Subgroup, list[float]] = {pair: [] for pair in first_s}
     started = time.monotonic()
     for number in range(MOST_PASSES):
         for pair, seconds in later.items():
             yield from _transfers(context, pair, numel, seconds)
-        kept = [min(taken[pair]) / min(seconds) for pair, seconds in later.items() if seconds and taken[pair]]
+        kept = [min(first_s[pair]) / min(seconds) for pair, seconds in later.items() if seconds and first_s[pair]]
         too_long = max(context.exchange(time.monotonic() - started)) > context.settings.budget_s / 2
         worst = min(context.exchange(min(kept, default=1.0)))
         if number + 1 >= LATER_PASSES and (worst >= LATER_SHARE or too_long):
             break
     for pair, seconds in later.items():
-        if seconds and taken[pair]:
-            yield LaterLinkTimes(pair, 4 * numel, min(taken[pair]), min(seconds), len(seconds))
+        if seconds and first_s[pair]:
+            yield LaterLinkTimes(pair, 4 * numel, min(first_s[pair]), min(seconds), len(seconds))
 
 
-def _passes(context: RankContext[Settings]) -> Generator[Report, None, tuple[dict[Team, list[float]], int]]:
+def _passes(context: RankContext[Settings]) -> Generator[Report, None, tuple[dict[Subgroup, list[float]], int]]:
     """Transfer between all pairs in turn, again where one seems slow: a slow link stays slow, a busy host does not.
 
     Returns what each pair took, in seconds, of blocks of so many elements. Blocks grow until there and back takes long
     enough even on the fastest pair: the start of a transfer takes as long on all.
     """
-    taken: dict[Team, list[float]] = {}
+    first_s: dict[Subgroup, list[float]] = {}
     numel = max(1, int(context.settings.block_mib * MEBIBYTE) // 4)
     most = most_bytes(context, context.settings.most_mib, at_once=2)
     started, number, grown = time.monotonic(), 0, False
     while number < MOST_PASSES:
         for pair in pairs(context.world_size):
-            yield from _transfers(context, pair, numel, taken.setdefault(pair, []))
+            yield from _transfers(context, pair, numel, first_s.setdefault(pair, []))
         number += 1
-        best = [min(seconds) for seconds in taken.values() if seconds]
+        best = [min(seconds) for seconds in first_s.values() if seconds]
         slowest = max(context.exchange(max(best, default=0.0)))
         fastest = min(context.exchange(min(best, default=slowest)))
         too_long = max(context.exchange(time.monotonic() - started)) > context.settings.budget_s
         if 0 < fastest < LONG_ENOUGH_S and 4 * numel * GROWTH <= most and not too_long:
             numel, number, grown = numel * GROWTH, 0, True
-            taken.clear()
+            first_s.clear()
         elif number >= (GROWN_PASSES if grown else PASSES) and (slowest <= fastest / DOUBTFUL_SHARE or too_long):
             break
-    for pair, seconds in taken.items():
+    for pair, seconds in first_s.items():
         if seconds:
             yield LinkTimes(pair, 4 * numel, quantiles(seconds), len(seconds))
-    return taken, numel
+    return first_s, numel
 
 
-def _transfers(context: RankContext[Settings], pair: Team, numel: int, taken: list[float]) -> Iterator[Report]:
+def _transfers(context: RankContext[Settings], pair: Subgroup, numel: int, first_s: list[float]) -> Iterator[Report]:
     """Send a block there and back, repeatedly, while the other ranks rest. The first one, which connects, is not timed.
 
-    The others' seconds are added to `taken`.
+    The others' seconds are added to `first_s`.
     """
     rounds, takes_part = context.settings.rounds, context.rank in pair
     generator = context.accelerator.generator("links", "block", *pair)
@@ -134,7 +134,7 @@ def _transfers(context: RankContext[Settings], pair: Team, numel: int, taken: li
                     _there_and_back(context, pair, block, received)
                     if number:
                         timings.add(number, began, context.clock() - began)
-                        taken.append(timings.calls[-1][2])
+                        first_s.append(timings.calls[-1][2])
                     if wrong := difference(received.cpu(), expected):
                         yield WrongResult("send_recv", "float32", pair, number, f"transfer number {number + 1}", wrong)
             refused = refusal.reason or ""
@@ -146,7 +146,7 @@ def _transfers(context: RankContext[Settings], pair: Team, numel: int, taken: li
         yield CallReport("send_recv", pair, timings.summary(context.settings.interruption_s))
 
 
-def _there_and_back(context: RankContext, pair: Team, block: torch.Tensor, received: torch.Tensor) -> None:
+def _there_and_back(context: RankContext, pair: Subgroup, block: torch.Tensor, received: torch.Tensor) -> None:
     if context.rank == pair[0]:
         dist.send(block, pair[1])
         dist.recv(received, pair[1])

@@ -20,7 +20,7 @@ from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.probes.links.reports import CallReport, Settings, WrongResult
 from readiness.probes.ranks_common.call_timings import CallTimings
 from readiness.probes.ranks_common.known_allreduce import KnownAllReduce, KnownSum, known_sums
-from readiness.probes.ranks_common.process_groups import Team, rounds
+from readiness.probes.ranks_common.process_groups import Subgroup, rounds
 from readiness.probes.ranks_common.tensor_diff import Unsupported
 
 #: Elements of a sum: mostly latency, and mostly bandwidth. Every so many sums one is large.
@@ -39,19 +39,19 @@ class Block:
 
     dtype: str
     size: str
-    sums: Mapping[Team, KnownSum]
+    sums: Mapping[Subgroup, KnownSum]
 
 
 class RepeatedAllReduce:
     """The all-reduces of one rank. `number` counts its calls since its process began."""
 
-    def __init__(self, context: RankContext[Settings], groups: Mapping[Team, Any]) -> None:
+    def __init__(self, context: RankContext[Settings], groups: Mapping[Subgroup, Any]) -> None:
         self.context = context
         self.groups = groups
         self.number = 0
         self._turn = 0
-        self._timings: dict[tuple[Team, str], CallTimings] = {}
-        self._connected: set[tuple[Team, str]] = set()
+        self._timings: dict[tuple[Subgroup, str], CallTimings] = {}
+        self._connected: set[tuple[Subgroup, str]] = set()
 
     def run(self) -> Iterator[Report]:
         """Make `repeats` sums by two, or as many as fit into `budget_s`: a report for each wrong one, then for each team."""
@@ -64,7 +64,7 @@ class RepeatedAllReduce:
             else:
                 small += [self._block(dtype, "small", SMALL, variant) for variant in range(VARIANTS)]
                 large += [self._block(dtype, "large", LARGE, variant) for variant in range(VARIANTS)]
-        partners = sum(len(teams[0]) == 2 for teams in rounds(self.context.world_size))
+        partners = sum(len(subgroups[0]) == 2 for subgroups in rounds(self.context.world_size))
         started, at_once, done = time.monotonic(), 1, 0
         while small and done < settings.repeats:
             yield from self._round(at_once, small, large)
@@ -73,21 +73,21 @@ class RepeatedAllReduce:
             if max(self.context.exchange(time.monotonic() - started)) > settings.budget_s:
                 break  # all together: the slowest rank decides
         yield from self._again_if_slow(small, large)
-        for (team, size), timings in self._timings.items():
-            yield CallReport("all_reduce", team, timings.summary(settings.interruption_s), size)
+        for (subgroup, size), timings in self._timings.items():
+            yield CallReport("all_reduce", subgroup, timings.summary(settings.interruption_s), size)
 
     def _round(self, at_once: int, small: list[Block], large: list[Block]) -> Iterator[Report]:
         """Make so many sums with each partner, fewer by all."""
-        for teams in rounds(self.context.world_size):
-            everyone = len(teams[0]) == self.context.world_size > 2
-            mine = next((team for team in teams if self.context.rank in team), None)
-            yield from self._several(mine, -(-at_once // WORLD_EVERY) if everyone else at_once, small, large)
+        for subgroups in rounds(self.context.world_size):
+            everyone = len(subgroups[0]) == self.context.world_size > 2
+            own_subgroup = next((subgroup for subgroup in subgroups if self.context.rank in subgroup), None)
+            yield from self._several(own_subgroup, -(-at_once // WORLD_EVERY) if everyone else at_once, small, large)
 
     def _again_if_slow(self, small: list[Block], large: list[Block]) -> Iterator[Report]:
         """Go on where sums seem slower than at first: slow ones stay so, while a busy host lets a good time through."""
         started = time.monotonic()
         while small:
-            kept = [timings.speed_kept for (team, _), timings in self._timings.items() if len(team) == 2]
+            kept = [timings.speed_kept for (subgroup, _), timings in self._timings.items() if len(subgroup) == 2]
             if min(self.context.exchange(min(kept, default=1.0))) >= DOUBTFUL_SHARE:
                 break
             if max(self.context.exchange(time.monotonic() - started)) > DOUBT_S:
@@ -108,36 +108,36 @@ class RepeatedAllReduce:
         return refusal.reason or (f"refused on {refused:g} ranks" if refused else "")
 
     def _block(self, dtype: str, size: str, numel: int, variant: int) -> Block:
-        teams = [team for team in self.groups if len(team) > 1]
-        return Block(dtype, size, known_sums(self.context, getattr(torch, dtype), numel, variant, teams))
+        subgroups = [subgroup for subgroup in self.groups if len(subgroup) > 1]
+        return Block(dtype, size, known_sums(self.context, getattr(torch, dtype), numel, variant, subgroups))
 
-    def _several(self, team: Team | None, number: int, small: list[Block], large: list[Block]) -> Iterator[Report]:
+    def _several(self, subgroup: Subgroup | None, number: int, small: list[Block], large: list[Block]) -> Iterator[Report]:
         """Make so many sums of one team, begun together by all teams; a rank without one rests."""
         self.context.exchange()
         for _ in range(number):
             self._turn += 1
             blocks = small if self._turn % LARGE_EVERY else large
             block = blocks[self._turn // (1 if blocks is small else LARGE_EVERY) % len(blocks)]
-            if team is None:
+            if subgroup is None:
                 with self.context.step("resting"):
                     pass
             else:
-                yield from self._sum(team, block)
+                yield from self._sum(subgroup, block)
 
-    def _sum(self, team: Team, block: Block) -> Iterator[Report]:
-        call = KnownAllReduce(self.context, block.sums[team], self.groups[team])
+    def _sum(self, subgroup: Subgroup, block: Block) -> Iterator[Report]:
+        call = KnownAllReduce(self.context, block.sums[subgroup], self.groups[subgroup])
         self.number += 1
-        with self.context.step(f"all_reduce number {self.number}, {block.dtype}, of ranks {_names(team)}"):
+        with self.context.step(f"all_reduce number {self.number}, {block.dtype}, of ranks {_names(subgroup)}"):
             began = self.context.clock()
             call.run()
             seconds = self.context.clock() - began
-        if (team, block.size) in self._connected:  # a group's first sum connects it, for each size perhaps in another way
-            self._timings.setdefault((team, block.size), CallTimings()).add(self._turn, began, seconds)
-        self._connected.add((team, block.size))
+        if (subgroup, block.size) in self._connected:  # a group's first sum connects it, perhaps anew for each size
+            self._timings.setdefault((subgroup, block.size), CallTimings()).add(self._turn, began, seconds)
+        self._connected.add((subgroup, block.size))
         if wrong := call.wrong():
             name = f"all_reduce number {self.number}"
-            yield WrongResult("all_reduce", block.dtype, team, self._turn, name, wrong)
+            yield WrongResult("all_reduce", block.dtype, subgroup, self._turn, name, wrong)
 
 
-def _names(team: Team) -> str:
-    return ", ".join(map(str, team)) if len(team) <= 8 else f"{team[0]} to {team[-1]}"
+def _names(subgroup: Subgroup) -> str:
+    return ", ".join(map(str, subgroup)) if len(subgroup) <= 8 else f"{subgroup[0]} to {subgroup[-1]}"

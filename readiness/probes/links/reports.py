@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from readiness.distributed.rank_messages import Report
 from readiness.probes.ranks_common.call_timings import TimingSummary
-from readiness.probes.ranks_common.process_groups import Team
+from readiness.probes.ranks_common.process_groups import Subgroup
 from readiness.probes.ranks_common.tensor_diff import TensorDiff
 
 
@@ -29,7 +29,7 @@ class WrongResult(Report):
 
     op: str
     dtype: str
-    team: Team
+    subgroup: Subgroup
     turn: int
     call: str
     difference: TensorDiff
@@ -40,7 +40,7 @@ class CallReport(Report):
     """Timings of all calls of one kind in one team: of `all_reduce` in a block size, or of transfers (`send_recv`)."""
 
     op: str
-    team: Team
+    subgroup: Subgroup
     timings: TimingSummary
     block: str | None = None
 
@@ -54,7 +54,7 @@ class CallReport(Report):
 class LinkTimes(Report):
     """Quantiles of the seconds that a block took there and back between two ranks."""
 
-    pair: Team
+    pair: Subgroup
     bytes: int
     quantiles: tuple[float, ...]
     calls: int
@@ -69,7 +69,7 @@ class TransfersDone(Report):
 class LaterLinkTimes(Report):
     """Best seconds of a block there and back at first, and after all sums."""
 
-    pair: Team
+    pair: Subgroup
     bytes: int
     first: float
     last: float

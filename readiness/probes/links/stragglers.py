@@ -17,7 +17,7 @@ from readiness.distributed.rank_messages import Report
 from readiness.distributed.types import RankContext
 from readiness.probes.links.repeated_allreduce import RepeatedAllReduce
 from readiness.probes.links.reports import OwnAllReduceTime, ProductTimes
-from readiness.probes.ranks_common.process_groups import Team
+from readiness.probes.ranks_common.process_groups import Subgroup
 
 #: Widths of a product of square matrices, until one takes this long: a short one would time the launch, not the chip.
 WIDTHS, LONG_ENOUGH_S = (256, 512, 1024, 2048, 4096), 3e-4
@@ -28,7 +28,7 @@ TURNS, REPETITIONS, REPEAT_S = 8, 30, 0.1
 FURTHER, SUSPECT = 2, 0.9
 
 
-def compare_ranks(context: RankContext, groups: Mapping[Team, Any], sums: RepeatedAllReduce) -> Iterator[Report]:
+def compare_ranks(context: RankContext, groups: Mapping[Subgroup, Any], sums: RepeatedAllReduce) -> Iterator[Report]:
     """Best times of this rank: of products by width, alone and together, and of an all_reduce with itself."""
     block = torch.ones(256).to(context.device)
     best: dict[str, float] = {}

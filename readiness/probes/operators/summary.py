@@ -89,13 +89,13 @@ class SweepSummary:
             else:
                 yield name, sum(self.outcomes[outcome] for outcome in outcomes), self._about(poor)
 
-    def _about(self, poor: Sequence[Swept], words: str = "") -> str | None:
+    def _about(self, poor: Sequence[Swept], phrases: str = "") -> str | None:
         """`sim:0: softmax in bfloat16: wrong on a strided input; mm in bfloat16: missing; and 12 more`."""
         if not poor:
             return None
         # What models need first: the list is cut.
         ranked = sorted(poor, key=lambda swept: (not swept.entry.core, swept.entry.name))
-        parts = [f"{swept.entry.name} in {swept.dtype}: {words}" if words else _describe(swept) for swept in ranked]
+        parts = [f"{swept.entry.name} in {swept.dtype}: {phrases}" if phrases else _describe(swept) for swept in ranked]
         for named in range(min(_NAMED, len(parts)), 0, -1):
             more = [f"and {len(parts) - named} more"] if len(parts) > named else []
             text = f"{self._accelerator}: " + "; ".join([*parts[:named], *more])
@@ -181,7 +181,7 @@ def _lost_backward(result: SweepResult) -> bool:
 
 def _describe(swept: Swept) -> str:
     result = swept.result
-    words = ["fails" if result.raised else _PHRASES.get(result.outcome, result.outcome.value)]
-    words += _IN[result.phase]
-    words += [str(result.where)] if result.where else []
-    return f"{swept.entry.name} in {swept.dtype}: {' '.join(words)}"
+    phrases = ["fails" if result.raised else _PHRASES.get(result.outcome, result.outcome.value)]
+    phrases += _IN[result.phase]
+    phrases += [str(result.where)] if result.where else []
+    return f"{swept.entry.name} in {swept.dtype}: {' '.join(phrases)}"

@@ -33,8 +33,8 @@ class ContextParallel(Strategy):
     def compute(self, tokens: Tensor) -> Tensor | None:
         """On this rank's tokens of all sequences."""
         length = self.model.shape.length // self.context.world_size
-        mine = slice(self.model.start, self.model.start + length)
-        found = self.forward_backward(self.model, tokens[:, :-1][:, mine], tokens[:, 1:][:, mine])
+        own_batch = slice(self.model.start, self.model.start + length)
+        found = self.forward_backward(self.model, tokens[:, :-1][:, own_batch], tokens[:, 1:][:, own_batch])
         with self.step("sum of gradients"):
             average_gradients(self.parameters, self.context.world_size)
             self.wait()

@@ -41,8 +41,8 @@ class DataParallel(Strategy):
 
     def compute(self, tokens: Tensor) -> Tensor | None:
         """On this rank's sequences; the gradients are averaged while they come."""
-        mine = local_sequences(tokens, self.context.rank, self.context.world_size)
-        return self.forward_backward(self.wrapped, mine[:, :-1], mine[:, 1:])
+        own_batch = local_sequences(tokens, self.context.rank, self.context.world_size)
+        return self.forward_backward(self.wrapped, own_batch[:, :-1], own_batch[:, 1:])
 
     def local_parameters(self) -> Iterator[LocalParameter]:
         """Every rank has all of it."""
@@ -88,8 +88,8 @@ class Sharded(Strategy):
 
     def compute(self, tokens: Tensor) -> Tensor | None:
         """On this rank's sequences."""
-        mine = local_sequences(tokens, self.part, self.parts)
-        return self.forward_backward(self.model, mine[:, :-1], mine[:, 1:])
+        own_batch = local_sequences(tokens, self.part, self.parts)
+        return self.forward_backward(self.model, own_batch[:, :-1], own_batch[:, 1:])
 
     def local_parameters(self) -> Iterator[LocalParameter]:
         """Each rank's shards: on each dimension of its mesh a parameter is sharded or copied."""

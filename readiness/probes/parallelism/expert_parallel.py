@@ -32,8 +32,8 @@ class ExpertParallel(Strategy):
 
     def compute(self, tokens: Tensor) -> Tensor | None:
         """Forward and backward on this rank's sequences."""
-        mine = local_sequences(tokens, self.context.rank, self.context.world_size)
-        found = self.forward_backward(self.model, mine[:, :-1], mine[:, 1:])
+        own_batch = local_sequences(tokens, self.context.rank, self.context.world_size)
+        found = self.forward_backward(self.model, own_batch[:, :-1], own_batch[:, 1:])
         with self.step("sum of gradients"):
             _reduce_gradients(self.model, self.context.world_size)
             self.wait()

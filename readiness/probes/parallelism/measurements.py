@@ -27,7 +27,7 @@ from readiness.probes.ranks_common.measurements import relative_difference
 #: Parameters are compared under an optimizer that keeps the size of a gradient: one that divides by it makes roundoff large.
 COMPARABLE = "sgd"
 #: A chip whose training alone is so far from float64, and so many times as far as the best one's, is named with the rest.
-ODD, ODD_TIMES = 2e-6, 8.0
+OUTLIER_ERROR, OUTLIER_RATIO = 2e-6, 8.0
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Results:
     """Reports of all rank groups: references by device and on the host, and the runs that ended or were refused, by rank."""
 
     placement: Placement
-    alone: dict[Reference, dict[int, TrainingTrace]] = field(default_factory=dict)
+    single_device: dict[Reference, dict[int, TrainingTrace]] = field(default_factory=dict)
     host: dict[Reference, TrainingTrace] = field(default_factory=dict)
     ended: dict[TrainingRun, dict[int, RunReport]] = field(default_factory=dict)
     refused: dict[TrainingRun, dict[int, str]] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Results:
     def add(self, outcome: RanksOutcome) -> TrainingRun | None:
         """Add the reports of one group; return the run that a rank began and not all ranks ended, if there is one."""
         for rank, device in outcome.of(DeviceReference):
-            self.alone.setdefault(device.reference, {})[rank] = device.trace
+            self.single_device.setdefault(device.reference, {})[rank] = device.trace
         for _, host in outcome.of(HostReference):
             self.host.setdefault(host.reference, host.trace)
         for rank, refusal in outcome.of(RunRefused):
@@ -60,19 +60,19 @@ def run_measurements(results: Results, run: TrainingRun) -> Iterator[Yield]:
     ranks = sorted(reports)
     labels = labels_of(run, placement)
     reference = reports[ranks[0]].reference
-    odd = _odd(results, reference)
-    alone = results.alone[reference][min((rank for rank in ranks if rank not in odd), default=ranks[0])]
-    suffix = f"; {placement.name(*odd)} is also off when it trains alone" if odd else ""
+    outliers = _outliers(results, reference)
+    single_device = results.single_device[reference][min((rank for rank in ranks if rank not in outliers), default=ranks[0])]
+    suffix = f"; {placement.name(*outliers)} is also off when it trains alone" if outliers else ""
     losses = [_mean(step) for step in zip(*(reports[rank].trace.losses for rank in ranks), strict=True)]
     norms = [math.sqrt(math.fsum(step)) for step in zip(*(reports[rank].trace.squares for rank in ranks), strict=True)]
-    losses_alone, norms_alone = list(map(_number, alone.losses)), list(map(math.sqrt, alone.squares))
+    single_losses, single_norms = list(map(_number, single_device.losses)), list(map(math.sqrt, single_device.squares))
     yield Row({
         "shape": "training/1", "mode": run.mode, "dtype": run.dtype, "optimizer": run.optimizer,
-        "losses": losses, "losses_alone": losses_alone, "gradient_norms": norms, "gradient_norms_alone": norms_alone,
+        "losses": losses, "losses_alone": single_losses, "gradient_norms": norms, "gradient_norms_alone": single_norms,
     })  # fmt: skip
     for measure, found, wanted, what in (
-        ("loss_difference", losses, losses_alone, "the loss"),
-        ("gradient_norm_difference", norms, norms_alone, "the gradient's norm"),
+        ("loss_difference", losses, single_losses, "the loss"),
+        ("gradient_norm_difference", norms, single_norms, "the gradient's norm"),
     ):
         differences = list(map(relative_difference, found, wanted))
         step = differences.index(max(differences))
@@ -80,8 +80,8 @@ def run_measurements(results: Results, run: TrainingRun) -> Iterator[Yield]:
         yield Measurement(measure, differences[step], labels, samples=len(found), about=about[:LONGEST_ABOUT])
     yield _replicas(results, run, labels)
     if run.optimizer == COMPARABLE:
-        sound = [rank for rank in ranks if rank not in odd] or ranks
-        worst = max(sound, key=lambda rank: reports[rank].final.difference)
+        valid = [rank for rank in ranks if rank not in outliers] or ranks
+        worst = max(valid, key=lambda rank: reports[rank].final.difference)
         final = reports[worst].final
         about = f"{run}: {final.parameter} as {placement.name(worst)} has it at the end{suffix}"
         yield Measurement("parameter_difference", final.difference, labels, samples=len(ranks), about=about[:LONGEST_ABOUT])
@@ -112,12 +112,12 @@ def _replicas(results: Results, run: TrainingRun, labels: Labels) -> Measurement
             for rank, report in reports.items()
         }
         keys = sorted({key for of_rank in digests.values() for key in of_rank})
-        odd = [(key, rank) for key in keys for rank in _minority(digests, key)]
-        differing += bool(odd)
-        if odd and about is None:
+        outliers = [(key, rank) for key in keys for rank in _minority(digests, key)]
+        differing += bool(outliers)
+        if outliers and about is None:
             when = f"after step {number}" if number < steps else "in the gathered model"
-            who = results.placement.name(*sorted({rank for _, rank in odd}))
-            about = f"{run}: {who} differs from its replicas {when} ({odd[0][0]})"[:LONGEST_ABOUT]
+            who = results.placement.name(*sorted({rank for _, rank in outliers}))
+            about = f"{run}: {who} differs from its replicas {when} ({outliers[0][0]})"[:LONGEST_ABOUT]
     return Measurement("replicas_differ", differing, labels, samples=steps + 1, about=about)
 
 
@@ -133,7 +133,7 @@ def _minority(digests_by_rank: Mapping[int, Mapping[str, str]], key: str) -> lis
 def chip_measurements(results: Results) -> Iterator[Yield]:
     """How far each chip by itself is from float64 on the host, over all models; the worst of them named."""
     found: dict[str, list[tuple[float, int]]] = {}
-    for reference, traces in results.alone.items():
+    for reference, traces in results.single_device.items():
         if reference.optimizer == COMPARABLE and reference in results.host:
             host = results.host[reference]
             found.setdefault(reference.dtype, []).extend((_distance(trace, host), rank) for rank, trace in traces.items())
@@ -144,9 +144,9 @@ def chip_measurements(results: Results) -> Iterator[Yield]:
         yield Measurement("chip_difference", distance, labels, samples=len(distances), about=about)
 
 
-def _odd(results: Results, reference: Reference) -> list[int]:
+def _outliers(results: Results, reference: Reference) -> list[int]:
     """The ranks whose chips train otherwise than the rest by themselves: what they report of a mode names the chip."""
-    traces = results.alone.get(reference, {})
+    traces = results.single_device.get(reference, {})
     if reference not in results.host:
         return []
     if reference.optimizer != COMPARABLE:
@@ -155,7 +155,7 @@ def _odd(results: Results, reference: Reference) -> list[int]:
         return _minority(texts, "run") if len(traces) > 2 else []
     distances = {rank: _distance(trace, results.host[reference]) for rank, trace in traces.items()}
     least = min(distances.values(), default=0.0)
-    return [rank for rank, distance in distances.items() if distance > max(ODD, ODD_TIMES * least)]
+    return [rank for rank, distance in distances.items() if distance > max(OUTLIER_ERROR, OUTLIER_RATIO * least)]
 
 
 def _distance(trace: TrainingTrace, host: TrainingTrace) -> float:

@@ -48,12 +48,12 @@ class Pipeline(Strategy):
 
     def compute(self, tokens: Tensor) -> Tensor | None:
         """Pass micro-batches through the stages; the last one has the loss."""
-        mine = local_sequences(tokens, self.replicas.index(self.context.rank), len(self.replicas))
+        own_batch = local_sequences(tokens, self.replicas.index(self.context.rank), len(self.replicas))
         losses: list[Tensor] = []
-        given = (mine[:, :-1].contiguous(),) if self.number == 0 else ()
+        given = (own_batch[:, :-1].contiguous(),) if self.number == 0 else ()
         with self.step("forward and backward of all micro-batches"):
             if self.last:
-                self.schedule.step(*given, target=mine[:, 1:].contiguous(), losses=losses)
+                self.schedule.step(*given, target=own_batch[:, 1:].contiguous(), losses=losses)
             else:
                 self.schedule.step(*given)
             self.wait()

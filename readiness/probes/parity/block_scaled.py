@@ -144,8 +144,8 @@ def _layouts(factor: Scaled) -> Iterator[Tensor]:
     """
     scales = factor.scales
     yield scales
-    room = -scales.shape[1] % 4
-    padded = functional.pad(scales, (0, room))
+    padding = -scales.shape[1] % 4
+    padded = functional.pad(scales, (0, padding))
     yield padded.t().contiguous().t()[:, : scales.shape[1]]
     if factor.square:
         yield padded.t()

@@ -227,6 +227,6 @@ def misrouted(passed: Passed, reference: Passed, slack: float) -> float:
 
 def _well_chosen(chosen: Tensor, scores: Tensor, slack: float) -> Tensor:
     """For each token whether none of the chosen is worse by more than `slack` than the best would be."""
-    theirs = scores.gather(-1, chosen).sort(-1, descending=True).values
+    chosen_scores = scores.gather(-1, chosen).sort(-1, descending=True).values
     due = scores.topk(chosen.shape[-1], -1).values
-    return (theirs >= due - slack).all(-1)
+    return (chosen_scores >= due - slack).all(-1)

@@ -43,8 +43,8 @@ def operations(accelerator: Accelerator, dtype: torch.dtype) -> Iterator[tuple[s
     long = normal(3, 65537)
     yield "sum", lambda: [long.to(device).sum().cpu(), long.to(device).sum(0).cpu()]
 
-    target, places, addends = normal(50, 64), torch.randint(50, (3000,), generator=draw), normal(3000, 64)
-    yield "scatter", lambda: [target.to(device).index_add(0, places.to(device), addends.to(device)).cpu()]
+    target, positions, addends = normal(50, 64), torch.randint(50, (3000,), generator=draw), normal(3000, 64)
+    yield "scatter", lambda: [target.to(device).index_add(0, positions.to(device), addends.to(device)).cpu()]
 
     weights = transformer.build(draw).state_dict()
     batches = [transformer.text(draw, transformer.Size().vocabulary, 4, 33) for _ in range(2)]

@@ -120,9 +120,9 @@ def reduction_cases(dtype: torch.dtype, generator: torch.Generator) -> Iterator[
             yield _reduction(op, name, x, function, _expected(reference, allowance, dtype, scaled=many))
         if len(axes) == 1:
             running = host.cumsum(axes[0])
-            places = torch.arange(1, terms + 1, dtype=torch.float64).sqrt()
-            places = places.reshape([-1 if axis == axes[0] % host.ndim else 1 for axis in range(host.ndim)])
-            allowance = accumulation_roundoff(dtype) * places * host.abs().cumsum(axes[0])
+            positions = torch.arange(1, terms + 1, dtype=torch.float64).sqrt()
+            positions = positions.reshape([-1 if axis == axes[0] % host.ndim else 1 for axis in range(host.ndim)])
+            allowance = accumulation_roundoff(dtype) * positions * host.abs().cumsum(axes[0])
             expected = _expected(running, allowance, dtype, scaled=scaled)
             yield _reduction("cumsum", name, x, lambda x, axis=axes[0]: x.cumsum(axis), expected)  # type: ignore[misc]
     yield _poisoned_maximum(dtype, generator)

@@ -46,7 +46,7 @@ class Case:
 
 
 @dataclass(slots=True)
-class _Tally:
+class _CaseStats:
     ran: list[bool] = field(default_factory=list)
     ratios: list[tuple[float, str]] = field(default_factory=list)
     errors: list[tuple[float, str]] = field(default_factory=list)
@@ -60,12 +60,12 @@ def run_cases(accelerator: Accelerator, cases: Iterable[Case], *, phases: bool =
     reference. The two errors are absent where nothing could be computed. With `phases`, forward and backward are told
     apart by a label.
     """
-    tallies: defaultdict[tuple[str, str], _Tally] = defaultdict(_Tally)
+    all_stats: defaultdict[tuple[str, str], _CaseStats] = defaultdict(_CaseStats)
     for case in cases:
         refused: str | None = None
         stages = case.compute(accelerator.device)
         for expected in case.expected:
-            tally = tallies[case.op, expected.phase]
+            stats = all_stats[case.op, expected.phase]
             cells: dict[str, Any] = {"op": case.op, "case": case.name, "tensor": expected.what}
             cells |= {"phase": expected.phase, **labels}
             if refused is None:  # what comes after a refused stage cannot be had either
@@ -74,36 +74,36 @@ def run_cases(accelerator: Accelerator, cases: Iterable[Case], *, phases: bool =
                     accelerator.synchronize()
                     out = out.cpu()  # an asynchronous error surfaces here at the latest
                 refused = refusal.reason
-            tally.ran.append(refused is None)
+            stats.ran.append(refused is None)
             where = f"{case.op}, {case.name}, {expected.what} ({expected.phase})"
-            yield Row(cells | (_compare(out, expected, tally, where) if refused is None else {"refused": refused}))
-    for (op, phase), tally in tallies.items():
+            yield Row(cells | (_compare(out, expected, stats, where) if refused is None else {"refused": refused}))
+    for (op, phase), stats in all_stats.items():
         all_labels = {"op": op, **labels} | ({"phase": phase} if phases else {})
-        yield Measurement("supported", sum(tally.ran) / len(tally.ran), all_labels, samples=len(tally.ran))
-        if tally.ratios:
-            worst, about = _worst(tally.ratios)
-            yield Measurement("bound_ratio", worst, all_labels, samples=len(tally.ratios), about=about)
-        if tally.errors:
-            worst, about = _worst(tally.errors)
-            yield Measurement("relative_error", worst, all_labels, samples=len(tally.errors), about=about)
+        yield Measurement("supported", sum(stats.ran) / len(stats.ran), all_labels, samples=len(stats.ran))
+        if stats.ratios:
+            worst, about = _worst(stats.ratios)
+            yield Measurement("bound_ratio", worst, all_labels, samples=len(stats.ratios), about=about)
+        if stats.errors:
+            worst, about = _worst(stats.errors)
+            yield Measurement("relative_error", worst, all_labels, samples=len(stats.errors), about=about)
 
 
 def _worst(found: list[tuple[float, str]]) -> tuple[float, str]:
     return max(found, key=lambda item: math.inf if math.isnan(item[0]) else item[0])
 
 
-def _compare(out: torch.Tensor, expected: Expected, tally: _Tally, where: str) -> dict[str, Any]:
+def _compare(out: torch.Tensor, expected: Expected, stats: _CaseStats, where: str) -> dict[str, Any]:
     cells: dict[str, Any] = {}
     reason = numerics.incompatibility(out, expected.reference, expected.dtype)
     if reason is not None:
         cells["incompatible"] = reason
     if expected.allowance is not None:
         ratio = numerics.bound_ratio(out, expected.reference, expected.allowance, dtype=expected.dtype)
-        tally.ratios.append((ratio, where))
+        stats.ratios.append((ratio, where))
         cells["bound_ratio"] = ratio
     if expected.scaled or reason is not None:
         error = numerics.relative_error(out, expected.reference, dtype=expected.dtype)
-        tally.errors.append((error, where))
+        stats.errors.append((error, where))
         cells["relative_error"] = error
     return cells
 

@@ -34,13 +34,13 @@ _ReportT = TypeVar("_ReportT", bound=Report)
 class RankResponse:
     """Response of one rank: its reports, in order, and how its process ended by itself (None where it did not).
 
-    `ended_at` is the time of that; `words` all that the stack let it know, in errors and in what it printed.
+    `ended_at` is the time of that; `message` all that the stack let it know, in errors and in what it printed.
     """
 
     reports: tuple[Any, ...]
     exit_code: int | None
     ended_at: float | None
-    words: str
+    message: str
 
     def first(self, kind: type[_ReportT]) -> _ReportT | None:
         """The first report of a kind; None where there is none."""
@@ -152,12 +152,12 @@ class _FaultMonitor:
         snapshots = monitor.examine()
         responses = []
         for process in self.processes:
-            words = " ".join(_words(process))
+            message = " ".join(_reported_errors(process))
             code = process.handle.poll() if process.rank in ended_at else None
             if code:
-                words = f"{words} {process.error or ''} {process.log_tail(4000)}"
+                message = f"{message} {process.error or ''} {process.log_tail(4000)}"
             ended = ended_at.get(process.rank)
-            responses.append(RankResponse(tuple(process.collected), code, ended, words.strip()))
+            responses.append(RankResponse(tuple(process.collected), code, ended, message.strip()))
         failure = None if self.rank_fault.harmless else self._attribute(snapshots)
         outcome = FaultOutcome(self.rank_fault, self.settings.culprit, fault_at, tuple(responses), failure)
         if left := monitor.kill():
@@ -166,7 +166,7 @@ class _FaultMonitor:
 
     def _attribute(self, snapshots: Sequence[RankSnapshot]) -> Failure:
         """Who fails, from outside: with the errors that ranks reported and did not die of, and the last call of each."""
-        errors = {process.rank: words[-1] for process in self.processes if (words := _words(process))}
+        errors = {process.rank: reported[-1] for process in self.processes if (reported := _reported_errors(process))}
         calls = {one.rank: one.call for one in snapshots if one.call is not None}
         for process in self.processes:
             for report in process.collected:
@@ -198,7 +198,7 @@ class _FaultMonitor:
         return process.rank in self.monitor.ended_at or lost
 
 
-def _words(process: RankProcess) -> list[str]:
+def _reported_errors(process: RankProcess) -> list[str]:
     """The errors that a rank has reported."""
     reports = (report for report in process.collected if isinstance(report, Noticed | Usable))
-    return [report.words for report in reports if report.words]
+    return [report.message for report in reports if report.message]

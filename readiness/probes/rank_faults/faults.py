@@ -113,7 +113,7 @@ class Noticed(Report):
     """A collective raised: the time, on the clock that all ranks share, and the error."""
 
     at: float
-    words: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class Usable(Report):
     """Whether the group still works after a call that was refused, with the error where it does not."""
 
     works: bool
-    words: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,8 +66,8 @@ def _survived(outcome: FaultOutcome, placement: Placement, labels: Labels) -> Me
     lost = [rank for rank, one in enumerate(responses) if one.first(Returned) is None or one.wrong or one.exit_code]
     about = None
     if lost:
-        words = next((_short(responses[rank]) for rank in lost if responses[rank].words), "without an error")
-        about = f"{_what(outcome, placement)}; lost on {placement.name(*lost)}: {words}"
+        error_text = next((_short(responses[rank]) for rank in lost if responses[rank].message), "without an error")
+        about = f"{_what(outcome, placement)}; lost on {placement.name(*lost)}: {error_text}"
     return Measurement("survived", int(not lost), labels, samples=len(responses), about=_cut(about))
 
 
@@ -99,9 +99,9 @@ def _naming(outcome: FaultOutcome, placement: Placement, labels: Labels) -> Iter
     about = f"{what}; the stack blames {_ranks(sorted(named), placement)}"
     right = int(named == {outcome.culprit})
     yield Measurement("named_culprit", right, {**labels, "by": "stack"}, about=_cut(about))
-    blamed: Sequence[int] = outcome.failure.culprits if outcome.failure is not None else ()
-    about = f"{what}; the monitor blames {_ranks(blamed, placement)}"
-    right = int(tuple(blamed) == (outcome.culprit,))
+    attributed: Sequence[int] = outcome.failure.culprits if outcome.failure is not None else ()
+    about = f"{what}; the monitor blames {_ranks(attributed, placement)}"
+    right = int(tuple(attributed) == (outcome.culprit,))
     yield Measurement("named_culprit", right, {**labels, "by": "watchdog"}, about=None if right else _cut(about))
 
 
@@ -109,7 +109,7 @@ def named_by_stack(others: Mapping[int, RankResponse]) -> set[int]:
     """The ranks that the stack names to others than themselves."""
     named: set[int] = set()
     for rank, response in others.items():
-        found = {int(number) for group in _NAMED.findall(_POINTS.sub("", response.words)) for number in group.split(",")}
+        found = {int(number) for group in _NAMED.findall(_POINTS.sub("", response.message)) for number in group.split(",")}
         named |= found - {rank}
     return named
 
@@ -138,7 +138,7 @@ def _row(outcome: FaultOutcome, placement: Placement, noticed: Mapping[int, floa
         "drill": outcome.rank_fault.name,
         "culprit": placement.name(outcome.culprit),
         "noticed_after_s": {str(rank): round(seconds, 3) for rank, seconds in noticed.items()},
-        "words": {str(rank): _short(one) for rank, one in outcome.others.items() if one.words},
+        "words": {str(rank): _short(one) for rank, one in outcome.others.items() if one.message},
         "exit_codes": {str(rank): one.exit_code for rank, one in enumerate(responses)},
         "leaving_took_s": max((one.seconds for one in left), default=0.0),
         "sums": next((one.sums for one in returned if one.sums is not None), None),
@@ -162,7 +162,7 @@ def _ranks(ranks: Sequence[int], placement: Placement) -> str:
 
 
 def _short(response: RankResponse) -> str:
-    return " ".join(response.words.split())[:160]
+    return " ".join(response.message.split())[:160]
 
 
 def _cut(text: str | None) -> str | None:

@@ -134,10 +134,10 @@ def _connections_to_culprit(context: RankContext[Settings]) -> list[int]:
     culprit = context.settings.culprit
     own = tcp_fault_injection.connections()
     ports = [port for _, port, _ in own]
-    theirs = set()
+    ports_of_culprit = set()
     for number in range(int(context.exchange(len(ports))[culprit])):
-        theirs.add(context.exchange(ports[number] if context.rank == culprit else 0.0)[culprit])
-    return [fd for fd, port, other in own if (port if context.rank == culprit else other) in theirs]
+        ports_of_culprit.add(context.exchange(ports[number] if context.rank == culprit else 0.0)[culprit])
+    return [fd for fd, port, other in own if (port if context.rank == culprit else other) in ports_of_culprit]
 
 
 def _fail(sums: _Sums, rank_fault: RankFault, seconds: float) -> Iterator[Report]:
@@ -177,7 +177,7 @@ def _trigger_fault(sums: _Sums, rank_fault: RankFault, connections: list[int], *
                     yield Returned(wrong)
     except Exception as problem:  # noqa: BLE001 - whatever it raises is what the stack lets the rank know
         error = problem
-        yield Noticed(context.clock(), _words(problem))
+        yield Noticed(context.clock(), _error_text(problem))
     yield LastCall(_last_call(context, rank_fault))
     if rank_fault.is_mismatch and (error is None or rank_fault.guard is Guard.DETAIL):
         # Nothing is lost: all ranks are there, and nothing is under way. The group should go on. A rank that its library
@@ -188,7 +188,7 @@ def _trigger_fault(sums: _Sums, rank_fault: RankFault, connections: list[int], *
             try:
                 yield Usable(sums.run(_SMALL) == 0)
             except Exception as problem:  # noqa: BLE001
-                yield Usable(works=False, words=_words(problem))
+                yield Usable(works=False, message=_error_text(problem))
 
 
 def _sum_through_fault(sums: _Sums, rank_fault: RankFault, connections: list[int], wrong: int) -> Iterator[Report]:
@@ -219,7 +219,7 @@ def _sum_through_fault(sums: _Sums, rank_fault: RankFault, connections: list[int
             tuple((one.local_port, one.remote_port, one.retransmissions, one.round_trip_s) for one in every)
         )
     except Exception as problem:  # noqa: BLE001
-        yield Noticed(context.clock(), _words(problem))
+        yield Noticed(context.clock(), _error_text(problem))
 
 
 def _last_call(context: RankContext, rank_fault: RankFault) -> Json | None:
@@ -256,5 +256,5 @@ def _leave_group() -> None:
         traceback.print_exc()
 
 
-def _words(problem: BaseException) -> str:
+def _error_text(problem: BaseException) -> str:
     return f"{type(problem).__name__}: {' '.join(str(problem).split())}"[:900]

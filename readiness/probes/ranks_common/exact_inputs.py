@@ -110,12 +110,12 @@ class Inputs:
 
         Every rank makes the inputs of all ranks: drawing each of them anew would take most of the check's time.
         """
-        room = max(_POOL, 2 * numel)
-        key = self.context.accelerator.seed, lowest, most, room
+        pool_size = max(_POOL, 2 * numel)
+        key = self.context.accelerator.seed, lowest, most, pool_size
         if key not in _POOLS:
             pool = self.context.accelerator.generator("collectives", "pool", *key)
-            _POOLS[key] = torch.randint(lowest, most + 1, (room,), generator=pool)
-        place = int(torch.randint(0, room - numel + 1, (), generator=generator))
+            _POOLS[key] = torch.randint(lowest, most + 1, (pool_size,), generator=pool)
+        place = int(torch.randint(0, pool_size - numel + 1, (), generator=generator))
         return _POOLS[key][place : place + numel].clone()
 
     def generator(self, *labels: object) -> torch.Generator:

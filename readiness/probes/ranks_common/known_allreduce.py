@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from readiness.distributed.types import RankContext
 from readiness.probes.ranks_common.exact_inputs import Inputs, exact_sum
-from readiness.probes.ranks_common.process_groups import Team
+from readiness.probes.ranks_common.process_groups import Subgroup
 from readiness.probes.ranks_common.tensor_diff import TensorDiff, difference
 
 
@@ -29,13 +29,17 @@ def known_sum(context: RankContext, parts: Mapping[int, torch.Tensor]) -> KnownS
 
 
 def known_sums(
-    context: RankContext, dtype: torch.dtype, size: int, turn: int, teams: Iterable[Team]
-) -> dict[Team, KnownSum]:
+    context: RankContext, dtype: torch.dtype, size: int, turn: int, subgroups: Iterable[Subgroup]
+) -> dict[Subgroup, KnownSum]:
     """For each team of which this rank is one the known sum of its parts, which are drawn anew for each turn."""
     inputs = Inputs(context, "all_reduce", dtype, size, turn)
     every = inputs.all_values(size, summed=True)
     part = every[context.rank].to(context.device)
-    return {team: KnownSum(part, exact_sum(every[rank] for rank in team)) for team in teams if context.rank in team}
+    return {
+        subgroup: KnownSum(part, exact_sum(every[rank] for rank in subgroup))
+        for subgroup in subgroups
+        if context.rank in subgroup
+    }
 
 
 class KnownAllReduce:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from readiness.datamodel import Labels, Measurement, Row, Yield
 from readiness.distributed.types import LONGEST_ABOUT, Failure, Placement, RanksOutcome
-from readiness.probes.ranks_common.process_groups import Team
+from readiness.probes.ranks_common.process_groups import Subgroup
 from readiness.probes.ranks_common.tensor_diff import Unsupported
 
 
@@ -27,7 +27,7 @@ def completion(outcome: RanksOutcome, placement: Placement, labels: Labels | Non
             "reason": failure.reason,
             "log": failure.log,
         })  # fmt: skip
-    about = None if failure is None else _blame(failure, placement)
+    about = None if failure is None else _describe_culprits(failure, placement)
     yield Measurement("completed", int(failure is None), placement.labels if labels is None else labels, about=about)
 
 
@@ -39,12 +39,12 @@ def culprits(failure: Failure, placement: Placement) -> dict[str, str | None]:
     }
 
 
-def _blame(failure: Failure, placement: Placement) -> str:
+def _describe_culprits(failure: Failure, placement: Placement) -> str:
     who = f"caused by {placement.name(*failure.culprits)}: " if failure.culprits else ""
     return f"{who}{failure.reason}"[:LONGEST_ABOUT]
 
 
-def pair_matrix(placement: Placement, rates: Mapping[Team, float], what: str, unit: str) -> Iterator[Row]:
+def pair_matrix(placement: Placement, rates: Mapping[Subgroup, float], what: str, unit: str) -> Iterator[Row]:
     """A row of shape `pairs/1`: a figure for each pair of chips,
     None where there is none; nothing where chips are shared.
     """

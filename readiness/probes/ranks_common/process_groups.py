@@ -7,7 +7,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-Team = tuple[int, ...]
+Subgroup = tuple[int, ...]
 
 #: Pairings of all ranks for sums by two; with four ranks these are all the pairs there are.
 PAIRINGS = 3
@@ -15,10 +15,10 @@ PAIRINGS = 3
 MOST_PAIRS = 28
 
 
-def pairings(world_size: int) -> list[list[Team]]:
+def pairings(world_size: int) -> list[list[Subgroup]]:
     """Rounds in which every rank meets another one, and at the end has met all; with an odd number one rank rests."""
     ranks: list[int | None] = [*range(world_size), *([None] if world_size % 2 else [])]
-    rounds: list[list[Team]] = []
+    rounds: list[list[Subgroup]] = []
     for _ in range(len(ranks) - 1):
         opposite = zip(ranks[: len(ranks) // 2], reversed(ranks[len(ranks) // 2 :]), strict=True)
         rounds.append([(min(a, b), max(a, b)) for a, b in opposite if a is not None and b is not None])
@@ -26,20 +26,22 @@ def pairings(world_size: int) -> list[list[Team]]:
     return rounds
 
 
-def pairs(world_size: int) -> list[Team]:
+def pairs(world_size: int) -> list[Subgroup]:
     """All pairs; of many ranks so many pairs that all ranks take part about equally often."""
-    every: list[Team] = sorted(combinations(range(world_size), 2))
+    every: list[Subgroup] = sorted(combinations(range(world_size), 2))
     return every if len(every) <= MOST_PAIRS else list(chain(*pairings(world_size)))[:MOST_PAIRS]
 
 
-def rounds(world_size: int) -> list[list[Team]]:
+def rounds(world_size: int) -> list[list[Subgroup]]:
     """The teams for sums, round by round: some pairings, then all ranks together."""
     everyone = tuple(range(world_size))
     return [*pairings(world_size)[:PAIRINGS], *([[everyone]] if world_size > 2 else [])]
 
 
-def groups(world_size: int) -> dict[Team, Any]:
+def groups(world_size: int) -> dict[Subgroup, Any]:
     """A process group for each rank by itself and for each team of the rounds; None, the default group, for all."""
     everyone = tuple(range(world_size))
-    teams = [*((rank,) for rank in everyone), *(team for teams in rounds(world_size) for team in teams)]
-    return {team: None if team == everyone else dist.new_group(list(team)) for team in dict.fromkeys(teams)}
+    subgroups = [*((rank,) for rank in everyone), *(subgroup for subgroups in rounds(world_size) for subgroup in subgroups)]
+    return {
+        subgroup: None if subgroup == everyone else dist.new_group(list(subgroup)) for subgroup in dict.fromkeys(subgroups)
+    }

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from readiness.datamodel import Labels, Measurement, Row, Yield
 from readiness.distributed.types import LONGEST_ABOUT, Placement, RanksOutcome
 from readiness.probes.ranks_common.measurements import relative_difference
-from readiness.probes.recovery.rank import DATA_PARALLEL, BrokenCheckpoint, Loaded, Saving, State, Stepped
+from readiness.probes.recovery.rank import DATA_PARALLEL, BrokenCheckpoint, Loaded, SaveStarted, State, Stepped
 
 #: How much further than two uninterrupted runs from each other a resumed one may be where they are not alike.
 _SLACK = 10.0
@@ -48,8 +48,8 @@ def resumed(run: Resumed, placement: Placement) -> Iterator[Yield]:
     noise = 0.0 if run.again is None else max(_apart(run.straight, run.again), 0.0)
     if noise and math.isfinite(noise):  # the device's own runs are not alike: only what is far beyond that counts
         found = {
-            name: (words, distance)
-            for name, (words, distance) in found.items()
+            name: (difference, distance)
+            for name, (difference, distance) in found.items()
             if distance > _SLACK * noise or not math.isfinite(distance)
         }
     compared = sum(len(_losses(outcome)) for outcome in run.outcomes) * len(placement.ranks)
@@ -58,7 +58,7 @@ def resumed(run: Resumed, placement: Placement) -> Iterator[Yield]:
         "mode": run.mode,
         "resumed_from": loaded,
         "compared": compared,
-        "differing": {name: words for name, (words, _) in found.items()},
+        "differing": {name: difference for name, (difference, _) in found.items()},
         "two_uninterrupted_runs_differ_by": noise,
     })  # fmt: skip
     first = next(iter(found.items()), None)
@@ -86,9 +86,9 @@ def differences(run: Resumed) -> dict[str, tuple[str, float]]:
         for outcome in run.outcomes:
             for step, loss in _losses(outcome, rank).items():
                 if loss != wanted[step]:  # NaN differs from itself, and so it should
-                    words = f"is {loss:.9g} instead of {wanted[step]:.9g}"
+                    difference = f"is {loss:.9g} instead of {wanted[step]:.9g}"
                     distance = relative_difference(loss, wanted[step])
-                    found.setdefault(f"loss of step {step} on rank {rank}", (words, distance))
+                    found.setdefault(f"loss of step {step} on rank {rank}", (difference, distance))
     return found
 
 
@@ -110,7 +110,7 @@ def _state(mode: str, outcomes: tuple[RanksOutcome, ...], placement: Placement, 
     for outcome in outcomes:
         for rank, reports in enumerate(outcome.reports):
             for report in reports:
-                if isinstance(report, Saving):
+                if isinstance(report, SaveStarted):
                     saved.setdefault(report.step, {})[rank] = report.state
                 elif isinstance(report, Loaded):
                     loaded.add(report.step)
@@ -119,15 +119,17 @@ def _state(mode: str, outcomes: tuple[RanksOutcome, ...], placement: Placement, 
                         compared += len(wanted)
                         found += [f"{name} on {placement.name(rank)}" for name in _wrong(report.state, wanted)]
     if compared:
-        unlike = _unlike({step: saved[step] for step in sorted(loaded & saved.keys())}, placement) if found else None
-        yield _mismatches(found, compared, labels, mode, unlike)
+        replica_mismatch = (
+            _replica_mismatch({step: saved[step] for step in sorted(loaded & saved.keys())}, placement) if found else None
+        )
+        yield _mismatches(found, compared, labels, mode, replica_mismatch)
 
 
 def _wrong(state: State, wanted: State) -> list[str]:
     return [name for name, digest in wanted.items() if state.get(name) != digest]
 
 
-def _unlike(saved: Mapping[int, Mapping[int, State]], placement: Placement) -> str | None:
+def _replica_mismatch(saved: Mapping[int, Mapping[int, State]], placement: Placement) -> str | None:
     """In words, whose replica was not like the others' when it was saved: no checkpoint can bring back both."""
     for step, by_rank in saved.items():
         digests = {rank: tuple(sorted(state.items())) for rank, state in by_rank.items()}
@@ -154,8 +156,8 @@ def broken(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     for what, reports in kinds.items():
         accepted = [rank for rank, report in enumerate(reports) if not report.refused]
         wrong = sorted({name for report in reports for name in report.wrong})
-        words = next((report.words for report in reports if report.refused), None)
-        yield Row({"checkpoint": what, "taken_by_ranks": accepted, "wrong_tensors": wrong[:20], "words": words})
+        difference = next((report.error for report in reports if report.refused), None)
+        yield Row({"checkpoint": what, "taken_by_ranks": accepted, "wrong_tensors": wrong[:20], "words": difference})
         about = None
         if accepted:
             lost = f"{len(wrong)} tensors wrong, {wrong[0]} the first" if wrong else "all tensors as they were saved"
@@ -189,7 +191,7 @@ def left_out(mode: str, reason: str) -> Row:
 
 def saved_state(outcome: RanksOutcome, step: int) -> list[State]:
     """The digests of every tensor when this step was saved, by rank."""
-    return [report.state for _, report in outcome.of(Saving) if report.step == step]
+    return [report.state for _, report in outcome.of(SaveStarted) if report.step == step]
 
 
 def _losses(outcome: RanksOutcome, rank: int = 0) -> dict[int, float]:

@@ -22,8 +22,8 @@ from readiness.probes.recovery.rank import DATA_PARALLEL, FULLY_SHARDED, BrokenS
 
 #: Two saves, a death after the second, a death within the third; then some steps more, on as many ranks and on fewer.
 SAVE_EVERY = 8
-DIES_AT = 20
-DIES_SAVING_AT = 24
+KILL_AT_STEP = 20
+KILL_DURING_SAVE_AT_STEP = 24
 #: More than twenty steps, so that a defect which begins with the twentieth collective shows itself.
 STEPS = 26
 
@@ -71,10 +71,13 @@ class RecoveryRun:
         yield Note("training without interruption")
         straight = self._train(self.placement, self._new_folder("straight"), STEPS, save_every=0)
         yield Note("a rank is killed")
-        outcomes = [self._dies(saved, DIES_AT, saving=False), self._dies(saved, DIES_SAVING_AT, saving=True)]
-        cut_short = self._kept_aside(saved / str(DIES_SAVING_AT))
+        outcomes = [
+            self._train_until_killed(saved, KILL_AT_STEP, during_save=False),
+            self._train_until_killed(saved, KILL_DURING_SAVE_AT_STEP, during_save=True),
+        ]
+        cut_short = self._kept_aside(saved / str(KILL_DURING_SAVE_AT_STEP))
         yield Note("training goes on")
-        outcomes.append(self._train(self.placement, saved, DIES_SAVING_AT))
+        outcomes.append(self._train(self.placement, saved, KILL_DURING_SAVE_AT_STEP))
         resumed = Resumed(straight, tuple(outcomes), tuple(self.deaths), None)
         if measurements.differences(resumed):  # do two uninterrupted runs agree at all?
             again = self._train(self.placement, self._new_folder("again"), STEPS, save_every=0)
@@ -133,11 +136,11 @@ class RecoveryRun:
         outcome = self._train(fewer, saved, steps, mode=FULLY_SHARDED, save_every=0)
         yield from measurements.resharded(Reloaded(FULLY_SHARDED, straight, outcome, straight), self.placement, fewer)
 
-    def _dies(self, folder: Path, at: int, *, saving: bool) -> RanksOutcome:
+    def _train_until_killed(self, folder: Path, at: int, *, during_save: bool) -> RanksOutcome:
         """Train in a group in which one rank is killed at this step; it alone must have been the first to go."""
         seed = zlib.crc32(f"{self.accelerator.seed}/{at}".encode())
         rank = seed % len(self.placement.ranks)
-        settings = Settings(folder, at, SAVE_EVERY, DATA_PARALLEL, self.parts, Kill(rank, at, saving))
+        settings = Settings(folder, at, SAVE_EVERY, DATA_PARALLEL, self.parts, Kill(rank, at, during_save))
         outcome = self._run(recovery_rank.rank_main, self.placement, settings)
         failure = outcome.failure
         killed = [report.at for own, report in outcome.of(Killed) if own == rank]

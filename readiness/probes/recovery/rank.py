@@ -32,7 +32,7 @@ from readiness.probes.ranks_common.tensor_diff import digest
 
 DATA_PARALLEL, FULLY_SHARDED = "data parallel", "fully sharded"
 #: What may have become of a checkpoint: its making was cut short, or its files suffered later.
-CUT_SHORT, TRUNCATED, MISSING, ALTERED = "killed while saving", "file cut short", "file missing", "bytes altered"
+CUT_SHORT, TRUNCATED, MISSING, CORRUPTED = "killed while saving", "file cut short", "file missing", "bytes altered"
 
 #: Digests of every tensor of model and optimizer, by name.
 State = dict[str, str]
@@ -44,7 +44,7 @@ class Kill:
 
     rank: int
     step: int
-    saving: bool
+    during_save: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Stepped(Report):
 
 
 @dataclass(frozen=True, slots=True)
-class Saving(Report):
+class SaveStarted(Report):
     """A checkpoint is about to be saved, with this state."""
 
     step: int
@@ -108,7 +108,7 @@ class BrokenCheckpoint(Report):
 
     broken: str
     refused: bool
-    words: str | None = None
+    error: str | None = None
     wrong: tuple[str, ...] = ()
 
 
@@ -128,18 +128,18 @@ def _train(context: RankContext[Settings]) -> Iterator[Report]:
         yield Loaded(first, run.state(), context.clock())
     kill = settings.kill if settings.kill is not None and settings.kill.rank == context.rank else None
     for number in range(first + 1, settings.steps + 1):
-        dies = kill is not None and kill.step == number
-        if dies and kill is not None and not kill.saving:
+        kill_here = kill is not None and kill.step == number
+        if kill_here and kill is not None and not kill.during_save:
             run.forward(number)
             yield Killed(context.clock())
             os.kill(os.getpid(), signal.SIGKILL)
         yield Stepped(number, run.step(number), context.clock())
         if settings.save_every and number % settings.save_every == 0:
-            yield Saving(number, run.state())
-            if dies:
+            yield SaveStarted(number, run.state())
+            if kill_here:
                 yield Killed(context.clock())
             with context.step(f"saving step {number}"):
-                run.save(settings.folder / str(number), dies=dies)
+                run.save(settings.folder / str(number), kill_here=kill_here)
 
 
 def load_broken(context: RankContext[BrokenSettings]) -> Iterator[BrokenCheckpoint]:
@@ -151,7 +151,7 @@ def load_broken(context: RankContext[BrokenSettings]) -> Iterator[BrokenCheckpoi
             with context.step(f"loading a checkpoint: {what}"):
                 run.load(folder)
         except (Exception, CheckpointException) as problem:  # noqa: BLE001 - whatever it raises is a refusal
-            yield BrokenCheckpoint(what, refused=True, words=describe(problem)[:300])
+            yield BrokenCheckpoint(what, refused=True, error=describe(problem)[:300])
         else:
             after = run.state()
             wrong = tuple(name for name, wanted in settings.state.items() if after.get(name) != wanted)
@@ -173,7 +173,7 @@ def break_copies(folder: Path, into: Path) -> dict[str, Path]:
     stored = FileSystemReader(folder).read_metadata().storage_data.values()
     largest = max(stored, key=lambda info: (int(info.length), str(info.relative_path)))
     made = {}
-    for what in (TRUNCATED, MISSING, ALTERED):
+    for what in (TRUNCATED, MISSING, CORRUPTED):
         copy = into / what.replace(" ", "-")
         shutil.copytree(folder, copy)
         file = copy / largest.relative_path
@@ -217,10 +217,10 @@ class _Run:
 
     def forward(self, number: int) -> torch.Tensor:
         """The loss of this rank's part of the batch, which each step takes anew in another order of its positions."""
-        mine = self.tokens.roll(number, dims=1)[self.context.rank :: self.context.world_size].to(self.context.device)
+        own_batch = self.tokens.roll(number, dims=1)[self.context.rank :: self.context.world_size].to(self.context.device)
         with self.context.step(f"forward of step {number}"):
             self.optimizer.zero_grad()
-            found = loss(self.model(mine[:, :-1]), mine[:, 1:])
+            found = loss(self.model(own_batch[:, :-1]), own_batch[:, 1:])
             self.context.accelerator.synchronize()
         return found
 
@@ -235,9 +235,9 @@ class _Run:
             self.context.accelerator.synchronize()
             return float(found.detach())
 
-    def save(self, folder: Path, *, dies: bool = False) -> None:
-        """Save model and optimizer with all ranks; a rank that `dies` does so with half of its data on the disk."""
-        writer = (_DyingWriter if dies else FileSystemWriter)(folder)
+    def save(self, folder: Path, *, kill_here: bool = False) -> None:
+        """Save model and optimizer with all ranks; a rank that `kill_here` does so with half of its data on the disk."""
+        writer = (_KillingWriter if kill_here else FileSystemWriter)(folder)
         save(self._state_dict(), storage_writer=writer)
 
     def load(self, folder: Path) -> None:
@@ -260,7 +260,7 @@ class _Run:
         return found
 
 
-class _DyingWriter(FileSystemWriter):
+class _KillingWriter(FileSystemWriter):
     """Writer whose process is killed when its data are written by half, while the others' are or are not."""
 
     def write_data(self, plan: Any, planner: Any) -> Any:

@@ -9,7 +9,7 @@ import torch
 from readiness.distributed.types import RankContext
 from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.probes.ranks_common.known_allreduce import KnownSum, known_allreduce, known_sums
-from readiness.probes.ranks_common.process_groups import Team, groups, rounds
+from readiness.probes.ranks_common.process_groups import Subgroup, groups, rounds
 from readiness.probes.soak.reports import Settings, SoakFault
 
 #: Elements of the sums that each team makes in a round, in each dtype.
@@ -37,26 +37,26 @@ class AllReduceRounds:
     def _of_dtype(self, dtype: str, number: int) -> Iterator[SoakFault]:
         plan = rounds(self.context.world_size) if self.context.world_size > 1 else [[(0,)]]
         turn = self.context.settings.turn % len(plan)
-        every = [team for teams in plan for team in teams]
+        every = [subgroup for subgroups in plan for subgroup in subgroups]
         sums = {size: known_sums(self.context, getattr(torch, dtype), size, number, every) for size in SIZES}
-        for teams in plan[turn:] + plan[:turn]:
+        for subgroups in plan[turn:] + plan[:turn]:
             self.context.exchange()
-            team = next((team for team in teams if self.context.rank in team), None)
+            subgroup = next((subgroup for subgroup in subgroups if self.context.rank in subgroup), None)
             for size in SIZES:
-                if team is None or dtype in self._refused:
+                if subgroup is None or dtype in self._refused:
                     with self.context.step("resting"):
                         continue
-                yield from self._sum(team, dtype, sums[size][team])
+                yield from self._sum(subgroup, dtype, sums[size][subgroup])
 
-    def _sum(self, team: Team, dtype: str, known: KnownSum) -> Iterator[SoakFault]:
+    def _sum(self, subgroup: Subgroup, dtype: str, known: KnownSum) -> Iterator[SoakFault]:
         self.number += 1
-        ranks = ", ".join(map(str, team))
+        ranks = ", ".join(map(str, subgroup))
         name = f"all_reduce number {self.number}, {known.expected.numel()} x {dtype}, of ranks {ranks}"
         with self.context.step(name), unsupported_as_reason() as refusal:
-            wrong = known_allreduce(self.context, known, self.groups[team])
+            wrong = known_allreduce(self.context, known, self.groups[subgroup])
         if refusal.reason:
             self._refused.add(dtype)  # which types the library takes is measured by multichip.collectives
         elif wrong is not None:
             count = "one wrong element, at" if wrong.wrong == 1 else f"{wrong.wrong} wrong elements, the first at"
             what = f"{name}: {count} {wrong.index}: {wrong.found:g} for {wrong.expected:g}"
-            yield SoakFault("wrong sum", what, team)
+            yield SoakFault("wrong sum", what, subgroup)

@@ -101,8 +101,8 @@ def _bounds(totals: SoakTotals, bounds: FaultBounds, labels: Labels) -> Iterator
     if totals.recoveries_s:
         slowest = max(totals.recoveries_s)
         yield Measurement("recovery_s", slowest, labels, samples=len(totals.recoveries_s))
-    if pace := _pace_kept(totals):
-        yield Measurement("pace_kept", pace, labels, samples=len(totals.samples))
+    if speed := _speed_kept(totals):
+        yield Measurement("pace_kept", speed, labels, samples=len(totals.samples))
 
 
 def _compared_share(totals: SoakTotals) -> float:
@@ -110,7 +110,7 @@ def _compared_share(totals: SoakTotals) -> float:
     return (totals.operations - totals.uncompared + (not totals.unrepeatable)) / (totals.operations + 1)
 
 
-def _pace_kept(totals: SoakTotals) -> float | None:
+def _speed_kept(totals: SoakTotals) -> float | None:
     """The best pace of the last quarter of the samples over the best of the first; None with too few of them.
 
     Of the work that is the same in every round, and of the operations, of which as many are done as there is time for: the

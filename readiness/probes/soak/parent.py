@@ -192,7 +192,7 @@ class Soak:
             if first.cause == "recomputation" and len(replicas) > 1:
                 continue  # one and the same fault, reported above with its rank
             ranks = sorted({rank for rank, _ in seen})
-            taking_part = list(reports) if first.team is None else first.team
+            taking_part = list(reports) if first.subgroup is None else first.subgroup
             yield first.cause, first.what, ranks if len(ranks) < len(taking_part) else sorted(taking_part)
 
     def _fault(self, cause: str, what: str, ranks: Sequence[int]) -> None:

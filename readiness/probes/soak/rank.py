@@ -60,8 +60,8 @@ class SoakTraining:
 
         Where it may only warn it leaves attention as it is, and training would differ from time to time on sound chips.
         """
-        alone = SingleDevice(build(self.context.accelerator.generator("soak", "probe"), self.shape).to(self.context.device))
-        return obeys(lambda: [loss for loss in [alone.compute(self._tokens(0))] if loss is not None])
+        single = SingleDevice(build(self.context.accelerator.generator("soak", "probe"), self.shape).to(self.context.device))
+        return obeys(lambda: [loss for loss in [single.compute(self._tokens(0))] if loss is not None])
 
     def warm_up(self) -> None:
         """Make two passes whose gradients are thrown away.

@@ -25,11 +25,11 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class SoakFault:
-    """One fault that a rank saw in a round; `team` are the ranks of a sum, None for what concerns all."""
+    """One fault that a rank saw in a round; `subgroup` are the ranks of a sum, None for what concerns all."""
 
     cause: str
     what: str
-    team: tuple[int, ...] | None = None
+    subgroup: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

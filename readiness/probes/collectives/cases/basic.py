@@ -27,8 +27,8 @@ def _reduce(inputs: Inputs, combine: str) -> Iterator[Case]:
     yield _all_reduce(every[inputs.context.rank], expected.to(inputs.dtype), operator)
 
 
-def _all_reduce(mine: torch.Tensor, expected: torch.Tensor, operator: object) -> Case:
-    return Case(mine, expected, lambda _, out: dist.all_reduce(out, op=operator), in_place=True, function="all_reduce")
+def _all_reduce(own_input: torch.Tensor, expected: torch.Tensor, operator: object) -> Case:
+    return Case(own_input, expected, lambda _, out: dist.all_reduce(out, op=operator), in_place=True, function="all_reduce")
 
 
 def _product(inputs: Inputs) -> Iterator[Case]:
@@ -52,8 +52,8 @@ def _average(inputs: Inputs) -> Iterator[Case]:
     It may divide the sum, or each input, or multiply each by the number's reciprocal, which NCCL and RCCL do: that is
     rounded unless it is a power of two, and only such parts are taken as come out right all the same.
     """
-    for mine, expected in _averaged(inputs, inputs.size):
-        yield _all_reduce(mine, expected, dist.ReduceOp.AVG)
+    for own_input, expected in _averaged(inputs, inputs.size):
+        yield _all_reduce(own_input, expected, dist.ReduceOp.AVG)
 
 
 def _averaged(inputs: Inputs, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -69,8 +69,8 @@ def _averaged(inputs: Inputs, size: int) -> Iterator[tuple[torch.Tensor, torch.T
         every.append(drawn * inputs.some_ranks(rank, size, at_once) * _survives(drawn, world_size, inputs.dtype))
     if size > 1 and not any(parts.any() for parts in every):
         return  # with so many ranks no part but 0 survives in this type: zeros would prove nothing
-    mine = (every[inputs.context.rank] * world_size).to(inputs.dtype)
-    yield mine, torch.stack(every).sum(0).to(inputs.dtype)
+    own_input = (every[inputs.context.rank] * world_size).to(inputs.dtype)
+    yield own_input, torch.stack(every).sum(0).to(inputs.dtype)
 
 
 def _survives(parts: torch.Tensor, world_size: int, dtype: torch.dtype) -> torch.Tensor:
@@ -134,9 +134,9 @@ def _reduce_scatter_list(inputs: Inputs) -> Iterator[Case]:
 def _reduce_scatter_avg(inputs: Inputs) -> Iterator[Case]:
     """The mean by which fully sharded training averages its gradients."""
     rank, size, scatter = inputs.context.rank, inputs.part_size, reduce_scatter_single()
-    for mine, expected in _averaged(inputs, inputs.context.world_size * size):
+    for own_input, expected in _averaged(inputs, inputs.context.world_size * size):
         part = expected[rank * size : (rank + 1) * size]
-        yield Case(mine, part, lambda source, out: scatter(out, source, op=dist.ReduceOp.AVG))
+        yield Case(own_input, part, lambda source, out: scatter(out, source, op=dist.ReduceOp.AVG))
 
 
 def _reduce_scatter_list_uneven_avg(inputs: Inputs) -> Iterator[Case]:
@@ -146,8 +146,8 @@ def _reduce_scatter_list_uneven_avg(inputs: Inputs) -> Iterator[Case]:
     def call(source: torch.Tensor, out: torch.Tensor) -> None:
         dist.reduce_scatter(out, list(torch.split_with_sizes(source, sizes)), op=dist.ReduceOp.AVG)
 
-    for mine, expected in _averaged(inputs, sum(sizes)):
-        yield Case(mine, torch.split_with_sizes(expected, sizes)[inputs.context.rank], call)
+    for own_input, expected in _averaged(inputs, sum(sizes)):
+        yield Case(own_input, torch.split_with_sizes(expected, sizes)[inputs.context.rank], call)
 
 
 def _reduce_scatter_max(inputs: Inputs) -> Iterator[Case]:

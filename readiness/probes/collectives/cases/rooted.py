@@ -21,8 +21,8 @@ def _roots(inputs: Inputs) -> Iterator[int]:
 
 def _broadcast(inputs: Inputs) -> Iterator[Case]:
     for root in _roots(inputs):
-        mine = inputs.values(inputs.context.rank, inputs.size, root)
-        yield Case(mine, inputs.values(root, inputs.size, root), _broadcast_from(root), in_place=True)
+        own_input = inputs.values(inputs.context.rank, inputs.size, root)
+        yield Case(own_input, inputs.values(root, inputs.size, root), _broadcast_from(root), in_place=True)
 
 
 def _broadcast_from(root: int) -> Callable[[torch.Tensor, torch.Tensor], object]:

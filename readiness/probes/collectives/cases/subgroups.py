@@ -13,15 +13,15 @@ import torch
 import torch.distributed as dist
 
 from readiness.probes.ranks_common.exact_inputs import Case, Inputs, exact_sum
-from readiness.probes.ranks_common.process_groups import Team
+from readiness.probes.ranks_common.process_groups import Subgroup
 
-Groups = Mapping[tuple[str, Team], Any]
+Groups = Mapping[tuple[str, Subgroup], Any]
 
 #: Sums under way at once, waited for in the reverse order.
 IN_FLIGHT = 5
 
 
-def teams(kind: str, world_size: int) -> list[Team]:
+def subgroups_of(kind: str, world_size: int) -> list[Subgroup]:
     """The groups of one kind; none where there are too few ranks for another one than all together."""
     everyone = tuple(range(world_size))
     middle = world_size // 2
@@ -43,18 +43,18 @@ KINDS = ("pairs", "halves", "overlapping", "communicators")
 
 def make_groups(world_size: int) -> Groups:
     """Make all groups, in the same order on every rank, as torch.distributed needs it. The default one counts as first."""
-    made: dict[tuple[str, Team], Any] = {}
+    made: dict[tuple[str, Subgroup], Any] = {}
     for kind in KINDS:
-        for number, team in enumerate(teams(kind, world_size)):
+        for number, subgroup in enumerate(subgroups_of(kind, world_size)):
             if kind == "communicators" and number == 0:
-                made["default", team] = None
+                made["default", subgroup] = None
             else:
-                made[kind, team] = dist.new_group(list(team))
+                made[kind, subgroup] = dist.new_group(list(subgroup))
     return made
 
 
-def _handle(groups: Groups, kind: str, number: int, team: Team) -> Any:
-    return groups["default", team] if kind == "communicators" and number == 0 else groups[kind, team]
+def _handle(groups: Groups, kind: str, number: int, subgroup: Subgroup) -> Any:
+    return groups["default", subgroup] if kind == "communicators" and number == 0 else groups[kind, subgroup]
 
 
 def _sums(inputs: Inputs, kind: str) -> Iterator[Case]:
@@ -62,47 +62,49 @@ def _sums(inputs: Inputs, kind: str) -> Iterator[Case]:
     if not inputs.groups:
         return
     rank, size = inputs.context.rank, inputs.size
-    mine = [(n, team) for n, team in enumerate(teams(kind, inputs.context.world_size)) if rank in team]
-    if not mine:
+    own_subgroups = [
+        (n, subgroup) for n, subgroup in enumerate(subgroups_of(kind, inputs.context.world_size)) if rank in subgroup
+    ]
+    if not own_subgroups:
         return
-    sent = torch.cat([inputs.values(rank, size, number, summed=True) for number, _ in mine])
-    expected = torch.cat([_total(inputs, team, number) for number, team in mine])
-    handles = [_handle(inputs.groups, kind, number, team) for number, team in mine]
+    sent = torch.cat([inputs.values(rank, size, number, summed=True) for number, _ in own_subgroups])
+    expected = torch.cat([_total(inputs, subgroup, number) for number, subgroup in own_subgroups])
+    handles = [_handle(inputs.groups, kind, number, subgroup) for number, subgroup in own_subgroups]
 
     def call(_: torch.Tensor, out: torch.Tensor) -> None:
-        pieces = zip(out.tensor_split(len(mine)), handles, strict=True)
+        pieces = zip(out.tensor_split(len(own_subgroups)), handles, strict=True)
         _wait([dist.all_reduce(piece, group=group, async_op=True) for piece, group in pieces])
 
-    yield Case(sent, expected, call, in_place=True, function="all_reduce", calls=len(mine))
+    yield Case(sent, expected, call, in_place=True, function="all_reduce", calls=len(own_subgroups))
 
 
-def _total(inputs: Inputs, team: Sequence[int], number: int) -> torch.Tensor:
-    return exact_sum(inputs.values(rank, inputs.size, number, summed=True) for rank in team)
+def _total(inputs: Inputs, subgroup: Sequence[int], number: int) -> torch.Tensor:
+    return exact_sum(inputs.values(rank, inputs.size, number, summed=True) for rank in subgroup)
 
 
 def _gathers(inputs: Inputs, kind: str) -> Iterator[Case]:
     """all_gather within groups: parts in the order of the group's ranks."""
     rank = inputs.context.rank
-    team = next((team for team in teams(kind, inputs.context.world_size) if rank in team), None)
-    if team is None or not inputs.groups:
+    subgroup = next((subgroup for subgroup in subgroups_of(kind, inputs.context.world_size) if rank in subgroup), None)
+    if subgroup is None or not inputs.groups:
         return
     size = inputs.part_size
-    every = [inputs.values(other, size) for other in team]
-    group = inputs.groups[kind, team]
+    every = [inputs.values(other, size) for other in subgroup]
+    group = inputs.groups[kind, subgroup]
 
     def call(source: torch.Tensor, out: torch.Tensor) -> None:
-        dist.all_gather(list(out.tensor_split(len(team))), source, group=group)
+        dist.all_gather(list(out.tensor_split(len(subgroup))), source, group=group)
 
-    yield Case(every[team.index(rank)], torch.cat(every), call, function="all_gather")
+    yield Case(every[subgroup.index(rank)], torch.cat(every), call, function="all_gather")
 
 
 def _broadcasts(inputs: Inputs) -> Iterator[Case]:
     """From the last rank of each half, whose number in the group is another one than among all ranks."""
     rank = inputs.context.rank
-    team = next((team for team in teams("halves", inputs.context.world_size) if rank in team), None)
-    if team is None or not inputs.groups:
+    subgroup = next((subgroup for subgroup in subgroups_of("halves", inputs.context.world_size) if rank in subgroup), None)
+    if subgroup is None or not inputs.groups:
         return
-    group, root = inputs.groups["halves", team], team[-1]
+    group, root = inputs.groups["halves", subgroup], subgroup[-1]
     yield Case(
         inputs.values(rank, inputs.size),
         inputs.values(root, inputs.size),
@@ -138,8 +140,8 @@ def _mixed(inputs: Inputs) -> Iterator[Case]:
         one, whole = size, world_size * size
         sends = torch.split_with_sizes(source, [one, whole, one, one])
         outs = torch.split_with_sizes(out, [whole, whole, one, one])
-        for given, taken in ((sends[2], outs[2]), (sends[3], outs[3])):
-            taken.copy_(given)
+        for given, received in ((sends[2], outs[2]), (sends[3], outs[3])):
+            received.copy_(given)
         _wait(
             [
                 dist.all_gather(list(outs[0].tensor_split(world_size)), sends[0], async_op=True),

@@ -43,7 +43,7 @@ def tried(ranks: int) -> int:
     """How many operations there are for so many ranks: in smaller worlds some groups are all of them."""
     names = [name for name in basic.OPERATIONS if not name.endswith(tuple(subgroups.KINDS))]
     return len(names) + sum(
-        bool(subgroups.teams(kind, ranks)) for name in basic.OPERATIONS for kind in subgroups.KINDS if name.endswith(kind)
+        bool(subgroups.subgroups_of(kind, ranks)) for name in basic.OPERATIONS for kind in subgroups.KINDS if name.endswith(kind)
     )
 
 

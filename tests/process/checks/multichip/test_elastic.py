@@ -107,7 +107,7 @@ def test_a_job_that_never_failed_proves_nothing(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_job_that_finds_no_room_on_the_disk_proves_nothing_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    full = replace(job(True, done=False, code=1, fault_at=None), words="OSError: [Errno 28] No space left on device")
+    full = replace(job(True, done=False, code=1, fault_at=None), last_error="OSError: [Errno 28] No space left on device")
     with pytest.raises(OSError, match="No space left"):
         measured(monkeypatch, [full])
     monkeypatch.setattr(disk, "full", lambda folders: str(*folders))

@@ -351,10 +351,10 @@ def test_one_chip_that_ranks_cannot_share_cannot_tell(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("world_size", range(2, 18))
 def test_everybody_meets_everybody(world_size: int) -> None:
     rounds = pairings(world_size)
-    met = [pair for teams in rounds for pair in teams]
+    met = [pair for subgroups in rounds for pair in subgroups]
     assert len(met) == len(set(met)) == world_size * (world_size - 1) // 2
-    for teams in rounds:
-        busy = [rank for pair in teams for rank in pair]
+    for subgroups in rounds:
+        busy = [rank for pair in subgroups for rank in pair]
         assert len(busy) == len(set(busy)) >= world_size - 1
     taken = pairs(world_size)
     assert len(taken) == min(len(met), 28)

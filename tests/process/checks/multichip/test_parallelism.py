@@ -436,7 +436,7 @@ def test_of_two_that_differ_the_one_that_is_not_with_the_first_is_named() -> Non
         trace = TrainingTrace((1.0,), (0.5,), ({"all": digest},))
         report = RunReport(run, reference, trace, FinalParameters(0.0, "w", {"all": digest}))
         results.ended.setdefault(run, {})[rank] = report
-    results.alone[reference] = {rank: TrainingTrace((1.0,), (1.5,), ({},)) for rank in range(3)}
+    results.single_device[reference] = {rank: TrainingTrace((1.0,), (1.5,), ({},)) for rank in range(3)}
     results.host[reference] = TrainingTrace((1.0,), (1.5,), ({},))
     (found,) = [
         item

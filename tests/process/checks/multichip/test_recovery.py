@@ -139,7 +139,7 @@ def test_a_hang_while_saving_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         rank._Run,
         "save",
-        lambda run, folder, dies=False: support.hang() if run.context.rank == 0 else healthy(run, folder, dies=dies),
+        lambda run, folder, kill_here=False: support.hang() if run.context.rank == 0 else healthy(run, folder, kill_here=kill_here),
     )
     evidence = checked(patience_s=3.0)
     assert value(evidence, "completed") == 0
@@ -255,4 +255,4 @@ def test_nothing_is_left_when_the_tool_is_killed(expression: str, tmp_path: Path
 
 
 def test_the_plan_dies_twice_and_resumes_from_the_second_save() -> None:
-    assert 2 * parent.SAVE_EVERY < parent.DIES_AT < parent.DIES_SAVING_AT == 3 * parent.SAVE_EVERY < parent.STEPS
+    assert 2 * parent.SAVE_EVERY < parent.KILL_AT_STEP < parent.KILL_DURING_SAVE_AT_STEP == 3 * parent.SAVE_EVERY < parent.STEPS

@@ -24,7 +24,7 @@ def test_the_hosts_memory_keeps_what_is_written(seed: int) -> None:
 
 
 def test_a_flipped_bit_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = memory_fill.ask_too_much
+    honest = memory_fill.over_allocate
 
     def flip(accelerator: Any, size: int) -> Any:
         filled[-1].pieces[-1][-1] ^= 4
@@ -38,7 +38,7 @@ def test_a_flipped_bit_shows(monkeypatch: pytest.MonkeyPatch) -> None:
         return filled[-1]
 
     monkeypatch.setattr(memory_fill, "fill", kept)
-    monkeypatch.setattr(memory_fill, "ask_too_much", flip)
+    monkeypatch.setattr(memory_fill, "over_allocate", flip)
     assert value(run_check("driver.memory", **SETTINGS), "wrong_bytes") == 1
 
 

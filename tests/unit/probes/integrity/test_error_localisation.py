@@ -19,8 +19,8 @@ def everything(ranks: int) -> set[Observation]:
     looks = {Observation(kind, pair) for pair in pairs for kind in KINDS}
     looks |= {Observation("all_gather", (rank, rank)) for rank in range(ranks)}
     looks |= {Observation("compute", (rank,)) for rank in range(ranks)}
-    teams = [*itertools.combinations(range(ranks), 2), *([tuple(range(ranks))] if ranks > 2 else [])]
-    return looks | {Observation("all_reduce", team) for team in teams}
+    subgroups = [*itertools.combinations(range(ranks), 2), *([tuple(range(ranks))] if ranks > 2 else [])]
+    return looks | {Observation("all_reduce", subgroup) for subgroup in subgroups}
 
 
 def caused_by(culprit: Suspect, ranks: int) -> list[Observation]:
