@@ -197,18 +197,18 @@ def test_counters_are_read_again(plant: Plant, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("nccl", "asked", "share"),
+    ("nccl", "enabled", "share"),
     [
         ("2.30.3", "1", True), ("2.32.3", "1", True), ("2.30.3", None, False), ("2.30.3", "0", False), ("2.30.3", "", False),
         ("2.29.7", "1", False), (None, "1", False), ("unknown", "1", False),
     ],
 )  # fmt: skip
 def test_ranks_share_a_gpu_where_nccl_can_and_is_told_to(
-    nccl: str | None, queried: str | None, share: bool, monkeypatch: pytest.MonkeyPatch
+    nccl: str | None, enabled: str | None, share: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NCCL_MULTI_RANK_GPU_ENABLE", raising=False)
-    if queried is not None:
-        monkeypatch.setenv("NCCL_MULTI_RANK_GPU_ENABLE", queried)
+    if enabled is not None:
+        monkeypatch.setenv("NCCL_MULTI_RANK_GPU_ENABLE", enabled)
     facts = AcceleratorFacts("cuda:0", "cuda", 0, "cuda", "NVIDIA", "GPU", software={"nccl": nccl})
     assert Cuda().ranks_share(facts) is share
     assert Rocm().ranks_share(facts) is False

@@ -237,7 +237,7 @@ def test_what_is_left_out_is_counted_by_the_option_that_did_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "in_line", "said"), [("GB/s", 9.0, True), ("s", 6.0, True), ("1", 9.0, False), ("GB/s", 2.0, False), ("GB/s", None, False)]
+    ("unit", "in_line", "expected"), [("GB/s", 9.0, True), ("s", 6.0, True), ("1", 9.0, False), ("GB/s", 2.0, False), ("GB/s", None, False)]
 )
 def test_a_host_that_is_too_busy_to_time_is_told_of(
     unit: str, in_line: float | None, expected: bool, monkeypatch: pytest.MonkeyPatch

@@ -63,7 +63,7 @@ def test_a_device_that_is_well() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "fatal", "action"),
+    ("fields", "fatal", "action"),
     [
         ({"health": "Alarm", "fault_codes": [npu_smi.of_code("80E18005")]}, 2, "reset-device"),
         ({"health": "OK", "fault_codes": [npu_smi.of_code("80E18402")]}, 1, "replace"),
@@ -174,7 +174,7 @@ def test_where_neither_can_be_read_nothing_is_told() -> None:
 def test_counters_that_are_lost_under_load_are_no_zero() -> None:
     class Losing(ReportingStack):
         def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:
-            self.reads = getattr(self, "asked", 0) + 1
+            self.reads = getattr(self, "reads", 0) + 1
             return {"corrected": 0} if self.reads < 5 else None
 
     found = run_check("driver.under_load", fake(Losing(None)), seconds=0.6)

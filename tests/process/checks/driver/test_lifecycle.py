@@ -40,7 +40,7 @@ def _in_children(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> 
 
 
 @pytest.mark.parametrize(
-    ("act", "told"),
+    ("act", "message"),
     [
         (lambda: os.kill(os.getpid(), signal.SIGKILL), "SIGKILL"),
         (lambda: os._exit(0), "without an answer"),

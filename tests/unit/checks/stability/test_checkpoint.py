@@ -167,8 +167,8 @@ def test_too_few_saves_tell_nothing_of_memory() -> None:
     assert values(run_check("stability.checkpoint", saves=2), "memory_growth_bytes") == []
 
 
-@pytest.mark.parametrize(("noise", "told"), [(0.0, True), (1e-9, True), (0.3, False)])
-def test_runs_that_differ_as_much_as_training_moves_tell_nothing(noise: float, reason: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("noise", "is_reported"), [(0.0, True), (1e-9, True), (0.3, False)])
+def test_runs_that_differ_as_much_as_training_moves_tell_nothing(noise: float, is_reported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A resume that forgets the learning rate would pass beside them."""
     silu, draw = torch.nn.functional.silu, torch.Generator().manual_seed(1)
 
@@ -178,5 +178,5 @@ def test_runs_that_differ_as_much_as_training_moves_tell_nothing(noise: float, r
     monkeypatch.setattr(torch.nn.functional, "silu", noisy)
     evidence = run_check("stability.checkpoint", saves=3)
     (row,) = [row for row in evidence.rows if "repeats" in row]
-    assert (row["doubt"] is None) is reason
-    assert (values(evidence, "resume_mismatches") == [0]) is reason
+    assert (row["doubt"] is None) is is_reported
+    assert (values(evidence, "resume_mismatches") == [0]) is is_reported
