@@ -8,12 +8,13 @@ from typing import Any
 
 from readiness import rendering
 from readiness.comparison.machines import Cell, Comparison, Machine, Row, ranked
-from readiness.datamodel import Better, Use
+from readiness.datamodel import Better, Decision, Use
 from readiness.rendering import charts, html
 
 #: Pictures beyond these would be scrolled past.
 _MOST_CHARTS = 6
 _MOST_BARS = 24
+_ORDER = (Decision.READY, Decision.UNDETERMINED, Decision.NOT_READY)
 _BYTES = re.compile(r"\bbytes=(\d{1,15})(?:, )?")
 
 
@@ -25,6 +26,7 @@ def render(comparison: Comparison, version: str) -> str:
         simulated=any(machine.simulated for machine in comparison.machines),
         names=names,
         machines=[(machine.name, machine.device) for machine in comparison.machines],
+        profiles=list(dict.fromkeys(_profile(machine) for machine in comparison.machines)),
         warnings=comparison.warnings,
         answers=[_answer(comparison, use) for use in comparison.answers],
         bandwidth=list(_line_charts(comparison)),
@@ -38,9 +40,21 @@ def render(comparison: Comparison, version: str) -> str:
     )
 
 
+def _profile(machine: Machine) -> str:
+    name, title = machine.assessment.profile_name, machine.assessment.profile_title
+    return name if title in ("", name) else f"{name}: {title}"
+
+
+_TO = {Use.TRAINING: "To train", Use.INFERENCE: "To serve"}
+
+
 def _answer(comparison: Comparison, use: Use) -> dict[str, Any]:
+    standings = [(machine, machine.standings[use].decision) for machine in ranked(comparison.machines, use)]
+    ready = [machine.name for machine, decision in standings if decision is Decision.READY]
+    best = min((decision for _, decision in standings), key=_ORDER.index)
+    none = "none is shown to be ready" if best is Decision.UNDETERMINED else "none of these"
     return {
-        "use": use.value,
+        "use": use.value, "to": _TO[use], "choice": " or ".join(ready) or none, "style": html.STYLES[best],
         "sentences": comparison.answers[use],
         "machines": [_standing(machine, use) for machine in ranked(comparison.machines, use)],
     }

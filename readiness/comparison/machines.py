@@ -266,7 +266,11 @@ def _answers(machines: Sequence[Machine], use: Use) -> Iterator[str]:
         standing = machine.standings[use]
         assert standing.verdict is not None
         count = len(standing.verdict.blockers)
-        yield f"{machine.name} is not ready: {count} requirement{'s' if count != 1 else ''} that must hold {_do(count)} not."
+        why = f" {standing.reasons[0]}" if standing.reasons else ""
+        more = len(standing.reasons) + standing.further - 1
+        rest = f" ({more} more reason{'s' if more > 1 else ''} below)" if more > 0 else ""
+        unmet = f"{count} requirement{'s' if count != 1 else ''} that must hold {_do(count)} not"
+        yield f"{machine.name} is not ready: {unmet}.{why}{rest}"
 
 
 def _do(count: int) -> str:

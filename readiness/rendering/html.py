@@ -7,6 +7,8 @@ A page extends `page.html.jinja`; `parts.html.jinja` has macros for verdicts, ta
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -37,6 +39,7 @@ SIMULATED = "Simulated chips: a rehearsal, not a measurement of a product"
 def environment() -> Environment:
     """The one environment. Raises at once for a name that a template misspells."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
 
     made = Environment(
         loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -44,7 +47,12 @@ def environment() -> Environment:
     )  # fmt: skip
     made.filters.update(clean=clean, figure=figure, duration=duration, words=_breakable)
     made.tests["number"] = lambda value: isinstance(value, int | float) and not isinstance(value, bool)
-    made.globals.update(style_of=lambda word: STYLES.get(word, "none"), simulated_notice=SIMULATED)
+    script = (FOLDER / "tools.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    made.globals.update(
+        style_of=lambda word: STYLES.get(word, "none"), simulated_notice=SIMULATED,
+        tools_script=Markup(script), tools_digest=f"sha256-{digest}",  # noqa: S704 - ours; no other script may run
+    )  # fmt: skip
     return made
 
 

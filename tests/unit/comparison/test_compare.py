@@ -72,7 +72,7 @@ def test_the_answer_says_which_and_why() -> None:
     first, *others = comparison.answers[Use.TRAINING]
     assert first == "good is ready to train; no other is."
     assert others[0].startswith("unsure is undetermined")
-    assert others[1] == "bad is not ready: 1 requirement that must hold does not."
+    assert others[1].startswith("bad is not ready: 1 requirement that must hold does not. ")
     assert comparison.answers[Use.INFERENCE][0].startswith("good and bad are ready to serve; their points")
     standing = next(one for one in comparison.machines if one.name == "bad").standings[Use.TRAINING]
     assert standing.decision is Decision.NOT_READY
