@@ -33,6 +33,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
                 "Worst deviation of a linear layer and its gradients from float64, as a Frobenius norm over that of the "
                 "reference; infinite where NaN or infinity appear."
             ),
+            title="Autocast in {dtype} keeps the digits that it should",
             why="A result far from float64 in the precision of every training step trains another model.",
             remedy="Train in the full precision; report the row to the vendor.",
             action=Action.CONTACT_VENDOR,
