@@ -25,7 +25,7 @@ from tests.support import ranks as support
 from tests.support.multichip import Simulated, chips, machine
 from tests.support.simulator import defect
 
-SMALL: dict[str, Any] = {"repeats": 240, "rounds": 4, "block_mib": 0.25, "most_mib": 0.25, "interruption_s": 1.0}
+SMALL: dict[str, Any] = {"repeats": 120, "rounds": 4, "block_mib": 0.25, "most_mib": 0.25, "interruption_s": 1.0}
 
 
 def checked(accelerator: Accelerator | None = None, **settings: Any) -> Evidence:

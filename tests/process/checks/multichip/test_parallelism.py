@@ -6,6 +6,7 @@ import dataclasses
 import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.distributed import pipelining
 
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
-from readiness.datamodel import Evidence, Measurement, Status
+from readiness.datamodel import Evidence, Measurement, Requirement, Status
 from readiness.distributed import Placement
 from readiness.judging import judge
 from readiness.probes.parallelism import data_parallel, measurements, parent, strategies
@@ -52,17 +53,23 @@ def checked(accelerator: Accelerator | None = None, **settings: Any) -> Evidence
     return evidence
 
 
-def failed(evidence: Evidence) -> set[str]:
-    """The measures that break a limit of `general`, or of `qwen3-dense` for AdamW, which is as strict for eight chips."""
+@cache
+def demands() -> list[Requirement]:
+    """What `general` asks, and `qwen3-dense` for AdamW, which is as strict for eight chips."""
     general = profiles.load("general", checks())
     dense = [item for item in profiles.load("qwen3-dense", checks()).requirements if item.id.endswith("-adamw")]
     required = [item for item in general.requirements if item.check == "multichip.parallelism"]
     required += [dataclasses.replace(item, where={"optimizer": "adamw", "dtype": "float32"}) for item in dense]
     assert {item.measure for item in required} >= set(MEASURES)
     assert len(dense) == 2
+    return required
+
+
+def failed(evidence: Evidence) -> set[str]:
+    """The measures that break a limit of these profiles."""
     return {
         item.measure
-        for item in required
+        for item in demands()
         for measurement in evidence.measurements
         if judge.matches(measurement, item) and not judge.satisfies(measurement.value, item.limit)
     }
