@@ -17,7 +17,7 @@ from readiness.documents import files
 from readiness.documents.plain_json import Json
 from readiness.errors import BadFileError, UsageError
 from readiness.pack.contents import ENVELOPES, STATEMENT, TIMESTAMP_REPLY, dumped, sha256
-from readiness.pack.optional_imports import needs
+from readiness.pack.optional_imports import optional
 from readiness.rendering.text import clean
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ def _readable(place: str, what: str, remedy: str) -> Iterator[None]:
 
 def refuse_missing() -> None:
     """Raise UsageError, which names the extra, if it is not installed."""
-    with needs("timestamp", "--timestamp-request"):
+    with optional("timestamp", "--timestamp-request"):
         import rfc3161_client  # noqa: F401
 
 
 def request(statement: bytes) -> bytes:
     """Return the query for an authority, in DER; the same for the same statement. Raises UsageError without the extra."""
-    with needs("timestamp", "--timestamp-request"):
+    with optional("timestamp", "--timestamp-request"):
         from rfc3161_client import HashAlgorithm, TimestampRequestBuilder
     built = TimestampRequestBuilder().data(statement).hash_algorithm(HashAlgorithm.SHA256)
     return built.nonce(nonce=False).cert_request(cert_request=True).build().as_bytes()
@@ -78,7 +78,7 @@ def read(file: Path) -> bytes:
 
 
 def _response(content: bytes, place: str) -> TimeStampResponse:
-    with needs("timestamp", "a time stamp"):
+    with optional("timestamp", "a time stamp"):
         from rfc3161_client import decode_timestamp_response
     with _readable(place, "it is no reply of a time-stamping authority (RFC 3161, DER)", _HOW):
         response = decode_timestamp_response(content)
@@ -153,7 +153,7 @@ def refuse_other(reply: bytes, contents: Mapping[str, bytes], place: str) -> Sta
 def read_authorities(file: Path) -> list[Certificate]:
     """Read the certificates that are trusted for time stamps, in PEM. Raises UsageError and BadFileError."""
     content = files.read_bytes(file, largest_bytes=_LARGEST_CERTIFICATES_BYTES)
-    with needs("timestamp", "--timestamp-ca"):
+    with optional("timestamp", "--timestamp-ca"):
         import rfc3161_client  # noqa: F401
         from cryptography import x509
     with _readable(str(file), "it is no certificate in PEM", "give that of the authority, or of who certified it"):
