@@ -267,7 +267,7 @@ def _compatibility(facts: AcceleratorFacts) -> Iterator[Judged]:
     for pair, accepted in found.items():
         name, source = str(pair).replace("_", " ") + " list each other as compatible", "version files of the installation"
         ruling = {True: Ruling.HOLDS, False: Ruling.BROKEN}.get(accepted, Ruling.UNDECIDED)
-        text = {Ruling.HOLDS: "they do", Ruling.BROKEN: "they do not"}.get(ruling, "their files do not say")
+        text = {Ruling.HOLDS: "they do", Ruling.BROKEN: "they do not"}.get(ruling, "their files do not list it")
         yield Judged(name, ruling, text, source)
 
 

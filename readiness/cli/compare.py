@@ -27,7 +27,7 @@ def compare(
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="One line for each use, and no messages.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every requirement not met alike, every value.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="All different requirements, every value.")] = False,
     no_color: common.NoColor = False,
 ) -> None:
     """Machines side by side: which is ready for training, which for inference and why; best verdicts first.

@@ -75,7 +75,7 @@ def devices(
     headers = ("id", "vendor", "model", "memory GiB", "stack")
     common.put(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
     if named:
-        common.put("\nhealth, as the vendors' own libraries, tools and logs say")
+        common.put("\nhealth, as reported by the vendors' own libraries, tools and logs")
         lines = [tuple(map(clean, overview.row(name, reading))) for name, reading in named]
         common.put(tabulate(lines, headers=overview.HEADERS, tablefmt="simple", disable_numparse=True))
         for name, reading in named:

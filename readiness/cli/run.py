@@ -97,7 +97,7 @@ def run(
         Path | None,
         typer.Option(
             "--baseline", metavar="FILE", parser=common.path,
-            help="Hold the run against a baseline (or an earlier run): 1 for a regression, 3 where it cannot be told.",
+            help="Compare the run with a baseline (or an earlier run): exit code 1 for a regression, 3 if undetermined.",
         ),
     ] = None,
     fail_on: common.FailOnOption = common.FailOn.MUST,

@@ -13,11 +13,11 @@ from readiness.rendering import Paint, escape_markdown, wrap
 from readiness.rendering.text_budget import ready_parts
 
 FORMATS = ("table", "markdown", "json")
-#: Of values that moved without a known spread so many are told one by one.
+#: Number of values without a known spread that are listed one by one.
 _MOST = 8
-#: Of values that moved, where too few runs are known.
+#: Note on changed values for which too few runs are known.
 WITHOUT_SPREAD = (
-    f"Fewer than {FEWEST_RUNS} whole runs cannot tell whether a value moved further than runs differ anyway; a baseline can."
+    f"Fewer than {FEWEST_RUNS} whole runs do not show whether a value moved beyond the spread of runs; a baseline does."
 )
 _STYLES = {
     Change.WORSE: "bad", Change.UNCLEAR: "open", Change.BETTER: "good", Change.GONE: "open", Change.NEW: "bold",
@@ -25,16 +25,22 @@ _STYLES = {
 _ANSWERS = {
     Exit.READY: ("NO REGRESSION", "good"),
     Exit.NOT_READY: ("REGRESSION", "bad"),
-    Exit.UNDETERMINED: ("CANNOT BE TOLD", "open"),
+    Exit.UNDETERMINED: ("UNDETERMINED", "open"),
 }
+#: Words for people where they differ from those of the JSON format.
+_LABELS = {Change.UNCLEAR: "undetermined"}
 
 
 def answer(difference: Difference) -> str:
     """`REGRESSION: 2 worse, 1 better; 328 as before`: one line."""
     word, _ = _ANSWERS[difference.exit_code]
-    counts = [f"{len(entries)} {change}" for change, entries in by_change(difference).items() if entries]
+    counts = [f"{len(entries)} {_label(change)}" for change, entries in by_change(difference).items() if entries]
     counted = ", ".join([*counts, f"{difference.unchanged} as before"])
     return f"{word}: {counted}"
+
+
+def _label(change: Change) -> str:
+    return _LABELS.get(change, change.value)
 
 
 def subject(difference: Difference) -> str:
@@ -76,7 +82,7 @@ def _section(change: Change, every: list[Entry], paint: Paint, width: int, verbo
     if not every:
         return
     yield ""
-    yield paint(change.value, _STYLES[change]) + f"  {len(every)}"
+    yield paint(_label(change), _STYLES[change]) + f"  {len(every)}"
     entries, lost = _without_lost(every)
     for text in lost:
         yield from wrap(text, width, first="  ", rest="    ")
@@ -86,7 +92,7 @@ def _section(change: Change, every: list[Entry], paint: Paint, width: int, verbo
     for entry in shown:
         yield from wrap(_sentence(entry), width, first="  ", rest="    ")
     if left_out:
-        yield f"  and {left_out} more: -v tells all of them"
+        yield f"  and {left_out} more: -v lists all"
 
 
 def _without_lost(entries: list[Entry]) -> tuple[list[Entry], list[str]]:
@@ -145,7 +151,7 @@ def markdown(difference: Difference, version: str) -> str:
         sections += [rendering.Section("lines", ready_parts(head), 0.1), rendering.Section("values", points, 0.2, "", 20)]
     for change, entries in by_change(difference).items():
         remark = f"{WITHOUT_SPREAD}\n\n" if any(entry.without_spread for entry in entries) else ""
-        heading = f"\n### {change.value.capitalize()}\n\n{remark}"
+        heading = f"\n### {_label(change).capitalize()}\n\n{remark}"
         single, lost = _without_lost(entries)
         points = [*ready_parts(f"- {escape_markdown(text)}\n" for text in lost), *_points(single)]
         sections.append(rendering.Section(f"changes ({change})", points, 0.4, heading, 15))

@@ -38,18 +38,18 @@ def _lines(comparison: Comparison, paint: Paint, width: int, verbose: bool) -> I
             yield from _standing(machine, use, paint, width)
     rows = comparison.differing
     yield ""
-    yield from wrap(f"{len(rows)} of {len(comparison.rows)} requirements are not met alike", width)
+    yield from wrap(f"{len(rows)} of {len(comparison.rows)} requirements have different outcomes", width)
     shown = rows if verbose else rows[:_MOST_ROWS]
     yield from _grid(
         ["requirement", *(machine.name for machine in comparison.machines)],
         [[_name(row), *(cell.text for cell in row.cells)] for row in shown], width,
     )  # fmt: skip
     if len(shown) < len(rows):
-        yield f"and {len(rows) - len(shown)} more: -v tells all of them"
+        yield f"and {len(rows) - len(shown)} more: -v lists all"
     yield from _values(comparison, width, verbose)
     if comparison.lacks:
         yield ""
-        yield from wrap("Measured on one and not on another", width)
+        yield from wrap("Not measured on every machine", width)
         for lack in comparison.lacks:
             names = (machine.name for machine in comparison.machines)
             statements = "; ".join(f"{name} {text}" for name, text in zip(names, lack.statements, strict=True))
@@ -78,7 +78,7 @@ def _values(comparison: Comparison, width: int, verbose: bool) -> Iterator[str]:
         return
     yield ""
     if not verbose and any(machine.simulated for machine in comparison.machines):
-        yield from wrap(f"{len(comparison.values)} speeds: -v tells them; of simulated chips they are the host's", width)
+        yield from wrap(f"{len(comparison.values)} speeds: -v lists them; those of simulated chips are the host's", width)
         return
     shown = comparison.values if verbose else comparison.values[:_MOST_VALUES]
     yield from wrap(f"Speeds, with their ratio to the first machine that has them: {len(comparison.values)}", width)
@@ -87,7 +87,7 @@ def _values(comparison: Comparison, width: int, verbose: bool) -> Iterator[str]:
         [[row.name, *map(_ratio, row.cells)] for row in shown], width,
     )  # fmt: skip
     if len(shown) < len(comparison.values):
-        yield f"and {len(comparison.values) - len(shown)} more: -v tells all of them"
+        yield f"and {len(comparison.values) - len(shown)} more: -v lists all"
 
 
 def _ratio(cell: Cell) -> str:
@@ -143,7 +143,7 @@ def markdown(comparison: Comparison, version: str) -> str:
         ]
         sections.append(Section("machines", ready_parts(points), 0.2, f"\n### {use.value.capitalize()}\n\n{text}\n"))
     for title, rows, share in (
-        ("Requirements that are not met alike", comparison.differing, 0.4),
+        ("Requirements with different outcomes", comparison.differing, 0.4),
         ("Other requirements", comparison.others, 0.3),
     ):
         lines = [
@@ -165,7 +165,7 @@ def markdown(comparison: Comparison, version: str) -> str:
             f"| {escape_markdown(lack.check)} | " + " | ".join(map(escape_markdown, lack.statements)) + " |\n"
             for lack in comparison.lacks
         ]
-        heading = f"\n### Measured on one and not on another\n\n| check {columns}|---{rule}"
+        heading = f"\n### Not measured on every machine\n\n| check {columns}|---{rule}"
         sections.append(Section("checks", ready_parts(lines), 0.1, heading))
     return rendering.comment(sections, f"\n<sub>readiness {escape_markdown(version)}</sub>\n")
 

@@ -10,15 +10,15 @@ from readiness.rendering import Kind
 
 TITLES = (
     "Subject and verdicts",
-    "What was asked",
+    "Requirements of the profile",
     "System description",
     "Requirements and evidence",
     "Blockers, waivers and deviations",
-    "What is not known, and what would settle it",
+    "Not measured, and how to measure it",
     "Results by family",
     "Scores beside their ceilings",
     "Soak: exposure, events and bound",
-    "What the instrument can see",
+    "Self-test: planted defects",
     "Method and conditions",
     "Comparison",
     "Baseline for a re-test",

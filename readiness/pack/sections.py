@@ -398,7 +398,7 @@ def _profile(path: str, core: Core, document: Mapping[str, Any]) -> dict[str, An
         rows.append((
             id, clean(prose["title"], 200), "" if first is None else first.level.value,
             ", ".join(dict.fromkeys(finding.use.value for finding in of_one)),
-            "" if first is None else rendering.limit(first), prose["source"] or "not said",
+            "" if first is None else rendering.limit(first), prose["source"] or "not stated",
         ))  # fmt: skip
     stated = {row[0] for row in rows if row[2]}
     return {

@@ -316,7 +316,7 @@ def _signatures(contents: Mapping[str, bytes], key: SSlibKey | None, found: Veri
         return
     found.signed_by = own.keyid
     if key is None:
-        found.reasons.append(f"it is signed by the key {own.keyid}, and no --key says whose that is")
+        found.reasons.append(f"it is signed by the key {own.keyid}, and no --key names its owner")
     elif key.keyid != own.keyid:
         found.reasons.append(f"it is signed by the key {own.keyid}, and not by {key.keyid}, which was given")
 

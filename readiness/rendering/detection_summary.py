@@ -8,7 +8,7 @@ from typing import Any
 from readiness.datamodel import Assessment
 from readiness.rendering.text import clean, counted, duration
 
-TITLE = "What the checks could detect"
+TITLE = "Self-test: planted defects that the checks detected"
 _LONGEST = 4000
 _Defects = Sequence[Mapping[str, Any]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from readiness.datamodel import AcceleratorAssessment
 from readiness.rendering.text import clean
 
-TITLE = "What was proven and what was not"
+TITLE = "Soak: proven and not proven"
 _LONGEST = 2000
 
 

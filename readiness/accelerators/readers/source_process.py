@@ -34,7 +34,7 @@ def answer(source: str, stage: str, context: Context) -> dict[str, Any]:
         readings: list[Reading] = sources.BY_NAME[source].read(stage, context)
         present = [reading for reading in readings[:_MOST_READINGS] if reading.share_present]
         if readings and not present:
-            return {"problem": "it names devices and says nothing of them that is known"}
+            return {"problem": "it names devices, but no known field of them"}
         return {"readings": [reading.to_json() for reading in present]}
     except NotMineError:
         return {"readings": []}

@@ -199,6 +199,6 @@ def test_where_words_differ_each_accelerator_has_its_own() -> None:
 def test_a_simulated_chip_and_a_rehearsal_are_said() -> None:
     text = plain(render("markdown", build.simulated()))
     assert text.index("> Simulated: sim:0 to sim:3, simulated chip ascend-as-reported: a rehearsal") < text.index("| accel")
-    assert "### What the checks could detect" in text
+    assert "### Self-test: planted defects that the checks detected" in text
     assert "- caught: 2 of 3 kinds of defect" in text
     assert "imulated" not in render("markdown", build.everything())
