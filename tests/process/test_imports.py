@@ -8,7 +8,7 @@ import sys
 from tests.support.paths import ROOT
 
 
-def test_no_stack_imports_torch_to_tell_that_it_is_absent() -> None:
+def test_no_stack_imports_torch_to_report_its_absence() -> None:
     code = (
         "import sys; from readiness import accelerators; "
         "[accelerators.stack(name).absence() for name in accelerators.NAMES]; print('torch' in sys.modules)"

@@ -226,7 +226,7 @@ def test_the_map_of_the_code_names_what_is_there() -> None:
         assert any((ROOT / top / package / f"{module}.py").exists() for top in ("", "readiness", "checks")), module
 
 
-def test_every_check_says_why_it_matters_and_fits_its_message() -> None:
+def test_every_check_has_a_reason_and_fits_its_message() -> None:
     """A check's documentation is its docstring; a profile's settings must reach its worker."""
     for check in checks().values():
         first, _, rest = check.documentation.partition("\n")

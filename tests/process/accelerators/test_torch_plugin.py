@@ -69,7 +69,7 @@ def test_a_device_name_that_contradicts_the_plug_in_leaves_the_vendor_open(monke
     assert next(iter(Ascend(RESOURCES).discover())).vendor is None
 
 
-def test_missing_properties_are_told_and_not_fatal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_properties_are_reported_and_not_fatal(monkeypatch: pytest.MonkeyPatch) -> None:
     namespace = _namespace(1, "Ascend910B9")
     del namespace.get_device_properties
     monkeypatch.setattr(torch, "npu", namespace, raising=False)
@@ -87,7 +87,7 @@ def test_a_plug_in_that_fails_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) 
         list(Ascend(RESOURCES).discover())
 
 
-def test_a_plug_in_that_counts_none_of_the_drivers_devices_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_plug_in_that_counts_none_of_the_drivers_devices_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch, "npu", _namespace(0, ""), raising=False)
     monkeypatch.setattr(Ascend, "machine", tmp_path)
     assert list(Ascend(RESOURCES).discover()) == []  # no driver is loaded
@@ -118,7 +118,7 @@ def test_absence_looks_for_the_plug_in_without_importing_it(
     assert module not in sys.modules
 
 
-def test_a_driver_without_its_plug_in_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_driver_without_its_plug_in_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/davinci0").touch()
     monkeypatch.setattr(Ascend, "machine", tmp_path)
@@ -170,7 +170,7 @@ def test_intel(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (facts.id, facts.vendor, facts.software["driver"]) == ("xpu:0", "Intel", "1.6.3")
 
 
-def test_intel_devices_that_torch_does_not_count_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_intel_devices_that_torch_does_not_count_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def device(address: str, kind: str, driver: str) -> None:
         place = tmp_path / "sys/bus/pci/devices" / address
         place.mkdir(parents=True)

@@ -131,7 +131,7 @@ level = "should"
 
 
 @pytest.mark.slow
-def test_ten_thousand_accelerators_are_judged_and_told(tmp_path: Path) -> None:
+def test_ten_thousand_accelerators_are_judged_and_reported(tmp_path: Path) -> None:
     document = json.loads((RESOURCES / "assessments" / "early.json").read_text())
     (item,) = document["accelerators"]
     (piece,) = (entry for entry in item["evidence"] if entry["check"] == CHECK)

@@ -38,7 +38,7 @@ def test_all_accelerators_else_the_cpu() -> None:
     assert ids(Discovery((*GPUS, CPU), {}, {})) == ["cuda:0", "cuda:1"]
 
 
-def test_what_is_asked_for_once_and_in_order() -> None:
+def test_requested_devices_come_once_and_in_order() -> None:
     found = Discovery((*GPUS, CPU), {}, {})
     assert ids(found, "cuda") == ["cuda:0", "cuda:1"]
     assert ids(found, "cpu", "cuda:1", "cuda:1") == ["cpu:0", "cuda:1"]
@@ -78,7 +78,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"sim:{tmp_path}/pair.toml"
 
 
-def test_a_simulated_machine_is_under_test_only_when_asked_for(pair: str) -> None:
+def test_a_simulated_machine_is_under_test_only_when_requested(pair: str) -> None:
     found = Discovery((*GPUS, CPU), {}, {"rocm": "wedged"}, {"xpu": "out of reach"})
     assert ids(found, pair) == ["sim:0", "sim:1"]
     assert ids(found, pair, pair) == ["sim:0", "sim:1"]

@@ -180,7 +180,7 @@ def test_a_parent_that_was_stopped_goes_on_and_costs_nobody_anything(bench: Benc
     assert evidence.status is Status.TIMEOUT
 
 
-def test_a_lost_exit_code_is_not_laid_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_exit_code_is_not_blamed_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever should tell of an end says nothing: the process is dead all the same, holds no device and was not late."""
     before = children()
     use_checks(monkeypatch, MISBEHAVING)
@@ -213,7 +213,7 @@ def test_a_killed_parent_costs_its_check_alone_and_leaves_nothing(tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signal.SIGALRM, 40])
-def test_a_signal_that_somebody_sends_is_not_laid_on_the_device(bench: Bench, number: int) -> None:
+def test_a_signal_that_somebody_sends_is_not_blamed_on_the_device(bench: Bench, number: int) -> None:
     evidence, outcome = bench.run("hostile.is_ended", number=int(number))
     assert (evidence.status, outcome) == (Status.ERROR, Outcome.UNKNOWN), evidence
     assert "was killed from outside by" in (evidence.reason or "")
@@ -238,7 +238,7 @@ def test_what_cannot_be_printed_fails_nobody(bench: Bench, how: str) -> None:
     assert evidence.reason == "ValueError: something else"
 
 
-def test_a_crash_or_a_hang_beside_a_full_disk_tells_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_or_a_hang_beside_a_full_disk_proves_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shared memory that finds no room ends a process by SIGBUS, and libraries abort or wait."""
     monkeypatch.setattr(disk, "full", lambda: "/dev/shm")
     cases: list[tuple[str, dict[str, Any]]] = [("hostile.is_ended", {"number": int(signal.SIGBUS)}), ("trouble.hangs", {})]

@@ -21,7 +21,7 @@ def ask(function: str, arguments: Mapping[str, Any], limit_s: float = 60.0, note
     return call(f"{HERE}:{function}", arguments, limit_s=limit_s, memory_bytes=2**30, note=note)
 
 
-def test_what_it_returns_and_says_comes_back() -> None:
+def test_result_and_notes_come_back() -> None:
     notes: list[str] = []
     found = ask("adds", {"one": 1, "other": 2}, note=notes.append)
     assert (found["sum"], found["torch"]) == (3, False)
@@ -31,7 +31,7 @@ def test_what_it_returns_and_says_comes_back() -> None:
 
 
 @pytest.mark.parametrize("kind", [UsageError, BadFileError])
-def test_an_error_of_ours_is_raised_here(kind: type[UsageError]) -> None:
+def test_a_readiness_error_is_raised_in_the_caller(kind: type[UsageError]) -> None:
     with pytest.raises(kind) as caught:
         ask("refuses", {"kind": kind.__name__})
     assert type(caught.value) is kind

@@ -120,7 +120,7 @@ def test_outcomes_of_what_did_not_measure(trouble: Assessment) -> None:
     assert trouble.accelerators[0].verdicts[Use.TRAINING].decision is Decision.NOT_READY
 
 
-def test_a_check_that_eats_memory_is_ended_and_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_eats_memory_is_ended_and_distinguished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_checks(monkeypatch, MISBEHAVING)
     monkeypatch.setattr(memory, "floor", lambda: memory.available() - 2**29)
     profile = write_profile(tmp_path / "test.toml", ["trouble.eats_memory", "trouble.well"])
@@ -132,7 +132,7 @@ def test_a_check_that_eats_memory_is_ended_and_told_apart(tmp_path: Path, monkey
     assert children() == []
 
 
-def test_the_kernels_kill_is_told_from_another_sigkill(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernels_kill_is_distinguished_from_another_sigkill(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = Worker(1, -1, -1, 1.0, kernel_kills_before=4)
     worker.exit_code = -9
     monkeypatch.setattr(memory, "kernel_kills", lambda: 4)

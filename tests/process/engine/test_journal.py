@@ -147,7 +147,7 @@ def test_a_bad_record_is_one_clear_error_with_its_line(what: str, folder: Path) 
     "line",
     ["nonsense", "[1]", "3", "null", "NaN", '{"kind": "session", "at": NaN}', '{"kind": "session", "at": 1e999}', "[" * 100_000, '{"at": 0, "at": 1}'],
 )
-def test_a_line_that_is_no_record_is_told(line: str, folder: Path) -> None:
+def test_a_line_that_is_no_record_is_an_error_with_its_place(line: str, folder: Path) -> None:
     with (folder / "journal.jsonl").open("a") as stream:
         stream.write(f"{line}\n")
     with pytest.raises(BadFileError, match="this is not a record of a run") as problem:
@@ -155,7 +155,7 @@ def test_a_line_that_is_no_record_is_told(line: str, folder: Path) -> None:
     assert str(problem.value.place).endswith("journal.jsonl:4")
 
 
-def test_sessions_that_took_longer_than_any_run_are_told(folder: Path) -> None:
+def test_sessions_that_took_longer_than_any_run_are_reported(folder: Path) -> None:
     with (folder / "journal.jsonl").open("a") as stream:
         stream.writelines('{"kind": "session", "at": 1e11}\n' for _ in range(3))
     with pytest.raises(BadFileError, match="longer than a run can take"):
@@ -163,7 +163,7 @@ def test_sessions_that_took_longer_than_any_run_are_told(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("started", [7, "", "yesterday", "2026-11-30", "2026-11-30T06:55:00Z\n", None, ["2026"]])
-def test_a_beginning_that_is_no_moment_is_told(started: object, folder: Path) -> None:
+def test_an_invalid_start_time_is_an_error(started: object, folder: Path) -> None:
     document = json.loads((folder / "run.json").read_text()) | {"started": started}
     (folder / "run.json").write_text(json.dumps(document))
     with pytest.raises(BadFileError, match="started"):
@@ -257,7 +257,7 @@ def test_a_run_under_a_mask_that_lets_the_group_write_can_go_on(tmp_path: Path) 
         os.umask(mask)
 
 
-def test_what_a_worker_is_told_of_an_accelerator_was_found_now(folder: Path) -> None:
+def test_a_worker_gets_the_accelerator_as_discovered_now(folder: Path) -> None:
     """All but the fault counters, which are from the very start: a worker does what a description says."""
     now = cpu().facts
     with Journal(folder) as journal:

@@ -348,7 +348,7 @@ def test_nothing_is_taken_of_which_any_requirement_is_not_met(tmp_path: Path, ou
     assert not taken(last(findings), job(), tmp_path)
 
 
-def test_nothing_is_taken_that_would_be_asked_otherwise_now(tmp_path: Path) -> None:
+def test_evidence_with_other_settings_is_not_reused(tmp_path: Path) -> None:
     assert not taken(last(), job(settings={"size": 2}), tmp_path / "settings")
     assert not taken(last(count=4), job(3, GROUP), tmp_path / "fewer chips")
     assert not taken(last(), job(check=CHECKLIST["c.last"]), tmp_path / "of the run itself")
@@ -370,6 +370,6 @@ def test_an_accelerator_that_was_not_there_is_refused(tmp_path: Path) -> None:
         taken(last(), job(2, GROUP), tmp_path)
 
 
-def test_a_serial_number_tells_more_than_the_machine(tmp_path: Path) -> None:
+def test_a_serial_number_identifies_a_device_on_another_machine(tmp_path: Path) -> None:
     moved = replace(last(), request={"machine": {"name": "node-17", "boot": "f" * 16}})
     assert taken(moved, job(), tmp_path)

@@ -70,7 +70,7 @@ def test_what_an_error_ended_is_gone_on_with(tmp_path: Path, profile: Path, monk
     assert len({json.loads(line)["pid"] for line in kept(tmp_path / "run").read_text().splitlines()}) == 2
 
 
-def test_what_cannot_be_recounted_is_said(tmp_path: Path, profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_recount_is_reported(tmp_path: Path, profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept(tmp_path / "run").parent.mkdir(parents=True)
     kept(tmp_path / "run").write_text("nonsense\n")
     monkeypatch.setenv("LASTING_DIES", "3")

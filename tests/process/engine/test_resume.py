@@ -165,7 +165,7 @@ def test_evidence_of_another_machine_and_of_other_settings_is_not_taken_over(tmp
     run(tmp_path / "run", profile)  # the same machine, in a container that was made anew
 
 
-def test_a_finished_run_is_only_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_is_only_reported_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_checks(monkeypatch, MANY)
     monkeypatch.setenv("MANY_TRACE", str(tmp_path / "trace"))
     profile = write_profile(tmp_path / "test.toml", STEPS[:2])

@@ -45,7 +45,7 @@ def test_the_query_is_the_same_each_time_and_openssl_reads_it(authority: packs.A
     authority.run("ts", "-query", "-in", "q.tsq", "-text")
 
 
-def test_a_stamp_is_of_this_pack_and_says_when_and_by_whom(stamped: Files, authority: packs.Authority) -> None:
+def test_a_stamp_is_of_this_pack_and_has_time_and_authority(stamped: Files, authority: packs.Authority) -> None:
     said = json.loads(stamped[TIMESTAMP])
     assert (said["of"], said["authority"], said["policy"]) == (STATEMENT, "CN=an authority", "1.2.3")
     assert said["sha256"] == hashlib.sha256(stamped[TIMESTAMP_REPLY]).hexdigest()

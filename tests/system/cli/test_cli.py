@@ -85,7 +85,7 @@ def test_a_run_ends_with_a_summary_and_where_to_read_all_of_it(tmp_path: Path) -
     assert "more     readiness report" in summary.read_text()
 
 
-def test_a_run_that_was_stopped_says_how_to_read_it(tmp_path: Path) -> None:
+def test_a_stopped_run_reports_how_to_resume_and_read_it(tmp_path: Path) -> None:
     """It is not the last one that `report` takes by itself."""
     code = CODE_WITHOUT_TORCH.replace(
         "from readiness.__main__",
@@ -151,7 +151,7 @@ def test_the_exit_code_is_the_verdict(tmp_path: Path, way: str, code: Exit) -> N
     assert never.returncode == Exit.READY
 
 
-def test_saved_evidence_is_judged_and_told_again_without_hardware(tmp_path: Path, profile: Path) -> None:
+def test_saved_evidence_is_judged_and_reported_again_without_hardware(tmp_path: Path, profile: Path) -> None:
     checks = ("--checks", str(MISBEHAVING))
     saved = tmp_path / "a.json"
     first = readiness("run", "-p", str(profile), *checks, "-f", f"json={saved}", "-f", "junit=" + str(tmp_path / "j.xml"), state=tmp_path)
@@ -402,7 +402,7 @@ def test_closed_streams_are_no_obstacle(tmp_path: Path, profile: Path, closed: s
     assert json.loads(report.read_text())["accelerators"][0]["evidence"][0]["status"] == "measured"
 
 
-def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path: Path, profile: Path) -> None:
+def test_a_full_disk_is_an_error_and_nothing_is_lost(tmp_path: Path, profile: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
     run_folder = tmp_path / "run"
@@ -467,7 +467,7 @@ def test_data_that_find_no_room_are_an_error_and_a_reader_that_left_is_none(tmp_
         assert ("standard output" in result.stderr) == (code is Exit.USAGE)
 
 
-def test_evidence_of_other_settings_tells_a_profile_nothing(tmp_path: Path) -> None:
+def test_evidence_with_other_settings_is_unknown_for_a_profile(tmp_path: Path) -> None:
     checks = ("--checks", str(MISBEHAVING))
     lax = tmp_path / "lax.toml"
     text = write_profile(lax, ["trouble.well"]).read_text()
@@ -493,7 +493,7 @@ def test_less_time_than_a_check_may_take_proves_nothing(tmp_path: Path) -> None:
     assert "--timeout is shorter than its own limit of 3 s" in " ".join(result.stdout.split())
 
 
-def test_a_finished_run_is_told_again_with_its_own_date(tmp_path: Path) -> None:
+def test_a_finished_run_is_reported_again_with_its_own_date(tmp_path: Path) -> None:
     file = str(write_profile(tmp_path / "test.toml", ["trouble.well"]))
     arguments = ("run", "--checks", str(MISBEHAVING), "--resume", str(tmp_path / "run"), "-q", "-f")
     readiness(*arguments, f"json={tmp_path / 'a.json'}", "-p", file, state=tmp_path)

@@ -66,7 +66,7 @@ def test_torch_is_not_imported_where_no_stack_needs_it(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "[]", done.stdout
 
 
-def test_what_is_at_hand_is_told_without_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_devices_are_listed_without_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerators, "NAMES", ("cpu",))
     found = discovery.at_hand()
     assert found is not None

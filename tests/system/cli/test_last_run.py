@@ -56,7 +56,7 @@ def test_report_and_judge_take_it(state: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [("report",), ("judge",), ("report", "--rows", "driver.stack")])
-def test_without_one_that_is_said(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_without_a_last_run_is_an_error(tmp_path: Path, command: tuple[str, ...]) -> None:
     result = readiness(*command, state=tmp_path)
     assert (result.returncode, result.stdout) == (Exit.USAGE, "")
     assert "there is no last run" in result.stderr
@@ -112,7 +112,7 @@ def test_a_last_run_that_is_broken_is_one_clear_error(state: Path, tmp_path: Pat
     assert "No run is saved on this machine" in result.stdout
 
 
-def test_judge_finds_the_profile_of_the_users_that_the_run_was_asked_for(own: Path) -> None:
+def test_judge_finds_the_users_profile_of_the_run(own: Path) -> None:
     result = readiness("judge", *CHECKS, "-q", state=own)
     assert result.returncode == Exit.NOT_READY, result
     unknown = readiness("judge", "-q", state=own)
@@ -210,7 +210,7 @@ def assessed(*evidence: Evidence) -> Assessment:
     return Assessment("1", 1, "2027-01-01T00:00:00Z", 1.0, {}, "p", "P", "", (), tuple(items))
 
 
-def test_rows_that_are_the_same_are_told_once_and_drive_no_terminal() -> None:
+def test_equal_rows_are_shown_once_without_terminal_effects() -> None:
     same = Evidence("a.b", Status.MEASURED, rows=({"op": "add\x1b[2J\u202e", "error": float("inf")}, {"op": "mul", "why": [1, None]}))
     other = Evidence("a.b", Status.TIMEOUT, reason="no end\x07", rows=({"op": "sub"},))
     found = rows.of_check(assessed(same, same, other), "a.b")

@@ -124,7 +124,7 @@ def test_a_mistake_is_one_error_and_leaves_nothing(
     assert [file.name for file in tmp_path.iterdir()] == ["dir"]
 
 
-def test_no_torch_is_imported_and_nothing_of_an_extra_that_is_not_asked_for(smoke: Path, tmp_path: Path) -> None:
+def test_no_torch_and_no_unrequested_extra_is_imported(smoke: Path, tmp_path: Path) -> None:
     code = (
         "import sys\nfrom readiness.__main__ import main\n"
         "for arguments in (['pack', sys.argv[1], '-o', sys.argv[2]], ['verify', sys.argv[2]]):\n"

@@ -173,7 +173,7 @@ def known(folder: Path) -> dict[str, tuple[tuple[str, ...], str]]:
     "absent", "attribute", "broken", "folder", "inner_layers", "layers", "list", "long", "long_file", "module", "name", "nan",
     "nested", "nested_further", "no_json", "no_model", "no_type", "overwrite", "pipe", "text", "type", "unknown", "zero",
 ])  # fmt: skip
-def test_mistakes_are_told(folder: Path, known: dict[str, tuple[tuple[str, ...], str]], name: str) -> None:
+def test_mistakes_are_one_clear_error_each(folder: Path, known: dict[str, tuple[tuple[str, ...], str]], name: str) -> None:
     (model, *options), message = known[name]
     chosen = dict(zip(options[::2], options[1::2], strict=True))
     with pytest.raises(UsageError) as caught:
@@ -192,7 +192,7 @@ def test_a_mistake_is_code_2_and_no_traceback(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_without_transformers_the_remedy_is_told(tmp_path: Path) -> None:
+def test_without_transformers_the_error_has_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "transformers.py").write_text("raise ImportError('there is none')\n")
     code = f"import sys; sys.path.insert(0, {str(tmp_path / 'path')!r})\nfrom readiness.__main__ import main; main()"

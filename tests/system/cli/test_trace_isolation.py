@@ -124,7 +124,7 @@ def test_whatever_a_function_does_is_one_error_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("model", ["exits", "forges"])
-def test_the_command_tells_it_and_nothing_else(tmp_path: Path, model: str) -> None:
+def test_the_command_reports_it_and_nothing_else(tmp_path: Path, model: str) -> None:
     result = trace(tmp_path, f"models:{model}")
     assert result.returncode == Exit.USAGE, result
     assert (result.stdout, written(tmp_path)) == ("", [])
@@ -187,7 +187,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_listener_hears_the_library_and_its_token(home: Path, hub: Hub) -> None:
+def test_the_listener_receives_the_librarys_request_and_token(home: Path, hub: Hub) -> None:
     """Without which the next test would prove nothing."""
     code = f"from transformers import AutoConfig; AutoConfig.for_model(**{BACKBONE!r})"
     environment = os.environ | hub.environment | {"HOME": str(home)}
@@ -196,7 +196,7 @@ def test_the_listener_hears_the_library_and_its_token(home: Path, hub: Hub) -> N
         assert any(f"hf_of_a_{token}" in str(authorization) for _, authorization in hub.requests), hub.requests
 
 
-def test_a_configuration_that_names_a_backbone_asks_nobody(home: Path, hub: Hub) -> None:
+def test_a_configuration_with_a_backbone_opens_no_connection(home: Path, hub: Hub) -> None:
     (home / "detr.json").write_text(json.dumps(BACKBONE))
     result = trace(home, "detr.json", **hub.environment)
     assert result.returncode == Exit.USAGE, result
@@ -205,7 +205,7 @@ def test_a_configuration_that_names_a_backbone_asks_nobody(home: Path, hub: Hub)
     assert written(home) == []
 
 
-def test_a_configuration_that_names_nothing_asks_nobody_either(home: Path, hub: Hub) -> None:
+def test_a_configuration_without_names_opens_no_connection(home: Path, hub: Hub) -> None:
     (home / "tiny.json").write_text(json.dumps(TINY))
     result = trace(home, "tiny.json", **hub.environment)
     assert result.returncode == Exit.READY, result
@@ -213,7 +213,7 @@ def test_a_configuration_that_names_nothing_asks_nobody_either(home: Path, hub: 
 
 
 @pytest.mark.parametrize("model", ["asks", "connects", "looks_up"])
-def test_a_function_asks_nobody(home: Path, hub: Hub, model: str) -> None:
+def test_a_function_opens_no_connection(home: Path, hub: Hub, model: str) -> None:
     result = trace(home, f"models:{model}", **hub.environment)
     assert result.returncode == Exit.USAGE, result
     assert hub.requests == []

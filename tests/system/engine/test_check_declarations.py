@@ -146,7 +146,7 @@ def test_declarations_are_the_same_from_another_process(tmp_path: Path, monkeypa
         list(found["own.good"].function(None))
 
 
-def test_an_id_of_ours_is_taken(tmp_path: Path) -> None:
+def test_a_shipped_id_is_taken(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, GOOD.replace("own.good", "parity.matmul"))
     result = readiness("list", "checks", "--checks", str(folder), state=tmp_path)
     assert (result.returncode, result.stdout) == (Exit.USAGE, ""), result
@@ -155,7 +155,7 @@ def test_an_id_of_ours_is_taken(tmp_path: Path) -> None:
     assert str(folder / "own" / "file.py") in result.stderr
 
 
-def test_what_a_declaration_says_drives_no_terminal(tmp_path: Path) -> None:
+def test_text_of_a_declaration_has_no_terminal_effect(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, GOOD.replace('"Good"', '"Go\\x1b[31mod\\u202e"').replace("Is it good?", "Is it \\x1b[31mgood?"))
     for command in (("list", "checks"), ("list", "checks", "-f", "json"), ("explain", "own.good")):
         result = readiness(*command, "--checks", str(folder), state=tmp_path)
@@ -164,7 +164,7 @@ def test_what_a_declaration_says_drives_no_terminal(tmp_path: Path) -> None:
         assert not set(result.stdout) & {"\x1b", "\u202e"}
 
 
-def test_nobody_is_asked_where_there_are_no_files_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_process_starts_without_user_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(package_data.CHECKS_VARIABLE, raising=False)
     monkeypatch.setattr("readiness.engine.isolated_call.call", None)
     assert check_declarations.discover() == check_registry.shipped()
@@ -194,7 +194,7 @@ def test_what_a_check_kept_is_recounted_in_another_process(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("name", ["parity.py", "parity/__init__.py"])
-def test_no_file_of_the_users_stands_in_the_way_of_ours(tmp_path: Path, name: str) -> None:
+def test_no_user_file_hides_a_shipped_one(tmp_path: Path, name: str) -> None:
     folder = folder_of(tmp_path, "raise SystemExit('it was imported')", name)
     folder_of(tmp_path, GOOD, "parity/own.py" if name.endswith("__init__.py") else "own/file.py")
     result = readiness("list", "checks", "--checks", str(folder), state=tmp_path)

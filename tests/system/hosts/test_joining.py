@@ -35,7 +35,7 @@ def description(**changes: object) -> str:
     return json.dumps({"version": __version__, "accelerators": [facts_to_json(cpu().facts)], **changes})
 
 
-def test_hosts_are_reached_by_ssh_unless_told_otherwise() -> None:
+def test_hosts_are_reached_by_ssh_by_default() -> None:
     (host,) = HostOptions(("127.0.0.1",), REACH).hosts()
     assert host == Host("127.0.0.1", ("ssh", "-o", "BatchMode=yes", "127.0.0.1", sys.executable), "127.0.0.1")
     (host,) = HostOptions(("me@node-2.lan",), "srun -w {host} '/opt/a b/python'", "127.0.0.1").hosts()
@@ -148,7 +148,7 @@ def test_a_host_that_answers_without_end_is_refused(program: str, tmp_path: Path
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 2**10
 
 
-def test_a_host_that_prints_without_end_is_told_in_its_last_words(tmp_path: Path) -> None:
+def test_a_host_that_prints_without_end_is_reported_with_its_last_words(tmp_path: Path) -> None:
     file = tmp_path / "reach"
     file.write_text(f"#!{sys.executable}\nimport sys\nfor _ in range(4096): sys.stderr.write('x' * 65536)\nsys.exit('no way in')\n")
     file.chmod(0o755)
@@ -168,7 +168,7 @@ def test_a_host_that_never_ends_is_refused(program: str, tmp_path: Path) -> None
         discover_remote(HostOptions(("node2",), f"{file} {{host}}", "127.0.0.1"), limit_s=1.0)
 
 
-def test_more_accelerators_than_a_worker_can_be_told_of_are_refused(tmp_path: Path) -> None:
+def test_more_accelerators_than_a_request_can_carry_are_refused(tmp_path: Path) -> None:
     own = cpu().facts
     many = [facts_to_json(replace(own, id=f"cpu:{number}", index=number, serial=str(number).zfill(200))) for number in range(500)]
     with pytest.raises(UsageError, match="the 500 accelerators of other hosts") as problem:
@@ -194,7 +194,7 @@ def test_a_folder_that_a_host_does_not_see_is_no_shared_one(tmp_path: Path, monk
     assert [file.name for file in tmp_path.iterdir()] == ["reach"]
 
 
-def test_what_is_said_of_going_on_names_the_other_hosts_again() -> None:
+def test_the_resume_command_names_the_other_hosts() -> None:
     requested = {"hosts": ["n2", "n3"], "reach": "srun -w {host} '{python}'", "address": None, "shared": "/mnt/a b"}
     again = _of_other_hosts(requested)
     assert shlex.split(again) == ["--host", "n2", "--host", "n3", "--reach", requested["reach"], "--shared", "/mnt/a b"]
@@ -216,7 +216,7 @@ def test_a_shared_folder_in_which_others_may_put_what_is_loaded_is_refused(
     assert ("sees other content" in str(problem.value)) != refused
 
 
-def test_a_host_without_the_stack_under_test_is_told(tmp_path: Path) -> None:
+def test_a_host_without_the_stack_under_test_is_an_error(tmp_path: Path) -> None:
     reach = reaching(tmp_path, description())
     arguments = ["--host", "n", "--address", "127.0.0.1", "--reach", reach, "-d", "sim:healthy"]
     result = readiness("run", "--profile", "smoke", *arguments, state=tmp_path)
@@ -245,7 +245,7 @@ def test_only_accelerators_of_a_stack_under_test_join() -> None:
     assert "it has: cpu:0" in (problem.value.remedy or "")
 
 
-def test_a_worker_is_told_where_a_peer_is() -> None:
+def test_a_worker_gets_the_hosts_of_its_peers() -> None:
     own = cpu().facts
     there = at(another("node2"), own)
     assert delta_decode(delta_encode(there, own), facts_to_json(own)) == there
@@ -261,7 +261,7 @@ def test_a_worker_is_told_where_a_peer_is() -> None:
         (["--host", "n", "--address", "127.0.0.1", "--reach", "/usr/bin/env {python}"], "--host: n is this host"),
     ],
 )
-def test_the_command_line_tells_what_is_wrong_with_a_host(
+def test_the_command_line_reports_errors_of_a_host(
     arguments: list[str], words: str, tmp_path: Path
 ) -> None:
     result = readiness("run", "--profile", "smoke", *arguments, state=tmp_path)

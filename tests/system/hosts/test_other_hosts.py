@@ -122,7 +122,7 @@ def test_a_dead_remote_agent_is_started_again() -> None:
     assert second.reports[1][0]["parent"] != first.reports[1][0]["parent"]
 
 
-def test_what_is_said_of_chips_on_several_hosts() -> None:
+def test_reports_about_chips_on_several_hosts() -> None:
     accelerator = with_hosts(another("node2"))
     placement = place(accelerator)
     assert placement.labels == {"ranks": "2", "chips": "several", "world": "all"}
@@ -166,7 +166,7 @@ def test_a_rank_that_fails_on_another_host_is_named_as_one_here_is(fault: str, t
     assert support.wait_for_end([pid]) == []
 
 
-def test_of_a_rank_that_hangs_on_another_host_the_stacks_are_told() -> None:
+def test_stacks_of_a_rank_that_hangs_on_another_host_are_reported() -> None:
     outcome = run(failing, {"fault": "hang"}, patience_s=2.0)
     assert outcome.failure is not None
     assert outcome.failure.culprits == (1,)
@@ -231,7 +231,7 @@ def unknown_to_others(context: RankContext) -> Iterator[Json]:
     yield {"rank": context.rank}
 
 
-def test_a_function_that_the_other_host_does_not_have_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_function_that_the_other_host_does_not_have_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     (known,) = client.connections_to([another("other0")], "cpu").values()
     monkeypatch.setattr(unknown_to_others, "__module__", "checks_of_this_host_alone")
     outcome = run(unknown_to_others)
@@ -311,7 +311,7 @@ def test_an_unknown_message_loses_the_ranks_of_its_host_and_no_more(says: str, t
     assert outcome.failure.kind is not FailureKind.DIED
 
 
-def test_a_command_that_is_not_there_is_told() -> None:
+def test_a_command_that_is_not_there_is_reported() -> None:
     accelerator = with_hosts(another(command=("/no/such/command",)))
     with pytest.raises(OSError, match=r"host other cannot be reached: .*No such file"):
         run_ranks(summing, accelerator, place(accelerator), patience_s=5.0)
@@ -399,7 +399,7 @@ def test_chips_of_other_hosts_count_and_their_software_is_compared() -> None:
     assert "kernel" not in (found.about or "")
 
 
-def test_what_libraries_of_collectives_are_told_is_compared_between_hosts() -> None:
+def test_collective_variables_are_compared_between_hosts() -> None:
     accelerator = with_hosts(another("node2"), another("node3"))
 
     def with_variables(own: dict[str, str] | None, *remote: dict[str, str] | None) -> list[float]:
@@ -439,7 +439,7 @@ def test_what_is_rightly_another_on_each_host_is_left_out(monkeypatch: pytest.Mo
     assert collective_variables() == dict.fromkeys(sorted(_COMPARED), "1")
 
 
-def test_software_that_could_be_read_on_no_host_is_not_alike() -> None:
+def test_software_that_no_host_reports_is_not_equal() -> None:
     accelerator = with_hosts(another("node2"))
     unread = {"torch": "2.13.0", "driver": None}
     accelerator.facts = replace(accelerator.facts, software=unread)

@@ -236,7 +236,7 @@ def test_the_hosts_and_their_wire_are_gone_afterwards() -> None:
     assert not any(map(psutil.pid_exists, holders))
 
 
-def test_a_host_without_the_right_tells_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_without_permission_reports_why(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden() -> None:
         raise PermissionError
 

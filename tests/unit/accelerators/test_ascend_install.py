@@ -35,7 +35,7 @@ def test_the_cann_in_use_is_the_one_that_the_environment_names() -> None:
     assert ascend_install.read(fitting, "/nowhere").software()["cann"] is None, "another one tells nothing"
 
 
-def test_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_gives_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     stack = Ascend(RESOURCES / "ascend/misfit")
     for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -46,7 +46,7 @@ def test_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stack._files().software()["cann"] is None
 
 
-def test_nothing_installed_tells_nothing(tmp_path: Path) -> None:
+def test_nothing_installed_gives_no_versions(tmp_path: Path) -> None:
     files = ascend_install.read(tmp_path)
     assert files.software() == {"driver": None, "firmware": None, "cann": None}
     assert files.compatibility() == {"driver_and_firmware": None, "driver_and_cann": None}

@@ -59,7 +59,7 @@ def test_arm(tmp_path: Path) -> None:
     assert cpu.read_processor(tmp_path).vendor == "0x99"
 
 
-def test_a_kernel_that_tells_nothing(tmp_path: Path) -> None:
+def test_a_kernel_without_processor_data(tmp_path: Path) -> None:
     assert cpu.read_processor(tmp_path).instruction_sets is None
     assert cpu.fault_counters(tmp_path) is None
     assert memory.control_group_limit(tmp_path) is None

@@ -99,7 +99,7 @@ def test_renumbered_devices_are_matched_by_address_not_by_index(plant: Plant, tm
     assert [facts.serial for facts in Cuda(tmp_path).discover()] == ["serial of 0000:17:00.0", "serial of 0000:18:00.0"]
 
 
-def test_without_nvml_the_device_is_there_and_the_reason_told(plant: Plant, tmp_path: Path) -> None:
+def test_without_nvml_the_device_is_listed_with_the_reason(plant: Plant, tmp_path: Path) -> None:
     plant("NVIDIA X1")
     sys.modules["pynvml"] = None  # type: ignore[assignment]
     facts = _first(Cuda(tmp_path))
@@ -144,7 +144,7 @@ def test_a_name_without_a_maker_is_nvidias_when_something_else_confirms_it(
     assert _first(Cuda(tmp_path)).vendor == "NVIDIA"
 
 
-def test_nvml_is_not_asked_about_another_makers_device(plant: Plant, tmp_path: Path) -> None:
+def test_nvml_is_not_used_for_another_vendors_device(plant: Plant, tmp_path: Path) -> None:
     plant("MetaX C999", version="2.8.0+metax3.5.3.9")
     sys.modules["pynvml"] = fake_nvml.make(nvmlInit=AssertionError("asked"))
     facts = _first(Cuda(tmp_path))
@@ -203,7 +203,7 @@ def test_counters_are_read_again(plant: Plant, tmp_path: Path) -> None:
         ("2.29.7", "1", False), (None, "1", False), ("unknown", "1", False),
     ],
 )  # fmt: skip
-def test_ranks_share_a_gpu_where_nccl_can_and_is_told_to(
+def test_ranks_share_a_gpu_if_nccl_supports_it_and_the_variable_is_set(
     nccl: str | None, enabled: str | None, share: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NCCL_MULTI_RANK_GPU_ENABLE", raising=False)
@@ -258,7 +258,7 @@ def test_rocm_finds_nothing_under_cuda(plant: Plant, tmp_path: Path) -> None:
         (None, (), "torch is not installed", "torch is not installed"),
     ],
 )
-def test_absence_is_told_without_torch(
+def test_absence_is_found_without_torch(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, build: TorchBuild | None, nodes: tuple[str, ...],
     cuda: str | None, rocm: str | None,
 ) -> None:  # fmt: skip

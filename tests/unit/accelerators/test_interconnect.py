@@ -46,7 +46,7 @@ def test_links_to_devices_are_counted_with_what_they_carry(tmp_path: Path) -> No
     assert xgmi("0001:0c:00.0", root) is None
 
 
-def test_a_link_whose_rate_is_not_told_leaves_the_sum_unknown(tmp_path: Path) -> None:
+def test_a_link_without_a_rate_leaves_the_sum_unknown(tmp_path: Path) -> None:
     assert xgmi(ADDRESS, machine(tmp_path, (11, 3, 0), (11, 3, 64000))) == Links(2, None, 1)
 
 
@@ -62,7 +62,7 @@ def test_other_addresses_have_none(tmp_path: Path, address: str | None) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "type", "type eleven\nnode_to 3\n", "type 11\nnode_to 99\n", "x" * 100_000, "type 11\nnode_to -3\n", "\0"])
-def test_hostile_files_tell_nothing(tmp_path: Path, text: str) -> None:
+def test_hostile_files_report_no_links(tmp_path: Path, text: str) -> None:
     root = machine(tmp_path, (11, 3, 64000))
     (root / "sys/class/kfd/kfd/topology/nodes/2/io_links/0/properties").write_text(text)
     assert xgmi(ADDRESS, root) is None

@@ -15,7 +15,7 @@ from tests.unit.accelerators import fake_nvml
 from tests.unit.accelerators.fake_nvml import UUID, NVMLError
 
 
-def test_everything_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_fields_of_a_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml.make())
     reading = nvml.read(UUID, "0000:17:00.0")
     assert reading.matched_by == "PCI address"
@@ -118,7 +118,7 @@ def test_the_library_is_shut_down_even_after_a_failure(monkeypatch: pytest.Monke
     assert log == ["shut down"]
 
 
-def test_without_the_library_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_reason_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     with pytest.raises(nvml.Unavailable, match="cannot be imported"):
         nvml.read(UUID, None)

@@ -61,7 +61,7 @@ def test_generations(tmp_path: Path, pace: str, lanes: int, gbps: float) -> None
 
 
 @pytest.mark.parametrize("port", [{}, {"max_link_width": "255"}, {"max_link_width": "none"}])
-def test_a_port_that_tells_nothing(tmp_path: Path, port: dict[str, str]) -> None:
+def test_a_port_without_data(tmp_path: Path, port: dict[str, str]) -> None:
     found = pcie.read(ADDRESS, device(tmp_path, port=port))
     assert found is not None
     assert found.port_lanes is None
@@ -130,7 +130,7 @@ def test_what_a_virtual_machine_sees_is_made_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "processor : 0\nFeatures : fp asimd\n"])
-def test_where_no_processor_says_whether_it_is_virtual_nothing_is_known(tmp_path: Path, text: str | None) -> None:
+def test_without_processor_flags_virtualisation_is_unknown(tmp_path: Path, text: str | None) -> None:
     root = device(tmp_path)
     (root / "proc/cpuinfo").unlink()
     if text is not None:
@@ -138,7 +138,7 @@ def test_where_no_processor_says_whether_it_is_virtual_nothing_is_known(tmp_path
     assert pcie.read(ADDRESS, root) is None
 
 
-def test_stacks_ask_for_their_device_alone(tmp_path: Path) -> None:
+def test_stacks_read_the_slot_of_their_own_device(tmp_path: Path) -> None:
     root = device(tmp_path)
     facts = AcceleratorFacts("cuda:0", "cuda", 0, "cuda", "NVIDIA", "X1", properties={"pci_address": ADDRESS})
     assert Cuda(root).slot(facts) == Slot(16, 32.0, 16, 32.0, 16)

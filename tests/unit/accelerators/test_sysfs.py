@@ -39,7 +39,7 @@ def test_an_unknown_wording_names_no_version(text: str) -> None:
     assert sysfs.parse_nvidia_version(text) == (None, None)
 
 
-def test_without_the_proc_file_the_module_tells(tmp_path: Path) -> None:
+def test_without_the_proc_file_the_module_gives_the_version(tmp_path: Path) -> None:
     assert sysfs.nvidia_kernel_module(tmp_path) == (None, None)
     _write(tmp_path / "sys/module/nvidia/version", "600.1\n")
     assert sysfs.nvidia_kernel_module(tmp_path) == ("600.1", None)

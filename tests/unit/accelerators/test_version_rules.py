@@ -86,7 +86,7 @@ def test_ascend(torch_npu: str | None, torch: str, cann: str, rulings: list[Ruli
     assert [ruling for ruling, _ in _rulings(software, stack="ascend", vendor="Huawei")] == rulings
 
 
-def test_what_the_files_of_an_installation_say_of_each_other() -> None:
+def test_compatibility_lists_of_an_installation_are_a_rule() -> None:
     properties = {"compatibility": {"driver_and_firmware": False, "driver_and_cann": None}}
     found = [ruling for ruling, _ in _rulings({}, stack="ascend", vendor="Huawei", properties=properties)]
     assert found == [Ruling.BROKEN, Ruling.UNDECIDED]

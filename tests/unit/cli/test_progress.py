@@ -86,7 +86,7 @@ def shown(count: int, **properties: Any) -> str:
     return screen.stream.getvalue()
 
 
-def test_what_is_not_met_says_what_it_is_about() -> None:
+def test_unmet_requirements_have_their_subject() -> None:
     text = shown(1)
     assert "not met: r (must): m is NaN, limit at most 1 (dtype=bfloat16); softmax in bfloat16, strided input\n" in text
     assert "\x1b" not in text
@@ -100,7 +100,7 @@ def test_it_begins_with_the_title() -> None:
     assert screen.about("not met")[0].startswith("not met: Softmax is right (r, must): m is NaN")
 
 
-def test_many_accelerators_are_one_name_and_simulated_ones_say_so() -> None:
+def test_many_accelerators_are_one_name_and_simulated_ones_are_marked() -> None:
     assert shown(1).startswith("sim:0 (Acme A1 Ultra): p, 1 check, about 20 s")
     assert shown(8, **build.SIMULATED).startswith("sim:0 to sim:7 (simulated, Acme A1 Ultra): p, 1 check, ")
 
@@ -116,7 +116,7 @@ def test_chips_that_agree_are_one_line_when_the_last_of_them_has_ended() -> None
     assert line.startswith("not met: r (must) on sim:0 to sim:3: m is 2 (sim:0) to 2.3 (sim:3), limit at most 1")
 
 
-def test_the_odd_one_is_told_apart() -> None:
+def test_the_odd_one_is_distinguished() -> None:
     devices = chips(3)
     jobs = [Job(CHECK, (facts,)) for facts in devices]
     screen = Screen().plan(devices, *jobs)
@@ -139,7 +139,7 @@ def test_one_chip_of_several_is_named_and_healthy_ones_are_not() -> None:
     assert screen.about("not met") == ["not met: r (must) on sim:1: m is 7, limit at most 1 (dtype=bfloat16)"]
 
 
-def test_what_was_measured_together_says_so() -> None:
+def test_joint_measurements_are_marked() -> None:
     devices = chips(4)
     job = Job(GROUP, devices)
     screen = Screen(requirement("r", GROUP)).plan(devices, job)
@@ -167,7 +167,7 @@ def test_what_is_known_from_before_is_not_waited_for() -> None:
     assert "1 of them were already done" in screen.stream.getvalue()
 
 
-def test_what_was_taken_over_says_from_which_run() -> None:
+def test_reused_evidence_names_its_run() -> None:
     devices = chips(2)
     jobs = [Job(CHECK, (facts,)) for facts in devices]
     taken = replace(measured(), earlier="2026-11-23T10:00:00Z")
@@ -187,7 +187,7 @@ def test_what_only_informs_is_neither_not_met_nor_counted_with_it() -> None:
     assert count(screen.display.findings) == "2 not met, 1 for information"
 
 
-def test_what_somebody_lives_with_is_not_counted_and_what_nobody_asked_for_is_not_said() -> None:
+def test_waived_findings_are_not_counted_and_unrequested_ones_not_shown() -> None:
     devices = chips(1)
     job = Job(CHECK, devices)
     waiver = Waiver("r", "sim:*", "known", "me", "2999-01-01")
@@ -239,7 +239,7 @@ def test_what_is_left_out_is_counted_by_the_option_that_did_it() -> None:
 @pytest.mark.parametrize(
     ("unit", "in_line", "expected"), [("GB/s", 9.0, True), ("s", 6.0, True), ("1", 9.0, False), ("GB/s", 2.0, False), ("GB/s", None, False)]
 )
-def test_a_host_that_is_too_busy_to_time_is_told_of(
+def test_a_host_that_is_too_busy_to_time_is_reported(
     unit: str, in_line: float | None, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, waited = [100.0], iter([5.0, None if in_line is None else 5.0 + in_line])
@@ -326,7 +326,7 @@ def test_what_is_left_is_never_more_than_was_granted(monkeypatch: pytest.MonkeyP
     assert "about 3 s left" in shown.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_colours_that_a_pipeline_asks_for_move_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_forced_colours_animate_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr("sys.stderr", io.StringIO())
     request: Any = SimpleNamespace(profile=profile(), uses=tuple(Use), waivers=(), within_s=None)
@@ -335,7 +335,7 @@ def test_colours_that_a_pipeline_asks_for_move_nothing(monkeypatch: pytest.Monke
     assert not observer.moving
 
 
-def test_with_verbose_what_was_measured_is_told_and_drives_nothing() -> None:
+def test_verbose_shows_measurements_without_control_characters() -> None:
     devices = chips(1)
     job = Job(CHECK, devices)
     screen = Screen(verbose=True).plan(devices, job)

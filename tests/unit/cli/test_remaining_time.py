@@ -57,7 +57,7 @@ def test_what_runs_has_less_left_and_never_nothing() -> None:
     assert remaining.seconds([(jobs[0], 60.0)]) == pytest.approx(6)
 
 
-def test_a_soak_takes_as_long_as_it_was_told_whatever_the_pace() -> None:
+def test_a_soak_takes_its_requested_duration_at_any_pace() -> None:
     soak = Job(replace(make("a.soak", typical_s=5), lasting="seconds"), (build.facts(),), {"seconds": 3600.0})
     quick = job("a.a", 10)
     remaining = Remaining([quick, soak], cores=1)

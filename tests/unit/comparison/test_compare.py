@@ -67,7 +67,7 @@ def test_machines_are_ordered_by_verdict_first() -> None:
     assert [one.name for one in ranked(comparison.machines, Use.INFERENCE)] == ["good", "bad", "unsure", "rich"]
 
 
-def test_the_answer_says_which_and_why() -> None:
+def test_the_answer_names_the_machine_and_the_reason() -> None:
     comparison = compared(bad=bad(), good=good(), unsure=unsure())
     first, *others = comparison.answers[Use.TRAINING]
     assert first == "good is ready to train; no other is."
@@ -146,7 +146,7 @@ def test_what_differs_stands_apart_and_failures_come_first() -> None:
     assert comparison.others[1].uses == build.BOTH
 
 
-def test_requirements_asked_otherwise_say_so() -> None:
+def test_requirements_with_different_limits_are_marked() -> None:
     comparison = compared(a=machine(build.finding("right")), b=machine(build.finding("right", limit="at_most 9")))
     assert [row.limit for row in comparison.differing] == ["differs: at_most 0.01; at_most 9"]
     only = compared(a=machine(build.finding("right")), b=machine(build.finding("left")))

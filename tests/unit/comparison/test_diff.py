@@ -140,7 +140,7 @@ def test_what_was_met_and_is_not_is_worse_and_the_only_one(profile: Profile) -> 
     assert (sentences(back, Change.BETTER), back.exit_code) == (["right"], Exit.READY)
 
 
-def test_what_is_lost_cannot_be_told(profile: Profile) -> None:
+def test_lost_evidence_is_undetermined(profile: Profile) -> None:
     difference = against(run(profile), run(profile, 1, status=Status.ERROR))
     assert sentences(difference, Change.UNCLEAR) == ["fast", "right"] or sentences(difference, Change.UNCLEAR) == ["right", "fast"]
     assert difference.exit_code is Exit.UNDETERMINED
@@ -160,7 +160,7 @@ def test_a_check_that_did_not_end_in_time_hangs_only_if_it_was_quick_before(prof
     assert set(sentences(crashed, Change.WORSE)) == {"fast", "right"}
 
 
-def test_what_was_unknown_and_fails_cannot_be_told(profile: Profile) -> None:
+def test_unknown_then_failed_is_undetermined(profile: Profile) -> None:
     difference = against(run(profile, status=Status.ERROR), run(profile, 1, error=0.5))
     assert "right" in sentences(difference, Change.UNCLEAR)
     assert "fast" in sentences(difference, Change.BETTER)
@@ -174,7 +174,7 @@ def test_what_informs_or_is_waived_does_not_count(profile: Profile) -> None:
     assert difference.exit_code is Exit.READY
 
 
-def test_a_chip_that_is_gone_cannot_be_told_and_a_new_one_is_new(profile: Profile) -> None:
+def test_a_missing_chip_is_undetermined_and_a_new_one_is_new(profile: Profile) -> None:
     fewer = against(run(profile, chips=2), run(profile, 1))
     assert [(entry.change, entry.ids) for entry in fewer.entries] == [(Change.UNCLEAR, ("sim:1",))]
     assert fewer.exit_code is Exit.UNDETERMINED
@@ -183,12 +183,12 @@ def test_a_chip_that_is_gone_cannot_be_told_and_a_new_one_is_new(profile: Profil
     assert more.exit_code is Exit.READY
 
 
-def test_an_interrupted_run_or_one_of_nothing_cannot_be_told(profile: Profile) -> None:
+def test_an_interrupted_run_or_one_of_nothing_is_undetermined(profile: Profile) -> None:
     assert against(run(profile), run(profile, 1, interrupted=True)).exit_code is Exit.UNDETERMINED
     assert against(run(profile), build.nothing()).exit_code is Exit.UNDETERMINED
 
 
-def test_another_limit_is_no_regression_and_is_said(profile: Profile, tmp_path: Path) -> None:
+def test_another_limit_is_reported_and_no_regression(profile: Profile, tmp_path: Path) -> None:
     (tmp_path / "other.toml").write_text(PROFILE.replace("0.01", "0.0001").replace('"known"', '"added"'))
     other = loader.load(str(tmp_path / "other.toml"), saved.CHECKLIST)
     difference = against(run(profile), run(other, 1))
@@ -209,7 +209,7 @@ def test_other_software_is_named(profile: Profile) -> None:
 # ------------------------------------------------------------------------------------------------------------------- values
 
 
-def test_one_run_against_one_cannot_tell_a_slower_chip_from_a_busy_host(profile: Profile) -> None:
+def test_one_run_against_one_does_not_distinguish_a_slower_chip_from_a_busy_host(profile: Profile) -> None:
     difference = against(run(profile), run(profile, 1, speed=85.0))
     assert (sentences(difference, Change.WORSE), sentences(difference, Change.UNCLEAR)) == ([], ["family.topic speed"])
     assert difference.exit_code is Exit.UNDETERMINED
@@ -246,7 +246,7 @@ def test_every_pair_of_runs_of_one_machine_has_no_regression(profile: Profile) -
         assert not against(old, new).of(Change.WORSE)
 
 
-def test_a_spread_that_hides_a_change_is_said(profile: Profile) -> None:
+def test_a_spread_that_hides_a_change_is_reported(profile: Profile) -> None:
     difference = against_runs(quiet_runs(profile, 5, spread=0.4), run(profile, 50, speed=85.0))
     assert difference.exit_code is Exit.READY
     assert any(hidden.startswith("family.topic speed") for hidden in difference.hidden)
@@ -318,7 +318,7 @@ def test_what_stays_below_the_rule_is_a_regression(profile: Profile, slower: dic
     assert difference.exit_code is Exit.NOT_READY
 
 
-def test_what_is_not_measured_again_or_was_never_accepted_cannot_be_told(profile: Profile) -> None:
+def test_values_not_measured_again_or_never_accepted_are_undetermined(profile: Profile) -> None:
     lost = against(run(profile), run(profile, 1, status=Status.ERROR), retest=0.9)
     assert lost.retest is not None
     assert len(lost.retest.missing) == 2
@@ -338,7 +338,7 @@ def written(folder: Path, runs: Sequence[Assessment]) -> list[tuple[Path, Assess
     return found
 
 
-def test_a_baseline_says_the_same_after_reading_it_back(profile: Profile, tmp_path: Path) -> None:
+def test_a_baseline_is_the_same_after_reading_it_back(profile: Profile, tmp_path: Path) -> None:
     runs = written(tmp_path, quiet_runs(profile, 5, spread=0.005))
     document, notes = baseline.made_of(runs, DIRECTIONS, "1.0")
     assert notes == []
@@ -367,7 +367,7 @@ def test_a_requirement_that_some_runs_failed_is_no_regression_when_it_fails(prof
     assert not against_runs(runs, run(profile, 50, error=0.5)).of(Change.WORSE)
 
 
-def test_too_few_runs_are_said_and_call_no_value_worse(profile: Profile, tmp_path: Path) -> None:
+def test_too_few_runs_are_reported_and_no_value_is_worse(profile: Profile, tmp_path: Path) -> None:
     runs = written(tmp_path, quiet_runs(profile, 2))
     document, notes = baseline.made_of(runs, DIRECTIONS, "1.0")
     assert notes[0].startswith("A1: 2 of the 3 runs that it takes")

@@ -191,7 +191,7 @@ def test_a_document_with_the_keys_of_the_contract_alone_is_read() -> None:
 
 
 @pytest.mark.parametrize("name", [1, 70, "9", "readiness/2", None])
-def test_a_name_that_is_not_ours_is_a_bad_file_whatever_it_is(name: object) -> None:
+def test_an_unknown_key_is_a_bad_file(name: object) -> None:
     document = copy()
     document["tool"]["name"] = name
     with pytest.raises(BadFileError) as caught:
@@ -232,7 +232,7 @@ def test_later_versions_may_add_keys() -> None:
     documents.from_json(document, "here")
 
 
-def test_the_schema_is_itself_valid_and_says_what_each_key_means() -> None:
+def test_the_schema_is_valid_and_describes_every_key() -> None:
     from jsonschema import Draft202012Validator
 
     document = json.loads(schema.text("assessment"))

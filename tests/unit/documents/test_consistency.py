@@ -276,7 +276,7 @@ NOT_DERIVABLE = "expired_waiver: deleted"
 
 
 @pytest.mark.slow
-def test_no_alteration_that_changes_what_is_told_goes_unnoticed(document: Any) -> None:
+def test_every_alteration_that_changes_a_report_is_detected(document: Any) -> None:
     counts: Counter[str] = Counter()
     for answer in mutations.answers(document):
         counts[answer.word] += 1
@@ -308,7 +308,7 @@ def test_some_alterations(document: Any) -> None:
 # ------------------------------------------------------------------------------------------ early and later versions
 
 
-def test_a_file_of_an_early_version_is_read_and_a_note_says_what_was_not_looked_at(
+def test_a_file_of_an_early_version_is_read_with_a_note_about_unchecked_parts(
     early: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     read = assessment.from_json(early, "here")
@@ -390,12 +390,12 @@ def test_a_limit_of_more_than_six_digits_blames_no_early_file(limit: Limit) -> N
 
 
 @pytest.mark.parametrize("text", ["at_most", "at_most x", "at_most 1.2.3", "below 3", "between 1", "at_most 1 ", "equals True", ""])
-def test_what_is_no_limit_is_said_to_be_none(text: str) -> None:
+def test_an_invalid_limit_is_named(text: str) -> None:
     assert "cannot be read" in (unfounded(text, 1.0, Outcome.PASS, 1.0) or "")
 
 
 @pytest.mark.parametrize("version", ["99.0", "0.1.1", "0.2.0rc1", "nightly"])
-def test_a_later_version_is_told(version: str, document: Any) -> None:
+def test_a_later_version_is_named_in_the_error(version: str, document: Any) -> None:
     document["tool"]["version"] = version
     (note,) = assessment.notes(assessment.from_json(document, "here"), "0.1.0")
     assert note.startswith(f"readiness {version} wrote it, and this is 0.1.0")
@@ -405,12 +405,12 @@ def test_a_later_version_is_told(version: str, document: Any) -> None:
 
 
 @pytest.mark.parametrize("version", ["0.1.0", "0.0.9", "0.1.0rc1"])
-def test_this_and_earlier_versions_are_nothing_to_tell_of(version: str, document: Any) -> None:
+def test_this_and_earlier_versions_need_no_note(version: str, document: Any) -> None:
     document["tool"]["version"] = version
     assert assessment.notes(assessment.from_json(document, "here"), "0.1.0") == []
 
 
-def test_what_a_later_profile_may_demand_is_told_and_not_guessed(document: Any) -> None:
+def test_unknown_demands_of_a_later_profile_are_reported_and_not_guessed(document: Any) -> None:
     demands = document["profile"]["demands"]
     demands["require"][0]["level_of_dozens"] = "must"
     document["profile"]["sha256"] = profile_demands.digest_of(demands)
@@ -421,7 +421,7 @@ def test_what_a_later_profile_may_demand_is_told_and_not_guessed(document: Any) 
         assessment.from_json(document, "here")
 
 
-def test_a_later_form_of_the_document_is_said_to_be_one(document: Any) -> None:
+def test_a_later_document_schema_is_named_in_the_error(document: Any) -> None:
     document["schema"] = "readiness.assessment/2"
     with pytest.raises(BadFileError) as caught:
         assessment.from_json(document, "here")

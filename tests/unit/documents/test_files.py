@@ -105,7 +105,7 @@ DATES = {
 
 
 @pytest.mark.parametrize("name", DATES)
-def test_a_day_without_quotes_is_told_what_it_lacks(name: str, tmp_path: Path) -> None:
+def test_a_date_without_quotes_is_an_error_with_a_remedy(name: str, tmp_path: Path) -> None:
     value, what = DATES[name]
     file = tmp_path / "waivers.toml"
     file.write_text(

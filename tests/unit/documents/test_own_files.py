@@ -63,7 +63,7 @@ WAYS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("words", WAYS)
 @pytest.mark.parametrize("flags", [os.O_RDONLY, WRITING])
-def test_what_is_no_file_of_ours_is_not_opened(words: str, flags: int, tmp_path: Path) -> None:
+def test_a_foreign_file_is_not_opened(words: str, flags: int, tmp_path: Path) -> None:
     file = tmp_path / "file"
     WAYS[words](file)
     with pytest.raises(PermissionError, match=re.escape(words)):
@@ -73,7 +73,7 @@ def test_what_is_no_file_of_ours_is_not_opened(words: str, flags: int, tmp_path:
 
 
 @pytest.mark.parametrize("words", WAYS)
-def test_nothing_of_ours_is_kept_or_locked_or_read_through_it(words: str, tmp_path: Path) -> None:
+def test_nothing_is_kept_locked_or_read_through_a_link(words: str, tmp_path: Path) -> None:
     for name in ("lock", "soak.jsonl"):
         (tmp_path / name).mkdir()
         WAYS[words](tmp_path / name / name)
@@ -85,7 +85,7 @@ def test_nothing_of_ours_is_kept_or_locked_or_read_through_it(words: str, tmp_pa
         files.read_bytes(tmp_path / "lock" / "lock", largest_bytes=100, own=True)
 
 
-def test_a_file_of_ours_is_opened_made_and_appended_to(tmp_path: Path) -> None:
+def test_an_own_file_is_created_opened_and_appended_to(tmp_path: Path) -> None:
     file = tmp_path / "file"
     mask = os.umask(0o002)
     try:
@@ -123,7 +123,7 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
         files.refuse_folder_of_others(of_another_)
 
 
-def test_a_link_to_a_folder_is_followed_only_where_told(tmp_path: Path) -> None:
+def test_a_link_to_a_folder_is_followed_only_on_request(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "folder")
     files.refuse_folder_of_others(tmp_path / "link")

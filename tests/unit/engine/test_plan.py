@@ -54,7 +54,7 @@ PROFILE = Profile(
 TWO = [facts("cuda:0"), facts("cuda:1")]
 
 
-def test_only_what_the_profile_asks_for_in_the_right_order() -> None:
+def test_only_required_checks_run_in_the_right_order() -> None:
     jobs = plan(PROFILE, tuple(Use), [facts("cpu:0")], CHECKLIST)
     assert [job.check.id for job in jobs] == ["a.cheap", "b.group", "a.dear", "b.alone", "c.last"]
     assert jobs[0].settings == {"size": 5}
@@ -79,7 +79,7 @@ def test_what_several_chips_owe_is_measured_where_there_are_several() -> None:
     assert all(job.level is Level.MUST for job in jobs if job.check.id == "b.group")
 
 
-def test_within_takes_musts_first_and_says_what_it_left_out() -> None:
+def test_within_takes_musts_first_and_names_omitted_checks() -> None:
     profile = Profile("p", "P", tuple(Use), (requirement("a.cheap", Level.SHOULD), requirement("a.dear"), requirement("b.alone", Level.INFO)))
     jobs = plan(profile, tuple(Use), [facts("cpu:0")], CHECKLIST, within_s=37.5)
     assert {job.check.id: job.left_out is None for job in jobs} == {"a.dear": True, "a.cheap": True, "b.alone": False}
@@ -143,7 +143,7 @@ def lasting() -> dict[str, Check]:
     return {"e.lasting": function, "a.cheap": CHECKLIST["a.cheap"]}
 
 
-def test_what_lasts_is_left_out_until_it_is_told_for_how_long() -> None:
+def test_a_soak_is_omitted_without_a_duration() -> None:
     asking = Profile("p", "P", tuple(Use), (requirement("e.lasting", Level.SHOULD),))
     (job,) = plan(asking, tuple(Use), [facts("cpu:0")], lasting())
     assert ("--soak" in (job.left_out or ""), job.cause) == (True, SkipCause.SOAK)
@@ -152,7 +152,7 @@ def test_what_lasts_is_left_out_until_it_is_told_for_how_long() -> None:
     assert 60 + 3600 < job.limit_s < 2 * 3600
 
 
-def test_a_soak_that_is_asked_for_runs_though_no_requirement_does() -> None:
+def test_a_requested_soak_runs_without_a_requirement() -> None:
     asking = Profile("p", "P", tuple(Use), (requirement("a.cheap"),))
     assert [job.check.id for job in plan(asking, tuple(Use), [facts("cpu:0")], lasting())] == ["a.cheap"]
     jobs = plan(asking, tuple(Use), [facts("cpu:0")], lasting(), soak_s=60)
@@ -162,7 +162,7 @@ def test_a_soak_that_is_asked_for_runs_though_no_requirement_does() -> None:
     assert (jobs[1].left_out, jobs[1].cause) == ("left out by -k", SkipCause.EXPRESSION)
 
 
-def test_a_profile_may_say_for_how_long() -> None:
+def test_a_profile_may_set_the_duration_of_a_soak() -> None:
     asking = Profile("p", "P", tuple(Use), (requirement("e.lasting"),), settings={"e.lasting": {"seconds": 90.0}})
     (job,) = plan(asking, tuple(Use), [facts("cpu:0")], lasting())
     assert (job.left_out, job.lasts_s) == (None, 90)

@@ -35,7 +35,7 @@ def test_every_signal_has_a_word(number: int, name: str) -> None:
     assert found.process["signal"] == name
 
 
-def test_what_it_was_at_is_told_of_a_hang_and_of_a_crash() -> None:
+def test_the_last_note_is_part_of_a_hangs_and_a_crashs_reason() -> None:
     note = "softmax\n in bfloat16 " + "x" * 500
     for changes in ({"exit_code": -11}, {"timed_out": True, "exit_code": -9, "kill_sent": 1.0, "killed": "it hung"}):
         reason = evidence(note=note, **changes).reason or ""
@@ -43,7 +43,7 @@ def test_what_it_was_at_is_told_of_a_hang_and_of_a_crash() -> None:
         assert len(reason) < 400
 
 
-def test_an_end_that_was_told_needs_no_note() -> None:
+def test_a_reported_end_needs_no_note() -> None:
     end = End(Status.ERROR, "RuntimeError: no kernel")
     assert evidence(end=end, exit_code=0, note="softmax").reason == "RuntimeError: no kernel"
 
@@ -64,7 +64,7 @@ def test_the_word_that_it_measured_counts_only_from_a_process_that_left_by_itsel
         assert (found.status, words in (found.reason or "")) == (status, True), found
 
 
-def test_what_a_full_disk_spoiled_is_not_told() -> None:
+def test_results_after_a_full_disk_are_not_reported() -> None:
     spoiled = [Measurement("figure", -1.0)]
     end = End(Status.ERROR, "the host's disk was too small", void=True)
     assert evidence(end=end, exit_code=0, measurements=spoiled).measurements == ()

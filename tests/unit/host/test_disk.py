@@ -54,7 +54,7 @@ def test_what_torch_raises_over_a_full_disk_is_known() -> None:
     assert disk.mentions_full_disk(disk.describe(problem, "RuntimeError: unexpected pos"))
 
 
-def test_errors_that_lead_in_a_circle_or_cannot_be_told_end() -> None:
+def test_circular_and_unprintable_errors_end() -> None:
     class MuteError(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no output")
@@ -75,7 +75,7 @@ def test_errors_that_lead_in_a_circle_or_cannot_be_told_end() -> None:
         ({"f_files": 0, "f_favail": 0}, False),  # files are not counted there
     ],
 )
-def test_a_full_file_system_is_told_from_one_without_a_bound(
+def test_a_full_file_system_is_distinguished_from_one_without_a_bound(
     changes: dict[str, int], full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = {tmp_path: SimpleNamespace(**ROOM | changes)}
@@ -89,7 +89,7 @@ def test_a_full_file_system_is_told_from_one_without_a_bound(
         disk.raise_if_full("rank 1 raised", [tmp_path])
 
 
-def test_a_failure_whose_words_say_it_is_no_failure_of_a_device() -> None:
+def test_a_failure_that_mentions_a_full_disk_is_no_device_failure() -> None:
     with pytest.raises(OSError, match="No space left on device: '/dev/shm/nccl'"):
         disk.raise_if_full("No space left on device: '/dev/shm/nccl'")
 

@@ -26,7 +26,7 @@ def test_a_machine_is_known_again(other: dict[str, str], is_same: bool) -> None:
     assert same(HERE, {**HERE, **other}) is is_same
 
 
-def test_where_the_system_tells_little_its_name_decides() -> None:
+def test_with_little_system_data_the_name_decides() -> None:
     assert same({"name": "mac"}, {"name": "mac"})
     assert not same({"name": "mac"}, {"name": "other"})
 

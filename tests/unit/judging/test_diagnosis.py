@@ -167,7 +167,7 @@ def test_a_defect_of_two_operators_that_nothing_connects_is_a_group_for_each() -
     ]  # fmt: skip
 
 
-def test_what_the_vendors_management_says_is_one_group() -> None:
+def test_faults_reported_by_the_vendor_are_one_group() -> None:
     rows = ({"phase": "work", "counter": "corrected", "rise": 17700}, {"phase": "idle", "counter": "corrected", "rise": 0})
     evidence = (Evidence("driver.health", Status.MEASURED), Evidence("driver.under_load", Status.MEASURED, rows=rows))
     findings = (
@@ -191,7 +191,7 @@ def test_a_slow_link_is_one_group_that_names_it() -> None:
     assert about in found[0].sentence
 
 
-def test_a_defect_of_one_chip_of_four_is_said_of_that_chip() -> None:
+def test_a_defect_of_one_chip_of_four_is_attributed_to_that_chip() -> None:
     assert diagnose(chip("one-of-four"))[0].accelerators == ("sim:2",)
 
 
@@ -233,7 +233,7 @@ def test_what_is_waived_passed_unknown_or_for_information_is_no_defect() -> None
     assert diagnose(assessment(accelerator("sim:0", findings, ()))) == ()
 
 
-def test_a_check_that_died_is_said_to_have_died_and_no_operator_is_guessed() -> None:
+def test_a_crashed_check_is_reported_and_no_operator_is_guessed() -> None:
     crashed = Evidence("parity.matmul", Status.CRASHED, reason="its process died by SIGSEGV")
     finding = failed("a", "parity.matmul", "bound_ratio", value=None, reason=f"parity.matmul did not finish: {crashed.reason}")
     found = diagnose(assessment(accelerator("sim:0", (finding,), (crashed,))))
@@ -273,7 +273,7 @@ def test_it_stands_in_the_document_and_an_old_document_without_it_still_reads(tm
     assert to_json(from_json(document, "here")) == to_json(saved.small(tmp_path))
 
 
-def test_rules_have_an_id_each_and_say_what_to_do() -> None:
+def test_rules_have_unique_ids_and_remedies() -> None:
     ids = [rule.id for rule in (*rules.OPERATOR_RULES, *rules.RULES)]
     assert len(set(ids)) == len(ids)
     for rule in (*rules.OPERATOR_RULES, *rules.RULES):

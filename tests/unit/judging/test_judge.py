@@ -259,7 +259,7 @@ def one(value: float, *, status: Status = Status.MEASURED, **requirement: object
     return finding.outcome, finding.reason
 
 
-def test_a_crash_or_a_hang_has_failed_and_an_error_has_told_nothing() -> None:
+def test_a_crash_or_a_hang_fails_and_an_error_is_unknown() -> None:
     assert one(0.5)[0] is Outcome.PASS
     assert one(0.5, status=Status.CRASHED)[0] is Outcome.FAIL
     assert one(0.5, status=Status.TIMEOUT)[0] is Outcome.FAIL
@@ -324,7 +324,7 @@ def test_where_a_requirement_applies() -> None:
     assert not applies(requirement(least_chips=2, not_on=("cpu",)), FACTS, 2)
 
 
-def test_what_several_chips_owe_is_asked_of_several_only() -> None:
+def test_requirements_of_several_chips_apply_to_several_only() -> None:
     limit = Limit(Operator.EQUALS, 1)
     together = Requirement("together", (Use.TRAINING,), "a.one", "completed", limit, least_chips=2)
     profile = Profile("p", "P", (Use.TRAINING,), (together,))
@@ -376,7 +376,7 @@ def basis(profile: Profile, defaults: dict[str, Any]) -> Basis:
     return Basis({}, {"family.topic": defaults | dict(profile.settings.get("family.topic", {}))}, files=profile.files)
 
 
-def test_a_part_tells_nothing_of_a_whole_that_another_profile_asks_for() -> None:
+def test_evidence_of_a_part_is_unknown_for_a_profile_that_requires_the_whole() -> None:
     labels = {"dtype": "float32"}
     piece = Evidence(
         "family.topic", Status.MEASURED, measurements=(Measurement("error", 0.0, labels),), settings={"dtypes": ["float32"], "rounds": 3}
@@ -400,7 +400,7 @@ def test_a_part_tells_nothing_of_a_whole_that_another_profile_asks_for() -> None
     assert item.evidence == (piece,), "evidence stays what it is"
 
 
-def test_a_setting_that_evidence_does_not_say_is_not_the_one_asked_for() -> None:
+def test_a_setting_missing_in_evidence_is_not_the_required_one() -> None:
     whole = Requirement("whole", (Use.TRAINING,), "family.topic", "error", Limit(Operator.AT_MOST, 1.0))
     part = replace(whole, id="part", where={"dtype": "float32"})
     demands = Profile(name="test", title="A test", uses=(Use.TRAINING,), requirements=(whole, part))
@@ -442,7 +442,7 @@ ANY_MODE = Requirement("any-mode", (Use.TRAINING,), "family.topic", "error", Lim
 WHOLE = Requirement("whole", (Use.TRAINING,), "family.topic", "done", Limit(Operator.AT_LEAST, 1.0))
 
 
-def test_what_was_measured_beyond_what_is_asked_for_blames_nobody() -> None:
+def test_measurements_beyond_the_required_ones_fail_nothing() -> None:
     measured = (Measurement("error", 0.0, {"mode": "ddp"}), Measurement("error", 9.0, {"mode": "ring"}), Measurement("done", 0))
     evidence = Evidence("family.topic", Status.MEASURED, measurements=measured, settings={"modes": ["ddp", "ring"]})
     found = _judged_again(evidence, {"modes": ["ddp"]}, ANY_MODE, WHOLE, defaults={"modes": ("ddp",)})

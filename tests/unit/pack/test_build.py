@@ -111,7 +111,7 @@ def parsed(content: bytes) -> Page:
     return page
 
 
-def test_the_page_has_the_seventeen_sections_and_asks_for_nothing(files: dict[str, bytes]) -> None:
+def test_the_page_has_seventeen_sections_and_requests_nothing(files: dict[str, bytes]) -> None:
     page = parsed(files[PAGE])
     numbered = [f"{number}. {title}" for number, title in enumerate(TITLES, 1)]
     assert page.headings == [numbered[0], "Contents", *numbered[1:]]
@@ -122,7 +122,7 @@ def test_the_page_has_the_seventeen_sections_and_asks_for_nothing(files: dict[st
     assert set(page.links) >= {f"#s{number}" for number in range(1, 18)}
 
 
-def test_the_page_says_what_a_buyer_asks_for(files: dict[str, bytes]) -> None:
+def test_the_page_answers_a_buyers_questions(files: dict[str, bytes]) -> None:
     text = re.sub(r"\s+", " ", re.sub(r"<wbr>|<[^>]+>", " ", files[PAGE].decode()))
     for sentence in (
         "vendor&#39;s answer", "vendor&#39;s commitment", "No rehearsal is in this pack", "The model does not use it.",
@@ -177,7 +177,7 @@ def test_several_assessments_are_compared(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------- rehearsals, pictures
 
 
-def test_a_rehearsal_is_taken_in_and_told(tmp_path: Path) -> None:
+def test_a_rehearsal_is_included_and_shown(tmp_path: Path) -> None:
     made = replace(saved.small(tmp_path), rehearsal=REHEARSAL)
     text = build.whole(build.read(build.Request(assessments=[packs.written(tmp_path, made)])))[PAGE].decode()
     assert "1 of 2 kinds of defect" in text
@@ -220,7 +220,7 @@ def test_an_assessment_that_contradicts_itself_gets_no_pack(tmp_path: Path) -> N
 # -------------------------------------------------------------------------------------------------------------- system
 
 
-def test_the_fields_of_mlperf_say_whence_they_come(tmp_path: Path) -> None:
+def test_the_fields_of_mlperf_have_their_sources(tmp_path: Path) -> None:
     (tmp_path / "system.json").write_text('{"submitter": "Acme", "cooling": "liquid", "host_network_card_count": 4}')
     found = json.loads(packs.contents(tmp_path, systems=[tmp_path / "system.json"])[SYSTEM])["assessments/a.json"]
     assert found.keys() == set(system.FIELDS)

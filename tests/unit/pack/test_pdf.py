@@ -37,7 +37,7 @@ def test_it_has_all_sections_and_the_assessment_is_attached(files: dict[str, byt
     assert json.loads(reader.attachments["a.json"][0])["schema"] == "readiness.assessment/1"
 
 
-def test_it_says_that_it_is_pdf_a(files: dict[str, bytes]) -> None:
+def test_it_is_marked_as_pdf_a(files: dict[str, bytes]) -> None:
     reader = PdfReader(io.BytesIO(files[PDF]))
     metadata = reader.metadata
     assert metadata is not None

@@ -101,7 +101,7 @@ def test_what_was_taken_out_is_listed_without_its_value(made: Assessment) -> Non
     ("kept", "there"),
     [(Secret.HOSTS, "gpu-node17"), (Secret.SERIALS, "S0"), (Secret.ADDRESSES, "10.11.12.13"), (Secret.USERS, "/home/alice")],
 )
-def test_what_is_asked_for_is_kept_and_the_rest_is_not(made: Assessment, kept: Secret, there: str) -> None:
+def test_requested_kinds_are_kept_and_the_rest_is_redacted(made: Assessment, kept: Secret, there: str) -> None:
     document, redaction = taken_out(made, kept)
     assert there in json.dumps(document)
     assert kept.value not in {entry["what"] for entry in redaction.listed()}

@@ -100,7 +100,7 @@ def test_without_an_extra_one_error_names_it(tmp_path: Path) -> None:
         assert problem.value.exit_code is Exit.USAGE
 
 
-def test_a_library_of_the_system_that_is_missing_is_told_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_system_library_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     from readiness.pack import pdf
 
     real = builtins.__import__

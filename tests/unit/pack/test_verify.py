@@ -306,7 +306,7 @@ def test_a_signature_of_another_pack_does_not_fit(files: Files, tmp_path: Path, 
     assert {one.file for one in found.altered} == set(ENVELOPES.values())
 
 
-def test_forged_and_signed_by_another_key_is_not_signed_by_the_one_that_was_asked_for(
+def test_a_forged_pack_signed_by_another_key_is_not_signed_by_the_given_key(
     files: Files, tmp_path: Path, key: tuple[signing.SigningKey, Path]
 ) -> None:
     """Whoever makes a whole pack of his own can sign it; not as somebody else."""
@@ -316,7 +316,7 @@ def test_forged_and_signed_by_another_key_is_not_signed_by_the_one_that_was_aske
     assert verify.of_contents(forged | {PUBLIC_KEY: files[PUBLIC_KEY]}, signing.read_public(key[1])).state is State.ALTERED
 
 
-def test_pages_of_another_build_are_not_made_again_and_it_says_so(
+def test_pages_of_another_build_are_not_made_again_with_a_note(
     files: Files, unsigned: Files, monkeypatch: pytest.MonkeyPatch, key: tuple[signing.SigningKey, Path]
 ) -> None:
     monkeypatch.setattr(verify, "source_digest", lambda: "0" * 64)

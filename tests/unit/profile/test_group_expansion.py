@@ -107,7 +107,7 @@ def test_mistakes_have_their_line(tmp_path: Path, text: str, what: str, line: in
     assert raised.value.place == f"{tmp_path / 'ours.toml'}:{line}"
 
 
-def test_keep_names_what_is_asked_of_what_is_extended(tmp_path: Path) -> None:
+def test_keep_names_the_inherited_requirements_that_stay(tmp_path: Path) -> None:
     load(tmp_path, MATRIX + PLAIN.replace("products-", "others-"), "base.toml")
     (tmp_path / "base.toml").write_text((tmp_path / "base.toml").read_text().replace('"ours"', '"base"'))
     found = load(tmp_path, 'extends = ["base"]\nkeep = ["products-*"]\ndrop = ["*-bfloat16"]\n')

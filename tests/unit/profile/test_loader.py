@@ -82,7 +82,7 @@ def test_every_key_of_a_requirement_arrives(tmp_path: Path) -> None:
     assert loaded.settings["family.topic"] == {"dtypes": ["bfloat16"], "ranks": 8, "share": 1}
 
 
-def test_a_child_is_laid_over_its_parents(tmp_path: Path) -> None:
+def test_a_child_overrides_its_parents(tmp_path: Path) -> None:
     write(tmp_path, HEAD + REQUIREMENT + 'weight = 3\nremedy = "r"\n[[require]]\nid = "two"\ncheck = "family.topic"\nmeasure = "speed"\nat_least = 2\nzero = 1\n', "base.toml")
     loaded = load(tmp_path, HEAD + 'extends = ["base"]\n[[require]]\nid = "two"\nat_most = 9\n[[require]]\nid = "one"\nlevel = "info"\n')
     one, two = loaded.requirements
@@ -205,7 +205,7 @@ def test_hostile_profiles(tmp_path: Path, name: str) -> None:
     assert len(str(caught.value)) < 1000
 
 
-def test_a_circle_of_profiles_is_told(tmp_path: Path) -> None:
+def test_a_circle_of_profiles_is_an_error(tmp_path: Path) -> None:
     for name, parent in (("a", "b"), ("b", "c"), ("c", "a")):
         write(tmp_path, HEAD.replace("test", name) + f'extends = ["{parent}"]\n', f"{name}.toml")
     with pytest.raises(BadFileError, match="extends itself through 'a'"):
@@ -290,7 +290,7 @@ def test_lines_are_found_through_strings_arrays_and_quoted_keys() -> None:
     assert ("not", "a", "table") not in lines.by_path
 
 
-def test_the_shipped_profiles_lie_where_content_says() -> None:
+def test_the_shipped_profiles_are_in_the_package_data() -> None:
     assert (package_data.shipped("profiles") / "general.toml").is_file()
 
 
@@ -304,7 +304,7 @@ def _small(folder: Path, name: str, extends: list[str], requirements: dict[str, 
 
 
 @pytest.mark.parametrize("order", [["strict", "extra"], ["extra", "strict"], ["strict", "base"], ["base", "strict"]])
-def test_an_ancestor_of_several_parents_undoes_nothing_that_one_of_them_says(tmp_path: Path, order: list[str]) -> None:
+def test_a_common_ancestor_undoes_no_parents_declaration(tmp_path: Path, order: list[str]) -> None:
     _small(tmp_path, "base", [], {"one": 1, "two": 1}, '[settings."parity.training"]\nsteps = 4\n')
     _small(tmp_path, "strict", ["base"], {"one": 9}, 'drop = ["two"]\n[settings."parity.training"]\nsteps = 6\n')
     _small(tmp_path, "extra", ["base"], {"three": 3})
@@ -318,7 +318,7 @@ def _limits(file: Path) -> dict[str, float]:
     return {item.id: item.limit.bound for item in loader.load(str(file), checks()).requirements}
 
 
-def test_parents_that_say_different_things_are_refused_unless_the_child_says_what_holds(tmp_path: Path) -> None:
+def test_conflicting_parents_are_an_error_unless_the_child_declares_the_key(tmp_path: Path) -> None:
     for name, limit in (("left", 2), ("right", 3), ("same", 2)):
         _small(tmp_path, name, [], {"one": limit})
     for order in (["left", "right"], ["right", "left"], ["same", "left", "right"]):
@@ -334,7 +334,7 @@ def test_parents_that_say_different_things_are_refused_unless_the_child_says_wha
             _limits(_small(tmp_path, "both", order, {}))
 
 
-def test_what_is_said_over_parents_that_disagree_is_said_whole(tmp_path: Path) -> None:
+def test_an_entry_over_conflicting_parents_must_be_complete(tmp_path: Path) -> None:
     for name, level, limit in (("left", "must", 2), ("right", "should", 3)):
         _small(tmp_path, name, [], {}, f"""[[require]]
             id = "one"
@@ -435,7 +435,7 @@ MISTYPED = {
 
 
 @pytest.mark.parametrize("name", MISTYPED)
-def test_what_was_probably_meant_is_told(name: str, tmp_path: Path) -> None:
+def test_a_misspelled_key_suggests_the_right_one(name: str, tmp_path: Path) -> None:
     text, where, hint = MISTYPED[name]
     with pytest.raises(BadFileError) as caught:
         load(tmp_path, text)
@@ -443,13 +443,13 @@ def test_what_was_probably_meant_is_told(name: str, tmp_path: Path) -> None:
     assert hint in (caught.value.remedy or "")
 
 
-def test_a_later_form_of_a_profile_is_said_to_be_one(tmp_path: Path) -> None:
+def test_a_later_profile_schema_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(BadFileError) as caught:
         load(tmp_path, HEAD.replace("profile/1", "profile/2"))
     assert "a later version of readiness wrote it" in (caught.value.remedy or "")
 
 
-def test_a_mistyped_waiver_is_told_what_was_meant(tmp_path: Path) -> None:
+def test_a_misspelled_waiver_key_suggests_the_right_one(tmp_path: Path) -> None:
     demanded = load(tmp_path, HEAD + REQUIREMENT.replace('"one"', '"matmul-float32"'))
     entry = '[[waive]]\nrequirement = "{}"\naccelerator = "*"\nreason = "r"\n{} = "b"\nuntil = "2027-01-31"\n'
     for requirement, by, line, hint in (

@@ -68,7 +68,7 @@ def test_what_makes_sense_is_taken(tmp_path: Path, id: str, setting: str) -> Non
     load(tmp_path, id, setting)
 
 
-def test_what_no_worker_could_be_told_is_refused(tmp_path: Path) -> None:
+def test_settings_that_no_request_can_carry_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadFileError, match=r"(?s)its settings take \d+ KiB; the limit is 64.*remedy"):
         load(tmp_path, "operators.sweep", f'only = ["{"x" * 2**17}"]')
 

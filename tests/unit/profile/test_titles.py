@@ -56,7 +56,7 @@ def test_what_is_no_title_is_refused_with_its_line(tmp_path: Path, title: str) -
         ('measure = "speed"', False),
     ],
 )  # fmt: skip
-def test_a_child_that_asks_for_something_else_does_not_inherit_the_title(tmp_path: Path, change: str, kept: bool) -> None:
+def test_a_child_with_another_limit_does_not_inherit_the_title(tmp_path: Path, change: str, kept: bool) -> None:
     write(tmp_path, HEAD + REQUIREMENT + 'title = "Errors are small"\nwhere = { dtype = "float32" }\n', "base.toml")
     (requirement,) = load(tmp_path, HEAD + f'extends = ["base"]\n[[require]]\nid = "one"\n{change}\n').requirements
     assert (requirement.title == "Errors are small") is kept
@@ -95,7 +95,7 @@ def test_reports_begin_a_finding_with_its_title_then_its_id() -> None:
     assert 'message="Matrix products are right in bfloat16: relative_error is 0.031' in render("junit", made)
 
 
-def test_unknown_ones_of_one_cause_have_theirs() -> None:
+def test_unknown_findings_of_one_cause_have_their_titles() -> None:
     few = tuple(build.unknown(f"open-{number}", title=f"Thing {number} holds") for number in range(2))
     text = render("table", build.assessment(build.accelerator(few)))
     assert "\n  Thing 0 holds  open-0\n  Thing 1 holds  open-1\n    (must; training)\n" in text
@@ -112,5 +112,5 @@ def test_a_hostile_title_stays_text() -> None:
         assert "<script>alert" not in text.replace("&lt;", "") or name in ("table", "summary"), name
 
 
-def test_the_checklist_of_these_tests_is_what_it_says() -> None:
+def test_the_check_registry_of_these_tests_is_complete() -> None:
     assert CHECKLIST["family.topic"].title == "A topic"

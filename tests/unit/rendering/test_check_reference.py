@@ -52,7 +52,7 @@ def topic(
 CHECKLIST: dict[str, Check] = {topic.id: topic}
 
 
-def test_the_document_is_what_the_checks_say() -> None:
+def test_the_document_is_generated_from_the_checks() -> None:
     made = check_reference.markdown(checks().values())
     stale = "docs/checks.md is stale: write it anew with `python -m readiness.rendering.check_reference > docs/checks.md`"
     assert DOCUMENT.read_text(encoding="utf-8") == made, stale
@@ -70,7 +70,7 @@ def test_the_document_has_all_of_a_check() -> None:
     assert "[own.topic](#owntopic)" in made
 
 
-def test_a_check_that_lasts_as_long_as_it_is_told_has_no_usual_duration() -> None:
+def test_a_soak_has_no_usual_duration() -> None:
     lasting = replace(topic, lasting="count")
     assert "Runs on each accelerator; for as long as `run --soak` says." in check_reference.markdown([lasting])
     assert "| each accelerator | `--soak` |" in check_reference.markdown([lasting])
@@ -110,7 +110,7 @@ BFLOAT16 = 'where = { dtype = "bfloat16" }\n'
         ('action = "retry"\n', "", None),
     ],
 )  # fmt: skip
-def test_what_a_profile_leaves_out_is_said_by_the_measure(tmp_path: Path, further: str, why: str, remedy: Remedy | None) -> None:
+def test_prose_that_a_profile_leaves_out_comes_from_the_measure(tmp_path: Path, further: str, why: str, remedy: Remedy | None) -> None:
     found = required(tmp_path, further)
     assert (found.why, found.remedy) == (why, remedy)
     assert found.title == ("Things are right in bfloat16" if further.startswith("where") else "Own things hold (error)")
@@ -123,7 +123,7 @@ def test_prose_of_the_measure_is_no_demand(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", loader.names())
-def test_no_profile_says_again_what_the_measure_says(name: str) -> None:
+def test_no_profile_repeats_the_prose_of_a_measure(name: str) -> None:
     merged = loader._gather(loader._find(name), {}, ())
     for id, entry in merged.entries.items():
         stated = loader._requirement(id, group_expansion.with_values(entry, merged.values), merged)
@@ -134,7 +134,7 @@ def test_no_profile_says_again_what_the_measure_says(name: str) -> None:
         assert not remedy or default.remedy is None or remedy != default.remedy.text, (id, "remedy")
 
 
-def test_every_measure_says_what_it_means_and_why_it_matters() -> None:
+def test_every_measure_has_meaning_and_reason() -> None:
     for item in checks().values():
         for name, measure in item.measures.items():
             assert measure.meaning.endswith("."), (item.id, name)

@@ -43,7 +43,7 @@ def test_the_formats_are_the_files_of_the_folder() -> None:
         assert format_.suffix.startswith(".")
 
 
-def test_what_a_format_asks_for_beside_the_assessment() -> None:
+def test_optional_arguments_of_a_format() -> None:
     assert {name: set(format_.takes) for name, format_ in formats().items() if format_.takes} == {
         "junit": {"fail_on"}, "sarif": {"fail_on"}, "ctrf": {"fail_on"}, "openmetrics": {"fail_on"}, "nagios": {"fail_on"},
         "github": {"fail_on", "to_file"}, "summary": {"width", "hints"}, "table": {"width", "verbose", "blocks"},
@@ -103,7 +103,7 @@ def test_requests_that_cannot_be(text: str, hint: str) -> None:
     assert "--format" in (caught.value.place or "")
 
 
-def test_unknown_formats_are_told_which_there_are() -> None:
+def test_an_unknown_format_is_an_error_that_lists_all() -> None:
     with pytest.raises(UsageError) as caught:
         parse_request("yaml")
     for name in formats():
@@ -157,7 +157,7 @@ def test_what_can_be_written_passes_and_leaves_nothing_behind(tmp_path: Path) ->
         ("dangling", "does not exist", "create it first"),
     ],
 )
-def test_what_cannot_be_written_is_told_before_the_run(tmp_path: Path, target: str, what: str, remedy: str) -> None:
+def test_unwritable_reports_are_an_error_before_the_run(tmp_path: Path, target: str, what: str, remedy: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "a-file").write_text("")
     (tmp_path / "dangling").symlink_to("nowhere/a.json")
@@ -169,7 +169,7 @@ def test_what_cannot_be_written_is_told_before_the_run(tmp_path: Path, target: s
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is write-protected for root")
-def test_protected_places_are_told_before_the_run(tmp_path: Path) -> None:
+def test_protected_places_are_an_error_before_the_run(tmp_path: Path) -> None:
     file = tmp_path / "kept.json"
     file.write_text("kept")
     file.chmod(0o444)
@@ -181,7 +181,7 @@ def test_protected_places_are_told_before_the_run(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
 
 
-def test_a_protected_file_is_told_whoever_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_protected_file_is_an_error_for_every_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kept.json").write_text("kept")
     monkeypatch.setattr(os, "access", lambda file, mode: False)
     with pytest.raises(UsageError, match="write-protected"):
@@ -234,7 +234,7 @@ def test_what_another_user_put_in_the_place_of_a_report_is_refused_at_once_and_a
     assert not (tmp_path / "nothing").exists()
 
 
-def test_files_hold_no_colour_and_streams_do_when_asked(tmp_path: Path) -> None:
+def test_files_have_no_colour_and_streams_do_on_request(tmp_path: Path) -> None:
     stream = io.StringIO()
     write(Request("table"), ASSESSMENT, True, stream)
     assert "\x1b[1;31mNOT READY\x1b[0m" in stream.getvalue()
@@ -328,7 +328,7 @@ def test_a_report_that_fails_is_our_fault_and_costs_itself_only(monkeypatch: pyt
     "made",
     [build.everything, build.hostile, build.one_use, build.interrupted, build.nothing, build.many, build.simulated],
 )
-def test_every_format_tells_every_assessment_as_utf8_text(name: str, made: Any) -> None:
+def test_every_format_renders_every_assessment_as_utf8_text(name: str, made: Any) -> None:
     text = render(name, made())
     assert text.encode("utf-8")
     assert text.endswith("\n")

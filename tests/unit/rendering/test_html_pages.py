@@ -19,7 +19,7 @@ def page(source: str, **values: object) -> str:
     return template.render(ids=iter(map(str, range(1000))).__next__, simulated=False, **values)
 
 
-def test_every_value_is_escaped_and_cleaned_whether_the_template_says_so_or_not() -> None:
+def test_every_value_is_escaped_and_cleaned_in_every_template() -> None:
     text = page('<p title="{{ said }}">{{ said }}</p>{{ parts.table(said, [said], [[said, {"text": said, "style": "bad"}]]) }}'
                 '{{ parts.grid(said, said, [said], [(said, [{"text": said, "style": "h1", "hint": said}])]) }}', said=HOSTILE)
     assert "<script" not in text
@@ -29,7 +29,7 @@ def test_every_value_is_escaped_and_cleaned_whether_the_template_says_so_or_not(
     assert "&#34;quote&#39;" in text
 
 
-def test_a_page_asks_for_nothing_and_runs_nothing() -> None:
+def test_a_page_requests_nothing_and_runs_nothing() -> None:
     text = page("")
     assert "default-src 'none'" in text
     assert not re.search(r"<script|<link|<img|<iframe|url\(http|@import| on\w+=", text)
@@ -42,7 +42,7 @@ def test_a_misspelt_name_is_no_empty_text() -> None:
         page("{{ mispelt }}")
 
 
-def test_pages_of_simulated_chips_say_so_on_screen_and_on_every_printed_page() -> None:
+def test_pages_of_simulated_chips_are_marked_on_screen_and_on_every_printed_page() -> None:
     template = html.environment().from_string('{% extends "page.html.jinja" %}{% block title %}t{% endblock %}{% block head %}{% endblock %}{% block main %}{% endblock %}')
     marked, plain = (template.render(ids=None, simulated=simulated) for simulated in (True, False))
     assert marked.count(html.SIMULATED) == 2

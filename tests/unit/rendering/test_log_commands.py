@@ -65,7 +65,7 @@ def test_a_stream_that_is_written_in_pieces_obeys_no_more(pieces: list[str]) -> 
 
 
 @given(st.text(st.sampled_from(":#[-+ \nvso"), max_size=40))
-def test_in_one_piece_and_character_by_character_alike(text: str) -> None:
+def test_whole_text_and_single_characters_give_the_same(text: str) -> None:
     one, many = Breaker(), Breaker()
     assert one(text) == "".join(many(character) for character in text) == broken(text)
 
@@ -92,7 +92,7 @@ HOSTILE: Any = {
 }  # fmt: skip
 
 
-def test_json_says_the_same_and_nothing_acts_upon_it() -> None:
+def test_json_is_unchanged_and_runs_no_command() -> None:
     text = dumps(HOSTILE)
     assert json.loads(text) == HOSTILE
     assert not obeyed(text)

@@ -62,7 +62,7 @@ def test_a_sound_row_fits_also_with_further_cells(shape: str) -> None:
 
 
 @pytest.mark.parametrize(("row", "said"), ODD)
-def test_what_does_not_fit_is_told_and_shown_but_not_drawn(row: dict[str, Any], said: str) -> None:
+def test_rows_that_do_not_fit_their_shape_are_reported_and_not_drawn(row: dict[str, Any], said: str) -> None:
     problem = row_shapes.problem(row)
     assert problem is not None
     assert said in problem

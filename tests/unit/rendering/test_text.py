@@ -179,7 +179,7 @@ def groups(*makes: object, **changes: object) -> list[rendering.DeviceGroup]:
     return rendering.group_devices(build.assessment(*items))
 
 
-def test_accelerators_are_alike_if_the_same_is_said_of_them() -> None:
+def test_accelerators_with_identical_findings_are_one_group() -> None:
     good, bad = (build.finding("x"), build.finding("y")), (build.failed("x"), build.finding("y"))
     found = groups(good, good, bad, good)
     assert [group.title() for group in found] == ["cuda:0, cuda:1, cuda:3 (3 identical)", "cuda:2"]
@@ -196,11 +196,11 @@ def test_accelerators_are_alike_if_the_same_is_said_of_them() -> None:
         build.failed("x", value=None), build.finding("x", outcome=Outcome.NOT_APPLICABLE),
     ],
 )  # fmt: skip
-def test_what_differs_in_more_than_figures_is_never_told_as_one(other: object) -> None:
+def test_findings_that_differ_beyond_figures_are_not_merged(other: object) -> None:
     assert len(groups((build.failed("x"),), (other,))) == 2
 
 
-def test_another_model_or_software_or_a_simulated_one_is_not_alike() -> None:
+def test_another_model_software_or_simulation_is_another_group() -> None:
     devices = [
         build.facts("a:0"), build.facts("a:1", model="A2"), build.facts("a:2", software={}),
         build.facts("a:3", properties=build.SIMULATED), build.facts("a:4"),
@@ -218,7 +218,7 @@ def test_figures_that_differ_are_a_range_that_names_its_ends() -> None:
     assert statement.applies_to == ""
 
 
-def test_words_that_differ_are_told_with_whose_they_are() -> None:
+def test_differing_reasons_are_reported_with_their_devices() -> None:
     nan, wrong = build.failed("x", value=float("nan"), reason="mm"), build.failed("x", reason="softmax")
     (group,) = groups((nan,), (wrong,), (nan,))
     first, second = group.entries[rendering.Kind.BLOCKER][0].statements
@@ -236,7 +236,7 @@ def test_their_own_names_in_front_of_words_make_no_difference() -> None:
     assert statement.reason == "sort in bfloat16 is missing"
 
 
-def test_what_was_measured_on_several_as_one_says_so() -> None:
+def test_joint_measurements_are_marked() -> None:
     (first, second) = rendering.group_devices(build.simulated())
     collectives, = (entry for entry in first.entries[rendering.Kind.BLOCKER] if entry.finding.requirement == "collectives-correct")
     assert collectives.together == "sim:0 to sim:3"
@@ -244,7 +244,7 @@ def test_what_was_measured_on_several_as_one_says_so() -> None:
     assert {entry.together for entry in second.entries[rendering.Kind.BLOCKER]} == {"", "sim:0 to sim:3"}
 
 
-def test_the_time_of_several_is_the_longest_and_mishaps_are_told_apart() -> None:
+def test_the_time_of_several_is_the_longest_and_mishaps_are_distinguished() -> None:
     (first, _) = rendering.group_devices(build.simulated())
     assert [(time.check, time.seconds, time.applies_to) for time in first.times] == [
         ("multichip.collectives", 33.0, ""), ("operators.sweep", 13.0, ""),

@@ -71,7 +71,7 @@ SITUATIONS = {
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_a_page_is_whole_asks_for_nothing_and_is_the_same_twice(situation: str) -> None:
+def test_a_page_is_complete_requests_nothing_and_is_reproducible(situation: str) -> None:
     made = SITUATIONS[situation]()
     text = render("html", made)
     page = Page(text)

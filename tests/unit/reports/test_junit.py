@@ -77,7 +77,7 @@ def test_the_counts_match(use: Use, fail_on: Level | None) -> None:
     assert suite.skipped == len(findings) - len(failures) - len(errors) - len(passes)
 
 
-def test_a_failure_says_what_and_what_to_do() -> None:
+def test_a_failure_has_reason_and_remedy() -> None:
     (result,) = case(build.everything(), "cuda:0 training", "matmul-bfloat16").result
     assert isinstance(result, junitparser.Failure)
     assert result.type == "must"
@@ -107,7 +107,7 @@ def test_an_expired_waiver_is_named() -> None:
     assert "waiver expired: by Ada Lovelace until 2026-01-31" in result.text
 
 
-def test_a_pass_says_what_was_measured() -> None:
+def test_a_pass_has_the_measured_value() -> None:
     passed = case(build.everything(), "cuda:0 training", "matmul-float32")
     assert passed.is_passed
     assert "relative_error is 0.004" in passed.system_out

@@ -125,7 +125,7 @@ def test_hostile_names_do_not_reach_the_terminal() -> None:
     assert "\x00" not in text
 
 
-def test_a_simulated_chip_says_so_behind_its_name() -> None:
+def test_a_simulated_chip_is_marked_behind_its_name() -> None:
     assert render("line", build.simulated(count=1)).startswith("sim:0 (simulated) training NOT READY 58..97, inference")
     text = render("line", build.simulated())
     assert text == "sim:0 of 4 (simulated) training NOT READY 58..97, inference NOT READY 58..97\n"

@@ -34,7 +34,7 @@ def test_the_verdicts_come_first_then_what_stands_in_the_way() -> None:
     assert places == sorted(places)
 
 
-def test_every_finding_that_is_no_pass_is_told_with_its_remedy() -> None:
+def test_every_finding_that_is_no_pass_is_shown_with_its_remedy() -> None:
     assessment = build.everything()
     text = plain(render("markdown", assessment))
     for item in assessment.accelerators:
@@ -95,7 +95,7 @@ def huge(chips: int) -> Assessment:
 
 
 @pytest.mark.parametrize("chips", [1, 40])
-def test_a_comment_takes_it_whole_and_it_says_what_is_missing(chips: int) -> None:
+def test_a_comment_fits_and_names_omitted_parts(chips: int) -> None:
     """GitHub refuses more than 65,536 characters."""
     text = render("markdown", huge(chips))
     assert 40_000 < len(text.encode()) <= 65_536
@@ -151,7 +151,7 @@ def test_odd_cells_do_not_break_it() -> None:
     assert "2^1328" in render("markdown", build.assessment(item)).replace("\\", "")
 
 
-def test_special_situations_are_said() -> None:
+def test_special_situations_are_reported() -> None:
     assert "**cuda**: its accelerators could not be listed" in render("markdown", build.half_blind())
     assert "No accelerator was assessed" in render("markdown", build.nothing())
     assert "**Interrupted**" in render("markdown", build.interrupted())
@@ -171,7 +171,7 @@ def test_a_renderer_sees_text_where_a_device_wrote_markup() -> None:
     assert page.count("<table>") == 4
 
 
-def test_alike_accelerators_are_told_together_and_the_odd_one_is_named() -> None:
+def test_identical_accelerators_are_merged_and_the_odd_one_is_named() -> None:
     text = render("markdown", build.simulated())
     assert "| `sim:0`, `sim:1`, `sim:3` (3 identical, simulated) | training | ❌ **not ready** | 58..97 to 61..97 |" in text
     assert "- **softmax-bfloat16** on `sim:2` only (training, inference; `operators.sweep`): " in text
@@ -196,7 +196,7 @@ def test_where_words_differ_each_accelerator_has_its_own() -> None:
         assert f"  - npu:{number}: relative_error is 0.031, limit at most 0.01 (dtype=bfloat16); op {number}\n" in text
 
 
-def test_a_simulated_chip_and_a_rehearsal_are_said() -> None:
+def test_a_simulated_chip_and_a_rehearsal_are_reported() -> None:
     text = plain(render("markdown", build.simulated()))
     assert text.index("> Simulated: sim:0 to sim:3, simulated chip ascend-as-reported: a rehearsal") < text.index("| accel")
     assert "### Self-test: planted defects that the checks detected" in text

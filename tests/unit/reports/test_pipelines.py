@@ -83,7 +83,7 @@ def test_sarif_has_an_error_exactly_where_the_exit_code_is_not_0(made: Any, fail
     assert run["invocations"][0]["executionSuccessful"] is not assessment.interrupted
 
 
-def test_sarif_leaves_out_what_is_fine_and_says_what_is_waived() -> None:
+def test_sarif_omits_passes_and_marks_waivers() -> None:
     run = sarif(build.everything())
     named = {result["ruleId"]: result for result in run["results"]}
     assert not {"matmul-float32", "streams"} & named.keys()
@@ -163,7 +163,7 @@ def families(assessment: Assessment, fail_on: Level | None = Level.MUST) -> dict
 
 @pytest.mark.parametrize("fail_on", LEVELS)
 @pytest.mark.parametrize("made", EVERY)
-def test_metrics_say_what_the_run_exited_with(made: Any, fail_on: Level | None) -> None:
+def test_metrics_have_the_exit_code(made: Any, fail_on: Level | None) -> None:
     assessment = made()
     found = families(assessment, fail_on)
     (code,) = found["readiness_exit_code"].samples
@@ -204,7 +204,7 @@ def test_metrics_name_what_is_open_and_what_was_measured() -> None:
 
 @pytest.mark.parametrize("fail_on", LEVELS)
 @pytest.mark.parametrize("made", EVERY)
-def test_a_plugin_line_says_its_state_and_has_figures(made: Any, fail_on: Level | None) -> None:
+def test_a_plugin_line_has_state_and_figures(made: Any, fail_on: Level | None) -> None:
     assessment = made()
     first, *more = render("nagios", assessment, fail_on=fail_on).splitlines()
     state = plugin_status(assessment, fail_on)

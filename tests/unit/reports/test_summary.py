@@ -114,7 +114,7 @@ def test_hints_are_whole_and_name_the_first_requirement() -> None:
     assert "no blockers" in ready
 
 
-def test_what_must_be_known_first_is_said_first() -> None:
+def test_notes_come_before_verdicts() -> None:
     assert "\nINTERRUPTED  " in render("summary", build.interrupted())
     together = replace(build.one_use(), joined=(Joined("node2", "node2/cpu:0", "cpu"),))
     assert render("summary", together).startswith("general on node-17 with 1 accelerator of node2, 2026-11-23T10:00:00Z, ")
@@ -127,7 +127,7 @@ def test_what_must_be_known_first_is_said_first() -> None:
     assert "imulated" not in render("summary", build.everything())
 
 
-def test_nothing_known_is_said() -> None:
+def test_no_evidence_is_reported_as_undetermined() -> None:
     assert "No accelerator was assessed" in render("summary", build.nothing())
     bare = replace(build.accelerator(()), verdicts={})
     assert "no verdict" in render("summary", build.assessment(bare))

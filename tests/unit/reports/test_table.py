@@ -60,7 +60,7 @@ def test_the_sections_come_in_the_order_of_urgency() -> None:
     assert places == sorted(places)
 
 
-def test_every_finding_that_is_no_pass_is_told_with_its_remedy() -> None:
+def test_every_finding_that_is_no_pass_is_shown_with_its_remedy() -> None:
     assessment = build.everything()
     text = flat(render("table", assessment))
     for item in assessment.accelerators:
@@ -74,7 +74,7 @@ def test_every_finding_that_is_no_pass_is_told_with_its_remedy() -> None:
                 assert finding.reason in text
 
 
-def test_a_blocker_says_what_was_measured_against_what_where_and_what_to_do() -> None:
+def test_a_blocker_has_value_limit_device_and_remedy() -> None:
     entry = section(render("table", build.everything()), "BLOCKERS")
     assert entry.count("matmul-bfloat16  (cuda:0 only; training, inference; parity.matmul)") == 1  # common to both uses: once
     assert "relative_error is 0.031, limit at most 0.01 (dtype=bfloat16)" in entry
@@ -83,7 +83,7 @@ def test_a_blocker_says_what_was_measured_against_what_where_and_what_to_do() ->
     assert entry.index("backward-coverage") < entry.index("matmul-bfloat16") < entry.index("attention")  # by weight
 
 
-def test_blockers_that_differ_between_the_uses_are_told_apart() -> None:
+def test_blockers_that_differ_between_the_uses_are_distinguished() -> None:
     item = build.accelerator((build.failed("x", value=0.5), build.failed("x", Use.INFERENCE, value=0.7)))
     entry = section(render("table", build.assessment(item)), "BLOCKERS")
     assert "x  (training; parity.matmul)" in entry
@@ -92,7 +92,7 @@ def test_blockers_that_differ_between_the_uses_are_told_apart() -> None:
     assert "is 0.7," in entry
 
 
-def test_a_nan_common_to_both_uses_is_told_once() -> None:
+def test_a_nan_common_to_both_uses_is_shown_once() -> None:
     item = build.accelerator(build.on(build.BOTH, build.failed, "x", value=float("nan")))
     assert section(render("table", build.assessment(item)), "BLOCKERS").count("NaN") == 1
 
@@ -104,7 +104,7 @@ def test_unknown_ones_of_one_cause_stand_together_and_musts_first() -> None:
     assert entry.index("(must;") < entry.index("fault-counters (should; training, inference)")
 
 
-def test_what_the_caller_left_out_himself_is_not_told_at_length() -> None:
+def test_checks_omitted_by_request_are_summarised() -> None:
     chosen = [
         *(finding for n in range(40) for finding in build.on(build.BOTH, build.unknown, f"must-{n}", check="a.one", reason="a.one: left out by -k")),
         build.unknown("late", check="b.two", level=Level.SHOULD, reason="b.two: left out by --within: it takes about 40 s"),
@@ -138,7 +138,7 @@ def test_waivers_name_who_until_and_why_and_expired_ones_count() -> None:
     assert "float64" not in section(text, "BLOCKERS")
 
 
-def test_the_time_is_told_slowest_first_with_its_sum_and_every_mishap() -> None:
+def test_times_are_listed_slowest_first_with_sum_and_failures() -> None:
     entry = section(render("table", build.everything()), "TIME OF EACH CHECK")
     lines = entry.splitlines()
     assert lines[0].split()[0] == "parity.attention"
@@ -152,7 +152,7 @@ def test_the_time_is_told_slowest_first_with_its_sum_and_every_mishap() -> None:
     assert "8 more" in entry
 
 
-def test_an_interrupted_run_says_so_first() -> None:
+def test_an_interrupted_run_is_marked_first() -> None:
     assert render("table", build.interrupted()).startswith("INTERRUPTED")
     assert "INTERRUPTED" not in render("table", build.everything())
 
@@ -183,7 +183,7 @@ def test_many_accelerators_are_summed_up_first() -> None:
     assert "accelerator " not in render("table", build.one_use())
 
 
-def test_the_smallest_document_of_another_writer_is_told() -> None:
+def test_the_smallest_valid_document_is_rendered() -> None:
     finding = build.failed("x", check="", measure="", labels={}, why="", remedy=None)
     device = build.facts(vendor=None, model=None, memory_bytes=None, software={})
     text = render("table", build.assessment(build.accelerator((finding,), (), (Use.TRAINING,), device), host={}))
@@ -202,7 +202,7 @@ def test_wide_characters_and_long_words_are_counted_in_columns() -> None:
     assert set(rendering.group_by_kind(assessment.accelerators[0])) == set(Kind)
 
 
-def test_alike_accelerators_are_one_section_and_the_odd_one_is_named() -> None:
+def test_identical_accelerators_are_one_section_and_the_odd_one_is_named() -> None:
     text = render("table", build.simulated())
     assert text.count("BLOCKERS") == 2
     assert "sim:0, sim:1, sim:3 (3 identical, simulated)  Simulated Ascend as reported, 4 GiB" in text
@@ -212,7 +212,7 @@ def test_alike_accelerators_are_one_section_and_the_odd_one_is_named() -> None:
     assert "bandwidth_gbps is 11.5 (sim:0) to 11.8 GB/s (sim:3), limit at least 20 GB/s" in text
 
 
-def test_a_blocker_says_in_words_what_it_is_about() -> None:
+def test_a_blocker_names_its_subject_in_words() -> None:
     words = "softmax in bfloat16, strided input: 3 of 1200 calls differed, first after 31 s"
     for width in (60, 80, 120):
         assert words in flat(render("table", build.simulated(), width=width))
@@ -223,7 +223,7 @@ def test_a_blocker_says_in_words_what_it_is_about() -> None:
     assert text.count("y" * 50) < 20
 
 
-def test_a_simulated_chip_is_said_first_and_beside_each_verdict() -> None:
+def test_a_simulated_chip_is_marked_first_and_beside_each_verdict() -> None:
     text = render("table", build.simulated())
     assert flat(text).startswith(
         "SIMULATED sim:0 to sim:3, simulated chip ascend-as-reported: a rehearsal of reported trouble, not a measurement"

@@ -48,7 +48,7 @@ TABLE = """\
         ((1, 2), "fail=none", "libdcmi (interface 2)", "Ascend950PR", [0, 1]),
     ],
 )
-def test_the_newer_interface_is_asked_first(
+def test_the_newer_interface_is_tried_first(
     versions: tuple[int, ...], dcmi: str, source: str, model: str, indices: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_dcmi(tmp_path / "lib", *versions)
@@ -264,7 +264,7 @@ def test_driver_and_firmware_that_do_not_fit() -> None:
         TABLE[: TABLE.index("| 2  ")],
     ],
 )  # fmt: skip
-def test_a_table_that_is_none_or_cut_off_says_nothing(text: str) -> None:
+def test_an_invalid_or_truncated_table_reports_nothing(text: str) -> None:
     with pytest.raises(SourceError):
         npu_smi.parse_table(text.format(health="OK"))
 

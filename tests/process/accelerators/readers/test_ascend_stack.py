@@ -31,7 +31,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ascend:
 
 
 @needs_compiler
-def test_devices_are_told_apart_and_their_counters_are_read(stack: Ascend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_are_distinguished_and_their_counters_are_read(stack: Ascend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_dcmi(tmp_path / "lib", 1)
     use(monkeypatch, libraries=tmp_path / "lib", dcmi="double=2 crc=3")
     first, second = stack.discover()
@@ -74,7 +74,7 @@ def test_the_order_that_the_environment_gives(stack: Ascend, tmp_path: Path, mon
     assert ["npu_id" in facts.properties for facts in stack.discover()] == [False, False]
 
 
-def test_without_library_and_tool_nothing_is_said(stack: Ascend) -> None:
+def test_without_library_and_tool_nothing_is_reported(stack: Ascend) -> None:
     first, _ = stack.discover()
     assert first.counters is None
     assert stack.reading(first) is None

@@ -55,7 +55,7 @@ def _none_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(prometheus.VARIABLE, raising=False)
 
 
-def test_what_npu_exporter_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fields_of_npu_exporter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "metrics"
     file.write_text(TEXTS["npu"])
     monkeypatch.setenv(prometheus.VARIABLE, "")  # restored afterwards
@@ -70,7 +70,7 @@ def test_what_npu_exporter_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert actions(reading) == {"reset-device"}
 
 
-def test_what_the_others_say() -> None:
+def test_fields_of_the_other_exporters() -> None:
     remapped, fallen = prometheus.readings(prometheus.parse(TEXTS["dcgm"]))
     assert actions(remapped) == {"replace"}  # and of an application's Xid nobody knows when it was
     assert remapped.value("versions") == {"driver": "595.58.03"}
@@ -144,6 +144,6 @@ def test_what_cannot_be_meant_is_refused(place: str, words: str, monkeypatch: py
         prometheus.use([place], remote=False)
 
 
-def test_another_host_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_host_only_by_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(prometheus.VARIABLE, "")
     prometheus.use(["http://192.0.2.7:9100/metrics"], remote=True)

@@ -87,7 +87,7 @@ PARSERS: list[tuple[str, str, Callable[[str], list[Reading]]]] = [
 
 @needs_recordings
 @pytest.mark.parametrize(("pattern", "name", "read"), PARSERS, ids=[name for _, name, _ in PARSERS])
-def test_an_output_cut_anywhere_says_no_more_than_the_whole(pattern: str, name: str, read: Callable[[str], list[Reading]]) -> None:
+def test_a_truncated_output_reports_no_more_than_the_whole(pattern: str, name: str, read: Callable[[str], list[Reading]]) -> None:
     for file in sorted(RECORDED.glob(pattern)):
         text = recorded(file.name)
         try:
@@ -107,7 +107,7 @@ def test_an_output_cut_anywhere_says_no_more_than_the_whole(pattern: str, name: 
 
 @pytest.mark.parametrize("read", [read for _, _, read in PARSERS], ids=[name for _, name, _ in PARSERS])
 @pytest.mark.parametrize("text", ["", "\n\n", "{}", "[]", "null", "| 0 |", "GPU: 0", "a" * 100_000, "|" * 5000, "0 1 2 3\n", "\x00\ufffd", "一二三 | 四 |\n"])
-def test_nonsense_is_refused_or_says_nothing_of_health(read: Callable[[str], list[Reading]], text: str) -> None:
+def test_nonsense_is_refused_or_reports_no_health(read: Callable[[str], list[Reading]], text: str) -> None:
     try:
         found = read(text)
     except SourceError:

@@ -257,7 +257,7 @@ def test_amds_error_counts(umc: str, pages: str, action: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("data", [b"", b"\x78\x00\x01\x04" + bytes(200), metrics(2**64 - 1), b"\x10\x00\x01\x03"])
-def test_metrics_of_another_layout_say_nothing_of_throttling(data: bytes, tmp_path: Path) -> None:
+def test_metrics_of_another_layout_report_no_throttling(data: bytes, tmp_path: Path) -> None:
     file = tmp_path / "gpu_metrics"
     file.write_bytes(data)
     report = Report("sysfs", "AMD", 0)
@@ -326,7 +326,7 @@ def test_health_of_intel_that_names_no_state_is_unreadable() -> None:
     assert report.reading().field("health").state is State.UNREADABLE
 
 
-def test_nvml_says_all_that_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nvml_reports_all_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library is faked: what it lacks or refuses costs one field each."""
     import sys
 

@@ -81,7 +81,7 @@ def test_what_is_wrong_is_counted_by_its_action(fields: Mapping[str, Any], fatal
     assert any(row.get("action") == action for row in found.rows)
 
 
-def test_without_a_source_nothing_is_told() -> None:
+def test_without_a_source_nothing_is_reported() -> None:
     found = evidence(None)
     assert found.status is Status.SKIPPED
     assert not found.measurements
@@ -92,13 +92,13 @@ def test_sources_that_all_refuse_are_named() -> None:
     assert (found.status, found.reason) == (Status.SKIPPED, "npu-smi: did not answer within 2 s")
 
 
-def test_a_source_that_says_nothing_of_health_leaves_it_open() -> None:
+def test_health_is_unknown_from_a_source_without_health_fields() -> None:
     found = evidence(report(power_w=90.0, model="Ascend 910B3"))
     assert found.status is Status.MEASURED
     assert [one.name for one in found.measurements] == ["fields_read"]
 
 
-def test_a_fatal_fault_is_told_even_so() -> None:
+def test_a_fatal_fault_is_reported_without_a_health_word() -> None:
     reading = Reading("NVIDIA", 0, sources=("sysfs",), problems={"NVML": "Driver/library version mismatch"})
     found = evidence(reading)
     assert value(found, "fatal_faults") == 1
@@ -122,7 +122,7 @@ def simulated(name: str, number: int = 0) -> Accelerator:
     return Accelerator(facts[number], sim.STACK, seed=7)
 
 
-def test_simulated_chips_say_what_is_planted() -> None:
+def test_simulated_chips_report_their_seeded_faults() -> None:
     assert value(run_check("driver.health", simulated("healthy")), "fatal_faults") == 0
     ill = run_check("driver.health", simulated("health"))
     assert value(ill, "fatal_faults") == 3
@@ -166,7 +166,7 @@ def test_throttling_that_is_a_fault() -> None:
     assert any(row.get("throttle_reason") == "sw power cap" for row in capped.rows)
 
 
-def test_where_neither_can_be_read_nothing_is_told() -> None:
+def test_where_neither_can_be_read_nothing_is_reported() -> None:
     found = run_check("driver.under_load", fake(ReportingStack(None)), seconds=0.6)
     assert found.status is Status.SKIPPED
 

@@ -56,7 +56,7 @@ def test_a_device_that_does_not_open(monkeypatch: pytest.MonkeyPatch, act: Calla
     assert values(evidence, "memory_growth_bytes") == []
 
 
-def test_a_process_that_finds_no_room_on_the_disk_tells_nothing_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_finds_no_room_on_the_disk_proves_nothing_about_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     _in_children(monkeypatch, disk_full)
     with pytest.raises(OSError, match="No space left on device"):
         run_check("driver.lifecycle", opens=2)
@@ -92,7 +92,7 @@ def test_leaks_show(monkeypatch: pytest.MonkeyPatch) -> None:
     assert value(evidence, "handle_growth") == 12
 
 
-def test_too_few_readings_tell_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_few_readings_prove_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "handles", lambda: None)
     evidence = run_check("driver.lifecycle", opens=1, cycles=2)
     assert values(evidence, "memory_growth_bytes") == values(evidence, "handle_growth") == []

@@ -105,7 +105,7 @@ def test_messages_and_blocks_grow_while_they_are_quick(monkeypatch: pytest.Monke
     assert value(evidence, "link_gbps") == pytest.approx(slowest, abs=5e-4)
 
 
-def test_a_slow_library_is_not_asked_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_library_gets_no_larger_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     for item in (transfers, bandwidth_rank):
         monkeypatch.setattr(item, "LONG_ENOUGH_S", 0.0)
     evidence = checked(chips(2))
@@ -114,7 +114,7 @@ def test_a_slow_library_is_not_asked_for_more(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("poverty", [("HOST_BYTES", 10**9), ("DEVICE_SHARE", 1e-12)])
-def test_hosts_and_devices_without_memory_are_not_asked_for_more(poverty: tuple[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosts_and_devices_without_memory_get_no_larger_messages(poverty: tuple[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
     for item in (transfers, bandwidth_rank):
         monkeypatch.setattr(item, "LONG_ENOUGH_S", 10.0)
     monkeypatch.setattr(message_sizes, *poverty)
@@ -143,7 +143,7 @@ def test_an_error_that_large_messages_alone_have_is_seen(op: str, monkeypatch: p
 
 
 @pytest.mark.parametrize(("slow_calls", "least", "most"), [(10**6, 0, 0.05), (6, 0.1, 100)])
-def test_small_groups_that_stay_slow_are_told(slow_calls: int, least: float, most: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_groups_that_stay_slow_are_reported(slow_calls: int, least: float, most: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is slow the first time alone is measured again: that was the host."""
     healthy, calls = dist.all_to_all_single, [0]
 
@@ -245,7 +245,7 @@ def test_counters_that_not_every_chip_has_prove_no_health() -> None:
     assert reasons["link_retries"].about == "pcie_replays of cpu:0 rose by 4"
 
 
-def test_a_chip_with_fewer_links_up_than_another_is_told() -> None:
+def test_a_chip_with_fewer_links_up_than_another_is_reported() -> None:
     placement = Placement(tuple(chips(3).peers))
 
     def reasons(*counts: int | None) -> list[Measurement]:
@@ -315,7 +315,7 @@ def test_to_connect_takes_no_time_of_what_is_measured(monkeypatch: pytest.Monkey
     assert max(int(item.labels["bytes"]) for item in evidence.measurements if item.name == "bus_gbps") == 524288
 
 
-def test_pairs_without_a_raw_connection_are_told_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_without_a_raw_connection_are_reported_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport_baseline, "connection", lambda *_: contextlib.nullcontext(None))
     evidence = checked(chips(2))
     assert value(evidence, "completed") == 1
@@ -337,13 +337,13 @@ def test_counters_of_another_host_are_those_that_its_rank_read() -> None:
     assert link_counters.counter_rises(Counting(), placement, {})["node2/cpu:0"] is None
 
 
-def test_settings_that_hide_failing_links_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_hide_failing_links_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "HCCL_OP_RETRY_ENABLE", "L1:1")
     rows = [item for item in link_counters.rise_measurements({}, Placement(chips(2).peers)) if isinstance(item, Row)]
     assert [row.cells for row in rows] == [{"retry_setting": "HCCL_OP_RETRY_ENABLE", "value": "L1:1"}]
 
 
-def test_a_call_is_as_long_as_on_its_slowest_rank_and_the_hosts_share_is_told_apart() -> None:
+def test_a_call_is_as_long_as_on_its_slowest_rank_and_the_hosts_share_is_distinguished() -> None:
     seconds = [[0.001] * 98 + [0.001, 0.05], [0.002] * 98 + [0.1, 0.001]]
     waited = [[0.0] * 98 + [0.0, 0.049], [0.0] * 100]
     reports = tuple((TailTimes(0, tuple(s), tuple(w), 0),) for s, w in zip(seconds, waited, strict=True))
@@ -355,7 +355,7 @@ def test_a_call_is_as_long_as_on_its_slowest_rank_and_the_hosts_share_is_told_ap
     assert found["longest_ratio", "excluded"] == pytest.approx(50)
 
 
-def test_a_rank_that_dies_is_named_and_no_speed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_that_dies_is_named_and_no_speed_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     support.at_call("broadcast", 5, 3, support.kill_oneself, monkeypatch)
     evidence = checked()
     assert value(evidence, "completed") == 0
@@ -363,7 +363,7 @@ def test_a_rank_that_dies_is_named_and_no_speed_is_told(monkeypatch: pytest.Monk
     assert {item.name for item in evidence.measurements} == {"completed"}
 
 
-def test_a_hang_between_two_is_told_with_both(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hang_between_two_is_reported_with_both(monkeypatch: pytest.MonkeyPatch) -> None:
     support.hang_between(1, 3, monkeypatch)
     evidence = checked(patience_s=3.0)
     assert about(evidence, "completed").startswith("caused by rank 1 (cpu:1), rank 3 (cpu:3)")
@@ -378,7 +378,7 @@ def test_a_library_without_transfers_is_measured_otherwise(monkeypatch: pytest.M
     assert any(row.get("unsupported") == "send and recv" for row in evidence.rows)
 
 
-def test_a_stack_without_collectives_cannot_tell() -> None:
+def test_a_stack_without_collectives_is_not_measured() -> None:
     class Without(type(cpu().stack)):  # type: ignore[misc]
         collective_backend = None
 

@@ -107,7 +107,7 @@ def about(evidence: Evidence, name: str) -> list[str]:
     return reasons
 
 
-def test_a_wrong_element_is_told_with_rank_chip_call_and_index(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_element_is_reported_with_rank_chip_call_and_index(monkeypatch: pytest.MonkeyPatch) -> None:
     support.corrupt("all_reduce", 3, 1, monkeypatch, flip)
     (reasons,) = about(checked(sizes=[7, 1023], dtypes=["float32"]), "wrong_elements")
     assert reasons.startswith("all_reduce_max in float32, wrong on rank 1 (cpu:0); first in all_reduce_max of 7 x float32 ")
@@ -122,7 +122,7 @@ def test_a_fault_of_the_last_chip_of_four_is_seen_and_named(monkeypatch: pytest.
     assert "wrong on rank 3 (cpu:3)" in about(evidence, "wrong_elements")[0]
 
 
-def test_a_hang_of_the_twentieth_call_is_told_with_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hang_of_the_twentieth_call_is_reported_with_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     support.at_call("all_reduce", 20, 1, support.hang, monkeypatch)
     evidence = checked(sizes=[1, 2, 3, 4], dtypes=["float32", "int64"], patience_s=3.0)
     (reasons,) = about(evidence, "completed")
@@ -242,7 +242,7 @@ class NoProductsOfBfloat16(Cpu):
     unsupported_reductions: Mapping[str, str] = MappingProxyType({"prod bfloat16": "a limit of the stand-in"})
 
 
-def test_what_a_library_is_known_to_lack_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operations_that_a_library_lacks_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     healthy = dist.all_reduce
 
     def fatal(tensor: torch.Tensor, op: Any = dist.ReduceOp.SUM, **options: Any) -> Any:
@@ -295,7 +295,7 @@ def test_a_barrier_that_does_not_wait_is_found(monkeypatch: pytest.MonkeyPatch) 
     assert " left a barrier before rank " in about(evidence, "barriers_left_early")[0]
 
 
-def test_ranks_that_disagree_in_the_last_digits_are_told_with_the_spread(on_simulated_chips: Simulated) -> None:
+def test_ranks_that_disagree_in_the_last_digits_are_reported_with_the_spread(on_simulated_chips: Simulated) -> None:
     planted = machine(defect("collective-mismatch", "c10d::allreduce*", severity=1e-6, chip=[1]), chips=2)
     evidence = on_simulated_chips("multichip.collectives", planted, **SMALL)
     assert value(evidence, "repeat_mismatches", op="all_reduce_sum") == 3
@@ -373,7 +373,7 @@ def test_a_hang_ends_within_its_patience(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "hang" in row["log"]
 
 
-def test_what_was_wrong_before_the_end_is_still_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_that_were_wrong_before_a_failure_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     support.corrupt("all_reduce", 1, 0, monkeypatch, flip)
     support.at_call("broadcast", 1, 1, support.kill_oneself, monkeypatch)
     evidence = checked()
@@ -385,14 +385,14 @@ class WithoutCollectives(Cpu):
     collective_backend = None  # type: ignore[assignment]
 
 
-def test_a_stack_without_collectives_cannot_tell() -> None:
+def test_a_stack_without_collectives_is_not_measured() -> None:
     evidence = run_check("multichip.collectives", Accelerator(cpu().facts, WithoutCollectives()))
     assert evidence.status is Status.SKIPPED
     assert evidence.measurements == ()
 
 
 @pytest.mark.parametrize("name", ["is_available", "is_backend_available"])
-def test_a_torch_without_gloo_cannot_tell(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torch_without_gloo_is_not_measured(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dist, name, lambda *_: False)
     evidence = run_check("multichip.collectives")
     assert evidence.status is Status.SKIPPED

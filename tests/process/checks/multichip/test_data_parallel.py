@@ -130,7 +130,7 @@ def test_a_nan_is_an_infinite_difference(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(("fault", "what"), [(support.kill_oneself, "died"), (support.fail, "raised")])
-def test_a_rank_that_fails_is_named_and_no_difference_is_told(
+def test_a_rank_that_fails_is_named_and_no_difference_is_reported(
     fault: Any, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def step(context: types.RankContext, operation: str) -> Any:
@@ -162,7 +162,7 @@ def test_a_rank_that_hangs_in_its_own_computation_is_named(monkeypatch: pytest.M
     assert (row["trouble"], row["culprit_ranks"], row["operation"]) == ("behind", "1", "forward of step 0")
 
 
-def test_one_process_that_cannot_train_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_that_cannot_train_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Decoder, "forward", lambda model, tokens: support.fail())
     evidence = checked(steps=2)
     assert value(evidence, "completed") == 0
@@ -175,7 +175,7 @@ class WantsAChipForEachRank(Cpu):
     collective_backend = "nccl"
 
 
-def test_one_chip_that_ranks_cannot_share_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_chip_that_ranks_cannot_share_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dist, "is_backend_available", lambda name: True)
     evidence = run_check("multichip.data_parallel", Accelerator(cpu().facts, WantsAChipForEachRank()))
     assert evidence.status is Status.SKIPPED

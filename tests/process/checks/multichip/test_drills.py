@@ -210,7 +210,7 @@ def test_a_stack_that_lets_nobody_know_fails_and_the_tool_goes_on(monkeypatch: p
     assert value(evidence, "survived", drill="none") == 1
 
 
-def test_ranks_that_cannot_leave_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_that_cannot_leave_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     healthy = dist.destroy_process_group
     monkeypatch.setattr(dist, "destroy_process_group", lambda: support.hang() if dist.get_rank() == 0 else healthy())
     evidence = checked(monkeypatch, RankFault(Fault.RAISING), patience_s=2.0)
@@ -220,7 +220,7 @@ def test_ranks_that_cannot_leave_are_told(monkeypatch: pytest.MonkeyPatch) -> No
     assert value(evidence, "others_stopped") == 1  # a job may end its process all the same
 
 
-def test_ranks_that_cannot_end_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_that_cannot_end_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_faults_rank, "_leave", lambda context: support.hang() if context.rank == 0 else iter(()))
     evidence = checked(monkeypatch, RankFault(Fault.RAISING), patience_s=2.0)
     assert value(evidence, "noticed") == 1
@@ -237,7 +237,7 @@ def test_a_group_that_sums_wrong_does_not_survive(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("fault", [support.kill_oneself, support.leave])
-def test_a_rank_that_goes_by_itself_is_named_and_nothing_else_is_told(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_that_exits_by_itself_is_named_and_nothing_else_is_reported(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     support.at_call("all_reduce", 20, 2, fault, monkeypatch)
     evidence = checked(monkeypatch, RankFault(Fault.NONE), RankFault(Fault.KILLED))
     assert [item.name for item in evidence.measurements] == ["completed"]
@@ -246,7 +246,7 @@ def test_a_rank_that_goes_by_itself_is_named_and_nothing_else_is_told(fault: Any
     assert row["culprit_chips"] == "cpu:2"
 
 
-def test_a_rank_that_finds_no_room_on_the_disk_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_that_finds_no_room_on_the_disk_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     support.at_call("all_reduce", 20, 2, disk_full, monkeypatch)
     with pytest.raises(OSError, match=r"rank 2 .*No space left on device"):
         checked(monkeypatch, RankFault(Fault.NONE))
@@ -280,7 +280,7 @@ class WantsAChipForEachRank(Cpu):
     collective_backend = "nccl"
 
 
-def test_one_chip_that_ranks_cannot_share_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_chip_that_ranks_cannot_share_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dist, "is_backend_available", lambda name: True)
     evidence = run_check("multichip.drills", Accelerator(cpu().facts, WantsAChipForEachRank()))
     assert evidence.status is Status.SKIPPED

@@ -90,7 +90,7 @@ def test_a_pause_of_the_parent_counts_for_no_deadline(
 
 
 @pytest.mark.parametrize(("code", "words"), [(None, "did not end"), (1, "ended with exit code 1")])
-def test_a_job_that_does_not_come_back_is_told(monkeypatch: pytest.MonkeyPatch, code: int | None, words: str) -> None:
+def test_a_job_that_does_not_come_back_is_reported(monkeypatch: pytest.MonkeyPatch, code: int | None, words: str) -> None:
     found = measured(monkeypatch, [job(True), job(True), job(False, done=False, code=code), job(False)])
     assert found["restarted", "own"].value == 1
     assert found["restarted", "shared"].value == 0.5
@@ -115,7 +115,7 @@ def test_a_job_that_finds_no_room_on_the_disk_proves_nothing_either(monkeypatch:
         measured(monkeypatch, [job(True, done=False, code=1)])
 
 
-def test_wrong_sums_are_counted_and_laid_on_a_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_sums_are_counted_and_attributed_to_a_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = measured(monkeypatch, [job(True, wrong=3), job(True), job(False), job(False)])["wrong_results", "own"]
     assert wrong.value == 12
     assert wrong.about == "rank 0 (cpu:0) in round 0"
@@ -172,7 +172,7 @@ def test_a_stack_on_which_no_round_ends_is_found(on_simulated_chips: Simulated) 
 
 
 @pytest.mark.slow
-def test_a_stack_that_hangs_before_anybody_is_killed_cannot_be_told(on_simulated_chips: Simulated) -> None:
+def test_a_stack_that_hangs_before_any_rank_is_killed_is_not_measured(on_simulated_chips: Simulated) -> None:
     early = machine(Defect("hang", op=("c10d::allreduce*",), when=Condition(after_calls=10)), chips=2)
     evidence = on_simulated_chips("multichip.elastic", early, start_s=12.0)
     assert value(evidence, "completed") == 0

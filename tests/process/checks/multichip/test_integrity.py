@@ -149,7 +149,7 @@ def test_a_library_without_transfers_is_measured_otherwise(monkeypatch: pytest.M
     assert value(evidence, "wrong_results", work="all_reduce") == 0
 
 
-def test_a_stack_without_collectives_cannot_tell() -> None:
+def test_a_stack_without_collectives_is_not_measured() -> None:
     class Without(type(cpu().stack)):  # type: ignore[misc]
         collective_backend = None
 

@@ -104,7 +104,7 @@ def test_one_wrong_sum_in_five_hundred_names_call_and_rank(monkeypatch: pytest.M
     assert "hold different sums" in about(evidence, "rank_mismatches")
 
 
-def test_a_fault_in_one_type_is_told_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_in_one_dtype_is_reported_with_the_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
     spoil("all_reduce", 1, lambda _, tensor: tensor.dtype is torch.bfloat16 and tensor[0].add_(2), monkeypatch)
     evidence = checked()
     reasons = about(evidence, "wrong_elements")
@@ -112,7 +112,7 @@ def test_a_fault_in_one_type_is_told_by_it(monkeypatch: pytest.MonkeyPatch) -> N
     assert "in every case with rank 1 (cpu:1)" in reasons
 
 
-def test_all_ranks_wrong_alike_is_no_mismatch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equally_wrong_ranks_are_no_mismatch(monkeypatch: pytest.MonkeyPatch) -> None:
     for rank in (0, 1):
         spoil("all_reduce", rank, lambda call, tensor: call == 40 and tensor.mul_(2), monkeypatch)
     evidence = checked(chips(2))
@@ -266,7 +266,7 @@ def test_a_collective_that_becomes_slow_keeps_little_of_its_speed(monkeypatch: p
 @pytest.mark.parametrize(
     ("fault", "what"), [(support.kill_oneself, "died"), (support.fail, "raised"), (support.leave, "died")]
 )
-def test_a_rank_that_fails_is_named_and_only_what_was_done_before_is_told(
+def test_a_rank_that_fails_is_named_and_only_what_was_done_before_is_reported(
     fault: Any, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     support.at_call("all_reduce", 100, 3, fault, monkeypatch)
@@ -279,7 +279,7 @@ def test_a_rank_that_fails_is_named_and_only_what_was_done_before_is_told(
     assert {item.name for item in evidence.measurements} == {"completed", "link_gbps", "slowest_link_share"}
 
 
-def test_links_that_were_not_all_measured_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_that_were_not_all_measured_are_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     support.at_call("send", 40, 3, support.kill_oneself, monkeypatch)
     evidence = checked()
     assert "rank 3" in about(evidence, "completed")
@@ -287,7 +287,7 @@ def test_links_that_were_not_all_measured_are_not_told(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("number", [2, 3, 4])
-def test_a_hang_of_the_twentieth_sum_is_told_with_its_number(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hang_of_the_twentieth_sum_is_reported_with_its_number(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     support.at_call("all_reduce", 20, 1, support.hang, monkeypatch)
     evidence = checked(chips(number), patience_s=3.0)
     assert value(evidence, "completed") == 0
@@ -297,7 +297,7 @@ def test_a_hang_of_the_twentieth_sum_is_told_with_its_number(number: int, monkey
     assert "in all_reduce number 20" in reasons
 
 
-def test_what_was_wrong_before_a_hang_is_still_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_that_were_wrong_before_a_hang_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     spoil("all_reduce", 0, lambda call, tensor: call == 30 and tensor[0].add_(1), monkeypatch)
     support.at_call("all_reduce", 60, 1, support.hang, monkeypatch)
     evidence = checked(chips(2), patience_s=3.0)
@@ -341,7 +341,7 @@ class WantsAChipForEachRank(Cpu):
     collective_backend = "nccl"
 
 
-def test_one_chip_that_ranks_cannot_share_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_chip_that_ranks_cannot_share_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dist, "is_backend_available", lambda name: True)
     evidence = run_check("multichip.links", Accelerator(cpu().facts, WantsAChipForEachRank()))
     assert evidence.status is Status.SKIPPED
@@ -361,7 +361,7 @@ def test_everybody_meets_everybody(world_size: int) -> None:
     assert {rank for pair in taken for rank in pair} == set(range(world_size))
 
 
-def test_timings_tell_early_from_late_and_long_from_usual() -> None:
+def test_timings_distinguish_early_from_late_and_long_from_usual() -> None:
     timings, clock = CallTimings(), 0.0
     for number in range(100):
         seconds = 0.001 if number < 80 else 0.004

@@ -86,7 +86,7 @@ def about(evidence: Evidence, name: str) -> str:
     ("number", "chosen"),
     [(2, EVERYWHERE), (3, ("ddp", "tensor", "expert-qwen", "context-ring", "ddp+zero", "pipeline-dualpipe-v")), (4, PAIRS)],
 )
-def test_healthy_chips_train_alike_in_every_mode(number: int, chosen: tuple[str, ...]) -> None:
+def test_healthy_chips_train_equally_in_every_mode(number: int, chosen: tuple[str, ...]) -> None:
     evidence = checked(chips(number, seed=number), modes=chosen, optimizers=["sgd", "adamw"], steps=3)
     where = {"ranks": str(number), "chips": "several", "world": "all", "dtype": "float32"}
     assert failed(evidence) == set()
@@ -102,14 +102,14 @@ def test_healthy_chips_train_alike_in_every_mode(number: int, chosen: tuple[str,
     assert value(evidence, "chip_difference", **where) < 1e-6
 
 
-def test_bfloat16_is_trained_when_asked() -> None:
+def test_bfloat16_is_trained_when_requested() -> None:
     evidence = checked(dtypes=["bfloat16"], modes=["ddp", "tensor"])
     for mode in ("ddp", "tensor"):
         assert 0 < value(evidence, "loss_difference", mode=mode, dtype="bfloat16") < 1e-2
         assert value(evidence, "replicas_differ", mode=mode, dtype="bfloat16") == 0
 
 
-def test_ranks_that_share_a_chip_say_so() -> None:
+def test_ranks_that_share_a_chip_are_labelled() -> None:
     evidence = checked(cpu(), ranks=2)
     assert value(evidence, "completed", chips="one", ranks="2") == 1
     assert "software only" in evidence.rows[0]["scope"]
@@ -411,7 +411,7 @@ class WantsAChipForEachRank(Cpu):
     collective_backend = "nccl"
 
 
-def test_one_chip_that_ranks_cannot_share_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_chip_that_ranks_cannot_share_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dist, "is_backend_available", lambda name: True)
     evidence = run_check("multichip.parallelism", Accelerator(cpu().facts, WantsAChipForEachRank()))
     assert evidence.status is Status.SKIPPED

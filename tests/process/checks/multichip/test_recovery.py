@@ -101,7 +101,7 @@ def test_a_step_that_is_done_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> 
     assert max(values(evidence, "reshard_difference")) > 1e-4
 
 
-def test_a_checkpoint_that_should_be_refused_and_is_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_checkpoint_that_is_accepted_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     healthy = rank._Run.load
 
     def credulous(run: Any, folder: Path) -> None:
@@ -198,7 +198,7 @@ class WantsAChipForEachRank(Cpu):
     collective_backend = "nccl"
 
 
-def test_one_chip_that_ranks_cannot_share_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_chip_that_ranks_cannot_share_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dist, "is_backend_available", lambda name: True)
     evidence = run_check("multichip.recovery", Accelerator(cpu().facts, WantsAChipForEachRank()))
     assert evidence.status is Status.SKIPPED

@@ -134,7 +134,7 @@ def test_a_rank_that_dies_is_counted_and_the_world_begins_again() -> None:
     assert account.ended == ""
 
 
-def test_the_chip_that_fails_with_changing_partners_is_told_from_them() -> None:
+def test_the_chip_that_fails_with_changing_partners_is_distinguished_from_them() -> None:
     account = soaked(60, [broken(FailureKind.BEHIND, (1, partner)) for partner in (0, 2, 3)] + [healthy]).log.totals
     about = next(item.about for item in measurements(account) if isinstance(item, Measurement) and item.name == "faults")
     assert "cpu:1 took part in 3 of 3" in (about or "")
@@ -446,7 +446,7 @@ def test_no_round_is_no_good_word() -> None:
 
 
 @pytest.mark.parametrize(("uncompared", "silent"), [((0, 80), False), ((40, 80), False), ((41, 80), True), ((80, 80), True)])
-def test_operations_that_never_repeat_are_told_and_vouch_for_nothing(uncompared: tuple[int, int], silent: bool) -> None:
+def test_operations_that_never_repeat_are_reported_and_prove_nothing(uncompared: tuple[int, int], silent: bool) -> None:
     rounds = [round_of(number, 4, uncompared=(0, 0) if number == 0 else uncompared) for number in range(6)]
     account = soaked(6.0, [lambda _: (rounds, None)]).log.totals
     found = measured(account)

@@ -93,7 +93,7 @@ def test_a_refusal_is_missing() -> None:
     assert found["counts"]["wrong all"][0] == 0
 
 
-def test_a_device_that_is_lost_is_laid_on_nobody_else() -> None:
+def test_a_lost_device_is_blamed_on_no_other() -> None:
     found = on_chip(defect("device-lost", "neg"))
     outcomes = {name: (outcome, detail) for name, (outcome, detail) in found["bad"].items()}
     assert outcomes["neg"][0] == "missing"

@@ -153,7 +153,7 @@ def test_a_wrong_gradient_hides_no_wrong_result(override: Callable[..., None]) -
     assert value(evidence, "forward_coverage") == 0.75
 
 
-def test_a_profile_may_ask_for_stricter_and_for_wider_limits(override: Callable[..., None]) -> None:
+def test_a_profile_may_set_stricter_and_wider_limits(override: Callable[..., None]) -> None:
     """An error of some 30 roundings: usual limits let it pass on the CPU, which has no other CPU to be held against."""
 
     def forward(x: torch.Tensor, approximate: str = "none") -> torch.Tensor:
@@ -208,7 +208,7 @@ def test_raises_something_else(override: Callable[..., None]) -> None:
     assert value(evidence, "errors") == 1
 
 
-def test_an_operator_whose_compiler_finds_no_room_on_the_disk_tells_nothing(override: Callable[..., None]) -> None:
+def test_an_operator_whose_compiler_finds_no_room_on_the_disk_proves_nothing(override: Callable[..., None]) -> None:
     def fails(*arguments: Any, **keywords: Any) -> torch.Tensor:
         raise RuntimeError("Failed to compile Op [gelu]: kernel_meta: No space left on device")
 
@@ -217,7 +217,7 @@ def test_an_operator_whose_compiler_finds_no_room_on_the_disk_tells_nothing(over
         sweep()
 
 
-def test_a_crash_while_a_disk_is_full_tells_nothing(
+def test_a_crash_while_a_disk_is_full_proves_nothing(
     override: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
     override("gelu", lambda *_, **__: os.kill(os.getpid(), signal.SIGBUS))
@@ -342,7 +342,7 @@ time.sleep(600)
     assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_unable_to_tell_without_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_not_measured_without_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
     true_import = importlib.import_module
 
     def refuse(name: str, *rest: Any) -> Any:
@@ -357,7 +357,7 @@ def test_unable_to_tell_without_the_database(monkeypatch: pytest.MonkeyPatch) ->
     assert evidence.measurements == ()
 
 
-def test_unable_to_tell_when_no_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_not_measured_when_no_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     from readiness.isolation import task_process
 
     monkeypatch.setattr(task_process, "prepare_child", lambda parent: os._exit(3))
@@ -389,7 +389,7 @@ def test_slips_in_settings_are_errors(settings: dict[str, Any]) -> None:
     assert evidence.measurements == ()
 
 
-def test_fresh_interpreters_judge_alike() -> None:
+def test_fresh_interpreters_give_the_same_outcomes() -> None:
     from readiness.probes.operators import sweep as sweeping
 
     entries = opinfo.load()

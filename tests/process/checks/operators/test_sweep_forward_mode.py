@@ -39,7 +39,7 @@ def test_the_core_is_healthy(seed: int) -> None:
     assert outcomes(evidence) == {}
 
 
-def test_not_asked_for_is_not_told() -> None:
+def test_forward_mode_is_not_reported_unless_requested() -> None:
     assert values(sweep(), "forward_mode_coverage") == []
 
 

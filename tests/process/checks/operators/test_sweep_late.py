@@ -27,7 +27,7 @@ def pending(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("several", [1, 5])
-def test_error_is_told_by_the_next_wait(override: Callable[..., None], pending: list[str], several: int) -> None:
+def test_a_late_error_is_raised_by_the_next_synchronisation(override: Callable[..., None], pending: list[str], several: int) -> None:
     def kernel(x: torch.Tensor, approximate: str = "none") -> torch.Tensor:
         if x.dtype != torch.float32:
             return gelu(x)
@@ -62,6 +62,6 @@ def test_error_on_a_view(override: Callable[..., None], pending: list[str]) -> N
     assert detail(evidence, "nn.functional.gelu").startswith("on a strided input: ")
 
 
-def test_error_that_is_never_told(override: Callable[..., None]) -> None:
+def test_a_late_error_that_is_never_raised(override: Callable[..., None]) -> None:
     override("gelu", lambda x, approximate="none": gelu(x) if x.dtype != torch.float32 else torch.full_like(x, 7.0))
     assert outcomes(sweep()) == {"nn.functional.gelu": ("wrong", "forward")}

@@ -172,7 +172,7 @@ def test_a_gradient_that_fails_hides_no_wrong_result() -> None:
     assert found["measured"]["obstacles inference all"][0] == 1
 
 
-def test_the_line_that_tells_what_stands_in_the_way() -> None:
+def test_the_about_line_names_failing_operators() -> None:
     found = on_chip(
         defect("missing", "topk"), defect("wrong-gradient", "silu_backward", severity=5e-2), defect("cpu-fallback", "mul.Tensor"),
         only=("aten::topk", "aten::silu", "aten::mul.Tensor", "aten::mm"),
@@ -239,7 +239,7 @@ def test_a_defect_of_the_cpu_itself_shows(override: Callable[..., None]) -> None
     assert outcomes(played("aten::silu", "aten::mm")) == {"silu bfloat16": ("wrong", "forward")}
 
 
-def test_an_operator_that_finds_no_room_on_the_disk_tells_nothing(override: Callable[..., None]) -> None:
+def test_an_operator_that_finds_no_room_on_the_disk_proves_nothing(override: Callable[..., None]) -> None:
     def fails(x: torch.Tensor) -> torch.Tensor:
         if x.dtype == torch.bfloat16:
             raise RuntimeError("kernel cache: No space left on device")
@@ -250,7 +250,7 @@ def test_an_operator_that_finds_no_room_on_the_disk_tells_nothing(override: Call
         played("aten::silu")
 
 
-def test_fresh_interpreters_judge_alike(tmp_path: Any) -> None:
+def test_fresh_interpreters_give_the_same_outcomes(tmp_path: Any) -> None:
     from readiness.probes.model_operators import replay, replay_supervisor
     from readiness.tracing import workload_schema
     from tests.support import cpu

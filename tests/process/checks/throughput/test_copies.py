@@ -59,7 +59,7 @@ def test_bytes_that_change_on_the_way_are_counted() -> None:
     ("slot", "lanes", "pace"),
     [(Slot(16, 32.0, 16, 32.0), 1, 1), (Slot(4, 16.0, 16, 16.0, 16), 0.25, 1), (Slot(16, 8.0, 16, 32.0), 1, 0.25)],
 )
-def test_a_slot_is_told_as_it_is(slot: Slot, lanes: float, pace: float) -> None:
+def test_a_slot_is_reported_with_lanes_and_speed(slot: Slot, lanes: float, pace: float) -> None:
     evidence = crossed(slot=slot)
     assert value(evidence, "slot_lanes_share") == lanes
     assert value(evidence, "slot_pace_share") == pace

@@ -71,7 +71,7 @@ def test_a_dtype_that_is_refused_lowers_the_coverage_and_names_the_reason(monkey
     assert any("no float64" in str(row.get("refused")) for row in evidence.rows)
 
 
-def test_nothing_copied_is_nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_copied_is_nothing_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def defect(*_: Any) -> torch.Tensor:
         raise RuntimeError("the bus is down")
 

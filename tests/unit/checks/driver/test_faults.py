@@ -19,7 +19,7 @@ def test_quiet_counters() -> None:
     assert value(evidence, "lost_counters") == 0
 
 
-def test_a_counter_that_moves_is_told_by_kind() -> None:
+def test_a_counter_that_moves_is_reported_by_kind() -> None:
     after = {**BEFORE, "ecc_uncorrected_volatile": 2, "pcie_replays": 41}
     evidence = run_check("driver.faults", fake(FakeStack(counters=after), counters=BEFORE))
     assert value(evidence, "new_faults", kind="uncorrected") == 2
@@ -61,7 +61,7 @@ def test_one_event_counts_once_and_none_is_lost() -> None:
 
 
 @pytest.mark.parametrize("before", [None, {}])
-def test_without_a_reading_at_the_start_nothing_is_told(before: dict[str, int] | None) -> None:
+def test_without_a_reading_at_the_start_nothing_is_reported(before: dict[str, int] | None) -> None:
     evidence = run_check("driver.faults", fake(FakeStack(counters=BEFORE), counters=before))
     assert evidence.status is Status.SKIPPED
     assert "when the run began" in (evidence.reason or "")
@@ -83,7 +83,7 @@ def test_counters_that_vanish_are_a_skip_not_a_zero() -> None:
         ("nvlink_replays", "other"), ("pcie_replays", "other"),
     ],
 )  # fmt: skip
-def test_what_a_counter_is_called_says_its_kind(name: str, kind: str) -> None:
+def test_a_counters_name_gives_its_kind(name: str, kind: str) -> None:
     assert kind_of(name) == kind
 
 

@@ -92,7 +92,7 @@ def test_a_request_that_is_granted_though_it_cannot_be_is_not_clean(monkeypatch:
     assert value(run_check("driver.memory", **SETTINGS), "oom_clean") == 0
 
 
-def test_a_stack_that_tells_no_memory_leaves_shares_and_sizes_open() -> None:
+def test_a_stack_that_reports_no_memory_leaves_shares_and_sizes_open() -> None:
     evidence = run_check("driver.memory", fake(FakeStack(memory=None)), **SETTINGS)
     assert values(evidence, "allocated_share") == values(evidence, "usable_gib") == []
     assert value(evidence, "wrong_bytes") == 0

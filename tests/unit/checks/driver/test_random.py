@@ -61,7 +61,7 @@ def test_numbers_out_of_range_are_infinitely_wrong(monkeypatch: pytest.MonkeyPat
     assert value(run_check("driver.random"), "moment_error", distribution="uniform") == math.inf
 
 
-def test_a_device_without_generators_of_its_own_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_without_its_own_generators_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = torch.Generator
 
     def refuse(device: Any = None) -> torch.Generator:

@@ -68,13 +68,13 @@ def test_machines_that_trained_such_models_have_the_links(name: str, model: str,
 
 
 @pytest.mark.parametrize(("model", "use"), MODELS)
-def test_eight_chips_without_a_switch_are_told_for_their_small_groups(model: str, use: Use) -> None:
+def test_eight_chips_without_a_switch_fail_for_small_groups(model: str, use: Use) -> None:
     found = judged("910b", model, use)
     assert [id for id, outcome in found.items() if outcome is Outcome.FAIL] == ["small-groups-carry"]
 
 
 @pytest.mark.parametrize(("model", "use"), [key for key, ids in MODELS.items() if len(ids) > 1])
-def test_eight_chips_with_equally_weak_links_are_told_for_all(model: str, use: Use) -> None:
+def test_eight_chips_with_equally_weak_links_fail_for_all_groups(model: str, use: Use) -> None:
     found = judged("slots", model, use)
     assert {id for id, outcome in found.items() if outcome is Outcome.FAIL} == MODELS[model, use] - {"small-groups-carry"}
 
@@ -97,7 +97,7 @@ def test_two_chips_have_no_smaller_group() -> None:
 @pytest.mark.parametrize(
     ("ratio", "outcome"), [(1.0, Outcome.PASS), (1.5, Outcome.PASS), (1.6, Outcome.FAIL), (2.0, Outcome.FAIL), (None, Outcome.UNKNOWN)]
 )
-def test_exchanges_that_take_turns_with_computing_are_told(ratio: float | None, outcome: Outcome) -> None:
+def test_exchanges_that_take_turns_with_computing_are_reported(ratio: float | None, outcome: Outcome) -> None:
     items = [] if ratio is None else [Measurement("overlap_ratio", ratio, WHERE)]
     evidence = Evidence("multichip.bandwidth", Status.MEASURED, measurements=tuple(items))
     demands = loader.load("general", check_registry.discover())

@@ -150,7 +150,7 @@ def test_a_missing_dtype_is_a_measurement() -> None:
 
 
 @pytest.mark.parametrize("op", ["the call with scales", "the plain call"])
-def test_an_error_that_says_something_else_ends_the_check(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_that_is_markedmething_else_ends_the_check(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any, **__: Any) -> Tensor:
         raise RuntimeError("an illegal memory access was encountered")
 

@@ -92,7 +92,7 @@ def test_the_setting_is_restored_after_an_error() -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_who_has_no_deterministic_algorithm_is_asked_all_the_same() -> None:
+def test_deterministic_algorithms_are_requested_even_if_there_are_none() -> None:
     def lacking(function: Any, *arguments: Any, **options: Any) -> Any:
         if torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled():
             raise RuntimeError("attention does not have a deterministic implementation, but you set ...")

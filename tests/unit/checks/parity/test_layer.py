@@ -50,7 +50,7 @@ def test_a_wrong_operator_shows(name: str, change: Any, concerned: set[str]) -> 
     assert {architecture for architecture in decoder_layers.ARCHITECTURES if any(architecture in text for text in found)} == concerned
 
 
-def test_the_worse_experts_are_told() -> None:
+def test_the_worse_experts_are_reported() -> None:
     def worst(function: Any, x: Tensor, count: int, *rest: Any, **more: Any) -> Any:
         return function(x, count, *rest, **(more | {"largest": False}))
 
@@ -76,7 +76,7 @@ def test_experts_of_the_best_groups_alone_are_chosen() -> None:
     assert chosen.sort().values.tolist() == [[0, 2, 4, 5]]
 
 
-def test_unable_to_tell_where_a_dtype_is_refused() -> None:
+def test_not_measured_where_a_dtype_is_refused() -> None:
     with Defect(["linear"], refuse(torch.bfloat16)):
         evidence = run_check("parity.layer", architectures=("deepseek-v3",))
     assert evidence.status is Status.MEASURED

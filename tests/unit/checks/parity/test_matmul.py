@@ -121,7 +121,7 @@ def test_a_missing_dtype_is_a_measurement_and_yields_no_error_figure() -> None:
     assert any("not implemented" in item.get("refused", "") for item in evidence.rows)
 
 
-def test_an_error_that_says_something_else_ends_the_check() -> None:
+def test_an_error_that_is_markedmething_else_ends_the_check() -> None:
     def change(function: Any, *args: Any, **kwargs: Any) -> Tensor:
         raise RuntimeError("an illegal memory access was encountered")
 

@@ -81,7 +81,7 @@ def test_rows_masked_entirely_must_not_become_something_else() -> None:
     assert value(evidence, "masked_row_violations", dtype="float32") == 0
 
 
-def test_a_forward_pass_without_backward_is_told_apart() -> None:
+def test_a_forward_pass_without_backward_is_distinguished() -> None:
     class Refusing(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor) -> Tensor:

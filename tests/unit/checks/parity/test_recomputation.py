@@ -99,7 +99,7 @@ def test_a_missing_operator_is_a_measurement() -> None:
     assert values(evidence, "gradient_error") == []
 
 
-def test_what_the_device_raises_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_the_device_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: Any, **kwargs: Any) -> Tensor:
         raise RuntimeError("the device has been lost")
 

@@ -163,12 +163,12 @@ def test_what_each_save_keeps_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert growth == pytest.approx(2**20, rel=0.25)
 
 
-def test_too_few_saves_tell_nothing_of_memory() -> None:
+def test_too_few_saves_prove_nothing_about_memory() -> None:
     assert values(run_check("stability.checkpoint", saves=2), "memory_growth_bytes") == []
 
 
 @pytest.mark.parametrize(("noise", "is_reported"), [(0.0, True), (1e-9, True), (0.3, False)])
-def test_runs_that_differ_as_much_as_training_moves_tell_nothing(noise: float, is_reported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_that_differ_as_much_as_training_moves_prove_nothing(noise: float, is_reported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A resume that forgets the learning rate would pass beside them."""
     silu, draw = torch.nn.functional.silu, torch.Generator().manual_seed(1)
 

@@ -105,7 +105,7 @@ def test_a_wrong_first_result_is_not_the_yardstick_and_counts() -> None:
     assert str(wrong.about).startswith("gelu in float32, contiguous inputs, forward: 1 of 11 calls differed, first in call 1 after")
 
 
-def test_a_comparison_that_goes_wrong_is_told_apart_from_the_operations() -> None:
+def test_a_comparison_that_goes_wrong_is_distinguished_from_the_operations() -> None:
     broken: list[bool] = []
 
     def change(function: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -181,7 +181,7 @@ def test_an_operation_that_raises_is_named_and_the_rest_goes_on() -> None:
     assert min(calls_made) > 30 * (len(OPERATIONS) - 2) * 2
 
 
-def test_an_operation_that_finds_no_room_on_the_disk_tells_nothing() -> None:
+def test_an_operation_that_finds_no_room_on_the_disk_proves_nothing() -> None:
     calls = itertools.count(1)
 
     def change(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -242,7 +242,7 @@ def test_an_error_that_surfaces_late_counts_and_too_many_end_the_load() -> None:
     assert "reported only now" in str(found[0].about)
 
 
-def test_a_dtype_that_the_device_lacks_tells_nothing_of_results() -> None:
+def test_a_dtype_that_the_device_lacks_proves_nothing_about_results() -> None:
     work = Load(cpu(), 60.0)
     with Defect(["gelu"], lambda function, x: function(x) if x.is_meta else refuse(torch.bfloat16)(function, x)):
         work.prepare(("bfloat16",))
@@ -313,7 +313,7 @@ def test_a_host_without_memory_ends_the_load(monkeypatch: pytest.MonkeyPatch) ->
         assert outcomes[name] is Outcome.UNKNOWN
 
 
-def test_wrong_results_before_the_memory_ran_out_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_results_before_the_memory_ran_out_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Load(cpu(), 30.0)
     work.prepare(["float32"])
     work.out_of_memory, work.ended = True, "the host's memory ran out"

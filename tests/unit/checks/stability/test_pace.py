@@ -92,7 +92,7 @@ def test_a_slow_call_by_chance_is_tried_again_and_a_short_one_is_not_held_agains
         "aten::_softmax falls back to the CPU",
     ],
 )
-def test_a_stack_that_says_it_uses_the_host_is_believed(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stack_that_reports_host_fallback_is_believed(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def change(function: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         if x.dtype == torch.bfloat16 and not x.is_meta:
             warnings.warn(text, stacklevel=2)
@@ -165,6 +165,6 @@ def test_time_in_line_does_not_count_and_time_at_work_does(monkeypatch: pytest.M
     assert second == 0.25  # several threads' work cannot be less than was spent
 
 
-def test_a_system_that_does_not_tell_of_lines_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_runqueue_statistics_there_is_no_wait(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(runqueue_wait, "_TASKS", tmp_path / "none")
     assert timing.in_line_s() == 0

@@ -73,7 +73,7 @@ def test_a_device_that_cannot_hold_the_block_is_no_figure(monkeypatch: pytest.Mo
     assert values(run_check("throughput.memory", host_mib=1), "bandwidth_gbps") == []
 
 
-def test_timing_tells_rates_and_quartiles() -> None:
+def test_timing_reports_rates_and_quartiles() -> None:
     timing = Timing((1.0, 2.0, 4.0))
     assert timing.rate(8) == 4
     assert timing.spread(8) == 3
