@@ -49,6 +49,8 @@ class InputFactory:
         """Standard normal values, or whole numbers from -9 to 9, or truth values."""
         if self.dtype.is_floating_point:
             return torch.randn(shape).to(self.dtype).requires_grad_(self.gradients)
+        if self.dtype.is_complex:
+            return torch.randn(shape, dtype=torch.complex64).to(self.dtype).requires_grad_(self.gradients)
         if self.dtype is torch.bool:
             return torch.randint(0, 2, shape).to(torch.bool)
         return torch.randint(-9, 10, shape).to(self.dtype)
@@ -57,6 +59,9 @@ class InputFactory:
         """From a half to one and a half; whole numbers from 1 to 9."""
         if self.dtype.is_floating_point:
             return (torch.rand(shape) + 0.5).to(self.dtype).requires_grad_(self.gradients)
+        if self.dtype.is_complex:
+            turned = torch.complex(torch.rand(shape) + 0.5, torch.rand(shape) - 0.5)
+            return turned.to(self.dtype).requires_grad_(self.gradients)
         return torch.randint(1, 10, shape).to(self.dtype)
 
     def bits(self, *shape: int) -> torch.Tensor:
@@ -424,7 +429,7 @@ def _many_to_one(factory: InputFactory) -> Calls:
 
 
 def _whole(factory: InputFactory) -> bool:
-    return not factory.dtype.is_floating_point and factory.dtype is not torch.bool
+    return not (factory.dtype.is_floating_point or factory.dtype.is_complex or factory.dtype is torch.bool)
 
 
 def _drawn(choices: tuple[int, ...]) -> int:
