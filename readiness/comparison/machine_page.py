@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from readiness import rendering
@@ -15,6 +15,10 @@ from readiness.rendering import charts, html
 _MOST_CHARTS = 6
 _MOST_BARS = 24
 _ORDER = (Decision.READY, Decision.UNDETERMINED, Decision.NOT_READY)
+#: What the room before a bar holds.
+_LONGEST_NAME = 27
+_NAME = re.compile(r"(?P<check>\S+) (?P<measure>\S+)(?: \((?P<labels>.*)\))?")
+_LABEL = re.compile(r"(\w+)=([^,]*)")
 _BYTES = re.compile(r"\bbytes=(\d{1,15})(?:, )?")
 
 
@@ -129,14 +133,25 @@ def _ratio_charts(comparison: Comparison) -> Iterator[tuple[str, charts.BarChart
         if len(bars) > _MOST_BARS:
             half = _MOST_BARS // 2
             bars = [*bars[:half], *bars[-half:]]
-        short = [(_short(name), value, text, bad) for name, value, text, bad in bars]
+        names = _short([name for name, _, _, _ in bars])
+        short = [(name, value, text, bad) for name, (_, value, text, bad) in zip(names, bars, strict=True)]
         chart = charts.bar_chart(f"{machine.name} beside {comparison.machines[0].name}", short, limit=1.0)
         if chart is not None:
             yield machine.name, chart
 
 
-def _short(name: str) -> str:
-    """Return a short label, for the space before a bar."""
-    check, _, rest = name.partition(" ")
-    label = f"{check.rpartition('.')[2]} {rest}"
-    return label if len(label) <= 30 else f"{label[:29]}…"
+def _short(names: Sequence[str]) -> list[str]:
+    """Return names that fit before a bar: the measure, and the values of the labels that are not the same in all."""
+    parts = [_NAME.fullmatch(name) for name in names]
+    labels = [dict(_LABEL.findall(part["labels"] or "")) if part is not None else {} for part in parts]
+    same = {key for key in labels[0] if len({one.get(key) for one in labels}) == 1} if labels else set()
+    found = []
+    for name, part, own in zip(names, parts, labels, strict=True):
+        values = [_bytes(value) if key == "bytes" else value for key, value in own.items() if key not in same]
+        shown = name if part is None else " ".join([part["measure"], *values])
+        found.append(shown if len(shown) <= _LONGEST_NAME else f"{shown[: _LONGEST_NAME - 1]}…")
+    return found
+
+
+def _bytes(value: str) -> str:
+    return charts.bytes_text(float(value)) if value.isdecimal() and len(value) < 16 else value

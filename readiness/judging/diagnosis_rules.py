@@ -244,6 +244,12 @@ RULES = (
         Action.REPLACE, follows=("driver.memory *",),
     ),
     Rule(
+        "memory-small", ("driver.memory usable_gib how=reported",),
+        "It has less memory than the model needs: {about}",
+        "Take an accelerator with more memory, or share the model among more of them.",
+        Action.ADD_HARDWARE,
+    ),
+    Rule(
         "memory-short", ("driver.memory allocated_share", "driver.memory usable_gib"),
         "Not all of the memory can be used: {about}",
         "See what else uses the accelerator's memory.",
@@ -370,6 +376,12 @@ RULES = (
         Action.CHECK_CONFIG,
     ),
     Rule(
+        "chips-few", ("multichip.world chips",),
+        "There are fewer chips than the model needs: {about}",
+        "Assess a machine with as many chips as the profile asks for, or several hosts (--host).",
+        Action.ADD_HARDWARE,
+    ),
+    Rule(
         "ranks-differ", ("multichip.*",),
         "Training on several ranks differs from training on one: {about}",
         "Compare the losses in the rows step by step; run multichip.collectives and parity.training.",
@@ -383,7 +395,7 @@ RULES = (
     ),
     Rule(
         "check-hangs", ("*",),
-        "{check} does not come to its end: {about}",
+        "Time ran out in {check}: {about}",
         "Run that check alone with -k and a longer --timeout, and read its log in the JSON assessment.",
         Action.CONTACT_VENDOR, statuses=("timeout",),
     ),

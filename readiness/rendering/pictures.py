@@ -28,7 +28,7 @@ _MOST_OPERATORS = 60
 _MOST_BARS = 40
 _MOST_TIMES = 12
 _MOST_CHIPS = 24
-_LONGEST_NAME = 30
+_LONGEST_NAME = 27
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,8 @@ def operator_map(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Picture
     if left_out:
         more += f" {left_out} further ones are in the rows of {piece.check}."
     heads = tuple(clean(f"{dtype} {phase}", 40) for dtype, phase in columns)
-    yield Picture("Operator map", more, Grid("operator", heads, rows, style="marks"))
+    title = "Operator map of the model" if piece.check == "operators.workload" else "Operator map"
+    yield Picture(title, more, Grid("operator", heads, rows, style="marks"))
 
 
 def _outcome(found: tuple[str, str] | None) -> Cell:

@@ -2,6 +2,15 @@
 "use strict";
 (() => {
   const main = document.getElementById("main");
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("details:not([open])")];
+    for (const fold of closed) fold.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const fold of closed) fold.open = false;
+  });
+
   const tables = [...main.querySelectorAll(".scroll > table:not(.heat):not(.marks):not(.matrix)")]
     .filter((table) => table.tBodies.length && table.tBodies[0].rows.length > 7);
   if (!tables.length) return;
@@ -33,7 +42,14 @@
         if (fold && !fold.open) { fold.open = true; opened.add(fold); }
       }
     }
-    status.textContent = words.length ? `${hits} of ${count} rows` : "";
+    status.textContent = words.length ? `${hits} of ${count} rows; Enter goes to the first` : "";
+  });
+  field.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !field.value.trim()) return;
+    const row = tables.flatMap(rowsOf).find((each) => !each.classList.contains("off"));
+    if (!row) return;
+    row.closest(".scroll").focus();
+    row.scrollIntoView({ block: "center" });
   });
 
   const words = new Intl.Collator("en", { numeric: true });

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from readiness.rendering import charts, html
+from tests.support.pages import without_tools
 
 HOSTILE = "<script>alert(1)</script> ]]> \x1b[31mred\x07 \u202eevil\u200b \"quote' &amp; ::error::x"
 
@@ -22,17 +23,33 @@ def page(source: str, **values: object) -> str:
 def test_every_value_is_escaped_and_cleaned_in_every_template() -> None:
     text = page('<p title="{{ said }}">{{ said }}</p>{{ parts.table(said, [said], [[said, {"text": said, "style": "bad"}]]) }}'
                 '{{ parts.grid(said, said, [said], [(said, [{"text": said, "style": "h1", "hint": said}])]) }}', said=HOSTILE)
-    assert "<script" not in text
+    assert "<script" not in without_tools(text)
     assert not set("\x1b\x07\u202e\u200b") & set(text)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert 'title="&lt;script' in text
     assert "&#34;quote&#39;" in text
 
 
-def test_a_page_requests_nothing_and_runs_nothing() -> None:
-    text = page("")
+def test_a_page_requests_nothing_and_runs_nothing_but_our_script() -> None:
+    text = without_tools(page(""))
     assert "default-src 'none'" in text
     assert not re.search(r"<script|<link|<img|<iframe|url\(http|@import| on\w+=", text)
+
+
+def test_the_script_asks_for_nothing_and_makes_no_markup_of_texts() -> None:
+    script = (html.FOLDER / "tools.js").read_text()
+    assert not re.search(r"fetch|XMLHttp|import|innerHTML|outerHTML|insertAdjacent|document\.write|eval|Function\(|https?:|cookie|Storage", script)
+    assert "</" not in script
+    assert len(script) < 5000
+
+
+def test_what_the_script_adds_is_on_screens_alone() -> None:
+    """Rows that a search hides are printed, and so is nothing that it adds: without it the page has neither."""
+    style = page("")
+    assert "@media screen { tr.off { display: none; } }" in style
+    printed = style[style.index("@media print"):]
+    assert re.search(r"\.skip, \.tools, th button::after \{ display: none; \}", printed)
+    assert 'class="tools"' not in without_tools(style)
 
 
 def test_a_misspelt_name_is_no_empty_text() -> None:
