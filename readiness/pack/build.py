@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from readiness import __version__
+from readiness import __version__, check_registry
+from readiness.comparison import machine_page, machines
+from readiness.comparison.measures import directions
 from readiness.datamodel import Profile
 from readiness.documents import assessment as documents
 from readiness.documents import files, schema
@@ -15,6 +17,7 @@ from readiness.errors import BadFileError, InternalError, UsageError
 from readiness.pack import bom, container, in_toto, page, system
 from readiness.pack.contents import (
     BOM,
+    COMPARISON,
     ENVELOPES,
     MANIFEST,
     PACK,
@@ -193,7 +196,15 @@ def derived(core: Core) -> dict[str, bytes]:
             for subject in core.subjects
         }),
         WAIVERS: dumped({"waive": _waivers(core)}),
+        **({COMPARISON: _comparison(core).encode()} if len(core.subjects) > 1 else {}),
     }  # fmt: skip
+
+
+def _comparison(core: Core) -> str:
+    """Return the page that compares the machines. Directions are those of shipped checks, the same wherever it is made."""
+    machines_ = [(subject.name, subject.assessment) for subject in core.subjects]
+    compared = machines.compare(machines_, directions(check_registry.shipped()))
+    return machine_page.render(compared, core.pack["tool"]["version"])
 
 
 def _waivers(core: Core) -> list[Json]:

@@ -23,6 +23,8 @@ from readiness.judging.profile_demands import digest_of
 
 SCHEMA = "readiness.pack/1"
 PACK, MANIFEST, STATEMENT, TEST_RESULT = "pack.json", "manifest.json", "statement.json", "test-result.json"
+#: The machines side by side, of several assessments alone.
+COMPARISON = "comparison.html"
 PAGE, PDF, WORKBOOK, BOM = "index.html", "report.pdf", "requirements.xlsx", "bom.cdx.json"
 SYSTEM, WAIVERS = "system.json", "waivers.json"
 SIGNATURES = "signatures"
@@ -162,11 +164,13 @@ def source_digest() -> str:
     """
     root = Path(package_data.__file__).parent
     total = hashlib.sha256()
-    for folder in ("documents", "judging", "rendering", "pack", "schemas"):
+    for folder in ("comparison", "documents", "judging", "rendering", "pack", "schemas"):
         for file in sorted((root / folder).rglob("*")):
-            if file.is_file() and file.suffix in (".py", ".jinja", ".json"):
+            if file.is_file() and file.suffix in (".py", ".jinja", ".js", ".json"):
                 total.update(file.relative_to(root).as_posix().encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
-    total.update(hashlib.sha256((package_data.shipped("reports") / "html.py").read_bytes()).digest())
+    # The page of an assessment, and the checks: they say in which direction a measurement gets better.
+    for file in (package_data.shipped("reports") / "html.py", *sorted(package_data.shipped("checks").rglob("*.py"))):
+        total.update(hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()
 
 

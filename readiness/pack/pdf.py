@@ -30,7 +30,7 @@ _PICTURES = """<style>
 .back { fill: #e8ebee; stroke: #535c66; stroke-width: .5 } .proven { fill: #0b62a8 } .hatch { stroke: #0b62a8 }
 </style>"""
 #: A sheet of paper leads to no other file.
-_LINK = re.compile(r'<a href="reports/[^"]*">([^<]*)</a>')
+_LINK = re.compile(r'<a href="(?:reports/[^"]*|comparison\.html)">([^<]*)</a>')
 _PICTURE = re.compile(r'<svg class="bar"[^>]*>')
 
 

@@ -17,6 +17,7 @@ from readiness.errors import BadFileError, UsageError
 from readiness.pack import build, container
 from readiness.pack.contents import (
     BOM,
+    COMPARISON,
     ENVELOPES,
     MANIFEST,
     OUTSIDE_MANIFEST,
@@ -179,6 +180,8 @@ def _core(contents: Mapping[str, bytes], found: Verification) -> Core | None:
     core = Core(pack, tuple(subjects), profiles, rehearsals, attachments, contents.get(PUBLIC_KEY))
     reports = [subject.report_path for subject in subjects]
     usual = {*core.given(), *OUTSIDE_MANIFEST, *_USUAL, *reports, *pack["files"]}
+    if len(subjects) > 1 and (COMPARISON in contents or _is_same_build(core)):  # earlier builds made none
+        usual.add(COMPARISON)
     found.altered += [Alteration(path, "nothing in a pack is called so") for path in sorted(contents.keys() - usual)]
     for path in sorted(usual - OUTSIDE_MANIFEST - contents.keys()):
         found.altered.append(Alteration(path, f"{PACK} names it, and it is missing"))
@@ -258,13 +261,13 @@ def _against_derived(contents: Mapping[str, bytes], core: Core, found: Verificat
 
     Pages of another build of the tool cannot be.
     """
-    tool = core.pack["tool"]
-    is_same_build = tool["version"] == __version__ and tool["source_sha256"] == source_digest()
+    tool, is_same_build = core.pack["tool"], _is_same_build(core)
     if is_same_build:
         _compare(contents, build.derived(core), "the assessments", found)
     else:
         found.notes.append(
-            f"{PAGE}, reports/, {BOM}, {SYSTEM} and {WAIVERS} were made by another build of readiness ({tool['version']}): "
+            f"{PAGE}, {COMPARISON}, reports/, {BOM}, {SYSTEM} and {WAIVERS} were made by another build of readiness "
+            f"({tool['version']}): "
             "they were not made again here, the verdicts were; `readiness report` shows those from the assessments"
         )
     if WORKBOOK in core.pack["files"]:
@@ -274,6 +277,12 @@ def _against_derived(contents: Mapping[str, bytes], core: Core, found: Verificat
     for subject in core.subjects:
         for note in documents.notes(subject.assessment, __version__):
             found.notes.append(f"{subject.path}: {note}")
+
+
+def _is_same_build(core: Core) -> bool:
+    """Return True if this build of readiness made the pack."""
+    tool = core.pack["tool"]
+    return bool(tool["version"] == __version__ and tool["source_sha256"] == source_digest())
 
 
 def _compare(contents: Mapping[str, bytes], follow: Mapping[str, bytes], whence: str, found: Verification) -> None:

@@ -17,8 +17,8 @@ from readiness.datamodel import Decision, Use, Verdict
 from readiness.documents import assessment as documents
 from readiness.documents import schema
 from readiness.errors import BadFileError, UsageError
-from readiness.pack import build, in_toto, system
-from readiness.pack.contents import BOM, MANIFEST, PACK, PAGE, STATEMENT, SYSTEM, TEST_RESULT, WAIVERS, WORKBOOK
+from readiness.pack import build, in_toto, system, verify
+from readiness.pack.contents import BOM, COMPARISON, MANIFEST, PACK, PAGE, STATEMENT, SYSTEM, TEST_RESULT, WAIVERS, WORKBOOK
 from readiness.pack.in_toto import Result
 from readiness.pack.page import TITLES
 from tests.support import packs, saved
@@ -173,6 +173,21 @@ def test_several_assessments_are_compared(tmp_path: Path) -> None:
     text = files[PAGE].decode()
     assert "Verdicts side by side" in text
     assert "0 of 12 requirements came out differently" in text
+    assert '<a href="comparison.html">' in text
+    assert parsed(files[COMPARISON]).headings[:2] == ["To train", "To serve"]
+    assert COMPARISON not in packs.contents(tmp_path / "z")
+    assert verify.of_contents(files, None).altered == []
+
+
+def test_the_page_of_the_comparison_counts_like_every_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved_ = [packs.written(tmp_path / name, name=name) for name in ("one", "two")]
+    files = build.whole(build.read(build.Request(assessments=saved_)))
+    edited = packs.made_anew({**files, COMPARISON: files[COMPARISON].replace(b"</h1>", b" edited</h1>")})
+    assert [one.file for one in verify.of_contents(edited, None).altered] == [COMPARISON]
+    without = packs.made_anew({path: content for path, content in files.items() if path != COMPARISON})
+    assert [one.file for one in verify.of_contents(without, None).altered] == [COMPARISON]
+    monkeypatch.setattr(verify, "source_digest", lambda: "0" * 64)  # an earlier build may have made none
+    assert verify.of_contents(without, None).altered == []
 
 
 # --------------------------------------------------------------------------------------------------- rehearsals, pictures
