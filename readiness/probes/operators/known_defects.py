@@ -21,8 +21,7 @@ from readiness.probes.operators.outcomes import FailedError, Phase
 PARTS = "as the sum of two parts"
 INTO_OTHER_MEMORY = "with memory to write to that lies otherwise"
 INTO_STRIDED_MEMORY = "with strided memory to write to"
-ONE_FEATURE = "on rows of one value"
-KNEES = "at knees and extremes"
+ONE_FEATURE, FEW = "on rows of one value", "on few elements"
 _PYTORCH = "https://github.com/pytorch/pytorch/issues/"
 
 
@@ -30,15 +29,15 @@ _PYTORCH = "https://github.com/pytorch/pytorch/issues/"
 class KnownDefect:
     """One defect of PyTorch's: which operators are wrong, in which circumstance, and where it was reported.
 
-    One of `where` starts the words for the circumstance ("" is a plain call); `phase` is None for both. `builds` are the
-    versions of torch on which it was seen.
+    One of `where` starts the words for the circumstance ("" is a plain call, None any); `phase` is None for both. `builds` are
+    the versions of torch on which it was seen.
     """
 
     operators: frozenset[str]
     what: str
     report: str
     builds: str
-    where: tuple[str, ...] = ("",)
+    where: tuple[str, ...] | None = ("",)
     phase: Phase | None = None
     dtypes: frozenset[str] | None = None
     everywhere: bool = False
@@ -49,7 +48,7 @@ class KnownDefect:
             return False
         if phase is not None and self.phase is not None and phase is not self.phase:
             return False
-        return any(where.startswith(words) if words else not where for words in self.where)
+        return self.where is None or any(where.startswith(words) if words else not where for words in self.where)
 
     def __str__(self) -> str:
         """`gradients at NaN depend on the place (https://..., seen in torch 2.13.0)`."""
@@ -109,7 +108,11 @@ KNOWN = (
     KnownDefect(
         frozenset({"optim.SGD.fused", "optim.SGD.fused.found_inf"}),
         "leaves whole vectors of parameters unchanged and spoils their momentum", _PYTORCH + "191763", "2.6.0, 2.13.0",
-        dtypes=_SIXTEEN,
+        where=None, dtypes=_SIXTEEN,
+    ),
+    KnownDefect(
+        frozenset({"special.ndtr"}), "loses the lower tail, as one plus an error function that is nearly -1",
+        _PYTORCH + "192295", "2.13.0", where=(FEW,), everywhere=True,
     ),
     KnownDefect(
         frozenset({"logsumexp"}), "adds up in float16, which leaves its range over more than 65,504 equal elements", "",

@@ -88,9 +88,6 @@ KEEPS_STRIDES = frozenset({
     "clone", "contiguous", "empty_like", "full_like", "ones_like", "rand_like", "randn_like", "to", "zeros_like",
 })  # fmt: skip
 
-#: So small for many an input that a single result says nothing: not tried on few elements.
-VANISHES = frozenset({"special.ndtr"})
-
 #: Subtract from its argument nearly the same, or what is nearly the largest: what is left may be small, and does not move
 #: with a rounding of the argument.
 SHRINKS = frozenset({"nn.functional.cross_entropy", "nn.functional.linear_cross_entropy", "nn.functional.tanhshrink"})

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from readiness.probes.operators import op_semantics
-from readiness.probes.operators.known_defects import INTO_STRIDED_MEMORY
+from readiness.probes.operators.known_defects import FEW, INTO_STRIDED_MEMORY
 from readiness.probes.operators.op_entry import Entry
 from readiness.probes.operators.samples import Incoming, Sample, leaves, map_leaves
 
@@ -42,8 +42,9 @@ def further(entry: Entry, dtype: torch.dtype, drawn: Sequence[Sample], tried: Sa
         usual.append(other)
         yield replace(other, leniency=leniency)
     smallest = min(drawn, key=lambda sample: (not _elements(sample), _elements(sample)))
-    if _elements(smallest) < _elements(tried) and smallest not in usual and not entry.within(op_semantics.VANISHES):
-        yield without_gradients(smallest)  # of which too little would remain to be compared
+    if _elements(smallest) < _elements(tried) and smallest not in usual:
+        # Of gradients too little would remain to be compared.
+        yield without_gradients(replace(smallest, label=FEW))
     if entry.within(op_semantics.KEEPS_STRIDES):
         yield _turned(tried)
     if entry.within(op_semantics.PASSES_NAN):

@@ -1,0 +1,58 @@
+"""What is forgiven, and what PyTorch itself gets wrong, stands in docs/operators.md and nowhere else."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from readiness.probes.operators import exemptions, known_defects, op_semantics, opinfo
+from readiness.probes.operators.outcomes import FailedError, Outcome, Phase
+from tests.support import cpu
+from tests.support.paths import ROOT
+
+ENTRIES = opinfo.load()
+
+
+def test_every_table_is_listed_or_forgives_nothing() -> None:
+    tables = {name for name, value in vars(op_semantics).items() if name.isupper() and isinstance(value, dict | frozenset)}
+    assert tables == exemptions.FORGIVING.keys() | exemptions.OTHERS
+    assert not exemptions.FORGIVING.keys() & exemptions.OTHERS
+
+
+def test_the_page_lists_them_as_the_code_has_them() -> None:
+    page = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
+    assert "\n".join(exemptions.tables()) in page
+
+
+def test_known_defects_are_of_operators_that_exist_and_name_a_report() -> None:
+    names = {entry.name for entry in ENTRIES} | {entry.base for entry in ENTRIES}
+    for defect in known_defects.KNOWN:
+        assert defect.operators <= names, defect
+        assert not defect.report or defect.report.startswith("https://github.com/"), defect
+        assert defect.builds
+
+
+def failure(where: str, phase: Phase = Phase.BACKWARD) -> FailedError:
+    return FailedError(Outcome.WRONG, phase, "results are 0.0 and 1.0 within one tensor", where)
+
+
+def test_a_known_defect_excuses_the_cpu_in_its_circumstance_alone() -> None:
+    entry = next(entry for entry in ENTRIES if entry.name == "nn.functional.hardtanh")
+    at_nan = failure(known_defects.equal_values(math.nan))
+    accelerator = cpu(1)
+    found = known_defects.excusing(accelerator, entry, torch.float32, at_nan)
+    assert found is not None
+    assert "issues/195075" in str(found)
+    for other in (failure(known_defects.equal_values(3.0)), failure(""), failure(at_nan.where, Phase.FORWARD)):
+        assert known_defects.excusing(accelerator, entry, torch.float32, other) is None
+
+
+def test_a_known_defect_of_the_cpu_excuses_no_other_device(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    accelerator = cpu(1)
+    monkeypatch.setattr(type(accelerator.stack), "host_backed", False)
+    by_name = {entry.name: entry for entry in ENTRIES}
+    at_nan = failure(known_defects.equal_values(math.nan))
+    assert known_defects.excusing(accelerator, by_name["nn.functional.hardtanh"], torch.float32, at_nan) is None
+    shared = failure("", Phase.FORWARD)
+    assert known_defects.excusing(accelerator, by_name["matrix_exp"], torch.bfloat16, shared) is not None
