@@ -59,7 +59,10 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Note, Yield, c
         ),
         "speed_kept": Measure(
             "1", better=Better.HIGHER,
-            meaning="Over eight intervals, the least of the best speed in one over the best speed before.",
+            meaning=(
+                "Over eight intervals, the least of the best speed in one over the best speed before. An interval in which "
+                "the process waited for a processor for more than a tenth of the time, or nobody knows, does not count."
+            ),
             title="The device keeps its speed under load",
             why="A device that slows down when it grows warm slows every other device of the job with it.",
             remedy="Look at temperatures, power limits and clocks with the vendor's tool; repair the cooling.",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 _TASKS = Path("/proc/self/task")
 _PRESSURE = Path("/proc/pressure/cpu")
+_OWN = Path("/proc/self/schedstat")
 
 
 def pressure_s(file: Path = _PRESSURE) -> float | None:
@@ -19,6 +20,14 @@ def pressure_s(file: Path = _PRESSURE) -> float | None:
         return int(first.rpartition("total=")[2]) / 1e6
     except (OSError, ValueError, IndexError):
         return None
+
+
+def is_reported(file: Path = _OWN) -> bool:
+    """Return whether the system says how long the threads of a process waited: `in_line_s` is 0 where it does not."""
+    try:
+        return int(file.read_text(encoding="ascii").split()[2]) > 0  # a kernel that counts nothing has not even run it once
+    except (OSError, ValueError, IndexError):
+        return False
 
 
 def in_line_s() -> float:

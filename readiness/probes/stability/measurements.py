@@ -38,7 +38,9 @@ def of_load(load: Load) -> Iterator[Yield]:
     if gemms is not None:
         yield Row({"rounds": load.rounds, "seconds": load.elapsed_s, "ended": load.ended, "product": gemms.size,
                    "device_ms": [round(1e3 * span.device_s, 4) for span in gemms.spans],
-                   "host_ms": [round(1e3 * span.host_s, 4) for span in gemms.spans if gemms.host_product]})  # fmt: skip
+                   "host_ms": [round(1e3 * span.host_s, 4) for span in gemms.spans if gemms.host_product],
+                   "waited_s": [_finite(span.waited_s) for span in gemms.spans],
+                   "disturbed": sum(not span.undisturbed for span in gemms.spans)})  # fmt: skip
         yield Row(_series(gemms.spans))
     if drop is not None and not load.cut_short:
         yield Measurement("speed_kept", drop.kept, samples=load.rounds, about=_describe_drop(drop, load))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from readiness.accelerators.base import Accelerator
+from readiness.host.runqueue_wait import in_line_s, is_reported
 from readiness.probes.throughput.timing import once
 
 Tensor = torch.Tensor
@@ -18,6 +20,7 @@ _SAMPLE_S = 3e-4     # long against starting and waiting for it, short against a
 _SHARE = 0.25        # of the time
 _MOST_SAMPLES = 12   # at a time
 _LEAST_SAMPLES = 40  # in a span: fewer say nothing on a busy host
+_MOST_WAITED = 0.1   # of a span: beyond that even the best of many samples may have been disturbed
 
 
 @dataclass(slots=True)
@@ -30,6 +33,12 @@ class Span:
     device_s: float = float("inf")
     host_s: float = float("inf")
     sensors: Mapping[str, float] = field(default_factory=dict)  # at its beginning
+    waited_s: float = math.nan  # for a CPU, meanwhile; nan where the system does not report it
+
+    @property
+    def undisturbed(self) -> bool:
+        """Whether the host's own interruptions are known, and so few that the best sample says what the device can do."""
+        return self.waited_s <= _MOST_WAITED * (self.ended_s - self.began_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,7 @@ class ThermalLoad:
     host_product: Product | None
     span_s: float
     spans: list[Span] = field(default_factory=lambda: [Span(0.0)])
+    _waited_before_s: float = 0.0
 
     @property
     def size(self) -> int:
@@ -95,21 +105,26 @@ class ThermalLoad:
         if elapsed_s >= span.began_s + self.span_s and span.samples >= _LEAST_SAMPLES:
             self.spans.append(Span(elapsed_s))
         current = self.spans[-1]
+        waited_s = in_line_s() if is_reported() else math.nan
         if not current.samples:
             current.sensors = self.accelerator.sensors()
+            self._waited_before_s = waited_s
+        current.waited_s = max(waited_s - self._waited_before_s, 0.0)
         current.ended_s = elapsed_s
         return current
 
     def drop(self) -> Drop | None:
         """The largest fall of the pace against what it was before; None with fewer than two spans that say something.
 
-        Other work on the host makes calls slow, never fast: the least time of a span counts, and where the host's own
-        product became slower too, only what the device lost beyond that. A device that gets faster has lost nothing.
+        A span in which this process waited for a CPU a good part of the time says nothing, nor does one of which that is
+        unknown: on a crowded host not even the best sample is what the device can do. Other work on the host makes calls
+        slow, never fast: the least time of a span counts, and where the host's own product became slower too, only what the
+        device lost beyond that. A device that gets faster has lost nothing.
         """
         return min(self._drops(), key=lambda drop: drop.kept, default=None)
 
     def _drops(self) -> Iterator[Drop]:
-        measured = [span for span in self.spans if span.samples >= _LEAST_SAMPLES]
+        measured = [span for span in self.spans if span.samples >= _LEAST_SAMPLES and span.undisturbed]
         for index, span in enumerate(measured[1:], 1):
             before = min(other.device_s for other in measured[:index])
             kept = before / span.device_s

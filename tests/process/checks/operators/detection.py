@@ -194,7 +194,7 @@ def _arm(device: Any, plant: Plant, kernel: str, seed: int) -> list[bool]:
     changed: list[bool] = []
     given = plant.on(kernel).defects[0]
     device.faults[:] = [ActiveFault(given, kinds()[given.kind], 0, seed)]
-    device._acting.clear()
+    device._faults_by_name.clear()
     true_inject = _TRUE.setdefault("inject", ActiveFault.inject)
 
     def leaves(call: Any) -> list[Any]:

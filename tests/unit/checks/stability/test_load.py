@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,8 +15,9 @@ import torch
 from readiness import check_registry
 from readiness.accelerators.base import Accelerator
 from readiness.datamodel import Evidence, Measurement, Outcome, Status, Use
+from readiness.host import runqueue_wait
 from readiness.judging.judge import judge
-from readiness.probes.stability import memory_usage
+from readiness.probes.stability import memory_usage, thermal_load
 from readiness.probes.stability.load import ERRORS_IN_ALL, Load
 from readiness.probes.stability.measurements import of_load
 from readiness.probes.stability.memory_usage import Usage
@@ -257,13 +259,17 @@ def test_a_dtype_that_the_device_lacks_proves_nothing_about_results() -> None:
     assert set(nothing) == {"supported"}
 
 
-def thermal_load(*device_ms: float, host_ms: tuple[float, ...] = (), samples: int = 100) -> ThermalLoad:
+def thermal_load(
+    *device_ms: float, host_ms: tuple[float, ...] = (), samples: int = 100, waited_s: tuple[float, ...] = ()
+) -> ThermalLoad:
     product = Product(torch.ones(2, 2), torch.ones(2, 2), 1e-3, 1)
     found = ThermalLoad(cpu(), product, product if host_ms else None, 5.0)
     host = host_ms or (float("inf"),) * len(device_ms)
     found.spans = [
-        Span(5.0 * index, 5.0 * (index + 1), samples, device_time, host_time)
-        for index, (device_time, host_time) in enumerate(zip(device_ms, host, strict=True))
+        Span(5.0 * index, 5.0 * (index + 1), samples, device_time, host_time, waited_s=waited)
+        for index, (device_time, host_time, waited) in enumerate(
+            zip(device_ms, host, waited_s or (0.0,) * len(device_ms), strict=True)
+        )
     ]
     return found
 
@@ -281,6 +287,40 @@ def test_a_device_that_slows_down_is_seen_whenever_it_does() -> None:
     assert kept(1, 1, 1, host_ms=(3, 1, 1)) == 1
     assert kept(1) is None
     assert kept(1, 4, samples=5) is None  # too few to be told from chance
+
+
+def test_pace_is_judged_only_where_the_hosts_interruptions_are_known_and_few() -> None:
+    def kept(*device_ms: float, waited_s: tuple[float, ...]) -> float | None:
+        drop = thermal_load(*device_ms, waited_s=waited_s).drop()
+        return None if drop is None else drop.kept
+
+    unknown = float("nan")
+    assert kept(1, 2, 2, waited_s=(0.4, 0.4, 0.4)) == 0.5
+    assert kept(1, 2, 2, waited_s=(0.0, 2.5, 2.5)) is None  # two runs on the same processors
+    assert kept(1, 2, 1.25, waited_s=(0.0, 2.5, 0.1)) == 0.8
+    assert kept(1, 2, 2, waited_s=(2.5, 0.0, 0.0)) == 1  # against an interval that counts
+    assert kept(1, 2, 2, waited_s=(unknown,) * 3) is None
+
+
+@pytest.mark.parametrize(("content", "reported"), [("429514 216441 7\n", True), ("0 0 0\n", False), ("", False), (None, False)])
+def test_whether_a_system_reports_waiting(tmp_path: Path, content: str | None, reported: bool) -> None:
+    if content is not None:
+        (tmp_path / "schedstat").write_text(content)
+    assert runqueue_wait.is_reported(tmp_path / "schedstat") is reported
+
+
+def test_a_span_counts_what_was_waited_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = iter([3.0, 3.5, 4.0])
+    monkeypatch.setattr(thermal_load, "in_line_s", lambda: next(waits))
+    monkeypatch.setattr(thermal_load, "is_reported", lambda: True)
+    work = thermal_load(1.0)
+    work.spans = [Span(0.0)]
+    for elapsed_s in (0.0, 2.0, 4.0):
+        work.step(elapsed_s, 1.0)
+    assert (work.spans[0].waited_s, work.spans[0].ended_s, work.spans[0].undisturbed) == (1.0, 4.0, False)
+    monkeypatch.setattr(thermal_load, "is_reported", lambda: False)
+    work.step(4.5, 1.0)
+    assert not work.spans[0].undisturbed
 
 
 def test_what_grows_with_every_call_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
