@@ -17,7 +17,8 @@ from readiness.accelerators.base import Accelerator
 from readiness.datamodel import Evidence, Measurement, Outcome, Status, Use
 from readiness.host import runqueue_wait
 from readiness.judging.judge import judge
-from readiness.probes.stability import memory_usage, thermal_load
+from readiness.probes.stability import memory_usage
+from readiness.probes.stability import thermal_load as thermal_module
 from readiness.probes.stability.load import ERRORS_IN_ALL, Load
 from readiness.probes.stability.measurements import of_load
 from readiness.probes.stability.memory_usage import Usage
@@ -311,14 +312,14 @@ def test_whether_a_system_reports_waiting(tmp_path: Path, content: str | None, r
 
 def test_a_span_counts_what_was_waited_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = iter([3.0, 3.5, 4.0])
-    monkeypatch.setattr(thermal_load, "in_line_s", lambda: next(waits))
-    monkeypatch.setattr(thermal_load, "is_reported", lambda: True)
+    monkeypatch.setattr(thermal_module, "in_line_s", lambda: next(waits))
+    monkeypatch.setattr(thermal_module, "is_reported", lambda: True)
     work = thermal_load(1.0)
     work.spans = [Span(0.0)]
     for elapsed_s in (0.0, 2.0, 4.0):
         work.step(elapsed_s, 1.0)
     assert (work.spans[0].waited_s, work.spans[0].ended_s, work.spans[0].undisturbed) == (1.0, 4.0, False)
-    monkeypatch.setattr(thermal_load, "is_reported", lambda: False)
+    monkeypatch.setattr(thermal_module, "is_reported", lambda: False)
     work.step(4.5, 1.0)
     assert not work.spans[0].undisturbed
 
