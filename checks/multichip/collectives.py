@@ -22,9 +22,23 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
             remedy="Do not train on this: the rows name the rank; change chip or link, update the library of collectives.",
             action=Action.REPLACE,
         ),
+        "strided_wrong_elements": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Wrong elements where input, output or both lie in every other element of a buffer, of an operation that "
+                "does not refuse them; what was written between them included."
+            ),
+            title="Collectives refuse memory with gaps or get it right",
+            why=(
+                "A view such as x[::2] that is treated as if it had no gaps gives wrong sums and overwrites its "
+                "neighbours, without an error."
+            ),
+            remedy="Call contiguous() before every collective and copy the result back; update the library of collectives.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
         "unsupported": Measure(
             "1", better=Better.LOWER,
-            meaning="1 where the library refuses this operation in this dtype.",
+            meaning="1 where the library refuses this operation in this dtype; of barriers without a dtype.",
             title="Every collective takes {dtype}",
             why="A collective that does not take the model's dtype needs a detour through another.",
             remedy="Update the library of collectives, or exchange that dtype as float32.",
@@ -131,10 +145,12 @@ def collectives(
     repetition on a constant does not see it. Every operation of torch.distributed is tried: all_reduce with sum,
     product, maximum, minimum and mean; all forms of all_gather, reduce_scatter and all_to_all, parts of several sizes
     and of none among them; broadcast, reduce, gather and scatter with every root; sends and receives in turn, at once
-    and batched. They are tried in place and not, at once and waited for in reverse, in pairs, halves and overlapping
-    groups, over two communicators, at every second round in memory that is aligned to nothing. Each of the `rounds`
-    draws new data. Beside `sizes`, the main operations are tried in the first dtype at every power of two up to
-    `largest`, as far as `sweep_s` seconds for each reach.
+    and batched, hundreds in one batch; exchanges in which one rank has nothing to send, or gets nothing. They are tried in
+    place and not, at once and waited for in reverse, in pairs, halves and overlapping groups, over two communicators, at
+    every second round in memory that is aligned to nothing, once in every other element of a buffer. Each function is called
+    dozens of times, barriers too: some defects begin after some calls. Each of the `rounds` draws new data. Beside `sizes`,
+    the main operations are tried in the first dtype at every power of two up to `largest`, as far as `sweep_s` seconds for
+    each reach.
 
     Labels: `ranks` and `chips` say what it is evidence about: ranks that share one chip (`chips="one"`) have used no
     link. With `world="all"` every chip takes part, which is what `ranks` = 0 is for: one rank on each chip, two at least

@@ -30,6 +30,7 @@ from readiness.datamodel import (
 from readiness.errors import BadFileError
 from readiness.judging import profile_demands
 from readiness.judging.early_findings import contradiction, differing_judgements, shown
+from readiness.judging.failure_reason import is_reason
 from readiness.judging.rejudge import Rejudging
 from readiness.judging.verdict import decide
 
@@ -236,7 +237,7 @@ def _difference(finding: Finding, follows: Finding) -> str | None:
             derived = 0.0
         if not _is_same(recorded, derived):
             return f"{name} is {shown(recorded)}, but {shown(derived)} follows from evidence and profile"
-    if finding.outcome is Outcome.FAIL and follows.value is not None and finding.reason != follows.reason:
+    if finding.outcome is Outcome.FAIL and follows.value is not None and not is_reason(finding.reason, follows.reason):
         return "it is about something other than its evidence"
     return None
 

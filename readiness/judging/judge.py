@@ -42,6 +42,7 @@ from readiness.datamodel import (
     Verdict,
     Waiver,
 )
+from readiness.judging.failure_reason import failure_reason
 from readiness.judging.measurement_values import as_float, is_comparable
 from readiness.judging.verdict import decide
 
@@ -175,8 +176,9 @@ def _find(
     comparable = [item for item in meant if is_comparable(item.value, requirement.limit)]
     worst = _worst(comparable, requirement.limit)
     if worst is not None and not satisfies(worst.value, requirement.limit):
-        earned = credit(worst.value, requirement.limit)
-        return finding(Outcome.FAIL, worst.about, worst, earned if evidence.status is Status.MEASURED else 0.0)
+        earned = credit(worst.value, requirement.limit) if evidence.status is Status.MEASURED else 0.0
+        failed = [item for item in comparable if not satisfies(item.value, requirement.limit)]
+        return finding(Outcome.FAIL, failure_reason(worst, failed), worst, earned)
     match evidence.status:
         case Status.CRASHED | Status.TIMEOUT:
             return finding(Outcome.FAIL, f"{requirement.check} did not finish: {evidence.reason}")

@@ -14,7 +14,7 @@ import torch
 from readiness.simulator.call import Call
 from readiness.simulator.device import SimulatedDevice
 from readiness.simulator.injection import Stage
-from readiness.simulator.kernels import _host
+from readiness.simulator.kernels import KIND, _host
 
 NAMES = (
     "send", "recv_", "recv_any_source_", "reduce_", "broadcast_", "allreduce_", "allreduce_coalesced_", "allgather_",
@@ -31,6 +31,10 @@ _WRITES = {
     "reduce_scatter_tensor_coalesced_": (0,), "gather_": (0,), "scatter_": (0,), "alltoall_": (0,), "alltoall_base_": (0,),
 }  # fmt: skip
 
+#: Of these gloo takes tensors with gaps and treats them as if they had none (github.com/pytorch/pytorch/issues/192920).
+#: The simulated device refuses them, as NCCL does, unless it has a defect that ignores strides.
+_IGNORES_GAPS = frozenset({"allreduce_", "broadcast_", "reduce_", "scatter_", "alltoall_base_"})
+
 #: Where the other side's rank stands among the arguments.
 _PEER = {"send": 2, "recv_": 2}
 
@@ -46,7 +50,28 @@ def register(current: _HasDevice) -> object:
     library = torch.library.Library("c10d", "IMPL")
     for name in NAMES:
         library.impl(name, _collective(name, current), "PrivateUse1")
+    _bring_barriers_here(current)
     return library
+
+
+def _bring_barriers_here(current: _HasDevice) -> None:
+    """A barrier has no tensor, and torch takes gloo's of the host: one on which a defect acts goes to the device."""
+    distributed = torch.distributed.distributed_c10d
+    plain = distributed.barrier
+
+    def barrier(group: Any = None, *arguments: Any, **options: Any) -> Any:
+        """Wait for all ranks of the group."""
+        group = group or distributed._get_default_group()
+        if group is distributed.GroupMember.NON_GROUP_MEMBER or not any(current.device.faults_of("c10d::barrier")):
+            return plain(group, *arguments, **options)
+        before = group.bound_device_id
+        group.bound_device_id = torch.device(KIND, 0)
+        try:
+            return plain(group, *arguments, **options)
+        finally:
+            group.bound_device_id = before
+
+    torch.distributed.barrier = distributed.barrier = barrier
 
 
 def _collective(name: str, current: _HasDevice) -> Callable[..., Any]:
@@ -57,6 +82,8 @@ def _collective(name: str, current: _HasDevice) -> Callable[..., Any]:
         hosted = [_host(argument) for argument in arguments]
         device = current.device
         before, after = device.faults_of(f"c10d::{name}")
+        if name in _IGNORES_GAPS and not any(fault.defect.kind == "ignore-strides" for fault in before):
+            _refuse_gaps(hosted)
         if not before and not after:
             return _written_results(operator(*hosted), arguments)
         waiting = [*after, *(fault for fault in before if fault.kind.at is Stage.AROUND)]
@@ -89,6 +116,13 @@ def _group(argument: Any) -> tuple[int, int] | None:
     group: Any = torch._C._distributed_c10d.ProcessGroup
     unboxed = group.unbox(argument)
     return int(unboxed.size()), int(unboxed.rank())
+
+
+def _refuse_gaps(arguments: Any) -> None:
+    for tensor in _tensors(arguments):
+        reach = 1 + sum((size - 1) * step for size, step in zip(tensor.size(), tensor.stride(), strict=True))
+        if tensor.numel() and reach != tensor.numel():
+            raise ValueError("Tensors must be contiguous")
 
 
 def _written_results(result: Any, arguments: Any) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from readiness.datamodel import Measurement, Row, Yield
 from readiness.distributed.types import LONGEST_ABOUT, Placement, RanksOutcome
 from readiness.probes.collectives import reduction_measurements
-from readiness.probes.collectives.cases.basic import OPTIONAL
+from readiness.probes.collectives.cases.basic import OPTIONAL, STRIDED
 from readiness.probes.collectives.rank import OperationReport, WrongElement
 
 
@@ -37,7 +37,8 @@ def collectives(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
             yield Measurement("unsupported", int(bool(refusals)), here, about=refusal)
         if wrong or (finished and not refusals):
             about = _about_wrong(op, dtype, reports, placement) if wrong else None
-            yield Measurement("wrong_elements", wrong, here, samples=samples, about=about)
+            name = "strided_wrong_elements" if op in STRIDED else "wrong_elements"
+            yield Measurement(name, wrong, here, samples=samples, about=about)
     yield Row({"elements_compared": compared, "finished": finished})
     yield from reduction_measurements.reductions(outcome, placement)
 

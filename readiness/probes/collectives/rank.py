@@ -16,7 +16,7 @@ from readiness.distributed.types import RankContext
 from readiness.numerics.unsupported import describe, is_unsupported
 from readiness.probes.collectives import reproducibility
 from readiness.probes.collectives.cases import barrier, nan_inf, subgroups
-from readiness.probes.collectives.cases.basic import OPERATIONS, OPTIONAL, SWEPT
+from readiness.probes.collectives.cases.basic import ONCE, ONCE_SIZES, OPERATIONS, OPTIONAL, SWEPT
 from readiness.probes.ranks_common.exact_inputs import Case, Inputs, exact, largest_exact
 
 #: Elements before and after each buffer that no collective may touch.
@@ -101,6 +101,9 @@ def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
 def _sizes(context: RankContext[Settings], operation: str, dtype: str) -> Iterator[tuple[int, int]]:
     """(round, elements). The sizes beside powers of two come once, as long as there is time; all ranks agree on that."""
     settings = context.settings
+    if operation in ONCE:
+        yield from ((0, size) for size in sorted(settings.sizes) if size in ONCE_SIZES)
+        return
     yield from itertools.product(range(settings.rounds), settings.sizes)
     if operation in SWEPT and dtype == settings.dtypes[0]:  # what libraries look at is bytes
         started = time.monotonic()

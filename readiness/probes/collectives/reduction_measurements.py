@@ -86,6 +86,12 @@ def _special_values(
 def _barriers(
     reports: Sequence[tuple[int, BarrierReport]], placement: Placement, finished: bool
 ) -> Iterator[Measurement]:
+    refusals = [report.unsupported for _, report in reports if report.unsupported]
+    if refusals or (finished and reports):
+        about = f"barrier: {refusals[0]}"[:LONGEST_ABOUT] if refusals else None
+        yield Measurement("unsupported", int(bool(refusals)), {**placement.labels, "op": "barrier"}, about=about)
+    if refusals:
+        return
     early = [(rank, report) for rank, report in reports if report.left_early]
     if early or (finished and reports and len(placement.ranks) > 1):
         about = None

@@ -28,6 +28,7 @@ from readiness.datamodel import (
     Use,
     Waiver,
 )
+from readiness.judging.failure_reason import is_reason
 from readiness.judging.judge import applies, credit, declared, judge, satisfies, worst_exit
 from readiness.judging.rejudge import rejudge
 from readiness.judging.verdict import decide
@@ -290,6 +291,48 @@ def test_what_the_worst_measurement_is_about_is_the_reason_of_a_failure_alone() 
     assert finding.reason == "softmax in bfloat16"
     (finding,) = judge(profile, FACTS, [Evidence("a.one", Status.MEASURED, measurements=(good,))]).findings
     assert finding.reason is None
+
+
+def _reason_of(*measurements: Measurement) -> str | None:
+    requirement = Requirement("r", (Use.TRAINING,), "a.one", "m", Limit(Operator.AT_MOST, 1.0))
+    evidence = Evidence("a.one", Status.MEASURED, measurements=measurements)
+    (finding,) = judge(Profile("p", "P", (Use.TRAINING,), (requirement,)), FACTS, [evidence]).findings
+    return finding.reason
+
+
+def test_a_reason_names_all_that_failed_in_classes() -> None:
+    def failed(op: str, dtype: str, value: float = 2.0, about: str | None = None) -> Measurement:
+        return Measurement("m", value, {"op": op, "dtype": dtype, "world": "all"}, about=about)
+
+    worst = failed("gather", "float32", 9.0, "gather in float32: wrong")
+    mean = [failed("reduce_scatter_avg", dtype) for dtype in ("float32", "bfloat16")]
+    good = failed("broadcast", "float32", 0.0)
+    assert _reason_of(worst, good, *mean) == (
+        "gather in float32: wrong; also failed: reduce_scatter_avg (dtype=bfloat16, float32)"
+    )
+    assert _reason_of(worst, failed("scatter", "bfloat16"), *mean) == (
+        "gather in float32: wrong; also failed: reduce_scatter_avg (dtype=bfloat16, float32); scatter (dtype=bfloat16)"
+    )
+    assert _reason_of(worst, failed("gather", "bfloat16")) == "gather in float32: wrong; also failed: dtype=bfloat16"
+    assert _reason_of(failed("sum", "float32", 9.0), failed("max", "float32")) == "also failed: max"
+    assert _reason_of(worst, good) == "gather in float32: wrong"
+
+
+def test_a_reason_of_very_many_failures_counts_those_that_it_leaves_out() -> None:
+    many = [Measurement("m", 2.0, {"op": f"operation_{number:03}"}) for number in range(100)]
+    reason = _reason_of(*many) or ""
+    assert len(reason) < 320
+    named = reason.count("operation_")
+    assert reason.endswith(f" and {99 - named} more")
+
+
+def test_a_saved_reason_of_early_versions_said_the_worst_alone() -> None:
+    assert is_reason("a; b", "a; b; also failed: max")
+    assert is_reason(None, "also failed: max")
+    assert is_reason("a; also failed: max", "a; also failed: max")
+    assert not is_reason("c", "a; b; also failed: max")
+    assert not is_reason("a; also failed: min", "a; also failed: max")
+    assert not is_reason(None, "a")
 
 
 def test_the_remedy_names_labels_only_where_the_check_ran_without_them() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.distributed as dist
 
-from readiness.probes.collectives.cases import rooted, subgroups
+from readiness.probes.collectives.cases import rooted, strided, subgroups
 from readiness.probes.ranks_common.exact_inputs import Case, Inputs, exact, exact_sum
 from readiness.probes.ranks_common.torch_collectives import all_gather_single, reduce_scatter_single
 
@@ -201,6 +201,16 @@ def _with_empty_parts(size: int, source: int, target: int) -> int:
     return 0 if (source + 2 * target) % 3 == 0 else size // 2 + 1
 
 
+def _all_to_all_with_idle(inputs: Inputs, *, sends: bool) -> Iterator[Case]:
+    """One rank, another for each size, sends nothing at all (`sends`) or gets nothing: its experts have no token."""
+    idle = (inputs.size + inputs.round) % inputs.context.world_size
+
+    def count(size: int, source: int, target: int) -> int:
+        return 0 if (source if sends else target) == idle else size // 2 + 1 + (source + target) % 2
+
+    return _all_to_all(inputs, count)
+
+
 def _ring(inputs: Inputs, call: Callable[[torch.Tensor, torch.Tensor, int, int], None]) -> Iterator[Case]:
     """`call` sends the first to the next rank and fills the second from the one before."""
     rank, world_size = inputs.context.rank, inputs.context.world_size
@@ -239,6 +249,36 @@ def _at_once(source: torch.Tensor, out: torch.Tensor, following: int, previous: 
             work.wait()
 
 
+#: Messages that each rank sends in one batch, as pipelines of many stages and exchanges of experts do.
+_MANY = 256
+
+
+def _many_at_once(inputs: Inputs) -> Iterator[Case]:
+    """Hundreds of messages in one batch, several to each other rank, of two sizes; they arrive in the order of sending."""
+    rank, world_size = inputs.context.rank, inputs.context.world_size
+    if world_size == 1:
+        return
+    to_each = max(2, _MANY // (world_size - 1))
+    parts = to_each * world_size
+    sent = [inputs.values(other, inputs.size, "many").tensor_split(parts) for other in range(world_size)]
+    # Of every rank the pieces for this one, where its own would be nothing.
+    received = [sent[other][rank * to_each : (rank + 1) * to_each] for other in range(world_size) if other != rank]
+    sizes = [piece.numel() for pieces in received for piece in pieces]
+
+    def call(source: torch.Tensor, out: torch.Tensor) -> None:
+        outgoing, incoming = source.tensor_split(parts), iter(torch.split_with_sizes(out, sizes))
+        peers = [other for other in range(world_size) if other != rank]
+        operations = [dist.P2POp(dist.irecv, next(incoming), peer) for peer in peers for _ in range(to_each)]
+        operations += [
+            dist.P2POp(dist.isend, outgoing[peer * to_each + number], peer) for number in range(to_each) for peer in peers
+        ]
+        for work in dist.batch_isend_irecv(operations):
+            work.wait()
+
+    expected = torch.cat([piece for pieces in received for piece in pieces])
+    yield Case(torch.cat(sent[rank]), expected, call, function="isend_irecv", calls=len(sizes))
+
+
 #: Every operation by its name in labels. The first of each function come first: their calls are counted from the start.
 OPERATIONS: dict[str, Maker] = {
     "all_reduce_sum": lambda inputs: _reduce(inputs, "sum"),
@@ -258,18 +298,26 @@ OPERATIONS: dict[str, Maker] = {
     "all_to_all": lambda inputs: _all_to_all(inputs, _even),
     "all_to_all_uneven": lambda inputs: _all_to_all(inputs, _uneven),
     "all_to_all_zeros": lambda inputs: _all_to_all(inputs, _with_empty_parts),
+    "all_to_all_idle_sender": lambda inputs: _all_to_all_with_idle(inputs, sends=True),
+    "all_to_all_idle_receiver": lambda inputs: _all_to_all_with_idle(inputs, sends=False),
     "all_to_all_list": lambda inputs: _all_to_all(inputs, _even, listed=True),
     "all_to_all_list_uneven": lambda inputs: _all_to_all(inputs, _uneven_everywhere, listed=True),
     "send_recv": lambda inputs: _ring(inputs, _batched),
     "send_recv_in_turn": lambda inputs: _ring(inputs, _in_turn),
     "isend_irecv": lambda inputs: _ring(inputs, _at_once),
+    "send_recv_many": _many_at_once,
     **rooted.OPERATIONS,
     **subgroups.OPERATIONS,
+    **strided.OPERATIONS,
 }
 #: What torch.distributed does not promise of every library: measured where it works, and no fault where it does not.
 OPTIONAL = frozenset({
     "all_gather_uneven", "all_to_all_list_uneven", "gather_strided", "reduce_scatter_avg", "reduce_scatter_max",
-    "reduce_scatter_list_uneven_avg",
+    "reduce_scatter_list_uneven_avg", *strided.OPERATIONS,
 })  # fmt: skip
+#: Those in strided memory; what is wrong of them is a measure of its own.
+STRIDED = frozenset(strided.OPERATIONS)
+#: What the other calls of a function cover in all sizes and rounds: tried once, in buffers that hold a few for each rank.
+ONCE, ONCE_SIZES = frozenset({"send_recv_many", *strided.OPERATIONS}), range(2, 4097)
 #: Those tried at every power of two and beside it: libraries change algorithm and protocol with the size.
 SWEPT = ("all_reduce_sum", "all_gather", "reduce_scatter", "all_to_all", "send_recv")

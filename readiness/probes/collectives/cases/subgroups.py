@@ -35,10 +35,13 @@ def subgroups_of(kind: str, world_size: int) -> list[Subgroup]:
             return [(min(pair), max(pair)) for pair in ring] if world_size > 2 else []
         case "communicators":
             return [everyone] * 2 if world_size > 1 else []
+        case "apart":
+            return [everyone] if world_size > 1 else []
     raise AssertionError(kind)
 
 
-KINDS = ("pairs", "halves", "overlapping", "communicators")
+#: "apart" is a group for calls of which a library may refuse one half.
+KINDS = ("pairs", "halves", "overlapping", "communicators", "apart")
 
 
 def make_groups(world_size: int) -> Groups:
