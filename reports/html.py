@@ -118,6 +118,7 @@ def _cards(groups: Sequence[DeviceGroup]) -> Iterator[dict[str, Any]]:
         yield {
             "use": use.value,
             "style": html.STYLES[verdict.decision],
+            "decision": verdict.decision.value,
             "answer": _ANSWERS[use, verdict.decision],
             "range": group.score_range(use),
             "score": min(item.verdicts[use].score for item in group.items),

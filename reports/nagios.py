@@ -62,8 +62,9 @@ def _summary(assessment: Assessment) -> Iterator[str]:
 
 
 def _performance(assessment: Assessment) -> Iterator[str]:
-    """Scores of the worst accelerator, and counts over all."""
+    """Of the worst accelerator whether it is ready, then its score; counts over all."""
     for use, (_, verdict) in sorted(rendering.worst(assessment).items()):
+        yield f"{use}_ready={int(verdict.decision is Decision.READY)};;;0;1"
         yield f"{use}_score={verdict.score:g};;;0;100"
         yield f"{use}_ceiling={verdict.ceiling:g};;;0;100"
     verdicts = [verdict for item in assessment.accelerators for verdict in item.verdicts.values()]

@@ -79,8 +79,11 @@ def _of_the_run(assessment: Assessment, fail_on: Level | None) -> Iterator[_Fami
 def _of_accelerators(assessment: Assessment) -> Iterator[_Family]:
     info = _Family("readiness_accelerator_info", "The accelerator; simulated is true for a rehearsal.")
     verdict = _Family("readiness_verdict", "1 for the verdict on an accelerator for a use, 0 for the two others.")
-    score = _Family("readiness_score", "Points proven, 0 to 100.")
-    ceiling = _Family("readiness_ceiling", "Points possible had all that is unknown passed, 0 to 100.")
+    score = _Family(
+        "readiness_score",
+        "Points proven, 0 to 100. It ranks accelerators of one readiness_verdict, and makes none of them ready.",
+    )
+    ceiling = _Family("readiness_ceiling", "Points possible had all that is unknown passed, 0 to 100; see readiness_score.")
     findings = _Family("readiness_findings", "Requirements by what their outcome means.")
     for item in assessment.accelerators:
         id, facts = item.facts.id, item.facts

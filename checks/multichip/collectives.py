@@ -26,7 +26,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
             "1", better=Better.LOWER,
             meaning=(
                 "Wrong elements where input, output or both lie in every other element of a buffer, of an operation that "
-                "does not refuse them; what was written between them included."
+                "does not refuse them; what was written between them included. 0 where it refuses."
             ),
             title="Collectives refuse memory with gaps or get it right",
             why=(

@@ -62,6 +62,11 @@ class ResolvedProfile:
         """The values of names in braces."""
         return {key[1]: found.value for key, found in self.declared.items() if key[0] == "value"}
 
+    @property
+    def level_weights(self) -> dict[str, float]:
+        """By how much the weights of requirements of a level are multiplied; 1 where nobody says."""
+        return {key[1]: found.value for key, found in self.declared.items() if key[0] == "weights"}
+
     def place(self, id: str) -> str:
         """Return the last place where a requirement was declared."""
         return self.declared["require", id].place

@@ -172,6 +172,8 @@ def _declare(resolved: ResolvedProfile, document: Mapping[str, Any], file: Path,
         resolved.declare(("require", entry["id"]), usual | overlay(parent, entry), place)
     for name, value in document.get("values", {}).items():
         resolved.declare(("value", name), value, f"{file}:{lines.line(('values', name))}")
+    for level, factor in document.get("weights", {}).items():
+        resolved.declare(("weights", level), factor, f"{file}:{lines.line(('weights', level))}")
     for check, settings in document.get("settings", {}).items():
         place = f"{file}:{lines.line(('settings', check))}"
         for name, value in settings.items():
@@ -221,6 +223,7 @@ _WHAT = {
     "require": ("the requirement", "a [[require]] of this id, or a drop"),
     "setting": ("the setting", "a value"),
     "value": ("the value", "one, in [values]"),
+    "weights": ("the weight of the level", "one, in [weights]"),
     "uses": ("the uses", 'uses = ["training", "inference"], or one of them'),
 }
 _LARGEST_FILE_BYTES = 2**24
@@ -274,6 +277,7 @@ def _requirement(id: str, entry: Mapping[str, Any], merged: ResolvedProfile) -> 
                 f"requirement {id!r} has no {key!r}", place=place, remedy="name the check and its measure"
             )
     remedy = " ".join(entry.get("remedy", "").split())
+    level = Level(entry.get("level", "must"))
     return Requirement(
         id=id,
         uses=tuple(Use(use) for use in entry.get("use", [use.value for use in merged.uses or Use])),
@@ -281,8 +285,8 @@ def _requirement(id: str, entry: Mapping[str, Any], merged: ResolvedProfile) -> 
         measure=entry["measure"],
         limit=_limit(id, entry, place),
         where=dict(entry.get("where", {})),
-        level=Level(entry.get("level", "must")),
-        weight=entry.get("weight", 1),
+        level=level,
+        weight=entry.get("weight", 1) * merged.level_weights.get(level, 1),
         why=" ".join(entry.get("why", "").split()),
         source=" ".join(entry.get("source", "").split()),
         remedy=Remedy(remedy, Action(entry.get("action", "none"))) if remedy or "action" in entry else None,

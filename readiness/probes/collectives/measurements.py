@@ -35,10 +35,11 @@ def collectives(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
         elif finished or refusals:
             refusal = f"{op} in {dtype}: {refusals[0]}"[:LONGEST_ABOUT] if refusals else None
             yield Measurement("unsupported", int(bool(refusals)), here, about=refusal)
-        if wrong or (finished and not refusals):
-            about = _about_wrong(op, dtype, reports, placement) if wrong else None
-            name = "strided_wrong_elements" if op in STRIDED else "wrong_elements"
-            yield Measurement(name, wrong, here, samples=samples, about=about)
+        about = _about_wrong(op, dtype, reports, placement) if wrong else None
+        if op in STRIDED and (wrong or finished):  # a refusal is as good as a right result: nobody is deceived
+            yield Measurement("strided_wrong_elements", wrong, here, samples=samples or None, about=about)
+        elif wrong or (finished and not refusals):
+            yield Measurement("wrong_elements", wrong, here, samples=samples, about=about)
     yield Row({"elements_compared": compared, "finished": finished})
     yield from reduction_measurements.reductions(outcome, placement)
 

@@ -34,6 +34,20 @@ def topic(
 CHECKLIST: dict[str, Check] = {"family.topic": topic}
 
 
+def test_weights_are_multiplied_by_those_of_their_levels_and_inherited(tmp_path: Path) -> None:
+    should = REQUIREMENT.replace('"one"', '"two"') + 'level = "should"\nweight = 2\n'
+    write(tmp_path, f"{HEAD}[weights]\nmust = 4\n{REQUIREMENT}weight = 3\n{should}", "base.toml")
+    child = HEAD.replace('"test"', '"child"') + 'extends = ["base"]\n' + REQUIREMENT.replace('"one"', '"three"')
+    found = loader.load(write(tmp_path, child), CHECKLIST)
+    assert {one.id: one.weight for one in found.requirements} == {"one": 12, "two": 2, "three": 4}
+    overruled = child.replace("[[require]]", "[weights]\nmust = 1\nshould = 0.5\n[[require]]")
+    found = loader.load(write(tmp_path, overruled), CHECKLIST)
+    assert {one.id: one.weight for one in found.requirements} == {"one": 3, "two": 1, "three": 1}
+    wrong = write(tmp_path, child.replace("[[require]]", "[weights]\nmust = 0\n[[require]]"))
+    with pytest.raises(BadFileError, match="weights"):
+        loader.load(wrong, CHECKLIST)
+
+
 def write(folder: Path, text: str, name: str = "test.toml") -> str:
     file = folder / name
     file.write_text(dedent(text))
