@@ -27,6 +27,20 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
             remedy="Update the plug-in; the rows name the operators.",
             action=Action.UPDATE_SOFTWARE,
         ),
+        "list_errors": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Operators of PyTorch's published lists whose output has another dtype than its list says: the lower one, "
+                "float32, or the widest of the inputs."
+            ),
+            title="Autocast follows PyTorch's published lists",
+            why=(
+                "A loss or a norm that autocast leaves in 16 bits loses precision without an error; a product that it "
+                "leaves in 32 costs twice the time."
+            ),
+            remedy="Cast the inputs of the operators in the rows by hand; update the plug-in.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
         "relative_error": Measure(
             "1", better=Better.LOWER,
             meaning=(
@@ -48,13 +62,16 @@ def autocast(
 ) -> Iterator[Yield]:
     """Checks that `torch.autocast` lowers the precision, keeps gradients in the parameters' dtype, and switches off again.
 
-    Nearly every training script relies on it. A linear layer of `features` values takes a batch of `rows`.
+    Nearly every training script relies on it. A linear layer of `features` values takes a batch of `rows`. Each operator of
+    PyTorch's published lists is called once, and the dtype of its output compared with what the list says: the list of the
+    CPU for CPUs, that of CUDA and XPU for GPUs, for other stacks what all lists have in common.
 
     Labels: `dtype`.
     """
     import torch
 
     from readiness.probes.driver.autocast import relative_error, try_autocast
+    from readiness.probes.driver.autocast_lists import tried
 
     for name in dtypes:
         dtype = getattr(torch, name)
@@ -73,3 +90,18 @@ def autocast(
         errors = [relative_error(found, wanted) for found, wanted in trial.pairs]
         if errors:
             yield Measurement("relative_error", max(errors), {"dtype": name}, samples=len(errors))
+        listed = list(tried(accelerator.device, accelerator.stack.name, dtype, generator))
+        accelerator.synchronize()
+        for one in listed:
+            if one.wrong or one.refusal:
+                yield Row({"dtype": name, "operator": one.operator, "list": one.fate.value, "inputs": one.inputs,
+                           "output": one.found or None, "wanted": one.wanted, "refused": one.refusal or None})  # fmt: skip
+        taken = [one for one in listed if not one.refusal]
+        if taken:
+            wrong = [one for one in taken if one.wrong]
+            about = "; ".join(
+                f"not in {fate.value}: {', '.join(dict.fromkeys(one.operator for one in wrong if one.fate is fate))}"
+                for fate in dict.fromkeys(one.fate for one in wrong)
+            )
+            count = len(dict.fromkeys(one.operator for one in wrong))
+            yield Measurement("list_errors", count, {"dtype": name}, samples=len(taken), about=about or None)

@@ -40,7 +40,8 @@ def copies(
     """Copies tensors to the device, back and within it, and compares every byte, whatever the layout of either side.
 
     Drivers copy whole blocks well and views badly: strides and offsets that are ignored, neighbours overwritten, data
-    read before a non-blocking copy has ended. Each dtype is copied as `rows` x `columns`, float32 also as `large` x
+    read before a non-blocking copy has ended or after its source was overwritten, equal strides with gaps taken for one
+    block, views on both sides. Each dtype is copied as `rows` x `columns`, float32 also as `large` x
     `large`.
 
     Labels: `memory` (pageable or pinned host memory).

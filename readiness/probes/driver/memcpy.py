@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -26,6 +27,25 @@ LAYOUTS: Mapping[str, View] = {
     "empty": lambda x: x[:0],
     "expanded": lambda x: x[4:5].expand(6, -1),
 }
+
+#: Views of two matrices that have one shape and other memory on each side, or equal strides with gaps; both are read and
+#: written with strides. Drivers copy equal strides as one block, and take the other side's layout for their own.
+BOTH_SIDES: Mapping[str, tuple[View, View]] = {
+    "equal gaps": (lambda x: x[::2, ::3], lambda x: x[::2, ::3]),
+    "rows with gaps": (lambda x: x[::3], lambda x: x[::3]),
+    "equal transposed gaps": (lambda x: x[::2, ::3].t(), lambda x: x[::2, ::3].t()),
+    "gaps to other gaps": (lambda x: x[1::2, ::2], lambda x: x[: x.shape[0] // 2, 1 : 1 + (x.shape[1] + 1) // 2]),
+    "gaps to dense": (lambda x: x[::2, ::3], lambda x: _dense(x, -(-x.shape[0] // 2), -(-x.shape[1] // 3))),
+    "dense to gaps": (lambda x: _dense(x, -(-x.shape[0] // 2), -(-x.shape[1] // 3)), lambda x: x[::2, ::3]),
+    "rows to columns": (lambda x: x[:16, :16], lambda x: x[:16, :16].t()),
+    "one row repeated": (lambda x: x[4:5].expand(6, -1), lambda x: x[6:12]),
+}
+#: Layouts in which the source of a copy that does not block is overwritten right after it was asked for.
+OVERWRITTEN = ("contiguous", "transposed", "strided")
+
+
+def _dense(x: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    return x.reshape(-1)[: rows * columns].view(rows, columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +102,29 @@ def copies(accelerator: Accelerator, dtypes: tuple[str, ...], shape: tuple[int, 
             for direction, copy in (("to device", _in), ("to host", _out), ("on device", _within)):
                 if layout == "expanded" and direction != "to host":
                     continue
-                try:
-                    wrong = copy(accelerator, first, second, view, pinned)
-                except (RuntimeError, NotImplementedError, TypeError) as problem:
-                    yield Copied(name, layout, direction, refusal=f"{type(problem).__name__}: {problem}")
-                else:
-                    yield Copied(name, layout, direction, wrong)
+                yield _tried(name, layout, direction, partial(copy, accelerator, first, second, view, pinned))
+        for layout, (read, write) in BOTH_SIDES.items():
+            for direction, places in _DIRECTIONS.items():
+                copied = partial(_views, accelerator, first, second, read, write, places, pinned)
+                yield _tried(name, layout, direction, copied)
+        for layout in OVERWRITTEN:
+            for direction, places in _DIRECTIONS.items():
+                if direction == "to device" and pinned:
+                    continue  # who changes pinned memory while it is read has made the mistake
+                what = f"{direction}, source overwritten"
+                copied = partial(_overwritten, accelerator, first, second, LAYOUTS[layout], places, pinned)
+                yield _tried(name, layout, what, copied)
+
+
+#: Whether source and target lie on the device.
+_DIRECTIONS = {"to device": (False, True), "to host": (True, False), "on device": (True, True)}
+
+
+def _tried(dtype: str, layout: str, direction: str, copy: Callable[[], float]) -> Copied:
+    try:
+        return Copied(dtype, layout, direction, copy())
+    except (RuntimeError, NotImplementedError, TypeError) as problem:
+        return Copied(dtype, layout, direction, refusal=f"{type(problem).__name__}: {problem}")
 
 
 def _host(tensor: torch.Tensor, pinned: bool) -> torch.Tensor:
@@ -123,6 +160,40 @@ def _out(accelerator: Accelerator, first: torch.Tensor, second: torch.Tensor, vi
     target.copy_(source, non_blocking=True)
     accelerator.synchronize()
     return wrong_bytes(target, wanted)
+
+
+def _placed(accelerator: Accelerator, tensor: torch.Tensor, on_device: bool, pinned: bool) -> torch.Tensor:
+    return _fresh(accelerator, tensor) if on_device else _host(tensor, pinned)
+
+
+def _views(
+    accelerator: Accelerator,
+    first: torch.Tensor,
+    second: torch.Tensor,
+    read: View,
+    write: View,
+    places: tuple[bool, bool],
+    pinned: bool,
+) -> float:
+    """From one view into another, of memory that holds other values; those around it must stay."""
+    wanted = second.clone()
+    write(wanted)[...] = read(first)
+    source, target = (_placed(accelerator, one, place, pinned) for one, place in zip((first, second), places, strict=True))
+    write(target).copy_(read(source), non_blocking=True)
+    return wrong_bytes(_read(accelerator, target), wanted)
+
+
+def _overwritten(
+    accelerator: Accelerator, first: torch.Tensor, second: torch.Tensor, view: View, places: tuple[bool, bool], pinned: bool
+) -> float:
+    """A copy that does not block, and at once another value in its source: what was there when it was asked for arrives."""
+    wanted = second.clone()
+    view(wanted)[...] = view(first)
+    source, target = (_placed(accelerator, one, place, pinned) for one, place in zip((first, second), places, strict=True))
+    accelerator.synchronize()
+    view(target).copy_(view(source), non_blocking=True)
+    source.zero_()
+    return wrong_bytes(_read(accelerator, target), wanted)
 
 
 def _within(accelerator: Accelerator, first: torch.Tensor, second: torch.Tensor, view: View, pinned: bool) -> float:  # noqa: ARG001

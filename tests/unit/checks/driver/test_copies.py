@@ -39,6 +39,40 @@ def test_strides_that_are_ignored_show(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {row["layout"] for row in evidence.rows if row.get("wrong_bytes")} >= {"transposed"}
 
 
+def test_equal_strides_with_gaps_copied_as_one_block_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(honest: Copy, target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        reach = 1 + sum((size - 1) * step for size, step in zip(target.size(), target.stride(), strict=True))
+        if target.dim() == 2 and target.stride() == source.stride() != (1, 1) and reach > target.numel() > 0 and source.is_cpu:
+            honest(*(one.as_strided((reach,), (1,), one.storage_offset()) for one in (target, source)))
+            return target
+        return honest(target, source)  # type: ignore[no-any-return]
+
+    _plant(monkeypatch, defect)
+    evidence = run_check("driver.copies", dtypes=("float32",), large=17)
+    wrong = {row["layout"] for row in evidence.rows if row.get("wrong_bytes") and row["direction"] == "to host"}
+    assert wrong >= {"equal gaps", "equal transposed gaps"}
+    assert not wrong & {"gaps to other gaps", "gaps to dense", "contiguous"}
+
+
+def test_a_copy_that_reads_its_source_after_it_was_overwritten_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = torch.Tensor.copy_
+    late: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def later(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
+        if non_blocking:
+            late.append((target, source))
+            return target
+        for waiting in late:
+            honest(*waiting)
+        late.clear()
+        return honest(target, source)
+
+    monkeypatch.setattr(torch.Tensor, "copy_", later)
+    evidence = run_check("driver.copies", dtypes=("float32",), large=16)
+    wrong = {row["direction"] for row in evidence.rows if row.get("wrong_bytes") and "overwritten" in row["direction"]}
+    assert wrong == {f"{way}, source overwritten" for way in ("to device", "to host", "on device")}
+
+
 def test_a_copy_that_never_arrives_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     _plant(monkeypatch, lambda honest, target, source: honest(target, source) if source.numel() < 10_000 else target)
     evidence = run_check("driver.copies", dtypes=("float32",), rows=20, columns=20, large=200)
