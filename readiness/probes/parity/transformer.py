@@ -100,6 +100,14 @@ class Transformer(nn.Module):
         self.norm = Norm(size.width)
         self.head = nn.Linear(size.width, size.vocabulary, bias=False)
 
+    def of(self, tokens: Tensor, turn: Pair) -> Tensor:
+        """Logits of a whole text whose positions have these angles: nothing is made on the host meanwhile."""
+        x = self.embedding(tokens)
+        for block in self.blocks:
+            x, _ = block(x, turn, None)
+        logits: Tensor = self.head(self.norm(x))
+        return logits
+
     def forward(self, tokens: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
         """Logits and the cache that the next tokens go on from. Several tokens at once only where `cache` is None."""
         start = cache[0][0].shape[2] if cache else 0
