@@ -103,7 +103,8 @@ def parallelism(
     *,
     ranks: int = 0,
     modes: Sequence[str] = (
-        "ddp", "ddp+zero", "fsdp", "hsdp", "tensor", "sequence", "fsdp+tensor", "pipeline-gpipe", "pipeline-1f1b",
+        "ddp", "ddp-accumulating", "ddp-static", "ddp-unused", "ddp+zero", "fsdp", "hsdp", "tensor", "sequence",
+        "fsdp+tensor", "pipeline-gpipe", "pipeline-1f1b",
         "pipeline-interleaved", "pipeline-dualpipe-v", "ddp+pipeline", "expert-deepseek", "expert-qwen", "fsdp+expert",
         "pipeline+expert", "context-ring", "context-gather",
     ),

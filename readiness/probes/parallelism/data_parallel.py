@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from readiness.distributed.types import RankContext
-from readiness.probes.parallelism.model import Decoder
+from readiness.probes.parallelism.model import Decoder, loss
 from readiness.probes.parallelism.strategy import LocalParameter, Strategy, local_part, local_sequences
 
 Tensor = torch.Tensor
@@ -21,10 +22,10 @@ Tensor = torch.Tensor
 BUCKET_MIB = 0.02
 
 
-def distributed_data_parallel(model: nn.Module, device: torch.device) -> DistributedDataParallel:
+def distributed_data_parallel(model: nn.Module, device: torch.device, **options: bool) -> DistributedDataParallel:
     """Wrap a model, which is on the device, as one of the replicas of all ranks."""
     indices = None if device.index is None else [device.index]
-    return DistributedDataParallel(model, device_ids=indices, bucket_cap_mb=BUCKET_MIB)
+    return DistributedDataParallel(model, device_ids=indices, bucket_cap_mb=BUCKET_MIB, **options)
 
 
 class DataParallel(Strategy):
@@ -48,6 +49,55 @@ class DataParallel(Strategy):
         """Every rank has all of it."""
         for name, parameter in self.model.named_parameters():
             yield LocalParameter(name, parameter, self.context.world_size, "all")
+
+
+class Accumulating(DataParallel):
+    """Replicas that add up the gradients of two parts of their sequences, and exchange them with the second alone."""
+
+    def compute(self, tokens: Tensor) -> Tensor | None:
+        """On the parts in turn; the first is not exchanged (`no_sync`)."""
+        mine = local_sequences(tokens, self.context.rank, self.context.world_size)
+        parts = [part for part in mine.tensor_split(2) if len(part)]
+        total = torch.zeros((), device=tokens.device)
+        for number, part in enumerate(parts, start=1):
+            last = number == len(parts)
+            with nullcontext() if last else self.wrapped.no_sync(), self.step(f"part {number}"):
+                share = loss(self.wrapped(part[:, :-1]), part[:, 1:]) * (len(part) / len(mine))
+                share.backward()  # type: ignore[no-untyped-call]
+                self.wait()
+            total += share.detach()
+        return total
+
+
+class StaticGraph(DataParallel):
+    """Replicas that are promised the same graph in every step (`static_graph`)."""
+
+    def __init__(self, context: RankContext, model: Decoder) -> None:
+        self.context, self.model = context, model
+        self.wrapped = distributed_data_parallel(model, context.device, static_graph=True)
+
+
+class SometimesUnused(nn.Module):
+    """A model with a matrix that every other step does not use, and that adds nothing where it is used."""
+
+    def __init__(self, model: Decoder, device: torch.device) -> None:
+        super().__init__()
+        self.model, self.extra, self.calls = model, nn.Linear(4, 4, bias=False, device=device), 0
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """As the model's."""
+        out: Tensor = self.model(tokens)
+        self.calls += 1
+        return out if self.calls % 2 else out + 0 * self.extra.weight.sum()
+
+
+class Unused(DataParallel):
+    """Replicas with parameters that some steps do not use (`find_unused_parameters`)."""
+
+    def __init__(self, context: RankContext, model: Decoder) -> None:
+        self.context, self.model = context, model
+        whole = SometimesUnused(model, context.device)
+        self.wrapped = distributed_data_parallel(whole, context.device, find_unused_parameters=True)
 
 
 class ZeroRedundancy(DataParallel):

@@ -11,7 +11,15 @@ import torch.distributed as dist
 from readiness.distributed.types import RankContext
 from readiness.probes.parallelism import tensor_parallel
 from readiness.probes.parallelism.context_parallel import ContextParallel
-from readiness.probes.parallelism.data_parallel import DataParallel, Sharded, ZeroRedundancy, shard
+from readiness.probes.parallelism.data_parallel import (
+    Accumulating,
+    DataParallel,
+    Sharded,
+    StaticGraph,
+    Unused,
+    ZeroRedundancy,
+    shard,
+)
 from readiness.probes.parallelism.expert_parallel import ExpertParallel, FsdpExpert, PipelineExpert
 from readiness.probes.parallelism.model import Decoder
 from readiness.probes.parallelism.model_shape import ModelShape
@@ -118,6 +126,9 @@ def _groups(*kinds: list[list[int]]) -> dict[tuple[int, ...], Any]:
 
 _ALL = (
     Mode("ddp", "replicas (DistributedDataParallel)", DataParallel),
+    Mode("ddp-accumulating", "replicas, gradients of two parts added up before they are exchanged (no_sync)", Accumulating),
+    Mode("ddp-static", "replicas, the same graph in every step (static_graph)", StaticGraph),
+    Mode("ddp-unused", "replicas, parameters that some steps do not use (find_unused_parameters)", Unused),
     Mode("ddp+zero", "replicas, the optimizer's state sharded (ZeroRedundancyOptimizer)", ZeroRedundancy),
     Mode("fsdp", "parameters sharded (fully_shard)", _fsdp),
     Mode("hsdp", "parameters sharded, twice (fully_shard over a mesh of two dimensions)", _hsdp, pairs=True),

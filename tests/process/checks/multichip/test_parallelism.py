@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import traceback
@@ -38,6 +39,7 @@ from tests.support.simulator import defect
 MEASURES = ("loss_difference", "gradient_norm_difference", "replicas_differ", "parameter_difference", "chip_difference")
 EVERYWHERE: tuple[str, ...] = ("ddp", "fsdp", "tensor", "sequence", "pipeline-gpipe", "pipeline-1f1b", "expert-deepseek", "expert-qwen")
 EVERYWHERE += ("context-ring", "context-gather", "ddp+zero", "pipeline-interleaved", "pipeline-dualpipe-v")
+EVERYWHERE += ("ddp-accumulating", "ddp-static", "ddp-unused")
 PAIRS = ("hsdp", "fsdp+tensor", "ddp+pipeline", "fsdp+expert", "pipeline+expert")
 
 
@@ -205,6 +207,47 @@ def test_every_planted_fault_is_seen_by_some_measure(
     assert found & {"loss_difference", "gradient_norm_difference", "replicas_differ"}
     if after is sum_for_mean:
         assert "gradient_norm_difference" in found
+
+
+def test_gradients_of_a_part_that_get_lost_before_the_exchange_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrapped: Any = data_parallel.DistributedDataParallel
+    honest = wrapped.no_sync
+
+    @contextlib.contextmanager
+    def forgetful(self: Any) -> Iterator[None]:
+        with honest(self):
+            yield
+        self.zero_grad()
+
+    monkeypatch.setattr(wrapped, "no_sync", forgetful)
+    evidence = checked(modes=["ddp", "ddp-accumulating"])
+    assert value(evidence, "gradient_norm_difference", mode="ddp-accumulating") > 0.01
+    assert value(evidence, "gradient_norm_difference", mode="ddp") < 1e-6
+
+
+@pytest.mark.parametrize(("mode", "option"), [("ddp-static", "static_graph"), ("ddp-unused", "find_unused_parameters")])
+def test_replicas_that_are_not_averaged_in_one_way_of_running_are_seen_in_it_alone(
+    mode: str, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy: Any = data_parallel.DistributedDataParallel
+
+    def summed(_: object, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        done = dist.all_reduce(bucket.buffer(), async_op=True)
+        assert done is not None
+        return done.get_future().then(lambda found: found.value()[0])  # type: ignore[no-any-return]
+
+    summed.__annotations__ = {"bucket": dist.GradBucket, "return": torch.futures.Future[torch.Tensor]}  # what torch compares
+
+    def replicas(*arguments: Any, **options: Any) -> Any:
+        model = healthy(*arguments, **options)
+        if options.get(option):
+            model.register_comm_hook(None, summed)
+        return model
+
+    monkeypatch.setattr(data_parallel, "DistributedDataParallel", replicas)
+    evidence = checked(modes=["ddp", mode])
+    assert value(evidence, "gradient_norm_difference", mode=mode) > 0.1
+    assert value(evidence, "gradient_norm_difference", mode="ddp") < 1e-6
 
 
 def test_the_same_sequences_on_both_ranks_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
