@@ -76,7 +76,9 @@ _LOWER_ALL: Mapping[str, Call] = {
     "conv_transpose2d": lambda x: functional.conv_transpose2d(x(2, 3, 5, 5), x(3, 4, 3, 3)),
     "conv_transpose3d": lambda x: functional.conv_transpose3d(x(1, 2, 4, 4, 4), x(2, 2, 3, 3, 3)),
     "prelu": lambda x: functional.prelu(x(4, 6), x(6)),
-    "scaled_dot_product_attention": lambda x: functional.scaled_dot_product_attention(*(x(1, 2, 4, 8) for _ in range(3))),
+    "scaled_dot_product_attention": lambda x: functional.scaled_dot_product_attention(
+        x(1, 2, 4, 8), x(1, 2, 4, 8), x(1, 2, 4, 8)
+    ),
 }
 _LOWER_ACCELERATORS: Mapping[str, Call] = {
     "mv": lambda x: torch.mv(x(4, 6), x(6)),

@@ -22,7 +22,7 @@ Tensor = torch.Tensor
 BUCKET_MIB = 0.02
 
 
-def distributed_data_parallel(model: nn.Module, device: torch.device, **options: bool) -> DistributedDataParallel:
+def distributed_data_parallel(model: nn.Module, device: torch.device, **options: Any) -> DistributedDataParallel:
     """Wrap a model, which is on the device, as one of the replicas of all ranks."""
     indices = None if device.index is None else [device.index]
     return DistributedDataParallel(model, device_ids=indices, bucket_cap_mb=BUCKET_MIB, **options)

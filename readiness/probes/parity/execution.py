@@ -85,7 +85,7 @@ def _traced(accelerator: Accelerator, backend: str, tokens: int) -> Executed:
     torch._dynamo.reset()
     try:
         loss = torch.compile(model.loss, backend=backend)(text.to(accelerator.device))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         wanted = reference.loss(text)
         wanted.backward()  # type: ignore[no-untyped-call]
         errors = {"loss": _error(loss, wanted.detach())}

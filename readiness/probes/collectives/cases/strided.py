@@ -8,6 +8,7 @@ refuses on one rank, and the others wait for ever.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -123,7 +124,7 @@ def _send_recv(inputs: Inputs) -> Iterator[Case]:
     following, previous = (rank + 1) % world_size, (rank - 1) % world_size
 
     def call(source: torch.Tensor, out: torch.Tensor) -> None:
-        begin = [
+        begin: list[Callable[[], Any]] = [
             lambda: dist.isend(source, following, group=group),
             lambda: dist.irecv(out, previous, group=group),
         ]

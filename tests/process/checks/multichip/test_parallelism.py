@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch.distributed import pipelining
+from torch.nn.parallel import DistributedDataParallel
 
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
@@ -210,7 +211,7 @@ def test_every_planted_fault_is_seen_by_some_measure(
 
 
 def test_gradients_of_a_part_that_get_lost_before_the_exchange_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrapped: Any = data_parallel.DistributedDataParallel
+    wrapped: Any = DistributedDataParallel
     honest = wrapped.no_sync
 
     @contextlib.contextmanager
@@ -229,14 +230,15 @@ def test_gradients_of_a_part_that_get_lost_before_the_exchange_are_seen(monkeypa
 def test_replicas_that_are_not_averaged_in_one_way_of_running_are_seen_in_it_alone(
     mode: str, option: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    healthy: Any = data_parallel.DistributedDataParallel
+    healthy: Any = DistributedDataParallel
 
-    def summed(_: object, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+    def summed(_: object, bucket: Any) -> torch.futures.Future[torch.Tensor]:
         done = dist.all_reduce(bucket.buffer(), async_op=True)
         assert done is not None
         return done.get_future().then(lambda found: found.value()[0])  # type: ignore[no-any-return]
 
-    summed.__annotations__ = {"bucket": dist.GradBucket, "return": torch.futures.Future[torch.Tensor]}  # what torch compares
+    # Torch compares the types themselves.
+    summed.__annotations__ = {"bucket": torch._C._distributed_c10d.GradBucket, "return": torch.futures.Future[torch.Tensor]}
 
     def replicas(*arguments: Any, **options: Any) -> Any:
         model = healthy(*arguments, **options)

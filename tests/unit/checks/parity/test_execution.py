@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from readiness.datamodel import Evidence, Status
-from readiness.probes.parity import execution
+from readiness.probes.parity import execution, transformer
 from tests.support import cpu, run_check, value, values
 
 QUICK = ("int8-weights", "int4-weights", "int8-products")
@@ -96,7 +96,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
 
     def install(stale: bool) -> None:
         recorded: list[tuple[Any, torch.Tensor, Any, torch.Tensor]] = []
-        model: Any = execution.transformer.Transformer
+        model: Any = transformer.Transformer
         honest = model.of
 
         class Graph:
