@@ -81,12 +81,8 @@ def kept(
     """Call everything with each value once, and read memory in between; nothing of a memory that cannot be read."""
     readings: dict[str, list[int]] = {"host": [], "device": []}
     for number, value in enumerate(values):
-        for call in calls(accelerator.device, value):
-            try:
-                call()
-            except (RuntimeError, NotImplementedError, TypeError) as problem:
-                if not is_unsupported(problem):
-                    raise
+        if not _called(calls(accelerator.device, value)):
+            break  # the device's memory is full: what was read before shows how fast it filled
         if number % STEP == 0:
             accelerator.synchronize()
             accelerator.release()
@@ -102,3 +98,17 @@ def kept(
         if slope is not None:
             found.append(Kept(memory, slope / STEP, len(values)))
     return found
+
+
+def _called(calls: Iterator[Callable[[], object]]) -> bool:
+    """Call each; what the device does not have is left out. False where its memory has run out."""
+    try:
+        for call in calls:
+            try:
+                call()
+            except (RuntimeError, NotImplementedError, TypeError) as problem:
+                if not is_unsupported(problem):
+                    raise
+    except torch.OutOfMemoryError:
+        return False
+    return True

@@ -75,6 +75,22 @@ def test_an_operation_that_is_missing_hides_no_other(monkeypatch: pytest.MonkeyP
     assert kept(run_check("stability.caches"), "lengths") < LIMIT
 
 
+def test_a_memory_that_runs_full_still_tells_how_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans: list[bytearray] = []
+    honest = functional.softmax
+
+    def planned(x: torch.Tensor, dim: int) -> torch.Tensor:
+        if len(plans) == 220:
+            raise torch.OutOfMemoryError("no memory is left")
+        plans.append(bytearray(b"x" * 2**16))
+        return honest(x, dim)
+
+    monkeypatch.setattr(functional, "softmax", planned)
+    evidence = run_check("stability.caches")
+    assert kept(evidence, "lengths") > LIMIT
+    assert kept(evidence, "numbers") < LIMIT
+
+
 def test_lengths_and_numbers_never_come_twice() -> None:
     draw = torch.Generator().manual_seed(5)
     for chosen in (new_values.lengths(300, draw), new_values.numbers(300, draw)):
