@@ -57,8 +57,9 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         "slowest_link_share": Measure(
             "1", better=Better.HIGHER,
             meaning=(
-                "Speed of the slowest pair over the pairs' upper quartile, by best, lower quartile or median, whichever "
-                "is kindest to it."
+                "Best speed of the slowest pair over the upper quartile of all pairs' best speeds. On a busy host, where "
+                "half of all transfers take twice the best: the same by best, lower quartile or median, whichever is "
+                "kindest, and only where that is slow."
             ),
             title="All links are about equally fast",
             why="Every collective goes at the pace of its slowest link.",

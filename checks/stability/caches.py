@@ -27,11 +27,11 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, Y
         ),
     },
     cost=Cost.SECONDS,
-    typical_s=1.5,
+    typical_s=2.0,
     catches=("leak",),
     least={"values": 100},
 )
-def caches(accelerator: Accelerator, *, values: int = 300) -> Iterator[Yield]:
+def caches(accelerator: Accelerator, *, values: int = 200) -> Iterator[Yield]:
     """Calls what language models call with `values` lengths that were not seen before, then with as many new numbers.
 
     Stacks compile, choose or plan for each shape, and some for each number that is an argument, and keep what they made.

@@ -33,7 +33,7 @@ from readiness.probes.ranks_common.process_groups import Subgroup, groups, pairs
 from readiness.probes.ranks_common.tensor_diff import Unsupported, difference
 
 #: How often all pairs take turns: on a busy machine a pair's best time needs more than one moment.
-PASSES, MOST_PASSES, DOUBTFUL_SHARE = 5, 40, 0.75
+PASSES, MOST_PASSES, DOUBTFUL_SHARE = 5, 40, 0.85
 #: The same of large blocks, which a moment of the host's disturbs less, and which take long to be compared.
 GROWN_PASSES = 3
 #: How often they do at the end, at least; and what share of the speed at first is enough, as that was the best of more.

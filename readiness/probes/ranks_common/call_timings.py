@@ -6,6 +6,7 @@ The best times show what the device and the link can do; means would show who el
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 #: A call that takes so many times the median of its kind, and long enough to count at all, was interrupted.
